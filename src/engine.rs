@@ -1,0 +1,125 @@
+//! Decides: a request and the rules become charges, the store makes them, and
+//! what became of them is the decision.
+
+use std::{iter, sync::Arc};
+
+use arc_swap::ArcSwap;
+use smallvec::SmallVec;
+
+use crate::{
+    descriptor::{Descriptor, Request},
+    rules::{
+        RuleTree,
+        counter_key::{KeyFormat, Part},
+    },
+    store::{Charge, Store, StoreError},
+    time::{Clock, Timestamp},
+};
+
+pub mod decision;
+
+use self::decision::{Decision, Governed, Mode};
+
+/// The rules in force: read once per request, replaced as a whole.
+pub type SharedRules = Arc<ArcSwap<RuleTree>>;
+
+/// Decides requests.
+#[derive(Debug)]
+pub struct Engine<S> {
+    /// The rules in force.
+    pub rules: SharedRules,
+    /// Where hits are counted.
+    pub store: S,
+    /// Asked once per request.
+    pub clock: Arc<dyn Clock>,
+    /// How counters are named.
+    pub keys: KeyFormat,
+    /// What the whole service does whatever the rules say.
+    pub mode: Mode,
+}
+
+impl<S: Store> Engine<S> {
+    /// Decides one request.
+    ///
+    /// All of it sees one set of rules and one moment, whatever reloads or
+    /// seconds pass meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// If the store did not answer. Hits may have been counted all the same.
+    pub async fn decide(&self, request: &Request) -> Result<Decision, StoreError> {
+        let now = self.clock.now();
+        let rules = self.rules.load();
+        let mut governed = govern(&rules, request);
+        drop_replaced(&mut governed);
+
+        let charges: SmallVec<[Charge; 2]> = request
+            .descriptors
+            .iter()
+            .zip(&governed)
+            .filter_map(|(descriptor, it)| self.charge(&request.domain, descriptor, it, now))
+            .collect();
+        drop(rules);
+        if charges.is_empty() {
+            return Ok(Decision::new(governed, &mut iter::empty(), self.mode));
+        }
+        let outcomes = self.store.charge(&charges, now).await?;
+        if outcomes.len() != charges.len() {
+            return Err(StoreError::Failed("it left a charge unanswered".into()));
+        }
+        Ok(Decision::new(governed, &mut outcomes.into_iter(), self.mode))
+    }
+
+    /// The charge for a descriptor, unless no limit applies to it.
+    fn charge(
+        &self,
+        domain: &[u8],
+        descriptor: &Descriptor,
+        governed: &Governed,
+        now: Timestamp,
+    ) -> Option<Charge> {
+        let entries = &descriptor.entries;
+        let (key, limit) = match governed {
+            Governed::Unmatched { .. } => return None,
+            Governed::Rule(rule) => (rule.counter_key(&self.keys, entries, now)?, rule.limit()?),
+            Governed::Override(limit) => {
+                let parts = entries.iter();
+                let parts = parts.map(|it| Part { key: &it.key, value: &it.value, shared: false });
+                (self.keys.key(domain, parts, *limit, now), *limit)
+            }
+        };
+        Some(Charge { key, limit, hits: descriptor.hits })
+    }
+}
+
+/// What governs each descriptor of `request`.
+fn govern(rules: &RuleTree, request: &Request) -> Vec<Governed> {
+    let domain = rules.domain(&request.domain);
+    let govern = |descriptor: &Descriptor| match (domain, descriptor.limit) {
+        (None, _) => Governed::Unmatched { domain_known: false },
+        (Some(_), Some(limit)) => Governed::Override(limit),
+        (Some(domain), None) => match domain.find(&descriptor.entries) {
+            Some(rule) => Governed::Rule(Arc::clone(rule)),
+            None => Governed::Unmatched { domain_known: true },
+        },
+    };
+    request.descriptors.iter().map(govern).collect()
+}
+
+/// Takes out the rules that others of the same request replace.
+fn drop_replaced(governed: &mut [Governed]) {
+    let replaced: SmallVec<[Arc<str>; 4]> = governed
+        .iter()
+        .filter_map(Governed::rule)
+        .flat_map(|it| &it.spec.replaces)
+        .cloned()
+        .collect();
+    if replaced.is_empty() {
+        return;
+    }
+    for it in governed {
+        if it.rule().is_some_and(|rule| replaced.contains(&rule.spec.name)) {
+            *it = Governed::Unmatched { domain_known: true };
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The answer to a request, before anybody has made a message, a metric or a
+//! log line of it.
+
+use std::sync::Arc;
+
+use crate::{
+    limit::{Limit, Outcome},
+    rules::Rule,
+};
+
+/// What the whole service does whatever the rules say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mode {
+    /// Every decision is made, counted and shown, but no request is refused.
+    pub shadow: bool,
+    /// Every descriptor is treated as if its rule said `quota_mode`.
+    pub quota: bool,
+}
+
+/// What governs a descriptor.
+#[derive(Clone, Debug)]
+pub enum Governed {
+    /// No rule does.
+    Unmatched {
+        /// Whether there are rules for the domain at all.
+        domain_known: bool,
+    },
+    /// A rule does. It may have no limit.
+    Rule(Arc<Rule>),
+    /// The limit that the caller brought along.
+    Override(Limit),
+}
+
+impl Governed {
+    /// The rule, if it is one.
+    pub fn rule(&self) -> Option<&Arc<Rule>> {
+        match self {
+            Self::Rule(rule) => Some(rule),
+            Self::Unmatched { .. } | Self::Override(_) => None,
+        }
+    }
+
+    /// The limit, if there is one.
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::Rule(rule) => rule.limit(),
+            Self::Override(limit) => Some(*limit),
+            Self::Unmatched { .. } => None,
+        }
+    }
+
+    /// Whether everything passes because a rule says so.
+    pub fn is_unlimited(&self) -> bool {
+        self.rule().is_some_and(|it| it.limit().is_none())
+    }
+}
+
+/// The answer for one descriptor.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// What it is based on.
+    pub governed: Governed,
+    /// The limit, and what became of the charge to it; none without a limit.
+    pub counted: Option<(Limit, Outcome)>,
+}
+
+impl Verdict {
+    /// Whether this descriptor is refused: it is over its limit, and its rule
+    /// does more than watch.
+    pub fn refused(&self) -> bool {
+        let shadow = self.governed.rule().is_some_and(|it| it.spec.shadow_mode);
+        self.counted.is_some_and(|(_, outcome)| outcome.over) && !shadow
+    }
+
+    fn is_quota(&self, mode: Mode) -> bool {
+        let quota = self.governed.rule().is_some_and(|it| it.spec.quota_mode);
+        (quota || mode.quota) && !self.governed.is_unlimited()
+    }
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// One per descriptor, in the same order.
+    pub verdicts: Vec<Verdict>,
+    /// Whether the request is refused.
+    pub over_limit: bool,
+    /// Whether it is not, but only because of [`Mode::shadow`].
+    pub shadowed: bool,
+    /// The position of the verdict that says most: the last that refuses and
+    /// is not a quota; without one, the first of those with the least
+    /// remaining. None if no limit applies.
+    pub decisive: Option<usize>,
+}
+
+impl Decision {
+    /// Draws the conclusion. `outcomes` holds one for each element of
+    /// `governed` that has a limit, in the same order.
+    pub fn new(
+        governed: Vec<Governed>,
+        outcomes: &mut dyn Iterator<Item = Outcome>,
+        mode: Mode,
+    ) -> Self {
+        let verdict = |governed: Governed| {
+            let counted = governed.limit().and_then(|limit| Some((limit, outcomes.next()?)));
+            Verdict { governed, counted }
+        };
+        let verdicts: Vec<_> = governed.into_iter().map(verdict).collect();
+        let over = is_over(&verdicts, mode);
+        Self {
+            over_limit: over && !mode.shadow,
+            shadowed: over && mode.shadow,
+            decisive: decisive(&verdicts, mode),
+            verdicts,
+        }
+    }
+
+    /// The verdict that says most, if a limit applies.
+    pub fn decisive(&self) -> Option<&Verdict> {
+        self.verdicts.get(self.decisive?)
+    }
+}
+
+/// A request is over the limit if an ordinary descriptor is refused, or if
+/// there are quotas and all of them are exhausted.
+fn is_over(verdicts: &[Verdict], mode: Mode) -> bool {
+    let (mut quotas, mut exhausted) = (0, 0);
+    for verdict in verdicts {
+        if verdict.is_quota(mode) {
+            quotas += 1;
+            exhausted += usize::from(verdict.refused());
+        } else if verdict.refused() {
+            return true;
+        }
+    }
+    quotas > 0 && quotas == exhausted
+}
+
+fn decisive(verdicts: &[Verdict], mode: Mode) -> Option<usize> {
+    let mut best: Option<(usize, u32)> = None;
+    for (i, verdict) in verdicts.iter().enumerate() {
+        let Some((_, outcome)) = verdict.counted else { continue };
+        if verdict.refused() && !verdict.is_quota(mode) {
+            best = Some((i, 0));
+        } else if best.is_none_or(|(_, least)| outcome.remaining < least) {
+            best = Some((i, outcome.remaining));
+        }
+    }
+    best.map(|(i, _)| i)
+}

@@ -1,0 +1,23 @@
+//! A rate-limit decision service for Envoy, and for anything that speaks gRPC
+//! or HTTP.
+//!
+//! One request walks the modules in this order, and they may depend on one
+//! another only backwards, towards the top of the list:
+//!
+//! | module         | takes                        | gives                        |
+//! |----------------|------------------------------|------------------------------|
+//! | [`time`]       |                              | [`time::Timestamp`]          |
+//! | [`limit`]      | a counter, hits, now         | [`limit::Outcome`]           |
+//! | [`descriptor`] |                              | [`descriptor::Request`]      |
+//! | [`rules`]      | [`descriptor::Descriptor`]   | [`rules::Rule`]              |
+//! | [`store`]      | [`store::Charge`]s           | [`limit::Outcome`]s          |
+//! | [`engine`]     | [`descriptor::Request`]      | [`engine::decision::Decision`] |
+//!
+//! Everything above `store` is pure: no clock, no socket, no lock, no `async`.
+
+pub mod descriptor;
+pub mod engine;
+pub mod limit;
+pub mod rules;
+pub mod store;
+pub mod time;

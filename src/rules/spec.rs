@@ -1,0 +1,67 @@
+//! What rule files say, once it is known to make sense: what the
+//! [`RuleTree`](crate::rules::RuleTree) is compiled from.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::limit::Limit;
+
+/// The rules of one domain.
+#[derive(Clone, Debug, Default)]
+pub struct DomainSpec {
+    /// Its name.
+    pub domain: String,
+    /// The top of its rules.
+    pub descriptors: Vec<DescriptorSpec>,
+}
+
+/// One element of a `descriptors` list.
+#[derive(Clone, Debug, Default)]
+pub struct DescriptorSpec {
+    /// The key of the entry. With a `*` anywhere in it, it is a pattern.
+    pub key: String,
+    /// The value of the entry, or a pattern for it; empty takes any value.
+    pub value: String,
+    /// The limit for a descriptor that ends here.
+    pub rule: Option<RuleSpec>,
+    /// Statistics are kept for each value of this entry.
+    pub value_to_metric: bool,
+    /// All values that match the pattern count together.
+    pub share_threshold: bool,
+    /// Rules for descriptors that go on.
+    pub descriptors: Vec<DescriptorSpec>,
+}
+
+impl DescriptorSpec {
+    /// The key, with the value behind an underscore if there is one: what
+    /// tells this element from those beside it.
+    pub fn composite_key(&self) -> String {
+        match self.value.as_str() {
+            "" => self.key.clone(),
+            value => format!("{}_{value}", self.key),
+        }
+    }
+}
+
+/// A limit, and what its descriptor says beside it.
+#[derive(Clone, Debug, Default)]
+pub struct RuleSpec {
+    /// None: everything passes, and nothing is counted.
+    pub limit: Option<Limit>,
+    /// The name by which others replace it, shown to clients; may be empty.
+    pub name: Arc<str>,
+    /// The names of the rules that do not apply to a request that this one
+    /// governs.
+    pub replaces: Vec<Arc<str>>,
+    /// Counts, and never refuses.
+    pub shadow_mode: bool,
+    /// Refuses only together with all other quotas of the request.
+    pub quota_mode: bool,
+    /// Statistics are kept for each descriptor.
+    pub detailed_metric: bool,
+    /// Returned with the answer when the request passes.
+    pub metadata: Option<Arc<Map<String, Value>>>,
+    /// Where it is written, as `file:line`.
+    pub place: Arc<str>,
+}

@@ -1,0 +1,71 @@
+//! Where counters are kept.
+
+use std::future::Future;
+
+use smallvec::SmallVec;
+
+use crate::{
+    limit::{Hits, Limit, Outcome},
+    rules::counter_key::CounterKey,
+    time::Timestamp,
+};
+
+pub mod memory;
+pub mod redis;
+
+/// What to do to one counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// Which counter.
+    pub key: CounterKey,
+    /// The limit that it is held to.
+    pub limit: Limit,
+    /// What it is charged.
+    pub hits: Hits,
+}
+
+/// One outcome per charge, in the same order.
+pub type Outcomes = SmallVec<[Outcome; 4]>;
+
+/// Keeps counters, and charges hits to them.
+///
+/// A store knows limits but no rules, domains or descriptors, and it decides
+/// nothing: it says what became of each charge, and the
+/// [`engine`](crate::engine) draws the conclusion.
+pub trait Store: Send + Sync + 'static {
+    /// Makes every charge, in order, and says what became of each.
+    ///
+    /// Each charge is atomic: among charges that run at the same time, in any
+    /// number of processes that share the store, every value of a counter is
+    /// handed out once. Two charges of one call to the same counter count one
+    /// after the other. Whether others are served between two charges of one
+    /// call is not promised.
+    ///
+    /// # Errors
+    ///
+    /// If the store did not answer for every charge. Some, or all, may have
+    /// been made all the same.
+    fn charge(
+        &self,
+        charges: &[Charge],
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Outcomes, StoreError>> + Send;
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not.
+    fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Why a store did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No answer came in time. The charges may have been made all the same.
+    #[error("the counter store did not answer within {0:?}")]
+    Timeout(std::time::Duration),
+    /// It could not be reached, or refused.
+    #[error("the counter store failed: {0}")]
+    Failed(String),
+}
