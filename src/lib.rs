@@ -15,9 +15,9 @@
 //!
 //! Everything above `store` is pure: no clock, no socket, no lock, no `async`.
 
-pub mod descriptor;
-pub mod engine;
+pub mod time;
 pub mod limit;
+pub mod descriptor;
 pub mod rules;
 pub mod store;
-pub mod time;
+pub mod engine;
