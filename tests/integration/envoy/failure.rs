@@ -1,0 +1,53 @@
+//! What Envoy does without the service, and that it finds its way back.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{
+    envoy::{self, Envoy, header, route},
+    eventually, fresh, http,
+    tollgate::Tollgate,
+    upstream,
+};
+
+const RULES: &str = "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: year, requests_per_unit: 1 }
+";
+
+#[test]
+fn without_the_service_envoy_does_as_it_is_told_and_comes_back_with_it() {
+    let mut service = Tollgate::start(RULES, &[("DRAIN_DELAY", "0s")]);
+    let listeners = [
+        ("open", json!({})),
+        ("closed", json!({ "failure_mode_deny": true })),
+        ("busy", json!({ "failure_mode_deny": true, "status_on_error": { "code": "ServiceUnavailable" } })),
+    ]
+    .map(|(name, more)| {
+        let filter = envoy::rate_limit_filter("tollgate", &more);
+        let user = route("/user", json!({ "rate_limits": [{ "actions": [header("user")] }] }));
+        envoy::listener(name, &[envoy::http_filter_chain(&[filter], &[user])])
+    });
+    let clusters = [
+        envoy::cluster("upstream", &[upstream::address()]),
+        envoy::grpc_cluster("tollgate", &[service.grpc]),
+    ];
+    let envoy = Envoy::start(&listeners, &clusters);
+    let get = |listener: &str, user: &str| {
+        http::get(envoy.listener(listener), "/user", &[("x-user", user.as_bytes())]).status
+    };
+    let all = |user: &str| ["open", "closed", "busy"].map(|it| get(it, user));
+
+    assert_eq!(all(&fresh()), [200, 429, 429], "with the service");
+    service.terminate();
+    assert!(service.ended(Duration::from_secs(10)).success());
+    assert_eq!(all(&fresh()), [200, 500, 503], "without it");
+
+    let port = service.grpc.port().to_string();
+    let _back = Tollgate::start(RULES, &[("GRPC_PORT", &port)]);
+    eventually("Envoy to reach the service", || (get("closed", &fresh()) == 200).then_some(()));
+    assert_eq!(all(&fresh()), [200, 429, 429], "with the service again");
+}

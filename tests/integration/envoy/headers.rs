@@ -1,0 +1,67 @@
+//! What the client and the access log are told.
+
+use serde_json::Value;
+
+use super::front::{Front, on_each_store};
+use crate::support::{eventually, fresh};
+
+const YEAR: u64 = 31_536_000;
+const MONTH: u64 = 2_592_000;
+
+#[test]
+fn the_headers_state_the_limit_nearest_to_its_end_and_all_policies() {
+    on_each_store(|front| {
+        let (region, user, team) = (fresh(), fresh(), fresh());
+        let headers = [("x-region", &*region), ("x-user", &*user), ("x-team", &*team)];
+        let policies =
+            "1000;w=604800, 3;w=31536000;name=\"per_user\", 2;w=2592000;name=\"per_team\"";
+        for (status, remaining) in [(200, "1"), (200, "0"), (429, "0")] {
+            let reply = front.get("/all", &headers);
+            assert_eq!(reply.status, status);
+            assert_eq!(reply.header("x-ratelimit-limit"), Some(format!("2, {policies}")));
+            assert_eq!(reply.header("x-ratelimit-remaining").as_deref(), Some(remaining));
+            let reset: u64 = reply.header("x-ratelimit-reset").unwrap().parse().unwrap();
+            assert!((1..=MONTH).contains(&reset), "{reset}");
+            // The service's own, for clients that know the names without x-.
+            assert_eq!(reply.header("ratelimit-limit").as_deref(), Some("2"));
+            assert_eq!(reply.header("ratelimit-remaining").as_deref(), Some(remaining));
+            assert_eq!(reply.header("ratelimit-reset"), reply.header("x-ratelimit-reset"));
+        }
+    });
+}
+
+#[test]
+fn only_a_refusal_says_that_it_is_one_and_when_to_come_back() {
+    on_each_store(|front| {
+        let user = fresh();
+        let replies = [(); 4].map(|()| front.get("/user", &[("x-user", &user)]));
+        for reply in &replies[..3] {
+            assert_eq!(reply.header("x-envoy-ratelimited"), None);
+            assert_eq!(reply.header("retry-after"), None);
+        }
+        assert_eq!(replies[3].status, 429);
+        assert_eq!(replies[3].header("x-envoy-ratelimited").as_deref(), Some("true"));
+        let after: u64 = replies[3].header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=YEAR).contains(&after), "{after}");
+    });
+}
+
+#[test]
+fn the_access_log_names_the_descriptors_and_the_rule() {
+    on_each_store(|front| {
+        let user = fresh();
+        front.get("/user", &[("x-user", &user)]);
+        let metadata = logged(&front, &user);
+        assert_eq!(metadata["domain"], "shop");
+        assert_eq!(metadata["descriptors"][0]["entries"][0], format!("user={user}"));
+        assert_eq!(metadata["metadata"]["tier"], "basic");
+    });
+}
+
+fn logged(front: &Front<'_>, user: &str) -> Value {
+    let line = eventually("a line in the access log", || {
+        let found = |line: &Value| line["user"] == user;
+        front.envoy.access_log().into_iter().find(found)
+    });
+    line["metadata"].clone()
+}

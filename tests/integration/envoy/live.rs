@@ -1,0 +1,32 @@
+//! Rules that change while Envoy's clients look on.
+
+use super::front::on_each_store;
+use crate::support::{eventually, fresh};
+
+#[test]
+fn an_edited_rule_governs_the_next_requests() {
+    on_each_store(|front| {
+        let user = fresh();
+        let get = || front.get("/market", &[("x-user", &user)]);
+        let limit = || get().header("x-ratelimit-limit");
+        assert_eq!(limit(), None, "there is no rule yet");
+        let edit = |limit: u32| {
+            let limit = format!("{{ unit: year, requests_per_unit: {limit} }}");
+            let rules =
+                format!("domain: market\ndescriptors: [{{ key: user, rate_limit: {limit} }}]\n");
+            front.service.edit("market.yaml", &rules);
+        };
+
+        edit(1000);
+        eventually("the new rule", || limit().filter(|it| it == "1000, 1000;w=31536000"));
+        assert_eq!(get().status, 200);
+        // What has been counted stays counted.
+        edit(1);
+        eventually("the lower limit", || limit().filter(|it| it == "1, 1;w=31536000"));
+        assert_eq!(get().status, 429);
+
+        front.service.edit("market.yaml", "domain: market\ndescriptors: [{ kye: user }]\n");
+        eventually("the mistake in the log", || front.service.log().contains("kye").then_some(()));
+        assert_eq!(get().status, 429, "a mistake changes nothing");
+    });
+}

@@ -1,0 +1,100 @@
+//! A rolling restart: nobody notices.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    envoy::{self, Envoy, header, route},
+    eventually, fresh, http,
+    redis::Redis,
+    tollgate::Tollgate,
+    upstream,
+};
+
+const RULES: &str = "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: year, requests_per_unit: 5 }
+";
+
+#[test]
+fn two_instances_are_restarted_in_turn_and_no_request_fails() {
+    let redis = Redis::start();
+    let url = redis.url();
+    let start = |port: &str| {
+        let settings = [("REDIS_URL", &*url), ("DRAIN_DELAY", "1s"), ("GRPC_PORT", port)];
+        Tollgate::start(RULES, &settings)
+    };
+    let mut services = ["0", "0"].map(start);
+    let envoy = front(&services);
+    let address = envoy.listener("http");
+    let healthy = |expected: u64| {
+        eventually(&format!("{expected} healthy instances"), || {
+            (envoy.stat("cluster.tollgate.membership_healthy") == expected).then_some(())
+        });
+    };
+    healthy(2);
+
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients = [(); 2].map(|()| scope.spawn(|| users_until(address, &done)));
+        for service in &mut services {
+            let port = service.grpc.port().to_string();
+            service.terminate();
+            healthy(1);
+            assert!(service.ended(Duration::from_secs(10)).success());
+            *service = start(&port);
+            healthy(2);
+        }
+        done.store(true, Ordering::Relaxed);
+        for client in clients {
+            assert!(client.join().unwrap() > 0);
+        }
+    });
+    assert_eq!(envoy.stat("cluster.upstream.ratelimit.error"), 0);
+}
+
+/// Plays one user after the other, and says how many: each of them gets exactly
+/// what the limit allows, whoever is being restarted.
+fn users_until(address: std::net::SocketAddr, done: &AtomicBool) -> usize {
+    let mut users = 0;
+    while !done.load(Ordering::Relaxed) {
+        let user = fresh();
+        let get = |()| http::get(address, "/user", &[("x-user", user.as_bytes())]).status;
+        assert_eq!([(); 7].map(get), [200, 200, 200, 200, 200, 429, 429]);
+        users += 1;
+    }
+    users
+}
+
+/// An Envoy that asks both for their health, and refuses what it cannot ask
+/// about.
+fn front(services: &[Tollgate; 2]) -> Envoy {
+    let filter = envoy::rate_limit_filter("tollgate", &json!({ "failure_mode_deny": true }));
+    let user = route("/user", json!({ "rate_limits": [{ "actions": [header("user")] }] }));
+    let chain = envoy::http_filter_chain(&[filter], &[user]);
+    let mut tollgate = envoy::grpc_cluster("tollgate", &services.each_ref().map(|it| it.grpc));
+    tollgate["common_lb_config"] = json!({ "healthy_panic_threshold": { "value": 0 } });
+    tollgate["health_checks"] = json!([health_check()]);
+    Envoy::start(
+        &[envoy::listener("http", &[chain])],
+        &[envoy::cluster("upstream", &[upstream::address()]), tollgate],
+    )
+}
+
+fn health_check() -> Value {
+    json!({
+        "grpc_health_check": { "service_name": "ratelimit" },
+        "timeout": "1s",
+        "interval": "0.1s",
+        "no_traffic_interval": "0.1s",
+        "unhealthy_threshold": 1,
+        "healthy_threshold": 1,
+    })
+}

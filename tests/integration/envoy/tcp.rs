@@ -1,0 +1,19 @@
+//! Connections rather than requests.
+
+use super::front::on_each_store;
+use crate::support::{eventually, http};
+
+#[test]
+fn connections_over_the_limit_are_closed_at_once() {
+    on_each_store(|front| {
+        let connect = || http::exchange(front.tcp, "GET", "/", &[], b"").map(|it| it.status).ok();
+        // Other tests may share this Envoy, but none of them comes this way.
+        assert_eq!([(); 4].map(|()| connect()), [Some(200), Some(200), None, None]);
+        let store =
+            if front.http == front.envoy.listener("http-redis") { "redis" } else { "memory" };
+        eventually("Envoy to count the refused connections", || {
+            (front.envoy.stat(&format!("ratelimit.{store}.cx_closed")) == 2).then_some(())
+        });
+        assert_eq!(front.envoy.stat(&format!("ratelimit.{store}.error")), 0);
+    });
+}

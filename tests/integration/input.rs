@@ -1,0 +1,172 @@
+//! Whatever is sent, the next caller is served.
+
+use envoy_types::pb::envoy::{
+    extensions::common::ratelimit::v3::{
+        RateLimitDescriptor, rate_limit_descriptor::RateLimitOverride,
+    },
+    service::ratelimit::v3::{RateLimitRequest, RateLimitResponse, rate_limit_response::Code},
+};
+use prost::Message;
+use tollgate::wire::pb::envoy as ours;
+use tonic::Code as Status;
+
+use crate::support::{
+    fresh,
+    grpc::{self, Client, ask, charging, descriptor},
+    raw::{self, Raw, frame},
+    tollgate::Tollgate,
+};
+
+const RULES: &str = "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: year, requests_per_unit: 3 }
+";
+
+/// Fails unless a well-behaved caller gets what is due.
+async fn check_service(service: &Tollgate) {
+    let mut client = grpc::connect(service.grpc).await;
+    let reply = decide(&mut client, ask("shop", &[("user", &fresh())])).await;
+    assert_eq!((reply.overall_code(), reply.statuses[0].limit_remaining), (Code::Ok, 2));
+}
+
+async fn decide(client: &mut Client, request: RateLimitRequest) -> RateLimitResponse {
+    client.should_rate_limit(request).await.unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn a_request_about_nothing_is_refused_with_the_reason() {
+    let service = Tollgate::start(RULES, &[]);
+    let mut client = grpc::connect(service.grpc).await;
+    let nothing = RateLimitRequest { domain: "shop".to_owned(), ..Default::default() };
+    for (request, reason) in [
+        (ask("", &[("user", "a")]), "rate limit domain must not be empty"),
+        (nothing, "rate limit descriptor list must not be empty"),
+    ] {
+        let error = client.should_rate_limit(request).await.unwrap_err();
+        assert_eq!((error.code(), error.message()), (Status::Unknown, reason));
+    }
+    check_service(&service).await;
+}
+
+#[tokio::test]
+async fn a_million_descriptors_harm_nobody() {
+    let service = Tollgate::start(RULES, &[]);
+    let mut client = grpc::connect(service.grpc).await;
+    let descriptors = vec![RateLimitDescriptor::default(); 1_000_000];
+    let request = RateLimitRequest { domain: "shop".to_owned(), descriptors, hits_addend: 1 };
+    // Answered or refused, whichever the service prefers.
+    let answer = client.should_rate_limit(request).await;
+    if let Ok(reply) = answer {
+        assert_eq!(reply.into_inner().statuses.len(), 1_000_000);
+    }
+    check_service(&service).await;
+}
+
+#[tokio::test]
+async fn messages_up_to_4_mib_are_read_and_none_beyond() {
+    const MAX: usize = 4 << 20;
+    let service = Tollgate::start(RULES, &[]);
+    let mut client = grpc::connect(service.grpc).await;
+    let of_size = |size: usize| {
+        let mut request = ask("shop", &[("user", &"x".repeat(size))]);
+        let more = request.encoded_len() - size;
+        request.descriptors[0].entries[0].value.truncate(size - more);
+        assert_eq!(request.encoded_len(), size);
+        request
+    };
+    let reply = decide(&mut client, of_size(MAX)).await;
+    assert_eq!(reply.statuses[0].limit_remaining, 2);
+    client.should_rate_limit(of_size(MAX + 1)).await.unwrap_err();
+    check_service(&service).await;
+}
+
+#[tokio::test]
+async fn keys_and_values_are_any_bytes() {
+    let service = Tollgate::start(RULES, &[("RESPONSE_DYNAMIC_METADATA", "always")]);
+    let raw = Raw::connect(service.grpc).await;
+    let all: Vec<u8> = (0..=255).collect();
+    for (key, value) in [(&all[..], &all[..]), (b"user", &all), (b"user", b"\0"), (b"\xff", b"")] {
+        use ours::extensions::common::ratelimit::v3 as common;
+        let entry = common::rate_limit_descriptor::Entry {
+            key: key.to_vec().into(),
+            value: value.to_vec().into(),
+        };
+        let descriptor = common::RateLimitDescriptor { entries: vec![entry], ..Default::default() };
+        let mut request = ours::service::ratelimit::v3::RateLimitRequest {
+            domain: "shop".into(),
+            descriptors: vec![descriptor],
+            ..Default::default()
+        };
+        // Upstream's decoder accepts the reply: it is strict about text.
+        let reply: RateLimitResponse = raw::decode(&raw.ask(request.encode_to_vec()).await);
+        assert_eq!(reply.overall_code(), Code::Ok);
+        let limited = reply.statuses[0].current_limit.is_some();
+        assert_eq!(limited, key == b"user", "{value:?}");
+        request.domain = all.clone().into();
+        let reply: RateLimitResponse = raw::decode(&raw.ask(request.encode_to_vec()).await);
+        assert_eq!(reply.overall_code(), Code::Ok);
+    }
+    check_service(&service).await;
+}
+
+#[tokio::test]
+async fn no_number_of_hits_is_too_large() {
+    let service = Tollgate::start(RULES, &[]);
+    let mut client = grpc::connect(service.grpc).await;
+    let user = descriptor(&[("user", &fresh())]);
+    let of = |descriptor| RateLimitRequest {
+        domain: "shop".to_owned(),
+        descriptors: vec![descriptor],
+        hits_addend: u32::MAX,
+    };
+    for _ in 0..3 {
+        let reply = decide(&mut client, of(charging(u64::MAX, user.clone()))).await;
+        assert_eq!(reply.overall_code(), Code::OverLimit);
+    }
+    assert_eq!(
+        decide(&mut client, of(charging(0, user.clone()))).await.overall_code(),
+        Code::OverLimit
+    );
+    for _ in 0..2 {
+        let mut refund = charging(u64::MAX, user.clone());
+        refund.is_negative_hits = true;
+        assert_eq!(decide(&mut client, of(refund)).await.overall_code(), Code::Ok);
+    }
+    let reply = decide(&mut client, of(charging(0, user))).await;
+    assert_eq!((reply.overall_code(), reply.statuses[0].limit_remaining), (Code::Ok, 3));
+    check_service(&service).await;
+}
+
+#[tokio::test]
+async fn a_limit_of_an_unknown_unit_is_an_error_and_no_more() {
+    let service = Tollgate::start(RULES, &[]);
+    let mut client = grpc::connect(service.grpc).await;
+    for unit in [0, 7, 99, -1] {
+        let mut request = ask("shop", &[("user", &fresh())]);
+        request.descriptors[0].limit = Some(RateLimitOverride { requests_per_unit: 1, unit });
+        client.should_rate_limit(request).await.unwrap_err();
+    }
+    check_service(&service).await;
+}
+
+#[tokio::test]
+async fn what_is_not_protobuf_is_an_error_and_no_more() {
+    let service = Tollgate::start(RULES, &[]);
+    let raw = Raw::connect(service.grpc).await;
+    let message = ask("shop", &[("user", &fresh())]).encode_to_vec();
+    for end in 1..message.len() {
+        // Some beginnings are messages: those that end where a field does.
+        let (code, _) = raw.ask(&message[..end]).await;
+        let valid = RateLimitRequest::decode(&message[..end]).is_ok();
+        assert!(code != Status::Ok || valid, "{end} bytes");
+    }
+    assert_ne!(raw.ask([0xff; 64]).await.0, Status::Ok);
+    // A frame that ends before its message does.
+    let call = raw.begin().await;
+    let mut frame = frame(&message);
+    frame.pop();
+    assert_ne!(call.finish(frame).await.0, Status::Ok);
+    check_service(&service).await;
+}

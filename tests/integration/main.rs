@@ -1,0 +1,13 @@
+//! The binary as an operator runs it: over gRPC, over HTTP and behind a real
+//! Envoy, with counters in memory and in a real Redis.
+#![allow(clippy::panic, clippy::unwrap_used, unreachable_pub, reason = "this is all tests")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod concurrency;
+mod envoy;
+mod input;
+mod reflection;
+mod shutdown;
+mod wire;

@@ -1,0 +1,86 @@
+//! The service: the binary, started as an operator would.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::process::Process;
+
+#[derive(Debug)]
+pub struct Tollgate {
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+    pub debug: SocketAddr,
+    process: Process,
+    files: TempDir,
+}
+
+impl Tollgate {
+    /// Serves `rules` on ports that the system picks, unless `settings` say
+    /// otherwise.
+    pub fn start(rules: &str, settings: &[(&str, &str)]) -> Self {
+        let (files, mut process) = Self::launch(rules, settings);
+        let [grpc, http, debug] = ["grpc", "http", "debug"].map(|listener| {
+            process.until(&format!("listens for {listener}"), |log| address(log, listener))
+        });
+        Self { grpc, http, debug, process, files }
+    }
+
+    /// Starts the binary and waits for nothing.
+    pub fn launch(rules: &str, settings: &[(&str, &str)]) -> (TempDir, Process) {
+        let files = TempDir::new().unwrap();
+        fs::create_dir(files.path().join("rules")).unwrap();
+        fs::write(files.path().join("rules/rules.yaml"), rules).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.arg("serve").env_clear();
+        command.env("TOLLGATE_CONFIG", files.path().join("rules"));
+        for host in ["HOST", "GRPC_HOST", "DEBUG_HOST"] {
+            command.env(host, "127.0.0.1");
+        }
+        for port in ["PORT", "GRPC_PORT", "DEBUG_PORT"] {
+            command.env(port, "0");
+        }
+        command.env("LOG_FORMAT", "json").envs(settings.iter().copied());
+        let process = Process::start("tollgate", &mut command, files.path().join("log"));
+        (files, process)
+    }
+
+    /// Makes or replaces a file of rules as a careful editor would: by renaming
+    /// a complete one.
+    pub fn edit(&self, file: &str, rules: &str) {
+        let new = self.files.path().join("new");
+        fs::write(&new, rules).unwrap();
+        fs::rename(new, self.files.path().join("rules").join(file)).unwrap();
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        self.process.terminate();
+    }
+
+    /// Waits for the end, for a bounded time.
+    pub fn ended(&mut self, within: Duration) -> ExitStatus {
+        self.process.ended(within)
+    }
+}
+
+/// Where the log says that a listener is.
+fn address(log: &str, listener: &str) -> Option<SocketAddr> {
+    log.lines().find_map(|line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let said = |key| line[key].as_str().or_else(|| line["fields"][key].as_str());
+        let found = said("message") == Some("listening") && said("listener") == Some(listener);
+        found.then(|| said("address")?.parse().ok())?
+    })
+}

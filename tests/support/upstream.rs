@@ -1,0 +1,46 @@
+//! The HTTP server that is being protected.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::LazyLock,
+    thread,
+};
+
+/// Where it listens: one for all tests, until the test process ends.
+///
+/// It answers every request with 200 and repeats the request's `x-cost`.
+pub fn address() -> SocketAddr {
+    static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                thread::spawn(move || serve(stream));
+            }
+        });
+        address
+    });
+    *ADDRESS
+}
+
+/// Requests have no body.
+fn serve(stream: TcpStream) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut writer = stream;
+    let mut cost = None;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).ok()? == 0 {
+            return None;
+        }
+        let text = String::from_utf8_lossy(&line);
+        if let Some(value) = text.strip_prefix("x-cost:") {
+            cost = Some(value.trim().to_owned());
+        } else if text == "\r\n" {
+            let cost = cost.take().map(|it| format!("x-cost: {it}\r\n")).unwrap_or_default();
+            write!(writer, "HTTP/1.1 200 OK\r\n{cost}content-length: 2\r\n\r\nok").ok()?;
+        }
+    }
+}
