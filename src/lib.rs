@@ -21,3 +21,8 @@ pub mod descriptor;
 pub mod rules;
 pub mod store;
 pub mod engine;
+pub mod metrics;
+pub mod health;
+pub mod wire;
+pub mod listen;
+pub mod http;

@@ -57,6 +57,20 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Why it does not.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// How much it holds, if it keeps the counters in this process.
+    fn usage(&self) -> Option<Usage> {
+        None
+    }
+}
+
+/// How much a store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Counters that are kept now.
+    pub counters: usize,
+    /// Counters that were dropped before their time, since the start.
+    pub evicted: u64,
 }
 
 /// Why a store did not answer.

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 
 use crate::{
     limit::{Outcome, fixed_window},
-    store::{Charge, Outcomes, Store, StoreError},
+    store::{Charge, Outcomes, Store, StoreError, Usage},
     time::Timestamp,
 };
 
@@ -161,5 +161,9 @@ impl Store for Memory {
 
     async fn ping(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        Some(Usage { counters: self.len(), evicted: self.evicted() })
     }
 }

@@ -1,0 +1,67 @@
+//! Whether this process should be sent requests.
+
+use tokio::sync::watch;
+
+/// What is known about the process; whoever serves a health check reads it.
+#[derive(Debug, Default)]
+pub struct Health(watch::Sender<State>);
+
+/// What decides whether the process is healthy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// The store has answered once. That it fails later does not count: every
+    /// process that shares it would turn unhealthy at the same moment, and
+    /// there would be nobody left to ask.
+    store_answered: bool,
+    /// The process is about to end.
+    draining: bool,
+    /// Background tasks that have ended and should not have.
+    dead: Vec<&'static str>,
+}
+
+impl State {
+    /// Why the process should not be sent requests; nothing if it should.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !self.store_answered {
+            problems.push("the counter store has not answered yet".to_owned());
+        }
+        if self.draining {
+            problems.push("the process is shutting down".to_owned());
+        }
+        problems.extend(self.dead.iter().map(|it| format!("the {it} has died")));
+        problems
+    }
+
+    /// Whether the process should be sent requests.
+    pub fn is_healthy(&self) -> bool {
+        self.store_answered && !self.draining && self.dead.is_empty()
+    }
+}
+
+impl Health {
+    /// The present state.
+    pub fn state(&self) -> State {
+        self.0.borrow().clone()
+    }
+
+    /// Tells of every change from now on.
+    pub fn subscribe(&self) -> watch::Receiver<State> {
+        self.0.subscribe()
+    }
+
+    /// The store has answered.
+    pub fn store_answered(&self) {
+        self.0.send_modify(|it| it.store_answered = true);
+    }
+
+    /// The process is about to end. There is no way back.
+    pub fn draining(&self) {
+        self.0.send_modify(|it| it.draining = true);
+    }
+
+    /// The background task called `name` has ended and should not have.
+    pub fn died(&self, name: &'static str) {
+        self.0.send_modify(|it| it.dead.push(name));
+    }
+}

@@ -1,0 +1,213 @@
+//! What is served over plain HTTP.
+//!
+//! | path           | port  | what                                                    |
+//! |----------------|-------|---------------------------------------------------------|
+//! | `/json`        | main  | one decision: 200 or 429; 400 is the caller's mistake, 503 the store's |
+//! | `/healthcheck` | main  | 200 `OK`, or 500                                        |
+//! | `/ready`       | main  | 200, or 503 with the reasons                            |
+//! | `/metrics`     | main  | statistics for Prometheus                               |
+//! | `/rlconfig`    | both  | the rules in force, and why newer ones were refused     |
+//! | `/stats`       | debug | statistics of the rules, for people                     |
+
+use std::{fmt::Write, sync::Arc, time::Instant};
+
+use arc_swap::ArcSwapOption;
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+
+use crate::{
+    health::Health,
+    rules::RuleTree,
+    store::Store,
+    wire::{
+        LARGEST_MESSAGE, Refusal, Service, json,
+        pb::envoy::service::ratelimit::v3::{
+            RateLimitResponse,
+            rate_limit_response::{Code, DescriptorStatus},
+        },
+        response::window_seconds,
+    },
+};
+
+/// What the pages show.
+#[derive(Debug)]
+pub struct Pages<S> {
+    /// Decides, and counts.
+    pub service: Arc<Service<S>>,
+    /// Whether the process should be sent requests.
+    pub health: Arc<Health>,
+    /// Why the rule files are not in force as they are now.
+    pub rejection: Arc<ArcSwapOption<String>>,
+}
+
+/// The main port.
+pub fn main_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
+    Router::new()
+        .route("/json", post(decide::<S>))
+        .route("/healthcheck", get(healthcheck::<S>))
+        .route("/ready", get(ready::<S>))
+        .route("/metrics", get(metrics::<S>))
+        .route("/rlconfig", get(rlconfig::<S>))
+        .fallback(not_found)
+        .layer(DefaultBodyLimit::max(LARGEST_MESSAGE))
+        .with_state(pages)
+}
+
+/// The debug port.
+pub fn debug_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
+    const INDEX: &str = "/rlconfig: print out the currently loaded configuration for debugging\n\
+                         /stats: print out stats\n";
+    Router::new()
+        .route("/rlconfig", get(rlconfig::<S>))
+        .route("/stats", get(stats::<S>))
+        .fallback(async || INDEX)
+        .with_state(pages)
+}
+
+async fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
+}
+
+async fn healthcheck<S>(State(pages): State<Arc<Pages<S>>>) -> Response {
+    match pages.health.state().is_healthy() {
+        true => "OK".into_response(),
+        false => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn ready<S>(State(pages): State<Arc<Pages<S>>>) -> Response {
+    let problems = pages.health.state().problems();
+    if problems.is_empty() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n").into_response()
+}
+
+async fn metrics<S: Store>(State(pages): State<Arc<Pages<S>>>) -> Response {
+    let service = &pages.service;
+    let text = service.metrics.prometheus(service.engine.store.usage());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn stats<S>(State(pages): State<Arc<Pages<S>>>) -> String {
+    pages.service.metrics.dotted()
+}
+
+/// One line per rule, as Envoy's reference service writes them. Behind `#`,
+/// why the files are not in force as they are now.
+async fn rlconfig<S>(State(pages): State<Arc<Pages<S>>>) -> String {
+    let mut text = describe(&pages.service.engine.rules.load());
+    if let Some(rejection) = &*pages.rejection.load() {
+        text += "# newer rules were refused:\n";
+        rejection.lines().for_each(|line| drop(writeln!(text, "# {line}")));
+    }
+    text
+}
+
+fn describe(rules: &RuleTree) -> String {
+    let lines = rules.rules().iter().map(|rule| {
+        let (unit, requests) = match rule.limit() {
+            Some(limit) => (limit.window.unit().name().to_ascii_uppercase(), limit.requests),
+            None => ("UNKNOWN".to_owned(), 0),
+        };
+        format!(
+            "{}: unit={unit} requests_per_unit={requests}, shadow_mode: {}, quota_mode: {}\n",
+            rule.stat_name(),
+            rule.spec.shadow_mode,
+            rule.spec.quota_mode
+        )
+    });
+    lines.collect()
+}
+
+async fn decide<S: Store>(
+    State(pages): State<Arc<Pages<S>>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let started = Instant::now();
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return refuse(rejection.status(), &rejection.body_text()),
+    };
+    let request = match json::decode(&body) {
+        Ok(request) => request,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let result = pages.service.answer(request).await;
+    pages.service.metrics.answered("json", started.elapsed());
+    match result {
+        Ok(response) => answer(&response),
+        Err(Refusal::Invalid(invalid)) => refuse(StatusCode::BAD_REQUEST, &invalid.to_string()),
+        Err(Refusal::Store(error)) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+fn refuse(status: StatusCode, why: &str) -> Response {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let no_sniffing = [(header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (status, no_sniffing, format!("{reason}: {why}\n")).into_response()
+}
+
+fn answer(response: &RateLimitResponse) -> Response {
+    let status = match response.overall_code() {
+        Code::OverLimit => StatusCode::TOO_MANY_REQUESTS,
+        Code::Ok => StatusCode::OK,
+        Code::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for added in &response.response_headers_to_add {
+        if let (Ok(name), Ok(value)) = (added.key.parse::<HeaderName>(), added.value.parse()) {
+            headers.append(name, value);
+        }
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        add_limits(&mut headers, &response.statuses);
+    }
+    (status, headers, json::encode(response)).into_response()
+}
+
+/// `Retry-After` (RFC 9110): the longest wait of those that refuse; and
+/// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers):
+/// each limit, and how it stands. Limits are named by their position where the
+/// rules give no name that the syntax allows.
+fn add_limits(headers: &mut HeaderMap, statuses: &[DescriptorStatus]) {
+    let mut policies = Vec::new();
+    let mut standings = Vec::new();
+    let mut wait = 0;
+    for (position, status) in statuses.iter().enumerate() {
+        let (Some(limit), Some(reset)) = (&status.current_limit, status.duration_until_reset)
+        else {
+            continue;
+        };
+        if status.code() == Code::OverLimit {
+            wait = wait.max(reset.seconds);
+        }
+        let plain = |it: u8| matches!(it, b' '..=b'~') && it != b'"' && it != b'\\';
+        let name = match limit.name.as_str() {
+            name if !name.is_empty() && name.bytes().all(plain) => name.to_owned(),
+            _ => format!("limit-{}", position + 1),
+        };
+        let window = window_seconds(limit);
+        policies.push(format!("\"{name}\";q={};w={window}", limit.requests_per_unit));
+        standings.push(format!("\"{name}\";r={};t={}", status.limit_remaining, reset.seconds));
+    }
+    let texts = [
+        ("retry-after", wait.max(1).to_string()),
+        ("ratelimit-policy", policies.join(", ")),
+        ("ratelimit", standings.join(", ")),
+    ];
+    for (name, text) in texts {
+        if let Ok(value) = HeaderValue::from_str(&text)
+            && !text.is_empty()
+        {
+            headers.insert(name, value);
+        }
+    }
+}

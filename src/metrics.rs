@@ -1,0 +1,259 @@
+//! Statistics, under the Prometheus names and labels of Envoy's reference
+//! service where it has them, and under `tollgate_` where it has not.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Opts, Registry, TextEncoder, core::Collector,
+};
+
+use crate::{
+    descriptor::Request,
+    engine::decision::{Decision, Governed, Verdict},
+    limit::{Hits, fixed_window::tally},
+    rules::{RuleTree, stat_name::StatName},
+    store::Usage,
+};
+
+pub mod series;
+pub mod timed;
+
+use self::series::{Bump, SeriesTable};
+
+/// Seconds. From the time that memory takes to what Envoy has long given up on.
+const LATENCIES: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0,
+];
+
+/// All statistics of this process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    near_limit_ratio: f32,
+    rules: SeriesTable,
+    total_requests: IntCounterVec,
+    response_time: HistogramVec,
+    errors: IntCounterVec,
+    domain_not_found: IntCounter,
+    shadowed: IntCounter,
+    loads: IntCounter,
+    failed_loads: IntCounter,
+    rejected: IntGauge,
+    rule_count: IntGauge,
+    store_time: Histogram,
+    store_failures: IntCounter,
+    counters: IntGauge,
+    evicted: IntCounter,
+}
+
+/// Who is to blame that a request has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The caller: the request makes no sense.
+    Service,
+    /// The store did not answer.
+    Store,
+}
+
+impl Metrics {
+    /// Nothing counted yet. A hit beyond `near_limit_ratio` of its limit
+    /// counts as near.
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
+    pub fn new(near_limit_ratio: f32) -> Self {
+        let registry = Registry::new();
+        let rules = SeriesTable::default();
+        register(&registry, rules.collector());
+        let build = GaugeVec::new(
+            Opts::new("tollgate_build_info", "Always 1; the version is in the label."),
+            &["version"],
+        )
+        .expect("its name and label are legal");
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        register(&registry, build);
+        let counter = |name, help| {
+            register(&registry, IntCounter::new(name, help).expect("every name here is legal"))
+        };
+        let gauge = |name, help| {
+            register(&registry, IntGauge::new(name, help).expect("every name here is legal"))
+        };
+        let by = |label, name, help| {
+            let counters = IntCounterVec::new(Opts::new(name, help), &[label]);
+            register(&registry, counters.expect("every name here is legal"))
+        };
+        let seconds = |name, help| HistogramOpts::new(name, help).buckets(LATENCIES.to_vec());
+        Self {
+            near_limit_ratio,
+            rules,
+            total_requests: by(
+                "grpc_method",
+                "ratelimit_service_total_requests",
+                "Calls answered, by method.",
+            ),
+            response_time: register(
+                &registry,
+                HistogramVec::new(
+                    seconds(
+                        "ratelimit_service_response_time_seconds",
+                        "From the decoded request to the reply, by method.",
+                    ),
+                    &["grpc_method"],
+                )
+                .expect("its name and label are legal"),
+            ),
+            errors: by(
+                "err_type",
+                "ratelimit_service_should_rate_limit_error",
+                "Requests without a decision: service_error is the caller's mistake, redis_error \
+                 a store that did not answer.",
+            ),
+            domain_not_found: counter(
+                "ratelimit_service_rate_limit_domain_not_found",
+                "Descriptors of domains that no rule file names.",
+            ),
+            shadowed: counter(
+                "ratelimit_service_global_shadow_mode",
+                "Requests over the limit that passed because SHADOW_MODE is on.",
+            ),
+            loads: counter(
+                "ratelimit_service_config_load_success",
+                "How often rules were put in force.",
+            ),
+            failed_loads: counter(
+                "ratelimit_service_config_load_error",
+                "How often rules were refused because of mistakes in them.",
+            ),
+            rejected: gauge(
+                "tollgate_rules_rejected",
+                "1 while the rule files have mistakes and older rules are in force.",
+            ),
+            rule_count: gauge("tollgate_rules", "Rules in force."),
+            store_time: register(
+                &registry,
+                Histogram::with_opts(seconds(
+                    "tollgate_store_seconds",
+                    "What the counter store took for all counters of a request.",
+                ))
+                .expect("its name is legal"),
+            ),
+            store_failures: counter(
+                "tollgate_store_failures",
+                "Calls to the counter store that failed or took too long.",
+            ),
+            counters: gauge(
+                "tollgate_memory_counters",
+                "Counters kept in memory, including those that have ended and wait to be dropped.",
+            ),
+            evicted: counter(
+                "tollgate_memory_evicted",
+                "Counters dropped before their window ended, because MEMORY_MAX_KEYS was reached.",
+            ),
+            registry,
+        }
+    }
+
+    /// Counts one decision. The only place that counts any.
+    pub fn observe(&self, request: &Request, decision: &Decision) {
+        self.shadowed.inc_by(decision.shadowed.into());
+        for (descriptor, verdict) in request.descriptors.iter().zip(&decision.verdicts) {
+            if let Governed::Unmatched { domain_known: false } = verdict.governed {
+                self.domain_not_found.inc();
+            }
+            let Some(bump) = self.bump(descriptor.hits, verdict) else { continue };
+            match &verdict.governed {
+                Governed::Rule(rule) => match rule.stat_name_for(&descriptor.entries) {
+                    Some(name) => self.rules.bump_dynamic(name, bump),
+                    None => self.rules.bump_rule(rule, bump),
+                },
+                // The entries are the caller's, and so cannot name a series.
+                Governed::Override(_) => {
+                    let domain = String::from_utf8_lossy(&request.domain);
+                    let name = StatName::new(&domain, std::iter::once("override".to_owned()));
+                    self.rules.bump_dynamic(name, bump);
+                }
+                Governed::Unmatched { .. } => {}
+            }
+        }
+    }
+
+    fn bump(&self, hits: Hits, verdict: &Verdict) -> Option<Bump> {
+        let (limit, outcome) = verdict.counted?;
+        let hits = match hits {
+            Hits::Add(hits) => hits,
+            Hits::Refund(hits) => return Some(Bump { refunded: hits, ..Bump::default() }),
+        };
+        let tally = tally(limit, hits, &outcome, self.near_limit_ratio);
+        let shadow = verdict.governed.rule().is_some_and(|it| it.spec.shadow_mode);
+        Some(Bump {
+            total: hits,
+            within: tally.within,
+            near: tally.near,
+            over: tally.over,
+            shadow: if shadow { tally.over } else { 0 },
+            refunded: 0,
+        })
+    }
+
+    /// Counts a request that has no decision.
+    pub fn failed(&self, failure: Failure) {
+        let label = match failure {
+            Failure::Service => "service_error",
+            Failure::Store => "redis_error",
+        };
+        self.errors.with_label_values(&[label]).inc();
+    }
+
+    /// Counts a call that took `time`. `method` is one of ours, never a
+    /// caller's text.
+    pub fn answered(&self, method: &'static str, time: Duration) {
+        self.total_requests.with_label_values(&[method]).inc();
+        self.response_time.with_label_values(&[method]).observe(time.as_secs_f64());
+    }
+
+    /// Counts a call to the store.
+    pub fn stored(&self, time: Duration, answered: bool) {
+        self.store_time.observe(time.as_secs_f64());
+        self.store_failures.inc_by((!answered).into());
+    }
+
+    /// Counts rules that are about to come into force, and makes room for
+    /// their statistics. Those that are gone take theirs with them.
+    pub fn loaded(&self, rules: &RuleTree) {
+        self.rules.install(rules);
+        self.loads.inc();
+        self.rejected.set(0);
+        self.rule_count.set(i64::try_from(rules.rules().len()).unwrap_or(i64::MAX));
+    }
+
+    /// Counts rules that were refused.
+    pub fn load_failed(&self) {
+        self.failed_loads.inc();
+        self.rejected.set(1);
+    }
+
+    /// Everything, in Prometheus' text format. `usage` is that of a store that
+    /// keeps its counters in this process.
+    pub fn prometheus(&self, usage: Option<Usage>) -> String {
+        if let Some(Usage { counters, evicted }) = usage {
+            self.counters.set(i64::try_from(counters).unwrap_or(i64::MAX));
+            self.evicted.inc_by(evicted.saturating_sub(self.evicted.get()));
+        }
+        let mut text = Vec::new();
+        // Writing to memory does not fail, and a scrape without an answer is
+        // noticed by whoever scrapes.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    /// The statistics of the rules, one per line, under the dotted names that
+    /// Envoy's reference service gives them.
+    pub fn dotted(&self) -> String {
+        self.rules.dotted()
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
+    registry.register(Box::new(collector.clone())).expect("every name is registered once");
+    collector
+}

@@ -1,0 +1,242 @@
+//! The statistics of the rules: one series for each name.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::RwLock;
+use prometheus::{
+    core::{Collector, Desc},
+    proto::{Counter, LabelPair, Metric, MetricFamily, MetricType},
+};
+
+use crate::rules::{Rule, RuleTree, stat_name::StatName};
+
+/// How many series the values of requests can make, where rules say
+/// `detailed_metric` or `value_to_metric`. Those beyond are counted together,
+/// as `other` of their domain.
+pub const MOST_DYNAMIC: usize = 10_000;
+
+/// The most that one hit adds, so that nobody makes a counter wrap.
+const MOST_HITS: u64 = u32::MAX as u64;
+
+/// The name of each statistic of a series, and what it counts.
+const STATISTICS: [(&str, &str); 6] = [
+    ("total_hits", "Hits that a rule governed."),
+    ("within_limit", "Hits that passed."),
+    ("near_limit", "Hits close to the limit, passed or not."),
+    ("over_limit", "Hits over the limit."),
+    ("shadow_mode", "Hits over the limit that passed because of the rule's shadow_mode."),
+    ("total_negative_hits", "Hits given back."),
+];
+
+/// What one decision adds to a series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bump {
+    /// All hits.
+    pub total: u64,
+    /// Hits that passed.
+    pub within: u64,
+    /// Hits close to the limit.
+    pub near: u64,
+    /// Hits over the limit.
+    pub over: u64,
+    /// Hits over the limit that passed all the same.
+    pub shadow: u64,
+    /// Hits given back.
+    pub refunded: u64,
+}
+
+/// One value for each of [`STATISTICS`], in that order.
+#[derive(Debug, Default)]
+struct Series([AtomicU64; STATISTICS.len()]);
+
+impl Series {
+    fn bump(&self, bump: Bump) {
+        let Bump { total, within, near, over, shadow, refunded } = bump;
+        for (value, hits) in self.0.iter().zip([total, within, near, over, shadow, refunded]) {
+            if hits > 0 {
+                value.fetch_add(hits.min(MOST_HITS), Relaxed);
+            }
+        }
+    }
+}
+
+/// The series of all rules.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SeriesTable(Arc<Tables>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    fixed: ArcSwap<Fixed>,
+    /// Those that requests name.
+    dynamic: RwLock<HashMap<StatName, Arc<Series>>>,
+    /// How many bumps went to `other`.
+    folded: AtomicU64,
+}
+
+/// The series of the rules in force. Rules of the same name share one.
+#[derive(Debug, Default)]
+struct Fixed {
+    by_name: HashMap<Arc<StatName>, Arc<Series>>,
+    /// By [`Rule::index`], with the name to know the rule by.
+    by_rule: Vec<(Arc<StatName>, Arc<Series>)>,
+}
+
+impl SeriesTable {
+    /// Counts for `rule`, under its own name.
+    pub(super) fn bump_rule(&self, rule: &Rule, bump: Bump) {
+        let fixed = self.0.fixed.load();
+        match fixed.by_rule.get(rule.index) {
+            Some((name, series)) if Arc::ptr_eq(name, rule.stat_name()) => series.bump(bump),
+            // Decided by rules that have just been replaced.
+            _ => fixed.by_name.get(rule.stat_name()).into_iter().for_each(|it| it.bump(bump)),
+        }
+    }
+
+    /// Counts under a name that depends on the request.
+    pub(super) fn bump_dynamic(&self, name: StatName, bump: Bump) {
+        if let Some(series) = self.0.dynamic.read().get(&name) {
+            return series.bump(bump);
+        }
+        let mut dynamic = self.0.dynamic.write();
+        let full = MOST_DYNAMIC <= dynamic.len() && !dynamic.contains_key(&name);
+        self.0.folded.fetch_add(full.into(), Relaxed);
+        dynamic.entry(if full { other(&name) } else { name }).or_default().bump(bump);
+    }
+
+    /// Makes a series for each of `rules`, or keeps the one of that name, and
+    /// drops the others.
+    pub(super) fn install(&self, rules: &RuleTree) {
+        let old = self.0.fixed.load();
+        let mut new = Fixed::default();
+        for rule in rules.rules() {
+            let name = rule.stat_name();
+            let series = new
+                .by_name
+                .entry(Arc::clone(name))
+                .or_insert_with(|| old.by_name.get(name).map(Arc::clone).unwrap_or_default());
+            new.by_rule.push((Arc::clone(name), Arc::clone(series)));
+        }
+        self.0.fixed.store(Arc::new(new));
+    }
+
+    /// All series, one statistic per line.
+    pub(super) fn dotted(&self) -> String {
+        let mut lines = BTreeMap::new();
+        self.0.for_each(|name, series| {
+            for ((statistic, _), value) in STATISTICS.iter().zip(&series.0) {
+                let name = format!("ratelimit.service.rate_limit.{name}.{statistic}");
+                *lines.entry(name).or_insert(0) += value.load(Relaxed);
+            }
+        });
+        lines.iter().fold(String::new(), |mut text, (name, value)| {
+            let _ = writeln!(text, "{name}: {value}");
+            text
+        })
+    }
+
+    /// What Prometheus is shown of them.
+    pub(super) fn collector(&self) -> SeriesCollector {
+        let labels = || ["domain", "key1", "key2"].map(String::from).to_vec();
+        let describe = |(name, help): &(&str, &str)| {
+            Desc::new(family(name), (*help).into(), labels(), HashMap::new())
+                .expect("the names and labels are legal")
+        };
+        let folded = Desc::new(FOLDED.into(), FOLDED_HELP.into(), vec![], HashMap::new());
+        let mut descs: Vec<_> = STATISTICS.iter().map(describe).collect();
+        descs.push(folded.expect("the name is legal"));
+        SeriesCollector { tables: Arc::clone(&self.0), descs }
+    }
+}
+
+const FOLDED: &str = "tollgate_series_folded";
+const FOLDED_HELP: &str = "Descriptors counted as `other` because there were too many series.";
+
+/// `other`, in the same domain: one that the rules name.
+fn other(name: &StatName) -> StatName {
+    StatName::new(name.domain(), std::iter::once("other".to_owned()))
+}
+
+fn family(statistic: &str) -> String {
+    format!("ratelimit_service_rate_limit_{statistic}")
+}
+
+impl Tables {
+    fn for_each(&self, mut visit: impl FnMut(&StatName, &Series)) {
+        self.fixed.load().by_name.iter().for_each(|(name, it)| visit(name, it));
+        self.dynamic.read().iter().for_each(|(name, it)| visit(name, it));
+    }
+}
+
+/// Shows the series to Prometheus: by domain and the first two components of
+/// the name, those that differ only further on added up, as Envoy's reference
+/// service does.
+#[derive(Clone, Debug)]
+pub(super) struct SeriesCollector {
+    tables: Arc<Tables>,
+    descs: Vec<Desc>,
+}
+
+impl Collector for SeriesCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut sums: BTreeMap<[String; 3], [u64; STATISTICS.len()]> = BTreeMap::new();
+        self.tables.for_each(|name, series| {
+            let labels = [name.domain(), name.component(0), name.component(1)];
+            let sum = sums.entry(labels.map(String::from)).or_default();
+            for (sum, value) in sum.iter_mut().zip(&series.0) {
+                *sum += value.load(Relaxed);
+            }
+        });
+        let statistics = STATISTICS.iter().enumerate();
+        let mut families: Vec<_> = statistics
+            .map(|(i, (name, help))| {
+                let metrics = sums.iter().map(|(labels, sum)| metric(labels, sum[i]));
+                metric_family(family(name), help, metrics.collect())
+            })
+            .collect();
+        let folded = counter(self.tables.folded.load(Relaxed));
+        families.push(metric_family(FOLDED.into(), FOLDED_HELP, vec![folded]));
+        families
+    }
+}
+
+fn metric([domain, key1, key2]: &[String; 3], value: u64) -> Metric {
+    let label = |name: &str, value: &str| {
+        let mut label = LabelPair::default();
+        label.set_name(name.into());
+        label.set_value(value.into());
+        label
+    };
+    let mut metric = counter(value);
+    metric.set_label(vec![label("domain", domain), label("key1", key1), label("key2", key2)]);
+    metric
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus knows only f64")]
+fn counter(value: u64) -> Metric {
+    let mut counter = Counter::default();
+    counter.set_value(value as f64);
+    let mut metric = Metric::default();
+    metric.set_counter(counter);
+    metric
+}
+
+fn metric_family(name: String, help: &str, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name);
+    family.set_help(help.into());
+    family.set_field_type(MetricType::COUNTER);
+    family.set_metric(metrics);
+    family
+}

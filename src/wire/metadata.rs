@@ -1,0 +1,146 @@
+//! The metadata of an answer: for access logs, and for other filters.
+
+use prost_types::{ListValue, Struct, Value, value::Kind};
+
+use crate::{
+    descriptor::{Descriptor, Request},
+    engine::decision::{Decision, Governed, Verdict},
+    limit::{Hits, Limit, Outcome, whole_seconds},
+};
+
+/// What was asked (`domain`, `descriptors`, `hitsAddend`), what the rules of
+/// the descriptors that passed have to say (`metadata`), and which limit
+/// decided (`rule`).
+///
+/// The names, except `rule`, are those of Envoy's reference service. Bytes of
+/// the caller's that are not UTF-8 are replaced: Envoy refuses a whole answer
+/// that contains any.
+pub fn build(request: &Request, decision: &Decision) -> Struct {
+    let mut fields = vec![
+        ("domain", text(&request.domain)),
+        ("descriptors", list(request.descriptors.iter().map(|it| descriptor(it, request)))),
+    ];
+    if request.hits_addend != 0 {
+        fields.push(("hitsAddend", number(request.hits_addend.into())));
+    }
+    if let Some(verdict) = decision.decisive()
+        && let Some((limit, outcome)) = verdict.counted
+    {
+        fields.push(("rule", rule(verdict, limit, outcome)));
+    }
+    let mut metadata = serde_json::Map::new();
+    for verdict in decision.verdicts.iter().filter(|it| !it.refused()) {
+        let rule = verdict.governed.rule().filter(|it| it.limit().is_some());
+        if let Some(more) = rule.and_then(|it| it.spec.metadata.as_deref()) {
+            merge(&mut metadata, more);
+        }
+    }
+    if !metadata.is_empty() {
+        fields.push(("metadata", value(&serde_json::Value::Object(metadata))));
+    }
+    structure(fields)
+}
+
+fn descriptor(descriptor: &Descriptor, request: &Request) -> Value {
+    let entry = |key: &[u8], value: &[u8]| {
+        string(format!("{}={}", String::from_utf8_lossy(key), String::from_utf8_lossy(value)))
+    };
+    let entries = descriptor.entries.iter().map(|it| entry(&it.key, &it.value));
+    let mut fields = vec![("entries", list(entries))];
+    if let Some(limit) = descriptor.limit {
+        fields.push(("limit", string(describe(limit))));
+    }
+    match descriptor.hits {
+        // What the request says for all of them is not said again.
+        Hits::Add(hits) if hits == u64::from(request.hits_addend.max(1)) => {}
+        Hits::Add(hits) => fields.push(("hitsAddend", number(hits))),
+        Hits::Refund(hits) => fields.push(("refund", number(hits))),
+    }
+    wrap(Kind::StructValue(structure(fields)))
+}
+
+/// The limit that decided: where it comes from, and how it stands.
+fn rule(verdict: &Verdict, limit: Limit, outcome: Outcome) -> Value {
+    let mut fields = match &verdict.governed {
+        Governed::Rule(rule) => vec![
+            ("key", string(rule.stat_name().to_string())),
+            ("place", string(rule.spec.place.to_string())),
+        ],
+        Governed::Override(_) | Governed::Unmatched { .. } => vec![("key", string("override"))],
+    };
+    if let Some(rule) = verdict.governed.rule()
+        && !rule.spec.name.is_empty()
+    {
+        fields.push(("name", string(rule.spec.name.to_string())));
+    }
+    fields.push(("limit", string(describe(limit))));
+    fields.push(("remaining", number(outcome.remaining.into())));
+    fields.push(("resetSeconds", number(whole_seconds(outcome.reset_after))));
+    wrap(Kind::StructValue(structure(fields)))
+}
+
+/// `100 per minute`, `100 per 5 minute`.
+fn describe(limit: Limit) -> String {
+    let Limit { requests, window } = limit;
+    match window.multiplier().get() {
+        1 => format!("{requests} per {}", window.unit()),
+        multiplier => format!("{requests} per {multiplier} {}s", window.unit()),
+    }
+}
+
+/// Adds `more` to `known`. What is known stays, and maps are merged within.
+fn merge(
+    known: &mut serde_json::Map<String, serde_json::Value>,
+    more: &serde_json::Map<String, serde_json::Value>,
+) {
+    use serde_json::Value::Object;
+
+    for (key, value) in more {
+        match (known.get_mut(key), value) {
+            (None, value) => drop(known.insert(key.clone(), value.clone())),
+            (Some(Object(known)), Object(more)) => merge(known, more),
+            (Some(_), _) => {}
+        }
+    }
+}
+
+fn value(json: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+
+    wrap(match json {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(it) => Kind::BoolValue(*it),
+        Json::Number(it) => Kind::NumberValue(it.as_f64().unwrap_or(f64::NAN)),
+        Json::String(it) => Kind::StringValue(it.clone()),
+        Json::Array(it) => return list(it.iter().map(value)),
+        Json::Object(it) => {
+            let fields = it.iter().map(|(key, it)| (key.clone(), value(it)));
+            Kind::StructValue(Struct { fields: fields.collect() })
+        }
+    })
+}
+
+fn structure(fields: Vec<(&str, Value)>) -> Struct {
+    Struct { fields: fields.into_iter().map(|(key, it)| (key.to_owned(), it)).collect() }
+}
+
+fn list(values: impl Iterator<Item = Value>) -> Value {
+    wrap(Kind::ListValue(ListValue { values: values.collect() }))
+}
+
+fn wrap(kind: Kind) -> Value {
+    Value { kind: Some(kind) }
+}
+
+fn text(bytes: &[u8]) -> Value {
+    string(String::from_utf8_lossy(bytes))
+}
+
+fn string(text: impl Into<String>) -> Value {
+    wrap(Kind::StringValue(text.into()))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the protocol knows only f64; exact below 2⁵³")]
+fn number(number: u64) -> Value {
+    wrap(Kind::NumberValue(number as f64))
+}

@@ -1,0 +1,136 @@
+//! A [`Decision`] becomes a message.
+
+use crate::{
+    descriptor::Request,
+    engine::decision::{Decision, Verdict},
+    limit::{Limit, Outcome, Unit, whole_seconds},
+    wire::{
+        metadata,
+        pb::envoy::{
+            config::core::v3::HeaderValue,
+            service::ratelimit::v3::{
+                RateLimitResponse,
+                rate_limit_response::{Code, DescriptorStatus, RateLimit, rate_limit},
+            },
+        },
+    },
+};
+
+/// What is said beside the decision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseSettings {
+    /// The names of the headers that tell a client how it stands; none sends
+    /// no such headers.
+    pub headers: Option<HeaderNames>,
+    /// When metadata goes with the answer.
+    pub metadata: MetadataWhen,
+}
+
+/// The names of the headers that tell a client how it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderNames {
+    /// For the limit.
+    pub limit: String,
+    /// For what remains of it.
+    pub remaining: String,
+    /// For the seconds until it starts anew.
+    pub reset: String,
+}
+
+/// When metadata, which names the rule that decided, goes with the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetadataWhen {
+    /// With refusals.
+    #[default]
+    Refused,
+    /// With every answer.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// The answer to `request`.
+pub fn build(
+    request: &Request,
+    decision: &Decision,
+    settings: &ResponseSettings,
+) -> RateLimitResponse {
+    let with_metadata = match settings.metadata {
+        MetadataWhen::Refused => decision.over_limit,
+        MetadataWhen::Always => true,
+        MetadataWhen::Never => false,
+    };
+    RateLimitResponse {
+        overall_code: code(decision.over_limit),
+        statuses: decision.verdicts.iter().map(status).collect(),
+        response_headers_to_add: match &settings.headers {
+            Some(names) => headers(decision, names),
+            None => Vec::new(),
+        },
+        dynamic_metadata: with_metadata.then(|| metadata::build(request, decision)),
+    }
+}
+
+fn code(refused: bool) -> i32 {
+    i32::from(if refused { Code::OverLimit } else { Code::Ok })
+}
+
+fn status(verdict: &Verdict) -> DescriptorStatus {
+    let Some((limit, outcome)) = verdict.counted else {
+        // Envoy makes no header of a status without a limit, so what remains
+        // of no limit is told to those alone who look at the status.
+        let limit_remaining = if verdict.governed.is_unlimited() { u32::MAX } else { 0 };
+        return DescriptorStatus { code: code(false), limit_remaining, ..Default::default() };
+    };
+    let name = verdict.governed.rule().map(|it| it.spec.name.to_string()).unwrap_or_default();
+    let multiplier = limit.window.multiplier().get();
+    DescriptorStatus {
+        code: code(verdict.refused()),
+        current_limit: Some(RateLimit {
+            requests_per_unit: limit.requests,
+            unit: unit(limit.window.unit()).into(),
+            name,
+            unit_multiplier: (multiplier > 1).then_some(multiplier),
+        }),
+        limit_remaining: outcome.remaining,
+        duration_until_reset: Some(prost_types::Duration {
+            seconds: i64::try_from(whole_seconds(outcome.reset_after)).unwrap_or(i64::MAX),
+            nanos: 0,
+        }),
+    }
+}
+
+fn unit(unit: Unit) -> rate_limit::Unit {
+    match unit {
+        Unit::Second => rate_limit::Unit::Second,
+        Unit::Minute => rate_limit::Unit::Minute,
+        Unit::Hour => rate_limit::Unit::Hour,
+        Unit::Day => rate_limit::Unit::Day,
+        Unit::Week => rate_limit::Unit::Week,
+        Unit::Month => rate_limit::Unit::Month,
+        Unit::Year => rate_limit::Unit::Year,
+    }
+}
+
+/// The length of the window of `limit` in seconds.
+pub fn window_seconds(limit: &RateLimit) -> u64 {
+    let of = Unit::ALL.into_iter().find(|it| unit(*it) == limit.unit());
+    of.map_or(0, Unit::seconds) * u64::from(limit.unit_multiplier.unwrap_or(1))
+}
+
+/// How the client stands with the limit that decided. Nothing in it comes from
+/// the caller, so no line break of a caller's can get into a header.
+fn headers(decision: &Decision, names: &HeaderNames) -> Vec<HeaderValue> {
+    let Some((limit, outcome)) = decision.decisive().and_then(|it| it.counted) else {
+        return Vec::new();
+    };
+    let Limit { requests, .. } = limit;
+    let Outcome { remaining, reset_after, .. } = outcome;
+    let header =
+        |name: &str, value: u64| HeaderValue { key: name.into(), value: value.to_string() };
+    vec![
+        header(&names.limit, requests.into()),
+        header(&names.remaining, remaining.into()),
+        header(&names.reset, whole_seconds(reset_after)),
+    ]
+}
