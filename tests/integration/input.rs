@@ -143,7 +143,7 @@ async fn no_number_of_hits_is_too_large() {
 async fn a_limit_of_an_unknown_unit_is_an_error_and_no_more() {
     let service = Tollgate::start(RULES, &[]);
     let mut client = grpc::connect(service.grpc).await;
-    for unit in [0, 7, 99, -1] {
+    for unit in [0, 8, 99, -1] {
         let mut request = ask("shop", &[("user", &fresh())]);
         request.descriptors[0].limit = Some(RateLimitOverride { requests_per_unit: 1, unit });
         client.should_rate_limit(request).await.unwrap_err();

@@ -14,7 +14,7 @@ use tonic_health::pb::{
 };
 
 use crate::support::{
-    fresh,
+    eventually, fresh,
     grpc::{self, ask},
     http,
     raw::{self, Raw, frame},
@@ -42,7 +42,7 @@ fn a_port_in_use_is_an_error() {
 #[tokio::test]
 async fn health_says_goodbye_before_the_listeners_do() {
     let mut service = Tollgate::start(RULES, &[("DRAIN_DELAY", "2s")]);
-    let mut health = HealthClient::connect(format!("http://{}", service.grpc)).await.unwrap();
+    let mut health = HealthClient::new(grpc::channel(service.grpc).await);
     let mut client = grpc::connect(service.grpc).await;
     for name in ["", "ratelimit"] {
         let mut watch = health.watch(asking(name)).await.unwrap().into_inner();
@@ -77,9 +77,7 @@ async fn a_call_in_flight_is_answered() {
     raw::decode::<RateLimitResponse>(&raw.ask(&done).await);
 
     service.terminate();
-    crate::support::eventually("the listener to close", || {
-        TcpStream::connect(service.grpc).is_err().then_some(())
-    });
+    eventually("the listener to close", || TcpStream::connect(service.grpc).is_err().then_some(()));
     let reply: RateLimitResponse = raw::decode(&call.finish(frame(&done)).await);
     assert_eq!(reply.statuses[0].limit_remaining, 0);
     drop(raw);
@@ -100,7 +98,7 @@ async fn nobody_can_hold_the_exit_beyond_the_deadline() {
     }
     let raw = Raw::connect(service.grpc).await;
     let _unfinished = raw.begin().await;
-    let mut health = HealthClient::connect(format!("http://{}", service.grpc)).await.unwrap();
+    let mut health = HealthClient::new(grpc::channel(service.grpc).await);
     let mut watch = health.watch(asking("")).await.unwrap().into_inner();
     watch.message().await.unwrap();
 

@@ -16,10 +16,15 @@ use tonic::transport::{Channel, Endpoint};
 pub type Client = RateLimitServiceClient<Channel>;
 
 /// A connection of its own.
-pub async fn connect(to: SocketAddr) -> Client {
+pub async fn channel(to: SocketAddr) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{to}")).unwrap();
-    let client = RateLimitServiceClient::new(endpoint.connect().await.unwrap());
-    client.max_encoding_message_size(usize::MAX).max_decoding_message_size(usize::MAX)
+    endpoint.connect().await.unwrap()
+}
+
+/// A client on a connection of its own.
+pub async fn connect(to: SocketAddr) -> Client {
+    let client = RateLimitServiceClient::new(channel(to).await);
+    client.max_decoding_message_size(usize::MAX)
 }
 
 /// A request about one descriptor.

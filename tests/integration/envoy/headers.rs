@@ -55,6 +55,8 @@ fn the_access_log_names_the_descriptors_and_the_rule() {
         assert_eq!(metadata["domain"], "shop");
         assert_eq!(metadata["descriptors"][0]["entries"][0], format!("user={user}"));
         assert_eq!(metadata["metadata"]["tier"], "basic");
+        assert_eq!(metadata["rule"]["key"], "shop.user");
+        assert_eq!(metadata["rule"]["name"], "per_user");
     });
 }
 
