@@ -45,7 +45,7 @@ async fn a_request_about_nothing_is_refused_with_the_reason() {
         (nothing, "rate limit descriptor list must not be empty"),
     ] {
         let error = client.should_rate_limit(request).await.unwrap_err();
-        assert_eq!((error.code(), error.message()), (Status::Unknown, reason));
+        assert_eq!((error.code(), error.message()), (Status::InvalidArgument, reason));
     }
     check_service(&service).await;
 }

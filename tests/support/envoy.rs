@@ -37,7 +37,7 @@ impl Envoy {
         let admin = files.path().join("admin");
         let mut command = Command::new(Self::binary());
         command.arg("-c").arg(path).arg("--admin-address-path").arg(&admin);
-        command.args(["--concurrency", "1", "--disable-hot-restart"]);
+        command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
         command.args(["--file-flush-interval-msec", "20", "--drain-time-s", "1"]);
         // Its access log goes to the current directory.
         command.current_dir(files.path());

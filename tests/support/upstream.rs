@@ -28,7 +28,7 @@ pub fn address() -> SocketAddr {
 fn serve(stream: TcpStream) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut writer = stream;
-    let mut cost = None;
+    let (mut cost, mut last) = (None, false);
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -38,9 +38,14 @@ fn serve(stream: TcpStream) -> Option<()> {
         let text = String::from_utf8_lossy(&line);
         if let Some(value) = text.strip_prefix("x-cost:") {
             cost = Some(value.trim().to_owned());
+        } else if text.starts_with("connection: close") {
+            last = true;
         } else if text == "\r\n" {
             let cost = cost.take().map(|it| format!("x-cost: {it}\r\n")).unwrap_or_default();
             write!(writer, "HTTP/1.1 200 OK\r\n{cost}content-length: 2\r\n\r\nok").ok()?;
+            if last {
+                return None;
+            }
         }
     }
 }
