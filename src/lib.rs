@@ -21,3 +21,4 @@ pub mod descriptor;
 pub mod rules;
 pub mod store;
 pub mod engine;
+pub mod settings;
