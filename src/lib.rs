@@ -22,3 +22,4 @@ pub mod rules;
 pub mod store;
 pub mod engine;
 pub mod settings;
+pub mod logging;
