@@ -21,5 +21,7 @@ pub mod descriptor;
 pub mod rules;
 pub mod store;
 pub mod engine;
+pub mod wire;
 pub mod settings;
 pub mod logging;
+pub mod cli;
