@@ -105,7 +105,9 @@ async fn rlconfig<S>(State(pages): State<Arc<Pages<S>>>) -> String {
     let mut text = describe(&pages.service.engine.rules.load());
     if let Some(rejection) = &*pages.rejection.load() {
         text += "# newer rules were refused:\n";
-        rejection.lines().for_each(|line| drop(writeln!(text, "# {line}")));
+        for line in rejection.lines() {
+            let _ = writeln!(text, "# {line}");
+        }
     }
     text
 }

@@ -26,3 +26,6 @@ pub mod health;
 pub mod wire;
 pub mod listen;
 pub mod http;
+pub mod settings;
+pub mod logging;
+pub mod cli;

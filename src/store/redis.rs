@@ -31,6 +31,27 @@ pub enum RedisAddress {
     Unix(PathBuf),
 }
 
+impl RedisSettings {
+    /// A stand-in.
+    ///
+    /// # Errors
+    ///
+    /// What was expected.
+    pub fn parse(url: &str, auth: Option<&str>, timeout: Duration) -> Result<Self, String> {
+        let path = url.strip_prefix("unix://").or_else(|| url.starts_with('/').then_some(url));
+        let address = if let Some(path) = path {
+            RedisAddress::Unix(path.into())
+        } else {
+            let rest = url.strip_prefix("redis://").unwrap_or(url);
+            let rest = rest.rsplit('@').next().unwrap_or_default();
+            let (host, port) = rest.rsplit_once(':').unwrap_or((rest, "6379"));
+            let port = port.parse().map_err(|_| "expected redis://host:port".to_owned())?;
+            RedisAddress::Tcp { host: host.into(), port }
+        };
+        Ok(Self { address, username: None, password: auth.map(Into::into), database: 0, timeout })
+    }
+}
+
 impl fmt::Debug for RedisSettings {
     /// Leaves the password out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,233 @@
+//! The command line: text to a [`Command`].
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{
+    Arg, ArgAction, ArgMatches,
+    builder::{OsStringValueParser, TypedValueParser},
+    error::ErrorKind,
+    value_parser,
+};
+
+use crate::{
+    limit::Hits,
+    settings::{
+        RuleSettings, Settings, SettingsError,
+        table::{GROUPS, Setting, Value},
+    },
+};
+
+pub mod hit;
+
+use self::hit::Hit;
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Serve until told to stop.
+    Serve(Box<Settings>),
+    /// Say what is wrong with rules.
+    Check {
+        /// Files and directories. Never empty.
+        paths: Vec<PathBuf>,
+        /// Whether several files may add to the same domain.
+        merge_domains: bool,
+    },
+    /// Ask a running service.
+    Hit(Hit),
+}
+
+/// How a command that answers a question ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The answer is yes.
+    Yes,
+    /// The answer is no.
+    No,
+    /// There is no answer. Wrong usage ends like this, too.
+    Failed,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(match status {
+            Status::Yes => 0,
+            Status::No => 1,
+            Status::Failed => 2,
+        })
+    }
+}
+
+/// Parses the command line. `args` begins with the name of the program; `env`
+/// looks up a variable of the environment.
+///
+/// # Errors
+///
+/// What is wrong and what was expected; for `--help` and `--version`, what they
+/// show. The error knows how to print itself and with which code to exit.
+pub fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Command, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(args)?;
+    let parsed = match matches.subcommand() {
+        Some(("check", matches)) => check(matches, env),
+        Some(("hit", matches)) => Ok(Command::Hit(hit(matches))),
+        Some((_, matches)) => serve(matches, env),
+        None => serve(&matches, env),
+    };
+    parsed.map_err(|it| command.error(ErrorKind::ValueValidation, it))
+}
+
+/// One variable of the process's environment. Bytes that are not UTF-8 are
+/// replaced and not dropped, so that whoever reads the value notices.
+pub fn process_env(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|it| it.to_string_lossy().into_owned())
+}
+
+fn serve(
+    matches: &ArgMatches,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Command, SettingsError> {
+    let settings = Settings::read(|name| matches.get_one(name).cloned(), env)?;
+    Ok(Command::Serve(Box::new(settings)))
+}
+
+fn check(
+    matches: &ArgMatches,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Command, SettingsError> {
+    let merge = matches.get_flag("merge-domains");
+    let flags = |name: &str| (name == "MERGE_DOMAIN_CONFIG" && merge).then(|| "true".to_owned());
+    let RuleSettings { path, merge_domains } = RuleSettings::read(flags, env)?;
+    let paths = matches.get_many("paths").map_or_else(|| vec![path], |it| it.cloned().collect());
+    Ok(Command::Check { paths, merge_domains })
+}
+
+fn hit(matches: &ArgMatches) -> Hit {
+    let text = |id| matches.get_one::<OsString>(id).cloned().unwrap_or_default();
+    Hit {
+        address: matches.get_one("address").cloned().unwrap_or_default(),
+        domain: text("domain").into_encoded_bytes().into(),
+        descriptors: matches.get_many("descriptors").into_iter().flatten().cloned().collect(),
+        hits: matches.get_one("hits").copied(),
+        refund: matches.get_flag("refund"),
+    }
+}
+
+fn command() -> clap::Command {
+    clap::Command::new(env!("CARGO_PKG_NAME"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(env!("CARGO_PKG_DESCRIPTION"))
+        .after_help(
+            "Without a command, tollgate serves. A flag counts before its variable. A variable \
+             that is set but empty counts as not set. Durations are written like 500ms, 10s or \
+             1h30m.",
+        )
+        .args_conflicts_with_subcommands(true)
+        .next_line_help(true)
+        .args(settings())
+        .subcommand(
+            clap::Command::new("serve")
+                .about("Serves until told to stop; what happens without a command, too")
+                .next_line_help(true)
+                .args(settings()),
+        )
+        .subcommand(check_command())
+        .subcommand(hit_command())
+}
+
+fn check_command() -> clap::Command {
+    clap::Command::new("check")
+        .about("Says what is wrong with rules, without serving them")
+        .arg(
+            Arg::new("paths")
+                .value_name("PATH")
+                .num_args(0..)
+                .value_parser(value_parser!(PathBuf))
+                .help(
+                    "Files of rules, and directories with such files [env: TOLLGATE_CONFIG] \
+                     [default: config/]",
+                ),
+        )
+        .arg(
+            Arg::new("merge-domains")
+                .long("merge-domains")
+                .action(ArgAction::SetTrue)
+                .help("Let several files add to the same domain [env: MERGE_DOMAIN_CONFIG]"),
+        )
+}
+
+fn hit_command() -> clap::Command {
+    let descriptor =
+        OsStringValueParser::new().try_map(|it| hit::parse_descriptor(&it.into_encoded_bytes()));
+    clap::Command::new("hit")
+        .about("Asks a running service, and shows its answer")
+        .after_help(
+            "Exits with 0 if the request may pass, with 1 if it is over a limit, and with 2 if \
+             there is no answer.\n\n\
+             Example: tollgate hit --domain shop user=ann,path=/cart plan=free",
+        )
+        .arg(
+            Arg::new("domain")
+                .long("domain")
+                .value_name("DOMAIN")
+                .required(true)
+                .value_parser(value_parser!(OsString))
+                .help("Whose rules apply"),
+        )
+        .arg(
+            Arg::new("hits")
+                .long("hits")
+                .value_name("N")
+                .value_parser(value_parser!(u64).range(0..=Hits::MAX))
+                .help("How many hits to charge [default: 1]; 0 looks and charges nothing"),
+        )
+        .arg(
+            Arg::new("refund").long("refund").action(ArgAction::SetTrue).help("Give the hits back"),
+        )
+        .arg(
+            Arg::new("address")
+                .long("address")
+                .value_name("HOST:PORT")
+                .default_value("localhost:8081")
+                .value_parser(hit::parse_address)
+                .help("Where the service listens for gRPC"),
+        )
+        .arg(
+            Arg::new("descriptors")
+                .value_name("DESCRIPTOR")
+                .num_args(1..)
+                .required(true)
+                .value_parser(descriptor)
+                .help(
+                    "What to ask about: key=value, or key=value,key=value and so on; \\, stands \
+                     for a comma",
+                ),
+        )
+}
+
+/// A flag for every setting.
+fn settings() -> impl Iterator<Item = Arg> {
+    GROUPS
+        .iter()
+        .flat_map(|group| group.settings.iter().map(|it| setting(it).help_heading(group.heading)))
+}
+
+fn setting(setting: &Setting) -> Arg {
+    let mut help = format!("{}\n[env: {}]", setting.help, setting.name);
+    if !setting.default.is_empty() {
+        help.push_str(&format!(" [default: {}]", setting.default));
+    }
+    let arg =
+        Arg::new(setting.name).long(setting.flag()).value_name(setting.value.name()).help(help);
+    match setting.value {
+        // Without the equals sign, whatever came next could be taken for the value.
+        Value::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        Value::Text(_) | Value::Secret(_) => arg,
+    }
+}
+
+#[cfg(test)]
+mod tests;

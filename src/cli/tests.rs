@@ -1,0 +1,125 @@
+use std::os::unix::ffi::OsStringExt;
+
+use super::*;
+use crate::{descriptor::Entry, settings::StoreSettings};
+
+fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Command, clap::Error> {
+    let args = ["tollgate"].iter().chain(args).map(OsString::from);
+    parse(args, |name| env.iter().find(|it| it.0 == name).map(|it| it.1.to_owned()))
+}
+
+fn served(args: &[&str], env: &[(&str, &str)]) -> Settings {
+    match run(args, env) {
+        Ok(Command::Serve(settings)) => *settings,
+        other => unreachable!("{args:?}: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn check_refused(args: &[&str], env: &[(&str, &str)], expected: &str) {
+    let error = run(args, env).unwrap_err();
+    assert_eq!(error.exit_code(), 2, "{args:?}");
+    assert!(error.to_string().contains(expected), "{args:?}: {error}");
+}
+
+#[test]
+fn the_arguments_are_consistent() {
+    command().debug_assert();
+}
+
+#[test]
+fn to_serve_needs_no_command() {
+    let args = ["--grpc-port", "1", "--shadow-mode", "--quota-mode=no", "--redis-url="];
+    let env = [("GRPC_PORT", "2"), ("QUOTA_MODE", "1"), ("PORT", "3"), ("REDIS_URL", "cache")];
+    let explicit: Vec<_> = ["serve"].iter().chain(&args).copied().collect();
+    for args in [&args[..], &explicit] {
+        let settings = served(args, &env);
+        assert_eq!(settings.listeners.grpc.port, 1);
+        assert_eq!(settings.listeners.http.port, 3);
+        assert!(settings.mode.shadow && !settings.mode.quota);
+        assert!(matches!(settings.store, StoreSettings::Memory { .. }));
+    }
+}
+
+#[test]
+fn help_shows_every_setting_with_its_variable_and_default() {
+    for args in [&["--help"][..], &["serve", "--help"]] {
+        let help = run(args, &[]).unwrap_err();
+        assert_eq!(help.exit_code(), 0);
+        let help = help.to_string();
+        for group in GROUPS {
+            assert!(help.contains(&format!("\n{}:\n", group.heading)), "{}", group.heading);
+            for setting in group.settings {
+                let (name, default) = (setting.name, setting.default);
+                let flag = format!("--{}", setting.flag());
+                assert!(help.contains(&format!("\n      {flag}")), "{flag}");
+                let default = if default.is_empty() {
+                    String::new()
+                } else {
+                    format!(" [default: {default}]")
+                };
+                assert!(help.contains(&format!("[env: {name}]{default}\n")), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn wrong_settings_are_wrong_usage() {
+    let env = [("PORT", "x"), ("LOG_LEVEL", "y")];
+    check_refused(&[], &env, "PORT=\"x\": expected");
+    check_refused(&["serve"], &env, "LOG_LEVEL=\"y\": expected");
+    check_refused(&["--grpc-port", "z"], &[], "--grpc-port=\"z\": expected");
+    check_refused(&["--gprc-port", "1"], &[], "'--grpc-port'");
+    check_refused(&["--port", "1", "--port", "2"], &[], "cannot be used multiple times");
+}
+
+#[test]
+fn check_takes_its_paths_from_the_settings_unless_it_is_given_some() {
+    let check = |args: &[&str], env: &[(&str, &str)]| match run(args, env) {
+        Ok(Command::Check { paths, merge_domains }) => (paths, merge_domains),
+        other => unreachable!("{args:?}: {other:?}"),
+    };
+    let env = [("TOLLGATE_CONFIG", "rules"), ("MERGE_DOMAIN_CONFIG", "1"), ("PORT", "unrelated")];
+    assert_eq!(check(&["check"], &[]), (vec!["config/".into()], false));
+    assert_eq!(check(&["check"], &env), (vec!["rules".into()], true));
+    assert_eq!(check(&["check", "a", "b"], &[]), (vec!["a".into(), "b".into()], false));
+    assert_eq!(check(&["check", "--merge-domains", "a"], &[]), (vec!["a".into()], true));
+    check_refused(&["check"], &[("MERGE_DOMAIN_CONFIG", "x")], "MERGE_DOMAIN_CONFIG=\"x\"");
+    check_refused(&["--config", "a", "check"], &[], "cannot be used with '--config");
+}
+
+#[test]
+fn hit_takes_any_bytes() {
+    let odd = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    let args = ["tollgate", "hit", "--hits", "3", "--refund", "--address", "[::1]:1", "--domain"];
+    let args =
+        args.iter().map(OsString::from).chain([odd(b"\xff"), odd(b"k\xfe=,b=c"), odd(b"d=")]);
+    let Ok(Command::Hit(hit)) = parse(args, |_| None) else { unreachable!() };
+    let entry =
+        |key: &'static [u8], value: &'static [u8]| Entry { key: key.into(), value: value.into() };
+    assert_eq!(
+        hit,
+        Hit {
+            address: "[::1]:1".into(),
+            domain: (&b"\xff"[..]).into(),
+            descriptors: vec![
+                vec![entry(b"k\xfe", b""), entry(b"b", b"c")],
+                vec![entry(b"d", b"")],
+            ],
+            hits: Some(3),
+            refund: true,
+        }
+    );
+}
+
+#[test]
+fn hit_says_what_it_expects() {
+    let hit = |rest: &[&'static str]| [&["hit", "--domain", "shop"][..], rest].concat();
+    check_refused(&["hit", "a=b"], &[], "--domain <DOMAIN>");
+    check_refused(&hit(&[]), &[], "<DESCRIPTOR>");
+    check_refused(&hit(&["user"]), &[], "expected key=value");
+    check_refused(&hit(&["--address", "localhost", "a=b"]), &[], "expected host:port");
+    check_refused(&hit(&["--address", "http://localhost:1", "a=b"]), &[], "expected host:port");
+    check_refused(&hit(&["--hits", "many", "a=b"]), &[], "--hits <N>");
+}

@@ -1,0 +1,117 @@
+//! Log lines, on the standard error stream.
+
+use std::{
+    env,
+    io::{self, IsTerminal},
+};
+
+use tracing::Level;
+use tracing_subscriber::{
+    Layer, Registry,
+    filter::Targets,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt,
+    util::{SubscriberInitExt, TryInitError},
+};
+
+use crate::settings::{LogFormat, LogSettings};
+
+/// Writes everything that is logged from now on to the standard error stream.
+///
+/// # Errors
+///
+/// If the process already logs somewhere.
+pub fn init(settings: &LogSettings) -> Result<(), TryInitError> {
+    let no_color = env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
+    let color = io::stderr().is_terminal() && !no_color;
+    tracing_subscriber::registry().with(layer(settings, color, io::stderr)).try_init()
+}
+
+fn layer<W>(settings: &LogSettings, color: bool, writer: W) -> impl Layer<Registry>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    // Libraries log every frame and every command at their lower levels, and
+    // with them what nobody should read in a log.
+    let filter = Targets::new()
+        .with_default(settings.level.min(Level::WARN))
+        .with_target(env!("CARGO_CRATE_NAME"), settings.level);
+    let layer = fmt::layer().with_target(false).with_writer(writer);
+    let layer = match settings.format {
+        LogFormat::Text => layer.with_ansi(color).boxed(),
+        LogFormat::Json => {
+            let json = layer.json().flatten_event(true);
+            json.with_current_span(false).with_span_list(false).boxed()
+        }
+    };
+    layer.with_filter(filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, sync::Arc};
+
+    use parking_lot::Mutex;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(level: Level, format: LogFormat, log: impl FnOnce()) -> String {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let layer = layer(&LogSettings { level, format }, false, move || writer.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
+        String::from_utf8(buffer.0.lock().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_json_line_is_one_flat_object() {
+        let line = logged(Level::INFO, LogFormat::Json, || {
+            tracing::info_span!("ignored", span = 1).in_scope(|| {
+                tracing::warn!(rules = 3, path = "a\nb", "the rules were replaced");
+            });
+        });
+        assert_eq!(line.lines().count(), 1);
+        let mut fields: serde_json::Map<String, Value> = serde_json::from_str(&line).unwrap();
+        assert!(fields.remove("timestamp").unwrap().is_string());
+        let expected = serde_json::json!({
+            "level": "WARN", "message": "the rules were replaced", "rules": 3, "path": "a\nb",
+        });
+        assert_eq!(Value::Object(fields), expected);
+    }
+
+    #[test]
+    fn a_text_line_is_one_line_without_colours() {
+        let line = logged(Level::INFO, LogFormat::Text, || {
+            tracing::info!(path = "a\nb\u{1b}[31m", "ready");
+        });
+        assert!(line.ends_with("  INFO ready path=\"a\\nb\\u{1b}[31m\"\n"), "{line:?}");
+    }
+
+    #[test]
+    fn the_level_holds_for_us_and_libraries_are_quieter() {
+        let all = || {
+            tracing::debug!("ours");
+            tracing::trace!("ours, finer");
+            tracing::debug!(target: "redis", "AUTH hunter2");
+            tracing::warn!(target: "redis", "a warning");
+        };
+        let lines = logged(Level::DEBUG, LogFormat::Text, all);
+        assert!(lines.contains("ours") && lines.contains("a warning"), "{lines}");
+        assert!(!lines.contains("finer") && !lines.contains("hunter2"), "{lines}");
+        assert_eq!(logged(Level::ERROR, LogFormat::Text, all), "");
+    }
+}

@@ -1,0 +1,154 @@
+//! How the service is set up: read once, typed at once, and wrong all at once.
+//!
+//! Every setting is an environment variable and a flag; [`table`] lists them.
+//! The names and their meaning are those of Envoy's reference service wherever
+//! it has the setting.
+
+use std::{path::PathBuf, time::Duration};
+
+use tracing::Level;
+
+use crate::{
+    engine::decision::Mode, listen::Address, rules::counter_key::KeyFormat,
+    store::redis::RedisSettings, wire::response::ResponseSettings,
+};
+
+mod parts;
+mod reader;
+pub mod table;
+mod value;
+
+use self::reader::Reader;
+pub use self::reader::SettingsError;
+
+/// The settings of the whole service.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which rules apply.
+    pub rules: RuleSettings,
+    /// Who may ask, and where.
+    pub listeners: ListenerSettings,
+    /// Where hits are counted.
+    pub store: StoreSettings,
+    /// How counters are named.
+    pub keys: KeyFormat,
+    /// What the whole service does whatever the rules say.
+    pub mode: Mode,
+    /// From which part of its limit on a counter is near it: above 0, at most 1.
+    /// Of single precision, like that of Envoy's reference service, so that
+    /// both draw the line at the same hit.
+    pub near_limit_ratio: f32,
+    /// What answers carry besides the decision.
+    pub response: ResponseSettings,
+    /// What is logged.
+    pub log: LogSettings,
+    /// How the service ends.
+    pub drain: DrainSettings,
+}
+
+/// Which rules apply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleSettings {
+    /// A file or a directory.
+    pub path: PathBuf,
+    /// Whether several files may add to the same domain.
+    pub merge_domains: bool,
+}
+
+/// Who may ask, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// For gRPC.
+    pub grpc: Address,
+    /// For HTTP.
+    pub http: Address,
+    /// For operators.
+    pub debug: Address,
+    /// How many connections each of them holds at once. At least 1.
+    pub max_connections: usize,
+    /// When a gRPC connection stops taking calls; none means never.
+    pub max_age: Option<Duration>,
+    /// How long its last calls may take after that; none means for ever.
+    pub max_age_grace: Option<Duration>,
+}
+
+/// Where hits are counted, with the settings that only this place has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreSettings {
+    /// In this process.
+    Memory {
+        /// About how many counters it keeps. At least 256.
+        max_keys: usize,
+    },
+    /// In Redis.
+    Redis(RedisSettings),
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The least that is.
+    pub level: Level,
+    /// How it is written.
+    pub format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one JSON object per line.
+    Json,
+}
+
+/// How the service ends, once it is told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainSettings {
+    /// How long it goes on serving while its health checks already say no.
+    pub delay: Duration,
+    /// How long calls in flight may take after that.
+    pub timeout: Duration,
+}
+
+impl Settings {
+    /// Reads the settings through two functions, which look one up by the name
+    /// of its variable: `flags` among the flags, `env` in the environment.
+    ///
+    /// A flag counts before a variable, and a variable before the default. A
+    /// variable that is set but empty counts as not set; an empty flag asks for
+    /// the default.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong, at once. Values that may hold a password are not in
+    /// the text.
+    pub fn read(
+        flags: impl Fn(&str) -> Option<String>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, SettingsError> {
+        let mut reader = Reader::new(&flags, &env);
+        let settings = parts::all(&mut reader);
+        reader.finish(settings)
+    }
+}
+
+impl RuleSettings {
+    /// Reads only these settings, like [`Settings::read`].
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with them, at once.
+    pub fn read(
+        flags: impl Fn(&str) -> Option<String>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, SettingsError> {
+        let mut reader = Reader::new(&flags, &env);
+        let settings = parts::rules(&mut reader);
+        reader.finish(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! The parts of the settings, each read from the variables that make it.
+
+use std::{path::PathBuf, time::Duration};
+
+use tracing::Level;
+
+use super::{
+    DrainSettings, ListenerSettings, LogFormat, LogSettings, RuleSettings, Settings, StoreSettings,
+    reader::Reader, value,
+};
+use crate::{
+    engine::decision::Mode,
+    listen::Address,
+    rules::counter_key::{KeyFormat, KeyStyle},
+    store::redis::{RedisAddress, RedisSettings},
+    wire::response::{HeaderNames, MetadataWhen, ResponseSettings},
+};
+
+/// Fewer, and a shard of the memory would hold less than one counter.
+const FEWEST_KEYS: u32 = 256;
+
+pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
+    Settings {
+        rules: rules(reader),
+        listeners: listeners(reader),
+        store: store(reader),
+        keys: keys(reader),
+        mode: Mode {
+            shadow: reader.value("SHADOW_MODE", value::boolean),
+            quota: reader.value("QUOTA_MODE", value::boolean),
+        },
+        near_limit_ratio: reader.value("NEAR_LIMIT_RATIO", value::ratio),
+        response: response(reader),
+        log: log(reader),
+        drain: DrainSettings {
+            delay: reader.value("DRAIN_DELAY", value::duration),
+            timeout: reader.value("DRAIN_TIMEOUT", value::duration),
+        },
+    }
+}
+
+pub(super) fn rules(reader: &mut Reader<'_>) -> RuleSettings {
+    RuleSettings {
+        path: PathBuf::from(reader.value("TOLLGATE_CONFIG", text)),
+        merge_domains: reader.value("MERGE_DOMAIN_CONFIG", value::boolean),
+    }
+}
+
+fn listeners(reader: &mut Reader<'_>) -> ListenerSettings {
+    let mut address = |host, port| Address {
+        host: reader.value(host, value::host),
+        port: reader.value(port, value::port),
+    };
+    let grpc = address("GRPC_HOST", "GRPC_PORT");
+    let http = address("HOST", "PORT");
+    let debug = address("DEBUG_HOST", "DEBUG_PORT");
+    let unless_zero = |it: Duration| Some(it).filter(|it| !it.is_zero());
+    ListenerSettings {
+        grpc,
+        http,
+        debug,
+        max_connections: reader.value("MAX_CONNECTIONS", |it| value::at_least(1, it)),
+        max_age: unless_zero(reader.value("GRPC_MAX_CONNECTION_AGE", value::duration)),
+        max_age_grace: unless_zero(reader.value("GRPC_MAX_CONNECTION_AGE_GRACE", value::duration)),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Backend {
+    Memory,
+    Redis,
+}
+
+/// What is set has to be right whichever backend uses it, or a mistake would
+/// wait for the day on which the backend changes.
+fn store(reader: &mut Reader<'_>) -> StoreSettings {
+    let backend = if reader.is_set("BACKEND_TYPE") {
+        reader.optional("BACKEND_TYPE", backend)
+    } else if reader.is_set("REDIS_URL") {
+        Some(Backend::Redis)
+    } else {
+        Some(Backend::Memory)
+    };
+    let max_keys = reader.value("MEMORY_MAX_KEYS", |it| value::at_least(FEWEST_KEYS, it));
+    let redis = redis(reader);
+    if backend == Some(Backend::Redis) && !reader.is_set("REDIS_URL") {
+        reader.refuse("BACKEND_TYPE", "expected REDIS_URL to be set, too");
+    }
+    match (backend, redis) {
+        (Some(Backend::Redis), Some(redis)) => StoreSettings::Redis(redis),
+        _ => StoreSettings::Memory { max_keys },
+    }
+}
+
+fn redis(reader: &mut Reader<'_>) -> Option<RedisSettings> {
+    let timeout = reader.value("REDIS_TIMEOUT", value::some_duration);
+    let auth = reader.optional("REDIS_AUTH", text);
+    let settings =
+        reader.optional("REDIS_URL", |url| RedisSettings::parse(url, auth.as_deref(), timeout));
+    reader.optional("REDIS_TYPE", redis_type);
+    let sockets = [("tcp", false), ("unix", true)];
+    let unix = reader.optional("REDIS_SOCKET_TYPE", |it| value::one_of(it, &sockets));
+    if let (Some(unix), Some(settings)) = (unix, &settings) {
+        match (unix, &settings.address) {
+            (false, RedisAddress::Tcp { .. }) | (true, RedisAddress::Unix(_)) => {}
+            (false, RedisAddress::Unix(_)) => {
+                reader.refuse("REDIS_SOCKET_TYPE", "expected unix, as REDIS_URL names a socket");
+            }
+            (true, RedisAddress::Tcp { .. }) => reader.refuse(
+                "REDIS_SOCKET_TYPE",
+                "expected tcp, as REDIS_URL names a host; a socket is written as an absolute path",
+            ),
+        }
+    }
+    settings
+}
+
+fn backend(text: &str) -> Result<Backend, String> {
+    if text.eq_ignore_ascii_case("memcache") {
+        return Err("tollgate does not count in Memcached; use redis to count across instances, \
+                    or memory"
+            .into());
+    }
+    value::one_of(text, &[("memory", Backend::Memory), ("redis", Backend::Redis)])
+}
+
+fn redis_type(text: &str) -> Result<(), String> {
+    if let Some(name) = value::choice(text, &[("sentinel", "Sentinel"), ("cluster", "Cluster")]) {
+        return Err(format!(
+            "Redis {name} is not supported yet; use single, with REDIS_URL naming one server"
+        ));
+    }
+    value::one_of(text, &[("single", ())])
+}
+
+fn keys(reader: &mut Reader<'_>) -> KeyFormat {
+    let styles = [("unambiguous", KeyStyle::Unambiguous), ("reference", KeyStyle::Reference)];
+    KeyFormat {
+        prefix: reader.value("CACHE_KEY_PREFIX", text),
+        style: reader.value("COUNTER_KEYS", |it| value::one_of(it, &styles)),
+    }
+}
+
+fn response(reader: &mut Reader<'_>) -> ResponseSettings {
+    let enabled = reader.value("LIMIT_RESPONSE_HEADERS_ENABLED", value::boolean);
+    let names = HeaderNames {
+        limit: reader.value("LIMIT_LIMIT_HEADER", value::header_name),
+        remaining: reader.value("LIMIT_REMAINING_HEADER", value::header_name),
+        reset: reader.value("LIMIT_RESET_HEADER", value::header_name),
+    };
+    ResponseSettings {
+        headers: enabled.then_some(names),
+        metadata: reader.value("RESPONSE_DYNAMIC_METADATA", metadata),
+    }
+}
+
+/// Envoy's reference service knows only true and false.
+fn metadata(text: &str) -> Result<MetadataWhen, String> {
+    let words = [
+        ("refused", MetadataWhen::Refused),
+        ("always", MetadataWhen::Always),
+        ("never", MetadataWhen::Never),
+    ];
+    match value::boolean(text) {
+        Ok(true) => Ok(MetadataWhen::Always),
+        Ok(false) => Ok(MetadataWhen::Never),
+        Err(_) => value::one_of(text, &words),
+    }
+}
+
+fn log(reader: &mut Reader<'_>) -> LogSettings {
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    LogSettings {
+        level: reader.optional("LOG_LEVEL", level).unwrap_or(Level::INFO),
+        format: reader.value("LOG_FORMAT", |it| value::one_of(it, &formats)),
+    }
+}
+
+fn level(text: &str) -> Result<Level, String> {
+    let others = [("panic", Level::ERROR), ("fatal", Level::ERROR), ("warning", Level::WARN)];
+    let words = [
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+        ("trace", Level::TRACE),
+    ];
+    value::choice(text, &others).map_or_else(|| value::one_of(text, &words), Ok)
+}
+
+/// Text of which nothing is expected.
+fn text(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}

@@ -1,0 +1,91 @@
+//! Looks settings up, and collects what is wrong with them.
+
+use std::fmt;
+
+use super::table::{GROUPS, Value};
+
+/// Everything that is wrong with the settings. Never empty.
+#[derive(Debug)]
+pub struct SettingsError(Vec<String>);
+
+impl std::error::Error for SettingsError {}
+
+impl fmt::Display for SettingsError {
+    /// One mistake per line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("these settings cannot be used:")?;
+        self.0.iter().try_for_each(|it| write!(f, "\n  {it}"))
+    }
+}
+
+/// Looks settings up: among the flags, in the environment, in the table.
+pub(super) struct Reader<'a> {
+    flags: &'a dyn Fn(&str) -> Option<String>,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    mistakes: Vec<String>,
+}
+
+/// A value, and where it stands.
+struct Found {
+    text: String,
+    place: String,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        flags: &'a dyn Fn(&str) -> Option<String>,
+        env: &'a dyn Fn(&str) -> Option<String>,
+    ) -> Self {
+        Self { flags, env, mistakes: Vec::new() }
+    }
+
+    /// The setting called `name`. A wrong one is noted, and some value stands
+    /// in for it until [`Self::finish`].
+    pub(super) fn value<T: Default>(
+        &mut self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
+        self.optional(name, parse).unwrap_or_default()
+    }
+
+    /// The setting called `name`; none if it is not set and has no default.
+    pub(super) fn optional<T>(
+        &mut self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let Found { text, place } = self.find(name)?;
+        parse(&text).map_err(|problem| self.mistakes.push(format!("{place}: {problem}"))).ok()
+    }
+
+    /// Whether the setting called `name` is set, or has a default.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// Notes that the setting called `name` does not go with others.
+    pub(super) fn refuse(&mut self, name: &str, problem: &str) {
+        let place = self.find(name).map_or_else(|| name.to_owned(), |it| it.place);
+        self.mistakes.push(format!("{place}: {problem}"));
+    }
+
+    /// `settings`, unless anything that they were made of is wrong.
+    pub(super) fn finish<T>(self, settings: T) -> Result<T, SettingsError> {
+        if self.mistakes.is_empty() { Ok(settings) } else { Err(SettingsError(self.mistakes)) }
+    }
+
+    fn find(&self, name: &str) -> Option<Found> {
+        let setting = GROUPS.iter().flat_map(|it| it.settings).find(|it| it.name == name)?;
+        let flag = (self.flags)(name).map(|text| (format!("--{}", setting.flag()), text));
+        let (place, text) = flag
+            .or_else(|| Some((name.to_owned(), (self.env)(name)?)))
+            .filter(|(_, text)| !text.is_empty())
+            .unwrap_or_else(|| (name.to_owned(), setting.default.to_owned()));
+        let place = match setting.value {
+            Value::Secret(_) => format!("{place} (not shown)"),
+            Value::Text(_) | Value::Switch => format!("{place}={text:?}"),
+        };
+        (!text.is_empty()).then_some(Found { text, place })
+    }
+}

@@ -1,0 +1,327 @@
+use super::*;
+use crate::store::redis::RedisAddress;
+
+mod docs;
+
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+fn lookup(pairs: Pairs<'_>) -> impl Fn(&str) -> Option<String> {
+    move |name| pairs.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned())
+}
+
+fn read(flags: Pairs<'_>, env: Pairs<'_>) -> Result<Settings, SettingsError> {
+    Settings::read(lookup(flags), lookup(env))
+}
+
+fn settings() -> impl Iterator<Item = &'static table::Setting> {
+    table::GROUPS.iter().flat_map(|it| it.settings)
+}
+
+/// What one setting came to, in the notation of `Debug`.
+fn show(settings: &Settings, name: &str) -> String {
+    let Settings { rules, listeners, store, keys, mode, near_limit_ratio, response, log, drain } =
+        settings;
+    let headers = response.headers.as_ref();
+    match name {
+        "TOLLGATE_CONFIG" => rules.path.display().to_string(),
+        "MERGE_DOMAIN_CONFIG" => rules.merge_domains.to_string(),
+        "GRPC_HOST" | "GRPC_PORT" => listeners.grpc.to_string(),
+        "HOST" | "PORT" => listeners.http.to_string(),
+        "DEBUG_HOST" | "DEBUG_PORT" => listeners.debug.to_string(),
+        "MAX_CONNECTIONS" => listeners.max_connections.to_string(),
+        "GRPC_MAX_CONNECTION_AGE" => format!("{:?}", listeners.max_age),
+        "GRPC_MAX_CONNECTION_AGE_GRACE" => format!("{:?}", listeners.max_age_grace),
+        "CACHE_KEY_PREFIX" => keys.prefix.clone(),
+        "COUNTER_KEYS" => format!("{:?}", keys.style),
+        "SHADOW_MODE" => mode.shadow.to_string(),
+        "QUOTA_MODE" => mode.quota.to_string(),
+        "NEAR_LIMIT_RATIO" => near_limit_ratio.to_string(),
+        "LIMIT_LIMIT_HEADER" => headers.map_or("off".into(), |it| it.limit.clone()),
+        "LIMIT_REMAINING_HEADER" => headers.map_or("off".into(), |it| it.remaining.clone()),
+        "LIMIT_RESET_HEADER" => headers.map_or("off".into(), |it| it.reset.clone()),
+        "RESPONSE_DYNAMIC_METADATA" => format!("{:?}", response.metadata),
+        "LOG_LEVEL" => log.level.to_string(),
+        "LOG_FORMAT" => format!("{:?}", log.format),
+        "DRAIN_DELAY" => format!("{:?}", drain.delay),
+        "DRAIN_TIMEOUT" => format!("{:?}", drain.timeout),
+        _ => format!("{store:?}"),
+    }
+}
+
+/// A setting, values for it, and what each comes to.
+const LEGAL: &[(&str, Pairs<'_>)] = &[
+    ("TOLLGATE_CONFIG", &[("", "config/"), ("/etc/rules.yaml", "/etc/rules.yaml")]),
+    (
+        "MERGE_DOMAIN_CONFIG",
+        &[("", "false"), ("1", "true"), ("T", "true"), ("True", "true"), ("yes", "true")],
+    ),
+    ("GRPC_HOST", &[("", "0.0.0.0:8081"), ("::", "[::]:8081"), ("[::1]", "[::1]:8081")]),
+    ("GRPC_PORT", &[("", "0.0.0.0:8081"), ("0", "0.0.0.0:0"), ("65535", "0.0.0.0:65535")]),
+    (
+        "HOST",
+        &[("", "0.0.0.0:8080"), ("localhost", "localhost:8080"), ("a-b.c_d.", "a-b.c_d.:8080")],
+    ),
+    ("PORT", &[("", "0.0.0.0:8080"), ("08080", "0.0.0.0:8080")]),
+    ("DEBUG_HOST", &[("", "0.0.0.0:6070"), ("127.0.0.1", "127.0.0.1:6070")]),
+    ("DEBUG_PORT", &[("", "0.0.0.0:6070"), ("1", "0.0.0.0:1")]),
+    ("MAX_CONNECTIONS", &[("", "10000"), ("1", "1"), ("4294967295", "4294967295")]),
+    ("GRPC_MAX_CONNECTION_AGE", &[("", "Some(86400s)"), ("0", "None"), ("1h30m", "Some(5400s)")]),
+    ("GRPC_MAX_CONNECTION_AGE_GRACE", &[("", "Some(3600s)"), ("0s", "None"), ("1ns", "Some(1ns)")]),
+    (
+        "BACKEND_TYPE",
+        &[("", "Memory { max_keys: 1000000 }"), ("Memory", "Memory { max_keys: 1000000 }")],
+    ),
+    (
+        "MEMORY_MAX_KEYS",
+        &[("", "Memory { max_keys: 1000000 }"), ("256", "Memory { max_keys: 256 }")],
+    ),
+    (
+        "REDIS_URL",
+        &[
+            ("", "Memory { max_keys: 1000000 }"),
+            (
+                "redis://:hunter2@cache:6380",
+                "Redis(RedisSettings { address: Tcp { host: \"cache\", port: 6380 }, database: 0, \
+                 timeout: 500ms, .. })",
+            ),
+        ],
+    ),
+    ("REDIS_AUTH", &[("hunter2", "Memory { max_keys: 1000000 }")]),
+    ("REDIS_TYPE", &[("SINGLE", "Memory { max_keys: 1000000 }")]),
+    ("REDIS_SOCKET_TYPE", &[("tcp", "Memory { max_keys: 1000000 }")]),
+    ("REDIS_TIMEOUT", &[("1s", "Memory { max_keys: 1000000 }")]),
+    ("CACHE_KEY_PREFIX", &[("", ""), (" a:{b} ", " a:{b} ")]),
+    (
+        "COUNTER_KEYS",
+        &[("", "Unambiguous"), ("unambiguous", "Unambiguous"), ("Reference", "Reference")],
+    ),
+    ("SHADOW_MODE", &[("", "false"), ("on", "true"), ("t", "true"), ("TRUE", "true")]),
+    (
+        "QUOTA_MODE",
+        &[("0", "false"), ("f", "false"), ("NO", "false"), ("Off", "false"), ("false", "false")],
+    ),
+    ("NEAR_LIMIT_RATIO", &[("", "0.8"), ("1", "1"), ("0.05", "0.05")]),
+    ("LIMIT_RESPONSE_HEADERS_ENABLED", &[]),
+    ("LIMIT_LIMIT_HEADER", &[("", "RateLimit-Limit"), ("x-limit", "x-limit")]),
+    (
+        "LIMIT_REMAINING_HEADER",
+        &[("", "RateLimit-Remaining"), ("!#$%&'*+-.^_`|~09azAZ", "!#$%&'*+-.^_`|~09azAZ")],
+    ),
+    ("LIMIT_RESET_HEADER", &[("", "RateLimit-Reset"), ("X", "X")]),
+    (
+        "RESPONSE_DYNAMIC_METADATA",
+        &[
+            ("", "Refused"),
+            ("refused", "Refused"),
+            ("Always", "Always"),
+            ("true", "Always"),
+            ("never", "Never"),
+            ("0", "Never"),
+        ],
+    ),
+    (
+        "LOG_LEVEL",
+        &[
+            ("", "INFO"),
+            ("panic", "ERROR"),
+            ("FATAL", "ERROR"),
+            ("error", "ERROR"),
+            ("Warn", "WARN"),
+            ("WARNING", "WARN"),
+            ("info", "INFO"),
+            ("debug", "DEBUG"),
+            ("trace", "TRACE"),
+        ],
+    ),
+    ("LOG_FORMAT", &[("", "Text"), ("text", "Text"), ("JSON", "Json")]),
+    ("DRAIN_DELAY", &[("", "3s"), ("0", "0ns"), ("150ms", "150ms")]),
+    ("DRAIN_TIMEOUT", &[("", "20s"), ("2m", "120s")]),
+];
+
+/// A setting, and values that it refuses.
+const ILLEGAL: &[(&str, &[&str])] = &[
+    // Every text is a path, a password and a prefix.
+    ("TOLLGATE_CONFIG", &[]),
+    ("REDIS_AUTH", &[]),
+    ("CACHE_KEY_PREFIX", &[]),
+    ("MERGE_DOMAIN_CONFIG", &["2", "maybe", " true"]),
+    ("GRPC_HOST", &["[::", "[127.0.0.1]", "::1]", "a b", "localhost:80", "http://a"]),
+    ("GRPC_PORT", &["65536", "-1", "+1", "0x10", "80 ", "http", "tcp://10.0.0.1:80"]),
+    ("HOST", &["256.0.0.1", "1.2.3", "a..b", ".", "ä", "a/b"]),
+    ("PORT", &["8_080", "1e3"]),
+    ("DEBUG_HOST", &["*", "0"]),
+    ("DEBUG_PORT", &["6070/tcp"]),
+    ("MAX_CONNECTIONS", &["0", "4294967296", "many"]),
+    ("GRPC_MAX_CONNECTION_AGE", &["1", "24 h", "1d", "-1s", "h", ".s", "1.2.3s", "1s2"]),
+    ("GRPC_MAX_CONNECTION_AGE_GRACE", &["9999999999h", "18446744073709551615s", "00"]),
+    ("BACKEND_TYPE", &["memcache", "postgres", "redis"]),
+    ("MEMORY_MAX_KEYS", &["255", "1,000,000"]),
+    ("REDIS_URL", &["redis://host:port"]),
+    ("REDIS_TYPE", &["sentinel", "Cluster", "double"]),
+    ("REDIS_SOCKET_TYPE", &["udp"]),
+    ("REDIS_TIMEOUT", &["0", "0s", "soon"]),
+    ("COUNTER_KEYS", &["ours"]),
+    ("SHADOW_MODE", &["si"]),
+    ("QUOTA_MODE", &["-1"]),
+    ("NEAR_LIMIT_RATIO", &["0", "1.1", "-0.5", "nan", "inf", "80%"]),
+    ("LIMIT_RESPONSE_HEADERS_ENABLED", &["RateLimit"]),
+    ("LIMIT_LIMIT_HEADER", &["a b", "a:", "ä"]),
+    ("LIMIT_REMAINING_HEADER", &["a\r\nb", "(a)"]),
+    ("LIMIT_RESET_HEADER", &[":status", "\"a\""]),
+    ("RESPONSE_DYNAMIC_METADATA", &["sometimes"]),
+    ("LOG_LEVEL", &["loud", "0"]),
+    ("LOG_FORMAT", &["xml"]),
+    ("DRAIN_DELAY", &["3"]),
+    ("DRAIN_TIMEOUT", &["20sec"]),
+];
+
+#[test]
+fn every_setting_is_tried() {
+    let names: Vec<_> = settings().map(|it| it.name).collect();
+    for name in &names {
+        assert!(LEGAL.iter().any(|(it, _)| it == name), "{name} has no legal value");
+        assert!(ILLEGAL.iter().any(|(it, _)| it == name), "{name} has no illegal value");
+    }
+    assert_eq!(names.len(), LEGAL.len());
+}
+
+#[test]
+fn every_legal_value_is_understood() {
+    for &(name, values) in LEGAL {
+        for &(value, expected) in values {
+            let env = [(name, value), ("LIMIT_RESPONSE_HEADERS_ENABLED", "true")];
+            let settings = read(&[], &env).map_err(|it| it.to_string()).unwrap();
+            assert_eq!(show(&settings, name), expected, "{name}={value:?}");
+        }
+    }
+}
+
+#[test]
+fn every_illegal_value_is_refused_with_its_place() {
+    for &(name, values) in ILLEGAL {
+        let setting = settings().find(|it| it.name == name).unwrap();
+        for value in values {
+            let variable = read(&[], &[(name, value)]).unwrap_err().to_string();
+            let flag = read(&[(name, value)], &[]).unwrap_err().to_string();
+            let shown = match setting.value {
+                table::Value::Secret(_) => " (not shown): ".to_owned(),
+                table::Value::Text(_) | table::Value::Switch => format!("={value:?}: "),
+            };
+            assert_eq!(variable.lines().count(), 2, "{variable}");
+            assert!(variable.contains(&format!("\n  {name}{shown}")), "{variable}");
+            assert!(flag.contains(&format!("\n  --{}{shown}", setting.flag())), "{flag}");
+        }
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let flags = [("GRPC_PORT", "x"), ("REDIS_TIMEOUT", "soon")];
+    let env = [
+        ("PORT", "tcp://10.0.0.1:80"),
+        ("BACKEND_TYPE", "memcache"),
+        ("REDIS_URL", "redis://:hunter2@cache:port"),
+        ("REDIS_TYPE", "sentinel"),
+        ("LOG_LEVEL", "loud"),
+    ];
+    assert_eq!(
+        read(&flags, &env).unwrap_err().to_string(),
+        r#"these settings cannot be used:
+  --grpc-port="x": expected a port from 0 to 65535
+  PORT="tcp://10.0.0.1:80": expected a port from 0 to 65535; Kubernetes sets such a value for a Service of that name, unless the pod says `enableServiceLinks: false`
+  BACKEND_TYPE="memcache": tollgate does not count in Memcached; use redis to count across instances, or memory
+  --redis-timeout="soon": expected a duration such as 500ms, 10s or 1h30m (units ns, us, ms, s, m and h), of at most 290 years
+  REDIS_URL (not shown): expected redis://host:port
+  REDIS_TYPE="sentinel": Redis Sentinel is not supported yet; use single, with REDIS_URL naming one server
+  LOG_LEVEL="loud": expected error or warn or info or debug or trace"#
+    );
+}
+
+#[test]
+fn a_flag_counts_before_a_variable_and_a_variable_before_the_default() {
+    let port = |flags, env| read(flags, env).unwrap().listeners.grpc.port;
+    let (flag, variable) = (&[("GRPC_PORT", "1")], &[("GRPC_PORT", "2")]);
+    assert_eq!(port(flag, variable), 1);
+    assert_eq!(port(&[], variable), 2);
+    assert_eq!(port(&[], &[]), 8081);
+    assert_eq!(port(&[], &[("GRPC_PORT", "")]), 8081);
+    assert_eq!(port(&[("GRPC_PORT", "")], variable), 8081, "an empty flag asks for the default");
+    assert_eq!(port(flag, &[("GRPC_PORT", "x")]), 1, "what a flag hides does not matter");
+}
+
+#[test]
+fn redis_is_chosen_by_its_url() {
+    let redis = |env: Pairs<'_>| matches!(read(&[], env).unwrap().store, StoreSettings::Redis(_));
+    assert!(redis(&[("REDIS_URL", "cache:6379")]));
+    assert!(redis(&[("REDIS_URL", "cache:6379"), ("BACKEND_TYPE", "REDIS")]));
+    assert!(!redis(&[("REDIS_URL", "cache:6379"), ("BACKEND_TYPE", "memory")]));
+    assert!(!redis(&[("REDIS_URL", "")]));
+    assert_eq!(
+        read(&[], &[("BACKEND_TYPE", "redis")]).unwrap_err().to_string(),
+        "these settings cannot be used:\n  \
+         BACKEND_TYPE=\"redis\": expected REDIS_URL to be set, too"
+    );
+}
+
+#[test]
+fn the_kind_of_socket_has_to_agree_with_the_url() {
+    let read = |kind, url| read(&[], &[("REDIS_SOCKET_TYPE", kind), ("REDIS_URL", url)]);
+    let address = |kind, url| match read(kind, url).unwrap().store {
+        StoreSettings::Redis(it) => it.address,
+        StoreSettings::Memory { .. } => unreachable!(),
+    };
+    assert_eq!(address("unix", "/run/redis.sock"), RedisAddress::Unix("/run/redis.sock".into()));
+    assert_eq!(address("UNIX", "unix:///run/it"), RedisAddress::Unix("/run/it".into()));
+    assert!(matches!(address("tcp", "cache:6379"), RedisAddress::Tcp { .. }));
+    for (kind, url, expected) in [("tcp", "/run/redis.sock", "unix"), ("unix", "cache:1", "tcp")] {
+        let error = read(kind, url).unwrap_err().to_string();
+        assert!(error.contains(&format!("TYPE={kind:?}: expected {expected}")), "{error}");
+    }
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let env = [("REDIS_URL", "redis://ann:hunter1@cache:6379"), ("REDIS_AUTH", "hunter2")];
+    let settings = format!("{:#?}", read(&[], &env).unwrap());
+    assert!(settings.contains("cache") && !settings.contains("hunter"), "{settings}");
+    let env = [("REDIS_URL", "redis://ann:hunter1@cache:port"), ("REDIS_AUTH", "hunter2")];
+    let error = format!("{0} {0:?}", read(&[], &env).unwrap_err());
+    assert!(error.contains("REDIS_URL") && !error.contains("hunter"), "{error}");
+}
+
+#[test]
+fn headers_are_off_unless_enabled() {
+    assert_eq!(read(&[], &[("LIMIT_LIMIT_HEADER", "x")]).unwrap().response.headers, None);
+}
+
+#[test]
+fn the_rules_settings_can_be_read_alone() {
+    let env = [("TOLLGATE_CONFIG", "rules"), ("MERGE_DOMAIN_CONFIG", "yes"), ("PORT", "x")];
+    let rules = RuleSettings::read(|_| None, lookup(&env)).unwrap();
+    assert_eq!(rules, RuleSettings { path: "rules".into(), merge_domains: true });
+}
+
+#[test]
+fn durations_are_those_of_go() {
+    let cases: &[(&str, u64)] = &[
+        ("0", 0),
+        ("1ns", 1),
+        ("1us", 1_000),
+        ("1µs", 1_000),
+        ("1μs", 1_000),
+        ("1.5ms", 1_500_000),
+        (".5s", 500_000_000),
+        ("1.s", 1_000_000_000),
+        ("1m1ms", 60_001_000_000),
+        ("1h30m10.25s", 5_410_250_000_000),
+        ("0.0000000000000000009h", 0),
+        ("0.33333333333333333333333h", 1_199_999_999_999),
+        ("9223372036854775807ns", 9_223_372_036_854_775_807),
+    ];
+    for &(text, nanos) in cases {
+        assert_eq!(value::duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
+    }
+    for text in ["", "9223372036854775808ns", "1", "+1", "1 s", "s", "1x", "0h0", "١s"] {
+        assert!(value::duration(text).is_err(), "{text}");
+    }
+}

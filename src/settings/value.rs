@@ -1,0 +1,153 @@
+//! Values as people write them. Every error says what was expected.
+
+use std::{iter, net::IpAddr, str::FromStr, time::Duration};
+
+type Parsed<T> = Result<T, String>;
+
+/// Go's units of time, in nanoseconds. The first that fits is taken, so `ms`
+/// comes before `m`.
+const UNITS: [(&str, u64); 8] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("µs", 1_000),
+    ("μs", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+];
+
+/// A few words, in any case, and what they mean.
+pub(super) fn choice<T: Copy>(text: &str, words: &[(&str, T)]) -> Option<T> {
+    words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|&(_, meaning)| meaning)
+}
+
+/// One of the words; the error lists them.
+pub(super) fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Parsed<T> {
+    choice(text, words).ok_or_else(|| {
+        let words: Vec<_> = words.iter().map(|&(word, _)| word).collect();
+        format!("expected {}", words.join(" or "))
+    })
+}
+
+pub(super) fn boolean(text: &str) -> Parsed<bool> {
+    choice(text, &[("1", true), ("t", true), ("true", true), ("yes", true), ("on", true)])
+        .or_else(|| {
+            let no = [("0", false), ("f", false), ("false", false), ("no", false), ("off", false)];
+            choice(text, &no)
+        })
+        .ok_or_else(|| "expected true or false".into())
+}
+
+pub(super) fn port(text: &str) -> Parsed<u16> {
+    if text.starts_with("tcp://") {
+        return Err("expected a port from 0 to 65535; Kubernetes sets such a value for a Service \
+                    of that name, unless the pod says `enableServiceLinks: false`"
+            .into());
+    }
+    digits(text).ok_or_else(|| "expected a port from 0 to 65535".into())
+}
+
+/// A whole number, no less than `least`.
+pub(super) fn at_least(least: u32, text: &str) -> Parsed<usize> {
+    let number = digits::<u32>(text).filter(|&it| least <= it);
+    number
+        .and_then(|it| usize::try_from(it).ok())
+        .ok_or_else(|| format!("expected a whole number from {least} to {}", u32::MAX))
+}
+
+/// Digits alone: unlike `parse`, without a plus.
+fn digits<T: FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|it| it.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+pub(super) fn ratio(text: &str) -> Parsed<f32> {
+    let ratio = text.parse().ok().filter(|&it| 0.0 < it && it <= 1.0);
+    ratio.ok_or_else(|| "expected a number above 0 and at most 1".into())
+}
+
+/// Without the brackets of an IPv6 address.
+pub(super) fn host(text: &str) -> Parsed<String> {
+    let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let legal = match bare {
+        Some(bare) => bare.parse::<IpAddr>().is_ok_and(|it| it.is_ipv6()),
+        None => text.parse::<IpAddr>().is_ok() || is_host_name(text),
+    };
+    if legal {
+        Ok(bare.unwrap_or(text).to_owned())
+    } else {
+        Err("expected a host name, an IPv4 or an IPv6 address, without a port".into())
+    }
+}
+
+/// A name whose last part is a number is an address that went wrong.
+fn is_host_name(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let label = |it: &str| {
+        (1..=63).contains(&it.len())
+            && it.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_'))
+    };
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name.len() <= 253 && name.split('.').all(label) && !last.bytes().all(|it| it.is_ascii_digit())
+}
+
+/// The name of an HTTP field: a token of RFC 9110.
+pub(super) fn header_name(text: &str) -> Parsed<String> {
+    let is_token = |it: u8| it.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&it);
+    if !text.is_empty() && text.bytes().all(is_token) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected the name of an HTTP header: letters, digits and !#$%&'*+-.^_`|~".into())
+    }
+}
+
+/// A duration as Go writes it: `10s`, `1h30m`, `0`.
+pub(super) fn duration(text: &str) -> Parsed<Duration> {
+    let nanos = if text == "0" { Some(0) } else { nanos(text) };
+    nanos.map(Duration::from_nanos).ok_or_else(|| {
+        "expected a duration such as 500ms, 10s or 1h30m (units ns, us, ms, s, m and h), of at \
+         most 290 years"
+            .into()
+    })
+}
+
+/// A duration that is not zero.
+pub(super) fn some_duration(text: &str) -> Parsed<Duration> {
+    match duration(text)? {
+        Duration::ZERO => Err("expected a duration above 0".into()),
+        duration => Ok(duration),
+    }
+}
+
+fn nanos(text: &str) -> Option<u64> {
+    let mut rest = text;
+    let mut total: u64 = 0;
+    loop {
+        let (number, behind) = rest.split_at(rest.find(|it: char| !is_numeric(it))?);
+        let mut units = UNITS.iter();
+        let (length, behind) =
+            units.find_map(|&(unit, length)| Some((length, behind.strip_prefix(unit)?)))?;
+        total = total.checked_add(scale(number, length)?)?;
+        rest = behind;
+        if rest.is_empty() {
+            return i64::try_from(total).is_ok().then_some(total);
+        }
+    }
+}
+
+fn is_numeric(it: char) -> bool {
+    it.is_ascii_digit() || it == '.'
+}
+
+/// `number`, which may have a fraction, times `length`; rounded down.
+fn scale(number: &str, length: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
+        return None;
+    }
+    let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()? };
+    // No unit is so long that the 19th decimal made a nanosecond.
+    let fraction: String = fraction.chars().chain(iter::repeat('0')).take(18).collect();
+    let part = fraction.parse::<u128>().ok()? * u128::from(length) / 10_u128.pow(18);
+    whole.checked_mul(length)?.checked_add(u64::try_from(part).ok()?)
+}
