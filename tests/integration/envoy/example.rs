@@ -16,7 +16,10 @@ const SETUP: &str = include_str!("../../setup.sh");
 
 #[test]
 fn the_example_does_what_its_readme_says() {
-    let service = Tollgate::start(RULES, &[]);
+    let files = TempDir::new().unwrap();
+    let rules = files.path().join("rules.yaml");
+    fs::write(&rules, RULES).unwrap();
+    let service = Tollgate::start("", &[("TOLLGATE_CONFIG", rules.to_str().unwrap())]);
     let hello = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let mut config = ENVOY.to_owned();
     for (port, other) in [(9901, 0), (10000, 0), (10001, hello), (8081, service.grpc.port())] {
@@ -24,10 +27,9 @@ fn the_example_does_what_its_readme_says() {
         assert!(config.contains(&from), "the example does not use {port}");
         config = config.replace(&from, &to);
     }
-    let files = TempDir::new().unwrap();
     let path = files.path().join("envoy.yaml");
     fs::write(&path, config).unwrap();
-    let envoy = Envoy::run(files, &path);
+    let envoy = Envoy::run(TempDir::new().unwrap(), &path);
     let address = envoy.listener("limited");
     eventually("the service to be healthy", || {
         (envoy.stat("cluster.tollgate.membership_healthy") == 1).then_some(())
@@ -49,6 +51,13 @@ fn the_example_does_what_its_readme_says() {
         assert!(refused.header(name).is_some(), "{name}");
         assert!(README.contains(&format!("\n{name}: ")), "{name}");
     }
+
+    // "Now raise her limit", the way a simple editor does: in place.
+    fs::write(&rules, RULES.replace("requests_per_unit: 3,", "requests_per_unit: 30,")).unwrap();
+    eventually("the higher limit", || {
+        let reply = http::get(address, "/", &[("x-user", b"alice")]);
+        reply.header("x-ratelimit-limit").filter(|it| it.starts_with("30, "))
+    });
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn two_instances_are_restarted_in_turn_and_no_request_fails() {
     let redis = Redis::start();
     let url = redis.url();
     let start = |port: &str| {
-        let settings = [("REDIS_URL", &*url), ("DRAIN_DELAY", "1s"), ("GRPC_PORT", port)];
+        let settings = [("REDIS_URL", &*url), ("DRAIN_DELAY", "2s"), ("GRPC_PORT", port)];
         Tollgate::start(RULES, &settings)
     };
     let mut services = ["0", "0"].map(start);
@@ -48,6 +48,8 @@ fn two_instances_are_restarted_in_turn_and_no_request_fails() {
             let port = service.grpc.port().to_string();
             service.terminate();
             healthy(1);
+            // It has said so: it is not that it could not be asked any more.
+            assert_eq!(http::get(service.http, "/healthcheck", &[]).status, 500);
             assert!(service.ended(Duration::from_secs(10)).success());
             *service = start(&port);
             healthy(2);
