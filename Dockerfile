@@ -1,0 +1,13 @@
+# The binary and example rules, run by nobody.
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked
+
+FROM debian:bookworm-slim
+COPY --from=build /src/target/release/tollgate /usr/local/bin/tollgate
+COPY config /etc/tollgate
+ENV TOLLGATE_CONFIG=/etc/tollgate
+USER 65534:65534
+EXPOSE 8080 8081
+ENTRYPOINT ["/usr/local/bin/tollgate"]
