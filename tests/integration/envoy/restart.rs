@@ -1,6 +1,7 @@
-//! A rolling restart: nobody notices.
+//! Instances and connections come and go: nobody notices.
 
 use std::{
+    net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -33,17 +34,13 @@ fn two_instances_are_restarted_in_turn_and_no_request_fails() {
     };
     let mut services = ["0", "0"].map(start);
     let envoy = front(&services);
-    let address = envoy.listener("http");
     let healthy = |expected: u64| {
         eventually(&format!("{expected} healthy instances"), || {
             (envoy.stat("cluster.tollgate.membership_healthy") == expected).then_some(())
         });
     };
     healthy(2);
-
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let clients = [(); 2].map(|()| scope.spawn(|| users_until(address, &done)));
+    under_load(&envoy, || {
         for service in &mut services {
             let port = service.grpc.port().to_string();
             service.terminate();
@@ -54,7 +51,33 @@ fn two_instances_are_restarted_in_turn_and_no_request_fails() {
             *service = start(&port);
             healthy(2);
         }
-        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn old_connections_are_replaced_and_no_request_fails() {
+    let redis = Redis::start();
+    let settings = [("REDIS_URL", &*redis.url()), ("GRPC_MAX_CONNECTION_AGE", "300ms")];
+    let services = [(); 2].map(|()| Tollgate::start(RULES, &settings));
+    let envoy = front(&services);
+    under_load(&envoy, || {
+        eventually("connections to be replaced", || {
+            (envoy.stat("cluster.tollgate.upstream_cx_total") >= 8).then_some(())
+        });
+    });
+}
+
+/// Has users ask all the time while `something` happens. Each of them gets
+/// exactly what the limit allows.
+fn under_load(envoy: &Envoy, something: impl FnOnce()) {
+    let address = envoy.listener("http");
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients = [(); 2].map(|()| scope.spawn(|| play_users(address, &over)));
+        // Also if something goes wrong: the scope waits for its threads.
+        let ending = OnDrop(&over);
+        something();
+        drop(ending);
         for client in clients {
             assert!(client.join().unwrap() > 0);
         }
@@ -62,17 +85,24 @@ fn two_instances_are_restarted_in_turn_and_no_request_fails() {
     assert_eq!(envoy.stat("cluster.upstream.ratelimit.error"), 0);
 }
 
-/// Plays one user after the other, and says how many: each of them gets exactly
-/// what the limit allows, whoever is being restarted.
-fn users_until(address: std::net::SocketAddr, done: &AtomicBool) -> usize {
+/// Says how many users there were.
+fn play_users(address: SocketAddr, over: &AtomicBool) -> usize {
     let mut users = 0;
-    while !done.load(Ordering::Relaxed) {
+    while !over.load(Ordering::Relaxed) {
         let user = fresh();
         let get = |()| http::get(address, "/user", &[("x-user", user.as_bytes())]).status;
         assert_eq!([(); 7].map(get), [200, 200, 200, 200, 200, 429, 429]);
         users += 1;
     }
     users
+}
+
+struct OnDrop<'a>(&'a AtomicBool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// An Envoy that asks both for their health, and refuses what it cannot ask
