@@ -14,7 +14,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -30,10 +30,10 @@ use tollgate::wire::pb::envoy::{
 };
 use tonic::transport::{Channel, Server};
 
-const CALLS: u64 = 400_000;
-const IN_FLIGHT: u64 = 64;
+const CALLS: u32 = 400_000;
+const IN_FLIGHT: usize = 64;
 const CONNECTIONS: usize = 4;
-const KEYS: u64 = 100_000;
+const KEYS: u32 = 100_000;
 const RULES: &str = "
 domain: bench
 descriptors:
@@ -77,7 +77,9 @@ impl Process {
     fn tollgate(rules: &tempfile::NamedTempFile, redis: Option<&str>) -> Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
         command.env("TOLLGATE_CONFIG", rules.path()).stderr(Stdio::piped());
-        for (host, port) in [("HOST", "PORT"), ("GRPC_HOST", "GRPC_PORT"), ("DEBUG_HOST", "DEBUG_PORT")] {
+        for (host, port) in
+            [("HOST", "PORT"), ("GRPC_HOST", "GRPC_PORT"), ("DEBUG_HOST", "DEBUG_PORT")]
+        {
             command.env(host, "127.0.0.1").env(port, "0");
         }
         command.env("REDIS_URL", redis.unwrap_or_default()).env("REDIS_TIMEOUT", "5s");
@@ -128,16 +130,19 @@ async fn measure(name: &str, server: Process) -> Result<f64> {
     let (cpu, started) = (server.cpu()?, Instant::now());
     run(&channels, CALLS).await?;
     let (cpu, time) = (server.cpu()? - cpu, started.elapsed());
-    let each = cpu.as_secs_f64() * 1e6 / CALLS as f64;
-    println!("{name}: {each:.1} µs of CPU per call, {:.0} calls per second", CALLS as f64 / time.as_secs_f64());
+    let each = cpu.as_secs_f64() * 1e6 / f64::from(CALLS);
+    println!(
+        "{name}: {each:.1} µs of CPU per call, {:.0} calls per second",
+        f64::from(CALLS) / time.as_secs_f64()
+    );
     Ok(each)
 }
 
-async fn run(channels: &[Channel], calls: u64) -> Result<()> {
-    let next = Arc::new(AtomicU64::new(0));
+async fn run(channels: &[Channel], calls: u32) -> Result<()> {
+    let next = Arc::new(AtomicU32::new(0));
     let mut workers = tokio::task::JoinSet::new();
     for worker in 0..IN_FLIGHT {
-        let mut client = RateLimitServiceClient::new(channels[worker as usize % channels.len()].clone());
+        let mut client = RateLimitServiceClient::new(channels[worker % channels.len()].clone());
         let next = Arc::clone(&next);
         workers.spawn(async move {
             loop {
@@ -156,10 +161,11 @@ async fn run(channels: &[Channel], calls: u64) -> Result<()> {
     Ok(())
 }
 
-fn request(number: u64) -> RateLimitRequest {
+fn request(number: u32) -> RateLimitRequest {
     // Spread over the keys without a pattern that a cache would like.
-    let user = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % KEYS;
-    let entry = |key: &str, value: String| Entry { key: key.to_owned().into(), value: value.into() };
+    let user = number.wrapping_mul(0x9e37_79b9) % KEYS;
+    let entry =
+        |key: &str, value: String| Entry { key: key.to_owned().into(), value: value.into() };
     RateLimitRequest {
         domain: "bench".into(),
         descriptors: vec![RateLimitDescriptor {
