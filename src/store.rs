@@ -1,6 +1,6 @@
 //! Where counters are kept.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use smallvec::SmallVec;
 
@@ -12,6 +12,10 @@ use crate::{
 
 pub mod memory;
 pub mod redis;
+
+/// How long a counter outlives its window, for clocks that are behind or step
+/// back: within that, every store counts on where it was.
+pub const GRACE: Duration = Duration::from_secs(1);
 
 /// What to do to one counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +82,7 @@ pub struct Usage {
 pub enum StoreError {
     /// No answer came in time. The charges may have been made all the same.
     #[error("the counter store did not answer within {0:?}")]
-    Timeout(std::time::Duration),
+    Timeout(Duration),
     /// It could not be reached, or refused.
     #[error("the counter store failed: {0}")]
     Failed(String),

@@ -231,7 +231,7 @@ fn all_mistakes_are_reported_at_once() {
   PORT="tcp://10.0.0.1:80": expected a port from 0 to 65535; Kubernetes sets such a value for a Service of that name, unless the pod says `enableServiceLinks: false`
   BACKEND_TYPE="memcache": tollgate does not count in Memcached; use redis to count across instances, or memory
   --redis-timeout="soon": expected a duration such as 500ms, 10s or 1h30m (units ns, us, ms, s, m and h), of at most 290 years
-  REDIS_URL (not shown): expected redis://host:port
+  REDIS_URL (not shown): the Redis address cannot be understood (Redis URL did not parse - InvalidClientConfig); expected host:port, redis://user:password@host:port/database, /path or unix:///path
   REDIS_TYPE="sentinel": Redis Sentinel is not supported yet; use single, with REDIS_URL naming one server
   LOG_LEVEL="loud": expected error or warn or info or debug or trace"#
     );

@@ -4,13 +4,17 @@
 //! shard is guarded by a lock that is held for one charge: no longer than it
 //! takes to look up a name and add a number.
 //!
-//! Memory is bounded twice. A counter whose window has ended is dropped: each
-//! charge looks at a few of its shard, in turn, so no task has to run for it.
-//! And a shard that is full drops a counter for each one that it adds: of a
-//! sample, one that has ended; else one that has not used up its limit, so that
-//! a flood of new names does not wash away what was refused; else the one that
-//! ends first. Dropping a live counter means that it starts again from zero,
-//! and [`Memory::evicted`] counts that.
+//! Memory is bounded twice. A counter whose window has ended, and a
+//! [second](GRACE) more, is dropped: each charge looks at a few of its shard,
+//! in turn, so no task has to run for it. And a shard that is full drops a
+//! counter for each one that it adds: of a sample, one that has ended; else one
+//! that has not used up its limit, so that a flood of new names does not wash
+//! away what was refused; else the one that ends first. Dropping a live counter
+//! means that it starts again from zero, and [`Memory::evicted`] counts that.
+//!
+//! What is refused survives a flood for certain while, of each sample, at least
+//! one other counter is below its limit. A flood of names that each use up
+//! their limit, such as one of one request, can wash away anything.
 
 use std::{
     hash::BuildHasher,
@@ -20,10 +24,11 @@ use std::{
 use foldhash::quality::RandomState;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 
 use crate::{
     limit::{Outcome, fixed_window},
-    store::{Charge, Outcomes, Store, StoreError, Usage},
+    store::{Charge, GRACE, Outcomes, Store, StoreError, Usage},
     time::Timestamp,
 };
 
@@ -33,6 +38,9 @@ const SHARDS: usize = 256;
 const SWEPT: usize = 2;
 /// How many counters of a full shard are compared when one has to go.
 const SAMPLED: usize = 16;
+/// The longest name that is kept, in bytes. The SHA-256 of a longer one stands
+/// for it, or few counters could take much memory.
+const LONGEST: usize = 256;
 
 /// Counters in this process.
 #[derive(Debug)]
@@ -48,28 +56,34 @@ struct Shard {
     counters: IndexMap<Box<[u8]>, Counter, RandomState>,
     capacity: usize,
     /// Where the sweep goes on.
-    cursor: usize,
+    swept: usize,
+    /// Where the next sample begins.
+    sampled: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Counter {
     hits: u64,
-    /// When its window ends.
-    ends: Timestamp,
+    /// When it may be forgotten.
+    until: Timestamp,
     /// Whether its limit is used up.
     spent: bool,
 }
 
 impl Memory {
-    /// An empty store for about `capacity` counters: each of the shards takes
-    /// its part of them, and at least one.
+    /// An empty store for `capacity` counters, rounded up to a multiple of 256.
+    ///
+    /// Each of 256 shards takes its part, so counters may be evicted a little
+    /// before there are so many. A counter takes about 100 bytes and the length
+    /// of its name, but never more than 256 bytes for that.
     pub fn new(capacity: usize) -> Self {
         let hasher = RandomState::default();
         let shard = || {
             Mutex::new(Shard {
                 counters: IndexMap::with_hasher(hasher.clone()),
                 capacity: capacity.div_ceil(SHARDS).max(1),
-                cursor: 0,
+                swept: 0,
+                sampled: 0,
             })
         };
         Self { shards: (0..SHARDS).map(|_| shard()).collect(), hasher, evicted: AtomicU64::new(0) }
@@ -92,17 +106,24 @@ impl Memory {
     }
 
     fn charge_one(&self, charge: &Charge, now: Timestamp) -> Outcome {
-        let key = charge.key.as_bytes();
+        let digest;
+        let mut key = charge.key.as_bytes();
+        if LONGEST < key.len() {
+            digest = Sha256::digest(key);
+            key = &digest;
+        }
         // The map uses other bits of the hash than the choice of the shard.
         let at = (self.hasher.hash_one(key) >> 32) as usize % SHARDS;
         let mut shard = self.shards[at].lock();
         shard.sweep(now);
-        let before = shard.counters.get(key).filter(|it| now < it.ends).map_or(0, |it| it.hits);
+        let kept = shard.counters.get(key).filter(|it| now < it.until);
+        let (before, until) = kept.map_or_else(Default::default, |it| (it.hits, it.until));
         let after = fixed_window::count(before, charge.hits);
         if after != before {
-            let ends = charge.limit.window.end(now);
+            // Rules with windows of different length may share a name.
+            let until = until.max(charge.limit.window.end(now).plus(GRACE));
             let spent = u64::from(charge.limit.requests) <= after;
-            if shard.put(key, Counter { hits: after, ends, spent }, now) {
+            if shard.put(key, Counter { hits: after, until, spent }, now) {
                 self.evicted.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -111,15 +132,15 @@ impl Memory {
 }
 
 impl Shard {
-    /// Drops a few of the counters that have ended.
+    /// Drops the ended ones of a few counters.
     fn sweep(&mut self, now: Timestamp) {
         for _ in 0..SWEPT {
-            match self.counters.get_index(self.cursor) {
-                Some((_, counter)) if counter.ends <= now => {
-                    self.counters.swap_remove_index(self.cursor);
+            match self.counters.get_index(self.swept) {
+                Some((_, counter)) if counter.until <= now => {
+                    self.counters.swap_remove_index(self.swept);
                 }
-                Some(_) => self.cursor += 1,
-                None => self.cursor = 0,
+                Some(_) => self.swept += 1,
+                None => self.swept = 0,
             }
         }
     }
@@ -138,18 +159,18 @@ impl Shard {
     /// Drops the counter that is missed least. Says whether it was live.
     fn evict(&mut self, now: Timestamp) -> bool {
         let length = self.counters.len();
-        let sample = (0..SAMPLED.min(length)).map(|it| (self.cursor + it) % length);
+        let sample = (0..SAMPLED.min(length)).map(|it| (self.sampled + it) % length);
         let Some((at, live)) = sample
             .map(|at| (at, self.counters[at]))
-            .min_by_key(|(_, it)| (now < it.ends, it.spent, it.ends))
-            .map(|(at, it)| (at, now < it.ends))
+            .min_by_key(|(_, it)| (now < it.until, it.spent, it.until))
+            .map(|(at, it)| (at, now < it.until))
         else {
             return false;
         };
         self.counters.swap_remove_index(at);
         // The newest counter has moved to where the dropped one was: go on
         // behind it, or a flood would evict itself and nothing else.
-        self.cursor = (at + 1) % length;
+        self.sampled = (at + 1) % length;
         live
     }
 }
@@ -167,3 +188,6 @@ impl Store for Memory {
         Some(Usage { counters: self.len(), evicted: self.evicted() })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::support::{
     fresh,
     grpc::{self, descriptor},
-    redis::Redis,
+    redis::RedisServer,
     tollgate::Tollgate,
 };
 
@@ -42,7 +42,7 @@ async fn one_instance_admits_exactly_the_limit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_instances_on_one_redis_admit_exactly_the_limit() {
-    let redis = Redis::start();
+    let redis = RedisServer::start();
     let start = || Tollgate::start(&rules(), &[("REDIS_URL", &redis.url())]);
     let services = [start(), start()];
     within_one_minute(&services.each_ref().map(|it| it.grpc)).await;

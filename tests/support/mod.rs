@@ -6,6 +6,7 @@ pub mod grpc;
 pub mod http;
 pub mod process;
 pub mod raw;
+#[allow(dead_code, reason = "other tests use the rest")]
 pub mod redis;
 pub mod tollgate;
 pub mod upstream;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::{
     envoy::{self, Envoy, header, route},
     http::{self, Reply},
-    redis::Redis,
+    redis::RedisServer,
     tollgate::Tollgate,
     upstream,
 };
@@ -39,7 +39,7 @@ descriptors:
 pub struct Fronts {
     pub envoy: Envoy,
     services: [Tollgate; 2],
-    _redis: Redis,
+    _redis: RedisServer,
 }
 
 /// What a test talks to.
@@ -97,7 +97,7 @@ impl Fronts {
     }
 
     fn start() -> Self {
-        let redis = Redis::start();
+        let redis = RedisServer::start();
         let settings =
             [("RESPONSE_DYNAMIC_METADATA", "always"), ("LIMIT_RESPONSE_HEADERS_ENABLED", "true")];
         let memory = Tollgate::start(RULES, &settings);

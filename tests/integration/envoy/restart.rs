@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::{
     envoy::{self, Envoy, header, route},
     eventually, fresh, http,
-    redis::Redis,
+    redis::RedisServer,
     tollgate::Tollgate,
     upstream,
 };
@@ -26,7 +26,7 @@ descriptors:
 
 #[test]
 fn two_instances_are_restarted_in_turn_and_no_request_fails() {
-    let redis = Redis::start();
+    let redis = RedisServer::start();
     let url = redis.url();
     let start = |port: &str| {
         let settings = [("REDIS_URL", &*url), ("DRAIN_DELAY", "2s"), ("GRPC_PORT", port)];
@@ -56,7 +56,7 @@ fn two_instances_are_restarted_in_turn_and_no_request_fails() {
 
 #[test]
 fn old_connections_are_replaced_and_no_request_fails() {
-    let redis = Redis::start();
+    let redis = RedisServer::start();
     let settings = [("REDIS_URL", &*redis.url()), ("GRPC_MAX_CONNECTION_AGE", "300ms")];
     let services = [(); 2].map(|()| Tollgate::start(RULES, &settings));
     let envoy = front(&services);

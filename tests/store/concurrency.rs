@@ -1,0 +1,95 @@
+//! Many callers at once.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::*;
+use crate::redis_server::RedisServer;
+
+/// Every value that `callers` tasks, spread over `stores`, are handed out in
+/// `rounds` calls, by counter. Each call charges each of `names` in several
+/// windows.
+async fn handed_out(
+    stores: &[Arc<Redis>],
+    callers: usize,
+    rounds: u64,
+) -> HashMap<String, Vec<u64>> {
+    let tasks: Vec<_> = (0..callers)
+        .map(|caller| {
+            let store = Arc::clone(&stores[caller % stores.len()]);
+            tokio::spawn(async move {
+                let mut values = Vec::new();
+                for round in 0..rounds {
+                    let now = NOON.plus(Duration::from_secs(60 * (round % 5)));
+                    let charges: Vec<_> = (0..5)
+                        .map(|it| charge(&it.to_string(), minutely(10), Hits::Add(1), now))
+                        .collect();
+                    let counters = after(&store, &charges, now).await.expect("the server runs");
+                    let names =
+                        charges.iter().map(|it| it.key.as_bytes().escape_ascii().to_string());
+                    values.extend(names.zip(counters));
+                }
+                values
+            })
+        })
+        .collect();
+    let mut by_counter: HashMap<_, Vec<_>> = HashMap::new();
+    for task in tasks {
+        for (name, value) in task.await.expect("no caller fails") {
+            by_counter.entry(name).or_default().push(value);
+        }
+    }
+    by_counter
+}
+
+#[track_caller]
+fn assert_each_once(by_counter: HashMap<String, Vec<u64>>, counters: usize, values: u64) {
+    assert_eq!(by_counter.len(), counters);
+    for (name, mut found) in by_counter {
+        found.sort_unstable();
+        assert!(found.into_iter().eq(1..=values), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_stores_hand_out_every_value_once() {
+    let server = RedisServer::start();
+    let stores = [(); 2].map(|()| Arc::new(store(&server.url(), PATIENT)));
+    assert_each_once(handed_out(&stores, 64, 100).await, 25, 64 * 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_forgets_the_script_fails_and_repeats_no_call() {
+    let server = RedisServer::start();
+    let stores = [Arc::new(store(&server.url(), PATIENT))];
+    let flushing = tokio::task::spawn_blocking({
+        let mut client = server.client();
+        move || {
+            let mut flushed = 0;
+            // Goes on until the server is gone.
+            while redis::cmd("SCRIPT").arg("FLUSH").exec(&mut client).is_ok() {
+                flushed += 1;
+            }
+            flushed
+        }
+    });
+    assert_each_once(handed_out(&stores, 64, 100).await, 25, 64 * 20);
+    drop(server);
+    assert!(flushing.await.unwrap() > 10);
+}
+
+#[tokio::test]
+async fn callers_that_give_up_leave_the_connection_usable() {
+    let server = RedisServer::start();
+    let store = store(&server.url(), PATIENT);
+    assert_eq!(hit(&store, "a").await.unwrap(), 1);
+    for _ in 0..2_000 {
+        // Polled once: enough to queue it, not enough for an answer.
+        tokio::select! {
+            biased;
+            answer = hit(&store, "b") => assert!(answer.is_ok()),
+            () = std::future::ready(()) => {}
+        }
+    }
+    assert_eq!(hit(&store, "a").await.unwrap(), 2);
+    assert!(hit(&store, "b").await.unwrap() <= 2_001);
+}

@@ -1,0 +1,55 @@
+//! The stores, against each other and against a real Redis.
+
+use std::time::Duration;
+
+use tollgate::{
+    limit::{Hits, Limit, Unit, Window},
+    rules::counter_key::{KeyFormat, KeyStyle, Part},
+    store::{
+        Charge, Store, StoreError,
+        redis::{Redis, RedisSettings},
+    },
+    time::Timestamp,
+};
+
+#[allow(dead_code, reason = "shared with other tests, each of which uses a part")]
+#[path = "../support/redis.rs"]
+mod redis_server;
+
+mod agreement;
+mod concurrency;
+mod counters;
+mod faults;
+
+const NOON: Timestamp = Timestamp::from_secs(43_200);
+
+/// Long enough that only a server that does not answer exceeds it.
+const PATIENT: Duration = Duration::from_secs(10);
+
+fn store(url: &str, timeout: Duration) -> Redis {
+    let settings = RedisSettings::parse(url, None, timeout).expect("the URL is valid");
+    Redis::new(&settings).expect("the settings are valid")
+}
+
+fn minutely(requests: u32) -> Limit {
+    Limit { requests, window: Window::of(Unit::Minute) }
+}
+
+/// A charge to the counter called `name`, under the name that Envoy's reference
+/// service uses.
+fn charge(name: &str, limit: Limit, hits: Hits, now: Timestamp) -> Charge {
+    let part = Part { key: b"name", value: name.as_bytes(), shared: false };
+    let format = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
+    Charge { key: format.key(b"domain", [part].into_iter(), limit, now), limit, hits }
+}
+
+/// The counters after `charges`.
+async fn after(store: &Redis, charges: &[Charge], now: Timestamp) -> Result<Vec<u64>, StoreError> {
+    Ok(store.charge(charges, now).await?.iter().map(|it| it.after).collect())
+}
+
+/// One hit on the counter called `name` at noon.
+async fn hit(store: &Redis, name: &str) -> Result<u64, StoreError> {
+    let charge = charge(name, minutely(10), Hits::Add(1), NOON);
+    Ok(after(store, &[charge], NOON).await?[0])
+}
