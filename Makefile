@@ -9,4 +9,4 @@ run:
 # Everything there is, against a real Redis and a real Envoy.
 test:
 	tests/setup.sh
-	cargo test --locked
+	cargo test --locked --no-fail-fast
