@@ -39,7 +39,7 @@ fn a_port_in_use_is_an_error() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn health_says_goodbye_before_the_listeners_do() {
     let mut service = Tollgate::start(RULES, &[("DRAIN_DELAY", "2s")]);
     let mut health = HealthClient::new(grpc::channel(service.grpc).await);
@@ -66,7 +66,7 @@ async fn health_says_goodbye_before_the_listeners_do() {
     assert!(service.ended(Duration::from_secs(10)).success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_call_in_flight_is_answered() {
     let mut service = Tollgate::start(RULES, &[("DRAIN_DELAY", "0s"), ("DRAIN_TIMEOUT", "20s")]);
     let raw = Raw::connect(service.grpc).await;
@@ -84,7 +84,7 @@ async fn a_call_in_flight_is_answered() {
     assert!(service.ended(Duration::from_secs(10)).success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn nobody_can_hold_the_exit_beyond_the_deadline() {
     let settings = [("DRAIN_DELAY", "0s"), ("DRAIN_TIMEOUT", "1s")];
     let mut service = Tollgate::start(RULES, &settings);
