@@ -2,6 +2,7 @@
 
 use std::{error::Error, io, iter, path::PathBuf, process::ExitCode};
 
+use tokio::runtime::{Builder, Runtime};
 use tollgate::{
     app,
     cli::{
@@ -12,7 +13,6 @@ use tollgate::{
     logging,
     settings::Settings,
 };
-use tokio::runtime::{Builder, Runtime};
 
 /// The system's allocator takes twice as long for memory that one thread
 /// allocates and another frees.

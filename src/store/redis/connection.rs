@@ -72,6 +72,12 @@ impl Connection {
         Ok(Self { state, _task: task })
     }
 
+    /// Ends when nothing connects any more.
+    pub(super) async fn abandoned(&self) {
+        let mut state = self.state.clone();
+        while state.changed().await.is_ok() {}
+    }
+
     /// The connection. Waits while it is being made for the first time, or for
     /// the first time since it was lost; fails at once if that failed.
     pub(super) async fn link(&self) -> Result<Arc<Link>, StoreError> {
