@@ -10,6 +10,7 @@
 //! | [`limit`]      | a counter, hits, now         | [`limit::Outcome`]           |
 //! | [`descriptor`] |                              | [`descriptor::Request`]      |
 //! | [`rules`]      | [`descriptor::Descriptor`]   | [`rules::Rule`]              |
+//! | [`config`]     | [`config::SourceFile`]s      | [`rules::RuleTree`]          |
 //! | [`store`]      | [`store::Charge`]s           | [`limit::Outcome`]s          |
 //! | [`engine`]     | [`descriptor::Request`]      | [`engine::decision::Decision`] |
 //!
@@ -19,5 +20,6 @@ pub mod time;
 pub mod limit;
 pub mod descriptor;
 pub mod rules;
+pub mod config;
 pub mod store;
 pub mod engine;
