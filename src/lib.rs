@@ -11,15 +11,18 @@
 //! | [`descriptor`] |                              | [`descriptor::Request`]      |
 //! | [`rules`]      | [`descriptor::Descriptor`]   | [`rules::Rule`]              |
 //! | [`config`]     | [`config::SourceFile`]s      | [`rules::RuleTree`]          |
+//! | [`rule_files`] | a path                       | [`config::SourceFile`]s      |
 //! | [`store`]      | [`store::Charge`]s           | [`limit::Outcome`]s          |
 //! | [`engine`]     | [`descriptor::Request`]      | [`engine::decision::Decision`] |
 //!
-//! Everything above `store` is pure: no clock, no socket, no lock, no `async`.
+//! Everything above `store` is pure, but for `rule_files`: no clock, no socket,
+//! no lock, no `async`.
 
 pub mod time;
 pub mod limit;
 pub mod descriptor;
 pub mod rules;
 pub mod config;
+pub mod rule_files;
 pub mod store;
 pub mod engine;
