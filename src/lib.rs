@@ -26,3 +26,4 @@ pub mod config;
 pub mod rule_files;
 pub mod store;
 pub mod engine;
+pub mod cli;

@@ -1,0 +1,3 @@
+//! The commands beside the server itself.
+
+pub mod check;
