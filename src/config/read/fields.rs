@@ -29,7 +29,10 @@ impl<'a> Reader<'a, '_> {
             (Value::Scalar(scalar), Some(Plain::Float(_))) => {
                 let message =
                     format!("`{name}` is the number {}, expected {expected}", quote(&scalar.text));
-                let help = format!("quote it: '{}'", scalar.text);
+                let help = match scalar.text.len() {
+                    0..40 => format!("quote it: '{}'", scalar.text),
+                    _ => "quote it".into(),
+                };
                 self.report.mistake(node.place, message, Some(help));
                 None
             }
