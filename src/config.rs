@@ -1,7 +1,7 @@
 //! Rule files: from the text of all files to the rules, or to every mistake in
 //! them.
 //!
-//! A file passes through three stages: [`yaml`] turns the text into a tree that
+//! A file passes through three stages: `yaml` turns the text into a tree that
 //! knows where everything stands, `read` turns the tree into what it says about
 //! descriptors, and `lint` looks for rules that can have no effect. A stage
 //! reports what is wrong and goes on, so that one run shows all of it.
@@ -12,13 +12,13 @@ use crate::rules::{RuleTree, spec::DomainSpec};
 
 pub mod keys;
 mod lint;
-pub mod mistake;
+mod mistake;
 mod read;
 mod report;
 mod scalar;
 mod yaml;
 
-pub use self::mistake::{Mistake, Mistakes, Severity};
+pub use self::mistake::{Mistake, Mistakes, Severity, Snippet};
 use self::{
     read::{Domain, Sibling},
     report::{Report, quote},

@@ -129,6 +129,7 @@ impl Walk {
             } else if name.ends_with(b".yaml") || name.ends_with(b".yml") {
                 let metadata = stat(&path)?;
                 if !metadata.is_dir() {
+                    regular(&path, &metadata)?;
                     self.files.push((path, metadata));
                 }
             }

@@ -183,10 +183,11 @@ pub(super) fn nearest(
     text: &str,
     names: impl Iterator<Item = &'static str>,
 ) -> Option<&'static str> {
-    let text = text.to_lowercase().replace(['-', ' ', '.'], "_");
+    // Nothing that long is near, and distances cost the product of the lengths.
+    let text = Some(text).filter(|it| it.len() < 40)?.to_lowercase().replace(['-', ' ', '.'], "_");
     let distance = |it: &&str| strsim::osa_distance(&text, it);
     let near = names.min_by_key(distance)?;
-    let close = |it: &str| distance(&it) <= 1.max(it.len() / 4);
-    let akin = text.len() > 2 && (near.starts_with(&text[..text.floor_char_boundary(3)]));
-    (text.len() < 40 && (close(near) || akin)).then_some(near)
+    let close = distance(&near) <= 1.max(near.len() / 4);
+    let akin = text.get(..3).is_some_and(|it| near.starts_with(it));
+    (close || akin).then_some(near)
 }

@@ -9,7 +9,6 @@ use super::{
     keys::{self, Home, KEYS},
     lint,
     report::{Place, Report, quote},
-    scalar::Plain,
     yaml::{self, Entry, Map, Node, Value},
 };
 use crate::{
@@ -17,7 +16,10 @@ use crate::{
     rules::spec::{DescriptorSpec, RuleSpec},
 };
 
+mod fields;
 mod json;
+
+use self::fields::expected;
 
 /// What one file, or several of them, say about one domain.
 #[derive(Debug)]
@@ -233,21 +235,6 @@ impl<'a> Reader<'a, '_> {
         unit
     }
 
-    fn requests(&mut self, map: &Map<'a>) -> Option<u32> {
-        let node = &map.get("requests_per_unit")?.node;
-        let requests = match node.plain() {
-            Some(Plain::Null) => return None,
-            Some(Plain::Int(int)) => u32::try_from(int).ok(),
-            _ => None,
-        };
-        if requests.is_none() {
-            let expected = expected(Home::RateLimit, "requests_per_unit");
-            self.wrong(node, "`requests_per_unit`", expected);
-        }
-        // It has been reported and is not missing.
-        Some(requests.unwrap_or_default())
-    }
-
     fn replaces(&mut self, node: &Node<'a>, own: &str) -> Option<Arc<str>> {
         let Value::Map(map) = &node.value else {
             self.wrong(node, "an element of `replaces`", "a map with a `name`");
@@ -295,79 +282,6 @@ impl<'a> Reader<'a, '_> {
             self.report.mistake(entry.place, message, Some(keys::hint(home, name)));
         }
     }
-
-    fn text(&mut self, map: &Map<'a>, home: Home, name: &str) -> String {
-        let Some(entry) = map.get(name) else { return String::new() };
-        self.text_of(&entry.node, name, expected(home, name)).unwrap_or_default()
-    }
-
-    fn text_of(&mut self, node: &Node<'a>, name: &str, expected: &str) -> Option<String> {
-        match (&node.value, node.plain()) {
-            (_, Some(Plain::Null)) => Some(String::new()),
-            (Value::Scalar(scalar), Some(Plain::Float(_))) => {
-                let message =
-                    format!("`{name}` is the number {}, expected {expected}", quote(&scalar.text));
-                let help = format!("quote it: '{}'", scalar.text);
-                self.report.mistake(node.place, message, Some(help));
-                None
-            }
-            (Value::Scalar(scalar), _) => Some(scalar.text.to_string()),
-            _ => {
-                self.wrong(node, &format!("`{name}`"), expected);
-                None
-            }
-        }
-    }
-
-    /// Whether [`Self::text_of`] takes it without a report.
-    fn is_text(&self, node: &Node<'a>) -> bool {
-        matches!(&node.value, Value::Scalar(_)) && !matches!(node.plain(), Some(Plain::Float(_)))
-    }
-
-    fn flag(&mut self, map: &Map<'a>, home: Home, name: &str) -> bool {
-        let Some(entry) = map.get(name) else { return false };
-        match entry.node.plain() {
-            Some(Plain::Bool(flag)) => flag,
-            Some(Plain::Null) => false,
-            _ => {
-                self.wrong(&entry.node, &format!("`{name}`"), expected(home, name));
-                false
-            }
-        }
-    }
-
-    fn map<'m>(&mut self, map: &'m Map<'a>, home: Home, name: &str) -> Option<&'m Map<'a>> {
-        let node = &map.get(name)?.node;
-        match &node.value {
-            Value::Map(map) => return Some(map),
-            _ if node.is_null() => {}
-            _ => self.wrong(node, &format!("`{name}`"), expected(home, name)),
-        }
-        None
-    }
-
-    fn list(&mut self, map: &Map<'a>, home: Home, name: &str) -> Vec<std::rc::Rc<Node<'a>>> {
-        let Some(entry) = map.get(name) else { return Vec::new() };
-        match &entry.node.value {
-            Value::List(list) => return list.clone(),
-            _ if entry.node.is_null() => {}
-            _ => self.wrong(&entry.node, &format!("`{name}`"), expected(home, name)),
-        }
-        Vec::new()
-    }
-
-    /// Reports that `node`, which is `what`, is not what was expected.
-    pub(super) fn wrong(&mut self, node: &Node<'a>, what: &str, expected: &str) {
-        let quoted = matches!(&node.value, Value::Scalar(it) if !it.plain);
-        let scalar = expected.starts_with("a whole number") || expected.starts_with('`');
-        let help = (quoted && scalar).then(|| "remove the quotes".to_owned());
-        let message = format!("{what} is {}, expected {expected}", node.describe());
-        self.report.mistake(node.place, message, help);
-    }
-}
-
-fn expected(home: Home, name: &str) -> &'static str {
-    keys::find(home, name).map_or("something else", |it| it.expects)
 }
 
 fn units() -> String {

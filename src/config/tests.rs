@@ -88,7 +88,7 @@ descriptors:
     let limit = |requests, unit| Some(Limit { requests, window: Window::of(unit) });
     assert_eq!(eves.spec.limit, limit(5, Unit::Minute));
     assert_eq!((&*eves.spec.name, &*eves.spec.place), ("eves", "r.yaml:4"));
-    assert_eq!(eves.spec.replaces, [std::sync::Arc::<str>::from("all")]);
+    assert_eq!(eves.spec.replaces, [Arc::from("all")]);
     assert!(eves.spec.shadow_mode && eves.spec.detailed_metric && !eves.spec.quota_mode);
     let metadata = serde_json::to_string(&eves.spec.metadata.as_deref()).unwrap();
     assert_eq!(metadata, r#"{"7":{"true":"x"},"plan":["free",1,1.5,true,null,"1"]}"#);

@@ -25,9 +25,10 @@ fn look(bytes: Vec<u8>) -> Result<usize, usize> {
     match compile(&files, Options { merge_domains: true }) {
         Ok(compiled) => Ok(lines(&compiled.warnings).len()),
         Err(mistakes) => {
-            let shown = mistakes.to_string().len() + lines(mistakes.iter()).len();
-            assert!(shown > 0 && mistakes.len() > 0 && mistakes.first().line > 0);
-            Err(shown)
+            let shown = mistakes.to_string() + &lines(mistakes.iter());
+            assert!(!shown.contains(|it: char| it.is_control() && it != '\n'), "{shown:?}");
+            assert!(mistakes.first().line > 0 && mistakes.first().column > 0);
+            Err(shown.len())
         }
     }
 }
@@ -116,6 +117,18 @@ fn a_file_has_a_longest_length() {
     assert!(mistakes.first().message.ends_with("expected at most 16777216"));
     let fits = "domain: d\n".to_owned() + &"#".repeat(MAX_BYTES - 10);
     assert_eq!(compile_one(&fits).expect("rules").rules.domains(), 1);
+}
+
+#[test]
+fn a_message_is_short_however_long_the_text_is() {
+    let long = "1".repeat(1 << 20);
+    let descriptor = format!("- {{ key: {long}, x{long}: 1, rate_limit: {{ unit: '{long}' }} }}\n");
+    let text = format!("domain: {long}\ndescriptors:\n{descriptor}? {long}\n: {long}\n");
+    let mistakes = compile_one(&text).expect_err("nothing is right");
+    for it in mistakes.iter() {
+        assert!(it.to_string().len() < 400, "{it}");
+        assert!(it.snippet().to_string().len() < 1000, "{it}");
+    }
 }
 
 #[test]
