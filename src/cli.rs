@@ -17,6 +17,7 @@ use crate::{
     },
 };
 
+pub mod check;
 pub mod hit;
 
 use self::hit::Hit;

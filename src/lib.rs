@@ -4,28 +4,51 @@
 //! One request walks the modules in this order, and they may depend on one
 //! another only backwards, towards the top of the list:
 //!
-//! | module         | takes                        | gives                        |
-//! |----------------|------------------------------|------------------------------|
-//! | [`time`]       |                              | [`time::Timestamp`]          |
-//! | [`limit`]      | a counter, hits, now         | [`limit::Outcome`]           |
-//! | [`descriptor`] |                              | [`descriptor::Request`]      |
-//! | [`rules`]      | [`descriptor::Descriptor`]   | [`rules::Rule`]              |
-//! | [`store`]      | [`store::Charge`]s           | [`limit::Outcome`]s          |
-//! | [`engine`]     | [`descriptor::Request`]      | [`engine::decision::Decision`] |
+//! | module         | takes                                  | gives                          |
+//! |----------------|----------------------------------------|--------------------------------|
+//! | [`time`]       |                                        | [`time::Timestamp`]            |
+//! | [`limit`]      | a counter, hits, now                   | [`limit::Outcome`]             |
+//! | [`descriptor`] |                                        | [`descriptor::Request`]        |
+//! | [`rules`]      | [`descriptor::Descriptor`]             | [`rules::Rule`]                |
+//! | [`config`]     | [`config::SourceFile`]s                | [`rules::RuleTree`]            |
+//! | [`store`]      | [`store::Charge`]s                     | [`limit::Outcome`]s            |
+//! | [`engine`]     | [`descriptor::Request`]                | [`engine::decision::Decision`] |
+//! | [`metrics`]    | [`engine::decision::Decision`]         | statistics                     |
+//! | [`health`]     | what is known of the process           | whether to send it requests    |
+//! | [`rule_files`] | a path                                 | [`config::SourceFile`]s        |
+//! | [`reload`]     | files that change                      | the rules in force             |
+//! | [`wire`]       | a message                              | a message                      |
+//! | [`listen`]     | an address                             | connections                    |
+//! | [`http`]       | HTTP                                   | HTTP                           |
+//! | [`settings`]   | flags and environment                  | [`settings::Settings`]         |
+//! | [`logging`]    | [`settings::LogSettings`]              | log lines                      |
+//! | [`cli`]        | the command line                       | [`cli::Command`]               |
+//! | [`app`]        | [`settings::Settings`]                 | the running service            |
 //!
 //! Everything above `store` is pure: no clock, no socket, no lock, no `async`.
+//! Only `wire` knows protobuf, only [`time::SystemClock`] asks for the time, and
+//! only [`metrics::Metrics::observe`] counts decisions. Rules are never changed:
+//! new ones take the place of all old ones, between two requests.
+//!
+//! To add something: a key in rule files begins in `config::keys`, a setting in
+//! `settings::table`, a field of the protocol in `proto/` and then `wire`, a
+//! statistic in `metrics`.
 
 pub mod time;
 pub mod limit;
 pub mod descriptor;
 pub mod rules;
+pub mod config;
 pub mod store;
 pub mod engine;
 pub mod metrics;
 pub mod health;
+pub mod rule_files;
+pub mod reload;
 pub mod wire;
 pub mod listen;
 pub mod http;
 pub mod settings;
 pub mod logging;
 pub mod cli;
+pub mod app;

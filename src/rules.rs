@@ -6,7 +6,7 @@
 //! that name a value, a scan of the patterns of this one level if there are
 //! any, and a hash lookup for the rule that takes any value. It allocates
 //! nothing unless a level has patterns and the entry is longer than
-//! [`INLINE`] bytes.
+//! 128 bytes.
 
 use std::{collections::HashMap, sync::Arc};
 

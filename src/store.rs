@@ -62,6 +62,12 @@ pub trait Store: Send + Sync + 'static {
     /// Why it does not.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Ends when the store cannot go on because a task of its own has died.
+    /// That it does not answer is no reason.
+    fn died(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// How much it holds, if it keeps the counters in this process.
     fn usage(&self) -> Option<Usage> {
         None

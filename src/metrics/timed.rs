@@ -29,6 +29,10 @@ impl<S: Store> Store for Timed<S> {
         self.store.ping().await
     }
 
+    async fn died(&self) {
+        self.store.died().await;
+    }
+
     fn usage(&self) -> Option<Usage> {
         self.store.usage()
     }

@@ -1,2 +1,324 @@
-#[cfg(test)]
+use bytes::Bytes;
+use proptest::{collection::vec, prelude::*};
+
 use super::*;
+use crate::{
+    limit::{Unit, Window},
+    rules::counter_key::KeyStyle,
+};
+
+fn node(key: &str, value: &str, descriptors: Vec<DescriptorSpec>) -> DescriptorSpec {
+    let (key, value) = (key.to_owned(), value.to_owned());
+    DescriptorSpec { key, value, descriptors, ..DescriptorSpec::default() }
+}
+
+/// A descriptor with a limit, to be known by `name`.
+fn leaf(key: &str, value: &str, name: &str) -> DescriptorSpec {
+    limited(node(key, value, Vec::new()), name)
+}
+
+fn limited(spec: DescriptorSpec, name: &str) -> DescriptorSpec {
+    let limit = Some(Limit { requests: 1, window: Window::of(Unit::Second) });
+    let rule = Some(RuleSpec { limit, name: name.into(), ..RuleSpec::default() });
+    DescriptorSpec { rule, ..spec }
+}
+
+fn to_metric(spec: DescriptorSpec) -> DescriptorSpec {
+    DescriptorSpec { value_to_metric: true, ..spec }
+}
+
+fn shared(spec: DescriptorSpec) -> DescriptorSpec {
+    DescriptorSpec { share_threshold: true, ..spec }
+}
+
+fn detailed(mut spec: DescriptorSpec) -> DescriptorSpec {
+    spec.rule.as_mut().expect("it has a limit").detailed_metric = true;
+    spec
+}
+
+fn tree(domain: &str, descriptors: Vec<DescriptorSpec>) -> RuleTree {
+    RuleTree::compile(vec![DomainSpec { domain: domain.into(), descriptors }])
+}
+
+/// The entries of `key=value key=value`.
+fn entries(text: &str) -> Vec<Entry> {
+    let bytes = |it: &str| Bytes::copy_from_slice(it.as_bytes());
+    let pairs = text.split_whitespace().map(|it| it.split_once('=').expect("a pair"));
+    pairs.map(|(key, value)| Entry { key: bytes(key), value: bytes(value) }).collect()
+}
+
+fn find<'a>(tree: &'a RuleTree, text: &str) -> Option<&'a Arc<Rule>> {
+    tree.domains.values().next().expect("a domain").find(&entries(text))
+}
+
+/// Asks for each descriptor which rule governs it.
+#[track_caller]
+fn check(descriptors: Vec<DescriptorSpec>, cases: &[(&str, &str)]) {
+    let tree = tree("d", descriptors);
+    for (asked, expected) in cases {
+        let found = find(&tree, asked).map_or("none", |it| &it.spec.name);
+        assert_eq!(found, *expected, "{asked}");
+    }
+}
+
+#[test]
+fn a_value_comes_before_a_pattern_and_a_pattern_before_the_key_alone() {
+    let rules = vec![leaf("a", "", "any"), leaf("a", "x*", "pattern"), leaf("a", "xy", "exact")];
+    let cases = [("a=xy", "exact"), ("a=xz", "pattern"), ("a=", "any"), ("a=y", "any")];
+    check(rules, &cases);
+}
+
+#[test]
+fn of_two_patterns_the_first_wins_however_short_it_is() {
+    let rules = vec![leaf("a", "x*", "short"), leaf("a", "xyz*", "long"), leaf("b", "*", "other")];
+    check(rules, &[("a=xyzz", "short"), ("a=y", "none")]);
+}
+
+#[test]
+fn there_is_no_way_back() {
+    let rules = vec![
+        node("a", "x", vec![leaf("b", "1", "exact")]),
+        node("a", "p*", vec![leaf("b", "2", "pattern")]),
+        node("a", "", vec![leaf("b", "", "any")]),
+    ];
+    let cases = [
+        ("a=x b=1", "exact"),
+        ("a=x b=2", "none"),
+        ("a=p b=2", "pattern"),
+        ("a=p b=1", "none"),
+        ("a=z b=1", "any"),
+    ];
+    check(rules, &cases);
+}
+
+#[test]
+fn a_descriptor_ends_where_its_rule_does() {
+    let rules = vec![limited(node("a", "", vec![leaf("b", "", "below")]), "above")];
+    let cases = [("a=1", "above"), ("a=1 b=2", "below"), ("a=1 c=2", "none"), ("b=2", "none")];
+    check(rules, &cases);
+    check(vec![leaf("a", "", "a")], &[("a=1 b=2", "none"), ("", "none")]);
+}
+
+#[test]
+fn a_value_without_a_limit_is_let_through() {
+    let rules = vec![leaf("a", "", "any"), node("a", "friend", vec![]), node("a", "f*", vec![])];
+    check(rules, &[("a=friend", "none"), ("a=foe", "none"), ("a=other", "any")]);
+}
+
+#[test]
+fn a_star_may_stand_anywhere_and_for_nothing() {
+    let rules = vec![
+        leaf("path", "/*/img/*.png", "middle"),
+        leaf("path", "/static*", "end"),
+        leaf("h*st", "", "key"),
+    ];
+    let cases = [
+        ("path=/x/img/y.png", "middle"),
+        ("path=//img/.png", "middle"),
+        ("path=/x/img/y.jpg", "none"),
+        ("path=/static", "end"),
+        ("path=x/static", "none"),
+        // A pattern sees key and value as one text, and has to reach its end.
+        ("host=x", "none"),
+        ("host=best", "key"),
+    ];
+    check(rules, &cases);
+}
+
+#[test]
+fn a_pattern_may_cross_from_the_key_into_the_value() {
+    check(vec![leaf("a", "*", "a")], &[("a=", "a"), ("a_b=c", "a"), ("ab=c", "none")]);
+}
+
+#[test]
+fn keys_and_values_are_joined_with_an_underscore() {
+    let cases = [("a_b=x", "any"), ("a=b", "any"), ("a=b_c", "none")];
+    check(vec![leaf("a_b", "", "any")], &cases);
+    let cases = [("a=b_c", "exact"), ("a_b=c", "exact"), ("a_b_c=x", "exact"), ("a=b", "none")];
+    check(vec![leaf("a", "b_c", "exact")], &cases);
+}
+
+#[test]
+fn an_unknown_domain_has_no_rules() {
+    let tree = tree("d", vec![leaf("a", "", "a")]);
+    assert!(tree.domain(b"e").is_none());
+    assert_eq!((tree.domains(), tree.rules().len()), (1, 1));
+}
+
+#[track_caller]
+fn check_counter(descriptors: Vec<DescriptorSpec>, asked: &str, expected: &str) {
+    let tree = tree("domain", descriptors);
+    let format = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
+    let rule = find(&tree, asked).expect("a rule");
+    let key = rule.counter_key(&format, &entries(asked), Timestamp::from_secs(1234));
+    assert_eq!(String::from_utf8_lossy(key.expect("a limit").as_bytes()), expected);
+}
+
+#[test]
+fn values_have_a_counter_each_unless_they_share_one() {
+    let files = || leaf("files", "files/*", "files");
+    check_counter(vec![files()], "files=files/a", "domain_files_files/a_1234");
+    check_counter(vec![shared(files())], "files=files/a", "domain_files_files/*_1234");
+    let nested = || {
+        let types = node("file", "file/*", vec![leaf("type", "", "type")]);
+        vec![shared(node("path", "path/*", vec![shared(types)]))]
+    };
+    let expected = "domain_path_path/*_file_file/*_type_pdf_1234";
+    check_counter(nested(), "path=path/1 file=file/2 type=pdf", expected);
+    let repeated = vec![shared(node("k", "a*", vec![leaf("k", "b*", "b")]))];
+    check_counter(repeated, "k=a1 k=b1", "domain_k_a*_k_b1_1234");
+    check_counter(vec![leaf("a", "", "a")], "a=x", "domain_a_x_1234");
+}
+
+#[test]
+fn a_shared_counter_is_not_that_of_a_value_that_reads_like_its_pattern() {
+    let rules = tree("d", vec![shared(leaf("a", "x*", "shared")), leaf("b", "", "any")]);
+    let key = |asked: &str| {
+        let rule = find(&rules, asked).expect("a rule");
+        rule.counter_key(&KeyFormat::default(), &entries(asked), Timestamp::from_secs(0))
+    };
+    assert_eq!(key("a=x1"), key("a=x2"));
+    assert_ne!(key("b=x1"), key("b=x2"));
+}
+
+#[test]
+fn a_rule_without_a_limit_has_no_counter() {
+    let mut unlimited = leaf("a", "", "a");
+    unlimited.rule.as_mut().expect("it has a rule").limit = None;
+    let tree = tree("d", vec![unlimited]);
+    let rule = find(&tree, "a=x").expect("a rule");
+    assert_eq!(rule.limit(), None);
+    let now = Timestamp::from_secs(0);
+    assert_eq!(rule.counter_key(&KeyFormat::default(), &entries("a=x"), now), None);
+}
+
+#[track_caller]
+fn check_name(domain: &str, spec: DescriptorSpec, asked: &str, expected: &str) {
+    let tree = tree(domain, vec![spec]);
+    let rule = find(&tree, asked).expect("a rule");
+    let of_request = rule.stat_name_for(&entries(asked));
+    assert_eq!(of_request.as_ref().unwrap_or(rule.stat_name()).to_string(), expected);
+}
+
+#[test]
+fn a_name_in_the_statistics_is_the_rule_unless_it_says_otherwise() {
+    let spec = node("k1", "", vec![leaf("k2", "v", "")]);
+    check_name("d", spec, "k1=A k2=v", "d.k1.k2_v");
+    check_name("test-domain", leaf("wild", "foo*", ""), "wild=foo1", "test-domain.wild_foo*");
+}
+
+#[test]
+fn value_to_metric_names_the_value_of_its_entry() {
+    let spec = to_metric(node("k1", "", vec![leaf("k2", "", "")]));
+    check_name("d", spec, "k1=A k2=B", "d.k1_A.k2");
+
+    let action = to_metric(node("action", "", vec![leaf("resource", "", "")]));
+    let spec = to_metric(node("user", "", vec![action]));
+    let asked = "user=alice action=readfile resource=x";
+    check_name("domain", spec, asked, "domain.user_alice.action_readfile.resource");
+
+    let method = to_metric(node("http_method", "", vec![to_metric(leaf("subject_id", "", ""))]));
+    let spec = to_metric(node("route", "", vec![method]));
+    let asked = "route= http_method=GET subject_id=";
+    check_name("domain", spec, asked, "domain.route.http_method_GET.subject_id");
+
+    let spec = to_metric(leaf("wild", "foo*", ""));
+    check_name("d", spec, "wild=foo1", "d.wild_foo1");
+}
+
+#[test]
+fn share_threshold_comes_before_the_other_metric_flags() {
+    let spec = shared(to_metric(node("route", "api/*", vec![leaf("method", "", "")])));
+    check_name("test-domain", spec, "route=api/1 method=GET", "test-domain.route_api/*.method");
+
+    let spec = shared(node("service", "svc/*", vec![detailed(leaf("endpoint", "", ""))]));
+    let asked = "service=svc/1 endpoint=get";
+    check_name("test-domain", spec, asked, "test-domain.service_svc/*.endpoint_get");
+
+    let files = shared(node("file", "file/*", vec![leaf("type", "", "")]));
+    let spec = shared(node("path", "path/*", vec![files]));
+    let asked = "path=path/1 file=file/2 type=pdf";
+    check_name("test-domain", spec, asked, "test-domain.path_path/*.file_file/*.type");
+}
+
+#[test]
+fn detailed_metric_names_every_entry_and_keeps_the_underscore_of_an_empty_value() {
+    let spec = node("a", "", vec![detailed(leaf("b", "", ""))]);
+    check_name("d", spec, "a=1 b=2", "d.a_1.b_2");
+    check_name("d", detailed(leaf("a", "", "")), "a=", "d.a_");
+    let above = to_metric(node("a", "", vec![detailed(leaf("b", "", ""))]));
+    check_name("d", above, "a=1 b=", "d.a_1.b_");
+}
+
+/// Random lists of descriptors, in which every rule has a name of its own.
+fn trees() -> impl Strategy<Value = Vec<DescriptorSpec>> {
+    let key = || prop::sample::select(vec!["a", "b", "a_b", "b_a", "a*", "*", "*_b"]);
+    let value = || prop::sample::select(vec!["", "a", "b", "b_a", "*", "a*", "*_*"]);
+    let leaf = (key(), value(), any::<bool>()).prop_map(|(key, value, is_limited)| {
+        let spec = node(key, value, Vec::new());
+        if is_limited { limited(spec, "") } else { spec }
+    });
+    let list = vec(leaf, 0..6).prop_recursive(3, 64, 6, move |below| {
+        let element = (key(), value(), any::<bool>(), below);
+        vec(element, 0..6).prop_map(|elements| {
+            let spec = |(key, value, is_limited, below)| {
+                let spec = node(key, value, below);
+                if is_limited { limited(spec, "") } else { spec }
+            };
+            elements.into_iter().map(spec).collect()
+        })
+    });
+    list.prop_map(|mut list| {
+        tidy(&mut list, &mut 0);
+        list
+    })
+}
+
+fn tidy(list: &mut Vec<DescriptorSpec>, count: &mut usize) {
+    let mut seen = std::collections::HashSet::new();
+    list.retain(|it| seen.insert(it.composite_key()));
+    for it in list {
+        if let Some(rule) = &mut it.rule {
+            *count += 1;
+            rule.name = count.to_string().into();
+        }
+        tidy(&mut it.descriptors, count);
+    }
+}
+
+/// The rule that governs `entries`, as the words of [`Domain::find`] say.
+fn find_by_definition<'a>(
+    list: &'a [DescriptorSpec],
+    entries: &[(String, String)],
+) -> Option<&'a RuleSpec> {
+    let ((key, value), rest) = entries.split_first()?;
+    let joined = format!("{key}_{value}");
+    let is_pattern = |it: &&DescriptorSpec| it.composite_key().contains('*');
+    let named = |name: &str| list.iter().find(|it| !is_pattern(it) && it.composite_key() == name);
+    let matches = |it: &DescriptorSpec| {
+        Pattern::new(it.composite_key().as_bytes()).matches(joined.as_bytes())
+    };
+    let found = named(&joined)
+        .or_else(|| list.iter().filter(is_pattern).find(|it| matches(it)))
+        .or_else(|| named(key))?;
+    if rest.is_empty() { found.rule.as_ref() } else { find_by_definition(&found.descriptors, rest) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #[test]
+    fn a_lookup_finds_what_the_definition_says(
+        list in trees(),
+        asked in vec(vec(("[ab_]{0,3}", "[ab_]{0,3}"), 0..4), 8),
+    ) {
+        let tree = tree("d", list.clone());
+        for asked in asked {
+            let bytes = |it: &str| Bytes::copy_from_slice(it.as_bytes());
+            let entries: Vec<_> =
+                asked.iter().map(|(k, v)| Entry { key: bytes(k), value: bytes(v) }).collect();
+            let found = tree.domain(b"d").and_then(|it| it.find(&entries));
+            let expected = find_by_definition(&list, &asked);
+            prop_assert_eq!(found.map(|it| &it.spec.name), expected.map(|it| &it.name));
+        }
+    }
+}

@@ -109,6 +109,10 @@ impl Store for Redis {
         timeout(self.timeout, ping).await.map_err(|_| StoreError::Timeout(self.timeout))??;
         Ok(())
     }
+
+    async fn died(&self) {
+        self.connection.abandoned().await;
+    }
 }
 
 /// What `answer`, which any server may have written, says of `charges`.

@@ -82,17 +82,21 @@ async fn a_silent_server_fails_every_call_in_time_and_may_speak_again() {
     server.freeze();
     // Long enough that the connection is given up meanwhile, and another tried.
     let begin = Instant::now();
-    let mut timeouts = 0;
+    let (mut calls, mut timeouts) = (0, 0);
     while begin.elapsed() < Duration::from_secs(4) {
         let begin = Instant::now();
         let error = hit(&store, "b").await.unwrap_err();
         assert!(begin.elapsed() < HASTY * 10, "{error}");
+        calls += 1;
         timeouts += u32::from(matches!(error, StoreError::Timeout(HASTY)));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(timeouts > 0);
     server.thaw();
     assert_eq!(eventually(|| hit(&store, "a")).await, 2);
+    // Some of the calls were counted late, but none of them twice.
+    let look = charge("b", minutely(10), Hits::Add(0), NOON);
+    assert!(after(&store, &[look], NOON).await.unwrap()[0] <= calls);
 }
 
 #[tokio::test]

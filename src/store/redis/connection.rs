@@ -11,8 +11,8 @@ use std::{sync::Arc, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo,
-    RedisConnectionInfo, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection, cmd,
-    io::tcp::TcpSettings,
+    RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, Value,
+    aio::MultiplexedConnection, cmd, io::tcp::TcpSettings,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -31,8 +31,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 const IDLE: Duration = Duration::from_secs(1);
 /// How long the task waits for an answer, if callers do not wait even longer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How many calls may wait for their answer. The others wait for their turn.
-const IN_FLIGHT: usize = 1_024;
+/// How many calls may wait to be sent; more wait for a place in turn. One whose
+/// caller has given up is not sent. The library could also limit how many calls
+/// wait for an answer, but that has halved the throughput when it took hold.
+const QUEUE: usize = 1_024;
 
 /// A connection that is made again whenever it is lost.
 #[derive(Debug)]
@@ -72,6 +74,12 @@ impl Connection {
         Ok(Self { state, _task: task })
     }
 
+    /// Ends when nothing connects any more.
+    pub(super) async fn abandoned(&self) {
+        let mut state = self.state.clone();
+        while state.changed().await.is_ok() {}
+    }
+
     /// The connection. Waits while it is being made for the first time, or for
     /// the first time since it was lost; fails at once if that failed.
     pub(super) async fn link(&self) -> Result<Arc<Link>, StoreError> {
@@ -93,16 +101,18 @@ impl Link {
     /// Sends `command` once, and waits for the answer as long as it takes.
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         let answer = command.query_async(&mut self.connection.clone()).await;
-        // A server that has become a replica answers, but will not count; its
-        // name may stand for another one now.
-        if answer.as_ref().is_err_and(|error: &redis::RedisError| {
-            let replica = ErrorKind::Server(ServerErrorKind::ReadOnly);
-            error.is_unrecoverable_error() || error.kind() == replica
-        }) {
+        if answer.as_ref().is_err_and(is_lost) {
             self.lost.notify_one();
         }
         answer
     }
+}
+
+/// Whether `error` calls for another connection. A server that has become a
+/// replica still answers, but does not count; its name may stand for another
+/// one now.
+fn is_lost(error: &RedisError) -> bool {
+    error.is_unrecoverable_error() || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
 /// What the task knows.
@@ -113,7 +123,7 @@ struct Server {
 }
 
 impl Server {
-    /// Connects, again and again, until nobody reads `state` any more.
+    /// Connects whenever there is no connection, and says so in `state`. Never ends.
     async fn keep_up(self, state: watch::Sender<State>) {
         loop {
             let pause = sleep(PAUSE);
@@ -138,8 +148,7 @@ impl Server {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None)
-            .set_pipeline_buffer_size(IN_FLIGHT)
-            .set_concurrency_limit(IN_FLIGHT);
+            .set_pipeline_buffer_size(QUEUE);
         let connect = async {
             let connection = self.client.get_multiplexed_async_connection_with_config(&config);
             let link = Link { connection: connection.await?, lost: Notify::new() };
@@ -147,7 +156,7 @@ impl Server {
             Ok(link)
         };
         match timeout(self.patience, connect).await {
-            Ok(result) => result.map_err(|error: redis::RedisError| error.to_string()),
+            Ok(result) => result.map_err(|error: RedisError| error.to_string()),
             Err(_) => Err(format!("no answer within {:?}", self.patience)),
         }
     }

@@ -1,0 +1,170 @@
+//! Puts the parts together, serves, and ends in good order.
+
+use std::{convert::Infallible, future::IntoFuture, io, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time};
+use tracing::{info, warn};
+
+use crate::{
+    config::Options,
+    engine::{Engine, SharedRules},
+    health::Health,
+    http::{self, Pages},
+    listen::{ListenError, Listener},
+    metrics::{Metrics, timed::Timed},
+    reload::{LoadError, Reloader},
+    settings::{ListenerSettings, RuleSettings, Settings, StoreSettings},
+    store::{Store, StoreError, memory::Memory, redis::Redis},
+    time::SystemClock,
+    wire::Service,
+};
+
+mod grpc;
+mod tasks;
+
+use self::tasks::{Signals, Tasks};
+
+/// How often a store that has not answered yet is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// What the shortest HTTP/1.1 request line takes, in bytes.
+const HTTP_GREETING: usize = "GET / HTTP/1.1\r\n".len();
+/// What a client of HTTP/2 says first, in bytes (RFC 9113, section 3.4).
+const HTTP2_GREETING: usize = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+
+/// Why the service does not run, or does not run any more.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// There are no rules to serve.
+    #[error("cannot load the rules of {}", path.display())]
+    Rules {
+        /// Where they were looked for.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: LoadError,
+    },
+    /// A port is not to be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The system refuses something that it never refuses.
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+    /// The counter store cannot be used at all.
+    #[error("cannot use the counter store")]
+    Store(#[source] StoreError),
+    /// A server ended, and nobody had asked it to.
+    #[error("the {0} ended unexpectedly")]
+    Ended(&'static str),
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+///
+/// If it cannot begin, or if one of its servers fails.
+pub async fn serve(settings: Settings) -> Result<(), AppError> {
+    match settings.store.clone() {
+        StoreSettings::Memory { max_keys } => serve_with(Memory::new(max_keys), settings).await,
+        StoreSettings::Redis(redis) => {
+            let store = Redis::new(&redis).map_err(AppError::Store)?;
+            serve_with(store, settings).await
+        }
+    }
+}
+
+async fn serve_with<S: Store>(store: S, settings: Settings) -> Result<(), AppError> {
+    let metrics = Arc::new(Metrics::new(settings.near_limit_ratio));
+    let rules = SharedRules::default();
+    let reloader = load_rules(settings.rules, &rules, &metrics)?;
+    let listeners = Listeners::bind(&settings.listeners).await?;
+    let signals = Signals::listen().map_err(AppError::Signals)?;
+    let health = Arc::new(Health::default());
+    let service = Arc::new(Service {
+        engine: Engine {
+            rules,
+            store: Timed { store, metrics: Arc::clone(&metrics) },
+            clock: Arc::new(SystemClock),
+            keys: settings.keys,
+            mode: settings.mode,
+        },
+        metrics,
+        response: settings.response,
+    });
+    let pages = Arc::new(Pages {
+        service: Arc::clone(&service),
+        health: Arc::clone(&health),
+        rejection: Arc::clone(&reloader.rejection),
+    });
+
+    let (stop, stopped) = watch::channel(false);
+    let until = || {
+        let mut stopped = stopped.clone();
+        async move { drop(stopped.wait_for(|it| *it).await) }
+    };
+    let mut tasks = Tasks::default();
+    tasks.background("rule watcher", reloader.watch(signals.reload));
+    tasks.background("counter store", watch_store(Arc::clone(&service)));
+    tasks.once(await_store(Arc::clone(&service), Arc::clone(&health)));
+    let Listeners { grpc, http, debug } = listeners;
+    let ListenerSettings { max_age, max_age_grace, .. } = settings.listeners;
+    let server = grpc::Server { service, health: Arc::clone(&health), max_age, max_age_grace };
+    tasks.server("gRPC server", server.serve(grpc, until()));
+    let main = axum::serve(http, http::main_router(Arc::clone(&pages)));
+    tasks.server("HTTP server", main.with_graceful_shutdown(until()).into_future());
+    let debugging = axum::serve(debug, http::debug_router(pages));
+    tasks.server("debug server", debugging.with_graceful_shutdown(until()).into_future());
+    tasks.run(signals.stop, &health, stop, settings.drain).await
+}
+
+fn load_rules(
+    settings: RuleSettings,
+    rules: &SharedRules,
+    metrics: &Arc<Metrics>,
+) -> Result<Reloader, AppError> {
+    let RuleSettings { path, merge_domains } = settings;
+    let options = Options { merge_domains };
+    let mut reloader = Reloader::new(path.clone(), options, Arc::clone(rules), Arc::clone(metrics));
+    reloader.load().map_err(|source| AppError::Rules { path, source })?;
+    Ok(reloader)
+}
+
+struct Listeners {
+    grpc: Listener,
+    http: Listener,
+    debug: Listener,
+}
+
+impl Listeners {
+    /// Opens every port before any of them is served.
+    async fn bind(settings: &ListenerSettings) -> Result<Self, ListenError> {
+        let most = settings.max_connections;
+        let listeners = Self {
+            grpc: Listener::bind("gRPC", &settings.grpc, HTTP2_GREETING, most).await?,
+            http: Listener::bind("HTTP", &settings.http, HTTP_GREETING, most).await?,
+            debug: Listener::bind("debugging", &settings.debug, HTTP_GREETING, most).await?,
+        };
+        let Self { grpc, http, debug } = &listeners;
+        for (name, listener) in [("grpc", grpc), ("http", http), ("debug", debug)] {
+            info!(listener = name, address = %listener.address(), "listening");
+        }
+        Ok(listeners)
+    }
+}
+
+/// Waits for what must not happen.
+async fn watch_store<S: Store>(service: Arc<Service<S>>) -> Result<Infallible, &'static str> {
+    service.engine.store.died().await;
+    Err("one of its tasks has ended")
+}
+
+/// Waits until the store answers for the first time.
+async fn await_store<S: Store>(service: Arc<Service<S>>, health: Arc<Health>) {
+    let mut said = false;
+    while let Err(error) = service.engine.store.ping().await {
+        if !said {
+            warn!("not ready yet: {error}");
+            said = true;
+        }
+        time::sleep(ASK_AGAIN).await;
+    }
+    health.store_answered();
+}

@@ -1,0 +1,145 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    limit::{Limit, Unit, Window},
+    rules::Rule,
+};
+
+mod dialect;
+mod documents;
+mod robustness;
+mod semantics;
+mod warnings;
+
+fn source(name: &str, text: &str) -> SourceFile {
+    SourceFile { name: name.into(), bytes: text.into() }
+}
+
+fn compile_one(text: &str) -> Result<Compiled, Mistakes> {
+    compile(&[source("r.yaml", text)], Options::default())
+}
+
+/// The rules of a file without mistakes and warnings.
+#[track_caller]
+fn rules(text: &str) -> Vec<Arc<Rule>> {
+    let compiled = compile_one(text).unwrap_or_else(|it| panic!("{it}"));
+    assert_eq!(lines(&compiled.warnings), "");
+    compiled.rules.rules().to_vec()
+}
+
+/// The only rule of a file, which is about a descriptor `- key: a` that goes on
+/// with `text`.
+#[track_caller]
+fn rule(text: &str) -> Arc<Rule> {
+    rules(&format!("domain: d\ndescriptors:\n- key: a\n{text}")).remove(0)
+}
+
+fn lines<'a>(list: impl IntoIterator<Item = &'a Mistake>) -> String {
+    list.into_iter().map(|it| format!("{it}\n")).collect()
+}
+
+/// Compiles a file and compares what is wrong with it, one per line, with
+/// `expected`, which leaves out the name of the file.
+#[track_caller]
+fn check_mistakes(text: &str, expected: &[&str]) {
+    let mistakes = compile_one(text).expect_err("there are mistakes");
+    let expected: String = expected.iter().map(|it| format!("r.yaml:{it}\n")).collect();
+    assert_eq!(lines(mistakes.iter()), expected);
+}
+
+/// The same for the warnings of the list of descriptors that `text` is.
+#[track_caller]
+fn check_warnings(text: &str, expected: &[&str]) {
+    let compiled = compile_one(&format!("domain: d\ndescriptors:\n{text}"));
+    let compiled = compiled.unwrap_or_else(|it| panic!("{it}"));
+    let expected: String = expected.iter().map(|it| format!("r.yaml:{it}\n")).collect();
+    assert_eq!(lines(&compiled.warnings), expected);
+}
+
+#[test]
+fn a_whole_file_becomes_rules() {
+    let rules = rules(
+        r"
+domain: shop
+descriptors:
+- key: user
+  value: eve
+  shadow_mode: true
+  detailed_metric: true
+  metadata: { plan: [free, 1, 1.5, yes, null, '1'], 7: { on: x } }
+  rate_limit:
+    name: eves
+    unit: Minute
+    requests_per_unit: 5
+    replaces: [{ name: all }]
+- key: all
+  quota_mode: true
+  rate_limit: { name: all, unlimited: false, unit: YEAR, requests_per_unit: 4294967295 }
+- key: path
+  value: /img/*
+  share_threshold: true
+  descriptors:
+  - key: open
+    rate_limit: { unlimited: true }
+",
+    );
+    let [eves, all, open] = rules.as_slice() else { panic!("{} rules", rules.len()) };
+    let limit = |requests, unit| Some(Limit { requests, window: Window::of(unit) });
+    assert_eq!(eves.spec.limit, limit(5, Unit::Minute));
+    assert_eq!((&*eves.spec.name, &*eves.spec.place), ("eves", "r.yaml:4"));
+    assert_eq!(eves.spec.replaces, [Arc::from("all")]);
+    assert!(eves.spec.shadow_mode && eves.spec.detailed_metric && !eves.spec.quota_mode);
+    let metadata = serde_json::to_string(&eves.spec.metadata.as_deref()).unwrap();
+    assert_eq!(metadata, r#"{"7":{"true":"x"},"plan":["free",1,1.5,true,null,"1"]}"#);
+    assert_eq!(all.spec.limit, limit(u32::MAX, Unit::Year));
+    assert!(all.spec.quota_mode && !all.spec.shadow_mode);
+    assert_eq!(open.spec.limit, None);
+    assert_eq!(open.stat_name().to_string(), "shop.path_/img/*.open");
+}
+
+#[test]
+fn a_mistake_is_shown_where_it_is() {
+    let text =
+        "domain: shop\ndescriptors:\n- key: ü\n  rate_limit: { requests_per_unt: 5, unit: day }\n";
+    let mistakes = compile_one(text).expect_err("there is one");
+    let expected = "\
+error: the key `requests_per_unt` is unknown
+ --> r.yaml:4:17
+  |
+4 |   rate_limit: { requests_per_unt: 5, unit: day }
+  |                 ^^^^^^^^^^^^^^^^
+  = help: did you mean `requests_per_unit`?
+";
+    assert_eq!(mistakes.to_string(), expected);
+    assert_eq!(mistakes.len(), 1);
+}
+
+#[test]
+fn all_mistakes_of_all_files_are_reported_in_order() {
+    let files = [
+        source("a.yaml", "domain: a\ndescriptors:\n- key: x\n  valu: 1\n- value: y\n"),
+        source("b.yaml", "domain: [\n"),
+        source("c.yaml", "domain: a\ndescriptors:\n- key: x\n  rate_limit: { unit: eon }\n"),
+    ];
+    let mistakes = compile(&files, Options::default()).expect_err("there are mistakes");
+    let places: Vec<_> = mistakes.iter().map(|it| format!("{}:{}", it.file, it.line)).collect();
+    assert_eq!(places, ["a.yaml:4", "a.yaml:5", "b.yaml:1", "c.yaml:1", "c.yaml:4"]);
+}
+
+#[test]
+fn a_long_list_of_mistakes_is_cut() {
+    let text = "domain: a\ndescriptors:\n".to_owned() + &"- kye: x\n".repeat(20_000);
+    let mistakes = compile_one(&text).expect_err("there are mistakes");
+    assert_eq!(mistakes.len(), 40_000);
+    let shown = mistakes.to_string();
+    assert_eq!(shown.matches("error: ").count(), Mistakes::SHOWN);
+    assert!(shown.ends_with("and 39900 more\n"), "{}", &shown[shown.len() - 100..]);
+}
+
+#[test]
+fn a_snippet_cannot_command_a_terminal() {
+    let text = "domain: d\n\"\\e[2J\u{202e}x\": \u{85}1 # \u{7f}\t\n";
+    let shown = compile_one(text).expect_err("an unknown key").to_string();
+    assert!(!shown.contains(|it: char| it.is_control() && it != '\n' || it == '\u{202e}'));
+}

@@ -1,0 +1,151 @@
+use super::*;
+
+#[test]
+fn an_unquoted_number_or_flag_is_text_where_text_is_expected() {
+    let text = "domain: 07\ndescriptors:\n- key: a\n  value: VALUE\n  rate_limit: { unit: day, requests_per_unit: 1 }\n";
+    for value in ["010", "yes", "0x1F", "1_000", "10.0.0.1", "2024-01-01", "-5", "on", "'1.5'"] {
+        let rules = rules(&text.replace("VALUE", value));
+        let expected = format!("07.a_{}", value.trim_matches('\''));
+        // Dots of addresses are underscores in statistics.
+        let expected = expected.replace("10.0.0.1", "10_0_0_1");
+        assert_eq!(rules[0].stat_name().to_string(), expected);
+    }
+    for value in ["", "~", "null", "''", "Null"] {
+        assert_eq!(rules(&text.replace("VALUE", value))[0].stat_name().to_string(), "07.a");
+    }
+    let quoted = rules(&text.replace("VALUE", "'null'"));
+    assert_eq!(quoted[0].stat_name().to_string(), "07.a_null");
+    let tagged = rules(&text.replace("VALUE", "!!str 1.5"));
+    assert_eq!(tagged[0].stat_name().to_string(), "07.a_1.5");
+}
+
+#[test]
+fn a_number_with_a_fraction_has_to_be_quoted() {
+    for value in ["1.5", ".5", "1e3", "-1.", ".inf", "18446744073709551616", "09"] {
+        let text = format!("domain: d\ndescriptors:\n- key: a\n  value: {value}\n");
+        let expected = format!(
+            "4:10: `value` is the number `{value}`, expected a string (quote it: '{value}')"
+        );
+        check_mistakes(&text, &[&expected]);
+    }
+}
+
+#[test]
+fn a_limit_is_any_whole_number_that_fits() {
+    for (text, requests) in [
+        ("0", 0),
+        ("10", 10),
+        ("010", 8),
+        ("0o10", 8),
+        ("0x10", 16),
+        ("0b11", 3),
+        ("1_000", 1000),
+        ("4294967295", u32::MAX),
+    ] {
+        let rule = rule(&format!("  rate_limit: {{ unit: day, requests_per_unit: {text} }}"));
+        assert_eq!(rule.limit().unwrap().requests, requests, "{text}");
+    }
+    for text in ["-1", "4294967296", "1.0", "'10'", "yes", "ten", "[1]"] {
+        let text = format!(
+            "domain: d\ndescriptors:\n- key: a\n  rate_limit: {{ unit: day, requests_per_unit: {text} }}"
+        );
+        let mistakes = compile_one(&text).expect_err("no such number");
+        let mistake = mistakes.first();
+        assert_eq!((mistakes.len(), mistake.line, mistake.column), (1, 4, 47));
+        assert!(mistake.message.ends_with("expected a whole number from 0 to 4294967295"));
+    }
+}
+
+#[test]
+fn flags_are_those_of_yaml_1_1_and_not_quoted() {
+    let limit = "  rate_limit: { unit: day, requests_per_unit: 1 }";
+    for (text, expected) in
+        [("y", true), ("Yes", true), ("on", true), ("TRUE", true), ("n", false), ("Off", false)]
+    {
+        assert_eq!(rule(&format!("  shadow_mode: {text}\n{limit}")).spec.shadow_mode, expected);
+    }
+    assert!(!rule(&format!("  shadow_mode:\n{limit}")).spec.shadow_mode);
+    check_mistakes(
+        "domain: d\ndescriptors:\n- key: a\n  shadow_mode: 'true'\n  quota_mode: 1\n",
+        &[
+            "4:16: `shadow_mode` is the quoted string `true`, expected `true` or `false` (remove the quotes)",
+            "5:15: `quota_mode` is `1`, expected `true` or `false`",
+        ],
+    );
+}
+
+#[test]
+fn aliases_and_merge_keys_are_followed() {
+    let rules = rules(
+        r"
+domain: &d shop
+descriptors:
+- key: a
+  rate_limit: &limit { unit: day, requests_per_unit: 1 }
+- key: b
+  rate_limit: { <<: *limit, requests_per_unit: 2 }
+- key: *d
+  rate_limit:
+    <<: [{ requests_per_unit: 3 }, *limit]
+- &whole
+  key: c
+  rate_limit: *limit
+- <<: *whole
+  key: e
+",
+    );
+    let limits = rules.iter().map(|it| (it.stat_name().to_string(), it.limit().unwrap().requests));
+    let expected = [("shop.a", 1), ("shop.b", 2), ("shop.shop", 3), ("shop.c", 1), ("shop.e", 1)];
+    assert_eq!(limits.collect::<Vec<_>>(), expected.map(|(name, it)| (name.to_owned(), it)));
+}
+
+#[test]
+fn aliases_and_merge_keys_that_make_no_sense_are_mistakes() {
+    check_mistakes(
+        "domain: d\ndescriptors: &a\n- key: b\n  descriptors: *a\n- { <<: 1, key: x }\n",
+        &[
+            "4:16: the alias stands inside what it stands for",
+            "5:9: `<<` is `1`, expected a map or a list of maps",
+        ],
+    );
+    let help = "quote a text that begins with `*` or `&`";
+    let unknown = "this is not YAML: while parsing node, found unknown anchor";
+    check_mistakes("domain: *no", &[&format!("1:9: {unknown} ({help})")]);
+    check_mistakes(
+        "domain: !secret d\ndescriptors: !!set []\n",
+        &[
+            "1:9: the tag `!secret` is not understood (remove it)",
+            "2:14: the tag `!!set` is not understood (remove it)",
+        ],
+    );
+}
+
+#[test]
+fn what_a_mistake_in_an_anchor_breaks_is_reported_once() {
+    check_mistakes(
+        "domain: d\ndescriptors:\n- key: a\n  rate_limit: &l { unit: eon }\n- key: b\n  rate_limit: *l\n",
+        &[
+            "4:26: `eon` is no unit of time (expected one of second, minute, hour, day, week, month, year)",
+        ],
+    );
+}
+
+#[test]
+fn line_endings_of_windows_make_no_difference() {
+    let text = "domain: d\r\ndescriptors:\r\n- key: a\r\n  rate_limit:\r\n    unit: day\r\n    requests_per_unit: 1\r\n";
+    assert_eq!(&*rules(text)[0].spec.place, "r.yaml:3");
+    let shown = compile_one(&text.replace("day", "eon")).expect_err("no unit").to_string();
+    assert!(shown.contains("r.yaml:5:11\n") && !shown.contains('\r'), "{shown}");
+}
+
+#[test]
+fn a_duplicate_key_is_a_mistake_at_any_depth() {
+    check_mistakes(
+        "domain: d\ndomain: e\ndescriptors:\n- key: a\n  metadata: { x: { y: 1, 'y': 2, 08: 1 }, 8: 1, 010: 1 }\n",
+        &[
+            "2:1: the key `domain` is already at r.yaml:1 (remove one of them)",
+            "5:26: the key `y` is already at r.yaml:5 (remove one of them)",
+            "5:49: the key is the same string as one before it (remove one of them)",
+        ],
+    );
+}

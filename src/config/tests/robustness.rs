@@ -1,0 +1,169 @@
+use proptest::{collection::vec, prelude::*, sample::Index};
+
+use super::*;
+
+/// One of everything.
+const VALID: &str = r#"
+# Comments, ünïcode
+domain: &d "shop"
+descriptors:
+- key: a
+  value: 'x*'
+  share_threshold: yes
+  metadata: { a: [1, 2.5, ~, { b: c }], "d": *d }
+  rate_limit: &l { unit: day, requests_per_unit: 0x10, name: n }
+  descriptors:
+  - { key: b, rate_limit: { <<: *l, replaces: [{ name: n }], name: m } }
+- key: |
+    block
+  rate_limit: *l
+"#;
+
+/// Compiles, and looks at all of what comes of it.
+fn look(bytes: Vec<u8>) -> Result<usize, usize> {
+    let files = [SourceFile { name: "r.yaml".into(), bytes }];
+    match compile(&files, Options { merge_domains: true }) {
+        Ok(compiled) => Ok(lines(&compiled.warnings).len()),
+        Err(mistakes) => {
+            let shown = mistakes.to_string() + &lines(mistakes.iter());
+            assert!(!shown.contains(|it: char| it.is_control() && it != '\n'), "{shown:?}");
+            assert!(mistakes.first().line > 0 && mistakes.first().column > 0);
+            Err(shown.len())
+        }
+    }
+}
+
+#[test]
+fn the_file_that_is_mutated_is_right() {
+    assert_eq!(look(VALID.into()), Ok(0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_bytes_are_rules_or_mistakes(bytes in vec(any::<u8>(), 0..200)) {
+        look(bytes).ok();
+    }
+
+    #[test]
+    fn any_text_is_rules_or_mistakes(text in "[-a-c:*&<!|>{}\\[\\],?'\"# \n\t\u{85}é]{0,80}") {
+        look(text.into_bytes()).ok();
+    }
+
+    #[test]
+    fn a_file_with_changes_is_rules_or_mistakes(
+        changes in vec((any::<Index>(), any::<Index>(), "[-a:*&<!{}\\[\\], '\"\n\t0é]{0,3}"), 1..6),
+    ) {
+        let mut text: Vec<char> = VALID.chars().collect();
+        for (from, to, with) in changes {
+            let (from, to) = (from.index(text.len() + 1), to.index(text.len() + 1));
+            let to = to.clamp(from, (from + 8).min(text.len()).max(from));
+            text.splice(from..to, with.chars());
+        }
+        look(text.into_iter().collect::<String>().into_bytes()).ok();
+    }
+}
+
+#[test]
+fn deep_nesting_is_a_mistake_that_names_the_bound() {
+    let mut deep = vec![
+        "[".repeat(20_000),
+        "- ".repeat(20_000),
+        "{a: ".repeat(20_000),
+        "? ".repeat(20_000),
+        (0..300).map(|it| " ".repeat(it) + "a:\n").collect(),
+    ];
+    let aliases = (1..100).map(|it| format!("a{it}: &a{it} [*a{}]\n", it - 1));
+    deep.push("a0: &a0 []\n".to_owned() + &aliases.collect::<String>());
+    for text in deep {
+        let mistakes = compile_one(&text).expect_err("too deep");
+        let message = &mistakes.first().message;
+        assert!(message.contains("deeper than 64 levels"), "{message}");
+    }
+}
+
+fn nested(levels: usize) -> Result<Compiled, Mistakes> {
+    let descriptors = "descriptors: [{ key: a, ".repeat(levels);
+    compile_one(&format!(
+        "{{ domain: d, {descriptors} rate_limit: {{ unlimited: true }} {} }}",
+        "}]".repeat(levels)
+    ))
+}
+
+#[test]
+fn thirty_one_levels_of_descriptors_are_not_too_deep() {
+    assert_eq!(nested(31).expect("rules").rules.rules().len(), 1);
+    assert!(nested(32).is_err());
+}
+
+#[test]
+fn a_small_file_cannot_stand_for_a_large_one() {
+    let lists =
+        (1..9).map(|it| format!("a{it}: &a{it} [{}]\n", format!("*a{}, ", it - 1).repeat(9)));
+    let lists = "a0: &a0 [x]\n".to_owned() + &lists.collect::<String>();
+    let keys: String = (0..2000).map(|it| format!("k{it}: x, ")).collect();
+    let merges: String = (0..2000).map(|it| format!("b{it}: {{ <<: *a0 }}\n")).collect();
+    for text in [lists, format!("a0: &a0 {{ {keys} }}\n{merges}")] {
+        let mistakes = compile_one(&text).expect_err("too large");
+        let found = mistakes.iter().any(|it| it.message.contains("more than 1000000 nodes"));
+        assert!(found, "{}", mistakes.first());
+    }
+}
+
+#[test]
+fn a_file_has_a_longest_length() {
+    let mistakes = compile_one(&"#".repeat(MAX_BYTES + 1)).expect_err("too long");
+    assert!(mistakes.first().message.ends_with("expected at most 16777216"));
+    let fits = "domain: d\n".to_owned() + &"#".repeat(MAX_BYTES - 10);
+    assert_eq!(compile_one(&fits).expect("rules").rules.domains(), 1);
+}
+
+#[test]
+fn a_message_is_short_however_long_the_text_is() {
+    let long = "1".repeat(1 << 20);
+    let descriptor = format!("- {{ key: {long}, x{long}: 1, rate_limit: {{ unit: '{long}' }} }}\n");
+    let text = format!("domain: {long}\ndescriptors:\n{descriptor}? {long}\n: {long}\n");
+    let mistakes = compile_one(&text).expect_err("nothing is right");
+    for it in mistakes.iter() {
+        assert!(it.to_string().len() < 400, "{it}");
+        assert!(it.snippet().to_string().len() < 1000, "{it}");
+    }
+}
+
+#[test]
+fn fifty_thousand_descriptors_are_not_too_many() {
+    let element = |it: usize| {
+        format!(
+            "- key: user\n  value: u{it}\n  rate_limit:\n    unit: day\n    requests_per_unit: {it}\n"
+        )
+    };
+    let text = (0..50_000).map(element).collect::<String>();
+    assert_eq!(rules(&("domain: d\ndescriptors:\n".to_owned() + &text)).len(), 50_000);
+}
+
+#[test]
+fn what_is_not_utf_8_or_not_yaml_is_a_mistake_with_its_place() {
+    let place = |bytes: &[u8]| {
+        let files = [SourceFile { name: "r.yaml".into(), bytes: bytes.into() }];
+        let mistakes = compile(&files, Options::default()).expect_err("no YAML");
+        lines([mistakes.first()])
+    };
+    assert_eq!(
+        place(b"domain: d\n# \xc3\xbc \xff"),
+        "r.yaml:2:5: the byte 0xff is not UTF-8 (save the file as UTF-8)\n"
+    );
+    assert_eq!(
+        place(b"\xef\xbb\xbfdomain: d"),
+        "r.yaml:1:1: the file begins with a byte order mark (save it as UTF-8 without a byte order mark)\n"
+    );
+    for (text, expected, help) in [
+        ("domain: d\ndescriptors:\n\t- key: a\n", "r.yaml:3:2: ", "(indent with spaces)\n"),
+        ("domain: \"d\n", "r.yaml:2:1: ", "(is a quote above not closed?)\n"),
+        ("domain: a: b\n", "r.yaml:1:10: ", "(quote a text that contains `: `)\n"),
+        ("domain: *\n", "r.yaml:1:9: ", "(quote a text that begins with `*` or `&`)\n"),
+    ] {
+        let line = place(text.as_bytes());
+        assert!(line.starts_with(expected) && line.ends_with(help), "{line}");
+    }
+}

@@ -1,0 +1,237 @@
+use super::*;
+
+#[test]
+fn a_file_needs_a_domain() {
+    let expected =
+        "the file has no `domain`, expected one that is not empty (add `domain: …` at the top)";
+    for text in ["", "# nothing\n", "---\n", "descriptors: []\n", "null"] {
+        check_mistakes(text, &[&format!("1:1: {expected}")]);
+    }
+    check_mistakes("\ndomain: ''\n", &[&format!("2:1: {expected}")]);
+    check_mistakes(
+        "- key: a\n",
+        &["1:1: the file is a list, expected a map with `domain` and `descriptors`"],
+    );
+}
+
+#[test]
+fn a_domain_without_rules_is_a_domain() {
+    for text in ["domain: d", "domain: d\ndescriptors:\n", "---\ndomain: d\ndescriptors: []\n---\n"]
+    {
+        let compiled = compile_one(text).unwrap_or_else(|it| panic!("{it}"));
+        assert_eq!((compiled.rules.domains(), compiled.warnings.len()), (1, 0));
+    }
+    assert_eq!(compile(&[], Options::default()).expect("no files").rules.domains(), 0);
+}
+
+#[test]
+fn keys_that_do_not_belong_there_are_mistakes_that_say_where_they_do() {
+    let text = "
+domain: d
+unit: day
+descriptors:
+- key: a
+  unit: day
+  name: x
+  domain: d
+  Value: x
+  rate-limit: {}
+  algorithm: x
+  rate_limit:
+    unit: day
+    requests_per_unit: 1
+    shadow_mode: true
+    descriptors: []
+    replaces: [{ name: b, key: c }]
+    1: 2
+    ? [a]
+    : b
+";
+    check_mistakes(
+        text,
+        &[
+            "3:1: the key `unit` does not belong here (it belongs in `rate_limit`)",
+            "6:3: the key `unit` does not belong here (it belongs in `rate_limit`)",
+            "7:3: the key `name` does not belong here (it belongs in `rate_limit`, or in an element of `replaces`)",
+            "8:3: the key `domain` does not belong here (it belongs at the top of the file)",
+            "9:3: the key `Value` is unknown (did you mean `value`?)",
+            "10:3: the key `rate-limit` is unknown (did you mean `rate_limit`?)",
+            "11:3: the key `algorithm` is unknown (expected one of key, value, rate_limit, descriptors, shadow_mode, quota_mode, detailed_metric, value_to_metric, share_threshold, metadata)",
+            "15:5: the key `shadow_mode` does not belong here (it belongs on a descriptor, beside `key`)",
+            "16:5: the key `descriptors` does not belong here (it belongs at the top of the file, or on a descriptor, beside `key`)",
+            "17:27: the key `key` does not belong here (it belongs on a descriptor, beside `key`)",
+            "18:5: the key `1` is unknown (expected one of unit, requests_per_unit, unlimited, name, replaces)",
+            "19:7: a key is a list, expected a string",
+        ],
+    );
+}
+
+#[test]
+fn a_descriptor_needs_a_key() {
+    check_mistakes(
+        "domain: d\ndescriptors:\n- value: x\n- key: ''\n- key:\n-\n- x\n- key: [a]\n",
+        &[
+            "3:3: the descriptor has no `key`, expected one that is not empty",
+            "4:3: the descriptor has no `key`, expected one that is not empty",
+            "5:3: the descriptor has no `key`, expected one that is not empty",
+            "6:2: an element of `descriptors` is empty, expected a map with a `key`",
+            "7:3: an element of `descriptors` is `x`, expected a map with a `key`",
+            "8:8: `key` is a list, expected a string",
+        ],
+    );
+}
+
+#[test]
+fn the_same_key_and_value_twice_in_one_list_are_a_mistake() {
+    check_mistakes(
+        "
+domain: d
+descriptors:
+- { key: a, value: b }
+- key: a_b
+  descriptors:
+  - key: x
+  - { key: x, value: y }
+  - key: x
+- { key: a }
+",
+        &[
+            "5:3: the key and value `a_b` are already in this list, at r.yaml:4 (remove one of them)",
+            "9:5: the key and value `x` are already in this list, at r.yaml:7 (remove one of them)",
+        ],
+    );
+}
+
+#[test]
+fn a_limit_needs_a_unit_or_is_unlimited() {
+    let units = "expected one of second, minute, hour, day, week, month, year";
+    check_mistakes(
+        "
+domain: d
+descriptors:
+- { key: a, rate_limit: { requests_per_unit: 1 } }
+- { key: b, rate_limit: {} }
+- { key: c, rate_limit: { unlimited: false, unit: } }
+- { key: d, rate_limit: { unit: minutes } }
+- { key: e, rate_limit: { unit: unknown } }
+- { key: f, rate_limit: { unit: hr } }
+- { key: g, rate_limit: { unit: sec } }
+- { key: h, rate_limit: { unit: [day] } }
+- { key: i, rate_limit: { unit: day, unlimited: true } }
+- { key: j, rate_limit: day }
+",
+        &[
+            &format!("4:13: the limit has no `unit`, expected one, or `unlimited: true` ({units})"),
+            &format!("5:13: the limit has no `unit`, expected one, or `unlimited: true` ({units})"),
+            &format!("6:45: the limit has no `unit`, expected one, or `unlimited: true` ({units})"),
+            &format!("7:33: `minutes` is no unit of time (did you mean `minute`? {units})"),
+            &format!("8:33: `unknown` is no unit of time ({units})"),
+            &format!("9:33: `hr` is no unit of time ({units})"),
+            &format!("10:33: `sec` is no unit of time (did you mean `second`? {units})"),
+            &format!("11:33: `unit` is a list, {units}"),
+            "12:27: `unit` stands beside `unlimited: true`, expected one of the two",
+            "13:25: `rate_limit` is `day`, expected a map with `unit` and `requests_per_unit`, or with `unlimited: true`",
+        ],
+    );
+}
+
+#[test]
+fn what_is_null_is_absent() {
+    let text = "domain: d\ndescriptors:\n- { key: a, rate_limit: null, descriptors: null, metadata: ~ }\n- { key: b, rate_limit: { unlimited: true, unit: null, replaces: null, name: null } }";
+    assert_eq!(compile_one(text).expect("no mistakes").rules.rules().len(), 1);
+}
+
+#[test]
+fn a_rule_replaces_others_by_their_names() {
+    check_mistakes(
+        "
+domain: d
+descriptors:
+- key: a
+  rate_limit: { unlimited: true, name: a, replaces: [{ name: a }, {}, { name: '' }, b, { name: [] }] }
+- key: b
+  rate_limit: { unlimited: true, name: \"b\\r\\nx: y\", replaces: { name: a } }
+",
+        &[
+            "5:62: the rule replaces itself: `a` is its own name",
+            "5:67: the element of `replaces` has no `name`, expected that of a rule",
+            "5:79: the element of `replaces` has no `name`, expected that of a rule",
+            "5:85: an element of `replaces` is `b`, expected a map with a `name`",
+            "5:96: `name` is a list, expected a string",
+            "7:40: the name contains control characters, expected none (it is sent to clients in a header)",
+            "7:63: `replaces` is a map, expected a list of maps, each with a `name`",
+        ],
+    );
+}
+
+#[test]
+fn only_a_pattern_can_share() {
+    let flag = "share_threshold: true";
+    check_mistakes(
+        &format!(
+            "domain: d\ndescriptors:\n- {{ key: a, value: b, {flag} }}\n- {{ key: a, {flag} }}\n"
+        ),
+        &[
+            "3:23: `share_threshold` needs a `*` in `key` or `value`",
+            "4:13: `share_threshold` needs a `*` in `key` or `value`",
+        ],
+    );
+    let text =
+        "  share_threshold: true\n  value: '*'\n  rate_limit: { unit: day, requests_per_unit: 1 }";
+    assert_eq!(rule(text).stat_name().to_string(), "d.a_*");
+}
+
+#[test]
+fn metadata_is_any_map_of_what_json_knows() {
+    check_mistakes(
+        "domain: d\ndescriptors:\n- { key: a, metadata: [1] }\n- { key: b, metadata: { x: [.nan, -.inf], unit: day, key: 1 } }\n",
+        &[
+            "3:23: `metadata` is a list, expected a map",
+            "4:29: a value in `metadata` is `.nan`, expected a number that is finite",
+            "4:35: a value in `metadata` is `-.inf`, expected a number that is finite",
+        ],
+    );
+}
+
+#[test]
+fn a_second_document_is_a_mistake() {
+    check_mistakes(
+        "domain: d\n---\ndomain: e\n---\ndomain: f\n",
+        &[
+            "3:1: a second document begins here, expected one in a file (put it into a file of its own)",
+        ],
+    );
+}
+
+fn two(first: &str, second: &str, merge_domains: bool) -> Result<Compiled, Mistakes> {
+    compile(&[source("a.yaml", first), source("b.yaml", second)], Options { merge_domains })
+}
+
+#[test]
+fn a_domain_is_in_one_file_unless_domains_are_merged() {
+    let first =
+        "domain: d\ndescriptors:\n- key: a\n  value: x*\n  rate_limit: { unlimited: true }\n";
+    let second = "domain: d\ndescriptors:\n- key: a\n  value: '*'\n  rate_limit: { unlimited: true, replaces: [{ name: n }], name: m }\n- key: b\n  rate_limit: { unlimited: true, name: n }\n";
+    let mistakes = two(first, second, false).expect_err("twice the same domain");
+    assert_eq!(
+        lines(mistakes.iter()),
+        "b.yaml:1:1: the domain `d` is already at a.yaml:1 (put all of it into one file, or switch on the merging of domains)\n"
+    );
+    let merged = two(first, second, true).unwrap_or_else(|it| panic!("{it}"));
+    assert_eq!(lines(&merged.warnings), "");
+    let places: Vec<_> = merged.rules.rules().iter().map(|it| it.spec.place.to_string()).collect();
+    assert_eq!(
+        (merged.rules.domains(), places.join(" ")),
+        (1, "a.yaml:3 b.yaml:3 b.yaml:6".into())
+    );
+}
+
+#[test]
+fn merged_files_may_not_name_the_same_key_and_value_at_the_top() {
+    let first = "domain: d\ndescriptors:\n- { key: a, descriptors: [{ key: x, rate_limit: { unlimited: true } }] }\n";
+    let mistakes = two(first, first, true).expect_err("twice the same key");
+    assert_eq!(
+        lines(mistakes.iter()),
+        "b.yaml:3:3: the key and value `a` are already in this list, at a.yaml:3 (remove one of them)\n"
+    );
+}

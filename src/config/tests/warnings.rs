@@ -1,0 +1,115 @@
+use super::*;
+
+const LIMIT: &str = "rate_limit: { unit: day, requests_per_unit: 1 }";
+
+#[test]
+fn a_pattern_behind_one_that_takes_all_of_it_is_never_reached() {
+    check_warnings(
+        &format!(
+            "
+- {{ key: a, value: x*, {LIMIT} }}
+- {{ key: a, value: x*y, {LIMIT} }}
+- {{ key: a, value: '*y', {LIMIT} }}
+- {{ key: a, value: xy, {LIMIT} }}
+- {{ key: a, {LIMIT} }}
+"
+        ),
+        &["5:3: nothing reaches this: `a_x*` at r.yaml:4 comes first and takes it all"],
+    );
+}
+
+#[test]
+fn a_key_alone_is_never_reached_beside_a_pattern_that_takes_every_value() {
+    check_warnings(
+        &format!(
+            "
+- {{ key: a, {LIMIT} }}
+- {{ key: a, value: '*', {LIMIT} }}
+- {{ key: b, {LIMIT} }}
+- {{ key: b, value: '?*', {LIMIT} }}
+"
+        ),
+        &["4:3: no entry with this key reaches this: `a_*` at r.yaml:5 takes all"],
+    );
+}
+
+#[test]
+fn a_descriptor_that_says_nothing_is_there_for_what_it_keeps_away() {
+    let useful = format!(
+        "
+- {{ key: a, value: friend }}
+- {{ key: a, value: f* }}
+- {{ key: a, {LIMIT} }}
+- {{ key: b, value: friend }}
+- {{ key: b, value: f*, {LIMIT} }}
+"
+    );
+    check_warnings(&useful, &[]);
+    let text = "this has no effect: it has neither `rate_limit` nor `descriptors`, and there is no other rule that it keeps away from its entries";
+    check_warnings(
+        "
+- { key: a, value: friend }
+- { key: b }
+- { key: c, value: x* }
+- { key: d, rate_limit: , descriptors: [] }
+- key: e
+  descriptors: [{ key: f }]
+",
+        &[4, 5, 6, 7]
+            .map(|it| format!("{it}:3: {text}"))
+            .iter()
+            .map(String::as_str)
+            .chain([&*format!("9:17: {text}")])
+            .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn what_needs_a_limit_has_no_effect_without_one() {
+    check_warnings(
+        "
+- key: a
+  shadow_mode: true
+  detailed_metric: true
+  quota_mode: false
+  metadata: {}
+  descriptors:
+  - key: b
+    shadow_mode: true
+    quota_mode: true
+    metadata: {}
+    rate_limit: { unlimited: true, requests_per_unit: 5 }
+  - key: c
+    rate_limit: { unlimited: true, requests_per_unit: 0 }
+",
+        &[
+            "5:3: `shadow_mode` has no effect without a `rate_limit` beside it",
+            "6:3: `detailed_metric` has no effect without a `rate_limit` beside it",
+            "8:3: `metadata` has no effect without a `rate_limit` beside it",
+            "11:5: `shadow_mode` has no effect on a limit that is `unlimited`",
+            "12:5: `quota_mode` has no effect on a limit that is `unlimited`",
+            "14:36: `requests_per_unit` has no effect beside `unlimited: true`",
+        ],
+    );
+}
+
+#[test]
+fn a_limit_of_nothing_is_meant_only_when_it_is_written() {
+    check_warnings(
+        "- { key: a, rate_limit: { unit: day } }\n- { key: b, rate_limit: { unit: day, requests_per_unit: 0 } }\n",
+        &["3:13: `requests_per_unit` is missing, so that every request is refused"],
+    );
+}
+
+#[test]
+fn a_name_that_no_rule_has_replaces_nothing() {
+    check_warnings(
+        "
+- key: a
+  rate_limit: { unlimited: true, name: a, replaces: [{ name: b }, { name: c }] }
+- key: b
+  descriptors: [{ key: c, rate_limit: { unlimited: true, name: c } }]
+",
+        &["5:62: no rule of this domain has the name `b`"],
+    );
+}

@@ -1,0 +1,155 @@
+//! New rules without a restart: all of them, or none.
+//!
+//! The files are watched by asking for their metadata a few times a second
+//! (see `docs/decisions.md` for why not by notifications), and are read when
+//! that changes. So an edit in place, a rename, a delete and create, and the
+//! exchange of symlinks by which Kubernetes updates a ConfigMap all look alike.
+
+use std::{
+    convert::Infallible,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use tokio::{
+    signal::unix::Signal,
+    task::{self, JoinError},
+    time::{self, MissedTickBehavior},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    config::{self, Mistakes, Options},
+    engine::SharedRules,
+    metrics::Metrics,
+    rule_files::{self, ReadError},
+};
+
+/// How often the metadata is looked at.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// After so many looks a change is taken up even if it is still going on.
+const PATIENCE: u32 = 4;
+/// After so many looks the files are read whatever the metadata says: two
+/// changes within one tick of the file system's clock may look like one.
+const READ_ANYWAY: u32 = 40;
+
+/// Why rules were not put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The files could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// They have mistakes.
+    #[error(transparent)]
+    Mistakes(#[from] Mistakes),
+}
+
+/// Puts the rules of some files in force, and keeps them up to date.
+#[derive(Debug)]
+pub struct Reloader {
+    /// The file, or the directory of files.
+    pub path: PathBuf,
+    /// How they are read.
+    pub options: Options,
+    /// The rules in force.
+    pub rules: SharedRules,
+    /// Where loads are counted.
+    pub metrics: Arc<Metrics>,
+    /// Why the files are not in force as they are now, if they are not.
+    pub rejection: Arc<ArcSwapOption<String>>,
+    /// What the last attempt found, to tell whether anything is new.
+    last: Option<u64>,
+}
+
+impl Reloader {
+    /// Watches over `rules`, and leaves them as they are until
+    /// [`Self::load`] is called.
+    pub fn new(path: PathBuf, options: Options, rules: SharedRules, metrics: Arc<Metrics>) -> Self {
+        Self { path, options, rules, metrics, rejection: Arc::default(), last: None }
+    }
+
+    /// Puts the rules of the files in force, unless nothing is new.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read or have mistakes. The rules in force then stay
+    /// in force. The same contents are refused once: asked again, this says
+    /// that nothing is new.
+    pub fn load(&mut self) -> Result<(), LoadError> {
+        let read = rule_files::read(&self.path);
+        let mut hasher = DefaultHasher::new();
+        match &read {
+            Ok(files) => files.iter().for_each(|it| (&it.name, &it.bytes).hash(&mut hasher)),
+            Err(error) => error.to_string().hash(&mut hasher),
+        }
+        if self.last.replace(hasher.finish()) == Some(hasher.finish()) {
+            return Ok(());
+        }
+        let result = read.map_err(LoadError::from).and_then(|files| {
+            let compiled = config::compile(&files, self.options)?;
+            Ok((files.len(), compiled))
+        });
+        match result {
+            Ok((files, compiled)) => {
+                for warning in &compiled.warnings {
+                    warn!("{warning}");
+                }
+                let rules = Arc::new(compiled.rules);
+                self.metrics.loaded(&rules);
+                info!(
+                    files,
+                    domains = rules.domains(),
+                    rules = rules.rules().len(),
+                    "rules loaded"
+                );
+                self.rules.store(rules);
+                self.rejection.store(None);
+                Ok(())
+            }
+            Err(error) => {
+                self.metrics.load_failed();
+                self.rejection.store(Some(Arc::new(error.to_string())));
+                Err(error)
+            }
+        }
+    }
+
+    /// Loads the rules whenever the files change, and when `now` comes. Does
+    /// not return.
+    ///
+    /// # Errors
+    ///
+    /// If a look at the files panics.
+    pub async fn watch(mut self, mut now: Signal) -> Result<Infallible, JoinError> {
+        let mut ticks = time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut settled = None;
+        let (mut seen, mut restless, mut since_read) = (None, 0, 0);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                Some(()) = now.recv() => since_read = READ_ANYWAY,
+            }
+            let path = self.path.clone();
+            let found = Some(task::spawn_blocking(move || rule_files::fingerprint(&path)).await?);
+            // Files that are being written change from one look to the next.
+            restless = if found == seen { 0 } else { restless + 1 };
+            seen = found;
+            since_read += 1;
+            let changed = found != settled && (restless == 0 || PATIENCE <= restless);
+            if changed || READ_ANYWAY <= since_read {
+                (settled, restless, since_read) = (found, 0, 0);
+                self = task::spawn_blocking(move || {
+                    if let Err(error) = self.load() {
+                        error!("new rules refused, the rules in force stay in force\n{error}");
+                    }
+                    self
+                })
+                .await?;
+            }
+        }
+    }
+}
