@@ -59,6 +59,7 @@ pub struct Listener {
     /// connection yet.
     greeting: usize,
     room: Arc<Semaphore>,
+    max_life: Option<Duration>,
 }
 
 impl Listener {
@@ -79,7 +80,12 @@ impl Listener {
         let socket = socket.map_err(error)?;
         let bound = socket.local_addr().map_err(error)?;
         let room = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { socket, address: bound, greeting, room })
+        Ok(Self { socket, address: bound, greeting, room, max_life: None })
+    }
+
+    /// From now on cuts connections after `max_life`, whatever they are doing.
+    pub fn limit_life(&mut self, max_life: Duration) {
+        self.max_life = Some(max_life);
     }
 
     /// Where it listens, with the port that the system picked.
@@ -100,7 +106,8 @@ impl Listener {
                     let _ = stream.set_nodelay(true);
                     let deadline = Box::pin(time::sleep(GREETING_TIME));
                     let silence = Some(Silence { missing: self.greeting, deadline });
-                    return (Connection { stream, silence, _permit: permit }, peer);
+                    let end = self.max_life.map(|it| Box::pin(time::sleep(it)));
+                    return (Connection { stream, silence, end, _permit: permit }, peer);
                 }
                 Err(error) => {
                     warn!("cannot accept a connection: {error}");
@@ -118,6 +125,8 @@ pub struct Connection {
     stream: TcpStream,
     /// Until the peer has greeted.
     silence: Option<Silence>,
+    /// When it is cut.
+    end: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -134,6 +143,11 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(end) = &mut self.end
+            && end.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "it is too old")));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         let Some(silence) = &mut self.silence else { return read };
