@@ -53,12 +53,7 @@ impl<S: Store> Engine<S> {
         let mut governed = govern(&rules, request);
         drop_replaced(&mut governed);
 
-        let charges: SmallVec<[Charge; 2]> = request
-            .descriptors
-            .iter()
-            .zip(&governed)
-            .filter_map(|(descriptor, it)| self.charge(&request.domain, descriptor, it, now))
-            .collect();
+        let charges = self.charges(request, &governed, now);
         drop(rules);
         if charges.is_empty() {
             return Ok(Decision::new(governed, &mut iter::empty(), self.mode));
@@ -70,43 +65,64 @@ impl<S: Store> Engine<S> {
         Ok(Decision::new(governed, &mut outcomes.into_iter(), self.mode))
     }
 
-    /// The charge for a descriptor, unless no limit applies to it.
-    fn charge(
+    /// A charge for each limit that applies.
+    fn charges(
         &self,
-        domain: &[u8],
-        descriptor: &Descriptor,
-        governed: &Governed,
+        request: &Request,
+        governed: &[Governed],
         now: Timestamp,
-    ) -> Option<Charge> {
-        let entries = &descriptor.entries;
-        let (key, limit) = match governed {
-            Governed::Unmatched { .. } => return None,
-            Governed::Rule(rule) => (rule.counter_key(&self.keys, entries, now)?, rule.limit()?),
-            Governed::Override(limit) => {
-                let parts = entries.iter();
-                let parts = parts.map(|it| Part { key: &it.key, value: &it.value, shared: false });
-                (self.keys.key(domain, parts, *limit, now), *limit)
+    ) -> SmallVec<[Charge; 2]> {
+        let mut charges = SmallVec::new();
+        for (Descriptor { entries, hits, .. }, governed) in request.descriptors.iter().zip(governed)
+        {
+            match governed {
+                Governed::Unmatched { .. } | Governed::Unlimited(_) => {}
+                Governed::Rule(rule, limits) => {
+                    let quota = rule.spec.quota_mode || self.mode.quota;
+                    for spec in limits.iter().map(|it| &rule.spec.limits[*it]) {
+                        charges.push(Charge {
+                            counter: rule.counter(&spec.limit, &self.keys, entries, now),
+                            limit: spec.limit.clone(),
+                            hits: *hits,
+                            all_or_nothing: spec.all_or_nothing,
+                            enforced: !rule.spec.shadow_mode && !quota,
+                        });
+                    }
+                }
+                Governed::Override(limit) => {
+                    let parts = entries.iter();
+                    let parts =
+                        parts.map(|it| Part { key: &it.key, value: &it.value, shared: false });
+                    charges.push(Charge {
+                        counter: self.keys.key(&request.domain, parts, limit, now),
+                        limit: limit.clone(),
+                        hits: *hits,
+                        all_or_nothing: false,
+                        enforced: !self.mode.quota,
+                    });
+                }
             }
-        };
-        Some(Charge { key, limit, hits: descriptor.hits })
+        }
+        charges
     }
 }
 
 /// What governs each descriptor of `request`.
 fn govern(rules: &RuleTree, request: &Request) -> Vec<Governed> {
     let domain = rules.domain(&request.domain);
-    let govern = |descriptor: &Descriptor| match (domain, descriptor.limit) {
+    let govern = |descriptor: &Descriptor| match (domain, &descriptor.limit) {
         (None, _) => Governed::Unmatched { domain_known: false },
-        (Some(_), Some(limit)) => Governed::Override(limit),
+        (Some(_), Some(limit)) => Governed::Override(limit.clone()),
         (Some(domain), None) => match domain.find(&descriptor.entries) {
-            Some(rule) => Governed::Rule(Arc::clone(rule)),
+            Some(rule) if rule.is_unlimited() => Governed::Unlimited(Arc::clone(rule)),
+            Some(rule) => Governed::Rule(Arc::clone(rule), (0..rule.spec.limits.len()).collect()),
             None => Governed::Unmatched { domain_known: true },
         },
     };
     request.descriptors.iter().map(govern).collect()
 }
 
-/// Takes out the rules that others of the same request replace.
+/// Takes out the limits that others of the same request replace.
 fn drop_replaced(governed: &mut [Governed]) {
     let replaced: SmallVec<[Arc<str>; 4]> = governed
         .iter()
@@ -118,7 +134,15 @@ fn drop_replaced(governed: &mut [Governed]) {
         return;
     }
     for it in governed {
-        if it.rule().is_some_and(|rule| replaced.contains(&rule.spec.name)) {
+        let gone = match it {
+            Governed::Unmatched { .. } | Governed::Override(_) => false,
+            Governed::Unlimited(rule) => replaced.contains(&rule.spec.name),
+            Governed::Rule(rule, limits) => {
+                limits.retain(|limit| !replaced.contains(&rule.spec.limits[*limit].name));
+                limits.is_empty()
+            }
+        };
+        if gone {
             *it = Governed::Unmatched { domain_known: true };
         }
     }

@@ -113,17 +113,18 @@ async fn rlconfig<S>(State(pages): State<Arc<Pages<S>>>) -> String {
 }
 
 fn describe(rules: &RuleTree) -> String {
-    let lines = rules.rules().iter().map(|rule| {
-        let (unit, requests) = match rule.limit() {
-            Some(limit) => (limit.window.unit().name().to_ascii_uppercase(), limit.requests),
-            None => ("UNKNOWN".to_owned(), 0),
-        };
-        format!(
-            "{}: unit={unit} requests_per_unit={requests}, shadow_mode: {}, quota_mode: {}\n",
-            rule.stat_name(),
-            rule.spec.shadow_mode,
-            rule.spec.quota_mode
-        )
+    let lines = rules.rules().iter().flat_map(|rule| {
+        let unlimited = rule.is_unlimited().then(|| ("UNKNOWN".to_owned(), 0));
+        let limits = rule.spec.limits.iter().map(|it| &it.limit);
+        let limits = limits.map(|it| (it.window.unit().name().to_ascii_uppercase(), it.requests));
+        unlimited.into_iter().chain(limits).map(|(unit, requests)| {
+            format!(
+                "{}: unit={unit} requests_per_unit={requests}, shadow_mode: {}, quota_mode: {}\n",
+                rule.stat_name(),
+                rule.spec.shadow_mode,
+                rule.spec.quota_mode
+            )
+        })
     });
     lines.collect()
 }
@@ -184,10 +185,9 @@ fn add_limits(headers: &mut HeaderMap, statuses: &[DescriptorStatus]) {
     let mut standings = Vec::new();
     let mut wait = 0;
     for (position, status) in statuses.iter().enumerate() {
-        let (Some(limit), Some(reset)) = (&status.current_limit, status.duration_until_reset)
-        else {
-            continue;
-        };
+        let Some(limit) = &status.current_limit else { continue };
+        // What never passes has no moment to come back.
+        let reset = status.duration_until_reset.unwrap_or_default();
         if status.code() == Code::OverLimit {
             wait = wait.max(reset.seconds);
         }

@@ -1,130 +1,91 @@
 //! What may pass: limits, the hits charged to them, and what becomes of those.
 
-use std::{fmt, num::NonZeroU32, time::Duration};
+use std::{fmt, time::Duration};
 
-use crate::time::Timestamp;
-
+pub mod bucket;
 pub mod fixed_window;
+pub mod leases;
+pub mod sliding_window;
+pub mod step;
+pub mod window;
 
-/// So many requests per window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub use self::window::{Span, Unit, Window};
+
+/// So many requests per window, and how they are counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// How many hits may pass in one window; 0 refuses all.
     pub requests: u32,
-    /// How long they are counted together.
+    /// How long they are counted together, or how long `requests` take to
+    /// come back.
     pub window: Window,
+    /// How they are counted.
+    pub algorithm: Algorithm,
+    /// How long everything is refused once something was; zero for no longer
+    /// than it must be.
+    pub penalty: Duration,
 }
 
-/// A span of time that repeats from the Unix epoch on, without gaps.
-///
-/// A window that exists is at least one second and at most 100 years long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Window {
-    unit: Unit,
-    multiplier: NonZeroU32,
-}
-
-impl Window {
-    /// The longest window there is, in seconds: 100 years of 365 days.
-    pub const LONGEST: u64 = 100 * 365 * 86_400;
-
-    /// One `unit`.
-    pub const fn of(unit: Unit) -> Self {
-        Self { unit, multiplier: NonZeroU32::MIN }
+impl Limit {
+    /// A limit of Envoy's reference service: a fixed window that counts what
+    /// it refuses.
+    pub const fn fixed(requests: u32, window: Window) -> Self {
+        let algorithm = Algorithm::FixedWindow { count_denied: true };
+        Self { requests, window, algorithm, penalty: Duration::ZERO }
     }
 
-    /// `multiplier` units; none if that is longer than [`Self::LONGEST`].
-    pub fn times(unit: Unit, multiplier: NonZeroU32) -> Option<Self> {
-        let length = unit.seconds().checked_mul(u64::from(multiplier.get()))?;
-        (length <= Self::LONGEST).then_some(Self { unit, multiplier })
-    }
-
-    /// The unit it is counted in.
-    pub const fn unit(self) -> Unit {
-        self.unit
-    }
-
-    /// How many units it is long.
-    pub const fn multiplier(self) -> NonZeroU32 {
-        self.multiplier
-    }
-
-    /// Its length in whole seconds.
-    pub const fn seconds(self) -> u64 {
-        self.unit.seconds() * self.multiplier.get() as u64
-    }
-
-    /// When the window that contains `now` began.
-    pub const fn start(self, now: Timestamp) -> Timestamp {
-        let secs = now.as_secs();
-        Timestamp::from_secs(secs - secs % self.seconds())
-    }
-
-    /// When the window that contains `now` ends: the first moment of the next.
-    pub fn end(self, now: Timestamp) -> Timestamp {
-        self.start(now).plus(Duration::from_secs(self.seconds()))
-    }
-}
-
-/// A unit of time. Months have 30 days and years 365, as in Envoy's protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unit {
-    /// One second.
-    Second,
-    /// 60 seconds.
-    Minute,
-    /// 60 minutes.
-    Hour,
-    /// 24 hours.
-    Day,
-    /// 7 days.
-    Week,
-    /// 30 days.
-    Month,
-    /// 365 days.
-    Year,
-}
-
-impl Unit {
-    /// Every unit, from short to long.
-    pub const ALL: [Self; 7] =
-        [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
-
-    /// Its length in seconds.
-    pub const fn seconds(self) -> u64 {
-        match self {
-            Self::Second => 1,
-            Self::Minute => 60,
-            Self::Hour => 3_600,
-            Self::Day => 86_400,
-            Self::Week => 7 * 86_400,
-            Self::Month => 30 * 86_400,
-            Self::Year => 365 * 86_400,
+    /// The most hits that one call can ever have granted.
+    pub const fn capacity(&self) -> u32 {
+        match self.algorithm {
+            Algorithm::TokenBucket { burst } | Algorithm::LeakyBucket { burst } => burst,
+            Algorithm::FixedWindow { .. }
+            | Algorithm::SlidingWindow
+            | Algorithm::SlidingLog
+            | Algorithm::Concurrency { .. } => self.requests,
         }
     }
+}
 
-    /// Its name in rule files, in lower case.
+/// How hits are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// See [`fixed_window`].
+    FixedWindow {
+        /// Whether hits that are refused count all the same.
+        count_denied: bool,
+    },
+    /// See [`sliding_window`].
+    SlidingWindow,
+    /// See [`leases`], where a lease lasts as long as the window.
+    SlidingLog,
+    /// See [`bucket`].
+    TokenBucket {
+        /// How many tokens the bucket holds.
+        burst: u32,
+    },
+    /// See [`bucket`]: the same bucket, seen from its other end.
+    LeakyBucket {
+        /// How many requests the queue holds.
+        burst: u32,
+    },
+    /// See [`leases`], which are given back.
+    Concurrency {
+        /// How long a slot is held if it is not given back.
+        lease: Duration,
+    },
+}
+
+impl Algorithm {
+    /// Its name in rule files.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Second => "second",
-            Self::Minute => "minute",
-            Self::Hour => "hour",
-            Self::Day => "day",
-            Self::Week => "week",
-            Self::Month => "month",
-            Self::Year => "year",
+            Self::FixedWindow { .. } => "fixed_window",
+            Self::SlidingWindow => "sliding_window",
+            Self::SlidingLog => "sliding_log",
+            Self::TokenBucket { .. } => "token_bucket",
+            Self::LeakyBucket { .. } => "leaky_bucket",
+            Self::Concurrency { .. } => "concurrency",
         }
-    }
-
-    /// The unit called `name`, in any case.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|it| it.name().eq_ignore_ascii_case(name))
-    }
-}
-
-impl fmt::Display for Unit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
     }
 }
 
@@ -141,22 +102,106 @@ impl Hits {
     /// The most hits that one call can add or give back, and the highest that a
     /// counter goes: 2⁵³ − 1, the last integer that Lua counts exactly.
     pub const MAX: u64 = (1 << 53) - 1;
+
+    /// How many hits were asked for; none for a refund.
+    pub const fn asked(self) -> u64 {
+        match self {
+            Self::Add(hits) => hits,
+            Self::Refund(_) => 0,
+        }
+    }
 }
+
+/// How far the clocks of two instances may be apart, or one may step back,
+/// without the algorithms that remember a moment losing track. What lies
+/// further in the future than it could by more than this is taken for a
+/// mistake of some clock, and corrected.
+pub const SKEW: Duration = Duration::from_secs(60);
 
 /// What became of one charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Whether the charge went over the limit.
     pub over: bool,
-    /// The counter after the charge.
-    pub after: u64,
+    /// Whether its hits are counted although it did.
+    pub counted: bool,
+    /// How many hits the limit holds now: those that count against the next.
+    pub used: u64,
     /// How many more hits the limit has room for.
     pub remaining: u32,
-    /// How long until the counter starts anew. Never zero.
+    /// How long until the limit is as if it had never been used.
     pub reset_after: Duration,
+    /// How long until the same charge passes if nobody else asks, and not a
+    /// microsecond less; none if it went through, or if it never passes.
+    pub retry_after: Option<Duration>,
+}
+
+impl Outcome {
+    /// What a client is told to wait for: the moment to come back if it was
+    /// refused, and else the moment when the limit starts anew. None if coming
+    /// back is of no use.
+    pub fn wait(&self) -> Option<Duration> {
+        if self.over { self.retry_after } else { Some(self.reset_after) }
+    }
+}
+
+/// How the hits of one charge are counted in the statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Hits that passed.
+    pub within: u64,
+    /// Hits that came close to the limit, passed or not.
+    pub near: u64,
+    /// Hits beyond the limit.
+    pub over: u64,
+}
+
+/// Divides `hits` into those within, near and over a limit of `capacity`.
+///
+/// `near_ratio` is the share of the limit from which a hit counts as near. It
+/// is an `f32`, and the product too, because dashboards compare these numbers
+/// with those of Envoy's reference service, which computes them so.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub fn tally(capacity: u32, hits: u64, outcome: &Outcome, near_ratio: f32) -> Tally {
+    let capacity = u64::from(capacity);
+    let near = (capacity as f32 * near_ratio).floor() as u64;
+    let after = outcome.used;
+    let before = after.saturating_sub(hits);
+    if !outcome.over {
+        let near = match () {
+            () if after <= near => 0,
+            () if near <= before => hits,
+            () => after - near,
+        };
+        return Tally { within: hits, near, over: 0 };
+    }
+    if !outcome.counted || capacity <= before {
+        return Tally { over: hits, ..Tally::default() };
+    }
+    Tally { within: 0, near: capacity - before.max(near).min(capacity), over: after - capacity }
 }
 
 /// `duration` in seconds, rounded up: what a client is told to wait.
 pub fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+/// A duration of so many microseconds; the longest there is if they are too
+/// many.
+fn micros(micros: u128) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+impl fmt::Display for Limit {
+    /// `100 per minute`, `100 per 5 minutes by token_bucket`, `4 at a time`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Algorithm::Concurrency { .. } = self.algorithm {
+            return write!(f, "{} at a time", self.requests);
+        }
+        write!(f, "{} per {}", self.requests, self.window)?;
+        match self.algorithm {
+            Algorithm::FixedWindow { .. } => Ok(()),
+            algorithm => write!(f, " by {}", algorithm.name()),
+        }
+    }
 }

@@ -10,8 +10,8 @@ use prometheus::{
 
 use crate::{
     descriptor::Request,
-    engine::decision::{Decision, Governed, Verdict},
-    limit::{Hits, fixed_window::tally},
+    engine::decision::{Decision, Governed, Standing, Verdict},
+    limit::{Hits, tally},
     rules::{RuleTree, stat_name::StatName},
     store::Usage,
 };
@@ -162,7 +162,7 @@ impl Metrics {
             }
             let Some(bump) = self.bump(descriptor.hits, verdict) else { continue };
             match &verdict.governed {
-                Governed::Rule(rule) => match rule.stat_name_for(&descriptor.entries) {
+                Governed::Rule(rule, _) => match rule.stat_name_for(&descriptor.entries) {
                     Some(name) => self.rules.bump_dynamic(name, bump),
                     None => self.rules.bump_rule(rule, bump),
                 },
@@ -172,18 +172,18 @@ impl Metrics {
                     let name = StatName::new(&domain, std::iter::once("override".to_owned()));
                     self.rules.bump_dynamic(name, bump);
                 }
-                Governed::Unmatched { .. } => {}
+                Governed::Unmatched { .. } | Governed::Unlimited(_) => {}
             }
         }
     }
 
     fn bump(&self, hits: Hits, verdict: &Verdict) -> Option<Bump> {
-        let (limit, outcome) = verdict.counted?;
+        let Standing { limit, outcome, .. } = verdict.standing()?;
         let hits = match hits {
             Hits::Add(hits) => hits,
             Hits::Refund(hits) => return Some(Bump { refunded: hits, ..Bump::default() }),
         };
-        let tally = tally(limit, hits, &outcome, self.near_limit_ratio);
+        let tally = tally(limit.capacity(), hits, outcome, self.near_limit_ratio);
         let shadow = verdict.governed.rule().is_some_and(|it| it.spec.shadow_mode);
         Some(Bump {
             total: hits,

@@ -20,7 +20,7 @@ pub mod spec;
 pub mod stat_name;
 
 use self::{
-    counter_key::{CounterKey, KeyFormat, Part},
+    counter_key::{KeyFormat, Named, Part},
     pattern::Pattern,
     spec::{DescriptorSpec, DomainSpec, RuleSpec},
     stat_name::StatName,
@@ -213,9 +213,9 @@ impl Rule {
         }
     }
 
-    /// The limit; none if the rule lets everything pass.
-    pub fn limit(&self) -> Option<Limit> {
-        self.spec.limit
+    /// Whether everything passes.
+    pub fn is_unlimited(&self) -> bool {
+        self.spec.limits.is_empty()
     }
 
     /// Its name in the statistics if the request does not matter.
@@ -230,20 +230,20 @@ impl Rule {
         self.named_by_request.then(|| stat_name::of_request(self, entries))
     }
 
-    /// The counter for a descriptor of these entries at `now`. A rule without a
-    /// limit has none.
-    pub fn counter_key(
+    /// The counter of `limit`, one of this rule's, for a descriptor of these
+    /// entries at `now`.
+    pub fn counter(
         &self,
+        limit: &Limit,
         format: &KeyFormat,
         entries: &[Entry],
         now: Timestamp,
-    ) -> Option<CounterKey> {
+    ) -> Named {
         let parts = entries.iter().zip(&self.steps).map(|(entry, step)| match step.shared() {
             Some(pattern) => Part { key: &entry.key, value: pattern.as_bytes(), shared: true },
             None => Part { key: &entry.key, value: &entry.value, shared: false },
         });
-        let limit = self.spec.limit?;
-        Some(format.key(self.domain.as_bytes(), parts, limit, now))
+        format.key(self.domain.as_bytes(), parts, limit, now)
     }
 }
 

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::{
     limit::{Hits, Limit, Outcome},
-    rules::counter_key::CounterKey,
+    rules::counter_key::Named,
     time::Timestamp,
 };
 
@@ -20,12 +20,17 @@ pub const GRACE: Duration = Duration::from_secs(1);
 /// What to do to one counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge {
-    /// Which counter.
-    pub key: CounterKey,
+    /// Which counter, and which window of it.
+    pub counter: Named,
     /// The limit that it is held to.
     pub limit: Limit,
     /// What it is charged.
     pub hits: Hits,
+    /// If a charge of the same call that [enforces](Self::enforced) is refused,
+    /// this one is not made: the counter stays as it is.
+    pub all_or_nothing: bool,
+    /// Whether the call is refused if this charge is.
+    pub enforced: bool,
 }
 
 /// One outcome per charge, in the same order.

@@ -56,7 +56,7 @@ pub(super) fn flags(map: &Map<'_>, rule: &RuleSpec, report: &mut Report<'_>) {
     for (name, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
         let message = match limited {
             false => format!("`{name}` has no effect without a `rate_limit` beside it"),
-            true if rule.limit.is_none() => {
+            true if rule.limits.is_empty() => {
                 format!("`{name}` has no effect on a limit that is `unlimited`")
             }
             true => continue,

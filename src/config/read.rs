@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     limit::{Limit, Unit, Window},
-    rules::spec::{DescriptorSpec, RuleSpec},
+    rules::spec::{DescriptorSpec, LimitSpec, RuleSpec},
 };
 
 mod fields;
@@ -177,13 +177,18 @@ impl<'a> Reader<'a, '_> {
         };
         let entry = &map["rate_limit"];
         self.check_keys(limit, Home::RateLimit);
-        rule.limit = self.limit(limit, entry.place);
-        lint::flags(map, &rule, self.report);
-        rule.name = self.name(limit, Home::RateLimit);
-        self.domain.names.insert(Arc::clone(&rule.name));
+        let name = self.name(limit, Home::RateLimit);
+        self.domain.names.insert(Arc::clone(&name));
         for element in self.list(limit, Home::RateLimit, "replaces") {
-            rule.replaces.extend(self.replaces(&element, &rule.name));
+            rule.replaces.extend(self.replaces(&element, &name));
         }
+        match self.limit(limit, entry.place) {
+            Some(limit) => {
+                rule.limits.push(LimitSpec { limit, name, all_or_nothing: false, on_error: None });
+            }
+            None => rule.name = name,
+        }
+        lint::flags(map, &rule, self.report);
         rule.place = self.report.place(place).into();
         Some(rule)
     }
@@ -218,7 +223,7 @@ impl<'a> Reader<'a, '_> {
                     self.report.warning(place, message);
                 }
                 let unit = self.unit(unit)?;
-                Some(Limit { requests: requests.unwrap_or(0), window: Window::of(unit) })
+                Some(Limit::fixed(requests.unwrap_or(0), Window::of(unit)))
             }
         }
     }

@@ -1,7 +1,9 @@
 //! The answer to a request, before anybody has made a message, a metric or a
 //! log line of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+use smallvec::SmallVec;
 
 use crate::{
     limit::{Limit, Outcome},
@@ -25,8 +27,11 @@ pub enum Governed {
         /// Whether there are rules for the domain at all.
         domain_known: bool,
     },
-    /// A rule does. It may have no limit.
-    Rule(Arc<Rule>),
+    /// A rule does, and lets everything pass.
+    Unlimited(Arc<Rule>),
+    /// A rule does: those of its limits at these positions, which are at least
+    /// one.
+    Rule(Arc<Rule>, SmallVec<[usize; 2]>),
     /// The limit that the caller brought along.
     Override(Limit),
 }
@@ -35,46 +40,88 @@ impl Governed {
     /// The rule, if it is one.
     pub fn rule(&self) -> Option<&Arc<Rule>> {
         match self {
-            Self::Rule(rule) => Some(rule),
+            Self::Rule(rule, _) | Self::Unlimited(rule) => Some(rule),
             Self::Unmatched { .. } | Self::Override(_) => None,
         }
     }
 
-    /// The limit, if there is one.
-    pub fn limit(&self) -> Option<Limit> {
+    /// How many limits apply.
+    fn limits(&self) -> usize {
         match self {
-            Self::Rule(rule) => rule.limit(),
-            Self::Override(limit) => Some(*limit),
-            Self::Unmatched { .. } => None,
+            Self::Rule(_, limits) => limits.len(),
+            Self::Override(_) => 1,
+            Self::Unmatched { .. } | Self::Unlimited(_) => 0,
         }
     }
 
-    /// Whether everything passes because a rule says so.
-    pub fn is_unlimited(&self) -> bool {
-        self.rule().is_some_and(|it| it.limit().is_none())
+    /// One of the limits that apply, and its name.
+    fn limit(&self, position: usize) -> Option<(&Limit, &Arc<str>)> {
+        match self {
+            Self::Rule(rule, limits) => {
+                let spec = rule.spec.limits.get(*limits.get(position)?)?;
+                Some((&spec.limit, &spec.name))
+            }
+            Self::Override(limit) => Some((limit, &NAMELESS)),
+            Self::Unmatched { .. } | Self::Unlimited(_) => None,
+        }
     }
 }
+
+/// The name of a limit that has none.
+static NAMELESS: LazyLock<Arc<str>> = LazyLock::new(Arc::default);
 
 /// The answer for one descriptor.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     /// What it is based on.
     pub governed: Governed,
-    /// The limit, and what became of the charge to it; none without a limit.
-    pub counted: Option<(Limit, Outcome)>,
+    /// Which limit decides, and what became of the charge to it: one that is
+    /// over, or else the first of those with the least remaining.
+    decisive: Option<(usize, Outcome)>,
+}
+
+/// How one limit stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    /// The limit.
+    pub limit: &'a Limit,
+    /// Its name, which may be empty.
+    pub name: &'a Arc<str>,
+    /// What became of the charge.
+    pub outcome: &'a Outcome,
 }
 
 impl Verdict {
+    fn new(governed: Governed, outcomes: &mut dyn Iterator<Item = Outcome>) -> Self {
+        let mut decisive: Option<(usize, Outcome)> = None;
+        for (position, outcome) in outcomes.take(governed.limits()).enumerate() {
+            let least = |(_, best): &(usize, Outcome)| {
+                (!outcome.over, outcome.remaining) < (!best.over, best.remaining)
+            };
+            if decisive.as_ref().is_none_or(least) {
+                decisive = Some((position, outcome));
+            }
+        }
+        Self { governed, decisive }
+    }
+
+    /// The limit that decides; none if no limit applies.
+    pub fn standing(&self) -> Option<Standing<'_>> {
+        let (position, outcome) = self.decisive.as_ref()?;
+        let (limit, name) = self.governed.limit(*position)?;
+        Some(Standing { limit, name, outcome })
+    }
+
     /// Whether this descriptor is refused: it is over its limit, and its rule
     /// does more than watch.
     pub fn refused(&self) -> bool {
         let shadow = self.governed.rule().is_some_and(|it| it.spec.shadow_mode);
-        self.counted.is_some_and(|(_, outcome)| outcome.over) && !shadow
+        self.decisive.as_ref().is_some_and(|(_, outcome)| outcome.over) && !shadow
     }
 
     fn is_quota(&self, mode: Mode) -> bool {
         let quota = self.governed.rule().is_some_and(|it| it.spec.quota_mode);
-        (quota || mode.quota) && !self.governed.is_unlimited()
+        (quota || mode.quota) && !matches!(self.governed, Governed::Unlimited(_))
     }
 }
 
@@ -94,17 +141,14 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Draws the conclusion. `outcomes` holds one for each element of
-    /// `governed` that has a limit, in the same order.
+    /// Draws the conclusion. `outcomes` holds one for each limit of
+    /// `governed`, in the same order.
     pub fn new(
         governed: Vec<Governed>,
         outcomes: &mut dyn Iterator<Item = Outcome>,
         mode: Mode,
     ) -> Self {
-        let verdict = |governed: Governed| {
-            let counted = governed.limit().and_then(|limit| Some((limit, outcomes.next()?)));
-            Verdict { governed, counted }
-        };
+        let verdict = |governed: Governed| Verdict::new(governed, outcomes);
         let verdicts: Vec<_> = governed.into_iter().map(verdict).collect();
         let over = is_over(&verdicts, mode);
         Self {
@@ -139,7 +183,7 @@ fn is_over(verdicts: &[Verdict], mode: Mode) -> bool {
 fn decisive(verdicts: &[Verdict], mode: Mode) -> Option<usize> {
     let mut best: Option<(usize, u32)> = None;
     for (i, verdict) in verdicts.iter().enumerate() {
-        let Some((_, outcome)) = verdict.counted else { continue };
+        let Some((_, outcome)) = &verdict.decisive else { continue };
         if verdict.refused() && !verdict.is_quota(mode) {
             best = Some((i, 0));
         } else if best.is_none_or(|(_, least)| outcome.remaining < least) {

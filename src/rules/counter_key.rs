@@ -2,7 +2,10 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::{limit::Limit, time::Timestamp};
+use crate::{
+    limit::{Algorithm, Limit, Span, Window, window::Phase},
+    time::Timestamp,
+};
 
 /// The name of a counter: equal names share a counter, across every instance
 /// that uses the same store.
@@ -14,6 +17,17 @@ impl CounterKey {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// The name of a counter, and what depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Its name.
+    pub key: CounterKey,
+    /// Where a ban is kept, if its limit has a penalty.
+    pub ban: Option<CounterKey>,
+    /// Its present window.
+    pub span: Span,
 }
 
 /// How counters are named.
@@ -28,8 +42,8 @@ pub struct KeyFormat {
 /// How the parts of a counter's name are put together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeyStyle {
-    /// `domain|key=value|60s@1200`: different descriptors, and different
-    /// lengths of window, never share a name.
+    /// `domain|key=value|60s@1200`: different descriptors, different windows and
+    /// different algorithms never share a name.
     ///
     /// `~` takes the place of `=` where all values that match a pattern count
     /// together. Bytes that mean something here, and braces, by which a caller
@@ -58,14 +72,14 @@ pub struct Part<'a> {
 }
 
 impl KeyFormat {
-    /// The counter for these entries, in the window that contains `now`.
+    /// The counter for these entries, and the window of it that contains `now`.
     pub fn key<'a>(
         &self,
         domain: &[u8],
         parts: impl Iterator<Item = Part<'a>>,
-        limit: Limit,
+        limit: &Limit,
         now: Timestamp,
-    ) -> CounterKey {
+    ) -> Named {
         let mut name = Vec::with_capacity(96);
         name.extend_from_slice(self.prefix.as_bytes());
         match self.style {
@@ -73,8 +87,6 @@ impl KeyFormat {
                 escape(&mut name, domain);
                 unambiguous(&mut name, parts);
                 name.push(b'|');
-                push_number(&mut name, limit.window.seconds());
-                name.extend_from_slice(b"s@");
             }
             KeyStyle::Reference => {
                 name.extend_from_slice(domain);
@@ -87,9 +99,62 @@ impl KeyFormat {
                 }
             }
         }
-        push_number(&mut name, limit.window.start(now).as_secs());
-        CounterKey(name)
+        let seed = if limit.window.phase == Phase::Spread { seed(&name) } else { 0 };
+        let span = limit.window.span(now, seed);
+        let ban = (!limit.penalty.is_zero()).then(|| {
+            let mut ban = name.clone();
+            ban.extend_from_slice(b"penalty:");
+            push_limit(&mut ban, limit);
+            CounterKey(ban)
+        });
+        if let Algorithm::FixedWindow { .. } = limit.algorithm {
+            // The reference service's names end with nothing but the moment.
+            if self.style == KeyStyle::Unambiguous || limit.window.phase != Phase::Epoch {
+                push_window(&mut name, &limit.window);
+                name.push(b'@');
+            }
+            push_number(&mut name, span.start.as_secs());
+        } else {
+            push_limit(&mut name, limit);
+        }
+        Named { key: CounterKey(name), ban, span }
     }
+}
+
+/// The algorithm and the window: limits of one descriptor that differ in either
+/// count apart.
+fn push_limit(name: &mut Vec<u8>, limit: &Limit) {
+    name.extend_from_slice(limit.algorithm.name().as_bytes());
+    if !matches!(limit.algorithm, Algorithm::Concurrency { .. }) {
+        name.push(b':');
+        push_window(name, &limit.window);
+    }
+}
+
+/// `60s`, `60s+15`, `60s+*`, `month:Europe/Berlin:1`.
+fn push_window(name: &mut Vec<u8>, window: &Window) {
+    if let Phase::Calendar(calendar) = &window.phase {
+        let zone = calendar.time_zone.iana_name().unwrap_or("UTC");
+        let unit = window.unit().name();
+        name.extend_from_slice(format!("{unit}:{zone}:{}", calendar.first_day).as_bytes());
+        return;
+    }
+    push_number(name, window.seconds());
+    name.push(b's');
+    match &window.phase {
+        Phase::Epoch | Phase::Calendar(_) => {}
+        Phase::Shifted(phase) => {
+            name.push(b'+');
+            push_number(name, phase.as_secs());
+        }
+        Phase::Spread => name.extend_from_slice(b"+*"),
+    }
+}
+
+/// A number that the name decides, the same in every instance.
+fn seed(name: &[u8]) -> u64 {
+    let digest = Sha256::digest(name);
+    digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }
 
 fn unambiguous<'a>(name: &mut Vec<u8>, parts: impl Iterator<Item = Part<'a>>) {
@@ -134,12 +199,12 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::limit::{Unit, Window};
+    use crate::limit::Unit;
 
     fn key(format: &KeyFormat, entries: &[(&[u8], &[u8], bool)], unit: Unit, now: u64) -> Vec<u8> {
         let parts = entries.iter().map(|&(key, value, shared)| Part { key, value, shared });
-        let limit = Limit { requests: 1, window: Window::of(unit) };
-        format.key(b"domain", parts, limit, Timestamp::from_secs(now)).0
+        let limit = Limit::fixed(1, Window::of(unit));
+        format.key(b"domain", parts, &limit, Timestamp::from_secs(now)).key.0
     }
 
     #[track_caller]

@@ -44,14 +44,16 @@ impl DescriptorSpec {
     }
 }
 
-/// A limit, and what its descriptor says beside it.
+/// What applies to a descriptor, and what is said about it.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSpec {
-    /// None: everything passes, and nothing is counted.
-    pub limit: Option<Limit>,
-    /// The name by which others replace it, shown to clients; may be empty.
+    /// All are counted, and the one with the least room decides. Empty:
+    /// everything passes, and nothing is counted.
+    pub limits: Vec<LimitSpec>,
+    /// The name of a rule without limits, by which others replace it; may be
+    /// empty.
     pub name: Arc<str>,
-    /// The names of the rules that do not apply to a request that this one
+    /// The names of the limits that do not apply to a request that this rule
     /// governs.
     pub replaces: Vec<Arc<str>>,
     /// Counts, and never refuses.
@@ -64,4 +66,29 @@ pub struct RuleSpec {
     pub metadata: Option<Arc<Map<String, Value>>>,
     /// Where it is written, as `file:line`.
     pub place: Arc<str>,
+}
+
+/// One limit of a rule.
+#[derive(Clone, Debug)]
+pub struct LimitSpec {
+    /// How much of what may pass.
+    pub limit: Limit,
+    /// The name by which others replace it, shown to clients; may be empty.
+    pub name: Arc<str>,
+    /// A call that is refused, for whatever reason, consumes nothing of it.
+    pub all_or_nothing: bool,
+    /// What to answer when the store does not; none leaves that to the
+    /// service's settings.
+    pub on_error: Option<OnError>,
+}
+
+/// What to answer when the store does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// That the request may pass.
+    Allow,
+    /// That it may not.
+    Deny,
+    /// What a limiter in this process says.
+    Local,
 }

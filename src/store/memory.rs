@@ -17,17 +17,23 @@
 //! their limit, such as one of one request, can wash away anything.
 
 use std::{
+    borrow::Cow,
     hash::BuildHasher,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use foldhash::quality::RandomState;
 use indexmap::IndexMap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
 
 use crate::{
-    limit::{Outcome, fixed_window},
+    limit::{
+        Hits, Outcome,
+        step::{self, Answer, State, Step},
+    },
+    rules::counter_key::{CounterKey, Named},
     store::{Charge, GRACE, Outcomes, Store, StoreError, Usage},
     time::Timestamp,
 };
@@ -61,13 +67,22 @@ struct Shard {
     sampled: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Counter {
-    hits: u64,
+    kept: Kept,
     /// When it may be forgotten.
     until: Timestamp,
     /// Whether its limit is used up.
     spent: bool,
+}
+
+/// What is kept under a name.
+#[derive(Clone, Debug)]
+enum Kept {
+    /// How a counter stands.
+    State(State),
+    /// Until when everything is refused.
+    Ban(Timestamp),
 }
 
 impl Memory {
@@ -105,29 +120,127 @@ impl Memory {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    fn charge_one(&self, charge: &Charge, now: Timestamp) -> Outcome {
-        let digest;
-        let mut key = charge.key.as_bytes();
-        if LONGEST < key.len() {
-            digest = Sha256::digest(key);
-            key = &digest;
+    /// Makes charges that do not depend on one another.
+    fn charge_each(&self, charges: &[Charge], now: Timestamp) -> Outcomes {
+        let charge = |it: &Charge| {
+            let mut held = self.lock([it].into_iter());
+            held.charge(it, true, now)
+        };
+        charges.iter().map(charge).collect()
+    }
+
+    /// Makes charges of which some are not made if others are refused.
+    fn charge_together(&self, charges: &[Charge], now: Timestamp) -> Outcomes {
+        let mut held = self.lock(charges.iter());
+        held.trial = Some(Vec::new());
+        let outcomes: Outcomes = charges.iter().map(|it| held.charge(it, true, now)).collect();
+        held.trial = None;
+        let refused =
+            charges.iter().zip(&outcomes).any(|(it, outcome)| it.enforced && outcome.over);
+        charges.iter().map(|it| held.charge(it, !(refused && it.all_or_nothing), now)).collect()
+    }
+
+    /// Takes the shards of these charges, in an order that all callers keep.
+    fn lock<'a>(&self, charges: impl Iterator<Item = &'a Charge>) -> Held<'_> {
+        let names = charges.flat_map(|it| [Some(&it.counter.key), it.counter.ban.as_ref()]);
+        let mut shards: SmallVec<[usize; 4]> =
+            names.flatten().map(|it| self.shard(&name(it))).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        let shards = shards.into_iter().map(|it| (it, self.shards[it].lock())).collect();
+        Held { memory: self, shards, trial: None }
+    }
+
+    /// The shard of a name. The map uses other bits of the hash.
+    fn shard(&self, name: &[u8]) -> usize {
+        (self.hasher.hash_one(name) >> 32) as usize % SHARDS
+    }
+}
+
+/// What a counter is kept under.
+fn name(key: &CounterKey) -> Cow<'_, [u8]> {
+    match key.as_bytes() {
+        long if LONGEST < long.len() => Cow::Owned(Sha256::digest(long).to_vec()),
+        short => Cow::Borrowed(short),
+    }
+}
+
+/// The shards that some charges need.
+struct Held<'a> {
+    memory: &'a Memory,
+    shards: SmallVec<[(usize, MutexGuard<'a, Shard>); 2]>,
+    /// What would have been written, if nothing is to be.
+    trial: Option<Vec<(CounterKey, Kept)>>,
+}
+
+impl Held<'_> {
+    /// Makes one charge, or only says what would become of it.
+    fn charge(&mut self, charge: &Charge, make: bool, now: Timestamp) -> Outcome {
+        let Charge { counter: Named { key, ban, span }, limit, hits, .. } = charge;
+        let banned = match ban.as_ref().and_then(|it| self.get(it, now)) {
+            Some(Kept::Ban(until)) => step::ban(limit, until, now),
+            _ => Timestamp::default(),
+        };
+        let state = match self.get(key, now) {
+            Some(Kept::State(state)) => Some(state),
+            _ => None,
+        };
+        let asked = matches!(hits, Hits::Add(_));
+        let Step { passes, before, after, state } = step::step(limit, *span, state, *hits, now);
+        let make = make && !(asked && now < banned);
+        let answer = Answer { passes, banned, told: if make { after } else { before } };
+        let outcome = step::describe(limit, *span, *hits, answer, now);
+        if make && let Some(state) = state {
+            let until = step::forget(limit, *span, after, now).plus(GRACE);
+            self.put(
+                key,
+                Counter { kept: Kept::State(state), until, spent: outcome.remaining == 0 },
+                now,
+            );
         }
-        // The map uses other bits of the hash than the choice of the shard.
-        let at = (self.hasher.hash_one(key) >> 32) as usize % SHARDS;
-        let mut shard = self.shards[at].lock();
+        if let Some(ban) = ban
+            && !passes
+            && hits.asked() > 0
+            && banned <= now
+        {
+            let until = now.plus(limit.penalty);
+            let kept = Kept::Ban(until);
+            self.put(ban, Counter { kept, until: until.plus(GRACE), spent: true }, now);
+        }
+        outcome
+    }
+
+    fn get(&mut self, key: &CounterKey, now: Timestamp) -> Option<Kept> {
+        if let Some(trial) = &self.trial
+            && let Some((_, kept)) = trial.iter().rev().find(|(it, _)| it == key)
+        {
+            return Some(kept.clone());
+        }
+        let name = name(key);
+        let shard = self.shard(&name);
         shard.sweep(now);
-        let kept = shard.counters.get(key).filter(|it| now < it.until);
-        let (before, until) = kept.map_or_else(Default::default, |it| (it.hits, it.until));
-        let after = fixed_window::count(before, charge.hits);
-        if after != before {
-            // Rules with windows of different length may share a name.
-            let until = until.max(charge.limit.window.end(now).plus(GRACE));
-            let spent = u64::from(charge.limit.requests) <= after;
-            if shard.put(key, Counter { hits: after, until, spent }, now) {
-                self.evicted.fetch_add(1, Ordering::Relaxed);
-            }
+        shard.counters.get(&*name).filter(|it| now < it.until).map(|it| it.kept.clone())
+    }
+
+    fn put(&mut self, key: &CounterKey, mut counter: Counter, now: Timestamp) {
+        if let Some(trial) = &mut self.trial {
+            return trial.push((key.clone(), counter.kept));
         }
-        fixed_window::describe(charge.limit, charge.hits, after, now)
+        let name = name(key);
+        let shard = self.shard(&name);
+        if let Some(kept) = shard.counters.get(&*name) {
+            // Rules with windows of different length may share a name.
+            counter.until = counter.until.max(kept.until);
+        }
+        if shard.put(&name, counter, now) {
+            self.memory.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn shard(&mut self, name: &[u8]) -> &mut Shard {
+        let at = self.memory.shard(name);
+        let held = self.shards.iter().position(|(it, _)| *it == at);
+        &mut self.shards[held.expect("every shard of the charges is held")].1
     }
 }
 
@@ -161,7 +274,7 @@ impl Shard {
         let length = self.counters.len();
         let sample = (0..SAMPLED.min(length)).map(|it| (self.sampled + it) % length);
         let Some((at, live)) = sample
-            .map(|at| (at, self.counters[at]))
+            .map(|at| (at, &self.counters[at]))
             .min_by_key(|(_, it)| (now < it.until, it.spent, it.until))
             .map(|(at, it)| (at, now < it.until))
         else {
@@ -177,7 +290,10 @@ impl Shard {
 
 impl Store for Memory {
     async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        Ok(charges.iter().map(|it| self.charge_one(it, now)).collect())
+        Ok(match charges.iter().any(|it| it.all_or_nothing) {
+            true => self.charge_together(charges, now),
+            false => self.charge_each(charges, now),
+        })
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -59,14 +59,14 @@ impl Redis {
     /// The call that makes `charges`. `begin` is the name of the command and
     /// what it knows the script by.
     fn call(begin: [&str; 2], charges: &[Charge], now: Timestamp) -> Cmd {
-        let keys: usize = charges.iter().map(|it| it.key.as_bytes().len()).sum();
+        let keys: usize = charges.iter().map(|it| it.counter.key.as_bytes().len()).sum();
         let mut call = Cmd::with_capacity(
             4 + 3 * charges.len(),
             begin[1].len() + keys + 40 * (1 + charges.len()),
         );
         call.arg(&begin).arg(charges.len());
         for charge in charges {
-            call.arg(charge.key.as_bytes());
+            call.arg(charge.counter.key.as_bytes());
         }
         call.arg(GRACE.as_millis());
         for charge in charges {
@@ -74,7 +74,7 @@ impl Redis {
                 Hits::Add(hits) => hits.min(Hits::MAX).cast_signed(),
                 Hits::Refund(hits) => -hits.min(Hits::MAX).cast_signed(),
             };
-            let kept = charge.limit.window.end(now).since(now) + GRACE;
+            let kept = charge.counter.span.end.since(now) + GRACE;
             call.arg(change).arg(kept.as_micros().div_ceil(1_000));
         }
         call
@@ -131,10 +131,20 @@ fn outcomes(charges: &[Charge], answer: &Value, now: Timestamp) -> Result<Outcom
             _ => None,
         };
         let after = after.ok_or_else(|| {
-            let key = charge.key.as_bytes().escape_ascii();
+            let key = charge.counter.key.as_bytes().escape_ascii();
             StoreError::Failed(format!("`{key}` is not a counter; expected an integer there"))
         })?;
-        Ok(fixed_window::describe(charge.limit, charge.hits, after, now))
+        {
+            let limit = u64::from(charge.limit.requests);
+            let passed = !matches!(charge.hits, Hits::Add(_)) || after <= limit;
+            Ok(fixed_window::describe(
+                &charge.limit,
+                charge.counter.span,
+                charge.hits,
+                (after, passed),
+                now,
+            ))
+        }
     };
     charges.iter().zip(counts).map(outcome).collect()
 }

@@ -4,8 +4,8 @@ use prost_types::{ListValue, Struct, Value, value::Kind};
 
 use crate::{
     descriptor::{Descriptor, Request},
-    engine::decision::{Decision, Governed, Verdict},
-    limit::{Hits, Limit, Outcome, whole_seconds},
+    engine::decision::{Decision, Governed, Standing, Verdict},
+    limit::{Hits, whole_seconds},
 };
 
 /// What was asked (`domain`, `descriptors`, `hitsAddend`), what the rules of
@@ -24,14 +24,15 @@ pub fn build(request: &Request, decision: &Decision) -> Struct {
         fields.push(("hitsAddend", number(request.hits_addend.into())));
     }
     if let Some(verdict) = decision.decisive()
-        && let Some((limit, outcome)) = verdict.counted
+        && let Some(standing) = verdict.standing()
     {
-        fields.push(("rule", rule(verdict, limit, outcome)));
+        fields.push(("rule", rule(verdict, standing)));
     }
     let mut metadata = serde_json::Map::new();
     for verdict in decision.verdicts.iter().filter(|it| !it.refused()) {
-        let rule = verdict.governed.rule().filter(|it| it.limit().is_some());
-        if let Some(more) = rule.and_then(|it| it.spec.metadata.as_deref()) {
+        if let Governed::Rule(rule, _) = &verdict.governed
+            && let Some(more) = &rule.spec.metadata
+        {
             merge(&mut metadata, more);
         }
     }
@@ -47,8 +48,8 @@ fn descriptor(descriptor: &Descriptor, request: &Request) -> Value {
     };
     let entries = descriptor.entries.iter().map(|it| entry(&it.key, &it.value));
     let mut fields = vec![("entries", list(entries))];
-    if let Some(limit) = descriptor.limit {
-        fields.push(("limit", string(describe(limit))));
+    if let Some(limit) = &descriptor.limit {
+        fields.push(("limit", string(limit.to_string())));
     }
     match descriptor.hits {
         // What the request says for all of them is not said again.
@@ -60,32 +61,25 @@ fn descriptor(descriptor: &Descriptor, request: &Request) -> Value {
 }
 
 /// The limit that decided: where it comes from, and how it stands.
-fn rule(verdict: &Verdict, limit: Limit, outcome: Outcome) -> Value {
-    let mut fields = match &verdict.governed {
-        Governed::Rule(rule) => vec![
+fn rule(verdict: &Verdict, standing: Standing<'_>) -> Value {
+    let Standing { limit, name, outcome } = standing;
+    let mut fields = match verdict.governed.rule() {
+        Some(rule) => vec![
             ("key", string(rule.stat_name().to_string())),
-            ("place", string(rule.spec.place.to_string())),
+            ("place", string(&*rule.spec.place)),
         ],
-        Governed::Override(_) | Governed::Unmatched { .. } => vec![("key", string("override"))],
+        None => vec![("key", string("override"))],
     };
-    if let Some(rule) = verdict.governed.rule()
-        && !rule.spec.name.is_empty()
-    {
-        fields.push(("name", string(rule.spec.name.to_string())));
+    if !name.is_empty() {
+        fields.push(("name", string(&**name)));
     }
-    fields.push(("limit", string(describe(limit))));
+    fields.push(("limit", string(limit.to_string())));
     fields.push(("remaining", number(outcome.remaining.into())));
-    fields.push(("resetSeconds", number(whole_seconds(outcome.reset_after))));
-    wrap(Kind::StructValue(structure(fields)))
-}
-
-/// `100 per minute`, `100 per 5 minute`.
-fn describe(limit: Limit) -> String {
-    let Limit { requests, window } = limit;
-    match window.multiplier().get() {
-        1 => format!("{requests} per {}", window.unit()),
-        multiplier => format!("{requests} per {multiplier} {}s", window.unit()),
+    match outcome.wait() {
+        Some(wait) => fields.push(("resetSeconds", number(whole_seconds(wait)))),
+        None => fields.push(("neverPasses", wrap(Kind::BoolValue(true)))),
     }
+    wrap(Kind::StructValue(structure(fields)))
 }
 
 /// Adds `more` to `known`. What is known stays, and maps are merged within.

@@ -100,7 +100,7 @@ fn read_override(descriptor: usize, message: RateLimitOverride) -> Result<Limit,
         .and_then(NonZeroU32::new)
         .and_then(|it| Window::times(unit, it))
         .ok_or(InvalidRequest::OverrideMultiplier { descriptor, multiplier })?;
-    Ok(Limit { requests: requests_per_unit, window })
+    Ok(Limit::fixed(requests_per_unit, window))
 }
 
 /// The unit with this number. Envoy's enumeration for overrides ends before
@@ -167,7 +167,7 @@ mod tests {
         assert!(error(limited(1, Some(u64::MAX))).contains("at most 100 years"));
         assert_eq!(
             ask(limited(7, Some(0)), 0).unwrap().descriptors[0].limit,
-            Some(Limit { requests: 1, window: Window::of(Unit::Week) })
+            Some(Limit::fixed(1, Window::of(Unit::Week)))
         );
 
         let empty = RateLimitRequest { domain: "shop".into(), ..Default::default() };

@@ -2,8 +2,8 @@
 
 use crate::{
     descriptor::Request,
-    engine::decision::{Decision, Verdict},
-    limit::{Limit, Outcome, Unit, whole_seconds},
+    engine::decision::{Decision, Governed, Standing, Verdict},
+    limit::{Algorithm, Unit, whole_seconds},
     wire::{
         metadata,
         pb::envoy::{
@@ -76,25 +76,29 @@ fn code(refused: bool) -> i32 {
 }
 
 fn status(verdict: &Verdict) -> DescriptorStatus {
-    let Some((limit, outcome)) = verdict.counted else {
+    let Some(Standing { limit, name, outcome }) = verdict.standing() else {
         // Envoy makes no header of a status without a limit, so what remains
         // of no limit is told to those alone who look at the status.
-        let limit_remaining = if verdict.governed.is_unlimited() { u32::MAX } else { 0 };
+        let unlimited = matches!(verdict.governed, Governed::Unlimited(_));
+        let limit_remaining = if unlimited { u32::MAX } else { 0 };
         return DescriptorStatus { code: code(false), limit_remaining, ..Default::default() };
     };
-    let name = verdict.governed.rule().map(|it| it.spec.name.to_string()).unwrap_or_default();
     let multiplier = limit.window.multiplier().get();
     DescriptorStatus {
         code: code(verdict.refused()),
         current_limit: Some(RateLimit {
             requests_per_unit: limit.requests,
-            unit: unit(limit.window.unit()).into(),
-            name,
+            unit: match limit.algorithm {
+                // So many at a time, whatever the time.
+                Algorithm::Concurrency { .. } => rate_limit::Unit::Unknown.into(),
+                _ => unit(limit.window.unit()).into(),
+            },
+            name: name.to_string(),
             unit_multiplier: (multiplier > 1).then_some(multiplier),
         }),
         limit_remaining: outcome.remaining,
-        duration_until_reset: Some(prost_types::Duration {
-            seconds: i64::try_from(whole_seconds(outcome.reset_after)).unwrap_or(i64::MAX),
+        duration_until_reset: outcome.wait().map(|wait| prost_types::Duration {
+            seconds: i64::try_from(whole_seconds(wait)).unwrap_or(i64::MAX),
             nanos: 0,
         }),
     }
@@ -121,16 +125,15 @@ pub fn window_seconds(limit: &RateLimit) -> u64 {
 /// How the client stands with the limit that decided. Nothing in it comes from
 /// the caller, so no line break of a caller's can get into a header.
 fn headers(decision: &Decision, names: &HeaderNames) -> Vec<HeaderValue> {
-    let Some((limit, outcome)) = decision.decisive().and_then(|it| it.counted) else {
+    let Some(Standing { limit, outcome, .. }) = decision.decisive().and_then(Verdict::standing)
+    else {
         return Vec::new();
     };
-    let Limit { requests, .. } = limit;
-    let Outcome { remaining, reset_after, .. } = outcome;
     let header =
         |name: &str, value: u64| HeaderValue { key: name.into(), value: value.to_string() };
     vec![
-        header(&names.limit, requests.into()),
-        header(&names.remaining, remaining.into()),
-        header(&names.reset, whole_seconds(reset_after)),
+        header(&names.limit, limit.requests.into()),
+        header(&names.remaining, outcome.remaining.into()),
+        header(&names.reset, whole_seconds(outcome.wait().unwrap_or(outcome.reset_after))),
     ]
 }

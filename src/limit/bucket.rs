@@ -1,0 +1,166 @@
+//! A bucket that drains at a steady rate. Each hit pours in its share; what
+//! would make the bucket overflow is refused, and pours in nothing.
+//!
+//! Seen from the other end it is a bucket of tokens that fills at the same
+//! rate, and each hit takes one: `token_bucket` and `leaky_bucket` admit exactly
+//! the same requests. At most `burst` hits pass at once, and at most
+//! `burst + rate × t` in any time *t*.
+//!
+//! The state is the level of the bucket at some moment. Everything is a whole
+//! number of units that [`Scale`] chooses so that nothing has to be rounded: one
+//! hit is `cost` units, and `drain` units leave per tick. No product is larger
+//! than 2⁵³, so that Lua computes the same.
+
+use std::time::Duration;
+
+use crate::{
+    limit::{Hits, Limit, Outcome, SKEW, micros},
+    time::Timestamp,
+};
+
+/// How much was in the bucket, and when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// In ticks since the epoch.
+    pub tick: u64,
+    /// In units.
+    pub level: u64,
+    /// What a hit cost then, in units. It differs after the rule was changed.
+    pub cost: u64,
+}
+
+/// The units of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// The length of a tick in microseconds: how finely time is told.
+    pub tick: u64,
+    /// What one hit pours in.
+    pub cost: u64,
+    /// What leaves per tick.
+    pub drain: u64,
+    /// What the bucket holds.
+    pub capacity: u64,
+}
+
+impl Scale {
+    /// The finest scale in which every sum stays below 2⁵³. A tick is never longer than a millionth of the window.
+    pub fn of(limit: &Limit) -> Self {
+        let (requests, burst) = (u64::from(limit.requests), u64::from(limit.capacity()));
+        let window = limit.window.seconds() * 1_000_000;
+        let ticks = [1, 10, 100, 1_000, 10_000, 100_000, limit.window.seconds()];
+        let scale = |tick| {
+            let per_window = window / tick;
+            let common = gcd(per_window, requests);
+            let (cost, drain) = (per_window / common, requests / common);
+            Some(Self { tick, cost, drain, capacity: burst.checked_mul(cost)? })
+        };
+        // What is in the bucket, what is poured in and what drains, all at once.
+        let fits = |it: &Self| it.capacity < (Hits::MAX - it.drain) / 2;
+        let fallback = Self {
+            tick: limit.window.seconds(),
+            cost: 1_000_000,
+            drain: requests,
+            capacity: burst * 1_000_000,
+        };
+        ticks.into_iter().filter_map(scale).find(fits).unwrap_or(fallback)
+    }
+
+    /// The tick that contains `now`.
+    pub const fn ticks(&self, now: Timestamp) -> u64 {
+        now.as_micros() / self.tick
+    }
+
+    /// How many ticks it takes to drain `units`; for ever if nothing drains.
+    pub const fn time(&self, units: u64) -> u64 {
+        if units == 0 {
+            return 0;
+        }
+        match units.checked_add(self.drain.saturating_sub(1)) {
+            Some(it) if self.drain > 0 => it / self.drain,
+            _ => u64::MAX,
+        }
+    }
+
+    /// How many ticks the state may lie ahead of a clock that is behind.
+    pub fn skew(&self) -> u64 {
+        let skew = u64::try_from(SKEW.as_micros()).unwrap_or(u64::MAX);
+        skew / self.tick + 1
+    }
+
+    /// What `hits` pour in: what no bucket holds, if that is too much to count.
+    pub fn pour(&self, hits: u64) -> u64 {
+        hits.checked_mul(self.cost).filter(|it| *it <= self.capacity).unwrap_or(self.capacity + 1)
+    }
+}
+
+const fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// The state after `hits` at tick `now`, and whether they pass.
+pub fn step(state: Option<State>, scale: &Scale, hits: Hits, now: u64) -> (State, bool) {
+    let state = drain(state, scale, now);
+    match hits {
+        Hits::Add(0) => (state, true),
+        Hits::Add(hits) => {
+            let level = state.level + scale.pour(hits);
+            let passes = level <= scale.capacity;
+            (if passes { State { level, ..state } } else { state }, passes)
+        }
+        Hits::Refund(hits) => {
+            (State { level: state.level.saturating_sub(scale.pour(hits)), ..state }, true)
+        }
+    }
+}
+
+/// The state at tick `now`, before anything is poured in.
+fn drain(state: Option<State>, scale: &Scale, now: u64) -> State {
+    let empty = State { tick: now, level: 0, cost: scale.cost };
+    let Some(State { tick, mut level, cost }) = state else { return empty };
+    if cost != scale.cost {
+        // The rule has changed: as many hits as were in the bucket are in it.
+        let hits = level.div_ceil(cost.max(1));
+        level = scale.pour(hits);
+    }
+    level = level.min(scale.capacity);
+    if now < tick {
+        // Another instance is ahead, or this clock has stepped back: nothing
+        // drains twice. Further ahead than that, and the state makes no sense.
+        let tick = if tick - now <= scale.skew() { tick } else { now };
+        return State { tick, level, ..empty };
+    }
+    let passed = now - tick;
+    if scale.time(level) <= passed {
+        return empty;
+    }
+    State { level: level - passed * scale.drain, ..empty }
+}
+
+/// What it means that the bucket is in `state`, and that `hits` passed or did
+/// not.
+pub fn describe(
+    limit: &Limit,
+    scale: &Scale,
+    hits: Hits,
+    (state, passed): (State, bool),
+    now: Timestamp,
+) -> Outcome {
+    let State { tick, level, .. } = state;
+    // The moment a tick begins is the first at which what drains then is gone.
+    let until = |units: u64| -> Option<Duration> {
+        let ticks = scale.time(units);
+        let moment = u128::from(tick.saturating_add(ticks)) * u128::from(scale.tick);
+        let wait = moment.saturating_sub(u128::from(now.as_micros()));
+        (ticks < u64::MAX).then(|| if units == 0 { Duration::ZERO } else { micros(wait) })
+    };
+    let excess = (level + scale.pour(hits.asked())).saturating_sub(scale.capacity);
+    let fits = hits.asked() <= u64::from(limit.capacity());
+    Outcome {
+        over: !passed,
+        counted: false,
+        used: level.div_ceil(scale.cost.max(1)),
+        remaining: u32::try_from((scale.capacity - level) / scale.cost.max(1)).unwrap_or(u32::MAX),
+        reset_after: until(level).unwrap_or(Duration::MAX),
+        retry_after: if !passed && fits { until(excess) } else { None },
+    }
+}

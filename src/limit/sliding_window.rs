@@ -1,0 +1,138 @@
+//! Counts hits in windows, and weighs those of the window before by how much of
+//! it lies within the last window's length: `before × (W − e) / W + now`, where
+//! *e* is how far into its window the moment is. A refused hit is not counted.
+//!
+//! There is no edge at which twice the limit passes at once. In a trailing
+//! window up to twice the limit may pass if all of one window's hits came at its
+//! end: after that burst hits pass no faster than `limit / W`.
+//!
+//! The comparison is made in whole numbers, exactly: `before × (W − e)` against
+//! `room × W`.
+
+use std::time::Duration;
+
+use crate::{
+    limit::{Hits, Limit, Outcome, SKEW, Span, micros},
+    time::Timestamp,
+};
+
+/// The hits of two windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// When the later of the two began.
+    pub start: Timestamp,
+    /// The hits of the one before.
+    pub before: u64,
+    /// The hits of the later one.
+    pub current: u64,
+}
+
+/// The state after `hits` at `now`, which lies in `span`, and whether they
+/// pass.
+pub fn step(
+    state: Option<State>,
+    limit: &Limit,
+    span: Span,
+    hits: Hits,
+    now: Timestamp,
+) -> (State, bool) {
+    let state = turn(state, span);
+    let State { before, current, .. } = state;
+    match hits {
+        Hits::Add(0) => (state, true),
+        Hits::Add(hits) => {
+            let passes = fits(limit, span, state, hits, now);
+            let current = if passes { current + hits } else { current };
+            (State { current, ..state }, passes)
+        }
+        Hits::Refund(hits) => {
+            // The latest hits are given back first.
+            let rest = hits.saturating_sub(current);
+            let current = current.saturating_sub(hits);
+            (State { current, before: before.saturating_sub(rest), ..state }, true)
+        }
+    }
+}
+
+/// The state as seen in `span`.
+fn turn(state: Option<State>, span: Span) -> State {
+    let empty = State { start: span.start, before: 0, current: 0 };
+    let Some(state) = state else { return empty };
+    let length = span.end.since(span.start);
+    if state.start == span.start {
+        return state;
+    }
+    if state.start.plus(length) == span.start {
+        return State { before: state.current, ..empty };
+    }
+    if span.start < state.start && state.start.since(span.start) <= length.max(SKEW) {
+        // Another instance is ahead, or this clock has stepped back: its
+        // windows are the ones that count.
+        return state;
+    }
+    empty
+}
+
+/// Whether the limit has room for `hits` more.
+fn fits(limit: &Limit, span: Span, state: State, hits: u64, now: Timestamp) -> bool {
+    let Some(room) = u64::from(limit.requests).checked_sub(state.current.saturating_add(hits))
+    else {
+        return false;
+    };
+    let (length, left) = weights(span, state, now);
+    u128::from(state.before) * left <= u128::from(room) * length
+}
+
+/// The length of a window, and how much of the window before still counts, both
+/// in microseconds.
+fn weights(span: Span, state: State, now: Timestamp) -> (u128, u128) {
+    let length = span.end.since(span.start);
+    let elapsed = now.since(state.start);
+    (length.as_micros(), length.saturating_sub(elapsed).as_micros())
+}
+
+/// What it means that the counter is in `state`, and that `hits` passed or did
+/// not.
+pub fn describe(
+    limit: &Limit,
+    span: Span,
+    hits: Hits,
+    (state, passed): (State, bool),
+    now: Timestamp,
+) -> Outcome {
+    let requests = u64::from(limit.requests);
+    let (length, left) = weights(span, state, now);
+    let weighed = (u128::from(state.before) * left).div_ceil(length);
+    let used = state.current.saturating_add(u64::try_from(weighed).unwrap_or(u64::MAX));
+    // A clock that is behind still has to reach the window that counts.
+    let behind = state.start.since(now);
+    let window = span.end.since(span.start);
+    let rest = behind + micros(left);
+    let reset_after = match (state.current, state.before) {
+        (0, 0) => Duration::ZERO,
+        (0, _) => rest,
+        (_, _) => rest + window,
+    };
+    Outcome {
+        over: !passed,
+        counted: false,
+        used,
+        remaining: u32::try_from(requests.saturating_sub(used)).unwrap_or(u32::MAX),
+        reset_after,
+        retry_after: if passed { None } else { retry(requests, length, rest, state, hits.asked()) },
+    }
+}
+
+/// How long until `hits` pass. `rest` is what is left of the later window.
+fn retry(requests: u64, length: u128, rest: Duration, state: State, hits: u64) -> Option<Duration> {
+    let room = requests.checked_sub(hits)?;
+    // As soon as so little of a window counts that its hits leave room.
+    let share = |room: u64, hits: u64| {
+        let share = (u128::from(room) * length).checked_div(u128::from(hits));
+        micros(share.map_or(length, |it| it.min(length)))
+    };
+    match room.checked_sub(state.current) {
+        Some(room) => Some(rest.saturating_sub(share(room, state.before))),
+        None => Some(rest + (micros(length) - share(room, state.current))),
+    }
+}

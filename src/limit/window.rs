@@ -1,0 +1,223 @@
+//! Spans of time in which hits are counted together.
+
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
+
+use jiff::{ToSpan, Zoned, civil, tz::TimeZone};
+
+use crate::time::Timestamp;
+
+/// A span of time that repeats without gaps.
+///
+/// A window that exists is at least one second and at most 100 years long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    unit: Unit,
+    multiplier: NonZeroU32,
+    /// Where it begins.
+    pub phase: Phase,
+}
+
+/// Where windows begin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// At multiples of their length since the Unix epoch, as those of Envoy's
+    /// reference service do.
+    #[default]
+    Epoch,
+    /// So much later.
+    Shifted(Duration),
+    /// Each counter at a moment of its own, which its name decides: not all
+    /// users start anew at the same time.
+    Spread,
+    /// Where the days, weeks and months of some place begin. The window is one
+    /// unit long.
+    Calendar(Arc<Calendar>),
+}
+
+/// The calendar of some place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Calendar {
+    /// Decides when a day begins.
+    pub time_zone: TimeZone,
+    /// The day on which the window begins: of the month from 1 to 28, of the
+    /// week from 1 (Monday) to 7. Without meaning for days.
+    pub first_day: i8,
+}
+
+/// One window: from its first moment to the first moment of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Span {
+    /// The first moment.
+    pub start: Timestamp,
+    /// The first moment of the next.
+    pub end: Timestamp,
+}
+
+impl Window {
+    /// The longest window there is, in seconds: 100 years of 365 days.
+    pub const LONGEST: u64 = 100 * 365 * 86_400;
+
+    /// One `unit`.
+    pub const fn of(unit: Unit) -> Self {
+        Self { unit, multiplier: NonZeroU32::MIN, phase: Phase::Epoch }
+    }
+
+    /// `multiplier` units; none if that is longer than [`Self::LONGEST`].
+    pub fn times(unit: Unit, multiplier: NonZeroU32) -> Option<Self> {
+        let length = unit.seconds().checked_mul(u64::from(multiplier.get()))?;
+        let window = Self { unit, multiplier, phase: Phase::Epoch };
+        (length <= Self::LONGEST).then_some(window)
+    }
+
+    /// The unit it is counted in.
+    pub const fn unit(&self) -> Unit {
+        self.unit
+    }
+
+    /// How many units it is long.
+    pub const fn multiplier(&self) -> NonZeroU32 {
+        self.multiplier
+    }
+
+    /// Its length in whole seconds; on average, if a calendar decides.
+    pub const fn seconds(&self) -> u64 {
+        self.unit.seconds() * self.multiplier.get() as u64
+    }
+
+    /// The window that contains `now`. `seed` is the counter's own number,
+    /// which decides where its windows begin if each begins elsewhere.
+    pub fn span(&self, now: Timestamp, seed: u64) -> Span {
+        let length = self.seconds();
+        let phase = match &self.phase {
+            Phase::Epoch => 0,
+            Phase::Shifted(phase) => phase.as_secs() % length,
+            Phase::Spread => seed % length,
+            Phase::Calendar(calendar) => return calendar.span(self.unit, now),
+        };
+        let now = now.as_secs();
+        // The first window after the epoch may have begun before it.
+        let start = (now + length - phase) / length * length + phase;
+        let end = Timestamp::from_secs(start);
+        Span { start: Timestamp::from_secs(start.saturating_sub(length)), end }
+    }
+}
+
+impl Calendar {
+    /// The day, week or month that contains `now`. A longer unit is a month, a
+    /// shorter one a day: nothing else is compiled.
+    fn span(&self, unit: Unit, now: Timestamp) -> Span {
+        let micros = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+        let instant = jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX);
+        let today = instant.to_zoned(self.time_zone.clone()).date();
+        let (first, next) = self.dates(unit, today);
+        let moment = |date: civil::Date| {
+            // Where a day has no midnight, because clocks are put forward then,
+            // it begins at its first moment.
+            let zoned = date.to_zoned(self.time_zone.clone());
+            let zoned = zoned.and_then(|it: Zoned| it.start_of_day());
+            let micros = zoned.map_or(i64::MAX, |it| it.timestamp().as_microsecond());
+            Timestamp::from_micros(u64::try_from(micros).unwrap_or(0))
+        };
+        Span { start: moment(first), end: moment(next) }
+    }
+
+    /// The first day of the window that contains `today`, and of the next.
+    fn dates(&self, unit: Unit, today: civil::Date) -> (civil::Date, civil::Date) {
+        match unit {
+            Unit::Week => {
+                let weekday = today.weekday().to_monday_one_offset();
+                let first = today
+                    .saturating_sub(i64::from((weekday - self.first_day).rem_euclid(7)).days());
+                (first, first.saturating_add(7.days()))
+            }
+            Unit::Month | Unit::Year => {
+                let first =
+                    today.first_of_month().saturating_add(i64::from(self.first_day - 1).days());
+                let first = if first <= today { first } else { first.saturating_sub(1.month()) };
+                (first, first.saturating_add(1.month()))
+            }
+            Unit::Second | Unit::Minute | Unit::Hour | Unit::Day => {
+                (today, today.saturating_add(1.day()))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Window {
+    /// `minute`, `5 minutes`, `month in Europe/Berlin`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.multiplier.get() {
+            1 => write!(f, "{}", self.unit)?,
+            multiplier => write!(f, "{multiplier} {}s", self.unit)?,
+        }
+        match &self.phase {
+            Phase::Calendar(calendar) => {
+                write!(f, " in {}", calendar.time_zone.iana_name().unwrap_or("UTC"))
+            }
+            Phase::Epoch | Phase::Shifted(_) | Phase::Spread => Ok(()),
+        }
+    }
+}
+
+/// A unit of time. Months have 30 days and years 365, as in Envoy's protocol,
+/// unless a calendar decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// One second.
+    Second,
+    /// 60 seconds.
+    Minute,
+    /// 60 minutes.
+    Hour,
+    /// 24 hours.
+    Day,
+    /// 7 days.
+    Week,
+    /// 30 days.
+    Month,
+    /// 365 days.
+    Year,
+}
+
+impl Unit {
+    /// Every unit, from short to long.
+    pub const ALL: [Self; 7] =
+        [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
+
+    /// Its length in seconds.
+    pub const fn seconds(self) -> u64 {
+        match self {
+            Self::Second => 1,
+            Self::Minute => 60,
+            Self::Hour => 3_600,
+            Self::Day => 86_400,
+            Self::Week => 7 * 86_400,
+            Self::Month => 30 * 86_400,
+            Self::Year => 365 * 86_400,
+        }
+    }
+
+    /// Its name in rule files, in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Year => "year",
+        }
+    }
+
+    /// The unit called `name`, in any case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name().eq_ignore_ascii_case(name))
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
