@@ -7,7 +7,8 @@
 //! `refund 2` or `limit 5/minute`. An answer is written `OVER_LIMIT: OK 4 of
 //! 5/minute 60s | OVER_LIMIT 0 of 1/hour 60s | OK`: the overall code, and for
 //! each descriptor its code, what remains of which limit, and the seconds until
-//! it starts anew. The overall code alone will do.
+//! it starts anew, or to come back (`never`, if that is of no use). The overall
+//! code alone will do.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed")]
 
@@ -291,10 +292,12 @@ fn status(status: &DescriptorStatus) -> String {
     };
     let unit = limit.unit().as_str_name().to_lowercase();
     let multiplier = limit.unit_multiplier.map(|it| it.to_string()).unwrap_or_default();
-    let reset = status.duration_until_reset.expect("every limit has a reset");
-    assert_eq!(reset.nanos, 0);
+    let reset = status.duration_until_reset.map_or("never".to_owned(), |reset| {
+        assert_eq!(reset.nanos, 0);
+        format!("{}s", reset.seconds)
+    });
     let (remaining, requests) = (status.limit_remaining, limit.requests_per_unit);
-    write!(text, " {remaining} of {requests}/{multiplier}{unit} {}s", reset.seconds).unwrap();
+    write!(text, " {remaining} of {requests}/{multiplier}{unit} {reset}").unwrap();
     if !limit.name.is_empty() {
         write!(text, " ({})", limit.name).unwrap();
     }
