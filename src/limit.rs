@@ -175,7 +175,8 @@ pub fn tally(capacity: u32, hits: u64, outcome: &Outcome, near_ratio: f32) -> Ta
         };
         return Tally { within: hits, near, over: 0 };
     }
-    if !outcome.counted || capacity <= before {
+    // What is not counted does not show in the counter.
+    if !outcome.counted || after <= capacity || capacity <= before {
         return Tally { over: hits, ..Tally::default() };
     }
     Tally { within: 0, near: capacity - before.max(near).min(capacity), over: after - capacity }
