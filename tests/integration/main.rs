@@ -8,6 +8,7 @@ mod support;
 mod concurrency;
 mod envoy;
 mod input;
+mod memory;
 mod reflection;
 mod shutdown;
 mod wire;

@@ -66,7 +66,17 @@ impl Tollgate {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        self.process.terminate();
+        self.process.signal("TERM");
+    }
+
+    /// Sends SIGHUP.
+    pub fn hang_up(&self) {
+        self.process.signal("HUP");
+    }
+
+    /// The most memory that it has had so far, in bytes.
+    pub fn peak_memory(&self) -> usize {
+        self.process.peak_memory()
     }
 
     /// Waits for the end, for a bounded time.
