@@ -10,5 +10,6 @@ mod envoy;
 mod input;
 mod memory;
 mod reflection;
+mod reload;
 mod shutdown;
 mod wire;

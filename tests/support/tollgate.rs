@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
+    path::PathBuf,
     process::{Command, ExitStatus},
     time::Duration,
 };
@@ -56,7 +57,12 @@ impl Tollgate {
     pub fn edit(&self, file: &str, rules: &str) {
         let new = self.files.path().join("new");
         fs::write(&new, rules).unwrap();
-        fs::rename(new, self.files.path().join("rules").join(file)).unwrap();
+        fs::rename(new, self.rules().join(file)).unwrap();
+    }
+
+    /// Where its rules are.
+    pub fn rules(&self) -> PathBuf {
+        self.files.path().join("rules")
     }
 
     /// What it has written so far.
