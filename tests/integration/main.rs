@@ -7,6 +7,7 @@ mod support;
 
 mod concurrency;
 mod envoy;
+mod http;
 mod input;
 mod memory;
 mod reflection;
