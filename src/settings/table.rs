@@ -100,13 +100,14 @@ pub const GROUPS: &[Group] = &[
                 name: "HOST",
                 value: HOST,
                 default: "0.0.0.0",
-                help: "Where HTTP clients ask.",
+                help: "Where HTTP clients ask. Whoever reaches it can read the rules.",
             },
             Setting {
                 name: "PORT",
                 value: PORT,
                 default: "8080",
-                help: "The port for HTTP: `/json` and `/healthcheck`.",
+                help: "The port for HTTP: `/json`, `/healthcheck`, `/ready`, `/metrics` for \
+                       Prometheus, and `/rlconfig`.",
             },
             Setting {
                 name: "DEBUG_HOST",
@@ -118,7 +119,8 @@ pub const GROUPS: &[Group] = &[
                 name: "DEBUG_PORT",
                 value: PORT,
                 default: "6070",
-                help: "The port for operators: metrics and the rules in force.",
+                help: "The port for operators: `/rlconfig`, the rules in force, and `/stats`, what \
+                       they have counted.",
             },
             Setting {
                 name: "MAX_CONNECTIONS",

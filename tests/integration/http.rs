@@ -1,7 +1,6 @@
 //! What is served over plain HTTP, page by page.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     time::Duration,
 };
@@ -12,6 +11,7 @@ use crate::support::{
     eventually, fresh,
     grpc::{self, ask},
     http::{self, Reply},
+    prometheus::Metrics,
     redis::RedisServer,
     tollgate::Tollgate,
 };
@@ -187,7 +187,7 @@ async fn without_redis_decisions_are_503_and_nobody_is_ready() {
     assert_eq!(ready.text(), "the counter store has not answered yet\n");
     let health = http::get(service.http, "/healthcheck", &[]);
     assert_eq!((health.status, health.text().as_str()), (500, ""));
-    let metrics = Metrics::of(&service);
+    let metrics = Metrics::of(service.http);
     let errors = "ratelimit_service_should_rate_limit_error";
     assert_eq!(metrics.value(errors, &[("err_type", "redis_error")]), 2.0);
     assert_eq!(metrics.value("tollgate_store_failures", &[]), 2.0);
@@ -231,7 +231,7 @@ fn metrics_count_a_known_sequence() {
     }
     post(service.http, "{}");
     post(service.http, &about(&[("user", "x")]).replace("shop", "nobody's"));
-    let metrics = Metrics::of(&service);
+    let metrics = Metrics::of(service.http);
     let rule = |statistic: &str, key1: &str| {
         let name = format!("ratelimit_service_rate_limit_{statistic}");
         metrics.value(&name, &[("domain", "shop"), ("key1", key1), ("key2", "")])
@@ -276,7 +276,7 @@ descriptors:
 ";
     let service = Tollgate::start(rules, &[]);
     post(service.http, "{}");
-    let before = Metrics::of(&service).samples.len();
+    let before = Metrics::of(service.http).samples.len();
     let ask_about = |domain: &str, of: &dyn Fn(usize) -> Value| {
         for batch in 0..20 {
             let descriptors: Vec<_> = (0..1000).map(|it| of(batch * 1000 + it)).collect();
@@ -294,7 +294,7 @@ descriptors:
         assert_eq!(post(service.http, &request.to_string()).status, 200);
     }
     ask_about("shop", &|it| json!({ "entries": entry(it), "limit": limit }));
-    let metrics = Metrics::of(&service);
+    let metrics = Metrics::of(service.http);
     assert_eq!(metrics.samples.len(), before + 6);
     let total = "ratelimit_service_rate_limit_total_hits";
     let labels = [("domain", "shop"), ("key1", "override"), ("key2", "")];
@@ -302,7 +302,7 @@ descriptors:
     assert_eq!(metrics.value("ratelimit_service_rate_limit_domain_not_found", &[]), 10_000.0);
 
     ask_about("shop", &|it| json!({ "entries": entry(it) }));
-    let metrics = Metrics::of(&service);
+    let metrics = Metrics::of(service.http);
     let series = metrics.samples.iter().filter(|((name, labels), value)| {
         name == total && labels["key1"].starts_with("user_") && **value > 0.0
     });
@@ -311,95 +311,4 @@ descriptors:
     let other = metrics.value(total, &[("domain", "shop"), ("key1", "other"), ("key2", "")]);
     assert_eq!(series.map(|(_, value)| value).sum::<f64>() + other, 20_000.0);
     assert_eq!(metrics.value("tollgate_series_folded", &[]), other);
-}
-
-type Labels = BTreeMap<String, String>;
-
-/// Prometheus' text format, read as strictly as it is written down.
-struct Metrics {
-    samples: BTreeMap<(String, Labels), f64>,
-}
-
-impl Metrics {
-    fn of(service: &Tollgate) -> Self {
-        let reply = http::get(service.http, "/metrics", &[]);
-        let format = "text/plain; version=0.0.4; charset=utf-8";
-        assert_eq!(reply.header("content-type").unwrap(), format);
-        Self::parse(std::str::from_utf8(&reply.body).unwrap())
-    }
-
-    #[track_caller]
-    fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let key = (name.to_owned(), labels.iter().map(own).collect());
-        *self.samples.get(&key).unwrap_or_else(|| panic!("no {key:?}"))
-    }
-
-    fn parse(text: &str) -> Self {
-        assert!(text.ends_with('\n'));
-        let mut samples = BTreeMap::new();
-        let (mut families, mut kind) = (BTreeSet::new(), ("", ""));
-        // Only this ends a line.
-        for line in text.strip_suffix('\n').unwrap().split('\n') {
-            if let Some(help) = line.strip_prefix("# HELP ") {
-                assert!(help.split_once(' ').unwrap().1.ends_with('.'), "{line:?}");
-            } else if let Some(family) = line.strip_prefix("# TYPE ") {
-                kind = family.split_once(' ').unwrap();
-                assert!(["counter", "gauge", "histogram"].contains(&kind.1), "{line:?}");
-                assert!(families.insert(kind.0), "{line:?}");
-            } else {
-                let (name, labels, value) = sample(line).unwrap_or_else(|| panic!("{line:?}"));
-                let part = name.strip_prefix(kind.0).unwrap_or_else(|| panic!("{line:?}"));
-                let parts: &[_] =
-                    if kind.1 == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
-                assert!(parts.contains(&part), "{line:?}");
-                assert!(samples.insert((name, labels), value).is_none(), "twice: {line:?}");
-            }
-        }
-        Self { samples }
-    }
-}
-
-fn sample(line: &str) -> Option<(String, Labels, f64)> {
-    let end = line.find(['{', ' '])?;
-    let (name, mut rest) = line.split_at(end);
-    let mut labels = Labels::new();
-    if let Some(inner) = rest.strip_prefix('{') {
-        rest = inner;
-        loop {
-            let (label, quoted) = rest.split_once("=\"")?;
-            let (value, behind) = unquote(quoted)?;
-            is_name(label, false).then_some(())?;
-            labels.insert(label.to_owned(), value).is_none().then_some(())?;
-            rest = match (behind.strip_prefix(','), behind.strip_prefix('}')) {
-                (Some(more), _) => more,
-                (_, Some(end)) => break rest = end,
-                _ => return None,
-            };
-        }
-    }
-    is_name(name, true).then_some(())?;
-    Some((name.to_owned(), labels, rest.strip_prefix(' ')?.parse().ok()?))
-}
-
-fn is_name(name: &str, colons: bool) -> bool {
-    let legal = |it: char| it.is_ascii_alphanumeric() || it == '_' || (colons && it == ':');
-    name.chars().all(legal) && name.starts_with(|it: char| !it.is_ascii_digit())
-}
-
-/// The text up to the closing quote, and what is behind that.
-fn unquote(text: &str) -> Option<(String, &str)> {
-    let mut value = String::new();
-    let mut letters = text.char_indices();
-    loop {
-        match letters.next()? {
-            (at, '"') => return Some((value, &text[at + 1..])),
-            (_, '\\') => value.push(match letters.next()?.1 {
-                'n' => '\n',
-                it @ ('"' | '\\') => it,
-                _ => return None,
-            }),
-            (_, it) => value.push(it),
-        }
-    }
 }

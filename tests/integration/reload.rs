@@ -3,12 +3,12 @@
 use std::{
     fs,
     net::{Ipv4Addr, TcpListener, TcpStream},
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::symlink,
     path::Path,
     time::{Duration, Instant},
 };
 
-use crate::support::{eventually, http, tollgate::Tollgate};
+use crate::support::{eventually, http, prometheus::Metrics, tollgate::Tollgate};
 
 /// Rules of `shop` by which this user may pass so often.
 fn rules(user: &str, requests: u32) -> String {
@@ -27,16 +27,15 @@ fn page(service: &Tollgate) -> String {
     http::get(service.http, "/rlconfig", &[]).text()
 }
 
-/// The value of a statistic without labels.
-fn statistic(service: &Tollgate, name: &str) -> u64 {
-    let metrics = http::get(service.http, "/metrics", &[]).text();
-    let value = metrics.lines().find_map(|it| it.strip_prefix(name)?.strip_prefix(' '));
-    value.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
+/// How often rules were put in force, and refused.
+fn loads(service: &Tollgate) -> (f64, f64) {
+    let metrics = Metrics::of(service.http);
+    let of = |it| metrics.value(&format!("ratelimit_service_config_load_{it}"), &[]);
+    (of("success"), of("error"))
 }
 
-fn loads(service: &Tollgate) -> (u64, u64) {
-    let of = |it| statistic(service, &format!("ratelimit_service_config_load_{it}"));
-    (of("success"), of("error"))
+fn rejected(service: &Tollgate) -> f64 {
+    Metrics::of(service.http).value("tollgate_rules_rejected", &[])
 }
 
 /// Waits until the rules in force are exactly these, and prints how long that
@@ -105,7 +104,7 @@ fn every_way_to_change_files_is_seen() {
     let old = std::time::UNIX_EPOCH + Duration::from_secs(1);
     fs::File::options().write(true).open(&file).unwrap().set_modified(old).unwrap();
     in_force(&service, "an old file", &[("shop.user_ann", 5)]);
-    assert_eq!(loads(&service), (8, 0));
+    assert_eq!(loads(&service), (8.0, 0.0));
 }
 
 /// As the kubelet does it: the files are links into `..data`, a link to a
@@ -155,28 +154,28 @@ fn a_config_map_is_followed_from_exchange_to_exchange() {
     in_force(&service, "a file less", &[("files.user_ann", 1)]);
     // Had each file been read once more as `..data/…`, its domain would have
     // been there twice.
-    assert_eq!(loads(&service), (6, 0));
+    assert_eq!(loads(&service), (6.0, 0.0));
 }
 
 #[test]
 fn a_mistake_keeps_the_rules_in_force_until_it_is_gone() {
     let service = Tollgate::start(&rules("ann", 1), &[]);
-    assert_eq!(statistic(&service, "tollgate_rules_rejected"), 0);
+    assert_eq!(rejected(&service), 0.0);
     service.edit("rules.yaml", &rules("ben", 2).replace("unit:", "unt:"));
     let reason = refused(&service);
     let place = format!("{}:5:", service.rules().join("rules.yaml").display());
     assert!(reason.contains(&place) && reason.contains("unt"), "{reason}");
     assert!(reason.lines().all(|it| it.starts_with("# ")), "{reason}");
     assert!(limited(&service, "ann") && !limited(&service, "ben"));
-    assert_eq!(statistic(&service, "tollgate_rules_rejected"), 1);
-    assert_eq!(loads(&service), (1, 1));
+    assert_eq!(rejected(&service), 1.0);
+    assert_eq!(loads(&service), (1.0, 1.0));
     // Asking again does not say it again.
     service.hang_up();
     fs::write(service.rules().join("notes.txt"), "").unwrap();
     service.edit("zz.yaml", &rules("ben", 2).replace("shop", "other"));
-    eventually("the next refusal", || (loads(&service) == (1, 2)).then_some(()));
+    eventually("the next refusal", || (loads(&service) == (1.0, 2.0)).then_some(()));
     fs::remove_file(service.rules().join("zz.yaml")).unwrap();
-    eventually("the first again", || (loads(&service) == (1, 3)).then_some(()));
+    eventually("the first again", || (loads(&service) == (1.0, 3.0)).then_some(()));
     // One line of JSON for each refusal.
     let log = service.log();
     let lines: Vec<_> = log.lines().filter(|it| it.contains("new rules refused")).collect();
@@ -184,8 +183,8 @@ fn a_mistake_keeps_the_rules_in_force_until_it_is_gone() {
 
     service.edit("rules.yaml", &rules("ben", 2));
     in_force(&service, "a correction", &[("shop.user_ben", 2)]);
-    assert_eq!(statistic(&service, "tollgate_rules_rejected"), 0);
-    assert_eq!(loads(&service), (2, 3));
+    assert_eq!(rejected(&service), 0.0);
+    assert_eq!(loads(&service), (2.0, 3.0));
 }
 
 #[test]
@@ -195,7 +194,7 @@ fn rules_that_are_deleted_stay_in_force() {
     assert!(refused(&service).contains("no rule file is in this directory"));
     assert!(limited(&service, "ann"));
     fs::remove_dir(service.rules()).unwrap();
-    eventually("the loss of the directory", || (loads(&service) == (1, 2)).then_some(()));
+    eventually("the loss of the directory", || (loads(&service) == (1.0, 2.0)).then_some(()));
     let reason = refused(&service);
     assert!(reason.contains("cannot read this: No such file or directory"), "{reason}");
     assert!(service.log().contains("No such file or directory"), "{}", service.log());
@@ -216,7 +215,7 @@ fn nothing_is_loaded_for_nothing() {
     // A change that is loaded later shows that the others have been looked at.
     service.edit("rules.yaml", &rules("ann", 2));
     in_force(&service, "a change", &[("shop.user_ann", 2)]);
-    assert_eq!(loads(&service), (2, 0));
+    assert_eq!(loads(&service), (2.0, 0.0));
 }
 
 #[test]
@@ -244,7 +243,6 @@ fn without_rules_it_does_not_start_and_says_why() {
     let link = files.path().join("rules.yaml");
     symlink("nowhere", &link).unwrap();
     let empty = tempfile::tempdir().unwrap();
-    fs::set_permissions(empty.path(), fs::Permissions::from_mode(0o500)).unwrap();
     let of = |path: &Path| path.to_str().unwrap().to_owned();
     for (path, reasons) in [
         (None, &["rules.yaml:4:", "rules.yaml:5:", "eon", "kei"][..]),
