@@ -123,3 +123,6 @@ fn drop_replaced(governed: &mut [Governed]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

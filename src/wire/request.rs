@@ -18,6 +18,9 @@ use crate::{
 /// costs a counter, and a reply that is larger than the question.
 pub const MOST_DESCRIPTORS: usize = 1_000;
 
+/// How many entries one descriptor may have: three times what rules can match.
+pub const MOST_ENTRIES: usize = 100;
+
 /// Why a message is no request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -31,6 +34,16 @@ pub enum InvalidRequest {
     /// More than [`MOST_DESCRIPTORS`].
     #[error("rate limit descriptor list has {0} elements, expected at most {MOST_DESCRIPTORS}")]
     TooManyDescriptors(usize),
+    /// More than [`MOST_ENTRIES`].
+    #[error(
+        "descriptors[{descriptor}].entries has {entries} elements, expected at most {MOST_ENTRIES}"
+    )]
+    TooManyEntries {
+        /// The position of the descriptor.
+        descriptor: usize,
+        /// How many it has.
+        entries: usize,
+    },
     /// An override with a unit that is no unit of time.
     #[error(
         "descriptors[{descriptor}].limit.unit is {unit}, expected SECOND (1), MINUTE (2), \
@@ -81,6 +94,10 @@ fn read_descriptor(
     request_hits: u32,
 ) -> Result<Descriptor, InvalidRequest> {
     let RateLimitDescriptor { entries, limit, hits_addend, is_negative_hits } = message;
+    if entries.len() > MOST_ENTRIES {
+        let (descriptor, entries) = (position, entries.len());
+        return Err(InvalidRequest::TooManyEntries { descriptor, entries });
+    }
     let entry = |it: wire::Entry| Entry { key: it.key, value: it.value };
     // The request's own number cannot tell 0 from absent, and absent is meant.
     let hits = hits_addend.unwrap_or(u64::from(request_hits.max(1))).min(Hits::MAX);
