@@ -130,6 +130,13 @@ pub const GROUPS: &[Group] = &[
                        ones wait.",
             },
             Setting {
+                name: "GRPC_SERVER_USE_TLS",
+                value: Value::Switch,
+                default: "false",
+                help: "Whether gRPC is encrypted. So far only `false`, so that nobody who asks \
+                       for encryption goes without it unawares.",
+            },
+            Setting {
                 name: "GRPC_MAX_CONNECTION_AGE",
                 value: DURATION,
                 default: "24h",
@@ -182,6 +189,12 @@ pub const GROUPS: &[Group] = &[
                 value: Value::Text("TYPE"),
                 default: "single",
                 help: "How Redis is deployed. So far only `single`.",
+            },
+            Setting {
+                name: "REDIS_TLS",
+                value: Value::Switch,
+                default: "false",
+                help: "Whether the connection is encrypted. So far only `false`.",
             },
             Setting {
                 name: "REDIS_SOCKET_TYPE",

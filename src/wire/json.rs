@@ -76,7 +76,7 @@ struct OverrideJson {
     requests_per_unit: Option<Number<u32>>,
     unit: Option<UnitJson>,
     #[serde(alias = "unit_multiplier")]
-    unit_multiplier: Option<Number<u64>>,
+    unit_multiplier: Option<Number<u32>>,
 }
 
 fn list<J, T: From<J>, const MOST: usize>(json: Option<List<J, MOST>>) -> Vec<T> {

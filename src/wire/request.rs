@@ -64,7 +64,7 @@ pub enum InvalidRequest {
         /// The position of the descriptor.
         descriptor: usize,
         /// The number that was sent.
-        multiplier: u64,
+        multiplier: u32,
     },
 }
 
@@ -112,9 +112,7 @@ fn read_override(descriptor: usize, message: RateLimitOverride) -> Result<Limit,
     let RateLimitOverride { requests_per_unit, unit, unit_multiplier } = message;
     let unit = read_unit(unit).ok_or(InvalidRequest::OverrideUnit { descriptor, unit })?;
     let multiplier = unit_multiplier.unwrap_or(1).max(1);
-    let window = u32::try_from(multiplier)
-        .ok()
-        .and_then(NonZeroU32::new)
+    let window = NonZeroU32::new(multiplier)
         .and_then(|it| Window::times(unit, it))
         .ok_or(InvalidRequest::OverrideMultiplier { descriptor, multiplier })?;
     Ok(Limit { requests: requests_per_unit, window })
@@ -181,7 +179,7 @@ mod tests {
         assert!(error(limited(0, None)).starts_with("descriptors[0].limit.unit is 0, expected"));
         assert!(error(limited(8, None)).starts_with("descriptors[0].limit.unit is 8, expected"));
         assert!(error(limited(6, Some(101))).contains("at most 100 years"));
-        assert!(error(limited(1, Some(u64::MAX))).contains("at most 100 years"));
+        assert!(error(limited(3, Some(u32::MAX))).contains("at most 100 years"));
         assert_eq!(
             ask(limited(7, Some(0)), 0).unwrap().descriptors[0].limit,
             Some(Limit { requests: 1, window: Window::of(Unit::Week) })

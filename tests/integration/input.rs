@@ -51,13 +51,14 @@ async fn a_request_about_nothing_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_million_descriptors_harm_nobody() {
+async fn a_million_descriptors_are_too_many_and_harm_nobody() {
     let service = Tollgate::start(RULES, &[]);
     let mut client = grpc::connect(service.grpc).await;
     let descriptors = vec![RateLimitDescriptor::default(); 1_000_000];
     let request = RateLimitRequest { domain: "shop".to_owned(), descriptors, hits_addend: 1 };
     let error = client.should_rate_limit(request).await.unwrap_err();
     assert_eq!(error.code(), Status::InvalidArgument);
+    assert!(error.message().contains("1000000 elements"), "{error}");
     check_service(&service).await;
 }
 

@@ -14,7 +14,7 @@ use tonic_health::pb::{
 };
 
 use crate::support::{
-    eventually, fresh,
+    SOON, eventually, fresh,
     grpc::{self, ask},
     http,
     raw::{self, Raw, frame},
@@ -105,6 +105,16 @@ async fn nobody_can_hold_the_exit_beyond_the_deadline() {
     service.terminate();
     service.ended(Duration::from_secs(5));
     drop(open);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_call_without_an_end_cannot_hold_an_old_connection() {
+    let settings = [("GRPC_MAX_CONNECTION_AGE", "1s"), ("GRPC_MAX_CONNECTION_AGE_GRACE", "10ms")];
+    let service = Tollgate::start(RULES, &settings);
+    let mut health = HealthClient::new(grpc::channel(service.grpc).await);
+    let mut watch = health.watch(asking("")).await.unwrap().into_inner();
+    watch.message().await.unwrap();
+    tokio::time::timeout(SOON, watch.message()).await.unwrap().unwrap_err();
 }
 
 #[test]

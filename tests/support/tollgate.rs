@@ -47,6 +47,8 @@ impl Tollgate {
         for port in ["PORT", "GRPC_PORT", "DEBUG_PORT"] {
             command.env(port, "0");
         }
+        // Longer than Redis ever takes on a machine that has other work.
+        command.env("REDIS_TIMEOUT", "10s");
         command.env("LOG_FORMAT", "json").envs(settings.iter().copied());
         let process = Process::start("tollgate", &mut command, files.path().join("log"));
         (files, process)

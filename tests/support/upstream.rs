@@ -42,7 +42,9 @@ fn serve(stream: TcpStream) -> Option<()> {
             last = true;
         } else if text == "\r\n" {
             let cost = cost.take().map(|it| format!("x-cost: {it}\r\n")).unwrap_or_default();
-            write!(writer, "HTTP/1.1 200 OK\r\n{cost}content-length: 2\r\n\r\nok").ok()?;
+            // In one piece: TCP holds back the second of two.
+            let reply = format!("HTTP/1.1 200 OK\r\n{cost}content-length: 2\r\n\r\nok");
+            writer.write_all(reply.as_bytes()).ok()?;
             if last {
                 return None;
             }
