@@ -177,9 +177,12 @@ fn a_mistake_keeps_the_rules_in_force_until_it_is_gone() {
     fs::remove_file(service.rules().join("zz.yaml")).unwrap();
     eventually("the first again", || (loads(&service) == (1.0, 3.0)).then_some(()));
     // One line of JSON for each refusal.
+    eventually("the log", || {
+        (service.log().matches("new rules refused").count() == 3).then_some(())
+    });
     let log = service.log();
-    let lines: Vec<_> = log.lines().filter(|it| it.contains("new rules refused")).collect();
-    assert!(lines.len() == 3 && lines.iter().all(|it| it.contains(&place)), "{log}");
+    let mut lines = log.lines().filter(|it| it.contains("new rules refused"));
+    assert!(lines.all(|it| it.contains(&place)), "{log}");
 
     service.edit("rules.yaml", &rules("ben", 2));
     in_force(&service, "a correction", &[("shop.user_ben", 2)]);
