@@ -5,8 +5,8 @@
 //! same whatever the number of rules beside it: a hash lookup for the rules
 //! that name a value, a scan of the patterns of this one level if there are
 //! any, and a hash lookup for the rule that takes any value. It allocates
-//! nothing unless a level has patterns and the entry is longer than
-//! 128 bytes.
+//! nothing, unless an entry of more than 128 bytes meets a level with patterns
+//! or with a rule as long as that.
 
 use std::{collections::HashMap, sync::Arc};
 
