@@ -298,7 +298,8 @@ end
 local function attempt(charge, make, refuse)
   local banned = banned_until(charge)
   local passes, before, after, value, ttl = charge.algorithm(charge.key, charge.hits, unpack(charge.arguments))
-  passes = passes and not refuse
+  -- What is given back is never refused, even if it is nothing.
+  passes = (passes or not charge.adds) and not refuse
   local shut = charge.adds and now < banned
   local made = make and not shut
   if made and value then
