@@ -8,6 +8,8 @@ use crate::{
 
 mod dialect;
 mod documents;
+mod limits;
+mod refused;
 mod robustness;
 mod semantics;
 mod warnings;
