@@ -189,6 +189,24 @@ fn a_shared_counter_is_not_that_of_a_value_that_reads_like_its_pattern() {
 }
 
 #[test]
+fn the_limits_of_a_rule_count_apart_however_counters_are_named() {
+    let mut spec = leaf("a", "", "a");
+    let limits = &mut spec.rule.as_mut().expect("it has a rule").limits;
+    let minute =
+        LimitSpec { limit: Limit::fixed(9, Window::of(Unit::Minute)), ..limits[0].clone() };
+    limits.push(minute);
+    let tree = tree("d", vec![spec]);
+    let rule = find(&tree, "a=x").expect("a rule");
+    for style in [KeyStyle::Unambiguous, KeyStyle::Reference] {
+        let format = KeyFormat { style, ..KeyFormat::default() };
+        // Where a second and a minute begin at the same time.
+        let now = Timestamp::from_secs(60);
+        let counter = |it: &LimitSpec| rule.counter(&it.limit, &format, &entries("a=x"), now).key;
+        assert_ne!(counter(&rule.spec.limits[0]), counter(&rule.spec.limits[1]));
+    }
+}
+
+#[test]
 fn a_rule_without_a_limit_governs_and_lets_everything_pass() {
     let mut unlimited = leaf("a", "", "a");
     unlimited.rule.as_mut().expect("it has a rule").limits.clear();
