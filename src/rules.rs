@@ -243,7 +243,11 @@ impl Rule {
             Some(pattern) => Part { key: &entry.key, value: pattern.as_bytes(), shared: true },
             None => Part { key: &entry.key, value: &entry.value, shared: false },
         });
-        format.key(self.domain.as_bytes(), parts, limit, now)
+        let domain = self.domain.as_bytes();
+        match self.spec.limits.len() {
+            0 | 1 => format.key(domain, parts, limit, now),
+            _ => format.key_of_several(domain, parts, limit, now),
+        }
     }
 }
 

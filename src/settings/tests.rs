@@ -304,28 +304,3 @@ fn the_rules_settings_can_be_read_alone() {
     let rules = RuleSettings::read(|_| None, lookup(&env)).unwrap();
     assert_eq!(rules, RuleSettings { path: "rules".into(), merge_domains: true });
 }
-
-#[test]
-fn durations_are_those_of_go() {
-    let cases: &[(&str, u64)] = &[
-        ("0", 0),
-        ("1ns", 1),
-        ("1us", 1_000),
-        ("1µs", 1_000),
-        ("1μs", 1_000),
-        ("1.5ms", 1_500_000),
-        (".5s", 500_000_000),
-        ("1.s", 1_000_000_000),
-        ("1m1ms", 60_001_000_000),
-        ("1h30m10.25s", 5_410_250_000_000),
-        ("0.0000000000000000009h", 0),
-        ("0.33333333333333333333333h", 1_199_999_999_999),
-        ("9223372036854775807ns", 9_223_372_036_854_775_807),
-    ];
-    for &(text, nanos) in cases {
-        assert_eq!(value::duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
-    }
-    for text in ["", "9223372036854775808ns", "1", "+1", "1 s", "s", "1x", "0h0", "١s"] {
-        assert!(value::duration(text).is_err(), "{text}");
-    }
-}
