@@ -9,7 +9,10 @@ use futures_util::FutureExt;
 use tollgate::{
     config::{self, Options, SourceFile},
     descriptor::{Descriptor, Entry, Request},
-    engine::{Engine, decision::Mode},
+    engine::{
+        Engine,
+        decision::{Mode, Verdict},
+    },
     limit::Hits,
     rules::{RuleTree, counter_key::KeyFormat},
     store::memory::Memory,
@@ -100,7 +103,8 @@ fn a_decision_allocates_at_most_three_times() {
         let mut remaining = None;
         let allocated = measure(|| {
             let decision = engine.decide(&request).now_or_never().unwrap().unwrap();
-            remaining = decision.decisive().and_then(|it| Some(it.counted?.1.remaining));
+            let standing = decision.decisive().and_then(Verdict::standing);
+            remaining = standing.map(|it| it.outcome.remaining);
         });
         (remaining, allocated.count_total)
     };

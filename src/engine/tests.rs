@@ -6,17 +6,21 @@ use super::*;
 use crate::{
     descriptor::Entry,
     limit::{Hits, Limit, Unit, Window},
-    rules::spec::{DescriptorSpec, DomainSpec, RuleSpec},
+    rules::spec::{DescriptorSpec, DomainSpec, LimitSpec, RuleSpec},
     store::{Outcomes, memory::Memory},
     time::ManualClock,
 };
 
+fn limit(name: &str) -> LimitSpec {
+    let limit = Limit::fixed(1, Window::of(Unit::Second));
+    LimitSpec { limit, name: name.into(), all_or_nothing: false, on_error: None }
+}
+
 /// Rules for `a` and for `b`, which both go by `name`.
 fn rules(name: &str) -> Arc<RuleTree> {
-    let limit = Some(Limit { requests: 1, window: Window::of(Unit::Second) });
     let descriptor = |key: &str| DescriptorSpec {
         key: key.into(),
-        rule: Some(RuleSpec { limit, name: name.into(), ..RuleSpec::default() }),
+        rule: Some(RuleSpec { limits: vec![limit(name)], ..RuleSpec::default() }),
         ..DescriptorSpec::default()
     };
     let descriptors = ["a", "b"].map(descriptor).into();

@@ -1,19 +1,15 @@
 use std::thread;
 
 use super::*;
-use crate::{
-    limit::{Limit, Unit, Window},
-    rules::spec::{DescriptorSpec, DomainSpec, RuleSpec},
-};
+use crate::rules::spec::{DescriptorSpec, DomainSpec, RuleSpec};
 
 const HIT: Bump = Bump { total: 1, within: 1, near: 0, over: 0, shadow: 0, refunded: 0 };
 
 /// Rules of `shop` with these keys.
 fn rules(keys: &[&str]) -> RuleTree {
-    let limit = Some(Limit { requests: 1, window: Window::of(Unit::Second) });
     let descriptor = |&key: &&str| DescriptorSpec {
         key: key.into(),
-        rule: Some(RuleSpec { limit, ..RuleSpec::default() }),
+        rule: Some(RuleSpec::default()),
         ..DescriptorSpec::default()
     };
     let descriptors = keys.iter().map(descriptor).collect();
