@@ -53,7 +53,7 @@ fn engine<S: Store>(rules: &SharedRules, store: S) -> Engine<S> {
 fn decided_by<S: Store>(engine: &Engine<S>) -> Arc<str> {
     let decision = engine.decide(&request()).now_or_never().expect("it waits for nothing");
     let verdicts = decision.expect("it is in memory").verdicts;
-    let names = verdicts.iter().map(|it| &it.governed.rule().expect("a rule").spec.name);
+    let names = verdicts.iter().map(|it| &it.governed.rule().expect("a rule").spec.limits[0].name);
     let mut names: Vec<_> = names.cloned().collect();
     names.dedup();
     assert_eq!(names.len(), 1, "{names:?}");
