@@ -90,7 +90,8 @@ impl<'a> Reader<'a, '_> {
             let message = format!("there are {} limits, expected at most {MOST}", list.len());
             self.report.mistake(node.place, message, None);
         }
-        for node in list {
+        // More are not looked at: they are compared with one another.
+        for node in list.iter().take(MOST) {
             match &node.value {
                 Value::Map(map) => blocks.push(Block { map, place: node.place, only: false }),
                 _ => self.wrong(node, "an element of `rate_limits`", "a map like `rate_limit`"),

@@ -278,3 +278,11 @@ fn all_that_is_wrong_with_a_limit_is_reported_at_once() {
         ],
     );
 }
+
+#[test]
+fn a_list_of_too_many_limits_is_refused_without_reading_it() {
+    let list = "{ unit: day, requests_per_unit: 1 }, ".repeat(100_000);
+    let text = format!("domain: d\ndescriptors:\n- {{ key: a, rate_limits: [{list}] }}\n");
+    let mistakes = compile_one(&text).expect_err("too many").to_string();
+    assert!(mistakes.contains("there are 100000 limits, expected at most 8\n"), "{mistakes}");
+}
