@@ -119,6 +119,30 @@ proptest! {
 }
 
 #[test]
+fn what_is_poured_in_late_in_a_tick_does_not_drain_with_what_was_there() {
+    // Less than one hit drains in a tick, and more than one.
+    for (requests, unit) in [(7, Unit::Day), (u32::MAX - 1, Unit::Month)] {
+        let algorithm = Algorithm::TokenBucket { burst: u32::MAX };
+        let limit = Limit { algorithm, ..Limit::fixed(requests, Window::of(unit)) };
+        let tick = Scale::of(&limit).tick;
+        assert!(tick > 1);
+        let late = START / tick * tick + tick - 1;
+        let drained = |hits: u64| hits * unit.seconds() * 1_000_000 / u64::from(requests);
+        for before in [0, 1] {
+            let mut counter = Counter::new(&limit);
+            counter.charge(Hits::Add(before), late - tick / 2);
+            counter.charge(Hits::Add(u64::from(u32::MAX) - before), late);
+            for hits in [1, 100] {
+                let wait = counter.would(Hits::Add(hits), late).retry_after.unwrap();
+                assert!(
+                    u128::from(drained(hits)) <= wait.as_micros() + u128::from(tick / 2 * before)
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn who_comes_exactly_when_told_gets_the_whole_rate_for_a_year() {
     for (requests, unit, burst) in
         [(7, Unit::Day, 3), (11, Unit::Year, 2), (1_000, Unit::Month, 1), (3, Unit::Hour, 3)]

@@ -18,5 +18,7 @@ mod definitions;
 mod games;
 mod laws;
 mod penalties;
+mod plots;
 mod rules;
+mod svg;
 mod vectors;
