@@ -37,6 +37,8 @@ impl Limit {
     /// The most hits that one call can ever have granted.
     pub const fn capacity(&self) -> u32 {
         match self.algorithm {
+            // What never drains would let its burst pass once, and not refuse all.
+            _ if self.requests == 0 => 0,
             Algorithm::TokenBucket { burst } | Algorithm::LeakyBucket { burst } => burst,
             Algorithm::FixedWindow { .. }
             | Algorithm::SlidingWindow
@@ -115,7 +117,7 @@ impl Hits {
 /// How far the clocks of two instances may be apart, or one may step back,
 /// without the algorithms that remember a moment losing track. What lies
 /// further in the future than it could by more than this is taken for a
-/// mistake of some clock, and corrected.
+/// mistake of some clock, and counts for nothing.
 pub const SKEW: Duration = Duration::from_secs(60);
 
 /// What became of one charge.

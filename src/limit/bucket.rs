@@ -4,12 +4,17 @@
 //! Seen from the other end it is a bucket of tokens that fills at the same
 //! rate, and each hit takes one: `token_bucket` and `leaky_bucket` admit exactly
 //! the same requests. At most `burst` hits pass at once, and at most
-//! `burst + rate × t` in any time *t*.
+//! `burst + rate × t` in any time *t*, exactly.
 //!
 //! The state is the level of the bucket at some moment. Everything is a whole
 //! number of units that [`Scale`] chooses so that nothing has to be rounded: one
-//! hit is `cost` units, and `drain` units leave per tick. No product is larger
-//! than 2⁵³, so that Lua computes the same.
+//! hit is `cost` units, and `drain` units leave per tick. Nothing that is added
+//! up exceeds 2⁵³, so that Lua computes the same.
+//!
+//! Where a tick is one microsecond, which is nearly everywhere, this is the
+//! continuous bucket, exactly. Where it is longer, a hit may have to wait up to
+//! three ticks longer than there, and never less long. A rule that changes so
+//! that its tick does starts with an empty bucket.
 
 use std::time::Duration;
 
@@ -43,31 +48,38 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// The finest scale in which every sum stays below 2⁵³. A tick is never longer than a millionth of the window.
+    /// The finest scale in which every sum stays below 2⁵³. A tick is one
+    /// microsecond if that allows it, and never longer than a millionth of the
+    /// window.
     pub fn of(limit: &Limit) -> Self {
         let (requests, burst) = (u64::from(limit.requests), u64::from(limit.capacity()));
-        let window = limit.window.seconds() * 1_000_000;
-        let ticks = [1, 10, 100, 1_000, 10_000, 100_000, limit.window.seconds()];
+        let longest = limit.window.seconds();
+        let window = longest * 1_000_000;
         let scale = |tick| {
             let per_window = window / tick;
             let common = gcd(per_window, requests);
             let (cost, drain) = (per_window / common, requests / common);
-            Some(Self { tick, cost, drain, capacity: burst.checked_mul(cost)? })
+            Self { tick, cost, drain, capacity: burst.saturating_mul(cost) }
         };
         // What is in the bucket, what is poured in and what drains, all at once.
         let fits = |it: &Self| it.capacity < (Hits::MAX - it.drain) / 2;
-        let fallback = Self {
-            tick: limit.window.seconds(),
-            cost: 1_000_000,
-            drain: requests,
-            capacity: burst * 1_000_000,
-        };
-        ticks.into_iter().filter_map(scale).find(fits).unwrap_or(fallback)
+        // With the longest tick a hit costs a million at most, and that fits.
+        [1, 10, 100, 1_000, 10_000, 100_000]
+            .into_iter()
+            .take_while(|tick| *tick < longest)
+            .map(scale)
+            .find(fits)
+            .unwrap_or_else(|| scale(longest))
     }
 
     /// The tick that contains `now`.
     pub const fn ticks(&self, now: Timestamp) -> u64 {
         now.as_micros() / self.tick
+    }
+
+    /// The first tick that begins at `now` or later.
+    pub const fn next(&self, now: Timestamp) -> u64 {
+        now.as_micros().div_ceil(self.tick)
     }
 
     /// How many ticks it takes to drain `units`; for ever if nothing drains.
@@ -81,10 +93,12 @@ impl Scale {
         }
     }
 
-    /// How many ticks the state may lie ahead of a clock that is behind.
+    /// How many ticks the state may lie ahead of a clock that is behind: one
+    /// more for the tick that its clock had not reached either, and one for that
+    /// in which the other clock is.
     pub fn skew(&self) -> u64 {
         let skew = u64::try_from(SKEW.as_micros()).unwrap_or(u64::MAX);
-        skew / self.tick + 1
+        skew / self.tick + 2
     }
 
     /// What `hits` pour in: what no bucket holds, if that is too much to count.
@@ -97,15 +111,21 @@ const fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// The state after `hits` at tick `now`, and whether they pass.
-pub fn step(state: Option<State>, scale: &Scale, hits: Hits, now: u64) -> (State, bool) {
-    let state = drain(state, scale, now);
+/// The state after `hits` at `now`, and whether they pass.
+pub fn step(state: Option<State>, scale: &Scale, hits: Hits, now: Timestamp) -> (State, bool) {
+    let state = drain(state, scale, scale.ticks(now));
     match hits {
         Hits::Add(0) => (state, true),
         Hits::Add(hits) => {
             let level = state.level + scale.pour(hits);
-            let passes = level <= scale.capacity;
-            (if passes { State { level, ..state } } else { state }, passes)
+            if scale.capacity < level {
+                return (state, false);
+            }
+            // Within a tick that drains all there was, what is poured in must
+            // not drain as if it had been there when the tick began.
+            let late = state.level < scale.drain;
+            let tick = if late { state.tick.max(scale.next(now)) } else { state.tick };
+            (State { tick, level, ..state }, true)
         }
         Hits::Refund(hits) => {
             (State { level: state.level.saturating_sub(scale.pour(hits)), ..state }, true)
@@ -126,8 +146,8 @@ fn drain(state: Option<State>, scale: &Scale, now: u64) -> State {
     if now < tick {
         // Another instance is ahead, or this clock has stepped back: nothing
         // drains twice. Further ahead than that, and the state makes no sense.
-        let tick = if tick - now <= scale.skew() { tick } else { now };
-        return State { tick, level, ..empty };
+        let sensible = tick - now <= scale.skew();
+        return if sensible { State { tick, level, ..empty } } else { empty };
     }
     let passed = now - tick;
     if scale.time(level) <= passed {
@@ -146,6 +166,7 @@ pub fn describe(
     now: Timestamp,
 ) -> Outcome {
     let State { tick, level, .. } = state;
+    let level = level.min(scale.capacity);
     // The moment a tick begins is the first at which what drains then is gone.
     let until = |units: u64| -> Option<Duration> {
         let ticks = scale.time(units);

@@ -53,10 +53,9 @@ pub fn step(state: State, limit: &Limit, hits: Hits, now: Timestamp) -> (State, 
     let end = now.plus(lease(limit));
     // A clock that was far ahead has granted leases that would last too long.
     let latest = end.plus(SKEW);
-    leases.iter_mut().filter(|(it, _)| latest < *it).for_each(|(it, _)| *it = end);
+    leases.retain(|(end, hits)| now < *end && *end <= latest && *hits > 0);
     leases.sort_by_key(|(end, _)| *end);
-    leases.retain(|(end, _)| now < *end);
-    let held: u64 = leases.iter().map(|(_, hits)| hits).sum();
+    let held = total(&leases);
     let mut passes = true;
     let mut free = Timestamp::default();
     match hits {
@@ -73,11 +72,15 @@ pub fn step(state: State, limit: &Limit, hits: Hits, now: Timestamp) -> (State, 
         Hits::Refund(hits) => give_back(&mut leases, hits),
     }
     let summary = Summary {
-        held: leases.iter().map(|(_, hits)| hits).sum(),
+        held: total(&leases),
         free,
         last: leases.last().map(|(end, _)| *end).unwrap_or_default(),
     };
     (State(leases), summary, passes)
+}
+
+fn total(leases: &[(Timestamp, u64)]) -> u64 {
+    leases.iter().fold(0, |total, (_, hits)| total.saturating_add(*hits))
 }
 
 fn grant(leases: &mut Vec<(Timestamp, u64)>, end: Timestamp, hits: u64) {

@@ -65,7 +65,7 @@ fn turn(state: Option<State>, span: Span) -> State {
     if state.start.plus(length) == span.start {
         return State { before: state.current, ..empty };
     }
-    if span.start < state.start && state.start.since(span.start) <= length.max(SKEW) {
+    if span.start < state.start && state.start.since(span.start) <= length + SKEW {
         // Another instance is ahead, or this clock has stepped back: its
         // windows are the ones that count.
         return state;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::{
     limit::{
-        Algorithm, Hits, Limit, Outcome, SKEW, Span, bucket, fixed_window, leases, sliding_window,
+        Algorithm, Hits, Limit, Outcome, SKEW, Span, Window, bucket, fixed_window, leases,
+        sliding_window,
     },
     time::Timestamp,
 };
@@ -69,9 +70,8 @@ pub fn step(limit: &Limit, span: Span, state: Option<State>, hits: Hits, now: Ti
         Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } => {
             let state = if let Some(State::Bucket(it)) = state { Some(it) } else { None };
             let scale = bucket::Scale::of(limit);
-            let tick = scale.ticks(now);
-            let (before, _) = bucket::step(state, &scale, Hits::Add(0), tick);
-            let (after, passes) = bucket::step(state, &scale, hits, tick);
+            let (before, _) = bucket::step(state, &scale, Hits::Add(0), now);
+            let (after, passes) = bucket::step(state, &scale, hits, now);
             let state = (after != before).then_some(State::Bucket(after));
             Step { passes, before: Told::Bucket(before), after: Told::Bucket(after), state }
         }
@@ -154,7 +154,7 @@ pub fn forget(limit: &Limit, span: Span, told: Told, now: Timestamp) -> Timestam
                 Answer { passes: true, banned: now, told },
                 now,
             );
-            now.plus(outcome.reset_after.min(Duration::from_secs(crate::limit::Window::LONGEST)))
+            now.plus(outcome.reset_after.min(Duration::from_secs(Window::LONGEST)))
         }
     }
 }

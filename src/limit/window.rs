@@ -96,9 +96,9 @@ impl Window {
         };
         let now = now.as_secs();
         // The first window after the epoch may have begun before it.
-        let start = (now + length - phase) / length * length + phase;
-        let end = Timestamp::from_secs(start);
-        Span { start: Timestamp::from_secs(start.saturating_sub(length)), end }
+        let end = (now + length - phase) / length * length + phase;
+        let start = Timestamp::from_secs(end.saturating_sub(length));
+        Span { start, end: Timestamp::from_secs(end) }
     }
 }
 

@@ -68,13 +68,13 @@ fn arguments(call: &mut Cmd, charge: &Charge, now: Timestamp) {
         Algorithm::SlidingWindow => {
             let length = counter.span.end.since(counter.span.start);
             call.arg(4).arg(limit.requests).arg(counter.span.start.as_micros());
-            call.arg(length.as_micros()).arg(length.max(SKEW).as_micros());
+            call.arg(length.as_micros()).arg((length + SKEW).as_micros());
         }
         Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } => {
             let scale = Scale::of(limit);
             let Scale { tick, cost, drain, capacity } = scale;
-            call.arg(6).arg(scale.ticks(now)).arg(tick).arg(cost).arg(drain).arg(capacity);
-            call.arg(scale.skew());
+            call.arg(7).arg(scale.ticks(now)).arg(scale.next(now)).arg(tick);
+            call.arg(cost).arg(drain).arg(capacity).arg(scale.skew());
         }
         Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
             call.arg(2).arg(limit.requests).arg(leases::lease(limit).as_micros());

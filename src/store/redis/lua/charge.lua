@@ -157,15 +157,17 @@ local function sliding_window(key, hits, requests, start, length, ahead)
   return passes, { began, before, current }, { began, old, new }, value, lifetime(rest)
 end
 
--- `tick` is the present one, and `size` the length of one. `skew` is in ticks.
-local function bucket(key, hits, tick, size, cost, drain, capacity, skew)
+-- `tick` is the present one, `next` the first that begins now or later, and
+-- `size` the length of one. `skew` is in ticks.
+local function bucket(key, hits, tick, next, size, cost, drain, capacity, skew)
   local function pour(count)
     return math.min(count * cost, capacity + 1)
   end
   local was, level, price = three(kept(key))
-  if not was then
+  if not was or skew < was - tick then
     was, level, price = tick, 0, cost
-  elseif price ~= cost then
+  end
+  if price ~= cost then
     -- The rule has changed: as many hits as were in the bucket are in it.
     level = pour(math.ceil(level / math.max(price, 1)))
   end
@@ -173,14 +175,16 @@ local function bucket(key, hits, tick, size, cost, drain, capacity, skew)
   if was <= tick then
     level = math.max(level - (tick - was) * drain, 0)
     was = tick
-  elseif skew < was - tick then
-    was = tick
   end
-  local after, passes = level, true
+  local since, after, passes = was, level, true
   if 0 < hits then
     passes = level + pour(hits) <= capacity
     if passes then
       after = level + pour(hits)
+      if level < drain then
+        -- What is poured in within a tick has not been there when it began.
+        since = math.max(was, next)
+      end
     end
   elseif hits < 0 then
     after = math.max(level - pour(-hits), 0)
@@ -188,34 +192,31 @@ local function bucket(key, hits, tick, size, cost, drain, capacity, skew)
   if after == level then
     return passes, { was, level }, { was, level }
   end
-  local ticks = was - tick
+  local ticks = since - tick
   if 0 < after then
     ticks = ticks + math.ceil(after / drain)
   end
-  local value = text(was) .. ':' .. text(after) .. ':' .. text(cost)
-  return passes, { was, level }, { was, after }, value, lifetime(ticks * size)
+  local value = text(since) .. ':' .. text(after) .. ':' .. text(cost)
+  return passes, { was, level }, { since, after }, value, lifetime(ticks * size)
 end
 
 -- The leases in `value`, the one that ends first first, how many slots they hold,
 -- and whether they are not just what `value` says. Those that have ended are left
--- out, and those that would last longer than `latest` last until `finish`.
-local function leases_in(value, finish, latest)
+-- out, and so are those that would last longer than `latest`: some clock was
+-- wrong.
+local function leases_in(value, latest)
   local leases, held, changed, sorted, length, last = {}, 0, false, true, 0, 0
   for ends, hits in string.gmatch(value, '(%d+):([1-9]%d*),') do
     length = length + #ends + #hits + 2
     ends, hits = tonumber(ends), tonumber(hits)
-    held = held + hits
-    if MOST < ends or MOST < held then
+    if MOST < ends or MOST < held + hits then
       return {}, 0, false
     end
-    if latest < ends then
-      ends, changed = finish, true
-    end
-    sorted, last = sorted and last <= ends, ends
-    if now < ends then
-      leases[#leases + 1] = { ends, hits }
+    if now < ends and ends <= latest then
+      leases[#leases + 1], held = { ends, hits }, held + hits
+      sorted, last = sorted and last <= ends, ends
     else
-      held, changed = held - hits, true
+      changed = true
     end
   end
   if length ~= #value then
@@ -248,7 +249,7 @@ end
 
 local function leases(key, hits, requests, lease)
   local finish = now + lease
-  local leases, held, changed = leases_in(kept(key), finish, finish + skew)
+  local leases, held, changed = leases_in(kept(key), finish + skew)
   local last = #leases > 0 and leases[#leases][1] or 0
   local before = { held, 0, last }
   if 0 < hits then

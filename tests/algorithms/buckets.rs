@@ -1,0 +1,175 @@
+//! Token buckets, and leaky ones.
+
+use proptest::{prelude::*, sample::select};
+use tollgate::limit::{Algorithm, Hits, Limit, Unit, Window, bucket::Scale};
+
+use crate::{
+    counter::Counter,
+    definitions::Definition,
+    games::{START, calls, limits, play, requests},
+    rules::passed,
+};
+
+/// How many ticks a bucket may be behind the continuous one.
+fn behind(scale: &Scale) -> u64 {
+    if scale.tick == 1 { 0 } else { 3 }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_bucket_admits_what_the_continuous_one_does_or_a_few_ticks_later(
+        limit in limits("token_bucket"), calls in calls(false, 40),
+    ) {
+        let scale = Scale::of(&limit);
+        let mut continuous = Definition::new(&limit);
+        let length = u128::from(limit.window.seconds() * 1_000_000);
+        for call in play(&limit, &calls) {
+            let Hits::Add(hits) = call.hits else { unreachable!() };
+            let level = continuous.level(call.now) + u128::from(hits) * length;
+            let full = u128::from(limit.capacity()) * length;
+            if call.outcome.over {
+                let late = u128::from(behind(&scale) * scale.tick) * u128::from(limit.requests);
+                prop_assert!(full < level + late, "too few");
+            } else {
+                prop_assert!(hits == 0 || level <= full, "too many");
+                continuous.passed(call.hits, call.now);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bucket_never_admits_more_than_its_burst_and_what_drains(
+        limit in limits("token_bucket"), calls in calls(false, 50),
+    ) {
+        let passed = passed(&limit, &calls);
+        let length = u128::from(limit.window.seconds() * 1_000_000);
+        for (i, (from, _)) in passed.iter().enumerate() {
+            let mut sum = 0;
+            for (to, hits) in &passed[i..] {
+                sum += u128::from(*hits);
+                let drained = u128::from(limit.requests) * u128::from(to - from);
+                prop_assert!(sum * length <= u128::from(limit.capacity()) * length + drained);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bucket_seen_from_its_other_end_is_the_same(
+        limit in limits("token_bucket"), calls in calls(true, 40),
+    ) {
+        let burst = limit.capacity();
+        let leaky = Limit { algorithm: Algorithm::LeakyBucket { burst }, ..limit.clone() };
+        for (token, leaky) in play(&limit, &calls).into_iter().zip(play(&leaky, &calls)) {
+            prop_assert_eq!(token.outcome, leaky.outcome);
+        }
+    }
+
+    #[test]
+    fn a_scale_is_fine_and_exact_in_lua(
+        limit in limits("token_bucket"), refund in any::<u64>(),
+    ) {
+        let scale = Scale::of(&limit);
+        let window = limit.window.seconds() * 1_000_000;
+        prop_assert!(scale.tick * 1_000_000 <= window);
+        prop_assert_eq!(
+            u128::from(scale.drain) * u128::from(window / scale.tick),
+            u128::from(scale.cost) * u128::from(limit.requests)
+        );
+        prop_assert_eq!(window % scale.tick, 0);
+        let most = 2 * u128::from(scale.capacity) + u128::from(scale.drain) + 1;
+        prop_assert!(most <= u128::from(Hits::MAX));
+        prop_assert!(scale.pour(refund) <= scale.capacity + 1);
+    }
+
+    #[test]
+    fn a_bucket_does_not_drift_in_a_year(
+        limit in limits("token_bucket"), pauses in prop::collection::vec(1..1_000_u64, 200),
+        burst in requests(u32::MAX),
+    ) {
+        let limit = Limit { algorithm: Algorithm::TokenBucket { burst }, ..limit };
+        let scale = Scale::of(&limit);
+        let mut counter = Counter::new(&limit);
+        // As long as the bucket never runs empty, all that drains is used.
+        let ticks = (scale.capacity - scale.cost) / scale.drain;
+        let longest = ticks.saturating_mul(scale.tick).min(400_000_000_000);
+        prop_assume!(longest > 0);
+        let year = START + 365 * 86_400_000_000;
+        let (mut now, mut sum) = (START, 0);
+        for pause in pauses.iter().cycle().take(1_000) {
+            let remaining = counter.would(Hits::Add(0), now).remaining;
+            if !counter.charge(Hits::Add(remaining.into()), now).over {
+                sum += u128::from(remaining);
+            }
+            now += (longest / 1_000 * pause).max(1);
+            if year < now {
+                break;
+            }
+        }
+        sum += u128::from(counter.would(Hits::Add(0), now).remaining);
+        let window = u128::from(limit.window.seconds() * 1_000_000);
+        let admits = |time: u64| {
+            u128::from(burst) + u128::from(limit.requests) * u128::from(time) / window
+        };
+        let late = behind(&scale) * scale.tick;
+        prop_assert!(sum <= admits(now - START));
+        prop_assert!(admits((now - START).saturating_sub(late)) <= sum + 1 - u128::from(late == 0));
+    }
+}
+
+#[test]
+fn what_is_poured_in_late_in_a_tick_does_not_drain_with_what_was_there() {
+    // Less than one hit drains in a tick, and more than one.
+    for (requests, unit) in [(7, Unit::Day), (u32::MAX - 1, Unit::Month)] {
+        let algorithm = Algorithm::TokenBucket { burst: u32::MAX };
+        let limit = Limit { algorithm, ..Limit::fixed(requests, Window::of(unit)) };
+        let tick = Scale::of(&limit).tick;
+        assert!(tick > 1);
+        let late = START / tick * tick + tick - 1;
+        let drained = |hits: u64| hits * unit.seconds() * 1_000_000 / u64::from(requests);
+        for before in [0, 1] {
+            let mut counter = Counter::new(&limit);
+            counter.charge(Hits::Add(before), late - tick / 2);
+            counter.charge(Hits::Add(u64::from(u32::MAX) - before), late);
+            for hits in [1, 100] {
+                let wait = counter.would(Hits::Add(hits), late).retry_after.unwrap();
+                assert!(
+                    u128::from(drained(hits)) <= wait.as_micros() + u128::from(tick / 2 * before)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn who_comes_exactly_when_told_gets_the_whole_rate_for_a_year() {
+    for (requests, unit, burst) in
+        [(7, Unit::Day, 3), (11, Unit::Year, 2), (1_000, Unit::Month, 1), (3, Unit::Hour, 3)]
+    {
+        let algorithm = Algorithm::TokenBucket { burst };
+        let limit = Limit { algorithm, ..Limit::fixed(requests, Window::of(unit)) };
+        let mut counter = Counter::new(&limit);
+        let (mut now, mut sum, year) = (START, 0_u64, START + 365 * 86_400_000_000);
+        while now <= year {
+            match counter.charge(Hits::Add(1), now).retry_after {
+                None => sum += 1,
+                Some(wait) => now += wait.as_micros() as u64,
+            }
+        }
+        let rate = u64::from(requests) * Unit::Year.seconds() / unit.seconds();
+        assert_eq!(sum, u64::from(burst) + rate, "{limit}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_tick_is_one_microsecond_for_usual_limits(
+        requests in select(vec![1_u32, 5, 60, 100, 1_000, 10_000, 100_000, 1_000_000]),
+        unit in select(&Unit::ALL[..]),
+    ) {
+        let algorithm = Algorithm::TokenBucket { burst: requests };
+        let limit = Limit { algorithm, ..Limit::fixed(requests, Window::of(unit)) };
+        prop_assert_eq!(Scale::of(&limit).tick, 1);
+    }
+}

@@ -1,0 +1,230 @@
+//! Clocks that step, and values that no counter ever had.
+
+use std::time::Duration;
+
+use proptest::{collection::vec, prelude::*, sample::select};
+use tollgate::{
+    limit::{
+        Algorithm, Hits, Limit, SKEW, bucket, leases, sliding_window,
+        step::{self, Answer, State},
+    },
+    time::Timestamp,
+};
+
+use crate::{
+    counter::Counter,
+    games::{Call, END, START, amount, any_limit, calls, length, limits, requests, wait},
+    rules::most_within,
+};
+
+const SKEW_MICROS: u64 = SKEW.as_micros() as u64;
+const YEAR: u64 = 365 * 86_400_000_000;
+
+/// Plays a game during which the clock steps. Returns when, in true time, how
+/// much passed, the counter, and the true time and the clock's.
+fn play_stepping(
+    limit: &Limit,
+    calls: &[Call],
+    at: usize,
+    back: u64,
+) -> (Vec<(u64, u64)>, Counter, u64) {
+    let mut counter = Counter::new(limit);
+    let (mut now, mut offset, mut last) = (START, 0, None);
+    let mut passed = Vec::new();
+    for (i, (pause, ask)) in calls.iter().enumerate() {
+        now = wait(&counter, last, now - offset, *pause) + offset;
+        if END < now {
+            break;
+        }
+        if i == at {
+            offset = back;
+        }
+        let hits = amount(&counter, *ask, now - offset);
+        let outcome = counter.charge(hits, now - offset);
+        last = Some(outcome);
+        if let (Hits::Add(hits), false) = (hits, outcome.over) {
+            passed.push((now, hits));
+        }
+    }
+    (passed, counter, now - offset)
+}
+
+/// How long any state that counts for something can keep the whole capacity
+/// from passing.
+fn heals_within(limit: &Limit) -> Option<u64> {
+    let window = limit.window.seconds() * 1_000_000;
+    let own = match limit.algorithm {
+        Algorithm::FixedWindow { .. } => window,
+        Algorithm::SlidingWindow => 3 * window + SKEW_MICROS,
+        Algorithm::SlidingLog | Algorithm::Concurrency { .. } => length(limit) + SKEW_MICROS,
+        Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } => {
+            let scale = bucket::Scale::of(limit);
+            let ticks = scale.time(scale.capacity).checked_add(scale.skew() + 1)?;
+            ticks.checked_mul(scale.tick).filter(|it| *it < 1_000 * YEAR)?
+        }
+    };
+    let penalty = limit.penalty.as_micros() as u64;
+    Some(own + penalty + if penalty > 0 { SKEW_MICROS } else { 0 })
+}
+
+fn number() -> BoxedStrategy<u64> {
+    prop_oneof![
+        any::<u64>(),
+        Just(0),
+        Just(u64::MAX),
+        Just(Hits::MAX),
+        0..100_u64,
+        START - 2 * YEAR..START + 2 * YEAR,
+        START - 100_000_000..START + 100_000_000,
+        START / 1_000_000 - 100..START / 1_000_000 + 100,
+    ]
+    .boxed()
+}
+
+fn state(algorithm: Algorithm) -> BoxedStrategy<State> {
+    let moment = || number().prop_map(Timestamp::from_micros);
+    match algorithm {
+        Algorithm::FixedWindow { .. } => number().prop_map(State::Count).boxed(),
+        Algorithm::SlidingWindow => (moment(), number(), number(), any::<bool>())
+            .prop_map(|(start, before, current, whole)| {
+                let start =
+                    if whole { Timestamp::from_secs(start.as_secs() / 60 * 60) } else { start };
+                State::Window(sliding_window::State { start, before, current })
+            })
+            .boxed(),
+        Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } => {
+            (number(), number(), number())
+                .prop_map(|(tick, level, cost)| State::Bucket(bucket::State { tick, level, cost }))
+                .boxed()
+        }
+        Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
+            vec((moment(), number()), 0..10).prop_map(|it| State::Leases(leases::State(it))).boxed()
+        }
+    }
+}
+
+fn corrupted() -> impl Strategy<Value = (Limit, State, Timestamp)> {
+    (any_limit(), 0..3_u64).prop_flat_map(|(limit, penalty)| {
+        let penalty = Duration::from_secs(300 * penalty);
+        let algorithm = limit.algorithm;
+        (
+            Just(Limit { penalty, ..limit }),
+            state(algorithm),
+            number().prop_map(Timestamp::from_micros),
+        )
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn whatever_is_kept_nothing_breaks(
+        (limit, state, ban) in corrupted(), other in any_limit(), hits in number(),
+        refund in any::<bool>(), now in number(), seed in any::<u64>(),
+    ) {
+        let hits = if refund { Hits::Refund(hits) } else { Hits::Add(hits) };
+        let now = Timestamp::from_micros(now);
+        for limit in [limit, other] {
+            let span = limit.window.span(now, seed);
+            let banned = step::ban(&limit, ban, now);
+            let step = step::step(&limit, span, Some(state.clone()), hits, now);
+            for told in [step.before, step.after] {
+                let answer = Answer { passes: step.passes, banned, told };
+                let outcome = step::describe(&limit, span, hits, answer, now);
+                let forgotten = step::forget(&limit, span, told, now);
+                prop_assert!(outcome.remaining <= limit.capacity());
+                prop_assert!(now <= forgotten || now.as_micros() > Hits::MAX);
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_kept_heals((limit, state, ban) in corrupted(), asks in vec(0..1_000_u64, 0..20)) {
+        let Some(bound) = heals_within(&limit) else { return Ok(()) };
+        let mut counter = Counter::holding(&limit, state, ban, START);
+        let capacity = limit.capacity().into();
+        let mut asks: Vec<u64> = asks.iter().map(|it| START + bound / 1_000 * it).collect();
+        asks.sort_unstable();
+        // Those who keep asking do not put it off.
+        if limit.penalty.is_zero() {
+            for now in asks {
+                if !counter.charge(Hits::Add(capacity), now).over {
+                    return Ok(());
+                }
+            }
+        }
+        // What lies too far ahead counts for nothing, and may come to count later:
+        // each lease of a list once.
+        let mut heals = (0..=10).map(|it| START + it * bound);
+        prop_assert!(heals.any(|it| counter.would_pass(capacity, it)), "{:?}", counter);
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_is_forgiven(
+        limit in any_limit(), ahead in 1..100 * YEAR, calls in calls(false, 10),
+    ) {
+        let Some(bound) = heals_within(&limit) else { return Ok(()) };
+        let mut counter = Counter::new(&limit);
+        let mut now = START + ahead;
+        for (pause, ask) in calls {
+            now = wait(&counter, None, now, pause);
+            counter.charge(amount(&counter, ask, now), now);
+        }
+        // Each call may have spent a window that is yet to come.
+        let mut heals = (0..=10).map(|it| START + it * bound);
+        prop_assert!(heals.any(|it| counter.would_pass(limit.capacity().into(), it)));
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_admits_no_more(
+        limit in select(vec!["sliding_window", "sliding_log", "token_bucket", "concurrency"])
+            .prop_flat_map(limits),
+        calls in calls(false, 40), at in 0..40_usize,
+        back in prop_oneof![Just(SKEW_MICROS), 1..=SKEW_MICROS],
+    ) {
+        let (passed, counter, now) = play_stepping(&limit, &calls, at, back);
+        let length = length(&limit);
+        let requests = u64::from(limit.requests);
+        match limit.algorithm {
+            Algorithm::SlidingWindow => prop_assert!(most_within(&passed, length) <= 2 * requests),
+            Algorithm::TokenBucket { burst } => {
+                for (i, (from, _)) in passed.iter().enumerate() {
+                    let mut sum = 0;
+                    for (to, hits) in &passed[i..] {
+                        sum += u128::from(*hits);
+                        let drained = u128::from(requests) * u128::from(to - from);
+                        let length = u128::from(length);
+                        prop_assert!(sum * length <= u128::from(burst) * length + drained);
+                    }
+                }
+            }
+            _ => prop_assert!(most_within(&passed, length) <= requests),
+        }
+        if let Some(bound) = heals_within(&limit) {
+            prop_assert!(counter.would_pass(limit.capacity().into(), now + bound));
+        }
+    }
+
+    #[test]
+    fn two_clocks_that_differ_share_one_bound(
+        requests in requests(1_000), ahead in 1..=SKEW_MICROS,
+        calls in vec((0..200_u64, any::<bool>()), 1..80),
+    ) {
+        // Of a sliding log, which promises most: one instance is ahead.
+        let window = tollgate::limit::Window::of(tollgate::limit::Unit::Minute);
+        let limit = Limit { algorithm: Algorithm::SlidingLog, ..Limit::fixed(requests, window) };
+        let mut counter = Counter::new(&limit);
+        let (mut now, mut passed) = (START, Vec::new());
+        for (pause, other) in calls {
+            now += pause * 600_000 / u64::from(requests).max(10);
+            let clock = if other { now + ahead } else { now };
+            if !counter.charge(Hits::Add(1), clock).over {
+                passed.push((now, 1));
+            }
+        }
+        // What the one ahead sees ended may have to last for the difference yet.
+        let short = length(&limit).saturating_sub(ahead);
+        prop_assert!(most_within(&passed, short) <= u64::from(requests));
+    }
+}

@@ -1,0 +1,210 @@
+//! Games: a limit, and what is asked of it when.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use proptest::{collection::vec, prelude::*, sample::select};
+use tollgate::{
+    limit::{Algorithm, Hits, Limit, Outcome, Unit, Window, leases, window::Phase},
+    time::Timestamp,
+};
+
+use crate::counter::Counter;
+
+/// 2026-11-20, and not on any edge.
+pub(crate) const START: u64 = 1_795_163_412_345_678;
+
+/// When games end: everything is forgotten after 100 years.
+pub(crate) const END: u64 = START + 99 * 365 * 86_400_000_000;
+
+/// How long to wait before a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pause {
+    Micros(u64),
+    /// Until the window ends, and a little more or less.
+    Edge(i8),
+    /// Until the last refused call would pass.
+    Retry(i8),
+    /// Until the counter would be as new.
+    Reset(i8),
+    /// So many 1,000ths of the window.
+    Part(u16),
+    /// So many 1,000ths of the time in which one hit comes back.
+    Interval(u16),
+}
+
+/// How much to ask for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ask {
+    Hits(u32),
+    Remaining(i8),
+    Capacity(i8),
+    /// So many 1,000ths of the capacity.
+    Part(u16),
+    Refund(u16),
+}
+
+pub(crate) type Call = (Pause, Ask);
+
+pub(crate) fn calls(refunds: bool, most: usize) -> BoxedStrategy<Vec<Call>> {
+    let pause = prop_oneof![
+        3 => Just(Pause::Micros(0)),
+        2 => Just(Pause::Micros(1)),
+        2 => (0..=2_000_000_u64).prop_map(Pause::Micros),
+        2 => (-1..=1_i8).prop_map(Pause::Edge),
+        3 => (-1..=1_i8).prop_map(Pause::Retry),
+        1 => (-1..=1_i8).prop_map(Pause::Reset),
+        4 => (0..1_500_u16).prop_map(Pause::Part),
+        4 => (0..2_500_u16).prop_map(Pause::Interval),
+        1 => Just(Pause::Part(30_000)),
+    ];
+    let ask = prop_oneof![
+        4 => Just(Ask::Hits(1)),
+        2 => (0..20_u32).prop_map(Ask::Hits),
+        3 => (-1..=1_i8).prop_map(Ask::Remaining),
+        1 => (-1..=1_i8).prop_map(Ask::Capacity),
+        3 => (0..1_000_u16).prop_map(Ask::Part),
+        1 => any::<u32>().prop_map(Ask::Hits),
+    ];
+    let refund = (0..1_200_u16).prop_map(Ask::Refund);
+    let ask = prop_oneof![8 => ask, u32::from(refunds) => refund];
+    vec((pause, ask), 1..most).boxed()
+}
+
+pub(crate) fn requests(most: u32) -> impl Strategy<Value = u32> {
+    let usual = [1, 2, 3, 7, 10, 60, 100, 999, 1_000, 86_400, 10_000_000, u32::MAX];
+    let usual: Vec<u32> = usual.into_iter().filter(|it| *it <= most).collect();
+    prop_oneof![4 => select(usual), 1 => 1..=most]
+}
+
+pub(crate) fn windows() -> impl Strategy<Value = Window> {
+    let multiplier = prop_oneof![4 => Just(1), 1 => select(vec![2, 7, 60, 90])];
+    (select(&Unit::ALL[..]), multiplier, 0..4_u8, 0..4_000_u64).prop_map(
+        |(unit, multiplier, phase, seconds)| {
+            let window = Window::times(unit, NonZeroU32::new(multiplier).unwrap());
+            let mut window = window.unwrap_or(Window::of(unit));
+            if phase == 0 {
+                window.phase = Phase::Shifted(Duration::from_secs(seconds));
+            }
+            window
+        },
+    )
+}
+
+pub(crate) fn limits(algorithm: &'static str) -> BoxedStrategy<Limit> {
+    let most = match algorithm {
+        "sliding_log" | "concurrency" => leases::MOST,
+        _ => u32::MAX,
+    };
+    let lease = prop_oneof![Just(1_u64), Just(1_000_000), 1..100_000_000_u64, Just(86_400_000_000)];
+    (requests(most), windows(), requests(u32::MAX), any::<bool>(), lease)
+        .prop_map(move |(requests, window, burst, same, lease)| {
+            let burst = if same { requests } else { burst };
+            let algorithm = match algorithm {
+                "fixed_window" => Algorithm::FixedWindow { count_denied: true },
+                "sparing" => Algorithm::FixedWindow { count_denied: false },
+                "sliding_window" => Algorithm::SlidingWindow,
+                "sliding_log" => Algorithm::SlidingLog,
+                "token_bucket" => Algorithm::TokenBucket { burst },
+                "leaky_bucket" => Algorithm::LeakyBucket { burst },
+                "concurrency" => Algorithm::Concurrency { lease: Duration::from_micros(lease) },
+                _ => unreachable!(),
+            };
+            Limit { requests, window, algorithm, penalty: Duration::ZERO }
+        })
+        .boxed()
+}
+
+pub(crate) fn any_limit() -> BoxedStrategy<Limit> {
+    prop_oneof![
+        limits("fixed_window"),
+        limits("sparing"),
+        limits("sliding_window"),
+        limits("sliding_log"),
+        limits("token_bucket"),
+        limits("leaky_bucket"),
+        limits("concurrency"),
+    ]
+    .boxed()
+}
+
+/// Those where a refused call costs nothing.
+pub(crate) fn sparing_limit() -> impl Strategy<Value = Limit> {
+    any_limit().prop_filter("it counts what it refuses", |it| !counts_refused(it))
+}
+
+pub(crate) fn counts_refused(limit: &Limit) -> bool {
+    limit.algorithm == Algorithm::FixedWindow { count_denied: true }
+}
+
+/// How long hits count, roughly.
+pub(crate) fn length(limit: &Limit) -> u64 {
+    match limit.algorithm {
+        Algorithm::Concurrency { lease } => lease.as_micros() as u64,
+        _ => limit.window.seconds() * 1_000_000,
+    }
+}
+
+/// What happened in one call.
+#[derive(Clone, Debug)]
+pub(crate) struct Played {
+    pub(crate) now: u64,
+    pub(crate) hits: Hits,
+    pub(crate) outcome: Outcome,
+    /// How the counter stands then.
+    pub(crate) counter: Counter,
+}
+
+/// Plays a game from `START` on.
+pub(crate) fn play(limit: &Limit, calls: &[Call]) -> Vec<Played> {
+    let mut counter = Counter::new(limit);
+    let mut now = START;
+    let mut last: Option<Outcome> = None;
+    let mut played = Vec::new();
+    for (pause, ask) in calls {
+        now = wait(&counter, last, now, *pause);
+        if END < now {
+            break;
+        }
+        let hits = amount(&counter, *ask, now);
+        let outcome = counter.charge(hits, now);
+        last = Some(outcome);
+        played.push(Played { now, hits, outcome, counter: counter.clone() });
+    }
+    played
+}
+
+pub(crate) fn wait(counter: &Counter, last: Option<Outcome>, now: u64, pause: Pause) -> u64 {
+    let limit = &counter.limit;
+    let then = |wait: Duration, more: i8| {
+        let wait = wait.min(Duration::from_secs(200 * 365 * 86_400));
+        (now + wait.as_micros() as u64).saturating_add_signed(more.into()).max(now)
+    };
+    match pause {
+        Pause::Micros(micros) => now + micros,
+        Pause::Edge(more) => {
+            let span = limit.window.span(Timestamp::from_micros(now), counter.seed);
+            then(span.end.since(Timestamp::from_micros(now)), more)
+        }
+        Pause::Retry(more) => then(last.and_then(|it| it.retry_after).unwrap_or_default(), more),
+        Pause::Reset(more) => then(last.map(|it| it.reset_after).unwrap_or_default(), more),
+        Pause::Part(part) => now + length(limit) / 1_000 * u64::from(part),
+        Pause::Interval(part) => {
+            now + length(limit) * u64::from(part) / 1_000 / u64::from(limit.requests.max(1))
+        }
+    }
+}
+
+pub(crate) fn amount(counter: &Counter, ask: Ask, now: u64) -> Hits {
+    let capacity = u64::from(counter.limit.capacity());
+    let part = |part: u16| capacity * u64::from(part) / 1_000;
+    match ask {
+        Ask::Hits(hits) => Hits::Add(hits.into()),
+        Ask::Remaining(more) => {
+            let remaining = u64::from(counter.would(Hits::Add(0), now).remaining);
+            Hits::Add(remaining.saturating_add_signed(more.into()))
+        }
+        Ask::Capacity(more) => Hits::Add(capacity.saturating_add_signed(more.into())),
+        Ask::Part(share) => Hits::Add(part(share)),
+        Ask::Refund(share) => Hits::Refund(part(share).max(share.into())),
+    }
+}

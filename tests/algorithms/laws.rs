@@ -1,0 +1,191 @@
+//! What holds for every algorithm.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tollgate::limit::{Algorithm, Hits, Limit};
+
+use crate::{
+    counter::Counter,
+    games::{Call, any_limit, calls, counts_refused, limits, play, sparing_limit},
+};
+
+fn micros(duration: Duration) -> u64 {
+    duration.as_micros() as u64
+}
+
+/// Beyond that, a bucket that fills once in ten thousand years is not waited
+/// for.
+const AGES: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+pub(crate) fn remaining_is_exact(limit: &Limit, calls: &[Call]) {
+    for call in play(limit, calls) {
+        let remaining = call.outcome.remaining.into();
+        let pass = |hits| call.counter.would_pass(hits, call.now);
+        assert!(remaining == 0 || pass(remaining), "{remaining} do not pass after {call:?}");
+        assert!(!pass(remaining + 1), "more than {remaining} pass after {call:?}");
+        let all = call.outcome.remaining == limit.capacity();
+        assert!(call.outcome.over || all == (call.outcome.used == 0), "{call:?}");
+    }
+}
+
+pub(crate) fn retry_after_is_exact(limit: &Limit, calls: &[Call]) {
+    for call in play(limit, calls).iter().filter(|it| it.outcome.over) {
+        let never = u64::from(limit.capacity()) < call.hits.asked();
+        let Some(wait) = call.outcome.retry_after else {
+            assert!(never, "{call:?}");
+            continue;
+        };
+        let pass = |at| !call.counter.would(call.hits, at).over;
+        if counts_refused(limit) && never {
+            continue;
+        }
+        assert!(!never && wait > Duration::ZERO, "{call:?}");
+        if AGES < wait {
+            continue;
+        }
+        let then = call.now + micros(wait);
+        assert!(pass(then), "refused when told to come back: {call:?}");
+        assert!(!pass(then - 1), "passes before told to come back: {call:?}");
+    }
+}
+
+pub(crate) fn reset_after_is_exact(limit: &Limit, calls: &[Call], hits: u64) {
+    for call in play(limit, calls).iter().filter(|it| it.outcome.reset_after < AGES) {
+        let then = call.now + micros(call.outcome.reset_after);
+        let mut new = Counter::new(limit);
+        let mut counter = call.counter.clone();
+        for (hits, at) in [(hits, then), (1, then + 1), (limit.capacity().into(), then + 2)] {
+            let (ours, theirs) =
+                (counter.charge(Hits::Add(hits), at), new.charge(Hits::Add(hits), at));
+            assert_eq!(ours, theirs, "not as new after {call:?}");
+        }
+        let look = |at| call.counter.would(Hits::Add(0), at);
+        // A fixed window ends on its own account, even if it was never used.
+        let fixed = matches!(limit.algorithm, Algorithm::FixedWindow { .. });
+        if call.now < then && (0 < call.outcome.used || !fixed && look(call.now).over) {
+            let look = look(then - 1);
+            assert!(look.over || 0 < look.used, "as new before told, after {call:?}");
+        }
+    }
+}
+
+/// The same game without the calls that `skip` picks.
+pub(crate) fn nobody_notices_without(
+    limit: &Limit,
+    calls: &[Call],
+    skip: impl Fn(&crate::games::Played) -> bool,
+) {
+    let mut counter = Counter::new(limit);
+    for call in play(limit, calls).iter().filter(|it| !skip(it)) {
+        assert_eq!(counter.charge(call.hits, call.now), call.outcome, "{call:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn what_remains_passes_and_no_more(limit in any_limit(), calls in calls(true, 30)) {
+        remaining_is_exact(&limit, &calls);
+    }
+
+    #[test]
+    fn who_waits_as_told_passes_and_not_before(limit in any_limit(), calls in calls(true, 30)) {
+        retry_after_is_exact(&limit, &calls);
+    }
+
+    #[test]
+    fn after_the_reset_all_is_new_and_not_before(
+        limit in any_limit(), calls in calls(true, 20), hits in 0..1_000_u64,
+    ) {
+        reset_after_is_exact(&limit, &calls, hits);
+    }
+
+    #[test]
+    fn what_is_refused_costs_nothing(limit in sparing_limit(), calls in calls(true, 40)) {
+        nobody_notices_without(&limit, &calls, |it| it.outcome.over);
+    }
+
+    #[test]
+    fn looking_changes_nothing(limit in any_limit(), calls in calls(true, 40)) {
+        nobody_notices_without(&limit, &calls, |it| it.hits == Hits::Add(0));
+        for call in play(&limit, &calls) {
+            let mut counter = call.counter.clone();
+            counter.charge(Hits::Add(0), call.now + 1);
+            prop_assert_eq!(counter.states, call.counter.states);
+        }
+    }
+
+    #[test]
+    fn more_than_fits_never_passes_and_costs_nothing(
+        limit in sparing_limit(), calls in calls(true, 20), more in 1..=u64::MAX,
+    ) {
+        for call in play(&limit, &calls) {
+            let mut counter = call.counter.clone();
+            let hits = u64::from(limit.capacity()).saturating_add(more);
+            let outcome = counter.charge(Hits::Add(hits), call.now);
+            prop_assert!(outcome.over && !outcome.counted);
+            prop_assert_eq!(outcome.retry_after, None);
+            prop_assert_eq!(counter.states, call.counter.states);
+        }
+    }
+
+    #[test]
+    fn a_refund_gives_back_no_more_than_was_taken(
+        limit in any_limit(), calls in calls(true, 30), refund in any::<u32>(),
+    ) {
+        for call in play(&limit, &calls) {
+            let before = call.counter.would(Hits::Add(0), call.now);
+            for refund in [0, 1, refund.into(), before.used, u64::MAX] {
+                let after = call.counter.would(Hits::Refund(refund), call.now);
+                prop_assert!(!after.over);
+                prop_assert!(before.remaining <= after.remaining);
+                let most = u64::from(before.remaining).saturating_add(refund);
+                prop_assert!(u64::from(after.remaining) <= most);
+                if before.used <= refund {
+                    let weighed = limit.algorithm.name() == "sliding_window";
+                    prop_assert!(after.used == 0 || weighed && refund < u64::MAX);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_of_nothing_refuses_all(limit in any_limit(), calls in calls(true, 20)) {
+        let limit = Limit { requests: 0, ..limit };
+        for call in play(&limit, &calls) {
+            prop_assert!(call.outcome.over || call.hits.asked() == 0, "{call:?}");
+        }
+    }
+
+    #[test]
+    fn another_limit_is_obeyed_soon(
+        (limit, other) in prop::sample::select(vec![
+            "fixed_window", "sparing", "sliding_window", "sliding_log", "token_bucket", "concurrency",
+        ]).prop_flat_map(|it| (limits(it), limits(it))),
+        before in calls(true, 20), after in calls(true, 20), more in 0..2_u64,
+    ) {
+        let other = Limit { window: limit.window.clone(), ..other };
+        let Some(last) = play(&limit, &before).pop() else { return Ok(()) };
+        let mut counter = Counter { limit: other.clone(), ..last.counter };
+        let look = counter.would(Hits::Add(0), last.now);
+        prop_assert!(look.remaining <= other.capacity());
+        // The laws hold at once.
+        let remaining = look.remaining.into();
+        prop_assert!(remaining == 0 || counter.would_pass(remaining, last.now));
+        prop_assert!(!counter.would_pass(remaining + 1, last.now));
+        let mut now = last.now;
+        for (pause, ask) in after {
+            now = crate::games::wait(&counter, None, now, pause);
+            let hits = crate::games::amount(&counter, ask, now);
+            let outcome = counter.charge(hits, now);
+            prop_assert!(outcome.over || hits.asked() <= other.capacity().into());
+            if outcome.reset_after < AGES {
+                let then = now + micros(outcome.reset_after) + more;
+                let capacity = u64::from(other.capacity());
+                prop_assert!(capacity == 0 || counter.would_pass(capacity, then));
+            }
+        }
+    }
+}

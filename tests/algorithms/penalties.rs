@@ -1,0 +1,81 @@
+//! Limits with a penalty: everything is refused for a while after a refusal.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tollgate::limit::{Hits, Limit};
+
+use crate::{
+    counter::Counter,
+    games::{any_limit, calls, play},
+    laws,
+};
+
+fn penalties() -> impl Strategy<Value = Limit> {
+    let penalty = prop_oneof![Just(1_u64), Just(1_000_000), 1..100_000_000_u64, Just(600_000_000)];
+    (any_limit(), penalty)
+        .prop_map(|(limit, penalty)| Limit { penalty: Duration::from_micros(penalty), ..limit })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn nothing_passes_until_a_penalty_is_over(limit in penalties(), calls in calls(true, 40)) {
+        let penalty = limit.penalty.as_micros() as u64;
+        // What the algorithm would say, without those that the penalty refuses.
+        let mut free = Counter::new(&Limit { penalty: Duration::ZERO, ..limit.clone() });
+        let mut banned = 0;
+        for call in play(&limit, &calls) {
+            let refund = matches!(call.hits, Hits::Refund(_));
+            if call.now < banned && !refund {
+                prop_assert!(call.outcome.over && !call.outcome.counted, "{call:?}");
+                prop_assert_eq!(call.outcome.remaining, 0);
+                continue;
+            }
+            let outcome = free.charge(call.hits, call.now);
+            prop_assert_eq!(outcome.over, call.outcome.over, "{:?}", call);
+            if outcome.over && call.hits.asked() > 0 {
+                banned = call.now + penalty;
+            }
+        }
+    }
+
+    #[test]
+    fn a_penalty_is_not_prolonged(limit in penalties(), calls in calls(true, 40)) {
+        let mut until = 0;
+        let skip = |it: &crate::games::Played| it.outcome.over;
+        let mut counter = Counter::new(&limit);
+        for call in play(&limit, &calls) {
+            let asked = matches!(call.hits, Hits::Add(_));
+            if call.now < until && asked {
+                prop_assert!(skip(&call));
+                continue;
+            }
+            prop_assert_eq!(counter.charge(call.hits, call.now), call.outcome);
+            if call.outcome.over && call.hits.asked() > 0 {
+                until = call.now + limit.penalty.as_micros() as u64;
+            }
+        }
+    }
+
+    #[test]
+    fn remaining_knows_the_penalty(limit in penalties(), calls in calls(false, 30)) {
+        laws::remaining_is_exact(&limit, &calls);
+    }
+
+    #[test]
+    fn retry_after_knows_the_penalty(limit in penalties(), calls in calls(false, 30)) {
+        laws::retry_after_is_exact(&limit, &calls);
+    }
+
+    #[test]
+    fn reset_after_knows_the_penalty(limit in penalties(), calls in calls(false, 20)) {
+        laws::reset_after_is_exact(&limit, &calls, 3);
+    }
+
+    #[test]
+    fn looking_is_never_punished(limit in penalties(), calls in calls(true, 30)) {
+        laws::nobody_notices_without(&limit, &calls, |it| it.hits == Hits::Add(0));
+    }
+}

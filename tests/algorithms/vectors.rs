@@ -1,0 +1,81 @@
+//! What Envoy's reference service answers in a fixed window.
+
+use std::time::Duration;
+
+use tollgate::{
+    limit::{
+        Hits, Limit, Outcome, Unit, Window,
+        fixed_window::{describe, step},
+        tally,
+    },
+    time::Timestamp,
+};
+
+fn minutely(requests: u32) -> Limit {
+    Limit::fixed(requests, Window::of(Unit::Minute))
+}
+
+/// What it means that a counter stands at `after` once `hits` are counted.
+fn outcome(limit: &Limit, hits: Hits, after: u64, micros: u64) -> Outcome {
+    let now = Timestamp::from_micros(micros);
+    let passed = matches!(hits, Hits::Refund(_)) || after <= limit.requests.into();
+    describe(limit, limit.window.span(now, 0), hits, (after, passed), now)
+}
+
+#[test]
+fn the_reference_vectors_hold() {
+    // (limit, hits, counter after) -> (over, remaining, [near, over, within])
+    let vectors = [
+        ((15, 1, 11), (false, 4, [0, 0, 1])),
+        ((15, 1, 13), (false, 2, [1, 0, 1])),
+        ((15, 1, 16), (true, 0, [0, 1, 0])),
+        ((20, 3, 5), (false, 15, [0, 0, 3])),
+        ((8, 2, 7), (false, 1, [1, 0, 2])),
+        ((20, 3, 19), (false, 1, [3, 0, 3])),
+        ((20, 3, 22), (true, 0, [1, 2, 0])),
+        ((20, 7, 22), (true, 0, [4, 2, 0])),
+        ((10, 3, 30), (true, 0, [0, 3, 0])),
+        ((10, 0, 11), (true, 0, [0, 0, 0])),
+    ];
+    for ((requests, hits, after), expected) in vectors {
+        let stepped = step(after - hits, Hits::Add(hits), requests, true);
+        assert_eq!(stepped, (after, !expected.0), "limit {requests}, hits {hits}");
+        let outcome = outcome(&minutely(requests), Hits::Add(hits), after, 1_000_000_000);
+        let tally = tally(requests, hits, &outcome, 0.8);
+        let actual = (outcome.over, outcome.remaining, [tally.near, tally.over, tally.within]);
+        assert_eq!(actual, expected, "limit {requests}, hits {hits}, after {after}");
+    }
+}
+
+#[test]
+fn a_charge_that_is_not_counted_is_over_with_all_its_hits() {
+    let limit = minutely(10);
+    // Refused at 8 of 10, and not made because it was all or nothing.
+    let now = Timestamp::from_secs(0);
+    let span = limit.window.span(now, 0);
+    let outcome = describe(&limit, span, Hits::Add(5), (8, false), now);
+    let tally = tally(10, 5, &outcome, 0.8);
+    assert_eq!((tally.within, tally.near, tally.over), (0, 0, 5));
+}
+
+#[test]
+fn a_counter_stays_in_its_range() {
+    assert_eq!(step(3, Hits::Refund(5), 10, true), (0, true));
+    assert_eq!(step(Hits::MAX, Hits::Add(Hits::MAX), 10, true), (Hits::MAX, false));
+    assert_eq!(step(7, Hits::Add(0), 10, true), (7, true));
+    assert_eq!(step(7, Hits::Add(4), 10, false), (7, false));
+}
+
+#[test]
+fn a_refund_is_never_over() {
+    assert_eq!(step(5, Hits::Refund(1), 1, true), (4, true));
+    assert!(!outcome(&minutely(1), Hits::Refund(1), 5, 0).over);
+}
+
+#[test]
+fn a_window_resets_at_its_end_and_never_now() {
+    let reset = |micros| outcome(&minutely(1), Hits::Add(1), 1, micros).reset_after;
+    assert_eq!(reset(2_222_000_000), Duration::from_secs(58));
+    assert_eq!(reset(2_279_999_999), Duration::from_micros(1));
+    assert_eq!(reset(2_280_000_000), Duration::from_secs(60));
+}
