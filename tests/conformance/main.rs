@@ -47,6 +47,7 @@ use tollgate::{
 use tokio::net::TcpListener;
 use tonic::transport::{Channel, Server, server::TcpIncoming};
 
+mod matrix;
 #[path = "../support/redis.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod redis_server;
