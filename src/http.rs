@@ -24,7 +24,8 @@ use axum::{
 
 use crate::{
     health::Health,
-    rules::RuleTree,
+    limit::{Limit, Window},
+    rules::{Rule, RuleTree},
     store::Store,
     wire::{
         LARGEST_MESSAGE, Refusal, Service, json,
@@ -114,20 +115,29 @@ async fn rlconfig<S>(State(pages): State<Arc<Pages<S>>>) -> String {
 }
 
 fn describe(rules: &RuleTree) -> String {
-    let lines = rules.rules().iter().flat_map(|rule| {
-        let unlimited = rule.is_unlimited().then(|| ("UNKNOWN".to_owned(), 0));
-        let limits = rule.spec.limits.iter().map(|it| &it.limit);
-        let limits = limits.map(|it| (it.window.unit().name().to_ascii_uppercase(), it.requests));
-        unlimited.into_iter().chain(limits).map(|(unit, requests)| {
-            format!(
-                "{}: unit={unit} requests_per_unit={requests}, shadow_mode: {}, quota_mode: {}\n",
-                rule.stat_name(),
-                rule.spec.shadow_mode,
-                rule.spec.quota_mode
-            )
-        })
-    });
-    lines.collect()
+    let line = |rule: &Rule, unit: &str, requests, more| {
+        format!(
+            "{}: unit={unit} requests_per_unit={requests}, shadow_mode: {}, quota_mode: {}{more}\n",
+            rule.stat_name(),
+            rule.spec.shadow_mode,
+            rule.spec.quota_mode
+        )
+    };
+    let lines = |rule: &Rule| match rule.is_unlimited() {
+        true => line(rule, "UNKNOWN", 0, String::new()),
+        false => {
+            let limits = rule.spec.limits.iter().map(|it| &it.limit);
+            let lines = limits.map(|limit| {
+                let unit = limit.window.unit();
+                // What the reference service has no words for.
+                let plain = *limit == Limit::fixed(limit.requests, Window::of(unit));
+                let more = if plain { String::new() } else { format!(", limit: {limit}") };
+                line(rule, &unit.name().to_ascii_uppercase(), limit.requests, more)
+            });
+            lines.collect()
+        }
+    };
+    rules.rules().iter().map(|rule| lines(rule)).collect()
 }
 
 async fn decide<S: Store>(

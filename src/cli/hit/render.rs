@@ -13,7 +13,7 @@ use crate::{
         config::core::v3::HeaderValue,
         service::ratelimit::v3::{
             RateLimitResponse,
-            rate_limit_response::{DescriptorStatus, RateLimit},
+            rate_limit_response::{Code, DescriptorStatus, RateLimit, rate_limit::Unit},
         },
     },
 };
@@ -59,24 +59,27 @@ fn status(status: &DescriptorStatus) -> String {
     let mut text = status.code().as_str_name().to_owned();
     let Some(limit) = &status.current_limit else { return text + ", no limit" };
     text += &format!(", {}, {} remaining", describe(limit), status.limit_remaining);
-    if let Some(reset) = status.duration_until_reset {
-        let reset = reset.try_into().map_or(0, limit::whole_seconds);
-        text += &format!(", resets in {reset} s");
-    }
-    text
+    let Some(reset) = status.duration_until_reset else { return text + ", never passes" };
+    let reset = reset.try_into().map_or(0, limit::whole_seconds);
+    let what = match status.code() {
+        Code::OverLimit => "come back",
+        Code::Ok | Code::Unknown => "resets",
+    };
+    text + &format!(", {what} in {reset} s")
 }
 
 fn describe(limit: &RateLimit) -> String {
     let unit = limit.unit().as_str_name().to_ascii_lowercase();
-    let per = match limit.unit_multiplier {
-        None | Some(0 | 1) => unit,
-        Some(multiplier) => format!("{multiplier} {unit}s"),
+    let per = match (limit.unit(), limit.unit_multiplier) {
+        (Unit::Unknown, _) => "at a time".to_owned(),
+        (_, None | Some(0 | 1)) => format!("per {unit}"),
+        (_, Some(multiplier)) => format!("per {multiplier} {unit}s"),
     };
     let name = match limit.name.as_str() {
         "" => String::new(),
         name => format!(" ({})", printable(name)),
     };
-    format!("{} per {per}{name}", limit.requests_per_unit)
+    format!("{} {per}{name}", limit.requests_per_unit)
 }
 
 /// Control characters could make the terminal show something else.

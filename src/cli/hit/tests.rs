@@ -136,7 +136,7 @@ fn an_answer_reads_well() {
     assert_eq!(
         String::from_utf8(out).unwrap(),
         r#"OVER_LIMIT
-  user=ann,path=/a\,b: OVER_LIMIT, 5 per minute, 0 remaining, resets in 42 s
+  user=ann,path=/a\,b: OVER_LIMIT, 5 per minute, 0 remaining, come back in 42 s
   cart=7\n: OK, 20 per 10 hours (carts\u{1b}[2J), 3 remaining, resets in 42 s
   odd=�ä: OK, no limit
   lost=: no answer
