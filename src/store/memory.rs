@@ -61,7 +61,7 @@ impl Memory {
     /// An empty store for `capacity` counters, rounded up to a multiple of 256.
     ///
     /// Each of 256 shards takes its part, so counters may be evicted a little
-    /// before there are so many. A counter takes about 150 bytes and the length
+    /// before there are so many. A counter takes about 200 bytes and the length
     /// of its name, but never more than 256 bytes for that. `sliding_log` and
     /// `concurrency` take 16 bytes more for each hit that they remember.
     pub fn new(capacity: usize) -> Self {

@@ -94,3 +94,66 @@ async fn callers_that_give_up_leave_the_connection_usable() {
     assert_eq!(hit(&store, "a").await.unwrap(), 2);
     assert!(hit(&store, "b").await.unwrap() <= 2_001);
 }
+
+/// Limits of `requests` per hour, or at once.
+fn hourly(requests: u32) -> [Limit; 5] {
+    [
+        Algorithm::FixedWindow { count_denied: true },
+        Algorithm::SlidingWindow,
+        Algorithm::SlidingLog,
+        Algorithm::TokenBucket { burst: requests },
+        Algorithm::Concurrency { lease: Duration::from_secs(3_600) },
+    ]
+    .map(|algorithm| Limit { algorithm, ..Limit::fixed(requests, Window::of(Unit::Hour)) })
+}
+
+/// How many of 64 callers, over two stores, pass in ten calls each. Every other
+/// caller makes its charges in the opposite order.
+async fn admitted(server: &RedisServer, charges: &[Charge]) -> usize {
+    let stores = [(); 2].map(|()| Arc::new(store(&server.url(), PATIENT)));
+    let caller = |caller: usize| {
+        let store = Arc::clone(&stores[caller % 2]);
+        let mut charges = charges.to_vec();
+        if caller % 4 < 2 {
+            charges.reverse();
+        }
+        tokio::spawn(async move {
+            let mut passed = 0;
+            for _ in 0..10 {
+                let outcomes = store.charge(&charges, NOON).await.expect("the server runs");
+                passed += usize::from(outcomes.iter().all(|it| !it.over));
+            }
+            passed
+        })
+    };
+    let callers: Vec<_> = (0..64).map(caller).collect();
+    let mut admitted = 0;
+    for it in callers {
+        admitted += it.await.expect("no caller fails");
+    }
+    admitted
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_stores_admit_exactly_the_limit() {
+    let server = RedisServer::start();
+    for limit in hourly(200) {
+        let charges = [charge("a", limit.clone(), Hits::Add(1), NOON)];
+        assert_eq!(admitted(&server, &charges).await, 200, "{limit}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_call_of_all_or_nothing_that_is_refused_leaves_no_trace() {
+    let server = RedisServer::start();
+    for (wide, tight) in hourly(300).into_iter().zip(hourly(200)) {
+        let charges = [("wide", wide), ("tight", tight)].map(|(name, limit)| Charge {
+            all_or_nothing: true,
+            ..charge(name, limit, Hits::Add(1), NOON)
+        });
+        assert_eq!(admitted(&server, &charges).await, 200, "{}", charges[0].limit);
+        let looks = charges.map(|it| Charge { hits: Hits::Add(0), ..it });
+        let store = store(&server.url(), PATIENT);
+        assert_eq!(after(&store, &looks, NOON).await.unwrap(), [200, 200], "{}", looks[0].limit);
+    }
+}
