@@ -12,6 +12,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile([SERVICE], ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").include_file("proto.rs").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .codec_path("crate::wire::codec::CheckedCodec")
+        .include_file("proto.rs")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -147,3 +147,6 @@ fn drop_replaced(governed: &mut [Governed]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,13 @@
 //!
 //! | path           | port  | what                                                    |
 //! |----------------|-------|---------------------------------------------------------|
-//! | `/json`        | main  | one decision: 200 or 429; 400 is the caller's mistake, 503 the store's |
+//! | `/json`        | main  | one decision: 200 or 429; 400 and 413 are the caller's mistake, 503 the store's |
 //! | `/healthcheck` | main  | 200 `OK`, or 500                                        |
 //! | `/ready`       | main  | 200, or 503 with the reasons                            |
 //! | `/metrics`     | main  | statistics for Prometheus                               |
 //! | `/rlconfig`    | both  | the rules in force, and why newer ones were refused     |
 //! | `/stats`       | debug | statistics of the rules, for people                     |
+//! | all others     | debug | what there is                                           |
 
 use std::{fmt::Write, sync::Arc, time::Instant};
 

@@ -7,6 +7,7 @@
 //! | module         | takes                                  | gives                          |
 //! |----------------|----------------------------------------|--------------------------------|
 //! | [`time`]       |                                        | [`time::Timestamp`]            |
+//! | [`duration`]   | a text                                 | a duration                     |
 //! | [`limit`]      | a counter, hits, now                   | [`limit::Outcome`]             |
 //! | [`descriptor`] |                                        | [`descriptor::Request`]        |
 //! | [`rules`]      | [`descriptor::Descriptor`]             | [`rules::Rule`]                |
@@ -35,6 +36,7 @@
 //! statistic in `metrics`.
 
 pub mod time;
+pub mod duration;
 pub mod limit;
 pub mod descriptor;
 pub mod rules;

@@ -177,6 +177,7 @@ pub fn tally(capacity: u32, hits: u64, outcome: &Outcome, near_ratio: f32) -> Ta
         };
         return Tally { within: hits, near, over: 0 };
     }
+    // What is not counted does not show in the counter.
     if !outcome.counted || after <= capacity || capacity <= before {
         return Tally { over: hits, ..Tally::default() };
     }

@@ -122,11 +122,11 @@ impl Metrics {
             ),
             failed_loads: counter(
                 "ratelimit_service_config_load_error",
-                "How often rules were refused because of mistakes in them.",
+                "How often rules were refused: with mistakes in them, or not to be read.",
             ),
             rejected: gauge(
                 "tollgate_rules_rejected",
-                "1 while the rule files have mistakes and older rules are in force.",
+                "1 while the rule files cannot be used and older rules are in force.",
             ),
             rule_count: gauge("tollgate_rules", "Rules in force."),
             store_time: register(
@@ -218,7 +218,8 @@ impl Metrics {
     }
 
     /// Counts rules that are about to come into force, and makes room for
-    /// their statistics. Those that are gone take theirs with them.
+    /// their statistics. Those that are gone take theirs with them, but for
+    /// those that requests named: these stay until the process ends.
     pub fn loaded(&self, rules: &RuleTree) {
         self.rules.install(rules);
         self.loads.inc();

@@ -153,3 +153,6 @@ impl Reloader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

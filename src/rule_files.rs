@@ -23,8 +23,8 @@ pub const MAX_TOTAL_BYTES: usize = 256 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The system refused.
-    #[error("{}: cannot read this", .0.display())]
-    Io(PathBuf, #[source] io::Error),
+    #[error("{}: cannot read this: {_1}", .0.display())]
+    Io(PathBuf, io::Error),
     /// It is a device, a socket or the like.
     #[error("{}: this is neither a file nor a directory", .0.display())]
     Kind(PathBuf),

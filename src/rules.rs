@@ -5,8 +5,8 @@
 //! same whatever the number of rules beside it: a hash lookup for the rules
 //! that name a value, a scan of the patterns of this one level if there are
 //! any, and a hash lookup for the rule that takes any value. It allocates
-//! nothing unless a level has patterns and the entry is longer than
-//! 128 bytes.
+//! nothing, unless an entry of more than 128 bytes meets a level with patterns
+//! or with a rule as long as that.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -243,7 +243,11 @@ impl Rule {
             Some(pattern) => Part { key: &entry.key, value: pattern.as_bytes(), shared: true },
             None => Part { key: &entry.key, value: &entry.value, shared: false },
         });
-        format.key(self.domain.as_bytes(), parts, limit, now)
+        let domain = self.domain.as_bytes();
+        match self.spec.limits.len() {
+            0 | 1 => format.key(domain, parts, limit, now),
+            _ => format.key_of_several(domain, parts, limit, now),
+        }
     }
 }
 

@@ -5,7 +5,10 @@ use std::{future::Future, time::Duration};
 use smallvec::SmallVec;
 
 use crate::{
-    limit::{Hits, Limit, Outcome},
+    limit::{
+        Algorithm, Hits, Limit, Outcome,
+        step::{self, Answer},
+    },
     rules::counter_key::Named,
     time::Timestamp,
 };
@@ -27,10 +30,30 @@ pub struct Charge {
     /// What it is charged.
     pub hits: Hits,
     /// If a charge of the same call that [enforces](Self::enforced) is refused,
-    /// this one is not made: the counter stays as it is.
+    /// this one is not made: the counter stays as it is. Then the call is made
+    /// or refused as a whole: nobody is served in between.
     pub all_or_nothing: bool,
     /// Whether the call is refused if this charge is.
     pub enforced: bool,
+}
+
+impl Charge {
+    /// Whether it asks for hits, or looks, and so may be refused.
+    const fn asks(&self) -> bool {
+        matches!(self.hits, Hits::Add(_))
+    }
+
+    /// Whether hits that are refused count.
+    fn counts_denied(&self) -> bool {
+        self.limit.algorithm == Algorithm::FixedWindow { count_denied: true }
+    }
+
+    /// What became of it. `made` says whether its hits were counted if that is
+    /// what the algorithm does with them.
+    fn outcome(&self, answer: Answer, made: bool, now: Timestamp) -> Outcome {
+        let outcome = step::describe(&self.limit, self.counter.span, self.hits, answer, now);
+        Outcome { counted: outcome.counted && made, ..outcome }
+    }
 }
 
 /// One outcome per charge, in the same order.

@@ -13,6 +13,7 @@ use crate::{
     store::{Store, StoreError},
 };
 
+pub mod codec;
 pub mod json;
 pub mod metadata;
 pub mod request;

@@ -1,16 +1,14 @@
 //! `tollgate check`: are these rules right?
 
 use std::{
-    error::Error as _,
     io::{self, Write},
-    iter,
     path::PathBuf,
 };
 
 use crate::{
     cli::Status,
     config::{self, Compiled, Mistakes, Options, SourceFile},
-    rule_files::{self, ReadError},
+    rule_files,
 };
 
 /// Reads the rules at `paths` as one set and writes to `out` what is wrong with
@@ -27,7 +25,7 @@ pub fn check(paths: &[PathBuf], options: Options, out: &mut impl Write) -> io::R
             Ok(read) => files.extend(read),
             Err(error) => {
                 unreadable += 1;
-                write_error(&error, out)?;
+                writeln!(out, "error: {error}\n")?;
             }
         }
     }
@@ -44,12 +42,6 @@ pub fn check(paths: &[PathBuf], options: Options, out: &mut impl Write) -> io::R
     }
     writeln!(out, "{}", summary(&files, &result, unreadable))?;
     Ok(if result.is_ok() && unreadable == 0 { Status::Yes } else { Status::No })
-}
-
-fn write_error(error: &ReadError, out: &mut impl Write) -> io::Result<()> {
-    let causes = iter::successors(error.source(), |&it| it.source());
-    let causes: String = causes.map(|it| format!(": {it}")).collect();
-    writeln!(out, "error: {error}{causes}\n")
 }
 
 fn summary(files: &[SourceFile], result: &Result<Compiled, Mistakes>, unreadable: usize) -> String {

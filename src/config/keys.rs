@@ -10,8 +10,10 @@ pub enum Home {
     File,
     /// An element of `descriptors`.
     Descriptor,
-    /// The `rate_limit` of a descriptor.
+    /// The `rate_limit` of a descriptor, or an element of its `rate_limits`.
     RateLimit,
+    /// The `calendar` of a limit.
+    Calendar,
     /// An element of `replaces`.
     Replaces,
 }
@@ -21,7 +23,8 @@ impl fmt::Display for Home {
         f.write_str(match self {
             Self::File => "at the top of the file",
             Self::Descriptor => "on a descriptor, beside `key`",
-            Self::RateLimit => "in `rate_limit`",
+            Self::RateLimit => "in `rate_limit` or an element of `rate_limits`",
+            Self::Calendar => "in `calendar`",
             Self::Replaces => "in an element of `replaces`",
         })
     }
@@ -45,7 +48,7 @@ const FLAG: &str = "`true` or `false`";
 const DESCRIPTORS: &str = "a list of descriptors, each with a `key`";
 
 /// Every key there is.
-pub const KEYS: [Key; 18] = [
+pub const KEYS: [Key; 32] = [
     Key {
         name: "domain",
         home: Home::File,
@@ -76,6 +79,12 @@ pub const KEYS: [Key; 18] = [
         home: Home::Descriptor,
         expects: "a map with `unit` and `requests_per_unit`, or with `unlimited: true`",
         help: "The limit for a descriptor that ends with this entry.",
+    },
+    Key {
+        name: "rate_limits",
+        home: Home::Descriptor,
+        expects: "a list of 1 to 8 maps, each like `rate_limit`",
+        help: "Several limits in its place: all are counted, and the tightest decides.",
     },
     Key {
         name: "descriptors",
@@ -130,7 +139,82 @@ pub const KEYS: [Key; 18] = [
         name: "requests_per_unit",
         home: Home::RateLimit,
         expects: "a whole number from 0 to 4294967295",
-        help: "How many hits pass in one window, from 0, which refuses all, to 4294967295.",
+        help: "How many hits pass in one window, from 0, which refuses all, to 4294967295; with \
+               `concurrency`, how many calls are in flight at once.",
+    },
+    Key {
+        name: "unit_multiplier",
+        home: Home::RateLimit,
+        expects: "a whole number from 1 to 4294967295",
+        help: "How many units the window is long, at most 100 years; 1 if it is not given.",
+    },
+    Key {
+        name: "period",
+        home: Home::RateLimit,
+        expects: "a duration of whole seconds from `1s` to `876000h`",
+        help: "The length of the window, in the place of `unit`, such as `90s` or `1h30m`.",
+    },
+    Key {
+        name: "algorithm",
+        home: Home::RateLimit,
+        expects: "one of fixed_window, sliding_window, sliding_log, token_bucket, leaky_bucket, \
+                  concurrency",
+        help: "How hits are counted; fixed_window if it is not given.",
+    },
+    Key {
+        name: "burst",
+        home: Home::RateLimit,
+        expects: "a whole number from 1 to 4294967295",
+        help: "How many hits a bucket lets pass at once; `requests_per_unit` if it is not given.",
+    },
+    Key {
+        name: "count_denied",
+        home: Home::RateLimit,
+        expects: FLAG,
+        help: "Whether a hit that a fixed window refuses counts all the same, as it does if this \
+               is not given; elsewhere it never does.",
+    },
+    Key {
+        name: "penalty",
+        home: Home::RateLimit,
+        expects: "a duration of whole milliseconds from `1ms` to `87600h`",
+        help: "How long everything is refused once something was; calls in that time do not \
+               prolong it.",
+    },
+    Key {
+        name: "consume",
+        home: Home::RateLimit,
+        expects: "`independent` or `all_or_nothing`",
+        help: "Whether a call that is refused by another limit consumes something of this one; \
+               independent, which means that it does, if it is not given.",
+    },
+    Key {
+        name: "on_error",
+        home: Home::RateLimit,
+        expects: "`allow`, `deny` or `local`",
+        help: "What is decided while the store does not answer: that all passes, that nothing \
+               does, or what a counter in this process says; if it is not given, the settings \
+               of the service decide.",
+    },
+    Key {
+        name: "phase",
+        home: Home::RateLimit,
+        expects: "`spread`, or a duration of whole seconds that is shorter than the window",
+        help: "When windows begin: so much later than at multiples of their length since 1970, \
+               or each counter's at a moment of its own.",
+    },
+    Key {
+        name: "calendar",
+        home: Home::RateLimit,
+        expects: "a map with `time_zone`",
+        help: "Windows are the days, weeks or months of some place.",
+    },
+    Key {
+        name: "lease",
+        home: Home::RateLimit,
+        expects: "a duration of whole milliseconds from `1s` to `24h`",
+        help: "How long a call in flight holds its slot if it does not give it back; \
+               `concurrency` needs it.",
     },
     Key {
         name: "unlimited",
@@ -149,6 +233,18 @@ pub const KEYS: [Key; 18] = [
         home: Home::RateLimit,
         expects: "a list of maps, each with a `name`",
         help: "The rules that do not apply to a request that this rule governs.",
+    },
+    Key {
+        name: "time_zone",
+        home: Home::Calendar,
+        expects: "a name of the IANA database, such as Europe/Berlin",
+        help: "Decides when a day begins; required.",
+    },
+    Key {
+        name: "first_day",
+        home: Home::Calendar,
+        expects: "a whole number from 1 to 28 for months, or from 1 (Monday) to 7 for weeks",
+        help: "The day on which a month or a week begins; 1 if it is not given.",
     },
     Key {
         name: "name",

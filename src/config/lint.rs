@@ -6,10 +6,16 @@ use std::collections::HashSet;
 
 use super::{
     read::{Domain, Sibling},
-    report::{Report, quote},
+    report::{Place, Report, quote},
     yaml::Map,
 };
-use crate::rules::{pattern::Pattern, spec::RuleSpec};
+use crate::{
+    limit::{Algorithm, window::Phase},
+    rules::{
+        pattern::Pattern,
+        spec::{LimitSpec, RuleSpec},
+    },
+};
 
 /// A list with more patterns is not examined, nor is a longer key: the work
 /// grows with the square of either.
@@ -45,8 +51,7 @@ pub(super) fn siblings(list: &[Sibling], report: &mut Report<'_>) {
 }
 
 /// Warns of what a descriptor says about a limit that it does not have.
-pub(super) fn flags(map: &Map<'_>, rule: &RuleSpec, report: &mut Report<'_>) {
-    let limited = map.get("rate_limit").is_some_and(|it| !it.node.is_null());
+pub(super) fn flags(map: &Map<'_>, rule: &RuleSpec, limited: bool, report: &mut Report<'_>) {
     let flags = [
         ("shadow_mode", rule.shadow_mode),
         ("quota_mode", rule.quota_mode),
@@ -63,6 +68,38 @@ pub(super) fn flags(map: &Map<'_>, rule: &RuleSpec, report: &mut Report<'_>) {
         };
         report.warning(map[name].place, message);
     }
+}
+
+/// Warns of limits of one descriptor that make no difference.
+pub(super) fn limits(limits: &[(Place, LimitSpec)], report: &mut Report<'_>) {
+    for (index, (place, limit)) in limits.iter().enumerate() {
+        let mut others = limits.iter().enumerate().filter(|(at, _)| *at != index);
+        if let Some((_, (other, _))) = others.find(|(_, (_, it))| implies(it, limit)) {
+            let message = format!(
+                "this limit refuses nothing that the one at {} lets pass",
+                report.place(*other)
+            );
+            report.warning(*place, message);
+        }
+    }
+}
+
+/// Whether `outer` refuses all that `inner` does: its windows consist of whole
+/// windows of `inner`, allow no more than one of those, and count all that is
+/// asked for.
+fn implies(outer: &LimitSpec, inner: &LimitSpec) -> bool {
+    let (window, within) = (&outer.limit.window, &inner.limit.window);
+    outer.limit.algorithm == Algorithm::FixedWindow { count_denied: true }
+        && matches!(inner.limit.algorithm, Algorithm::FixedWindow { .. })
+        && (&window.phase, &within.phase) == (&Phase::Epoch, &Phase::Epoch)
+        && window.seconds().is_multiple_of(within.seconds())
+        && outer.limit.requests <= inner.limit.requests
+        && outer.limit.penalty.is_zero()
+        && inner.limit.penalty.is_zero()
+        && !outer.all_or_nothing
+        && outer.on_error == inner.on_error
+        // Else another rule may replace it alone.
+        && (outer.name.is_empty() || outer.name == inner.name)
 }
 
 /// Warns of names in `replaces` that no rule of the domain has.

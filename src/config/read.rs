@@ -9,17 +9,15 @@ use super::{
     keys::{self, Home, KEYS},
     lint,
     report::{Place, Report, quote},
-    yaml::{self, Entry, Map, Node, Value},
+    yaml::{self, Map, Node, Value},
 };
-use crate::{
-    limit::{Limit, Unit, Window},
-    rules::spec::{DescriptorSpec, LimitSpec, RuleSpec},
-};
+use crate::rules::spec::{DescriptorSpec, RuleSpec};
 
+mod combination;
 mod fields;
 mod json;
-
-use self::fields::expected;
+mod limit;
+mod window;
 
 /// What one file, or several of them, say about one domain.
 #[derive(Debug)]
@@ -171,76 +169,13 @@ impl<'a> Reader<'a, '_> {
         if let Some(metadata) = self.map(map, Home::Descriptor, "metadata") {
             rule.metadata = Some(Arc::new(self.json_map(metadata)));
         }
-        let Some(limit) = self.map(map, Home::Descriptor, "rate_limit") else {
-            lint::flags(map, &rule, self.report);
-            return None;
-        };
-        let entry = &map["rate_limit"];
-        self.check_keys(limit, Home::RateLimit);
-        let name = self.name(limit, Home::RateLimit);
-        self.domain.names.insert(Arc::clone(&name));
-        for element in self.list(limit, Home::RateLimit, "replaces") {
-            rule.replaces.extend(self.replaces(&element, &name));
-        }
-        match self.limit(limit, entry.place) {
-            Some(limit) => {
-                rule.limits.push(LimitSpec { limit, name, all_or_nothing: false, on_error: None });
-            }
-            None => rule.name = name,
-        }
-        lint::flags(map, &rule, self.report);
+        let limited = self.limits(map, &mut rule);
+        lint::flags(map, &rule, limited, self.report);
         rule.place = self.report.place(place).into();
-        Some(rule)
+        limited.then_some(rule)
     }
 
-    fn limit(&mut self, map: &Map<'a>, place: Place) -> Option<Limit> {
-        let unlimited = self.flag(map, Home::RateLimit, "unlimited");
-        let requests = self.requests(map);
-        let unit = map.get("unit").filter(|it| !it.node.is_null());
-        match unit {
-            Some(unit) if unlimited => {
-                let message = "`unit` stands beside `unlimited: true`, expected one of the two";
-                self.report.mistake(unit.place, message, None);
-                None
-            }
-            None if unlimited => {
-                if let Some(entry) = map.get("requests_per_unit").filter(|_| requests > Some(0)) {
-                    let message = "`requests_per_unit` has no effect beside `unlimited: true`";
-                    self.report.warning(entry.place, message);
-                }
-                None
-            }
-            None => {
-                let place = map.get("unit").map_or(place, |it| it.place);
-                let message = "the limit has no `unit`, expected one, or `unlimited: true`";
-                self.report.mistake(place, message, Some(units()));
-                None
-            }
-            Some(unit) => {
-                if requests.is_none() {
-                    let message =
-                        "`requests_per_unit` is missing, so that every request is refused";
-                    self.report.warning(place, message);
-                }
-                let unit = self.unit(unit)?;
-                Some(Limit::fixed(requests.unwrap_or(0), Window::of(unit)))
-            }
-        }
-    }
-
-    fn unit(&mut self, entry: &Entry<'a>) -> Option<Unit> {
-        let text = self.text_of(&entry.node, "unit", expected(Home::RateLimit, "unit"))?;
-        let unit = Unit::from_name(&text);
-        if unit.is_none() {
-            let near = keys::nearest(&text, Unit::ALL.into_iter().map(Unit::name));
-            let help = near.map_or_else(units, |it| format!("did you mean `{it}`? {}", units()));
-            let message = format!("{} is no unit of time", quote(&text));
-            self.report.mistake(entry.node.place, message, Some(help));
-        }
-        unit
-    }
-
-    fn replaces(&mut self, node: &Node<'a>, own: &str) -> Option<Arc<str>> {
+    fn replaces(&mut self, node: &Node<'a>, own: &[Arc<str>]) -> Option<Arc<str>> {
         let Value::Map(map) = &node.value else {
             self.wrong(node, "an element of `replaces`", "a map with a `name`");
             return None;
@@ -256,8 +191,8 @@ impl<'a> Reader<'a, '_> {
             }
             return None;
         }
-        if *name == *own {
-            let message = format!("the rule replaces itself: {} is its own name", quote(own));
+        if own.contains(&name) {
+            let message = format!("the rule replaces itself: {} is its own name", quote(&name));
             self.report.mistake(place, message, None);
             return None;
         }
@@ -287,8 +222,4 @@ impl<'a> Reader<'a, '_> {
             self.report.mistake(entry.place, message, Some(keys::hint(home, name)));
         }
     }
-}
-
-fn units() -> String {
-    format!("expected {}", expected(Home::RateLimit, "unit"))
 }

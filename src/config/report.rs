@@ -102,6 +102,11 @@ impl<'a> Report<'a> {
         self.warnings.push(place, message.into(), None);
     }
 
+    /// How many mistakes there are so far.
+    pub(super) fn mistakes(&self) -> usize {
+        self.mistakes.list.len() + self.mistakes.more
+    }
+
     /// `place` as `file:line`.
     pub(super) fn place(&self, place: Place) -> String {
         format!("{}:{}", self.files[place.file].name, place.line)

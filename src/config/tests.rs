@@ -8,6 +8,8 @@ use crate::{
 
 mod dialect;
 mod documents;
+mod limits;
+mod refused;
 mod robustness;
 mod semantics;
 mod warnings;
@@ -85,16 +87,21 @@ descriptors:
 ",
     );
     let [eves, all, open] = rules.as_slice() else { panic!("{} rules", rules.len()) };
-    let limit = |requests, unit| Some(Limit { requests, window: Window::of(unit) });
-    assert_eq!(eves.spec.limit, limit(5, Unit::Minute));
-    assert_eq!((&*eves.spec.name, &*eves.spec.place), ("eves", "r.yaml:4"));
+    let limits = |rule: &Rule| -> Vec<_> {
+        rule.spec.limits.iter().map(|it| (it.name.to_string(), it.limit.clone())).collect()
+    };
+    let fixed = |name: &str, requests, unit| {
+        vec![(name.to_owned(), Limit::fixed(requests, Window::of(unit)))]
+    };
+    assert_eq!(limits(eves), fixed("eves", 5, Unit::Minute));
+    assert_eq!(&*eves.spec.place, "r.yaml:4");
     assert_eq!(eves.spec.replaces, [Arc::from("all")]);
     assert!(eves.spec.shadow_mode && eves.spec.detailed_metric && !eves.spec.quota_mode);
     let metadata = serde_json::to_string(&eves.spec.metadata.as_deref()).unwrap();
     assert_eq!(metadata, r#"{"7":{"true":"x"},"plan":["free",1,1.5,true,null,"1"]}"#);
-    assert_eq!(all.spec.limit, limit(u32::MAX, Unit::Year));
+    assert_eq!(limits(all), fixed("all", u32::MAX, Unit::Year));
     assert!(all.spec.quota_mode && !all.spec.shadow_mode);
-    assert_eq!(open.spec.limit, None);
+    assert!(open.is_unlimited());
     assert_eq!(open.stat_name().to_string(), "shop.path_/img/*.open");
 }
 

@@ -82,7 +82,8 @@ pub fn step(limit: &Limit, span: Span, state: Option<State>, hits: Hits, now: Ti
             let (after, told, passes) = leases::step(state.clone(), limit, hits, now);
             // What would free a slot is told whether or not the charge is made.
             let before = leases::Summary { free: told.free, ..before };
-            let changed = passes && hits != Hits::Add(0) && after != state;
+            let idle = matches!(hits, Hits::Add(0) | Hits::Refund(0));
+            let changed = passes && !idle && after != state;
             let state = changed.then_some(State::Leases(after));
             Step { passes, before: Told::Leases(before), after: Told::Leases(told), state }
         }

@@ -221,3 +221,6 @@ impl fmt::Display for Unit {
         f.pad(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests;

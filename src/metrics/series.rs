@@ -23,6 +23,10 @@ use crate::rules::{Rule, RuleTree, stat_name::StatName};
 /// as `other` of their domain.
 pub const MOST_DYNAMIC: usize = 10_000;
 
+/// The longest name that the values of a request can make, in bytes. What has a
+/// longer one is counted as `other` too, or few series could take much memory.
+const LONGEST: usize = 1024;
+
 /// The most that one hit adds, so that nobody makes a counter wrap.
 const MOST_HITS: u64 = u32::MAX as u64;
 
@@ -107,8 +111,9 @@ impl SeriesTable {
         }
         let mut dynamic = self.0.dynamic.write();
         let full = MOST_DYNAMIC <= dynamic.len() && !dynamic.contains_key(&name);
-        self.0.folded.fetch_add(full.into(), Relaxed);
-        dynamic.entry(if full { other(&name) } else { name }).or_default().bump(bump);
+        let folded = full || LONGEST < name.length();
+        self.0.folded.fetch_add(folded.into(), Relaxed);
+        dynamic.entry(if folded { other(&name) } else { name }).or_default().bump(bump);
     }
 
     /// Makes a series for each of `rules`, or keeps the one of that name, and
@@ -127,12 +132,13 @@ impl SeriesTable {
         self.0.fixed.store(Arc::new(new));
     }
 
-    /// All series, one statistic per line.
+    /// All series, one statistic per line, also where a value has line breaks.
     pub(super) fn dotted(&self) -> String {
         let mut lines = BTreeMap::new();
         self.0.for_each(|name, series| {
             for ((statistic, _), value) in STATISTICS.iter().zip(&series.0) {
                 let name = format!("ratelimit.service.rate_limit.{name}.{statistic}");
+                let name = name.replace(char::is_control, "_");
                 *lines.entry(name).or_insert(0) += value.load(Relaxed);
             }
         });
@@ -240,3 +246,6 @@ fn metric_family(name: String, help: &str, metrics: Vec<Metric>) -> MetricFamily
     family.set_metric(metrics);
     family
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,8 @@ pub enum KeyStyle {
     Unambiguous,
     /// `domain_key_value_1200`: what Envoy's reference service uses, so that
     /// both can count together. `a`, `b_c` and `a_b`, `c` share a counter, and
-    /// so do different units when their windows begin at the same time.
+    /// so do different units when their windows begin at the same time, except
+    /// those of one descriptor with several limits.
     Reference,
 }
 
@@ -80,6 +81,24 @@ impl KeyFormat {
         limit: &Limit,
         now: Timestamp,
     ) -> Named {
+        let ours = self.style == KeyStyle::Unambiguous;
+        named(self.begin(domain, parts), limit, now, ours)
+    }
+
+    /// The same if `limit` is one of several of the descriptor: nothing of them
+    /// is shared, also in the reference service's format, which knows one.
+    pub fn key_of_several<'a>(
+        &self,
+        domain: &[u8],
+        parts: impl Iterator<Item = Part<'a>>,
+        limit: &Limit,
+        now: Timestamp,
+    ) -> Named {
+        named(self.begin(domain, parts), limit, now, true)
+    }
+
+    /// What the names of all limits of a descriptor begin with.
+    fn begin<'a>(&self, domain: &[u8], parts: impl Iterator<Item = Part<'a>>) -> Vec<u8> {
         let mut name = Vec::with_capacity(96);
         name.extend_from_slice(self.prefix.as_bytes());
         match self.style {
@@ -99,26 +118,32 @@ impl KeyFormat {
                 }
             }
         }
-        let seed = if limit.window.phase == Phase::Spread { seed(&name) } else { 0 };
-        let span = limit.window.span(now, seed);
-        let ban = (!limit.penalty.is_zero()).then(|| {
-            let mut ban = name.clone();
-            ban.extend_from_slice(b"penalty:");
-            push_limit(&mut ban, limit);
-            CounterKey(ban)
-        });
-        if let Algorithm::FixedWindow { .. } = limit.algorithm {
-            // The reference service's names end with nothing but the moment.
-            if self.style == KeyStyle::Unambiguous || limit.window.phase != Phase::Epoch {
-                push_window(&mut name, &limit.window);
-                name.push(b'@');
-            }
-            push_number(&mut name, span.start.as_secs());
-        } else {
-            push_limit(&mut name, limit);
-        }
-        Named { key: CounterKey(name), ban, span }
+        name
     }
+}
+
+/// The counter whose name begins with `name`. If `windows`, the name tells
+/// fixed windows of different lengths apart.
+fn named(mut name: Vec<u8>, limit: &Limit, now: Timestamp, windows: bool) -> Named {
+    let seed = if limit.window.phase == Phase::Spread { seed(&name) } else { 0 };
+    let span = limit.window.span(now, seed);
+    let ban = (!limit.penalty.is_zero()).then(|| {
+        let mut ban = name.clone();
+        ban.extend_from_slice(b"penalty:");
+        push_limit(&mut ban, limit);
+        CounterKey(ban)
+    });
+    if let Algorithm::FixedWindow { .. } = limit.algorithm {
+        // The reference service's names end with nothing but the moment.
+        if windows || limit.window.phase != Phase::Epoch {
+            push_window(&mut name, &limit.window);
+            name.push(b'@');
+        }
+        push_number(&mut name, span.start.as_secs());
+    } else {
+        push_limit(&mut name, limit);
+    }
+    Named { key: CounterKey(name), ban, span }
 }
 
 /// The algorithm and the window: limits of one descriptor that differ in either
@@ -195,94 +220,4 @@ fn push_number(name: &mut Vec<u8>, number: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::{collection::vec, prelude::*};
-
-    use super::*;
-    use crate::limit::Unit;
-
-    fn key(format: &KeyFormat, entries: &[(&[u8], &[u8], bool)], unit: Unit, now: u64) -> Vec<u8> {
-        let parts = entries.iter().map(|&(key, value, shared)| Part { key, value, shared });
-        let limit = Limit::fixed(1, Window::of(unit));
-        format.key(b"domain", parts, &limit, Timestamp::from_secs(now)).key.0
-    }
-
-    #[track_caller]
-    fn check(format: &KeyFormat, entries: &[(&str, &str)], unit: Unit, now: u64, expected: &str) {
-        let entries: Vec<_> =
-            entries.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes(), false)).collect();
-        assert_eq!(String::from_utf8_lossy(&key(format, &entries, unit, now)), expected);
-    }
-
-    #[test]
-    fn the_reference_format_is_byte_exact() {
-        let reference = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
-        check(&reference, &[("key", "value")], Unit::Second, 1234, "domain_key_value_1234");
-        let two = [("key2", "value2"), ("subkey2", "subvalue2")];
-        check(&reference, &two, Unit::Minute, 1234, "domain_key2_value2_subkey2_subvalue2_1200");
-        check(
-            &reference,
-            &[("key3", "value3")],
-            Unit::Hour,
-            1_000_000,
-            "domain_key3_value3_997200",
-        );
-        check(&reference, &[("key3", "value3")], Unit::Day, 1_000_000, "domain_key3_value3_950400");
-        check(&reference, &[("files", "files/*")], Unit::Second, 1234, "domain_files_files/*_1234");
-        let prefixed = KeyFormat { prefix: "prefix:".into(), ..reference };
-        check(&prefixed, &[("key", "value")], Unit::Second, 1234, "prefix:domain_key_value_1234");
-    }
-
-    #[test]
-    fn our_own_format_reads_well() {
-        let ours = KeyFormat::default();
-        check(
-            &ours,
-            &[("user", "ann"), ("path", "/a_b")],
-            Unit::Minute,
-            1234,
-            "domain|user=ann|path=/a_b|60s@1200",
-        );
-        check(
-            &ours,
-            &[("a{b}", "c|d=100%")],
-            Unit::Second,
-            9,
-            "domain|a%7bb%7d=c%7cd%3d100%25|1s@9",
-        );
-    }
-
-    #[test]
-    fn a_long_name_is_cut_short() {
-        let long = vec![b'x'; 1 << 20];
-        let name = key(&KeyFormat::default(), &[(b"key", &long, false)], Unit::Day, 0);
-        assert!(name.len() < 100, "{}", String::from_utf8_lossy(&name));
-    }
-
-    fn entries() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<u8>, bool)>> {
-        let text = || vec(prop::sample::select(&b"a|=~#%{_\xff"[..]), 0..3);
-        vec((text(), text(), any::<bool>()), 0..3)
-    }
-
-    proptest! {
-        #[test]
-        fn different_descriptors_never_share_a_name(a in entries(), b in entries()) {
-            let name = |entries: &[(Vec<u8>, Vec<u8>, bool)]| {
-                let entries: Vec<_> = entries.iter().map(|(k, v, s)| (&k[..], &v[..], *s)).collect();
-                key(&KeyFormat::default(), &entries, Unit::Minute, 60)
-            };
-            prop_assert_eq!(a == b, name(&a) == name(&b));
-        }
-    }
-
-    #[test]
-    fn different_windows_never_share_a_name() {
-        let entries: [(&[u8], &[u8], bool); 1] = [(b"a", b"b", false)];
-        let mut names: Vec<_> = Unit::ALL
-            .into_iter()
-            .map(|unit| key(&KeyFormat::default(), &entries, unit, 0))
-            .collect();
-        names.dedup();
-        assert_eq!(names.len(), Unit::ALL.len());
-    }
-}
+mod tests;

@@ -28,6 +28,11 @@ impl StatName {
         &self.domain
     }
 
+    /// How long all of it is, in bytes, without what stands between.
+    pub fn length(&self) -> usize {
+        self.domain.len() + self.components.iter().map(String::len).sum::<usize>()
+    }
+
     /// Component `i`, or nothing if there are fewer.
     pub fn component(&self, i: usize) -> &str {
         self.components.get(i).map_or("", String::as_str)

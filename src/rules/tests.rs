@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::{
     limit::{Unit, Window},
-    rules::counter_key::KeyStyle,
+    rules::{counter_key::KeyStyle, spec::LimitSpec},
 };
 
 fn node(key: &str, value: &str, descriptors: Vec<DescriptorSpec>) -> DescriptorSpec {
@@ -18,8 +18,13 @@ fn leaf(key: &str, value: &str, name: &str) -> DescriptorSpec {
 }
 
 fn limited(spec: DescriptorSpec, name: &str) -> DescriptorSpec {
-    let limit = Some(Limit { requests: 1, window: Window::of(Unit::Second) });
-    let rule = Some(RuleSpec { limit, name: name.into(), ..RuleSpec::default() });
+    let limits = vec![LimitSpec {
+        limit: Limit::fixed(1, Window::of(Unit::Second)),
+        name: Arc::default(),
+        all_or_nothing: false,
+        on_error: None,
+    }];
+    let rule = Some(RuleSpec { limits, name: name.into(), ..RuleSpec::default() });
     DescriptorSpec { rule, ..spec }
 }
 
@@ -150,8 +155,9 @@ fn check_counter(descriptors: Vec<DescriptorSpec>, asked: &str, expected: &str) 
     let tree = tree("domain", descriptors);
     let format = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
     let rule = find(&tree, asked).expect("a rule");
-    let key = rule.counter_key(&format, &entries(asked), Timestamp::from_secs(1234));
-    assert_eq!(String::from_utf8_lossy(key.expect("a limit").as_bytes()), expected);
+    let limit = &rule.spec.limits[0].limit;
+    let counter = rule.counter(limit, &format, &entries(asked), Timestamp::from_secs(1234));
+    assert_eq!(String::from_utf8_lossy(counter.key.as_bytes()), expected);
 }
 
 #[test]
@@ -175,21 +181,37 @@ fn a_shared_counter_is_not_that_of_a_value_that_reads_like_its_pattern() {
     let rules = tree("d", vec![shared(leaf("a", "x*", "shared")), leaf("b", "", "any")]);
     let key = |asked: &str| {
         let rule = find(&rules, asked).expect("a rule");
-        rule.counter_key(&KeyFormat::default(), &entries(asked), Timestamp::from_secs(0))
+        let limit = &rule.spec.limits[0].limit;
+        rule.counter(limit, &KeyFormat::default(), &entries(asked), Timestamp::from_secs(0)).key
     };
     assert_eq!(key("a=x1"), key("a=x2"));
     assert_ne!(key("b=x1"), key("b=x2"));
 }
 
 #[test]
-fn a_rule_without_a_limit_has_no_counter() {
-    let mut unlimited = leaf("a", "", "a");
-    unlimited.rule.as_mut().expect("it has a rule").limit = None;
-    let tree = tree("d", vec![unlimited]);
+fn the_limits_of_a_rule_count_apart_however_counters_are_named() {
+    let mut spec = leaf("a", "", "a");
+    let limits = &mut spec.rule.as_mut().expect("it has a rule").limits;
+    let minute =
+        LimitSpec { limit: Limit::fixed(9, Window::of(Unit::Minute)), ..limits[0].clone() };
+    limits.push(minute);
+    let tree = tree("d", vec![spec]);
     let rule = find(&tree, "a=x").expect("a rule");
-    assert_eq!(rule.limit(), None);
-    let now = Timestamp::from_secs(0);
-    assert_eq!(rule.counter_key(&KeyFormat::default(), &entries("a=x"), now), None);
+    for style in [KeyStyle::Unambiguous, KeyStyle::Reference] {
+        let format = KeyFormat { style, ..KeyFormat::default() };
+        // Where a second and a minute begin at the same time.
+        let now = Timestamp::from_secs(60);
+        let counter = |it: &LimitSpec| rule.counter(&it.limit, &format, &entries("a=x"), now).key;
+        assert_ne!(counter(&rule.spec.limits[0]), counter(&rule.spec.limits[1]));
+    }
+}
+
+#[test]
+fn a_rule_without_a_limit_governs_and_lets_everything_pass() {
+    let mut unlimited = leaf("a", "", "a");
+    unlimited.rule.as_mut().expect("it has a rule").limits.clear();
+    let tree = tree("d", vec![unlimited]);
+    assert!(find(&tree, "a=x").expect("a rule").is_unlimited());
 }
 
 #[track_caller]

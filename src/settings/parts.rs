@@ -54,6 +54,7 @@ fn listeners(reader: &mut Reader<'_>) -> ListenerSettings {
     let grpc = address("GRPC_HOST", "GRPC_PORT");
     let http = address("HOST", "PORT");
     let debug = address("DEBUG_HOST", "DEBUG_PORT");
+    reader.optional("GRPC_SERVER_USE_TLS", no_tls);
     let unless_zero = |it: Duration| Some(it).filter(|it| !it.is_zero());
     ListenerSettings {
         grpc,
@@ -98,6 +99,7 @@ fn redis(reader: &mut Reader<'_>) -> Option<RedisSettings> {
     let settings =
         reader.optional("REDIS_URL", |url| RedisSettings::parse(url, auth.as_deref(), timeout));
     reader.optional("REDIS_TYPE", redis_type);
+    reader.optional("REDIS_TLS", no_tls);
     let sockets = [("tcp", false), ("unix", true)];
     let unix = reader.optional("REDIS_SOCKET_TYPE", |it| value::one_of(it, &sockets));
     if let (Some(unix), Some(settings)) = (unix, &settings) {
@@ -131,6 +133,13 @@ fn redis_type(text: &str) -> Result<(), String> {
         ));
     }
     value::one_of(text, &[("single", ())])
+}
+
+fn no_tls(text: &str) -> Result<(), String> {
+    match value::boolean(text)? {
+        true => Err("TLS is not supported yet; expected false".into()),
+        false => Ok(()),
+    }
 }
 
 fn keys(reader: &mut Reader<'_>) -> KeyFormat {

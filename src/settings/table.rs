@@ -100,13 +100,14 @@ pub const GROUPS: &[Group] = &[
                 name: "HOST",
                 value: HOST,
                 default: "0.0.0.0",
-                help: "Where HTTP clients ask.",
+                help: "Where HTTP clients ask. Whoever reaches it can read the rules.",
             },
             Setting {
                 name: "PORT",
                 value: PORT,
                 default: "8080",
-                help: "The port for HTTP: `/json` and `/healthcheck`.",
+                help: "The port for HTTP: `/json`, `/healthcheck`, `/ready`, `/metrics` for \
+                       Prometheus, and `/rlconfig`.",
             },
             Setting {
                 name: "DEBUG_HOST",
@@ -118,7 +119,8 @@ pub const GROUPS: &[Group] = &[
                 name: "DEBUG_PORT",
                 value: PORT,
                 default: "6070",
-                help: "The port for operators: metrics and the rules in force.",
+                help: "The port for operators: `/rlconfig`, the rules in force, and `/stats`, what \
+                       they have counted.",
             },
             Setting {
                 name: "MAX_CONNECTIONS",
@@ -126,6 +128,13 @@ pub const GROUPS: &[Group] = &[
                 default: "10000",
                 help: "How many connections each listener holds at once, at least 1. Further \
                        ones wait.",
+            },
+            Setting {
+                name: "GRPC_SERVER_USE_TLS",
+                value: Value::Switch,
+                default: "false",
+                help: "Whether gRPC is encrypted. So far only `false`, so that nobody who asks \
+                       for encryption goes without it unawares.",
             },
             Setting {
                 name: "GRPC_MAX_CONNECTION_AGE",
@@ -180,6 +189,12 @@ pub const GROUPS: &[Group] = &[
                 value: Value::Text("TYPE"),
                 default: "single",
                 help: "How Redis is deployed. So far only `single`.",
+            },
+            Setting {
+                name: "REDIS_TLS",
+                value: Value::Switch,
+                default: "false",
+                help: "Whether the connection is encrypted. So far only `false`.",
             },
             Setting {
                 name: "REDIS_SOCKET_TYPE",

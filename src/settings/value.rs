@@ -1,21 +1,10 @@
 //! Values as people write them. Every error says what was expected.
 
-use std::{iter, net::IpAddr, str::FromStr, time::Duration};
+use std::{net::IpAddr, str::FromStr, time::Duration};
+
+use crate::duration;
 
 type Parsed<T> = Result<T, String>;
-
-/// Go's units of time, in nanoseconds. The first that fits is taken, so `ms`
-/// comes before `m`.
-const UNITS: [(&str, u64); 8] = [
-    ("ns", 1),
-    ("us", 1_000),
-    ("µs", 1_000),
-    ("μs", 1_000),
-    ("ms", 1_000_000),
-    ("s", 1_000_000_000),
-    ("m", 60_000_000_000),
-    ("h", 3_600_000_000_000),
-];
 
 /// A few words, in any case, and what they mean.
 pub(super) fn choice<T: Copy>(text: &str, words: &[(&str, T)]) -> Option<T> {
@@ -103,8 +92,7 @@ pub(super) fn header_name(text: &str) -> Parsed<String> {
 
 /// A duration as Go writes it: `10s`, `1h30m`, `0`.
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
-    let nanos = if text == "0" { Some(0) } else { nanos(text) };
-    nanos.map(Duration::from_nanos).ok_or_else(|| {
+    duration::parse(text).ok_or_else(|| {
         "expected a duration such as 500ms, 10s or 1h30m (units ns, us, ms, s, m and h), of at \
          most 290 years"
             .into()
@@ -117,37 +105,4 @@ pub(super) fn some_duration(text: &str) -> Parsed<Duration> {
         Duration::ZERO => Err("expected a duration above 0".into()),
         duration => Ok(duration),
     }
-}
-
-fn nanos(text: &str) -> Option<u64> {
-    let mut rest = text;
-    let mut total: u64 = 0;
-    loop {
-        let (number, behind) = rest.split_at(rest.find(|it: char| !is_numeric(it))?);
-        let mut units = UNITS.iter();
-        let (length, behind) =
-            units.find_map(|&(unit, length)| Some((length, behind.strip_prefix(unit)?)))?;
-        total = total.checked_add(scale(number, length)?)?;
-        rest = behind;
-        if rest.is_empty() {
-            return i64::try_from(total).is_ok().then_some(total);
-        }
-    }
-}
-
-fn is_numeric(it: char) -> bool {
-    it.is_ascii_digit() || it == '.'
-}
-
-/// `number`, which may have a fraction, times `length`; rounded down.
-fn scale(number: &str, length: u64) -> Option<u64> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
-        return None;
-    }
-    let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()? };
-    // No unit is so long that the 19th decimal made a nanosecond.
-    let fraction: String = fraction.chars().chain(iter::repeat('0')).take(18).collect();
-    let part = fraction.parse::<u128>().ok()? * u128::from(length) / 10_u128.pow(18);
-    whole.checked_mul(length)?.checked_add(u64::try_from(part).ok()?)
 }

@@ -2,10 +2,12 @@
 //!
 //! The counters are spread over shards by the hash of their name, and each
 //! shard is guarded by a lock that is held for one charge: no longer than it
-//! takes to look up a name and add a number.
+//! takes to look up a name and work out a step. Only a call with penalties, or
+//! with charges that are made all or not at all, holds all its shards at once,
+//! and they are locked in one order, so that no two calls wait for each other.
 //!
-//! Memory is bounded twice. A counter whose window has ended, and a
-//! [second](GRACE) more, is dropped: each charge looks at a few of its shard,
+//! Memory is bounded twice. A counter that means nothing any more, since a
+//! [second](GRACE), is dropped: each charge looks at a few of its shard,
 //! in turn, so no task has to run for it. And a shard that is full drops a
 //! counter for each one that it adds: of a sample, one that has ended; else one
 //! that has not used up its limit, so that a flood of new names does not wash
@@ -23,27 +25,25 @@ use std::{
 };
 
 use foldhash::quality::RandomState;
-use indexmap::IndexMap;
 use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
+use self::shard::{Counter, Kept, Shard};
 use crate::{
     limit::{
-        Hits, Outcome,
-        step::{self, Answer, State, Step},
+        Outcome,
+        step::{self, Answer, Step, Told},
     },
-    rules::counter_key::{CounterKey, Named},
+    rules::counter_key::CounterKey,
     store::{Charge, GRACE, Outcomes, Store, StoreError, Usage},
     time::Timestamp,
 };
 
+mod shard;
+
 /// Enough that two threads rarely want the same one.
 const SHARDS: usize = 256;
-/// How many counters each charge looks at, to drop those that have ended.
-const SWEPT: usize = 2;
-/// How many counters of a full shard are compared when one has to go.
-const SAMPLED: usize = 16;
 /// The longest name that is kept, in bytes. The SHA-256 of a longer one stands
 /// for it, or few counters could take much memory.
 const LONGEST: usize = 256;
@@ -57,56 +57,23 @@ pub struct Memory {
     evicted: AtomicU64,
 }
 
-#[derive(Debug)]
-struct Shard {
-    counters: IndexMap<Box<[u8]>, Counter, RandomState>,
-    capacity: usize,
-    /// Where the sweep goes on.
-    swept: usize,
-    /// Where the next sample begins.
-    sampled: usize,
-}
-
-#[derive(Clone, Debug)]
-struct Counter {
-    kept: Kept,
-    /// When it may be forgotten.
-    until: Timestamp,
-    /// Whether its limit is used up.
-    spent: bool,
-}
-
-/// What is kept under a name.
-#[derive(Clone, Debug)]
-enum Kept {
-    /// How a counter stands.
-    State(State),
-    /// Until when everything is refused.
-    Ban(Timestamp),
-}
-
 impl Memory {
     /// An empty store for `capacity` counters, rounded up to a multiple of 256.
     ///
     /// Each of 256 shards takes its part, so counters may be evicted a little
-    /// before there are so many. A counter takes about 100 bytes and the length
-    /// of its name, but never more than 256 bytes for that.
+    /// before there are so many. A counter takes about 150 bytes and the length
+    /// of its name, but never more than 256 bytes for that. `sliding_log` and
+    /// `concurrency` take 16 bytes more for each hit that they remember.
     pub fn new(capacity: usize) -> Self {
         let hasher = RandomState::default();
-        let shard = || {
-            Mutex::new(Shard {
-                counters: IndexMap::with_hasher(hasher.clone()),
-                capacity: capacity.div_ceil(SHARDS).max(1),
-                swept: 0,
-                sampled: 0,
-            })
-        };
-        Self { shards: (0..SHARDS).map(|_| shard()).collect(), hasher, evicted: AtomicU64::new(0) }
+        let capacity = capacity.div_ceil(SHARDS).max(1);
+        let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(capacity, hasher.clone())));
+        Self { shards: shards.collect(), hasher, evicted: AtomicU64::new(0) }
     }
 
     /// How many counters are kept now.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|it| it.lock().counters.len()).sum()
+        self.shards.iter().map(|it| it.lock().len()).sum()
     }
 
     /// Whether no counter is kept.
@@ -114,45 +81,79 @@ impl Memory {
         self.len() == 0
     }
 
-    /// How many counters were dropped before their window ended, because there
-    /// was no room.
+    /// How many counters were dropped before they had ended, because there was
+    /// no room.
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    /// Makes charges that do not depend on one another.
-    fn charge_each(&self, charges: &[Charge], now: Timestamp) -> Outcomes {
-        let charge = |it: &Charge| {
-            let mut held = self.lock([it].into_iter());
-            held.charge(it, true, now)
-        };
-        charges.iter().map(charge).collect()
+    /// Makes a charge that depends on no other, to a counter without a penalty.
+    fn charge_one(&self, charge: &Charge, now: Timestamp) -> Outcome {
+        let name = name(&charge.counter.key);
+        let mut shard = self.shards[self.position(&name)].lock();
+        shard.sweep(now);
+        let kept = shard.get(&name, now);
+        let state = kept.and_then(Kept::state);
+        let Step { passes, after, state, .. } =
+            step::step(&charge.limit, charge.counter.span, state, charge.hits, now);
+        let answer = Answer { passes, banned: Timestamp::default(), told: after };
+        let outcome = charge.outcome(answer, true, now);
+        if let Some(state) = state {
+            let counter = Counter {
+                kept: Kept::State(state),
+                until: until(charge, after, now),
+                spent: outcome.remaining == 0,
+            };
+            if shard.put(&name, counter, now) {
+                self.evicted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        outcome
     }
 
-    /// Makes charges of which some are not made if others are refused.
+    /// Makes all charges of one call while nobody else is served.
     fn charge_together(&self, charges: &[Charge], now: Timestamp) -> Outcomes {
-        let mut held = self.lock(charges.iter());
-        held.trial = Some(Vec::new());
-        let outcomes: Outcomes = charges.iter().map(|it| held.charge(it, true, now)).collect();
-        held.trial = None;
+        let mut held = self.hold(charges, now);
+        let mut attempts: SmallVec<[Attempt; 4]> =
+            charges.iter().map(|it| held.attempt(it, true, false)).collect();
+        let together = charges.iter().any(|it| it.all_or_nothing);
         let refused =
-            charges.iter().zip(&outcomes).any(|(it, outcome)| it.enforced && outcome.over);
-        charges.iter().map(|it| held.charge(it, !(refused && it.all_or_nothing), now)).collect()
+            charges.iter().zip(&attempts).any(|(it, attempt)| it.enforced && attempt.over(it, now));
+        if together && refused {
+            // Once more, without the charges that are not made now.
+            held.written.clear();
+            for (charge, trial) in charges.iter().zip(&mut attempts) {
+                let make = !charge.all_or_nothing && (trial.passes || charge.counts_denied());
+                let last = held.attempt(charge, make, !trial.passes);
+                if trial.over(charge, now) {
+                    trial.made &= make;
+                } else {
+                    *trial = last;
+                }
+            }
+        }
+        held.write();
+        charges.iter().zip(attempts).map(|(charge, it)| it.outcome(charge, now)).collect()
     }
 
-    /// Takes the shards of these charges, in an order that all callers keep.
-    fn lock<'a>(&self, charges: impl Iterator<Item = &'a Charge>) -> Held<'_> {
-        let names = charges.flat_map(|it| [Some(&it.counter.key), it.counter.ban.as_ref()]);
-        let mut shards: SmallVec<[usize; 4]> =
-            names.flatten().map(|it| self.shard(&name(it))).collect();
-        shards.sort_unstable();
-        shards.dedup();
-        let shards = shards.into_iter().map(|it| (it, self.shards[it].lock())).collect();
-        Held { memory: self, shards, trial: None }
+    /// Locks the shards of these charges, in an order that all callers keep.
+    fn hold<'a>(&'a self, charges: &'a [Charge], now: Timestamp) -> Held<'a> {
+        let names = charges.iter().flat_map(|it| [Some(&it.counter.key), it.counter.ban.as_ref()]);
+        let mut positions: SmallVec<[usize; 4]> =
+            names.flatten().map(|it| self.position(&name(it))).collect();
+        positions.sort_unstable();
+        positions.dedup();
+        let lock = |at: usize| {
+            let mut shard = self.shards[at].lock();
+            shard.sweep(now);
+            (at, shard)
+        };
+        let shards = positions.into_iter().map(lock).collect();
+        Held { memory: self, shards, written: SmallVec::new(), now }
     }
 
-    /// The shard of a name. The map uses other bits of the hash.
-    fn shard(&self, name: &[u8]) -> usize {
+    /// The position of the shard of a name. The map uses other bits of the hash.
+    fn position(&self, name: &[u8]) -> usize {
         (self.hasher.hash_one(name) >> 32) as usize % SHARDS
     }
 }
@@ -165,134 +166,103 @@ fn name(key: &CounterKey) -> Cow<'_, [u8]> {
     }
 }
 
-/// The shards that some charges need.
-struct Held<'a> {
-    memory: &'a Memory,
-    shards: SmallVec<[(usize, MutexGuard<'a, Shard>); 2]>,
-    /// What would have been written, if nothing is to be.
-    trial: Option<Vec<(CounterKey, Kept)>>,
+/// When a counter of which this is told may be forgotten.
+fn until(charge: &Charge, told: Told, now: Timestamp) -> Timestamp {
+    step::forget(&charge.limit, charge.counter.span, told, now).plus(GRACE)
 }
 
-impl Held<'_> {
-    /// Makes one charge, or only says what would become of it.
-    fn charge(&mut self, charge: &Charge, make: bool, now: Timestamp) -> Outcome {
-        let Charge { counter: Named { key, ban, span }, limit, hits, .. } = charge;
-        let banned = match ban.as_ref().and_then(|it| self.get(it, now)) {
-            Some(Kept::Ban(until)) => step::ban(limit, until, now),
-            _ => Timestamp::default(),
-        };
-        let state = match self.get(key, now) {
-            Some(Kept::State(state)) => Some(state),
-            _ => None,
-        };
-        let asked = matches!(hits, Hits::Add(_));
-        let Step { passes, before, after, state } = step::step(limit, *span, state, *hits, now);
-        let make = make && !(asked && now < banned);
-        let answer = Answer { passes, banned, told: if make { after } else { before } };
-        let outcome = step::describe(limit, *span, *hits, answer, now);
-        if make && let Some(state) = state {
-            let until = step::forget(limit, *span, after, now).plus(GRACE);
-            self.put(
-                key,
-                Counter { kept: Kept::State(state), until, spent: outcome.remaining == 0 },
-                now,
-            );
+/// What a call holds while it is worked out.
+struct Held<'a> {
+    memory: &'a Memory,
+    shards: SmallVec<[(usize, MutexGuard<'a, Shard>); 4]>,
+    /// What is to be written when it is known what becomes of the call.
+    written: SmallVec<[(&'a CounterKey, Counter); 4]>,
+    now: Timestamp,
+}
+
+/// One charge, worked out.
+struct Attempt {
+    passes: bool,
+    banned: Timestamp,
+    before: Told,
+    after: Told,
+    made: bool,
+}
+
+impl Attempt {
+    fn over(&self, charge: &Charge, now: Timestamp) -> bool {
+        !self.passes || charge.asks() && now < self.banned
+    }
+
+    fn outcome(&self, charge: &Charge, now: Timestamp) -> Outcome {
+        let &Self { passes, banned, before, after, made } = self;
+        let told = if made { after } else { before };
+        charge.outcome(Answer { passes, banned, told }, made, now)
+    }
+}
+
+impl<'a> Held<'a> {
+    /// Works out one charge, and makes it if `make`. It is refused in any case
+    /// if `refuse`.
+    fn attempt(&mut self, charge: &'a Charge, make: bool, refuse: bool) -> Attempt {
+        let (counter, limit, now) = (&charge.counter, &charge.limit, self.now);
+        let ban = counter.ban.as_ref().and_then(|it| self.get(it)).and_then(Kept::ban);
+        let banned = ban.map_or(Timestamp::default(), |it| step::ban(limit, it, now));
+        let state = self.get(&counter.key).and_then(Kept::state);
+        let Step { passes, before, after, state } =
+            step::step(limit, counter.span, state, charge.hits, now);
+        let passes = passes && !refuse;
+        let made = make && !(charge.asks() && now < banned);
+        let attempt = Attempt { passes, banned, before, after, made };
+        if made && let Some(state) = state {
+            let spent = attempt.outcome(charge, now).remaining == 0;
+            let until = until(charge, after, now);
+            self.written.push((&counter.key, Counter { kept: Kept::State(state), until, spent }));
         }
-        if let Some(ban) = ban
+        if let Some(ban) = &counter.ban
             && !passes
-            && hits.asked() > 0
+            && charge.hits.asked() > 0
             && banned <= now
         {
-            let until = now.plus(limit.penalty);
-            let kept = Kept::Ban(until);
-            self.put(ban, Counter { kept, until: until.plus(GRACE), spent: true }, now);
+            let end = now.plus(limit.penalty);
+            let kept = Kept::Ban(end);
+            self.written.push((ban, Counter { kept, until: end.plus(GRACE), spent: true }));
         }
-        outcome
+        attempt
     }
 
-    fn get(&mut self, key: &CounterKey, now: Timestamp) -> Option<Kept> {
-        if let Some(trial) = &self.trial
-            && let Some((_, kept)) = trial.iter().rev().find(|(it, _)| it == key)
-        {
-            return Some(kept.clone());
+    /// What is kept under `key`, as this call sees it.
+    fn get(&mut self, key: &CounterKey) -> Option<&Kept> {
+        // The latest first. A call has few charges.
+        if let Some(at) = self.written.iter().rposition(|(it, _)| *it == key) {
+            return Some(&self.written[at].1.kept);
         }
-        let name = name(key);
-        let shard = self.shard(&name);
-        shard.sweep(now);
-        shard.counters.get(&*name).filter(|it| now < it.until).map(|it| it.kept.clone())
+        let (name, now) = (name(key), self.now);
+        self.shard(&name).get(&name, now)
     }
 
-    fn put(&mut self, key: &CounterKey, mut counter: Counter, now: Timestamp) {
-        if let Some(trial) = &mut self.trial {
-            return trial.push((key.clone(), counter.kept));
-        }
-        let name = name(key);
-        let shard = self.shard(&name);
-        if let Some(kept) = shard.counters.get(&*name) {
-            // Rules with windows of different length may share a name.
-            counter.until = counter.until.max(kept.until);
-        }
-        if shard.put(&name, counter, now) {
-            self.memory.evicted.fetch_add(1, Ordering::Relaxed);
+    fn write(&mut self) {
+        for (key, counter) in std::mem::take(&mut self.written) {
+            let (name, now) = (name(key), self.now);
+            if self.shard(&name).put(&name, counter, now) {
+                self.memory.evicted.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
     fn shard(&mut self, name: &[u8]) -> &mut Shard {
-        let at = self.memory.shard(name);
+        let at = self.memory.position(name);
         let held = self.shards.iter().position(|(it, _)| *it == at);
         &mut self.shards[held.expect("every shard of the charges is held")].1
     }
 }
 
-impl Shard {
-    /// Drops the ended ones of a few counters.
-    fn sweep(&mut self, now: Timestamp) {
-        for _ in 0..SWEPT {
-            match self.counters.get_index(self.swept) {
-                Some((_, counter)) if counter.until <= now => {
-                    self.counters.swap_remove_index(self.swept);
-                }
-                Some(_) => self.swept += 1,
-                None => self.swept = 0,
-            }
-        }
-    }
-
-    /// Keeps `counter`. Says whether a live one had to go for it.
-    fn put(&mut self, key: &[u8], counter: Counter, now: Timestamp) -> bool {
-        if let Some(kept) = self.counters.get_mut(key) {
-            *kept = counter;
-            return false;
-        }
-        let evicted = self.capacity <= self.counters.len() && self.evict(now);
-        self.counters.insert(key.into(), counter);
-        evicted
-    }
-
-    /// Drops the counter that is missed least. Says whether it was live.
-    fn evict(&mut self, now: Timestamp) -> bool {
-        let length = self.counters.len();
-        let sample = (0..SAMPLED.min(length)).map(|it| (self.sampled + it) % length);
-        let Some((at, live)) = sample
-            .map(|at| (at, &self.counters[at]))
-            .min_by_key(|(_, it)| (now < it.until, it.spent, it.until))
-            .map(|(at, it)| (at, now < it.until))
-        else {
-            return false;
-        };
-        self.counters.swap_remove_index(at);
-        // The newest counter has moved to where the dropped one was: go on
-        // behind it, or a flood would evict itself and nothing else.
-        self.sampled = (at + 1) % length;
-        live
-    }
-}
-
 impl Store for Memory {
     async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        Ok(match charges.iter().any(|it| it.all_or_nothing) {
+        let together = |it: &Charge| it.all_or_nothing || it.counter.ban.is_some();
+        Ok(match charges.iter().any(together) {
             true => self.charge_together(charges, now),
-            false => self.charge_each(charges, now),
+            false => charges.iter().map(|it| self.charge_one(it, now)).collect(),
         })
     }
 

@@ -1,39 +1,63 @@
 //! Counters in Redis, shared by every instance that uses the same server.
 //!
 //! One call is one script, so it is one round trip, and nobody else is served
-//! between two of its charges. Each counter is a plain integer that any client
-//! may INCRBY. It is never without an expiry, and gone a [second](GRACE) after
-//! its window.
+//! between two of its charges. There are two scripts: one for calls that only
+//! count in fixed windows, and one for all others. What is kept is never without
+//! an expiry:
+//!
+//! | what              | as                        | until, and a [second](GRACE) more    |
+//! |-------------------|---------------------------|--------------------------------------|
+//! | fixed window      | an integer, as of INCRBY  | its end                              |
+//! | sliding window    | `start:before:current`    | the end of the last that it counts in |
+//! | bucket            | `tick:level:cost`         | it is empty                          |
+//! | log, calls at once | `end:hits,` for each end | the last end                         |
+//! | ban               | its end                   | its end                              |
 //!
 //! A call is sent once. The only exception is a server that does not know the
 //! script, after a restart for example: it has counted nothing, and is sent the
 //! script along with the call.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use redis::{Cmd, ErrorKind, Script, ServerErrorKind, Value, cmd};
 use tokio::time::timeout;
 
 use self::connection::Connection;
 use crate::{
-    limit::{Hits, fixed_window},
     store::{Charge, GRACE, Outcomes, Store, StoreError},
     time::Timestamp,
 };
 
+mod charge;
 mod connection;
+mod fixed_window;
 mod settings;
 
 pub use self::settings::{RedisAddress, RedisSettings};
-
-const FIXED_WINDOW: &str = include_str!("redis/lua/fixed_window.lua");
 
 /// Counters in Redis.
 #[derive(Debug)]
 pub struct Redis {
     connection: Connection,
-    fixed_window: Script,
+    fixed_window: Twin,
+    charge: Twin,
     timeout: Duration,
+}
+
+/// A script, and how to speak with it.
+struct Twin {
+    source: &'static str,
+    script: Script,
+    /// Adds keys and arguments to a command.
+    ask: fn(&mut Cmd, &[Charge], Timestamp),
+    /// What an answer, which any server may have written, says of the charges.
+    read: fn(&[Charge], &Value, Timestamp) -> Result<Outcomes, StoreError>,
+}
+
+impl fmt::Debug for Twin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Twin").field(&self.script.get_hash()).finish()
+    }
 }
 
 impl Redis {
@@ -51,42 +75,30 @@ impl Redis {
     pub fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
         Ok(Self {
             connection: Connection::new(settings)?,
-            fixed_window: Script::new(FIXED_WINDOW),
+            fixed_window: fixed_window::twin(),
+            charge: charge::twin(),
             timeout: settings.timeout,
         })
     }
 
-    /// The call that makes `charges`. `begin` is the name of the command and
-    /// what it knows the script by.
-    fn call(begin: [&str; 2], charges: &[Charge], now: Timestamp) -> Cmd {
-        let keys: usize = charges.iter().map(|it| it.counter.key.as_bytes().len()).sum();
-        let mut call = Cmd::with_capacity(
-            4 + 3 * charges.len(),
-            begin[1].len() + keys + 40 * (1 + charges.len()),
-        );
-        call.arg(&begin).arg(charges.len());
-        for charge in charges {
-            call.arg(charge.counter.key.as_bytes());
-        }
-        call.arg(GRACE.as_millis());
-        for charge in charges {
-            let change = match charge.hits {
-                Hits::Add(hits) => hits.min(Hits::MAX).cast_signed(),
-                Hits::Refund(hits) => -hits.min(Hits::MAX).cast_signed(),
-            };
-            let kept = charge.counter.span.end.since(now) + GRACE;
-            call.arg(change).arg(kept.as_micros().div_ceil(1_000));
-        }
-        call
-    }
-
     /// Sends `charges`, and says what the server answered.
-    async fn send(&self, charges: &[Charge], now: Timestamp) -> Result<Value, StoreError> {
+    async fn send(
+        &self,
+        twin: &Twin,
+        charges: &[Charge],
+        now: Timestamp,
+    ) -> Result<Value, StoreError> {
         let link = self.connection.link().await?;
-        let known = Self::call(["EVALSHA", self.fixed_window.get_hash()], charges, now);
-        let answer = match link.send(&known).await {
+        let call = |begin: [&str; 2]| {
+            let names = charges.iter().map(|it| it.counter.key.as_bytes().len()).sum::<usize>();
+            let room = begin[1].len() + 2 * names + 160 * (1 + charges.len());
+            let mut call = Cmd::with_capacity(8 + 16 * charges.len(), room);
+            (twin.ask)(call.arg(&begin), charges, now);
+            call
+        };
+        let answer = match link.send(&call(["EVALSHA", twin.script.get_hash()])).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                link.send(&Self::call(["EVAL", FIXED_WINDOW], charges, now)).await
+                link.send(&call(["EVAL", twin.source])).await
             }
             answer => answer,
         };
@@ -96,9 +108,11 @@ impl Redis {
 
 impl Store for Redis {
     async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        let answer = timeout(self.timeout, self.send(charges, now));
+        let plain = charges.iter().all(fixed_window::suffices);
+        let twin = if plain { &self.fixed_window } else { &self.charge };
+        let answer = timeout(self.timeout, self.send(twin, charges, now));
         let answer = answer.await.map_err(|_| StoreError::Timeout(self.timeout))??;
-        outcomes(charges, &answer, now)
+        (twin.read)(charges, &answer, now)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -115,97 +129,41 @@ impl Store for Redis {
     }
 }
 
-/// What `answer`, which any server may have written, says of `charges`.
-fn outcomes(charges: &[Charge], answer: &Value, now: Timestamp) -> Result<Outcomes, StoreError> {
-    let Value::Array(counts) = answer else {
+/// The list that `answer` is: one element per charge.
+fn elements<'a>(answer: &'a Value, charges: &[Charge]) -> Result<&'a [Value], StoreError> {
+    let Value::Array(elements) = answer else {
         return Err(StoreError::Failed("the answer is not a list of counters".into()));
     };
-    if counts.len() != charges.len() {
-        let (expected, found) = (charges.len(), counts.len());
+    if elements.len() != charges.len() {
+        let (expected, found) = (charges.len(), elements.len());
         let error = format!("the answer has {found} counters, expected {expected}");
         return Err(StoreError::Failed(error));
     }
-    let outcome = |(charge, count): (&Charge, &Value)| {
-        let after = match *count {
-            Value::Int(count) => u64::try_from(count).ok().filter(|it| *it <= Hits::MAX),
-            _ => None,
-        };
-        let after = after.ok_or_else(|| {
-            let key = charge.counter.key.as_bytes().escape_ascii();
-            StoreError::Failed(format!("`{key}` is not a counter; expected an integer there"))
-        })?;
-        {
-            let limit = u64::from(charge.limit.requests);
-            let passed = !matches!(charge.hits, Hits::Add(_)) || after <= limit;
-            Ok(fixed_window::describe(
-                &charge.limit,
-                charge.counter.span,
-                charge.hits,
-                (after, passed),
-                now,
-            ))
-        }
-    };
-    charges.iter().zip(counts).map(outcome).collect()
+    Ok(elements)
+}
+
+/// `hits` as the scripts take them: those given back below 0.
+fn change(charge: &Charge) -> i64 {
+    use crate::limit::Hits;
+
+    match charge.hits {
+        Hits::Add(hits) => hits.min(Hits::MAX).cast_signed(),
+        Hits::Refund(hits) => -hits.min(Hits::MAX).cast_signed(),
+    }
+}
+
+/// How many milliseconds a counter of a fixed window is kept from now on.
+fn kept(charge: &Charge, now: Timestamp) -> u128 {
+    (charge.counter.span.end.since(now) + GRACE).as_micros().div_ceil(1_000)
+}
+
+/// The number that `value` is, if a script may have meant it.
+fn number(value: &Value) -> Option<u64> {
+    match *value {
+        Value::Int(it) => u64::try_from(it).ok().filter(|it| *it <= crate::limit::Hits::MAX),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::{collection::vec, prelude::*};
-
-    use super::*;
-    use crate::{
-        limit::{Limit, Unit, Window},
-        rules::counter_key::KeyFormat,
-    };
-
-    fn charge() -> Charge {
-        let limit = Limit { requests: 5, window: Window::of(Unit::Minute) };
-        let key = KeyFormat::default().key(b"a", [].into_iter(), limit, Timestamp::default());
-        Charge { key, limit, hits: Hits::Add(1) }
-    }
-
-    #[track_caller]
-    fn check(answer: &Value, expected: &str) {
-        let found = match outcomes(&[charge()], answer, Timestamp::default()) {
-            Ok(outcomes) => format!("{:?}", outcomes.iter().map(|it| it.after).collect::<Vec<_>>()),
-            Err(error) => error.to_string(),
-        };
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn an_answer_is_counters_or_an_error() {
-        let failed = "the counter store failed: ";
-        let list = |it: &[i64]| Value::Array(it.iter().copied().map(Value::Int).collect());
-        check(&list(&[6]), "[6]");
-        check(&Value::Okay, &format!("{failed}the answer is not a list of counters"));
-        check(&list(&[]), &format!("{failed}the answer has 0 counters, expected 1"));
-        check(&list(&[1, 2]), &format!("{failed}the answer has 2 counters, expected 1"));
-        let not_a_counter =
-            format!("{failed}`a|60s@0` is not a counter; expected an integer there");
-        check(&list(&[-1]), &not_a_counter);
-        check(&list(&[i64::MAX]), &not_a_counter);
-        check(&Value::Array(vec![Value::Nil]), &not_a_counter);
-    }
-
-    fn answers() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            any::<i64>().prop_map(Value::Int),
-            Just(Value::Nil),
-            Just(Value::Okay),
-            vec(any::<u8>(), 0..4).prop_map(Value::BulkString),
-        ];
-        leaf.prop_recursive(2, 8, 3, |it| vec(it, 0..3).prop_map(Value::Array))
-    }
-
-    proptest! {
-        #[test]
-        fn no_answer_is_taken_for_more_than_it_says(answer in answers()) {
-            if let Ok(outcomes) = outcomes(&[charge()], &answer, Timestamp::default()) {
-                let after = i64::try_from(outcomes[0].after).unwrap();
-                prop_assert_eq!(Value::Array(vec![Value::Int(after)]), answer);
-            }
-        }
-    }
-}
+mod tests;

@@ -2,20 +2,25 @@
 //! snake case too when reading), enumerations by name (or number), nothing
 //! written that has its default value.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{Error, Unexpected, Visitor},
+    de::{Error, SeqAccess, Unexpected, Visitor},
 };
 
-use crate::wire::pb::envoy::{
-    config::core::v3::HeaderValue,
-    extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor as descriptor},
-    service::ratelimit::v3::{
-        RateLimitRequest, RateLimitResponse,
-        rate_limit_response::{self as response, DescriptorStatus, RateLimit},
+use crate::wire::{
+    pb::envoy::{
+        config::core::v3::HeaderValue,
+        extensions::common::ratelimit::v3::{
+            RateLimitDescriptor, rate_limit_descriptor as descriptor,
+        },
+        service::ratelimit::v3::{
+            RateLimitRequest, RateLimitResponse,
+            rate_limit_response::{self as response, DescriptorStatus, RateLimit},
+        },
     },
+    request::{MOST_DESCRIPTORS, MOST_ENTRIES},
 };
 
 /// Reads a request.
@@ -41,7 +46,7 @@ pub fn encode(response: &RateLimitResponse) -> String {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RequestJson {
     domain: Option<String>,
-    descriptors: Option<Vec<DescriptorJson>>,
+    descriptors: Option<List<DescriptorJson, MOST_DESCRIPTORS>>,
     #[serde(alias = "hits_addend")]
     hits_addend: Option<Number<u32>>,
 }
@@ -49,7 +54,7 @@ struct RequestJson {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct DescriptorJson {
-    entries: Option<Vec<EntryJson>>,
+    entries: Option<List<EntryJson, MOST_ENTRIES>>,
     limit: Option<OverrideJson>,
     #[serde(alias = "hits_addend")]
     hits_addend: Option<Number<u64>>,
@@ -71,11 +76,42 @@ struct OverrideJson {
     requests_per_unit: Option<Number<u32>>,
     unit: Option<UnitJson>,
     #[serde(alias = "unit_multiplier")]
-    unit_multiplier: Option<Number<u64>>,
+    unit_multiplier: Option<Number<u32>>,
 }
 
-fn list<J, T: From<J>>(json: Option<Vec<J>>) -> Vec<T> {
-    json.unwrap_or_default().into_iter().map(T::from).collect()
+fn list<J, T: From<J>, const MOST: usize>(json: Option<List<J, MOST>>) -> Vec<T> {
+    json.into_iter().flat_map(|List(it)| it).map(T::from).collect()
+}
+
+/// A list that is not read beyond so many elements: one of three bytes takes a
+/// hundred in memory.
+struct List<T, const MOST: usize>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ListVisitor(PhantomData))
+    }
+}
+
+struct ListVisitor<T, const MOST: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for ListVisitor<T, MOST> {
+    type Value = List<T, MOST>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {MOST} elements")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(element) = elements.next_element()? {
+            list.push(element);
+            if MOST < list.len() {
+                return Err(Error::invalid_length(list.len(), &self));
+            }
+        }
+        Ok(List(list))
+    }
 }
 
 impl From<DescriptorJson> for RateLimitDescriptor {
@@ -322,8 +358,24 @@ mod tests {
         assert!(error(r#"{"domian":"d"}"#).contains("unknown field `domian`, expected"));
         assert!(error(r#"{"hitsAddend":-1}"#).contains("expected a whole number"));
         assert!(error(r#"{"hitsAddend":4294967296}"#).contains("expected at most 32 bits"));
+        assert!(error(r#"{"descriptors":"all"}"#).contains("expected a list of at most 1000"));
         let unit = r#"{"descriptors":[{"limit":{"unit":"FORTNIGHT"}}]}"#;
         assert!(error(unit).contains(r#"string "FORTNIGHT", expected SECOND, MINUTE"#));
+    }
+
+    #[test]
+    fn lists_have_a_greatest_length() {
+        let descriptors = |it: &[&str]| format!(r#"{{"descriptors":[{}]}}"#, it.join(","));
+        let entries = |count| format!(r#"{{"entries":[{}]}}"#, vec!["{}"; count].join(","));
+        let error = |text: &str| decode(text.as_bytes()).map_err(|it| it.to_string());
+        let most = descriptors(&["{}"; MOST_DESCRIPTORS]);
+        assert_eq!(error(&most).unwrap().descriptors.len(), MOST_DESCRIPTORS);
+        let refused = error(&descriptors(&["{}"; MOST_DESCRIPTORS + 1])).unwrap_err();
+        assert!(refused.contains("expected a list of at most 1000 elements"), "{refused}");
+        let most = descriptors(&[&entries(MOST_ENTRIES)]);
+        assert_eq!(error(&most).unwrap().descriptors[0].entries.len(), MOST_ENTRIES);
+        let refused = error(&descriptors(&[&entries(MOST_ENTRIES + 1)])).unwrap_err();
+        assert!(refused.contains("expected a list of at most 100 elements"), "{refused}");
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::{
 /// costs a counter, and a reply that is larger than the question.
 pub const MOST_DESCRIPTORS: usize = 1_000;
 
+/// How many entries one descriptor may have: three times what rules can match.
+pub const MOST_ENTRIES: usize = 100;
+
 /// Why a message is no request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -31,6 +34,16 @@ pub enum InvalidRequest {
     /// More than [`MOST_DESCRIPTORS`].
     #[error("rate limit descriptor list has {0} elements, expected at most {MOST_DESCRIPTORS}")]
     TooManyDescriptors(usize),
+    /// More than [`MOST_ENTRIES`].
+    #[error(
+        "descriptors[{descriptor}].entries has {entries} elements, expected at most {MOST_ENTRIES}"
+    )]
+    TooManyEntries {
+        /// The position of the descriptor.
+        descriptor: usize,
+        /// How many it has.
+        entries: usize,
+    },
     /// An override with a unit that is no unit of time.
     #[error(
         "descriptors[{descriptor}].limit.unit is {unit}, expected SECOND (1), MINUTE (2), \
@@ -51,7 +64,7 @@ pub enum InvalidRequest {
         /// The position of the descriptor.
         descriptor: usize,
         /// The number that was sent.
-        multiplier: u64,
+        multiplier: u32,
     },
 }
 
@@ -81,6 +94,10 @@ fn read_descriptor(
     request_hits: u32,
 ) -> Result<Descriptor, InvalidRequest> {
     let RateLimitDescriptor { entries, limit, hits_addend, is_negative_hits } = message;
+    if entries.len() > MOST_ENTRIES {
+        let (descriptor, entries) = (position, entries.len());
+        return Err(InvalidRequest::TooManyEntries { descriptor, entries });
+    }
     let entry = |it: wire::Entry| Entry { key: it.key, value: it.value };
     // The request's own number cannot tell 0 from absent, and absent is meant.
     let hits = hits_addend.unwrap_or(u64::from(request_hits.max(1))).min(Hits::MAX);
@@ -95,9 +112,7 @@ fn read_override(descriptor: usize, message: RateLimitOverride) -> Result<Limit,
     let RateLimitOverride { requests_per_unit, unit, unit_multiplier } = message;
     let unit = read_unit(unit).ok_or(InvalidRequest::OverrideUnit { descriptor, unit })?;
     let multiplier = unit_multiplier.unwrap_or(1).max(1);
-    let window = u32::try_from(multiplier)
-        .ok()
-        .and_then(NonZeroU32::new)
+    let window = NonZeroU32::new(multiplier)
         .and_then(|it| Window::times(unit, it))
         .ok_or(InvalidRequest::OverrideMultiplier { descriptor, multiplier })?;
     Ok(Limit::fixed(requests_per_unit, window))
@@ -164,7 +179,7 @@ mod tests {
         assert!(error(limited(0, None)).starts_with("descriptors[0].limit.unit is 0, expected"));
         assert!(error(limited(8, None)).starts_with("descriptors[0].limit.unit is 8, expected"));
         assert!(error(limited(6, Some(101))).contains("at most 100 years"));
-        assert!(error(limited(1, Some(u64::MAX))).contains("at most 100 years"));
+        assert!(error(limited(3, Some(u32::MAX))).contains("at most 100 years"));
         assert_eq!(
             ask(limited(7, Some(0)), 0).unwrap().descriptors[0].limit,
             Some(Limit::fixed(1, Window::of(Unit::Week)))

@@ -1,13 +1,14 @@
-//! Plays the cases in `cases/`, on counters in memory and on counters in Redis:
-//! rules, questions, and the answers that are due. The name of a file is the
-//! claim that it makes.
+//! Plays the cases in `cases/` over gRPC, on counters in memory and on counters
+//! in Redis: rules, questions, and the answers that are due. The name of a file
+//! is the claim that it makes.
 //!
 //! A question is written `domain / key=value,key=value | key=value …`, with `|`
 //! between descriptors. Behind its entries a descriptor may say `hits 3`,
 //! `refund 2` or `limit 5/minute`. An answer is written `OVER_LIMIT: OK 4 of
 //! 5/minute 60s | OVER_LIMIT 0 of 1/hour 60s | OK`: the overall code, and for
 //! each descriptor its code, what remains of which limit, and the seconds until
-//! it starts anew. The overall code alone will do.
+//! it starts anew, or to come back (`never`, if that is of no use). The overall
+//! code alone will do.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed")]
 
@@ -26,7 +27,7 @@ use tollgate::{
     },
     time::{ManualClock, Timestamp},
     wire::{
-        Service,
+        Grpc, Service,
         pb::envoy::{
             extensions::common::ratelimit::v3::{
                 RateLimitDescriptor,
@@ -35,11 +36,16 @@ use tollgate::{
             service::ratelimit::v3::{
                 RateLimitRequest, RateLimitResponse,
                 rate_limit_response::{Code, DescriptorStatus, rate_limit::Unit},
+                rate_limit_service_client::RateLimitServiceClient,
+                rate_limit_service_server::RateLimitServiceServer,
             },
         },
         response::{HeaderNames, MetadataWhen, ResponseSettings},
     },
 };
+
+use tokio::net::TcpListener;
+use tonic::transport::{Channel, Server, server::TcpIncoming};
 
 #[path = "../support/redis.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
@@ -139,14 +145,15 @@ fn cases() -> Vec<(String, Case)> {
 
 async fn play<S: Store>(name: &str, case: Case, store: S) {
     let clock = Arc::new(ManualClock::at(Timestamp::from_secs(case.start)));
-    let service = service(name, &case, store, Arc::clone(&clock));
+    let service = Arc::new(service(name, &case, store, Arc::clone(&clock)));
+    let mut client = serve(Arc::clone(&service)).await;
     for (number, step) in case.play.iter().enumerate() {
         clock.advance(Duration::from_secs(step.after));
         clock.set(Timestamp::from_secs(clock_secs(&clock) - step.back));
         for time in 0..step.times {
             let place = format!("{name}, step {number}, time {time}: {}", step.ask);
-            let response =
-                service.answer(ask(step)).await.unwrap_or_else(|it| panic!("{place}: {it}"));
+            let response = client.should_rate_limit(ask(step)).await;
+            let response = response.unwrap_or_else(|it| panic!("{place}: {it}")).into_inner();
             let says = if step.says.contains(':') { full(&response) } else { overall(&response) };
             assert_eq!(says, step.says, "{place}");
             if let Some(expected) = &step.headers {
@@ -165,6 +172,15 @@ async fn play<S: Store>(name: &str, case: Case, store: S) {
     if let Some(expected) = case.statistics {
         assert_eq!(statistics(&service.metrics), expected, "{name}");
     }
+}
+
+/// Serves until the test ends. A client of it.
+async fn serve<S: Store>(service: Arc<Service<S>>) -> RateLimitServiceClient<Channel> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let server = Server::builder().add_service(RateLimitServiceServer::new(Grpc(service)));
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    RateLimitServiceClient::connect(address).await.unwrap()
 }
 
 fn clock_secs(clock: &ManualClock) -> u64 {
@@ -291,10 +307,12 @@ fn status(status: &DescriptorStatus) -> String {
     };
     let unit = limit.unit().as_str_name().to_lowercase();
     let multiplier = limit.unit_multiplier.map(|it| it.to_string()).unwrap_or_default();
-    let reset = status.duration_until_reset.expect("every limit has a reset");
-    assert_eq!(reset.nanos, 0);
+    let reset = status.duration_until_reset.map_or("never".to_owned(), |reset| {
+        assert_eq!(reset.nanos, 0);
+        format!("{}s", reset.seconds)
+    });
     let (remaining, requests) = (status.limit_remaining, limit.requests_per_unit);
-    write!(text, " {remaining} of {requests}/{multiplier}{unit} {}s", reset.seconds).unwrap();
+    write!(text, " {remaining} of {requests}/{multiplier}{unit} {reset}").unwrap();
     if !limit.name.is_empty() {
         write!(text, " ({})", limit.name).unwrap();
     }

@@ -7,7 +7,10 @@ mod support;
 
 mod concurrency;
 mod envoy;
+mod http;
 mod input;
+mod memory;
 mod reflection;
+mod reload;
 mod shutdown;
 mod wire;

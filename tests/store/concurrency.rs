@@ -24,8 +24,9 @@ async fn handed_out(
                         .map(|it| charge(&it.to_string(), minutely(10), Hits::Add(1), now))
                         .collect();
                     let counters = after(&store, &charges, now).await.expect("the server runs");
-                    let names =
-                        charges.iter().map(|it| it.key.as_bytes().escape_ascii().to_string());
+                    let names = charges
+                        .iter()
+                        .map(|it| it.counter.key.as_bytes().escape_ascii().to_string());
                     values.extend(names.zip(counters));
                 }
                 values

@@ -84,9 +84,9 @@ async fn a_silent_server_fails_every_call_in_time_and_may_speak_again() {
     let begin = Instant::now();
     let (mut calls, mut timeouts) = (0, 0);
     while begin.elapsed() < Duration::from_secs(4) {
-        let begin = Instant::now();
-        let error = hit(&store, "b").await.unwrap_err();
-        assert!(begin.elapsed() < HASTY * 10, "{error}");
+        // Far longer than it may take, for a machine that is busy.
+        let answer = tokio::time::timeout(HASTY * 100, hit(&store, "b")).await;
+        let error = answer.expect("it does not hang").unwrap_err();
         calls += 1;
         timeouts += u32::from(matches!(error, StoreError::Timeout(HASTY)));
         tokio::time::sleep(Duration::from_millis(1)).await;

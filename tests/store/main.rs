@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tollgate::{
-    limit::{Hits, Limit, Unit, Window},
+    limit::{Algorithm, Hits, Limit, Outcome, Unit, Window},
     rules::counter_key::{KeyFormat, KeyStyle, Part},
     store::{
-        Charge, Store, StoreError,
+        Charge, GRACE, Store, StoreError,
         redis::{Redis, RedisSettings},
     },
     time::Timestamp,
@@ -20,6 +20,9 @@ mod agreement;
 mod concurrency;
 mod counters;
 mod faults;
+mod games;
+mod model;
+mod states;
 
 const NOON: Timestamp = Timestamp::from_secs(43_200);
 
@@ -32,7 +35,7 @@ fn store(url: &str, timeout: Duration) -> Redis {
 }
 
 fn minutely(requests: u32) -> Limit {
-    Limit { requests, window: Window::of(Unit::Minute) }
+    Limit::fixed(requests, Window::of(Unit::Minute))
 }
 
 /// A charge to the counter called `name`, under the name that Envoy's reference
@@ -40,12 +43,13 @@ fn minutely(requests: u32) -> Limit {
 fn charge(name: &str, limit: Limit, hits: Hits, now: Timestamp) -> Charge {
     let part = Part { key: b"name", value: name.as_bytes(), shared: false };
     let format = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
-    Charge { key: format.key(b"domain", [part].into_iter(), limit, now), limit, hits }
+    let counter = format.key(b"domain", [part].into_iter(), &limit, now);
+    Charge { counter, limit, hits, all_or_nothing: false, enforced: true }
 }
 
 /// The counters after `charges`.
 async fn after(store: &Redis, charges: &[Charge], now: Timestamp) -> Result<Vec<u64>, StoreError> {
-    Ok(store.charge(charges, now).await?.iter().map(|it| it.after).collect())
+    Ok(store.charge(charges, now).await?.iter().map(|it| it.used).collect())
 }
 
 /// One hit on the counter called `name` at noon.

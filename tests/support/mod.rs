@@ -5,6 +5,7 @@ pub mod envoy;
 pub mod grpc;
 pub mod http;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 #[allow(dead_code, reason = "other tests use the rest")]
 pub mod redis;

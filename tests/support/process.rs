@@ -43,11 +43,18 @@ impl Process {
         })
     }
 
-    /// Sends SIGTERM.
-    pub fn terminate(&self) {
+    /// Sends the signal of this name, `TERM` for example.
+    pub fn signal(&self, name: &str) {
         // The shell has `kill` built in; a program of that name may be missing.
-        let kill = format!("kill -TERM {}", self.child.id());
+        let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// The most memory that it has had so far, in bytes.
+    pub fn peak_memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
     }
 
     /// Waits for the end, for a bounded time.

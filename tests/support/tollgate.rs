@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
+    path::PathBuf,
     process::{Command, ExitStatus},
     time::Duration,
 };
@@ -58,7 +59,12 @@ impl Tollgate {
     pub fn edit(&self, file: &str, rules: &str) {
         let new = self.files.path().join("new");
         fs::write(&new, rules).unwrap();
-        fs::rename(new, self.files.path().join("rules").join(file)).unwrap();
+        fs::rename(new, self.rules().join(file)).unwrap();
+    }
+
+    /// Where its rules are.
+    pub fn rules(&self) -> PathBuf {
+        self.files.path().join("rules")
     }
 
     /// What it has written so far.
@@ -68,7 +74,17 @@ impl Tollgate {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        self.process.terminate();
+        self.process.signal("TERM");
+    }
+
+    /// Sends SIGHUP.
+    pub fn hang_up(&self) {
+        self.process.signal("HUP");
+    }
+
+    /// The most memory that it has had so far, in bytes.
+    pub fn peak_memory(&self) -> usize {
+        self.process.peak_memory()
     }
 
     /// Waits for the end, for a bounded time.

@@ -4,10 +4,12 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::{
     descriptor::Entry,
+    limit::{Hits, Limit, Span, Unit, Window, fixed_window},
     rules::{
         RuleTree,
         spec::{DescriptorSpec, DomainSpec},
     },
+    time::Timestamp,
 };
 
 /// Lists of different composite keys, as keys and values.
@@ -87,6 +89,64 @@ proptest! {
                         prop_assert_eq!(other, None, "{}={}", key, value);
                     }
                 }
+            }
+        }
+    }
+}
+
+fn fixed() -> impl Strategy<Value = LimitSpec> {
+    let (requests, seconds) = (0_u32..5, 1_u32..7);
+    (requests, seconds, any::<bool>(), any::<bool>()).prop_map(
+        |(requests, seconds, all, counts)| {
+            let seconds = std::num::NonZeroU32::new(seconds).expect("not zero");
+            let window = Window::times(Unit::Second, seconds).expect("it is short");
+            let algorithm = Algorithm::FixedWindow { count_denied: counts };
+            let limit = Limit { algorithm, ..Limit::fixed(requests, window) };
+            LimitSpec {
+                limit,
+                name: std::sync::Arc::default(),
+                all_or_nothing: all,
+                on_error: None,
+            }
+        },
+    )
+}
+
+/// A counter, and the window it belongs to.
+type Counter = (Option<Span>, u64);
+
+/// What is counted of a limit if it is charged alone, and whether that passes.
+fn charge(counter: Counter, spec: &LimitSpec, hits: Hits, now: Timestamp) -> (Counter, bool) {
+    let span = Some(spec.limit.window.span(now, 0));
+    let before = if counter.0 == span { counter.1 } else { 0 };
+    let count_denied = spec.limit.algorithm == Algorithm::FixedWindow { count_denied: true };
+    let (after, passes) = fixed_window::step(before, hits, spec.limit.requests, count_denied);
+    ((span, after), passes)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn a_limit_that_is_pointed_out_never_refuses_alone(
+        outer in fixed(),
+        inner in fixed(),
+        calls in vec((0_u64..3, 0_u64..4, 0..5), 1..40),
+    ) {
+        if !implies(&outer, &inner) {
+            return Ok(());
+        }
+        let (mut now, mut state) = (0, [(None, 0); 2]);
+        for (wait, hits, refund) in calls {
+            now += wait;
+            let hits = if refund == 0 { Hits::Refund(hits) } else { Hits::Add(hits) };
+            let now = Timestamp::from_secs(now);
+            let (outside, outer_passes) = charge(state[0], &outer, hits, now);
+            let (within, inner_passes) = charge(state[1], &inner, hits, now);
+            prop_assert!(inner_passes || !outer_passes);
+            state[0] = outside;
+            if outer_passes || !inner.all_or_nothing {
+                state[1] = within;
             }
         }
     }

@@ -1,16 +1,19 @@
 //! The values of keys, each by what the table of keys expects.
 
-use std::rc::Rc;
+use std::{ops::RangeInclusive, rc::Rc, time::Duration};
 
 use super::{
     super::{
         keys::{self, Home},
         report::quote,
         scalar::Plain,
-        yaml::{Map, Node, Value},
+        yaml::{Entry, Map, Node, Value},
     },
     Reader,
 };
+use crate::duration;
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 impl<'a> Reader<'a, '_> {
     pub(super) fn text(&mut self, map: &Map<'a>, home: Home, name: &str) -> String {
@@ -50,13 +53,17 @@ impl<'a> Reader<'a, '_> {
     }
 
     pub(super) fn flag(&mut self, map: &Map<'a>, home: Home, name: &str) -> bool {
-        let Some(entry) = map.get(name) else { return false };
+        self.flag_or(map, home, name, false)
+    }
+
+    pub(super) fn flag_or(&mut self, map: &Map<'a>, home: Home, name: &str, default: bool) -> bool {
+        let Some(entry) = map.get(name) else { return default };
         match entry.node.plain() {
             Some(Plain::Bool(flag)) => flag,
-            Some(Plain::Null) => false,
+            Some(Plain::Null) => default,
             _ => {
                 self.wrong(&entry.node, &format!("`{name}`"), expected(home, name));
-                false
+                default
             }
         }
     }
@@ -95,20 +102,74 @@ impl<'a> Reader<'a, '_> {
         self.report.mistake(node.place, message, help);
     }
 
-    pub(super) fn requests(&mut self, map: &Map<'a>) -> Option<u32> {
-        let node = &map.get("requests_per_unit")?.node;
-        let requests = match node.plain() {
-            Some(Plain::Null) => return None,
-            Some(Plain::Int(int)) => u32::try_from(int).ok(),
+    /// A whole number in `range`; none also if it is another, which is
+    /// reported.
+    pub(super) fn number(
+        &mut self,
+        map: &Map<'a>,
+        home: Home,
+        name: &str,
+        range: RangeInclusive<u32>,
+    ) -> Option<u32> {
+        let node = &present(map, name)?.node;
+        let number = match node.plain() {
+            Some(Plain::Int(int)) => u32::try_from(int).ok().filter(|it| range.contains(it)),
             _ => None,
         };
-        if requests.is_none() {
-            let expected = expected(Home::RateLimit, "requests_per_unit");
-            self.wrong(node, "`requests_per_unit`", expected);
+        if number.is_none() {
+            self.wrong(node, &format!("`{name}`"), expected(home, name));
         }
-        // It has been reported and is not missing.
-        Some(requests.unwrap_or_default())
+        number
     }
+
+    /// A duration in `range` that is a multiple of `grain`.
+    pub(super) fn duration(
+        &mut self,
+        map: &Map<'a>,
+        name: &str,
+        range: RangeInclusive<Duration>,
+        grain: Duration,
+    ) -> Option<Duration> {
+        let node = &present(map, name)?.node;
+        let duration = match &node.value {
+            Value::Scalar(scalar) => duration::parse(&scalar.text),
+            Value::List(_) | Value::Map(_) => None,
+        };
+        let whole = |it: &Duration| it.as_nanos().is_multiple_of(grain.as_nanos());
+        let duration = duration.filter(|it| range.contains(it) && whole(it));
+        if duration.is_none() {
+            self.wrong(node, &format!("`{name}`"), expected(Home::RateLimit, name));
+        }
+        duration
+    }
+
+    /// One of `words`.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        map: &Map<'a>,
+        name: &str,
+        words: &[(&'static str, T)],
+    ) -> Option<T> {
+        let node = &present(map, name)?.node;
+        let text = match &node.value {
+            Value::Scalar(scalar) => &scalar.text,
+            Value::List(_) | Value::Map(_) => "",
+        };
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*meaning);
+        }
+        let expected = expected(Home::RateLimit, name);
+        let message = format!("`{name}` is {}, expected {expected}", node.describe());
+        let near = keys::nearest(text, words.iter().map(|(word, _)| *word));
+        let help = near.map(|it| format!("did you mean `{it}`?"));
+        self.report.mistake(node.place, message, help);
+        None
+    }
+}
+
+/// What stands under `name`, if it says anything.
+pub(super) fn present<'m, 'a>(map: &'m Map<'a>, name: &str) -> Option<&'m Entry<'a>> {
+    map.get(name).filter(|it| !it.node.is_null())
 }
 
 /// What the value of a key is expected to be.

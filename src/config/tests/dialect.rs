@@ -43,7 +43,7 @@ fn a_limit_is_any_whole_number_that_fits() {
         ("4294967295", u32::MAX),
     ] {
         let rule = rule(&format!("  rate_limit: {{ unit: day, requests_per_unit: {text} }}"));
-        assert_eq!(rule.limit().unwrap().requests, requests, "{text}");
+        assert_eq!(rule.spec.limits[0].limit.requests, requests, "{text}");
     }
     for text in ["-1", "4294967296", "1.0", "'10'", "yes", "ten", "[1]"] {
         let text = format!(
@@ -94,7 +94,8 @@ descriptors:
   key: e
 ",
     );
-    let limits = rules.iter().map(|it| (it.stat_name().to_string(), it.limit().unwrap().requests));
+    let limits =
+        rules.iter().map(|it| (it.stat_name().to_string(), it.spec.limits[0].limit.requests));
     let expected = [("shop.a", 1), ("shop.b", 2), ("shop.shop", 3), ("shop.c", 1), ("shop.e", 1)];
     assert_eq!(limits.collect::<Vec<_>>(), expected.map(|(name, it)| (name.to_owned(), it)));
 }

@@ -17,6 +17,13 @@ descriptors:
 - key: |
     block
   rate_limit: *l
+- key: c
+  rate_limits:
+  - { unit: week, requests_per_unit: 9, calendar: { time_zone: UTC, first_day: 7 }, count_denied: no }
+  - { period: 1.5h, requests_per_unit: 5, phase: 15m, penalty: 1m30s, consume: all_or_nothing }
+  - { unit: day, unit_multiplier: 2, requests_per_unit: 3, algorithm: token_bucket, burst: 2 }
+  - { requests_per_unit: 1, algorithm: concurrency, lease: 1500ms, on_error: local }
+  - { unit: hour, requests_per_unit: 2, algorithm: sliding_window, phase: spread }
 "#;
 
 /// Compiles, and looks at all of what comes of it.

@@ -37,6 +37,7 @@ descriptors:
   Value: x
   rate-limit: {}
   algorithm: x
+  other: x
   rate_limit:
     unit: day
     requests_per_unit: 1
@@ -50,18 +51,19 @@ descriptors:
     check_mistakes(
         text,
         &[
-            "3:1: the key `unit` does not belong here (it belongs in `rate_limit`)",
-            "6:3: the key `unit` does not belong here (it belongs in `rate_limit`)",
-            "7:3: the key `name` does not belong here (it belongs in `rate_limit`, or in an element of `replaces`)",
+            "3:1: the key `unit` does not belong here (it belongs in `rate_limit` or an element of `rate_limits`)",
+            "6:3: the key `unit` does not belong here (it belongs in `rate_limit` or an element of `rate_limits`)",
+            "7:3: the key `name` does not belong here (it belongs in `rate_limit` or an element of `rate_limits`, or in an element of `replaces`)",
             "8:3: the key `domain` does not belong here (it belongs at the top of the file)",
             "9:3: the key `Value` is unknown (did you mean `value`?)",
             "10:3: the key `rate-limit` is unknown (did you mean `rate_limit`?)",
-            "11:3: the key `algorithm` is unknown (expected one of key, value, rate_limit, descriptors, shadow_mode, quota_mode, detailed_metric, value_to_metric, share_threshold, metadata)",
-            "15:5: the key `shadow_mode` does not belong here (it belongs on a descriptor, beside `key`)",
-            "16:5: the key `descriptors` does not belong here (it belongs at the top of the file, or on a descriptor, beside `key`)",
-            "17:27: the key `key` does not belong here (it belongs on a descriptor, beside `key`)",
-            "18:5: the key `1` is unknown (expected one of unit, requests_per_unit, unlimited, name, replaces)",
-            "19:7: a key is a list, expected a string",
+            "11:3: the key `algorithm` does not belong here (it belongs in `rate_limit` or an element of `rate_limits`)",
+            "12:3: the key `other` is unknown (expected one of key, value, rate_limit, rate_limits, descriptors, shadow_mode, quota_mode, detailed_metric, value_to_metric, share_threshold, metadata)",
+            "16:5: the key `shadow_mode` does not belong here (it belongs on a descriptor, beside `key`)",
+            "17:5: the key `descriptors` does not belong here (it belongs at the top of the file, or on a descriptor, beside `key`)",
+            "18:27: the key `key` does not belong here (it belongs on a descriptor, beside `key`)",
+            "19:5: the key `1` is unknown (expected one of unit, requests_per_unit, unit_multiplier, period, algorithm, burst, count_denied, penalty, consume, on_error, phase, calendar, lease, unlimited, name, replaces)",
+            "20:7: a key is a list, expected a string",
         ],
     );
 }
@@ -121,9 +123,15 @@ descriptors:
 - { key: j, rate_limit: day }
 ",
         &[
-            &format!("4:13: the limit has no `unit`, expected one, or `unlimited: true` ({units})"),
-            &format!("5:13: the limit has no `unit`, expected one, or `unlimited: true` ({units})"),
-            &format!("6:45: the limit has no `unit`, expected one, or `unlimited: true` ({units})"),
+            &format!(
+                "4:13: the limit has no `unit`, expected one, a `period`, or `unlimited: true` ({units})"
+            ),
+            &format!(
+                "5:13: the limit has no `unit`, expected one, a `period`, or `unlimited: true` ({units})"
+            ),
+            &format!(
+                "6:45: the limit has no `unit`, expected one, a `period`, or `unlimited: true` ({units})"
+            ),
             &format!("7:33: `minutes` is no unit of time (did you mean `minute`? {units})"),
             &format!("8:33: `unknown` is no unit of time ({units})"),
             &format!("9:33: `hr` is no unit of time ({units})"),

@@ -1,0 +1,119 @@
+//! What a decision allocates: it happens for every request of every proxy.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "this is all tests")]
+
+use std::sync::Arc;
+
+use allocation_counter::measure;
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use tollgate::{
+    config::{self, Options, SourceFile},
+    descriptor::{Descriptor, Entry, Request},
+    engine::{
+        Engine,
+        decision::{Mode, Verdict},
+    },
+    limit::Hits,
+    rules::{RuleTree, counter_key::KeyFormat},
+    store::memory::Memory,
+    time::{ManualClock, Timestamp},
+};
+
+/// `key: user`, `key: plan` with the value `paid` and `key: tenant` with a user
+/// below, after 10,000 other rules and before `more`.
+fn rules(more: &str) -> RuleTree {
+    let limit = "rate_limit: { unit: hour, requests_per_unit: 1000 }";
+    let others = (0..10_000).map(|it| format!("- {{ key: user, value: u{it}, {limit} }}\n"));
+    let others: String = others.collect();
+    let text = format!(
+        "domain: shop\ndescriptors:\n{others}\
+         - {{ key: user, {limit} }}\n\
+         - {{ key: plan, value: paid, {limit} }}\n\
+         - {{ key: tenant, descriptors: [{{ key: user, {limit} }}] }}\n{more}"
+    );
+    let file = SourceFile { name: "rules.yaml".into(), bytes: text.into_bytes() };
+    config::compile(&[file], Options::default()).unwrap().rules
+}
+
+fn entries(pairs: &[(&str, &str)]) -> Vec<Entry> {
+    let entry = |(key, value): &(&str, &str)| Entry {
+        key: key.as_bytes().to_vec().into(),
+        value: value.as_bytes().to_vec().into(),
+    };
+    pairs.iter().map(entry).collect()
+}
+
+/// How often it allocates to find the rule for these entries; there is one.
+#[track_caller]
+fn finding(rules: &RuleTree, pairs: &[(&str, &str)]) -> u64 {
+    let entries = entries(pairs);
+    let mut found = false;
+    let allocated = measure(|| {
+        found = rules.domain(b"shop").and_then(|it| it.find(&entries)).is_some();
+    });
+    assert!(found, "{pairs:?}");
+    allocated.count_total
+}
+
+#[test]
+fn a_rule_is_found_without_an_allocation() {
+    let rules = rules("");
+    let (long, huge) = ("x".repeat(120), "x".repeat(1 << 20));
+    for pairs in [
+        &[("user", "u0")][..],
+        &[("user", "u9999")],
+        &[("user", "ann")],
+        &[("user", &long)],
+        &[("user", &huge)],
+        &[("plan", "paid")],
+        &[("tenant", &huge), ("user", &huge)],
+    ] {
+        assert_eq!(finding(&rules, pairs), 0, "{pairs:.60?}");
+    }
+}
+
+#[test]
+fn what_a_long_rule_or_a_pattern_is_compared_with_may_be_allocated() {
+    let value = "y".repeat(150);
+    let limit = "rate_limit: { unit: hour, requests_per_unit: 1000 }";
+    let long = rules(&format!("- {{ key: long, value: {value}, {limit} }}\n"));
+    let pattern = rules(&format!("- {{ key: file, value: '*.png', {limit} }}\n"));
+    for rules in [&long, &pattern] {
+        assert_eq!(finding(rules, &[("user", "u0")]), 0);
+        assert_eq!(finding(rules, &[("user", &"x".repeat(123))]), 0);
+        assert_eq!(finding(rules, &[("user", &value)]), 1);
+    }
+    assert_eq!(finding(&long, &[("long", &value)]), 1);
+    assert_eq!(finding(&long, &[("user", &"x".repeat(1 << 20))]), 0);
+}
+
+#[test]
+fn a_decision_allocates_at_most_three_times() {
+    let engine = Engine {
+        rules: Arc::new(ArcSwap::from_pointee(rules(""))),
+        store: Memory::new(1_000),
+        clock: Arc::new(ManualClock::at(Timestamp::from_secs(0))),
+        keys: KeyFormat::default(),
+        mode: Mode::default(),
+    };
+    let descriptor =
+        Descriptor { entries: entries(&[("user", "ann")]), hits: Hits::Add(1), limit: None };
+    let request = Request { domain: "shop".into(), descriptors: vec![descriptor], hits_addend: 0 };
+    let decide = || {
+        let mut remaining = None;
+        let allocated = measure(|| {
+            let decision = engine.decide(&request).now_or_never().unwrap().unwrap();
+            let standing = decision.decisive().and_then(Verdict::standing);
+            remaining = standing.map(|it| it.outcome.remaining);
+        });
+        (remaining, allocated.count_total)
+    };
+    // The first also makes a counter, and the table that it is in.
+    let (remaining, allocated) = decide();
+    assert_eq!(remaining, Some(999));
+    assert!(allocated <= 8, "{allocated}");
+    // What governs, the name of the counter, the verdicts.
+    let (remaining, allocated) = decide();
+    assert_eq!(remaining, Some(998));
+    assert!(allocated <= 3, "{allocated}");
+}

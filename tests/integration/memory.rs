@@ -1,0 +1,109 @@
+//! What one message may cost: two bytes on the wire make an element that takes
+//! a hundred in memory.
+
+use std::iter;
+
+use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
+use futures_util::future::join_all;
+use prost::Message;
+use tonic::Code as Status;
+
+use crate::support::{
+    grpc::{self, ask, descriptor},
+    http,
+    raw::{self, Raw},
+    tollgate::Tollgate,
+};
+
+const RULES: &str = "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: year, requests_per_unit: 3 }
+";
+
+const MIB: usize = 1 << 20;
+/// The largest message, in bytes.
+const LARGEST: usize = 4 * MIB;
+
+/// The domain, and then as many empty descriptors as fit.
+fn descriptors() -> Vec<u8> {
+    let domain = b"\x0a\x04shop";
+    [domain, &[0x12, 0].repeat((LARGEST - domain.len()) / 2)[..]].concat()
+}
+
+/// The domain, and then one descriptor with as many empty entries as fit.
+fn entries() -> Vec<u8> {
+    let mut message = b"\x0a\x04shop\x12".to_vec();
+    let entries = [0x0a, 0].repeat((LARGEST - 12) / 2);
+    prost::encode_length_delimiter(entries.len(), &mut message).unwrap();
+    [message, entries].concat()
+}
+
+/// Sends `message` so many times at once. How much more memory the service
+/// took at its peak, in MiB; and what it answered.
+async fn cost(message: &[u8], calls: usize) -> (usize, Status) {
+    let service = Tollgate::start(RULES, &[]);
+    let before = service.peak_memory();
+    let clients = join_all(iter::repeat_with(|| Raw::connect(service.grpc)).take(calls)).await;
+    let answers = join_all(clients.iter().map(|it| it.ask(message))).await;
+    let cost = (service.peak_memory() - before) / MIB;
+    println!("{calls} calls of {} bytes: {cost} MiB", message.len());
+    assert!(answers.iter().all(|it| it.0 == answers[0].0));
+    (cost, answers[0].0)
+}
+
+#[tokio::test]
+async fn many_small_elements_cost_no_more_than_the_message() {
+    for message in [descriptors(), entries()] {
+        let (cost_of_one, status) = cost(&message, 1).await;
+        assert_eq!(status, Status::InvalidArgument);
+        assert!(cost_of_one < 32, "{cost_of_one} MiB");
+        let (cost_of_all, _) = cost(&message, 32).await;
+        assert!(cost_of_all < 32 * 10, "{cost_of_all} MiB");
+    }
+}
+
+#[tokio::test]
+async fn as_many_elements_as_are_allowed_are_answered() {
+    let service = Tollgate::start(RULES, &[]);
+    let raw = Raw::connect(service.grpc).await;
+    let mut request = ask("shop", &[]);
+    request.descriptors = vec![descriptor(&[("", ""); 100]); 1000];
+    let before = service.peak_memory();
+    let reply: RateLimitResponse = raw::decode(&raw.ask(request.encode_to_vec()).await);
+    assert_eq!(reply.statuses.len(), 1000);
+    let cost = (service.peak_memory() - before) / MIB;
+    assert!(cost < 64, "{cost} MiB");
+
+    let mut client = grpc::connect(service.grpc).await;
+    request.descriptors.push(descriptor(&[]));
+    let error = client.should_rate_limit(request).await.unwrap_err();
+    let reason = "rate limit descriptor list has 1001 elements, expected at most 1000";
+    assert_eq!((error.code(), error.message()), (Status::InvalidArgument, reason));
+    let request = ask("shop", &[("", ""); 101]);
+    let error = client.should_rate_limit(request).await.unwrap_err();
+    let reason = "descriptors[0].entries has 101 elements, expected at most 100";
+    assert_eq!((error.code(), error.message()), (Status::InvalidArgument, reason));
+}
+
+#[test]
+fn many_small_elements_of_json_cost_no_more_than_the_message() {
+    let service = Tollgate::start(RULES, &[]);
+    let before = service.peak_memory();
+    let elements = "{},".repeat(LARGEST / 3 - 20) + "{}";
+    for (list, most) in [
+        (format!(r#""descriptors":[{elements}]"#), 1000),
+        (format!(r#""descriptors":[{{"entries":[{elements}]}}]"#), 100),
+    ] {
+        let body = format!(r#"{{"domain":"shop",{list}}}"#);
+        let reply = http::send(service.http, "POST", "/json", &[], body.as_bytes());
+        assert_eq!(reply.status, 400);
+        let reason = format!("expected a list of at most {most} elements at line 1");
+        assert!(reply.text().contains(&reason), "{}", reply.text());
+    }
+    // Much of it is the pieces in which the bodies arrive.
+    let cost = (service.peak_memory() - before) / MIB;
+    println!("JSON of {LARGEST} bytes, twice: {cost} MiB");
+    assert!(cost < 64, "{cost} MiB");
+}

@@ -1,0 +1,275 @@
+//! New rules without a restart, on a real file system.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::fs::symlink,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use crate::support::{eventually, http, prometheus::Metrics, tollgate::Tollgate};
+
+/// Rules of `shop` by which this user may pass so often.
+fn rules(user: &str, requests: u32) -> String {
+    format!(
+        "domain: shop\ndescriptors:\n- key: user\n  value: {user}\n  \
+         rate_limit: {{ unit: year, requests_per_unit: {requests} }}\n"
+    )
+}
+
+/// One more domain with a single rule.
+fn domain(name: &str) -> String {
+    rules("ann", 1).replace("shop", name)
+}
+
+fn page(service: &Tollgate) -> String {
+    http::get(service.http, "/rlconfig", &[]).text()
+}
+
+/// How often rules were put in force, and refused.
+fn loads(service: &Tollgate) -> (f64, f64) {
+    let metrics = Metrics::of(service.http);
+    let of = |it| metrics.value(&format!("ratelimit_service_config_load_{it}"), &[]);
+    (of("success"), of("error"))
+}
+
+fn rejected(service: &Tollgate) -> f64 {
+    Metrics::of(service.http).value("tollgate_rules_rejected", &[])
+}
+
+/// Waits until the rules in force are exactly these, and prints how long that
+/// took after `what`.
+#[track_caller]
+fn in_force(service: &Tollgate, what: &str, expected: &[(&str, u32)]) {
+    let begin = Instant::now();
+    let line = |(name, requests): &(&str, u32)| {
+        format!(
+            "{name}: unit=YEAR requests_per_unit={requests}, shadow_mode: false, quota_mode: false\n"
+        )
+    };
+    let expected: String = expected.iter().map(line).collect();
+    eventually(&format!("{what} to be in force"), || (page(service) == expected).then_some(()));
+    println!("{what}: in force after {:?}", begin.elapsed());
+}
+
+/// Waits until newer rules are refused. What `/rlconfig` says of them.
+fn refused(service: &Tollgate) -> String {
+    let text = eventually("the rules to be refused", || {
+        let text = page(service);
+        text.contains("# newer rules were refused:\n").then_some(text)
+    });
+    text.split_once("# newer rules were refused:\n").unwrap().1.to_owned()
+}
+
+/// Asks for a decision about `user`; whether a limit applied.
+fn limited(service: &Tollgate, user: &str) -> bool {
+    let body = format!(
+        r#"{{"domain":"shop","descriptors":[{{"entries":[{{"key":"user","value":"{user}"}}]}}]}}"#
+    );
+    http::send(service.http, "POST", "/json", &[], body.as_bytes()).text().contains("currentLimit")
+}
+
+#[test]
+fn every_way_to_change_files_is_seen() {
+    let service = Tollgate::start(&rules("ann", 1), &[]);
+    let directory = service.rules();
+    let file = directory.join("rules.yaml");
+    in_force(&service, "the start", &[("shop.user_ann", 1)]);
+    assert!(limited(&service, "ann") && !limited(&service, "ben"));
+
+    fs::write(&file, rules("ann", 2)).unwrap();
+    in_force(&service, "an edit in place", &[("shop.user_ann", 2)]);
+
+    service.edit("rules.yaml", &rules("ben", 3));
+    in_force(&service, "a rename over the file", &[("shop.user_ben", 3)]);
+    assert!(limited(&service, "ben") && !limited(&service, "ann"));
+
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, rules("ann", 4)).unwrap();
+    in_force(&service, "delete and create", &[("shop.user_ann", 4)]);
+
+    fs::create_dir(directory.join("below")).unwrap();
+    fs::write(directory.join("below/more.yml"), domain("files")).unwrap();
+    in_force(&service, "a new file", &[("files.user_ann", 1), ("shop.user_ann", 4)]);
+
+    fs::rename(directory.join("below/more.yml"), directory.join("zz.yaml")).unwrap();
+    in_force(&service, "another order", &[("shop.user_ann", 4), ("files.user_ann", 1)]);
+
+    fs::remove_file(directory.join("zz.yaml")).unwrap();
+    in_force(&service, "a file less", &[("shop.user_ann", 4)]);
+
+    // As long as before, and as old as an archive says.
+    fs::write(&file, rules("ann", 5)).unwrap();
+    let old = std::time::UNIX_EPOCH + Duration::from_secs(1);
+    fs::File::options().write(true).open(&file).unwrap().set_modified(old).unwrap();
+    in_force(&service, "an old file", &[("shop.user_ann", 5)]);
+    assert_eq!(loads(&service), (8.0, 0.0));
+}
+
+/// As the kubelet does it: the files are links into `..data`, a link to a
+/// directory with a time in its name, which is exchanged by a rename.
+fn mount(volume: &Path, version: &str, files: &[(&str, &str)]) {
+    let real = volume.join(version);
+    fs::create_dir_all(&real).unwrap();
+    for (name, text) in files {
+        fs::write(real.join(name), text).unwrap();
+    }
+    let old = fs::read_link(volume.join("..data"));
+    symlink(version, volume.join("..data_tmp")).unwrap();
+    fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
+    for (name, _) in files {
+        let link = volume.join(name);
+        if fs::symlink_metadata(&link).is_err() {
+            symlink(Path::new("..data").join(name), link).unwrap();
+        }
+    }
+    for link in fs::read_dir(volume).unwrap().map(|it| it.unwrap().path()) {
+        let name = link.file_name().unwrap().to_str().unwrap();
+        if !name.starts_with("..") && !files.iter().any(|it| it.0 == name) {
+            fs::remove_file(&link).unwrap();
+        }
+    }
+    if let Ok(old) = old {
+        fs::remove_dir_all(volume.join(old)).unwrap();
+    }
+}
+
+#[test]
+fn a_config_map_is_followed_from_exchange_to_exchange() {
+    let volume = tempfile::tempdir().unwrap();
+    mount(volume.path(), "..2026_01_01_1", &[("rules.yaml", &rules("ann", 1))]);
+    let path = volume.path().to_str().unwrap();
+    let service = Tollgate::start("", &[("TOLLGATE_CONFIG", path)]);
+    in_force(&service, "the first volume", &[("shop.user_ann", 1)]);
+    for version in 2..5 {
+        let name = format!("..2026_01_01_{version}");
+        mount(volume.path(), &name, &[("rules.yaml", &rules("ann", version))]);
+        in_force(&service, "an exchange", &[("shop.user_ann", version)]);
+    }
+    let files = [("a.yaml", &*domain("files")), ("rules.yaml", &*rules("ben", 7))];
+    mount(volume.path(), "..2026_01_02", &files);
+    in_force(&service, "a file more", &[("files.user_ann", 1), ("shop.user_ben", 7)]);
+    mount(volume.path(), "..2026_01_03", &[("a.yaml", &domain("files"))]);
+    in_force(&service, "a file less", &[("files.user_ann", 1)]);
+    // Had each file been read once more as `..data/…`, its domain would have
+    // been there twice.
+    assert_eq!(loads(&service), (6.0, 0.0));
+}
+
+#[test]
+fn a_mistake_keeps_the_rules_in_force_until_it_is_gone() {
+    let service = Tollgate::start(&rules("ann", 1), &[]);
+    assert_eq!(rejected(&service), 0.0);
+    service.edit("rules.yaml", &rules("ben", 2).replace("unit:", "unt:"));
+    let reason = refused(&service);
+    let place = format!("{}:5:", service.rules().join("rules.yaml").display());
+    assert!(reason.contains(&place) && reason.contains("unt"), "{reason}");
+    assert!(reason.lines().all(|it| it.starts_with("# ")), "{reason}");
+    assert!(limited(&service, "ann") && !limited(&service, "ben"));
+    assert_eq!(rejected(&service), 1.0);
+    assert_eq!(loads(&service), (1.0, 1.0));
+    // Asking again does not say it again.
+    service.hang_up();
+    fs::write(service.rules().join("notes.txt"), "").unwrap();
+    service.edit("zz.yaml", &rules("ben", 2).replace("shop", "other"));
+    eventually("the next refusal", || (loads(&service) == (1.0, 2.0)).then_some(()));
+    fs::remove_file(service.rules().join("zz.yaml")).unwrap();
+    eventually("the first again", || (loads(&service) == (1.0, 3.0)).then_some(()));
+    // One line of JSON for each refusal.
+    eventually("the log", || {
+        (service.log().matches("new rules refused").count() == 3).then_some(())
+    });
+    let log = service.log();
+    let mut lines = log.lines().filter(|it| it.contains("new rules refused"));
+    assert!(lines.all(|it| it.contains(&place)), "{log}");
+
+    service.edit("rules.yaml", &rules("ben", 2));
+    in_force(&service, "a correction", &[("shop.user_ben", 2)]);
+    assert_eq!(rejected(&service), 0.0);
+    assert_eq!(loads(&service), (2.0, 3.0));
+}
+
+#[test]
+fn rules_that_are_deleted_stay_in_force() {
+    let service = Tollgate::start(&rules("ann", 1), &[]);
+    fs::remove_file(service.rules().join("rules.yaml")).unwrap();
+    assert!(refused(&service).contains("no rule file is in this directory"));
+    assert!(limited(&service, "ann"));
+    fs::remove_dir(service.rules()).unwrap();
+    eventually("the loss of the directory", || (loads(&service) == (1.0, 2.0)).then_some(()));
+    let reason = refused(&service);
+    assert!(reason.contains("cannot read this: No such file or directory"), "{reason}");
+    assert!(service.log().contains("No such file or directory"), "{}", service.log());
+    assert!(limited(&service, "ann"));
+    fs::create_dir(service.rules()).unwrap();
+    service.edit("rules.yaml", &rules("ben", 2));
+    in_force(&service, "their return", &[("shop.user_ben", 2)]);
+}
+
+#[test]
+fn nothing_is_loaded_for_nothing() {
+    let service = Tollgate::start(&rules("ann", 1), &[]);
+    let file = service.rules().join("rules.yaml");
+    fs::write(&file, rules("ann", 1)).unwrap();
+    fs::File::open(&file).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    service.edit("rules.yaml", &rules("ann", 1));
+    service.hang_up();
+    // A change that is loaded later shows that the others have been looked at.
+    service.edit("rules.yaml", &rules("ann", 2));
+    in_force(&service, "a change", &[("shop.user_ann", 2)]);
+    assert_eq!(loads(&service), (2.0, 0.0));
+}
+
+#[test]
+fn sighup_reads_and_ends_nothing() {
+    let mut service = Tollgate::start(&rules("ann", 1), &[]);
+    for requests in 2..6 {
+        service.edit("rules.yaml", &rules("ann", requests));
+        service.hang_up();
+        in_force(&service, "SIGHUP", &[("shop.user_ann", requests)]);
+    }
+    service.terminate();
+    assert!(service.ended(Duration::from_secs(10)).success());
+}
+
+/// A port that nobody listens on.
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn without_rules_it_does_not_start_and_says_why() {
+    let bad = "domain: shop\ndescriptors:\n- key: user\n  rate_limit: { unit: eon }\n- kei: user\n";
+    let files = tempfile::tempdir().unwrap();
+    let missing = files.path().join("missing");
+    let link = files.path().join("rules.yaml");
+    symlink("nowhere", &link).unwrap();
+    let empty = tempfile::tempdir().unwrap();
+    let of = |path: &Path| path.to_str().unwrap().to_owned();
+    for (path, reasons) in [
+        (None, &["rules.yaml:4:", "rules.yaml:5:", "eon", "kei"][..]),
+        (Some(of(empty.path())), &["no rule file is in this directory"]),
+        (Some(of(&missing)), &["No such file or directory"]),
+        (Some(of(&link)), &["No such file or directory"]),
+        (Some("/dev/null".to_owned()), &["neither a file nor a directory"]),
+        (Some("/proc/self/mem".to_owned()), &["cannot read this", "error"]),
+    ] {
+        let ports = [free_port(), free_port(), free_port()];
+        let texts = ports.map(|it| it.to_string());
+        let mut settings = vec![("PORT", &*texts[0]), ("GRPC_PORT", &*texts[1])];
+        settings.push(("DEBUG_PORT", &*texts[2]));
+        settings.extend(path.iter().map(|it| ("TOLLGATE_CONFIG", &**it)));
+        let (_files, mut process) = Tollgate::launch(bad, &settings);
+        let status = process.ended(Duration::from_secs(10));
+        let log = process.log();
+        assert!(!status.success() && status.code().is_some(), "{status:?}: {log}");
+        for reason in reasons.iter().chain(&["tollgate: cannot load the rules of"]) {
+            assert!(log.contains(reason), "{path:?}: {reason}: {log}");
+        }
+        assert!(!log.contains("listening"), "{log}");
+        for port in ports {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What a store is to do, in the plainest words: it forgets nothing, serves one
+//! call after the other, and copies everything to try a call.
+
+use std::collections::HashMap;
+
+use tollgate::{
+    limit::{
+        Algorithm, Hits, Outcome,
+        step::{self, Answer, State, Step, Told},
+    },
+    rules::counter_key::CounterKey,
+    store::Charge,
+    time::Timestamp,
+};
+
+#[derive(Clone, Default)]
+pub(crate) struct Model {
+    pub(crate) states: HashMap<CounterKey, State>,
+    bans: HashMap<CounterKey, Timestamp>,
+}
+
+struct Attempt {
+    passes: bool,
+    over: bool,
+    banned: Timestamp,
+    before: Told,
+    after: Told,
+    made: bool,
+}
+
+impl Model {
+    pub(crate) fn charge(&mut self, charges: &[Charge], now: Timestamp) -> Vec<Outcome> {
+        let mut world = self.clone();
+        let attempt = |it| world.attempt(it, true, false, now);
+        let mut attempts: Vec<_> = charges.iter().map(attempt).collect();
+        let refused = charges.iter().zip(&attempts).any(|(it, trial)| it.enforced && trial.over);
+        if refused && charges.iter().any(|it| it.all_or_nothing) {
+            world = self.clone();
+            for (charge, trial) in charges.iter().zip(&mut attempts) {
+                let make = !charge.all_or_nothing && (trial.passes || counts_denied(charge));
+                let last = world.attempt(charge, make, !trial.passes, now);
+                if trial.over {
+                    trial.made &= make;
+                } else {
+                    *trial = last;
+                }
+            }
+        }
+        *self = world;
+        charges.iter().zip(attempts).map(|(it, attempt)| attempt.outcome(it, now)).collect()
+    }
+
+    fn attempt(&mut self, charge: &Charge, make: bool, refuse: bool, now: Timestamp) -> Attempt {
+        let (counter, limit) = (&charge.counter, &charge.limit);
+        let ban = counter.ban.as_ref().and_then(|it| self.bans.get(it));
+        let banned = ban.map_or(Timestamp::default(), |it| step::ban(limit, *it, now));
+        let state = self.states.get(&counter.key).cloned();
+        let Step { passes, before, after, state } =
+            step::step(limit, counter.span, state, charge.hits, now);
+        let passes = passes && !refuse;
+        let shut = matches!(charge.hits, Hits::Add(_)) && now < banned;
+        let made = make && !shut;
+        if made && let Some(state) = state {
+            self.states.insert(counter.key.clone(), state);
+        }
+        if let Some(ban) = &counter.ban
+            && !passes
+            && charge.hits.asked() > 0
+            && banned <= now
+        {
+            self.bans.insert(ban.clone(), now.plus(limit.penalty));
+        }
+        Attempt { passes, over: !passes || shut, banned, before, after, made }
+    }
+}
+
+impl Attempt {
+    fn outcome(self, charge: &Charge, now: Timestamp) -> Outcome {
+        let Self { passes, banned, before, after, made, .. } = self;
+        let told = if made { after } else { before };
+        let answer = Answer { passes, banned, told };
+        let outcome = step::describe(&charge.limit, charge.counter.span, charge.hits, answer, now);
+        Outcome { counted: outcome.counted && made, ..outcome }
+    }
+}
+
+fn counts_denied(charge: &Charge) -> bool {
+    charge.limit.algorithm == Algorithm::FixedWindow { count_denied: true }
+}

@@ -1,0 +1,219 @@
+//! What is found under a key, whoever has written it.
+
+use ::redis::cmd;
+use proptest::{collection::vec, prelude::*};
+use tollgate::{
+    limit::{
+        bucket::{self, Scale},
+        leases, sliding_window,
+        step::State,
+    },
+    rules::counter_key::CounterKey,
+};
+
+use super::*;
+use crate::{
+    agreement::{Table, config},
+    games::hits,
+    model::Model,
+};
+
+/// Numbers of every size, all below 2^53.
+fn number() -> impl Strategy<Value = u64> {
+    (0..=53_u32, 0..=Hits::MAX).prop_map(|(bits, it)| it & ((1 << bits) - 1))
+}
+
+fn window() -> impl Strategy<Value = Window> {
+    let second = (1..=Window::LONGEST / 10).prop_map(|it| it as u32);
+    prop_oneof![1..100_u32, second].prop_map(|it| {
+        Window::times(Unit::Second, it.try_into().expect("it is not 0")).expect("it is short")
+    })
+}
+
+fn requests() -> impl Strategy<Value = u32> {
+    prop_oneof![0..10_u32, any::<u32>()]
+}
+
+fn charged(
+    algorithm: Algorithm,
+    requests: u32,
+    window: Window,
+    hits: Hits,
+    now: Timestamp,
+) -> Charge {
+    let limit = Limit { algorithm, ..Limit::fixed(requests, window) };
+    let counter = KeyFormat::default().key(b"d", [].into_iter(), &limit, now);
+    Charge { counter, limit, hits, all_or_nothing: false, enforced: true }
+}
+
+/// Charges a counter under which `text` is kept twice, and so does a model that
+/// has `state`.
+fn check(
+    table: &Table,
+    charge: &Charge,
+    (text, state): (&str, Option<State>),
+    now: Timestamp,
+) -> Result<(), TestCaseError> {
+    let key: &CounterKey = &charge.counter.key;
+    table.ask::<()>(cmd("SET").arg(key.as_bytes()).arg(text));
+    let mut model = Model::default();
+    model.states.extend(state.map(|it| (key.clone(), it)));
+    for _ in 0..2 {
+        let expected = model.charge(std::slice::from_ref(charge), now);
+        let found = table.charge(std::slice::from_ref(charge), now);
+        prop_assert_eq!(found, expected);
+    }
+    Ok(())
+}
+
+fn now() -> impl Strategy<Value = u64> {
+    1_u64 << 40..1 << 52
+}
+
+#[test]
+fn any_sliding_window_is_weighed_exactly() {
+    let table = Table::new();
+    let ahead = prop_oneof![Just(0_i64), -2..=2_i64, any::<i32>().prop_map(i64::from)];
+    proptest!(config(6_000, "tests/store/states.regressions"), |(
+        window in window(), limit in requests(), hits in hits(), now in now(), windows in -3..=3_i64,
+        off in prop_oneof![4 => Just(0_i64), 1 => ahead], before in number(), near in -2..=2_i64,
+        (exactly, current) in (any::<bool>(), prop_oneof![0..20_u64, number()]),
+    )| {
+        let now = Timestamp::from_micros(now);
+        let charge = charged(Algorithm::SlidingWindow, limit, window, hits, now);
+        let span = charge.counter.span;
+        let length = u64::try_from(span.end.since(span.start).as_micros()).unwrap();
+        let length = i64::try_from(length).unwrap();
+        let start = span.start.as_micros().saturating_add_signed(windows * length + off);
+        let start = start.min(Hits::MAX);
+        let mut before = before;
+        let room = u64::from(limit).saturating_sub(current.saturating_add(hits.asked()));
+        if exactly {
+            // As many as just fit, give or take a few.
+            let left = u128::try_from(span.end.since(now).as_micros().max(1)).unwrap();
+            let fit = u128::from(room) * u128::try_from(length).unwrap() / left;
+            before = u64::try_from(fit).unwrap_or(Hits::MAX).saturating_add_signed(near);
+            before = before.min(Hits::MAX);
+        }
+        let state =
+            sliding_window::State { start: Timestamp::from_micros(start), before, current };
+        let text = format!("{start}:{before}:{current}");
+        check(&table, &charge, (&text, Some(State::Window(state))), now)?;
+    });
+}
+
+#[test]
+fn any_bucket_is_drained_exactly() {
+    let table = Table::new();
+    proptest!(config(6_000, "tests/store/states.regressions"), |(
+        window in window(), limit in requests(), burst in requests(), hits in hits(), now in now(),
+        back in prop_oneof![-200_000_000..200_000_000_i64, -5..5_i64, any::<i64>()],
+        level in number(), (near, kind) in (-2..=2_i64, 0..5_u8), other in number(),
+    )| {
+        let now = Timestamp::from_micros(now);
+        let charge = charged(Algorithm::TokenBucket { burst }, limit, window, hits, now);
+        let scale = Scale::of(&charge.limit);
+        let tick = scale.ticks(now).saturating_add_signed(back).min(Hits::MAX);
+        let asked = hits.asked().saturating_mul(scale.cost);
+        let drained = scale.ticks(now).saturating_sub(tick).saturating_mul(scale.drain);
+        let level = match kind {
+            0 => scale.capacity.saturating_sub(asked).saturating_add(drained),
+            1 => drained,
+            _ => level,
+        };
+        let level = level.saturating_add_signed(near).min(Hits::MAX);
+        let cost = if kind < 3 { scale.cost } else { other };
+        let text = format!("{tick}:{level}:{cost}");
+        let state = State::Bucket(bucket::State { tick, level, cost });
+        check(&table, &charge, (&text, Some(state)), now)?;
+    });
+}
+
+#[test]
+fn any_leases_are_counted_exactly() {
+    let table = Table::new();
+    let end = prop_oneof![
+        3 => -5_000_000..20_000_000_i64,
+        1 => -2..=2_i64,
+        1 => 69_999_998..=70_000_002_i64,
+        1 => -1_000_000_000..1_000_000_000_i64,
+    ];
+    proptest!(config(3_000, "tests/store/states.regressions"), |(
+        limit in 0..40_u32, hits in hits(), now in now(), ends in vec((end, 1..5_u64), 0..12),
+    )| {
+        let now = Timestamp::from_micros(now);
+        let lease = Duration::from_secs(10);
+        let window = Window::of(Unit::Second);
+        let charge = charged(Algorithm::Concurrency { lease }, limit, window, hits, now);
+        let end = |&(end, hits)| (now.as_micros().saturating_add_signed(end), hits);
+        let ends: Vec<(u64, u64)> = ends.iter().map(end).collect();
+        let text: String = ends.iter().map(|(end, hits)| format!("{end}:{hits},")).collect();
+        let ends = ends.iter().map(|(end, hits)| (Timestamp::from_micros(*end), *hits)).collect();
+        let state = State::Leases(leases::State(ends));
+        check(&table, &charge, (&text, Some(state)), now)?;
+    });
+}
+
+#[test]
+fn what_is_no_state_counts_for_nothing_and_is_overwritten() {
+    let table = Table::new();
+    let window = || Window::of(Unit::Minute);
+    for algorithm in [
+        Algorithm::FixedWindow { count_denied: false },
+        Algorithm::SlidingWindow,
+        Algorithm::SlidingLog,
+        Algorithm::TokenBucket { burst: 5 },
+    ] {
+        let charge = charged(algorithm, 5, window(), Hits::Add(2), NOON);
+        for text in [
+            "",
+            "text",
+            "1e3",
+            "1.5",
+            " 1",
+            "1:2",
+            "1:2:",
+            "1:2:3:4",
+            "-1:2:3",
+            "1:2:3\n",
+            ",",
+            "1:0,",
+            "9007199254740992:1:1",
+            "1:9007199254740992:1",
+            "1:1:99999999999999999999999",
+            "43210000000:1",
+            "43210000000:1,x",
+            "43210000000:9007199254740991,43210000000:1,",
+        ] {
+            check(&table, &charge, (text, None), NOON).expect(text);
+        }
+        let key = charge.counter.key.as_bytes();
+        table.ask::<()>(cmd("DEL").arg(key));
+        table.ask::<()>(cmd("RPUSH").arg(key).arg("1"));
+        assert_eq!(table.charge(std::slice::from_ref(&charge), NOON)[0].used, 2);
+        let kind: String = table.ask(cmd("TYPE").arg(key));
+        assert_eq!(kind, "string");
+    }
+}
+
+#[test]
+fn a_ban_that_makes_no_sense_is_none() {
+    let table = Table::new();
+    for (text, over) in [
+        ("43260000000", true),
+        // The penalty and the skew from now is the latest that makes sense.
+        ("43270000000", true),
+        ("43270000001", false),
+        ("43200000000", false),
+        ("text", false),
+        ("-1", false),
+        ("99999999999999999999999999", false),
+    ] {
+        table.clear();
+        let limit = Limit { penalty: Duration::from_secs(10), ..minutely(5) };
+        let charge = charge("a", limit, Hits::Add(1), NOON);
+        let ban = charge.counter.ban.as_ref().unwrap().as_bytes();
+        table.ask::<()>(cmd("SET").arg(ban).arg(text));
+        assert_eq!(table.charge(&[charge], NOON)[0].over, over, "{text}");
+    }
+}
