@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::{collection::vec, prelude::*, sample::select};
 use tollgate::{
     limit::{
-        Algorithm, Hits, Limit, SKEW, bucket, leases, sliding_window,
+        Algorithm, Hits, Limit, SKEW, Unit, Window, bucket, leases, sliding_window,
         step::{self, Answer, State},
     },
     time::Timestamp,
@@ -115,6 +115,39 @@ fn corrupted() -> impl Strategy<Value = (Limit, State, Timestamp)> {
     })
 }
 
+#[test]
+fn a_step_back_by_all_that_is_allowed_is_noticed() {
+    let limit = |requests, unit, multiplier: u32, algorithm| {
+        let window = Window::times(unit, multiplier.try_into().unwrap()).unwrap();
+        Limit { algorithm, ..Limit::fixed(requests, window) }
+    };
+    let burst = 372_321_398;
+    for limit in [
+        limit(5, Unit::Second, 7, Algorithm::SlidingWindow),
+        limit(5, Unit::Second, 7, Algorithm::SlidingLog),
+        limit(5, Unit::Minute, 1, Algorithm::TokenBucket { burst: 5 }),
+        // Its ticks are longer than a second.
+        limit(1, Unit::Week, 2, Algorithm::TokenBucket { burst }),
+    ] {
+        for now in (START..START + 14_000_000).step_by(500_000) {
+            let mut counter = Counter::new(&limit);
+            counter.charge(Hits::Add(limit.capacity().into()), now);
+            assert!(!counter.would_pass(1, now - SKEW_MICROS), "{limit} at {now}");
+        }
+    }
+}
+
+#[test]
+fn what_is_in_a_bucket_stays_in_it_when_the_limit_changes() {
+    let algorithm = Algorithm::TokenBucket { burst: 10 };
+    let minutely =
+        |requests| Limit { algorithm, ..Limit::fixed(requests, Window::of(Unit::Minute)) };
+    let mut counter = Counter::new(&minutely(10));
+    counter.charge(Hits::Add(5), START);
+    counter.limit = minutely(7);
+    assert_eq!(counter.would(Hits::Add(0), START + 1).used, 5);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
@@ -212,7 +245,7 @@ proptest! {
         calls in vec((0..200_u64, any::<bool>()), 1..80),
     ) {
         // Of a sliding log, which promises most: one instance is ahead.
-        let window = tollgate::limit::Window::of(tollgate::limit::Unit::Minute);
+        let window = Window::of(Unit::Minute);
         let limit = Limit { algorithm: Algorithm::SlidingLog, ..Limit::fixed(requests, window) };
         let mut counter = Counter::new(&limit);
         let (mut now, mut passed) = (START, Vec::new());

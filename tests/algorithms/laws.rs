@@ -7,16 +7,17 @@ use tollgate::limit::{Algorithm, Hits, Limit};
 
 use crate::{
     counter::Counter,
-    games::{Call, any_limit, calls, counts_refused, limits, play, sparing_limit},
+    games::{Call, END, any_limit, calls, counts_refused, limits, play, sparing_limit},
 };
 
 fn micros(duration: Duration) -> u64 {
     duration.as_micros() as u64
 }
 
-/// Beyond that, a bucket that fills once in ten thousand years is not waited
-/// for.
-const AGES: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// Whether the game, in which nothing is forgotten, is still on.
+fn lasts(now: u64, wait: Duration) -> bool {
+    wait < Duration::from_micros(END) && now + micros(wait) < END
+}
 
 pub(crate) fn remaining_is_exact(limit: &Limit, calls: &[Call]) {
     for call in play(limit, calls) {
@@ -41,7 +42,7 @@ pub(crate) fn retry_after_is_exact(limit: &Limit, calls: &[Call]) {
             continue;
         }
         assert!(!never && wait > Duration::ZERO, "{call:?}");
-        if AGES < wait {
+        if !lasts(call.now, wait) {
             continue;
         }
         let then = call.now + micros(wait);
@@ -51,7 +52,7 @@ pub(crate) fn retry_after_is_exact(limit: &Limit, calls: &[Call]) {
 }
 
 pub(crate) fn reset_after_is_exact(limit: &Limit, calls: &[Call], hits: u64) {
-    for call in play(limit, calls).iter().filter(|it| it.outcome.reset_after < AGES) {
+    for call in play(limit, calls).iter().filter(|it| lasts(it.now, it.outcome.reset_after)) {
         let then = call.now + micros(call.outcome.reset_after);
         let mut new = Counter::new(limit);
         let mut counter = call.counter.clone();
@@ -166,7 +167,11 @@ proptest! {
         ]).prop_flat_map(|it| (limits(it), limits(it))),
         before in calls(true, 20), after in calls(true, 20), more in 0..2_u64,
     ) {
-        let other = Limit { window: limit.window.clone(), ..other };
+        let mut other = Limit { window: limit.window.clone(), ..other };
+        if let Algorithm::Concurrency { .. } = limit.algorithm {
+            // Leases that have become too long to be sensible are forgotten.
+            other.algorithm = limit.algorithm;
+        }
         let Some(last) = play(&limit, &before).pop() else { return Ok(()) };
         let mut counter = Counter { limit: other.clone(), ..last.counter };
         let look = counter.would(Hits::Add(0), last.now);
@@ -181,7 +186,7 @@ proptest! {
             let hits = crate::games::amount(&counter, ask, now);
             let outcome = counter.charge(hits, now);
             prop_assert!(outcome.over || hits.asked() <= other.capacity().into());
-            if outcome.reset_after < AGES {
+            if lasts(now, outcome.reset_after) {
                 let then = now + micros(outcome.reset_after) + more;
                 let capacity = u64::from(other.capacity());
                 prop_assert!(capacity == 0 || counter.would_pass(capacity, then));

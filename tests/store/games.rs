@@ -138,7 +138,7 @@ pub(crate) fn longest(charge: &Charge, behind: Duration) -> Duration {
 
 /// How far behind a state a clock may be for it to count.
 pub(crate) fn behind(charge: &Charge) -> Duration {
-    SKEW.max(charge.counter.span.end.since(charge.counter.span.start)) + Duration::from_secs(1)
+    SKEW + charge.counter.span.end.since(charge.counter.span.start) + Duration::from_secs(1)
 }
 
 fn is_near(wait: &Duration) -> bool {
