@@ -105,6 +105,14 @@ impl Hits {
     /// counter goes: 2⁵³ − 1, the last integer that Lua counts exactly.
     pub const MAX: u64 = (1 << 53) - 1;
 
+    /// No more than [`Self::MAX`] of them.
+    pub fn capped(self) -> Self {
+        match self {
+            Self::Add(hits) => Self::Add(hits.min(Self::MAX)),
+            Self::Refund(hits) => Self::Refund(hits.min(Self::MAX)),
+        }
+    }
+
     /// How many hits were asked for; none for a refund.
     pub const fn asked(self) -> u64 {
         match self {

@@ -53,6 +53,7 @@ pub struct Step {
 
 /// Works out one charge. A state of another algorithm counts for nothing.
 pub fn step(limit: &Limit, span: Span, state: Option<State>, hits: Hits, now: Timestamp) -> Step {
+    let hits = hits.capped();
     match limit.algorithm {
         Algorithm::FixedWindow { count_denied } => {
             let before = if let Some(State::Count(it)) = state { it } else { 0 };
