@@ -92,8 +92,8 @@ impl Memory {
         let name = name(&charge.counter.key);
         let mut shard = self.shards[self.position(&name)].lock();
         shard.sweep(now);
-        let kept = shard.get(&name, now);
-        let state = kept.and_then(Kept::state);
+        let kept = shard.counters.get_mut(&*name);
+        let state = kept.as_deref().filter(|it| now < it.until).and_then(|it| it.kept.state());
         let Step { passes, after, state, .. } =
             step::step(&charge.limit, charge.counter.span, state, charge.hits, now);
         let answer = Answer { passes, banned: Timestamp::default(), told: after };
@@ -104,7 +104,9 @@ impl Memory {
                 until: until(charge, after, now),
                 spent: outcome.remaining == 0,
             };
-            if shard.put(&name, counter, now) {
+            if let Some(kept) = kept {
+                kept.replace(counter);
+            } else if shard.add(&name, counter, now) {
                 self.evicted.fetch_add(1, Ordering::Relaxed);
             }
         }

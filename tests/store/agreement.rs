@@ -82,7 +82,8 @@ fn play(table: &Table, game: &Game) -> TestCaseResult {
         prop_assume!(begin.elapsed() < GRACE);
         prop_assert_eq!(&theirs, &last, "Redis, at {:?}", now);
         if game.may_forget() {
-            let ours = table.runtime.block_on(memory.charge(&charges, now)).unwrap().into_vec();
+            let ours = table.runtime.block_on(memory.charge(&charges, now));
+            let ours = ours.expect("memory never fails").into_vec();
             prop_assert_eq!(&ours, &last, "memory, at {:?}", now);
         }
         for charge in &charges {
@@ -96,7 +97,7 @@ fn play(table: &Table, game: &Game) -> TestCaseResult {
         }
     }
     for (key, lifetime) in table.lifetimes() {
-        let longest = i64::try_from(bounds[&key].as_millis()).unwrap();
+        let longest = i64::try_from(bounds[&key].as_millis()).expect("it is short");
         let key = key.escape_ascii();
         prop_assert!((0..=longest).contains(&lifetime), "{key} lives {lifetime} of {longest} ms");
     }

@@ -24,8 +24,8 @@ fn number() -> impl Strategy<Value = u64> {
 }
 
 fn window() -> impl Strategy<Value = Window> {
-    let second = (1..=Window::LONGEST / 10).prop_map(|it| it as u32);
-    prop_oneof![1..100_u32, second].prop_map(|it| {
+    // Up to ten years.
+    prop_oneof![1..100_u32, 1..315_360_000_u32].prop_map(|it| {
         Window::times(Unit::Second, it.try_into().expect("it is not 0")).expect("it is short")
     })
 }
@@ -90,7 +90,7 @@ fn any_sliding_window_is_weighed_exactly() {
         let room = u64::from(limit).saturating_sub(current.saturating_add(hits.asked()));
         if exactly {
             // As many as just fit, give or take a few.
-            let left = u128::try_from(span.end.since(now).as_micros().max(1)).unwrap();
+            let left = span.end.since(now).as_micros().max(1);
             let fit = u128::from(room) * u128::try_from(length).unwrap() / left;
             before = u64::try_from(fit).unwrap_or(Hits::MAX).saturating_add_signed(near);
             before = before.min(Hits::MAX);
@@ -180,7 +180,8 @@ fn what_is_no_state_counts_for_nothing_and_is_overwritten() {
             "1:0,",
             "9007199254740992:1:1",
             "1:9007199254740992:1",
-            "1:1:99999999999999999999999",
+            "43200000000:1:9007199254740992",
+            "43200000000:9007199254740992:1",
             "43210000000:1",
             "43210000000:1,x",
             "43210000000:9007199254740991,43210000000:1,",

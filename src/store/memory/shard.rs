@@ -29,6 +29,16 @@ pub(super) struct Counter {
     pub(super) spent: bool,
 }
 
+impl Counter {
+    pub(super) fn replace(&mut self, mut counter: Self) {
+        if let Kept::State(State::Count(_)) = self.kept {
+            // Rules with windows of different length may share a name.
+            counter.until = counter.until.max(self.until);
+        }
+        *self = counter;
+    }
+}
+
 /// What is kept under a name.
 #[derive(Debug)]
 pub(super) enum Kept {
@@ -75,15 +85,19 @@ impl Shard {
     }
 
     /// Keeps `counter`. Says whether a live one had to go for it.
-    pub(super) fn put(&mut self, name: &[u8], mut counter: Counter, now: Timestamp) -> bool {
-        if let Some(kept) = self.counters.get_mut(name) {
-            if let Kept::State(State::Count(_)) = kept.kept {
-                // Rules with windows of different length may share a name.
-                counter.until = counter.until.max(kept.until);
+    pub(super) fn put(&mut self, name: &[u8], counter: Counter, now: Timestamp) -> bool {
+        match self.counters.get_mut(name) {
+            Some(kept) => {
+                kept.replace(counter);
+                false
             }
-            *kept = counter;
-            return false;
+            None => self.add(name, counter, now),
         }
+    }
+
+    /// Keeps `counter`, whose name is new. Says whether a live one had to go for
+    /// it.
+    pub(super) fn add(&mut self, name: &[u8], counter: Counter, now: Timestamp) -> bool {
         let evicted = self.capacity <= self.counters.len() && self.evict(now);
         self.counters.insert(name.into(), counter);
         evicted
