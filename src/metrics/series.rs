@@ -217,15 +217,17 @@ impl Collector for SeriesCollector {
     }
 }
 
-fn metric([domain, key1, key2]: &[String; 3], value: u64) -> Metric {
-    let label = |name: &str, value: &str| {
+/// A name of one component has no second label, as in the reference service.
+fn metric(labels: &[String; 3], value: u64) -> Metric {
+    let label = |(name, value): (&str, &String)| {
         let mut label = LabelPair::default();
         label.set_name(name.into());
-        label.set_value(value.into());
+        label.set_value(value.clone());
         label
     };
+    let labels = ["domain", "key1", "key2"].into_iter().zip(labels);
     let mut metric = counter(value);
-    metric.set_label(vec![label("domain", domain), label("key1", key1), label("key2", key2)]);
+    metric.set_label(labels.filter(|(_, value)| !value.is_empty()).map(label).collect());
     metric
 }
 
