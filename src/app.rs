@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::Options,
-    engine::{Engine, SharedRules},
+    engine::{Engine, SharedRules, fallback::Fallback},
     health::Health,
     http::{self, Pages},
     listen::{ListenError, Listener},
@@ -85,6 +85,7 @@ async fn serve_with<S: Store>(store: S, settings: Settings) -> Result<(), AppErr
             clock: Arc::new(SystemClock),
             keys: settings.keys,
             mode: settings.mode,
+            fallback: Fallback::new(settings.fallback),
         },
         metrics,
         response: settings.response,

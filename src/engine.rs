@@ -1,10 +1,11 @@
 //! Decides: a request and the rules become charges, the store makes them, and
 //! what became of them is the decision.
 
-use std::{iter, sync::Arc};
+use std::{iter, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
+use tokio::time::timeout;
 
 use crate::{
     descriptor::{Descriptor, Request},
@@ -12,13 +13,17 @@ use crate::{
         RuleTree,
         counter_key::{KeyFormat, Part},
     },
-    store::{Charge, Store, StoreError},
+    store::{Charge, Outcomes, Store, StoreError},
     time::{Clock, Timestamp},
 };
 
 pub mod decision;
+pub mod fallback;
 
-use self::decision::{Decision, Governed, Mode};
+use self::{
+    decision::{Decision, Governed, Mode, Policies},
+    fallback::Fallback,
+};
 
 /// The rules in force: read once per request, replaced as a whole.
 pub type SharedRules = Arc<ArcSwap<RuleTree>>;
@@ -36,18 +41,26 @@ pub struct Engine<S> {
     pub keys: KeyFormat,
     /// What the whole service does whatever the rules say.
     pub mode: Mode,
+    /// Decides when the store does not answer.
+    pub fallback: Fallback,
 }
 
 impl<S: Store> Engine<S> {
     /// Decides one request.
     ///
     /// All of it sees one set of rules and one moment, whatever reloads or
-    /// seconds pass meanwhile.
+    /// seconds pass meanwhile. `patience` is how long the caller waits, if it
+    /// has said so.
     ///
     /// # Errors
     ///
-    /// If the store did not answer. Hits may have been counted all the same.
-    pub async fn decide(&self, request: &Request) -> Result<Decision, StoreError> {
+    /// If the store did not answer, and not every limit that applies says what
+    /// to decide then. Hits may have been counted all the same.
+    pub async fn decide(
+        &self,
+        request: &Request,
+        patience: Option<Duration>,
+    ) -> Result<Decision, StoreError> {
         let now = self.clock.now();
         let rules = self.rules.load();
         let mut governed = govern(&rules, request);
@@ -58,11 +71,29 @@ impl<S: Store> Engine<S> {
         if charges.is_empty() {
             return Ok(Decision::new(governed, &mut iter::empty(), self.mode));
         }
-        let outcomes = self.store.charge(&charges, now).await?;
+        let (outcomes, policies) = match self.fallback.policies(&governed) {
+            None => (self.charge(&charges, now).await?, Policies::new()),
+            Some(policies) => {
+                let deadline = self.fallback.deadline(patience);
+                match timeout(deadline, self.charge(&charges, now)).await {
+                    Ok(Ok(outcomes)) => (outcomes, Policies::new()),
+                    // The metrics tell why.
+                    Ok(Err(_)) | Err(_) => {
+                        (self.fallback.charge(&charges, &policies, now).await?, policies)
+                    }
+                }
+            }
+        };
+        let decision = Decision::new(governed, &mut outcomes.into_iter(), self.mode);
+        Ok(Decision { policies, ..decision })
+    }
+
+    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+        let outcomes = self.store.charge(charges, now).await?;
         if outcomes.len() != charges.len() {
             return Err(StoreError::Failed("it left a charge unanswered".into()));
         }
-        Ok(Decision::new(governed, &mut outcomes.into_iter(), self.mode))
+        Ok(outcomes)
     }
 
     /// A charge for each limit that applies.

@@ -153,7 +153,7 @@ async fn decide<S: Store>(
         Ok(request) => request,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    let result = pages.service.answer(request).await;
+    let result = pages.service.answer(request, None).await;
     pages.service.metrics.answered("json", started.elapsed());
     match result {
         Ok(response) => answer(&response),

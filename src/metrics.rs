@@ -12,7 +12,7 @@ use crate::{
     descriptor::Request,
     engine::decision::{Decision, Governed, Standing, Verdict},
     limit::{Hits, tally},
-    rules::{RuleTree, stat_name::StatName},
+    rules::{RuleTree, spec::OnError, stat_name::StatName},
     store::Usage,
 };
 
@@ -44,6 +44,7 @@ pub struct Metrics {
     rule_count: IntGauge,
     store_time: Histogram,
     store_failures: IntCounter,
+    degraded: IntCounterVec,
     counters: IntGauge,
     evicted: IntCounter,
 }
@@ -83,7 +84,7 @@ impl Metrics {
             register(&registry, counters.expect("every name here is legal"))
         };
         let seconds = |name, help| HistogramOpts::new(name, help).buckets(LATENCIES.to_vec());
-        Self {
+        let metrics = Self {
             near_limit_ratio,
             rules,
             total_requests: by(
@@ -139,7 +140,13 @@ impl Metrics {
             ),
             store_failures: counter(
                 "tollgate_store_failures",
-                "Calls to the counter store that failed or took too long.",
+                "Calls to the counter store that failed, or that were given up as they took too long.",
+            ),
+            degraded: by(
+                "policy",
+                "tollgate_degraded",
+                "Limits decided without the counter store, as it did not answer, by what on_error \
+                 says.",
             ),
             counters: gauge(
                 "tollgate_memory_counters",
@@ -150,12 +157,19 @@ impl Metrics {
                 "Counters dropped before their window ended, because MEMORY_MAX_KEYS was reached.",
             ),
             registry,
+        };
+        for policy in OnError::ALL {
+            metrics.degraded.with_label_values(&[policy.name()]);
         }
+        metrics
     }
 
     /// Counts one decision. The only place that counts any.
     pub fn observe(&self, request: &Request, decision: &Decision) {
         self.shadowed.inc_by(decision.shadowed.into());
+        for policy in &decision.policies {
+            self.degraded.with_label_values(&[policy.name()]).inc();
+        }
         for (descriptor, verdict) in request.descriptors.iter().zip(&decision.verdicts) {
             if let Governed::Unmatched { domain_known: false } = verdict.governed {
                 self.domain_not_found.inc();

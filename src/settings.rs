@@ -9,8 +9,11 @@ use std::{path::PathBuf, time::Duration};
 use tracing::Level;
 
 use crate::{
-    engine::decision::Mode, listen::Address, rules::counter_key::KeyFormat,
-    store::redis::RedisSettings, wire::response::ResponseSettings,
+    engine::{decision::Mode, fallback::FallbackSettings},
+    listen::Address,
+    rules::counter_key::KeyFormat,
+    store::redis::RedisSettings,
+    wire::response::ResponseSettings,
 };
 
 mod parts;
@@ -30,6 +33,8 @@ pub struct Settings {
     pub listeners: ListenerSettings,
     /// Where hits are counted.
     pub store: StoreSettings,
+    /// What is decided while the store does not answer.
+    pub fallback: FallbackSettings,
     /// How counters are named.
     pub keys: KeyFormat,
     /// What the whole service does whatever the rules say.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::{
     limit::{
         Algorithm, Hits, Limit, Outcome,
-        step::{self, Answer},
+        step::{self, Answer, Step},
     },
     rules::counter_key::Named,
     time::Timestamp,
@@ -39,8 +39,16 @@ pub struct Charge {
 
 impl Charge {
     /// Whether it asks for hits, or looks, and so may be refused.
-    const fn asks(&self) -> bool {
+    pub const fn asks(&self) -> bool {
         matches!(self.hits, Hits::Add(_))
+    }
+
+    /// What becomes of it if it is the first to its counter.
+    pub fn alone(&self, now: Timestamp) -> Outcome {
+        let Step { passes, after, .. } =
+            step::step(&self.limit, self.counter.span, None, self.hits, now);
+        let answer = Answer { passes, banned: Timestamp::default(), told: after };
+        self.outcome(answer, true, now)
     }
 
     /// Whether hits that are refused count.

@@ -2,7 +2,10 @@
 //!
 //! Both ways in, gRPC and JSON over HTTP, end in [`Service::answer`].
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tonic::{Request as Call, Response as Reply, Status};
 
@@ -16,6 +19,7 @@ use crate::{
 pub mod codec;
 pub mod json;
 pub mod metadata;
+pub mod patience;
 pub mod request;
 pub mod response;
 
@@ -63,13 +67,18 @@ pub enum Refusal {
 }
 
 impl<S: Store> Service<S> {
-    /// Answers one request.
+    /// Answers one request. `patience` is how long the caller waits, if it has
+    /// said so.
     ///
     /// # Errors
     ///
     /// If the request makes no sense, or if the store does not answer.
-    pub async fn answer(&self, message: RateLimitRequest) -> Result<RateLimitResponse, Refusal> {
-        let result = self.try_answer(message).await;
+    pub async fn answer(
+        &self,
+        message: RateLimitRequest,
+        patience: Option<Duration>,
+    ) -> Result<RateLimitResponse, Refusal> {
+        let result = self.try_answer(message, patience).await;
         match &result {
             Ok(_) => {}
             Err(Refusal::Invalid(_)) => self.metrics.failed(Failure::Service),
@@ -78,9 +87,13 @@ impl<S: Store> Service<S> {
         result
     }
 
-    async fn try_answer(&self, message: RateLimitRequest) -> Result<RateLimitResponse, Refusal> {
+    async fn try_answer(
+        &self,
+        message: RateLimitRequest,
+        patience: Option<Duration>,
+    ) -> Result<RateLimitResponse, Refusal> {
         let request = Request::try_from(message)?;
-        let decision = self.engine.decide(&request).await?;
+        let decision = self.engine.decide(&request, patience).await?;
         self.metrics.observe(&request, &decision);
         Ok(response::build(&request, &decision, &self.response))
     }
@@ -98,7 +111,8 @@ impl<S: Store> RateLimitService for Grpc<S> {
     ) -> Result<Reply<RateLimitResponse>, Status> {
         let Self(service) = self;
         let started = Instant::now();
-        let result = service.answer(call.into_inner()).await;
+        let patience = patience::of(call.metadata());
+        let result = service.answer(call.into_inner(), patience).await;
         service.metrics.answered("ShouldRateLimit", started.elapsed());
         Ok(Reply::new(result?))
     }

@@ -12,6 +12,7 @@ use tollgate::{
     engine::{
         Engine,
         decision::{Mode, Verdict},
+        fallback::{Fallback, FallbackSettings},
     },
     limit::Hits,
     rules::{RuleTree, counter_key::KeyFormat},
@@ -95,6 +96,7 @@ fn a_decision_allocates_at_most_three_times() {
         clock: Arc::new(ManualClock::at(Timestamp::from_secs(0))),
         keys: KeyFormat::default(),
         mode: Mode::default(),
+        fallback: Fallback::new(FallbackSettings::default()),
     };
     let descriptor =
         Descriptor { entries: entries(&[("user", "ann")]), hits: Hits::Add(1), limit: None };
@@ -102,7 +104,7 @@ fn a_decision_allocates_at_most_three_times() {
     let decide = || {
         let mut remaining = None;
         let allocated = measure(|| {
-            let decision = engine.decide(&request).now_or_never().unwrap().unwrap();
+            let decision = engine.decide(&request, None).now_or_never().unwrap().unwrap();
             let standing = decision.decisive().and_then(Verdict::standing);
             remaining = standing.map(|it| it.outcome.remaining);
         });

@@ -192,9 +192,9 @@ pub const KEYS: [Key; 32] = [
         name: "on_error",
         home: Home::RateLimit,
         expects: "`allow`, `deny` or `local`",
-        help: "What is decided while the store does not answer: that all passes, that nothing \
-               does, or what a counter in this process says; if it is not given, the settings \
-               of the service decide.",
+        help: "What is decided while the store does not answer: that a request passes, that it \
+               does not, or what a counter in this process says; ON_ERROR decides if it is not \
+               given.",
     },
     Key {
         name: "phase",

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::{
     limit::{Limit, Outcome},
-    rules::Rule,
+    rules::{Rule, spec::OnError},
 };
 
 /// What the whole service does whatever the rules say.
@@ -125,6 +125,9 @@ impl Verdict {
     }
 }
 
+/// What decides each limit of a request while the store does not answer.
+pub type Policies = SmallVec<[OnError; 2]>;
+
 /// The answer to a request.
 #[derive(Clone, Debug)]
 pub struct Decision {
@@ -138,6 +141,9 @@ pub struct Decision {
     /// is not a quota; without one, the first of those with the least
     /// remaining. None if no limit applies.
     pub decisive: Option<usize>,
+    /// What decided each limit that applies, in the place of a store that did
+    /// not answer. Empty if it did.
+    pub policies: Policies,
 }
 
 impl Decision {
@@ -155,6 +161,7 @@ impl Decision {
             over_limit: over && !mode.shadow,
             shadowed: over && mode.shadow,
             decisive: decisive(&verdicts, mode),
+            policies: Policies::new(),
             verdicts,
         }
     }

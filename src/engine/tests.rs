@@ -45,13 +45,14 @@ fn engine<S: Store>(rules: &SharedRules, store: S) -> Engine<S> {
         clock: Arc::new(ManualClock::at(Timestamp::default())),
         keys: KeyFormat::default(),
         mode: Mode::default(),
+        fallback: Fallback::new(fallback::FallbackSettings::default()),
     }
 }
 
 /// The name of the rules that decided, which is the same for all descriptors.
 #[track_caller]
 fn decided_by<S: Store>(engine: &Engine<S>) -> Arc<str> {
-    let decision = engine.decide(&request()).now_or_never().expect("it waits for nothing");
+    let decision = engine.decide(&request(), None).now_or_never().expect("it waits for nothing");
     let verdicts = decision.expect("it is in memory").verdicts;
     let names = verdicts.iter().map(|it| &it.governed.rule().expect("a rule").spec.limits[0].name);
     let mut names: Vec<_> = names.cloned().collect();

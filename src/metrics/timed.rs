@@ -17,11 +17,25 @@ pub struct Timed<S> {
     pub metrics: Arc<Metrics>,
 }
 
+/// A call in flight. Its end is counted even if nobody waits for the answer any
+/// more.
+struct Call<'a> {
+    metrics: &'a Metrics,
+    started: Instant,
+    answered: bool,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.metrics.stored(self.started.elapsed(), self.answered);
+    }
+}
+
 impl<S: Store> Store for Timed<S> {
     async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        let started = Instant::now();
+        let mut call = Call { metrics: &self.metrics, started: Instant::now(), answered: false };
         let result = self.store.charge(charges, now).await;
-        self.metrics.stored(started.elapsed(), result.is_ok());
+        call.answered = result.is_ok();
         result
     }
 

@@ -85,10 +85,25 @@ pub struct LimitSpec {
 /// What to answer when the store does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnError {
-    /// That the request may pass.
+    /// What the first request of all would be told: that it may pass, unless
+    /// it asks for more than the limit ever grants.
     Allow,
-    /// That it may not.
+    /// That the request may not pass.
     Deny,
     /// What a limiter in this process says.
     Local,
+}
+
+impl OnError {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Local];
+
+    /// Its name in rule files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Local => "local",
+        }
+    }
 }

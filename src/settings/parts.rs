@@ -9,9 +9,12 @@ use super::{
     reader::Reader, value,
 };
 use crate::{
-    engine::decision::Mode,
+    engine::{decision::Mode, fallback::FallbackSettings},
     listen::Address,
-    rules::counter_key::{KeyFormat, KeyStyle},
+    rules::{
+        counter_key::{KeyFormat, KeyStyle},
+        spec::OnError,
+    },
     store::redis::{RedisAddress, RedisSettings},
     wire::response::{HeaderNames, MetadataWhen, ResponseSettings},
 };
@@ -20,10 +23,12 @@ use crate::{
 const FEWEST_KEYS: u32 = 256;
 
 pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
+    let max_keys = reader.value("MEMORY_MAX_KEYS", |it| value::at_least(FEWEST_KEYS, it));
     Settings {
         rules: rules(reader),
         listeners: listeners(reader),
-        store: store(reader),
+        store: store(reader, max_keys),
+        fallback: fallback(reader, max_keys),
         keys: keys(reader),
         mode: Mode {
             shadow: reader.value("SHADOW_MODE", value::boolean),
@@ -74,7 +79,7 @@ enum Backend {
 
 /// What is set has to be right whichever backend uses it, or a mistake would
 /// wait for the day on which the backend changes.
-fn store(reader: &mut Reader<'_>) -> StoreSettings {
+fn store(reader: &mut Reader<'_>, max_keys: usize) -> StoreSettings {
     let backend = if reader.is_set("BACKEND_TYPE") {
         reader.optional("BACKEND_TYPE", backend)
     } else if reader.is_set("REDIS_URL") {
@@ -82,7 +87,6 @@ fn store(reader: &mut Reader<'_>) -> StoreSettings {
     } else {
         Some(Backend::Memory)
     };
-    let max_keys = reader.value("MEMORY_MAX_KEYS", |it| value::at_least(FEWEST_KEYS, it));
     let redis = redis(reader);
     if backend == Some(Backend::Redis) && !reader.is_set("REDIS_URL") {
         reader.refuse("BACKEND_TYPE", "expected REDIS_URL to be set, too");
@@ -90,6 +94,17 @@ fn store(reader: &mut Reader<'_>) -> StoreSettings {
     match (backend, redis) {
         (Some(Backend::Redis), Some(redis)) => StoreSettings::Redis(redis),
         _ => StoreSettings::Memory { max_keys },
+    }
+}
+
+fn fallback(reader: &mut Reader<'_>, max_keys: usize) -> FallbackSettings {
+    let words = [("error", None)].into_iter();
+    let words: Vec<_> = words.chain(OnError::ALL.map(|it| (it.name(), Some(it)))).collect();
+    FallbackSettings {
+        on_error: reader.value("ON_ERROR", |it| value::one_of(it, &words)),
+        deadline: reader.value("STORE_DEADLINE", value::some_duration),
+        local_share: reader.value("LOCAL_SHARE", value::ratio),
+        max_keys,
     }
 }
 

@@ -167,8 +167,8 @@ pub const GROUPS: &[Group] = &[
                 name: "MEMORY_MAX_KEYS",
                 value: NUMBER,
                 default: "1000000",
-                help: "About how many counters `memory` keeps, at least 256. Beyond that it \
-                       drops those that are missed least.",
+                help: "About how many counters `memory` keeps, at least 256, and `local` of \
+                       ON_ERROR, too. Beyond that those are dropped that are missed least.",
             },
             Setting {
                 name: "REDIS_URL",
@@ -209,6 +209,31 @@ pub const GROUPS: &[Group] = &[
                 default: "500ms",
                 help: "How long to wait for a connection to Redis, and for the answer to each \
                        command. More than 0.",
+            },
+            Setting {
+                name: "ON_ERROR",
+                value: Value::Text("POLICY"),
+                default: "error",
+                help: "What is decided while the counters cannot be reached, by limits whose rule \
+                       has no `on_error`: `allow` lets pass, `deny` refuses, `local` counts in \
+                       this process, and `error` decides nothing, so that the caller does \
+                       (UNAVAILABLE, or 503).",
+            },
+            Setting {
+                name: "STORE_DEADLINE",
+                value: DURATION,
+                default: "15ms",
+                help: "How long a request waits for the counters before that is decided, and \
+                       never longer than three quarters of a `grpc-timeout`; more than 0. Envoy \
+                       waits 20 ms. Requests of which a limit says `error` wait REDIS_TIMEOUT.",
+            },
+            Setting {
+                name: "LOCAL_SHARE",
+                value: Value::Text("RATIO"),
+                default: "1",
+                help: "Which part of each limit an instance grants with `local`, to the nearest \
+                       whole number and at least 1: more than 0, at most 1, such as `0.25` for \
+                       four instances.",
             },
             Setting {
                 name: "CACHE_KEY_PREFIX",

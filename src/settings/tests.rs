@@ -19,8 +19,8 @@ fn settings() -> impl Iterator<Item = &'static table::Setting> {
 
 /// What one setting came to, in the notation of `Debug`.
 fn show(settings: &Settings, name: &str) -> String {
-    let Settings { rules, listeners, store, keys, mode, near_limit_ratio, response, log, drain } =
-        settings;
+    let Settings { rules, listeners, store, keys, mode, near_limit_ratio, .. } = settings;
+    let Settings { fallback, response, log, drain, .. } = settings;
     let headers = response.headers.as_ref();
     match name {
         "TOLLGATE_CONFIG" => rules.path.display().to_string(),
@@ -31,6 +31,9 @@ fn show(settings: &Settings, name: &str) -> String {
         "MAX_CONNECTIONS" => listeners.max_connections.to_string(),
         "GRPC_MAX_CONNECTION_AGE" => format!("{:?}", listeners.max_age),
         "GRPC_MAX_CONNECTION_AGE_GRACE" => format!("{:?}", listeners.max_age_grace),
+        "ON_ERROR" => format!("{:?}", fallback.on_error),
+        "STORE_DEADLINE" => format!("{:?}", fallback.deadline),
+        "LOCAL_SHARE" => fallback.local_share.to_string(),
         "CACHE_KEY_PREFIX" => keys.prefix.clone(),
         "COUNTER_KEYS" => format!("{:?}", keys.style),
         "SHADOW_MODE" => mode.shadow.to_string(),
@@ -92,6 +95,18 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
     ("REDIS_TYPE", &[("SINGLE", "Memory { max_keys: 1000000 }")]),
     ("REDIS_SOCKET_TYPE", &[("tcp", "Memory { max_keys: 1000000 }")]),
     ("REDIS_TIMEOUT", &[("1s", "Memory { max_keys: 1000000 }")]),
+    (
+        "ON_ERROR",
+        &[
+            ("", "None"),
+            ("error", "None"),
+            ("Allow", "Some(Allow)"),
+            ("deny", "Some(Deny)"),
+            ("local", "Some(Local)"),
+        ],
+    ),
+    ("STORE_DEADLINE", &[("", "15ms"), ("1h", "3600s")]),
+    ("LOCAL_SHARE", &[("", "1"), ("0.25", "0.25"), ("1e-9", "0.000000001")]),
     ("CACHE_KEY_PREFIX", &[("", ""), (" a:{b} ", " a:{b} ")]),
     (
         "COUNTER_KEYS",
@@ -164,6 +179,9 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("REDIS_TYPE", &["sentinel", "Cluster", "double"]),
     ("REDIS_SOCKET_TYPE", &["udp"]),
     ("REDIS_TIMEOUT", &["0", "0s", "soon"]),
+    ("ON_ERROR", &["open", "true"]),
+    ("STORE_DEADLINE", &["0", "15"]),
+    ("LOCAL_SHARE", &["0", "1.01", "-1", "1/4", "nan"]),
     ("COUNTER_KEYS", &["ours"]),
     ("SHADOW_MODE", &["si"]),
     ("QUOTA_MODE", &["-1"]),

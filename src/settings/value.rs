@@ -50,8 +50,8 @@ fn digits<T: FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|it| it.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-pub(super) fn ratio(text: &str) -> Parsed<f32> {
-    let ratio = text.parse().ok().filter(|&it| 0.0 < it && it <= 1.0);
+pub(super) fn ratio<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Parsed<T> {
+    let ratio = text.parse().ok().filter(|it| T::from(0) < *it && *it <= T::from(1));
     ratio.ok_or_else(|| "expected a number above 0 and at most 1".into())
 }
 

@@ -9,10 +9,10 @@ use crate::{
 };
 
 /// What was asked (`domain`, `descriptors`, `hitsAddend`), what the rules of
-/// the descriptors that passed have to say (`metadata`), and which limit
-/// decided (`rule`).
+/// the descriptors that passed have to say (`metadata`), which limit decided
+/// (`rule`), and whether that was without the store (`degraded`).
 ///
-/// The names, except `rule`, are those of Envoy's reference service. Bytes of
+/// The names, except `rule` and `degraded`, are those of Envoy's reference service. Bytes of
 /// the caller's that are not UTF-8 are replaced: Envoy refuses a whole answer
 /// that contains any.
 pub fn build(request: &Request, decision: &Decision) -> Struct {
@@ -38,6 +38,9 @@ pub fn build(request: &Request, decision: &Decision) -> Struct {
     }
     if !metadata.is_empty() {
         fields.push(("metadata", value(&serde_json::Value::Object(metadata))));
+    }
+    if !decision.policies.is_empty() {
+        fields.push(("degraded", wrap(Kind::BoolValue(true))));
     }
     structure(fields)
 }

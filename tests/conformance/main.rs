@@ -17,7 +17,11 @@ use std::{collections::BTreeMap, fmt::Write, fs, path::Path, sync::Arc, time::Du
 use serde::Deserialize;
 use tollgate::{
     config::{self, SourceFile},
-    engine::{Engine, decision::Mode},
+    engine::{
+        Engine,
+        decision::Mode,
+        fallback::{Fallback, FallbackSettings},
+    },
     metrics::Metrics,
     rules::counter_key::{KeyFormat, KeyStyle},
     store::{
@@ -213,6 +217,7 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
                 },
             },
             mode: Mode { shadow: settings.shadow_mode, quota: settings.quota_mode },
+            fallback: Fallback::new(FallbackSettings::default()),
         },
         metrics,
         response: ResponseSettings {

@@ -6,6 +6,7 @@
 mod support;
 
 mod concurrency;
+mod degraded;
 mod envoy;
 mod http;
 mod input;

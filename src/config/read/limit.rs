@@ -139,10 +139,8 @@ impl<'a> Reader<'a, '_> {
         let count_denied = self.flag_or(map, Home::RateLimit, "count_denied", true);
         let consume = [("independent", false), ("all_or_nothing", true)];
         let consume = self.choice(map, "consume", &consume);
-        let on_error = [OnError::Allow, OnError::Deny, OnError::Local];
-        let words = ["allow", "deny", "local"];
-        let words: Vec<_> = words.into_iter().zip(on_error).collect();
-        let on_error = self.choice(map, "on_error", &words);
+        let on_error = OnError::ALL.map(|it| (it.name(), it));
+        let on_error = self.choice(map, "on_error", &on_error);
         let window = self.window(block, algorithm);
 
         let algorithm = algorithm?;

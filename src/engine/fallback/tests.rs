@@ -1,0 +1,259 @@
+use std::{future::pending, sync::Arc};
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use tokio::time::timeout;
+
+use super::*;
+use crate::{
+    config::{self, Options, SourceFile},
+    descriptor::{Descriptor, Entry, Request},
+    engine::{
+        Engine,
+        decision::{Decision, Mode, Verdict},
+    },
+    limit::{Unit, Window},
+    rules::counter_key::KeyFormat,
+    time::ManualClock,
+};
+
+const RULES: &str = "
+domain: shop
+descriptors:
+- { key: default, rate_limit: { unit: hour, requests_per_unit: 10 } }
+- { key: allow, rate_limit: { unit: hour, requests_per_unit: 10, on_error: allow } }
+- { key: deny, rate_limit: { unit: hour, requests_per_unit: 10, on_error: deny } }
+- { key: local, rate_limit: { unit: hour, requests_per_unit: 10, on_error: local } }
+- { key: free, rate_limit: { unlimited: true } }
+- key: spared
+  rate_limit: { unit: hour, requests_per_unit: 10, on_error: local, count_denied: false, consume: all_or_nothing }
+- key: watched
+  shadow_mode: true
+  rate_limit: { unit: hour, requests_per_unit: 10, on_error: deny }
+- key: both
+  rate_limits:
+  - { unit: hour, requests_per_unit: 10, on_error: allow }
+  - { unit: day, requests_per_unit: 2, on_error: local }
+";
+
+const FOREVER: Duration = Duration::from_hours(1);
+
+/// A store that does not do what it is for.
+enum Broken {
+    Failing,
+    Silent,
+}
+
+impl Store for Broken {
+    async fn charge(&self, _: &[Charge], _: Timestamp) -> Result<Outcomes, StoreError> {
+        self.ping().await?;
+        Ok(Outcomes::new())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Failing => Err(StoreError::Failed("it is down".into())),
+            Self::Silent => pending().await,
+        }
+    }
+}
+
+fn settings(on_error: Option<OnError>) -> FallbackSettings {
+    FallbackSettings { on_error, deadline: Duration::from_millis(1), ..FallbackSettings::default() }
+}
+
+fn engine<S>(store: S, settings: FallbackSettings) -> Engine<S> {
+    let file = SourceFile { name: "rules.yaml".into(), bytes: RULES.into() };
+    let rules = config::compile(&[file], Options::default()).expect("they are right").rules;
+    Engine {
+        rules: Arc::new(ArcSwap::from_pointee(rules)),
+        store,
+        clock: Arc::new(ManualClock::at(Timestamp::from_secs(1_000))),
+        keys: KeyFormat::default(),
+        mode: Mode::default(),
+        fallback: Fallback::new(settings),
+    }
+}
+
+fn request(descriptors: &[(&str, Hits)]) -> Request {
+    let descriptor = |(key, hits): &(&str, Hits)| Descriptor {
+        entries: vec![Entry { key: key.as_bytes().to_vec().into(), value: "x".into() }],
+        hits: *hits,
+        limit: None,
+    };
+    let descriptors = descriptors.iter().map(descriptor).collect();
+    Request { domain: "shop".into(), descriptors, hits_addend: 0 }
+}
+
+async fn ask<S: Store>(
+    engine: &Engine<S>,
+    descriptors: &[(&str, Hits)],
+) -> Result<Decision, StoreError> {
+    engine.decide(&request(descriptors), None).await
+}
+
+/// Whether one hit to each of these is refused, and what remains of each.
+async fn hit<S: Store>(engine: &Engine<S>, keys: &[&str]) -> (bool, Vec<u32>) {
+    let descriptors: Vec<_> = keys.iter().map(|it| (*it, Hits::Add(1))).collect();
+    let decision = ask(engine, &descriptors).await.expect("every limit has a policy");
+    assert_eq!(decision.policies.len(), keys.len());
+    let remaining = |it: &_| Some(Verdict::standing(it)?.outcome.remaining);
+    (decision.over_limit, decision.verdicts.iter().filter_map(remaining).collect())
+}
+
+#[tokio::test]
+async fn a_store_that_fails_or_is_silent_is_replaced_by_the_policy() {
+    use OnError::{Allow, Deny, Local};
+
+    for broken in [|| Broken::Failing, || Broken::Silent] {
+        for (key, default, policy) in [
+            ("default", Some(Allow), Allow),
+            ("default", Some(Deny), Deny),
+            ("default", Some(Local), Local),
+            ("allow", None, Allow),
+            ("deny", Some(Allow), Deny),
+            ("local", Some(Deny), Local),
+        ] {
+            let engine = engine(broken(), settings(default));
+            for call in 1..=12 {
+                let expected = match policy {
+                    Allow => (false, vec![9]),
+                    Deny => (true, vec![0]),
+                    Local => (call > 10, vec![10_u32.saturating_sub(call)]),
+                };
+                assert_eq!(hit(&engine, &[key]).await, expected, "{key} {default:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_fails_if_any_of_its_limits_has_no_policy() {
+    let engine = engine(Broken::Failing, settings(None));
+    for keys in [&["default"][..], &["allow", "default"], &["default", "deny"]] {
+        let descriptors: Vec<_> = keys.iter().map(|it| (*it, Hits::Add(1))).collect();
+        assert!(matches!(ask(&engine, &descriptors).await, Err(StoreError::Failed(_))));
+    }
+    // Nor has a limit that the caller brings along.
+    let mut overriding = request(&[("allow", Hits::Add(1))]);
+    overriding.descriptors[0].limit = Some(Limit::fixed(1, Window::of(Unit::Hour)));
+    assert!(engine.decide(&overriding, None).await.is_err());
+    // What has no limit needs none.
+    let decision = ask(&engine, &[("allow", Hits::Add(1)), ("free", Hits::Add(1))]).await;
+    assert!(!decision.expect("it is decided").over_limit);
+}
+
+#[tokio::test]
+async fn a_request_without_a_policy_waits_as_long_as_the_store_does() {
+    let engine = engine(Broken::Silent, settings(None));
+    let answer = timeout(Duration::from_millis(30), ask(&engine, &[("default", Hits::Add(1))]));
+    assert!(answer.await.is_err());
+}
+
+#[tokio::test]
+async fn a_caller_that_waits_less_than_the_deadline_is_answered_before_it_goes() {
+    let settings = FallbackSettings { deadline: FOREVER, ..settings(Some(OnError::Allow)) };
+    let engine = engine(Broken::Silent, settings);
+    let patience = Duration::from_millis(4);
+    let request = request(&[("default", Hits::Add(1))]);
+    let decision = timeout(FOREVER / 180, engine.decide(&request, Some(patience))).await;
+    assert!(!decision.expect("it comes").expect("it is decided").over_limit);
+    assert!(engine.fallback.deadline(Some(patience)) < patience);
+    assert_eq!(engine.fallback.deadline(Some(Duration::MAX)), FOREVER);
+    assert_eq!(engine.fallback.deadline(None), FOREVER);
+}
+
+#[tokio::test]
+async fn a_store_that_answers_decides_alone() {
+    let engine = engine(Memory::new(256), settings(Some(OnError::Deny)));
+    for remaining in [9, 8] {
+        let decision = ask(&engine, &[("local", Hits::Add(1))]).await.expect("it is in memory");
+        let standing = decision.decisive().and_then(Verdict::standing).expect("a limit applies");
+        assert_eq!(standing.outcome.remaining, remaining);
+        assert!(decision.policies.is_empty());
+    }
+    assert!(engine.fallback.local.is_empty());
+}
+
+#[tokio::test]
+async fn limits_of_one_request_keep_their_own_policies() {
+    let engine = engine(Broken::Failing, settings(None));
+    for (over, remaining) in [(false, 1), (false, 0), (true, 0)] {
+        let decision = ask(&engine, &[("both", Hits::Add(1))]).await.expect("it is decided");
+        let standing = decision.decisive().and_then(Verdict::standing).expect("a limit applies");
+        assert_eq!((decision.over_limit, standing.outcome.remaining), (over, remaining));
+        assert_eq!(*decision.policies, [OnError::Allow, OnError::Local]);
+    }
+    assert_eq!(hit(&engine, &["local", "allow", "watched"]).await, (false, vec![9, 9, 0]));
+}
+
+#[tokio::test]
+async fn a_call_that_is_denied_costs_nothing_where_it_is_all_or_nothing() {
+    let engine = engine(Broken::Failing, settings(None));
+    for _ in 0..20 {
+        assert_eq!(hit(&engine, &["spared", "deny"]).await, (true, vec![10, 0]));
+    }
+    assert_eq!(hit(&engine, &["spared"]).await, (false, vec![9]));
+    assert_eq!(hit(&engine, &["spared", "watched"]).await, (false, vec![8, 0]));
+}
+
+#[tokio::test]
+async fn what_never_passes_is_refused_and_what_is_given_back_is_not() {
+    let engine = engine(Broken::Failing, settings(None));
+    for (key, hits, over) in [
+        ("allow", Hits::Add(10), false),
+        ("allow", Hits::Add(11), true),
+        ("deny", Hits::Add(0), true),
+        ("deny", Hits::Refund(1), false),
+        ("spared", Hits::Add(10), false),
+        ("spared", Hits::Add(1), true),
+        ("spared", Hits::Refund(1), false),
+        ("spared", Hits::Add(1), false),
+    ] {
+        let decision = ask(&engine, &[(key, hits)]).await.expect("it is decided");
+        assert_eq!(decision.over_limit, over, "{key} {hits:?}");
+    }
+}
+
+#[test]
+fn an_instance_grants_its_share_and_at_least_one() {
+    for (requests, part, expected) in [
+        (10, 1.0, 10),
+        (10, 0.25, 3),
+        (10, 0.2, 2),
+        (100, 0.57, 57),
+        (1, 0.001, 1),
+        (0, 0.5, 0),
+        (u32::MAX, 1.0, u32::MAX),
+    ] {
+        let limit = Limit::fixed(requests, Window::of(Unit::Hour));
+        assert_eq!(share(&limit, part).requests, expected, "{requests} {part}");
+        let bucket = Algorithm::TokenBucket { burst: requests };
+        let bucket = share(&Limit { algorithm: bucket, ..limit }, part);
+        assert_eq!(bucket.capacity(), expected);
+    }
+}
+
+#[test]
+fn more_than_a_share_may_pass_later() {
+    let fallback = Fallback::new(FallbackSettings { local_share: 0.5, ..settings(None) });
+    let engine = engine(Broken::Failing, settings(None));
+    let limit =
+        Limit { algorithm: Algorithm::SlidingWindow, ..Limit::fixed(10, Window::of(Unit::Hour)) };
+    let now = Timestamp::from_secs(1_000);
+    let charge = |hits| Charge {
+        counter: engine.keys.key(b"shop", iter::empty(), &limit, now),
+        limit: limit.clone(),
+        hits: Hits::Add(hits),
+        all_or_nothing: false,
+        enforced: true,
+    };
+    let answer = |hits| {
+        let charges = [charge(hits)];
+        let answer = fallback.charge(&charges, &[OnError::Local], now).now_or_never();
+        answer.expect("it waits for nothing").expect("it is in memory")[0]
+    };
+    assert_eq!((answer(8).over, answer(8).retry_after), (true, Some(AGAIN)));
+    assert_eq!((answer(11).over, answer(11).retry_after), (true, None));
+    assert!(!answer(5).over && answer(1).over);
+}
