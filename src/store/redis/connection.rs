@@ -20,6 +20,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use tracing::{info, warn};
+
 use crate::store::{
     StoreError,
     redis::{RedisAddress, RedisSettings},
@@ -125,17 +127,25 @@ struct Server {
 impl Server {
     /// Connects whenever there is no connection, and says so in `state`. Never ends.
     async fn keep_up(self, state: watch::Sender<State>) {
+        let mut told = false;
         loop {
             let pause = sleep(PAUSE);
             match self.connect().await {
                 Ok(link) => {
+                    info!("connected to {}", self.address);
+                    told = false;
                     let link = Arc::new(link);
                     state.send_replace(State::Up(Arc::clone(&link)));
                     self.until_lost(&link).await;
+                    warn!("the connection to {} is lost", self.address);
                     state.send_replace(State::Connecting);
                 }
                 Err(why) => {
                     let why = format!("cannot connect to {}: {why}", self.address);
+                    if !told {
+                        warn!("{why}; trying again until it works");
+                        told = true;
+                    }
                     state.send_replace(State::Down(why.into()));
                 }
             }
