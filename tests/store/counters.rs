@@ -99,28 +99,21 @@ async fn a_counter_that_another_client_took_out_of_range_comes_back() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_counter_is_named_and_left_alone() {
+async fn what_is_not_a_counter_counts_for_nothing_and_is_overwritten_by_hits() {
     let server = RedisServer::start();
     let (store, mut client) = (store(&server.url(), PATIENT), server.client());
-    client.set::<_, _, ()>(key("text"), "1e3").unwrap();
-    client.rpush::<_, _, ()>(key("list"), "1").unwrap();
-    for name in ["text", "list"] {
-        for hits in [Hits::Add(1), Hits::Add(0), Hits::Refund(1)] {
-            let charges = [name, "good"].map(|it| charge(it, minutely(10), hits, NOON));
-            let error = after(&store, &charges, NOON).await.unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                format!(
-                    "the counter store failed: `{}` is not a counter; expected an integer there",
-                    key(name)
-                )
-            );
-        }
+    for hits in [Hits::Add(0), Hits::Refund(1), Hits::Add(3)] {
+        client.set::<_, _, ()>(key("text"), "1e3").unwrap();
+        client.rpush::<_, _, ()>(key("list"), "1").unwrap();
+        let charges = ["text", "list"].map(|it| charge(it, minutely(10), hits, NOON));
+        let expected = hits.asked();
+        assert_eq!(after(&store, &charges, NOON).await.unwrap(), [expected; 2], "{hits:?}");
     }
-    assert_eq!(client.get(key("text")), Ok("1e3".to_owned()));
-    assert_eq!(client.llen(key("list")), Ok(1));
-    // It does not take the connection along, nor the next window.
-    assert_eq!(hit(&store, "good").await.unwrap(), 1);
+    // From then on they are counters like any other, and do not stay for ever.
+    for name in ["text", "list"] {
+        assert_eq!(hit(&store, name).await.unwrap(), 4);
+        assert!(client.pttl::<_, i64>(key(name)).unwrap() > 0);
+    }
 }
 
 #[tokio::test]
