@@ -14,7 +14,7 @@ use crate::{
     metrics::{Metrics, timed::Timed},
     reload::{LoadError, Reloader},
     settings::{ListenerSettings, RuleSettings, Settings, StoreSettings},
-    store::{Store, StoreError, memory::Memory, redis::Redis},
+    store::{Store, StoreError, deny_cache::DenyCache, memory::Memory, redis::Redis},
     time::SystemClock,
     wire::Service,
 };
@@ -62,17 +62,25 @@ pub enum AppError {
 ///
 /// If it cannot begin, or if one of its servers fails.
 pub async fn serve(settings: Settings) -> Result<(), AppError> {
+    let metrics = Arc::new(Metrics::new(settings.near_limit_ratio));
     match settings.store.clone() {
-        StoreSettings::Memory { max_keys } => serve_with(Memory::new(max_keys), settings).await,
+        StoreSettings::Memory { max_keys } => {
+            let store = Timed { store: Memory::new(max_keys), metrics: Arc::clone(&metrics) };
+            serve_with(store, metrics, settings).await
+        }
         StoreSettings::Redis(redis) => {
-            let store = Redis::new(&redis).map_err(AppError::Store)?;
-            serve_with(store, settings).await
+            let redis = Redis::new(&redis).map_err(AppError::Store)?;
+            let store = Timed { store: redis, metrics: Arc::clone(&metrics) };
+            serve_with(DenyCache::new(store, settings.deny_cache), metrics, settings).await
         }
     }
 }
 
-async fn serve_with<S: Store>(store: S, settings: Settings) -> Result<(), AppError> {
-    let metrics = Arc::new(Metrics::new(settings.near_limit_ratio));
+async fn serve_with<S: Store>(
+    store: S,
+    metrics: Arc<Metrics>,
+    settings: Settings,
+) -> Result<(), AppError> {
     let rules = SharedRules::default();
     let reloader = load_rules(settings.rules, &rules, &metrics)?;
     let listeners = Listeners::bind(&settings.listeners).await?;
@@ -81,7 +89,7 @@ async fn serve_with<S: Store>(store: S, settings: Settings) -> Result<(), AppErr
     let service = Arc::new(Service {
         engine: Engine {
             rules,
-            store: Timed { store, metrics: Arc::clone(&metrics) },
+            store,
             clock: Arc::new(SystemClock),
             keys: settings.keys,
             mode: settings.mode,

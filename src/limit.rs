@@ -144,6 +144,11 @@ pub struct Outcome {
     /// How long until the same charge passes if nobody else asks, and not a
     /// microsecond less; none if it went through, or if it never passes.
     pub retry_after: Option<Duration>,
+    /// How long a penalty goes on to refuse everything; zero if none does.
+    pub banned: Duration,
+    /// Whether this was known without asking the store. Then nothing was
+    /// charged.
+    pub cached: bool,
 }
 
 impl Outcome {

@@ -204,6 +204,7 @@ impl Metrics {
             within: tally.within,
             near: tally.near,
             over: tally.over,
+            cached: if outcome.cached { tally.over } else { 0 },
             shadow: if shadow { tally.over } else { 0 },
             refunded: 0,
         })

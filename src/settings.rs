@@ -33,6 +33,9 @@ pub struct Settings {
     pub listeners: ListenerSettings,
     /// Where hits are counted.
     pub store: StoreSettings,
+    /// How many bytes to spend on remembering what Redis has refused; 0 for no
+    /// such memory.
+    pub deny_cache: usize,
     /// What is decided while the store does not answer.
     pub fallback: FallbackSettings,
     /// How counters are named.

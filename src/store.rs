@@ -1,7 +1,8 @@
 //! Where counters are kept.
 
-use std::{future::Future, time::Duration};
+use std::{borrow::Cow, future::Future, time::Duration};
 
+use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
 use crate::{
@@ -9,16 +10,29 @@ use crate::{
         Algorithm, Hits, Limit, Outcome,
         step::{self, Answer, Step},
     },
-    rules::counter_key::Named,
+    rules::counter_key::{CounterKey, Named},
     time::Timestamp,
 };
 
+pub mod deny_cache;
 pub mod memory;
 pub mod redis;
 
 /// How long a counter outlives its window, for clocks that are behind or step
 /// back: within that, every store counts on where it was.
 pub const GRACE: Duration = Duration::from_secs(1);
+
+/// The longest name that this process keeps, in bytes. The SHA-256 of a longer
+/// one stands for it, or few counters could take much memory.
+const LONGEST_NAME: usize = 256;
+
+/// What this process keeps of a name.
+fn name(key: &CounterKey) -> Cow<'_, [u8]> {
+    match key.as_bytes() {
+        long if LONGEST_NAME < long.len() => Cow::Owned(Sha256::digest(long).to_vec()),
+        short => Cow::Borrowed(short),
+    }
+}
 
 /// What to do to one counter.
 #[derive(Clone, Debug, PartialEq, Eq)]

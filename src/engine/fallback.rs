@@ -135,7 +135,16 @@ fn deny(charge: &Charge, now: Timestamp) -> Outcome {
     let alone = charge.alone(now);
     let retry_after = if alone.over { alone.retry_after } else { Some(AGAIN) };
     let retry_after = retry_after.filter(|_| over);
-    Outcome { over, counted: false, used: 0, remaining: 0, reset_after: AGAIN, retry_after }
+    Outcome {
+        over,
+        counted: false,
+        used: 0,
+        remaining: 0,
+        reset_after: AGAIN,
+        retry_after,
+        banned: Duration::ZERO,
+        cached: false,
+    }
 }
 
 /// What is more than this process' share is not more than the limit: it may

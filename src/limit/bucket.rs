@@ -183,5 +183,7 @@ pub fn describe(
         remaining: u32::try_from((scale.capacity - level) / scale.cost.max(1)).unwrap_or(u32::MAX),
         reset_after: until(level).unwrap_or(Duration::MAX),
         retry_after: if !passed && fits { until(excess) } else { None },
+        banned: Duration::ZERO,
+        cached: false,
     }
 }

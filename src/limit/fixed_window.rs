@@ -6,6 +6,8 @@
 //!
 //! The state is one number; the window is part of the counter's name.
 
+use std::time::Duration;
+
 use crate::{
     limit::{Hits, Limit, Outcome, Span},
     time::Timestamp,
@@ -48,5 +50,7 @@ pub fn describe(
         remaining: u32::try_from(requests.saturating_sub(after)).unwrap_or(u32::MAX),
         reset_after,
         retry_after: (!passed && returns).then_some(reset_after),
+        banned: Duration::ZERO,
+        cached: false,
     }
 }

@@ -132,5 +132,7 @@ pub fn describe(
         remaining: u32::try_from(requests.saturating_sub(held)).unwrap_or(u32::MAX),
         reset_after: last.since(now),
         retry_after: (!passed && fits).then(|| free.since(now)),
+        banned: Duration::ZERO,
+        cached: false,
     }
 }

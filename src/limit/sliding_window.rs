@@ -120,6 +120,8 @@ pub fn describe(
         remaining: u32::try_from(requests.saturating_sub(used)).unwrap_or(u32::MAX),
         reset_after,
         retry_after: if passed { None } else { retry(requests, length, rest, state, hits.asked()) },
+        banned: Duration::ZERO,
+        cached: false,
     }
 }
 

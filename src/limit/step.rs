@@ -139,6 +139,7 @@ pub fn describe(limit: &Limit, span: Span, hits: Hits, answer: Answer, now: Time
         remaining: 0,
         reset_after: outcome.reset_after.max(wait),
         retry_after: retry,
+        banned: wait,
         ..outcome
     }
 }

@@ -31,11 +31,15 @@ const LONGEST: usize = 1024;
 const MOST_HITS: u64 = u32::MAX as u64;
 
 /// The name of each statistic of a series, and what it counts.
-const STATISTICS: [(&str, &str); 6] = [
+const STATISTICS: [(&str, &str); 7] = [
     ("total_hits", "Hits that a rule governed."),
     ("within_limit", "Hits that passed."),
     ("near_limit", "Hits close to the limit, passed or not."),
     ("over_limit", "Hits over the limit."),
+    (
+        "over_limit_with_local_cache",
+        "Hits over the limit of which that was known without asking Redis.",
+    ),
     ("shadow_mode", "Hits over the limit that passed because of the rule's shadow_mode."),
     ("total_negative_hits", "Hits given back."),
 ];
@@ -51,6 +55,8 @@ pub struct Bump {
     pub near: u64,
     /// Hits over the limit.
     pub over: u64,
+    /// Those of them that the store was not asked about.
+    pub cached: u64,
     /// Hits over the limit that passed all the same.
     pub shadow: u64,
     /// Hits given back.
@@ -63,8 +69,9 @@ struct Series([AtomicU64; STATISTICS.len()]);
 
 impl Series {
     fn bump(&self, bump: Bump) {
-        let Bump { total, within, near, over, shadow, refunded } = bump;
-        for (value, hits) in self.0.iter().zip([total, within, near, over, shadow, refunded]) {
+        let Bump { total, within, near, over, cached, shadow, refunded } = bump;
+        let hits = [total, within, near, over, cached, shadow, refunded];
+        for (value, hits) in self.0.iter().zip(hits) {
             if hits > 0 {
                 value.fetch_add(hits.min(MOST_HITS), Relaxed);
             }

@@ -28,6 +28,7 @@ pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
         rules: rules(reader),
         listeners: listeners(reader),
         store: store(reader, max_keys),
+        deny_cache: reader.value("LOCAL_CACHE_SIZE_IN_BYTES", |it| value::at_least(0, it)),
         fallback: fallback(reader, max_keys),
         keys: keys(reader),
         mode: Mode {

@@ -211,6 +211,14 @@ pub const GROUPS: &[Group] = &[
                        command. More than 0.",
             },
             Setting {
+                name: "LOCAL_CACHE_SIZE_IN_BYTES",
+                value: NUMBER,
+                default: "16777216",
+                help: "About how much memory to spend on what Redis has refused, so that it is \
+                       not asked about that again until it may pass, or a second later. 0 means \
+                       none: Redis is asked every time.",
+            },
+            Setting {
                 name: "ON_ERROR",
                 value: Value::Text("POLICY"),
                 default: "error",

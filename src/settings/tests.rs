@@ -20,7 +20,7 @@ fn settings() -> impl Iterator<Item = &'static table::Setting> {
 /// What one setting came to, in the notation of `Debug`.
 fn show(settings: &Settings, name: &str) -> String {
     let Settings { rules, listeners, store, keys, mode, near_limit_ratio, .. } = settings;
-    let Settings { fallback, response, log, drain, .. } = settings;
+    let Settings { deny_cache, fallback, response, log, drain, .. } = settings;
     let headers = response.headers.as_ref();
     match name {
         "TOLLGATE_CONFIG" => rules.path.display().to_string(),
@@ -31,6 +31,7 @@ fn show(settings: &Settings, name: &str) -> String {
         "MAX_CONNECTIONS" => listeners.max_connections.to_string(),
         "GRPC_MAX_CONNECTION_AGE" => format!("{:?}", listeners.max_age),
         "GRPC_MAX_CONNECTION_AGE_GRACE" => format!("{:?}", listeners.max_age_grace),
+        "LOCAL_CACHE_SIZE_IN_BYTES" => deny_cache.to_string(),
         "ON_ERROR" => format!("{:?}", fallback.on_error),
         "STORE_DEADLINE" => format!("{:?}", fallback.deadline),
         "LOCAL_SHARE" => fallback.local_share.to_string(),
@@ -74,6 +75,7 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
         "BACKEND_TYPE",
         &[("", "Memory { max_keys: 1000000 }"), ("Memory", "Memory { max_keys: 1000000 }")],
     ),
+    ("LOCAL_CACHE_SIZE_IN_BYTES", &[("", "16777216"), ("0", "0"), ("4294967295", "4294967295")]),
     (
         "MEMORY_MAX_KEYS",
         &[("", "Memory { max_keys: 1000000 }"), ("256", "Memory { max_keys: 256 }")],
@@ -173,6 +175,7 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("GRPC_MAX_CONNECTION_AGE_GRACE", &["9999999999h", "18446744073709551615s", "00"]),
     ("BACKEND_TYPE", &["memcache", "postgres", "redis"]),
     ("MEMORY_MAX_KEYS", &["255", "1,000,000"]),
+    ("LOCAL_CACHE_SIZE_IN_BYTES", &["-1", "16MiB"]),
     ("REDIS_URL", &["redis://host:port"]),
     ("REDIS_TLS", &["true", "1", "maybe"]),
     ("GRPC_SERVER_USE_TLS", &["TRUE", "tls"]),

@@ -19,14 +19,12 @@
 //! their limit, such as one of one request, can wash away anything.
 
 use std::{
-    borrow::Cow,
     hash::BuildHasher,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
-use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
 use self::shard::{Counter, Kept, Shard};
@@ -36,7 +34,7 @@ use crate::{
         step::{self, Answer, Step, Told},
     },
     rules::counter_key::CounterKey,
-    store::{Charge, GRACE, Outcomes, Store, StoreError, Usage},
+    store::{Charge, GRACE, Outcomes, Store, StoreError, Usage, name},
     time::Timestamp,
 };
 
@@ -44,9 +42,6 @@ mod shard;
 
 /// Enough that two threads rarely want the same one.
 const SHARDS: usize = 256;
-/// The longest name that is kept, in bytes. The SHA-256 of a longer one stands
-/// for it, or few counters could take much memory.
-const LONGEST: usize = 256;
 
 /// Counters in this process.
 #[derive(Debug)]
@@ -157,14 +152,6 @@ impl Memory {
     /// The position of the shard of a name. The map uses other bits of the hash.
     fn position(&self, name: &[u8]) -> usize {
         (self.hasher.hash_one(name) >> 32) as usize % SHARDS
-    }
-}
-
-/// What a counter is kept under.
-fn name(key: &CounterKey) -> Cow<'_, [u8]> {
-    match key.as_bytes() {
-        long if LONGEST < long.len() => Cow::Owned(Sha256::digest(long).to_vec()),
-        short => Cow::Borrowed(short),
     }
 }
 

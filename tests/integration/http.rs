@@ -295,7 +295,7 @@ descriptors:
     }
     ask_about("shop", &|it| json!({ "entries": entry(it), "limit": limit }));
     let metrics = Metrics::of(service.http);
-    assert_eq!(metrics.samples.len(), before + 6);
+    assert_eq!(metrics.samples.len(), before + 7);
     let total = "ratelimit_service_rate_limit_total_hits";
     let labels = [("domain", "shop"), ("key1", "override")];
     assert_eq!(metrics.value(total, &labels), 20_000.0);

@@ -7,6 +7,7 @@ mod support;
 
 mod concurrency;
 mod degraded;
+mod deny_cache;
 mod envoy;
 mod http;
 mod input;

@@ -3,7 +3,7 @@ use std::thread;
 use super::*;
 use crate::rules::spec::{DescriptorSpec, DomainSpec, RuleSpec};
 
-const HIT: Bump = Bump { total: 1, within: 1, near: 0, over: 0, shadow: 0, refunded: 0 };
+const HIT: Bump = Bump { total: 1, within: 1, near: 0, over: 0, cached: 0, shadow: 0, refunded: 0 };
 
 /// Rules of `shop` with these keys.
 fn rules(keys: &[&str]) -> RuleTree {

@@ -121,7 +121,7 @@ fn long_names_are_told_apart_and_take_little_memory() {
         assert_eq!(memory.charge_one(&charge, NOON).used, 1);
     }
     let longest = |shard: &Mutex<Shard>| shard.lock().counters.keys().map(|it| it.len()).max();
-    assert!(memory.shards.iter().filter_map(longest).max() <= Some(LONGEST));
+    assert!(memory.shards.iter().filter_map(longest).max() <= Some(crate::store::LONGEST_NAME));
 }
 
 #[test]

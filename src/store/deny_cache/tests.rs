@@ -1,0 +1,315 @@
+use std::{
+    future::Future,
+    num::NonZeroU32,
+    pin::pin,
+    sync::{Arc, atomic::AtomicUsize},
+    task::{Context, Poll, Waker},
+};
+
+use super::*;
+use crate::{
+    limit::{Hits, Unit, Window},
+    rules::counter_key::{KeyFormat, Part},
+    store::memory::Memory,
+};
+
+mod games;
+
+const NOON: Timestamp = Timestamp::from_secs(43_200);
+const MILLI: Duration = Duration::from_millis(1);
+
+/// A store in memory that others use, too, and that counts the calls.
+#[derive(Debug, Clone)]
+struct Shared {
+    memory: Arc<Memory>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self { memory: Arc::new(Memory::new(10_000)), calls: Arc::default() }
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+impl Store for Shared {
+    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.memory.charge(charges, now).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.memory.ping().await
+    }
+}
+
+fn make(store: &impl Store, charges: &[Charge], now: Timestamp) -> Outcomes {
+    // It is never pending: nothing is awaited.
+    let answer = pin!(store.charge(charges, now));
+    match answer.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer.unwrap(),
+        Poll::Pending => unreachable!("the store in memory waits for nobody"),
+    }
+}
+
+fn window(seconds: u32) -> Window {
+    Window::times(Unit::Second, NonZeroU32::new(seconds).unwrap()).unwrap()
+}
+
+fn charge(name: &str, limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
+    let part = Part { key: b"name", value: name.as_bytes(), shared: false };
+    let counter = KeyFormat::default().key(b"domain", [part].into_iter(), limit, now);
+    Charge { counter, limit: limit.clone(), hits, all_or_nothing: false, enforced: true }
+}
+
+/// A cache on a store, one counter, and a clock.
+struct Play {
+    store: Shared,
+    cache: DenyCache<Shared>,
+    limit: Limit,
+    now: Timestamp,
+}
+
+impl Play {
+    fn of(limit: Limit) -> Self {
+        let store = Shared::new();
+        let cache = DenyCache::new(store.clone(), 1 << 20);
+        Self { store, cache, limit, now: NOON }
+    }
+
+    /// What becomes of `hits`, and whether the store was asked.
+    fn ask(&self, hits: Hits) -> (Outcome, bool) {
+        let before = self.store.calls();
+        let charges = [charge("a", &self.limit, hits, self.now)];
+        let outcome = make(&self.cache, &charges, self.now)[0];
+        let asked = before < self.store.calls();
+        assert_eq!(asked, !outcome.cached);
+        (outcome, asked)
+    }
+
+    /// Whether `hits` are refused, and whether the store was asked.
+    fn add(&self, hits: u64) -> (bool, bool) {
+        let (outcome, asked) = self.ask(Hits::Add(hits));
+        (outcome.over, asked)
+    }
+}
+
+const PASSED: (bool, bool) = (false, true);
+const REFUSED: (bool, bool) = (true, true);
+const KNOWN: (bool, bool) = (true, false);
+
+fn fixed(requests: u32, count_denied: bool) -> Limit {
+    let algorithm = Algorithm::FixedWindow { count_denied };
+    Limit { algorithm, ..Limit::fixed(requests, Window::of(Unit::Minute)) }
+}
+
+#[test]
+fn a_refusal_is_repeated_without_asking_and_asked_about_again_after_a_second() {
+    let mut play = Play::of(fixed(1, true));
+    assert_eq!(
+        [play.add(1), play.add(1), play.add(1), play.add(7)],
+        [PASSED, REFUSED, KNOWN, KNOWN]
+    );
+    play.now = NOON.plus(LONGEST - Duration::from_micros(1));
+    let (outcome, asked) = play.ask(Hits::Add(1));
+    assert!(!asked);
+    assert_eq!(outcome.retry_after, Some(Duration::from_micros(59_000_001)));
+    play.now = NOON.plus(LONGEST);
+    assert_eq!([play.add(1), play.add(1)], [REFUSED, KNOWN]);
+}
+
+#[test]
+fn whoever_comes_back_at_the_moment_told_passes_and_a_microsecond_before_is_refused_here() {
+    let algorithm = Algorithm::TokenBucket { burst: 1 };
+    let limit = Limit { algorithm, ..Limit::fixed(5, window(1)) };
+    let mut play = Play::of(limit);
+    assert_eq!([play.add(1), play.add(1)], [PASSED, REFUSED]);
+    play.now = NOON.plus(Duration::from_micros(199_999));
+    assert_eq!(play.add(1), KNOWN);
+    play.now = NOON.plus(Duration::from_millis(200));
+    assert_eq!(play.add(1), PASSED);
+}
+
+#[test]
+fn fewer_hits_than_were_refused_ask() {
+    let play = Play::of(fixed(5, false));
+    assert_eq!(play.add(3), PASSED);
+    assert_eq!([play.add(4), play.add(4), play.add(3)], [REFUSED, KNOWN, KNOWN]);
+    assert_eq!([play.add(2), play.add(1)], [PASSED, REFUSED]);
+}
+
+#[test]
+fn looks_and_slots_of_calls_at_once_are_never_answered_from_memory() {
+    let play = Play::of(fixed(1, true));
+    play.add(2);
+    assert_eq!(play.add(1), KNOWN);
+    assert!(play.ask(Hits::Add(0)).1);
+    let algorithm = Algorithm::Concurrency { lease: Duration::from_secs(9) };
+    for penalty in [Duration::ZERO, Duration::from_secs(9)] {
+        let play = Play::of(Limit { algorithm, penalty, ..fixed(1, true) });
+        assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, REFUSED, REFUSED]);
+    }
+}
+
+#[test]
+fn a_refund_lifts_what_this_process_has_refused_at_once() {
+    let play = Play::of(fixed(1, false));
+    assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, REFUSED, KNOWN]);
+    play.ask(Hits::Refund(1));
+    assert_eq!(play.add(1), PASSED);
+}
+
+#[test]
+fn a_refund_that_nobody_waits_for_lifts_it_too() {
+    let play = Play::of(fixed(1, false));
+    assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, REFUSED, KNOWN]);
+    let charges = [charge("a", &play.limit, Hits::Refund(1), NOON)];
+    drop(Refunds { cache: &play.cache, charges: &charges });
+    assert_eq!(play.add(1), REFUSED);
+}
+
+#[test]
+fn what_was_refused_before_a_refund_is_not_learned_after_it() {
+    let play = Play::of(fixed(1, false));
+    let refused = [charge("a", &play.limit, Hits::Add(1), NOON)];
+    let turn = play.cache.turn();
+    make(&play.store, &refused, NOON);
+    let outcomes = make(&play.store, &refused, NOON);
+    assert!(outcomes[0].over);
+    play.ask(Hits::Refund(1));
+    play.cache.learn(&refused, &outcomes, turn, NOON);
+    assert_eq!(play.add(1), PASSED);
+}
+
+/// What differs from a store that is always asked, and nothing else does: see
+/// the games.
+#[test]
+fn hits_that_are_refused_here_are_not_there_to_be_given_back() {
+    let limit = fixed(1, true);
+    let (play, store) = (Play::of(limit.clone()), Shared::new());
+    let direct = |hits| make(&store, &[charge("a", &limit, hits, NOON)], NOON)[0];
+    for _ in 0..9 {
+        assert_eq!(play.ask(Hits::Add(1)).0.over, direct(Hits::Add(1)).over);
+    }
+    // The one that passed and the one that was refused there.
+    assert_eq!(play.ask(Hits::Refund(2)).0.used, 0);
+    assert_eq!(direct(Hits::Refund(2)).used, 7);
+    assert_eq!((play.add(1), direct(Hits::Add(1)).over), (PASSED, true));
+}
+
+#[test]
+fn a_refund_of_another_instance_is_felt_within_a_second() {
+    let mut play = Play::of(fixed(1, false));
+    assert_eq!([play.add(1), play.add(1)], [PASSED, REFUSED]);
+    make(&play.store, &[charge("a", &play.limit, Hits::Refund(1), NOON)], NOON);
+    assert_eq!(play.add(1), KNOWN);
+    play.now = NOON.plus(LONGEST);
+    assert_eq!(play.add(1), PASSED);
+}
+
+#[test]
+fn a_limit_that_was_changed_is_not_refused_for_the_old_one() {
+    for count_denied in [true, false] {
+        let mut play = Play::of(fixed(1, count_denied));
+        assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, REFUSED, KNOWN]);
+        play.limit.requests = 3;
+        assert_eq!(play.add(1), PASSED);
+        play.limit.penalty = MILLI;
+        assert!(play.add(9).1);
+    }
+}
+
+#[test]
+fn a_clock_that_steps_back_asks() {
+    let mut play = Play::of(fixed(1, true));
+    play.now = NOON.plus(Duration::from_secs(1));
+    assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, REFUSED, KNOWN]);
+    play.now = NOON;
+    assert_eq!(play.add(1), REFUSED);
+}
+
+#[test]
+fn a_penalty_is_known_until_it_ends_and_no_longer() {
+    // The window is longer: what comes after the penalty begins a new one.
+    let mut play = Play::of(Limit { penalty: 10 * MILLI, ..fixed(1, true) });
+    assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, REFUSED, KNOWN]);
+    play.now = NOON.plus(10 * MILLI);
+    let (outcome, asked) = play.ask(Hits::Add(1));
+    assert!(asked);
+    assert_eq!(outcome.banned, 10 * MILLI);
+}
+
+#[test]
+fn a_call_is_refused_here_only_if_all_of_it_is() {
+    let (store, limit) = (Shared::new(), fixed(1, true));
+    let cache = DenyCache::new(store.clone(), 1 << 20);
+    let hit = |name: &str| charge(name, &limit, Hits::Add(1), NOON);
+    make(&cache, &[hit("a"), hit("a")], NOON);
+    let outcomes = make(&cache, &[hit("a"), hit("b")], NOON);
+    assert_eq!(outcomes.iter().map(|it| it.over).collect::<Vec<_>>(), [true, false]);
+    // All of it was counted.
+    assert_eq!(outcomes.iter().map(|it| it.used).collect::<Vec<_>>(), [3, 1]);
+    make(&cache, &[hit("b")], NOON);
+    let before = store.calls();
+    assert!(make(&cache, &[hit("a"), hit("b")], NOON).iter().all(|it| it.over && it.cached));
+    assert_eq!(store.calls(), before);
+}
+
+#[test]
+fn a_charge_that_was_refused_for_one_that_was_not_made_is_not_remembered() {
+    let mut play = Play::of(fixed(1, false));
+    let twice = [1, 1]
+        .map(|it| Charge { all_or_nothing: true, ..charge("a", &play.limit, Hits::Add(it), NOON) });
+    assert!(make(&play.cache, &twice, NOON)[1].over);
+    assert_eq!(play.add(1), PASSED);
+    play.now = NOON.plus(MILLI);
+    assert_eq!(play.add(1), REFUSED);
+}
+
+#[test]
+fn a_window_that_is_not_over_its_limit_still_counts_what_it_refuses() {
+    let play = Play::of(fixed(2, true));
+    let whole = |hits| {
+        let charge = charge("a", &play.limit, hits, NOON);
+        make(&play.cache, &[Charge { all_or_nothing: true, ..charge }], NOON)[0]
+    };
+    // Refused, and not counted.
+    assert!(whole(Hits::Add(3)).over);
+    assert_eq!([play.add(3), play.add(1), play.add(1)], [REFUSED, KNOWN, KNOWN]);
+}
+
+#[test]
+fn a_flood_of_refusals_stays_within_the_bound_and_what_has_ended_goes() {
+    let (store, limit) = (Shared::new(), Limit::fixed(0, window(1)));
+    let cache = DenyCache::new(store, 1_000_000);
+    let kept = || cache.shards.iter().map(|it| it.lock().refusals.len()).sum::<usize>();
+    let flood = |now: Timestamp, names: usize| {
+        for name in 0..names {
+            let name = format!("{}-{name}", now.as_micros());
+            make(&cache, &[charge(&name, &limit, Hits::Add(1), now)], now);
+        }
+    };
+    flood(NOON, 20_000);
+    assert!(kept() * EACH <= 1_000_000 && kept() * EACH > 900_000, "{} of {EACH}", kept());
+    let later = NOON.plus(Duration::from_secs(2));
+    flood(later, 1_000);
+    let live = cache
+        .shards
+        .iter()
+        .map(|it| it.lock().refusals.values().filter(|it| it.holds(later)).count());
+    assert!(live.sum::<usize>() > 990);
+}
+
+#[test]
+fn no_bytes_are_no_cache() {
+    let store = Shared::new();
+    let cache = DenyCache::new(store.clone(), 0);
+    let limit = fixed(0, true);
+    for _ in 0..3 {
+        make(&cache, &[charge("a", &limit, Hits::Add(1), NOON)], NOON);
+    }
+    assert_eq!(store.calls(), 3);
+}

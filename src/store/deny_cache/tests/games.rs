@@ -1,0 +1,160 @@
+//! The same history with the cache and without it.
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+use crate::{limit::tally, store::GRACE};
+
+const COUNTERS: usize = 12;
+
+/// The limit of a counter after so many changes. It never returns to an earlier
+/// one. That of a window that counts what it refuses stays as it is.
+fn limit(counter: usize, changes: u32) -> Limit {
+    let algorithm = match counter % 6 {
+        0 => Algorithm::FixedWindow { count_denied: true },
+        1 => Algorithm::FixedWindow { count_denied: false },
+        2 => Algorithm::SlidingWindow,
+        3 => Algorithm::SlidingLog,
+        4 => Algorithm::TokenBucket { burst: 3 + changes },
+        _ => Algorithm::Concurrency { lease: Duration::from_secs(2) },
+    };
+    let changes = if is_counting(counter) { 0 } else { changes };
+    let penalty = if counter < 6 { Duration::ZERO } else { 700 * MILLI };
+    Limit { algorithm, penalty, ..Limit::fixed(2 + changes, window(2)) }
+}
+
+fn is_counting(counter: usize) -> bool {
+    counter.is_multiple_of(6)
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Wait(Duration),
+    Back(Duration),
+    Change,
+    /// By the instance with the cache, or by the other one.
+    Call(bool, Vec<Part>),
+}
+
+/// A counter, hits (given back below 0), all or nothing, enforced.
+type Part = (usize, i64, bool, bool);
+
+fn part() -> impl Strategy<Value = Part> {
+    let hits = prop_oneof![8 => Just(1_i64), 3 => 2..5_i64, 1 => Just(0), 1 => -3..0_i64];
+    // Few counters at a time, or none would be refused twice.
+    let counter = prop_oneof![0..COUNTERS, 0..COUNTERS / 4];
+    (counter, hits, prop::bool::weighted(0.2), prop::bool::weighted(0.8))
+}
+
+fn game() -> impl Strategy<Value = Vec<Move>> {
+    let times = prop_oneof![
+        Just(Duration::from_micros(1)),
+        (0..400_u64).prop_map(Duration::from_millis),
+        (0..3_000_000_u64).prop_map(Duration::from_micros),
+    ];
+    let call = (prop::bool::weighted(0.7), vec(part(), 1..4));
+    let single = (prop::bool::weighted(0.7), part().prop_map(|it| vec![it]));
+    let step = prop_oneof![
+        3 => times.clone().prop_map(Move::Wait),
+        1 => times.prop_map(Move::Back),
+        1 => Just(Move::Change),
+        4 => call.prop_map(|(here, parts)| Move::Call(here, parts)),
+        12 => single.prop_map(|(here, parts)| Move::Call(here, parts)),
+    ];
+    vec(step, 1..150)
+}
+
+/// Plays `moves` twice and returns how many charges the cache has answered. If
+/// `alone`, nobody else uses the store and the clock may step back.
+///
+/// Hits are given back by the instance with the cache only, and never to a
+/// window that counts what it refuses.
+fn play(moves: &[Move], alone: bool) -> Result<usize, TestCaseError> {
+    let (with, without) = (Shared::new(), Shared::new());
+    let cache = DenyCache::new(with.clone(), 1 << 20);
+    let (mut now, mut changes, mut answered) = (NOON, 0, 0);
+    let mut latest = now;
+    for it in moves {
+        latest = latest.max(now);
+        match it {
+            Move::Wait(time) => now = now.plus(*time),
+            Move::Back(time) if alone => now = back(latest, *time),
+            Move::Back(_) => {}
+            Move::Change => changes += 1,
+            Move::Call(here, parts) => {
+                let charge = |&(counter, hits, all_or_nothing, enforced): &Part| {
+                    let hits = if is_counting(counter) { hits.abs() } else { hits };
+                    let amount = hits.unsigned_abs();
+                    let hits = if hits < 0 { Hits::Refund(amount) } else { Hits::Add(amount) };
+                    let limit = limit(counter, changes);
+                    let charge = charge(&counter.to_string(), &limit, hits, now);
+                    Charge { all_or_nothing, enforced, ..charge }
+                };
+                let charges: Vec<_> = parts.iter().map(charge).collect();
+                let here = *here || alone || charges.iter().any(|it| !it.asks());
+                let outcomes =
+                    if here { make(&cache, &charges, now) } else { make(&with, &charges, now) };
+                let expected = make(&without, &charges, now);
+                for ((charge, outcome), expected) in charges.iter().zip(&outcomes).zip(&expected) {
+                    answered += usize::from(outcome.cached);
+                    compare(charge, outcome, expected, alone)?;
+                }
+            }
+        }
+    }
+    Ok(answered)
+}
+
+/// Further back than that, and each store may have forgotten other counters.
+fn back(latest: Timestamp, time: Duration) -> Timestamp {
+    Timestamp::from_micros(latest.as_micros() - micros(time.min(GRACE / 2)))
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap()
+}
+
+fn compare(
+    charge: &Charge,
+    outcome: &Outcome,
+    expected: &Outcome,
+    alone: bool,
+) -> Result<(), TestCaseError> {
+    let told = |it: &Outcome| (it.over, it.reset_after, it.retry_after, it.banned);
+    prop_assert_eq!(told(outcome), told(expected), "{:?}", charge);
+    let hits = charge.hits.asked();
+    let tally = |it: &Outcome| tally(charge.limit.capacity(), hits, it, 0.8);
+    prop_assert_eq!(tally(outcome), tally(expected), "{:?}", charge);
+    // What others have used since is not known here. It decides nothing.
+    if alone || !outcome.cached {
+        prop_assert_eq!(outcome.remaining, expected.remaining, "{:?}", charge);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn nobody_can_tell_that_there_is_a_cache(moves in game()) {
+        play(&moves, true)?;
+    }
+
+    #[test]
+    fn nobody_is_refused_or_let_pass_because_another_instance_has_a_cache(moves in game()) {
+        play(&moves, false)?;
+    }
+}
+
+#[test]
+fn the_games_are_about_the_cache() {
+    use proptest::{strategy::ValueTree, test_runner::TestRunner};
+
+    let mut runner = TestRunner::deterministic();
+    let mut answered = || {
+        let moves = game().new_tree(&mut runner).unwrap().current();
+        play(&moves, false).unwrap()
+    };
+    let total: usize = (0..100).map(|_| answered()).sum();
+    assert!(total > 300, "{total}");
+}
