@@ -22,6 +22,9 @@
 //! given back within that window, or its limit is raised, more may pass than if
 //! all had been counted.
 //!
+//! What is told of a window that is not full is what remained when it was asked
+//! about: others may have used more since.
+//!
 //! A refund that this process sends lifts what it has refused; so does whatever
 //! passes. What lifts a refusal elsewhere is felt here within a
 //! [second](LONGEST): a refund that another instance sends or that is carried out
@@ -65,7 +68,7 @@ const EACH: usize =
 #[derive(Debug)]
 pub struct DenyCache<S> {
     store: S,
-    /// None if nothing is kept.
+    /// Empty if nothing is kept.
     shards: Box<[Mutex<Shard>]>,
     /// How many refusals each shard keeps.
     capacity: usize,
