@@ -213,10 +213,10 @@ pub const GROUPS: &[Group] = &[
             Setting {
                 name: "LOCAL_CACHE_SIZE_IN_BYTES",
                 value: NUMBER,
-                default: "16777216",
+                default: "0",
                 help: "About how much memory to spend on what Redis has refused, so that it is \
                        not asked about that again until it may pass, or a second later. 0 means \
-                       none: Redis is asked every time.",
+                       none: Redis is asked every time. 16777216 is room for 26,000 refusals.",
             },
             Setting {
                 name: "ON_ERROR",

@@ -75,7 +75,7 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
         "BACKEND_TYPE",
         &[("", "Memory { max_keys: 1000000 }"), ("Memory", "Memory { max_keys: 1000000 }")],
     ),
-    ("LOCAL_CACHE_SIZE_IN_BYTES", &[("", "16777216"), ("0", "0"), ("4294967295", "4294967295")]),
+    ("LOCAL_CACHE_SIZE_IN_BYTES", &[("", "0"), ("1", "1"), ("4294967295", "4294967295")]),
     (
         "MEMORY_MAX_KEYS",
         &[("", "Memory { max_keys: 1000000 }"), ("256", "Memory { max_keys: 256 }")],

@@ -63,7 +63,7 @@ fn statistics(service: &Tollgate, key: &str) -> [f64; 5] {
 #[tokio::test]
 async fn redis_is_asked_once_a_second_about_a_key_that_it_refuses() {
     let redis = RedisServer::start();
-    let service = start(&redis, &[]);
+    let service = start(&redis, &[("LOCAL_CACHE_SIZE_IN_BYTES", "1048576")]);
     let mut client = grpc::connect(service.grpc).await;
     for key in KEYS {
         let (value, before) = (fresh(), scripts(&redis));
@@ -92,7 +92,7 @@ async fn redis_is_asked_once_a_second_about_a_key_that_it_refuses() {
 #[tokio::test]
 async fn without_a_cache_redis_is_asked_every_time() {
     let redis = RedisServer::start();
-    let service = start(&redis, &[("LOCAL_CACHE_SIZE_IN_BYTES", "0")]);
+    let service = start(&redis, &[]);
     let mut client = grpc::connect(service.grpc).await;
     let value = fresh();
     hit(&mut client, "user", &value).await;
