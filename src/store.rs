@@ -134,7 +134,7 @@ pub struct Usage {
 }
 
 /// Why a store did not answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// No answer came in time. The charges may have been made all the same.
     #[error("the counter store did not answer within {0:?}")]

@@ -1,9 +1,9 @@
 //! Counters in Redis, shared by every instance that uses the same server.
 //!
-//! One call is one script, so it is one round trip, and nobody else is served
+//! One call is in one script, so it is one round trip, and nobody else is served
 //! between two of its charges. There are two scripts: one for calls that only
-//! count in fixed windows, and one for all others. What is kept is never without
-//! an expiry:
+//! count in fixed windows, which makes those that wait at the same time together,
+//! and one for all others. What is kept is never without an expiry:
 //!
 //! | what              | as                        | until, and a [second](GRACE) more    |
 //! |-------------------|---------------------------|--------------------------------------|
@@ -17,17 +17,22 @@
 //! script, after a restart for example: it has counted nothing, and is sent the
 //! script along with the call.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use redis::{Cmd, ErrorKind, Script, ServerErrorKind, Value, cmd};
 use tokio::time::timeout;
 
-use self::connection::Connection;
+use self::{
+    batch::Batches,
+    connection::{Connection, Link},
+    fixed_window::Plain,
+};
 use crate::{
     store::{Charge, GRACE, Outcomes, Store, StoreError},
     time::Timestamp,
 };
 
+mod batch;
 mod charge;
 mod connection;
 mod fixed_window;
@@ -38,26 +43,10 @@ pub use self::settings::{RedisAddress, RedisSettings};
 /// Counters in Redis.
 #[derive(Debug)]
 pub struct Redis {
-    connection: Connection,
-    fixed_window: Twin,
+    connection: Arc<Connection>,
+    batches: Batches,
     charge: Twin,
     timeout: Duration,
-}
-
-/// A script, and how to speak with it.
-struct Twin {
-    source: &'static str,
-    script: Script,
-    /// Adds keys and arguments to a command.
-    ask: fn(&mut Cmd, &[Charge], Timestamp),
-    /// What an answer, which any server may have written, says of the charges.
-    read: fn(&[Charge], &Value, Timestamp) -> Result<Outcomes, StoreError>,
-}
-
-impl fmt::Debug for Twin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Twin").field(&self.script.get_hash()).finish()
-    }
 }
 
 impl Redis {
@@ -73,46 +62,27 @@ impl Redis {
     ///
     /// Outside of a Tokio runtime.
     pub fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
-        Ok(Self {
-            connection: Connection::new(settings)?,
-            fixed_window: fixed_window::twin(),
-            charge: charge::twin(),
-            timeout: settings.timeout,
-        })
+        let connection = Arc::new(Connection::new(settings)?);
+        let batches = Batches::new(Arc::clone(&connection), settings.timeout);
+        let charge = Twin::new(charge::SOURCE);
+        Ok(Self { connection, batches, charge, timeout: settings.timeout })
     }
 
-    /// Sends `charges`, and says what the server answered.
-    async fn send(
-        &self,
-        twin: &Twin,
-        charges: &[Charge],
-        now: Timestamp,
-    ) -> Result<Value, StoreError> {
+    async fn answer(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+        if charges.iter().all(fixed_window::suffices) {
+            let plain = charges.iter().map(|it| Plain::of(it, now));
+            return fixed_window::read(charges, &self.batches.call(plain).await?, now);
+        }
         let link = self.connection.link().await?;
-        let call = |begin: [&str; 2]| {
-            let names = charges.iter().map(|it| it.counter.key.as_bytes().len()).sum::<usize>();
-            let room = begin[1].len() + 2 * names + 160 * (1 + charges.len());
-            let mut call = Cmd::with_capacity(8 + 16 * charges.len(), room);
-            (twin.ask)(call.arg(&begin), charges, now);
-            call
-        };
-        let answer = match link.send(&call(["EVALSHA", twin.script.get_hash()])).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                link.send(&call(["EVAL", twin.source])).await
-            }
-            answer => answer,
-        };
-        answer.map_err(|error| StoreError::Failed(error.to_string()))
+        let answer = self.charge.run(&link, |begin| charge::ask(begin, charges, now)).await?;
+        charge::read(charges, answer, now)
     }
 }
 
 impl Store for Redis {
     async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        let plain = charges.iter().all(fixed_window::suffices);
-        let twin = if plain { &self.fixed_window } else { &self.charge };
-        let answer = timeout(self.timeout, self.send(twin, charges, now));
-        let answer = answer.await.map_err(|_| StoreError::Timeout(self.timeout))??;
-        (twin.read)(charges, &answer, now)
+        let answer = timeout(self.timeout, self.answer(charges, now)).await;
+        answer.map_err(|_| StoreError::Timeout(self.timeout))?
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -125,17 +95,50 @@ impl Store for Redis {
     }
 
     async fn died(&self) {
-        self.connection.abandoned().await;
+        tokio::select! {
+            () = self.connection.abandoned() => {}
+            () = self.batches.abandoned() => {}
+        }
     }
 }
 
-/// The list that `answer` is: one element per charge.
-fn elements<'a>(answer: &'a Value, charges: &[Charge]) -> Result<&'a [Value], StoreError> {
+/// A script.
+struct Twin {
+    source: &'static str,
+    script: Script,
+}
+
+impl fmt::Debug for Twin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Twin").field(&self.script.get_hash()).finish()
+    }
+}
+
+impl Twin {
+    fn new(source: &'static str) -> Self {
+        Self { source, script: Script::new(source) }
+    }
+
+    /// Runs it, and says what the server answered. `call` is given what the
+    /// command begins with.
+    async fn run(&self, link: &Link, call: impl Fn([&str; 2]) -> Cmd) -> Result<Value, StoreError> {
+        let answer = match link.send(&call(["EVALSHA", self.script.get_hash()])).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                link.send(&call(["EVAL", self.source])).await
+            }
+            answer => answer,
+        };
+        answer.map_err(|error| StoreError::Failed(error.to_string()))
+    }
+}
+
+/// The list that `answer` is: one element for each of so many charges.
+fn elements(answer: Value, expected: usize) -> Result<Vec<Value>, StoreError> {
     let Value::Array(elements) = answer else {
         return Err(StoreError::Failed("the answer is not a list of counters".into()));
     };
-    if elements.len() != charges.len() {
-        let (expected, found) = (charges.len(), elements.len());
+    if elements.len() != expected {
+        let found = elements.len();
         let error = format!("the answer has {found} counters, expected {expected}");
         return Err(StoreError::Failed(error));
     }
@@ -153,8 +156,9 @@ fn change(charge: &Charge) -> i64 {
 }
 
 /// How many milliseconds a counter of a fixed window is kept from now on.
-fn kept(charge: &Charge, now: Timestamp) -> u128 {
-    (charge.counter.span.end.since(now) + GRACE).as_micros().div_ceil(1_000)
+fn kept(charge: &Charge, now: Timestamp) -> u64 {
+    let micros = (charge.counter.span.end.since(now) + GRACE).as_micros();
+    u64::try_from(micros.div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 
 /// The number that `value` is, if a script may have meant it.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::*;
-use crate::redis_server::RedisServer;
+use crate::{batches::ran, redis_server::RedisServer};
 
 /// Every value that `callers` tasks, spread over `stores`, are handed out in
 /// `rounds` calls, by counter. Each call charges each of `names` in several
@@ -56,6 +56,8 @@ async fn two_stores_hand_out_every_value_once() {
     let server = RedisServer::start();
     let stores = [(); 2].map(|()| Arc::new(store(&server.url(), PATIENT)));
     assert_each_once(handed_out(&stores, 64, 100).await, 25, 64 * 20);
+    let scripts = ran(&mut server.client(), "evalsha");
+    assert!(scripts < 64 * 100 / 2, "{scripts} scripts");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

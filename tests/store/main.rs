@@ -17,6 +17,7 @@ use tollgate::{
 mod redis_server;
 
 mod agreement;
+mod batches;
 mod concurrency;
 mod counters;
 mod faults;

@@ -1,8 +1,8 @@
 //! Calls of every kind.
 
-use redis::{Cmd, Script, Value};
+use redis::{Cmd, Value};
 
-use super::{Twin, change, elements, kept, number};
+use super::{change, elements, kept, number};
 use crate::{
     limit::{
         Algorithm, Limit, SKEW, Window,
@@ -14,13 +14,14 @@ use crate::{
     time::Timestamp,
 };
 
-const SOURCE: &str = include_str!("lua/charge.lua");
+pub(super) const SOURCE: &str = include_str!("lua/charge.lua");
 
-pub(super) fn twin() -> Twin {
-    Twin { source: SOURCE, script: Script::new(SOURCE), ask, read }
-}
-
-fn ask(call: &mut Cmd, charges: &[Charge], now: Timestamp) {
+/// The command that makes `charges`, and begins with `begin`.
+pub(super) fn ask(begin: [&str; 2], charges: &[Charge], now: Timestamp) -> Cmd {
+    let names = charges.iter().map(|it| it.counter.key.as_bytes().len()).sum::<usize>();
+    let room = begin[1].len() + 2 * names + 160 * (1 + charges.len());
+    let mut call = Cmd::with_capacity(8 + 16 * charges.len(), room);
+    call.arg(&begin);
     let bans = charges.iter().filter(|it| it.counter.ban.is_some()).count();
     call.arg(charges.len() + bans);
     for charge in charges {
@@ -34,8 +35,9 @@ fn ask(call: &mut Cmd, charges: &[Charge], now: Timestamp) {
     for charge in charges {
         call.arg(algorithm(&charge.limit)).arg(flags(charge)).arg(change(charge));
         call.arg(penalty(charge));
-        arguments(call, charge, now);
+        arguments(&mut call, charge, now);
     }
+    call
 }
 
 /// What the script calls the algorithm.
@@ -82,7 +84,12 @@ fn arguments(call: &mut Cmd, charge: &Charge, now: Timestamp) {
     }
 }
 
-fn read(charges: &[Charge], answer: &Value, now: Timestamp) -> Result<Outcomes, StoreError> {
+/// What an answer, which any server may have written, says of the charges.
+pub(super) fn read(
+    charges: &[Charge],
+    answer: Value,
+    now: Timestamp,
+) -> Result<Outcomes, StoreError> {
     let outcome = |(charge, element): (&Charge, &Value)| {
         let (answer, made) = one(charge, element).ok_or_else(|| {
             let key = charge.counter.key.as_bytes().escape_ascii();
@@ -90,7 +97,7 @@ fn read(charges: &[Charge], answer: &Value, now: Timestamp) -> Result<Outcomes, 
         })?;
         Ok(charge.outcome(answer, made, now))
     };
-    charges.iter().zip(elements(answer, charges)?).map(outcome).collect()
+    charges.iter().zip(&elements(answer, charges.len())?).map(outcome).collect()
 }
 
 /// The answer for one charge, and whether it was made.

@@ -7,7 +7,7 @@
 -- ARGV[2 * i + 1] how many milliseconds the counter is kept from now on:
 --                 until its window ends, and ARGV[1]
 --
--- Returns one number per key: the counter after that. Something else than an
+-- Returns one number per key: the counter before that. Something else than an
 -- integer counts for nothing, and is overwritten by hits.
 
 -- `Hits::MAX`. What is larger has lost its last digits here, but not the fact
@@ -25,37 +25,37 @@ local grace = tonumber(ARGV[1])
 local counts = {}
 for i, key in ipairs(KEYS) do
   local hits, ttl = tonumber(ARGV[2 * i]), ARGV[2 * i + 1]
-  local before, after
+  local found, before
 
   if 0 < hits then
-    before = redis.pcall('INCRBY', key, ARGV[2 * i])
-    if type(before) == 'number' then
-      -- Another client may have taken it out of its range.
-      after = math.min(math.max(before, hits), MOST)
-    elseif string.find(before.err, 'overflow', 1, true) then
-      after = MOST
-    elseif foreign(before) then
-      after = math.min(hits, MOST)
-    end
-    if after == hits or after == before and redis.call('PTTL', key) < tonumber(ttl) - grace then
-      -- It is new, or it would be gone before its window ends, or never.
-      redis.call('PEXPIRE', key, ttl)
+    found = redis.pcall('INCRBY', key, ARGV[2 * i])
+    if type(found) ~= 'number' then
+      before = string.find(found.err, 'overflow', 1, true) and MOST or foreign(found) and 0
+    elseif found <= MOST then
+      before = math.max(found - hits, 0)
+    else
+      before = math.min(redis.call('DECRBY', key, ARGV[2 * i]), MOST)
     end
   else
-    before = redis.pcall('GET', key) or '0'
-    if type(before) == 'string' or foreign(before) then
-      local number = type(before) == 'string' and string.match(before, '^%-?%d+$') or 0
+    found = redis.pcall('GET', key) or '0'
+    if type(found) == 'string' or foreign(found) then
+      local number = type(found) == 'string' and string.match(found, '^%-?%d+$') or 0
       before = math.min(math.max(tonumber(number), 0), MOST)
-      after = math.max(before + hits, 0)
+      found = before
     end
   end
+  if not before then
+    return found
+  end
 
-  if not after then
-    return before
-  end
-  if after ~= before then
+  local after = math.min(math.max(before + hits, 0), MOST)
+  if after ~= found then
+    -- Another client may have taken it out of its range.
     redis.call('SET', key, string.format('%.0f', after), 'PX', ttl)
+  elseif 0 < hits and (before == 0 or redis.call('PTTL', key) < tonumber(ttl) - grace) then
+    -- It is new, or it would be gone before its window ends, or never.
+    redis.call('PEXPIRE', key, ttl)
   end
-  counts[i] = after
+  counts[i] = before
 end
 return counts

@@ -1,0 +1,160 @@
+//! Calls that come at the same time.
+
+use std::{pin::Pin, sync::Arc};
+
+use ::redis::cmd;
+use futures_util::future::poll_immediate;
+use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
+use tollgate::store::Outcomes;
+
+use super::*;
+use crate::{agreement::config, games::hits, model::Model, redis_server::RedisServer};
+
+type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Outcomes, StoreError>> + 'a>>;
+
+/// One call after the other, each before anything else may run.
+async fn begin<'a>(store: &'a Redis, calls: &'a [Vec<Charge>]) -> Vec<Waiting<'a>> {
+    let mut waiting = Vec::new();
+    for charges in calls {
+        let mut call: Waiting<'_> = Box::pin(store.charge(charges, NOON));
+        assert!(poll_immediate(&mut call).await.is_none());
+        waiting.push(call);
+    }
+    waiting
+}
+
+/// How often the server ran `command` since it last forgot.
+pub(crate) fn ran(client: &mut ::redis::Connection, command: &str) -> u32 {
+    let info: String = cmd("INFO").arg("commandstats").query(client).expect("the server runs");
+    let Some((_, rest)) = info.split_once(&format!("cmdstat_{command}:calls=")) else { return 0 };
+    rest.split(',').next().and_then(|it| it.parse().ok()).expect("it is a number")
+}
+
+#[tokio::test]
+async fn calls_that_wait_share_a_round_trip_and_hits_on_one_counter_a_command() {
+    let server = RedisServer::start();
+    let (store, mut client) = (store(&server.url(), PATIENT), server.client());
+    hit(&store, "a").await.unwrap();
+    // With two charges each, as many as one script makes, one more, and the
+    // first, which goes at once.
+    for (calls, scripts) in [(1, 1), (2, 2), (33, 2), (34, 3)] {
+        cmd("CONFIG").arg("RESETSTAT").exec(&mut client).unwrap();
+        let call = ["hot", "hotter"].map(|it| charge(it, minutely(10), Hits::Add(1), NOON));
+        for call in begin(&store, &vec![call.to_vec(); calls]).await {
+            call.await.unwrap();
+        }
+        let found = ["evalsha", "incrby"].map(|it| ran(&mut client, it));
+        assert_eq!(found, [scripts, 2 * scripts], "{calls} calls");
+    }
+    assert_eq!(hit(&store, "hot").await.unwrap(), 1 + 2 + 33 + 34 + 1);
+}
+
+/// Charges to three counters, and whether the caller gives up while it waits.
+fn call() -> impl Strategy<Value = (Vec<Charge>, bool)> {
+    let charges = (0..3_u32, hits()).prop_map(|(name, hits)| {
+        let limit = minutely([0, 7, 1_000][name as usize]);
+        charge(&name.to_string(), limit, hits, NOON)
+    });
+    (vec(charges, 1..5), prop::bool::weighted(0.2))
+}
+
+async fn play(store: &Redis, rounds: &[Vec<(Vec<Charge>, bool)>]) -> TestCaseResult {
+    let mut model = Model::default();
+    for round in rounds {
+        let calls: Vec<_> = round.iter().map(|(charges, _)| charges.clone()).collect();
+        let mut waiting = Vec::new();
+        for (place, call) in begin(store, &calls).await.into_iter().enumerate() {
+            // The first is on its way.
+            if place == 0 || !round[place].1 {
+                waiting.push((call, &calls[place]));
+            }
+        }
+        for (call, charges) in waiting {
+            let found = call.await.expect("the server runs").into_vec();
+            prop_assert_eq!(found, model.charge(charges, NOON));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn calls_that_go_together_get_what_they_would_get_alone_in_the_order_in_which_they_came() {
+    let server = RedisServer::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let inside = runtime.enter();
+    let store = store(&server.url(), PATIENT);
+    drop(inside);
+    runtime.block_on(hit(&store, "warm")).expect("the server runs");
+    let client = std::cell::RefCell::new(server.client());
+    let rounds = vec(vec(call(), 1..30), 1..4);
+    proptest!(config(500, "tests/store/batches.regressions"), |(rounds in rounds)| {
+        cmd("FLUSHDB").exec(&mut client.borrow_mut()).expect("the server runs");
+        runtime.block_on(play(&store, &rounds))?;
+    });
+}
+
+/// Every value that 64 callers are handed out who make so many calls each, and
+/// give up after up to 3 ms.
+async fn impatient(store: &Arc<Redis>, calls: u64) -> Vec<u64> {
+    let caller = |caller: u64| {
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            let mut values = Vec::new();
+            for call in 0..calls {
+                let patience = Duration::from_micros((caller * 31 + call * 17) % 3_000);
+                if let Ok(Ok(it)) = tokio::time::timeout(patience, hit(&store, "a")).await {
+                    values.push(it);
+                }
+            }
+            values
+        })
+    };
+    let callers: Vec<_> = (0..64).map(caller).collect();
+    let mut values = Vec::new();
+    for it in callers {
+        values.extend(it.await.expect("no caller fails"));
+    }
+    values.sort_unstable();
+    values
+}
+
+#[track_caller]
+fn assert_unique(values: &[u64]) {
+    assert!(values.windows(2).all(|it| it[0] < it[1]), "{values:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_that_give_up_take_nothing_from_others() {
+    let server = RedisServer::start();
+    let store = Arc::new(store(&server.url(), PATIENT));
+    let values = impatient(&store, 100).await;
+    assert_unique(&values);
+    let last = hit(&store, "a").await.unwrap();
+    assert!((values.len() as u64 + 1..=6_401).contains(&last), "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_falls_silent_under_load_counts_no_call_twice() {
+    let server = RedisServer::start();
+    let store = Arc::new(store(&server.url(), Duration::from_millis(100)));
+    hit(&store, "a").await.unwrap();
+    let load = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { impatient(&store, 400).await }
+    });
+    for _ in 0..5 {
+        server.freeze();
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        server.thaw();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    let values = load.await.unwrap();
+    assert_unique(&values);
+    // Answers to what was given up come first.
+    let last = loop {
+        if let Ok(it) = hit(&store, "a").await {
+            break it;
+        }
+    };
+    assert!((values.len() as u64 + 2..=64 * 400 + 1_000).contains(&last), "{last}");
+}
