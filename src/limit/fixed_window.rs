@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::{
-    limit::{Hits, Limit, Outcome, Span},
+    limit::{Algorithm, Hits, Limit, Outcome, Span},
     time::Timestamp,
 };
 
@@ -36,10 +36,8 @@ pub fn describe(
     (after, passed): (u64, bool),
     now: Timestamp,
 ) -> Outcome {
-    use crate::limit::Algorithm::FixedWindow;
-
     let requests = u64::from(limit.requests);
-    let counted = limit.algorithm == FixedWindow { count_denied: true };
+    let counted = limit.algorithm == Algorithm::FixedWindow { count_denied: true };
     let reset_after = span.end.since(now);
     // The reference gives the end of the window even to hits that never pass.
     let returns = counted || hits.asked() <= requests;

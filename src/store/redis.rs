@@ -28,6 +28,7 @@ use self::{
     fixed_window::Plain,
 };
 use crate::{
+    limit::Hits,
     store::{Charge, GRACE, Outcomes, Store, StoreError},
     time::Timestamp,
 };
@@ -147,11 +148,9 @@ fn elements(answer: Value, expected: usize) -> Result<Vec<Value>, StoreError> {
 
 /// `hits` as the scripts take them: those given back below 0.
 fn change(charge: &Charge) -> i64 {
-    use crate::limit::Hits;
-
-    match charge.hits {
-        Hits::Add(hits) => hits.min(Hits::MAX).cast_signed(),
-        Hits::Refund(hits) => -hits.min(Hits::MAX).cast_signed(),
+    match charge.hits.capped() {
+        Hits::Add(hits) => hits.cast_signed(),
+        Hits::Refund(hits) => -hits.cast_signed(),
     }
 }
 
@@ -164,7 +163,7 @@ fn kept(charge: &Charge, now: Timestamp) -> u64 {
 /// The number that `value` is, if a script may have meant it.
 fn number(value: &Value) -> Option<u64> {
     match *value {
-        Value::Int(it) => u64::try_from(it).ok().filter(|it| *it <= crate::limit::Hits::MAX),
+        Value::Int(it) => u64::try_from(it).ok().filter(|it| *it <= Hits::MAX),
         _ => None,
     }
 }

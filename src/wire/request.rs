@@ -100,10 +100,11 @@ fn read_descriptor(
     }
     let entry = |it: wire::Entry| Entry { key: it.key, value: it.value };
     // The request's own number cannot tell 0 from absent, and absent is meant.
-    let hits = hits_addend.unwrap_or(u64::from(request_hits.max(1))).min(Hits::MAX);
+    let hits = hits_addend.unwrap_or(u64::from(request_hits.max(1)));
+    let hits = if is_negative_hits { Hits::Refund(hits) } else { Hits::Add(hits) };
     Ok(Descriptor {
         entries: entries.into_iter().map(entry).collect(),
-        hits: if is_negative_hits { Hits::Refund(hits) } else { Hits::Add(hits) },
+        hits: hits.capped(),
         limit: limit.map(|it| read_override(position, it)).transpose()?,
     })
 }
