@@ -82,6 +82,11 @@ impl Scale {
         now.as_micros().div_ceil(self.tick)
     }
 
+    /// When a tick begins.
+    pub const fn moment(&self, tick: u64) -> Timestamp {
+        Timestamp::from_micros(tick.saturating_mul(self.tick))
+    }
+
     /// How many ticks it takes to drain `units`; for ever if nothing drains.
     pub const fn time(&self, units: u64) -> u64 {
         if units == 0 {

@@ -146,17 +146,15 @@ pub fn describe(limit: &Limit, span: Span, hits: Hits, answer: Answer, now: Time
 
 /// When a state that is told may be forgotten: from then on it means nothing.
 pub fn forget(limit: &Limit, span: Span, told: Told, now: Timestamp) -> Timestamp {
+    let reset = || {
+        let look = Answer { passes: true, banned: now, told };
+        let outcome = describe(limit, span, Hits::Add(0), look, now);
+        now.plus(outcome.reset_after.min(Duration::from_secs(Window::LONGEST)))
+    };
     match told {
         Told::Count(_) => span.end,
-        _ => {
-            let outcome = describe(
-                limit,
-                span,
-                Hits::Add(0),
-                Answer { passes: true, banned: now, told },
-                now,
-            );
-            now.plus(outcome.reset_after.min(Duration::from_secs(Window::LONGEST)))
-        }
+        // An empty bucket whose moment lies ahead drains nothing until then.
+        Told::Bucket(state) => reset().max(bucket::Scale::of(limit).moment(state.tick)),
+        Told::Window(_) | Told::Leases(_) => reset(),
     }
 }
