@@ -1,23 +1,24 @@
 //! The parts of the settings, each read from the variables that make it.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use tracing::Level;
 
 use super::{
-    DrainSettings, ListenerSettings, LogFormat, LogSettings, RuleSettings, Settings, StoreSettings,
-    reader::Reader, value,
+    DrainSettings, LogFormat, LogSettings, RuleSettings, Settings, StoreSettings, reader::Reader,
+    value,
 };
 use crate::{
     engine::{decision::Mode, fallback::FallbackSettings},
-    listen::Address,
     rules::{
         counter_key::{KeyFormat, KeyStyle},
         spec::OnError,
     },
-    store::redis::{RedisAddress, RedisSettings},
     wire::response::{HeaderNames, MetadataWhen, ResponseSettings},
 };
+
+mod listeners;
+mod redis;
 
 /// Fewer, and a shard of the memory would hold less than one counter.
 const FEWEST_KEYS: u32 = 256;
@@ -26,7 +27,7 @@ pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
     let max_keys = reader.value("MEMORY_MAX_KEYS", |it| value::at_least(FEWEST_KEYS, it));
     Settings {
         rules: rules(reader),
-        listeners: listeners(reader),
+        listeners: listeners::listeners(reader),
         store: store(reader, max_keys),
         deny_cache: reader.value("LOCAL_CACHE_SIZE_IN_BYTES", |it| value::at_least(0, it)),
         fallback: fallback(reader, max_keys),
@@ -52,26 +53,6 @@ pub(super) fn rules(reader: &mut Reader<'_>) -> RuleSettings {
     }
 }
 
-fn listeners(reader: &mut Reader<'_>) -> ListenerSettings {
-    let mut address = |host, port| Address {
-        host: reader.value(host, value::host),
-        port: reader.value(port, value::port),
-    };
-    let grpc = address("GRPC_HOST", "GRPC_PORT");
-    let http = address("HOST", "PORT");
-    let debug = address("DEBUG_HOST", "DEBUG_PORT");
-    reader.optional("GRPC_SERVER_USE_TLS", no_tls);
-    let unless_zero = |it: Duration| Some(it).filter(|it| !it.is_zero());
-    ListenerSettings {
-        grpc,
-        http,
-        debug,
-        max_connections: reader.value("MAX_CONNECTIONS", |it| value::at_least(1, it)),
-        max_age: unless_zero(reader.value("GRPC_MAX_CONNECTION_AGE", value::duration)),
-        max_age_grace: unless_zero(reader.value("GRPC_MAX_CONNECTION_AGE_GRACE", value::duration)),
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Backend {
     Memory,
@@ -88,13 +69,20 @@ fn store(reader: &mut Reader<'_>, max_keys: usize) -> StoreSettings {
     } else {
         Some(Backend::Memory)
     };
-    let redis = redis(reader);
+    let redis = redis::redis(reader);
     if backend == Some(Backend::Redis) && !reader.is_set("REDIS_URL") {
         reader.refuse("BACKEND_TYPE", "expected REDIS_URL to be set, too");
     }
     match (backend, redis) {
         (Some(Backend::Redis), Some(redis)) => StoreSettings::Redis(redis),
         _ => StoreSettings::Memory { max_keys },
+    }
+}
+
+fn no_tls(text: &str) -> Result<(), String> {
+    match value::boolean(text)? {
+        true => Err("TLS is not supported yet; expected false".into()),
+        false => Ok(()),
     }
 }
 
@@ -109,30 +97,6 @@ fn fallback(reader: &mut Reader<'_>, max_keys: usize) -> FallbackSettings {
     }
 }
 
-fn redis(reader: &mut Reader<'_>) -> Option<RedisSettings> {
-    let timeout = reader.value("REDIS_TIMEOUT", value::some_duration);
-    let auth = reader.optional("REDIS_AUTH", text);
-    let settings =
-        reader.optional("REDIS_URL", |url| RedisSettings::parse(url, auth.as_deref(), timeout));
-    reader.optional("REDIS_TYPE", redis_type);
-    reader.optional("REDIS_TLS", no_tls);
-    let sockets = [("tcp", false), ("unix", true)];
-    let unix = reader.optional("REDIS_SOCKET_TYPE", |it| value::one_of(it, &sockets));
-    if let (Some(unix), Some(settings)) = (unix, &settings) {
-        match (unix, &settings.address) {
-            (false, RedisAddress::Tcp { .. }) | (true, RedisAddress::Unix(_)) => {}
-            (false, RedisAddress::Unix(_)) => {
-                reader.refuse("REDIS_SOCKET_TYPE", "expected unix, as REDIS_URL names a socket");
-            }
-            (true, RedisAddress::Tcp { .. }) => reader.refuse(
-                "REDIS_SOCKET_TYPE",
-                "expected tcp, as REDIS_URL names a host; a socket is written as an absolute path",
-            ),
-        }
-    }
-    settings
-}
-
 fn backend(text: &str) -> Result<Backend, String> {
     if text.eq_ignore_ascii_case("memcache") {
         return Err("tollgate does not count in Memcached; use redis to count across instances, \
@@ -140,22 +104,6 @@ fn backend(text: &str) -> Result<Backend, String> {
             .into());
     }
     value::one_of(text, &[("memory", Backend::Memory), ("redis", Backend::Redis)])
-}
-
-fn redis_type(text: &str) -> Result<(), String> {
-    if let Some(name) = value::choice(text, &[("sentinel", "Sentinel"), ("cluster", "Cluster")]) {
-        return Err(format!(
-            "Redis {name} is not supported yet; use single, with REDIS_URL naming one server"
-        ));
-    }
-    value::one_of(text, &[("single", ())])
-}
-
-fn no_tls(text: &str) -> Result<(), String> {
-    match value::boolean(text)? {
-        true => Err("TLS is not supported yet; expected false".into()),
-        false => Ok(()),
-    }
 }
 
 fn keys(reader: &mut Reader<'_>) -> KeyFormat {

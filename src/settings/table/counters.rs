@@ -1,0 +1,69 @@
+use super::{DURATION, Group, NUMBER, Setting, Value};
+
+pub(super) const COUNTERS: Group = Group {
+    heading: "Counters",
+    settings: &[
+        Setting {
+            name: "BACKEND_TYPE",
+            value: Value::Text("BACKEND"),
+            default: "",
+            help: "Where hits are counted: `memory` counts in this process alone, `redis` \
+                   across all instances that use the same server. If not set, it is `redis` \
+                   where REDIS_URL is set, and `memory` otherwise.",
+        },
+        Setting {
+            name: "MEMORY_MAX_KEYS",
+            value: NUMBER,
+            default: "1000000",
+            help: "About how many counters `memory` keeps, at least 256, and `local` of \
+                   ON_ERROR, too. Beyond that those are dropped that are missed least.",
+        },
+        Setting {
+            name: "LOCAL_CACHE_SIZE_IN_BYTES",
+            value: NUMBER,
+            default: "0",
+            help: "About how much memory to spend on what Redis has refused, so that it is \
+                   not asked about that again until it may pass, or a second later. 0 means \
+                   none: Redis is asked every time. 16777216 is room for 26,000 refusals.",
+        },
+        Setting {
+            name: "ON_ERROR",
+            value: Value::Text("POLICY"),
+            default: "error",
+            help: "What is decided while the counters cannot be reached, by limits whose rule \
+                   has no `on_error`: `allow` lets pass, `deny` refuses, `local` counts in \
+                   this process, and `error` decides nothing, so that the caller does \
+                   (UNAVAILABLE, or 503).",
+        },
+        Setting {
+            name: "STORE_DEADLINE",
+            value: DURATION,
+            default: "15ms",
+            help: "How long a request waits for the counters before that is decided, and \
+                   never longer than three quarters of a `grpc-timeout`; more than 0. Envoy \
+                   waits 20 ms. Requests of which a limit says `error` wait REDIS_TIMEOUT.",
+        },
+        Setting {
+            name: "LOCAL_SHARE",
+            value: Value::Text("RATIO"),
+            default: "1",
+            help: "Which part of each limit an instance grants with `local`, to the nearest \
+                   whole number and at least 1: more than 0, at most 1, such as `0.25` for \
+                   four instances.",
+        },
+        Setting {
+            name: "CACHE_KEY_PREFIX",
+            value: Value::Text("TEXT"),
+            default: "",
+            help: "What the name of every counter begins with, to tell apart services that \
+                   share a Redis server.",
+        },
+        Setting {
+            name: "COUNTER_KEYS",
+            value: Value::Text("FORMAT"),
+            default: "unambiguous",
+            help: "How counters are named: `unambiguous`, or `reference` for the very names \
+                   that envoyproxy/ratelimit uses, to share one Redis server with it.",
+        },
+    ],
+};
