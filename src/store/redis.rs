@@ -17,15 +17,13 @@
 //! script, after a restart for example: it has counted nothing, and is sent the
 //! script along with the call.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::fmt;
 
-use redis::{Cmd, ErrorKind, Script, ServerErrorKind, Value, cmd};
-use tokio::time::timeout;
+use redis::{Cmd, ErrorKind, Script, ServerErrorKind, Value};
 
 use self::{
-    batch::Batches,
-    connection::{Connection, Link},
-    fixed_window::Plain,
+    connection::{Link, Target},
+    node::Node,
 };
 use crate::{
     limit::Hits,
@@ -37,6 +35,7 @@ mod batch;
 mod charge;
 mod connection;
 mod fixed_window;
+mod node;
 mod settings;
 
 pub use self::settings::{RedisAddress, RedisSettings};
@@ -44,10 +43,7 @@ pub use self::settings::{RedisAddress, RedisSettings};
 /// Counters in Redis.
 #[derive(Debug)]
 pub struct Redis {
-    connection: Arc<Connection>,
-    batches: Batches,
-    charge: Twin,
-    timeout: Duration,
+    node: Node,
 }
 
 impl Redis {
@@ -63,43 +59,22 @@ impl Redis {
     ///
     /// Outside of a Tokio runtime.
     pub fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
-        let connection = Arc::new(Connection::new(settings)?);
-        let batches = Batches::new(Arc::clone(&connection), settings.timeout);
-        let charge = Twin::new(charge::SOURCE);
-        Ok(Self { connection, batches, charge, timeout: settings.timeout })
-    }
-
-    async fn answer(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        if charges.iter().all(fixed_window::suffices) {
-            let plain = charges.iter().map(|it| Plain::of(it, now));
-            return fixed_window::read(charges, &self.batches.call(plain).await?, now);
-        }
-        let link = self.connection.link().await?;
-        let answer = self.charge.run(&link, |begin| charge::ask(begin, charges, now)).await?;
-        charge::read(charges, answer, now)
+        let target = Target::new(settings)?;
+        Ok(Self { node: Node::new(target, settings.timeout) })
     }
 }
 
 impl Store for Redis {
     async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        let answer = timeout(self.timeout, self.answer(charges, now)).await;
-        answer.map_err(|_| StoreError::Timeout(self.timeout))?
+        Ok(self.node.charge(charges, now, false).await?)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        let ping = async {
-            let answer = self.connection.link().await?.send(&cmd("PING")).await;
-            answer.map_err(|error| StoreError::Failed(error.to_string()))
-        };
-        timeout(self.timeout, ping).await.map_err(|_| StoreError::Timeout(self.timeout))??;
-        Ok(())
+        self.node.ping().await
     }
 
     async fn died(&self) {
-        tokio::select! {
-            () = self.connection.abandoned() => {}
-            () = self.batches.abandoned() => {}
-        }
+        self.node.died().await;
     }
 }
 

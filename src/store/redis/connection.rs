@@ -64,16 +64,12 @@ pub(super) struct Link {
 
 impl Connection {
     /// Begins to connect. Needs a Tokio runtime.
-    pub(super) fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
-        let server = Server {
-            client: client(settings).map_err(|error| StoreError::Failed(error.to_string()))?,
-            address: settings.address.clone(),
-            patience: settings.timeout.max(PATIENCE),
-        };
+    pub(super) fn new(target: Target, timeout: Duration) -> Self {
+        let server = Server { target, patience: timeout.max(PATIENCE) };
         let (sender, state) = watch::channel(State::Connecting);
         let mut task = JoinSet::new();
         task.spawn(server.keep_up(sender));
-        Ok(Self { state, _task: task })
+        Self { state, _task: task }
     }
 
     /// Ends when nothing connects any more.
@@ -117,10 +113,23 @@ fn is_lost(error: &RedisError) -> bool {
     error.is_unrecoverable_error() || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
-/// What the task knows.
-struct Server {
+/// What to connect to.
+#[derive(Debug)]
+pub(super) struct Target {
     client: Client,
     address: RedisAddress,
+}
+
+impl Target {
+    pub(super) fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
+        let client = client(settings).map_err(|error| StoreError::Failed(error.to_string()))?;
+        Ok(Self { client, address: settings.address.clone() })
+    }
+}
+
+/// What the task knows.
+struct Server {
+    target: Target,
     patience: Duration,
 }
 
@@ -132,16 +141,16 @@ impl Server {
             let pause = sleep(PAUSE);
             match self.connect().await {
                 Ok(link) => {
-                    info!("connected to {}", self.address);
+                    info!("connected to {}", self.target.address);
                     told = false;
                     let link = Arc::new(link);
                     state.send_replace(State::Up(Arc::clone(&link)));
                     self.until_lost(&link).await;
-                    warn!("the connection to {} is lost", self.address);
+                    warn!("the connection to {} is lost", self.target.address);
                     state.send_replace(State::Connecting);
                 }
                 Err(why) => {
-                    let why = format!("cannot connect to {}: {why}", self.address);
+                    let why = format!("cannot connect to {}: {why}", self.target.address);
                     if !told {
                         warn!("{why}; trying again until it works");
                         told = true;
@@ -160,7 +169,8 @@ impl Server {
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE);
         let connect = async {
-            let connection = self.client.get_multiplexed_async_connection_with_config(&config);
+            let connection =
+                self.target.client.get_multiplexed_async_connection_with_config(&config);
             let link = Link { connection: connection.await?, lost: Notify::new() };
             link.send(&cmd("PING")).await?;
             Ok(link)

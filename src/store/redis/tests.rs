@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
