@@ -1,9 +1,9 @@
 //! Counters in Redis, shared by every instance that uses the same server.
 //!
-//! One call is in one script, so it is one round trip, and nobody else is served
-//! between two of its charges. There are two scripts: one for calls that only
-//! count in fixed windows, which makes those that wait at the same time together,
-//! and one for all others. What is kept is never without an expiry:
+//! Calls that come at the same time share a round trip, and one call is in one
+//! script, so nobody else is served between two of its charges. There are two
+//! scripts: one for calls that only count in fixed windows, and one for all
+//! others. What is kept is never without an expiry:
 //!
 //! | what              | as                        | until, and a [second](GRACE) more    |
 //! |-------------------|---------------------------|--------------------------------------|
@@ -19,11 +19,11 @@
 
 use std::fmt;
 
-use redis::{Cmd, ErrorKind, Script, ServerErrorKind, Value};
+use redis::{RedisError, Script, Value};
 
 use self::{
-    connection::{Link, Target},
-    node::Node,
+    connection::Target,
+    node::{Node, NodeError},
 };
 use crate::{
     limit::Hits,
@@ -32,11 +32,13 @@ use crate::{
 };
 
 mod batch;
+mod breaker;
 mod charge;
 mod connection;
 mod fixed_window;
 mod node;
 mod settings;
+mod sums;
 
 pub use self::settings::{RedisAddress, RedisSettings};
 
@@ -60,7 +62,7 @@ impl Redis {
     /// Outside of a Tokio runtime.
     pub fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
         let target = Target::new(settings)?;
-        Ok(Self { node: Node::new(target, settings.timeout) })
+        Ok(Self { node: Node::new(target, settings.timeout, false) })
     }
 }
 
@@ -95,28 +97,28 @@ impl Twin {
         Self { source, script: Script::new(source) }
     }
 
-    /// Runs it, and says what the server answered. `call` is given what the
-    /// command begins with.
-    async fn run(&self, link: &Link, call: impl Fn([&str; 2]) -> Cmd) -> Result<Value, StoreError> {
-        let answer = match link.send(&call(["EVALSHA", self.script.get_hash()])).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                link.send(&call(["EVAL", self.source])).await
-            }
-            answer => answer,
-        };
-        answer.map_err(|error| StoreError::Failed(error.to_string()))
+    /// How a command begins that runs it on a server that knows it.
+    fn by_name(&self) -> [&str; 2] {
+        ["EVALSHA", self.script.get_hash()]
+    }
+
+    /// How a command begins that runs it on any server.
+    fn whole(&self) -> [&str; 2] {
+        ["EVAL", self.source]
     }
 }
 
 /// The list that `answer` is: one element for each of so many charges.
-fn elements(answer: Value, expected: usize) -> Result<Vec<Value>, StoreError> {
-    let Value::Array(elements) = answer else {
-        return Err(StoreError::Failed("the answer is not a list of counters".into()));
+fn elements(answer: Value, expected: usize) -> Result<Vec<Value>, NodeError> {
+    let elements = match answer {
+        Value::Array(elements) => elements,
+        Value::ServerError(error) => return Err(NodeError::from(&RedisError::from(error))),
+        _ => return Err(StoreError::Failed("the answer is not a list of counters".into()).into()),
     };
     if elements.len() != expected {
         let found = elements.len();
         let error = format!("the answer has {found} counters, expected {expected}");
-        return Err(StoreError::Failed(error));
+        return Err(StoreError::Failed(error).into());
     }
     Ok(elements)
 }

@@ -10,7 +10,7 @@
 use std::{sync::Arc, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, Pipeline,
     RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, Value,
     aio::MultiplexedConnection, cmd, io::tcp::TcpSettings,
 };
@@ -103,6 +103,24 @@ impl Link {
             self.lost.notify_one();
         }
         answer
+    }
+
+    /// Sends commands once, together, and waits for all answers as long as it
+    /// takes. Each of them may be an error of the server.
+    pub(super) async fn send_all(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        let mut connection = self.connection.clone();
+        let answers = connection.send_packed_commands(commands, 0, commands.len()).await;
+        let lost = match &answers {
+            Err(error) => is_lost(error),
+            Ok(answers) => answers.iter().any(|it| match it {
+                Value::ServerError(error) => is_lost(&error.clone().into()),
+                _ => false,
+            }),
+        };
+        if lost {
+            self.lost.notify_one();
+        }
+        answers
     }
 }
 

@@ -6,11 +6,8 @@ use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 use tokio::time::timeout;
 
 use super::{
-    Twin,
     batch::Batches,
-    charge,
     connection::{Connection, Target},
-    fixed_window::{self, Plain},
 };
 use crate::{
     store::{Charge, Outcomes, StoreError},
@@ -22,7 +19,6 @@ use crate::{
 pub(super) struct Node {
     connection: Arc<Connection>,
     batches: Batches,
-    charge: Twin,
     timeout: Duration,
 }
 
@@ -41,11 +37,11 @@ pub(super) enum NodeError {
 }
 
 impl Node {
-    /// Begins to connect. Needs a Tokio runtime.
-    pub(super) fn new(target: Target, timeout: Duration) -> Self {
+    /// Begins to connect, to one of a cluster if `cluster`. Needs a Tokio runtime.
+    pub(super) fn new(target: Target, timeout: Duration, cluster: bool) -> Self {
         let connection = Arc::new(Connection::new(target, timeout));
-        let batches = Batches::new(Arc::clone(&connection), timeout);
-        Self { connection, batches, charge: Twin::new(charge::SOURCE), timeout }
+        let batches = Batches::new(Arc::clone(&connection), timeout, cluster);
+        Self { connection, batches, timeout }
     }
 
     /// Makes a call, once. In a cluster all keys of it are in one slot, and
@@ -57,19 +53,15 @@ impl Node {
         now: Timestamp,
         asking: bool,
     ) -> Result<Outcomes, NodeError> {
-        let _ = asking;
-        let answer = timeout(self.timeout, self.answer(charges, now)).await;
-        answer.map_err(|_| StoreError::Timeout(self.timeout)).flatten().map_err(NodeError::Failed)
-    }
-
-    async fn answer(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        if charges.iter().all(fixed_window::suffices) {
-            let plain = charges.iter().map(|it| Plain::of(it, now));
-            return fixed_window::read(charges, &self.batches.call(plain).await?, now);
-        }
-        let link = self.connection.link().await?;
-        let answer = self.charge.run(&link, |begin| charge::ask(begin, charges, now)).await?;
-        charge::read(charges, answer, now)
+        let call = async {
+            if asking {
+                self.batches.asked(charges, now).await
+            } else {
+                self.batches.call(charges, now).await
+            }
+        };
+        let late = |_| NodeError::Failed(StoreError::Timeout(self.timeout));
+        timeout(self.timeout, call).await.map_err(late)?
     }
 
     /// What the server answers to `command`, which changes nothing.
@@ -111,6 +103,12 @@ impl From<&RedisError> for NodeError {
             (ErrorKind::Server(ServerErrorKind::TryAgain), _) => Self::TryAgain,
             _ => Self::Failed(StoreError::Failed(error.to_string())),
         }
+    }
+}
+
+impl From<StoreError> for NodeError {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
     }
 }
 
