@@ -50,9 +50,13 @@ impl Health {
         self.0.subscribe()
     }
 
-    /// The store has answered.
-    pub fn store_answered(&self) {
-        self.0.send_modify(|it| it.store_answered = true);
+    /// The store answers, or does not.
+    pub fn store_answers(&self, answers: bool) {
+        self.0.send_if_modified(|it| {
+            let changed = it.store_answered != answers;
+            it.store_answered = answers;
+            changed
+        });
     }
 
     /// The process is about to end. There is no way back.

@@ -89,7 +89,17 @@ pub enum StoreSettings {
         max_keys: usize,
     },
     /// In Redis.
-    Redis(RedisSettings),
+    Redis {
+        /// The Redis for all limits that have no other.
+        main: RedisSettings,
+        /// The Redis for limits per second, if it is another.
+        per_second: Option<RedisSettings>,
+        /// After how long without any answer since the start to give up; none
+        /// means never.
+        give_up: Option<Duration>,
+        /// Whether health follows whether it answers.
+        health: bool,
+    },
 }
 
 /// What is logged, and how.

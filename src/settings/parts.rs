@@ -69,12 +69,16 @@ fn store(reader: &mut Reader<'_>, max_keys: usize) -> StoreSettings {
     } else {
         Some(Backend::Memory)
     };
-    let redis = redis::redis(reader);
+    let (redis, per_second) = redis::redis(reader);
     if backend == Some(Backend::Redis) && !reader.is_set("REDIS_URL") {
         reader.refuse("BACKEND_TYPE", "expected REDIS_URL to be set, too");
     }
+    let give_up = redis::give_up(reader);
+    let health = reader.value("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", value::boolean);
     match (backend, redis) {
-        (Some(Backend::Redis), Some(redis)) => StoreSettings::Redis(redis),
+        (Some(Backend::Redis), Some(main)) => {
+            StoreSettings::Redis { main, per_second, give_up, health }
+        }
         _ => StoreSettings::Memory { max_keys },
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::redis::RedisAddress;
+use crate::store::redis::{RedisAddress, RedisServers};
 
 mod docs;
 
@@ -52,6 +52,9 @@ fn show(settings: &Settings, name: &str) -> String {
     }
 }
 
+/// What counts where nothing else is said.
+const MEMORY: &str = "Memory { max_keys: 1000000 }";
+
 /// A setting, values for it, and what each comes to.
 const LEGAL: &[(&str, Pairs<'_>)] = &[
     ("TOLLGATE_CONFIG", &[("", "config/"), ("/etc/rules.yaml", "/etc/rules.yaml")]),
@@ -71,32 +74,42 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
     ("MAX_CONNECTIONS", &[("", "10000"), ("1", "1"), ("4294967295", "4294967295")]),
     ("GRPC_MAX_CONNECTION_AGE", &[("", "Some(86400s)"), ("0", "None"), ("1h30m", "Some(5400s)")]),
     ("GRPC_MAX_CONNECTION_AGE_GRACE", &[("", "Some(3600s)"), ("0s", "None"), ("1ns", "Some(1ns)")]),
-    (
-        "BACKEND_TYPE",
-        &[("", "Memory { max_keys: 1000000 }"), ("Memory", "Memory { max_keys: 1000000 }")],
-    ),
+    ("BACKEND_TYPE", &[("", MEMORY), ("Memory", MEMORY)]),
     ("LOCAL_CACHE_SIZE_IN_BYTES", &[("", "0"), ("1", "1"), ("4294967295", "4294967295")]),
-    (
-        "MEMORY_MAX_KEYS",
-        &[("", "Memory { max_keys: 1000000 }"), ("256", "Memory { max_keys: 256 }")],
-    ),
+    ("MEMORY_MAX_KEYS", &[("", MEMORY), ("256", "Memory { max_keys: 256 }")]),
     (
         "REDIS_URL",
         &[
-            ("", "Memory { max_keys: 1000000 }"),
+            ("", MEMORY),
             (
                 "redis://:hunter2@cache:6380",
-                "Redis(RedisSettings { address: Tcp { host: \"cache\", port: 6380 }, database: 0, \
-                 timeout: 500ms, .. })",
+                "Redis { main: RedisSettings { servers: Single(Tcp { host: \"cache\", port: 6380 }), \
+                 login: Login { username: None, .. }, sentinel_login: Login { username: None, .. }, \
+                 database: 0, tls: None, timeout: 500ms }, per_second: None, give_up: None, health: false }",
             ),
         ],
     ),
-    ("REDIS_AUTH", &[("hunter2", "Memory { max_keys: 1000000 }")]),
-    ("REDIS_TLS", &[("no", "Memory { max_keys: 1000000 }")]),
+    ("REDIS_AUTH", &[("hunter2", MEMORY)]),
+    ("REDIS_TLS", &[("no", MEMORY), ("true", MEMORY)]),
     ("GRPC_SERVER_USE_TLS", &[("false", "0.0.0.0:8081")]),
-    ("REDIS_TYPE", &[("SINGLE", "Memory { max_keys: 1000000 }")]),
-    ("REDIS_SOCKET_TYPE", &[("tcp", "Memory { max_keys: 1000000 }")]),
-    ("REDIS_TIMEOUT", &[("1s", "Memory { max_keys: 1000000 }")]),
+    ("REDIS_TYPE", &[("SINGLE", MEMORY), ("Sentinel", MEMORY), ("cluster", MEMORY)]),
+    ("REDIS_TLS_CLIENT_CERT", &[]),
+    ("REDIS_TLS_CLIENT_KEY", &[]),
+    ("REDIS_TLS_CACERT", &[("Cargo.toml", MEMORY)]),
+    ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", &[("true", MEMORY)]),
+    ("REDIS_SENTINEL_AUTH", &[("hunter2", MEMORY)]),
+    ("REDIS_STARTUP_MAX_ELAPSED_TIME", &[("0", MEMORY), ("5s", MEMORY)]),
+    ("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", &[("true", MEMORY)]),
+    ("REDIS_PERSECOND", &[("false", MEMORY)]),
+    ("REDIS_PERSECOND_URL", &[("cache", MEMORY)]),
+    ("REDIS_PERSECOND_TYPE", &[("cluster", MEMORY)]),
+    ("REDIS_PERSECOND_AUTH", &[("hunter2", MEMORY)]),
+    ("REDIS_PERSECOND_TLS", &[("true", MEMORY)]),
+    ("REDIS_PERSECOND_SENTINEL_AUTH", &[("hunter2", MEMORY)]),
+    ("REDIS_PERSECOND_SOCKET_TYPE", &[("tcp", MEMORY)]),
+    ("REDIS_PERSECOND_TIMEOUT", &[("1s", MEMORY)]),
+    ("REDIS_SOCKET_TYPE", &[("tcp", MEMORY)]),
+    ("REDIS_TIMEOUT", &[("1s", MEMORY)]),
     (
         "ON_ERROR",
         &[
@@ -177,9 +190,24 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("MEMORY_MAX_KEYS", &["255", "1,000,000"]),
     ("LOCAL_CACHE_SIZE_IN_BYTES", &["-1", "16MiB"]),
     ("REDIS_URL", &["redis://host:port"]),
-    ("REDIS_TLS", &["true", "1", "maybe"]),
+    ("REDIS_TLS", &["maybe"]),
+    ("REDIS_TLS_CLIENT_CERT", &["/no/such/file"]),
+    ("REDIS_TLS_CLIENT_KEY", &["/no/such/file"]),
+    ("REDIS_TLS_CACERT", &["/no/such/file"]),
+    ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", &["maybe"]),
+    ("REDIS_SENTINEL_AUTH", &[]),
+    ("REDIS_STARTUP_MAX_ELAPSED_TIME", &["5", "-1s"]),
+    ("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", &["sometimes"]),
+    ("REDIS_PERSECOND", &["2", "true"]),
+    ("REDIS_PERSECOND_URL", &["redis://host:port"]),
+    ("REDIS_PERSECOND_TYPE", &["double"]),
+    ("REDIS_PERSECOND_AUTH", &[]),
+    ("REDIS_PERSECOND_TLS", &["maybe"]),
+    ("REDIS_PERSECOND_SENTINEL_AUTH", &[]),
+    ("REDIS_PERSECOND_SOCKET_TYPE", &["udp"]),
+    ("REDIS_PERSECOND_TIMEOUT", &["0"]),
     ("GRPC_SERVER_USE_TLS", &["TRUE", "tls"]),
-    ("REDIS_TYPE", &["sentinel", "Cluster", "double"]),
+    ("REDIS_TYPE", &["double"]),
     ("REDIS_SOCKET_TYPE", &["udp"]),
     ("REDIS_TIMEOUT", &["0", "0s", "soon"]),
     ("ON_ERROR", &["open", "true"]),
@@ -246,7 +274,7 @@ fn all_mistakes_are_reported_at_once() {
         ("PORT", "tcp://10.0.0.1:80"),
         ("BACKEND_TYPE", "memcache"),
         ("REDIS_URL", "redis://:hunter2@cache:port"),
-        ("REDIS_TYPE", "sentinel"),
+        ("REDIS_TYPE", "double"),
         ("LOG_LEVEL", "loud"),
     ];
     assert_eq!(
@@ -256,8 +284,8 @@ fn all_mistakes_are_reported_at_once() {
   PORT="tcp://10.0.0.1:80": expected a port from 0 to 65535; Kubernetes sets such a value for a Service of that name, unless the pod says `enableServiceLinks: false`
   BACKEND_TYPE="memcache": tollgate does not count in Memcached; use redis to count across instances, or memory
   --redis-timeout="soon": expected a duration such as 500ms, 10s or 1h30m (units ns, us, ms, s, m and h), of at most 290 years
-  REDIS_URL (not shown): the Redis address cannot be understood (Redis URL did not parse - InvalidClientConfig); expected host:port, redis://user:password@host:port/database, /path or unix:///path
-  REDIS_TYPE="sentinel": Redis Sentinel is not supported yet; use single, with REDIS_URL naming one server
+  REDIS_TYPE="double": expected single or sentinel or cluster
+  REDIS_URL (not shown): the Redis address cannot be understood (Redis URL did not parse - InvalidClientConfig); expected host:port, redis://user:password@host:port/database, rediss:// for TLS, /path or unix:///path
   LOG_LEVEL="loud": expected error or warn or info or debug or trace"#
     );
 }
@@ -276,7 +304,8 @@ fn a_flag_counts_before_a_variable_and_a_variable_before_the_default() {
 
 #[test]
 fn redis_is_chosen_by_its_url() {
-    let redis = |env: Pairs<'_>| matches!(read(&[], env).unwrap().store, StoreSettings::Redis(_));
+    let redis =
+        |env: Pairs<'_>| matches!(read(&[], env).unwrap().store, StoreSettings::Redis { .. });
     assert!(redis(&[("REDIS_URL", "cache:6379")]));
     assert!(redis(&[("REDIS_URL", "cache:6379"), ("BACKEND_TYPE", "REDIS")]));
     assert!(!redis(&[("REDIS_URL", "cache:6379"), ("BACKEND_TYPE", "memory")]));
@@ -292,7 +321,10 @@ fn redis_is_chosen_by_its_url() {
 fn the_kind_of_socket_has_to_agree_with_the_url() {
     let read = |kind, url| read(&[], &[("REDIS_SOCKET_TYPE", kind), ("REDIS_URL", url)]);
     let address = |kind, url| match read(kind, url).unwrap().store {
-        StoreSettings::Redis(it) => it.address,
+        StoreSettings::Redis { main, .. } => match main.servers {
+            RedisServers::Single(address) => address,
+            _ => unreachable!(),
+        },
         StoreSettings::Memory { .. } => unreachable!(),
     };
     assert_eq!(address("unix", "/run/redis.sock"), RedisAddress::Unix("/run/redis.sock".into()));

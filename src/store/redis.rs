@@ -22,8 +22,9 @@ use std::fmt;
 use redis::{RedisError, Script, Value};
 
 use self::{
-    connection::Target,
+    cluster::Cluster,
     node::{Node, NodeError},
+    target::Target,
 };
 use crate::{
     limit::Hits,
@@ -31,52 +32,75 @@ use crate::{
     time::Timestamp,
 };
 
+mod apart;
 mod batch;
 mod breaker;
 mod charge;
+mod cluster;
 mod connection;
 mod fixed_window;
 mod node;
+mod per_second;
 mod settings;
+mod slots;
 mod sums;
+mod target;
 
-pub use self::settings::{RedisAddress, RedisSettings};
+pub use self::per_second::Split;
+pub use self::settings::{Login, RedisAddress, RedisServers, RedisSettings, RedisTls, RedisType};
 
 /// Counters in Redis.
 #[derive(Debug)]
-pub struct Redis {
-    node: Node,
+pub struct Redis(Servers);
+
+#[derive(Debug)]
+enum Servers {
+    One(Node),
+    Cluster(Cluster),
 }
 
 impl Redis {
-    /// A store on the server that `settings` describe. It need not be running:
-    /// a task connects to it, now and whenever the connection is lost, until
-    /// the store is dropped.
-    ///
-    /// # Errors
-    ///
-    /// If the settings cannot be used.
+    /// A store on the servers that `settings` describe. They need not be running:
+    /// tasks connect to them, now and whenever a connection is lost, until the
+    /// store is dropped.
     ///
     /// # Panics
     ///
     /// Outside of a Tokio runtime.
-    pub fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
-        let target = Target::new(settings)?;
-        Ok(Self { node: Node::new(target, settings.timeout, false) })
+    pub fn new(settings: &RedisSettings) -> Self {
+        let target = match &settings.servers {
+            RedisServers::Cluster(seeds) => {
+                return Self(Servers::Cluster(Cluster::new(seeds, settings)));
+            }
+            RedisServers::Single(address) => Target::fixed(address.clone(), settings),
+            RedisServers::Sentinel { master, sentinels } => {
+                Target::guarded_by(master.clone(), sentinels, settings)
+            }
+        };
+        Self(Servers::One(Node::new(target, settings.timeout, false)))
     }
 }
 
 impl Store for Redis {
     async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        Ok(self.node.charge(charges, now, false).await?)
+        match &self.0 {
+            Servers::One(node) => Ok(node.charge(charges, now, false).await?),
+            Servers::Cluster(cluster) => cluster.charge(charges, now).await,
+        }
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.node.ping().await
+        match &self.0 {
+            Servers::One(node) => node.ping().await,
+            Servers::Cluster(cluster) => cluster.ping().await,
+        }
     }
 
     async fn died(&self) {
-        self.node.died().await;
+        match &self.0 {
+            Servers::One(node) => node.died().await,
+            Servers::Cluster(cluster) => cluster.died().await,
+        }
     }
 }
 

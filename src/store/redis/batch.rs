@@ -132,6 +132,11 @@ impl Batches {
         answer.unwrap_or_else(|| Err(gone()))
     }
 
+    /// Whether nothing makes calls any more.
+    pub(super) fn is_dead(&self) -> bool {
+        self.queue.is_closed()
+    }
+
     /// Ends when nothing makes calls any more.
     pub(super) async fn abandoned(&self) {
         self.queue.closed().await;

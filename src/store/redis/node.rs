@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Duration};
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 use tokio::time::timeout;
 
-use super::{
-    batch::Batches,
-    connection::{Connection, Target},
-};
+use super::{batch::Batches, connection::Connection, target::Target};
 use crate::{
     store::{Charge, Outcomes, StoreError},
     time::Timestamp,
@@ -88,6 +85,13 @@ impl Node {
             () = self.connection.abandoned() => {}
             () = self.batches.abandoned() => {}
         }
+    }
+}
+
+impl Node {
+    /// Whether a task that it needs has ended.
+    pub(super) fn is_dead(&self) -> bool {
+        self.connection.is_dead() || self.batches.is_dead()
     }
 }
 
