@@ -4,7 +4,6 @@ use std::{
     convert::Infallible,
     future::{Future, IntoFuture},
     io,
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -42,10 +41,10 @@ const HTTP2_GREETING: usize = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// There are no rules to serve.
-    #[error("cannot load the rules of {}", path.display())]
+    #[error("cannot load the rules of {place}")]
     Rules {
         /// Where they were looked for.
-        path: PathBuf,
+        place: String,
         /// What is wrong with them.
         source: LoadError,
     },
@@ -89,10 +88,10 @@ async fn serve_with<S: Store>(
     settings: Settings,
 ) -> Result<(), AppError> {
     let rules = SharedRules::default();
-    let reloader = load_rules(settings.rules, &rules, &metrics)?;
+    let health = Arc::new(Health::default());
+    let reloader = load_rules(settings.rules, &rules, &metrics, &health)?;
     let listeners = Listeners::bind(&settings.listeners).await?;
     let signals = Signals::listen().map_err(AppError::Signals)?;
-    let health = Arc::new(Health::default());
     let service = Arc::new(Service {
         engine: Engine {
             rules,
@@ -136,11 +135,21 @@ fn load_rules(
     settings: RuleSettings,
     rules: &SharedRules,
     metrics: &Arc<Metrics>,
+    health: &Arc<Health>,
 ) -> Result<Reloader, AppError> {
-    let RuleSettings { path, merge_domains } = settings;
-    let options = Options { merge_domains };
-    let mut reloader = Reloader::new(path.clone(), options, Arc::clone(rules), Arc::clone(metrics));
-    reloader.load().map_err(|source| AppError::Rules { path, source })?;
+    let RuleSettings { source, merge_domains, force_start, needs_domain } = settings;
+    if needs_domain {
+        health.need_domain();
+    }
+    let (place, options) = (source.to_string(), Options { merge_domains });
+    let (rules, metrics, health) = (Arc::clone(rules), Arc::clone(metrics), Arc::clone(health));
+    let mut reloader = Reloader::new(source, options, rules, metrics, health);
+    match reloader.load() {
+        Err(error) if force_start => {
+            warn!("no rules yet, every decision fails until there are\n{error}");
+        }
+        loaded => loaded.map_err(|source| AppError::Rules { place, source })?,
+    }
     Ok(reloader)
 }
 

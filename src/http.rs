@@ -19,7 +19,7 @@ use axum::{
     extract::{DefaultBodyLimit, State, rejection::BytesRejection},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 
 use crate::{
@@ -52,7 +52,7 @@ pub struct Pages<S> {
 pub fn main_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
     Router::new()
         .route("/json", post(decide::<S>))
-        .route("/healthcheck", get(healthcheck::<S>))
+        .route("/healthcheck", any(healthcheck::<S>))
         .route("/ready", get(ready::<S>))
         .route("/metrics", get(metrics::<S>))
         .route("/rlconfig", get(rlconfig::<S>))
@@ -158,7 +158,9 @@ async fn decide<S: Store>(
     match result {
         Ok(response) => answer(&response),
         Err(Refusal::Invalid(invalid)) => refuse(StatusCode::BAD_REQUEST, &invalid.to_string()),
-        Err(Refusal::Store(error)) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(refusal @ (Refusal::NoRules | Refusal::Store(_))) => {
+            refuse(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string())
+        }
     }
 }
 

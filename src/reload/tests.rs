@@ -10,7 +10,8 @@ const GOOD: &str = "domain: shop\ndescriptors: [{ key: user, rate_limit: { unlim
 
 fn reloader(path: &Path) -> Reloader {
     let metrics = Arc::new(Metrics::new(0.8));
-    Reloader::new(path.to_owned(), Options::default(), SharedRules::default(), metrics)
+    let (source, rules) = (RuleSource::Path(path.to_owned()), SharedRules::default());
+    Reloader::new(source, Options::default(), rules, metrics, Arc::default())
 }
 
 /// Loads put in force, and loads refused.

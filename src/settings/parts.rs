@@ -1,12 +1,9 @@
 //! The parts of the settings, each read from the variables that make it.
 
-use std::path::PathBuf;
-
 use tracing::Level;
 
 use super::{
-    DrainSettings, LogFormat, LogSettings, RuleSettings, Settings, StoreSettings, reader::Reader,
-    value,
+    DrainSettings, LogFormat, LogSettings, Settings, StoreSettings, reader::Reader, value,
 };
 use crate::{
     engine::{decision::Mode, fallback::FallbackSettings},
@@ -19,6 +16,9 @@ use crate::{
 
 mod listeners;
 mod redis;
+mod rules;
+
+pub(super) use self::rules::rules;
 
 /// Fewer, and a shard of the memory would hold less than one counter.
 const FEWEST_KEYS: u32 = 256;
@@ -43,13 +43,6 @@ pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
             delay: reader.value("DRAIN_DELAY", value::duration),
             timeout: reader.value("DRAIN_TIMEOUT", value::duration),
         },
-    }
-}
-
-pub(super) fn rules(reader: &mut Reader<'_>) -> RuleSettings {
-    RuleSettings {
-        path: PathBuf::from(reader.value("TOLLGATE_CONFIG", text)),
-        merge_domains: reader.value("MERGE_DOMAIN_CONFIG", value::boolean),
     }
 }
 

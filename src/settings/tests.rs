@@ -23,7 +23,10 @@ fn show(settings: &Settings, name: &str) -> String {
     let Settings { deny_cache, fallback, response, log, drain, .. } = settings;
     let headers = response.headers.as_ref();
     match name {
-        "TOLLGATE_CONFIG" => rules.path.display().to_string(),
+        "TOLLGATE_CONFIG" => rules.source.to_string(),
+        name if name.starts_with("RUNTIME_") => format!("{:?}", rules.source),
+        "FORCE_START_WITHOUT_INITIAL_CONFIG" => rules.force_start.to_string(),
+        "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED" => rules.needs_domain.to_string(),
         "MERGE_DOMAIN_CONFIG" => rules.merge_domains.to_string(),
         "GRPC_HOST" | "GRPC_PORT" | "GRPC_SERVER_USE_TLS" => listeners.grpc.to_string(),
         "HOST" | "PORT" => listeners.http.to_string(),
@@ -58,6 +61,34 @@ const MEMORY: &str = "Memory { max_keys: 1000000 }";
 /// A setting, values for it, and what each comes to.
 const LEGAL: &[(&str, Pairs<'_>)] = &[
     ("TOLLGATE_CONFIG", &[("", "config/"), ("/etc/rules.yaml", "/etc/rules.yaml")]),
+    (
+        "RUNTIME_ROOT",
+        &[
+            ("", "Path(\"config/\")"),
+            (
+                "/data/",
+                "Runtime(RuntimeLayout { root: \"/data/\", subdirectory: \"\", app_directory: \
+                 \"config\", watch_root: true, ignore_dot_files: false })",
+            ),
+        ],
+    ),
+    (
+        "RUNTIME_SUBDIRECTORY",
+        &[
+            ("", "Path(\"config/\")"),
+            (
+                "ratelimit",
+                "Runtime(RuntimeLayout { root: \"/srv/runtime_data/current\", subdirectory: \
+                 \"ratelimit\", app_directory: \"config\", watch_root: true, ignore_dot_files: \
+                 false })",
+            ),
+        ],
+    ),
+    ("RUNTIME_APPDIRECTORY", &[("", "Path(\"config/\")"), ("rules", "Path(\"config/\")")]),
+    ("RUNTIME_WATCH_ROOT", &[("", "Path(\"config/\")"), ("false", "Path(\"config/\")")]),
+    ("RUNTIME_IGNOREDOTFILES", &[("", "Path(\"config/\")"), ("true", "Path(\"config/\")")]),
+    ("FORCE_START_WITHOUT_INITIAL_CONFIG", &[("", "false"), ("true", "true")]),
+    ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", &[("", "false"), ("T", "true")]),
     (
         "MERGE_DOMAIN_CONFIG",
         &[("", "false"), ("1", "true"), ("T", "true"), ("True", "true"), ("yes", "true")],
@@ -174,6 +205,13 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
 const ILLEGAL: &[(&str, &[&str])] = &[
     // Every text is a path, a password and a prefix.
     ("TOLLGATE_CONFIG", &[]),
+    ("RUNTIME_ROOT", &[]),
+    ("RUNTIME_SUBDIRECTORY", &["/ratelimit", "../a"]),
+    ("RUNTIME_APPDIRECTORY", &["/config", "a/../b"]),
+    ("RUNTIME_WATCH_ROOT", &["root"]),
+    ("RUNTIME_IGNOREDOTFILES", &["2"]),
+    ("FORCE_START_WITHOUT_INITIAL_CONFIG", &["maybe"]),
+    ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", &["one"]),
     ("REDIS_AUTH", &[]),
     ("CACHE_KEY_PREFIX", &[]),
     ("MERGE_DOMAIN_CONFIG", &["2", "maybe", " true"]),
@@ -355,5 +393,5 @@ fn headers_are_off_unless_enabled() {
 fn the_rules_settings_can_be_read_alone() {
     let env = [("TOLLGATE_CONFIG", "rules"), ("MERGE_DOMAIN_CONFIG", "yes"), ("PORT", "x")];
     let rules = RuleSettings::read(|_| None, lookup(&env)).unwrap();
-    assert_eq!(rules, RuleSettings { path: "rules".into(), merge_domains: true });
+    assert_eq!((rules.source.to_string().as_str(), rules.merge_domains), ("rules", true));
 }
