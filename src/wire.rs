@@ -90,6 +90,11 @@ impl<S: Store> Service<S> {
         result
     }
 
+    /// Has the statistics take over what the store says of itself.
+    pub fn measure(&self) {
+        self.metrics.measured(self.engine.store.usage(), self.engine.store.deny_cache());
+    }
+
     async fn try_answer(
         &self,
         message: RateLimitRequest,
