@@ -73,7 +73,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
         }
         StoreSettings::Redis { main, per_second, give_up, health } => {
             let demands = Demands { first: give_up, always: health };
-            let redis = Split::new(&main, per_second.as_ref());
+            let redis = Split::new(&main, per_second.as_deref());
             let store = Timed { store: redis, metrics: Arc::clone(&metrics) };
             let store = DenyCache::new(store, settings.deny_cache);
             serve_with(store, demands, metrics, settings).await
