@@ -13,6 +13,7 @@ use super::{
 };
 use crate::rules::spec::{DescriptorSpec, RuleSpec};
 
+mod accuracy;
 mod combination;
 mod fields;
 mod json;
