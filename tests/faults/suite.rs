@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// One fault at a time: others would take the processor.
-static ALONE: Mutex<()> = Mutex::const_new(());
+pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// What holds of every fault. `lost` says how often the counters may have been
 /// lost, or partly lost: each time the limit may be used up once more.
