@@ -6,8 +6,8 @@ RUN cargo build --release --locked
 
 FROM debian:bookworm-slim
 COPY --from=build /src/target/release/tollgate /usr/local/bin/tollgate
-COPY config /etc/tollgate
-ENV TOLLGATE_CONFIG=/etc/tollgate
+RUN ln -s /usr/local/bin/tollgate /bin/ratelimit
+COPY config /config
 USER 65534:65534
 EXPOSE 8080 8081
 ENTRYPOINT ["/usr/local/bin/tollgate"]

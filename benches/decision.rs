@@ -1,10 +1,12 @@
-//! What a decision costs: CPU time per call, of the service and of a bare tonic
-//! server that answers the same messages without deciding anything. Both run in
-//! this one run, so the ratio between them holds on a noisy machine too.
+//! What a decision costs: CPU time per call, of the service, of Redis where it is
+//! asked, and of a bare tonic server that answers the same messages without
+//! deciding anything. All run in this one run, so the ratio between them holds on
+//! a noisy machine too.
 //!
 //! `cargo bench --bench decision` asks for [`CALLS`] decisions, [`IN_FLIGHT`] at
-//! a time over [`CONNECTIONS`] connections, about [`KEYS`] different keys. CPU
-//! time is the kernel's account of each process.
+//! a time over [`CONNECTIONS`] connections, about [`KEYS`] different keys: all
+//! equally often, or as often as Zipf's law with the exponent [`SKEW`] says. CPU
+//! time is the kernel's account of each process. It starts its own redis-server.
 
 use std::{
     env,
@@ -34,6 +36,9 @@ const CALLS: u32 = 400_000;
 const IN_FLIGHT: usize = 64;
 const CONNECTIONS: usize = 4;
 const KEYS: u32 = 100_000;
+const SKEW: f64 = 1.1;
+/// The first is never reached. The second is, by the few keys that most calls are
+/// about if keys are skewed.
 const RULES: &str = "
 domain: bench
 descriptors:
@@ -41,6 +46,10 @@ descriptors:
   descriptors:
   - key: user
     rate_limit: {unit: hour, requests_per_unit: 1000000}
+- key: small
+  descriptors:
+  - key: user
+    rate_limit: {unit: hour, requests_per_unit: 1000}
 ";
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -52,14 +61,119 @@ async fn main() -> Result<()> {
     }
     let rules = tempfile::NamedTempFile::with_suffix(".yaml")?;
     fs::write(&rules, RULES)?;
-    let bare = measure("bare tonic server", Process::bare()?).await?;
-    let memory = measure("tollgate, memory", Process::tollgate(&rules, None)?).await?;
-    println!("tollgate, memory: {:.2} times the bare server", memory / bare);
-    if let Ok(url) = env::var("BENCH_REDIS_URL") {
-        let redis = measure("tollgate, Redis", Process::tollgate(&rules, Some(&url))?).await?;
-        println!("tollgate, Redis: {:.2} times the bare server", redis / bare);
+    let uniform = Arc::new(Load { rule: "tenant", keys: Keys::Uniform });
+    let bare = measure("bare tonic server", Process::bare()?, None, &uniform).await?;
+    let memory = Process::tollgate(&rules, None, "0")?;
+    let memory = measure("tollgate, memory", memory, None, &uniform).await?;
+    println!("    {:.2} times the bare server", memory / bare);
+    let zipf = Arc::new(zipf());
+    for (name, cache, rule, keys) in [
+        ("tollgate, Redis", "0", "tenant", Keys::Uniform),
+        ("tollgate, Redis, skewed keys", "0", "tenant", Keys::Zipf(Arc::clone(&zipf))),
+        (
+            "tollgate, Redis, skewed keys, small limit, deny cache",
+            "16777216",
+            "small",
+            Keys::Zipf(zipf),
+        ),
+    ] {
+        let redis = RedisServer::start()?;
+        let server = Process::tollgate(&rules, Some(&redis.url()), cache)?;
+        let each = measure(name, server, Some(&redis), &Arc::new(Load { rule, keys })).await?;
+        println!("    {:.2} times the bare server", each / bare);
     }
     Ok(())
+}
+
+/// What is asked about.
+struct Load {
+    rule: &'static str,
+    keys: Keys,
+}
+
+enum Keys {
+    Uniform,
+    /// By the share of all calls that this key and those before it have, of 2^64.
+    Zipf(Arc<Vec<u64>>),
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+fn zipf() -> Vec<u64> {
+    let weights = || (1..=KEYS).map(|it| f64::from(it).powf(-SKEW));
+    let sum: f64 = weights().sum();
+    let mut so_far = 0.0;
+    let share = |it: f64| {
+        so_far += it / sum;
+        (so_far * u64::MAX as f64) as u64
+    };
+    weights().map(share).collect()
+}
+
+impl Load {
+    /// The key of a call. Spread without a pattern that a cache would like.
+    fn key(&self, number: u32) -> usize {
+        let mixed = u64::from(number).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ (mixed >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        match &self.keys {
+            Keys::Uniform => usize::try_from(mixed % u64::from(KEYS)).unwrap_or_default(),
+            Keys::Zipf(shares) => shares.partition_point(|it| *it < mixed),
+        }
+    }
+}
+
+/// A redis-server of this run, ended on drop.
+struct RedisServer {
+    child: Child,
+    port: u16,
+    _directory: tempfile::TempDir,
+}
+
+impl RedisServer {
+    fn start() -> Result<Self> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let directory = tempfile::tempdir()?;
+        let child = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()])
+            .current_dir(&directory)
+            .stdout(Stdio::null())
+            .spawn()?;
+        let server = Self { child, port, _directory: directory };
+        for _ in 0..500 {
+            if server.commands().is_ok() {
+                return Ok(server);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err("redis-server does not answer".into())
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// How many commands clients have sent, and how many were run, with those of
+    /// scripts.
+    fn commands(&self) -> Result<(u64, u64)> {
+        let mut client = redis::Client::open(self.url())?.get_connection()?;
+        let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut client)?;
+        let (mut sent, mut run) = (0, 0);
+        for line in stats.lines().filter_map(|it| it.strip_prefix("cmdstat_")) {
+            let (name, rest) = line.split_once(":calls=").ok_or("not a statistic")?;
+            let calls: u64 = rest.split(',').next().unwrap_or_default().parse()?;
+            run += calls;
+            if ["eval", "evalsha"].contains(&name) {
+                sent += calls;
+            }
+        }
+        Ok((sent, run))
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// A server, ended on drop.
@@ -74,7 +188,7 @@ impl Process {
         Self::start(command.arg("--bare-server").stdout(Stdio::piped()), |it| it.stdout.take())
     }
 
-    fn tollgate(rules: &tempfile::NamedTempFile, redis: Option<&str>) -> Result<Self> {
+    fn tollgate(rules: &tempfile::NamedTempFile, redis: Option<&str>, cache: &str) -> Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
         command.env("TOLLGATE_CONFIG", rules.path()).stderr(Stdio::piped());
         for (host, port) in
@@ -83,6 +197,7 @@ impl Process {
             command.env(host, "127.0.0.1").env(port, "0");
         }
         command.env("REDIS_URL", redis.unwrap_or_default()).env("REDIS_TIMEOUT", "5s");
+        command.env("LOCAL_CACHE_SIZE_IN_BYTES", cache);
         Self::start(&mut command, |it| it.stderr.take())
     }
 
@@ -101,16 +216,14 @@ impl Process {
         }
         Err("the server ended before it listened".into())
     }
+}
 
-    /// What the process has used so far. The kernel counts in hundredths of a
-    /// second.
-    fn cpu(&self) -> Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let fields: Vec<_> =
-            stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        Ok(Duration::from_millis(ticks * 10))
-    }
+/// What the process has used so far. The kernel counts in hundredths of a second.
+fn cpu(process: &Child) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.id()))?;
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 impl Drop for Process {
@@ -120,38 +233,59 @@ impl Drop for Process {
     }
 }
 
-/// CPU time per call in microseconds.
-async fn measure(name: &str, server: Process) -> Result<f64> {
+/// CPU time per call in microseconds, with that of Redis.
+async fn measure(
+    name: &str,
+    server: Process,
+    redis: Option<&RedisServer>,
+    load: &Arc<Load>,
+) -> Result<f64> {
     let mut channels = Vec::new();
     for _ in 0..CONNECTIONS {
         channels.push(Channel::from_shared(server.address.clone())?.connect().await?);
     }
-    run(&channels, CALLS / 10).await?;
-    let (cpu, started) = (server.cpu()?, Instant::now());
-    run(&channels, CALLS).await?;
-    let (cpu, time) = (server.cpu()? - cpu, started.elapsed());
-    let each = cpu.as_secs_f64() * 1e6 / f64::from(CALLS);
-    println!(
-        "{name}: {each:.1} µs of CPU per call, {:.0} calls per second",
-        f64::from(CALLS) / time.as_secs_f64()
-    );
-    Ok(each)
+    let of_redis = || {
+        redis.map_or(Ok((Duration::ZERO, (0, 0))), |it| {
+            Result::Ok((cpu(&it.child)?, it.commands()?))
+        })
+    };
+    run(&channels, CALLS / 10, load).await?;
+    let (before, (redis_before, (sent_before, run_before))) = (cpu(&server.child)?, of_redis()?);
+    let started = Instant::now();
+    run(&channels, CALLS, load).await?;
+    let time = started.elapsed();
+    let (after, (redis_after, (sent_after, run_after))) = (cpu(&server.child)?, of_redis()?);
+    let each = |it: Duration| it.as_secs_f64() * 1e6 / f64::from(CALLS);
+    let (own, redis_own) = (each(after - before), each(redis_after - redis_before));
+    let rate = f64::from(CALLS) / time.as_secs_f64();
+    println!("{name}: {:.1} µs of CPU per call, {rate:.0} calls per second", own + redis_own);
+    if redis.is_some() {
+        let per_call = |it: u64| u32::try_from(it).map(|it| f64::from(it) / f64::from(CALLS));
+        println!(
+            "    {own:.1} µs in tollgate, {redis_own:.1} µs in Redis; per call {:.3} commands sent, \
+             {:.2} run with those of scripts",
+            per_call(sent_after - sent_before)?,
+            per_call(run_after - run_before)?,
+        );
+    }
+    Ok(own + redis_own)
 }
 
-async fn run(channels: &[Channel], calls: u32) -> Result<()> {
+async fn run(channels: &[Channel], calls: u32, load: &Arc<Load>) -> Result<()> {
     let next = Arc::new(AtomicU32::new(0));
     let mut workers = tokio::task::JoinSet::new();
     for worker in 0..IN_FLIGHT {
         let mut client = RateLimitServiceClient::new(channels[worker % channels.len()].clone());
-        let next = Arc::clone(&next);
+        let (next, load) = (Arc::clone(&next), Arc::clone(load));
         workers.spawn(async move {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if calls <= number {
                     return Result::Ok(());
                 }
-                let answer = client.should_rate_limit(request(number)).await?.into_inner();
-                assert_eq!(answer.overall_code(), Code::Ok);
+                let request = request(load.rule, load.key(number));
+                let answer = client.should_rate_limit(request).await?.into_inner();
+                assert!(answer.overall_code() == Code::Ok || load.rule == "small");
             }
         });
     }
@@ -161,15 +295,13 @@ async fn run(channels: &[Channel], calls: u32) -> Result<()> {
     Ok(())
 }
 
-fn request(number: u32) -> RateLimitRequest {
-    // Spread over the keys without a pattern that a cache would like.
-    let user = number.wrapping_mul(0x9e37_79b9) % KEYS;
+fn request(rule: &str, user: usize) -> RateLimitRequest {
     let entry =
         |key: &str, value: String| Entry { key: key.to_owned().into(), value: value.into() };
     RateLimitRequest {
         domain: "bench".into(),
         descriptors: vec![RateLimitDescriptor {
-            entries: vec![entry("tenant", "acme".into()), entry("user", format!("user-{user}"))],
+            entries: vec![entry(rule, "acme".into()), entry("user", format!("user-{user}"))],
             ..Default::default()
         }],
         hits_addend: 0,

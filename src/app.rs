@@ -1,6 +1,12 @@
 //! Puts the parts together, serves, and ends in good order.
 
-use std::{convert::Infallible, future::IntoFuture, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, IntoFuture},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{sync::watch, time};
 use tracing::{info, warn};
@@ -14,7 +20,7 @@ use crate::{
     metrics::{Metrics, timed::Timed},
     reload::{LoadError, Reloader},
     settings::{ListenerSettings, RuleSettings, Settings, StoreSettings},
-    store::{Store, StoreError, deny_cache::DenyCache, memory::Memory, redis::Redis},
+    store::{Store, deny_cache::DenyCache, memory::Memory, redis::Split},
     time::SystemClock,
     wire::Service,
 };
@@ -35,10 +41,10 @@ const HTTP2_GREETING: usize = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// There are no rules to serve.
-    #[error("cannot load the rules of {}", path.display())]
+    #[error("cannot load the rules of {place}")]
     Rules {
         /// Where they were looked for.
-        path: PathBuf,
+        place: String,
         /// What is wrong with them.
         source: LoadError,
     },
@@ -48,9 +54,6 @@ pub enum AppError {
     /// The system refuses something that it never refuses.
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
-    /// The counter store cannot be used at all.
-    #[error("cannot use the counter store")]
-    Store(#[source] StoreError),
     /// A server ended, and nobody had asked it to.
     #[error("the {0} ended unexpectedly")]
     Ended(&'static str),
@@ -66,26 +69,29 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     match settings.store.clone() {
         StoreSettings::Memory { max_keys } => {
             let store = Timed { store: Memory::new(max_keys), metrics: Arc::clone(&metrics) };
-            serve_with(store, metrics, settings).await
+            serve_with(store, Demands::default(), metrics, settings).await
         }
-        StoreSettings::Redis(redis) => {
-            let redis = Redis::new(&redis).map_err(AppError::Store)?;
+        StoreSettings::Redis { main, per_second, give_up, health } => {
+            let demands = Demands { first: give_up, always: health };
+            let redis = Split::new(&main, per_second.as_ref());
             let store = Timed { store: redis, metrics: Arc::clone(&metrics) };
-            serve_with(DenyCache::new(store, settings.deny_cache), metrics, settings).await
+            let store = DenyCache::new(store, settings.deny_cache);
+            serve_with(store, demands, metrics, settings).await
         }
     }
 }
 
 async fn serve_with<S: Store>(
     store: S,
+    demands: Demands,
     metrics: Arc<Metrics>,
     settings: Settings,
 ) -> Result<(), AppError> {
     let rules = SharedRules::default();
-    let reloader = load_rules(settings.rules, &rules, &metrics)?;
+    let health = Arc::new(Health::default());
+    let reloader = load_rules(settings.rules, &rules, &metrics, &health)?;
     let listeners = Listeners::bind(&settings.listeners).await?;
     let signals = Signals::listen().map_err(AppError::Signals)?;
-    let health = Arc::new(Health::default());
     let service = Arc::new(Service {
         engine: Engine {
             rules,
@@ -111,8 +117,9 @@ async fn serve_with<S: Store>(
     };
     let mut tasks = Tasks::default();
     tasks.background("rule watcher", reloader.watch(signals.reload));
-    tasks.background("counter store", watch_store(Arc::clone(&service)));
-    tasks.once(await_store(Arc::clone(&service), Arc::clone(&health)));
+    tasks.background("tasks of the counter store", watch_store(Arc::clone(&service)));
+    let first = demands.hold(Arc::clone(&service), Arc::clone(&health), until());
+    tasks.server("counter store", first);
     let Listeners { grpc, http, debug } = listeners;
     let ListenerSettings { max_age, max_age_grace, .. } = settings.listeners;
     let server = grpc::Server { service, health: Arc::clone(&health), max_age, max_age_grace };
@@ -128,11 +135,21 @@ fn load_rules(
     settings: RuleSettings,
     rules: &SharedRules,
     metrics: &Arc<Metrics>,
+    health: &Arc<Health>,
 ) -> Result<Reloader, AppError> {
-    let RuleSettings { path, merge_domains } = settings;
-    let options = Options { merge_domains };
-    let mut reloader = Reloader::new(path.clone(), options, Arc::clone(rules), Arc::clone(metrics));
-    reloader.load().map_err(|source| AppError::Rules { path, source })?;
+    let RuleSettings { source, merge_domains, force_start, needs_domain } = settings;
+    if needs_domain {
+        health.need_domain();
+    }
+    let (place, options) = (source.to_string(), Options { merge_domains });
+    let (rules, metrics, health) = (Arc::clone(rules), Arc::clone(metrics), Arc::clone(health));
+    let mut reloader = Reloader::new(source, options, rules, metrics, health);
+    match reloader.load() {
+        Err(error) if force_start => {
+            warn!("no rules yet, every decision fails until there are\n{error}");
+        }
+        loaded => loaded.map_err(|source| AppError::Rules { place, source })?,
+    }
     Ok(reloader)
 }
 
@@ -165,15 +182,58 @@ async fn watch_store<S: Store>(service: Arc<Service<S>>) -> Result<Infallible, &
     Err("one of its tasks has ended")
 }
 
-/// Waits until the store answers for the first time.
-async fn await_store<S: Store>(service: Arc<Service<S>>, health: Arc<Health>) {
-    let mut said = false;
-    while let Err(error) = service.engine.store.ping().await {
-        if !said {
-            warn!("not ready yet: {error}");
-            said = true;
+/// How the store has to answer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Demands {
+    /// How long it may take to answer for the first time; none means for ever.
+    first: Option<Duration>,
+    /// Whether it has to answer always.
+    always: bool,
+}
+
+impl Demands {
+    /// Waits until the store answers for the first time, and if it has to answer
+    /// always, tells health whenever it does not. Fails if it takes too long.
+    async fn hold<S: Store>(
+        self,
+        service: Arc<Service<S>>,
+        health: Arc<Health>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), String> {
+        tokio::select! {
+            () = stop => Ok(()),
+            error = self.watch(&service.engine.store, &health) => Err(error),
         }
-        time::sleep(ASK_AGAIN).await;
     }
-    health.store_answered();
+
+    /// Ends only if the store has not answered in time for the first time.
+    async fn watch<S: Store>(self, store: &S, health: &Health) -> String {
+        let start = time::Instant::now();
+        let (mut answered, mut said) = (false, false);
+        loop {
+            match store.ping().await {
+                Ok(()) => {
+                    answered = true;
+                    health.store_answers(true);
+                }
+                Err(error) => {
+                    if !answered && self.first.is_some_and(|it| it <= start.elapsed()) {
+                        let after = start.elapsed();
+                        return format!("no answer within {after:?} since the start: {error}");
+                    }
+                    if !answered && !said {
+                        warn!("not ready yet: {error}");
+                        said = true;
+                    }
+                    if answered {
+                        health.store_answers(false);
+                    }
+                }
+            }
+            if answered && !self.always {
+                return std::future::pending().await;
+            }
+            time::sleep(ASK_AGAIN).await;
+        }
+    }
 }

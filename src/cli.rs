@@ -11,6 +11,7 @@ use clap::{
 
 use crate::{
     limit::Hits,
+    rule_files::RuleSource,
     settings::{
         RuleSettings, Settings, SettingsError,
         table::{GROUPS, Setting, Value},
@@ -101,8 +102,12 @@ fn check(
 ) -> Result<Command, SettingsError> {
     let merge = matches.get_flag("merge-domains");
     let flags = |name: &str| (name == "MERGE_DOMAIN_CONFIG" && merge).then(|| "true".to_owned());
-    let RuleSettings { path, merge_domains } = RuleSettings::read(flags, env)?;
-    let paths = matches.get_many("paths").map_or_else(|| vec![path], |it| it.cloned().collect());
+    let RuleSettings { source, merge_domains, .. } = RuleSettings::read(flags, env)?;
+    let paths = matches.get_many("paths").map(|it| it.cloned().collect());
+    let paths = paths.unwrap_or_else(|| match source {
+        RuleSource::Path(path) => vec![path],
+        RuleSource::Runtime(layout) => vec![layout.rules()],
+    });
     Ok(Command::Check { paths, merge_domains })
 }
 

@@ -13,6 +13,10 @@ pub struct State {
     /// process that shares it would turn unhealthy at the same moment, and
     /// there would be nobody left to ask.
     store_answered: bool,
+    /// How many domains the rules in force have; none if there are no rules.
+    domains: Option<usize>,
+    /// Whether rules without a domain are a problem.
+    needs_domain: bool,
     /// The process is about to end.
     draining: bool,
     /// Background tasks that have ended and should not have.
@@ -26,6 +30,13 @@ impl State {
         if !self.store_answered {
             problems.push("the counter store has not answered yet".to_owned());
         }
+        match self.domains {
+            None => problems.push("no rules have been loaded yet".to_owned()),
+            Some(0) if self.needs_domain => {
+                problems.push("the rules in force have no domain".to_owned());
+            }
+            Some(_) => {}
+        }
         if self.draining {
             problems.push("the process is shutting down".to_owned());
         }
@@ -35,7 +46,8 @@ impl State {
 
     /// Whether the process should be sent requests.
     pub fn is_healthy(&self) -> bool {
-        self.store_answered && !self.draining && self.dead.is_empty()
+        let rules = self.domains.is_some_and(|it| 0 < it || !self.needs_domain);
+        self.store_answered && rules && !self.draining && self.dead.is_empty()
     }
 }
 
@@ -50,9 +62,23 @@ impl Health {
         self.0.subscribe()
     }
 
-    /// The store has answered.
-    pub fn store_answered(&self) {
-        self.0.send_modify(|it| it.store_answered = true);
+    /// From now on rules without a domain are a problem.
+    pub fn need_domain(&self) {
+        self.0.send_modify(|it| it.needs_domain = true);
+    }
+
+    /// Rules with so many domains are in force.
+    pub fn rules_loaded(&self, domains: usize) {
+        self.0.send_modify(|it| it.domains = Some(domains));
+    }
+
+    /// The store answers, or does not.
+    pub fn store_answers(&self, answers: bool) {
+        self.0.send_if_modified(|it| {
+            let changed = it.store_answered != answers;
+            it.store_answered = answers;
+            changed
+        });
     }
 
     /// The process is about to end. There is no way back.

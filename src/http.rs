@@ -7,7 +7,7 @@
 //! | `/ready`       | main  | 200, or 503 with the reasons                            |
 //! | `/metrics`     | main  | statistics for Prometheus                               |
 //! | `/rlconfig`    | both  | the rules in force, and why newer ones were refused     |
-//! | `/stats`       | debug | statistics of the rules, for people                     |
+//! | `/stats`       | debug | statistics, for people                                  |
 //! | all others     | debug | what there is                                           |
 
 use std::{fmt::Write, sync::Arc, time::Instant};
@@ -19,7 +19,7 @@ use axum::{
     extract::{DefaultBodyLimit, State, rejection::BytesRejection},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 
 use crate::{
@@ -52,7 +52,7 @@ pub struct Pages<S> {
 pub fn main_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
     Router::new()
         .route("/json", post(decide::<S>))
-        .route("/healthcheck", get(healthcheck::<S>))
+        .route("/healthcheck", any(healthcheck::<S>))
         .route("/ready", get(ready::<S>))
         .route("/metrics", get(metrics::<S>))
         .route("/rlconfig", get(rlconfig::<S>))
@@ -92,13 +92,14 @@ async fn ready<S>(State(pages): State<Arc<Pages<S>>>) -> Response {
 }
 
 async fn metrics<S: Store>(State(pages): State<Arc<Pages<S>>>) -> Response {
-    let service = &pages.service;
-    let text = service.metrics.prometheus(service.engine.store.usage());
+    pages.service.measure();
+    let text = pages.service.metrics.prometheus();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-async fn stats<S>(State(pages): State<Arc<Pages<S>>>) -> String {
-    pages.service.metrics.dotted()
+async fn stats<S: Store>(State(pages): State<Arc<Pages<S>>>) -> String {
+    pages.service.measure();
+    pages.service.metrics.dotted() + &pages.service.metrics.dotted_others()
 }
 
 /// One line per rule, as Envoy's reference service writes them. Behind `#`,
@@ -158,7 +159,9 @@ async fn decide<S: Store>(
     match result {
         Ok(response) => answer(&response),
         Err(Refusal::Invalid(invalid)) => refuse(StatusCode::BAD_REQUEST, &invalid.to_string()),
-        Err(Refusal::Store(error)) => refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(refusal @ (Refusal::NoRules | Refusal::Store(_))) => {
+            refuse(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string())
+        }
     }
 }
 

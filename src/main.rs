@@ -11,8 +11,12 @@ use tollgate::{
     },
     config::Options,
     logging,
-    settings::Settings,
+    settings::{
+        Settings, StoreSettings,
+        hints::{self, Hint},
+    },
 };
+use tracing::{info, warn};
 
 /// The system's allocator takes twice as long for memory that one thread
 /// allocates and another frees.
@@ -36,8 +40,31 @@ type Outcome = Result<Status, Box<dyn Error>>;
 
 fn serve(settings: Settings) -> Outcome {
     logging::init(&settings.log)?;
+    explain_environment(&settings);
     runtime()?.block_on(app::serve(settings))?;
     Ok(Status::Yes)
+}
+
+/// Says what the environment holds that has no effect, and where hits are
+/// counted.
+fn explain_environment(settings: &Settings) {
+    for (name, value) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        match hints::hint(&name, &value.to_string_lossy()) {
+            Some(Hint::Ignored(reason)) => info!("{name} is ignored: {reason}"),
+            Some(Hint::Unknown(Some(near))) => {
+                warn!("{name} is not a setting; {near} is, was that meant?");
+            }
+            Some(Hint::Unknown(None)) => warn!("{name} is not a setting"),
+            None => {}
+        }
+    }
+    match settings.store {
+        StoreSettings::Memory { .. } => {
+            info!("hits are counted in the memory of this process; REDIS_URL shares them");
+        }
+        StoreSettings::Redis { .. } => info!("hits are counted in Redis"),
+    }
 }
 
 fn check(paths: &[PathBuf], merge_domains: bool) -> Outcome {

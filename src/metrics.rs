@@ -1,7 +1,7 @@
 //! Statistics, under the Prometheus names and labels of Envoy's reference
 //! service where it has them, and under `tollgate_` where it has not.
 
-use std::time::Duration;
+use std::{fmt::Write, sync::OnceLock, time::Duration};
 
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -13,24 +13,26 @@ use crate::{
     engine::decision::{Decision, Governed, Standing, Verdict},
     limit::{Hits, tally},
     rules::{RuleTree, spec::OnError, stat_name::StatName},
-    store::Usage,
+    store::{DenyCacheUsage, Usage},
 };
 
+mod latency;
+pub mod readings;
 pub mod series;
 pub mod timed;
 
-use self::series::{Bump, SeriesTable};
-
-/// Seconds. From the time that memory takes to what Envoy has long given up on.
-const LATENCIES: &[f64] = &[
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
-    1.0, 2.5, 5.0, 10.0,
-];
+use self::{
+    latency::LATENCIES,
+    readings::{Reading, Value},
+    series::{Bump, SeriesTable},
+};
 
 /// All statistics of this process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Only the statistics of the rules.
+    rule_registry: Registry,
     near_limit_ratio: f32,
     rules: SeriesTable,
     total_requests: IntCounterVec,
@@ -47,7 +49,20 @@ pub struct Metrics {
     degraded: IntCounterVec,
     counters: IntGauge,
     evicted: IntCounter,
+    /// Made when there is such a cache.
+    deny_cache: OnceLock<[IntGauge; DENY_CACHE.len()]>,
 }
+
+/// Under the names of the reference service, for what it keeps in its place.
+const DENY_CACHE: [(&str, &str); 7] = [
+    ("entryCount", "Refusals remembered now."),
+    ("hitCount", "Counters whose refusal was remembered when a request asked."),
+    ("missCount", "Counters of which Redis had to be asked."),
+    ("lookupCount", "Both together."),
+    ("expiredCount", "Refusals forgotten because they had ended."),
+    ("evacuateCount", "Refusals forgotten to make room for others."),
+    ("overwriteCount", "Refusals that took the place of an older one of the same counter."),
+];
 
 /// Who is to blame that a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +79,6 @@ impl Metrics {
     #[expect(clippy::too_many_lines, reason = "it is a table")]
     pub fn new(near_limit_ratio: f32) -> Self {
         let registry = Registry::new();
-        let rules = SeriesTable::default();
-        register(&registry, rules.collector());
         let build = GaugeVec::new(
             Opts::new("tollgate_build_info", "Always 1; the version is in the label."),
             &["version"],
@@ -84,9 +97,17 @@ impl Metrics {
             register(&registry, counters.expect("every name here is legal"))
         };
         let seconds = |name, help| HistogramOpts::new(name, help).buckets(LATENCIES.to_vec());
+        let rules = SeriesTable::new(counter(
+            "tollgate_series_folded",
+            "Descriptors counted as `other` because there were too many series.",
+        ));
+        let rule_registry = Registry::new();
+        register(&rule_registry, rules.collector());
         let metrics = Self {
             near_limit_ratio,
             rules,
+            rule_registry,
+            deny_cache: OnceLock::new(),
             total_requests: by(
                 "grpc_method",
                 "ratelimit_service_total_requests",
@@ -96,7 +117,7 @@ impl Metrics {
                 &registry,
                 HistogramVec::new(
                     seconds(
-                        "ratelimit_service_response_time_seconds",
+                        latency::RESPONSE_TIME,
                         "From the decoded request to the reply, by method.",
                     ),
                     &["grpc_method"],
@@ -161,6 +182,9 @@ impl Metrics {
         for policy in OnError::ALL {
             metrics.degraded.with_label_values(&[policy.name()]);
         }
+        for failure in [Failure::Service, Failure::Store] {
+            metrics.errors.with_label_values(&[failure.label()]);
+        }
         metrics
     }
 
@@ -212,11 +236,7 @@ impl Metrics {
 
     /// Counts a request that has no decision.
     pub fn failed(&self, failure: Failure) {
-        let label = match failure {
-            Failure::Service => "service_error",
-            Failure::Store => "redis_error",
-        };
-        self.errors.with_label_values(&[label]).inc();
+        self.errors.with_label_values(&[failure.label()]).inc();
     }
 
     /// Counts a call that took `time`. `method` is one of ours, never a
@@ -248,17 +268,33 @@ impl Metrics {
         self.rejected.set(1);
     }
 
-    /// Everything, in Prometheus' text format. `usage` is that of a store that
-    /// keeps its counters in this process.
-    pub fn prometheus(&self, usage: Option<Usage>) -> String {
+    /// Takes over what the store says of itself.
+    pub fn measured(&self, usage: Option<Usage>, deny_cache: Option<DenyCacheUsage>) {
         if let Some(Usage { counters, evicted }) = usage {
             self.counters.set(i64::try_from(counters).unwrap_or(i64::MAX));
             self.evicted.inc_by(evicted.saturating_sub(self.evicted.get()));
         }
+        let Some(usage) = deny_cache else { return };
+        let DenyCacheUsage { entries, hits, misses, expired, evicted, overwritten } = usage;
+        let values = [entries, hits, misses, hits + misses, expired, evicted, overwritten];
+        let gauge = |(name, help)| {
+            let gauge = IntGauge::new(format!("ratelimit_localcache_{name}"), help);
+            register(&self.registry, gauge.expect("every name here is legal"))
+        };
+        let gauges = self.deny_cache.get_or_init(|| DENY_CACHE.map(gauge));
+        for (gauge, value) in gauges.iter().zip(values) {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Everything, in Prometheus' text format.
+    pub fn prometheus(&self) -> String {
+        let mut families = self.rule_registry.gather();
+        families.extend(self.registry.gather());
         let mut text = Vec::new();
         // Writing to memory does not fail, and a scrape without an answer is
         // noticed by whoever scrapes.
-        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        let _ = TextEncoder::new().encode(&families, &mut text);
         String::from_utf8(text).unwrap_or_default()
     }
 
@@ -266,6 +302,32 @@ impl Metrics {
     /// Envoy's reference service gives them.
     pub fn dotted(&self) -> String {
         self.rules.dotted()
+    }
+
+    /// All others, but for times, in the same form.
+    pub fn dotted_others(&self) -> String {
+        self.readings().into_iter().fold(String::new(), |mut text, Reading { name, value }| {
+            let _ = match value {
+                Value::Count(count) => writeln!(text, "{name}: {count}"),
+                Value::Level(level) => writeln!(text, "{name}: {level}"),
+                Value::Times(_) => Ok(()),
+            };
+            text
+        })
+    }
+
+    /// All statistics but those of the rules.
+    pub fn readings(&self) -> Vec<Reading> {
+        readings::of(&self.registry.gather())
+    }
+}
+
+impl Failure {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Service => "service_error",
+            Self::Store => "redis_error",
+        }
     }
 }
 

@@ -8,7 +8,6 @@
 use std::{
     convert::Infallible,
     hash::{DefaultHasher, Hash, Hasher},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -24,8 +23,9 @@ use tracing::{error, info, warn};
 use crate::{
     config::{self, Mistakes, Options},
     engine::SharedRules,
+    health::Health,
     metrics::Metrics,
-    rule_files::{self, ReadError},
+    rule_files::{ReadError, RuleSource},
 };
 
 /// How often the metadata is looked at.
@@ -50,14 +50,16 @@ pub enum LoadError {
 /// Puts the rules of some files in force, and keeps them up to date.
 #[derive(Debug)]
 pub struct Reloader {
-    /// The file, or the directory of files.
-    pub path: PathBuf,
+    /// Where they come from.
+    pub source: RuleSource,
     /// How they are read.
     pub options: Options,
     /// The rules in force.
     pub rules: SharedRules,
     /// Where loads are counted.
     pub metrics: Arc<Metrics>,
+    /// Told of what is loaded.
+    pub health: Arc<Health>,
     /// Why the files are not in force as they are now, if they are not.
     pub rejection: Arc<ArcSwapOption<String>>,
     /// What the last attempt found, to tell whether anything is new.
@@ -67,8 +69,14 @@ pub struct Reloader {
 impl Reloader {
     /// Watches over `rules`, and leaves them as they are until
     /// [`Self::load`] is called.
-    pub fn new(path: PathBuf, options: Options, rules: SharedRules, metrics: Arc<Metrics>) -> Self {
-        Self { path, options, rules, metrics, rejection: Arc::default(), last: None }
+    pub fn new(
+        source: RuleSource,
+        options: Options,
+        rules: SharedRules,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+    ) -> Self {
+        Self { source, options, rules, metrics, health, rejection: Arc::default(), last: None }
     }
 
     /// Puts the rules of the files in force, unless nothing is new.
@@ -79,7 +87,7 @@ impl Reloader {
     /// in force. The same contents are refused once: asked again, this says
     /// that nothing is new.
     pub fn load(&mut self) -> Result<(), LoadError> {
-        let read = rule_files::read(&self.path);
+        let read = self.source.read();
         let mut hasher = DefaultHasher::new();
         match &read {
             Ok(files) => files.iter().for_each(|it| (&it.name, &it.bytes).hash(&mut hasher)),
@@ -105,7 +113,9 @@ impl Reloader {
                     rules = rules.rules().len(),
                     "rules loaded"
                 );
+                let domains = rules.domains();
                 self.rules.store(rules);
+                self.health.rules_loaded(domains);
                 self.rejection.store(None);
                 Ok(())
             }
@@ -133,8 +143,8 @@ impl Reloader {
                 _ = ticks.tick() => {}
                 Some(()) = now.recv() => since_read = READ_ANYWAY,
             }
-            let path = self.path.clone();
-            let found = Some(task::spawn_blocking(move || rule_files::fingerprint(&path)).await?);
+            let source = self.source.clone();
+            let found = Some(task::spawn_blocking(move || source.fingerprint()).await?);
             // Files that are being written change from one look to the next.
             restless = if found == seen { 0 } else { restless + 1 };
             seen = found;

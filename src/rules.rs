@@ -32,6 +32,9 @@ const INLINE: usize = 128;
 /// All rules in force.
 #[derive(Debug, Default)]
 pub struct RuleTree {
+    /// Whether this was made from a load; only the stand-in before the first
+    /// one was not.
+    loaded: bool,
     domains: HashMap<Box<[u8]>, Domain, foldhash::fast::RandomState>,
     /// In the order of the files.
     rules: Vec<Arc<Rule>>,
@@ -119,7 +122,7 @@ impl RuleTree {
     /// The caller has checked it (see [`crate::config`]): no domain and no
     /// composite key of a list occurs twice. If one does, the last is kept.
     pub fn compile(domains: Vec<DomainSpec>) -> Self {
-        let mut tree = Self::default();
+        let mut tree = Self { loaded: true, ..Self::default() };
         for spec in domains {
             let name: Arc<str> = spec.domain.into();
             let mut compiler = Compiler { domain: &name, rules: &mut tree.rules, path: Vec::new() };
@@ -132,6 +135,12 @@ impl RuleTree {
     /// The rules of the domain called `name`.
     pub fn domain(&self, name: &[u8]) -> Option<&Domain> {
         self.domains.get(name)
+    }
+
+    /// Whether this was made from definitions, even from none. The default,
+    /// which stands in until the first load, was not.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded
     }
 
     /// How many domains there are.

@@ -4,18 +4,20 @@
 //! The names and their meaning are those of Envoy's reference service wherever
 //! it has the setting.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use tracing::Level;
 
 use crate::{
     engine::{decision::Mode, fallback::FallbackSettings},
     listen::Address,
+    rule_files::RuleSource,
     rules::counter_key::KeyFormat,
     store::redis::RedisSettings,
     wire::response::ResponseSettings,
 };
 
+pub mod hints;
 mod parts;
 mod reader;
 pub mod table;
@@ -55,12 +57,17 @@ pub struct Settings {
 }
 
 /// Which rules apply.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleSettings {
-    /// A file or a directory.
-    pub path: PathBuf,
+    /// Where they come from.
+    pub source: RuleSource,
     /// Whether several files may add to the same domain.
     pub merge_domains: bool,
+    /// Whether to serve without rules while there are none that can be used;
+    /// every decision fails until there are.
+    pub force_start: bool,
+    /// Whether the service is healthy only with rules for at least one domain.
+    pub needs_domain: bool,
 }
 
 /// Who may ask, and where.
@@ -89,7 +96,17 @@ pub enum StoreSettings {
         max_keys: usize,
     },
     /// In Redis.
-    Redis(RedisSettings),
+    Redis {
+        /// The Redis for all limits that have no other.
+        main: RedisSettings,
+        /// The Redis for limits per second, if it is another.
+        per_second: Option<RedisSettings>,
+        /// After how long without any answer since the start to give up; none
+        /// means never.
+        give_up: Option<Duration>,
+        /// Whether health follows whether it answers.
+        health: bool,
+    },
 }
 
 /// What is logged, and how.

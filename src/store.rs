@@ -122,6 +122,11 @@ pub trait Store: Send + Sync + 'static {
     fn usage(&self) -> Option<Usage> {
         None
     }
+
+    /// What remembering refusals has come to, if it does.
+    fn deny_cache(&self) -> Option<DenyCacheUsage> {
+        None
+    }
 }
 
 /// How much a store holds.
@@ -131,6 +136,24 @@ pub struct Usage {
     pub counters: usize,
     /// Counters that were dropped before their time, since the start.
     pub evicted: u64,
+}
+
+/// What remembering refusals has come to: first what there is now, then what
+/// there was since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DenyCacheUsage {
+    /// Refusals that are kept, also those that have ended and wait to be dropped.
+    pub entries: u64,
+    /// Counters looked up whose refusal was known.
+    pub hits: u64,
+    /// Counters looked up of which the store had to be asked.
+    pub misses: u64,
+    /// Refusals dropped because they had ended.
+    pub expired: u64,
+    /// Refusals dropped to make room.
+    pub evicted: u64,
+    /// Refusals that took the place of an older one of the same counter.
+    pub overwritten: u64,
 }
 
 /// Why a store did not answer.

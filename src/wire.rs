@@ -61,6 +61,9 @@ pub enum Refusal {
     /// The caller's mistake.
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
+    /// No rules have been loaded since the start.
+    #[error("no rate limit configuration loaded")]
+    NoRules,
     /// Not the caller's mistake.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -81,10 +84,15 @@ impl<S: Store> Service<S> {
         let result = self.try_answer(message, patience).await;
         match &result {
             Ok(_) => {}
-            Err(Refusal::Invalid(_)) => self.metrics.failed(Failure::Service),
+            Err(Refusal::Invalid(_) | Refusal::NoRules) => self.metrics.failed(Failure::Service),
             Err(Refusal::Store(_)) => self.metrics.failed(Failure::Store),
         }
         result
+    }
+
+    /// Has the statistics take over what the store says of itself.
+    pub fn measure(&self) {
+        self.metrics.measured(self.engine.store.usage(), self.engine.store.deny_cache());
     }
 
     async fn try_answer(
@@ -93,6 +101,9 @@ impl<S: Store> Service<S> {
         patience: Option<Duration>,
     ) -> Result<RateLimitResponse, Refusal> {
         let request = Request::try_from(message)?;
+        if !self.engine.rules.load().is_loaded() {
+            return Err(Refusal::NoRules);
+        }
         let decision = self.engine.decide(&request, patience).await?;
         self.metrics.observe(&request, &decision);
         Ok(response::build(&request, &decision, &self.response))
@@ -123,9 +134,9 @@ impl From<Refusal> for Status {
     /// again, and it is not the caller's fault. Envoy treats every failure
     /// alike, by its own `failure_mode_deny`.
     fn from(refusal: Refusal) -> Self {
-        match refusal {
+        match &refusal {
             Refusal::Invalid(invalid) => Self::invalid_argument(invalid.to_string()),
-            Refusal::Store(error) => Self::unavailable(error.to_string()),
+            Refusal::NoRules | Refusal::Store(_) => Self::unavailable(refusal.to_string()),
         }
     }
 }

@@ -67,8 +67,6 @@ enum Ended {
     Server(&'static str),
     /// A background task, which never ends on purpose.
     Background(&'static str),
-    /// Something that had an end.
-    Done,
 }
 
 impl Tasks {
@@ -103,15 +101,6 @@ impl Tasks {
                 Err(error) => error!("the {name} failed: {error}"),
             }
             Ended::Background(name)
-        });
-        self.background.push(handle);
-    }
-
-    /// Runs something that has an end.
-    pub(super) fn once(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        let handle = self.running.spawn(async move {
-            task.await;
-            Ended::Done
         });
         self.background.push(handle);
     }
@@ -163,10 +152,8 @@ impl Tasks {
             match self.running.join_next().await {
                 Some(Ok(Ended::Server(name))) => return name,
                 Some(Ok(Ended::Background(name))) => health.died(name),
-                Some(Ok(Ended::Done)) => {}
-                // Whatever panics does so in a task of its own, but for tasks
-                // that have an end.
-                Some(Err(_)) => health.died("start-up task"),
+                // Whatever panics does so in a task of its own.
+                Some(Err(_)) => health.died("task"),
                 None => return "last task",
             }
         }

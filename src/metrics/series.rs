@@ -12,6 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use prometheus::{
+    IntCounter,
     core::{Collector, Desc},
     proto::{Counter, LabelPair, Metric, MetricFamily, MetricType},
 };
@@ -68,6 +69,11 @@ pub struct Bump {
 struct Series([AtomicU64; STATISTICS.len()]);
 
 impl Series {
+    /// What has been counted.
+    fn values(&self) -> [u64; STATISTICS.len()] {
+        self.0.each_ref().map(|it| it.load(Relaxed))
+    }
+
     fn bump(&self, bump: Bump) {
         let Bump { total, within, near, over, cached, shadow, refunded } = bump;
         let hits = [total, within, near, over, cached, shadow, refunded];
@@ -80,16 +86,16 @@ impl Series {
 }
 
 /// The series of all rules.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct SeriesTable(Arc<Tables>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tables {
     fixed: ArcSwap<Fixed>,
     /// Those that requests name.
-    dynamic: RwLock<HashMap<StatName, Arc<Series>>>,
+    dynamic: RwLock<HashMap<Arc<StatName>, Arc<Series>>>,
     /// How many bumps went to `other`.
-    folded: AtomicU64,
+    folded: IntCounter,
 }
 
 /// The series of the rules in force. Rules of the same name share one.
@@ -101,6 +107,11 @@ struct Fixed {
 }
 
 impl SeriesTable {
+    /// No series yet. Bumps that go to `other` are counted in `folded`.
+    pub(super) fn new(folded: IntCounter) -> Self {
+        Self(Arc::new(Tables { fixed: ArcSwap::default(), dynamic: RwLock::default(), folded }))
+    }
+
     /// Counts for `rule`, under its own name.
     pub(super) fn bump_rule(&self, rule: &Rule, bump: Bump) {
         let fixed = self.0.fixed.load();
@@ -119,8 +130,9 @@ impl SeriesTable {
         let mut dynamic = self.0.dynamic.write();
         let full = MOST_DYNAMIC <= dynamic.len() && !dynamic.contains_key(&name);
         let folded = full || LONGEST < name.length();
-        self.0.folded.fetch_add(folded.into(), Relaxed);
-        dynamic.entry(if folded { other(&name) } else { name }).or_default().bump(bump);
+        self.0.folded.inc_by(folded.into());
+        let name = if folded { other(&name) } else { name };
+        dynamic.entry(Arc::new(name)).or_default().bump(bump);
     }
 
     /// Makes a series for each of `rules`, or keeps the one of that name, and
@@ -139,14 +151,12 @@ impl SeriesTable {
         self.0.fixed.store(Arc::new(new));
     }
 
-    /// All series, one statistic per line, also where a value has line breaks.
+    /// All series, one statistic per line.
     pub(super) fn dotted(&self) -> String {
         let mut lines = BTreeMap::new();
         self.0.for_each(|name, series| {
-            for ((statistic, _), value) in STATISTICS.iter().zip(&series.0) {
-                let name = format!("ratelimit.service.rate_limit.{name}.{statistic}");
-                let name = name.replace(char::is_control, "_");
-                *lines.entry(name).or_insert(0) += value.load(Relaxed);
+            for ((statistic, _), value) in STATISTICS.iter().zip(series.values()) {
+                *lines.entry(dotted(name, statistic)).or_insert(0) += value;
             }
         });
         lines.iter().fold(String::new(), |mut text, (name, value)| {
@@ -162,15 +172,19 @@ impl SeriesTable {
             Desc::new(family(name), (*help).into(), labels(), HashMap::new())
                 .expect("the names and labels are legal")
         };
-        let folded = Desc::new(FOLDED.into(), FOLDED_HELP.into(), vec![], HashMap::new());
-        let mut descs: Vec<_> = STATISTICS.iter().map(describe).collect();
-        descs.push(folded.expect("the name is legal"));
-        SeriesCollector { tables: Arc::clone(&self.0), descs }
+        SeriesCollector {
+            tables: Arc::clone(&self.0),
+            descs: STATISTICS.iter().map(describe).collect(),
+        }
     }
 }
 
-const FOLDED: &str = "tollgate_series_folded";
-const FOLDED_HELP: &str = "Descriptors counted as `other` because there were too many series.";
+/// What a statistic is called in statsd: in one line, also where a value has
+/// line breaks.
+fn dotted(name: &StatName, statistic: &str) -> String {
+    let name = format!("ratelimit.service.rate_limit.{name}.{statistic}");
+    if name.contains(char::is_control) { name.replace(char::is_control, "_") } else { name }
+}
 
 /// `other`, in the same domain: one that the rules name.
 fn other(name: &StatName) -> StatName {
@@ -182,7 +196,7 @@ fn family(statistic: &str) -> String {
 }
 
 impl Tables {
-    fn for_each(&self, mut visit: impl FnMut(&StatName, &Series)) {
+    fn for_each(&self, mut visit: impl FnMut(&Arc<StatName>, &Arc<Series>)) {
         self.fixed.load().by_name.iter().for_each(|(name, it)| visit(name, it));
         self.dynamic.read().iter().for_each(|(name, it)| visit(name, it));
     }
@@ -207,20 +221,17 @@ impl Collector for SeriesCollector {
         self.tables.for_each(|name, series| {
             let labels = [name.domain(), name.component(0), name.component(1)];
             let sum = sums.entry(labels.map(String::from)).or_default();
-            for (sum, value) in sum.iter_mut().zip(&series.0) {
-                *sum += value.load(Relaxed);
+            for (sum, value) in sum.iter_mut().zip(series.values()) {
+                *sum += value;
             }
         });
         let statistics = STATISTICS.iter().enumerate();
-        let mut families: Vec<_> = statistics
+        statistics
             .map(|(i, (name, help))| {
                 let metrics = sums.iter().map(|(labels, sum)| metric(labels, sum[i]));
                 metric_family(family(name), help, metrics.collect())
             })
-            .collect();
-        let folded = counter(self.tables.folded.load(Relaxed));
-        families.push(metric_family(FOLDED.into(), FOLDED_HELP, vec![folded]));
-        families
+            .collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     metrics::Metrics,
-    store::{Charge, Outcomes, Store, StoreError, Usage},
+    store::{Charge, DenyCacheUsage, Outcomes, Store, StoreError, Usage},
     time::Timestamp,
 };
 
@@ -49,5 +49,9 @@ impl<S: Store> Store for Timed<S> {
 
     fn usage(&self) -> Option<Usage> {
         self.store.usage()
+    }
+
+    fn deny_cache(&self) -> Option<DenyCacheUsage> {
+        self.store.deny_cache()
     }
 }

@@ -10,12 +10,13 @@ const GOOD: &str = "domain: shop\ndescriptors: [{ key: user, rate_limit: { unlim
 
 fn reloader(path: &Path) -> Reloader {
     let metrics = Arc::new(Metrics::new(0.8));
-    Reloader::new(path.to_owned(), Options::default(), SharedRules::default(), metrics)
+    let (source, rules) = (RuleSource::Path(path.to_owned()), SharedRules::default());
+    Reloader::new(source, Options::default(), rules, metrics, Arc::default())
 }
 
 /// Loads put in force, and loads refused.
 fn loads(reloader: &Reloader) -> (u64, u64) {
-    let text = reloader.metrics.prometheus(None);
+    let text = reloader.metrics.prometheus();
     let value = |name: &str| {
         let name = format!("ratelimit_service_config_load_{name} ");
         let value = text.lines().find_map(|it| it.strip_prefix(&*name)).expect("it is there");

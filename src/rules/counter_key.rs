@@ -45,6 +45,8 @@ pub enum KeyStyle {
     /// `domain|key=value|60s@1200`: different descriptors, different windows and
     /// different algorithms never share a name.
     ///
+    /// With a penalty it is `{:domain|key=value|}60s@1200`.
+    ///
     /// `~` takes the place of `=` where all values that match a pattern count
     /// together. Bytes that mean something here, and braces, by which a caller
     /// could choose the node of a Redis Cluster, are written `%XX`. Where the
@@ -127,6 +129,12 @@ impl KeyFormat {
 fn named(mut name: Vec<u8>, limit: &Limit, now: Timestamp, windows: bool) -> Named {
     let seed = if limit.window.phase == Phase::Spread { seed(&name) } else { 0 };
     let span = limit.window.span(now, seed);
+    if !limit.penalty.is_zero() {
+        // Braces put the counter and the ban in one slot of a Redis Cluster. They
+        // hold something also if the prefix begins with a brace.
+        name.splice(0..0, *b"{:");
+        name.push(b'}');
+    }
     let ban = (!limit.penalty.is_zero()).then(|| {
         let mut ban = name.clone();
         ban.extend_from_slice(b"penalty:");

@@ -1,12 +1,9 @@
 //! The parts of the settings, each read from the variables that make it.
 
-use std::path::PathBuf;
-
 use tracing::Level;
 
 use super::{
-    DrainSettings, LogFormat, LogSettings, RuleSettings, Settings, StoreSettings, reader::Reader,
-    value,
+    DrainSettings, LogFormat, LogSettings, Settings, StoreSettings, reader::Reader, value,
 };
 use crate::{
     engine::{decision::Mode, fallback::FallbackSettings},
@@ -19,6 +16,9 @@ use crate::{
 
 mod listeners;
 mod redis;
+mod rules;
+
+pub(super) use self::rules::rules;
 
 /// Fewer, and a shard of the memory would hold less than one counter.
 const FEWEST_KEYS: u32 = 256;
@@ -46,13 +46,6 @@ pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
     }
 }
 
-pub(super) fn rules(reader: &mut Reader<'_>) -> RuleSettings {
-    RuleSettings {
-        path: PathBuf::from(reader.value("TOLLGATE_CONFIG", text)),
-        merge_domains: reader.value("MERGE_DOMAIN_CONFIG", value::boolean),
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Backend {
     Memory,
@@ -69,12 +62,16 @@ fn store(reader: &mut Reader<'_>, max_keys: usize) -> StoreSettings {
     } else {
         Some(Backend::Memory)
     };
-    let redis = redis::redis(reader);
+    let (redis, per_second) = redis::redis(reader);
     if backend == Some(Backend::Redis) && !reader.is_set("REDIS_URL") {
         reader.refuse("BACKEND_TYPE", "expected REDIS_URL to be set, too");
     }
+    let give_up = redis::give_up(reader);
+    let health = reader.value("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", value::boolean);
     match (backend, redis) {
-        (Some(Backend::Redis), Some(redis)) => StoreSettings::Redis(redis),
+        (Some(Backend::Redis), Some(main)) => {
+            StoreSettings::Redis { main, per_second, give_up, health }
+        }
         _ => StoreSettings::Memory { max_keys },
     }
 }

@@ -65,6 +65,7 @@ impl Setting {
 const DURATION: Value = Value::Text("DURATION");
 const HOST: Value = Value::Text("HOST");
 const NUMBER: Value = Value::Text("NUMBER");
+const PATH: Value = Value::Text("PATH");
 const PORT: Value = Value::Text("PORT");
 const HEADER: Value = Value::Text("HEADER");
 

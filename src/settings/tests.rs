@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::redis::RedisAddress;
+use crate::store::redis::{RedisAddress, RedisServers};
 
 mod docs;
 
@@ -23,7 +23,10 @@ fn show(settings: &Settings, name: &str) -> String {
     let Settings { deny_cache, fallback, response, log, drain, .. } = settings;
     let headers = response.headers.as_ref();
     match name {
-        "TOLLGATE_CONFIG" => rules.path.display().to_string(),
+        "TOLLGATE_CONFIG" => rules.source.to_string(),
+        name if name.starts_with("RUNTIME_") => format!("{:?}", rules.source),
+        "FORCE_START_WITHOUT_INITIAL_CONFIG" => rules.force_start.to_string(),
+        "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED" => rules.needs_domain.to_string(),
         "MERGE_DOMAIN_CONFIG" => rules.merge_domains.to_string(),
         "GRPC_HOST" | "GRPC_PORT" | "GRPC_SERVER_USE_TLS" => listeners.grpc.to_string(),
         "HOST" | "PORT" => listeners.http.to_string(),
@@ -52,9 +55,40 @@ fn show(settings: &Settings, name: &str) -> String {
     }
 }
 
+/// What counts where nothing else is said.
+const MEMORY: &str = "Memory { max_keys: 1000000 }";
+
 /// A setting, values for it, and what each comes to.
 const LEGAL: &[(&str, Pairs<'_>)] = &[
     ("TOLLGATE_CONFIG", &[("", "config/"), ("/etc/rules.yaml", "/etc/rules.yaml")]),
+    (
+        "RUNTIME_ROOT",
+        &[
+            ("", "Path(\"config/\")"),
+            (
+                "/data/",
+                "Runtime(RuntimeLayout { root: \"/data/\", subdirectory: \"\", app_directory: \
+                 \"config\", watch_root: true, ignore_dot_files: false })",
+            ),
+        ],
+    ),
+    (
+        "RUNTIME_SUBDIRECTORY",
+        &[
+            ("", "Path(\"config/\")"),
+            (
+                "ratelimit",
+                "Runtime(RuntimeLayout { root: \"/srv/runtime_data/current\", subdirectory: \
+                 \"ratelimit\", app_directory: \"config\", watch_root: true, ignore_dot_files: \
+                 false })",
+            ),
+        ],
+    ),
+    ("RUNTIME_APPDIRECTORY", &[("", "Path(\"config/\")"), ("rules", "Path(\"config/\")")]),
+    ("RUNTIME_WATCH_ROOT", &[("", "Path(\"config/\")"), ("false", "Path(\"config/\")")]),
+    ("RUNTIME_IGNOREDOTFILES", &[("", "Path(\"config/\")"), ("true", "Path(\"config/\")")]),
+    ("FORCE_START_WITHOUT_INITIAL_CONFIG", &[("", "false"), ("true", "true")]),
+    ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", &[("", "false"), ("T", "true")]),
     (
         "MERGE_DOMAIN_CONFIG",
         &[("", "false"), ("1", "true"), ("T", "true"), ("True", "true"), ("yes", "true")],
@@ -71,32 +105,42 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
     ("MAX_CONNECTIONS", &[("", "10000"), ("1", "1"), ("4294967295", "4294967295")]),
     ("GRPC_MAX_CONNECTION_AGE", &[("", "Some(86400s)"), ("0", "None"), ("1h30m", "Some(5400s)")]),
     ("GRPC_MAX_CONNECTION_AGE_GRACE", &[("", "Some(3600s)"), ("0s", "None"), ("1ns", "Some(1ns)")]),
-    (
-        "BACKEND_TYPE",
-        &[("", "Memory { max_keys: 1000000 }"), ("Memory", "Memory { max_keys: 1000000 }")],
-    ),
+    ("BACKEND_TYPE", &[("", MEMORY), ("Memory", MEMORY)]),
     ("LOCAL_CACHE_SIZE_IN_BYTES", &[("", "0"), ("1", "1"), ("4294967295", "4294967295")]),
-    (
-        "MEMORY_MAX_KEYS",
-        &[("", "Memory { max_keys: 1000000 }"), ("256", "Memory { max_keys: 256 }")],
-    ),
+    ("MEMORY_MAX_KEYS", &[("", MEMORY), ("256", "Memory { max_keys: 256 }")]),
     (
         "REDIS_URL",
         &[
-            ("", "Memory { max_keys: 1000000 }"),
+            ("", MEMORY),
             (
                 "redis://:hunter2@cache:6380",
-                "Redis(RedisSettings { address: Tcp { host: \"cache\", port: 6380 }, database: 0, \
-                 timeout: 500ms, .. })",
+                "Redis { main: RedisSettings { servers: Single(Tcp { host: \"cache\", port: 6380 }), \
+                 login: Login { username: None, .. }, sentinel_login: Login { username: None, .. }, \
+                 database: 0, tls: None, timeout: 500ms }, per_second: None, give_up: None, health: false }",
             ),
         ],
     ),
-    ("REDIS_AUTH", &[("hunter2", "Memory { max_keys: 1000000 }")]),
-    ("REDIS_TLS", &[("no", "Memory { max_keys: 1000000 }")]),
+    ("REDIS_AUTH", &[("hunter2", MEMORY)]),
+    ("REDIS_TLS", &[("no", MEMORY), ("true", MEMORY)]),
     ("GRPC_SERVER_USE_TLS", &[("false", "0.0.0.0:8081")]),
-    ("REDIS_TYPE", &[("SINGLE", "Memory { max_keys: 1000000 }")]),
-    ("REDIS_SOCKET_TYPE", &[("tcp", "Memory { max_keys: 1000000 }")]),
-    ("REDIS_TIMEOUT", &[("1s", "Memory { max_keys: 1000000 }")]),
+    ("REDIS_TYPE", &[("SINGLE", MEMORY), ("Sentinel", MEMORY), ("cluster", MEMORY)]),
+    ("REDIS_TLS_CLIENT_CERT", &[]),
+    ("REDIS_TLS_CLIENT_KEY", &[]),
+    ("REDIS_TLS_CACERT", &[("Cargo.toml", MEMORY)]),
+    ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", &[("true", MEMORY)]),
+    ("REDIS_SENTINEL_AUTH", &[("hunter2", MEMORY)]),
+    ("REDIS_STARTUP_MAX_ELAPSED_TIME", &[("0", MEMORY), ("5s", MEMORY)]),
+    ("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", &[("true", MEMORY)]),
+    ("REDIS_PERSECOND", &[("false", MEMORY)]),
+    ("REDIS_PERSECOND_URL", &[("cache", MEMORY)]),
+    ("REDIS_PERSECOND_TYPE", &[("cluster", MEMORY)]),
+    ("REDIS_PERSECOND_AUTH", &[("hunter2", MEMORY)]),
+    ("REDIS_PERSECOND_TLS", &[("true", MEMORY)]),
+    ("REDIS_PERSECOND_SENTINEL_AUTH", &[("hunter2", MEMORY)]),
+    ("REDIS_PERSECOND_SOCKET_TYPE", &[("tcp", MEMORY)]),
+    ("REDIS_PERSECOND_TIMEOUT", &[("1s", MEMORY)]),
+    ("REDIS_SOCKET_TYPE", &[("tcp", MEMORY)]),
+    ("REDIS_TIMEOUT", &[("1s", MEMORY)]),
     (
         "ON_ERROR",
         &[
@@ -161,6 +205,13 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
 const ILLEGAL: &[(&str, &[&str])] = &[
     // Every text is a path, a password and a prefix.
     ("TOLLGATE_CONFIG", &[]),
+    ("RUNTIME_ROOT", &[]),
+    ("RUNTIME_SUBDIRECTORY", &["/ratelimit", "../a"]),
+    ("RUNTIME_APPDIRECTORY", &["/config", "a/../b"]),
+    ("RUNTIME_WATCH_ROOT", &["root"]),
+    ("RUNTIME_IGNOREDOTFILES", &["2"]),
+    ("FORCE_START_WITHOUT_INITIAL_CONFIG", &["maybe"]),
+    ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", &["one"]),
     ("REDIS_AUTH", &[]),
     ("CACHE_KEY_PREFIX", &[]),
     ("MERGE_DOMAIN_CONFIG", &["2", "maybe", " true"]),
@@ -177,9 +228,24 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("MEMORY_MAX_KEYS", &["255", "1,000,000"]),
     ("LOCAL_CACHE_SIZE_IN_BYTES", &["-1", "16MiB"]),
     ("REDIS_URL", &["redis://host:port"]),
-    ("REDIS_TLS", &["true", "1", "maybe"]),
+    ("REDIS_TLS", &["maybe"]),
+    ("REDIS_TLS_CLIENT_CERT", &["/no/such/file"]),
+    ("REDIS_TLS_CLIENT_KEY", &["/no/such/file"]),
+    ("REDIS_TLS_CACERT", &["/no/such/file"]),
+    ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", &["maybe"]),
+    ("REDIS_SENTINEL_AUTH", &[]),
+    ("REDIS_STARTUP_MAX_ELAPSED_TIME", &["5", "-1s"]),
+    ("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", &["sometimes"]),
+    ("REDIS_PERSECOND", &["2", "true"]),
+    ("REDIS_PERSECOND_URL", &["redis://host:port"]),
+    ("REDIS_PERSECOND_TYPE", &["double"]),
+    ("REDIS_PERSECOND_AUTH", &[]),
+    ("REDIS_PERSECOND_TLS", &["maybe"]),
+    ("REDIS_PERSECOND_SENTINEL_AUTH", &[]),
+    ("REDIS_PERSECOND_SOCKET_TYPE", &["udp"]),
+    ("REDIS_PERSECOND_TIMEOUT", &["0"]),
     ("GRPC_SERVER_USE_TLS", &["TRUE", "tls"]),
-    ("REDIS_TYPE", &["sentinel", "Cluster", "double"]),
+    ("REDIS_TYPE", &["double"]),
     ("REDIS_SOCKET_TYPE", &["udp"]),
     ("REDIS_TIMEOUT", &["0", "0s", "soon"]),
     ("ON_ERROR", &["open", "true"]),
@@ -246,7 +312,7 @@ fn all_mistakes_are_reported_at_once() {
         ("PORT", "tcp://10.0.0.1:80"),
         ("BACKEND_TYPE", "memcache"),
         ("REDIS_URL", "redis://:hunter2@cache:port"),
-        ("REDIS_TYPE", "sentinel"),
+        ("REDIS_TYPE", "double"),
         ("LOG_LEVEL", "loud"),
     ];
     assert_eq!(
@@ -256,8 +322,8 @@ fn all_mistakes_are_reported_at_once() {
   PORT="tcp://10.0.0.1:80": expected a port from 0 to 65535; Kubernetes sets such a value for a Service of that name, unless the pod says `enableServiceLinks: false`
   BACKEND_TYPE="memcache": tollgate does not count in Memcached; use redis to count across instances, or memory
   --redis-timeout="soon": expected a duration such as 500ms, 10s or 1h30m (units ns, us, ms, s, m and h), of at most 290 years
-  REDIS_URL (not shown): the Redis address cannot be understood (Redis URL did not parse - InvalidClientConfig); expected host:port, redis://user:password@host:port/database, /path or unix:///path
-  REDIS_TYPE="sentinel": Redis Sentinel is not supported yet; use single, with REDIS_URL naming one server
+  REDIS_TYPE="double": expected single or sentinel or cluster
+  REDIS_URL (not shown): the Redis address cannot be understood (Redis URL did not parse - InvalidClientConfig); expected host:port, redis://user:password@host:port/database, rediss:// for TLS, /path or unix:///path
   LOG_LEVEL="loud": expected error or warn or info or debug or trace"#
     );
 }
@@ -276,7 +342,8 @@ fn a_flag_counts_before_a_variable_and_a_variable_before_the_default() {
 
 #[test]
 fn redis_is_chosen_by_its_url() {
-    let redis = |env: Pairs<'_>| matches!(read(&[], env).unwrap().store, StoreSettings::Redis(_));
+    let redis =
+        |env: Pairs<'_>| matches!(read(&[], env).unwrap().store, StoreSettings::Redis { .. });
     assert!(redis(&[("REDIS_URL", "cache:6379")]));
     assert!(redis(&[("REDIS_URL", "cache:6379"), ("BACKEND_TYPE", "REDIS")]));
     assert!(!redis(&[("REDIS_URL", "cache:6379"), ("BACKEND_TYPE", "memory")]));
@@ -292,7 +359,10 @@ fn redis_is_chosen_by_its_url() {
 fn the_kind_of_socket_has_to_agree_with_the_url() {
     let read = |kind, url| read(&[], &[("REDIS_SOCKET_TYPE", kind), ("REDIS_URL", url)]);
     let address = |kind, url| match read(kind, url).unwrap().store {
-        StoreSettings::Redis(it) => it.address,
+        StoreSettings::Redis { main, .. } => match main.servers {
+            RedisServers::Single(address) => address,
+            _ => unreachable!(),
+        },
         StoreSettings::Memory { .. } => unreachable!(),
     };
     assert_eq!(address("unix", "/run/redis.sock"), RedisAddress::Unix("/run/redis.sock".into()));
@@ -323,5 +393,5 @@ fn headers_are_off_unless_enabled() {
 fn the_rules_settings_can_be_read_alone() {
     let env = [("TOLLGATE_CONFIG", "rules"), ("MERGE_DOMAIN_CONFIG", "yes"), ("PORT", "x")];
     let rules = RuleSettings::read(|_| None, lookup(&env)).unwrap();
-    assert_eq!(rules, RuleSettings { path: "rules".into(), merge_domains: true });
+    assert_eq!((rules.source.to_string().as_str(), rules.merge_domains), ("rules", true));
 }

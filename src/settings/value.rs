@@ -1,6 +1,6 @@
 //! Values as people write them. Every error says what was expected.
 
-use std::{net::IpAddr, str::FromStr, time::Duration};
+use std::{fs::File, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::duration;
 
@@ -104,5 +104,13 @@ pub(super) fn some_duration(text: &str) -> Parsed<Duration> {
     match duration(text)? {
         Duration::ZERO => Err("expected a duration above 0".into()),
         duration => Ok(duration),
+    }
+}
+
+/// A file that can be read now.
+pub(super) fn readable(text: &str) -> Parsed<PathBuf> {
+    match File::open(text) {
+        Ok(_) => Ok(text.into()),
+        Err(error) => Err(format!("expected a file that can be read ({error})")),
     }
 }

@@ -47,7 +47,7 @@ use crate::{
         Algorithm, Limit, Outcome,
         step::{Answer, Told},
     },
-    store::{Charge, LONGEST_NAME, Outcomes, Store, StoreError, Usage, name},
+    store::{Charge, DenyCacheUsage, LONGEST_NAME, Outcomes, Store, StoreError, Usage, name},
     time::Timestamp,
 };
 
@@ -85,6 +85,8 @@ struct Shard {
     refunded: u64,
     /// Where the next look for ended ones begins.
     next: usize,
+    /// Without the entries.
+    counts: DenyCacheUsage,
 }
 
 /// What was refused, and until when it is.
@@ -158,6 +160,7 @@ impl Shard {
     fn put(&mut self, name: &[u8], refusal: Refusal, capacity: usize, now: Timestamp) {
         if let Some(old) = self.refusals.get_mut(name) {
             *old = refusal;
+            self.counts.overwritten += 1;
             return;
         }
         self.drop_ended(now);
@@ -172,6 +175,7 @@ impl Shard {
             match self.refusals.get_index(self.next) {
                 Some((_, it)) if !it.holds(now) => {
                     self.refusals.swap_remove_index(self.next);
+                    self.counts.expired += 1;
                 }
                 Some(_) => self.next += 1,
                 None => self.next = 0,
@@ -185,6 +189,7 @@ impl Shard {
         let sample = (0..SAMPLED.min(length)).map(|it| (self.next + it) % length);
         if let Some(first) = sample.min_by_key(|it| self.refusals[*it].until) {
             self.refusals.swap_remove_index(first);
+            self.counts.evicted += 1;
         }
     }
 }
@@ -202,13 +207,28 @@ impl<S> DenyCache<S> {
 
     /// What becomes of a call that is known to be refused in every part.
     fn refused(&self, charges: &[Charge], now: Timestamp) -> Option<Outcomes> {
-        let answer = |charge: &Charge| {
+        // All are looked up, so that each is counted, whatever the others say.
+        let mut outcomes = Some(Outcomes::new());
+        for charge in charges {
             // Looks, and what is given back, are no hits.
-            (charge.hits.asked() > 0).then_some(())?;
-            let name = name(&charge.counter.key);
-            self.shard(&name).lock().refusals.get(&*name)?.answer(charge, now)
-        };
-        charges.iter().map(answer).collect()
+            let known = if charge.hits.asked() > 0 { self.look_up(charge, now) } else { None };
+            outcomes = outcomes.zip(known).map(|(mut outcomes, outcome)| {
+                outcomes.push(outcome);
+                outcomes
+            });
+        }
+        outcomes
+    }
+
+    fn look_up(&self, charge: &Charge, now: Timestamp) -> Option<Outcome> {
+        let name = name(&charge.counter.key);
+        let mut shard = self.shard(&name).lock();
+        let outcome = shard.refusals.get(&*name).and_then(|it| it.answer(charge, now));
+        match outcome {
+            Some(_) => shard.counts.hits += 1,
+            None => shard.counts.misses += 1,
+        }
+        outcome
     }
 
     /// Learns from a call that was begun at `turn`.
@@ -287,6 +307,24 @@ impl<S: Store> Store for DenyCache<S> {
 
     fn usage(&self) -> Option<Usage> {
         self.store.usage()
+    }
+
+    fn deny_cache(&self) -> Option<DenyCacheUsage> {
+        (!self.shards.is_empty()).then(|| {
+            self.shards.iter().fold(DenyCacheUsage::default(), |sum, shard| {
+                let shard = shard.lock();
+                let DenyCacheUsage { hits, misses, expired, evicted, overwritten, .. } =
+                    shard.counts;
+                DenyCacheUsage {
+                    entries: sum.entries + shard.refusals.len() as u64,
+                    hits: sum.hits + hits,
+                    misses: sum.misses + misses,
+                    expired: sum.expired + expired,
+                    evicted: sum.evicted + evicted,
+                    overwritten: sum.overwritten + overwritten,
+                }
+            })
+        })
     }
 }
 

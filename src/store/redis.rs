@@ -1,9 +1,9 @@
 //! Counters in Redis, shared by every instance that uses the same server.
 //!
-//! One call is in one script, so it is one round trip, and nobody else is served
-//! between two of its charges. There are two scripts: one for calls that only
-//! count in fixed windows, which makes those that wait at the same time together,
-//! and one for all others. What is kept is never without an expiry:
+//! Calls that come at the same time share a round trip, and one call is in one
+//! script, so nobody else is served between two of its charges. There are two
+//! scripts: one for calls that only count in fixed windows, and one for all
+//! others. What is kept is never without an expiry:
 //!
 //! | what              | as                        | until, and a [second](GRACE) more    |
 //! |-------------------|---------------------------|--------------------------------------|
@@ -17,15 +17,14 @@
 //! script, after a restart for example: it has counted nothing, and is sent the
 //! script along with the call.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::fmt;
 
-use redis::{Cmd, ErrorKind, Script, ServerErrorKind, Value, cmd};
-use tokio::time::timeout;
+use redis::{RedisError, Script, Value};
 
 use self::{
-    batch::Batches,
-    connection::{Connection, Link},
-    fixed_window::Plain,
+    cluster::Cluster,
+    node::{Node, NodeError},
+    target::Target,
 };
 use crate::{
     limit::Hits,
@@ -33,72 +32,74 @@ use crate::{
     time::Timestamp,
 };
 
+mod apart;
 mod batch;
+mod breaker;
 mod charge;
+mod cluster;
 mod connection;
 mod fixed_window;
+mod node;
+mod per_second;
 mod settings;
+mod slots;
+mod sums;
+mod target;
 
-pub use self::settings::{RedisAddress, RedisSettings};
+pub use self::per_second::Split;
+pub use self::settings::{Login, RedisAddress, RedisServers, RedisSettings, RedisTls, RedisType};
 
 /// Counters in Redis.
 #[derive(Debug)]
-pub struct Redis {
-    connection: Arc<Connection>,
-    batches: Batches,
-    charge: Twin,
-    timeout: Duration,
+pub struct Redis(Servers);
+
+#[derive(Debug)]
+enum Servers {
+    One(Node),
+    Cluster(Cluster),
 }
 
 impl Redis {
-    /// A store on the server that `settings` describe. It need not be running:
-    /// a task connects to it, now and whenever the connection is lost, until
-    /// the store is dropped.
-    ///
-    /// # Errors
-    ///
-    /// If the settings cannot be used.
+    /// A store on the servers that `settings` describe. They need not be running:
+    /// tasks connect to them, now and whenever a connection is lost, until the
+    /// store is dropped.
     ///
     /// # Panics
     ///
     /// Outside of a Tokio runtime.
-    pub fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
-        let connection = Arc::new(Connection::new(settings)?);
-        let batches = Batches::new(Arc::clone(&connection), settings.timeout);
-        let charge = Twin::new(charge::SOURCE);
-        Ok(Self { connection, batches, charge, timeout: settings.timeout })
-    }
-
-    async fn answer(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        if charges.iter().all(fixed_window::suffices) {
-            let plain = charges.iter().map(|it| Plain::of(it, now));
-            return fixed_window::read(charges, &self.batches.call(plain).await?, now);
-        }
-        let link = self.connection.link().await?;
-        let answer = self.charge.run(&link, |begin| charge::ask(begin, charges, now)).await?;
-        charge::read(charges, answer, now)
+    pub fn new(settings: &RedisSettings) -> Self {
+        let target = match &settings.servers {
+            RedisServers::Cluster(seeds) => {
+                return Self(Servers::Cluster(Cluster::new(seeds, settings)));
+            }
+            RedisServers::Single(address) => Target::fixed(address.clone(), settings),
+            RedisServers::Sentinel { master, sentinels } => {
+                Target::guarded_by(master.clone(), sentinels, settings)
+            }
+        };
+        Self(Servers::One(Node::new(target, settings.timeout, false)))
     }
 }
 
 impl Store for Redis {
     async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        let answer = timeout(self.timeout, self.answer(charges, now)).await;
-        answer.map_err(|_| StoreError::Timeout(self.timeout))?
+        match &self.0 {
+            Servers::One(node) => Ok(node.charge(charges, now, false).await?),
+            Servers::Cluster(cluster) => cluster.charge(charges, now).await,
+        }
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        let ping = async {
-            let answer = self.connection.link().await?.send(&cmd("PING")).await;
-            answer.map_err(|error| StoreError::Failed(error.to_string()))
-        };
-        timeout(self.timeout, ping).await.map_err(|_| StoreError::Timeout(self.timeout))??;
-        Ok(())
+        match &self.0 {
+            Servers::One(node) => node.ping().await,
+            Servers::Cluster(cluster) => cluster.ping().await,
+        }
     }
 
     async fn died(&self) {
-        tokio::select! {
-            () = self.connection.abandoned() => {}
-            () = self.batches.abandoned() => {}
+        match &self.0 {
+            Servers::One(node) => node.died().await,
+            Servers::Cluster(cluster) => cluster.died().await,
         }
     }
 }
@@ -120,28 +121,28 @@ impl Twin {
         Self { source, script: Script::new(source) }
     }
 
-    /// Runs it, and says what the server answered. `call` is given what the
-    /// command begins with.
-    async fn run(&self, link: &Link, call: impl Fn([&str; 2]) -> Cmd) -> Result<Value, StoreError> {
-        let answer = match link.send(&call(["EVALSHA", self.script.get_hash()])).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                link.send(&call(["EVAL", self.source])).await
-            }
-            answer => answer,
-        };
-        answer.map_err(|error| StoreError::Failed(error.to_string()))
+    /// How a command begins that runs it on a server that knows it.
+    fn by_name(&self) -> [&str; 2] {
+        ["EVALSHA", self.script.get_hash()]
+    }
+
+    /// How a command begins that runs it on any server.
+    fn whole(&self) -> [&str; 2] {
+        ["EVAL", self.source]
     }
 }
 
 /// The list that `answer` is: one element for each of so many charges.
-fn elements(answer: Value, expected: usize) -> Result<Vec<Value>, StoreError> {
-    let Value::Array(elements) = answer else {
-        return Err(StoreError::Failed("the answer is not a list of counters".into()));
+fn elements(answer: Value, expected: usize) -> Result<Vec<Value>, NodeError> {
+    let elements = match answer {
+        Value::Array(elements) => elements,
+        Value::ServerError(error) => return Err(NodeError::from(&RedisError::from(error))),
+        _ => return Err(StoreError::Failed("the answer is not a list of counters".into()).into()),
     };
     if elements.len() != expected {
         let found = elements.len();
         let error = format!("the answer has {found} counters, expected {expected}");
-        return Err(StoreError::Failed(error));
+        return Err(StoreError::Failed(error).into());
     }
     Ok(elements)
 }

@@ -127,7 +127,7 @@ async fn every_case_holds_in_redis() {
     let settings = RedisSettings::parse(&server.url(), None, Duration::from_secs(5)).unwrap();
     for (name, case) in cases() {
         redis::cmd("FLUSHALL").exec(&mut server.client()).unwrap();
-        let store = Redis::new(&settings).unwrap();
+        let store = Redis::new(&settings);
         play(&name, case, store).await;
     }
 }
@@ -138,7 +138,7 @@ async fn every_case_holds_in_redis_behind_a_cache() {
     let settings = RedisSettings::parse(&server.url(), None, Duration::from_secs(5)).unwrap();
     for (name, case) in cases() {
         redis::cmd("FLUSHALL").exec(&mut server.client()).unwrap();
-        let store = Redis::new(&settings).unwrap();
+        let store = Redis::new(&settings);
         play(&name, case, DenyCache::new(store, 1_000_000)).await;
     }
 }

@@ -132,6 +132,6 @@ async fn every_combination_keeps_what_all_promise_in_redis() {
     let settings = RedisSettings::parse(&server.url(), None, Duration::from_secs(5)).unwrap();
     for limit in combinations() {
         redis::cmd("FLUSHALL").exec(&mut server.client()).unwrap();
-        Game::new(&limit, Redis::new(&settings).unwrap()).await.play().await;
+        Game::new(&limit, Redis::new(&settings)).await.play().await;
     }
 }

@@ -15,4 +15,5 @@ mod memory;
 mod reflection;
 mod reload;
 mod shutdown;
+mod sources;
 mod wire;

@@ -16,14 +16,19 @@ use tollgate::{
 #[path = "../support/redis.rs"]
 mod redis_server;
 
+#[path = "../support/cluster.rs"]
+mod cluster_servers;
+
 mod agreement;
 mod batches;
+mod cluster;
 mod concurrency;
 mod counters;
 mod faults;
 mod games;
 mod model;
 mod states;
+mod tls;
 
 const NOON: Timestamp = Timestamp::from_secs(43_200);
 
@@ -32,7 +37,7 @@ const PATIENT: Duration = Duration::from_secs(10);
 
 fn store(url: &str, timeout: Duration) -> Redis {
     let settings = RedisSettings::parse(url, None, timeout).expect("the URL is valid");
-    Redis::new(&settings).expect("the settings are valid")
+    Redis::new(&settings)
 }
 
 fn minutely(requests: u32) -> Limit {

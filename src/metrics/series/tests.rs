@@ -5,6 +5,10 @@ use crate::rules::spec::{DescriptorSpec, DomainSpec, RuleSpec};
 
 const HIT: Bump = Bump { total: 1, within: 1, near: 0, over: 0, cached: 0, shadow: 0, refunded: 0 };
 
+fn table() -> SeriesTable {
+    SeriesTable::new(IntCounter::new("folded", "Folded.").unwrap())
+}
+
 /// Rules of `shop` with these keys.
 fn rules(keys: &[&str]) -> RuleTree {
     let descriptor = |&key: &&str| DescriptorSpec {
@@ -31,7 +35,7 @@ fn hits(table: &SeriesTable) -> BTreeMap<String, u64> {
 }
 
 fn folded(table: &SeriesTable) -> u64 {
-    table.0.folded.load(Relaxed)
+    table.0.folded.get()
 }
 
 #[track_caller]
@@ -42,7 +46,7 @@ fn check(table: &SeriesTable, expected: &[(&str, u64)]) {
 
 #[test]
 fn rules_that_stay_keep_what_they_counted_and_others_start_anew() {
-    let table = SeriesTable::default();
+    let table = table();
     let (old, new) = (rules(&["a", "b"]), rules(&["c", "b"]));
     table.install(&old);
     old.rules().iter().for_each(|it| table.bump_rule(it, HIT));
@@ -62,7 +66,7 @@ fn rules_that_stay_keep_what_they_counted_and_others_start_anew() {
 
 #[test]
 fn rules_of_one_name_share_a_series() {
-    let table = SeriesTable::default();
+    let table = table();
     let rules = rules(&["a:b", "a|b", "a_b"]);
     table.install(&rules);
     rules.rules().iter().for_each(|it| table.bump_rule(it, HIT));
@@ -73,7 +77,7 @@ fn rules_of_one_name_share_a_series() {
 fn nothing_is_lost_while_rules_are_replaced() {
     const THREADS: usize = 4;
     const HITS: usize = 20_000;
-    let table = SeriesTable::default();
+    let table = table();
     let (old, new) = (rules(&["a", "b"]), rules(&["c", "b"]));
     table.install(&old);
     thread::scope(|scope| {
@@ -102,7 +106,7 @@ fn nothing_is_lost_while_rules_are_replaced() {
 
 #[test]
 fn series_beyond_the_most_are_counted_together() {
-    let table = SeriesTable::default();
+    let table = table();
     for value in 0..2 * MOST_DYNAMIC {
         table.bump_dynamic(name(&format!("user_{value}")), HIT);
     }
@@ -117,7 +121,7 @@ fn series_beyond_the_most_are_counted_together() {
 
 #[test]
 fn a_long_name_makes_no_series() {
-    let table = SeriesTable::default();
+    let table = table();
     let longest = "x".repeat(LONGEST - "shop".len());
     table.bump_dynamic(name(&longest), HIT);
     table.bump_dynamic(name(&(longest.clone() + "x")), HIT);
@@ -127,7 +131,7 @@ fn a_long_name_makes_no_series() {
 
 #[test]
 fn a_value_cannot_forge_a_line() {
-    let table = SeriesTable::default();
+    let table = table();
     table.bump_dynamic(name("user_a\nratelimit.service.rate_limit.forged: 7\r"), HIT);
     for line in table.dotted().lines() {
         let expected = "ratelimit.service.rate_limit.shop.user_a_ratelimit";

@@ -1,40 +1,91 @@
 //! How to reach Redis.
 
-use super::{no_tls, text};
+use std::time::Duration;
+
+use super::text;
 use crate::{
     settings::{reader::Reader, value},
-    store::redis::{RedisAddress, RedisSettings},
+    store::redis::{Login, RedisAddress, RedisServers, RedisSettings, RedisTls, RedisType},
 };
 
-pub(super) fn redis(reader: &mut Reader<'_>) -> Option<RedisSettings> {
-    let timeout = reader.value("REDIS_TIMEOUT", value::some_duration);
-    let auth = reader.optional("REDIS_AUTH", text);
-    let settings =
-        reader.optional("REDIS_URL", |url| RedisSettings::parse(url, auth.as_deref(), timeout));
-    reader.optional("REDIS_TYPE", redis_type);
-    reader.optional("REDIS_TLS", no_tls);
-    let sockets = [("tcp", false), ("unix", true)];
-    let unix = reader.optional("REDIS_SOCKET_TYPE", |it| value::one_of(it, &sockets));
-    if let (Some(unix), Some(settings)) = (unix, &settings) {
-        match (unix, &settings.address) {
-            (false, RedisAddress::Tcp { .. }) | (true, RedisAddress::Unix(_)) => {}
-            (false, RedisAddress::Unix(_)) => {
-                reader.refuse("REDIS_SOCKET_TYPE", "expected unix, as REDIS_URL names a socket");
-            }
-            (true, RedisAddress::Tcp { .. }) => reader.refuse(
-                "REDIS_SOCKET_TYPE",
-                "expected tcp, as REDIS_URL names a host; a socket is written as an absolute path",
-            ),
-        }
+const TYPES: [(&str, RedisType); 3] = [
+    ("single", RedisType::Single),
+    ("sentinel", RedisType::Sentinel),
+    ("cluster", RedisType::Cluster),
+];
+
+/// The Redis for all counters, and the one for limits per second, if that is
+/// another.
+pub(super) fn redis(reader: &mut Reader<'_>) -> (Option<RedisSettings>, Option<RedisSettings>) {
+    let certificates = certificates(reader);
+    let main = one(reader, &certificates, &|name| format!("REDIS_{name}"));
+    let wanted = reader.value("REDIS_PERSECOND", value::boolean);
+    let per_second = one(reader, &certificates, &|name| format!("REDIS_PERSECOND_{name}"));
+    if wanted && !reader.is_set("REDIS_PERSECOND_URL") {
+        reader.refuse("REDIS_PERSECOND", "expected REDIS_PERSECOND_URL to be set, too");
     }
-    settings
+    (main, per_second.filter(|_| wanted))
 }
 
-fn redis_type(text: &str) -> Result<(), String> {
-    if let Some(name) = value::choice(text, &[("sentinel", "Sentinel"), ("cluster", "Cluster")]) {
-        return Err(format!(
-            "Redis {name} is not supported yet; use single, with REDIS_URL naming one server"
-        ));
+fn one(
+    reader: &mut Reader<'_>,
+    certificates: &RedisTls,
+    name: &dyn Fn(&str) -> String,
+) -> Option<RedisSettings> {
+    let timeout = reader.value(&name("TIMEOUT"), value::some_duration);
+    let auth = reader.optional(&name("AUTH"), text);
+    let kind = reader.value(&name("TYPE"), |it| value::one_of(it, &TYPES));
+    let settings =
+        reader.optional(&name("URL"), |url| RedisSettings::of(kind, url, auth.as_deref(), timeout));
+    let tls = reader.value(&name("TLS"), value::boolean);
+    let sentinel_login = reader.optional(&name("SENTINEL_AUTH"), |it| Ok(Login::parse(it)));
+    socket_type(reader, &name("SOCKET_TYPE"), settings.as_ref());
+    let mut settings = settings?;
+    if settings.tls.is_some() || tls {
+        settings.tls = Some(certificates.clone());
     }
-    value::one_of(text, &[("single", ())])
+    if settings.tls.is_some()
+        && matches!(settings.servers, RedisServers::Single(RedisAddress::Unix(_)))
+    {
+        reader.refuse(&name("TLS"), "expected false, as the URL names a socket");
+    }
+    settings.sentinel_login = sentinel_login.unwrap_or_default();
+    Some(settings)
+}
+
+fn certificates(reader: &mut Reader<'_>) -> RedisTls {
+    const CERTIFICATE: &str = "REDIS_TLS_CLIENT_CERT";
+    const KEY: &str = "REDIS_TLS_CLIENT_KEY";
+    let certificate = reader.optional(CERTIFICATE, value::readable);
+    let key = reader.optional(KEY, value::readable);
+    if certificate.is_some() && !reader.is_set(KEY) {
+        reader.refuse(CERTIFICATE, "expected REDIS_TLS_CLIENT_KEY to be set, too");
+    }
+    if key.is_some() && !reader.is_set(CERTIFICATE) {
+        reader.refuse(KEY, "expected REDIS_TLS_CLIENT_CERT to be set, too");
+    }
+    let authority = reader.optional("REDIS_TLS_CACERT", value::readable);
+    let any_name = reader.value("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", value::boolean);
+    RedisTls { client: certificate.zip(key), authority, any_name }
+}
+
+fn socket_type(reader: &mut Reader<'_>, name: &str, settings: Option<&RedisSettings>) {
+    let sockets = [("tcp", false), ("unix", true)];
+    let unix = reader.optional(name, |it| value::one_of(it, &sockets));
+    let Some((unix, settings)) = unix.zip(settings) else { return };
+    let is_socket = matches!(settings.servers, RedisServers::Single(RedisAddress::Unix(_)));
+    match (unix, is_socket) {
+        (false, true) => reader.refuse(name, "expected unix, as the URL names a socket"),
+        (true, false) => reader.refuse(
+            name,
+            "expected tcp, as the URL names a host; a socket is written as an absolute path",
+        ),
+        _ => {}
+    }
+}
+
+/// After how long without any answer since the start to give up; none means never.
+pub(super) fn give_up(reader: &mut Reader<'_>) -> Option<Duration> {
+    let after = reader.value("REDIS_STARTUP_MAX_ELAPSED_TIME", value::duration);
+    Some(after).filter(|it| !it.is_zero())
 }

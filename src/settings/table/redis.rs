@@ -1,4 +1,4 @@
-use super::{DURATION, Group, Setting, Value};
+use super::{DURATION, Group, PATH, Setting, Value};
 
 pub(super) const REDIS: Group = Group {
     heading: "Redis",
@@ -7,27 +7,65 @@ pub(super) const REDIS: Group = Group {
             name: "REDIS_URL",
             value: Value::Secret("URL"),
             default: "",
-            help: "The Redis server: `redis://[[user]:password@]host[:port][/database]`, \
-                   `host:port`, `unix:///path/to/socket` or `/path/to/socket`.",
+            help: "The Redis server: \
+                   `redis://[[user]:password@]host[:port][/database]`, `rediss://…` \
+                   for TLS, `host:port`, `unix:///path/to/socket` or \
+                   `/path/to/socket`. For `cluster` some of its servers, with \
+                   commas; for `sentinel` the name of the master, and then the \
+                   Sentinels: `name,host:port,host:port`.",
         },
         Setting {
             name: "REDIS_AUTH",
             value: Value::Secret("[USER:]PASSWORD"),
             default: "",
-            help: "The password for Redis, in place of one in REDIS_URL. Prefer the \
-                   variable: other users of the machine can see flags.",
+            help: "The password for Redis, in place of one in REDIS_URL; \
+                   `:password` if it has a colon. Prefer the variable: other users \
+                   of the machine can see flags.",
         },
         Setting {
             name: "REDIS_TYPE",
             value: Value::Text("TYPE"),
             default: "single",
-            help: "How Redis is deployed. So far only `single`.",
+            help: "How Redis is deployed: `single`, `sentinel` or `cluster`.",
         },
         Setting {
             name: "REDIS_TLS",
             value: Value::Switch,
             default: "false",
-            help: "Whether the connection is encrypted. So far only `false`.",
+            help: "Whether connections to Redis, and to Sentinels, are encrypted; \
+                   `rediss://` in REDIS_URL says so, too.",
+        },
+        Setting {
+            name: "REDIS_TLS_CLIENT_CERT",
+            value: PATH,
+            default: "",
+            help: "The certificate to show to Redis, also to that of \
+                   REDIS_PERSECOND: a PEM file, read again for each connection.",
+        },
+        Setting {
+            name: "REDIS_TLS_CLIENT_KEY",
+            value: PATH,
+            default: "",
+            help: "The key of that certificate.",
+        },
+        Setting {
+            name: "REDIS_TLS_CACERT",
+            value: PATH,
+            default: "",
+            help: "Who may vouch for the certificate of Redis: a PEM file. If not \
+                   set, those whom the system trusts.",
+        },
+        Setting {
+            name: "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION",
+            value: Value::Switch,
+            default: "false",
+            help: "Whether the certificate of Redis may be for another name.",
+        },
+        Setting {
+            name: "REDIS_SENTINEL_AUTH",
+            value: Value::Secret("[USER:]PASSWORD"),
+            default: "",
+            help: "The password for the Sentinels, which are not given REDIS_AUTH.",
         },
         Setting {
             name: "REDIS_SOCKET_TYPE",
@@ -42,6 +80,69 @@ pub(super) const REDIS: Group = Group {
             default: "500ms",
             help: "How long to wait for a connection to Redis, and for the answer to each \
                    command. More than 0.",
+        },
+        Setting {
+            name: "REDIS_STARTUP_MAX_ELAPSED_TIME",
+            value: DURATION,
+            default: "0",
+            help: "After how long the process ends if Redis has not answered since \
+                   the start; 0 means never. Until then it runs, is not ready, and \
+                   answers by ON_ERROR.",
+        },
+        Setting {
+            name: "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION",
+            value: Value::Switch,
+            default: "false",
+            help: "Whether the service is unhealthy whenever Redis does not answer. \
+                   Otherwise only until it has answered once.",
+        },
+        Setting {
+            name: "REDIS_PERSECOND",
+            value: Value::Switch,
+            default: "false",
+            help: "Whether limits per second are counted in a Redis of their own.",
+        },
+        Setting {
+            name: "REDIS_PERSECOND_URL",
+            value: Value::Secret("URL"),
+            default: "",
+            help: "Like REDIS_URL, for the Redis of limits per second.",
+        },
+        Setting {
+            name: "REDIS_PERSECOND_TYPE",
+            value: Value::Text("TYPE"),
+            default: "single",
+            help: "Like REDIS_TYPE.",
+        },
+        Setting {
+            name: "REDIS_PERSECOND_AUTH",
+            value: Value::Secret("[USER:]PASSWORD"),
+            default: "",
+            help: "Like REDIS_AUTH.",
+        },
+        Setting {
+            name: "REDIS_PERSECOND_TLS",
+            value: Value::Switch,
+            default: "false",
+            help: "Like REDIS_TLS. The certificates are the same.",
+        },
+        Setting {
+            name: "REDIS_PERSECOND_SENTINEL_AUTH",
+            value: Value::Secret("[USER:]PASSWORD"),
+            default: "",
+            help: "Like REDIS_SENTINEL_AUTH.",
+        },
+        Setting {
+            name: "REDIS_PERSECOND_SOCKET_TYPE",
+            value: Value::Text("TYPE"),
+            default: "",
+            help: "Like REDIS_SOCKET_TYPE.",
+        },
+        Setting {
+            name: "REDIS_PERSECOND_TIMEOUT",
+            value: DURATION,
+            default: "500ms",
+            help: "Like REDIS_TIMEOUT.",
         },
     ],
 };

@@ -313,3 +313,31 @@ fn no_bytes_are_no_cache() {
     }
     assert_eq!(store.calls(), 3);
 }
+
+#[test]
+fn every_counter_asked_about_is_one_hit_or_one_miss() {
+    let cache = DenyCache::new(Shared::new(), 1 << 20);
+    let (twenty, ten) = (fixed(20, true), fixed(10, true));
+    let one = |name, limit| charge(name, limit, Hits::Add(1), NOON);
+    let counts = || {
+        let usage = cache.deny_cache().unwrap();
+        (usage.hits, usage.misses, usage.entries)
+    };
+    for call in 0..25_u64 {
+        make(&cache, &[one("a", &twenty)], NOON);
+        let refused = u64::from(call >= 20);
+        assert_eq!(counts(), (call.saturating_sub(20), call.min(20) + 1, refused), "{call}");
+    }
+    // Here the call as a whole always goes to the store.
+    for call in 0..15_u64 {
+        make(&cache, &[one("b", &twenty), one("c", &ten)], NOON);
+        let known = call.saturating_sub(10);
+        let asked = 21 + 2 * (call + 1) - known;
+        assert_eq!(counts(), (4 + known, asked, 1 + u64::from(call >= 10)), "{call}");
+    }
+    // Neither what looks nor what is given back is looked up.
+    for hits in [Hits::Add(0), Hits::Refund(1)] {
+        make(&cache, &[charge("b", &twenty, hits, NOON)], NOON);
+    }
+    assert_eq!(counts(), (8, 47, 2));
+}

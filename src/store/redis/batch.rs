@@ -1,90 +1,140 @@
 //! Calls that share a round trip.
 //!
-//! What comes while a script runs waits, and goes with the next one, in the order
-//! in which it came; a call that comes alone goes at once. Hits of one script on
-//! one counter are added up, and each call is told what it would have been told
-//! if it had been made alone: a counter that everybody asks about costs Redis one
-//! command per round trip.
+//! What comes while a batch is on its way waits, and goes with the next one, in
+//! the order in which it came; a call that comes alone goes at once. Hits of one
+//! batch on one counter of a fixed window are added up, and calls of other kinds
+//! that may meet on a counter are made by one script, one after the other. Each
+//! call is told what it would have been told if it had been made alone: a counter
+//! that everybody asks about costs Redis one command per round trip.
+//!
+//! On a single server a batch is two commands at most. In a cluster it is one per
+//! counter, as a script may only touch one slot there.
 
-use std::{collections::HashMap, mem, sync::Arc, time::Duration};
+use std::{collections::HashMap, mem, ops::Range, sync::Arc, time::Duration};
 
 use foldhash::fast::RandomState;
-use redis::{Cmd, Value};
+use redis::{Cmd, Pipeline, Value};
 use smallvec::SmallVec;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{
+        Semaphore,
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     task::JoinSet,
     time::timeout,
 };
 
 use super::{
     Twin,
-    connection::Connection,
-    elements,
-    fixed_window::{self, Plain},
-    number,
+    breaker::Breaker,
+    charge,
+    connection::{Connection, Link},
+    elements, fixed_window,
+    fixed_window::Plain,
+    node::NodeError,
+    sums::{self, Sums},
 };
 use crate::{
-    limit::Hits,
-    store::{GRACE, StoreError},
+    store::{Charge, Outcomes, StoreError},
+    time::Timestamp,
 };
 
-/// How many charges one script makes at most, unless one call alone has more:
+/// How many charges one batch makes at most, unless one call alone has more:
 /// Redis serves nobody else meanwhile.
 const CHARGES: usize = 64;
-/// How many calls may wait; more wait for a place in turn.
-const QUEUE: usize = 1_024;
-
-/// The counter before each charge of one call; none where there is no counter.
-pub(super) type Counts = SmallVec<[Option<u64>; 4]>;
+/// How many calls may wait; more are refused at once.
+const QUEUE: usize = 8_192;
 
 /// Makes calls together.
 #[derive(Debug)]
 pub(super) struct Batches {
     line: Arc<Line>,
-    queue: mpsc::Sender<Call>,
+    queue: mpsc::Sender<Waiting>,
     /// Ends with this.
     _task: JoinSet<()>,
 }
 
 /// A call that waits.
 #[derive(Debug)]
-struct Call {
-    charges: Charges,
+struct Waiting {
+    call: Call,
     /// Closed once the caller has given up.
-    answer: oneshot::Sender<Result<Counts, StoreError>>,
+    answer: oneshot::Sender<Result<Outcomes, NodeError>>,
 }
 
-type Charges = SmallVec<[Plain; 2]>;
+/// A call.
+#[derive(Debug)]
+struct Call {
+    charges: SmallVec<[Charge; 1]>,
+    now: Timestamp,
+    /// The charges for the fast path, if they are all of that kind.
+    plain: Option<SmallVec<[Plain; 2]>>,
+}
+
+impl Call {
+    fn of(charges: &[Charge], now: Timestamp) -> Self {
+        let plain = charges.iter().all(fixed_window::suffices);
+        let plain = plain.then(|| charges.iter().map(|it| Plain::of(it, now)).collect());
+        Self { charges: charges.into(), now, plain }
+    }
+}
 
 impl Batches {
-    /// Begins to make calls. Needs a Tokio runtime.
-    pub(super) fn new(connection: Arc<Connection>, timeout: Duration) -> Self {
+    /// Begins to make calls to a server, one of a cluster if `cluster`. Needs a
+    /// Tokio runtime.
+    pub(super) fn new(connection: Arc<Connection>, timeout: Duration, cluster: bool) -> Self {
         let (queue, calls) = mpsc::channel(QUEUE);
-        let script = Twin::new(fixed_window::SOURCE);
-        let line = Arc::new(Line { connection, timeout, script, turn: Semaphore::new(1) });
+        let line = Arc::new(Line {
+            connection,
+            timeout,
+            cluster,
+            count: Twin::new(fixed_window::SOURCE),
+            decide: Twin::new(charge::SOURCE),
+            turn: Semaphore::new(1),
+            breaker: Breaker::new(timeout),
+        });
         let mut task = JoinSet::new();
         task.spawn(Arc::clone(&line).serve(calls));
         Self { line, queue, _task: task }
     }
 
-    /// Makes a call, once, and waits for the answer as long as it takes.
+    /// Makes a call, once, and waits for the answer as long as it takes, unless
+    /// it is clear that none comes.
     pub(super) async fn call(
         &self,
-        charges: impl Iterator<Item = Plain>,
-    ) -> Result<Counts, StoreError> {
-        let charges: Charges = charges.collect();
+        charges: &[Charge],
+        now: Timestamp,
+    ) -> Result<Outcomes, NodeError> {
+        self.line.breaker.admit()?;
+        let call = Call::of(charges, now);
         // To hand a lone call over, and its answer back, would cost more than all
         // else that is done for it here.
         if let Ok(_turn) = self.line.turn.try_acquire() {
-            let sums = Sums::of(charges.iter());
-            let found = self.line.make(&sums).await?;
-            return Ok(sums.places.iter().map(|it| it.count(&found)).collect());
+            let answer = self.line.make(&[&call], false).await.pop();
+            return answer.unwrap_or_else(|| Err(gone()));
         }
-        let gone = || StoreError::Failed("nothing makes calls any more".into());
-        let (answer, counts) = oneshot::channel();
-        self.queue.send(Call { charges, answer }).await.map_err(|_| gone())?;
-        counts.await.map_err(|_| gone())?
+        let (answer, outcomes) = oneshot::channel();
+        self.queue.try_send(Waiting { call, answer }).map_err(|error| match error {
+            TrySendError::Full(_) => failed(format!("{QUEUE} calls wait for Redis already")),
+            TrySendError::Closed(_) => gone(),
+        })?;
+        outcomes.await.map_err(|_| gone())?
+    }
+
+    /// Makes a call that another server sent here.
+    pub(super) async fn asked(
+        &self,
+        charges: &[Charge],
+        now: Timestamp,
+    ) -> Result<Outcomes, NodeError> {
+        let answer = self.line.make(&[&Call::of(charges, now)], true).await.pop();
+        answer.unwrap_or_else(|| Err(gone()))
+    }
+
+    /// Whether nothing makes calls any more.
+    pub(super) fn is_dead(&self) -> bool {
+        self.queue.is_closed()
     }
 
     /// Ends when nothing makes calls any more.
@@ -93,19 +143,32 @@ impl Batches {
     }
 }
 
+fn failed(why: String) -> NodeError {
+    NodeError::Failed(StoreError::Failed(why))
+}
+
+fn gone() -> NodeError {
+    failed("nothing makes calls any more".into())
+}
+
 /// The way to the server.
 #[derive(Debug)]
 struct Line {
     connection: Arc<Connection>,
     timeout: Duration,
-    script: Twin,
-    /// Held while a script is on its way, and somebody waits for it.
+    cluster: bool,
+    /// For fixed windows.
+    count: Twin,
+    /// For all else.
+    decide: Twin,
+    /// Held while a batch is on its way, and somebody waits for it.
     turn: Semaphore,
+    breaker: Breaker,
 }
 
 impl Line {
     /// Makes the calls that wait. Never ends before the last.
-    async fn serve(self: Arc<Self>, mut queue: mpsc::Receiver<Call>) {
+    async fn serve(self: Arc<Self>, mut queue: mpsc::Receiver<Waiting>) {
         let mut waiting = Vec::new();
         while queue.recv_many(&mut waiting, CHARGES).await > 0 {
             let Ok(_turn) = self.turn.acquire().await else { return };
@@ -123,123 +186,201 @@ impl Line {
         }
     }
 
-    /// Makes `calls` in one script, and tells every caller.
-    async fn together(&self, calls: Vec<Call>) {
-        if calls.is_empty() {
+    /// Makes calls in one batch, and tells every caller.
+    async fn together(&self, waiting: Vec<Waiting>) {
+        if waiting.is_empty() {
             return;
         }
-        let sums = Sums::of(calls.iter().flat_map(|it| &it.charges));
-        let found = timeout(self.timeout, self.make(&sums)).await;
-        let found = found.unwrap_or(Err(StoreError::Timeout(self.timeout)));
-        let places = sums.places;
-        let mut at = 0;
-        for call in calls {
-            let own = &places[at..at + call.charges.len()];
-            at += own.len();
-            let counts = found.as_ref().map(|it| own.iter().map(|own| own.count(it)).collect());
+        let calls: Vec<_> = waiting.iter().map(|it| &it.call).collect();
+        let answers = timeout(self.timeout, self.make(&calls, false)).await;
+        let late = || Err(NodeError::Failed(StoreError::Timeout(self.timeout)));
+        let answers = answers.unwrap_or_else(|_| calls.iter().map(|_| late()).collect());
+        for (waiting, answer) in waiting.into_iter().zip(answers) {
             // The caller may have given up meanwhile.
-            let _ = call.answer.send(counts.map_err(StoreError::clone));
+            let _ = waiting.answer.send(answer);
         }
     }
 
-    /// What the counters were before each of `sums`.
-    async fn make(&self, sums: &Sums<'_>) -> Result<Vec<Value>, StoreError> {
-        let link = self.connection.link().await?;
-        let answer = self.script.run(&link, |begin| sums.ask(begin)).await?;
-        elements(answer, sums.charges.len())
+    /// What becomes of each of `calls`.
+    async fn make(&self, calls: &[&Call], asking: bool) -> Vec<Result<Outcomes, NodeError>> {
+        let plain = || calls.iter().filter_map(|it| it.plain.as_ref());
+        let batch = Batch {
+            sums: Sums::of(plain().flatten()),
+            decisions: calls.iter().filter(|it| it.plain.is_none()).copied().collect(),
+        };
+        let parts = batch.parts(self.cluster);
+        match self.send(&batch, &parts, asking).await {
+            Ok(answers) => batch.read(calls, &parts, answers),
+            Err(error) => calls.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    /// The answer for each of `parts`.
+    async fn send(
+        &self,
+        batch: &Batch<'_>,
+        parts: &[Part],
+        asking: bool,
+    ) -> Result<Vec<Value>, NodeError> {
+        let link = self.connection.link().await.map_err(NodeError::Failed)?;
+        let by_name = parts.iter().map(|it| batch.ask(it, self.twin(it).by_name()));
+        let mut answers = self.ask(&link, by_name, asking).await?;
+        // A server that does not know a script has done nothing.
+        let unknown: Vec<_> = (0..parts.len()).filter(|it| is_unknown(&answers[*it])).collect();
+        if !unknown.is_empty() {
+            let whole = unknown.iter().map(|it| &parts[*it]);
+            let whole = whole.map(|it| batch.ask(it, self.twin(it).whole()));
+            let again = self.ask(&link, whole, asking).await?;
+            for (place, answer) in unknown.into_iter().zip(again) {
+                answers[place] = answer;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The answers to `commands`, sent together.
+    async fn ask(
+        &self,
+        link: &Link,
+        commands: impl Iterator<Item = Cmd>,
+        asking: bool,
+    ) -> Result<Vec<Value>, NodeError> {
+        let mut pipeline = Pipeline::new();
+        for command in commands {
+            if asking {
+                pipeline.cmd("ASKING");
+            }
+            pipeline.add_command(command);
+        }
+        self.breaker.sent();
+        let answers = link.send_all(&pipeline).await;
+        self.breaker.answered();
+        let answers = answers.map_err(|error| NodeError::from(&error))?;
+        if answers.len() != pipeline.len() {
+            let (found, expected) = (answers.len(), pipeline.len());
+            return Err(failed(format!("there are {found} answers, expected {expected}")));
+        }
+        let each = 1 + usize::from(asking);
+        Ok(answers.into_iter().skip(each - 1).step_by(each).collect())
+    }
+
+    fn twin(&self, part: &Part) -> &Twin {
+        match part {
+            Part::Count(_) => &self.count,
+            Part::Decide(_) => &self.decide,
+        }
     }
 }
 
-/// Takes the first calls out of `waiting`, as many as one script makes. Those
+fn is_unknown(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}
+
+/// Takes the first calls out of `waiting`, as many as one batch makes. Those
 /// that nobody waits for are left out.
-fn next(waiting: &mut Vec<Call>) -> Vec<Call> {
+fn next(waiting: &mut Vec<Waiting>) -> Vec<Waiting> {
     waiting.retain(|it| !it.answer.is_closed());
     let mut charges = 0;
     let more = waiting.iter().position(|it| {
-        charges += it.charges.len();
+        charges += it.call.charges.len();
         CHARGES < charges
     });
     let rest = waiting.split_off(more.map_or(waiting.len(), |it| it.max(1)));
     mem::replace(waiting, rest)
 }
 
-/// The charges of several calls, with the hits on one counter added up.
-#[derive(Debug, Default)]
-struct Sums<'a> {
-    charges: Vec<Sum<'a>>,
-    /// One for each charge of the calls.
-    places: Vec<Place>,
-}
-
-/// Charges to one counter, with no look and nothing given back between them.
+/// What one round trip is to do.
 #[derive(Debug)]
-struct Sum<'a> {
-    key: &'a [u8],
-    change: i64,
-    kept: u64,
+struct Batch<'a> {
+    sums: Sums<'a>,
+    decisions: Vec<&'a Call>,
 }
 
-/// Where the answer for a charge is found.
+/// What one command does.
 #[derive(Debug)]
-struct Place {
-    /// In which sum.
-    sum: usize,
-    /// The hits of this sum that came before.
-    before: u64,
+enum Part {
+    /// Some of the sums.
+    Count(Range<usize>),
+    /// Some of the decisions, by their places.
+    Decide(Vec<usize>),
 }
 
-impl<'a> Sums<'a> {
-    fn of(charges: impl Iterator<Item = &'a Plain>) -> Self {
-        let mut sums = Self::default();
-        let mut open: HashMap<&[u8], usize, RandomState> = HashMap::default();
-        for charge in charges {
-            let Plain { ref key, change, kept } = *charge;
-            let key = key.as_bytes();
-            let hits = u64::try_from(change).ok().filter(|it| *it > 0);
-            let place = hits.and(open.get(key)).and_then(|&sum| {
-                let so_far = &mut sums.charges[sum];
-                let before = so_far.change.unsigned_abs();
-                let change = (so_far.change + change).unsigned_abs();
-                (change <= Hits::MAX).then(|| {
-                    so_far.change = change.cast_signed();
-                    so_far.kept = kept.max(so_far.kept);
-                    Place { sum, before }
-                })
-            });
-            sums.places.push(place.unwrap_or_else(|| {
-                let sum = sums.charges.len();
-                sums.charges.push(Sum { key, change, kept });
-                if hits.is_some() {
-                    open.insert(key, sum);
-                } else {
-                    open.remove(key);
+impl Batch<'_> {
+    /// `apart` says that different counters need different commands.
+    fn parts(&self, apart: bool) -> Vec<Part> {
+        let (sums, decisions) = (self.sums.charges.len(), self.decisions.len());
+        let mut parts = Vec::new();
+        if apart {
+            parts.extend((0..sums).map(|it| Part::Count(it..it + 1)));
+            let mut of: HashMap<&[u8], Vec<usize>, RandomState> = HashMap::default();
+            for (place, call) in self.decisions.iter().enumerate() {
+                let key = call.charges.first().map_or(&[][..], |it| it.counter.key.as_bytes());
+                of.entry(key).or_default().push(place);
+            }
+            parts.extend(of.into_values().map(Part::Decide));
+        } else {
+            parts.extend((0 < sums).then_some(Part::Count(0..sums)));
+            parts.extend((0 < decisions).then(|| Part::Decide((0..decisions).collect())));
+        }
+        parts
+    }
+
+    /// The command that does `part`, and begins with `begin`.
+    fn ask(&self, part: &Part, begin: [&str; 2]) -> Cmd {
+        match part {
+            Part::Count(sums) => sums::ask(begin, &self.sums.charges[sums.clone()]),
+            Part::Decide(places) => {
+                let calls = places.iter().map(|it| self.decisions[*it]);
+                let calls: Vec<_> = calls.map(|it| (&it.charges[..], it.now)).collect();
+                charge::ask(begin, &calls)
+            }
+        }
+    }
+
+    /// What became of each of `calls`, of which these are the answers.
+    fn read(
+        &self,
+        calls: &[&Call],
+        parts: &[Part],
+        answers: Vec<Value>,
+    ) -> Vec<Result<Outcomes, NodeError>> {
+        let mut counts = Vec::with_capacity(self.sums.charges.len());
+        let mut decided: Vec<_> = self.decisions.iter().map(|_| Err(gone())).collect();
+        for (part, answer) in parts.iter().zip(answers) {
+            match part {
+                Part::Count(sums) => match elements(answer, sums.len()) {
+                    Ok(found) => counts.extend(found.into_iter().map(Ok)),
+                    Err(error) => counts.extend(sums.clone().map(|_| Err(error.clone()))),
+                },
+                Part::Decide(places) => {
+                    let charges = places.iter().map(|it| self.decisions[*it].charges.len()).sum();
+                    let mut rest = elements(answer, charges);
+                    for &place in places {
+                        let call = self.decisions[place];
+                        decided[place] = match &mut rest {
+                            Ok(rest) => {
+                                let own: Vec<_> = rest.drain(..call.charges.len()).collect();
+                                charge::read(&call.charges, &own, call.now).map_err(Into::into)
+                            }
+                            Err(error) => Err(error.clone()),
+                        };
+                    }
                 }
-                Place { sum, before: 0 }
-            }));
+            }
         }
-        sums
-    }
-
-    /// The command that makes them, and begins with `begin`.
-    fn ask(&self, begin: [&str; 2]) -> Cmd {
-        let names = self.charges.iter().map(|it| it.key.len()).sum::<usize>();
-        let room = begin[1].len() + names + 40 * (1 + self.charges.len());
-        let mut call = Cmd::with_capacity(4 + 3 * self.charges.len(), room);
-        call.arg(&begin).arg(self.charges.len());
-        for sum in &self.charges {
-            call.arg(sum.key);
-        }
-        call.arg(GRACE.as_millis());
-        for sum in &self.charges {
-            call.arg(sum.change).arg(sum.kept);
-        }
-        call
-    }
-}
-
-impl Place {
-    /// The counter before the charge, if each sum found these.
-    fn count(&self, sums: &[Value]) -> Option<u64> {
-        Some(number(sums.get(self.sum)?)?.saturating_add(self.before).min(Hits::MAX))
+        let (mut places, mut decided) = (self.sums.places.iter(), decided.into_iter());
+        let outcomes = |call: &&Call| match &call.plain {
+            Some(plain) => {
+                let own = places.by_ref().take(plain.len());
+                // All of them, also after an error: the next call begins there.
+                let own: Vec<_> =
+                    own.map(|it| counts[it.sum].as_ref().map(|at| it.count(at))).collect();
+                let own: Result<Vec<_>, _> = own.into_iter().collect();
+                let before = own.map_err(NodeError::clone)?;
+                Ok(fixed_window::read(&call.charges, &before, call.now)?)
+            }
+            None => decided.next().unwrap_or_else(|| Err(gone())),
+        };
+        calls.iter().map(outcomes).collect()
     }
 }

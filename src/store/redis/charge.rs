@@ -2,7 +2,7 @@
 
 use redis::{Cmd, Value};
 
-use super::{change, elements, kept, number};
+use super::{change, kept, number};
 use crate::{
     limit::{
         Algorithm, Limit, SKEW, Window,
@@ -16,26 +16,33 @@ use crate::{
 
 pub(super) const SOURCE: &str = include_str!("lua/charge.lua");
 
-/// The command that makes `charges`, and begins with `begin`.
-pub(super) fn ask(begin: [&str; 2], charges: &[Charge], now: Timestamp) -> Cmd {
-    let names = charges.iter().map(|it| it.counter.key.as_bytes().len()).sum::<usize>();
-    let room = begin[1].len() + 2 * names + 160 * (1 + charges.len());
-    let mut call = Cmd::with_capacity(8 + 16 * charges.len(), room);
+/// One call: its charges, and its moment.
+pub(super) type Call<'a> = (&'a [Charge], Timestamp);
+
+/// The command that makes `calls`, and begins with `begin`.
+pub(super) fn ask(begin: [&str; 2], calls: &[Call<'_>]) -> Cmd {
+    let charges = || calls.iter().flat_map(|(charges, _)| charges.iter());
+    let count = charges().count();
+    let names = charges().map(|it| it.counter.key.as_bytes().len()).sum::<usize>();
+    let room = begin[1].len() + 2 * names + 160 * (1 + count);
+    let mut call = Cmd::with_capacity(8 + 2 * calls.len() + 16 * count, room);
     call.arg(&begin);
-    let bans = charges.iter().filter(|it| it.counter.ban.is_some()).count();
-    call.arg(charges.len() + bans);
-    for charge in charges {
+    let bans = charges().filter(|it| it.counter.ban.is_some()).count();
+    call.arg(count + bans);
+    for charge in charges() {
         call.arg(charge.counter.key.as_bytes());
         if let Some(ban) = &charge.counter.ban {
             call.arg(ban.as_bytes());
         }
     }
-    call.arg(now.as_micros()).arg(GRACE.as_millis()).arg(SKEW.as_micros());
-    call.arg(Window::LONGEST * 1_000);
-    for charge in charges {
-        call.arg(algorithm(&charge.limit)).arg(flags(charge)).arg(change(charge));
-        call.arg(penalty(charge));
-        arguments(&mut call, charge, now);
+    call.arg(GRACE.as_millis()).arg(SKEW.as_micros()).arg(Window::LONGEST * 1_000);
+    for &(charges, now) in calls {
+        call.arg(now.as_micros()).arg(charges.len());
+        for charge in charges {
+            call.arg(algorithm(&charge.limit)).arg(flags(charge)).arg(change(charge));
+            call.arg(penalty(charge));
+            arguments(&mut call, charge, now);
+        }
     }
     call
 }
@@ -84,10 +91,11 @@ fn arguments(call: &mut Cmd, charge: &Charge, now: Timestamp) {
     }
 }
 
-/// What an answer, which any server may have written, says of the charges.
+/// What an answer, which any server may have written, says of the charges: one
+/// element for each.
 pub(super) fn read(
     charges: &[Charge],
-    answer: Value,
+    answer: &[Value],
     now: Timestamp,
 ) -> Result<Outcomes, StoreError> {
     let outcome = |(charge, element): (&Charge, &Value)| {
@@ -97,7 +105,7 @@ pub(super) fn read(
         })?;
         Ok(charge.outcome(answer, made, now))
     };
-    charges.iter().zip(&elements(answer, charges.len())?).map(outcome).collect()
+    charges.iter().zip(answer).map(outcome).collect()
 }
 
 /// The answer for one charge, and whether it was made.

@@ -7,28 +7,32 @@
 //! The task also asks the server each second whether it is still there: the
 //! kernel takes many minutes to give up a peer that fell silent.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
+use foldhash::quality::RandomState;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo,
-    RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, Value,
-    aio::MultiplexedConnection, cmd, io::tcp::TcpSettings,
+    AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisResult, Value,
+    aio::MultiplexedConnection, cmd,
 };
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
-
 use tracing::{info, warn};
 
-use crate::store::{
-    StoreError,
-    redis::{RedisAddress, RedisSettings},
-};
+use super::target::{Access, Target};
+use crate::store::{StoreError, redis::RedisAddress};
 
-/// How long after the beginning of an attempt to connect the next may begin.
-const PAUSE: Duration = Duration::from_millis(200);
+/// How long to wait at least after an attempt to connect that failed. Each further
+/// one waits twice as long.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+/// How long to wait at most: a server that comes back is found within this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often an idle connection is tried.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long the task waits for an answer, if callers do not wait even longer.
@@ -64,16 +68,17 @@ pub(super) struct Link {
 
 impl Connection {
     /// Begins to connect. Needs a Tokio runtime.
-    pub(super) fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
-        let server = Server {
-            client: client(settings).map_err(|error| StoreError::Failed(error.to_string()))?,
-            address: settings.address.clone(),
-            patience: settings.timeout.max(PATIENCE),
-        };
+    pub(super) fn new(target: Target, timeout: Duration) -> Self {
+        let server = Server { target, patience: timeout.max(PATIENCE) };
         let (sender, state) = watch::channel(State::Connecting);
         let mut task = JoinSet::new();
         task.spawn(server.keep_up(sender));
-        Ok(Self { state, _task: task })
+        Self { state, _task: task }
+    }
+
+    /// Whether nothing connects any more.
+    pub(super) fn is_dead(&self) -> bool {
+        self.state.has_changed().is_err()
     }
 
     /// Ends when nothing connects any more.
@@ -108,95 +113,149 @@ impl Link {
         }
         answer
     }
+
+    /// Sends commands once, together, and waits for all answers as long as it
+    /// takes. Each of them may be an error of the server.
+    pub(super) async fn send_all(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        let mut connection = self.connection.clone();
+        let answers = connection.send_packed_commands(commands, 0, commands.len()).await;
+        let lost = match &answers {
+            Err(error) => is_lost(error),
+            Ok(answers) => answers.iter().any(|it| match it {
+                Value::ServerError(error) => is_lost(&error.clone().into()),
+                _ => false,
+            }),
+        };
+        if lost {
+            self.lost.notify_one();
+        }
+        answers
+    }
 }
 
 /// Whether `error` calls for another connection. A server that has become a
-/// replica still answers, but does not count; its name may stand for another
-/// one now.
+/// replica still answers, but does not count, and its name may stand for another
+/// one now; one that has new passwords may know ours again.
 fn is_lost(error: &RedisError) -> bool {
-    error.is_unrecoverable_error() || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+    let code = error.code();
+    error.is_unrecoverable_error()
+        || matches!(code, Some("READONLY" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS" | "NOPERM"))
 }
 
 /// What the task knows.
 struct Server {
-    client: Client,
-    address: RedisAddress,
+    target: Target,
     patience: Duration,
+}
+
+/// Why there is no connection any more.
+enum Lost {
+    /// It has ended, or is of no use.
+    Closed,
+    /// The server does not answer.
+    Silent,
+    /// Another server takes its place.
+    Replaced,
 }
 
 impl Server {
     /// Connects whenever there is no connection, and says so in `state`. Never ends.
-    async fn keep_up(self, state: watch::Sender<State>) {
-        let mut told = false;
+    async fn keep_up(mut self, state: watch::Sender<State>) {
+        let (mut told, mut failures) = (false, 0);
         loop {
-            let pause = sleep(PAUSE);
             match self.connect().await {
-                Ok(link) => {
-                    info!("connected to {}", self.address);
-                    told = false;
+                Ok((link, address)) => {
+                    info!("connected to {address}");
+                    (told, failures) = (false, 0);
                     let link = Arc::new(link);
                     state.send_replace(State::Up(Arc::clone(&link)));
-                    self.until_lost(&link).await;
-                    warn!("the connection to {} is lost", self.address);
-                    state.send_replace(State::Connecting);
+                    let next = match self.until_lost(&link, &address).await {
+                        Lost::Closed => {
+                            warn!("the connection to {address} is lost");
+                            State::Connecting
+                        }
+                        Lost::Silent => {
+                            warn!("{address} does not answer");
+                            State::Down(format!("{address} does not answer").into())
+                        }
+                        Lost::Replaced => {
+                            info!("another server takes the place of {address}");
+                            State::Connecting
+                        }
+                    };
+                    state.send_replace(next);
                 }
                 Err(why) => {
-                    let why = format!("cannot connect to {}: {why}", self.address);
+                    let why = format!("cannot connect to {}: {why}", self.target);
                     if !told {
                         warn!("{why}; trying again until it works");
                         told = true;
                     }
                     state.send_replace(State::Down(why.into()));
+                    failures += 1;
                 }
             }
-            pause.await;
+            sleep(pause(failures)).await;
         }
     }
 
-    /// A connection to a server that answers.
-    async fn connect(&self) -> Result<Link, String> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(QUEUE);
+    /// A connection to a server that answers, and where that is.
+    async fn connect(&mut self) -> Result<(Link, RedisAddress), String> {
+        let patience = self.patience;
         let connect = async {
-            let connection = self.client.get_multiplexed_async_connection_with_config(&config);
-            let link = Link { connection: connection.await?, lost: Notify::new() };
-            link.send(&cmd("PING")).await?;
-            Ok(link)
+            let address = self.target.find(patience).await?;
+            let link = Link::to(&self.target.access, &address).await?;
+            if self.target.guarded() {
+                let role = link.send(&cmd("ROLE")).await.map_err(|it| it.to_string())?;
+                let is_master = matches!(&role, Value::Array(it) if it.first() == Some(&Value::BulkString(b"master".into())));
+                if !is_master {
+                    return Err(format!("{address} is not a master"));
+                }
+            }
+            Ok((link, address))
         };
-        match timeout(self.patience, connect).await {
-            Ok(result) => result.map_err(|error: RedisError| error.to_string()),
-            Err(_) => Err(format!("no answer within {:?}", self.patience)),
-        }
+        let late = |_| Err(format!("no answer within {patience:?}"));
+        timeout(patience, connect).await.unwrap_or_else(late)
     }
 
-    async fn until_lost(&self, link: &Link) {
+    async fn until_lost(&mut self, link: &Link, address: &RedisAddress) -> Lost {
         loop {
             tokio::select! {
-                () = link.lost.notified() => return,
+                () = link.lost.notified() => return Lost::Closed,
+                () = self.target.replaced(address, self.patience) => return Lost::Replaced,
                 () = sleep(IDLE) => {}
             }
-            let answer = timeout(self.patience, link.send(&cmd("PING"))).await;
-            if !matches!(answer, Ok(Ok(_))) {
-                return;
+            match timeout(self.patience, link.send(&cmd("PING"))).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return Lost::Closed,
+                Err(_) => return Lost::Silent,
             }
         }
     }
 }
 
-fn client(settings: &RedisSettings) -> RedisResult<Client> {
-    let address = match &settings.address {
-        RedisAddress::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
-        RedisAddress::Unix(path) => ConnectionAddr::Unix(path.clone()),
-    };
-    let mut redis = RedisConnectionInfo::default().set_db(settings.database);
-    if let Some(username) = &settings.username {
-        redis = redis.set_username(username);
+/// How long to wait after so many failures: of twice as long each time, at least
+/// half, so that not all come back at the same moment.
+fn pause(failures: u32) -> Duration {
+    let longest = SHORTEST_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE);
+    let random = RandomState::default().build_hasher().finish() % 1_024;
+    longest / 2 + longest / 2_048 * u32::try_from(random).unwrap_or_default()
+}
+
+impl Link {
+    /// Connects, and makes sure that the server answers.
+    pub(super) async fn to(access: &Access, address: &RedisAddress) -> Result<Self, String> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(QUEUE);
+        let connect = async {
+            let client = access.client(address)?;
+            let connection = client.get_multiplexed_async_connection_with_config(&config);
+            let link = Self { connection: connection.await?, lost: Notify::new() };
+            link.send(&cmd("PING")).await?;
+            Ok(link)
+        };
+        connect.await.map_err(|error: RedisError| error.to_string())
     }
-    if let Some(password) = &settings.password {
-        redis = redis.set_password(password);
-    }
-    let info = address.into_connection_info()?.set_redis_settings(redis);
-    Client::open(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
 }

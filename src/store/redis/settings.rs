@@ -1,22 +1,76 @@
-//! How to reach a Redis server.
+//! How to reach Redis.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
-/// How to reach a Redis server.
-#[derive(Clone, PartialEq, Eq)]
+/// How to reach Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisSettings {
-    /// Where it listens.
-    pub address: RedisAddress,
-    /// Whom to authenticate as; none means the default user.
-    pub username: Option<String>,
-    /// The password; none means no authentication.
-    pub password: Option<String>,
-    /// The number of the database.
+    /// Where its servers are.
+    pub servers: RedisServers,
+    /// Whom to authenticate as.
+    pub login: Login,
+    /// Whom to authenticate as where the Sentinels are asked.
+    pub sentinel_login: Login,
+    /// The number of the database; 0 in a cluster.
     pub database: i64,
-    /// How long a call may take.
+    /// How connections are encrypted; none means they are not.
+    pub tls: Option<RedisTls>,
+    /// How long a call may take, and each attempt to connect.
     pub timeout: Duration,
+}
+
+/// Where the servers are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisServers {
+    /// There is one.
+    Single(RedisAddress),
+    /// Sentinels know it.
+    Sentinel {
+        /// What they call it.
+        master: String,
+        /// Where they listen. Never empty.
+        sentinels: Vec<RedisAddress>,
+    },
+    /// Some of a cluster, who know the others. Never empty.
+    Cluster(Vec<RedisAddress>),
+}
+
+/// How Redis is deployed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RedisType {
+    /// One server.
+    #[default]
+    Single,
+    /// One server, and others to take its place, as Sentinels say.
+    Sentinel,
+    /// Several, each with a part of the keys.
+    Cluster,
+}
+
+/// Whom to authenticate as.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Login {
+    /// None means the default user.
+    pub username: Option<String>,
+    /// None means no authentication.
+    pub password: Option<String>,
+}
+
+/// How connections are encrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RedisTls {
+    /// The certificate that servers may ask for, and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Who may vouch for a server, instead of those whom the system trusts.
+    pub authority: Option<PathBuf>,
+    /// Whether a certificate may be for another name.
+    pub any_name: bool,
 }
 
 /// Where a Redis server listens.
@@ -34,53 +88,151 @@ pub enum RedisAddress {
 }
 
 impl RedisSettings {
-    /// Understands `host`, `host:port`, `redis://[user][:password@]host[:port][/database]`,
-    /// `/path` and `unix:///path`. What a URL says of user, password and
-    /// database may hold `%XX`. Without a port it is 6379.
-    ///
-    /// `auth` is `password` or `user:password`; it takes the place of what the
-    /// URL says. Empty is the same as none.
+    /// Settings for one server: see [`Self::of`].
     ///
     /// # Errors
     ///
     /// What is wrong, without the URL and the password.
     pub fn parse(url: &str, auth: Option<&str>, timeout: Duration) -> Result<Self, String> {
-        let info = parse_url(url)?;
-        let address = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => {
-                RedisAddress::Tcp { host: host.clone(), port: *port }
+        Self::of(RedisType::Single, url, auth, timeout)
+    }
+
+    /// Understands `url` as `kind` demands.
+    ///
+    /// A server is `host`, `host:port`,
+    /// `redis://[user][:password@]host[:port][/database]`, the same with
+    /// `rediss://` for TLS, `/path` or `unix:///path`. What a URL says of user,
+    /// password and database may hold `%XX`. Without a port it is 6379. A cluster
+    /// is a list of servers with commas between them, and Sentinels are such a
+    /// list after the name of what they guard.
+    ///
+    /// `auth` is `password` or `user:password`; it takes the place of what the
+    /// URL says. `:password` is for a password with a colon. Empty is the same as
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, without the URL and the password.
+    pub fn of(
+        kind: RedisType,
+        url: &str,
+        auth: Option<&str>,
+        timeout: Duration,
+    ) -> Result<Self, String> {
+        let mut found = Found::default();
+        let servers = match kind {
+            RedisType::Single => RedisServers::Single(found.server(url)?),
+            RedisType::Cluster => RedisServers::Cluster(found.servers(url)?),
+            RedisType::Sentinel => {
+                let (master, sentinels) = url.split_once(',').ok_or(NO_SENTINELS)?;
+                if master.is_empty() || master.contains([':', '/']) {
+                    return Err(NO_SENTINELS.into());
+                }
+                let sentinels = found.servers(sentinels)?;
+                RedisServers::Sentinel { master: master.to_owned(), sentinels }
             }
-            ConnectionAddr::Unix(path) => RedisAddress::Unix(path.clone()),
-            _ => return Err(NO_TLS.into()),
         };
-        let redis = info.redis_settings();
-        let (username, password) = match auth.filter(|it| !it.is_empty()) {
-            Some(auth) => match auth.split_once(':') {
-                Some((username, password)) => (Some(username), Some(password)),
-                None => (None, Some(auth)),
-            },
-            None => (redis.username(), redis.password()),
-        };
-        if username.is_some() && password.is_none() {
+        if kind == RedisType::Cluster && found.database != 0 {
+            return Err("a Redis Cluster has no other database than 0".into());
+        }
+        let Found { mut login, database, tls } = found;
+        if let Some(auth) = auth.filter(|it| !it.is_empty()) {
+            login = Login::parse(auth);
+        }
+        if login.username.is_some() && login.password.is_none() {
             return Err("the Redis URL names a user without a password".into());
         }
-        Ok(Self {
-            address,
-            username: username.filter(|it| !it.is_empty()).map(Into::into),
-            password: password.map(Into::into),
-            database: redis.db(),
-            timeout,
-        })
+        let tls = tls.then(RedisTls::default);
+        Ok(Self { servers, login, sentinel_login: Login::default(), database, tls, timeout })
     }
 }
 
-const NO_TLS: &str = "TLS to Redis is not supported yet; expected redis:// in place of rediss://";
+const NO_SENTINELS: &str = "the Redis address does not name what the Sentinels guard, and where \
+                            they are; expected name,host:port,host:port";
+
+/// What the URLs of servers say.
+#[derive(Default)]
+struct Found {
+    login: Login,
+    database: i64,
+    tls: bool,
+}
+
+impl Found {
+    fn servers(&mut self, urls: &str) -> Result<Vec<RedisAddress>, String> {
+        let addresses = urls.split(',').map(|it| self.server(it));
+        let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
+        if addresses.iter().any(|it| matches!(it, RedisAddress::Unix(_))) {
+            return Err("the Redis address is a socket; expected host:port,host:port".into());
+        }
+        Ok(addresses)
+    }
+
+    fn server(&mut self, url: &str) -> Result<RedisAddress, String> {
+        let info = parse_url(url)?;
+        let redis = info.redis_settings();
+        if redis.username().is_some() || redis.password().is_some() {
+            self.login = Login {
+                username: redis.username().filter(|it| !it.is_empty()).map(Into::into),
+                password: redis.password().map(Into::into),
+            };
+        }
+        self.database = self.database.max(redis.db());
+        match info.addr() {
+            ConnectionAddr::Tcp(host, port) => {
+                Ok(RedisAddress::Tcp { host: host.clone(), port: *port })
+            }
+            ConnectionAddr::TcpTls { host, port, .. } => {
+                self.tls = true;
+                Ok(RedisAddress::Tcp { host: host.clone(), port: *port })
+            }
+            ConnectionAddr::Unix(path) => Ok(RedisAddress::Unix(path.clone())),
+            _ => Err(EXPECTED.into()),
+        }
+    }
+}
+
+impl Login {
+    /// Understands `password`, `user:password` and `:password`.
+    pub fn parse(text: &str) -> Self {
+        match text.split_once(':') {
+            Some((username, password)) => Self {
+                username: Some(username).filter(|it| !it.is_empty()).map(Into::into),
+                password: Some(password.into()),
+            },
+            None => Self { username: None, password: Some(text.into()) },
+        }
+    }
+}
+
+impl RedisTls {
+    /// The certificates, read now.
+    ///
+    /// # Errors
+    ///
+    /// Which file cannot be read.
+    pub(super) fn read(&self) -> Result<redis::TlsCertificates, String> {
+        let client_tls = match &self.client {
+            Some((certificate, key)) => Some(redis::ClientTlsConfig {
+                client_cert: read(certificate)?,
+                client_key: read(key)?,
+            }),
+            None => None,
+        };
+        let root_cert = self.authority.as_deref().map(read).transpose()?;
+        Ok(redis::TlsCertificates { client_tls, root_cert })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+const EXPECTED: &str = "expected host:port, redis://user:password@host:port/database, \
+                        rediss:// for TLS, /path or unix:///path";
 
 fn parse_url(url: &str) -> Result<ConnectionInfo, String> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
-    if matches!(scheme, Some("rediss" | "valkeys")) {
-        return Err(NO_TLS.into());
-    }
     let info = match scheme {
         None if url.starts_with('/') => ConnectionAddr::Unix(url.into()).into_connection_info(),
         None => format!("redis://{url}").into_connection_info(),
@@ -94,12 +246,7 @@ fn parse_url(url: &str) -> Result<ConnectionInfo, String> {
         }
         Some(_) => url.into_connection_info(),
     };
-    info.map_err(|error| {
-        format!(
-            "the Redis address cannot be understood ({error}); expected host:port, \
-             redis://user:password@host:port/database, /path or unix:///path"
-        )
-    })
+    info.map_err(|error| format!("the Redis address cannot be understood ({error}); {EXPECTED}"))
 }
 
 impl fmt::Display for RedisAddress {
@@ -112,14 +259,10 @@ impl fmt::Display for RedisAddress {
     }
 }
 
-impl fmt::Debug for RedisSettings {
+impl fmt::Debug for Login {
     /// Leaves the password out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisSettings")
-            .field("address", &self.address)
-            .field("database", &self.database)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
+        f.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
     }
 }
 
@@ -127,17 +270,31 @@ impl fmt::Debug for RedisSettings {
 mod tests {
     use super::*;
 
+    fn show(settings: &RedisSettings) -> String {
+        let list =
+            |it: &[RedisAddress]| it.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let servers = match &settings.servers {
+            RedisServers::Single(address) => address.to_string(),
+            RedisServers::Cluster(addresses) => list(addresses),
+            RedisServers::Sentinel { master, sentinels } => format!("{master} {}", list(sentinels)),
+        };
+        let Login { username, password } = &settings.login;
+        let or_none = |it: &Option<String>| it.clone().unwrap_or("-".into());
+        let (username, password) = (or_none(username), or_none(password));
+        let tls = if settings.tls.is_some() { " tls" } else { "" };
+        format!("{servers} {username} {password} {}{tls}", settings.database)
+    }
+
     /// `expected` is address, user, password and database.
     #[track_caller]
     fn check(url: &str, auth: Option<&str>, expected: &str) {
-        let found = match RedisSettings::parse(url, auth, Duration::from_millis(20)) {
-            Ok(it) => format!(
-                "{} {} {} {}",
-                it.address,
-                it.username.as_deref().unwrap_or("-"),
-                it.password.as_deref().unwrap_or("-"),
-                it.database
-            ),
+        check_as(RedisType::Single, url, auth, expected);
+    }
+
+    #[track_caller]
+    fn check_as(kind: RedisType, url: &str, auth: Option<&str>, expected: &str) {
+        let found = match RedisSettings::of(kind, url, auth, Duration::from_millis(20)) {
+            Ok(it) => show(&it),
             Err(error) => error,
         };
         assert_eq!(found, expected, "{url}");
@@ -157,6 +314,23 @@ mod tests {
         check("redis://:pass@[::1]:7000", None, "[::1]:7000 - pass 0");
         check("/run/redis?.sock", None, "/run/redis?.sock - - 0");
         check("unix:///run/redis%20x.sock", None, "/run/redis x.sock - - 0");
+        check("rediss://:pass@redis/2", None, "redis:6379 - pass 2 tls");
+    }
+
+    #[test]
+    fn clusters_and_sentinels_are_lists() {
+        let cluster = |url, expected| check_as(RedisType::Cluster, url, None, expected);
+        cluster("a:1", "a:1 - - 0");
+        cluster("a:1,redis://ann:pass@b,[::1]:3", "a:1,b:6379,[::1]:3 ann pass 0");
+        cluster("rediss://a,b", "a:6379,b:6379 - - 0 tls");
+        cluster("a/1", "a Redis Cluster has no other database than 0");
+        cluster("a,/socket", "the Redis address is a socket; expected host:port,host:port");
+        let sentinel = |url, expected| check_as(RedisType::Sentinel, url, Some("p"), expected);
+        sentinel("main,a:1,b", "main a:1,b:6379 - p 0");
+        sentinel("main,a/3", "main a:6379 - p 3");
+        for wrong in ["main", "a:1,b:2", ",a:1", "redis://a,b"] {
+            sentinel(wrong, NO_SENTINELS);
+        }
     }
 
     #[test]
@@ -164,6 +338,7 @@ mod tests {
         check("redis", Some("pass"), "redis:6379 - pass 0");
         check("redis", Some("ann:pa:ss"), "redis:6379 ann pa:ss 0");
         check("redis", Some(":pass"), "redis:6379 - pass 0");
+        check("redis", Some(":pa:ss"), "redis:6379 - pa:ss 0");
         check("/redis.sock", Some("ann:pass"), "/redis.sock ann pass 0");
         check("redis://bob:word@redis/2", Some("ann:pass"), "redis:6379 ann pass 2");
         check("redis://bob:word@redis", Some("pass"), "redis:6379 - pass 0");
@@ -172,7 +347,6 @@ mod tests {
 
     #[test]
     fn mistakes_are_explained_without_the_password() {
-        check("rediss://:secret@redis", None, NO_TLS);
         for url in [
             "",
             ":7000",

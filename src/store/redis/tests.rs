@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
@@ -67,8 +69,8 @@ fn plain(answer: Value, now: Timestamp) -> Result<Outcomes, StoreError> {
 fn an_answer_says_of_each_charge_what_became_of_it_or_is_an_error() {
     let limits = limits();
     let check = |limit: &Limit, numbers: &[i64], expected: &str| {
-        let answer = Value::Array(vec![list(numbers)]);
-        let outcomes = charge::read(&[charge(limit)], answer, Timestamp::default());
+        let answer = [list(numbers)];
+        let outcomes = charge::read(&[charge(limit)], &answer, Timestamp::default());
         assert_eq!(used(outcomes), expected);
     };
     for (limit, numbers) in limits.iter().zip([&[4][..], &[4], &[0, 0, 4], &[4, 0, 9]]) {
@@ -104,7 +106,9 @@ proptest! {
     fn no_answer_is_taken_for_more_than_it_says(answer in answers(), now in 0..1_u64 << 53) {
         let now = Timestamp::from_micros(now);
         for limit in limits() {
-            let _ = charge::read(&[charge(&limit)], answer.clone(), now);
+            if let Ok(answer) = elements(answer.clone(), 1) {
+                let _ = charge::read(&[charge(&limit)], &answer, now);
+            }
         }
         if let Ok(outcomes) = plain(answer.clone(), now) {
             let before = i64::try_from(outcomes[0].used).unwrap() - 1;

@@ -1,15 +1,15 @@
--- Makes the charges of one call, whatever their algorithms: the twin of
+-- Makes calls, one after the other, whatever the algorithms of their charges: the twin of
 -- `limit::step` and of the store in memory. tests/store holds them to the same
 -- answers; change them together.
 --
--- KEYS            the counter of each charge, each followed by the key of its
---                 ban if it has a penalty
--- ARGV[1]         now; this and every other time is in microseconds
--- ARGV[2]         how long a state outlives its meaning, in milliseconds
--- ARGV[3]         how far clocks may be apart
--- ARGV[4]         the longest that anything is kept, in milliseconds
--- then per charge
---                 the algorithm, one of those at the end
+-- KEYS            the counter of each charge of each call, each followed by the
+--                 key of its ban if it has a penalty
+-- ARGV[1]         how long a state outlives its meaning, in milliseconds
+-- ARGV[2]         how far clocks may be apart; this and every other time is in
+--                 microseconds, if nothing else is said
+-- ARGV[3]         the longest that anything is kept, in milliseconds
+-- then per call   now, and how many charges follow
+-- and per charge  the algorithm, one of those at the end
 --                 flags: `a` hits are added, `n` all or nothing, `e` enforced
 --                 hits to add; below 0 to give back; 0 to look
 --                 the penalty, 0 for none
@@ -27,8 +27,8 @@
 -- is less than the distance to the next one.
 
 local MOST = 9007199254740991 -- `Hits::MAX`
-local now, grace = tonumber(ARGV[1]), tonumber(ARGV[2])
-local skew, longest = tonumber(ARGV[3]), tonumber(ARGV[4])
+local grace, skew, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local now -- of the call that is made
 
 -- `tostring` keeps 14 digits.
 local function text(number)
@@ -40,14 +40,15 @@ local function lifetime(micros)
   return math.min(math.ceil(micros / 1000), longest) + grace
 end
 
--- What this call has read, and what it will write: nothing is written before it
--- is known what becomes of the call.
-local read, written = {}, {}
+-- What has been read, what earlier calls will have written, and what this call
+-- will: nothing is written before it is known what becomes of the call.
+local read, written, own = {}, {}, {}
 
 -- The text under `key`, as this call sees it.
 local function kept(key)
-  if written[key] then
-    return written[key].value
+  local change = own[key] or written[key]
+  if change then
+    return change.value
   end
   if not read[key] then
     local value = redis.pcall('GET', key)
@@ -57,7 +58,7 @@ local function kept(key)
 end
 
 local function write(key, value, ttl)
-  written[key] = { value = value, ttl = ttl }
+  own[key] = { value = value, ttl = ttl }
 end
 
 -- Three numbers, or nothing if they are not that.
@@ -72,6 +73,12 @@ end
 -- Each algorithm takes a key, hits, and its arguments. It returns whether the
 -- hits pass, the numbers of the state before and after, and, if the state
 -- changes, its text and for how long to keep it.
+
+-- How many milliseconds `key` is kept, as this call sees it.
+local function left(key)
+  local change = own[key] or written[key]
+  return change and change.ttl or redis.call('PTTL', key)
+end
 
 -- `ttl` is in milliseconds: until the window ends, and the grace.
 local function fixed_window(key, hits, requests, count_denied, ttl)
@@ -92,7 +99,7 @@ local function fixed_window(key, hits, requests, count_denied, ttl)
     return passes, { before }, { after }
   end
   -- Rules with windows of different length may share a name.
-  return passes, { before }, { after }, text(after), math.max(ttl, redis.call('PTTL', key))
+  return passes, { before }, { after }, text(after), math.max(ttl, left(key))
 end
 
 -- a * b in five digits of 18 bits, the lowest first. Both are below 2^53.
@@ -316,8 +323,10 @@ end
 
 local ALGORITHMS = { fixed_window = fixed_window, sliding_window = sliding_window, bucket = bucket, leases = leases }
 
-local charges, key, argument = {}, 1, 5
-while ARGV[argument] do
+-- The place in KEYS and ARGV of what has not been understood yet.
+local key, argument = 1, 4
+
+local function next_charge()
   local flags = ARGV[argument + 1]
   local charge = {
     algorithm = ALGORITHMS[ARGV[argument]],
@@ -339,27 +348,47 @@ while ARGV[argument] do
   end
   argument = argument + 5 + #charge.arguments
   charge.counts_denied = charge.algorithm == fixed_window and charge.arguments[2] == 1
-  charges[#charges + 1] = charge
+  return charge
 end
 
-local attempts, together, refused = {}, false, false
-for i, charge in ipairs(charges) do
-  attempts[i] = attempt(charge, true, false)
-  together = together or charge.all_or_nothing
-  refused = refused or charge.enforced and attempts[i].over
-end
-if together and refused then
-  -- Once more, without the charges that are not made now.
-  written = {}
+-- Makes the charges of one call.
+local function make(charges)
+  local attempts, together, refused = {}, false, false
   for i, charge in ipairs(charges) do
-    local trial = attempts[i]
-    local make = not charge.all_or_nothing and (trial.passes or charge.counts_denied)
-    local final = attempt(charge, make, not trial.passes)
-    if trial.over then
-      trial.made = trial.made and make
-    else
-      attempts[i] = final
+    attempts[i] = attempt(charge, true, false)
+    together = together or charge.all_or_nothing
+    refused = refused or charge.enforced and attempts[i].over
+  end
+  if together and refused then
+    -- Once more, without the charges that are not made now.
+    own = {}
+    for i, charge in ipairs(charges) do
+      local trial = attempts[i]
+      local again = not charge.all_or_nothing and (trial.passes or charge.counts_denied)
+      local final = attempt(charge, again, not trial.passes)
+      if trial.over then
+        trial.made = trial.made and again
+      else
+        attempts[i] = final
+      end
     end
+  end
+  return attempts
+end
+
+local answers = {}
+while ARGV[argument] do
+  now, own = tonumber(ARGV[argument]), {}
+  local charges, count = {}, tonumber(ARGV[argument + 1])
+  argument = argument + 2
+  for i = 1, count do
+    charges[i] = next_charge()
+  end
+  for _, it in ipairs(make(charges)) do
+    answers[#answers + 1] = { it.passes and 1 or 0, it.made and 1 or 0, it.banned, unpack(it.made and it.after or it.before) }
+  end
+  for name, it in pairs(own) do
+    written[name] = it
   end
 end
 
@@ -369,10 +398,5 @@ for name, it in pairs(written) do
   else
     redis.call('SET', name, it.value, 'PX', text(it.ttl))
   end
-end
-
-local answers = {}
-for i, it in ipairs(attempts) do
-  answers[i] = { it.passes and 1 or 0, it.made and 1 or 0, it.banned, unpack(it.made and it.after or it.before) }
 end
 return answers

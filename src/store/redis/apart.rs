@@ -1,0 +1,132 @@
+//! Calls whose counters are on different servers.
+//!
+//! Charges that depend on each other are reserved and, if one of them is refused,
+//! given back. So a call is never served in part; while it is under way others
+//! may be refused what it gives back. If a server fails meanwhile, what was
+//! reserved stays counted.
+
+use crate::{
+    limit::{Hits, Outcome},
+    store::{Charge, Outcomes},
+};
+
+/// How to make a call.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// As one.
+    Together,
+    /// Each charge on its own.
+    Apart,
+    /// Each charge on its own, and some are given back if others are refused.
+    Reserve,
+}
+
+impl Plan {
+    /// For `charges` whose counters are where `place` says.
+    pub(super) fn of<P: PartialEq>(charges: &[Charge], place: impl Fn(&[u8]) -> P) -> Self {
+        if charges.len() < 2 {
+            return Self::Together;
+        }
+        if !charges.iter().any(|it| it.all_or_nothing) {
+            return Self::Apart;
+        }
+        let mut places = charges.iter().map(|it| place(it.counter.key.as_bytes()));
+        let first = places.next();
+        if places.all(|it| Some(it) == first) { Self::Together } else { Self::Reserve }
+    }
+}
+
+/// `charges`, each of them independent of the others.
+pub(super) fn reservations(charges: &[Charge]) -> Vec<Charge> {
+    charges.iter().map(|it| Charge { all_or_nothing: false, ..it.clone() }).collect()
+}
+
+/// What is given back, and where it was reserved.
+#[derive(Debug)]
+pub(super) struct Refunds {
+    pub(super) charges: Vec<Charge>,
+    places: Vec<usize>,
+}
+
+/// What is to be given back of `charges`, of which these became; none if nothing
+/// was refused that matters to the others.
+pub(super) fn refunds(charges: &[Charge], outcomes: &[Outcome]) -> Option<Refunds> {
+    let mut both = charges.iter().zip(outcomes);
+    if !both.any(|(charge, outcome)| charge.enforced && outcome.over) {
+        return None;
+    }
+    let mut refunds = Refunds { charges: Vec::new(), places: Vec::new() };
+    for (place, (charge, outcome)) in charges.iter().zip(outcomes).enumerate() {
+        let made = !outcome.over || outcome.counted;
+        if charge.all_or_nothing && made && charge.hits.asked() > 0 {
+            let hits = Hits::Refund(charge.hits.capped().asked());
+            let charge = Charge { hits, all_or_nothing: false, ..charge.clone() };
+            refunds.charges.push(charge);
+            refunds.places.push(place);
+        }
+    }
+    Some(refunds)
+}
+
+impl Refunds {
+    /// What became of the call of which these were reserved, if these became of
+    /// what was given back.
+    pub(super) fn outcomes(&self, mut reserved: Outcomes, given: &[Outcome]) -> Outcomes {
+        for (place, given) in self.places.iter().zip(given) {
+            if let Some(outcome) = reserved.get_mut(*place) {
+                *outcome = Outcome {
+                    counted: false,
+                    used: given.used,
+                    remaining: given.remaining,
+                    reset_after: given.reset_after,
+                    ..*outcome
+                };
+            }
+        }
+        reserved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        limit::{Limit, Unit, Window},
+        rules::counter_key::KeyFormat,
+        time::Timestamp,
+    };
+
+    fn charge(name: &[u8], all_or_nothing: bool) -> Charge {
+        let limit = Limit::fixed(5, Window::of(Unit::Minute));
+        let key = KeyFormat::default().key(name, [].into_iter(), &limit, Timestamp::default());
+        Charge { counter: key, limit, hits: Hits::Add(2), all_or_nothing, enforced: true }
+    }
+
+    #[test]
+    fn only_charges_that_depend_on_each_other_and_are_apart_are_reserved() {
+        let plan = |charges: &[Charge]| Plan::of(charges, |key| key[0]);
+        assert_eq!(plan(&[charge(b"a", true)]), Plan::Together);
+        assert_eq!(plan(&[charge(b"a", false), charge(b"a", false)]), Plan::Apart);
+        assert_eq!(plan(&[charge(b"a", true), charge(b"a2", false)]), Plan::Together);
+        assert_eq!(plan(&[charge(b"a", true), charge(b"b", false)]), Plan::Reserve);
+    }
+
+    #[test]
+    fn what_a_refused_call_reserved_is_given_back() {
+        let charges = [charge(b"a", true), charge(b"b", true), charge(b"c", false)];
+        let now = Timestamp::default();
+        let passed = charges[0].alone(now);
+        let refused = Outcome { over: true, ..passed };
+        assert!(refunds(&charges, &[passed, passed, passed]).is_none());
+        let refunds = refunds(&charges, &[passed, refused, passed]).expect("one is refused");
+        assert_eq!(
+            refunds.charges.iter().map(|it| it.hits).collect::<Vec<_>>(),
+            [Hits::Refund(2); 2]
+        );
+        let given = Outcome { used: 0, remaining: 5, ..passed };
+        let outcomes =
+            refunds.outcomes([passed, refused, passed].into_iter().collect(), &[given; 2]);
+        let found: Vec<_> = outcomes.iter().map(|it| (it.over, it.counted, it.used)).collect();
+        assert_eq!(found, [(false, false, 0), (true, false, 0), (false, true, 2)]);
+    }
+}

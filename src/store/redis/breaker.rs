@@ -1,0 +1,123 @@
+//! Spares callers the wait for a server that has fallen silent.
+//!
+//! Evidence is the silence of the server alone. Callers give up for reasons of
+//! their own, and an impatient one must not shut out the others.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use super::node::NodeError;
+use crate::store::StoreError;
+
+/// How often a silent server is tried, in microseconds.
+const PROBE: u64 = 50_000;
+/// No moment.
+const NEVER: u64 = u64::MAX;
+
+/// Whether calls to one server make sense.
+///
+/// It opens when what was sent has not been answered for half of the time that a
+/// call may take. Then one call each [`PROBE`] goes through, and the first answer
+/// to any of them closes it.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    begin: Instant,
+    /// In microseconds.
+    patience: u64,
+    /// When the first call was sent that has not been answered, in microseconds
+    /// since `begin`.
+    unanswered: AtomicU64,
+    /// When the last probe went through.
+    probed: AtomicU64,
+}
+
+impl Breaker {
+    /// For a server that may take `timeout` to answer.
+    pub(super) fn new(timeout: Duration) -> Self {
+        let patience = u64::try_from(timeout.as_micros() / 2).unwrap_or(u64::MAX);
+        let (unanswered, probed) = (AtomicU64::new(NEVER), AtomicU64::new(0));
+        Self { begin: Instant::now(), patience, unanswered, probed }
+    }
+
+    /// Whether a call may be made now.
+    pub(super) fn admit(&self) -> Result<(), NodeError> {
+        if self.unanswered.load(Relaxed) == NEVER {
+            return Ok(());
+        }
+        self.admit_at(self.now())
+    }
+
+    fn admit_at(&self, now: u64) -> Result<(), NodeError> {
+        let since = self.unanswered.load(Relaxed);
+        let silence = now.saturating_sub(since);
+        if since == NEVER || silence < self.patience {
+            return Ok(());
+        }
+        let probed = self.probed.load(Relaxed);
+        if PROBE <= now.saturating_sub(probed)
+            && self.probed.compare_exchange(probed, now, Relaxed, Relaxed).is_ok()
+        {
+            return Ok(());
+        }
+        let why = format!("Redis has not answered for {} ms", silence / 1_000);
+        Err(NodeError::Failed(StoreError::Failed(why)))
+    }
+
+    /// A call is being sent.
+    pub(super) fn sent(&self) {
+        self.sent_at(self.now());
+    }
+
+    fn sent_at(&self, now: u64) {
+        // Only the first of them counts.
+        let _ = self.unanswered.compare_exchange(NEVER, now, Relaxed, Relaxed);
+    }
+
+    /// The server has answered, or the connection is lost: those who keep it up
+    /// know what to do about that.
+    pub(super) fn answered(&self) {
+        self.unanswered.store(NEVER, Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begin.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000;
+
+    #[test]
+    fn a_silent_server_is_only_tried_now_and_then_until_it_answers() {
+        let breaker = Breaker::new(Duration::from_millis(500));
+        assert!(breaker.admit_at(0).is_ok());
+        breaker.sent_at(0);
+        breaker.sent_at(200 * MS);
+        assert!(breaker.admit_at(249 * MS).is_ok());
+        let admitted = |times: std::ops::Range<u64>| -> Vec<u64> {
+            times.filter(|it| breaker.admit_at(it * MS).is_ok()).collect()
+        };
+        assert_eq!(admitted(250..400), [250, 300, 350]);
+        breaker.answered();
+        assert_eq!(admitted(400..500).len(), 100);
+        breaker.sent_at(500 * MS);
+        assert_eq!(admitted(500..750).len(), 250);
+    }
+
+    #[test]
+    fn a_call_after_a_long_time_is_made_whatever_became_of_the_one_before() {
+        let breaker = Breaker::new(Duration::from_millis(500));
+        breaker.sent_at(0);
+        assert!(breaker.admit_at(3_600_000 * MS).is_ok());
+        let error = breaker.admit_at(3_600_000 * MS).unwrap_err();
+        assert_eq!(
+            StoreError::from(error).to_string(),
+            "the counter store failed: Redis has not answered for 3600000 ms"
+        );
+    }
+}

@@ -1,0 +1,409 @@
+//! Counters in a Redis Cluster: every node has a part of the slots.
+//!
+//! A call is split into charges, each asked of the node that has its slot, at the
+//! same time. Nodes are independent of each other: one that is dead or silent
+//! hurts nobody but its own keys.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use futures_util::future::{join_all, select_ok};
+use parking_lot::Mutex;
+use redis::{Value, cmd};
+use tokio::{
+    sync::Notify,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::{info, warn};
+
+use super::{
+    apart::{self, Plan},
+    node::{Node, NodeError},
+    settings::{RedisAddress, RedisSettings},
+    slots::{SLOTS, slot},
+    target::Target,
+};
+use crate::{
+    store::{Charge, Outcomes, StoreError},
+    time::Timestamp,
+};
+
+/// How often the nodes are asked who has which slots.
+const REFRESH: Duration = Duration::from_secs(2);
+/// How long to wait at least between two times.
+const BREATH: Duration = Duration::from_millis(100);
+/// How often a call is sent on by nodes that do not have the slot.
+const REDIRECTIONS: u32 = 4;
+/// How long to wait when the keys of a call are moving.
+const MOVING: Duration = Duration::from_millis(3);
+/// How many nodes are known at most: Redis recommends no more.
+const NODES: usize = 1_000;
+/// A slot that nobody has.
+const NOBODY: u16 = u16::MAX;
+
+/// A cluster.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    known: Arc<Known>,
+    /// Ends with this.
+    _task: JoinSet<()>,
+}
+
+/// What is known of it.
+#[derive(Debug)]
+struct Known {
+    settings: RedisSettings,
+    seeds: Vec<RedisAddress>,
+    map: ArcSwap<Map>,
+    /// Held while the map is replaced.
+    changing: Mutex<()>,
+    /// The map may be wrong.
+    doubt: Notify,
+    /// Dropped when nothing refreshes the map any more.
+    refreshing: Notify,
+}
+
+/// Who has which slots.
+#[derive(Clone, Debug)]
+struct Map {
+    nodes: Vec<(RedisAddress, Arc<Node>)>,
+    /// The place in `nodes`, for each slot.
+    owners: Box<[u16]>,
+}
+
+impl Cluster {
+    /// Begins to connect to `seeds`, and to those whom they know. Needs a Tokio
+    /// runtime.
+    pub(super) fn new(seeds: &[RedisAddress], settings: &RedisSettings) -> Self {
+        let map = Map { nodes: Vec::new(), owners: vec![NOBODY; SLOTS.into()].into() };
+        let known = Arc::new(Known {
+            settings: settings.clone(),
+            seeds: seeds.to_vec(),
+            map: ArcSwap::from_pointee(map),
+            changing: Mutex::default(),
+            doubt: Notify::new(),
+            refreshing: Notify::new(),
+        });
+        let mut task = JoinSet::new();
+        task.spawn(keep_up(Arc::clone(&known)));
+        Self { known, _task: task }
+    }
+
+    /// Makes a call.
+    pub(super) async fn charge(
+        &self,
+        charges: &[Charge],
+        now: Timestamp,
+    ) -> Result<Outcomes, StoreError> {
+        match Plan::of(charges, |key| slot(key)) {
+            Plan::Together => self.one(charges, now).await,
+            Plan::Apart => self.apart(charges, now).await,
+            Plan::Reserve => {
+                let reserved = apart::reservations(charges);
+                let outcomes = self.apart(&reserved, now).await?;
+                let Some(refunds) = apart::refunds(charges, &outcomes) else {
+                    return Ok(outcomes);
+                };
+                let given = self.apart(&refunds.charges, now).await?;
+                Ok(refunds.outcomes(outcomes, &given))
+            }
+        }
+    }
+
+    /// Makes each charge on its own.
+    async fn apart(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+        let calls = charges.iter().map(|it| self.one(std::slice::from_ref(it), now));
+        let mut outcomes = Outcomes::new();
+        for made in join_all(calls).await {
+            outcomes.extend(made?);
+        }
+        Ok(outcomes)
+    }
+
+    /// Makes charges whose keys are in one slot, wherever that is.
+    async fn one(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+        let Some(first) = charges.first() else { return Ok(Outcomes::new()) };
+        let slot = slot(first.counter.key.as_bytes());
+        let mut node = self.known.owner(slot)?;
+        let mut asking = false;
+        let mut left = REDIRECTIONS;
+        loop {
+            // Whatever is sent on has not been made.
+            let error = match node.charge(charges, now, asking).await {
+                Ok(outcomes) => return Ok(outcomes),
+                Err(error) => error,
+            };
+            if left == 0 {
+                return Err(error.into());
+            }
+            left -= 1;
+            match error {
+                NodeError::Moved { slot, address } => {
+                    node = self.known.moved(slot, &address, &node)?;
+                    asking = false;
+                }
+                NodeError::Ask { address } => {
+                    node = self.known.at(&address, &node)?;
+                    asking = true;
+                }
+                NodeError::TryAgain => sleep(MOVING).await,
+                NodeError::Failed(error) => {
+                    self.known.doubt.notify_one();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Whether all slots are served, and somebody answers.
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        let map = self.known.map.load_full();
+        if map.owners.contains(&NOBODY) {
+            let why = "it is not known which node of the cluster has which slots";
+            return Err(StoreError::Failed(why.into()));
+        }
+        let pings = map.nodes.iter().map(|(_, node)| Box::pin(node.ping()));
+        select_ok(pings).await.map(|_| ())
+    }
+
+    /// Ends when a task that it needs has ended.
+    pub(super) async fn died(&self) {
+        self.known.refreshing.notified().await;
+    }
+}
+
+/// Keeps the map up to date. Ends only when a task of a node has ended.
+async fn keep_up(known: Arc<Known>) {
+    // Also if this panics.
+    struct Ended(Arc<Known>);
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            self.0.refreshing.notify_one();
+        }
+    }
+    let ended = Ended(known);
+    let known = &ended.0;
+    let mut told = false;
+    loop {
+        match known.refresh().await {
+            Ok(()) => told = false,
+            Err(why) if !told => {
+                warn!("cannot learn which node of the Redis Cluster has which slots: {why}");
+                told = true;
+            }
+            Err(_) => {}
+        }
+        if known.map.load().nodes.iter().any(|(_, node)| node.is_dead()) {
+            return;
+        }
+        sleep(BREATH).await;
+        let _ = timeout(REFRESH, known.doubt.notified()).await;
+    }
+}
+
+impl Known {
+    fn owner(&self, slot: u16) -> Result<Arc<Node>, StoreError> {
+        let map = self.map.load();
+        let owner =
+            map.owners.get(usize::from(slot)).and_then(|it| map.nodes.get(usize::from(*it)));
+        owner.map(|(_, node)| Arc::clone(node)).ok_or_else(|| {
+            self.doubt.notify_one();
+            StoreError::Failed(format!("no node of the Redis Cluster is known to have slot {slot}"))
+        })
+    }
+
+    /// The node to which `from` has sent a call on.
+    fn at(&self, address: &str, from: &Arc<Node>) -> Result<Arc<Node>, StoreError> {
+        let address = self.address(address, from)?;
+        let _changing = self.changing.lock();
+        let mut map = Map::clone(&self.map.load());
+        let place = self.place(&mut map, &address)?;
+        let node = Arc::clone(&map.nodes[usize::from(place)].1);
+        self.map.store(Arc::new(map));
+        Ok(node)
+    }
+
+    /// The same, for good.
+    fn moved(&self, slot: u16, address: &str, from: &Arc<Node>) -> Result<Arc<Node>, StoreError> {
+        self.doubt.notify_one();
+        let address = self.address(address, from)?;
+        let _changing = self.changing.lock();
+        let map = self.map.load();
+        let slot = usize::from(slot % SLOTS);
+        // Others have been sent here, too.
+        if let Some((at, node)) = map.nodes.get(usize::from(map.owners[slot]))
+            && *at == address
+        {
+            return Ok(Arc::clone(node));
+        }
+        let mut map = Map::clone(&map);
+        let place = self.place(&mut map, &address)?;
+        map.owners[slot] = place;
+        let node = Arc::clone(&map.nodes[usize::from(place)].1);
+        self.map.store(Arc::new(map));
+        Ok(node)
+    }
+
+    /// Without a host it is that of the node that says so.
+    fn address(&self, text: &str, from: &Arc<Node>) -> Result<RedisAddress, StoreError> {
+        let unclear = || StoreError::Failed(format!("a node says that {text:?} is another"));
+        let (host, port) = text.rsplit_once(':').ok_or_else(unclear)?;
+        let port = port.parse().map_err(|_| unclear())?;
+        let map = self.map.load();
+        let of = |node: &Arc<Node>| {
+            let is_it = |(address, it): &&(RedisAddress, _)| {
+                Arc::ptr_eq(it, node).then_some(address).is_some()
+            };
+            map.nodes.iter().find(is_it).map(|(address, _)| address.clone())
+        };
+        let host = match (host, of(from)) {
+            ("", Some(RedisAddress::Tcp { host, .. })) => host,
+            (host, _) => host.trim_matches(['[', ']']).to_owned(),
+        };
+        Ok(RedisAddress::Tcp { host, port })
+    }
+
+    /// The place of the node at `address`, which need not be known yet.
+    fn place(&self, map: &mut Map, address: &RedisAddress) -> Result<u16, StoreError> {
+        let found = map.nodes.iter().position(|(it, _)| it == address);
+        let place = found.unwrap_or(map.nodes.len());
+        let place = u16::try_from(place).ok().filter(|it| usize::from(*it) < NODES);
+        let place = place.ok_or_else(|| {
+            StoreError::Failed(format!("the Redis Cluster has more than {NODES} nodes"))
+        })?;
+        if found.is_none() {
+            map.nodes.push((address.clone(), self.node(address)));
+        }
+        Ok(place)
+    }
+
+    fn node(&self, address: &RedisAddress) -> Arc<Node> {
+        let target = Target::fixed(address.clone(), &self.settings);
+        Arc::new(Node::new(target, self.settings.timeout, true))
+    }
+
+    /// Learns who has which slots, from whoever answers first.
+    async fn refresh(&self) -> Result<(), StoreError> {
+        let mut asked = self.map.load().nodes.clone();
+        // Those whom nobody knows any more are asked as well: all nodes may have
+        // been replaced.
+        for seed in &self.seeds {
+            if !asked.iter().any(|(it, _)| it == seed) {
+                asked.push((seed.clone(), self.node(seed)));
+            }
+        }
+        let asks = asked.iter().map(|(address, node)| {
+            Box::pin(async move {
+                let answer = node.ask(cmd("CLUSTER").arg("SLOTS")).await?;
+                let ranges = ranges(&answer, address);
+                ranges.ok_or_else(|| StoreError::Failed("the answer is no list of slots".into()))
+            })
+        });
+        let (ranges, _) = select_ok(asks).await?;
+        self.learn(&ranges, asked)
+    }
+
+    fn learn(
+        &self,
+        ranges: &[Slots],
+        asked: Vec<(RedisAddress, Arc<Node>)>,
+    ) -> Result<(), StoreError> {
+        let _changing = self.changing.lock();
+        let old = self.map.load();
+        let mut new = Map { nodes: Vec::new(), owners: vec![NOBODY; SLOTS.into()].into() };
+        for Slots { first, last, owner } in ranges {
+            if !new.nodes.iter().any(|(it, _)| it == owner) {
+                let known = old.nodes.iter().chain(&asked).find(|(it, _)| it == owner);
+                new.nodes.extend(known.cloned());
+            }
+            let place = self.place(&mut new, owner)?;
+            new.owners[usize::from(*first)..=usize::from(*last)].fill(place);
+        }
+        let addresses =
+            |map: &Map| map.nodes.iter().map(|(it, _)| it.to_string()).collect::<Vec<_>>();
+        let (before, after) = (addresses(&old), addresses(&new));
+        if before != after {
+            info!(nodes = after.join(","), "the nodes of the Redis Cluster that have slots");
+        }
+        self.map.store(Arc::new(new));
+        Ok(())
+    }
+}
+
+/// Who has some slots.
+#[derive(Debug, PartialEq, Eq)]
+struct Slots {
+    first: u16,
+    last: u16,
+    owner: RedisAddress,
+}
+
+/// What the answer of the node at `from` to CLUSTER SLOTS says.
+fn ranges(answer: &Value, from: &RedisAddress) -> Option<Vec<Slots>> {
+    let Value::Array(ranges) = answer else { return None };
+    let slot = |it: &Value| match it {
+        Value::Int(it) => u16::try_from(*it).ok().filter(|it| *it < SLOTS),
+        _ => None,
+    };
+    let range = |range: &Value| {
+        let Value::Array(range) = range else { return None };
+        let [first, last, Value::Array(owner), ..] = &range[..] else { return None };
+        let (host, port) = match &owner[..] {
+            [host, Value::Int(port), ..] => (host, u16::try_from(*port).ok()?),
+            _ => return None,
+        };
+        let host = match host {
+            Value::BulkString(host) => String::from_utf8(host.clone()).ok()?,
+            _ => String::new(),
+        };
+        let host = match from {
+            // It does not know its own name.
+            RedisAddress::Tcp { host: asked, .. } if host.is_empty() || host == "?" => {
+                asked.clone()
+            }
+            _ => host,
+        };
+        let (first, last) = (slot(first)?, slot(last)?);
+        (first <= last).then_some(Slots { first, last, owner: RedisAddress::Tcp { host, port } })
+    };
+    ranges.iter().map(range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(ranges: &[(i64, i64, &str, i64)]) -> Value {
+        let text = |it: &str| Value::BulkString(it.into());
+        let range = |&(first, last, host, port): &(i64, i64, &str, i64)| {
+            let owner =
+                Value::Array(vec![text(host), Value::Int(port), text("id"), Value::Array(vec![])]);
+            Value::Array(vec![Value::Int(first), Value::Int(last), owner.clone(), owner])
+        };
+        Value::Array(ranges.iter().map(range).collect())
+    }
+
+    #[test]
+    fn an_answer_says_who_has_which_slots_or_is_none() {
+        let from = RedisAddress::Tcp { host: "asked".into(), port: 1 };
+        let read = |ranges_: &[(i64, i64, &str, i64)]| {
+            let found = ranges(&answer(ranges_), &from)?;
+            Some(
+                found
+                    .iter()
+                    .map(|it| format!("{}-{} {}", it.first, it.last, it.owner))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(read(&[]), Some(vec![]));
+        let two = read(&[(0, 8_191, "a", 1), (8_192, 16_383, "", 2)]);
+        assert_eq!(two, Some(vec!["0-8191 a:1".into(), "8192-16383 asked:2".into()]));
+        assert_eq!(read(&[(0, 16_384, "a", 1)]), None);
+        assert_eq!(read(&[(-1, 1, "a", 1)]), None);
+        assert_eq!(read(&[(2, 1, "a", 1)]), None);
+        assert_eq!(read(&[(0, 1, "a", 65_536)]), None);
+        assert_eq!(ranges(&Value::Okay, &from), None);
+        assert_eq!(ranges(&Value::Array(vec![Value::Nil]), &from), None);
+    }
+}

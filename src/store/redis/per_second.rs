@@ -1,0 +1,93 @@
+//! Counters in two Redis: one for limits per second, one for all others.
+
+use std::cmp::Ordering;
+
+use tokio::{join, select, try_join};
+
+use super::{Redis, RedisSettings, apart};
+use crate::{
+    limit::{Unit, Window},
+    store::{Charge, Outcomes, Store, StoreError},
+    time::Timestamp,
+};
+
+/// Counters in Redis, those of limits per second perhaps in another one: they are
+/// many, and need not be kept anywhere but in memory.
+#[derive(Debug)]
+pub struct Split {
+    main: Redis,
+    per_second: Option<Redis>,
+}
+
+impl Split {
+    /// See [`Redis::new`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub fn new(main: &RedisSettings, per_second: Option<&RedisSettings>) -> Self {
+        Self { main: Redis::new(main), per_second: per_second.map(Redis::new) }
+    }
+}
+
+fn is_per_second(charge: &Charge) -> bool {
+    charge.limit.window == Window::of(Unit::Second)
+}
+
+/// Makes `charges`, each where it belongs, at the same time.
+async fn both(
+    main: &Redis,
+    per_second: &Redis,
+    charges: &[Charge],
+    now: Timestamp,
+) -> Result<Outcomes, StoreError> {
+    let part = |wanted: bool| -> Vec<_> {
+        charges.iter().filter(|it| is_per_second(it) == wanted).cloned().collect()
+    };
+    let (theirs, ours) = (part(false), part(true));
+    let (theirs, ours) = try_join!(main.charge(&theirs, now), per_second.charge(&ours, now))?;
+    let (mut theirs, mut ours) = (theirs.into_iter(), ours.into_iter());
+    let outcome = |it| if is_per_second(it) { ours.next() } else { theirs.next() };
+    Ok(charges.iter().filter_map(outcome).collect())
+}
+
+impl Store for Split {
+    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+        let Some(per_second) = &self.per_second else {
+            return self.main.charge(charges, now).await;
+        };
+        let count = charges.iter().filter(|it| is_per_second(it)).count();
+        match (count, count.cmp(&charges.len())) {
+            (0, _) => return self.main.charge(charges, now).await,
+            (_, Ordering::Equal) => return per_second.charge(charges, now).await,
+            _ => {}
+        }
+        if !charges.iter().any(|it| it.all_or_nothing) {
+            return both(&self.main, per_second, charges, now).await;
+        }
+        let outcomes = both(&self.main, per_second, &apart::reservations(charges), now).await?;
+        let Some(refunds) = apart::refunds(charges, &outcomes) else { return Ok(outcomes) };
+        let given = both(&self.main, per_second, &refunds.charges, now).await?;
+        Ok(refunds.outcomes(outcomes, &given))
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        match &self.per_second {
+            None => self.main.ping().await,
+            Some(per_second) => {
+                let (main, per_second) = join!(self.main.ping(), per_second.ping());
+                main.and(per_second)
+            }
+        }
+    }
+
+    async fn died(&self) {
+        match &self.per_second {
+            None => self.main.died().await,
+            Some(per_second) => select! {
+                () = self.main.died() => {}
+                () = per_second.died() => {}
+            },
+        }
+    }
+}

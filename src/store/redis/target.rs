@@ -1,0 +1,203 @@
+//! Which server to connect to, and how.
+
+use std::{collections::HashMap, fmt, time::Duration};
+
+use futures_util::future::join_all;
+use redis::{
+    Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult, cmd,
+    from_redis_value, io::tcp::TcpSettings,
+};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    connection::Link,
+    settings::{Login, RedisAddress, RedisSettings, RedisTls},
+};
+
+/// How often the Sentinels are asked.
+const ASK: Duration = Duration::from_millis(500);
+
+/// What to connect to.
+#[derive(Debug)]
+pub(super) struct Target {
+    place: Place,
+    pub(super) access: Access,
+}
+
+#[derive(Debug)]
+enum Place {
+    Fixed(RedisAddress),
+    Guarded(Sentinels),
+}
+
+/// How servers let us in.
+#[derive(Clone, Debug)]
+pub(super) struct Access {
+    login: Login,
+    database: i64,
+    tls: Option<RedisTls>,
+}
+
+impl Target {
+    /// The server at `address`.
+    pub(super) fn fixed(address: RedisAddress, settings: &RedisSettings) -> Self {
+        Self { place: Place::Fixed(address), access: Access::of(settings) }
+    }
+
+    /// The server that Sentinels call `master`.
+    pub(super) fn guarded_by(
+        master: String,
+        sentinels: &[RedisAddress],
+        settings: &RedisSettings,
+    ) -> Self {
+        let access =
+            Access { login: settings.sentinel_login.clone(), database: 0, ..Access::of(settings) };
+        let sentinel = |address: &RedisAddress| Sentinel { address: address.clone(), link: None };
+        let sentinels = sentinels.iter().map(sentinel).collect();
+        let place = Place::Guarded(Sentinels { master, access, sentinels });
+        Self { place, access: Access::of(settings) }
+    }
+
+    /// Whether it may be another one at any time.
+    pub(super) const fn guarded(&self) -> bool {
+        matches!(self.place, Place::Guarded(_))
+    }
+
+    /// Where it is now.
+    pub(super) async fn find(&mut self, patience: Duration) -> Result<RedisAddress, String> {
+        match &mut self.place {
+            Place::Fixed(address) => Ok(address.clone()),
+            Place::Guarded(sentinels) => sentinels.find(patience).await,
+        }
+    }
+
+    /// Ends when it is not at `address` any more.
+    pub(super) async fn replaced(&mut self, address: &RedisAddress, patience: Duration) {
+        let Place::Guarded(sentinels) = &mut self.place else {
+            return std::future::pending().await;
+        };
+        loop {
+            sleep(ASK).await;
+            if sentinels.find(patience).await.is_ok_and(|it| it != *address) {
+                return;
+            }
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Fixed(address) => address.fmt(f),
+            Place::Guarded(sentinels) => write!(f, "the master {}", sentinels.master),
+        }
+    }
+}
+
+impl Access {
+    pub(super) fn of(settings: &RedisSettings) -> Self {
+        let RedisSettings { login, database, tls, .. } = settings.clone();
+        Self { login, database, tls }
+    }
+
+    /// A client of the server at `address`. Reads the certificates.
+    pub(super) fn client(&self, address: &RedisAddress) -> RedisResult<Client> {
+        let mut redis = RedisConnectionInfo::default().set_db(self.database);
+        if let Some(username) = &self.login.username {
+            redis = redis.set_username(username);
+        }
+        if let Some(password) = &self.login.password {
+            redis = redis.set_password(password);
+        }
+        let tcp = TcpSettings::default().set_nodelay(true);
+        let info = |address: ConnectionAddr| {
+            let info = address.into_connection_info()?.set_redis_settings(redis.clone());
+            RedisResult::Ok(info.set_tcp_settings(tcp.clone()))
+        };
+        let (host, port) = match (address, &self.tls) {
+            (RedisAddress::Unix(path), _) => {
+                return Client::open(info(ConnectionAddr::Unix(path.clone()))?);
+            }
+            (RedisAddress::Tcp { host, port }, None) => {
+                return Client::open(info(ConnectionAddr::Tcp(host.clone(), *port))?);
+            }
+            (RedisAddress::Tcp { host, port }, Some(_)) => (host.clone(), *port),
+        };
+        let tls = self.tls.clone().unwrap_or_default();
+        let certificates = tls.read().map_err(std::io::Error::other)?;
+        let address = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
+        let client = Client::build_with_tls(info(address)?, certificates)?;
+        if !tls.any_name {
+            return Ok(client);
+        }
+        let mut address = client.get_connection_info().addr().clone();
+        address.set_danger_accept_invalid_hostnames(true);
+        Client::open(info(address)?)
+    }
+}
+
+/// Who knows which server is the master.
+#[derive(Debug)]
+struct Sentinels {
+    master: String,
+    access: Access,
+    sentinels: Vec<Sentinel>,
+}
+
+#[derive(Debug)]
+struct Sentinel {
+    address: RedisAddress,
+    link: Option<Link>,
+}
+
+impl Sentinels {
+    /// Where the master is, by the Sentinel that knows the latest failover. All
+    /// are asked at the same time, as any may be cut off from the others.
+    async fn find(&mut self, patience: Duration) -> Result<RedisAddress, String> {
+        let Self { master, access, sentinels } = self;
+        // Less than the patience with the whole attempt to connect.
+        let patience = patience / 2;
+        let ask = sentinels.iter_mut().map(|it| async {
+            let answer = timeout(patience, it.ask(access, master)).await;
+            let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {patience:?}")));
+            if answer.is_err() {
+                it.link = None;
+            }
+            answer.map_err(|why| format!("{}: {why}", it.address))
+        });
+        let (mut latest, mut errors) = (None, Vec::new());
+        for answer in join_all(ask).await {
+            match answer {
+                Ok((epoch, address)) => {
+                    if latest.as_ref().is_none_or(|(it, _)| *it < epoch) {
+                        latest = Some((epoch, address));
+                    }
+                }
+                Err(why) => errors.push(why),
+            }
+        }
+        let nobody = || format!("no Sentinel knows it ({})", errors.join("; "));
+        latest.map(|(_, address)| address).ok_or_else(nobody)
+    }
+}
+
+impl Sentinel {
+    /// The number of the latest failover it knows, and where the master is.
+    async fn ask(&mut self, access: &Access, master: &str) -> Result<(u64, RedisAddress), String> {
+        let link = match &mut self.link {
+            Some(link) => link,
+            none => none.insert(Link::to(access, &self.address).await?),
+        };
+        let answer = link.send(cmd("SENTINEL").arg("MASTER").arg(master)).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        let about: HashMap<String, String> =
+            from_redis_value(answer).map_err(|error| error.to_string())?;
+        let number = |name| about.get(name).and_then(|it: &String| it.parse::<u64>().ok());
+        let found = || {
+            let port = u16::try_from(number("port")?).ok()?;
+            let host = about.get("ip")?.clone();
+            Some((number("config-epoch")?, RedisAddress::Tcp { host, port }))
+        };
+        found().ok_or_else(|| "the answer names no master".into())
+    }
+}

@@ -1,0 +1,278 @@
+//! Clusters and Sentinels.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use tokio::time::sleep;
+use tollgate::store::redis::RedisType;
+
+use super::*;
+use crate::cluster_servers::{Cluster, Sentinels};
+
+fn of(kind: RedisType, url: &str, timeout: Duration) -> Arc<Redis> {
+    let settings = RedisSettings::of(kind, url, None, timeout).expect("the URL is valid");
+    Arc::new(Redis::new(&settings))
+}
+
+async fn ready(store: &Redis) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while let Err(error) = store.ping().await {
+        assert!(Instant::now() < deadline, "{error}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn count(store: &Redis, name: &str) -> Result<u64, StoreError> {
+    let charge = charge(name, minutely(1_000_000), Hits::Add(1), NOON);
+    Ok(after(store, &[charge], NOON).await?[0])
+}
+
+/// What 16 callers of each of `stores` are handed out for `keys` counters, until
+/// `stop`; also how many calls failed.
+async fn load(
+    stores: &[Arc<Redis>],
+    keys: usize,
+    stop: Instant,
+) -> (HashMap<usize, Vec<u64>>, usize) {
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..16 * stores.len() {
+        let store = Arc::clone(&stores[caller % stores.len()]);
+        callers.spawn(async move {
+            let (mut values, mut failed, mut key) = (Vec::new(), 0, caller);
+            while Instant::now() < stop {
+                key = (key * 31 + 7) % keys;
+                match count(&store, &format!("k{key}")).await {
+                    Ok(value) => values.push((key, value)),
+                    Err(_) => {
+                        failed += 1;
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                }
+                key += caller;
+            }
+            (values, failed)
+        });
+    }
+    let (mut all, mut failures) = (HashMap::<_, Vec<_>>::new(), 0);
+    while let Some(caller) = callers.join_next().await {
+        let (values, failed) = caller.expect("no caller fails");
+        values.into_iter().for_each(|(key, value)| all.entry(key).or_default().push(value));
+        failures += failed;
+    }
+    (all, failures)
+}
+
+/// Asserts that each counter handed out 1..N, each once, if no call failed.
+#[track_caller]
+fn assert_exact(handed_out: HashMap<usize, Vec<u64>>, failed: usize) {
+    let mut calls = 0;
+    for (key, mut values) in handed_out {
+        values.sort_unstable();
+        assert!(values.windows(2).all(|it| it[0] < it[1]), "k{key} handed out a value twice");
+        calls += values.len();
+        if failed == 0 {
+            let last = values.last().copied();
+            assert_eq!(last, Some(values.len() as u64), "k{key} did not hand out 1..N");
+        }
+    }
+    println!("{calls} calls were answered, {failed} were not");
+    assert!(calls > 100, "{calls}");
+}
+
+fn soon(millis: u64) -> Instant {
+    Instant::now() + Duration::from_millis(millis)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stores_that_share_a_cluster_hand_out_every_value_once() {
+    let cluster = Cluster::start(3, false);
+    let stores = [(); 3].map(|()| of(RedisType::Cluster, &cluster.url(), PATIENT));
+    for store in &stores {
+        ready(store).await;
+    }
+    for keys in [1, 500] {
+        cluster.primaries.iter().for_each(|it| drop(it.ask(&["FLUSHALL"])));
+        let (values, failed) = load(&stores, keys, soon(700)).await;
+        assert_eq!(failed, 0);
+        assert_exact(values, failed);
+    }
+    let has = |it: &crate::cluster_servers::Node| it.text(&["INFO", "keyspace"]).contains("keys=");
+    assert!(cluster.primaries.iter().all(has), "a node has no counter");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_that_move_under_load_lose_no_hit_and_fail_no_call() {
+    let cluster = Arc::new(Cluster::start(3, false));
+    let stores = [(); 2].map(|()| of(RedisType::Cluster, &cluster.url(), PATIENT));
+    for store in &stores {
+        ready(store).await;
+    }
+    let moving = tokio::task::spawn_blocking({
+        let cluster = Arc::clone(&cluster);
+        move || (0..20).for_each(|it| cluster.migrate(it * 250, 0, 1 + usize::from(it % 2)))
+    });
+    let (values, failed) = load(&stores, 300, soon(2_500)).await;
+    moving.await.expect("the slots move");
+    assert_eq!(failed, 0);
+    assert_exact(values, failed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_on_counters_of_several_nodes_are_made_whole_or_not_at_all() {
+    let cluster = Cluster::start(3, false);
+    let store = of(RedisType::Cluster, &cluster.url(), PATIENT);
+    ready(&store).await;
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let charges = |all_or_nothing| -> Vec<Charge> {
+        let limit = |name| if name == "f" { minutely(2) } else { minutely(100) };
+        let one = |name| charge(name, limit(name), Hits::Add(1), NOON);
+        names.iter().map(|it| Charge { all_or_nothing, ..one(*it) }).collect()
+    };
+    for expected in [1, 2, 2, 2] {
+        let outcomes = store.charge(&charges(true), NOON).await.unwrap();
+        let used: Vec<_> = outcomes.iter().map(|it| it.used).collect();
+        assert_eq!(used, [expected; 6], "{outcomes:?}");
+    }
+    let outcomes = store.charge(&charges(true), NOON).await.unwrap();
+    assert_eq!(
+        outcomes.iter().map(|it| it.over).collect::<Vec<_>>(),
+        [false, false, false, false, false, true]
+    );
+    assert!(outcomes.iter().all(|it| !it.counted));
+    assert_eq!(after(&store, &charges(false), NOON).await.unwrap(), [3; 6]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_penalty_is_in_the_slot_of_its_counter() {
+    let cluster = Cluster::start(3, false);
+    let store = of(RedisType::Cluster, &cluster.url(), PATIENT);
+    ready(&store).await;
+    for name in ["a", "b", "{", "}", "{}", "{x}", "a}b{c"] {
+        let limit = Limit { penalty: Duration::from_secs(60), ..minutely(1) };
+        let hit = || charge(name, limit.clone(), Hits::Add(1), NOON);
+        let first = store.charge(&[hit()], NOON).await.unwrap();
+        let second = store.charge(&[hit()], NOON).await.unwrap();
+        assert_eq!(
+            (first[0].over, second[0].over, second[0].banned.as_secs()),
+            (false, true, 60),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planned_failover_of_a_node_is_followed() {
+    let cluster = Cluster::start(3, true);
+    let stores = [of(RedisType::Cluster, &cluster.url(), PATIENT)];
+    ready(&stores[0]).await;
+    let running = load(&stores, 300, soon(2_500));
+    let failover = async {
+        sleep(Duration::from_millis(500)).await;
+        cluster.replicas[0].ask(&["CLUSTER", "FAILOVER"]);
+    };
+    let ((values, failed), ()) = tokio::join!(running, failover);
+    println!("planned failover of a node: {failed} calls failed");
+    assert_exact(values, failed);
+    for key in 0..50 {
+        count(&stores[0], &format!("k{key}")).await.unwrap();
+    }
+}
+
+/// How long until every one of 50 counters is served.
+async fn recovers(store: &Redis) -> Duration {
+    let begin = Instant::now();
+    for key in 0..50 {
+        while count(store, &format!("r{key}")).await.is_err() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "r{key} is not served");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+    begin.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_dies_or_falls_silent_hurts_only_its_own_counters_until_it_is_replaced() {
+    for frozen in [false, true] {
+        let mut cluster = Cluster::start(3, true);
+        let store = of(RedisType::Cluster, &cluster.url(), Duration::from_millis(500));
+        ready(&store).await;
+        let names = (0..60).map(|it| format!("n{it}"));
+        let slots_of_first = |name: &str| {
+            let key = charge(name, minutely(1), Hits::Add(1), NOON).counter.key;
+            let text = String::from_utf8(key.as_bytes().to_vec()).expect("it is text");
+            let slot = cluster.primaries[1].ask(&["CLUSTER", "KEYSLOT", &text]);
+            matches!(slot, ::redis::Value::Int(it) if it < 16_384 / 3)
+        };
+        let healthy: Vec<_> = names.filter(|it| !slots_of_first(it)).collect();
+        if frozen {
+            cluster.primaries[0].freeze();
+        } else {
+            cluster.primaries[0].kill();
+        }
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(800) {
+            for name in &healthy {
+                let call = Instant::now();
+                count(&store, name).await.unwrap();
+                assert!(
+                    call.elapsed() < Duration::from_millis(400),
+                    "{name}: {:?}",
+                    call.elapsed()
+                );
+            }
+        }
+        let took = recovers(&store).await + begin.elapsed();
+        println!("frozen {frozen}: all counters are served again after {took:?}");
+        if frozen {
+            cluster.primaries[0].thaw();
+            cluster.settled();
+            recovers(&store).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_master_that_sentinels_name_is_used_and_a_failover_is_followed() {
+    let mut all = Sentinels::start();
+    let store = of(RedisType::Sentinel, &all.url(), Duration::from_millis(500));
+    ready(&store).await;
+    assert_eq!(count(&store, "a").await.unwrap(), 1);
+    let master = |all: &Sentinels| -> u16 {
+        let answer = all.sentinels[1].ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"]);
+        let (_, port): (String, String) = ::redis::from_redis_value(answer).expect("it is known");
+        port.parse().expect("it is a port")
+    };
+    // Planned: the old master goes on as a replica.
+    let first = master(&all);
+    all.sentinels[0].ask(&["SENTINEL", "FAILOVER", "main"]);
+    let begin = Instant::now();
+    while master(&all) == first {
+        assert!(begin.elapsed() < Duration::from_secs(20), "no failover");
+        sleep(Duration::from_millis(10)).await;
+    }
+    let begin = Instant::now();
+    let second = all.servers.iter().find(|it| it.port != first).expect("there are two");
+    let counted = || second.ask(&["DBSIZE"]) == ::redis::Value::Int(2);
+    while count(&store, "b").await.is_err() || !counted() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "the failover is not followed");
+        sleep(Duration::from_millis(10)).await;
+    }
+    println!("planned failover by Sentinels: followed after {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+
+    // Unplanned, once the old one is a replica that may be promoted.
+    sleep(Duration::from_secs(4)).await;
+    let second = all.servers.iter_mut().find(|it| it.port != first).expect("there are two");
+    second.kill();
+    let begin = Instant::now();
+    while master(&all) != first {
+        assert!(begin.elapsed() < Duration::from_secs(30), "no failover");
+        sleep(Duration::from_millis(10)).await;
+    }
+    let promoted = begin.elapsed();
+    while count(&store, "c").await.is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(40), "the failover is not followed");
+        sleep(Duration::from_millis(10)).await;
+    }
+    println!("a dead master: replaced after {promoted:?}, followed after {:?}", begin.elapsed());
+    assert!(begin.elapsed() - promoted < Duration::from_secs(3), "{:?}", begin.elapsed());
+}
