@@ -20,7 +20,7 @@ use crate::{
     metrics::{Metrics, timed::Timed},
     reload::{InForce, LoadError, Reloader},
     settings::{ListenerSettings, RuleSettings, Settings, StoreSettings},
-    store::{Store, deny_cache::DenyCache, memory::Memory, redis::Split},
+    store::{Store, ahead::Ahead, deny_cache::DenyCache, memory::Memory, redis::Split},
     time::SystemClock,
     wire::Service,
     xds::Follower,
@@ -74,9 +74,9 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
         }
         StoreSettings::Redis { main, per_second, give_up, health } => {
             let demands = Demands { first: give_up, always: health };
-            let redis = Split::new(&main, per_second.as_ref());
+            let redis = Split::new(&main, per_second.as_deref());
             let store = Timed { store: redis, metrics: Arc::clone(&metrics) };
-            let store = DenyCache::new(store, settings.deny_cache);
+            let store = DenyCache::new(Ahead::new(store), settings.deny_cache);
             serve_with(store, demands, metrics, settings).await
         }
     }

@@ -24,6 +24,9 @@ pub struct Limit {
     /// How long everything is refused once something was; zero for no longer
     /// than it must be.
     pub penalty: Duration,
+    /// How many hits an instance may take ahead of their time, to spend them
+    /// without asking; 0 for none.
+    pub ahead: u32,
 }
 
 impl Limit {
@@ -31,7 +34,7 @@ impl Limit {
     /// it refuses.
     pub const fn fixed(requests: u32, window: Window) -> Self {
         let algorithm = Algorithm::FixedWindow { count_denied: true };
-        Self { requests, window, algorithm, penalty: Duration::ZERO }
+        Self { requests, window, algorithm, penalty: Duration::ZERO, ahead: 0 }
     }
 
     /// The most hits that one call can ever have granted.

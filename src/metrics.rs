@@ -47,6 +47,7 @@ pub struct Metrics {
     xds_connected: IntGauge,
     store_time: Histogram,
     store_failures: IntCounter,
+    late: IntCounter,
     degraded: IntCounterVec,
     counters: IntGauge,
     evicted: IntCounter,
@@ -168,6 +169,10 @@ impl Metrics {
                 "tollgate_store_failures",
                 "Calls to the counter store that failed, or that were given up as they took too long.",
             ),
+            late: counter(
+                "tollgate_late_answers",
+                "Calls by gRPC whose caller had given up before they were answered.",
+            ),
             degraded: by(
                 "policy",
                 "tollgate_degraded",
@@ -191,6 +196,11 @@ impl Metrics {
             metrics.errors.with_label_values(&[failure.label()]);
         }
         metrics
+    }
+
+    /// Counts an answer that nobody has waited for.
+    pub fn late(&self) {
+        self.late.inc();
     }
 
     /// Counts one decision. The only place that counts any.

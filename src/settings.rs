@@ -101,9 +101,9 @@ pub enum StoreSettings {
     /// In Redis.
     Redis {
         /// The Redis for all limits that have no other.
-        main: RedisSettings,
+        main: Box<RedisSettings>,
         /// The Redis for limits per second, if it is another.
-        per_second: Option<RedisSettings>,
+        per_second: Option<Box<RedisSettings>>,
         /// After how long without any answer since the start to give up; none
         /// means never.
         give_up: Option<Duration>,

@@ -14,6 +14,7 @@ use crate::{
     time::Timestamp,
 };
 
+pub mod ahead;
 pub mod deny_cache;
 pub mod memory;
 pub mod redis;

@@ -124,9 +124,27 @@ impl<S: Store> RateLimitService for Grpc<S> {
         let Self(service) = self;
         let started = Instant::now();
         let patience = patience::of(call.metadata());
+        let mut waiting = Waiting { metrics: &service.metrics, started, patience, answered: false };
         let result = service.answer(call.into_inner(), patience).await;
+        waiting.answered = true;
         service.metrics.answered("ShouldRateLimit", started.elapsed());
         Ok(Reply::new(result?))
+    }
+}
+
+/// A caller that waits. Whoever has given up ends the call, and with it this.
+struct Waiting<'a> {
+    metrics: &'a Metrics,
+    started: Instant,
+    patience: Option<Duration>,
+    answered: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.answered || self.patience.is_some_and(|it| it <= self.started.elapsed()) {
+            self.metrics.late();
+        }
     }
 }
 

@@ -14,6 +14,8 @@ pub enum Home {
     RateLimit,
     /// The `calendar` of a limit.
     Calendar,
+    /// The `accuracy` of a limit.
+    Accuracy,
     /// An element of `replaces`.
     Replaces,
 }
@@ -25,6 +27,7 @@ impl fmt::Display for Home {
             Self::Descriptor => "on a descriptor, beside `key`",
             Self::RateLimit => "in `rate_limit` or an element of `rate_limits`",
             Self::Calendar => "in `calendar`",
+            Self::Accuracy => "in `accuracy`",
             Self::Replaces => "in an element of `replaces`",
         })
     }
@@ -48,7 +51,7 @@ const FLAG: &str = "`true` or `false`";
 const DESCRIPTORS: &str = "a list of descriptors, each with a `key`";
 
 /// Every key there is.
-pub const KEYS: [Key; 32] = [
+pub const KEYS: [Key; 34] = [
     Key {
         name: "domain",
         home: Home::File,
@@ -197,6 +200,13 @@ pub const KEYS: [Key; 32] = [
                given.",
     },
     Key {
+        name: "accuracy",
+        home: Home::RateLimit,
+        expects: "`exact`, or a map with `lease`",
+        help: "Whether instances may take hits ahead in a fixed window; exact, which means that \
+               they do not, if it is not given.",
+    },
+    Key {
         name: "phase",
         home: Home::RateLimit,
         expects: "`spread`, or a duration of whole seconds that is shorter than the window",
@@ -245,6 +255,12 @@ pub const KEYS: [Key; 32] = [
         home: Home::Calendar,
         expects: "a whole number from 1 to 28 for months, or from 1 (Monday) to 7 for weeks",
         help: "The day on which a month or a week begins; 1 if it is not given.",
+    },
+    Key {
+        name: "lease",
+        home: Home::Accuracy,
+        expects: "a part of the limit such as `1%` or `0.01`, at most 10%",
+        help: "How much each instance takes ahead at most.",
     },
     Key {
         name: "name",

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::rules::spec::{DescriptorSpec, RuleSpec};
 
+mod accuracy;
 mod combination;
 mod fields;
 mod json;

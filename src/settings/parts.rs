@@ -71,6 +71,7 @@ fn store(reader: &mut Reader<'_>, max_keys: usize) -> StoreSettings {
     let health = reader.value("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", value::boolean);
     match (backend, redis) {
         (Some(Backend::Redis), Some(main)) => {
+            let (main, per_second) = (Box::new(main), per_second.map(Box::new));
             StoreSettings::Redis { main, per_second, give_up, health }
         }
         _ => StoreSettings::Memory { max_keys },

@@ -191,6 +191,20 @@ async fn a_caller_in_a_hurry_is_answered_before_it_gives_up() {
 }
 
 #[tokio::test]
+async fn answers_that_come_too_late_are_counted() {
+    let redis = RedisServer::start();
+    let service = start(&redis, &[("REDIS_TIMEOUT", "10m")]);
+    let mut client = grpc::connect(service.grpc).await;
+    normal(&mut client, 0).await;
+    redis.freeze();
+    let mut request = Request::new(ask("shop", &[("user", "ann")]));
+    request.set_timeout(Duration::from_millis(100));
+    client.should_rate_limit(request).await.unwrap_err();
+    let late = || Metrics::of(service.http).value("tollgate_late_answers", &[]);
+    eventually("the late answer", || (late() > 0.5).then_some(()));
+}
+
+#[tokio::test]
 async fn a_silent_redis_under_load_costs_little_memory_and_no_answer() {
     const CALLS: u32 = 200;
     let redis = RedisServer::start();

@@ -236,16 +236,11 @@ async fn the_master_that_sentinels_name_is_used_and_a_failover_is_followed() {
     let store = of(RedisType::Sentinel, &all.url(), Duration::from_millis(500));
     ready(&store).await;
     assert_eq!(count(&store, "a").await.unwrap(), 1);
-    let master = |all: &Sentinels| -> u16 {
-        let answer = all.sentinels[1].ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"]);
-        let (_, port): (String, String) = ::redis::from_redis_value(answer).expect("it is known");
-        port.parse().expect("it is a port")
-    };
     // Planned: the old master goes on as a replica.
-    let first = master(&all);
+    let first = all.master();
     all.sentinels[0].ask(&["SENTINEL", "FAILOVER", "main"]);
     let begin = Instant::now();
-    while master(&all) == first {
+    while all.master() == first {
         assert!(begin.elapsed() < Duration::from_secs(20), "no failover");
         sleep(Duration::from_millis(10)).await;
     }
@@ -264,7 +259,7 @@ async fn the_master_that_sentinels_name_is_used_and_a_failover_is_followed() {
     let second = all.servers.iter_mut().find(|it| it.port != first).expect("there are two");
     second.kill();
     let begin = Instant::now();
-    while master(&all) != first {
+    while all.master() != first {
         assert!(begin.elapsed() < Duration::from_secs(30), "no failover");
         sleep(Duration::from_millis(10)).await;
     }

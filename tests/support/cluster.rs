@@ -67,11 +67,16 @@ impl Node {
 
     /// What it answers to a command.
     pub(crate) fn ask(&self, command: &[&str]) -> redis::Value {
-        self.try_ask(command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
+        self.try_ask(command).expect("the server answers")
     }
 
     pub(crate) fn text(&self, command: &[&str]) -> String {
-        redis::from_redis_value(self.ask(command)).expect("it is text")
+        self.try_text(command).expect("the server answers with text")
+    }
+
+    /// Nothing while it does not answer: it ends connections when it is promoted.
+    pub(crate) fn try_text(&self, command: &[&str]) -> Option<String> {
+        redis::from_redis_value(self.try_ask(command).ok()?).ok()
     }
 
     /// Kills it.
@@ -260,6 +265,13 @@ impl Sentinels {
             });
         }
         all
+    }
+
+    /// The port of the master, as a Sentinel says.
+    pub(crate) fn master(&self) -> u16 {
+        let answer = self.sentinels[1].ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"]);
+        let (_, port): (String, String) = redis::from_redis_value(answer).expect("it is known");
+        port.parse().expect("it is a port")
     }
 
     /// The Sentinels, as in REDIS_URL.

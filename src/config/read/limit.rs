@@ -159,8 +159,9 @@ impl<'a> Reader<'a, '_> {
                 Algorithm::Concurrency { lease: lease.unwrap_or_default() }
             }
         };
-        let limit =
-            Limit { requests, window: window?, algorithm, penalty: penalty.unwrap_or_default() };
+        let ahead = self.ahead(block, algorithm, requests);
+        let penalty = penalty.unwrap_or_default();
+        let limit = Limit { requests, window: window?, algorithm, penalty, ahead };
         (self.report.mistakes() == before).then(|| LimitSpec {
             limit,
             name: Arc::clone(name),

@@ -9,7 +9,8 @@ const REFERENCE: &str = include_str!("../../../docs/rules.md");
 
 #[test]
 fn the_reference_tells_of_every_key() {
-    for home in [Home::File, Home::Descriptor, Home::RateLimit, Home::Calendar, Home::Replaces] {
+    let limits = [Home::RateLimit, Home::Calendar, Home::Accuracy, Home::Replaces];
+    for home in [Home::File, Home::Descriptor].into_iter().chain(limits) {
         let mut table = "| key | value | meaning |\n|---|---|---|\n".to_owned();
         for Key { name, expects, help, .. } in keys::KEYS.iter().filter(|it| it.home == home) {
             table += &format!("| `{name}` | {expects} | {help} |\n");

@@ -137,6 +137,10 @@ fn the_other_keys_are_kept() {
     {
         assert_eq!(limit(&format!("{day}, on_error: {text}")).on_error, Some(expected));
     }
+    for (text, expected) in [("exact", 0), ("{lease: 1%}", 10), ("{lease: 0.05}", 50)] {
+        let limit = limit(&format!("unit: day, requests_per_unit: 1000, accuracy: {text}")).limit;
+        assert_eq!(limit.ahead, expected);
+    }
     assert!(!limit(&format!("{day}, consume: independent")).all_or_nothing);
     assert!(limit(&format!("{day}, consume: all_or_nothing, count_denied: no")).all_or_nothing);
     let limit = limit(&format!("{day}, name: x"));

@@ -57,6 +57,27 @@ fn a_word_or_a_number_that_is_wrong_is_a_mistake_that_says_what_was_expected() {
 }
 
 #[test]
+fn an_accuracy_that_cannot_be_had_is_a_mistake() {
+    let check = |text: &str, expected: &str| {
+        check(&format!("{text}, unit: day, requests_per_unit: 1"), &[expected]);
+    };
+    let lease = "expected a part of the limit such as `1%` or `0.01`, at most 10%";
+    check("accuracy: rough", "11: `accuracy` is `rough`, expected `exact`, or a map with `lease`");
+    check("accuracy: {lease: 20%}", &format!("19: `lease` is `20%`, {lease}"));
+    check("accuracy: {lease: 0}", &format!("19: `lease` is `0`, {lease}"));
+    check("accuracy: {lease: [1%]}", &format!("19: `lease` is a list, {lease}"));
+    check("accuracy: {part: 1%}", "12: the key `part` is unknown (expected one of lease)");
+    let window = "1: `accuracy` is not `exact`, expected a `fixed_window` that counts what it \
+                  refuses (only there is what is taken ahead lost in time)";
+    check("accuracy: {lease: 1%}, algorithm: token_bucket", window);
+    check("accuracy: {lease: 1%}, count_denied: false", window);
+    check(
+        "accuracy: {lease: 1%}, penalty: 1s",
+        "1: `accuracy` stands beside `penalty`, expected one of the two",
+    );
+}
+
+#[test]
 fn a_duration_that_is_wrong_is_a_mistake_that_says_what_was_expected() {
     let period = "expected a duration of whole seconds from `1s` to `876000h`";
     let penalty = "expected a duration of whole milliseconds from `1ms` to `87600h`";
@@ -217,6 +238,7 @@ fn keys_that_say_the_same_in_two_ways_are_mistakes() {
         "penalty: 1s",
         "consume: independent",
         "on_error: deny",
+        "accuracy: exact",
         "phase: spread",
         zone,
         "lease: 1s",

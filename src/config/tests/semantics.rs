@@ -62,7 +62,7 @@ descriptors:
             "16:5: the key `shadow_mode` does not belong here (it belongs on a descriptor, beside `key`)",
             "17:5: the key `descriptors` does not belong here (it belongs at the top of the file, or on a descriptor, beside `key`)",
             "18:27: the key `key` does not belong here (it belongs on a descriptor, beside `key`)",
-            "19:5: the key `1` is unknown (expected one of unit, requests_per_unit, unit_multiplier, period, algorithm, burst, count_denied, penalty, consume, on_error, phase, calendar, lease, unlimited, name, replaces)",
+            "19:5: the key `1` is unknown (expected one of unit, requests_per_unit, unit_multiplier, period, algorithm, burst, count_denied, penalty, consume, on_error, accuracy, phase, calendar, lease, unlimited, name, replaces)",
             "20:7: a key is a list, expected a string",
         ],
     );

@@ -96,7 +96,7 @@ impl Cluster {
         charges: &[Charge],
         now: Timestamp,
     ) -> Result<Outcomes, StoreError> {
-        match Plan::of(charges, |key| slot(key)) {
+        match Plan::of(charges, slot) {
             Plan::Together => self.one(charges, now).await,
             Plan::Apart => self.apart(charges, now).await,
             Plan::Reserve => {

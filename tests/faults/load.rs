@@ -1,0 +1,149 @@
+//! Callers that never stop, and what they notice.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use tokio::{task::JoinSet, time::sleep};
+
+use crate::support::{
+    eventually,
+    grpc::{Client, ask, connect},
+    http,
+    tollgate::Tollgate,
+};
+
+/// `strict` has a limit that the load reaches soon, the others never.
+const RULES: &str = "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: year, requests_per_unit: 4000000000, on_error: allow }
+- key: bucket
+  rate_limit: { unit: year, requests_per_unit: 4000000000, algorithm: token_bucket, on_error: allow }
+- key: strict
+  rate_limit: { unit: year, requests_per_unit: 100, on_error: deny }
+";
+const CALLERS: usize = 32;
+/// How many instances of the service there are.
+const INSTANCES: usize = 2;
+/// How long each caller waits between two calls.
+const PACE: Duration = Duration::from_millis(4);
+
+/// One answer.
+struct Answer {
+    at: Instant,
+    took: Duration,
+    degraded: bool,
+}
+
+/// What is noticed of a fault.
+#[derive(Debug)]
+pub(crate) struct Noticed {
+    calls: usize,
+    by_policy: usize,
+    pub(crate) worst: [Duration; 3],
+    pub(crate) recovered: Duration,
+    pub(crate) strict: usize,
+    pub(crate) grown: usize,
+}
+
+impl Noticed {
+    pub(crate) fn print(&self, fault: &str) {
+        let Self { calls, by_policy, worst: [p50, p99, p999], recovered, strict, grown } = self;
+        println!(
+            "| {fault} | {calls} | {:.1} | {:.1} | {:.1} | {by_policy} | {:.2} s | {} | {} MiB |",
+            millis(*p50),
+            millis(*p99),
+            millis(*p999),
+            recovered.as_secs_f64(),
+            strict.saturating_sub(100),
+            grown >> 20,
+        );
+    }
+}
+
+fn millis(it: Duration) -> f64 {
+    it.as_secs_f64() * 1e3
+}
+
+/// Loads `INSTANCES` of the service while `fault` is under way. It ends once the
+/// backend is well again.
+pub(crate) async fn during(settings: &[(&str, &str)], fault: impl Future<Output = ()>) -> Noticed {
+    let settings =
+        [&[("RESPONSE_DYNAMIC_METADATA", "always"), ("REDIS_TIMEOUT", "500ms")], settings];
+    let settings = settings.concat();
+    let services = [(); INSTANCES].map(|()| Tollgate::start(RULES, &settings));
+    for service in &services {
+        let ready = || (http::get(service.http, "/ready", &[]).status == 200).then_some(());
+        eventually("readiness", ready);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let (answers, strict) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(0)));
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let client = connect(services[caller % INSTANCES].grpc).await;
+        let (stop, answers, strict) =
+            (Arc::clone(&stop), Arc::clone(&answers), Arc::clone(&strict));
+        callers.spawn(call(client, caller, stop, answers, strict));
+    }
+    sleep(Duration::from_millis(500)).await;
+    let memory = |all: &[Tollgate]| all.iter().map(Tollgate::peak_memory).max().unwrap();
+    let before = memory(&services);
+    let begin = Instant::now();
+    fault.await;
+    let lifted = Instant::now();
+    sleep(Duration::from_millis(2_500)).await;
+    stop.store(true, Relaxed);
+    while let Some(caller) = callers.join_next().await {
+        caller.expect("every call is answered");
+    }
+    let answers = std::mem::take(&mut *answers.lock().unwrap());
+    let mut times: Vec<_> = answers.iter().filter(|it| begin <= it.at).map(|it| it.took).collect();
+    times.sort_unstable();
+    let part = |thousandths: usize| times[(times.len() - 1) * thousandths / 1_000];
+    let last = answers.iter().filter(|it| it.degraded).map(|it| it.at).max();
+    Noticed {
+        calls: times.len(),
+        by_policy: answers.iter().filter(|it| it.degraded).count(),
+        worst: [part(500), part(990), part(999)],
+        recovered: last.map_or(Duration::ZERO, |it| it.saturating_duration_since(lifted)),
+        strict: *strict.lock().unwrap(),
+        grown: memory(&services).saturating_sub(before),
+    }
+}
+
+/// Asks until `stop`.
+async fn call(
+    mut client: Client,
+    caller: usize,
+    stop: Arc<AtomicBool>,
+    answers: Arc<Mutex<Vec<Answer>>>,
+    strict: Arc<Mutex<usize>>,
+) {
+    let mut number = caller;
+    while !stop.load(Relaxed) {
+        number += CALLERS;
+        let (key, value) = match number % 10 {
+            0 => ("strict", "all".to_owned()),
+            1..4 => ("bucket", format!("b{}", number % 97)),
+            _ => ("user", format!("u{}", number % 199)),
+        };
+        let at = Instant::now();
+        let answer = client.should_rate_limit(ask("shop", &[(key, &value)])).await;
+        let answer = answer.expect("every call is answered").into_inner();
+        let metadata = answer.dynamic_metadata.as_ref().unwrap();
+        let degraded = metadata.fields.contains_key("degraded");
+        if key == "strict" && answer.overall_code() == Code::Ok {
+            *strict.lock().unwrap() += 1;
+        }
+        answers.lock().unwrap().push(Answer { at, took: at.elapsed(), degraded });
+        sleep(PACE).await;
+    }
+}
