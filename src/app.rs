@@ -18,11 +18,12 @@ use crate::{
     http::{self, Pages},
     listen::{ListenError, Listener},
     metrics::{Metrics, timed::Timed},
-    reload::{LoadError, Reloader},
+    reload::{InForce, LoadError, Reloader},
     settings::{ListenerSettings, RuleSettings, Settings, StoreSettings},
     store::{Store, ahead::Ahead, deny_cache::DenyCache, memory::Memory, redis::Split},
     time::SystemClock,
     wire::Service,
+    xds::Follower,
 };
 
 mod grpc;
@@ -89,7 +90,13 @@ async fn serve_with<S: Store>(
 ) -> Result<(), AppError> {
     let rules = SharedRules::default();
     let health = Arc::new(Health::default());
-    let reloader = load_rules(settings.rules, &rules, &metrics, &health)?;
+    let force = InForce {
+        rules: Arc::clone(&rules),
+        metrics: Arc::clone(&metrics),
+        health: Arc::clone(&health),
+        rejection: Arc::default(),
+    };
+    let keeper = load_rules(settings.rules, force.clone())?;
     let listeners = Listeners::bind(&settings.listeners).await?;
     let signals = Signals::listen().map_err(AppError::Signals)?;
     let service = Arc::new(Service {
@@ -107,7 +114,7 @@ async fn serve_with<S: Store>(
     let pages = Arc::new(Pages {
         service: Arc::clone(&service),
         health: Arc::clone(&health),
-        rejection: Arc::clone(&reloader.rejection),
+        rejection: force.rejection,
     });
 
     let (stop, stopped) = watch::channel(false);
@@ -116,7 +123,12 @@ async fn serve_with<S: Store>(
         async move { drop(stopped.wait_for(|it| *it).await) }
     };
     let mut tasks = Tasks::default();
-    tasks.background("rule watcher", reloader.watch(signals.reload));
+    match keeper {
+        Keeper::Files(reloader) => {
+            tasks.background("rule watcher", reloader.watch(signals.reload));
+        }
+        Keeper::Xds(follower) => tasks.background("client of the rules", follower.follow()),
+    }
     tasks.background("tasks of the counter store", watch_store(Arc::clone(&service)));
     let first = demands.hold(Arc::clone(&service), Arc::clone(&health), until());
     tasks.server("counter store", first);
@@ -131,26 +143,32 @@ async fn serve_with<S: Store>(
     tasks.run(signals.stop, &health, stop, settings.drain).await
 }
 
-fn load_rules(
-    settings: RuleSettings,
-    rules: &SharedRules,
-    metrics: &Arc<Metrics>,
-    health: &Arc<Health>,
-) -> Result<Reloader, AppError> {
-    let RuleSettings { source, merge_domains, force_start, needs_domain } = settings;
+/// What keeps the rules up to date.
+enum Keeper {
+    Files(Reloader),
+    Xds(Box<Follower>),
+}
+
+fn load_rules(settings: RuleSettings, force: InForce) -> Result<Keeper, AppError> {
+    let RuleSettings { source, xds, merge_domains, force_start, needs_domain } = settings;
     if needs_domain {
-        health.need_domain();
+        force.health.need_domain();
     }
     let (place, options) = (source.to_string(), Options { merge_domains });
-    let (rules, metrics, health) = (Arc::clone(rules), Arc::clone(metrics), Arc::clone(health));
-    let mut reloader = Reloader::new(source, options, rules, metrics, health);
+    if let Some(xds) = xds {
+        if force_start {
+            force.health.need_no_rules();
+        }
+        return Ok(Keeper::Xds(Box::new(Follower::new(xds, options, force))));
+    }
+    let mut reloader = Reloader::new(source, options, force);
     match reloader.load() {
         Err(error) if force_start => {
             warn!("no rules yet, every decision fails until there are\n{error}");
         }
         loaded => loaded.map_err(|source| AppError::Rules { place, source })?,
     }
-    Ok(reloader)
+    Ok(Keeper::Files(reloader))
 }
 
 struct Listeners {

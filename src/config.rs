@@ -1,9 +1,10 @@
-//! Rule files: from the text of all files to the rules, or to every mistake in
-//! them.
+//! Rule files, and what other programs send in their place: from all of them to
+//! the rules, or to every mistake in them.
 //!
 //! A file passes through three stages: `yaml` turns the text into a tree that
 //! knows where everything stands, `read` turns the tree into what it says about
-//! descriptors, and `lint` looks for rules that can have no effect. A stage
+//! descriptors, and `lint` looks for rules that can have no effect. What comes
+//! as a tree joins at the second stage, and is held to the same rules. A stage
 //! reports what is wrong and goes on, so that one run shows all of it.
 
 use std::{collections::HashMap, sync::Arc};
@@ -16,12 +17,16 @@ mod mistake;
 mod read;
 mod report;
 mod scalar;
+mod tree;
 mod yaml;
 
-pub use self::mistake::{Mistake, Mistakes, Severity, Snippet};
+pub use self::{
+    mistake::{Mistake, Mistakes, Position, Severity, Snippet},
+    tree::{SourceTree, Tree},
+};
 use self::{
     read::{Domain, Sibling},
-    report::{Report, quote},
+    report::{Report, Sources, quote},
 };
 
 /// The longest rule file there may be, in bytes.
@@ -61,10 +66,27 @@ pub struct Compiled {
 /// All mistakes of all files, in the order of the files and of their lines.
 /// Only within a file that is no YAML, those behind the first are unknown.
 pub fn compile(files: &[SourceFile], options: Options) -> Result<Compiled, Mistakes> {
-    let mut report = Report::new(files);
+    compile_all(Report::new(Sources::Files(files)), files.len(), options)
+}
+
+/// Compiles `trees`, each of which stands for a file.
+///
+/// # Errors
+///
+/// All mistakes, in the order of the trees and of what is in them. What is
+/// behind the first is unknown only in a tree that is too deep or too large.
+pub fn compile_trees(trees: &[SourceTree], options: Options) -> Result<Compiled, Mistakes> {
+    compile_all(Report::new(Sources::Trees(trees)), trees.len(), options)
+}
+
+fn compile_all(
+    mut report: Report<'_>,
+    sources: usize,
+    options: Options,
+) -> Result<Compiled, Mistakes> {
     let mut domains: Vec<Domain> = Vec::new();
     let mut known: HashMap<Arc<str>, usize> = HashMap::new();
-    for index in 0..files.len() {
+    for index in 0..sources {
         let Some(domain) = read::file(&mut report, index) else { continue };
         let first = *known.entry(Arc::clone(&domain.name)).or_insert(domains.len());
         if first == domains.len() || domain.name.is_empty() {

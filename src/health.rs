@@ -17,6 +17,8 @@ pub struct State {
     domains: Option<usize>,
     /// Whether rules without a domain are a problem.
     needs_domain: bool,
+    /// Whether it is no problem that there are no rules yet.
+    needs_no_rules: bool,
     /// The process is about to end.
     draining: bool,
     /// Background tasks that have ended and should not have.
@@ -31,11 +33,13 @@ impl State {
             problems.push("the counter store has not answered yet".to_owned());
         }
         match self.domains {
-            None => problems.push("no rules have been loaded yet".to_owned()),
+            None if self.needs_domain || !self.needs_no_rules => {
+                problems.push("no rules have been loaded yet".to_owned());
+            }
             Some(0) if self.needs_domain => {
                 problems.push("the rules in force have no domain".to_owned());
             }
-            Some(_) => {}
+            None | Some(_) => {}
         }
         if self.draining {
             problems.push("the process is shutting down".to_owned());
@@ -46,7 +50,10 @@ impl State {
 
     /// Whether the process should be sent requests.
     pub fn is_healthy(&self) -> bool {
-        let rules = self.domains.is_some_and(|it| 0 < it || !self.needs_domain);
+        let rules = match self.domains {
+            None => self.needs_no_rules && !self.needs_domain,
+            Some(domains) => 0 < domains || !self.needs_domain,
+        };
         self.store_answered && rules && !self.draining && self.dead.is_empty()
     }
 }
@@ -65,6 +72,11 @@ impl Health {
     /// From now on rules without a domain are a problem.
     pub fn need_domain(&self) {
         self.0.send_modify(|it| it.needs_domain = true);
+    }
+
+    /// From now on it is no problem that there are no rules yet.
+    pub fn need_no_rules(&self) {
+        self.0.send_modify(|it| it.needs_no_rules = true);
     }
 
     /// Rules with so many domains are in force.

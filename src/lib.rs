@@ -20,6 +20,7 @@
 //! | [`reload`]     | files that change                      | the rules in force             |
 //! | [`wire`]       | a message                              | a message                      |
 //! | [`listen`]     | an address                             | connections                    |
+//! | [`xds`]        | messages of a management server | the rules in force             |
 //! | [`http`]       | HTTP                                   | HTTP                           |
 //! | [`settings`]   | flags and environment                  | [`settings::Settings`]         |
 //! | [`logging`]    | [`settings::LogSettings`]              | log lines                      |
@@ -49,6 +50,7 @@ pub mod rule_files;
 pub mod reload;
 pub mod wire;
 pub mod listen;
+pub mod xds;
 pub mod http;
 pub mod settings;
 pub mod logging;

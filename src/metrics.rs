@@ -44,6 +44,7 @@ pub struct Metrics {
     failed_loads: IntCounter,
     rejected: IntGauge,
     rule_count: IntGauge,
+    xds_connected: IntGauge,
     store_time: Histogram,
     store_failures: IntCounter,
     late: IntCounter,
@@ -152,6 +153,10 @@ impl Metrics {
                 "1 while the rule files cannot be used and older rules are in force.",
             ),
             rule_count: gauge("tollgate_rules", "Rules in force."),
+            xds_connected: gauge(
+                "tollgate_xds_connected",
+                "1 while there is a connection to the server that rules come from by xDS, else 0.",
+            ),
             store_time: register(
                 &registry,
                 Histogram::with_opts(seconds(
@@ -276,6 +281,11 @@ impl Metrics {
     pub fn load_failed(&self) {
         self.failed_loads.inc();
         self.rejected.set(1);
+    }
+
+    /// Whether there is a connection to the server that rules come from.
+    pub fn xds_connected(&self, connected: bool) {
+        self.xds_connected.set(connected.into());
     }
 
     /// Takes over what the store says of itself.

@@ -26,6 +26,7 @@ use crate::{
     health::Health,
     metrics::Metrics,
     rule_files::{ReadError, RuleSource},
+    rules::RuleTree,
 };
 
 /// How often the metadata is looked at.
@@ -47,6 +48,37 @@ pub enum LoadError {
     Mistakes(#[from] Mistakes),
 }
 
+/// The rules in force, and all that is told of a change to them.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// The rules in force.
+    pub rules: SharedRules,
+    /// Where loads are counted.
+    pub metrics: Arc<Metrics>,
+    /// Told of what is loaded.
+    pub health: Arc<Health>,
+    /// Why newer rules are not in force, if there are any.
+    pub rejection: Arc<ArcSwapOption<String>>,
+}
+
+impl InForce {
+    /// Puts `rules` in the place of all others.
+    pub fn accept(&self, rules: RuleTree) {
+        let domains = rules.domains();
+        let rules = Arc::new(rules);
+        self.metrics.loaded(&rules);
+        self.rules.store(rules);
+        self.health.rules_loaded(domains);
+        self.rejection.store(None);
+    }
+
+    /// Leaves the rules as they are, for this reason.
+    pub fn refuse(&self, reason: String) {
+        self.metrics.load_failed();
+        self.rejection.store(Some(Arc::new(reason)));
+    }
+}
+
 /// Puts the rules of some files in force, and keeps them up to date.
 #[derive(Debug)]
 pub struct Reloader {
@@ -54,14 +86,8 @@ pub struct Reloader {
     pub source: RuleSource,
     /// How they are read.
     pub options: Options,
-    /// The rules in force.
-    pub rules: SharedRules,
-    /// Where loads are counted.
-    pub metrics: Arc<Metrics>,
-    /// Told of what is loaded.
-    pub health: Arc<Health>,
-    /// Why the files are not in force as they are now, if they are not.
-    pub rejection: Arc<ArcSwapOption<String>>,
+    /// Takes them.
+    pub force: InForce,
     /// What the last attempt found, to tell whether anything is new.
     last: Option<u64>,
 }
@@ -69,14 +95,8 @@ pub struct Reloader {
 impl Reloader {
     /// Watches over `rules`, and leaves them as they are until
     /// [`Self::load`] is called.
-    pub fn new(
-        source: RuleSource,
-        options: Options,
-        rules: SharedRules,
-        metrics: Arc<Metrics>,
-        health: Arc<Health>,
-    ) -> Self {
-        Self { source, options, rules, metrics, health, rejection: Arc::default(), last: None }
+    pub fn new(source: RuleSource, options: Options, force: InForce) -> Self {
+        Self { source, options, force, last: None }
     }
 
     /// Puts the rules of the files in force, unless nothing is new.
@@ -105,23 +125,18 @@ impl Reloader {
                 for warning in &compiled.warnings {
                     warn!("{warning}");
                 }
-                let rules = Arc::new(compiled.rules);
-                self.metrics.loaded(&rules);
+                let rules = compiled.rules;
                 info!(
                     files,
                     domains = rules.domains(),
                     rules = rules.rules().len(),
                     "rules loaded"
                 );
-                let domains = rules.domains();
-                self.rules.store(rules);
-                self.health.rules_loaded(domains);
-                self.rejection.store(None);
+                self.force.accept(rules);
                 Ok(())
             }
             Err(error) => {
-                self.metrics.load_failed();
-                self.rejection.store(Some(Arc::new(error.to_string())));
+                self.force.refuse(error.to_string());
                 Err(error)
             }
         }

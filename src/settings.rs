@@ -15,6 +15,7 @@ use crate::{
     rules::counter_key::KeyFormat,
     store::redis::RedisSettings,
     wire::response::ResponseSettings,
+    xds::XdsSettings,
 };
 
 pub mod hints;
@@ -57,10 +58,12 @@ pub struct Settings {
 }
 
 /// Which rules apply.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RuleSettings {
-    /// Where they come from.
+    /// Where their files are.
     pub source: RuleSource,
+    /// Set if they come by xDS, and not from files.
+    pub xds: Option<XdsSettings>,
     /// Whether several files may add to the same domain.
     pub merge_domains: bool,
     /// Whether to serve without rules while there are none that can be used;

@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub mod codec;
+pub mod discovery;
 pub mod json;
 pub mod metadata;
 pub mod patience;

@@ -13,24 +13,37 @@ pub enum Severity {
 
 /// One thing that is wrong.
 ///
-/// It is displayed on one line, `file:line:column: message`; its
-/// [`snippet`](Self::snippet) also shows the place.
+/// It is displayed on one line, `file:line:column: message` or
+/// `name: path: message`; its [`snippet`](Self::snippet) also shows the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
     /// How bad it is.
     pub severity: Severity,
-    /// The name of the file.
+    /// The name of the file, or of what stands for one.
     pub file: String,
-    /// The line, from 1.
-    pub line: u32,
-    /// The column, in characters, from 1.
-    pub column: u32,
+    /// Where in it.
+    pub position: Position,
     /// What is, and what was expected.
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
     /// The line it is on.
     pub(super) source: Source,
+}
+
+/// Where a mistake is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// In a file.
+    Line {
+        /// From 1.
+        line: u32,
+        /// In characters, from 1.
+        column: u32,
+    },
+    /// In a tree: what leads there, such as `descriptors[0].key`; empty for the
+    /// whole.
+    Path(String),
 }
 
 /// Part of a line of a file, fit to be printed.
@@ -84,8 +97,12 @@ impl Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, column, message, .. } = self;
-        write!(f, "{file}:{line}:{column}: {message}")?;
+        let Self { file, position, message, .. } = self;
+        match position {
+            Position::Line { line, column } => write!(f, "{file}:{line}:{column}: {message}")?,
+            Position::Path(path) if path.is_empty() => write!(f, "{file}: {message}")?,
+            Position::Path(path) => write!(f, "{file}: {path}: {message}")?,
+        }
         self.help.iter().try_for_each(|it| write!(f, " ({it})"))
     }
 }
@@ -96,13 +113,20 @@ pub struct Snippet<'a>(&'a Mistake);
 
 impl fmt::Display for Snippet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Mistake { severity, file, line, column, message, help, source } = self.0;
+        let Mistake { severity, file, position, message, help, source } = self.0;
         let kind = match severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        let margin = line.to_string().len();
         writeln!(f, "{kind}: {message}")?;
+        let (line, column) = match position {
+            Position::Line { line, column } => (line, column),
+            Position::Path(path) => {
+                writeln!(f, " --> {file}: {path}")?;
+                return help.iter().try_for_each(|it| writeln!(f, "  = help: {it}"));
+            }
+        };
+        let margin = line.to_string().len();
         writeln!(f, "{:margin$}--> {file}:{line}:{column}", "")?;
         writeln!(f, "{:margin$} |", "")?;
         writeln!(f, "{line} | {}", source.text.trim_end())?;

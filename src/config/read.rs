@@ -9,6 +9,7 @@ use super::{
     keys::{self, Home, KEYS},
     lint,
     report::{Place, Report, quote},
+    tree,
     yaml::{self, Map, Node, Value},
 };
 use crate::rules::spec::{DescriptorSpec, RuleSpec};
@@ -61,12 +62,16 @@ impl Domain {
 /// What file `index` says, but for what is wrong with it, which is reported;
 /// none if it cannot be understood at all.
 pub(super) fn file(report: &mut Report<'_>, index: usize) -> Option<Domain> {
-    let root = yaml::parse(report, index)?;
+    let root = match report.tree(index) {
+        Some(_) => tree::nodes(report, index)?,
+        None => yaml::parse(report, index)?,
+    };
+    let place = report.top(index);
     let mut reader = Reader {
         report,
         domain: Domain {
             name: Arc::default(),
-            place: Place::top(index),
+            place,
             descriptors: Vec::new(),
             names: HashSet::new(),
             replaced: Vec::new(),
@@ -97,7 +102,7 @@ struct Reader<'a, 'r> {
 
 impl<'a> Reader<'a, '_> {
     fn file(&mut self, root: &Node<'a>) {
-        let top = Place::top(root.place.file);
+        let top = self.report.top(root.place.file);
         let empty = Map::default();
         let map = match &root.value {
             Value::Map(map) => map,
@@ -110,8 +115,8 @@ impl<'a> Reader<'a, '_> {
             self.domain.place = entry.place;
         }
         if self.domain.name.is_empty() && self.expects_domain(map) {
-            let message = "the file has no `domain`, expected one that is not empty";
             let place = map.get("domain").map_or(top, |it| it.place);
+            let message = "there is no `domain`, expected one that is not empty";
             self.report.mistake(place, message, Some("add `domain: …` at the top".into()));
         }
         self.domain.descriptors = self.descriptors(map, Home::File);

@@ -12,6 +12,7 @@ mod limits;
 mod refused;
 mod robustness;
 mod semantics;
+mod trees;
 mod warnings;
 
 fn source(name: &str, text: &str) -> SourceFile {
@@ -35,6 +36,14 @@ fn rules(text: &str) -> Vec<Arc<Rule>> {
 #[track_caller]
 fn rule(text: &str) -> Arc<Rule> {
     rules(&format!("domain: d\ndescriptors:\n- key: a\n{text}")).remove(0)
+}
+
+/// The line and the column of a mistake in a file.
+fn place(mistake: &Mistake) -> (u32, u32) {
+    match mistake.position {
+        Position::Line { line, column } => (line, column),
+        Position::Path(_) => panic!("{mistake} is in no file"),
+    }
 }
 
 fn lines<'a>(list: impl IntoIterator<Item = &'a Mistake>) -> String {
@@ -130,7 +139,7 @@ fn all_mistakes_of_all_files_are_reported_in_order() {
         source("c.yaml", "domain: a\ndescriptors:\n- key: x\n  rate_limit: { unit: eon }\n"),
     ];
     let mistakes = compile(&files, Options::default()).expect_err("there are mistakes");
-    let places: Vec<_> = mistakes.iter().map(|it| format!("{}:{}", it.file, it.line)).collect();
+    let places: Vec<_> = mistakes.iter().map(|it| format!("{}:{}", it.file, place(it).0)).collect();
     assert_eq!(places, ["a.yaml:4", "a.yaml:5", "b.yaml:1", "c.yaml:1", "c.yaml:4"]);
 }
 

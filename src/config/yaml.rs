@@ -62,7 +62,7 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Node<'a> {
-    fn new(place: Place, value: Value<'a>) -> Rc<Self> {
+    pub(super) fn new(place: Place, value: Value<'a>) -> Rc<Self> {
         let (size, height) = match &value {
             Value::Scalar(_) => (1, 0),
             Value::List(list) => measure(list.iter()),

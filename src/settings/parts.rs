@@ -17,6 +17,7 @@ use crate::{
 mod listeners;
 mod redis;
 mod rules;
+mod xds;
 
 pub(super) use self::rules::rules;
 

@@ -2,6 +2,7 @@
 //! `docs/settings.md` are made from this table.
 
 mod rules;
+mod xds;
 mod listeners;
 mod counters;
 mod redis;
@@ -72,6 +73,7 @@ const HEADER: Value = Value::Text("HEADER");
 /// Every setting, in groups.
 pub const GROUPS: &[Group] = &[
     rules::RULES,
+    xds::XDS,
     listeners::LISTENERS,
     counters::COUNTERS,
     redis::REDIS,

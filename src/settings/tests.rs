@@ -27,6 +27,7 @@ fn show(settings: &Settings, name: &str) -> String {
         name if name.starts_with("RUNTIME_") => format!("{:?}", rules.source),
         "FORCE_START_WITHOUT_INITIAL_CONFIG" => rules.force_start.to_string(),
         "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED" => rules.needs_domain.to_string(),
+        name if name.starts_with("CONFIG_") || name.starts_with("XDS_") => show_xds(rules, name),
         "MERGE_DOMAIN_CONFIG" => rules.merge_domains.to_string(),
         "GRPC_HOST" | "GRPC_PORT" | "GRPC_SERVER_USE_TLS" => listeners.grpc.to_string(),
         "HOST" | "PORT" => listeners.http.to_string(),
@@ -52,6 +53,23 @@ fn show(settings: &Settings, name: &str) -> String {
         "DRAIN_DELAY" => format!("{:?}", drain.delay),
         "DRAIN_TIMEOUT" => format!("{:?}", drain.timeout),
         _ => format!("{store:?}"),
+    }
+}
+
+fn show_xds(rules: &RuleSettings, name: &str) -> String {
+    let Some(xds) = &rules.xds else { return rules.source.to_string() };
+    let tls = xds.tls.as_ref();
+    match name {
+        "CONFIG_TYPE" => "xDS".to_owned(),
+        "CONFIG_GRPC_XDS_SERVER_URL" => xds.server.to_string(),
+        "CONFIG_GRPC_XDS_NODE_ID" => xds.subscriber.node.clone(),
+        "CONFIG_GRPC_XDS_NODE_METADATA" => format!("{:?}", xds.subscriber.metadata),
+        "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS" => format!("{:?}", xds.subscriber.headers),
+        "CONFIG_GRPC_XDS_SERVER_TLS_CACERT" => format!("{:?}", tls.map(|it| &it.authorities)),
+        "CONFIG_GRPC_XDS_SERVER_TLS_SAN" => format!("{:?}", tls.map(|it| &it.server_name)),
+        "CONFIG_GRPC_XDS_SERVER_USE_TLS" => tls.is_some().to_string(),
+        "XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES" => xds.subscriber.max_message.to_string(),
+        _ => format!("{:?}", xds.backoff),
     }
 }
 
@@ -87,6 +105,49 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
     ("RUNTIME_APPDIRECTORY", &[("", "Path(\"config/\")"), ("rules", "Path(\"config/\")")]),
     ("RUNTIME_WATCH_ROOT", &[("", "Path(\"config/\")"), ("false", "Path(\"config/\")")]),
     ("RUNTIME_IGNOREDOTFILES", &[("", "Path(\"config/\")"), ("true", "Path(\"config/\")")]),
+    ("CONFIG_TYPE", &[("", "config/"), ("file", "config/"), ("GRPC_XDS_SOTW", "xDS")]),
+    (
+        "CONFIG_GRPC_XDS_SERVER_URL",
+        &[
+            ("", "localhost:18000"),
+            ("envoy-gateway:18001", "envoy-gateway:18001"),
+            ("dns:///[::1]:18001", "[::1]:18001"),
+        ],
+    ),
+    ("CONFIG_GRPC_XDS_NODE_ID", &[("", "default"), ("envoy-ratelimit", "envoy-ratelimit")]),
+    (
+        "CONFIG_GRPC_XDS_NODE_METADATA",
+        &[("", "[]"), ("a=b, c==,d=,", r#"[("a", "b"), ("c", "="), ("d", "")]"#)],
+    ),
+    (
+        "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS",
+        &[("", "[]"), ("Authorization:Bearer a:b", r#"[("authorization", Sensitive)]"#)],
+    ),
+    ("CONFIG_GRPC_XDS_SERVER_USE_TLS", &[("", "false"), ("true", "true")]),
+    ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", &[]),
+    ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", &[]),
+    ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", &[("", "None"), ("Cargo.toml", "None")]),
+    ("CONFIG_GRPC_XDS_SERVER_TLS_SAN", &[("", "None"), ("gateway", "None")]),
+    (
+        "XDS_CLIENT_BACKOFF_INITIAL_INTERVAL",
+        &[
+            ("", "BackoffSettings { initial: 10s, max: 60s, jitter: 0.5 }"),
+            ("60s", "BackoffSettings { initial: 60s, max: 60s, jitter: 0.5 }"),
+        ],
+    ),
+    (
+        "XDS_CLIENT_BACKOFF_MAX_INTERVAL",
+        &[("10s", "BackoffSettings { initial: 10s, max: 10s, jitter: 0.5 }")],
+    ),
+    (
+        "XDS_CLIENT_BACKOFF_JITTER",
+        &[("false", "BackoffSettings { initial: 10s, max: 60s, jitter: 0.0 }")],
+    ),
+    (
+        "XDS_CLIENT_BACKOFF_RANDOM_FACTOR",
+        &[("1", "BackoffSettings { initial: 10s, max: 60s, jitter: 1.0 }")],
+    ),
+    ("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", &[("", "4194304"), ("0", "4194304"), ("1", "1")]),
     ("FORCE_START_WITHOUT_INITIAL_CONFIG", &[("", "false"), ("true", "true")]),
     ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", &[("", "false"), ("T", "true")]),
     (
@@ -210,6 +271,27 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("RUNTIME_APPDIRECTORY", &["/config", "a/../b"]),
     ("RUNTIME_WATCH_ROOT", &["root"]),
     ("RUNTIME_IGNOREDOTFILES", &["2"]),
+    ("CONFIG_TYPE", &["GRPC_XDS", "xds"]),
+    (
+        "CONFIG_GRPC_XDS_SERVER_URL",
+        &["a", "a:0", "a:b", ":1", "http://a:1", "::1:80", "dns://a:1", "a:1/b", "unix:/a"],
+    ),
+    ("CONFIG_GRPC_XDS_NODE_ID", &[]),
+    ("CONFIG_GRPC_XDS_NODE_METADATA", &["a", "a=b,c", "a:b"]),
+    (
+        "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS",
+        &["a", "a=b", ":a", "a b:c", "grpc-timeout:1", "a-bin:b", "a:\u{7f}"],
+    ),
+    ("CONFIG_GRPC_XDS_SERVER_USE_TLS", &["tls"]),
+    ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", &["/no/such/file", "Cargo.toml"]),
+    ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", &["/no/such/file", "Cargo.toml"]),
+    ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", &["/no/such/file"]),
+    ("CONFIG_GRPC_XDS_SERVER_TLS_SAN", &["a:1", "*.a"]),
+    ("XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", &["0", "10"]),
+    ("XDS_CLIENT_BACKOFF_MAX_INTERVAL", &["0", "9s"]),
+    ("XDS_CLIENT_BACKOFF_JITTER", &["0.5"]),
+    ("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", &["-0.1", "1.1", "nan", "half"]),
+    ("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", &["-1", "4MiB"]),
     ("FORCE_START_WITHOUT_INITIAL_CONFIG", &["maybe"]),
     ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", &["one"]),
     ("REDIS_AUTH", &[]),
@@ -280,7 +362,10 @@ fn every_setting_is_tried() {
 fn every_legal_value_is_understood() {
     for &(name, values) in LEGAL {
         for &(value, expected) in values {
-            let env = [(name, value), ("LIMIT_RESPONSE_HEADERS_ENABLED", "true")];
+            let mut env = vec![(name, value), ("LIMIT_RESPONSE_HEADERS_ENABLED", "true")];
+            if name.contains("XDS_") {
+                env.push(("CONFIG_TYPE", "GRPC_XDS_SOTW"));
+            }
             let settings = read(&[], &env).map_err(|it| it.to_string()).unwrap();
             assert_eq!(show(&settings, name), expected, "{name}={value:?}");
         }

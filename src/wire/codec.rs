@@ -16,7 +16,10 @@ use tonic::{
 use tonic_prost::ProstEncoder;
 
 use crate::wire::{
-    pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse},
+    pb::envoy::service::{
+        discovery::v3::{DiscoveryRequest, DiscoveryResponse},
+        ratelimit::v3::{RateLimitRequest, RateLimitResponse},
+    },
     request::{InvalidRequest, MOST_DESCRIPTORS, MOST_ENTRIES},
 };
 
@@ -39,6 +42,10 @@ pub trait Checked {
 }
 
 impl Checked for RateLimitResponse {}
+
+// The operator chooses who sends these.
+impl Checked for DiscoveryRequest {}
+impl Checked for DiscoveryResponse {}
 
 impl Checked for RateLimitRequest {
     fn check(message: &[u8]) -> Result<(), InvalidRequest> {

@@ -17,3 +17,4 @@ mod reload;
 mod shutdown;
 mod sources;
 mod wire;
+mod xds;

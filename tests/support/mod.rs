@@ -1,6 +1,8 @@
 //! What tests put around the service: real processes on ports that the system
 //! picks, and the words to talk to them.
 
+#[allow(dead_code, reason = "other tests use the rest")]
+pub mod ads;
 pub mod envoy;
 pub mod grpc;
 pub mod http;

@@ -51,7 +51,7 @@ fn a_limit_is_any_whole_number_that_fits() {
         );
         let mistakes = compile_one(&text).expect_err("no such number");
         let mistake = mistakes.first();
-        assert_eq!((mistakes.len(), mistake.line, mistake.column), (1, 4, 47));
+        assert_eq!((mistakes.len(), place(mistake)), (1, (4, 47)));
         assert!(mistake.message.ends_with("expected a whole number from 0 to 4294967295"));
     }
 }

@@ -10,7 +10,7 @@ fn check(text: &str, expected: &[&str]) {
     let mistakes = compile_one(&file).expect_err(text);
     let line = |it: &Mistake| {
         let help = it.help.iter().map(|it| format!(" ({it})"));
-        format!("{}: {}{}", it.column.saturating_sub(16), it.message, help.collect::<String>())
+        format!("{}: {}{}", place(it).1.saturating_sub(16), it.message, help.collect::<String>())
     };
     assert_eq!(mistakes.iter().map(line).collect::<Vec<_>>(), expected, "{text}");
 }

@@ -34,7 +34,8 @@ fn look(bytes: Vec<u8>) -> Result<usize, usize> {
         Err(mistakes) => {
             let shown = mistakes.to_string() + &lines(mistakes.iter());
             assert!(!shown.contains(|it: char| it.is_control() && it != '\n'), "{shown:?}");
-            assert!(mistakes.first().line > 0 && mistakes.first().column > 0);
+            let (line, column) = place(mistakes.first());
+            assert!(line > 0 && column > 0);
             Err(shown.len())
         }
     }

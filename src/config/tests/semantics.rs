@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn a_file_needs_a_domain() {
     let expected =
-        "the file has no `domain`, expected one that is not empty (add `domain: …` at the top)";
+        "there is no `domain`, expected one that is not empty (add `domain: …` at the top)";
     for text in ["", "# nothing\n", "---\n", "descriptors: []\n", "null"] {
         check_mistakes(text, &[&format!("1:1: {expected}")]);
     }

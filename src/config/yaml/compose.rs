@@ -41,8 +41,8 @@ pub(in super::super) fn parse<'a>(report: &mut Report<'a>, index: usize) -> Opti
 }
 
 fn text<'a>(report: &mut Report<'a>, index: usize) -> Option<&'a str> {
-    let bytes = report.file(index).bytes.as_slice();
-    let top = Place::top(index);
+    let bytes = report.file(index)?.bytes.as_slice();
+    let top = report.top(index);
     if bytes.len() > MAX_BYTES {
         let message = format!("the file has {} bytes, expected at most {MAX_BYTES}", bytes.len());
         report.mistake(top, message, Some("split it into several files".into()));
@@ -107,7 +107,7 @@ impl<'a> Composer<'a, '_> {
                 self.report.mistake(node.place, message, Some(help.into()));
             }
         }
-        Ok(first.unwrap_or_else(|| Node::null(Place::top(self.file))))
+        Ok(first.unwrap_or_else(|| Node::null(self.report.top(self.file))))
     }
 
     fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, Stop> {
@@ -117,7 +117,7 @@ impl<'a> Composer<'a, '_> {
     /// Some event inside a document.
     fn expect(&mut self) -> Result<(Event<'a>, Span), Stop> {
         let end = || Stop {
-            place: Place::top(self.file),
+            place: self.report.top(self.file),
             message: "the file ends too early".into(),
             help: None,
         };

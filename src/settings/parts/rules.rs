@@ -2,12 +2,18 @@ use std::path::PathBuf;
 
 use crate::{
     rule_files::{RuleSource, RuntimeLayout},
-    settings::{RuleSettings, parts::text, reader::Reader, value},
+    settings::{
+        RuleSettings,
+        parts::{text, xds},
+        reader::Reader,
+        value,
+    },
 };
 
 pub(in crate::settings) fn rules(reader: &mut Reader<'_>) -> RuleSettings {
     RuleSettings {
         source: source(reader),
+        xds: xds::xds(reader),
         merge_domains: reader.value("MERGE_DOMAIN_CONFIG", value::boolean),
         force_start: reader.value("FORCE_START_WITHOUT_INITIAL_CONFIG", value::boolean),
         needs_domain: reader.value("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", value::boolean),

@@ -54,7 +54,8 @@ pub(super) const RULES: Group = Group {
             value: Value::Switch,
             default: "false",
             help: "Whether to start although the rules cannot be used. Every decision fails and \
-                   health says no until they can.",
+                   health says no until they can. Where rules come by xDS, every start is like \
+                   that, and this lets health say yes: the server may have no rules yet.",
         },
         Setting {
             name: "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED",
@@ -66,8 +67,8 @@ pub(super) const RULES: Group = Group {
             name: "MERGE_DOMAIN_CONFIG",
             value: Value::Switch,
             default: "false",
-            help: "Whether several files may add rules to the same domain. Otherwise that is \
-                   a mistake.",
+            help: "Whether several files, or several resources of xDS, may add rules to the same \
+                   domain. Otherwise that is a mistake.",
         },
     ],
 };

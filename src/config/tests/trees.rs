@@ -1,0 +1,108 @@
+use super::*;
+
+fn map<const N: usize>(fields: [(&'static str, Tree); N]) -> Tree {
+    Tree::Map(fields.map(|(key, value)| (key.into(), value)).into())
+}
+
+fn text(text: &str) -> Tree {
+    Tree::Text(text.into())
+}
+
+fn limit(unit: &str) -> Tree {
+    map([("unit", text(unit)), ("requests_per_unit", Tree::Number(1.0))])
+}
+
+fn tree<const N: usize>(name: &str, domain: &str, descriptors: [Tree; N]) -> SourceTree {
+    let descriptors = Tree::List(descriptors.into());
+    let root = map([("domain", text(domain)), ("descriptors", descriptors)]);
+    SourceTree { name: name.into(), root }
+}
+
+#[track_caller]
+fn check(trees: &[SourceTree], expected: &[&str]) {
+    let mistakes = compile_trees(trees, Options::default()).expect_err("there are mistakes");
+    assert_eq!(lines(mistakes.iter()).lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn mistakes_name_the_tree_and_the_path_in_it() {
+    let good = || map([("key", text("a")), ("rate_limit", limit("day"))]);
+    let below = map([("key", text("b")), ("rate_limit", limit("eon"))]);
+    let above = map([("key", text("a/*")), ("descriptors", Tree::List(vec![good(), below]))]);
+    let nameless = map([("rate_limit", map([("requests_per_unit", Tree::Number(0.5))]))]);
+    check(
+        &[
+            tree("ns/gateway/http", "one", [above, good(), good()]),
+            tree("two", "", [nameless]),
+            tree("three", "one", []),
+        ],
+        &[
+            "ns/gateway/http: descriptors[0].descriptors[1].rate_limit.unit: `eon` is no unit of \
+             time (expected one of second, minute, hour, day, week, month, year)",
+            "ns/gateway/http: descriptors[2]: the key and value `a` are already in this list, at \
+             ns/gateway/http: descriptors[1] (remove one of them)",
+            "two: domain: there is no `domain`, expected one that is not empty (add `domain: …` \
+             at the top)",
+            "two: descriptors[0]: the descriptor has no `key`, expected one that is not empty",
+            "two: descriptors[0].rate_limit: the limit has no `unit`, expected one, a `period`, or \
+             `unlimited: true` (expected one of second, minute, hour, day, week, month, year)",
+            "two: descriptors[0].rate_limit.requests_per_unit: `requests_per_unit` is `0.5`, \
+             expected a whole number from 0 to 4294967295",
+            "three: domain: the domain `one` is already at ns/gateway/http: domain (put all of it \
+             into one file, or switch on the merging of domains)",
+        ],
+    );
+}
+
+#[test]
+fn numbers_and_texts_stay_what_they_are() {
+    let metadata = map([
+        ("yes", Tree::Bool(true)),
+        ("1", Tree::Number(1e300)),
+        ("half", Tree::Number(-0.5)),
+        ("text", text("1.5")),
+        ("null", Tree::Null),
+        ("empty", text("")),
+        ("list", Tree::List(vec![Tree::Number(7.0), text("~")])),
+    ]);
+    let descriptor = map([
+        ("key", text("1.5")),
+        ("value", text("null")),
+        ("metadata", metadata),
+        ("rate_limit", limit("day")),
+    ]);
+    let compiled = compile_trees(&[tree("t", "no", [descriptor])], Options::default()).unwrap();
+    let rule = &compiled.rules.rules()[0];
+    assert_eq!(rule.stat_name().to_string(), "no.1.5_null");
+    assert_eq!(&*rule.spec.place, "t: descriptors[0]");
+    let expected = serde_json::json!({
+        "yes": true, "1": 1e300, "half": -0.5, "text": "1.5", "null": null, "empty": "",
+        "list": [7, "~"],
+    });
+    assert_eq!(rule.spec.metadata.as_deref(), expected.as_object());
+
+    let bad = map([("key", text("a")), ("metadata", map([("a", Tree::Number(f64::NAN))]))]);
+    check(
+        &[tree("t", "d", [bad])],
+        &["t: descriptors[0].metadata.a: a value in `metadata` is `.nan`, expected a number that \
+           is finite"],
+    );
+}
+
+#[test]
+fn what_is_too_deep_or_too_large_is_refused() {
+    let mut deep = map([("key", text("a"))]);
+    for _ in 0..40 {
+        deep = map([("key", text("a")), ("descriptors", Tree::List(vec![deep]))]);
+    }
+    let error = compile_trees(&[tree("t", "d", [deep])], Options::default()).unwrap_err();
+    let error = lines(error.iter());
+    assert!(error.starts_with("t: descriptors[0].descriptors[0]."), "{error}");
+    assert!(error.ends_with("this is nested deeper than 64 levels of lists and maps\n"), "{error}");
+
+    let root = map([("descriptors", Tree::List(vec![Tree::Null; 1_000_000]))]);
+    let large = SourceTree { name: "t".into(), root };
+    let error = compile_trees(&[large], Options::default()).unwrap_err();
+    let expected = "there are more than 1000000 values, expected no more";
+    assert!(lines(error.iter()).contains(expected), "{error}");
+}

@@ -1,0 +1,276 @@
+//! Rules from a management server: what is said to it, and what is decided by
+//! what it says.
+
+use std::net::TcpListener as Port;
+
+use envoy_types::pb::{
+    envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse},
+    google::protobuf::{Any, value::Kind},
+    ratelimit::config::ratelimit::v3::RateLimitConfig,
+};
+use tonic::Status;
+
+use crate::support::{
+    ads::{self, Ads, Conversation, TYPE_URL, above, config, limited, node},
+    eventually, http,
+    prometheus::Metrics,
+    tollgate::Tollgate,
+};
+
+mod gateway;
+mod tls;
+
+/// Follows the server, and is quick to come back.
+fn follow(server: &str, more: &[(&str, &str)]) -> Tollgate {
+    let mut settings = vec![
+        ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
+        ("CONFIG_GRPC_XDS_SERVER_URL", server),
+        ("XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", "20ms"),
+        ("XDS_CLIENT_BACKOFF_MAX_INTERVAL", "100ms"),
+    ];
+    settings.extend(more);
+    Tollgate::start("this is not read: [", &settings)
+}
+
+/// One domain with a limit for `user`.
+fn rules(domain: &str, requests: u32) -> RateLimitConfig {
+    config(domain, vec![limited(node("user", ""), requests)])
+}
+
+fn line(domain: &str, requests: u32) -> String {
+    format!(
+        "{domain}.user: unit=YEAR requests_per_unit={requests}, shadow_mode: false, quota_mode: \
+         false\n"
+    )
+}
+
+fn page(service: &Tollgate) -> String {
+    http::get(service.http, "/rlconfig", &[]).text()
+}
+
+fn healthy(service: &Tollgate) -> bool {
+    http::get(service.http, "/healthcheck", &[]).status == 200
+}
+
+fn ask(service: &Tollgate, domain: &str, entries: &[(&str, &str)]) -> http::Reply {
+    let entries: Vec<_> = entries
+        .iter()
+        .map(|(key, value)| serde_json::json!({ "key": key, "value": value }))
+        .collect();
+    let body = serde_json::json!({ "domain": domain, "descriptors": [{ "entries": entries }] });
+    http::send(service.http, "POST", "/json", &[], body.to_string().as_bytes())
+}
+
+fn metric(service: &Tollgate, name: &str) -> f64 {
+    Metrics::of(service.http).value(name, &[])
+}
+
+/// How often rules were put in force, and refused.
+fn loads(service: &Tollgate) -> (f64, f64) {
+    let of = |it| metric(service, &format!("ratelimit_service_config_load_{it}"));
+    (of("success"), of("error"))
+}
+
+/// The code and the reason of a refusal, which keeps to `version`.
+#[track_caller]
+fn refusal(request: DiscoveryRequest, version: &str, nonce: &str) -> (i32, String) {
+    let sent = (request.version_info.as_str(), request.response_nonce.as_str());
+    assert_eq!(sent, (version, nonce));
+    let detail = request.error_detail.expect("a refusal");
+    (detail.code, detail.message)
+}
+
+#[track_caller]
+fn assert_accepted(request: &DiscoveryRequest, version: &str, nonce: &str) {
+    assert_eq!(request.error_detail, None);
+    let sent = (request.version_info.as_str(), request.response_nonce.as_str());
+    assert_eq!(sent, (version, nonce));
+    assert_eq!(request.type_url, TYPE_URL);
+}
+
+/// The first request of a stream of a client that has `version`.
+async fn greeting(stream: &mut Conversation, version: &str) -> DiscoveryRequest {
+    let request = stream.request().await;
+    assert_accepted(&request, version, "");
+    assert!(request.node.is_some() && request.resource_names.is_empty(), "{request:?}");
+    request
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn good_rules_are_accepted_and_bad_ones_refused_with_the_reason() {
+    let mut server = Ads::start().await;
+    let service = follow(
+        &format!("dns:///{}", server.address),
+        &[
+            ("CONFIG_GRPC_XDS_NODE_ID", "limiter"),
+            ("CONFIG_GRPC_XDS_NODE_METADATA", "zone=a,rack=7"),
+            ("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "Authorization:Bearer hunter2,x-a:b"),
+        ],
+    );
+    let mut stream = server.stream().await;
+    let header = |name| stream.headers.get(name).map(|it| it.to_str().unwrap());
+    assert_eq!((header("authorization"), header("x-a")), (Some("Bearer hunter2"), Some("b")));
+    let identity = greeting(&mut stream, "").await.node.unwrap();
+    let text = |key: &str| match &identity.metadata.as_ref().unwrap().fields[key].kind {
+        Some(Kind::StringValue(it)) => it.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        (identity.id.as_str(), text("zone"), text("rack")),
+        ("limiter", "a".into(), "7".into())
+    );
+    assert_eq!(metric(&service, "tollgate_xds_connected"), 1.0);
+
+    // The server has no rules yet.
+    assert!(!healthy(&service));
+    let reply = ask(&service, "shop", &[("user", "ann")]);
+    assert_eq!(reply.status, 503);
+    assert!(reply.text().contains("no rate limit configuration loaded"), "{}", reply.text());
+
+    stream.send("v1", "n1", &[rules("shop", 1), rules("files", 2)]);
+    let accepted = stream.request().await;
+    assert_accepted(&accepted, "v1", "n1");
+    assert_eq!(accepted.node, Some(identity));
+    assert_eq!(page(&service), line("files", 2) + &line("shop", 1));
+    assert!(healthy(&service));
+    assert_eq!(ask(&service, "shop", &[("user", "ann")]).status, 200);
+    assert_eq!(ask(&service, "shop", &[("user", "ann")]).status, 429);
+
+    let mut bad = limited(node("user", "ben"), 1);
+    bad.rate_limit.as_mut().unwrap().unit = 0;
+    let bad = config("ns/gateway/http", vec![above(node("a", "*"), vec![bad])]);
+    stream.send("v2", "n2", &[bad, rules("shop", 5)]);
+    let (code, reason) = refusal(stream.request().await, "v1", "n2");
+    assert_eq!(code, 3);
+    let place = "ns/gateway/http: descriptors[0].descriptors[0].rate_limit: ";
+    assert!(reason.starts_with(place) && reason.contains("unit"), "{reason}");
+    let shown = page(&service);
+    assert!(shown.starts_with(&(line("files", 2) + &line("shop", 1))), "{shown}");
+    assert!(shown.contains("# newer rules were refused:\n") && shown.contains(&reason), "{shown}");
+
+    stream.send("v3", "n3", &[rules("shop", 1), rules("shop", 1)]);
+    let (_, reason) = refusal(stream.request().await, "v1", "n3");
+    assert!(reason.contains("the domain `shop` is already at"), "{reason}");
+
+    let broken = Any { type_url: TYPE_URL.into(), value: vec![0x0a, 0xff] };
+    stream.send_raw("v4", "n4", vec![ads::resource(&rules("shop", 3)), broken]);
+    let (_, reason) = refusal(stream.request().await, "v1", "n4");
+    assert!(reason.starts_with("resources[1] cannot be decoded"), "{reason}");
+
+    let type_url = "type.googleapis.com/envoy.config.cluster.v3.Cluster".to_owned();
+    let resource = Any { type_url: type_url.clone(), value: Vec::new() };
+    stream.send_raw("v5", "n5", vec![resource]);
+    let (_, reason) = refusal(stream.request().await, "v1", "n5");
+    assert!(
+        reason.contains("resources[0] is of the type") && reason.contains(&type_url),
+        "{reason}"
+    );
+    let nonce = "n6".to_owned();
+    stream.respond(DiscoveryResponse { type_url, nonce, ..Default::default() });
+    let (_, reason) = refusal(stream.request().await, "v1", "n6");
+    assert!(reason.contains("the response is of the type"), "{reason}");
+    assert_eq!(loads(&service), (1.0, 5.0));
+    assert_eq!(metric(&service, "tollgate_rules_rejected"), 1.0);
+
+    stream.send("v7", "n7", &[rules("shop", 9)]);
+    assert_accepted(&stream.request().await, "v7", "n7");
+    assert_eq!(page(&service), line("shop", 9));
+    stream.send("v8", "n8", &[]);
+    assert_accepted(&stream.request().await, "v8", "n8");
+    assert_eq!(page(&service), "");
+    assert!(healthy(&service));
+    assert_eq!(ask(&service, "shop", &[("user", "ann")]).status, 200);
+    assert!(stream.is_silent().await, "there is nothing more to say");
+    assert_eq!(loads(&service), (3.0, 5.0));
+    assert!(!service.log().contains("hunter2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wherever_the_stream_ends_the_rules_stay_and_the_client_comes_back() {
+    let mut server = Ads::start().await;
+    let service = follow(&server.address.to_string(), &[]);
+    // Before the first response.
+    greeting(&mut server.stream().await, "").await;
+    server.stream().await.fail(Status::unavailable("not yet"));
+    // After a response: the answer is lost, the rules are not.
+    let stream = server.stream().await;
+    stream.send("v1", "n1", &[rules("shop", 1)]);
+    drop(stream);
+    eventually("the rules", || (page(&service) == line("shop", 1)).then_some(()));
+    // After a refusal, and before it is heard.
+    let mut stream = server.stream().await;
+    greeting(&mut stream, "v1").await;
+    stream.send("v2", "n2", &[rules("", 1)]);
+    refusal(stream.request().await, "v1", "n2");
+    stream.fail(Status::internal("broken"));
+    let mut stream = server.stream().await;
+    greeting(&mut stream, "v1").await;
+    stream.send("v3", "n3", &[rules("", 2)]);
+    drop(stream);
+    let mut stream = server.stream().await;
+    greeting(&mut stream, "v1").await;
+    assert!(page(&service).starts_with(&line("shop", 1)));
+    assert!(healthy(&service));
+    // A response that is longer than it may be.
+    let name = "a".repeat(5 << 20);
+    stream.send("v4", "n4", &[rules(&name, 1)]);
+    let mut stream = server.stream().await;
+    greeting(&mut stream, "v1").await;
+    assert!(service.log().contains("message length too large"), "{}", service.log());
+    stream.send("v5", "n5", &[rules("shop", 2)]);
+    assert_accepted(&stream.request().await, "v5", "n5");
+    assert_eq!(page(&service), line("shop", 2));
+
+    drop((stream, server));
+    eventually("the loss", || (metric(&service, "tollgate_xds_connected") == 0.0).then_some(()));
+    assert_eq!(ask(&service, "shop", &[("user", "ann")]).status, 200);
+    assert!(healthy(&service));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_comes_later_is_found() {
+    let port = Port::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let service = follow(&port.to_string(), &[]);
+    eventually("an attempt", || {
+        service.log().contains("cannot follow the source of rules").then_some(())
+    });
+    let mut server = Ads::serve(tokio::net::TcpListener::bind(port).await.unwrap(), None);
+    let mut stream = server.stream().await;
+    stream.send("v1", "n1", &[rules("shop", 1)]);
+    greeting(&mut stream, "").await;
+    assert_accepted(&stream.request().await, "v1", "n1");
+    assert_eq!(page(&service), line("shop", 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_rules_are_taken_if_the_limit_allows_and_domains_merge_if_told_to() {
+    let mut server = Ads::start().await;
+    let more = [("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "20000000"), ("MERGE_DOMAIN_CONFIG", "true")];
+    let service = follow(&server.address.to_string(), &more);
+    let mut stream = server.stream().await;
+    greeting(&mut stream, "").await;
+    let long = "x".repeat(50);
+    let many = (0..100_000).map(|it| limited(node("user", &format!("{long}{it}")), 1)).collect();
+    let mut more = rules("more", 3);
+    more.domain = "shop".into();
+    stream.send("v1", "n1", &[config("shop", many), more]);
+    assert_accepted(&stream.request().await, "v1", "n1");
+    assert_eq!(metric(&service, "tollgate_rules"), 100_001.0);
+    assert!(page(&service).contains("shop.user: unit=YEAR requests_per_unit=3"));
+    assert_eq!(ask(&service, "shop", &[("user", &format!("{long}99999"))]).status, 200);
+    assert_eq!(ask(&service, "shop", &[("user", &format!("{long}99999"))]).status, 429);
+
+    let mut deep = limited(node("a", ""), 1);
+    for _ in 0..40 {
+        deep = above(node("a", ""), vec![deep]);
+    }
+    stream.send("v2", "n2", &[config("deep", vec![deep.clone()])]);
+    let (_, reason) = refusal(stream.request().await, "v1", "n2");
+    assert!(reason.contains("nested deeper than 64 levels"), "{reason}");
+    for _ in 0..100 {
+        deep = above(node("a", ""), vec![deep]);
+    }
+    stream.send("v3", "n3", &[config("deep", vec![deep])]);
+    let (_, reason) = refusal(stream.request().await, "v1", "n3");
+    assert!(reason.contains("recursion limit"), "{reason}");
+}
