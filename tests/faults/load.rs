@@ -34,7 +34,7 @@ const CALLERS: usize = 32;
 /// How many instances of the service there are.
 const INSTANCES: usize = 2;
 /// How long each caller waits between two calls.
-const PACE: Duration = Duration::from_millis(4);
+const PACE: Duration = Duration::from_millis(15);
 
 /// One answer.
 struct Answer {
@@ -99,7 +99,7 @@ pub(crate) async fn during(settings: &[(&str, &str)], fault: impl Future<Output 
     let begin = Instant::now();
     fault.await;
     let lifted = Instant::now();
-    sleep(Duration::from_millis(2_500)).await;
+    sleep(Duration::from_millis(3_500)).await;
     stop.store(true, Relaxed);
     while let Some(caller) = callers.join_next().await {
         caller.expect("every call is answered");
@@ -123,7 +123,7 @@ pub(crate) async fn during(settings: &[(&str, &str)], fault: impl Future<Output 
 /// that is missing in a cluster has a third of the counters.
 fn recovered(answers: &[Answer], lifted: Instant) -> Duration {
     const STEP: Duration = Duration::from_millis(100);
-    let mut steps = vec![(0, 0); 30];
+    let mut steps = vec![(0, 0); 40];
     for answer in answers.iter().filter(|it| lifted <= it.at) {
         let step = (answer.at - lifted).as_millis() / STEP.as_millis();
         if let Some((all, degraded)) = usize::try_from(step).ok().and_then(|it| steps.get_mut(it)) {

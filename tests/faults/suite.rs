@@ -20,12 +20,12 @@ pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
 #[track_caller]
 fn check(fault: &str, noticed: &Noticed, lost: usize) {
     noticed.print(fault);
-    // The deadline is 15 ms, and Redis is found again within a second; the rest is
+    // The deadline is 15 ms, and Redis is found again within two seconds; the rest is
     // for a machine that has other work.
     let [_, p99, p999] = noticed.worst;
     assert!(p99 < Duration::from_millis(150), "{fault}: {noticed:?}");
     assert!(p999 < Duration::from_millis(400), "{fault}: {noticed:?}");
-    assert!(noticed.recovered < Duration::from_secs(2), "{fault}: {noticed:?}");
+    assert!(noticed.recovered < Duration::from_secs(3), "{fault}: {noticed:?}");
     // What was given up may have been counted: then less passes.
     let most = 100 * (1 + lost);
     assert!((50..=most).contains(&noticed.strict), "{fault}: {noticed:?}");
