@@ -109,7 +109,7 @@ pub(crate) fn limits(algorithm: &'static str) -> BoxedStrategy<Limit> {
                 "concurrency" => Algorithm::Concurrency { lease: Duration::from_micros(lease) },
                 _ => unreachable!(),
             };
-            Limit { requests, window, algorithm, penalty: Duration::ZERO }
+            Limit { requests, window, algorithm, penalty: Duration::ZERO, ahead: 0 }
         })
         .boxed()
 }

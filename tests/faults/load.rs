@@ -58,7 +58,7 @@ impl Noticed {
     pub(crate) fn print(&self, fault: &str) {
         let Self { calls, by_policy, worst: [p50, p99, p999], recovered, strict, grown } = self;
         println!(
-            "| {fault} | {calls} | {:.1} | {:.1} | {:.1} | {by_policy} | {:.2} s | {} | {} MiB |",
+            "| {fault} | {calls} | {:.1} | {:.1} | {:.1} | {by_policy} | {:.1} s | {} | {} MiB |",
             millis(*p50),
             millis(*p99),
             millis(*p999),
@@ -108,15 +108,31 @@ pub(crate) async fn during(settings: &[(&str, &str)], fault: impl Future<Output 
     let mut times: Vec<_> = answers.iter().filter(|it| begin <= it.at).map(|it| it.took).collect();
     times.sort_unstable();
     let part = |thousandths: usize| times[(times.len() - 1) * thousandths / 1_000];
-    let last = answers.iter().filter(|it| it.degraded).map(|it| it.at).max();
     Noticed {
         calls: times.len(),
         by_policy: answers.iter().filter(|it| it.degraded).count(),
         worst: [part(500), part(990), part(999)],
-        recovered: last.map_or(Duration::ZERO, |it| it.saturating_duration_since(lifted)),
+        recovered: recovered(&answers, lifted),
         strict: *strict.lock().unwrap(),
         grown: memory(&services).saturating_sub(before),
     }
+}
+
+/// The end of the last tenth of a second after `lifted` in which more than a quarter
+/// of the answers was degraded. Fewer are what a busy machine is late with; a node
+/// that is missing in a cluster has a third of the counters.
+fn recovered(answers: &[Answer], lifted: Instant) -> Duration {
+    const STEP: Duration = Duration::from_millis(100);
+    let mut steps = vec![(0, 0); 30];
+    for answer in answers.iter().filter(|it| lifted <= it.at) {
+        let step = (answer.at - lifted).as_millis() / STEP.as_millis();
+        if let Some((all, degraded)) = usize::try_from(step).ok().and_then(|it| steps.get_mut(it)) {
+            *all += 1;
+            *degraded += u32::from(answer.degraded);
+        }
+    }
+    let last = steps.iter().rposition(|(all, degraded)| *all < 4 * degraded);
+    STEP * last.map_or(0, |it| u32::try_from(it).unwrap_or(u32::MAX) + 1)
 }
 
 /// Asks until `stop`.

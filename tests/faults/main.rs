@@ -10,6 +10,7 @@ mod cluster_servers;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod exact;
 mod load;
 mod proxy;
 mod suite;

@@ -210,7 +210,7 @@ fn counter() -> impl Strategy<Value = Vec<Limit>> {
                 3 | 4 if steady => rate,
                 _ => requests,
             };
-            Limit { requests, window: window.clone(), algorithm, penalty }
+            Limit { requests, window: window.clone(), algorithm, penalty, ahead: 0 }
         };
         limits.into_iter().map(limit).collect()
     })

@@ -145,6 +145,8 @@ impl Cluster {
                 "yes",
                 "--cluster-node-timeout",
                 NODE_TIMEOUT,
+                "--cluster-require-full-coverage",
+                "no",
                 "--cluster-replica-validity-factor",
                 "0",
                 "--repl-diskless-sync-delay",
