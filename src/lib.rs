@@ -20,7 +20,7 @@
 //! | [`reload`]     | files that change                      | the rules in force             |
 //! | [`wire`]       | a message                              | a message                      |
 //! | [`listen`]     | an address                             | connections                    |
-//! | [`xds`]        | messages of a management server | the rules in force             |
+//! | [`xds`]        | what a management server says          | the rules in force             |
 //! | [`http`]       | HTTP                                   | HTTP                           |
 //! | [`settings`]   | flags and environment                  | [`settings::Settings`]         |
 //! | [`logging`]    | [`settings::LogSettings`]              | log lines                      |

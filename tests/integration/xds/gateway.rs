@@ -1,5 +1,7 @@
 //! What Envoy Gateway sets, and what it sends.
 
+use std::path::Path;
+
 use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitDescriptor;
 
 use super::*;
@@ -8,6 +10,57 @@ use crate::xds::tls::{Authority, server_config};
 const LISTENER: &str = "envoy-gateway/gateway-1/http";
 const ROUTE: &str = "httproute/default/backend/rule/0/match/0/www_example_com";
 const ANY_HOST: &str = "httproute/default/backend/rule/0/match/0/*_example_com";
+
+const HEADER: (&str, &str) = ("rule-0-match-0", "rule-0-match-0");
+const CIDR: [(&str, &str); 2] = [("masked_remote_address", "10.0.0.0/8"), ("remote_address", "")];
+
+/// As the gateway would, with the certificates in `files`.
+fn start(url: &str, files: &Path) -> Tollgate {
+    let path = |it: &str| files.join(it).display().to_string();
+    let (certificate, key, ca) = (path("tls.crt"), path("tls.key"), path("ca.crt"));
+    Tollgate::start(
+        "",
+        &[
+            ("TOLLGATE_CONFIG", ""),
+            ("RUNTIME_ROOT", "/data"),
+            ("RUNTIME_SUBDIRECTORY", "ratelimit"),
+            ("RUNTIME_IGNOREDOTFILES", "true"),
+            ("RUNTIME_WATCH_ROOT", "false"),
+            ("LOG_LEVEL", "info"),
+            ("USE_STATSD", "false"),
+            ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
+            ("CONFIG_GRPC_XDS_SERVER_URL", url),
+            ("CONFIG_GRPC_XDS_SERVER_TLS_SAN", "envoy-gateway"),
+            ("CONFIG_GRPC_XDS_NODE_ID", "envoy-ratelimit"),
+            ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"),
+            ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", &certificate),
+            ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", &key),
+            ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", &ca),
+            ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true"),
+        ],
+    )
+}
+
+/// One listener, and one policy that several share.
+fn resources() -> [RateLimitConfig; 2] {
+    let mut shadowed = chain(&[("rule-1-match--1", "rule-1-match--1")], 0);
+    shadowed.shadow_mode = true;
+    let mut on_every_link = above(node("gone", "gone"), vec![shadowed]);
+    on_every_link.shadow_mode = true;
+    let listener = config(
+        LISTENER,
+        vec![
+            above(node(ANY_HOST, ANY_HOST), vec![chain(&[HEADER], 3)]),
+            above(node(ROUTE, ROUTE), vec![chain(&[HEADER], 1), chain(&CIDR, 1)]),
+            on_every_link,
+        ],
+    );
+    let shared = config(
+        "default/policy",
+        vec![chain(&[("default/policy/rule/0", "default/policy/rule/0"), HEADER], 2)],
+    );
+    [listener, shared]
+}
 
 /// A chain of links, with a limit on the last.
 fn chain(links: &[(&str, &str)], requests: u32) -> RateLimitDescriptor {
@@ -21,73 +74,33 @@ async fn the_environment_and_the_resources_of_envoy_gateway_work() {
     let authority = Authority::new();
     let files = tempfile::tempdir().unwrap();
     authority.write(files.path(), "envoy-ratelimit");
-    let path = |it: &str| files.path().join(it).display().to_string();
-    let (certificate, key, ca) = (path("tls.crt"), path("tls.key"), path("ca.crt"));
     // The certificate is that of a service of Kubernetes.
     let tls = server_config(&authority, "envoy-gateway", &[&rustls::version::TLS13]);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = listener.local_addr().unwrap().to_string();
     let mut server = Ads::serve(listener, Some(tls));
-    let service = Tollgate::start(
-        "",
-        &[
-            ("TOLLGATE_CONFIG", ""),
-            ("RUNTIME_ROOT", "/data"),
-            ("RUNTIME_SUBDIRECTORY", "ratelimit"),
-            ("RUNTIME_IGNOREDOTFILES", "true"),
-            ("RUNTIME_WATCH_ROOT", "false"),
-            ("LOG_LEVEL", "info"),
-            ("USE_STATSD", "false"),
-            ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
-            ("CONFIG_GRPC_XDS_SERVER_URL", &url),
-            ("CONFIG_GRPC_XDS_SERVER_TLS_SAN", "envoy-gateway"),
-            ("CONFIG_GRPC_XDS_NODE_ID", "envoy-ratelimit"),
-            ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"),
-            ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", &certificate),
-            ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", &key),
-            ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", &ca),
-            ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true"),
-        ],
-    );
+    let service = start(&url, files.path());
     let mut stream = server.stream().await;
     assert_eq!(greeting(&mut stream, "").await.node.unwrap().id, "envoy-ratelimit");
     // No policy exists, so that the gateway says nothing; the pod is not killed.
     eventually("health", || healthy(&service).then_some(()));
     assert_eq!(ask(&service, LISTENER, &[(ROUTE, ROUTE)]).status, 503);
 
-    let header = ("rule-0-match-0", "rule-0-match-0");
-    let cidr = [("masked_remote_address", "10.0.0.0/8"), ("remote_address", "")];
-    let mut shadowed = chain(&[("rule-1-match--1", "rule-1-match--1")], 0);
-    shadowed.shadow_mode = true;
-    let mut on_every_link = above(node("gone", "gone"), vec![shadowed]);
-    on_every_link.shadow_mode = true;
-    let listener = config(
-        LISTENER,
-        vec![
-            above(node(ANY_HOST, ANY_HOST), vec![chain(&[header], 3)]),
-            above(node(ROUTE, ROUTE), vec![chain(&[header], 1), chain(&cidr, 1)]),
-            on_every_link,
-        ],
-    );
-    let shared = config(
-        "default/policy",
-        vec![chain(&[("default/policy/rule/0", "default/policy/rule/0"), header], 2)],
-    );
-    stream.send("1", "1", &[listener, shared]);
+    stream.send("1", "1", &resources());
     assert_accepted(&stream.request().await, "1", "1");
     let status = |domain, entries: &[(&str, &str)]| ask(&service, domain, entries).status;
     let passes = |domain, entries: &[(&str, &str)], times| {
         (0..times).all(|_| status(domain, entries) == 200) && status(domain, entries) == 429
     };
-    assert!(passes(LISTENER, &[(ROUTE, ROUTE), header], 1), "the exact host, not the wildcard");
+    assert!(passes(LISTENER, &[(ROUTE, ROUTE), HEADER], 1), "the exact host, not the wildcard");
     let other = ROUTE.replace("www", "api");
-    assert!(passes(LISTENER, &[(&other, &other), header], 3), "the wildcard");
-    let client = |ip| [(ROUTE, ROUTE), cidr[0], ("remote_address", ip)];
+    assert!(passes(LISTENER, &[(&other, &other), HEADER], 3), "the wildcard");
+    let client = |ip| [(ROUTE, ROUTE), CIDR[0], ("remote_address", ip)];
     assert!(passes(LISTENER, &client("10.0.0.1"), 1));
     assert!(passes(LISTENER, &client("10.0.0.2"), 1), "each address by itself");
     let shadow = [("gone", "gone"), ("rule-1-match--1", "rule-1-match--1")];
     assert_eq!(status(LISTENER, &shadow), 200);
-    let policy = [("default/policy/rule/0", "default/policy/rule/0"), header];
+    let policy = [("default/policy/rule/0", "default/policy/rule/0"), HEADER];
     assert!(passes("default/policy", &policy, 2));
     assert_eq!(status(LISTENER, &policy), 200, "no limit of this listener");
 
