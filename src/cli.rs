@@ -20,8 +20,9 @@ use crate::{
 
 pub mod check;
 pub mod hit;
+pub mod migrate;
 
-use self::hit::Hit;
+use self::{hit::Hit, migrate::Migration};
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub enum Command {
     },
     /// Ask a running service.
     Hit(Hit),
+    /// Say what changes for who comes from Envoy's reference service.
+    Migrate(Migration),
 }
 
 /// How a command that answers a question ended.
@@ -76,6 +79,7 @@ pub fn parse(
     let parsed = match matches.subcommand() {
         Some(("check", matches)) => check(matches, env),
         Some(("hit", matches)) => Ok(Command::Hit(hit(matches))),
+        Some(("migrate", matches)) => Ok(Command::Migrate(migrate(matches))),
         Some((_, matches)) => serve(matches, env),
         None => serve(&matches, env),
     };
@@ -122,6 +126,15 @@ fn hit(matches: &ArgMatches) -> Hit {
     }
 }
 
+fn migrate(matches: &ArgMatches) -> Migration {
+    Migration {
+        environment: matches.get_one("environment").cloned(),
+        container: matches.get_one("container").cloned(),
+        rules: matches.get_one("rules").cloned(),
+        verbose: matches.get_flag("verbose"),
+    }
+}
+
 fn command() -> clap::Command {
     clap::Command::new(env!("CARGO_PKG_NAME"))
         .version(env!("CARGO_PKG_VERSION"))
@@ -142,6 +155,7 @@ fn command() -> clap::Command {
         )
         .subcommand(check_command())
         .subcommand(hit_command())
+        .subcommand(migrate_command())
 }
 
 fn check_command() -> clap::Command {
@@ -211,6 +225,47 @@ fn hit_command() -> clap::Command {
                     "What to ask about: key=value, or key=value,key=value and so on; \\, stands \
                      for a comma",
                 ),
+        )
+}
+
+fn migrate_command() -> clap::Command {
+    clap::Command::new("migrate")
+        .about("Says what changes when tollgate takes the place of envoyproxy/ratelimit")
+        .after_help(
+            "Exits with 0 if nothing is known to differ, with 1 if something does, and with 2 if \
+             there is no answer.\n\n\
+             Example: kubectl get deployment ratelimit -o yaml | tollgate migrate - --rules config/",
+        )
+        .arg(
+            Arg::new("environment")
+                .value_name("ENVIRONMENT")
+                .required_unless_present("rules")
+                .value_parser(value_parser!(PathBuf))
+                .help(
+                    "What ratelimit is started with: a file with lines like NAME=value, or a \
+                     manifest of Kubernetes; - reads the standard input",
+                ),
+        )
+        .arg(
+            Arg::new("container")
+                .long("container")
+                .value_name("NAME")
+                .requires("environment")
+                .help("The container of the manifest [default: the one that runs ratelimit]"),
+        )
+        .arg(
+            Arg::new("rules")
+                .long("rules")
+                .value_name("PATH")
+                .value_parser(value_parser!(PathBuf))
+                .help("Its rules: a file, or the directory that RUNTIME_APPDIRECTORY names"),
+        )
+        .arg(
+            Arg::new("verbose")
+                .long("verbose")
+                .short('v')
+                .action(ArgAction::SetTrue)
+                .help("Show what is the same, too"),
         )
 }
 

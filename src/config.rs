@@ -11,6 +11,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::rules::{RuleTree, spec::DomainSpec};
 
+pub mod documents;
 pub mod keys;
 mod lint;
 mod mistake;

@@ -8,6 +8,7 @@ use tollgate::{
     cli::{
         self, Command, Status,
         hit::{self, Hit},
+        migrate::{self, Migration},
     },
     config::Options,
     logging,
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Serve(settings) => serve(*settings),
         Command::Check { paths, merge_domains } => check(&paths, merge_domains),
         Command::Hit(hit) => ask(&hit),
+        Command::Migrate(migration) => compare(&migration),
     };
     result.map_or_else(|error| fail(&*error), ExitCode::from)
 }
@@ -73,6 +75,10 @@ fn check(paths: &[PathBuf], merge_domains: bool) -> Outcome {
 
 fn ask(hit: &Hit) -> Outcome {
     Ok(runtime()?.block_on(hit::run(hit, &mut io::stdout()))?)
+}
+
+fn compare(migration: &Migration) -> Outcome {
+    Ok(migrate::migrate(migration, &mut io::stdout())?)
 }
 
 fn runtime() -> io::Result<Runtime> {

@@ -25,7 +25,7 @@ pub mod table;
 mod value;
 
 use self::reader::Reader;
-pub use self::reader::SettingsError;
+pub use self::reader::{SettingMistake, SettingsError};
 
 /// The settings of the whole service.
 #[derive(Clone, Debug)]

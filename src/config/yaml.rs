@@ -15,7 +15,7 @@ use super::{
 
 mod compose;
 
-pub(super) use self::compose::parse;
+pub(super) use self::compose::{parse, parse_all};
 
 /// How deep lists and maps may stand in one another: 31 levels of descriptors.
 pub(super) const MAX_DEPTH: usize = 64;

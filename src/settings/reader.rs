@@ -2,11 +2,41 @@
 
 use std::fmt;
 
-use super::table::{GROUPS, Value};
+use super::{
+    table::{GROUPS, Value},
+    value,
+};
 
 /// Everything that is wrong with the settings. Never empty.
 #[derive(Debug)]
-pub struct SettingsError(Vec<String>);
+pub struct SettingsError(Vec<SettingMistake>);
+
+/// One thing that is wrong with the settings.
+#[derive(Debug)]
+pub struct SettingMistake {
+    /// The variable.
+    pub name: String,
+    /// The flag or the variable, with its value unless that may hold a
+    /// password.
+    pub place: String,
+    /// What is wrong with it, and what was expected.
+    pub problem: String,
+}
+
+impl SettingsError {
+    /// What is wrong, in the order in which settings are read.
+    pub fn mistakes(&self) -> &[SettingMistake] {
+        &self.0
+    }
+}
+
+impl SettingMistake {
+    /// Whether the value may be right, and only names a file that cannot be
+    /// read here and now.
+    pub fn is_unreadable_file(&self) -> bool {
+        self.problem.starts_with(value::UNREADABLE)
+    }
+}
 
 impl std::error::Error for SettingsError {}
 
@@ -14,7 +44,7 @@ impl fmt::Display for SettingsError {
     /// One mistake per line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("these settings cannot be used:")?;
-        self.0.iter().try_for_each(|it| write!(f, "\n  {it}"))
+        self.0.iter().try_for_each(|it| write!(f, "\n  {}: {}", it.place, it.problem))
     }
 }
 
@@ -22,7 +52,7 @@ impl fmt::Display for SettingsError {
 pub(super) struct Reader<'a> {
     flags: &'a dyn Fn(&str) -> Option<String>,
     env: &'a dyn Fn(&str) -> Option<String>,
-    mistakes: Vec<String>,
+    mistakes: Vec<SettingMistake>,
 }
 
 /// A value, and where it stands.
@@ -56,7 +86,7 @@ impl<'a> Reader<'a> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
         let Found { text, place } = self.find(name)?;
-        parse(&text).map_err(|problem| self.mistakes.push(format!("{place}: {problem}"))).ok()
+        parse(&text).map_err(|problem| self.mistake(name, place, problem)).ok()
     }
 
     /// Whether the setting called `name` is set, or has a default.
@@ -67,7 +97,11 @@ impl<'a> Reader<'a> {
     /// Notes that the setting called `name` does not go with others.
     pub(super) fn refuse(&mut self, name: &str, problem: &str) {
         let place = self.find(name).map_or_else(|| name.to_owned(), |it| it.place);
-        self.mistakes.push(format!("{place}: {problem}"));
+        self.mistake(name, place, problem.to_owned());
+    }
+
+    fn mistake(&mut self, name: &str, place: String, problem: String) {
+        self.mistakes.push(SettingMistake { name: name.to_owned(), place, problem });
     }
 
     /// `settings`, unless anything that they were made of is wrong.

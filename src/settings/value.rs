@@ -107,10 +107,13 @@ pub(super) fn some_duration(text: &str) -> Parsed<Duration> {
     }
 }
 
+/// What every complaint of [`readable`] begins with.
+pub(super) const UNREADABLE: &str = "expected a file that can be read";
+
 /// A file that can be read now.
 pub(super) fn readable(text: &str) -> Parsed<PathBuf> {
     match File::open(text) {
         Ok(_) => Ok(text.into()),
-        Err(error) => Err(format!("expected a file that can be read ({error})")),
+        Err(error) => Err(format!("{UNREADABLE} ({error})")),
     }
 }

@@ -18,6 +18,24 @@ use super::{
 /// The first document of file `index`; none if it cannot be understood, and
 /// then that has been reported.
 pub(in super::super) fn parse<'a>(report: &mut Report<'a>, index: usize) -> Option<Rc<Node<'a>>> {
+    compose(report, index, false, Composer::document)
+}
+
+/// All documents of file `index`. Of keys that are there twice the last counts,
+/// which is reported all the same.
+pub(in super::super) fn parse_all<'a>(
+    report: &mut Report<'a>,
+    index: usize,
+) -> Option<Vec<Rc<Node<'a>>>> {
+    compose(report, index, true, Composer::documents)
+}
+
+fn compose<'a, 'r, T>(
+    report: &'r mut Report<'a>,
+    index: usize,
+    last_wins: bool,
+    what: impl FnOnce(&mut Composer<'a, 'r>) -> Result<T, Stop>,
+) -> Option<T> {
     let text = text(report, index)?;
     let mut options = granit_parser::options! {
         flow_nesting_limit: MAX_DEPTH,
@@ -30,9 +48,10 @@ pub(in super::super) fn parse<'a>(report: &mut Report<'a>, index: usize) -> Opti
         file: index,
         anchors: HashMap::new(),
         nodes: 0,
+        last_wins,
     };
-    match composer.document() {
-        Ok(node) => Some(node),
+    match what(&mut composer) {
+        Ok(it) => Some(it),
         Err(stop) => {
             composer.report.mistake(stop.place, stop.message, stop.help);
             None
@@ -85,6 +104,8 @@ struct Composer<'a, 'r> {
     file: usize,
     anchors: HashMap<usize, Rc<Node<'a>>>,
     nodes: usize,
+    /// Which of two equal keys counts.
+    last_wins: bool,
 }
 
 impl<'a> Composer<'a, '_> {
@@ -108,6 +129,17 @@ impl<'a> Composer<'a, '_> {
             }
         }
         Ok(first.unwrap_or_else(|| Node::null(self.report.top(self.file))))
+    }
+
+    fn documents(&mut self) -> Result<Vec<Rc<Node<'a>>>, Stop> {
+        let mut roots = Vec::new();
+        while let Some((event, span)) = self.next()? {
+            if is_node(&event) {
+                self.anchors.clear();
+                roots.push(self.node(event, span, 1)?);
+            }
+        }
+        Ok(roots)
     }
 
     fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, Stop> {
@@ -191,11 +223,14 @@ impl<'a> Composer<'a, '_> {
             let entry = Entry { place: key.place, plain: scalar.plain, node };
             match map.entry(scalar.text.clone()) {
                 Slot::Vacant(slot) => drop(slot.insert(entry)),
-                Slot::Occupied(slot) => {
+                Slot::Occupied(mut slot) => {
                     let first = self.report.place(slot.get().place);
                     let name = quote(&scalar.text);
                     let message = format!("the key {name} is already at {first}");
                     self.report.mistake(key.place, message, Some("remove one of them".into()));
+                    if self.last_wins {
+                        slot.insert(entry);
+                    }
                 }
             }
         }

@@ -1,0 +1,240 @@
+//! What the same settings do otherwise.
+
+use std::time::Duration;
+
+use super::{
+    Case,
+    finding::{Finding, Grade},
+    reference,
+    variables::{setting, uses_redis},
+};
+use crate::{duration, settings::hints};
+
+/// The checks, one for each kind of difference.
+pub(super) const CHECKS: &[fn(&Case<'_>) -> Option<Finding>] = &[
+    timeout,
+    back_off,
+    two_sinks,
+    mapping,
+    counted_twice,
+    client_authorities,
+    pool,
+    subdirectory,
+    no_layout,
+    watched,
+    nested_app_directory,
+    tollgate_config,
+];
+
+/// What differs whatever the environment is. No decision does.
+const ALWAYS: &[(&str, &str, &str)] = &[
+    (
+        "errors of gRPC have other codes",
+        "UNKNOWN for all",
+        "INVALID_ARGUMENT for a request that makes no sense, UNAVAILABLE for a store that does \
+         not answer",
+    ),
+    (
+        "/json takes POST alone, and has other codes for errors",
+        "400 for all",
+        "400 for a request that makes no sense, 503 for a store that does not answer",
+    ),
+    ("an override with an unknown unit", "ends the process", "is an error of that request"),
+    ("SIGHUP", "ends the process", "reads the rule files again"),
+    (
+        "the start",
+        "opens no port before Redis and the rules are there",
+        "opens its ports at once, and health says no until they are there",
+    ),
+    (
+        "rules with mistakes at the start",
+        "every request fails",
+        "end the process, unless FORCE_START_WITHOUT_INITIAL_CONFIG is true",
+    ),
+    (
+        "health by gRPC of the whole server, with an empty name",
+        "always SERVING",
+        "SERVING when /healthcheck says OK",
+    ),
+    ("the end", "waits for calls without a bound", "waits DRAIN_DELAY and DRAIN_TIMEOUT at most"),
+    ("/debug/pprof", "profiles of the process", "there is no such page"),
+    (
+        "names of counters",
+        "two rules, or two units, may share a counter where values hold underscores",
+        "no two do, unless COUNTER_KEYS is reference",
+    ),
+];
+
+pub(super) fn always(_: &Case<'_>, findings: &mut Vec<Finding>) {
+    findings.extend(
+        ALWAYS
+            .iter()
+            .map(|(what, there, here)| Finding::new(Grade::Same, *what).there(*there).here(*here)),
+    );
+}
+
+fn timeout(case: &Case<'_>) -> Option<Finding> {
+    const USUAL: Duration = Duration::from_millis(500);
+    let text = case.env.text("REDIS_TIMEOUT").filter(|_| uses_redis(case))?;
+    let short = duration::parse(text).filter(|it| !it.is_zero() && *it < USUAL)?;
+    let title = format!("REDIS_TIMEOUT={text} bounds commands, too");
+    let finding = Finding::new(Grade::Differs, title)
+        .of(case.env, "REDIS_TIMEOUT")
+        .there("bounds connecting alone")
+        .here(format!("a command that takes longer than {short:?} fails as well"))
+        .remedy("see that commands take less, or give them more time");
+    Some(finding)
+}
+
+fn back_off(case: &Case<'_>) -> Option<Finding> {
+    const INITIAL: &str = "XDS_CLIENT_BACKOFF_INITIAL_INTERVAL";
+    const MAX: &str = "XDS_CLIENT_BACKOFF_MAX_INTERVAL";
+    let wait =
+        |name, default| duration::parse(case.env.text(name).unwrap_or(default)).unwrap_or_default();
+    let (initial, max) = (wait(INITIAL, "10s"), wait(MAX, "60s"));
+    (case.by_xds && initial < max).then(|| {
+        Finding::new(Grade::Differs, "waits between attempts to reach the xDS server grow")
+            .of(case.env, MAX)
+            .there(format!("waits {initial:?} each time"))
+            .here(format!(
+                "waits {initial:?}, and twice as long each time up to {max:?}; the rules stay in \
+                 force meanwhile"
+            ))
+            .remedy(format!("set {MAX} to {initial:?} to keep it"))
+    })
+}
+
+fn two_sinks(case: &Case<'_>) -> Option<Finding> {
+    let on = |name: &str| case.env.is_true(name);
+    let statsd = on("USE_STATSD") || case.env.get("USE_STATSD").is_none();
+    let sinks = [statsd, on("USE_DOG_STATSD"), on("USE_PROMETHEUS")];
+    let several = 1 < sinks.iter().filter(|it| **it).count();
+    (several && !on("DISABLE_STATS")).then(|| {
+        Finding::new(Grade::Note, "statistics go to several places")
+            .of(case.env, "USE_STATSD")
+            .there("does not start with this: USE_STATSD is true unless it is set")
+            .here("serves them all")
+    })
+}
+
+fn mapping(case: &Case<'_>) -> Option<Finding> {
+    const NAME: &str = "PROMETHEUS_MAPPER_YAML";
+    (case.env.has(NAME) && hints::ignored(NAME).is_some()).then(|| {
+        Finding::new(Grade::Note, format!("{NAME} is not read"))
+            .of(case.env, NAME)
+            .there("names and labels of statistics for Prometheus are those of this file")
+            .here("they are those that the reference has without such a file")
+            .remedy("if the file is your own, adapt what reads the statistics")
+    })
+}
+
+fn counted_twice(case: &Case<'_>) -> Option<Finding> {
+    let cache = case.env.text("LOCAL_CACHE_SIZE_IN_BYTES").and_then(reference::int);
+    (case.env.is_true("USE_PROMETHEUS") && cache.is_some_and(|it| it != 0)).then(|| {
+        let title = "over_limit of rules with several keys counts less for Prometheus";
+        Finding::new(Grade::Differs, title)
+            .of(case.env, "LOCAL_CACHE_SIZE_IN_BYTES")
+            .there("adds what the local cache refuses a second time")
+            .here("counts every hit once")
+            .remedy("expect smaller numbers on dashboards, and look at thresholds of alerts")
+    })
+}
+
+fn client_authorities(case: &Case<'_>) -> Option<Finding> {
+    const NAME: &str = "GRPC_CLIENT_TLS_CACERT";
+    (case.env.has(NAME) && setting(NAME).is_some()).then(|| {
+        Finding::new(Grade::Differs, "certificates of clients have to be from one authority")
+            .of(case.env, NAME)
+            .there("takes those that any authority of the system has signed, too")
+            .here("takes those alone that an authority of the file has signed")
+            .remedy("see that the file has the authority of every client")
+    })
+}
+
+fn pool(case: &Case<'_>) -> Option<Finding> {
+    let names = ["REDIS_POOL_ON_EMPTY_BEHAVIOR", "REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR"];
+    let fatal = |name: &&&str| {
+        let text = case.env.text(name);
+        text.is_some_and(|it| ["CREATE", "ERROR"].iter().any(|bad| bad.eq_ignore_ascii_case(it)))
+    };
+    let name = names.iter().find(fatal)?;
+    let finding = Finding::new(Grade::Note, format!("{name} names what no longer exists"))
+        .of(case.env, name)
+        .there("does not start with this")
+        .here("has no pool, and ignores it");
+    Some(finding)
+}
+
+/// Whether rules are read from where `RUNTIME_*` says.
+fn by_layout(case: &Case<'_>) -> bool {
+    !case.by_xds && !case.env.has("TOLLGATE_CONFIG")
+}
+
+fn watches_root(case: &Case<'_>) -> bool {
+    !case.env.has("RUNTIME_WATCH_ROOT") || case.env.is_true("RUNTIME_WATCH_ROOT")
+}
+
+fn subdirectory(case: &Case<'_>) -> Option<Finding> {
+    let missing = !case.env.has("RUNTIME_SUBDIRECTORY") && case.env.has("RUNTIME_ROOT");
+    (by_layout(case) && missing && watches_root(case)).then(|| {
+        Finding::new(Grade::Differs, "RUNTIME_SUBDIRECTORY is not set")
+            .of(case.env, "RUNTIME_SUBDIRECTORY")
+            .there("reads no rules at all, and lets everything pass")
+            .here(format!("reads the rules in {}", case.rules_path().display()))
+            .remedy("look at these rules: they come into force")
+    })
+}
+
+fn no_layout(case: &Case<'_>) -> Option<Finding> {
+    let set = case.env.has("RUNTIME_ROOT") || case.env.has("RUNTIME_SUBDIRECTORY");
+    (by_layout(case) && !set).then(|| {
+        let there = match watches_root(case) {
+            true => "reads no rules at all, and lets everything pass".into(),
+            false => format!("reads the rules in {}", case.rules_path().display()),
+        };
+        Finding::new(Grade::Differs, "neither RUNTIME_ROOT nor RUNTIME_SUBDIRECTORY is set")
+            .of(case.env, "RUNTIME_ROOT")
+            .there(there)
+            .here("reads the rules in config/, and ends if there are none")
+            .remedy("set RUNTIME_ROOT and RUNTIME_SUBDIRECTORY, or TOLLGATE_CONFIG")
+    })
+}
+
+fn watched(case: &Case<'_>) -> Option<Finding> {
+    let applies = by_layout(case) && watches_root(case) && case.env.has("RUNTIME_SUBDIRECTORY");
+    applies.then(|| {
+        let slash = case.env.text("RUNTIME_ROOT").is_some_and(|it| it.ends_with('/'));
+        let there = match slash {
+            true => "never reads rules again, as RUNTIME_ROOT ends with a slash",
+            false => "reads rules again when the link RUNTIME_ROOT is exchanged, else never",
+        };
+        Finding::new(Grade::Differs, "every change to a rule file takes effect")
+            .of(case.env, "RUNTIME_WATCH_ROOT")
+            .there(there)
+            .here("reads them within a second of every change, that of a single file included")
+            .remedy("edit rules elsewhere, and exchange the link when they are done")
+    })
+}
+
+fn nested_app_directory(case: &Case<'_>) -> Option<Finding> {
+    const NAME: &str = "RUNTIME_APPDIRECTORY";
+    let nested = case.env.text(NAME).is_some_and(|it| it.trim_matches('/').contains('/'));
+    (by_layout(case) && watches_root(case) && nested).then(|| {
+        Finding::new(Grade::Differs, "RUNTIME_APPDIRECTORY leads down more than one level")
+            .of(case.env, NAME)
+            .there("finds no rules below it, and lets everything pass")
+            .here(format!("reads the rules in {}", case.rules_path().display()))
+            .remedy("look at these rules: they come into force")
+    })
+}
+
+fn tollgate_config(case: &Case<'_>) -> Option<Finding> {
+    const NAME: &str = "TOLLGATE_CONFIG";
+    (case.env.has(NAME) && !case.by_xds && case.env.has("RUNTIME_SUBDIRECTORY")).then(|| {
+        Finding::new(Grade::Differs, "TOLLGATE_CONFIG counts before RUNTIME_ROOT")
+            .of(case.env, NAME)
+            .there("reads every file below RUNTIME_ROOT, whatever its name ends in")
+            .here("reads the file that TOLLGATE_CONFIG names, or what ends in .yaml or .yml there")
+            .remedy("leave it out until the reference is gone")
+    })
+}

@@ -1,0 +1,207 @@
+//! The manifest of a pod in Kubernetes: its container, and the variables that
+//! this is given.
+
+use super::{
+    environment::{Environment, Value, Variable},
+    finding::{Finding, Grade},
+};
+use crate::config::documents::{Documents, Item};
+
+const WORKLOADS: [&str; 6] =
+    ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Pod", "ReplicationController"];
+
+/// The container that runs the service, and what is around it.
+#[derive(Clone, Debug)]
+pub(super) struct Pod<'n> {
+    pub(super) file: &'n str,
+    pub(super) spec: Item<'n>,
+    pub(super) container: Item<'n>,
+    /// All objects of the manifest.
+    objects: Vec<Item<'n>>,
+}
+
+/// Whether `text` looks like a manifest rather than like variables.
+pub(super) fn is_manifest(text: &str) -> bool {
+    let keys = ["apiVersion:", "kind:", "---", "{"];
+    text.lines().any(|line| keys.iter().any(|it| line.starts_with(it)))
+}
+
+impl<'n> Pod<'n> {
+    /// Finds the container called `wanted`, or the one that runs the reference
+    /// service, or the only one.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such container, or more than one; all are listed.
+    pub(super) fn find(
+        file: &'n str,
+        documents: &'n Documents<'_>,
+        wanted: Option<&str>,
+    ) -> Result<Self, String> {
+        let objects: Vec<_> = documents.roots().into_iter().flatten().flat_map(objects).collect();
+        let pods = objects.iter().filter(|it| WORKLOADS.contains(&kind(**it))).filter_map(|it| {
+            let spec = it.at(&["spec", "template", "spec"]).or_else(|| it.get("spec"))?;
+            Some((*it, spec))
+        });
+        let all: Vec<_> = pods
+            .flat_map(|(object, spec)| {
+                let list = spec.get("containers");
+                list.into_iter().flat_map(Item::list).map(move |it| (object, spec, it))
+            })
+            .collect();
+        let is_right = |container: Item<'_>| match wanted {
+            Some(name) => text(container, "name") == name,
+            None => is_reference(container),
+        };
+        let right: Vec<_> = all.iter().filter(|it| is_right(it.2)).collect();
+        let (_, spec, container) = match (right.as_slice(), all.as_slice(), wanted) {
+            ([one], _, _) => **one,
+            ([], [one], None) => *one,
+            ([], [], _) => {
+                return Err("there is no pod in this manifest, expected a Deployment, \
+                                       a StatefulSet, a DaemonSet or a Pod with a container"
+                    .into());
+            }
+            ([], _, _) => return Err(choose("none of these containers is the one", &all)),
+            _ => return Err(choose("more than one container may be meant", &all)),
+        };
+        Ok(Self { file, spec, container, objects })
+    }
+
+    /// Where `item` stands.
+    pub(super) fn place(&self, item: Item<'_>) -> String {
+        format!("{}:{}", self.file, item.line)
+    }
+
+    /// The objects of a kind.
+    pub(super) fn objects(&self, of: &str) -> impl Iterator<Item = Item<'n>> {
+        self.objects.iter().copied().filter(move |it| kind(*it) == of)
+    }
+
+    /// The data of a ConfigMap, if the manifest has it.
+    pub(super) fn config_map(&self, name: &str) -> Option<Item<'n>> {
+        let mut maps = self.objects("ConfigMap");
+        maps.find(|it| it.at(&["metadata", "name"]).and_then(Item::text) == Some(name))
+    }
+
+    /// The variables of the container, and what could not be found out.
+    pub(super) fn environment(&self) -> (Environment, Vec<Finding>) {
+        let mut environment = Environment::new(self.file);
+        let mut findings = Vec::new();
+        let sources = self.container.get("envFrom");
+        for source in sources.into_iter().flat_map(Item::list) {
+            if let Err(name) = self.add_all(source, &mut environment) {
+                let title = format!("the variables of {name} are not known");
+                findings.push(Finding::new(Grade::Note, title).at(self.place(source)));
+            }
+        }
+        for it in self.container.get("env").into_iter().flat_map(Item::list) {
+            let value = match (it.get("value"), it.get("valueFrom")) {
+                (Some(value), _) => expand(value.text().unwrap_or_default(), &environment),
+                (None, Some(from)) => self.value_from(from),
+                (None, None) => Value::Known(String::new()),
+            };
+            let name = text(it, "name").to_owned();
+            environment.set(Variable { name, value, line: it.line });
+        }
+        (environment, findings)
+    }
+
+    /// Adds what one element of `envFrom` stands for; the error names it.
+    fn add_all(&self, source: Item<'_>, environment: &mut Environment) -> Result<(), String> {
+        let prefix = text(source, "prefix");
+        let map = source.at(&["configMapRef", "name"]).and_then(Item::text);
+        let Some(map) = map else {
+            let secret = source.at(&["secretRef", "name"]).and_then(Item::text);
+            return Err(format!("the Secret {}", secret.unwrap_or_default()));
+        };
+        let data = self.config_map(map).ok_or_else(|| format!("the ConfigMap {map}"))?;
+        for (key, _, value) in data.get("data").into_iter().flat_map(Item::map) {
+            let value_text = value.text().unwrap_or_default().to_owned();
+            environment.set(Variable {
+                name: format!("{prefix}{key}"),
+                value: Value::Known(value_text),
+                line: value.line,
+            });
+        }
+        Ok(())
+    }
+
+    fn value_from(&self, from: Item<'_>) -> Value {
+        let reference = |kind: &str| {
+            let it = from.get(kind)?;
+            Some((text(it, "name"), text(it, "key")))
+        };
+        if let Some((name, key)) = reference("configMapKeyRef") {
+            let value = self.config_map(name).and_then(|it| it.at(&["data", key])?.text());
+            return value.map_or_else(
+                || Value::Unknown(format!("the ConfigMap {name}, key {key}")),
+                |it| Value::Known(it.to_owned()),
+            );
+        }
+        Value::Unknown(match reference("secretKeyRef") {
+            Some((name, key)) => format!("the Secret {name}, key {key}"),
+            None => "the pod itself".into(),
+        })
+    }
+}
+
+/// The objects of a document, which may be a list of them.
+fn objects(root: Item<'_>) -> Vec<Item<'_>> {
+    match kind(root) {
+        "List" => root.get("items").into_iter().flat_map(Item::list).collect(),
+        _ => vec![root],
+    }
+}
+
+fn kind(object: Item<'_>) -> &str {
+    text(object, "kind")
+}
+
+/// The text under `key`, or an empty one.
+pub(super) fn text<'n>(item: Item<'n>, key: &str) -> &'n str {
+    item.get(key).and_then(Item::text).unwrap_or_default()
+}
+
+fn is_reference(container: Item<'_>) -> bool {
+    let image = text(container, "image").split(['@']).next().unwrap_or_default();
+    let image = image.rsplit('/').next().unwrap_or_default();
+    let command = container.get("command").and_then(|it| it.list().next()?.text());
+    let command = command.unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    image.split(':').next() == Some("ratelimit") || command == "ratelimit"
+}
+
+fn choose(problem: &str, all: &[(Item<'_>, Item<'_>, Item<'_>)]) -> String {
+    const SHOWN: usize = 20;
+    let names = all.iter().take(SHOWN).map(|(object, _, container)| {
+        let workload = object.at(&["metadata", "name"]).and_then(Item::text).unwrap_or_default();
+        format!("\n  {} (in {} {workload})", text(*container, "name"), kind(*object))
+    });
+    format!("{problem}, choose one with --container NAME:{}", names.collect::<String>())
+}
+
+/// `text` with the values of the variables before it in place of `$(NAME)`.
+fn expand(text: &str, environment: &Environment) -> Value {
+    let mut value = String::new();
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('$') {
+        value += before;
+        rest = behind;
+        if let Some(behind) = rest.strip_prefix('$') {
+            value.push('$');
+            rest = behind;
+            continue;
+        }
+        let Some((name, behind)) = rest.strip_prefix('(').and_then(|it| it.split_once(')')) else {
+            value.push('$');
+            continue;
+        };
+        match environment.get(name).map(|it| &it.value) {
+            Some(Value::Known(known)) => value += known,
+            Some(unknown @ Value::Unknown(_)) => return unknown.clone(),
+            None => return Value::Unknown(format!("{name}, which the cluster may set")),
+        }
+        rest = behind;
+    }
+    Value::Known(value + rest)
+}

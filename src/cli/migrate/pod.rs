@@ -1,0 +1,280 @@
+//! What a pod around the service asks of it.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::{
+    Case,
+    finding::{Finding, Grade},
+    manifest::{Pod, text},
+    reference,
+    variables::setting,
+};
+use crate::{
+    config::{
+        SourceFile,
+        documents::{Item, Kind},
+    },
+    settings::table::GROUPS,
+};
+
+/// The checks, one for each part of a pod.
+pub(super) const CHECKS: &[fn(&Case<'_>, &Pod<'_>, &mut Vec<Finding>)] =
+    &[command, probes, ports, links, rules_volume, grace];
+
+/// Pages of the HTTP port, and of the debug port, where all others answer, too.
+const PAGES: [&str; 5] = ["/healthcheck", "/ready", "/metrics", "/rlconfig", "/json"];
+
+fn command(_: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
+    let words = |key| pod.container.get(key).into_iter().flat_map(Item::list);
+    let command: Vec<_> = words("command").filter_map(Item::text).collect();
+    if let Some(item) = pod.container.get("command")
+        && !matches!(command.as_slice(), ["/bin/ratelimit" | "ratelimit" | "tollgate"])
+    {
+        let is_ours = command.first().is_some_and(|it| it.ends_with("/tollgate"));
+        if !is_ours {
+            findings.push(
+                Finding::new(Grade::WillNotStart, format!("command: {}", command.join(" ")))
+                    .at(pod.place(item))
+                    .here("the image has /bin/ratelimit and tollgate, and takes no arguments of others")
+                    .remedy("remove `command`, or make it [/bin/ratelimit]"),
+            );
+        }
+    }
+    if let Some(item) = pod.container.get("args").filter(|it| it.list().next().is_some()) {
+        findings.push(
+            Finding::new(Grade::WillNotStart, "the container has `args`")
+                .at(pod.place(item))
+                .there("ignores them: it takes no flags")
+                .here("takes them for its own commands and flags, and ends if it knows none such")
+                .remedy("remove `args`"),
+        );
+    }
+}
+
+/// A port on which something listens.
+struct Listener {
+    port: i128,
+    what: &'static str,
+}
+
+/// The ports that will be open; none whose number is not known.
+fn listeners(case: &Case<'_>) -> Vec<Listener> {
+    let number = |name, default| match case.env.text(name) {
+        Some(text) => text.parse().ok(),
+        None if case.env.has(name) => None,
+        None => Some(default),
+    };
+    let prometheus = case.env.text("PROMETHEUS_ADDR").unwrap_or(":9090");
+    let prometheus = prometheus.rsplit(':').next().and_then(|it| it.parse().ok());
+    let serves = case.env.is_true("USE_PROMETHEUS") && setting("USE_PROMETHEUS").is_some();
+    let on_socket = case.env.has("GRPC_UDS") && setting("GRPC_UDS").is_some();
+    let all = [
+        ("gRPC", number("GRPC_PORT", 8081).filter(|_| !on_socket)),
+        ("HTTP", number("PORT", 8080)),
+        ("debug", number("DEBUG_PORT", 6070)),
+        ("Prometheus", prometheus.filter(|_| serves)),
+    ];
+    all.into_iter().filter_map(|(what, port)| Some(Listener { port: port?, what })).collect()
+}
+
+/// The port that `item` names, by number or by the name of a container's port.
+fn port_of(pod: &Pod<'_>, item: Item<'_>) -> Option<i128> {
+    let name = match item.kind() {
+        Kind::Int(port) => return Some(port),
+        _ => item.text()?,
+    };
+    if let Ok(port) = name.parse() {
+        return Some(port);
+    }
+    let mut ports = pod.container.get("ports").into_iter().flat_map(Item::list);
+    let port = ports.find(|it| text(*it, "name") == name)?.get("containerPort")?;
+    match port.kind() {
+        Kind::Int(port) => Some(port),
+        _ => port.text()?.parse().ok(),
+    }
+}
+
+fn probes(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
+    for name in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        let Some(probe) = pod.container.get(name) else { continue };
+        if let Some(problem) = probe_problem(case, pod, probe) {
+            findings.push(
+                Finding::new(Grade::WillNotStart, format!("the {name} fails: {problem}"))
+                    .at(pod.place(probe))
+                    .remedy("probe /healthcheck on the HTTP port, 8080 unless PORT says otherwise"),
+            );
+        }
+    }
+}
+
+fn probe_problem(case: &Case<'_>, pod: &Pod<'_>, probe: Item<'_>) -> Option<String> {
+    let listeners = listeners(case);
+    let kind = ["httpGet", "grpc", "tcpSocket"].iter().find_map(|it| Some((*it, probe.get(it)?)));
+    let Some((kind, target)) = kind else {
+        return probe.get("exec").map(|_| "the image has no program for it".into());
+    };
+    let port = port_of(pod, target.get("port")?)?;
+    let Some(listener) = listeners.iter().find(|it| it.port == port) else {
+        return Some(format!("nothing listens on port {port}"));
+    };
+    let path = Some(text(target, "path")).filter(|it| !it.is_empty()).unwrap_or("/");
+    let page = path.split('?').next().unwrap_or(path);
+    let metrics = case.env.text("PROMETHEUS_PATH").unwrap_or("/metrics");
+    match (kind, listener.what) {
+        ("httpGet", "HTTP") if page == "/json" => Some("/json takes POST alone".into()),
+        ("httpGet", "HTTP") if !PAGES.contains(&page) => Some(format!("there is no page {page}")),
+        ("httpGet", "Prometheus") if page != metrics => Some(format!("there is no page {page}")),
+        ("httpGet", "gRPC") => Some(format!("port {port} is for gRPC, not for HTTP")),
+        ("grpc", "HTTP" | "debug" | "Prometheus") => Some(format!("port {port} is for HTTP")),
+        ("grpc", _) => match text(target, "service") {
+            "" | "ratelimit" => None,
+            other => Some(format!("there is no health of a service {other}")),
+        },
+        _ => None,
+    }
+}
+
+fn ports(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
+    let listeners = listeners(case);
+    for it in pod.container.get("ports").into_iter().flat_map(Item::list) {
+        let Some(port) = it.get("containerPort").and_then(|it| port_of(pod, it)) else { continue };
+        if listeners.iter().all(|it| it.port != port) {
+            findings.push(
+                Finding::new(Grade::Note, format!("nothing listens on containerPort {port}"))
+                    .at(pod.place(it))
+                    .remedy("see that nobody connects to it; /metrics is on the HTTP port, too"),
+            );
+        }
+    }
+}
+
+/// Services whose variables Kubernetes gives to the pod, where they are taken
+/// for settings.
+fn links(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
+    if pod.spec.get("enableServiceLinks").is_some_and(|it| it.kind() == Kind::Bool(false)) {
+        return;
+    }
+    let settings = GROUPS.iter().flat_map(|it| it.settings).map(|it| it.name);
+    let ports: Vec<_> = settings.filter(|it| it.ends_with("_PORT")).collect();
+    for service in pod.objects("Service") {
+        let name = service.at(&["metadata", "name"]).and_then(Item::text).unwrap_or_default();
+        let variable = format!("{}_PORT", name.to_ascii_uppercase().replace('-', "_"));
+        if ports.contains(&variable.as_str()) && case.env.get(&variable).is_none() {
+            let there = reference::find(&variable).map_or("", |_| "does not start with it either");
+            findings.push(
+                Finding::new(Grade::WillNotStart, format!("a Service is called {name}"))
+                    .at(pod.place(service))
+                    .there(there)
+                    .here(format!("Kubernetes sets {variable} to tcp://…, which is no port"))
+                    .remedy("put `enableServiceLinks: false` into the spec of the pod"),
+            );
+        }
+    }
+}
+
+/// Whether something is mounted where rules are looked for.
+fn rules_volume(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
+    if case.by_xds {
+        return;
+    }
+    let rules = case.rules_path();
+    let mounts = || pod.container.get("volumeMounts").into_iter().flat_map(Item::list);
+    let near = mounts().find(|it| {
+        let path = normal(Path::new(text(*it, "mountPath")));
+        rules.starts_with(&path) || path.starts_with(&rules)
+    });
+    let Some(mount) = near else {
+        findings.push(
+            Finding::new(Grade::WillNotStart, format!("nothing is mounted at {}", rules.display()))
+                .at(pod.place(pod.container))
+                .there("reads the rules that its image has there, if it has any")
+                .here("has no rules there, and ends")
+                .remedy("mount the rules there"),
+        );
+        return;
+    };
+    let links = pod.volume(mount).is_some_and(|it| it.get("configMap").is_some());
+    let by_link = links && text(mount, "subPath").is_empty();
+    let dots = !case.env.is_true("RUNTIME_IGNOREDOTFILES") && !case.env.has("TOLLGATE_CONFIG");
+    if by_link && dots {
+        findings.push(
+            Finding::new(
+                Grade::Differs,
+                "RUNTIME_IGNOREDOTFILES is not true, and rules are in a ConfigMap",
+            )
+            .at(pod.place(mount))
+            .there("reads every file twice, by way of ..data, and refuses its domain")
+            .here("never reads names that begin with two dots"),
+        );
+    }
+}
+
+fn grace(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
+    let wait = |name: &str, default| match case.env.text(name) {
+        Some(text) => crate::duration::parse(text).map_or(default, |it| it.as_secs()),
+        None => default,
+    };
+    let most = wait("DRAIN_DELAY", 3) + wait("DRAIN_TIMEOUT", 20);
+    let Some(item) = pod.spec.get("terminationGracePeriodSeconds") else { return };
+    let Kind::Int(grace) = item.kind() else { return };
+    if grace < i128::from(most) {
+        findings.push(
+            Finding::new(Grade::Differs, format!("terminationGracePeriodSeconds is {grace}"))
+                .at(pod.place(item))
+                .there("ends when its calls have ended")
+                .here(format!("takes up to {most}s to end, and may be killed before"))
+                .remedy(format!(
+                    "make it {} at least, or set DRAIN_DELAY and DRAIN_TIMEOUT",
+                    most + 2
+                )),
+        );
+    }
+}
+
+/// The rules in ConfigMaps of the manifest that are mounted where rules are
+/// looked for.
+pub(super) fn mounted_rules(case: &Case<'_>, pod: &Pod<'_>) -> Vec<SourceFile> {
+    let rules = case.rules_path();
+    let mut files = Vec::new();
+    for mount in pod.container.get("volumeMounts").into_iter().flat_map(Item::list) {
+        let map = pod.volume(mount).and_then(|it| it.get("configMap"));
+        let Some(data) = map.and_then(|it| pod.config_map(text(it, "name"))?.get("data")) else {
+            continue;
+        };
+        let items: Vec<_> =
+            map.and_then(|it| it.get("items")).into_iter().flat_map(Item::list).collect();
+        for (key, _, value) in data.map() {
+            let chosen = items.iter().find(|it| text(**it, "key") == key);
+            if !items.is_empty() && chosen.is_none() {
+                continue;
+            }
+            let file = chosen.map_or(key, |it| text(*it, "path"));
+            let mount_path = Path::new(text(mount, "mountPath"));
+            let path = match text(mount, "subPath") {
+                "" => mount_path.join(file),
+                sub if Path::new(sub) == Path::new(file) => mount_path.to_owned(),
+                _ => continue,
+            };
+            if normal(&path).starts_with(&rules) {
+                let name = path.display().to_string();
+                let bytes = value.text().unwrap_or_default().as_bytes().to_vec();
+                files.push(SourceFile { name, bytes });
+            }
+        }
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    files
+}
+
+impl<'n> Pod<'n> {
+    /// The volume that a mount is of.
+    fn volume(&self, mount: Item<'_>) -> Option<Item<'n>> {
+        let mut volumes = self.spec.get("volumes")?.list();
+        volumes.find(|it| text(*it, "name") == text(mount, "name"))
+    }
+}
+
+/// A path without `.` and slashes that say nothing.
+fn normal(path: &Path) -> PathBuf {
+    path.components().filter(|it| *it != Component::CurDir).collect()
+}
