@@ -22,7 +22,7 @@ mod tree;
 mod yaml;
 
 pub use self::{
-    mistake::{Mistake, Mistakes, Position, Severity, Snippet},
+    mistake::{Mistake, Mistakes, Position, Severity, Snippet, printable},
     tree::{SourceTree, Tree},
 };
 use self::{

@@ -31,7 +31,11 @@ mod rules;
 mod variables;
 mod verdict;
 
-use self::{environment::Environment, finding::Finding, manifest::Pod};
+use self::{
+    environment::Environment,
+    finding::{Finding, Grade},
+    manifest::Pod,
+};
 
 /// What to compare.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,11 +130,13 @@ pub fn migrate(migration: &Migration, out: &mut impl Write) -> Result<Status, Mi
         }
     }
     finding::write(&findings, migration.verbose, out)?;
-    Ok(if findings.iter().any(|it| it.grade <= finding::Grade::Differs) {
-        Status::No
-    } else {
-        Status::Yes
-    })
+    Ok(answer(&findings))
+}
+
+/// Whether nothing is known to differ.
+fn answer(findings: &[Finding]) -> Status {
+    let matters = |it: &Finding| matches!(it.grade, Grade::WillNotStart | Grade::Differs);
+    if findings.iter().any(matters) { Status::No } else { Status::Yes }
 }
 
 /// The file at `path`, or the standard input.
@@ -138,7 +144,8 @@ fn read(path: &Path) -> Result<SourceFile, MigrateError> {
     let io = |error| MigrateError::Read(path.to_owned(), error);
     let mut bytes = Vec::new();
     let limit = MAX_BYTES as u64 + 1;
-    if path == Path::new("-") {
+    let is_stdin = path == Path::new("-");
+    if is_stdin {
         io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(io)?;
     } else {
         File::open(path).map_err(io)?.take(limit).read_to_end(&mut bytes).map_err(io)?;
@@ -147,7 +154,8 @@ fn read(path: &Path) -> Result<SourceFile, MigrateError> {
         let problem = format!("this is too long, expected at most {MAX_BYTES} bytes");
         return Err(MigrateError::Environment(path.to_owned(), problem));
     }
-    Ok(SourceFile { name: path.display().to_string(), bytes })
+    let name = if is_stdin { "stdin".into() } else { path.display().to_string() };
+    Ok(SourceFile { name, bytes })
 }
 
 fn compare_environment(case: &Case<'_>, findings: &mut Vec<Finding>) {
@@ -167,7 +175,8 @@ fn compare_pod(
     pod: &Pod<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<(), MigrateError> {
-    let (environment, gaps) = pod.environment();
+    let wrong = |problem| MigrateError::Environment(pod.file.into(), problem);
+    let (environment, gaps) = pod.environment().map_err(wrong)?;
     findings.extend(gaps);
     let case = Case::new(&environment);
     compare_environment(&case, findings);
@@ -175,8 +184,8 @@ fn compare_pod(
     match migration.rules {
         Some(_) => compare_rules(migration, &case, findings),
         None => {
-            let mounted = pod::mounted_rules(&case, pod);
-            if !case.by_xds && !mounted.is_empty() {
+            let mounted = pod::mounted_rules(&case, pod).map_err(wrong)?;
+            if !case.by_xds {
                 rules::compare(&case, &mounted, findings);
             }
             Ok(())
@@ -189,9 +198,14 @@ fn compare_rules(
     case: &Case<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<(), MigrateError> {
-    if let Some(path) = &migration.rules {
-        rules::compare(case, &rules::read(case, path)?, findings);
+    let Some(path) = &migration.rules else { return Ok(()) };
+    if case.by_xds {
+        let title = "rule files are not read: rules come by xDS";
+        let finding = Finding::new(Grade::Note, title).of(case.env, "CONFIG_TYPE");
+        findings.push(finding.there("does not read them either"));
+        return Ok(());
     }
+    rules::compare(case, &rules::read(case, path)?, findings);
     Ok(())
 }
 

@@ -79,7 +79,7 @@ impl Source {
 
 /// One character that takes one column, so that the caret stays below its
 /// place and no file can command a terminal.
-pub(super) fn printable(it: char) -> char {
+pub fn printable(it: char) -> char {
     match it {
         '\t' => ' ',
         '\u{feff}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',

@@ -8,10 +8,21 @@ use indexmap::IndexMap;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Environment {
     /// The file that they are from.
-    pub(super) file: String,
+    file: String,
+    /// Where a variable would have to stand that is not set.
+    origin: String,
     /// By name. Of two with one name the later counts.
     variables: IndexMap<String, Variable>,
+    /// How long names and values are together.
+    bytes: usize,
 }
+
+/// How long all variables may be together, in bytes. No system starts a
+/// program with more.
+const MAX_BYTES: usize = 2 << 20;
+
+/// How many variables there may be.
+const MAX_VARIABLES: usize = 10_000;
 
 /// One variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,13 +43,27 @@ pub(super) enum Value {
 }
 
 impl Environment {
-    pub(super) fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), ..Self::default() }
+    /// An empty one; `origin` is the part of `file` that is to say all.
+    pub(super) fn new(file: &str, origin: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), origin: origin.into(), ..Self::default() }
     }
 
     /// Adds a variable, in the place of one with its name.
-    pub(super) fn set(&mut self, variable: Variable) {
+    ///
+    /// # Errors
+    ///
+    /// If there are too many, or they are too long.
+    pub(super) fn set(&mut self, variable: Variable) -> Result<(), String> {
+        let (Value::Known(text) | Value::Unknown(text)) = &variable.value;
+        self.bytes += variable.name.len() + text.len();
+        if self.bytes > MAX_BYTES || self.variables.len() == MAX_VARIABLES {
+            return Err(format!(
+                "there are too many variables, expected at most {MAX_VARIABLES}, of {MAX_BYTES} \
+                 bytes in all"
+            ));
+        }
         self.variables.insert(variable.name.clone(), variable);
+        Ok(())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Variable> {
@@ -73,7 +98,7 @@ impl Environment {
     pub(super) fn place(&self, name: &str) -> String {
         match self.get(name) {
             Some(it) => format!("{}:{}", self.file, it.line),
-            None => self.file.clone(),
+            None => self.origin.clone(),
         }
     }
 
@@ -86,13 +111,13 @@ impl Environment {
     pub(super) fn parse(file: &str, text: &str) -> Result<Self, String> {
         /// How many wrong lines are written out.
         const SHOWN: usize = 20;
-        let mut environment = Self::new(file);
+        let mut environment = Self::new(file, file);
         let (mut wrong, mut problems) = (0, String::new());
         for (line, text) in (1..).zip(text.lines()) {
             match parse_line(text.trim()) {
                 Ok(None) => {}
                 Ok(Some((name, value))) => {
-                    environment.set(Variable { name: name.to_owned(), value, line });
+                    environment.set(Variable { name: name.to_owned(), value, line })?;
                 }
                 Err(problem) => {
                     wrong += 1;

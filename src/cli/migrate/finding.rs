@@ -6,9 +6,10 @@ use std::{
 };
 
 use super::environment::Environment;
+use crate::config;
 
 /// How much something matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Grade {
     /// tollgate ends at once, or never becomes ready.
     WillNotStart,
@@ -106,7 +107,7 @@ impl fmt::Display for Finding {
 
 /// `text` on one line, unable to command a terminal.
 fn printable(text: &str) -> String {
-    text.chars().map(|it| if it.is_control() { '\u{fffd}' } else { it }).collect()
+    text.chars().map(config::printable).collect()
 }
 
 /// Writes `findings`, the gravest first; those that are the same only if

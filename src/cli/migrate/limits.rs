@@ -11,6 +11,9 @@ use crate::config::{
     documents::{self, Item, Kind},
 };
 
+/// How many findings of a kind are made at most.
+const SHOWN: usize = 20;
+
 /// What is known of the limits of all files.
 #[derive(Default)]
 struct Limits {
@@ -99,14 +102,17 @@ fn metadata(case: &Case<'_>, limits: &Limits, findings: &mut Vec<Finding>) {
     const NAME: &str = "RESPONSE_DYNAMIC_METADATA";
     let asked = case.env.is_true(NAME)
         || case.env.text(NAME).is_some_and(|it| it.eq_ignore_ascii_case("always"));
-    for place in limits.silent.iter().filter(|_| asked) {
-        findings.push(
-            Finding::new(Grade::Differs, "the metadata of a rule is returned")
-                .at(place)
-                .there("loses it, as statistics of the rule are kept by value")
-                .here("returns it with each answer that lets a request pass"),
-        );
-    }
+    let Some(first) = limits.silent.first().filter(|_| asked) else { return };
+    let place = match limits.silent.len() {
+        1 => first.clone(),
+        several => format!("{first} and {} more", several - 1),
+    };
+    findings.push(
+        Finding::new(Grade::Differs, "the metadata of a rule is returned")
+            .at(place)
+            .there("loses it, as statistics of the rule are kept by value")
+            .here("returns it with each answer that lets a request pass"),
+    );
 }
 
 fn shared(case: &Case<'_>, limits: &Limits, findings: &mut Vec<Finding>) {
@@ -114,7 +120,7 @@ fn shared(case: &Case<'_>, limits: &Limits, findings: &mut Vec<Finding>) {
         case.env.text("COUNTER_KEYS").is_some_and(|it| it.eq_ignore_ascii_case("reference"));
     let mut groups: Vec<_> = limits.fixed.values().filter(|it| 1 < it.len()).collect();
     groups.sort();
-    for group in groups.into_iter().filter(|_| !keeps) {
+    for group in groups.into_iter().filter(|_| !keeps).take(SHOWN) {
         let (place, unit) = &group[0];
         let (other, other_unit) = &group[1];
         let when = match unit == other_unit {

@@ -85,12 +85,16 @@ impl<'n> Pod<'n> {
     }
 
     /// The variables of the container, and what could not be found out.
-    pub(super) fn environment(&self) -> (Environment, Vec<Finding>) {
-        let mut environment = Environment::new(self.file);
+    ///
+    /// # Errors
+    ///
+    /// If there are too many.
+    pub(super) fn environment(&self) -> Result<(Environment, Vec<Finding>), String> {
+        let mut environment = Environment::new(self.file, self.place(self.container));
         let mut findings = Vec::new();
         let sources = self.container.get("envFrom");
         for source in sources.into_iter().flat_map(Item::list) {
-            if let Err(name) = self.add_all(source, &mut environment) {
+            if let Some(name) = self.add_all(source, &mut environment)? {
                 let title = format!("the variables of {name} are not known");
                 findings.push(Finding::new(Grade::Note, title).at(self.place(source)));
             }
@@ -102,29 +106,32 @@ impl<'n> Pod<'n> {
                 (None, None) => Value::Known(String::new()),
             };
             let name = text(it, "name").to_owned();
-            environment.set(Variable { name, value, line: it.line });
+            environment.set(Variable { name, value, line: it.line })?;
         }
-        (environment, findings)
+        Ok((environment, findings))
     }
 
-    /// Adds what one element of `envFrom` stands for; the error names it.
-    fn add_all(&self, source: Item<'_>, environment: &mut Environment) -> Result<(), String> {
-        let prefix = text(source, "prefix");
-        let map = source.at(&["configMapRef", "name"]).and_then(Item::text);
-        let Some(map) = map else {
-            let secret = source.at(&["secretRef", "name"]).and_then(Item::text);
-            return Err(format!("the Secret {}", secret.unwrap_or_default()));
+    /// Adds what one element of `envFrom` stands for; gives its name if that is
+    /// not in the manifest.
+    fn add_all(
+        &self,
+        source: Item<'_>,
+        environment: &mut Environment,
+    ) -> Result<Option<String>, String> {
+        let name = |kind: &str| source.at(&[kind, "name"]).and_then(Item::text);
+        let Some(map) = name("configMapRef") else {
+            return Ok(Some(format!("the Secret {}", name("secretRef").unwrap_or_default())));
         };
-        let data = self.config_map(map).ok_or_else(|| format!("the ConfigMap {map}"))?;
-        for (key, _, value) in data.get("data").into_iter().flat_map(Item::map) {
-            let value_text = value.text().unwrap_or_default().to_owned();
-            environment.set(Variable {
-                name: format!("{prefix}{key}"),
-                value: Value::Known(value_text),
-                line: value.line,
-            });
+        let Some(object) = self.config_map(map) else {
+            return Ok(Some(format!("the ConfigMap {map}")));
+        };
+        let prefix = text(source, "prefix");
+        for (key, _, value) in object.get("data").into_iter().flat_map(Item::map) {
+            let name = format!("{prefix}{key}");
+            let known = Value::Known(value.text().unwrap_or_default().to_owned());
+            environment.set(Variable { name, value: known, line: value.line })?;
         }
-        Ok(())
+        Ok(None)
     }
 
     fn value_from(&self, from: Item<'_>) -> Value {
@@ -182,6 +189,8 @@ fn choose(problem: &str, all: &[(Item<'_>, Item<'_>, Item<'_>)]) -> String {
 
 /// `text` with the values of the variables before it in place of `$(NAME)`.
 fn expand(text: &str, environment: &Environment) -> Value {
+    /// Longer than any value that is meant.
+    const LONGEST: usize = 128 << 10;
     let mut value = String::new();
     let mut rest = text;
     while let Some((before, behind)) = rest.split_once('$') {
@@ -200,6 +209,9 @@ fn expand(text: &str, environment: &Environment) -> Value {
             Some(Value::Known(known)) => value += known,
             Some(unknown @ Value::Unknown(_)) => return unknown.clone(),
             None => return Value::Unknown(format!("{name}, which the cluster may set")),
+        }
+        if value.len() > LONGEST {
+            return Value::Unknown("variables that are too long together".into());
         }
         rest = behind;
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{
-        SourceFile,
+        MAX_BYTES, SourceFile,
         documents::{Item, Kind},
     },
     settings::table::GROUPS,
@@ -233,9 +233,13 @@ fn grace(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
 
 /// The rules in ConfigMaps of the manifest that are mounted where rules are
 /// looked for.
-pub(super) fn mounted_rules(case: &Case<'_>, pod: &Pod<'_>) -> Vec<SourceFile> {
+///
+/// # Errors
+///
+/// If they are longer than any manifest, as aliases can make them.
+pub(super) fn mounted_rules(case: &Case<'_>, pod: &Pod<'_>) -> Result<Vec<SourceFile>, String> {
     let rules = case.rules_path();
-    let mut files = Vec::new();
+    let (mut files, mut left) = (Vec::new(), MAX_BYTES);
     for mount in pod.container.get("volumeMounts").into_iter().flat_map(Item::list) {
         let map = pod.volume(mount).and_then(|it| it.get("configMap"));
         let Some(data) = map.and_then(|it| pod.config_map(text(it, "name"))?.get("data")) else {
@@ -257,13 +261,16 @@ pub(super) fn mounted_rules(case: &Case<'_>, pod: &Pod<'_>) -> Vec<SourceFile> {
             };
             if normal(&path).starts_with(&rules) {
                 let name = path.display().to_string();
-                let bytes = value.text().unwrap_or_default().as_bytes().to_vec();
+                let bytes = value.text().unwrap_or_default().as_bytes();
+                let too_long = || format!("the mounted rules are longer than {MAX_BYTES} bytes");
+                left = left.checked_sub(bytes.len()).ok_or_else(too_long)?;
+                let bytes = bytes.to_vec();
                 files.push(SourceFile { name, bytes });
             }
         }
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
-    files
+    Ok(files)
 }
 
 impl<'n> Pod<'n> {

@@ -84,16 +84,16 @@ fn refused(
 
 /// Rules that only tollgate takes: with them there is no way back.
 fn only_here(files: &[SourceFile], verdicts: &[Verdict], findings: &mut Vec<Finding>) {
-    for (file, verdict) in files.iter().zip(verdicts) {
-        if let Verdict::Refuses(reason) = verdict {
-            findings.push(
-                Finding::new(Grade::Note, "these rules are for tollgate alone")
-                    .at(&file.name)
-                    .there(format!("refuses this file: {reason}"))
-                    .remedy("keep the rules from before, in case you go back"),
-            );
-        }
-    }
+    let refused = files.iter().zip(verdicts).find_map(|(file, verdict)| match verdict {
+        Verdict::Refuses(reason) => Some((file, reason)),
+        Verdict::Accepts | Verdict::Unknown => None,
+    });
+    findings.extend(refused.map(|(file, reason)| {
+        Finding::new(Grade::Note, "these rules are for tollgate alone")
+            .at(&file.name)
+            .there(format!("refuses this file: {reason}"))
+            .remedy("keep the rules from before, in case you go back")
+    }));
 }
 
 /// Files that `TOLLGATE_CONFIG` leaves out.

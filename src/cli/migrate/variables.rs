@@ -62,7 +62,7 @@ pub(super) fn mistakes(case: &Case<'_>, findings: &mut Vec<Finding>) {
     if !unread.is_empty() {
         let title = format!("{} name files that cannot be read here", unread.join(", "));
         let here = "ends at the start if they cannot be read there";
-        findings.push(Finding::new(Grade::Same, title).at(&case.env.file).here(here));
+        findings.push(Finding::new(Grade::Same, title).here(here));
     }
 }
 

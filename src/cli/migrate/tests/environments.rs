@@ -1,0 +1,235 @@
+use super::*;
+
+/// [`SAME`] with `lines` behind it, and what is found then.
+#[track_caller]
+fn check(lines: &str, expected: &[&str]) {
+    assert_eq!(titles(&found(&format!("{SAME}{lines}\n"))), expected, "{lines}");
+}
+
+/// [`SAME`] without one variable.
+#[track_caller]
+fn check_without(name: &str, expected: &[&str]) {
+    let rest: Vec<_> = SAME.lines().filter(|it| !it.starts_with(&format!("{name}="))).collect();
+    assert_eq!(titles(&found(&rest.join("\n"))), expected, "{name}");
+}
+
+/// The finding about `variable`.
+fn about(lines: &str, variable: &str) -> Finding {
+    let findings = found(&format!("{SAME}{lines}\n"));
+    findings.into_iter().find(|it| it.variable == variable).unwrap()
+}
+
+#[test]
+fn defaults_that_differ_are_told_where_they_are_relied_on() {
+    for name in ["LOG_LEVEL", "REDIS_TIMEOUT", "COUNTER_KEYS", "RESPONSE_DYNAMIC_METADATA"] {
+        check_without(name, &[&format!("differs: {name} is not set")]);
+    }
+    check_without("REDIS_SOCKET_TYPE", &["differs: REDIS_SOCKET_TYPE is not set"]);
+    let memory = "differs: REDIS_URL is not set";
+    check_without("REDIS_URL", &[memory]);
+    let second = "REDIS_PERSECOND=true\nREDIS_PERSECOND_URL=b:1";
+    check(second, &["differs: REDIS_PERSECOND_TIMEOUT is not set"]);
+    let rest = "REDIS_TYPE=cluster\nREDIS_URL=a:1,b:1\nREDIS_SOCKET_TYPE=";
+    check(rest, &["differs: REDIS_SOCKET_TYPE is set and empty"]);
+}
+
+#[test]
+fn statistics_that_nobody_asked_for_are_no_longer_sent() {
+    let sent = |lines: &str| {
+        let findings = found(&SAME.replace("USE_STATSD=false\n", lines));
+        let title = "USE_STATSD is not set";
+        findings.iter().any(|it| it.title == title && it.grade == Grade::Differs)
+    };
+    assert!(sent(""));
+    assert!(!sent("USE_STATSD=true\n"));
+    assert!(!sent("STATSD_HOST=statsd\n"));
+    assert!(!sent("DISABLE_STATS=true\n"));
+}
+
+#[test]
+fn values_that_are_refused_are_explained() {
+    let it = about("BACKEND_TYPE=memcache", "BACKEND_TYPE");
+    assert_eq!((it.grade, it.there.as_str()), (Grade::WillNotStart, "counts in Memcached"));
+    assert!(it.remedy.starts_with("set REDIS_URL"), "{it}");
+    let it = about("PORT=0x1F90", "PORT");
+    assert_eq!((it.grade, it.there.as_str()), (Grade::WillNotStart, "reads 8080"));
+    let it = about("LOG_LEVEL=loud", "LOG_LEVEL");
+    assert_eq!(it.there, "does not start with this either");
+    let it = about("REDIS_PERSECOND=true", "REDIS_PERSECOND");
+    assert!(it.remedy.contains("REDIS_PERSECOND_URL"), "{it}");
+    check(
+        "XDS_CLIENT_BACKOFF_RANDOM_FACTOR=2",
+        &["will not start: XDS_CLIENT_BACKOFF_RANDOM_FACTOR=\"2\""],
+    );
+    check("REDIS_TLS_CACERT=/nowhere/ca.crt\nREDIS_TLS=true", &[]);
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let lines = "REDIS_URL=http://secret\nREDIS_AUTH=secret\nPATTERN=secret\n\
+                 REDIS_SENTINEL_AUTH=secret\nREDIS_COLOUR=secret\n\
+                 CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS=secret\n";
+    let findings = found(&format!("{SAME}{lines}"));
+    assert!(titles(&findings).contains(&"will not start: REDIS_URL (not shown)".into()));
+    assert!(findings.iter().all(|it| !it.to_string().contains("secret")), "{findings:?}");
+}
+
+#[test]
+fn numbers_that_are_octal_there_are_told() {
+    let it = about("PORT=010000", "PORT");
+    assert_eq!((it.grade, it.remedy.as_str()), (Grade::Differs, "write 4096 to keep it"));
+    let it = about("PORT=08080", "PORT");
+    assert_eq!((it.grade, it.remedy.as_str()), (Grade::Differs, "write 8080"));
+    check("PORT=8080\nLOCAL_CACHE_SIZE_IN_BYTES=0", &[]);
+}
+
+#[test]
+fn empty_variables_are_told_where_that_matters() {
+    check("QUOTA_MODE=", &["differs: QUOTA_MODE is set and empty"]);
+    check("RUNTIME_APPDIRECTORY=", &["differs: RUNTIME_APPDIRECTORY is set and empty"]);
+    check("CACHE_KEY_PREFIX=\nREDIS_AUTH=", &[]);
+}
+
+#[test]
+fn variables_without_effect_are_told() {
+    check("REDIS_POOL_SIZE=20\nREDIS_PIPELINE_WINDOW=150us\nMEMCACHE_HOST_PORT=a:1", &[]);
+    check(
+        "RUNTIME_ROTO=/a",
+        &["note: RUNTIME_ROTO is not a setting; RUNTIME_ROOT is, was that meant?"],
+    );
+    check("REDIS_COLOUR=red", &["note: REDIS_COLOUR is not a setting"]);
+    check("REDIS_PORT=tcp://10.0.0.1:6379\nPATH=/bin\nOTEL_SERVICE_NAME=a", &[]);
+    check(
+        "REDIS_POOL_ON_EMPTY_BEHAVIOR=create",
+        &["note: REDIS_POOL_ON_EMPTY_BEHAVIOR names what no longer exists"],
+    );
+}
+
+#[test]
+fn what_does_something_here_alone_is_told() {
+    check("REDIS_TIMEOUT=20ms", &["differs: REDIS_TIMEOUT=20ms bounds commands, too"]);
+    let grow = "differs: waits between attempts to reach the xDS server grow";
+    check("CONFIG_TYPE=GRPC_XDS_SOTW", &[grow]);
+    check("CONFIG_TYPE=GRPC_XDS_SOTW\nXDS_CLIENT_BACKOFF_MAX_INTERVAL=10s", &[]);
+    check(
+        "USE_PROMETHEUS=true\nLOCAL_CACHE_SIZE_IN_BYTES=0x100000",
+        &[
+            "will not start: LOCAL_CACHE_SIZE_IN_BYTES=\"0x100000\"",
+            "differs: over_limit of rules with several keys counts less for Prometheus",
+        ],
+    );
+    let sinks = SAME.replace("USE_STATSD=false", "USE_DOG_STATSD=true\nUSE_PROMETHEUS=1");
+    let findings = found(&sinks);
+    assert!(findings.iter().any(|it| it.title == "statistics go to several places"));
+    let mapper = "note: PROMETHEUS_MAPPER_YAML is not read";
+    check("PROMETHEUS_MAPPER_YAML=/a.yaml", &[mapper]);
+}
+
+#[test]
+fn another_place_for_rules_is_told() {
+    let edits = "differs: every change to a rule file takes effect";
+    let config = "differs: TOLLGATE_CONFIG counts before RUNTIME_ROOT";
+    check("RUNTIME_WATCH_ROOT=true", &[edits]);
+    check(
+        "RUNTIME_WATCH_ROOT=true\nRUNTIME_APPDIRECTORY=a/b",
+        &[edits, "differs: RUNTIME_APPDIRECTORY leads down more than one level"],
+    );
+    check("TOLLGATE_CONFIG=/rules", &[config]);
+    let slash = about("RUNTIME_ROOT=/data/\nRUNTIME_WATCH_ROOT=true", "RUNTIME_WATCH_ROOT");
+    assert!(slash.there.contains("ends with a slash"), "{slash}");
+
+    let without = |names: &[&str]| {
+        let keeps = |it: &&str| !names.iter().any(|name| it.starts_with(name));
+        let lines: Vec<_> = SAME.lines().filter(keeps).collect();
+        titles(&found(&lines.join("\n")))
+    };
+    let nowhere = "differs: neither RUNTIME_ROOT nor RUNTIME_SUBDIRECTORY is set";
+    assert_eq!(without(&["RUNTIME_"]), [nowhere]);
+    assert_eq!(without(&["RUNTIME_ROOT", "RUNTIME_SUB"]), [nowhere]);
+    let empty = "differs: RUNTIME_SUBDIRECTORY is not set";
+    assert_eq!(without(&["RUNTIME_SUB", "RUNTIME_WATCH"]), [empty]);
+    assert_eq!(without(&["RUNTIME_SUB"]), Vec::<String>::new());
+}
+
+#[test]
+fn the_environment_of_the_tests_of_the_reference_service() {
+    let environment = "\
+PORT=8082
+GRPC_PORT=8083
+DEBUG_PORT=8084
+USE_STATSD=false
+RUNTIME_ROOT=/src/test/integration/runtime/current
+RUNTIME_SUBDIRECTORY=ratelimit
+RUNTIME_APPDIRECTORY=config
+REDIS_SOCKET_TYPE=tcp
+REDIS_PERSECOND_SOCKET_TYPE=tcp
+REDIS_URL=localhost:6383
+REDIS_PERSECOND=true
+REDIS_PERSECOND_URL=localhost:6380
+LOCAL_CACHE_SIZE_IN_BYTES=1000
+";
+    let missing = |name: &str| format!("differs: {name} is not set");
+    let mut expected = vec![
+        missing("REDIS_TIMEOUT"),
+        missing("REDIS_PERSECOND_TIMEOUT"),
+        missing("COUNTER_KEYS"),
+        missing("RESPONSE_DYNAMIC_METADATA"),
+        missing("LOG_LEVEL"),
+    ];
+    expected.push("differs: every change to a rule file takes effect".into());
+    assert_eq!(titles(&found(environment)), expected);
+}
+
+#[test]
+fn lines_are_read_as_env_docker_and_shells_write_them() {
+    let environment = Environment::parse(
+        "a",
+        "# comment\n\nset -a\nA=1\nexport B=\"two words\" # why\ndeclare -x C='it $s'\n\
+         D=a=b#c\r\n  E=x # y\nF=\"a\\\"b\\$\"\nA=2\nG=\nH='a \"b\"'\n",
+    )
+    .unwrap();
+    let known: Vec<_> = ["A", "B", "C", "D", "E", "F", "G", "H"]
+        .iter()
+        .map(|it| match &environment.get(it).unwrap().value {
+            environment::Value::Known(text) => text.as_str(),
+            environment::Value::Unknown(_) => "?",
+        })
+        .collect();
+    assert_eq!(known, ["2", "two words", "it $s", "a=b#c", "x", "a\"b$", "", "a \"b\""]);
+    assert_eq!(environment.place("A"), "a:10");
+    assert_eq!(environment.place("Z"), "a");
+}
+
+#[test]
+fn values_that_somebody_else_sets_are_not_known() {
+    let lines = "LOG_LEVEL\nREDIS_URL=redis://:${PASSWORD}@redis\nREDIS_AUTH=\"$(cat a)\"";
+    check(
+        lines,
+        &[
+            "note: the value of LOG_LEVEL is not known: it comes from whatever starts the service",
+            "note: the value of REDIS_URL is not known: it comes from a shell, which replaces what \
+         begins with `$`",
+            "note: the value of REDIS_AUTH is not known: it comes from a shell, which replaces what \
+         begins with `$`",
+        ],
+    );
+    check(
+        "REDIS_TYPE=sentinel\nexport REDIS_URL",
+        &["note: the value of REDIS_URL is not known: it comes from whatever starts the service"],
+    );
+}
+
+#[test]
+fn lines_that_are_something_else_have_their_numbers() {
+    let text = "A=1\nB C=2\n1A=3\nD=\"open\nE='a' b\n=x\n";
+    let error = Environment::parse("a.env", text).unwrap_err();
+    assert_eq!(
+        error,
+        "this is no environment, expected NAME=value on each line:\n  \
+         a.env:2: expected the name of a variable and a value, NAME=value\n  \
+         a.env:3: expected the name of a variable and a value, NAME=value\n  \
+         a.env:4: expected another \" at the end\n  \
+         a.env:5: expected nothing behind the second '\n  \
+         a.env:6: expected the name of a variable and a value, NAME=value"
+    );
+}

@@ -1,0 +1,84 @@
+use super::*;
+
+/// Fails unless there is no answer, and the reason has this in it.
+#[track_caller]
+fn check(text: &[u8], expected: &str) {
+    let (out, status) = run(text, &Migration::default());
+    let error = status.unwrap_err().to_string();
+    assert!(error.contains(expected), "{error:.1000}");
+    assert!(out.is_empty(), "{out:.1000}");
+}
+
+const POD: &str = "kind: Pod\nspec:\n  containers:\n  - name: a\n";
+
+#[test]
+fn what_is_no_text_is_refused() {
+    check(b"A=\xff\n", "this is no text");
+    check(b"A=\0\n", "this is no text");
+    check(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0], "this is no text");
+    check("a".repeat(MAX_BYTES + 1).as_bytes(), "this is too long");
+}
+
+#[test]
+fn too_many_variables_are_refused() {
+    let many: String = (0..20_000).map(|it| format!("A{it}=b\n")).collect();
+    check(many.as_bytes(), "there are too many variables");
+    let long = format!("A={}\n", "x".repeat(3 << 20));
+    check(long.as_bytes(), "there are too many variables");
+}
+
+#[test]
+fn wrong_lines_are_not_listed_without_end() {
+    check("!\n".repeat(100_000).as_bytes(), "\n  and 99980 more");
+}
+
+#[test]
+fn bombs_of_yaml_are_refused() {
+    let mut bomb = String::from("kind: List\na0: &a0 [x]\n");
+    for it in 1..40 {
+        let (alias, last) = (format!("*a{},", it - 1).repeat(9), it - 1);
+        bomb += &format!("a{it}: &a{it} [{alias} *a{last}]\n");
+    }
+    check(bomb.as_bytes(), "nodes here, aliases included");
+    check(b"kind: &a [*a]\n", "the alias stands inside what it stands for");
+    check(format!("kind: {}", "[".repeat(100_000)).as_bytes(), "nested deeper");
+    check(b"kind: {{ .Values.kind }}\nspec: [\n", "this is no manifest");
+}
+
+#[test]
+fn values_that_grow_by_reference_are_not_followed() {
+    let mut text = format!("{POD}    env:\n    - {{name: A0, value: xxxxxxxxxx}}\n");
+    for it in 1..2000 {
+        let last = it - 1;
+        text += &format!("    - {{name: A{it}, value: \"$(A{last})$(A{last})\"}}\n");
+    }
+    let (out, status) = run(text.as_bytes(), &Migration::default());
+    // The first twenty or so are as long as all may be together.
+    let refused = status.is_err_and(|it| it.to_string().contains("too many variables"));
+    assert!(refused || out.contains(" the same"), "{out:.1000}");
+}
+
+#[test]
+fn rules_that_aliases_repeat_are_not_copied_without_end() {
+    let text = format!(
+        "kind: ConfigMap\nmetadata: {{name: r}}\ndata:\n  a: &a {}\n{}---\n{POD}    volumeMounts:\n    \
+         - {{name: v, mountPath: /data/config}}\n    env:\n    - {{name: RUNTIME_ROOT, value: \
+         /data}}\n  volumes:\n  - {{name: v, configMap: {{name: r}}}}\n",
+        "x".repeat(1 << 20),
+        (0..20).map(|it| format!("  b{it}: *a\n")).collect::<String>(),
+    );
+    check(text.as_bytes(), "the mounted rules are longer than");
+}
+
+#[test]
+fn what_is_not_there_is_no_answer() {
+    for (environment, rules) in [(Some("/nowhere/a"), None), (None, Some("/nowhere/b"))] {
+        let migration = Migration {
+            environment: environment.map(Into::into),
+            rules: rules.map(Into::into),
+            ..Migration::default()
+        };
+        let error = migrate(&migration, &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().starts_with("/nowhere/"), "{error}");
+    }
+}

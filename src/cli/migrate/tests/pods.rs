@@ -1,0 +1,226 @@
+use super::*;
+
+/// What is found in a manifest, also in the rules that it mounts.
+fn found_in(text: &str) -> Vec<Finding> {
+    let source = SourceFile { name: "a.yaml".into(), bytes: text.as_bytes().to_vec() };
+    let documents = documents::read(&source);
+    assert!(documents.mistakes.is_none(), "{:?}", documents.mistakes);
+    let pod = Pod::find(&source.name, &documents, None).unwrap();
+    let mut findings = Vec::new();
+    compare_pod(&Migration::default(), &pod, &mut findings).unwrap();
+    findings
+}
+
+/// A pod in which nothing differs, with `container` and `spec` added to it,
+/// and `others` behind it.
+fn pod(container: &str, spec: &str, others: &str) -> String {
+    let env: String = SAME
+        .lines()
+        .filter_map(|it| it.split_once('='))
+        .map(|(name, value)| format!("    - {{name: {name}, value: \"{value}\"}}\n"))
+        .collect();
+    format!(
+        "kind: Pod\nspec:\n  volumes:\n  - {{name: rules, configMap: {{name: rules}}}}\n{spec}  \
+         containers:\n  - name: a\n    image: envoyproxy/ratelimit:master\n    volumeMounts:\n    - \
+         {{name: rules, mountPath: /data/ratelimit/config}}\n{container}    env:\n{env}{others}"
+    )
+}
+
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    assert_eq!(titles(&found_in(text)), expected, "{text}");
+}
+
+#[track_caller]
+fn check_container(container: &str, expected: &[&str]) {
+    check(&pod(container, "", ""), expected);
+}
+
+#[test]
+fn envoy_gateway_can_swap_the_image() {
+    check(
+        include_str!("envoy_gateway.yaml"),
+        &[
+            "note: the value of REDIS_URL is not known: it comes from the Secret redis, key url",
+            "differs: REDIS_TIMEOUT is not set",
+            "differs: COUNTER_KEYS is not set",
+            "differs: RESPONSE_DYNAMIC_METADATA is not set",
+            "differs: waits between attempts to reach the xDS server grow",
+            "note: PROMETHEUS_MAPPER_YAML is not read",
+        ]
+        .into_iter()
+        // The port of Prometheus is open once USE_PROMETHEUS is a setting.
+        .chain(
+            variables::setting("USE_PROMETHEUS")
+                .is_none()
+                .then_some("note: nothing listens on containerPort 19001"),
+        )
+        .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn the_sample_of_istio_can_swap_the_image() {
+    check(
+        include_str!("istio.yaml"),
+        &[
+            "differs: REDIS_TIMEOUT is not set",
+            "differs: COUNTER_KEYS is not set",
+            "differs: RESPONSE_DYNAMIC_METADATA is not set",
+        ],
+    );
+}
+
+#[test]
+fn the_rules_of_a_mounted_config_map_are_compared() {
+    let sample = include_str!("istio.yaml");
+    let broken =
+        sample.replace("    domain: ratelimit\n", "    domain: ratelimit\n    domain: x\n");
+    let findings = found_in(&broken);
+    let finding = findings.iter().find(|it| it.grade == Grade::WillNotStart).unwrap();
+    assert_eq!(finding.place, "/data/ratelimit/config/config.yaml");
+    assert!(finding.snippet.contains("config.yaml:2:1"), "{finding}");
+}
+
+#[test]
+fn the_pod_itself_is_no_difference() {
+    check_container("", &[]);
+}
+
+#[test]
+fn commands_of_other_images_are_told() {
+    check_container("    command: [/bin/ratelimit]\n", &[]);
+    check_container(
+        "    command: [sh, -c, /bin/ratelimit]\n",
+        &["will not start: command: sh -c /bin/ratelimit"],
+    );
+    check_container("    args: [--debug]\n", &["will not start: the container has `args`"]);
+}
+
+#[test]
+fn probes_and_ports_that_lead_nowhere_are_told() {
+    let probe = |it: &str| {
+        format!(
+            "    ports:\n    - {{name: web, containerPort: 8080}}\n    readinessProbe: {{{it}}}\n"
+        )
+    };
+    for good in [
+        "httpGet: {path: /healthcheck, port: 8080}",
+        "httpGet: {path: /healthcheck, port: \"8080\"}",
+        "httpGet: {path: /ready, port: web}",
+        "httpGet: {path: /anything, port: 6070}",
+        "tcpSocket: {port: 8081}",
+        "grpc: {port: 8081, service: ratelimit}",
+    ] {
+        check_container(&probe(good), &[]);
+    }
+    for (bad, problem) in [
+        ("httpGet: {path: /healthcheck, port: 9999}", "nothing listens on port 9999"),
+        ("httpGet: {path: /health, port: web}", "there is no page /health"),
+        ("httpGet: {path: /json, port: web}", "/json takes POST alone"),
+        ("httpGet: {path: /healthcheck, port: 8081}", "port 8081 is for gRPC, not for HTTP"),
+        ("grpc: {port: 8080}", "port 8080 is for HTTP"),
+        ("grpc: {port: 8081, service: other}", "there is no health of a service other"),
+        ("exec: {command: [curl]}", "the image has no program for it"),
+    ] {
+        let expected = format!("will not start: the readinessProbe fails: {problem}");
+        check_container(&probe(bad), &[&expected]);
+    }
+    check_container(
+        "    ports: [{containerPort: 1234}]\n",
+        &["note: nothing listens on containerPort 1234"],
+    );
+}
+
+#[test]
+fn services_whose_names_make_settings_are_told() {
+    let service = "---\nkind: Service\nmetadata: {name: grpc}\n";
+    check(&pod("", "", service), &["will not start: a Service is called grpc"]);
+    check(&pod("", "  enableServiceLinks: false\n", service), &[]);
+    let set = format!("    - {{name: GRPC_PORT, value: \"8081\"}}\n{service}");
+    check(&pod("", "", &set), &[]);
+    check(&pod("", "", "---\nkind: Service\nmetadata: {name: redis}\n"), &[]);
+}
+
+#[test]
+fn rules_that_are_not_mounted_are_told() {
+    let text = pod("", "", "");
+    check(
+        &text.replace("/data/ratelimit/config", "/etc/rules"),
+        &["will not start: nothing is mounted at /data/ratelimit/config"],
+    );
+    check(&text.replace("/data/ratelimit/config", "/data"), &[]);
+    let dots = text.replace("RUNTIME_IGNOREDOTFILES, value: \"true\"", "A, value: b");
+    check(&dots, &["differs: RUNTIME_IGNOREDOTFILES is not true, and rules are in a ConfigMap"]);
+    check(&dots.replace("configMap: {name: rules}", "emptyDir: {}"), &[]);
+}
+
+#[test]
+fn too_little_time_to_end_is_told() {
+    let expected = "differs: terminationGracePeriodSeconds is 10";
+    check(&pod("", "  terminationGracePeriodSeconds: 10\n", ""), &[expected]);
+    check(&pod("", "  terminationGracePeriodSeconds: 30\n", ""), &[]);
+}
+
+#[test]
+fn variables_are_found_where_they_are() {
+    let env = "    - {name: SECRET, valueFrom: {secretKeyRef: {name: s, key: k}}}
+    - {name: REDIS_AUTH, value: \"a:$(SECRET)\"}
+    - {name: HOST, valueFrom: {configMapKeyRef: {name: m, key: host}}}
+    - {name: GRPC_HOST, value: \"$(HOST)\"}
+    - {name: CACHE_KEY_PREFIX, value: \"$$(HOST)\"}
+    envFrom:
+    - {prefix: NEAR_, configMapRef: {name: m}}
+    - {configMapRef: {name: elsewhere}}
+    - {secretRef: {name: s}}
+---
+kind: ConfigMap
+metadata: {name: m}
+data: {host: \"::\", LIMIT_RATIO: \"2\"}
+";
+    check(
+        &pod("", "", env),
+        &[
+            "note: the variables of the ConfigMap elsewhere are not known",
+            "note: the variables of the Secret s are not known",
+            "will not start: NEAR_LIMIT_RATIO=\"2\"",
+            "note: the value of REDIS_AUTH is not known: it comes from the Secret s, key k",
+        ],
+    );
+}
+
+fn find(text: &str, wanted: Option<&str>) -> Result<String, String> {
+    let source = SourceFile { name: "a.yaml".into(), bytes: text.as_bytes().to_vec() };
+    let documents = documents::read(&source);
+    let pod = Pod::find(&source.name, &documents, wanted)?;
+    Ok(manifest::text(pod.container, "name").to_owned())
+}
+
+#[test]
+fn the_container_is_the_one_that_runs_the_service() {
+    let of = |images: &[&str]| {
+        let one = |(at, it): (usize, &&str)| format!("  - {{name: c{at}, {it}}}\n");
+        let list: String = images.iter().enumerate().map(one).collect();
+        format!("kind: Pod\nmetadata: {{name: p}}\nspec:\n  containers:\n{list}")
+    };
+    let side = "image: prom/statsd-exporter";
+    let two = of(&[side, "image: \"a.example:5000/x/ratelimit@sha256:0\""]);
+    assert_eq!(find(&two, None).as_deref(), Ok("c1"));
+    assert_eq!(find(&two, Some("c0")).as_deref(), Ok("c0"));
+    assert_eq!(
+        find(&of(&[side, "image: x, command: [/bin/ratelimit]"]), None).as_deref(),
+        Ok("c1")
+    );
+    assert_eq!(find(&of(&["image: mine"]), None).as_deref(), Ok("c0"));
+    let list = format!("kind: List\nitems:\n- {}", of(&["image: mine"]).replace('\n', "\n  "));
+    assert_eq!(find(&list, None).as_deref(), Ok("c0"));
+    let json = "{\"kind\": \"Pod\", \"spec\": {\"containers\": [{\"name\": \"j\"}]}}";
+    assert_eq!(find(json, None).as_deref(), Ok("j"));
+
+    let error = find(&of(&[side, side]), None).unwrap_err();
+    assert!(error.ends_with("--container NAME:\n  c0 (in Pod p)\n  c1 (in Pod p)"), "{error}");
+    let both = of(&["image: ratelimit", "image: ratelimit:1"]);
+    assert!(find(&both, None).unwrap_err().starts_with("more than one container may be meant"));
+    assert!(find(&two, Some("c9")).unwrap_err().starts_with("none of these containers"));
+    assert!(find("kind: Service\n", None).unwrap_err().starts_with("there is no pod"));
+}

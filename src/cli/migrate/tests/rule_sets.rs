@@ -1,0 +1,174 @@
+use super::*;
+use crate::config::SourceFile;
+
+/// What is found in files of these names and contents.
+fn found_in(environment: &str, files: &[(&str, &str)]) -> Vec<Finding> {
+    let environment = Environment::parse("a.env", environment).unwrap();
+    let file = |(name, text): &(&str, &str)| SourceFile {
+        name: (*name).to_owned(),
+        bytes: text.as_bytes().to_vec(),
+    };
+    let files: Vec<_> = files.iter().map(file).collect();
+    let mut findings = Vec::new();
+    rules::compare(&Case::new(&environment), &files, &mut findings);
+    findings
+}
+
+#[track_caller]
+fn check(environment: &str, files: &[(&str, &str)], expected: &[&str]) {
+    assert_eq!(titles(&found_in(environment, files)), expected);
+}
+
+const GOOD: &str = "\
+domain: d
+descriptors:
+- {key: a, rate_limit: {unit: day, requests_per_unit: 1}}
+";
+
+#[test]
+fn good_rules_differ_in_nothing() {
+    check("", &[("a.yaml", GOOD)], &[]);
+    check("", &[], &[]);
+}
+
+#[test]
+fn what_is_stricter_here_is_told_with_its_line() {
+    let text = "domain: d\ndescriptors:\n- {key: a, unit: day, rate_limit: {unit: day}}\n";
+    let found = found_in("", &[("a.yaml", text)]);
+    assert_eq!(
+        found[0].to_string(),
+        "\
+will not start: the key `unit` does not belong here
+ --> a.yaml:3:12
+  |
+3 | - {key: a, unit: day, rate_limit: {unit: day}}
+  |            ^^^^
+  = help: it belongs in `rate_limit` or an element of `rate_limits`
+  = there: accepts this file
+  = here: ends at the start
+  = to do: mend it beforehand: `tollgate check` shows whether all is well
+"
+    );
+    for (text, expected) in [
+        (format!("{GOOD}domain: d\n"), "the key `domain` is already at a:1"),
+        (
+            format!("{GOOD}---\ndomain: e\n"),
+            "a second document begins here, expected one in a file",
+        ),
+    ] {
+        let found = found_in("FORCE_START_WITHOUT_INITIAL_CONFIG=true", &[("a", &text)]);
+        assert_eq!(
+            (found[0].title.as_str(), found[0].there.as_str()),
+            (expected, "accepts this file")
+        );
+        assert!(found[0].here.starts_with("starts without rules"), "{}", found[0]);
+    }
+}
+
+#[test]
+fn what_both_refuse_is_told_as_such() {
+    for (text, reason) in [
+        ("domain: d\ndescriptors:\n- key: 1.5\n", "line 3: a number that is not whole"),
+        ("domian: d\n", "line 1: it does not know the key domian"),
+        ("", "it has no domain"),
+    ] {
+        let there = &found_in("", &[("a.yaml", text)])[0].there;
+        assert_eq!(*there, format!("refuses this file, too: {reason}"));
+    }
+    let unknown = &found_in("", &[("a.yaml", "domain: [\n")])[0];
+    assert_eq!((unknown.grade, unknown.there.as_str()), (Grade::WillNotStart, ""));
+    let twice = found_in("", &[("a", GOOD), ("b", GOOD)]);
+    assert_eq!(twice[0].there, "refuses this file, too: line 1: the domain d is in another file");
+}
+
+#[test]
+fn rules_of_tollgate_alone_bar_the_way_back() {
+    let text = "domain: d\ndescriptors:\n- key: a\n  rate_limit: {period: 5s}\n";
+    check("", &[("a.yaml", text)], &["note: these rules are for tollgate alone"]);
+}
+
+#[test]
+fn metadata_comes_back() {
+    let limit = "rate_limit: {unit: day, requests_per_unit: 1}, metadata: {a: 1}";
+    let text = format!(
+        "domain: d\ndescriptors:\n- {{key: a, value_to_metric: true, {limit}}}\n\
+         - {{key: b, detailed_metric: true, {limit}}}\n- {{key: c, {limit}}}\n\
+         - {{key: d, value: e, value_to_metric: true, {limit}}}\n"
+    );
+    let files = [("a.yaml", text.as_str())];
+    check(
+        "RESPONSE_DYNAMIC_METADATA=true",
+        &files,
+        &["differs: the metadata of a rule is returned"],
+    );
+    let place = &found_in("RESPONSE_DYNAMIC_METADATA=1", &files)[0].place;
+    assert_eq!(place, "a.yaml:3 and 1 more");
+    check("RESPONSE_DYNAMIC_METADATA=false", &files, &[]);
+}
+
+#[test]
+fn counters_that_were_one_are_told() {
+    let text = "
+domain: d
+descriptors:
+- key: a
+  value: b
+  descriptors:
+  - {key: c, value: d, rate_limit: {unit: minute, requests_per_unit: 1}}
+- key: a
+  value: b_c_d
+  rate_limit: {unit: hour, requests_per_unit: 1}
+";
+    let files = [("a.yaml", text)];
+    check("", &files, &["differs: two limits no longer share a counter"]);
+    let there = &found_in("", &files)[0].there;
+    assert!(there.ends_with("together, whenever their windows begin at the same moment"));
+    check("COUNTER_KEYS=reference", &files, &[]);
+}
+
+#[test]
+fn an_order_that_was_left_to_chance_is_told() {
+    let text = "domain: d\ndescriptors:\n- {key: a, value: \"x*\", rate_limit: {unit: day}}\n";
+    let other = text.replace("x*", "*y");
+    let merge = "MERGE_DOMAIN_CONFIG=true";
+    let files = [("a", text), ("b", other.as_str())];
+    check(merge, &files, &["differs: several files have patterns for the domain d"]);
+    check(merge, &[("a", text), ("b", GOOD)], &[]);
+}
+
+#[test]
+fn files_that_a_directory_of_tollgate_leaves_out_are_told() {
+    let other = GOOD.replace("domain: d", "domain: e");
+    let files = [("a.yaml", GOOD), ("b.conf", other.as_str())];
+    check("", &files, &[]);
+    let title = "differs: the name of a rule file ends in neither .yaml nor .yml";
+    check("TOLLGATE_CONFIG=/rules", &files, &[title]);
+}
+
+#[test]
+fn a_directory_is_read_as_both_services_read_it() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("below")).unwrap();
+    for (name, text) in [("a.conf", GOOD), ("below/b.yaml", "domain: [\n"), (".hidden", "x: [\n")] {
+        fs::write(directory.path().join(name), text).unwrap();
+    }
+    let rules = Some(directory.path().to_owned());
+    let migration = Migration { rules, ..Migration::default() };
+    let mut out = Vec::new();
+    assert!(matches!(migrate(&migration, &mut out), Ok(Status::No)));
+    let out = String::from_utf8(out).unwrap();
+    for place in [" --> below.b.yaml:", " --> .hidden:"] {
+        assert!(out.contains(place), "{out}");
+    }
+    assert!(out.ends_with("2 will not start, 0 differ, 0 notes, 0 the same\n"), "{out}");
+}
+
+#[test]
+fn good_rules_alone_are_a_yes() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), GOOD).unwrap();
+    let migration = Migration { rules: Some(file.path().into()), ..Migration::default() };
+    let mut out = Vec::new();
+    assert!(matches!(migrate(&migration, &mut out), Ok(Status::Yes)));
+    assert_eq!(out, b"0 will not start, 0 differ, 0 notes, 0 the same\n");
+}
