@@ -13,10 +13,13 @@
 //!
 //! `concurrency` is always asked, since anybody may give back a slot at any time.
 //! So are charges of other numbers of hits: what remains for them, and when they
-//! pass, changes meanwhile. Looks and refunds are always sent, too.
+//! pass, changes meanwhile. Looks are refused by windows that are over their
+//! limit, and else sent; refunds are always sent.
 //!
-//! A call is refused here only if every charge of it is, and else it is sent
-//! as a whole. Then a charge that is refused here changes nothing in the store
+//! Each charge of a call is refused here if that is known, and the others are
+//! sent, with word that their call [is refused](Charge::refused) if it is. But all
+//! charges of a call to one counter are sent together, as each may change what
+//! becomes of the next. A charge that is refused here changes nothing in the store
 //! that it would have changed there, except that a fixed window that counts what
 //! it refuses counts less: such hits show in the statistics only. So if hits are
 //! given back within that window, or its limit is raised, more may pass than if
@@ -32,6 +35,7 @@
 //! differ.
 
 use std::{
+    collections::HashSet,
     hash::BuildHasher,
     mem::size_of,
     sync::atomic::{AtomicU64, Ordering},
@@ -41,12 +45,14 @@ use std::{
 use foldhash::quality::RandomState;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::{
     limit::{
         Algorithm, Limit, Outcome,
         step::{Answer, Told},
     },
+    rules::counter_key::CounterKey,
     store::{Charge, DenyCacheUsage, LONGEST_NAME, Outcomes, Store, StoreError, Usage, name},
     time::Timestamp,
 };
@@ -89,6 +95,18 @@ struct Shard {
     counts: DenyCacheUsage,
 }
 
+/// What becomes of each charge of a call, if it is known.
+type Known = SmallVec<[Option<Outcome>; 4]>;
+
+/// Some counters of a call.
+type Counters<'a> = HashSet<&'a CounterKey, RandomState>;
+
+/// Those that are charged more than once.
+fn repeated(charges: &[Charge]) -> Counters<'_> {
+    let mut once = Counters::default();
+    charges.iter().map(|it| &it.counter.key).filter(|it| !once.insert(it)).collect()
+}
+
 /// What was refused, and until when it is.
 #[derive(Debug)]
 struct Refusal {
@@ -104,13 +122,16 @@ impl Refusal {
     fn of(charge: &Charge, outcome: &Outcome, now: Timestamp) -> Option<Self> {
         let hits = charge.hits.asked();
         let limit = &charge.limit;
-        if hits == 0 || !outcome.over {
+        if !outcome.over {
             return None;
         }
         let lasts = match limit.algorithm {
             Algorithm::Concurrency { .. } => return None,
+            Algorithm::FixedWindow { .. } if limit.penalty.is_zero() => {
+                charge.counter.span.end.since(now)
+            }
+            _ if hits == 0 => return None,
             _ if !limit.penalty.is_zero() => outcome.banned,
-            Algorithm::FixedWindow { .. } => charge.counter.span.end.since(now),
             _ if hits == 1 && outcome.remaining == 0 => outcome.retry_after?,
             _ => return None,
         };
@@ -205,19 +226,20 @@ impl<S> DenyCache<S> {
         Self { store, shards, capacity, hasher, turn }
     }
 
-    /// What becomes of a call that is known to be refused in every part.
-    fn refused(&self, charges: &[Charge], now: Timestamp) -> Option<Outcomes> {
-        // All are looked up, so that each is counted, whatever the others say.
-        let mut outcomes = Some(Outcomes::new());
-        for charge in charges {
-            // Looks, and what is given back, are no hits.
-            let known = if charge.hits.asked() > 0 { self.look_up(charge, now) } else { None };
-            outcomes = outcomes.zip(known).map(|(mut outcomes, outcome)| {
-                outcomes.push(outcome);
-                outcomes
-            });
+    /// What is known of each of `charges`.
+    fn known(&self, charges: &[Charge], now: Timestamp) -> Known {
+        let look_up = |it: &Charge| if it.asks() { self.look_up(it, now) } else { None };
+        let mut known: Known = charges.iter().map(look_up).collect();
+        if known.iter().any(Option::is_some) && known.iter().any(Option::is_none) {
+            let sent = charges.iter().zip(&known).filter(|(_, known)| known.is_none());
+            let sent: Counters<'_> = sent.map(|(charge, _)| &charge.counter.key).collect();
+            for (charge, known) in charges.iter().zip(&mut known) {
+                if sent.contains(&charge.counter.key) {
+                    *known = None;
+                }
+            }
         }
-        outcomes
+        known
     }
 
     fn look_up(&self, charge: &Charge, now: Timestamp) -> Option<Outcome> {
@@ -233,11 +255,13 @@ impl<S> DenyCache<S> {
 
     /// Learns from a call that was begun at `turn`.
     fn learn(&self, charges: &[Charge], outcomes: &Outcomes, turn: u64, now: Timestamp) {
-        // What refuses there may be another charge, that was then not made either.
-        let unsure = charges.len() > 1 && charges.iter().any(|it| it.all_or_nothing);
+        let together = charges.iter().any(Charge::depends) && outcomes.iter().any(|it| it.over);
+        let twice = if together { repeated(charges) } else { Counters::default() };
         for (charge, outcome) in charges.iter().zip(outcomes) {
             let name = name(&charge.counter.key);
-            let refusal = Refusal::of(charge, outcome, now).filter(|_| !unsure);
+            // What refuses it may be another charge, that was then not made either.
+            let sure = !twice.contains(&charge.counter.key);
+            let refusal = Refusal::of(charge, outcome, now).filter(|_| sure);
             let mut shard = self.shard(&name).lock();
             match refusal {
                 // What was refused before a refund may pass after it.
@@ -282,19 +306,45 @@ impl<S> Drop for Refunds<'_, S> {
     }
 }
 
-impl<S: Store> Store for DenyCache<S> {
-    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        if self.shards.is_empty() {
-            return self.store.charge(charges, now).await;
-        }
-        if let Some(outcomes) = self.refused(charges, now) {
-            return Ok(outcomes);
-        }
+impl<S: Store> DenyCache<S> {
+    /// Asks the store, and learns from that.
+    async fn ask(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
         let _refunds = Refunds { cache: self, charges };
         let turn = self.turn();
         let outcomes = self.store.charge(charges, now).await?;
         self.learn(charges, &outcomes, turn, now);
         Ok(outcomes)
+    }
+}
+
+/// Those of `charges` of which nothing is known, for the store.
+fn rest(charges: &[Charge], known: &[Option<Outcome>]) -> SmallVec<[Charge; 4]> {
+    let both = || charges.iter().zip(known);
+    let refused = both().any(|(charge, known)| charge.enforced && known.is_some());
+    let unknown = both().filter(|(_, known)| known.is_none());
+    let told = |charge: &Charge| {
+        let refused = charge.refused || refused && charge.depends();
+        Charge { refused, ..charge.clone() }
+    };
+    unknown.map(|(charge, _)| told(charge)).collect()
+}
+
+impl<S: Store> Store for DenyCache<S> {
+    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+        if self.shards.is_empty() {
+            return self.store.charge(charges, now).await;
+        }
+        let known = self.known(charges, now);
+        if known.iter().all(Option::is_none) {
+            return self.ask(charges, now).await;
+        }
+        let rest = rest(charges, &known);
+        let mut answers = match rest.is_empty() {
+            true => Outcomes::new(),
+            false => self.ask(&rest, now).await?,
+        }
+        .into_iter();
+        Ok(known.into_iter().filter_map(|it| it.or_else(|| answers.next())).collect())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

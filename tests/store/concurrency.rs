@@ -150,7 +150,7 @@ async fn a_call_of_all_or_nothing_that_is_refused_leaves_no_trace() {
     let server = RedisServer::start();
     for (wide, tight) in hourly(300).into_iter().zip(hourly(200)) {
         let charges = [("wide", wide), ("tight", tight)].map(|(name, limit)| Charge {
-            all_or_nothing: true,
+            consume: Consume::AllOrNothing,
             ..charge(name, limit, Hits::Add(1), NOON)
         });
         assert_eq!(admitted(&server, &charges).await, 200, "{}", charges[0].limit);

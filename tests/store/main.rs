@@ -6,7 +6,7 @@ use tollgate::{
     limit::{Algorithm, Hits, Limit, Outcome, Unit, Window},
     rules::counter_key::{KeyFormat, KeyStyle, Part},
     store::{
-        Charge, GRACE, Store, StoreError,
+        Charge, Consume, GRACE, Store, StoreError,
         redis::{Redis, RedisSettings},
     },
     time::Timestamp,
@@ -50,7 +50,7 @@ fn charge(name: &str, limit: Limit, hits: Hits, now: Timestamp) -> Charge {
     let part = Part { key: b"name", value: name.as_bytes(), shared: false };
     let format = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
     let counter = format.key(b"domain", [part].into_iter(), &limit, now);
-    Charge { counter, limit, hits, all_or_nothing: false, enforced: true }
+    Charge { counter, limit, hits, consume: Consume::Independent, enforced: true, refused: false }
 }
 
 /// The counters after `charges`.
