@@ -7,7 +7,7 @@ use tollgate::{
     rules::counter_key::{KeyFormat, KeyStyle, Part},
     store::{
         Charge, Consume, GRACE, Store, StoreError,
-        redis::{Redis, RedisSettings},
+        redis::{Jitter, Redis, RedisSettings},
     },
     time::Timestamp,
 };
@@ -26,6 +26,7 @@ mod concurrency;
 mod counters;
 mod faults;
 mod games;
+mod jitter;
 mod model;
 mod states;
 mod tls;
@@ -42,6 +43,12 @@ fn store(url: &str, timeout: Duration) -> Redis {
 
 fn minutely(requests: u32) -> Limit {
     Limit::fixed(requests, Window::of(Unit::Minute))
+}
+
+/// A store that keeps counters for longer than needed: by less than `bound` seconds.
+fn jittering(url: &str, bound: u32) -> Redis {
+    let settings = RedisSettings::parse(url, None, PATIENT).expect("the URL is valid");
+    Redis::new(&RedisSettings { jitter: Jitter::below(bound), ..settings })
 }
 
 /// A charge to the counter called `name`, under the name that Envoy's reference
