@@ -1,7 +1,8 @@
 use super::*;
-use crate::store::redis::{Jitter, RedisAddress, RedisServers};
+use crate::store::redis::{RedisAddress, RedisServers};
 
 mod docs;
+mod jitter;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -449,27 +450,6 @@ fn redis_is_chosen_by_its_url() {
         "these settings cannot be used:\n  \
          BACKEND_TYPE=\"redis\": expected REDIS_URL to be set, too"
     );
-}
-
-#[test]
-fn the_expiry_of_counters_is_spread_in_both_redis() {
-    let bounds = |text| {
-        let env = [
-            ("REDIS_URL", "a"),
-            ("REDIS_PERSECOND", "true"),
-            ("REDIS_PERSECOND_URL", "b"),
-            ("EXPIRATION_JITTER_MAX_SECONDS", text),
-        ];
-        match read(&[], &env).unwrap().store {
-            StoreSettings::Redis { main, per_second, .. } => {
-                [main.jitter, per_second.unwrap().jitter]
-            }
-            StoreSettings::Memory { .. } => unreachable!(),
-        }
-    };
-    for (text, bound) in [("", 0), ("0", 0), ("-9223372036854775808", 0), ("300", 300)] {
-        assert_eq!(bounds(text), [Jitter::below(bound); 2], "{text}");
-    }
 }
 
 #[test]

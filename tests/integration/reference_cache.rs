@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use envoy_types::pb::envoy::{
@@ -14,6 +14,7 @@ use envoy_types::pb::envoy::{
     },
 };
 use tempfile::TempDir;
+use tollgate::time::{Clock, SystemClock};
 
 use super::deny_cache::scripts;
 use crate::support::{
@@ -83,7 +84,7 @@ struct Flow {
 }
 
 fn minute() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / 60
+    SystemClock.now().as_secs() / 60
 }
 
 /// The rules, where the reference service looks for them.

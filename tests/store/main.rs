@@ -28,6 +28,7 @@ mod faults;
 mod games;
 mod jitter;
 mod model;
+mod split;
 mod states;
 mod tls;
 

@@ -31,7 +31,7 @@ pub(super) const COUNTERS: Group = Group {
             name: "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT",
             value: Value::Switch,
             default: "false",
-            help: "Whether a request that is refused counts only at the limits that it \
+            help: "Whether a request that a limit refuses counts only at the limits that it \
                    exceeds, and nowhere else.",
         },
         Setting {

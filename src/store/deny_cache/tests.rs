@@ -8,7 +8,7 @@ use std::{
 
 use super::*;
 use crate::{
-    limit::{Hits, Unit, Window},
+    limit::{Hits, Limit, Unit, Window},
     rules::counter_key::{KeyFormat, Part},
     store::{Consume, memory::Memory},
 };
