@@ -35,6 +35,7 @@
 //! differ.
 
 use std::{
+    borrow::Cow,
     collections::HashSet,
     hash::BuildHasher,
     mem::size_of,
@@ -107,6 +108,11 @@ fn repeated(charges: &[Charge]) -> Counters<'_> {
     charges.iter().map(|it| &it.counter.key).filter(|it| !once.insert(it)).collect()
 }
 
+/// Under which name a refusal is kept: a penalty outlasts the window.
+fn place(charge: &Charge) -> Cow<'_, [u8]> {
+    name(charge.counter.ban.as_ref().unwrap_or(&charge.counter.key))
+}
+
 impl Shard {
     fn put(&mut self, name: &[u8], refusal: Refusal, capacity: usize, now: Timestamp) {
         if let Some(old) = self.refusals.get_mut(name) {
@@ -173,7 +179,7 @@ impl<S> DenyCache<S> {
     }
 
     fn look_up(&self, charge: &Charge, now: Timestamp) -> Option<Outcome> {
-        let name = name(&charge.counter.key);
+        let name = place(charge);
         let mut shard = self.shard(&name).lock();
         let outcome = shard.refusals.get(&*name).and_then(|it| it.answer(charge, now));
         match outcome {
@@ -188,7 +194,7 @@ impl<S> DenyCache<S> {
         let together = charges.iter().any(Charge::depends) && outcomes.iter().any(|it| it.over);
         let twice = if together { repeated(charges) } else { Counters::default() };
         for (charge, outcome) in charges.iter().zip(outcomes) {
-            let name = name(&charge.counter.key);
+            let name = place(charge);
             // What refuses it may be another charge, that was then not made either.
             let sure = !twice.contains(&charge.counter.key);
             let refusal = Refusal::of(charge, outcome, now).filter(|_| sure);
@@ -228,7 +234,7 @@ impl<S> Drop for Refunds<'_, S> {
             if let Algorithm::Concurrency { .. } = charge.limit.algorithm {
                 continue;
             }
-            let name = name(&charge.counter.key);
+            let name = place(charge);
             let mut shard = self.cache.shard(&name).lock();
             shard.refunded = self.cache.turn();
             shard.refusals.swap_remove(&*name);
@@ -269,11 +275,8 @@ impl<S: Store> Store for DenyCache<S> {
             return self.ask(charges, now).await;
         }
         let rest = rest(charges, &known);
-        let mut answers = match rest.is_empty() {
-            true => Outcomes::new(),
-            false => self.ask(&rest, now).await?,
-        }
-        .into_iter();
+        let answers = if rest.is_empty() { Outcomes::new() } else { self.ask(&rest, now).await? };
+        let mut answers = answers.into_iter();
         Ok(known.into_iter().filter_map(|it| it.or_else(|| answers.next())).collect())
     }
 

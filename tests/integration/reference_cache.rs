@@ -124,6 +124,7 @@ impl Flow {
                 ("CACHE_KEY_PREFIX", if variant.prefix { PREFIX } else { "" }),
                 ("LOCAL_CACHE_SIZE_IN_BYTES", if variant.cache { "1000" } else { "0" }),
                 ("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", switch(variant.stop)),
+                ("EXPIRATION_JITTER_MAX_SECONDS", "300"),
             ],
         );
         let ready = || (http::get(service.http, "/ready", &[]).status == 200).then_some(());
@@ -343,6 +344,30 @@ async fn the_basic_flow_told_to_stop_has_the_counts_of_the_reference() {
 #[tokio::test]
 async fn the_basic_flow_told_to_stop_with_a_cache_has_the_counts_of_the_reference() {
     flows(true, true).await;
+}
+
+/// How long `server` keeps each of its counters, in whole seconds.
+fn lifetimes(server: &RedisServer) -> Vec<i64> {
+    let mut client = server.client();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut client).unwrap();
+    keys.iter().map(|it| redis::cmd("TTL").arg(it).query(&mut client).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn counters_in_both_redis_are_kept_longer_at_random() {
+    let variant =
+        Variant { redis: true, cache: false, stop: false, per_second: true, prefix: false };
+    let mut flow = Flow::begin(variant).await;
+    for (domain, key, window) in [("basic", "key1", 1), ("another", "key2", 60)] {
+        for _ in 0..30 {
+            flow.client.should_rate_limit(ask(domain, &[(key, &fresh())])).await.unwrap();
+        }
+        let server = if window == 1 { &flow.seconds } else { &flow.main };
+        let lifetimes = lifetimes(server.as_ref().unwrap());
+        assert!(lifetimes.iter().all(|it| *it <= 300 + window), "{lifetimes:?}");
+        // By chance that is so for none once in 10^23 times.
+        assert!(lifetimes.iter().any(|it| 50 + window < *it), "{lifetimes:?}");
+    }
 }
 
 async fn shared(variant: Variant) -> Result<(), Late> {

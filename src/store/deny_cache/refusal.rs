@@ -16,6 +16,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Refusal {
     limit: Limit,
+    /// When the window began.
+    start: Timestamp,
     hits: u64,
     at: Timestamp,
     pub(super) until: Timestamp,
@@ -41,7 +43,8 @@ impl Refusal {
             _ => return None,
         };
         let until = now.plus(lasts.min(LONGEST));
-        Some(Self { limit: limit.clone(), hits, at: now, until, outcome: *outcome })
+        let start = charge.counter.span.start;
+        Some(Self { limit: limit.clone(), start, hits, at: now, until, outcome: *outcome })
     }
 
     /// Whether it is of use at `now`. A clock that has stepped back proves
@@ -57,6 +60,9 @@ impl Refusal {
         }
         let asked = charge.hits.asked();
         let window = matches!(self.limit.algorithm, Algorithm::FixedWindow { .. });
+        if window && self.start != charge.counter.span.start {
+            return None;
+        }
         let outcome = if window && self.limit.penalty.is_zero() {
             let used = self.outcome.used;
             // One that is not over its limit yet may have to count what it refuses.

@@ -260,6 +260,22 @@ fn a_penalty_is_known_until_it_ends_and_no_longer() {
     assert_eq!(outcome.banned, 10 * MILLI);
 }
 
+/// A penalty outlasts its window, and a clock may step back over the edge.
+#[test]
+fn a_penalty_that_began_in_the_next_window_is_no_other_than_the_last_one() {
+    let mut play = Play::of(Limit { penalty: Duration::from_secs(1), ..fixed(1, true) });
+    let end = NOON.plus(Duration::from_secs(60));
+    let mut at = |micros: i64| {
+        play.now = Timestamp::from_micros(end.as_micros().saturating_add_signed(micros));
+        play.ask(Hits::Add(2)).0.banned
+    };
+    let second = Duration::from_secs(1);
+    assert_eq!([at(-900_000), at(-800_000)], [second, second - 100 * MILLI]);
+    assert_eq!(at(50_000), second - 950 * MILLI);
+    assert_eq!(at(200_000), second);
+    assert_eq!(at(-100), Duration::from_micros(1_200_100));
+}
+
 #[test]
 fn of_a_call_only_what_is_not_known_to_be_refused_is_sent() {
     let (store, limit) = (Shared::new(), fixed(1, true));
