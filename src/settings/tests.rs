@@ -2,6 +2,7 @@ use super::*;
 use crate::store::redis::{RedisAddress, RedisServers};
 
 mod docs;
+mod jitter;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -42,6 +43,7 @@ fn show(settings: &Settings, name: &str) -> String {
         "CACHE_KEY_PREFIX" => keys.prefix.clone(),
         "COUNTER_KEYS" => format!("{:?}", keys.style),
         "SHADOW_MODE" => mode.shadow.to_string(),
+        "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT" => mode.stop.to_string(),
         "QUOTA_MODE" => mode.quota.to_string(),
         "NEAR_LIMIT_RATIO" => near_limit_ratio.to_string(),
         "LIMIT_LIMIT_HEADER" => headers.map_or("off".into(), |it| it.limit.clone()),
@@ -167,7 +169,10 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
     ("GRPC_MAX_CONNECTION_AGE", &[("", "Some(86400s)"), ("0", "None"), ("1h30m", "Some(5400s)")]),
     ("GRPC_MAX_CONNECTION_AGE_GRACE", &[("", "Some(3600s)"), ("0s", "None"), ("1ns", "Some(1ns)")]),
     ("BACKEND_TYPE", &[("", MEMORY), ("Memory", MEMORY)]),
-    ("LOCAL_CACHE_SIZE_IN_BYTES", &[("", "0"), ("1", "1"), ("4294967295", "4294967295")]),
+    (
+        "LOCAL_CACHE_SIZE_IN_BYTES",
+        &[("", "0"), ("1000", "524288"), ("524289", "524289"), ("4294967295", "4294967295")],
+    ),
     ("MEMORY_MAX_KEYS", &[("", MEMORY), ("256", "Memory { max_keys: 256 }")]),
     (
         "REDIS_URL",
@@ -177,7 +182,7 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
                 "redis://:hunter2@cache:6380",
                 "Redis { main: RedisSettings { servers: Single(Tcp { host: \"cache\", port: 6380 }), \
                  login: Login { username: None, .. }, sentinel_login: Login { username: None, .. }, \
-                 database: 0, tls: None, timeout: 500ms }, per_second: None, give_up: None, health: false }",
+                 database: 0, tls: None, timeout: 500ms, jitter: Jitter { bound: 0 } }, per_second: None, give_up: None, health: false }",
             ),
         ],
     ),
@@ -219,6 +224,11 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
         "COUNTER_KEYS",
         &[("", "Unambiguous"), ("unambiguous", "Unambiguous"), ("Reference", "Reference")],
     ),
+    (
+        "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT",
+        &[("", "false"), ("true", "true"), ("1", "true"), ("False", "false")],
+    ),
+    ("EXPIRATION_JITTER_MAX_SECONDS", &[("", MEMORY), ("300", MEMORY), ("-1", MEMORY)]),
     ("SHADOW_MODE", &[("", "false"), ("on", "true"), ("t", "true"), ("TRUE", "true")]),
     (
         "QUOTA_MODE",
@@ -334,6 +344,8 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("STORE_DEADLINE", &["0", "15"]),
     ("LOCAL_SHARE", &["0", "1.01", "-1", "1/4", "nan"]),
     ("COUNTER_KEYS", &["ours"]),
+    ("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", &["si", "2"]),
+    ("EXPIRATION_JITTER_MAX_SECONDS", &["5m", "1.5", "4294967296", "-", "--1", "+1"]),
     ("SHADOW_MODE", &["si"]),
     ("QUOTA_MODE", &["-1"]),
     ("NEAR_LIMIT_RATIO", &["0", "1.1", "-0.5", "nan", "inf", "80%"]),

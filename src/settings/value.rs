@@ -45,6 +45,15 @@ pub(super) fn at_least(least: u32, text: &str) -> Parsed<usize> {
         .ok_or_else(|| format!("expected a whole number from {least} to {}", u32::MAX))
 }
 
+/// Whole seconds; less than none are none.
+pub(super) fn seconds(text: &str) -> Parsed<u32> {
+    let number = match text.strip_prefix('-') {
+        Some(below) => digits::<u64>(below).map(|_| 0),
+        None => digits(text),
+    };
+    number.ok_or_else(|| format!("expected a whole number of seconds, at most {}", u32::MAX))
+}
+
 /// Digits alone: unlike `parse`, without a plus.
 fn digits<T: FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|it| it.is_ascii_digit()).then(|| text.parse().ok())?

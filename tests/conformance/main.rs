@@ -228,7 +228,11 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
                     false => KeyStyle::Unambiguous,
                 },
             },
-            mode: Mode { shadow: settings.shadow_mode, quota: settings.quota_mode },
+            mode: Mode {
+                shadow: settings.shadow_mode,
+                quota: settings.quota_mode,
+                ..Mode::default()
+            },
             fallback: Fallback::new(FallbackSettings::default()),
         },
         metrics,

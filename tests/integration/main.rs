@@ -12,6 +12,7 @@ mod envoy;
 mod http;
 mod input;
 mod memory;
+mod reference_cache;
 mod reference_flows;
 mod reference_http;
 mod reflection;
