@@ -15,6 +15,7 @@
 //! | [`store`]      | [`store::Charge`]s                     | [`limit::Outcome`]s            |
 //! | [`engine`]     | [`descriptor::Request`]                | [`engine::decision::Decision`] |
 //! | [`metrics`]    | [`engine::decision::Decision`]         | statistics                     |
+//! | [`spans`]      | what happens with a call               | traces, at a collector         |
 //! | [`health`]     | what is known of the process           | whether to send it requests    |
 //! | [`rule_files`] | a path                                 | [`config::SourceFile`]s        |
 //! | [`reload`]     | files that change                      | the rules in force             |
@@ -45,6 +46,7 @@ pub mod config;
 pub mod store;
 pub mod engine;
 pub mod metrics;
+pub mod spans;
 pub mod health;
 pub mod rule_files;
 pub mod reload;

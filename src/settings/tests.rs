@@ -50,9 +50,22 @@ fn show(settings: &Settings, name: &str) -> String {
         "RESPONSE_DYNAMIC_METADATA" => format!("{:?}", response.metadata),
         "LOG_LEVEL" => log.level.to_string(),
         "LOG_FORMAT" => format!("{:?}", log.format),
+        name if name.starts_with("TRACING_") => show_tracing(settings, name),
         "DRAIN_DELAY" => format!("{:?}", drain.delay),
         "DRAIN_TIMEOUT" => format!("{:?}", drain.timeout),
         _ => format!("{store:?}"),
+    }
+}
+
+fn show_tracing(settings: &Settings, name: &str) -> String {
+    let Some(tracing) = &settings.tracing else { return "off".to_owned() };
+    match name {
+        "TRACING_ENABLED" => "on".to_owned(),
+        "TRACING_SERVICE_NAME" => tracing.service_name.clone(),
+        "TRACING_SERVICE_NAMESPACE" => format!("{:?}", tracing.namespace),
+        "TRACING_SERVICE_INSTANCE_ID" => format!("{:?}", tracing.instance),
+        "TRACING_EXPORTER_PROTOCOL" => format!("{:?}", tracing.protocol),
+        _ => tracing.rate.to_string(),
     }
 }
 
@@ -258,6 +271,15 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
         ],
     ),
     ("LOG_FORMAT", &[("", "Text"), ("text", "Text"), ("JSON", "Json")]),
+    ("TRACING_ENABLED", &[("", "off"), ("false", "off"), ("TRUE", "on")]),
+    ("TRACING_EXPORTER_PROTOCOL", &[("", "Http"), ("HTTP", "Http"), ("grpc", "Grpc")]),
+    (
+        "TRACING_SAMPLING_RATE",
+        &[("", "1"), ("0", "0"), ("0.01", "0.01"), ("1.0", "1"), ("1e-3", "0.001")],
+    ),
+    ("TRACING_SERVICE_NAME", &[("", "RateLimit"), ("limits of shop", "limits of shop")]),
+    ("TRACING_SERVICE_NAMESPACE", &[("", "None"), ("edge", "Some(\"edge\")")]),
+    ("TRACING_SERVICE_INSTANCE_ID", &[("", "None"), ("pod-1", "Some(\"pod-1\")")]),
     ("DRAIN_DELAY", &[("", "3s"), ("0", "0ns"), ("150ms", "150ms")]),
     ("DRAIN_TIMEOUT", &[("", "20s"), ("2m", "120s")]),
 ];
@@ -344,6 +366,12 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("RESPONSE_DYNAMIC_METADATA", &["sometimes"]),
     ("LOG_LEVEL", &["loud", "0"]),
     ("LOG_FORMAT", &["xml"]),
+    ("TRACING_ENABLED", &["otlp"]),
+    ("TRACING_EXPORTER_PROTOCOL", &["http/protobuf", "zipkin"]),
+    ("TRACING_SAMPLING_RATE", &["-0.1", "1.1", "1%", "nan"]),
+    ("TRACING_SERVICE_NAME", &[]),
+    ("TRACING_SERVICE_NAMESPACE", &[]),
+    ("TRACING_SERVICE_INSTANCE_ID", &[]),
     ("DRAIN_DELAY", &["3"]),
     ("DRAIN_TIMEOUT", &["20sec"]),
 ];
@@ -365,6 +393,9 @@ fn every_legal_value_is_understood() {
             let mut env = vec![(name, value), ("LIMIT_RESPONSE_HEADERS_ENABLED", "true")];
             if name.contains("XDS_") {
                 env.push(("CONFIG_TYPE", "GRPC_XDS_SOTW"));
+            }
+            if name.starts_with("TRACING_") {
+                env.push(("TRACING_ENABLED", "true"));
             }
             let settings = read(&[], &env).map_err(|it| it.to_string()).unwrap();
             assert_eq!(show(&settings, name), expected, "{name}={value:?}");
