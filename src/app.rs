@@ -79,7 +79,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
             (Some(traces.0), Some(traces.1))
         }
     };
-    let observers = Observers { metrics: Arc::clone(&metrics), spans: spans.clone(), exporter };
+    let observers = Observers { metrics: Arc::clone(&metrics), spans, exporter };
     match settings.store.clone() {
         StoreSettings::Memory { max_keys } => {
             let store = Timed { store: Memory::new(max_keys), metrics };
@@ -89,6 +89,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
             let demands = Demands { first: give_up, always: health };
             let redis = Split::new(&main, per_second.as_deref());
             let store = Timed { store: redis, metrics };
+            let spans = observers.spans.clone();
             let store = Traced { store, spans, per_second: per_second.is_some() };
             let store = DenyCache::new(Ahead::new(store), settings.deny_cache);
             serve_with(store, demands, observers, settings).await

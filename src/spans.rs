@@ -29,6 +29,8 @@ use opentelemetry_sdk::{
     trace::{IdGenerator, RandomIdGenerator, SdkTracer, SdkTracerProvider, Span, SpanExporter},
 };
 
+use tracing::info;
+
 use crate::{
     descriptor::{Descriptor, Entry, Request},
     engine::decision::Decision,
@@ -135,6 +137,7 @@ impl Spans {
             return Err(SpansError(reader.mistakes));
         };
         let resource = resource(settings);
+        info!(protocol = ?settings.protocol, rate = settings.rate, "calls are recorded as traces");
         client.set_resource(&resource);
         let (queue, exporter) = Queue::new(queue, client, metrics);
         let provider = SdkTracerProvider::builder()

@@ -16,5 +16,6 @@ mod reflection;
 mod reload;
 mod shutdown;
 mod sources;
+mod tracing;
 mod wire;
 mod xds;
