@@ -29,9 +29,10 @@
 //! | [`app`]        | [`settings::Settings`]                 | the running service            |
 //!
 //! Everything above `store` is pure: no clock, no socket, no lock, no `async`.
-//! Only `wire` knows protobuf, only [`time::SystemClock`] asks for the time, and
-//! only [`metrics::Metrics::observe`] counts decisions. Rules are never changed:
-//! new ones take the place of all old ones, between two requests.
+//! Only `wire` knows protobuf, only `spans` OpenTelemetry; only
+//! [`time::SystemClock`] asks for the time, and only
+//! [`metrics::Metrics::observe`] counts decisions. Rules are never changed: new
+//! ones take the place of all old ones, between two requests.
 //!
 //! To add something: a key in rule files begins in `config::keys`, a setting in
 //! `settings::table`, a field of the protocol in `proto/` and then `wire`, a
