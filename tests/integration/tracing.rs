@@ -1,9 +1,13 @@
 //! Traces, at a collector.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
 
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
+use prost::Message;
 use tokio::net::TcpListener;
 use tokio_rustls::rustls::{
     ServerConfig,
@@ -18,6 +22,7 @@ use crate::support::{
     grpc::{self, Client, ask},
     http,
     prometheus::Metrics,
+    raw::{self, Raw},
     redis::RedisServer,
     tollgate::Tollgate,
 };
@@ -331,6 +336,24 @@ async fn what_is_left_is_sent_when_the_process_ends() {
         assert!(service.ended(Duration::from_secs(30)).success());
         assert_eq!(collector.received().len(), 10 * each, "{protocol}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_call_of_all_is_sent_too() {
+    let collector = Collector::start().await;
+    let endpoint = url(&collector);
+    let mut service = start(&endpoint, &[("DRAIN_TIMEOUT", "1m")]);
+    let raw = Raw::connect(service.grpc).await;
+    let last = raw.begin().await;
+    let message = ask("shop", &[("user", "x")]).encode_to_vec();
+    // The answer to a later call shows that the earlier one has arrived.
+    raw::decode::<RateLimitResponse>(&raw.ask(&message).await);
+    service.terminate();
+    eventually("the listener to close", || TcpStream::connect(service.grpc).is_err().then_some(()));
+    raw::decode::<RateLimitResponse>(&last.finish(raw::frame(&message)).await);
+    drop(raw);
+    assert!(service.ended(Duration::from_secs(30)).success());
+    assert_eq!(collector.received().len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
