@@ -342,7 +342,8 @@ async fn what_is_left_is_sent_when_the_process_ends() {
 async fn the_last_call_of_all_is_sent_too() {
     let collector = Collector::start().await;
     let endpoint = url(&collector);
-    let mut service = start(&endpoint, &[("DRAIN_TIMEOUT", "1m")]);
+    let settings = [("OTEL_BSP_SCHEDULE_DELAY", "600000"), ("DRAIN_TIMEOUT", "1m")];
+    let mut service = start(&endpoint, &settings);
     let raw = Raw::connect(service.grpc).await;
     let last = raw.begin().await;
     let message = ask("shop", &[("user", "x")]).encode_to_vec();
