@@ -46,10 +46,7 @@ impl Received {
         let mut received = self.0.lock();
         for resource_spans in request.resource_spans {
             let resource = attributes(&resource_spans.resource.unwrap().attributes);
-            for span in resource_spans.scope_spans.into_iter().flat_map(|it| {
-                assert_eq!(it.scope.unwrap().name, "tollgate");
-                it.spans
-            }) {
+            for span in resource_spans.scope_spans.into_iter().flat_map(|it| it.spans) {
                 let (resource, headers) = (resource.clone(), headers.clone());
                 received.push(Exported { span, resource, headers });
             }
