@@ -2,6 +2,7 @@ use super::*;
 use crate::store::redis::{RedisAddress, RedisServers};
 
 mod docs;
+mod tracing;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -50,22 +51,10 @@ fn show(settings: &Settings, name: &str) -> String {
         "RESPONSE_DYNAMIC_METADATA" => format!("{:?}", response.metadata),
         "LOG_LEVEL" => log.level.to_string(),
         "LOG_FORMAT" => format!("{:?}", log.format),
-        name if name.starts_with("TRACING_") => show_tracing(settings, name),
+        name if name.starts_with("TRACING_") => tracing::show(settings, name),
         "DRAIN_DELAY" => format!("{:?}", drain.delay),
         "DRAIN_TIMEOUT" => format!("{:?}", drain.timeout),
         _ => format!("{store:?}"),
-    }
-}
-
-fn show_tracing(settings: &Settings, name: &str) -> String {
-    let Some(tracing) = &settings.tracing else { return "off".to_owned() };
-    match name {
-        "TRACING_ENABLED" => "on".to_owned(),
-        "TRACING_SERVICE_NAME" => tracing.service_name.clone(),
-        "TRACING_SERVICE_NAMESPACE" => format!("{:?}", tracing.namespace),
-        "TRACING_SERVICE_INSTANCE_ID" => format!("{:?}", tracing.instance),
-        "TRACING_EXPORTER_PROTOCOL" => format!("{:?}", tracing.protocol),
-        _ => tracing.rate.to_string(),
     }
 }
 
@@ -271,15 +260,6 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
         ],
     ),
     ("LOG_FORMAT", &[("", "Text"), ("text", "Text"), ("JSON", "Json")]),
-    ("TRACING_ENABLED", &[("", "off"), ("false", "off"), ("TRUE", "on")]),
-    ("TRACING_EXPORTER_PROTOCOL", &[("", "Http"), ("HTTP", "Http"), ("grpc", "Grpc")]),
-    (
-        "TRACING_SAMPLING_RATE",
-        &[("", "1"), ("0", "0"), ("0.01", "0.01"), ("1.0", "1"), ("1e-3", "0.001")],
-    ),
-    ("TRACING_SERVICE_NAME", &[("", "RateLimit"), ("limits of shop", "limits of shop")]),
-    ("TRACING_SERVICE_NAMESPACE", &[("", "None"), ("edge", "Some(\"edge\")")]),
-    ("TRACING_SERVICE_INSTANCE_ID", &[("", "None"), ("pod-1", "Some(\"pod-1\")")]),
     ("DRAIN_DELAY", &[("", "3s"), ("0", "0ns"), ("150ms", "150ms")]),
     ("DRAIN_TIMEOUT", &[("", "20s"), ("2m", "120s")]),
 ];
@@ -366,29 +346,31 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("RESPONSE_DYNAMIC_METADATA", &["sometimes"]),
     ("LOG_LEVEL", &["loud", "0"]),
     ("LOG_FORMAT", &["xml"]),
-    ("TRACING_ENABLED", &["otlp"]),
-    ("TRACING_EXPORTER_PROTOCOL", &["http/protobuf", "zipkin"]),
-    ("TRACING_SAMPLING_RATE", &["-0.1", "1.1", "1%", "nan"]),
-    ("TRACING_SERVICE_NAME", &[]),
-    ("TRACING_SERVICE_NAMESPACE", &[]),
-    ("TRACING_SERVICE_INSTANCE_ID", &[]),
     ("DRAIN_DELAY", &["3"]),
     ("DRAIN_TIMEOUT", &["20sec"]),
 ];
+
+fn legal() -> impl Iterator<Item = &'static (&'static str, Pairs<'static>)> {
+    LEGAL.iter().chain(tracing::LEGAL)
+}
+
+fn illegal() -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
+    ILLEGAL.iter().chain(tracing::ILLEGAL)
+}
 
 #[test]
 fn every_setting_is_tried() {
     let names: Vec<_> = settings().map(|it| it.name).collect();
     for name in &names {
-        assert!(LEGAL.iter().any(|(it, _)| it == name), "{name} has no legal value");
-        assert!(ILLEGAL.iter().any(|(it, _)| it == name), "{name} has no illegal value");
+        assert!(legal().any(|(it, _)| it == name), "{name} has no legal value");
+        assert!(illegal().any(|(it, _)| it == name), "{name} has no illegal value");
     }
-    assert_eq!(names.len(), LEGAL.len());
+    assert_eq!(names.len(), legal().count());
 }
 
 #[test]
 fn every_legal_value_is_understood() {
-    for &(name, values) in LEGAL {
+    for &(name, values) in legal() {
         for &(value, expected) in values {
             let mut env = vec![(name, value), ("LIMIT_RESPONSE_HEADERS_ENABLED", "true")];
             if name.contains("XDS_") {
@@ -405,7 +387,7 @@ fn every_legal_value_is_understood() {
 
 #[test]
 fn every_illegal_value_is_refused_with_its_place() {
-    for &(name, values) in ILLEGAL {
+    for &(name, values) in illegal() {
         let setting = settings().find(|it| it.name == name).unwrap();
         for value in values {
             let variable = read(&[], &[(name, value)]).unwrap_err().to_string();
