@@ -31,16 +31,12 @@ use opentelemetry_sdk::{
 
 use tracing::info;
 
-use crate::{
-    descriptor::{Descriptor, Entry, Request},
-    engine::decision::Decision,
-    limit::Hits,
-    metrics::Metrics,
-};
+use crate::{descriptor::Request, engine::decision::Decision, metrics::Metrics};
 
 mod client;
 mod parent;
 mod queue;
+mod text;
 pub mod traced;
 
 pub use self::queue::Exporter;
@@ -48,6 +44,7 @@ use self::{
     client::Reader,
     parent::{ByCaller, Parent},
     queue::Queue,
+    text::{Shown, Text},
 };
 
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
@@ -57,8 +54,6 @@ const CANCELLED: i32 = 1;
 /// The gRPC codes that are the fault of the server: UNKNOWN, DEADLINE_EXCEEDED,
 /// UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
 const FAULTS: [i32; 6] = [2, 4, 12, 13, 14, 15];
-/// How much of what a caller says is recorded, in bytes.
-const LONGEST_TEXT: usize = 1_024;
 
 /// What is recorded, and under which name.
 #[derive(Clone, Debug, PartialEq)]
@@ -271,53 +266,6 @@ impl Execution {
     /// Nothing was.
     pub fn failed(mut self, why: &dyn fmt::Display) {
         self.0.set_status(Status::error(Text::default().and(format_args!("{why}"))));
-    }
-}
-
-/// Text that is cut where it becomes too long.
-#[derive(Default)]
-struct Text(String);
-
-impl Text {
-    fn and(mut self, text: fmt::Arguments<'_>) -> String {
-        if self.write_fmt(text).is_err() {
-            self.0.push('…');
-        }
-        self.0
-    }
-}
-
-impl Write for Text {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = LONGEST_TEXT - self.0.len();
-        let part = &text[..text.floor_char_boundary(room)];
-        self.0.push_str(part);
-        if part.len() < text.len() { Err(fmt::Error) } else { Ok(()) }
-    }
-}
-
-/// A request, much like protobuf writes it for people.
-struct Shown<'a>(&'a Request);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Request { domain, descriptors, .. } = self.0;
-        write!(f, "domain:\"{}\"", domain.escape_ascii())?;
-        for Descriptor { entries, hits, limit } in descriptors {
-            f.write_str(" descriptors:{")?;
-            for Entry { key, value } in entries {
-                let (key, value) = (key.escape_ascii(), value.escape_ascii());
-                write!(f, "entries:{{key:\"{key}\" value:\"{value}\"}} ")?;
-            }
-            if let Some(limit) = limit {
-                write!(f, "limit:\"{limit}\" ")?;
-            }
-            match hits {
-                Hits::Add(hits) => write!(f, "hits:{hits}}}")?,
-                Hits::Refund(hits) => write!(f, "hits:-{hits}}}")?,
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,6 +1,10 @@
 use bytes::Bytes;
 
-use super::*;
+use super::{text::LONGEST_TEXT, *};
+use crate::{
+    descriptor::{Descriptor, Entry},
+    limit::Hits,
+};
 
 fn settings(rate: f64) -> TracingSettings {
     TracingSettings {
