@@ -1,6 +1,6 @@
 //! The parts of the settings, each read from the variables that make it.
 
-use tracing::Level;
+use ::tracing::Level;
 
 use super::{
     DrainSettings, LogFormat, LogSettings, Settings, StoreSettings, reader::Reader, value,
@@ -17,6 +17,7 @@ use crate::{
 mod listeners;
 mod redis;
 mod rules;
+mod tracing;
 mod xds;
 
 pub(super) use self::rules::rules;
@@ -44,6 +45,7 @@ pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
         near_limit_ratio: reader.value("NEAR_LIMIT_RATIO", value::ratio),
         response: response(reader),
         log: log(reader),
+        tracing: tracing::tracing(reader),
         drain: DrainSettings {
             delay: reader.value("DRAIN_DELAY", value::duration),
             timeout: reader.value("DRAIN_TIMEOUT", value::duration),

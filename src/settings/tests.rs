@@ -3,6 +3,7 @@ use crate::store::redis::{RedisAddress, RedisServers};
 
 mod docs;
 mod jitter;
+mod tracing;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -52,6 +53,7 @@ fn show(settings: &Settings, name: &str) -> String {
         "RESPONSE_DYNAMIC_METADATA" => format!("{:?}", response.metadata),
         "LOG_LEVEL" => log.level.to_string(),
         "LOG_FORMAT" => format!("{:?}", log.format),
+        name if name.starts_with("TRACING_") => tracing::show(settings, name),
         "DRAIN_DELAY" => format!("{:?}", drain.delay),
         "DRAIN_TIMEOUT" => format!("{:?}", drain.timeout),
         _ => format!("{store:?}"),
@@ -360,23 +362,34 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("DRAIN_TIMEOUT", &["20sec"]),
 ];
 
+fn legal() -> impl Iterator<Item = &'static (&'static str, Pairs<'static>)> {
+    LEGAL.iter().chain(tracing::LEGAL)
+}
+
+fn illegal() -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
+    ILLEGAL.iter().chain(tracing::ILLEGAL)
+}
+
 #[test]
 fn every_setting_is_tried() {
     let names: Vec<_> = settings().map(|it| it.name).collect();
     for name in &names {
-        assert!(LEGAL.iter().any(|(it, _)| it == name), "{name} has no legal value");
-        assert!(ILLEGAL.iter().any(|(it, _)| it == name), "{name} has no illegal value");
+        assert!(legal().any(|(it, _)| it == name), "{name} has no legal value");
+        assert!(illegal().any(|(it, _)| it == name), "{name} has no illegal value");
     }
-    assert_eq!(names.len(), LEGAL.len());
+    assert_eq!(names.len(), legal().count());
 }
 
 #[test]
 fn every_legal_value_is_understood() {
-    for &(name, values) in LEGAL {
+    for &(name, values) in legal() {
         for &(value, expected) in values {
             let mut env = vec![(name, value), ("LIMIT_RESPONSE_HEADERS_ENABLED", "true")];
             if name.contains("XDS_") {
                 env.push(("CONFIG_TYPE", "GRPC_XDS_SOTW"));
+            }
+            if name.starts_with("TRACING_") {
+                env.push(("TRACING_ENABLED", "true"));
             }
             let settings = read(&[], &env).map_err(|it| it.to_string()).unwrap();
             assert_eq!(show(&settings, name), expected, "{name}={value:?}");
@@ -386,7 +399,7 @@ fn every_legal_value_is_understood() {
 
 #[test]
 fn every_illegal_value_is_refused_with_its_place() {
-    for &(name, values) in ILLEGAL {
+    for &(name, values) in illegal() {
         let setting = settings().find(|it| it.name == name).unwrap();
         for value in values {
             let variable = read(&[], &[(name, value)]).unwrap_err().to_string();

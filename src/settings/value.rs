@@ -64,6 +64,11 @@ pub(super) fn ratio<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Parsed<T>
     ratio.ok_or_else(|| "expected a number above 0 and at most 1".into())
 }
 
+pub(super) fn part(text: &str) -> Parsed<f64> {
+    let part = text.parse().ok().filter(|it| (0.0..=1.0).contains(it));
+    part.ok_or_else(|| "expected a number from 0 to 1".into())
+}
+
 /// Without the brackets of an IPv6 address.
 pub(super) fn host(text: &str) -> Parsed<String> {
     let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));

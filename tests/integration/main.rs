@@ -19,5 +19,6 @@ mod reflection;
 mod reload;
 mod shutdown;
 mod sources;
+mod tracing;
 mod wire;
 mod xds;
