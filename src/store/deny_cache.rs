@@ -47,7 +47,7 @@ use crate::{
         Algorithm, Limit, Outcome,
         step::{Answer, Told},
     },
-    store::{Charge, DenyCacheUsage, LONGEST_NAME, Outcomes, Store, StoreError, Usage, name},
+    store::{Charge, DenyCacheUsage, LONGEST_NAME, Outcomes, Pools, Store, StoreError, Usage, name},
     time::Timestamp,
 };
 
@@ -307,6 +307,10 @@ impl<S: Store> Store for DenyCache<S> {
 
     fn usage(&self) -> Option<Usage> {
         self.store.usage()
+    }
+
+    fn pools(&self) -> Pools {
+        self.store.pools()
     }
 
     fn deny_cache(&self) -> Option<DenyCacheUsage> {

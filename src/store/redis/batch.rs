@@ -132,6 +132,16 @@ impl Batches {
         answer.unwrap_or_else(|| Err(gone()))
     }
 
+    /// How many calls wait for others.
+    pub(super) fn waiting(&self) -> u64 {
+        (self.queue.max_capacity() - self.queue.capacity()) as u64
+    }
+
+    /// Whether the server does not answer.
+    pub(super) fn is_silent(&self) -> bool {
+        self.line.breaker.is_open()
+    }
+
     /// Whether nothing makes calls any more.
     pub(super) fn is_dead(&self) -> bool {
         self.queue.is_closed()

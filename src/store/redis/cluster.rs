@@ -23,6 +23,7 @@ use super::{
     settings::{RedisAddress, RedisSettings},
     slots::{SLOTS, slot},
     target::Target,
+    traffic::Traffic,
 };
 use crate::{
     store::{Charge, Outcomes, StoreError},
@@ -54,6 +55,7 @@ pub(super) struct Cluster {
 #[derive(Debug)]
 struct Known {
     settings: RedisSettings,
+    traffic: Traffic,
     seeds: Vec<RedisAddress>,
     map: ArcSwap<Map>,
     /// Held while the map is replaced.
@@ -75,10 +77,15 @@ struct Map {
 impl Cluster {
     /// Begins to connect to `seeds`, and to those whom they know. Needs a Tokio
     /// runtime.
-    pub(super) fn new(seeds: &[RedisAddress], settings: &RedisSettings) -> Self {
+    pub(super) fn new(
+        seeds: &[RedisAddress],
+        settings: &RedisSettings,
+        traffic: Traffic,
+    ) -> Self {
         let map = Map { nodes: Vec::new(), owners: vec![NOBODY; SLOTS.into()].into() };
         let known = Arc::new(Known {
             settings: settings.clone(),
+            traffic,
             seeds: seeds.to_vec(),
             map: ArcSwap::from_pointee(map),
             changing: Mutex::default(),
@@ -165,6 +172,13 @@ impl Cluster {
         }
         let pings = map.nodes.iter().map(|(_, node)| Box::pin(node.ping()));
         select_ok(pings).await.map(|_| ())
+    }
+
+    /// How many calls wait for others, and how many nodes do not answer.
+    pub(super) fn waiting_and_silent(&self) -> (u64, u64) {
+        let map = self.known.map.load();
+        let nodes = || map.nodes.iter().map(|(_, node)| node);
+        (nodes().map(|it| it.waiting()).sum(), nodes().map(|it| u64::from(it.is_silent())).sum())
     }
 
     /// Ends when a task that it needs has ended.
@@ -280,7 +294,7 @@ impl Known {
 
     fn node(&self, address: &RedisAddress) -> Arc<Node> {
         let target = Target::fixed(address.clone(), &self.settings);
-        Arc::new(Node::new(target, self.settings.timeout, true))
+        Arc::new(Node::new(target, self.settings.timeout, true, &self.traffic))
     }
 
     /// Learns who has which slots, from whoever answers first.

@@ -25,7 +25,10 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::target::{Access, Target};
+use super::{
+    target::{Access, Target},
+    traffic::Traffic,
+};
 use crate::store::{StoreError, redis::RedisAddress};
 
 /// How long to wait at least after an attempt to connect that failed. Each further
@@ -68,8 +71,8 @@ pub(super) struct Link {
 
 impl Connection {
     /// Begins to connect. Needs a Tokio runtime.
-    pub(super) fn new(target: Target, timeout: Duration) -> Self {
-        let server = Server { target, patience: timeout.max(PATIENCE) };
+    pub(super) fn new(target: Target, timeout: Duration, traffic: Traffic) -> Self {
+        let server = Server { target, patience: timeout.max(PATIENCE), traffic };
         let (sender, state) = watch::channel(State::Connecting);
         let mut task = JoinSet::new();
         task.spawn(server.keep_up(sender));
@@ -146,6 +149,7 @@ fn is_lost(error: &RedisError) -> bool {
 struct Server {
     target: Target,
     patience: Duration,
+    traffic: Traffic,
 }
 
 /// Why there is no connection any more.
@@ -166,6 +170,7 @@ impl Server {
             match self.connect().await {
                 Ok((link, address)) => {
                     info!("connected to {address}");
+                    let open = self.traffic.open();
                     (told, failures) = (false, 0);
                     let link = Arc::new(link);
                     state.send_replace(State::Up(Arc::clone(&link)));
@@ -184,6 +189,7 @@ impl Server {
                         }
                     };
                     state.send_replace(next);
+                    drop(open);
                 }
                 Err(why) => {
                     let why = format!("cannot connect to {}: {why}", self.target);
