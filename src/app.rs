@@ -19,7 +19,10 @@ use crate::{
     listen::{ListenError, Listener},
     metrics::{Metrics, timed::Timed},
     reload::{InForce, LoadError, Reloader},
-    settings::{ListenerSettings, RuleSettings, Settings, StoreSettings},
+    settings::{
+        ListenerSettings, PrometheusSettings, RuleSettings, Settings, StatisticsSettings,
+        StoreSettings,
+    },
     store::{Store, ahead::Ahead, deny_cache::DenyCache, memory::Memory, redis::Split},
     time::SystemClock,
     wire::Service,
@@ -27,9 +30,13 @@ use crate::{
 };
 
 mod grpc;
+mod statistics;
 mod tasks;
 
-use self::tasks::{Signals, Tasks};
+use self::{
+    statistics::{Exporters, PrometheusListener},
+    tasks::{Signals, Tasks},
+};
 
 /// How often a store that has not answered yet is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
@@ -66,7 +73,9 @@ pub enum AppError {
 ///
 /// If it cannot begin, or if one of its servers fails.
 pub async fn serve(settings: Settings) -> Result<(), AppError> {
-    let metrics = Arc::new(Metrics::new(settings.near_limit_ratio));
+    let StatisticsSettings { tags, in_milliseconds, .. } = &settings.statistics;
+    let metrics = Metrics::new(settings.near_limit_ratio).shown(tags.clone(), *in_milliseconds);
+    let metrics = Arc::new(metrics);
     match settings.store.clone() {
         StoreSettings::Memory { max_keys } => {
             let store = Timed { store: Memory::new(max_keys), metrics: Arc::clone(&metrics) };
@@ -96,8 +105,10 @@ async fn serve_with<S: Store>(
         health: Arc::clone(&health),
         rejection: Arc::default(),
     };
+    let exporters = Exporters::new(&settings.statistics, &metrics);
     let keeper = load_rules(settings.rules, force.clone())?;
-    let listeners = Listeners::bind(&settings.listeners).await?;
+    let prometheus = settings.statistics.prometheus.as_ref();
+    let listeners = Listeners::bind(&settings.listeners, prometheus).await?;
     let signals = Signals::listen().map_err(AppError::Signals)?;
     let service = Arc::new(Service {
         engine: Engine {
@@ -132,15 +143,19 @@ async fn serve_with<S: Store>(
     tasks.background("tasks of the counter store", watch_store(Arc::clone(&service)));
     let first = demands.hold(Arc::clone(&service), Arc::clone(&health), until());
     tasks.server("counter store", first);
-    let Listeners { grpc, http, debug } = listeners;
+    exporters.start(&mut tasks, &service);
+    let Listeners { grpc, http, debug, prometheus } = listeners;
     let ListenerSettings { max_age, max_age_grace, .. } = settings.listeners;
     let server = grpc::Server { service, health: Arc::clone(&health), max_age, max_age_grace };
     tasks.server("gRPC server", server.serve(grpc, until()));
     let main = axum::serve(http, http::main_router(Arc::clone(&pages)));
     tasks.server("HTTP server", main.with_graceful_shutdown(until()).into_future());
+    statistics::serve(prometheus, &pages, &mut tasks, until());
     let debugging = axum::serve(debug, http::debug_router(pages));
     tasks.server("debug server", debugging.with_graceful_shutdown(until()).into_future());
-    tasks.run(signals.stop, &health, stop, settings.drain).await
+    let result = tasks.run(signals.stop, &health, stop, settings.drain).await;
+    exporters.finish().await;
+    result
 }
 
 /// What keeps the rules up to date.
@@ -175,18 +190,26 @@ struct Listeners {
     grpc: Listener,
     http: Listener,
     debug: Listener,
+    prometheus: Option<PrometheusListener>,
 }
 
 impl Listeners {
     /// Opens every port before any of them is served.
-    async fn bind(settings: &ListenerSettings) -> Result<Self, ListenError> {
+    async fn bind(
+        settings: &ListenerSettings,
+        prometheus: Option<&PrometheusSettings>,
+    ) -> Result<Self, ListenError> {
         let most = settings.max_connections;
         let listeners = Self {
             grpc: Listener::bind("gRPC", &settings.grpc, HTTP2_GREETING, most).await?,
             http: Listener::bind("HTTP", &settings.http, HTTP_GREETING, most).await?,
             debug: Listener::bind("debugging", &settings.debug, HTTP_GREETING, most).await?,
+            prometheus: match prometheus {
+                Some(it) => Some(PrometheusListener::bind(it, HTTP_GREETING, most).await?),
+                None => None,
+            },
         };
-        let Self { grpc, http, debug } = &listeners;
+        let Self { grpc, http, debug, .. } = &listeners;
         for (name, listener) in [("grpc", grpc), ("http", http), ("debug", debug)] {
             info!(listener = name, address = %listener.address(), "listening");
         }

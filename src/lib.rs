@@ -21,6 +21,7 @@
 //! | [`wire`]       | a message                              | a message                      |
 //! | [`listen`]     | an address                             | connections                    |
 //! | [`xds`]        | what a management server says          | the rules in force             |
+//! | [`statsd`]     | statistics                             | lines for servers of statsd    |
 //! | [`http`]       | HTTP                                   | HTTP                           |
 //! | [`settings`]   | flags and environment                  | [`settings::Settings`]         |
 //! | [`logging`]    | [`settings::LogSettings`]              | log lines                      |
@@ -51,6 +52,7 @@ pub mod reload;
 pub mod wire;
 pub mod listen;
 pub mod xds;
+pub mod statsd;
 pub mod http;
 pub mod settings;
 pub mod logging;

@@ -11,8 +11,10 @@ use tracing::Level;
 use crate::{
     engine::{decision::Mode, fallback::FallbackSettings},
     listen::Address,
+    metrics::tags::Tags,
     rule_files::RuleSource,
     rules::counter_key::KeyFormat,
+    statsd::SinkSettings,
     store::redis::RedisSettings,
     wire::response::ResponseSettings,
     xds::XdsSettings,
@@ -53,6 +55,8 @@ pub struct Settings {
     pub response: ResponseSettings,
     /// What is logged.
     pub log: LogSettings,
+    /// Who is told the statistics.
+    pub statistics: StatisticsSettings,
     /// How the service ends.
     pub drain: DrainSettings,
 }
@@ -129,6 +133,32 @@ pub enum LogFormat {
     Text,
     /// For machines: one JSON object per line.
     Json,
+}
+
+/// Who is told the statistics, besides those who ask the main port.
+#[derive(Clone, Debug)]
+pub struct StatisticsSettings {
+    /// What all of them are marked with.
+    pub tags: Tags,
+    /// How often they are sent. At least 100 ms.
+    pub interval: Duration,
+    /// Where they are sent.
+    pub sinks: Vec<SinkSettings>,
+    /// The mogrifiers of DogStatsD, in capitals, whether it is used or not.
+    pub mogrifiers: Vec<String>,
+    /// Where Prometheus asks, if it has a port of its own.
+    pub prometheus: Option<PrometheusSettings>,
+    /// Whether Prometheus is told response times in milliseconds.
+    pub in_milliseconds: bool,
+}
+
+/// Where Prometheus asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrometheusSettings {
+    /// Where to listen. `::` is `0.0.0.0` where there is no IPv6.
+    pub address: Address,
+    /// Begins with a slash.
+    pub path: String,
 }
 
 /// How the service ends, once it is told to.

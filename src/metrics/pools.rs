@@ -51,9 +51,18 @@ impl Pool {
         Self {
             active: gauge(pool("cx_active"), "Connections to Redis that are open."),
             opened: counter(pool("cx_total"), "Connections to Redis that were made."),
-            closed: counter(pool("cx_local_close"), "Connections to Redis that were made and are closed."),
-            waiting: gauge(own("waiting"), "Calls that wait for others before they are sent to Redis."),
-            silent: gauge(own("silent"), "Servers of Redis that do not answer, and are rarely asked."),
+            closed: counter(
+                pool("cx_local_close"),
+                "Connections to Redis that were made and are closed.",
+            ),
+            waiting: gauge(
+                own("waiting"),
+                "Calls that wait for others before they are sent to Redis.",
+            ),
+            silent: gauge(
+                own("silent"),
+                "Servers of Redis that do not answer, and are rarely asked.",
+            ),
         }
     }
 

@@ -156,7 +156,12 @@ struct Fixed {
 impl SeriesTable {
     /// No series yet. Bumps that go to `other` are counted in `folded`.
     pub(super) fn new(folded: IntCounter) -> Self {
-        Self(Arc::new(Tables { fixed: ArcSwap::default(), dynamic: RwLock::default(), folded, followers: Mutex::default() }))
+        Self(Arc::new(Tables {
+            fixed: ArcSwap::default(),
+            dynamic: RwLock::default(),
+            folded,
+            followers: Mutex::default(),
+        }))
     }
 
     /// From now on nothing escapes the follower.

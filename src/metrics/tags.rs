@@ -3,17 +3,8 @@
 use prometheus::proto::{LabelPair, Metric, MetricFamily};
 
 /// The labels that statistics have by themselves, and those of Prometheus.
-const OWN: [&str; 9] = [
-    "domain",
-    "key1",
-    "key2",
-    "grpc_method",
-    "err_type",
-    "policy",
-    "version",
-    "le",
-    "quantile",
-];
+const OWN: [&str; 9] =
+    ["domain", "key1", "key2", "grpc_method", "err_type", "policy", "version", "le", "quantile"];
 
 /// Tags of all statistics, by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

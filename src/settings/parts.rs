@@ -17,6 +17,7 @@ use crate::{
 mod listeners;
 mod redis;
 mod rules;
+mod statistics;
 mod xds;
 
 pub(super) use self::rules::rules;
@@ -40,6 +41,7 @@ pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
         near_limit_ratio: reader.value("NEAR_LIMIT_RATIO", value::ratio),
         response: response(reader),
         log: log(reader),
+        statistics: statistics::statistics(reader),
         drain: DrainSettings {
             delay: reader.value("DRAIN_DELAY", value::duration),
             timeout: reader.value("DRAIN_TIMEOUT", value::duration),

@@ -9,7 +9,10 @@ mod redis;
 mod decisions;
 mod answers;
 mod logging;
+mod statistics;
 mod shutdown;
+
+pub(super) use self::statistics::STATISTICS;
 
 /// Settings that belong together.
 #[derive(Debug)]
@@ -80,5 +83,6 @@ pub const GROUPS: &[Group] = &[
     decisions::DECISIONS,
     answers::ANSWERS,
     logging::LOGGING,
+    STATISTICS,
     shutdown::SHUTDOWN,
 ];

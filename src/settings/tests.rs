@@ -2,6 +2,7 @@ use super::*;
 use crate::store::redis::{RedisAddress, RedisServers};
 
 mod docs;
+mod statistics;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -50,6 +51,9 @@ fn show(settings: &Settings, name: &str) -> String {
         "RESPONSE_DYNAMIC_METADATA" => format!("{:?}", response.metadata),
         "LOG_LEVEL" => log.level.to_string(),
         "LOG_FORMAT" => format!("{:?}", log.format),
+        name if table::STATISTICS.settings.iter().any(|it| it.name == name) => {
+            statistics::show(&settings.statistics, name)
+        }
         "DRAIN_DELAY" => format!("{:?}", drain.delay),
         "DRAIN_TIMEOUT" => format!("{:?}", drain.timeout),
         _ => format!("{store:?}"),
@@ -258,6 +262,38 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
         ],
     ),
     ("LOG_FORMAT", &[("", "Text"), ("text", "Text"), ("JSON", "Json")]),
+    ("DISABLE_STATS", &[("", "[]"), ("true", "[]")]),
+    (
+        "EXTRA_TAGS",
+        &[
+            ("", "[]"),
+            ("foo:bar,a:b", r#"[("a", "b"), ("foo", "bar")]"#),
+            (" foo : b a , empty: ,", r#"[("foo", "b a")]"#),
+        ],
+    ),
+    ("STATS_FLUSH_INTERVAL", &[("", "10s"), ("100ms", "100ms"), ("1h", "3600s")]),
+    ("USE_STATSD", &[("", "[]"), ("true", "[tcp localhost:8125]"), ("false", "[]")]),
+    ("STATSD_HOST", &[("", "[]"), ("::1", "[tcp [::1]:8125]")]),
+    ("STATSD_PORT", &[("", "[]"), ("9125", "[tcp localhost:9125]")]),
+    (
+        "STATSD_PROTOCOL",
+        &[("", "[]"), ("TCP", "[tcp localhost:8125]"), ("udp", "[udp localhost:8125]")],
+    ),
+    ("USE_DOG_STATSD", &[("", "[]"), ("true", "[dog localhost:8125]")]),
+    ("USE_DOG_STATSD_MOGRIFIERS", &[("", "[]"), (" , ", "[]")]),
+    ("USE_PROMETHEUS", &[("", "None"), ("true", "Some(\"[::]:9090/metrics\")")]),
+    (
+        "PROMETHEUS_ADDR",
+        &[
+            ("", "Some(\"[::]:9090/metrics\")"),
+            (":19001", "Some(\"[::]:19001/metrics\")"),
+            ("127.0.0.1:0", "Some(\"127.0.0.1:0/metrics\")"),
+            ("stats.local:1", "Some(\"stats.local:1/metrics\")"),
+            ("[::1]:9090", "Some(\"[::1]:9090/metrics\")"),
+        ],
+    ),
+    ("PROMETHEUS_PATH", &[("/", "Some(\"[::]:9090/\")"), ("/a/{b}", "Some(\"[::]:9090/a/{b}\")")]),
+    ("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", &[("", "false"), ("1", "true")]),
     ("DRAIN_DELAY", &[("", "3s"), ("0", "0ns"), ("150ms", "150ms")]),
     ("DRAIN_TIMEOUT", &[("", "20s"), ("2m", "120s")]),
 ];
@@ -344,6 +380,19 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("RESPONSE_DYNAMIC_METADATA", &["sometimes"]),
     ("LOG_LEVEL", &["loud", "0"]),
     ("LOG_FORMAT", &["xml"]),
+    ("DISABLE_STATS", &["none"]),
+    ("EXTRA_TAGS", &["a", ":b", "a:b:c", "a=b", "a:b,a:c", "a.b:1,a-b:2"]),
+    ("STATS_FLUSH_INTERVAL", &["0", "10", "99ms", "-1s"]),
+    ("USE_STATSD", &["tcp"]),
+    ("STATSD_HOST", &["a:1", "udp://a"]),
+    ("STATSD_PORT", &["0", "65536", "tcp://10.0.0.1:8125"]),
+    ("STATSD_PROTOCOL", &["unix", "true"]),
+    ("USE_DOG_STATSD", &["udp"]),
+    ("USE_DOG_STATSD_MOGRIFIERS", &["a b", "a,b,A", "a-b", "ä"]),
+    ("USE_PROMETHEUS", &["9090"]),
+    ("PROMETHEUS_ADDR", &["9090", "a", "::1:80", ":x", "http://a:1", "a:1/metrics", ":"]),
+    ("PROMETHEUS_PATH", &["metrics", "/a b", "/a?b", "/ä"]),
+    ("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", &["ms"]),
     ("DRAIN_DELAY", &["3"]),
     ("DRAIN_TIMEOUT", &["20sec"]),
 ];
@@ -363,6 +412,9 @@ fn every_legal_value_is_understood() {
     for &(name, values) in LEGAL {
         for &(value, expected) in values {
             let mut env = vec![(name, value), ("LIMIT_RESPONSE_HEADERS_ENABLED", "true")];
+            if name.starts_with("PROMETHEUS_") {
+                env.push(("USE_PROMETHEUS", "true"));
+            }
             if name.contains("XDS_") {
                 env.push(("CONFIG_TYPE", "GRPC_XDS_SOTW"));
             }

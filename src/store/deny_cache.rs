@@ -47,7 +47,9 @@ use crate::{
         Algorithm, Limit, Outcome,
         step::{Answer, Told},
     },
-    store::{Charge, DenyCacheUsage, LONGEST_NAME, Outcomes, Pools, Store, StoreError, Usage, name},
+    store::{
+        Charge, DenyCacheUsage, LONGEST_NAME, Outcomes, Pools, Store, StoreError, Usage, name,
+    },
     time::Timestamp,
 };
 

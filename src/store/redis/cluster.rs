@@ -77,11 +77,7 @@ struct Map {
 impl Cluster {
     /// Begins to connect to `seeds`, and to those whom they know. Needs a Tokio
     /// runtime.
-    pub(super) fn new(
-        seeds: &[RedisAddress],
-        settings: &RedisSettings,
-        traffic: Traffic,
-    ) -> Self {
+    pub(super) fn new(seeds: &[RedisAddress], settings: &RedisSettings, traffic: Traffic) -> Self {
         let map = Map { nodes: Vec::new(), owners: vec![NOBODY; SLOTS.into()].into() };
         let known = Arc::new(Known {
             settings: settings.clone(),
