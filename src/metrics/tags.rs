@@ -65,7 +65,7 @@ impl Tags {
 
 /// Without what separates names, values and tags in statsd and in its dialects.
 fn clean(text: &str) -> String {
-    text.replace(|it: char| it.is_control() || it.is_whitespace() || ".:|,#;=[]".contains(it), "_")
+    text.replace(|it: char| it.is_control() || ".:|,#;=[]".contains(it), "_")
 }
 
 /// The label that a tag is for Prometheus: one that it allows, and that means

@@ -31,7 +31,7 @@ impl Format {
         match &self.dialect {
             Dialect::Statsd => {
                 // Nobody but us adds tags.
-                let name = name.replace(".__", "___");
+                let name = name.replace(".__", ".-_");
                 format!("{name}{}:{}\n", self.tags, value(what))
             }
             Dialect::DogStatsd(mogrifiers) => {
@@ -168,7 +168,10 @@ mod tests {
     proptest! {
         /// Whatever a caller sends: one line, one name, one value, our tags.
         #[test]
-        fn no_separator_gets_out_of_a_name(name in any::<String>(), capture in "(.*|[^.]+)") {
+        fn no_separator_gets_out_of_a_name(
+            name in prop_oneof![any::<String>(), "[a.:|,#;@_\\[\\]\n\r\u{0}=ü]{0,40}"],
+            capture in prop::sample::select(vec![".*", "[^.]+", "."]),
+        ) {
             let line = Format::new(Dialect::Statsd, &tags()).line(&name, What::More(7));
             let body = line.strip_suffix(".__a=b.__foo=bar:7|c\n").unwrap();
             prop_assert!(!body.contains([':', '|', '\n', '\r', ',', '#', '[', ';']));

@@ -16,5 +16,6 @@ mod reflection;
 mod reload;
 mod shutdown;
 mod sources;
+mod statistics;
 mod wire;
 mod xds;

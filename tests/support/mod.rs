@@ -11,6 +11,8 @@ pub mod prometheus;
 pub mod raw;
 #[allow(dead_code, reason = "other tests use the rest")]
 pub mod redis;
+#[allow(dead_code, reason = "other tests use the rest")]
+pub mod statsd;
 pub mod tollgate;
 pub mod upstream;
 

@@ -18,6 +18,8 @@ pub struct Tollgate {
     pub grpc: SocketAddr,
     pub http: SocketAddr,
     pub debug: SocketAddr,
+    /// Unless it was told to, it has no such port.
+    pub prometheus: Option<SocketAddr>,
     process: Process,
     files: TempDir,
 }
@@ -30,7 +32,9 @@ impl Tollgate {
         let [grpc, http, debug] = ["grpc", "http", "debug"].map(|listener| {
             process.until(&format!("listens for {listener}"), |log| address(log, listener))
         });
-        Self { grpc, http, debug, process, files }
+        // If there is one, it has been opened before the others were told of.
+        let prometheus = address(&process.log(), "prometheus");
+        Self { grpc, http, debug, prometheus, process, files }
     }
 
     /// Starts the binary and waits for nothing.
