@@ -45,9 +45,11 @@ mod settings;
 mod slots;
 mod sums;
 mod target;
+mod tls;
 
 pub use self::per_second::Split;
-pub use self::settings::{Login, RedisAddress, RedisServers, RedisSettings, RedisTls, RedisType};
+pub use self::settings::{Login, RedisAddress, RedisServers, RedisSettings, RedisType};
+pub use self::tls::RedisTls;
 
 /// Counters in Redis.
 #[derive(Debug)]

@@ -9,6 +9,7 @@
 
 use std::{
     hash::{BuildHasher, Hasher},
+    io,
     sync::Arc,
     time::Duration,
 };
@@ -20,7 +21,7 @@ use redis::{
 };
 use tokio::{
     sync::{Notify, watch},
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
 use tracing::{info, warn};
@@ -112,6 +113,12 @@ impl Link {
             self.lost.notify_one();
         }
         answer
+    }
+
+    /// Waits until the server has answered everything so far.
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        let answer = self.send(&cmd("PING")).await;
+        answer.map(drop).map_err(|error| StoreError::Failed(error.to_string()))
     }
 
     /// Sends commands once, together, and waits for all answers as long as it
@@ -249,8 +256,10 @@ impl Link {
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE);
+        let (access, at) = (access.clone(), address.clone());
         let connect = async {
-            let client = access.client(address)?;
+            let client = spawn_blocking(move || access.client(&at)).await;
+            let client = client.map_err(io::Error::other)??;
             let connection = client.get_multiplexed_async_connection_with_config(&config);
             let link = Self { connection: connection.await?, lost: Notify::new() };
             link.send(&cmd("PING")).await?;
