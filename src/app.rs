@@ -20,7 +20,7 @@ use crate::{
     metrics::{Metrics, timed::Timed},
     reload::{InForce, LoadError, Reloader},
     settings::{ListenerSettings, RuleSettings, Settings, StoreSettings},
-    store::{Store, ahead::Ahead, deny_cache::DenyCache, memory::Memory, redis::Split},
+    store::{Store, StoreError, ahead::Ahead, deny_cache::DenyCache, memory::Memory, redis::Split},
     time::SystemClock,
     wire::Service,
     xds::Follower,
@@ -226,31 +226,33 @@ impl Demands {
 
     /// Ends only if the store has not answered in time for the first time.
     async fn watch<S: Store>(self, store: &S, health: &Health) -> String {
-        let start = time::Instant::now();
-        let (mut answered, mut said) = (false, false);
+        let mut last = None;
+        let first = Self::answer(store, &mut last);
+        let answered = match self.first {
+            None => Ok(first.await),
+            Some(most) => time::timeout(most, first).await.map_err(|_| most),
+        };
+        if let Err(most) = answered {
+            let why = last.map_or_else(|| "it is silent".to_owned(), |it| it.to_string());
+            return format!("no answer within REDIS_STARTUP_MAX_ELAPSED_TIME, {most:?}: {why}");
+        }
+        health.store_answers(true);
+        if !self.always {
+            return std::future::pending().await;
+        }
         loop {
-            match store.ping().await {
-                Ok(()) => {
-                    answered = true;
-                    health.store_answers(true);
-                }
-                Err(error) => {
-                    if !answered && self.first.is_some_and(|it| it <= start.elapsed()) {
-                        let after = start.elapsed();
-                        return format!("no answer within {after:?} since the start: {error}");
-                    }
-                    if !answered && !said {
-                        warn!("not ready yet: {error}");
-                        said = true;
-                    }
-                    if answered {
-                        health.store_answers(false);
-                    }
-                }
+            time::sleep(ASK_AGAIN).await;
+            health.store_answers(store.ping().await.is_ok());
+        }
+    }
+
+    /// Waits for the first answer, and keeps the latest error in `last`.
+    async fn answer<S: Store>(store: &S, last: &mut Option<StoreError>) {
+        while let Err(error) = store.ping().await {
+            if last.is_none() {
+                warn!("not ready yet: {error}");
             }
-            if answered && !self.always {
-                return std::future::pending().await;
-            }
+            *last = Some(error);
             time::sleep(ASK_AGAIN).await;
         }
     }

@@ -5,6 +5,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/authority.rs"]
+mod authority;
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../support/cluster.rs"]
+mod cluster_servers;
+
 mod concurrency;
 mod degraded;
 mod deny_cache;
@@ -12,7 +18,9 @@ mod envoy;
 mod http;
 mod input;
 mod memory;
+mod redis_health;
 mod reflection;
+mod refusals;
 mod reload;
 mod shutdown;
 mod sources;

@@ -83,7 +83,8 @@ impl Node {
             if child.try_wait().expect("it was started here").is_some() {
                 return;
             }
-            if self.try_ask(&["PING"]).is_ok() {
+            let answer = self.try_ask(&["PING"]);
+            if answer.is_ok() || answer.is_err_and(|it| it.code() == Some("LOADING")) {
                 self.child = Some(child);
                 return;
             }
@@ -127,6 +128,11 @@ impl Node {
             child.kill().expect("it can be killed");
             child.wait().expect("it was started here");
         }
+    }
+
+    /// More arguments for the next start.
+    pub(crate) fn tell(&mut self, arguments: &[&str]) {
+        self.setup = self.setup.clone().tell(arguments);
     }
 
     /// Starts it again after [`Self::kill`], on the same ports.
