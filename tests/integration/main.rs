@@ -18,6 +18,8 @@ mod envoy;
 mod http;
 mod input;
 mod memory;
+mod per_second;
+mod redis_access;
 mod redis_health;
 mod reflection;
 mod refusals;

@@ -171,7 +171,8 @@ impl Sentinels {
             );
             std::fs::write(&file, rules).expect("a file can be made");
             let file = file.to_str().expect("it is text").to_owned();
-            Node::of(Setup { arguments: vec![file, "--sentinel".into()], ..setup.clone() })
+            let sentinel = Setup { arguments: vec![file, "--sentinel".into()], ..setup.clone() };
+            Node::of(sentinel.tell(&["--requirepass", &setup.sentinel_password]))
         });
         let all = Self { servers: [master, replica], sentinels, _files: files };
         for sentinel in &all.sentinels {

@@ -22,12 +22,15 @@ pub(crate) struct Setup {
     pub(crate) tls: Option<Vec<String>>,
     /// More lines in the file of each Sentinel.
     pub(crate) sentinel: String,
+    /// What Sentinels demand; empty for nothing.
+    pub(crate) sentinel_password: String,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let program = "redis-server".into();
-        Self { program, arguments: Vec::new(), tls: None, sentinel: String::new() }
+        let (sentinel, sentinel_password) = (String::new(), String::new());
+        Self { program, arguments: Vec::new(), tls: None, sentinel, sentinel_password }
     }
 }
 
