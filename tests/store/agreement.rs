@@ -27,7 +27,10 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new() -> Self {
-        let server = RedisServer::start();
+        Self::with(RedisServer::start())
+    }
+
+    pub(crate) fn with(server: RedisServer) -> Self {
         let runtime = Runtime::new().expect("there are threads");
         let inside = runtime.enter();
         let store = store(&server.url(), PATIENT);
@@ -66,7 +69,7 @@ pub(crate) fn config(cases: u32, file: &'static str) -> Config {
     Config { cases, failure_persistence: Some(failures), ..Config::default() }
 }
 
-fn play(table: &Table, game: &Game) -> TestCaseResult {
+pub(crate) fn play(table: &Table, game: &Game) -> TestCaseResult {
     table.clear();
     let begin = Instant::now();
     let (memory, mut model) = (Memory::new(1 << 20), Model::default());

@@ -10,7 +10,7 @@ use crate::redis_server::RedisServer;
 const HASTY: Duration = Duration::from_millis(100);
 
 /// Tries again until it works, for up to 20 s.
-async fn eventually<T, F>(mut attempt: impl FnMut() -> F) -> T
+pub(crate) async fn eventually<T, F>(mut attempt: impl FnMut() -> F) -> T
 where
     F: Future<Output = Result<T, StoreError>>,
 {

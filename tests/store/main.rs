@@ -33,6 +33,7 @@ mod games;
 mod model;
 mod states;
 mod tls;
+mod versions;
 
 const NOON: Timestamp = Timestamp::from_secs(43_200);
 

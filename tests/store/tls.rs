@@ -1,11 +1,14 @@
 //! Encrypted connections.
 
-use tollgate::store::redis::RedisTls;
+use std::time::Instant;
+
+use tollgate::store::redis::{RedisTls, RedisType};
 
 use super::*;
 use crate::{
     authority::Authority,
-    cluster_servers::{Node, Setup},
+    cluster::ready,
+    cluster_servers::{Cluster, Node, Sentinels, Setup},
 };
 
 /// A server whose certificate is for `name`, and its TLS port.
@@ -54,4 +57,71 @@ async fn a_server_that_asks_for_a_certificate_is_shown_ours() {
     let gone = Some((certificates.path("gone.pem"), certificates.path("gone.key")));
     let error = counts(port, RedisTls { client: gone, ..tls }).await.unwrap_err().to_string();
     assert!(error.contains("cannot read") && error.contains("gone.pem"), "{error}");
+}
+
+/// What a store may do that trusts `authority` and shows a certificate of its own.
+fn of(authority: &Authority, kind: RedisType, url: &str) -> Redis {
+    let settings = RedisSettings::of(kind, url, None, PATIENT).expect("the URL is valid");
+    let client = Some(authority.issue("client", "tollgate"));
+    let tls = RedisTls { client, authority: Some(authority.own()), any_name: false };
+    Redis::new(&RedisSettings { tls: Some(tls), ..settings })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_of_a_cluster_are_encrypted_and_known_by_the_names_that_they_announce() {
+    let authority = Authority::new();
+    // Their certificates are for that name alone.
+    let setup = Setup { tls: Some(authority.server("localhost", "yes")), ..Setup::default() };
+    let cluster = Cluster::of(
+        &setup.tell(&[
+            "--cluster-announce-hostname",
+            "localhost",
+            "--cluster-preferred-endpoint-type",
+            "hostname",
+        ]),
+        3,
+        false,
+    );
+    let store = of(&authority, RedisType::Cluster, &cluster.url_at("localhost"));
+    ready(&store).await;
+    for expected in 1..=2 {
+        for name in 0..60 {
+            assert_eq!(hit(&store, &format!("n{name}")).await.unwrap(), expected);
+        }
+        let counters = |it: &Node| it.ask(&["DBSIZE"]) != ::redis::Value::Int(0);
+        assert!(cluster.primaries.iter().all(counters), "a node has no counter");
+        // All that the first one has goes elsewhere, by names as well.
+        if expected == 1 {
+            let first = &cluster.primaries[0];
+            let slots = |name: u32| {
+                let key = charge(&format!("n{name}"), minutely(1), Hits::Add(1), NOON).counter.key;
+                let key = String::from_utf8(key.as_bytes().to_vec()).expect("it is text");
+                first.ask(&["CLUSTER", "KEYSLOT", &key])
+            };
+            for name in 0..6 {
+                if let ::redis::Value::Int(slot @ 0..5_461) = slots(name) {
+                    cluster.migrate(u16::try_from(slot).expect("it is a slot"), 0, 1);
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_and_the_master_behind_them_are_encrypted() {
+    let authority = Authority::new();
+    let setup = Setup { tls: Some(authority.server("127.0.0.1", "yes")), ..Setup::default() };
+    let all = Sentinels::of(&setup);
+    let store = of(&authority, RedisType::Sentinel, &all.url());
+    ready(&store).await;
+    assert_eq!(hit(&store, "a").await.unwrap(), 1);
+    let first = all.master();
+    assert_eq!(first, all.servers[0].service);
+    all.fail_over();
+    let begin = Instant::now();
+    let counted = || all.servers[1].ask(&["DBSIZE"]) == ::redis::Value::Int(2);
+    while hit(&store, "b").await.is_err() || !counted() {
+        assert!(begin.elapsed() < PATIENT, "the failover is not followed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

@@ -122,7 +122,7 @@ impl Cluster {
     pub(crate) fn migrate(&self, slot: u16, from: usize, to: usize) {
         let (from, to) = (&self.primaries[from], &self.primaries[to]);
         let ids = [from, to].map(|it| it.text(&["CLUSTER", "MYID"]));
-        let (slot, port) = (slot.to_string(), to.port.to_string());
+        let (slot, port) = (slot.to_string(), to.service.to_string());
         to.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]);
         from.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]);
         // Calls meet the slot in between.
@@ -187,6 +187,13 @@ impl Sentinels {
             });
         }
         all
+    }
+
+    /// Lets the other server take the place of the master, once it can.
+    pub(crate) fn fail_over(&self) {
+        eventually("there is a replica to promote", || {
+            self.sentinels[0].try_ask(&["SENTINEL", "FAILOVER", "main"]).is_ok()
+        });
     }
 
     /// The port of the master, as a Sentinel says.
