@@ -21,6 +21,7 @@ mod memory;
 mod per_second;
 mod redis_access;
 mod redis_health;
+mod reference_redis;
 mod reflection;
 mod refusals;
 mod reload;
