@@ -33,8 +33,7 @@ descriptors:
 
 /// A service, and how often each of `keys` has been hit.
 struct Play {
-    /// Ends with this.
-    _service: Tollgate,
+    service: Tollgate,
     client: Client,
     value: String,
     hits: u32,
@@ -48,7 +47,7 @@ impl Play {
         let ready = || (http::get(service.http, "/ready", &[]).status == 200).then_some(());
         eventually("readiness", ready);
         let client = grpc::connect(service.grpc).await;
-        Self { _service: service, client, value: fresh(), hits: 0 }
+        Self { service, client, value: fresh(), hits: 0 }
     }
 
     /// The code for one hit, what remains, and whether a policy has decided.
@@ -207,6 +206,30 @@ async fn a_server_that_is_busy_with_a_script_or_loads_its_file_is_used_afterward
     redis.ask(&["CONFIG", "SET", "key-load-delay", "0"]);
     play.until(false, "LOADING").await;
     play.exact("LOADING").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_goes_on_refusing_is_neither_pestered_nor_complained_of() {
+    let redis = Node::start(&["--save", ""]);
+    let url = format!("127.0.0.1:{}", redis.port);
+    let mut play = Play::start(&[("REDIS_URL", &url)]).await;
+    play.exact("before").await;
+    redis.ask(FOLLOW);
+    play.until(true, "READONLY").await;
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(3) {
+        assert!(play.hit("window", "other").await.2);
+        sleep(Duration::from_millis(1)).await;
+    }
+    redis.ask(LEAD);
+    play.until(false, "READONLY").await;
+    play.exact("afterwards").await;
+    let log = play.service.log();
+    assert_eq!(log.matches("refuses: ").count(), 1, "{log}");
+    let about = redis.text(&["INFO", "stats"]);
+    let (_, rest) = about.split_once("total_connections_received:").unwrap();
+    let connections: u32 = rest.lines().next().unwrap().parse().unwrap();
+    assert!(log.lines().count() < 15 && connections < 25, "{connections} connections: {log}");
 }
 
 /// The slot of the counter of `key`, and who has it.

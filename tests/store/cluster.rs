@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use tollgate::store::redis::RedisType;
 
 use super::*;
-use crate::cluster_servers::{Cluster, Sentinels};
+use crate::cluster_servers::{Cluster, Sentinels, Setup};
 
 pub(crate) fn of(kind: RedisType, url: &str, timeout: Duration) -> Arc<Redis> {
     let settings = RedisSettings::of(kind, url, None, timeout).expect("the URL is valid");
@@ -178,6 +178,24 @@ async fn seeds_with_other_names_than_the_nodes_are_not_connected_to_again_and_ag
     // Twice as long as the map is good for.
     sleep(Duration::from_millis(4_500)).await;
     assert_eq!(connections(), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_do_not_know_their_own_names_are_where_they_were_asked() {
+    for kind in ["unknown-endpoint", "hostname"] {
+        let setup = Setup::default().tell(&["--cluster-preferred-endpoint-type", kind]);
+        let cluster = Arc::new(Cluster::of(&setup, 3, false));
+        let store = of(RedisType::Cluster, &cluster.url(), PATIENT);
+        ready(&store).await;
+        let moving = tokio::task::spawn_blocking({
+            let cluster = Arc::clone(&cluster);
+            move || (0..4).for_each(|it| cluster.migrate(it * 1_000, 0, 1))
+        });
+        let (values, failed) = load(&[store], 300, soon(800)).await;
+        moving.await.expect("the slots move");
+        assert_eq!(failed, 0, "{kind}");
+        assert_exact(values, failed);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -28,6 +28,10 @@ const SERVERS: [(&str, &str); 2] = [
     ("valkey/usr/bin/valkey-server", "valkey_version:"),
 ];
 
+/// What a user of Redis may do who is to count, besides to SELECT a database and,
+/// in a cluster, CLUSTER SLOTS and ASKING.
+const RIGHTS: &str = "+eval +evalsha +get +set +del +incrby +decrby +pexpire +pttl +ping +role";
+
 /// The programs, each of which is what it should be.
 fn programs() -> [PathBuf; 2] {
     SERVERS.map(|(program, version)| {
@@ -48,6 +52,38 @@ fn scripts_do_what_a_step_says_and_calls_go_together() {
         let config = config(300, "tests/store/versions.regressions");
         proptest!(config, |(game in game(2))| play(&table, &game)?);
         batches::plays(&RedisServer::of(&program, ""), 60);
+    }
+}
+
+#[tokio::test]
+async fn a_user_with_few_rights_suffices() {
+    for program in programs().into_iter().chain(["redis-server".into()]) {
+        let server = RedisServer::of(&program, "");
+        let rights = format!("ACL SETUSER counts on >secret ~* resetchannels -@all {RIGHTS}");
+        let mut words = rights.split(' ');
+        let mut user = cmd(words.next().expect("it is not empty"));
+        user.arg(&words.collect::<Vec<_>>()).exec(&mut server.client()).unwrap();
+        let store = store(&format!("redis://counts:secret@127.0.0.1:{}", server.port()), PATIENT);
+        let all = [
+            Algorithm::FixedWindow { count_denied: true },
+            Algorithm::FixedWindow { count_denied: false },
+            Algorithm::SlidingWindow,
+            Algorithm::SlidingLog,
+            Algorithm::TokenBucket { burst: 5 },
+            Algorithm::LeakyBucket { burst: 5 },
+            Algorithm::Concurrency { lease: Duration::from_secs(9) },
+        ];
+        for (number, algorithm) in all.into_iter().enumerate() {
+            let limit = Limit { algorithm, penalty: Duration::from_secs(9), ..minutely(5) };
+            let most = Hits::Add(u64::MAX);
+            for hits in [Hits::Add(1), most, most, Hits::Add(0), Hits::Refund(1)] {
+                let name = number.to_string();
+                let one = charge(&name, limit.clone(), hits, NOON);
+                let plain = charge(&format!("plain{name}"), minutely(5), hits, NOON);
+                store.charge(&[one], NOON).await.unwrap();
+                store.charge(&[plain], NOON).await.unwrap();
+            }
+        }
     }
 }
 

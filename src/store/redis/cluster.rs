@@ -261,7 +261,7 @@ impl Known {
             map.nodes.iter().find(is_it).map(|(address, _)| address.clone())
         };
         let host = match (host, of(from)) {
-            ("", Some(RedisAddress::Tcp { host, .. })) => host,
+            ("" | "?", Some(RedisAddress::Tcp { host, .. })) => host,
             (host, _) => host.trim_matches(['[', ']']).to_owned(),
         };
         Ok(RedisAddress::Tcp { host, port })
