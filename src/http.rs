@@ -2,7 +2,7 @@
 //!
 //! | path           | port  | what                                                    |
 //! |----------------|-------|---------------------------------------------------------|
-//! | `/json`        | main  | one decision: 200 or 429; 400 and 413 are the caller's mistake, 503 the store's |
+//! | `/json`        | main  | one decision, by any method: 200 or 429; 400 and 413 are the caller's mistake, 503 is the store's |
 //! | `/healthcheck` | main  | 200 `OK`, or 500                                        |
 //! | `/ready`       | main  | 200, or 503 with the reasons                            |
 //! | `/metrics`     | main  | statistics for Prometheus                               |
@@ -19,7 +19,7 @@ use axum::{
     extract::{DefaultBodyLimit, State, rejection::BytesRejection},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{any, get, post},
+    routing::{any, get},
 };
 
 use crate::{
@@ -51,7 +51,7 @@ pub struct Pages<S> {
 /// The main port.
 pub fn main_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
     Router::new()
-        .route("/json", post(decide::<S>))
+        .route("/json", any(decide::<S>))
         .route("/healthcheck", any(healthcheck::<S>))
         .route("/ready", get(ready::<S>))
         .route("/metrics", get(metrics::<S>))

@@ -21,6 +21,8 @@ mod memory;
 mod per_second;
 mod redis_access;
 mod redis_health;
+mod reference_flows;
+mod reference_http;
 mod reference_redis;
 mod reflection;
 mod refusals;

@@ -28,9 +28,10 @@ const SERVERS: [(&str, &str); 2] = [
     ("valkey/usr/bin/valkey-server", "valkey_version:"),
 ];
 
-/// What a user of Redis may do who is to count, besides to SELECT a database and,
-/// in a cluster, CLUSTER SLOTS and ASKING.
+/// What a user of Redis may do who is to count, as docs/redis.md says.
 const RIGHTS: &str = "+eval +evalsha +get +set +del +incrby +decrby +pexpire +pttl +ping +role";
+
+const IN_A_CLUSTER: &str = "+cluster|slots +asking";
 
 /// The programs, each of which is what it should be.
 fn programs() -> [PathBuf; 2] {
@@ -109,7 +110,12 @@ async fn a_cluster_is_exact_while_slots_move() {
     for program in programs() {
         let setup = Setup { program, ..Setup::default() };
         let cluster = std::sync::Arc::new(Cluster::of(&setup, 3, false));
-        let stores = [(); 2].map(|()| of(RedisType::Cluster, &cluster.url(), PATIENT));
+        let rights = format!("ACL SETUSER counts on >secret ~* -@all {RIGHTS} {IN_A_CLUSTER}");
+        for node in &cluster.primaries {
+            node.ask(&rights.split(' ').collect::<Vec<_>>());
+        }
+        let url = format!("redis://counts:secret@{}", cluster.url());
+        let stores = [(); 2].map(|()| of(RedisType::Cluster, &url, PATIENT));
         for store in &stores {
             ready(store).await;
         }
