@@ -78,6 +78,12 @@ async fn sentinels_are_told_a_password_of_their_own() {
     let secrets = ["of-the-master", "of-the-guards", "mistaken"];
     is_used(&with("of-the-master", "of-the-guards"), 999).await;
     is_used(&with("of-the-master", ":of-the-guards"), 997).await;
+    // A user with few rights will do.
+    for sentinel in &all.sentinels {
+        let user = "ACL SETUSER looks on >of-the-guards -@all +sentinel|master +ping";
+        sentinel.ask(&user.split(' ').collect::<Vec<_>>());
+    }
+    is_used(&with("default:of-the-master", "looks:of-the-guards"), 995).await;
     let unknown = "cannot connect to the master main: no Sentinel knows it";
     for wrong in ["mistaken", "of-the-master"] {
         let service = with("of-the-master", wrong);
@@ -111,5 +117,14 @@ async fn a_given_authority_is_trusted_besides_those_of_the_system() {
         let service = with(given, system);
         is_not_used(&service, &why, &[]).await;
         assert!(service.log().contains("invalid peer certificate"), "{}", service.log());
+    }
+    // One of the two speaks TLS, and the other does not.
+    let plain = format!("localhost:{}", server.port);
+    for settings in [
+        &[("REDIS_URL", &url[..])][..],
+        &[("REDIS_URL", &plain[..]), ("REDIS_TLS", "true"), ("REDIS_TLS_CACERT", &known)],
+    ] {
+        let why = format!("cannot connect to {}: ", settings[0].1);
+        is_not_used(&start(settings), &why, &[]).await;
     }
 }

@@ -175,7 +175,8 @@ async fn with_tls() {
 async fn in_clusters() {
     let (open, locked) = (Setup::default(), Setup::default().tell(&["--requirepass", "secret"]));
     let (main, second) = (Cluster::of(&open, 3, false), Cluster::of(&locked, 3, false));
-    let (main, second) = (main.url(), second.url());
+    // The first seed is that of nobody.
+    let (main, second) = (format!("127.0.0.1:1,{}", main.url()), second.url());
     basic_flow(&[("REDIS_TYPE", "CLUSTER"), ("REDIS_URL", &main)]).await;
     basic_flow(&[("REDIS_TYPE", "cluster"), ("REDIS_URL", &second), ("REDIS_AUTH", "secret")])
         .await;

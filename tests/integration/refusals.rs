@@ -160,14 +160,17 @@ async fn no_refusal_of_one_server_outlives_its_cause() {
     let mut ask = |command: &[&str]| {
         redis::cmd(command[0]).arg(&command[1..]).exec(&mut inside).unwrap();
     };
-    ask(&["CONFIG", "SET", "requirepass", "secret"]);
-    play.exact("a password, for those who are not in yet").await;
-    ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    play.until(true, "NOAUTH").await;
-    play.degraded("NOAUTH").await;
-    ask(&["CONFIG", "SET", "requirepass", ""]);
-    play.until(false, "NOAUTH").await;
-    play.exact("NOAUTH").await;
+    let kill = ["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"];
+    for (setting, hard, easy) in [("requirepass", "secret", ""), ("maxclients", "1", "1000")] {
+        ask(&["CONFIG", "SET", setting, hard]);
+        play.exact("who is in already stays in").await;
+        ask(&kill);
+        play.until(true, setting).await;
+        play.degraded(setting).await;
+        ask(&["CONFIG", "SET", setting, easy]);
+        play.until(false, setting).await;
+        play.exact(setting).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

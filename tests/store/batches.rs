@@ -106,7 +106,10 @@ fn calls_that_go_together_get_what_they_would_get_alone_in_the_order_in_which_th
 
 /// So many games on `server`.
 pub(crate) fn plays(server: &RedisServer, games: u32) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("there is a runtime");
     let inside = runtime.enter();
     let store = store(&server.url(), PATIENT);
     drop(inside);

@@ -309,4 +309,14 @@ async fn the_master_that_sentinels_name_is_used_and_a_failover_is_followed() {
     }
     println!("a dead master: replaced after {promoted:?}, followed after {:?}", begin.elapsed());
     assert!(begin.elapsed() - promoted < Duration::from_secs(3), "{:?}", begin.elapsed());
+
+    // Without Sentinels the master is still there.
+    all.sentinels.iter_mut().for_each(crate::cluster_servers::Node::kill);
+    let begin = Instant::now();
+    let mut expected = count(&store, "d").await.unwrap();
+    while begin.elapsed() < Duration::from_millis(1_500) {
+        expected += 1;
+        assert_eq!(count(&store, "d").await.unwrap(), expected);
+        sleep(Duration::from_millis(5)).await;
+    }
 }

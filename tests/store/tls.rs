@@ -9,6 +9,7 @@ use crate::{
     authority::Authority,
     cluster::ready,
     cluster_servers::{Cluster, Node, Sentinels, Setup},
+    faults::eventually,
 };
 
 /// A server whose certificate is for `name`, and its TLS port.
@@ -57,6 +58,29 @@ async fn a_server_that_asks_for_a_certificate_is_shown_ours() {
     let gone = Some((certificates.path("gone.pem"), certificates.path("gone.key")));
     let error = counts(port, RedisTls { client: gone, ..tls }).await.unwrap_err().to_string();
     assert!(error.contains("cannot read") && error.contains("gone.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn certificates_are_read_again_for_each_connection() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (node, port) = server(&authority, "localhost", "no");
+    let file = authority.path("trusted.pem");
+    let trust = |it: &Authority| std::fs::copy(it.own(), &file).expect("a file can be made");
+    trust(&authority);
+    let url = format!("rediss://localhost:{port}");
+    let settings = RedisSettings::parse(&url, None, PATIENT).expect("the URL is valid");
+    let tls = RedisTls { authority: Some(file.clone()), ..RedisTls::default() };
+    let store = Redis::new(&RedisSettings { tls: Some(tls), ..settings });
+    assert_eq!(hit(&store, "a").await.unwrap(), 1);
+    trust(&other);
+    assert_eq!(hit(&store, "a").await.unwrap(), 2);
+    node.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    while hit(&store, "a").await.is_ok() {}
+    let error = hit(&store, "a").await.unwrap_err().to_string();
+    assert!(error.contains("invalid peer certificate"), "{error}");
+    trust(&authority);
+    let last = eventually(|| hit(&store, "a")).await;
+    assert_eq!(hit(&store, "a").await.unwrap(), last + 1);
 }
 
 /// What a store may do that trusts `authority` and shows a certificate of its own.
