@@ -16,12 +16,13 @@ use crate::{
     engine::{Engine, SharedRules, fallback::Fallback},
     health::Health,
     http::{self, Pages},
-    listen::{ListenError, Listener},
+    listen::{ListenError, Listener, Place},
     metrics::{Metrics, timed::Timed},
     reload::{InForce, LoadError, Reloader},
     settings::{ListenerSettings, RuleSettings, Settings, StoreSettings},
     store::{Store, ahead::Ahead, deny_cache::DenyCache, memory::Memory, redis::Split},
     time::SystemClock,
+    tls::{self, TlsError},
     wire::Service,
     xds::Follower,
 };
@@ -49,6 +50,9 @@ pub enum AppError {
         /// What is wrong with them.
         source: LoadError,
     },
+    /// There are no certificates for gRPC that can be used.
+    #[error("cannot encrypt gRPC")]
+    Tls(#[from] TlsError),
     /// A port is not to be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -97,6 +101,10 @@ async fn serve_with<S: Store>(
         rejection: Arc::default(),
     };
     let keeper = load_rules(settings.rules, force.clone())?;
+    let certificates = settings.listeners.tls.clone();
+    let certificates =
+        certificates.map(|it| tls::Keeper::start(it, Arc::clone(&metrics))).transpose()?;
+    let tls = certificates.as_ref().map(tls::Keeper::in_use);
     let listeners = Listeners::bind(&settings.listeners).await?;
     let signals = Signals::listen().map_err(AppError::Signals)?;
     let service = Arc::new(Service {
@@ -129,13 +137,16 @@ async fn serve_with<S: Store>(
         }
         Keeper::Xds(follower) => tasks.background("client of the rules", follower.follow()),
     }
+    if let Some(certificates) = certificates {
+        tasks.background("watcher of certificates", certificates.watch());
+    }
     tasks.background("tasks of the counter store", watch_store(Arc::clone(&service)));
     let first = demands.hold(Arc::clone(&service), Arc::clone(&health), until());
     tasks.server("counter store", first);
     let Listeners { grpc, http, debug } = listeners;
     let ListenerSettings { max_age, max_age_grace, .. } = settings.listeners;
-    let server = grpc::Server { service, health: Arc::clone(&health), max_age, max_age_grace };
-    tasks.server("gRPC server", server.serve(grpc, until()));
+    let server = grpc::Server { service, health: Arc::clone(&health), tls, max_age, max_age_grace };
+    tasks.server("gRPC server", server.serve(grpc, stopped.clone()));
     let main = axum::serve(http, http::main_router(Arc::clone(&pages)));
     tasks.server("HTTP server", main.with_graceful_shutdown(until()).into_future());
     let debugging = axum::serve(debug, http::debug_router(pages));
@@ -181,14 +192,16 @@ impl Listeners {
     /// Opens every port before any of them is served.
     async fn bind(settings: &ListenerSettings) -> Result<Self, ListenError> {
         let most = settings.max_connections;
+        let (http, debug) = (settings.http.clone(), settings.debug.clone());
+        let (http, debug) = (Place::Tcp(http), Place::Tcp(debug));
         let listeners = Self {
             grpc: Listener::bind("gRPC", &settings.grpc, HTTP2_GREETING, most).await?,
-            http: Listener::bind("HTTP", &settings.http, HTTP_GREETING, most).await?,
-            debug: Listener::bind("debugging", &settings.debug, HTTP_GREETING, most).await?,
+            http: Listener::bind("HTTP", &http, HTTP_GREETING, most).await?,
+            debug: Listener::bind("debugging", &debug, HTTP_GREETING, most).await?,
         };
         let Self { grpc, http, debug } = &listeners;
         for (name, listener) in [("grpc", grpc), ("http", http), ("debug", debug)] {
-            info!(listener = name, address = %listener.address(), "listening");
+            info!(listener = name, address = %listener.place(), "listening");
         }
         Ok(listeners)
     }

@@ -8,6 +8,7 @@
 //! |----------------|----------------------------------------|--------------------------------|
 //! | [`time`]       |                                        | [`time::Timestamp`]            |
 //! | [`duration`]   | a text                                 | a duration                     |
+//! | [`chance`]     |                                        | a number                       |
 //! | [`limit`]      | a counter, hits, now                   | [`limit::Outcome`]             |
 //! | [`descriptor`] |                                        | [`descriptor::Request`]        |
 //! | [`rules`]      | [`descriptor::Descriptor`]             | [`rules::Rule`]                |
@@ -16,8 +17,10 @@
 //! | [`engine`]     | [`descriptor::Request`]                | [`engine::decision::Decision`] |
 //! | [`metrics`]    | [`engine::decision::Decision`]         | statistics                     |
 //! | [`health`]     | what is known of the process           | whether to send it requests    |
+//! | [`watch`]      | files                                  | when they have changed         |
 //! | [`rule_files`] | a path                                 | [`config::SourceFile`]s        |
 //! | [`reload`]     | files that change                      | the rules in force             |
+//! | [`tls`]        | files of certificates                  | how connections are encrypted  |
 //! | [`wire`]       | a message                              | a message                      |
 //! | [`listen`]     | an address                             | connections                    |
 //! | [`xds`]        | what a management server says          | the rules in force             |
@@ -38,6 +41,7 @@
 
 pub mod time;
 pub mod duration;
+pub mod chance;
 pub mod limit;
 pub mod descriptor;
 pub mod rules;
@@ -46,8 +50,10 @@ pub mod store;
 pub mod engine;
 pub mod metrics;
 pub mod health;
+pub mod watch;
 pub mod rule_files;
 pub mod reload;
+pub mod tls;
 pub mod wire;
 pub mod listen;
 pub mod xds;

@@ -14,14 +14,17 @@ use crate::{
     limit::{Hits, tally},
     rules::{RuleTree, spec::OnError, stat_name::StatName},
     store::{DenyCacheUsage, Usage},
+    time::Timestamp,
 };
 
+mod certificates;
 mod latency;
 pub mod readings;
 pub mod series;
 pub mod timed;
 
 use self::{
+    certificates::Certificates,
     latency::LATENCIES,
     readings::{Reading, Value},
     series::{Bump, SeriesTable},
@@ -53,6 +56,7 @@ pub struct Metrics {
     evicted: IntCounter,
     /// Made when there is such a cache.
     deny_cache: OnceLock<[IntGauge; DENY_CACHE.len()]>,
+    certificates: Certificates,
 }
 
 /// Under the names of the reference service, for what it keeps in its place.
@@ -110,6 +114,7 @@ impl Metrics {
             rules,
             rule_registry,
             deny_cache: OnceLock::new(),
+            certificates: Certificates::default(),
             total_requests: by(
                 "grpc_method",
                 "ratelimit_service_total_requests",
@@ -286,6 +291,23 @@ impl Metrics {
     /// Whether there is a connection to the server that rules come from.
     pub fn xds_connected(&self, connected: bool) {
         self.xds_connected.set(connected.into());
+    }
+
+    /// Counts certificates that came into force, and until when they are good.
+    pub fn certificate_loaded(&self, not_after: Option<Timestamp>) {
+        self.certificates.of(&self.registry).loaded(not_after);
+    }
+
+    /// Counts certificates that were refused.
+    pub fn certificate_refused(&self) {
+        let statistics = self.certificates.of(&self.registry);
+        statistics.failed_loads.inc();
+        statistics.rejected.set(1);
+    }
+
+    /// Counts a connection that could not be encrypted.
+    pub fn handshake_failed(&self) {
+        self.certificates.of(&self.registry).failed_handshakes.inc();
     }
 
     /// Takes over what the store says of itself.

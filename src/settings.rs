@@ -10,10 +10,11 @@ use tracing::Level;
 
 use crate::{
     engine::{decision::Mode, fallback::FallbackSettings},
-    listen::Address,
+    listen::{Address, Place},
     rule_files::RuleSource,
     rules::counter_key::KeyFormat,
     store::redis::RedisSettings,
+    tls::ServerTls,
     wire::response::ResponseSettings,
     xds::XdsSettings,
 };
@@ -77,7 +78,9 @@ pub struct RuleSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerSettings {
     /// For gRPC.
-    pub grpc: Address,
+    pub grpc: Place,
+    /// How gRPC is encrypted, if it is.
+    pub tls: Option<ServerTls>,
     /// For HTTP.
     pub http: Address,
     /// For operators.

@@ -17,6 +17,7 @@ use crate::{
 mod listeners;
 mod redis;
 mod rules;
+mod tls;
 mod xds;
 
 pub(super) use self::rules::rules;
@@ -75,13 +76,6 @@ fn store(reader: &mut Reader<'_>, max_keys: usize) -> StoreSettings {
             StoreSettings::Redis { main, per_second, give_up, health }
         }
         _ => StoreSettings::Memory { max_keys },
-    }
-}
-
-fn no_tls(text: &str) -> Result<(), String> {
-    match value::boolean(text)? {
-        true => Err("TLS is not supported yet; expected false".into()),
-        false => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 mod rules;
 mod xds;
 mod listeners;
+mod tls;
 mod counters;
 mod redis;
 mod decisions;
@@ -64,6 +65,7 @@ impl Setting {
 }
 
 const DURATION: Value = Value::Text("DURATION");
+const FILE: Value = Value::Text("FILE");
 const HOST: Value = Value::Text("HOST");
 const NUMBER: Value = Value::Text("NUMBER");
 const PATH: Value = Value::Text("PATH");
@@ -75,6 +77,7 @@ pub const GROUPS: &[Group] = &[
     rules::RULES,
     xds::XDS,
     listeners::LISTENERS,
+    tls::TLS,
     counters::COUNTERS,
     redis::REDIS,
     decisions::DECISIONS,

@@ -2,6 +2,7 @@ use super::*;
 use crate::store::redis::{RedisAddress, RedisServers};
 
 mod docs;
+mod tls;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -29,7 +30,10 @@ fn show(settings: &Settings, name: &str) -> String {
         "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED" => rules.needs_domain.to_string(),
         name if name.starts_with("CONFIG_") || name.starts_with("XDS_") => show_xds(rules, name),
         "MERGE_DOMAIN_CONFIG" => rules.merge_domains.to_string(),
-        "GRPC_HOST" | "GRPC_PORT" | "GRPC_SERVER_USE_TLS" => listeners.grpc.to_string(),
+        "GRPC_HOST" | "GRPC_PORT" | "GRPC_UDS" => listeners.grpc.to_string(),
+        name if name.contains("_TLS") && name.starts_with("GRPC_") => {
+            format!("{:?}", listeners.tls.is_some())
+        }
         "HOST" | "PORT" => listeners.http.to_string(),
         "DEBUG_HOST" | "DEBUG_PORT" => listeners.debug.to_string(),
         "MAX_CONNECTIONS" => listeners.max_connections.to_string(),
@@ -183,7 +187,13 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
     ),
     ("REDIS_AUTH", &[("hunter2", MEMORY)]),
     ("REDIS_TLS", &[("no", MEMORY), ("true", MEMORY)]),
-    ("GRPC_SERVER_USE_TLS", &[("false", "0.0.0.0:8081")]),
+    ("GRPC_UDS", &[("", "0.0.0.0:8081"), ("/run/t.sock", "unix:/run/t.sock")]),
+    ("GRPC_SERVER_USE_TLS", &[("", "false"), ("false", "false")]),
+    // The rest is in `tls`.
+    ("GRPC_SERVER_TLS_CERT", &[("", "false")]),
+    ("GRPC_SERVER_TLS_KEY", &[("", "false")]),
+    ("GRPC_CLIENT_TLS_CACERT", &[("", "false")]),
+    ("GRPC_CLIENT_TLS_SAN", &[("", "false")]),
     ("REDIS_TYPE", &[("SINGLE", MEMORY), ("Sentinel", MEMORY), ("cluster", MEMORY)]),
     ("REDIS_TLS_CLIENT_CERT", &[]),
     ("REDIS_TLS_CLIENT_KEY", &[]),
@@ -326,7 +336,19 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("REDIS_PERSECOND_SENTINEL_AUTH", &[]),
     ("REDIS_PERSECOND_SOCKET_TYPE", &["udp"]),
     ("REDIS_PERSECOND_TIMEOUT", &["0"]),
+    (
+        "GRPC_UDS",
+        &[
+            "@t",
+            "/a/path/that/is/longer/than/those/which/the/system/can/hold/in/the/\
+        address/of/a/unix/socket/which/is/not/very/long",
+        ],
+    ),
     ("GRPC_SERVER_USE_TLS", &["TRUE", "tls"]),
+    ("GRPC_SERVER_TLS_CERT", &["Cargo.toml"]),
+    ("GRPC_SERVER_TLS_KEY", &["Cargo.toml"]),
+    ("GRPC_CLIENT_TLS_CACERT", &["/no/such/file", "Cargo.toml"]),
+    ("GRPC_CLIENT_TLS_SAN", &["a"]),
     ("REDIS_TYPE", &["double"]),
     ("REDIS_SOCKET_TYPE", &["udp"]),
     ("REDIS_TIMEOUT", &["0", "0s", "soon"]),
@@ -415,7 +437,10 @@ fn all_mistakes_are_reported_at_once() {
 
 #[test]
 fn a_flag_counts_before_a_variable_and_a_variable_before_the_default() {
-    let port = |flags, env| read(flags, env).unwrap().listeners.grpc.port;
+    let port = |flags, env| match read(flags, env).unwrap().listeners.grpc {
+        Place::Tcp(address) => address.port,
+        Place::Unix(_) => unreachable!(),
+    };
     let (flag, variable) = (&[("GRPC_PORT", "1")], &[("GRPC_PORT", "2")]);
     assert_eq!(port(flag, variable), 1);
     assert_eq!(port(&[], variable), 2);
