@@ -16,5 +16,7 @@ mod reflection;
 mod reload;
 mod shutdown;
 mod sources;
+mod tls;
+mod unix;
 mod wire;
 mod xds;

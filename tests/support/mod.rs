@@ -3,6 +3,8 @@
 
 #[allow(dead_code, reason = "other tests use the rest")]
 pub mod ads;
+#[allow(dead_code, reason = "other tests use the rest")]
+pub mod certificates;
 pub mod envoy;
 pub mod grpc;
 pub mod http;
