@@ -100,13 +100,13 @@ impl Lines {
     }
 
     /// Serves one connection.
-    async fn answer(self, connection: Connection, mut stop: watch::Receiver<bool>) {
+    async fn answer(self, mut connection: Connection, stop: watch::Receiver<bool>) {
+        // HTTP/2 waits for the client's greeting before it says goodbye.
+        let mut end = stop.clone();
+        connection.expect_greeting_before(async move { drop(end.wait_for(|it| *it).await) });
         let connection = match &self.tls {
             None => Ok(connection),
-            Some(tls) => tokio::select! {
-                encrypted = connection.encrypt(tls.load_full()) => encrypted,
-                _ = stop.wait_for(|it| *it) => return,
-            },
+            Some(tls) => connection.encrypt(tls.load_full()).await,
         };
         match connection {
             Ok(connection) => self.speak(connection, stop).await,

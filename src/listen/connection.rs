@@ -45,11 +45,16 @@ pub struct Connection {
     _permit: OwnedSemaphorePermit,
 }
 
-#[derive(Debug)]
 struct Silence {
     /// How many bytes of the greeting have not arrived yet.
     missing: usize,
-    deadline: Pin<Box<Sleep>>,
+    deadline: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl fmt::Debug for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Silence").field("missing", &self.missing).finish_non_exhaustive()
+    }
 }
 
 impl Connection {
@@ -58,6 +63,19 @@ impl Connection {
         let deadline = Box::pin(time::sleep(GREETING_TIME));
         let silence = Some(Silence { missing: greeting, deadline });
         Self { stream, silence, end: None, open: None, _permit: permit }
+    }
+
+    /// Whoever has not greeted when `moment` comes has no more time.
+    pub fn expect_greeting_before(&mut self, moment: impl Future<Output = ()> + Send + 'static) {
+        if let Some(Silence { missing, mut deadline }) = self.silence.take() {
+            let deadline = Box::pin(async move {
+                tokio::select! {
+                    () = deadline.as_mut() => {}
+                    () = moment => {}
+                }
+            });
+            self.silence = Some(Silence { missing, deadline });
+        }
     }
 
     /// Encrypts it, if the client can do so in the time that it has to greet, and
