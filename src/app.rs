@@ -12,6 +12,7 @@ use tokio::{sync::watch, time};
 use tracing::{info, warn};
 
 use crate::{
+    cli,
     config::Options,
     engine::{Engine, SharedRules, fallback::Fallback},
     health::Health,
@@ -20,6 +21,7 @@ use crate::{
     metrics::{Metrics, timed::Timed},
     reload::{InForce, LoadError, Reloader},
     settings::{ListenerSettings, RuleSettings, Settings, StoreSettings},
+    spans::{Exporter, Spans, SpansError, traced::Traced},
     store::{Store, ahead::Ahead, deny_cache::DenyCache, memory::Memory, redis::Split},
     time::SystemClock,
     tls::{self, TlsError},
@@ -56,6 +58,9 @@ pub enum AppError {
     /// A port is not to be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Traces are wanted, and cannot be sent.
+    #[error(transparent)]
+    Spans(#[from] SpansError),
     /// The system refuses something that it never refuses.
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
@@ -71,27 +76,45 @@ pub enum AppError {
 /// If it cannot begin, or if one of its servers fails.
 pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let metrics = Arc::new(Metrics::new(settings.near_limit_ratio));
+    let (spans, exporter) = match &settings.tracing {
+        None => (None, None),
+        Some(tracing) => {
+            let traces = Spans::new(tracing, &cli::process_env, Arc::clone(&metrics))?;
+            (Some(traces.0), Some(traces.1))
+        }
+    };
+    let observers = Observers { metrics: Arc::clone(&metrics), spans, exporter };
     match settings.store.clone() {
         StoreSettings::Memory { max_keys } => {
-            let store = Timed { store: Memory::new(max_keys), metrics: Arc::clone(&metrics) };
-            serve_with(store, Demands::default(), metrics, settings).await
+            let store = Timed { store: Memory::new(max_keys), metrics };
+            serve_with(store, Demands::default(), observers, settings).await
         }
         StoreSettings::Redis { main, per_second, give_up, health } => {
             let demands = Demands { first: give_up, always: health };
             let redis = Split::new(&main, per_second.as_deref());
-            let store = Timed { store: redis, metrics: Arc::clone(&metrics) };
+            let store = Timed { store: redis, metrics };
+            let spans = observers.spans.clone();
+            let store = Traced { store, spans, per_second: per_second.is_some() };
             let store = DenyCache::new(Ahead::new(store), settings.deny_cache);
-            serve_with(store, demands, metrics, settings).await
+            serve_with(store, demands, observers, settings).await
         }
     }
+}
+
+/// What is told of what happens.
+struct Observers {
+    metrics: Arc<Metrics>,
+    spans: Option<Spans>,
+    exporter: Option<Exporter>,
 }
 
 async fn serve_with<S: Store>(
     store: S,
     demands: Demands,
-    metrics: Arc<Metrics>,
+    observers: Observers,
     settings: Settings,
 ) -> Result<(), AppError> {
+    let Observers { metrics, spans, exporter } = observers;
     let rules = SharedRules::default();
     let health = Arc::new(Health::default());
     let force = InForce {
@@ -118,6 +141,7 @@ async fn serve_with<S: Store>(
         },
         metrics,
         response: settings.response,
+        spans,
     });
     let pages = Arc::new(Pages {
         service: Arc::clone(&service),
@@ -139,6 +163,9 @@ async fn serve_with<S: Store>(
     }
     if let Some(certificates) = certificates {
         tasks.background("watcher of certificates", certificates.watch());
+    }
+    if let Some(exporter) = exporter {
+        tasks.last("exporter of traces", exporter.run(until()));
     }
     tasks.background("tasks of the counter store", watch_store(Arc::clone(&service)));
     let first = demands.hold(Arc::clone(&service), Arc::clone(&health), until());

@@ -16,6 +16,7 @@
 //! | [`store`]      | [`store::Charge`]s                     | [`limit::Outcome`]s            |
 //! | [`engine`]     | [`descriptor::Request`]                | [`engine::decision::Decision`] |
 //! | [`metrics`]    | [`engine::decision::Decision`]         | statistics                     |
+//! | [`spans`]      | what happens with a call               | traces, at a collector         |
 //! | [`health`]     | what is known of the process           | whether to send it requests    |
 //! | [`watch`]      | files                                  | when they have changed         |
 //! | [`rule_files`] | a path                                 | [`config::SourceFile`]s        |
@@ -31,9 +32,10 @@
 //! | [`app`]        | [`settings::Settings`]                 | the running service            |
 //!
 //! Everything above `store` is pure: no clock, no socket, no lock, no `async`.
-//! Only `wire` knows protobuf, only [`time::SystemClock`] asks for the time, and
-//! only [`metrics::Metrics::observe`] counts decisions. Rules are never changed:
-//! new ones take the place of all old ones, between two requests.
+//! Only `wire` knows protobuf, only `spans` OpenTelemetry; only
+//! [`time::SystemClock`] asks for the time, and only
+//! [`metrics::Metrics::observe`] counts decisions. Rules are never changed: new
+//! ones take the place of all old ones, between two requests.
 //!
 //! To add something: a key in rule files begins in `config::keys`, a setting in
 //! `settings::table`, a field of the protocol in `proto/` and then `wire`, a
@@ -49,6 +51,7 @@ pub mod config;
 pub mod store;
 pub mod engine;
 pub mod metrics;
+pub mod spans;
 pub mod health;
 pub mod watch;
 pub mod rule_files;

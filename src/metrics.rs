@@ -52,6 +52,7 @@ pub struct Metrics {
     store_failures: IntCounter,
     late: IntCounter,
     degraded: IntCounterVec,
+    spans_lost: IntCounterVec,
     counters: IntGauge,
     evicted: IntCounter,
     /// Made when there is such a cache.
@@ -77,6 +78,15 @@ pub enum Failure {
     Service,
     /// The store did not answer.
     Store,
+}
+
+/// Why a span does not reach the collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostSpan {
+    /// More were recorded than the collector takes.
+    QueueFull,
+    /// The collector did not answer, or refused.
+    ExportFailed,
 }
 
 impl Metrics {
@@ -184,6 +194,11 @@ impl Metrics {
                 "Limits decided without the counter store, as it did not answer, by what on_error \
                  says.",
             ),
+            spans_lost: by(
+                "reason",
+                "tollgate_spans_lost",
+                "Spans recorded that did not reach the collector.",
+            ),
             counters: gauge(
                 "tollgate_memory_counters",
                 "Counters kept in memory, including those that have ended and wait to be dropped.",
@@ -196,6 +211,9 @@ impl Metrics {
         };
         for policy in OnError::ALL {
             metrics.degraded.with_label_values(&[policy.name()]);
+        }
+        for reason in [LostSpan::QueueFull, LostSpan::ExportFailed] {
+            metrics.spans_lost(reason, 0);
         }
         for failure in [Failure::Service, Failure::Store] {
             metrics.errors.with_label_values(&[failure.label()]);
@@ -288,6 +306,12 @@ impl Metrics {
         self.rejected.set(1);
     }
 
+    /// Counts spans that do not reach the collector.
+    pub fn spans_lost(&self, reason: LostSpan, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.spans_lost.with_label_values(&[reason.label()]).inc_by(count);
+    }
+
     /// Whether there is a connection to the server that rules come from.
     pub fn xds_connected(&self, connected: bool) {
         self.xds_connected.set(connected.into());
@@ -369,6 +393,15 @@ impl Failure {
         match self {
             Self::Service => "service_error",
             Self::Store => "redis_error",
+        }
+    }
+}
+
+impl LostSpan {
+    fn label(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::ExportFailed => "export_failed",
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     listen::{Address, Place},
     rule_files::RuleSource,
     rules::counter_key::KeyFormat,
+    spans::TracingSettings,
     store::redis::RedisSettings,
     tls::ServerTls,
     wire::response::ResponseSettings,
@@ -54,6 +55,8 @@ pub struct Settings {
     pub response: ResponseSettings,
     /// What is logged.
     pub log: LogSettings,
+    /// What is recorded as traces; none if nothing is.
+    pub tracing: Option<TracingSettings>,
     /// How the service ends.
     pub drain: DrainSettings,
 }

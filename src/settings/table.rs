@@ -10,6 +10,7 @@ mod redis;
 mod decisions;
 mod answers;
 mod logging;
+mod tracing;
 mod shutdown;
 
 /// Settings that belong together.
@@ -83,5 +84,6 @@ pub const GROUPS: &[Group] = &[
     decisions::DECISIONS,
     answers::ANSWERS,
     logging::LOGGING,
+    tracing::TRACING,
     shutdown::SHUTDOWN,
 ];

@@ -3,6 +3,8 @@ use crate::store::redis::{RedisAddress, RedisServers};
 
 mod docs;
 mod tls;
+mod jitter;
+mod tracing;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -46,6 +48,7 @@ fn show(settings: &Settings, name: &str) -> String {
         "CACHE_KEY_PREFIX" => keys.prefix.clone(),
         "COUNTER_KEYS" => format!("{:?}", keys.style),
         "SHADOW_MODE" => mode.shadow.to_string(),
+        "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT" => mode.stop.to_string(),
         "QUOTA_MODE" => mode.quota.to_string(),
         "NEAR_LIMIT_RATIO" => near_limit_ratio.to_string(),
         "LIMIT_LIMIT_HEADER" => headers.map_or("off".into(), |it| it.limit.clone()),
@@ -54,6 +57,7 @@ fn show(settings: &Settings, name: &str) -> String {
         "RESPONSE_DYNAMIC_METADATA" => format!("{:?}", response.metadata),
         "LOG_LEVEL" => log.level.to_string(),
         "LOG_FORMAT" => format!("{:?}", log.format),
+        name if name.starts_with("TRACING_") => tracing::show(settings, name),
         "DRAIN_DELAY" => format!("{:?}", drain.delay),
         "DRAIN_TIMEOUT" => format!("{:?}", drain.timeout),
         _ => format!("{store:?}"),
@@ -171,7 +175,10 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
     ("GRPC_MAX_CONNECTION_AGE", &[("", "Some(86400s)"), ("0", "None"), ("1h30m", "Some(5400s)")]),
     ("GRPC_MAX_CONNECTION_AGE_GRACE", &[("", "Some(3600s)"), ("0s", "None"), ("1ns", "Some(1ns)")]),
     ("BACKEND_TYPE", &[("", MEMORY), ("Memory", MEMORY)]),
-    ("LOCAL_CACHE_SIZE_IN_BYTES", &[("", "0"), ("1", "1"), ("4294967295", "4294967295")]),
+    (
+        "LOCAL_CACHE_SIZE_IN_BYTES",
+        &[("", "0"), ("1000", "524288"), ("524289", "524289"), ("4294967295", "4294967295")],
+    ),
     ("MEMORY_MAX_KEYS", &[("", MEMORY), ("256", "Memory { max_keys: 256 }")]),
     (
         "REDIS_URL",
@@ -181,7 +188,7 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
                 "redis://:hunter2@cache:6380",
                 "Redis { main: RedisSettings { servers: Single(Tcp { host: \"cache\", port: 6380 }), \
                  login: Login { username: None, .. }, sentinel_login: Login { username: None, .. }, \
-                 database: 0, tls: None, timeout: 500ms }, per_second: None, give_up: None, health: false }",
+                 database: 0, tls: None, timeout: 500ms, jitter: Jitter { bound: 0 } }, per_second: None, give_up: None, health: false }",
             ),
         ],
     ),
@@ -229,6 +236,11 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
         "COUNTER_KEYS",
         &[("", "Unambiguous"), ("unambiguous", "Unambiguous"), ("Reference", "Reference")],
     ),
+    (
+        "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT",
+        &[("", "false"), ("true", "true"), ("1", "true"), ("False", "false")],
+    ),
+    ("EXPIRATION_JITTER_MAX_SECONDS", &[("", MEMORY), ("300", MEMORY), ("-1", MEMORY)]),
     ("SHADOW_MODE", &[("", "false"), ("on", "true"), ("t", "true"), ("TRUE", "true")]),
     (
         "QUOTA_MODE",
@@ -356,6 +368,8 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("STORE_DEADLINE", &["0", "15"]),
     ("LOCAL_SHARE", &["0", "1.01", "-1", "1/4", "nan"]),
     ("COUNTER_KEYS", &["ours"]),
+    ("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", &["si", "2"]),
+    ("EXPIRATION_JITTER_MAX_SECONDS", &["5m", "1.5", "4294967296", "-", "--1", "+1"]),
     ("SHADOW_MODE", &["si"]),
     ("QUOTA_MODE", &["-1"]),
     ("NEAR_LIMIT_RATIO", &["0", "1.1", "-0.5", "nan", "inf", "80%"]),
@@ -370,23 +384,34 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("DRAIN_TIMEOUT", &["20sec"]),
 ];
 
+fn legal() -> impl Iterator<Item = &'static (&'static str, Pairs<'static>)> {
+    LEGAL.iter().chain(tracing::LEGAL)
+}
+
+fn illegal() -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
+    ILLEGAL.iter().chain(tracing::ILLEGAL)
+}
+
 #[test]
 fn every_setting_is_tried() {
     let names: Vec<_> = settings().map(|it| it.name).collect();
     for name in &names {
-        assert!(LEGAL.iter().any(|(it, _)| it == name), "{name} has no legal value");
-        assert!(ILLEGAL.iter().any(|(it, _)| it == name), "{name} has no illegal value");
+        assert!(legal().any(|(it, _)| it == name), "{name} has no legal value");
+        assert!(illegal().any(|(it, _)| it == name), "{name} has no illegal value");
     }
-    assert_eq!(names.len(), LEGAL.len());
+    assert_eq!(names.len(), legal().count());
 }
 
 #[test]
 fn every_legal_value_is_understood() {
-    for &(name, values) in LEGAL {
+    for &(name, values) in legal() {
         for &(value, expected) in values {
             let mut env = vec![(name, value), ("LIMIT_RESPONSE_HEADERS_ENABLED", "true")];
             if name.contains("XDS_") {
                 env.push(("CONFIG_TYPE", "GRPC_XDS_SOTW"));
+            }
+            if name.starts_with("TRACING_") {
+                env.push(("TRACING_ENABLED", "true"));
             }
             let settings = read(&[], &env).map_err(|it| it.to_string()).unwrap();
             assert_eq!(show(&settings, name), expected, "{name}={value:?}");
@@ -396,7 +421,7 @@ fn every_legal_value_is_understood() {
 
 #[test]
 fn every_illegal_value_is_refused_with_its_place() {
-    for &(name, values) in ILLEGAL {
+    for &(name, values) in illegal() {
         let setting = settings().find(|it| it.name == name).unwrap();
         for value in values {
             let variable = read(&[], &[(name, value)]).unwrap_err().to_string();

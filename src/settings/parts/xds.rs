@@ -66,18 +66,13 @@ fn backoff(reader: &mut Reader<'_>) -> BackoffSettings {
     {
         reader.refuse(MAX, &format!("expected no less than {INITIAL}, which is {initial:?}"));
     }
-    let jitter = reader.value("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", part);
+    let jitter = reader.value("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", value::part);
     let on = reader.value("XDS_CLIENT_BACKOFF_JITTER", value::boolean);
     BackoffSettings {
         initial: initial.unwrap_or_default(),
         max: max.unwrap_or_default(),
         jitter: if on { jitter } else { 0.0 },
     }
-}
-
-fn part(text: &str) -> Result<f64, String> {
-    let part = text.parse().ok().filter(|it| (0.0..=1.0).contains(it));
-    part.ok_or_else(|| "expected a number from 0 to 1".into())
 }
 
 fn target(text: &str) -> Result<Address, String> {

@@ -8,6 +8,8 @@ use std::{
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
+use super::jitter::Jitter;
+
 /// How to reach Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisSettings {
@@ -23,6 +25,8 @@ pub struct RedisSettings {
     pub tls: Option<RedisTls>,
     /// How long a call may take, and each attempt to connect.
     pub timeout: Duration,
+    /// How much longer than it means something a counter is kept.
+    pub jitter: Jitter,
 }
 
 /// Where the servers are.
@@ -143,7 +147,8 @@ impl RedisSettings {
             return Err("the Redis URL names a user without a password".into());
         }
         let tls = tls.then(RedisTls::default);
-        Ok(Self { servers, login, sentinel_login: Login::default(), database, tls, timeout })
+        let (sentinel_login, jitter) = Default::default();
+        Ok(Self { servers, login, sentinel_login, database, tls, timeout, jitter })
     }
 }
 
