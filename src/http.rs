@@ -10,14 +10,14 @@
 //! | `/stats`       | debug | statistics, for people                                  |
 //! | all others     | debug | what there is                                           |
 
-use std::{fmt::Write, sync::Arc, time::Instant};
+use std::{convert::Infallible, fmt::Write, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwapOption;
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    extract::{DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -26,6 +26,7 @@ use crate::{
     health::Health,
     limit::{Limit, Window},
     rules::{Rule, RuleTree},
+    spans::Call,
     store::Store,
     wire::{
         LARGEST_MESSAGE, Refusal, Service, json,
@@ -141,10 +142,34 @@ fn describe(rules: &RuleTree) -> String {
     rules.rules().iter().map(|rule| lines(rule)).collect()
 }
 
+/// The call, if it is recorded.
+struct Recorded(Option<Call>);
+
+impl<S: Store> FromRequestParts<Arc<Pages<S>>> for Recorded {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        pages: &Arc<Pages<S>>,
+    ) -> Result<Self, Infallible> {
+        let spans = pages.service.spans.as_ref();
+        Ok(Self(spans.and_then(|it| it.http_call(&parts.headers))))
+    }
+}
+
 async fn decide<S: Store>(
     State(pages): State<Arc<Pages<S>>>,
+    Recorded(call): Recorded,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
+    let response = try_decide(&pages, body);
+    let Some(call) = call else { return response.await };
+    let response = call.within(response).await;
+    call.http_ended(response.status().as_u16());
+    response
+}
+
+async fn try_decide<S: Store>(pages: &Pages<S>, body: Result<Bytes, BytesRejection>) -> Response {
     let started = Instant::now();
     let body = match body {
         Ok(body) => body,

@@ -14,14 +14,17 @@ use crate::{
     limit::{Hits, tally},
     rules::{RuleTree, spec::OnError, stat_name::StatName},
     store::{DenyCacheUsage, Usage},
+    time::Timestamp,
 };
 
+mod certificates;
 mod latency;
 pub mod readings;
 pub mod series;
 pub mod timed;
 
 use self::{
+    certificates::Certificates,
     latency::LATENCIES,
     readings::{Reading, Value},
     series::{Bump, SeriesTable},
@@ -49,10 +52,12 @@ pub struct Metrics {
     store_failures: IntCounter,
     late: IntCounter,
     degraded: IntCounterVec,
+    spans_lost: IntCounterVec,
     counters: IntGauge,
     evicted: IntCounter,
     /// Made when there is such a cache.
     deny_cache: OnceLock<[IntGauge; DENY_CACHE.len()]>,
+    certificates: Certificates,
 }
 
 /// Under the names of the reference service, for what it keeps in its place.
@@ -73,6 +78,15 @@ pub enum Failure {
     Service,
     /// The store did not answer.
     Store,
+}
+
+/// Why a span does not reach the collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostSpan {
+    /// More were recorded than the collector takes.
+    QueueFull,
+    /// The collector did not answer, or refused.
+    ExportFailed,
 }
 
 impl Metrics {
@@ -110,6 +124,7 @@ impl Metrics {
             rules,
             rule_registry,
             deny_cache: OnceLock::new(),
+            certificates: Certificates::default(),
             total_requests: by(
                 "grpc_method",
                 "ratelimit_service_total_requests",
@@ -179,6 +194,11 @@ impl Metrics {
                 "Limits decided without the counter store, as it did not answer, by what on_error \
                  says.",
             ),
+            spans_lost: by(
+                "reason",
+                "tollgate_spans_lost",
+                "Spans recorded that did not reach the collector.",
+            ),
             counters: gauge(
                 "tollgate_memory_counters",
                 "Counters kept in memory, including those that have ended and wait to be dropped.",
@@ -191,6 +211,9 @@ impl Metrics {
         };
         for policy in OnError::ALL {
             metrics.degraded.with_label_values(&[policy.name()]);
+        }
+        for reason in [LostSpan::QueueFull, LostSpan::ExportFailed] {
+            metrics.spans_lost(reason, 0);
         }
         for failure in [Failure::Service, Failure::Store] {
             metrics.errors.with_label_values(&[failure.label()]);
@@ -283,9 +306,32 @@ impl Metrics {
         self.rejected.set(1);
     }
 
+    /// Counts spans that do not reach the collector.
+    pub fn spans_lost(&self, reason: LostSpan, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.spans_lost.with_label_values(&[reason.label()]).inc_by(count);
+    }
+
     /// Whether there is a connection to the server that rules come from.
     pub fn xds_connected(&self, connected: bool) {
         self.xds_connected.set(connected.into());
+    }
+
+    /// Counts certificates that came into force, and until when they are good.
+    pub fn certificate_loaded(&self, not_after: Option<Timestamp>) {
+        self.certificates.of(&self.registry).loaded(not_after);
+    }
+
+    /// Counts certificates that were refused.
+    pub fn certificate_refused(&self) {
+        let statistics = self.certificates.of(&self.registry);
+        statistics.failed_loads.inc();
+        statistics.rejected.set(1);
+    }
+
+    /// Counts a connection that could not be encrypted.
+    pub fn handshake_failed(&self) {
+        self.certificates.of(&self.registry).failed_handshakes.inc();
     }
 
     /// Takes over what the store says of itself.
@@ -347,6 +393,15 @@ impl Failure {
         match self {
             Self::Service => "service_error",
             Self::Store => "redis_error",
+        }
+    }
+}
+
+impl LostSpan {
+    fn label(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::ExportFailed => "export_failed",
         }
     }
 }

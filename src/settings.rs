@@ -10,10 +10,12 @@ use tracing::Level;
 
 use crate::{
     engine::{decision::Mode, fallback::FallbackSettings},
-    listen::Address,
+    listen::{Address, Place},
     rule_files::RuleSource,
     rules::counter_key::KeyFormat,
+    spans::TracingSettings,
     store::redis::RedisSettings,
+    tls::ServerTls,
     wire::response::ResponseSettings,
     xds::XdsSettings,
 };
@@ -53,6 +55,8 @@ pub struct Settings {
     pub response: ResponseSettings,
     /// What is logged.
     pub log: LogSettings,
+    /// What is recorded as traces; none if nothing is.
+    pub tracing: Option<TracingSettings>,
     /// How the service ends.
     pub drain: DrainSettings,
 }
@@ -77,7 +81,9 @@ pub struct RuleSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerSettings {
     /// For gRPC.
-    pub grpc: Address,
+    pub grpc: Place,
+    /// How gRPC is encrypted, if it is.
+    pub tls: Option<ServerTls>,
     /// For HTTP.
     pub http: Address,
     /// For operators.

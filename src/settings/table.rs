@@ -4,11 +4,13 @@
 mod rules;
 mod xds;
 mod listeners;
+mod tls;
 mod counters;
 mod redis;
 mod decisions;
 mod answers;
 mod logging;
+mod tracing;
 mod shutdown;
 
 /// Settings that belong together.
@@ -64,6 +66,7 @@ impl Setting {
 }
 
 const DURATION: Value = Value::Text("DURATION");
+const FILE: Value = Value::Text("FILE");
 const HOST: Value = Value::Text("HOST");
 const NUMBER: Value = Value::Text("NUMBER");
 const PATH: Value = Value::Text("PATH");
@@ -75,10 +78,12 @@ pub const GROUPS: &[Group] = &[
     rules::RULES,
     xds::XDS,
     listeners::LISTENERS,
+    tls::TLS,
     counters::COUNTERS,
     redis::REDIS,
     decisions::DECISIONS,
     answers::ANSWERS,
     logging::LOGGING,
+    tracing::TRACING,
     shutdown::SHUTDOWN,
 ];

@@ -8,7 +8,12 @@ use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 use tollgate::store::Outcomes;
 
 use super::*;
-use crate::{agreement::config, games::hits, model::Model, redis_server::RedisServer};
+use crate::{
+    agreement::config,
+    games::{consume, hits},
+    model::Model,
+    redis_server::RedisServer,
+};
 
 type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Outcomes, StoreError>> + 'a>>;
 
@@ -61,8 +66,8 @@ fn call() -> impl Strategy<Value = (Vec<Charge>, bool)> {
         let charge = charge(&format!("other{name}"), other(name), hits, NOON);
         Charge { enforced, ..charge }
     });
-    let others = (vec(other, 1..4), any::<bool>()).prop_map(|(charges, all_or_nothing)| {
-        charges.into_iter().map(|it| Charge { all_or_nothing, ..it }).collect()
+    let others = (vec(other, 1..4), consume()).prop_map(|(charges, consume)| {
+        charges.into_iter().map(|it| Charge { consume, ..it }).collect()
     });
     (prop_oneof![vec(plain, 1..5), others], prop::bool::weighted(0.2))
 }

@@ -122,23 +122,31 @@ async fn calls_on_counters_of_several_nodes_are_made_whole_or_not_at_all() {
     let store = of(RedisType::Cluster, &cluster.url(), PATIENT);
     ready(&store).await;
     let names = ["a", "b", "c", "d", "e", "f"];
-    let charges = |all_or_nothing| -> Vec<Charge> {
+    let charges = |consume| -> Vec<Charge> {
         let limit = |name| if name == "f" { minutely(2) } else { minutely(100) };
         let one = |name| charge(name, limit(name), Hits::Add(1), NOON);
-        names.iter().map(|it| Charge { all_or_nothing, ..one(*it) }).collect()
+        names.iter().map(|it| Charge { consume, ..one(*it) }).collect()
     };
     for expected in [1, 2, 2, 2] {
-        let outcomes = store.charge(&charges(true), NOON).await.unwrap();
+        let outcomes = store.charge(&charges(Consume::AllOrNothing), NOON).await.unwrap();
         let used: Vec<_> = outcomes.iter().map(|it| it.used).collect();
         assert_eq!(used, [expected; 6], "{outcomes:?}");
     }
-    let outcomes = store.charge(&charges(true), NOON).await.unwrap();
+    let outcomes = store.charge(&charges(Consume::AllOrNothing), NOON).await.unwrap();
     assert_eq!(
         outcomes.iter().map(|it| it.over).collect::<Vec<_>>(),
         [false, false, false, false, false, true]
     );
     assert!(outcomes.iter().all(|it| !it.counted));
-    assert_eq!(after(&store, &charges(false), NOON).await.unwrap(), [3; 6]);
+    assert_eq!(after(&store, &charges(Consume::Independent), NOON).await.unwrap(), [3; 6]);
+    let stopped = charges(Consume::IfRefused);
+    for refused in [4, 5] {
+        let used = after(&store, &stopped, NOON).await.unwrap();
+        assert_eq!(used, [3, 3, 3, 3, 3, refused], "only what is over its limit is counted");
+    }
+    let known = stopped[..5].iter().map(|it| Charge { refused: true, ..it.clone() });
+    let used = after(&store, &known.collect::<Vec<_>>(), NOON).await.unwrap();
+    assert_eq!(used, [3; 5], "nothing is counted of a call that is refused anyway");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

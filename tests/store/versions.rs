@@ -49,7 +49,7 @@ fn programs() -> [PathBuf; 2] {
 #[test]
 fn scripts_do_what_a_step_says_and_calls_go_together() {
     for program in programs() {
-        let table = Table::with(RedisServer::of(&program, "secret"));
+        let table = Table::with(RedisServer::of(&program, "secret"), 0);
         let config = config(300, "tests/store/versions.regressions");
         proptest!(config, |(game in game(2))| play(&table, &game)?);
         batches::plays(&RedisServer::of(&program, ""), 60);

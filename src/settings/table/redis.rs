@@ -1,4 +1,4 @@
-use super::{DURATION, Group, PATH, Setting, Value};
+use super::{DURATION, Group, NUMBER, PATH, Setting, Value};
 
 pub(super) const REDIS: Group = Group {
     heading: "Redis",
@@ -80,6 +80,14 @@ pub(super) const REDIS: Group = Group {
             default: "500ms",
             help: "How long to wait for a connection to Redis, and for the answer to each \
                    command. More than 0.",
+        },
+        Setting {
+            name: "EXPIRATION_JITTER_MAX_SECONDS",
+            value: NUMBER,
+            default: "0",
+            help: "For how much longer than needed counters stay in Redis: a number of whole \
+                   seconds, drawn for each, below this. Where many windows end at the same \
+                   moment, it spreads the work to drop them. 0 or less means no longer.",
         },
         Setting {
             name: "REDIS_STARTUP_MAX_ELAPSED_TIME",

@@ -32,6 +32,7 @@ use super::{
     connection::{Connection, Link},
     elements, fixed_window,
     fixed_window::Plain,
+    jitter::Jitter,
     node::NodeError,
     sums::{self, Sums},
 };
@@ -83,11 +84,17 @@ impl Call {
 impl Batches {
     /// Begins to make calls to a server, one of a cluster if `cluster`. Needs a
     /// Tokio runtime.
-    pub(super) fn new(connection: Arc<Connection>, timeout: Duration, cluster: bool) -> Self {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        timeout: Duration,
+        jitter: Jitter,
+        cluster: bool,
+    ) -> Self {
         let (queue, calls) = mpsc::channel(QUEUE);
         let line = Arc::new(Line {
             connection,
             timeout,
+            jitter,
             cluster,
             count: Twin::new(fixed_window::SOURCE),
             decide: Twin::new(charge::SOURCE),
@@ -163,6 +170,7 @@ fn gone() -> NodeError {
 struct Line {
     connection: Arc<Connection>,
     timeout: Duration,
+    jitter: Jitter,
     cluster: bool,
     /// For fixed windows.
     count: Twin,
@@ -228,6 +236,7 @@ impl Line {
         let batch = Batch {
             sums: Sums::of(plain().flatten()),
             decisions: calls.iter().filter(|it| it.plain.is_none()).copied().collect(),
+            jitter: self.jitter,
         };
         let parts = batch.parts(self.cluster);
         match self.send(&batch, &parts, asking).await {
@@ -326,6 +335,7 @@ fn next(waiting: &mut Vec<Waiting>) -> Vec<Waiting> {
 struct Batch<'a> {
     sums: Sums<'a>,
     decisions: Vec<&'a Call>,
+    jitter: Jitter,
 }
 
 /// What one command does.
@@ -360,11 +370,11 @@ impl Batch<'_> {
     /// The command that does `part`, and begins with `begin`.
     fn ask(&self, part: &Part, begin: [&str; 2]) -> Cmd {
         match part {
-            Part::Count(sums) => sums::ask(begin, &self.sums.charges[sums.clone()]),
+            Part::Count(sums) => sums::ask(begin, &self.sums.charges[sums.clone()], self.jitter),
             Part::Decide(places) => {
                 let calls = places.iter().map(|it| self.decisions[*it]);
                 let calls: Vec<_> = calls.map(|it| (&it.charges[..], it.now)).collect();
-                charge::ask(begin, &calls)
+                charge::ask(begin, &calls, self.jitter)
             }
         }
     }

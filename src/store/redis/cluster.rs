@@ -283,7 +283,7 @@ impl Known {
 
     fn node(&self, address: &RedisAddress) -> Arc<Node> {
         let target = Target::fixed(address.clone(), &self.settings);
-        Arc::new(Node::new(target, self.settings.timeout, true))
+        Arc::new(Node::new(target, &self.settings, true))
     }
 
     /// Learns who has which slots, from whoever answers first.

@@ -4,6 +4,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
+use super::jitter::Jitter;
 use super::tls::RedisTls;
 
 /// How to reach Redis.
@@ -21,6 +22,8 @@ pub struct RedisSettings {
     pub tls: Option<RedisTls>,
     /// How long a call may take, and each attempt to connect.
     pub timeout: Duration,
+    /// How much longer than it means something a counter is kept.
+    pub jitter: Jitter,
 }
 
 /// Where the servers are.
@@ -130,7 +133,8 @@ impl RedisSettings {
             return Err("the Redis URL names a user without a password".into());
         }
         let tls = tls.then(RedisTls::default);
-        Ok(Self { servers, login, sentinel_login: Login::default(), database, tls, timeout })
+        let (sentinel_login, jitter) = Default::default();
+        Ok(Self { servers, login, sentinel_login, database, tls, timeout, jitter })
     }
 }
 
