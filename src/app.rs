@@ -12,19 +12,22 @@ use tokio::{sync::watch, time};
 use tracing::{info, warn};
 
 use crate::{
+    cli,
     config::Options,
     engine::{Engine, SharedRules, fallback::Fallback},
     health::Health,
     http::{self, Pages},
-    listen::{ListenError, Listener},
+    listen::{ListenError, Listener, Place},
     metrics::{Metrics, timed::Timed},
     reload::{InForce, LoadError, Reloader},
     settings::{
         ListenerSettings, PrometheusSettings, RuleSettings, Settings, StatisticsSettings,
         StoreSettings,
     },
-    store::{Store, ahead::Ahead, deny_cache::DenyCache, memory::Memory, redis::Split},
+    spans::{Exporter, Spans, SpansError, traced::Traced},
+    store::{Store, StoreError, ahead::Ahead, deny_cache::DenyCache, memory::Memory, redis::Split},
     time::SystemClock,
+    tls::{self, TlsError},
     wire::Service,
     xds::Follower,
 };
@@ -56,9 +59,15 @@ pub enum AppError {
         /// What is wrong with them.
         source: LoadError,
     },
+    /// There are no certificates for gRPC that can be used.
+    #[error("cannot encrypt gRPC")]
+    Tls(#[from] TlsError),
     /// A port is not to be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Traces are wanted, and cannot be sent.
+    #[error(transparent)]
+    Spans(#[from] SpansError),
     /// The system refuses something that it never refuses.
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
@@ -76,27 +85,45 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let StatisticsSettings { tags, in_milliseconds, .. } = &settings.statistics;
     let metrics = Metrics::new(settings.near_limit_ratio).shown(tags.clone(), *in_milliseconds);
     let metrics = Arc::new(metrics);
+    let (spans, exporter) = match &settings.tracing {
+        None => (None, None),
+        Some(tracing) => {
+            let traces = Spans::new(tracing, &cli::process_env, Arc::clone(&metrics))?;
+            (Some(traces.0), Some(traces.1))
+        }
+    };
+    let observers = Observers { metrics: Arc::clone(&metrics), spans, exporter };
     match settings.store.clone() {
         StoreSettings::Memory { max_keys } => {
-            let store = Timed { store: Memory::new(max_keys), metrics: Arc::clone(&metrics) };
-            serve_with(store, Demands::default(), metrics, settings).await
+            let store = Timed { store: Memory::new(max_keys), metrics };
+            serve_with(store, Demands::default(), observers, settings).await
         }
         StoreSettings::Redis { main, per_second, give_up, health } => {
             let demands = Demands { first: give_up, always: health };
             let redis = Split::new(&main, per_second.as_deref());
-            let store = Timed { store: redis, metrics: Arc::clone(&metrics) };
+            let store = Timed { store: redis, metrics };
+            let spans = observers.spans.clone();
+            let store = Traced { store, spans, per_second: per_second.is_some() };
             let store = DenyCache::new(Ahead::new(store), settings.deny_cache);
-            serve_with(store, demands, metrics, settings).await
+            serve_with(store, demands, observers, settings).await
         }
     }
+}
+
+/// What is told of what happens.
+struct Observers {
+    metrics: Arc<Metrics>,
+    spans: Option<Spans>,
+    exporter: Option<Exporter>,
 }
 
 async fn serve_with<S: Store>(
     store: S,
     demands: Demands,
-    metrics: Arc<Metrics>,
+    observers: Observers,
     settings: Settings,
 ) -> Result<(), AppError> {
+    let Observers { metrics, spans, exporter } = observers;
     let rules = SharedRules::default();
     let health = Arc::new(Health::default());
     let force = InForce {
@@ -107,6 +134,10 @@ async fn serve_with<S: Store>(
     };
     let exporters = Exporters::new(&settings.statistics, &metrics);
     let keeper = load_rules(settings.rules, force.clone())?;
+    let certificates = settings.listeners.tls.clone();
+    let certificates =
+        certificates.map(|it| tls::Keeper::start(it, Arc::clone(&metrics))).transpose()?;
+    let tls = certificates.as_ref().map(tls::Keeper::in_use);
     let prometheus = settings.statistics.prometheus.as_ref();
     let listeners = Listeners::bind(&settings.listeners, prometheus).await?;
     let signals = Signals::listen().map_err(AppError::Signals)?;
@@ -121,6 +152,7 @@ async fn serve_with<S: Store>(
         },
         metrics,
         response: settings.response,
+        spans,
     });
     let pages = Arc::new(Pages {
         service: Arc::clone(&service),
@@ -140,14 +172,20 @@ async fn serve_with<S: Store>(
         }
         Keeper::Xds(follower) => tasks.background("client of the rules", follower.follow()),
     }
+    if let Some(certificates) = certificates {
+        tasks.background("watcher of certificates", certificates.watch());
+    }
+    if let Some(exporter) = exporter {
+        tasks.last("exporter of traces", exporter.run(until()));
+    }
     tasks.background("tasks of the counter store", watch_store(Arc::clone(&service)));
     let first = demands.hold(Arc::clone(&service), Arc::clone(&health), until());
     tasks.server("counter store", first);
     exporters.start(&mut tasks, &service);
     let Listeners { grpc, http, debug, prometheus } = listeners;
     let ListenerSettings { max_age, max_age_grace, .. } = settings.listeners;
-    let server = grpc::Server { service, health: Arc::clone(&health), max_age, max_age_grace };
-    tasks.server("gRPC server", server.serve(grpc, until()));
+    let server = grpc::Server { service, health: Arc::clone(&health), tls, max_age, max_age_grace };
+    tasks.server("gRPC server", server.serve(grpc, stopped.clone()));
     let main = axum::serve(http, http::main_router(Arc::clone(&pages)));
     tasks.server("HTTP server", main.with_graceful_shutdown(until()).into_future());
     statistics::serve(prometheus, &pages, &mut tasks, until());
@@ -200,10 +238,12 @@ impl Listeners {
         prometheus: Option<&PrometheusSettings>,
     ) -> Result<Self, ListenError> {
         let most = settings.max_connections;
+        let (http, debug) = (settings.http.clone(), settings.debug.clone());
+        let (http, debug) = (Place::Tcp(http), Place::Tcp(debug));
         let listeners = Self {
             grpc: Listener::bind("gRPC", &settings.grpc, HTTP2_GREETING, most).await?,
-            http: Listener::bind("HTTP", &settings.http, HTTP_GREETING, most).await?,
-            debug: Listener::bind("debugging", &settings.debug, HTTP_GREETING, most).await?,
+            http: Listener::bind("HTTP", &http, HTTP_GREETING, most).await?,
+            debug: Listener::bind("debugging", &debug, HTTP_GREETING, most).await?,
             prometheus: match prometheus {
                 Some(it) => Some(PrometheusListener::bind(it, HTTP_GREETING, most).await?),
                 None => None,
@@ -211,7 +251,7 @@ impl Listeners {
         };
         let Self { grpc, http, debug, .. } = &listeners;
         for (name, listener) in [("grpc", grpc), ("http", http), ("debug", debug)] {
-            info!(listener = name, address = %listener.address(), "listening");
+            info!(listener = name, address = %listener.place(), "listening");
         }
         Ok(listeners)
     }
@@ -249,31 +289,30 @@ impl Demands {
 
     /// Ends only if the store has not answered in time for the first time.
     async fn watch<S: Store>(self, store: &S, health: &Health) -> String {
-        let start = time::Instant::now();
-        let (mut answered, mut said) = (false, false);
+        let mut last = None;
+        let first = Self::answer(store, &mut last);
+        let most = self.first.unwrap_or(Duration::MAX);
+        if time::timeout(most, first).await.is_err() {
+            let why = last.map_or_else(|| "it is silent".to_owned(), |it| it.to_string());
+            return format!("no answer within REDIS_STARTUP_MAX_ELAPSED_TIME, {most:?}: {why}");
+        }
+        health.store_answers(true);
+        if !self.always {
+            return std::future::pending().await;
+        }
         loop {
-            match store.ping().await {
-                Ok(()) => {
-                    answered = true;
-                    health.store_answers(true);
-                }
-                Err(error) => {
-                    if !answered && self.first.is_some_and(|it| it <= start.elapsed()) {
-                        let after = start.elapsed();
-                        return format!("no answer within {after:?} since the start: {error}");
-                    }
-                    if !answered && !said {
-                        warn!("not ready yet: {error}");
-                        said = true;
-                    }
-                    if answered {
-                        health.store_answers(false);
-                    }
-                }
+            time::sleep(ASK_AGAIN).await;
+            health.store_answers(store.ping().await.is_ok());
+        }
+    }
+
+    /// Waits for the first answer, and keeps the latest error in `last`.
+    async fn answer<S: Store>(store: &S, last: &mut Option<StoreError>) {
+        while let Err(error) = store.ping().await {
+            if last.is_none() {
+                warn!("not ready yet: {error}");
             }
-            if answered && !self.always {
-                return std::future::pending().await;
-            }
+            *last = Some(error);
             time::sleep(ASK_AGAIN).await;
         }
     }

@@ -13,7 +13,7 @@ use crate::{
         RuleTree,
         counter_key::{KeyFormat, Part},
     },
-    store::{Charge, Outcomes, Store, StoreError},
+    store::{Charge, Consume, Outcomes, Store, StoreError},
     time::{Clock, Timestamp},
 };
 
@@ -115,8 +115,12 @@ impl<S: Store> Engine<S> {
                             counter: rule.counter(&spec.limit, &self.keys, entries, now),
                             limit: spec.limit.clone(),
                             hits: *hits,
-                            all_or_nothing: spec.all_or_nothing,
+                            consume: match spec.all_or_nothing {
+                                true => Consume::AllOrNothing,
+                                false => Consume::Independent,
+                            },
                             enforced: !rule.spec.shadow_mode && !quota,
+                            refused: false,
                         });
                     }
                 }
@@ -128,11 +132,17 @@ impl<S: Store> Engine<S> {
                         counter: self.keys.key(&request.domain, parts, limit, now),
                         limit: limit.clone(),
                         hits: *hits,
-                        all_or_nothing: false,
+                        consume: Consume::Independent,
                         enforced: !self.mode.quota,
+                        refused: false,
                     });
                 }
             }
+        }
+        // A charge that is alone is counted, whether it passes or is refused.
+        if self.mode.stop && charges.len() > 1 {
+            let free = |it: &&mut Charge| it.asks() && !it.depends();
+            charges.iter_mut().filter(free).for_each(|it| it.consume = Consume::IfRefused);
         }
         charges
     }

@@ -2,7 +2,7 @@
 //!
 //! | path           | port  | what                                                    |
 //! |----------------|-------|---------------------------------------------------------|
-//! | `/json`        | main  | one decision: 200 or 429; 400 and 413 are the caller's mistake, 503 the store's |
+//! | `/json`        | main  | one decision, by any method: 200 or 429; 400 and 413 are the caller's mistake, 503 is the store's |
 //! | `/healthcheck` | main  | 200 `OK`, or 500                                        |
 //! | `/ready`       | main  | 200, or 503 with the reasons                            |
 //! | `/metrics`     | main  | statistics for Prometheus; also on a port of its own, under a path to choose |
@@ -10,22 +10,23 @@
 //! | `/stats`       | debug | statistics, for people                                  |
 //! | all others     | debug | what there is                                           |
 
-use std::{fmt::Write, sync::Arc, time::Instant};
+use std::{convert::Infallible, fmt::Write, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwapOption;
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
+    extract::{DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
-    routing::{any, get, post},
+    routing::{any, get},
 };
 
 use crate::{
     health::Health,
     limit::{Limit, Window},
     rules::{Rule, RuleTree},
+    spans::Call,
     store::Store,
     wire::{
         LARGEST_MESSAGE, Refusal, Service, json,
@@ -51,7 +52,7 @@ pub struct Pages<S> {
 /// The main port.
 pub fn main_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
     Router::new()
-        .route("/json", post(decide::<S>))
+        .route("/json", any(decide::<S>))
         .route("/healthcheck", any(healthcheck::<S>))
         .route("/ready", get(ready::<S>))
         .route("/metrics", get(metrics::<S>))
@@ -150,10 +151,34 @@ fn describe(rules: &RuleTree) -> String {
     rules.rules().iter().map(|rule| lines(rule)).collect()
 }
 
+/// The call, if it is recorded.
+struct Recorded(Option<Call>);
+
+impl<S: Store> FromRequestParts<Arc<Pages<S>>> for Recorded {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        pages: &Arc<Pages<S>>,
+    ) -> Result<Self, Infallible> {
+        let spans = pages.service.spans.as_ref();
+        Ok(Self(spans.and_then(|it| it.http_call(&parts.headers))))
+    }
+}
+
 async fn decide<S: Store>(
     State(pages): State<Arc<Pages<S>>>,
+    Recorded(call): Recorded,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
+    let response = try_decide(&pages, body);
+    let Some(call) = call else { return response.await };
+    let response = call.within(response).await;
+    call.http_ended(response.status().as_u16());
+    response
+}
+
+async fn try_decide<S: Store>(pages: &Pages<S>, body: Result<Bytes, BytesRejection>) -> Response {
     let started = Instant::now();
     let body = match body {
         Ok(body) => body,

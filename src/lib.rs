@@ -8,6 +8,7 @@
 //! |----------------|----------------------------------------|--------------------------------|
 //! | [`time`]       |                                        | [`time::Timestamp`]            |
 //! | [`duration`]   | a text                                 | a duration                     |
+//! | [`chance`]     |                                        | a number                       |
 //! | [`limit`]      | a counter, hits, now                   | [`limit::Outcome`]             |
 //! | [`descriptor`] |                                        | [`descriptor::Request`]        |
 //! | [`rules`]      | [`descriptor::Descriptor`]             | [`rules::Rule`]                |
@@ -15,9 +16,12 @@
 //! | [`store`]      | [`store::Charge`]s                     | [`limit::Outcome`]s            |
 //! | [`engine`]     | [`descriptor::Request`]                | [`engine::decision::Decision`] |
 //! | [`metrics`]    | [`engine::decision::Decision`]         | statistics                     |
+//! | [`spans`]      | what happens with a call               | traces, at a collector         |
 //! | [`health`]     | what is known of the process           | whether to send it requests    |
+//! | [`watch`]      | files                                  | when they have changed         |
 //! | [`rule_files`] | a path                                 | [`config::SourceFile`]s        |
 //! | [`reload`]     | files that change                      | the rules in force             |
+//! | [`tls`]        | files of certificates                  | how connections are encrypted  |
 //! | [`wire`]       | a message                              | a message                      |
 //! | [`listen`]     | an address                             | connections                    |
 //! | [`xds`]        | what a management server says          | the rules in force             |
@@ -29,9 +33,10 @@
 //! | [`app`]        | [`settings::Settings`]                 | the running service            |
 //!
 //! Everything above `store` is pure: no clock, no socket, no lock, no `async`.
-//! Only `wire` knows protobuf, only [`time::SystemClock`] asks for the time, and
-//! only [`metrics::Metrics::observe`] counts decisions. Rules are never changed:
-//! new ones take the place of all old ones, between two requests.
+//! Only `wire` knows protobuf, only `spans` OpenTelemetry; only
+//! [`time::SystemClock`] asks for the time, and only
+//! [`metrics::Metrics::observe`] counts decisions. Rules are never changed: new
+//! ones take the place of all old ones, between two requests.
 //!
 //! To add something: a key in rule files begins in `config::keys`, a setting in
 //! `settings::table`, a field of the protocol in `proto/` and then `wire`, a
@@ -39,6 +44,7 @@
 
 pub mod time;
 pub mod duration;
+pub mod chance;
 pub mod limit;
 pub mod descriptor;
 pub mod rules;
@@ -46,9 +52,12 @@ pub mod config;
 pub mod store;
 pub mod engine;
 pub mod metrics;
+pub mod spans;
 pub mod health;
+pub mod watch;
 pub mod rule_files;
 pub mod reload;
+pub mod tls;
 pub mod wire;
 pub mod listen;
 pub mod xds;

@@ -184,8 +184,10 @@ pub fn tally(capacity: u32, hits: u64, outcome: &Outcome, near_ratio: f32) -> Ta
     let capacity = u64::from(capacity);
     let near = (capacity as f32 * near_ratio).floor() as u64;
     let after = outcome.used;
-    let before = after.saturating_sub(hits);
     if !outcome.over {
+        // Hits that passed and were not counted are above 0 only if it wraps, as it
+        // does there.
+        let before = after.wrapping_sub(hits);
         let near = match () {
             () if after <= near => 0,
             () if near <= before => hits,
@@ -193,6 +195,7 @@ pub fn tally(capacity: u32, hits: u64, outcome: &Outcome, near_ratio: f32) -> Ta
         };
         return Tally { within: hits, near, over: 0 };
     }
+    let before = after.saturating_sub(hits);
     // What is not counted does not show in the counter.
     if !outcome.counted || after <= capacity || capacity <= before {
         return Tally { over: hits, ..Tally::default() };

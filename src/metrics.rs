@@ -15,8 +15,10 @@ use crate::{
     limit::{Hits, tally},
     rules::{RuleTree, spec::OnError, stat_name::StatName},
     store::{DenyCacheUsage, Store, Usage},
+    time::Timestamp,
 };
 
+mod certificates;
 mod latency;
 pub mod ledger;
 mod pools;
@@ -26,6 +28,7 @@ pub mod tags;
 pub mod timed;
 
 use self::{
+    certificates::Certificates,
     latency::LATENCIES,
     pools::Pools,
     readings::{Reading, Value},
@@ -57,6 +60,7 @@ pub struct Metrics {
     store_failures: IntCounter,
     late: IntCounter,
     degraded: IntCounterVec,
+    spans_lost: IntCounterVec,
     counters: IntGauge,
     evicted: IntCounter,
     /// Made when there is such a cache.
@@ -68,6 +72,7 @@ pub struct Metrics {
     tags: Tags,
     /// Whether Prometheus is told response times in milliseconds.
     in_milliseconds: bool,
+    certificates: Certificates,
 }
 
 /// Under the names of the reference service, for what it keeps in its place.
@@ -88,6 +93,15 @@ pub enum Failure {
     Service,
     /// The store did not answer.
     Store,
+}
+
+/// Why a span does not reach the collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostSpan {
+    /// More were recorded than the collector takes.
+    QueueFull,
+    /// The collector did not answer, or refused.
+    ExportFailed,
 }
 
 impl Metrics {
@@ -129,6 +143,7 @@ impl Metrics {
             measuring: Mutex::default(),
             tags: Tags::default(),
             in_milliseconds: false,
+            certificates: Certificates::default(),
             total_requests: by(
                 "grpc_method",
                 "ratelimit_service_total_requests",
@@ -206,6 +221,11 @@ impl Metrics {
                 "Limits decided without the counter store, as it did not answer, by what on_error \
                  says.",
             ),
+            spans_lost: by(
+                "reason",
+                "tollgate_spans_lost",
+                "Spans recorded that did not reach the collector.",
+            ),
             counters: gauge(
                 "tollgate_memory_counters",
                 "Counters kept in memory, including those that have ended and wait to be dropped.",
@@ -218,6 +238,9 @@ impl Metrics {
         };
         for policy in OnError::ALL {
             metrics.degraded.with_label_values(&[policy.name()]);
+        }
+        for reason in [LostSpan::QueueFull, LostSpan::ExportFailed] {
+            metrics.spans_lost(reason, 0);
         }
         for failure in [Failure::Service, Failure::Store] {
             metrics.errors.with_label_values(&[failure.label()]);
@@ -313,9 +336,32 @@ impl Metrics {
         self.rejected.set(1);
     }
 
+    /// Counts spans that do not reach the collector.
+    pub fn spans_lost(&self, reason: LostSpan, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.spans_lost.with_label_values(&[reason.label()]).inc_by(count);
+    }
+
     /// Whether there is a connection to the server that rules come from.
     pub fn xds_connected(&self, connected: bool) {
         self.xds_connected.set(connected.into());
+    }
+
+    /// Counts certificates that came into force, and until when they are good.
+    pub fn certificate_loaded(&self, not_after: Option<Timestamp>) {
+        self.certificates.of(&self.registry).loaded(not_after);
+    }
+
+    /// Counts certificates that were refused.
+    pub fn certificate_refused(&self) {
+        let statistics = self.certificates.of(&self.registry);
+        statistics.failed_loads.inc();
+        statistics.rejected.set(1);
+    }
+
+    /// Counts a connection that could not be encrypted.
+    pub fn handshake_failed(&self) {
+        self.certificates.of(&self.registry).failed_handshakes.inc();
     }
 
     /// The same, shown to Prometheus with `tags` as labels, and response times in
@@ -395,6 +441,15 @@ impl Failure {
         match self {
             Self::Service => "service_error",
             Self::Store => "redis_error",
+        }
+    }
+}
+
+impl LostSpan {
+    fn label(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::ExportFailed => "export_failed",
         }
     }
 }

@@ -10,12 +10,14 @@ use tracing::Level;
 
 use crate::{
     engine::{decision::Mode, fallback::FallbackSettings},
-    listen::Address,
+    listen::{Address, Place},
     metrics::tags::Tags,
     rule_files::RuleSource,
     rules::counter_key::KeyFormat,
+    spans::TracingSettings,
     statsd::SinkSettings,
     store::redis::RedisSettings,
+    tls::ServerTls,
     wire::response::ResponseSettings,
     xds::XdsSettings,
 };
@@ -57,6 +59,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Who is told the statistics.
     pub statistics: StatisticsSettings,
+    /// What is recorded as traces; none if nothing is.
+    pub tracing: Option<TracingSettings>,
     /// How the service ends.
     pub drain: DrainSettings,
 }
@@ -81,7 +85,9 @@ pub struct RuleSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerSettings {
     /// For gRPC.
-    pub grpc: Address,
+    pub grpc: Place,
+    /// How gRPC is encrypted, if it is.
+    pub tls: Option<ServerTls>,
     /// For HTTP.
     pub http: Address,
     /// For operators.

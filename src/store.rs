@@ -44,12 +44,26 @@ pub struct Charge {
     pub limit: Limit,
     /// What it is charged.
     pub hits: Hits,
-    /// If a charge of the same call that [enforces](Self::enforced) is refused,
-    /// this one is not made: the counter stays as it is. Then the call is made
-    /// or refused as a whole: nobody is served in between.
-    pub all_or_nothing: bool,
+    /// What it consumes if the call is refused.
+    pub consume: Consume,
     /// Whether the call is refused if this charge is.
     pub enforced: bool,
+    /// Whether the call is refused anyway, by a charge that is not sent along.
+    pub refused: bool,
+}
+
+/// What a charge consumes if its call is refused: if a charge of it that
+/// [enforces](Charge::enforced) is. Unless all charges of a call are independent,
+/// it is made or refused as a whole: nobody is served in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consume {
+    /// What it would if it were alone.
+    Independent,
+    /// Nothing: the counter stays as it is.
+    AllOrNothing,
+    /// What it would if it were alone and is refused itself, and else nothing. So
+    /// does Envoy's reference service, if it is told to stop counting.
+    IfRefused,
 }
 
 impl Charge {
@@ -64,6 +78,21 @@ impl Charge {
             step::step(&self.limit, self.counter.span, None, self.hits, now);
         let answer = Answer { passes, banned: Timestamp::default(), told: after };
         self.outcome(answer, true, now)
+    }
+
+    /// Whether it matters to this charge what becomes of the others of its call.
+    pub fn depends(&self) -> bool {
+        self.consume != Consume::Independent
+    }
+
+    /// Whether it is made although its call is refused. `passes` says whether
+    /// the algorithm lets it pass.
+    fn made_if_refused(&self, passes: bool) -> bool {
+        match self.consume {
+            Consume::Independent => passes || self.counts_denied(),
+            Consume::AllOrNothing => false,
+            Consume::IfRefused => !passes && self.counts_denied(),
+        }
     }
 
     /// Whether hits that are refused count.

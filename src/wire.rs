@@ -13,6 +13,7 @@ use crate::{
     descriptor::Request,
     engine::Engine,
     metrics::{Failure, Metrics},
+    spans::{Execution, Spans},
     store::{Store, StoreError},
 };
 
@@ -54,6 +55,8 @@ pub struct Service<S> {
     pub metrics: Arc<Metrics>,
     /// What is said beside the decision.
     pub response: ResponseSettings,
+    /// Records it; none if nothing is recorded.
+    pub spans: Option<Spans>,
 }
 
 /// Why a request has no answer.
@@ -82,7 +85,11 @@ impl<S: Store> Service<S> {
         message: RateLimitRequest,
         patience: Option<Duration>,
     ) -> Result<RateLimitResponse, Refusal> {
-        let result = self.try_answer(message, patience).await;
+        let mut span = self.spans.as_ref().and_then(Spans::execution);
+        let result = self.try_answer(message, patience, span.as_mut()).await;
+        if let (Some(span), Err(refusal)) = (span, &result) {
+            span.failed(refusal);
+        }
         match &result {
             Ok(_) => {}
             Err(Refusal::Invalid(_) | Refusal::NoRules) => self.metrics.failed(Failure::Service),
@@ -100,13 +107,20 @@ impl<S: Store> Service<S> {
         &self,
         message: RateLimitRequest,
         patience: Option<Duration>,
+        mut span: Option<&mut Execution>,
     ) -> Result<RateLimitResponse, Refusal> {
         let request = Request::try_from(message)?;
+        if let Some(span) = &mut span {
+            span.asked(&request);
+        }
         if !self.engine.rules.load().is_loaded() {
             return Err(Refusal::NoRules);
         }
         let decision = self.engine.decide(&request, patience).await?;
         self.metrics.observe(&request, &decision);
+        if let Some(span) = span {
+            span.decided(&decision);
+        }
         Ok(response::build(&request, &decision, &self.response))
     }
 }
@@ -124,10 +138,24 @@ impl<S: Store> RateLimitService for Grpc<S> {
         let Self(service) = self;
         let started = Instant::now();
         let patience = patience::of(call.metadata());
+        let span = service.spans.as_ref().and_then(|it| it.grpc_call(call.metadata().as_ref()));
+        if let Some((span, peer)) = span.as_ref().zip(call.remote_addr()) {
+            span.peer(peer);
+        }
         let mut waiting = Waiting { metrics: &service.metrics, started, patience, answered: false };
-        let result = service.answer(call.into_inner(), patience).await;
+        let answer = service.answer(call.into_inner(), patience);
+        let result = match &span {
+            None => answer.await,
+            Some(span) => span.within(answer).await,
+        };
         waiting.answered = true;
         service.metrics.answered("ShouldRateLimit", started.elapsed());
+        let result = result.map_err(Status::from);
+        if let Some(span) = span {
+            let error = result.as_ref().err();
+            let code = error.map_or(tonic::Code::Ok, Status::code);
+            span.grpc_ended(code.into(), error.map(Status::message));
+        }
         Ok(Reply::new(result?))
     }
 }

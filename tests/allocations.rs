@@ -15,9 +15,21 @@ use tollgate::{
         fallback::{Fallback, FallbackSettings},
     },
     limit::Hits,
+    metrics::Metrics,
     rules::{RuleTree, counter_key::KeyFormat},
+    spans::{Protocol, Spans, TracingSettings},
     store::memory::Memory,
     time::{ManualClock, Timestamp},
+    wire::{
+        Service,
+        pb::envoy::{
+            extensions::common::ratelimit::v3::{
+                RateLimitDescriptor, rate_limit_descriptor::Entry as WireEntry,
+            },
+            service::ratelimit::v3::RateLimitRequest,
+        },
+        response::ResponseSettings,
+    },
 };
 
 /// `key: user`, `key: plan` with the value `paid` and `key: tenant` with a user
@@ -88,16 +100,20 @@ fn what_a_long_rule_or_a_pattern_is_compared_with_may_be_allocated() {
     assert_eq!(finding(&long, &[("user", &"x".repeat(1 << 20))]), 0);
 }
 
-#[test]
-fn a_decision_allocates_at_most_three_times() {
-    let engine = Engine {
+fn engine() -> Engine<Memory> {
+    Engine {
         rules: Arc::new(ArcSwap::from_pointee(rules(""))),
         store: Memory::new(1_000),
         clock: Arc::new(ManualClock::at(Timestamp::from_secs(0))),
         keys: KeyFormat::default(),
         mode: Mode::default(),
         fallback: Fallback::new(FallbackSettings::default()),
-    };
+    }
+}
+
+#[test]
+fn a_decision_allocates_at_most_three_times() {
+    let engine = engine();
     let descriptor =
         Descriptor { entries: entries(&[("user", "ann")]), hits: Hits::Add(1), limit: None };
     let request = Request { domain: "shop".into(), descriptors: vec![descriptor], hits_addend: 0 };
@@ -118,4 +134,49 @@ fn a_decision_allocates_at_most_three_times() {
     let (remaining, allocated) = decide();
     assert_eq!(remaining, Some(998));
     assert!(allocated <= 3, "{allocated}");
+}
+
+/// How often an answer allocates, other than the first.
+fn answering(spans: Option<Spans>) -> u64 {
+    let metrics = Arc::new(Metrics::new(0.8));
+    let service =
+        Service { engine: engine(), metrics, response: ResponseSettings::default(), spans };
+    let entry = WireEntry { key: "user".into(), value: "ann".into() };
+    let descriptor = RateLimitDescriptor { entries: vec![entry], ..Default::default() };
+    let message =
+        RateLimitRequest { domain: "shop".into(), descriptors: vec![descriptor], hits_addend: 0 };
+    let mut allocated = 0;
+    for _ in 0..2 {
+        let message = message.clone();
+        let info = measure(|| {
+            service.answer(message, None).now_or_never().unwrap().unwrap();
+        });
+        allocated = info.count_total;
+    }
+    allocated
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_recorded_allocates_nothing_for_it() {
+    let settings = TracingSettings {
+        service_name: "RateLimit".into(),
+        namespace: None,
+        instance: None,
+        protocol: Protocol::Http,
+        rate: 0.0,
+    };
+    let metrics = Arc::new(Metrics::new(0.8));
+    let (spans, _exporter) = Spans::new(&settings, &|_| None, metrics).unwrap();
+    assert_eq!(answering(Some(spans.clone())), answering(None));
+    let no = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    for (headers, expected) in [(&[][..], 0), (&[("b3", "0")], 0), (&[("traceparent", no)], 5)] {
+        let header = |(name, value): &(&str, &str)| (name.parse().unwrap(), value.parse().unwrap());
+        let headers = headers.iter().map(header).collect();
+        // The generator of IDs is made once for each thread.
+        let _ = spans.grpc_call(&headers);
+        let mut recorded = true;
+        let info = measure(|| recorded = spans.grpc_call(&headers).is_some());
+        assert!(!recorded);
+        assert!(info.count_total <= expected, "{} for {headers:?}", info.count_total);
+    }
 }

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::{
     app::tasks::Tasks,
     http::{self, Pages},
-    listen::{Address, ListenError, Listener},
+    listen::{Address, ListenError, Listener, Place},
     metrics::Metrics,
     settings::{PrometheusSettings, StatisticsSettings},
     statsd::Exporter,
@@ -87,13 +87,13 @@ impl PrometheusListener {
     ) -> Result<Self, ListenError> {
         let bind = async |host: &str| {
             let address = Address { host: host.to_owned(), port: settings.address.port };
-            Listener::bind("Prometheus", &address, greeting, most).await
+            Listener::bind("Prometheus", &Place::Tcp(address), greeting, most).await
         };
         let listener = match (bind(&settings.address.host).await, settings.address.host.as_str()) {
             (Err(_), "::") => bind("0.0.0.0").await?,
             (bound, _) => bound?,
         };
-        info!(listener = "prometheus", address = %listener.address(), "listening");
+        info!(listener = "prometheus", address = %listener.place(), "listening");
         Ok(Self { listener, path: settings.path.clone() })
     }
 }

@@ -96,13 +96,33 @@ impl Tasks {
         task: impl Future<Output = Result<std::convert::Infallible, E>> + Send + 'static,
     ) {
         let handle = self.running.spawn(async move {
-            match tokio::spawn(task).await {
-                Ok(Err(error)) => error!("the {name} failed: {error}"),
-                Err(error) => error!("the {name} failed: {error}"),
+            // A set, so that the task ends with this one, and lets go of what it
+            // holds.
+            let mut alone = JoinSet::new();
+            alone.spawn(task);
+            match alone.join_next().await {
+                Some(Ok(Err(error))) => error!("the {name} failed: {error}"),
+                Some(Err(error)) => error!("the {name} failed: {error}"),
+                None => {}
             }
             Ended::Background(name)
         });
         self.background.push(handle);
+    }
+
+    /// Like [`Self::background`] for something that ends by itself, once all that
+    /// it works for has ended.
+    pub(super) fn last(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.running.spawn(async move {
+            if let Err(error) = tokio::spawn(task).await {
+                error!("the {name} failed: {error}");
+            }
+            Ended::Background(name)
+        });
     }
 
     /// Runs until a signal comes, then ends in good order: first health says

@@ -17,6 +17,8 @@ pub struct Mode {
     pub shadow: bool,
     /// Every descriptor is treated as if its rule said `quota_mode`.
     pub quota: bool,
+    /// A request that is refused counts only where it is over a limit.
+    pub stop: bool,
 }
 
 /// What governs a descriptor.

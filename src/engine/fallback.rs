@@ -107,7 +107,7 @@ impl Fallback {
 
     /// The charge to this process' share.
     fn locally(&self, charge: &Charge, denied: bool) -> Charge {
-        let spared = denied && charge.all_or_nothing && charge.asks();
+        let spared = denied && charge.depends() && charge.asks();
         Charge {
             limit: share(&charge.limit, self.settings.local_share),
             hits: if spared { Hits::Add(0) } else { charge.hits },

@@ -5,7 +5,8 @@ use futures_util::FutureExt;
 use super::*;
 use crate::{
     descriptor::Entry,
-    limit::{Hits, Limit, Unit, Window},
+    engine::decision::{Standing, Verdict},
+    limit::{Hits, Limit, Unit, Window, tally},
     rules::spec::{DescriptorSpec, DomainSpec, LimitSpec, RuleSpec},
     store::{Outcomes, memory::Memory},
     time::ManualClock,
@@ -102,4 +103,60 @@ fn a_request_sees_one_set_of_rules() {
         let names = names.expect("each request saw one set");
         assert!(names.iter().any(|it| **it == *"old") && names.iter().any(|it| **it == *"new"));
     });
+}
+
+/// What becomes of a request about `a` and `b`, two hits each, at limits of 15 and
+/// 14 that are both at 13: each verdict, and the hits within, near and over.
+fn stopped(stop: bool, spec: impl Fn(&mut RuleSpec, &str)) -> Vec<(bool, u64, [u64; 3])> {
+    let descriptor = |(key, requests): (&str, u32)| {
+        let limit = Limit::fixed(requests, Window::of(Unit::Minute));
+        let limit = LimitSpec { limit, ..self::limit("") };
+        let mut rule = RuleSpec { limits: vec![limit], ..RuleSpec::default() };
+        spec(&mut rule, key);
+        DescriptorSpec { key: key.into(), rule: Some(rule), ..DescriptorSpec::default() }
+    };
+    let descriptors = [("a", 15), ("b", 14)].map(descriptor).into();
+    let tree = RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors }]);
+    let rules = SharedRules::from(Arc::new(ArcSwap::from_pointee(tree)));
+    let mode = Mode { stop, ..Mode::default() };
+    let engine = Engine { mode, ..engine(&rules, Memory::new(256)) };
+    let decide = |hits| {
+        let request = Request { descriptors: request().descriptors[..2].into(), ..request() };
+        let descriptors = request.descriptors.into_iter();
+        let descriptors = descriptors.map(|it| Descriptor { hits: Hits::Add(hits), ..it });
+        let request = Request { descriptors: descriptors.collect(), ..request };
+        let decision = engine.decide(&request, None).now_or_never();
+        decision.expect("it waits for nothing").expect("it is in memory").verdicts
+    };
+    decide(13);
+    let state = |verdict: &Verdict| {
+        let Standing { limit, outcome, .. } = verdict.standing().expect("a limit applies");
+        let tally = tally(limit.requests, 2, outcome, 0.8);
+        (outcome.over, outcome.used, [tally.within, tally.near, tally.over])
+    };
+    decide(2).iter().map(state).collect()
+}
+
+#[test]
+fn told_to_stop_a_refused_request_counts_only_where_it_is_over_the_limit() {
+    let refused = (true, 15, [0, 1, 1]);
+    assert_eq!(stopped(false, |_, _| {}), [(false, 15, [2, 2, 0]), refused]);
+    assert_eq!(stopped(true, |_, _| {}), [(false, 13, [2, 1, 0]), refused]);
+}
+
+/// Else whoever may not refuse would switch off those that do.
+#[test]
+fn told_to_stop_limits_that_refuse_no_request_by_themselves_stop_no_other() {
+    let counted = (false, 15, [2, 2, 0]);
+    assert_eq!(stopped(true, |rule, key| rule.shadow_mode = key == "b")[0], counted);
+    assert_eq!(stopped(true, |rule, key| rule.quota_mode = key == "b")[0], counted);
+    // They are stopped themselves.
+    assert_eq!(stopped(true, |rule, key| rule.shadow_mode = key == "a")[0].1, 13);
+}
+
+#[test]
+fn told_to_stop_a_limit_that_is_all_or_nothing_stays_so() {
+    let all = |rule: &mut RuleSpec, _: &str| rule.limits[0].all_or_nothing = true;
+    let used: Vec<_> = stopped(true, all).iter().map(|it| it.1).collect();
+    assert_eq!(used, [13, 13]);
 }

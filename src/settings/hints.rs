@@ -43,9 +43,13 @@ pub const IGNORED: &[Ignored] = &[
     },
 ];
 
+/// How the names of settings begin, where nobody else's do: gRPC's libraries
+/// read variables that begin with `GRPC_`, too.
 const PREFIXES: &[&str] = &[
     "REDIS_",
-    "GRPC_",
+    "GRPC_SERVER_",
+    "GRPC_CLIENT_",
+    "GRPC_MAX_",
     "RUNTIME_",
     "CONFIG_GRPC_XDS_",
     "XDS_CLIENT_",
@@ -144,6 +148,7 @@ mod tests {
             ("REDIS_PORT_6379_TCP", "tcp://10.0.0.1:6379"),
             ("REDIS_PORT_6379_TCP_ADDR", "10.0.0.1"),
             ("OTEL_SERVICE_NAME", "x"),
+            ("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "/etc/ssl/ca.pem"),
             ("POST", "x"),
             ("PATH", "/bin"),
         ] {

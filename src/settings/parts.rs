@@ -1,6 +1,6 @@
 //! The parts of the settings, each read from the variables that make it.
 
-use tracing::Level;
+use ::tracing::Level;
 
 use super::{
     DrainSettings, LogFormat, LogSettings, Settings, StoreSettings, reader::Reader, value,
@@ -18,12 +18,17 @@ mod listeners;
 mod redis;
 mod rules;
 mod statistics;
+mod tls;
+mod tracing;
 mod xds;
 
 pub(super) use self::rules::rules;
 
 /// Fewer, and a shard of the memory would hold less than one counter.
 const FEWEST_KEYS: u32 = 256;
+/// The least memory for refusals, in bytes, unless there is none: what the
+/// reference service takes if it is told to take less.
+const LEAST_DENY_CACHE: usize = 524_288;
 
 pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
     let max_keys = reader.value("MEMORY_MAX_KEYS", |it| value::at_least(FEWEST_KEYS, it));
@@ -31,22 +36,31 @@ pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
         rules: rules(reader),
         listeners: listeners::listeners(reader),
         store: store(reader, max_keys),
-        deny_cache: reader.value("LOCAL_CACHE_SIZE_IN_BYTES", |it| value::at_least(0, it)),
+        deny_cache: reader.value("LOCAL_CACHE_SIZE_IN_BYTES", deny_cache),
         fallback: fallback(reader, max_keys),
         keys: keys(reader),
         mode: Mode {
             shadow: reader.value("SHADOW_MODE", value::boolean),
             quota: reader.value("QUOTA_MODE", value::boolean),
+            stop: reader.value("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", value::boolean),
         },
         near_limit_ratio: reader.value("NEAR_LIMIT_RATIO", value::ratio),
         response: response(reader),
         log: log(reader),
         statistics: statistics::statistics(reader),
+        tracing: tracing::tracing(reader),
         drain: DrainSettings {
             delay: reader.value("DRAIN_DELAY", value::duration),
             timeout: reader.value("DRAIN_TIMEOUT", value::duration),
         },
     }
+}
+
+fn deny_cache(text: &str) -> Result<usize, String> {
+    Ok(match value::at_least(0, text)? {
+        0 => 0,
+        bytes => bytes.max(LEAST_DENY_CACHE),
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,13 +91,6 @@ fn store(reader: &mut Reader<'_>, max_keys: usize) -> StoreSettings {
             StoreSettings::Redis { main, per_second, give_up, health }
         }
         _ => StoreSettings::Memory { max_keys },
-    }
-}
-
-fn no_tls(text: &str) -> Result<(), String> {
-    match value::boolean(text)? {
-        true => Err("TLS is not supported yet; expected false".into()),
-        false => Ok(()),
     }
 }
 

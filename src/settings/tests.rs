@@ -3,6 +3,9 @@ use crate::store::redis::{RedisAddress, RedisServers};
 
 mod docs;
 mod statistics;
+mod tls;
+mod jitter;
+mod tracing;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -30,7 +33,10 @@ fn show(settings: &Settings, name: &str) -> String {
         "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED" => rules.needs_domain.to_string(),
         name if name.starts_with("CONFIG_") || name.starts_with("XDS_") => show_xds(rules, name),
         "MERGE_DOMAIN_CONFIG" => rules.merge_domains.to_string(),
-        "GRPC_HOST" | "GRPC_PORT" | "GRPC_SERVER_USE_TLS" => listeners.grpc.to_string(),
+        "GRPC_HOST" | "GRPC_PORT" | "GRPC_UDS" => listeners.grpc.to_string(),
+        name if name.contains("_TLS") && name.starts_with("GRPC_") => {
+            format!("{:?}", listeners.tls.is_some())
+        }
         "HOST" | "PORT" => listeners.http.to_string(),
         "DEBUG_HOST" | "DEBUG_PORT" => listeners.debug.to_string(),
         "MAX_CONNECTIONS" => listeners.max_connections.to_string(),
@@ -43,6 +49,7 @@ fn show(settings: &Settings, name: &str) -> String {
         "CACHE_KEY_PREFIX" => keys.prefix.clone(),
         "COUNTER_KEYS" => format!("{:?}", keys.style),
         "SHADOW_MODE" => mode.shadow.to_string(),
+        "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT" => mode.stop.to_string(),
         "QUOTA_MODE" => mode.quota.to_string(),
         "NEAR_LIMIT_RATIO" => near_limit_ratio.to_string(),
         "LIMIT_LIMIT_HEADER" => headers.map_or("off".into(), |it| it.limit.clone()),
@@ -54,6 +61,7 @@ fn show(settings: &Settings, name: &str) -> String {
         name if table::STATISTICS.settings.iter().any(|it| it.name == name) => {
             statistics::show(&settings.statistics, name)
         }
+        name if name.starts_with("TRACING_") => tracing::show(settings, name),
         "DRAIN_DELAY" => format!("{:?}", drain.delay),
         "DRAIN_TIMEOUT" => format!("{:?}", drain.timeout),
         _ => format!("{store:?}"),
@@ -171,7 +179,10 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
     ("GRPC_MAX_CONNECTION_AGE", &[("", "Some(86400s)"), ("0", "None"), ("1h30m", "Some(5400s)")]),
     ("GRPC_MAX_CONNECTION_AGE_GRACE", &[("", "Some(3600s)"), ("0s", "None"), ("1ns", "Some(1ns)")]),
     ("BACKEND_TYPE", &[("", MEMORY), ("Memory", MEMORY)]),
-    ("LOCAL_CACHE_SIZE_IN_BYTES", &[("", "0"), ("1", "1"), ("4294967295", "4294967295")]),
+    (
+        "LOCAL_CACHE_SIZE_IN_BYTES",
+        &[("", "0"), ("1000", "524288"), ("524289", "524289"), ("4294967295", "4294967295")],
+    ),
     ("MEMORY_MAX_KEYS", &[("", MEMORY), ("256", "Memory { max_keys: 256 }")]),
     (
         "REDIS_URL",
@@ -181,13 +192,19 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
                 "redis://:hunter2@cache:6380",
                 "Redis { main: RedisSettings { servers: Single(Tcp { host: \"cache\", port: 6380 }), \
                  login: Login { username: None, .. }, sentinel_login: Login { username: None, .. }, \
-                 database: 0, tls: None, timeout: 500ms }, per_second: None, give_up: None, health: false }",
+                 database: 0, tls: None, timeout: 500ms, jitter: Jitter { bound: 0 } }, per_second: None, give_up: None, health: false }",
             ),
         ],
     ),
     ("REDIS_AUTH", &[("hunter2", MEMORY)]),
     ("REDIS_TLS", &[("no", MEMORY), ("true", MEMORY)]),
-    ("GRPC_SERVER_USE_TLS", &[("false", "0.0.0.0:8081")]),
+    ("GRPC_UDS", &[("", "0.0.0.0:8081"), ("/run/t.sock", "unix:/run/t.sock")]),
+    ("GRPC_SERVER_USE_TLS", &[("", "false"), ("false", "false")]),
+    // The rest is in `tls`.
+    ("GRPC_SERVER_TLS_CERT", &[("", "false")]),
+    ("GRPC_SERVER_TLS_KEY", &[("", "false")]),
+    ("GRPC_CLIENT_TLS_CACERT", &[("", "false")]),
+    ("GRPC_CLIENT_TLS_SAN", &[("", "false")]),
     ("REDIS_TYPE", &[("SINGLE", MEMORY), ("Sentinel", MEMORY), ("cluster", MEMORY)]),
     ("REDIS_TLS_CLIENT_CERT", &[]),
     ("REDIS_TLS_CLIENT_KEY", &[]),
@@ -223,6 +240,11 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
         "COUNTER_KEYS",
         &[("", "Unambiguous"), ("unambiguous", "Unambiguous"), ("Reference", "Reference")],
     ),
+    (
+        "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT",
+        &[("", "false"), ("true", "true"), ("1", "true"), ("False", "false")],
+    ),
+    ("EXPIRATION_JITTER_MAX_SECONDS", &[("", MEMORY), ("300", MEMORY), ("-1", MEMORY)]),
     ("SHADOW_MODE", &[("", "false"), ("on", "true"), ("t", "true"), ("TRUE", "true")]),
     (
         "QUOTA_MODE",
@@ -362,7 +384,19 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("REDIS_PERSECOND_SENTINEL_AUTH", &[]),
     ("REDIS_PERSECOND_SOCKET_TYPE", &["udp"]),
     ("REDIS_PERSECOND_TIMEOUT", &["0"]),
+    (
+        "GRPC_UDS",
+        &[
+            "@t",
+            "/a/path/that/is/longer/than/those/which/the/system/can/hold/in/the/\
+        address/of/a/unix/socket/which/is/not/very/long",
+        ],
+    ),
     ("GRPC_SERVER_USE_TLS", &["TRUE", "tls"]),
+    ("GRPC_SERVER_TLS_CERT", &["Cargo.toml"]),
+    ("GRPC_SERVER_TLS_KEY", &["Cargo.toml"]),
+    ("GRPC_CLIENT_TLS_CACERT", &["/no/such/file", "Cargo.toml"]),
+    ("GRPC_CLIENT_TLS_SAN", &["a"]),
     ("REDIS_TYPE", &["double"]),
     ("REDIS_SOCKET_TYPE", &["udp"]),
     ("REDIS_TIMEOUT", &["0", "0s", "soon"]),
@@ -370,6 +404,8 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("STORE_DEADLINE", &["0", "15"]),
     ("LOCAL_SHARE", &["0", "1.01", "-1", "1/4", "nan"]),
     ("COUNTER_KEYS", &["ours"]),
+    ("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", &["si", "2"]),
+    ("EXPIRATION_JITTER_MAX_SECONDS", &["5m", "1.5", "4294967296", "-", "--1", "+1"]),
     ("SHADOW_MODE", &["si"]),
     ("QUOTA_MODE", &["-1"]),
     ("NEAR_LIMIT_RATIO", &["0", "1.1", "-0.5", "nan", "inf", "80%"]),
@@ -397,19 +433,27 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("DRAIN_TIMEOUT", &["20sec"]),
 ];
 
+fn legal() -> impl Iterator<Item = &'static (&'static str, Pairs<'static>)> {
+    LEGAL.iter().chain(tracing::LEGAL)
+}
+
+fn illegal() -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
+    ILLEGAL.iter().chain(tracing::ILLEGAL)
+}
+
 #[test]
 fn every_setting_is_tried() {
     let names: Vec<_> = settings().map(|it| it.name).collect();
     for name in &names {
-        assert!(LEGAL.iter().any(|(it, _)| it == name), "{name} has no legal value");
-        assert!(ILLEGAL.iter().any(|(it, _)| it == name), "{name} has no illegal value");
+        assert!(legal().any(|(it, _)| it == name), "{name} has no legal value");
+        assert!(illegal().any(|(it, _)| it == name), "{name} has no illegal value");
     }
-    assert_eq!(names.len(), LEGAL.len());
+    assert_eq!(names.len(), legal().count());
 }
 
 #[test]
 fn every_legal_value_is_understood() {
-    for &(name, values) in LEGAL {
+    for &(name, values) in legal() {
         for &(value, expected) in values {
             let mut env = vec![(name, value), ("LIMIT_RESPONSE_HEADERS_ENABLED", "true")];
             if name.starts_with("PROMETHEUS_") {
@@ -417,6 +461,9 @@ fn every_legal_value_is_understood() {
             }
             if name.contains("XDS_") {
                 env.push(("CONFIG_TYPE", "GRPC_XDS_SOTW"));
+            }
+            if name.starts_with("TRACING_") {
+                env.push(("TRACING_ENABLED", "true"));
             }
             let settings = read(&[], &env).map_err(|it| it.to_string()).unwrap();
             assert_eq!(show(&settings, name), expected, "{name}={value:?}");
@@ -426,7 +473,7 @@ fn every_legal_value_is_understood() {
 
 #[test]
 fn every_illegal_value_is_refused_with_its_place() {
-    for &(name, values) in ILLEGAL {
+    for &(name, values) in illegal() {
         let setting = settings().find(|it| it.name == name).unwrap();
         for value in values {
             let variable = read(&[], &[(name, value)]).unwrap_err().to_string();
@@ -467,7 +514,10 @@ fn all_mistakes_are_reported_at_once() {
 
 #[test]
 fn a_flag_counts_before_a_variable_and_a_variable_before_the_default() {
-    let port = |flags, env| read(flags, env).unwrap().listeners.grpc.port;
+    let port = |flags, env| match read(flags, env).unwrap().listeners.grpc {
+        Place::Tcp(address) => address.port,
+        Place::Unix(_) => unreachable!(),
+    };
     let (flag, variable) = (&[("GRPC_PORT", "1")], &[("GRPC_PORT", "2")]);
     assert_eq!(port(flag, variable), 1);
     assert_eq!(port(&[], variable), 2);

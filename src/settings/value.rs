@@ -45,6 +45,15 @@ pub(super) fn at_least(least: u32, text: &str) -> Parsed<usize> {
         .ok_or_else(|| format!("expected a whole number from {least} to {}", u32::MAX))
 }
 
+/// Whole seconds; less than none are none.
+pub(super) fn seconds(text: &str) -> Parsed<u32> {
+    let number = match text.strip_prefix('-') {
+        Some(below) => digits::<u64>(below).map(|_| 0),
+        None => digits(text),
+    };
+    number.ok_or_else(|| format!("expected a whole number of seconds, at most {}", u32::MAX))
+}
+
 /// Digits alone: unlike `parse`, without a plus.
 fn digits<T: FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|it| it.is_ascii_digit()).then(|| text.parse().ok())?
@@ -53,6 +62,11 @@ fn digits<T: FromStr>(text: &str) -> Option<T> {
 pub(super) fn ratio<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Parsed<T> {
     let ratio = text.parse().ok().filter(|it| T::from(0) < *it && *it <= T::from(1));
     ratio.ok_or_else(|| "expected a number above 0 and at most 1".into())
+}
+
+pub(super) fn part(text: &str) -> Parsed<f64> {
+    let part = text.parse().ok().filter(|it| (0.0..=1.0).contains(it));
+    part.ok_or_else(|| "expected a number from 0 to 1".into())
 }
 
 /// Without the brackets of an IPv6 address.

@@ -134,7 +134,7 @@ fn asked(charges: &[Charge]) -> Option<(&Charge, u64)> {
     let Limit { ahead, penalty, algorithm, .. } = &charge.limit;
     let counts = *algorithm == Algorithm::FixedWindow { count_denied: true };
     let hits = charge.hits.capped().asked();
-    let fits = 0 < *ahead && counts && penalty.is_zero() && !charge.all_or_nothing && 0 < hits;
+    let fits = 0 < *ahead && counts && penalty.is_zero() && !charge.depends() && 0 < hits;
     fits.then_some((charge, hits))
 }
 
@@ -194,7 +194,7 @@ mod tests {
     use crate::{
         limit::{Unit, Window},
         rules::counter_key::KeyFormat,
-        store::memory::Memory,
+        store::{Consume, memory::Memory},
     };
 
     /// A store that several instances share.
@@ -218,7 +218,14 @@ mod tests {
 
     fn charge(limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
         let counter = KeyFormat::default().key(b"a", [].into_iter(), limit, now);
-        Charge { counter, limit: limit.clone(), hits, all_or_nothing: false, enforced: true }
+        Charge {
+            counter,
+            limit: limit.clone(),
+            hits,
+            consume: Consume::Independent,
+            enforced: true,
+            refused: false,
+        }
     }
 
     fn call(store: &impl Store, charge: Charge, now: Timestamp) -> Outcome {

@@ -13,10 +13,13 @@
 //!
 //! `concurrency` is always asked, since anybody may give back a slot at any time.
 //! So are charges of other numbers of hits: what remains for them, and when they
-//! pass, changes meanwhile. Looks and refunds are always sent, too.
+//! pass, changes meanwhile. Looks are refused by windows that are over their
+//! limit, and else sent; refunds are always sent.
 //!
-//! A call is refused here only if every charge of it is, and else it is sent
-//! as a whole. Then a charge that is refused here changes nothing in the store
+//! Each charge of a call is refused here if that is known, and the others are
+//! sent, with word that their call [is refused](Charge::refused) if it is. But all
+//! charges of a call to one counter are sent together, as each may change what
+//! becomes of the next. A charge that is refused here changes nothing in the store
 //! that it would have changed there, except that a fixed window that counts what
 //! it refuses counts less: such hits show in the statistics only. So if hits are
 //! given back within that window, or its limit is raised, more may pass than if
@@ -32,6 +35,8 @@
 //! differ.
 
 use std::{
+    borrow::Cow,
+    collections::HashSet,
     hash::BuildHasher,
     mem::size_of,
     sync::atomic::{AtomicU64, Ordering},
@@ -41,17 +46,19 @@ use std::{
 use foldhash::quality::RandomState;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
+use self::refusal::Refusal;
 use crate::{
-    limit::{
-        Algorithm, Limit, Outcome,
-        step::{Answer, Told},
-    },
+    limit::{Algorithm, Outcome},
+    rules::counter_key::CounterKey,
     store::{
         Charge, DenyCacheUsage, LONGEST_NAME, Outcomes, Pools, Store, StoreError, Usage, name,
     },
     time::Timestamp,
 };
+
+mod refusal;
 
 /// How long a refusal is believed. After that the store is asked again.
 pub const LONGEST: Duration = Duration::from_secs(1);
@@ -91,71 +98,21 @@ struct Shard {
     counts: DenyCacheUsage,
 }
 
-/// What was refused, and until when it is.
-#[derive(Debug)]
-struct Refusal {
-    limit: Limit,
-    hits: u64,
-    at: Timestamp,
-    until: Timestamp,
-    outcome: Outcome,
+/// What becomes of each charge of a call, if it is known.
+type Known = SmallVec<[Option<Outcome>; 4]>;
+
+/// Some counters of a call.
+type Counters<'a> = HashSet<&'a CounterKey, RandomState>;
+
+/// Those that are charged more than once.
+fn repeated(charges: &[Charge]) -> Counters<'_> {
+    let mut once = Counters::default();
+    charges.iter().map(|it| &it.counter.key).filter(|it| !once.insert(it)).collect()
 }
 
-impl Refusal {
-    /// What `charge` teaches, of which this became at `now`.
-    fn of(charge: &Charge, outcome: &Outcome, now: Timestamp) -> Option<Self> {
-        let hits = charge.hits.asked();
-        let limit = &charge.limit;
-        if hits == 0 || !outcome.over {
-            return None;
-        }
-        let lasts = match limit.algorithm {
-            Algorithm::Concurrency { .. } => return None,
-            _ if !limit.penalty.is_zero() => outcome.banned,
-            Algorithm::FixedWindow { .. } => charge.counter.span.end.since(now),
-            _ if hits == 1 && outcome.remaining == 0 => outcome.retry_after?,
-            _ => return None,
-        };
-        let until = now.plus(lasts.min(LONGEST));
-        Some(Self { limit: limit.clone(), hits, at: now, until, outcome: *outcome })
-    }
-
-    /// Whether it is of use at `now`. A clock that has stepped back proves
-    /// nothing.
-    fn holds(&self, now: Timestamp) -> bool {
-        self.at <= now && now < self.until
-    }
-
-    /// What the store would say of `charge`, if this tells.
-    fn answer(&self, charge: &Charge, now: Timestamp) -> Option<Outcome> {
-        if !self.holds(now) || self.limit != charge.limit {
-            return None;
-        }
-        let asked = charge.hits.asked();
-        let window = matches!(self.limit.algorithm, Algorithm::FixedWindow { .. });
-        let outcome = if window && self.limit.penalty.is_zero() {
-            let used = self.outcome.used;
-            // One that is not over its limit yet may have to count what it refuses.
-            let needed = if charge.counts_denied() { 0 } else { asked };
-            if used.saturating_add(needed) <= self.limit.requests.into() {
-                return None;
-            }
-            let told = Told::Count(used);
-            charge.outcome(Answer { passes: false, banned: now, told }, false, now)
-        } else if asked == self.hits {
-            let passed = now.since(self.at);
-            let left = |it: Duration| it.saturating_sub(passed);
-            Outcome {
-                reset_after: left(self.outcome.reset_after),
-                retry_after: self.outcome.retry_after.map(left),
-                banned: left(self.outcome.banned),
-                ..self.outcome
-            }
-        } else {
-            return None;
-        };
-        Some(Outcome { counted: false, cached: true, ..outcome })
-    }
+/// Under which name a refusal is kept: a penalty outlasts the window.
+fn place(charge: &Charge) -> Cow<'_, [u8]> {
+    name(charge.counter.ban.as_ref().unwrap_or(&charge.counter.key))
 }
 
 impl Shard {
@@ -207,23 +164,24 @@ impl<S> DenyCache<S> {
         Self { store, shards, capacity, hasher, turn }
     }
 
-    /// What becomes of a call that is known to be refused in every part.
-    fn refused(&self, charges: &[Charge], now: Timestamp) -> Option<Outcomes> {
-        // All are looked up, so that each is counted, whatever the others say.
-        let mut outcomes = Some(Outcomes::new());
-        for charge in charges {
-            // Looks, and what is given back, are no hits.
-            let known = if charge.hits.asked() > 0 { self.look_up(charge, now) } else { None };
-            outcomes = outcomes.zip(known).map(|(mut outcomes, outcome)| {
-                outcomes.push(outcome);
-                outcomes
-            });
+    /// What is known of each of `charges`.
+    fn known(&self, charges: &[Charge], now: Timestamp) -> Known {
+        let look_up = |it: &Charge| if it.asks() { self.look_up(it, now) } else { None };
+        let mut known: Known = charges.iter().map(look_up).collect();
+        if known.iter().any(Option::is_some) && known.iter().any(Option::is_none) {
+            let sent = charges.iter().zip(&known).filter(|(_, known)| known.is_none());
+            let sent: Counters<'_> = sent.map(|(charge, _)| &charge.counter.key).collect();
+            for (charge, known) in charges.iter().zip(&mut known) {
+                if sent.contains(&charge.counter.key) {
+                    *known = None;
+                }
+            }
         }
-        outcomes
+        known
     }
 
     fn look_up(&self, charge: &Charge, now: Timestamp) -> Option<Outcome> {
-        let name = name(&charge.counter.key);
+        let name = place(charge);
         let mut shard = self.shard(&name).lock();
         let outcome = shard.refusals.get(&*name).and_then(|it| it.answer(charge, now));
         match outcome {
@@ -235,11 +193,13 @@ impl<S> DenyCache<S> {
 
     /// Learns from a call that was begun at `turn`.
     fn learn(&self, charges: &[Charge], outcomes: &Outcomes, turn: u64, now: Timestamp) {
-        // What refuses there may be another charge, that was then not made either.
-        let unsure = charges.len() > 1 && charges.iter().any(|it| it.all_or_nothing);
+        let together = charges.iter().any(Charge::depends) && outcomes.iter().any(|it| it.over);
+        let twice = if together { repeated(charges) } else { Counters::default() };
         for (charge, outcome) in charges.iter().zip(outcomes) {
-            let name = name(&charge.counter.key);
-            let refusal = Refusal::of(charge, outcome, now).filter(|_| !unsure);
+            let name = place(charge);
+            // What refuses it may be another charge, that was then not made either.
+            let sure = !twice.contains(&charge.counter.key);
+            let refusal = Refusal::of(charge, outcome, now).filter(|_| sure);
             let mut shard = self.shard(&name).lock();
             match refusal {
                 // What was refused before a refund may pass after it.
@@ -276,7 +236,7 @@ impl<S> Drop for Refunds<'_, S> {
             if let Algorithm::Concurrency { .. } = charge.limit.algorithm {
                 continue;
             }
-            let name = name(&charge.counter.key);
+            let name = place(charge);
             let mut shard = self.cache.shard(&name).lock();
             shard.refunded = self.cache.turn();
             shard.refusals.swap_remove(&*name);
@@ -284,19 +244,42 @@ impl<S> Drop for Refunds<'_, S> {
     }
 }
 
-impl<S: Store> Store for DenyCache<S> {
-    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        if self.shards.is_empty() {
-            return self.store.charge(charges, now).await;
-        }
-        if let Some(outcomes) = self.refused(charges, now) {
-            return Ok(outcomes);
-        }
+impl<S: Store> DenyCache<S> {
+    /// Asks the store, and learns from that.
+    async fn ask(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
         let _refunds = Refunds { cache: self, charges };
         let turn = self.turn();
         let outcomes = self.store.charge(charges, now).await?;
         self.learn(charges, &outcomes, turn, now);
         Ok(outcomes)
+    }
+}
+
+/// Those of `charges` of which nothing is known, for the store.
+fn rest(charges: &[Charge], known: &[Option<Outcome>]) -> SmallVec<[Charge; 4]> {
+    let both = || charges.iter().zip(known);
+    let refused = both().any(|(charge, known)| charge.enforced && known.is_some());
+    let unknown = both().filter(|(_, known)| known.is_none());
+    let told = |charge: &Charge| {
+        let refused = charge.refused || refused && charge.depends();
+        Charge { refused, ..charge.clone() }
+    };
+    unknown.map(|(charge, _)| told(charge)).collect()
+}
+
+impl<S: Store> Store for DenyCache<S> {
+    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+        if self.shards.is_empty() {
+            return self.store.charge(charges, now).await;
+        }
+        let known = self.known(charges, now);
+        if known.iter().all(Option::is_none) {
+            return self.ask(charges, now).await;
+        }
+        let rest = rest(charges, &known);
+        let answers = if rest.is_empty() { Outcomes::new() } else { self.ask(&rest, now).await? };
+        let mut answers = answers.into_iter();
+        Ok(known.into_iter().filter_map(|it| it.or_else(|| answers.next())).collect())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -3,7 +3,7 @@
 //! The counters are spread over shards by the hash of their name, and each
 //! shard is guarded by a lock that is held for one charge: no longer than it
 //! takes to look up a name and work out a step. Only a call with penalties, or
-//! with charges that are made all or not at all, holds all its shards at once,
+//! with charges that depend on each other, holds all its shards at once,
 //! and they are locked in one order, so that no two calls wait for each other.
 //!
 //! Memory is bounded twice. A counter that means nothing any more, since a
@@ -113,14 +113,15 @@ impl Memory {
         let mut held = self.hold(charges, now);
         let mut attempts: SmallVec<[Attempt; 4]> =
             charges.iter().map(|it| held.attempt(it, true, false)).collect();
-        let together = charges.iter().any(|it| it.all_or_nothing);
-        let refused =
-            charges.iter().zip(&attempts).any(|(it, attempt)| it.enforced && attempt.over(it, now));
+        let together = charges.iter().any(Charge::depends);
+        let refuses =
+            |(it, attempt): (&Charge, &Attempt)| it.refused || it.enforced && attempt.over(it, now);
+        let refused = charges.iter().zip(&attempts).any(refuses);
         if together && refused {
             // Once more, without the charges that are not made now.
             held.written.clear();
             for (charge, trial) in charges.iter().zip(&mut attempts) {
-                let make = !charge.all_or_nothing && (trial.passes || charge.counts_denied());
+                let make = charge.made_if_refused(trial.passes);
                 let last = held.attempt(charge, make, !trial.passes);
                 if trial.over(charge, now) {
                     trial.made &= make;
@@ -248,7 +249,7 @@ impl<'a> Held<'a> {
 
 impl Store for Memory {
     async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        let together = |it: &Charge| it.all_or_nothing || it.counter.ban.is_some();
+        let together = |it: &Charge| it.depends() || it.counter.ban.is_some();
         Ok(match charges.iter().any(together) {
             true => self.charge_together(charges, now),
             false => charges.iter().map(|it| self.charge_one(it, now)).collect(),

@@ -3,7 +3,8 @@
 //! Calls that come at the same time share a round trip, and one call is in one
 //! script, so nobody else is served between two of its charges. There are two
 //! scripts: one for calls that only count in fixed windows, and one for all
-//! others. What is kept is never without an expiry:
+//! others. What is kept is never without an expiry, which may be put off at
+//! [random](Jitter):
 //!
 //! | what              | as                        | until, and a [second](GRACE) more    |
 //! |-------------------|---------------------------|--------------------------------------|
@@ -40,16 +41,20 @@ mod charge;
 mod cluster;
 mod connection;
 mod fixed_window;
+mod jitter;
 mod node;
 mod per_second;
 mod settings;
 mod slots;
 mod sums;
 mod target;
+mod tls;
 mod traffic;
 
+pub use self::jitter::Jitter;
 pub use self::per_second::Split;
-pub use self::settings::{Login, RedisAddress, RedisServers, RedisSettings, RedisTls, RedisType};
+pub use self::settings::{Login, RedisAddress, RedisServers, RedisSettings, RedisType};
+pub use self::tls::RedisTls;
 
 /// Counters in Redis.
 #[derive(Debug)]
@@ -84,7 +89,7 @@ impl Redis {
                 Target::guarded_by(master.clone(), sentinels, settings)
             }
         };
-        let servers = Servers::One(Node::new(target, settings.timeout, false, &traffic));
+        let servers = Servers::One(Node::new(target, settings, false, &traffic));
         Self { servers, traffic }
     }
 

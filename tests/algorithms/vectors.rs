@@ -58,6 +58,23 @@ fn a_charge_that_is_not_counted_is_over_with_all_its_hits() {
     assert_eq!((tally.within, tally.near, tally.over), (0, 0, 5));
 }
 
+/// With `STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT`, where the counter before the hits
+/// is worked out as if they had been counted, and may wrap.
+#[test]
+fn hits_that_pass_and_are_not_counted_are_near_as_in_the_reference() {
+    // (limit, hits, counter) -> [near, over, within]
+    for ((requests, hits, count), ratio, expected) in [
+        ((15, 2, 13), 0.8, [1, 0, 2]),
+        ((20, 2, 10), 0.8, [0, 0, 2]),
+        ((10, 5, 0), 0.1, [0, 0, 5]),
+        ((10, 5, 2), 0.1, [5, 0, 5]),
+    ] {
+        let outcome = outcome(&minutely(requests), Hits::Add(hits), count, 1_000_000_000);
+        let tally = tally(requests, hits, &outcome, ratio);
+        assert_eq!([tally.near, tally.over, tally.within], expected, "{hits} at {count}");
+    }
+}
+
 #[test]
 fn a_counter_stays_in_its_range() {
     assert_eq!(step(3, Hits::Refund(5), 10, true), (0, true));

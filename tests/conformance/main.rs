@@ -228,10 +228,15 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
                     false => KeyStyle::Unambiguous,
                 },
             },
-            mode: Mode { shadow: settings.shadow_mode, quota: settings.quota_mode },
+            mode: Mode {
+                shadow: settings.shadow_mode,
+                quota: settings.quota_mode,
+                ..Mode::default()
+            },
             fallback: Fallback::new(FallbackSettings::default()),
         },
         metrics,
+        spans: None,
         response: ResponseSettings {
             headers: settings.headers.then(|| HeaderNames {
                 limit: names("Limit"),

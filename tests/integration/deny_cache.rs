@@ -34,7 +34,7 @@ fn start(redis: &RedisServer, more: &[(&str, &str)]) -> Tollgate {
 }
 
 /// How many scripts the server has run.
-fn scripts(redis: &RedisServer) -> f64 {
+pub fn scripts(redis: &RedisServer) -> f64 {
     let info: String = redis::cmd("INFO").arg("commandstats").query(&mut redis.client()).unwrap();
     let calls = |command: &str| -> f64 {
         let line =

@@ -10,3 +10,4 @@ mod live;
 mod overrides;
 mod restart;
 mod tcp;
+mod tracing;

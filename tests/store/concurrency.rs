@@ -146,11 +146,24 @@ async fn two_stores_admit_exactly_the_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn told_to_stop_no_call_that_is_refused_counts_where_it_is_not_over_the_limit() {
+    let server = RedisServer::start();
+    let charges = [("wide", minutely(300)), ("tight", minutely(200))].map(|(name, limit)| {
+        let charge = charge(name, limit, Hits::Add(1), NOON);
+        Charge { consume: Consume::IfRefused, ..charge }
+    });
+    assert_eq!(admitted(&server, &charges).await, 200);
+    let looks = charges.map(|it| Charge { hits: Hits::Add(0), ..it });
+    let store = store(&server.url(), PATIENT);
+    assert_eq!(after(&store, &looks, NOON).await.unwrap(), [200, 640]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_call_of_all_or_nothing_that_is_refused_leaves_no_trace() {
     let server = RedisServer::start();
     for (wide, tight) in hourly(300).into_iter().zip(hourly(200)) {
         let charges = [("wide", wide), ("tight", tight)].map(|(name, limit)| Charge {
-            all_or_nothing: true,
+            consume: Consume::AllOrNothing,
             ..charge(name, limit, Hits::Add(1), NOON)
         });
         assert_eq!(admitted(&server, &charges).await, 200, "{}", charges[0].limit);

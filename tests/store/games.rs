@@ -39,8 +39,9 @@ pub(crate) struct Hit {
     /// Which of its limits.
     limit: usize,
     amount: Amount,
-    all_or_nothing: bool,
+    consume: Consume,
     enforced: bool,
+    refused: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -94,8 +95,8 @@ impl Game {
             let name = counter.to_string();
             let part = Part { key: b"name", value: name.as_bytes(), shared: false };
             let counter = KeyFormat::default().key(b"game", [part].into_iter(), &limit, now);
-            let Hit { all_or_nothing, enforced, .. } = *hit;
-            Charge { counter, limit, hits, all_or_nothing, enforced }
+            let Hit { consume, enforced, refused, .. } = *hit;
+            Charge { counter, limit, hits, consume, enforced, refused }
         };
         hits.iter().map(charge).collect()
     }
@@ -231,17 +232,25 @@ pub(crate) fn hits() -> impl Strategy<Value = Hits> {
     ]
 }
 
+pub(crate) fn consume() -> impl Strategy<Value = Consume> {
+    prop_oneof![
+        4 => Just(Consume::Independent),
+        1 => Just(Consume::AllOrNothing),
+        1 => Just(Consume::IfRefused),
+    ]
+}
+
 fn hit() -> impl Strategy<Value = Hit> {
     let amount = prop_oneof![
         6 => hits().prop_map(Amount::Hits),
         1 => (0..2_u32).prop_map(Amount::Capacity),
     ];
-    let flags = (prop::bool::weighted(0.3), prop::bool::weighted(0.8));
+    let flags = (consume(), prop::bool::weighted(0.8), prop::bool::weighted(0.05));
     (0..4_usize, 0..6_usize, amount, flags).prop_map(
-        |(counter, limit, amount, (all_or_nothing, enforced))| {
+        |(counter, limit, amount, (consume, enforced, refused))| {
             // Most of the time the first: a change is a change only now and then.
             let limit = limit.saturating_sub(3);
-            Hit { counter, limit, amount, all_or_nothing, enforced }
+            Hit { counter, limit, amount, consume, enforced, refused }
         },
     )
 }

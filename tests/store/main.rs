@@ -6,8 +6,8 @@ use tollgate::{
     limit::{Algorithm, Hits, Limit, Outcome, Unit, Window},
     rules::counter_key::{KeyFormat, KeyStyle, Part},
     store::{
-        Charge, GRACE, Store, StoreError,
-        redis::{Redis, RedisSettings},
+        Charge, Consume, GRACE, Store, StoreError,
+        redis::{Jitter, Redis, RedisSettings},
     },
     time::Timestamp,
 };
@@ -16,8 +16,12 @@ use tollgate::{
 #[path = "../support/redis.rs"]
 mod redis_server;
 
+#[allow(dead_code, reason = "shared with other tests, each of which uses a part")]
 #[path = "../support/cluster.rs"]
 mod cluster_servers;
+
+#[path = "../support/authority.rs"]
+mod authority;
 
 mod agreement;
 mod batches;
@@ -26,9 +30,12 @@ mod concurrency;
 mod counters;
 mod faults;
 mod games;
+mod jitter;
 mod model;
+mod split;
 mod states;
 mod tls;
+mod versions;
 
 const NOON: Timestamp = Timestamp::from_secs(43_200);
 
@@ -44,13 +51,19 @@ fn minutely(requests: u32) -> Limit {
     Limit::fixed(requests, Window::of(Unit::Minute))
 }
 
+/// A store that keeps counters for longer than needed: by less than `bound` seconds.
+fn jittering(url: &str, bound: u32) -> Redis {
+    let settings = RedisSettings::parse(url, None, PATIENT).expect("the URL is valid");
+    Redis::new(&RedisSettings { jitter: Jitter::below(bound), ..settings })
+}
+
 /// A charge to the counter called `name`, under the name that Envoy's reference
 /// service uses.
 fn charge(name: &str, limit: Limit, hits: Hits, now: Timestamp) -> Charge {
     let part = Part { key: b"name", value: name.as_bytes(), shared: false };
     let format = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
     let counter = format.key(b"domain", [part].into_iter(), &limit, now);
-    Charge { counter, limit, hits, all_or_nothing: false, enforced: true }
+    Charge { counter, limit, hits, consume: Consume::Independent, enforced: true, refused: false }
 }
 
 /// The counters after `charges`.

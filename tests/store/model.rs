@@ -9,7 +9,7 @@ use tollgate::{
         step::{self, Answer, State, Step, Told},
     },
     rules::counter_key::CounterKey,
-    store::Charge,
+    store::{Charge, Consume},
     time::Timestamp,
 };
 
@@ -33,11 +33,16 @@ impl Model {
         let mut world = self.clone();
         let attempt = |it| world.attempt(it, true, false, now);
         let mut attempts: Vec<_> = charges.iter().map(attempt).collect();
-        let refused = charges.iter().zip(&attempts).any(|(it, trial)| it.enforced && trial.over);
-        if refused && charges.iter().any(|it| it.all_or_nothing) {
+        let refuses = |(it, trial): (&Charge, &Attempt)| it.refused || it.enforced && trial.over;
+        let refused = charges.iter().zip(&attempts).any(refuses);
+        if refused && charges.iter().any(Charge::depends) {
             world = self.clone();
             for (charge, trial) in charges.iter().zip(&mut attempts) {
-                let make = !charge.all_or_nothing && (trial.passes || counts_denied(charge));
+                let make = match charge.consume {
+                    Consume::Independent => trial.passes || counts_denied(charge),
+                    Consume::AllOrNothing => false,
+                    Consume::IfRefused => !trial.passes && counts_denied(charge),
+                };
                 let last = world.attempt(charge, make, !trial.passes, now);
                 if trial.over {
                     trial.made &= make;

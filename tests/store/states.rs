@@ -43,7 +43,7 @@ fn charged(
 ) -> Charge {
     let limit = Limit { algorithm, ..Limit::fixed(requests, window) };
     let counter = KeyFormat::default().key(b"d", [].into_iter(), &limit, now);
-    Charge { counter, limit, hits, all_or_nothing: false, enforced: true }
+    Charge { counter, limit, hits, consume: Consume::Independent, enforced: true, refused: false }
 }
 
 /// Charges a counter under which `text` is kept twice, and so does a model that

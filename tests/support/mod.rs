@@ -3,6 +3,10 @@
 
 #[allow(dead_code, reason = "other tests use the rest")]
 pub mod ads;
+#[allow(dead_code, reason = "other tests use the rest")]
+pub mod certificates;
+#[allow(dead_code, reason = "other tests use the rest")]
+pub mod collector;
 pub mod envoy;
 pub mod grpc;
 pub mod http;

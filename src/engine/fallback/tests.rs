@@ -14,6 +14,7 @@ use crate::{
     },
     limit::{Unit, Window},
     rules::counter_key::KeyFormat,
+    store::Consume,
     time::ManualClock,
 };
 
@@ -245,7 +246,8 @@ fn more_than_a_share_may_pass_later() {
         counter: engine.keys.key(b"shop", iter::empty(), &limit, now),
         limit: limit.clone(),
         hits: Hits::Add(hits),
-        all_or_nothing: false,
+        consume: Consume::Independent,
+        refused: false,
         enforced: true,
     };
     let answer = |hits| {

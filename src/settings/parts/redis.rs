@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::text;
 use crate::{
     settings::{reader::Reader, value},
-    store::redis::{Login, RedisAddress, RedisServers, RedisSettings, RedisTls, RedisType},
+    store::redis::{Jitter, Login, RedisAddress, RedisServers, RedisSettings, RedisTls, RedisType},
 };
 
 const TYPES: [(&str, RedisType); 3] = [
@@ -18,13 +18,15 @@ const TYPES: [(&str, RedisType); 3] = [
 /// another.
 pub(super) fn redis(reader: &mut Reader<'_>) -> (Option<RedisSettings>, Option<RedisSettings>) {
     let certificates = certificates(reader);
+    let jitter = Jitter::below(reader.value("EXPIRATION_JITTER_MAX_SECONDS", value::seconds));
     let main = one(reader, &certificates, &|name| format!("REDIS_{name}"));
     let wanted = reader.value("REDIS_PERSECOND", value::boolean);
     let per_second = one(reader, &certificates, &|name| format!("REDIS_PERSECOND_{name}"));
     if wanted && !reader.is_set("REDIS_PERSECOND_URL") {
         reader.refuse("REDIS_PERSECOND", "expected REDIS_PERSECOND_URL to be set, too");
     }
-    (main, per_second.filter(|_| wanted))
+    let spread = |it: RedisSettings| RedisSettings { jitter, ..it };
+    (main.map(spread), per_second.filter(|_| wanted).map(spread))
 }
 
 fn one(

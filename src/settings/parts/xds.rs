@@ -6,11 +6,12 @@ use super::text;
 use crate::{
     listen::Address,
     settings::{reader::Reader, value},
+    tls::client::ClientTls,
     wire::{
         LARGEST_MESSAGE,
         discovery::{Header, Subscriber},
     },
-    xds::{BackoffSettings, TlsSettings, XdsSettings},
+    xds::{BackoffSettings, XdsSettings},
 };
 
 const INITIAL: &str = "XDS_CLIENT_BACKOFF_INITIAL_INTERVAL";
@@ -36,7 +37,7 @@ pub(super) fn xds(reader: &mut Reader<'_>) -> Option<XdsSettings> {
     Some(XdsSettings { server: server?, tls, subscriber, backoff }).filter(|_| wanted)
 }
 
-fn tls(reader: &mut Reader<'_>) -> Option<TlsSettings> {
+fn tls(reader: &mut Reader<'_>) -> Option<ClientTls> {
     const CERTIFICATE: &str = "CONFIG_GRPC_XDS_CLIENT_TLS_CERT";
     const KEY: &str = "CONFIG_GRPC_XDS_CLIENT_TLS_KEY";
     let certificate = reader.optional(CERTIFICATE, value::readable);
@@ -47,7 +48,7 @@ fn tls(reader: &mut Reader<'_>) -> Option<TlsSettings> {
     if key.is_some() && !reader.is_set(CERTIFICATE) {
         reader.refuse(KEY, &format!("expected {CERTIFICATE} to be set, too"));
     }
-    let settings = TlsSettings {
+    let settings = ClientTls {
         identity: certificate.zip(key),
         authorities: reader.optional("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", value::readable),
         server_name: reader.optional("CONFIG_GRPC_XDS_SERVER_TLS_SAN", value::host),
@@ -65,18 +66,13 @@ fn backoff(reader: &mut Reader<'_>) -> BackoffSettings {
     {
         reader.refuse(MAX, &format!("expected no less than {INITIAL}, which is {initial:?}"));
     }
-    let jitter = reader.value("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", part);
+    let jitter = reader.value("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", value::part);
     let on = reader.value("XDS_CLIENT_BACKOFF_JITTER", value::boolean);
     BackoffSettings {
         initial: initial.unwrap_or_default(),
         max: max.unwrap_or_default(),
         jitter: if on { jitter } else { 0.0 },
     }
-}
-
-fn part(text: &str) -> Result<f64, String> {
-    let part = text.parse().ok().filter(|it| (0.0..=1.0).contains(it));
-    part.ok_or_else(|| "expected a number from 0 to 1".into())
 }
 
 fn target(text: &str) -> Result<Address, String> {

@@ -24,7 +24,15 @@ pub(super) const COUNTERS: Group = Group {
             default: "0",
             help: "About how much memory to spend on what Redis has refused, so that it is \
                    not asked about that again until it may pass, or a second later. 0 means \
-                   none: Redis is asked every time. 16777216 is room for 26,000 refusals.",
+                   none: Redis is asked every time. 16777216 is room for 26,000 refusals; \
+                   less than 524288 counts as that.",
+        },
+        Setting {
+            name: "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT",
+            value: Value::Switch,
+            default: "false",
+            help: "Whether a request that a limit refuses counts only at the limits that it \
+                   exceeds, and nowhere else.",
         },
         Setting {
             name: "ON_ERROR",

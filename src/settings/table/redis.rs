@@ -1,4 +1,4 @@
-use super::{DURATION, Group, PATH, Setting, Value};
+use super::{DURATION, Group, NUMBER, PATH, Setting, Value};
 
 pub(super) const REDIS: Group = Group {
     heading: "Redis",
@@ -52,8 +52,8 @@ pub(super) const REDIS: Group = Group {
             name: "REDIS_TLS_CACERT",
             value: PATH,
             default: "",
-            help: "Who may vouch for the certificate of Redis: a PEM file. If not \
-                   set, those whom the system trusts.",
+            help: "Authorities that may vouch for Redis and Sentinels besides those of the \
+                   system: a PEM file, read again for each connection.",
         },
         Setting {
             name: "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION",
@@ -80,6 +80,14 @@ pub(super) const REDIS: Group = Group {
             default: "500ms",
             help: "How long to wait for a connection to Redis, and for the answer to each \
                    command. More than 0.",
+        },
+        Setting {
+            name: "EXPIRATION_JITTER_MAX_SECONDS",
+            value: NUMBER,
+            default: "0",
+            help: "For how much longer than needed counters stay in Redis: a number of whole \
+                   seconds, drawn for each, below this. Where many windows end at the same \
+                   moment, it spreads the work to drop them. 0 or less means no longer.",
         },
         Setting {
             name: "REDIS_STARTUP_MAX_ELAPSED_TIME",

@@ -6,6 +6,7 @@ use super::{shard::SAMPLED, *};
 use crate::{
     limit::{Hits, Limit, Unit, Window, fixed_window},
     rules::counter_key::{KeyFormat, KeyStyle, Part},
+    store::Consume,
 };
 
 mod algorithms;
@@ -18,7 +19,14 @@ fn held_to(name: &[u8], limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
     let part = Part { key: b"name", value: name, shared: false };
     let format = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
     let counter = format.key(b"domain", [part].into_iter(), limit, now);
-    Charge { counter, limit: limit.clone(), hits, all_or_nothing: false, enforced: true }
+    Charge {
+        counter,
+        limit: limit.clone(),
+        hits,
+        consume: Consume::Independent,
+        enforced: true,
+        refused: false,
+    }
 }
 
 fn add(name: &str, requests: u32, now: Timestamp) -> Charge {

@@ -7,7 +7,7 @@
 
 use crate::{
     limit::{Hits, Outcome},
-    store::{Charge, Outcomes},
+    store::{Charge, Consume, Outcomes},
 };
 
 /// How to make a call.
@@ -27,18 +27,30 @@ impl Plan {
         if charges.len() < 2 {
             return Self::Together;
         }
-        if !charges.iter().any(|it| it.all_or_nothing) {
+        if !charges.iter().any(Charge::depends) {
             return Self::Apart;
         }
         let mut places = charges.iter().map(|it| place(it.counter.key.as_bytes()));
         let first = places.next();
-        if places.all(|it| Some(it) == first) { Self::Together } else { Self::Reserve }
+        if places.all(|it| Some(it) == first) {
+            Self::Together
+        } else if is_decided(charges) {
+            Self::Apart
+        } else {
+            Self::Reserve
+        }
     }
+}
+
+/// Whether each of `charges` knows already what the others mean for it: nothing,
+/// or that it is refused.
+pub(super) fn is_decided(charges: &[Charge]) -> bool {
+    charges.iter().all(|it| it.refused || !it.depends())
 }
 
 /// `charges`, each of them independent of the others.
 pub(super) fn reservations(charges: &[Charge]) -> Vec<Charge> {
-    charges.iter().map(|it| Charge { all_or_nothing: false, ..it.clone() }).collect()
+    charges.iter().map(|it| Charge { consume: Consume::Independent, ..it.clone() }).collect()
 }
 
 /// What is given back, and where it was reserved.
@@ -57,10 +69,14 @@ pub(super) fn refunds(charges: &[Charge], outcomes: &[Outcome]) -> Option<Refund
     }
     let mut refunds = Refunds { charges: Vec::new(), places: Vec::new() };
     for (place, (charge, outcome)) in charges.iter().zip(outcomes).enumerate() {
-        let made = !outcome.over || outcome.counted;
-        if charge.all_or_nothing && made && charge.hits.asked() > 0 {
+        let goes = match charge.consume {
+            Consume::Independent => false,
+            Consume::AllOrNothing => !outcome.over || outcome.counted,
+            Consume::IfRefused => !outcome.over,
+        };
+        if goes && charge.hits.asked() > 0 {
             let hits = Hits::Refund(charge.hits.capped().asked());
-            let charge = Charge { hits, all_or_nothing: false, ..charge.clone() };
+            let charge = Charge { hits, consume: Consume::Independent, ..charge.clone() };
             refunds.charges.push(charge);
             refunds.places.push(place);
         }
@@ -89,31 +105,41 @@ impl Refunds {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Consume::*, *};
     use crate::{
         limit::{Limit, Unit, Window},
         rules::counter_key::KeyFormat,
         time::Timestamp,
     };
 
-    fn charge(name: &[u8], all_or_nothing: bool) -> Charge {
+    fn charge(name: &[u8], consume: Consume) -> Charge {
         let limit = Limit::fixed(5, Window::of(Unit::Minute));
         let key = KeyFormat::default().key(name, [].into_iter(), &limit, Timestamp::default());
-        Charge { counter: key, limit, hits: Hits::Add(2), all_or_nothing, enforced: true }
+        let (counter, hits) = (key, Hits::Add(2));
+        Charge { counter, limit, hits, consume, enforced: true, refused: false }
     }
 
     #[test]
     fn only_charges_that_depend_on_each_other_and_are_apart_are_reserved() {
         let plan = |charges: &[Charge]| Plan::of(charges, |key| key[0]);
-        assert_eq!(plan(&[charge(b"a", true)]), Plan::Together);
-        assert_eq!(plan(&[charge(b"a", false), charge(b"a", false)]), Plan::Apart);
-        assert_eq!(plan(&[charge(b"a", true), charge(b"a2", false)]), Plan::Together);
-        assert_eq!(plan(&[charge(b"a", true), charge(b"b", false)]), Plan::Reserve);
+        let free = |name| charge(name, Independent);
+        assert_eq!(plan(&[free(b"a"), free(b"a")]), Plan::Apart);
+        for consume in [AllOrNothing, IfRefused] {
+            let tied = |name| charge(name, consume);
+            assert_eq!(plan(&[tied(b"a")]), Plan::Together);
+            assert_eq!(plan(&[tied(b"a"), free(b"a2")]), Plan::Together);
+            assert_eq!(plan(&[tied(b"a"), free(b"b")]), Plan::Reserve);
+            let refused = Charge { refused: true, ..tied(b"a") };
+            assert_eq!(plan(&[refused.clone(), free(b"a2")]), Plan::Together);
+            assert_eq!(plan(&[refused.clone(), free(b"b")]), Plan::Apart);
+            assert_eq!(plan(&[refused, tied(b"b")]), Plan::Reserve);
+        }
     }
 
     #[test]
     fn what_a_refused_call_reserved_is_given_back() {
-        let charges = [charge(b"a", true), charge(b"b", true), charge(b"c", false)];
+        let charges =
+            [charge(b"a", AllOrNothing), charge(b"b", AllOrNothing), charge(b"c", Independent)];
         let now = Timestamp::default();
         let passed = charges[0].alone(now);
         let refused = Outcome { over: true, ..passed };
@@ -128,5 +154,14 @@ mod tests {
             refunds.outcomes([passed, refused, passed].into_iter().collect(), &[given; 2]);
         let found: Vec<_> = outcomes.iter().map(|it| (it.over, it.counted, it.used)).collect();
         assert_eq!(found, [(false, false, 0), (true, false, 0), (false, true, 2)]);
+    }
+
+    #[test]
+    fn what_is_refused_itself_stays_counted_where_only_that_counts() {
+        let charges = [b"a", b"b"].map(|it| charge(it, IfRefused));
+        let passed = charges[0].alone(Timestamp::default());
+        let refused = Outcome { over: true, ..passed };
+        let refunds = refunds(&charges, &[passed, refused]).expect("one is refused");
+        assert_eq!(refunds.places, [0]);
     }
 }

@@ -17,7 +17,7 @@ use redis::{Cmd, Pipeline, Value};
 use smallvec::SmallVec;
 use tokio::{
     sync::{
-        Semaphore,
+        Notify, Semaphore,
         mpsc::{self, error::TrySendError},
         oneshot,
     },
@@ -32,6 +32,7 @@ use super::{
     connection::{Connection, Link},
     elements, fixed_window,
     fixed_window::Plain,
+    jitter::Jitter,
     node::NodeError,
     sums::{self, Sums},
 };
@@ -83,19 +84,32 @@ impl Call {
 impl Batches {
     /// Begins to make calls to a server, one of a cluster if `cluster`. Needs a
     /// Tokio runtime.
-    pub(super) fn new(connection: Arc<Connection>, timeout: Duration, cluster: bool) -> Self {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        timeout: Duration,
+        jitter: Jitter,
+        cluster: bool,
+    ) -> Self {
         let (queue, calls) = mpsc::channel(QUEUE);
         let line = Arc::new(Line {
             connection,
             timeout,
+            jitter,
             cluster,
             count: Twin::new(fixed_window::SOURCE),
             decide: Twin::new(charge::SOURCE),
             turn: Semaphore::new(1),
             breaker: Breaker::new(timeout),
+            unheard: Notify::new(),
         });
         let mut task = JoinSet::new();
-        task.spawn(Arc::clone(&line).serve(calls));
+        let works = Arc::clone(&line);
+        task.spawn(async move {
+            tokio::select! {
+                () = works.serve(calls) => {}
+                () = works.listen() => {}
+            }
+        });
         Self { line, queue, _task: task }
     }
 
@@ -166,6 +180,7 @@ fn gone() -> NodeError {
 struct Line {
     connection: Arc<Connection>,
     timeout: Duration,
+    jitter: Jitter,
     cluster: bool,
     /// For fixed windows.
     count: Twin,
@@ -174,11 +189,25 @@ struct Line {
     /// Held while a batch is on its way, and somebody waits for it.
     turn: Semaphore,
     breaker: Breaker,
+    /// Something has been sent, and nobody waits for the answer any more.
+    unheard: Notify,
 }
 
 impl Line {
+    /// Notices answers for which nobody waits any more: otherwise the server
+    /// would be taken for silent since then. Never ends.
+    async fn listen(&self) {
+        loop {
+            self.unheard.notified().await;
+            // Answers come in the order of what was sent.
+            let answer = || async { self.connection.link().await?.ping().await };
+            while timeout(self.timeout, answer()).await.is_err() {}
+            self.breaker.answered();
+        }
+    }
+
     /// Makes the calls that wait. Never ends before the last.
-    async fn serve(self: Arc<Self>, mut queue: mpsc::Receiver<Waiting>) {
+    async fn serve(&self, mut queue: mpsc::Receiver<Waiting>) {
         let mut waiting = Vec::new();
         while queue.recv_many(&mut waiting, CHARGES).await > 0 {
             let Ok(_turn) = self.turn.acquire().await else { return };
@@ -217,6 +246,7 @@ impl Line {
         let batch = Batch {
             sums: Sums::of(plain().flatten()),
             decisions: calls.iter().filter(|it| it.plain.is_none()).copied().collect(),
+            jitter: self.jitter,
         };
         let parts = batch.parts(self.cluster);
         match self.send(&batch, &parts, asking).await {
@@ -263,7 +293,9 @@ impl Line {
             pipeline.add_command(command);
         }
         self.breaker.sent();
+        let waits = GivesUp(&self.unheard);
         let answers = link.send_all(&pipeline).await;
+        mem::forget(waits);
         self.breaker.answered();
         let answers = answers.map_err(|error| NodeError::from(&error))?;
         if answers.len() != pipeline.len() {
@@ -279,6 +311,15 @@ impl Line {
             Part::Count(_) => &self.count,
             Part::Decide(_) => &self.decide,
         }
+    }
+}
+
+/// Dropped if its owner is, while it waits for an answer.
+struct GivesUp<'a>(&'a Notify);
+
+impl Drop for GivesUp<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 
@@ -304,6 +345,7 @@ fn next(waiting: &mut Vec<Waiting>) -> Vec<Waiting> {
 struct Batch<'a> {
     sums: Sums<'a>,
     decisions: Vec<&'a Call>,
+    jitter: Jitter,
 }
 
 /// What one command does.
@@ -338,11 +380,11 @@ impl Batch<'_> {
     /// The command that does `part`, and begins with `begin`.
     fn ask(&self, part: &Part, begin: [&str; 2]) -> Cmd {
         match part {
-            Part::Count(sums) => sums::ask(begin, &self.sums.charges[sums.clone()]),
+            Part::Count(sums) => sums::ask(begin, &self.sums.charges[sums.clone()], self.jitter),
             Part::Decide(places) => {
                 let calls = places.iter().map(|it| self.decisions[*it]);
                 let calls: Vec<_> = calls.map(|it| (&it.charges[..], it.now)).collect();
-                charge::ask(begin, &calls)
+                charge::ask(begin, &calls, self.jitter)
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use redis::{Cmd, Value};
 
-use super::{change, kept, number};
+use super::{change, jitter::Jitter, kept, number};
 use crate::{
     limit::{
         Algorithm, Limit, SKEW, Window,
@@ -10,7 +10,7 @@ use crate::{
         leases, sliding_window,
         step::{Answer, Told},
     },
-    store::{Charge, GRACE, Outcomes, StoreError},
+    store::{Charge, Consume, GRACE, Outcomes, StoreError},
     time::Timestamp,
 };
 
@@ -20,7 +20,7 @@ pub(super) const SOURCE: &str = include_str!("lua/charge.lua");
 pub(super) type Call<'a> = (&'a [Charge], Timestamp);
 
 /// The command that makes `calls`, and begins with `begin`.
-pub(super) fn ask(begin: [&str; 2], calls: &[Call<'_>]) -> Cmd {
+pub(super) fn ask(begin: [&str; 2], calls: &[Call<'_>], jitter: Jitter) -> Cmd {
     let charges = || calls.iter().flat_map(|(charges, _)| charges.iter());
     let count = charges().count();
     let names = charges().map(|it| it.counter.key.as_bytes().len()).sum::<usize>();
@@ -40,7 +40,7 @@ pub(super) fn ask(begin: [&str; 2], calls: &[Call<'_>]) -> Cmd {
         call.arg(now.as_micros()).arg(charges.len());
         for charge in charges {
             call.arg(algorithm(&charge.limit)).arg(flags(charge)).arg(change(charge));
-            call.arg(penalty(charge));
+            call.arg(penalty(charge)).arg(jitter.draw().unwrap_or_default());
             arguments(&mut call, charge, now);
         }
     }
@@ -58,7 +58,13 @@ const fn algorithm(limit: &Limit) -> &'static str {
 }
 
 fn flags(charge: &Charge) -> String {
-    let flags = [(charge.asks(), 'a'), (charge.all_or_nothing, 'n'), (charge.enforced, 'e')];
+    let flags = [
+        (charge.asks(), 'a'),
+        (charge.consume == Consume::AllOrNothing, 'n'),
+        (charge.consume == Consume::IfRefused, 'i'),
+        (charge.enforced, 'e'),
+        (charge.refused, 'r'),
+    ];
     flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).collect()
 }
 

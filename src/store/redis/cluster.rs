@@ -66,10 +66,13 @@ struct Known {
     refreshing: Notify,
 }
 
+/// Nodes, and where they are.
+type Nodes = Vec<(RedisAddress, Arc<Node>)>;
+
 /// Who has which slots.
 #[derive(Clone, Debug)]
 struct Map {
-    nodes: Vec<(RedisAddress, Arc<Node>)>,
+    nodes: Nodes,
     /// The place in `nodes`, for each slot.
     owners: Box<[u16]>,
 }
@@ -268,7 +271,7 @@ impl Known {
             map.nodes.iter().find(is_it).map(|(address, _)| address.clone())
         };
         let host = match (host, of(from)) {
-            ("", Some(RedisAddress::Tcp { host, .. })) => host,
+            ("" | "?", Some(RedisAddress::Tcp { host, .. })) => host,
             (host, _) => host.trim_matches(['[', ']']).to_owned(),
         };
         Ok(RedisAddress::Tcp { host, port })
@@ -290,35 +293,24 @@ impl Known {
 
     fn node(&self, address: &RedisAddress) -> Arc<Node> {
         let target = Target::fixed(address.clone(), &self.settings);
-        Arc::new(Node::new(target, self.settings.timeout, true, &self.traffic))
+        Arc::new(Node::new(target, &self.settings, true, &self.traffic))
     }
 
     /// Learns who has which slots, from whoever answers first.
     async fn refresh(&self) -> Result<(), StoreError> {
-        let mut asked = self.map.load().nodes.clone();
-        // Those whom nobody knows any more are asked as well: all nodes may have
-        // been replaced.
-        for seed in &self.seeds {
-            if !asked.iter().any(|(it, _)| it == seed) {
-                asked.push((seed.clone(), self.node(seed)));
-            }
+        let known = self.map.load().nodes.clone();
+        if let Ok(ranges) = ask(&known).await {
+            return self.learn(&ranges, known);
         }
-        let asks = asked.iter().map(|(address, node)| {
-            Box::pin(async move {
-                let answer = node.ask(cmd("CLUSTER").arg("SLOTS")).await?;
-                let ranges = ranges(&answer, address);
-                ranges.ok_or_else(|| StoreError::Failed("the answer is no list of slots".into()))
-            })
-        });
-        let (ranges, _) = select_ok(asks).await?;
-        self.learn(&ranges, asked)
+        // All of them may have been replaced. Seeds may have other names than
+        // those that the nodes have for each other, and so connections of their
+        // own: they are not asked without need.
+        let seeds = self.seeds.iter().map(|it| (it.clone(), self.node(it))).collect();
+        let ranges = ask(&seeds).await?;
+        self.learn(&ranges, seeds)
     }
 
-    fn learn(
-        &self,
-        ranges: &[Slots],
-        asked: Vec<(RedisAddress, Arc<Node>)>,
-    ) -> Result<(), StoreError> {
+    fn learn(&self, ranges: &[Slots], asked: Nodes) -> Result<(), StoreError> {
         let _changing = self.changing.lock();
         let old = self.map.load();
         let mut new = Map { nodes: Vec::new(), owners: vec![NOBODY; SLOTS.into()].into() };
@@ -339,6 +331,23 @@ impl Known {
         self.map.store(Arc::new(new));
         Ok(())
     }
+}
+
+/// Who has which slots, says the first of `nodes` that answers.
+async fn ask(nodes: &Nodes) -> Result<Vec<Slots>, StoreError> {
+    if nodes.is_empty() {
+        return Err(StoreError::Failed("no node of the Redis Cluster is known".into()));
+    }
+    let asks = nodes.iter().map(|(address, node)| {
+        Box::pin(async move {
+            let answer = node.ask(cmd("CLUSTER").arg("SLOTS")).await?;
+            let ranges = ranges(&answer, address);
+            // One that has left the cluster knows of none.
+            let ranges = ranges.filter(|it| !it.is_empty());
+            ranges.ok_or_else(|| StoreError::Failed("the answer is no list of slots".into()))
+        })
+    });
+    select_ok(asks).await.map(|(ranges, _)| ranges)
 }
 
 /// Who has some slots.

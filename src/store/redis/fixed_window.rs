@@ -33,7 +33,7 @@ impl Plain {
 
 /// Whether the script can make `charge`.
 pub(super) fn suffices(charge: &Charge) -> bool {
-    charge.counts_denied() && charge.counter.ban.is_none() && !charge.all_or_nothing
+    charge.counts_denied() && charge.counter.ban.is_none() && !charge.depends()
 }
 
 /// What became of `charges`, if the counters were these before.

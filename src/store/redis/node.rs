@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 use tokio::time::timeout;
 
-use super::{batch::Batches, connection::Connection, target::Target, traffic::Traffic};
+use super::{
+    batch::Batches, connection::Connection, settings::RedisSettings, target::Target,
+    traffic::Traffic,
+};
 use crate::{
     store::{Charge, Outcomes, StoreError},
     time::Timestamp,
@@ -35,9 +38,15 @@ pub(super) enum NodeError {
 
 impl Node {
     /// Begins to connect, to one of a cluster if `cluster`. Needs a Tokio runtime.
-    pub(super) fn new(target: Target, timeout: Duration, cluster: bool, traffic: &Traffic) -> Self {
+    pub(super) fn new(
+        target: Target,
+        settings: &RedisSettings,
+        cluster: bool,
+        traffic: &Traffic,
+    ) -> Self {
+        let &RedisSettings { timeout, jitter, .. } = settings;
         let connection = Arc::new(Connection::new(target, timeout, traffic.clone()));
-        let batches = Batches::new(Arc::clone(&connection), timeout, cluster);
+        let batches = Batches::new(Arc::clone(&connection), timeout, jitter, cluster);
         Self { connection, batches, timeout }
     }
 

@@ -62,7 +62,7 @@ impl Store for Split {
             (_, Ordering::Equal) => return per_second.charge(charges, now).await,
             _ => {}
         }
-        if !charges.iter().any(|it| it.all_or_nothing) {
+        if apart::is_decided(charges) {
             return both(&self.main, per_second, charges, now).await;
         }
         let outcomes = both(&self.main, per_second, &apart::reservations(charges), now).await?;

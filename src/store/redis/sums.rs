@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 use redis::Cmd;
 
-use super::{fixed_window::Plain, number};
+use super::{fixed_window::Plain, jitter::Jitter, number};
 use crate::{limit::Hits, store::GRACE};
 
 /// The charges of several calls, with the hits on one counter added up.
@@ -67,7 +67,7 @@ impl<'a> Sums<'a> {
 }
 
 /// The command that makes `sums`, and begins with `begin`.
-pub(super) fn ask(begin: [&str; 2], sums: &[Sum<'_>]) -> Cmd {
+pub(super) fn ask(begin: [&str; 2], sums: &[Sum<'_>], jitter: Jitter) -> Cmd {
     let names = sums.iter().map(|it| it.key.len()).sum::<usize>();
     let room = begin[1].len() + names + 40 * (1 + sums.len());
     let mut call = Cmd::with_capacity(4 + 3 * sums.len(), room);
@@ -78,6 +78,9 @@ pub(super) fn ask(begin: [&str; 2], sums: &[Sum<'_>]) -> Cmd {
     call.arg(GRACE.as_millis());
     for sum in sums {
         call.arg(sum.change).arg(sum.kept);
+    }
+    for more in sums.iter().map_while(|_| jitter.draw()) {
+        call.arg(more);
     }
     call
 }

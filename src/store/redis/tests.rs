@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     limit::{Algorithm, Hits, Limit, Unit, Window},
     rules::counter_key::KeyFormat,
+    store::Consume,
 };
 
 fn limits() -> Vec<Limit> {
@@ -26,7 +27,14 @@ fn limits() -> Vec<Limit> {
 fn charge(limit: &Limit) -> Charge {
     let counter = KeyFormat::default().key(b"a", [].into_iter(), limit, Timestamp::default());
     let hits = Hits::Add(1);
-    Charge { counter, limit: limit.clone(), hits, all_or_nothing: false, enforced: true }
+    Charge {
+        counter,
+        limit: limit.clone(),
+        hits,
+        consume: Consume::Independent,
+        enforced: true,
+        refused: false,
+    }
 }
 
 fn list(numbers: &[i64]) -> Value {

@@ -48,7 +48,10 @@ fn all_or_nothing_under_many_threads_admits_the_least_and_leaves_no_trace() {
         let memory = Memory::new(1_000);
         let charges = [("wide", 700), ("tight", 500)].map(|(name, requests)| {
             let limit = minutely(requests, with_burst(algorithm, requests));
-            Charge { all_or_nothing: true, ..held_to(name.as_bytes(), &limit, Hits::Add(1), NOON) }
+            Charge {
+                consume: Consume::AllOrNothing,
+                ..held_to(name.as_bytes(), &limit, Hits::Add(1), NOON)
+            }
         });
         let admitted: usize = thread::scope(|scope| {
             let threads: Vec<_> = (0..64)
@@ -74,7 +77,8 @@ fn a_call_that_is_refused_by_what_it_takes_itself_takes_nothing() {
     for algorithm in algorithms() {
         let memory = Memory::new(1_000);
         let limit = minutely(7, algorithm);
-        let charge = Charge { all_or_nothing: true, ..held_to(b"a", &limit, Hits::Add(4), NOON) };
+        let charge =
+            Charge { consume: Consume::AllOrNothing, ..held_to(b"a", &limit, Hits::Add(4), NOON) };
         for _ in 0..3 {
             let outcomes = make(&memory, &[charge.clone(), charge.clone()], NOON);
             let over: Vec<_> = outcomes.iter().map(|it| it.over).collect();
@@ -90,14 +94,14 @@ fn only_a_charge_that_enforces_keeps_others_from_being_made() {
     let memory = Memory::new(1_000);
     let all = |name: &[u8], requests| {
         let limit = minutely(requests, Algorithm::SlidingWindow);
-        Charge { all_or_nothing: true, ..held_to(name, &limit, Hits::Add(1), NOON) }
+        Charge { consume: Consume::AllOrNothing, ..held_to(name, &limit, Hits::Add(1), NOON) }
     };
     let (free, full) = (all(b"free", 9), all(b"full", 0));
     make(&memory, &[free.clone(), full.clone()], NOON);
     assert_eq!(used(&memory, &free, NOON), 0);
     make(&memory, &[free.clone(), Charge { enforced: false, ..full.clone() }], NOON);
     assert_eq!(used(&memory, &free, NOON), 1);
-    make(&memory, &[Charge { all_or_nothing: false, ..free.clone() }, full], NOON);
+    make(&memory, &[Charge { consume: Consume::Independent, ..free.clone() }, full], NOON);
     assert_eq!(used(&memory, &free, NOON), 2);
 }
 

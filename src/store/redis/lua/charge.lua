@@ -10,9 +10,12 @@
 -- ARGV[3]         the longest that anything is kept, in milliseconds
 -- then per call   now, and how many charges follow
 -- and per charge  the algorithm, one of those at the end
---                 flags: `a` hits are added, `n` all or nothing, `e` enforced
+--                 flags: `a` hits are added; if the call is refused, `n` it is not
+--                 made, or `i` only if it is refused itself; `e` enforced, `r` the
+--                 call is refused anyway
 --                 hits to add; below 0 to give back; 0 to look
 --                 the penalty, 0 for none
+--                 how many milliseconds to put the expiry off
 --                 how many arguments follow, and these: those of the algorithm
 --
 -- Returns for each charge: whether the algorithm lets the hits pass, whether the
@@ -29,6 +32,7 @@
 local MOST = 9007199254740991 -- `Hits::MAX`
 local grace, skew, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local now -- of the call that is made
+local more -- by how many milliseconds the expiry of the charge is put off
 
 -- `tostring` keeps 14 digits.
 local function text(number)
@@ -37,7 +41,7 @@ end
 
 -- For how many milliseconds to keep what means something for so long.
 local function lifetime(micros)
-  return math.min(math.ceil(micros / 1000), longest) + grace
+  return math.min(math.ceil(micros / 1000), longest) + grace + more
 end
 
 -- What has been read, what earlier calls will have written, and what this call
@@ -99,7 +103,8 @@ local function fixed_window(key, hits, requests, count_denied, ttl)
     return passes, { before }, { after }
   end
   -- Rules with windows of different length may share a name.
-  return passes, { before }, { after }, text(after), math.max(ttl, left(key))
+  local rest = left(key)
+  return passes, { before }, { after }, text(after), rest < ttl and ttl + more or rest
 end
 
 -- a * b in five digits of 18 bits, the lowest first. Both are below 2^53.
@@ -304,6 +309,7 @@ end
 -- Works out one charge, and makes it if `make`. It is refused in any case if
 -- `refuse`.
 local function attempt(charge, make, refuse)
+  more = charge.more
   local banned = banned_until(charge)
   local passes, before, after, value, ttl = charge.algorithm(charge.key, charge.hits, unpack(charge.arguments))
   -- What is given back is never refused, even if it is nothing.
@@ -332,9 +338,12 @@ local function next_charge()
     algorithm = ALGORITHMS[ARGV[argument]],
     adds = string.find(flags, 'a', 1, true),
     all_or_nothing = string.find(flags, 'n', 1, true),
+    if_refused = string.find(flags, 'i', 1, true),
     enforced = string.find(flags, 'e', 1, true),
+    refused = string.find(flags, 'r', 1, true),
     hits = tonumber(ARGV[argument + 2]),
     penalty = tonumber(ARGV[argument + 3]),
+    more = tonumber(ARGV[argument + 4]),
     key = KEYS[key],
     arguments = {},
   }
@@ -343,12 +352,22 @@ local function next_charge()
     charge.ban = KEYS[key]
     key = key + 1
   end
-  for i = 1, tonumber(ARGV[argument + 4]) do
-    charge.arguments[i] = tonumber(ARGV[argument + 4 + i])
+  for i = 1, tonumber(ARGV[argument + 5]) do
+    charge.arguments[i] = tonumber(ARGV[argument + 5 + i])
   end
-  argument = argument + 5 + #charge.arguments
+  argument = argument + 6 + #charge.arguments
   charge.counts_denied = charge.algorithm == fixed_window and charge.arguments[2] == 1
   return charge
+end
+
+-- Whether a charge is made although its call is refused.
+local function made_if_refused(charge, passes)
+  if charge.all_or_nothing then
+    return false
+  elseif charge.if_refused then
+    return not passes and charge.counts_denied
+  end
+  return passes or charge.counts_denied
 end
 
 -- Makes the charges of one call.
@@ -356,15 +375,15 @@ local function make(charges)
   local attempts, together, refused = {}, false, false
   for i, charge in ipairs(charges) do
     attempts[i] = attempt(charge, true, false)
-    together = together or charge.all_or_nothing
-    refused = refused or charge.enforced and attempts[i].over
+    together = together or charge.all_or_nothing or charge.if_refused
+    refused = refused or charge.refused or charge.enforced and attempts[i].over
   end
   if together and refused then
     -- Once more, without the charges that are not made now.
     own = {}
     for i, charge in ipairs(charges) do
       local trial = attempts[i]
-      local again = not charge.all_or_nothing and (trial.passes or charge.counts_denied)
+      local again = made_if_refused(charge, trial.passes)
       local final = attempt(charge, again, not trial.passes)
       if trial.over then
         trial.made = trial.made and again

@@ -6,6 +6,8 @@
 -- ARGV[2 * i]     hits to add; below 0 to give back; 0 to look
 -- ARGV[2 * i + 1] how many milliseconds the counter is kept from now on:
 --                 until its window ends, and ARGV[1]
+-- ARGV[2 * #KEYS + 1 + i] how many milliseconds to put its expiry off if it has to
+--                 be set, if there is such an argument
 --
 -- Returns one number per key: the counter before that. Something else than an
 -- integer counts for nothing, and is overwritten by hits.
@@ -24,7 +26,8 @@ end
 local grace = tonumber(ARGV[1])
 local counts = {}
 for i, key in ipairs(KEYS) do
-  local hits, ttl = tonumber(ARGV[2 * i]), ARGV[2 * i + 1]
+  local hits, ttl, more = tonumber(ARGV[2 * i]), ARGV[2 * i + 1], ARGV[2 * #KEYS + 1 + i]
+  local lifetime = more and string.format('%.0f', ttl + more) or ttl
   local found, before
 
   if 0 < hits then
@@ -51,10 +54,10 @@ for i, key in ipairs(KEYS) do
   local after = math.min(math.max(before + hits, 0), MOST)
   if after ~= found then
     -- Another client may have taken it out of its range.
-    redis.call('SET', key, string.format('%.0f', after), 'PX', ttl)
+    redis.call('SET', key, string.format('%.0f', after), 'PX', lifetime)
   elseif 0 < hits and (before == 0 or redis.call('PTTL', key) < tonumber(ttl) - grace) then
     -- It is new, or it would be gone before its window ends, or never.
-    redis.call('PEXPIRE', key, ttl)
+    redis.call('PEXPIRE', key, lifetime)
   end
   counts[i] = before
 end

@@ -1,0 +1,135 @@
+use bytes::Bytes;
+
+use super::{text::LONGEST_TEXT, *};
+use crate::{
+    descriptor::{Descriptor, Entry},
+    limit::Hits,
+};
+
+fn settings(rate: f64) -> TracingSettings {
+    TracingSettings {
+        service_name: "RateLimit".into(),
+        namespace: None,
+        instance: None,
+        protocol: Protocol::Http,
+        rate,
+    }
+}
+
+async fn mistakes(protocol: Protocol, variables: &[(&str, &str)]) -> String {
+    let settings = TracingSettings { protocol, ..settings(1.0) };
+    let env = |name: &str| {
+        variables.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned())
+    };
+    let spans = Spans::new(&settings, &env, Arc::new(Metrics::new(0.8)));
+    spans.map_or_else(|it| it.to_string(), |_| String::new())
+}
+
+#[tokio::test]
+async fn every_standard_variable_may_be_legal_or_empty_and_else_is_named() {
+    for protocol in [Protocol::Http, Protocol::Grpc] {
+        for (name, legal, illegal) in [
+            (
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                &["http://collector:4318", "https://[::1]/path", "HTTPS://a:1"][..],
+                &["collector", "collector:4318", "ftp://a", "http://", "http://a b", "/a"][..],
+            ),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &["http://a/v1/traces"], &["a:1"]),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", &[], &["Cargo.toml", "/no/such/file"]),
+            ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", &[], &["Cargo.toml"]),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", &["1", "10000"], &["0", "10s", "-1"]),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", &["1"], &["soon"]),
+            ("OTEL_BSP_SCHEDULE_DELAY", &["1", "5000"], &["0", "5s", "4294967296"]),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", &["1", "2048"], &["0", "many"]),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", &["1", "100000"], &["0", "1.5"]),
+            ("OTEL_BSP_EXPORT_TIMEOUT", &["1"], &["0", "-1"]),
+        ] {
+            for value in legal.iter().chain(&[""]) {
+                assert_eq!(mistakes(protocol, &[(name, value)]).await, "", "{name}={value:?}");
+            }
+            for value in illegal {
+                let text = mistakes(protocol, &[(name, value)]).await;
+                assert_eq!(text.lines().count(), 2, "{name}={value:?}: {text:?}");
+                assert!(text.contains(&format!("\n  {name}")), "{text}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn all_that_is_wrong_is_said_at_once_and_a_password_is_not() {
+    let text = mistakes(
+        Protocol::Grpc,
+        &[("OTEL_BSP_MAX_QUEUE_SIZE", "x"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "ann:hunter2@a")],
+    );
+    assert_eq!(
+        text.await,
+        "traces cannot be sent:\n  \
+         OTEL_BSP_MAX_QUEUE_SIZE=\"x\": expected a whole number from 1 to 4294967295\n  \
+         OTEL_EXPORTER_OTLP_ENDPOINT: expected a URL such as http://collector:4317 or \
+         https://collector"
+    );
+}
+
+#[tokio::test]
+async fn a_variable_for_traces_hides_the_general_one() {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://a/v1/traces"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "x"),
+    ];
+    assert_eq!(mistakes(Protocol::Http, &variables).await, "");
+}
+
+#[test]
+fn what_a_caller_says_is_shown_without_its_bytes_and_cut() {
+    let entry = |key: &[u8], value: &[u8]| Entry {
+        key: Bytes::copy_from_slice(key),
+        value: Bytes::copy_from_slice(value),
+    };
+    let descriptor = |entries| Descriptor { entries, hits: Hits::Add(1), limit: None };
+    let request = |value: &[u8]| Request {
+        domain: Bytes::from_static(b"shop\xff"),
+        descriptors: vec![descriptor(vec![entry(b"user", value), entry(b"", b"\"\n")])],
+        hits_addend: 0,
+    };
+    let show = |value: &[u8]| {
+        let request = request(value);
+        Text::default().and(format_args!("{}", Shown(&request)))
+    };
+    assert_eq!(
+        show(b"ann"),
+        r#"domain:"shop\xff" descriptors:{entries:{key:"user" value:"ann"} entries:{key:"" value:"\"\n"} hits:1}"#
+    );
+    let long = show(&vec![b'x'; 1 << 20]);
+    assert_eq!(long.len(), LONGEST_TEXT + "…".len());
+    assert!(long.starts_with("domain:\"shop\\xff\" descriptors:{entries:{key:\"user\" value:\"xx"));
+    assert!(long.ends_with("x…"));
+    // Never within a character.
+    let odd = Text::default().and(format_args!("x{}", "ä".repeat(LONGEST_TEXT)));
+    assert!(odd.len() <= LONGEST_TEXT + "…".len() && odd.ends_with("ä…"));
+}
+
+#[test]
+fn a_random_uuid_is_one() {
+    let [one, other] = [random_uuid(), random_uuid()];
+    assert_ne!(one, other);
+    let lengths: Vec<_> = one.split('-').map(str::len).collect();
+    assert_eq!(lengths, [8, 4, 4, 4, 12]);
+    assert!(one[14..].starts_with('4') && one[19..].starts_with(['8', '9', 'a', 'b']), "{one}");
+}
+
+#[tokio::test]
+async fn what_is_not_recorded_leaves_no_trace() {
+    let metrics = Arc::new(Metrics::new(0.8));
+    let (spans, _exporter) = Spans::new(&settings(0.0), &|_| None, metrics).unwrap();
+    assert!(spans.grpc_call(&HeaderMap::new()).is_none());
+    assert!(spans.http_call(&HeaderMap::new()).is_none());
+    assert!(spans.execution().is_none());
+    let call = Spans::grpc_call(
+        &spans,
+        &[("b3".parse().unwrap(), "1".parse().unwrap())].into_iter().collect(),
+    );
+    let execution = call.unwrap().within(async { spans.execution() }).await;
+    assert!(execution.is_some());
+    assert!(spans.execution().is_none());
+}

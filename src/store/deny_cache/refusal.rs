@@ -1,0 +1,89 @@
+//! One refusal.
+
+use std::time::Duration;
+
+use super::LONGEST;
+use crate::{
+    limit::{
+        Algorithm, Limit, Outcome,
+        step::{Answer, Told},
+    },
+    store::Charge,
+    time::Timestamp,
+};
+
+/// What was refused, and until when it is.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    limit: Limit,
+    /// When the window began.
+    start: Timestamp,
+    hits: u64,
+    at: Timestamp,
+    pub(super) until: Timestamp,
+    outcome: Outcome,
+}
+
+impl Refusal {
+    /// What `charge` teaches, of which this became at `now`.
+    pub(super) fn of(charge: &Charge, outcome: &Outcome, now: Timestamp) -> Option<Self> {
+        let hits = charge.hits.asked();
+        let limit = &charge.limit;
+        if !outcome.over {
+            return None;
+        }
+        let lasts = match limit.algorithm {
+            Algorithm::Concurrency { .. } => return None,
+            Algorithm::FixedWindow { .. } if limit.penalty.is_zero() => {
+                charge.counter.span.end.since(now)
+            }
+            _ if hits == 0 => return None,
+            _ if !limit.penalty.is_zero() => outcome.banned,
+            _ if hits == 1 && outcome.remaining == 0 => outcome.retry_after?,
+            _ => return None,
+        };
+        let until = now.plus(lasts.min(LONGEST));
+        let start = charge.counter.span.start;
+        Some(Self { limit: limit.clone(), start, hits, at: now, until, outcome: *outcome })
+    }
+
+    /// Whether it is of use at `now`. A clock that has stepped back proves
+    /// nothing.
+    pub(super) fn holds(&self, now: Timestamp) -> bool {
+        self.at <= now && now < self.until
+    }
+
+    /// What the store would say of `charge`, if this tells.
+    pub(super) fn answer(&self, charge: &Charge, now: Timestamp) -> Option<Outcome> {
+        if !self.holds(now) || self.limit != charge.limit {
+            return None;
+        }
+        let asked = charge.hits.asked();
+        let window = matches!(self.limit.algorithm, Algorithm::FixedWindow { .. });
+        if window && self.start != charge.counter.span.start {
+            return None;
+        }
+        let outcome = if window && self.limit.penalty.is_zero() {
+            let used = self.outcome.used;
+            // One that is not over its limit yet may have to count what it refuses.
+            let needed = if charge.counts_denied() { 0 } else { asked };
+            if used.saturating_add(needed) <= self.limit.requests.into() {
+                return None;
+            }
+            let told = Told::Count(used);
+            charge.outcome(Answer { passes: false, banned: now, told }, false, now)
+        } else if asked == self.hits {
+            let passed = now.since(self.at);
+            let left = |it: Duration| it.saturating_sub(passed);
+            Outcome {
+                reset_after: left(self.outcome.reset_after),
+                retry_after: self.outcome.retry_after.map(left),
+                banned: left(self.outcome.banned),
+                ..self.outcome
+            }
+        } else {
+            return None;
+        };
+        Some(Outcome { counted: false, cached: true, ..outcome })
+    }
+}

@@ -1,0 +1,94 @@
+//! Traces that begin before Envoy and go on in the service.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    collector::{Collector, Exported, hex},
+    envoy::{self, Envoy, header, route},
+    eventually, fresh, http,
+    tollgate::Tollgate,
+    upstream,
+};
+
+const RULES: &str = "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: year, requests_per_unit: 5 }
+";
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const SPAN: &str = "00f067aa0ba902b7";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_goes_on_through_envoy_whichever_headers_it_sends() {
+    let collector = Collector::start().await;
+    let endpoint = format!("http://{}", collector.address);
+    let service = Tollgate::start(
+        RULES,
+        &[
+            ("TRACING_ENABLED", "true"),
+            ("TRACING_SAMPLING_RATE", "0"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ],
+    );
+    let open_telemetry = json!({
+        "grpc_service": { "envoy_grpc": { "cluster_name": "collector" } },
+        "service_name": "front",
+    });
+    let zipkin = json!({
+        "collector_cluster": "zipkin",
+        "collector_endpoint": "/api/v2/spans",
+        "collector_endpoint_version": "HTTP_JSON",
+    });
+    let envoy = Envoy::start(
+        &[
+            listener("w3c", &envoy::typed("config.trace.v3.OpenTelemetryConfig", open_telemetry)),
+            listener("b3", &envoy::typed("config.trace.v3.ZipkinConfig", zipkin)),
+        ],
+        &[
+            envoy::cluster("upstream", &[upstream::address()]),
+            envoy::cluster("zipkin", &[collector.address]),
+            envoy::grpc_cluster("collector", &[collector.address]),
+            envoy::grpc_cluster("tollgate", &[service.grpc]),
+        ],
+    );
+    let user = fresh();
+    let get = |name: &str, headers: &[(&str, &[u8])]| {
+        let headers = [headers, &[("x-user", user.as_bytes())]].concat();
+        assert_eq!(http::get(envoy.listener(name), "/", &headers).status, 200);
+    };
+    let (yes, no) = (format!("00-{TRACE}-{SPAN}-01"), format!("00-{TRACE}-{SPAN}-00"));
+    let of = |name: &str| -> Vec<Exported> {
+        let all = collector.received().into_iter();
+        all.filter(|it| it.resource["service.name"] == name).collect()
+    };
+    let calls = |count: usize| {
+        eventually("the spans of the call", || Some(of("RateLimit")).filter(|it| it.len() == count))
+    };
+
+    get("w3c", &[("traceparent", no.as_bytes())]);
+    get("w3c", &[("traceparent", yes.as_bytes())]);
+    let call = calls(2).into_iter().find(|it| it.span.name.contains("RateLimitService")).unwrap();
+    assert_eq!(call.trace(), TRACE);
+    let is_parent = |it: &Exported| hex(&it.span.span_id) == call.parent();
+    let above = eventually("Envoy's span", || of("front").into_iter().find(is_parent));
+    assert_eq!(above.trace(), TRACE);
+
+    let ids = [("x-b3-traceid", TRACE.as_bytes()), ("x-b3-spanid", SPAN.as_bytes())];
+    get("b3", &[&ids[..], &[("x-b3-sampled", b"0")]].concat());
+    get("b3", &[&ids[..], &[("x-b3-sampled", b"1")]].concat());
+    let call = calls(4).into_iter().rfind(|it| it.span.name.contains("RateLimitService")).unwrap();
+    assert_eq!(call.trace(), TRACE);
+    assert!(!["", SPAN].contains(&call.parent().as_str()), "Envoy's span is in between");
+}
+
+/// Envoy's own choice is to record what the caller wants recorded.
+fn listener(name: &str, tracer: &Value) -> Value {
+    let filter = envoy::rate_limit_filter("tollgate", &json!({ "failure_mode_deny": true }));
+    let limits = json!({ "rate_limits": [{ "actions": [header("user")] }] });
+    let mut chain = envoy::http_filter_chain(&[filter], &[route("/", limits)]);
+    chain["typed_config"]["tracing"] =
+        json!({ "provider": { "name": "tracer", "typed_config": tracer } });
+    envoy::listener(name, &[chain])
+}

@@ -1,0 +1,190 @@
+//! The flows that Envoy's reference service is tested by, with its own
+//! variables: those that change the rules.
+
+use std::{fs, path::Path};
+
+use envoy_types::pb::envoy::service::ratelimit::v3::{
+    RateLimitResponse,
+    rate_limit_response::{Code, DescriptorStatus, RateLimit, rate_limit::Unit},
+};
+use tempfile::TempDir;
+
+use crate::support::{
+    ads::{Ads, above, config, limited, node},
+    eventually,
+    grpc::{self, Client, ask},
+    prometheus::Metrics,
+    tollgate::Tollgate,
+};
+
+const BASIC: &str = "
+domain: basic
+descriptors:
+  - key: key1
+    rate_limit:
+      unit: second
+      requests_per_unit: 50
+";
+
+const RELOADED: &str = "
+domain: reload
+descriptors:
+  - key: key1
+    rate_limit:
+      unit: second
+      requests_per_unit: 50
+  - key: block
+    rate_limit:
+      unit: second
+      requests_per_unit: 0
+";
+
+/// The variables that all of the reference service's tests set, where the rules
+/// are in `root`, and these.
+fn start(root: &Path, more: &[(&str, &str)]) -> Tollgate {
+    let root = root.display().to_string();
+    let mut settings = vec![
+        ("TOLLGATE_CONFIG", ""),
+        ("USE_STATSD", "false"),
+        ("RUNTIME_ROOT", root.as_str()),
+        ("RUNTIME_SUBDIRECTORY", "ratelimit"),
+        ("RUNTIME_APPDIRECTORY", "config"),
+        ("REDIS_SOCKET_TYPE", "tcp"),
+        ("REDIS_PERSECOND_SOCKET_TYPE", "tcp"),
+    ];
+    settings.extend(more);
+    Tollgate::start("", &settings)
+}
+
+/// The layout of the reference service, with one file of rules.
+fn runtime() -> TempDir {
+    let files = tempfile::tempdir().unwrap();
+    let rules = files.path().join("current/ratelimit/config");
+    fs::create_dir_all(&rules).unwrap();
+    fs::write(rules.join("basic.yaml"), BASIC).unwrap();
+    files
+}
+
+/// The answer for one descriptor.
+async fn one(client: &mut Client, domain: &str, key: &str) -> RateLimitResponse {
+    let reply = client.should_rate_limit(ask(domain, &[(key, "foo")])).await.unwrap();
+    reply.into_inner()
+}
+
+/// The answer where no rule applies.
+fn bare() -> RateLimitResponse {
+    RateLimitResponse {
+        overall_code: Code::Ok.into(),
+        statuses: vec![DescriptorStatus { code: Code::Ok.into(), ..Default::default() }],
+        ..Default::default()
+    }
+}
+
+/// The answer to the first hit of 50 per second, which is always a second's.
+fn first_of_50() -> RateLimitResponse {
+    let mut response = bare();
+    let status = &mut response.statuses[0];
+    status.limit_remaining = 49;
+    status.current_limit =
+        Some(RateLimit { requests_per_unit: 50, unit: Unit::Second.into(), ..Default::default() });
+    status.duration_until_reset =
+        Some(envoy_types::pb::google::protobuf::Duration { seconds: 1, nanos: 0 });
+    response
+}
+
+fn loads(service: &Tollgate) -> f64 {
+    Metrics::of(service.http).value("ratelimit_service_config_load_success", &[])
+}
+
+/// Waits until rules have been loaded once more than `before`.
+fn loaded(service: &Tollgate, before: f64) {
+    eventually("a load", || (before < loads(service)).then_some(()));
+}
+
+#[tokio::test]
+async fn rules_come_and_go_with_their_file() {
+    for watch_root in ["false", "true"] {
+        let files = runtime();
+        let root = files.path().join("current");
+        let service = start(&root, &[("RUNTIME_WATCH_ROOT", watch_root)]);
+        let mut client = grpc::connect(service.grpc).await;
+        assert_eq!(one(&mut client, "reload", "key1").await, bare());
+        assert_eq!(one(&mut client, "basic", "key1").await, first_of_50());
+
+        let before = loads(&service);
+        assert_eq!(before, 1.0, "the first load counts");
+        let file = root.join("ratelimit/config/reload.yaml");
+        fs::write(&file, RELOADED).unwrap();
+        loaded(&service, before);
+        assert_eq!(one(&mut client, "reload", "key1").await, first_of_50());
+        let blocked = one(&mut client, "reload", "block").await;
+        assert_eq!(blocked.overall_code(), Code::OverLimit);
+
+        let before = loads(&service);
+        fs::remove_file(file).unwrap();
+        loaded(&service, before);
+        assert_eq!(one(&mut client, "reload", "block").await, bare());
+    }
+}
+
+#[tokio::test]
+async fn the_time_until_the_reset_falls() {
+    let files = runtime();
+    let rules = "domain: another\ndescriptors:\n- key: key4\n  \
+                 rate_limit: { unit: day, requests_per_unit: 20 }\n";
+    fs::write(files.path().join("current/ratelimit/config/another.yaml"), rules).unwrap();
+    let service = start(&files.path().join("current"), &[]);
+    let mut client = grpc::connect(service.grpc).await;
+    let mut until_reset = async || {
+        let answer = one(&mut client, "another", "key4").await;
+        answer.statuses[0].duration_until_reset.as_ref().unwrap().seconds
+    };
+    let first = until_reset().await;
+    let mut last = first;
+    while first == last {
+        last = until_reset().await;
+    }
+    // At midnight it begins anew.
+    assert!(last < first || first == 1, "{first} {last}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_come_and_go_by_xds() {
+    let mut server = Ads::start().await;
+    let server_url = server.address.to_string();
+    let service = start(
+        Path::new("/nowhere"),
+        &[
+            ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
+            ("CONFIG_GRPC_XDS_NODE_ID", "init-test-node"),
+            ("CONFIG_GRPC_XDS_SERVER_URL", &server_url),
+        ],
+    );
+    let mut stream = server.stream().await;
+    assert_eq!(stream.request().await.node.unwrap().id, "init-test-node");
+    let mut client = grpc::connect(service.grpc).await;
+    let year = |key, requests| limited(node(key, "foo"), requests);
+    let foo = config("foo", vec![year("k1", 3)]);
+    stream.send("1", "a", std::slice::from_ref(&foo));
+    assert_eq!(stream.request().await.version_info, "1");
+    let remaining = |answer: RateLimitResponse| answer.statuses[0].limit_remaining;
+    assert_eq!(remaining(one(&mut client, "foo", "k1").await), 2);
+
+    // One more domain, and a changed limit: its counter goes on.
+    let bar = config("bar", vec![above(node("k2", "foo"), vec![year("k3", 1)])]);
+    stream.send("2", "b", &[config("foo", vec![year("k1", 10)]), bar]);
+    assert_eq!(stream.request().await.version_info, "2");
+    assert_eq!(remaining(one(&mut client, "foo", "k1").await), 8);
+    assert_eq!(one(&mut client, "bar", "k2").await, bare(), "the limit is one level deeper");
+
+    // The same domain twice is refused, and nothing changes.
+    stream.send("3", "c", &[foo.clone(), foo]);
+    let refused = stream.request().await;
+    assert_eq!((refused.version_info.as_str(), refused.response_nonce.as_str()), ("2", "c"));
+    assert!(refused.error_detail.unwrap().message.contains("domain"));
+    assert_eq!(remaining(one(&mut client, "foo", "k1").await), 7);
+
+    stream.send("4", "d", &[]);
+    assert_eq!(stream.request().await.version_info, "4");
+    assert_eq!(one(&mut client, "foo", "k1").await, bare());
+}

@@ -1,0 +1,490 @@
+//! Traces, at a collector.
+
+use std::{
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
+use prost::Message;
+use tokio::net::TcpListener;
+use tokio_rustls::rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
+use tonic::{Code, Request, Status, metadata::MetadataMap};
+
+use crate::support::{
+    collector::{Collector, Exported, hex},
+    eventually, fresh,
+    grpc::{self, Client, ask},
+    http,
+    prometheus::Metrics,
+    raw::{self, Raw},
+    redis::RedisServer,
+    tollgate::Tollgate,
+};
+
+const RULES: &str = "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: year, requests_per_unit: 1 }
+- key: burst
+  rate_limit: { unit: second, requests_per_unit: 1000 }
+- key: open
+  rate_limit: { unit: year, requests_per_unit: 1, on_error: allow }
+";
+const SERVER: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+const DECISION: &str = "ShouldRateLimit Execution";
+const STORE: &str = "Redis Pipeline Execution";
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const SPAN: &str = "00f067aa0ba902b7";
+
+/// Starts one that sends its traces to `endpoint`, soon.
+fn start(endpoint: &str, more: &[(&str, &str)]) -> Tollgate {
+    let settings = [
+        ("TRACING_ENABLED", "true"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+        ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ("DRAIN_DELAY", "0s"),
+    ];
+    Tollgate::start(RULES, &[&settings, more].concat())
+}
+
+fn url(collector: &Collector) -> String {
+    format!("http://{}", collector.address)
+}
+
+async fn call(
+    client: &mut Client,
+    request: RateLimitRequest,
+    headers: &[(&'static str, &str)],
+) -> Result<RateLimitResponse, Status> {
+    let mut request = Request::new(request);
+    let metadata: &mut MetadataMap = request.metadata_mut();
+    for (name, value) in headers {
+        metadata.insert(*name, value.parse().unwrap());
+    }
+    client.should_rate_limit(request).await.map(tonic::Response::into_inner)
+}
+
+fn post(to: SocketAddr, user: &str, headers: &[(&str, &[u8])]) -> u16 {
+    let body = format!(
+        r#"{{"domain":"shop","descriptors":[{{"entries":[{{"key":"user","value":"{user}"}}]}}]}}"#
+    );
+    http::send(to, "POST", "/json", headers, body.as_bytes()).status
+}
+
+/// The span of this name, of which there is one.
+#[track_caller]
+fn only<'a>(spans: &'a [Exported], name: &str) -> &'a Exported {
+    let mut named = spans.iter().filter(|it| it.span.name == name);
+    let one = named.next().unwrap_or_else(|| panic!("no {name} in {spans:?}"));
+    assert!(named.next().is_none(), "{name} twice in {spans:?}");
+    one
+}
+
+fn status(exported: &Exported) -> (StatusCode, String) {
+    let status = exported.span.status.clone().unwrap_or_default();
+    (status.code(), status.message)
+}
+
+/// The server's span, and two below it.
+fn assert_family(spans: &[Exported], server: &str) {
+    let server = only(spans, server);
+    assert_eq!(server.span.kind(), SpanKind::Server);
+    for name in [DECISION, STORE] {
+        let child = only(spans, name);
+        assert_eq!(child.span.kind(), SpanKind::Internal, "{name}");
+        assert_eq!(child.span.trace_id, server.span.trace_id, "{name}");
+        assert_eq!(child.span.parent_span_id, server.span.span_id, "{name}");
+        let times = |it: &Exported| (it.span.start_time_unix_nano, it.span.end_time_unix_nano);
+        let ((start, end), (from, to)) = (times(child), times(server));
+        assert!(from <= start && start <= end && end <= to, "{name} is within the call");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_by_grpc_is_a_server_span_with_two_below_by_either_protocol() {
+    let redis = RedisServer::start();
+    for protocol in ["http", "grpc"] {
+        let collector = Collector::start().await;
+        let (endpoint, redis, user) = (url(&collector), redis.url(), fresh());
+        let service = start(
+            &endpoint,
+            &[
+                ("REDIS_URL", &redis),
+                ("REDIS_PERSECOND", "true"),
+                ("REDIS_PERSECOND_URL", &redis),
+                ("TRACING_EXPORTER_PROTOCOL", protocol),
+                ("TRACING_SERVICE_NAME", "limits"),
+                ("TRACING_SERVICE_NAMESPACE", "edge"),
+                ("TRACING_SERVICE_INSTANCE_ID", "pod-1"),
+                ("OTEL_RESOURCE_ATTRIBUTES", "zone=b,service.name=hidden"),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hunter2"),
+            ],
+        );
+        let mut client = grpc::connect(service.grpc).await;
+        let mut request = ask("shop", &[("user", &user)]);
+        request.descriptors.push(grpc::descriptor(&[("burst", &user)]));
+        request.descriptors.push(grpc::descriptor(&[("burst", "other")]));
+        call(&mut client, request, &[]).await.unwrap();
+        let spans = collector.spans(3);
+
+        assert_family(&spans, SERVER);
+        let [server, decision, store] = [SERVER, DECISION, STORE].map(|it| only(&spans, it));
+        assert_eq!(server.parent(), "");
+        for (name, value) in [
+            ("rpc.system", "grpc"),
+            ("rpc.service", "envoy.service.ratelimit.v3.RateLimitService"),
+            ("rpc.method", "ShouldRateLimit"),
+            ("rpc.grpc.status_code", "0"),
+            ("network.peer.address", "127.0.0.1"),
+        ] {
+            assert_eq!(server.attribute(name), value);
+        }
+        assert_eq!(decision.attribute("domain"), "shop");
+        let text = format!(
+            "domain:\"shop\" descriptors:{{entries:{{key:\"user\" value:\"{user}\"}} hits:1}} "
+        );
+        assert!(decision.attribute("request string").starts_with(&text), "{decision:?}");
+        assert_eq!(decision.attribute("tollgate.code"), "OK");
+        assert_eq!(decision.attribute("tollgate.rule"), "shop.user");
+        assert_eq!(decision.attribute("tollgate.degraded"), "false");
+        assert_eq!(store.attribute("pipeline length"), "1");
+        assert_eq!(store.attribute("perSecondPipeline length"), "2");
+        for exported in &spans {
+            assert_eq!(status(exported).0, StatusCode::Unset);
+            let resource = |name: &str| exported.resource[name].as_str();
+            assert_eq!(resource("service.name"), "limits");
+            assert_eq!(resource("service.namespace"), "edge");
+            assert_eq!(resource("service.instance.id"), "pod-1");
+            assert_eq!(resource("zone"), "b");
+            assert_eq!(exported.headers["authorization"], "Bearer hunter2");
+        }
+        assert!(!service.log().contains("hunter2"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_by_http_is_a_trace_too() {
+    let (redis, collector) = (RedisServer::start(), Collector::start().await);
+    let (endpoint, redis, user) = (url(&collector), redis.url(), fresh());
+    let service = start(&endpoint, &[("REDIS_URL", &redis)]);
+    let parent = format!("{TRACE}-{SPAN}-1");
+    assert_eq!(post(service.http, &user, &[("b3", parent.as_bytes())]), 200);
+    let spans = collector.spans(3);
+    assert_family(&spans, "POST /json");
+    let server = only(&spans, "POST /json");
+    assert_eq!((server.trace(), server.parent()), (TRACE.to_owned(), SPAN.to_owned()));
+    for (name, value) in [
+        ("http.request.method", "POST"),
+        ("url.path", "/json"),
+        ("http.route", "/json"),
+        ("http.response.status_code", "200"),
+    ] {
+        assert_eq!(server.attribute(name), value);
+    }
+    assert_eq!(server.resource["service.name"], "RateLimit");
+    let instance = &server.resource["service.instance.id"];
+    assert_eq!(instance.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+
+    assert_eq!(post(service.http, &user, &[]), 429);
+    let spans = collector.spans(6).split_off(3);
+    assert_eq!(only(&spans, "POST /json").attribute("http.response.status_code"), "429");
+    assert_eq!(only(&spans, DECISION).attribute("tollgate.code"), "OVER_LIMIT");
+    // Other pages are no calls.
+    http::get(service.http, "/healthcheck", &[]);
+    assert_eq!(http::send(service.http, "POST", "/json", &[], b"{").status, 400);
+    let spans = collector.spans(7).split_off(6);
+    assert_eq!(only(&spans, "POST /json").attribute("http.response.status_code"), "400");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_say_to_which_trace_a_call_belongs_and_whether_it_is_recorded() {
+    let w3c = |flags: &str| format!("00-{TRACE}-{SPAN}-{flags}");
+    let b3 = |state: &str| format!("{TRACE}-{SPAN}{state}");
+    let (yes, no) = (w3c("01"), w3c("00"));
+    let (asked, debug, denied, deferred) = (b3("-1"), b3("-d"), b3("-0"), b3(""));
+    let ids = [("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN)];
+    let many = |more| [&ids[..], &[more]].concat();
+    // Headers, whether the caller's trace goes on, and whether the call is recorded:
+    // of those that leave it open, none at a rate of 0 and all at 1.
+    let cases = [
+        (vec![], false, None),
+        (vec![("traceparent", yes.as_str())], true, Some(true)),
+        (vec![("traceparent", no.as_str())], true, Some(false)),
+        (vec![("traceparent", "rubbish")], false, None),
+        (vec![("b3", asked.as_str())], true, Some(true)),
+        (vec![("b3", debug.as_str())], true, Some(true)),
+        (vec![("b3", denied.as_str())], true, Some(false)),
+        (vec![("b3", deferred.as_str())], true, None),
+        (vec![("b3", "0")], false, Some(false)),
+        (vec![("b3", "1")], false, Some(true)),
+        (many(("x-b3-sampled", "1")), true, Some(true)),
+        (many(("x-b3-sampled", "0")), true, Some(false)),
+        (many(("x-b3-flags", "1")), true, Some(true)),
+        (ids.to_vec(), true, None),
+        (vec![("x-b3-sampled", "0")], false, Some(false)),
+    ];
+    for (rate, open) in [("0", false), ("1", true)] {
+        let collector = Collector::start().await;
+        let endpoint = url(&collector);
+        let service = start(&endpoint, &[("TRACING_SAMPLING_RATE", rate)]);
+        let mut client = grpc::connect(service.grpc).await;
+        let mut expected = Vec::new();
+        for (case, (headers, own, recorded)) in cases.iter().enumerate() {
+            let request = ask("shop", &[("user", &format!("case {case}"))]);
+            call(&mut client, request, headers).await.unwrap();
+            if recorded.unwrap_or(open) {
+                expected.push((case, *own));
+            }
+        }
+        // Spans go out in order: all others that are to come have come before it.
+        call(&mut client, ask("shop", &[("user", "case 99")]), &[("b3", "1")]).await.unwrap();
+        let spans = collector.spans(2 * expected.len() + 2);
+        let mut servers = spans.iter().filter(|it| it.span.name == SERVER);
+        for (case, own) in expected.into_iter().chain([(99, false)]) {
+            let server = servers.next().unwrap();
+            let decision = |it: &&Exported| it.span.parent_span_id == server.span.span_id;
+            let text = spans.iter().find(decision).unwrap().attribute("request string");
+            assert!(text.contains(&format!("\"case {case}\"")), "{case} at {rate}: {text}");
+            assert_eq!(server.trace() == TRACE, own, "{case} at {rate}");
+            assert_eq!(server.parent(), if own { SPAN } else { "" }, "{case} at {rate}");
+        }
+        assert_eq!(servers.count(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_wrong_is_in_the_spans() {
+    let (mut redis, collector) = (RedisServer::start(), Collector::start().await);
+    let (endpoint, address) = (url(&collector), redis.url());
+    let service = start(&endpoint, &[("REDIS_URL", &address)]);
+    let mut client = grpc::connect(service.grpc).await;
+    let wrong = call(&mut client, ask("", &[("user", "x")]), &[]).await.unwrap_err();
+    assert_eq!(wrong.code(), Code::InvalidArgument);
+    let spans = collector.spans(2);
+    let (server, decision) = (only(&spans, SERVER), only(&spans, DECISION));
+    assert_eq!(server.attribute("rpc.grpc.status_code"), "3");
+    // The caller's mistake is not the server's.
+    assert_eq!(status(server).0, StatusCode::Unset);
+    assert_eq!(status(decision), (StatusCode::Error, wrong.message().to_owned()));
+
+    redis.stop();
+    let failed = || async {
+        let mut client = client.clone();
+        call(&mut client, ask("shop", &[("user", "x")]), &[("b3", "0")]).await.is_err()
+    };
+    while !failed().await {}
+    let failed = call(&mut client, ask("shop", &[("user", "x")]), &[]).await.unwrap_err();
+    let spans = collector.spans(5).split_off(2);
+    assert_family(&spans, SERVER);
+    let server = only(&spans, SERVER);
+    assert_eq!(server.attribute("rpc.grpc.status_code"), "14");
+    assert_eq!(status(server), (StatusCode::Error, failed.message().to_owned()));
+    assert_eq!(status(only(&spans, DECISION)).0, StatusCode::Error);
+    assert_eq!(status(only(&spans, STORE)).0, StatusCode::Error);
+
+    call(&mut client, ask("shop", &[("open", "x")]), &[]).await.unwrap();
+    let spans = collector.spans(8).split_off(5);
+    assert_eq!(status(only(&spans, SERVER)).0, StatusCode::Unset);
+    assert_eq!(only(&spans, DECISION).attribute("tollgate.degraded"), "true");
+    assert_eq!(status(only(&spans, STORE)).0, StatusCode::Error);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_unless_it_is_enabled() {
+    let collector = Collector::start().await;
+    let endpoint = url(&collector);
+    let mut service = start(&endpoint, &[("TRACING_ENABLED", "false")]);
+    let mut client = grpc::connect(service.grpc).await;
+    call(&mut client, ask("shop", &[("user", "x")]), &[("b3", "1")]).await.unwrap();
+    assert_eq!(post(service.http, "x", &[("b3", b"1")]), 429);
+    service.terminate();
+    assert!(service.ended(Duration::from_secs(10)).success());
+    assert_eq!(collector.received().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_is_sent_when_the_process_ends() {
+    let redis = RedisServer::start();
+    for (protocol, redis, each) in [("http", String::new(), 2), ("grpc", redis.url(), 3)] {
+        let collector = Collector::start().await;
+        let endpoint = url(&collector);
+        let mut service = Tollgate::start(
+            RULES,
+            &[
+                ("TRACING_ENABLED", "true"),
+                ("TRACING_EXPORTER_PROTOCOL", protocol),
+                ("REDIS_URL", &redis),
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+                ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
+                ("DRAIN_DELAY", "0s"),
+                ("DRAIN_TIMEOUT", "1m"),
+            ],
+        );
+        let mut client = grpc::connect(service.grpc).await;
+        for _ in 0..10 {
+            call(&mut client, ask("shop", &[("user", "x")]), &[]).await.unwrap();
+        }
+        assert_eq!(collector.received().len(), 0, "they wait");
+        service.terminate();
+        assert!(service.ended(Duration::from_secs(30)).success());
+        assert_eq!(collector.received().len(), 10 * each, "{protocol}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_call_of_all_is_sent_too() {
+    let collector = Collector::start().await;
+    let endpoint = url(&collector);
+    let settings = [("OTEL_BSP_SCHEDULE_DELAY", "600000"), ("DRAIN_TIMEOUT", "1m")];
+    let mut service = start(&endpoint, &settings);
+    let raw = Raw::connect(service.grpc).await;
+    let last = raw.begin().await;
+    let message = ask("shop", &[("user", "x")]).encode_to_vec();
+    // The answer to a later call shows that the earlier one has arrived.
+    raw::decode::<RateLimitResponse>(&raw.ask(&message).await);
+    service.terminate();
+    eventually("the listener to close", || TcpStream::connect(service.grpc).is_err().then_some(()));
+    raw::decode::<RateLimitResponse>(&last.finish(raw::frame(&message)).await);
+    drop(raw);
+    assert!(service.ended(Duration::from_secs(30)).success());
+    assert_eq!(collector.received().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_may_come_late() {
+    for protocol in ["http", "grpc"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let endpoint = format!("http://{address}");
+        let settings =
+            [("TRACING_EXPORTER_PROTOCOL", protocol), ("OTEL_EXPORTER_OTLP_TIMEOUT", "100")];
+        let service = start(&endpoint, &settings);
+        let mut client = grpc::connect(service.grpc).await;
+        let lost = || {
+            let labels = [("reason", "export_failed")];
+            Metrics::of(service.http).value("tollgate_spans_lost", &labels)
+        };
+        for round in 1..=3 {
+            call(&mut client, ask("shop", &[("user", "x")]), &[]).await.unwrap();
+            let all = f64::from(2 * round);
+            eventually("the loss", || (lost() == all).then_some(()));
+        }
+        let complaints = service.log().matches("spans are lost").count();
+        assert_eq!(complaints, 1, "{}", service.log());
+
+        let collector = Collector::serve(TcpListener::bind(address).await.unwrap(), None);
+        call(&mut client, ask("shop", &[("user", "x")]), &[]).await.unwrap();
+        assert_eq!(collector.spans(2).len(), 2, "{protocol}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_hangs_holds_up_nobody() {
+    for protocol in ["http", "grpc"] {
+        // Takes connections, and never says anything.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let mut service = start(
+            &endpoint,
+            &[
+                ("TRACING_EXPORTER_PROTOCOL", protocol),
+                ("OTEL_BSP_MAX_QUEUE_SIZE", "4"),
+                ("OTEL_EXPORTER_OTLP_TIMEOUT", "600000"),
+                ("OTEL_BSP_EXPORT_TIMEOUT", "600000"),
+                ("DRAIN_TIMEOUT", "10m"),
+            ],
+        );
+        let mut client = grpc::connect(service.grpc).await;
+        for _ in 0..20 {
+            call(&mut client, ask("shop", &[("user", "x")]), &[]).await.unwrap();
+        }
+        let labels = [("reason", "queue_full")];
+        let lost = Metrics::of(service.http).value("tollgate_spans_lost", &labels);
+        // At most four are under way, and four wait.
+        assert!((32.0..40.0).contains(&lost), "{lost}");
+        service.terminate();
+        assert!(service.ended(Duration::from_secs(30)).success(), "{protocol}");
+        assert!(service.log().contains("4 spans are lost"), "{}", service.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_behind_tls_is_trusted_by_its_authority_alone() {
+    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let authority = files.path().join("ca.crt");
+    std::fs::write(&authority, signed.cert.pem()).unwrap();
+    let authority = authority.display().to_string();
+    for protocol in ["http", "grpc"] {
+        let key = PrivatePkcs8KeyDer::from(signed.signing_key.serialize_der());
+        let mut tls = ServerConfig::builder_with_provider(ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![signed.cert.der().clone()], PrivateKeyDer::Pkcs8(key))
+            .unwrap();
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let collector = Collector::serve(listener, Some(tls));
+        let endpoint = format!("https://localhost:{}", collector.address.port());
+        let settings = [("TRACING_EXPORTER_PROTOCOL", protocol)];
+        let trusting = [("OTEL_EXPORTER_OTLP_CERTIFICATE", authority.as_str()), settings[0]];
+
+        let service = start(&endpoint, &settings);
+        let mut client = grpc::connect(service.grpc).await;
+        call(&mut client, ask("shop", &[("user", "x")]), &[]).await.unwrap();
+        eventually("a refusal", || service.log().contains("spans are lost").then_some(()));
+        assert_eq!(collector.received().len(), 0);
+
+        let service = start(&endpoint, &trusting);
+        let mut client = grpc::connect(service.grpc).await;
+        call(&mut client, ask("shop", &[("user", "x")]), &[]).await.unwrap();
+        assert_eq!(collector.spans(2).len(), 2, "{protocol}");
+    }
+}
+
+#[test]
+fn variables_that_make_no_sense_end_the_process_before_a_port_opens() {
+    let (_files, mut process) = Tollgate::launch(
+        RULES,
+        &[
+            ("TRACING_ENABLED", "true"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
+        ],
+    );
+    assert!(!process.ended(Duration::from_secs(10)).success());
+    let log = process.log();
+    for name in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_BSP_MAX_QUEUE_SIZE"] {
+        assert!(log.contains(name), "{log}");
+    }
+    assert!(!log.contains("listening"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_given_up_is_recorded_as_such() {
+    let (redis, collector) = (RedisServer::start(), Collector::start().await);
+    let (endpoint, address) = (url(&collector), redis.url());
+    let service = start(&endpoint, &[("REDIS_URL", &address), ("REDIS_TIMEOUT", "1m")]);
+    let mut client = grpc::connect(service.grpc).await;
+    call(&mut client, ask("shop", &[("user", "x")]), &[("b3", "0")]).await.unwrap();
+    redis.freeze();
+    let mut request = Request::new(ask("shop", &[("user", "x")]));
+    request.set_timeout(Duration::from_millis(50));
+    client.should_rate_limit(request).await.unwrap_err();
+    let spans = collector.spans(3);
+    redis.thaw();
+    assert_family(&spans, SERVER);
+    assert_eq!(only(&spans, SERVER).attribute("rpc.grpc.status_code"), "1");
+    assert_eq!(status(only(&spans, STORE)), (StatusCode::Error, "given up".to_owned()));
+    assert!(!only(&spans, DECISION).attribute_names().contains(&"tollgate.code".to_owned()));
+    assert_eq!(hex(&only(&spans, SERVER).span.trace_id).len(), 32);
+}
