@@ -17,21 +17,29 @@ use crate::{
     engine::{Engine, SharedRules, fallback::Fallback},
     health::Health,
     http::{self, Pages},
-    listen::{ListenError, Listener},
+    listen::{ListenError, Listener, Place},
     metrics::{Metrics, timed::Timed},
     reload::{InForce, LoadError, Reloader},
-    settings::{ListenerSettings, RuleSettings, Settings, StoreSettings},
+    settings::{
+        ListenerSettings, PrometheusSettings, RuleSettings, Settings, StatisticsSettings,
+        StoreSettings,
+    },
     spans::{Exporter, Spans, SpansError, traced::Traced},
-    store::{Store, ahead::Ahead, deny_cache::DenyCache, memory::Memory, redis::Split},
+    store::{Store, StoreError, ahead::Ahead, deny_cache::DenyCache, memory::Memory, redis::Split},
     time::SystemClock,
+    tls::{self, TlsError},
     wire::Service,
     xds::Follower,
 };
 
 mod grpc;
+mod statistics;
 mod tasks;
 
-use self::tasks::{Signals, Tasks};
+use self::{
+    statistics::{Exporters, PrometheusListener},
+    tasks::{Signals, Tasks},
+};
 
 /// How often a store that has not answered yet is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
@@ -51,6 +59,9 @@ pub enum AppError {
         /// What is wrong with them.
         source: LoadError,
     },
+    /// There are no certificates for gRPC that can be used.
+    #[error("cannot encrypt gRPC")]
+    Tls(#[from] TlsError),
     /// A port is not to be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -71,7 +82,9 @@ pub enum AppError {
 ///
 /// If it cannot begin, or if one of its servers fails.
 pub async fn serve(settings: Settings) -> Result<(), AppError> {
-    let metrics = Arc::new(Metrics::new(settings.near_limit_ratio));
+    let StatisticsSettings { tags, in_milliseconds, .. } = &settings.statistics;
+    let metrics = Metrics::new(settings.near_limit_ratio).shown(tags.clone(), *in_milliseconds);
+    let metrics = Arc::new(metrics);
     let (spans, exporter) = match &settings.tracing {
         None => (None, None),
         Some(tracing) => {
@@ -119,8 +132,14 @@ async fn serve_with<S: Store>(
         health: Arc::clone(&health),
         rejection: Arc::default(),
     };
+    let exporters = Exporters::new(&settings.statistics, &metrics);
     let keeper = load_rules(settings.rules, force.clone())?;
-    let listeners = Listeners::bind(&settings.listeners).await?;
+    let certificates = settings.listeners.tls.clone();
+    let certificates =
+        certificates.map(|it| tls::Keeper::start(it, Arc::clone(&metrics))).transpose()?;
+    let tls = certificates.as_ref().map(tls::Keeper::in_use);
+    let prometheus = settings.statistics.prometheus.as_ref();
+    let listeners = Listeners::bind(&settings.listeners, prometheus).await?;
     let signals = Signals::listen().map_err(AppError::Signals)?;
     let service = Arc::new(Service {
         engine: Engine {
@@ -153,21 +172,28 @@ async fn serve_with<S: Store>(
         }
         Keeper::Xds(follower) => tasks.background("client of the rules", follower.follow()),
     }
+    if let Some(certificates) = certificates {
+        tasks.background("watcher of certificates", certificates.watch());
+    }
     if let Some(exporter) = exporter {
         tasks.last("exporter of traces", exporter.run(until()));
     }
     tasks.background("tasks of the counter store", watch_store(Arc::clone(&service)));
     let first = demands.hold(Arc::clone(&service), Arc::clone(&health), until());
     tasks.server("counter store", first);
-    let Listeners { grpc, http, debug } = listeners;
+    exporters.start(&mut tasks, &service);
+    let Listeners { grpc, http, debug, prometheus } = listeners;
     let ListenerSettings { max_age, max_age_grace, .. } = settings.listeners;
-    let server = grpc::Server { service, health: Arc::clone(&health), max_age, max_age_grace };
-    tasks.server("gRPC server", server.serve(grpc, until()));
+    let server = grpc::Server { service, health: Arc::clone(&health), tls, max_age, max_age_grace };
+    tasks.server("gRPC server", server.serve(grpc, stopped.clone()));
     let main = axum::serve(http, http::main_router(Arc::clone(&pages)));
     tasks.server("HTTP server", main.with_graceful_shutdown(until()).into_future());
+    statistics::serve(prometheus, &pages, &mut tasks, until());
     let debugging = axum::serve(debug, http::debug_router(pages));
     tasks.server("debug server", debugging.with_graceful_shutdown(until()).into_future());
-    tasks.run(signals.stop, &health, stop, settings.drain).await
+    let result = tasks.run(signals.stop, &health, stop, settings.drain).await;
+    exporters.finish().await;
+    result
 }
 
 /// What keeps the rules up to date.
@@ -202,20 +228,30 @@ struct Listeners {
     grpc: Listener,
     http: Listener,
     debug: Listener,
+    prometheus: Option<PrometheusListener>,
 }
 
 impl Listeners {
     /// Opens every port before any of them is served.
-    async fn bind(settings: &ListenerSettings) -> Result<Self, ListenError> {
+    async fn bind(
+        settings: &ListenerSettings,
+        prometheus: Option<&PrometheusSettings>,
+    ) -> Result<Self, ListenError> {
         let most = settings.max_connections;
+        let (http, debug) = (settings.http.clone(), settings.debug.clone());
+        let (http, debug) = (Place::Tcp(http), Place::Tcp(debug));
         let listeners = Self {
             grpc: Listener::bind("gRPC", &settings.grpc, HTTP2_GREETING, most).await?,
-            http: Listener::bind("HTTP", &settings.http, HTTP_GREETING, most).await?,
-            debug: Listener::bind("debugging", &settings.debug, HTTP_GREETING, most).await?,
+            http: Listener::bind("HTTP", &http, HTTP_GREETING, most).await?,
+            debug: Listener::bind("debugging", &debug, HTTP_GREETING, most).await?,
+            prometheus: match prometheus {
+                Some(it) => Some(PrometheusListener::bind(it, HTTP_GREETING, most).await?),
+                None => None,
+            },
         };
-        let Self { grpc, http, debug } = &listeners;
+        let Self { grpc, http, debug, .. } = &listeners;
         for (name, listener) in [("grpc", grpc), ("http", http), ("debug", debug)] {
-            info!(listener = name, address = %listener.address(), "listening");
+            info!(listener = name, address = %listener.place(), "listening");
         }
         Ok(listeners)
     }
@@ -253,31 +289,30 @@ impl Demands {
 
     /// Ends only if the store has not answered in time for the first time.
     async fn watch<S: Store>(self, store: &S, health: &Health) -> String {
-        let start = time::Instant::now();
-        let (mut answered, mut said) = (false, false);
+        let mut last = None;
+        let first = Self::answer(store, &mut last);
+        let most = self.first.unwrap_or(Duration::MAX);
+        if time::timeout(most, first).await.is_err() {
+            let why = last.map_or_else(|| "it is silent".to_owned(), |it| it.to_string());
+            return format!("no answer within REDIS_STARTUP_MAX_ELAPSED_TIME, {most:?}: {why}");
+        }
+        health.store_answers(true);
+        if !self.always {
+            return std::future::pending().await;
+        }
         loop {
-            match store.ping().await {
-                Ok(()) => {
-                    answered = true;
-                    health.store_answers(true);
-                }
-                Err(error) => {
-                    if !answered && self.first.is_some_and(|it| it <= start.elapsed()) {
-                        let after = start.elapsed();
-                        return format!("no answer within {after:?} since the start: {error}");
-                    }
-                    if !answered && !said {
-                        warn!("not ready yet: {error}");
-                        said = true;
-                    }
-                    if answered {
-                        health.store_answers(false);
-                    }
-                }
+            time::sleep(ASK_AGAIN).await;
+            health.store_answers(store.ping().await.is_ok());
+        }
+    }
+
+    /// Waits for the first answer, and keeps the latest error in `last`.
+    async fn answer<S: Store>(store: &S, last: &mut Option<StoreError>) {
+        while let Err(error) = store.ping().await {
+            if last.is_none() {
+                warn!("not ready yet: {error}");
             }
-            if answered && !self.always {
-                return std::future::pending().await;
-            }
+            *last = Some(error);
             time::sleep(ASK_AGAIN).await;
         }
     }

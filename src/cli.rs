@@ -16,6 +16,7 @@ use crate::{
         RuleSettings, Settings, SettingsError,
         table::{GROUPS, Setting, Value},
     },
+    tls::client::ClientTls,
 };
 
 pub mod check;
@@ -118,7 +119,8 @@ fn check(
 fn hit(matches: &ArgMatches) -> Hit {
     let text = |id| matches.get_one::<OsString>(id).cloned().unwrap_or_default();
     Hit {
-        address: matches.get_one("address").cloned().unwrap_or_default(),
+        address: matches.get_one("address").cloned().unwrap_or_else(hit::default_address),
+        tls: matches.get_flag("grpc-use-tls").then(|| tls(matches)),
         domain: text("domain").into_encoded_bytes().into(),
         descriptors: matches.get_many("descriptors").into_iter().flatten().cloned().collect(),
         hits: matches.get_one("hits").copied(),
@@ -132,6 +134,15 @@ fn migrate(matches: &ArgMatches) -> Migration {
         container: matches.get_one("container").cloned(),
         rules: matches.get_one("rules").cloned(),
         verbose: matches.get_flag("verbose"),
+    }
+}
+
+fn tls(matches: &ArgMatches) -> ClientTls {
+    let file = |id| matches.get_one::<PathBuf>(id).cloned();
+    ClientTls {
+        identity: file("grpc-cert-file").zip(file("grpc-key-file")),
+        authorities: file("grpc-server-ca-file"),
+        server_name: None,
     }
 }
 
@@ -211,10 +222,13 @@ fn hit_command() -> clap::Command {
             Arg::new("address")
                 .long("address")
                 .value_name("HOST:PORT")
-                .default_value("localhost:8081")
                 .value_parser(hit::parse_address)
-                .help("Where the service listens for gRPC"),
+                .help(
+                    "Where the service listens for gRPC, or unix:path for a unix socket [default: \
+                     localhost:8081]",
+                ),
         )
+        .args(tls_arguments())
         .arg(
             Arg::new("descriptors")
                 .value_name("DESCRIPTOR")
@@ -267,6 +281,27 @@ fn migrate_command() -> clap::Command {
                 .action(ArgAction::SetTrue)
                 .help("Show what is the same, too"),
         )
+}
+
+/// Under the names that the client of Envoy's reference service has for them.
+fn tls_arguments() -> [Arg; 4] {
+    let file = |name, help| {
+        let arg = Arg::new(name).long(name).value_name("FILE").help(help);
+        arg.value_parser(value_parser!(PathBuf)).requires("grpc-use-tls")
+    };
+    [
+        Arg::new("grpc-use-tls")
+            .long("grpc-use-tls")
+            .action(ArgAction::SetTrue)
+            .help("Encrypt the connection; not that to a unix socket"),
+        file(
+            "grpc-server-ca-file",
+            "Authorities that may vouch for the service besides those of the system, in PEM",
+        ),
+        file("grpc-cert-file", "The certificate to show to the service, in PEM")
+            .requires("grpc-key-file"),
+        file("grpc-key-file", "The key of that certificate, in PEM").requires("grpc-cert-file"),
+    ]
 }
 
 /// A flag for every setting.

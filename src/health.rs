@@ -9,10 +9,11 @@ pub struct Health(watch::Sender<State>);
 /// What decides whether the process is healthy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// The store has answered once. That it fails later does not count: every
-    /// process that shares it would turn unhealthy at the same moment, and
-    /// there would be nobody left to ask.
-    store_answered: bool,
+    /// Whether the store answers; none if it has never been heard of. That it
+    /// fails later is only said here if that is asked for: every process that
+    /// shares it would turn unhealthy at the same moment, and there would be
+    /// nobody left to ask.
+    store_answers: Option<bool>,
     /// How many domains the rules in force have; none if there are no rules.
     domains: Option<usize>,
     /// Whether rules without a domain are a problem.
@@ -29,8 +30,10 @@ impl State {
     /// Why the process should not be sent requests; nothing if it should.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if !self.store_answered {
-            problems.push("the counter store has not answered yet".to_owned());
+        match self.store_answers {
+            None => problems.push("the counter store has not answered yet".to_owned()),
+            Some(false) => problems.push("the counter store does not answer".to_owned()),
+            Some(true) => {}
         }
         match self.domains {
             None if self.needs_domain || !self.needs_no_rules => {
@@ -54,7 +57,7 @@ impl State {
             None => self.needs_no_rules && !self.needs_domain,
             Some(domains) => 0 < domains || !self.needs_domain,
         };
-        self.store_answered && rules && !self.draining && self.dead.is_empty()
+        self.store_answers == Some(true) && rules && !self.draining && self.dead.is_empty()
     }
 }
 
@@ -86,11 +89,7 @@ impl Health {
 
     /// The store answers, or does not.
     pub fn store_answers(&self, answers: bool) {
-        self.0.send_if_modified(|it| {
-            let changed = it.store_answered != answers;
-            it.store_answered = answers;
-            changed
-        });
+        self.0.send_if_modified(|it| it.store_answers.replace(answers) != Some(answers));
     }
 
     /// The process is about to end. There is no way back.

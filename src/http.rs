@@ -5,7 +5,7 @@
 //! | `/json`        | main  | one decision, by any method: 200 or 429; 400 and 413 are the caller's mistake, 503 is the store's |
 //! | `/healthcheck` | main  | 200 `OK`, or 500                                        |
 //! | `/ready`       | main  | 200, or 503 with the reasons                            |
-//! | `/metrics`     | main  | statistics for Prometheus                               |
+//! | `/metrics`     | main  | statistics for Prometheus; also on a port of its own, under a path to choose |
 //! | `/rlconfig`    | both  | the rules in force, and why newer ones were refused     |
 //! | `/stats`       | debug | statistics, for people                                  |
 //! | all others     | debug | what there is                                           |
@@ -17,7 +17,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -60,6 +60,15 @@ pub fn main_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(LARGEST_MESSAGE))
         .with_state(pages)
+}
+
+/// A port for Prometheus alone, which asks under `path`.
+pub fn prometheus_router<S: Store>(pages: Arc<Pages<S>>, path: String) -> Router {
+    let page = async move |uri: Uri, pages: State<Arc<Pages<S>>>| match uri.path() == path {
+        true => metrics(pages).await,
+        false => not_found().await,
+    };
+    Router::new().fallback_service(get(page).with_state(pages))
 }
 
 /// The debug port.

@@ -8,6 +8,7 @@
 //! |----------------|----------------------------------------|--------------------------------|
 //! | [`time`]       |                                        | [`time::Timestamp`]            |
 //! | [`duration`]   | a text                                 | a duration                     |
+//! | [`chance`]     |                                        | a number                       |
 //! | [`limit`]      | a counter, hits, now                   | [`limit::Outcome`]             |
 //! | [`descriptor`] |                                        | [`descriptor::Request`]        |
 //! | [`rules`]      | [`descriptor::Descriptor`]             | [`rules::Rule`]                |
@@ -17,11 +18,14 @@
 //! | [`metrics`]    | [`engine::decision::Decision`]         | statistics                     |
 //! | [`spans`]      | what happens with a call               | traces, at a collector         |
 //! | [`health`]     | what is known of the process           | whether to send it requests    |
+//! | [`watch`]      | files                                  | when they have changed         |
 //! | [`rule_files`] | a path                                 | [`config::SourceFile`]s        |
 //! | [`reload`]     | files that change                      | the rules in force             |
+//! | [`tls`]        | files of certificates                  | how connections are encrypted  |
 //! | [`wire`]       | a message                              | a message                      |
 //! | [`listen`]     | an address                             | connections                    |
 //! | [`xds`]        | what a management server says          | the rules in force             |
+//! | [`statsd`]     | statistics                             | lines for servers of statsd    |
 //! | [`http`]       | HTTP                                   | HTTP                           |
 //! | [`settings`]   | flags and environment                  | [`settings::Settings`]         |
 //! | [`logging`]    | [`settings::LogSettings`]              | log lines                      |
@@ -40,6 +44,7 @@
 
 pub mod time;
 pub mod duration;
+pub mod chance;
 pub mod limit;
 pub mod descriptor;
 pub mod rules;
@@ -49,11 +54,14 @@ pub mod engine;
 pub mod metrics;
 pub mod spans;
 pub mod health;
+pub mod watch;
 pub mod rule_files;
 pub mod reload;
+pub mod tls;
 pub mod wire;
 pub mod listen;
 pub mod xds;
+pub mod statsd;
 pub mod http;
 pub mod settings;
 pub mod logging;

@@ -43,8 +43,11 @@ type Outcome = Result<Status, Box<dyn Error>>;
 fn serve(settings: Settings) -> Outcome {
     logging::init(&settings.log)?;
     explain_environment(&settings);
-    runtime()?.block_on(app::serve(settings))?;
-    Ok(Status::Yes)
+    let runtime = runtime()?;
+    let result = runtime.block_on(app::serve(settings));
+    // A name that is being looked up would hold it for as long as that takes.
+    runtime.shutdown_background();
+    Ok(result.map(|()| Status::Yes)?)
 }
 
 /// Says what the environment holds that has no effect, and where hits are
@@ -52,10 +55,14 @@ fn serve(settings: Settings) -> Outcome {
 fn explain_environment(settings: &Settings) {
     for (name, value) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        match hints::hint(&name, &value.to_string_lossy()) {
+        let mogrifiers = &settings.statistics.mogrifiers;
+        match hints::hint(&name, &value.to_string_lossy(), mogrifiers) {
             Some(Hint::Ignored(reason)) => info!("{name} is ignored: {reason}"),
             Some(Hint::Unknown(Some(near))) => {
                 warn!("{name} is not a setting; {near} is, was that meant?");
+            }
+            Some(Hint::Unlisted) => {
+                warn!("{name} has no effect: USE_DOG_STATSD_MOGRIFIERS does not list it");
             }
             Some(Hint::Unknown(None)) => warn!("{name} is not a setting"),
             None => {}

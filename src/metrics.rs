@@ -3,6 +3,7 @@
 
 use std::{fmt::Write, sync::OnceLock, time::Duration};
 
+use parking_lot::Mutex;
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     Opts, Registry, TextEncoder, core::Collector,
@@ -13,18 +14,26 @@ use crate::{
     engine::decision::{Decision, Governed, Standing, Verdict},
     limit::{Hits, tally},
     rules::{RuleTree, spec::OnError, stat_name::StatName},
-    store::{DenyCacheUsage, Usage},
+    store::{DenyCacheUsage, Store, Usage},
+    time::Timestamp,
 };
 
+mod certificates;
 mod latency;
+pub mod ledger;
+mod pools;
 pub mod readings;
 pub mod series;
+pub mod tags;
 pub mod timed;
 
 use self::{
+    certificates::Certificates,
     latency::LATENCIES,
+    pools::Pools,
     readings::{Reading, Value},
     series::{Bump, SeriesTable},
+    tags::Tags,
 };
 
 /// All statistics of this process.
@@ -42,6 +51,8 @@ pub struct Metrics {
     shadowed: IntCounter,
     loads: IntCounter,
     failed_loads: IntCounter,
+    load_attempts: IntCounter,
+    load_failures: IntCounter,
     rejected: IntGauge,
     rule_count: IntGauge,
     xds_connected: IntGauge,
@@ -54,6 +65,14 @@ pub struct Metrics {
     evicted: IntCounter,
     /// Made when there is such a cache.
     deny_cache: OnceLock<[IntGauge; DENY_CACHE.len()]>,
+    pools: Pools,
+    /// Held while the store is asked how it is doing.
+    measuring: Mutex<()>,
+    /// What all of them are marked with, for Prometheus.
+    tags: Tags,
+    /// Whether Prometheus is told response times in milliseconds.
+    in_milliseconds: bool,
+    certificates: Certificates,
 }
 
 /// Under the names of the reference service, for what it keeps in its place.
@@ -120,6 +139,11 @@ impl Metrics {
             rules,
             rule_registry,
             deny_cache: OnceLock::new(),
+            pools: Pools::default(),
+            measuring: Mutex::default(),
+            tags: Tags::default(),
+            in_milliseconds: false,
+            certificates: Certificates::default(),
             total_requests: by(
                 "grpc_method",
                 "ratelimit_service_total_requests",
@@ -157,6 +181,14 @@ impl Metrics {
             failed_loads: counter(
                 "ratelimit_service_config_load_error",
                 "How often rules were refused: with mistakes in them, or not to be read.",
+            ),
+            load_attempts: counter(
+                "runtime_load_attempts",
+                "How often new rules have come, whatever became of them.",
+            ),
+            load_failures: counter(
+                "runtime_load_failures",
+                "How often they were refused, as in ratelimit_service_config_load_error.",
             ),
             rejected: gauge(
                 "tollgate_rules_rejected",
@@ -290,6 +322,7 @@ impl Metrics {
     /// those that requests named: these stay until the process ends.
     pub fn loaded(&self, rules: &RuleTree) {
         self.rules.install(rules);
+        self.load_attempts.inc();
         self.loads.inc();
         self.rejected.set(0);
         self.rule_count.set(i64::try_from(rules.rules().len()).unwrap_or(i64::MAX));
@@ -297,6 +330,8 @@ impl Metrics {
 
     /// Counts rules that were refused.
     pub fn load_failed(&self) {
+        self.load_attempts.inc();
+        self.load_failures.inc();
         self.failed_loads.inc();
         self.rejected.set(1);
     }
@@ -312,8 +347,39 @@ impl Metrics {
         self.xds_connected.set(connected.into());
     }
 
-    /// Takes over what the store says of itself.
-    pub fn measured(&self, usage: Option<Usage>, deny_cache: Option<DenyCacheUsage>) {
+    /// Counts certificates that came into force, and until when they are good.
+    pub fn certificate_loaded(&self, not_after: Option<Timestamp>) {
+        self.certificates.of(&self.registry).loaded(not_after);
+    }
+
+    /// Counts certificates that were refused.
+    pub fn certificate_refused(&self) {
+        let statistics = self.certificates.of(&self.registry);
+        statistics.failed_loads.inc();
+        statistics.rejected.set(1);
+    }
+
+    /// Counts a connection that could not be encrypted.
+    pub fn handshake_failed(&self) {
+        self.certificates.of(&self.registry).failed_handshakes.inc();
+    }
+
+    /// The same, shown to Prometheus with `tags` as labels, and response times in
+    /// milliseconds if so wanted.
+    #[must_use]
+    pub fn shown(self, tags: Tags, in_milliseconds: bool) -> Self {
+        Self { tags, in_milliseconds, ..self }
+    }
+
+    /// Takes over what `store` says of itself.
+    pub fn measure(&self, store: &impl Store) {
+        let _measuring = self.measuring.lock();
+        self.measured(store.usage(), store.deny_cache());
+        self.pools.measured(&self.registry, &store.pools());
+    }
+
+    /// Takes over what the store says of what it holds.
+    fn measured(&self, usage: Option<Usage>, deny_cache: Option<DenyCacheUsage>) {
         if let Some(Usage { counters, evicted }) = usage {
             self.counters.set(i64::try_from(counters).unwrap_or(i64::MAX));
             self.evicted.inc_by(evicted.saturating_sub(self.evicted.get()));
@@ -335,6 +401,10 @@ impl Metrics {
     pub fn prometheus(&self) -> String {
         let mut families = self.rule_registry.gather();
         families.extend(self.registry.gather());
+        if self.in_milliseconds {
+            families.iter_mut().for_each(latency::to_milliseconds);
+        }
+        self.tags.label(&mut families);
         let mut text = Vec::new();
         // Writing to memory does not fail, and a scrape without an answer is
         // noticed by whoever scrapes.

@@ -1,22 +1,17 @@
 //! New rules without a restart: all of them, or none.
 //!
-//! The files are watched by asking for their metadata a few times a second
-//! (see `docs/decisions.md` for why not by notifications), and are read when
-//! that changes. So an edit in place, a rename, a delete and create, and the
-//! exchange of symlinks by which Kubernetes updates a ConfigMap all look alike.
+//! The files are read when [`watch`](crate::watch) says that they have changed.
 
 use std::{
     convert::Infallible,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
-    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use tokio::{
     signal::unix::Signal,
     task::{self, JoinError},
-    time::{self, MissedTickBehavior},
 };
 use tracing::{error, info, warn};
 
@@ -27,15 +22,8 @@ use crate::{
     metrics::Metrics,
     rule_files::{ReadError, RuleSource},
     rules::RuleTree,
+    watch::Watch,
 };
-
-/// How often the metadata is looked at.
-const INTERVAL: Duration = Duration::from_millis(250);
-/// After so many looks a change is taken up even if it is still going on.
-const PATIENCE: u32 = 4;
-/// After so many looks the files are read whatever the metadata says: two
-/// changes within one tick of the file system's clock may look like one.
-const READ_ANYWAY: u32 = 40;
 
 /// Why rules were not put in force.
 #[derive(Debug, thiserror::Error)]
@@ -149,32 +137,24 @@ impl Reloader {
     ///
     /// If a look at the files panics.
     pub async fn watch(mut self, mut now: Signal) -> Result<Infallible, JoinError> {
-        let mut ticks = time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut settled = None;
-        let (mut seen, mut restless, mut since_read) = (None, 0, 0);
+        let mut watch = Watch::begin();
         loop {
+            let source = &self.source;
+            let look = || {
+                let source = source.clone();
+                move || source.fingerprint()
+            };
             tokio::select! {
-                _ = ticks.tick() => {}
-                Some(()) = now.recv() => since_read = READ_ANYWAY,
+                changed = watch.changed(look) => changed?,
+                Some(()) = now.recv() => {}
             }
-            let source = self.source.clone();
-            let found = Some(task::spawn_blocking(move || source.fingerprint()).await?);
-            // Files that are being written change from one look to the next.
-            restless = if found == seen { 0 } else { restless + 1 };
-            seen = found;
-            since_read += 1;
-            let changed = found != settled && (restless == 0 || PATIENCE <= restless);
-            if changed || READ_ANYWAY <= since_read {
-                (settled, restless, since_read) = (found, 0, 0);
-                self = task::spawn_blocking(move || {
-                    if let Err(error) = self.load() {
-                        error!("new rules refused, the rules in force stay in force\n{error}");
-                    }
-                    self
-                })
-                .await?;
-            }
+            self = task::spawn_blocking(move || {
+                if let Err(error) = self.load() {
+                    error!("new rules refused, the rules in force stay in force\n{error}");
+                }
+                self
+            })
+            .await?;
         }
     }
 }

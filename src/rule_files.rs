@@ -5,11 +5,13 @@ use std::{
     fs::{self, File, Metadata},
     hash::{Hash, Hasher},
     io::{self, Read},
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use crate::config::{MAX_BYTES, SourceFile};
+use crate::{
+    config::{MAX_BYTES, SourceFile},
+    watch,
+};
 
 /// How deep directories may stand in the one that is read.
 const MAX_DEPTH: usize = 16;
@@ -180,8 +182,7 @@ fn fingerprint_of(listed: Result<Vec<Listed>, ReadError>) -> u64 {
         Err(error) => format!("{error:?}").hash(&mut hasher),
         Ok(files) => files.iter().for_each(|Listed { path, metadata: it, .. }| {
             path.hash(&mut hasher);
-            (it.dev(), it.ino(), it.size()).hash(&mut hasher);
-            (it.mtime(), it.mtime_nsec(), it.ctime(), it.ctime_nsec()).hash(&mut hasher);
+            watch::hash_identity(it, &mut hasher);
         }),
     }
     hasher.finish()

@@ -10,11 +10,14 @@ use tracing::Level;
 
 use crate::{
     engine::{decision::Mode, fallback::FallbackSettings},
-    listen::Address,
+    listen::{Address, Place},
+    metrics::tags::Tags,
     rule_files::RuleSource,
     rules::counter_key::KeyFormat,
     spans::TracingSettings,
+    statsd::SinkSettings,
     store::redis::RedisSettings,
+    tls::ServerTls,
     wire::response::ResponseSettings,
     xds::XdsSettings,
 };
@@ -54,6 +57,8 @@ pub struct Settings {
     pub response: ResponseSettings,
     /// What is logged.
     pub log: LogSettings,
+    /// Who is told the statistics.
+    pub statistics: StatisticsSettings,
     /// What is recorded as traces; none if nothing is.
     pub tracing: Option<TracingSettings>,
     /// How the service ends.
@@ -80,7 +85,9 @@ pub struct RuleSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerSettings {
     /// For gRPC.
-    pub grpc: Address,
+    pub grpc: Place,
+    /// How gRPC is encrypted, if it is.
+    pub tls: Option<ServerTls>,
     /// For HTTP.
     pub http: Address,
     /// For operators.
@@ -132,6 +139,32 @@ pub enum LogFormat {
     Text,
     /// For machines: one JSON object per line.
     Json,
+}
+
+/// Who is told the statistics, besides those who ask the main port.
+#[derive(Clone, Debug)]
+pub struct StatisticsSettings {
+    /// What all of them are marked with.
+    pub tags: Tags,
+    /// How often they are sent. At least 100 ms.
+    pub interval: Duration,
+    /// Where they are sent.
+    pub sinks: Vec<SinkSettings>,
+    /// The mogrifiers of DogStatsD, in capitals, whether it is used or not.
+    pub mogrifiers: Vec<String>,
+    /// Where Prometheus asks, if it has a port of its own.
+    pub prometheus: Option<PrometheusSettings>,
+    /// Whether Prometheus is told response times in milliseconds.
+    pub in_milliseconds: bool,
+}
+
+/// Where Prometheus asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrometheusSettings {
+    /// Where to listen. `::` is `0.0.0.0` where there is no IPv6.
+    pub address: Address,
+    /// Begins with a slash.
+    pub path: String,
 }
 
 /// How the service ends, once it is told to.

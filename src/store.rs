@@ -157,6 +157,35 @@ pub trait Store: Send + Sync + 'static {
     fn deny_cache(&self) -> Option<DenyCacheUsage> {
         None
     }
+
+    /// How its connections are doing, if it has any.
+    fn pools(&self) -> Pools {
+        Pools::default()
+    }
+}
+
+/// How connections to the places where counters are kept are doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pools {
+    /// Those for all limits that have no other.
+    pub main: Option<PoolUsage>,
+    /// Those for limits per second, if they are others.
+    pub per_second: Option<PoolUsage>,
+}
+
+/// How the connections to one place are doing, which may be several servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolUsage {
+    /// Connections that are open now.
+    pub active: u64,
+    /// Connections that were made since the start.
+    pub opened: u64,
+    /// Those of them that are closed.
+    pub closed: u64,
+    /// Calls that wait for others to be answered before they are sent.
+    pub waiting: u64,
+    /// Servers that do not answer at the moment, and are only tried now and then.
+    pub silent: u64,
 }
 
 /// How much a store holds.

@@ -100,7 +100,7 @@ impl<S: Store> Service<S> {
 
     /// Has the statistics take over what the store says of itself.
     pub fn measure(&self) {
-        self.metrics.measured(self.engine.store.usage(), self.engine.store.deny_cache());
+        self.metrics.measure(&self.engine.store);
     }
 
     async fn try_answer(

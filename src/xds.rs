@@ -1,13 +1,7 @@
 //! Rules from a management server: put in force as they come, and kept while
 //! there is no connection.
 
-use std::{
-    convert::Infallible,
-    error::Error,
-    fmt::Write,
-    hash::{BuildHasher, RandomState},
-    iter,
-};
+use std::{convert::Infallible, error::Error, fmt::Write, iter};
 
 use tokio::{
     task::{self, JoinError},
@@ -17,19 +11,18 @@ use tonic::transport::Channel;
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    chance::chance,
     config::{self, Compiled, Mistakes, Options, SourceTree},
     listen::Address,
     reload::InForce,
+    tls::client::ClientTls,
     wire::discovery::{Subscriber, Subscription, Update},
 };
 
 mod backoff;
 mod connect;
 
-pub use self::{
-    backoff::{Backoff, BackoffSettings},
-    connect::TlsSettings,
-};
+pub use self::backoff::{Backoff, BackoffSettings};
 
 /// Where rules come from, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +30,7 @@ pub struct XdsSettings {
     /// The server.
     pub server: Address,
     /// Set if the connection is encrypted.
-    pub tls: Option<TlsSettings>,
+    pub tls: Option<ClientTls>,
     /// What the server is told.
     pub subscriber: Subscriber,
     /// How long to wait for the next attempt to connect.
@@ -180,10 +173,4 @@ fn causes(error: &(dyn Error + 'static)) -> String {
     let all: Vec<_> =
         iter::successors(Some(error), |&it| it.source()).map(ToString::to_string).collect();
     all.join(": ")
-}
-
-/// From 0 to 1. The standard library seeds its hashers by chance.
-fn chance() -> f64 {
-    let number = RandomState::new().hash_one(0);
-    f64::from(u32::try_from(number >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }

@@ -1,16 +1,23 @@
 //! The gRPC server: decisions, health, reflection.
 
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use futures_util::stream;
-use tokio::sync::watch;
+use futures_util::{StreamExt, stream};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+};
 use tonic::{service::Routes, transport};
 use tonic_health::{ServingStatus, server::HealthReporter};
+use tracing::{debug, error};
 
 use crate::{
+    chance::chance,
     health::{Health, State},
-    listen::Listener,
+    listen::{Connection, Listener},
+    metrics::Metrics,
     store::Store,
+    tls::InUse,
     wire::{
         DESCRIPTORS, Grpc, LARGEST_MESSAGE, Service,
         pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer,
@@ -30,71 +37,177 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 pub(super) struct Server<S> {
     pub(super) service: Arc<Service<S>>,
     pub(super) health: Arc<Health>,
+    /// How connections are encrypted, if they are.
+    pub(super) tls: Option<InUse>,
     pub(super) max_age: Option<Duration>,
     pub(super) max_age_grace: Option<Duration>,
 }
 
 impl<S: Store> Server<S> {
-    /// Serves until `stop`, and then until the calls in flight are answered.
+    /// Serves until `stop` says so, and then until the calls in flight are
+    /// answered.
     pub(super) async fn serve(
         self,
-        mut listener: Listener,
-        stop: impl Future<Output = ()> + Send + 'static,
+        listener: Listener,
+        stop: watch::Receiver<bool>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let (reporter, health) = tonic_health::server::health_reporter();
+        let metrics = Arc::clone(&self.service.metrics);
         let decisions = RateLimitServiceServer::new(Grpc(self.service))
             .max_decoding_message_size(LARGEST_MESSAGE);
         let routes = Routes::new(decisions)
             .add_service(health)
             .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?);
-        let mut server = transport::Server::builder()
-            .max_concurrent_streams(MOST_STREAMS)
-            .http2_keepalive_interval(Some(KEEPALIVE));
-        if let Some(age) = self.max_age {
-            server = server.max_connection_age(age);
-            // Not by tonic 0.14.9: told of a grace, it asks no connection to
-            // end, and cuts each after both times.
-            if let Some(grace) = self.max_age_grace {
-                listener.limit_life(age.saturating_add(grace));
-            }
-        }
-        let mut clearing = reporter.clone();
-        let stop = async move {
-            stop.await;
-            // Ends the calls that watch: they would hold the exit open.
-            for name in HEALTH_NAMES {
-                clearing.clear_service_status(name).await;
-            }
-        };
-        let connections = stream::unfold(listener, async |listener| {
-            let (connection, _) = listener.accept().await;
-            Some((Ok::<_, Infallible>(connection), listener))
-        });
-        let serving = server.add_routes(routes).serve_with_incoming_shutdown(connections, stop);
+            .add_service(reflection().build_v1alpha()?)
+            .prepare();
+        let (max_age, max_age_grace) = (self.max_age, self.max_age_grace);
+        let lines = Lines { routes, metrics, tls: self.tls, max_age, max_age_grace };
         tokio::select! {
-            served = serving => Ok(served?),
-            never = report(reporter, self.health.subscribe()) => match never {},
+            () = lines.serve(listener, stop.clone()) => Ok(()),
+            never = report(reporter, self.health.subscribe(), stop) => match never {},
         }
     }
 }
 
+/// What all connections have in common.
+#[derive(Clone)]
+struct Lines {
+    routes: Routes,
+    metrics: Arc<Metrics>,
+    tls: Option<InUse>,
+    max_age: Option<Duration>,
+    max_age_grace: Option<Duration>,
+}
+
+impl Lines {
+    async fn serve(self, listener: Listener, mut stop: watch::Receiver<bool>) {
+        let mut connections = JoinSet::new();
+        loop {
+            let connection = tokio::select! {
+                _ = stop.wait_for(|it| *it) => break,
+                Some(ended) = connections.join_next() => {
+                    note(ended);
+                    continue;
+                }
+                connection = listener.accept() => connection,
+            };
+            connections.spawn(self.clone().answer(connection, stop.clone()));
+        }
+        drop(listener);
+        while let Some(ended) = connections.join_next().await {
+            note(ended);
+        }
+    }
+
+    /// Serves one connection.
+    async fn answer(self, mut connection: Connection, stop: watch::Receiver<bool>) {
+        // HTTP/2 waits for the client's greeting before it says goodbye.
+        let mut end = stop.clone();
+        connection.expect_greeting_before(async move { drop(end.wait_for(|it| *it).await) });
+        let connection = match &self.tls {
+            None => Ok(connection),
+            Some(tls) => connection.encrypt(tls.load_full()).await,
+        };
+        match connection {
+            Ok(connection) => self.speak(connection, stop).await,
+            Err(error) => {
+                self.metrics.handshake_failed();
+                debug!("a client was refused: {error}");
+            }
+        }
+    }
+
+    /// A server of tonic has one age for all its connections, so each connection
+    /// has a server of its own. It ends with the connection: a list of
+    /// connections that ends would end them, too.
+    async fn speak(self, mut connection: Connection, mut stop: watch::Receiver<bool>) {
+        let mut server = transport::Server::builder()
+            .max_concurrent_streams(MOST_STREAMS)
+            .http2_keepalive_interval(Some(KEEPALIVE));
+        if let Some(age) = self.max_age.map(|it| about(it, chance())) {
+            server = server.max_connection_age(age);
+            // Not by tonic 0.14.9: told of a grace, it asks no connection to
+            // end, and cuts each after both times.
+            if let Some(grace) = self.max_age_grace {
+                connection.limit_life(age.saturating_add(grace));
+            }
+        }
+        let closed = connection.closed();
+        let end = async {
+            tokio::select! {
+                _ = stop.wait_for(|it| *it) => {}
+                () = closed => {}
+            }
+        };
+        let connection = stream::iter([Ok::<_, Infallible>(connection)]).chain(stream::pending());
+        let serving = server.add_routes(self.routes).serve_with_incoming_shutdown(connection, end);
+        if let Err(error) = serving.await {
+            debug!("a connection failed: {error}");
+        }
+    }
+}
+
+/// `age`, a tenth more or less as `chance` has it: from 0 to 1. Connections that
+/// began together do not end together.
+fn about(age: Duration, chance: f64) -> Duration {
+    age.saturating_sub(age / 10).saturating_add((age / 5).mul_f64(chance))
+}
+
+fn note(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        error!("a connection failed: {error}");
+    }
+}
+
 /// Tells those who ask for health by gRPC what is known of it.
-async fn report(reporter: HealthReporter, mut health: watch::Receiver<State>) -> Infallible {
+async fn report(
+    reporter: HealthReporter,
+    mut health: watch::Receiver<State>,
+    mut stop: watch::Receiver<bool>,
+) -> Infallible {
     loop {
         let healthy = health.borrow_and_update().is_healthy();
         let status = if healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
         for name in HEALTH_NAMES {
             reporter.set_service_status(name, status).await;
         }
-        if health.changed().await.is_err() {
-            return std::future::pending().await;
+        let changed = tokio::select! {
+            changed = health.changed() => changed.is_ok(),
+            _ = stop.wait_for(|it| *it) => false,
+        };
+        if !changed {
+            break;
         }
     }
+    // Ends the calls that watch: they would hold the exit open.
+    let mut reporter = reporter;
+    for name in HEALTH_NAMES {
+        reporter.clear_service_status(name).await;
+    }
+    std::future::pending().await
 }
 
 fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_differ_by_a_tenth_at_most() {
+        for seconds in [0, 1, 86_400, u64::MAX] {
+            let age = Duration::from_secs(seconds);
+            let (least, most) = (about(age, 0.0), about(age, 1.0));
+            assert!(least <= age && age <= most.saturating_add(Duration::from_nanos(10)));
+            assert_eq!(about(Duration::from_secs(100), 0.25), Duration::from_secs(95));
+        }
+        let ages: Vec<_> = (0..100).map(|_| about(Duration::from_secs(1000), chance())).collect();
+        let (first, last) = (ages.iter().min().unwrap(), ages.iter().max().unwrap());
+        assert!(Duration::from_secs(900) <= *first && *last <= Duration::from_secs(1100));
+        assert!(Duration::from_secs(50) < *last - *first, "{first:?} {last:?}");
+    }
 }

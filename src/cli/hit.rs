@@ -1,6 +1,6 @@
 //! `tollgate hit`: asks a running service like Envoy would.
 
-use std::{error::Error, io, iter, time::Duration};
+use std::{error::Error, io, iter, path::Path, time::Duration};
 
 use axum::http::uri::Authority;
 use bytes::Bytes;
@@ -9,6 +9,8 @@ use tonic::transport::{Channel, Endpoint};
 use super::Status;
 use crate::{
     descriptor::Entry,
+    listen::{self, Address, Place},
+    tls::client::ClientTls,
     wire::pb::envoy::{
         extensions::common::ratelimit::v3::{
             RateLimitDescriptor, rate_limit_descriptor::Entry as WireEntry,
@@ -28,8 +30,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// What to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hit {
-    /// Where the service listens for gRPC: a host and a port.
-    pub address: String,
+    /// Where the service listens for gRPC.
+    pub address: Place,
+    /// Set if the connection is encrypted.
+    pub tls: Option<ClientTls>,
     /// Whose rules apply.
     pub domain: Bytes,
     /// Neither the list nor a descriptor is ever empty.
@@ -67,12 +71,12 @@ pub enum HitError {
 ///
 /// If there is no answer, or nowhere to show it.
 pub async fn run(hit: &Hit, out: &mut impl io::Write) -> Result<Status, HitError> {
-    let address = || hit.address.clone();
-    let connection = connect(&hit.address).await.map_err(|error| {
-        if is_refused(&error) {
+    let address = || hit.address.to_string();
+    let connection = connect(hit).await.map_err(|error| {
+        if is_refused(&*error) {
             HitError::NobodyThere(address())
         } else {
-            HitError::NotConnected(address(), root(&error))
+            HitError::NotConnected(address(), root(&*error))
         }
     })?;
     let reply = RateLimitServiceClient::new(connection).should_rate_limit(request(hit)).await;
@@ -85,12 +89,18 @@ pub async fn run(hit: &Hit, out: &mut impl io::Write) -> Result<Status, HitError
     Ok(status(&response))
 }
 
-async fn connect(address: &str) -> Result<Channel, tonic::transport::Error> {
-    Endpoint::from_shared(format!("http://{address}"))?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(CALL_TIMEOUT)
-        .connect()
-        .await
+async fn connect(hit: &Hit) -> Result<Channel, Box<dyn Error + Send + Sync>> {
+    let scheme = if hit.tls.is_some() { "https://" } else { "http://" };
+    let (uri, host) = match &hit.address {
+        Place::Tcp(address) => (format!("{scheme}{address}"), address.host.clone()),
+        // Refused by tonic if it is to be encrypted.
+        unix @ Place::Unix(_) => (unix.to_string(), String::new()),
+    };
+    let mut endpoint = Endpoint::from_shared(uri)?;
+    if let Some(tls) = &hit.tls {
+        endpoint = endpoint.tls_config(tls.clone().config(host)?)?;
+    }
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).connect().await?)
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -174,17 +184,28 @@ fn pairs(text: &[u8]) -> Vec<Vec<u8>> {
     }
 }
 
-/// Parses `host:port`.
+/// Where the service listens unless it is told otherwise.
+pub fn default_address() -> Place {
+    Place::Tcp(Address { host: "localhost".to_owned(), port: 8081 })
+}
+
+/// Parses `host:port` and `unix:path`.
 ///
 /// # Errors
 ///
 /// What was expected.
-pub fn parse_address(text: &str) -> Result<String, &'static str> {
-    let authority = text.parse::<Authority>().ok();
-    let legal = authority.is_some_and(|it| {
-        !it.host().is_empty() && it.port_u16().is_some() && !it.as_str().contains('@')
+pub fn parse_address(text: &str) -> Result<Place, &'static str> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        let path = Some(Path::new(path)).filter(|it| listen::is_socket_path(it));
+        return path.map(|it| Place::Unix(it.into())).ok_or("expected the path of a unix socket");
+    }
+    let authority = text.parse::<Authority>().ok().filter(|it| !it.as_str().contains('@'));
+    let address = authority.and_then(|it| {
+        let host = it.host().trim_matches(['[', ']']);
+        Some(Address { host: host.to_owned(), port: it.port_u16()? })
     });
-    if legal { Ok(text.to_owned()) } else { Err("expected host:port, such as localhost:8081") }
+    let address = address.filter(|it| !it.host.is_empty());
+    address.map(Place::Tcp).ok_or("expected host:port, such as localhost:8081, or unix:path")
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ fn to_serve_needs_no_command() {
     let explicit: Vec<_> = ["serve"].iter().chain(&args).copied().collect();
     for args in [&args[..], &explicit] {
         let settings = served(args, &env);
-        assert_eq!(settings.listeners.grpc.port, 1);
+        assert_eq!(settings.listeners.grpc.to_string(), "0.0.0.0:1");
         assert_eq!(settings.listeners.http.port, 3);
         assert!(settings.mode.shadow && !settings.mode.quota);
         assert!(matches!(settings.store, StoreSettings::Memory { .. }));
@@ -101,7 +101,8 @@ fn hit_takes_any_bytes() {
     assert_eq!(
         hit,
         Hit {
-            address: "[::1]:1".into(),
+            address: hit::parse_address("[::1]:1").unwrap(),
+            tls: None,
             domain: (&b"\xff"[..]).into(),
             descriptors: vec![
                 vec![entry(b"k\xfe", b""), entry(b"b", b"c")],
@@ -114,6 +115,18 @@ fn hit_takes_any_bytes() {
 }
 
 #[test]
+fn hit_has_the_files_of_tls_from_its_flags() {
+    let args = "hit --domain a --grpc-use-tls --grpc-server-ca-file b --grpc-cert-file c \
+                --grpc-key-file d --address unix:/e f=g";
+    let Ok(Command::Hit(hit)) = run(&args.split(' ').collect::<Vec<_>>(), &[]) else {
+        unreachable!()
+    };
+    assert_eq!(hit.address.to_string(), "unix:/e");
+    let tls = hit.tls.unwrap();
+    assert_eq!((tls.identity, tls.authorities), (Some(("c".into(), "d".into())), Some("b".into())));
+}
+
+#[test]
 fn hit_says_what_it_expects() {
     let hit = |rest: &[&'static str]| [&["hit", "--domain", "shop"][..], rest].concat();
     check_refused(&["hit", "a=b"], &[], "--domain <DOMAIN>");
@@ -122,4 +135,7 @@ fn hit_says_what_it_expects() {
     check_refused(&hit(&["--address", "localhost", "a=b"]), &[], "expected host:port");
     check_refused(&hit(&["--address", "http://localhost:1", "a=b"]), &[], "expected host:port");
     check_refused(&hit(&["--hits", "many", "a=b"]), &[], "--hits <N>");
+    check_refused(&hit(&["--grpc-server-ca-file", "a", "a=b"]), &[], "--grpc-use-tls");
+    let half = ["--grpc-use-tls", "--grpc-cert-file", "a", "a=b"];
+    check_refused(&hit(&half), &[], "--grpc-key-file <FILE>");
 }

@@ -68,10 +68,12 @@ fn times(histogram: &Histogram) -> Vec<(f64, u64)> {
 }
 
 /// Scopes, and what they are called in statsd.
-const SCOPES: [(&str, &str); 4] = [
+const SCOPES: [(&str, &str); 6] = [
     ("ratelimit_service_", "ratelimit.service."),
     ("ratelimit_localcache_", "ratelimit.localcache."),
     ("ratelimit_redis_pool_", "ratelimit.redis_pool."),
+    ("ratelimit_redis_per_second_pool_", "ratelimit.redis_per_second_pool."),
+    ("runtime_", "runtime."),
     ("tollgate_", "tollgate."),
 ];
 

@@ -4,13 +4,13 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use arc_swap::ArcSwap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use prometheus::{
     IntCounter,
     core::{Collector, Desc},
@@ -32,7 +32,7 @@ const LONGEST: usize = 1024;
 const MOST_HITS: u64 = u32::MAX as u64;
 
 /// The name of each statistic of a series, and what it counts.
-const STATISTICS: [(&str, &str); 7] = [
+pub(super) const STATISTICS: [(&str, &str); 7] = [
     ("total_hits", "Hits that a rule governed."),
     ("within_limit", "Hits that passed."),
     ("near_limit", "Hits close to the limit, passed or not."),
@@ -96,6 +96,53 @@ struct Tables {
     dynamic: RwLock<HashMap<Arc<StatName>, Arc<Series>>>,
     /// How many bumps went to `other`.
     folded: IntCounter,
+    /// For each follower, series that are gone and that it may not have seen.
+    followers: Mutex<Vec<Weak<Gone>>>,
+}
+
+/// At most [`MOST_DYNAMIC`].
+type Gone = Mutex<Vec<Followed>>;
+
+/// A series, and its name.
+#[derive(Clone, Debug)]
+pub(super) struct Followed(Arc<StatName>, Arc<Series>);
+
+impl Followed {
+    pub(super) fn name(&self) -> &StatName {
+        &self.0
+    }
+
+    /// What has been counted, for each of [`STATISTICS`].
+    pub(super) fn values(&self) -> [u64; STATISTICS.len()] {
+        self.1.values()
+    }
+
+    /// No other series has it as long as this one is there.
+    pub(super) fn address(&self) -> usize {
+        Arc::as_ptr(&self.1).addr()
+    }
+}
+
+/// Sees all series, also those that come and go.
+#[derive(Debug)]
+pub(super) struct Follower {
+    tables: Arc<Tables>,
+    gone: Arc<Gone>,
+}
+
+impl Follower {
+    /// Those in force, of which this is true, and those that are gone since the
+    /// last time.
+    pub(super) fn series(&self) -> Vec<(Followed, bool)> {
+        let mut all = Vec::new();
+        self.tables.for_each(|name, series| {
+            all.push((Followed(Arc::clone(name), Arc::clone(series)), true));
+        });
+        // Last: what goes meanwhile is seen here, too, or the next time.
+        let gone = std::mem::take(&mut *self.gone.lock());
+        all.extend(gone.into_iter().map(|it| (it, false)));
+        all
+    }
 }
 
 /// The series of the rules in force. Rules of the same name share one.
@@ -109,7 +156,19 @@ struct Fixed {
 impl SeriesTable {
     /// No series yet. Bumps that go to `other` are counted in `folded`.
     pub(super) fn new(folded: IntCounter) -> Self {
-        Self(Arc::new(Tables { fixed: ArcSwap::default(), dynamic: RwLock::default(), folded }))
+        Self(Arc::new(Tables {
+            fixed: ArcSwap::default(),
+            dynamic: RwLock::default(),
+            folded,
+            followers: Mutex::default(),
+        }))
+    }
+
+    /// From now on nothing escapes the follower.
+    pub(super) fn follow(&self) -> Follower {
+        let gone = Arc::new(Gone::default());
+        self.0.followers.lock().push(Arc::downgrade(&gone));
+        Follower { tables: Arc::clone(&self.0), gone }
     }
 
     /// Counts for `rule`, under its own name.
@@ -148,6 +207,18 @@ impl SeriesTable {
                 .or_insert_with(|| old.by_name.get(name).map(Arc::clone).unwrap_or_default());
             new.by_rule.push((Arc::clone(name), Arc::clone(series)));
         }
+        let gone: Vec<_> = old
+            .by_name
+            .iter()
+            .filter(|(name, _)| !new.by_name.contains_key(*name))
+            .map(|(name, series)| Followed(Arc::clone(name), Arc::clone(series)))
+            .collect();
+        // First, so that none is missing in both places when followers look.
+        for follower in self.0.followers.lock().iter().filter_map(Weak::upgrade) {
+            let mut theirs = follower.lock();
+            let room = MOST_DYNAMIC.saturating_sub(theirs.len());
+            theirs.extend(gone.iter().take(room).cloned());
+        }
         self.0.fixed.store(Arc::new(new));
     }
 
@@ -181,7 +252,7 @@ impl SeriesTable {
 
 /// What a statistic is called in statsd: in one line, also where a value has
 /// line breaks.
-fn dotted(name: &StatName, statistic: &str) -> String {
+pub(super) fn dotted(name: &StatName, statistic: &str) -> String {
     let name = format!("ratelimit.service.rate_limit.{name}.{statistic}");
     if name.contains(char::is_control) { name.replace(char::is_control, "_") } else { name }
 }

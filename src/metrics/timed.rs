@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     metrics::Metrics,
-    store::{Charge, DenyCacheUsage, Outcomes, Store, StoreError, Usage},
+    store::{Charge, DenyCacheUsage, Outcomes, Pools, Store, StoreError, Usage},
     time::Timestamp,
 };
 
@@ -53,5 +53,9 @@ impl<S: Store> Store for Timed<S> {
 
     fn deny_cache(&self) -> Option<DenyCacheUsage> {
         self.store.deny_cache()
+    }
+
+    fn pools(&self) -> Pools {
+        self.store.pools()
     }
 }

@@ -67,6 +67,8 @@ const PREFIXES: &[&str] = &[
 pub enum Hint {
     /// It is ignored on purpose, for this reason.
     Ignored(&'static str),
+    /// It is of a mogrifier of DogStatsD that is not used.
+    Unlisted,
     /// It is unknown; the setting whose name is nearest, if one is near.
     Unknown(Option<&'static str>),
 }
@@ -81,13 +83,16 @@ pub fn ignored(name: &str) -> Option<&'static str> {
     IGNORED.iter().find(is).map(|it| it.reason)
 }
 
-/// What to say about a variable; nothing about settings, nor about what
-/// Kubernetes, OpenTelemetry or anybody else has set.
-pub fn hint(name: &str, value: &str) -> Option<Hint> {
+/// What to say about a variable, where these `mogrifiers` are used; nothing about
+/// settings, nor about what Kubernetes, OpenTelemetry or anybody else has set.
+pub fn hint(name: &str, value: &str, mogrifiers: &[String]) -> Option<Hint> {
     let mut known = GROUPS.iter().flat_map(|it| it.settings).map(|it| it.name);
-    let dynamic = name.starts_with("OTEL_") || name.starts_with("DOG_STATSD_MOGRIFIER_");
+    let dynamic = name.starts_with("OTEL_");
     if value.is_empty() || dynamic || known.clone().any(|it| it == name) {
         return None;
+    }
+    if let Some(variable) = name.strip_prefix("DOG_STATSD_MOGRIFIER_") {
+        return of_mogrifier(variable, mogrifiers);
     }
     if let Some(reason) = ignored(name) {
         return Some(Hint::Ignored(reason));
@@ -101,6 +106,14 @@ pub fn hint(name: &str, value: &str) -> Option<Hint> {
         None if !PREFIXES.iter().any(|it| name.starts_with(it)) => None,
         near => Some(Hint::Unknown(near)),
     }
+}
+
+/// `variable` is the part of the name behind what all of them have.
+fn of_mogrifier(variable: &str, mogrifiers: &[String]) -> Option<Hint> {
+    let Some((mogrifier, "PATTERN" | "NAME" | "TAGS")) = variable.rsplit_once('_') else {
+        return Some(Hint::Unknown(None));
+    };
+    (!mogrifiers.iter().any(|it| it == mogrifier)).then_some(Hint::Unlisted)
 }
 
 /// Whether this is one of the variables by which Kubernetes tells pods of
@@ -123,6 +136,7 @@ mod tests {
 
     #[test]
     fn a_slip_of_the_pen_is_noticed_and_what_others_set_is_not() {
+        let hint = |name, value| hint(name, value, &[]);
         assert_eq!(hint("RUNTIME_ROTO", "x"), Some(Hint::Unknown(Some("RUNTIME_ROOT"))));
         assert_eq!(hint("REDIS_COLOUR", "x"), Some(Hint::Unknown(None)));
         for (name, value) in [
@@ -144,7 +158,19 @@ mod tests {
 
     #[test]
     fn what_is_ignored_on_purpose_has_a_reason() {
-        assert!(matches!(hint("MEMCACHE_HOST_PORT", "x"), Some(Hint::Ignored(_))));
-        assert!(matches!(hint("REDIS_PIPELINE_LIMIT", "8"), Some(Hint::Ignored(_))));
+        for name in ["MEMCACHE_HOST_PORT", "REDIS_PIPELINE_LIMIT", "PROMETHEUS_MAPPER_YAML"] {
+            assert!(matches!(hint(name, "8", &[]), Some(Hint::Ignored(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_mogrifier_that_is_not_listed_is_noticed() {
+        let hint = |name: &str| hint(&format!("DOG_STATSD_{name}"), "x", &["MY_TAG".into()]);
+        for part in ["PATTERN", "NAME", "TAGS"] {
+            assert_eq!(hint(&format!("MOGRIFIER_MY_TAG_{part}")), None);
+            assert_eq!(hint(&format!("MOGRIFIER_TAG_{part}")), Some(Hint::Unlisted));
+            assert_eq!(hint(&format!("MOGRIFIERS_MY_TAG_{part}")), Some(Hint::Unknown(None)));
+        }
+        assert_eq!(hint("MOGRIFIER_MY_TAG_PATERN"), Some(Hint::Unknown(None)));
     }
 }

@@ -17,6 +17,8 @@ use crate::{
 mod listeners;
 mod redis;
 mod rules;
+mod statistics;
+mod tls;
 mod tracing;
 mod xds;
 
@@ -45,6 +47,7 @@ pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
         near_limit_ratio: reader.value("NEAR_LIMIT_RATIO", value::ratio),
         response: response(reader),
         log: log(reader),
+        statistics: statistics::statistics(reader),
         tracing: tracing::tracing(reader),
         drain: DrainSettings {
             delay: reader.value("DRAIN_DELAY", value::duration),
@@ -88,13 +91,6 @@ fn store(reader: &mut Reader<'_>, max_keys: usize) -> StoreSettings {
             StoreSettings::Redis { main, per_second, give_up, health }
         }
         _ => StoreSettings::Memory { max_keys },
-    }
-}
-
-fn no_tls(text: &str) -> Result<(), String> {
-    match value::boolean(text)? {
-        true => Err("TLS is not supported yet; expected false".into()),
-        false => Ok(()),
     }
 }
 

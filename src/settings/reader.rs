@@ -94,6 +94,31 @@ impl<'a> Reader<'a> {
         self.find(name).is_some()
     }
 
+    /// Whether somebody has set the setting called `name`.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        match (self.flags)(name) {
+            Some(flag) => !flag.is_empty(),
+            None => self.has_variable(name),
+        }
+    }
+
+    /// The variable called `name`, which is not in the table, as other settings make
+    /// the name, and so has no flag.
+    pub(super) fn variable<T>(
+        &mut self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = (self.env)(name).filter(|it| !it.is_empty())?;
+        let note = |problem| self.mistake(name, format!("{name}={text:?}"), problem);
+        parse(&text).map_err(note).ok()
+    }
+
+    /// Whether the variable called `name` is set.
+    pub(super) fn has_variable(&self, name: &str) -> bool {
+        (self.env)(name).is_some_and(|it| !it.is_empty())
+    }
+
     /// Notes that the setting called `name` does not go with others.
     pub(super) fn refuse(&mut self, name: &str, problem: &str) {
         let place = self.find(name).map_or_else(|| name.to_owned(), |it| it.place);

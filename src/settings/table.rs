@@ -4,13 +4,17 @@
 mod rules;
 mod xds;
 mod listeners;
+mod tls;
 mod counters;
 mod redis;
 mod decisions;
 mod answers;
 mod logging;
+mod statistics;
 mod tracing;
 mod shutdown;
+
+pub(super) use self::statistics::STATISTICS;
 
 /// Settings that belong together.
 #[derive(Debug)]
@@ -65,6 +69,7 @@ impl Setting {
 }
 
 const DURATION: Value = Value::Text("DURATION");
+const FILE: Value = Value::Text("FILE");
 const HOST: Value = Value::Text("HOST");
 const NUMBER: Value = Value::Text("NUMBER");
 const PATH: Value = Value::Text("PATH");
@@ -76,11 +81,13 @@ pub const GROUPS: &[Group] = &[
     rules::RULES,
     xds::XDS,
     listeners::LISTENERS,
+    tls::TLS,
     counters::COUNTERS,
     redis::REDIS,
     decisions::DECISIONS,
     answers::ANSWERS,
     logging::LOGGING,
+    STATISTICS,
     tracing::TRACING,
     shutdown::SHUTDOWN,
 ];

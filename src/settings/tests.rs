@@ -2,6 +2,8 @@ use super::*;
 use crate::store::redis::{RedisAddress, RedisServers};
 
 mod docs;
+mod statistics;
+mod tls;
 mod jitter;
 mod tracing;
 
@@ -31,7 +33,10 @@ fn show(settings: &Settings, name: &str) -> String {
         "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED" => rules.needs_domain.to_string(),
         name if name.starts_with("CONFIG_") || name.starts_with("XDS_") => show_xds(rules, name),
         "MERGE_DOMAIN_CONFIG" => rules.merge_domains.to_string(),
-        "GRPC_HOST" | "GRPC_PORT" | "GRPC_SERVER_USE_TLS" => listeners.grpc.to_string(),
+        "GRPC_HOST" | "GRPC_PORT" | "GRPC_UDS" => listeners.grpc.to_string(),
+        name if name.contains("_TLS") && name.starts_with("GRPC_") => {
+            format!("{:?}", listeners.tls.is_some())
+        }
         "HOST" | "PORT" => listeners.http.to_string(),
         "DEBUG_HOST" | "DEBUG_PORT" => listeners.debug.to_string(),
         "MAX_CONNECTIONS" => listeners.max_connections.to_string(),
@@ -53,6 +58,9 @@ fn show(settings: &Settings, name: &str) -> String {
         "RESPONSE_DYNAMIC_METADATA" => format!("{:?}", response.metadata),
         "LOG_LEVEL" => log.level.to_string(),
         "LOG_FORMAT" => format!("{:?}", log.format),
+        name if table::STATISTICS.settings.iter().any(|it| it.name == name) => {
+            statistics::show(&settings.statistics, name)
+        }
         name if name.starts_with("TRACING_") => tracing::show(settings, name),
         "DRAIN_DELAY" => format!("{:?}", drain.delay),
         "DRAIN_TIMEOUT" => format!("{:?}", drain.timeout),
@@ -190,7 +198,13 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
     ),
     ("REDIS_AUTH", &[("hunter2", MEMORY)]),
     ("REDIS_TLS", &[("no", MEMORY), ("true", MEMORY)]),
-    ("GRPC_SERVER_USE_TLS", &[("false", "0.0.0.0:8081")]),
+    ("GRPC_UDS", &[("", "0.0.0.0:8081"), ("/run/t.sock", "unix:/run/t.sock")]),
+    ("GRPC_SERVER_USE_TLS", &[("", "false"), ("false", "false")]),
+    // The rest is in `tls`.
+    ("GRPC_SERVER_TLS_CERT", &[("", "false")]),
+    ("GRPC_SERVER_TLS_KEY", &[("", "false")]),
+    ("GRPC_CLIENT_TLS_CACERT", &[("", "false")]),
+    ("GRPC_CLIENT_TLS_SAN", &[("", "false")]),
     ("REDIS_TYPE", &[("SINGLE", MEMORY), ("Sentinel", MEMORY), ("cluster", MEMORY)]),
     ("REDIS_TLS_CLIENT_CERT", &[]),
     ("REDIS_TLS_CLIENT_KEY", &[]),
@@ -270,6 +284,38 @@ const LEGAL: &[(&str, Pairs<'_>)] = &[
         ],
     ),
     ("LOG_FORMAT", &[("", "Text"), ("text", "Text"), ("JSON", "Json")]),
+    ("DISABLE_STATS", &[("", "[]"), ("true", "[]")]),
+    (
+        "EXTRA_TAGS",
+        &[
+            ("", "[]"),
+            ("foo:bar,a:b", r#"[("a", "b"), ("foo", "bar")]"#),
+            (" foo : b a , empty: ,", r#"[("foo", "b a")]"#),
+        ],
+    ),
+    ("STATS_FLUSH_INTERVAL", &[("", "10s"), ("100ms", "100ms"), ("1h", "3600s")]),
+    ("USE_STATSD", &[("", "[]"), ("true", "[tcp localhost:8125]"), ("false", "[]")]),
+    ("STATSD_HOST", &[("", "[]"), ("::1", "[tcp [::1]:8125]")]),
+    ("STATSD_PORT", &[("", "[]"), ("9125", "[tcp localhost:9125]")]),
+    (
+        "STATSD_PROTOCOL",
+        &[("", "[]"), ("TCP", "[tcp localhost:8125]"), ("udp", "[udp localhost:8125]")],
+    ),
+    ("USE_DOG_STATSD", &[("", "[]"), ("true", "[dog localhost:8125]")]),
+    ("USE_DOG_STATSD_MOGRIFIERS", &[("", "[]"), (" , ", "[]")]),
+    ("USE_PROMETHEUS", &[("", "None"), ("true", "Some(\"[::]:9090/metrics\")")]),
+    (
+        "PROMETHEUS_ADDR",
+        &[
+            ("", "Some(\"[::]:9090/metrics\")"),
+            (":19001", "Some(\"[::]:19001/metrics\")"),
+            ("127.0.0.1:0", "Some(\"127.0.0.1:0/metrics\")"),
+            ("stats.local:1", "Some(\"stats.local:1/metrics\")"),
+            ("[::1]:9090", "Some(\"[::1]:9090/metrics\")"),
+        ],
+    ),
+    ("PROMETHEUS_PATH", &[("/", "Some(\"[::]:9090/\")"), ("/a/{b}", "Some(\"[::]:9090/a/{b}\")")]),
+    ("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", &[("", "false"), ("1", "true")]),
     ("DRAIN_DELAY", &[("", "3s"), ("0", "0ns"), ("150ms", "150ms")]),
     ("DRAIN_TIMEOUT", &[("", "20s"), ("2m", "120s")]),
 ];
@@ -338,7 +384,19 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("REDIS_PERSECOND_SENTINEL_AUTH", &[]),
     ("REDIS_PERSECOND_SOCKET_TYPE", &["udp"]),
     ("REDIS_PERSECOND_TIMEOUT", &["0"]),
+    (
+        "GRPC_UDS",
+        &[
+            "@t",
+            "/a/path/that/is/longer/than/those/which/the/system/can/hold/in/the/\
+        address/of/a/unix/socket/which/is/not/very/long",
+        ],
+    ),
     ("GRPC_SERVER_USE_TLS", &["TRUE", "tls"]),
+    ("GRPC_SERVER_TLS_CERT", &["Cargo.toml"]),
+    ("GRPC_SERVER_TLS_KEY", &["Cargo.toml"]),
+    ("GRPC_CLIENT_TLS_CACERT", &["/no/such/file", "Cargo.toml"]),
+    ("GRPC_CLIENT_TLS_SAN", &["a"]),
     ("REDIS_TYPE", &["double"]),
     ("REDIS_SOCKET_TYPE", &["udp"]),
     ("REDIS_TIMEOUT", &["0", "0s", "soon"]),
@@ -358,6 +416,19 @@ const ILLEGAL: &[(&str, &[&str])] = &[
     ("RESPONSE_DYNAMIC_METADATA", &["sometimes"]),
     ("LOG_LEVEL", &["loud", "0"]),
     ("LOG_FORMAT", &["xml"]),
+    ("DISABLE_STATS", &["none"]),
+    ("EXTRA_TAGS", &["a", ":b", "a:b:c", "a=b", "a:b,a:c", "a.b:1,a-b:2"]),
+    ("STATS_FLUSH_INTERVAL", &["0", "10", "99ms", "-1s"]),
+    ("USE_STATSD", &["tcp"]),
+    ("STATSD_HOST", &["a:1", "udp://a"]),
+    ("STATSD_PORT", &["0", "65536", "tcp://10.0.0.1:8125"]),
+    ("STATSD_PROTOCOL", &["unix", "true"]),
+    ("USE_DOG_STATSD", &["udp"]),
+    ("USE_DOG_STATSD_MOGRIFIERS", &["a b", "a,b,A", "a-b", "ä"]),
+    ("USE_PROMETHEUS", &["9090"]),
+    ("PROMETHEUS_ADDR", &["9090", "a", "::1:80", ":x", "http://a:1", "a:1/metrics", ":"]),
+    ("PROMETHEUS_PATH", &["metrics", "/a b", "/a?b", "/ä"]),
+    ("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", &["ms"]),
     ("DRAIN_DELAY", &["3"]),
     ("DRAIN_TIMEOUT", &["20sec"]),
 ];
@@ -385,6 +456,9 @@ fn every_legal_value_is_understood() {
     for &(name, values) in legal() {
         for &(value, expected) in values {
             let mut env = vec![(name, value), ("LIMIT_RESPONSE_HEADERS_ENABLED", "true")];
+            if name.starts_with("PROMETHEUS_") {
+                env.push(("USE_PROMETHEUS", "true"));
+            }
             if name.contains("XDS_") {
                 env.push(("CONFIG_TYPE", "GRPC_XDS_SOTW"));
             }
@@ -440,7 +514,10 @@ fn all_mistakes_are_reported_at_once() {
 
 #[test]
 fn a_flag_counts_before_a_variable_and_a_variable_before_the_default() {
-    let port = |flags, env| read(flags, env).unwrap().listeners.grpc.port;
+    let port = |flags, env| match read(flags, env).unwrap().listeners.grpc {
+        Place::Tcp(address) => address.port,
+        Place::Unix(_) => unreachable!(),
+    };
     let (flag, variable) = (&[("GRPC_PORT", "1")], &[("GRPC_PORT", "2")]);
     assert_eq!(port(flag, variable), 1);
     assert_eq!(port(&[], variable), 2);

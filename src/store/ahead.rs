@@ -12,7 +12,7 @@ use std::{collections::HashMap, time::Duration};
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
-use super::{Charge, Outcomes, Store, StoreError, Usage, name};
+use super::{Charge, Outcomes, Pools, Store, StoreError, Usage, name};
 use crate::{
     limit::{
         Algorithm, Hits, Limit, Outcome,
@@ -173,6 +173,10 @@ impl<S: Store> Store for Ahead<S> {
 
     fn usage(&self) -> Option<Usage> {
         self.store.usage()
+    }
+
+    fn pools(&self) -> Pools {
+        self.store.pools()
     }
 }
 

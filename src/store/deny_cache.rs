@@ -52,7 +52,9 @@ use self::refusal::Refusal;
 use crate::{
     limit::{Algorithm, Outcome},
     rules::counter_key::CounterKey,
-    store::{Charge, DenyCacheUsage, LONGEST_NAME, Outcomes, Store, StoreError, Usage, name},
+    store::{
+        Charge, DenyCacheUsage, LONGEST_NAME, Outcomes, Pools, Store, StoreError, Usage, name,
+    },
     time::Timestamp,
 };
 
@@ -290,6 +292,10 @@ impl<S: Store> Store for DenyCache<S> {
 
     fn usage(&self) -> Option<Usage> {
         self.store.usage()
+    }
+
+    fn pools(&self) -> Pools {
+        self.store.pools()
     }
 
     fn deny_cache(&self) -> Option<DenyCacheUsage> {

@@ -26,10 +26,11 @@ use self::{
     cluster::Cluster,
     node::{Node, NodeError},
     target::Target,
+    traffic::Traffic,
 };
 use crate::{
     limit::Hits,
-    store::{Charge, GRACE, Outcomes, Store, StoreError},
+    store::{Charge, GRACE, Outcomes, PoolUsage, Pools, Store, StoreError},
     time::Timestamp,
 };
 
@@ -47,14 +48,20 @@ mod settings;
 mod slots;
 mod sums;
 mod target;
+mod tls;
+mod traffic;
 
 pub use self::jitter::Jitter;
 pub use self::per_second::Split;
-pub use self::settings::{Login, RedisAddress, RedisServers, RedisSettings, RedisTls, RedisType};
+pub use self::settings::{Login, RedisAddress, RedisServers, RedisSettings, RedisType};
+pub use self::tls::RedisTls;
 
 /// Counters in Redis.
 #[derive(Debug)]
-pub struct Redis(Servers);
+pub struct Redis {
+    servers: Servers,
+    traffic: Traffic,
+}
 
 #[derive(Debug)]
 enum Servers {
@@ -71,39 +78,55 @@ impl Redis {
     ///
     /// Outside of a Tokio runtime.
     pub fn new(settings: &RedisSettings) -> Self {
+        let traffic = Traffic::default();
         let target = match &settings.servers {
             RedisServers::Cluster(seeds) => {
-                return Self(Servers::Cluster(Cluster::new(seeds, settings)));
+                let servers = Servers::Cluster(Cluster::new(seeds, settings, traffic.clone()));
+                return Self { servers, traffic };
             }
             RedisServers::Single(address) => Target::fixed(address.clone(), settings),
             RedisServers::Sentinel { master, sentinels } => {
                 Target::guarded_by(master.clone(), sentinels, settings)
             }
         };
-        Self(Servers::One(Node::new(target, settings, false)))
+        let servers = Servers::One(Node::new(target, settings, false, &traffic));
+        Self { servers, traffic }
+    }
+
+    /// How the connections are doing.
+    fn usage(&self) -> PoolUsage {
+        let (waiting, silent) = match &self.servers {
+            Servers::One(node) => (node.waiting(), node.is_silent().into()),
+            Servers::Cluster(cluster) => cluster.waiting_and_silent(),
+        };
+        PoolUsage { waiting, silent, ..self.traffic.usage() }
     }
 }
 
 impl Store for Redis {
     async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        match &self.0 {
+        match &self.servers {
             Servers::One(node) => Ok(node.charge(charges, now, false).await?),
             Servers::Cluster(cluster) => cluster.charge(charges, now).await,
         }
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        match &self.0 {
+        match &self.servers {
             Servers::One(node) => node.ping().await,
             Servers::Cluster(cluster) => cluster.ping().await,
         }
     }
 
     async fn died(&self) {
-        match &self.0 {
+        match &self.servers {
             Servers::One(node) => node.died().await,
             Servers::Cluster(cluster) => cluster.died().await,
         }
+    }
+
+    fn pools(&self) -> Pools {
+        Pools { main: Some(self.usage()), per_second: None }
     }
 }
 

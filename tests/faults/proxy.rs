@@ -10,9 +10,12 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
     sync::Notify,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 /// What is wrong with the way.
@@ -22,8 +25,13 @@ pub(crate) struct Faults {
     delay: AtomicU64,
     /// New connections end at once.
     shut: AtomicBool,
-    /// All connections end now.
+    /// All connections end now, in good order.
     cut: Notify,
+    /// All connections are reset now.
+    reset: Notify,
+    /// What is sent vanishes, and so does what is sent later by connections that
+    /// have lost something.
+    hole: AtomicBool,
 }
 
 impl Faults {
@@ -38,9 +46,20 @@ impl Faults {
         }
     }
 
-    /// Ends all connections, with a reset where anything is under way.
+    /// Ends all connections, as a server does that ends.
     pub(crate) fn cut(&self) {
         self.cut.notify_waiters();
+    }
+
+    /// Resets all connections, as a host does that knows nothing of them any more.
+    pub(crate) fn reset(&self) {
+        self.reset.notify_waiters();
+    }
+
+    /// Whether everything vanishes that is sent, as if nobody were there any more.
+    /// Connections stay open, and those that were used meanwhile stay dead.
+    pub(crate) fn hole(&self, hole: bool) {
+        self.hole.store(hole, Relaxed);
     }
 }
 
@@ -54,17 +73,8 @@ pub(crate) async fn proxy(port: u16) -> (u16, Arc<Faults>) {
         while let Ok((client, _)) = listener.accept().await {
             let faults = Arc::clone(&shared);
             tokio::spawn(async move {
-                if faults.shut.load(Relaxed) {
-                    return;
-                }
-                let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
-                let _ = (client.set_nodelay(true), server.set_nodelay(true));
-                // What has not been read when it is dropped is answered by a reset.
-                let ((from, to), (back, answers)) = (client.into_split(), server.into_split());
-                tokio::select! {
-                    () = faults.cut.notified() => {}
-                    () = forward(from, answers, &faults.delay) => {}
-                    () = forward(back, to, &faults.delay) => {}
+                if !faults.shut.load(Relaxed) {
+                    connect(client, port, &faults).await;
                 }
             });
         }
@@ -72,18 +82,47 @@ pub(crate) async fn proxy(port: u16) -> (u16, Arc<Faults>) {
     (own, faults)
 }
 
+/// Serves one connection to its end.
+async fn connect(mut client: TcpStream, port: u16, faults: &Faults) {
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let reset = {
+        let ((from, to), (back, answers)) = (client.split(), server.split());
+        let dead = AtomicBool::new(false);
+        tokio::select! {
+            () = faults.reset.notified() => true,
+            () = faults.cut.notified() => false,
+            () = forward(from, answers, faults, &dead) => false,
+            () = forward(back, to, faults, &dead) => false,
+        }
+    };
+    if reset {
+        let _ = (client.set_zero_linger(), server.set_zero_linger());
+        return;
+    }
+    // What has not been read when it is dropped would be answered by a reset.
+    let _ = client.shutdown().await;
+    let mut rest = [0; 4 << 10];
+    let drained = async { while let Ok(1..) = client.read(&mut rest).await {} };
+    let _ = timeout(Duration::from_secs(1), drained).await;
+}
+
 async fn forward(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    delay: &AtomicU64,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    faults: &Faults,
+    dead: &AtomicBool,
 ) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let delay = Duration::from_millis(delay.load(Relaxed));
+        let delay = Duration::from_millis(faults.delay.load(Relaxed));
         if !delay.is_zero() {
             sleep(delay).await;
         }
-        if to.write_all(&buffer[..length]).await.is_err() {
+        if faults.hole.load(Relaxed) {
+            dead.store(true, Relaxed);
+        }
+        if !dead.load(Relaxed) && to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }

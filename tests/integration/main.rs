@@ -5,6 +5,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/authority.rs"]
+mod authority;
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../support/cluster.rs"]
+mod cluster_servers;
+
 mod concurrency;
 mod degraded;
 mod deny_cache;
@@ -12,13 +18,21 @@ mod envoy;
 mod http;
 mod input;
 mod memory;
+mod per_second;
+mod redis_access;
+mod redis_health;
 mod reference_cache;
 mod reference_flows;
 mod reference_http;
+mod reference_redis;
 mod reflection;
+mod refusals;
 mod reload;
 mod shutdown;
 mod sources;
+mod statistics;
+mod tls;
 mod tracing;
+mod unix;
 mod wire;
 mod xds;

@@ -29,11 +29,10 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new() -> Self {
-        Self::with_jitter(0)
+        Self::with(RedisServer::start(), 0)
     }
 
-    fn with_jitter(bound: u32) -> Self {
-        let server = RedisServer::start();
+    pub(crate) fn with(server: RedisServer, bound: u32) -> Self {
         let runtime = Runtime::new().expect("there are threads");
         let inside = runtime.enter();
         let store = jittering(&server.url(), bound);
@@ -73,7 +72,7 @@ pub(crate) fn config(cases: u32, file: &'static str) -> Config {
     Config { cases, failure_persistence: Some(failures), ..Config::default() }
 }
 
-fn play(table: &Table, game: &Game) -> TestCaseResult {
+pub(crate) fn play(table: &Table, game: &Game) -> TestCaseResult {
     table.clear();
     let begin = Instant::now();
     let (memory, mut model) = (Memory::new(1 << 20), Model::default());
@@ -122,7 +121,7 @@ fn memory_and_redis_agree_on_every_charge() {
 /// these games windows end and buckets drain, by that of the server nothing does.
 #[test]
 fn it_does_not_matter_how_long_anything_is_kept() {
-    let table = Table::with_jitter(300);
+    let table = Table::with(RedisServer::start(), 300);
     let config = config(500, "tests/store/agreement.regressions");
     proptest!(config, |(game in game(0))| play(&table, &game)?);
 }

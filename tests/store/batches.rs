@@ -106,15 +106,22 @@ async fn play(store: &Redis, rounds: &[Vec<(Vec<Charge>, bool)>]) -> TestCaseRes
 
 #[test]
 fn calls_that_go_together_get_what_they_would_get_alone_in_the_order_in_which_they_came() {
-    let server = RedisServer::start();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    plays(&RedisServer::start(), 500);
+}
+
+/// So many games on `server`.
+pub(crate) fn plays(server: &RedisServer, games: u32) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("there is a runtime");
     let inside = runtime.enter();
     let store = store(&server.url(), PATIENT);
     drop(inside);
     runtime.block_on(hit(&store, "warm")).expect("the server runs");
     let client = std::cell::RefCell::new(server.client());
     let rounds = vec(vec(call(), 1..30), 1..4);
-    proptest!(config(500, "tests/store/batches.regressions"), |(rounds in rounds)| {
+    proptest!(config(games, "tests/store/batches.regressions"), |(rounds in rounds)| {
         cmd("FLUSHDB").exec(&mut client.borrow_mut()).expect("the server runs");
         runtime.block_on(play(&store, &rounds))?;
     });

@@ -6,14 +6,14 @@ use tokio::time::sleep;
 use tollgate::store::redis::RedisType;
 
 use super::*;
-use crate::cluster_servers::{Cluster, Sentinels};
+use crate::cluster_servers::{Cluster, Sentinels, Setup};
 
-fn of(kind: RedisType, url: &str, timeout: Duration) -> Arc<Redis> {
+pub(crate) fn of(kind: RedisType, url: &str, timeout: Duration) -> Arc<Redis> {
     let settings = RedisSettings::of(kind, url, None, timeout).expect("the URL is valid");
     Arc::new(Redis::new(&settings))
 }
 
-async fn ready(store: &Redis) {
+pub(crate) async fn ready(store: &Redis) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while let Err(error) = store.ping().await {
         assert!(Instant::now() < deadline, "{error}");
@@ -21,14 +21,14 @@ async fn ready(store: &Redis) {
     }
 }
 
-async fn count(store: &Redis, name: &str) -> Result<u64, StoreError> {
+pub(crate) async fn count(store: &Redis, name: &str) -> Result<u64, StoreError> {
     let charge = charge(name, minutely(1_000_000), Hits::Add(1), NOON);
     Ok(after(store, &[charge], NOON).await?[0])
 }
 
 /// What 16 callers of each of `stores` are handed out for `keys` counters, until
 /// `stop`; also how many calls failed.
-async fn load(
+pub(crate) async fn load(
     stores: &[Arc<Redis>],
     keys: usize,
     stop: Instant,
@@ -63,7 +63,7 @@ async fn load(
 
 /// Asserts that each counter handed out 1..N, each once, if no call failed.
 #[track_caller]
-fn assert_exact(handed_out: HashMap<usize, Vec<u64>>, failed: usize) {
+pub(crate) fn assert_exact(handed_out: HashMap<usize, Vec<u64>>, failed: usize) {
     let mut calls = 0;
     for (key, mut values) in handed_out {
         values.sort_unstable();
@@ -78,7 +78,7 @@ fn assert_exact(handed_out: HashMap<usize, Vec<u64>>, failed: usize) {
     assert!(calls > 100, "{calls}");
 }
 
-fn soon(millis: u64) -> Instant {
+pub(crate) fn soon(millis: u64) -> Instant {
     Instant::now() + Duration::from_millis(millis)
 }
 
@@ -168,6 +168,45 @@ async fn a_penalty_is_in_the_slot_of_its_counter() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn seeds_with_other_names_than_the_nodes_are_not_connected_to_again_and_again() {
+    let cluster = Cluster::start(3, false);
+    let store = of(RedisType::Cluster, &cluster.url_at("localhost"), PATIENT);
+    ready(&store).await;
+    for key in 0..50 {
+        count(&store, &format!("k{key}")).await.unwrap();
+    }
+    let first = &cluster.primaries[0];
+    // Each time that this is asked is one more.
+    let connections = || {
+        let about = first.text(&["INFO", "stats"]);
+        let (_, rest) = about.split_once("total_connections_received:").expect("it is there");
+        rest.lines().next().and_then(|it| it.parse::<u32>().ok()).expect("it is a number")
+    };
+    let before = connections();
+    // Twice as long as the map is good for.
+    sleep(Duration::from_millis(4_500)).await;
+    assert_eq!(connections(), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_do_not_know_their_own_names_are_where_they_were_asked() {
+    for kind in ["unknown-endpoint", "hostname"] {
+        let setup = Setup::default().tell(&["--cluster-preferred-endpoint-type", kind]);
+        let cluster = Arc::new(Cluster::of(&setup, 3, false));
+        let store = of(RedisType::Cluster, &cluster.url(), PATIENT);
+        ready(&store).await;
+        let moving = tokio::task::spawn_blocking({
+            let cluster = Arc::clone(&cluster);
+            move || (0..4).for_each(|it| cluster.migrate(it * 1_000, 0, 1))
+        });
+        let (values, failed) = load(&[store], 300, soon(800)).await;
+        moving.await.expect("the slots move");
+        assert_eq!(failed, 0, "{kind}");
+        assert_exact(values, failed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_planned_failover_of_a_node_is_followed() {
     let cluster = Cluster::start(3, true);
     let stores = [of(RedisType::Cluster, &cluster.url(), PATIENT)];
@@ -246,7 +285,7 @@ async fn the_master_that_sentinels_name_is_used_and_a_failover_is_followed() {
     assert_eq!(count(&store, "a").await.unwrap(), 1);
     // Planned: the old master goes on as a replica.
     let first = all.master();
-    all.sentinels[0].ask(&["SENTINEL", "FAILOVER", "main"]);
+    all.fail_over();
     let begin = Instant::now();
     while all.master() == first {
         assert!(begin.elapsed() < Duration::from_secs(20), "no failover");
@@ -278,4 +317,14 @@ async fn the_master_that_sentinels_name_is_used_and_a_failover_is_followed() {
     }
     println!("a dead master: replaced after {promoted:?}, followed after {:?}", begin.elapsed());
     assert!(begin.elapsed() - promoted < Duration::from_secs(3), "{:?}", begin.elapsed());
+
+    // Without Sentinels the master is still there.
+    all.sentinels.iter_mut().for_each(crate::cluster_servers::Node::kill);
+    let begin = Instant::now();
+    let mut expected = count(&store, "d").await.unwrap();
+    while begin.elapsed() < Duration::from_millis(1_500) {
+        expected += 1;
+        assert_eq!(count(&store, "d").await.unwrap(), expected);
+        sleep(Duration::from_millis(5)).await;
+    }
 }

@@ -2,13 +2,15 @@
 
 use std::{future::Future, time::Instant};
 
+use futures_util::future::{join_all, poll_immediate};
+
 use super::*;
 use crate::redis_server::RedisServer;
 
 const HASTY: Duration = Duration::from_millis(100);
 
 /// Tries again until it works, for up to 20 s.
-async fn eventually<T, F>(mut attempt: impl FnMut() -> F) -> T
+pub(crate) async fn eventually<T, F>(mut attempt: impl FnMut() -> F) -> T
 where
     F: Future<Output = Result<T, StoreError>>,
 {
@@ -97,6 +99,22 @@ async fn a_silent_server_fails_every_call_in_time_and_may_speak_again() {
     // Some of the calls were counted late, but none of them twice.
     let look = charge("b", minutely(10), Hits::Add(0), NOON);
     assert!(after(&store, &[look], NOON).await.unwrap()[0] <= calls);
+}
+
+#[tokio::test]
+async fn a_caller_that_gave_up_does_not_shut_out_others() {
+    let server = RedisServer::start();
+    let store = store(&server.url(), Duration::from_secs(2));
+    assert_eq!(eventually(|| hit(&store, "a")).await, 1);
+    let mut given_up = Box::pin(hit(&store, "a"));
+    assert!(poll_immediate(&mut given_up).await.is_none());
+    drop(given_up);
+    // Longer than a server may be silent.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let calls = join_all((0..50).map(|_| hit(&store, "b"))).await;
+    let mut values: Vec<_> = calls.into_iter().map(|it| it.expect("the server runs")).collect();
+    values.sort_unstable();
+    assert_eq!(values, (1..=50).collect::<Vec<u64>>());
 }
 
 #[tokio::test]

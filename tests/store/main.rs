@@ -16,8 +16,12 @@ use tollgate::{
 #[path = "../support/redis.rs"]
 mod redis_server;
 
+#[allow(dead_code, reason = "shared with other tests, each of which uses a part")]
 #[path = "../support/cluster.rs"]
 mod cluster_servers;
+
+#[path = "../support/authority.rs"]
+mod authority;
 
 mod agreement;
 mod batches;
@@ -31,6 +35,7 @@ mod model;
 mod split;
 mod states;
 mod tls;
+mod versions;
 
 const NOON: Timestamp = Timestamp::from_secs(43_200);
 

@@ -1,77 +1,22 @@
 //! Encrypted connections.
 
-use std::{fs, path::PathBuf};
+use std::time::Instant;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
-};
-use tempfile::TempDir;
-use tollgate::store::redis::RedisTls;
+use tollgate::store::redis::{RedisTls, RedisType};
 
 use super::*;
-use crate::cluster_servers::Node;
+use crate::{
+    authority::Authority,
+    cluster::ready,
+    cluster_servers::{Cluster, Node, Sentinels, Setup},
+    faults::eventually,
+};
 
-/// Certificates in files.
-struct Certificates {
-    files: TempDir,
-    authority: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Certificates {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("there is randomness");
-        let authority = CertifiedIssuer::self_signed(params, key).expect("it can be signed");
-        let files = tempfile::tempdir().expect("a temporary directory can be made");
-        fs::write(files.path().join("ca.pem"), authority.pem()).expect("a file can be made");
-        Self { files, authority }
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.files.path().join(file)
-    }
-
-    /// A certificate for `name`, and its key.
-    fn issue(&self, file: &str, name: &str) -> (PathBuf, PathBuf) {
-        let mut params = CertificateParams::new([name.to_owned()]).expect("it is a name");
-        // One that is called like its issuer is taken for its own issuer.
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let key = KeyPair::generate().expect("there is randomness");
-        let certificate = params.signed_by(&key, &self.authority).expect("it can be signed");
-        let paths =
-            [("pem", certificate.pem()), ("key", key.serialize_pem())].map(|(kind, text)| {
-                let path = self.path(&format!("{file}.{kind}"));
-                fs::write(&path, text).expect("a file can be made");
-                path
-            });
-        paths.into()
-    }
-
-    /// A server whose certificate is for `name`, and its TLS port.
-    fn server(&self, name: &str, clients: &str) -> (Node, u16) {
-        let (certificate, key) = self.issue("server", name);
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let port = socket.local_addr().expect("it is bound").port();
-        drop(socket);
-        let text = |it: &PathBuf| it.to_str().expect("it is text").to_owned();
-        let node = Node::start(&[
-            "--tls-port",
-            &port.to_string(),
-            "--tls-cert-file",
-            &text(&certificate),
-            "--tls-key-file",
-            &text(&key),
-            "--tls-ca-cert-file",
-            &text(&self.path("ca.pem")),
-            "--tls-auth-clients",
-            clients,
-        ]);
-        (node, port)
-    }
+/// A server whose certificate is for `name`, and its TLS port.
+fn server(authority: &Authority, name: &str, clients: &str) -> (Node, u16) {
+    let node = Node::of(Setup { tls: Some(authority.server(name, clients)), ..Setup::default() });
+    let port = node.service;
+    (node, port)
 }
 
 async fn counts(port: u16, tls: RedisTls) -> Result<u64, StoreError> {
@@ -84,28 +29,28 @@ async fn counts(port: u16, tls: RedisTls) -> Result<u64, StoreError> {
 
 #[tokio::test]
 async fn a_server_is_only_trusted_with_a_certificate_that_is_good() {
-    let certificates = Certificates::new();
-    let authority = Some(certificates.path("ca.pem"));
+    let certificates = Authority::new();
+    let authority = Some(certificates.own());
     let trusting = RedisTls { authority, ..RedisTls::default() };
-    let (_node, port) = certificates.server("localhost", "no");
+    let (_node, port) = server(&certificates, "localhost", "no");
     assert_eq!(counts(port, trusting.clone()).await.unwrap(), 1);
     let error = counts(port, RedisTls::default()).await.unwrap_err().to_string();
     assert!(error.contains("UnknownIssuer"), "{error}");
 
-    let (_node, port) = certificates.server("elsewhere", "no");
+    let (_node, port) = server(&certificates, "elsewhere", "no");
     let error = counts(port, trusting.clone()).await.unwrap_err().to_string();
     assert!(error.contains("not valid for name"), "{error}");
     assert_eq!(counts(port, RedisTls { any_name: true, ..trusting }).await.unwrap(), 1);
-    let other = Certificates::new();
-    let theirs = RedisTls { any_name: true, authority: Some(other.path("ca.pem")), client: None };
+    let other = Authority::new();
+    let theirs = RedisTls { any_name: true, authority: Some(other.own()), client: None };
     assert!(counts(port, theirs).await.is_err(), "nobody we trust has signed it");
 }
 
 #[tokio::test]
 async fn a_server_that_asks_for_a_certificate_is_shown_ours() {
-    let certificates = Certificates::new();
-    let (_node, port) = certificates.server("localhost", "yes");
-    let authority = Some(certificates.path("ca.pem"));
+    let certificates = Authority::new();
+    let (_node, port) = server(&certificates, "localhost", "yes");
+    let authority = Some(certificates.own());
     let tls = RedisTls { authority, ..RedisTls::default() };
     assert!(counts(port, tls.clone()).await.is_err());
     let client = Some(certificates.issue("client", "tollgate"));
@@ -113,4 +58,94 @@ async fn a_server_that_asks_for_a_certificate_is_shown_ours() {
     let gone = Some((certificates.path("gone.pem"), certificates.path("gone.key")));
     let error = counts(port, RedisTls { client: gone, ..tls }).await.unwrap_err().to_string();
     assert!(error.contains("cannot read") && error.contains("gone.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn certificates_are_read_again_for_each_connection() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (node, port) = server(&authority, "localhost", "no");
+    let file = authority.path("trusted.pem");
+    let trust = |it: &Authority| std::fs::copy(it.own(), &file).expect("a file can be made");
+    trust(&authority);
+    let url = format!("rediss://localhost:{port}");
+    let settings = RedisSettings::parse(&url, None, PATIENT).expect("the URL is valid");
+    let tls = RedisTls { authority: Some(file.clone()), ..RedisTls::default() };
+    let store = Redis::new(&RedisSettings { tls: Some(tls), ..settings });
+    assert_eq!(hit(&store, "a").await.unwrap(), 1);
+    trust(&other);
+    assert_eq!(hit(&store, "a").await.unwrap(), 2);
+    node.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    while hit(&store, "a").await.is_ok() {}
+    let error = hit(&store, "a").await.unwrap_err().to_string();
+    assert!(error.contains("invalid peer certificate"), "{error}");
+    trust(&authority);
+    let last = eventually(|| hit(&store, "a")).await;
+    assert_eq!(hit(&store, "a").await.unwrap(), last + 1);
+}
+
+/// What a store may do that trusts `authority` and shows a certificate of its own.
+fn of(authority: &Authority, kind: RedisType, url: &str) -> Redis {
+    let settings = RedisSettings::of(kind, url, None, PATIENT).expect("the URL is valid");
+    let client = Some(authority.issue("client", "tollgate"));
+    let tls = RedisTls { client, authority: Some(authority.own()), any_name: false };
+    Redis::new(&RedisSettings { tls: Some(tls), ..settings })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_of_a_cluster_are_encrypted_and_known_by_the_names_that_they_announce() {
+    let authority = Authority::new();
+    // Their certificates are for that name alone.
+    let setup = Setup { tls: Some(authority.server("localhost", "yes")), ..Setup::default() };
+    let cluster = Cluster::of(
+        &setup.tell(&[
+            "--cluster-announce-hostname",
+            "localhost",
+            "--cluster-preferred-endpoint-type",
+            "hostname",
+        ]),
+        3,
+        false,
+    );
+    let store = of(&authority, RedisType::Cluster, &cluster.url_at("localhost"));
+    ready(&store).await;
+    for expected in 1..=2 {
+        for name in 0..60 {
+            assert_eq!(hit(&store, &format!("n{name}")).await.unwrap(), expected);
+        }
+        let counters = |it: &Node| it.ask(&["DBSIZE"]) != ::redis::Value::Int(0);
+        assert!(cluster.primaries.iter().all(counters), "a node has no counter");
+        // All that the first one has goes elsewhere, by names as well.
+        if expected == 1 {
+            let first = &cluster.primaries[0];
+            let slots = |name: u32| {
+                let key = charge(&format!("n{name}"), minutely(1), Hits::Add(1), NOON).counter.key;
+                let key = String::from_utf8(key.as_bytes().to_vec()).expect("it is text");
+                first.ask(&["CLUSTER", "KEYSLOT", &key])
+            };
+            for name in 0..6 {
+                if let ::redis::Value::Int(slot @ 0..5_461) = slots(name) {
+                    cluster.migrate(u16::try_from(slot).expect("it is a slot"), 0, 1);
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_and_the_master_behind_them_are_encrypted() {
+    let authority = Authority::new();
+    let setup = Setup { tls: Some(authority.server("127.0.0.1", "yes")), ..Setup::default() };
+    let all = Sentinels::of(&setup);
+    let store = of(&authority, RedisType::Sentinel, &all.url());
+    ready(&store).await;
+    assert_eq!(hit(&store, "a").await.unwrap(), 1);
+    let first = all.master();
+    assert_eq!(first, all.servers[0].service);
+    all.fail_over();
+    let begin = Instant::now();
+    let counted = || all.servers[1].ask(&["DBSIZE"]) == ::redis::Value::Int(2);
+    while hit(&store, "b").await.is_err() || !counted() {
+        assert!(begin.elapsed() < PATIENT, "the failover is not followed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

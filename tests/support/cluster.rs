@@ -1,125 +1,18 @@
 //! Real Redis Clusters and Sentinels for tests.
 
 use std::{
-    net::TcpListener,
-    process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
 
+mod node;
+
+pub(crate) use self::node::{Node, Setup};
+
 /// How long a node may be silent before the others give it up, in milliseconds.
 const NODE_TIMEOUT: &str = "1000";
-
-/// A redis-server of any kind. It ends with this.
-#[derive(Debug)]
-pub(crate) struct Node {
-    child: Option<Child>,
-    pub(crate) port: u16,
-    arguments: Vec<String>,
-    directory: TempDir,
-}
-
-impl Node {
-    /// Starts a server on a free port, with these arguments besides.
-    pub(crate) fn start(arguments: &[&str]) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let arguments = arguments.iter().map(|it| (*it).to_owned()).collect();
-        let mut node = Self { child: None, port: 0, arguments, directory };
-        while node.child.is_none() {
-            node.port = free_port();
-            node.launch();
-        }
-        node
-    }
-
-    fn launch(&mut self) {
-        let port = self.port.to_string();
-        let mut child = Command::new("redis-server")
-            .args(&self.arguments)
-            .args(["--bind", "127.0.0.1", "--port", &port])
-            .current_dir(&self.directory)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("this test needs redis-server: install it, or put it on the PATH");
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            if child.try_wait().expect("it was started here").is_some() {
-                return;
-            }
-            if self.try_ask(&["PING"]).is_ok() {
-                self.child = Some(child);
-                return;
-            }
-            assert!(Instant::now() < deadline, "redis-server on port {port} does not answer");
-            sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn try_ask(&self, command: &[&str]) -> redis::RedisResult<redis::Value> {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?;
-        let mut client = client.get_connection_with_timeout(Duration::from_secs(2))?;
-        client.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut query = redis::cmd(command[0]);
-        query.arg(&command[1..]).query(&mut client)
-    }
-
-    /// What it answers to a command.
-    pub(crate) fn ask(&self, command: &[&str]) -> redis::Value {
-        self.try_ask(command).expect("the server answers")
-    }
-
-    pub(crate) fn text(&self, command: &[&str]) -> String {
-        self.try_text(command).expect("the server answers with text")
-    }
-
-    /// Nothing while it does not answer: it ends connections when it is promoted.
-    pub(crate) fn try_text(&self, command: &[&str]) -> Option<String> {
-        redis::from_redis_value(self.try_ask(command).ok()?).ok()
-    }
-
-    /// Kills it.
-    pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().expect("it can be killed");
-            child.wait().expect("it was started here");
-        }
-    }
-
-    pub(crate) fn freeze(&self) {
-        self.signal("-STOP");
-    }
-
-    pub(crate) fn thaw(&self) {
-        self.signal("-CONT");
-    }
-
-    fn signal(&self, signal: &str) {
-        let pid = self.child.as_ref().expect("the server runs").id();
-        let kill = format!("kill {signal} {pid}");
-        assert!(
-            Command::new("sh").args(["-c", &kill]).status().expect("there is a shell").success()
-        );
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// One whose bus port is legal, too: it is this one and 10,000.
-fn free_port() -> u16 {
-    loop {
-        let socket = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let port = socket.local_addr().expect("it is bound").port();
-        if port < 55_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
-            return port;
-        }
-    }
-}
 
 fn eventually(what: &str, mut ask: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -139,22 +32,33 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start(primaries: usize, replicated: bool) -> Self {
-        let node = || {
-            Node::start(&[
-                "--cluster-enabled",
-                "yes",
-                "--cluster-node-timeout",
-                NODE_TIMEOUT,
-                "--cluster-require-full-coverage",
-                "no",
-                "--cluster-replica-validity-factor",
-                "0",
-                "--repl-diskless-sync-delay",
-                "0",
-                "--save",
-                "",
-            ])
-        };
+        Self::of(&Setup::default(), primaries, replicated)
+    }
+
+    pub(crate) fn of(setup: &Setup, primaries: usize, replicated: bool) -> Self {
+        let mut setup = setup.clone();
+        let given = std::mem::take(&mut setup.arguments);
+        let mut setup = setup.tell(&[
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            NODE_TIMEOUT,
+            "--cluster-require-full-coverage",
+            "no",
+            "--cluster-replica-validity-factor",
+            "0",
+            "--repl-diskless-sync-delay",
+            "0",
+            "--save",
+            "",
+        ]);
+        // The last one counts.
+        setup.arguments.extend(given);
+        if let Some(tls) = &mut setup.tls {
+            let within = ["--tls-cluster", "yes", "--tls-replication", "yes"];
+            tls.extend(within.map(Into::into));
+        }
+        let node = || Node::of(setup.clone());
         let replicas = (0..if replicated { primaries } else { 0 }).map(|_| node()).collect();
         let primaries: Vec<_> = (0..primaries).map(|_| node()).collect();
         let cluster = Self { primaries, replicas };
@@ -165,13 +69,14 @@ impl Cluster {
     fn meet(&self) {
         let count = self.primaries.len();
         for (place, node) in self.primaries.iter().enumerate() {
-            let part = |place: usize| (place * 16_384 / count).to_string();
-            let last = ((place + 1) * 16_384 / count - 1).to_string();
-            node.ask(&["CLUSTER", "ADDSLOTSRANGE", &part(place), &last]);
+            let part = |place: usize| place * 16_384 / count;
+            let slots: Vec<_> = (part(place)..part(place + 1)).map(|it| it.to_string()).collect();
+            let command = ["CLUSTER", "ADDSLOTS"].into_iter();
+            node.ask(&command.chain(slots.iter().map(String::as_str)).collect::<Vec<_>>());
         }
         let first = &self.primaries[0];
         for node in self.nodes().skip(1) {
-            first.ask(&["CLUSTER", "MEET", "127.0.0.1", &node.port.to_string()]);
+            first.ask(&["CLUSTER", "MEET", "127.0.0.1", &node.service.to_string()]);
         }
         let all = self.primaries.len() + self.replicas.len();
         let known = format!("cluster_known_nodes:{all}");
@@ -201,18 +106,23 @@ impl Cluster {
         self.primaries.iter().chain(&self.replicas)
     }
 
+    /// Seeds, with commas, at `host`.
+    pub(crate) fn url_at(&self, host: &str) -> String {
+        let seeds: Vec<_> =
+            self.primaries.iter().map(|it| format!("{host}:{}", it.service)).collect();
+        seeds.join(",")
+    }
+
     /// Seeds, with commas.
     pub(crate) fn url(&self) -> String {
-        let seeds: Vec<_> =
-            self.primaries.iter().map(|it| format!("127.0.0.1:{}", it.port)).collect();
-        seeds.join(",")
+        self.url_at("127.0.0.1")
     }
 
     /// Moves a slot with its keys from one primary to another, while it is used.
     pub(crate) fn migrate(&self, slot: u16, from: usize, to: usize) {
         let (from, to) = (&self.primaries[from], &self.primaries[to]);
         let ids = [from, to].map(|it| it.text(&["CLUSTER", "MYID"]));
-        let (slot, port) = (slot.to_string(), to.port.to_string());
+        let (slot, port) = (slot.to_string(), to.service.to_string());
         to.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]);
         from.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]);
         // Calls meet the slot in between.
@@ -240,19 +150,29 @@ pub(crate) struct Sentinels {
 
 impl Sentinels {
     pub(crate) fn start() -> Self {
-        let quick = ["--save", "", "--repl-diskless-sync-delay", "0"];
-        let master = Node::start(&quick);
-        let port = master.port.to_string();
-        let replica = Node::start(&[&quick[..], &["--replicaof", "127.0.0.1", &port]].concat());
+        Self::of(&Setup::default())
+    }
+
+    pub(crate) fn of(setup: &Setup) -> Self {
+        let mut setup = setup.clone().tell(&["--save", "", "--repl-diskless-sync-delay", "0"]);
+        if let Some(tls) = &mut setup.tls {
+            tls.extend(["--tls-replication", "yes"].map(Into::into));
+        }
+        let master = Node::of(setup.clone());
+        let port = master.service.to_string();
+        let replica = Node::of(setup.clone().tell(&["--replicaof", "127.0.0.1", &port]));
         let files = tempfile::tempdir().expect("a temporary directory can be made");
         let sentinels = [0, 1, 2].map(|it| {
             let file = files.path().join(format!("sentinel{it}.conf"));
             let rules = format!(
                 "sentinel monitor main 127.0.0.1 {port} 2\nsentinel down-after-milliseconds main \
-                 600\nsentinel failover-timeout main 3000\n"
+                 600\nsentinel failover-timeout main 3000\n{}",
+                setup.sentinel
             );
             std::fs::write(&file, rules).expect("a file can be made");
-            Node::start(&[file.to_str().expect("it is text"), "--sentinel"])
+            let file = file.to_str().expect("it is text").to_owned();
+            let sentinel = Setup { arguments: vec![file, "--sentinel".into()], ..setup.clone() };
+            Node::of(sentinel.tell(&["--requirepass", &setup.sentinel_password]))
         });
         let all = Self { servers: [master, replica], sentinels, _files: files };
         for sentinel in &all.sentinels {
@@ -269,6 +189,13 @@ impl Sentinels {
         all
     }
 
+    /// Lets the other server take the place of the master, once it can.
+    pub(crate) fn fail_over(&self) {
+        eventually("there is a replica to promote", || {
+            self.sentinels[0].try_ask(&["SENTINEL", "FAILOVER", "main"]).is_ok()
+        });
+    }
+
     /// The port of the master, as a Sentinel says.
     pub(crate) fn master(&self) -> u16 {
         let answer = self.sentinels[1].ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"]);
@@ -279,7 +206,7 @@ impl Sentinels {
     /// The Sentinels, as in REDIS_URL.
     pub(crate) fn url(&self) -> String {
         let places: Vec<_> =
-            self.sentinels.iter().map(|it| format!("127.0.0.1:{}", it.port)).collect();
+            self.sentinels.iter().map(|it| format!("127.0.0.1:{}", it.service)).collect();
         format!("main,{}", places.join(","))
     }
 }

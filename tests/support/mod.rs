@@ -4,6 +4,8 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 pub mod ads;
 #[allow(dead_code, reason = "other tests use the rest")]
+pub mod certificates;
+#[allow(dead_code, reason = "other tests use the rest")]
 pub mod collector;
 pub mod envoy;
 pub mod grpc;
@@ -13,6 +15,8 @@ pub mod prometheus;
 pub mod raw;
 #[allow(dead_code, reason = "other tests use the rest")]
 pub mod redis;
+#[allow(dead_code, reason = "other tests use the rest")]
+pub mod statsd;
 pub mod tollgate;
 pub mod upstream;
 

@@ -17,7 +17,12 @@ pub struct Metrics {
 impl Metrics {
     /// What is at `/metrics`.
     pub fn of(to: SocketAddr) -> Self {
-        let reply = http::get(to, "/metrics", &[]);
+        Self::at(to, "/metrics")
+    }
+
+    /// What is at `path`.
+    pub fn at(to: SocketAddr, path: &str) -> Self {
+        let reply = http::get(to, path, &[]);
         let format = "text/plain; version=0.0.4; charset=utf-8";
         assert_eq!(reply.header("content-type").unwrap(), format);
         Self::parse(std::str::from_utf8(&reply.body).unwrap())

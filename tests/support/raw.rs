@@ -8,7 +8,10 @@ use h2::{
     client::{ResponseFuture, SendRequest},
 };
 use prost::Message;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tonic::{
     Code,
     codegen::http::{HeaderMap, Request},
@@ -31,24 +34,39 @@ pub struct Call {
 
 impl Raw {
     pub async fn connect(to: SocketAddr) -> Self {
-        let stream = TcpStream::connect(to).await.unwrap();
-        let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+        Self::over(TcpStream::connect(to).await.unwrap()).await.unwrap()
+    }
+
+    /// Speaks HTTP/2 on anything.
+    pub async fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<Self, h2::Error> {
+        let (sender, connection) = h2::client::handshake(stream).await?;
         tokio::spawn(connection);
-        Self { sender }
+        Ok(Self { sender })
     }
 
     /// Begins a call to `ShouldRateLimit`.
     pub async fn begin(&self) -> Call {
+        self.try_begin().await.unwrap()
+    }
+
+    async fn try_begin(&self) -> Result<Call, h2::Error> {
         let request = Request::post(format!("http://test{PATH}"));
         let request = request.header("content-type", "application/grpc").header("te", "trailers");
-        let mut sender = self.sender.clone().ready().await.unwrap();
-        let (reply, body) = sender.send_request(request.body(()).unwrap(), false).unwrap();
-        Call { reply, body }
+        let mut sender = self.sender.clone().ready().await?;
+        let (reply, body) = sender.send_request(request.body(()).unwrap(), false)?;
+        Ok(Call { reply, body })
     }
 
     /// Calls `ShouldRateLimit` with this message.
     pub async fn ask(&self, message: impl AsRef<[u8]>) -> Answer {
-        self.begin().await.finish(frame(message.as_ref())).await
+        self.try_ask(message).await.unwrap()
+    }
+
+    /// Like [`Self::ask`], where a closed connection is an answer.
+    pub async fn try_ask(&self, message: impl AsRef<[u8]>) -> Result<Answer, h2::Error> {
+        self.try_begin().await?.try_finish(frame(message.as_ref())).await
     }
 }
 
@@ -57,13 +75,17 @@ pub type Answer = (Code, Vec<u8>);
 
 impl Call {
     /// Sends the whole body, and waits for the answer.
-    pub async fn finish(mut self, body: Vec<u8>) -> Answer {
-        self.body.send_data(body.into(), true).unwrap();
-        let (head, mut body) = self.reply.await.unwrap().into_parts();
-        let message = read(&mut body).await;
-        let trailers = body.trailers().await.unwrap().unwrap_or_default();
+    pub async fn finish(self, body: Vec<u8>) -> Answer {
+        self.try_finish(body).await.unwrap()
+    }
+
+    async fn try_finish(mut self, body: Vec<u8>) -> Result<Answer, h2::Error> {
+        self.body.send_data(body.into(), true)?;
+        let (head, mut body) = self.reply.await?.into_parts();
+        let message = read(&mut body).await?;
+        let trailers = body.trailers().await?.unwrap_or_default();
         let status = status(&trailers).or_else(|| status(&head.headers)).unwrap();
-        (status, message.get(5..).unwrap_or_default().to_vec())
+        Ok((status, message.get(5..).unwrap_or_default().to_vec()))
     }
 }
 
@@ -79,14 +101,14 @@ pub fn decode<M: Message + Default>((code, message): &Answer) -> M {
     M::decode(message.as_slice()).unwrap()
 }
 
-async fn read(body: &mut RecvStream) -> Vec<u8> {
+async fn read(body: &mut RecvStream) -> Result<Vec<u8>, h2::Error> {
     let mut all = Vec::new();
     while let Some(data) = body.data().await {
-        let data = data.unwrap();
-        body.flow_control().release_capacity(data.len()).unwrap();
+        let data = data?;
+        body.flow_control().release_capacity(data.len())?;
         all.extend_from_slice(&data);
     }
-    all
+    Ok(all)
 }
 
 fn status(headers: &HeaderMap) -> Option<Code> {

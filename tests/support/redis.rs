@@ -15,6 +15,7 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub(crate) struct RedisServer {
     process: Option<Child>,
+    program: PathBuf,
     port: u16,
     password: String,
     directory: TempDir,
@@ -28,8 +29,14 @@ impl RedisServer {
 
     /// Starts a server that demands `password`.
     pub(crate) fn with_password(password: &str) -> Self {
+        Self::of(Path::new("redis-server"), password)
+    }
+
+    /// Starts `program` as a server that demands `password`.
+    pub(crate) fn of(program: &Path, password: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let mut server = Self { process: None, port: 0, password: password.into(), directory };
+        let (program, password) = (program.to_owned(), password.to_owned());
+        let mut server = Self { process: None, program, port: 0, password, directory };
         // Another process may be faster to take the free port.
         while server.process.is_none() {
             let socket = TcpListener::bind("127.0.0.1:0").expect("a port is free");
@@ -96,7 +103,7 @@ impl RedisServer {
 
     /// Leaves no process if the port is taken.
     fn launch(&mut self) {
-        let mut process = spawn(self.port, &self.password, self.directory.path());
+        let mut process = self.spawn();
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(20) {
             if process.try_wait().expect("it was started here").is_some() {
@@ -119,23 +126,24 @@ impl RedisServer {
         self.process = Some(process);
         unreachable!("redis-server did not answer within 20 s");
     }
+
+    fn spawn(&self) -> Child {
+        let (port, directory) = (self.port.to_string(), self.directory.path());
+        let _ = std::fs::remove_file(self.socket());
+        Command::new(&self.program)
+            .args(["--bind", "127.0.0.1", "--port", &port, "--unixsocket", "redis.sock"])
+            .args(["--save", "", "--appendonly", "no", "--requirepass", &self.password])
+            .arg("--dir")
+            .arg(directory)
+            .current_dir(directory)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("this test needs redis-server, and those that tests/setup.sh gets")
+    }
 }
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn spawn(port: u16, password: &str, directory: &Path) -> Child {
-    let _ = std::fs::remove_file(directory.join("redis.sock"));
-    Command::new("redis-server")
-        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--unixsocket", "redis.sock"])
-        .args(["--save", "", "--appendonly", "no", "--requirepass", password])
-        .arg("--dir")
-        .arg(directory)
-        .current_dir(directory)
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("this test needs redis-server: install it, or put it on the PATH")
 }

@@ -18,6 +18,8 @@ pub struct Tollgate {
     pub grpc: SocketAddr,
     pub http: SocketAddr,
     pub debug: SocketAddr,
+    /// Unless it was told to, it has no such port.
+    pub prometheus: Option<SocketAddr>,
     process: Process,
     files: TempDir,
 }
@@ -28,9 +30,11 @@ impl Tollgate {
     pub fn start(rules: &str, settings: &[(&str, &str)]) -> Self {
         let (files, mut process) = Self::launch(rules, settings);
         let [grpc, http, debug] = ["grpc", "http", "debug"].map(|listener| {
-            process.until(&format!("listens for {listener}"), |log| address(log, listener))
+            process.until(&format!("listens for {listener}"), |log| Self::address(log, listener))
         });
-        Self { grpc, http, debug, process, files }
+        // If there is one, it has been opened before the others were told of.
+        let prometheus = Self::address(&process.log(), "prometheus");
+        Self { grpc, http, debug, prometheus, process, files }
     }
 
     /// Starts the binary and waits for nothing.
@@ -91,14 +95,14 @@ impl Tollgate {
     pub fn ended(&mut self, within: Duration) -> ExitStatus {
         self.process.ended(within)
     }
-}
 
-/// Where the log says that a listener is.
-fn address(log: &str, listener: &str) -> Option<SocketAddr> {
-    log.lines().find_map(|line| {
-        let line: Value = serde_json::from_str(line).ok()?;
-        let said = |key| line[key].as_str().or_else(|| line["fields"][key].as_str());
-        let found = said("message") == Some("listening") && said("listener") == Some(listener);
-        found.then(|| said("address")?.parse().ok())?
-    })
+    /// Where the log says that a listener is.
+    pub fn address(log: &str, listener: &str) -> Option<SocketAddr> {
+        log.lines().find_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            let said = |key| line[key].as_str().or_else(|| line["fields"][key].as_str());
+            let found = said("message") == Some("listening") && said("listener") == Some(listener);
+            found.then(|| said("address")?.parse().ok())?
+        })
+    }
 }

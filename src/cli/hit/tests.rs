@@ -17,8 +17,8 @@ fn entry(key: &'static str, value: &'static str) -> Entry {
 }
 
 fn hit(descriptors: Vec<Vec<Entry>>) -> Hit {
-    let address = "localhost:8081".into();
-    Hit { address, domain: "shop".into(), descriptors, hits: None, refund: false }
+    let address = default_address();
+    Hit { address, tls: None, domain: "shop".into(), descriptors, hits: None, refund: false }
 }
 
 #[track_caller]
@@ -68,10 +68,14 @@ proptest! {
 
 #[test]
 fn addresses_are_a_host_and_a_port() {
-    for text in ["localhost:8081", "127.0.0.1:1", "[::1]:8081"] {
-        assert_eq!(parse_address(text), Ok(text.to_owned()));
+    for text in ["localhost:8081", "127.0.0.1:1", "[::1]:8081", "unix:/run/a b", "unix:a"] {
+        assert_eq!(parse_address(text).unwrap().to_string(), text);
     }
-    for text in ["", "localhost", ":8081", "::1:8081", "http://a:1", "a:b", "a:1/b", "me@a:1"] {
+    assert_eq!(parse_address("localhost:8081"), Ok(default_address()));
+    assert!(parse_address(&format!("unix:/{}", "a".repeat(107))).is_err());
+    for text in
+        ["", "localhost", ":8081", "::1:8081", "http://a:1", "a:b", "a:1/b", "me@a:1", "unix:"]
+    {
         assert!(parse_address(text).is_err(), "{text}");
     }
 }
@@ -180,7 +184,7 @@ impl RateLimitService for Strict {
 #[tokio::test]
 async fn the_answer_of_a_service_is_shown() {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
+    let address = parse_address(&listener.local_addr().unwrap().to_string()).unwrap();
     let server = tonic::transport::Server::builder()
         .add_service(RateLimitServiceServer::new(Strict))
         .serve_with_incoming(TcpIncoming::from(listener));
@@ -204,7 +208,8 @@ async fn nobody_there_is_said_plainly() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
-    let question = Hit { address: address.clone(), ..hit(vec![vec![entry("user", "ann")]]) };
+    let question =
+        Hit { address: parse_address(&address).unwrap(), ..hit(vec![vec![entry("user", "ann")]]) };
     assert_eq!(
         run(&question, &mut Vec::new()).await.unwrap_err().to_string(),
         format!("nothing listens at {address}; is tollgate running?")

@@ -10,38 +10,6 @@ mod known;
 mod pods;
 mod rule_sets;
 
-/// Variables of the reference service that become settings shortly, and are
-/// left out of what is expected until then.
-const NOT_YET: &[&str] = &[
-    "GRPC_UDS",
-    "GRPC_SERVER_TLS_CERT",
-    "GRPC_SERVER_TLS_KEY",
-    "GRPC_CLIENT_TLS_CACERT",
-    "GRPC_CLIENT_TLS_SAN",
-    "USE_DOG_STATSD",
-    "USE_DOG_STATSD_MOGRIFIERS",
-    "USE_STATSD",
-    "STATSD_HOST",
-    "STATSD_PORT",
-    "EXTRA_TAGS",
-    "STATS_FLUSH_INTERVAL",
-    "DISABLE_STATS",
-    "USE_PROMETHEUS",
-    "PROMETHEUS_ADDR",
-    "PROMETHEUS_PATH",
-    "PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS",
-    "EXPIRATION_JITTER_MAX_SECONDS",
-    "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT",
-    "TRACING_ENABLED",
-    "TRACING_SERVICE_NAME",
-    "TRACING_SERVICE_NAMESPACE",
-    "TRACING_SERVICE_INSTANCE_ID",
-    "TRACING_EXPORTER_PROTOCOL",
-    "TRACING_SAMPLING_RATE",
-    "STATSD_PROTOCOL",
-    "GRPC_SERVER_USE_TLS",
-];
-
 /// With this environment nothing differs.
 const SAME: &str = "\
 LOG_LEVEL=warn
@@ -68,7 +36,7 @@ fn found(environment: &str) -> Vec<Finding> {
 
 /// What of it matters, each as `grade: title`.
 fn titles(findings: &[Finding]) -> Vec<String> {
-    let matters = |it: &&Finding| it.grade != Grade::Same && !NOT_YET.contains(&&*it.variable);
+    let matters = |it: &&Finding| it.grade != Grade::Same;
     findings.iter().filter(matters).map(|it| format!("{}: {}", it.grade, it.title)).collect()
 }
 
@@ -88,7 +56,6 @@ fn run(text: &[u8], migration: &Migration) -> (String, Result<Status, MigrateErr
 fn an_environment_with_which_nothing_differs_is_a_yes() {
     let mut findings = found(SAME);
     assert_eq!(titles(&findings), Vec::<String>::new());
-    findings.retain(|it| !NOT_YET.contains(&&*it.variable));
     assert_eq!(answer(&findings), Status::Yes);
     findings.push(Finding::new(Grade::Note, "look"));
     assert_eq!(answer(&findings), Status::Yes);

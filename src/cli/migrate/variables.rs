@@ -193,6 +193,8 @@ pub(super) fn numbers(case: &Case<'_>, findings: &mut Vec<Finding>) {
 
 /// Variables that are no settings.
 pub(super) fn others(case: &Case<'_>, findings: &mut Vec<Finding>) {
+    let mogrifiers = case.env.text("USE_DOG_STATSD_MOGRIFIERS").unwrap_or_default();
+    let mogrifiers: Vec<_> = mogrifiers.split(',').map(|it| it.trim().to_uppercase()).collect();
     for it in case.env.iter() {
         // What the value is matters only to tell the variables of Kubernetes.
         let text = case.env.text(&it.name).unwrap_or("unknown");
@@ -200,10 +202,14 @@ pub(super) fn others(case: &Case<'_>, findings: &mut Vec<Finding>) {
             continue;
         }
         let name = it.name.as_str();
-        let finding = match (hints::hint(name, text), reference::find(name)) {
+        let finding = match (hints::hint(name, text, &mogrifiers), reference::find(name)) {
             _ if setting(name).is_some() => continue,
             (Some(Hint::Ignored(reason)), _) => {
                 Finding::new(Grade::Same, format!("{name} has no effect: {reason}"))
+            }
+            (Some(Hint::Unlisted), _) => {
+                let title = format!("{name} has no effect: its mogrifier is not listed");
+                Finding::new(Grade::Note, title).there("ignores it, too")
             }
             (_, Some(_)) => Finding::new(Grade::Differs, format!("{name} has no effect"))
                 .here("does not know this variable"),

@@ -42,7 +42,9 @@ impl<'a> Reader<'a, '_> {
         if algorithm != (Algorithm::FixedWindow { count_denied: true }) {
             let message = "`accuracy` is not `exact`, expected a `fixed_window` that counts what \
                            it refuses";
-            let help = "only there is what is taken ahead lost in time";
+            let help = "an instance may spend later what it has taken ahead, and only the end of \
+                        a fixed window puts an end to that: under any other algorithm more than \
+                        the limit could pass; leave `accuracy` out, or the `algorithm`";
             self.report.mistake(entry.place, message, Some(help.into()));
         }
         let part = self.part(map);

@@ -68,7 +68,9 @@ fn an_accuracy_that_cannot_be_had_is_a_mistake() {
     check("accuracy: {lease: [1%]}", &format!("19: `lease` is a list, {lease}"));
     check("accuracy: {part: 1%}", "12: the key `part` is unknown (expected one of lease)");
     let window = "1: `accuracy` is not `exact`, expected a `fixed_window` that counts what it \
-                  refuses (only there is what is taken ahead lost in time)";
+                  refuses (an instance may spend later what it has taken ahead, and only the \
+                  end of a fixed window puts an end to that: under any other algorithm more than \
+                  the limit could pass; leave `accuracy` out, or the `algorithm`)";
     check("accuracy: {lease: 1%}, algorithm: token_bucket", window);
     check("accuracy: {lease: 1%}, count_denied: false", window);
     check(

@@ -1,10 +1,13 @@
 //! Who may ask, and where.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use super::no_tls;
+use super::tls::tls;
 use crate::{
-    listen::Address,
+    listen::{self, Address, Place},
     settings::{ListenerSettings, reader::Reader, value},
 };
 
@@ -16,14 +19,25 @@ pub(super) fn listeners(reader: &mut Reader<'_>) -> ListenerSettings {
     let grpc = address("GRPC_HOST", "GRPC_PORT");
     let http = address("HOST", "PORT");
     let debug = address("DEBUG_HOST", "DEBUG_PORT");
-    reader.optional("GRPC_SERVER_USE_TLS", no_tls);
+    let socket = reader.optional("GRPC_UDS", socket);
     let unless_zero = |it: Duration| Some(it).filter(|it| !it.is_zero());
     ListenerSettings {
-        grpc,
+        grpc: socket.map_or(Place::Tcp(grpc), Place::Unix),
+        tls: tls(reader),
         http,
         debug,
         max_connections: reader.value("MAX_CONNECTIONS", |it| value::at_least(1, it)),
         max_age: unless_zero(reader.value("GRPC_MAX_CONNECTION_AGE", value::duration)),
         max_age_grace: unless_zero(reader.value("GRPC_MAX_CONNECTION_AGE_GRACE", value::duration)),
     }
+}
+
+fn socket(text: &str) -> Result<PathBuf, String> {
+    if text.starts_with('@') {
+        return Err("expected a path; sockets without a file are not supported".into());
+    }
+    let path = Some(Path::new(text)).filter(|it| listen::is_socket_path(it));
+    path.map(Path::to_owned).ok_or_else(|| {
+        format!("expected a path of at most {} bytes, as sockets have", listen::LONGEST_PATH)
+    })
 }

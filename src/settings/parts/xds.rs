@@ -6,11 +6,12 @@ use super::text;
 use crate::{
     listen::Address,
     settings::{reader::Reader, value},
+    tls::client::ClientTls,
     wire::{
         LARGEST_MESSAGE,
         discovery::{Header, Subscriber},
     },
-    xds::{BackoffSettings, TlsSettings, XdsSettings},
+    xds::{BackoffSettings, XdsSettings},
 };
 
 const INITIAL: &str = "XDS_CLIENT_BACKOFF_INITIAL_INTERVAL";
@@ -36,7 +37,7 @@ pub(super) fn xds(reader: &mut Reader<'_>) -> Option<XdsSettings> {
     Some(XdsSettings { server: server?, tls, subscriber, backoff }).filter(|_| wanted)
 }
 
-fn tls(reader: &mut Reader<'_>) -> Option<TlsSettings> {
+fn tls(reader: &mut Reader<'_>) -> Option<ClientTls> {
     const CERTIFICATE: &str = "CONFIG_GRPC_XDS_CLIENT_TLS_CERT";
     const KEY: &str = "CONFIG_GRPC_XDS_CLIENT_TLS_KEY";
     let certificate = reader.optional(CERTIFICATE, value::readable);
@@ -47,7 +48,7 @@ fn tls(reader: &mut Reader<'_>) -> Option<TlsSettings> {
     if key.is_some() && !reader.is_set(CERTIFICATE) {
         reader.refuse(KEY, &format!("expected {CERTIFICATE} to be set, too"));
     }
-    let settings = TlsSettings {
+    let settings = ClientTls {
         identity: certificate.zip(key),
         authorities: reader.optional("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", value::readable),
         server_name: reader.optional("CONFIG_GRPC_XDS_SERVER_TLS_SAN", value::host),

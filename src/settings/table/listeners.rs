@@ -1,4 +1,4 @@
-use super::{DURATION, Group, HOST, NUMBER, PORT, Setting, Value};
+use super::{DURATION, Group, HOST, NUMBER, PATH, PORT, Setting};
 
 pub(super) const LISTENERS: Group = Group {
     heading: "Listeners",
@@ -15,6 +15,13 @@ pub(super) const LISTENERS: Group = Group {
             value: PORT,
             default: "8081",
             help: "The port for gRPC. 0 lets the system choose, here and for the other ports.",
+        },
+        Setting {
+            name: "GRPC_UDS",
+            value: PATH,
+            default: "",
+            help: "The path of a unix socket that takes the place of that port. One that a process \
+                   has left behind is replaced.",
         },
         Setting {
             name: "HOST",
@@ -50,18 +57,12 @@ pub(super) const LISTENERS: Group = Group {
                    ones wait.",
         },
         Setting {
-            name: "GRPC_SERVER_USE_TLS",
-            value: Value::Switch,
-            default: "false",
-            help: "Whether gRPC is encrypted. So far only `false`, so that nobody who asks \
-                   for encryption goes without it unawares.",
-        },
-        Setting {
             name: "GRPC_MAX_CONNECTION_AGE",
             value: DURATION,
             default: "24h",
-            help: "After this time a gRPC connection takes no new calls, so that clients \
-                   connect anew and spread over all instances. 0 means never.",
+            help: "After this time, a tenth more or less by chance, a gRPC connection takes no \
+                   new calls, so that clients connect anew and spread over all instances. 0 means \
+                   never.",
         },
         Setting {
             name: "GRPC_MAX_CONNECTION_AGE_GRACE",

@@ -52,8 +52,8 @@ pub(super) const REDIS: Group = Group {
             name: "REDIS_TLS_CACERT",
             value: PATH,
             default: "",
-            help: "Who may vouch for the certificate of Redis: a PEM file. If not \
-                   set, those whom the system trusts.",
+            help: "Authorities that may vouch for Redis and Sentinels besides those of the \
+                   system: a PEM file, read again for each connection.",
         },
         Setting {
             name: "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION",

@@ -1,6 +1,4 @@
-use super::{DURATION, Group, NUMBER, Setting, Value};
-
-const FILE: Value = Value::Text("FILE");
+use super::{DURATION, FILE, Group, NUMBER, Setting, Value};
 
 pub(super) const XDS: Group = Group {
     heading: "Rules by xDS",

@@ -17,7 +17,7 @@ use redis::{Cmd, Pipeline, Value};
 use smallvec::SmallVec;
 use tokio::{
     sync::{
-        Semaphore,
+        Notify, Semaphore,
         mpsc::{self, error::TrySendError},
         oneshot,
     },
@@ -100,9 +100,16 @@ impl Batches {
             decide: Twin::new(charge::SOURCE),
             turn: Semaphore::new(1),
             breaker: Breaker::new(timeout),
+            unheard: Notify::new(),
         });
         let mut task = JoinSet::new();
-        task.spawn(Arc::clone(&line).serve(calls));
+        let works = Arc::clone(&line);
+        task.spawn(async move {
+            tokio::select! {
+                () = works.serve(calls) => {}
+                () = works.listen() => {}
+            }
+        });
         Self { line, queue, _task: task }
     }
 
@@ -139,6 +146,16 @@ impl Batches {
         answer.unwrap_or_else(|| Err(gone()))
     }
 
+    /// How many calls wait for others.
+    pub(super) fn waiting(&self) -> u64 {
+        (self.queue.max_capacity() - self.queue.capacity()) as u64
+    }
+
+    /// Whether the server does not answer.
+    pub(super) fn is_silent(&self) -> bool {
+        self.line.breaker.is_open()
+    }
+
     /// Whether nothing makes calls any more.
     pub(super) fn is_dead(&self) -> bool {
         self.queue.is_closed()
@@ -172,11 +189,25 @@ struct Line {
     /// Held while a batch is on its way, and somebody waits for it.
     turn: Semaphore,
     breaker: Breaker,
+    /// Something has been sent, and nobody waits for the answer any more.
+    unheard: Notify,
 }
 
 impl Line {
+    /// Notices answers for which nobody waits any more: otherwise the server
+    /// would be taken for silent since then. Never ends.
+    async fn listen(&self) {
+        loop {
+            self.unheard.notified().await;
+            // Answers come in the order of what was sent.
+            let answer = || async { self.connection.link().await?.ping().await };
+            while timeout(self.timeout, answer()).await.is_err() {}
+            self.breaker.answered();
+        }
+    }
+
     /// Makes the calls that wait. Never ends before the last.
-    async fn serve(self: Arc<Self>, mut queue: mpsc::Receiver<Waiting>) {
+    async fn serve(&self, mut queue: mpsc::Receiver<Waiting>) {
         let mut waiting = Vec::new();
         while queue.recv_many(&mut waiting, CHARGES).await > 0 {
             let Ok(_turn) = self.turn.acquire().await else { return };
@@ -262,7 +293,9 @@ impl Line {
             pipeline.add_command(command);
         }
         self.breaker.sent();
+        let waits = GivesUp(&self.unheard);
         let answers = link.send_all(&pipeline).await;
+        mem::forget(waits);
         self.breaker.answered();
         let answers = answers.map_err(|error| NodeError::from(&error))?;
         if answers.len() != pipeline.len() {
@@ -278,6 +311,15 @@ impl Line {
             Part::Count(_) => &self.count,
             Part::Decide(_) => &self.decide,
         }
+    }
+}
+
+/// Dropped if its owner is, while it waits for an answer.
+struct GivesUp<'a>(&'a Notify);
+
+impl Drop for GivesUp<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 

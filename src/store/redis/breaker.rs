@@ -65,6 +65,12 @@ impl Breaker {
         Err(NodeError::Failed(StoreError::Failed(why)))
     }
 
+    /// Whether only now and then a call may be made.
+    pub(super) fn is_open(&self) -> bool {
+        let since = self.unanswered.load(Relaxed);
+        since != NEVER && self.patience <= self.now().saturating_sub(since)
+    }
+
     /// A call is being sent.
     pub(super) fn sent(&self) {
         self.sent_at(self.now());

@@ -23,6 +23,7 @@ use super::{
     settings::{RedisAddress, RedisSettings},
     slots::{SLOTS, slot},
     target::Target,
+    traffic::Traffic,
 };
 use crate::{
     store::{Charge, Outcomes, StoreError},
@@ -54,6 +55,7 @@ pub(super) struct Cluster {
 #[derive(Debug)]
 struct Known {
     settings: RedisSettings,
+    traffic: Traffic,
     seeds: Vec<RedisAddress>,
     map: ArcSwap<Map>,
     /// Held while the map is replaced.
@@ -64,10 +66,13 @@ struct Known {
     refreshing: Notify,
 }
 
+/// Nodes, and where they are.
+type Nodes = Vec<(RedisAddress, Arc<Node>)>;
+
 /// Who has which slots.
 #[derive(Clone, Debug)]
 struct Map {
-    nodes: Vec<(RedisAddress, Arc<Node>)>,
+    nodes: Nodes,
     /// The place in `nodes`, for each slot.
     owners: Box<[u16]>,
 }
@@ -75,10 +80,11 @@ struct Map {
 impl Cluster {
     /// Begins to connect to `seeds`, and to those whom they know. Needs a Tokio
     /// runtime.
-    pub(super) fn new(seeds: &[RedisAddress], settings: &RedisSettings) -> Self {
+    pub(super) fn new(seeds: &[RedisAddress], settings: &RedisSettings, traffic: Traffic) -> Self {
         let map = Map { nodes: Vec::new(), owners: vec![NOBODY; SLOTS.into()].into() };
         let known = Arc::new(Known {
             settings: settings.clone(),
+            traffic,
             seeds: seeds.to_vec(),
             map: ArcSwap::from_pointee(map),
             changing: Mutex::default(),
@@ -165,6 +171,13 @@ impl Cluster {
         }
         let pings = map.nodes.iter().map(|(_, node)| Box::pin(node.ping()));
         select_ok(pings).await.map(|_| ())
+    }
+
+    /// How many calls wait for others, and how many nodes do not answer.
+    pub(super) fn waiting_and_silent(&self) -> (u64, u64) {
+        let map = self.known.map.load();
+        let nodes = || map.nodes.iter().map(|(_, node)| node);
+        (nodes().map(|it| it.waiting()).sum(), nodes().map(|it| u64::from(it.is_silent())).sum())
     }
 
     /// Ends when a task that it needs has ended.
@@ -258,7 +271,7 @@ impl Known {
             map.nodes.iter().find(is_it).map(|(address, _)| address.clone())
         };
         let host = match (host, of(from)) {
-            ("", Some(RedisAddress::Tcp { host, .. })) => host,
+            ("" | "?", Some(RedisAddress::Tcp { host, .. })) => host,
             (host, _) => host.trim_matches(['[', ']']).to_owned(),
         };
         Ok(RedisAddress::Tcp { host, port })
@@ -280,35 +293,24 @@ impl Known {
 
     fn node(&self, address: &RedisAddress) -> Arc<Node> {
         let target = Target::fixed(address.clone(), &self.settings);
-        Arc::new(Node::new(target, &self.settings, true))
+        Arc::new(Node::new(target, &self.settings, true, &self.traffic))
     }
 
     /// Learns who has which slots, from whoever answers first.
     async fn refresh(&self) -> Result<(), StoreError> {
-        let mut asked = self.map.load().nodes.clone();
-        // Those whom nobody knows any more are asked as well: all nodes may have
-        // been replaced.
-        for seed in &self.seeds {
-            if !asked.iter().any(|(it, _)| it == seed) {
-                asked.push((seed.clone(), self.node(seed)));
-            }
+        let known = self.map.load().nodes.clone();
+        if let Ok(ranges) = ask(&known).await {
+            return self.learn(&ranges, known);
         }
-        let asks = asked.iter().map(|(address, node)| {
-            Box::pin(async move {
-                let answer = node.ask(cmd("CLUSTER").arg("SLOTS")).await?;
-                let ranges = ranges(&answer, address);
-                ranges.ok_or_else(|| StoreError::Failed("the answer is no list of slots".into()))
-            })
-        });
-        let (ranges, _) = select_ok(asks).await?;
-        self.learn(&ranges, asked)
+        // All of them may have been replaced. Seeds may have other names than
+        // those that the nodes have for each other, and so connections of their
+        // own: they are not asked without need.
+        let seeds = self.seeds.iter().map(|it| (it.clone(), self.node(it))).collect();
+        let ranges = ask(&seeds).await?;
+        self.learn(&ranges, seeds)
     }
 
-    fn learn(
-        &self,
-        ranges: &[Slots],
-        asked: Vec<(RedisAddress, Arc<Node>)>,
-    ) -> Result<(), StoreError> {
+    fn learn(&self, ranges: &[Slots], asked: Nodes) -> Result<(), StoreError> {
         let _changing = self.changing.lock();
         let old = self.map.load();
         let mut new = Map { nodes: Vec::new(), owners: vec![NOBODY; SLOTS.into()].into() };
@@ -329,6 +331,23 @@ impl Known {
         self.map.store(Arc::new(new));
         Ok(())
     }
+}
+
+/// Who has which slots, says the first of `nodes` that answers.
+async fn ask(nodes: &Nodes) -> Result<Vec<Slots>, StoreError> {
+    if nodes.is_empty() {
+        return Err(StoreError::Failed("no node of the Redis Cluster is known".into()));
+    }
+    let asks = nodes.iter().map(|(address, node)| {
+        Box::pin(async move {
+            let answer = node.ask(cmd("CLUSTER").arg("SLOTS")).await?;
+            let ranges = ranges(&answer, address);
+            // One that has left the cluster knows of none.
+            let ranges = ranges.filter(|it| !it.is_empty());
+            ranges.ok_or_else(|| StoreError::Failed("the answer is no list of slots".into()))
+        })
+    });
+    select_ok(asks).await.map(|(ranges, _)| ranges)
 }
 
 /// Who has some slots.

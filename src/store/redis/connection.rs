@@ -9,7 +9,8 @@
 
 use std::{
     hash::{BuildHasher, Hasher},
-    sync::Arc,
+    io,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -20,12 +21,15 @@ use redis::{
 };
 use tokio::{
     sync::{Notify, watch},
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
 use tracing::{info, warn};
 
-use super::target::{Access, Target};
+use super::{
+    target::{Access, Target},
+    traffic::Traffic,
+};
 use crate::store::{StoreError, redis::RedisAddress};
 
 /// How long to wait at least after an attempt to connect that failed. Each further
@@ -64,12 +68,14 @@ enum State {
 pub(super) struct Link {
     connection: MultiplexedConnection,
     lost: Notify,
+    /// Why the server is of no use, if it says so.
+    refusal: OnceLock<String>,
 }
 
 impl Connection {
     /// Begins to connect. Needs a Tokio runtime.
-    pub(super) fn new(target: Target, timeout: Duration) -> Self {
-        let server = Server { target, patience: timeout.max(PATIENCE) };
+    pub(super) fn new(target: Target, timeout: Duration, traffic: Traffic) -> Self {
+        let server = Server { target, patience: timeout.max(PATIENCE), traffic };
         let (sender, state) = watch::channel(State::Connecting);
         let mut task = JoinSet::new();
         task.spawn(server.keep_up(sender));
@@ -108,10 +114,16 @@ impl Link {
     /// Sends `command` once, and waits for the answer as long as it takes.
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         let answer = command.query_async(&mut self.connection.clone()).await;
-        if answer.as_ref().is_err_and(is_lost) {
-            self.lost.notify_one();
+        if let Err(error) = &answer {
+            self.failed(error);
         }
         answer
+    }
+
+    /// Waits until the server has answered everything so far.
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        let answer = self.send(&cmd("PING")).await;
+        answer.map(drop).map_err(|error| StoreError::Failed(error.to_string()))
     }
 
     /// Sends commands once, together, and waits for all answers as long as it
@@ -119,33 +131,41 @@ impl Link {
     pub(super) async fn send_all(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
         let mut connection = self.connection.clone();
         let answers = connection.send_packed_commands(commands, 0, commands.len()).await;
-        let lost = match &answers {
-            Err(error) => is_lost(error),
-            Ok(answers) => answers.iter().any(|it| match it {
-                Value::ServerError(error) => is_lost(&error.clone().into()),
-                _ => false,
+        match &answers {
+            Err(error) => self.failed(error),
+            Ok(answers) => answers.iter().for_each(|it| {
+                if let Value::ServerError(error) = it {
+                    self.failed(&error.clone().into());
+                }
             }),
-        };
-        if lost {
-            self.lost.notify_one();
         }
         answers
     }
+
+    /// Sees to it that there is another connection, if `error` calls for one.
+    fn failed(&self, error: &RedisError) {
+        if is_refusal(error) {
+            // The first one is enough.
+            let _ = self.refusal.set(error.to_string());
+        }
+        if is_refusal(error) || error.is_unrecoverable_error() {
+            self.lost.notify_one();
+        }
+    }
 }
 
-/// Whether `error` calls for another connection. A server that has become a
+/// Whether a server that says so is of no use for now. One that has become a
 /// replica still answers, but does not count, and its name may stand for another
 /// one now; one that has new passwords may know ours again.
-fn is_lost(error: &RedisError) -> bool {
-    let code = error.code();
-    error.is_unrecoverable_error()
-        || matches!(code, Some("READONLY" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS" | "NOPERM"))
+fn is_refusal(error: &RedisError) -> bool {
+    matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS" | "NOPERM"))
 }
 
 /// What the task knows.
 struct Server {
     target: Target,
     patience: Duration,
+    traffic: Traffic,
 }
 
 /// Why there is no connection any more.
@@ -156,20 +176,27 @@ enum Lost {
     Silent,
     /// Another server takes its place.
     Replaced,
+    /// The server answers, and is of no use. Why.
+    Refused(String),
 }
 
 impl Server {
     /// Connects whenever there is no connection, and says so in `state`. Never ends.
     async fn keep_up(mut self, state: watch::Sender<State>) {
         let (mut told, mut failures) = (false, 0);
+        // Who has refused, as long as nothing shows that it will not do so again.
+        let mut refused = None;
         loop {
             match self.connect().await {
                 Ok((link, address)) => {
-                    info!("connected to {address}");
-                    (told, failures) = (false, 0);
+                    let open = self.traffic.open();
+                    if refused.as_ref() != Some(&address) {
+                        info!("connected to {address}");
+                        (told, failures, refused) = (false, 0, None);
+                    }
                     let link = Arc::new(link);
                     state.send_replace(State::Up(Arc::clone(&link)));
-                    let next = match self.until_lost(&link, &address).await {
+                    let next = match self.until_lost(&link, &address, &mut refused).await {
                         Lost::Closed => {
                             warn!("the connection to {address} is lost");
                             State::Connecting
@@ -182,8 +209,19 @@ impl Server {
                             info!("another server takes the place of {address}");
                             State::Connecting
                         }
+                        Lost::Refused(why) => {
+                            let why = format!("{address} refuses: {why}");
+                            if refused.replace(address).is_some() {
+                                failures += 1;
+                            } else {
+                                warn!("{why}; trying again until it does not");
+                                failures = 0;
+                            }
+                            State::Down(why.into())
+                        }
                     };
                     state.send_replace(next);
+                    drop(open);
                 }
                 Err(why) => {
                     let why = format!("cannot connect to {}: {why}", self.target);
@@ -218,16 +256,28 @@ impl Server {
         timeout(patience, connect).await.unwrap_or_else(late)
     }
 
-    async fn until_lost(&mut self, link: &Link, address: &RedisAddress) -> Lost {
+    /// Waits until `link` is lost. If the server has `refused` and does so no more,
+    /// says so.
+    async fn until_lost(
+        &mut self,
+        link: &Link,
+        address: &RedisAddress,
+        refused: &mut Option<RedisAddress>,
+    ) -> Lost {
+        let closed = || link.refusal.get().cloned().map_or(Lost::Closed, Lost::Refused);
         loop {
             tokio::select! {
-                () = link.lost.notified() => return Lost::Closed,
+                () = link.lost.notified() => return closed(),
                 () = self.target.replaced(address, self.patience) => return Lost::Replaced,
                 () = sleep(IDLE) => {}
             }
             match timeout(self.patience, link.send(&cmd("PING"))).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => return Lost::Closed,
+                Ok(Ok(_)) => {
+                    if refused.take().is_some() {
+                        info!("{address} is used again");
+                    }
+                }
+                Ok(Err(_)) => return closed(),
                 Err(_) => return Lost::Silent,
             }
         }
@@ -249,10 +299,13 @@ impl Link {
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE);
+        let (access, at) = (access.clone(), address.clone());
         let connect = async {
-            let client = access.client(address)?;
+            let client = spawn_blocking(move || access.client(&at)).await;
+            let client = client.map_err(io::Error::other)??;
             let connection = client.get_multiplexed_async_connection_with_config(&config);
-            let link = Self { connection: connection.await?, lost: Notify::new() };
+            let connection = connection.await?;
+            let link = Self { connection, lost: Notify::new(), refusal: OnceLock::new() };
             link.send(&cmd("PING")).await?;
             Ok(link)
         };

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
 use tokio::time::timeout;
 
-use super::{batch::Batches, connection::Connection, settings::RedisSettings, target::Target};
+use super::{
+    batch::Batches, connection::Connection, settings::RedisSettings, target::Target,
+    traffic::Traffic,
+};
 use crate::{
     store::{Charge, Outcomes, StoreError},
     time::Timestamp,
@@ -35,9 +38,14 @@ pub(super) enum NodeError {
 
 impl Node {
     /// Begins to connect, to one of a cluster if `cluster`. Needs a Tokio runtime.
-    pub(super) fn new(target: Target, settings: &RedisSettings, cluster: bool) -> Self {
+    pub(super) fn new(
+        target: Target,
+        settings: &RedisSettings,
+        cluster: bool,
+        traffic: &Traffic,
+    ) -> Self {
         let &RedisSettings { timeout, jitter, .. } = settings;
-        let connection = Arc::new(Connection::new(target, timeout));
+        let connection = Arc::new(Connection::new(target, timeout, traffic.clone()));
         let batches = Batches::new(Arc::clone(&connection), timeout, jitter, cluster);
         Self { connection, batches, timeout }
     }
@@ -93,6 +101,16 @@ impl Node {
     /// Whether a task that it needs has ended.
     pub(super) fn is_dead(&self) -> bool {
         self.connection.is_dead() || self.batches.is_dead()
+    }
+
+    /// How many calls wait for others.
+    pub(super) fn waiting(&self) -> u64 {
+        self.batches.waiting()
+    }
+
+    /// Whether it does not answer, and is only tried now and then.
+    pub(super) fn is_silent(&self) -> bool {
+        self.batches.is_silent()
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::{join, select, try_join};
 use super::{Redis, RedisSettings, apart};
 use crate::{
     limit::{Unit, Window},
-    store::{Charge, Outcomes, Store, StoreError},
+    store::{Charge, Outcomes, Pools, Store, StoreError},
     time::Timestamp,
 };
 
@@ -89,5 +89,10 @@ impl Store for Split {
                 () = per_second.died() => {}
             },
         }
+    }
+
+    fn pools(&self) -> Pools {
+        let per_second = self.per_second.as_ref().map(Redis::usage);
+        Pools { main: Some(self.main.usage()), per_second }
     }
 }

@@ -1,14 +1,11 @@
 //! How to reach Redis.
 
-use std::{
-    fmt, fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
 use super::jitter::Jitter;
+use super::tls::RedisTls;
 
 /// How to reach Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,17 +61,6 @@ pub struct Login {
     pub username: Option<String>,
     /// None means no authentication.
     pub password: Option<String>,
-}
-
-/// How connections are encrypted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RedisTls {
-    /// The certificate that servers may ask for, and its key.
-    pub client: Option<(PathBuf, PathBuf)>,
-    /// Who may vouch for a server, instead of those whom the system trusts.
-    pub authority: Option<PathBuf>,
-    /// Whether a certificate may be for another name.
-    pub any_name: bool,
 }
 
 /// Where a Redis server listens.
@@ -208,29 +194,6 @@ impl Login {
             None => Self { username: None, password: Some(text.into()) },
         }
     }
-}
-
-impl RedisTls {
-    /// The certificates, read now.
-    ///
-    /// # Errors
-    ///
-    /// Which file cannot be read.
-    pub(super) fn read(&self) -> Result<redis::TlsCertificates, String> {
-        let client_tls = match &self.client {
-            Some((certificate, key)) => Some(redis::ClientTlsConfig {
-                client_cert: read(certificate)?,
-                client_key: read(key)?,
-            }),
-            None => None,
-        };
-        let root_cert = self.authority.as_deref().map(read).transpose()?;
-        Ok(redis::TlsCertificates { client_tls, root_cert })
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 const EXPECTED: &str = "expected host:port, redis://user:password@host:port/database, \

@@ -11,7 +11,8 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     connection::Link,
-    settings::{Login, RedisAddress, RedisSettings, RedisTls},
+    settings::{Login, RedisAddress, RedisSettings},
+    tls::RedisTls,
 };
 
 /// How often the Sentinels are asked.
@@ -100,7 +101,7 @@ impl Access {
         Self { login, database, tls }
     }
 
-    /// A client of the server at `address`. Reads the certificates.
+    /// A client of the server at `address`. Reads the certificates, and so blocks.
     pub(super) fn client(&self, address: &RedisAddress) -> RedisResult<Client> {
         let mut redis = RedisConnectionInfo::default().set_db(self.database);
         if let Some(username) = &self.login.username {

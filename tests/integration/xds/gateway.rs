@@ -5,7 +5,7 @@ use std::path::Path;
 use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitDescriptor;
 
 use super::*;
-use crate::xds::tls::{Authority, server_config};
+use crate::support::certificates::Authority;
 
 const LISTENER: &str = "envoy-gateway/gateway-1/http";
 const ROUTE: &str = "httproute/default/backend/rule/0/match/0/www_example_com";
@@ -75,7 +75,7 @@ async fn the_environment_and_the_resources_of_envoy_gateway_work() {
     let files = tempfile::tempdir().unwrap();
     authority.write(files.path(), "envoy-ratelimit");
     // The certificate is that of a service of Kubernetes.
-    let tls = server_config(&authority, "envoy-gateway", &[&rustls::version::TLS13]);
+    let tls = authority.server("envoy-gateway", &[&rustls::version::TLS13]);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = listener.local_addr().unwrap().to_string();
     let mut server = Ads::serve(listener, Some(tls));

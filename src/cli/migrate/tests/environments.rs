@@ -173,6 +173,7 @@ LOCAL_CACHE_SIZE_IN_BYTES=1000
         missing("REDIS_TIMEOUT"),
         missing("REDIS_PERSECOND_TIMEOUT"),
         missing("COUNTER_KEYS"),
+        missing("EXPIRATION_JITTER_MAX_SECONDS"),
         missing("RESPONSE_DYNAMIC_METADATA"),
         missing("LOG_LEVEL"),
     ];

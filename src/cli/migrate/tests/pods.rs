@@ -44,6 +44,7 @@ fn envoy_gateway_can_swap_the_image() {
             "note: the value of REDIS_URL is not known: it comes from the Secret redis, key url",
             "differs: REDIS_TIMEOUT is not set",
             "differs: COUNTER_KEYS is not set",
+            "differs: EXPIRATION_JITTER_MAX_SECONDS is not set",
             "differs: RESPONSE_DYNAMIC_METADATA is not set",
             "differs: waits between attempts to reach the xDS server grow",
             "note: PROMETHEUS_MAPPER_YAML is not read",
@@ -66,6 +67,7 @@ fn the_sample_of_istio_can_swap_the_image() {
         &[
             "differs: REDIS_TIMEOUT is not set",
             "differs: COUNTER_KEYS is not set",
+            "differs: EXPIRATION_JITTER_MAX_SECONDS is not set",
             "differs: RESPONSE_DYNAMIC_METADATA is not set",
         ],
     );

@@ -1,0 +1,165 @@
+//! A Redis of their own for limits per second.
+
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::{Code, rate_limit::Unit};
+
+use crate::{
+    authority::Authority,
+    cluster_servers::{Node, Setup},
+    support::{
+        eventually,
+        grpc::{self, Client, ask, descriptor},
+        http,
+        redis::RedisServer,
+        tollgate::Tollgate,
+    },
+};
+
+/// Most of a `second` may pass between two hits, so nothing is said of what remains.
+const RULES: &str = "
+domain: shop
+descriptors:
+- key: second
+  rate_limit: { unit: second, requests_per_unit: 100000, on_error: allow }
+- key: second_bucket
+  rate_limit: { unit: second, requests_per_unit: 100000, algorithm: token_bucket, on_error: allow }
+- key: minutes
+  rate_limit: { unit: minute, unit_multiplier: 600000, requests_per_unit: 1000, on_error: allow }
+- key: bucket
+  rate_limit: { unit: year, requests_per_unit: 1000, algorithm: token_bucket, on_error: allow }
+";
+
+fn start(settings: &[(&str, &str)]) -> Tollgate {
+    let patient = [
+        ("REDIS_PERSECOND", "true"),
+        ("REDIS_PERSECOND_TIMEOUT", "10s"),
+        ("STORE_DEADLINE", "10s"),
+        ("RESPONSE_DYNAMIC_METADATA", "always"),
+    ];
+    let service = Tollgate::start(RULES, &[&patient[..], settings].concat());
+    let ready = || (http::get(service.http, "/ready", &[]).status == 200).then_some(());
+    eventually("readiness", ready);
+    service
+}
+
+/// Hits `keys` in one call: the unit and what remains of each, and whether
+/// policies have decided.
+async fn hit(client: &mut Client, keys: &[&str]) -> (Vec<(Unit, u32)>, bool) {
+    let mut request = ask("shop", &[]);
+    request.descriptors = keys.iter().map(|it| descriptor(&[(it, "ann")])).collect();
+    let answer = client.should_rate_limit(request).await.unwrap().into_inner();
+    assert_eq!(answer.overall_code(), Code::Ok, "{keys:?}");
+    let status = answer
+        .statuses
+        .iter()
+        .map(|it| (it.current_limit.as_ref().unwrap().unit(), it.limit_remaining));
+    let degraded = answer.dynamic_metadata.as_ref().unwrap().fields.contains_key("degraded");
+    (status.collect(), degraded)
+}
+
+/// How many scripts a server has run.
+fn scripts(client: &mut redis::Connection) -> u32 {
+    let about: String = redis::cmd("INFO").arg("commandstats").query(client).unwrap();
+    let calls = |name: &str| {
+        let (_, rest) = about.split_once(&format!("cmdstat_{name}:calls="))?;
+        let (calls, _) = rest.split_once(',')?;
+        calls.parse::<u32>().ok()
+    };
+    // What is not known yet is sent once more, as a whole.
+    calls("evalsha").unwrap_or_default()
+}
+
+/// How many scripts `main` and `second` run for one hit on `keys`.
+async fn cost(
+    service: &mut Client,
+    [main, second]: [&mut redis::Connection; 2],
+    keys: &[&str],
+) -> [u32; 2] {
+    let before = [scripts(main), scripts(second)];
+    let (units, degraded) = hit(service, keys).await;
+    assert!(!degraded, "{keys:?}");
+    for (key, (unit, _)) in keys.iter().zip(units) {
+        assert_eq!(unit == Unit::Second, key.starts_with("second"), "{keys:?}");
+    }
+    [scripts(main) - before[0], scripts(second) - before[1]]
+}
+
+#[tokio::test]
+async fn limits_per_second_and_nothing_else_go_to_the_redis_of_their_own() {
+    let authority = Authority::new();
+    let main = RedisServer::with_password("main secret");
+    let (plain, locked) = (RedisServer::start(), RedisServer::with_password("other:secret"));
+    let tls = Setup { tls: Some(authority.server("localhost", "no")), ..Setup::default() };
+    let encrypted = Node::of(tls.tell(&["--save", ""]));
+    let encrypted_url = format!("redis://127.0.0.1:{}", encrypted.port);
+    let address = |server: &RedisServer| format!("127.0.0.1:{}", server.port());
+    let (open, socket) = (address(&plain), plain.socket().display().to_string());
+    let (guarded, within) = (address(&locked), format!("localhost:{}", encrypted.service));
+    let own = authority.own().display().to_string();
+    let ways: [(&str, &str, &[(&str, &str)]); 4] = [
+        (&plain.url(), &open, &[("REDIS_PERSECOND_SOCKET_TYPE", "tcp")]),
+        (&plain.url(), &socket, &[("REDIS_PERSECOND_SOCKET_TYPE", "unix")]),
+        (
+            &locked.url().replace("other:", "other%3a"),
+            &guarded,
+            &[("REDIS_PERSECOND_AUTH", ":other:secret")],
+        ),
+        (&encrypted_url, &within, &[("REDIS_PERSECOND_TLS", "true"), ("REDIS_TLS_CACERT", &own)]),
+    ];
+    for (other, url, settings) in ways {
+        let ours = [
+            ("REDIS_URL", &address(&main)[..]),
+            ("REDIS_AUTH", "main secret"),
+            ("REDIS_PERSECOND_URL", url),
+        ];
+        let service = start(&[&ours[..], settings].concat());
+        let mut client = grpc::connect(service.grpc).await;
+        let mut both = [main.url().replace(' ', "%20"), other.to_owned()]
+            .map(|it| redis::Client::open(it).unwrap().get_connection().unwrap());
+        // Scripts that are not known yet are asked for twice.
+        hit(&mut client, &["second", "second_bucket", "minutes", "bucket"]).await;
+        hit(&mut client, &["second", "minutes"]).await;
+        for (keys, expected) in [
+            (&["second"][..], [0, 1]),
+            (&["second_bucket"], [0, 1]),
+            (&["minutes"], [1, 0]),
+            (&["bucket"], [1, 0]),
+            (&["minutes", "second"], [1, 1]),
+            (&["second", "bucket", "second_bucket"], [1, 1]),
+        ] {
+            let [main, other] = &mut both;
+            assert_eq!(cost(&mut client, [main, other], keys).await, expected, "{url}: {keys:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn while_one_of_the_two_is_down_the_other_is_exact() {
+    let (mut main, mut second) = (RedisServer::start(), RedisServer::start());
+    let urls = [main.url(), second.url()];
+    let service = start(&[("REDIS_URL", &urls[0]), ("REDIS_PERSECOND_URL", &urls[1])]);
+    let mut client = grpc::connect(service.grpc).await;
+    let mut expected = 1_000;
+    second.stop();
+    for _ in 0..5 {
+        assert!(hit(&mut client, &["second"]).await.1);
+        assert!(hit(&mut client, &["minutes", "second"]).await.1);
+        expected -= 1;
+        let (status, degraded) = hit(&mut client, &["bucket"]).await;
+        assert_eq!((status[0].1, degraded), (expected, false));
+    }
+    assert_eq!(http::get(service.http, "/ready", &[]).status, 200);
+    second.start_again();
+    let begin = std::time::Instant::now();
+    while hit(&mut client, &["minutes", "second"]).await.1 {
+        assert!(begin.elapsed() < crate::support::SOON);
+    }
+    main.stop();
+    let mut direct = second.client();
+    for _ in 0..5 {
+        assert!(hit(&mut client, &["bucket"]).await.1);
+        assert!(hit(&mut client, &["minutes", "second"]).await.1);
+        let before = scripts(&mut direct);
+        assert!(!hit(&mut client, &["second"]).await.1);
+        assert_eq!(scripts(&mut direct), before + 1);
+    }
+}

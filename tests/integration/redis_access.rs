@@ -1,0 +1,130 @@
+//! Who is let in by Redis and by Sentinels, and whom the service trusts.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use crate::{
+    authority::Authority,
+    cluster_servers::{Node, Sentinels, Setup},
+    support::{
+        SOON, eventually,
+        grpc::{self, Client, ask},
+        tollgate::Tollgate,
+    },
+};
+
+const RULES: &str = "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: year, requests_per_unit: 1000, on_error: deny }
+";
+
+fn start(settings: &[(&str, &str)]) -> Tollgate {
+    let patient = [("STORE_DEADLINE", "10s"), ("RESPONSE_DYNAMIC_METADATA", "always")];
+    Tollgate::start(RULES, &[&patient[..], settings].concat())
+}
+
+/// What remains; nothing if a policy has decided.
+async fn hit(client: &mut Client) -> Option<u32> {
+    let answer = client.should_rate_limit(ask("shop", &[("user", "ann")])).await;
+    let answer = answer.unwrap().into_inner();
+    let degraded = answer.dynamic_metadata.as_ref().unwrap().fields.contains_key("degraded");
+    (!degraded).then_some(answer.statuses[0].limit_remaining)
+}
+
+async fn is_used(service: &Tollgate, first: u32) {
+    let mut client = grpc::connect(service.grpc).await;
+    let begin = Instant::now();
+    let left = loop {
+        if let Some(left) = hit(&mut client).await {
+            break left;
+        }
+        assert!(begin.elapsed() < SOON, "{}", service.log());
+        sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(left, first);
+    assert_eq!(hit(&mut client).await, Some(first - 1));
+}
+
+/// Policies decide, and the log says this, and none of the secrets.
+async fn is_not_used(service: &Tollgate, why: &str, secrets: &[&str]) {
+    eventually(why, || service.log().contains(why).then_some(()));
+    let mut client = grpc::connect(service.grpc).await;
+    for _ in 0..20 {
+        assert_eq!(hit(&mut client).await, None);
+        sleep(Duration::from_millis(20)).await;
+    }
+    let log = service.log();
+    assert!(secrets.iter().all(|it| !log.contains(it)), "{log}");
+    assert!(log.lines().count() < 20, "{log}");
+}
+
+#[tokio::test]
+async fn sentinels_are_told_a_password_of_their_own() {
+    let setup = Setup {
+        sentinel: "sentinel auth-pass main of-the-master\n".into(),
+        sentinel_password: "of-the-guards".into(),
+        ..Setup::default()
+    };
+    let setup = setup.tell(&["--requirepass", "of-the-master", "--masterauth", "of-the-master"]);
+    let all = Sentinels::of(&setup);
+    let url = all.url();
+    let with = |auth: &'static str, guards: &'static str| {
+        let kind = ("REDIS_TYPE", "sentinel");
+        start(&[kind, ("REDIS_URL", &url), ("REDIS_AUTH", auth), ("REDIS_SENTINEL_AUTH", guards)])
+    };
+    let secrets = ["of-the-master", "of-the-guards", "mistaken"];
+    is_used(&with("of-the-master", "of-the-guards"), 999).await;
+    is_used(&with("of-the-master", ":of-the-guards"), 997).await;
+    // A user with few rights will do.
+    for sentinel in &all.sentinels {
+        let user = "ACL SETUSER looks on >of-the-guards -@all +sentinel|master +ping";
+        sentinel.ask(&user.split(' ').collect::<Vec<_>>());
+    }
+    is_used(&with("default:of-the-master", "looks:of-the-guards"), 995).await;
+    let unknown = "cannot connect to the master main: no Sentinel knows it";
+    for wrong in ["mistaken", "of-the-master"] {
+        let service = with("of-the-master", wrong);
+        is_not_used(&service, unknown, &secrets).await;
+        assert!(service.log().contains("authentication failed"), "{}", service.log());
+    }
+    let service = with("of-the-master", "");
+    is_not_used(&service, unknown, &secrets).await;
+    assert!(service.log().contains("NOAUTH"), "{}", service.log());
+    let service = with("mistaken", "of-the-guards");
+    is_not_used(&service, "cannot connect to the master main: ", &secrets).await;
+    assert!(service.log().contains("authentication failed"), "{}", service.log());
+}
+
+#[tokio::test]
+async fn a_given_authority_is_trusted_besides_those_of_the_system() {
+    let (known, other) = (Authority::new(), Authority::new());
+    let setup = Setup { tls: Some(known.server("localhost", "no")), ..Setup::default() };
+    let server = Node::of(setup.tell(&["--save", ""]));
+    let url = format!("localhost:{}", server.service);
+    let [known, other] = [&known, &other].map(|it| it.own().display().to_string());
+    let with = |given: &str, system: &str| {
+        let tls = [("REDIS_URL", &url[..]), ("REDIS_TLS", "true"), ("SSL_CERT_FILE", system)];
+        start(&[&tls[..], &[("REDIS_TLS_CACERT", given)]].concat())
+    };
+    is_used(&with(&known, &other), 999).await;
+    is_used(&with(&other, &known), 997).await;
+    is_used(&with("", &known), 995).await;
+    let why = format!("cannot connect to {url}: ");
+    for (given, system) in [(&other[..], &other[..]), ("", &other)] {
+        let service = with(given, system);
+        is_not_used(&service, &why, &[]).await;
+        assert!(service.log().contains("invalid peer certificate"), "{}", service.log());
+    }
+    // One of the two speaks TLS, and the other does not.
+    let plain = format!("localhost:{}", server.port);
+    for settings in [
+        &[("REDIS_URL", &url[..])][..],
+        &[("REDIS_URL", &plain[..]), ("REDIS_TLS", "true"), ("REDIS_TLS_CACERT", &known)],
+    ] {
+        let why = format!("cannot connect to {}: ", settings[0].1);
+        is_not_used(&start(settings), &why, &[]).await;
+    }
+}

@@ -1,0 +1,215 @@
+//! The flow that the reference service is tested by first, with its own variables,
+//! on every Redis that it knows: passwords, TLS, clusters and Sentinels, with and
+//! without a Redis of their own for limits per second.
+
+use std::{
+    fs,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use envoy_types::pb::envoy::service::ratelimit::v3::{
+    RateLimitResponse,
+    rate_limit_response::{Code, rate_limit::Unit},
+};
+
+use crate::{
+    authority::Authority,
+    cluster_servers::{Cluster, Node, Sentinels, Setup},
+    support::{
+        eventually, fresh,
+        grpc::{self, Client, ask},
+        http,
+        redis::RedisServer,
+        tollgate::Tollgate,
+    },
+};
+
+const FILES: [(&str, &str); 2] = [
+    (
+        "basic.yaml",
+        "domain: basic\ndescriptors:\n  - key: key1\n    rate_limit:\n      unit: second\n      \
+         requests_per_unit: 50\n",
+    ),
+    (
+        "another.yaml",
+        "domain: another\ndescriptors:\n  - key: key2\n    rate_limit:\n      unit: minute\n      \
+         requests_per_unit: 20\n",
+    ),
+];
+
+/// The service on rules where the reference looks for them, once Redis answers.
+fn start(settings: &[(&str, &str)]) -> (Tollgate, tempfile::TempDir) {
+    let files = tempfile::tempdir().unwrap();
+    let config = files.path().join("current/ratelimit/config");
+    fs::create_dir_all(&config).unwrap();
+    for (name, text) in FILES {
+        fs::write(config.join(name), text).unwrap();
+    }
+    let root = files.path().join("current").display().to_string();
+    let always = [
+        ("TOLLGATE_CONFIG", ""),
+        ("USE_STATSD", "false"),
+        ("RUNTIME_ROOT", &root),
+        ("RUNTIME_SUBDIRECTORY", "ratelimit"),
+        ("RUNTIME_APPDIRECTORY", "config"),
+        ("BACKEND_TYPE", "redis"),
+        ("REDIS_SOCKET_TYPE", "tcp"),
+        ("REDIS_PERSECOND_SOCKET_TYPE", "tcp"),
+        ("REDIS_PERSECOND_TIMEOUT", "10s"),
+    ];
+    let service = Tollgate::start("", &[&always[..], settings].concat());
+    let healthy = || (http::get(service.http, "/healthcheck", &[]).status == 200).then_some(());
+    eventually("health", healthy);
+    (service, files)
+}
+
+/// The code of all, and the code, limit and rest of each descriptor.
+type Told = (Code, Vec<(Code, Option<(u32, Unit)>, u32)>);
+
+fn told(answer: &RateLimitResponse) -> Told {
+    let status = answer.statuses.iter().map(|it| {
+        let limit = it.current_limit.as_ref().map(|it| (it.requests_per_unit, it.unit()));
+        (it.code(), limit, it.limit_remaining)
+    });
+    (answer.overall_code(), status.collect())
+}
+
+async fn call(client: &mut Client, domain: &str, key: &str, value: &str) -> Told {
+    let answer = client.should_rate_limit(ask(domain, &[(key, value)])).await;
+    told(&answer.unwrap().into_inner())
+}
+
+fn minute() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 60
+}
+
+/// An unknown domain, one hit, and 25 hits of which 20 pass.
+async fn basic_flow(settings: &[(&str, &str)]) {
+    let (service, _files) = start(settings);
+    let mut client = grpc::connect(service.grpc).await;
+    assert_eq!(
+        call(&mut client, "foo", "hello", "world").await,
+        (Code::Ok, vec![(Code::Ok, None, 0)])
+    );
+    let one = |code, limit, rest| (code, vec![(code, Some(limit), rest)]);
+    let answer = call(&mut client, "basic", "key1", &fresh()).await;
+    assert_eq!(answer, one(Code::Ok, (50, Unit::Second), 49), "{settings:?}");
+    loop {
+        let (begin, value, mut answers) = (minute(), fresh(), Vec::new());
+        for _ in 0..25 {
+            answers.push(call(&mut client, "another", "key2", &value).await);
+        }
+        // Those within one window tell.
+        if begin != minute() {
+            continue;
+        }
+        for (number, answer) in (1..).zip(answers) {
+            let code = if number <= 20 { Code::Ok } else { Code::OverLimit };
+            let rest = 20_u32.saturating_sub(number);
+            let expected = one(code, (20, Unit::Minute), rest);
+            assert_eq!(answer, expected, "{number}, {settings:?}");
+        }
+        break;
+    }
+}
+
+#[tokio::test]
+async fn on_one_server() {
+    let (main, second) = (RedisServer::start(), RedisServer::start());
+    let [main, second] = [&main, &second].map(|it| format!("localhost:{}", it.port()));
+    basic_flow(&[("REDIS_URL", &main)]).await;
+    let both = [("REDIS_PERSECOND", "true"), ("REDIS_PERSECOND_URL", &second)];
+    basic_flow(&[&both[..], &[("REDIS_URL", &main)]].concat()).await;
+}
+
+#[tokio::test]
+async fn with_passwords() {
+    let (main, second) = (RedisServer::with_password("one"), RedisServer::with_password("two"));
+    let [main, second] = [&main, &second].map(|it| format!("localhost:{}", it.port()));
+    let main_url = format!("redis://default:one@{main}");
+    for first in
+        [&[("REDIS_URL", &main[..]), ("REDIS_AUTH", "one")][..], &[("REDIS_URL", &main_url)]]
+    {
+        basic_flow(first).await;
+        let both = [
+            ("REDIS_PERSECOND", "true"),
+            ("REDIS_PERSECOND_URL", &second),
+            ("REDIS_PERSECOND_AUTH", "default:two"),
+        ];
+        basic_flow(&[&both[..], first].concat()).await;
+    }
+}
+
+#[tokio::test]
+async fn with_tls() {
+    let authority = Authority::new();
+    let server = |name| {
+        let setup = Setup { tls: Some(authority.server(name, "yes")), ..Setup::default() };
+        Node::of(setup.tell(&["--save", ""]))
+    };
+    let (main, second, elsewhere) = (server("localhost"), server("localhost"), server("elsewhere"));
+    let [main, second, elsewhere] =
+        [&main, &second, &elsewhere].map(|it| format!("localhost:{}", it.service));
+    let (certificate, key) = authority.issue("client", "tollgate");
+    let [certificate, key, own] =
+        [certificate, key, authority.own()].map(|it| it.display().to_string());
+    let tls = [
+        ("REDIS_TLS", "true"),
+        ("REDIS_TLS_CLIENT_CERT", &certificate[..]),
+        ("REDIS_TLS_CLIENT_KEY", &key),
+        ("REDIS_TLS_CACERT", &own),
+    ];
+    basic_flow(&[&tls[..], &[("REDIS_URL", &main)]].concat()).await;
+    let any = [("REDIS_URL", &elsewhere[..]), ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", "true")];
+    basic_flow(&[&tls[..], &any].concat()).await;
+    let both = [
+        ("REDIS_URL", &main[..]),
+        ("REDIS_PERSECOND", "true"),
+        ("REDIS_PERSECOND_URL", &second),
+        ("REDIS_PERSECOND_TLS", "true"),
+    ];
+    basic_flow(&[&tls[..], &both].concat()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_clusters() {
+    let (open, locked) = (Setup::default(), Setup::default().tell(&["--requirepass", "secret"]));
+    let (main, second) = (Cluster::of(&open, 3, false), Cluster::of(&locked, 3, false));
+    // The first seed is that of nobody.
+    let (main, second) = (format!("127.0.0.1:1,{}", main.url()), second.url());
+    basic_flow(&[("REDIS_TYPE", "CLUSTER"), ("REDIS_URL", &main)]).await;
+    basic_flow(&[("REDIS_TYPE", "cluster"), ("REDIS_URL", &second), ("REDIS_AUTH", "secret")])
+        .await;
+    basic_flow(&[
+        ("REDIS_TYPE", "cluster"),
+        ("REDIS_URL", &main),
+        ("REDIS_PERSECOND", "true"),
+        ("REDIS_PERSECOND_TYPE", "cluster"),
+        ("REDIS_PERSECOND_URL", &second),
+        ("REDIS_PERSECOND_AUTH", "secret"),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_sentinels() {
+    let guarded = Setup { sentinel_password: "guard".into(), ..Setup::default() };
+    let (main, second) = (Sentinels::start(), Sentinels::of(&guarded));
+    let (main, second) = (main.url(), second.url());
+    basic_flow(&[("REDIS_TYPE", "sentinel"), ("REDIS_URL", &main)]).await;
+    basic_flow(&[
+        ("REDIS_TYPE", "SENTINEL"),
+        ("REDIS_URL", &second),
+        ("REDIS_SENTINEL_AUTH", "guard"),
+    ])
+    .await;
+    basic_flow(&[
+        ("REDIS_TYPE", "sentinel"),
+        ("REDIS_URL", &main),
+        ("REDIS_PERSECOND", "true"),
+        ("REDIS_PERSECOND_TYPE", "sentinel"),
+        ("REDIS_PERSECOND_URL", &second),
+        ("REDIS_PERSECOND_SENTINEL_AUTH", "guard"),
+    ])
+    .await;
+}

@@ -1,0 +1,390 @@
+//! What servers of statsd, DogStatsD and Prometheus are told: every hit once.
+
+use std::{collections::BTreeMap, net::TcpListener, time::Duration};
+
+use crate::support::{
+    eventually, fresh,
+    grpc::{self, Client, ask, charging, descriptor},
+    http,
+    prometheus::Metrics,
+    redis::RedisServer,
+    statsd::{Sink, Sum, nobody},
+    tollgate::Tollgate,
+};
+
+const RULES: &str = "
+domain: shop
+descriptors:
+- {key: user, rate_limit: {unit: year, requests_per_unit: 10}}
+- {key: second, rate_limit: {unit: second, requests_per_unit: 10}}
+- key: plan
+  descriptors:
+  - {key: user, rate_limit: {unit: year, requests_per_unit: 10}}
+- {key: path, detailed_metric: true, rate_limit: {unit: year, requests_per_unit: 10}}
+";
+const SOON: &str = "100ms";
+/// Longer than any test.
+const NEVER: &str = "1h";
+const RULE: &str = "ratelimit.service.rate_limit";
+
+/// Settings for a server of statsd.
+struct At {
+    host: String,
+    port: String,
+}
+
+impl At {
+    fn new(address: std::net::SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), port: address.port().to_string() }
+    }
+
+    fn start(&self, rules: &str, more: &[(&str, &str)]) -> Tollgate {
+        let own =
+            [("STATSD_HOST", &*self.host), ("STATSD_PORT", &self.port), ("DRAIN_DELAY", "0s")];
+        Tollgate::start(rules, &[&own, more].concat())
+    }
+}
+
+async fn hit(client: &mut Client, times: u32, entries: &[(&str, &str)]) {
+    for _ in 0..times {
+        client.should_rate_limit(ask("shop", entries)).await.unwrap();
+    }
+}
+
+fn count(sums: &BTreeMap<String, Sum>, name: &str) -> u64 {
+    sums.get(name).map_or(0, |it| it.count)
+}
+
+/// Of a rule: all hits, those within, near and over.
+fn counts(sums: &BTreeMap<String, Sum>, rule: &str) -> [u64; 4] {
+    ["total_hits", "within_limit", "near_limit", "over_limit"]
+        .map(|it| count(sums, &format!("{RULE}.{rule}.{it}")))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_hit_is_told_once_whatever_becomes_of_the_connection() {
+    let at = nobody();
+    let mut service = At::new(at).start(RULES, &[("STATS_FLUSH_INTERVAL", SOON)]);
+    let mut client = grpc::connect(service.grpc).await;
+    let value = fresh();
+    let user = [("user", value.as_str())];
+    hit(&mut client, 12, &user).await;
+    let warning = format!("do not reach {at} by TCP");
+    eventually("a warning", || service.log().contains(&warning).then_some(()));
+    hit(&mut client, 1, &user).await;
+
+    let sink = Sink::tcp(at);
+    let all =
+        |hits| move |sums: &BTreeMap<_, _>| (counts(sums, "shop.user")[0] == hits).then_some(());
+    sink.until("what was not told", all(13));
+    assert_eq!(sink.hang_up(), 1);
+    hit(&mut client, 7, &user).await;
+    sink.until("a new connection", all(20));
+    hit(&mut client, 5, &user).await;
+    service.terminate();
+    assert!(service.ended(Duration::from_secs(10)).success());
+    sink.until("the last ones", all(25));
+
+    let sums = sink.sums();
+    assert_eq!(counts(&sums, "shop.user"), [25, 10, 2, 15]);
+    assert_eq!(count(&sums, "ratelimit_server.ShouldRateLimit.total_requests"), 25);
+    assert_eq!(sums["ratelimit_server.ShouldRateLimit.response_time"].calls, 25);
+    assert_eq!(sums["tollgate.rules"].level, Some(4.0));
+    assert_eq!(count(&sums, "ratelimit.service.config_load_success"), 1);
+    assert_eq!(count(&sums, "runtime.load_attempts"), 1);
+    let failures = service.log().matches(&warning).count();
+    assert_eq!(failures, 1, "a failure that goes on is logged once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_at_the_end_is_told() {
+    let at = nobody();
+    let sinks = [Sink::tcp(at), Sink::udp(at)];
+    let settings =
+        [("STATS_FLUSH_INTERVAL", NEVER), ("USE_STATSD", "true"), ("USE_DOG_STATSD", "true")];
+    let mut service = At::new(at).start(RULES, &settings);
+    let mut client = grpc::connect(service.grpc).await;
+    hit(&mut client, 12, &[("user", &fresh())]).await;
+    // A rule that is gone by then has counted, too.
+    service.edit("rules.yaml", "domain: shop");
+    let loaded = || Metrics::of(service.http).value("tollgate_rules", &[]) == 0.0;
+    eventually("new rules", || loaded().then_some(()));
+    assert_eq!(sinks.each_ref().map(|it| it.lines().len()), [0, 0]);
+    service.terminate();
+    assert!(service.ended(Duration::from_secs(10)).success());
+    for sink in &sinks {
+        sink.until("the last ones", |it| (counts(it, "shop.user") == [12, 10, 2, 2]).then_some(()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_not_there_holds_nobody() {
+    for host in ["nowhere.invalid", "127.0.0.9"] {
+        let settings = [("STATSD_HOST", host), ("STATSD_PORT", "1"), ("DRAIN_DELAY", "0s")];
+        let more = [("STATS_FLUSH_INTERVAL", SOON), ("USE_STATSD", "1"), ("USE_DOG_STATSD", "1")];
+        let mut service = Tollgate::start(RULES, &[settings, more].concat());
+        eventually("a warning", || service.log().contains("do not reach").then_some(()));
+        let mut client = grpc::connect(service.grpc).await;
+        hit(&mut client, 1, &[("user", &fresh())]).await;
+        assert_eq!(http::get(service.http, "/healthcheck", &[]).status, 200);
+        service.terminate();
+        assert!(service.ended(Duration::from_secs(10)).success());
+    }
+}
+
+/// The requests that the reference service's own test makes, and what it expects.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_and_numbers_are_those_of_the_reference_service() {
+    const RULES: &str = "
+domain: another
+descriptors:
+- {key: key2, rate_limit: {unit: year, requests_per_unit: 20}}
+- {key: key3, rate_limit: {unit: year, requests_per_unit: 10}}
+---
+domain: basic
+descriptors:
+- {key: key1, rate_limit: {unit: second, requests_per_unit: 50}}
+";
+    let (redis, sink) = (RedisServer::start(), Sink::tcp(nobody()));
+    let (another, basic) = RULES.split_once("---").unwrap();
+    let settings = [
+        ("EXTRA_TAGS", "foo:bar,a:b"),
+        ("STATS_FLUSH_INTERVAL", SOON),
+        ("REDIS_URL", &redis.url()),
+        ("LOCAL_CACHE_SIZE_IN_BYTES", "1000000"),
+    ];
+    let service = At::new(sink.address).start(another, &settings);
+    service.edit("basic.yaml", basic);
+    let ready = || Metrics::of(service.http);
+    eventually("all rules", || {
+        let tags = [("a", "b"), ("foo", "bar")];
+        (ready().value("tollgate_rules", &tags) == 3.0).then_some(())
+    });
+    let mut client = grpc::connect(service.grpc).await;
+    let mut call = async |domain: &str, descriptors: &[(&str, &str)]| {
+        let mut request = ask(domain, &[]);
+        request.descriptors = descriptors.iter().map(|it| descriptor(&[*it])).collect();
+        client.should_rate_limit(request).await.unwrap();
+    };
+    call("foo", &[("key1", &fresh())]).await;
+    call("basic", &[("key1", &fresh())]).await;
+    let value = fresh();
+    for _ in 0..25 {
+        call("another", &[("key2", &value)]).await;
+    }
+    let values = [fresh(), fresh()];
+    for _ in 0..15 {
+        call("another", &[("key2", &values[0]), ("key3", &values[1])]).await;
+    }
+    let name = |it: &str| format!("{it}.__a=b.__foo=bar");
+    let told = |sums: &BTreeMap<_, _>, rule: &str| {
+        ["total_hits", "over_limit"].map(|it| count(sums, &name(&format!("{RULE}.{rule}.{it}"))))
+    };
+    let sums =
+        sink.until("all hits", |sums| (told(sums, "another.key3")[0] == 15).then(|| sums.clone()));
+    assert_eq!(told(&sums, "basic.key1"), [1, 0]);
+    assert_eq!(told(&sums, "another.key2"), [40, 5]);
+    assert_eq!(told(&sums, "another.key3"), [15, 5]);
+    assert_eq!(count(&sums, &name("ratelimit_server.ShouldRateLimit.total_requests")), 42);
+    assert_eq!(sums[&name("ratelimit.redis_pool.cx_active")].level, Some(1.0));
+    assert_eq!(count(&sums, &name("ratelimit.redis_pool.cx_total")), 1);
+    assert!(sums[&name("ratelimit.localcache.hitCount")].level.unwrap() >= 1.0);
+    // And Prometheus is told the same, what was known without Redis not twice.
+    let metrics = Metrics::of(service.http);
+    let labels = [("domain", "another"), ("key1", "key2"), ("a", "b"), ("foo", "bar")];
+    assert_eq!(metrics.value("ratelimit_service_rate_limit_over_limit", &labels), 5.0);
+    let cached = "over_limit_with_local_cache";
+    let cached = [
+        metrics.value(&format!("ratelimit_service_rate_limit_{cached}"), &labels),
+        count(&sums, &name(&format!("{RULE}.another.key2.{cached}"))) as f64,
+    ];
+    assert_eq!(cached[0], cached[1]);
+}
+
+const MOGRIFIER: [(&str, &str); 4] = [
+    ("USE_DOG_STATSD_MOGRIFIERS", "RULE"),
+    ("DOG_STATSD_MOGRIFIER_RULE_PATTERN", r"^ratelimit\.service\.rate_limit\.(.*?)\.(.*)\.(.*?)$"),
+    ("DOG_STATSD_MOGRIFIER_RULE_NAME", "limit.$3"),
+    ("DOG_STATSD_MOGRIFIER_RULE_TAGS", "domain:$1,rule:$2"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statsd_dogstatsd_and_prometheus_are_told_the_same_at_once() {
+    let at = nobody();
+    let (tcp, udp) = (Sink::tcp(at), Sink::udp(at));
+    let more = [
+        ("STATS_FLUSH_INTERVAL", SOON),
+        ("USE_STATSD", "true"),
+        ("USE_DOG_STATSD", "true"),
+        ("USE_PROMETHEUS", "true"),
+        ("PROMETHEUS_ADDR", ":0"),
+        ("PROMETHEUS_PATH", "/a/{b}"),
+        ("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", "true"),
+        ("EXTRA_TAGS", "version:1.2"),
+    ];
+    let service = At::new(at).start(RULES, &[&more[..], &MOGRIFIER].concat());
+    let mut client = grpc::connect(service.grpc).await;
+    hit(&mut client, 12, &[("plan", "a"), ("user", &fresh())]).await;
+
+    let tagged = |sums: &BTreeMap<_, _>, suffix: &str| {
+        count(sums, &format!("{RULE}.shop.plan.user.total_hits{suffix}"))
+    };
+    tcp.until("all hits", |it| (tagged(it, ".__version=1_2") == 12).then_some(()));
+    let sums =
+        udp.until("all hits", |it| (count(it, "limit.total_hits") == 12).then(|| it.clone()));
+    assert_eq!(sums["limit.total_hits"].tags, "version:1_2,domain:shop,rule:plan.user");
+    assert_eq!(sums["tollgate.rules"].tags, "version:1_2");
+    assert_eq!(sums["ratelimit_server.ShouldRateLimit.response_time"].calls, 12);
+
+    let mut port = service.prometheus.unwrap();
+    port.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    let metrics = Metrics::at(port, "/a/{b}");
+    let labels = [("domain", "shop"), ("key1", "plan"), ("key2", "user"), ("tag_version", "1.2")];
+    assert_eq!(metrics.value("ratelimit_service_rate_limit_total_hits", &labels), 12.0);
+    assert_eq!(metrics.value("ratelimit_service_rate_limit_over_limit", &labels), 2.0);
+    let time = |name: &str, le: &[(&str, &str)]| {
+        let own = [("grpc_method", "ShouldRateLimit"), ("tag_version", "1.2")];
+        let name = format!("ratelimit_service_response_time_seconds_{name}");
+        metrics.value(&name, &[&own, le].concat())
+    };
+    assert_eq!(time("count", &[]), 12.0);
+    assert_eq!(time("bucket", &[("le", "10000")]), 12.0);
+    // No call takes less than five microseconds, so it is no bound in seconds.
+    assert_eq!(time("bucket", &[("le", "0.005")]), 0.0);
+    for path in ["/metrics", "/", "/json"] {
+        assert_eq!(http::get(port, path, &[]).status, 404, "{path}");
+    }
+    let own = Metrics::of(service.http);
+    assert_eq!(own.value("ratelimit_service_rate_limit_total_hits", &labels), 12.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_can_neither_forge_a_line_nor_a_long_packet() {
+    let at = nobody();
+    let sinks = [Sink::tcp(at), Sink::udp(at)];
+    let settings =
+        [("STATS_FLUSH_INTERVAL", NEVER), ("USE_STATSD", "true"), ("USE_DOG_STATSD", "true")];
+    let mut service = At::new(at).start(RULES, &[&settings[..], &[("EXTRA_TAGS", "a:b")]].concat());
+    let mut client = grpc::connect(service.grpc).await;
+    let long = [900, 950, 1_100, 100_000].map(|it| "x".repeat(it));
+    let nasty = ["a:1|c\nforged:1|c", "a|#forged:1", ",forged=1", "#forged=1", "[forged=1]"];
+    let nasty = nasty.into_iter().chain([".__forged=1", "\u{0}\r\n", "ü", "1.2.3.4"]);
+    let values: Vec<_> = nasty.chain(long.iter().map(String::as_str)).collect();
+    for value in &values {
+        hit(&mut client, 1, &[("path", value)]).await;
+    }
+    service.terminate();
+    assert!(service.ended(Duration::from_secs(10)).success());
+    for sink in &sinks {
+        let hits = |sums: &BTreeMap<String, Sum>| {
+            let hits = sums.iter().filter(|(name, _)| name.contains(".total_hits"));
+            hits.map(|(_, sum)| sum.count).sum::<u64>()
+        };
+        let all = values.len() as u64;
+        let sums = sink.until("all hits", |it| (hits(it) == all).then(|| it.clone()));
+        for (name, sum) in &sums {
+            let known = ["ratelimit.", "ratelimit_server.", "tollgate.", "runtime."];
+            assert!(known.iter().any(|it| name.starts_with(it)), "{name:?}");
+            let tags = (name.ends_with(".__a=b"), sum.tags.as_str());
+            assert!([(true, ""), (false, "a:b")].contains(&tags), "{name:?} {tags:?}");
+            assert_eq!(name.matches(".__").count(), usize::from(tags.0), "{name:?}");
+        }
+        let packets = sink.packets();
+        assert!(packets.iter().all(|it| *it < 1_432), "{packets:?}");
+    }
+    assert!(sinks[1].packets().len() > 3, "{:?}", sinks[1].packets());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refunds_and_large_requests_are_told_exactly() {
+    let sink = Sink::udp(nobody());
+    let udp = [("STATSD_PROTOCOL", "udp"), ("STATS_FLUSH_INTERVAL", SOON)];
+    let service = At::new(sink.address).start(RULES, &udp);
+    let mut client = grpc::connect(service.grpc).await;
+    let value = fresh();
+    for hits in [9, 4_000_000_000, 0, 1] {
+        let mut request = ask("shop", &[]);
+        request.descriptors = vec![charging(hits, descriptor(&[("user", &value)]))];
+        client.should_rate_limit(request).await.unwrap();
+    }
+    let total = |it: &BTreeMap<_, _>| counts(it, "shop.user")[0] == 4_000_000_010;
+    sink.until("all hits", |it| total(it).then_some(()));
+}
+
+#[test]
+fn a_port_for_prometheus_in_use_is_an_error() {
+    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    for host in ["", "127.0.0.1", "0.0.0.0", "[::]"] {
+        let address = format!("{host}:{port}");
+        let settings = [("USE_PROMETHEUS", "true"), ("PROMETHEUS_ADDR", address.as_str())];
+        let (_files, mut process) = Tollgate::launch(RULES, &settings);
+        assert!(!process.ended(Duration::from_secs(10)).success(), "{address}");
+        assert!(process.log().contains(&format!("cannot listen for Prometheus on")), "{address}");
+        assert!(process.log().contains(&port.to_string()), "{}", process.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn disabled_statistics_go_nowhere_but_can_be_asked_for() {
+    let at = nobody();
+    let sinks = [Sink::tcp(at), Sink::udp(at)];
+    let settings = [
+        ("DISABLE_STATS", "true"),
+        ("STATS_FLUSH_INTERVAL", SOON),
+        ("USE_STATSD", "true"),
+        ("USE_DOG_STATSD", "true"),
+        ("USE_PROMETHEUS", "true"),
+        ("PROMETHEUS_ADDR", "127.0.0.1:0"),
+    ];
+    let mut service = At::new(at).start(RULES, &settings);
+    let mut client = grpc::connect(service.grpc).await;
+    hit(&mut client, 3, &[("user", &fresh())]).await;
+    assert_eq!(service.prometheus, None);
+    let labels = [("domain", "shop"), ("key1", "user")];
+    let name = "ratelimit_service_rate_limit_total_hits";
+    assert_eq!(Metrics::of(service.http).value(name, &labels), 3.0);
+    let stats = http::get(service.debug, "/stats", &[]).text();
+    assert!(stats.contains("ratelimit.service.rate_limit.shop.user.total_hits: 3\n"), "{stats}");
+    assert!(stats.contains("\nruntime.load_attempts: 1\n"), "{stats}");
+    service.terminate();
+    assert!(service.ended(Duration::from_secs(10)).success());
+    assert_eq!(sinks.each_ref().map(|it| it.lines().len()), [0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_to_redis_are_counted() {
+    let (mut main, second) = (RedisServer::start(), RedisServer::start());
+    let settings = [
+        ("REDIS_URL", main.url()),
+        ("REDIS_PERSECOND", "true".to_owned()),
+        ("REDIS_PERSECOND_URL", second.url()),
+    ];
+    let service = Tollgate::start(RULES, &settings.each_ref().map(|(k, v)| (*k, v.as_str())));
+    let pool = |metrics: &Metrics, pool: &str| {
+        ["cx_active", "cx_total", "cx_local_close"]
+            .map(|it| metrics.value(&format!("ratelimit_{pool}_{it}"), &[]))
+    };
+    let until = |expected: [f64; 3]| {
+        eventually("the numbers", || {
+            (pool(&Metrics::of(service.http), "redis_pool") == expected).then_some(())
+        });
+    };
+    until([1.0, 1.0, 0.0]);
+    main.stop();
+    until([0.0, 1.0, 1.0]);
+    main.start_again();
+    until([1.0, 2.0, 1.0]);
+    let silent = || Metrics::of(service.http).value("tollgate_redis_silent", &[]);
+    assert_eq!(silent(), 0.0);
+    // Whoever is asked and says nothing.
+    main.freeze();
+    let mut client = grpc::connect(service.grpc).await;
+    let call = tokio::spawn(async move { hit(&mut client, 1, &[("user", &fresh())]).await });
+    eventually("silence", || (silent() == 1.0).then_some(()));
+    main.thaw();
+    call.await.unwrap();
+    let metrics = Metrics::of(service.http);
+    assert_eq!(pool(&metrics, "redis_per_second_pool"), [1.0, 1.0, 0.0]);
+    assert_eq!(metrics.value("tollgate_redis_per_second_waiting", &[]), 0.0);
+}

@@ -1,0 +1,260 @@
+//! gRPC by TLS: who is served, who is turned away, and who holds nobody up.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream as Plain},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+use prost::Message;
+use rcgen::ExtendedKeyUsagePurpose;
+use rustls::{ClientConfig, SupportedProtocolVersion, version};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tonic::{
+    Code,
+    transport::{Certificate, ClientTlsConfig, Endpoint},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::support::{
+    SOON,
+    certificates::{self, Authority, Identity, Secret},
+    eventually, fresh,
+    grpc::ask,
+    http,
+    prometheus::Metrics,
+    raw::Raw,
+    tollgate::Tollgate,
+};
+
+mod reload;
+
+const RULES: &str = "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: year, requests_per_unit: 1000000 }
+";
+
+const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
+
+/// Serves with the certificates of `secret`, and looks at those of clients if
+/// `check` says so.
+fn start(secret: &Secret, check: &[&str], more: &[(&str, &str)]) -> Tollgate {
+    let path = |it: &str| secret.path(it).display().to_string();
+    let (certificate, key, ca) = (path("tls.crt"), path("tls.key"), path("ca.crt"));
+    let mut settings = vec![
+        ("GRPC_SERVER_USE_TLS", "true"),
+        ("GRPC_SERVER_TLS_CERT", &*certificate),
+        ("GRPC_SERVER_TLS_KEY", &*key),
+    ];
+    settings.extend([("GRPC_CLIENT_TLS_CACERT", &*ca)].iter().filter(|_| !check.is_empty()));
+    settings.extend(check.iter().map(|it| ("GRPC_CLIENT_TLS_SAN", *it)));
+    settings.extend(more);
+    Tollgate::start(RULES, &settings)
+}
+
+fn secret(authority: &Authority) -> Secret {
+    Secret::new(|it| authority.write(it, "localhost")).0
+}
+
+async fn shake_hands(
+    to: SocketAddr,
+    config: &ClientConfig,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(to).await.unwrap();
+    certificates::connect(config, "localhost", stream).await
+}
+
+async fn connect(to: SocketAddr, config: &ClientConfig) -> Raw {
+    Raw::over(shake_hands(to, config).await.unwrap()).await.unwrap()
+}
+
+/// Whether this client gets an answer on a connection of its own.
+async fn is_served(to: SocketAddr, config: &ClientConfig) -> bool {
+    // With TLS 1.3 the client's part of the handshake is over before the server
+    // has seen its certificate.
+    let Ok(stream) = shake_hands(to, config).await else { return false };
+    let Ok(raw) = Raw::over(stream).await else { return false };
+    answers(&raw).await
+}
+
+async fn answers(raw: &Raw) -> bool {
+    let request = ask("shop", &[("user", &fresh())]).encode_to_vec();
+    raw.try_ask(request).await.is_ok_and(|(code, _)| code == Code::Ok)
+}
+
+fn failures(service: &Tollgate) -> f64 {
+    Metrics::of(service.http).value("tollgate_failed_handshakes", &[])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_versions_are_spoken_and_health_is_told() {
+    let authority = Authority::new();
+    let service = start(&secret(&authority), &[], &[]);
+    for version in VERSIONS {
+        let stream = shake_hands(service.grpc, &authority.client(None, &[version])).await.unwrap();
+        assert_eq!(stream.get_ref().1.protocol_version(), Some(version.version));
+        assert!(answers(&Raw::over(stream).await.unwrap()).await);
+    }
+    let tls = ClientTlsConfig::new().domain_name("localhost");
+    let tls = tls.ca_certificate(Certificate::from_pem(authority.pem()));
+    let endpoint = Endpoint::from_shared(format!("https://{}", service.grpc)).unwrap();
+    let channel = endpoint.tls_config(tls).unwrap().connect().await.unwrap();
+    let request = HealthCheckRequest { service: "ratelimit".to_owned() };
+    let status = HealthClient::new(channel).check(request).await.unwrap().into_inner().status();
+    assert_eq!(status, ServingStatus::Serving);
+    assert_eq!(failures(&service), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_are_known_by_their_certificates() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let bundle = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(bundle.path(), other.pem()).unwrap();
+    // The system trusts the other one.
+    let system = [("SSL_CERT_FILE", bundle.path().to_str().unwrap())];
+    let secret = secret(&authority);
+    let by_name = start(&secret, &["envoy"], &system);
+    let by_authority = {
+        let ca = secret.path("ca.crt").display().to_string();
+        start(&secret, &[], &[("GRPC_CLIENT_TLS_CACERT", &ca), system[0]])
+    };
+    let purpose = |it| authority.sign_for("envoy", vec![it]);
+    type Shown<'a> = (&'a str, Box<dyn Fn() -> Option<Identity> + 'a>, [bool; 2]);
+    let shown: [Shown<'_>; 6] = [
+        ("none", Box::new(|| None), [false, false]),
+        ("of another authority", Box::new(|| Some(other.sign("envoy"))), [false, false]),
+        ("of another name", Box::new(|| Some(authority.sign("curl"))), [true, false]),
+        (
+            "of a server",
+            Box::new(|| Some(purpose(ExtendedKeyUsagePurpose::ServerAuth))),
+            [false, false],
+        ),
+        ("of a client", Box::new(|| Some(purpose(ExtendedKeyUsagePurpose::ClientAuth))), [true; 2]),
+        ("for anything", Box::new(|| Some(authority.sign("envoy"))), [true; 2]),
+    ];
+    for version in VERSIONS {
+        for (what, identity, expected) in &shown {
+            let config = authority.client(identity(), &[version]);
+            let found = [
+                is_served(by_authority.grpc, &config).await,
+                is_served(by_name.grpc, &config).await,
+            ];
+            assert_eq!(found, *expected, "{what}, {:?}", version.version);
+        }
+    }
+    assert_eq!([&by_authority, &by_name].map(failures), [6.0, 8.0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_speaks_something_else_is_turned_away_at_once() {
+    let authority = Authority::new();
+    let service = start(&secret(&authority), &[], &[("LOG_LEVEL", "debug")]);
+    for beginning in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"] {
+        let mut plain = Plain::connect(service.grpc).unwrap();
+        plain.set_read_timeout(Some(SOON)).unwrap();
+        plain.write_all(beginning.as_bytes()).unwrap();
+        let mut rest = Vec::new();
+        // It may be reset.
+        let _ = plain.read_to_end(&mut rest);
+        assert!(!rest.starts_with(b"HTTP") && rest.len() < 16, "an alert at most: {rest:?}");
+    }
+    for version in VERSIONS {
+        let mut config = authority.client(None, &[version]);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let error = shake_hands(service.grpc, &config).await.unwrap_err().to_string();
+        assert!(error.contains("NoApplicationProtocol"), "{error}");
+        config.alpn_protocols = Vec::new();
+        assert!(!is_served(service.grpc, &config).await, "without ALPN");
+    }
+    eventually("failures", || (failures(&service) == 6.0).then_some(()));
+    let log = service.log();
+    assert!(log.contains("does not offer h2 by ALPN"), "{log}");
+    assert!(!log.contains("the peer said nothing"), "at once: {log}");
+    assert!(is_served(service.grpc, &authority.client(None, &VERSIONS)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handshakes_that_do_not_end_hold_up_neither_clients_nor_the_exit() {
+    let authority = Authority::new();
+    let settings = [("DRAIN_DELAY", "0s"), ("DRAIN_TIMEOUT", "1h")];
+    let mut service = start(&secret(&authority), &[], &settings);
+    // The first bytes of a handshake that goes on for 512.
+    let beginnings = [&b""[..], &[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]];
+    let slow: Vec<_> = (0..300)
+        .map(|i| {
+            let mut stream = Plain::connect(service.grpc).unwrap();
+            stream.write_all(beginnings[i % 2]).unwrap();
+            stream
+        })
+        .collect();
+    let config = authority.client(None, &VERSIONS);
+    assert!(is_served(service.grpc, &config).await);
+    let silent = shake_hands(service.grpc, &config).await.unwrap();
+    service.terminate();
+    // They could go on for longer.
+    assert!(service.ended(Duration::from_secs(8)).success());
+    drop((slow, silent));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_before_and_after_the_handshake_makes_room_for_others() {
+    let authority = Authority::new();
+    let service = start(&secret(&authority), &[], &[("MAX_CONNECTIONS", "2")]);
+    let config = authority.client(None, &VERSIONS);
+    let _before = TcpStream::connect(service.grpc).await.unwrap();
+    let _after = shake_hands(service.grpc, &config).await.unwrap();
+    let (first, second) =
+        (connect(service.grpc, &config).await, connect(service.grpc, &config).await);
+    assert!(answers(&first).await && answers(&second).await);
+}
+
+#[test]
+fn files_that_are_no_pair_are_an_error_before_a_port_opens() {
+    let authority = Authority::new();
+    let (secret, other) = (secret(&authority), secret(&authority));
+    let path = |it: &Secret, name: &str| it.path(name).display().to_string();
+    let (_files, mut process) = Tollgate::launch(
+        RULES,
+        &[
+            ("GRPC_SERVER_USE_TLS", "true"),
+            ("GRPC_SERVER_TLS_CERT", &path(&secret, "tls.crt")),
+            ("GRPC_SERVER_TLS_KEY", &path(&other, "tls.key")),
+        ],
+    );
+    assert_eq!(process.ended(SOON).code(), Some(2));
+    let log = process.log();
+    assert!(log.contains("GRPC_SERVER_TLS_KEY=") && !log.contains("listening"), "{log}");
+}
+
+#[test]
+fn tollgate_hit_asks_by_tls() {
+    let authority = Authority::new();
+    let secret = secret(&authority);
+    let service = start(&secret, &["localhost"], &[]);
+    let hit = |rest: &[&str]| {
+        let address = format!("localhost:{}", service.grpc.port());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.args(["hit", "--domain", "shop", "--address", &address]).args(rest).arg("user=ann");
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let path = |it: &str| secret.path(it).display().to_string();
+    let (ca, certificate, key) = (path("ca.crt"), path("tls.crt"), path("tls.key"));
+    let all = [
+        &["--grpc-use-tls", "--grpc-server-ca-file", &*ca][..],
+        &["--grpc-cert-file", &*certificate, "--grpc-key-file", &*key],
+    ];
+    let (code, answer) = hit(&all.concat());
+    assert_eq!(code, Some(0));
+    assert!(answer.starts_with("OK\n"), "{answer}");
+    assert_eq!(hit(&[]).0, Some(2), "in the clear");
+    assert_eq!(hit(all[0]).0, Some(2), "without a certificate");
+    assert_eq!(hit(&[&["--grpc-use-tls"], all[1]].concat()).0, Some(2), "without the authority");
+}

@@ -1,0 +1,184 @@
+//! Certificates that are exchanged while they are in use.
+
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use tokio::task::JoinSet;
+
+use super::*;
+
+/// The certificate that the server shows to whoever comes now.
+async fn shown(service: &Tollgate, config: &ClientConfig) -> Vec<u8> {
+    let stream = shake_hands(service.grpc, config).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+/// Waits until it is this one.
+async fn until_shown(service: &Tollgate, config: &ClientConfig, expected: &Identity) {
+    let wait = async {
+        while shown(service, config).await != expected.certificate.der().as_ref() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, wait).await.expect("the new certificate");
+}
+
+fn metric(service: &Tollgate, name: &str) -> f64 {
+    Metrics::of(service.http).value(&format!("tollgate_certificate_{name}"), &[])
+}
+
+/// Clients that call all the time, on connections that stay and on new ones.
+struct Load {
+    over: Arc<AtomicBool>,
+    calls: Arc<AtomicUsize>,
+    clients: JoinSet<usize>,
+}
+
+impl Load {
+    async fn begin(service: &Tollgate, config: &ClientConfig) -> Self {
+        let (over, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut clients = JoinSet::new();
+        for _ in 0..4 {
+            let raw = connect(service.grpc, config).await;
+            let (over, calls) = (Arc::clone(&over), Arc::clone(&calls));
+            clients.spawn(async move {
+                let mut failed = 0;
+                while !over.load(Ordering::Relaxed) {
+                    failed += usize::from(!answers(&raw).await);
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+                failed
+            });
+        }
+        for _ in 0..2 {
+            let (over, config, to) = (Arc::clone(&over), config.clone(), service.grpc);
+            clients.spawn(async move {
+                let mut failed = 0;
+                while !over.load(Ordering::Relaxed) {
+                    failed += usize::from(!is_served(to, &config).await);
+                }
+                failed
+            });
+        }
+        Self { over, calls, clients }
+    }
+
+    /// So that every client has had its turn since.
+    async fn more_calls(&self) {
+        let before = self.calls.load(Ordering::Relaxed);
+        while self.calls.load(Ordering::Relaxed) < before + 100 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// How many calls failed.
+    async fn end(self) -> usize {
+        self.over.store(true, Ordering::Relaxed);
+        self.clients.join_all().await.into_iter().sum()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_are_renamed_over_the_old_ones_count_for_new_connections() {
+    let authority = Authority::new();
+    let files = tempfile::tempdir().unwrap();
+    let old = authority.write(files.path(), "localhost");
+    let path = |it: &str| files.path().join(it).display().to_string();
+    let service = Tollgate::start(
+        RULES,
+        &[
+            ("GRPC_SERVER_USE_TLS", "true"),
+            ("GRPC_SERVER_TLS_CERT", &path("tls.crt")),
+            ("GRPC_SERVER_TLS_KEY", &path("tls.key")),
+        ],
+    );
+    let config = authority.client(None, &VERSIONS);
+    assert_eq!(shown(&service, &config).await, old.certificate.der().as_ref());
+    let open = connect(service.grpc, &config).await;
+    assert!(answers(&open).await);
+
+    let staging = tempfile::tempdir_in(files.path()).unwrap();
+    let new = authority.write(staging.path(), "localhost");
+    for name in ["tls.crt", "tls.key"] {
+        fs::rename(staging.path().join(name), path(name)).unwrap();
+    }
+    until_shown(&service, &config, &new).await;
+    // And by writing into the files.
+    let newest = authority.write(files.path(), "localhost");
+    until_shown(&service, &config, &newest).await;
+    assert!(answers(&open).await, "what was open goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_is_exchanged_under_load_and_no_call_fails() {
+    let authority = Authority::new();
+    let (mut secret, old) = Secret::new(|it| authority.write(it, "localhost"));
+    let service = start(&secret, &["envoy"], &[]);
+    let config = authority.client(Some(authority.sign("envoy")), &VERSIONS);
+    until_shown(&service, &config, &old).await;
+    let load = Load::begin(&service, &config).await;
+    for _ in 0..3 {
+        load.more_calls().await;
+        let new = secret.exchange(|it| authority.write(it, "localhost"));
+        until_shown(&service, &config, &new).await;
+    }
+    load.more_calls().await;
+    assert_eq!(load.end().await, 0);
+    assert_eq!((metric(&service, "load_success"), metric(&service, "load_error")), (4.0, 0.0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_authority_of_clients_counts_for_new_connections() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let (mut secret, _) = Secret::new(|it| old.write(it, "localhost"));
+    let service = start(&secret, &["envoy"], &[]);
+    let known = old.client(Some(old.sign("envoy")), &VERSIONS);
+    let open = connect(service.grpc, &known).await;
+    assert!(answers(&open).await);
+    let server = |it: &Path| {
+        let identity = old.write(it, "localhost");
+        fs::write(it.join("ca.crt"), new.pem()).unwrap();
+        identity
+    };
+    let identity = secret.exchange(server);
+    until_shown(&service, &known, &identity).await;
+    // Nor by resuming a session that the old authority was good for.
+    assert!(!is_served(service.grpc, &known).await);
+    assert!(is_served(service.grpc, &old.client(Some(new.sign("envoy")), &VERSIONS)).await);
+    assert!(answers(&open).await, "what was open goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pair_that_is_none_leaves_the_old_one_in_force() {
+    let authority = Authority::new();
+    let (mut secret, old) = Secret::new(|it| authority.write(it, "localhost"));
+    let service = start(&secret, &[], &[]);
+    let config = authority.client(None, &VERSIONS);
+    let loads = || ["load_success", "load_error", "rejected"].map(|it| metric(&service, it));
+    assert_eq!(loads(), [1.0, 0.0, 0.0]);
+    let year = 365.0 * 86_400.0;
+    assert!(metric(&service, "not_after_seconds") > 55.0 * year, "far from 1970");
+
+    let key = fs::read(secret.path("tls.key")).unwrap();
+    let half = secret.exchange(|it| {
+        let new = authority.write(it, "localhost");
+        fs::write(it.join("tls.key"), &key).unwrap();
+        new
+    });
+    eventually("the refusal", || (loads() == [1.0, 1.0, 1.0]).then_some(()));
+    assert_eq!(shown(&service, &config).await, old.certificate.der().as_ref());
+    assert_eq!(http::get(service.http, "/healthcheck", &[]).status, 200);
+    fs::write(secret.path("tls.crt"), "").unwrap();
+    eventually("the next refusal", || (loads() == [1.0, 2.0, 1.0]).then_some(()));
+    fs::write(secret.path("tls.key"), half.pem()[1].clone()).unwrap();
+    fs::write(secret.path("tls.crt"), half.pem()[0].clone()).unwrap();
+    until_shown(&service, &config, &half).await;
+    eventually("the statistics", || (loads()[0] == 2.0 && loads()[2] == 0.0).then_some(()));
+    let log = service.log();
+    let said = log.lines().filter(|it| it.contains("new certificates refused")).count();
+    assert!((2..=3).contains(&said), "each of them once: {log}");
+    assert!(log.contains("this is not the key of the certificate in"), "{log}");
+}

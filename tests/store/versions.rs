@@ -1,0 +1,152 @@
+//! The oldest Redis that is supported, and Valkey: what matters most, on each.
+//! All other tests run on the Redis that is installed.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use ::redis::cmd;
+use proptest::prelude::*;
+use tokio::time::sleep;
+use tollgate::store::redis::RedisType;
+
+use super::*;
+use crate::{
+    agreement::{Table, config, play},
+    batches,
+    cluster::{assert_exact, count, load, of, ready, soon},
+    cluster_servers::{Cluster, Sentinels, Setup},
+    faults::eventually,
+    games::game,
+    redis_server::RedisServer,
+};
+
+/// Where tests/setup.sh has put the server, and a line of what it says of itself.
+const SERVERS: [(&str, &str); 2] = [
+    ("redis-6.2/redis-server", "redis_version:6.2."),
+    ("valkey/usr/bin/valkey-server", "valkey_version:"),
+];
+
+/// What a user of Redis may do who is to count, as docs/redis.md says.
+const RIGHTS: &str = "+eval +evalsha +get +set +del +incrby +decrby +pexpire +pttl +ping +role";
+
+const IN_A_CLUSTER: &str = "+cluster|slots +asking";
+
+/// The programs, each of which is what it should be.
+fn programs() -> [PathBuf; 2] {
+    SERVERS.map(|(program, version)| {
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools");
+        let path = tools.join(program);
+        assert!(path.exists(), "there is no {}: run tests/setup.sh", path.display());
+        let server = RedisServer::of(&path, "");
+        let about: String = cmd("INFO").arg("server").query(&mut server.client()).expect("it says");
+        assert!(about.contains(version), "{} is another version: {about}", path.display());
+        path
+    })
+}
+
+#[test]
+fn scripts_do_what_a_step_says_and_calls_go_together() {
+    for program in programs() {
+        let table = Table::with(RedisServer::of(&program, "secret"), 0);
+        let config = config(300, "tests/store/versions.regressions");
+        proptest!(config, |(game in game(2))| play(&table, &game)?);
+        batches::plays(&RedisServer::of(&program, ""), 60);
+    }
+}
+
+#[tokio::test]
+async fn a_user_with_few_rights_suffices() {
+    for program in programs().into_iter().chain(["redis-server".into()]) {
+        let server = RedisServer::of(&program, "");
+        let rights = format!("ACL SETUSER counts on >secret ~* -@all {RIGHTS}");
+        let mut words = rights.split(' ');
+        let mut user = cmd(words.next().expect("it is not empty"));
+        user.arg(words.collect::<Vec<_>>()).exec(&mut server.client()).unwrap();
+        let url = format!("redis://counts:secret@127.0.0.1:{}", server.port());
+        let store = store(&url, PATIENT);
+        let all = [
+            Algorithm::FixedWindow { count_denied: true },
+            Algorithm::FixedWindow { count_denied: false },
+            Algorithm::SlidingWindow,
+            Algorithm::SlidingLog,
+            Algorithm::TokenBucket { burst: 5 },
+            Algorithm::LeakyBucket { burst: 5 },
+            Algorithm::Concurrency { lease: Duration::from_secs(9) },
+        ];
+        for (number, algorithm) in all.into_iter().enumerate() {
+            let limit = Limit { algorithm, penalty: Duration::from_secs(9), ..minutely(5) };
+            let most = Hits::Add(u64::MAX);
+            for hits in [Hits::Add(1), most, most, Hits::Add(0), Hits::Refund(1)] {
+                let name = number.to_string();
+                let one = charge(&name, limit.clone(), hits, NOON);
+                let plain = charge(&format!("plain{name}"), minutely(5), hits, NOON);
+                store.charge(&[one], NOON).await.unwrap();
+                store.charge(&[plain], NOON).await.unwrap();
+            }
+        }
+        let select = ["SETUSER", "counts", "+select"];
+        cmd("ACL").arg(&select).exec(&mut server.client()).unwrap();
+        assert_eq!(hit(&super::store(&format!("{url}/1"), PATIENT), "a").await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn scripts_that_are_forgotten_are_sent_again_and_a_restart_is_survived() {
+    for program in programs() {
+        let mut server = RedisServer::of(&program, "secret");
+        let store = store(&server.url(), PATIENT);
+        let mut client = server.client();
+        for expected in 1..=5 {
+            assert_eq!(hit(&store, "a").await.unwrap(), expected);
+            cmd("SCRIPT").arg("FLUSH").exec(&mut client).unwrap();
+        }
+        server.stop();
+        hit(&store, "a").await.unwrap_err();
+        server.start_again();
+        assert_eq!(eventually(|| hit(&store, "a")).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_exact_while_slots_move() {
+    for program in programs() {
+        let setup = Setup { program, ..Setup::default() };
+        let cluster = std::sync::Arc::new(Cluster::of(&setup, 3, false));
+        let rights = format!("ACL SETUSER counts on >secret ~* -@all {RIGHTS} {IN_A_CLUSTER}");
+        for node in &cluster.primaries {
+            node.ask(&rights.split(' ').collect::<Vec<_>>());
+        }
+        let url = format!("redis://counts:secret@{}", cluster.url());
+        let stores = [(); 2].map(|()| of(RedisType::Cluster, &url, PATIENT));
+        for store in &stores {
+            ready(store).await;
+        }
+        let moving = tokio::task::spawn_blocking({
+            let cluster = std::sync::Arc::clone(&cluster);
+            move || (0..8).for_each(|it| cluster.migrate(it * 600, 0, 1 + usize::from(it % 2)))
+        });
+        let (values, failed) = load(&stores, 300, soon(1_000)).await;
+        moving.await.expect("the slots move");
+        assert_eq!(failed, 0);
+        assert_exact(values, failed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_master_that_sentinels_name_is_followed() {
+    for program in programs() {
+        let all = Sentinels::of(&Setup { program, ..Setup::default() });
+        let store = of(RedisType::Sentinel, &all.url(), Duration::from_secs(1));
+        ready(&store).await;
+        assert_eq!(count(&store, "a").await.unwrap(), 1);
+        all.fail_over();
+        let begin = Instant::now();
+        let counted = || all.servers[1].ask(&["DBSIZE"]) == ::redis::Value::Int(2);
+        while count(&store, "b").await.is_err() || !counted() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "the failover is not followed");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
