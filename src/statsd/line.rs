@@ -27,13 +27,10 @@ impl Format {
 
     /// One line, with its end.
     pub(super) fn line(&self, name: &str, what: What) -> String {
-        let name = clean(name);
+        // Nobody but us adds tags.
+        let name = clean(name).replace(".__", ".-_");
         match &self.dialect {
-            Dialect::Statsd => {
-                // Nobody but us adds tags.
-                let name = name.replace(".__", ".-_");
-                format!("{name}{}:{}\n", self.tags, value(what))
-            }
+            Dialect::Statsd => format!("{name}{}:{}\n", self.tags, value(what)),
             Dialect::DogStatsd(mogrifiers) => {
                 let mut tags = self.tags.clone();
                 let name = mogrify(mogrifiers, &name, &mut tags).unwrap_or(name);
