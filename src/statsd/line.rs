@@ -94,8 +94,11 @@ mod tests {
         Tags::new([("foo", "bar"), ("a", "b")]).unwrap()
     }
 
-    fn dog(mogrifiers: &[(&str, &str, &[(&str, &str)])]) -> Format {
-        let mogrifier = |&(pattern, name, tags): &(&str, &str, &[(&str, &str)])| {
+    /// A pattern, a name, and tags.
+    type Shown<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
+    fn dog(mogrifiers: &[Shown<'_>]) -> Format {
+        let mogrifier = |&(pattern, name, tags): &Shown<'_>| {
             let tags = tags.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
             Mogrifier { pattern: pattern.parse().unwrap(), name: name.into(), tags }
         };
