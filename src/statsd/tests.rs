@@ -1,13 +1,19 @@
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
+    time::timeout,
 };
 
 use super::*;
 use crate::{metrics::series::Bump, rules::stat_name::StatName};
 
+/// Anything that is expected to happen.
+const SOON: Duration = Duration::from_secs(20);
 const INTERVAL: Duration = Duration::from_secs(60);
 const HIT: Bump = Bump { total: 1, within: 0, near: 0, over: 0, cached: 0, shadow: 0, refunded: 0 };
 
@@ -34,9 +40,14 @@ fn hits(text: &str) -> HashMap<&str, u64> {
     hits
 }
 
+/// The next connection, and all that is said on it.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    timeout(SOON, listener.accept()).await.expect("there is a connection").unwrap().0
+}
+
 async fn all(mut stream: TcpStream) -> String {
     let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
+    timeout(SOON, stream.read_to_string(&mut text)).await.expect("it ends").unwrap();
     text
 }
 
@@ -53,13 +64,13 @@ async fn a_write_that_ends_in_the_middle_repeats_nothing() {
     let port = listener.local_addr().unwrap().port();
     let mut exporter = exporter(port, Protocol::Tcp, &metrics);
     assert_eq!(exporter.flush(INTERVAL).await, TRY_AGAIN, "it is a failure");
-    let (first, _) = listener.accept().await.unwrap();
+    let first = accept(&listener).await;
     let told_first = all(first).await;
 
     let flush = tokio::spawn(async move {
         assert_eq!(exporter.flush(INTERVAL).await, INTERVAL);
     });
-    let (second, _) = listener.accept().await.unwrap();
+    let second = accept(&listener).await;
     let told_second = all(second).await;
     flush.await.unwrap();
 
@@ -77,17 +88,20 @@ async fn a_connection_that_the_server_has_closed_is_not_written_to() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut exporter = exporter(listener.local_addr().unwrap().port(), Protocol::Tcp, &metrics);
     exporter.flush(INTERVAL).await;
-    let (mut first, _) = listener.accept().await.unwrap();
+    let mut first = accept(&listener).await;
     // What it says is of no interest.
     first.write_all(b"hello").await.unwrap();
     drop(first);
     // Until the end has arrived.
-    while exporter.channel.is_open() {
-        tokio::task::yield_now().await;
-    }
+    let closed = async {
+        while exporter.channel.is_open() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, closed).await.expect("it ends");
     hit(&metrics, "a");
     exporter.flush(INTERVAL).await;
-    let (second, _) = listener.accept().await.unwrap();
+    let second = accept(&listener).await;
     drop(exporter);
     assert_eq!(hits(&all(second).await)["ratelimit.service.rate_limit.shop.a"], 1);
 }
@@ -100,12 +114,14 @@ async fn a_packet_that_was_refused_is_sent_again() {
     let mut exporter = exporter(address.port(), Protocol::Udp, &metrics);
     drop(socket);
     // The system learns of it with the first packet, and says so at the next.
-    while exporter.flush(INTERVAL).await != TRY_AGAIN {}
+    let refused = async { while exporter.flush(INTERVAL).await != TRY_AGAIN {} };
+    timeout(SOON, refused).await.expect("it is refused");
     hit(&metrics, "a");
     let socket = UdpSocket::bind(address).await.unwrap();
     let mut packet = [0; 2_000];
-    let mut told = 0;
+    let (begin, mut told) = (Instant::now(), 0);
     while told == 0 {
+        assert!(begin.elapsed() < SOON, "it was not told");
         exporter.flush(INTERVAL).await;
         while let Ok(length) = socket.try_recv(&mut packet) {
             assert!(length < 1_432, "{length}");
