@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time};
+use tokio::{signal::unix::Signal, sync::watch, time};
 use tracing::{info, warn};
 
 use crate::{
@@ -124,19 +124,12 @@ async fn serve_with<S: Store>(
     settings: Settings,
 ) -> Result<(), AppError> {
     let Observers { metrics, spans, exporter } = observers;
-    let rules = SharedRules::default();
-    let health = Arc::new(Health::default());
-    let force = InForce {
-        rules: Arc::clone(&rules),
-        metrics: Arc::clone(&metrics),
-        health: Arc::clone(&health),
-        rejection: Arc::default(),
-    };
+    let force = no_rules(&metrics);
+    let (rules, health) = (Arc::clone(&force.rules), Arc::clone(&force.health));
     let exporters = Exporters::new(&settings.statistics, &metrics);
     let keeper = load_rules(settings.rules, force.clone())?;
-    let certificates = settings.listeners.tls.clone();
-    let certificates =
-        certificates.map(|it| tls::Keeper::start(it, Arc::clone(&metrics))).transpose()?;
+    let start = |it| tls::Keeper::start(it, Arc::clone(&metrics));
+    let certificates = settings.listeners.tls.clone().map(start).transpose()?;
     let tls = certificates.as_ref().map(tls::Keeper::in_use);
     let prometheus = settings.statistics.prometheus.as_ref();
     let listeners = Listeners::bind(&settings.listeners, prometheus).await?;
@@ -166,12 +159,7 @@ async fn serve_with<S: Store>(
         async move { drop(stopped.wait_for(|it| *it).await) }
     };
     let mut tasks = Tasks::default();
-    match keeper {
-        Keeper::Files(reloader) => {
-            tasks.background("rule watcher", reloader.watch(signals.reload));
-        }
-        Keeper::Xds(follower) => tasks.background("client of the rules", follower.follow()),
-    }
+    keeper.start(&mut tasks, signals.reload);
     if let Some(certificates) = certificates {
         tasks.background("watcher of certificates", certificates.watch());
     }
@@ -196,10 +184,29 @@ async fn serve_with<S: Store>(
     result
 }
 
+/// As long as there are none.
+fn no_rules(metrics: &Arc<Metrics>) -> InForce {
+    InForce {
+        rules: SharedRules::default(),
+        metrics: Arc::clone(metrics),
+        health: Arc::new(Health::default()),
+        rejection: Arc::default(),
+    }
+}
+
 /// What keeps the rules up to date.
 enum Keeper {
     Files(Reloader),
     Xds(Box<Follower>),
+}
+
+impl Keeper {
+    fn start(self, tasks: &mut Tasks, reload: Signal) {
+        match self {
+            Self::Files(reloader) => tasks.background("rule watcher", reloader.watch(reload)),
+            Self::Xds(follower) => tasks.background("client of the rules", follower.follow()),
+        }
+    }
 }
 
 fn load_rules(settings: RuleSettings, force: InForce) -> Result<Keeper, AppError> {

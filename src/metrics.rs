@@ -299,6 +299,12 @@ impl Metrics {
         })
     }
 
+    /// Counts for `name`, as a decision would.
+    #[cfg(test)]
+    pub(crate) fn count(&self, name: StatName, bump: Bump) {
+        self.rules.bump_dynamic(name, bump);
+    }
+
     /// Counts a request that has no decision.
     pub fn failed(&self, failure: Failure) {
         self.errors.with_label_values(&[failure.label()]).inc();

@@ -135,3 +135,6 @@ impl Exporter {
         channel.send(&mut chunk).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use opentelemetry_sdk::trace::Span;
 use super::{Spans, integer};
 use crate::{
     limit::{Unit, Window},
-    store::{Charge, DenyCacheUsage, Outcomes, Store, StoreError, Usage},
+    store::{Charge, DenyCacheUsage, Outcomes, Pools, Store, StoreError, Usage},
     time::Timestamp,
 };
 
@@ -79,5 +79,9 @@ impl<S: Store> Store for Traced<S> {
 
     fn deny_cache(&self) -> Option<DenyCacheUsage> {
         self.store.deny_cache()
+    }
+
+    fn pools(&self) -> Pools {
+        self.store.pools()
     }
 }

@@ -95,10 +95,10 @@ impl Channel {
     /// Connects, unless there is a connection that works as far as is known. A
     /// name may stand for another address by now.
     pub(super) async fn ready(&mut self) -> io::Result<()> {
-        let place = (self.server.host.as_str(), self.server.port);
+        let (open, place) = (self.is_open(), (self.server.host.as_str(), self.server.port));
         match &mut self.link {
             Link::Tcp(link) => {
-                if !link.as_ref().is_some_and(is_open) {
+                if !open {
                     *link = None;
                     *link = Some(in_time(TcpStream::connect(place)).await?);
                 }
@@ -120,6 +120,14 @@ impl Channel {
             }
         }
         Ok(())
+    }
+
+    /// Whether there is a connection that works as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        match &self.link {
+            Link::Tcp(link) => link.as_ref().is_some_and(is_open),
+            Link::Udp(link) => link.is_some(),
+        }
     }
 
     /// Sends all of `chunk`, and signs for what the system takes.

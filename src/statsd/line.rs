@@ -27,13 +27,10 @@ impl Format {
 
     /// One line, with its end.
     pub(super) fn line(&self, name: &str, what: What) -> String {
-        let name = clean(name);
+        // Nobody but us adds tags.
+        let name = clean(name).replace(".__", ".-_");
         match &self.dialect {
-            Dialect::Statsd => {
-                // Nobody but us adds tags.
-                let name = name.replace(".__", ".-_");
-                format!("{name}{}:{}\n", self.tags, value(what))
-            }
+            Dialect::Statsd => format!("{name}{}:{}\n", self.tags, value(what)),
             Dialect::DogStatsd(mogrifiers) => {
                 let mut tags = self.tags.clone();
                 let name = mogrify(mogrifiers, &name, &mut tags).unwrap_or(name);
@@ -97,8 +94,11 @@ mod tests {
         Tags::new([("foo", "bar"), ("a", "b")]).unwrap()
     }
 
-    fn dog(mogrifiers: &[(&str, &str, &[(&str, &str)])]) -> Format {
-        let mogrifier = |&(pattern, name, tags): &(&str, &str, &[(&str, &str)])| {
+    /// A pattern, a name, and tags.
+    type Shown<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
+    fn dog(mogrifiers: &[Shown<'_>]) -> Format {
+        let mogrifier = |&(pattern, name, tags): &Shown<'_>| {
             let tags = tags.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
             Mogrifier { pattern: pattern.parse().unwrap(), name: name.into(), tags }
         };

@@ -22,6 +22,19 @@ descriptors:
   - {key: user, rate_limit: {unit: year, requests_per_unit: 10}}
 - {key: path, detailed_metric: true, rate_limit: {unit: year, requests_per_unit: 10}}
 ";
+/// The rules of the reference service's own test, with windows that do not end
+/// during this one.
+const ANOTHER: &str = "
+domain: another
+descriptors:
+- {key: key2, rate_limit: {unit: year, requests_per_unit: 20}}
+- {key: key3, rate_limit: {unit: year, requests_per_unit: 10}}
+";
+const BASIC: &str = "
+domain: basic
+descriptors:
+- {key: key1, rate_limit: {unit: second, requests_per_unit: 50}}
+";
 const SOON: &str = "100ms";
 /// Longer than any test.
 const NEVER: &str = "1h";
@@ -55,6 +68,19 @@ fn count(sums: &BTreeMap<String, Sum>, name: &str) -> u64 {
     sums.get(name).map_or(0, |it| it.count)
 }
 
+/// Waits until all that was told comes to `expected`: hits, or calls that were
+/// timed. A flush is many lines, so that some come before others.
+fn until(sink: &Sink, expected: &[(&str, u64)]) -> BTreeMap<String, Sum> {
+    sink.until(&format!("{expected:?}"), |sums| {
+        let told = |it: &(&str, u64)| sums.get(it.0).map_or(0, |sum| sum.count + sum.calls) == it.1;
+        expected.iter().all(told).then(|| sums.clone())
+    })
+}
+
+const TOTAL: &str = "ratelimit.service.rate_limit.shop.user.total_hits";
+const REQUESTS: &str = "ratelimit_server.ShouldRateLimit.total_requests";
+const TIMES: &str = "ratelimit_server.ShouldRateLimit.response_time";
+
 /// Of a rule: all hits, those within, near and over.
 fn counts(sums: &BTreeMap<String, Sum>, rule: &str) -> [u64; 4] {
     ["total_hits", "within_limit", "near_limit", "over_limit"]
@@ -74,21 +100,16 @@ async fn every_hit_is_told_once_whatever_becomes_of_the_connection() {
     hit(&mut client, 1, &user).await;
 
     let sink = Sink::tcp(at);
-    let all =
-        |hits| move |sums: &BTreeMap<_, _>| (counts(sums, "shop.user")[0] == hits).then_some(());
-    sink.until("what was not told", all(13));
+    let all = |hits| until(&sink, &[(TOTAL, hits), (REQUESTS, hits), (TIMES, hits)]);
+    all(13);
     assert_eq!(sink.hang_up(), 1);
     hit(&mut client, 7, &user).await;
-    sink.until("a new connection", all(20));
+    all(20);
     hit(&mut client, 5, &user).await;
     service.terminate();
     assert!(service.ended(Duration::from_secs(10)).success());
-    sink.until("the last ones", all(25));
-
-    let sums = sink.sums();
-    assert_eq!(counts(&sums, "shop.user"), [25, 10, 2, 15]);
-    assert_eq!(count(&sums, "ratelimit_server.ShouldRateLimit.total_requests"), 25);
-    assert_eq!(sums["ratelimit_server.ShouldRateLimit.response_time"].calls, 25);
+    let sums = all(25);
+    sink.until("the others", |it| (counts(it, "shop.user") == [25, 10, 2, 15]).then_some(()));
     assert_eq!(sums["tollgate.rules"].level, Some(4.0));
     assert_eq!(count(&sums, "ratelimit.service.config_load_success"), 1);
     assert_eq!(count(&sums, "runtime.load_attempts"), 1);
@@ -135,26 +156,15 @@ async fn a_server_that_is_not_there_holds_nobody() {
 /// The requests that the reference service's own test makes, and what it expects.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_and_numbers_are_those_of_the_reference_service() {
-    const RULES: &str = "
-domain: another
-descriptors:
-- {key: key2, rate_limit: {unit: year, requests_per_unit: 20}}
-- {key: key3, rate_limit: {unit: year, requests_per_unit: 10}}
----
-domain: basic
-descriptors:
-- {key: key1, rate_limit: {unit: second, requests_per_unit: 50}}
-";
     let (redis, sink) = (RedisServer::start(), Sink::tcp(nobody()));
-    let (another, basic) = RULES.split_once("---").unwrap();
     let settings = [
         ("EXTRA_TAGS", "foo:bar,a:b"),
         ("STATS_FLUSH_INTERVAL", SOON),
         ("REDIS_URL", &redis.url()),
         ("LOCAL_CACHE_SIZE_IN_BYTES", "1000000"),
     ];
-    let service = At::new(sink.address).start(another, &settings);
-    service.edit("basic.yaml", basic);
+    let service = At::new(sink.address).start(ANOTHER, &settings);
+    service.edit("basic.yaml", BASIC);
     let ready = || Metrics::of(service.http);
     eventually("all rules", || {
         let tags = [("a", "b"), ("foo", "bar")];
@@ -177,28 +187,28 @@ descriptors:
         call("another", &[("key2", &values[0]), ("key3", &values[1])]).await;
     }
     let name = |it: &str| format!("{it}.__a=b.__foo=bar");
-    let told = |sums: &BTreeMap<_, _>, rule: &str| {
-        ["total_hits", "over_limit"].map(|it| count(sums, &name(&format!("{RULE}.{rule}.{it}"))))
-    };
-    let sums =
-        sink.until("all hits", |sums| (told(sums, "another.key3")[0] == 15).then(|| sums.clone()));
-    assert_eq!(told(&sums, "basic.key1"), [1, 0]);
-    assert_eq!(told(&sums, "another.key2"), [40, 5]);
-    assert_eq!(told(&sums, "another.key3"), [15, 5]);
-    assert_eq!(count(&sums, &name("ratelimit_server.ShouldRateLimit.total_requests")), 42);
-    assert_eq!(sums[&name("ratelimit.redis_pool.cx_active")].level, Some(1.0));
-    assert_eq!(count(&sums, &name("ratelimit.redis_pool.cx_total")), 1);
-    assert!(sums[&name("ratelimit.localcache.hitCount")].level.unwrap() >= 1.0);
-    // And Prometheus is told the same, what was known without Redis not twice.
     let metrics = Metrics::of(service.http);
-    let labels = [("domain", "another"), ("key1", "key2"), ("a", "b"), ("foo", "bar")];
-    assert_eq!(metrics.value("ratelimit_service_rate_limit_over_limit", &labels), 5.0);
     let cached = "over_limit_with_local_cache";
-    let cached = [
-        metrics.value(&format!("ratelimit_service_rate_limit_{cached}"), &labels),
-        count(&sums, &name(&format!("{RULE}.another.key2.{cached}"))) as f64,
+    let labels = [("domain", "another"), ("key1", "key2"), ("a", "b"), ("foo", "bar")];
+    let known = metrics.value(&format!("ratelimit_service_rate_limit_{cached}"), &labels);
+    let known = [1_u32, 2, 3, 4].into_iter().find(|it| f64::from(*it) == known).unwrap();
+    let expected = [
+        ("ratelimit.service.rate_limit.basic.key1.total_hits", 1),
+        ("ratelimit.service.rate_limit.basic.key1.over_limit", 0),
+        ("ratelimit.service.rate_limit.another.key2.total_hits", 40),
+        ("ratelimit.service.rate_limit.another.key2.over_limit", 5),
+        ("ratelimit.service.rate_limit.another.key2.over_limit_with_local_cache", known.into()),
+        ("ratelimit.service.rate_limit.another.key3.total_hits", 15),
+        ("ratelimit.service.rate_limit.another.key3.over_limit", 5),
+        ("ratelimit.redis_pool.cx_total", 1),
+        (REQUESTS, 42),
     ];
-    assert_eq!(cached[0], cached[1]);
+    let expected = expected.map(|(it, hits)| (name(it), hits));
+    let sums = until(&sink, &expected.each_ref().map(|(name, hits)| (name.as_str(), *hits)));
+    assert_eq!(sums[&name("ratelimit.redis_pool.cx_active")].level, Some(1.0));
+    assert!(sums.contains_key(&name("ratelimit.localcache.hitCount")));
+    // What was known without Redis is not over the limit twice.
+    assert_eq!(metrics.value("ratelimit_service_rate_limit_over_limit", &labels), 5.0);
 }
 
 const MOGRIFIER: [(&str, &str); 4] = [
@@ -226,15 +236,11 @@ async fn statsd_dogstatsd_and_prometheus_are_told_the_same_at_once() {
     let mut client = grpc::connect(service.grpc).await;
     hit(&mut client, 12, &[("plan", "a"), ("user", &fresh())]).await;
 
-    let tagged = |sums: &BTreeMap<_, _>, suffix: &str| {
-        count(sums, &format!("{RULE}.shop.plan.user.total_hits{suffix}"))
-    };
-    tcp.until("all hits", |it| (tagged(it, ".__version=1_2") == 12).then_some(()));
-    let sums =
-        udp.until("all hits", |it| (count(it, "limit.total_hits") == 12).then(|| it.clone()));
+    let tagged = format!("{RULE}.shop.plan.user.total_hits.__version=1_2");
+    until(&tcp, &[(&tagged, 12), (&format!("{TIMES}.__version=1_2"), 12)]);
+    let sums = until(&udp, &[("limit.total_hits", 12), ("limit.over_limit", 2), (TIMES, 12)]);
     assert_eq!(sums["limit.total_hits"].tags, "version:1_2,domain:shop,rule:plan.user");
-    assert_eq!(sums["tollgate.rules"].tags, "version:1_2");
-    assert_eq!(sums["ratelimit_server.ShouldRateLimit.response_time"].calls, 12);
+    assert_eq!(sums[TIMES].tags, "version:1_2");
 
     let mut port = service.prometheus.unwrap();
     port.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
@@ -320,7 +326,7 @@ fn a_port_for_prometheus_in_use_is_an_error() {
         let settings = [("USE_PROMETHEUS", "true"), ("PROMETHEUS_ADDR", address.as_str())];
         let (_files, mut process) = Tollgate::launch(RULES, &settings);
         assert!(!process.ended(Duration::from_secs(10)).success(), "{address}");
-        assert!(process.log().contains(&format!("cannot listen for Prometheus on")), "{address}");
+        assert!(process.log().contains("cannot listen for Prometheus on"), "{address}");
         assert!(process.log().contains(&port.to_string()), "{}", process.log());
     }
 }
