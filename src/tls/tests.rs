@@ -10,7 +10,7 @@ fn the_end_of_every_kind_of_certificate_is_known() {
         for year in [1999, 2049, 2051, 9998] {
             let mut params = CertificateParams::new(["a".to_owned()]).unwrap();
             params.not_after = date_time_ymd(year, 1, 2);
-            params.is_ca = ca.clone();
+            params.is_ca = ca;
             let certificate = params.self_signed(&key).unwrap();
             let end = not_after(certificate.der(), &provider).map(calendar);
             assert_eq!(end.unwrap().to_string(), format!("{year}-01-02T00:00:00Z"));

@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use envoy_types::pb::envoy::service::ratelimit::v3::{
@@ -19,6 +18,7 @@ use tokio::task::JoinSet;
 use crate::support::{
     fresh,
     grpc::{self, descriptor},
+    minute,
     redis::RedisServer,
     tollgate::Tollgate,
 };
@@ -51,16 +51,11 @@ async fn two_instances_on_one_redis_admit_exactly_the_limit() {
 /// Plays, and plays again should a window have ended on the way.
 async fn within_one_minute(services: &[SocketAddr]) {
     loop {
-        let (minute, told) = (minute(), play(services).await);
-        if minute == self::minute() {
+        let (begin, told) = (minute(), play(services).await);
+        if begin == minute() {
             return check(told);
         }
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "the service under test lives in real time")]
-fn minute() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 60
 }
 
 /// What was told about each counter, by its unit and value.

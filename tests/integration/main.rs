@@ -25,6 +25,7 @@ mod reference_cache;
 mod reference_flows;
 mod reference_http;
 mod reference_redis;
+mod reference_settings;
 mod reflection;
 mod refusals;
 mod reload;

@@ -83,6 +83,8 @@ async fn cost(
     [scripts(main) - before[0], scripts(second) - before[1]]
 }
 
+type Settings<'a> = &'a [(&'a str, &'a str)];
+
 #[tokio::test]
 async fn limits_per_second_and_nothing_else_go_to_the_redis_of_their_own() {
     let authority = Authority::new();
@@ -95,7 +97,7 @@ async fn limits_per_second_and_nothing_else_go_to_the_redis_of_their_own() {
     let (open, socket) = (address(&plain), plain.socket().display().to_string());
     let (guarded, within) = (address(&locked), format!("localhost:{}", encrypted.service));
     let own = authority.own().display().to_string();
-    let ways: [(&str, &str, &[(&str, &str)]); 4] = [
+    let ways: [(&str, &str, Settings<'_>); 4] = [
         (&plain.url(), &open, &[("REDIS_PERSECOND_SOCKET_TYPE", "tcp")]),
         (&plain.url(), &socket, &[("REDIS_PERSECOND_SOCKET_TYPE", "unix")]),
         (

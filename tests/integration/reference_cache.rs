@@ -14,13 +14,12 @@ use envoy_types::pb::envoy::{
     },
 };
 use tempfile::TempDir;
-use tollgate::time::{Clock, SystemClock};
 
 use super::deny_cache::scripts;
 use crate::support::{
     eventually, fresh,
     grpc::{self, Client, ask, descriptor},
-    http,
+    http, minute,
     prometheus::Metrics,
     redis::RedisServer,
     tollgate::Tollgate,
@@ -81,10 +80,6 @@ struct Flow {
     /// Since when at least a refusal is remembered that is expected to be.
     remembered: Option<Instant>,
     _files: TempDir,
-}
-
-fn minute() -> u64 {
-    SystemClock.now().as_secs() / 60
 }
 
 /// The rules, where the reference service looks for them.

@@ -2,10 +2,7 @@
 //! on every Redis that it knows: passwords, TLS, clusters and Sentinels, with and
 //! without a Redis of their own for limits per second.
 
-use std::{
-    fs,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::fs;
 
 use envoy_types::pb::envoy::service::ratelimit::v3::{
     RateLimitResponse,
@@ -18,7 +15,7 @@ use crate::{
     support::{
         eventually, fresh,
         grpc::{self, Client, ask},
-        http,
+        http, minute,
         redis::RedisServer,
         tollgate::Tollgate,
     },
@@ -77,10 +74,6 @@ fn told(answer: &RateLimitResponse) -> Told {
 async fn call(client: &mut Client, domain: &str, key: &str, value: &str) -> Told {
     let answer = client.should_rate_limit(ask(domain, &[(key, value)])).await;
     told(&answer.unwrap().into_inner())
-}
-
-fn minute() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 60
 }
 
 /// An unknown domain, one hit, and 25 hits of which 20 pass.

@@ -26,6 +26,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ::tollgate::time::{Clock, SystemClock};
+
 /// How long anything may take that is expected to happen soon.
 pub const SOON: Duration = Duration::from_secs(20);
 
@@ -39,6 +41,12 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "waited {SOON:?} for {what}");
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Which minute it is, for tests that have to end before the next.
+#[allow(dead_code, reason = "other tests use the rest")]
+pub fn minute() -> u64 {
+    SystemClock.now().as_secs() / 60
 }
 
 /// A descriptor value that no other test uses.

@@ -61,7 +61,7 @@ pub(super) fn reading(variable: &Variable, text: &str) -> Option<String> {
     const REFUSED: &str = "does not start with this either";
     if let Some((_, any_case, words)) = WORDS.iter().find(|it| it.0 == variable.name) {
         let is = |it: &&str| if *any_case { it.eq_ignore_ascii_case(text) } else { *it == text };
-        return (!words.iter().any(|it| is(it))).then(|| REFUSED.into());
+        return (!words.iter().any(is)).then(|| REFUSED.into());
     }
     let read = match variable.kind {
         Bool => {
