@@ -118,12 +118,13 @@ pub(crate) async fn during(settings: &[(&str, &str)], fault: impl Future<Output 
     }
 }
 
-/// The end of the last tenth of a second after `lifted` in which more than a quarter
-/// of the answers was degraded. Fewer are what a busy machine is late with; a node
-/// that is missing in a cluster has a third of the counters.
+/// The beginning of the first half second after `lifted` in which at most a quarter of
+/// the answers was degraded. Fewer are what a busy machine is late with; a node that is
+/// missing in a cluster has a third of the counters.
 fn recovered(answers: &[Answer], lifted: Instant) -> Duration {
     const STEP: Duration = Duration::from_millis(100);
-    let mut steps = vec![(0, 0); 40];
+    const STEPS: usize = 40;
+    let mut steps = vec![(0, 0); STEPS];
     for answer in answers.iter().filter(|it| lifted <= it.at) {
         let step = (answer.at - lifted).as_millis() / STEP.as_millis();
         if let Some((all, degraded)) = usize::try_from(step).ok().and_then(|it| steps.get_mut(it)) {
@@ -131,8 +132,12 @@ fn recovered(answers: &[Answer], lifted: Instant) -> Duration {
             *degraded += u32::from(answer.degraded);
         }
     }
-    let last = steps.iter().rposition(|(all, degraded)| *all < 4 * degraded);
-    STEP * last.map_or(0, |it| u32::try_from(it).unwrap_or(u32::MAX) + 1)
+    let is_well = |steps: &[(u32, u32)]| {
+        let (all, degraded) = steps.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+        4 * degraded <= all
+    };
+    let first = steps.windows(5).position(is_well).unwrap_or(STEPS);
+    STEP * u32::try_from(first).unwrap_or(u32::MAX)
 }
 
 /// Asks until `stop`.
