@@ -114,7 +114,7 @@ impl Listener {
                 unreachable!("the semaphore is never closed")
             };
             match self.socket.accept().await {
-                Ok(stream) => return Connection::new(stream, self.greeting, permit),
+                Ok((stream, peer)) => return Connection::new(stream, peer, self.greeting, permit),
                 Err(error) => {
                     warn!("cannot accept a connection: {error}");
                     time::sleep(BREATH).await;

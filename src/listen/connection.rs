@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::Future,
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -17,7 +18,7 @@ use tokio::{
     time::{self, Sleep},
 };
 use tokio_rustls::TlsAcceptor;
-use tonic::transport::server::Connected;
+use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::tls::ALPN;
 
@@ -36,6 +37,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> Duplex for T {}
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
+    /// Who it is with, unless that is another process of this machine.
+    peer: Option<SocketAddr>,
     /// Until the peer has greeted.
     silence: Option<Silence>,
     /// When it is cut.
@@ -59,10 +62,15 @@ impl fmt::Debug for Silence {
 
 impl Connection {
     /// The peer has some seconds for `greeting` bytes.
-    pub(super) fn new(stream: Stream, greeting: usize, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(
+        stream: Stream,
+        peer: Option<SocketAddr>,
+        greeting: usize,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
         let deadline = Box::pin(time::sleep(GREETING_TIME));
         let silence = Some(Silence { missing: greeting, deadline });
-        Self { stream, silence, end: None, open: None, _permit: permit }
+        Self { stream, peer, silence, end: None, open: None, _permit: permit }
     }
 
     /// Whoever has not greeted when `moment` comes has no more time.
@@ -175,7 +183,9 @@ impl AsyncWrite for Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ();
+    type ConnectInfo = TcpConnectInfo;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> TcpConnectInfo {
+        TcpConnectInfo { local_addr: None, remote_addr: self.peer }
+    }
 }

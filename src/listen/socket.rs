@@ -45,15 +45,15 @@ impl Socket {
         })
     }
 
-    pub(super) async fn accept(&self) -> io::Result<Stream> {
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         Ok(match self {
             Self::Tcp(socket) => {
-                let (stream, _) = socket.accept().await?;
+                let (stream, peer) = socket.accept().await?;
                 // Answers are small, and must not wait for more to send.
                 let _ = stream.set_nodelay(true);
-                Box::new(stream)
+                (Box::new(stream), Some(peer))
             }
-            Self::Unix(socket, _) => Box::new(socket.accept().await?.0),
+            Self::Unix(socket, _) => (Box::new(socket.accept().await?.0), None),
         })
     }
 }
