@@ -8,12 +8,11 @@ use tokio::{
     task::{JoinError, JoinSet},
 };
 use tonic::{service::Routes, transport};
-use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{debug, error};
 
 use crate::{
     chance::chance,
-    health::{Health, State},
+    health::Health,
     listen::{Connection, Listener},
     metrics::Metrics,
     store::Store,
@@ -24,9 +23,7 @@ use crate::{
     },
 };
 
-/// The names by which health is asked for: of the process, and of the service
-/// as Envoy's reference service calls it.
-const HEALTH_NAMES: [&str; 2] = ["", "ratelimit"];
+mod health;
 
 /// How many calls one connection may have in flight. Envoy's own limit.
 const MOST_STREAMS: u32 = 1024;
@@ -51,21 +48,18 @@ impl<S: Store> Server<S> {
         listener: Listener,
         stop: watch::Receiver<bool>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let (reporter, health) = tonic_health::server::health_reporter();
         let metrics = Arc::clone(&self.service.metrics);
         let decisions = RateLimitServiceServer::new(Grpc(self.service))
             .max_decoding_message_size(LARGEST_MESSAGE);
         let routes = Routes::new(decisions)
-            .add_service(health)
+            .add_service(health::server(self.health.subscribe(), stop.clone()))
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
             .prepare();
         let (max_age, max_age_grace) = (self.max_age, self.max_age_grace);
         let lines = Lines { routes, metrics, tls: self.tls, max_age, max_age_grace };
-        tokio::select! {
-            () = lines.serve(listener, stop.clone()) => Ok(()),
-            never = report(reporter, self.health.subscribe(), stop) => match never {},
-        }
+        lines.serve(listener, stop).await;
+        Ok(())
     }
 }
 
@@ -157,34 +151,6 @@ fn note(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         error!("a connection failed: {error}");
     }
-}
-
-/// Tells those who ask for health by gRPC what is known of it.
-async fn report(
-    reporter: HealthReporter,
-    mut health: watch::Receiver<State>,
-    mut stop: watch::Receiver<bool>,
-) -> Infallible {
-    loop {
-        let healthy = health.borrow_and_update().is_healthy();
-        let status = if healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for name in HEALTH_NAMES {
-            reporter.set_service_status(name, status).await;
-        }
-        let changed = tokio::select! {
-            changed = health.changed() => changed.is_ok(),
-            _ = stop.wait_for(|it| *it) => false,
-        };
-        if !changed {
-            break;
-        }
-    }
-    // Ends the calls that watch: they would hold the exit open.
-    let mut reporter = reporter;
-    for name in HEALTH_NAMES {
-        reporter.clear_service_status(name).await;
-    }
-    std::future::pending().await
 }
 
 fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {

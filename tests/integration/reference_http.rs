@@ -180,7 +180,10 @@ async fn health_by_grpc_knows_the_names_of_the_reference() {
         assert_eq!(reply.into_inner().status(), ServingStatus::Serving, "{name:?}");
     }
     let unknown = HealthCheckRequest { service: "nobody".into() };
-    assert_eq!(health.check(unknown).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(health.check(unknown.clone()).await.unwrap_err().code(), Code::NotFound);
+    let mut watching = health.watch(unknown).await.unwrap().into_inner();
+    let told = watching.message().await.unwrap().unwrap();
+    assert_eq!(told.status(), ServingStatus::ServiceUnknown);
 }
 
 #[test]

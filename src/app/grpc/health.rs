@@ -1,0 +1,74 @@
+//! Health by gRPC.
+
+use futures_util::{StreamExt, future, stream::BoxStream};
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse,
+    health_check_response::ServingStatus,
+    health_server::{self, HealthServer},
+};
+
+use crate::health::State;
+
+/// The names by which health is asked for: of the process, and of the service
+/// as Envoy's reference service calls it.
+const NAMES: [&str; 2] = ["", "ratelimit"];
+
+/// What is known of the health of the process, and whether it is ending.
+struct Probes {
+    health: watch::Receiver<State>,
+    stop: watch::Receiver<bool>,
+}
+
+/// Tells of `health`. Whoever watches it is let go once `stop` says so: nobody
+/// else would end such a call, and it would hold the exit open.
+pub(super) fn server(
+    health: watch::Receiver<State>,
+    stop: watch::Receiver<bool>,
+) -> HealthServer<impl health_server::Health> {
+    HealthServer::new(Probes { health, stop })
+}
+
+fn status(state: &State) -> ServingStatus {
+    if state.is_healthy() { ServingStatus::Serving } else { ServingStatus::NotServing }
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse { status: status.into() }
+}
+
+#[tonic::async_trait]
+impl health_server::Health for Probes {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        if !NAMES.contains(&&*request.get_ref().service) {
+            return Err(Status::not_found("unknown service"));
+        }
+        Ok(Response::new(response(status(&self.health.borrow()))))
+    }
+
+    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
+
+    /// Who watches an unknown name is told so, and kept, as the protocol demands:
+    /// the service may come to be known.
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let known = NAMES.contains(&&*request.get_ref().service);
+        let told = move |state| if known { status(&state) } else { ServingStatus::ServiceUnknown };
+        let mut last = None;
+        let news = move |status| {
+            let is_new = last.replace(status) != Some(status);
+            future::ready(is_new.then(|| Ok(response(status))))
+        };
+        let mut stop = self.stop.clone();
+        let end = async move { drop(stop.wait_for(|it| *it).await) };
+        let states = WatchStream::new(self.health.clone());
+        Ok(Response::new(states.map(told).filter_map(news).take_until(Box::pin(end)).boxed()))
+    }
+}
