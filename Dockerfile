@@ -9,5 +9,5 @@ COPY --from=build /src/target/release/tollgate /usr/local/bin/tollgate
 RUN ln -s /usr/local/bin/tollgate /bin/ratelimit
 COPY config /config
 USER 65534:65534
-EXPOSE 8080 8081
+EXPOSE 8080 8081 6070
 ENTRYPOINT ["/usr/local/bin/tollgate"]

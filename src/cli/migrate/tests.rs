@@ -4,6 +4,7 @@ use std::fs;
 
 use super::*;
 
+mod docs;
 mod environments;
 mod hostile;
 mod known;
