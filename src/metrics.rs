@@ -5,20 +5,20 @@ use std::{fmt::Write, sync::OnceLock, time::Duration};
 
 use parking_lot::Mutex;
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    Opts, Registry, TextEncoder, core::Collector,
+    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
 };
 
 use crate::{
     descriptor::Request,
     engine::decision::{Decision, Governed, Standing, Verdict},
     limit::{Hits, tally},
-    rules::{RuleTree, spec::OnError, stat_name::StatName},
+    rules::{RuleTree, stat_name::StatName},
     store::{DenyCacheUsage, Store, Usage},
     time::Timestamp,
 };
 
 mod certificates;
+mod collectors;
 mod latency;
 pub mod ledger;
 mod pools;
@@ -29,7 +29,7 @@ pub mod timed;
 
 use self::{
     certificates::Certificates,
-    latency::LATENCIES,
+    collectors::register,
     pools::Pools,
     readings::{Reading, Value},
     series::{Bump, SeriesTable},
@@ -105,149 +105,6 @@ pub enum LostSpan {
 }
 
 impl Metrics {
-    /// Nothing counted yet. A hit beyond `near_limit_ratio` of its limit
-    /// counts as near.
-    #[expect(clippy::too_many_lines, reason = "it is a table")]
-    pub fn new(near_limit_ratio: f32) -> Self {
-        let registry = Registry::new();
-        let build = GaugeVec::new(
-            Opts::new("tollgate_build_info", "Always 1; the version is in the label."),
-            &["version"],
-        )
-        .expect("its name and label are legal");
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
-        register(&registry, build);
-        let counter = |name, help| {
-            register(&registry, IntCounter::new(name, help).expect("every name here is legal"))
-        };
-        let gauge = |name, help| {
-            register(&registry, IntGauge::new(name, help).expect("every name here is legal"))
-        };
-        let by = |label, name, help| {
-            let counters = IntCounterVec::new(Opts::new(name, help), &[label]);
-            register(&registry, counters.expect("every name here is legal"))
-        };
-        let seconds = |name, help| HistogramOpts::new(name, help).buckets(LATENCIES.to_vec());
-        let rules = SeriesTable::new(counter(
-            "tollgate_series_folded",
-            "Descriptors counted as `other` because there were too many series.",
-        ));
-        let rule_registry = Registry::new();
-        register(&rule_registry, rules.collector());
-        let metrics = Self {
-            near_limit_ratio,
-            rules,
-            rule_registry,
-            deny_cache: OnceLock::new(),
-            pools: Pools::default(),
-            measuring: Mutex::default(),
-            tags: Tags::default(),
-            in_milliseconds: false,
-            certificates: Certificates::default(),
-            total_requests: by(
-                "grpc_method",
-                "ratelimit_service_total_requests",
-                "Calls answered, by method.",
-            ),
-            response_time: register(
-                &registry,
-                HistogramVec::new(
-                    seconds(
-                        latency::RESPONSE_TIME,
-                        "From the decoded request to the reply, by method.",
-                    ),
-                    &["grpc_method"],
-                )
-                .expect("its name and label are legal"),
-            ),
-            errors: by(
-                "err_type",
-                "ratelimit_service_should_rate_limit_error",
-                "Requests without a decision: service_error is the caller's mistake, redis_error \
-                 a store that did not answer.",
-            ),
-            domain_not_found: counter(
-                "ratelimit_service_rate_limit_domain_not_found",
-                "Descriptors of domains that no rule file names.",
-            ),
-            shadowed: counter(
-                "ratelimit_service_global_shadow_mode",
-                "Requests over the limit that passed because SHADOW_MODE is on.",
-            ),
-            loads: counter(
-                "ratelimit_service_config_load_success",
-                "How often rules were put in force.",
-            ),
-            failed_loads: counter(
-                "ratelimit_service_config_load_error",
-                "How often rules were refused: with mistakes in them, or not to be read.",
-            ),
-            load_attempts: counter(
-                "runtime_load_attempts",
-                "How often new rules have come, whatever became of them.",
-            ),
-            load_failures: counter(
-                "runtime_load_failures",
-                "How often they were refused, as in ratelimit_service_config_load_error.",
-            ),
-            rejected: gauge(
-                "tollgate_rules_rejected",
-                "1 while the rule files cannot be used and older rules are in force.",
-            ),
-            rule_count: gauge("tollgate_rules", "Rules in force."),
-            xds_connected: gauge(
-                "tollgate_xds_connected",
-                "1 while there is a connection to the server that rules come from by xDS, else 0.",
-            ),
-            store_time: register(
-                &registry,
-                Histogram::with_opts(seconds(
-                    "tollgate_store_seconds",
-                    "What the counter store took for all counters of a request.",
-                ))
-                .expect("its name is legal"),
-            ),
-            store_failures: counter(
-                "tollgate_store_failures",
-                "Calls to the counter store that failed, or that were given up as they took too long.",
-            ),
-            late: counter(
-                "tollgate_late_answers",
-                "Calls by gRPC whose caller had given up before they were answered.",
-            ),
-            degraded: by(
-                "policy",
-                "tollgate_degraded",
-                "Limits decided without the counter store, as it did not answer, by what on_error \
-                 says.",
-            ),
-            spans_lost: by(
-                "reason",
-                "tollgate_spans_lost",
-                "Spans recorded that did not reach the collector.",
-            ),
-            counters: gauge(
-                "tollgate_memory_counters",
-                "Counters kept in memory, including those that have ended and wait to be dropped.",
-            ),
-            evicted: counter(
-                "tollgate_memory_evicted",
-                "Counters dropped before their window ended, because MEMORY_MAX_KEYS was reached.",
-            ),
-            registry,
-        };
-        for policy in OnError::ALL {
-            metrics.degraded.with_label_values(&[policy.name()]);
-        }
-        for reason in [LostSpan::QueueFull, LostSpan::ExportFailed] {
-            metrics.spans_lost(reason, 0);
-        }
-        for failure in [Failure::Service, Failure::Store] {
-            metrics.errors.with_label_values(&[failure.label()]);
-        }
-        metrics
-    }
-
     /// Counts an answer that nobody has waited for.
     pub fn late(&self) {
         self.late.inc();
@@ -458,9 +315,4 @@ impl LostSpan {
             Self::ExportFailed => "export_failed",
         }
     }
-}
-
-fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
-    registry.register(Box::new(collector.clone())).expect("every name is registered once");
-    collector
 }
