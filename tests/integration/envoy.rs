@@ -1,6 +1,7 @@
 //! A real Envoy in front of the service, driven by HTTP.
 
 mod counting;
+mod encrypted;
 mod example;
 mod failure;
 mod front;

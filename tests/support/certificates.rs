@@ -8,7 +8,8 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
@@ -54,6 +55,8 @@ impl Authority {
     pub fn sign_for(&self, name: &str, purposes: Vec<ExtendedKeyUsagePurpose>) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        // One that is called like its issuer is taken for its own issuer.
+        params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = purposes;
         Identity { certificate: params.signed_by(&key, &self.0).unwrap(), key }
     }

@@ -1,0 +1,102 @@
+//! An Envoy that asks by TLS with a certificate of its own, and one that asks
+//! over a unix socket.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    certificates::{Authority, Secret},
+    envoy::{self, Envoy, header, route},
+    fresh, http,
+    tollgate::Tollgate,
+    upstream,
+};
+
+const RULES: &str = "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: year, requests_per_unit: 1 }
+";
+
+/// A listener that limits by what the cluster `service` says, and refuses where
+/// it says nothing.
+fn listener(service: &str) -> Value {
+    let filter = envoy::rate_limit_filter(service, &json!({ "failure_mode_deny": true }));
+    let user = route("/", json!({ "rate_limits": [{ "actions": [header("user")] }] }));
+    envoy::listener(service, &[envoy::http_filter_chain(&[filter], &[user])])
+}
+
+/// A cluster of gRPC by TLS, for a server called `localhost`.
+fn encrypted(name: &str, service: &Tollgate, authority: &Authority, shown: bool) -> Value {
+    let inline = |pem: &str| json!({ "inline_string": pem });
+    let name_of_server = json!([{ "san_type": "DNS", "matcher": { "exact": "localhost" } }]);
+    let mut common = json!({
+        "validation_context": {
+            "trusted_ca": inline(&authority.pem()),
+            "match_typed_subject_alt_names": name_of_server,
+        },
+    });
+    if shown {
+        let [certificate, key] = authority.sign("envoy").pem();
+        common["tls_certificates"] =
+            json!([{ "certificate_chain": inline(&certificate), "private_key": inline(&key) }]);
+    }
+    let tls = json!({ "common_tls_context": common });
+    let tls = envoy::typed("extensions.transport_sockets.tls.v3.UpstreamTlsContext", tls);
+    let mut cluster = envoy::grpc_cluster(name, &[service.grpc]);
+    cluster["transport_socket"] =
+        json!({ "name": "envoy.transport_sockets.tls", "typed_config": tls });
+    cluster
+}
+
+fn get(envoy: &Envoy, listener: &str, user: &str) -> u16 {
+    http::get(envoy.listener(listener), "/", &[("x-user", user.as_bytes())]).status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_with_a_certificate_is_served_and_one_without_is_not() {
+    let authority = Authority::new();
+    let (secret, _) = Secret::new(|it| authority.write(it, "localhost"));
+    let path = |it: &str| secret.path(it).display().to_string();
+    let (certificate, key, ca) = (path("tls.crt"), path("tls.key"), path("ca.crt"));
+    let service = Tollgate::start(
+        RULES,
+        &[
+            ("GRPC_SERVER_USE_TLS", "true"),
+            ("GRPC_SERVER_TLS_CERT", &certificate),
+            ("GRPC_SERVER_TLS_KEY", &key),
+            ("GRPC_CLIENT_TLS_CACERT", &ca),
+            ("GRPC_CLIENT_TLS_SAN", "envoy"),
+        ],
+    );
+    let envoy = Envoy::start(
+        &[listener("known"), listener("unknown")],
+        &[
+            envoy::cluster("upstream", &[upstream::address()]),
+            encrypted("known", &service, &authority, true),
+            encrypted("unknown", &service, &authority, false),
+        ],
+    );
+    let user = fresh();
+    assert_eq!([(); 2].map(|()| get(&envoy, "known", &user)), [200, 429]);
+    assert_eq!(get(&envoy, "unknown", &user), 500);
+    assert_eq!(envoy.stat("cluster.upstream.ratelimit.error"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_beside_it_asks_over_a_unix_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("tollgate.sock");
+    let socket = socket.to_str().unwrap();
+    let (_files, mut process) = Tollgate::launch(RULES, &[("GRPC_UDS", socket)]);
+    process.until("listens", |log| log.contains("debug").then_some(()));
+    let mut pipe = envoy::grpc_cluster("pipe", &[]);
+    let endpoint = json!({ "endpoint": { "address": { "pipe": { "path": socket } } } });
+    pipe["load_assignment"]["endpoints"] = json!([{ "lb_endpoints": [endpoint] }]);
+    let envoy = Envoy::start(
+        &[listener("pipe")],
+        &[envoy::cluster("upstream", &[upstream::address()]), pipe],
+    );
+    let user = fresh();
+    assert_eq!([(); 2].map(|()| get(&envoy, "pipe", &user)), [200, 429]);
+}
