@@ -32,7 +32,7 @@ use crate::support::{
     tollgate::Tollgate,
 };
 
-mod reload;
+pub(crate) mod reload;
 
 const RULES: &str = "
 domain: shop

@@ -17,7 +17,7 @@ async fn shown(service: &Tollgate, config: &ClientConfig) -> Vec<u8> {
 }
 
 /// Waits until it is this one.
-async fn until_shown(service: &Tollgate, config: &ClientConfig, expected: &Identity) {
+pub(crate) async fn until_shown(service: &Tollgate, config: &ClientConfig, expected: &Identity) {
     let wait = async {
         while shown(service, config).await != expected.certificate.der().as_ref() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -31,14 +31,14 @@ fn metric(service: &Tollgate, name: &str) -> f64 {
 }
 
 /// Clients that call all the time, on connections that stay and on new ones.
-struct Load {
+pub(crate) struct Load {
     over: Arc<AtomicBool>,
     calls: Arc<AtomicUsize>,
     clients: JoinSet<usize>,
 }
 
 impl Load {
-    async fn begin(service: &Tollgate, config: &ClientConfig) -> Self {
+    pub(crate) async fn begin(service: &Tollgate, config: &ClientConfig) -> Self {
         let (over, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut clients = JoinSet::new();
         for _ in 0..4 {
@@ -67,7 +67,7 @@ impl Load {
     }
 
     /// So that every client has had its turn since.
-    async fn more_calls(&self) {
+    pub(crate) async fn more_calls(&self) {
         let before = self.calls.load(Ordering::Relaxed);
         while self.calls.load(Ordering::Relaxed) < before + 100 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -75,7 +75,7 @@ impl Load {
     }
 
     /// How many calls failed.
-    async fn end(self) -> usize {
+    pub(crate) async fn end(self) -> usize {
         self.over.store(true, Ordering::Relaxed);
         self.clients.join_all().await.into_iter().sum()
     }

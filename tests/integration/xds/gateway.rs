@@ -5,7 +5,13 @@ use std::path::Path;
 use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitDescriptor;
 
 use super::*;
-use crate::support::certificates::Authority;
+use crate::{
+    support::{
+        certificates::{Authority, Secret},
+        redis::RedisServer,
+    },
+    tls::reload::{Load, until_shown},
+};
 
 const LISTENER: &str = "envoy-gateway/gateway-1/http";
 const ROUTE: &str = "httproute/default/backend/rule/0/match/0/www_example_com";
@@ -14,10 +20,12 @@ const ANY_HOST: &str = "httproute/default/backend/rule/0/match/0/*_example_com";
 const HEADER: (&str, &str) = ("rule-0-match-0", "rule-0-match-0");
 const CIDR: [(&str, &str); 2] = [("masked_remote_address", "10.0.0.0/8"), ("remote_address", "")];
 
-/// As the gateway would, with the certificates in `files`.
-fn start(url: &str, files: &Path) -> Tollgate {
+/// All that the gateway sets, with the certificates in `files` and counters in
+/// `redis`. The ports are the test's.
+fn start(url: &str, files: &Path, redis: &RedisServer) -> Tollgate {
     let path = |it: &str| files.join(it).display().to_string();
     let (certificate, key, ca) = (path("tls.crt"), path("tls.key"), path("ca.crt"));
+    let redis = format!("127.0.0.1:{}", redis.port());
     Tollgate::start(
         "",
         &[
@@ -32,11 +40,20 @@ fn start(url: &str, files: &Path) -> Tollgate {
             ("CONFIG_GRPC_XDS_SERVER_URL", url),
             ("CONFIG_GRPC_XDS_SERVER_TLS_SAN", "envoy-gateway"),
             ("CONFIG_GRPC_XDS_NODE_ID", "envoy-ratelimit"),
+            ("GRPC_SERVER_USE_TLS", "true"),
+            ("GRPC_SERVER_TLS_CERT", &certificate),
+            ("GRPC_SERVER_TLS_KEY", &key),
+            ("GRPC_SERVER_TLS_CA_CERT", &ca),
             ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"),
             ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", &certificate),
             ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", &key),
             ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", &ca),
             ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true"),
+            ("REDIS_SOCKET_TYPE", "tcp"),
+            ("REDIS_URL", &redis),
+            ("USE_PROMETHEUS", "true"),
+            ("PROMETHEUS_ADDR", "127.0.0.1:0"),
+            ("PROMETHEUS_MAPPER_YAML", "/etc/statsd-exporter/conf.yaml"),
         ],
     )
 }
@@ -79,7 +96,8 @@ async fn the_environment_and_the_resources_of_envoy_gateway_work() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = listener.local_addr().unwrap().to_string();
     let mut server = Ads::serve(listener, Some(tls));
-    let service = start(&url, files.path());
+    let redis = RedisServer::start();
+    let service = start(&url, files.path(), &redis);
     let mut stream = server.stream().await;
     assert_eq!(greeting(&mut stream, "").await.node.unwrap().id, "envoy-ratelimit");
     // No policy exists, so that the gateway says nothing; the pod is not killed.
@@ -108,4 +126,57 @@ async fn the_environment_and_the_resources_of_envoy_gateway_work() {
     assert_accepted(&stream.request().await, "2", "2");
     assert_eq!(status(LISTENER, &client("10.0.0.1")), 200);
     assert!(healthy(&service));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_certificates_of_envoy_gateway_change_under_load_and_probes_go_on() {
+    let authority = Authority::new();
+    let (mut secret, old) = Secret::new(|it| authority.write(it, "localhost"));
+    let tls = authority.server("envoy-gateway", &[&rustls::version::TLS13]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = listener.local_addr().unwrap().to_string();
+    let mut server = Ads::serve(listener, Some(tls));
+    let redis = RedisServer::start();
+    let service = start(&url, &secret.path("."), &redis);
+    let mut stream = server.stream().await;
+    greeting(&mut stream, "").await;
+    let cidr = ("masked_remote_address", "0.0.0.0/0");
+    stream.send("1", "1", &[config("default/policy", vec![chain(&[HEADER, cidr], 2)])]);
+    assert_accepted(&stream.request().await, "1", "1");
+    eventually("health", || healthy(&service).then_some(()));
+
+    // Envoy shows a certificate, and is not asked for it.
+    let envoy = authority.client(Some(authority.sign("envoy")), &[&rustls::version::TLS13]);
+    until_shown(&service, &envoy, &old).await;
+    let load = Load::begin(&service, &envoy).await;
+    for _ in 0..3 {
+        load.more_calls().await;
+        let new = secret.exchange(|it| authority.write(it, "localhost"));
+        until_shown(&service, &envoy, &new).await;
+        assert!(healthy(&service));
+    }
+    load.more_calls().await;
+    assert_eq!(load.end().await, 0);
+
+    let answers = [(); 3].map(|()| ask(&service, "default/policy", &[HEADER, cidr]).status);
+    assert_eq!(answers, [200, 200, 429]);
+    let metrics = Metrics::of(service.prometheus.unwrap());
+    let labels = [
+        ("domain", "default/policy"),
+        ("key1", "rule-0-match-0_rule-0-match-0"),
+        ("key2", "masked_remote_address_0_0_0_0/0"),
+    ];
+    for (statistic, expected) in
+        [("total_hits", 3.0), ("within_limit", 2.0), ("over_limit", 1.0), ("shadow_mode", 0.0)]
+    {
+        let name = format!("ratelimit_service_rate_limit_{statistic}");
+        assert_eq!(metrics.value(&name, &labels), expected, "{statistic}");
+    }
+    let method = [("grpc_method", "ShouldRateLimit")];
+    assert!(metrics.value("ratelimit_service_total_requests", &method) > 100.0);
+    assert_eq!(metrics.value("ratelimit_service_config_load_success", &[]), 1.0);
+    let log = service.log();
+    for ignored in ["GRPC_SERVER_TLS_CA_CERT", "PROMETHEUS_MAPPER_YAML"] {
+        assert_eq!(log.matches(&format!("\"{ignored} is ignored: ")).count(), 1, "{log}");
+    }
 }
