@@ -16,6 +16,7 @@ mod degraded;
 mod deny_cache;
 mod envoy;
 mod http;
+mod image;
 mod input;
 mod memory;
 mod per_second;
