@@ -4,6 +4,7 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+use support::certificates;
 
 #[path = "../support/authority.rs"]
 mod authority;

@@ -20,6 +20,10 @@ mod redis_server;
 #[path = "../support/cluster.rs"]
 mod cluster_servers;
 
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared with other tests")]
+#[path = "../support/certificates.rs"]
+mod certificates;
+
 #[path = "../support/authority.rs"]
 mod authority;
 

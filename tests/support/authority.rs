@@ -1,29 +1,25 @@
-//! An authority of certificates for tests.
+//! An authority of certificates for tests of Redis: all of them in files.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
-};
+use rcgen::ExtendedKeyUsagePurpose;
 use tempfile::TempDir;
+
+use crate::certificates;
 
 /// Certificates in files, all signed by one authority.
 #[derive(Debug)]
 pub(crate) struct Authority {
     files: TempDir,
-    issuer: CertifiedIssuer<'static, KeyPair>,
+    issuer: certificates::Authority,
 }
 
 impl Authority {
     pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("there is randomness");
-        let issuer = CertifiedIssuer::self_signed(params, key).expect("it can be signed");
+        let issuer = certificates::Authority::new();
         let files = tempfile::tempdir().expect("a temporary directory can be made");
         fs::write(files.path().join("ca.pem"), issuer.pem()).expect("a file can be made");
         Self { files, issuer }
@@ -41,19 +37,14 @@ impl Authority {
 
     /// A certificate for `name`, which may be an address, and its key.
     pub(crate) fn issue(&self, file: &str, name: &str) -> (PathBuf, PathBuf) {
-        let mut params = CertificateParams::new([name.to_owned()]).expect("it is a name");
-        // One that is called like its issuer is taken for its own issuer.
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages =
+        let purposes =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let key = KeyPair::generate().expect("there is randomness");
-        let certificate = params.signed_by(&key, &self.issuer).expect("it can be signed");
-        let paths =
-            [("pem", certificate.pem()), ("key", key.serialize_pem())].map(|(kind, text)| {
-                let path = self.path(&format!("{file}.{kind}"));
-                fs::write(&path, text).expect("a file can be made");
-                path
-            });
+        let [certificate, key] = self.issuer.sign_for(name, purposes).pem();
+        let paths = [("pem", certificate), ("key", key)].map(|(kind, text)| {
+            let path = self.path(&format!("{file}.{kind}"));
+            fs::write(&path, text).expect("a file can be made");
+            path
+        });
         paths.into()
     }
 
