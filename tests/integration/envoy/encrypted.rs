@@ -89,7 +89,8 @@ async fn an_envoy_beside_it_asks_over_a_unix_socket() {
     let socket = directory.path().join("tollgate.sock");
     let socket = socket.to_str().unwrap();
     let (_files, mut process) = Tollgate::launch(RULES, &[("GRPC_UDS", socket)]);
-    process.until("listens", |log| log.contains("debug").then_some(()));
+    let listening = format!("unix:{socket}");
+    process.until("listens", |log| log.contains(&listening).then_some(()));
     let mut pipe = envoy::grpc_cluster("pipe", &[]);
     let endpoint = json!({ "endpoint": { "address": { "pipe": { "path": socket } } } });
     pipe["load_assignment"]["endpoints"] = json!([{ "lb_endpoints": [endpoint] }]);

@@ -1,6 +1,13 @@
 //! What Envoy Gateway sets, and what it sends.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+};
 
 use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitDescriptor;
 
@@ -141,22 +148,31 @@ async fn the_certificates_of_envoy_gateway_change_under_load_and_probes_go_on() 
     let mut stream = server.stream().await;
     greeting(&mut stream, "").await;
     let cidr = ("masked_remote_address", "0.0.0.0/0");
-    stream.send("1", "1", &[config("default/policy", vec![chain(&[HEADER, cidr], 2)])]);
+    let policy = config("default/policy", vec![chain(&[HEADER, cidr], 2)]);
+    stream.send("1", "1", &[policy, rules("shop", 1_000_000)]);
     assert_accepted(&stream.request().await, "1", "1");
     eventually("health", || healthy(&service).then_some(()));
 
     // Envoy shows a certificate, and is not asked for it.
     let envoy = authority.client(Some(authority.sign("envoy")), &[&rustls::version::TLS13]);
     until_shown(&service, &envoy, &old).await;
+    // Without the service it ends, too.
+    let (over, to) = (Arc::new(AtomicBool::new(false)), service.http);
+    let end = Arc::clone(&over);
+    let probes = thread::spawn(move || {
+        let healthy = || http::get(to, "/healthcheck", &[]).status == 200;
+        (0..).take_while(|_| !end.load(Relaxed)).all(|_| healthy())
+    });
     let load = Load::begin(&service, &envoy).await;
     for _ in 0..3 {
         load.more_calls().await;
         let new = secret.exchange(|it| authority.write(it, "localhost"));
         until_shown(&service, &envoy, &new).await;
-        assert!(healthy(&service));
     }
     load.more_calls().await;
     assert_eq!(load.end().await, 0);
+    over.store(true, Relaxed);
+    assert!(probes.join().unwrap(), "a probe failed");
 
     let answers = [(); 3].map(|()| ask(&service, "default/policy", &[HEADER, cidr]).status);
     assert_eq!(answers, [200, 200, 429]);
