@@ -126,6 +126,25 @@ fn what_does_something_here_alone_is_told() {
 }
 
 #[test]
+fn what_statistics_traces_and_clients_notice_is_told() {
+    let tags = "differs: EXTRA_TAGS are labels for Prometheus";
+    check("EXTRA_TAGS=a:b", &[]);
+    check("EXTRA_TAGS=a:b\nUSE_PROMETHEUS=true", &[tags]);
+    let stop = "differs: a limit in shadow mode, or a quota, no longer stops others from counting";
+    check("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT=true", &[stop]);
+    check("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT=false", &[]);
+    let traces = "differs: OTEL_EXPORTER_OTLP_ENDPOINT is not set";
+    check("TRACING_ENABLED=true", &[traces]);
+    check("TRACING_ENABLED=true\nOTEL_EXPORTER_OTLP_ENDPOINT=http://a:4318", &[]);
+    let clients = about(
+        "GRPC_SERVER_USE_TLS=true\nGRPC_SERVER_TLS_CERT=/a/crt\nGRPC_SERVER_TLS_KEY=/a/key\n\
+         GRPC_CLIENT_TLS_CACERT=/a/ca",
+        "GRPC_CLIENT_TLS_CACERT",
+    );
+    assert_eq!(clients.grade, Grade::Differs);
+}
+
+#[test]
 fn another_place_for_rules_is_told() {
     let edits = "differs: every change to a rule file takes effect";
     let config = "differs: TOLLGATE_CONFIG counts before RUNTIME_ROOT";
