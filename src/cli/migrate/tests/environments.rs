@@ -240,6 +240,21 @@ fn values_that_somebody_else_sets_are_not_known() {
 }
 
 #[test]
+fn what_depends_on_an_unknown_value_is_no_mistake() {
+    let note = |name: &str| {
+        format!("note: the value of {name} is not known: it comes from whatever starts the service")
+    };
+    let url = note("REDIS_URL");
+    check("BACKEND_TYPE=redis\nexport REDIS_URL", &[&url]);
+    check("REDIS_SOCKET_TYPE=unix\nexport REDIS_URL", &[&url]);
+    check("REDIS_TYPE=cluster\nexport REDIS_URL", &[&url]);
+    let second = "REDIS_PERSECOND=true\nREDIS_PERSECOND_TIMEOUT=1s\nexport REDIS_PERSECOND_URL";
+    check(second, &[&note("REDIS_PERSECOND_URL")]);
+    let key = note("REDIS_TLS_CLIENT_KEY");
+    check("REDIS_TLS_CLIENT_CERT=/nowhere\nexport REDIS_TLS_CLIENT_KEY", &[&key]);
+}
+
+#[test]
 fn lines_that_are_something_else_have_their_numbers() {
     let text = "A=1\nB C=2\n1A=3\nD=\"open\nE='a' b\n=x\n";
     let error = Environment::parse("a.env", text).unwrap_err();
