@@ -139,3 +139,24 @@ fn hit_says_what_it_expects() {
     let half = ["--grpc-use-tls", "--grpc-cert-file", "a", "a=b"];
     check_refused(&hit(&half), &[], "--grpc-key-file <FILE>");
 }
+
+#[test]
+fn migrate_needs_an_environment_or_rules() {
+    let migration = |args: &[&str]| match run(args, &[]) {
+        Ok(Command::Migrate(migration)) => migration,
+        other => unreachable!("{args:?}: {other:?}"),
+    };
+    let all = ["migrate", "a.yaml", "--container", "b", "--rules", "c", "--verbose"];
+    let expected = Migration {
+        environment: Some("a.yaml".into()),
+        container: Some("b".into()),
+        rules: Some("c".into()),
+        verbose: true,
+    };
+    assert_eq!(migration(&all), expected);
+    let rules = Migration { rules: Some("c".into()), ..Migration::default() };
+    assert_eq!(migration(&["migrate", "--rules", "c"]), rules);
+    assert_eq!(migration(&["migrate", "-"]).environment, Some("-".into()));
+    check_refused(&["migrate"], &[], "<ENVIRONMENT>");
+    check_refused(&["migrate", "--rules", "c", "--container", "b"], &[], "<ENVIRONMENT>");
+}

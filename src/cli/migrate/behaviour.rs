@@ -17,6 +17,9 @@ pub(super) const CHECKS: &[fn(&Case<'_>) -> Option<Finding>] = &[
     two_sinks,
     mapping,
     counted_twice,
+    tags,
+    stopped_counting,
+    collector,
     client_authorities,
     pool,
     subdirectory,
@@ -137,6 +140,40 @@ fn counted_twice(case: &Case<'_>) -> Option<Finding> {
             .there("adds what the local cache refuses a second time")
             .here("counts every hit once")
             .remedy("expect smaller numbers on dashboards, and look at thresholds of alerts")
+    })
+}
+
+fn tags(case: &Case<'_>) -> Option<Finding> {
+    const NAME: &str = "EXTRA_TAGS";
+    (case.env.has(NAME) && case.env.is_true("USE_PROMETHEUS")).then(|| {
+        Finding::new(Grade::Differs, "EXTRA_TAGS are labels for Prometheus")
+            .of(case.env, NAME)
+            .there("leaves them in the names of statistics, which have no labels then")
+            .here("makes labels of them, beside those that a statistic has anyway")
+            .remedy("adapt what reads the statistics")
+    })
+}
+
+fn stopped_counting(case: &Case<'_>) -> Option<Finding> {
+    const NAME: &str = "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT";
+    (case.env.is_true(NAME) && uses_redis(case)).then(|| {
+        let title = "a limit in shadow mode, or a quota, no longer stops others from counting";
+        Finding::new(Grade::Differs, title)
+            .of(case.env, NAME)
+            .there("any exceeded limit of a request stops its others from counting")
+            .here("only one that refuses the request does")
+    })
+}
+
+fn collector(case: &Case<'_>) -> Option<Finding> {
+    let names = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+    let found = names.iter().any(|it| case.env.has(it));
+    (case.env.is_true("TRACING_ENABLED") && !found).then(|| {
+        Finding::new(Grade::Differs, format!("{} is not set", names[0]))
+            .of(case.env, names[0])
+            .there("sends traces to localhost by HTTPS")
+            .here("sends them to localhost by HTTP")
+            .remedy(format!("set {}", names[0]))
     })
 }
 

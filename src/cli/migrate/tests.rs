@@ -4,7 +4,6 @@ use std::fs;
 
 use super::*;
 
-mod docs;
 mod environments;
 mod hostile;
 mod known;

@@ -126,6 +126,25 @@ fn what_does_something_here_alone_is_told() {
 }
 
 #[test]
+fn what_statistics_traces_and_clients_notice_is_told() {
+    let tags = "differs: EXTRA_TAGS are labels for Prometheus";
+    check("EXTRA_TAGS=a:b", &[]);
+    check("EXTRA_TAGS=a:b\nUSE_PROMETHEUS=true", &[tags]);
+    let stop = "differs: a limit in shadow mode, or a quota, no longer stops others from counting";
+    check("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT=true", &[stop]);
+    check("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT=false", &[]);
+    let traces = "differs: OTEL_EXPORTER_OTLP_ENDPOINT is not set";
+    check("TRACING_ENABLED=true", &[traces]);
+    check("TRACING_ENABLED=true\nOTEL_EXPORTER_OTLP_ENDPOINT=http://a:4318", &[]);
+    let clients = about(
+        "GRPC_SERVER_USE_TLS=true\nGRPC_SERVER_TLS_CERT=/a/crt\nGRPC_SERVER_TLS_KEY=/a/key\n\
+         GRPC_CLIENT_TLS_CACERT=/a/ca",
+        "GRPC_CLIENT_TLS_CACERT",
+    );
+    assert_eq!(clients.grade, Grade::Differs);
+}
+
+#[test]
 fn another_place_for_rules_is_told() {
     let edits = "differs: every change to a rule file takes effect";
     let config = "differs: TOLLGATE_CONFIG counts before RUNTIME_ROOT";
@@ -218,6 +237,21 @@ fn values_that_somebody_else_sets_are_not_known() {
         "REDIS_TYPE=sentinel\nexport REDIS_URL",
         &["note: the value of REDIS_URL is not known: it comes from whatever starts the service"],
     );
+}
+
+#[test]
+fn what_depends_on_an_unknown_value_is_no_mistake() {
+    let note = |name: &str| {
+        format!("note: the value of {name} is not known: it comes from whatever starts the service")
+    };
+    let url = note("REDIS_URL");
+    check("BACKEND_TYPE=redis\nexport REDIS_URL", &[&url]);
+    check("REDIS_SOCKET_TYPE=unix\nexport REDIS_URL", &[&url]);
+    check("REDIS_TYPE=cluster\nexport REDIS_URL", &[&url]);
+    let second = "REDIS_PERSECOND=true\nREDIS_PERSECOND_TIMEOUT=1s\nexport REDIS_PERSECOND_URL";
+    check(second, &[&note("REDIS_PERSECOND_URL")]);
+    let key = note("REDIS_TLS_CLIENT_KEY");
+    check("REDIS_TLS_CLIENT_CERT=/nowhere\nexport REDIS_TLS_CLIENT_KEY", &[&key]);
 }
 
 #[test]

@@ -74,6 +74,26 @@ fn the_sample_of_istio_can_swap_the_image() {
 }
 
 #[test]
+fn the_document_shows_what_is_printed() {
+    const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/migrate.md");
+    const BEGIN: &str = "$ tollgate migrate ratelimit.yaml\n";
+    let (out, _) = run(include_bytes!("istio.yaml"), &Migration::default());
+    let out = out.replace(" --> input", " --> ratelimit.yaml");
+    let document = fs::read_to_string(PATH).unwrap();
+    let (before, rest) = document.split_once(BEGIN).unwrap();
+    let (_, after) = rest.split_once("```\n").unwrap();
+    let expected = format!("{before}{BEGIN}{out}```\n{after}");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(PATH, &expected).unwrap();
+    } else {
+        assert!(
+            document == expected,
+            "{PATH} is out of date; `UPDATE_DOCS=1 cargo test` updates it"
+        );
+    }
+}
+
+#[test]
 fn the_rules_of_a_mounted_config_map_are_compared() {
     let sample = include_str!("istio.yaml");
     let broken =
