@@ -4,7 +4,7 @@
 //! It reads what that service is started with and its rules, and compares item
 //! by item. What tollgate makes of them is asked of the code that serves:
 //! [`Settings`](crate::settings::Settings) and [`config`](crate::config). What
-//! the reference makes of them is in [`reference`] and [`verdict`], and each
+//! the reference makes of them is in `reference` and `verdict`, and each
 //! difference that neither shows is a check in a table.
 
 use std::{
