@@ -38,7 +38,7 @@ const ALWAYS: &[(&str, &str, &str)] = &[
          not answer",
     ),
     (
-        "/json takes POST alone, and has other codes for errors",
+        "/json has other codes for errors",
         "400 for all",
         "400 for a request that makes no sense, 503 for a store that does not answer",
     ),

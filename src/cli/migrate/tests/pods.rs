@@ -139,7 +139,7 @@ fn probes_and_ports_that_lead_nowhere_are_told() {
     for (bad, problem) in [
         ("httpGet: {path: /healthcheck, port: 9999}", "nothing listens on port 9999"),
         ("httpGet: {path: /health, port: web}", "there is no page /health"),
-        ("httpGet: {path: /json, port: web}", "/json takes POST alone"),
+        ("httpGet: {path: /json, port: web}", "/json answers 400 without a request"),
         ("httpGet: {path: /healthcheck, port: 8081}", "port 8081 is for gRPC, not for HTTP"),
         ("grpc: {port: 8080}", "port 8080 is for HTTP"),
         ("grpc: {port: 8081, service: other}", "there is no health of a service other"),
