@@ -15,6 +15,7 @@ use crate::{
 };
 
 pub mod ahead;
+pub mod around;
 pub mod deny_cache;
 pub mod memory;
 pub mod redis;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     metrics::Metrics,
-    store::{Charge, DenyCacheUsage, Outcomes, Pools, Store, StoreError, Usage},
+    store::{Charge, Outcomes, Store, StoreError, around::Around},
     time::Timestamp,
 };
 
@@ -31,31 +31,21 @@ impl Drop for Call<'_> {
     }
 }
 
-impl<S: Store> Store for Timed<S> {
-    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+impl<S: Store> Around for Timed<S> {
+    type Inner = S;
+
+    fn inner(&self) -> &S {
+        &self.store
+    }
+
+    async fn charge_around(
+        &self,
+        charges: &[Charge],
+        now: Timestamp,
+    ) -> Result<Outcomes, StoreError> {
         let mut call = Call { metrics: &self.metrics, started: Instant::now(), answered: false };
         let result = self.store.charge(charges, now).await;
         call.answered = result.is_ok();
         result
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.store.ping().await
-    }
-
-    async fn died(&self) {
-        self.store.died().await;
-    }
-
-    fn usage(&self) -> Option<Usage> {
-        self.store.usage()
-    }
-
-    fn deny_cache(&self) -> Option<DenyCacheUsage> {
-        self.store.deny_cache()
-    }
-
-    fn pools(&self) -> Pools {
-        self.store.pools()
     }
 }

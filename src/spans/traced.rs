@@ -9,7 +9,7 @@ use opentelemetry_sdk::trace::Span;
 use super::{Spans, integer};
 use crate::{
     limit::{Unit, Window},
-    store::{Charge, DenyCacheUsage, Outcomes, Pools, Store, StoreError, Usage},
+    store::{Charge, Outcomes, Store, StoreError, around::Around},
     time::Timestamp,
 };
 
@@ -52,8 +52,18 @@ impl Drop for Call {
     }
 }
 
-impl<S: Store> Store for Traced<S> {
-    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+impl<S: Store> Around for Traced<S> {
+    type Inner = S;
+
+    fn inner(&self) -> &S {
+        &self.store
+    }
+
+    async fn charge_around(
+        &self,
+        charges: &[Charge],
+        now: Timestamp,
+    ) -> Result<Outcomes, StoreError> {
         let mut call = self.call(charges);
         let result = self.store.charge(charges, now).await;
         if let Some(Call { span, ended }) = &mut call {
@@ -63,25 +73,5 @@ impl<S: Store> Store for Traced<S> {
             }
         }
         result
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.store.ping().await
-    }
-
-    async fn died(&self) {
-        self.store.died().await;
-    }
-
-    fn usage(&self) -> Option<Usage> {
-        self.store.usage()
-    }
-
-    fn deny_cache(&self) -> Option<DenyCacheUsage> {
-        self.store.deny_cache()
-    }
-
-    fn pools(&self) -> Pools {
-        self.store.pools()
     }
 }

@@ -12,7 +12,7 @@ use std::{collections::HashMap, time::Duration};
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
-use super::{Charge, Outcomes, Pools, Store, StoreError, Usage, name};
+use super::{Charge, Outcomes, Store, StoreError, around::Around, name};
 use crate::{
     limit::{
         Algorithm, Hits, Limit, Outcome,
@@ -138,8 +138,18 @@ fn asked(charges: &[Charge]) -> Option<(&Charge, u64)> {
     fits.then_some((charge, hits))
 }
 
-impl<S: Store> Store for Ahead<S> {
-    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+impl<S: Store> Around for Ahead<S> {
+    type Inner = S;
+
+    fn inner(&self) -> &S {
+        &self.store
+    }
+
+    async fn charge_around(
+        &self,
+        charges: &[Charge],
+        now: Timestamp,
+    ) -> Result<Outcomes, StoreError> {
         let Some((charge, hits)) = asked(charges) else {
             return self.store.charge(charges, now).await;
         };
@@ -161,22 +171,6 @@ impl<S: Store> Store for Ahead<S> {
         let told = Told::Count(own);
         let answer = Answer { passes: own <= limit, banned: Timestamp::default(), told };
         Ok([charge.outcome(answer, true, now)].into_iter().collect())
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.store.ping().await
-    }
-
-    async fn died(&self) {
-        self.store.died().await;
-    }
-
-    fn usage(&self) -> Option<Usage> {
-        self.store.usage()
-    }
-
-    fn pools(&self) -> Pools {
-        self.store.pools()
     }
 }
 

@@ -53,7 +53,7 @@ use crate::{
     limit::{Algorithm, Outcome},
     rules::counter_key::CounterKey,
     store::{
-        Charge, DenyCacheUsage, LONGEST_NAME, Outcomes, Pools, Store, StoreError, Usage, name,
+        Charge, DenyCacheUsage, LONGEST_NAME, Outcomes, Store, StoreError, around::Around, name,
     },
     time::Timestamp,
 };
@@ -267,8 +267,18 @@ fn rest(charges: &[Charge], known: &[Option<Outcome>]) -> SmallVec<[Charge; 4]> 
     unknown.map(|(charge, _)| told(charge)).collect()
 }
 
-impl<S: Store> Store for DenyCache<S> {
-    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+impl<S: Store> Around for DenyCache<S> {
+    type Inner = S;
+
+    fn inner(&self) -> &S {
+        &self.store
+    }
+
+    async fn charge_around(
+        &self,
+        charges: &[Charge],
+        now: Timestamp,
+    ) -> Result<Outcomes, StoreError> {
         if self.shards.is_empty() {
             return self.store.charge(charges, now).await;
         }
@@ -282,23 +292,7 @@ impl<S: Store> Store for DenyCache<S> {
         Ok(known.into_iter().filter_map(|it| it.or_else(|| answers.next())).collect())
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.store.ping().await
-    }
-
-    async fn died(&self) {
-        self.store.died().await;
-    }
-
-    fn usage(&self) -> Option<Usage> {
-        self.store.usage()
-    }
-
-    fn pools(&self) -> Pools {
-        self.store.pools()
-    }
-
-    fn deny_cache(&self) -> Option<DenyCacheUsage> {
+    fn own_deny_cache(&self) -> Option<DenyCacheUsage> {
         (!self.shards.is_empty()).then(|| {
             self.shards.iter().fold(DenyCacheUsage::default(), |sum, shard| {
                 let shard = shard.lock();

@@ -121,7 +121,9 @@ fn probe_problem(case: &Case<'_>, pod: &Pod<'_>, probe: Item<'_>) -> Option<Stri
     let page = path.split('?').next().unwrap_or(path);
     let metrics = case.env.text("PROMETHEUS_PATH").unwrap_or("/metrics");
     match (kind, listener.what) {
-        ("httpGet", "HTTP") if page == "/json" => Some("/json answers 400 without a request".into()),
+        ("httpGet", "HTTP") if page == "/json" => {
+            Some("/json answers 400 without a request".into())
+        }
         ("httpGet", "HTTP") if !PAGES.contains(&page) => Some(format!("there is no page {page}")),
         ("httpGet", "Prometheus") if page != metrics => Some(format!("there is no page {page}")),
         ("httpGet", "gRPC") => Some(format!("port {port} is for gRPC, not for HTTP")),
