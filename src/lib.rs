@@ -16,12 +16,12 @@
 //! | [`store`]      | [`store::Charge`]s                     | [`limit::Outcome`]s            |
 //! | [`engine`]     | [`descriptor::Request`]                | [`engine::decision::Decision`] |
 //! | [`metrics`]    | [`engine::decision::Decision`]         | statistics                     |
-//! | [`spans`]      | what happens with a call               | traces, at a collector         |
 //! | [`health`]     | what is known of the process           | whether to send it requests    |
 //! | [`watch`]      | files                                  | when they have changed         |
 //! | [`rule_files`] | a path                                 | [`config::SourceFile`]s        |
 //! | [`reload`]     | files that change                      | the rules in force             |
 //! | [`tls`]        | files of certificates                  | how connections are encrypted  |
+//! | [`spans`]      | what happens with a call               | traces, at a collector         |
 //! | [`wire`]       | a message                              | a message                      |
 //! | [`listen`]     | an address                             | connections                    |
 //! | [`xds`]        | what a management server says          | the rules in force             |
@@ -52,12 +52,12 @@ pub mod config;
 pub mod store;
 pub mod engine;
 pub mod metrics;
-pub mod spans;
 pub mod health;
 pub mod watch;
 pub mod rule_files;
 pub mod reload;
 pub mod tls;
+pub mod spans;
 pub mod wire;
 pub mod listen;
 pub mod xds;

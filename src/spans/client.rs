@@ -13,9 +13,10 @@ use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use tonic::transport::{Certificate, ClientTlsConfig};
+use tonic::transport::Certificate;
 
 use super::{Environment, Protocol, queue::QueueSettings};
+use crate::tls::client::trusting_the_system;
 
 const ENDPOINT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const CERTIFICATE: [&str; 2] =
@@ -113,11 +114,7 @@ fn http(timeout: Duration, authority: Option<Vec<u8>>) -> Result<SpanExporter, S
 }
 
 fn grpc(timeout: Duration, authority: Option<Vec<u8>>) -> Result<SpanExporter, String> {
-    let mut tls = ClientTlsConfig::new();
-    // Without any of them, tonic would refuse to try.
-    if !rustls_native_certs::load_native_certs().certs.is_empty() {
-        tls = tls.with_native_roots();
-    }
+    let mut tls = trusting_the_system();
     if let Some(authority) = authority {
         tls = tls.ca_certificate(Certificate::from_pem(authority));
     }
