@@ -119,7 +119,7 @@ fn stopped(stop: bool, spec: impl Fn(&mut RuleSpec, &str)) -> Vec<(bool, u64, [u
     let tree = RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors }]);
     let rules = SharedRules::from(Arc::new(ArcSwap::from_pointee(tree)));
     let mode = Mode { stop, ..Mode::default() };
-    let engine = Engine { mode, ..engine(&rules, Memory::new(256)) };
+    let engine = Engine { mode, ..engine(&rules, Memory::new(10_000)) };
     let decide = |hits| {
         let request = Request { descriptors: request().descriptors[..2].into(), ..request() };
         let descriptors = request.descriptors.into_iter();

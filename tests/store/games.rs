@@ -130,7 +130,9 @@ pub(crate) fn longest(charge: &Charge, behind: Duration) -> Duration {
         Algorithm::SlidingLog | Algorithm::Concurrency { .. } => leases::lease(limit),
         Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } => {
             let scale = Scale::of(limit);
-            let micros = scale.time(scale.capacity).saturating_mul(scale.tick);
+            // What is poured in counts from the next tick on.
+            let ticks = scale.time(scale.capacity).saturating_add(1);
+            let micros = ticks.saturating_mul(scale.tick);
             Duration::from_micros(micros).min(Duration::from_secs(Window::LONGEST))
         }
     };
