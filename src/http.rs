@@ -162,7 +162,7 @@ impl<S: Store> FromRequestParts<Arc<Pages<S>>> for Recorded {
         pages: &Arc<Pages<S>>,
     ) -> Result<Self, Infallible> {
         let spans = pages.service.spans.as_ref();
-        Ok(Self(spans.and_then(|it| it.http_call(&parts.headers))))
+        Ok(Self(spans.and_then(|it| it.http_call(&parts.method, &parts.headers))))
     }
 }
 

@@ -18,7 +18,7 @@ use std::{
     sync::Arc,
 };
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method};
 use opentelemetry::{
     Context, InstrumentationScope, Key, KeyValue,
     context::FutureExt,
@@ -157,10 +157,19 @@ impl Spans {
     }
 
     /// A call by HTTP that has come now, if it is recorded.
-    pub fn http_call(&self, headers: &HeaderMap) -> Option<Call> {
+    pub fn http_call(&self, method: &Method, headers: &HeaderMap) -> Option<Call> {
+        // Others have no names of their own: a caller could make up any number.
+        let (method, name) = match method.as_str() {
+            "GET" => ("GET", "GET /json"),
+            "POST" => ("POST", "POST /json"),
+            "PUT" => ("PUT", "PUT /json"),
+            "PATCH" => ("PATCH", "PATCH /json"),
+            "DELETE" => ("DELETE", "DELETE /json"),
+            _ => ("_OTHER", "HTTP /json"),
+        };
         let attributes =
-            || [("http.request.method", "POST"), ("url.path", "/json"), ("http.route", "/json")];
-        self.call("POST /json", headers, attributes)
+            || [("http.request.method", method), ("url.path", "/json"), ("http.route", "/json")];
+        self.call(name, headers, attributes)
     }
 
     fn call(

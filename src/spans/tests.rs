@@ -123,7 +123,7 @@ async fn what_is_not_recorded_leaves_no_trace() {
     let metrics = Arc::new(Metrics::new(0.8));
     let (spans, _exporter) = Spans::new(&settings(0.0), &|_| None, metrics).unwrap();
     assert!(spans.grpc_call(&HeaderMap::new()).is_none());
-    assert!(spans.http_call(&HeaderMap::new()).is_none());
+    assert!(spans.http_call(&Method::POST, &HeaderMap::new()).is_none());
     assert!(spans.execution().is_none());
     let call = Spans::grpc_call(
         &spans,

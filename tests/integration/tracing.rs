@@ -8,7 +8,7 @@ use std::{
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
 use prost::Message;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 use tokio_rustls::rustls::{
     ServerConfig,
     crypto::ring,
@@ -201,6 +201,13 @@ async fn a_call_by_http_is_a_trace_too() {
     assert_eq!(http::send(service.http, "POST", "/json", &[], b"{").status, 400);
     let spans = collector.spans(7).split_off(6);
     assert_eq!(only(&spans, "POST /json").attribute("http.response.status_code"), "400");
+    for (method, name, as_method) in [("PUT", "PUT /json", "PUT"), ("BREW", "HTTP /json", "_OTHER")]
+    {
+        let seen = collector.spans(0).len();
+        assert_eq!(http::send(service.http, method, "/json", &[], b"{").status, 400);
+        let spans = collector.spans(seen + 1).split_off(seen);
+        assert_eq!(only(&spans, name).attribute("http.request.method"), as_method);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -477,9 +484,8 @@ async fn a_call_that_is_given_up_is_recorded_as_such() {
     let mut client = grpc::connect(service.grpc).await;
     call(&mut client, ask("shop", &[("user", "x")]), &[("b3", "0")]).await.unwrap();
     redis.freeze();
-    let mut request = Request::new(ask("shop", &[("user", "x")]));
-    request.set_timeout(Duration::from_millis(50));
-    client.should_rate_limit(request).await.unwrap_err();
+    let answer = client.should_rate_limit(ask("shop", &[("user", "x")]));
+    assert!(timeout(Duration::from_millis(50), answer).await.is_err());
     let spans = collector.spans(3);
     redis.thaw();
     assert_family(&spans, SERVER);
