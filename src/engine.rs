@@ -1,9 +1,10 @@
 //! Decides: a request and the rules become charges, the store makes them, and
 //! what became of them is the decision.
 
-use std::{iter, sync::Arc, time::Duration};
+use std::{iter, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use arc_swap::ArcSwap;
+use futures_util::poll;
 use smallvec::SmallVec;
 use tokio::time::timeout;
 
@@ -50,7 +51,7 @@ impl<S: Store> Engine<S> {
     ///
     /// All of it sees one set of rules and one moment, whatever reloads or
     /// seconds pass meanwhile. `patience` is how long the caller waits, if it
-    /// has said so.
+    /// has said so: it is answered before that, in time to hear it.
     ///
     /// # Errors
     ///
@@ -71,25 +72,35 @@ impl<S: Store> Engine<S> {
         if charges.is_empty() {
             return Ok(Decision::new(governed, &mut iter::empty(), self.mode));
         }
-        let (outcomes, policies) = match self.fallback.policies(&governed) {
-            None => (self.charge(&charges, now).await?, Policies::new()),
-            Some(policies) => {
-                let deadline = self.fallback.deadline(patience);
-                match timeout(deadline, self.charge(&charges, now)).await {
-                    Ok(Ok(outcomes)) => (outcomes, Policies::new()),
-                    // The metrics tell why.
-                    Ok(Err(_)) | Err(_) => {
-                        (self.fallback.charge(&charges, &policies, now).await?, policies)
-                    }
-                }
+        let policies = self.fallback.policies(&governed);
+        let deadline = self.fallback.deadline(policies.is_some(), patience);
+        let charged = self.charge(&charges, now, deadline).await;
+        let (outcomes, policies) = match (charged, policies) {
+            (Ok(outcomes), _) => (outcomes, Policies::new()),
+            // The metrics tell why.
+            (Err(_), Some(policies)) => {
+                (self.fallback.charge(&charges, &policies, now).await?, policies)
             }
+            (Err(error), None) => return Err(error),
         };
         let decision = Decision::new(governed, &mut outcomes.into_iter(), self.mode);
         Ok(Decision { policies, ..decision })
     }
 
-    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        let outcomes = self.store.charge(charges, now).await?;
+    async fn charge(
+        &self,
+        charges: &[Charge],
+        now: Timestamp,
+        deadline: Duration,
+    ) -> Result<Outcomes, StoreError> {
+        let mut charge = pin!(self.store.charge(charges, now));
+        // What is answered at once needs no timer.
+        let outcomes = match poll!(&mut charge) {
+            Poll::Ready(outcomes) => outcomes,
+            Poll::Pending => {
+                timeout(deadline, charge).await.unwrap_or(Err(StoreError::Timeout(deadline)))
+            }
+        }?;
         if outcomes.len() != charges.len() {
             return Err(StoreError::Failed("it left a charge unanswered".into()));
         }

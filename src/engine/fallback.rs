@@ -23,7 +23,7 @@ pub struct FallbackSettings {
     /// such a limit without a decision.
     pub on_error: Option<OnError>,
     /// How long a request waits for the store if there is a decision without
-    /// it. All others wait as long as the store does.
+    /// it. All others wait as long as the store and the caller do.
     pub deadline: Duration,
     /// Which part of each limit this process grants by itself: above 0, at
     /// most 1.
@@ -72,11 +72,12 @@ impl Fallback {
         Some(policies)
     }
 
-    /// How long to wait for the store. A caller that gives up after `patience`
-    /// needs some of it to be given the answer.
-    pub(super) fn deadline(&self, patience: Option<Duration>) -> Duration {
+    /// How long to wait for the store, if there is something to decide without it
+    /// (`decides`) or not. A caller that gives up after `patience` needs some of it
+    /// to be given the answer.
+    pub(super) fn deadline(&self, decides: bool, patience: Option<Duration>) -> Duration {
         let patience = patience.map_or(Duration::MAX, |it| it / 4 * 3);
-        self.settings.deadline.min(patience)
+        if decides { self.settings.deadline.min(patience) } else { patience }
     }
 
     /// Decides each charge by its policy.

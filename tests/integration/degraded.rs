@@ -6,6 +6,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{
     RateLimitResponse, rate_limit_response::Code,
 };
 use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
 use tonic::{Request, Status};
 
 use crate::support::{
@@ -191,15 +192,49 @@ async fn a_caller_in_a_hurry_is_answered_before_it_gives_up() {
 }
 
 #[tokio::test]
+async fn without_a_policy_too_a_caller_in_a_hurry_hears_that_nothing_is_decided() {
+    let redis = RedisServer::start();
+    let service = start(&redis, &[("REDIS_TIMEOUT", "10m")]);
+    let mut client = grpc::connect(service.grpc).await;
+    redis.freeze();
+    let mut request = Request::new(ask("shop", &[("user", "ann")]));
+    request.set_timeout(Duration::from_secs(8));
+    let error = client.should_rate_limit(request).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::Unavailable, "{error}");
+    assert_eq!(Metrics::of(service.http).value("tollgate_late_answers", &[]), 0.0);
+}
+
+/// Not even now and then, to see whether it is back: a service that is rarely asked
+/// would always wait.
+#[tokio::test]
+async fn nobody_waits_for_a_redis_that_is_known_to_be_silent() {
+    let redis = RedisServer::start();
+    let service = start(&redis, &[("REDIS_TIMEOUT", "1s")]);
+    let mut client = grpc::connect(service.grpc).await;
+    normal(&mut client, 0).await;
+    redis.freeze();
+    let error = hit(&mut client, "user").await.unwrap_err();
+    assert!(error.message().contains("did not answer within"), "{error}");
+    for _ in 0..20 {
+        let error = hit(&mut client, "user").await.unwrap_err();
+        assert_eq!(error.code(), tonic::Code::Unavailable);
+        assert!(!error.message().contains("within"), "{error}");
+        sleep(Duration::from_millis(60)).await;
+    }
+    redis.thaw();
+    recovered(&mut client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn answers_that_come_too_late_are_counted() {
     let redis = RedisServer::start();
     let service = start(&redis, &[("REDIS_TIMEOUT", "10m")]);
     let mut client = grpc::connect(service.grpc).await;
     normal(&mut client, 0).await;
     redis.freeze();
-    let mut request = Request::new(ask("shop", &[("user", "ann")]));
-    request.set_timeout(Duration::from_millis(100));
-    client.should_rate_limit(request).await.unwrap_err();
+    // The service is not told how long the caller waits.
+    let answer = timeout(Duration::from_millis(100), hit(&mut client, "user")).await;
+    assert!(answer.is_err());
     let late = || Metrics::of(service.http).value("tollgate_late_answers", &[]);
     eventually("the late answer", || (late() > 0.5).then_some(()));
 }

@@ -145,10 +145,14 @@ async fn a_request_fails_if_any_of_its_limits_has_no_policy() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_policy_waits_as_long_as_the_store_does() {
+async fn a_request_without_a_policy_waits_as_long_as_the_store_and_its_caller_do() {
     let engine = engine(Broken::Silent, settings(None));
     let answer = timeout(Duration::from_millis(30), ask(&engine, &[("default", Hits::Add(1))]));
     assert!(answer.await.is_err());
+    let patience = Some(Duration::from_millis(4));
+    let request = request(&[("default", Hits::Add(1))]);
+    let answer = timeout(FOREVER / 180, engine.decide(&request, patience)).await;
+    assert!(matches!(answer, Ok(Err(StoreError::Timeout(it))) if it == Duration::from_millis(3)));
 }
 
 #[tokio::test]
@@ -159,9 +163,9 @@ async fn a_caller_that_waits_less_than_the_deadline_is_answered_before_it_goes()
     let request = request(&[("default", Hits::Add(1))]);
     let decision = timeout(FOREVER / 180, engine.decide(&request, Some(patience))).await;
     assert!(!decision.expect("it comes").expect("it is decided").over_limit);
-    assert!(engine.fallback.deadline(Some(patience)) < patience);
-    assert_eq!(engine.fallback.deadline(Some(Duration::MAX)), FOREVER);
-    assert_eq!(engine.fallback.deadline(None), FOREVER);
+    assert!(engine.fallback.deadline(true, Some(patience)) < patience);
+    assert_eq!(engine.fallback.deadline(true, Some(Duration::MAX)), FOREVER);
+    assert_eq!(engine.fallback.deadline(true, None), FOREVER);
 }
 
 #[tokio::test]

@@ -49,7 +49,8 @@ pub(super) const COUNTERS: Group = Group {
             default: "15ms",
             help: "How long a request waits for the counters before that is decided, and \
                    never longer than three quarters of a `grpc-timeout`; more than 0. Envoy \
-                   waits 20 ms. Requests of which a limit says `error` wait REDIS_TIMEOUT.",
+                   waits 20 ms. Requests of which a limit says `error` wait REDIS_TIMEOUT, or \
+                   those three quarters.",
         },
         Setting {
             name: "LOCAL_SHARE",

@@ -11,16 +11,15 @@ use std::{
 use super::node::NodeError;
 use crate::store::StoreError;
 
-/// How often a silent server is tried, in microseconds.
-const PROBE: u64 = 50_000;
 /// No moment.
 const NEVER: u64 = u64::MAX;
 
 /// Whether calls to one server make sense.
 ///
 /// It opens when what was sent has not been answered for half of the time that a
-/// call may take. Then one call each [`PROBE`] goes through, and the first answer
-/// to any of them closes it.
+/// call may take, and the first answer to anything closes it. Somebody must wait
+/// for one all the time: as long as it is open no call goes through, so that none
+/// waits in vain.
 #[derive(Debug)]
 pub(super) struct Breaker {
     begin: Instant,
@@ -29,16 +28,13 @@ pub(super) struct Breaker {
     /// When the first call was sent that has not been answered, in microseconds
     /// since `begin`.
     unanswered: AtomicU64,
-    /// When the last probe went through.
-    probed: AtomicU64,
 }
 
 impl Breaker {
     /// For a server that may take `timeout` to answer.
     pub(super) fn new(timeout: Duration) -> Self {
         let patience = u64::try_from(timeout.as_micros() / 2).unwrap_or(u64::MAX);
-        let (unanswered, probed) = (AtomicU64::new(NEVER), AtomicU64::new(0));
-        Self { begin: Instant::now(), patience, unanswered, probed }
+        Self { begin: Instant::now(), patience, unanswered: AtomicU64::new(NEVER) }
     }
 
     /// Whether a call may be made now.
@@ -55,17 +51,11 @@ impl Breaker {
         if since == NEVER || silence < self.patience {
             return Ok(());
         }
-        let probed = self.probed.load(Relaxed);
-        if PROBE <= now.saturating_sub(probed)
-            && self.probed.compare_exchange(probed, now, Relaxed, Relaxed).is_ok()
-        {
-            return Ok(());
-        }
         let why = format!("Redis has not answered for {} ms", silence / 1_000);
         Err(NodeError::Failed(StoreError::Failed(why)))
     }
 
-    /// Whether only now and then a call may be made.
+    /// Whether no call may be made.
     pub(super) fn is_open(&self) -> bool {
         let since = self.unanswered.load(Relaxed);
         since != NEVER && self.patience <= self.now().saturating_sub(since)
@@ -99,31 +89,21 @@ mod tests {
     const MS: u64 = 1_000;
 
     #[test]
-    fn a_silent_server_is_only_tried_now_and_then_until_it_answers() {
+    fn a_silent_server_is_spared_calls_until_it_answers() {
         let breaker = Breaker::new(Duration::from_millis(500));
         assert!(breaker.admit_at(0).is_ok());
         breaker.sent_at(0);
         breaker.sent_at(200 * MS);
         assert!(breaker.admit_at(249 * MS).is_ok());
-        let admitted = |times: std::ops::Range<u64>| -> Vec<u64> {
-            times.filter(|it| breaker.admit_at(it * MS).is_ok()).collect()
-        };
-        assert_eq!(admitted(250..400), [250, 300, 350]);
-        breaker.answered();
-        assert_eq!(admitted(400..500).len(), 100);
-        breaker.sent_at(500 * MS);
-        assert_eq!(admitted(500..750).len(), 250);
-    }
-
-    #[test]
-    fn a_call_after_a_long_time_is_made_whatever_became_of_the_one_before() {
-        let breaker = Breaker::new(Duration::from_millis(500));
-        breaker.sent_at(0);
-        assert!(breaker.admit_at(3_600_000 * MS).is_ok());
         let error = breaker.admit_at(3_600_000 * MS).unwrap_err();
         assert_eq!(
             StoreError::from(error).to_string(),
             "the counter store failed: Redis has not answered for 3600000 ms"
         );
+        breaker.answered();
+        assert!(breaker.admit_at(3_600_000 * MS).is_ok());
+        breaker.sent_at(3_600_500 * MS);
+        assert!(breaker.admit_at(3_600_749 * MS).is_ok());
+        assert!(breaker.admit_at(3_600_750 * MS).is_err());
     }
 }

@@ -108,7 +108,7 @@ impl Node {
         self.batches.waiting()
     }
 
-    /// Whether it does not answer, and is only tried now and then.
+    /// Whether it does not answer, and calls are refused until it does.
     pub(super) fn is_silent(&self) -> bool {
         self.batches.is_silent()
     }
