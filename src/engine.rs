@@ -55,8 +55,8 @@ impl<S: Store> Engine<S> {
     ///
     /// # Errors
     ///
-    /// If the store did not answer, and not every limit that applies says what
-    /// to decide then. Hits may have been counted all the same.
+    /// If the store did not answer, and not every limit of which it said nothing
+    /// says what to decide then. Hits may have been counted all the same.
     pub async fn decide(
         &self,
         request: &Request,
@@ -73,15 +73,11 @@ impl<S: Store> Engine<S> {
             return Ok(Decision::new(governed, &mut iter::empty(), self.mode));
         }
         let policies = self.fallback.policies(&governed);
-        let deadline = self.fallback.deadline(policies.is_some(), patience);
-        let charged = self.charge(&charges, now, deadline).await;
-        let (outcomes, policies) = match (charged, policies) {
-            (Ok(outcomes), _) => (outcomes, Policies::new()),
+        let deadline = self.fallback.deadline(policies.iter().all(Option::is_some), patience);
+        let (outcomes, policies) = match self.charge(&charges, now, deadline).await {
+            Ok(outcomes) => (outcomes, Policies::new()),
             // The metrics tell why.
-            (Err(_), Some(policies)) => {
-                (self.fallback.charge(&charges, &policies, now).await?, policies)
-            }
-            (Err(error), None) => return Err(error),
+            Err(error) => self.fallback.charge(&charges, &policies, error, now).await?,
         };
         let decision = Decision::new(governed, &mut outcomes.into_iter(), self.mode);
         Ok(Decision { policies, ..decision })

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, future::Future, time::Duration};
 
 use sha2::{Digest, Sha256};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::{
     limit::{
@@ -18,6 +18,7 @@ pub mod ahead;
 pub mod around;
 pub mod deny_cache;
 pub mod memory;
+mod partly;
 pub mod redis;
 
 /// How long a counter outlives its window, for clocks that are behind or step
@@ -129,7 +130,8 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// If the store did not answer for every charge. Some, or all, may have
-    /// been made all the same.
+    /// been made all the same; what became of some may be
+    /// [known](StoreError::known).
     fn charge(
         &self,
         charges: &[Charge],
@@ -225,4 +227,30 @@ pub enum StoreError {
     /// It could not be reached, or refused.
     #[error("the counter store failed: {0}")]
     Failed(String),
+    /// It did not answer for some charges, which are independent of the others.
+    #[error("{why}")]
+    Partly {
+        /// What became of each charge, where that is known.
+        known: Box<[Option<Outcome>]>,
+        /// Why it is not known of all.
+        why: Box<StoreError>,
+    },
+}
+
+impl StoreError {
+    /// What became of each of the `charges` of the call, where that is known.
+    pub fn known(&self, charges: usize) -> SmallVec<[Option<Outcome>; 4]> {
+        match self {
+            Self::Partly { known, .. } if known.len() == charges => known.iter().copied().collect(),
+            _ => smallvec![None; charges],
+        }
+    }
+
+    /// Why not everything is known.
+    fn reason(self) -> Self {
+        match self {
+            Self::Partly { why, .. } => *why,
+            error => error,
+        }
+    }
 }

@@ -53,23 +53,21 @@ impl Fallback {
         Self { settings, local: Memory::new(settings.max_keys) }
     }
 
-    /// What decides each limit without the store; none if something would stay
-    /// undecided.
-    pub(super) fn policies(&self, governed: &[Governed]) -> Option<Policies> {
+    /// What decides each limit without the store, if anything does.
+    pub(super) fn policies(&self, governed: &[Governed]) -> SmallVec<[Option<OnError>; 2]> {
         let default = self.settings.on_error;
-        let mut policies = Policies::new();
+        let mut policies = SmallVec::new();
         for it in governed {
             match it {
                 Governed::Unmatched { .. } | Governed::Unlimited(_) => {}
                 Governed::Rule(rule, limits) => {
-                    for limit in limits {
-                        policies.push(rule.spec.limits[*limit].on_error.or(default)?);
-                    }
+                    let limits = limits.iter().map(|it| &rule.spec.limits[*it]);
+                    policies.extend(limits.map(|it| it.on_error.or(default)));
                 }
-                Governed::Override(_) => policies.push(default?),
+                Governed::Override(_) => policies.push(default),
             }
         }
-        Some(policies)
+        policies
     }
 
     /// How long to wait for the store, if there is something to decide without it
@@ -80,30 +78,42 @@ impl Fallback {
         if decides { self.settings.deadline.min(patience) } else { patience }
     }
 
-    /// Decides each charge by its policy.
+    /// Decides each charge of which `error` leaves open what became of it by its
+    /// policy. Says which policies those were.
     pub(super) async fn charge(
         &self,
         charges: &[Charge],
-        policies: &[OnError],
+        policies: &[Option<OnError>],
+        error: StoreError,
         now: Timestamp,
-    ) -> Result<Outcomes, StoreError> {
-        let denies = |(charge, policy): (&Charge, &OnError)| {
-            *policy == OnError::Deny && charge.enforced && charge.asks()
-        };
-        let denied = iter::zip(charges, policies).any(denies);
-        let local: SmallVec<[Charge; 2]> = iter::zip(charges, policies)
-            .filter(|(_, policy)| **policy == OnError::Local)
-            .map(|(charge, _)| self.locally(charge, denied))
-            .collect();
+    ) -> Result<(Outcomes, Policies), StoreError> {
+        let known = error.known(charges.len());
+        let mut open: SmallVec<[(&Charge, OnError); 2]> = SmallVec::new();
+        let mut denied = false;
+        for ((charge, policy), known) in iter::zip(charges, policies).zip(&known) {
+            match (known, policy) {
+                (Some(outcome), _) => denied |= charge.enforced && outcome.over,
+                (None, None) => return Err(error),
+                (None, Some(policy)) => {
+                    denied |= *policy == OnError::Deny && charge.enforced && charge.asks();
+                    open.push((charge, *policy));
+                }
+            }
+        }
+        let local = open.iter().filter(|(_, policy)| *policy == OnError::Local);
+        let local: SmallVec<[Charge; 2]> =
+            local.map(|(charge, _)| self.locally(charge, denied)).collect();
         let mut local = self.local.charge(&local, now).await?.into_iter();
-        let decide = |(charge, policy): (&Charge, &OnError)| {
+        let mut decided = open.iter().map(|(charge, policy)| {
             Some(match policy {
                 OnError::Allow => charge.alone(now),
                 OnError::Deny => deny(charge, now),
                 OnError::Local => passes_later(charge, local.next()?, now),
             })
-        };
-        Ok(iter::zip(charges, policies).filter_map(decide).collect())
+        });
+        let outcome = |known: Option<Outcome>| known.or_else(|| decided.next().flatten());
+        let outcomes = known.into_iter().filter_map(outcome).collect();
+        Ok((outcomes, open.iter().map(|(_, policy)| *policy).collect()))
     }
 
     /// The charge to this process' share.

@@ -54,6 +54,7 @@ use crate::{
     rules::counter_key::CounterKey,
     store::{
         Charge, DenyCacheUsage, LONGEST_NAME, Outcomes, Store, StoreError, around::Around, name,
+        partly::Partly,
     },
     time::Timestamp,
 };
@@ -287,9 +288,11 @@ impl<S: Store> Around for DenyCache<S> {
             return self.ask(charges, now).await;
         }
         let rest = rest(charges, &known);
-        let answers = if rest.is_empty() { Outcomes::new() } else { self.ask(&rest, now).await? };
-        let mut answers = answers.into_iter();
-        Ok(known.into_iter().filter_map(|it| it.or_else(|| answers.next())).collect())
+        let mut answers = Partly::default();
+        if !rest.is_empty() {
+            answers.push(self.ask(&rest, now).await, rest.len());
+        }
+        answers.among(known.into_iter()).result()
     }
 
     fn own_deny_cache(&self) -> Option<DenyCacheUsage> {

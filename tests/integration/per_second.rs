@@ -144,22 +144,37 @@ async fn while_one_of_the_two_is_down_the_other_is_exact() {
     second.stop();
     for _ in 0..5 {
         assert!(hit(&mut client, &["second"]).await.1);
-        assert!(hit(&mut client, &["minutes", "second"]).await.1);
         expected -= 1;
-        let (status, degraded) = hit(&mut client, &["bucket"]).await;
-        assert_eq!((status[0].1, degraded), (expected, false));
+        for keys in [["minutes", "second"], ["second_bucket", "bucket"]] {
+            let (status, degraded) = hit(&mut client, &keys).await;
+            let exact = status.iter().filter(|(unit, _)| *unit != Unit::Second);
+            assert_eq!(exact.map(|it| it.1).collect::<Vec<_>>(), [expected]);
+            assert!(degraded);
+        }
     }
+    // A limit that is known to be exceeded refuses, whatever the policy of the other.
+    let mut request = ask("shop", &[]);
+    request.descriptors = ["second", "minutes"].map(|it| descriptor(&[(it, "ann")])).into();
+    request.hits_addend = 2_000;
+    let answer = client.should_rate_limit(request).await.unwrap().into_inner();
+    let codes: Vec<_> = answer.statuses.iter().map(|it| it.code()).collect();
+    assert_eq!(
+        (answer.overall_code(), &codes[..]),
+        (Code::OverLimit, &[Code::Ok, Code::OverLimit][..])
+    );
+    let (status, degraded) = hit(&mut client, &["bucket"]).await;
+    assert_eq!((status[0].1, degraded), (expected - 1, false));
     assert_eq!(http::get(service.http, "/ready", &[]).status, 200);
     second.start_again();
     let begin = std::time::Instant::now();
-    while hit(&mut client, &["minutes", "second"]).await.1 {
+    while hit(&mut client, &["bucket", "second"]).await.1 {
         assert!(begin.elapsed() < crate::support::SOON);
     }
     main.stop();
     let mut direct = second.client();
     for _ in 0..5 {
         assert!(hit(&mut client, &["bucket"]).await.1);
-        assert!(hit(&mut client, &["minutes", "second"]).await.1);
+        assert!(hit(&mut client, &["bucket", "second"]).await.1);
         let before = scripts(&mut direct);
         assert!(!hit(&mut client, &["second"]).await.1);
         assert_eq!(scripts(&mut direct), before + 1);

@@ -236,6 +236,19 @@ async fn recovers(store: &Redis) -> Duration {
     begin.elapsed()
 }
 
+/// Of a counter that is healthy and one that is not, what becomes of the first is
+/// known.
+async fn a_call_is_made_in_part(store: &Redis, healthy: &str, dead: &[String]) {
+    let charge = |name: &str| charge(name, minutely(1_000), Hits::Add(2), NOON);
+    let first = count(store, healthy).await.expect("its node lives");
+    let made = store.charge(&[charge(&dead[0]), charge(healthy)], NOON).await;
+    let error = made.expect_err("one node is dead");
+    let known: Vec<_> = error.known(2).iter().map(|it| it.map(|it| it.used)).collect();
+    assert_eq!(known, [None, Some(first + 2)]);
+    let made = store.charge(&[charge(&dead[0]), charge(&dead[1])], NOON).await;
+    assert_eq!(*made.expect_err("it is dead").known(2), [None; 2]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_dies_or_falls_silent_hurts_only_its_own_counters_until_it_is_replaced() {
     for frozen in [false, true] {
@@ -249,11 +262,12 @@ async fn a_node_that_dies_or_falls_silent_hurts_only_its_own_counters_until_it_i
             let slot = cluster.primaries[1].ask(&["CLUSTER", "KEYSLOT", &text]);
             matches!(slot, ::redis::Value::Int(it) if it < 16_384 / 3)
         };
-        let healthy: Vec<_> = names.filter(|it| !slots_of_first(it)).collect();
+        let (dead, healthy): (Vec<_>, Vec<_>) = names.partition(|it| slots_of_first(it));
         if frozen {
             cluster.primaries[0].freeze();
         } else {
             cluster.primaries[0].kill();
+            a_call_is_made_in_part(&store, &healthy[0], &dead).await;
         }
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_millis(800) {

@@ -192,6 +192,43 @@ async fn limits_of_one_request_keep_their_own_policies() {
     assert_eq!(hit(&engine, &["local", "allow", "watched"]).await, (false, vec![9, 9, 0]));
 }
 
+/// A store of two parts, of which the second is down: it has all charges but the
+/// first.
+struct Half(Memory);
+
+impl Store for Half {
+    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+        let first = self.0.charge(&charges[..1], now).await?.into_iter().map(Some);
+        let rest = charges[1..].iter().map(|_| None);
+        let why = Box::new(StoreError::Failed("a half is down".into()));
+        Err(StoreError::Partly { known: first.chain(rest).collect(), why })
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_a_part_of_the_store_has_said_is_not_decided_by_policy() {
+    let engine = engine(Half(Memory::new(256)), settings(None));
+    let both = [("default", Hits::Add(4)), ("allow", Hits::Add(1)), ("local", Hits::Add(4))];
+    for (over, left) in [(false, [6, 9, 6]), (false, [2, 9, 2]), (true, [0, 9, 0])] {
+        let decision = ask(&engine, &both).await.expect("the rest has policies");
+        let found = decision.verdicts.iter().filter_map(Verdict::standing);
+        let found: Vec<_> = found.map(|it| it.outcome.remaining).collect();
+        assert_eq!((decision.over_limit, &found[..]), (over, &left[..]));
+        assert_eq!(*decision.policies, [OnError::Allow, OnError::Local]);
+    }
+    // Refused by the half that answers, nothing of the share is spent.
+    let both = [("default", Hits::Add(1)), ("spared", Hits::Add(3))];
+    let decision = ask(&engine, &both).await.expect("the rest has policies");
+    assert!(decision.over_limit);
+    assert_eq!(decision.verdicts[1].standing().expect("it applies").outcome.remaining, 10);
+    let error = ask(&engine, &[("allow", Hits::Add(1)), ("default", Hits::Add(1))]).await;
+    assert_eq!(error.unwrap_err().to_string(), "the counter store failed: a half is down");
+}
+
 #[tokio::test]
 async fn a_call_that_is_denied_costs_nothing_where_it_is_all_or_nothing() {
     let engine = engine(Broken::Failing, settings(None));
@@ -256,8 +293,9 @@ fn more_than_a_share_may_pass_later() {
     };
     let answer = |hits| {
         let charges = [charge(hits)];
-        let answer = fallback.charge(&charges, &[OnError::Local], now).now_or_never();
-        answer.expect("it waits for nothing").expect("it is in memory")[0]
+        let error = StoreError::Failed("it is down".into());
+        let answer = fallback.charge(&charges, &[Some(OnError::Local)], error, now);
+        answer.now_or_never().expect("it waits for nothing").expect("it is in memory").0[0]
     };
     assert_eq!((answer(8).over, answer(8).retry_after), (true, Some(AGAIN)));
     assert_eq!((answer(11).over, answer(11).retry_after), (true, None));

@@ -6,6 +6,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use futures_util::FutureExt;
+
 use super::*;
 use crate::{
     limit::{Hits, Limit, Unit, Window},
@@ -102,6 +104,37 @@ impl Play {
         let (outcome, asked) = self.ask(Hits::Add(hits));
         (outcome.over, asked)
     }
+}
+
+#[test]
+fn what_is_known_to_be_refused_is_known_also_while_the_store_fails() {
+    /// Fails all calls of more than one hit.
+    #[derive(Debug)]
+    struct Failing(Shared);
+
+    impl Store for Failing {
+        async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+            match charges.iter().any(|it| 1 < it.hits.asked()) {
+                true => Err(StoreError::Failed("it is down".into())),
+                false => self.0.charge(charges, now).await,
+            }
+        }
+
+        async fn ping(&self) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    let cache = DenyCache::new(Failing(Shared::new()), 1 << 20);
+    let limit = Limit::fixed(1, Window::of(Unit::Hour));
+    let of = |name, hits| charge(name, &limit, Hits::Add(hits), NOON);
+    make(&cache, &[of("a", 1)], NOON);
+    make(&cache, &[of("a", 1)], NOON);
+    let charges = [of("b", 2), of("a", 1), of("c", 2)];
+    let error = cache.charge(&charges, NOON).now_or_never().unwrap().unwrap_err();
+    let over: Vec<_> = error.known(3).iter().map(|it| it.map(|it| it.over)).collect();
+    assert_eq!(over, [None, Some(true), None]);
+    assert_eq!(error.to_string(), "the counter store failed: it is down");
 }
 
 const PASSED: (bool, bool) = (false, true);

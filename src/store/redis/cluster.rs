@@ -26,7 +26,7 @@ use super::{
     traffic::Traffic,
 };
 use crate::{
-    store::{Charge, Outcomes, StoreError},
+    store::{Charge, Outcomes, StoreError, partly::Partly},
     time::Timestamp,
 };
 
@@ -107,11 +107,12 @@ impl Cluster {
             Plan::Apart => self.apart(charges, now).await,
             Plan::Reserve => {
                 let reserved = apart::reservations(charges);
-                let outcomes = self.apart(&reserved, now).await?;
+                let outcomes = self.apart(&reserved, now).await.map_err(StoreError::reason)?;
                 let Some(refunds) = apart::refunds(charges, &outcomes) else {
                     return Ok(outcomes);
                 };
-                let given = self.apart(&refunds.charges, now).await?;
+                let given = self.apart(&refunds.charges, now).await;
+                let given = given.map_err(StoreError::reason)?;
                 Ok(refunds.outcomes(outcomes, &given))
             }
         }
@@ -120,11 +121,9 @@ impl Cluster {
     /// Makes each charge on its own.
     async fn apart(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
         let calls = charges.iter().map(|it| self.one(std::slice::from_ref(it), now));
-        let mut outcomes = Outcomes::new();
-        for made in join_all(calls).await {
-            outcomes.extend(made?);
-        }
-        Ok(outcomes)
+        let mut all = Partly::default();
+        join_all(calls).await.into_iter().for_each(|it| all.push(it, 1));
+        all.result()
     }
 
     /// Makes charges whose keys are in one slot, wherever that is.

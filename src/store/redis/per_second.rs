@@ -2,12 +2,12 @@
 
 use std::cmp::Ordering;
 
-use tokio::{join, select, try_join};
+use tokio::{join, select};
 
 use super::{Redis, RedisSettings, apart};
 use crate::{
     limit::{Unit, Window},
-    store::{Charge, Outcomes, Pools, Store, StoreError},
+    store::{Charge, Outcomes, Pools, Store, StoreError, partly::Partly},
     time::Timestamp,
 };
 
@@ -45,10 +45,16 @@ async fn both(
         charges.iter().filter(|it| is_per_second(it) == wanted).cloned().collect()
     };
     let (theirs, ours) = (part(false), part(true));
-    let (theirs, ours) = try_join!(main.charge(&theirs, now), per_second.charge(&ours, now))?;
-    let (mut theirs, mut ours) = (theirs.into_iter(), ours.into_iter());
-    let outcome = |it| if is_per_second(it) { ours.next() } else { theirs.next() };
-    Ok(charges.iter().filter_map(outcome).collect())
+    let made = join!(main.charge(&theirs, now), per_second.charge(&ours, now));
+    let mut all = Partly::default();
+    all.push(made.0, theirs.len());
+    all.push(made.1, ours.len());
+    let (mut theirs, mut ours) = (0.., theirs.len()..);
+    let places = charges.iter().filter_map(|it| match is_per_second(it) {
+        true => ours.next(),
+        false => theirs.next(),
+    });
+    all.in_order(places).result()
 }
 
 impl Store for Split {
@@ -65,9 +71,12 @@ impl Store for Split {
         if apart::is_decided(charges) {
             return both(&self.main, per_second, charges, now).await;
         }
-        let outcomes = both(&self.main, per_second, &apart::reservations(charges), now).await?;
+        let reserved = apart::reservations(charges);
+        let outcomes = both(&self.main, per_second, &reserved, now).await;
+        let outcomes = outcomes.map_err(StoreError::reason)?;
         let Some(refunds) = apart::refunds(charges, &outcomes) else { return Ok(outcomes) };
-        let given = both(&self.main, per_second, &refunds.charges, now).await?;
+        let given = both(&self.main, per_second, &refunds.charges, now).await;
+        let given = given.map_err(StoreError::reason)?;
         Ok(refunds.outcomes(outcomes, &given))
     }
 
