@@ -73,8 +73,8 @@ impl<S: Store> Engine<S> {
             return Ok(Decision::new(governed, &mut iter::empty(), self.mode));
         }
         let policies = self.fallback.policies(&governed);
-        let deadline = self.fallback.deadline(policies.iter().all(Option::is_some), patience);
-        let (outcomes, policies) = match self.charge(&charges, now, deadline).await {
+        let wait = self.fallback.wait(policies.iter().all(Option::is_some), patience);
+        let (outcomes, policies) = match self.charge(&charges, now, wait).await {
             Ok(outcomes) => (outcomes, Policies::new()),
             // The metrics tell why.
             Err(error) => self.fallback.charge(&charges, &policies, error, now).await?,
@@ -87,15 +87,13 @@ impl<S: Store> Engine<S> {
         &self,
         charges: &[Charge],
         now: Timestamp,
-        deadline: Duration,
+        wait: Duration,
     ) -> Result<Outcomes, StoreError> {
         let mut charge = pin!(self.store.charge(charges, now));
         // What is answered at once needs no timer.
         let outcomes = match poll!(&mut charge) {
             Poll::Ready(outcomes) => outcomes,
-            Poll::Pending => {
-                timeout(deadline, charge).await.unwrap_or(Err(StoreError::Timeout(deadline)))
-            }
+            Poll::Pending => timeout(wait, charge).await.unwrap_or(Err(StoreError::Timeout(wait))),
         }?;
         if outcomes.len() != charges.len() {
             return Err(StoreError::Failed("it left a charge unanswered".into()));

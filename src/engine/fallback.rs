@@ -22,8 +22,9 @@ pub struct FallbackSettings {
     /// What is decided by limits that do not say; none leaves a request with
     /// such a limit without a decision.
     pub on_error: Option<OnError>,
-    /// How long a request waits for the store if there is a decision without
-    /// it. All others wait as long as the store and the caller do.
+    /// When a request is answered, counted from when it comes, if there is a
+    /// decision without the store. All others wait as long as the store and the
+    /// caller do.
     pub deadline: Duration,
     /// Which part of each limit this process grants by itself: above 0, at
     /// most 1.
@@ -71,11 +72,11 @@ impl Fallback {
     }
 
     /// How long to wait for the store, if there is something to decide without it
-    /// (`decides`) or not. A caller that gives up after `patience` needs some of it
-    /// to be given the answer.
-    pub(super) fn deadline(&self, decides: bool, patience: Option<Duration>) -> Duration {
+    /// (`decides`) or not. Some time is left for the answer on its way, both within
+    /// the deadline and of the `patience` after which the caller gives up.
+    pub(super) fn wait(&self, decides: bool, patience: Option<Duration>) -> Duration {
         let patience = patience.map_or(Duration::MAX, |it| it / 4 * 3);
-        if decides { self.settings.deadline.min(patience) } else { patience }
+        if decides { patience.min(self.settings.deadline / 5 * 4) } else { patience }
     }
 
     /// Decides each charge of which `error` leaves open what became of it by its

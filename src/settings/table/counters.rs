@@ -47,10 +47,10 @@ pub(super) const COUNTERS: Group = Group {
             name: "STORE_DEADLINE",
             value: DURATION,
             default: "15ms",
-            help: "How long a request waits for the counters before that is decided, and \
-                   never longer than three quarters of a `grpc-timeout`; more than 0. Envoy \
-                   waits 20 ms. Requests of which a limit says `error` wait REDIS_TIMEOUT, or \
-                   those three quarters.",
+            help: "Within what time that is decided. The counters have four fifths of it, and \
+                   no more than three quarters of a `grpc-timeout`; the rest is for the way of \
+                   the answer. More than 0. Envoy waits 20 ms. Requests of which a limit says \
+                   `error` wait REDIS_TIMEOUT, or those three quarters.",
         },
         Setting {
             name: "LOCAL_SHARE",
