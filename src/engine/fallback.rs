@@ -72,11 +72,11 @@ impl Fallback {
     }
 
     /// How long to wait for the store, if there is something to decide without it
-    /// (`decides`) or not. Some time is left for the answer on its way, both within
-    /// the deadline and of the `patience` after which the caller gives up.
+    /// (`decides`) or not: until a quarter is left, for the answer on its way, of the
+    /// deadline or the `patience` after which the caller gives up.
     pub(super) fn wait(&self, decides: bool, patience: Option<Duration>) -> Duration {
-        let patience = patience.map_or(Duration::MAX, |it| it / 4 * 3);
-        if decides { patience.min(self.settings.deadline / 5 * 4) } else { patience }
+        let deadline = if decides { self.settings.deadline } else { Duration::MAX };
+        patience.map_or(deadline, |it| it.min(deadline)) / 4 * 3
     }
 
     /// Decides each charge of which `error` leaves open what became of it by its

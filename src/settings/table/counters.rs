@@ -47,10 +47,11 @@ pub(super) const COUNTERS: Group = Group {
             name: "STORE_DEADLINE",
             value: DURATION,
             default: "15ms",
-            help: "Within what time that is decided. The counters have four fifths of it, and \
-                   no more than three quarters of a `grpc-timeout`; the rest is for the way of \
-                   the answer. More than 0. Envoy waits 20 ms. Requests of which a limit says \
-                   `error` wait REDIS_TIMEOUT, or those three quarters.",
+            help: "Within what time callers are told what that decides, or within their \
+                   `grpc-timeout` if that is shorter. The counters have three quarters of it; \
+                   the rest is for the way of the answer. More than 0. Envoy waits 20 ms. \
+                   Requests of which a limit says `error` wait REDIS_TIMEOUT, or as long as \
+                   their `grpc-timeout` lets them.",
         },
         Setting {
             name: "LOCAL_SHARE",
