@@ -41,6 +41,8 @@ struct Answer {
     at: Instant,
     took: Duration,
     degraded: bool,
+    /// How much later than it should the caller went on.
+    late: Duration,
 }
 
 /// What is noticed of a fault.
@@ -49,6 +51,8 @@ pub(crate) struct Noticed {
     calls: usize,
     by_policy: usize,
     pub(crate) worst: [Duration; 3],
+    /// What the machine itself is late with, at p99: it may have other work.
+    pub(crate) noise: Duration,
     pub(crate) recovered: Duration,
     pub(crate) strict: usize,
     pub(crate) grown: usize,
@@ -56,7 +60,7 @@ pub(crate) struct Noticed {
 
 impl Noticed {
     pub(crate) fn print(&self, fault: &str) {
-        let Self { calls, by_policy, worst: [p50, p99, p999], recovered, strict, grown } = self;
+        let Self { calls, by_policy, worst: [p50, p99, p999], recovered, strict, grown, .. } = self;
         println!(
             "| {fault} | {calls} | {:.1} | {:.1} | {:.1} | {by_policy} | {:.1} s | {} | {} MiB |",
             millis(*p50),
@@ -105,13 +109,17 @@ pub(crate) async fn during(settings: &[(&str, &str)], fault: impl Future<Output 
         caller.expect("every call is answered");
     }
     let answers = std::mem::take(&mut *answers.lock().unwrap());
-    let mut times: Vec<_> = answers.iter().filter(|it| begin <= it.at).map(|it| it.took).collect();
-    times.sort_unstable();
-    let part = |thousandths: usize| times[(times.len() - 1) * thousandths / 1_000];
+    let since = || answers.iter().filter(|it| begin <= it.at);
+    let part = |of: fn(&Answer) -> Duration, thousandths: usize| {
+        let mut times: Vec<_> = since().map(of).collect();
+        times.sort_unstable();
+        times[(times.len() - 1) * thousandths / 1_000]
+    };
     Noticed {
-        calls: times.len(),
+        calls: since().count(),
         by_policy: answers.iter().filter(|it| it.degraded).count(),
-        worst: [part(500), part(990), part(999)],
+        worst: [500, 990, 999].map(|it| part(|it| it.took, it)),
+        noise: part(|it| it.late, 990),
         recovered: recovered(&answers, lifted),
         strict: *strict.lock().unwrap(),
         grown: memory(&services).saturating_sub(before),
@@ -164,7 +172,9 @@ async fn call(
         if key == "strict" && answer.overall_code() == Code::Ok {
             *strict.lock().unwrap() += 1;
         }
-        answers.lock().unwrap().push(Answer { at, took: at.elapsed(), degraded });
+        let (took, pause) = (at.elapsed(), Instant::now());
         sleep(PACE).await;
+        let late = pause.elapsed().saturating_sub(PACE);
+        answers.lock().unwrap().push(Answer { at, took, degraded, late });
     }
 }

@@ -21,10 +21,11 @@ pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
 fn check(fault: &str, noticed: &Noticed, lost: usize) {
     noticed.print(fault);
     // The deadline is 15 ms, and Redis is found again within two seconds; the rest is
-    // for a machine that has other work.
+    // for a machine that has other work. What waits for Redis waits 500 ms. On the way of
+    // a call several processes wait for their turn, one after the other.
     let [_, p99, p999] = noticed.worst;
-    assert!(p99 < Duration::from_millis(150), "{fault}: {noticed:?}");
-    assert!(p999 < Duration::from_millis(400), "{fault}: {noticed:?}");
+    assert!(p99 < Duration::from_millis(150) + 10 * noticed.noise, "{fault}: {noticed:?}");
+    assert!(p999 < Duration::from_millis(400) + 10 * noticed.noise, "{fault}: {noticed:?}");
     assert!(noticed.recovered < Duration::from_secs(3), "{fault}: {noticed:?}");
     // What was given up may have been counted: then less passes.
     let most = 100 * (1 + lost);
