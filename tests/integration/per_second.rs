@@ -22,6 +22,8 @@ descriptors:
   rate_limit: { unit: second, requests_per_unit: 100000, on_error: allow }
 - key: second_bucket
   rate_limit: { unit: second, requests_per_unit: 100000, algorithm: token_bucket, on_error: allow }
+- key: seconds
+  rate_limit: { unit: second, unit_multiplier: 2, requests_per_unit: 100000, on_error: allow }
 - key: minutes
   rate_limit: { unit: minute, unit_multiplier: 600000, requests_per_unit: 1000, on_error: allow }
 - key: bucket
@@ -125,6 +127,8 @@ async fn limits_per_second_and_nothing_else_go_to_the_redis_of_their_own() {
             (&["second_bucket"], [0, 1]),
             (&["minutes"], [1, 0]),
             (&["bucket"], [1, 0]),
+            // A window of several seconds is none of those that come and go.
+            (&["seconds"], [1, 0]),
             (&["minutes", "second"], [1, 1]),
             (&["second", "bucket", "second_bucket"], [1, 1]),
         ] {

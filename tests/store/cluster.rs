@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use tollgate::store::redis::RedisType;
 
 use super::*;
-use crate::cluster_servers::{Cluster, Sentinels, Setup};
+use crate::cluster_servers::{Cluster, Node, Sentinels, Setup};
 
 pub(crate) fn of(kind: RedisType, url: &str, timeout: Duration) -> Arc<Redis> {
     let settings = RedisSettings::of(kind, url, None, timeout).expect("the URL is valid");
@@ -341,4 +341,26 @@ async fn the_master_that_sentinels_name_is_used_and_a_failover_is_followed() {
         assert_eq!(count(&store, "d").await.unwrap(), expected);
         sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// It would answer looks as its own primary had it a while ago, and count nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_sentinels_name_is_not_used() {
+    let all = Sentinels::start();
+    let name = |server: &Node| {
+        let port = server.service.to_string();
+        for sentinel in &all.sentinels {
+            sentinel.ask(&["SENTINEL", "REMOVE", "main"]);
+            sentinel.ask(&["SENTINEL", "MONITOR", "main", "127.0.0.1", &port, "2"]);
+        }
+    };
+    name(&all.servers[1]);
+    let store = of(RedisType::Sentinel, &all.url(), Duration::from_secs(5));
+    for _ in 0..5 {
+        let error = store.ping().await.unwrap_err().to_string();
+        assert!(error.ends_with("is not a master"), "{error}");
+    }
+    name(&all.servers[0]);
+    ready(&store).await;
+    assert_eq!(count(&store, "a").await.unwrap(), 1);
 }
