@@ -120,16 +120,16 @@ pub(crate) async fn during(settings: &[(&str, &str)], fault: impl Future<Output 
         by_policy: answers.iter().filter(|it| it.degraded).count(),
         worst: [500, 990, 999].map(|it| part(|it| it.took, it)),
         noise: part(|it| it.late, 990),
-        recovered: recovered(&answers, lifted),
+        recovered: recovered(&answers, begin, lifted),
         strict: *strict.lock().unwrap(),
         grown: memory(&services).saturating_sub(before),
     }
 }
 
 /// The beginning of the first half second after `lifted` in which at most a quarter of
-/// the answers was degraded. Fewer are what a busy machine is late with; a node that is
-/// missing in a cluster has a third of the counters.
-fn recovered(answers: &[Answer], lifted: Instant) -> Duration {
+/// the answers was degraded that had not been before `begin`. Fewer are what a busy
+/// machine is late with; a node that is missing in a cluster has a third of the counters.
+fn recovered(answers: &[Answer], begin: Instant, lifted: Instant) -> Duration {
     const STEP: Duration = Duration::from_millis(100);
     const STEPS: usize = 40;
     let mut steps = vec![(0, 0); STEPS];
@@ -140,9 +140,12 @@ fn recovered(answers: &[Answer], lifted: Instant) -> Duration {
             *degraded += u32::from(answer.degraded);
         }
     }
+    let before = answers.iter().filter(|it| it.at < begin);
+    let before = before.fold((0, 0), |sum, it| (sum.0 + 1, sum.1 + u32::from(it.degraded)));
+    let share = |(all, degraded): (u32, u32)| f64::from(degraded) / f64::from(all.max(1));
     let is_well = |steps: &[(u32, u32)]| {
-        let (all, degraded) = steps.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
-        4 * degraded <= all
+        share(steps.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1)))
+            <= 0.25 + share(before)
     };
     let first = steps.windows(5).position(is_well).unwrap_or(STEPS);
     STEP * u32::try_from(first).unwrap_or(u32::MAX)

@@ -26,10 +26,13 @@ fn check(fault: &str, noticed: &Noticed, lost: usize) {
     let [_, p99, p999] = noticed.worst;
     assert!(p99 < Duration::from_millis(150) + 10 * noticed.noise, "{fault}: {noticed:?}");
     assert!(p999 < Duration::from_millis(400) + 10 * noticed.noise, "{fault}: {noticed:?}");
-    assert!(noticed.recovered < Duration::from_secs(3), "{fault}: {noticed:?}");
-    // What was given up may have been counted: then less passes.
-    let most = 100 * (1 + lost);
-    assert!((50..=most).contains(&noticed.strict), "{fault}: {noticed:?}");
+    assert!(noticed.strict <= 100 * (1 + lost), "{fault}: {noticed:?}");
+    // Where the machine is later than the deadline, policies decide whatever Redis does.
+    if noticed.noise < Duration::from_millis(15) {
+        assert!(noticed.recovered < Duration::from_secs(3), "{fault}: {noticed:?}");
+        // What was given up may have been counted: then less passes.
+        assert!(50 <= noticed.strict, "{fault}: {noticed:?}");
+    }
     assert!(noticed.grown < 64 << 20, "{fault}: {noticed:?}");
 }
 
