@@ -200,13 +200,16 @@ impl<S> DenyCache<S> {
             let name = place(charge);
             // What refuses it may be another charge, that was then not made either.
             let sure = !twice.contains(&charge.counter.key);
-            let refusal = Refusal::of(charge, outcome, now).filter(|_| sure);
+            let refusal = Refusal::of(charge, outcome, now);
             let mut shard = self.shard(&name).lock();
             match refusal {
                 // What was refused before a refund may pass after it.
-                Some(refusal) if shard.refunded < turn => {
+                Some(refusal) if sure && shard.refunded < turn => {
                     shard.put(&name, refusal, self.capacity, now);
                 }
+                // It is newer than what was known, which a clock that steps back would
+                // bring to life again.
+                Some(_) => drop(shard.refusals.swap_remove(&*name)),
                 None if !outcome.over && charge.hits.asked() > 0 => {
                     shard.refusals.swap_remove(&*name);
                 }

@@ -8,7 +8,7 @@ use crate::{
         Algorithm, Limit, Outcome,
         step::{Answer, Told},
     },
-    store::Charge,
+    store::{Charge, Consume},
     time::Timestamp,
 };
 
@@ -65,8 +65,10 @@ impl Refusal {
         }
         let outcome = if window && self.limit.penalty.is_zero() {
             let used = self.outcome.used;
-            // One that is not over its limit yet may have to count what it refuses.
-            let needed = if charge.counts_denied() { 0 } else { asked };
+            // One that is not over its limit yet may have to count what it refuses, but
+            // not if the call then costs nothing.
+            let costs = !(charge.enforced && charge.consume == Consume::AllOrNothing);
+            let needed = if charge.counts_denied() && costs { 0 } else { asked };
             if used.saturating_add(needed) <= self.limit.requests.into() {
                 return None;
             }

@@ -137,6 +137,47 @@ fn what_is_known_to_be_refused_is_known_also_while_the_store_fails() {
     assert_eq!(error.to_string(), "the counter store failed: it is down");
 }
 
+#[test]
+fn a_call_that_costs_nothing_if_it_is_refused_is_known_at_the_limit() {
+    let store = Shared::new();
+    let cache = DenyCache::new(store.clone(), 1 << 20);
+    let limit = Limit::fixed(5, Window::of(Unit::Hour));
+    let of = |hits, enforced| Charge {
+        consume: Consume::AllOrNothing,
+        enforced,
+        ..charge("a", &limit, Hits::Add(hits), NOON)
+    };
+    let ask = |charge: Charge| make(&cache, &[charge], NOON)[0];
+    assert_eq!([ask(of(5, true)).over, ask(of(1, true)).over], [false, true]);
+    let before = store.calls();
+    for _ in 0..9 {
+        let outcome = ask(of(1, true));
+        assert!(outcome.over && outcome.cached && outcome.used == 5);
+    }
+    assert_eq!(store.calls(), before);
+    // What is only watched is counted.
+    assert_eq!(ask(of(1, false)).used, 6);
+}
+
+#[test]
+fn a_penalty_that_is_over_does_not_come_back_with_the_clock() {
+    let store = Shared::new();
+    let cache = DenyCache::new(store.clone(), 1 << 20);
+    let penalty = 700 * MILLI;
+    let limit =
+        Limit { algorithm: Algorithm::SlidingWindow, penalty, ..Limit::fixed(3, window(2)) };
+    let of = |hits, now| charge("a", &limit, Hits::Add(hits), now);
+    make(&cache, &[of(3, NOON)], NOON);
+    assert_eq!(make(&cache, &[of(1, NOON)], NOON)[0].banned, penalty);
+    // Of two charges to one counter nothing is learned, but there is a new penalty.
+    let later = NOON.plus(penalty);
+    let second = Charge { consume: Consume::AllOrNothing, ..of(1, later) };
+    make(&cache, &[of(1, later), second], later);
+    let before = Timestamp::from_micros(later.as_micros() - 1);
+    let outcome = make(&cache, &[of(1, before)], before)[0];
+    assert_eq!(outcome.banned, penalty + Duration::from_micros(1));
+}
+
 const PASSED: (bool, bool) = (false, true);
 const REFUSED: (bool, bool) = (true, true);
 const KNOWN: (bool, bool) = (true, false);
