@@ -152,17 +152,29 @@ async fn eventually_true(mut attempt: impl FnMut() -> bool) {
 
 #[tokio::test]
 async fn a_server_that_became_a_replica_is_left_until_it_is_a_primary_again() {
-    let server = RedisServer::start();
-    let store = store(&server.url(), PATIENT);
-    let mut client = server.client();
-    assert_eq!(hit(&store, "a").await.unwrap(), 1);
-    let before = info(&mut client, "stats", "total_connections_received");
-    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec(&mut client).unwrap();
-    let error = hit(&store, "a").await.unwrap_err().to_string();
-    assert!(error.contains("read only replica"), "{error}");
-    eventually_true(|| before < info(&mut client, "stats", "total_connections_received")).await;
-    redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut client).unwrap();
-    assert_eq!(eventually(|| hit(&store, "a")).await, 2);
+    a_replica_is_left(&RedisServer::start()).await;
+}
+
+/// By each of the scripts: servers say in different ways what a command in a script
+/// has answered.
+pub(crate) async fn a_replica_is_left(server: &RedisServer) {
+    let bucket = Limit { algorithm: Algorithm::TokenBucket { burst: 9 }, ..minutely(9) };
+    for (name, limit) in [("window", minutely(9)), ("bucket", bucket)] {
+        let store = store(&server.url(), PATIENT);
+        let hit = || async {
+            let charge = charge(name, limit.clone(), Hits::Add(1), NOON);
+            Ok::<_, StoreError>(after(&store, &[charge], NOON).await?[0])
+        };
+        let mut client = server.client();
+        assert_eq!(hit().await.unwrap(), 1);
+        let before = info(&mut client, "stats", "total_connections_received");
+        redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec(&mut client).unwrap();
+        let error = hit().await.unwrap_err().to_string();
+        assert!(error.contains("read only replica"), "{error}");
+        eventually_true(|| before < info(&mut client, "stats", "total_connections_received")).await;
+        redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut client).unwrap();
+        assert_eq!(eventually(hit).await, 2, "{name}");
+    }
 }
 
 #[tokio::test]

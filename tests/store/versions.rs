@@ -17,7 +17,7 @@ use crate::{
     batches,
     cluster::{assert_exact, count, load, of, ready, soon},
     cluster_servers::{Cluster, Sentinels, Setup},
-    faults::eventually,
+    faults::{a_replica_is_left, eventually},
     games::game,
     redis_server::RedisServer,
 };
@@ -30,6 +30,16 @@ const SERVERS: [(&str, &str); 2] = [
 
 /// What a user of Redis may do who is to count, as docs/redis.md says.
 const RIGHTS: &str = "+eval +evalsha +get +set +del +incrby +decrby +pexpire +pttl +ping +role";
+
+const ALGORITHMS: [Algorithm; 7] = [
+    Algorithm::FixedWindow { count_denied: true },
+    Algorithm::FixedWindow { count_denied: false },
+    Algorithm::SlidingWindow,
+    Algorithm::SlidingLog,
+    Algorithm::TokenBucket { burst: 5 },
+    Algorithm::LeakyBucket { burst: 5 },
+    Algorithm::Concurrency { lease: Duration::from_secs(9) },
+];
 
 const IN_A_CLUSTER: &str = "+cluster|slots +asking";
 
@@ -66,16 +76,7 @@ async fn a_user_with_few_rights_suffices() {
         user.arg(words.collect::<Vec<_>>()).exec(&mut server.client()).unwrap();
         let url = format!("redis://counts:secret@127.0.0.1:{}", server.port());
         let store = store(&url, PATIENT);
-        let all = [
-            Algorithm::FixedWindow { count_denied: true },
-            Algorithm::FixedWindow { count_denied: false },
-            Algorithm::SlidingWindow,
-            Algorithm::SlidingLog,
-            Algorithm::TokenBucket { burst: 5 },
-            Algorithm::LeakyBucket { burst: 5 },
-            Algorithm::Concurrency { lease: Duration::from_secs(9) },
-        ];
-        for (number, algorithm) in all.into_iter().enumerate() {
+        for (number, algorithm) in ALGORITHMS.into_iter().enumerate() {
             let limit = Limit { algorithm, penalty: Duration::from_secs(9), ..minutely(5) };
             let most = Hits::Add(u64::MAX);
             for hits in [Hits::Add(1), most, most, Hits::Add(0), Hits::Refund(1)] {
@@ -89,6 +90,46 @@ async fn a_user_with_few_rights_suffices() {
         let select = ["SETUSER", "counts", "+select"];
         cmd("ACL").arg(&select).exec(&mut server.client()).unwrap();
         assert_eq!(hit(&super::store(&format!("{url}/1"), PATIENT), "a").await.unwrap(), 1);
+    }
+}
+
+/// What may not be done makes the call fail, whatever it was for: never does it look as
+/// if nothing had been counted.
+#[tokio::test]
+async fn no_right_that_is_missing_lets_more_pass() {
+    for program in programs().into_iter().chain(["redis-server".into()]) {
+        let server = RedisServer::of(&program, "");
+        let may = |rights: &str| {
+            let words = format!("SETUSER counts {rights}");
+            cmd("ACL").arg(words.split(' ').collect::<Vec<_>>()).exec(&mut server.client())
+        };
+        may(&format!("on >secret ~* -@all {RIGHTS}")).unwrap();
+        let url = format!("redis://counts:secret@127.0.0.1:{}", server.port());
+        let store = store(&url, PATIENT);
+        for (number, algorithm) in ALGORITHMS.into_iter().enumerate() {
+            let limit = Limit { algorithm, ..minutely(5) };
+            let hit = |hits| {
+                let charge = charge(&number.to_string(), limit.clone(), Hits::Add(hits), NOON);
+                let store = &store;
+                async move { Ok::<_, StoreError>(store.charge(&[charge], NOON).await?[0]) }
+            };
+            assert!(!hit(5).await.unwrap().over, "{algorithm:?}");
+            for right in RIGHTS.split(" +").filter(|it| !it.ends_with("ping") && *it != "role") {
+                let right = right.trim_start_matches('+');
+                may(&format!("-{right}")).unwrap();
+                assert!(hit(1).await.is_ok_and(|it| it.over) || hit(1).await.is_err(), "{right}");
+                may(&format!("+{right}")).unwrap();
+                let again = eventually(|| hit(0)).await;
+                assert!(5 <= again.used && again.remaining == 0, "{right}, {algorithm:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_left() {
+    for program in programs() {
+        a_replica_is_left(&RedisServer::of(&program, "")).await;
     }
 }
 

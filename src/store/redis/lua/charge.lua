@@ -56,6 +56,10 @@ local function kept(key)
   end
   if not read[key] then
     local value = redis.pcall('GET', key)
+    if type(value) == 'table' and not string.find(value.err, 'WRONGTYPE', 1, true) then
+      -- It cannot be known what is kept: this fails as well, and with it the call.
+      value = redis.call('GET', key)
+    end
     read[key] = type(value) == 'string' and value or ''
   end
   return read[key]
