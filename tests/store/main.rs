@@ -36,6 +36,7 @@ mod faults;
 mod games;
 mod jitter;
 mod model;
+mod sentinels;
 mod split;
 mod states;
 mod tls;

@@ -158,7 +158,14 @@ impl Link {
 /// replica still answers, but does not count, and its name may stand for another
 /// one now; one that has new passwords may know ours again.
 fn is_refusal(error: &RedisError) -> bool {
-    matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "NOAUTH" | "WRONGPASS" | "NOPERM"))
+    const CODES: [&str; 5] = ["READONLY", "MASTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM"];
+    let Some(code) = error.code() else { return false };
+    // Before Redis 7, what a command in a script has answered is a part of the text.
+    let within = || {
+        let text = error.detail().unwrap_or_default();
+        CODES.iter().any(|it| text.contains(&format!("-{it} ")))
+    };
+    CODES.contains(&code) || within()
 }
 
 /// What the task knows.
@@ -265,21 +272,25 @@ impl Server {
         refused: &mut Option<RedisAddress>,
     ) -> Lost {
         let closed = || link.refusal.get().cloned().map_or(Lost::Closed, Lost::Refused);
-        loop {
-            tokio::select! {
-                () = link.lost.notified() => return closed(),
-                () = self.target.replaced(address, self.patience) => return Lost::Replaced,
-                () = sleep(IDLE) => {}
-            }
-            match timeout(self.patience, link.send(&cmd("PING"))).await {
-                Ok(Ok(_)) => {
-                    if refused.take().is_some() {
-                        info!("{address} is used again");
+        let patience = self.patience;
+        let pings = async {
+            loop {
+                sleep(IDLE).await;
+                match timeout(patience, link.send(&cmd("PING"))).await {
+                    Ok(Ok(_)) => {
+                        if refused.take().is_some() {
+                            info!("{address} is used again");
+                        }
                     }
+                    Ok(Err(_)) => return closed(),
+                    Err(_) => return Lost::Silent,
                 }
-                Ok(Err(_)) => return closed(),
-                Err(_) => return Lost::Silent,
             }
+        };
+        tokio::select! {
+            () = link.lost.notified() => closed(),
+            () = self.target.replaced(address, patience) => Lost::Replaced,
+            lost = pings => lost,
         }
     }
 }

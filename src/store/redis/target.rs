@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use redis::{
     Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult, cmd,
     from_redis_value, io::tcp::TcpSettings,
@@ -17,6 +17,8 @@ use super::{
 
 /// How often the Sentinels are asked.
 const ASK: Duration = Duration::from_millis(500);
+/// How long the other Sentinels have once one has answered.
+const OTHERS: Duration = Duration::from_millis(100);
 
 /// What to connect to.
 #[derive(Debug)]
@@ -153,21 +155,25 @@ struct Sentinel {
 
 impl Sentinels {
     /// Where the master is, by the Sentinel that knows the latest failover. All
-    /// are asked at the same time, as any may be cut off from the others.
+    /// are asked at the same time, as any may be cut off from the others; once one
+    /// has answered, those that are silent are not waited for.
     async fn find(&mut self, patience: Duration) -> Result<RedisAddress, String> {
         let Self { master, access, sentinels } = self;
         // Less than the patience with the whole attempt to connect.
         let patience = patience / 2;
-        let ask = sentinels.iter_mut().map(|it| async {
+        let asked = sentinels.iter_mut().map(async |it| {
             let answer = timeout(patience, it.ask(access, master)).await;
             let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {patience:?}")));
-            if answer.is_err() {
-                it.link = None;
-            }
             answer.map_err(|why| format!("{}: {why}", it.address))
         });
+        let mut asked: FuturesUnordered<_> = asked.collect();
         let (mut latest, mut errors) = (None, Vec::new());
-        for answer in join_all(ask).await {
+        loop {
+            let next = match &latest {
+                None => asked.next().await,
+                Some(_) => timeout(OTHERS, asked.next()).await.unwrap_or_default(),
+            };
+            let Some(answer) = next else { break };
             match answer {
                 Ok((epoch, address)) => {
                     if latest.as_ref().is_none_or(|(it, _)| *it < epoch) {
@@ -185,9 +191,10 @@ impl Sentinels {
 impl Sentinel {
     /// The number of the latest failover it knows, and where the master is.
     async fn ask(&mut self, access: &Access, master: &str) -> Result<(u64, RedisAddress), String> {
-        let link = match &mut self.link {
+        // Back in its place only once it has been of use.
+        let link = match self.link.take() {
             Some(link) => link,
-            none => none.insert(Link::to(access, &self.address).await?),
+            None => Link::to(access, &self.address).await?,
         };
         let answer = link.send(cmd("SENTINEL").arg("MASTER").arg(master)).await;
         let answer = answer.map_err(|error| error.to_string())?;
@@ -199,6 +206,8 @@ impl Sentinel {
             let host = about.get("ip")?.clone();
             Some((number("config-epoch")?, RedisAddress::Tcp { host, port }))
         };
-        found().ok_or_else(|| "the answer names no master".into())
+        let found = found().ok_or("the answer names no master")?;
+        self.link = Some(link);
+        Ok(found)
     }
 }
