@@ -5,12 +5,21 @@ use std::{
     io::{self, IsTerminal},
 };
 
-use tracing::Level;
+use serde_json::{Map, Value};
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
 use tracing_subscriber::{
     Layer, Registry,
     filter::Targets,
-    fmt::{self, MakeWriter},
+    fmt::{
+        self, FmtContext, FormatEvent, FormatFields, MakeWriter,
+        format::Writer,
+        time::{FormatTime, SystemTime},
+    },
     layer::SubscriberExt,
+    registry::LookupSpan,
     util::{SubscriberInitExt, TryInitError},
 };
 
@@ -39,12 +48,77 @@ where
     let layer = fmt::layer().with_target(false).with_writer(writer);
     let layer = match settings.format {
         LogFormat::Text => layer.with_ansi(color).boxed(),
-        LogFormat::Json => {
-            let json = layer.json().flatten_event(true);
-            json.with_current_span(false).with_span_list(false).boxed()
-        }
+        LogFormat::Json => layer.event_format(JsonLine).boxed(),
     };
     layer.with_filter(filter)
+}
+
+/// One object per line, with the names and the levels of Envoy's reference service:
+/// what reads its logs reads these.
+struct JsonLine;
+
+impl<S, N> FormatEvent<S, N> for JsonLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut line: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let level = match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warning",
+            Level::INFO => "info",
+            Level::DEBUG => "debug",
+            Level::TRACE => "trace",
+        };
+        let mut fields = Fields(Map::new());
+        fields.0.insert("@timestamp".into(), time.into());
+        fields.0.insert("level".into(), level.into());
+        event.record(&mut fields);
+        writeln!(line, "{}", Value::Object(fields.0))
+    }
+}
+
+/// What an event says.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn add(&mut self, field: &Field, value: impl Into<Value>) {
+        let name = if field.name() == "message" { "@message" } else { field.name() };
+        self.0.insert(name.into(), value.into());
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.add(field, format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.add(field, value);
+    }
 }
 
 #[cfg(test)]
@@ -52,7 +126,6 @@ mod tests {
     use std::{io::Write, sync::Arc};
 
     use parking_lot::Mutex;
-    use serde_json::Value;
 
     use super::*;
 
@@ -85,10 +158,11 @@ mod tests {
             });
         });
         assert_eq!(line.lines().count(), 1);
-        let mut fields: serde_json::Map<String, Value> = serde_json::from_str(&line).unwrap();
-        assert!(fields.remove("timestamp").unwrap().is_string());
+        let mut fields: Map<String, Value> = serde_json::from_str(&line).unwrap();
+        let time = fields.remove("@timestamp").unwrap();
+        assert!(time.as_str().unwrap().ends_with('Z') && 20 < time.as_str().unwrap().len());
         let expected = serde_json::json!({
-            "level": "WARN", "message": "the rules were replaced", "rules": 3, "path": "a\nb",
+            "level": "warning", "@message": "the rules were replaced", "rules": 3, "path": "a\nb",
         });
         assert_eq!(Value::Object(fields), expected);
     }

@@ -207,7 +207,7 @@ fn empty_values_are_as_if_they_were_not_set() {
     let messages = |service: &Tollgate| {
         let log = service.log();
         let lines = log.lines().map(|it| serde_json::from_str::<serde_json::Value>(it).unwrap());
-        lines.map(|it| it["message"].to_string()).collect::<Vec<_>>()
+        lines.map(|it| it["@message"].to_string()).collect::<Vec<_>>()
     };
     assert_eq!(messages(&empty), messages(&unset));
 }

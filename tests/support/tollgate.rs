@@ -101,7 +101,7 @@ impl Tollgate {
         log.lines().find_map(|line| {
             let line: Value = serde_json::from_str(line).ok()?;
             let said = |key| line[key].as_str().or_else(|| line["fields"][key].as_str());
-            let found = said("message") == Some("listening") && said("listener") == Some(listener);
+            let found = said("@message") == Some("listening") && said("listener") == Some(listener);
             found.then(|| said("address")?.parse().ok())?
         })
     }
