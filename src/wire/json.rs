@@ -6,7 +6,7 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{Error, SeqAccess, Unexpected, Visitor},
+    de::{Error, MapAccess, SeqAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 
 use crate::wire::{
@@ -29,7 +29,7 @@ use crate::wire::{
 ///
 /// What is wrong with it, with line and column.
 pub fn decode(text: &[u8]) -> Result<RateLimitRequest, serde_json::Error> {
-    let request: RequestJson = serde_json::from_slice(text)?;
+    let Object::<RequestJson>(request) = serde_json::from_slice(text)?;
     Ok(RateLimitRequest {
         domain: request.domain.unwrap_or_default().into(),
         descriptors: list(request.descriptors),
@@ -46,7 +46,7 @@ pub fn encode(response: &RateLimitResponse) -> String {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RequestJson {
     domain: Option<String>,
-    descriptors: Option<List<DescriptorJson, MOST_DESCRIPTORS>>,
+    descriptors: Option<List<Object<DescriptorJson>, MOST_DESCRIPTORS>>,
     #[serde(alias = "hits_addend")]
     hits_addend: Option<Number<u32>>,
 }
@@ -54,8 +54,8 @@ struct RequestJson {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct DescriptorJson {
-    entries: Option<List<EntryJson, MOST_ENTRIES>>,
-    limit: Option<OverrideJson>,
+    entries: Option<List<Object<EntryJson>, MOST_ENTRIES>>,
+    limit: Option<Object<OverrideJson>>,
     #[serde(alias = "hits_addend")]
     hits_addend: Option<Number<u64>>,
     #[serde(alias = "is_negative_hits")]
@@ -79,8 +79,31 @@ struct OverrideJson {
     unit_multiplier: Option<Number<u32>>,
 }
 
-fn list<J, T: From<J>, const MOST: usize>(json: Option<List<J, MOST>>) -> Vec<T> {
-    json.into_iter().flat_map(|List(it)| it).map(T::from).collect()
+fn list<J, T: From<J>, const MOST: usize>(json: Option<List<Object<J>, MOST>>) -> Vec<T> {
+    json.into_iter().flat_map(|List(it)| it).map(|Object(it)| it.into()).collect()
+}
+
+/// An object. Without this a list of its values would pass as well.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+    }
 }
 
 /// A list that is not read beyond so many elements: one of three bytes takes a
@@ -118,7 +141,7 @@ impl From<DescriptorJson> for RateLimitDescriptor {
     fn from(json: DescriptorJson) -> Self {
         Self {
             entries: list(json.entries),
-            limit: json.limit.map(Into::into),
+            limit: json.limit.map(|Object(it)| it.into()),
             hits_addend: json.hits_addend.map(|Number(it)| it),
             is_negative_hits: json.is_negative_hits.unwrap_or_default(),
         }
@@ -156,6 +179,7 @@ impl<'de, T: TryFrom<u64>> Deserialize<'de> for Number<T> {
     }
 }
 
+#[derive(Clone, Copy)]
 struct NumberVisitor;
 
 impl Visitor<'_> for NumberVisitor {
@@ -182,7 +206,10 @@ impl Visitor<'_> for NumberVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
-        text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        let error = || E::invalid_value(Unexpected::Str(text), &self);
+        // As a number may have a fraction of zeros or an exponent, so may a string.
+        let float = || self.visit_f64::<E>(text.parse().ok()?).ok();
+        text.parse().ok().or_else(float).ok_or_else(error)
     }
 }
 
@@ -336,7 +363,7 @@ mod tests {
             "hitsAddend":"7","isNegativeHits":true}],"hitsAddend":3}"#;
         let snake = r#"{"domain":"d","descriptors":[{"entries":[{"key":"k","value":"v"}],
             "limit":{"requests_per_unit":"5","unit":3,"unit_multiplier":2},
-            "hits_addend":7,"is_negative_hits":true}],"hits_addend":3e0}"#;
+            "hits_addend":"7e0","is_negative_hits":true}],"hits_addend":3e0}"#;
         let message = decode(camel.as_bytes()).unwrap();
         assert_eq!(decode(snake.as_bytes()).unwrap(), message);
         assert_eq!(message.descriptors[0].hits_addend, Some(7));
@@ -351,12 +378,28 @@ mod tests {
     }
 
     #[test]
+    fn lists_are_no_objects() {
+        let error = |text: &str| decode(text.as_bytes()).unwrap_err().to_string();
+        for text in [
+            r#"["d",[],1]"#,
+            r#"{"descriptors":[[[],null,null,false]]}"#,
+            r#"{"descriptors":[{"entries":[["k","v"]]}]}"#,
+            r#"{"descriptors":[{"limit":[5,"HOUR",null]}]}"#,
+        ] {
+            assert!(error(text).contains("invalid type: sequence, expected an object"), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_place() {
         let error = |text: &str| decode(text.as_bytes()).unwrap_err().to_string();
         assert!(error("").contains("EOF"));
         assert!(error("{} x").contains("trailing characters at line 1 column 4"));
         assert!(error(r#"{"domian":"d"}"#).contains("unknown field `domian`, expected"));
-        assert!(error(r#"{"hitsAddend":-1}"#).contains("expected a whole number"));
+        for number in ["-1", "0.5", "\"\"", "\" 1\"", "\"1e99\"", "\"nan\"", "\"0.5\""] {
+            let text = format!(r#"{{"hitsAddend":{number}}}"#);
+            assert!(error(&text).contains("expected a whole number"), "{number}");
+        }
         assert!(error(r#"{"hitsAddend":4294967296}"#).contains("expected at most 32 bits"));
         assert!(error(r#"{"descriptors":"all"}"#).contains("expected a list of at most 1000"));
         let unit = r#"{"descriptors":[{"limit":{"unit":"FORTNIGHT"}}]}"#;
