@@ -25,6 +25,9 @@ pub struct Descriptor {
     pub entries: Vec<Entry>,
     /// What this descriptor is charged.
     pub hits: Hits,
+    /// Whether the caller has said so of this descriptor. For the reply's metadata
+    /// alone.
+    pub own_hits: bool,
     /// A limit that takes the place of the rules'.
     pub limit: Option<Limit>,
 }

@@ -114,8 +114,12 @@ fn engine() -> Engine<Memory> {
 #[test]
 fn a_decision_allocates_at_most_three_times() {
     let engine = engine();
-    let descriptor =
-        Descriptor { entries: entries(&[("user", "ann")]), hits: Hits::Add(1), limit: None };
+    let descriptor = Descriptor {
+        entries: entries(&[("user", "ann")]),
+        hits: Hits::Add(1),
+        own_hits: false,
+        limit: None,
+    };
     let request = Request { domain: "shop".into(), descriptors: vec![descriptor], hits_addend: 0 };
     let decide = || {
         let mut remaining = None;

@@ -33,6 +33,7 @@ fn request() -> Request {
     let descriptor = |key: &'static str| Descriptor {
         entries: vec![Entry { key: key.into(), value: "x".into() }],
         hits: Hits::Add(1),
+        own_hits: false,
         limit: None,
     };
     let descriptors = ["a", "b"].map(descriptor).into_iter().cycle().take(100).collect();

@@ -86,7 +86,8 @@ fn what_a_caller_says_is_shown_without_its_bytes_and_cut() {
         key: Bytes::copy_from_slice(key),
         value: Bytes::copy_from_slice(value),
     };
-    let descriptor = |entries| Descriptor { entries, hits: Hits::Add(1), limit: None };
+    let descriptor =
+        |entries| Descriptor { entries, hits: Hits::Add(1), own_hits: false, limit: None };
     let request = |value: &[u8]| Request {
         domain: Bytes::from_static(b"shop\xff"),
         descriptors: vec![descriptor(vec![entry(b"user", value), entry(b"", b"\"\n")])],

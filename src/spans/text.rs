@@ -40,7 +40,7 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Request { domain, descriptors, .. } = self.0;
         write!(f, "domain:\"{}\"", domain.escape_ascii())?;
-        for Descriptor { entries, hits, limit } in descriptors {
+        for Descriptor { entries, hits, limit, .. } in descriptors {
             f.write_str(" descriptors:{")?;
             for Entry { key, value } in entries {
                 let (key, value) = (key.escape_ascii(), value.escape_ascii());

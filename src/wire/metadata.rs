@@ -5,7 +5,7 @@ use prost_types::{ListValue, Struct, Value, value::Kind};
 use crate::{
     descriptor::{Descriptor, Request},
     engine::decision::{Decision, Governed, Standing, Verdict},
-    limit::{Hits, whole_seconds},
+    limit::{Hits, Limit, whole_seconds},
 };
 
 /// What was asked (`domain`, `descriptors`, `hitsAddend`), what the rules of
@@ -18,7 +18,7 @@ use crate::{
 pub fn build(request: &Request, decision: &Decision) -> Struct {
     let mut fields = vec![
         ("domain", text(&request.domain)),
-        ("descriptors", list(request.descriptors.iter().map(|it| descriptor(it, request)))),
+        ("descriptors", list(request.descriptors.iter().map(descriptor))),
     ];
     if request.hits_addend != 0 {
         fields.push(("hitsAddend", number(request.hits_addend.into())));
@@ -45,22 +45,34 @@ pub fn build(request: &Request, decision: &Decision) -> Struct {
     structure(fields)
 }
 
-fn descriptor(descriptor: &Descriptor, request: &Request) -> Value {
+fn descriptor(descriptor: &Descriptor) -> Value {
     let entry = |key: &[u8], value: &[u8]| {
         string(format!("{}={}", String::from_utf8_lossy(key), String::from_utf8_lossy(value)))
     };
     let entries = descriptor.entries.iter().map(|it| entry(&it.key, &it.value));
     let mut fields = vec![("entries", list(entries))];
     if let Some(limit) = &descriptor.limit {
-        fields.push(("limit", string(limit.to_string())));
+        fields.push(("limit", string(in_prototext(limit))));
     }
     match descriptor.hits {
         // What the request says for all of them is not said again.
-        Hits::Add(hits) if hits == u64::from(request.hits_addend.max(1)) => {}
+        Hits::Add(_) if !descriptor.own_hits => {}
         Hits::Add(hits) => fields.push(("hitsAddend", number(hits))),
         Hits::Refund(hits) => fields.push(("refund", number(hits))),
     }
     wrap(Kind::StructValue(structure(fields)))
+}
+
+/// An override, as the text format of protobuf has it.
+fn in_prototext(limit: &Limit) -> String {
+    let (unit, multiplier) =
+        (limit.window.unit().name().to_ascii_uppercase(), limit.window.multiplier());
+    let text = format!("requests_per_unit:{} unit:{unit}", limit.requests);
+    if multiplier.get() == 1 {
+        text
+    } else {
+        format!("{text} unit_multiplier:{{value:{multiplier}}}")
+    }
 }
 
 /// The limit that decided: where it comes from, and how it stands.

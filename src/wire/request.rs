@@ -105,6 +105,7 @@ fn read_descriptor(
     Ok(Descriptor {
         entries: entries.into_iter().map(entry).collect(),
         hits: hits.capped(),
+        own_hits: hits_addend.is_some(),
         limit: limit.map(|it| read_override(position, it)).transpose()?,
     })
 }

@@ -80,6 +80,7 @@ fn request(descriptors: &[(&str, Hits)]) -> Request {
     let descriptor = |(key, hits): &(&str, Hits)| Descriptor {
         entries: vec![Entry { key: key.as_bytes().to_vec().into(), value: "x".into() }],
         hits: *hits,
+        own_hits: true,
         limit: None,
     };
     let descriptors = descriptors.iter().map(descriptor).collect();
