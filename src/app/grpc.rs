@@ -52,7 +52,11 @@ impl<S: Store> Server<S> {
         let decisions = RateLimitServiceServer::new(Grpc(self.service))
             .max_decoding_message_size(LARGEST_MESSAGE);
         let routes = Routes::new(decisions)
-            .add_service(health::server(self.health.subscribe(), stop.clone()))
+            .add_service(health::server(
+                Arc::clone(&metrics),
+                self.health.subscribe(),
+                stop.clone(),
+            ))
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
             .prepare();

@@ -28,9 +28,6 @@ pub const MOST_DYNAMIC: usize = 10_000;
 /// longer one is counted as `other` too, or few series could take much memory.
 const LONGEST: usize = 1024;
 
-/// The most that one hit adds, so that nobody makes a counter wrap.
-const MOST_HITS: u64 = u32::MAX as u64;
-
 /// The name of each statistic of a series, and what it counts.
 pub(super) const STATISTICS: [(&str, &str); 7] = [
     ("total_hits", "Hits that a rule governed."),
@@ -78,8 +75,9 @@ impl Series {
         let Bump { total, within, near, over, cached, shadow, refunded } = bump;
         let hits = [total, within, near, over, cached, shadow, refunded];
         for (value, hits) in self.0.iter().zip(hits) {
-            if hits > 0 {
-                value.fetch_add(hits.min(MOST_HITS), Relaxed);
+            // Nobody makes a counter begin anew.
+            if hits > 0 && value.fetch_add(hits, Relaxed).checked_add(hits).is_none() {
+                value.store(u64::MAX, Relaxed);
             }
         }
     }

@@ -97,21 +97,22 @@ fn clean(text: &str) -> String {
     let mut at = 0;
     while at < clean.len() {
         match address_length(&clean[at..]) {
-            Some(length) if at == 0 || !clean[at - 1].is_ascii_alphanumeric() => {
+            Some(length) => {
                 clean[at..at + length]
                     .iter_mut()
                     .filter(|it| **it == b'.')
                     .for_each(|it| *it = b'_');
                 at += length;
             }
-            _ => at += 1,
+            None => at += 1,
         }
     }
     // Only whole characters were replaced, by ASCII.
     String::from_utf8(clean).unwrap_or_default()
 }
 
-/// The length of the IPv4 address at the beginning of `text`, if one is there.
+/// The length of what looks like an IPv4 address at the beginning of `text`, if it
+/// does: four numbers of at most three digits, whatever stands around them.
 fn address_length(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     for part in 0..4 {
@@ -119,8 +120,8 @@ fn address_length(text: &[u8]) -> Option<usize> {
             (text.get(at) == Some(&b'.')).then_some(())?;
             at += 1;
         }
-        let digits = text[at..].iter().take_while(|it| it.is_ascii_digit()).count();
-        (1..=3).contains(&digits).then_some(())?;
+        let digits = text[at..].iter().take(3).take_while(|it| it.is_ascii_digit()).count();
+        (0 < digits).then_some(())?;
         at += digits;
     }
     Some(at)
@@ -136,5 +137,7 @@ mod tests {
         assert_eq!(clean("masked_remote_address_0.0.0.0/0"), "masked_remote_address_0_0_0_0/0");
         assert_eq!(clean("remote_address_10.20.30.40"), "remote_address_10_20_30_40");
         assert_eq!(clean("v1.2 ü.ü 1.2.3.x"), "v1.2 ü.ü 1.2.3.x");
+        assert_eq!(clean("v1.2.3.4-beta 1.2.3.4.5"), "v1_2_3_4-beta 1_2_3_4.5");
+        assert_eq!(clean("1234.5.6.7890 1.2345.6.7.8"), "1234_5_6_7890 1.2345_6_7_8");
     }
 }

@@ -10,6 +10,7 @@ use tonic_health::pb::{
 use crate::support::{
     grpc,
     http::{self, Reply},
+    prometheus::Metrics,
     redis::RedisServer,
     tollgate::Tollgate,
 };
@@ -181,6 +182,9 @@ async fn health_by_grpc_knows_the_names_of_the_reference() {
     }
     let unknown = HealthCheckRequest { service: "nobody".into() };
     assert_eq!(health.check(unknown.clone()).await.unwrap_err().code(), Code::NotFound);
+    let checks = Metrics::of(service.http)
+        .value("ratelimit_service_total_requests", &[("grpc_method", "Check")]);
+    assert_eq!(checks, 3.0);
     let mut watching = health.watch(unknown).await.unwrap().into_inner();
     let told = watching.message().await.unwrap().unwrap();
     assert_eq!(told.status(), ServingStatus::ServiceUnknown);

@@ -1,5 +1,7 @@
 //! Health by gRPC.
 
+use std::{sync::Arc, time::Instant};
+
 use futures_util::{StreamExt, future, stream::BoxStream};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -10,7 +12,7 @@ use tonic_health::pb::{
     health_server::{self, HealthServer},
 };
 
-use crate::health::State;
+use crate::{health::State, metrics::Metrics};
 
 /// The names by which health is asked for: of the process, and of the service
 /// as Envoy's reference service calls it.
@@ -18,6 +20,7 @@ const NAMES: [&str; 2] = ["", "ratelimit"];
 
 /// What is known of the health of the process, and whether it is ending.
 struct Probes {
+    metrics: Arc<Metrics>,
     health: watch::Receiver<State>,
     stop: watch::Receiver<bool>,
 }
@@ -25,10 +28,11 @@ struct Probes {
 /// Tells of `health`. Whoever watches it is let go once `stop` says so: nobody
 /// else would end such a call, and it would hold the exit open.
 pub(super) fn server(
+    metrics: Arc<Metrics>,
     health: watch::Receiver<State>,
     stop: watch::Receiver<bool>,
 ) -> HealthServer<impl health_server::Health> {
-    HealthServer::new(Probes { health, stop })
+    HealthServer::new(Probes { metrics, health, stop })
 }
 
 fn status(state: &State) -> ServingStatus {
@@ -45,10 +49,13 @@ impl health_server::Health for Probes {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        if !NAMES.contains(&&*request.get_ref().service) {
-            return Err(Status::not_found("unknown service"));
-        }
-        Ok(Response::new(response(status(&self.health.borrow()))))
+        let started = Instant::now();
+        let answer = match NAMES.contains(&&*request.get_ref().service) {
+            true => Ok(Response::new(response(status(&self.health.borrow())))),
+            false => Err(Status::not_found("unknown service")),
+        };
+        self.metrics.answered("Check", started.elapsed());
+        answer
     }
 
     type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;

@@ -138,3 +138,16 @@ fn a_value_cannot_forge_a_line() {
         assert!(line.starts_with(expected) && !line.contains('\r'), "{line:?}");
     }
 }
+
+#[test]
+fn hits_of_any_number_count_and_no_counter_begins_anew() {
+    let (table, rules) = (table(), rules(&["a"]));
+    table.install(&rules);
+    let bump = |total| table.bump_rule(&rules.rules()[0], Bump { total, ..HIT });
+    bump(5_000_000_000);
+    bump(5_000_000_000);
+    check(&table, &[("shop.a", 10_000_000_000)]);
+    bump(u64::MAX - 1);
+    bump(7);
+    check(&table, &[("shop.a", u64::MAX)]);
+}
