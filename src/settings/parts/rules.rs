@@ -41,10 +41,10 @@ fn default_root() -> String {
     "/srv/runtime_data/current".to_owned()
 }
 
-/// A path that stays below another.
+/// A path that stays below another, also with a slash before it.
 fn relative(text: &str) -> Result<String, String> {
-    match text.starts_with('/') || text.split('/').any(|it| it == "..") {
-        true => Err("expected a path below RUNTIME_ROOT, without a leading slash or `..`".into()),
-        false => Ok(text.to_owned()),
+    match text.split('/').any(|it| it == "..") {
+        true => Err("expected a path below RUNTIME_ROOT, without `..`".into()),
+        false => Ok(text.trim_start_matches('/').to_owned()),
     }
 }

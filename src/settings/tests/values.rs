@@ -29,6 +29,12 @@ pub(super) const LEGAL: &[(&str, Pairs<'_>)] = &[
                  \"ratelimit\", app_directory: \"config\", watch_root: true, ignore_dot_files: \
                  false })",
             ),
+            (
+                "/ratelimit",
+                "Runtime(RuntimeLayout { root: \"/srv/runtime_data/current\", subdirectory: \
+                 \"ratelimit\", app_directory: \"config\", watch_root: true, ignore_dot_files: \
+                 false })",
+            ),
         ],
     ),
     ("RUNTIME_APPDIRECTORY", &[("", "Path(\"config/\")"), ("rules", "Path(\"config/\")")]),
@@ -242,8 +248,8 @@ pub(super) const ILLEGAL: &[(&str, &[&str])] = &[
     // Every text is a path, a password and a prefix.
     ("TOLLGATE_CONFIG", &[]),
     ("RUNTIME_ROOT", &[]),
-    ("RUNTIME_SUBDIRECTORY", &["/ratelimit", "../a"]),
-    ("RUNTIME_APPDIRECTORY", &["/config", "a/../b"]),
+    ("RUNTIME_SUBDIRECTORY", &["../a", "/a/.."]),
+    ("RUNTIME_APPDIRECTORY", &["a/../b"]),
     ("RUNTIME_WATCH_ROOT", &["root"]),
     ("RUNTIME_IGNOREDOTFILES", &["2"]),
     ("CONFIG_TYPE", &["GRPC_XDS", "xds"]),

@@ -92,7 +92,8 @@ impl RedisSettings {
     /// A server is `host`, `host:port`,
     /// `redis://[user][:password@]host[:port][/database]`, the same with
     /// `rediss://` for TLS, `/path` or `unix:///path`. What a URL says of user,
-    /// password and database may hold `%XX`. Without a port it is 6379. A cluster
+    /// password and database may hold `%XX`, and may stand behind it as
+    /// `?username=…&password=…&db=…`. Without a port it is 6379. A cluster
     /// is a list of servers with commas between them, and Sentinels are such a
     /// list after the name of what they guard.
     ///
@@ -204,17 +205,39 @@ fn parse_url(url: &str) -> Result<ConnectionInfo, String> {
     let info = match scheme {
         None if url.starts_with('/') => ConnectionAddr::Unix(url.into()).into_connection_info(),
         None => format!("redis://{url}").into_connection_info(),
-        // The client would silently skip most of it.
-        Some(_) if url.contains(['?', '#']) => {
-            return Err(
-                "the Redis URL has a `?` or `#`; write them as %3f and %23 in a password, \
-                        and the database as redis://host/1"
-                    .into(),
-            );
+        // The client would silently skip it.
+        Some(_) if url.contains('#') => {
+            return Err("the Redis URL has a `#`; write it as %23 in a password".into());
         }
-        Some(_) => url.into_connection_info(),
+        Some(_) => url.split('?').next().unwrap_or_default().into_connection_info(),
     };
-    info.map_err(|error| format!("the Redis address cannot be understood ({error}); {EXPECTED}"))
+    let info = info
+        .map_err(|error| format!("the Redis address cannot be understood ({error}); {EXPECTED}"))?;
+    if scheme.is_some() { with_query(info, url) } else { Ok(info) }
+}
+
+/// `info`, with what `url` says behind a `?`, which the client skips or means
+/// otherwise.
+fn with_query(info: ConnectionInfo, url: &str) -> Result<ConnectionInfo, String> {
+    let url = redis::parse_redis_url(url).ok_or(EXPECTED)?;
+    let mut redis = info.redis_settings().clone();
+    for (key, value) in url.query_pairs() {
+        redis = match &*key {
+            "username" => redis.set_username(value),
+            "password" => redis.set_password(value),
+            "db" => redis.set_db(
+                value
+                    .parse()
+                    .map_err(|_| "the Redis URL has a `db` that is not a number".to_owned())?,
+            ),
+            _ => {
+                return Err("the Redis URL has a `?` with something else than username, password \
+                            or db behind it; write it as %3f in a password"
+                    .into());
+            }
+        };
+    }
+    Ok(info.set_redis_settings(redis))
 }
 
 impl fmt::Display for RedisAddress {
@@ -278,6 +301,10 @@ mod tests {
         check("redis://redis", None, "redis:6379 - - 0");
         check("redis://redis:7000/3", None, "redis:7000 - - 3");
         check("redis://:p%40ss%3f@redis", None, "redis:6379 - p@ss? 0");
+        check("redis://redis?password=s%26t", None, "redis:6379 - s&t 0");
+        check("redis://a:b@redis/1?username=u&db=3", None, "redis:6379 u b 3");
+        check("rediss://redis:7?username=u&password=p", Some("q"), "redis:7 - q 0 tls");
+        check("unix:///run/redis.sock?db=2", None, "/run/redis.sock - - 2");
         check("redis://ann:pass@redis:7000/3", None, "redis:7000 ann pass 3");
         check("redis://:pass@[::1]:7000", None, "[::1]:7000 - pass 0");
         check("/run/redis?.sock", None, "/run/redis?.sock - - 0");
@@ -325,7 +352,9 @@ mod tests {
             "redis://:secret@redis:port",
             "redis://:secret#@redis",
             "redis://:secret?@redis",
-            "redis://redis?password=secret",
+            "redis://redis?pass=secret",
+            "redis://redis?db=secret",
+            "redis://redis?password=secret#",
             "redis://secret@redis",
             "http://secret@redis",
             "unix://secret",
