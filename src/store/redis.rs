@@ -39,6 +39,7 @@ mod batch;
 mod breaker;
 mod charge;
 mod cluster;
+mod complaints;
 mod connection;
 mod fixed_window;
 mod jitter;

@@ -151,6 +151,10 @@ async fn no_refusal_of_one_server_outlives_its_cause() {
     for (cause, begin, end) in CAUSES {
         play.refused(cause, || tell(&redis, begin), || tell(&redis, end)).await;
     }
+    // The first, of very many.
+    let log = play.service.log();
+    let complaints: Vec<_> = log.lines().filter(|it| it.contains("fails calls")).collect();
+    assert!(complaints.len() < 9 && complaints[0].contains("OOM"), "{complaints:?}");
     for _ in 0..5 {
         redis.ask(&["SCRIPT", "FLUSH"]);
         play.exact("NOSCRIPT").await;

@@ -27,6 +27,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
+    complaints::{Complaints, is_refusal},
     target::{Access, Target},
     traffic::Traffic,
 };
@@ -70,6 +71,7 @@ pub(super) struct Link {
     lost: Notify,
     /// Why the server is of no use, if it says so.
     refusal: OnceLock<String>,
+    complaints: Complaints,
 }
 
 impl Connection {
@@ -144,6 +146,7 @@ impl Link {
 
     /// Sees to it that there is another connection, if `error` calls for one.
     fn failed(&self, error: &RedisError) {
+        self.complaints.of(error);
         if is_refusal(error) {
             // The first one is enough.
             let _ = self.refusal.set(error.to_string());
@@ -152,20 +155,6 @@ impl Link {
             self.lost.notify_one();
         }
     }
-}
-
-/// Whether a server that says so is of no use for now. One that has become a
-/// replica still answers, but does not count, and its name may stand for another
-/// one now; one that has new passwords may know ours again.
-fn is_refusal(error: &RedisError) -> bool {
-    const CODES: [&str; 5] = ["READONLY", "MASTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM"];
-    let Some(code) = error.code() else { return false };
-    // Before Redis 7, what a command in a script has answered is a part of the text.
-    let within = || {
-        let text = error.detail().unwrap_or_default();
-        CODES.iter().any(|it| text.contains(&format!("-{it} ")))
-    };
-    CODES.contains(&code) || within()
 }
 
 /// What the task knows.
@@ -316,7 +305,9 @@ impl Link {
             let client = client.map_err(io::Error::other)??;
             let connection = client.get_multiplexed_async_connection_with_config(&config);
             let connection = connection.await?;
-            let link = Self { connection, lost: Notify::new(), refusal: OnceLock::new() };
+            let complaints = Complaints::new(address.clone());
+            let (lost, refusal) = (Notify::new(), OnceLock::new());
+            let link = Self { connection, lost, refusal, complaints };
             link.send(&cmd("PING")).await?;
             Ok(link)
         };

@@ -1,0 +1,55 @@
+//! Errors that a server answers with.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use redis::RedisError;
+use tracing::warn;
+
+use super::settings::RedisAddress;
+
+/// How long nothing more is said of calls that a server fails.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// What of the server's errors is logged: one now and then, or a server that is full
+/// would fill the log as well.
+#[derive(Debug)]
+pub(super) struct Complaints {
+    address: RedisAddress,
+    /// When the last one was.
+    last: Mutex<Option<Instant>>,
+}
+
+impl Complaints {
+    pub(super) fn new(address: RedisAddress) -> Self {
+        Self { address, last: Mutex::default() }
+    }
+
+    /// Says what the server has answered, unless that is part of normal service, or is
+    /// said by those who then connect again.
+    pub(super) fn of(&self, error: &RedisError) {
+        let Some(code) = error.code() else { return };
+        if is_refusal(error) || matches!(code, "NOSCRIPT" | "MOVED" | "ASK" | "TRYAGAIN") {
+            return;
+        }
+        let mut last = self.last.lock();
+        if last.is_none_or(|it| PAUSE <= it.elapsed()) {
+            *last = Some(Instant::now());
+            warn!("{} fails calls: {error}", self.address);
+        }
+    }
+}
+
+/// Whether a server that says so is of no use for now. One that has become a
+/// replica still answers, but does not count, and its name may stand for another
+/// one now; one that has new passwords may know ours again.
+pub(super) fn is_refusal(error: &RedisError) -> bool {
+    const CODES: [&str; 5] = ["READONLY", "MASTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM"];
+    let Some(code) = error.code() else { return false };
+    // Before Redis 7, what a command in a script has answered is a part of the text.
+    let within = || {
+        let text = error.detail().unwrap_or_default();
+        CODES.iter().any(|it| text.contains(&format!("-{it} ")))
+    };
+    CODES.contains(&code) || within()
+}
