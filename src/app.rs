@@ -17,7 +17,7 @@ use crate::{
     engine::{Engine, SharedRules, fallback::Fallback},
     health::Health,
     http::{self, Pages},
-    listen::{ListenError, Listener, Place},
+    listen::{ListenError, Listener, Place, Protocol},
     metrics::{Metrics, timed::Timed},
     reload::{InForce, LoadError, Reloader},
     settings::{
@@ -43,10 +43,6 @@ use self::{
 
 /// How often a store that has not answered yet is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
-/// What the shortest HTTP/1.1 request line takes, in bytes.
-const HTTP_GREETING: usize = "GET / HTTP/1.1\r\n".len();
-/// What a client of HTTP/2 says first, in bytes (RFC 9113, section 3.4).
-const HTTP2_GREETING: usize = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
 /// Why the service does not run, or does not run any more.
 #[derive(Debug, thiserror::Error)]
@@ -248,11 +244,11 @@ impl Listeners {
         let (http, debug) = (settings.http.clone(), settings.debug.clone());
         let (http, debug) = (Place::Tcp(http), Place::Tcp(debug));
         let listeners = Self {
-            grpc: Listener::bind("gRPC", &settings.grpc, HTTP2_GREETING, most).await?,
-            http: Listener::bind("HTTP", &http, HTTP_GREETING, most).await?,
-            debug: Listener::bind("debugging", &debug, HTTP_GREETING, most).await?,
+            grpc: Listener::bind("gRPC", &settings.grpc, Protocol::Http2, most).await?,
+            http: Listener::bind("HTTP", &http, Protocol::Http1, most).await?,
+            debug: Listener::bind("debugging", &debug, Protocol::Http1, most).await?,
             prometheus: match prometheus {
-                Some(it) => Some(PrometheusListener::bind(it, HTTP_GREETING, most).await?),
+                Some(it) => Some(PrometheusListener::bind(it, most).await?),
                 None => None,
             },
         };

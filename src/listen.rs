@@ -12,9 +12,10 @@ use tracing::warn;
 
 mod connection;
 mod socket;
+mod turns;
 
 pub use self::connection::Connection;
-use self::socket::Socket;
+use self::{socket::Socket, turns::Turns};
 
 /// How long to wait when the system has no room for another connection.
 const BREATH: Duration = Duration::from_millis(100);
@@ -57,6 +58,28 @@ impl fmt::Display for Place {
     }
 }
 
+/// What is spoken on connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, and HTTP/2 if the client begins with it.
+    Http1,
+    /// HTTP/2 alone.
+    Http2,
+}
+
+impl Protocol {
+    /// How many bytes make a greeting: fewer, and nothing can be known of the
+    /// connection yet.
+    const fn greeting(self) -> usize {
+        match self {
+            // The shortest request line.
+            Self::Http1 => "GET / HTTP/1.1\r\n".len(),
+            // RFC 9113, section 3.4.
+            Self::Http2 => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len(),
+        }
+    }
+}
+
 /// A socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen for {purpose} on {place}")]
@@ -73,15 +96,12 @@ pub struct ListenError {
 pub struct Listener {
     socket: Socket,
     place: Place,
-    /// How many bytes make a greeting: fewer, and nothing can be known of the
-    /// connection yet.
-    greeting: usize,
+    protocol: Protocol,
     room: Arc<Semaphore>,
 }
 
 impl Listener {
-    /// Listens at `place` for connections that begin with at least `greeting`
-    /// bytes. The address `::` takes connections of both families. A unix socket
+    /// Listens at `place`. The address `::` takes connections of both families. A unix socket
     /// that nobody listens on any more is replaced.
     ///
     /// # Errors
@@ -91,14 +111,14 @@ impl Listener {
     pub async fn bind(
         purpose: &'static str,
         place: &Place,
-        greeting: usize,
+        protocol: Protocol,
         most: usize,
     ) -> Result<Self, ListenError> {
         let error = |source| ListenError { purpose, place: place.clone(), source };
         let socket = Socket::bind(place).await.map_err(error)?;
         let place = socket.place().map_err(error)?;
         let room = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { socket, place, greeting, room })
+        Ok(Self { socket, place, protocol, room })
     }
 
     /// Where it listens, with the port that the system picked.
@@ -114,7 +134,13 @@ impl Listener {
                 unreachable!("the semaphore is never closed")
             };
             match self.socket.accept().await {
-                Ok((stream, peer)) => return Connection::new(stream, peer, self.greeting, permit),
+                Ok((stream, peer)) => {
+                    let stream = match self.protocol {
+                        Protocol::Http1 => Box::new(Turns::new(stream)),
+                        Protocol::Http2 => stream,
+                    };
+                    return Connection::new(stream, peer, self.protocol.greeting(), permit);
+                }
                 Err(error) => {
                     warn!("cannot accept a connection: {error}");
                     time::sleep(BREATH).await;

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::{
     app::tasks::Tasks,
     http::{self, Pages},
-    listen::{Address, ListenError, Listener, Place},
+    listen::{Address, ListenError, Listener, Place, Protocol},
     metrics::Metrics,
     settings::{PrometheusSettings, StatisticsSettings},
     statsd::Exporter,
@@ -82,12 +82,11 @@ impl PrometheusListener {
     /// Opens it. See [`Listener::bind`].
     pub(super) async fn bind(
         settings: &PrometheusSettings,
-        greeting: usize,
         most: usize,
     ) -> Result<Self, ListenError> {
         let bind = async |host: &str| {
             let address = Address { host: host.to_owned(), port: settings.address.port };
-            Listener::bind("Prometheus", &Place::Tcp(address), greeting, most).await
+            Listener::bind("Prometheus", &Place::Tcp(address), Protocol::Http1, most).await
         };
         let listener = match (bind(&settings.address.host).await, settings.address.host.as_str()) {
             (Err(_), "::") => bind("0.0.0.0").await?,

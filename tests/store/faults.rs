@@ -166,13 +166,13 @@ pub(crate) async fn a_replica_is_left(server: &RedisServer) {
             Ok::<_, StoreError>(after(&store, &[charge], NOON).await?[0])
         };
         let mut client = server.client();
-        assert_eq!(hit().await.unwrap(), 1);
+        assert_eq!(hit().await.expect("it counts"), 1);
         let before = info(&mut client, "stats", "total_connections_received");
-        redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec(&mut client).unwrap();
-        let error = hit().await.unwrap_err().to_string();
+        redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec(&mut client).expect("it obeys");
+        let error = hit().await.expect_err("it is a replica").to_string();
         assert!(error.contains("read only replica"), "{error}");
         eventually_true(|| before < info(&mut client, "stats", "total_connections_received")).await;
-        redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut client).unwrap();
+        redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut client).expect("it obeys");
         assert_eq!(eventually(hit).await, 2, "{name}");
     }
 }
