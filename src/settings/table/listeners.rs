@@ -21,7 +21,8 @@ pub(super) const LISTENERS: Group = Group {
             value: PATH,
             default: "",
             help: "The path of a unix socket that takes the place of that port. One that a process \
-                   has left behind is replaced.",
+                   has left behind is replaced. Clients that send the path as `:authority`, such \
+                   as those of gRPC in C++, Python and Java, have to be told to send `localhost`.",
         },
         Setting {
             name: "HOST",
