@@ -160,6 +160,7 @@ fn read(path: &Path) -> Result<SourceFile, MigrateError> {
 
 fn compare_environment(case: &Case<'_>, findings: &mut Vec<Finding>) {
     variables::mistakes(case, findings);
+    variables::collector(case, findings);
     variables::unknown(case, findings);
     variables::empty(case, findings);
     variables::numbers(case, findings);
