@@ -104,6 +104,7 @@ fn back_off(case: &Case<'_>) -> Option<Finding> {
                  force meanwhile"
             ))
             .remedy(format!("set {MAX} to {initial:?} to keep it"))
+            .unless(case.env, &[INITIAL, MAX])
     })
 }
 
@@ -117,6 +118,7 @@ fn two_sinks(case: &Case<'_>) -> Option<Finding> {
             .of(case.env, "USE_STATSD")
             .there("does not start with this: USE_STATSD is true unless it is set")
             .here("serves them all")
+            .unless(case.env, &["USE_STATSD", "DISABLE_STATS"])
     })
 }
 
@@ -174,6 +176,7 @@ fn collector(case: &Case<'_>) -> Option<Finding> {
             .there("sends traces to localhost by HTTPS")
             .here("sends them to localhost by HTTP")
             .remedy(format!("set {}", names[0]))
+            .unless(case.env, &names)
     })
 }
 
@@ -202,6 +205,16 @@ fn pool(case: &Case<'_>) -> Option<Finding> {
     Some(finding)
 }
 
+/// What says where rules are, and when they are read again.
+pub(super) const LAYOUT: [&str; 6] = [
+    "CONFIG_TYPE",
+    "TOLLGATE_CONFIG",
+    "RUNTIME_ROOT",
+    "RUNTIME_SUBDIRECTORY",
+    "RUNTIME_APPDIRECTORY",
+    "RUNTIME_WATCH_ROOT",
+];
+
 /// Whether rules are read from where `RUNTIME_*` says.
 fn by_layout(case: &Case<'_>) -> bool {
     !case.by_xds && !case.env.has("TOLLGATE_CONFIG")
@@ -219,6 +232,7 @@ fn subdirectory(case: &Case<'_>) -> Option<Finding> {
             .there("reads no rules at all, and lets everything pass")
             .here(format!("reads the rules in {}", case.rules_path().display()))
             .remedy("look at these rules: they come into force")
+            .unless(case.env, &LAYOUT)
     })
 }
 
@@ -234,6 +248,7 @@ fn no_layout(case: &Case<'_>) -> Option<Finding> {
             .there(there)
             .here("reads the rules in config/, and ends if there are none")
             .remedy("set RUNTIME_ROOT and RUNTIME_SUBDIRECTORY, or TOLLGATE_CONFIG")
+            .unless(case.env, &LAYOUT)
     })
 }
 
@@ -250,6 +265,7 @@ fn watched(case: &Case<'_>) -> Option<Finding> {
             .there(there)
             .here("reads them within a second of every change, that of a single file included")
             .remedy("edit rules elsewhere, and exchange the link when they are done")
+            .unless(case.env, &LAYOUT)
     })
 }
 
@@ -262,6 +278,7 @@ fn nested_app_directory(case: &Case<'_>) -> Option<Finding> {
             .there("finds no rules below it, and lets everything pass")
             .here(format!("reads the rules in {}", case.rules_path().display()))
             .remedy("look at these rules: they come into force")
+            .unless(case.env, &LAYOUT)
     })
 }
 

@@ -95,6 +95,7 @@ impl<'n> Pod<'n> {
         let sources = self.container.get("envFrom");
         for source in sources.into_iter().flat_map(Item::list) {
             if let Some(name) = self.add_all(source, &mut environment)? {
+                environment.add_source(name.clone(), text(source, "prefix").to_owned());
                 let title = format!("the variables of {name} are not known");
                 findings.push(Finding::new(Grade::Note, title).at(self.place(source)));
             }

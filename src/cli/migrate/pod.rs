@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{
     Case,
+    behaviour::LAYOUT,
     finding::{Finding, Grade},
     manifest::{Pod, text},
     reference,
@@ -50,6 +51,17 @@ fn command(_: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
         );
     }
 }
+
+/// What says which ports there are, and what is on them.
+const PORTS: [&str; 7] = [
+    "PORT",
+    "DEBUG_PORT",
+    "GRPC_PORT",
+    "GRPC_UDS",
+    "USE_PROMETHEUS",
+    "PROMETHEUS_ADDR",
+    "PROMETHEUS_PATH",
+];
 
 /// A port on which something listens.
 struct Listener {
@@ -101,7 +113,8 @@ fn probes(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
             findings.push(
                 Finding::new(Grade::WillNotStart, format!("the {name} fails: {problem}"))
                     .at(pod.place(probe))
-                    .remedy("probe /healthcheck on the HTTP port, 8080 unless PORT says otherwise"),
+                    .remedy("probe /healthcheck on the HTTP port, 8080 unless PORT says otherwise")
+                    .unless(case.env, &PORTS),
             );
         }
     }
@@ -144,7 +157,8 @@ fn ports(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
             findings.push(
                 Finding::new(Grade::Note, format!("nothing listens on containerPort {port}"))
                     .at(pod.place(it))
-                    .remedy("see that nobody connects to it; /metrics is on the HTTP port, too"),
+                    .remedy("see that nobody connects to it; /metrics is on the HTTP port, too")
+                    .unless(case.env, &PORTS),
             );
         }
     }
@@ -168,7 +182,8 @@ fn links(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
                     .at(pod.place(service))
                     .there(there)
                     .here(format!("Kubernetes sets {variable} to tcp://…, which is no port"))
-                    .remedy("put `enableServiceLinks: false` into the spec of the pod"),
+                    .remedy("put `enableServiceLinks: false` into the spec of the pod")
+                    .unless(case.env, &[&variable]),
             );
         }
     }
@@ -191,7 +206,8 @@ fn rules_volume(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
                 .at(pod.place(pod.container))
                 .there("reads the rules that its image has there, if it has any")
                 .here("has no rules there, and ends")
-                .remedy("mount the rules there"),
+                .remedy("mount the rules there")
+                .unless(case.env, &LAYOUT),
         );
         return;
     };
@@ -206,7 +222,8 @@ fn rules_volume(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
             )
             .at(pod.place(mount))
             .there("reads every file twice, by way of ..data, and refuses its domain")
-            .here("never reads names that begin with two dots"),
+            .here("never reads names that begin with two dots")
+            .unless(case.env, &["RUNTIME_IGNOREDOTFILES", "TOLLGATE_CONFIG"]),
         );
     }
 }
@@ -228,7 +245,8 @@ fn grace(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
                 .remedy(format!(
                     "make it {} at least, or set DRAIN_DELAY and DRAIN_TIMEOUT",
                     most + 2
-                )),
+                ))
+                .unless(case.env, &["DRAIN_DELAY", "DRAIN_TIMEOUT"]),
         );
     }
 }

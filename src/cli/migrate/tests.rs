@@ -9,6 +9,7 @@ mod hostile;
 mod known;
 mod pods;
 mod rule_sets;
+mod unknown_sources;
 
 /// With this environment nothing differs.
 const SAME: &str = "\

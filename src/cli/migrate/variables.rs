@@ -2,7 +2,7 @@
 
 use super::{
     Case,
-    environment::{Value, Variable},
+    environment::Value,
     finding::{Finding, Grade},
     reference::{self, Kind},
 };
@@ -46,7 +46,8 @@ pub(super) fn setting(name: &str) -> Option<&'static Setting> {
 pub(super) fn uses_redis(case: &Case<'_>) -> bool {
     match case.env.text("BACKEND_TYPE") {
         Some(backend) => backend.eq_ignore_ascii_case("redis"),
-        None => case.env.has("REDIS_URL"),
+        // What is not known of a service that has only Redis is most likely that.
+        None => case.env.has("REDIS_URL") || case.env.doubt(&["REDIS_URL"]).is_some(),
     }
 }
 
@@ -55,11 +56,10 @@ pub(super) fn mistakes(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let Err(error) = Settings::read(|_| None, |name| looked_up(case, name)) else { return };
     let mut unread = Vec::new();
     for mistake in error.mistakes() {
-        let is_known = |it: &Variable| matches!(it.value, Value::Known(_));
         let mut names = mistake.beside.iter().chain([&mistake.name]);
         if mistake.is_unreadable_file() {
             unread.push(mistake.name.as_str());
-        } else if names.all(|it| case.env.get(it).is_none_or(is_known)) {
+        } else if names.all(|it| case.env.doubt(&[it]).is_none()) {
             findings.push(refused(case, mistake));
         }
     }

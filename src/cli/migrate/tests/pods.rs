@@ -1,7 +1,7 @@
 use super::*;
 
 /// What is found in a manifest, also in the rules that it mounts.
-fn found_in(text: &str) -> Vec<Finding> {
+pub(super) fn found_in(text: &str) -> Vec<Finding> {
     let source = SourceFile { name: "a.yaml".into(), bytes: text.as_bytes().to_vec() };
     let documents = documents::read(&source);
     assert!(documents.mistakes.is_none(), "{:?}", documents.mistakes);
@@ -13,7 +13,7 @@ fn found_in(text: &str) -> Vec<Finding> {
 
 /// A pod in which nothing differs, with `container` and `spec` added to it,
 /// and `others` behind it.
-fn pod(container: &str, spec: &str, others: &str) -> String {
+pub(super) fn pod(container: &str, spec: &str, others: &str) -> String {
     let env: String = SAME
         .lines()
         .filter_map(|it| it.split_once('='))
@@ -27,7 +27,7 @@ fn pod(container: &str, spec: &str, others: &str) -> String {
 }
 
 #[track_caller]
-fn check(text: &str, expected: &[&str]) {
+pub(super) fn check(text: &str, expected: &[&str]) {
     assert_eq!(titles(&found_in(text)), expected, "{text}");
 }
 
