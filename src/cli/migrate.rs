@@ -25,6 +25,7 @@ mod environment;
 mod finding;
 mod limits;
 mod manifest;
+mod mounted;
 mod pod;
 mod reference;
 mod rules;
@@ -35,6 +36,7 @@ use self::{
     environment::Environment,
     finding::{Finding, Grade},
     manifest::Pod,
+    mounted::Mounted,
 };
 
 /// What to compare.
@@ -182,16 +184,16 @@ fn compare_pod(
     let case = Case::new(&environment);
     compare_environment(&case, findings);
     pod::CHECKS.iter().for_each(|check| check(&case, pod, findings));
-    match migration.rules {
-        Some(_) => compare_rules(migration, &case, findings),
-        None => {
-            let mounted = pod::mounted_rules(&case, pod).map_err(wrong)?;
-            if !case.by_xds {
-                rules::compare(&case, &mounted, findings);
-            }
-            Ok(())
-        }
+    let mounted = Mounted::find(&case, pod).map_err(wrong)?;
+    if !case.by_xds {
+        mounted.check(&case, pod, findings);
     }
+    if case.by_xds || migration.rules.is_some() {
+        return compare_rules(migration, &case, findings);
+    }
+    mounted.note_unseen(pod, findings);
+    rules::compare(&case, &mounted.files, findings);
+    Ok(())
 }
 
 fn compare_rules(

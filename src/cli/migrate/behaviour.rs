@@ -216,11 +216,11 @@ pub(super) const LAYOUT: [&str; 6] = [
 ];
 
 /// Whether rules are read from where `RUNTIME_*` says.
-fn by_layout(case: &Case<'_>) -> bool {
+pub(super) fn by_layout(case: &Case<'_>) -> bool {
     !case.by_xds && !case.env.has("TOLLGATE_CONFIG")
 }
 
-fn watches_root(case: &Case<'_>) -> bool {
+pub(super) fn watches_root(case: &Case<'_>) -> bool {
     !case.env.has("RUNTIME_WATCH_ROOT") || case.env.is_true("RUNTIME_WATCH_ROOT")
 }
 

@@ -1,26 +1,20 @@
 //! What a pod around the service asks of it.
 
-use std::path::{Component, Path, PathBuf};
-
 use super::{
     Case,
-    behaviour::LAYOUT,
     finding::{Finding, Grade},
     manifest::{Pod, text},
     reference,
     variables::setting,
 };
 use crate::{
-    config::{
-        MAX_BYTES, SourceFile,
-        documents::{Item, Kind},
-    },
+    config::documents::{Item, Kind},
     settings::table::GROUPS,
 };
 
 /// The checks, one for each part of a pod.
 pub(super) const CHECKS: &[fn(&Case<'_>, &Pod<'_>, &mut Vec<Finding>)] =
-    &[command, probes, ports, links, rules_volume, grace];
+    &[command, probes, ports, links, grace];
 
 /// Pages of the HTTP port, and of the debug port, where all others answer, too.
 const PAGES: [&str; 5] = ["/healthcheck", "/ready", "/metrics", "/rlconfig", "/json"];
@@ -189,45 +183,6 @@ fn links(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Whether something is mounted where rules are looked for.
-fn rules_volume(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
-    if case.by_xds {
-        return;
-    }
-    let rules = case.rules_path();
-    let mounts = || pod.container.get("volumeMounts").into_iter().flat_map(Item::list);
-    let near = mounts().find(|it| {
-        let path = normal(Path::new(text(*it, "mountPath")));
-        rules.starts_with(&path) || path.starts_with(&rules)
-    });
-    let Some(mount) = near else {
-        findings.push(
-            Finding::new(Grade::WillNotStart, format!("nothing is mounted at {}", rules.display()))
-                .at(pod.place(pod.container))
-                .there("reads the rules that its image has there, if it has any")
-                .here("has no rules there, and ends")
-                .remedy("mount the rules there")
-                .unless(case.env, &LAYOUT),
-        );
-        return;
-    };
-    let links = pod.volume(mount).is_some_and(|it| it.get("configMap").is_some());
-    let by_link = links && text(mount, "subPath").is_empty();
-    let dots = !case.env.is_true("RUNTIME_IGNOREDOTFILES") && !case.env.has("TOLLGATE_CONFIG");
-    if by_link && dots {
-        findings.push(
-            Finding::new(
-                Grade::Differs,
-                "RUNTIME_IGNOREDOTFILES is not true, and rules are in a ConfigMap",
-            )
-            .at(pod.place(mount))
-            .there("reads every file twice, by way of ..data, and refuses its domain")
-            .here("never reads names that begin with two dots")
-            .unless(case.env, &["RUNTIME_IGNOREDOTFILES", "TOLLGATE_CONFIG"]),
-        );
-    }
-}
-
 fn grace(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
     let wait = |name: &str, default| match case.env.text(name) {
         Some(text) => crate::duration::parse(text).map_or(default, |it| it.as_secs()),
@@ -249,59 +204,4 @@ fn grace(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
                 .unless(case.env, &["DRAIN_DELAY", "DRAIN_TIMEOUT"]),
         );
     }
-}
-
-/// The rules in ConfigMaps of the manifest that are mounted where rules are
-/// looked for.
-///
-/// # Errors
-///
-/// If they are longer than any manifest, as aliases can make them.
-pub(super) fn mounted_rules(case: &Case<'_>, pod: &Pod<'_>) -> Result<Vec<SourceFile>, String> {
-    let rules = case.rules_path();
-    let (mut files, mut left) = (Vec::new(), MAX_BYTES);
-    for mount in pod.container.get("volumeMounts").into_iter().flat_map(Item::list) {
-        let map = pod.volume(mount).and_then(|it| it.get("configMap"));
-        let Some(data) = map.and_then(|it| pod.config_map(text(it, "name"))?.get("data")) else {
-            continue;
-        };
-        let items: Vec<_> =
-            map.and_then(|it| it.get("items")).into_iter().flat_map(Item::list).collect();
-        for (key, _, value) in data.map() {
-            let chosen = items.iter().find(|it| text(**it, "key") == key);
-            if !items.is_empty() && chosen.is_none() {
-                continue;
-            }
-            let file = chosen.map_or(key, |it| text(*it, "path"));
-            let mount_path = Path::new(text(mount, "mountPath"));
-            let path = match text(mount, "subPath") {
-                "" => mount_path.join(file),
-                sub if Path::new(sub) == Path::new(file) => mount_path.to_owned(),
-                _ => continue,
-            };
-            if normal(&path).starts_with(&rules) {
-                let name = path.display().to_string();
-                let bytes = value.text().unwrap_or_default().as_bytes();
-                let too_long = || format!("the mounted rules are longer than {MAX_BYTES} bytes");
-                left = left.checked_sub(bytes.len()).ok_or_else(too_long)?;
-                let bytes = bytes.to_vec();
-                files.push(SourceFile { name, bytes });
-            }
-        }
-    }
-    files.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(files)
-}
-
-impl<'n> Pod<'n> {
-    /// The volume that a mount is of.
-    fn volume(&self, mount: Item<'_>) -> Option<Item<'n>> {
-        let mut volumes = self.spec.get("volumes")?.list();
-        volumes.find(|it| text(*it, "name") == text(mount, "name"))
-    }
-}
-
-/// A path without `.` and slashes that say nothing.
-fn normal(path: &Path) -> PathBuf {
-    path.components().filter(|it| *it != Component::CurDir).collect()
 }

@@ -7,6 +7,7 @@ use super::*;
 mod environments;
 mod hostile;
 mod known;
+mod mounted_rules;
 mod pods;
 mod rule_sets;
 mod unknown_sources;

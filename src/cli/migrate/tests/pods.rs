@@ -12,17 +12,21 @@ pub(super) fn found_in(text: &str) -> Vec<Finding> {
 }
 
 /// A pod in which nothing differs, with `container` and `spec` added to it,
-/// and `others` behind it.
+/// and `others` behind it; the rules that it mounts are added if they have none.
 pub(super) fn pod(container: &str, spec: &str, others: &str) -> String {
     let env: String = SAME
         .lines()
         .filter_map(|it| it.split_once('='))
         .map(|(name, value)| format!("    - {{name: {name}, value: \"{value}\"}}\n"))
         .collect();
+    let rules = match others.contains("metadata: {name: rules}") {
+        true => "",
+        false => "---\nkind: ConfigMap\nmetadata: {name: rules}\ndata: {a.yaml: \"domain: d\"}\n",
+    };
     format!(
         "kind: Pod\nspec:\n  volumes:\n  - {{name: rules, configMap: {{name: rules}}}}\n{spec}  \
          containers:\n  - name: a\n    image: envoyproxy/ratelimit:master\n    volumeMounts:\n    - \
-         {{name: rules, mountPath: /data/ratelimit/config}}\n{container}    env:\n{env}{others}"
+         {{name: rules, mountPath: /data/ratelimit/config}}\n{container}    env:\n{env}{others}{rules}"
     )
 }
 
@@ -171,10 +175,9 @@ fn rules_that_are_not_mounted_are_told() {
         &text.replace("/data/ratelimit/config", "/etc/rules"),
         &["will not start: nothing is mounted at /data/ratelimit/config"],
     );
-    check(&text.replace("/data/ratelimit/config", "/data"), &[]);
     let dots = text.replace("RUNTIME_IGNOREDOTFILES, value: \"true\"", "A, value: b");
     check(&dots, &["differs: RUNTIME_IGNOREDOTFILES is not true, and rules are in a ConfigMap"]);
-    check(&dots.replace("configMap: {name: rules}", "emptyDir: {}"), &[]);
+    check(&dots.replace("/config}", "/config/a.yaml, subPath: a.yaml}"), &[]);
 }
 
 #[test]
