@@ -29,6 +29,7 @@ mod mounted;
 mod pod;
 mod reference;
 mod rules;
+mod statistics;
 mod variables;
 mod verdict;
 
@@ -168,7 +169,9 @@ fn compare_environment(case: &Case<'_>, findings: &mut Vec<Finding>) {
     variables::numbers(case, findings);
     variables::others(case, findings);
     defaults::defaults(case, findings);
-    findings.extend(behaviour::CHECKS.iter().filter_map(|check| check(case)));
+    let checks = behaviour::CHECKS.iter().chain(statistics::CHECKS);
+    findings.extend(checks.filter_map(|check| check(case)));
+    variables::refused_there(case, findings);
     variables::same(case, findings);
     behaviour::always(case, findings);
 }

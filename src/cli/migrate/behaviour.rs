@@ -5,19 +5,18 @@ use std::time::Duration;
 use super::{
     Case,
     finding::{Finding, Grade},
-    reference,
     variables::{setting, uses_redis},
 };
-use crate::{duration, settings::hints};
+use crate::duration;
 
 /// The checks, one for each kind of difference.
 pub(super) const CHECKS: &[fn(&Case<'_>) -> Option<Finding>] = &[
     timeout,
     back_off,
-    two_sinks,
-    mapping,
-    counted_twice,
-    tags,
+    chance,
+    log_format,
+    deny_cache,
+    forced_start,
     stopped_counting,
     collector,
     client_authorities,
@@ -58,6 +57,16 @@ const ALWAYS: &[(&str, &str, &str)] = &[
         "health by gRPC of the whole server, with an empty name",
         "always SERVING",
         "SERVING when /healthcheck says OK",
+    ),
+    (
+        "lines of the log",
+        "time=… level=… msg=…, where LOG_FORMAT is text",
+        "the time, the level in capitals, the message, and name=value for details",
+    ),
+    (
+        "statistics of the certificates for gRPC",
+        "certs.load_attempts, certs.load_failures, certs.num_values",
+        "tollgate_certificate_load_success, tollgate_certificate_load_error and others",
     ),
     ("the end", "waits for calls without a bound", "waits DRAIN_DELAY and DRAIN_TIMEOUT at most"),
     ("/debug/pprof", "profiles of the process", "there is no such page"),
@@ -108,51 +117,54 @@ fn back_off(case: &Case<'_>) -> Option<Finding> {
     })
 }
 
-fn two_sinks(case: &Case<'_>) -> Option<Finding> {
-    let on = |name: &str| case.env.is_true(name);
-    let statsd = on("USE_STATSD") || case.env.get("USE_STATSD").is_none();
-    let sinks = [statsd, on("USE_DOG_STATSD"), on("USE_PROMETHEUS")];
-    let several = 1 < sinks.iter().filter(|it| **it).count();
-    (several && !on("DISABLE_STATS")).then(|| {
-        Finding::new(Grade::Note, "statistics go to several places")
-            .of(case.env, "USE_STATSD")
-            .there("does not start with this: USE_STATSD is true unless it is set")
-            .here("serves them all")
-            .unless(case.env, &["USE_STATSD", "DISABLE_STATS"])
-    })
-}
-
-fn mapping(case: &Case<'_>) -> Option<Finding> {
-    const NAME: &str = "PROMETHEUS_MAPPER_YAML";
-    (case.env.has(NAME) && hints::ignored(NAME).is_some()).then(|| {
-        Finding::new(Grade::Note, format!("{NAME} is not read"))
+/// What keeps waits apart from one another, whatever their length.
+fn chance(case: &Case<'_>) -> Option<Finding> {
+    const NAME: &str = "XDS_CLIENT_BACKOFF_RANDOM_FACTOR";
+    let grade = if case.by_xds { Grade::Differs } else { Grade::Same };
+    case.env.has(NAME).then(|| {
+        Finding::new(grade, format!("{NAME} is no factor"))
             .of(case.env, NAME)
-            .there("names and labels of statistics for Prometheus are those of this file")
-            .here("they are those that the reference has without such a file")
-            .remedy("if the file is your own, adapt what reads the statistics")
+            .there("multiplies each wait by it to find the next")
+            .here("leaves at most this part of each wait to chance; waits double")
     })
 }
 
-fn counted_twice(case: &Case<'_>) -> Option<Finding> {
-    let cache = case.env.text("LOCAL_CACHE_SIZE_IN_BYTES").and_then(reference::int);
-    (case.env.is_true("USE_PROMETHEUS") && cache.is_some_and(|it| it != 0)).then(|| {
-        let title = "over_limit of rules with several keys counts less for Prometheus";
-        Finding::new(Grade::Differs, title)
-            .of(case.env, "LOCAL_CACHE_SIZE_IN_BYTES")
-            .there("adds what the local cache refuses a second time")
-            .here("counts every hit once")
-            .remedy("expect smaller numbers on dashboards, and look at thresholds of alerts")
-    })
-}
-
-fn tags(case: &Case<'_>) -> Option<Finding> {
-    const NAME: &str = "EXTRA_TAGS";
-    (case.env.has(NAME) && case.env.is_true("USE_PROMETHEUS")).then(|| {
-        Finding::new(Grade::Differs, "EXTRA_TAGS are labels for Prometheus")
+fn log_format(case: &Case<'_>) -> Option<Finding> {
+    const NAME: &str = "LOG_FORMAT";
+    let is_json = case.env.text(NAME).is_some_and(|it| it.eq_ignore_ascii_case("json"));
+    is_json.then(|| {
+        Finding::new(Grade::Differs, "lines of the log have other keys")
             .of(case.env, NAME)
-            .there("leaves them in the names of statistics, which have no labels then")
-            .here("makes labels of them, beside those that a statistic has anyway")
-            .remedy("adapt what reads the statistics")
+            .there("@timestamp, @message, and level in small letters, such as warning")
+            .here(
+                "timestamp, message, and level in capitals, such as WARN; further keys for details",
+            )
+            .remedy("adapt what reads the log")
+    })
+}
+
+fn deny_cache(case: &Case<'_>) -> Option<Finding> {
+    const NAME: &str = "LOCAL_CACHE_SIZE_IN_BYTES";
+    (case.env.has(NAME) && case.env.text(NAME) != Some("0") && uses_redis(case)).then(|| {
+        Finding::new(Grade::Same, "the local cache believes a refusal for a second at most")
+            .of(case.env, NAME)
+            .there("does not ask Redis again before the window ends")
+            .here(
+                "asks Redis again after a second, which refuses as well unless its counter is gone",
+            )
+    })
+}
+
+fn forced_start(case: &Case<'_>) -> Option<Finding> {
+    const NAME: &str = "FORCE_START_WITHOUT_INITIAL_CONFIG";
+    const NEEDS: &str = "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED";
+    (case.env.is_true(NAME) && !case.by_xds && !case.env.is_true(NEEDS)).then(|| {
+        Finding::new(Grade::Differs, "health says no while the rule files cannot be used")
+            .of(case.env, NAME)
+            .there("says yes, and every request fails")
+            .here("says no until there are rules, so that the pod does not become ready")
+            .remedy("see that the rules are right: `tollgate check` says so")
+            .unless(case.env, &["CONFIG_TYPE", NEEDS])
     })
 }
 

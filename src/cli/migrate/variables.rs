@@ -230,6 +230,28 @@ pub(super) fn numbers(case: &Case<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Values with which tollgate alone starts.
+pub(super) fn refused_there(case: &Case<'_>, findings: &mut Vec<Finding>) {
+    for it in reference::VARIABLES.iter().filter(|it| it.kind != Kind::Int) {
+        let Some(text) = case.env.text(it.name).filter(|_| setting(it.name).is_some()) else {
+            continue;
+        };
+        let is_told =
+            |finding: &Finding| finding.variable == it.name && finding.grade == Grade::WillNotStart;
+        if !reference::refuses(it, text) || findings.iter().any(is_told) {
+            continue;
+        }
+        let remedy = reference::alike(it, text).map(|it| format!("write {it}"));
+        findings.push(
+            Finding::new(Grade::Differs, format!("{}={text}", it.name))
+                .of(case.env, it.name)
+                .there("does not start with this")
+                .here("takes it")
+                .remedy(remedy.unwrap_or_default()),
+        );
+    }
+}
+
 /// Variables that are no settings.
 pub(super) fn others(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let mogrifiers = case.env.text("USE_DOG_STATSD_MOGRIFIERS").unwrap_or_default();

@@ -2,7 +2,7 @@ use super::*;
 
 /// [`SAME`] with `lines` behind it, and what is found then.
 #[track_caller]
-fn check(lines: &str, expected: &[&str]) {
+pub(super) fn check(lines: &str, expected: &[&str]) {
     assert_eq!(titles(&found(&format!("{SAME}{lines}\n"))), expected, "{lines}");
 }
 
@@ -14,7 +14,7 @@ fn check_without(name: &str, expected: &[&str]) {
 }
 
 /// The finding about `variable`.
-fn about(lines: &str, variable: &str) -> Finding {
+pub(super) fn about(lines: &str, variable: &str) -> Finding {
     let findings = found(&format!("{SAME}{lines}\n"));
     findings.into_iter().find(|it| it.variable == variable).unwrap()
 }
