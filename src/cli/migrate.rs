@@ -124,6 +124,9 @@ pub fn migrate(migration: &Migration, out: &mut impl Write) -> Result<Status, Mi
                 let container = migration.container.as_deref();
                 let pod = Pod::find(&source.name, &documents, container).map_err(wrong)?;
                 compare_pod(migration, &pod, &mut findings)?;
+            } else if text.lines().any(|it| it.trim_end() == "services:") {
+                let expected = "expected the variables of its service, NAME=value on each line";
+                return Err(wrong(format!("this is a file of Docker Compose, {expected}")));
             } else {
                 let environment = Environment::parse(&source.name, text).map_err(wrong)?;
                 let case = Case::new(&environment);

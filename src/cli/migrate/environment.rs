@@ -140,6 +140,8 @@ impl Environment {
         const SHOWN: usize = 20;
         let mut environment = Self::new(file, file);
         let (mut wrong, mut problems) = (0, String::new());
+        // Some editors begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (line, text) in (1..).zip(text.lines()) {
             match parse_line(text.trim()) {
                 Ok(None) => {}

@@ -3,11 +3,12 @@
 use super::{
     Case,
     finding::{Finding, Grade},
-    manifest::{Pod, text},
+    manifest::{Pod, name, text},
     reference,
     variables::setting,
 };
 use crate::{
+    cli,
     config::documents::{Item, Kind},
     settings::table::GROUPS,
 };
@@ -20,30 +21,51 @@ pub(super) const CHECKS: &[fn(&Case<'_>, &Pod<'_>, &mut Vec<Finding>)] =
 const PAGES: [&str; 5] = ["/healthcheck", "/ready", "/metrics", "/rlconfig", "/json"];
 
 fn command(_: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
-    let words = |key| pod.container.get(key).into_iter().flat_map(Item::list);
-    let command: Vec<_> = words("command").filter_map(Item::text).collect();
-    if let Some(item) = pod.container.get("command")
-        && !matches!(command.as_slice(), ["/bin/ratelimit" | "ratelimit" | "tollgate"])
-    {
-        let is_ours = command.first().is_some_and(|it| it.ends_with("/tollgate"));
-        if !is_ours {
-            findings.push(
-                Finding::new(Grade::WillNotStart, format!("command: {}", command.join(" ")))
-                    .at(pod.place(item))
-                    .here("the image has /bin/ratelimit and tollgate, and takes no arguments of others")
-                    .remedy("remove `command`, or make it [/bin/ratelimit]"),
-            );
-        }
-    }
-    if let Some(item) = pod.container.get("args").filter(|it| it.list().next().is_some()) {
+    let words = |key: &str| {
+        let item = pod.container.get(key);
+        item.into_iter().flat_map(Item::list).filter_map(Item::text).collect::<Vec<_>>()
+    };
+    let (command, args) = (words("command"), words("args"));
+    let place = |key: &str| pod.container.get(key).map_or(String::new(), |it| pod.place(it));
+    // Arguments may hold passwords, and are not shown.
+    if let Some(program) = command.first().filter(|it| !is_ours(it)) {
         findings.push(
-            Finding::new(Grade::WillNotStart, "the container has `args`")
-                .at(pod.place(item))
-                .there("ignores them: it takes no flags")
-                .here("takes them for its own commands and flags, and ends if it knows none such")
-                .remedy("remove `args`"),
+            Finding::new(Grade::Note, format!("the container runs {program}"))
+                .at(place("command"))
+                .here("the image has /bin/ratelimit, tollgate, and what a small Debian has")
+                .remedy("see that it ends up in /bin/ratelimit, or remove `command`"),
         );
+        return;
     }
+    let key = if args.is_empty() { "command" } else { "args" };
+    let arguments: Vec<_> = command.iter().skip(1).chain(&args).copied().collect();
+    let (grade, here) = match arguments.as_slice() {
+        [] | ["serve"] => return,
+        arguments if serves(arguments) => {
+            (Grade::Differs, "takes them for its settings, which are not compared here")
+        }
+        _ => (Grade::WillNotStart, "does not serve with them"),
+    };
+    findings.push(
+        Finding::new(grade, "the container has arguments")
+            .at(place(key))
+            .there("ignores them: it takes no flags")
+            .here(here)
+            .remedy(format!("remove them from `{key}`")),
+    );
+}
+
+fn is_ours(program: &str) -> bool {
+    let name = program.rsplit('/').next().unwrap_or_default();
+    let directory = program.strip_suffix(name).unwrap_or_default();
+    let by_name = ["ratelimit", "tollgate"].contains(&name);
+    by_name && ["", "/bin/", "/usr/bin/", "/usr/local/bin/"].contains(&directory)
+}
+
+/// Whether tollgate serves if these are its arguments.
+fn serves(arguments: &[&str]) -> bool {
+    let matches = cli::command().try_get_matches_from([&["tollgate"], arguments].concat());
+    matches.is_ok_and(|it| it.subcommand_name().is_none_or(|it| it == "serve"))
 }
 
 /// What says which ports there are, and what is on them.
@@ -101,25 +123,27 @@ fn port_of(pod: &Pod<'_>, item: Item<'_>) -> Option<i128> {
 }
 
 fn probes(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
+    const REMEDY: &str = "probe /healthcheck on the HTTP port, 8080 unless PORT says otherwise";
     for name in ["startupProbe", "readinessProbe", "livenessProbe"] {
         let Some(probe) = pod.container.get(name) else { continue };
-        if let Some(problem) = probe_problem(case, pod, probe) {
-            findings.push(
-                Finding::new(Grade::WillNotStart, format!("the {name} fails: {problem}"))
-                    .at(pod.place(probe))
-                    .remedy("probe /healthcheck on the HTTP port, 8080 unless PORT says otherwise")
-                    .unless(case.env, &PORTS),
-            );
-        }
+        let program = probe.at(&["exec", "command"]).and_then(|it| it.list().next()?.text());
+        let finding = if let Some(program) = program.filter(|it| !is_ours(it)) {
+            let title = format!("the {name} runs {program}, which the image may not have");
+            Finding::new(Grade::Note, title)
+        } else if let Some(problem) = probe_problem(case, pod, probe) {
+            Finding::new(Grade::WillNotStart, format!("the {name} fails: {problem}"))
+                .unless(case.env, &PORTS)
+        } else {
+            continue;
+        };
+        findings.push(finding.at(pod.place(probe)).remedy(REMEDY));
     }
 }
 
 fn probe_problem(case: &Case<'_>, pod: &Pod<'_>, probe: Item<'_>) -> Option<String> {
     let listeners = listeners(case);
     let kind = ["httpGet", "grpc", "tcpSocket"].iter().find_map(|it| Some((*it, probe.get(it)?)));
-    let Some((kind, target)) = kind else {
-        return probe.get("exec").map(|_| "the image has no program for it".into());
-    };
+    let (kind, target) = kind?;
     let port = port_of(pod, target.get("port")?)?;
     let Some(listener) = listeners.iter().find(|it| it.port == port) else {
         return Some(format!("nothing listens on port {port}"));
@@ -167,7 +191,12 @@ fn links(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
     let settings = GROUPS.iter().flat_map(|it| it.settings).map(|it| it.name);
     let ports: Vec<_> = settings.filter(|it| it.ends_with("_PORT")).collect();
     for service in pod.objects("Service") {
-        let name = service.at(&["metadata", "name"]).and_then(Item::text).unwrap_or_default();
+        // Of a Service without an address no variables are made.
+        let spec = |key| service.at(&["spec", key]).and_then(Item::text);
+        if spec("clusterIP") == Some("None") || spec("type") == Some("ExternalName") {
+            continue;
+        }
+        let name = name(service);
         let variable = format!("{}_PORT", name.to_ascii_uppercase().replace('-', "_"));
         if ports.contains(&variable.as_str()) && case.env.get(&variable).is_none() {
             let there = reference::find(&variable).map_or("", |_| "does not start with it either");

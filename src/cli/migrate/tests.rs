@@ -8,6 +8,7 @@ mod differences;
 mod environments;
 mod hostile;
 mod known;
+mod manifests;
 mod mounted_rules;
 mod pods;
 mod rule_sets;

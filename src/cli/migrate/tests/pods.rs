@@ -115,12 +115,23 @@ fn the_pod_itself_is_no_difference() {
 
 #[test]
 fn commands_of_other_images_are_told() {
-    check_container("    command: [/bin/ratelimit]\n", &[]);
-    check_container(
-        "    command: [sh, -c, /bin/ratelimit]\n",
-        &["will not start: command: sh -c /bin/ratelimit"],
-    );
-    check_container("    args: [--debug]\n", &["will not start: the container has `args`"]);
+    for good in [
+        "command: [/bin/ratelimit]",
+        "command: [/bin/ratelimit, serve]",
+        "command: [tollgate]\n    args: [serve]",
+        "args: [serve]",
+        "args: []",
+    ] {
+        check_container(&format!("    {good}\n"), &[]);
+    }
+    let shell = "    command: [sh, -c, REDIS_AUTH=a /bin/ratelimit]\n";
+    check_container(shell, &["note: the container runs sh"]);
+    for flags in ["args: [--port=1]", "command: [/bin/ratelimit, serve, --shadow-mode]"] {
+        check_container(&format!("    {flags}\n"), &["differs: the container has arguments"]);
+    }
+    for bad in ["args: [--debug]", "args: [/bin/ratelimit]", "command: [ratelimit, check]"] {
+        check_container(&format!("    {bad}\n"), &["will not start: the container has arguments"]);
+    }
 }
 
 #[test]
@@ -147,11 +158,15 @@ fn probes_and_ports_that_lead_nowhere_are_told() {
         ("httpGet: {path: /healthcheck, port: 8081}", "port 8081 is for gRPC, not for HTTP"),
         ("grpc: {port: 8080}", "port 8080 is for HTTP"),
         ("grpc: {port: 8081, service: other}", "there is no health of a service other"),
-        ("exec: {command: [curl]}", "the image has no program for it"),
     ] {
         let expected = format!("will not start: the readinessProbe fails: {problem}");
         check_container(&probe(bad), &[&expected]);
     }
+    check_container(
+        &probe("exec: {command: [/bin/ls]}"),
+        &["note: the readinessProbe runs /bin/ls, which the image may not have"],
+    );
+    check_container(&probe("exec: {command: [tollgate, hit, --domain, d, a=b]}"), &[]);
     check_container(
         "    ports: [{containerPort: 1234}]\n",
         &["note: nothing listens on containerPort 1234"],
@@ -166,6 +181,9 @@ fn services_whose_names_make_settings_are_told() {
     let set = format!("    - {{name: GRPC_PORT, value: \"8081\"}}\n{service}");
     check(&pod("", "", &set), &[]);
     check(&pod("", "", "---\nkind: Service\nmetadata: {name: redis}\n"), &[]);
+    for spec in ["{clusterIP: None}", "{type: ExternalName}"] {
+        check(&pod("", "", &format!("{service}spec: {spec}\n")), &[]);
+    }
 }
 
 #[test]
@@ -212,40 +230,4 @@ data: {host: \"::\", LIMIT_RATIO: \"2\"}
             "note: the value of REDIS_AUTH is not known: it comes from the Secret s, key k",
         ],
     );
-}
-
-fn find(text: &str, wanted: Option<&str>) -> Result<String, String> {
-    let source = SourceFile { name: "a.yaml".into(), bytes: text.as_bytes().to_vec() };
-    let documents = documents::read(&source);
-    let pod = Pod::find(&source.name, &documents, wanted)?;
-    Ok(manifest::text(pod.container, "name").to_owned())
-}
-
-#[test]
-fn the_container_is_the_one_that_runs_the_service() {
-    let of = |images: &[&str]| {
-        let one = |(at, it): (usize, &&str)| format!("  - {{name: c{at}, {it}}}\n");
-        let list: String = images.iter().enumerate().map(one).collect();
-        format!("kind: Pod\nmetadata: {{name: p}}\nspec:\n  containers:\n{list}")
-    };
-    let side = "image: prom/statsd-exporter";
-    let two = of(&[side, "image: \"a.example:5000/x/ratelimit@sha256:0\""]);
-    assert_eq!(find(&two, None).as_deref(), Ok("c1"));
-    assert_eq!(find(&two, Some("c0")).as_deref(), Ok("c0"));
-    assert_eq!(
-        find(&of(&[side, "image: x, command: [/bin/ratelimit]"]), None).as_deref(),
-        Ok("c1")
-    );
-    assert_eq!(find(&of(&["image: mine"]), None).as_deref(), Ok("c0"));
-    let list = format!("kind: List\nitems:\n- {}", of(&["image: mine"]).replace('\n', "\n  "));
-    assert_eq!(find(&list, None).as_deref(), Ok("c0"));
-    let json = "{\"kind\": \"Pod\", \"spec\": {\"containers\": [{\"name\": \"j\"}]}}";
-    assert_eq!(find(json, None).as_deref(), Ok("j"));
-
-    let error = find(&of(&[side, side]), None).unwrap_err();
-    assert!(error.ends_with("--container NAME:\n  c0 (in Pod p)\n  c1 (in Pod p)"), "{error}");
-    let both = of(&["image: ratelimit", "image: ratelimit:1"]);
-    assert!(find(&both, None).unwrap_err().starts_with("more than one container may be meant"));
-    assert!(find(&two, Some("c9")).unwrap_err().starts_with("none of these containers"));
-    assert!(find("kind: Service\n", None).unwrap_err().starts_with("there is no pod"));
 }
