@@ -68,6 +68,11 @@ const ALWAYS: &[(&str, &str, &str)] = &[
         "certs.load_attempts, certs.load_failures, certs.num_values",
         "tollgate_certificate_load_success, tollgate_certificate_load_error and others",
     ),
+    (
+        "the debug port, or that for Prometheus, is taken",
+        "goes on without it",
+        "ends at the start, as with any port",
+    ),
     ("the end", "waits for calls without a bound", "waits DRAIN_DELAY and DRAIN_TIMEOUT at most"),
     ("/debug/pprof", "profiles of the process", "there is no such page"),
     (

@@ -71,3 +71,16 @@ fn values_with_which_the_reference_does_not_start_are_told() {
     }
     check("SHADOW_MODE=T\nREDIS_TYPE=Single\nBACKEND_TYPE=redis\nNEAR_LIMIT_RATIO=.5", &[]);
 }
+
+#[test]
+fn what_differs_always_is_shown_to_whoever_asks_for_all() {
+    let show = |verbose| run(SAME.as_bytes(), &Migration { verbose, ..Migration::default() }).0;
+    let ports = "same: the debug port, or that for Prometheus, is taken\n  \
+                 = there: goes on without it\n  \
+                 = here: ends at the start, as with any port\n";
+    assert!(show(true).contains(ports), "{}", show(true));
+    assert!(!show(false).contains(ports));
+    for title in ["lines of the log", "statistics of the certificates for gRPC"] {
+        assert!(show(true).contains(&format!("same: {title}\n")), "{title}");
+    }
+}
