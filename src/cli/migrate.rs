@@ -23,6 +23,7 @@ mod behaviour;
 mod defaults;
 mod environment;
 mod finding;
+mod layout;
 mod limits;
 mod manifest;
 mod mounted;
@@ -172,11 +173,15 @@ fn compare_environment(case: &Case<'_>, findings: &mut Vec<Finding>) {
     variables::numbers(case, findings);
     variables::others(case, findings);
     defaults::defaults(case, findings);
-    let checks = behaviour::CHECKS.iter().chain(statistics::CHECKS);
-    findings.extend(checks.filter_map(|check| check(case)));
+    findings.extend(checks().filter_map(|check| check(case)));
     variables::refused_there(case, findings);
     variables::same(case, findings);
     behaviour::always(case, findings);
+}
+
+/// What the same settings do otherwise: a check for each kind of difference.
+fn checks() -> impl Iterator<Item = &'static fn(&Case<'_>) -> Option<Finding>> {
+    behaviour::CHECKS.iter().chain(layout::CHECKS).chain(statistics::CHECKS)
 }
 
 fn compare_pod(

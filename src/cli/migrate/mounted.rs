@@ -6,8 +6,8 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 
 use super::{
     Case,
-    behaviour::{LAYOUT, by_layout, watches_root},
     finding::{Finding, Grade},
+    layout::{LAYOUT, by_layout, watches_root},
     manifest::{Pod, text},
 };
 use crate::config::{MAX_BYTES, SourceFile, documents::Item};
@@ -115,8 +115,8 @@ impl<'n> Mounted<'n> {
         };
         let is_above = |it: &Item<'_>| normal(Path::new(text(*it, "mountPath"))) != self.rules;
         let lacks = self.mounts.iter().all(is_above) && !self.has_below();
-        if lacks && self.unseen.is_empty() {
-            findings.push(self.without_directory(case).at(pod.place(*mount)));
+        if self.unseen.is_empty() && (lacks || self.has_none_of_tollgate(case)) {
+            findings.push(self.without_rules(case).at(pod.place(*mount)));
         }
         let by_link = self.mounts.iter().find(|it| links(pod, **it));
         let dots = !case.env.is_true("RUNTIME_IGNOREDOTFILES") && !case.env.has("TOLLGATE_CONFIG");
@@ -140,16 +140,28 @@ impl<'n> Mounted<'n> {
             || self.mounts.iter().any(|it| below(&normal(Path::new(text(*it, "mountPath")))))
     }
 
-    fn without_directory(&self, case: &Case<'_>) -> Finding {
-        let title = format!("what is mounted has no {}", self.rules.display());
+    /// Whether `TOLLGATE_CONFIG` names a place where no file is read.
+    fn has_none_of_tollgate(&self, case: &Case<'_>) -> bool {
+        let is_yaml = |it: &str| it.ends_with(".yaml") || it.ends_with(".yml");
+        let is_read = |it: &SourceFile| is_yaml(&it.name) || Path::new(&it.name) == self.rules;
+        case.env.has("TOLLGATE_CONFIG") && !self.files.iter().any(is_read)
+    }
+
+    fn without_rules(&self, case: &Case<'_>) -> Finding {
+        let rules = self.rules.display();
+        let title = match case.env.has("TOLLGATE_CONFIG") {
+            true => format!("no file of rules is mounted at {rules}"),
+            false => format!("what is mounted has no {rules}"),
+        };
         let finding = match by_layout(case) && watches_root(case) {
             true if !self.files.is_empty() => Finding::new(Grade::Same, title),
             true => Finding::new(Grade::Note, title)
                 .there("has no rules, and lets everything pass")
                 .here("does so, too"),
-            false => Finding::new(Grade::WillNotStart, title)
+            false if by_layout(case) => Finding::new(Grade::WillNotStart, title)
                 .there("does not start with this either")
                 .here("ends at the start"),
+            false => Finding::new(Grade::WillNotStart, title).here("ends at the start"),
         };
         finding.remedy("mount the rules there").unless(case.env, &LAYOUT)
     }

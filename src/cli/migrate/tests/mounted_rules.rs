@@ -89,3 +89,21 @@ fn a_directory_of_rules_that_is_not_mounted_is_told() {
         &[&unseen("the volume rules")],
     );
 }
+
+#[test]
+fn a_place_of_tollgate_without_rules_is_told() {
+    let config = "    - {name: TOLLGATE_CONFIG, value: /data/ratelimit/config}\n";
+    let text = pod("", "", config).replace("RUNTIME_SUBDIRECTORY", "A");
+    check(&text, &[]);
+    let none = "will not start: no file of rules is mounted at /data/ratelimit/config";
+    check(&text.replace("a.yaml:", "a.txt:"), &[none]);
+    check(&text.replace("data: {a.yaml: \"domain: d\"}", "data: {}"), &[none]);
+    let file = text.replace("config}", "config/a.txt}").replace("a.yaml:", "a.txt:");
+    check(
+        &file.replace(
+            "mountPath: /data/ratelimit/config/a.txt",
+            "mountPath: /data/ratelimit/config",
+        ),
+        &[],
+    );
+}
