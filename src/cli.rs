@@ -265,7 +265,10 @@ fn migrate_command() -> clap::Command {
                 .long("container")
                 .value_name("NAME")
                 .requires("environment")
-                .help("The container of the manifest [default: the one that runs ratelimit]"),
+                .help(
+                    "The container of the manifest, if need be with its workload, as in \
+                     deployment/ratelimit/main [default: the one that runs ratelimit]",
+                ),
         )
         .arg(
             Arg::new("rules")

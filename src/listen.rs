@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -31,6 +32,25 @@ pub struct Address {
     pub host: String,
     /// 0 lets the system pick one.
     pub port: u16,
+}
+
+impl Address {
+    /// Whether nothing can listen here once something listens at `other`. What a
+    /// name stands for is not asked: two that differ may be the same.
+    pub fn is_taken_by(&self, other: &Self) -> bool {
+        let [own, theirs] = [self, other].map(|it| it.host.parse::<IpAddr>().ok());
+        let takes = |all: Option<IpAddr>, one: Option<IpAddr>| match all {
+            Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => one.is_some_and(|it| it.is_ipv4()),
+            // Connections of both families come in there.
+            Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => true,
+            _ => false,
+        };
+        let same_host = match (own, theirs) {
+            (None, None) => self.host.eq_ignore_ascii_case(&other.host),
+            _ => own == theirs || takes(own, theirs) || takes(theirs, own),
+        };
+        self.port != 0 && self.port == other.port && same_host
+    }
 }
 
 impl fmt::Display for Address {
@@ -166,4 +186,35 @@ impl axum::serve::Listener for Listener {
 /// Whether a unix socket can be at `path`.
 pub fn is_socket_path(path: &Path) -> bool {
     (1..=LONGEST_PATH).contains(&path.as_os_str().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(host: &str, port: u16) -> Place {
+        Place::Tcp(Address { host: host.into(), port })
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_is_what_the_system_refuses() {
+        const HOSTS: [&str; 5] = ["0.0.0.0", "::", "127.0.0.1", "127.0.0.2", "::1"];
+        for (one, other) in HOSTS.iter().flat_map(|one| HOSTS.map(|other| (*one, other))) {
+            let first = Listener::bind("a", &place(one, 0), 1, 1).await.unwrap();
+            let Place::Tcp(first_at) = first.place() else { unreachable!() };
+            let second_at = Address { host: other.into(), port: first_at.port };
+            let second = Listener::bind("b", &Place::Tcp(second_at.clone()), 1, 1).await;
+            assert_eq!(second_at.is_taken_by(first_at), second.is_err(), "{one}, then {other}");
+        }
+    }
+
+    #[test]
+    fn names_are_compared_as_they_are() {
+        let at = |host: &str, port| Address { host: host.into(), port };
+        assert!(at("localhost", 80).is_taken_by(&at("Localhost", 80)));
+        assert!(at("localhost", 80).is_taken_by(&at("::", 80)));
+        assert!(!at("localhost", 80).is_taken_by(&at("127.0.0.1", 80)));
+        assert!(!at("::", 80).is_taken_by(&at("::", 81)));
+        assert!(!at("::", 0).is_taken_by(&at("::", 0)));
+    }
 }

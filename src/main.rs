@@ -1,6 +1,12 @@
 //! The `tollgate` command.
 
-use std::{error::Error, io, iter, path::PathBuf, process::ExitCode};
+use std::{
+    error::Error,
+    io::{self, Write},
+    iter,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use tokio::runtime::{Builder, Runtime};
 use tollgate::{
@@ -96,6 +102,7 @@ fn runtime() -> io::Result<Runtime> {
 fn fail(error: &dyn Error) -> ExitCode {
     let causes = iter::successors(error.source(), |&it| it.source());
     let causes: String = causes.map(|it| format!(": {it}")).collect();
-    eprintln!("tollgate: {error}{causes}");
+    // Whoever reads this may be gone.
+    let _ = writeln!(io::stderr(), "tollgate: {error}{causes}");
     Status::Failed.into()
 }

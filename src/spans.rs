@@ -39,11 +39,11 @@ mod queue;
 mod text;
 pub mod traced;
 
-pub use self::queue::Exporter;
+pub use self::{client::VariableMistake, queue::Exporter};
 use self::{
-    client::Reader,
+    client::{Collector, Reader},
     parent::{ByCaller, Parent},
-    queue::Queue,
+    queue::{Queue, QueueSettings},
     text::{Shown, Text},
 };
 
@@ -85,10 +85,16 @@ pub enum Protocol {
 /// Looks up a variable of the environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// What is wrong with variables of OpenTelemetry. Never empty.
+/// Why spans cannot be sent.
 #[derive(Debug, thiserror::Error)]
-#[error("traces cannot be sent:\n  {}", .0.join("\n  "))]
-pub struct SpansError(Vec<String>);
+pub enum SpansError {
+    /// Variables of OpenTelemetry are wrong. Never empty.
+    #[error("traces cannot be sent:{}", .0.iter().map(|it| format!("\n  {it}")).collect::<String>())]
+    Variables(Vec<VariableMistake>),
+    /// The library cannot make a client of them.
+    #[error("traces cannot be sent:\n  {0}")]
+    Client(String),
+}
 
 /// Records spans.
 #[derive(Clone, Debug)]
@@ -126,11 +132,8 @@ impl Spans {
         env: Environment<'_>,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Exporter), SpansError> {
-        let mut reader = Reader { env, mistakes: Vec::new() };
-        let (queue, client) = (reader.queue(), reader.client(settings.protocol));
-        let (Some(mut client), []) = (client, &*reader.mistakes) else {
-            return Err(SpansError(reader.mistakes));
-        };
+        let (queue, collector) = read(settings.protocol, env).map_err(SpansError::Variables)?;
+        let mut client = collector.client().map_err(SpansError::Client)?;
         let resource = resource(settings);
         info!(protocol = ?settings.protocol, rate = settings.rate, "calls are recorded as traces");
         client.set_resource(&resource);
@@ -280,6 +283,20 @@ impl Execution {
 
 fn integer(key: &'static str, number: impl TryInto<i64>) -> KeyValue {
     KeyValue::new(key, number.try_into().unwrap_or(i64::MAX))
+}
+
+/// What is wrong with the variables of OpenTelemetry that `env` looks up.
+pub fn mistakes(protocol: Protocol, env: Environment<'_>) -> Vec<VariableMistake> {
+    read(protocol, env).err().unwrap_or_default()
+}
+
+fn read(
+    protocol: Protocol,
+    env: Environment<'_>,
+) -> Result<(QueueSettings, Collector), Vec<VariableMistake>> {
+    let mut reader = Reader { env, mistakes: Vec::new() };
+    let read = (reader.queue(), reader.collector(protocol));
+    if reader.mistakes.is_empty() { Ok(read) } else { Err(reader.mistakes) }
 }
 
 /// What all spans say of this process.

@@ -61,7 +61,7 @@ pub enum HitError {
     #[error("{0} answered {1:?}: {2}")]
     Status(String, tonic::Code, String),
     /// The answer could not be written.
-    #[error("cannot write the answer: {0}")]
+    #[error("cannot write the answer")]
     Output(#[from] io::Error),
 }
 

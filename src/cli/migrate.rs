@@ -23,11 +23,14 @@ mod behaviour;
 mod defaults;
 mod environment;
 mod finding;
+mod layout;
 mod limits;
 mod manifest;
+mod mounted;
 mod pod;
 mod reference;
 mod rules;
+mod statistics;
 mod variables;
 mod verdict;
 
@@ -35,6 +38,7 @@ use self::{
     environment::Environment,
     finding::{Finding, Grade},
     manifest::Pod,
+    mounted::Mounted,
 };
 
 /// What to compare.
@@ -121,6 +125,9 @@ pub fn migrate(migration: &Migration, out: &mut impl Write) -> Result<Status, Mi
                 let container = migration.container.as_deref();
                 let pod = Pod::find(&source.name, &documents, container).map_err(wrong)?;
                 compare_pod(migration, &pod, &mut findings)?;
+            } else if text.lines().any(|it| it.trim_end() == "services:") {
+                let expected = "expected the variables of its service, NAME=value on each line";
+                return Err(wrong(format!("this is a file of Docker Compose, {expected}")));
             } else {
                 let environment = Environment::parse(&source.name, text).map_err(wrong)?;
                 let case = Case::new(&environment);
@@ -160,14 +167,21 @@ fn read(path: &Path) -> Result<SourceFile, MigrateError> {
 
 fn compare_environment(case: &Case<'_>, findings: &mut Vec<Finding>) {
     variables::mistakes(case, findings);
+    variables::collector(case, findings);
     variables::unknown(case, findings);
     variables::empty(case, findings);
     variables::numbers(case, findings);
     variables::others(case, findings);
     defaults::defaults(case, findings);
-    findings.extend(behaviour::CHECKS.iter().filter_map(|check| check(case)));
+    findings.extend(checks().filter_map(|check| check(case)));
+    variables::refused_there(case, findings);
     variables::same(case, findings);
     behaviour::always(case, findings);
+}
+
+/// What the same settings do otherwise: a check for each kind of difference.
+fn checks() -> impl Iterator<Item = &'static fn(&Case<'_>) -> Option<Finding>> {
+    behaviour::CHECKS.iter().chain(layout::CHECKS).chain(statistics::CHECKS)
 }
 
 fn compare_pod(
@@ -181,16 +195,16 @@ fn compare_pod(
     let case = Case::new(&environment);
     compare_environment(&case, findings);
     pod::CHECKS.iter().for_each(|check| check(&case, pod, findings));
-    match migration.rules {
-        Some(_) => compare_rules(migration, &case, findings),
-        None => {
-            let mounted = pod::mounted_rules(&case, pod).map_err(wrong)?;
-            if !case.by_xds {
-                rules::compare(&case, &mounted, findings);
-            }
-            Ok(())
-        }
+    let mounted = Mounted::find(&case, pod).map_err(wrong)?;
+    if !case.by_xds {
+        mounted.check(&case, pod, findings);
     }
+    if case.by_xds || migration.rules.is_some() {
+        return compare_rules(migration, &case, findings);
+    }
+    mounted.note_unseen(pod, findings);
+    rules::compare(&case, &mounted.files, findings);
+    Ok(())
 }
 
 fn compare_rules(

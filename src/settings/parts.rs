@@ -32,7 +32,7 @@ const LEAST_DENY_CACHE: usize = 524_288;
 
 pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
     let max_keys = reader.value("MEMORY_MAX_KEYS", |it| value::at_least(FEWEST_KEYS, it));
-    Settings {
+    let settings = Settings {
         rules: rules(reader),
         listeners: listeners::listeners(reader),
         store: store(reader, max_keys),
@@ -53,7 +53,10 @@ pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
             delay: reader.value("DRAIN_DELAY", value::duration),
             timeout: reader.value("DRAIN_TIMEOUT", value::duration),
         },
-    }
+    };
+    let prometheus = settings.statistics.prometheus.as_ref().map(|it| &it.address);
+    listeners::all_apart(reader, &settings.listeners, prometheus);
+    settings
 }
 
 fn deny_cache(text: &str) -> Result<usize, String> {
@@ -81,7 +84,7 @@ fn store(reader: &mut Reader<'_>, max_keys: usize) -> StoreSettings {
     };
     let (redis, per_second) = redis::redis(reader);
     if backend == Some(Backend::Redis) && !reader.is_set("REDIS_URL") {
-        reader.refuse("BACKEND_TYPE", "expected REDIS_URL to be set, too");
+        reader.refuse("BACKEND_TYPE", &["REDIS_URL"], "expected REDIS_URL to be set, too");
     }
     let give_up = redis::give_up(reader);
     let health = reader.value("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", value::boolean);

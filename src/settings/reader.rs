@@ -21,6 +21,8 @@ pub struct SettingMistake {
     pub place: String,
     /// What is wrong with it, and what was expected.
     pub problem: String,
+    /// The variables beside which it is wrong; none if it is wrong by itself.
+    pub beside: Vec<String>,
 }
 
 impl SettingsError {
@@ -85,8 +87,18 @@ impl<'a> Reader<'a> {
         name: &str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
+        self.optional_beside(name, &[], parse)
+    }
+
+    /// Like [`Self::optional`], where what is right depends on `others`.
+    pub(super) fn optional_beside<T>(
+        &mut self,
+        name: &str,
+        others: &[&str],
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
         let Found { text, place } = self.find(name)?;
-        parse(&text).map_err(|problem| self.mistake(name, place, problem)).ok()
+        parse(&text).map_err(|problem| self.mistake(name, place, problem, others)).ok()
     }
 
     /// Whether the setting called `name` is set, or has a default.
@@ -110,7 +122,7 @@ impl<'a> Reader<'a> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
         let text = (self.env)(name).filter(|it| !it.is_empty())?;
-        let note = |problem| self.mistake(name, format!("{name}={text:?}"), problem);
+        let note = |problem| self.mistake(name, format!("{name}={text:?}"), problem, &[]);
         parse(&text).map_err(note).ok()
     }
 
@@ -119,14 +131,16 @@ impl<'a> Reader<'a> {
         (self.env)(name).is_some_and(|it| !it.is_empty())
     }
 
-    /// Notes that the setting called `name` does not go with others.
-    pub(super) fn refuse(&mut self, name: &str, problem: &str) {
+    /// Notes that the setting called `name` does not go with `others`, be they
+    /// set or not.
+    pub(super) fn refuse(&mut self, name: &str, others: &[&str], problem: &str) {
         let place = self.find(name).map_or_else(|| name.to_owned(), |it| it.place);
-        self.mistake(name, place, problem.to_owned());
+        self.mistake(name, place, problem.to_owned(), others);
     }
 
-    fn mistake(&mut self, name: &str, place: String, problem: String) {
-        self.mistakes.push(SettingMistake { name: name.to_owned(), place, problem });
+    fn mistake(&mut self, name: &str, place: String, problem: String, beside: &[&str]) {
+        let beside = beside.iter().map(|&it| it.to_owned()).collect();
+        self.mistakes.push(SettingMistake { name: name.to_owned(), place, problem, beside });
     }
 
     /// `settings`, unless anything that they were made of is wrong.

@@ -237,3 +237,25 @@ fn the_rules_settings_can_be_read_alone() {
     let rules = RuleSettings::read(|_| None, lookup(&env)).unwrap();
     assert_eq!((rules.source.to_string().as_str(), rules.merge_domains), ("rules", true));
 }
+
+#[test]
+fn listeners_that_take_the_port_of_another_are_refused() {
+    let problem = |env| read(&[], env).unwrap_err().to_string();
+    assert_eq!(
+        problem(&[("PORT", "9000"), ("DEBUG_PORT", "9000"), ("GRPC_PORT", "6070")]),
+        "these settings cannot be used:\n  \
+         DEBUG_PORT=\"9000\": expected another port than that of PORT"
+    );
+    // Whoever has not set a port is not told to change it.
+    let one = problem(&[("GRPC_PORT", "8080")]);
+    assert!(one.ends_with("GRPC_PORT=\"8080\": expected another port than that of PORT"), "{one}");
+    let one = problem(&[("USE_PROMETHEUS", "true"), ("GRPC_PORT", "9090")]);
+    assert!(one.ends_with("expected another port than that of PROMETHEUS_ADDR"), "{one}");
+    for apart in [
+        &[("PORT", "9090"), ("DEBUG_PORT", "0")][..],
+        &[("GRPC_PORT", "8080"), ("GRPC_UDS", "/run/t.sock")],
+        &[("PORT", "1"), ("HOST", "127.0.0.1"), ("DEBUG_PORT", "1"), ("DEBUG_HOST", "127.0.0.2")],
+    ] {
+        assert!(read(&[], apart).is_ok(), "{apart:?}");
+    }
+}

@@ -1,7 +1,7 @@
 //! The connection to the collector, as the standard variables of OpenTelemetry
 //! describe it.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fmt, fs, sync::Arc, time::Duration};
 
 use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry_http::hyper::HyperClient;
@@ -25,10 +25,38 @@ const TIMEOUT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_
 /// OpenTelemetry's own default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// One variable of OpenTelemetry that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VariableMistake {
+    /// Its name.
+    pub name: &'static str,
+    /// Its name, and its value unless that may hold a password.
+    pub place: String,
+    /// What was expected.
+    pub problem: String,
+    /// Whether the value may be right, and only names a file that cannot be read
+    /// here and now.
+    pub is_unreadable_file: bool,
+}
+
+impl fmt::Display for VariableMistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.problem)
+    }
+}
+
+/// How to reach the collector.
+pub(super) struct Collector {
+    protocol: Protocol,
+    timeout: Duration,
+    /// Certificates in PEM, of authorities to trust besides those of the system.
+    authority: Option<Vec<u8>>,
+}
+
 /// Reads variables, and collects what is wrong with them.
 pub(super) struct Reader<'a> {
     pub(super) env: Environment<'a>,
-    pub(super) mistakes: Vec<String>,
+    pub(super) mistakes: Vec<VariableMistake>,
 }
 
 impl Reader<'_> {
@@ -37,13 +65,17 @@ impl Reader<'_> {
         names.into_iter().find_map(|it| Some((it, (self.env)(it).filter(|it| !it.is_empty())?)))
     }
 
-    fn number(&mut self, name: &str, default: u64) -> u64 {
+    fn mistake(&mut self, name: &'static str, place: String, problem: String) {
+        self.mistakes.push(VariableMistake { name, place, problem, is_unreadable_file: false });
+    }
+
+    fn number(&mut self, name: &'static str, default: u64) -> u64 {
         let Some(text) = (self.env)(name).filter(|it| !it.is_empty()) else { return default };
         let number = text.parse().ok().filter(|it| (1..=u64::from(u32::MAX)).contains(it));
         number.unwrap_or_else(|| {
             let most = u32::MAX;
-            self.mistakes
-                .push(format!("{name}={text:?}: expected a whole number from 1 to {most}"));
+            let problem = format!("expected a whole number from 1 to {most}");
+            self.mistake(name, format!("{name}={text:?}"), problem);
             default
         })
     }
@@ -58,33 +90,47 @@ impl Reader<'_> {
         QueueSettings { delay, most, batch, timeout: time("OTEL_BSP_EXPORT_TIMEOUT", 30_000) }
     }
 
-    /// A client that connects when there is something to send.
-    pub(super) fn client(&mut self, protocol: Protocol) -> Option<SpanExporter> {
+    pub(super) fn collector(&mut self, protocol: Protocol) -> Collector {
         if let Some((name, url)) = self.first(ENDPOINT)
             && !is_url(&url)
         {
             let port = if protocol == Protocol::Http { 4318 } else { 4317 };
-            self.mistakes.push(format!(
-                "{name}: expected a URL such as http://collector:{port} or https://collector"
-            ));
+            let problem =
+                format!("expected a URL such as http://collector:{port} or https://collector");
+            self.mistake(name, name.to_owned(), problem);
         }
         let timeout =
             self.first(TIMEOUT).map(|(name, _)| Duration::from_millis(self.number(name, 1)));
-        let timeout = timeout.unwrap_or(DEFAULT_TIMEOUT);
-        let authority = self.first(CERTIFICATE).and_then(|(name, path)| {
-            let read = fs::read(&path).map_err(|it| it.to_string());
-            let pem = read.and_then(|pem| match CertificateDer::pem_slice_iter(&pem).next() {
-                Some(Ok(_)) => Ok(pem),
-                _ => Err("there is no certificate in it".to_owned()),
-            });
-            let mistake = |it| format!("{name}={path:?}: expected a file of certificates ({it})");
-            pem.map_err(|it| self.mistakes.push(mistake(it))).ok()
-        });
-        let built = match protocol {
-            Protocol::Http => http(timeout, authority),
-            Protocol::Grpc => grpc(timeout, authority),
+        Collector {
+            protocol,
+            timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
+            authority: self.authority(),
+        }
+    }
+
+    fn authority(&mut self) -> Option<Vec<u8>> {
+        let (name, path) = self.first(CERTIFICATE)?;
+        let (problem, is_unreadable_file) = match fs::read(&path) {
+            Ok(pem) if matches!(CertificateDer::pem_slice_iter(&pem).next(), Some(Ok(_))) => {
+                return Some(pem);
+            }
+            Ok(_) => ("there is no certificate in it".to_owned(), false),
+            Err(error) => (error.to_string(), true),
         };
-        built.map_err(|it| self.mistakes.push(it)).ok()
+        let problem = format!("expected a file of certificates ({problem})");
+        let place = format!("{name}={path:?}");
+        self.mistakes.push(VariableMistake { name, place, problem, is_unreadable_file });
+        None
+    }
+}
+
+impl Collector {
+    /// A client that connects when there is something to send.
+    pub(super) fn client(self) -> Result<SpanExporter, String> {
+        match self.protocol {
+            Protocol::Http => http(self.timeout, self.authority),
+            Protocol::Grpc => grpc(self.timeout, self.authority),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod image;
 mod input;
 mod memory;
 mod per_second;
+mod pipes;
 mod redis_access;
 mod redis_health;
 mod reference_cache;

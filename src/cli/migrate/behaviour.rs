@@ -5,28 +5,22 @@ use std::time::Duration;
 use super::{
     Case,
     finding::{Finding, Grade},
-    reference,
     variables::{setting, uses_redis},
 };
-use crate::{duration, settings::hints};
+use crate::duration;
 
 /// The checks, one for each kind of difference.
 pub(super) const CHECKS: &[fn(&Case<'_>) -> Option<Finding>] = &[
     timeout,
     back_off,
-    two_sinks,
-    mapping,
-    counted_twice,
-    tags,
+    chance,
+    log_format,
+    deny_cache,
+    forced_start,
     stopped_counting,
     collector,
     client_authorities,
     pool,
-    subdirectory,
-    no_layout,
-    watched,
-    nested_app_directory,
-    tollgate_config,
 ];
 
 /// What differs whatever the environment is. No decision does.
@@ -58,6 +52,21 @@ const ALWAYS: &[(&str, &str, &str)] = &[
         "health by gRPC of the whole server, with an empty name",
         "always SERVING",
         "SERVING when /healthcheck says OK",
+    ),
+    (
+        "lines of the log",
+        "time=… level=… msg=…, where LOG_FORMAT is text",
+        "the time, the level in capitals, the message, and name=value for details",
+    ),
+    (
+        "statistics of the certificates for gRPC",
+        "certs.load_attempts, certs.load_failures, certs.num_values",
+        "tollgate_certificate_load_success, tollgate_certificate_load_error and others",
+    ),
+    (
+        "the debug port, or that for Prometheus, is taken",
+        "goes on without it",
+        "ends at the start, as with any port",
     ),
     ("the end", "waits for calls without a bound", "waits DRAIN_DELAY and DRAIN_TIMEOUT at most"),
     ("/debug/pprof", "profiles of the process", "there is no such page"),
@@ -104,53 +113,58 @@ fn back_off(case: &Case<'_>) -> Option<Finding> {
                  force meanwhile"
             ))
             .remedy(format!("set {MAX} to {initial:?} to keep it"))
+            .unless(case.env, &[INITIAL, MAX])
     })
 }
 
-fn two_sinks(case: &Case<'_>) -> Option<Finding> {
-    let on = |name: &str| case.env.is_true(name);
-    let statsd = on("USE_STATSD") || case.env.get("USE_STATSD").is_none();
-    let sinks = [statsd, on("USE_DOG_STATSD"), on("USE_PROMETHEUS")];
-    let several = 1 < sinks.iter().filter(|it| **it).count();
-    (several && !on("DISABLE_STATS")).then(|| {
-        Finding::new(Grade::Note, "statistics go to several places")
-            .of(case.env, "USE_STATSD")
-            .there("does not start with this: USE_STATSD is true unless it is set")
-            .here("serves them all")
-    })
-}
-
-fn mapping(case: &Case<'_>) -> Option<Finding> {
-    const NAME: &str = "PROMETHEUS_MAPPER_YAML";
-    (case.env.has(NAME) && hints::ignored(NAME).is_some()).then(|| {
-        Finding::new(Grade::Note, format!("{NAME} is not read"))
+/// What keeps waits apart from one another, whatever their length.
+fn chance(case: &Case<'_>) -> Option<Finding> {
+    const NAME: &str = "XDS_CLIENT_BACKOFF_RANDOM_FACTOR";
+    let grade = if case.by_xds { Grade::Differs } else { Grade::Same };
+    case.env.has(NAME).then(|| {
+        Finding::new(grade, format!("{NAME} is no factor"))
             .of(case.env, NAME)
-            .there("names and labels of statistics for Prometheus are those of this file")
-            .here("they are those that the reference has without such a file")
-            .remedy("if the file is your own, adapt what reads the statistics")
+            .there("multiplies each wait by it to find the next")
+            .here("leaves at most this part of each wait to chance; waits double")
     })
 }
 
-fn counted_twice(case: &Case<'_>) -> Option<Finding> {
-    let cache = case.env.text("LOCAL_CACHE_SIZE_IN_BYTES").and_then(reference::int);
-    (case.env.is_true("USE_PROMETHEUS") && cache.is_some_and(|it| it != 0)).then(|| {
-        let title = "over_limit of rules with several keys counts less for Prometheus";
-        Finding::new(Grade::Differs, title)
-            .of(case.env, "LOCAL_CACHE_SIZE_IN_BYTES")
-            .there("adds what the local cache refuses a second time")
-            .here("counts every hit once")
-            .remedy("expect smaller numbers on dashboards, and look at thresholds of alerts")
-    })
-}
-
-fn tags(case: &Case<'_>) -> Option<Finding> {
-    const NAME: &str = "EXTRA_TAGS";
-    (case.env.has(NAME) && case.env.is_true("USE_PROMETHEUS")).then(|| {
-        Finding::new(Grade::Differs, "EXTRA_TAGS are labels for Prometheus")
+fn log_format(case: &Case<'_>) -> Option<Finding> {
+    const NAME: &str = "LOG_FORMAT";
+    let is_json = case.env.text(NAME).is_some_and(|it| it.eq_ignore_ascii_case("json"));
+    is_json.then(|| {
+        Finding::new(Grade::Differs, "lines of the log have other keys")
             .of(case.env, NAME)
-            .there("leaves them in the names of statistics, which have no labels then")
-            .here("makes labels of them, beside those that a statistic has anyway")
-            .remedy("adapt what reads the statistics")
+            .there("@timestamp, @message, and level in small letters, such as warning")
+            .here(
+                "timestamp, message, and level in capitals, such as WARN; further keys for details",
+            )
+            .remedy("adapt what reads the log")
+    })
+}
+
+fn deny_cache(case: &Case<'_>) -> Option<Finding> {
+    const NAME: &str = "LOCAL_CACHE_SIZE_IN_BYTES";
+    (case.env.has(NAME) && case.env.text(NAME) != Some("0") && uses_redis(case)).then(|| {
+        Finding::new(Grade::Same, "the local cache believes a refusal for a second at most")
+            .of(case.env, NAME)
+            .there("does not ask Redis again before the window ends")
+            .here(
+                "asks Redis again after a second, which refuses as well unless its counter is gone",
+            )
+    })
+}
+
+fn forced_start(case: &Case<'_>) -> Option<Finding> {
+    const NAME: &str = "FORCE_START_WITHOUT_INITIAL_CONFIG";
+    const NEEDS: &str = "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED";
+    (case.env.is_true(NAME) && !case.by_xds && !case.env.is_true(NEEDS)).then(|| {
+        Finding::new(Grade::Differs, "health says no while the rule files cannot be used")
+            .of(case.env, NAME)
+            .there("says yes, and every request fails")
+            .here("says no until there are rules, so that the pod does not become ready")
+            .remedy("see that the rules are right: `tollgate check` says so")
+            .unless(case.env, &["CONFIG_TYPE", NEEDS])
     })
 }
 
@@ -174,6 +188,7 @@ fn collector(case: &Case<'_>) -> Option<Finding> {
             .there("sends traces to localhost by HTTPS")
             .here("sends them to localhost by HTTP")
             .remedy(format!("set {}", names[0]))
+            .unless(case.env, &names)
     })
 }
 
@@ -200,78 +215,4 @@ fn pool(case: &Case<'_>) -> Option<Finding> {
         .there("does not start with this")
         .here("has no pool, and ignores it");
     Some(finding)
-}
-
-/// Whether rules are read from where `RUNTIME_*` says.
-fn by_layout(case: &Case<'_>) -> bool {
-    !case.by_xds && !case.env.has("TOLLGATE_CONFIG")
-}
-
-fn watches_root(case: &Case<'_>) -> bool {
-    !case.env.has("RUNTIME_WATCH_ROOT") || case.env.is_true("RUNTIME_WATCH_ROOT")
-}
-
-fn subdirectory(case: &Case<'_>) -> Option<Finding> {
-    let missing = !case.env.has("RUNTIME_SUBDIRECTORY") && case.env.has("RUNTIME_ROOT");
-    (by_layout(case) && missing && watches_root(case)).then(|| {
-        Finding::new(Grade::Differs, "RUNTIME_SUBDIRECTORY is not set")
-            .of(case.env, "RUNTIME_SUBDIRECTORY")
-            .there("reads no rules at all, and lets everything pass")
-            .here(format!("reads the rules in {}", case.rules_path().display()))
-            .remedy("look at these rules: they come into force")
-    })
-}
-
-fn no_layout(case: &Case<'_>) -> Option<Finding> {
-    let set = case.env.has("RUNTIME_ROOT") || case.env.has("RUNTIME_SUBDIRECTORY");
-    (by_layout(case) && !set).then(|| {
-        let there = match watches_root(case) {
-            true => "reads no rules at all, and lets everything pass".into(),
-            false => format!("reads the rules in {}", case.rules_path().display()),
-        };
-        Finding::new(Grade::Differs, "neither RUNTIME_ROOT nor RUNTIME_SUBDIRECTORY is set")
-            .of(case.env, "RUNTIME_ROOT")
-            .there(there)
-            .here("reads the rules in config/, and ends if there are none")
-            .remedy("set RUNTIME_ROOT and RUNTIME_SUBDIRECTORY, or TOLLGATE_CONFIG")
-    })
-}
-
-fn watched(case: &Case<'_>) -> Option<Finding> {
-    let applies = by_layout(case) && watches_root(case) && case.env.has("RUNTIME_SUBDIRECTORY");
-    applies.then(|| {
-        let slash = case.env.text("RUNTIME_ROOT").is_some_and(|it| it.ends_with('/'));
-        let there = match slash {
-            true => "never reads rules again, as RUNTIME_ROOT ends with a slash",
-            false => "reads rules again when the link RUNTIME_ROOT is exchanged, else never",
-        };
-        Finding::new(Grade::Differs, "every change to a rule file takes effect")
-            .of(case.env, "RUNTIME_WATCH_ROOT")
-            .there(there)
-            .here("reads them within a second of every change, that of a single file included")
-            .remedy("edit rules elsewhere, and exchange the link when they are done")
-    })
-}
-
-fn nested_app_directory(case: &Case<'_>) -> Option<Finding> {
-    const NAME: &str = "RUNTIME_APPDIRECTORY";
-    let nested = case.env.text(NAME).is_some_and(|it| it.trim_matches('/').contains('/'));
-    (by_layout(case) && watches_root(case) && nested).then(|| {
-        Finding::new(Grade::Differs, "RUNTIME_APPDIRECTORY leads down more than one level")
-            .of(case.env, NAME)
-            .there("finds no rules below it, and lets everything pass")
-            .here(format!("reads the rules in {}", case.rules_path().display()))
-            .remedy("look at these rules: they come into force")
-    })
-}
-
-fn tollgate_config(case: &Case<'_>) -> Option<Finding> {
-    const NAME: &str = "TOLLGATE_CONFIG";
-    (case.env.has(NAME) && !case.by_xds && case.env.has("RUNTIME_SUBDIRECTORY")).then(|| {
-        Finding::new(Grade::Differs, "TOLLGATE_CONFIG counts before RUNTIME_ROOT")
-            .of(case.env, NAME)
-            .there("reads every file below RUNTIME_ROOT, whatever its name ends in")
-            .here("reads the file that TOLLGATE_CONFIG names, or what ends in .yaml or .yml there")
-            .remedy("leave it out until the reference is gone")
-    })
 }

@@ -104,7 +104,8 @@ pub(super) fn defaults(case: &Case<'_>, findings: &mut Vec<Finding>) {
                     .of(case.env, it.name)
                     .there(it.there)
                     .here(it.here)
-                    .remedy(it.remedy),
+                    .remedy(it.remedy)
+                    .unless(case.env, &[it.name]),
             );
         }
     }

@@ -13,8 +13,18 @@ pub(super) struct Environment {
     origin: String,
     /// By name. Of two with one name the later counts.
     variables: IndexMap<String, Variable>,
+    /// What may set further variables, of which nothing is known.
+    sources: Vec<Source>,
     /// How long names and values are together.
     bytes: usize,
+}
+
+/// Something that is not known, and sets variables.
+#[derive(Clone, Debug)]
+struct Source {
+    name: String,
+    /// What the names of its variables begin with.
+    prefix: String,
 }
 
 /// How long all variables may be together, in bytes. No system starts a
@@ -66,6 +76,23 @@ impl Environment {
         Ok(())
     }
 
+    /// Adds something that may set any variables whose names begin with `prefix`.
+    pub(super) fn add_source(&mut self, name: String, prefix: String) {
+        self.sources.push(Source { name, prefix });
+    }
+
+    /// What says one of `names`, if that is not known.
+    pub(super) fn doubt(&self, names: &[&str]) -> Option<&str> {
+        names.iter().find_map(|name| match self.get(name).map(|it| &it.value) {
+            Some(Value::Known(_)) => None,
+            Some(Value::Unknown(origin)) => Some(origin.as_str()),
+            None => {
+                let mut sources = self.sources.iter();
+                sources.find(|it| name.starts_with(&it.prefix)).map(|it| it.name.as_str())
+            }
+        })
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Variable> {
         self.variables.values()
     }
@@ -113,6 +140,8 @@ impl Environment {
         const SHOWN: usize = 20;
         let mut environment = Self::new(file, file);
         let (mut wrong, mut problems) = (0, String::new());
+        // Some editors begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (line, text) in (1..).zip(text.lines()) {
             match parse_line(text.trim()) {
                 Ok(None) => {}

@@ -78,6 +78,18 @@ impl Finding {
         Self { variable: variable.to_owned(), place: environment.place(variable), ..self }
     }
 
+    /// That it holds only if the variables called `names` are not set to something
+    /// else where that cannot be seen.
+    pub(super) fn unless(self, environment: &Environment, names: &[&str]) -> Self {
+        let Some(source) = environment.doubt(names) else { return self };
+        let grade = match self.grade {
+            Grade::WillNotStart | Grade::Differs | Grade::Note => Grade::Note,
+            Grade::Same => Grade::Same,
+        };
+        let title = format!("{}, unless {source} says otherwise", self.title);
+        Self { grade, title, ..self }
+    }
+
     pub(super) fn there(self, there: impl Into<String>) -> Self {
         Self { there: there.into(), ..self }
     }

@@ -16,8 +16,45 @@ pub(super) struct Pod<'n> {
     pub(super) file: &'n str,
     pub(super) spec: Item<'n>,
     pub(super) container: Item<'n>,
+    /// That of its workload; empty if the manifest does not say it.
+    namespace: &'n str,
     /// All objects of the manifest.
     objects: Vec<Item<'n>>,
+}
+
+/// A container that may be the one.
+#[derive(Clone, Copy, Debug)]
+struct Candidate<'n> {
+    /// The workload.
+    object: Item<'n>,
+    /// Of the pod.
+    spec: Item<'n>,
+    container: Item<'n>,
+}
+
+impl Candidate<'_> {
+    /// Its name behind that of the workload, as `deployment/a/b`.
+    fn path(&self) -> String {
+        let (kind, workload) = (kind(self.object).to_lowercase(), name(self.object));
+        let parts = [namespace(self.object), &*kind, workload, text(self.container, "name")];
+        parts.into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join("/")
+    }
+
+    /// Whether this is its name, or the end of its path.
+    fn is_called(&self, wanted: &str) -> bool {
+        let path = format!("/{}", self.path()).to_lowercase();
+        path.ends_with(&format!("/{}", wanted.to_lowercase()))
+    }
+}
+
+/// The containers of a workload.
+fn candidates(object: Item<'_>) -> impl Iterator<Item = Candidate<'_>> {
+    let workload = Some(object).filter(|it| WORKLOADS.contains(&kind(*it)));
+    let spec = workload.and_then(|it| it.at(&["spec", "template", "spec"]).or(it.get("spec")));
+    spec.into_iter().flat_map(move |spec| {
+        let list = spec.get("containers").into_iter().flat_map(Item::list);
+        list.map(move |container| Candidate { object, spec, container })
+    })
 }
 
 /// Whether `text` looks like a manifest rather than like variables.
@@ -39,24 +76,15 @@ impl<'n> Pod<'n> {
         wanted: Option<&str>,
     ) -> Result<Self, String> {
         let objects: Vec<_> = documents.roots().into_iter().flatten().flat_map(objects).collect();
-        let pods = objects.iter().filter(|it| WORKLOADS.contains(&kind(**it))).filter_map(|it| {
-            let spec = it.at(&["spec", "template", "spec"]).or_else(|| it.get("spec"))?;
-            Some((*it, spec))
-        });
-        let all: Vec<_> = pods
-            .flat_map(|(object, spec)| {
-                let list = spec.get("containers");
-                list.into_iter().flat_map(Item::list).map(move |it| (object, spec, it))
-            })
-            .collect();
-        let is_right = |container: Item<'_>| match wanted {
-            Some(name) => text(container, "name") == name,
-            None => is_reference(container),
+        let all: Vec<_> = objects.iter().copied().flat_map(candidates).collect();
+        let is_right = |it: &&Candidate<'_>| match wanted {
+            Some(name) => it.is_called(name),
+            None => is_reference(it.container),
         };
-        let right: Vec<_> = all.iter().filter(|it| is_right(it.2)).collect();
-        let (_, spec, container) = match (right.as_slice(), all.as_slice(), wanted) {
-            ([one], _, _) => **one,
-            ([], [one], None) => *one,
+        let right: Vec<_> = all.iter().filter(is_right).collect();
+        let it = match (right.as_slice(), all.as_slice(), wanted) {
+            ([one], _, _) => *one,
+            ([], [one], None) => one,
             ([], [], _) => {
                 return Err("there is no pod in this manifest, expected a Deployment, \
                                        a StatefulSet, a DaemonSet or a Pod with a container"
@@ -65,7 +93,8 @@ impl<'n> Pod<'n> {
             ([], _, _) => return Err(choose("none of these containers is the one", &all)),
             _ => return Err(choose("more than one container may be meant", &all)),
         };
-        Ok(Self { file, spec, container, objects })
+        let namespace = namespace(it.object);
+        Ok(Self { file, namespace, spec: it.spec, container: it.container, objects })
     }
 
     /// Where `item` stands.
@@ -73,15 +102,22 @@ impl<'n> Pod<'n> {
         format!("{}:{}", self.file, item.line)
     }
 
-    /// The objects of a kind.
+    /// The objects of a kind that may be in the namespace of the pod. One that
+    /// names it comes first; where none is named it may be any.
     pub(super) fn objects(&self, of: &str) -> impl Iterator<Item = Item<'n>> {
-        self.objects.iter().copied().filter(move |it| kind(*it) == of)
+        let near = |it: &Item<'n>| {
+            let namespace = namespace(*it);
+            namespace.is_empty() || self.namespace.is_empty() || namespace == self.namespace
+        };
+        let mut objects: Vec<_> = self.objects.iter().copied().filter(near).collect();
+        objects.retain(|it| kind(*it) == of);
+        objects.sort_by_key(|it| namespace(*it) != self.namespace);
+        objects.into_iter()
     }
 
     /// The data of a ConfigMap, if the manifest has it.
-    pub(super) fn config_map(&self, name: &str) -> Option<Item<'n>> {
-        let mut maps = self.objects("ConfigMap");
-        maps.find(|it| it.at(&["metadata", "name"]).and_then(Item::text) == Some(name))
+    pub(super) fn config_map(&self, wanted: &str) -> Option<Item<'n>> {
+        self.objects("ConfigMap").find(|it| name(*it) == wanted)
     }
 
     /// The variables of the container, and what could not be found out.
@@ -95,6 +131,7 @@ impl<'n> Pod<'n> {
         let sources = self.container.get("envFrom");
         for source in sources.into_iter().flat_map(Item::list) {
             if let Some(name) = self.add_all(source, &mut environment)? {
+                environment.add_source(name.clone(), text(source, "prefix").to_owned());
                 let title = format!("the variables of {name} are not known");
                 findings.push(Finding::new(Grade::Note, title).at(self.place(source)));
             }
@@ -165,6 +202,16 @@ fn kind(object: Item<'_>) -> &str {
     text(object, "kind")
 }
 
+/// The name of an object, or an empty one.
+pub(super) fn name(object: Item<'_>) -> &str {
+    object.at(&["metadata", "name"]).and_then(Item::text).unwrap_or_default()
+}
+
+/// The namespace of an object, or an empty one.
+fn namespace(object: Item<'_>) -> &str {
+    object.at(&["metadata", "namespace"]).and_then(Item::text).unwrap_or_default()
+}
+
 /// The text under `key`, or an empty one.
 pub(super) fn text<'n>(item: Item<'n>, key: &str) -> &'n str {
     item.get(key).and_then(Item::text).unwrap_or_default()
@@ -178,12 +225,9 @@ fn is_reference(container: Item<'_>) -> bool {
     image.split(':').next() == Some("ratelimit") || command == "ratelimit"
 }
 
-fn choose(problem: &str, all: &[(Item<'_>, Item<'_>, Item<'_>)]) -> String {
+fn choose(problem: &str, all: &[Candidate<'_>]) -> String {
     const SHOWN: usize = 20;
-    let names = all.iter().take(SHOWN).map(|(object, _, container)| {
-        let workload = object.at(&["metadata", "name"]).and_then(Item::text).unwrap_or_default();
-        format!("\n  {} (in {} {workload})", text(*container, "name"), kind(*object))
-    });
+    let names = all.iter().take(SHOWN).map(|it| format!("\n  {}", it.path()));
     format!("{problem}, choose one with --container NAME:{}", names.collect::<String>())
 }
 

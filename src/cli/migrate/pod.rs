@@ -1,55 +1,83 @@
 //! What a pod around the service asks of it.
 
-use std::path::{Component, Path, PathBuf};
-
 use super::{
     Case,
     finding::{Finding, Grade},
-    manifest::{Pod, text},
+    manifest::{Pod, name, text},
     reference,
     variables::setting,
 };
 use crate::{
-    config::{
-        MAX_BYTES, SourceFile,
-        documents::{Item, Kind},
-    },
+    cli,
+    config::documents::{Item, Kind},
     settings::table::GROUPS,
 };
 
 /// The checks, one for each part of a pod.
 pub(super) const CHECKS: &[fn(&Case<'_>, &Pod<'_>, &mut Vec<Finding>)] =
-    &[command, probes, ports, links, rules_volume, grace];
+    &[command, probes, ports, links, grace];
 
 /// Pages of the HTTP port, and of the debug port, where all others answer, too.
 const PAGES: [&str; 5] = ["/healthcheck", "/ready", "/metrics", "/rlconfig", "/json"];
 
 fn command(_: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
-    let words = |key| pod.container.get(key).into_iter().flat_map(Item::list);
-    let command: Vec<_> = words("command").filter_map(Item::text).collect();
-    if let Some(item) = pod.container.get("command")
-        && !matches!(command.as_slice(), ["/bin/ratelimit" | "ratelimit" | "tollgate"])
-    {
-        let is_ours = command.first().is_some_and(|it| it.ends_with("/tollgate"));
-        if !is_ours {
-            findings.push(
-                Finding::new(Grade::WillNotStart, format!("command: {}", command.join(" ")))
-                    .at(pod.place(item))
-                    .here("the image has /bin/ratelimit and tollgate, and takes no arguments of others")
-                    .remedy("remove `command`, or make it [/bin/ratelimit]"),
-            );
-        }
-    }
-    if let Some(item) = pod.container.get("args").filter(|it| it.list().next().is_some()) {
+    let words = |key: &str| {
+        let item = pod.container.get(key);
+        item.into_iter().flat_map(Item::list).filter_map(Item::text).collect::<Vec<_>>()
+    };
+    let (command, args) = (words("command"), words("args"));
+    let place = |key: &str| pod.container.get(key).map_or(String::new(), |it| pod.place(it));
+    // Arguments may hold passwords, and are not shown.
+    if let Some(program) = command.first().filter(|it| !is_ours(it)) {
         findings.push(
-            Finding::new(Grade::WillNotStart, "the container has `args`")
-                .at(pod.place(item))
-                .there("ignores them: it takes no flags")
-                .here("takes them for its own commands and flags, and ends if it knows none such")
-                .remedy("remove `args`"),
+            Finding::new(Grade::Note, format!("the container runs {program}"))
+                .at(place("command"))
+                .here("the image has /bin/ratelimit, tollgate, and what a small Debian has")
+                .remedy("see that it ends up in /bin/ratelimit, or remove `command`"),
         );
+        return;
     }
+    let key = if args.is_empty() { "command" } else { "args" };
+    let arguments: Vec<_> = command.iter().skip(1).chain(&args).copied().collect();
+    let (grade, here) = match arguments.as_slice() {
+        [] | ["serve"] => return,
+        arguments if serves(arguments) => {
+            (Grade::Differs, "takes them for its settings, which are not compared here")
+        }
+        _ => (Grade::WillNotStart, "does not serve with them"),
+    };
+    findings.push(
+        Finding::new(grade, "the container has arguments")
+            .at(place(key))
+            .there("ignores them: it takes no flags")
+            .here(here)
+            .remedy(format!("remove them from `{key}`")),
+    );
 }
+
+fn is_ours(program: &str) -> bool {
+    let name = program.rsplit('/').next().unwrap_or_default();
+    let directory = program.strip_suffix(name).unwrap_or_default();
+    let by_name = ["ratelimit", "tollgate"].contains(&name);
+    by_name && ["", "/bin/", "/usr/bin/", "/usr/local/bin/"].contains(&directory)
+}
+
+/// Whether tollgate serves if these are its arguments.
+fn serves(arguments: &[&str]) -> bool {
+    let matches = cli::command().try_get_matches_from([&["tollgate"], arguments].concat());
+    matches.is_ok_and(|it| it.subcommand_name().is_none_or(|it| it == "serve"))
+}
+
+/// What says which ports there are, and what is on them.
+const PORTS: [&str; 7] = [
+    "PORT",
+    "DEBUG_PORT",
+    "GRPC_PORT",
+    "GRPC_UDS",
+    "USE_PROMETHEUS",
+    "PROMETHEUS_ADDR",
+    "PROMETHEUS_PATH",
+];
 
 /// A port on which something listens.
 struct Listener {
@@ -95,24 +123,27 @@ fn port_of(pod: &Pod<'_>, item: Item<'_>) -> Option<i128> {
 }
 
 fn probes(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
+    const REMEDY: &str = "probe /healthcheck on the HTTP port, 8080 unless PORT says otherwise";
     for name in ["startupProbe", "readinessProbe", "livenessProbe"] {
         let Some(probe) = pod.container.get(name) else { continue };
-        if let Some(problem) = probe_problem(case, pod, probe) {
-            findings.push(
-                Finding::new(Grade::WillNotStart, format!("the {name} fails: {problem}"))
-                    .at(pod.place(probe))
-                    .remedy("probe /healthcheck on the HTTP port, 8080 unless PORT says otherwise"),
-            );
-        }
+        let program = probe.at(&["exec", "command"]).and_then(|it| it.list().next()?.text());
+        let finding = if let Some(program) = program.filter(|it| !is_ours(it)) {
+            let title = format!("the {name} runs {program}, which the image may not have");
+            Finding::new(Grade::Note, title)
+        } else if let Some(problem) = probe_problem(case, pod, probe) {
+            Finding::new(Grade::WillNotStart, format!("the {name} fails: {problem}"))
+                .unless(case.env, &PORTS)
+        } else {
+            continue;
+        };
+        findings.push(finding.at(pod.place(probe)).remedy(REMEDY));
     }
 }
 
 fn probe_problem(case: &Case<'_>, pod: &Pod<'_>, probe: Item<'_>) -> Option<String> {
     let listeners = listeners(case);
     let kind = ["httpGet", "grpc", "tcpSocket"].iter().find_map(|it| Some((*it, probe.get(it)?)));
-    let Some((kind, target)) = kind else {
-        return probe.get("exec").map(|_| "the image has no program for it".into());
-    };
+    let (kind, target) = kind?;
     let port = port_of(pod, target.get("port")?)?;
     let Some(listener) = listeners.iter().find(|it| it.port == port) else {
         return Some(format!("nothing listens on port {port}"));
@@ -144,7 +175,8 @@ fn ports(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
             findings.push(
                 Finding::new(Grade::Note, format!("nothing listens on containerPort {port}"))
                     .at(pod.place(it))
-                    .remedy("see that nobody connects to it; /metrics is on the HTTP port, too"),
+                    .remedy("see that nobody connects to it; /metrics is on the HTTP port, too")
+                    .unless(case.env, &PORTS),
             );
         }
     }
@@ -159,7 +191,12 @@ fn links(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
     let settings = GROUPS.iter().flat_map(|it| it.settings).map(|it| it.name);
     let ports: Vec<_> = settings.filter(|it| it.ends_with("_PORT")).collect();
     for service in pod.objects("Service") {
-        let name = service.at(&["metadata", "name"]).and_then(Item::text).unwrap_or_default();
+        // Of a Service without an address no variables are made.
+        let spec = |key| service.at(&["spec", key]).and_then(Item::text);
+        if spec("clusterIP") == Some("None") || spec("type") == Some("ExternalName") {
+            continue;
+        }
+        let name = name(service);
         let variable = format!("{}_PORT", name.to_ascii_uppercase().replace('-', "_"));
         if ports.contains(&variable.as_str()) && case.env.get(&variable).is_none() {
             let there = reference::find(&variable).map_or("", |_| "does not start with it either");
@@ -168,46 +205,10 @@ fn links(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
                     .at(pod.place(service))
                     .there(there)
                     .here(format!("Kubernetes sets {variable} to tcp://…, which is no port"))
-                    .remedy("put `enableServiceLinks: false` into the spec of the pod"),
+                    .remedy("put `enableServiceLinks: false` into the spec of the pod")
+                    .unless(case.env, &[&variable]),
             );
         }
-    }
-}
-
-/// Whether something is mounted where rules are looked for.
-fn rules_volume(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
-    if case.by_xds {
-        return;
-    }
-    let rules = case.rules_path();
-    let mounts = || pod.container.get("volumeMounts").into_iter().flat_map(Item::list);
-    let near = mounts().find(|it| {
-        let path = normal(Path::new(text(*it, "mountPath")));
-        rules.starts_with(&path) || path.starts_with(&rules)
-    });
-    let Some(mount) = near else {
-        findings.push(
-            Finding::new(Grade::WillNotStart, format!("nothing is mounted at {}", rules.display()))
-                .at(pod.place(pod.container))
-                .there("reads the rules that its image has there, if it has any")
-                .here("has no rules there, and ends")
-                .remedy("mount the rules there"),
-        );
-        return;
-    };
-    let links = pod.volume(mount).is_some_and(|it| it.get("configMap").is_some());
-    let by_link = links && text(mount, "subPath").is_empty();
-    let dots = !case.env.is_true("RUNTIME_IGNOREDOTFILES") && !case.env.has("TOLLGATE_CONFIG");
-    if by_link && dots {
-        findings.push(
-            Finding::new(
-                Grade::Differs,
-                "RUNTIME_IGNOREDOTFILES is not true, and rules are in a ConfigMap",
-            )
-            .at(pod.place(mount))
-            .there("reads every file twice, by way of ..data, and refuses its domain")
-            .here("never reads names that begin with two dots"),
-        );
     }
 }
 
@@ -228,62 +229,8 @@ fn grace(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
                 .remedy(format!(
                     "make it {} at least, or set DRAIN_DELAY and DRAIN_TIMEOUT",
                     most + 2
-                )),
+                ))
+                .unless(case.env, &["DRAIN_DELAY", "DRAIN_TIMEOUT"]),
         );
     }
-}
-
-/// The rules in ConfigMaps of the manifest that are mounted where rules are
-/// looked for.
-///
-/// # Errors
-///
-/// If they are longer than any manifest, as aliases can make them.
-pub(super) fn mounted_rules(case: &Case<'_>, pod: &Pod<'_>) -> Result<Vec<SourceFile>, String> {
-    let rules = case.rules_path();
-    let (mut files, mut left) = (Vec::new(), MAX_BYTES);
-    for mount in pod.container.get("volumeMounts").into_iter().flat_map(Item::list) {
-        let map = pod.volume(mount).and_then(|it| it.get("configMap"));
-        let Some(data) = map.and_then(|it| pod.config_map(text(it, "name"))?.get("data")) else {
-            continue;
-        };
-        let items: Vec<_> =
-            map.and_then(|it| it.get("items")).into_iter().flat_map(Item::list).collect();
-        for (key, _, value) in data.map() {
-            let chosen = items.iter().find(|it| text(**it, "key") == key);
-            if !items.is_empty() && chosen.is_none() {
-                continue;
-            }
-            let file = chosen.map_or(key, |it| text(*it, "path"));
-            let mount_path = Path::new(text(mount, "mountPath"));
-            let path = match text(mount, "subPath") {
-                "" => mount_path.join(file),
-                sub if Path::new(sub) == Path::new(file) => mount_path.to_owned(),
-                _ => continue,
-            };
-            if normal(&path).starts_with(&rules) {
-                let name = path.display().to_string();
-                let bytes = value.text().unwrap_or_default().as_bytes();
-                let too_long = || format!("the mounted rules are longer than {MAX_BYTES} bytes");
-                left = left.checked_sub(bytes.len()).ok_or_else(too_long)?;
-                let bytes = bytes.to_vec();
-                files.push(SourceFile { name, bytes });
-            }
-        }
-    }
-    files.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(files)
-}
-
-impl<'n> Pod<'n> {
-    /// The volume that a mount is of.
-    fn volume(&self, mount: Item<'_>) -> Option<Item<'n>> {
-        let mut volumes = self.spec.get("volumes")?.list();
-        volumes.find(|it| text(*it, "name") == text(mount, "name"))
-    }
-}
-
-/// A path without `.` and slashes that say nothing.
-fn normal(path: &Path) -> PathBuf {
-    path.components().filter(|it| *it != Component::CurDir).collect()
 }

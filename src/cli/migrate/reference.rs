@@ -55,10 +55,29 @@ const WORDS: &[(&str, bool, &[&str])] = &[
     ("TRACING_EXPORTER_PROTOCOL", false, &["http", "grpc"]),
 ];
 
+/// Whether it does not start with `text` as the value of `variable`.
+pub(super) fn refuses(variable: &Variable, text: &str) -> bool {
+    reading(variable, text).is_some_and(|it| it == REFUSED)
+}
+
+/// What it would take in place of `text`.
+pub(super) fn alike(variable: &Variable, text: &str) -> Option<&'static str> {
+    let is = |it: &&str| it.eq_ignore_ascii_case(text);
+    if let Some((.., words)) = WORDS.iter().find(|it| it.0 == variable.name) {
+        return words.iter().copied().find(|it| is(it));
+    }
+    match variable.kind {
+        Bool if ["yes", "on", "true"].iter().any(is) => Some("true"),
+        Bool if ["no", "off", "false"].iter().any(is) => Some("false"),
+        _ => None,
+    }
+}
+
+const REFUSED: &str = "does not start with this either";
+
 /// What it makes of `text` as the value of `variable`, as far as that can be
 /// told.
 pub(super) fn reading(variable: &Variable, text: &str) -> Option<String> {
-    const REFUSED: &str = "does not start with this either";
     if let Some((_, any_case, words)) = WORDS.iter().find(|it| it.0 == variable.name) {
         let is = |it: &&str| if *any_case { it.eq_ignore_ascii_case(text) } else { *it == text };
         return (!words.iter().any(is)).then(|| REFUSED.into());

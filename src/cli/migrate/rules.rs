@@ -31,7 +31,10 @@ pub(super) fn read(case: &Case<'_>, path: &Path) -> Result<Vec<SourceFile>, Read
 
 /// Compares what both services make of `files`.
 pub(super) fn compare(case: &Case<'_>, files: &[SourceFile], findings: &mut Vec<Finding>) {
-    let merge_domains = case.env.is_true("MERGE_DOMAIN_CONFIG");
+    const MERGE: &str = "MERGE_DOMAIN_CONFIG";
+    let said = case.env.is_true(MERGE);
+    // Where that is not known, they are most likely meant to be right.
+    let merge_domains = said || case.env.doubt(&[MERGE]).is_some();
     let verdicts = judge(files, merge_domains);
     match config::compile(files, Options { merge_domains }) {
         Ok(compiled) => {
@@ -40,6 +43,11 @@ pub(super) fn compare(case: &Case<'_>, files: &[SourceFile], findings: &mut Vec<
             only_here(files, &verdicts, findings);
             by_name(case, files, findings);
             limits::compare(case, files, findings);
+            let apart = Options { merge_domains: said };
+            if said != merge_domains && config::compile(files, apart).is_err() {
+                let title = "rule files are right only if MERGE_DOMAIN_CONFIG is true";
+                findings.push(Finding::new(Grade::Note, title).of(case.env, MERGE));
+            }
         }
         Err(mistakes) => {
             let shown = mistakes.iter().take(Mistakes::SHOWN);

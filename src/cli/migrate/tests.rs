@@ -4,11 +4,16 @@ use std::fs;
 
 use super::*;
 
+mod differences;
 mod environments;
 mod hostile;
 mod known;
+mod manifests;
+mod mounted_rules;
 mod pods;
 mod rule_sets;
+mod table;
+mod unknown_sources;
 
 /// With this environment nothing differs.
 const SAME: &str = "\

@@ -2,14 +2,17 @@
 
 use super::{
     Case,
-    environment::{Value, Variable},
+    environment::Value,
     finding::{Finding, Grade},
     reference::{self, Kind},
 };
-use crate::settings::{
-    SettingMistake, Settings,
-    hints::{self, Hint},
-    table::{self, GROUPS, Setting},
+use crate::{
+    settings::{
+        SettingMistake, Settings,
+        hints::{self, Hint},
+        table::{self, GROUPS, Setting},
+    },
+    spans::{self, Protocol},
 };
 
 /// What to do about mistakes that have more to them than their text says: the
@@ -43,7 +46,8 @@ pub(super) fn setting(name: &str) -> Option<&'static Setting> {
 pub(super) fn uses_redis(case: &Case<'_>) -> bool {
     match case.env.text("BACKEND_TYPE") {
         Some(backend) => backend.eq_ignore_ascii_case("redis"),
-        None => case.env.has("REDIS_URL"),
+        // What is not known of a service that has only Redis is most likely that.
+        None => case.env.has("REDIS_URL") || case.env.doubt(&["REDIS_URL"]).is_some(),
     }
 }
 
@@ -52,18 +56,48 @@ pub(super) fn mistakes(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let Err(error) = Settings::read(|_| None, |name| looked_up(case, name)) else { return };
     let mut unread = Vec::new();
     for mistake in error.mistakes() {
-        let is_known = |it: &Variable| matches!(it.value, Value::Known(_));
+        let mut names = mistake.beside.iter().chain([&mistake.name]);
         if mistake.is_unreadable_file() {
             unread.push(mistake.name.as_str());
-        } else if case.env.get(&mistake.name).is_none_or(is_known) {
+        } else if names.all(|it| case.env.doubt(&[it]).is_none()) {
             findings.push(refused(case, mistake));
         }
     }
-    if !unread.is_empty() {
-        let title = format!("{} name files that cannot be read here", unread.join(", "));
+    unreadable(&unread, findings);
+}
+
+fn unreadable(names: &[&str], findings: &mut Vec<Finding>) {
+    if !names.is_empty() {
+        let title = format!("{} name files that cannot be read here", names.join(", "));
         let here = "ends at the start if they cannot be read there";
         findings.push(Finding::new(Grade::Same, title).here(here));
     }
+}
+
+/// What is wrong with the variables of OpenTelemetry, which count only where calls
+/// are recorded.
+pub(super) fn collector(case: &Case<'_>, findings: &mut Vec<Finding>) {
+    if !case.env.is_true("TRACING_ENABLED") {
+        return;
+    }
+    let by_grpc = case.env.text("TRACING_EXPORTER_PROTOCOL");
+    let by_grpc = by_grpc.is_some_and(|it| it.eq_ignore_ascii_case("grpc"));
+    let protocol = if by_grpc { Protocol::Grpc } else { Protocol::Http };
+    let known = |name: &str| case.env.text(name).map(str::to_owned);
+    let mistakes = spans::mistakes(protocol, &known);
+    let (unread, wrong): (Vec<_>, Vec<_>) = mistakes.iter().partition(|it| it.is_unreadable_file);
+    unreadable(&unread.iter().map(|it| it.name).collect::<Vec<_>>(), findings);
+    // One for traces alone, of which nothing is known, takes its place.
+    let is_hidden = |name: &str| {
+        let specific = name.replace("_OTLP_", "_OTLP_TRACES_");
+        specific != name && case.env.has(&specific)
+    };
+    let wrong = wrong.into_iter().filter(|it| !is_hidden(it.name));
+    findings.extend(wrong.map(|it| {
+        Finding::new(Grade::WillNotStart, it.place.as_str())
+            .of(case.env, it.name)
+            .here(it.problem.as_str())
+    }));
 }
 
 fn refused(case: &Case<'_>, mistake: &SettingMistake) -> Finding {
@@ -74,6 +108,11 @@ fn refused(case: &Case<'_>, mistake: &SettingMistake) -> Finding {
     });
     let there = match (reference::find(name), text) {
         (_, Some("memcache")) if name == "BACKEND_TYPE" => Some("counts in Memcached".into()),
+        // Two ports that are the same, as the only mistake that has to do with others.
+        (Some(_), _) if name.ends_with("PORT") && !mistake.beside.is_empty() => {
+            let is_prometheus = mistake.beside.iter().any(|it| it == "PROMETHEUS_ADDR");
+            (!is_prometheus).then(|| "opens the port twice, and a connection reaches either".into())
+        }
         (Some(variable), Some(text)) => reference::reading(variable, text),
         _ => None,
     };
@@ -187,6 +226,28 @@ pub(super) fn numbers(case: &Case<'_>, findings: &mut Vec<Finding>) {
                 .there(there)
                 .here(format!("reads a decimal number: {decimal}"))
                 .remedy(remedy),
+        );
+    }
+}
+
+/// Values with which tollgate alone starts.
+pub(super) fn refused_there(case: &Case<'_>, findings: &mut Vec<Finding>) {
+    for it in reference::VARIABLES.iter().filter(|it| it.kind != Kind::Int) {
+        let Some(text) = case.env.text(it.name).filter(|_| setting(it.name).is_some()) else {
+            continue;
+        };
+        let is_told =
+            |finding: &Finding| finding.variable == it.name && finding.grade == Grade::WillNotStart;
+        if !reference::refuses(it, text) || findings.iter().any(is_told) {
+            continue;
+        }
+        let remedy = reference::alike(it, text).map(|it| format!("write {it}"));
+        findings.push(
+            Finding::new(Grade::Differs, format!("{}={text}", it.name))
+                .of(case.env, it.name)
+                .there("does not start with this")
+                .here("takes it")
+                .remedy(remedy.unwrap_or_default()),
         );
     }
 }

@@ -32,6 +32,36 @@ pub(super) fn listeners(reader: &mut Reader<'_>) -> ListenerSettings {
     }
 }
 
+/// Notes listeners that would take each other's port.
+pub(super) fn all_apart(
+    reader: &mut Reader<'_>,
+    settings: &ListenerSettings,
+    prometheus: Option<&Address>,
+) {
+    let grpc = match &settings.grpc {
+        Place::Tcp(address) => Some(address),
+        Place::Unix(_) => None,
+    };
+    let all: Vec<_> = [
+        ("GRPC_PORT", "GRPC_HOST", grpc),
+        ("PORT", "HOST", Some(&settings.http)),
+        ("DEBUG_PORT", "DEBUG_HOST", Some(&settings.debug)),
+        ("PROMETHEUS_ADDR", "PROMETHEUS_ADDR", prometheus),
+    ]
+    .into_iter()
+    .filter_map(|(port, host, address)| Some((port, host, address?)))
+    .collect();
+    for (at, (port, host, address)) in all.iter().enumerate() {
+        let taken = all[..at].iter().find(|(.., other)| address.is_taken_by(other));
+        let Some((other_port, other_host, _)) = taken else { continue };
+        // A default is not what somebody has to change.
+        let (name, other) =
+            if reader.is_given(port) { (port, other_port) } else { (other_port, port) };
+        let problem = format!("expected another port than that of {other}");
+        reader.refuse(name, &[port, host, other_port, other_host, "GRPC_UDS"], &problem);
+    }
+}
+
 fn socket(text: &str) -> Result<PathBuf, String> {
     if text.starts_with('@') {
         return Err("expected a path; sockets without a file are not supported".into());

@@ -23,7 +23,11 @@ pub(super) fn redis(reader: &mut Reader<'_>) -> (Option<RedisSettings>, Option<R
     let wanted = reader.value("REDIS_PERSECOND", value::boolean);
     let per_second = one(reader, &certificates, &|name| format!("REDIS_PERSECOND_{name}"));
     if wanted && !reader.is_set("REDIS_PERSECOND_URL") {
-        reader.refuse("REDIS_PERSECOND", "expected REDIS_PERSECOND_URL to be set, too");
+        reader.refuse(
+            "REDIS_PERSECOND",
+            &["REDIS_PERSECOND_URL"],
+            "expected REDIS_PERSECOND_URL to be set, too",
+        );
     }
     let spread = |it: RedisSettings| RedisSettings { jitter, ..it };
     (main.map(spread), per_second.filter(|_| wanted).map(spread))
@@ -37,11 +41,12 @@ fn one(
     let timeout = reader.value(&name("TIMEOUT"), value::some_duration);
     let auth = reader.optional(&name("AUTH"), text);
     let kind = reader.value(&name("TYPE"), |it| value::one_of(it, &TYPES));
-    let settings =
-        reader.optional(&name("URL"), |url| RedisSettings::of(kind, url, auth.as_deref(), timeout));
+    let settings = reader.optional_beside(&name("URL"), &[&name("TYPE"), &name("AUTH")], |url| {
+        RedisSettings::of(kind, url, auth.as_deref(), timeout)
+    });
     let tls = reader.value(&name("TLS"), value::boolean);
     let sentinel_login = reader.optional(&name("SENTINEL_AUTH"), |it| Ok(Login::parse(it)));
-    socket_type(reader, &name("SOCKET_TYPE"), settings.as_ref());
+    socket_type(reader, name, settings.as_ref());
     let mut settings = settings?;
     if settings.tls.is_some() || tls {
         settings.tls = Some(certificates.clone());
@@ -49,7 +54,11 @@ fn one(
     if settings.tls.is_some()
         && matches!(settings.servers, RedisServers::Single(RedisAddress::Unix(_)))
     {
-        reader.refuse(&name("TLS"), "expected false, as the URL names a socket");
+        reader.refuse(
+            &name("TLS"),
+            &[&name("URL"), &name("TYPE")],
+            "expected false, as the URL names a socket",
+        );
     }
     settings.sentinel_login = sentinel_login.unwrap_or_default();
     Some(settings)
@@ -61,25 +70,32 @@ fn certificates(reader: &mut Reader<'_>) -> RedisTls {
     let certificate = reader.optional(CERTIFICATE, value::readable);
     let key = reader.optional(KEY, value::readable);
     if certificate.is_some() && !reader.is_set(KEY) {
-        reader.refuse(CERTIFICATE, "expected REDIS_TLS_CLIENT_KEY to be set, too");
+        reader.refuse(CERTIFICATE, &[KEY], "expected REDIS_TLS_CLIENT_KEY to be set, too");
     }
     if key.is_some() && !reader.is_set(CERTIFICATE) {
-        reader.refuse(KEY, "expected REDIS_TLS_CLIENT_CERT to be set, too");
+        reader.refuse(KEY, &[CERTIFICATE], "expected REDIS_TLS_CLIENT_CERT to be set, too");
     }
     let authority = reader.optional("REDIS_TLS_CACERT", value::readable);
     let any_name = reader.value("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", value::boolean);
     RedisTls { client: certificate.zip(key), authority, any_name }
 }
 
-fn socket_type(reader: &mut Reader<'_>, name: &str, settings: Option<&RedisSettings>) {
+fn socket_type(
+    reader: &mut Reader<'_>,
+    name: &dyn Fn(&str) -> String,
+    settings: Option<&RedisSettings>,
+) {
+    let others = [&*name("URL"), &*name("TYPE")];
+    let name = &name("SOCKET_TYPE");
     let sockets = [("tcp", false), ("unix", true)];
     let unix = reader.optional(name, |it| value::one_of(it, &sockets));
     let Some((unix, settings)) = unix.zip(settings) else { return };
     let is_socket = matches!(settings.servers, RedisServers::Single(RedisAddress::Unix(_)));
     match (unix, is_socket) {
-        (false, true) => reader.refuse(name, "expected unix, as the URL names a socket"),
+        (false, true) => reader.refuse(name, &others, "expected unix, as the URL names a socket"),
         (true, false) => reader.refuse(
             name,
+            &others,
             "expected tcp, as the URL names a host; a socket is written as an absolute path",
         ),
         _ => {}

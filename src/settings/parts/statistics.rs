@@ -137,7 +137,7 @@ fn mogrifier(reader: &mut Reader<'_>, name: &str) -> Option<Mogrifier> {
         let variable = variable(part);
         if !reader.has_variable(&variable) {
             let problem = format!("expected it to be set, as {MOGRIFIERS} names {name}");
-            reader.refuse(&variable, &problem);
+            reader.refuse(&variable, &[MOGRIFIERS], &problem);
         }
     }
     Some(Mogrifier { pattern: pattern?, name: new_name?, tags: tags.unwrap_or_default() })

@@ -23,18 +23,19 @@ pub(super) fn tls(reader: &mut Reader<'_>) -> Option<ServerTls> {
     let name = reader.optional(NAME, name);
     for (one, other) in [(CERTIFICATE, KEY), (KEY, CERTIFICATE)] {
         if reader.is_set(one) && !reader.is_set(other) {
-            reader.refuse(one, &format!("expected {other} to be set, too"));
+            reader.refuse(one, &[other], &format!("expected {other} to be set, too"));
         }
     }
     if wanted && !reader.is_set(CERTIFICATE) && !reader.is_set(KEY) {
-        reader.refuse(USE_TLS, &format!("expected {CERTIFICATE} and {KEY} to be set, too"));
+        let problem = format!("expected {CERTIFICATE} and {KEY} to be set, too");
+        reader.refuse(USE_TLS, &[CERTIFICATE, KEY], &problem);
     }
     // Whoever sets these relies on clients being asked who they are.
     if name.is_some() && !reader.is_set(AUTHORITIES) {
-        reader.refuse(NAME, &format!("expected {AUTHORITIES} to be set, too"));
+        reader.refuse(NAME, &[AUTHORITIES], &format!("expected {AUTHORITIES} to be set, too"));
     }
     if !wanted && authorities.is_some() {
-        reader.refuse(AUTHORITIES, &format!("expected {USE_TLS} to be true, too"));
+        reader.refuse(AUTHORITIES, &[USE_TLS], &format!("expected {USE_TLS} to be true, too"));
     }
     let clients = authorities.map(|authorities| ClientCheck { authorities, name });
     let tls = ServerTls { certificate: certificate?, key: key?, clients };
@@ -44,7 +45,7 @@ pub(super) fn tls(reader: &mut Reader<'_>) -> Option<ServerTls> {
             Purpose::Key => KEY,
             Purpose::Authorities => AUTHORITIES,
         };
-        reader.refuse(name, &error.problem.to_string());
+        reader.refuse(name, &[CERTIFICATE, KEY, AUTHORITIES], &error.problem.to_string());
     }
     Some(tls).filter(|_| wanted)
 }

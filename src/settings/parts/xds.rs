@@ -43,10 +43,10 @@ fn tls(reader: &mut Reader<'_>) -> Option<ClientTls> {
     let certificate = reader.optional(CERTIFICATE, value::readable);
     let key = reader.optional(KEY, value::readable);
     if certificate.is_some() && !reader.is_set(KEY) {
-        reader.refuse(CERTIFICATE, &format!("expected {KEY} to be set, too"));
+        reader.refuse(CERTIFICATE, &[KEY], &format!("expected {KEY} to be set, too"));
     }
     if key.is_some() && !reader.is_set(CERTIFICATE) {
-        reader.refuse(KEY, &format!("expected {CERTIFICATE} to be set, too"));
+        reader.refuse(KEY, &[CERTIFICATE], &format!("expected {CERTIFICATE} to be set, too"));
     }
     let settings = ClientTls {
         identity: certificate.zip(key),
@@ -64,7 +64,11 @@ fn backoff(reader: &mut Reader<'_>) -> BackoffSettings {
     if let (Some(initial), Some(max)) = (initial, max)
         && max < initial
     {
-        reader.refuse(MAX, &format!("expected no less than {INITIAL}, which is {initial:?}"));
+        reader.refuse(
+            MAX,
+            &[INITIAL],
+            &format!("expected no less than {INITIAL}, which is {initial:?}"),
+        );
     }
     let jitter = reader.value("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", value::part);
     let on = reader.value("XDS_CLIENT_BACKOFF_JITTER", value::boolean);

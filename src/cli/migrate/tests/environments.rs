@@ -2,7 +2,7 @@ use super::*;
 
 /// [`SAME`] with `lines` behind it, and what is found then.
 #[track_caller]
-fn check(lines: &str, expected: &[&str]) {
+pub(super) fn check(lines: &str, expected: &[&str]) {
     assert_eq!(titles(&found(&format!("{SAME}{lines}\n"))), expected, "{lines}");
 }
 
@@ -14,7 +14,7 @@ fn check_without(name: &str, expected: &[&str]) {
 }
 
 /// The finding about `variable`.
-fn about(lines: &str, variable: &str) -> Finding {
+pub(super) fn about(lines: &str, variable: &str) -> Finding {
     let findings = found(&format!("{SAME}{lines}\n"));
     findings.into_iter().find(|it| it.variable == variable).unwrap()
 }
@@ -267,4 +267,49 @@ fn lines_that_are_something_else_have_their_numbers() {
          a.env:5: expected nothing behind the second '\n  \
          a.env:6: expected the name of a variable and a value, NAME=value"
     );
+}
+
+#[test]
+fn ports_that_take_each_other_are_told() {
+    check("DEBUG_PORT=8080", &["will not start: DEBUG_PORT=\"8080\""]);
+    check("GRPC_PORT=6070", &["will not start: GRPC_PORT=\"6070\""]);
+    check("PORT=1\nHOST=127.0.0.1\nDEBUG_PORT=1\nDEBUG_HOST=127.0.0.2", &[]);
+    check("PORT=0\nDEBUG_PORT=0\nGRPC_PORT=0", &[]);
+    check("USE_PROMETHEUS=true\nPORT=9090", &["will not start: PORT=\"9090\""]);
+    let it = about("PORT=9000\nDEBUG_PORT=9000", "DEBUG_PORT");
+    assert_eq!(it.there, "opens the port twice, and a connection reaches either");
+    assert_eq!(it.here, "expected another port than that of PORT");
+    check(
+        "export PORT\nDEBUG_PORT=8080",
+        &["note: the value of PORT is not known: it comes from whatever starts the service"],
+    );
+}
+
+#[test]
+fn what_is_wrong_with_the_collector_is_told_as_the_service_does() {
+    let traces = |lines: &str| {
+        let environment =
+            format!("{SAME}TRACING_ENABLED=true\nOTEL_RESOURCE_ATTRIBUTES=x\n{lines}");
+        titles(&found(&environment))
+    };
+    let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318\n";
+    assert_eq!(traces(endpoint), Vec::<String>::new());
+    let it = about(
+        "TRACING_ENABLED=true\nTRACING_EXPORTER_PROTOCOL=grpc\nOTEL_EXPORTER_OTLP_ENDPOINT=a:4317",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+    );
+    assert_eq!((it.grade, it.title.as_str()), (Grade::WillNotStart, "OTEL_EXPORTER_OTLP_ENDPOINT"));
+    assert_eq!(it.here, "expected a URL such as http://collector:4317 or https://collector");
+    assert_eq!(it.place, "a.env:15");
+    for (name, value) in [("OTEL_BSP_SCHEDULE_DELAY", "5s"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "0")] {
+        let line = format!("{name}={value}\n");
+        let expected = format!("will not start: {name}=\"{value}\"");
+        assert_eq!(traces(&format!("{endpoint}{line}")), [expected]);
+        check(&line, &[]);
+    }
+    // What is in files and in Secrets is not known.
+    assert_eq!(traces(&format!("{endpoint}OTEL_EXPORTER_OTLP_CERTIFICATE=/no/ca\n")).len(), 0);
+    assert_eq!(traces("export OTEL_EXPORTER_OTLP_ENDPOINT\n").len(), 0);
+    let hidden = "OTEL_EXPORTER_OTLP_ENDPOINT=a:1\nexport OTEL_EXPORTER_OTLP_TRACES_ENDPOINT\n";
+    assert_eq!(traces(hidden).len(), 0);
 }

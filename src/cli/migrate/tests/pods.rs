@@ -1,7 +1,7 @@
 use super::*;
 
 /// What is found in a manifest, also in the rules that it mounts.
-fn found_in(text: &str) -> Vec<Finding> {
+pub(super) fn found_in(text: &str) -> Vec<Finding> {
     let source = SourceFile { name: "a.yaml".into(), bytes: text.as_bytes().to_vec() };
     let documents = documents::read(&source);
     assert!(documents.mistakes.is_none(), "{:?}", documents.mistakes);
@@ -12,22 +12,26 @@ fn found_in(text: &str) -> Vec<Finding> {
 }
 
 /// A pod in which nothing differs, with `container` and `spec` added to it,
-/// and `others` behind it.
-fn pod(container: &str, spec: &str, others: &str) -> String {
+/// and `others` behind it; the rules that it mounts are added if they have none.
+pub(super) fn pod(container: &str, spec: &str, others: &str) -> String {
     let env: String = SAME
         .lines()
         .filter_map(|it| it.split_once('='))
         .map(|(name, value)| format!("    - {{name: {name}, value: \"{value}\"}}\n"))
         .collect();
+    let rules = match others.contains("metadata: {name: rules}") {
+        true => "",
+        false => "---\nkind: ConfigMap\nmetadata: {name: rules}\ndata: {a.yaml: \"domain: d\"}\n",
+    };
     format!(
         "kind: Pod\nspec:\n  volumes:\n  - {{name: rules, configMap: {{name: rules}}}}\n{spec}  \
          containers:\n  - name: a\n    image: envoyproxy/ratelimit:master\n    volumeMounts:\n    - \
-         {{name: rules, mountPath: /data/ratelimit/config}}\n{container}    env:\n{env}{others}"
+         {{name: rules, mountPath: /data/ratelimit/config}}\n{container}    env:\n{env}{others}{rules}"
     )
 }
 
 #[track_caller]
-fn check(text: &str, expected: &[&str]) {
+pub(super) fn check(text: &str, expected: &[&str]) {
     assert_eq!(titles(&found_in(text)), expected, "{text}");
 }
 
@@ -111,12 +115,23 @@ fn the_pod_itself_is_no_difference() {
 
 #[test]
 fn commands_of_other_images_are_told() {
-    check_container("    command: [/bin/ratelimit]\n", &[]);
-    check_container(
-        "    command: [sh, -c, /bin/ratelimit]\n",
-        &["will not start: command: sh -c /bin/ratelimit"],
-    );
-    check_container("    args: [--debug]\n", &["will not start: the container has `args`"]);
+    for good in [
+        "command: [/bin/ratelimit]",
+        "command: [/bin/ratelimit, serve]",
+        "command: [tollgate]\n    args: [serve]",
+        "args: [serve]",
+        "args: []",
+    ] {
+        check_container(&format!("    {good}\n"), &[]);
+    }
+    let shell = "    command: [sh, -c, REDIS_AUTH=a /bin/ratelimit]\n";
+    check_container(shell, &["note: the container runs sh"]);
+    for flags in ["args: [--port=1]", "command: [/bin/ratelimit, serve, --shadow-mode]"] {
+        check_container(&format!("    {flags}\n"), &["differs: the container has arguments"]);
+    }
+    for bad in ["args: [--debug]", "args: [/bin/ratelimit]", "command: [ratelimit, check]"] {
+        check_container(&format!("    {bad}\n"), &["will not start: the container has arguments"]);
+    }
 }
 
 #[test]
@@ -143,11 +158,15 @@ fn probes_and_ports_that_lead_nowhere_are_told() {
         ("httpGet: {path: /healthcheck, port: 8081}", "port 8081 is for gRPC, not for HTTP"),
         ("grpc: {port: 8080}", "port 8080 is for HTTP"),
         ("grpc: {port: 8081, service: other}", "there is no health of a service other"),
-        ("exec: {command: [curl]}", "the image has no program for it"),
     ] {
         let expected = format!("will not start: the readinessProbe fails: {problem}");
         check_container(&probe(bad), &[&expected]);
     }
+    check_container(
+        &probe("exec: {command: [/bin/ls]}"),
+        &["note: the readinessProbe runs /bin/ls, which the image may not have"],
+    );
+    check_container(&probe("exec: {command: [tollgate, hit, --domain, d, a=b]}"), &[]);
     check_container(
         "    ports: [{containerPort: 1234}]\n",
         &["note: nothing listens on containerPort 1234"],
@@ -162,6 +181,9 @@ fn services_whose_names_make_settings_are_told() {
     let set = format!("    - {{name: GRPC_PORT, value: \"8081\"}}\n{service}");
     check(&pod("", "", &set), &[]);
     check(&pod("", "", "---\nkind: Service\nmetadata: {name: redis}\n"), &[]);
+    for spec in ["{clusterIP: None}", "{type: ExternalName}"] {
+        check(&pod("", "", &format!("{service}spec: {spec}\n")), &[]);
+    }
 }
 
 #[test]
@@ -171,10 +193,9 @@ fn rules_that_are_not_mounted_are_told() {
         &text.replace("/data/ratelimit/config", "/etc/rules"),
         &["will not start: nothing is mounted at /data/ratelimit/config"],
     );
-    check(&text.replace("/data/ratelimit/config", "/data"), &[]);
     let dots = text.replace("RUNTIME_IGNOREDOTFILES, value: \"true\"", "A, value: b");
     check(&dots, &["differs: RUNTIME_IGNOREDOTFILES is not true, and rules are in a ConfigMap"]);
-    check(&dots.replace("configMap: {name: rules}", "emptyDir: {}"), &[]);
+    check(&dots.replace("/config}", "/config/a.yaml, subPath: a.yaml}"), &[]);
 }
 
 #[test]
@@ -209,40 +230,4 @@ data: {host: \"::\", LIMIT_RATIO: \"2\"}
             "note: the value of REDIS_AUTH is not known: it comes from the Secret s, key k",
         ],
     );
-}
-
-fn find(text: &str, wanted: Option<&str>) -> Result<String, String> {
-    let source = SourceFile { name: "a.yaml".into(), bytes: text.as_bytes().to_vec() };
-    let documents = documents::read(&source);
-    let pod = Pod::find(&source.name, &documents, wanted)?;
-    Ok(manifest::text(pod.container, "name").to_owned())
-}
-
-#[test]
-fn the_container_is_the_one_that_runs_the_service() {
-    let of = |images: &[&str]| {
-        let one = |(at, it): (usize, &&str)| format!("  - {{name: c{at}, {it}}}\n");
-        let list: String = images.iter().enumerate().map(one).collect();
-        format!("kind: Pod\nmetadata: {{name: p}}\nspec:\n  containers:\n{list}")
-    };
-    let side = "image: prom/statsd-exporter";
-    let two = of(&[side, "image: \"a.example:5000/x/ratelimit@sha256:0\""]);
-    assert_eq!(find(&two, None).as_deref(), Ok("c1"));
-    assert_eq!(find(&two, Some("c0")).as_deref(), Ok("c0"));
-    assert_eq!(
-        find(&of(&[side, "image: x, command: [/bin/ratelimit]"]), None).as_deref(),
-        Ok("c1")
-    );
-    assert_eq!(find(&of(&["image: mine"]), None).as_deref(), Ok("c0"));
-    let list = format!("kind: List\nitems:\n- {}", of(&["image: mine"]).replace('\n', "\n  "));
-    assert_eq!(find(&list, None).as_deref(), Ok("c0"));
-    let json = "{\"kind\": \"Pod\", \"spec\": {\"containers\": [{\"name\": \"j\"}]}}";
-    assert_eq!(find(json, None).as_deref(), Ok("j"));
-
-    let error = find(&of(&[side, side]), None).unwrap_err();
-    assert!(error.ends_with("--container NAME:\n  c0 (in Pod p)\n  c1 (in Pod p)"), "{error}");
-    let both = of(&["image: ratelimit", "image: ratelimit:1"]);
-    assert!(find(&both, None).unwrap_err().starts_with("more than one container may be meant"));
-    assert!(find(&two, Some("c9")).unwrap_err().starts_with("none of these containers"));
-    assert!(find("kind: Service\n", None).unwrap_err().starts_with("there is no pod"));
 }

@@ -1,0 +1,131 @@
+//! Holds what is found to the table of differences in `docs/settings.md`.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// For each line of the table variables that show it, and the one that is told.
+const LINES: &[(&str, &str, &str)] = &[
+    ("`BACKEND_TYPE`", "BACKEND_TYPE=memcache", "BACKEND_TYPE"),
+    ("`REDIS_URL`", "", "REDIS_URL"),
+    ("`REDIS_SOCKET_TYPE`", "REDIS_URL=a:1", "REDIS_SOCKET_TYPE"),
+    (
+        "`REDIS_TIMEOUT`, `REDIS_PERSECOND_TIMEOUT`",
+        "REDIS_URL=a:1\nREDIS_TIMEOUT=1ms\nREDIS_PERSECOND=true\nREDIS_PERSECOND_URL=b:1",
+        "REDIS_TIMEOUT",
+    ),
+    (
+        "`REDIS_POOL_ON_EMPTY_BEHAVIOR`, `REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR`",
+        "REDIS_POOL_ON_EMPTY_BEHAVIOR=ERROR",
+        "REDIS_POOL_ON_EMPTY_BEHAVIOR",
+    ),
+    ("`COUNTER_KEYS`", "REDIS_URL=a:1", "COUNTER_KEYS"),
+    ("`RESPONSE_DYNAMIC_METADATA`", "", "RESPONSE_DYNAMIC_METADATA"),
+    ("`LOG_LEVEL`", "", "LOG_LEVEL"),
+    ("`LOG_FORMAT`", "LOG_FORMAT=JSON", "LOG_FORMAT"),
+    ("`RUNTIME_ROOT`, `RUNTIME_SUBDIRECTORY`", "RUNTIME_ROOT=/a", "RUNTIME_SUBDIRECTORY"),
+    ("`RUNTIME_ROOT`, `RUNTIME_SUBDIRECTORY`", "", "RUNTIME_ROOT"),
+    (
+        "`RUNTIME_APPDIRECTORY`",
+        "RUNTIME_SUBDIRECTORY=a\nRUNTIME_APPDIRECTORY=a/b",
+        "RUNTIME_APPDIRECTORY",
+    ),
+    ("`RUNTIME_WATCH_ROOT`", "RUNTIME_SUBDIRECTORY=a", "RUNTIME_WATCH_ROOT"),
+    ("`TOLLGATE_CONFIG`", "RUNTIME_SUBDIRECTORY=a\nTOLLGATE_CONFIG=b", "TOLLGATE_CONFIG"),
+    (
+        "`FORCE_START_WITHOUT_INITIAL_CONFIG`",
+        "FORCE_START_WITHOUT_INITIAL_CONFIG=true",
+        "FORCE_START_WITHOUT_INITIAL_CONFIG",
+    ),
+    (
+        "`XDS_CLIENT_BACKOFF_MAX_INTERVAL`",
+        "CONFIG_TYPE=GRPC_XDS_SOTW",
+        "XDS_CLIENT_BACKOFF_MAX_INTERVAL",
+    ),
+    (
+        "`XDS_CLIENT_BACKOFF_RANDOM_FACTOR`",
+        "CONFIG_TYPE=GRPC_XDS_SOTW\nXDS_CLIENT_BACKOFF_RANDOM_FACTOR=0.5",
+        "XDS_CLIENT_BACKOFF_RANDOM_FACTOR",
+    ),
+    (
+        "`GRPC_CLIENT_TLS_CACERT`",
+        "GRPC_SERVER_USE_TLS=true\nGRPC_CLIENT_TLS_CACERT=/a",
+        "GRPC_CLIENT_TLS_CACERT",
+    ),
+    ("`GRPC_CLIENT_TLS_SAN`", "GRPC_CLIENT_TLS_SAN=a", "GRPC_CLIENT_TLS_SAN"),
+    ("`USE_STATSD`", "", "USE_STATSD"),
+    ("`USE_STATSD`", "USE_STATSD=true\nUSE_PROMETHEUS=true", "USE_STATSD"),
+    ("`USE_STATSD` is false, and no other place is set", "USE_STATSD=false", "USE_STATSD"),
+    ("`PROMETHEUS_MAPPER_YAML`", "PROMETHEUS_MAPPER_YAML=/a", "PROMETHEUS_MAPPER_YAML"),
+    ("`EXTRA_TAGS`", "EXTRA_TAGS=a:b\nUSE_PROMETHEUS=true", "EXTRA_TAGS"),
+    ("`DISABLE_STATS`", "DISABLE_STATS=true", "DISABLE_STATS"),
+    ("`STATS_FLUSH_INTERVAL`", "STATS_FLUSH_INTERVAL=1ms", "STATS_FLUSH_INTERVAL"),
+    (
+        "`DOG_STATSD_MOGRIFIER_*`",
+        "USE_DOG_STATSD_MOGRIFIERS=A\nPATTERN=a\nNAME=b",
+        "DOG_STATSD_MOGRIFIER_A_PATTERN",
+    ),
+    ("`OTEL_EXPORTER_OTLP_ENDPOINT`", "TRACING_ENABLED=true", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    ("empty variables", "QUOTA_MODE=", "QUOTA_MODE"),
+    ("`EXPIRATION_JITTER_MAX_SECONDS`", "REDIS_URL=a:1", "EXPIRATION_JITTER_MAX_SECONDS"),
+    (
+        "`STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT`",
+        "REDIS_URL=a:1\nSTOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT=true",
+        "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT",
+    ),
+    (
+        "`LOCAL_CACHE_SIZE_IN_BYTES`",
+        "REDIS_URL=a:1\nLOCAL_CACHE_SIZE_IN_BYTES=1\nUSE_PROMETHEUS=true",
+        "LOCAL_CACHE_SIZE_IN_BYTES",
+    ),
+    ("`PORT`, `GRPC_PORT`, `DEBUG_PORT`", "PORT=1\nDEBUG_PORT=1", "DEBUG_PORT"),
+    ("numbers", "PORT=010", "PORT"),
+    ("true and false, and some words", "SHADOW_MODE=yes", "SHADOW_MODE"),
+    ("true and false, and some words", "REDIS_URL=a:1\nBACKEND_TYPE=Redis", "BACKEND_TYPE"),
+];
+
+/// The line of which the manifest decides, and not the environment.
+const OF_PODS: &str = "`RUNTIME_IGNOREDOTFILES`";
+
+/// The first cells of the table.
+fn table() -> BTreeSet<String> {
+    const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
+    let document = fs::read_to_string(PATH).unwrap();
+    let (_, rest) = document.split_once("These differ:\n").unwrap();
+    let rows = rest.trim_start().lines().take_while(|it| it.starts_with('|')).skip(2);
+    rows.map(|it| it.split('|').nth(1).unwrap().trim().to_owned()).collect()
+}
+
+#[test]
+fn every_line_of_the_table_is_found_and_told_as_a_difference() {
+    let lines: BTreeSet<_> = LINES.iter().map(|it| it.0).chain([OF_PODS]).collect();
+    let table = table();
+    assert_eq!(lines, table.iter().map(String::as_str).collect());
+    for (line, environment, variable) in LINES {
+        let of_it: Vec<_> =
+            found(environment).into_iter().filter(|it| it.variable == *variable).collect();
+        assert!(!of_it.is_empty(), "{line}: nothing is found");
+        assert!(of_it.iter().all(|it| !it.title.ends_with("means the same")), "{line}: {of_it:?}");
+    }
+}
+
+#[test]
+fn everything_that_is_checked_is_in_the_table() {
+    let table = table();
+    let environments: Vec<_> = LINES
+        .iter()
+        .map(|(_, environment, _)| Environment::parse("a", environment).unwrap())
+        .collect();
+    for (at, check) in checks().enumerate() {
+        let finding = environments.iter().find_map(|it| check(&Case::new(it)));
+        let finding = finding.unwrap_or_else(|| unreachable!("no line shows check {at}"));
+        let name = format!("`{}`", finding.variable);
+        assert!(table.iter().any(|it| it.contains(&name)), "{name}");
+    }
+    let mut findings = Vec::new();
+    environments.iter().for_each(|it| defaults::defaults(&Case::new(it), &mut findings));
+    for it in findings {
+        let name = format!("`{}`", it.variable);
+        assert!(table.iter().any(|it| it.contains(&name)), "{name}");
+    }
+}
