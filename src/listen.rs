@@ -200,10 +200,11 @@ mod tests {
     async fn what_is_taken_is_what_the_system_refuses() {
         const HOSTS: [&str; 5] = ["0.0.0.0", "::", "127.0.0.1", "127.0.0.2", "::1"];
         for (one, other) in HOSTS.iter().flat_map(|one| HOSTS.map(|other| (*one, other))) {
-            let first = Listener::bind("a", &place(one, 0), 1, 1).await.unwrap();
+            let first = Listener::bind("a", &place(one, 0), Protocol::Http1, 1).await.unwrap();
             let Place::Tcp(first_at) = first.place() else { unreachable!() };
             let second_at = Address { host: other.into(), port: first_at.port };
-            let second = Listener::bind("b", &Place::Tcp(second_at.clone()), 1, 1).await;
+            let second =
+                Listener::bind("b", &Place::Tcp(second_at.clone()), Protocol::Http1, 1).await;
             assert_eq!(second_at.is_taken_by(first_at), second.is_err(), "{one}, then {other}");
         }
     }

@@ -77,7 +77,7 @@ const VARIABLES: &[Variable] = &[
     ("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", "f", SWITCH),
     ("RUNTIME_ROOT", "@rules", TEXT),
     ("RUNTIME_SUBDIRECTORY", "ratelimit", Some("../elsewhere")),
-    ("RUNTIME_APPDIRECTORY", "config", Some("/config")),
+    ("RUNTIME_APPDIRECTORY", "config", Some("a/../b")),
     ("RUNTIME_IGNOREDOTFILES", "TRUE", SWITCH),
     ("RUNTIME_WATCH_ROOT", "FALSE", SWITCH),
     ("EXPIRATION_JITTER_MAX_SECONDS", "300", NUMBER),

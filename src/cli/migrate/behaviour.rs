@@ -14,7 +14,6 @@ pub(super) const CHECKS: &[fn(&Case<'_>) -> Option<Finding>] = &[
     timeout,
     back_off,
     chance,
-    log_format,
     deny_cache,
     forced_start,
     stopped_counting,
@@ -126,20 +125,6 @@ fn chance(case: &Case<'_>) -> Option<Finding> {
             .of(case.env, NAME)
             .there("multiplies each wait by it to find the next")
             .here("leaves at most this part of each wait to chance; waits double")
-    })
-}
-
-fn log_format(case: &Case<'_>) -> Option<Finding> {
-    const NAME: &str = "LOG_FORMAT";
-    let is_json = case.env.text(NAME).is_some_and(|it| it.eq_ignore_ascii_case("json"));
-    is_json.then(|| {
-        Finding::new(Grade::Differs, "lines of the log have other keys")
-            .of(case.env, NAME)
-            .there("@timestamp, @message, and level in small letters, such as warning")
-            .here(
-                "timestamp, message, and level in capitals, such as WARN; further keys for details",
-            )
-            .remedy("adapt what reads the log")
     })
 }
 

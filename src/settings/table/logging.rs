@@ -14,7 +14,7 @@ pub(super) const LOGGING: Group = Group {
             name: "LOG_FORMAT",
             value: Value::Text("FORMAT"),
             default: "text",
-            help: "`text`, or `json` for one object per line.",
+            help: "`text`, or `json` for one object per line, with the keys of envoyproxy/ratelimit.",
         },
     ],
 };

@@ -6,8 +6,6 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use futures_util::FutureExt;
-
 use super::*;
 use crate::{
     limit::{Hits, Limit, Unit, Window},
@@ -16,6 +14,7 @@ use crate::{
 };
 
 mod games;
+mod mixed;
 
 const NOON: Timestamp = Timestamp::from_secs(43_200);
 const MILLI: Duration = Duration::from_millis(1);
@@ -104,78 +103,6 @@ impl Play {
         let (outcome, asked) = self.ask(Hits::Add(hits));
         (outcome.over, asked)
     }
-}
-
-#[test]
-fn what_is_known_to_be_refused_is_known_also_while_the_store_fails() {
-    /// Fails all calls of more than one hit.
-    #[derive(Debug)]
-    struct Failing(Shared);
-
-    impl Store for Failing {
-        async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-            match charges.iter().any(|it| 1 < it.hits.asked()) {
-                true => Err(StoreError::Failed("it is down".into())),
-                false => self.0.charge(charges, now).await,
-            }
-        }
-
-        async fn ping(&self) -> Result<(), StoreError> {
-            Ok(())
-        }
-    }
-
-    let cache = DenyCache::new(Failing(Shared::new()), 1 << 20);
-    let limit = Limit::fixed(1, Window::of(Unit::Hour));
-    let of = |name, hits| charge(name, &limit, Hits::Add(hits), NOON);
-    make(&cache, &[of("a", 1)], NOON);
-    make(&cache, &[of("a", 1)], NOON);
-    let charges = [of("b", 2), of("a", 1), of("c", 2)];
-    let error = cache.charge(&charges, NOON).now_or_never().unwrap().unwrap_err();
-    let over: Vec<_> = error.known(3).iter().map(|it| it.map(|it| it.over)).collect();
-    assert_eq!(over, [None, Some(true), None]);
-    assert_eq!(error.to_string(), "the counter store failed: it is down");
-}
-
-#[test]
-fn a_call_that_costs_nothing_if_it_is_refused_is_known_at_the_limit() {
-    let store = Shared::new();
-    let cache = DenyCache::new(store.clone(), 1 << 20);
-    let limit = Limit::fixed(5, Window::of(Unit::Hour));
-    let of = |hits, enforced| Charge {
-        consume: Consume::AllOrNothing,
-        enforced,
-        ..charge("a", &limit, Hits::Add(hits), NOON)
-    };
-    let ask = |charge: Charge| make(&cache, &[charge], NOON)[0];
-    assert_eq!([ask(of(5, true)).over, ask(of(1, true)).over], [false, true]);
-    let before = store.calls();
-    for _ in 0..9 {
-        let outcome = ask(of(1, true));
-        assert!(outcome.over && outcome.cached && outcome.used == 5);
-    }
-    assert_eq!(store.calls(), before);
-    // What is only watched is counted.
-    assert_eq!(ask(of(1, false)).used, 6);
-}
-
-#[test]
-fn a_penalty_that_is_over_does_not_come_back_with_the_clock() {
-    let store = Shared::new();
-    let cache = DenyCache::new(store.clone(), 1 << 20);
-    let penalty = 700 * MILLI;
-    let limit =
-        Limit { algorithm: Algorithm::SlidingWindow, penalty, ..Limit::fixed(3, window(2)) };
-    let of = |hits, now| charge("a", &limit, Hits::Add(hits), now);
-    make(&cache, &[of(3, NOON)], NOON);
-    assert_eq!(make(&cache, &[of(1, NOON)], NOON)[0].banned, penalty);
-    // Of two charges to one counter nothing is learned, but there is a new penalty.
-    let later = NOON.plus(penalty);
-    let second = Charge { consume: Consume::AllOrNothing, ..of(1, later) };
-    make(&cache, &[of(1, later), second], later);
-    let before = Timestamp::from_micros(later.as_micros() - 1);
-    let outcome = make(&cache, &[of(1, before)], before)[0];
-    assert_eq!(outcome.banned, penalty + Duration::from_micros(1));
 }
 
 const PASSED: (bool, bool) = (false, true);
