@@ -1,10 +1,9 @@
 //! Decides: a request and the rules become charges, the store makes them, and
 //! what became of them is the decision.
 
-use std::{iter, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use futures_util::poll;
 use smallvec::SmallVec;
 use tokio::time::timeout;
 
@@ -87,14 +86,13 @@ impl<S: Store> Engine<S> {
         &self,
         charges: &[Charge],
         now: Timestamp,
-        wait: Duration,
+        wait: Option<Duration>,
     ) -> Result<Outcomes, StoreError> {
-        let mut charge = pin!(self.store.charge(charges, now));
-        // What is answered at once needs no timer.
-        let outcomes = match poll!(&mut charge) {
-            Poll::Ready(outcomes) => outcomes,
-            Poll::Pending => timeout(wait, charge).await.unwrap_or(Err(StoreError::Timeout(wait))),
-        }?;
+        let charge = self.store.charge(charges, now);
+        let outcomes = match wait {
+            None => charge.await?,
+            Some(wait) => timeout(wait, charge).await.map_err(|_| StoreError::Timeout(wait))??,
+        };
         if outcomes.len() != charges.len() {
             return Err(StoreError::Failed("it left a charge unanswered".into()));
         }

@@ -73,10 +73,11 @@ impl Fallback {
 
     /// How long to wait for the store, if there is something to decide without it
     /// (`decides`) or not: until a quarter is left, for the answer on its way, of the
-    /// deadline or the `patience` after which the caller gives up.
-    pub(super) fn wait(&self, decides: bool, patience: Option<Duration>) -> Duration {
-        let deadline = if decides { self.settings.deadline } else { Duration::MAX };
-        patience.map_or(deadline, |it| it.min(deadline)) / 4 * 3
+    /// deadline or the `patience` after which the caller gives up. None is as long as
+    /// the store takes.
+    pub(super) fn wait(&self, decides: bool, patience: Option<Duration>) -> Option<Duration> {
+        let deadline = decides.then_some(self.settings.deadline);
+        deadline.into_iter().chain(patience).min().map(|it| it / 4 * 3)
     }
 
     /// Decides each charge of which `error` leaves open what became of it by its
