@@ -187,7 +187,7 @@ pub struct PoolUsage {
     pub closed: u64,
     /// Calls that wait for others to be answered before they are sent.
     pub waiting: u64,
-    /// Servers that do not answer at the moment, and are only tried now and then.
+    /// Servers that do not answer at the moment: calls are refused until they do.
     pub silent: u64,
 }
 

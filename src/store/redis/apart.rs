@@ -7,7 +7,7 @@
 
 use crate::{
     limit::{Hits, Outcome},
-    store::{Charge, Consume, Outcomes},
+    store::{Charge, Consume, Outcomes, StoreError},
 };
 
 /// How to make a call.
@@ -48,21 +48,39 @@ pub(super) fn is_decided(charges: &[Charge]) -> bool {
     charges.iter().all(|it| it.refused || !it.depends())
 }
 
+/// Reserves `charges` and, if one of them is refused, gives back. `make` makes charges
+/// that are independent of each other.
+pub(super) async fn reserve<F>(
+    charges: &[Charge],
+    make: impl Fn(Vec<Charge>) -> F,
+) -> Result<Outcomes, StoreError>
+where
+    F: Future<Output = Result<Outcomes, StoreError>>,
+{
+    // What is known of some of them is of no use: they depend on the others.
+    let outcomes = make(reservations(charges)).await.map_err(StoreError::reason)?;
+    let Some(Refunds { charges, places }) = refunds(charges, &outcomes) else {
+        return Ok(outcomes);
+    };
+    let given = make(charges).await.map_err(StoreError::reason)?;
+    Ok(given_back(outcomes, &places, &given))
+}
+
 /// `charges`, each of them independent of the others.
-pub(super) fn reservations(charges: &[Charge]) -> Vec<Charge> {
+fn reservations(charges: &[Charge]) -> Vec<Charge> {
     charges.iter().map(|it| Charge { consume: Consume::Independent, ..it.clone() }).collect()
 }
 
 /// What is given back, and where it was reserved.
 #[derive(Debug)]
-pub(super) struct Refunds {
-    pub(super) charges: Vec<Charge>,
+struct Refunds {
+    charges: Vec<Charge>,
     places: Vec<usize>,
 }
 
 /// What is to be given back of `charges`, of which these became; none if nothing
 /// was refused that matters to the others.
-pub(super) fn refunds(charges: &[Charge], outcomes: &[Outcome]) -> Option<Refunds> {
+fn refunds(charges: &[Charge], outcomes: &[Outcome]) -> Option<Refunds> {
     let mut both = charges.iter().zip(outcomes);
     if !both.any(|(charge, outcome)| charge.enforced && outcome.over) {
         return None;
@@ -84,23 +102,21 @@ pub(super) fn refunds(charges: &[Charge], outcomes: &[Outcome]) -> Option<Refund
     Some(refunds)
 }
 
-impl Refunds {
-    /// What became of the call of which these were reserved, if these became of
-    /// what was given back.
-    pub(super) fn outcomes(&self, mut reserved: Outcomes, given: &[Outcome]) -> Outcomes {
-        for (place, given) in self.places.iter().zip(given) {
-            if let Some(outcome) = reserved.get_mut(*place) {
-                *outcome = Outcome {
-                    counted: false,
-                    used: given.used,
-                    remaining: given.remaining,
-                    reset_after: given.reset_after,
-                    ..*outcome
-                };
-            }
+/// What became of the call of which these were reserved, if these became of what was
+/// given back at `places`.
+fn given_back(mut reserved: Outcomes, places: &[usize], given: &[Outcome]) -> Outcomes {
+    for (place, given) in places.iter().zip(given) {
+        if let Some(outcome) = reserved.get_mut(*place) {
+            *outcome = Outcome {
+                counted: false,
+                used: given.used,
+                remaining: given.remaining,
+                reset_after: given.reset_after,
+                ..*outcome
+            };
         }
-        reserved
     }
+    reserved
 }
 
 #[cfg(test)]
@@ -150,8 +166,8 @@ mod tests {
             [Hits::Refund(2); 2]
         );
         let given = Outcome { used: 0, remaining: 5, ..passed };
-        let outcomes =
-            refunds.outcomes([passed, refused, passed].into_iter().collect(), &[given; 2]);
+        let reserved = [passed, refused, passed].into_iter().collect();
+        let outcomes = given_back(reserved, &refunds.places, &[given; 2]);
         let found: Vec<_> = outcomes.iter().map(|it| (it.over, it.counted, it.used)).collect();
         assert_eq!(found, [(false, false, 0), (true, false, 0), (false, true, 2)]);
     }

@@ -106,14 +106,7 @@ impl Cluster {
             Plan::Together => self.one(charges, now).await,
             Plan::Apart => self.apart(charges, now).await,
             Plan::Reserve => {
-                let reserved = apart::reservations(charges);
-                let outcomes = self.apart(&reserved, now).await.map_err(StoreError::reason)?;
-                let Some(refunds) = apart::refunds(charges, &outcomes) else {
-                    return Ok(outcomes);
-                };
-                let given = self.apart(&refunds.charges, now).await;
-                let given = given.map_err(StoreError::reason)?;
-                Ok(refunds.outcomes(outcomes, &given))
+                apart::reserve(charges, |it| async move { self.apart(&it, now).await }).await
             }
         }
     }

@@ -71,13 +71,8 @@ impl Store for Split {
         if apart::is_decided(charges) {
             return both(&self.main, per_second, charges, now).await;
         }
-        let reserved = apart::reservations(charges);
-        let outcomes = both(&self.main, per_second, &reserved, now).await;
-        let outcomes = outcomes.map_err(StoreError::reason)?;
-        let Some(refunds) = apart::refunds(charges, &outcomes) else { return Ok(outcomes) };
-        let given = both(&self.main, per_second, &refunds.charges, now).await;
-        let given = given.map_err(StoreError::reason)?;
-        Ok(refunds.outcomes(outcomes, &given))
+        let make = |it: Vec<_>| async move { both(&self.main, per_second, &it, now).await };
+        apart::reserve(charges, make).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
