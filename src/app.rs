@@ -18,14 +18,17 @@ use crate::{
     health::Health,
     http::{self, Pages},
     listen::{ListenError, Listener, Place, Protocol},
-    metrics::{Metrics, timed::Timed},
+    metrics::Metrics,
     reload::{InForce, LoadError, Reloader},
     settings::{
         ListenerSettings, PrometheusSettings, RuleSettings, Settings, StatisticsSettings,
         StoreSettings,
     },
     spans::{Exporter, Spans, SpansError, traced::Traced},
-    store::{Store, StoreError, ahead::Ahead, deny_cache::DenyCache, memory::Memory, redis::Split},
+    store::{
+        Store, StoreError, ahead::Ahead, deny_cache::DenyCache, memory::Memory, observed::Observed,
+        redis::Redis,
+    },
     time::SystemClock,
     tls::{self, TlsError},
     wire::Service,
@@ -91,16 +94,19 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let observers = Observers { metrics: Arc::clone(&metrics), spans, exporter };
     match settings.store.clone() {
         StoreSettings::Memory { max_keys } => {
-            let store = Timed { store: Memory::new(max_keys), metrics };
+            let memory = Arc::new(Memory::new(max_keys));
+            memory.tell(metrics.store_readings());
+            let store = Observed { store: memory, observer: metrics };
             serve_with(store, Demands::default(), observers, settings).await
         }
         StoreSettings::Redis { main, per_second, give_up, health } => {
             let demands = Demands { first: give_up, always: health };
-            let redis = Split::new(&main, per_second.as_deref());
-            let store = Timed { store: redis, metrics };
+            let redis = Redis::split(&main, per_second.as_deref(), metrics.store_readings());
             let spans = observers.spans.clone();
-            let store = Traced { store, spans, per_second: per_second.is_some() };
+            let traced = Traced { spans, per_second: per_second.is_some() };
+            let store = Observed { store: redis, observer: (traced, Arc::clone(&metrics)) };
             let store = DenyCache::new(Ahead::new(store), settings.deny_cache);
+            let store = store.told(metrics.store_readings());
             serve_with(store, demands, observers, settings).await
         }
     }
@@ -305,13 +311,13 @@ impl Demands {
         }
         loop {
             time::sleep(ASK_AGAIN).await;
-            health.store_answers(store.ping().await.is_ok());
+            health.store_answers(store.ready().await.is_ok());
         }
     }
 
     /// Waits for the first answer, and keeps the latest error in `last`.
     async fn answer<S: Store>(store: &S, last: &mut Option<StoreError>) {
-        while let Err(error) = store.ping().await {
+        while let Err(error) = store.ready().await {
             if last.is_none() {
                 warn!("not ready yet: {error}");
             }

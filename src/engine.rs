@@ -5,15 +5,16 @@ use std::{iter, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use crate::{
     descriptor::{Descriptor, Request},
     rules::{
         RuleTree,
         counter_key::{KeyFormat, Part},
+        spec::OnError,
     },
-    store::{Charge, Consume, Outcomes, Store, StoreError},
+    store::{Charge, Consume, Store, StoreError},
     time::{Clock, Timestamp},
 };
 
@@ -21,7 +22,7 @@ pub mod decision;
 pub mod fallback;
 
 use self::{
-    decision::{Decision, Governed, Mode, Policies},
+    decision::{Decision, Governed, Mode},
     fallback::Fallback,
 };
 
@@ -66,37 +67,19 @@ impl<S: Store> Engine<S> {
         let mut governed = govern(&rules, request);
         drop_replaced(&mut governed);
 
-        let charges = self.charges(request, &governed, now);
+        let policies = self.fallback.policies(&governed);
+        let charges = self.charges(request, &governed, &policies, now);
         drop(rules);
         if charges.is_empty() {
             return Ok(Decision::new(governed, &mut iter::empty(), self.mode));
         }
-        let policies = self.fallback.policies(&governed);
         let wait = self.fallback.wait(policies.iter().all(Option::is_some), patience);
-        let (outcomes, policies) = match self.charge(&charges, now, wait).await {
-            Ok(outcomes) => (outcomes, Policies::new()),
-            // The metrics tell why.
-            Err(error) => self.fallback.charge(&charges, &policies, error, now).await?,
-        };
+        let deadline = wait.map(|it| Instant::now() + it);
+        let results = self.store.charge(&charges, now, deadline).await;
+        let (outcomes, policies) =
+            self.fallback.decide(&charges, &policies, results, now).await?;
         let decision = Decision::new(governed, &mut outcomes.into_iter(), self.mode);
         Ok(Decision { policies, ..decision })
-    }
-
-    async fn charge(
-        &self,
-        charges: &[Charge],
-        now: Timestamp,
-        wait: Option<Duration>,
-    ) -> Result<Outcomes, StoreError> {
-        let charge = self.store.charge(charges, now);
-        let outcomes = match wait {
-            None => charge.await?,
-            Some(wait) => timeout(wait, charge).await.map_err(|_| StoreError::Timeout(wait))??,
-        };
-        if outcomes.len() != charges.len() {
-            return Err(StoreError::Failed("it left a charge unanswered".into()));
-        }
-        Ok(outcomes)
     }
 
     /// A charge for each limit that applies.
@@ -104,9 +87,13 @@ impl<S: Store> Engine<S> {
         &self,
         request: &Request,
         governed: &[Governed],
+        policies: &[Option<OnError>],
         now: Timestamp,
     ) -> SmallVec<[Charge; 2]> {
         let mut charges = SmallVec::new();
+        // One for each limit. Whoever passes without the store keeps its hits.
+        let mut policies = policies.iter().map(|it| it.is_some_and(|it| it != OnError::Deny));
+        let mut passes_late = || policies.next().unwrap_or_default();
         for (Descriptor { entries, hits, .. }, governed) in request.descriptors.iter().zip(governed)
         {
             match governed {
@@ -124,6 +111,7 @@ impl<S: Store> Engine<S> {
                             },
                             enforced: !rule.spec.shadow_mode && !quota,
                             refused: false,
+                            passes_late: passes_late(),
                         });
                     }
                 }
@@ -138,6 +126,7 @@ impl<S: Store> Engine<S> {
                         consume: Consume::Independent,
                         enforced: !self.mode.quota,
                         refused: false,
+                        passes_late: passes_late(),
                     });
                 }
             }

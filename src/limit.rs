@@ -37,6 +37,11 @@ impl Limit {
         Self { requests, window, algorithm, penalty: Duration::ZERO, ahead: 0 }
     }
 
+    /// Whether the name of a counter tells its window, so that the state need not.
+    pub const fn names_window(&self) -> bool {
+        self.algorithm.facts().named_window && self.penalty.is_zero()
+    }
+
     /// The most hits that one call can ever have granted.
     pub const fn capacity(&self) -> u32 {
         match self.algorithm {
@@ -80,16 +85,85 @@ pub enum Algorithm {
     },
 }
 
+/// What the rest of the service may know of an algorithm. Whoever must think about a
+/// new one asks here, or takes part in the table of [`step`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Its name in rule files.
+    pub name: &'static str,
+    /// The name of its function in the scripts of Redis.
+    pub lua: &'static str,
+    /// Whether rules give it a window, and may give it a penalty.
+    pub window: bool,
+    /// Whether windows may be those of a calendar.
+    pub calendar: bool,
+    /// Whether rules may let hits count that are refused.
+    pub count_denied: bool,
+    /// Whether rules may say when windows begin.
+    pub phase: bool,
+    /// Whether rules may say how much passes at once.
+    pub burst: bool,
+    /// Whether hits are given back, and have a lease.
+    pub lease: bool,
+    /// Whether it keeps each hit by itself, so that the limit is bounded.
+    pub listed: bool,
+    /// Whether the name of a counter tells its window, unless it has a penalty.
+    pub named_window: bool,
+    /// How long a refusal is known to last.
+    pub denial: Denial,
+}
+
+/// How long a refusal is known to last, whatever others do meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// Until the window ends.
+    UntilWindowEnds,
+    /// For one hit until there is room for one.
+    UntilOneFits,
+    /// Not at all: somebody may give back a slot at any time.
+    Never,
+}
+
 impl Algorithm {
+    /// What is to be known of it.
+    pub const fn facts(self) -> Facts {
+        match self {
+            Self::FixedWindow { .. } => fixed_window::FACTS,
+            Self::SlidingWindow => sliding_window::FACTS,
+            Self::SlidingLog => leases::LOG,
+            Self::TokenBucket { .. } => bucket::TOKENS,
+            Self::LeakyBucket { .. } => bucket::LEAKY,
+            Self::Concurrency { .. } => leases::SLOTS,
+        }
+    }
+
     /// Its name in rule files.
     pub const fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// Whether hits that are refused count.
+    pub const fn counts_denied(self) -> bool {
         match self {
-            Self::FixedWindow { .. } => "fixed_window",
-            Self::SlidingWindow => "sliding_window",
-            Self::SlidingLog => "sliding_log",
-            Self::TokenBucket { .. } => "token_bucket",
-            Self::LeakyBucket { .. } => "leaky_bucket",
-            Self::Concurrency { .. } => "concurrency",
+            Self::FixedWindow { count_denied } => count_denied,
+            Self::SlidingWindow
+            | Self::SlidingLog
+            | Self::TokenBucket { .. }
+            | Self::LeakyBucket { .. }
+            | Self::Concurrency { .. } => false,
+        }
+    }
+
+    /// The same with another burst, if it has one.
+    #[must_use]
+    pub fn with_burst(self, change: impl Fn(u32) -> u32) -> Self {
+        match self {
+            Self::TokenBucket { burst } => Self::TokenBucket { burst: change(burst) },
+            Self::LeakyBucket { burst } => Self::LeakyBucket { burst: change(burst) },
+            Self::FixedWindow { .. }
+            | Self::SlidingWindow
+            | Self::SlidingLog
+            | Self::Concurrency { .. } => self,
         }
     }
 }
@@ -124,12 +198,6 @@ impl Hits {
         }
     }
 }
-
-/// How far the clocks of two instances may be apart, or one may step back,
-/// without the algorithms that remember a moment losing track. What lies
-/// further in the future than it could by more than this is taken for a
-/// mistake of some clock, and counts for nothing.
-pub const SKEW: Duration = Duration::from_secs(60);
 
 /// What became of one charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,13 +285,14 @@ fn micros(micros: u128) -> Duration {
 impl fmt::Display for Limit {
     /// `100 per minute`, `100 per 5 minutes by token_bucket`, `4 at a time`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Algorithm::Concurrency { .. } = self.algorithm {
+        let Facts { name, window, .. } = self.algorithm.facts();
+        if !window {
             return write!(f, "{} at a time", self.requests);
         }
         write!(f, "{} per {}", self.requests, self.window)?;
-        match self.algorithm {
-            Algorithm::FixedWindow { .. } => Ok(()),
-            algorithm => write!(f, " by {}", algorithm.name()),
+        match name == fixed_window::FACTS.name {
+            true => Ok(()),
+            false => write!(f, " by {name}"),
         }
     }
 }

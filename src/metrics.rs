@@ -13,7 +13,7 @@ use crate::{
     engine::decision::{Decision, Governed, Standing, Verdict},
     limit::{Hits, tally},
     rules::{RuleTree, stat_name::StatName},
-    store::{DenyCacheUsage, Store, Usage},
+    store::{DenyCacheUsage, Readings, Usage},
     time::Timestamp,
 };
 
@@ -66,6 +66,8 @@ pub struct Metrics {
     /// Made when there is such a cache.
     deny_cache: OnceLock<[IntGauge; DENY_CACHE.len()]>,
     pools: Pools,
+    /// Where the store says how it is doing.
+    readings: Readings,
     /// Held while the store is asked how it is doing.
     measuring: Mutex<()>,
     /// What all of them are marked with, for Prometheus.
@@ -234,11 +236,16 @@ impl Metrics {
         Self { tags, in_milliseconds, ..self }
     }
 
-    /// Takes over what `store` says of itself.
-    pub fn measure(&self, store: &impl Store) {
+    /// Takes over what the store says of itself.
+    pub fn measure(&self) {
         let _measuring = self.measuring.lock();
-        self.measured(store.usage(), store.deny_cache());
-        self.pools.measured(&self.registry, &store.pools());
+        self.measured(self.readings.memory(), self.readings.deny_cache());
+        self.pools.measured(&self.registry, &self.readings.pools());
+    }
+
+    /// Where the store says how it is doing.
+    pub fn store_readings(&self) -> &Readings {
+        &self.readings
     }
 
     /// Takes over what the store says of what it holds.

@@ -1,13 +1,20 @@
 //! Where counters are kept.
 
-use std::{borrow::Cow, future::Future, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use sha2::{Digest, Sha256};
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use crate::{
     limit::{
-        Algorithm, Hits, Limit, Outcome,
+        Hits, Limit, Outcome,
         step::{self, Answer, Step},
     },
     rules::counter_key::{CounterKey, Named},
@@ -15,11 +22,11 @@ use crate::{
 };
 
 pub mod ahead;
-pub mod around;
 pub mod deny_cache;
 pub mod memory;
-mod partly;
+pub mod observed;
 pub mod redis;
+mod script;
 
 /// How long a counter outlives its window, for clocks that are behind or step
 /// back: within that, every store counts on where it was.
@@ -52,6 +59,9 @@ pub struct Charge {
     pub enforced: bool,
     /// Whether the call is refused anyway, by a charge that is not sent along.
     pub refused: bool,
+    /// Whether the caller is let through if the answer comes too late. Then hits stay
+    /// counted that were granted too late, and else they are given back.
+    pub passes_late: bool,
 }
 
 /// What a charge consumes if its call is refused: if a charge of it that
@@ -99,7 +109,7 @@ impl Charge {
 
     /// Whether hits that are refused count.
     fn counts_denied(&self) -> bool {
-        self.limit.algorithm == Algorithm::FixedWindow { count_denied: true }
+        self.limit.algorithm.counts_denied()
     }
 
     /// What became of it. `made` says whether its hits were counted if that is
@@ -110,16 +120,19 @@ impl Charge {
     }
 }
 
-/// One outcome per charge, in the same order.
-pub type Outcomes = SmallVec<[Outcome; 4]>;
+/// The result of each charge of a call, in the same order.
+pub type Results = SmallVec<[Result<Outcome, StoreError>; 4]>;
+
+/// When a caller has to have the answer; none if it waits as long as the store does.
+pub type Deadline = Option<Instant>;
 
 /// Keeps counters, and charges hits to them.
 ///
 /// A store knows limits but no rules, domains or descriptors, and it decides
-/// nothing: it says what became of each charge, and the
-/// [`engine`](crate::engine) draws the conclusion.
+/// nothing: it gives the result of each charge, and the [`engine`](crate::engine)
+/// draws the conclusion.
 pub trait Store: Send + Sync + 'static {
-    /// Makes every charge, in order, and says what became of each.
+    /// Makes every charge, in order, and gives one result for each.
     ///
     /// Each charge is atomic: among charges that run at the same time, in any
     /// number of processes that share the store, every value of a counter is
@@ -127,43 +140,149 @@ pub trait Store: Send + Sync + 'static {
     /// after the other. Whether others are served between two charges of one
     /// call is not promised.
     ///
-    /// # Errors
-    ///
-    /// If the store did not answer for every charge. Some, or all, may have
-    /// been made all the same; what became of some may be
-    /// [known](StoreError::known).
+    /// The results are there by the `deadline`. A charge whose result is an error may
+    /// have been made all the same; if its answer comes later and grants hits, they
+    /// are given back, unless the charge [says otherwise](Charge::passes_late). The
+    /// errors of some charges take nothing from the results of the others.
     fn charge(
         &self,
         charges: &[Charge],
         now: Timestamp,
-    ) -> impl Future<Output = Result<Outcomes, StoreError>> + Send;
+        deadline: Deadline,
+    ) -> impl Future<Output = Results> + Send;
 
-    /// Whether the store answers.
+    /// Whether the store can decide now.
     ///
     /// # Errors
     ///
-    /// Why it does not.
-    fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Why it cannot.
+    fn ready(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Ends when the store cannot go on because a task of its own has died.
     /// That it does not answer is no reason.
     fn died(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
+}
 
-    /// How much it holds, if it keeps the counters in this process.
-    fn usage(&self) -> Option<Usage> {
-        None
+impl<S: Store> Store for Arc<S> {
+    fn charge(
+        &self,
+        charges: &[Charge],
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> impl Future<Output = Results> + Send {
+        S::charge(self, charges, now, deadline)
     }
 
-    /// What remembering refusals has come to, if it does.
-    fn deny_cache(&self) -> Option<DenyCacheUsage> {
-        None
+    fn ready(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::ready(self)
     }
 
-    /// How its connections are doing, if it has any.
-    fn pools(&self) -> Pools {
-        Pools::default()
+    fn died(&self) -> impl Future<Output = ()> + Send {
+        S::died(self)
+    }
+}
+
+/// What operators do to single counters, by their exact names.
+pub trait Counters: Send + Sync {
+    /// How the counter stands that is held to `limit`. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the store did not answer.
+    fn look(
+        &self,
+        counter: &Named,
+        limit: &Limit,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
+
+    /// Forgets the counter, and with it a ban. Says whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// If the store did not answer; then it may have been forgotten all the same.
+    fn reset(&self, counter: &CounterKey) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Has the counter hold `used` hits, counted now, whatever it held before. That
+    /// ends a ban.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::reset`].
+    fn set(
+        &self,
+        counter: &Named,
+        limit: &Limit,
+        used: u64,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// A look at one counter.
+fn look(counter: &Named, limit: &Limit) -> Charge {
+    Charge {
+        counter: counter.clone(),
+        limit: limit.clone(),
+        hits: Hits::Add(0),
+        consume: Consume::Independent,
+        enforced: false,
+        refused: false,
+        passes_late: false,
+    }
+}
+
+/// The same error for each of so many charges.
+fn all_failed(charges: usize, error: &StoreError) -> Results {
+    (0..charges).map(|_| Err(error.clone())).collect()
+}
+
+/// The result of a call of one charge.
+fn only(results: Results) -> Result<Outcome, StoreError> {
+    let none = || Err(StoreError::Failed("it left a charge unanswered".into()));
+    results.into_iter().next().unwrap_or_else(none)
+}
+
+/// Where stores say how they are doing, once they are built: whoever shows statistics
+/// asks here.
+#[derive(Default)]
+pub struct Readings {
+    memory: Reading<Usage>,
+    deny_cache: Reading<DenyCacheUsage>,
+    main: Reading<PoolUsage>,
+    per_second: Reading<PoolUsage>,
+}
+
+/// How to ask for something, once that is known.
+type Reading<T> = OnceLock<Box<dyn Fn() -> T + Send + Sync>>;
+
+impl fmt::Debug for Readings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readings").finish_non_exhaustive()
+    }
+}
+
+impl Readings {
+    /// How much a store in this process holds, if there is one.
+    pub fn memory(&self) -> Option<Usage> {
+        self.memory.get().map(|it| it())
+    }
+
+    /// What remembering refusals has come to, if they are remembered.
+    pub fn deny_cache(&self) -> Option<DenyCacheUsage> {
+        self.deny_cache.get().map(|it| it())
+    }
+
+    /// How connections are doing, where there are any.
+    pub fn pools(&self) -> Pools {
+        let of = |it: &Reading<PoolUsage>| it.get().map(|it| it());
+        Pools { main: of(&self.main), per_second: of(&self.per_second) }
+    }
+
+    fn tell<T>(reading: &Reading<T>, how: impl Fn() -> T + Send + Sync + 'static) {
+        // The first store of a kind is the only one of a process.
+        let _ = reading.set(Box::new(how));
     }
 }
 
@@ -189,6 +308,12 @@ pub struct PoolUsage {
     pub waiting: u64,
     /// Servers that do not answer at the moment: calls are refused until they do.
     pub silent: u64,
+    /// Hits that were granted or reserved in vain and have been given back, since the
+    /// start: counters, not hits.
+    pub given_back: u64,
+    /// Those that could not be given back: reservations end by themselves, what was
+    /// granted too late stays counted.
+    pub not_given_back: u64,
 }
 
 /// How much a store holds.
@@ -227,30 +352,4 @@ pub enum StoreError {
     /// It could not be reached, or refused.
     #[error("the counter store failed: {0}")]
     Failed(String),
-    /// It did not answer for some charges, which are independent of the others.
-    #[error("{why}")]
-    Partly {
-        /// What became of each charge, where that is known.
-        known: Box<[Option<Outcome>]>,
-        /// Why it is not known of all.
-        why: Box<StoreError>,
-    },
-}
-
-impl StoreError {
-    /// What became of each of the `charges` of the call, where that is known.
-    pub fn known(&self, charges: usize) -> SmallVec<[Option<Outcome>; 4]> {
-        match self {
-            Self::Partly { known, .. } if known.len() == charges => known.iter().copied().collect(),
-            _ => smallvec![None; charges],
-        }
-    }
-
-    /// Why not everything is known.
-    fn reason(self) -> Self {
-        match self {
-            Self::Partly { why, .. } => *why,
-            error => error,
-        }
-    }
 }

@@ -100,7 +100,7 @@ impl<S: Store> Service<S> {
 
     /// Has the statistics take over what the store says of itself.
     pub fn measure(&self) {
-        self.metrics.measure(&self.engine.store);
+        self.metrics.measure();
     }
 
     async fn try_answer(

@@ -10,7 +10,7 @@ use super::{
     yaml::Map,
 };
 use crate::{
-    limit::{Algorithm, window::Phase},
+    limit::window::Phase,
     rules::{
         pattern::Pattern,
         spec::{LimitSpec, RuleSpec},
@@ -89,8 +89,8 @@ pub(super) fn limits(limits: &[(Place, LimitSpec)], report: &mut Report<'_>) {
 /// asked for.
 fn implies(outer: &LimitSpec, inner: &LimitSpec) -> bool {
     let (window, within) = (&outer.limit.window, &inner.limit.window);
-    outer.limit.algorithm == Algorithm::FixedWindow { count_denied: true }
-        && matches!(inner.limit.algorithm, Algorithm::FixedWindow { .. })
+    outer.limit.algorithm.counts_denied()
+        && inner.limit.algorithm.facts().named_window
         && (&window.phase, &within.phase) == (&Phase::Epoch, &Phase::Epoch)
         && window.seconds().is_multiple_of(within.seconds())
         && outer.limit.requests <= inner.limit.requests

@@ -6,9 +6,9 @@ use smallvec::SmallVec;
 
 use crate::{
     engine::decision::{Governed, Policies},
-    limit::{Algorithm, Hits, Limit, Outcome},
+    limit::{Hits, Limit, Outcome},
     rules::spec::OnError,
-    store::{Charge, Outcomes, Store, StoreError, memory::Memory},
+    store::{Charge, Results, Store, StoreError, memory::Memory},
     time::Timestamp,
 };
 
@@ -80,42 +80,73 @@ impl Fallback {
         deadline.into_iter().chain(patience).min().map(|it| it / 4 * 3)
     }
 
-    /// Decides each charge of which `error` leaves open what became of it by its
-    /// policy. Says which policies those were.
-    pub(super) async fn charge(
+    /// The outcome of each charge: that of the store, or by the charge's policy where
+    /// there is none. Says which policies those were.
+    ///
+    /// A refusal that is known refuses the request, so what is not known needs no policy
+    /// then.
+    ///
+    /// # Errors
+    ///
+    /// If there is neither an outcome nor a policy for a charge that matters.
+    pub(super) async fn decide(
         &self,
         charges: &[Charge],
         policies: &[Option<OnError>],
-        error: StoreError,
+        results: Results,
         now: Timestamp,
-    ) -> Result<(Outcomes, Policies), StoreError> {
-        let known = error.known(charges.len());
-        let mut open: SmallVec<[(&Charge, OnError); 2]> = SmallVec::new();
-        let mut denied = false;
-        for ((charge, policy), known) in iter::zip(charges, policies).zip(&known) {
-            match (known, policy) {
-                (Some(outcome), _) => denied |= charge.enforced && outcome.over,
-                (None, None) => return Err(error),
-                (None, Some(policy)) => {
-                    denied |= *policy == OnError::Deny && charge.enforced && charge.asks();
-                    open.push((charge, *policy));
-                }
+    ) -> Result<(SmallVec<[Outcome; 4]>, Policies), StoreError> {
+        if results.len() != charges.len() {
+            return Err(StoreError::Failed("it left a charge unanswered".into()));
+        }
+        if results.iter().all(Result::is_ok) {
+            return Ok((results.into_iter().flatten().collect(), Policies::new()));
+        }
+        let known = |(charge, result): (&Charge, &Result<Outcome, StoreError>)| {
+            charge.enforced && result.as_ref().is_ok_and(|it| it.over)
+        };
+        let refused = charges.iter().zip(&results).any(known);
+        let mut denied = refused;
+        for ((charge, policy), result) in iter::zip(charges, policies).zip(&results) {
+            let Err(error) = result else { continue };
+            match policy {
+                None if !refused => return Err(error.clone()),
+                Some(OnError::Deny) => denied |= charge.enforced && charge.asks(),
+                None | Some(OnError::Allow | OnError::Local) => {}
             }
         }
-        let local = open.iter().filter(|(_, policy)| *policy == OnError::Local);
-        let local: SmallVec<[Charge; 2]> =
-            local.map(|(charge, _)| self.locally(charge, denied)).collect();
-        let mut local = self.local.charge(&local, now).await?.into_iter();
-        let mut decided = open.iter().map(|(charge, policy)| {
-            Some(match policy {
-                OnError::Allow => charge.alone(now),
-                OnError::Deny => deny(charge, now),
-                OnError::Local => passes_later(charge, local.next()?, now),
-            })
-        });
-        let outcome = |known: Option<Outcome>| known.or_else(|| decided.next().flatten());
-        let outcomes = known.into_iter().filter_map(outcome).collect();
-        Ok((outcomes, open.iter().map(|(_, policy)| *policy).collect()))
+        let mut outcomes = SmallVec::new();
+        let mut used = Policies::new();
+        for ((charge, policy), result) in iter::zip(charges, policies).zip(results) {
+            outcomes.push(match (result, policy) {
+                (Ok(outcome), _) => outcome,
+                (Err(_), Some(policy)) => {
+                    used.push(*policy);
+                    self.by_policy(charge, *policy, denied, now).await?
+                }
+                (Err(_), None) => charge.alone(now),
+            });
+        }
+        Ok((outcomes, used))
+    }
+
+    async fn by_policy(
+        &self,
+        charge: &Charge,
+        policy: OnError,
+        denied: bool,
+        now: Timestamp,
+    ) -> Result<Outcome, StoreError> {
+        match policy {
+            OnError::Allow => Ok(charge.alone(now)),
+            OnError::Deny => Ok(deny(charge, now)),
+            OnError::Local => {
+                let own = self.locally(charge, denied);
+                let results = self.local.charge(&[own], now, None).await;
+                let outcome = results.into_iter().next().unwrap_or_else(|| Ok(charge.alone(now)));
+                Ok(passes_later(charge, outcome?, now))
+            }
+        }
     }
 
     /// The charge to this process' share.
@@ -134,11 +165,7 @@ impl Fallback {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is at most `it`")]
 fn share(limit: &Limit, share: f64) -> Limit {
     let part = |it: u32| ((f64::from(it) * share).round() as u32).max(it.min(1));
-    let algorithm = match limit.algorithm {
-        Algorithm::TokenBucket { burst } => Algorithm::TokenBucket { burst: part(burst) },
-        Algorithm::LeakyBucket { burst } => Algorithm::LeakyBucket { burst: part(burst) },
-        other => other,
-    };
+    let algorithm = limit.algorithm.with_burst(part);
     Limit { requests: part(limit.requests), algorithm, ..limit.clone() }
 }
 

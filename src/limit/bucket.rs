@@ -13,21 +13,42 @@
 //!
 //! Where a tick is one microsecond, which is nearly everywhere, this is the
 //! continuous bucket, exactly. Where it is longer, a hit may have to wait up to
-//! three ticks longer than there, and never less long. A rule that changes so
-//! that its tick does starts with an empty bucket.
+//! three ticks longer than there, and never less long.
+//!
+//! The moment of a state never goes back, however far a clock is behind: what has
+//! drained by the clock that is ahead does not drain again.
 
 use std::time::Duration;
 
-use crate::{
-    limit::{Hits, Limit, Outcome, SKEW, micros},
-    time::Timestamp,
+use super::{Denial, Facts, Hits, Limit, Outcome, micros};
+use crate::time::Timestamp;
+
+/// What the other modules may know.
+pub(super) const TOKENS: Facts = Facts {
+    name: "token_bucket",
+    lua: "bucket",
+    window: true,
+    calendar: false,
+    count_denied: false,
+    phase: false,
+    burst: true,
+    lease: false,
+    listed: false,
+    named_window: false,
+    denial: Denial::UntilOneFits,
 };
+
+/// The same bucket, seen from its other end.
+pub(super) const LEAKY: Facts = Facts { name: "leaky_bucket", ..TOKENS };
+
+/// The twin of [`step`] and [`undo`].
+pub(super) const LUA: &str = include_str!("bucket.lua");
 
 /// How much was in the bucket, and when.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// In ticks since the epoch.
-    pub tick: u64,
+    /// The moment; where a tick begins, by the rule that was in force.
+    pub at: Timestamp,
     /// In units.
     pub level: u64,
     /// What a hit cost then, in units. It differs after the rule was changed.
@@ -82,9 +103,9 @@ impl Scale {
         now.as_micros().div_ceil(self.tick)
     }
 
-    /// When a tick begins.
-    pub const fn moment(&self, tick: u64) -> Timestamp {
-        Timestamp::from_micros(tick.saturating_mul(self.tick))
+    /// When a tick begins; at the latest, the last moment that Lua counts exactly.
+    pub fn moment(&self, tick: u64) -> Timestamp {
+        Timestamp::from_micros(tick.saturating_mul(self.tick).min(Hits::MAX))
     }
 
     /// How many ticks it takes to drain `units`; for ever if nothing drains.
@@ -98,14 +119,6 @@ impl Scale {
         }
     }
 
-    /// How many ticks the state may lie ahead of a clock that is behind: one
-    /// more for the tick that its clock had not reached either, and one for that
-    /// in which the other clock is.
-    pub fn skew(&self) -> u64 {
-        let skew = u64::try_from(SKEW.as_micros()).unwrap_or(u64::MAX);
-        skew / self.tick + 2
-    }
-
     /// What `hits` pour in: what no bucket holds, if that is too much to count.
     pub fn pour(&self, hits: u64) -> u64 {
         hits.checked_mul(self.cost).filter(|it| *it <= self.capacity).unwrap_or(self.capacity + 1)
@@ -116,49 +129,76 @@ const fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// The state after `hits` at `now`, and whether they pass.
-pub fn step(state: Option<State>, scale: &Scale, hits: Hits, now: Timestamp) -> (State, bool) {
-    let state = drain(state, scale, scale.ticks(now));
+/// The state after `hits` at `now`, and whether they pass. They do in any case if
+/// `forced`; then the bucket is full at most.
+pub fn step(
+    state: Option<State>,
+    scale: &Scale,
+    hits: Hits,
+    now: Timestamp,
+    forced: bool,
+) -> (State, bool) {
+    let (tick, level) = drain(state, scale, now);
+    let state = |tick, level| State { at: scale.moment(tick), level, cost: scale.cost };
     match hits {
-        Hits::Add(0) => (state, true),
+        Hits::Add(0) => (state(tick, level), true),
         Hits::Add(hits) => {
-            let level = state.level + scale.pour(hits);
-            if scale.capacity < level {
-                return (state, false);
+            let after = level + scale.pour(hits);
+            if scale.capacity < after && !forced {
+                return (state(tick, level), false);
             }
             // Within a tick that drains all there was, what is poured in must
             // not drain as if it had been there when the tick began.
-            let late = state.level < scale.drain;
-            let tick = if late { state.tick.max(scale.next(now)) } else { state.tick };
-            (State { tick, level, ..state }, true)
+            let late = level < scale.drain;
+            let tick = if late { tick.max(scale.next(now)) } else { tick };
+            (state(tick, after.min(scale.capacity)), true)
         }
-        Hits::Refund(hits) => {
-            (State { level: state.level.saturating_sub(scale.pour(hits)), ..state }, true)
-        }
+        Hits::Refund(hits) => (state(tick, level.saturating_sub(scale.pour(hits))), true),
     }
 }
 
-/// The state at tick `now`, before anything is poured in.
-fn drain(state: Option<State>, scale: &Scale, now: u64) -> State {
-    let empty = State { tick: now, level: 0, cost: scale.cost };
-    let Some(State { tick, mut level, cost }) = state else { return empty };
+/// The present tick, or the later one of a clock that is ahead, and the level then,
+/// before anything is poured in.
+fn drain(state: Option<State>, scale: &Scale, now: Timestamp) -> (u64, u64) {
+    let now = scale.ticks(now);
+    let Some(State { at, mut level, cost }) = state else { return (now, 0) };
     if cost != scale.cost {
         // The rule has changed: as many hits as were in the bucket are in it.
-        let hits = level.div_ceil(cost.max(1));
-        level = scale.pour(hits);
+        level = scale.pour(level.div_ceil(cost.max(1)));
     }
     level = level.min(scale.capacity);
-    if now < tick {
-        // Another instance is ahead, or this clock has stepped back: nothing
-        // drains twice. Further ahead than that, and the state makes no sense.
-        let sensible = tick - now <= scale.skew();
-        return if sensible { State { tick, level, ..empty } } else { empty };
-    }
-    let passed = now - tick;
+    let tick = scale.next(at);
+    let passed = now.saturating_sub(tick);
     if scale.time(level) <= passed {
-        return empty;
+        return (now.max(tick), 0);
     }
-    State { level: level - passed * scale.drain, ..empty }
+    (now.max(tick), level - passed * scale.drain)
+}
+
+/// The state without `hits` that were poured in when it was as `told`. What has
+/// drained in their place stays drained: without them the bucket would have been
+/// empty meanwhile.
+pub(super) fn undo(state: State, scale: &Scale, hits: u64, told: State, now: Timestamp) -> State {
+    let (tick, level) = drain(Some(state), scale, now);
+    let poured = scale.pour(hits).min(scale.capacity);
+    let before = told.level.saturating_sub(poured);
+    let drained = tick.saturating_sub(scale.next(told.at)).saturating_mul(scale.drain);
+    let given = poured.saturating_sub(drained.saturating_sub(before));
+    State { at: scale.moment(tick), level: level.saturating_sub(given), cost: scale.cost }
+}
+
+/// What the script is told of a charge.
+pub(super) fn arguments(limit: &Limit, now: Timestamp) -> [u64; 6] {
+    let scale = Scale::of(limit);
+    let Scale { tick, cost, drain, capacity } = scale;
+    [scale.ticks(now), scale.next(now), tick, cost, drain, capacity]
+}
+
+/// How long the state means something from now on.
+pub(super) fn life(state: State, scale: &Scale, now: Timestamp) -> Duration {
+    let ahead = scale.next(state.at) == scale.ticks(now) + 1;
+    let ticks = scale.time(state.level).saturating_add(ahead.into());
+    Duration::from_micros(ticks.saturating_mul(scale.tick))
 }
 
 /// What it means that the bucket is in `state`, and that `hits` passed or did
@@ -170,8 +210,8 @@ pub fn describe(
     (state, passed): (State, bool),
     now: Timestamp,
 ) -> Outcome {
-    let State { tick, level, .. } = state;
-    let level = level.min(scale.capacity);
+    let level = state.level.min(scale.capacity);
+    let tick = scale.next(state.at);
     // The moment a tick begins is the first at which what drains then is gone.
     let until = |units: u64| -> Option<Duration> {
         let ticks = scale.time(units);

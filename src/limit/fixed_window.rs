@@ -4,17 +4,58 @@
 //! At most `limit` hits pass in each window, so up to twice the limit can pass
 //! around the edge between two of them.
 //!
-//! The state is one number; the window is part of the counter's name.
+//! The state is one number where the counter's name says which window it is of. A
+//! limit with a penalty keeps its ban, which outlasts windows, in the same counter:
+//! there the state also says when its window began.
 
 use std::time::Duration;
 
-use crate::{
-    limit::{Algorithm, Hits, Limit, Outcome, Span},
-    time::Timestamp,
+use super::{Denial, Facts, Hits, Limit, Outcome, Span};
+use crate::time::Timestamp;
+
+/// What the other modules may know.
+pub(super) const FACTS: Facts = Facts {
+    name: "fixed_window",
+    lua: "fixed_window",
+    window: true,
+    calendar: true,
+    count_denied: true,
+    phase: true,
+    burst: false,
+    lease: false,
+    listed: false,
+    named_window: true,
+    denial: Denial::UntilWindowEnds,
 };
 
-/// The counter after `hits`, and whether they pass. It stays within
-/// `0..=Hits::MAX`.
+/// The twin of [`step`] and [`undo`].
+pub(super) const LUA: &str = include_str!("fixed_window.lua");
+
+/// The hits of one window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// When the window began; the epoch where the counter's name says so.
+    pub start: Timestamp,
+    /// How many hits it has.
+    pub count: u64,
+}
+
+/// The start that states of `limit` have in `span`.
+fn origin(limit: &Limit, span: Span) -> Timestamp {
+    if limit.names_window() { Timestamp::default() } else { span.start }
+}
+
+/// The state as seen in `span`. If another clock is ahead, its window counts.
+pub(super) fn turn(state: Option<State>, limit: &Limit, span: Span) -> State {
+    let start = origin(limit, span);
+    match state {
+        Some(state) if limit.names_window() => State { start, ..state },
+        Some(state) if start <= state.start => state,
+        _ => State { start, count: 0 },
+    }
+}
+
+/// The count after `hits`, and whether they pass. It stays within `0..=Hits::MAX`.
 pub fn step(before: u64, hits: Hits, requests: u32, count_denied: bool) -> (u64, bool) {
     let requests = u64::from(requests);
     match hits {
@@ -27,25 +68,55 @@ pub fn step(before: u64, hits: Hits, requests: u32, count_denied: bool) -> (u64,
     }
 }
 
-/// What it means that the counter stands at `after`, and that `hits` passed or
-/// did not.
-pub fn describe(
+/// The state without `hits` that were added when it was as `told`.
+pub(super) fn undo(state: State, hits: u64, told: State) -> State {
+    match state.start == told.start {
+        true => State { count: state.count.saturating_sub(hits), ..state },
+        false => state,
+    }
+}
+
+/// What the script is told of a charge in `span`.
+pub(super) fn arguments(limit: &Limit, count_denied: bool, span: Span, now: Timestamp) -> [u64; 5] {
+    let micros = |it: Duration| u64::try_from(it.as_micros()).unwrap_or(u64::MAX);
+    let length = micros(span.end.since(span.start));
+    let rest = micros(span.end.since(now));
+    let start = origin(limit, span).as_micros();
+    [limit.requests.into(), count_denied.into(), start, length, rest]
+}
+
+/// When the window of `state` ends.
+fn end(state: State, limit: &Limit, span: Span) -> Timestamp {
+    match limit.names_window() || state.start == span.start {
+        true => span.end,
+        false => state.start.plus(span.end.since(span.start)),
+    }
+}
+
+/// How long the state means something from now on.
+pub(super) fn life(state: State, limit: &Limit, span: Span, now: Timestamp) -> Duration {
+    end(state, limit, span).since(now.max(state.start))
+}
+
+/// What it means that the counter is in `state`, and that `hits` passed or did
+/// not.
+pub(super) fn describe(
     limit: &Limit,
     span: Span,
     hits: Hits,
-    (after, passed): (u64, bool),
+    (state, passed): (State, bool),
     now: Timestamp,
 ) -> Outcome {
     let requests = u64::from(limit.requests);
-    let counted = limit.algorithm == Algorithm::FixedWindow { count_denied: true };
-    let reset_after = span.end.since(now);
+    let counted = limit.algorithm.counts_denied();
+    let reset_after = end(state, limit, span).since(now);
     // The reference gives the end of the window even to hits that never pass.
     let returns = counted || hits.asked() <= requests;
     Outcome {
         over: !passed,
         counted,
-        used: after,
-        remaining: u32::try_from(requests.saturating_sub(after)).unwrap_or(u32::MAX),
+        used: state.count,
+        remaining: u32::try_from(requests.saturating_sub(state.count)).unwrap_or(u32::MAX),
         reset_after,
         retry_after: (!passed && returns).then_some(reset_after),
         banned: Duration::ZERO,

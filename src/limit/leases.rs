@@ -10,20 +10,42 @@
 //! whose it was. So a slot may be held for longer than needed, but never for
 //! less.
 //!
-//! The state is a list of ends, so it is bounded by the limit, and limits are
-//! bounded by [`MOST`].
+//! The state is a list of the moments at which leases were granted, so it is
+//! bounded by the limit, and limits are bounded by [`MOST`]. Time never goes back
+//! within it: a clock that is behind sees the latest moment of the list, so that
+//! leases last as long whoever looks.
 
 use std::time::Duration;
 
-use crate::{
-    limit::{Algorithm, Hits, Limit, Outcome, SKEW},
-    time::Timestamp,
+use super::{Algorithm, Denial, Facts, Hits, Limit, Outcome};
+use crate::time::Timestamp;
+
+/// What the other modules may know of a sliding log.
+pub(super) const LOG: Facts = Facts {
+    name: "sliding_log",
+    lua: "leases",
+    window: true,
+    calendar: false,
+    count_denied: false,
+    phase: false,
+    burst: false,
+    lease: false,
+    listed: true,
+    named_window: false,
+    denial: Denial::UntilOneFits,
 };
+
+/// The same of calls in flight.
+pub(super) const SLOTS: Facts =
+    Facts { name: "concurrency", window: false, lease: true, denial: Denial::Never, ..LOG };
+
+/// The twin of [`step`] and [`undo`].
+pub(super) const LUA: &str = include_str!("leases.lua");
 
 /// The largest limit.
 pub const MOST: u32 = 1_000;
 
-/// When how many leases end, the first first.
+/// How many leases were granted, and when, the first first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State(pub Vec<(Timestamp, u64)>);
 
@@ -43,67 +65,103 @@ pub struct Summary {
 pub fn lease(limit: &Limit) -> Duration {
     match limit.algorithm {
         Algorithm::Concurrency { lease } => lease,
-        _ => Duration::from_secs(limit.window.seconds()),
+        Algorithm::SlidingLog
+        | Algorithm::FixedWindow { .. }
+        | Algorithm::SlidingWindow
+        | Algorithm::TokenBucket { .. }
+        | Algorithm::LeakyBucket { .. } => Duration::from_secs(limit.window.seconds()),
     }
 }
 
-/// The state after `hits` at `now`, and whether they pass.
-pub fn step(state: State, limit: &Limit, hits: Hits, now: Timestamp) -> (State, Summary, bool) {
+/// The leases that have not ended, in order, and the latest moment that is known.
+fn live(state: State, lease: Duration, now: Timestamp) -> (Vec<(Timestamp, u64)>, Timestamp) {
     let State(mut leases) = state;
-    let end = now.plus(lease(limit));
-    // A clock that was far ahead has granted leases that would last too long.
-    let latest = end.plus(SKEW);
-    leases.retain(|(end, hits)| now < *end && *end <= latest && *hits > 0);
-    leases.sort_by_key(|(end, _)| *end);
-    let held = total(&leases);
-    let mut passes = true;
-    let mut free = Timestamp::default();
+    let latest = leases.iter().map(|(granted, _)| *granted).fold(now, Timestamp::max);
+    leases.retain(|(granted, hits)| latest < granted.plus(lease) && *hits > 0);
+    leases.sort_by_key(|(granted, _)| *granted);
+    (leases, latest)
+}
+
+fn summary(leases: &[(Timestamp, u64)], lease: Duration) -> Summary {
+    let last = leases.last().map(|(granted, _)| granted.plus(lease));
+    Summary { held: total(leases), free: Timestamp::default(), last: last.unwrap_or_default() }
+}
+
+/// The state after `hits` at `now`, and whether they pass. They do in any case if
+/// `forced`.
+pub fn step(
+    state: State,
+    limit: &Limit,
+    hits: Hits,
+    now: Timestamp,
+    forced: bool,
+) -> (State, Summary, bool) {
+    let lease = lease(limit);
+    let (mut leases, latest) = live(state, lease, now);
     match hits {
         Hits::Add(0) => {}
         Hits::Add(hits) => {
-            let excess = held.saturating_add(hits).saturating_sub(limit.requests.into());
-            passes = excess == 0;
-            if passes {
-                grant(&mut leases, end, hits);
-            } else {
-                free = freed(&leases, excess);
+            let excess = total(&leases).saturating_add(hits).saturating_sub(limit.requests.into());
+            if excess > 0 && !forced {
+                let free = freed(&leases, lease, excess);
+                let summary = Summary { free, ..summary(&leases, lease) };
+                return (State(leases), summary, false);
+            }
+            match leases.last_mut() {
+                Some((granted, held)) if *granted == latest => {
+                    *held = held.saturating_add(hits).min(Hits::MAX);
+                }
+                _ => leases.push((latest, hits)),
             }
         }
-        Hits::Refund(hits) => give_back(&mut leases, hits),
+        Hits::Refund(hits) => give_back(&mut leases, hits, |_| true),
     }
-    let summary = Summary {
-        held: total(&leases),
-        free,
-        last: leases.last().map(|(end, _)| *end).unwrap_or_default(),
-    };
-    (State(leases), summary, passes)
+    let summary = summary(&leases, lease);
+    (State(leases), summary, true)
+}
+
+/// The state without `hits` of the very lease that was granted when it was as `told`.
+pub(super) fn undo(
+    state: State,
+    limit: &Limit,
+    hits: u64,
+    told: Summary,
+    now: Timestamp,
+) -> State {
+    let lease = lease(limit);
+    let (mut leases, _) = live(state, lease, now);
+    give_back(&mut leases, hits, |granted| granted.plus(lease) == told.last);
+    State(leases)
+}
+
+/// What the script is told of a charge.
+pub(super) fn arguments(limit: &Limit) -> [u64; 2] {
+    let lease = u64::try_from(lease(limit).as_micros()).unwrap_or(u64::MAX);
+    [limit.requests.into(), lease]
+}
+
+/// How long a state of which this is told means something from now on.
+pub(super) fn life(summary: Summary, limit: &Limit, now: Timestamp) -> Duration {
+    summary.last.since(now).min(lease(limit))
 }
 
 fn total(leases: &[(Timestamp, u64)]) -> u64 {
     leases.iter().fold(0, |total, (_, hits)| total.saturating_add(*hits))
 }
 
-fn grant(leases: &mut Vec<(Timestamp, u64)>, end: Timestamp, hits: u64) {
-    let at = leases.partition_point(|(it, _)| *it <= end);
-    match at.checked_sub(1).and_then(|it| leases.get_mut(it)) {
-        Some((same, held)) if *same == end => *held += hits,
-        _ => leases.insert(at, (end, hits)),
-    }
-}
-
 /// When `excess` leases have ended; the epoch if there are not so many.
-fn freed(leases: &[(Timestamp, u64)], mut excess: u64) -> Timestamp {
-    for (end, hits) in leases {
+fn freed(leases: &[(Timestamp, u64)], lease: Duration, mut excess: u64) -> Timestamp {
+    for (granted, hits) in leases {
         excess = excess.saturating_sub(*hits);
         if excess == 0 {
-            return *end;
+            return granted.plus(lease);
         }
     }
     Timestamp::default()
 }
 
-fn give_back(leases: &mut Vec<(Timestamp, u64)>, mut hits: u64) {
-    for (_, held) in leases.iter_mut() {
+fn give_back(leases: &mut Vec<(Timestamp, u64)>, mut hits: u64, of: impl Fn(Timestamp) -> bool) {
+    for (_, held) in leases.iter_mut().filter(|(granted, _)| of(*granted)) {
         let given = hits.min(*held);
         *held -= given;
         hits -= given;
@@ -116,7 +174,7 @@ fn give_back(leases: &mut Vec<(Timestamp, u64)>, mut hits: u64) {
 ///
 /// For `concurrency` the moment to come back is the latest: somebody may give
 /// a slot back before.
-pub fn describe(
+pub(super) fn describe(
     limit: &Limit,
     hits: Hits,
     (summary, passed): (Summary, bool),

@@ -11,10 +11,26 @@
 
 use std::time::Duration;
 
-use crate::{
-    limit::{Hits, Limit, Outcome, SKEW, Span, micros},
-    time::Timestamp,
+use super::{Denial, Facts, Hits, Limit, Outcome, Span, micros};
+use crate::time::Timestamp;
+
+/// What the other modules may know.
+pub(super) const FACTS: Facts = Facts {
+    name: "sliding_window",
+    lua: "sliding_window",
+    window: true,
+    calendar: false,
+    count_denied: false,
+    phase: true,
+    burst: false,
+    lease: false,
+    listed: false,
+    named_window: false,
+    denial: Denial::UntilOneFits,
 };
+
+/// The twin of [`step`] and [`undo`].
+pub(super) const LUA: &str = include_str!("sliding_window.lua");
 
 /// The hits of two windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,10 +44,10 @@ pub struct State {
 }
 
 /// The state after `hits` at `now`, which lies in `span`, and whether they
-/// pass.
+/// pass. They do in any case if `limit` is none.
 pub fn step(
     state: Option<State>,
-    limit: &Limit,
+    limit: Option<&Limit>,
     span: Span,
     hits: Hits,
     now: Timestamp,
@@ -41,8 +57,9 @@ pub fn step(
     match hits {
         Hits::Add(0) => (state, true),
         Hits::Add(hits) => {
-            let passes = fits(limit, span, state, hits, now);
-            let current = if passes { current + hits } else { current };
+            let passes = limit.is_none_or(|it| fits(it, span, state, hits, now));
+            let added = current.saturating_add(hits).min(Hits::MAX);
+            let current = if passes { added } else { current };
             (State { current, ..state }, passes)
         }
         Hits::Refund(hits) => {
@@ -54,23 +71,46 @@ pub fn step(
     }
 }
 
-/// The state as seen in `span`.
+/// The state without `hits` that were added when it was as `told`.
+pub(super) fn undo(state: State, span: Span, hits: u64, told: State) -> State {
+    let State { start, before, current } = turn(Some(state), span);
+    if start == told.start {
+        State { start, before, current: current.saturating_sub(hits) }
+    } else if start == told.start.plus(span.end.since(span.start)) {
+        State { start, before: before.saturating_sub(hits), current }
+    } else {
+        State { start, before, current }
+    }
+}
+
+/// What the script is told of a charge in `span`.
+pub(super) fn arguments(limit: &Limit, span: Span) -> [u64; 3] {
+    let length = span.end.since(span.start).as_micros();
+    let length = u64::try_from(length).unwrap_or(u64::MAX);
+    [limit.requests.into(), span.start.as_micros(), length]
+}
+
+/// How long the state means something from now on.
+pub(super) fn life(state: State, span: Span, now: Timestamp) -> Duration {
+    let length = span.end.since(span.start);
+    let rest = state.start.plus(length).since(now.max(state.start));
+    match (state.current, state.before) {
+        (0, 0) => Duration::ZERO,
+        (0, _) => rest,
+        (_, _) => rest + length,
+    }
+}
+
+/// The state as seen in `span`. If another clock is ahead, or this one has stepped
+/// back, the windows of the later one count.
 fn turn(state: Option<State>, span: Span) -> State {
     let empty = State { start: span.start, before: 0, current: 0 };
     let Some(state) = state else { return empty };
     let length = span.end.since(span.start);
-    if state.start == span.start {
-        return state;
-    }
     if state.start.plus(length) == span.start {
         return State { before: state.current, ..empty };
     }
-    if span.start < state.start && state.start.since(span.start) <= length + SKEW {
-        // Another instance is ahead, or this clock has stepped back: its
-        // windows are the ones that count.
-        return state;
-    }
-    empty
+    if span.start <= state.start { state } else { empty }
 }
 
 /// Whether the limit has room for `hits` more.

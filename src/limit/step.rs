@@ -1,22 +1,23 @@
 //! One charge to one counter, whatever the algorithm: what becomes of the
 //! state, and what that means. Every store goes through here, or through a
 //! script that says the same.
+//!
+//! This is the table of what each algorithm's module does, and the only one.
 
 use std::time::Duration;
 
-use crate::{
-    limit::{
-        Algorithm, Hits, Limit, Outcome, SKEW, Span, Window, bucket, fixed_window, leases,
-        sliding_window,
-    },
-    time::Timestamp,
+use smallvec::SmallVec;
+
+use super::{
+    Algorithm, Hits, Limit, Outcome, Span, Window, bucket, fixed_window, leases, sliding_window,
 };
+use crate::time::Timestamp;
 
 /// What is kept of a counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// Of a fixed window.
-    Count(u64),
+    Count(fixed_window::State),
     /// Of a sliding window.
     Window(sliding_window::State),
     /// Of a token bucket, or a leaky one.
@@ -29,7 +30,7 @@ pub enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     /// Of a fixed window.
-    Count(u64),
+    Count(fixed_window::State),
     /// Of a sliding window.
     Window(sliding_window::State),
     /// Of a token bucket, or a leaky one.
@@ -51,50 +52,107 @@ pub struct Step {
     pub state: Option<State>,
 }
 
+/// How a charge is worked out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Hits pass if the limit has room for them.
+    Limit,
+    /// Hits pass in any case: it has been decided before that they do.
+    Nothing,
+}
+
 /// Works out one charge. A state of another algorithm counts for nothing.
 pub fn step(limit: &Limit, span: Span, state: Option<State>, hits: Hits, now: Timestamp) -> Step {
-    let hits = hits.capped();
+    step_as(limit, span, state, (hits, Check::Limit), now)
+}
+
+/// The same, with or without the limit.
+pub fn step_as(
+    limit: &Limit,
+    span: Span,
+    state: Option<State>,
+    (hits, check): (Hits, Check),
+    now: Timestamp,
+) -> Step {
+    let (hits, forced) = (hits.capped(), check == Check::Nothing);
     match limit.algorithm {
         Algorithm::FixedWindow { count_denied } => {
-            let before = if let Some(State::Count(it)) = state { it } else { 0 };
-            let (after, passes) = fixed_window::step(before, hits, limit.requests, count_denied);
+            let state = if let Some(State::Count(it)) = state { Some(it) } else { None };
+            let before = fixed_window::turn(state, limit, span);
+            let requests = if forced { u32::MAX } else { limit.requests };
+            let (count, passes) =
+                fixed_window::step(before.count, hits, requests, count_denied || forced);
+            let after = fixed_window::State { count, ..before };
             let state = (after != before).then_some(State::Count(after));
+            let passes = passes || forced;
             Step { passes, before: Told::Count(before), after: Told::Count(after), state }
         }
         Algorithm::SlidingWindow => {
             let state = if let Some(State::Window(it)) = state { Some(it) } else { None };
-            let (before, _) = sliding_window::step(state, limit, span, Hits::Add(0), now);
-            let (after, passes) = sliding_window::step(state, limit, span, hits, now);
+            let checked = (!forced).then_some(limit);
+            let (before, _) = sliding_window::step(state, checked, span, Hits::Add(0), now);
+            let (after, passes) = sliding_window::step(state, checked, span, hits, now);
             let state = (after != before).then_some(State::Window(after));
             Step { passes, before: Told::Window(before), after: Told::Window(after), state }
         }
         Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } => {
             let state = if let Some(State::Bucket(it)) = state { Some(it) } else { None };
             let scale = bucket::Scale::of(limit);
-            let (before, _) = bucket::step(state, &scale, Hits::Add(0), now);
-            let (after, passes) = bucket::step(state, &scale, hits, now);
-            let state = (after != before).then_some(State::Bucket(after));
+            let (before, _) = bucket::step(state, &scale, Hits::Add(0), now, forced);
+            let (after, passes) = bucket::step(state, &scale, hits, now, forced);
+            let state = (after.level != before.level).then_some(State::Bucket(after));
             Step { passes, before: Told::Bucket(before), after: Told::Bucket(after), state }
         }
         Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
             let state =
                 if let Some(State::Leases(it)) = state { it } else { leases::State::default() };
-            let (_, before, _) = leases::step(state.clone(), limit, Hits::Add(0), now);
-            let (after, told, passes) = leases::step(state.clone(), limit, hits, now);
+            let (_, before, _) = leases::step(state.clone(), limit, Hits::Add(0), now, forced);
+            let (after, told, passes) = leases::step(state, limit, hits, now, forced);
             // What would free a slot is told whether or not the charge is made.
             let before = leases::Summary { free: told.free, ..before };
-            let idle = matches!(hits, Hits::Add(0) | Hits::Refund(0));
-            let changed = passes && !idle && after != state;
+            let changed = passes && (told.held, told.last) != (before.held, before.last)
+                || passes && hits.asked() > 0;
             let state = changed.then_some(State::Leases(after));
             Step { passes, before: Told::Leases(before), after: Told::Leases(told), state }
         }
     }
 }
 
-/// When a ban that is kept ends; a moment that is not in the future, if it has
-/// ended or makes no sense.
-pub fn ban(limit: &Limit, kept: Timestamp, now: Timestamp) -> Timestamp {
-    if now.plus(limit.penalty).plus(SKEW) < kept { now } else { kept }
+/// The state without `hits` that had passed when it was as `told`; none if that
+/// changes nothing.
+pub fn undo(
+    limit: &Limit,
+    span: Span,
+    state: State,
+    (hits, told): (u64, Told),
+    now: Timestamp,
+) -> Option<State> {
+    let after = match (&state, told) {
+        (State::Count(it), Told::Count(told)) => {
+            let it = fixed_window::turn(Some(*it), limit, span);
+            State::Count(fixed_window::undo(it, hits, told))
+        }
+        (State::Window(it), Told::Window(told)) => {
+            State::Window(sliding_window::undo(*it, span, hits, told))
+        }
+        (State::Bucket(it), Told::Bucket(told)) => {
+            State::Bucket(bucket::undo(*it, &bucket::Scale::of(limit), hits, told, now))
+        }
+        (State::Leases(it), Told::Leases(told)) => {
+            State::Leases(leases::undo(it.clone(), limit, hits, told, now))
+        }
+        _ => return None,
+    };
+    (after != state).then_some(after)
+}
+
+/// When the ban that began at `since` ends, as seen at `now`; the epoch if there is
+/// none. A clock that is behind sees it begin now.
+pub fn ban(limit: &Limit, since: Timestamp, now: Timestamp) -> Timestamp {
+    if since == Timestamp::default() || limit.penalty.is_zero() {
+        return Timestamp::default();
+    }
+    since.min(now).plus(limit.penalty)
 }
 
 /// What a store did.
@@ -144,17 +202,108 @@ pub fn describe(limit: &Limit, span: Span, hits: Hits, answer: Answer, now: Time
     }
 }
 
-/// When a state that is told may be forgotten: from then on it means nothing.
-pub fn forget(limit: &Limit, span: Span, told: Told, now: Timestamp) -> Timestamp {
-    let reset = || {
-        let look = Answer { passes: true, banned: now, told };
-        let outcome = describe(limit, span, Hits::Add(0), look, now);
-        now.plus(outcome.reset_after.min(Duration::from_secs(Window::LONGEST)))
+/// How long a state of which this is told means something from now on. However far
+/// ahead the clock was that wrote it, that is no longer than a [whole](longest) life.
+pub fn life(limit: &Limit, span: Span, told: Told, now: Timestamp) -> Duration {
+    let life = match told {
+        Told::Count(it) => fixed_window::life(it, limit, span, now),
+        Told::Window(it) => sliding_window::life(it, span, now),
+        Told::Bucket(it) => bucket::life(it, &bucket::Scale::of(limit), now),
+        Told::Leases(it) => leases::life(it, limit, now),
     };
-    match told {
-        Told::Count(_) => span.end,
-        // An empty bucket whose moment lies ahead drains nothing until then.
-        Told::Bucket(state) => reset().max(bucket::Scale::of(limit).moment(state.tick)),
-        Told::Window(_) | Told::Leases(_) => reset(),
+    life.min(Duration::from_secs(Window::LONGEST))
+}
+
+/// The longest that any state, or any ban, can mean something.
+pub fn longest(limit: &Limit, span: Span) -> Duration {
+    let window = span.end.since(span.start);
+    let life = match limit.algorithm {
+        Algorithm::FixedWindow { .. } => window,
+        Algorithm::SlidingWindow => 2 * window,
+        Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } => {
+            let scale = bucket::Scale::of(limit);
+            let ticks = scale.time(scale.capacity).saturating_add(1);
+            Duration::from_micros(ticks.saturating_mul(scale.tick))
+        }
+        Algorithm::SlidingLog | Algorithm::Concurrency { .. } => leases::lease(limit),
+    };
+    life.min(Duration::from_secs(Window::LONGEST)).max(limit.penalty)
+}
+
+/// The numbers that a script is told of a charge.
+pub type Numbers = SmallVec<[u64; 6]>;
+
+/// What the script needs to know to charge `limit`.
+pub fn arguments(limit: &Limit, span: Span, now: Timestamp) -> Numbers {
+    match limit.algorithm {
+        Algorithm::FixedWindow { count_denied } => {
+            fixed_window::arguments(limit, count_denied, span, now).into_iter().collect()
+        }
+        Algorithm::SlidingWindow => sliding_window::arguments(limit, span).into_iter().collect(),
+        Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } => {
+            bucket::arguments(limit, now).into_iter().collect()
+        }
+        Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
+            leases::arguments(limit).into_iter().collect()
+        }
     }
+}
+
+/// What the numbers tell that a script has answered; none if they are not those of
+/// the limit's algorithm.
+pub fn told(limit: &Limit, numbers: &[u64]) -> Option<Told> {
+    let moment = Timestamp::from_micros;
+    Some(match (limit.algorithm, numbers) {
+        (Algorithm::FixedWindow { .. }, &[start, count]) => {
+            Told::Count(fixed_window::State { start: moment(start), count })
+        }
+        (Algorithm::SlidingWindow, &[start, before, current]) => {
+            Told::Window(sliding_window::State { start: moment(start), before, current })
+        }
+        (Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. }, &[at, level]) => {
+            let bucket::Scale { cost, capacity, .. } = bucket::Scale::of(limit);
+            Told::Bucket(bucket::State { at: moment(at), level: level.min(capacity), cost })
+        }
+        (Algorithm::SlidingLog | Algorithm::Concurrency { .. }, &[held, free, last]) => {
+            Told::Leases(leases::Summary { held, free: moment(free), last: moment(last) })
+        }
+        (
+            Algorithm::FixedWindow { .. }
+            | Algorithm::SlidingWindow
+            | Algorithm::TokenBucket { .. }
+            | Algorithm::LeakyBucket { .. }
+            | Algorithm::SlidingLog
+            | Algorithm::Concurrency { .. },
+            _,
+        ) => return None,
+    })
+}
+
+/// The numbers that [`told`] understands.
+pub fn numbers(told: Told) -> [u64; 3] {
+    match told {
+        Told::Count(it) => [it.start.as_micros(), it.count, 0],
+        Told::Window(it) => [it.start.as_micros(), it.before, it.current],
+        Told::Bucket(it) => [it.at.as_micros(), it.level, 0],
+        Told::Leases(it) => [it.held, it.free.as_micros(), it.last.as_micros()],
+    }
+}
+
+/// The functions of every algorithm for a script: tables of them by the names that
+/// their [facts](super::Facts::lua) tell.
+pub fn lua() -> String {
+    let rooms = [
+        ("fixed_window", fixed_window::LUA),
+        ("sliding_window", sliding_window::LUA),
+        ("bucket", bucket::LUA),
+        ("leases", leases::LUA),
+    ];
+    let mut source = String::new();
+    let (mut algorithms, mut undo) = (String::new(), String::new());
+    for (name, functions) in rooms {
+        source += functions;
+        algorithms += &format!("{name} = {name}, ");
+        undo += &format!("{name} = undo_{name}, ");
+    }
+    source + &format!("local ALGORITHMS = {{ {algorithms}}}\nlocal UNDO = {{ {undo}}}\n\n")
 }

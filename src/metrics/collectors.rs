@@ -17,7 +17,7 @@ use super::{
     series::SeriesTable,
     tags::Tags,
 };
-use crate::rules::spec::OnError;
+use crate::{rules::spec::OnError, store::Readings};
 
 impl Metrics {
     /// Nothing counted yet. A hit beyond `near_limit_ratio` of its limit
@@ -55,6 +55,7 @@ impl Metrics {
             rule_registry,
             deny_cache: OnceLock::new(),
             pools: Pools::default(),
+            readings: Readings::default(),
             measuring: Mutex::default(),
             tags: Tags::default(),
             in_milliseconds: false,

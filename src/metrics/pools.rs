@@ -22,6 +22,8 @@ struct Pool {
     closed: IntCounter,
     waiting: IntGauge,
     silent: IntGauge,
+    given_back: IntCounter,
+    not_given_back: IntCounter,
 }
 
 impl Pools {
@@ -63,16 +65,30 @@ impl Pool {
                 own("silent"),
                 "Servers of Redis that do not answer, and are rarely asked.",
             ),
+            given_back: counter(
+                own("given_back"),
+                "Counters to which hits were given back that were held, or granted too late.",
+            ),
+            not_given_back: counter(
+                own("not_given_back"),
+                "Counters to which such hits could not be given back: a server was gone.",
+            ),
         }
     }
 
     fn set(&self, usage: &PoolUsage) {
-        let PoolUsage { active, opened, closed, waiting, silent } = *usage;
+        let &PoolUsage { active, opened, closed, waiting, silent, given_back, not_given_back } = usage;
         let levels = [(&self.active, active), (&self.waiting, waiting), (&self.silent, silent)];
         for (gauge, level) in levels {
             gauge.set(i64::try_from(level).unwrap_or(i64::MAX));
         }
-        for (counter, count) in [(&self.opened, opened), (&self.closed, closed)] {
+        let counts = [
+            (&self.opened, opened),
+            (&self.closed, closed),
+            (&self.given_back, given_back),
+            (&self.not_given_back, not_given_back),
+        ];
+        for (counter, count) in counts {
             counter.inc_by(count.saturating_sub(counter.get()));
         }
     }

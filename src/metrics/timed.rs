@@ -1,25 +1,16 @@
-//! A store around a store: it measures how long the inner one takes.
+//! How long the calls to the store take.
 
 use std::{sync::Arc, time::Instant};
 
 use crate::{
     metrics::Metrics,
-    store::{Charge, Outcomes, Store, StoreError, around::Around},
-    time::Timestamp,
+    store::{Charge, Results, observed::Observer},
 };
-
-/// A store whose calls are counted and timed.
-#[derive(Debug)]
-pub struct Timed<S> {
-    /// The store that does the work.
-    pub store: S,
-    /// Where its calls are counted.
-    pub metrics: Arc<Metrics>,
-}
 
 /// A call in flight. Its end is counted even if nobody waits for the answer any
 /// more.
-struct Call<'a> {
+#[derive(Debug)]
+pub struct Call<'a> {
     metrics: &'a Metrics,
     started: Instant,
     answered: bool,
@@ -31,21 +22,14 @@ impl Drop for Call<'_> {
     }
 }
 
-impl<S: Store> Around for Timed<S> {
-    type Inner = S;
+impl Observer for Arc<Metrics> {
+    type Call<'a> = Call<'a>;
 
-    fn inner(&self) -> &S {
-        &self.store
+    fn begins(&self, _: &[Charge]) -> Call<'_> {
+        Call { metrics: self, started: Instant::now(), answered: false }
     }
 
-    async fn charge_around(
-        &self,
-        charges: &[Charge],
-        now: Timestamp,
-    ) -> Result<Outcomes, StoreError> {
-        let mut call = Call { metrics: &self.metrics, started: Instant::now(), answered: false };
-        let result = self.store.charge(charges, now).await;
-        call.answered = result.is_ok();
-        result
+    fn ended(&self, mut call: Call<'_>, results: &Results) {
+        call.answered = results.iter().all(Result::is_ok);
     }
 }

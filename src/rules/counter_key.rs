@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::{
-    limit::{Algorithm, Limit, Span, Window, window::Phase},
+    limit::{Limit, Span, Window, window::Phase},
     time::Timestamp,
 };
 
@@ -19,13 +19,11 @@ impl CounterKey {
     }
 }
 
-/// The name of a counter, and what depends on it.
+/// The name of a counter, and its window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     /// Its name.
     pub key: CounterKey,
-    /// Where a ban is kept, if its limit has a penalty.
-    pub ban: Option<CounterKey>,
     /// Its present window.
     pub span: Span,
 }
@@ -45,7 +43,8 @@ pub enum KeyStyle {
     /// `domain|key=value|60s@1200`: different descriptors, different windows and
     /// different algorithms never share a name.
     ///
-    /// With a penalty it is `{:domain|key=value|}60s@1200`.
+    /// With a penalty it is `domain|key=value|penalty:fixed_window:60s`, whatever the
+    /// window: the ban is kept in the same counter, and outlasts windows.
     ///
     /// `~` takes the place of `=` where all values that match a pattern count
     /// together. Bytes that mean something here, and braces, by which a caller
@@ -130,18 +129,9 @@ fn named(mut name: Vec<u8>, limit: &Limit, now: Timestamp, windows: bool) -> Nam
     let seed = if limit.window.phase == Phase::Spread { seed(&name) } else { 0 };
     let span = limit.window.span(now, seed);
     if !limit.penalty.is_zero() {
-        // Braces put the counter and the ban in one slot of a Redis Cluster. They
-        // hold something also if the prefix begins with a brace.
-        name.splice(0..0, *b"{:");
-        name.push(b'}');
+        name.extend_from_slice(b"penalty:");
     }
-    let ban = (!limit.penalty.is_zero()).then(|| {
-        let mut ban = name.clone();
-        ban.extend_from_slice(b"penalty:");
-        push_limit(&mut ban, limit);
-        CounterKey(ban)
-    });
-    if let Algorithm::FixedWindow { .. } = limit.algorithm {
+    if limit.names_window() {
         // The reference service's names end with nothing but the moment.
         if windows || limit.window.phase != Phase::Epoch {
             push_window(&mut name, &limit.window);
@@ -151,14 +141,14 @@ fn named(mut name: Vec<u8>, limit: &Limit, now: Timestamp, windows: bool) -> Nam
     } else {
         push_limit(&mut name, limit);
     }
-    Named { key: CounterKey(name), ban, span }
+    Named { key: CounterKey(name), span }
 }
 
 /// The algorithm and the window: limits of one descriptor that differ in either
 /// count apart.
 fn push_limit(name: &mut Vec<u8>, limit: &Limit) {
     name.extend_from_slice(limit.algorithm.name().as_bytes());
-    if !matches!(limit.algorithm, Algorithm::Concurrency { .. }) {
+    if limit.algorithm.facts().window {
         name.push(b':');
         push_window(name, &limit.window);
     }

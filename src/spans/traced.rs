@@ -1,4 +1,4 @@
-//! A store around a store: it records the calls to the inner one.
+//! Calls to Redis that belong to a call that is recorded.
 
 use opentelemetry::{
     KeyValue,
@@ -9,15 +9,12 @@ use opentelemetry_sdk::trace::Span;
 use super::{Spans, integer};
 use crate::{
     limit::{Unit, Window},
-    store::{Charge, Outcomes, Store, StoreError, around::Around},
-    time::Timestamp,
+    store::{Charge, Results, observed::Observer},
 };
 
-/// A store of which calls are recorded that belong to a call that is.
+/// Records calls to Redis.
 #[derive(Debug)]
-pub struct Traced<S> {
-    /// The store that does the work.
-    pub store: S,
+pub struct Traced {
     /// None if nothing is recorded.
     pub spans: Option<Spans>,
     /// Whether limits per second have a Redis of their own.
@@ -25,23 +22,10 @@ pub struct Traced<S> {
 }
 
 /// A call in flight. Whoever has given up ends the call, and with it this.
-struct Call {
+#[derive(Debug)]
+pub struct Call {
     span: Span,
     ended: bool,
-}
-
-impl<S> Traced<S> {
-    /// The counters of this call alone: its round trip may carry others as well.
-    fn call(&self, charges: &[Charge]) -> Option<Call> {
-        let mut span = self.spans.as_ref()?.inner("Redis Pipeline Execution")?;
-        let per_second = |it: &&Charge| it.limit.window == Window::of(Unit::Second);
-        let per_second =
-            if self.per_second { charges.iter().filter(per_second).count() } else { 0 };
-        span.set_attribute(integer("pipeline length", charges.len() - per_second));
-        span.set_attribute(integer("perSecondPipeline length", per_second));
-        span.set_attribute(KeyValue::new("db.system", "redis"));
-        Some(Call { span, ended: false })
-    }
 }
 
 impl Drop for Call {
@@ -52,26 +36,26 @@ impl Drop for Call {
     }
 }
 
-impl<S: Store> Around for Traced<S> {
-    type Inner = S;
+impl Observer for Traced {
+    type Call<'a> = Option<Call>;
 
-    fn inner(&self) -> &S {
-        &self.store
+    /// The counters of this call alone: its round trip may carry others as well.
+    fn begins(&self, charges: &[Charge]) -> Option<Call> {
+        let mut span = self.spans.as_ref()?.inner("Redis Pipeline Execution")?;
+        let per_second = |it: &&Charge| it.limit.window == Window::of(Unit::Second);
+        let per_second =
+            if self.per_second { charges.iter().filter(per_second).count() } else { 0 };
+        span.set_attribute(integer("pipeline length", charges.len() - per_second));
+        span.set_attribute(integer("perSecondPipeline length", per_second));
+        span.set_attribute(KeyValue::new("db.system", "redis"));
+        Some(Call { span, ended: false })
     }
 
-    async fn charge_around(
-        &self,
-        charges: &[Charge],
-        now: Timestamp,
-    ) -> Result<Outcomes, StoreError> {
-        let mut call = self.call(charges);
-        let result = self.store.charge(charges, now).await;
-        if let Some(Call { span, ended }) = &mut call {
-            *ended = true;
-            if let Err(error) = &result {
-                span.set_status(Status::error(error.to_string()));
-            }
+    fn ended(&self, call: Option<Call>, results: &Results) {
+        let Some(mut call) = call else { return };
+        call.ended = true;
+        if let Some(error) = results.iter().find_map(|it| it.as_ref().err()) {
+            call.span.set_status(Status::error(error.to_string()));
         }
-        result
     }
 }

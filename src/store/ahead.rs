@@ -7,17 +7,19 @@
 //! instance. Less is taken by an instance that is less busy, and nothing near the
 //! limit.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, future::Future, time::Duration};
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
-use super::{Charge, Outcomes, Store, StoreError, around::Around, name};
+use super::{Charge, Counters, Deadline, Results, Store, StoreError, name};
 use crate::{
     limit::{
         Algorithm, Hits, Limit, Outcome,
+        fixed_window::State,
         step::{Answer, Told},
     },
+    rules::counter_key::{CounterKey, Named},
     time::Timestamp,
 };
 
@@ -63,7 +65,7 @@ impl<S> Ahead<S> {
         let mut leases = self.leases.lock();
         let lease = leases.get_mut(name).filter(|it| now < it.end && hits <= it.left)?;
         lease.left -= hits;
-        let told = Told::Count(lease.count - lease.left);
+        let told = told(lease.count - lease.left);
         drop(leases);
         let answer = Answer { passes: true, banned: Timestamp::default(), told };
         Some(charge.outcome(answer, true, now))
@@ -138,39 +140,66 @@ fn asked(charges: &[Charge]) -> Option<(&Charge, u64)> {
     fits.then_some((charge, hits))
 }
 
-impl<S: Store> Around for Ahead<S> {
-    type Inner = S;
+fn told(count: u64) -> Told {
+    Told::Count(State { start: Timestamp::default(), count })
+}
 
-    fn inner(&self) -> &S {
-        &self.store
-    }
-
-    async fn charge_around(
-        &self,
-        charges: &[Charge],
-        now: Timestamp,
-    ) -> Result<Outcomes, StoreError> {
+impl<S: Store> Store for Ahead<S> {
+    async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
         let Some((charge, hits)) = asked(charges) else {
-            return self.store.charge(charges, now).await;
+            return self.store.charge(charges, now, deadline).await;
         };
         let name = name(&charge.counter.key);
         if let Some(outcome) = self.spend(&name, charge, hits, now) {
-            return Ok([outcome].into_iter().collect());
+            return [Ok(outcome)].into_iter().collect();
         }
         let taking = self.begin(&name, charge, now);
         let more = Charge { hits: Hits::Add(hits.saturating_add(taking.size)), ..charge.clone() };
-        let outcomes = self.store.charge(&[more], now).await?;
-        let Some(count) = outcomes.first().map(|it| it.used) else { return Ok(outcomes) };
+        let results = self.store.charge(&[more], now, deadline).await;
+        let Some(Ok(Outcome { used: count, .. })) = results.first() else { return results };
         // The hits of the call come first.
         let own = count.saturating_sub(taking.size);
         let limit = u64::from(charge.limit.requests);
-        taking.taken(count, limit.saturating_sub(own).min(taking.size));
+        taking.taken(*count, limit.saturating_sub(own).min(taking.size));
         if taking.size == 0 {
-            return Ok(outcomes);
+            return results;
         }
-        let told = Told::Count(own);
+        let told = told(own);
         let answer = Answer { passes: own <= limit, banned: Timestamp::default(), told };
-        Ok([charge.outcome(answer, true, now)].into_iter().collect())
+        [Ok(charge.outcome(answer, true, now))].into_iter().collect()
+    }
+
+    fn ready(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        self.store.ready()
+    }
+
+    fn died(&self) -> impl Future<Output = ()> + Send {
+        self.store.died()
+    }
+}
+
+impl<S: Store + Counters> Counters for Ahead<S> {
+    async fn look(
+        &self,
+        counter: &Named,
+        limit: &Limit,
+        now: Timestamp,
+    ) -> Result<Outcome, StoreError> {
+        self.store.look(counter, limit, now).await
+    }
+
+    async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
+        self.store.reset(counter).await
+    }
+
+    async fn set(
+        &self,
+        counter: &Named,
+        limit: &Limit,
+        used: u64,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.store.set(counter, limit, used, now).await
     }
 }
 

@@ -37,9 +37,13 @@
 use std::{
     borrow::Cow,
     collections::HashSet,
+    future::Future,
     hash::BuildHasher,
     mem::size_of,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -50,11 +54,11 @@ use smallvec::SmallVec;
 
 use self::refusal::Refusal;
 use crate::{
-    limit::{Algorithm, Outcome},
-    rules::counter_key::CounterKey,
+    limit::{Denial, Limit, Outcome},
+    rules::counter_key::{CounterKey, Named},
     store::{
-        Charge, DenyCacheUsage, LONGEST_NAME, Outcomes, Store, StoreError, around::Around, name,
-        partly::Partly,
+        Charge, Counters, Deadline, DenyCacheUsage, LONGEST_NAME, Readings, Results, Store,
+        StoreError, name,
     },
     time::Timestamp,
 };
@@ -78,6 +82,12 @@ const EACH: usize =
 #[derive(Debug)]
 pub struct DenyCache<S> {
     store: S,
+    refusals: Arc<Refusals>,
+}
+
+/// The refusals that are known.
+#[derive(Debug)]
+struct Refusals {
     /// Empty if nothing is kept.
     shards: Box<[Mutex<Shard>]>,
     /// How many refusals each shard keeps.
@@ -103,17 +113,17 @@ struct Shard {
 type Known = SmallVec<[Option<Outcome>; 4]>;
 
 /// Some counters of a call.
-type Counters<'a> = HashSet<&'a CounterKey, RandomState>;
+type Keys<'a> = HashSet<&'a CounterKey, RandomState>;
 
 /// Those that are charged more than once.
-fn repeated(charges: &[Charge]) -> Counters<'_> {
-    let mut once = Counters::default();
+fn repeated(charges: &[Charge]) -> Keys<'_> {
+    let mut once = Keys::default();
     charges.iter().map(|it| &it.counter.key).filter(|it| !once.insert(it)).collect()
 }
 
-/// Under which name a refusal is kept: a penalty outlasts the window.
+/// Under which name a refusal is kept.
 fn place(charge: &Charge) -> Cow<'_, [u8]> {
-    name(charge.counter.ban.as_ref().unwrap_or(&charge.counter.key))
+    name(&charge.counter.key)
 }
 
 impl Shard {
@@ -158,11 +168,27 @@ impl<S> DenyCache<S> {
     /// A cache that takes about `bytes` of memory, at least 64 refusals; with 0
     /// bytes none, and `store` does everything.
     pub fn new(store: S, bytes: usize) -> Self {
+        Self { store, refusals: Arc::new(Refusals::new(bytes)) }
+    }
+
+    /// Has `readings` tell what it comes to, unless it keeps nothing.
+    #[must_use]
+    pub fn told(self, readings: &Readings) -> Self {
+        if !self.refusals.shards.is_empty() {
+            let refusals = Arc::clone(&self.refusals);
+            Readings::tell(&readings.deny_cache, move || refusals.usage());
+        }
+        self
+    }
+}
+
+impl Refusals {
+    fn new(bytes: usize) -> Self {
         let shards = if bytes == 0 { 0 } else { SHARDS };
         let capacity = (bytes / EACH / SHARDS).max(1);
         let (hasher, turn) = (RandomState::default(), AtomicU64::new(0));
         let shards = (0..shards).map(|_| Mutex::default()).collect();
-        Self { store, shards, capacity, hasher, turn }
+        Self { shards, capacity, hasher, turn }
     }
 
     /// What is known of each of `charges`.
@@ -171,7 +197,7 @@ impl<S> DenyCache<S> {
         let mut known: Known = charges.iter().map(look_up).collect();
         if known.iter().any(Option::is_some) && known.iter().any(Option::is_none) {
             let sent = charges.iter().zip(&known).filter(|(_, known)| known.is_none());
-            let sent: Counters<'_> = sent.map(|(charge, _)| &charge.counter.key).collect();
+            let sent: Keys<'_> = sent.map(|(charge, _)| &charge.counter.key).collect();
             for (charge, known) in charges.iter().zip(&mut known) {
                 if sent.contains(&charge.counter.key) {
                     *known = None;
@@ -193,10 +219,12 @@ impl<S> DenyCache<S> {
     }
 
     /// Learns from a call that was begun at `turn`.
-    fn learn(&self, charges: &[Charge], outcomes: &Outcomes, turn: u64, now: Timestamp) {
-        let together = charges.iter().any(Charge::depends) && outcomes.iter().any(|it| it.over);
-        let twice = if together { repeated(charges) } else { Counters::default() };
-        for (charge, outcome) in charges.iter().zip(outcomes) {
+    fn learn(&self, charges: &[Charge], results: &Results, turn: u64, now: Timestamp) {
+        let over = results.iter().any(|it| it.as_ref().is_ok_and(|it| it.over));
+        let together = charges.iter().any(Charge::depends) && over;
+        let twice = if together { repeated(charges) } else { Keys::default() };
+        for (charge, result) in charges.iter().zip(results) {
+            let Ok(outcome) = result else { continue };
             let name = place(charge);
             // What refuses it may be another charge, that was then not made either.
             let sure = !twice.contains(&charge.counter.key);
@@ -222,6 +250,32 @@ impl<S> DenyCache<S> {
         &self.shards[(self.hasher.hash_one(name) >> 32) as usize % SHARDS]
     }
 
+    /// Forgets what was refused before now.
+    fn forget(&self, key: &CounterKey) {
+        if self.shards.is_empty() {
+            return;
+        }
+        let name = name(key);
+        let mut shard = self.shard(&name).lock();
+        shard.refunded = self.turn();
+        shard.refusals.swap_remove(&*name);
+    }
+
+    fn usage(&self) -> DenyCacheUsage {
+        self.shards.iter().fold(DenyCacheUsage::default(), |sum, shard| {
+            let shard = shard.lock();
+            let DenyCacheUsage { hits, misses, expired, evicted, overwritten, .. } = shard.counts;
+            DenyCacheUsage {
+                entries: sum.entries + shard.refusals.len() as u64,
+                hits: sum.hits + hits,
+                misses: sum.misses + misses,
+                expired: sum.expired + expired,
+                evicted: sum.evicted + evicted,
+                overwritten: sum.overwritten + overwritten,
+            }
+        })
+    }
+
     fn turn(&self) -> u64 {
         self.turn.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -229,33 +283,29 @@ impl<S> DenyCache<S> {
 
 /// The refunds of a call. At its end, also if nobody waits for the answer any
 /// more, what they may have lifted is forgotten.
-struct Refunds<'a, S> {
-    cache: &'a DenyCache<S>,
+struct Refunds<'a> {
+    cache: &'a Refusals,
     charges: &'a [Charge],
 }
 
-impl<S> Drop for Refunds<'_, S> {
+impl Drop for Refunds<'_> {
     fn drop(&mut self) {
         for charge in self.charges.iter().filter(|it| !it.asks()) {
-            if let Algorithm::Concurrency { .. } = charge.limit.algorithm {
-                continue;
+            if charge.limit.algorithm.facts().denial != Denial::Never {
+                self.cache.forget(&charge.counter.key);
             }
-            let name = place(charge);
-            let mut shard = self.cache.shard(&name).lock();
-            shard.refunded = self.cache.turn();
-            shard.refusals.swap_remove(&*name);
         }
     }
 }
 
 impl<S: Store> DenyCache<S> {
     /// Asks the store, and learns from that.
-    async fn ask(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        let _refunds = Refunds { cache: self, charges };
-        let turn = self.turn();
-        let outcomes = self.store.charge(charges, now).await?;
-        self.learn(charges, &outcomes, turn, now);
-        Ok(outcomes)
+    async fn ask(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
+        let _refunds = Refunds { cache: &self.refusals, charges };
+        let turn = self.refusals.turn();
+        let results = self.store.charge(charges, now, deadline).await;
+        self.refusals.learn(charges, &results, turn, now);
+        results
     }
 }
 
@@ -271,49 +321,66 @@ fn rest(charges: &[Charge], known: &[Option<Outcome>]) -> SmallVec<[Charge; 4]> 
     unknown.map(|(charge, _)| told(charge)).collect()
 }
 
-impl<S: Store> Around for DenyCache<S> {
-    type Inner = S;
-
-    fn inner(&self) -> &S {
-        &self.store
-    }
-
-    async fn charge_around(
-        &self,
-        charges: &[Charge],
-        now: Timestamp,
-    ) -> Result<Outcomes, StoreError> {
-        if self.shards.is_empty() {
-            return self.store.charge(charges, now).await;
+impl<S: Store> Store for DenyCache<S> {
+    async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
+        if self.refusals.shards.is_empty() {
+            return self.store.charge(charges, now, deadline).await;
         }
-        let known = self.known(charges, now);
+        let known = self.refusals.known(charges, now);
         if known.iter().all(Option::is_none) {
-            return self.ask(charges, now).await;
+            return self.ask(charges, now, deadline).await;
         }
         let rest = rest(charges, &known);
-        let mut answers = Partly::default();
-        if !rest.is_empty() {
-            answers.push(self.ask(&rest, now).await, rest.len());
+        let mut asked = match rest.is_empty() {
+            true => Results::new(),
+            false => self.ask(&rest, now, deadline).await,
         }
-        answers.among(known.into_iter()).result()
+        .into_iter();
+        let mut results = Results::new();
+        for known in known {
+            match known {
+                Some(outcome) => results.push(Ok(outcome)),
+                None => results.extend(asked.next()),
+            }
+        }
+        results
     }
 
-    fn own_deny_cache(&self) -> Option<DenyCacheUsage> {
-        (!self.shards.is_empty()).then(|| {
-            self.shards.iter().fold(DenyCacheUsage::default(), |sum, shard| {
-                let shard = shard.lock();
-                let DenyCacheUsage { hits, misses, expired, evicted, overwritten, .. } =
-                    shard.counts;
-                DenyCacheUsage {
-                    entries: sum.entries + shard.refusals.len() as u64,
-                    hits: sum.hits + hits,
-                    misses: sum.misses + misses,
-                    expired: sum.expired + expired,
-                    evicted: sum.evicted + evicted,
-                    overwritten: sum.overwritten + overwritten,
-                }
-            })
-        })
+    fn ready(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        self.store.ready()
+    }
+
+    fn died(&self) -> impl Future<Output = ()> + Send {
+        self.store.died()
+    }
+}
+
+impl<S: Store + Counters> Counters for DenyCache<S> {
+    async fn look(
+        &self,
+        counter: &Named,
+        limit: &Limit,
+        now: Timestamp,
+    ) -> Result<Outcome, StoreError> {
+        self.store.look(counter, limit, now).await
+    }
+
+    async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
+        let found = self.store.reset(counter).await;
+        self.refusals.forget(counter);
+        found
+    }
+
+    async fn set(
+        &self,
+        counter: &Named,
+        limit: &Limit,
+        used: u64,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let set = self.store.set(counter, limit, used, now).await;
+        self.refusals.forget(&counter.key);
+        set
     }
 }
 

@@ -20,21 +20,28 @@
 
 use std::{
     hash::BuildHasher,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
-use self::shard::{Counter, Kept, Shard};
+use self::shard::{Counter, Shard};
 use crate::{
     limit::{
-        Outcome,
-        step::{self, Answer, Step, Told},
+        Hits, Limit, Outcome,
+        step::{self, Answer, Step},
     },
-    rules::counter_key::CounterKey,
-    store::{Charge, GRACE, Outcomes, Store, StoreError, Usage, name},
+    rules::counter_key::{CounterKey, Named},
+    store::{
+        Charge, Counters, Deadline, GRACE, Readings, Results, Store, StoreError, Usage, look, name,
+        only,
+        script::{self, Record, Settlement},
+    },
     time::Timestamp,
 };
 
@@ -82,26 +89,37 @@ impl Memory {
         self.evicted.load(Ordering::Relaxed)
     }
 
+    /// Has `readings` tell how much is kept here.
+    pub fn tell(self: &Arc<Self>, readings: &Readings) {
+        let memory = Arc::downgrade(self);
+        Readings::tell(&readings.memory, move || {
+            let usage = |it: Arc<Self>| Usage { counters: it.len(), evicted: it.evicted() };
+            memory.upgrade().map_or(Usage { counters: 0, evicted: 0 }, usage)
+        });
+    }
+
     /// Makes a charge that depends on no other, to a counter without a penalty.
     fn charge_one(&self, charge: &Charge, now: Timestamp) -> Outcome {
+        let (limit, span) = (&charge.limit, charge.counter.span);
         let name = name(&charge.counter.key);
         let mut shard = self.shards[self.position(&name)].lock();
         shard.sweep(now);
-        let kept = shard.counters.get_mut(&*name);
-        let state = kept.as_deref().filter(|it| now < it.until).and_then(|it| it.kept.state());
-        let Step { passes, after, state, .. } =
-            step::step(&charge.limit, charge.counter.span, state, charge.hits, now);
+        let longest = || step::longest(limit, span);
+        let kept = shard.live(&name, now, longest);
+        let state = kept.as_deref().and_then(|it| it.state.clone());
+        let Step { passes, after, state, .. } = step::step(limit, span, state, charge.hits, now);
         let answer = Answer { passes, banned: Timestamp::default(), told: after };
         let outcome = charge.outcome(answer, true, now);
         if let Some(state) = state {
             let counter = Counter {
-                kept: Kept::State(state),
-                until: until(charge, after, now),
+                state: Some(state),
+                banned: Timestamp::default(),
+                until: now.plus(step::life(limit, span, after, now)).plus(GRACE),
                 spent: outcome.remaining == 0,
             };
             if let Some(kept) = kept {
                 kept.replace(counter);
-            } else if shard.add(&name, counter, now) {
+            } else if shard.put(&name, counter, now) {
                 self.evicted.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -109,36 +127,24 @@ impl Memory {
     }
 
     /// Makes all charges of one call while nobody else is served.
-    fn charge_together(&self, charges: &[Charge], now: Timestamp) -> Outcomes {
+    fn charge_together(&self, charges: &[Charge], now: Timestamp) -> Results {
         let mut held = self.hold(charges, now);
-        let mut attempts: SmallVec<[Attempt; 4]> =
-            charges.iter().map(|it| held.attempt(it, true, false)).collect();
-        let together = charges.iter().any(Charge::depends);
-        let refuses =
-            |(it, attempt): (&Charge, &Attempt)| it.refused || it.enforced && attempt.over(it, now);
-        let refused = charges.iter().zip(&attempts).any(refuses);
-        if together && refused {
-            // Once more, without the charges that are not made now.
-            held.written.clear();
-            for (charge, trial) in charges.iter().zip(&mut attempts) {
-                let make = charge.made_if_refused(trial.passes);
-                let last = held.attempt(charge, make, !trial.passes);
-                if trial.over(charge, now) {
-                    trial.made &= make;
-                } else {
-                    *trial = last;
-                }
-            }
+        let (attempts, written) = script::make(charges, None, now, |key| held.read(key));
+        for script::Written { at, record, told } in written {
+            let charge = &charges[at];
+            let until = |told| now.plus(step::life(&charge.limit, charge.counter.span, told, now));
+            let ban = step::ban(&charge.limit, record.banned, now);
+            let spent = now < ban || attempts[at].outcome(charge, now).remaining == 0;
+            let until = told.map(until).unwrap_or_default().max(ban);
+            held.write(charge, record, until.plus(GRACE), spent);
         }
-        held.write();
-        charges.iter().zip(attempts).map(|(charge, it)| it.outcome(charge, now)).collect()
+        charges.iter().zip(attempts).map(|(charge, it)| Ok(it.outcome(charge, now))).collect()
     }
 
     /// Locks the shards of these charges, in an order that all callers keep.
     fn hold<'a>(&'a self, charges: &'a [Charge], now: Timestamp) -> Held<'a> {
-        let names = charges.iter().flat_map(|it| [Some(&it.counter.key), it.counter.ban.as_ref()]);
         let mut positions: SmallVec<[usize; 4]> =
-            names.flatten().map(|it| self.position(&name(it))).collect();
+            charges.iter().map(|it| self.position(&name(&it.counter.key))).collect();
         positions.sort_unstable();
         positions.dedup();
         let lock = |at: usize| {
@@ -147,7 +153,7 @@ impl Memory {
             (at, shard)
         };
         let shards = positions.into_iter().map(lock).collect();
-        Held { memory: self, shards, written: SmallVec::new(), now }
+        Held { memory: self, charges, shards, now }
     }
 
     /// The position of the shard of a name. The map uses other bits of the hash.
@@ -156,87 +162,36 @@ impl Memory {
     }
 }
 
-/// When a counter of which this is told may be forgotten.
-fn until(charge: &Charge, told: Told, now: Timestamp) -> Timestamp {
-    step::forget(&charge.limit, charge.counter.span, told, now).plus(GRACE)
-}
-
 /// What a call holds while it is worked out.
 struct Held<'a> {
     memory: &'a Memory,
+    charges: &'a [Charge],
     shards: SmallVec<[(usize, MutexGuard<'a, Shard>); 4]>,
-    /// What is to be written when it is known what becomes of the call.
-    written: SmallVec<[(&'a CounterKey, Counter); 4]>,
     now: Timestamp,
 }
 
-/// One charge, worked out.
-struct Attempt {
-    passes: bool,
-    banned: Timestamp,
-    before: Told,
-    after: Told,
-    made: bool,
-}
-
-impl Attempt {
-    fn over(&self, charge: &Charge, now: Timestamp) -> bool {
-        !self.passes || charge.asks() && now < self.banned
-    }
-
-    fn outcome(&self, charge: &Charge, now: Timestamp) -> Outcome {
-        let &Self { passes, banned, before, after, made } = self;
-        let told = if made { after } else { before };
-        charge.outcome(Answer { passes, banned, told }, made, now)
-    }
-}
-
-impl<'a> Held<'a> {
-    /// Works out one charge, and makes it if `make`. It is refused in any case
-    /// if `refuse`.
-    fn attempt(&mut self, charge: &'a Charge, make: bool, refuse: bool) -> Attempt {
-        let (counter, limit, now) = (&charge.counter, &charge.limit, self.now);
-        let ban = counter.ban.as_ref().and_then(|it| self.get(it)).and_then(Kept::ban);
-        let banned = ban.map_or(Timestamp::default(), |it| step::ban(limit, it, now));
-        let state = self.get(&counter.key).and_then(Kept::state);
-        let Step { passes, before, after, state } =
-            step::step(limit, counter.span, state, charge.hits, now);
-        let passes = passes && !refuse;
-        let made = make && !(charge.asks() && now < banned);
-        let attempt = Attempt { passes, banned, before, after, made };
-        if made && let Some(state) = state {
-            let spent = attempt.outcome(charge, now).remaining == 0;
-            let until = until(charge, after, now);
-            self.written.push((&counter.key, Counter { kept: Kept::State(state), until, spent }));
-        }
-        if let Some(ban) = &counter.ban
-            && !passes
-            && charge.hits.asked() > 0
-            && banned <= now
-        {
-            let end = now.plus(limit.penalty);
-            let kept = Kept::Ban(end);
-            self.written.push((ban, Counter { kept, until: end.plus(GRACE), spent: true }));
-        }
-        attempt
-    }
-
-    /// What is kept under `key`, as this call sees it.
-    fn get(&mut self, key: &CounterKey) -> Option<&Kept> {
-        // The latest first. A call has few charges.
-        if let Some(at) = self.written.iter().rposition(|(it, _)| *it == key) {
-            return Some(&self.written[at].1.kept);
-        }
-        let (name, now) = (name(key), self.now);
-        self.shard(&name).get(&name, now)
-    }
-
-    fn write(&mut self) {
-        for (key, counter) in std::mem::take(&mut self.written) {
-            let (name, now) = (name(key), self.now);
-            if self.shard(&name).put(&name, counter, now) {
-                self.memory.evicted.fetch_add(1, Ordering::Relaxed);
+impl Held<'_> {
+    /// What is kept under `key`, one of the charges'.
+    fn read(&mut self, key: &CounterKey) -> Record {
+        let (name, now, charges) = (name(key), self.now, self.charges);
+        let longest = || {
+            let of = charges.iter().filter(|it| it.counter.key == *key);
+            let longest = of.map(|it| step::longest(&it.limit, it.counter.span)).max();
+            longest.unwrap_or_default()
+        };
+        match self.shard(&name).live(&name, now, longest) {
+            None => Record::default(),
+            Some(kept) => {
+                Record { state: kept.state.clone(), banned: kept.banned, holds: Vec::new() }
             }
+        }
+    }
+
+    fn write(&mut self, charge: &Charge, record: Record, until: Timestamp, spent: bool) {
+        let (name, now) = (name(&charge.counter.key), self.now);
+        let Record { state, banned, .. } = record;
+        if self.shard(&name).put(&name, Counter { state, banned, until, spent }, now) {
+            self.memory.evicted.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -248,20 +203,49 @@ impl<'a> Held<'a> {
 }
 
 impl Store for Memory {
-    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        let together = |it: &Charge| it.depends() || it.counter.ban.is_some();
-        Ok(match charges.iter().any(together) {
+    async fn charge(&self, charges: &[Charge], now: Timestamp, _: Deadline) -> Results {
+        let together = |it: &Charge| it.depends() || !it.limit.penalty.is_zero();
+        match charges.iter().any(together) {
             true => self.charge_together(charges, now),
-            false => charges.iter().map(|it| self.charge_one(it, now)).collect(),
-        })
+            false => charges.iter().map(|it| Ok(self.charge_one(it, now))).collect(),
+        }
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
+    async fn ready(&self) -> Result<(), StoreError> {
         Ok(())
     }
+}
 
-    fn usage(&self) -> Option<Usage> {
-        Some(Usage { counters: self.len(), evicted: self.evicted() })
+impl Counters for Memory {
+    async fn look(
+        &self,
+        counter: &Named,
+        limit: &Limit,
+        now: Timestamp,
+    ) -> Result<Outcome, StoreError> {
+        only(self.charge(&[look(counter, limit)], now, None).await)
+    }
+
+    async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
+        let name = name(counter);
+        Ok(self.shards[self.position(&name)].lock().remove(&name))
+    }
+
+    async fn set(
+        &self,
+        counter: &Named,
+        limit: &Limit,
+        used: u64,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let charges = [look(counter, limit)];
+        let (charge, mut record) = (&charges[0], Record::default());
+        script::settle(&mut record, charge, Settlement::Set(used.min(Hits::MAX)), now);
+        let until = now.plus(step::longest(limit, counter.span)).plus(GRACE);
+        let mut held = self.hold(&charges, now);
+        held.shard(&name(&counter.key)).remove(&name(&counter.key));
+        held.write(charge, record, until, false);
+        Ok(())
     }
 }
 

@@ -1,42 +1,54 @@
 //! Counters in Redis, shared by every instance that uses the same server.
 //!
 //! Calls that come at the same time share a round trip, and one call is in one
-//! script, so nobody else is served between two of its charges. There are two
-//! scripts: one for calls that only count in fixed windows, and one for all
-//! others. What is kept is never without an expiry, which may be put off at
-//! [random](Jitter):
+//! script, so nobody else is served between two of its charges. Only a call whose
+//! counters are on two servers, or in two slots of a cluster, is made
+//! [in parts](reservation). There are three scripts: one for calls that only count in
+//! fixed windows, one for all others, and one that settles what calls leave behind. What
+//! is kept is never without an expiry, which may be put off at [random](Jitter):
 //!
-//! | what              | as                        | until, and a [second](GRACE) more    |
-//! |-------------------|---------------------------|--------------------------------------|
-//! | fixed window      | an integer, as of INCRBY  | its end                              |
-//! | sliding window    | `start:before:current`    | the end of the last that it counts in |
-//! | bucket            | `tick:level:cost`         | it is empty                          |
-//! | log, calls at once | `end:hits,` for each end | the last end                         |
-//! | ban               | its end                   | its end                              |
+//! | what                    | as                        | until, and a [second](GRACE) more    |
+//! |-------------------------|---------------------------|--------------------------------------|
+//! | fixed window            | an integer, as of INCRBY; with a penalty `start:count` | its end |
+//! | sliding window          | `start:before:current`    | the end of the last that it counts in |
+//! | bucket                  | `moment:level:cost`       | it is empty                          |
+//! | log, calls at once      | `granted@hits,` for each  | the last lease ends                  |
+//! | a ban, behind the state | `!since`                  | the penalty ends                     |
+//! | what a call holds, behind that | `&call:hits:until` | then                                 |
 //!
 //! A call is sent once. The only exception is a server that does not know the
 //! script, after a restart for example: it has counted nothing, and is sent the
 //! script along with the call.
 
-use std::fmt;
+use std::{fmt, sync::Arc, time::Duration};
 
-use redis::{RedisError, Script, Value};
+use redis::{RedisError, Script, Value, cmd};
+use smallvec::smallvec;
+use tokio::{select, task::JoinSet, time::Instant};
 
 use self::{
+    batch::{Call, Kind, Reply},
+    calls::{Calls, Place, Servers},
     cluster::Cluster,
     node::{Node, NodeError},
+    settler::Late,
+    slots::slot,
     target::Target,
     traffic::Traffic,
 };
 use crate::{
-    limit::Hits,
-    store::{Charge, GRACE, Outcomes, PoolUsage, Pools, Store, StoreError},
+    limit::{Hits, Limit, Outcome, Unit, Window, step},
+    rules::counter_key::{CounterKey, Named},
+    store::{
+        Charge, Counters, Deadline, GRACE, PoolUsage, Readings, Results, Store, StoreError, look,
+        only, script::Settlement,
+    },
     time::Timestamp,
 };
 
-mod apart;
 mod batch;
 mod breaker;
+mod calls;
 mod charge;
 mod cluster;
 mod complaints;
@@ -44,28 +56,48 @@ mod connection;
 mod fixed_window;
 mod jitter;
 mod node;
-mod per_second;
+mod parts;
+mod reservation;
 mod settings;
+mod settle;
+mod settler;
 mod slots;
 mod sums;
 mod target;
 mod tls;
 mod traffic;
+mod wire;
 
 pub use self::jitter::Jitter;
-pub use self::per_second::Split;
 pub use self::settings::{Login, RedisAddress, RedisServers, RedisSettings, RedisType};
 pub use self::tls::RedisTls;
 
-/// Counters in Redis.
+/// Counters in Redis, those of limits per second perhaps in another one: they are
+/// many, and need not be kept anywhere but in memory.
 #[derive(Debug)]
 pub struct Redis {
-    servers: Servers,
+    calls: Arc<Calls<Backends>>,
+    /// Ends with this.
+    _settler: JoinSet<()>,
+}
+
+/// Where counters are.
+#[derive(Debug)]
+struct Backends {
+    main: Backend,
+    per_second: Option<Backend>,
+    timeout: Duration,
+}
+
+/// One Redis, which may be several servers.
+#[derive(Debug)]
+struct Backend {
+    servers: BackendServers,
     traffic: Traffic,
 }
 
 #[derive(Debug)]
-enum Servers {
+enum BackendServers {
     One(Node),
     Cluster(Cluster),
 }
@@ -79,61 +111,225 @@ impl Redis {
     ///
     /// Outside of a Tokio runtime.
     pub fn new(settings: &RedisSettings) -> Self {
+        Self::split(settings, None, &Readings::default())
+    }
+
+    /// The same, with limits per second on servers of their own if there are any, and
+    /// telling `readings` how connections are doing.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub fn split(
+        main: &RedisSettings,
+        per_second: Option<&RedisSettings>,
+        readings: &Readings,
+    ) -> Self {
+        let (late, unsettled) = Late::new();
+        let timeout = per_second.map_or(main.timeout, |it| it.timeout.max(main.timeout));
+        let backends = Arc::new(Backends {
+            main: Backend::new(main, &late),
+            per_second: per_second.map(|it| Backend::new(it, &late)),
+            timeout,
+        });
+        backends.tell(readings, &late);
+        let mut settler = JoinSet::new();
+        settler.spawn(settler::run(Arc::clone(&backends), late.clone(), unsettled));
+        Self { calls: Arc::new(Calls::new(backends, late)), _settler: settler }
+    }
+
+    /// Waits until what calls have left behind is settled, for so long at most.
+    pub async fn finish(&self, most: Duration) {
+        self.calls.late.finish(most).await;
+    }
+}
+
+impl Backend {
+    fn new(settings: &RedisSettings, late: &Late) -> Self {
         let traffic = Traffic::default();
-        let target = match &settings.servers {
+        let one = |target| {
+            BackendServers::One(Node::new(target, settings, false, (&traffic, late)))
+        };
+        let servers = match &settings.servers {
             RedisServers::Cluster(seeds) => {
-                let servers = Servers::Cluster(Cluster::new(seeds, settings, traffic.clone()));
-                return Self { servers, traffic };
+                let handles = (traffic.clone(), late.clone());
+                BackendServers::Cluster(Cluster::new(seeds, settings, handles))
             }
-            RedisServers::Single(address) => Target::fixed(address.clone(), settings),
+            RedisServers::Single(address) => one(Target::fixed(address.clone(), settings)),
             RedisServers::Sentinel { master, sentinels } => {
-                Target::guarded_by(master.clone(), sentinels, settings)
+                one(Target::guarded_by(master.clone(), sentinels, settings))
             }
         };
-        let servers = Servers::One(Node::new(target, settings, false, &traffic));
         Self { servers, traffic }
     }
 
     /// How the connections are doing.
     fn usage(&self) -> PoolUsage {
         let (waiting, silent) = match &self.servers {
-            Servers::One(node) => (node.waiting(), node.is_silent().into()),
-            Servers::Cluster(cluster) => cluster.waiting_and_silent(),
+            BackendServers::One(node) => (node.waiting(), node.is_silent().into()),
+            BackendServers::Cluster(cluster) => cluster.waiting_and_silent(),
         };
         PoolUsage { waiting, silent, ..self.traffic.usage() }
     }
-}
 
-impl Store for Redis {
-    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        match &self.servers {
-            Servers::One(node) => Ok(node.charge(charges, now, false).await?),
-            Servers::Cluster(cluster) => cluster.charge(charges, now).await,
-        }
+    /// Deletes a counter, and says whether there was one.
+    async fn delete(&self, counter: &CounterKey) -> Result<bool, StoreError> {
+        let command = cmd("DEL").arg(counter.as_bytes()).to_owned();
+        let answer = match &self.servers {
+            BackendServers::One(node) => node.ask(&command).await?,
+            BackendServers::Cluster(cluster) => {
+                cluster.ask_owner(slot(counter.as_bytes()), &command).await?
+            }
+        };
+        Ok(matches!(answer, Value::Int(deleted) if deleted > 0))
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
+    async fn ready(&self) -> Result<(), StoreError> {
         match &self.servers {
-            Servers::One(node) => node.ping().await,
-            Servers::Cluster(cluster) => cluster.ping().await,
+            BackendServers::One(node) => node.ping().await,
+            BackendServers::Cluster(cluster) => cluster.ping().await,
         }
     }
 
     async fn died(&self) {
         match &self.servers {
-            Servers::One(node) => node.died().await,
-            Servers::Cluster(cluster) => cluster.died().await,
+            BackendServers::One(node) => node.died().await,
+            BackendServers::Cluster(cluster) => cluster.died().await,
         }
-    }
-
-    fn pools(&self) -> Pools {
-        Pools { main: Some(self.usage()), per_second: None }
     }
 }
 
+impl Backends {
+    fn backend(&self, place: Place) -> &Backend {
+        match &self.per_second {
+            Some(backend) if place.per_second => backend,
+            _ => &self.main,
+        }
+    }
+
+    fn tell(self: &Arc<Self>, readings: &Readings, late: &Late) {
+        let (backends, counts) = (Arc::downgrade(self), late.clone());
+        Readings::tell(&readings.main, move || {
+            let (given_back, not_given_back) = counts.counts();
+            let usage = backends.upgrade().map(|it| it.main.usage()).unwrap_or_default();
+            PoolUsage { given_back, not_given_back, ..usage }
+        });
+        if self.per_second.is_some() {
+            let backends = Arc::downgrade(self);
+            Readings::tell(&readings.per_second, move || {
+                let backends = backends.upgrade();
+                let usage = backends.and_then(|it| Some(it.per_second.as_ref()?.usage()));
+                usage.unwrap_or_default()
+            });
+        }
+    }
+}
+
+/// Whether the counter of a limit is kept with those per second: it is gone so soon that
+/// it need not survive a restart.
+fn is_per_second(limit: &Limit) -> bool {
+    let brief = limit.algorithm.facts().window && limit.penalty.is_zero();
+    brief && limit.window == Window::of(Unit::Second)
+}
+
+impl Servers for Backends {
+    fn place(&self, charge: &Charge) -> Place {
+        let per_second = self.per_second.is_some() && is_per_second(&charge.limit);
+        let place = Place { per_second, slot: 0 };
+        match self.backend(place).servers {
+            BackendServers::One(_) => place,
+            BackendServers::Cluster(_) => {
+                Place { slot: slot(charge.counter.key.as_bytes()), ..place }
+            }
+        }
+    }
+
+    fn goes_apart(&self, place: Place) -> bool {
+        matches!(self.backend(place).servers, BackendServers::Cluster(_))
+    }
+
+    async fn call(&self, place: Place, call: &Arc<Call>, until: Instant) -> Reply {
+        match &self.backend(place).servers {
+            BackendServers::One(node) => node.call(call, until, false).await,
+            BackendServers::Cluster(cluster) => cluster.call(place.slot, call, until).await,
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+impl Store for Redis {
+    async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
+        self.calls.charge(charges, now, deadline).await
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        let Backends { main, per_second, .. } = &*self.calls.servers;
+        main.ready().await?;
+        match per_second {
+            Some(per_second) => per_second.ready().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn died(&self) {
+        let Backends { main, per_second, .. } = &*self.calls.servers;
+        let per_second = async {
+            match per_second {
+                Some(per_second) => per_second.died().await,
+                None => std::future::pending().await,
+            }
+        };
+        select! {
+            () = main.died() => {}
+            () = per_second => {}
+            () = self.calls.late.abandoned() => {}
+        }
+    }
+}
+
+impl Counters for Redis {
+    async fn look(
+        &self,
+        counter: &Named,
+        limit: &Limit,
+        now: Timestamp,
+    ) -> Result<Outcome, StoreError> {
+        only(self.charge(&[look(counter, limit)], now, None).await)
+    }
+
+    async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
+        // The name alone does not say on which Redis it is.
+        let Backends { main, per_second, .. } = &*self.calls.servers;
+        let mut found = main.delete(counter).await?;
+        if let Some(per_second) = per_second {
+            found |= per_second.delete(counter).await?;
+        }
+        Ok(found)
+    }
+
+    async fn set(
+        &self,
+        counter: &Named,
+        limit: &Limit,
+        used: u64,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let charge = look(counter, limit);
+        let servers = &self.calls.servers;
+        let place = servers.place(&charge);
+        let kind = Kind::Settle(smallvec![Settlement::Set(used.min(Hits::MAX))]);
+        let call = Arc::new(Call::with(smallvec![charge], now, kind));
+        let until = Instant::now() + servers.timeout;
+        servers.call(place, &call, until).await?;
+        Ok(())
+    }
+}
 /// A script.
 struct Twin {
-    source: &'static str,
+    source: String,
     script: Script,
 }
 
@@ -144,8 +340,8 @@ impl fmt::Debug for Twin {
 }
 
 impl Twin {
-    fn new(source: &'static str) -> Self {
-        Self { source, script: Script::new(source) }
+    fn new(source: String) -> Self {
+        Self { script: Script::new(&source), source }
     }
 
     /// How a command begins that runs it on a server that knows it.
@@ -155,8 +351,13 @@ impl Twin {
 
     /// How a command begins that runs it on any server.
     fn whole(&self) -> [&str; 2] {
-        ["EVAL", self.source]
+        ["EVAL", &self.source]
     }
+}
+
+/// A script that ends with `source`, and may use records and all algorithms.
+fn script(source: &str) -> String {
+    [include_str!("redis/lua/records.lua"), &step::lua(), source].concat()
 }
 
 /// The list that `answer` is: one element for each of so many charges.

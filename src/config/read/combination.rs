@@ -10,12 +10,12 @@ use super::{
     fields::present,
     limit::Block,
 };
-use crate::limit::{Algorithm, leases};
+use crate::limit::{Algorithm, Facts, leases};
 
 /// What only some algorithms have.
 struct Only {
     keys: &'static [&'static str],
-    has: fn(Algorithm) -> bool,
+    has: fn(Facts) -> bool,
     /// Which those are.
     which: &'static str,
     /// Why the others do not.
@@ -25,31 +25,31 @@ struct Only {
 const ONLY: [Only; 5] = [
     Only {
         keys: &["unit", "unit_multiplier", "period", "penalty"],
-        has: |it| !matches!(it, Algorithm::Concurrency { .. }),
+        has: |it| it.window,
         which: "every algorithm but `concurrency`",
         why: "it limits how many calls are in flight, not how many come in some time",
     },
     Only {
         keys: &["lease"],
-        has: |it| matches!(it, Algorithm::Concurrency { .. }),
+        has: |it| it.lease,
         which: "`concurrency`",
         why: "only there are hits given back",
     },
     Only {
         keys: &["burst"],
-        has: |it| matches!(it, Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. }),
+        has: |it| it.burst,
         which: "`token_bucket` and `leaky_bucket`",
         why: "elsewhere all that the limit allows may come at once",
     },
     Only {
         keys: &["calendar"],
-        has: |it| matches!(it, Algorithm::FixedWindow { .. }),
+        has: |it| it.calendar,
         which: "`fixed_window`",
         why: "only there may windows differ in length",
     },
     Only {
         keys: &["phase"],
-        has: |it| matches!(it, Algorithm::FixedWindow { .. } | Algorithm::SlidingWindow),
+        has: |it| it.phase,
         which: "`fixed_window` and `sliding_window`",
         why: "only there do windows begin at some moment",
     },
@@ -106,7 +106,7 @@ impl<'a> Reader<'a, '_> {
     ) {
         let map = block.map;
         let mine = algorithm.name();
-        for Only { keys, which, why, .. } in ONLY.iter().filter(|it| !(it.has)(algorithm)) {
+        for Only { keys, which, why, .. } in ONLY.iter().filter(|it| !(it.has)(algorithm.facts())) {
             for (key, entry) in keys.iter().filter_map(|it| Some((it, present(map, it)?))) {
                 let message = format!("`{key}` is for {which}, and this is `{mine}`");
                 self.report.mistake(entry.place, message, Some((*why).into()));
@@ -118,7 +118,7 @@ impl<'a> Reader<'a, '_> {
                 self.beside(entry, key, &format!("`{other}`"));
             }
         }
-        let fixed = matches!(algorithm, Algorithm::FixedWindow { .. });
+        let fixed = algorithm.facts().count_denied;
         if let Some(entry) = map.get("count_denied")
             && entry.node.plain() == Some(Plain::Bool(true))
             && !fixed
@@ -139,13 +139,13 @@ impl<'a> Reader<'a, '_> {
     ) {
         let map = block.map;
         let mine = algorithm.name();
-        if matches!(algorithm, Algorithm::Concurrency { .. }) && present(map, "lease").is_none() {
+        if algorithm.facts().lease && present(map, "lease").is_none() {
             let message = "the limit has no `lease`, expected one such as `lease: 30s`";
             let help = "it frees the slot of a caller that does not give it back";
             self.report.mistake(block.place, message, Some(help.into()));
         }
         let Some(entry) = present(map, "requests_per_unit") else {
-            if matches!(algorithm, Algorithm::FixedWindow { .. }) {
+            if algorithm.facts().count_denied {
                 let message = "`requests_per_unit` is missing, so that every request is refused";
                 self.report.warning(block.place, message);
             } else {
@@ -154,21 +154,19 @@ impl<'a> Reader<'a, '_> {
             }
             return;
         };
-        let bounded = matches!(algorithm, Algorithm::SlidingLog | Algorithm::Concurrency { .. });
+        let bounded = algorithm.facts().listed;
         if bounded && Some(leases::MOST) < requests {
             let message = format!(
                 "`requests_per_unit` of `{mine}` is above {}, expected no more",
                 leases::MOST
             );
-            let help = match algorithm {
-                Algorithm::SlidingLog => {
-                    "use sliding_window, which keeps two numbers and not each hit"
-                }
-                _ => "each call in flight is kept by itself",
+            let help = match algorithm.facts().lease {
+                false => "use sliding_window, which keeps two numbers and not each hit",
+                true => "each call in flight is kept by itself",
             };
             self.report.mistake(entry.node.place, message, Some(help.into()));
         }
-        let fixed = matches!(algorithm, Algorithm::FixedWindow { .. });
+        let fixed = algorithm.facts().count_denied;
         if !bounded && !fixed && requests == Some(0) {
             let message = format!("`requests_per_unit` of `{mine}` is 0, expected at least 1");
             let help = "use fixed_window with 0 to refuse everything";

@@ -35,7 +35,7 @@ impl<'a> Reader<'a, '_> {
         let unit = present(map, "unit").map(|it| self.unit(it));
         let calendar = present(map, "calendar").and_then(|it| self.calendar(it, unit.flatten()));
         let phase = self.phase(map);
-        if let Some(Algorithm::Concurrency { .. }) = algorithm {
+        if algorithm.is_some_and(|it| !it.facts().window) {
             return Some(Window::of(Unit::Second));
         }
         let mut window = match (unit, present(map, "period")) {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::LONGEST;
 use crate::{
     limit::{
-        Algorithm, Limit, Outcome,
+        Denial, Limit, Outcome,
+        fixed_window::State,
         step::{Answer, Told},
     },
     store::{Charge, Consume},
@@ -32,15 +33,22 @@ impl Refusal {
         if !outcome.over {
             return None;
         }
-        let lasts = match limit.algorithm {
-            Algorithm::Concurrency { .. } => return None,
-            Algorithm::FixedWindow { .. } if limit.penalty.is_zero() => {
+        let lasts = match limit.algorithm.facts().denial {
+            Denial::Never => return None,
+            Denial::UntilWindowEnds if limit.penalty.is_zero() => {
                 charge.counter.span.end.since(now)
             }
-            _ if hits == 0 => return None,
-            _ if !limit.penalty.is_zero() => outcome.banned,
-            _ if hits == 1 && outcome.remaining == 0 => outcome.retry_after?,
-            _ => return None,
+            Denial::UntilWindowEnds | Denial::UntilOneFits => {
+                if hits == 0 {
+                    return None;
+                } else if !limit.penalty.is_zero() {
+                    outcome.banned
+                } else if hits == 1 && outcome.remaining == 0 {
+                    outcome.retry_after?
+                } else {
+                    return None;
+                }
+            }
         };
         let until = now.plus(lasts.min(LONGEST));
         let start = charge.counter.span.start;
@@ -59,7 +67,7 @@ impl Refusal {
             return None;
         }
         let asked = charge.hits.asked();
-        let window = matches!(self.limit.algorithm, Algorithm::FixedWindow { .. });
+        let window = self.limit.algorithm.facts().denial == Denial::UntilWindowEnds;
         if window && self.start != charge.counter.span.start {
             return None;
         }
@@ -72,7 +80,7 @@ impl Refusal {
             if used.saturating_add(needed) <= self.limit.requests.into() {
                 return None;
             }
-            let told = Told::Count(used);
+            let told = Told::Count(State { start: Timestamp::default(), count: used });
             charge.outcome(Answer { passes: false, banned: now, told }, false, now)
         } else if asked == self.hits {
             let passed = now.since(self.at);

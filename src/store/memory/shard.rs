@@ -1,9 +1,14 @@
 //! A part of the counters, and how it stays small.
 
+use std::time::Duration;
+
 use foldhash::quality::RandomState;
 use indexmap::IndexMap;
 
-use crate::{limit::step::State, time::Timestamp};
+use crate::{limit::step::State, store::GRACE, time::Timestamp};
+
+/// What ends within this is not looked at closer.
+const USUAL: Duration = Duration::from_secs(60);
 
 /// How many counters each charge looks at, to drop those that have ended.
 const SWEPT: usize = 2;
@@ -20,9 +25,12 @@ pub(super) struct Shard {
     sampled: usize,
 }
 
+/// What is kept under a name.
 #[derive(Debug)]
 pub(super) struct Counter {
-    pub(super) kept: Kept,
+    pub(super) state: Option<State>,
+    /// Since when everything is refused; the epoch if nothing is.
+    pub(super) banned: Timestamp,
     /// When it may be forgotten.
     pub(super) until: Timestamp,
     /// Whether its limit is used up.
@@ -31,30 +39,13 @@ pub(super) struct Counter {
 
 impl Counter {
     pub(super) fn replace(&mut self, mut counter: Self) {
-        if let Kept::State(State::Count(_)) = self.kept {
-            // Rules with windows of different length may share a name.
+        let banned = counter.banned != Timestamp::default();
+        if banned || matches!(self.state, Some(State::Count(_))) {
+            // Rules with windows of different length may share a name, and a ban may
+            // outlast a state.
             counter.until = counter.until.max(self.until);
         }
         *self = counter;
-    }
-}
-
-/// What is kept under a name.
-#[derive(Debug)]
-pub(super) enum Kept {
-    /// How a counter stands.
-    State(State),
-    /// Until when everything is refused.
-    Ban(Timestamp),
-}
-
-impl Kept {
-    pub(super) fn state(&self) -> Option<State> {
-        if let Self::State(it) = self { Some(it.clone()) } else { None }
-    }
-
-    pub(super) fn ban(&self) -> Option<Timestamp> {
-        if let Self::Ban(it) = self { Some(*it) } else { None }
     }
 }
 
@@ -67,8 +58,29 @@ impl Shard {
         self.counters.len()
     }
 
-    pub(super) fn get(&self, name: &[u8], now: Timestamp) -> Option<&Kept> {
-        self.counters.get(name).filter(|it| now < it.until).map(|it| &it.kept)
+    /// The counter called `name`, unless it has ended. A clock that was far ahead may have
+    /// said when that is: from now on it is no more than the `longest` life away.
+    pub(super) fn live(
+        &mut self,
+        name: &[u8],
+        now: Timestamp,
+        longest: impl FnOnce() -> Duration,
+    ) -> Option<&mut Counter> {
+        let counter = self.counters.get_mut(name)?;
+        if counter.until <= now {
+            // What is written next does not share its end.
+            counter.until = Timestamp::default();
+            counter.state = None;
+            counter.banned = Timestamp::default();
+        } else if USUAL < counter.until.since(now) {
+            counter.until = counter.until.min(now.plus(longest()).plus(GRACE));
+        }
+        Some(counter)
+    }
+
+    /// Forgets the counter called `name`, and says whether there was one.
+    pub(super) fn remove(&mut self, name: &[u8]) -> bool {
+        self.counters.swap_remove(name).is_some()
     }
 
     /// Drops the ended ones of a few counters.
@@ -97,7 +109,7 @@ impl Shard {
 
     /// Keeps `counter`, whose name is new. Says whether a live one had to go for
     /// it.
-    pub(super) fn add(&mut self, name: &[u8], counter: Counter, now: Timestamp) -> bool {
+    fn add(&mut self, name: &[u8], counter: Counter, now: Timestamp) -> bool {
         let evicted = self.capacity <= self.counters.len() && self.evict(now);
         self.counters.insert(name.into(), counter);
         evicted

@@ -7,37 +7,47 @@
 //! call is told what it would have been told if it had been made alone: a counter
 //! that everybody asks about costs Redis one command per round trip.
 //!
-//! On a single server a batch is two commands at most. In a cluster it is one per
+//! On a single server a batch is three commands at most. In a cluster it is one per
 //! counter, as a script may only touch one slot there.
+//!
+//! Nobody who gives up takes the answer along: what it grants too late is
+//! [given back](super::settler).
 
-use std::{collections::HashMap, mem, ops::Range, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicBool},
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use foldhash::fast::RandomState;
-use redis::{Cmd, Pipeline, Value};
+use redis::Value;
 use smallvec::SmallVec;
 use tokio::{
+    runtime::Handle,
     sync::{
-        Notify, Semaphore,
+        Notify, OwnedSemaphorePermit, Semaphore,
         mpsc::{self, error::TrySendError},
         oneshot,
     },
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
-    Twin,
     breaker::Breaker,
-    charge,
-    connection::{Connection, Link},
-    elements, fixed_window,
-    fixed_window::Plain,
-    jitter::Jitter,
+    fixed_window::{self, Plain},
     node::NodeError,
-    sums::{self, Sums},
+    parts::{Batch, Part},
+    settler::Late,
 };
 use crate::{
-    store::{Charge, Outcomes, StoreError},
+    limit::step::{Answer, Told},
+    store::{
+        Charge, StoreError,
+        script::{Holder, Settlement},
+    },
     time::Timestamp,
 };
 
@@ -45,12 +55,95 @@ use crate::{
 /// Redis serves nobody else meanwhile.
 const CHARGES: usize = 64;
 /// How many calls may wait; more are refused at once.
-const QUEUE: usize = 8_192;
+pub(super) const QUEUE: usize = 8_192;
+/// How long an answer is waited for that no caller waits for any more.
+pub(super) const LATE: Duration = Duration::from_secs(10);
+
+/// The answer for each charge of a call; none where it depends on what others hold. Of
+/// charges that are settled there are none.
+pub(super) type Answers = SmallVec<[Option<Answered>; 2]>;
+
+/// The answer for one charge.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    pub(super) answer: Answer,
+    /// Whether its hits were counted, or are held, if that is what the algorithm does
+    /// with them.
+    pub(super) made: bool,
+    /// What was told before, if the call holds hits.
+    pub(super) before: Told,
+}
+
+/// What a call has come to.
+pub(super) type Reply = Result<Answers, NodeError>;
+
+/// The way to a server.
+pub(super) trait Wire: Send + Sync + 'static {
+    /// The answer to each of the `parts` of `batch`, sent together and once. `asking`
+    /// says that another server of the cluster sent them here.
+    fn ask(
+        &self,
+        batch: &Batch<'_>,
+        parts: &[Part],
+        asking: bool,
+    ) -> impl Future<Output = Result<Vec<Value>, NodeError>> + Send;
+
+    /// Ends when the server has answered everything so far, or cannot be asked.
+    fn heard(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// A call.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) charges: SmallVec<[Charge; 1]>,
+    pub(super) now: Timestamp,
+    /// When `now` was.
+    pub(super) begun: Instant,
+    pub(super) kind: Kind,
+    /// Whether what it holds is counted if the answer comes too late: its caller was let
+    /// through without.
+    pub(super) counts_late: AtomicBool,
+}
+
+/// What is to be done with the charges of a call.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// They are made, all of them by the fast path.
+    Plain(SmallVec<[Plain; 2]>),
+    /// They are made, and what depends on charges elsewhere is held for somebody.
+    Decide(Option<Holder>),
+    /// Each of them is settled.
+    Settle(SmallVec<[Settlement; 1]>),
+}
+
+impl Call {
+    /// Makes `charges`.
+    pub(super) fn of(charges: &[Charge], now: Timestamp) -> Self {
+        let kind = match charges.iter().all(fixed_window::suffices) {
+            true => Kind::Plain(charges.iter().map(|it| Plain::of(it, now)).collect()),
+            false => Kind::Decide(None),
+        };
+        Self::with(charges.into(), now, kind)
+    }
+
+    /// Does what `kind` says with `charges`.
+    pub(super) fn with(charges: SmallVec<[Charge; 1]>, now: Timestamp, kind: Kind) -> Self {
+        let counts_late = AtomicBool::new(false);
+        Self { charges, now, begun: Instant::now(), kind, counts_late }
+    }
+
+    /// Makes the charges at `places` alone, by the script for all kinds.
+    pub(super) fn part(&self, places: impl Iterator<Item = usize>) -> Self {
+        let charges = places.map(|it| self.charges[it].clone()).collect();
+        let call = Self::with(charges, self.now, Kind::Decide(None));
+        Self { begun: self.begun, ..call }
+    }
+}
 
 /// Makes calls together.
 #[derive(Debug)]
-pub(super) struct Batches {
-    line: Arc<Line>,
+pub(super) struct Batches<W: Wire> {
+    line: Arc<Line<W>>,
     queue: mpsc::Sender<Waiting>,
     /// Ends with this.
     _task: JoinSet<()>,
@@ -59,54 +152,30 @@ pub(super) struct Batches {
 /// A call that waits.
 #[derive(Debug)]
 struct Waiting {
-    call: Call,
+    call: Arc<Call>,
     /// Closed once the caller has given up.
-    answer: oneshot::Sender<Result<Outcomes, NodeError>>,
+    answer: oneshot::Sender<Reply>,
 }
 
-/// A call.
-#[derive(Debug)]
-struct Call {
-    charges: SmallVec<[Charge; 1]>,
-    now: Timestamp,
-    /// The charges for the fast path, if they are all of that kind.
-    plain: Option<SmallVec<[Plain; 2]>>,
-}
-
-impl Call {
-    fn of(charges: &[Charge], now: Timestamp) -> Self {
-        let plain = charges.iter().all(fixed_window::suffices);
-        let plain = plain.then(|| charges.iter().map(|it| Plain::of(it, now)).collect());
-        Self { charges: charges.into(), now, plain }
-    }
-}
-
-impl Batches {
-    /// Begins to make calls to a server, one of a cluster if `cluster`. Needs a
-    /// Tokio runtime.
-    pub(super) fn new(
-        connection: Arc<Connection>,
-        timeout: Duration,
-        jitter: Jitter,
-        cluster: bool,
-    ) -> Self {
+impl<W: Wire> Batches<W> {
+    /// Begins to make calls to the server at the end of `wire`, one of a cluster if
+    /// `cluster`. Needs a Tokio runtime.
+    pub(super) fn new(wire: W, timeout: Duration, cluster: bool, late: Late) -> Self {
         let (queue, calls) = mpsc::channel(QUEUE);
         let line = Arc::new(Line {
-            connection,
+            wire,
             timeout,
-            jitter,
             cluster,
-            count: Twin::new(fixed_window::SOURCE),
-            decide: Twin::new(charge::SOURCE),
-            turn: Semaphore::new(1),
+            turn: Arc::new(Semaphore::new(1)),
             breaker: Breaker::new(timeout),
             unheard: Notify::new(),
+            late,
         });
         let mut task = JoinSet::new();
         let works = Arc::clone(&line);
         task.spawn(async move {
             tokio::select! {
-                () = works.serve(calls) => {}
+                () = Arc::clone(&works).serve(calls) => {}
                 () = works.listen() => {}
             }
         });
@@ -115,35 +184,25 @@ impl Batches {
 
     /// Makes a call, once, and waits for the answer as long as it takes, unless
     /// it is clear that none comes.
-    pub(super) async fn call(
-        &self,
-        charges: &[Charge],
-        now: Timestamp,
-    ) -> Result<Outcomes, NodeError> {
+    pub(super) async fn call(&self, call: &Arc<Call>) -> Reply {
         self.line.breaker.admit()?;
-        let call = Call::of(charges, now);
         // To hand a lone call over, and its answer back, would cost more than all
         // else that is done for it here.
-        if let Ok(_turn) = self.line.turn.try_acquire() {
-            let answer = self.line.make(&[&call], false).await.pop();
-            return answer.unwrap_or_else(|| Err(gone()));
+        if let Ok(turn) = Arc::clone(&self.line.turn).try_acquire_owned() {
+            return Alone::new(&self.line, call, Some(turn)).await;
         }
-        let (answer, outcomes) = oneshot::channel();
-        self.queue.try_send(Waiting { call, answer }).map_err(|error| match error {
-            TrySendError::Full(_) => failed(format!("{QUEUE} calls wait for Redis already")),
+        let (answer, reply) = oneshot::channel();
+        let waiting = Waiting { call: Arc::clone(call), answer };
+        self.queue.try_send(waiting).map_err(|error| match error {
+            TrySendError::Full(_) => unsent(format!("{QUEUE} calls wait for Redis already")),
             TrySendError::Closed(_) => gone(),
         })?;
-        outcomes.await.map_err(|_| gone())?
+        reply.await.map_err(|_| gone())?
     }
 
     /// Makes a call that another server sent here.
-    pub(super) async fn asked(
-        &self,
-        charges: &[Charge],
-        now: Timestamp,
-    ) -> Result<Outcomes, NodeError> {
-        let answer = self.line.make(&[&Call::of(charges, now)], true).await.pop();
-        answer.unwrap_or_else(|| Err(gone()))
+    pub(super) async fn asked(&self, call: &Arc<Call>) -> Reply {
+        Alone::new(&self.line, call, None).await
     }
 
     /// How many calls wait for others.
@@ -167,47 +226,93 @@ impl Batches {
     }
 }
 
-fn failed(why: String) -> NodeError {
+pub(super) fn failed(why: String) -> NodeError {
     NodeError::Failed(StoreError::Failed(why))
+}
+
+fn unsent(why: String) -> NodeError {
+    NodeError::Unsent(StoreError::Failed(why))
 }
 
 fn gone() -> NodeError {
     failed("nothing makes calls any more".into())
 }
 
-/// The way to the server.
+/// The way to the server, and who goes it.
 #[derive(Debug)]
-struct Line {
-    connection: Arc<Connection>,
+struct Line<W> {
+    wire: W,
     timeout: Duration,
-    jitter: Jitter,
     cluster: bool,
-    /// For fixed windows.
-    count: Twin,
-    /// For all else.
-    decide: Twin,
     /// Held while a batch is on its way, and somebody waits for it.
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
     breaker: Breaker,
     /// Something has been sent, and nobody waits for the answer any more.
     unheard: Notify,
+    late: Late,
 }
 
-impl Line {
+/// A call that goes alone. If its caller gives up, the answer is waited for in a task of
+/// its own.
+struct Alone<W: Wire> {
+    line: Arc<Line<W>>,
+    call: Arc<Call>,
+    sent: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl<W: Wire> Alone<W> {
+    /// Without a turn another server of the cluster has sent the call here.
+    fn new(line: &Arc<Line<W>>, call: &Arc<Call>, turn: Option<OwnedSemaphorePermit>) -> Self {
+        let (line, call, asking) = (Arc::clone(line), Arc::clone(call), turn.is_none());
+        let (way, own) = (Arc::clone(&line), Arc::clone(&call));
+        let sent = Box::pin(async move {
+            way.make(&[&own], asking).await.pop().unwrap_or_else(|| Err(gone()))
+        });
+        Self { line, call, sent: Some(sent), _turn: turn }
+    }
+}
+
+impl<W: Wire> Future for Alone<W> {
+    type Output = Reply;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
+        let Some(sent) = &mut self.sent else { return Poll::Ready(Err(gone())) };
+        let reply = sent.as_mut().poll(context);
+        if reply.is_ready() {
+            self.sent = None;
+        }
+        reply
+    }
+}
+
+impl<W: Wire> Drop for Alone<W> {
+    fn drop(&mut self) {
+        let (Some(sent), Ok(runtime)) = (self.sent.take(), Handle::try_current()) else { return };
+        self.line.unheard.notify_one();
+        let (line, call) = (Arc::clone(&self.line), Arc::clone(&self.call));
+        runtime.spawn(async move {
+            if let Ok(reply) = timeout(LATE, sent).await {
+                line.late.answered(&call, &reply);
+            }
+        });
+    }
+}
+
+impl<W: Wire> Line<W> {
     /// Notices answers for which nobody waits any more: otherwise the server
     /// would be taken for silent since then. Never ends.
     async fn listen(&self) {
         loop {
             self.unheard.notified().await;
             // Answers come in the order of what was sent.
-            let answer = || async { self.connection.link().await?.ping().await };
-            while timeout(self.timeout, answer()).await.is_err() {}
+            while timeout(self.timeout, self.wire.heard()).await.is_err() {}
             self.breaker.answered();
         }
     }
 
     /// Makes the calls that wait. Never ends before the last.
-    async fn serve(&self, mut queue: mpsc::Receiver<Waiting>) {
+    async fn serve(self: Arc<Self>, mut queue: mpsc::Receiver<Waiting>) {
         let mut waiting = Vec::new();
         while queue.recv_many(&mut waiting, CHARGES).await > 0 {
             let Ok(_turn) = self.turn.acquire().await else { return };
@@ -220,111 +325,79 @@ impl Line {
                 if waiting.is_empty() {
                     break;
                 }
-                self.together(next(&mut waiting)).await;
+                let calls = next(&mut waiting);
+                if calls.is_empty() {
+                    continue;
+                }
+                let mut batch = Box::pin(Arc::clone(&self).together(calls));
+                if timeout(self.timeout, &mut batch).await.is_err() {
+                    // Its callers give up by themselves; what it grants too late is
+                    // given back.
+                    self.unheard.notify_one();
+                    tokio::spawn(timeout(LATE, batch));
+                }
             }
         }
     }
 
     /// Makes calls in one batch, and tells every caller.
-    async fn together(&self, waiting: Vec<Waiting>) {
-        if waiting.is_empty() {
-            return;
-        }
+    async fn together(self: Arc<Self>, waiting: Vec<Waiting>) {
         let calls: Vec<_> = waiting.iter().map(|it| &it.call).collect();
-        let answers = timeout(self.timeout, self.make(&calls, false)).await;
-        let late = || Err(NodeError::Failed(StoreError::Timeout(self.timeout)));
-        let answers = answers.unwrap_or_else(|_| calls.iter().map(|_| late()).collect());
-        for (waiting, answer) in waiting.into_iter().zip(answers) {
+        let replies = self.make(&calls, false).await;
+        for (Waiting { call, answer }, reply) in waiting.into_iter().zip(replies) {
             // The caller may have given up meanwhile.
-            let _ = waiting.answer.send(answer);
+            if let Err(reply) = answer.send(reply) {
+                self.late.answered(&call, &reply);
+            }
         }
     }
 
-    /// What becomes of each of `calls`.
-    async fn make(&self, calls: &[&Call], asking: bool) -> Vec<Result<Outcomes, NodeError>> {
-        let plain = || calls.iter().filter_map(|it| it.plain.as_ref());
-        let batch = Batch {
-            sums: Sums::of(plain().flatten()),
-            decisions: calls.iter().filter(|it| it.plain.is_none()).copied().collect(),
-            jitter: self.jitter,
+    /// What each of `calls` has come to.
+    async fn make(&self, calls: &[&Arc<Call>], asking: bool) -> Vec<Reply> {
+        let calls: Vec<&Call> = calls.iter().map(|it| &***it).collect();
+        let mut replies = self.make_once(&calls, asking).await;
+        // Where others hold hits, the fast path counts nothing.
+        let held = |(at, reply): (usize, &Reply)| {
+            let held = matches!(calls[at].kind, Kind::Plain(_))
+                && reply.as_ref().is_ok_and(|it| it.iter().any(Option::is_none));
+            held.then_some(at)
         };
+        let again: Vec<usize> = replies.iter().enumerate().filter_map(held).collect();
+        if again.is_empty() {
+            return replies;
+        }
+        let places = |reply: &Reply| -> Vec<usize> {
+            let open = reply.iter().flatten().enumerate().filter(|(_, it)| it.is_none());
+            open.map(|(at, _)| at).collect()
+        };
+        let parts: Vec<Call> =
+            again.iter().map(|at| calls[*at].part(places(&replies[*at]).into_iter())).collect();
+        let parts: Vec<&Call> = parts.iter().collect();
+        for (at, rest) in again.iter().zip(self.make_once(&parts, asking).await) {
+            let places = places(&replies[*at]);
+            match (&mut replies[*at], rest) {
+                (Ok(reply), Ok(rest)) => {
+                    for (place, answer) in places.into_iter().zip(rest) {
+                        reply[place] = answer;
+                    }
+                }
+                (reply, rest) => *reply = rest,
+            }
+        }
+        replies
+    }
+
+    async fn make_once(&self, calls: &[&Call], asking: bool) -> Vec<Reply> {
+        let batch = Batch::of(calls);
         let parts = batch.parts(self.cluster);
-        match self.send(&batch, &parts, asking).await {
+        self.breaker.sent();
+        let answers = self.wire.ask(&batch, &parts, asking).await;
+        self.breaker.answered();
+        match answers {
             Ok(answers) => batch.read(calls, &parts, answers),
             Err(error) => calls.iter().map(|_| Err(error.clone())).collect(),
         }
     }
-
-    /// The answer for each of `parts`.
-    async fn send(
-        &self,
-        batch: &Batch<'_>,
-        parts: &[Part],
-        asking: bool,
-    ) -> Result<Vec<Value>, NodeError> {
-        let link = self.connection.link().await.map_err(NodeError::Failed)?;
-        let by_name = parts.iter().map(|it| batch.ask(it, self.twin(it).by_name()));
-        let mut answers = self.ask(&link, by_name, asking).await?;
-        // A server that does not know a script has done nothing.
-        let unknown: Vec<_> = (0..parts.len()).filter(|it| is_unknown(&answers[*it])).collect();
-        if !unknown.is_empty() {
-            let whole = unknown.iter().map(|it| &parts[*it]);
-            let whole = whole.map(|it| batch.ask(it, self.twin(it).whole()));
-            let again = self.ask(&link, whole, asking).await?;
-            for (place, answer) in unknown.into_iter().zip(again) {
-                answers[place] = answer;
-            }
-        }
-        Ok(answers)
-    }
-
-    /// The answers to `commands`, sent together.
-    async fn ask(
-        &self,
-        link: &Link,
-        commands: impl Iterator<Item = Cmd>,
-        asking: bool,
-    ) -> Result<Vec<Value>, NodeError> {
-        let mut pipeline = Pipeline::new();
-        for command in commands {
-            if asking {
-                pipeline.cmd("ASKING");
-            }
-            pipeline.add_command(command);
-        }
-        self.breaker.sent();
-        let waits = GivesUp(&self.unheard);
-        let answers = link.send_all(&pipeline).await;
-        mem::forget(waits);
-        self.breaker.answered();
-        let answers = answers.map_err(|error| NodeError::from(&error))?;
-        if answers.len() != pipeline.len() {
-            let (found, expected) = (answers.len(), pipeline.len());
-            return Err(failed(format!("there are {found} answers, expected {expected}")));
-        }
-        let each = 1 + usize::from(asking);
-        Ok(answers.into_iter().skip(each - 1).step_by(each).collect())
-    }
-
-    fn twin(&self, part: &Part) -> &Twin {
-        match part {
-            Part::Count(_) => &self.count,
-            Part::Decide(_) => &self.decide,
-        }
-    }
-}
-
-/// Dropped if its owner is, while it waits for an answer.
-struct GivesUp<'a>(&'a Notify);
-
-impl Drop for GivesUp<'_> {
-    fn drop(&mut self) {
-        self.0.notify_one();
-    }
-}
-
-fn is_unknown(answer: &Value) -> bool {
-    matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
 
 /// Takes the first calls out of `waiting`, as many as one batch makes. Those
@@ -338,101 +411,4 @@ fn next(waiting: &mut Vec<Waiting>) -> Vec<Waiting> {
     });
     let rest = waiting.split_off(more.map_or(waiting.len(), |it| it.max(1)));
     mem::replace(waiting, rest)
-}
-
-/// What one round trip is to do.
-#[derive(Debug)]
-struct Batch<'a> {
-    sums: Sums<'a>,
-    decisions: Vec<&'a Call>,
-    jitter: Jitter,
-}
-
-/// What one command does.
-#[derive(Debug)]
-enum Part {
-    /// Some of the sums.
-    Count(Range<usize>),
-    /// Some of the decisions, by their places.
-    Decide(Vec<usize>),
-}
-
-impl Batch<'_> {
-    /// `apart` says that different counters need different commands.
-    fn parts(&self, apart: bool) -> Vec<Part> {
-        let (sums, decisions) = (self.sums.charges.len(), self.decisions.len());
-        let mut parts = Vec::new();
-        if apart {
-            parts.extend((0..sums).map(|it| Part::Count(it..it + 1)));
-            let mut of: HashMap<&[u8], Vec<usize>, RandomState> = HashMap::default();
-            for (place, call) in self.decisions.iter().enumerate() {
-                let key = call.charges.first().map_or(&[][..], |it| it.counter.key.as_bytes());
-                of.entry(key).or_default().push(place);
-            }
-            parts.extend(of.into_values().map(Part::Decide));
-        } else {
-            parts.extend((0 < sums).then_some(Part::Count(0..sums)));
-            parts.extend((0 < decisions).then(|| Part::Decide((0..decisions).collect())));
-        }
-        parts
-    }
-
-    /// The command that does `part`, and begins with `begin`.
-    fn ask(&self, part: &Part, begin: [&str; 2]) -> Cmd {
-        match part {
-            Part::Count(sums) => sums::ask(begin, &self.sums.charges[sums.clone()], self.jitter),
-            Part::Decide(places) => {
-                let calls = places.iter().map(|it| self.decisions[*it]);
-                let calls: Vec<_> = calls.map(|it| (&it.charges[..], it.now)).collect();
-                charge::ask(begin, &calls, self.jitter)
-            }
-        }
-    }
-
-    /// What became of each of `calls`, of which these are the answers.
-    fn read(
-        &self,
-        calls: &[&Call],
-        parts: &[Part],
-        answers: Vec<Value>,
-    ) -> Vec<Result<Outcomes, NodeError>> {
-        let mut counts = Vec::with_capacity(self.sums.charges.len());
-        let mut decided: Vec<_> = self.decisions.iter().map(|_| Err(gone())).collect();
-        for (part, answer) in parts.iter().zip(answers) {
-            match part {
-                Part::Count(sums) => match elements(answer, sums.len()) {
-                    Ok(found) => counts.extend(found.into_iter().map(Ok)),
-                    Err(error) => counts.extend(sums.clone().map(|_| Err(error.clone()))),
-                },
-                Part::Decide(places) => {
-                    let charges = places.iter().map(|it| self.decisions[*it].charges.len()).sum();
-                    let mut rest = elements(answer, charges);
-                    for &place in places {
-                        let call = self.decisions[place];
-                        decided[place] = match &mut rest {
-                            Ok(rest) => {
-                                let own: Vec<_> = rest.drain(..call.charges.len()).collect();
-                                charge::read(&call.charges, &own, call.now).map_err(Into::into)
-                            }
-                            Err(error) => Err(error.clone()),
-                        };
-                    }
-                }
-            }
-        }
-        let (mut places, mut decided) = (self.sums.places.iter(), decided.into_iter());
-        let outcomes = |call: &&Call| match &call.plain {
-            Some(plain) => {
-                let own = places.by_ref().take(plain.len());
-                // All of them, also after an error: the next call begins there.
-                let own: Vec<_> =
-                    own.map(|it| counts[it.sum].as_ref().map(|at| it.count(at))).collect();
-                let own: Result<Vec<_>, _> = own.into_iter().collect();
-                let before = own.map_err(NodeError::clone)?;
-                Ok(fixed_window::read(&call.charges, &before, call.now)?)
-            }
-            None => decided.next().unwrap_or_else(|| Err(gone())),
-        };
-        calls.iter().map(outcomes).collect()
-    }
 }

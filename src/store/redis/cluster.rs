@@ -1,34 +1,31 @@
 //! Counters in a Redis Cluster: every node has a part of the slots.
 //!
-//! A call is split into charges, each asked of the node that has its slot, at the
-//! same time. Nodes are independent of each other: one that is dead or silent
+//! A call is sent to the node that has the slot of its counters. Nodes are independent of each other: one that is dead or silent
 //! hurts nobody but its own keys.
 
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use futures_util::future::{join_all, select_ok};
+use futures_util::future::select_ok;
 use parking_lot::Mutex;
-use redis::{Value, cmd};
+use redis::{Cmd, Value, cmd};
 use tokio::{
     sync::Notify,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{info, warn};
 
 use super::{
-    apart::{self, Plan},
+    batch::{Call, Reply},
     node::{Node, NodeError},
     settings::{RedisAddress, RedisSettings},
-    slots::{SLOTS, slot},
+    settler::Late,
+    slots::SLOTS,
     target::Target,
     traffic::Traffic,
 };
-use crate::{
-    store::{Charge, Outcomes, StoreError, partly::Partly},
-    time::Timestamp,
-};
+use crate::store::StoreError;
 
 /// How often the nodes are asked who has which slots.
 const REFRESH: Duration = Duration::from_secs(2);
@@ -56,6 +53,7 @@ pub(super) struct Cluster {
 struct Known {
     settings: RedisSettings,
     traffic: Traffic,
+    late: Late,
     seeds: Vec<RedisAddress>,
     map: ArcSwap<Map>,
     /// Held while the map is replaced.
@@ -80,11 +78,16 @@ struct Map {
 impl Cluster {
     /// Begins to connect to `seeds`, and to those whom they know. Needs a Tokio
     /// runtime.
-    pub(super) fn new(seeds: &[RedisAddress], settings: &RedisSettings, traffic: Traffic) -> Self {
+    pub(super) fn new(
+        seeds: &[RedisAddress],
+        settings: &RedisSettings,
+        (traffic, late): (Traffic, Late),
+    ) -> Self {
         let map = Map { nodes: Vec::new(), owners: vec![NOBODY; SLOTS.into()].into() };
         let known = Arc::new(Known {
             settings: settings.clone(),
             traffic,
+            late,
             seeds: seeds.to_vec(),
             map: ArcSwap::from_pointee(map),
             changing: Mutex::default(),
@@ -96,44 +99,19 @@ impl Cluster {
         Self { known, _task: task }
     }
 
-    /// Makes a call.
-    pub(super) async fn charge(
-        &self,
-        charges: &[Charge],
-        now: Timestamp,
-    ) -> Result<Outcomes, StoreError> {
-        match Plan::of(charges, slot) {
-            Plan::Together => self.one(charges, now).await,
-            Plan::Apart => self.apart(charges, now).await,
-            Plan::Reserve => {
-                apart::reserve(charges, |it| async move { self.apart(&it, now).await }).await
-            }
-        }
-    }
-
-    /// Makes each charge on its own.
-    async fn apart(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        let calls = charges.iter().map(|it| self.one(std::slice::from_ref(it), now));
-        let mut all = Partly::default();
-        join_all(calls).await.into_iter().for_each(|it| all.push(it, 1));
-        all.result()
-    }
-
-    /// Makes charges whose keys are in one slot, wherever that is.
-    async fn one(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        let Some(first) = charges.first() else { return Ok(Outcomes::new()) };
-        let slot = slot(first.counter.key.as_bytes());
+    /// Makes a call whose keys are in one slot, wherever that is.
+    pub(super) async fn call(&self, slot: u16, call: &Arc<Call>, until: Instant) -> Reply {
         let mut node = self.known.owner(slot)?;
         let mut asking = false;
         let mut left = REDIRECTIONS;
         loop {
             // Whatever is sent on has not been made.
-            let error = match node.charge(charges, now, asking).await {
-                Ok(outcomes) => return Ok(outcomes),
+            let error = match node.call(call, until, asking).await {
+                Ok(answers) => return Ok(answers),
                 Err(error) => error,
             };
             if left == 0 {
-                return Err(error.into());
+                return Err(error);
             }
             left -= 1;
             match error {
@@ -146,11 +124,23 @@ impl Cluster {
                     asking = true;
                 }
                 NodeError::TryAgain => sleep(MOVING).await,
-                NodeError::Failed(error) => {
+                NodeError::Unsent(_) | NodeError::Failed(_) => {
                     self.known.doubt.notify_one();
                     return Err(error);
                 }
             }
+        }
+    }
+
+    /// What the node that has `slot` answers to `command`.
+    pub(super) async fn ask_owner(&self, slot: u16, command: &Cmd) -> Result<Value, NodeError> {
+        let mut node = self.known.owner(slot)?;
+        match node.ask(command).await {
+            Err(NodeError::Moved { slot, address }) => {
+                node = self.known.moved(slot, &address, &node)?;
+                node.ask(command).await
+            }
+            answer => answer,
         }
     }
 
@@ -208,13 +198,14 @@ async fn keep_up(known: Arc<Known>) {
 }
 
 impl Known {
-    fn owner(&self, slot: u16) -> Result<Arc<Node>, StoreError> {
+    fn owner(&self, slot: u16) -> Result<Arc<Node>, NodeError> {
         let map = self.map.load();
         let owner =
             map.owners.get(usize::from(slot)).and_then(|it| map.nodes.get(usize::from(*it)));
         owner.map(|(_, node)| Arc::clone(node)).ok_or_else(|| {
             self.doubt.notify_one();
-            StoreError::Failed(format!("no node of the Redis Cluster is known to have slot {slot}"))
+            let why = format!("no node of the Redis Cluster is known to have slot {slot}");
+            NodeError::Unsent(StoreError::Failed(why))
         })
     }
 
@@ -285,7 +276,7 @@ impl Known {
 
     fn node(&self, address: &RedisAddress) -> Arc<Node> {
         let target = Target::fixed(address.clone(), &self.settings);
-        Arc::new(Node::new(target, &self.settings, true, &self.traffic))
+        Arc::new(Node::new(target, &self.settings, true, (&self.traffic, &self.late)))
     }
 
     /// Learns who has which slots, from whoever answers first.

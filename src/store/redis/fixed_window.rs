@@ -1,18 +1,21 @@
 //! Calls that only count in fixed windows, as Envoy's reference service does: the
 //! fast path. Any client may INCRBY these counters.
 
-use super::{change, kept};
+use super::{
+    batch::{Answered, Answers},
+    change, kept,
+};
 use crate::{
     limit::{
-        fixed_window::step,
+        fixed_window::{State, step},
         step::{Answer, Told},
     },
     rules::counter_key::CounterKey,
-    store::{Charge, Outcomes, StoreError},
+    store::{Charge, StoreError},
     time::Timestamp,
 };
 
-pub(super) const SOURCE: &str = include_str!("lua/fixed_window.lua");
+pub(super) const SOURCE: &str = include_str!("lua/count.lua");
 
 /// What the script is to know of a charge.
 #[derive(Clone, Debug)]
@@ -31,25 +34,39 @@ impl Plain {
     }
 }
 
-/// Whether the script can make `charge`.
-pub(super) fn suffices(charge: &Charge) -> bool {
-    charge.counts_denied() && charge.counter.ban.is_none() && !charge.depends()
+/// What the script has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The counter before.
+    Count(u64),
+    /// Others hold hits there. Nothing was counted.
+    Held,
 }
 
-/// What became of `charges`, if the counters were these before.
-pub(super) fn read(
-    charges: &[Charge],
-    before: &[Option<u64>],
-    now: Timestamp,
-) -> Result<Outcomes, StoreError> {
-    let outcome = |(charge, before): (&Charge, &Option<u64>)| {
-        let before = before.ok_or_else(|| {
-            let key = charge.counter.key.as_bytes().escape_ascii();
-            StoreError::Failed(format!("`{key}` is not a counter; expected an integer there"))
-        })?;
-        let (after, passes) = step(before, charge.hits, charge.limit.requests, true);
-        let banned = Timestamp::default();
-        Ok(charge.outcome(Answer { passes, banned, told: Told::Count(after) }, true, now))
-    };
-    charges.iter().zip(before).map(outcome).collect()
+/// Whether the script can make `charge`.
+pub(super) fn suffices(charge: &Charge) -> bool {
+    charge.counts_denied() && charge.limit.penalty.is_zero() && !charge.depends()
+}
+
+/// What became of `charges`, if this was found for each.
+pub(super) fn read(charges: &[Charge], found: &[Option<Found>]) -> Result<Answers, StoreError> {
+    let mut answers = Answers::new();
+    for (charge, found) in charges.iter().zip(found) {
+        let answer = match found {
+            Some(Found::Count(before)) => {
+                let (count, passes) = step(*before, charge.hits, charge.limit.requests, true);
+                let told = Told::Count(State { start: Timestamp::default(), count });
+                let answer = Answer { passes, banned: Timestamp::default(), told };
+                Some(Answered { answer, made: true, before: told })
+            }
+            Some(Found::Held) => None,
+            None => {
+                let key = charge.counter.key.as_bytes().escape_ascii();
+                let why = format!("`{key}` is not a counter; expected an integer there");
+                return Err(StoreError::Failed(why));
+            }
+        };
+        answers.push(answer);
+    }
+    Ok(answers)
 }

@@ -3,22 +3,24 @@
 use std::{sync::Arc, time::Duration};
 
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    batch::Batches, connection::Connection, settings::RedisSettings, target::Target,
+    batch::{Batches, Call, Reply},
+    connection::Connection,
+    settings::RedisSettings,
+    settler::Late,
+    target::Target,
     traffic::Traffic,
+    wire::RedisWire,
 };
-use crate::{
-    store::{Charge, Outcomes, StoreError},
-    time::Timestamp,
-};
+use crate::store::StoreError;
 
 /// One server, which may be one of several.
 #[derive(Debug)]
 pub(super) struct Node {
     connection: Arc<Connection>,
-    batches: Batches,
+    batches: Batches<RedisWire>,
     timeout: Duration,
 }
 
@@ -27,11 +29,13 @@ pub(super) struct Node {
 pub(super) enum NodeError {
     /// Another serves the slot now. Nothing was made.
     Moved { slot: u16, address: String },
-    /// Another serves this key already, once [asked](Node::charge) to. Nothing
+    /// Another serves this key already, once [asked](Node::call) to. Nothing
     /// was made.
     Ask { address: String },
     /// The keys of the call are on two servers for now. Nothing was made.
     TryAgain,
+    /// It was not sent. Nothing was made.
+    Unsent(StoreError),
     /// All else.
     Failed(StoreError),
 }
@@ -42,32 +46,29 @@ impl Node {
         target: Target,
         settings: &RedisSettings,
         cluster: bool,
-        traffic: &Traffic,
+        (traffic, late): (&Traffic, &Late),
     ) -> Self {
         let &RedisSettings { timeout, jitter, .. } = settings;
         let connection = Arc::new(Connection::new(target, timeout, traffic.clone()));
-        let batches = Batches::new(Arc::clone(&connection), timeout, jitter, cluster);
+        let wire = RedisWire::new(Arc::clone(&connection), jitter);
+        let batches = Batches::new(wire, timeout, cluster, late.clone());
         Self { connection, batches, timeout }
     }
 
-    /// Makes a call, once. In a cluster all keys of it are in one slot, and
-    /// there is one charge unless the charges depend on each other. `asking`
-    /// says that another server sent it here with [`NodeError::Ask`].
-    pub(super) async fn charge(
-        &self,
-        charges: &[Charge],
-        now: Timestamp,
-        asking: bool,
-    ) -> Result<Outcomes, NodeError> {
-        let call = async {
-            if asking {
-                self.batches.asked(charges, now).await
-            } else {
-                self.batches.call(charges, now).await
+    /// Makes a call, once, and waits for the answer until then. In a cluster all keys
+    /// of it are in one slot, and there is one charge unless the charges depend on each
+    /// other. `asking` says that another server sent it here with [`NodeError::Ask`].
+    pub(super) async fn call(&self, call: &Arc<Call>, until: Instant, asking: bool) -> Reply {
+        let made = async {
+            match asking {
+                true => self.batches.asked(call).await,
+                false => self.batches.call(call).await,
             }
         };
-        let late = |_| NodeError::Failed(StoreError::Timeout(self.timeout));
-        timeout(self.timeout, call).await.map_err(late)?
+        timeout_at(until, made).await.unwrap_or_else(|_| {
+            let waited = until.saturating_duration_since(call.begun);
+            Err(NodeError::Failed(StoreError::Timeout(waited)))
+        })
     }
 
     /// What the server answers to `command`, which changes nothing.
@@ -143,7 +144,7 @@ impl From<NodeError> for StoreError {
             }
             NodeError::Ask { address } => Self::Failed(format!("the counter moves to {address}")),
             NodeError::TryAgain => Self::Failed("the counters of the call are moving".into()),
-            NodeError::Failed(error) => error,
+            NodeError::Unsent(error) | NodeError::Failed(error) => error,
         }
     }
 }

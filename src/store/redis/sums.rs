@@ -5,7 +5,11 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 use redis::Cmd;
 
-use super::{fixed_window::Plain, jitter::Jitter, number};
+use super::{
+    fixed_window::{Found, Plain},
+    jitter::Jitter,
+    number,
+};
 use crate::{limit::Hits, store::GRACE};
 
 /// The charges of several calls, with the hits on one counter added up.
@@ -19,8 +23,8 @@ pub(super) struct Sums<'a> {
 /// Charges to one counter, with no look and nothing given back between them.
 #[derive(Debug)]
 pub(super) struct Sum<'a> {
-    key: &'a [u8],
-    change: i64,
+    pub(super) key: &'a [u8],
+    pub(super) change: i64,
     kept: u64,
 }
 
@@ -86,8 +90,14 @@ pub(super) fn ask(begin: [&str; 2], sums: &[Sum<'_>], jitter: Jitter) -> Cmd {
 }
 
 impl Place {
-    /// The counter before the charge, if this is what its sum found.
-    pub(super) fn count(&self, found: &redis::Value) -> Option<u64> {
-        Some(number(found)?.saturating_add(self.before).min(Hits::MAX))
+    /// The counter before the charge, if its sum got this answer.
+    pub(super) fn found(&self, answer: &redis::Value) -> Option<Found> {
+        match answer {
+            redis::Value::Int(-1) => Some(Found::Held),
+            answer => {
+                let count = number(answer)?.saturating_add(self.before).min(Hits::MAX);
+                Some(Found::Count(count))
+            }
+        }
     }
 }

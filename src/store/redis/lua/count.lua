@@ -1,4 +1,4 @@
--- Counts hits in fixed windows: the twin of `limit::fixed_window::step`.
+-- Counts hits in fixed windows, the fast path: the twin of `limit::fixed_window::step`.
 -- tests/store holds the two to the same answers; change them together.
 --
 -- KEYS[i]         a counter: an integer, as INCRBY keeps it
@@ -9,8 +9,9 @@
 -- ARGV[2 * #KEYS + 1 + i] how many milliseconds to put its expiry off if it has to
 --                 be set, if there is such an argument
 --
--- Returns one number per key: the counter before that. Something else than an
--- integer counts for nothing, and is overwritten by hits.
+-- Returns one number per key: the counter before that; below 0 if calls hold hits there,
+-- and nothing was counted. Something else than an integer counts for nothing, and is
+-- overwritten by hits.
 
 -- `Hits::MAX`. What is larger has lost its last digits here, but not the fact
 -- that it is larger. Numbers are formatted to be written: `tostring` keeps 14
@@ -23,6 +24,11 @@ local function foreign(answer)
     and (string.find(answer.err, 'WRONGTYPE', 1, true) or string.find(answer.err, 'not an integer', 1, true))
 end
 
+-- Whether calls hold hits of the counter: see records.lua.
+local function is_held(value)
+  return type(value) == 'string' and string.find(value, '^%d*&%d+:%d+:%d+')
+end
+
 local grace = tonumber(ARGV[1])
 local counts = {}
 for i, key in ipairs(KEYS) do
@@ -30,10 +36,12 @@ for i, key in ipairs(KEYS) do
   local lifetime = more and string.format('%.0f', ttl + more) or ttl
   local found, before
 
+  local held = false
   if 0 < hits then
     found = redis.pcall('INCRBY', key, ARGV[2 * i])
     if type(found) ~= 'number' then
       before = string.find(found.err, 'overflow', 1, true) and MOST or foreign(found) and 0
+      held = string.find(found.err, 'not an integer', 1, true) and is_held(redis.pcall('GET', key))
     elseif found <= MOST then
       before = math.max(found - hits, 0)
     else
@@ -41,6 +49,7 @@ for i, key in ipairs(KEYS) do
     end
   else
     found = redis.pcall('GET', key) or '0'
+    held = is_held(found)
     if type(found) == 'string' or foreign(found) then
       local number = type(found) == 'string' and string.match(found, '^%-?%d+$') or 0
       before = math.min(math.max(tonumber(number), 0), MOST)
@@ -52,7 +61,9 @@ for i, key in ipairs(KEYS) do
   end
 
   local after = math.min(math.max(before + hits, 0), MOST)
-  if after ~= found then
+  if held then
+    before = -1
+  elseif after ~= found then
     -- Another client may have taken it out of its range.
     redis.call('SET', key, string.format('%.0f', after), 'PX', lifetime)
   elseif 0 < hits and (before == 0 or redis.call('PTTL', key) < tonumber(ttl) - grace) then

@@ -1,0 +1,269 @@
+//! Calls whose counters may be in several places: on two servers, or in several slots of
+//! a cluster.
+//!
+//! Each place is asked by itself and until the deadline, and takes nothing from the
+//! others: what is known decides, whatever becomes of the rest. Only charges that depend
+//! on each other and are not in one place need more than that: see [`Reservation`].
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use smallvec::{SmallVec, smallvec};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::{Instant, sleep},
+};
+
+use super::{
+    batch::{Answered, Call, QUEUE, Reply},
+    reservation::Reservation,
+    settler::{Late, Settles},
+};
+use crate::{
+    chance::chance,
+    limit::{Hits, Outcome},
+    store::{Charge, Deadline, Results, StoreError, all_failed},
+    time::Timestamp,
+};
+
+/// Where a counter is. Charges to the same place can be made by one script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// Whether it is on the server for limits per second.
+    pub(super) per_second: bool,
+    /// The slot, in a cluster.
+    pub(super) slot: u16,
+}
+
+/// The servers that have the counters.
+pub(super) trait Servers: Send + Sync + 'static {
+    /// Where the counter of `charge` is.
+    fn place(&self, charge: &Charge) -> Place;
+
+    /// Whether charges to different counters at `place` go apart unless they depend on
+    /// each other: so they share round trips with all others of their server.
+    fn goes_apart(&self, place: Place) -> bool;
+
+    /// Makes a call, all charges of which are at `place`, and waits for the answer until
+    /// then.
+    fn call(
+        &self,
+        place: Place,
+        call: &Arc<Call>,
+        until: Instant,
+    ) -> impl Future<Output = Reply> + Send;
+
+    /// The longest that a call may take.
+    fn timeout(&self) -> Duration;
+}
+
+impl<S: Servers> Settles for S {
+    async fn settle(&self, call: &Arc<Call>, until: Instant) -> Reply {
+        let Some(charge) = call.charges.first() else { return Ok(SmallVec::new()) };
+        let until = until.min(Instant::now() + self.timeout());
+        self.call(self.place(charge), call, until).await
+    }
+}
+
+/// Makes calls.
+#[derive(Debug)]
+pub(super) struct Calls<S> {
+    pub(super) servers: Arc<S>,
+    pub(super) late: Late,
+    /// The number of the next call that holds hits.
+    next: AtomicU64,
+    /// How many more may be under way.
+    reservations: Arc<Semaphore>,
+}
+
+/// The charges of a call at one place, by their positions in the call.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) place: Place,
+    pub(super) at: SmallVec<[usize; 4]>,
+}
+
+impl<S: Servers> Calls<S> {
+    pub(super) fn new(servers: Arc<S>, late: Late) -> Self {
+        // Other instances number theirs as well.
+        let first = (chance() * 2_f64.powi(32)) as u64 | 1;
+        let next = AtomicU64::new(first << 20);
+        Self { servers, late, next, reservations: Arc::new(Semaphore::new(QUEUE)) }
+    }
+
+    /// A number that no other call has.
+    pub(super) fn number(&self) -> u64 {
+        self.next.fetch_add(1, Relaxed) % Hits::MAX + 1
+    }
+
+    /// Makes every charge: see [`Store::charge`](crate::store::Store::charge).
+    pub(super) async fn charge(
+        self: &Arc<Self>,
+        charges: &[Charge],
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> Results {
+        let until = Instant::now() + self.servers.timeout();
+        let until = deadline.map_or(until, |it| it.min(until));
+        if let [charge] = charges {
+            return self.make(self.servers.place(charge), charges, now, until).await;
+        }
+        let depends = charges.iter().any(|it| it.depends() && !it.refused);
+        let groups = self.groups(charges, depends);
+        match groups.as_slice() {
+            [] => Results::new(),
+            [group] => self.make(group.place, charges, now, until).await,
+            _ if depends => self.reserve(charges, groups, now, until).await,
+            _ => self.apart(charges, &groups, now, until).await,
+        }
+    }
+
+    /// The groups of `charges`. Those that depend on each other stay together where they
+    /// can.
+    fn groups(&self, charges: &[Charge], depends: bool) -> SmallVec<[Group; 4]> {
+        let mut groups = SmallVec::<[Group; 4]>::new();
+        for (at, charge) in charges.iter().enumerate() {
+            let place = self.servers.place(charge);
+            let alone = !depends && self.servers.goes_apart(place);
+            let same = |it: &&mut Group| {
+                let first = &charges[it.at[0]].counter.key;
+                it.place == place && (!alone || *first == charge.counter.key)
+            };
+            match groups.iter_mut().find(same) {
+                Some(group) => group.at.push(at),
+                None => groups.push(Group { place, at: smallvec![at] }),
+            }
+        }
+        groups
+    }
+
+    /// Makes each group of charges by itself, at the same time.
+    async fn apart(
+        &self,
+        charges: &[Charge],
+        groups: &[Group],
+        now: Timestamp,
+        until: Instant,
+    ) -> Results {
+        let calls = groups.iter().map(|group| async {
+            let own: SmallVec<[Charge; 4]> =
+                group.at.iter().map(|it| charges[*it].clone()).collect();
+            self.make(group.place, &own, now, until).await
+        });
+        let mut results: SmallVec<[Option<_>; 4]> = smallvec![None; charges.len()];
+        for (group, found) in groups.iter().zip(join_all(calls).await) {
+            for (at, result) in group.at.iter().zip(found) {
+                results[*at] = Some(result);
+            }
+        }
+        let missing = || Err(StoreError::Failed("an answer is missing".into()));
+        results.into_iter().map(|it| it.unwrap_or_else(missing)).collect()
+    }
+
+    /// Makes charges at one place. Where others hold hits on which the answer depends,
+    /// asks again.
+    pub(super) async fn make(
+        &self,
+        place: Place,
+        charges: &[Charge],
+        now: Timestamp,
+        until: Instant,
+    ) -> Results {
+        let call = Arc::new(Call::of(charges, now));
+        match self.servers.call(place, &call, until).await {
+            Err(error) => all_failed(charges.len(), &error.into()),
+            Ok(answers) if answers.iter().all(Option::is_some) => {
+                let answers = charges.iter().zip(answers).map(|(it, answered)| {
+                    answered.map(|answered| outcome(it, answered, now)).ok_or_else(held)
+                });
+                answers.collect()
+            }
+            Ok(answers) => Box::pin(self.again(place, &call, answers, until)).await,
+        }
+    }
+
+    /// The same again, for the charges that have no answer yet.
+    async fn again(
+        &self,
+        place: Place,
+        call: &Arc<Call>,
+        mut answers: SmallVec<[Option<Answered>; 2]>,
+        until: Instant,
+    ) -> Results {
+        let mut error = held();
+        loop {
+            let open: SmallVec<[usize; 4]> =
+                (0..answers.len()).filter(|it| answers[*it].is_none()).collect();
+            if open.is_empty() || until <= Instant::now() + RETRY {
+                break;
+            }
+            sleep(a_moment()).await;
+            let part = Arc::new(call.part(open.iter().copied()));
+            match self.servers.call(place, &part, until).await {
+                Ok(found) => {
+                    for (at, answered) in open.into_iter().zip(found) {
+                        answers[at] = answered;
+                    }
+                }
+                Err(why) => {
+                    error = why.into();
+                    break;
+                }
+            }
+        }
+        let both = call.charges.iter().zip(answers);
+        both.map(|(charge, answered)| match answered {
+            Some(answered) => Ok(outcome(charge, answered, call.now)),
+            None => Err(error.clone()),
+        })
+        .collect()
+    }
+
+    /// Reserves what depends on each other, in a task that ends in good order whatever
+    /// becomes of the caller.
+    async fn reserve(
+        self: &Arc<Self>,
+        charges: &[Charge],
+        groups: SmallVec<[Group; 4]>,
+        now: Timestamp,
+        until: Instant,
+    ) -> Results {
+        let Ok(permit) = Arc::clone(&self.reservations).try_acquire_owned() else {
+            let why = format!("{QUEUE} calls are held in Redis already");
+            return all_failed(charges.len(), &StoreError::Failed(why));
+        };
+        let (tell, told) = oneshot::channel();
+        let reservation = Reservation::new(Arc::clone(self), charges, groups, (now, until));
+        tokio::spawn(async move {
+            reservation.run(tell).await;
+            drop(permit);
+        });
+        let died = |_| all_failed(charges.len(), &StoreError::Failed("the task has died".into()));
+        told.await.unwrap_or_else(died)
+    }
+}
+
+/// The shortest time after which to ask again where others hold hits.
+pub(super) const RETRY: Duration = Duration::from_millis(1);
+
+/// From once to twice that, by chance.
+pub(super) fn a_moment() -> Duration {
+    RETRY.mul_f64(1.0 + chance())
+}
+
+/// Why there is no answer where others hold hits for too long.
+pub(super) fn held() -> StoreError {
+    StoreError::Failed("the last hits of the limit are held by calls that are not decided".into())
+}
+
+/// What an answer means.
+pub(super) fn outcome(charge: &Charge, answered: Answered, now: Timestamp) -> Outcome {
+    charge.outcome(answered.answer, answered.made, now)
+}

@@ -1,0 +1,152 @@
+-- What is kept under the name of a counter, and how scripts read and write it. This
+-- stands before the functions of the algorithms, which are in src/limit, and before the
+-- script itself.
+--
+-- A counter is kept as the text of its state, then `!` and since when everything is
+-- refused, if it is, then `&id:hits:until` for each call that holds hits. Each part may
+-- be absent. Numbers are whole and below 2^53; every time is in microseconds, if nothing
+-- else is said. Whatever else is found under a key counts for nothing, and is
+-- overwritten.
+--
+-- Numbers are added, subtracted, multiplied and compared where the result is exact, or
+-- is so large that the comparison is right all the same. Whole numbers below 2^53 may
+-- also be divided if the quotient is rounded to a whole number: the error of the
+-- division is less than the distance to the next one.
+
+local MOST = 9007199254740991 -- `Hits::MAX`
+-- How long a state outlives its meaning, and the longest that anything is kept; both in
+-- milliseconds.
+local grace, longest = tonumber(ARGV[1]), tonumber(ARGV[2])
+local now -- of the call that is made
+local forced = false -- whether hits pass whatever the limit says
+
+-- `tostring` keeps 14 digits.
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local PATTERNS = { [2] = '^(%d+):(%d+)$', [3] = '^(%d+):(%d+):(%d+)$' }
+
+-- The numbers in `value`, or nothing if it is not `count` of them.
+local function numbers(value, count)
+  local a, b, c = string.match(value, PATTERNS[count])
+  a, b, c = tonumber(a), tonumber(b), tonumber(c or 0)
+  if a and a <= MOST and b <= MOST and c <= MOST then
+    return a, b, c
+  end
+end
+
+-- What has been read, what earlier calls will have written, and what this call will.
+local read, written, own = {}, {}, {}
+
+-- The parts of `value`.
+local function parse(value)
+  local at = string.find(value, '[!&]')
+  if not at then
+    return { state = value, banned = 0, holds = {} }
+  end
+  local record = { state = string.sub(value, 1, at - 1), banned = 0, holds = {} }
+  local rest = string.sub(value, at)
+  local ban = string.match(rest, '^!(%d+)')
+  local length = ban and #ban + 1 or 0
+  record.banned = tonumber(ban or 0)
+  local sound = record.banned <= MOST
+  for id, hits, ends in string.gmatch(string.sub(rest, length + 1), '&(%d+):(%d+):(%d+)') do
+    length = length + #id + #hits + #ends + 3
+    local hold = { id = tonumber(id), hits = tonumber(hits), ends = tonumber(ends) }
+    sound = sound and hold.id <= MOST and hold.hits <= MOST and hold.ends <= MOST
+    table.insert(record.holds, hold)
+  end
+  if not sound or length ~= #rest then
+    record.banned, record.holds = 0, {}
+  end
+  return record
+end
+
+-- What is kept under `key`, as this call sees it.
+local function kept(key)
+  local change = own[key] or written[key]
+  if change then
+    return change
+  end
+  if not read[key] then
+    local value = redis.pcall('GET', key)
+    if type(value) == 'table' and not string.find(value.err, 'WRONGTYPE', 1, true) then
+      -- It cannot be known what is kept: this fails as well, and with it the call.
+      value = redis.call('GET', key)
+    end
+    read[key] = parse(type(value) == 'string' and value or '')
+  end
+  return read[key]
+end
+
+-- For how many milliseconds `key` is kept, as this call sees it.
+local function left(key)
+  local change = own[key] or written[key]
+  return change and change.ttl or redis.call('PTTL', key)
+end
+
+-- For how many milliseconds to keep what means something for so long.
+local function lifetime(micros)
+  return math.min(math.ceil(micros / 1000), longest) + grace
+end
+
+-- Has `key` hold this. `life` is that of the state if that changes; `more` is by how many
+-- milliseconds to put the expiry off.
+local function write(charge, state, banned, holds, life)
+  local change = { state = state, banned = banned, holds = {} }
+  local ttl = life and lifetime(life) or 0
+  if 0 < banned and now < banned + charge.penalty then
+    ttl = math.max(ttl, lifetime(math.min(banned + charge.penalty - now, charge.penalty)))
+  else
+    change.banned = 0
+  end
+  for _, hold in ipairs(holds) do
+    if now < hold.ends then
+      table.insert(change.holds, hold)
+      ttl = math.max(ttl, lifetime(hold.ends - now))
+    end
+  end
+  local rest = 0
+  if not life or charge.shares or 0 < #holds or 0 < banned then
+    -- Something is kept beside what changes, or rules with windows of different length
+    -- share the name.
+    rest = left(charge.key)
+  end
+  change.ttl = rest < ttl and ttl + charge.more or rest
+  if change.ttl <= 0 then
+    change.ttl = grace
+  end
+  own[charge.key] = change
+end
+
+local function record_text(record)
+  local texts = { record.state }
+  if 0 < record.banned then
+    table.insert(texts, '!' .. text(record.banned))
+  end
+  for _, hold in ipairs(record.holds) do
+    table.insert(texts, '&' .. text(hold.id) .. ':' .. text(hold.hits) .. ':' .. text(hold.ends))
+  end
+  return table.concat(texts)
+end
+
+-- Has the call that is made be seen by the next.
+local function done()
+  for name, it in pairs(own) do
+    written[name] = it
+  end
+  own = {}
+end
+
+local function write_all()
+  for name, it in pairs(written) do
+    local value = record_text(it)
+    if value == '' then
+      redis.call('DEL', name)
+    else
+      redis.call('SET', name, value, 'PX', text(it.ttl))
+    end
+  end
+end
+

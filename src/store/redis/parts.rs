@@ -1,0 +1,168 @@
+//! What one round trip is to do, and what its answers say.
+
+use std::{collections::HashMap, ops::Range};
+
+use foldhash::fast::RandomState;
+use redis::{Cmd, Value};
+
+use super::{
+    batch::{Answers, Call, Kind, Reply, failed},
+    charge, elements,
+    fixed_window::{self, Found},
+    jitter::Jitter,
+    node::NodeError,
+    settle,
+    sums::{self, Sums},
+};
+use crate::store::script::Holder;
+
+/// What one round trip is to do.
+#[derive(Debug)]
+pub(super) struct Batch<'a> {
+    pub(super) sums: Sums<'a>,
+    pub(super) decisions: Vec<(&'a Call, Option<Holder>)>,
+    pub(super) settlements: Vec<&'a Call>,
+}
+
+/// What one command does.
+#[derive(Debug)]
+pub(super) enum Part {
+    /// Some of the sums.
+    Count(Range<usize>),
+    /// Some of the decisions, by their places.
+    Decide(Vec<usize>),
+    /// Some of the settlements, by their places.
+    Settle(Vec<usize>),
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn of(calls: &[&'a Call]) -> Self {
+        let mut plain = Vec::new();
+        let (mut decisions, mut settlements) = (Vec::new(), Vec::new());
+        for &call in calls {
+            match &call.kind {
+                Kind::Plain(charges) => plain.extend(charges),
+                Kind::Decide(holder) => decisions.push((call, *holder)),
+                Kind::Settle(_) => settlements.push(call),
+            }
+        }
+        Self { sums: Sums::of(plain.into_iter()), decisions, settlements }
+    }
+
+    /// `apart` says that different counters need different commands.
+    pub(super) fn parts(&self, apart: bool) -> Vec<Part> {
+        let sums = self.sums.charges.len();
+        let decisions = || self.decisions.iter().map(|(call, _)| *call);
+        let settlements = || self.settlements.iter().copied();
+        let mut parts = Vec::new();
+        if apart {
+            parts.extend((0..sums).map(|it| Part::Count(it..it + 1)));
+            parts.extend(by_key(decisions()).map(Part::Decide));
+            parts.extend(by_key(settlements()).map(Part::Settle));
+        } else {
+            let all = |count: usize| (0..count).collect();
+            parts.extend((0 < sums).then_some(Part::Count(0..sums)));
+            let (decisions, settlements) = (self.decisions.len(), self.settlements.len());
+            parts.extend((0 < decisions).then(|| Part::Decide(all(decisions))));
+            parts.extend((0 < settlements).then(|| Part::Settle(all(settlements))));
+        }
+        parts
+    }
+
+    /// The command that does `part`, and begins with `begin`.
+    pub(super) fn ask(&self, part: &Part, begin: [&str; 2], jitter: Jitter) -> Cmd {
+        match part {
+            Part::Count(sums) => sums::ask(begin, &self.sums.charges[sums.clone()], jitter),
+            Part::Decide(places) => {
+                let calls = places.iter().map(|it| &self.decisions[*it]);
+                let calls: Vec<_> =
+                    calls.map(|(call, holder)| (&call.charges[..], call.now, *holder)).collect();
+                charge::ask(begin, &calls, jitter)
+            }
+            Part::Settle(places) => {
+                let mut charges = Vec::new();
+                for call in places.iter().map(|it| self.settlements[*it]) {
+                    let Kind::Settle(how) = &call.kind else { continue };
+                    let each = call.charges.iter().zip(how);
+                    charges.extend(each.map(|(charge, how)| (charge, *how, call.now)));
+                }
+                settle::ask(begin, &charges, jitter)
+            }
+        }
+    }
+
+    /// What each of `calls` has come to, of which these are the answers.
+    pub(super) fn read(&self, calls: &[&Call], parts: &[Part], answers: Vec<Value>) -> Vec<Reply> {
+        let gone = || Err(failed("the answer is missing".into()));
+        let mut counts = Vec::with_capacity(self.sums.charges.len());
+        let mut decided: Vec<Reply> = self.decisions.iter().map(|_| gone()).collect();
+        let mut settled: Vec<Reply> = self.settlements.iter().map(|_| gone()).collect();
+        for (part, answer) in parts.iter().zip(answers) {
+            match part {
+                Part::Count(sums) => match elements(answer, sums.len()) {
+                    Ok(found) => counts.extend(found.into_iter().map(Ok)),
+                    Err(error) => counts.extend(sums.clone().map(|_| Err(error.clone()))),
+                },
+                Part::Decide(places) => self.read_decisions(places, answer, &mut decided),
+                Part::Settle(places) => {
+                    let count = places.iter().map(|it| self.settlements[*it].charges.len()).sum();
+                    let reply = elements(answer, count).map(|_| Answers::new());
+                    places.iter().for_each(|it| settled[*it] = reply.clone());
+                }
+            }
+        }
+        let (mut places, mut decided) = (self.sums.places.iter(), decided.into_iter());
+        let mut settled = settled.into_iter();
+        let mut replies = Vec::with_capacity(calls.len());
+        for call in calls {
+            replies.push(match &call.kind {
+                Kind::Plain(plain) => {
+                    // All of them, also after an error: the next call begins there.
+                    let found: Vec<_> = places
+                        .by_ref()
+                        .take(plain.len())
+                        .map(|it| counts[it.sum].as_ref().map(|answer| it.found(answer)))
+                        .collect();
+                    read_plain(call, found)
+                }
+                Kind::Decide(_) => decided.next().unwrap_or_else(gone),
+                Kind::Settle(_) => settled.next().unwrap_or_else(gone),
+            });
+        }
+        replies
+    }
+
+    fn read_decisions(&self, places: &[usize], answer: Value, decided: &mut [Reply]) {
+        let charges = places.iter().map(|it| self.decisions[*it].0.charges.len()).sum();
+        let mut rest = elements(answer, charges);
+        for &place in places {
+            let (call, holder) = self.decisions[place];
+            decided[place] = match &mut rest {
+                Ok(rest) => {
+                    let own: Vec<_> = rest.drain(..call.charges.len()).collect();
+                    charge::read(&call.charges, &own, holder.is_some()).map_err(Into::into)
+                }
+                Err(error) => Err(error.clone()),
+            };
+        }
+    }
+}
+
+fn read_plain(
+    call: &Call,
+    found: Vec<Result<Option<Found>, &NodeError>>,
+) -> Reply {
+    let found: Result<Vec<_>, _> = found.into_iter().collect();
+    let found = found.map_err(Clone::clone)?;
+    Ok(fixed_window::read(&call.charges, &found)?)
+}
+
+/// The places of `calls`, those together that are about the same counter.
+fn by_key<'a>(calls: impl Iterator<Item = &'a Call>) -> impl Iterator<Item = Vec<usize>> {
+    let mut of: HashMap<&[u8], Vec<usize>, RandomState> = HashMap::default();
+    for (place, call) in calls.enumerate() {
+        let key = call.charges.first().map_or(&[][..], |it| it.counter.key.as_bytes());
+        of.entry(key).or_default().push(place);
+    }
+    of.into_values()
+}

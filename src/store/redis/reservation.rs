@@ -1,0 +1,318 @@
+//! A call whose charges depend on each other, and whose counters are in several places.
+//!
+//! No script sees all of them, so hits are held first, everywhere at the same time. A
+//! hold takes room, but it is not counted: no other call is refused because of it, or
+//! banned. If every limit that can refuse the call has room, what is held is counted, and
+//! else let go; both by a number, as often as it takes. A hold that nobody settles, since
+//! its instance has died, ends by itself after [`HOLD`].
+//!
+//! Where hits that others hold leave it open whether there is room, the call lets go of
+//! everything and goes from place to place in one order, and there waits for the others.
+//! So no two calls wait for each other.
+
+use std::{
+    mem,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use smallvec::SmallVec;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+use super::{
+    batch::{Answered, Answers, Call, Kind},
+    calls::{Calls, Group, RETRY, Servers, a_moment, held, outcome},
+    settler::Unsettled,
+};
+use crate::{
+    limit::{Hits, step::Answer},
+    store::{
+        Charge, Consume, Results, StoreError, all_failed,
+        script::{Holder, Settlement},
+    },
+    time::Timestamp,
+};
+
+/// How long hits are held at most.
+pub(super) const HOLD: Duration = Duration::from_secs(10);
+
+/// A call under way.
+pub(super) struct Reservation<S> {
+    calls: Arc<Calls<S>>,
+    charges: Vec<Charge>,
+    groups: Vec<Group>,
+    now: Timestamp,
+    begun: Instant,
+    until: Instant,
+    /// By which number hits are held.
+    id: u64,
+    /// What is known of each charge.
+    known: Vec<Known>,
+    /// What has been sent and may hold hits.
+    sent: Vec<Arc<Call>>,
+}
+
+/// What is known of one charge.
+#[derive(Clone, Debug)]
+enum Known {
+    Nothing,
+    /// It depends on what others hold.
+    Unsure,
+    Answered(Answered),
+    Failed(StoreError),
+}
+
+/// What a call comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision {
+    /// Every limit that can refuse it has room.
+    Granted,
+    /// A limit has none.
+    Refused,
+    /// Of some charges nothing is known.
+    Open,
+}
+
+impl<S: Servers> Reservation<S> {
+    pub(super) fn new(
+        calls: Arc<Calls<S>>,
+        charges: &[Charge],
+        groups: SmallVec<[Group; 4]>,
+        (now, until): (Timestamp, Instant),
+    ) -> Self {
+        let mut groups = groups.into_vec();
+        groups.sort_by_key(|it| it.place);
+        Self {
+            id: calls.number(),
+            calls,
+            known: vec![Known::Nothing; charges.len()],
+            charges: charges.to_vec(),
+            groups,
+            now,
+            begun: Instant::now(),
+            until,
+            sent: Vec::new(),
+        }
+    }
+
+    /// Makes the call, says what it has come to, and settles what it holds.
+    pub(super) async fn run(mut self, tell: oneshot::Sender<Results>) {
+        self.everywhere().await;
+        if self.is_unsure() {
+            self.in_order().await;
+        }
+        let decision = self.decision();
+        if decision == Decision::Granted {
+            self.give_back_what_callers_do().await;
+        }
+        // Whoever is let through without an answer is served: that counts.
+        let counts = match decision {
+            Decision::Granted => true,
+            Decision::Refused => false,
+            Decision::Open => self.open().all(|it| it.passes_late),
+        };
+        let gone = tell.send(self.results(decision)).is_err();
+        self.settle(counts && !gone);
+    }
+
+    /// The charges of which nothing is known.
+    fn open(&self) -> impl Iterator<Item = &Charge> {
+        let both = self.charges.iter().zip(&self.known);
+        both.filter(|(_, known)| !matches!(known, Known::Answered(_))).map(|(charge, _)| charge)
+    }
+
+    /// Holds hits in all places at the same time.
+    async fn everywhere(&mut self) {
+        let asks: Vec<_> = (0..self.groups.len())
+            .map(|group| self.call(group, Kind::Decide(Some(self.holder()))))
+            .collect();
+        self.sent.extend(asks.iter().cloned());
+        let servers = &self.calls.servers;
+        let replies = asks.iter().zip(&self.groups);
+        let replies = replies.map(|(call, group)| servers.call(group.place, call, self.until));
+        for (group, reply) in join_all(replies).await.into_iter().enumerate() {
+            self.learn(group, reply.map_err(Into::into));
+        }
+    }
+
+    /// Whether it is known of every charge what it comes to, or that others hold hits, and
+    /// there is something of the latter kind and nothing that refuses.
+    fn is_unsure(&self) -> bool {
+        let failed = |it: &Known| matches!(it, Known::Failed(_) | Known::Nothing);
+        let unsure = |it: &Known| matches!(it, Known::Unsure);
+        !self.is_refused() && !self.known.iter().any(failed) && self.known.iter().any(unsure)
+    }
+
+    /// Holds hits in one place after the other, and waits in each for others.
+    async fn in_order(&mut self) {
+        self.settle(false);
+        self.id = self.calls.number();
+        sleep(a_moment()).await;
+        // What depends on nothing has been made already.
+        let made = |charge: &Charge, known: &Known| {
+            !charge.depends() && matches!(known, Known::Answered(_))
+        };
+        for group in &mut self.groups {
+            group.at.retain(|at| !made(&self.charges[*at], &self.known[*at]));
+            group.at.iter().for_each(|at| self.known[*at] = Known::Nothing);
+        }
+        for group in 0..self.groups.len() {
+            let kind = match self.is_refused() {
+                false => Kind::Decide(Some(self.holder())),
+                true => Kind::Decide(None),
+            };
+            while !self.groups[group].at.is_empty() && !self.one(group, &kind).await {
+                if self.until <= Instant::now() + RETRY {
+                    self.learn(group, Err(held()));
+                    break;
+                }
+                sleep(a_moment()).await;
+            }
+        }
+    }
+
+    /// Holds hits in the place of one group, and says whether it is sure what that comes to.
+    async fn one(&mut self, group: usize, kind: &Kind) -> bool {
+        let kind = match kind {
+            Kind::Decide(holder) => Kind::Decide(*holder),
+            Kind::Plain(_) | Kind::Settle(_) => return true,
+        };
+        let call = self.call(group, kind);
+        self.sent.push(Arc::clone(&call));
+        let place = self.groups[group].place;
+        let reply = self.calls.servers.call(place, &call, self.until).await;
+        self.learn(group, reply.map_err(Into::into));
+        let known = |at: &usize| !matches!(self.known[*at], Known::Unsure);
+        self.groups[group].at.iter().all(known)
+    }
+
+    fn holder(&self) -> Holder {
+        Holder { id: self.id, until: self.now.plus(HOLD) }
+    }
+
+    /// The call for one group. Hits that callers give back wait until it is decided.
+    fn call(&self, group: usize, kind: Kind) -> Arc<Call> {
+        let refused = self.is_refused();
+        let charge = |at: &usize| {
+            let charge = self.charges[*at].clone();
+            let waits = charge.depends() && !charge.asks();
+            let hits = if waits { Hits::Refund(0) } else { charge.hits };
+            Charge { hits, refused, ..charge }
+        };
+        let charges = self.groups[group].at.iter().map(charge).collect();
+        let call = Call::with(charges, self.now, kind);
+        Arc::new(Call { begun: self.begun, ..call })
+    }
+
+    fn learn(&mut self, group: usize, reply: Result<Answers, StoreError>) {
+        let group = &self.groups[group];
+        match reply {
+            Ok(answers) => {
+                for (at, answered) in group.at.iter().zip(answers) {
+                    self.known[*at] = answered.map_or(Known::Unsure, Known::Answered);
+                }
+            }
+            Err(error) => {
+                for at in &group.at {
+                    self.known[*at] = Known::Failed(error.clone());
+                }
+            }
+        }
+    }
+
+    /// Whether a limit is known to refuse the call.
+    fn is_refused(&self) -> bool {
+        self.charges.iter().zip(&self.known).any(|(charge, known)| match known {
+            Known::Answered(it) => charge.enforced && outcome(charge, *it, self.now).over,
+            Known::Nothing | Known::Unsure | Known::Failed(_) => false,
+        })
+    }
+
+    fn decision(&self) -> Decision {
+        if self.is_refused() {
+            Decision::Refused
+        } else if self.open().next().is_some() {
+            Decision::Open
+        } else {
+            Decision::Granted
+        }
+    }
+
+    /// Now that the call is granted, hits are given back that its caller gives back.
+    async fn give_back_what_callers_do(&mut self) {
+        for at in 0..self.charges.len() {
+            let charge = &self.charges[at];
+            if !charge.depends() || charge.asks() || charge.hits == Hits::Refund(0) {
+                continue;
+            }
+            let charge = Charge { consume: Consume::Independent, ..charge.clone() };
+            let call = Arc::new(Call::of(std::slice::from_ref(&charge), self.now));
+            let place = self.calls.servers.place(&charge);
+            match self.calls.servers.call(place, &call, self.until).await {
+                Ok(answers) => {
+                    let answered = answers.into_iter().next().flatten();
+                    self.known[at] = answered.map_or(Known::Unsure, Known::Answered);
+                }
+                Err(error) => self.known[at] = Known::Failed(error.into()),
+            }
+        }
+    }
+
+    fn results(&self, decision: Decision) -> Results {
+        let mut results = Results::new();
+        for (charge, known) in self.charges.iter().zip(&self.known) {
+            results.push(match known {
+                Known::Answered(answered) => {
+                    // Of a call that is refused nothing is made but what its place has
+                    // made already.
+                    let held = decision == Decision::Refused && is_held(charge, answered);
+                    let Answered { answer, made, before } = *answered;
+                    let answer = if held { Answer { told: before, ..answer } } else { answer };
+                    Ok(outcome(charge, Answered { answer, made: made && !held, before }, self.now))
+                }
+                Known::Failed(error) => Err(error.clone()),
+                Known::Unsure | Known::Nothing => Err(held()),
+            });
+        }
+        if results.len() == self.charges.len() {
+            return results;
+        }
+        all_failed(self.charges.len(), &held())
+    }
+
+    /// Settles all that may be held: counts it, or lets it go.
+    fn settle(&mut self, counts: bool) {
+        let how = match counts {
+            true => Settlement::Count(self.id),
+            false => Settlement::Release(self.id),
+        };
+        let mut keys = Vec::new();
+        for (charge, known) in self.charges.iter().zip(&self.known) {
+            let may_hold = match known {
+                Known::Answered(it) => is_held(charge, it),
+                Known::Failed(_) => charge.depends() && charge.hits.asked() > 0,
+                Known::Nothing | Known::Unsure => false,
+            };
+            if may_hold && !keys.contains(&&charge.counter.key) {
+                keys.push(&charge.counter.key);
+                let (now, until) = ((self.now, self.begun), self.begun + HOLD);
+                let charge = charge.clone();
+                self.calls.late.settle(Unsettled { charge, how, now, until });
+            }
+        }
+        // Those that are still on their way are settled when they come.
+        for call in mem::take(&mut self.sent) {
+            call.counts_late.store(counts, Relaxed);
+        }
+    }
+}
+
+/// Whether a charge of which this was answered holds hits.
+fn is_held(charge: &Charge, answered: &Answered) -> bool {
+    let waits = answered.answer.passes || charge.consume == Consume::AllOrNothing;
+    charge.depends() && charge.hits.asked() > 0 && answered.made && waits
+}

@@ -1,0 +1,311 @@
+//! What one call does to counters: the twin of `redis/lua/charge.lua`. tests/store
+//! holds the two to the same answers; change them together.
+//!
+//! Counters of one call may be on several servers, where no script sees all of them.
+//! Then hits are *held* first, in the counter and with an end: a hold takes room as
+//! hits do, but is neither counted nor a reason to refuse. Once it is known what
+//! becomes of the call, each hold is [settled](settle). Whoever would be refused only
+//! because of what others hold is not decided, and asks again.
+
+use smallvec::SmallVec;
+
+use super::{Charge, Consume};
+use crate::{
+    limit::{
+        Hits, Outcome,
+        step::{self, Answer, Check, State, Step, Told},
+    },
+    rules::counter_key::CounterKey,
+    time::Timestamp,
+};
+
+/// What is kept under a counter's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) state: Option<State>,
+    /// Since when everything is refused; the epoch if nothing is.
+    pub(crate) banned: Timestamp,
+    pub(crate) holds: Vec<Hold>,
+}
+
+/// Hits that a call holds until it is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hold {
+    /// Of the call; never 0.
+    pub(crate) id: u64,
+    pub(crate) hits: u64,
+    /// When it is void, whatever has become of the call.
+    pub(crate) until: Timestamp,
+}
+
+/// For whom a call holds what depends on charges elsewhere, and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) id: u64,
+    pub(crate) until: Timestamp,
+}
+
+/// One charge, worked out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) verdict: Verdict,
+    /// When the ban ends that there was before.
+    pub(crate) banned: Timestamp,
+    pub(crate) before: Told,
+    pub(crate) after: Told,
+    pub(crate) made: bool,
+}
+
+/// Whether the algorithm lets hits pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Passes,
+    Refused,
+    /// That depends on what others hold. Nothing was made.
+    Unsure,
+}
+
+impl Attempt {
+    /// Whether the charge is over its limit, for sure.
+    fn over(&self, charge: &Charge, now: Timestamp) -> bool {
+        self.verdict == Verdict::Refused || charge.asks() && now < self.banned
+    }
+
+    pub(crate) fn outcome(&self, charge: &Charge, now: Timestamp) -> Outcome {
+        let &Self { verdict, banned, before, after, made } = self;
+        let told = if made { after } else { before };
+        let answer = Answer { passes: verdict != Verdict::Refused, banned, told };
+        charge.outcome(answer, made, now)
+    }
+}
+
+/// A call while it is worked out. Nothing is written before it is known what becomes of
+/// the call.
+struct Call<'a, R> {
+    read: R,
+    holder: Option<Holder>,
+    now: Timestamp,
+    charges: &'a [Charge],
+    written: SmallVec<[Written; 4]>,
+}
+
+/// What a call writes to one counter. What comes later counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    /// The position of the charge that writes it.
+    pub(crate) at: usize,
+    pub(crate) record: Record,
+    /// What is told of the state, if that changes.
+    pub(crate) told: Option<Told>,
+}
+
+/// Works out the charges of one call to the counters that `read` finds: an attempt for
+/// each, and what to write.
+pub(crate) fn make(
+    charges: &[Charge],
+    holder: Option<Holder>,
+    now: Timestamp,
+    read: impl FnMut(&CounterKey) -> Record,
+) -> (SmallVec<[Attempt; 4]>, SmallVec<[Written; 4]>) {
+    let mut call = Call { read, holder, now, charges, written: SmallVec::new() };
+    let mut attempts = SmallVec::<[Attempt; 4]>::new();
+    let (mut together, mut refused) = (false, false);
+    for (at, charge) in charges.iter().enumerate() {
+        let attempt = call.attempt(at, true, false);
+        together |= charge.depends();
+        refused |= charge.refused || charge.enforced && attempt.over(charge, now);
+        attempts.push(attempt);
+    }
+    let unsure = attempts.iter().any(|it| it.verdict == Verdict::Unsure);
+    if together && refused {
+        // Once more, without the charges that are not made now.
+        call.written.clear();
+        for (at, trial) in attempts.iter_mut().enumerate() {
+            call.again(at, trial);
+        }
+    } else if together && unsure {
+        call.written.clear();
+        for attempt in &mut attempts {
+            *attempt = Attempt { verdict: Verdict::Unsure, made: false, ..*attempt };
+        }
+    }
+    (attempts, call.written)
+}
+
+impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
+    /// Works out one charge of a call that is refused, of which this was tried.
+    fn again(&mut self, at: usize, trial: &mut Attempt) {
+        let charge = &self.charges[at];
+        let unsure = trial.verdict == Verdict::Unsure;
+        let make = charge.made_if_refused(trial.verdict != Verdict::Refused) && !unsure;
+        let last = self.attempt(at, make, trial.verdict == Verdict::Refused);
+        if trial.over(charge, self.now) {
+            trial.made &= make;
+        } else if !unsure {
+            *trial = last;
+        } else if charge.depends() {
+            *trial = Attempt { verdict: Verdict::Passes, made: false, ..*trial };
+        }
+    }
+
+    /// Works out one charge, and makes it if `make`. It is refused in any case if
+    /// `refuse`.
+    fn attempt(&mut self, at: usize, make: bool, refuse: bool) -> Attempt {
+        let charge = &self.charges[at];
+        let (counter, limit, now) = (&charge.counter, &charge.limit, self.now);
+        let mut record = self.get(&counter.key);
+        let banned = step::ban(limit, record.banned, now);
+        let state = record.state.clone();
+        let Step { passes, before, mut after, mut state } =
+            step::step(limit, counter.span, state, charge.hits, now);
+        let mut verdict = if passes { Verdict::Passes } else { Verdict::Refused };
+        if let Hits::Add(hits) = charge.hits {
+            self.weigh_holds(charge, &record, hits, (&mut verdict, &mut after));
+        }
+        if passes && verdict == Verdict::Refused && !charge.counts_denied() {
+            (after, state) = (before, None);
+        }
+        if refuse {
+            verdict = Verdict::Refused;
+        }
+        let shut = charge.asks() && now < banned;
+        if shut && verdict == Verdict::Unsure {
+            verdict = Verdict::Passes;
+        }
+        let made = make && !shut && verdict != Verdict::Unsure;
+        let asked = charge.hits.capped().asked();
+        let mut told = None;
+        let mut changed = false;
+        if made && let Some(state) = state {
+            let waits = verdict == Verdict::Passes || charge.consume == Consume::AllOrNothing;
+            match self.holder.filter(|_| charge.depends() && asked > 0 && waits) {
+                Some(holder) => record.hold(holder, asked),
+                None => {
+                    record.state = Some(state);
+                    told = Some(after);
+                }
+            }
+            changed = true;
+        }
+        if !limit.penalty.is_zero() && verdict == Verdict::Refused && asked > 0 && banned <= now {
+            record.banned = now;
+            changed = true;
+        }
+        if changed {
+            self.written.push(Written { at, record, told });
+        }
+        Attempt { verdict, banned, before, after, made }
+    }
+
+    /// What is held in `record` takes room for `hits` more.
+    fn weigh_holds(
+        &self,
+        charge: &Charge,
+        record: &Record,
+        hits: u64,
+        (verdict, after): (&mut Verdict, &mut Told),
+    ) {
+        let (others, mine) = record.held(self.holder, self.now);
+        if others == 0 && mine == 0 || *verdict == Verdict::Refused {
+            return;
+        }
+        let with = |held: u64| {
+            let hits = Hits::Add(hits.saturating_add(held));
+            let state = record.state.clone();
+            step::step(&charge.limit, charge.counter.span, state, hits, self.now)
+        };
+        let all = with(others.saturating_add(mine));
+        if all.passes {
+            *after = all.after;
+            return;
+        }
+        if hits == 0 {
+            return;
+        }
+        *verdict = Verdict::Unsure;
+        if mine > 0 {
+            let own = with(mine);
+            if !own.passes {
+                (*verdict, *after) = (Verdict::Refused, own.after);
+            }
+        }
+    }
+
+    /// What is kept under `key`, as this call sees it.
+    fn get(&mut self, key: &CounterKey) -> Record {
+        // The latest first. A call has few charges.
+        let charges = self.charges;
+        match self.written.iter().rev().find(|it| charges[it.at].counter.key == *key) {
+            Some(written) => written.record.clone(),
+            None => (self.read)(key),
+        }
+    }
+}
+
+impl Record {
+    /// How many hits others hold, and how many `holder` does.
+    fn held(&self, holder: Option<Holder>, now: Timestamp) -> (u64, u64) {
+        let (mut others, mut mine) = (0_u64, 0_u64);
+        for hold in self.holds.iter().filter(|it| now < it.until) {
+            let sum = if holder.is_some_and(|it| it.id == hold.id) { &mut mine } else { &mut others };
+            *sum = sum.saturating_add(hold.hits);
+        }
+        (others, mine)
+    }
+
+    fn hold(&mut self, holder: Holder, hits: u64) {
+        match self.holds.iter_mut().find(|it| it.id == holder.id) {
+            Some(hold) => hold.hits = hold.hits.saturating_add(hits).min(Hits::MAX),
+            None => self.holds.push(Hold { id: holder.id, hits, until: holder.until }),
+        }
+    }
+}
+
+/// What ends a charge that has been made before: the twin of `redis/lua/settle.lua`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Settlement {
+    /// What the call of this number holds is counted.
+    Count(u64),
+    /// What the call of this number holds is let go.
+    Release(u64),
+    /// So many hits are given back that were granted when this was told.
+    GiveBack(u64, Told),
+    /// So many hits take the place of all that is kept.
+    Set(u64),
+}
+
+/// Settles one charge in `record`, and says whether that changed anything.
+pub(crate) fn settle(
+    record: &mut Record,
+    charge: &Charge,
+    settlement: Settlement,
+    now: Timestamp,
+) -> bool {
+    let (limit, span) = (&charge.limit, charge.counter.span);
+    let count = |record: &mut Record, hits: u64| {
+        let hits = (Hits::Add(hits), Check::Nothing);
+        let step = step::step_as(limit, span, record.state.take(), hits, now);
+        record.state = step.state;
+    };
+    match settlement {
+        Settlement::Count(id) | Settlement::Release(id) => {
+            let Some(at) = record.holds.iter().position(|it| it.id == id) else { return false };
+            let hold = record.holds.remove(at);
+            if let Settlement::Count(_) = settlement {
+                count(record, hold.hits);
+            }
+        }
+        Settlement::GiveBack(hits, told) => {
+            let Some(state) = record.state.clone() else { return false };
+            let Some(state) = step::undo(limit, span, state, (hits, told), now) else {
+                return false;
+            };
+            record.state = Some(state);
+        }
+        Settlement::Set(hits) => {
+            *record = Record::default();
+            count(record, hits);
+        }
+    }
+    true
+}
