@@ -156,14 +156,11 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         let mut record = self.get(&counter.key);
         let banned = step::ban(limit, record.banned, now);
         let state = record.state.clone();
-        let Step { passes, before, mut after, mut state } =
-            step::step(limit, counter.span, state, charge.hits, now);
-        let mut verdict = if passes { Verdict::Passes } else { Verdict::Refused };
-        if let Hits::Add(hits) = charge.hits {
-            self.weigh_holds(charge, &record, hits, (&mut verdict, &mut after));
-        }
+        let alone = step::step(limit, counter.span, state, charge.hits, now);
+        let (mut verdict, before, after) = self.weigh_holds(charge, &record, &alone);
+        let Step { passes, mut state, .. } = alone;
         if passes && verdict == Verdict::Refused && !charge.counts_denied() {
-            (after, state) = (before, None);
+            state = None;
         }
         if refuse {
             verdict = Verdict::Refused;
@@ -197,38 +194,30 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         Attempt { verdict, banned, before, after, made }
     }
 
-    /// What is held in `record` takes room for `hits` more.
-    fn weigh_holds(
-        &self,
-        charge: &Charge,
-        record: &Record,
-        hits: u64,
-        (verdict, after): (&mut Verdict, &mut Told),
-    ) {
+    /// What is held in `record` takes room as well: whether hits pass that do `alone`, and
+    /// what to tell of the states before and after.
+    fn weigh_holds(&self, charge: &Charge, record: &Record, alone: &Step) -> (Verdict, Told, Told) {
+        let passes = if alone.passes { Verdict::Passes } else { Verdict::Refused };
         let (others, mine) = record.held(self.holder, self.now);
-        if others == 0 && mine == 0 || *verdict == Verdict::Refused {
-            return;
+        if others == 0 && mine == 0 {
+            return (passes, alone.before, alone.after);
         }
+        let (limit, span) = (&charge.limit, charge.counter.span);
         let with = |held: u64| {
-            let hits = Hits::Add(hits.saturating_add(held));
-            let state = record.state.clone();
-            step::step(&charge.limit, charge.counter.span, state, hits, self.now)
+            let held = (Hits::Add(held), Check::Nothing);
+            let counted = step::step_as(limit, span, record.state.clone(), held, self.now).state;
+            let state = counted.or_else(|| record.state.clone());
+            step::step(limit, span, state, charge.hits, self.now)
         };
-        let all = with(others.saturating_add(mine));
-        if all.passes {
-            *after = all.after;
-            return;
-        }
-        if hits == 0 {
-            return;
-        }
-        *verdict = Verdict::Unsure;
-        if mine > 0 {
-            let own = with(mine);
-            if !own.passes {
-                (*verdict, *after) = (Verdict::Refused, own.after);
-            }
-        }
+        let Step { passes: fits, before, after, .. } = with(others.saturating_add(mine));
+        let verdict = if fits || !alone.passes || !charge.asks() {
+            passes
+        } else if mine > 0 && !with(mine).passes {
+            Verdict::Refused
+        } else {
+            Verdict::Unsure
+        };
+        (verdict, before, after)
     }
 
     /// What is kept under `key`, as this call sees it.

@@ -12,7 +12,7 @@ use tollgate::store::memory::Memory;
 
 use super::*;
 use crate::{
-    games::{Game, behind, game, longest},
+    games::{Game, game, longest},
     model::Model,
     redis_server::RedisServer,
 };
@@ -51,8 +51,8 @@ impl Table {
     }
 
     pub(crate) fn charge(&self, charges: &[Charge], now: Timestamp) -> Vec<Outcome> {
-        let answer = self.runtime.block_on(self.store.charge(charges, now));
-        answer.expect("the server runs").into_vec()
+        let results = self.runtime.block_on(self.store.charge(charges, now, None));
+        results.into_iter().map(|it| it.expect("the server runs")).collect()
     }
 
     /// How long each key lives, in milliseconds; below 0 for ever.
@@ -88,18 +88,14 @@ pub(crate) fn play(table: &Table, game: &Game) -> TestCaseResult {
         prop_assume!(begin.elapsed() < GRACE);
         prop_assert_eq!(&theirs, &last, "Redis, at {:?}", now);
         if game.may_forget() {
-            let ours = table.runtime.block_on(memory.charge(&charges, now));
-            let ours = ours.expect("memory never fails").into_vec();
+            let ours = table.runtime.block_on(memory.charge(&charges, now, None));
+            let ours: Vec<_> = ours.into_iter().map(|it| it.expect("memory works")).collect();
             prop_assert_eq!(&ours, &last, "memory, at {:?}", now);
         }
         for charge in &charges {
-            let behind = if game.may_forget() { Duration::from_secs(1) } else { behind(charge) };
-            let longest = longest(charge, behind) + Duration::from_secs(table.spread.into());
-            let counter = &charge.counter;
-            for key in [Some(&counter.key), counter.ban.as_ref()].into_iter().flatten() {
-                let bound = bounds.entry(key.as_bytes().to_vec()).or_default();
-                *bound = longest.max(*bound);
-            }
+            let longest = longest(charge) + Duration::from_secs(table.spread.into());
+            let bound = bounds.entry(charge.counter.key.as_bytes().to_vec()).or_default();
+            *bound = longest.max(*bound);
         }
     }
     for (key, lifetime) in table.lifetimes() {

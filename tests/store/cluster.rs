@@ -15,7 +15,7 @@ pub(crate) fn of(kind: RedisType, url: &str, timeout: Duration) -> Arc<Redis> {
 
 pub(crate) async fn ready(store: &Redis) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while let Err(error) = store.ping().await {
+    while let Err(error) = store.ready().await {
         assert!(Instant::now() < deadline, "{error}");
         sleep(Duration::from_millis(10)).await;
     }
@@ -128,11 +128,11 @@ async fn calls_on_counters_of_several_nodes_are_made_whole_or_not_at_all() {
         names.iter().map(|it| Charge { consume, ..one(*it) }).collect()
     };
     for expected in [1, 2, 2, 2] {
-        let outcomes = store.charge(&charges(Consume::AllOrNothing), NOON).await.unwrap();
+        let outcomes = outcomes(&store, &charges(Consume::AllOrNothing), NOON).await.unwrap();
         let used: Vec<_> = outcomes.iter().map(|it| it.used).collect();
         assert_eq!(used, [expected; 6], "{outcomes:?}");
     }
-    let outcomes = store.charge(&charges(Consume::AllOrNothing), NOON).await.unwrap();
+    let outcomes = outcomes(&store, &charges(Consume::AllOrNothing), NOON).await.unwrap();
     assert_eq!(
         outcomes.iter().map(|it| it.over).collect::<Vec<_>>(),
         [false, false, false, false, false, true]
@@ -157,8 +157,8 @@ async fn a_penalty_is_in_the_slot_of_its_counter() {
     for name in ["a", "b", "{", "}", "{}", "{x}", "a}b{c"] {
         let limit = Limit { penalty: Duration::from_secs(60), ..minutely(1) };
         let hit = || charge(name, limit.clone(), Hits::Add(1), NOON);
-        let first = store.charge(&[hit()], NOON).await.unwrap();
-        let second = store.charge(&[hit()], NOON).await.unwrap();
+        let first = outcomes(&store, &[hit()], NOON).await.unwrap();
+        let second = outcomes(&store, &[hit()], NOON).await.unwrap();
         assert_eq!(
             (first[0].over, second[0].over, second[0].banned.as_secs()),
             (false, true, 60),
@@ -255,11 +255,13 @@ async fn what_healthy_nodes_say_of_a_call_is_known_whatever_the_others_do() {
     cluster.primaries[0].kill();
     let charge = |name: &str| charge(name, minutely(1_000), Hits::Add(2), NOON);
     let first = count(&store, &healthy[0]).await.unwrap();
-    let error = store.charge(&[charge(&dead[0]), charge(&healthy[0])], NOON).await.unwrap_err();
-    let known: Vec<_> = error.known(2).iter().map(|it| it.map(|it| it.used)).collect();
-    assert_eq!(known, [None, Some(first + 2)]);
-    let error = store.charge(&[charge(&dead[0]), charge(&dead[1])], NOON).await.unwrap_err();
-    assert_eq!(*error.known(2), [None; 2]);
+    let used = async |names: [&String; 2]| {
+        let charges = names.map(|it| charge(it));
+        let results = store.charge(&charges, NOON, None).await;
+        results.iter().map(|it| it.as_ref().ok().map(|it| it.used)).collect::<Vec<_>>()
+    };
+    assert_eq!(used([&dead[0], &healthy[0]]).await, [None, Some(first + 2)]);
+    assert_eq!(used([&dead[0], &dead[1]]).await, [None; 2]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -362,7 +364,7 @@ async fn a_replica_that_sentinels_name_is_not_used() {
     name(&all.servers[1]);
     let store = of(RedisType::Sentinel, &all.url(), Duration::from_secs(5));
     for _ in 0..5 {
-        let error = store.ping().await.unwrap_err().to_string();
+        let error = store.ready().await.unwrap_err().to_string();
         assert!(error.ends_with("is not a master"), "{error}");
     }
     name(&all.servers[0]);

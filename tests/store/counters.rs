@@ -26,7 +26,7 @@ async fn a_look_changes_nothing() {
     let (store, mut client) = (store(&server.url(), PATIENT), server.client());
     client.set::<_, _, ()>(key("a"), "7").unwrap();
     let look = charge("a", minutely(5), Hits::Add(0), NOON);
-    let outcome = store.charge(&[look], NOON).await.unwrap()[0];
+    let outcome = outcomes(&store, &[look], NOON).await.unwrap()[0];
     assert_eq!((outcome.used, outcome.over), (7, true));
     assert_eq!(client.pttl(key("a")), Ok(-1));
 }

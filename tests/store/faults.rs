@@ -34,10 +34,10 @@ async fn a_server_that_is_down_at_first_is_found_when_it_is_up() {
         let expected = format!("cannot connect to 127.0.0.1:{}: ", server.port());
         assert!(error.to_string().contains(&expected), "{error}");
     }
-    assert!(store.ping().await.is_err());
+    assert!(store.ready().await.is_err());
     server.start_again();
     assert_eq!(eventually(|| hit(&store, "a")).await, 1);
-    store.ping().await.unwrap();
+    store.ready().await.unwrap();
 }
 
 #[tokio::test]

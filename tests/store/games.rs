@@ -1,7 +1,7 @@
 //! Random calls to random counters, under a clock that does what it likes.
 
 use proptest::{collection::vec, prelude::*};
-use tollgate::limit::{Outcome, SKEW, bucket::Scale, leases, window::Phase};
+use tollgate::limit::{Outcome, bucket::Scale, leases, step, window::Phase};
 
 use super::*;
 
@@ -96,7 +96,7 @@ impl Game {
             let part = Part { key: b"name", value: name.as_bytes(), shared: false };
             let counter = KeyFormat::default().key(b"game", [part].into_iter(), &limit, now);
             let Hit { consume, enforced, refused, .. } = *hit;
-            Charge { counter, limit, hits, consume, enforced, refused }
+            Charge { counter, limit, hits, consume, enforced, refused, passes_late: false }
         };
         hits.iter().map(charge).collect()
     }
@@ -114,34 +114,23 @@ impl Game {
         let steady = |limits: &Vec<Limit>| {
             !is_bucket(&limits[0]) || limits.iter().all(|it| rate(it) == rate(&limits[0]))
         };
-        self.counters.iter().all(steady)
+        // What was over may not be by a longer penalty or lease, or a larger bucket.
+        let lasts = |it: &Limit| {
+            let capacity = if is_bucket(it) { it.capacity() } else { 0 };
+            (it.penalty, leases::lease(it), capacity)
+        };
+        let same = |limits: &Vec<Limit>| limits.iter().all(|it| lasts(it) == lasts(&limits[0]));
+        self.counters.iter().all(|it| steady(it) && same(it))
             && !self.calls.iter().any(|(it, _)| matches!(it, Step::Glitch(_)))
     }
 }
 
-/// The longest that Redis may keep what `charge` writes, if no clock is behind by
-/// more than `behind`.
-pub(crate) fn longest(charge: &Charge, behind: Duration) -> Duration {
-    let limit = &charge.limit;
-    let window = charge.counter.span.end.since(charge.counter.span.start);
-    let state = match limit.algorithm {
-        Algorithm::FixedWindow { .. } => window,
-        Algorithm::SlidingWindow => 2 * window,
-        Algorithm::SlidingLog | Algorithm::Concurrency { .. } => leases::lease(limit),
-        Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } => {
-            let scale = Scale::of(limit);
-            // What is poured in counts from the next tick on.
-            let ticks = scale.time(scale.capacity).saturating_add(1);
-            let micros = ticks.saturating_mul(scale.tick);
-            Duration::from_micros(micros).min(Duration::from_secs(Window::LONGEST))
-        }
-    };
-    (state + behind).max(limit.penalty) + GRACE + Duration::from_millis(1)
-}
-
-/// How far behind a state a clock may be for it to count.
-pub(crate) fn behind(charge: &Charge) -> Duration {
-    SKEW + charge.counter.span.end.since(charge.counter.span.start) + Duration::from_secs(1)
+/// The longest that Redis may keep what `charge` writes.
+pub(crate) fn longest(charge: &Charge) -> Duration {
+    // A counter whose clock steps back over an edge has its window before it again.
+    let behind = Duration::from_secs(1);
+    let longest = step::longest(&charge.limit, charge.counter.span);
+    longest + behind + GRACE + Duration::from_millis(1)
 }
 
 fn is_near(wait: &Duration) -> bool {

@@ -46,7 +46,7 @@ async fn charge_all(store: &Redis, limit: &Limit, alone: bool) {
     let charges: Vec<_> =
         (0..MANY).map(|it| charge(&name(it), limit.clone(), Hits::Add(1), NOON)).collect();
     for call in charges.chunks(if alone { 1 } else { MANY }) {
-        store.charge(call, NOON).await.expect("the server runs");
+        outcomes(store, call, NOON).await.expect("the server runs");
     }
 }
 

@@ -68,12 +68,22 @@ fn charge(name: &str, limit: Limit, hits: Hits, now: Timestamp) -> Charge {
     let part = Part { key: b"name", value: name.as_bytes(), shared: false };
     let format = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
     let counter = format.key(b"domain", [part].into_iter(), &limit, now);
-    Charge { counter, limit, hits, consume: Consume::Independent, enforced: true, refused: false }
+    let consume = Consume::Independent;
+    Charge { counter, limit, hits, consume, enforced: true, refused: false, passes_late: false }
+}
+
+/// The outcomes of `charges`; the first error if there is one.
+async fn outcomes(
+    store: &impl Store,
+    charges: &[Charge],
+    now: Timestamp,
+) -> Result<Vec<Outcome>, StoreError> {
+    store.charge(charges, now, None).await.into_iter().collect()
 }
 
 /// The counters after `charges`.
 async fn after(store: &Redis, charges: &[Charge], now: Timestamp) -> Result<Vec<u64>, StoreError> {
-    Ok(store.charge(charges, now).await?.iter().map(|it| it.used).collect())
+    Ok(outcomes(store, charges, now).await?.iter().map(|it| it.used).collect())
 }
 
 /// One hit on the counter called `name` at noon.

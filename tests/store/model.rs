@@ -16,6 +16,7 @@ use tollgate::{
 #[derive(Clone, Default)]
 pub(crate) struct Model {
     pub(crate) states: HashMap<CounterKey, State>,
+    /// Since when.
     bans: HashMap<CounterKey, Timestamp>,
 }
 
@@ -57,8 +58,8 @@ impl Model {
 
     fn attempt(&mut self, charge: &Charge, make: bool, refuse: bool, now: Timestamp) -> Attempt {
         let (counter, limit) = (&charge.counter, &charge.limit);
-        let ban = counter.ban.as_ref().and_then(|it| self.bans.get(it));
-        let banned = ban.map_or(Timestamp::default(), |it| step::ban(limit, *it, now));
+        let since = self.bans.get(&counter.key).copied().unwrap_or_default();
+        let banned = step::ban(limit, since, now);
         let state = self.states.get(&counter.key).cloned();
         let Step { passes, before, after, state } =
             step::step(limit, counter.span, state, charge.hits, now);
@@ -68,12 +69,9 @@ impl Model {
         if made && let Some(state) = state {
             self.states.insert(counter.key.clone(), state);
         }
-        if let Some(ban) = &counter.ban
-            && !passes
-            && charge.hits.asked() > 0
-            && banned <= now
-        {
-            self.bans.insert(ban.clone(), now.plus(limit.penalty));
+        let bans = !limit.penalty.is_zero() && !passes && charge.hits.asked() > 0;
+        if bans && banned <= now {
+            self.bans.insert(counter.key.clone(), now);
         }
         Attempt { passes, over: !passes || shut, banned, before, after, made }
     }

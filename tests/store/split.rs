@@ -1,7 +1,7 @@
 //! Two Redis: one for limits per second, one for all others.
 
 use ::redis::cmd;
-use tollgate::store::redis::Split;
+use tollgate::store::Readings;
 
 use super::*;
 use crate::redis_server::RedisServer;
@@ -23,7 +23,7 @@ async fn what_a_call_consumes_that_one_of_two_servers_refuses() {
     let settings = servers
         .each_ref()
         .map(|it| RedisSettings::parse(&it.url(), None, PATIENT).expect("the URL is valid"));
-    let store = Split::new(&settings[0], Some(&settings[1]));
+    let store = Redis::split(&settings[0], Some(&settings[1]), &Readings::default());
     let secondly = |requests| Limit::fixed(requests, Window::of(Unit::Second));
     let used = async |consume, name: &str, refused| {
         let limits = [("tight", minutely(2)), ("wide", secondly(9)), ("free", minutely(9))];
@@ -32,7 +32,7 @@ async fn what_a_call_consumes_that_one_of_two_servers_refuses() {
             refused,
             ..charge(&format!("{name}{limit}"), it, Hits::Add(1), NOON)
         });
-        let outcomes = store.charge(&charges, NOON).await.expect("the servers run");
+        let outcomes = outcomes(&store, &charges, NOON).await.expect("the servers run");
         outcomes.iter().map(|it| it.used).collect::<Vec<_>>()
     };
     for (consume, third, fourth) in [

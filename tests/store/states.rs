@@ -43,7 +43,15 @@ fn charged(
 ) -> Charge {
     let limit = Limit { algorithm, ..Limit::fixed(requests, window) };
     let counter = KeyFormat::default().key(b"d", [].into_iter(), &limit, now);
-    Charge { counter, limit, hits, consume: Consume::Independent, enforced: true, refused: false }
+    Charge {
+        counter,
+        limit,
+        hits,
+        consume: Consume::Independent,
+        enforced: true,
+        refused: false,
+        passes_late: false,
+    }
 }
 
 /// Charges a counter under which `text` is kept twice, and so does a model that
@@ -123,8 +131,10 @@ fn any_bucket_is_drained_exactly() {
         };
         let level = level.saturating_add_signed(near).min(Hits::MAX);
         let cost = if kind < 3 { scale.cost } else { other };
-        let text = format!("{tick}:{level}:{cost}");
-        let state = State::Bucket(bucket::State { tick, level, cost });
+        let at = (tick.saturating_mul(scale.tick)).min(Hits::MAX);
+        let text = format!("{at}:{level}:{cost}");
+        let at = Timestamp::from_micros(at);
+        let state = State::Bucket(bucket::State { at, level, cost });
         check(&table, &charge, (&text, Some(state)), now)?;
     });
 }
@@ -140,6 +150,7 @@ fn any_leases_are_counted_exactly() {
     ];
     proptest!(config(3_000, "tests/store/states.regressions"), |(
         limit in 0..40_u32, hits in hits(), now in now(), ends in vec((end, 1..5_u64), 0..12),
+        before in any::<bool>(),
     )| {
         let now = Timestamp::from_micros(now);
         let lease = Duration::from_secs(10);
@@ -147,7 +158,11 @@ fn any_leases_are_counted_exactly() {
         let charge = charged(Algorithm::Concurrency { lease }, limit, window, hits, now);
         let end = |&(end, hits)| (now.as_micros().saturating_add_signed(end), hits);
         let ends: Vec<(u64, u64)> = ends.iter().map(end).collect();
-        let text: String = ends.iter().map(|(end, hits)| format!("{end}:{hits},")).collect();
+        // As they were kept before, each with its end; and as they are, since when.
+        let mark = if before { ":" } else { "@" };
+        let kept = |end: u64| if before { end + 10_000_000 } else { end };
+        let text: String =
+            ends.iter().map(|(end, hits)| format!("{}{mark}{hits},", kept(*end))).collect();
         let ends = ends.iter().map(|(end, hits)| (Timestamp::from_micros(*end), *hits)).collect();
         let state = State::Leases(leases::State(ends));
         check(&table, &charge, (&text, Some(state)), now)?;
@@ -198,23 +213,26 @@ fn what_is_no_state_counts_for_nothing_and_is_overwritten() {
 }
 
 #[test]
-fn a_ban_that_makes_no_sense_is_none() {
+fn a_ban_is_kept_behind_the_state_and_nothing_else_is_one() {
     let table = Table::new();
     for (text, over) in [
-        ("43260000000", true),
-        // The penalty and the skew from now is the latest that makes sense.
-        ("43270000000", true),
-        ("43270000001", false),
-        ("43200000000", false),
-        ("text", false),
-        ("-1", false),
-        ("99999999999999999999999999", false),
+        ("43200000000:0!43199000000", true),
+        ("!43199000000", true),
+        ("!43190000001", true),
+        ("!43190000000", false),
+        // Of a clock that is ahead, however far.
+        ("!43200000001", true),
+        ("!9007199254740991", true),
+        ("!9007199254740992", false),
+        ("!", false),
+        ("!-1", false),
+        ("!43199000000&", false),
+        ("43199000000", false),
     ] {
         table.clear();
         let limit = Limit { penalty: Duration::from_secs(10), ..minutely(5) };
         let charge = charge("a", limit, Hits::Add(1), NOON);
-        let ban = charge.counter.ban.as_ref().unwrap().as_bytes();
-        table.ask::<()>(cmd("SET").arg(ban).arg(text));
+        table.ask::<()>(cmd("SET").arg(charge.counter.key.as_bytes()).arg(text));
         assert_eq!(table.charge(&[charge], NOON)[0].over, over, "{text}");
     }
 }

@@ -83,8 +83,8 @@ async fn a_user_with_few_rights_suffices() {
                 let name = number.to_string();
                 let one = charge(&name, limit.clone(), hits, NOON);
                 let plain = charge(&format!("plain{name}"), minutely(5), hits, NOON);
-                store.charge(&[one], NOON).await.unwrap();
-                store.charge(&[plain], NOON).await.unwrap();
+                outcomes(&store, &[one], NOON).await.unwrap();
+                outcomes(&store, &[plain], NOON).await.unwrap();
             }
         }
         let select = ["SETUSER", "counts", "+select"];
@@ -111,7 +111,7 @@ async fn no_right_that_is_missing_lets_more_pass() {
             let hit = |hits| {
                 let charge = charge(&number.to_string(), limit.clone(), Hits::Add(hits), NOON);
                 let store = &store;
-                async move { Ok::<_, StoreError>(store.charge(&[charge], NOON).await?[0]) }
+                async move { Ok::<_, StoreError>(outcomes(store, &[charge], NOON).await?[0]) }
             };
             assert!(!hit(5).await.unwrap().over, "{algorithm:?}");
             for right in RIGHTS.split(" +").filter(|it| !it.ends_with("ping") && *it != "role") {

@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 
 use crate::{limit::step::State, store::GRACE, time::Timestamp};
 
-/// What ends within this is not looked at closer.
-const USUAL: Duration = Duration::from_secs(60);
+/// What ends within this is not looked at closer: clocks may be wrong by as much.
+const USUAL: Duration = Duration::from_secs(86_400);
 
 /// How many counters each charge looks at, to drop those that have ended.
 const SWEPT: usize = 2;

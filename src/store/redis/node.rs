@@ -66,8 +66,9 @@ impl Node {
             }
         };
         timeout_at(until, made).await.unwrap_or_else(|_| {
-            let waited = until.saturating_duration_since(call.begun);
-            Err(NodeError::Failed(StoreError::Timeout(waited)))
+            let waited = until.saturating_duration_since(call.begun).as_micros();
+            let waited = u64::try_from(waited.div_ceil(1_000)).unwrap_or(u64::MAX);
+            Err(NodeError::Failed(StoreError::Timeout(Duration::from_millis(waited))))
         })
     }
 

@@ -20,7 +20,7 @@ use futures_util::future::join_all;
 use smallvec::SmallVec;
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -115,8 +115,20 @@ impl<S: Servers> Reservation<S> {
             Decision::Refused => false,
             Decision::Open => self.open().all(|it| it.passes_late),
         };
+        if !counts {
+            // Before anybody hears of it: whoever asks next finds all there was.
+            self.let_go().await;
+        }
         let gone = tell.send(self.results(decision)).is_err();
-        self.settle(counts && !gone);
+        if counts {
+            let _ = self.settle(!gone);
+        }
+    }
+
+    /// Lets go of all that may be held, and waits for that until the deadline.
+    async fn let_go(&mut self) {
+        let released = join_all(self.settle(false));
+        let _ = timeout_at(self.until, released).await;
     }
 
     /// The charges of which nothing is known.
@@ -149,7 +161,7 @@ impl<S: Servers> Reservation<S> {
 
     /// Holds hits in one place after the other, and waits in each for others.
     async fn in_order(&mut self) {
-        self.settle(false);
+        self.let_go().await;
         self.id = self.calls.number();
         sleep(a_moment()).await;
         // What depends on nothing has been made already.
@@ -284,8 +296,9 @@ impl<S: Servers> Reservation<S> {
         all_failed(self.charges.len(), &held())
     }
 
-    /// Settles all that may be held: counts it, or lets it go.
-    fn settle(&mut self, counts: bool) {
+    /// Settles all that may be held: counts it, or lets it go. Says when that is done.
+    fn settle(&mut self, counts: bool) -> Vec<oneshot::Receiver<()>> {
+        let mut settled = Vec::new();
         let how = match counts {
             true => Settlement::Count(self.id),
             false => Settlement::Release(self.id),
@@ -300,14 +313,17 @@ impl<S: Servers> Reservation<S> {
             if may_hold && !keys.contains(&&charge.counter.key) {
                 keys.push(&charge.counter.key);
                 let (now, until) = ((self.now, self.begun), self.begun + HOLD);
-                let charge = charge.clone();
-                self.calls.late.settle(Unsettled { charge, how, now, until });
+                let (done, ended) = oneshot::channel();
+                settled.push(ended);
+                let (charge, done) = (charge.clone(), Some(done));
+                self.calls.late.settle(Unsettled { charge, how, now, until, done });
             }
         }
         // Those that are still on their way are settled when they come.
         for call in mem::take(&mut self.sent) {
             call.counts_late.store(counts, Relaxed);
         }
+        settled
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use smallvec::smallvec;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, timeout},
 };
 
@@ -66,6 +66,8 @@ pub(super) struct Unsettled {
     pub(super) now: (Timestamp, Instant),
     /// When it makes no sense any more.
     pub(super) until: Instant,
+    /// Dropped when it is settled, or cannot be.
+    pub(super) done: Option<oneshot::Sender<()>>,
 }
 
 impl Late {
@@ -89,7 +91,7 @@ impl Late {
         let until = Instant::now() + LATE;
         let settle = |charge: &Charge, how| {
             let now = (call.now, call.begun);
-            self.settle(Unsettled { charge: charge.clone(), how, now, until });
+            self.settle(Unsettled { charge: charge.clone(), how, now, until, done: None });
         };
         for (charge, answered) in call.charges.iter().zip(answers) {
             let Some(answered) = answered else { continue };
@@ -172,7 +174,7 @@ pub(super) async fn run<S: Settles>(
 
 /// Settles one charge, and says whether it surely is.
 async fn settle<S: Settles>(settles: &S, unsettled: Unsettled) -> bool {
-    let Unsettled { charge, how, now: (moment, then), until } = unsettled;
+    let Unsettled { charge, how, now: (moment, then), until, done: _done } = unsettled;
     // By a number each is settled once, however often it is tried.
     let again = matches!(how, Settlement::Count(_) | Settlement::Release(_));
     let mut pause = SHORTEST_PAUSE;

@@ -54,31 +54,32 @@ local function with_hold(holds, hits)
   return all
 end
 
+-- The state as if `hits` that are held had been counted.
+local function with_held(charge, state, hits)
+  forced = true
+  local _, _, _, counted = charge.algorithm(state, hits, unpack(charge.arguments))
+  forced = false
+  return counted or state
+end
+
 -- What is held takes room as well. Returns whether the hits pass, nothing if that is not
 -- sure, and the numbers to tell.
-local function weigh_holds(charge, record, passes, after)
+local function weigh_holds(charge, record, passes, before, after)
   local others, mine = held(record)
-  if others + mine == 0 or not passes then
-    return passes, after
+  if others + mine == 0 then
+    return passes, before, after
   end
-  local function with(more)
-    local hits = math.min(charge.hits + more, MOST)
-    local fits, _, told = charge.algorithm(record.state, hits, unpack(charge.arguments))
-    return fits, told
+  local function with(held)
+    return charge.algorithm(with_held(charge, record.state, math.min(held, MOST)), charge.hits, unpack(charge.arguments))
   end
-  local fits, told = with(others + mine)
-  if fits then
-    return true, told
-  elseif charge.hits == 0 then
-    return passes, after
+  local fits
+  fits, before, after = with(others + mine)
+  if fits or not passes then
+    return passes, before, after
+  elseif 0 < mine and not with(mine) then
+    return false, before, after
   end
-  if 0 < mine then
-    fits, told = with(mine)
-    if not fits then
-      return false, told
-    end
-  end
-  return nil, after
+  return nil, before, after
 end
 
 -- Works out one charge, and makes it if `make`. It is refused in any case if
@@ -90,15 +91,14 @@ local function attempt(charge, make, refuse)
     banned = math.min(record.banned, now) + charge.penalty
   end
   local alone, before, after, state, life = charge.algorithm(record.state, charge.hits, unpack(charge.arguments))
-  local passes = alone
-  if charge.adds then
-    passes, after = weigh_holds(charge, record, alone, after)
-  else
+  local passes
+  passes, before, after = weigh_holds(charge, record, alone, before, after)
+  if not charge.adds then
     -- What is given back is never refused, even if it is nothing.
     passes = true
   end
   if alone and passes == false and not charge.counts_denied then
-    after, state = before, nil
+    state = nil
   end
   if refuse then
     passes = false
