@@ -26,7 +26,7 @@ use crate::{
     },
     spans::{Exporter, Spans, SpansError, traced::Traced},
     store::{Store, StoreError, ahead::Ahead, deny_cache::DenyCache, memory::Memory, redis::Split},
-    time::SystemClock,
+    time::{Clock as _, SystemClock},
     tls::{self, TlsError},
     wire::Service,
     xds::Follower,
@@ -92,16 +92,20 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     match settings.store.clone() {
         StoreSettings::Memory { max_keys } => {
             let store = Timed { store: Memory::new(max_keys), metrics };
-            serve_with(store, Demands::default(), observers, settings).await
+            serve_with(store, Demands::default(), observers, settings, async {}).await
         }
         StoreSettings::Redis { main, per_second, give_up, health } => {
             let demands = Demands { first: give_up, always: health };
             let redis = Split::new(&main, per_second.as_deref());
-            let store = Timed { store: redis, metrics };
+            let store = Timed { store: redis.clone(), metrics };
             let spans = observers.spans.clone();
             let store = Traced { store, spans, per_second: per_second.is_some() };
-            let store = DenyCache::new(Ahead::new(store), settings.deny_cache);
-            serve_with(store, demands, observers, settings).await
+            let store = Ahead::new(store);
+            let leases = store.leases();
+            // Not through `store`: as long as that is held, more may be recorded.
+            let finish = async move { leases.give_back(&redis, SystemClock.now()).await };
+            let store = DenyCache::new(store, settings.deny_cache);
+            serve_with(store, demands, observers, settings, finish).await
         }
     }
 }
@@ -113,11 +117,13 @@ struct Observers {
     exporter: Option<Exporter>,
 }
 
+/// Serves until a signal ends it, and then waits for `finish`.
 async fn serve_with<S: Store>(
     store: S,
     demands: Demands,
     observers: Observers,
     settings: Settings,
+    finish: impl Future<Output = ()>,
 ) -> Result<(), AppError> {
     let Observers { metrics, spans, exporter } = observers;
     let force = no_rules(&metrics);
@@ -176,7 +182,7 @@ async fn serve_with<S: Store>(
     let debugging = axum::serve(debug, http::debug_router(pages));
     tasks.server("debug server", debugging.with_graceful_shutdown(until()).into_future());
     let result = tasks.run(signals.stop, &health, stop, settings.drain).await;
-    exporters.finish().await;
+    tokio::join!(finish, exporters.finish());
     result
 }
 

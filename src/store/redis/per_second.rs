@@ -1,6 +1,6 @@
 //! Counters in two Redis: one for limits per second, one for all others.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, sync::Arc};
 
 use tokio::{join, select};
 
@@ -13,10 +13,10 @@ use crate::{
 
 /// Counters in Redis, those of limits per second perhaps in another one: they are
 /// many, and need not be kept anywhere but in memory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Split {
-    main: Redis,
-    per_second: Option<Redis>,
+    main: Arc<Redis>,
+    per_second: Option<Arc<Redis>>,
 }
 
 impl Split {
@@ -26,7 +26,8 @@ impl Split {
     ///
     /// Outside of a Tokio runtime.
     pub fn new(main: &RedisSettings, per_second: Option<&RedisSettings>) -> Self {
-        Self { main: Redis::new(main), per_second: per_second.map(Redis::new) }
+        let new = |it| Arc::new(Redis::new(it));
+        Self { main: new(main), per_second: per_second.map(new) }
     }
 }
 
@@ -96,7 +97,7 @@ impl Store for Split {
     }
 
     fn pools(&self) -> Pools {
-        let per_second = self.per_second.as_ref().map(Redis::usage);
+        let per_second = self.per_second.as_ref().map(|it| it.usage());
         Pools { main: Some(self.main.usage()), per_second }
     }
 }
