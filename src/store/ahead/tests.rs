@@ -201,11 +201,53 @@ fn what_an_instance_has_left_at_its_end_passes_elsewhere() {
     assert!(1_200 < used(&shared, &limit, now));
     end(&first, now);
     assert_eq!(used(&shared, &limit, now), 1_200);
-    assert_eq!(burst(&second, &limit, now, 10_000), 8_800);
     // A call that comes too late takes nothing that nobody would give back.
-    let before = used(&shared, &limit, now);
-    burst(&first, &limit, now.plus(Duration::from_secs(2)), 100);
-    assert_eq!(used(&shared, &limit, now), before + 100);
+    burst(&first, &limit, now, 100);
+    assert_eq!(used(&shared, &limit, now), 1_300);
+    assert_eq!(burst(&second, &limit, now, 10_000), 8_700);
+}
+
+/// Leases of a busy counter, all spent, the counter, and the next moment.
+fn busy(limit: &Limit) -> (Leases, u64, Timestamp) {
+    let (leases, mut count, mut now) = (Leases::default(), 0, Timestamp::from_secs(3_600));
+    for _ in 0..6 {
+        let charge = charge(limit, Hits::Add(1), now);
+        let taking = leases.begin(&charge, now);
+        taking.taken(count, count + 1);
+        count += 1 + taking.size;
+        (0..taking.size).for_each(|_| assert!(leases.spend(&charge, 1, now).is_some()));
+        now = now.plus(Duration::from_millis(1));
+    }
+    (leases, count, now)
+}
+
+#[test]
+fn what_was_taken_within_the_limit_is_spent_to_the_last_hit() {
+    let limit = hourly(1_000, 100);
+    let (leases, _, now) = busy(&limit);
+    let charge = charge(&limit, Hits::Add(1), now);
+    let taking = leases.begin(&charge, now);
+    assert!(3 < taking.size);
+    // Others were faster.
+    taking.taken(996, 997);
+    let spent: Vec<_> = (0..4).map(|_| leases.spend(&charge, 1, now)).collect();
+    assert_eq!(spent, [Some(998), Some(999), Some(1_000), None]);
+}
+
+#[test]
+fn what_a_store_has_lost_is_not_spent() {
+    let limit = hourly(1_000, 100);
+    let (leases, count, now) = busy(&limit);
+    let charge = charge(&limit, Hits::Add(1), now);
+    let taking = leases.begin(&charge, now);
+    taking.taken(count, count + 1);
+    let held = taking.size;
+    drop(taking);
+    assert!(10 < held);
+    let later = now.plus(Duration::from_secs(10));
+    leases.begin(&charge, later).taken(3, 4);
+    let spent = (0..held).filter(|_| leases.spend(&charge, 1, later).is_some()).count();
+    assert_eq!(spent, 3);
 }
 
 #[test]
