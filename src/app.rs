@@ -29,7 +29,7 @@ use crate::{
         Store, StoreError, ahead::Ahead, deny_cache::DenyCache, memory::Memory, observed::Observed,
         redis::Redis,
     },
-    time::SystemClock,
+    time::{Clock as _, SystemClock},
     tls::{self, TlsError},
     wire::Service,
     xds::Follower,
@@ -44,6 +44,8 @@ use self::{
     tasks::{Signals, Tasks},
 };
 
+/// How long it may take to settle what the last calls have left behind.
+const LAST_SETTLED: Duration = Duration::from_secs(2);
 /// How often a store that has not answered yet is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -97,17 +99,25 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
             let memory = Arc::new(Memory::new(max_keys));
             memory.tell(metrics.store_readings());
             let store = Observed { store: memory, observer: metrics };
-            serve_with(store, Demands::default(), observers, settings).await
+            serve_with(store, Demands::default(), observers, settings, async {}).await
         }
         StoreSettings::Redis { main, per_second, give_up, health } => {
             let demands = Demands { first: give_up, always: health };
             let redis = Redis::split(&main, per_second.as_deref(), metrics.store_readings());
+            let redis = Arc::new(redis);
             let spans = observers.spans.clone();
             let traced = Traced { spans, per_second: per_second.is_some() };
-            let store = Observed { store: redis, observer: (traced, Arc::clone(&metrics)) };
-            let store = DenyCache::new(Ahead::new(store), settings.deny_cache);
+            let observer = (traced, Arc::clone(&metrics));
+            let store = Ahead::new(Observed { store: Arc::clone(&redis), observer });
+            let leases = store.leases();
+            // Not through `store`: as long as that is held, more may be recorded.
+            let finish = async move {
+                leases.give_back(&redis, SystemClock.now()).await;
+                redis.finish(LAST_SETTLED).await;
+            };
+            let store = DenyCache::new(store, settings.deny_cache);
             let store = store.told(metrics.store_readings());
-            serve_with(store, demands, observers, settings).await
+            serve_with(store, demands, observers, settings, finish).await
         }
     }
 }
@@ -119,11 +129,13 @@ struct Observers {
     exporter: Option<Exporter>,
 }
 
+/// Serves until a signal ends it, and then waits for `finish`.
 async fn serve_with<S: Store>(
     store: S,
     demands: Demands,
     observers: Observers,
     settings: Settings,
+    finish: impl Future<Output = ()>,
 ) -> Result<(), AppError> {
     let Observers { metrics, spans, exporter } = observers;
     let force = no_rules(&metrics);
@@ -182,7 +194,7 @@ async fn serve_with<S: Store>(
     let debugging = axum::serve(debug, http::debug_router(pages));
     tasks.server("debug server", debugging.with_graceful_shutdown(until()).into_future());
     let result = tasks.run(signals.stop, &health, stop, settings.drain).await;
-    exporters.finish().await;
+    tokio::join!(finish, exporters.finish());
     result
 }
 

@@ -5,7 +5,10 @@
 use std::collections::HashSet;
 
 use super::{
-    read::{Domain, Sibling},
+    read::{
+        Domain, Sibling,
+        accuracy::{MOST, WHOLE},
+    },
     report::{Place, Report, quote},
     yaml::Map,
 };
@@ -100,6 +103,23 @@ fn implies(outer: &LimitSpec, inner: &LimitSpec) -> bool {
         && outer.on_error == inner.on_error
         // Else another rule may replace it alone.
         && (outer.name.is_empty() || outer.name == inner.name)
+}
+
+/// Warns of a lease that is less than one of so many requests.
+pub(super) fn lease(place: Place, requests: u32, report: &mut Report<'_>) {
+    let least = WHOLE.div_ceil(u64::from(requests).max(1));
+    let advice = if least <= MOST {
+        let percent = format!("{}.{:04}", least / 10_000, least % 10_000);
+        let percent = percent.trim_end_matches('0').trim_end_matches('.');
+        format!("write at least {percent}%, or leave `accuracy` out")
+    } else {
+        "leave `accuracy` out".into()
+    };
+    let message = format!(
+        "this has no effect: it is less than one of {requests} requests, so nothing is taken \
+         ahead; {advice}"
+    );
+    report.warning(place, message);
 }
 
 /// Warns of names in `replaces` that no rule of the domain has.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::rules::spec::{DescriptorSpec, RuleSpec};
 
-mod accuracy;
+pub(super) mod accuracy;
 mod combination;
 mod fields;
 mod json;

@@ -19,6 +19,7 @@ mod envoy;
 mod http;
 mod image;
 mod input;
+mod leases;
 mod memory;
 mod per_second;
 mod pipes;

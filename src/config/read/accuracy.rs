@@ -3,8 +3,9 @@
 use super::{
     super::{
         keys::Home,
+        lint,
         report::quote,
-        yaml::{Map, Value},
+        yaml::{Entry, Value},
     },
     Reader,
     fields::{expected, present},
@@ -12,10 +13,10 @@ use super::{
 };
 use crate::limit::Algorithm;
 
-/// A part of a whole, in millionths.
-const WHOLE: u64 = 1_000_000;
+/// A whole, in millionths.
+pub(in crate::config) const WHOLE: u64 = 1_000_000;
 /// The largest part that may be taken ahead: a tenth.
-const MOST: u64 = WHOLE / 10;
+pub(in crate::config) const MOST: u64 = WHOLE / 10;
 
 impl<'a> Reader<'a, '_> {
     /// How many hits of a limit an instance may take ahead.
@@ -47,13 +48,25 @@ impl<'a> Reader<'a, '_> {
                         the limit could pass; leave `accuracy` out, or the `algorithm`";
             self.report.mistake(entry.place, message, Some(help.into()));
         }
-        let part = self.part(map);
-        u32::try_from(u64::from(requests) * part / WHOLE).unwrap_or(u32::MAX)
+        let Some(lease) = present(map, "lease") else {
+            if map.iter().all(|(name, _)| name == "lease") {
+                let lease = expected(Home::Accuracy, "lease");
+                let message = format!("`accuracy` has no `lease`, expected {lease}");
+                let help = "or write `accuracy: exact`";
+                self.report.mistake(entry.place, message, Some(help.into()));
+            }
+            return 0;
+        };
+        let part = self.part(lease);
+        let ahead = u64::from(requests) * part / WHOLE;
+        if ahead == 0 && 0 < part {
+            lint::lease(lease.node.place, requests, self.report);
+        }
+        u32::try_from(ahead).unwrap_or(u32::MAX)
     }
 
     /// What stands under `lease`, in millionths.
-    fn part(&mut self, map: &Map<'a>) -> u64 {
-        let Some(entry) = present(map, "lease") else { return 0 };
+    fn part(&mut self, entry: &Entry<'a>) -> u64 {
         let expected = expected(Home::Accuracy, "lease");
         let Value::Scalar(scalar) = &entry.node.value else {
             self.wrong(&entry.node, "`lease`", expected);

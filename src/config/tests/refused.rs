@@ -66,6 +66,9 @@ fn an_accuracy_that_cannot_be_had_is_a_mistake() {
     check("accuracy: {lease: 20%}", &format!("19: `lease` is `20%`, {lease}"));
     check("accuracy: {lease: 0}", &format!("19: `lease` is `0`, {lease}"));
     check("accuracy: {lease: [1%]}", &format!("19: `lease` is a list, {lease}"));
+    let none = format!("1: `accuracy` has no `lease`, {lease} (or write `accuracy: exact`)");
+    check("accuracy: {}", &none);
+    check("accuracy: {lease: }", &none);
     check("accuracy: {part: 1%}", "12: the key `part` is unknown (expected one of lease)");
     let window = "1: `accuracy` is not `exact`, expected a `fixed_window` that counts what it \
                   refuses (an instance may spend later what it has taken ahead, and only the \

@@ -113,3 +113,34 @@ fn a_name_that_no_rule_has_replaces_nothing() {
         &["5:62: no rule of this domain has the name `b`"],
     );
 }
+
+#[test]
+fn a_lease_of_less_than_one_hit_has_no_effect() {
+    let check = |lease: &str, requests: u32, advice: &str| {
+        let rule = format!(
+            "
+- key: a
+  rate_limit:
+    unit: day
+    requests_per_unit: {requests}
+    accuracy:
+      lease: {lease}
+"
+        );
+        let warning = format!(
+            "9:14: this has no effect: it is less than one of {requests} requests, so nothing is \
+             taken ahead; {advice}"
+        );
+        let expected = if advice.is_empty() { vec![] } else { vec![&*warning] };
+        check_warnings(&rule, &expected);
+    };
+    check("1%", 50, "write at least 2%, or leave `accuracy` out");
+    check("2%", 50, "");
+    check("1%", 30, "write at least 3.3334%, or leave `accuracy` out");
+    check("3.3334%", 30, "");
+    check("0.0001%", 999_999, "write at least 0.0002%, or leave `accuracy` out");
+    check("0.0001%", 1_000_000, "");
+    check("10%", 10, "");
+    check("10%", 9, "leave `accuracy` out");
+    check("10%", 0, "leave `accuracy` out");
+}

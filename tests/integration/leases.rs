@@ -1,0 +1,81 @@
+//! Hits taken ahead, by several instances that share a Redis.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+
+use crate::support::{
+    eventually,
+    grpc::{self, Client, ask},
+    http,
+    redis::RedisServer,
+    tollgate::Tollgate,
+};
+
+const RULES: &str = "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: year, requests_per_unit: 3000, accuracy: { lease: 10% } }
+";
+
+fn start(settings: &[(&str, &str)]) -> Tollgate {
+    let patient = [("STORE_DEADLINE", "10s"), ("DRAIN_DELAY", "0s")];
+    let service = Tollgate::start(RULES, &[&patient[..], settings].concat());
+    let ready = || (http::get(service.http, "/ready", &[]).status == 200).then_some(());
+    eventually("readiness", ready);
+    service
+}
+
+/// Asks for one hit, `calls` times; how many pass.
+async fn hit(client: &mut Client, calls: usize) -> usize {
+    let mut passed = 0;
+    for _ in 0..calls {
+        let answer = client.should_rate_limit(ask("shop", &[("user", "ann")])).await.unwrap();
+        passed += usize::from(answer.into_inner().overall_code() == Code::Ok);
+    }
+    passed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_an_instance_has_not_spent_at_its_end_passes_elsewhere() {
+    let redis = RedisServer::start();
+    let address = redis.url();
+    let settings = [("REDIS_URL", address.as_str())];
+    let [mut ends, stays] = [(); 2].map(|()| start(&settings));
+    let counted = || -> usize {
+        let mut redis = redis.client();
+        let keys: Vec<String> = ::redis::cmd("KEYS").arg("*").query(&mut redis).unwrap();
+        ::redis::cmd("GET").arg(&keys).query(&mut redis).unwrap()
+    };
+    let mut client = grpc::connect(ends.grpc).await;
+    let mut used = 0;
+    while used == 0 || counted() <= used + 10 {
+        used += hit(&mut client, 50).await;
+        assert!(used < 2_000, "nothing is taken ahead");
+    }
+    drop(client);
+    ends.terminate();
+    assert!(ends.ended(Duration::from_secs(10)).success());
+    assert_eq!(counted(), used, "{}", ends.log());
+    assert!(ends.log().contains("that were taken ahead"), "{}", ends.log());
+
+    let mut client = grpc::connect(stays.grpc).await;
+    assert_eq!(hit(&mut client, 3_000 - used + 10).await, 3_000 - used);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_cannot_be_given_back_is_said_and_delays_the_end_little() {
+    let mut redis = RedisServer::start();
+    let address = redis.url();
+    let mut service = start(&[("REDIS_URL", &address)]);
+    let mut client = grpc::connect(service.grpc).await;
+    hit(&mut client, 1_000).await;
+    drop(client);
+    redis.stop();
+    service.terminate();
+    assert!(service.ended(Duration::from_secs(5)).success());
+    let log = service.log();
+    let said = log.lines().filter(|it| it.contains("count as used until their windows end"));
+    assert_eq!(said.count(), 1, "{log}");
+}
