@@ -196,7 +196,7 @@ pub(super) fn arguments(limit: &Limit, now: Timestamp) -> [u64; 6] {
 
 /// How long the state means something from now on.
 pub(super) fn life(state: State, scale: &Scale, now: Timestamp) -> Duration {
-    let ahead = scale.next(state.at) == scale.ticks(now) + 1;
+    let ahead = scale.next(state.at) == scale.ticks(now).saturating_add(1);
     let ticks = scale.time(state.level).saturating_add(ahead.into());
     Duration::from_micros(ticks.saturating_mul(scale.tick))
 }

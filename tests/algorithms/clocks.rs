@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::{collection::vec, prelude::*, sample::select};
 use tollgate::{
     limit::{
-        Algorithm, Hits, Limit, SKEW, Unit, Window, bucket, leases, sliding_window,
+        Algorithm, Hits, Limit, Unit, Window, bucket, fixed_window, leases, sliding_window,
         step::{self, Answer, State},
     },
     time::Timestamp,
@@ -13,11 +13,12 @@ use tollgate::{
 
 use crate::{
     counter::Counter,
-    games::{Call, END, START, amount, any_limit, calls, length, limits, requests, wait},
+    games::{Call, END, START, amount, any_limit, calls, length, limits, wait},
     rules::most_within,
 };
 
-const SKEW_MICROS: u64 = SKEW.as_micros() as u64;
+/// How far a clock steps back in games that are about that.
+const BACK: u64 = 60_000_000;
 const YEAR: u64 = 365 * 86_400_000_000;
 
 /// Plays a game during which the clock steps. Returns when, in true time, how
@@ -49,22 +50,12 @@ fn play_stepping(
     (passed, counter, now - offset)
 }
 
-/// How long any state that counts for something can keep the whole capacity
-/// from passing.
+/// How long a state can keep the whole capacity from passing that nobody adds to. However
+/// far ahead the clock was that wrote it, it is forgotten then.
 fn heals_within(limit: &Limit) -> Option<u64> {
-    let window = limit.window.seconds() * 1_000_000;
-    let own = match limit.algorithm {
-        Algorithm::FixedWindow { .. } => window,
-        Algorithm::SlidingWindow => 3 * window + SKEW_MICROS,
-        Algorithm::SlidingLog | Algorithm::Concurrency { .. } => length(limit) + SKEW_MICROS,
-        Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } => {
-            let scale = bucket::Scale::of(limit);
-            let ticks = scale.time(scale.capacity).checked_add(scale.skew() + 1)?;
-            ticks.checked_mul(scale.tick).filter(|it| *it < 1_000 * YEAR)?
-        }
-    };
-    let penalty = limit.penalty.as_micros() as u64;
-    Some(own + penalty + if penalty > 0 { SKEW_MICROS } else { 0 })
+    let span = limit.window.span(Timestamp::from_micros(START), 0);
+    let longest = step::longest(limit, span).as_micros() as u64;
+    (longest < 1_000 * YEAR).then_some(longest + 1_000_000)
 }
 
 fn number() -> BoxedStrategy<u64> {
@@ -84,7 +75,9 @@ fn number() -> BoxedStrategy<u64> {
 fn state(algorithm: Algorithm) -> BoxedStrategy<State> {
     let moment = || number().prop_map(Timestamp::from_micros);
     match algorithm {
-        Algorithm::FixedWindow { .. } => number().prop_map(State::Count).boxed(),
+        Algorithm::FixedWindow { .. } => (moment(), number())
+            .prop_map(|(start, count)| State::Count(fixed_window::State { start, count }))
+            .boxed(),
         Algorithm::SlidingWindow => (moment(), number(), number(), any::<bool>())
             .prop_map(|(start, before, current, whole)| {
                 let start =
@@ -93,8 +86,8 @@ fn state(algorithm: Algorithm) -> BoxedStrategy<State> {
             })
             .boxed(),
         Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } => {
-            (number(), number(), number())
-                .prop_map(|(tick, level, cost)| State::Bucket(bucket::State { tick, level, cost }))
+            (moment(), number(), number())
+                .prop_map(|(at, level, cost)| State::Bucket(bucket::State { at, level, cost }))
                 .boxed()
         }
         Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
@@ -116,7 +109,7 @@ fn corrupted() -> impl Strategy<Value = (Limit, State, Timestamp)> {
 }
 
 #[test]
-fn a_step_back_by_all_that_is_allowed_is_noticed() {
+fn a_step_back_is_noticed_however_far_it_is() {
     let limit = |requests, unit, multiplier: u32, algorithm| {
         let window = Window::times(unit, multiplier.try_into().unwrap()).unwrap();
         Limit { algorithm, ..Limit::fixed(requests, window) }
@@ -125,14 +118,17 @@ fn a_step_back_by_all_that_is_allowed_is_noticed() {
     for limit in [
         limit(5, Unit::Second, 7, Algorithm::SlidingWindow),
         limit(5, Unit::Second, 7, Algorithm::SlidingLog),
+        limit(5, Unit::Second, 7, Algorithm::Concurrency { lease: Duration::from_secs(7) }),
         limit(5, Unit::Minute, 1, Algorithm::TokenBucket { burst: 5 }),
         // Its ticks are longer than a second.
         limit(1, Unit::Week, 2, Algorithm::TokenBucket { burst }),
     ] {
         for now in (START..START + 14_000_000).step_by(500_000) {
-            let mut counter = Counter::new(&limit);
-            counter.charge(Hits::Add(limit.capacity().into()), now);
-            assert!(!counter.would_pass(1, now - SKEW_MICROS), "{limit} at {now}");
+            for back in [1, 60_000_000, 61_000_000, 3_600_000_000, 86_400_000_000] {
+                let mut counter = Counter::new(&limit);
+                counter.charge(Hits::Add(limit.capacity().into()), now);
+                assert!(!counter.would_pass(1, now - back), "{limit} at {now}, {back} back");
+            }
         }
     }
 }
@@ -166,9 +162,9 @@ proptest! {
             for told in [step.before, step.after] {
                 let answer = Answer { passes: step.passes, banned, told };
                 let outcome = step::describe(&limit, span, hits, answer, now);
-                let forgotten = step::forget(&limit, span, told, now);
+                let life = step::life(&limit, span, told, now);
                 prop_assert!(outcome.remaining <= limit.capacity());
-                prop_assert!(now <= forgotten || now.as_micros() > Hits::MAX);
+                prop_assert!(life <= step::longest(&limit, span) + span.end.since(span.start));
             }
         }
     }
@@ -188,10 +184,9 @@ proptest! {
                 }
             }
         }
-        // What lies too far ahead counts for nothing, and may come to count later:
-        // each lease of a list once.
-        let mut heals = (0..=10).map(|it| START + it * bound);
-        prop_assert!(heals.any(|it| counter.would_pass(capacity, it)), "{:?}", counter);
+        // Whoever looks sees to it that it ends.
+        counter.charge(Hits::Add(0), START);
+        prop_assert!(counter.would_pass(capacity, START + bound), "{:?}", counter);
     }
 
     #[test]
@@ -205,9 +200,11 @@ proptest! {
             now = wait(&counter, None, now, pause);
             counter.charge(amount(&counter, ask, now), now);
         }
-        // Each call may have spent a window that is yet to come.
-        let mut heals = (0..=10).map(|it| START + it * bound);
-        prop_assert!(heals.any(|it| counter.would_pass(limit.capacity().into(), it)));
+        counter.charge(Hits::Add(0), START);
+        // A fixed window is another counter, and may be yet to come.
+        let mut heals = (1..=3).map(|it| START + it * bound);
+        let capacity = limit.capacity().into();
+        prop_assert!(heals.any(|it| counter.would_pass(capacity, it)), "{counter:?}");
     }
 
     #[test]
@@ -215,7 +212,7 @@ proptest! {
         limit in select(vec!["sliding_window", "sliding_log", "token_bucket", "concurrency"])
             .prop_flat_map(limits),
         calls in calls(false, 40), at in 0..40_usize,
-        back in prop_oneof![Just(SKEW_MICROS), 1..=SKEW_MICROS],
+        back in prop_oneof![Just(BACK), 1..=BACK, 1..1_000 * BACK],
     ) {
         let (passed, counter, now) = play_stepping(&limit, &calls, at, back);
         let length = length(&limit);
@@ -236,29 +233,44 @@ proptest! {
             _ => prop_assert!(most_within(&passed, length) <= requests),
         }
         if let Some(bound) = heals_within(&limit) {
-            prop_assert!(counter.would_pass(limit.capacity().into(), now + bound));
+            prop_assert!(counter.would_pass(limit.capacity().into(), now + back + bound));
         }
     }
 
+    /// Instances share a counter, and the clock of each is off by something of its own.
+    /// Within the counter time never goes back: so no more passes than in the time from the
+    /// first moment to the last by any of the clocks, and no more than if each instance had
+    /// the limit for itself.
     #[test]
-    fn two_clocks_that_differ_share_one_bound(
-        requests in requests(1_000), ahead in 1..=SKEW_MICROS,
-        calls in vec((0..200_u64, any::<bool>()), 1..80),
+    fn clocks_that_differ_by_any_amount_do_not_switch_a_limit_off(
+        limit in select(vec!["sliding_window", "sliding_log", "token_bucket", "concurrency"])
+            .prop_flat_map(limits),
+        offsets in vec(
+            prop_oneof![0..2_000_000_u64, 0..400_000_000_u64, 0..100_000_000_000_u64, 0..2 * YEAR],
+            2..5,
+        ),
+        calls in vec((0..200_u64, 0..5_usize, 1..4_u64), 1..120),
     ) {
-        // Of a sliding log, which promises most: one instance is ahead.
-        let window = Window::of(Unit::Minute);
-        let limit = Limit { algorithm: Algorithm::SlidingLog, ..Limit::fixed(requests, window) };
+        let length = length(&limit);
         let mut counter = Counter::new(&limit);
-        let (mut now, mut passed) = (START, Vec::new());
-        for (pause, other) in calls {
-            now += pause * 600_000 / u64::from(requests).max(10);
-            let clock = if other { now + ahead } else { now };
-            if !counter.charge(Hits::Add(1), clock).over {
-                passed.push((now, 1));
+        let (mut now, mut passed) = (START, 0_u64);
+        for (pause, who, hits) in calls {
+            now += pause * (length / 1_000).max(1);
+            let clock = now + offsets[who % offsets.len()];
+            if !counter.charge_by(Hits::Add(hits), clock, now).over {
+                passed += hits;
             }
         }
-        // What the one ahead sees ended may have to last for the difference yet.
-        let short = length(&limit).saturating_sub(ahead);
-        prop_assert!(most_within(&passed, short) <= u64::from(requests));
+        let (requests, length) = (u128::from(limit.requests), u128::from(length));
+        let bound = |time: u64| match limit.algorithm {
+            Algorithm::TokenBucket { burst } => {
+                u128::from(burst) + requests * u128::from(time) / length + 1
+            }
+            Algorithm::SlidingWindow => (u128::from(time) / length + 2) * requests,
+            _ => (u128::from(time) / length + 1) * requests,
+        };
+        let (time, apart) = (now - START, offsets.iter().max().unwrap());
+        let bound = bound(time + apart).min(offsets.len() as u128 * bound(time));
+        prop_assert!(u128::from(passed) <= bound, "{passed} passed, expected at most {bound}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tollgate::{
     limit::{
-        Algorithm, Hits, Limit, Outcome,
+        Hits, Limit, Outcome,
         step::{self, Answer, State, Step},
     },
     store::GRACE,
@@ -15,60 +15,77 @@ use tollgate::{
 pub(crate) struct Counter {
     pub(crate) limit: Limit,
     pub(crate) seed: u64,
-    /// By the start of the window, where that is part of the name: the state,
-    /// and when it is forgotten.
-    pub(crate) states: BTreeMap<u64, (State, Timestamp)>,
-    pub(crate) ban: Option<(Timestamp, Timestamp)>,
+    /// By the start of the window, where that is part of the name.
+    pub(crate) kept: BTreeMap<u64, Kept>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    state: Option<State>,
+    /// Since when everything is refused.
+    banned: Timestamp,
+    /// When it is forgotten.
+    until: Timestamp,
 }
 
 impl Counter {
     pub(crate) fn new(limit: &Limit) -> Self {
-        Self { limit: limit.clone(), seed: 0, states: BTreeMap::new(), ban: None }
+        Self { limit: limit.clone(), seed: 0, kept: BTreeMap::new() }
     }
 
-    /// One that holds `state`, which nobody will forget.
-    pub(crate) fn holding(limit: &Limit, state: State, ban: Timestamp, now: u64) -> Self {
+    /// One that holds `state`, and is banned since a moment. Nobody has said when that is
+    /// forgotten.
+    pub(crate) fn holding(limit: &Limit, state: State, banned: Timestamp, now: u64) -> Self {
         let mut counter = Self::new(limit);
-        let for_ever = Timestamp::from_micros(u64::MAX);
-        counter.states.insert(counter.name(now), (state, for_ever));
-        counter.ban = (!limit.penalty.is_zero()).then_some((ban, for_ever));
+        let until = Timestamp::from_micros(u64::MAX);
+        counter.kept.insert(counter.name(now), Kept { state: Some(state), banned, until });
         counter
     }
 
     fn name(&self, now: u64) -> u64 {
-        match self.limit.algorithm {
-            Algorithm::FixedWindow { .. } => {
-                self.limit.window.span(Timestamp::from_micros(now), self.seed).start.as_micros()
-            }
-            _ => 0,
+        if !self.limit.names_window() {
+            return 0;
         }
+        self.limit.window.span(Timestamp::from_micros(now), self.seed).start.as_micros()
     }
 
     pub(crate) fn charge(&mut self, hits: Hits, now: u64) -> Outcome {
+        self.charge_by(hits, now, now)
+    }
+
+    /// The same where it is kept by somebody who has another clock, by which it is
+    /// forgotten.
+    pub(crate) fn charge_by(&mut self, hits: Hits, now: u64, keeper: u64) -> Outcome {
         let name = self.name(now);
-        let now = Timestamp::from_micros(now);
+        let (now, keeper) = (Timestamp::from_micros(now), Timestamp::from_micros(keeper));
         let limit = &self.limit;
         let span = limit.window.span(now, self.seed);
-        let banned = match self.ban {
-            Some((until, kept)) if now < kept => step::ban(limit, until, now),
-            _ => Timestamp::default(),
-        };
-        let kept = self.states.get(&name).filter(|(_, until)| now < *until);
+        let kept = self.kept.entry(name).or_default();
+        if kept.until <= keeper {
+            *kept = Kept::default();
+        }
+        kept.until = kept.until.min(keeper.plus(step::longest(limit, span)).plus(GRACE));
+        let banned = step::ban(limit, kept.banned, now);
         let Step { passes, before, after, state } =
-            step::step(limit, span, kept.map(|it| it.0.clone()), hits, now);
+            step::step(limit, span, kept.state.clone(), hits, now);
         let make = !(matches!(hits, Hits::Add(_)) && now < banned);
         let answer = Answer { passes, banned, told: if make { after } else { before } };
         let outcome = step::describe(limit, span, hits, answer, now);
         if make && let Some(state) = state {
-            let until = step::forget(limit, span, after, now).plus(GRACE);
-            let until = until.max(self.states.get(&name).map(|it| it.1).unwrap_or_default());
-            self.states.insert(name, (state, until));
+            let until = keeper.plus(step::life(limit, span, after, now)).plus(GRACE);
+            kept.until = kept.until.max(until);
+            kept.state = Some(state);
         }
         if !limit.penalty.is_zero() && !passes && hits.asked() > 0 && banned <= now {
-            let until = now.plus(limit.penalty);
-            self.ban = Some((until, until.plus(GRACE)));
+            kept.banned = now;
+            kept.until = kept.until.max(keeper.plus(limit.penalty).plus(GRACE));
         }
         outcome
+    }
+
+    /// The states that are kept, by the names of their counters.
+    pub(crate) fn states(&self) -> Vec<(u64, &State)> {
+        self.kept.iter().filter_map(|(name, it)| Some((*name, it.state.as_ref()?))).collect()
     }
 
     /// What would become of it.

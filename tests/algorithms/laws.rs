@@ -114,7 +114,7 @@ proptest! {
         for call in play(&limit, &calls) {
             let mut counter = call.counter.clone();
             counter.charge(Hits::Add(0), call.now + 1);
-            prop_assert_eq!(counter.states, call.counter.states);
+            prop_assert_eq!(counter.states(), call.counter.states());
         }
     }
 
@@ -128,7 +128,7 @@ proptest! {
             let outcome = counter.charge(Hits::Add(hits), call.now);
             prop_assert!(outcome.over && !outcome.counted);
             prop_assert_eq!(outcome.retry_after, None);
-            prop_assert_eq!(counter.states, call.counter.states);
+            prop_assert_eq!(counter.states(), call.counter.states());
         }
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tollgate::{
     limit::{
         Hits, Limit, Outcome, Unit, Window,
-        fixed_window::{describe, step},
+        fixed_window::{State, step},
+        step::{Answer, Told, describe},
         tally,
     },
     time::Timestamp,
@@ -19,7 +20,13 @@ fn minutely(requests: u32) -> Limit {
 fn outcome(limit: &Limit, hits: Hits, after: u64, micros: u64) -> Outcome {
     let now = Timestamp::from_micros(micros);
     let passed = matches!(hits, Hits::Refund(_)) || after <= limit.requests.into();
-    describe(limit, limit.window.span(now, 0), hits, (after, passed), now)
+    counted(limit, hits, (after, passed), now)
+}
+
+fn counted(limit: &Limit, hits: Hits, (count, passes): (u64, bool), now: Timestamp) -> Outcome {
+    let told = Told::Count(State { start: Timestamp::default(), count });
+    let answer = Answer { passes, banned: Timestamp::default(), told };
+    describe(limit, limit.window.span(now, 0), hits, answer, now)
 }
 
 #[test]
@@ -52,8 +59,7 @@ fn a_charge_that_is_not_counted_is_over_with_all_its_hits() {
     let limit = minutely(10);
     // Refused at 8 of 10, and not made because it was all or nothing.
     let now = Timestamp::from_secs(0);
-    let span = limit.window.span(now, 0);
-    let outcome = describe(&limit, span, Hits::Add(5), (8, false), now);
+    let outcome = counted(&limit, Hits::Add(5), (8, false), now);
     let tally = tally(10, 5, &outcome, 0.8);
     assert_eq!((tally.within, tally.near, tally.over), (0, 0, 5));
 }
