@@ -217,7 +217,7 @@ mod tests {
     use crate::{
         limit::{Unit, Window},
         rules::counter_key::KeyFormat,
-        store::{Consume, memory::Memory},
+        store::{Consume, memory::Memory, only},
     };
 
     /// A store that several instances share.
@@ -225,12 +225,12 @@ mod tests {
     struct Shared(Arc<(Memory, AtomicU64)>);
 
     impl Store for Shared {
-        async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+        async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
             self.0.1.fetch_add(1, Relaxed);
-            self.0.0.charge(charges, now).await
+            self.0.0.charge(charges, now, deadline).await
         }
 
-        async fn ping(&self) -> Result<(), StoreError> {
+        async fn ready(&self) -> Result<(), StoreError> {
             Ok(())
         }
     }
@@ -248,12 +248,13 @@ mod tests {
             consume: Consume::Independent,
             enforced: true,
             refused: false,
+            passes_late: false,
         }
     }
 
     fn call(store: &impl Store, charge: Charge, now: Timestamp) -> Outcome {
-        let outcomes = store.charge(&[charge], now).now_or_never();
-        outcomes.expect("memory answers at once").expect("it answers")[0]
+        let results = store.charge(&[charge], now, None).now_or_never();
+        only(results.expect("memory answers at once")).expect("it answers")
     }
 
     fn hourly(requests: u32, ahead: u32) -> Limit {

@@ -26,6 +26,7 @@ fn held_to(name: &[u8], limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
         consume: Consume::Independent,
         enforced: true,
         refused: false,
+        passes_late: false,
     }
 }
 
