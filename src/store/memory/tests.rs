@@ -10,6 +10,7 @@ use crate::{
 };
 
 mod algorithms;
+mod counters;
 
 fn named(name: &[u8], requests: u32, unit: Unit, hits: Hits, now: Timestamp) -> Charge {
     held_to(name, &Limit::fixed(requests, Window::of(unit)), hits, now)
