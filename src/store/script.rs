@@ -192,6 +192,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
             changed = true;
         }
         if changed {
+            record.holds.retain(|it| now < it.until);
             self.written.push(Written { at, record, told });
         }
         Attempt { verdict, banned, before, after, made }
@@ -247,7 +248,8 @@ impl Record {
     fn held(&self, holder: Option<Holder>, now: Timestamp) -> (u64, u64) {
         let (mut others, mut mine) = (0_u64, 0_u64);
         for hold in self.holds.iter().filter(|it| now < it.until) {
-            let sum = if holder.is_some_and(|it| it.id == hold.id) { &mut mine } else { &mut others };
+            let sum =
+                if holder.is_some_and(|it| it.id == hold.id) { &mut mine } else { &mut others };
             *sum = sum.saturating_add(hold.hits);
         }
         (others, mine)
@@ -307,5 +309,9 @@ pub(crate) fn settle(
             count(record, hits);
         }
     }
+    record.holds.retain(|it| now < it.until);
     true
 }
+
+#[cfg(test)]
+mod tests;
