@@ -71,6 +71,11 @@ impl<S> Ahead<S> {
         Some(charge.outcome(answer, true, now))
     }
 
+    /// Forgets what this instance has taken ahead.
+    fn forget(&self, counter: &CounterKey) {
+        self.leases.lock().remove(&*name(counter));
+    }
+
     /// How much to take ahead now; nothing if others do so already.
     fn begin(&self, name: &[u8], charge: &Charge, now: Timestamp) -> Taking<'_, S> {
         let mut leases = self.leases.lock();
@@ -189,7 +194,9 @@ impl<S: Store + Counters> Counters for Ahead<S> {
     }
 
     async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
-        self.store.reset(counter).await
+        let found = self.store.reset(counter).await;
+        self.forget(counter);
+        found
     }
 
     async fn set(
@@ -199,7 +206,9 @@ impl<S: Store + Counters> Counters for Ahead<S> {
         used: u64,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.store.set(counter, limit, used, now).await
+        let set = self.store.set(counter, limit, used, now).await;
+        self.forget(&counter.key);
+        set
     }
 }
 
@@ -294,6 +303,30 @@ mod tests {
         assert_eq!(ahead.begin(b"x", &charge(&limit, Hits::Add(1), now), now).size, 0);
         drop(taking);
         assert_eq!(ahead.begin(b"x", &charge(&limit, Hits::Add(1), now), now).size, 1);
+    }
+
+    #[test]
+    fn what_was_taken_ahead_is_gone_with_the_counter_that_it_was_taken_from() {
+        let ahead = Ahead::new(Memory::new(256));
+        let limit = hourly(1_000, 10);
+        let now = Timestamp::from_secs(1);
+        let hit = || call(&ahead, charge(&limit, Hits::Add(1), now), now);
+        let named = charge(&limit, Hits::Add(1), now).counter;
+        let take_ahead = || {
+            for _ in 0..5 {
+                hit();
+            }
+        };
+        let left = || ahead.leases.lock().values().map(|it| it.left).sum::<u64>();
+        take_ahead();
+        assert!(left() > 0);
+        ahead.set(&named, &limit, 1_000, now).now_or_never().unwrap().unwrap();
+        assert!(hit().over);
+        assert!(ahead.reset(&named.key).now_or_never().unwrap().unwrap());
+        take_ahead();
+        assert!(left() > 0);
+        assert!(ahead.reset(&named.key).now_or_never().unwrap().unwrap());
+        assert_eq!(hit().used, 1);
     }
 
     proptest! {

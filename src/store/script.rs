@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::{Charge, Consume};
 use crate::{
     limit::{
-        Hits, Outcome,
+        Hits, Limit, Outcome,
         step::{self, Answer, Check, State, Step, Told},
     },
     rules::counter_key::CounterKey,
@@ -192,7 +192,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
             changed = true;
         }
         if changed {
-            record.holds.retain(|it| now < it.until);
+            record.drop_ended(limit, now);
             self.written.push(Written { at, record, told });
         }
         Attempt { verdict, banned, before, after, made }
@@ -255,6 +255,14 @@ impl Record {
         (others, mine)
     }
 
+    /// Drops what has ended before it is written.
+    fn drop_ended(&mut self, limit: &Limit, now: Timestamp) {
+        self.holds.retain(|it| now < it.until);
+        if self.banned.plus(limit.penalty) <= now {
+            self.banned = Timestamp::default();
+        }
+    }
+
     fn hold(&mut self, holder: Holder, hits: u64) {
         match self.holds.iter_mut().find(|it| it.id == holder.id) {
             Some(hold) => hold.hits = hold.hits.saturating_add(hits).min(Hits::MAX),
@@ -309,7 +317,7 @@ pub(crate) fn settle(
             count(record, hits);
         }
     }
-    record.holds.retain(|it| now < it.until);
+    record.drop_ended(limit, now);
     true
 }
 

@@ -348,6 +348,27 @@ fn a_ban_refuses_for_sure_whatever_others_hold() {
     }
 }
 
+/// The rule may be changed at any time.
+#[test]
+fn a_ban_that_has_ended_does_not_come_back_with_a_longer_penalty() {
+    for limit in limits() {
+        let limit = Limit { penalty: SECOND, ..limit };
+        let (_, free) = two(&limit, 9);
+        let mut kept = Kept::default();
+        assert_eq!(kept.one(&free, NOON).1.banned, SECOND, "{limit}");
+        // Another window, where the refused hits do not count.
+        let later = NOON.plus(60 * SECOND);
+        let next = |limit: &Limit| {
+            let part = Part { key: b"name", value: b"a", shared: false };
+            let counter = KeyFormat::default().key(b"a", [part].into_iter(), limit, later);
+            Charge { counter, limit: limit.clone(), ..hits(&free, 1) }
+        };
+        assert!(!kept.one(&next(&limit), later).1.over, "{limit}");
+        let longer = Limit { penalty: 3_600 * SECOND, ..limit.clone() };
+        assert!(!kept.one(&next(&longer), later).1.over, "{limit}");
+    }
+}
+
 #[test]
 fn a_counter_that_is_set_holds_that_and_nothing_else() {
     for limit in limits() {
