@@ -26,7 +26,7 @@ pub mod deny_cache;
 pub mod memory;
 pub mod observed;
 pub mod redis;
-mod script;
+pub(crate) mod script;
 
 /// How long a counter outlives its window, for clocks that are behind or step
 /// back: within that, every store counts on where it was.

@@ -8,7 +8,7 @@ use crate::{
     engine::decision::{Standing, Verdict},
     limit::{Hits, Limit, Unit, Window, tally},
     rules::spec::{DescriptorSpec, DomainSpec, LimitSpec, RuleSpec},
-    store::{Outcomes, memory::Memory},
+    store::{Deadline, Results, memory::Memory},
     time::ManualClock,
 };
 
@@ -67,12 +67,12 @@ fn decided_by<S: Store>(engine: &Engine<S>) -> Arc<str> {
 struct Meanwhile(SharedRules, Memory);
 
 impl Store for Meanwhile {
-    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+    async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
         self.0.store(rules("new"));
-        self.1.charge(charges, now).await
+        self.1.charge(charges, now, deadline).await
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
+    async fn ready(&self) -> Result<(), StoreError> {
         Ok(())
     }
 }

@@ -110,8 +110,8 @@ pub fn step_as(
             let (after, told, passes) = leases::step(state, limit, hits, now, forced);
             // What would free a slot is told whether or not the charge is made.
             let before = leases::Summary { free: told.free, ..before };
-            let changed = passes && (told.held, told.last) != (before.held, before.last)
-                || passes && hits.asked() > 0;
+            let differs = (told.held, told.last) != (before.held, before.last);
+            let changed = passes && (differs || hits.asked() > 0);
             let state = changed.then_some(State::Leases(after));
             Step { passes, before: Told::Leases(before), after: Told::Leases(told), state }
         }

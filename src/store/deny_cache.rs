@@ -32,7 +32,8 @@
 //! passes. What lifts a refusal elsewhere is felt here within a
 //! [second](LONGEST): a refund that another instance sends or that is carried out
 //! late, a counter that somebody deletes, and clocks and rules of instances that
-//! differ.
+//! differ. For as long, where a clock has stepped back, the wait for the end of a penalty
+//! is told too short, by that step.
 
 use std::{
     borrow::Cow,

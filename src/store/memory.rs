@@ -24,6 +24,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use foldhash::quality::RandomState;
@@ -33,7 +34,7 @@ use smallvec::SmallVec;
 use self::shard::{Counter, Shard};
 use crate::{
     limit::{
-        Hits, Limit, Outcome,
+        Hits, Limit, Outcome, Window,
         step::{self, Answer, Step},
     },
     rules::counter_key::{CounterKey, Named},
@@ -57,6 +58,16 @@ pub struct Memory {
     /// Seeded at random, so that nobody can choose names that share a shard.
     hasher: RandomState,
     evicted: AtomicU64,
+}
+
+/// The longest that the counter of `charge` is kept from now on.
+fn longest(charge: &Charge) -> Duration {
+    let Charge { limit, counter, .. } = charge;
+    match limit.names_window() {
+        // A limit with a longer window may share the name.
+        true => Duration::from_secs(Window::LONGEST),
+        false => step::longest(limit, counter.span),
+    }
 }
 
 impl Memory {
@@ -104,7 +115,7 @@ impl Memory {
         let name = name(&charge.counter.key);
         let mut shard = self.shards[self.position(&name)].lock();
         shard.sweep(now);
-        let longest = || step::longest(limit, span);
+        let longest = || longest(charge);
         let kept = shard.live(&name, now, longest);
         let state = kept.as_deref().and_then(|it| it.state.clone());
         let Step { passes, after, state, .. } = step::step(limit, span, state, charge.hits, now);
@@ -176,8 +187,7 @@ impl Held<'_> {
         let (name, now, charges) = (name(key), self.now, self.charges);
         let longest = || {
             let of = charges.iter().filter(|it| it.counter.key == *key);
-            let longest = of.map(|it| step::longest(&it.limit, it.counter.span)).max();
-            longest.unwrap_or_default()
+            of.map(longest).max().unwrap_or_default()
         };
         match self.shard(&name).live(&name, now, longest) {
             None => Record::default(),

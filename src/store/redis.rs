@@ -61,6 +61,8 @@ mod reservation;
 mod settings;
 mod settle;
 mod settler;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod slots;
 mod sums;
 mod target;

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::{Charge, Consume};
 use crate::{
     limit::{
-        Hits, Outcome,
+        Hits, Limit, Outcome,
         step::{self, Answer, Check, State, Step, Told},
     },
     rules::counter_key::CounterKey,
@@ -189,6 +189,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
             changed = true;
         }
         if changed {
+            record.drop_ended(limit, now);
             self.written.push(Written { at, record, told });
         }
         Attempt { verdict, banned, before, after, made }
@@ -236,10 +237,19 @@ impl Record {
     fn held(&self, holder: Option<Holder>, now: Timestamp) -> (u64, u64) {
         let (mut others, mut mine) = (0_u64, 0_u64);
         for hold in self.holds.iter().filter(|it| now < it.until) {
-            let sum = if holder.is_some_and(|it| it.id == hold.id) { &mut mine } else { &mut others };
+            let sum =
+                if holder.is_some_and(|it| it.id == hold.id) { &mut mine } else { &mut others };
             *sum = sum.saturating_add(hold.hits);
         }
         (others, mine)
+    }
+
+    /// Drops what has ended before it is written.
+    fn drop_ended(&mut self, limit: &Limit, now: Timestamp) {
+        self.holds.retain(|it| now < it.until);
+        if self.banned.plus(limit.penalty) <= now {
+            self.banned = Timestamp::default();
+        }
     }
 
     fn hold(&mut self, holder: Holder, hits: u64) {
@@ -296,5 +306,9 @@ pub(crate) fn settle(
             count(record, hits);
         }
     }
+    record.drop_ended(limit, now);
     true
 }
+
+#[cfg(test)]
+mod tests;

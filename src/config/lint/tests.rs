@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::{
     descriptor::Entry,
-    limit::{Hits, Limit, Span, Unit, Window, fixed_window},
+    limit::{Algorithm, Hits, Limit, Span, Unit, Window, fixed_window},
     rules::{
         RuleTree,
         spec::{DescriptorSpec, DomainSpec},

@@ -2,7 +2,8 @@ use std::{future::pending, sync::Arc};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use tokio::time::timeout;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::*;
 use crate::{
@@ -12,9 +13,9 @@ use crate::{
         Engine,
         decision::{Decision, Mode, Verdict},
     },
-    limit::{Unit, Window},
+    limit::{Algorithm, Unit, Window},
     rules::counter_key::KeyFormat,
-    store::Consume,
+    store::{Consume, Deadline},
     time::ManualClock,
 };
 
@@ -46,16 +47,21 @@ enum Broken {
 }
 
 impl Store for Broken {
-    async fn charge(&self, _: &[Charge], _: Timestamp) -> Result<Outcomes, StoreError> {
-        self.ping().await?;
-        Ok(Outcomes::new())
+    async fn charge(&self, charges: &[Charge], _: Timestamp, deadline: Deadline) -> Results {
+        let error = match (self, deadline) {
+            (Self::Failing, _) => StoreError::Failed("it is down".into()),
+            (Self::Silent, None) => pending().await,
+            (Self::Silent, Some(deadline)) => {
+                let wait = deadline.saturating_duration_since(Instant::now());
+                sleep_until(deadline).await;
+                StoreError::Timeout(wait)
+            }
+        };
+        charges.iter().map(|_| Err(error.clone())).collect()
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        match self {
-            Self::Failing => Err(StoreError::Failed("it is down".into())),
-            Self::Silent => pending().await,
-        }
+    async fn ready(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 
@@ -145,7 +151,7 @@ async fn a_request_fails_if_any_of_its_limits_has_no_policy() {
     assert!(!decision.expect("it is decided").over_limit);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_without_a_policy_waits_as_long_as_the_store_and_its_caller_do() {
     let engine = engine(Broken::Silent, settings(None));
     let answer = timeout(Duration::from_millis(30), ask(&engine, &[("default", Hits::Add(1))]));
@@ -200,14 +206,14 @@ async fn limits_of_one_request_keep_their_own_policies() {
 struct Half(Memory);
 
 impl Store for Half {
-    async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
-        let first = self.0.charge(&charges[..1], now).await?.into_iter().map(Some);
-        let rest = charges[1..].iter().map(|_| None);
-        let why = Box::new(StoreError::Failed("a half is down".into()));
-        Err(StoreError::Partly { known: first.chain(rest).collect(), why })
+    async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
+        let mut results = self.0.charge(&charges[..1], now, deadline).await;
+        let error = StoreError::Failed("a half is down".into());
+        results.extend(charges[1..].iter().map(|_| Err(error.clone())));
+        results
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
+    async fn ready(&self) -> Result<(), StoreError> {
         Ok(())
     }
 }
@@ -230,6 +236,46 @@ async fn what_a_part_of_the_store_has_said_is_not_decided_by_policy() {
     assert_eq!(decision.verdicts[1].standing().expect("it applies").outcome.remaining, 10);
     let error = ask(&engine, &[("allow", Hits::Add(1)), ("default", Hits::Add(1))]).await;
     assert_eq!(error.unwrap_err().to_string(), "the counter store failed: a half is down");
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_known_refuses_also_where_the_rest_has_no_policy() {
+    let engine = engine(Half(Memory::new(256)), settings(None));
+    let twice = |first, hits| [(first, Hits::Add(hits)), ("default", Hits::Add(1))];
+    assert!(ask(&engine, &twice("default", 10)).await.is_err());
+    let decision = ask(&engine, &twice("default", 1)).await.expect("it is refused in any case");
+    assert!(decision.over_limit && decision.policies.is_empty());
+    // What refuses no request decides nothing.
+    assert!(ask(&engine, &twice("watched", 11)).await.is_err());
+    assert!(ask(&engine, &twice("watched", 11)).await.is_err());
+}
+
+/// A store that is told of each charge whether its caller passes without an answer.
+struct Asked(Mutex<Vec<bool>>);
+
+impl Store for Asked {
+    async fn charge(&self, charges: &[Charge], now: Timestamp, _: Deadline) -> Results {
+        self.0.lock().extend(charges.iter().map(|it| it.passes_late));
+        charges.iter().map(|it| Ok(it.alone(now))).collect()
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_store_knows_who_passes_if_it_is_too_late() {
+    for (default, passes) in
+        [(None, false), (Some(OnError::Deny), false), (Some(OnError::Local), true)]
+    {
+        let engine = engine(Asked(Mutex::default()), settings(default));
+        let keys = ["free", "default", "allow", "deny", "both", "watched", "local"];
+        let hits: Vec<_> = keys.iter().map(|it| (*it, Hits::Add(1))).collect();
+        ask(&engine, &hits).await.expect("it is decided");
+        let expected = [passes, true, false, true, true, false, true];
+        assert_eq!(*engine.store.0.lock(), expected, "{default:?}");
+    }
 }
 
 #[tokio::test]
@@ -292,12 +338,13 @@ fn more_than_a_share_may_pass_later() {
         hits: Hits::Add(hits),
         consume: Consume::Independent,
         refused: false,
+        passes_late: false,
         enforced: true,
     };
     let answer = |hits| {
         let charges = [charge(hits)];
-        let error = StoreError::Failed("it is down".into());
-        let answer = fallback.charge(&charges, &[Some(OnError::Local)], error, now);
+        let down = [Err(StoreError::Failed("it is down".into()))].into_iter().collect();
+        let answer = fallback.decide(&charges, &[Some(OnError::Local)], down, now);
         answer.now_or_never().expect("it waits for nothing").expect("it is in memory").0[0]
     };
     assert_eq!((answer(8).over, answer(8).retry_after), (true, Some(AGAIN)));

@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::limit::{Unit, window::Calendar};
+use crate::limit::{Algorithm, Unit, window::Calendar};
 
 fn key(format: &KeyFormat, entries: &[(&[u8], &[u8], bool)], unit: Unit, now: u64) -> Vec<u8> {
     let parts = entries.iter().map(|&(key, value, shared)| Part { key, value, shared });
@@ -96,35 +96,32 @@ fn limits_of_one_descriptor_never_share_a_name() {
         let format = KeyFormat { style, ..KeyFormat::default() };
         let mut names = HashSet::new();
         for (limit, _) in limits() {
-            let limit = Limit { penalty: Duration::from_secs(1), ..limit };
-            let part = Part { key: b"a", value: b"b", shared: false };
-            let now = Timestamp::from_secs(1_234_520);
-            let named = format.key_of_several(b"d", [part].into_iter(), &limit, now);
-            assert!(names.insert(named.key), "{limit:?}");
-            assert!(names.insert(named.ban.expect("there is a penalty")), "{limit:?}");
+            for penalty in [Duration::ZERO, Duration::from_secs(1)] {
+                let limit = Limit { penalty, ..limit.clone() };
+                let part = Part { key: b"a", value: b"b", shared: false };
+                let now = Timestamp::from_secs(1_234_520);
+                let named = format.key_of_several(b"d", [part].into_iter(), &limit, now);
+                assert!(names.insert(named.key), "{limit:?}");
+            }
         }
     }
 }
 
 #[test]
 fn a_penalty_outlasts_the_window_of_its_counter() {
-    let limit =
-        Limit { penalty: Duration::from_secs(1), ..Limit::fixed(1, Window::of(Unit::Second)) };
-    let named =
-        |now| KeyFormat::default().key(b"d", [].into_iter(), &limit, Timestamp::from_secs(now));
-    assert_ne!(named(1).key, named(2).key);
-    assert_eq!(named(1).ban, named(2).ban);
-    assert_eq!(
-        KeyFormat::default()
-            .key(
-                b"d",
-                [].into_iter(),
-                &Limit::fixed(1, Window::of(Unit::Second)),
-                Timestamp::default()
-            )
-            .ban,
-        None
-    );
+    let window = Window::of(Unit::Second);
+    let limit = Limit { penalty: Duration::from_secs(1), ..Limit::fixed(1, window) };
+    for style in [KeyStyle::Unambiguous, KeyStyle::Reference] {
+        let format = KeyFormat { style, ..KeyFormat::default() };
+        let named = |limit, now| format.key(b"d", [].into_iter(), limit, Timestamp::from_secs(now));
+        let (first, second) = (named(&limit, 1), named(&limit, 2));
+        assert_eq!(first.key, second.key);
+        assert_ne!(first.span, second.span);
+        let limit = Limit { penalty: Duration::ZERO, ..limit.clone() };
+        assert_ne!(named(&limit, 1).key, named(&limit, 2).key);
+    }
+    let name = KeyFormat::default().key(b"d", [].into_iter(), &limit, Timestamp::default()).key;
+    assert_eq!(String::from_utf8_lossy(&name.0), "d|penalty:fixed_window:1s");
 }
 
 #[test]

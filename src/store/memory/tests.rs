@@ -10,6 +10,7 @@ use crate::{
 };
 
 mod algorithms;
+mod counters;
 
 fn named(name: &[u8], requests: u32, unit: Unit, hits: Hits, now: Timestamp) -> Charge {
     held_to(name, &Limit::fixed(requests, Window::of(unit)), hits, now)
@@ -26,6 +27,7 @@ fn held_to(name: &[u8], limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
         consume: Consume::Independent,
         enforced: true,
         refused: false,
+        passes_late: false,
     }
 }
 

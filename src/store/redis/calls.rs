@@ -93,6 +93,7 @@ pub(super) struct Group {
 impl<S: Servers> Calls<S> {
     pub(super) fn new(servers: Arc<S>, late: Late) -> Self {
         // Other instances number theirs as well.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 2³²")]
         let first = (chance() * 2_f64.powi(32)) as u64 | 1;
         let next = AtomicU64::new(first << 20);
         Self { servers, late, next, reservations: Arc::new(Semaphore::new(QUEUE)) }

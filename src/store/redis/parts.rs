@@ -1,8 +1,9 @@
 //! What one round trip is to do, and what its answers say.
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
 use foldhash::fast::RandomState;
+use indexmap::IndexMap;
 use redis::{Cmd, Value};
 
 use super::{
@@ -159,7 +160,7 @@ fn read_plain(
 
 /// The places of `calls`, those together that are about the same counter.
 fn by_key<'a>(calls: impl Iterator<Item = &'a Call>) -> impl Iterator<Item = Vec<usize>> {
-    let mut of: HashMap<&[u8], Vec<usize>, RandomState> = HashMap::default();
+    let mut of: IndexMap<&[u8], Vec<usize>, RandomState> = IndexMap::default();
     for (place, call) in calls.enumerate() {
         let key = call.charges.first().map_or(&[][..], |it| it.counter.key.as_bytes());
         of.entry(key).or_default().push(place);

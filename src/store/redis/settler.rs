@@ -159,6 +159,7 @@ pub(super) async fn run<S: Settles>(
     let mut tries = FuturesUnordered::new();
     loop {
         tokio::select! {
+            biased;
             next = queue.recv(), if tries.len() < AT_ONCE => {
                 let Some(unsettled) = next else { return };
                 let (settles, counts) = (Arc::clone(&settles), Arc::clone(&late.counts));

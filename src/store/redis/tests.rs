@@ -2,11 +2,11 @@ use std::time::Duration;
 
 use proptest::{collection::vec, prelude::*};
 
-use super::*;
+use super::{parts::Batch, *};
 use crate::{
-    limit::{Algorithm, Hits, Limit, Unit, Window},
+    limit::Algorithm,
     rules::counter_key::KeyFormat,
-    store::Consume,
+    store::{Consume, script::Holder},
 };
 
 fn limits() -> Vec<Limit> {
@@ -34,6 +34,7 @@ fn charge(limit: &Limit) -> Charge {
         consume: Consume::Independent,
         enforced: true,
         refused: false,
+        passes_late: false,
     }
 }
 
@@ -41,59 +42,74 @@ fn list(numbers: &[i64]) -> Value {
     Value::Array(numbers.iter().copied().map(Value::Int).collect())
 }
 
-fn used(outcomes: Result<Outcomes, StoreError>) -> String {
-    match outcomes {
-        Ok(outcomes) => format!("{:?}", outcomes.iter().map(|it| it.used).collect::<Vec<_>>()),
+/// What `answer` says of one charge; none if that depends on what others hold.
+fn read(call: &Call, answer: Value) -> Result<Option<Outcome>, StoreError> {
+    let batch = Batch::of(&[call]);
+    let mut replies = batch.read(&[call], &batch.parts(false), vec![answer]);
+    let [answered] = replies.remove(0)?[..] else { panic!("it is one charge") };
+    Ok(answered.map(|it| calls::outcome(&call.charges[0], it, call.now)))
+}
+
+/// One hit on the fast path.
+fn plain(now: Timestamp) -> Call {
+    let call = Call::of(&[charge(&limits()[0])], now);
+    assert!(matches!(call.kind, Kind::Plain(_)));
+    call
+}
+
+/// One hit that the script decides, and perhaps holds.
+fn decided(limit: &Limit, now: Timestamp, holds: bool) -> Call {
+    let holder = Holder { id: 1, until: now.plus(Duration::from_secs(1)) };
+    Call::with(smallvec![charge(limit)], now, Kind::Decide(holds.then_some(holder)))
+}
+
+fn used(outcome: Result<Option<Outcome>, StoreError>) -> String {
+    match outcome {
+        Ok(Some(outcome)) => outcome.used.to_string(),
+        Ok(None) => "held".into(),
         Err(error) => error.to_string(),
     }
 }
 
 #[test]
 fn an_answer_says_what_became_of_the_charge_or_is_an_error() {
-    let check = |numbers: &[i64], expected: &str| {
-        let outcomes = plain(list(numbers), Timestamp::default());
-        assert_eq!(used(outcomes), expected);
+    let check = |answer: Value, expected: &str| {
+        assert_eq!(used(read(&plain(Timestamp::default()), answer)), expected);
     };
     let failed = "the counter store failed: ";
-    check(&[5], "[6]");
-    check(&[], &format!("{failed}the answer has 0 counters, expected 1"));
-    check(&[1, 2], &format!("{failed}the answer has 2 counters, expected 1"));
+    check(list(&[5]), "6");
+    check(list(&[-1]), "held");
+    check(list(&[]), &format!("{failed}the answer has 0 counters, expected 1"));
+    check(list(&[1, 2]), &format!("{failed}the answer has 2 counters, expected 1"));
     let not_a_counter = format!("{failed}`a|60s@0` is not a counter; expected an integer there");
-    check(&[-1], &not_a_counter);
-    check(&[i64::MAX], &not_a_counter);
-    let answer = plain(Value::Okay, Timestamp::default());
-    assert_eq!(used(answer), format!("{failed}the answer is not a list of counters"));
-    let answer = plain(Value::Array(vec![Value::Nil]), Timestamp::default());
-    assert_eq!(used(answer), not_a_counter);
-}
-
-/// What `answer` says of one hit on the fast path.
-fn plain(answer: Value, now: Timestamp) -> Result<Outcomes, StoreError> {
-    let counts = [number(&elements(answer, 1)?[0])];
-    fixed_window::read(&[charge(&limits()[0])], &counts, now)
+    check(list(&[-2]), &not_a_counter);
+    check(list(&[i64::MAX]), &not_a_counter);
+    check(Value::Array(vec![Value::Nil]), &not_a_counter);
+    check(Value::Okay, &format!("{failed}the answer is not a list of counters"));
 }
 
 #[test]
 fn an_answer_says_of_each_charge_what_became_of_it_or_is_an_error() {
     let limits = limits();
-    let check = |limit: &Limit, numbers: &[i64], expected: &str| {
-        let answer = [list(numbers)];
-        let outcomes = charge::read(&[charge(limit)], &answer, Timestamp::default());
-        assert_eq!(used(outcomes), expected);
+    let check = |limit: &Limit, holds, numbers: &[i64], expected: &str| {
+        let call = decided(limit, Timestamp::default(), holds);
+        assert_eq!(used(read(&call, Value::Array(vec![list(numbers)]))), expected);
     };
-    for (limit, numbers) in limits.iter().zip([&[4][..], &[4], &[0, 0, 4], &[4, 0, 9]]) {
-        check(limit, &[&[1, 1, 0], numbers].concat(), "[4]");
+    for (limit, state) in limits.iter().zip([&[0, 4][..], &[0, 4], &[0, 0, 4], &[4, 0, 9]]) {
+        check(limit, false, &[&[1, 1, 0], state].concat(), "4");
+        check(limit, true, &[&[1, 1, 0], state, state].concat(), "4");
+        check(limit, false, &[&[2, 0, 0], state].concat(), "held");
         let name = charge(limit).counter.key.as_bytes().escape_ascii().to_string();
-        let error = format!(
-            "the counter store failed: the answer for `{name}` does not say what became of it"
-        );
-        check(limit, &[&[1, 1, 0, 0], numbers].concat(), &error);
-        check(limit, &[&[1, 1, -1], numbers].concat(), &error);
-        check(limit, &[1, 1], &error);
+        let error = format!("the counter store failed: the answer for `{name}` makes no sense");
+        check(limit, false, &[&[1, 1, 0, 0], state].concat(), &error);
+        check(limit, false, &[&[1, 1, -1], state].concat(), &error);
+        check(limit, false, &[&[3, 1, 0], state].concat(), &error);
+        check(limit, false, &[1, 1], &error);
+        check(limit, true, &[&[1, 1, 0], state].concat(), &error);
     }
     // Of a bucket, 12 s for each hit; a foreign server may say anything.
-    check(&limits[4], &[1, 1, 0, 0, 24_000_000], "[2]");
-    check(&limits[4], &[1, 1, 0, 0, 1 << 52], "[3]");
+    check(&limits[4], false, &[1, 1, 0, 0, 24_000_000], "2");
+    check(&limits[4], false, &[1, 1, 0, 0, 1 << 52], "3");
 }
 
 fn answers() -> impl Strategy<Value = Value> {
@@ -104,7 +120,7 @@ fn answers() -> impl Strategy<Value = Value> {
         1 => Just(Value::Nil),
         1 => vec(any::<u8>(), 0..4).prop_map(Value::BulkString),
     ];
-    let list = vec(leaf.clone(), 0..7).prop_map(Value::Array);
+    let list = vec(leaf.clone(), 0..10).prop_map(Value::Array);
     let list = prop_oneof![list, leaf.clone()];
     prop_oneof![8 => vec(list, 0..3).prop_map(Value::Array), 1 => leaf]
 }
@@ -114,12 +130,12 @@ proptest! {
     fn no_answer_is_taken_for_more_than_it_says(answer in answers(), now in 0..1_u64 << 53) {
         let now = Timestamp::from_micros(now);
         for limit in limits() {
-            if let Ok(answer) = elements(answer.clone(), 1) {
-                let _ = charge::read(&[charge(&limit)], &answer, now);
+            for holds in [false, true] {
+                let _ = read(&decided(&limit, now, holds), answer.clone());
             }
         }
-        if let Ok(outcomes) = plain(answer.clone(), now) {
-            let before = i64::try_from(outcomes[0].used).unwrap() - 1;
+        if let Ok(Some(outcome)) = read(&plain(now), answer.clone()) {
+            let before = i64::try_from(outcome.used).unwrap() - 1;
             let most = i64::try_from(Hits::MAX).unwrap();
             let full = Value::Array(vec![Value::Int(most)]);
             prop_assert!(answer == list(&[before]) || answer == full && before == most - 1);

@@ -1,8 +1,7 @@
 //! Calls of which a part is known, or that teach nothing for sure.
 
-use futures_util::FutureExt;
-
 use super::*;
+use crate::store::all_failed;
 
 #[test]
 fn what_is_known_to_be_refused_is_known_also_while_the_store_fails() {
@@ -11,14 +10,14 @@ fn what_is_known_to_be_refused_is_known_also_while_the_store_fails() {
     struct Failing(Shared);
 
     impl Store for Failing {
-        async fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Outcomes, StoreError> {
+        async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
             match charges.iter().any(|it| 1 < it.hits.asked()) {
-                true => Err(StoreError::Failed("it is down".into())),
-                false => self.0.charge(charges, now).await,
+                true => all_failed(charges.len(), &StoreError::Failed("it is down".into())),
+                false => self.0.charge(charges, now, deadline).await,
             }
         }
 
-        async fn ping(&self) -> Result<(), StoreError> {
+        async fn ready(&self) -> Result<(), StoreError> {
             Ok(())
         }
     }
@@ -29,10 +28,10 @@ fn what_is_known_to_be_refused_is_known_also_while_the_store_fails() {
     make(&cache, &[of("a", 1)], NOON);
     make(&cache, &[of("a", 1)], NOON);
     let charges = [of("b", 2), of("a", 1), of("c", 2)];
-    let error = cache.charge(&charges, NOON).now_or_never().unwrap().unwrap_err();
-    let over: Vec<_> = error.known(3).iter().map(|it| it.map(|it| it.over)).collect();
-    assert_eq!(over, [None, Some(true), None]);
-    assert_eq!(error.to_string(), "the counter store failed: it is down");
+    let told = results(&cache, &charges, NOON);
+    let told = told.iter().map(|it| it.as_ref().map(|it| it.over).map_err(ToString::to_string));
+    let error = Err("the counter store failed: it is down".to_owned());
+    assert_eq!(told.collect::<Vec<_>>(), [error.clone(), Ok(true), error]);
 }
 
 #[test]
@@ -73,5 +72,24 @@ fn a_penalty_that_is_over_does_not_come_back_with_the_clock() {
     make(&cache, &[of(1, later), second], later);
     let before = Timestamp::from_micros(later.as_micros() - 1);
     let outcome = make(&cache, &[of(1, before)], before)[0];
-    assert_eq!(outcome.banned, penalty + Duration::from_micros(1));
+    // As seen there it has just begun.
+    assert_eq!(outcome.banned, penalty);
+}
+
+#[test]
+fn what_an_operator_does_to_a_counter_lifts_what_was_refused_here() {
+    let (store, limit) = (Shared::new(), fixed(1, true));
+    let cache = DenyCache::new(store.clone(), 1 << 20);
+    let hit = charge("a", &limit, Hits::Add(1), NOON);
+    let over = || {
+        let charges = std::slice::from_ref(&hit);
+        [make(&cache, charges, NOON)[0].over, make(&cache, charges, NOON)[0].over]
+    };
+    assert_eq!((over(), over()), ([false, true], [true, true]));
+    assert!(cache.reset(&hit.counter.key).now_or_never().unwrap().unwrap());
+    assert_eq!(over(), [false, true]);
+    cache.set(&hit.counter, &limit, 0, NOON).now_or_never().unwrap().unwrap();
+    assert_eq!(over(), [false, true]);
+    let look = cache.look(&hit.counter, &limit, NOON).now_or_never().unwrap().unwrap();
+    assert_eq!((look.used, look.cached), (2, false));
 }

@@ -1,15 +1,17 @@
 //! Other algorithms than the fixed window, and charges that depend on others.
 
+use futures_util::FutureExt;
+
 use super::*;
 use crate::limit::Algorithm;
 
 const LEASE: Duration = Duration::from_secs(10);
 
-fn minutely(requests: u32, algorithm: Algorithm) -> Limit {
+pub(super) fn minutely(requests: u32, algorithm: Algorithm) -> Limit {
     Limit { algorithm, ..Limit::fixed(requests, Window::of(Unit::Minute)) }
 }
 
-fn algorithms() -> [Algorithm; 7] {
+pub(super) fn algorithms() -> [Algorithm; 7] {
     [
         Algorithm::FixedWindow { count_denied: true },
         Algorithm::FixedWindow { count_denied: false },
@@ -29,13 +31,9 @@ fn with_burst(algorithm: Algorithm, burst: u32) -> Algorithm {
     }
 }
 
-fn make(memory: &Memory, charges: &[Charge], now: Timestamp) -> Outcomes {
-    // It is never pending: nothing is awaited.
-    let mut answer = std::pin::pin!(memory.charge(charges, now));
-    match answer.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
-        std::task::Poll::Ready(answer) => answer.unwrap(),
-        std::task::Poll::Pending => unreachable!("the store in memory waits for nobody"),
-    }
+pub(super) fn make(memory: &Memory, charges: &[Charge], now: Timestamp) -> Vec<Outcome> {
+    let results = memory.charge(charges, now, None).now_or_never();
+    results.expect("it waits for nobody").into_iter().map(Result::unwrap).collect()
 }
 
 fn used(memory: &Memory, charge: &Charge, now: Timestamp) -> u64 {

@@ -1,0 +1,402 @@
+//! Instances that share servers which answer late, partly or never, and callers that
+//! leave. A schedule is its seed: `SEED=7 cargo test --lib simulation` plays one again.
+
+use std::{collections::HashMap, env, fmt::Write, time::Duration};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::*;
+use crate::{
+    chance,
+    config::{self, Options, SourceFile},
+    descriptor::Entry,
+    limit::{Hits, step::State},
+    store::{
+        Deadline, Results,
+        redis::simulated::{Dice, Server, Simulated, Weather},
+        script::Record,
+    },
+};
+
+/// How many schedules each run plays.
+const SCHEDULES: u64 = 3_000;
+/// How long a call may take if nobody says what to decide without an answer.
+const TIMEOUT: Duration = Duration::from_millis(200);
+/// When a request is answered whose limits all say so.
+const DEADLINE: Duration = Duration::from_millis(16);
+/// Two for each of three servers.
+const KEYS: [&str; 6] = ["a0", "a1", "b0", "b1", "c0", "c1"];
+
+/// What one call to the store was about, and what it came to.
+#[derive(Debug, Default)]
+struct Entered {
+    charges: Vec<Charge>,
+    /// None if the caller had left.
+    results: Option<Results>,
+    /// Whether the request passes; none without a decision, or if the caller had left.
+    passes: Option<bool>,
+}
+
+/// A store of which everything is written down.
+#[derive(Debug)]
+struct Recorded {
+    store: Simulated,
+    journal: Arc<Mutex<Vec<Entered>>>,
+}
+
+impl Store for Recorded {
+    async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
+        let at = {
+            let mut journal = self.journal.lock();
+            journal.push(Entered { charges: charges.to_vec(), ..Entered::default() });
+            journal.len() - 1
+        };
+        CALL.with(|it| it.set(at));
+        let results = self.store.charge(charges, now, deadline).await;
+        self.journal.lock()[at].results = Some(results.clone());
+        CALL.with(|it| it.set(at));
+        results
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+thread_local! {
+    /// The place in the journal of the call that is polled.
+    static CALL: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// The clock of one instance, which is off by something.
+#[derive(Debug)]
+struct Offset(Instant, Duration);
+
+impl Clock for Offset {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_secs(1_700_000_000).plus(self.0.elapsed() + self.1)
+    }
+}
+
+/// A game.
+struct Game {
+    dice: Arc<Dice>,
+    rules: String,
+    stop: bool,
+    servers: Vec<Arc<Server>>,
+    instances: Vec<Arc<Engine<Recorded>>>,
+    journal: Arc<Mutex<Vec<Entered>>>,
+    /// Servers that were well all the time, and how often one was replaced.
+    well: [bool; 3],
+    replaced: [u64; 3],
+    late: Arc<Mutex<Vec<String>>>,
+}
+
+/// Random rules: a limit for each key.
+fn random_rules(dice: &Dice) -> String {
+    let mut rules = "domain: d\ndescriptors:\n".to_owned();
+    for key in KEYS {
+        let requests = [0, 1, 2, 5, 20][dice.below(5) as usize];
+        let mut limit = match dice.below(6) {
+            0 | 1 => format!("unit: year, requests_per_unit: {requests}"),
+            2 => format!("unit: year, requests_per_unit: {requests}, count_denied: false"),
+            3 => format!(
+                "unit: year, requests_per_unit: {}, algorithm: sliding_window",
+                requests.max(1)
+            ),
+            4 => format!("unit: year, requests_per_unit: {}, algorithm: token_bucket", requests.max(1)),
+            _ => format!(
+                "requests_per_unit: {}, algorithm: concurrency, lease: 1h",
+                requests.max(1)
+            ),
+        };
+        if dice.one_in(3) && !limit.contains("concurrency") {
+            limit += ", penalty: 10m";
+        }
+        if dice.one_in(2) {
+            limit += ", consume: all_or_nothing";
+        }
+        limit += ["", ", on_error: deny", ", on_error: allow"][dice.below(3) as usize];
+        let watched = if dice.one_in(8) { ", shadow_mode: true" } else { "" };
+        let _ = writeln!(rules, "- {{key: {key}, rate_limit: {{{limit}}}{watched}}}");
+    }
+    rules
+}
+
+impl Game {
+    fn of(seed: u64) -> Self {
+        let dice = Arc::new(Dice::of(seed));
+        let rules = random_rules(&dice);
+        let file = SourceFile { name: "rules.yaml".into(), text: rules.clone().into() };
+        let compiled = config::compile(&[file], Options::default()).expect("the rules are valid");
+        let tree = SharedRules::new(ArcSwap::from_pointee(compiled.rules));
+        let servers = Simulated::servers(3, &dice);
+        let journal = Arc::default();
+        let stop = dice.one_in(3);
+        let begun = Instant::now();
+        let instance = |_| {
+            let store = Recorded {
+                store: Simulated::on(&servers, TIMEOUT),
+                journal: Arc::clone(&journal),
+            };
+            Arc::new(Engine {
+                rules: Arc::clone(&tree),
+                store,
+                clock: Arc::new(Offset(begun, dice.micros(0, 2_000_000))),
+                keys: KeyFormat::default(),
+                mode: Mode { stop, ..Mode::default() },
+                fallback: Fallback::new(fallback::FallbackSettings {
+                    deadline: DEADLINE,
+                    ..fallback::FallbackSettings::default()
+                }),
+            })
+        };
+        let instances = (0..2).map(instance).collect();
+        Self {
+            dice: Arc::clone(&dice),
+            rules,
+            stop,
+            servers: servers.clone(),
+            instances,
+            journal,
+            well: [true; 3],
+            replaced: [0; 3],
+            late: Arc::default(),
+        }
+    }
+
+    /// Plays until everything is settled.
+    async fn play(&mut self) {
+        let mut faults = JoinSet::new();
+        for _ in 0..self.dice.below(4) {
+            let at = self.dice.below(3) as usize;
+            self.well[at] = false;
+            let (server, dice) = (Arc::clone(&self.servers[at]), Arc::clone(&self.dice));
+            let replaces = dice.one_in(6);
+            self.replaced[at] += u64::from(replaces);
+            faults.spawn(async move { fault(&server, &dice, replaces).await });
+        }
+        let mut callers = JoinSet::new();
+        for _ in 0..20 + self.dice.below(80) {
+            let dice = Arc::clone(&self.dice);
+            let engine = Arc::clone(&self.instances[dice.below(2) as usize]);
+            let (journal, late) = (Arc::clone(&self.journal), Arc::clone(&self.late));
+            let (begin, request) = (dice.micros(0, 1_500_000), random_request(&dice));
+            let leaves = dice.one_in(8).then(|| dice.micros(0, 20_000));
+            callers.spawn(async move {
+                sleep(begin).await;
+                let asked = Instant::now();
+                let mut call = usize::MAX;
+                let decided = async {
+                    let decision = engine.decide(&request, None).await;
+                    call = CALL.with(std::cell::Cell::get);
+                    decision
+                };
+                let decision = match leaves {
+                    Some(patience) => timeout(patience, decided).await.ok(),
+                    None => Some(decided.await),
+                };
+                let Some(decision) = decision else { return };
+                if TIMEOUT + Duration::from_millis(2) < asked.elapsed() {
+                    late.lock().push(format!("{:?} for {request:?}", asked.elapsed()));
+                }
+                journal.lock()[call].passes = Some(decision.is_ok_and(|it| !it.over_limit));
+            });
+        }
+        while callers.join_next().await.is_some() {}
+        while faults.join_next().await.is_some() {}
+        self.servers.iter().for_each(|it| it.set(Weather::Well));
+        // Longer than anything is held, by any clock.
+        sleep(Duration::from_secs(30)).await;
+    }
+
+    /// What is wrong with how it ended.
+    fn wrongs(&self) -> Vec<String> {
+        let mut wrongs: Vec<String> = self.late.lock().clone();
+        for (server, name) in self.servers.iter().zip(["a", "b", "c"]) {
+            if server.empty_commands() > 0 {
+                wrongs.push(format!("{name} was sent a command without keys"));
+            }
+        }
+        let journal = self.journal.lock();
+        let mut about: HashMap<&[u8], Account> = HashMap::new();
+        for entered in journal.iter() {
+            for (at, charge) in entered.charges.iter().enumerate() {
+                let account = about.entry(charge.counter.key.as_bytes()).or_default();
+                account.enter(entered, at);
+            }
+        }
+        for (key, account) in about {
+            let first = key[key.iter().position(|it| *it == b'|').unwrap() + 1];
+            let server = usize::from(first - b'a');
+            let record = self.servers[server].records().get(key).cloned().unwrap_or_default();
+            let unsettled = self.instances.iter().map(|it| it.store.store.not_settled()).sum();
+            let why = account.wrong(&record, self.well[server], self.replaced[server], unsettled);
+            let key = key.escape_ascii();
+            wrongs.extend(why.into_iter().map(|why| format!("{key}: {why} ({account:?})")));
+        }
+        wrongs
+    }
+}
+
+/// What happened to one counter.
+#[derive(Debug, Default)]
+struct Account {
+    limit: u64,
+    counts_denied: bool,
+    depends: bool,
+    /// Hits that passed, of requests that did.
+    granted: u64,
+    /// Hits that may have been counted though nobody was told that they passed.
+    unclear: u64,
+    /// Hits that were refused and counted.
+    denied: u64,
+    /// The most hits that one charge asked for.
+    largest: u64,
+    /// Results that were errors.
+    failed: u64,
+}
+
+impl Account {
+    fn enter(&mut self, entered: &Entered, at: usize) {
+        let charge = &entered.charges[at];
+        let hits = charge.hits.capped().asked();
+        self.limit = charge.limit.capacity().into();
+        self.counts_denied = charge.limit.algorithm.counts_denied();
+        self.depends |= charge.depends();
+        self.largest = self.largest.max(hits);
+        let unclear = &mut self.unclear;
+        let Some(results) = &entered.results else {
+            *unclear = unclear.saturating_add(hits);
+            return;
+        };
+        match &results[at] {
+            Ok(outcome) if outcome.over && outcome.counted => {
+                self.denied = self.denied.saturating_add(hits);
+            }
+            Ok(outcome) if outcome.over => {}
+            // The caller left after that, or its request had no decision.
+            Ok(_) if charge.depends() && entered.passes != Some(true) => {
+                let refused = entered.passes == Some(false) && results.iter().all(Result::is_ok);
+                *unclear = unclear.saturating_add(if refused { 0 } else { hits });
+            }
+            Ok(_) => self.granted = self.granted.saturating_add(hits),
+            Err(_) => {
+                self.failed += 1;
+                let served = entered.passes == Some(true);
+                let stays = !charge.depends() || served;
+                *unclear = unclear.saturating_add(if stays { hits } else { 0 });
+            }
+        }
+    }
+
+    fn wrong(&self, record: &Record, well: bool, replaced: u64, unsettled: u64) -> Vec<String> {
+        let mut wrongs = Vec::new();
+        let used = match &record.state {
+            None => 0,
+            Some(State::Count(it)) => it.count,
+            Some(State::Window(it)) => it.before + it.current,
+            Some(State::Bucket(it)) => it.level.div_ceil(it.cost),
+            Some(State::Leases(it)) => it.0.iter().map(|(_, hits)| hits).sum(),
+        };
+        if self.limit * (1 + replaced) < self.granted {
+            wrongs.push(format!("{} passed of {}", self.granted, self.limit));
+        }
+        let most = self.granted.saturating_add(self.unclear).saturating_add(self.denied);
+        if most < used {
+            wrongs.push(format!("{used} are counted, at most {most} were granted"));
+        }
+        let least = self.granted.saturating_add(self.denied).min(Hits::MAX);
+        if replaced == 0 && unsettled == 0 && used < least {
+            wrongs.push(format!("{used} are counted, {least} were granted or refused"));
+        }
+        let reached = most.saturating_add(self.largest);
+        if record.banned != Timestamp::default() && reached <= self.limit {
+            wrongs.push(format!("banned at {most} of {}", self.limit));
+        }
+        if well && self.failed > 0 && !self.depends {
+            wrongs.push(format!("{} results of a server that is well are errors", self.failed));
+        }
+        wrongs
+    }
+}
+
+/// Something is wrong with a server for a while.
+async fn fault(server: &Server, dice: &Dice, replaces: bool) {
+    sleep(dice.micros(0, 1_000_000)).await;
+    if replaces {
+        let before = server.records();
+        sleep(dice.micros(0, 30_000)).await;
+        server.replace(before);
+        return;
+    }
+    let begun = Instant::now();
+    let ends = begun + dice.micros(1_000, if dice.one_in(4) { 4_000_000 } else { 300_000 });
+    server.set(match dice.below(8) {
+        0 => Weather::Slow(Duration::from_millis(5)),
+        1 => Weather::Slow(Duration::from_millis(20)),
+        2 => Weather::Slow(Duration::from_millis(40)),
+        3 => Weather::Slow(dice.micros(0, 100_000)),
+        4 => Weather::Silent(ends),
+        5 => Weather::Down,
+        6 => Weather::Breaking,
+        _ => Weather::Mute,
+    });
+    sleep_until(ends).await;
+    server.set(Weather::Well);
+}
+
+fn random_request(dice: &Dice) -> Request {
+    let mut keys: Vec<&'static str> = KEYS.to_vec();
+    let descriptors = (0..=dice.below(3)).map(|_| {
+        let key = keys.swap_remove(dice.below(keys.len() as u64) as usize);
+        let hits = match dice.below(20) {
+            0 => u64::MAX,
+            1 => 3,
+            _ => 1,
+        };
+        Descriptor {
+            entries: vec![Entry { key: key.into(), value: "x".into() }],
+            hits: Hits::Add(hits),
+            own_hits: true,
+            limit: None,
+        }
+    });
+    Request { domain: "d".into(), descriptors: descriptors.collect(), hits_addend: 0 }
+}
+
+fn play(seed: u64) -> Result<(), String> {
+    chance::seed(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("there is a runtime");
+    runtime.block_on(async {
+        let mut game = Game::of(seed);
+        game.play().await;
+        let wrongs = game.wrongs();
+        if wrongs.is_empty() {
+            return Ok(());
+        }
+        let Game { rules, stop, .. } = &game;
+        Err(format!("seed {seed}, stop {stop}:\n{}\n{rules}", wrongs.join("\n")))
+    })
+}
+
+#[test]
+fn whatever_servers_and_callers_do_limits_hold_and_nothing_is_stranded() {
+    if let Some(seed) = env::var("SEED").ok().and_then(|it| it.parse().ok()) {
+        play(seed).unwrap_or_else(|wrong| panic!("{wrong}"));
+        return;
+    }
+    let first = env::var("FIRST").ok().and_then(|it| it.parse().ok()).unwrap_or(0);
+    for seed in first..first + SCHEDULES {
+        play(seed).unwrap_or_else(|wrong| panic!("{wrong}"));
+    }
+}

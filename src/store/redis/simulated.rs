@@ -1,0 +1,336 @@
+//! Servers that exist in this process, on a clock that a test moves: they run the twin of
+//! the scripts, and answer as late, as partly and as seldom as their weather says. All that
+//! is between them and a caller is the real thing: batches, breakers, reservations, and the
+//! task that settles.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use redis::Value;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    batch::{Batches, Call, Kind, Reply, Wire},
+    calls::{Calls, Place, Servers},
+    node::NodeError,
+    parts::{Batch, Part},
+    settler::{self, Late},
+};
+use crate::{
+    limit::{Hits, fixed_window, step, step::State},
+    store::{
+        Charge, Deadline, Results, Store, StoreError,
+        script::{self, Record, Verdict},
+    },
+    time::Timestamp,
+};
+
+/// Numbers that a seed decides: splitmix64, <https://prng.di.unimi.it/splitmix64.c>.
+#[derive(Debug)]
+pub(crate) struct Dice(AtomicU64);
+
+impl Dice {
+    pub(crate) fn of(seed: u64) -> Self {
+        Self(AtomicU64::new(seed))
+    }
+
+    pub(crate) fn below(&self, bound: u64) -> u64 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut it = self.0.fetch_add(STEP, SeqCst).wrapping_add(STEP);
+        it = (it ^ (it >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        it = (it ^ (it >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (it ^ (it >> 31)) % bound.max(1)
+    }
+
+    pub(crate) fn one_in(&self, odds: u64) -> bool {
+        self.below(odds) == 0
+    }
+
+    pub(crate) fn micros(&self, least: u64, most: u64) -> Duration {
+        Duration::from_micros(least + self.below(most - least + 1))
+    }
+}
+
+/// How a server does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weather {
+    /// It answers within a millisecond.
+    Well,
+    /// It answers, later by this.
+    Slow(Duration),
+    /// It does what it is told and answers when this is over.
+    Silent(Instant),
+    /// Connections are refused.
+    Down,
+    /// It does a part of what it is told, and the connection breaks before it answers.
+    Breaking,
+    /// It does what it is told, and the answer never comes.
+    Mute,
+}
+
+/// A server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    records: Mutex<HashMap<Vec<u8>, Record>>,
+    weather: Mutex<Weather>,
+    dice: Arc<Dice>,
+    /// Commands without a key, which a real server refuses.
+    empty: AtomicU64,
+}
+
+impl Server {
+    pub(crate) fn set(&self, weather: Weather) {
+        *self.weather.lock() = weather;
+    }
+
+    pub(crate) fn weather(&self) -> Weather {
+        *self.weather.lock()
+    }
+
+    /// What it holds.
+    pub(crate) fn records(&self) -> HashMap<Vec<u8>, Record> {
+        self.records.lock().clone()
+    }
+
+    /// Another takes its place, which knows only this.
+    pub(crate) fn replace(&self, records: HashMap<Vec<u8>, Record>) {
+        *self.records.lock() = records;
+    }
+
+    pub(crate) fn empty_commands(&self) -> u64 {
+        self.empty.load(SeqCst)
+    }
+
+    fn answer(&self, batch: &Batch<'_>, part: &Part) -> Value {
+        let mut records = self.records.lock();
+        match part {
+            Part::Count(sums) => {
+                let count = |it| count(&mut records, it);
+                Value::Array(batch.sums.charges[sums.clone()].iter().map(count).collect())
+            }
+            Part::Decide(places) => {
+                let mut answers = Vec::new();
+                for (call, holder) in places.iter().map(|it| batch.decisions[*it]) {
+                    let read = |key: &crate::rules::counter_key::CounterKey| {
+                        records.get(key.as_bytes()).cloned().unwrap_or_default()
+                    };
+                    let (attempts, written) = script::make(&call.charges, holder, call.now, read);
+                    for it in written {
+                        let key = call.charges[it.at].counter.key.as_bytes();
+                        records.insert(key.to_vec(), it.record);
+                    }
+                    for attempt in attempts {
+                        answers.push(decided(&attempt, holder.is_some()));
+                    }
+                }
+                Value::Array(answers)
+            }
+            Part::Settle(places) => {
+                let mut answers = Vec::new();
+                for call in places.iter().map(|it| batch.settlements[*it]) {
+                    let Kind::Settle(how) = &call.kind else { continue };
+                    for (charge, how) in call.charges.iter().zip(how) {
+                        let key = charge.counter.key.as_bytes().to_vec();
+                        let record = records.entry(key).or_default();
+                        let changed = script::settle(record, charge, *how, call.now);
+                        answers.push(Value::Int(changed.into()));
+                    }
+                }
+                Value::Array(answers)
+            }
+        }
+    }
+}
+
+/// What the script for fixed windows does.
+fn count(records: &mut HashMap<Vec<u8>, Record>, sum: &super::sums::Sum<'_>) -> Value {
+    let record = records.entry(sum.key.to_vec()).or_default();
+    if !record.holds.is_empty() {
+        return Value::Int(-1);
+    }
+    let before = match record.state {
+        Some(State::Count(it)) => it.count,
+        _ => 0,
+    };
+    let hits = match u64::try_from(sum.change) {
+        Ok(hits) => Hits::Add(hits),
+        Err(_) => Hits::Refund(sum.change.unsigned_abs()),
+    };
+    let (count, _) = fixed_window::step(before, hits, 0, true);
+    if count != before {
+        let start = Timestamp::default();
+        record.state = Some(State::Count(fixed_window::State { start, count }));
+    }
+    Value::Int(before.cast_signed())
+}
+
+fn decided(attempt: &script::Attempt, holds: bool) -> Value {
+    let verdict = match attempt.verdict {
+        Verdict::Refused => 0,
+        Verdict::Passes => 1,
+        Verdict::Unsure => 2,
+    };
+    let told = if attempt.made { attempt.after } else { attempt.before };
+    let size = |told| match told {
+        step::Told::Count(_) | step::Told::Bucket(_) => 2,
+        step::Told::Window(_) | step::Told::Leases(_) => 3,
+    };
+    let mut numbers = vec![verdict, attempt.made.into(), attempt.banned.as_micros()];
+    numbers.extend(&step::numbers(told)[..size(told)]);
+    if holds {
+        numbers.extend(&step::numbers(attempt.before)[..size(attempt.before)]);
+    }
+    Value::Array(numbers.into_iter().map(|it| Value::Int(it.cast_signed())).collect())
+}
+
+/// The way of one instance to a server.
+#[derive(Debug)]
+struct FakeWire(Arc<Server>);
+
+impl Wire for FakeWire {
+    async fn ask(
+        &self,
+        batch: &Batch<'_>,
+        parts: &[Part],
+        _: bool,
+    ) -> Result<Vec<Value>, NodeError> {
+        let Self(server) = self;
+        if parts.is_empty() {
+            server.empty.fetch_add(1, SeqCst);
+            return Err(NodeError::Failed(StoreError::Failed("empty command".into())));
+        }
+        let failed = |why: &str| NodeError::Failed(StoreError::Failed(why.into()));
+        let (there, back) = (server.dice.micros(50, 500), server.dice.micros(50, 500));
+        sleep(there).await;
+        match server.weather() {
+            Weather::Well => {}
+            Weather::Slow(by) => sleep(by / 2).await,
+            Weather::Silent(until) => sleep_until(until).await,
+            Weather::Down => {
+                return Err(NodeError::Unsent(StoreError::Failed("connection refused".into())));
+            }
+            Weather::Breaking => {
+                let some = server.dice.below(parts.len() as u64 + 1);
+                for part in parts.iter().take(usize::try_from(some).unwrap()) {
+                    server.answer(batch, part);
+                }
+                sleep(back).await;
+                return Err(failed("the connection broke"));
+            }
+            Weather::Mute => {
+                for part in parts {
+                    server.answer(batch, part);
+                }
+                return std::future::pending().await;
+            }
+        }
+        let answers = parts.iter().map(|part| server.answer(batch, part)).collect();
+        if let Weather::Slow(by) = server.weather() {
+            sleep(by / 2).await;
+        }
+        sleep(back).await;
+        Ok(answers)
+    }
+
+    async fn heard(&self) -> Result<(), StoreError> {
+        match self.0.weather() {
+            Weather::Silent(until) => sleep_until(until).await,
+            Weather::Slow(by) => sleep(by).await,
+            Weather::Mute => return std::future::pending().await,
+            Weather::Well | Weather::Down | Weather::Breaking => {
+                sleep(Duration::from_micros(200)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The ways of one instance to all servers.
+#[derive(Debug)]
+pub(crate) struct Ways {
+    batches: Vec<Batches<FakeWire>>,
+    timeout: Duration,
+}
+
+impl Servers for Ways {
+    /// A counter is on the server that the first key of its descriptor says: `a…` on the
+    /// first, `b…` on the second.
+    fn place(&self, charge: &Charge) -> Place {
+        let key = charge.counter.key.as_bytes();
+        let first = key.iter().position(|it| *it == b'|').map_or(0, |it| key[it + 1]);
+        let slot = u16::from(first.saturating_sub(b'a')) % self.batches.len() as u16;
+        Place { per_second: false, slot }
+    }
+
+    fn goes_apart(&self, _: Place) -> bool {
+        false
+    }
+
+    async fn call(&self, place: Place, call: &Arc<Call>, until: Instant) -> Reply {
+        let made = self.batches[usize::from(place.slot)].call(call);
+        let late = |_| Err(NodeError::Failed(StoreError::Timeout(self.timeout)));
+        tokio::time::timeout_at(until, made).await.unwrap_or_else(late)
+    }
+
+    fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+/// One instance's store.
+#[derive(Debug)]
+pub(crate) struct Simulated {
+    calls: Arc<Calls<Ways>>,
+    _settler: JoinSet<()>,
+}
+
+impl Simulated {
+    /// So many servers, which instances share.
+    pub(crate) fn servers(count: usize, dice: &Arc<Dice>) -> Vec<Arc<Server>> {
+        let server = || Server {
+            records: Mutex::default(),
+            weather: Mutex::new(Weather::Well),
+            dice: Arc::clone(dice),
+            empty: AtomicU64::new(0),
+        };
+        (0..count).map(|_| Arc::new(server())).collect()
+    }
+
+    /// An instance that uses them.
+    pub(crate) fn on(servers: &[Arc<Server>], timeout: Duration) -> Self {
+        let (late, unsettled) = Late::new();
+        let wire = |it: &Arc<Server>| FakeWire(Arc::clone(it));
+        let batches = servers.iter().map(|it| {
+            Batches::new(wire(it), timeout, true, late.clone())
+        });
+        let ways = Arc::new(Ways { batches: batches.collect(), timeout });
+        let mut settler = JoinSet::new();
+        settler.spawn(settler::run(Arc::clone(&ways), late.clone(), unsettled));
+        Self { calls: Arc::new(Calls::new(ways, late)), _settler: settler }
+    }
+
+    /// How many charges could not be settled.
+    pub(crate) fn not_settled(&self) -> u64 {
+        self.calls.late.counts().1
+    }
+}
+
+impl Store for Simulated {
+    async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
+        self.calls.charge(charges, now, deadline).await
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
