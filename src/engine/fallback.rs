@@ -108,7 +108,7 @@ impl Fallback {
         let mut local = self.local.charge(&local, now).await?.into_iter();
         let mut decided = open.iter().map(|(charge, policy)| {
             Some(match policy {
-                OnError::Allow => charge.alone(now),
+                OnError::Allow => allow(charge, now),
                 OnError::Deny => deny(charge, now),
                 OnError::Local => passes_later(charge, local.next()?, now),
             })
@@ -142,12 +142,22 @@ fn share(limit: &Limit, share: f64) -> Limit {
     Limit { requests: part(limit.requests), algorithm, ..limit.clone() }
 }
 
+/// Lets everything pass that may ever pass, again and again.
+fn allow(charge: &Charge, now: Timestamp) -> Outcome {
+    let alone = charge.alone(now);
+    let retry_after = if alone.over { alone.retry_after } else { Some(Duration::ZERO) };
+    Outcome { retry_after, ..alone }
+}
+
 /// Refuses whatever asks. What is given back is never refused.
 fn deny(charge: &Charge, now: Timestamp) -> Outcome {
     let over = charge.asks();
     let alone = charge.alone(now);
-    let retry_after = if alone.over { alone.retry_after } else { Some(AGAIN) };
-    let retry_after = retry_after.filter(|_| over);
+    let retry_after = match over {
+        true if alone.over => alone.retry_after,
+        true => Some(AGAIN),
+        false => Some(Duration::ZERO),
+    };
     Outcome {
         over,
         counted: false,

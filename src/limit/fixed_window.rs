@@ -39,15 +39,16 @@ pub fn describe(
     let requests = u64::from(limit.requests);
     let counted = limit.algorithm == Algorithm::FixedWindow { count_denied: true };
     let reset_after = span.end.since(now);
-    // The reference gives the end of the window even to hits that never pass.
-    let returns = counted || hits.asked() <= requests;
+    let asked = hits.asked();
+    let room = passed && after.saturating_add(asked) <= requests;
+    let wait = if room { Duration::ZERO } else { reset_after };
     Outcome {
         over: !passed,
         counted,
         used: after,
         remaining: u32::try_from(requests.saturating_sub(after)).unwrap_or(u32::MAX),
         reset_after,
-        retry_after: (!passed && returns).then_some(reset_after),
+        retry_after: (asked <= requests).then_some(wait),
         banned: Duration::ZERO,
         cached: false,
     }

@@ -32,8 +32,8 @@ pub struct State(pub Vec<(Timestamp, u64)>);
 pub struct Summary {
     /// How many leases are held.
     pub held: u64,
-    /// When enough of them have ended for the hits that were refused; the epoch
-    /// if they were not, or never will.
+    /// When enough of them have ended for the same hits to pass, or pass again; the
+    /// epoch if they do at once, or never will.
     pub free: Timestamp,
     /// When the last of them ends; the epoch if there is none.
     pub last: Timestamp,
@@ -65,6 +65,8 @@ pub fn step(state: State, limit: &Limit, hits: Hits, now: Timestamp) -> (State, 
             passes = excess == 0;
             if passes {
                 grant(&mut leases, end, hits);
+                let again = held.saturating_add(hits).saturating_add(hits);
+                free = freed(&leases, again.saturating_sub(limit.requests.into()));
             } else {
                 free = freed(&leases, excess);
             }
@@ -91,8 +93,10 @@ fn grant(leases: &mut Vec<(Timestamp, u64)>, end: Timestamp, hits: u64) {
     }
 }
 
-/// When `excess` leases have ended; the epoch if there are not so many.
+/// When `excess` leases have ended; the epoch if there are not so many, or if none
+/// has to.
 fn freed(leases: &[(Timestamp, u64)], mut excess: u64) -> Timestamp {
+    let leases = if excess == 0 { &[] } else { leases };
     for (end, hits) in leases {
         excess = excess.saturating_sub(*hits);
         if excess == 0 {
@@ -131,7 +135,7 @@ pub fn describe(
         used: held,
         remaining: u32::try_from(requests.saturating_sub(held)).unwrap_or(u32::MAX),
         reset_after: last.since(now),
-        retry_after: (!passed && fits).then(|| free.since(now)),
+        retry_after: fits.then(|| free.since(now)),
         banned: Duration::ZERO,
         cached: false,
     }

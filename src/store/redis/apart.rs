@@ -112,6 +112,7 @@ fn given_back(mut reserved: Outcomes, places: &[usize], given: &[Outcome]) -> Ou
                 used: given.used,
                 remaining: given.remaining,
                 reset_after: given.reset_after,
+                retry_after: if outcome.over { outcome.retry_after } else { given.retry_after },
                 ..*outcome
             };
         }

@@ -244,8 +244,11 @@ local function leases_in(value, latest)
   return leases, held, changed or not sorted
 end
 
--- When `excess` slots are free; 0 if there are not so many.
+-- When `excess` slots are free; 0 if there are not so many, or if none has to be.
 local function freed(leases, excess)
+  if excess <= 0 then
+    return 0
+  end
   for _, lease in ipairs(leases) do
     excess = excess - lease[2]
     if excess <= 0 then
@@ -266,7 +269,7 @@ end
 local function leases(key, hits, requests, lease)
   local finish = now + lease
   local leases, held, changed = leases_in(kept(key), finish + skew)
-  local last = #leases > 0 and leases[#leases][1] or 0
+  local last, free = #leases > 0 and leases[#leases][1] or 0, 0
   local before = { held, 0, last }
   if 0 < hits then
     if requests < held + hits then
@@ -283,6 +286,7 @@ local function leases(key, hits, requests, lease)
       table.insert(leases, at + 1, { finish, hits })
     end
     held, changed = held + hits, true
+    free = freed(leases, held + hits - requests)
   elseif hits < 0 then
     local rest = {}
     for _, it in ipairs(leases) do
@@ -300,7 +304,7 @@ local function leases(key, hits, requests, lease)
   if not changed then
     return true, before, before
   end
-  return true, before, { held, 0, last }, leases_text(leases), lifetime(math.max(last - now, 0))
+  return true, before, { held, free, last }, leases_text(leases), lifetime(math.max(last - now, 0))
 end
 
 -- Until when everything is refused; in the past if it is not, or if what is kept
