@@ -170,11 +170,13 @@ impl Verdict {
     fn at(&self, position: usize) -> Option<Standing<'_>> {
         let (limit, name) = self.governed.limit(position)?;
         let outcome = self.outcomes.get(position)?;
-        // The reference gives the end of the window even to hits that never pass.
         let counts = limit.algorithm == Algorithm::FixedWindow { count_denied: true };
-        let end = counts.then_some(outcome.reset_after);
-        let wait =
-            if self.over() { outcome.retry_after.or(end) } else { Some(outcome.reset_after) };
+        let wait = match outcome.retry_after {
+            _ if !self.over() => Some(outcome.reset_after),
+            // The reference gives the end of the window even to hits that never pass.
+            None if self.outcomes.len() == 1 && counts => Some(outcome.reset_after),
+            wait => wait,
+        };
         Some(Standing { limit, name, outcome, wait })
     }
 }
