@@ -25,7 +25,7 @@ use axum::{
 use crate::{
     engine::decision::{Decision, Standing},
     health::Health,
-    limit::{Algorithm, Limit, Window, whole_seconds},
+    limit::{Limit, Window, whole_seconds},
     rules::{Rule, RuleTree},
     spans::Call,
     store::Store,
@@ -239,10 +239,7 @@ fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
             name if !name.is_empty() && name.bytes().all(plain) => name.to_owned(),
             _ => format!("limit-{}", position + 1),
         };
-        let window = match limit.algorithm {
-            Algorithm::Concurrency { .. } => 0,
-            _ => limit.window.seconds(),
-        };
+        let window = if limit.has_slots() { 0 } else { limit.window.seconds() };
         policies.push(format!("\"{name}\";q={};w={window}", limit.requests));
         // What never passes has no moment to come back.
         let reset = wait.map_or(0, whole_seconds);

@@ -137,7 +137,8 @@ impl Verdict {
     pub fn counted(&self) -> Option<Standing<'_>> {
         self.at(self.first(|it, best| match (it.over, best.over) {
             (true, true) => wait(best) < wait(it),
-            (false, false) => it.remaining < best.remaining,
+            // A ban leaves nothing.
+            (false, false) => (it.remaining, best.banned) < (best.remaining, it.banned),
             (over, _) => over,
         })?)
     }

@@ -3,7 +3,7 @@
 use crate::{
     descriptor::Request,
     engine::decision::{Decision, Governed, Standing, Verdict},
-    limit::{Algorithm, Unit, whole_seconds},
+    limit::{Unit, whole_seconds},
     wire::{
         metadata,
         pb::envoy::{
@@ -88,10 +88,10 @@ fn status(verdict: &Verdict) -> DescriptorStatus {
         code: code(verdict.refused()),
         current_limit: Some(RateLimit {
             requests_per_unit: limit.requests,
-            unit: match limit.algorithm {
+            unit: match limit.has_slots() {
                 // So many at a time, whatever the time.
-                Algorithm::Concurrency { .. } => rate_limit::Unit::Unknown.into(),
-                _ => unit(limit.window.unit()).into(),
+                true => rate_limit::Unit::Unknown.into(),
+                false => unit(limit.window.unit()).into(),
             },
             name: name.to_string(),
             unit_multiplier: (multiplier > 1).then_some(multiplier),
