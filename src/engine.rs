@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     descriptor::{Descriptor, Request},
+    limit::Hits,
     rules::{
         RuleTree,
         counter_key::{KeyFormat, Part},
@@ -100,11 +101,18 @@ impl<S: Store> Engine<S> {
                 Governed::Unmatched { .. } | Governed::Unlimited(_) => {}
                 Governed::Rule(rule, limits) => {
                     let quota = rule.spec.quota_mode || self.mode.quota;
-                    for spec in limits.iter().map(|it| &rule.spec.limits[*it]) {
+                    let limits = limits.iter().map(|it| &rule.spec.limits[*it]);
+                    let slots = limits.clone().any(|it| it.limit.has_slots());
+                    for spec in limits {
+                        let kept = slots && !spec.limit.has_slots();
                         charges.push(Charge {
                             counter: rule.counter(&spec.limit, &self.keys, entries, now),
                             limit: spec.limit.clone(),
-                            hits: *hits,
+                            hits: match hits {
+                                // A call that ends gives back its slot, and has been made.
+                                Hits::Refund(_) if kept => Hits::Refund(0),
+                                hits => *hits,
+                            },
                             consume: match spec.all_or_nothing {
                                 true => Consume::AllOrNothing,
                                 false => Consume::Independent,

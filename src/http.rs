@@ -23,18 +23,15 @@ use axum::{
 };
 
 use crate::{
+    engine::decision::{Decision, Standing},
     health::Health,
-    limit::{Limit, Window},
+    limit::{Limit, Window, whole_seconds},
     rules::{Rule, RuleTree},
     spans::Call,
     store::Store,
     wire::{
-        LARGEST_MESSAGE, Refusal, Service, json,
-        pb::envoy::service::ratelimit::v3::{
-            RateLimitResponse,
-            rate_limit_response::{Code, DescriptorStatus},
-        },
-        response::window_seconds,
+        Answer, LARGEST_MESSAGE, Refusal, Service, json,
+        pb::envoy::service::ratelimit::v3::rate_limit_response::Code,
     },
 };
 
@@ -191,7 +188,7 @@ async fn try_decide<S: Store>(pages: &Pages<S>, body: Result<Bytes, BytesRejecti
     let result = pages.service.answer(request, None).await;
     pages.service.metrics.answered("json", started.elapsed());
     match result {
-        Ok(response) => answer(&response),
+        Ok(it) => answer(&it),
         Err(Refusal::Invalid(invalid)) => refuse(StatusCode::BAD_REQUEST, &invalid.to_string()),
         Err(refusal @ (Refusal::NoRules | Refusal::Store(_))) => {
             refuse(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string())
@@ -205,7 +202,7 @@ fn refuse(status: StatusCode, why: &str) -> Response {
     (status, no_sniffing, format!("{reason}: {why}\n")).into_response()
 }
 
-fn answer(response: &RateLimitResponse) -> Response {
+fn answer(Answer { message: response, decision }: &Answer) -> Response {
     let status = match response.overall_code() {
         Code::OverLimit => StatusCode::TOO_MANY_REQUESTS,
         Code::Ok => StatusCode::OK,
@@ -219,43 +216,43 @@ fn answer(response: &RateLimitResponse) -> Response {
         }
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
-        add_limits(&mut headers, &response.statuses);
+        add_limits(&mut headers, decision);
     }
     (status, headers, json::encode(response)).into_response()
 }
 
-/// `Retry-After` (RFC 9110): the longest wait of those that refuse; and
-/// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers):
-/// each limit, and how it stands. Limits are named by their position where the
-/// rules give no name that the syntax allows.
-fn add_limits(headers: &mut HeaderMap, statuses: &[DescriptorStatus]) {
+/// The most limits that an answer lists in its headers: clients and proxies take no
+/// more than a few thousand bytes of them.
+const MOST_LISTED: usize = 20;
+
+/// `Retry-After` (RFC 9110), unless the request never passes; and
+/// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers): the
+/// first limits that refuse, and how they stand. Limits are named by their
+/// position where the rules give no name that the syntax allows.
+fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
     let mut policies = Vec::new();
     let mut standings = Vec::new();
-    let mut wait = 0;
-    for (position, status) in statuses.iter().enumerate() {
-        let Some(limit) = &status.current_limit else { continue };
-        // What never passes has no moment to come back.
-        let reset = status.duration_until_reset.unwrap_or_default();
-        if status.code() == Code::OverLimit {
-            wait = wait.max(reset.seconds);
-        }
+    for (position, verdict) in decision.refusing().take(MOST_LISTED) {
+        let Some(Standing { limit, name, outcome, wait }) = verdict.standing() else { continue };
         let plain = |it: u8| matches!(it, b' '..=b'~') && it != b'"' && it != b'\\';
-        let name = match limit.name.as_str() {
+        let name = match &**name {
             name if !name.is_empty() && name.bytes().all(plain) => name.to_owned(),
             _ => format!("limit-{}", position + 1),
         };
-        let window = window_seconds(limit);
-        policies.push(format!("\"{name}\";q={};w={window}", limit.requests_per_unit));
-        standings.push(format!("\"{name}\";r={};t={}", status.limit_remaining, reset.seconds));
+        let window = if limit.has_slots() { 0 } else { limit.window.seconds() };
+        policies.push(format!("\"{name}\";q={};w={window}", limit.requests));
+        // What never passes has no moment to come back.
+        let reset = wait.map_or(0, whole_seconds);
+        standings.push(format!("\"{name}\";r={};t={reset}", outcome.remaining));
     }
     let texts = [
-        ("retry-after", wait.max(1).to_string()),
-        ("ratelimit-policy", policies.join(", ")),
-        ("ratelimit", standings.join(", ")),
+        ("retry-after", decision.wait.map(|it| whole_seconds(it).to_string())),
+        ("ratelimit-policy", Some(policies.join(", "))),
+        ("ratelimit", Some(standings.join(", "))),
     ];
     for (name, text) in texts {
-        if let Ok(value) = HeaderValue::from_str(&text)
-            && !text.is_empty()
+        if let Some(text) = text
+            && let Ok(value) = HeaderValue::from_str(&text)
         {
             headers.insert(name, value);
         }

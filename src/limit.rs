@@ -42,6 +42,11 @@ impl Limit {
         self.algorithm.facts().named_window && self.penalty.is_zero()
     }
 
+    /// Whether hits take slots that are given back, rather than use something up.
+    pub const fn has_slots(&self) -> bool {
+        self.algorithm.facts().lease
+    }
+
     /// The most hits that one call can ever have granted.
     pub const fn capacity(&self) -> u32 {
         match self.algorithm {
@@ -212,23 +217,14 @@ pub struct Outcome {
     pub remaining: u32,
     /// How long until the limit is as if it had never been used.
     pub reset_after: Duration,
-    /// How long until the same charge passes if nobody else asks, and not a
-    /// microsecond less; none if it went through, or if it never passes.
+    /// How long until the same charge passes, or passes again, if nobody else
+    /// asks, and not a microsecond less; none if it never does.
     pub retry_after: Option<Duration>,
     /// How long a penalty goes on to refuse everything; zero if none does.
     pub banned: Duration,
     /// Whether this was known without asking the store. Then nothing was
     /// charged.
     pub cached: bool,
-}
-
-impl Outcome {
-    /// What a client is told to wait for: the moment to come back if it was
-    /// refused, and else the moment when the limit starts anew. None if coming
-    /// back is of no use.
-    pub fn wait(&self) -> Option<Duration> {
-        if self.over { self.retry_after } else { Some(self.reset_after) }
-    }
 }
 
 /// How the hits of one charge are counted in the statistics.

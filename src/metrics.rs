@@ -140,7 +140,7 @@ impl Metrics {
     }
 
     fn bump(&self, hits: Hits, verdict: &Verdict) -> Option<Bump> {
-        let Standing { limit, outcome, .. } = verdict.standing()?;
+        let Standing { limit, outcome, .. } = verdict.counted()?;
         let hits = match hits {
             Hits::Add(hits) => hits,
             Hits::Refund(hits) => return Some(Bump { refunded: hits, ..Bump::default() }),

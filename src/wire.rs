@@ -11,7 +11,7 @@ use tonic::{Request as Call, Response as Reply, Status};
 
 use crate::{
     descriptor::Request,
-    engine::Engine,
+    engine::{Engine, decision::Decision},
     metrics::{Failure, Metrics},
     spans::{Execution, Spans},
     store::{Store, StoreError},
@@ -59,6 +59,15 @@ pub struct Service<S> {
     pub spans: Option<Spans>,
 }
 
+/// What becomes of a request.
+#[derive(Debug)]
+pub struct Answer {
+    /// What the caller is told.
+    pub message: RateLimitResponse,
+    /// What was decided.
+    pub decision: Decision,
+}
+
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -84,7 +93,7 @@ impl<S: Store> Service<S> {
         &self,
         message: RateLimitRequest,
         patience: Option<Duration>,
-    ) -> Result<RateLimitResponse, Refusal> {
+    ) -> Result<Answer, Refusal> {
         let mut span = self.spans.as_ref().and_then(Spans::execution);
         let result = self.try_answer(message, patience, span.as_mut()).await;
         if let (Some(span), Err(refusal)) = (span, &result) {
@@ -108,7 +117,7 @@ impl<S: Store> Service<S> {
         message: RateLimitRequest,
         patience: Option<Duration>,
         mut span: Option<&mut Execution>,
-    ) -> Result<RateLimitResponse, Refusal> {
+    ) -> Result<Answer, Refusal> {
         let request = Request::try_from(message)?;
         if let Some(span) = &mut span {
             span.asked(&request);
@@ -121,7 +130,8 @@ impl<S: Store> Service<S> {
         if let Some(span) = span {
             span.decided(&decision);
         }
-        Ok(response::build(&request, &decision, &self.response))
+        let message = response::build(&request, &decision, &self.response);
+        Ok(Answer { message, decision })
     }
 }
 
@@ -156,7 +166,7 @@ impl<S: Store> RateLimitService for Grpc<S> {
             let code = error.map_or(tonic::Code::Ok, Status::code);
             span.grpc_ended(code.into(), error.map(Status::message));
         }
-        Ok(Reply::new(result?))
+        Ok(Reply::new(result?.message))
     }
 }
 

@@ -11,7 +11,7 @@ use tollgate::{
     descriptor::{Descriptor, Entry, Request},
     engine::{
         Engine,
-        decision::{Mode, Verdict},
+        decision::Mode,
         fallback::{Fallback, FallbackSettings},
     },
     limit::Hits,
@@ -125,8 +125,7 @@ fn a_decision_allocates_at_most_three_times() {
         let mut remaining = None;
         let allocated = measure(|| {
             let decision = engine.decide(&request, None).now_or_never().unwrap().unwrap();
-            let standing = decision.decisive().and_then(Verdict::standing);
-            remaining = standing.map(|it| it.outcome.remaining);
+            remaining = decision.decisive().map(|(_, it)| it.outcome.remaining);
         });
         (remaining, allocated.count_total)
     };

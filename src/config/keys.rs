@@ -87,7 +87,7 @@ pub const KEYS: [Key; 34] = [
         name: "rate_limits",
         home: Home::Descriptor,
         expects: "a list of 1 to 8 maps, each like `rate_limit`",
-        help: "Several limits in its place: all are counted, and the tightest decides.",
+        help: "Several limits in its place: all are counted, and each may refuse.",
     },
     Key {
         name: "descriptors",

@@ -124,7 +124,7 @@ impl Fallback {
                     used.push(*policy);
                     self.by_policy(charge, *policy, denied, now).await?
                 }
-                (Err(_), None) => charge.alone(now),
+                (Err(_), None) => allow(charge, now),
             });
         }
         Ok((outcomes, used))
@@ -138,12 +138,12 @@ impl Fallback {
         now: Timestamp,
     ) -> Result<Outcome, StoreError> {
         match policy {
-            OnError::Allow => Ok(charge.alone(now)),
+            OnError::Allow => Ok(allow(charge, now)),
             OnError::Deny => Ok(deny(charge, now)),
             OnError::Local => {
                 let own = self.locally(charge, denied);
                 let results = self.local.charge(&[own], now, None).await;
-                let outcome = results.into_iter().next().unwrap_or_else(|| Ok(charge.alone(now)));
+                let outcome = results.into_iter().next().unwrap_or_else(|| Ok(allow(charge, now)));
                 Ok(passes_later(charge, outcome?, now))
             }
         }
@@ -169,12 +169,22 @@ fn share(limit: &Limit, share: f64) -> Limit {
     Limit { requests: part(limit.requests), algorithm, ..limit.clone() }
 }
 
+/// Lets everything pass that may ever pass, again and again.
+fn allow(charge: &Charge, now: Timestamp) -> Outcome {
+    let alone = charge.alone(now);
+    let retry_after = if alone.over { alone.retry_after } else { Some(Duration::ZERO) };
+    Outcome { retry_after, ..alone }
+}
+
 /// Refuses whatever asks. What is given back is never refused.
 fn deny(charge: &Charge, now: Timestamp) -> Outcome {
     let over = charge.asks();
     let alone = charge.alone(now);
-    let retry_after = if alone.over { alone.retry_after } else { Some(AGAIN) };
-    let retry_after = retry_after.filter(|_| over);
+    let retry_after = match over {
+        true if alone.over => alone.retry_after,
+        true => Some(AGAIN),
+        false => Some(Duration::ZERO),
+    };
     Outcome {
         over,
         counted: false,

@@ -227,7 +227,7 @@ pub fn describe(
         used: level.div_ceil(scale.cost.max(1)),
         remaining: u32::try_from((scale.capacity - level) / scale.cost.max(1)).unwrap_or(u32::MAX),
         reset_after: until(level).unwrap_or(Duration::MAX),
-        retry_after: if !passed && fits { until(excess) } else { None },
+        retry_after: if fits { until(excess) } else { None },
         banned: Duration::ZERO,
         cached: false,
     }

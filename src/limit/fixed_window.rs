@@ -110,15 +110,16 @@ pub(super) fn describe(
     let requests = u64::from(limit.requests);
     let counted = limit.algorithm.counts_denied();
     let reset_after = end(state, limit, span).since(now);
-    // The reference gives the end of the window even to hits that never pass.
-    let returns = counted || hits.asked() <= requests;
+    let asked = hits.asked();
+    let room = passed && state.count.saturating_add(asked) <= requests;
+    let wait = if room { Duration::ZERO } else { reset_after };
     Outcome {
         over: !passed,
         counted,
         used: state.count,
         remaining: u32::try_from(requests.saturating_sub(state.count)).unwrap_or(u32::MAX),
         reset_after,
-        retry_after: (!passed && returns).then_some(reset_after),
+        retry_after: (asked <= requests).then_some(wait),
         banned: Duration::ZERO,
         cached: false,
     }

@@ -32,8 +32,11 @@ local function leases_in(state, lease)
   return live, held, latest
 end
 
--- When `excess` slots are free; 0 if there are not so many.
+-- When `excess` slots are free; 0 if there are not so many, or if none has to be.
 local function freed(found, lease, excess)
+  if excess <= 0 then
+    return 0
+  end
   for _, it in ipairs(found) do
     excess = excess - it[2]
     if excess <= 0 then
@@ -71,7 +74,7 @@ local function leases(state, hits, requests, lease)
   local function told(free)
     return { held, free, #found > 0 and found[#found][1] + lease or 0 }
   end
-  local before = told(0)
+  local before, free = told(0), 0
   if 0 < hits then
     if not forced and requests < held + hits then
       before[2] = freed(found, lease, held + hits - requests)
@@ -84,13 +87,14 @@ local function leases(state, hits, requests, lease)
       found[#found + 1] = { latest, hits }
     end
     held = math.min(held + hits, MOST)
+    free = freed(found, lease, held + hits - requests)
   elseif hits < 0 and held > 0 then
     found = leases_without(found, -hits, function() return true end)
     held = math.max(held + hits, 0)
   else
     return true, before, before
   end
-  return true, before, told(0), leases_text(found, lease, latest)
+  return true, before, told(free), leases_text(found, lease, latest)
 end
 
 -- The very lease that was granted, of which the end is told.

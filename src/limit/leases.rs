@@ -54,8 +54,8 @@ pub struct State(pub Vec<(Timestamp, u64)>);
 pub struct Summary {
     /// How many leases are held.
     pub held: u64,
-    /// When enough of them have ended for the hits that were refused; the epoch
-    /// if they were not, or never will.
+    /// When enough of them have ended for the same hits to pass, or pass again; the
+    /// epoch if they do at once, or never will.
     pub free: Timestamp,
     /// When the last of them ends; the epoch if there is none.
     pub last: Timestamp,
@@ -98,12 +98,13 @@ pub fn step(
 ) -> (State, Summary, bool) {
     let lease = lease(limit);
     let (mut leases, latest) = live(state, lease, now);
+    let mut free = Timestamp::default();
     match hits {
         Hits::Add(0) => {}
         Hits::Add(hits) => {
             let excess = total(&leases).saturating_add(hits).saturating_sub(limit.requests.into());
             if excess > 0 && !forced {
-                let free = freed(&leases, lease, excess);
+                free = freed(&leases, lease, excess);
                 let summary = Summary { free, ..summary(&leases, lease) };
                 return (State(leases), summary, false);
             }
@@ -113,10 +114,12 @@ pub fn step(
                 }
                 _ => leases.push((latest, hits)),
             }
+            let again = total(&leases).saturating_add(hits);
+            free = freed(&leases, lease, again.saturating_sub(limit.requests.into()));
         }
         Hits::Refund(hits) => give_back(&mut leases, hits, |_| true),
     }
-    let summary = summary(&leases, lease);
+    let summary = Summary { free, ..summary(&leases, lease) };
     (State(leases), summary, true)
 }
 
@@ -149,8 +152,10 @@ fn total(leases: &[(Timestamp, u64)]) -> u64 {
     leases.iter().fold(0, |total, (_, hits)| total.saturating_add(*hits))
 }
 
-/// When `excess` leases have ended; the epoch if there are not so many.
+/// When `excess` leases have ended; the epoch if there are not so many, or if none
+/// has to.
 fn freed(leases: &[(Timestamp, u64)], lease: Duration, mut excess: u64) -> Timestamp {
+    let leases = if excess == 0 { &[] } else { leases };
     for (granted, hits) in leases {
         excess = excess.saturating_sub(*hits);
         if excess == 0 {
@@ -189,7 +194,7 @@ pub(super) fn describe(
         used: held,
         remaining: u32::try_from(requests.saturating_sub(held)).unwrap_or(u32::MAX),
         reset_after: last.since(now),
-        retry_after: (!passed && fits).then(|| free.since(now)),
+        retry_after: fits.then(|| free.since(now)),
         banned: Duration::ZERO,
         cached: false,
     }

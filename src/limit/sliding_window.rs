@@ -153,13 +153,18 @@ pub fn describe(
         (0, _) => rest,
         (_, _) => rest + window,
     };
+    let asked = hits.asked();
+    let room = passed && (asked == 0 || fits(limit, span, state, asked, now));
     Outcome {
         over: !passed,
         counted: false,
         used,
         remaining: u32::try_from(requests.saturating_sub(used)).unwrap_or(u32::MAX),
         reset_after,
-        retry_after: if passed { None } else { retry(requests, length, rest, state, hits.asked()) },
+        retry_after: match room {
+            true => Some(Duration::ZERO),
+            false => retry(requests, length, rest, state, asked),
+        },
         banned: Duration::ZERO,
         cached: false,
     }

@@ -108,8 +108,10 @@ pub fn step_as(
                 if let Some(State::Leases(it)) = state { it } else { leases::State::default() };
             let (_, before, _) = leases::step(state.clone(), limit, Hits::Add(0), now, forced);
             let (after, told, passes) = leases::step(state, limit, hits, now, forced);
-            // What would free a slot is told whether or not the charge is made.
-            let before = leases::Summary { free: told.free, ..before };
+            // What would free a slot for hits that are refused is told whether or not
+            // the charge is made.
+            let free = if passes { Timestamp::default() } else { told.free };
+            let before = leases::Summary { free, ..before };
             let differs = (told.held, told.last) != (before.held, before.last);
             let changed = passes && (differs || hits.asked() > 0);
             let state = changed.then_some(State::Leases(after));
@@ -178,10 +180,15 @@ pub fn describe(limit: &Limit, span: Span, hits: Hits, answer: Answer, now: Time
         }
         Told::Leases(it) => leases::describe(limit, hits, (it, passes), now),
     };
-    let Hits::Add(asked) = hits else { return outcome };
+    let refund = matches!(hits, Hits::Refund(_));
+    let outcome = match refund {
+        // It is never refused, whatever a look would be told.
+        true => Outcome { retry_after: Some(Duration::ZERO), ..outcome },
+        false => outcome,
+    };
     let wait = if now < banned {
         banned.since(now)
-    } else if !passes && asked > 0 {
+    } else if !passes && hits.asked() > 0 {
         limit.penalty
     } else {
         Duration::ZERO
@@ -189,15 +196,19 @@ pub fn describe(limit: &Limit, span: Span, hits: Hits, answer: Answer, now: Time
     if wait.is_zero() {
         return outcome;
     }
-    let counted = outcome.counted && banned <= now;
-    let retry = if passes { Some(wait) } else { outcome.retry_after.map(|it| it.max(wait)) };
-    Outcome {
-        over: true,
-        counted,
+    let outcome = Outcome {
         remaining: 0,
         reset_after: outcome.reset_after.max(wait),
-        retry_after: retry,
         banned: wait,
+        ..outcome
+    };
+    if refund {
+        return outcome;
+    }
+    Outcome {
+        over: true,
+        counted: outcome.counted && banned <= now,
+        retry_after: outcome.retry_after.map(|it| it.max(wait)),
         ..outcome
     }
 }

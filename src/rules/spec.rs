@@ -47,8 +47,8 @@ impl DescriptorSpec {
 /// What applies to a descriptor, and what is said about it.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSpec {
-    /// All are counted, and the one with the least room decides. Empty:
-    /// everything passes, and nothing is counted.
+    /// All are counted, and each may refuse. Empty: everything passes, and nothing
+    /// is counted.
     pub limits: Vec<LimitSpec>,
     /// The name of a rule without limits, by which others replace it; may be
     /// empty.

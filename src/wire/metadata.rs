@@ -1,5 +1,7 @@
 //! The metadata of an answer: for access logs, and for other filters.
 
+use std::time::Duration;
+
 use prost_types::{ListValue, Struct, Value, value::Kind};
 
 use crate::{
@@ -9,8 +11,8 @@ use crate::{
 };
 
 /// What was asked (`domain`, `descriptors`, `hitsAddend`), what the rules of
-/// the descriptors that passed have to say (`metadata`), which limit decided
-/// (`rule`), and whether that was without the store (`degraded`).
+/// the descriptors that passed have to say (`metadata`), which limit decided, and
+/// for how long (`rule`), and whether that was without the store (`degraded`).
 ///
 /// The names, except `rule` and `degraded`, are those of Envoy's reference service. Bytes of
 /// the caller's that are not UTF-8 are replaced: Envoy refuses a whole answer
@@ -23,10 +25,9 @@ pub fn build(request: &Request, decision: &Decision) -> Struct {
     if request.hits_addend != 0 {
         fields.push(("hitsAddend", number(request.hits_addend.into())));
     }
-    if let Some(verdict) = decision.decisive()
-        && let Some(standing) = verdict.standing()
-    {
-        fields.push(("rule", rule(verdict, standing)));
+    if let Some((verdict, standing)) = decision.decisive() {
+        let wait = if decision.over_limit { decision.wait } else { standing.wait };
+        fields.push(("rule", rule(verdict, standing, wait)));
     }
     let mut metadata = serde_json::Map::new();
     for verdict in decision.verdicts.iter().filter(|it| !it.refused()) {
@@ -75,9 +76,10 @@ fn in_prototext(limit: &Limit) -> String {
     }
 }
 
-/// The limit that decided: where it comes from, and how it stands.
-fn rule(verdict: &Verdict, standing: Standing<'_>) -> Value {
-    let Standing { limit, name, outcome } = standing;
+/// The limit that decided: where it comes from, how it stands, and how long to
+/// `wait`.
+fn rule(verdict: &Verdict, standing: Standing<'_>, wait: Option<Duration>) -> Value {
+    let Standing { limit, name, outcome, .. } = standing;
     let mut fields = match verdict.governed.rule() {
         Some(rule) => vec![
             ("key", string(rule.stat_name().to_string())),
@@ -90,9 +92,12 @@ fn rule(verdict: &Verdict, standing: Standing<'_>) -> Value {
     }
     fields.push(("limit", string(limit.to_string())));
     fields.push(("remaining", number(outcome.remaining.into())));
-    match outcome.wait() {
+    match wait {
         Some(wait) => fields.push(("resetSeconds", number(whole_seconds(wait)))),
         None => fields.push(("neverPasses", wrap(Kind::BoolValue(true)))),
+    }
+    if !outcome.banned.is_zero() {
+        fields.push(("bannedSeconds", number(whole_seconds(outcome.banned))));
     }
     wrap(Kind::StructValue(structure(fields)))
 }

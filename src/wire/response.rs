@@ -76,7 +76,7 @@ fn code(refused: bool) -> i32 {
 }
 
 fn status(verdict: &Verdict) -> DescriptorStatus {
-    let Some(Standing { limit, name, outcome }) = verdict.standing() else {
+    let Some(Standing { limit, name, outcome, wait }) = verdict.standing() else {
         // Envoy makes no header of a status without a limit, so what remains
         // of no limit is told to those alone who look at the status.
         let unlimited = matches!(verdict.governed, Governed::Unlimited(_));
@@ -88,16 +88,16 @@ fn status(verdict: &Verdict) -> DescriptorStatus {
         code: code(verdict.refused()),
         current_limit: Some(RateLimit {
             requests_per_unit: limit.requests,
-            unit: match limit.algorithm.facts().window {
-                true => unit(limit.window.unit()).into(),
+            unit: match limit.has_slots() {
                 // So many at a time, whatever the time.
-                false => rate_limit::Unit::Unknown.into(),
+                true => rate_limit::Unit::Unknown.into(),
+                false => unit(limit.window.unit()).into(),
             },
             name: name.to_string(),
             unit_multiplier: (multiplier > 1).then_some(multiplier),
         }),
         limit_remaining: outcome.remaining,
-        duration_until_reset: outcome.wait().map(|wait| prost_types::Duration {
+        duration_until_reset: wait.map(|wait| prost_types::Duration {
             seconds: i64::try_from(whole_seconds(wait)).unwrap_or(i64::MAX),
             nanos: 0,
         }),
@@ -116,17 +116,11 @@ fn unit(unit: Unit) -> rate_limit::Unit {
     }
 }
 
-/// The length of the window of `limit` in seconds.
-pub fn window_seconds(limit: &RateLimit) -> u64 {
-    let of = Unit::ALL.into_iter().find(|it| unit(*it) == limit.unit());
-    of.map_or(0, Unit::seconds) * u64::from(limit.unit_multiplier.unwrap_or(1))
-}
-
-/// How the client stands with the limit that decided. Nothing in it comes from
+/// How the client stands with the limit of which the reference service tells. Nothing in it comes from
 /// the caller, so no line break of a caller's can get into a header.
 fn headers(decision: &Decision, names: &HeaderNames) -> Vec<HeaderValue> {
-    let Some(Standing { limit, outcome, .. }) = decision.decisive().and_then(Verdict::standing)
-    else {
+    let verdict = decision.headed.and_then(|it| decision.verdicts.get(it));
+    let Some(Standing { limit, outcome, wait, .. }) = verdict.and_then(Verdict::standing) else {
         return Vec::new();
     };
     let header =
@@ -134,6 +128,6 @@ fn headers(decision: &Decision, names: &HeaderNames) -> Vec<HeaderValue> {
     vec![
         header(&names.limit, limit.requests.into()),
         header(&names.remaining, outcome.remaining.into()),
-        header(&names.reset, whole_seconds(outcome.wait().unwrap_or(outcome.reset_after))),
+        header(&names.reset, whole_seconds(wait.unwrap_or(outcome.reset_after))),
     ]
 }

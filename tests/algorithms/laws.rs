@@ -14,6 +14,24 @@ fn micros(duration: Duration) -> u64 {
     duration.as_micros() as u64
 }
 
+/// Who has passed passes again when told, and not before.
+pub(crate) fn again_is_exact(limit: &Limit, calls: &[Call]) {
+    for call in play(limit, calls).iter().filter(|it| !it.outcome.over) {
+        let wait = call.outcome.retry_after.expect("what has passed may pass again");
+        if let Hits::Refund(_) = call.hits {
+            assert_eq!(wait, Duration::ZERO, "{call:?}");
+            continue;
+        }
+        if !lasts(call.now, wait) {
+            continue;
+        }
+        let then = call.now + micros(wait);
+        let pass = |at| !call.counter.would(call.hits, at).over;
+        assert!(pass(then), "refused when told to come back: {call:?}");
+        assert!(wait.is_zero() || !pass(then - 1), "passes before told to come back: {call:?}");
+    }
+}
+
 /// Whether the game, in which nothing is forgotten, is still on.
 fn lasts(now: u64, wait: Duration) -> bool {
     wait < Duration::from_micros(END) && now + micros(wait) < END
@@ -94,6 +112,13 @@ proptest! {
     #[test]
     fn who_waits_as_told_passes_and_not_before(limit in any_limit(), calls in calls(true, 30)) {
         retry_after_is_exact(&limit, &calls);
+    }
+
+    #[test]
+    fn who_passes_again_as_told_does_and_not_before(
+        limit in any_limit(), calls in calls(true, 30),
+    ) {
+        again_is_exact(&limit, &calls);
     }
 
     #[test]

@@ -22,3 +22,4 @@ mod plots;
 mod rules;
 mod svg;
 mod vectors;
+mod waits;

@@ -75,6 +75,28 @@ proptest! {
     }
 
     #[test]
+    fn what_is_given_back_hides_no_ban(
+        limit in penalties(), calls in calls(true, 30), refund in any::<u32>(),
+    ) {
+        for call in play(&limit, &calls).iter().filter(|it| it.outcome.over) {
+            let ban = call.outcome.banned;
+            let outcome = call.counter.would(Hits::Refund(refund.into()), call.now);
+            let held = call.counter.would(Hits::Add(0), call.now).banned;
+            prop_assert!(!outcome.over && outcome.banned == held, "{:?}", outcome);
+            prop_assert!(held.is_zero() || held == ban);
+            if !held.is_zero() {
+                prop_assert_eq!(outcome.remaining, 0);
+                prop_assert!(ban <= outcome.reset_after, "{:?}", outcome);
+            }
+        }
+    }
+
+    #[test]
+    fn who_passes_again_knows_the_penalty(limit in penalties(), calls in calls(true, 30)) {
+        laws::again_is_exact(&limit, &calls);
+    }
+
+    #[test]
     fn looking_is_never_punished(limit in penalties(), calls in calls(true, 30)) {
         laws::nobody_notices_without(&limit, &calls, |it| it.hits == Hits::Add(0));
     }

@@ -39,5 +39,6 @@ mod statistics;
 mod tls;
 mod tracing;
 mod unix;
+mod waits;
 mod wire;
 mod xds;

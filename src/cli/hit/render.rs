@@ -29,6 +29,9 @@ pub(super) fn response(
         let status = response.statuses.get(i).map_or_else(|| "no answer".into(), status);
         writeln!(out, "  {}: {status}", descriptor(entries))?;
     }
+    if let Some(seconds) = banned(response) {
+        writeln!(out, "a penalty refuses everything for {seconds} s")?;
+    }
     headers(out, "response headers", &response.response_headers_to_add)?;
     let Some(metadata) = &response.dynamic_metadata else { return Ok(()) };
     writeln!(out, "metadata")?;
@@ -36,6 +39,13 @@ pub(super) fn response(
         writeln!(out, "  {}: {}", printable(name), printable(&json(value).to_string()))?;
     }
     Ok(())
+}
+
+/// For how many seconds a penalty holds, if one does and the answer says so.
+fn banned(response: &RateLimitResponse) -> Option<Json> {
+    let metadata = response.dynamic_metadata.as_ref()?;
+    let Some(Kind::StructValue(rule)) = &metadata.fields.get("rule")?.kind else { return None };
+    rule.fields.get("bannedSeconds").map(json).filter(Json::is_number)
 }
 
 fn headers(out: &mut impl Write, heading: &str, headers: &[HeaderValue]) -> io::Result<()> {

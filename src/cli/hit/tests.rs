@@ -106,7 +106,8 @@ fn over_limit() -> RateLimitResponse {
     };
     let free = DescriptorStatus { code: Code::Ok.into(), ..DescriptorStatus::default() };
     let text = |it: &str| prost_types::Value::from(it.to_owned());
-    let rule = [("name".to_owned(), text("per user")), ("limit".to_owned(), 5.0.into())];
+    let rule = [("name", text("per user")), ("limit", 5.0.into()), ("bannedSeconds", 42.0.into())];
+    let rule = rule.map(|(name, value)| (name.to_owned(), value));
     let rule = prost_types::Struct { fields: rule.into() };
     let fields = [
         ("domain".to_owned(), text("shop")),
@@ -144,11 +145,12 @@ fn an_answer_reads_well() {
   cart=7\n: OK, 20 per 10 hours (carts\u{1b}[2J), 3 remaining, resets in 42 s
   odd=�ä: OK, no limit
   lost=: no answer
+a penalty refuses everything for 42 s
 response headers
   RateLimit-Limit: 5
 metadata
   domain: "shop"
-  rule: {"limit":5,"name":"per user"}
+  rule: {"bannedSeconds":42,"limit":5,"name":"per user"}
 "#
     );
 }

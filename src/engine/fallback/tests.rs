@@ -182,7 +182,7 @@ async fn a_store_that_answers_decides_alone() {
     let engine = engine(Memory::new(256), settings(Some(OnError::Deny)));
     for remaining in [9, 8] {
         let decision = ask(&engine, &[("local", Hits::Add(1))]).await.expect("it is in memory");
-        let standing = decision.decisive().and_then(Verdict::standing).expect("a limit applies");
+        let (_, standing) = decision.decisive().expect("a limit applies");
         assert_eq!(standing.outcome.remaining, remaining);
         assert!(decision.policies.is_empty());
     }
@@ -194,7 +194,7 @@ async fn limits_of_one_request_keep_their_own_policies() {
     let engine = engine(Broken::Failing, settings(None));
     for (over, remaining) in [(false, 1), (false, 0), (true, 0)] {
         let decision = ask(&engine, &[("both", Hits::Add(1))]).await.expect("it is decided");
-        let standing = decision.decisive().and_then(Verdict::standing).expect("a limit applies");
+        let (_, standing) = decision.decisive().expect("a limit applies");
         assert_eq!((decision.over_limit, standing.outcome.remaining), (over, remaining));
         assert_eq!(*decision.policies, [OnError::Allow, OnError::Local]);
     }

@@ -1,0 +1,247 @@
+//! How long a request that is refused has to wait: after exactly so long it passes,
+//! and a microsecond before it does not, whatever its rules are.
+
+use std::{
+    sync::Arc,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
+use tollgate::{
+    descriptor::{Descriptor, Entry, Request},
+    engine::{
+        Engine,
+        decision::{Decision, Mode},
+        fallback::{Fallback, FallbackSettings},
+    },
+    limit::{Algorithm, Hits, Limit, Unit, Window},
+    rules::{
+        RuleTree,
+        counter_key::KeyFormat,
+        spec::{DescriptorSpec, DomainSpec, LimitSpec, RuleSpec},
+    },
+    store::memory::Memory,
+    time::{ManualClock, Timestamp},
+};
+
+use crate::games::{END, START, any_limit};
+
+const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+/// What is asked, and how long after the last request.
+#[derive(Clone, Debug)]
+struct Call {
+    pause: Pause,
+    /// Whether the hits go to the descriptor with this key, and how many.
+    hits: Vec<(usize, Hits)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Pause {
+    Micros(u64),
+    /// As long as the last request was told to wait, and so much more or less.
+    Told(i8),
+}
+
+#[derive(Clone, Debug)]
+struct Game {
+    rules: Vec<RuleSpec>,
+    quota: bool,
+    stop: bool,
+    calls: Vec<Call>,
+}
+
+/// All counters, as new.
+fn engine(game: &Game) -> (Engine<Memory>, Arc<ManualClock>) {
+    let descriptor = |(key, rule): (&&str, &RuleSpec)| DescriptorSpec {
+        key: (*key).to_owned(),
+        rule: Some(rule.clone()),
+        ..DescriptorSpec::default()
+    };
+    let descriptors = KEYS.iter().zip(&game.rules).map(descriptor).collect();
+    let tree = RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors }]);
+    let clock = Arc::new(ManualClock::at(Timestamp::default()));
+    let engine = Engine {
+        rules: Arc::new(ArcSwap::from_pointee(tree)),
+        store: Memory::new(10_000),
+        clock: Arc::clone(&clock) as _,
+        keys: KeyFormat::default(),
+        mode: Mode { shadow: false, quota: game.quota, stop: game.stop },
+        fallback: Fallback::new(FallbackSettings::default()),
+    };
+    (engine, clock)
+}
+
+fn request(hits: &[(usize, Hits)]) -> Request {
+    let descriptor = |&(key, hits): &(usize, Hits)| Descriptor {
+        entries: vec![Entry { key: KEYS[key].into(), value: "x".into() }],
+        hits,
+        own_hits: true,
+        limit: None,
+    };
+    let descriptors = hits.iter().map(descriptor).collect();
+    Request { domain: "shop".into(), descriptors, hits_addend: 0 }
+}
+
+type Past = Vec<(u64, Request)>;
+
+/// What becomes of the last of these requests if nobody asks anything else.
+fn last(game: &Game, past: &[(u64, Request)]) -> Decision {
+    let (engine, clock) = engine(game);
+    let mut decision = None;
+    for (now, request) in past {
+        clock.set(Timestamp::from_micros(*now));
+        decision = engine.decide(request, None).now_or_never().unwrap().ok();
+    }
+    decision.unwrap()
+}
+
+fn passes(game: &Game, past: &Past, request: &Request, now: u64) -> bool {
+    let past = [past.as_slice(), &[(now, request.clone())]].concat();
+    !last(game, &past).over_limit
+}
+
+/// Plays a game, and says how many requests were refused for a while, and for ever.
+fn play(game: &Game) -> (u32, u32) {
+    let (mut now, mut told) = (START, Duration::ZERO);
+    let (mut waits, mut never) = (0, 0);
+    let mut past = Past::new();
+    for call in &game.calls {
+        now = match call.pause {
+            Pause::Micros(micros) => now + micros,
+            Pause::Told(more) => (now + micros(told)).saturating_add_signed(more.into()).max(now),
+        };
+        if END < now {
+            break;
+        }
+        let request = request(&call.hits);
+        past.push((now, request.clone()));
+        let decision = last(game, &past);
+        told = decision.wait.filter(|it| micros(*it) < END - START).unwrap_or_default();
+        match decision.wait {
+            _ if !decision.over_limit => assert_eq!(decision.wait, Some(Duration::ZERO)),
+            // Whatever is kept is forgotten after a hundred years.
+            Some(wait) if END - now < micros(wait) => {}
+            Some(wait) => {
+                let then = now + micros(wait);
+                let place = format!("told to wait {wait:?} by {decision:?} after {past:?}");
+                assert!(passes(game, &past, &request, then), "refused when {place}");
+                assert!(!passes(game, &past, &request, then - 1), "passes before {place}");
+                waits += 1;
+            }
+            None => {
+                for seconds in [0, 1, 60, 86_400, 40_000_000, 400_000_000] {
+                    let then = now + seconds * 1_000_000;
+                    assert!(!passes(game, &past, &request, then), "never passes: {decision:?}");
+                }
+                never += 1;
+            }
+        }
+    }
+    (waits, never)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn small_limit() -> impl Strategy<Value = Limit> {
+    let window = (prop::sample::select(&[Unit::Second, Unit::Minute, Unit::Hour][..]), 1..4_u32);
+    let window =
+        window.prop_map(|(unit, times)| Window::times(unit, times.try_into().unwrap()).unwrap());
+    (0..7_u8, window, 2..6_u32, 2..6_u32, 1..100_u64).prop_map(
+        |(kind, window, requests, burst, lease)| {
+            let algorithm = match kind {
+                0 => Algorithm::FixedWindow { count_denied: true },
+                1 => Algorithm::FixedWindow { count_denied: false },
+                2 => Algorithm::SlidingWindow,
+                3 => Algorithm::SlidingLog,
+                4 => Algorithm::TokenBucket { burst },
+                5 => Algorithm::LeakyBucket { burst },
+                _ => Algorithm::Concurrency { lease: Duration::from_millis(lease * 100) },
+            };
+            Limit { algorithm, ..Limit::fixed(requests, window) }
+        },
+    )
+}
+
+fn limit() -> impl Strategy<Value = LimitSpec> {
+    let limit = prop_oneof![12 => small_limit(), 1 => any_limit()];
+    let penalty = prop_oneof![4 => Just(0_u64), 1 => 1..5_000_u64, 1 => Just(7_200_000)];
+    let none = prop::bool::weighted(0.01);
+    (limit, penalty, prop::bool::weighted(0.2), none).prop_map(|(limit, penalty, whole, none)| {
+        let may_be_none = !matches!(
+            limit.algorithm,
+            Algorithm::SlidingWindow
+                | Algorithm::TokenBucket { .. }
+                | Algorithm::LeakyBucket { .. }
+        );
+        let requests = if none && may_be_none { 0 } else { limit.requests };
+        let limit = Limit { penalty: Duration::from_millis(penalty), requests, ..limit };
+        LimitSpec { limit, name: "".into(), all_or_nothing: whole, on_error: None }
+    })
+}
+
+/// No two limits share a counter.
+fn rule() -> impl Strategy<Value = RuleSpec> {
+    let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.3));
+    (vec(limit(), 1..4), flags).prop_map(|(all, (shadow_mode, quota_mode))| {
+        let mut limits: Vec<LimitSpec> = Vec::new();
+        for it in all {
+            let kind = |it: &LimitSpec| match it.limit.algorithm {
+                Algorithm::Concurrency { .. } => ("concurrency", 0),
+                Algorithm::LeakyBucket { .. } => ("token_bucket", it.limit.window.seconds()),
+                algorithm => (algorithm.name(), it.limit.window.seconds()),
+            };
+            if !limits.iter().any(|other| kind(other) == kind(&it)) {
+                limits.push(it);
+            }
+        }
+        RuleSpec { limits, shadow_mode, quota_mode, ..RuleSpec::default() }
+    })
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let pause = prop_oneof![
+        3 => Just(Pause::Micros(0)),
+        3 => (0..400_000_u64).prop_map(Pause::Micros),
+        2 => (0..90_000_000_u64).prop_map(Pause::Micros),
+        2 => (-1..=1_i8).prop_map(Pause::Told),
+    ];
+    let hits = prop_oneof![
+        40 => Just(Hits::Add(1)),
+        10 => (0..4_u64).prop_map(Hits::Add),
+        4 => (0..3_u64).prop_map(Hits::Refund),
+        1 => Just(Hits::Add(u64::MAX)),
+    ];
+    let keys = prop::sample::subsequence((0..KEYS.len()).collect::<Vec<_>>(), 1..=5).prop_shuffle();
+    (pause, keys, vec(hits, 5))
+        .prop_map(|(pause, keys, hits)| Call { pause, hits: keys.into_iter().zip(hits).collect() })
+}
+
+/// The last key has no rule.
+fn game() -> impl Strategy<Value = Game> {
+    let mode = (prop::bool::weighted(0.1), prop::bool::weighted(0.2));
+    (vec(rule(), KEYS.len() - 1), mode, vec(call(), 1..16))
+        .prop_map(|(rules, (quota, stop), calls)| Game { rules, quota, stop, calls })
+}
+
+#[test]
+fn a_request_that_waits_as_told_passes_and_not_a_microsecond_before() {
+    let (waited, never) = (AtomicU32::new(0), AtomicU32::new(0));
+    let config =
+        ProptestConfig { cases: 1_000, source_file: Some(file!()), ..ProptestConfig::default() };
+    let mut runner = TestRunner::new(config);
+    let result = runner.run(&game(), |game| {
+        let (waits, forever) = play(&game);
+        waited.fetch_add(waits, Relaxed);
+        never.fetch_add(forever, Relaxed);
+        Ok(())
+    });
+    result.unwrap_or_else(|it| panic!("{it}"));
+    let (waited, never) = (waited.into_inner(), never.into_inner());
+    assert!(1_000 < waited && 100 < never, "{waited} waited, {never} never pass");
+}
