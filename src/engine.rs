@@ -92,9 +92,13 @@ impl<S: Store> Engine<S> {
         now: Timestamp,
     ) -> SmallVec<[Charge; 2]> {
         let mut charges = SmallVec::new();
-        // One for each limit. Whoever passes without the store keeps its hits.
-        let mut policies = policies.iter().map(|it| it.is_some_and(|it| it != OnError::Deny));
-        let mut passes_late = || policies.next().unwrap_or_default();
+        // One for each limit.
+        let mut policies = policies.iter();
+        let mut passes_late = |enforced: bool| match policies.next() {
+            Some(Some(OnError::Allow | OnError::Local)) => true,
+            Some(Some(OnError::Deny)) => !enforced || self.mode.shadow,
+            Some(None) | None => false,
+        };
         for (Descriptor { entries, hits, .. }, governed) in request.descriptors.iter().zip(governed)
         {
             match governed {
@@ -103,6 +107,7 @@ impl<S: Store> Engine<S> {
                     let quota = rule.spec.quota_mode || self.mode.quota;
                     let limits = limits.iter().map(|it| &rule.spec.limits[*it]);
                     let slots = limits.clone().any(|it| it.limit.has_slots());
+                    let enforced = !rule.spec.shadow_mode && !quota;
                     for spec in limits {
                         let kept = slots && !spec.limit.has_slots();
                         charges.push(Charge {
@@ -117,9 +122,9 @@ impl<S: Store> Engine<S> {
                                 true => Consume::AllOrNothing,
                                 false => Consume::Independent,
                             },
-                            enforced: !rule.spec.shadow_mode && !quota,
+                            enforced,
                             refused: false,
-                            passes_late: passes_late(),
+                            passes_late: passes_late(enforced),
                         });
                     }
                 }
@@ -134,7 +139,7 @@ impl<S: Store> Engine<S> {
                         consume: Consume::Independent,
                         enforced: !self.mode.quota,
                         refused: false,
-                        passes_late: passes_late(),
+                        passes_late: passes_late(!self.mode.quota),
                     });
                 }
             }

@@ -12,6 +12,8 @@ use crate::{
     time::ManualClock,
 };
 
+mod simulation;
+
 fn limit(name: &str) -> LimitSpec {
     let limit = Limit::fixed(1, Window::of(Unit::Second));
     LimitSpec { limit, name: name.into(), all_or_nothing: false, on_error: None }

@@ -124,9 +124,13 @@ pub(crate) fn make(
             call.again(at, trial);
         }
     } else if together && unsure {
+        // Once more, without those that depend on the others.
         call.written.clear();
-        for attempt in &mut attempts {
-            *attempt = Attempt { verdict: Verdict::Unsure, made: false, ..*attempt };
+        for (at, charge) in charges.iter().enumerate() {
+            attempts[at] = match charge.depends() {
+                true => Attempt { verdict: Verdict::Unsure, made: false, ..attempts[at] },
+                false => call.attempt(at, true, false),
+            };
         }
     }
     (attempts, call.written)
@@ -283,8 +287,10 @@ pub(crate) fn settle(
     let (limit, span) = (&charge.limit, charge.counter.span);
     let count = |record: &mut Record, hits: u64| {
         let hits = (Hits::Add(hits), Check::Nothing);
-        let step = step::step_as(limit, span, record.state.take(), hits, now);
-        record.state = step.state;
+        let step = step::step_as(limit, span, record.state.clone(), hits, now);
+        if let Some(state) = step.state {
+            record.state = Some(state);
+        }
     };
     match settlement {
         Settlement::Count(id) | Settlement::Release(id) => {

@@ -119,7 +119,7 @@ impl<S: Servers> Reservation<S> {
             // Before anybody hears of it: whoever asks next finds all there was.
             self.let_go().await;
         }
-        let gone = tell.send(self.results(decision)).is_err();
+        let gone = tell.send(self.results(counts)).is_err();
         if counts {
             let _ = self.settle(!gone);
         }
@@ -274,14 +274,15 @@ impl<S: Servers> Reservation<S> {
         }
     }
 
-    fn results(&self, decision: Decision) -> Results {
+    /// `counts` says whether what is held is counted.
+    fn results(&self, counts: bool) -> Results {
         let mut results = Results::new();
         for (charge, known) in self.charges.iter().zip(&self.known) {
             results.push(match known {
                 Known::Answered(answered) => {
                     // Of a call that is refused nothing is made but what its place has
                     // made already.
-                    let held = decision == Decision::Refused && is_held(charge, answered);
+                    let held = !counts && is_held(charge, answered);
                     let Answered { answer, made, before } = *answered;
                     let answer = if held { Answer { told: before, ..answer } } else { answer };
                     Ok(outcome(charge, Answered { answer, made: made && !held, before }, self.now))

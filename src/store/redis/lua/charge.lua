@@ -199,9 +199,14 @@ local function make(charges)
       attempts[i] = again(charge, attempts[i])
     end
   elseif together and unsure then
+    -- Once more, without those that depend on the others.
     own = {}
-    for _, it in ipairs(attempts) do
-      it.unsure, it.made = true, false
+    for i, charge in ipairs(charges) do
+      if charge.all_or_nothing or charge.if_refused then
+        attempts[i].unsure, attempts[i].made = true, false
+      else
+        attempts[i] = attempt(charge, true, false)
+      end
     end
   end
   return attempts
