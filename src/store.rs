@@ -138,7 +138,7 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> impl Future<Output = Result<Outcomes, StoreError>> + Send;
 
-    /// Whether the store answers.
+    /// Whether the store decides now, whichever counters it is asked about.
     ///
     /// # Errors
     ///
@@ -243,6 +243,14 @@ impl StoreError {
         match self {
             Self::Partly { known, .. } if known.len() == charges => known.iter().copied().collect(),
             _ => smallvec![None; charges],
+        }
+    }
+
+    /// Why it did not answer, for those who know of whom that is said.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Failed(why) => why.clone(),
+            Self::Timeout(_) | Self::Partly { .. } => self.to_string(),
         }
     }
 

@@ -45,6 +45,7 @@ mod fixed_window;
 mod jitter;
 mod node;
 mod per_second;
+mod probe;
 mod settings;
 mod slots;
 mod sums;
@@ -62,6 +63,8 @@ pub use self::tls::RedisTls;
 pub struct Redis {
     servers: Servers,
     traffic: Traffic,
+    /// What shows that a server can decide.
+    probe: String,
 }
 
 #[derive(Debug)]
@@ -80,10 +83,11 @@ impl Redis {
     /// Outside of a Tokio runtime.
     pub fn new(settings: &RedisSettings) -> Self {
         let traffic = Traffic::default();
+        let probe = probe::key(&settings.key_prefix, 0);
         let target = match &settings.servers {
             RedisServers::Cluster(seeds) => {
                 let servers = Servers::Cluster(Cluster::new(seeds, settings, traffic.clone()));
-                return Self { servers, traffic };
+                return Self { servers, traffic, probe };
             }
             RedisServers::Single(address) => Target::fixed(address.clone(), settings),
             RedisServers::Sentinel { master, sentinels } => {
@@ -91,7 +95,7 @@ impl Redis {
             }
         };
         let servers = Servers::One(Node::new(target, settings, false, &traffic));
-        Self { servers, traffic }
+        Self { servers, traffic, probe }
     }
 
     /// How the connections are doing.
@@ -114,7 +118,7 @@ impl Store for Redis {
 
     async fn ping(&self) -> Result<(), StoreError> {
         match &self.servers {
-            Servers::One(node) => node.ping().await,
+            Servers::One(node) => Ok(node.decides(&self.probe).await?),
             Servers::Cluster(cluster) => cluster.ping().await,
         }
     }

@@ -24,6 +24,7 @@ mod per_second;
 mod pipes;
 mod redis_access;
 mod redis_health;
+mod redis_routing;
 mod reference_cache;
 mod reference_flows;
 mod reference_http;

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::{
     apart::{self, Plan},
     node::{Node, NodeError},
+    probe,
     settings::{RedisAddress, RedisSettings},
     slots::{SLOTS, slot},
     target::Target,
@@ -154,15 +155,30 @@ impl Cluster {
         }
     }
 
-    /// Whether all slots are served, and somebody answers.
+    /// Whether all slots are served, by nodes that can decide.
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
-        let map = self.known.map.load_full();
+        let Known { map, settings, doubt, .. } = &*self.known;
+        let map = map.load_full();
         if map.owners.contains(&NOBODY) {
             let why = "it is not known which node of the cluster has which slots";
             return Err(StoreError::Failed(why.into()));
         }
-        let pings = map.nodes.iter().map(|(_, node)| Box::pin(node.ping()));
-        select_ok(pings).await.map(|_| ())
+        let owner = |key: &str| map.owners[usize::from(slot(key.as_bytes()))];
+        let keys = probe::keys(&settings.key_prefix, map.nodes.len(), owner);
+        let probes = keys.iter().map(|(place, key)| {
+            let (address, node) = &map.nodes[usize::from(*place)];
+            async move {
+                let why = node.decides(key).await.err().map(StoreError::from)?;
+                Some(StoreError::Failed(format!("{address}: {}", why.text())))
+            }
+        });
+        match join_all(probes).await.into_iter().flatten().next() {
+            None => Ok(()),
+            Some(error) => {
+                doubt.notify_one();
+                Err(error)
+            }
+        }
     }
 
     /// How many calls wait for others, and how many nodes do not answer.

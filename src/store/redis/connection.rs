@@ -27,7 +27,8 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    complaints::{Complaints, is_refusal},
+    complaints::{Complaints, is_refusal, words},
+    probe::Unfit,
     target::{Access, Target},
     traffic::Traffic,
 };
@@ -40,6 +41,9 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often an idle connection is tried.
 const IDLE: Duration = Duration::from_secs(1);
+/// After how many of these tries it is made sure that all keys are still on one server:
+/// a proxy may have got more of them.
+const TRIES: u32 = 10;
 /// How long the task waits for an answer, if callers do not wait even longer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How many calls may wait to be sent; more wait for a place in turn. One whose
@@ -144,12 +148,17 @@ impl Link {
         answers
     }
 
+    /// The same for commands that may fail without consequence.
+    pub(super) async fn send_quietly(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        self.connection.clone().send_packed_commands(commands, 0, commands.len()).await
+    }
+
     /// Sees to it that there is another connection, if `error` calls for one.
     fn failed(&self, error: &RedisError) {
         self.complaints.of(error);
         if is_refusal(error) {
             // The first one is enough.
-            let _ = self.refusal.set(error.to_string());
+            let _ = self.refusal.set(words(error));
         }
         if is_refusal(error) || error.is_unrecoverable_error() {
             self.lost.notify_one();
@@ -246,6 +255,12 @@ impl Server {
                     return Err(format!("{address} is not a master"));
                 }
             }
+            if let Some(routing) = &self.target.routing {
+                match routing.check(&link).await {
+                    Ok(()) | Err(Unfit::ForNow) => {}
+                    Err(Unfit::Always(why) | Unfit::Silent(why)) => return Err(why),
+                }
+            }
             Ok((link, address))
         };
         let late = |_| Err(format!("no answer within {patience:?}"));
@@ -261,10 +276,17 @@ impl Server {
         refused: &mut Option<RedisAddress>,
     ) -> Lost {
         let closed = || link.refusal.get().cloned().map_or(Lost::Closed, Lost::Refused);
-        let patience = self.patience;
+        let (patience, routing) = (self.patience, self.target.routing.clone());
         let pings = async {
-            loop {
+            for number in 1_u32.. {
                 sleep(IDLE).await;
+                if let Some(routing) = &routing
+                    && (number % TRIES == 0 || !routing.is_proven())
+                    && let Ok(Err(Unfit::Always(why))) =
+                        timeout(patience, routing.check(link)).await
+                {
+                    return Lost::Refused(why);
+                }
                 match timeout(patience, link.send(&cmd("PING"))).await {
                     Ok(Ok(_)) => {
                         if refused.take().is_some() {
@@ -275,6 +297,7 @@ impl Server {
                     Err(_) => return Lost::Silent,
                 }
             }
+            Lost::Closed
         };
         tokio::select! {
             () = link.lost.notified() => closed(),

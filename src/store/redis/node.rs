@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::timeout;
 
 use super::{
-    batch::Batches, connection::Connection, settings::RedisSettings, target::Target,
-    traffic::Traffic,
+    batch::Batches, complaints::words, connection::Connection, probe, settings::RedisSettings,
+    target::Target, traffic::Traffic,
 };
 use crate::{
     store::{Charge, Outcomes, StoreError},
@@ -80,12 +80,12 @@ impl Node {
         timeout(self.timeout, ask).await.map_err(late)?
     }
 
-    /// Whether it answers.
-    pub(super) async fn ping(&self) -> Result<(), StoreError> {
-        match self.ask(&cmd("PING")).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.into()),
+    /// Whether it can decide, of which a counter called `key` is the proof.
+    pub(super) async fn decides(&self, key: &str) -> Result<(), NodeError> {
+        for command in probe::decisions(key) {
+            self.ask(&command).await?;
         }
+        Ok(())
     }
 
     /// Ends when a task that it needs has ended.
@@ -124,7 +124,7 @@ impl From<&RedisError> for NodeError {
                 Self::Ask { address: address.to_owned() }
             }
             (ErrorKind::Server(ServerErrorKind::TryAgain), _) => Self::TryAgain,
-            _ => Self::Failed(StoreError::Failed(error.to_string())),
+            _ => Self::Failed(StoreError::Failed(words(error))),
         }
     }
 }

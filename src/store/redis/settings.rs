@@ -24,6 +24,10 @@ pub struct RedisSettings {
     pub timeout: Duration,
     /// How much longer than it means something a counter is kept.
     pub jitter: Jitter,
+    /// What the names of all counters begin with.
+    pub key_prefix: String,
+    /// What the names of these settings begin with, for those who have to change one.
+    pub setting: &'static str,
 }
 
 /// Where the servers are.
@@ -134,8 +138,19 @@ impl RedisSettings {
             return Err("the Redis URL names a user without a password".into());
         }
         let tls = tls.then(RedisTls::default);
-        let (sentinel_login, jitter) = Default::default();
-        Ok(Self { servers, login, sentinel_login, database, tls, timeout, jitter })
+        let (sentinel_login, jitter, key_prefix) = Default::default();
+        let setting = "REDIS";
+        Ok(Self {
+            servers,
+            login,
+            sentinel_login,
+            database,
+            tls,
+            timeout,
+            jitter,
+            key_prefix,
+            setting,
+        })
     }
 }
 

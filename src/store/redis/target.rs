@@ -1,6 +1,6 @@
 //! Which server to connect to, and how.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use redis::{
@@ -11,7 +11,8 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     connection::Link,
-    settings::{Login, RedisAddress, RedisSettings},
+    probe::Routing,
+    settings::{Login, RedisAddress, RedisServers, RedisSettings},
     tls::RedisTls,
 };
 
@@ -25,6 +26,9 @@ const OTHERS: Duration = Duration::from_millis(100);
 pub(super) struct Target {
     place: Place,
     pub(super) access: Access,
+    /// What it has to be fit for; none in a cluster, where no script needs more than
+    /// one slot.
+    pub(super) routing: Option<Arc<Routing>>,
 }
 
 #[derive(Debug)]
@@ -44,7 +48,9 @@ pub(super) struct Access {
 impl Target {
     /// The server at `address`.
     pub(super) fn fixed(address: RedisAddress, settings: &RedisSettings) -> Self {
-        Self { place: Place::Fixed(address), access: Access::of(settings) }
+        let cluster = matches!(settings.servers, RedisServers::Cluster(_));
+        let routing = (!cluster).then(|| Arc::new(Routing::new(settings)));
+        Self { place: Place::Fixed(address), access: Access::of(settings), routing }
     }
 
     /// The server that Sentinels call `master`.
@@ -58,7 +64,8 @@ impl Target {
         let sentinel = |address: &RedisAddress| Sentinel { address: address.clone(), link: None };
         let sentinels = sentinels.iter().map(sentinel).collect();
         let place = Place::Guarded(Sentinels { master, access, sentinels });
-        Self { place, access: Access::of(settings) }
+        let routing = Arc::new(Routing::new(settings));
+        Self { place, access: Access::of(settings), routing: Some(routing) }
     }
 
     /// Whether it may be another one at any time.
@@ -105,7 +112,9 @@ impl Access {
 
     /// A client of the server at `address`. Reads the certificates, and so blocks.
     pub(super) fn client(&self, address: &RedisAddress) -> RedisResult<Client> {
-        let mut redis = RedisConnectionInfo::default().set_db(self.database);
+        // Proxies hang up on a command that they do not know.
+        let mut redis =
+            RedisConnectionInfo::default().set_db(self.database).set_skip_set_lib_name();
         if let Some(username) = &self.login.username {
             redis = redis.set_username(username);
         }
