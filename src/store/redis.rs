@@ -46,6 +46,7 @@ mod jitter;
 mod node;
 mod per_second;
 mod probe;
+mod sentinels;
 mod settings;
 mod slots;
 mod sums;

@@ -250,8 +250,7 @@ impl Server {
             let link = Link::to(&self.target.access, &address).await?;
             if self.target.guarded() {
                 let role = link.send(&cmd("ROLE")).await.map_err(|it| it.to_string())?;
-                let is_master = matches!(&role, Value::Array(it) if it.first() == Some(&Value::BulkString(b"master".into())));
-                if !is_master {
+                if !is_master(&role) {
                     return Err(format!("{address} is not a master"));
                 }
             }
@@ -277,6 +276,9 @@ impl Server {
     ) -> Lost {
         let closed = || link.refusal.get().cloned().map_or(Lost::Closed, Lost::Refused);
         let (patience, routing) = (self.patience, self.target.routing.clone());
+        let guarded = self.target.guarded();
+        // One that has become a replica still answers.
+        let question = cmd(if guarded { "ROLE" } else { "PING" });
         let pings = async {
             for number in 1_u32.. {
                 sleep(IDLE).await;
@@ -287,7 +289,8 @@ impl Server {
                 {
                     return Lost::Refused(why);
                 }
-                match timeout(patience, link.send(&cmd("PING"))).await {
+                match timeout(patience, link.send(&question)).await {
+                    Ok(Ok(role)) if guarded && !is_master(&role) => return Lost::Replaced,
                     Ok(Ok(_)) => {
                         if refused.take().is_some() {
                             info!("{address} is used again");
@@ -305,6 +308,11 @@ impl Server {
             lost = pings => lost,
         }
     }
+}
+
+/// Whether the answer to ROLE is that of a master.
+fn is_master(role: &Value) -> bool {
+    matches!(role, Value::Array(it) if it.first() == Some(&Value::BulkString(b"master".into())))
 }
 
 /// How long to wait after so many failures: of twice as long each time, at least
