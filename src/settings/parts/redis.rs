@@ -49,7 +49,8 @@ fn one(
     let auth = reader.optional(&name("AUTH"), text);
     let kind = reader.value(&name("TYPE"), |it| value::one_of(it, &TYPES));
     let settings = reader.optional_beside(&name("URL"), &[&name("TYPE"), &name("AUTH")], |url| {
-        RedisSettings::of(kind, url, auth.as_deref(), timeout)
+        let settings = RedisSettings::of(kind, url, auth.as_deref(), timeout);
+        settings.map_err(|problem| problem.replace("REDIS_TYPE", &name("TYPE")))
     });
     let tls = reader.value(&name("TLS"), value::boolean);
     let sentinel_login = reader.optional(&name("SENTINEL_AUTH"), |it| Ok(Login::parse(it)));
@@ -68,7 +69,9 @@ fn one(
             "expected false, as the URL names a socket",
         );
     }
-    settings.sentinel_login = sentinel_login.unwrap_or_default();
+    if let Some(login) = sentinel_login {
+        settings.sentinel_login = login;
+    }
     Some(settings)
 }
 
