@@ -18,6 +18,7 @@ use crate::{
 };
 
 pub mod decision;
+pub mod failures;
 pub mod fallback;
 
 use self::{
@@ -75,7 +76,6 @@ impl<S: Store> Engine<S> {
         let wait = self.fallback.wait(policies.iter().all(Option::is_some), patience);
         let (outcomes, policies) = match self.charge(&charges, now, wait).await {
             Ok(outcomes) => (outcomes, Policies::new()),
-            // The metrics tell why.
             Err(error) => self.fallback.charge(&charges, &policies, error, now).await?,
         };
         let decision = Decision::new(governed, &mut outcomes.into_iter(), self.mode);

@@ -5,7 +5,10 @@ use std::{iter, time::Duration};
 use smallvec::SmallVec;
 
 use crate::{
-    engine::decision::{Governed, Policies},
+    engine::{
+        decision::{Governed, Policies},
+        failures::Failures,
+    },
     limit::{Algorithm, Hits, Limit, Outcome},
     rules::spec::OnError,
     store::{Charge, Outcomes, Store, StoreError, memory::Memory},
@@ -46,12 +49,14 @@ impl Default for FallbackSettings {
 pub struct Fallback {
     settings: FallbackSettings,
     local: Memory,
+    failures: Failures,
 }
 
 impl Fallback {
     /// One that has counted nothing yet.
     pub fn new(settings: FallbackSettings) -> Self {
-        Self { settings, local: Memory::new(settings.max_keys) }
+        let local = Memory::new(settings.max_keys);
+        Self { settings, local, failures: Failures::default() }
     }
 
     /// What decides each limit without the store, if anything does.
@@ -89,6 +94,7 @@ impl Fallback {
         error: StoreError,
         now: Timestamp,
     ) -> Result<(Outcomes, Policies), StoreError> {
+        self.failures.failed(&error);
         let known = error.known(charges.len());
         let mut open: SmallVec<[(&Charge, OnError); 2]> = SmallVec::new();
         let mut denied = false;

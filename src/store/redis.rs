@@ -46,6 +46,7 @@ mod jitter;
 mod node;
 mod per_second;
 mod probe;
+mod pulse;
 mod sentinels;
 mod settings;
 mod slots;
@@ -83,7 +84,7 @@ impl Redis {
     ///
     /// Outside of a Tokio runtime.
     pub fn new(settings: &RedisSettings) -> Self {
-        let traffic = Traffic::default();
+        let traffic = Traffic::new();
         let probe = probe::key(&settings.key_prefix, 0);
         let target = match &settings.servers {
             RedisServers::Cluster(seeds) => {

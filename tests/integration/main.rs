@@ -35,6 +35,7 @@ mod refusals;
 mod reload;
 mod shutdown;
 mod sources;
+mod stalls;
 mod statistics;
 mod tls;
 mod tracing;

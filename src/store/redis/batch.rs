@@ -91,6 +91,7 @@ impl Batches {
         cluster: bool,
     ) -> Self {
         let (queue, calls) = mpsc::channel(QUEUE);
+        let breaker = Breaker::new(timeout, connection.pulse().clone());
         let line = Arc::new(Line {
             connection,
             timeout,
@@ -99,7 +100,7 @@ impl Batches {
             count: Twin::new(fixed_window::SOURCE),
             decide: Twin::new(charge::SOURCE),
             turn: Semaphore::new(1),
-            breaker: Breaker::new(timeout),
+            breaker,
             unheard: Notify::new(),
         });
         let mut task = JoinSet::new();
@@ -231,9 +232,10 @@ impl Line {
             return;
         }
         let calls: Vec<_> = waiting.iter().map(|it| &it.call).collect();
-        let answers = timeout(self.timeout, self.make(&calls, false)).await;
+        let pulse = self.connection.pulse();
+        let answers = pulse.within(self.timeout, self.make(&calls, false)).await;
         let late = || Err(NodeError::Failed(StoreError::Timeout(self.timeout)));
-        let answers = answers.unwrap_or_else(|_| calls.iter().map(|_| late()).collect());
+        let answers = answers.unwrap_or_else(|| calls.iter().map(|_| late()).collect());
         for (waiting, answer) in waiting.into_iter().zip(answers) {
             // The caller may have given up meanwhile.
             let _ = waiting.answer.send(answer);

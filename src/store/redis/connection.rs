@@ -22,13 +22,14 @@ use redis::{
 use tokio::{
     sync::{Notify, watch},
     task::{JoinSet, spawn_blocking},
-    time::{sleep, timeout},
+    time::sleep,
 };
 use tracing::{info, warn};
 
 use super::{
     complaints::{Complaints, is_refusal, words},
     probe::Unfit,
+    pulse::Pulse,
     target::{Access, Target},
     traffic::Traffic,
 };
@@ -55,6 +56,7 @@ const QUEUE: usize = 1_024;
 #[derive(Debug)]
 pub(super) struct Connection {
     state: watch::Receiver<State>,
+    pulse: Pulse,
     /// Ends with this.
     _task: JoinSet<()>,
 }
@@ -81,11 +83,17 @@ pub(super) struct Link {
 impl Connection {
     /// Begins to connect. Needs a Tokio runtime.
     pub(super) fn new(target: Target, timeout: Duration, traffic: Traffic) -> Self {
+        let pulse = traffic.pulse().clone();
         let server = Server { target, patience: timeout.max(PATIENCE), traffic };
         let (sender, state) = watch::channel(State::Connecting);
         let mut task = JoinSet::new();
         task.spawn(server.keep_up(sender));
-        Self { state, _task: task }
+        Self { state, pulse, _task: task }
+    }
+
+    /// How long this process has run.
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Whether nothing connects any more.
@@ -262,8 +270,9 @@ impl Server {
             }
             Ok((link, address))
         };
-        let late = |_| Err(format!("no answer within {patience:?}"));
-        timeout(patience, connect).await.unwrap_or_else(late)
+        let pulse = self.traffic.pulse().clone();
+        let late = || Err(format!("no answer within {patience:?}"));
+        pulse.within(patience, connect).await.unwrap_or_else(late)
     }
 
     /// Waits until `link` is lost. If the server has `refused` and does so no more,
@@ -276,7 +285,7 @@ impl Server {
     ) -> Lost {
         let closed = || link.refusal.get().cloned().map_or(Lost::Closed, Lost::Refused);
         let (patience, routing) = (self.patience, self.target.routing.clone());
-        let guarded = self.target.guarded();
+        let (guarded, pulse) = (self.target.guarded(), self.traffic.pulse().clone());
         // One that has become a replica still answers.
         let question = cmd(if guarded { "ROLE" } else { "PING" });
         let pings = async {
@@ -284,20 +293,20 @@ impl Server {
                 sleep(IDLE).await;
                 if let Some(routing) = &routing
                     && (number % TRIES == 0 || !routing.is_proven())
-                    && let Ok(Err(Unfit::Always(why))) =
-                        timeout(patience, routing.check(link)).await
+                    && let Some(Err(Unfit::Always(why))) =
+                        pulse.within(patience, routing.check(link)).await
                 {
                     return Lost::Refused(why);
                 }
-                match timeout(patience, link.send(&question)).await {
-                    Ok(Ok(role)) if guarded && !is_master(&role) => return Lost::Replaced,
-                    Ok(Ok(_)) => {
+                match pulse.within(patience, link.send(&question)).await {
+                    Some(Ok(role)) if guarded && !is_master(&role) => return Lost::Replaced,
+                    Some(Ok(_)) => {
                         if refused.take().is_some() {
                             info!("{address} is used again");
                         }
                     }
-                    Ok(Err(_)) => return closed(),
-                    Err(_) => return Lost::Silent,
+                    Some(Err(_)) => return closed(),
+                    None => return Lost::Silent,
                 }
             }
             Lost::Closed
@@ -330,6 +339,7 @@ impl Link {
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE);
+        let hint = access.hint();
         let (access, at) = (access.clone(), address.clone());
         let connect = async {
             let client = spawn_blocking(move || access.client(&at)).await;
@@ -342,6 +352,9 @@ impl Link {
             link.send(&cmd("PING")).await?;
             Ok(link)
         };
-        connect.await.map_err(|error: RedisError| error.to_string())
+        connect.await.map_err(|error: RedisError| match hint {
+            Some(hint) if error.is_connection_dropped() => format!("it hung up ({error}); {hint}"),
+            _ => error.to_string(),
+        })
     }
 }

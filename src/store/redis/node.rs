@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
-use tokio::time::timeout;
 
 use super::{
     batch::Batches, complaints::words, connection::Connection, probe, settings::RedisSettings,
@@ -66,8 +65,8 @@ impl Node {
                 self.batches.call(charges, now).await
             }
         };
-        let late = |_| NodeError::Failed(StoreError::Timeout(self.timeout));
-        timeout(self.timeout, call).await.map_err(late)?
+        let late = || NodeError::Failed(StoreError::Timeout(self.timeout));
+        self.connection.pulse().within(self.timeout, call).await.ok_or_else(late)?
     }
 
     /// What the server answers to `command`, which changes nothing.
@@ -76,8 +75,8 @@ impl Node {
             let link = self.connection.link().await.map_err(NodeError::Failed)?;
             link.send(command).await.map_err(|error| NodeError::from(&error))
         };
-        let late = |_| NodeError::Failed(StoreError::Timeout(self.timeout));
-        timeout(self.timeout, ask).await.map_err(late)?
+        let late = || NodeError::Failed(StoreError::Timeout(self.timeout));
+        self.connection.pulse().within(self.timeout, ask).await.ok_or_else(late)?
     }
 
     /// Whether it can decide, of which a counter called `key` is the proof.

@@ -105,6 +105,13 @@ impl Access {
         Self { login, database, tls }
     }
 
+    /// What a server may not know of, if it hangs up.
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        let special = self.login.username.is_some() || self.database != 0;
+        let hint = "a proxy such as twemproxy knows no users and no database but 0";
+        special.then_some(hint)
+    }
+
     /// A client of the server at `address`. Reads the certificates, and so blocks.
     pub(super) fn client(&self, address: &RedisAddress) -> RedisResult<Client> {
         // Proxies hang up on a command that they do not know.
