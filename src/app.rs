@@ -49,6 +49,10 @@ const LAST_SETTLED: Duration = Duration::from_secs(2);
 /// How often a store that has not answered yet is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
+/// How often in a row a store that has to answer always may not, before health says so:
+/// one call may meet the moment in which a connection is made again.
+const FAILURES: u32 = 2;
+
 /// Why the service does not run, or does not run any more.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -311,28 +315,41 @@ impl Demands {
     /// Ends only if the store has not answered in time for the first time.
     async fn watch<S: Store>(self, store: &S, health: &Health) -> String {
         let mut last = None;
-        let first = Self::answer(store, &mut last);
+        let first = Self::answer(store, health, &mut last);
         let most = self.first.unwrap_or(Duration::MAX);
         if time::timeout(most, first).await.is_err() {
             let why = last.map_or_else(|| "it is silent".to_owned(), |it| it.to_string());
             return format!("no answer within REDIS_STARTUP_MAX_ELAPSED_TIME, {most:?}: {why}");
         }
-        health.store_answers(true);
+        health.store(Ok(()));
         if !self.always {
             return std::future::pending().await;
         }
+        let mut failures = 0;
         loop {
             time::sleep(ASK_AGAIN).await;
-            health.store_answers(store.ready().await.is_ok());
+            match store.ready().await {
+                Ok(()) => {
+                    failures = 0;
+                    health.store(Ok(()));
+                }
+                Err(error) => {
+                    failures += 1;
+                    if FAILURES <= failures {
+                        health.store(Err(error.text()));
+                    }
+                }
+            }
         }
     }
 
-    /// Waits for the first answer, and keeps the latest error in `last`.
-    async fn answer<S: Store>(store: &S, last: &mut Option<StoreError>) {
+    /// Waits for the first decision, and keeps the latest error in `last`.
+    async fn answer<S: Store>(store: &S, health: &Health, last: &mut Option<StoreError>) {
         while let Err(error) = store.ready().await {
             if last.is_none() {
                 warn!("not ready yet: {error}");
             }
+            health.store(Err(error.text()));
             *last = Some(error);
             time::sleep(ASK_AGAIN).await;
         }

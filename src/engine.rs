@@ -20,6 +20,7 @@ use crate::{
 };
 
 pub mod decision;
+pub mod failures;
 pub mod fallback;
 
 use self::{

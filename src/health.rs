@@ -9,11 +9,11 @@ pub struct Health(watch::Sender<State>);
 /// What decides whether the process is healthy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// Whether the store answers; none if it has never been heard of. That it
-    /// fails later is only said here if that is asked for: every process that
+    /// Whether the store decides, or why not; none if it has never been heard of.
+    /// That it fails later is only said here if that is asked for: every process that
     /// shares it would turn unhealthy at the same moment, and there would be
     /// nobody left to ask.
-    store_answers: Option<bool>,
+    store: Option<Result<(), String>>,
     /// How many domains the rules in force have; none if there are no rules.
     domains: Option<usize>,
     /// Whether rules without a domain are a problem.
@@ -30,10 +30,10 @@ impl State {
     /// Why the process should not be sent requests; nothing if it should.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        match self.store_answers {
+        match &self.store {
             None => problems.push("the counter store has not answered yet".to_owned()),
-            Some(false) => problems.push("the counter store does not answer".to_owned()),
-            Some(true) => {}
+            Some(Err(why)) => problems.push(format!("the counter store does not decide: {why}")),
+            Some(Ok(())) => {}
         }
         match self.domains {
             None if self.needs_domain || !self.needs_no_rules => {
@@ -57,7 +57,7 @@ impl State {
             None => self.needs_no_rules && !self.needs_domain,
             Some(domains) => 0 < domains || !self.needs_domain,
         };
-        self.store_answers == Some(true) && rules && !self.draining && self.dead.is_empty()
+        self.store == Some(Ok(())) && rules && !self.draining && self.dead.is_empty()
     }
 }
 
@@ -87,9 +87,9 @@ impl Health {
         self.0.send_modify(|it| it.domains = Some(domains));
     }
 
-    /// The store answers, or does not.
-    pub fn store_answers(&self, answers: bool) {
-        self.0.send_if_modified(|it| it.store_answers.replace(answers) != Some(answers));
+    /// The store decides, or why it does not.
+    pub fn store(&self, decides: Result<(), String>) {
+        self.0.send_if_modified(|it| it.store.replace(decides.clone()) != Some(decides));
     }
 
     /// The process is about to end. There is no way back.

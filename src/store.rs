@@ -151,7 +151,7 @@ pub trait Store: Send + Sync + 'static {
         deadline: Deadline,
     ) -> impl Future<Output = Results> + Send;
 
-    /// Whether the store can decide now.
+    /// Whether the store decides now, whichever counters it is asked about.
     ///
     /// # Errors
     ///
@@ -352,4 +352,14 @@ pub enum StoreError {
     /// It could not be reached, or refused.
     #[error("the counter store failed: {0}")]
     Failed(String),
+}
+
+impl StoreError {
+    /// Why it did not answer, for those who know of whom that is said.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Failed(why) => why.clone(),
+            Self::Timeout(_) => self.to_string(),
+        }
+    }
 }

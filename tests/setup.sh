@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what is missing: a C compiler to build with and, unless the argument
-# is `build`, an Envoy, a Redis of today, an old Redis and a Valkey to test with.
+# is `build`, an Envoy, a Redis of today, an old Redis, a Valkey and a twemproxy to
+# test with.
 # Costs nothing the second time.
 set -eu
 exec </dev/null
@@ -141,6 +142,7 @@ has cc || install gcc libc6-dev
 [ "${1-}" != build ] || exit 0
 
 has redis-server || install redis-server
+has nutcracker || [ -x /usr/sbin/nutcracker ] || install nutcracker
 envoy_works || install_envoy
 old_redis_works || install_old_redis
 valkey_works || install_valkey

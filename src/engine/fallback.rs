@@ -5,7 +5,10 @@ use std::{iter, time::Duration};
 use smallvec::SmallVec;
 
 use crate::{
-    engine::decision::{Governed, Policies},
+    engine::{
+        decision::{Governed, Policies},
+        failures::Failures,
+    },
     limit::{Hits, Limit, Outcome},
     rules::spec::OnError,
     store::{Charge, Results, Store, StoreError, memory::Memory},
@@ -46,12 +49,14 @@ impl Default for FallbackSettings {
 pub struct Fallback {
     settings: FallbackSettings,
     local: Memory,
+    failures: Failures,
 }
 
 impl Fallback {
     /// One that has counted nothing yet.
     pub fn new(settings: FallbackSettings) -> Self {
-        Self { settings, local: Memory::new(settings.max_keys) }
+        let local = Memory::new(settings.max_keys);
+        Self { settings, local, failures: Failures::default() }
     }
 
     /// What decides each limit without the store, if anything does.
@@ -101,6 +106,9 @@ impl Fallback {
         }
         if results.iter().all(Result::is_ok) {
             return Ok((results.into_iter().flatten().collect(), Policies::new()));
+        }
+        if let Some(error) = results.iter().find_map(|it| it.as_ref().err()) {
+            self.failures.failed(error);
         }
         let known = |(charge, result): (&Charge, &Result<Outcome, StoreError>)| {
             charge.enforced && result.as_ref().is_ok_and(|it| it.over)

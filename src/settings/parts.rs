@@ -32,13 +32,14 @@ const LEAST_DENY_CACHE: usize = 524_288;
 
 pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
     let max_keys = reader.value("MEMORY_MAX_KEYS", |it| value::at_least(FEWEST_KEYS, it));
+    let keys = keys(reader);
     let settings = Settings {
         rules: rules(reader),
         listeners: listeners::listeners(reader),
-        store: store(reader, max_keys),
+        store: store(reader, max_keys, &keys.prefix),
         deny_cache: reader.value("LOCAL_CACHE_SIZE_IN_BYTES", deny_cache),
         fallback: fallback(reader, max_keys),
-        keys: keys(reader),
+        keys,
         mode: Mode {
             shadow: reader.value("SHADOW_MODE", value::boolean),
             quota: reader.value("QUOTA_MODE", value::boolean),
@@ -74,7 +75,7 @@ enum Backend {
 
 /// What is set has to be right whichever backend uses it, or a mistake would
 /// wait for the day on which the backend changes.
-fn store(reader: &mut Reader<'_>, max_keys: usize) -> StoreSettings {
+fn store(reader: &mut Reader<'_>, max_keys: usize, key_prefix: &str) -> StoreSettings {
     let backend = if reader.is_set("BACKEND_TYPE") {
         reader.optional("BACKEND_TYPE", backend)
     } else if reader.is_set("REDIS_URL") {
@@ -82,7 +83,7 @@ fn store(reader: &mut Reader<'_>, max_keys: usize) -> StoreSettings {
     } else {
         Some(Backend::Memory)
     };
-    let (redis, per_second) = redis::redis(reader);
+    let (redis, per_second) = redis::redis(reader, key_prefix);
     if backend == Some(Backend::Redis) && !reader.is_set("REDIS_URL") {
         reader.refuse("BACKEND_TYPE", &["REDIS_URL"], "expected REDIS_URL to be set, too");
     }

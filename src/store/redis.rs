@@ -57,7 +57,10 @@ mod fixed_window;
 mod jitter;
 mod node;
 mod parts;
+mod probe;
+mod pulse;
 mod reservation;
+mod sentinels;
 mod settings;
 mod settle;
 mod settler;
@@ -96,6 +99,8 @@ struct Backends {
 struct Backend {
     servers: BackendServers,
     traffic: Traffic,
+    /// What shows that a server can decide.
+    probe: String,
 }
 
 #[derive(Debug)]
@@ -148,7 +153,7 @@ impl Redis {
 
 impl Backend {
     fn new(settings: &RedisSettings, late: &Late) -> Self {
-        let traffic = Traffic::default();
+        let traffic = Traffic::new();
         let one = |target| {
             BackendServers::One(Node::new(target, settings, false, (&traffic, late)))
         };
@@ -162,7 +167,7 @@ impl Backend {
                 one(Target::guarded_by(master.clone(), sentinels, settings))
             }
         };
-        Self { servers, traffic }
+        Self { servers, traffic, probe: probe::key(&settings.key_prefix, 0) }
     }
 
     /// How the connections are doing.
@@ -188,7 +193,7 @@ impl Backend {
 
     async fn ready(&self) -> Result<(), StoreError> {
         match &self.servers {
-            BackendServers::One(node) => node.ping().await,
+            BackendServers::One(node) => Ok(node.decides(&self.probe).await?),
             BackendServers::Cluster(cluster) => cluster.ping().await,
         }
     }

@@ -78,12 +78,22 @@ async fn sentinels_are_told_a_password_of_their_own() {
     let secrets = ["of-the-master", "of-the-guards", "mistaken"];
     is_used(&with("of-the-master", "of-the-guards"), 999).await;
     is_used(&with("of-the-master", ":of-the-guards"), 997).await;
+    // So they may be in the addresses, unless the setting says something else.
+    let before = |guards: &str| url.replace("127.0.0.1", &format!("redis://:{guards}@127.0.0.1"));
+    let within = |url: &str, guards: &str| {
+        let kind = ("REDIS_TYPE", "sentinel");
+        let auth = [("REDIS_AUTH", "of-the-master"), ("REDIS_SENTINEL_AUTH", guards)];
+        start(&[&[kind, ("REDIS_URL", url)][..], &auth].concat())
+    };
+    is_used(&within(&before("of-the-guards"), ""), 995).await;
+    is_used(&within(&before("mistaken"), "of-the-guards"), 993).await;
     // A user with few rights will do.
     for sentinel in &all.sentinels {
-        let user = "ACL SETUSER looks on >of-the-guards -@all +sentinel|master +ping";
+        let user = "ACL SETUSER looks on >of-the-guards -@all +sentinel|master \
+                    +sentinel|get-master-addr-by-name +ping";
         sentinel.ask(&user.split(' ').collect::<Vec<_>>());
     }
-    is_used(&with("default:of-the-master", "looks:of-the-guards"), 995).await;
+    is_used(&with("default:of-the-master", "looks:of-the-guards"), 991).await;
     let unknown = "cannot connect to the master main: no Sentinel knows it";
     for wrong in ["mistaken", "of-the-master"] {
         let service = with("of-the-master", wrong);

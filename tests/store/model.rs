@@ -68,6 +68,10 @@ impl Model {
         let made = make && !shut;
         if made && let Some(state) = state {
             self.states.insert(counter.key.clone(), state);
+            if banned <= now {
+                // It is over, whatever another rule says later.
+                self.bans.remove(&counter.key);
+            }
         }
         let bans = !limit.penalty.is_zero() && !passes && charge.hits.asked() > 0;
         if bans && banned <= now {

@@ -149,10 +149,10 @@ impl Cluster {
     }
 }
 
-/// A server, one to take its place, and three Sentinels.
+/// A server, some to take its place, and three Sentinels.
 #[derive(Debug)]
 pub(crate) struct Sentinels {
-    pub(crate) servers: [Node; 2],
+    pub(crate) servers: Vec<Node>,
     pub(crate) sentinels: [Node; 3],
     /// Their files, which they write to.
     _files: TempDir,
@@ -164,13 +164,19 @@ impl Sentinels {
     }
 
     pub(crate) fn of(setup: &Setup) -> Self {
-        let mut setup = setup.clone().tell(&["--save", "", "--repl-diskless-sync-delay", "0"]);
+        Self::with(&setup.clone().tell(&["--repl-diskless-sync-delay", "0"]), 1)
+    }
+
+    /// With so many replicas, and all else as Redis has it.
+    pub(crate) fn with(setup: &Setup, replicas: usize) -> Self {
+        let mut setup = setup.clone().tell(&["--save", ""]);
         if let Some(tls) = &mut setup.tls {
             tls.extend(["--tls-replication", "yes"].map(Into::into));
         }
         let master = Node::of(setup.clone());
         let port = master.service.to_string();
-        let replica = Node::of(setup.clone().tell(&["--replicaof", "127.0.0.1", &port]));
+        let replica = |_| Node::of(setup.clone().tell(&["--replicaof", "127.0.0.1", &port]));
+        let servers: Vec<_> = std::iter::once(master).chain((0..replicas).map(replica)).collect();
         let files = tempfile::tempdir().expect("a temporary directory can be made");
         let sentinels = [0, 1, 2].map(|it| {
             let file = files.path().join(format!("sentinel{it}.conf"));
@@ -184,7 +190,7 @@ impl Sentinels {
             let sentinel = Setup { arguments: vec![file, "--sentinel".into()], ..setup.clone() };
             Node::of(sentinel.tell(&["--requirepass", &setup.sentinel_password]))
         });
-        let all = Self { servers: [master, replica], sentinels, _files: files };
+        let all = Self { servers, sentinels, _files: files };
         for sentinel in &all.sentinels {
             let about = |name| -> String {
                 let answer = sentinel.ask(&["SENTINEL", "MASTER", "main"]);
@@ -193,7 +199,7 @@ impl Sentinels {
                 about.get(name).cloned().unwrap_or_default()
             };
             eventually("the Sentinels know each other and the replica", || {
-                about("num-other-sentinels") == "2" && about("num-slaves") == "1"
+                about("num-other-sentinels") == "2" && about("num-slaves") == replicas.to_string()
             });
         }
         all
@@ -201,6 +207,11 @@ impl Sentinels {
 
     /// Lets the other server take the place of the master, once it can.
     pub(crate) fn fail_over(&self) {
+        eventually("replicas are in step", || {
+            let reports =
+                self.servers.iter().skip(1).map(|it| it.try_text(&["INFO", "replication"]));
+            reports.flatten().all(|it| !it.contains("master_link_status:down"))
+        });
         eventually("there is a replica to promote", || {
             self.sentinels[0].try_ask(&["SENTINEL", "FAILOVER", "main"]).is_ok()
         });

@@ -10,6 +10,8 @@ pub mod collector;
 pub mod envoy;
 pub mod grpc;
 pub mod http;
+#[allow(dead_code, reason = "other tests use the rest")]
+pub mod nutcracker;
 pub mod process;
 pub mod prometheus;
 pub mod raw;

@@ -81,6 +81,13 @@ impl Tollgate {
         self.process.signal("TERM");
     }
 
+    /// Lets it stand still for so long.
+    pub fn stand_still(&self, time: Duration) {
+        self.process.signal("STOP");
+        std::thread::sleep(time);
+        self.process.signal("CONT");
+    }
+
     /// Sends SIGHUP.
     pub fn hang_up(&self) {
         self.process.signal("HUP");

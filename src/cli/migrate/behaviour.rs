@@ -17,9 +17,11 @@ pub(super) const CHECKS: &[fn(&Case<'_>) -> Option<Finding>] = &[
     deny_cache,
     forced_start,
     stopped_counting,
+    proxy,
     collector,
     client_authorities,
     pool,
+    proxy,
 ];
 
 /// What differs whatever the environment is. No decision does.
@@ -66,6 +68,13 @@ const ALWAYS: &[(&str, &str, &str)] = &[
         "the debug port, or that for Prometheus, is taken",
         "goes on without it",
         "ends at the start, as with any port",
+    ),
+    (
+        "REDIS_TYPE=single with a Redis Cluster of one node, or with a proxy that has several \
+         servers",
+        "works, as it asks for one counter at a time",
+        "is never ready, and says that the type is to be cluster, or that the proxy is to have \
+         one server",
     ),
     ("the end", "waits for calls without a bound", "waits DRAIN_DELAY and DRAIN_TIMEOUT at most"),
     ("/debug/pprof", "profiles of the process", "there is no such page"),
@@ -186,6 +195,29 @@ fn client_authorities(case: &Case<'_>) -> Option<Finding> {
             .here("takes those alone that an authority of the file has signed")
             .remedy("see that the file has the authority of every client")
     })
+}
+
+/// Addresses that look like those of a proxy.
+fn proxy(case: &Case<'_>) -> Option<Finding> {
+    const WORDS: [&str; 4] = ["nutcracker", "twemproxy", "envoy", "proxy"];
+    let is_proxy = |name: &&&str| {
+        let url = case.env.text(name).unwrap_or_default().to_ascii_lowercase();
+        // What may be a user or a password is before this.
+        let place = url.rsplit('@').next().unwrap_or_default();
+        WORDS.iter().any(|it| place.contains(it))
+    };
+    let names = ["REDIS_URL", "REDIS_PERSECOND_URL"];
+    let name = names.iter().find(is_proxy).filter(|_| uses_redis(case))?;
+    let finding = Finding::new(Grade::Note, format!("{name} seems to be that of a proxy"))
+        .of(case.env, name)
+        .there("asks for one counter at a time, so that each may be on a server of its own")
+        .here("asks for several at once: is never ready if the proxy has more than one server")
+        .remedy(format!(
+            "see that it has one server, or set {name} to the Redis itself, or to a Redis Cluster \
+             with {}",
+            name.replace("URL", "TYPE=cluster")
+        ));
+    Some(finding)
 }
 
 fn pool(case: &Case<'_>) -> Option<Finding> {

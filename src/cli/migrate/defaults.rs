@@ -22,8 +22,9 @@ const DEFAULTS: &[Default] = &[
         matters: |case| case.env.text("BACKEND_TYPE").is_none(),
         there: "counts in Redis, behind the socket /var/run/nutcracker/ratelimit.sock",
         here: "counts in the memory of each instance",
-        remedy: "set REDIS_URL to share counters; \
-                 REDIS_URL=/var/run/nutcracker/ratelimit.sock keeps it",
+        remedy: "set REDIS_URL to a Redis to share counters; \
+                 REDIS_URL=/var/run/nutcracker/ratelimit.sock keeps it if the twemproxy \
+                 there has one server, and is refused if it has several",
     },
     Default {
         name: "REDIS_SOCKET_TYPE",

@@ -27,13 +27,15 @@ const REMEDIES: &[(&str, Option<&str>, &str)] = &[
     (
         "BACKEND_TYPE",
         None,
-        "set REDIS_URL; the reference's default is /var/run/nutcracker/ratelimit.sock",
+        "set REDIS_URL to a Redis; the reference's default, /var/run/nutcracker/ratelimit.sock, is \
+         a twemproxy, which may have one server alone here",
     ),
     (
         "REDIS_PERSECOND",
         None,
-        "set REDIS_PERSECOND_URL; the reference's default is \
-         /var/run/nutcracker/ratelimitpersecond.sock",
+        "set REDIS_PERSECOND_URL to a Redis; the reference's default, \
+         /var/run/nutcracker/ratelimitpersecond.sock, is a twemproxy, which may have one server \
+         alone here",
     ),
 ];
 

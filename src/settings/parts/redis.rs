@@ -16,12 +16,15 @@ const TYPES: [(&str, RedisType); 3] = [
 
 /// The Redis for all counters, and the one for limits per second, if that is
 /// another.
-pub(super) fn redis(reader: &mut Reader<'_>) -> (Option<RedisSettings>, Option<RedisSettings>) {
+pub(super) fn redis(
+    reader: &mut Reader<'_>,
+    key_prefix: &str,
+) -> (Option<RedisSettings>, Option<RedisSettings>) {
     let certificates = certificates(reader);
     let jitter = Jitter::below(reader.value("EXPIRATION_JITTER_MAX_SECONDS", value::seconds));
-    let main = one(reader, &certificates, &|name| format!("REDIS_{name}"));
+    let main = one(reader, &certificates, "REDIS");
     let wanted = reader.value("REDIS_PERSECOND", value::boolean);
-    let per_second = one(reader, &certificates, &|name| format!("REDIS_PERSECOND_{name}"));
+    let per_second = one(reader, &certificates, "REDIS_PERSECOND");
     if wanted && !reader.is_set("REDIS_PERSECOND_URL") {
         reader.refuse(
             "REDIS_PERSECOND",
@@ -29,25 +32,31 @@ pub(super) fn redis(reader: &mut Reader<'_>) -> (Option<RedisSettings>, Option<R
             "expected REDIS_PERSECOND_URL to be set, too",
         );
     }
-    let spread = |it: RedisSettings| RedisSettings { jitter, ..it };
-    (main.map(spread), per_second.filter(|_| wanted).map(spread))
+    let complete = |it: RedisSettings| {
+        let key_prefix = key_prefix.to_owned();
+        RedisSettings { jitter, key_prefix, ..it }
+    };
+    (main.map(complete), per_second.filter(|_| wanted).map(complete))
 }
 
 fn one(
     reader: &mut Reader<'_>,
     certificates: &RedisTls,
-    name: &dyn Fn(&str) -> String,
+    setting: &'static str,
 ) -> Option<RedisSettings> {
+    let name = |it: &str| format!("{setting}_{it}");
     let timeout = reader.value(&name("TIMEOUT"), value::some_duration);
     let auth = reader.optional(&name("AUTH"), text);
     let kind = reader.value(&name("TYPE"), |it| value::one_of(it, &TYPES));
     let settings = reader.optional_beside(&name("URL"), &[&name("TYPE"), &name("AUTH")], |url| {
-        RedisSettings::of(kind, url, auth.as_deref(), timeout)
+        let settings = RedisSettings::of(kind, url, auth.as_deref(), timeout);
+        settings.map_err(|problem| problem.replace("REDIS_TYPE", &name("TYPE")))
     });
     let tls = reader.value(&name("TLS"), value::boolean);
     let sentinel_login = reader.optional(&name("SENTINEL_AUTH"), |it| Ok(Login::parse(it)));
-    socket_type(reader, name, settings.as_ref());
+    socket_type(reader, &name, settings.as_ref());
     let mut settings = settings?;
+    settings.setting = setting;
     if settings.tls.is_some() || tls {
         settings.tls = Some(certificates.clone());
     }
@@ -60,7 +69,9 @@ fn one(
             "expected false, as the URL names a socket",
         );
     }
-    settings.sentinel_login = sentinel_login.unwrap_or_default();
+    if let Some(login) = sentinel_login {
+        settings.sentinel_login = login;
+    }
     Some(settings)
 }
 

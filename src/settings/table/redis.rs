@@ -12,7 +12,9 @@ pub(super) const REDIS: Group = Group {
                    for TLS, `host:port`, `unix:///path/to/socket` or \
                    `/path/to/socket`. For `cluster` some of its servers, with \
                    commas; for `sentinel` the name of the master, and then the \
-                   Sentinels: `name,host:port,host:port`.",
+                   Sentinels: `name,host:port,host:port`, where users and passwords \
+                   are those of the Sentinels. What one address of a list says holds \
+                   for all of them; they may not contradict each other.",
         },
         Setting {
             name: "REDIS_AUTH",
@@ -65,7 +67,8 @@ pub(super) const REDIS: Group = Group {
             name: "REDIS_SENTINEL_AUTH",
             value: Value::Secret("[USER:]PASSWORD"),
             default: "",
-            help: "The password for the Sentinels, which are not given REDIS_AUTH.",
+            help: "The password for the Sentinels, in place of one in REDIS_URL; they are not \
+                   given REDIS_AUTH.",
         },
         Setting {
             name: "REDIS_SOCKET_TYPE",
@@ -101,8 +104,9 @@ pub(super) const REDIS: Group = Group {
             name: "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION",
             value: Value::Switch,
             default: "false",
-            help: "Whether the service is unhealthy whenever Redis does not answer. \
-                   Otherwise only until it has answered once.",
+            help: "Whether the service is unhealthy whenever Redis does not decide: twice in a \
+                   row, and in a cluster any node with slots. Otherwise only until it has \
+                   decided once.",
         },
         Setting {
             name: "REDIS_PERSECOND",

@@ -115,7 +115,8 @@ pub(super) const LEGAL: &[(&str, Pairs<'_>)] = &[
                 "redis://:hunter2@cache:6380",
                 "Redis { main: RedisSettings { servers: Single(Tcp { host: \"cache\", port: 6380 }), \
                  login: Login { username: None, .. }, sentinel_login: Login { username: None, .. }, \
-                 database: 0, tls: None, timeout: 500ms, jitter: Jitter { bound: 0 } }, per_second: None, give_up: None, health: false }",
+                 database: 0, tls: None, timeout: 500ms, jitter: Jitter { bound: 0 }, \
+                 key_prefix: \"\", setting: \"REDIS\" }, per_second: None, give_up: None, health: false }",
             ),
         ],
     ),

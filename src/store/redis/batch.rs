@@ -40,6 +40,7 @@ use super::{
     fixed_window::{self, Plain},
     node::NodeError,
     parts::{Batch, Part},
+    pulse::Pulse,
     settler::Late,
 };
 use crate::{
@@ -160,14 +161,20 @@ struct Waiting {
 impl<W: Wire> Batches<W> {
     /// Begins to make calls to the server at the end of `wire`, one of a cluster if
     /// `cluster`. Needs a Tokio runtime.
-    pub(super) fn new(wire: W, timeout: Duration, cluster: bool, late: Late) -> Self {
+    pub(super) fn new(
+        wire: W,
+        timeout: Duration,
+        cluster: bool,
+        (late, pulse): (Late, Pulse),
+    ) -> Self {
         let (queue, calls) = mpsc::channel(QUEUE);
         let line = Arc::new(Line {
             wire,
             timeout,
             cluster,
             turn: Arc::new(Semaphore::new(1)),
-            breaker: Breaker::new(timeout),
+            breaker: Breaker::new(timeout, pulse.clone()),
+            pulse,
             unheard: Notify::new(),
             late,
         });
@@ -247,6 +254,8 @@ struct Line<W> {
     /// Held while a batch is on its way, and somebody waits for it.
     turn: Arc<Semaphore>,
     breaker: Breaker,
+    /// How long this process has run.
+    pulse: Pulse,
     /// Something has been sent, and nobody waits for the answer any more.
     unheard: Notify,
     late: Late,
@@ -330,7 +339,7 @@ impl<W: Wire> Line<W> {
                     continue;
                 }
                 let mut batch = Box::pin(Arc::clone(&self).together(calls));
-                if timeout(self.timeout, &mut batch).await.is_err() {
+                if self.pulse.within(self.timeout, &mut batch).await.is_none() {
                     // Its callers give up by themselves; what it grants too late is
                     // given back.
                     self.unheard.notify_one();

@@ -1,14 +1,15 @@
 //! Spares callers the wait for a server that has fallen silent.
 //!
 //! Evidence is the silence of the server alone. Callers give up for reasons of
-//! their own, and an impatient one must not shut out the others.
+//! their own, and an impatient one must not shut out the others; and an answer may have
+//! come while this process did not run.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use super::node::NodeError;
+use super::{node::NodeError, pulse::Pulse};
 use crate::store::StoreError;
 
 /// No moment.
@@ -22,19 +23,19 @@ const NEVER: u64 = u64::MAX;
 /// waits in vain.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    begin: Instant,
+    pulse: Pulse,
     /// In microseconds.
     patience: u64,
     /// When the first call was sent that has not been answered, in microseconds
-    /// since `begin`.
+    /// that this process has run.
     unanswered: AtomicU64,
 }
 
 impl Breaker {
     /// For a server that may take `timeout` to answer.
-    pub(super) fn new(timeout: Duration) -> Self {
+    pub(super) fn new(timeout: Duration, pulse: Pulse) -> Self {
         let patience = u64::try_from(timeout.as_micros() / 2).unwrap_or(u64::MAX);
-        Self { begin: Instant::now(), patience, unanswered: AtomicU64::new(NEVER) }
+        Self { pulse, patience, unanswered: AtomicU64::new(NEVER) }
     }
 
     /// Whether a call may be made now.
@@ -52,7 +53,7 @@ impl Breaker {
             return Ok(());
         }
         let why = format!("Redis has not answered for {} ms", silence / 1_000);
-        Err(NodeError::Failed(StoreError::Failed(why)))
+        Err(NodeError::Unsent(StoreError::Failed(why)))
     }
 
     /// Whether no call may be made.
@@ -78,7 +79,7 @@ impl Breaker {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.begin.elapsed().as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(self.pulse.now().as_micros()).unwrap_or(u64::MAX)
     }
 }
 
@@ -88,9 +89,9 @@ mod tests {
 
     const MS: u64 = 1_000;
 
-    #[test]
-    fn a_silent_server_is_spared_calls_until_it_answers() {
-        let breaker = Breaker::new(Duration::from_millis(500));
+    #[tokio::test]
+    async fn a_silent_server_is_spared_calls_until_it_answers() {
+        let breaker = Breaker::new(Duration::from_millis(500), Pulse::start());
         assert!(breaker.admit_at(0).is_ok());
         breaker.sent_at(0);
         breaker.sent_at(200 * MS);

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use futures_util::future::select_ok;
+use futures_util::future::{join_all, select_ok};
 use parking_lot::Mutex;
 use redis::{Cmd, Value, cmd};
 use tokio::{
@@ -19,9 +19,10 @@ use tracing::{info, warn};
 use super::{
     batch::{Call, Reply},
     node::{Node, NodeError},
+    probe,
     settings::{RedisAddress, RedisSettings},
     settler::Late,
-    slots::SLOTS,
+    slots::{SLOTS, slot},
     target::Target,
     traffic::Traffic,
 };
@@ -144,15 +145,30 @@ impl Cluster {
         }
     }
 
-    /// Whether all slots are served, and somebody answers.
+    /// Whether all slots are served, by nodes that can decide.
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
-        let map = self.known.map.load_full();
+        let Known { map, settings, doubt, .. } = &*self.known;
+        let map = map.load_full();
         if map.owners.contains(&NOBODY) {
             let why = "it is not known which node of the cluster has which slots";
             return Err(StoreError::Failed(why.into()));
         }
-        let pings = map.nodes.iter().map(|(_, node)| Box::pin(node.ping()));
-        select_ok(pings).await.map(|_| ())
+        let owner = |key: &str| map.owners[usize::from(slot(key.as_bytes()))];
+        let keys = probe::keys(&settings.key_prefix, map.nodes.len(), owner);
+        let probes = keys.iter().map(|(place, key)| {
+            let (address, node) = &map.nodes[usize::from(*place)];
+            async move {
+                let why = node.decides(key).await.err().map(StoreError::from)?;
+                Some(StoreError::Failed(format!("{address}: {}", why.text())))
+            }
+        });
+        match join_all(probes).await.into_iter().flatten().next() {
+            None => Ok(()),
+            Some(error) => {
+                doubt.notify_one();
+                Err(error)
+            }
+        }
     }
 
     /// How many calls wait for others, and how many nodes do not answer.

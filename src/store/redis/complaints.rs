@@ -35,8 +35,16 @@ impl Complaints {
         let mut last = self.last.lock();
         if last.is_none_or(|it| PAUSE <= it.elapsed()) {
             *last = Some(Instant::now());
-            warn!("{} fails calls: {error}", self.address);
+            warn!("{} fails calls: {}", self.address, words(error));
         }
+    }
+}
+
+/// `error` in the words of the server, if it is from there.
+pub(super) fn words(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ => error.to_string(),
     }
 }
 

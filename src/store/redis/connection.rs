@@ -22,12 +22,14 @@ use redis::{
 use tokio::{
     sync::{Notify, watch},
     task::{JoinSet, spawn_blocking},
-    time::{sleep, timeout},
+    time::sleep,
 };
 use tracing::{info, warn};
 
 use super::{
-    complaints::{Complaints, is_refusal},
+    complaints::{Complaints, is_refusal, words},
+    probe::Unfit,
+    pulse::Pulse,
     target::{Access, Target},
     traffic::Traffic,
 };
@@ -40,6 +42,9 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often an idle connection is tried.
 const IDLE: Duration = Duration::from_secs(1);
+/// After how many of these tries it is made sure that all keys are still on one server:
+/// a proxy may have got more of them.
+const TRIES: u32 = 10;
 /// How long the task waits for an answer, if callers do not wait even longer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How many calls may wait to be sent; more wait for a place in turn. One whose
@@ -51,6 +56,7 @@ const QUEUE: usize = 1_024;
 #[derive(Debug)]
 pub(super) struct Connection {
     state: watch::Receiver<State>,
+    pulse: Pulse,
     /// Ends with this.
     _task: JoinSet<()>,
 }
@@ -77,11 +83,17 @@ pub(super) struct Link {
 impl Connection {
     /// Begins to connect. Needs a Tokio runtime.
     pub(super) fn new(target: Target, timeout: Duration, traffic: Traffic) -> Self {
+        let pulse = traffic.pulse().clone();
         let server = Server { target, patience: timeout.max(PATIENCE), traffic };
         let (sender, state) = watch::channel(State::Connecting);
         let mut task = JoinSet::new();
         task.spawn(server.keep_up(sender));
-        Self { state, _task: task }
+        Self { state, pulse, _task: task }
+    }
+
+    /// How long this process has run.
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Whether nothing connects any more.
@@ -144,12 +156,17 @@ impl Link {
         answers
     }
 
+    /// The same for commands that may fail without consequence.
+    pub(super) async fn send_quietly(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        self.connection.clone().send_packed_commands(commands, 0, commands.len()).await
+    }
+
     /// Sees to it that there is another connection, if `error` calls for one.
     fn failed(&self, error: &RedisError) {
         self.complaints.of(error);
         if is_refusal(error) {
             // The first one is enough.
-            let _ = self.refusal.set(error.to_string());
+            let _ = self.refusal.set(words(error));
         }
         if is_refusal(error) || error.is_unrecoverable_error() {
             self.lost.notify_one();
@@ -241,15 +258,21 @@ impl Server {
             let link = Link::to(&self.target.access, &address).await?;
             if self.target.guarded() {
                 let role = link.send(&cmd("ROLE")).await.map_err(|it| it.to_string())?;
-                let is_master = matches!(&role, Value::Array(it) if it.first() == Some(&Value::BulkString(b"master".into())));
-                if !is_master {
+                if !is_master(&role) {
                     return Err(format!("{address} is not a master"));
+                }
+            }
+            if let Some(routing) = &self.target.routing {
+                match routing.check(&link).await {
+                    Ok(()) | Err(Unfit::ForNow) => {}
+                    Err(Unfit::Always(why) | Unfit::Silent(why)) => return Err(why),
                 }
             }
             Ok((link, address))
         };
-        let late = |_| Err(format!("no answer within {patience:?}"));
-        timeout(patience, connect).await.unwrap_or_else(late)
+        let pulse = self.traffic.pulse().clone();
+        let late = || Err(format!("no answer within {patience:?}"));
+        pulse.within(patience, connect).await.unwrap_or_else(late)
     }
 
     /// Waits until `link` is lost. If the server has `refused` and does so no more,
@@ -261,20 +284,32 @@ impl Server {
         refused: &mut Option<RedisAddress>,
     ) -> Lost {
         let closed = || link.refusal.get().cloned().map_or(Lost::Closed, Lost::Refused);
-        let patience = self.patience;
+        let (patience, routing) = (self.patience, self.target.routing.clone());
+        let (guarded, pulse) = (self.target.guarded(), self.traffic.pulse().clone());
+        // One that has become a replica still answers.
+        let question = cmd(if guarded { "ROLE" } else { "PING" });
         let pings = async {
-            loop {
+            for number in 1_u32.. {
                 sleep(IDLE).await;
-                match timeout(patience, link.send(&cmd("PING"))).await {
-                    Ok(Ok(_)) => {
+                if let Some(routing) = &routing
+                    && (number % TRIES == 0 || !routing.is_proven())
+                    && let Some(Err(Unfit::Always(why))) =
+                        pulse.within(patience, routing.check(link)).await
+                {
+                    return Lost::Refused(why);
+                }
+                match pulse.within(patience, link.send(&question)).await {
+                    Some(Ok(role)) if guarded && !is_master(&role) => return Lost::Replaced,
+                    Some(Ok(_)) => {
                         if refused.take().is_some() {
                             info!("{address} is used again");
                         }
                     }
-                    Ok(Err(_)) => return closed(),
-                    Err(_) => return Lost::Silent,
+                    Some(Err(_)) => return closed(),
+                    None => return Lost::Silent,
                 }
             }
+            Lost::Closed
         };
         tokio::select! {
             () = link.lost.notified() => closed(),
@@ -282,6 +317,11 @@ impl Server {
             lost = pings => lost,
         }
     }
+}
+
+/// Whether the answer to ROLE is that of a master.
+fn is_master(role: &Value) -> bool {
+    matches!(role, Value::Array(it) if it.first() == Some(&Value::BulkString(b"master".into())))
 }
 
 /// How long to wait after so many failures: of twice as long each time, at least
@@ -299,6 +339,7 @@ impl Link {
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE);
+        let hint = access.hint();
         let (access, at) = (access.clone(), address.clone());
         let connect = async {
             let client = spawn_blocking(move || access.client(&at)).await;
@@ -311,6 +352,9 @@ impl Link {
             link.send(&cmd("PING")).await?;
             Ok(link)
         };
-        connect.await.map_err(|error: RedisError| error.to_string())
+        connect.await.map_err(|error: RedisError| match hint {
+            Some(hint) if error.is_connection_dropped() => format!("it hung up ({error}); {hint}"),
+            _ => error.to_string(),
+        })
     }
 }

@@ -24,6 +24,10 @@ pub struct RedisSettings {
     pub timeout: Duration,
     /// How much longer than it means something a counter is kept.
     pub jitter: Jitter,
+    /// What the names of all counters begin with.
+    pub key_prefix: String,
+    /// What the names of these settings begin with, for those who have to change one.
+    pub setting: &'static str,
 }
 
 /// Where the servers are.
@@ -97,9 +101,12 @@ impl RedisSettings {
     /// is a list of servers with commas between them, and Sentinels are such a
     /// list after the name of what they guard.
     ///
+    /// User and password in the address of a Sentinel are for the Sentinels. Addresses of
+    /// one list may not contradict each other; what one says holds for all.
+    ///
     /// `auth` is `password` or `user:password`; it takes the place of what the
-    /// URL says. `:password` is for a password with a colon. Empty is the same as
-    /// none.
+    /// URL says, other than of Sentinels. `:password` is for a password with a colon.
+    /// Empty is the same as none.
     ///
     /// # Errors
     ///
@@ -112,7 +119,7 @@ impl RedisSettings {
     ) -> Result<Self, String> {
         let mut found = Found::default();
         let servers = match kind {
-            RedisType::Single => RedisServers::Single(found.server(url)?),
+            RedisType::Single => RedisServers::Single(found.lone(url)?),
             RedisType::Cluster => RedisServers::Cluster(found.servers(url)?),
             RedisType::Sentinel => {
                 let (master, sentinels) = url.split_once(',').ok_or(NO_SENTINELS)?;
@@ -123,34 +130,81 @@ impl RedisSettings {
                 RedisServers::Sentinel { master: master.to_owned(), sentinels }
             }
         };
-        if kind == RedisType::Cluster && found.database != 0 {
+        if kind == RedisType::Cluster && found.database.is_some_and(|it| it != 0) {
             return Err("a Redis Cluster has no other database than 0".into());
         }
-        let Found { mut login, database, tls } = found;
+        let Found { login, database, tls } = found;
+        let named = login.unwrap_or_default();
+        // What stands before the address of a Sentinel is for that.
+        let (mut login, sentinel_login) = match kind {
+            RedisType::Sentinel => (Login::default(), named),
+            RedisType::Single | RedisType::Cluster => (named, Login::default()),
+        };
         if let Some(auth) = auth.filter(|it| !it.is_empty()) {
             login = Login::parse(auth);
         }
-        if login.username.is_some() && login.password.is_none() {
+        if [&login, &sentinel_login].iter().any(|it| it.username.is_some() && it.password.is_none())
+        {
             return Err("the Redis URL names a user without a password".into());
         }
+        let (database, tls) = (database.unwrap_or_default(), tls == Some(true));
         let tls = tls.then(RedisTls::default);
-        let (sentinel_login, jitter) = Default::default();
-        Ok(Self { servers, login, sentinel_login, database, tls, timeout, jitter })
+        let (jitter, key_prefix) = Default::default();
+        let setting = "REDIS";
+        Ok(Self {
+            servers,
+            login,
+            sentinel_login,
+            database,
+            tls,
+            timeout,
+            jitter,
+            key_prefix,
+            setting,
+        })
     }
 }
 
 const NO_SENTINELS: &str = "the Redis address does not name what the Sentinels guard, and where \
                             they are; expected name,host:port,host:port";
 
+const SEVERAL: &str = "the Redis address is a list, and REDIS_TYPE is single; set REDIS_TYPE to \
+                       cluster, or to sentinel if the first of them is the name of a master";
+
 /// What the URLs of servers say.
 #[derive(Default)]
 struct Found {
-    login: Login,
-    database: i64,
-    tls: bool,
+    login: Option<Login>,
+    database: Option<i64>,
+    tls: Option<bool>,
+}
+
+/// Notes what an address says, unless another has said something else.
+fn note<T: PartialEq>(found: &mut Option<T>, said: Option<T>, what: &str) -> Result<(), String> {
+    match said {
+        Some(said) if found.as_ref().is_some_and(|it| *it != said) => {
+            Err(format!("the Redis addresses contradict each other: {what}"))
+        }
+        None => Ok(()),
+        said => {
+            *found = said;
+            Ok(())
+        }
+    }
 }
 
 impl Found {
+    /// The only server there is.
+    fn lone(&mut self, url: &str) -> Result<RedisAddress, String> {
+        let mut others = url.split(',').skip(1).peekable();
+        let has_others = others.peek().is_some() && others.all(|it| parse_url(it).is_ok());
+        match self.server(url) {
+            Ok(RedisAddress::Tcp { host, .. }) if host.contains(',') => Err(SEVERAL.into()),
+            Err(_) if has_others => Err(SEVERAL.into()),
+            server => server,
+        }
+    }
+
     fn servers(&mut self, urls: &str) -> Result<Vec<RedisAddress>, String> {
         let addresses = urls.split(',').map(|it| self.server(it));
         let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
@@ -163,19 +217,20 @@ impl Found {
     fn server(&mut self, url: &str) -> Result<RedisAddress, String> {
         let info = parse_url(url)?;
         let redis = info.redis_settings();
-        if redis.username().is_some() || redis.password().is_some() {
-            self.login = Login {
-                username: redis.username().filter(|it| !it.is_empty()).map(Into::into),
-                password: redis.password().map(Into::into),
-            };
-        }
-        self.database = self.database.max(redis.db());
+        let login = (redis.username().is_some() || redis.password().is_some()).then(|| Login {
+            username: redis.username().filter(|it| !it.is_empty()).map(Into::into),
+            password: redis.password().map(Into::into),
+        });
+        note(&mut self.login, login, "all have to have the same user and password, or one alone")?;
+        let database = names_database(url).then(|| redis.db());
+        note(&mut self.database, database, "all have to have the same database")?;
+        let scheme = url.split_once("://").map(|(scheme, _)| scheme == "rediss");
+        note(&mut self.tls, scheme, "all have to begin with redis://, or all with rediss://")?;
         match info.addr() {
             ConnectionAddr::Tcp(host, port) => {
                 Ok(RedisAddress::Tcp { host: host.clone(), port: *port })
             }
             ConnectionAddr::TcpTls { host, port, .. } => {
-                self.tls = true;
                 Ok(RedisAddress::Tcp { host: host.clone(), port: *port })
             }
             ConnectionAddr::Unix(path) => Ok(RedisAddress::Unix(path.clone())),
@@ -214,6 +269,18 @@ fn parse_url(url: &str) -> Result<ConnectionInfo, String> {
     let info = info
         .map_err(|error| format!("the Redis address cannot be understood ({error}); {EXPECTED}"))?;
     if scheme.is_some() { with_query(info, url) } else { Ok(info) }
+}
+
+/// Whether `url` says which database, be it the first.
+fn names_database(url: &str) -> bool {
+    let parsed = match url.contains("://") {
+        true => redis::parse_redis_url(url),
+        false => redis::parse_redis_url(&format!("redis://{url}")),
+    };
+    parsed.is_some_and(|it| {
+        let in_path = it.scheme().starts_with("redis") && it.path().len() > 1;
+        in_path || it.query_pairs().any(|(key, _)| key == "db")
+    })
 }
 
 /// `info`, with what `url` says behind a `?`, which the client skips or means
@@ -258,116 +325,4 @@ impl fmt::Debug for Login {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn show(settings: &RedisSettings) -> String {
-        let list =
-            |it: &[RedisAddress]| it.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let servers = match &settings.servers {
-            RedisServers::Single(address) => address.to_string(),
-            RedisServers::Cluster(addresses) => list(addresses),
-            RedisServers::Sentinel { master, sentinels } => format!("{master} {}", list(sentinels)),
-        };
-        let Login { username, password } = &settings.login;
-        let or_none = |it: &Option<String>| it.clone().unwrap_or("-".into());
-        let (username, password) = (or_none(username), or_none(password));
-        let tls = if settings.tls.is_some() { " tls" } else { "" };
-        format!("{servers} {username} {password} {}{tls}", settings.database)
-    }
-
-    /// `expected` is address, user, password and database.
-    #[track_caller]
-    fn check(url: &str, auth: Option<&str>, expected: &str) {
-        check_as(RedisType::Single, url, auth, expected);
-    }
-
-    #[track_caller]
-    fn check_as(kind: RedisType, url: &str, auth: Option<&str>, expected: &str) {
-        let found = match RedisSettings::of(kind, url, auth, Duration::from_millis(20)) {
-            Ok(it) => show(&it),
-            Err(error) => error,
-        };
-        assert_eq!(found, expected, "{url}");
-    }
-
-    #[test]
-    fn addresses_are_understood_in_every_form() {
-        check("redis", None, "redis:6379 - - 0");
-        check("my_redis.example:7000", None, "my_redis.example:7000 - - 0");
-        check("127.0.0.1:7000", None, "127.0.0.1:7000 - - 0");
-        check("[::1]:7000", None, "[::1]:7000 - - 0");
-        check("[::1]", None, "[::1]:6379 - - 0");
-        check("redis://redis", None, "redis:6379 - - 0");
-        check("redis://redis:7000/3", None, "redis:7000 - - 3");
-        check("redis://:p%40ss%3f@redis", None, "redis:6379 - p@ss? 0");
-        check("redis://redis?password=s%26t", None, "redis:6379 - s&t 0");
-        check("redis://a:b@redis/1?username=u&db=3", None, "redis:6379 u b 3");
-        check("rediss://redis:7?username=u&password=p", Some("q"), "redis:7 - q 0 tls");
-        check("unix:///run/redis.sock?db=2", None, "/run/redis.sock - - 2");
-        check("redis://ann:pass@redis:7000/3", None, "redis:7000 ann pass 3");
-        check("redis://:pass@[::1]:7000", None, "[::1]:7000 - pass 0");
-        check("/run/redis?.sock", None, "/run/redis?.sock - - 0");
-        check("unix:///run/redis%20x.sock", None, "/run/redis x.sock - - 0");
-        check("rediss://:pass@redis/2", None, "redis:6379 - pass 2 tls");
-    }
-
-    #[test]
-    fn clusters_and_sentinels_are_lists() {
-        let cluster = |url, expected| check_as(RedisType::Cluster, url, None, expected);
-        cluster("a:1", "a:1 - - 0");
-        cluster("a:1,redis://ann:pass@b,[::1]:3", "a:1,b:6379,[::1]:3 ann pass 0");
-        cluster("rediss://a,b", "a:6379,b:6379 - - 0 tls");
-        cluster("a/1", "a Redis Cluster has no other database than 0");
-        cluster("a,/socket", "the Redis address is a socket; expected host:port,host:port");
-        let sentinel = |url, expected| check_as(RedisType::Sentinel, url, Some("p"), expected);
-        sentinel("main,a:1,b", "main a:1,b:6379 - p 0");
-        sentinel("main,a/3", "main a:6379 - p 3");
-        for wrong in ["main", "a:1,b:2", ",a:1", "redis://a,b"] {
-            sentinel(wrong, NO_SENTINELS);
-        }
-    }
-
-    #[test]
-    fn explicit_credentials_replace_those_of_the_url() {
-        check("redis", Some("pass"), "redis:6379 - pass 0");
-        check("redis", Some("ann:pa:ss"), "redis:6379 ann pa:ss 0");
-        check("redis", Some(":pass"), "redis:6379 - pass 0");
-        check("redis", Some(":pa:ss"), "redis:6379 - pa:ss 0");
-        check("/redis.sock", Some("ann:pass"), "/redis.sock ann pass 0");
-        check("redis://bob:word@redis/2", Some("ann:pass"), "redis:6379 ann pass 2");
-        check("redis://bob:word@redis", Some("pass"), "redis:6379 - pass 0");
-        check("redis://bob:word@redis", Some(""), "redis:6379 bob word 0");
-    }
-
-    #[test]
-    fn mistakes_are_explained_without_the_password() {
-        for url in [
-            "",
-            ":7000",
-            "redis://",
-            "redis:secret",
-            "redis:99999",
-            "redis://:secret@redis/one",
-            "redis://:secret@redis:port",
-            "redis://:secret#@redis",
-            "redis://:secret?@redis",
-            "redis://redis?pass=secret",
-            "redis://redis?db=secret",
-            "redis://redis?password=secret#",
-            "redis://secret@redis",
-            "http://secret@redis",
-            "unix://secret",
-            "redis://:%ffsecret@redis",
-        ] {
-            let error = RedisSettings::parse(url, None, Duration::ZERO).expect_err(url);
-            assert!(!error.contains("secret") && error.starts_with("the Redis "), "{url}: {error}");
-        }
-    }
-
-    #[test]
-    fn the_password_is_not_shown() {
-        let settings = RedisSettings::parse("redis://a:secret@b", None, Duration::ZERO).unwrap();
-        assert!(!format!("{settings:?}").contains("secret"));
-    }
-}
+mod tests;

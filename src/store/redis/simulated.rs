@@ -24,6 +24,7 @@ use super::{
     calls::{Calls, Place, Servers},
     node::NodeError,
     parts::{Batch, Part},
+    pulse::Pulse,
     settler::{self, Late},
 };
 use crate::{
@@ -311,7 +312,7 @@ impl Simulated {
         let (late, unsettled) = Late::new();
         let wire = |it: &Arc<Server>| FakeWire(Arc::clone(it));
         let batches = servers.iter().map(|it| {
-            Batches::new(wire(it), timeout, true, late.clone())
+            Batches::new(wire(it), timeout, true, (late.clone(), Pulse::start()))
         });
         let ways = Arc::new(Ways { batches: batches.collect(), timeout });
         let mut settler = JoinSet::new();

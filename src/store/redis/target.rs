@@ -1,30 +1,31 @@
 //! Which server to connect to, and how.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use redis::{
-    Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult, cmd,
-    from_redis_value, io::tcp::TcpSettings,
+    Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult,
+    io::tcp::TcpSettings,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::{
-    connection::Link,
-    settings::{Login, RedisAddress, RedisSettings},
+    probe::Routing,
+    sentinels::Sentinels,
+    settings::{Login, RedisAddress, RedisServers, RedisSettings},
     tls::RedisTls,
 };
 
 /// How often the Sentinels are asked.
 const ASK: Duration = Duration::from_millis(500);
-/// How long the other Sentinels have once one has answered.
-const OTHERS: Duration = Duration::from_millis(100);
 
 /// What to connect to.
 #[derive(Debug)]
 pub(super) struct Target {
     place: Place,
     pub(super) access: Access,
+    /// What it has to be fit for; none in a cluster, where no script needs more than
+    /// one slot.
+    pub(super) routing: Option<Arc<Routing>>,
 }
 
 #[derive(Debug)]
@@ -44,7 +45,9 @@ pub(super) struct Access {
 impl Target {
     /// The server at `address`.
     pub(super) fn fixed(address: RedisAddress, settings: &RedisSettings) -> Self {
-        Self { place: Place::Fixed(address), access: Access::of(settings) }
+        let cluster = matches!(settings.servers, RedisServers::Cluster(_));
+        let routing = (!cluster).then(|| Arc::new(Routing::new(settings)));
+        Self { place: Place::Fixed(address), access: Access::of(settings), routing }
     }
 
     /// The server that Sentinels call `master`.
@@ -55,10 +58,9 @@ impl Target {
     ) -> Self {
         let access =
             Access { login: settings.sentinel_login.clone(), database: 0, ..Access::of(settings) };
-        let sentinel = |address: &RedisAddress| Sentinel { address: address.clone(), link: None };
-        let sentinels = sentinels.iter().map(sentinel).collect();
-        let place = Place::Guarded(Sentinels { master, access, sentinels });
-        Self { place, access: Access::of(settings) }
+        let place = Place::Guarded(Sentinels::new(master, access, sentinels));
+        let routing = Arc::new(Routing::new(settings));
+        Self { place, access: Access::of(settings), routing: Some(routing) }
     }
 
     /// Whether it may be another one at any time.
@@ -70,7 +72,7 @@ impl Target {
     pub(super) async fn find(&mut self, patience: Duration) -> Result<RedisAddress, String> {
         match &mut self.place {
             Place::Fixed(address) => Ok(address.clone()),
-            Place::Guarded(sentinels) => sentinels.find(patience).await,
+            Place::Guarded(sentinels) => sentinels.find(patience, false).await,
         }
     }
 
@@ -81,7 +83,7 @@ impl Target {
         };
         loop {
             sleep(ASK).await;
-            if sentinels.find(patience).await.is_ok_and(|it| it != *address) {
+            if sentinels.find(patience, true).await.is_ok_and(|it| it != *address) {
                 return;
             }
         }
@@ -92,7 +94,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Place::Fixed(address) => address.fmt(f),
-            Place::Guarded(sentinels) => write!(f, "the master {}", sentinels.master),
+            Place::Guarded(sentinels) => write!(f, "the master {}", sentinels.master()),
         }
     }
 }
@@ -103,9 +105,18 @@ impl Access {
         Self { login, database, tls }
     }
 
+    /// What a server may not know of, if it hangs up.
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        let special = self.login.username.is_some() || self.database != 0;
+        let hint = "a proxy such as twemproxy knows no users and no database but 0";
+        special.then_some(hint)
+    }
+
     /// A client of the server at `address`. Reads the certificates, and so blocks.
     pub(super) fn client(&self, address: &RedisAddress) -> RedisResult<Client> {
-        let mut redis = RedisConnectionInfo::default().set_db(self.database);
+        // Proxies hang up on a command that they do not know.
+        let mut redis =
+            RedisConnectionInfo::default().set_db(self.database).set_skip_set_lib_name();
         if let Some(username) = &self.login.username {
             redis = redis.set_username(username);
         }
@@ -136,78 +147,5 @@ impl Access {
         let mut address = client.get_connection_info().addr().clone();
         address.set_danger_accept_invalid_hostnames(true);
         Client::open(info(address)?)
-    }
-}
-
-/// Who knows which server is the master.
-#[derive(Debug)]
-struct Sentinels {
-    master: String,
-    access: Access,
-    sentinels: Vec<Sentinel>,
-}
-
-#[derive(Debug)]
-struct Sentinel {
-    address: RedisAddress,
-    link: Option<Link>,
-}
-
-impl Sentinels {
-    /// Where the master is, by the Sentinel that knows the latest failover. All
-    /// are asked at the same time, as any may be cut off from the others; once one
-    /// has answered, those that are silent are not waited for.
-    async fn find(&mut self, patience: Duration) -> Result<RedisAddress, String> {
-        let Self { master, access, sentinels } = self;
-        // Less than the patience with the whole attempt to connect.
-        let patience = patience / 2;
-        let asked = sentinels.iter_mut().map(async |it| {
-            let answer = timeout(patience, it.ask(access, master)).await;
-            let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {patience:?}")));
-            answer.map_err(|why| format!("{}: {why}", it.address))
-        });
-        let mut asked: FuturesUnordered<_> = asked.collect();
-        let (mut latest, mut errors) = (None, Vec::new());
-        loop {
-            let next = match &latest {
-                None => asked.next().await,
-                Some(_) => timeout(OTHERS, asked.next()).await.unwrap_or_default(),
-            };
-            let Some(answer) = next else { break };
-            match answer {
-                Ok((epoch, address)) => {
-                    if latest.as_ref().is_none_or(|(it, _)| *it < epoch) {
-                        latest = Some((epoch, address));
-                    }
-                }
-                Err(why) => errors.push(why),
-            }
-        }
-        let nobody = || format!("no Sentinel knows it ({})", errors.join("; "));
-        latest.map(|(_, address)| address).ok_or_else(nobody)
-    }
-}
-
-impl Sentinel {
-    /// The number of the latest failover it knows, and where the master is.
-    async fn ask(&mut self, access: &Access, master: &str) -> Result<(u64, RedisAddress), String> {
-        // Back in its place only once it has been of use.
-        let link = match self.link.take() {
-            Some(link) => link,
-            None => Link::to(access, &self.address).await?,
-        };
-        let answer = link.send(cmd("SENTINEL").arg("MASTER").arg(master)).await;
-        let answer = answer.map_err(|error| error.to_string())?;
-        let about: HashMap<String, String> =
-            from_redis_value(answer).map_err(|error| error.to_string())?;
-        let number = |name| about.get(name).and_then(|it: &String| it.parse::<u64>().ok());
-        let found = || {
-            let port = u16::try_from(number("port")?).ok()?;
-            let host = about.get("ip")?.clone();
-            Some((number("config-epoch")?, RedisAddress::Tcp { host, port }))
-        };
-        let found = found().ok_or("the answer names no master")?;
-        self.link = Some(link);
-        Ok(found)
     }
 }

@@ -5,11 +5,16 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::SeqCst},
 };
 
+use super::pulse::Pulse;
 use crate::store::PoolUsage;
 
-/// The connections to all servers of one Redis.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Traffic(Arc<Counts>);
+/// The connections to all servers of one Redis, and how long this process has run for
+/// them.
+#[derive(Clone, Debug)]
+pub(super) struct Traffic {
+    counts: Arc<Counts>,
+    pulse: Pulse,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -22,17 +27,27 @@ struct Counts {
 pub(super) struct Open(Arc<Counts>);
 
 impl Traffic {
+    /// None so far. Needs a Tokio runtime.
+    pub(super) fn new() -> Self {
+        Self { counts: Arc::default(), pulse: Pulse::start() }
+    }
+
+    /// How long this process has run.
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
     /// Counts one more.
     pub(super) fn open(&self) -> Open {
-        self.0.opened.fetch_add(1, SeqCst);
-        Open(Arc::clone(&self.0))
+        self.counts.opened.fetch_add(1, SeqCst);
+        Open(Arc::clone(&self.counts))
     }
 
     /// What there is and was.
     pub(super) fn usage(&self) -> PoolUsage {
         // In this order never more are closed than were opened.
-        let closed = self.0.closed.load(SeqCst);
-        let opened = self.0.opened.load(SeqCst);
+        let closed = self.counts.closed.load(SeqCst);
+        let opened = self.counts.opened.load(SeqCst);
         PoolUsage { active: opened - closed, opened, closed, ..PoolUsage::default() }
     }
 }

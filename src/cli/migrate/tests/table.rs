@@ -8,6 +8,11 @@ use super::*;
 const LINES: &[(&str, &str, &str)] = &[
     ("`BACKEND_TYPE`", "BACKEND_TYPE=memcache", "BACKEND_TYPE"),
     ("`REDIS_URL`", "", "REDIS_URL"),
+    (
+        "`REDIS_URL` of a proxy or a node of a cluster, with `REDIS_TYPE=single`",
+        "REDIS_URL=/var/run/nutcracker/ratelimit.sock",
+        "REDIS_URL",
+    ),
     ("`REDIS_SOCKET_TYPE`", "REDIS_URL=a:1", "REDIS_SOCKET_TYPE"),
     (
         "`REDIS_TIMEOUT`, `REDIS_PERSECOND_TIMEOUT`",

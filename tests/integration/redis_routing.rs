@@ -1,0 +1,127 @@
+//! What stands between the service and Redis and sends each key where it belongs: it
+//! works, or the service says what to set, and never counts wrongly.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::{
+    cluster_servers::{Cluster, Node},
+    support::{
+        envoy::{self, Envoy, typed},
+        eventually,
+        grpc::{self, ask},
+        http,
+        nutcracker::Nutcracker,
+        redis::RedisServer,
+        tollgate::Tollgate,
+    },
+};
+
+const RULES: &str = "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: year, requests_per_unit: 3 }
+- key: path
+  rate_limit: { unit: year, requests_per_unit: 1000, algorithm: token_bucket }
+";
+
+/// It is never ready, and each of these is said by the page, the log and each call.
+async fn is_refused(service: &Tollgate, words: &[&str]) {
+    let says = |text: &str| words.iter().all(|it| text.contains(it));
+    eventually("a line in the log", || says(&service.log()).then_some(()));
+    let mut client = grpc::connect(service.grpc).await;
+    for _ in 0..5 {
+        let error = client.should_rate_limit(ask("shop", &[("user", "ann")])).await.unwrap_err();
+        assert!(says(error.message()), "{error}");
+    }
+    let ready = http::get(service.http, "/ready", &[]);
+    assert_eq!(ready.status, 503);
+    assert!(says(&ready.text()), "{}", ready.text());
+}
+
+/// Three of many calls at once pass, for each of many counters.
+async fn counts(service: &Tollgate) {
+    eventually("readiness", || {
+        (http::get(service.http, "/ready", &[]).status == 200).then_some(())
+    });
+    let calls = (0..200).map(|number| {
+        let grpc = service.grpc;
+        tokio::spawn(async move {
+            let user = format!("u{}", number % 20);
+            let mut client = grpc::connect(grpc).await;
+            let request = ask("shop", &[("user", &user)]);
+            client.should_rate_limit(request).await.unwrap().into_inner().overall_code
+        })
+    });
+    let mut passed = 0;
+    for call in calls.collect::<Vec<_>>() {
+        passed += u32::from(call.await.unwrap() == 1);
+    }
+    assert_eq!(passed, 60);
+}
+
+fn of(port: u16, settings: &[(&str, &str)]) -> Tollgate {
+    let url = format!("127.0.0.1:{port}");
+    Tollgate::start(RULES, &[&[("REDIS_URL", &url[..])], settings].concat())
+}
+
+#[tokio::test]
+async fn a_cluster_is_used_only_as_one() {
+    let single = Cluster::start(1, false);
+    let port = single.primaries[0].service;
+    let words = ["Redis Cluster", "REDIS_TYPE=cluster"];
+    is_refused(&of(port, &[]), &words).await;
+    counts(&of(port, &[("REDIS_TYPE", "cluster")])).await;
+    // Of a node without slots, and of several nodes, it is not clear either.
+    let lone = Node::start(&["--cluster-enabled", "yes", "--save", ""]);
+    is_refused(&of(lone.service, &[]), &words).await;
+    let three = Cluster::start(3, false);
+    is_refused(&of(three.primaries[0].service, &[]), &words).await;
+    let main = RedisServer::start();
+    let url = format!("127.0.0.1:{port}");
+    let second = [("REDIS_PERSECOND", "true"), ("REDIS_PERSECOND_URL", &url[..])];
+    let service = of(main.port(), &second);
+    let log = || service.log().contains("set REDIS_PERSECOND_TYPE=cluster").then_some(());
+    eventually("a line in the log", log);
+    assert_eq!(http::get(service.http, "/ready", &[]).status, 503);
+}
+
+#[tokio::test]
+async fn a_proxy_is_used_only_before_one_server() {
+    let (one, other) = (RedisServer::start(), RedisServer::start());
+    let words = ["proxy", "twemproxy", "REDIS_URL", "REDIS_TYPE"];
+    let both = Nutcracker::start(&[one.port(), other.port()]);
+    is_refused(&of(both.port, &[]), &words).await;
+    let alone = Nutcracker::start(&[one.port()]);
+    counts(&of(alone.port, &[])).await;
+}
+
+#[tokio::test]
+async fn an_envoy_is_used_only_before_one_server() {
+    let (one, other) = (RedisServer::start(), RedisServer::start());
+    let at = |it: &RedisServer| SocketAddr::from(([127, 0, 0, 1], it.port()));
+    let both = before(&[at(&one), at(&other)]);
+    let words = ["proxy", "Envoy", "REDIS_URL", "REDIS_TYPE"];
+    is_refused(&of(both.listener("redis").port(), &[]), &words).await;
+    let alone = before(&[at(&one)]);
+    counts(&of(alone.listener("redis").port(), &[])).await;
+}
+
+/// An Envoy that is a proxy for Redis.
+fn before(servers: &[SocketAddr]) -> Envoy {
+    let proxy = typed(
+        "extensions.filters.network.redis_proxy.v3.RedisProxy",
+        json!({
+            "stat_prefix": "redis",
+            "settings": { "op_timeout": "5s" },
+            "prefix_routes": { "catch_all_route": { "cluster": "servers" } },
+        }),
+    );
+    let filter: Value =
+        json!({ "name": "envoy.filters.network.redis_proxy", "typed_config": proxy });
+    let mut servers = envoy::cluster("servers", servers);
+    servers["lb_policy"] = "MAGLEV".into();
+    Envoy::start(&[envoy::listener("redis", &[filter])], &[servers])
+}
