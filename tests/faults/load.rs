@@ -4,7 +4,7 @@ use std::{
     future::Future,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -14,13 +14,21 @@ use tokio::{task::JoinSet, time::sleep};
 
 use crate::support::{
     eventually,
-    grpc::{Client, ask, connect},
+    grpc::{Client, ask, connect, descriptor},
     http,
     tollgate::Tollgate,
 };
 
+/// Rules, and what is asked about them.
+pub(crate) struct Traffic {
+    rules: &'static str,
+    /// What each request is about, by its number.
+    about: fn(usize) -> Vec<(&'static str, String)>,
+}
+
 /// `strict` has a limit that the load reaches soon, the others never.
-const RULES: &str = "
+pub(crate) const ALONE: Traffic = Traffic {
+    rules: "
 domain: shop
 descriptors:
 - key: user
@@ -29,10 +37,46 @@ descriptors:
   rate_limit: { unit: year, requests_per_unit: 4000000000, algorithm: token_bucket, on_error: allow }
 - key: strict
   rate_limit: { unit: year, requests_per_unit: 100, on_error: deny }
-";
+",
+    about: |number| match number % 10 {
+        0 => vec![("strict", "all".to_owned())],
+        1..4 => vec![("bucket", format!("b{}", number % 97))],
+        _ => vec![("user", format!("u{}", number % 199))],
+    },
+};
+
+/// The value of `strict` about which requests ask alone.
+const ALONE_VALUE: &str = "alone";
+
+/// Nearly all requests need counters that are in different places, and all of them pass if
+/// nothing is known. A twentieth asks about a limit alone, to compare with.
+pub(crate) const TOGETHER: Traffic = Traffic {
+    rules: "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: year, requests_per_unit: 4000000000, on_error: allow }
+- key: second
+  rate_limit: { unit: second, requests_per_unit: 4000000000, on_error: allow }
+- key: strict
+  rate_limit: { unit: year, requests_per_unit: 100, on_error: allow }
+",
+    about: |number| {
+        let second = ("second", format!("s{}", number % 199));
+        match number % 20 {
+            0 => vec![("strict", "all".to_owned()), second],
+            10 => vec![("strict", ALONE_VALUE.to_owned())],
+            _ => vec![("user", format!("u{}", number % 97)), second],
+        }
+    },
+};
+
 const CALLERS: usize = 32;
 /// How many instances of the service there are.
 const INSTANCES: usize = 2;
+/// Where this machine is later than this, policies may decide because of it: of a call
+/// within the deadline several processes take their turns.
+const MISSED: Duration = Duration::from_millis(4);
 /// How long each caller waits between two calls.
 const PACE: Duration = Duration::from_millis(15);
 
@@ -53,8 +97,12 @@ pub(crate) struct Noticed {
     pub(crate) worst: [Duration; 3],
     /// What the machine itself is late with, at p99: it may have other work.
     pub(crate) noise: Duration,
+    /// How often it was later than a server may be.
+    pub(crate) missed: usize,
     pub(crate) recovered: Duration,
     pub(crate) strict: usize,
+    /// The same of a limit about which requests ask alone.
+    pub(crate) alone: usize,
     pub(crate) grown: usize,
 }
 
@@ -77,25 +125,30 @@ fn millis(it: Duration) -> f64 {
     it.as_secs_f64() * 1e3
 }
 
-/// Loads `INSTANCES` of the service while `fault` is under way. It ends once the
-/// backend is well again.
-pub(crate) async fn during(settings: &[(&str, &str)], fault: impl Future<Output = ()>) -> Noticed {
+/// Loads `INSTANCES` of the service with `traffic` while `fault` is under way. It ends
+/// once the backend is well again.
+pub(crate) async fn during(
+    traffic: &'static Traffic,
+    settings: &[(&str, &str)],
+    fault: impl Future<Output = ()>,
+) -> Noticed {
     let settings =
         [&[("RESPONSE_DYNAMIC_METADATA", "always"), ("REDIS_TIMEOUT", "500ms")], settings];
     let settings = settings.concat();
-    let services = [(); INSTANCES].map(|()| Tollgate::start(RULES, &settings));
+    let services = [(); INSTANCES].map(|()| Tollgate::start(traffic.rules, &settings));
     for service in &services {
         let ready = || (http::get(service.http, "/ready", &[]).status == 200).then_some(());
         eventually("readiness", ready);
     }
     let stop = Arc::new(AtomicBool::new(false));
-    let (answers, strict) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(0)));
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    let strict = Arc::new([const { AtomicUsize::new(0) }; 2]);
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {
         let client = connect(services[caller % INSTANCES].grpc).await;
         let (stop, answers, strict) =
             (Arc::clone(&stop), Arc::clone(&answers), Arc::clone(&strict));
-        callers.spawn(call(client, caller, stop, answers, strict));
+        callers.spawn(call(client, (traffic, caller), stop, answers, strict));
     }
     sleep(Duration::from_millis(500)).await;
     let memory = |all: &[Tollgate]| all.iter().map(Tollgate::peak_memory).max().unwrap();
@@ -120,8 +173,10 @@ pub(crate) async fn during(settings: &[(&str, &str)], fault: impl Future<Output 
         by_policy: answers.iter().filter(|it| it.degraded).count(),
         worst: [500, 990, 999].map(|it| part(|it| it.took, it)),
         noise: part(|it| it.late, 990),
+        missed: answers.iter().filter(|it| MISSED < it.late).count(),
         recovered: recovered(&answers, begin, lifted),
-        strict: *strict.lock().unwrap(),
+        strict: strict[0].load(Relaxed),
+        alone: strict[1].load(Relaxed),
         grown: memory(&services).saturating_sub(before),
     }
 }
@@ -154,26 +209,25 @@ fn recovered(answers: &[Answer], begin: Instant, lifted: Instant) -> Duration {
 /// Asks until `stop`.
 async fn call(
     mut client: Client,
-    caller: usize,
+    (traffic, caller): (&'static Traffic, usize),
     stop: Arc<AtomicBool>,
     answers: Arc<Mutex<Vec<Answer>>>,
-    strict: Arc<Mutex<usize>>,
+    strict: Arc<[AtomicUsize; 2]>,
 ) {
     let mut number = caller;
     while !stop.load(Relaxed) {
         number += CALLERS;
-        let (key, value) = match number % 10 {
-            0 => ("strict", "all".to_owned()),
-            1..4 => ("bucket", format!("b{}", number % 97)),
-            _ => ("user", format!("u{}", number % 199)),
-        };
+        let about = (traffic.about)(number);
+        let mut request = ask("shop", &[]);
+        request.descriptors =
+            about.iter().map(|(key, value)| descriptor(&[(key, value)])).collect();
         let at = Instant::now();
-        let answer = client.should_rate_limit(ask("shop", &[(key, &value)])).await;
+        let answer = client.should_rate_limit(request).await;
         let answer = answer.expect("every call is answered").into_inner();
         let metadata = answer.dynamic_metadata.as_ref().unwrap();
         let degraded = metadata.fields.contains_key("degraded");
-        if key == "strict" && answer.overall_code() == Code::Ok {
-            *strict.lock().unwrap() += 1;
+        if about[0].0 == "strict" && answer.overall_code() == Code::Ok {
+            strict[usize::from(about[0].1 == ALONE_VALUE)].fetch_add(1, Relaxed);
         }
         let (took, pause) = (at.elapsed(), Instant::now());
         sleep(PACE).await;

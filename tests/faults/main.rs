@@ -13,4 +13,5 @@ mod support;
 mod exact;
 mod load;
 mod proxy;
+mod slow;
 mod suite;

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -18,11 +18,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use crate::cluster_servers::{Cluster, Node};
+
 /// What is wrong with the way.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     /// How long everything takes longer, in milliseconds.
     delay: AtomicU64,
+    /// How long answers take longer, in milliseconds.
+    late: AtomicU64,
     /// New connections end at once.
     shut: AtomicBool,
     /// All connections end now, in good order.
@@ -37,6 +41,11 @@ pub(crate) struct Faults {
 impl Faults {
     pub(crate) fn delay(&self, millis: u64) {
         self.delay.store(millis, Relaxed);
+    }
+
+    /// Lets the server answer later, by so many milliseconds.
+    pub(crate) fn late(&self, millis: u64) {
+        self.late.store(millis, Relaxed);
     }
 
     pub(crate) fn shut(&self, shut: bool) {
@@ -82,18 +91,39 @@ pub(crate) async fn proxy(port: u16) -> (u16, Arc<Faults>) {
     (own, faults)
 }
 
+/// Ways to the nodes of a cluster, by which they are known from now on.
+pub(crate) async fn proxies(cluster: &Cluster) -> (Vec<u16>, Vec<Arc<Faults>>) {
+    let (mut ports, mut ways) = (Vec::new(), Vec::new());
+    for node in &cluster.primaries {
+        let (port, way) = proxy(node.service).await;
+        node.ask(&["CONFIG", "SET", "cluster-announce-port", &port.to_string()]);
+        ports.push(port);
+        ways.push(way);
+    }
+    let begin = Instant::now();
+    let knows = |it: &Node| {
+        let nodes = it.text(&["CLUSTER", "NODES"]);
+        ports.iter().all(|port| nodes.contains(&format!("127.0.0.1:{port}@")))
+    };
+    while !cluster.primaries.iter().all(knows) {
+        assert!(begin.elapsed() < Duration::from_secs(20), "the nodes keep their ports");
+        sleep(Duration::from_millis(20)).await;
+    }
+    (ports, ways)
+}
+
 /// Serves one connection to its end.
 async fn connect(mut client: TcpStream, port: u16, faults: &Faults) {
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let reset = {
         let ((from, to), (back, answers)) = (client.split(), server.split());
-        let dead = AtomicBool::new(false);
+        let (dead, on_time) = (AtomicBool::new(false), AtomicU64::new(0));
         tokio::select! {
             () = faults.reset.notified() => true,
             () = faults.cut.notified() => false,
-            () = forward(from, answers, faults, &dead) => false,
-            () = forward(back, to, faults, &dead) => false,
+            () = forward(from, answers, (faults, &on_time), &dead) => false,
+            () = forward(back, to, (faults, &faults.late), &dead) => false,
         }
     };
     if reset {
@@ -110,12 +140,12 @@ async fn connect(mut client: TcpStream, port: u16, faults: &Faults) {
 async fn forward(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    faults: &Faults,
+    (faults, late): (&Faults, &AtomicU64),
     dead: &AtomicBool,
 ) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let delay = Duration::from_millis(faults.delay.load(Relaxed));
+        let delay = Duration::from_millis(faults.delay.load(Relaxed) + late.load(Relaxed));
         if !delay.is_zero() {
             sleep(delay).await;
         }

@@ -184,3 +184,46 @@ async fn while_one_of_the_two_is_down_the_other_is_exact() {
         assert_eq!(scripts(&mut direct), before + 1);
     }
 }
+
+#[tokio::test]
+async fn what_is_over_one_of_the_limits_is_refused_and_not_an_error() {
+    let rules = "
+domain: shop
+descriptors:
+- key: user
+  rate_limits:
+  - { unit: second, requests_per_unit: 100000 }
+  - { unit: day, requests_per_unit: 5 }
+- key: hour
+  rate_limit: { unit: day, requests_per_unit: 5, consume: all_or_nothing, count_denied: false }
+- key: second
+  rate_limit: { unit: second, requests_per_unit: 100000, consume: all_or_nothing }
+";
+    let (main, second) = (RedisServer::start(), RedisServer::start());
+    let urls = [main.url(), second.url()];
+    let settings = [
+        ("REDIS_URL", urls[0].as_str()),
+        ("REDIS_PERSECOND", "true"),
+        ("REDIS_PERSECOND_URL", &urls[1]),
+        ("REDIS_PERSECOND_TIMEOUT", "10s"),
+    ];
+    let stop = [("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", "true")];
+    for (settings, keys) in [
+        (&[&settings[..], &stop].concat(), &["user"][..]),
+        (&settings.to_vec(), &["hour", "second"]),
+    ] {
+        let service = Tollgate::start(rules, settings);
+        let ready = || (http::get(service.http, "/ready", &[]).status == 200).then_some(());
+        eventually("readiness", ready);
+        let mut client = grpc::connect(service.grpc).await;
+        let mut codes = Vec::new();
+        for _ in 0..20 {
+            let mut request = ask("shop", &[]);
+            request.descriptors = keys.iter().map(|it| descriptor(&[(it, "ann")])).collect();
+            let answer = client.should_rate_limit(request).await;
+            codes.push(answer.map(|it| it.into_inner().overall_code()).map_err(|it| it.code()));
+        }
+        let over = |it: usize| Ok(if it < 5 { Code::Ok } else { Code::OverLimit });
+        assert_eq!(codes, (0..20).map(over).collect::<Vec<_>>(), "{keys:?}");
+    }
+}

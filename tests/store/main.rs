@@ -27,15 +27,30 @@ mod certificates;
 #[path = "../support/authority.rs"]
 mod authority;
 
+#[allow(dead_code, reason = "shared with other tests, each of which uses a part")]
+#[path = "../support/places.rs"]
+mod places;
+
+#[allow(dead_code, clippy::unwrap_used, reason = "shared with other tests")]
+#[path = "../faults/proxy.rs"]
+mod proxy;
+
 mod agreement;
+mod ahead;
 mod batches;
+mod clocks;
 mod cluster;
 mod concurrency;
 mod counters;
+mod crowds;
 mod faults;
 mod games;
 mod jitter;
+mod late;
+mod lifetimes;
 mod model;
+mod moving;
+mod refused;
 mod sentinels;
 mod split;
 mod states;

@@ -1,0 +1,277 @@
+//! Games that were once decided otherwise than in memory, by what was wrong.
+
+use std::time::Duration;
+
+use proptest::test_runner::{TestCaseError, TestCaseResult};
+use tollgate::{
+    descriptor::Descriptor,
+    engine::decision::Mode,
+    limit::{Hits, Limit, Unit, Window},
+    time::Timestamp,
+};
+
+use crate::{
+    places::{Place, asking, descriptor},
+    play::{Round, Table},
+};
+
+/// A call: how many milliseconds after the first, and what it is about.
+type Call<'a> = (u64, &'a [About<'a>]);
+
+/// A key, and hits on it. `a at 3` brings along a limit of 3 per hour.
+type About<'a> = (&'a str, Hits);
+
+const START: Timestamp = Timestamp::from_secs(1_001_000_000);
+
+fn stop() -> Mode {
+    Mode { stop: true, ..Mode::default() }
+}
+
+/// Where else counters may be.
+struct Elsewhere([(Place, Table); 3]);
+
+impl Elsewhere {
+    fn start() -> Self {
+        Self([Place::One, Place::PerSecond, Place::Cluster].map(|it| (it, Table::new(it))))
+    }
+
+    /// Whether each call is answered as in memory, wherever counters are. `limits` are
+    /// pairs of a key and its limits.
+    #[track_caller]
+    fn alike(&self, mode: Mode, limits: &[(&str, &[&str])], calls: &[Call<'_>]) {
+        let mut rules = "domain: game\ndescriptors:\n".to_owned();
+        for (key, limits) in limits {
+            rules += &format!("- key: {key}\n  rate_limits:\n");
+            limits.iter().for_each(|it| rules += &format!("  - {{{it}}}\n"));
+        }
+        let mut wrong = Vec::new();
+        for (place, table) in &self.0 {
+            // It begins anew if the machine was too busy to end it in time.
+            let result = (0..20).map(|_| play(&Round::new(table, &rules, mode, false), calls));
+            let mut result = result.skip_while(|it| matches!(it, Err(TestCaseError::Reject(_))));
+            if let Err(why) = result.next().expect("it is fast enough now and then") {
+                wrong.push(format!("{place:?}: {why}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}\n{rules}{calls:?}", wrong.join("\n"));
+    }
+}
+
+fn play(round: &Round<'_>, calls: &[Call<'_>]) -> TestCaseResult {
+    for (millis, about) in calls {
+        let about = about.iter().map(|(key, hits)| match key.split_once(" at ") {
+            None => descriptor(key, "ann", *hits),
+            // The caller brings a limit along.
+            Some((key, requests)) => {
+                let requests = requests.parse().expect("it is a number");
+                let limit = Some(Limit::fixed(requests, Window::of(Unit::Hour)));
+                Descriptor { limit, ..descriptor(key, "ann", *hits) }
+            }
+        });
+        round.call(&asking(about.collect()), START.plus(Duration::from_millis(*millis)))?;
+    }
+    Ok(())
+}
+
+const ONE: Hits = Hits::Add(1);
+
+#[test]
+fn nothing_is_to_be_given_back_to_one_of_the_servers() {
+    let elsewhere = Elsewhere::start();
+    let tied = "unit: second, requests_per_unit: 0, consume: all_or_nothing";
+    let free = "unit: minute, requests_per_unit: 1";
+    elsewhere.alike(
+        Mode::default(),
+        &[("a", &[tied]), ("b", &[free])],
+        &[(0, &[("a", ONE), ("b", ONE)])],
+    );
+    let both = ["unit: second, requests_per_unit: 100", "unit: day, requests_per_unit: 1"];
+    elsewhere.alike(stop(), &[("a", &both)], &[(0, &[("a", ONE)]), (0, &[("a", ONE)])]);
+}
+
+#[test]
+fn a_ban_is_told_of_whatever_else_refuses() {
+    let elsewhere = Elsewhere::start();
+    let limits = [
+        "unit: second, requests_per_unit: 5, penalty: 1ms, consume: all_or_nothing",
+        "unit: minute, requests_per_unit: 1, consume: all_or_nothing",
+    ];
+    elsewhere.alike(Mode::default(), &[("a", &limits)], &[(0, &[("a", Hits::Add(6))])]);
+}
+
+#[test]
+fn a_refused_request_with_more_hits_than_anybody_counts_leaves_the_counter() {
+    let elsewhere = Elsewhere::start();
+    let limits = ["unit: hour, requests_per_unit: 3", "unit: second, requests_per_unit: 3"];
+    let huge: &[_] = &[("a", Hits::Add(u64::MAX))];
+    let calls: [Call<'_>; 3] = [(0, &[("a", ONE)]), (0, huge), (1_000, &[("a", ONE)])];
+    elsewhere.alike(stop(), &[("a", &limits)], &calls);
+    let tied = limits.map(|it| format!("{it}, consume: all_or_nothing"));
+    elsewhere.alike(Mode::default(), &[("a", &[&tied[0], &tied[1]])], &calls);
+}
+
+#[test]
+fn a_log_has_what_it_had_after_a_refused_request() {
+    let elsewhere = Elsewhere::start();
+    let log = "unit: minute, requests_per_unit: 2, algorithm: sliding_log";
+    let closed = "period: 2s, requests_per_unit: 0";
+    let shut = "unit: second, requests_per_unit: 0";
+    let calls: [Call<'_>; 3] = [
+        (0, &[("a", ONE)]),
+        (500, &[("a", ONE), ("closed", ONE), ("shut", ONE)]),
+        (600, &[("a", Hits::Add(0))]),
+    ];
+    elsewhere.alike(stop(), &[("a", &[log]), ("closed", &[closed]), ("shut", &[shut])], &calls);
+}
+
+#[test]
+fn a_slot_has_the_lease_it_had_after_a_refused_request() {
+    let elsewhere = Elsewhere::start();
+    let slots = "requests_per_unit: 3, lease: 10s, algorithm: concurrency, consume: all_or_nothing";
+    let closed = "period: 2s, requests_per_unit: 0, consume: all_or_nothing";
+    let shut = "unit: second, requests_per_unit: 0";
+    let calls: [Call<'_>; 3] = [
+        (0, &[("a", ONE)]),
+        (500, &[("a", ONE), ("closed", ONE), ("shut", ONE)]),
+        (600, &[("a", Hits::Add(0))]),
+    ];
+    elsewhere.alike(
+        Mode::default(),
+        &[("a", &[slots]), ("closed", &[closed]), ("shut", &[shut])],
+        &calls,
+    );
+}
+
+/// A window that turns while hits are reserved, a clock that steps back meanwhile.
+#[test]
+fn a_window_that_turns_has_what_it_had_after_a_refused_request() {
+    let elsewhere = Elsewhere::start();
+    let closed = "period: 2s, requests_per_unit: 0";
+    let shut = "unit: second, requests_per_unit: 0";
+    for algorithm in ["sliding_window", "sliding_log", "token_bucket", "fixed_window"] {
+        let limit = format!("unit: second, requests_per_unit: 3, algorithm: {algorithm}");
+        for refused in [400, 600, 1_000, 1_400, 1_999, 2_000, 3_000] {
+            let calls: [Call<'_>; 4] = [
+                (500, &[("a", ONE)]),
+                (refused, &[("a", ONE), ("closed", ONE), ("shut", ONE)]),
+                (refused, &[("a", Hits::Add(0))]),
+                (refused + 100, &[("a", ONE)]),
+            ];
+            let others = [("closed", &[closed][..]), ("shut", &[shut])];
+            elsewhere.alike(stop(), &[("a", &[&limit]), others[0], others[1]], &calls);
+            let tied = format!("{limit}, consume: all_or_nothing");
+            elsewhere.alike(Mode::default(), &[("a", &[&tied]), others[0], others[1]], &calls);
+        }
+    }
+}
+
+/// More hits than ever pass are refused without a look at the other limits.
+#[test]
+fn a_window_turns_alike_when_what_can_never_pass_is_refused() {
+    let elsewhere = Elsewhere::start();
+    for (requests, tied) in
+        [(2, ", consume: all_or_nothing"), (3, ", consume: all_or_nothing"), (3, "")]
+    {
+        let window =
+            format!("unit: second, requests_per_unit: {requests}, algorithm: sliding_window{tied}");
+        let bucket = "period: 19s, requests_per_unit: 141, algorithm: leaky_bucket";
+        let mode = if tied.is_empty() { stop() } else { Mode::default() };
+        let calls: [Call<'_>; 6] = [
+            (451, &[("a", Hits::Add(2))]),
+            (2_285, &[("a", ONE)]),
+            (2_286, &[("a", Hits::Add(3))]),
+            (2_286, &[("a", Hits::Add(2))]),
+            (3_501, &[("a", Hits::Add(3))]),
+            (3_501, &[("a", Hits::Add(4))]),
+        ];
+        elsewhere.alike(mode, &[("a", &[&window, bucket])], &calls);
+    }
+}
+
+#[test]
+fn what_one_request_takes_gives_back_and_takes_again_is_decided_alike() {
+    let elsewhere = Elsewhere::start();
+    let all: &[_] = &[("b", ONE), ("c", ONE), ("a", ONE), ("a", Hits::Refund(1)), ("a", ONE)];
+    for limit in ["unit: second, count_denied: false", "unit: minute", "unit: second"] {
+        let limit = format!("{limit}, requests_per_unit: 1");
+        for (mode, tied) in [(stop(), ""), (Mode::default(), ", consume: all_or_nothing")] {
+            let one = format!("{limit}{tied}");
+            let calls: [Call<'_>; 2] = [(0, all), (1, all)];
+            let (b, c) = (format!("unit: hour, requests_per_unit: 1{tied}"), limit.clone());
+            elsewhere.alike(mode, &[("a", &[&one]), ("b", &[&b]), ("c", &[&c])], &calls);
+        }
+    }
+}
+
+#[test]
+fn what_is_granted_in_two_places_ends_when_it_should() {
+    let elsewhere = Elsewhere::start();
+    let bucket = "unit: second, requests_per_unit: 5, algorithm: token_bucket";
+    for limit in [
+        "unit: minute, requests_per_unit: 1, algorithm: sliding_log",
+        "unit: second, requests_per_unit: 1, algorithm: sliding_log",
+        "requests_per_unit: 1, lease: 20s, algorithm: concurrency",
+    ] {
+        let calls: [Call<'_>; 3] = [(0, &[("a", ONE)]), (250, &[("a", ONE)]), (500, &[("a", ONE)])];
+        elsewhere.alike(stop(), &[("a", &[limit, bucket])], &calls);
+        let tied = format!("{limit}, consume: all_or_nothing");
+        elsewhere.alike(Mode::default(), &[("a", &[&tied, bucket])], &calls);
+    }
+}
+
+#[test]
+fn what_a_refused_request_gives_back_counts_alike() {
+    let elsewhere = Elsewhere::start();
+    let sliding = "unit: hour, requests_per_unit: 6, algorithm: sliding_window";
+    let slots = "requests_per_unit: 3, lease: 10s, algorithm: concurrency";
+    let closed = "period: 2s, requests_per_unit: 0";
+    let shut = "unit: second, requests_per_unit: 0";
+    for (mode, tied) in [(stop(), ""), (Mode::default(), ", consume: all_or_nothing")] {
+        for limit in [sliding, slots] {
+            let limit = format!("{limit}{tied}");
+            let refund: &[_] = &[("closed", ONE), ("shut", ONE), ("a", Hits::Refund(1))];
+            let calls: [Call<'_>; 3] =
+                [(0, &[("a", Hits::Add(3))]), (0, refund), (0, &[("a", Hits::Add(0))])];
+            elsewhere.alike(
+                mode,
+                &[("a", &[&limit]), ("closed", &[closed]), ("shut", &[shut])],
+                &calls,
+            );
+        }
+    }
+}
+
+#[test]
+fn a_counter_that_a_refused_request_charges_twice_is_told_of_alike() {
+    let elsewhere = Elsewhere::start();
+    let tied = "unit: second, requests_per_unit: 1, consume: all_or_nothing";
+    let closed = "unit: minute, requests_per_unit: 0";
+    let shut = "unit: second, requests_per_unit: 0";
+    let all: &[_] = &[("closed", ONE), ("shut", ONE), ("a", ONE), ("a", ONE)];
+    elsewhere.alike(
+        Mode::default(),
+        &[("a", &[tied]), ("closed", &[closed]), ("shut", &[shut])],
+        &[(0, all), (0, &[("a", Hits::Add(0))])],
+    );
+    let two = "unit: second, requests_per_unit: 2";
+    let all: &[_] = &[("a", ONE), ("a", Hits::Add(2)), ("closed", ONE), ("shut", ONE)];
+    elsewhere.alike(
+        stop(),
+        &[("a", &[two]), ("closed", &[closed]), ("shut", &[shut])],
+        &[(0, all), (0, &[("a", Hits::Add(0))])],
+    );
+}
+
+#[test]
+fn what_a_request_charges_to_one_counter_is_charged_in_order() {
+    let elsewhere = Elsewhere::start();
+    let gentle: &[&str] = &["unit: hour, requests_per_unit: 5, count_denied: false"];
+    let mut calls: Vec<Call<'_>> = Vec::new();
+    for _ in 0..10 {
+        calls
+            .push((0, &[("a", ONE), ("b", ONE), ("a", ONE), ("a at 0", Hits::Add(9)), ("a", ONE)]));
+        calls.push((0, &[("b at 0", ONE), ("b", ONE), ("b at 9", ONE), ("b", ONE)]));
+        calls.push((0, &[("a", Hits::Refund(99)), ("b", Hits::Refund(99))]));
+    }
+    elsewhere.alike(Mode::default(), &[("a", gentle), ("b", gentle)], &calls);
+}

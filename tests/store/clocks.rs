@@ -1,0 +1,75 @@
+//! Instances whose clocks differ.
+
+use std::sync::Arc;
+
+use tollgate::time::ManualClock;
+
+use super::*;
+use crate::places::{Place, Servers, ask, counters, engine, passed};
+
+const RULES: &str = "
+domain: game
+descriptors:
+- key: fixed
+  rate_limit: {unit: day, requests_per_unit: 10}
+- key: sliding
+  rate_limit: {unit: day, requests_per_unit: 10, algorithm: sliding_window}
+- key: log
+  rate_limit: {unit: day, requests_per_unit: 10, algorithm: sliding_log}
+- key: token_bucket
+  rate_limit: {unit: day, requests_per_unit: 10, algorithm: token_bucket}
+- key: leaky_bucket
+  rate_limit: {unit: day, requests_per_unit: 10, algorithm: leaky_bucket}
+- key: slots
+  rate_limit: {requests_per_unit: 10, algorithm: concurrency, lease: 24h}
+";
+
+/// How many of 100 requests pass, asked of two instances in turn, the second of which
+/// is `behind`.
+async fn admitted(servers: &Servers, key: &str, behind: Duration) -> usize {
+    let late = Timestamp::from_micros(
+        NOON.as_micros() - u64::try_from(behind.as_micros()).expect("it is short"),
+    );
+    let mut engines = Vec::new();
+    for now in [NOON, late] {
+        let store = counters(servers.store(PATIENT).await, 0);
+        engines.push(engine(RULES, store, &Arc::new(ManualClock::at(now))));
+    }
+    let mut admitted = 0;
+    for _ in 0..50 {
+        for engine in &engines {
+            admitted += passed(engine, &ask(&[key]), 1).await;
+        }
+    }
+    admitted
+}
+
+/// However far behind the second instance is, no more than `most` of ten pass.
+async fn bounded(key: &str, most: usize) {
+    let servers = Servers::start(Place::One);
+    for seconds in [0, 1, 30, 59, 61, 62, 90, 600, 3_600, 10_000] {
+        let mut client = servers.clients().remove(0);
+        ::redis::cmd("FLUSHALL").exec(&mut client).expect("it runs");
+        let found = admitted(&servers, key, Duration::from_secs(seconds)).await;
+        assert!((10..=most).contains(&found), "{key}, {seconds} s behind: {found}");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_behind_switches_no_bucket_off() {
+    bounded("token_bucket", 10).await;
+    bounded("leaky_bucket", 10).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_behind_switches_no_window_off() {
+    bounded("fixed", 10).await;
+    bounded("sliding", 10).await;
+}
+
+/// What lies too far ahead counts for nothing, once.
+#[tokio::test]
+async fn a_clock_that_is_behind_lets_a_log_and_slots_pass_once_more_at_most() {
+    bounded("log", 20).await;
+    bounded("slots", 20).await;
+}

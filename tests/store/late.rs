@@ -1,0 +1,274 @@
+//! A server that is late hurts what it holds, and nothing else.
+//!
+//! Here it is late by much more than a busy machine ever is, and so is the deadline.
+
+use std::sync::Arc;
+
+use tollgate::{engine::Engine, store::redis::RedisType, time::ManualClock};
+
+use super::*;
+use crate::{
+    cluster_servers::Cluster,
+    places::{
+        Counters, Place, Shared, ask, counters, engine, passed, passed_at_once, remaining, settles,
+        within,
+    },
+    proxy::{Faults, proxies, proxy},
+    redis_server::RedisServer,
+};
+
+/// When policies decide.
+const DEADLINE: Duration = Duration::from_millis(600);
+/// How late what is late is, on each way, in milliseconds.
+const LATE: u64 = 700;
+
+/// Servers that can each be made late.
+struct Late {
+    place: Place,
+    store: Shared,
+    ways: Vec<Arc<Faults>>,
+    servers: Vec<RedisServer>,
+    cluster: Option<Cluster>,
+}
+
+impl Late {
+    async fn start(place: Place) -> Self {
+        match place {
+            Place::Cluster => Self::three().await,
+            _ => Self::two().await,
+        }
+    }
+
+    /// The second is that for limits per second.
+    async fn two() -> Self {
+        let servers = vec![RedisServer::start(), RedisServer::start()];
+        let (mut urls, mut ways) = (Vec::new(), Vec::new());
+        for server in &servers {
+            let (port, way) = proxy(server.port()).await;
+            urls.push(format!("127.0.0.1:{port}"));
+            ways.push(way);
+        }
+        let store = Shared::new(RedisType::Single, &urls[0], Some(&urls[1]), PATIENT);
+        store.ready().await;
+        Self { place: Place::PerSecond, store, ways, servers, cluster: None }
+    }
+
+    /// Each is known by the way to it.
+    async fn three() -> Self {
+        let cluster = Cluster::start(3, false);
+        let (ports, ways) = proxies(&cluster).await;
+        let urls: Vec<_> = ports.iter().map(|it| format!("127.0.0.1:{it}")).collect();
+        let store = Shared::new(RedisType::Cluster, &urls.join(","), None, PATIENT);
+        store.ready().await;
+        let (place, cluster) = (Place::Cluster, Some(cluster));
+        Self { place, store, ways, servers: Vec::new(), cluster }
+    }
+
+    /// One that decides by `text`, at noon.
+    fn engine(&self, text: &str, bytes: usize) -> Engine<Counters> {
+        let clock = Arc::new(ManualClock::at(NOON));
+        within(DEADLINE, engine(text, counters(self.store.clone(), bytes), &clock))
+    }
+
+    /// Where the counter of `key` is, which counts per `unit`.
+    fn home(&self, key: &str, unit: Unit) -> usize {
+        let Some(cluster) = &self.cluster else { return usize::from(unit == Unit::Second) };
+        let part = Part { key: key.as_bytes(), value: b"ann", shared: false };
+        let limit = Limit::fixed(1, Window::of(unit));
+        let named = KeyFormat::default().key(b"game", [part].into_iter(), &limit, NOON);
+        let name = String::from_utf8(named.key.as_bytes().to_vec()).expect("it is text");
+        let slot = cluster.primaries[0].ask(&["CLUSTER", "KEYSLOT", &name]);
+        let slot: usize = ::redis::from_redis_value(slot).expect("it is a number");
+        (0..3).rfind(|it| it * 16_384 / 3 <= slot).expect("it is somewhere")
+    }
+
+    /// A limit that has its counter on another server than `hour`.
+    fn elsewhere(&self, name: &str) -> String {
+        if self.place == Place::PerSecond {
+            return if name == "far" { "second" } else { "shut" }.into();
+        }
+        let home = self.home("hour", Unit::Hour);
+        let mut others = (0..8).map(|it| format!("{name}{it}"));
+        others.find(|it| self.home(it, Unit::Minute) != home).expect("not all are on one node")
+    }
+
+    /// Makes all late but the one that has the counter of `hour`.
+    fn but_hour(&self) {
+        let home = self.home("hour", Unit::Hour);
+        let others = self.ways.iter().enumerate().filter(|(place, _)| *place != home);
+        others.for_each(|(_, way)| way.delay(LATE));
+    }
+
+    fn all(&self) {
+        self.ways.iter().for_each(|it| it.delay(LATE));
+    }
+
+    fn well(&self) {
+        self.ways.iter().for_each(|it| it.delay(0));
+    }
+}
+
+/// A `hour` and a `month` that are on one server, and others that are not: where there
+/// are three, of each of them one is elsewhere.
+fn apart(hour: &str, others: &str) -> String {
+    let mut text = format!(
+        "domain: game\ndescriptors:\n- key: hour\n  rate_limit: {{unit: hour, \
+         requests_per_unit: 5{hour}}}\n- key: second\n  rate_limit: {{unit: second, \
+         requests_per_unit: 100000{others}}}\n"
+    );
+    for number in 0..8 {
+        text += &format!(
+            "- key: far{number}\n  rate_limit: {{unit: minute, requests_per_unit: \
+             100000{others}}}\n- key: shut{number}\n  rate_limit: {{unit: minute, \
+             requests_per_unit: 0{others}}}\n"
+        );
+    }
+    text + "- key: shut\n  rate_limit: {unit: second, requests_per_unit: 0, consume: all_or_nothing, on_error: deny}\n"
+}
+
+/// How many of 100 requests pass about a limit of five, whose server is well, and one
+/// that nobody reaches, whose server is late.
+async fn beyond(place: Place, hour: &str, others: &str) -> usize {
+    let late = Late::start(place).await;
+    let engine = late.engine(&apart(hour, others), 0);
+    let far = late.elsewhere("far");
+    late.but_hour();
+    passed_at_once(&engine, &ask(&["hour", &far]), 100).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_server_switches_off_no_limit_of_the_other() {
+    for policy in ["allow", "deny", "local"] {
+        let hour = format!(", on_error: {policy}");
+        assert_eq!(beyond(Place::PerSecond, &hour, ", on_error: allow").await, 5, "{policy}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_node_switches_off_no_limit_of_the_others() {
+    for policy in ["allow", "deny"] {
+        let hour = format!(", on_error: {policy}");
+        assert_eq!(beyond(Place::Cluster, &hour, ", on_error: allow").await, 5, "{policy}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_server_switches_off_no_limit_that_depends_on_what_it_holds() {
+    let tied = ", consume: all_or_nothing, on_error: allow";
+    for place in Place::APART {
+        let found = beyond(place, tied, tied).await;
+        assert!(found <= 5, "{place:?}: {found} of 5");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_that_is_remembered_stands_whatever_else_is_late() {
+    let late = Late::start(Place::PerSecond).await;
+    let engine = late.engine(&apart(", on_error: allow", ", on_error: allow"), 1 << 20);
+    assert_eq!(passed(&engine, &ask(&["hour"]), 6).await, 5);
+    late.all();
+    for others in [&["hour"][..], &["hour", "far1"], &["second", "hour"]] {
+        assert_eq!(passed_at_once(&engine, &ask(others), 5).await, 0, "{others:?}");
+    }
+}
+
+/// Requests about a budget and a limit that refuses, whose server answers too late,
+/// leave the budget as it was.
+async fn costs_nothing(place: Place) {
+    let late = Late::start(place).await;
+    let tied = ", consume: all_or_nothing, on_error: deny";
+    let engine = late.engine(&apart(tied, tied), 0);
+    for name in ["shut", "far"] {
+        let other = late.elsewhere(name);
+        late.but_hour();
+        assert_eq!(passed_at_once(&engine, &ask(&["hour", &other]), 30).await, 0);
+        late.well();
+        settles(5, async || remaining(&engine, "hour").await).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_server_drains_no_budget_of_the_other() {
+    costs_nothing(Place::PerSecond).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_node_drains_no_budget_of_the_others() {
+    costs_nothing(Place::Cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_server_drains_no_budget_of_the_other() {
+    let late = Late::start(Place::PerSecond).await;
+    let tied = ", consume: all_or_nothing, on_error: deny";
+    let engine = late.engine(&apart(tied, tied), 0);
+    late.servers[1].freeze();
+    for _ in 0..3 {
+        assert_eq!(passed_at_once(&engine, &ask(&["hour", "second"]), 30).await, 0);
+    }
+    late.servers[1].thaw();
+    settles(5, async || remaining(&engine, "hour").await).await;
+}
+
+/// Those that leave while their hits are reserved take them along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_leave_drain_no_budget() {
+    for place in Place::APART {
+        let late = Late::start(place).await;
+        let tied = ", consume: all_or_nothing";
+        let engine = late.engine(&apart(tied, tied), 0);
+        let shut = late.elsewhere("shut");
+        late.but_hour();
+        let request = ask(&["hour", &shut]);
+        let all = (0..30).map(|_| engine.decide(&request, None));
+        let all = futures_util::future::join_all(all);
+        let left = tokio::time::timeout(Duration::from_millis(300), all).await;
+        assert!(left.is_err(), "they have been answered");
+        late.well();
+        settles(5, async || remaining(&engine, "hour").await).await;
+    }
+}
+
+const ALONE: &str = "
+domain: game
+descriptors:
+- key: slots
+  rate_limit: {requests_per_unit: 20, algorithm: concurrency, lease: 30s, on_error: deny}
+- key: window
+  rate_limit: {unit: hour, requests_per_unit: 100, on_error: deny}
+- key: careful
+  rate_limit: {unit: hour, requests_per_unit: 100, count_denied: false, on_error: deny}
+";
+
+/// What is granted after the caller has been denied is given back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_stall_costs_no_slot_and_no_hit() {
+    let late = Late::start(Place::PerSecond).await;
+    let engine = late.engine(ALONE, 0);
+    for (key, all) in [("slots", 20), ("window", 100), ("careful", 100)] {
+        late.all();
+        assert_eq!(passed_at_once(&engine, &ask(&[key]), 40).await, 0);
+        late.well();
+        // By the clock here no lease ends.
+        settles(all, async || remaining(&engine, key).await).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_leave_take_no_slot_and_no_hit_along() {
+    let late = Late::start(Place::PerSecond).await;
+    let engine = late.engine(&ALONE.replace(", on_error: deny", ""), 0);
+    for (key, all) in [("slots", 20), ("window", 100)] {
+        late.all();
+        let request = ask(&[key]);
+        // One is under way when the others come, who then wait for it.
+        for _ in 0..3 {
+            let several = (0..10).map(|_| engine.decide(&request, None));
+            let several = futures_util::future::join_all(several);
+            let left = tokio::time::timeout(Duration::from_millis(50), several).await;
+            assert!(left.is_err(), "they have been answered");
+        }
+        late.well();
+        settles(all, async || remaining(&engine, key).await).await;
+    }
+}

@@ -1,0 +1,108 @@
+//! Slots that are on their way from one node to another.
+
+use std::sync::Arc;
+
+use tollgate::{engine::Engine, time::ManualClock};
+
+use super::*;
+use crate::{
+    cluster_servers::Cluster,
+    places::{Counters, Place, Servers, ask, counters, engine, passed},
+};
+
+const RULES: &str = "
+domain: game
+descriptors:
+- key: pen
+  rate_limit: {unit: hour, requests_per_unit: 2, penalty: 10m}
+- key: bucket
+  rate_limit: {unit: hour, requests_per_unit: 2, algorithm: token_bucket, penalty: 10m}
+- key: plain
+  rate_limit: {unit: hour, requests_per_unit: 2}
+- key: both
+  rate_limits:
+  - {unit: hour, requests_per_unit: 2, penalty: 10m, consume: all_or_nothing}
+  - {unit: day, requests_per_unit: 100, penalty: 20m, consume: all_or_nothing}
+";
+
+async fn instance(servers: &Servers) -> Engine<Counters> {
+    let clock = Arc::new(ManualClock::at(NOON));
+    engine(RULES, counters(servers.store(PATIENT).await, 0), &clock)
+}
+
+/// The slot of the counter of `key`, the primary that has it, and its name.
+fn place(cluster: &Cluster) -> (u16, usize, String) {
+    let mut found = Vec::new();
+    for (place, node) in cluster.primaries.iter().enumerate() {
+        let keys: Vec<String> =
+            ::redis::from_redis_value(node.ask(&["KEYS", "*"])).expect("they are text");
+        found.extend(keys.into_iter().map(|it| (place, it)));
+    }
+    let (place, key) = found.first().cloned().expect("there is a counter");
+    let slot = cluster.primaries[0].ask(&["CLUSTER", "KEYSLOT", &key]);
+    (::redis::from_redis_value(slot).expect("it is a number"), place, key)
+}
+
+/// Begins to move a slot from one node to the next.
+fn begin(cluster: &Cluster, slot: u16, from: usize) -> usize {
+    let to = (from + 1) % 3;
+    let ids = [from, to].map(|it| cluster.primaries[it].text(&["CLUSTER", "MYID"]));
+    let slot = slot.to_string();
+    cluster.primaries[to].ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]);
+    cluster.primaries[from].ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]);
+    to
+}
+
+/// Ends it, so that it is where it was.
+fn give_up(cluster: &Cluster, slot: u16) {
+    for node in &cluster.primaries {
+        node.ask(&["FLUSHALL"]);
+        node.ask(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"]);
+    }
+}
+
+#[tokio::test]
+async fn limits_are_decided_while_their_slot_moves() {
+    are_decided("plain").await;
+}
+
+#[tokio::test]
+async fn limits_with_a_penalty_are_decided_while_their_slot_moves() {
+    are_decided("pen").await;
+    are_decided("bucket").await;
+}
+
+#[tokio::test]
+async fn limits_that_share_a_slot_and_a_fate_are_decided_while_it_moves() {
+    are_decided("both").await;
+}
+
+async fn are_decided(key: &str) {
+    let servers = Servers::start(Place::Cluster);
+    let Servers::Cluster(cluster) = &servers else { unreachable!("it is a cluster") };
+    let engine = instance(&servers).await;
+    let request = ask(&[key]);
+    // A user of whom nothing is known.
+    passed(&engine, &request, 1).await;
+    let (slot, from, _) = place(cluster);
+    cluster.primaries.iter().for_each(|it| drop(it.ask(&["FLUSHALL"])));
+    begin(cluster, slot, from);
+    assert_eq!(passed(&engine, &request, 10).await, 2, "{key} of a new user");
+    give_up(cluster, slot);
+    // One whose counter has not moved yet.
+    assert_eq!(passed(&engine, &request, 1).await, 1);
+    begin(cluster, slot, from);
+    assert_eq!(passed(&engine, &request, 10).await, 1, "{key} before it has moved");
+    give_up(cluster, slot);
+    // One whose counter has moved, while the slot has not.
+    assert_eq!(passed(&engine, &request, 1).await, 1);
+    let to = begin(cluster, slot, from);
+    let port = cluster.primaries[to].service.to_string();
+    let keys = cluster.primaries[from].ask(&["KEYS", "*"]);
+    let keys: Vec<String> = ::redis::from_redis_value(keys).expect("they are text");
+    for it in keys {
+        cluster.primaries[from].ask(&["MIGRATE", "127.0.0.1", &port, &it, "0", "5000"]);
+    }
+    assert_eq!(passed(&engine, &request, 10).await, 1, "{key} after it has moved");
+    give_up(cluster, slot);
+}
