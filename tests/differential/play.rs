@@ -56,7 +56,8 @@ struct Told {
 pub(crate) struct Answer {
     over: bool,
     shadowed: bool,
-    decisive: Option<usize>,
+    awaited: Option<usize>,
+    waits: Option<Duration>,
     verdicts: Vec<Option<Told>>,
 }
 
@@ -69,13 +70,17 @@ impl Answer {
                 over: standing.outcome.over,
                 remaining: standing.outcome.remaining,
                 banned: standing.outcome.banned,
-                wait: standing.outcome.wait(),
+                wait: match standing.outcome.over {
+                    true => standing.outcome.retry_after,
+                    false => Some(standing.outcome.reset_after),
+                },
             })
         });
         Self {
             over: decision.over_limit,
             shadowed: decision.shadowed,
-            decisive: decision.decisive,
+            awaited: decision.awaited,
+            waits: decision.wait,
             verdicts: told.collect(),
         }
     }

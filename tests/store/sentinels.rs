@@ -12,7 +12,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream},
     net::{TcpListener, TcpStream},
 };
-use tollgate::store::redis::RedisType;
+use tollgate::store::{Readings, redis::RedisType};
 
 use super::*;
 use crate::{
@@ -203,7 +203,10 @@ async fn used(store: &Redis, name: &str, server: &RedisServer) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_with_several_replicas_is_one_switch_of_each_instance() {
     let all = Sentinels::with(&Setup::default(), 2);
-    let stores = [(); 2].map(|()| of(RedisType::Sentinel, &all.url(), Duration::from_secs(1)));
+    let settings =
+        RedisSettings::of(RedisType::Sentinel, &all.url(), None, Duration::from_secs(1)).unwrap();
+    let readings = [(); 2].map(|()| Readings::default());
+    let stores = readings.each_ref().map(|it| Arc::new(Redis::split(&settings, None, it)));
     let old = all.servers[0].service;
     for store in &stores {
         ready(store).await;
@@ -232,11 +235,11 @@ async fn a_failover_with_several_replicas_is_one_switch_of_each_instance() {
     }
     stop.store(true, Relaxed);
     assert_ne!(all.master(), old);
-    for (caller, store) in callers.into_iter().zip(&stores) {
+    for (caller, readings) in callers.into_iter().zip(&readings) {
         let found = caller.await.unwrap();
         // Each server goes on with its own count.
         let switches = found.windows(2).filter(|it| it[0] + 1 != it[1]).count();
-        let opened = store.pools().main.unwrap().opened;
+        let opened = readings.pools().main.unwrap().opened;
         println!("{} calls, {switches} switches, {opened} connections", found.len());
         assert!(500 < found.len() && switches <= 1, "{switches} switches");
         assert_eq!(opened, 2);

@@ -212,7 +212,7 @@ impl Game {
         while faults.join_next().await.is_some() {}
         self.servers.iter().for_each(|it| it.set(Weather::Well));
         // Longer than anything is held, by any clock.
-        sleep(Duration::from_secs(30)).await;
+        sleep(Duration::from_secs(13)).await;
     }
 
     /// What is wrong with how it ended.

@@ -164,9 +164,11 @@ impl<S: Servers> Reservation<S> {
         self.let_go().await;
         self.id = self.calls.number();
         sleep(a_moment()).await;
-        // What depends on nothing has been made already.
-        let made = |charge: &Charge, known: &Known| {
-            !charge.depends() && matches!(known, Known::Answered(_))
+        // What depends on nothing has been made already, and so have hits that are counted
+        // because they were refused.
+        let made = |charge: &Charge, known: &Known| match known {
+            Known::Answered(it) => !charge.depends() || it.made && !is_held(charge, it),
+            Known::Nothing | Known::Unsure | Known::Failed(_) => false,
         };
         for group in &mut self.groups {
             group.at.retain(|at| !made(&self.charges[*at], &self.known[*at]));

@@ -311,8 +311,9 @@ impl Simulated {
     pub(crate) fn on(servers: &[Arc<Server>], timeout: Duration) -> Self {
         let (late, unsettled) = Late::new();
         let wire = |it: &Arc<Server>| FakeWire(Arc::clone(it));
+        let pulse = Pulse::start();
         let batches = servers.iter().map(|it| {
-            Batches::new(wire(it), timeout, true, (late.clone(), Pulse::start()))
+            Batches::new(wire(it), timeout, true, (late.clone(), pulse.clone()))
         });
         let ways = Arc::new(Ways { batches: batches.collect(), timeout });
         let mut settler = JoinSet::new();
