@@ -78,8 +78,7 @@ impl<S: Store> Engine<S> {
         let wait = self.fallback.wait(policies.iter().all(Option::is_some), patience);
         let deadline = wait.map(|it| Instant::now() + it);
         let results = self.store.charge(&charges, now, deadline).await;
-        let (outcomes, policies) =
-            self.fallback.decide(&charges, &policies, results, now).await?;
+        let (outcomes, policies) = self.fallback.decide(&charges, &policies, results, now).await?;
         let decision = Decision::new(governed, &mut outcomes.into_iter(), self.mode);
         Ok(Decision { policies, ..decision })
     }

@@ -195,6 +195,14 @@ impl Hits {
         }
     }
 
+    /// As one number: those given back below 0.
+    pub fn change(self) -> i64 {
+        match self.capped() {
+            Self::Add(hits) => hits.cast_signed(),
+            Self::Refund(hits) => -hits.cast_signed(),
+        }
+    }
+
     /// How many hits were asked for; none for a refund.
     pub const fn asked(self) -> u64 {
         match self {

@@ -124,13 +124,7 @@ pub fn step(
 }
 
 /// The state without `hits` of the very lease that was granted when it was as `told`.
-pub(super) fn undo(
-    state: State,
-    limit: &Limit,
-    hits: u64,
-    told: Summary,
-    now: Timestamp,
-) -> State {
+pub(super) fn undo(state: State, limit: &Limit, hits: u64, told: Summary, now: Timestamp) -> State {
     let lease = lease(limit);
     let (mut leases, _) = live(state, lease, now);
     give_back(&mut leases, hits, |granted| granted.plus(lease) == told.last);

@@ -77,7 +77,8 @@ impl Pool {
     }
 
     fn set(&self, usage: &PoolUsage) {
-        let &PoolUsage { active, opened, closed, waiting, silent, given_back, not_given_back } = usage;
+        let &PoolUsage { active, opened, closed, waiting, silent, given_back, not_given_back } =
+            usage;
         let levels = [(&self.active, active), (&self.waiting, waiting), (&self.silent, silent)];
         for (gauge, level) in levels {
             gauge.set(i64::try_from(level).unwrap_or(i64::MAX));

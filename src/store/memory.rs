@@ -140,8 +140,9 @@ impl Memory {
     /// Makes all charges of one call while nobody else is served.
     fn charge_together(&self, charges: &[Charge], now: Timestamp) -> Results {
         let mut held = self.hold(charges, now);
-        let (attempts, written) = script::make(charges, None, now, |key| held.read(key));
-        for script::Written { at, record, told } in written {
+        let made = script::make(charges, None, now, |key| held.read(key));
+        let attempts = made.attempts;
+        for script::Written { at, record, told } in made.written {
             let charge = &charges[at];
             let until = |told| now.plus(step::life(&charge.limit, charge.counter.span, told, now));
             let ban = step::ban(&charge.limit, record.banned, now);
@@ -250,7 +251,8 @@ impl Counters for Memory {
     ) -> Result<(), StoreError> {
         let charges = [look(counter, limit)];
         let (charge, mut record) = (&charges[0], Record::default());
-        script::settle(&mut record, charge, Settlement::Set(used.min(Hits::MAX)), now);
+        let set = Settlement::Set(used.min(Hits::MAX));
+        script::settle(&mut record, charge, set, now, &mut false);
         let until = now.plus(step::longest(limit, counter.span)).plus(GRACE);
         let mut held = self.hold(&charges, now);
         held.shard(&name(&counter.key)).remove(&name(&counter.key));

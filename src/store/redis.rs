@@ -154,9 +154,8 @@ impl Redis {
 impl Backend {
     fn new(settings: &RedisSettings, late: &Late) -> Self {
         let traffic = Traffic::new();
-        let one = |target| {
-            BackendServers::One(Node::new(target, settings, false, (&traffic, late)))
-        };
+        let one =
+            |target| BackendServers::One(Node::new(target, settings, false, (&traffic, late)));
         let servers = match &settings.servers {
             RedisServers::Cluster(seeds) => {
                 let handles = (traffic.clone(), late.clone());
@@ -380,14 +379,6 @@ fn elements(answer: Value, expected: usize) -> Result<Vec<Value>, NodeError> {
         return Err(StoreError::Failed(error).into());
     }
     Ok(elements)
-}
-
-/// `hits` as the scripts take them: those given back below 0.
-fn change(charge: &Charge) -> i64 {
-    match charge.hits.capped() {
-        Hits::Add(hits) => hits.cast_signed(),
-        Hits::Refund(hits) => -hits.cast_signed(),
-    }
 }
 
 /// How many milliseconds a counter of a fixed window is kept from now on.

@@ -9,7 +9,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Charge, Consume};
+use super::Charge;
 use crate::{
     limit::{
         Hits, Limit, Outcome,
@@ -99,56 +99,106 @@ pub(crate) struct Written {
     pub(crate) told: Option<Told>,
 }
 
-/// Works out the charges of one call to the counters that `read` finds: an attempt for
-/// each, and what to write.
+/// One attempt for each charge.
+pub(crate) type Attempts = SmallVec<[Attempt; 4]>;
+
+/// A call, worked out.
+#[derive(Clone, Debug)]
+pub(crate) struct Made {
+    /// What each charge comes to.
+    pub(crate) attempts: Attempts,
+    /// What it would come to if the call were refused elsewhere; only of one that holds.
+    pub(crate) refused: Option<Attempts>,
+    pub(crate) written: SmallVec<[Written; 4]>,
+}
+
+/// Works out the charges of one call to the counters that `read` finds.
 pub(crate) fn make(
     charges: &[Charge],
     holder: Option<Holder>,
     now: Timestamp,
     read: impl FnMut(&CounterKey) -> Record,
-) -> (SmallVec<[Attempt; 4]>, SmallVec<[Written; 4]>) {
+) -> Made {
     let mut call = Call { read, holder, now, charges, written: SmallVec::new() };
-    let mut attempts = SmallVec::<[Attempt; 4]>::new();
-    let (mut together, mut refused) = (false, false);
+    let mut attempts = Attempts::new();
+    let (mut together, mut refused, mut unsure) = (false, false, false);
     for (at, charge) in charges.iter().enumerate() {
         let attempt = call.attempt(at, true, false);
         together |= charge.depends();
         refused |= charge.refused || charge.enforced && attempt.over(charge, now);
+        unsure |= attempt.verdict == Verdict::Unsure;
         attempts.push(attempt);
     }
-    let unsure = attempts.iter().any(|it| it.verdict == Verdict::Unsure);
-    if together && refused {
-        // Once more, without the charges that are not made now.
-        call.written.clear();
-        for (at, trial) in attempts.iter_mut().enumerate() {
-            call.again(at, trial);
-        }
-    } else if together && unsure {
+    if !together || !refused && !unsure && holder.is_none() {
+        return Made { attempts, refused: None, written: call.written };
+    }
+    call.written.clear();
+    if unsure && !refused {
         // Once more, without those that depend on the others.
-        call.written.clear();
         for (at, charge) in charges.iter().enumerate() {
             attempts[at] = match charge.depends() {
                 true => Attempt { verdict: Verdict::Unsure, made: false, ..attempts[at] },
                 false => call.attempt(at, true, false),
             };
         }
+        return Made { attempts, refused: None, written: call.written };
     }
-    (attempts, call.written)
+    // Once more, without the charges that are not made now.
+    let mut finals = Attempts::new();
+    for (at, trial) in attempts.iter().enumerate() {
+        finals.push(call.again(at, *trial));
+    }
+    if refused {
+        return Made { attempts: finals, refused: None, written: call.written };
+    }
+    call.hold_all(&attempts, &finals);
+    Made { attempts, refused: Some(finals), written: call.written }
 }
 
 impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
     /// Works out one charge of a call that is refused, of which this was tried.
-    fn again(&mut self, at: usize, trial: &mut Attempt) {
+    fn again(&mut self, at: usize, trial: Attempt) -> Attempt {
         let charge = &self.charges[at];
         let unsure = trial.verdict == Verdict::Unsure;
-        let make = charge.made_if_refused(trial.verdict != Verdict::Refused) && !unsure;
-        let last = self.attempt(at, make, trial.verdict == Verdict::Refused);
+        let refused = trial.verdict == Verdict::Refused;
+        let make = charge.made_if_refused(!refused) && !unsure;
+        let last = self.attempt(at, make, refused);
         if trial.over(charge, self.now) {
-            trial.made &= make;
+            Attempt { made: trial.made && make, ..trial }
         } else if !unsure {
-            *trial = last;
+            last
         } else if charge.depends() {
-            *trial = Attempt { verdict: Verdict::Passes, made: false, ..*trial };
+            Attempt { verdict: Verdict::Passes, made: false, ..trial }
+        } else {
+            trial
+        }
+    }
+
+    /// Holds what is made of the call only if it is not refused elsewhere: of each counter,
+    /// the most that its charges, one after the other, take at a time.
+    fn hold_all(&mut self, attempts: &[Attempt], finals: &[Attempt]) {
+        let Some(holder) = self.holder else { return };
+        let charges = self.charges;
+        let mut peaks: SmallVec<[(usize, i64, i64); 4]> = SmallVec::new();
+        for (at, charge) in charges.iter().enumerate() {
+            let change = charge.hits.change();
+            if !charge.depends() || change == 0 || !attempts[at].made || finals[at].made {
+                continue;
+            }
+            let key = &charge.counter.key;
+            match peaks.iter_mut().find(|(first, ..)| charges[*first].counter.key == *key) {
+                Some((_, sum, peak)) => {
+                    *sum = sum.saturating_add(change);
+                    *peak = (*sum).max(*peak);
+                }
+                None => peaks.push((at, change, change.max(0))),
+            }
+        }
+        for (at, _, peak) in peaks {
+            let mut record = self.get(&charges[at].counter.key);
+            let hits = peak.unsigned_abs().min(Hits::MAX);
+            record.holds.push(Hold { id: holder.id, hits, until: holder.until });
+            self.written.push(Written { at, record, told: None });
         }
     }
 
@@ -162,10 +212,6 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         let state = record.state.clone();
         let alone = step::step(limit, counter.span, state, charge.hits, now);
         let (mut verdict, before, after) = self.weigh_holds(charge, &record, &alone);
-        let Step { passes, mut state, .. } = alone;
-        if passes && verdict == Verdict::Refused && !charge.counts_denied() {
-            state = None;
-        }
         if refuse {
             verdict = Verdict::Refused;
         }
@@ -177,15 +223,9 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         let asked = charge.hits.capped().asked();
         let mut told = None;
         let mut changed = false;
-        if made && let Some(state) = state {
-            let waits = verdict == Verdict::Passes || charge.consume == Consume::AllOrNothing;
-            match self.holder.filter(|_| charge.depends() && asked > 0 && waits) {
-                Some(holder) => record.hold(holder, asked),
-                None => {
-                    record.state = Some(state);
-                    told = Some(after);
-                }
-            }
+        if made && let Some(state) = alone.state {
+            record.state = Some(state);
+            told = Some(after);
             changed = true;
         }
         if !limit.penalty.is_zero() && verdict == Verdict::Refused && asked > 0 && banned <= now {
@@ -203,26 +243,18 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
     /// what to tell of the states before and after.
     fn weigh_holds(&self, charge: &Charge, record: &Record, alone: &Step) -> (Verdict, Told, Told) {
         let passes = if alone.passes { Verdict::Passes } else { Verdict::Refused };
-        let (others, mine) = record.held(self.holder, self.now);
-        if others == 0 && mine == 0 {
+        let held = record.held(self.holder, self.now);
+        if held == 0 {
             return (passes, alone.before, alone.after);
         }
         let (limit, span) = (&charge.limit, charge.counter.span);
-        let with = |held: u64| {
-            let held = (Hits::Add(held), Check::Nothing);
-            let counted = step::step_as(limit, span, record.state.clone(), held, self.now).state;
-            let state = counted.or_else(|| record.state.clone());
-            step::step(limit, span, state, charge.hits, self.now)
-        };
-        let Step { passes: fits, before, after, .. } = with(others.saturating_add(mine));
-        let verdict = if fits || !alone.passes || !charge.asks() {
-            passes
-        } else if mine > 0 && !with(mine).passes {
-            Verdict::Refused
-        } else {
-            Verdict::Unsure
-        };
-        (verdict, before, after)
+        let held = (Hits::Add(held), Check::Nothing);
+        let counted = step::step_as(limit, span, record.state.clone(), held, self.now).state;
+        let state = counted.or_else(|| record.state.clone());
+        let Step { passes: fits, before, after, .. } =
+            step::step(limit, span, state, charge.hits, self.now);
+        let unsure = alone.passes && !fits && charge.asks();
+        (if unsure { Verdict::Unsure } else { passes }, before, after)
     }
 
     /// What is kept under `key`, as this call sees it.
@@ -237,15 +269,11 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
 }
 
 impl Record {
-    /// How many hits others hold, and how many `holder` does.
-    fn held(&self, holder: Option<Holder>, now: Timestamp) -> (u64, u64) {
-        let (mut others, mut mine) = (0_u64, 0_u64);
-        for hold in self.holds.iter().filter(|it| now < it.until) {
-            let sum =
-                if holder.is_some_and(|it| it.id == hold.id) { &mut mine } else { &mut others };
-            *sum = sum.saturating_add(hold.hits);
-        }
-        (others, mine)
+    /// How many hits other calls hold than that of `holder`.
+    fn held(&self, holder: Option<Holder>, now: Timestamp) -> u64 {
+        let own = holder.map(|it| it.id);
+        let others = self.holds.iter().filter(|it| now < it.until && Some(it.id) != own);
+        others.fold(0_u64, |sum, it| sum.saturating_add(it.hits)).min(Hits::MAX)
     }
 
     /// Drops what has ended before it is written.
@@ -255,20 +283,14 @@ impl Record {
             self.banned = Timestamp::default();
         }
     }
-
-    fn hold(&mut self, holder: Holder, hits: u64) {
-        match self.holds.iter_mut().find(|it| it.id == holder.id) {
-            Some(hold) => hold.hits = hold.hits.saturating_add(hits).min(Hits::MAX),
-            None => self.holds.push(Hold { id: holder.id, hits, until: holder.until }),
-        }
-    }
 }
 
 /// What ends a charge that has been made before: the twin of `redis/lua/settle.lua`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Settlement {
-    /// What the call of this number holds is counted.
-    Count(u64),
+    /// What the call of this number holds is let go, and these hits are counted, or given
+    /// back, in its place.
+    Count(u64, Hits),
     /// What the call of this number holds is let go.
     Release(u64),
     /// So many hits are given back that were granted when this was told.
@@ -277,27 +299,34 @@ pub(crate) enum Settlement {
     Set(u64),
 }
 
-/// Settles one charge in `record`, and says whether that changed anything.
+/// Settles one charge in `record`, and says whether that changed anything. `taken` is
+/// whether this has let go of what its call holds there: what the call counts besides
+/// follows.
 pub(crate) fn settle(
     record: &mut Record,
     charge: &Charge,
     settlement: Settlement,
     now: Timestamp,
+    taken: &mut bool,
 ) -> bool {
     let (limit, span) = (&charge.limit, charge.counter.span);
-    let count = |record: &mut Record, hits: u64| {
-        let hits = (Hits::Add(hits), Check::Nothing);
-        let step = step::step_as(limit, span, record.state.clone(), hits, now);
+    let count = |record: &mut Record, hits: Hits| {
+        let state = record.state.clone();
+        let step = step::step_as(limit, span, state, (hits, Check::Nothing), now);
         if let Some(state) = step.state {
             record.state = Some(state);
         }
     };
     match settlement {
-        Settlement::Count(id) | Settlement::Release(id) => {
-            let Some(at) = record.holds.iter().position(|it| it.id == id) else { return false };
-            let hold = record.holds.remove(at);
-            if let Settlement::Count(_) = settlement {
-                count(record, hold.hits);
+        Settlement::Count(id, _) | Settlement::Release(id) => {
+            if let Some(at) = record.holds.iter().position(|it| it.id == id) {
+                record.holds.remove(at);
+                *taken = true;
+            } else if !*taken {
+                return false;
+            }
+            if let Settlement::Count(_, hits) = settlement {
+                count(record, hits);
             }
         }
         Settlement::GiveBack(hits, told) => {
@@ -309,7 +338,7 @@ pub(crate) fn settle(
         }
         Settlement::Set(hits) => {
             *record = Record::default();
-            count(record, hits);
+            count(record, Hits::Add(hits));
         }
     }
     record.drop_ended(limit, now);

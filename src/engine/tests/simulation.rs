@@ -109,11 +109,13 @@ fn random_rules(dice: &Dice) -> String {
                 "unit: year, requests_per_unit: {}, algorithm: sliding_window",
                 requests.max(1)
             ),
-            4 => format!("unit: year, requests_per_unit: {}, algorithm: token_bucket", requests.max(1)),
-            _ => format!(
-                "requests_per_unit: {}, algorithm: concurrency, lease: 1h",
+            4 => format!(
+                "unit: year, requests_per_unit: {}, algorithm: token_bucket",
                 requests.max(1)
             ),
+            _ => {
+                format!("requests_per_unit: {}, algorithm: concurrency, lease: 1h", requests.max(1))
+            }
         };
         if dice.one_in(3) && !limit.contains("concurrency") {
             limit += ", penalty: 10m";
@@ -140,10 +142,8 @@ impl Game {
         let stop = dice.one_in(3);
         let begun = Instant::now();
         let instance = |_| {
-            let store = Recorded {
-                store: Simulated::on(&servers, TIMEOUT),
-                journal: Arc::clone(&journal),
-            };
+            let store =
+                Recorded { store: Simulated::on(&servers, TIMEOUT), journal: Arc::clone(&journal) };
             Arc::new(Engine {
                 rules: Arc::clone(&tree),
                 store,
@@ -394,7 +394,9 @@ fn play(seed: u64) -> Result<(), String> {
         if wrongs.is_empty() {
             return Ok(());
         }
-        if let Ok(key) = env::var("TRACE") { game.trace(&key); }
+        if let Ok(key) = env::var("TRACE") {
+            game.trace(&key);
+        }
         let Game { rules, stop, .. } = &game;
         Err(format!("seed {seed}, stop {stop}:\n{}\n{rules}", wrongs.join("\n")))
     })
@@ -418,8 +420,17 @@ impl Game {
         for entered in self.journal.lock().iter() {
             for (at, charge) in entered.charges.iter().enumerate() {
                 if charge.counter.key.as_bytes().starts_with(key.as_bytes()) {
-                    let it = entered.results.as_ref().map(|it| it[at].as_ref().map(|it| (it.over, it.counted, it.used)));
-                    eprintln!("{:?} {:?} of {} -> {it:?} passes {:?}", charge.hits, charge.consume, entered.charges.len(), entered.passes);
+                    let it = entered
+                        .results
+                        .as_ref()
+                        .map(|it| it[at].as_ref().map(|it| (it.over, it.counted, it.used)));
+                    eprintln!(
+                        "{:?} {:?} of {} -> {it:?} passes {:?}",
+                        charge.hits,
+                        charge.consume,
+                        entered.charges.len(),
+                        entered.passes
+                    );
                 }
             }
         }

@@ -71,8 +71,9 @@ pub(super) struct Answered {
     /// Whether its hits were counted, or are held, if that is what the algorithm does
     /// with them.
     pub(super) made: bool,
-    /// What was told before, if the call holds hits.
-    pub(super) before: Told,
+    /// Whether they were counted although the call may be refused elsewhere, and what is
+    /// told if it is.
+    pub(super) refused: (bool, Told),
 }
 
 /// What a call has come to.

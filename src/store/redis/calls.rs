@@ -182,7 +182,7 @@ impl<S: Servers> Calls<S> {
             Err(error) => all_failed(charges.len(), &error.into()),
             Ok(answers) if answers.iter().all(Option::is_some) => {
                 let answers = charges.iter().zip(answers).map(|(it, answered)| {
-                    answered.map(|answered| outcome(it, answered, now)).ok_or_else(held)
+                    answered.map(|answered| outcome(it, answered, now)).ok_or_else(still_held)
                 });
                 answers.collect()
             }
@@ -198,7 +198,7 @@ impl<S: Servers> Calls<S> {
         mut answers: SmallVec<[Option<Answered>; 2]>,
         until: Instant,
     ) -> Results {
-        let mut error = held();
+        let mut error = still_held();
         loop {
             let open: SmallVec<[usize; 4]> =
                 (0..answers.len()).filter(|it| answers[*it].is_none()).collect();
@@ -260,7 +260,7 @@ pub(super) fn a_moment() -> Duration {
 }
 
 /// Why there is no answer where others hold hits for too long.
-pub(super) fn held() -> StoreError {
+pub(super) fn still_held() -> StoreError {
     StoreError::Failed("the last hits of the limit are held by calls that are not decided".into())
 }
 

@@ -3,7 +3,11 @@
 use redis::{Cmd, Value};
 use smallvec::SmallVec;
 
-use super::{batch::{Answered, Answers}, change, jitter::Jitter, number, script};
+use super::{
+    batch::{Answered, Answers},
+    jitter::Jitter,
+    number, script,
+};
 use crate::{
     limit::{
         Window,
@@ -33,12 +37,15 @@ pub(super) fn ask(begin: [&str; 2], calls: &[Call<'_>], jitter: Jitter) -> Cmd {
         call.arg(charge.counter.key.as_bytes());
     }
     call.arg(GRACE.as_millis()).arg(Window::LONGEST * 1_000);
-    let hold_for = calls.iter().filter_map(|(_, now, holder)| Some(holder.as_ref()?.until.since(*now)));
+    let hold_for =
+        calls.iter().filter_map(|(_, now, holder)| Some(holder.as_ref()?.until.since(*now)));
     call.arg(hold_for.max().unwrap_or_default().as_micros());
     for &(charges, now, holder) in calls {
         call.arg(now.as_micros()).arg(charges.len()).arg(holder.map_or(0, |it| it.id));
         for charge in charges {
-            call.arg(charge.limit.algorithm.facts().lua).arg(flags(charge)).arg(change(charge));
+            call.arg(charge.limit.algorithm.facts().lua)
+                .arg(flags(charge))
+                .arg(charge.hits.change());
             call.arg(charge.limit.penalty.as_micros()).arg(jitter.draw().unwrap_or_default());
             arguments(&mut call, charge, now);
         }
@@ -90,18 +97,26 @@ pub(super) fn read(
 /// depends on what others hold.
 fn one(charge: &Charge, element: &Value, holds: bool) -> Option<Option<Answered>> {
     let Value::Array(elements) = element else { return None };
-    let mut numbers = SmallVec::<[u64; 9]>::new();
+    let mut numbers = SmallVec::<[u64; 10]>::new();
     for element in elements {
         numbers.push(number(element)?);
     }
     let (&[verdict, made, banned], states) = numbers.split_first_chunk()?;
-    let (after, before) = match holds {
-        true => states.split_at_checked(states.len() / 2)?,
-        false => (states, states),
+    let (state, made_if_refused, refused) = match holds {
+        false => (states, made, states),
+        true => {
+            let (state, rest) = states.split_at_checked(states.len() / 2)?;
+            let (made, refused) = rest.split_first()?;
+            (state, *made, refused)
+        }
     };
-    let (told, before) = (step::told(&charge.limit, after)?, step::told(&charge.limit, before)?);
-    let answer = |passes| Answer { passes, banned: Timestamp::from_micros(banned), told };
-    let answered = |passes| Answered { answer: answer(passes), made: made == 1, before };
+    let told = step::told(&charge.limit, state)?;
+    let refused = (made_if_refused == 1, step::told(&charge.limit, refused)?);
+    let banned = Timestamp::from_micros(banned);
+    let answered = |passes| {
+        let answer = Answer { passes, banned, told };
+        Answered { answer, made: made == 1, refused }
+    };
     match verdict {
         0 | 1 => Some(Some(answered(verdict == 1))),
         2 => Some(None),

@@ -3,7 +3,7 @@
 
 use super::{
     batch::{Answered, Answers},
-    change, kept,
+    kept,
 };
 use crate::{
     limit::{
@@ -30,7 +30,7 @@ pub(super) struct Plain {
 impl Plain {
     pub(super) fn of(charge: &Charge, now: Timestamp) -> Self {
         let kept = kept(charge, now);
-        Self { key: charge.counter.key.clone(), change: change(charge), kept }
+        Self { key: charge.counter.key.clone(), change: charge.hits.change(), kept }
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) fn read(charges: &[Charge], found: &[Option<Found>]) -> Result<Answer
                 let (count, passes) = step(*before, charge.hits, charge.limit.requests, true);
                 let told = Told::Count(State { start: Timestamp::default(), count });
                 let answer = Answer { passes, banned: Timestamp::default(), told };
-                Some(Answered { answer, made: true, before: told })
+                Some(Answered { answer, made: true, refused: (true, told) })
             }
             Some(Found::Held) => None,
             None => {

@@ -149,10 +149,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-fn read_plain(
-    call: &Call,
-    found: Vec<Result<Option<Found>, &NodeError>>,
-) -> Reply {
+fn read_plain(call: &Call, found: Vec<Result<Option<Found>, &NodeError>>) -> Reply {
     let found: Result<Vec<_>, _> = found.into_iter().collect();
     let found = found.map_err(Clone::clone)?;
     Ok(fixed_window::read(&call.charges, &found)?)

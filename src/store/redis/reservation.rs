@@ -25,15 +25,12 @@ use tokio::{
 
 use super::{
     batch::{Answered, Answers, Call, Kind},
-    calls::{Calls, Group, RETRY, Servers, a_moment, held, outcome},
-    settler::Unsettled,
+    calls::{Calls, Group, RETRY, Servers, a_moment, outcome, still_held},
+    settler::{Unsettled, held},
 };
 use crate::{
-    limit::{Hits, step::Answer},
-    store::{
-        Charge, Consume, Results, StoreError, all_failed,
-        script::{Holder, Settlement},
-    },
+    limit::step::Answer,
+    store::{Charge, Results, StoreError, all_failed, script::Holder},
     time::Timestamp,
 };
 
@@ -106,9 +103,6 @@ impl<S: Servers> Reservation<S> {
             self.in_order().await;
         }
         let decision = self.decision();
-        if decision == Decision::Granted {
-            self.give_back_what_callers_do().await;
-        }
         // Whoever is let through without an answer is served: that counts.
         let counts = match decision {
             Decision::Granted => true,
@@ -167,7 +161,7 @@ impl<S: Servers> Reservation<S> {
         // What depends on nothing has been made already, and so have hits that are counted
         // because they were refused.
         let made = |charge: &Charge, known: &Known| match known {
-            Known::Answered(it) => !charge.depends() || it.made && !is_held(charge, it),
+            Known::Answered(it) => !charge.depends() || it.refused.0,
             Known::Nothing | Known::Unsure | Known::Failed(_) => false,
         };
         for group in &mut self.groups {
@@ -181,7 +175,7 @@ impl<S: Servers> Reservation<S> {
             };
             while !self.groups[group].at.is_empty() && !self.one(group, &kind).await {
                 if self.until <= Instant::now() + RETRY {
-                    self.learn(group, Err(held()));
+                    self.learn(group, Err(still_held()));
                     break;
                 }
                 sleep(a_moment()).await;
@@ -208,15 +202,10 @@ impl<S: Servers> Reservation<S> {
         Holder { id: self.id, until: self.now.plus(HOLD) }
     }
 
-    /// The call for one group. Hits that callers give back wait until it is decided.
+    /// The call for one group.
     fn call(&self, group: usize, kind: Kind) -> Arc<Call> {
         let refused = self.is_refused();
-        let charge = |at: &usize| {
-            let charge = self.charges[*at].clone();
-            let waits = charge.depends() && !charge.asks();
-            let hits = if waits { Hits::Refund(0) } else { charge.hits };
-            Charge { hits, refused, ..charge }
-        };
+        let charge = |at: &usize| Charge { refused, ..self.charges[*at].clone() };
         let charges = self.groups[group].at.iter().map(charge).collect();
         let call = Call::with(charges, self.now, kind);
         Arc::new(Call { begun: self.begun, ..call })
@@ -256,71 +245,41 @@ impl<S: Servers> Reservation<S> {
         }
     }
 
-    /// Now that the call is granted, hits are given back that its caller gives back.
-    async fn give_back_what_callers_do(&mut self) {
-        for at in 0..self.charges.len() {
-            let charge = &self.charges[at];
-            if !charge.depends() || charge.asks() || charge.hits == Hits::Refund(0) {
-                continue;
-            }
-            let charge = Charge { consume: Consume::Independent, ..charge.clone() };
-            let call = Arc::new(Call::of(std::slice::from_ref(&charge), self.now));
-            let place = self.calls.servers.place(&charge);
-            match self.calls.servers.call(place, &call, self.until).await {
-                Ok(answers) => {
-                    let answered = answers.into_iter().next().flatten();
-                    self.known[at] = answered.map_or(Known::Unsure, Known::Answered);
-                }
-                Err(error) => self.known[at] = Known::Failed(error.into()),
-            }
-        }
-    }
-
     /// `counts` says whether what is held is counted.
     fn results(&self, counts: bool) -> Results {
         let mut results = Results::new();
         for (charge, known) in self.charges.iter().zip(&self.known) {
             results.push(match known {
                 Known::Answered(answered) => {
-                    // Of a call that is refused nothing is made but what its place has
-                    // made already.
-                    let held = !counts && is_held(charge, answered);
-                    let Answered { answer, made, before } = *answered;
-                    let answer = if held { Answer { told: before, ..answer } } else { answer };
-                    Ok(outcome(charge, Answered { answer, made: made && !held, before }, self.now))
+                    let Answered { answer, made, refused } = *answered;
+                    let (made, told) = if counts { (made, answer.told) } else { refused };
+                    let answer = Answer { told, ..answer };
+                    Ok(outcome(charge, Answered { answer, made, refused }, self.now))
                 }
                 Known::Failed(error) => Err(error.clone()),
-                Known::Unsure | Known::Nothing => Err(held()),
+                Known::Unsure | Known::Nothing => Err(still_held()),
             });
         }
         if results.len() == self.charges.len() {
             return results;
         }
-        all_failed(self.charges.len(), &held())
+        all_failed(self.charges.len(), &still_held())
     }
 
     /// Settles all that may be held: counts it, or lets it go. Says when that is done.
     fn settle(&mut self, counts: bool) -> Vec<oneshot::Receiver<()>> {
         let mut settled = Vec::new();
-        let how = match counts {
-            true => Settlement::Count(self.id),
-            false => Settlement::Release(self.id),
-        };
-        let mut keys = Vec::new();
-        for (charge, known) in self.charges.iter().zip(&self.known) {
-            let may_hold = match known {
-                Known::Answered(it) => is_held(charge, it),
-                Known::Failed(_) => charge.depends() && charge.hits.asked() > 0,
-                Known::Nothing | Known::Unsure => false,
-            };
-            if may_hold && !keys.contains(&&charge.counter.key) {
-                keys.push(&charge.counter.key);
-                let (now, until) = ((self.now, self.begun), self.begun + HOLD);
-                let (done, ended) = oneshot::channel();
-                settled.push(ended);
-                let (charge, done) = (charge.clone(), Some(done));
-                self.calls.late.settle(Unsettled { charge, how, now, until, done });
-            }
+        let may_hold =
+            self.charges.iter().zip(&self.known).filter_map(|(charge, known)| match known {
+                Known::Answered(answered) => Some((charge, Some(answered))),
+                Known::Failed(_) => Some((charge, None)),
+                Known::Nothing | Known::Unsure => None,
+            });
+        for charges in held(may_hold, self.id, counts) {
+            let (now, until) = ((self.now, self.begun), self.begun + HOLD);
+            let (done, ended) = oneshot::channel();
+            settled.push(ended);
+            self.calls.late.settle(Unsettled { charges, now, until, done: Some(done) });
         }
         // Those that are still on their way are settled when they come.
         for call in mem::take(&mut self.sent) {
@@ -328,10 +287,4 @@ impl<S: Servers> Reservation<S> {
         }
         settled
     }
-}
-
-/// Whether a charge of which this was answered holds hits.
-fn is_held(charge: &Charge, answered: &Answered) -> bool {
-    let waits = answered.answer.passes || charge.consume == Consume::AllOrNothing;
-    charge.depends() && charge.hits.asked() > 0 && answered.made && waits
 }

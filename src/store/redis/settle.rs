@@ -28,9 +28,11 @@ pub(super) fn ask(
     call.arg(GRACE.as_millis()).arg(Window::LONGEST * 1_000);
     for &(charge, settlement, now) in charges {
         let (how, amount, told) = match settlement {
-            Settlement::Count(id) => ("c", id, [0; 3]),
+            Settlement::Count(id, hits) => ("c", id, [hits.change(), 0, 0]),
             Settlement::Release(id) => ("r", id, [0; 3]),
-            Settlement::GiveBack(hits, told) => ("b", hits, step::numbers(told)),
+            Settlement::GiveBack(hits, told) => {
+                ("b", hits, step::numbers(told).map(u64::cast_signed))
+            }
             Settlement::Set(hits) => ("s", hits.min(Hits::MAX), [0; 3]),
         };
         let shared = if charge.limit.algorithm.facts().named_window { "w" } else { "" };

@@ -15,14 +15,14 @@ use std::{
 };
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, timeout},
 };
 
 use super::{
-    batch::{Call, Kind, LATE, QUEUE, Reply},
+    batch::{Answered, Call, Kind, LATE, QUEUE, Reply},
     node::NodeError,
 };
 use crate::{
@@ -57,11 +57,10 @@ struct Counts {
     waiting: watch::Sender<usize>,
 }
 
-/// A charge that is to be settled.
+/// Charges to one counter that are to be settled together.
 #[derive(Debug)]
 pub(super) struct Unsettled {
-    pub(super) charge: Charge,
-    pub(super) how: Settlement,
+    pub(super) charges: SmallVec<[(Charge, Settlement); 1]>,
     /// A moment of the clock, and when that was.
     pub(super) now: (Timestamp, Instant),
     /// When it makes no sense any more.
@@ -77,11 +76,11 @@ impl Late {
         (Self { queue, counts: Arc::default() }, waiting)
     }
 
-    /// Takes in one charge.
+    /// Takes in what is to be settled.
     pub(super) fn settle(&self, unsettled: Unsettled) {
         self.counts.waiting.send_modify(|it| *it += 1);
         if let Err(error) = self.queue.try_send(unsettled) {
-            self.counts.ended(error.into_inner().how, false);
+            self.counts.ended(error.into_inner().how(), false);
         }
     }
 
@@ -89,43 +88,40 @@ impl Late {
     pub(super) fn answered(&self, call: &Call, reply: &Reply) {
         let Ok(answers) = reply else { return };
         let until = Instant::now() + LATE;
-        let settle = |charge: &Charge, how| {
-            let now = (call.now, call.begun);
-            self.settle(Unsettled { charge: charge.clone(), how, now, until, done: None });
-        };
-        for (charge, answered) in call.charges.iter().zip(answers) {
-            let Some(answered) = answered else { continue };
-            let hits = charge.hits.capped().asked();
-            if hits == 0 || !answered.made {
-                continue;
-            }
-            match &call.kind {
-                Kind::Decide(Some(holder)) if charge.depends() => {
-                    let how = match call.counts_late.load(Relaxed) {
-                        true => Settlement::Count(holder.id),
-                        false => Settlement::Release(holder.id),
-                    };
-                    settle(charge, how);
-                }
-                Kind::Plain(_) | Kind::Decide(_) => {
-                    if answered.answer.passes && !charge.passes_late {
-                        settle(charge, Settlement::GiveBack(hits, answered.answer.told));
-                    }
-                }
-                Kind::Settle(_) => {}
+        let now = (call.now, call.begun);
+        if let Kind::Decide(Some(holder)) = call.kind {
+            let counts = call.counts_late.load(Relaxed);
+            let both = call.charges.iter().zip(answers);
+            let known = both.filter_map(|(charge, answered)| {
+                Some((charge, answered.as_ref())).filter(|it| it.1.is_some())
+            });
+            for charges in held(known, holder.id, counts) {
+                self.settle(Unsettled { charges, now, until, done: None });
             }
         }
-    }
-
-    /// Ends when nobody settles anything any more.
-    pub(super) async fn abandoned(&self) {
-        self.queue.closed().await;
+        for (charge, answered) in call.charges.iter().zip(answers) {
+            let Some(Answered { answer, refused: (made, _), .. }) = answered else { continue };
+            let hits = charge.hits.capped().asked();
+            let given = match &call.kind {
+                Kind::Plain(_) | Kind::Decide(_) => *made && answer.passes && 0 < hits,
+                Kind::Settle(_) => false,
+            };
+            if given && !charge.passes_late {
+                let charges = smallvec![(charge.clone(), Settlement::GiveBack(hits, answer.told))];
+                self.settle(Unsettled { charges, now, until, done: None });
+            }
+        }
     }
 
     /// How many charges were given back, and how many could not be.
     pub(super) fn counts(&self) -> (u64, u64) {
         let Counts { given_back, not_given_back, .. } = &*self.counts;
         (given_back.load(Relaxed), not_given_back.load(Relaxed))
+    }
+
+    /// Ends when nobody settles anything any more.
+    pub(super) async fn abandoned(&self) {
+        self.queue.closed().await;
     }
 
     /// Waits until everything is settled, for so long at most.
@@ -135,17 +131,52 @@ impl Late {
     }
 }
 
+impl Unsettled {
+    /// How all of them are.
+    fn how(&self) -> Option<Settlement> {
+        self.charges.first().map(|(_, how)| *how)
+    }
+}
+
+/// What the call of number `id` holds of `charges`, by counter, and how each is settled if
+/// the call `counts` or not. Where there is no answer, anything may be held.
+pub(super) fn held<'a>(
+    charges: impl Iterator<Item = (&'a Charge, Option<&'a Answered>)>,
+    id: u64,
+    counts: bool,
+) -> Vec<SmallVec<[(Charge, Settlement); 1]>> {
+    let mut held: Vec<SmallVec<[(Charge, Settlement); 1]>> = Vec::new();
+    for (charge, answered) in charges {
+        let made = answered.is_none_or(|it| it.made && !it.refused.0);
+        if !charge.depends() || charge.hits.change() == 0 || !made {
+            continue;
+        }
+        let how = match counts {
+            true => Settlement::Count(id, charge.hits),
+            false => Settlement::Release(id),
+        };
+        let same = |it: &&mut SmallVec<[(Charge, Settlement); 1]>| {
+            it[0].0.counter.key == charge.counter.key
+        };
+        match held.iter_mut().find(same) {
+            Some(group) => group.push((charge.clone(), how)),
+            None => held.push(smallvec![(charge.clone(), how)]),
+        }
+    }
+    held
+}
+
 impl Counts {
-    fn ended(&self, how: Settlement, settled: bool) {
+    fn ended(&self, how: Option<Settlement>, settled: bool) {
         self.waiting.send_modify(|it| *it = it.saturating_sub(1));
         match (how, settled) {
-            (Settlement::Release(_) | Settlement::GiveBack(..), true) => {
+            (Some(Settlement::Release(_) | Settlement::GiveBack(..)), true) => {
                 self.given_back.fetch_add(1, Relaxed);
             }
             (_, false) => {
                 self.not_given_back.fetch_add(1, Relaxed);
             }
-            (Settlement::Count(_) | Settlement::Set(_), true) => {}
+            (Some(Settlement::Count(..) | Settlement::Set(_)) | None, true) => {}
         }
     }
 }
@@ -164,7 +195,7 @@ pub(super) async fn run<S: Settles>(
                 let Some(unsettled) = next else { return };
                 let (settles, counts) = (Arc::clone(&settles), Arc::clone(&late.counts));
                 tries.push(async move {
-                    let how = unsettled.how;
+                    let how = unsettled.how();
                     counts.ended(how, settle(&*settles, unsettled).await);
                 });
             }
@@ -173,16 +204,21 @@ pub(super) async fn run<S: Settles>(
     }
 }
 
-/// Settles one charge, and says whether it surely is.
+/// Settles charges to one counter, and says whether they surely are.
 async fn settle<S: Settles>(settles: &S, unsettled: Unsettled) -> bool {
-    let Unsettled { charge, how, now: (moment, then), until, done: _done } = unsettled;
-    // By a number each is settled once, however often it is tried.
-    let again = matches!(how, Settlement::Count(_) | Settlement::Release(_));
+    let Unsettled { charges, now: (moment, then), until, done: _done } = unsettled;
+    // By a number each is settled once, however often it is tried, and counts at the
+    // moment of its call.
+    let of_call = |(_, how): &(Charge, Settlement)| {
+        matches!(how, Settlement::Count(..) | Settlement::Release(_))
+    };
+    let again = charges.iter().all(of_call);
+    let hows: SmallVec<[Settlement; 1]> = charges.iter().map(|(_, how)| *how).collect();
+    let charges: SmallVec<[Charge; 1]> = charges.into_iter().map(|(charge, _)| charge).collect();
     let mut pause = SHORTEST_PAUSE;
     loop {
-        let now = moment.plus(then.elapsed());
-        let kind = Kind::Settle(smallvec![how]);
-        let call = Arc::new(Call::with(smallvec![charge.clone()], now, kind));
+        let now = if again { moment } else { moment.plus(then.elapsed()) };
+        let call = Arc::new(Call::with(charges.clone(), now, Kind::Settle(hows.clone())));
         match settles.settle(&call, until).await {
             Ok(_) => return true,
             Err(NodeError::Unsent(_)) => {}

@@ -125,25 +125,27 @@ impl Server {
                     let read = |key: &crate::rules::counter_key::CounterKey| {
                         records.get(key.as_bytes()).cloned().unwrap_or_default()
                     };
-                    let (attempts, written) = script::make(&call.charges, holder, call.now, read);
-                    for it in written {
+                    let made = script::make(&call.charges, holder, call.now, read);
+                    for it in made.written {
                         let key = call.charges[it.at].counter.key.as_bytes();
                         records.insert(key.to_vec(), it.record);
                     }
-                    for attempt in attempts {
-                        answers.push(decided(&attempt, holder.is_some()));
+                    let refused = made.refused.as_ref().unwrap_or(&made.attempts);
+                    for (attempt, refused) in made.attempts.iter().zip(refused) {
+                        answers.push(decided(attempt, holder.map(|_| refused)));
                     }
                 }
                 Value::Array(answers)
             }
             Part::Settle(places) => {
-                let mut answers = Vec::new();
+                let (mut answers, mut taken) = (Vec::new(), HashMap::new());
                 for call in places.iter().map(|it| batch.settlements[*it]) {
                     let Kind::Settle(how) = &call.kind else { continue };
                     for (charge, how) in call.charges.iter().zip(how) {
                         let key = charge.counter.key.as_bytes().to_vec();
+                        let taken = taken.entry(key.clone()).or_default();
                         let record = records.entry(key).or_default();
-                        let changed = script::settle(record, charge, *how, call.now);
+                        let changed = script::settle(record, charge, *how, call.now, taken);
                         answers.push(Value::Int(changed.into()));
                     }
                 }
@@ -175,21 +177,22 @@ fn count(records: &mut HashMap<Vec<u8>, Record>, sum: &super::sums::Sum<'_>) -> 
     Value::Int(before.cast_signed())
 }
 
-fn decided(attempt: &script::Attempt, holds: bool) -> Value {
+fn decided(attempt: &script::Attempt, refused: Option<&script::Attempt>) -> Value {
     let verdict = match attempt.verdict {
         Verdict::Refused => 0,
         Verdict::Passes => 1,
         Verdict::Unsure => 2,
     };
-    let told = if attempt.made { attempt.after } else { attempt.before };
     let size = |told| match told {
         step::Told::Count(_) | step::Told::Bucket(_) => 2,
         step::Told::Window(_) | step::Told::Leases(_) => 3,
     };
     let mut numbers = vec![verdict, attempt.made.into(), attempt.banned.as_micros()];
-    numbers.extend(&step::numbers(told)[..size(told)]);
-    if holds {
-        numbers.extend(&step::numbers(attempt.before)[..size(attempt.before)]);
+    let told = |it: &script::Attempt| if it.made { it.after } else { it.before };
+    numbers.extend(&step::numbers(told(attempt))[..size(told(attempt))]);
+    if let Some(refused) = refused {
+        numbers.push(refused.made.into());
+        numbers.extend(&step::numbers(told(refused))[..size(told(refused))]);
     }
     Value::Array(numbers.into_iter().map(|it| Value::Int(it.cast_signed())).collect())
 }
@@ -312,9 +315,9 @@ impl Simulated {
         let (late, unsettled) = Late::new();
         let wire = |it: &Arc<Server>| FakeWire(Arc::clone(it));
         let pulse = Pulse::start();
-        let batches = servers.iter().map(|it| {
-            Batches::new(wire(it), timeout, true, (late.clone(), pulse.clone()))
-        });
+        let batches = servers
+            .iter()
+            .map(|it| Batches::new(wire(it), timeout, true, (late.clone(), pulse.clone())));
         let ways = Arc::new(Ways { batches: batches.collect(), timeout });
         let mut settler = JoinSet::new();
         settler.spawn(settler::run(Arc::clone(&ways), late.clone(), unsettled));

@@ -16,42 +16,25 @@
 --                 how many milliseconds to put the expiry off
 --                 how many arguments follow, and these: those of the algorithm
 --
+-- A call that holds hits counts only what it would if it were refused, and holds the rest.
+--
 -- Returns for each charge: whether the algorithm lets the hits pass, 2 if that depends on
 -- what others hold, and nothing was made; whether the charge was made; until when the
--- counter was banned before; the numbers of the state; and if the call holds hits, those
--- of the state before.
+-- counter was banned before; the numbers of the state; and if the call holds hits, whether
+-- the charge is made if the call is refused elsewhere, and the numbers of the state then.
 
 local hold_for = tonumber(ARGV[3])
 local id -- of the call that is made, if it holds hits
 
--- How many hits others hold, and how many this call does.
+-- How many hits other calls hold.
 local function held(record)
-  local others, mine = 0, 0
+  local sum = 0
   for _, hold in ipairs(record.holds) do
-    if now < hold.ends then
-      if hold.id == id then
-        mine = mine + hold.hits
-      else
-        others = others + hold.hits
-      end
+    if now < hold.ends and hold.id ~= id then
+      sum = sum + hold.hits
     end
   end
-  return others, mine
-end
-
-local function with_hold(holds, hits)
-  local all, found = {}, false
-  for i, hold in ipairs(holds) do
-    all[i] = hold
-    if hold.id == id then
-      found = true
-      all[i] = { id = id, hits = math.min(hold.hits + hits, MOST), ends = hold.ends }
-    end
-  end
-  if not found then
-    all[#all + 1] = { id = id, hits = hits, ends = now + hold_for }
-  end
-  return all
+  return math.min(sum, MOST)
 end
 
 -- The state as if `hits` that are held had been counted.
@@ -65,21 +48,17 @@ end
 -- What is held takes room as well. Returns whether the hits pass, nothing if that is not
 -- sure, and the numbers to tell.
 local function weigh_holds(charge, record, passes, before, after)
-  local others, mine = held(record)
-  if others + mine == 0 then
+  local others = held(record)
+  if others == 0 then
     return passes, before, after
   end
-  local function with(held)
-    return charge.algorithm(with_held(charge, record.state, math.min(held, MOST)), charge.hits, unpack(charge.arguments))
-  end
+  local state = with_held(charge, record.state, others)
   local fits
-  fits, before, after = with(others + mine)
-  if fits or not passes then
-    return passes, before, after
-  elseif 0 < mine and not with(mine) then
-    return false, before, after
+  fits, before, after = charge.algorithm(state, charge.hits, unpack(charge.arguments))
+  if passes and not fits then
+    return nil, before, after
   end
-  return nil, before, after
+  return passes, before, after
 end
 
 -- Works out one charge, and makes it if `make`. It is refused in any case if
@@ -90,15 +69,11 @@ local function attempt(charge, make, refuse)
   if 0 < charge.penalty and 0 < record.banned then
     banned = math.min(record.banned, now) + charge.penalty
   end
-  local alone, before, after, state, life = charge.algorithm(record.state, charge.hits, unpack(charge.arguments))
-  local passes
-  passes, before, after = weigh_holds(charge, record, alone, before, after)
+  local passes, before, after, state, life = charge.algorithm(record.state, charge.hits, unpack(charge.arguments))
+  passes, before, after = weigh_holds(charge, record, passes, before, after)
   if not charge.adds then
     -- What is given back is never refused, even if it is nothing.
     passes = true
-  end
-  if alone and passes == false and not charge.counts_denied then
-    state = nil
   end
   if refuse then
     passes = false
@@ -109,11 +84,8 @@ local function attempt(charge, make, refuse)
   end
   local unsure = passes == nil
   local made = make and not shut and not unsure
-  local since, holds, change = record.banned, record.holds, false
+  local since, change = record.banned, false
   if made and state then
-    if 0 < id and (charge.all_or_nothing or charge.if_refused) and 0 < charge.hits and (passes or charge.all_or_nothing) then
-      state, life, holds = record.state, nil, with_hold(holds, charge.hits)
-    end
     change = true
   else
     state, life = record.state, nil
@@ -122,7 +94,7 @@ local function attempt(charge, make, refuse)
     since, change = now, true
   end
   if change then
-    write(charge, state, since, holds, life)
+    write(charge, state, since, record.holds, life)
   end
   return {
     passes = passes, unsure = unsure, over = passes == false or shut, made = made, banned = banned,
@@ -168,48 +140,91 @@ local function made_if_refused(charge, passes)
   return passes or charge.counts_denied
 end
 
+local function depends(charge)
+  return charge.all_or_nothing or charge.if_refused
+end
+
 -- Works out one charge of a call that is refused, of which `trial` was tried.
 local function again(charge, trial)
   local refused = trial.passes == false
   local make = made_if_refused(charge, not refused) and not trial.unsure
   local last = attempt(charge, make, refused)
+  local final = {}
+  for name, it in pairs(trial) do
+    final[name] = it
+  end
   if trial.over then
-    trial.made = trial.made and make
+    final.made = trial.made and make
   elseif not trial.unsure then
     return last
-  elseif charge.all_or_nothing or charge.if_refused then
-    trial.passes, trial.unsure, trial.made = true, false, false
+  elseif depends(charge) then
+    final.passes, final.unsure, final.made = true, false, false
   end
-  return trial
+  return final
 end
 
--- Makes the charges of one call.
+-- Holds what is made of the call only if it is not refused elsewhere: of each counter, the
+-- most that its charges, one after the other, take at a time.
+local function hold_all(charges, attempts, finals)
+  local sums, peaks, of = {}, {}, {}
+  for i, charge in ipairs(charges) do
+    if depends(charge) and attempts[i].made and not finals[i].made and charge.hits ~= 0 then
+      sums[charge.key] = (sums[charge.key] or 0) + charge.hits
+      peaks[charge.key] = math.max(peaks[charge.key] or 0, sums[charge.key])
+      of[charge.key] = charge
+    end
+  end
+  for key, charge in pairs(of) do
+    local record, holds = kept(key), {}
+    for i, hold in ipairs(record.holds) do
+      holds[i] = hold
+    end
+    holds[#holds + 1] = { id = id, hits = math.min(peaks[key], MOST), ends = now + hold_for }
+    local change = own[key]
+    if change then
+      -- The life of what this call has changed is known.
+      table.insert(change.holds, holds[#holds])
+      change.ttl = math.max(change.ttl, lifetime(hold_for) + charge.more)
+    else
+      write(charge, record.state, record.banned, holds, nil)
+    end
+  end
+end
+
+-- Makes the charges of one call. Returns what each comes to, and what it would come to if
+-- the call were refused.
 local function make(charges)
-  local attempts, together, refused, unsure = {}, false, false, false
+  local attempts, finals, together, refused, unsure = {}, {}, false, false, false
   for i, charge in ipairs(charges) do
     attempts[i] = attempt(charge, true, false)
-    together = together or charge.all_or_nothing or charge.if_refused
+    together = together or depends(charge)
     refused = refused or charge.refused or charge.enforced and attempts[i].over
     unsure = unsure or attempts[i].unsure
   end
-  if together and refused then
-    -- Once more, without the charges that are not made now.
-    own = {}
-    for i, charge in ipairs(charges) do
-      attempts[i] = again(charge, attempts[i])
-    end
-  elseif together and unsure then
+  if not together or not refused and not unsure and id == 0 then
+    return attempts, attempts
+  end
+  own = {}
+  if unsure and not refused then
     -- Once more, without those that depend on the others.
-    own = {}
     for i, charge in ipairs(charges) do
-      if charge.all_or_nothing or charge.if_refused then
+      if depends(charge) then
         attempts[i].unsure, attempts[i].made = true, false
       else
         attempts[i] = attempt(charge, true, false)
       end
     end
+    return attempts, attempts
   end
-  return attempts
+  -- Once more, without the charges that are not made now.
+  for i, charge in ipairs(charges) do
+    finals[i] = again(charge, attempts[i])
+  end
+  if refused then
+    return finals, finals
+  end
+  hold_all(charges, attempts, finals)
+  return attempts, finals
 end
 
 local answers = {}
@@ -220,11 +235,14 @@ while ARGV[argument] do
   for i = 1, count do
     charges[i] = next_charge()
   end
-  for _, it in ipairs(make(charges)) do
+  local attempts, finals = make(charges)
+  for i, it in ipairs(attempts) do
     local verdict = it.unsure and 2 or it.passes and 1 or 0
     local answer = { verdict, it.made and 1 or 0, it.banned, unpack(it.made and it.after or it.before) }
     if 0 < id then
-      for _, number in ipairs(it.before) do
+      local final = finals[i]
+      answer[#answer + 1] = final.made and 1 or 0
+      for _, number in ipairs(final.made and final.after or final.before) do
         answer[#answer + 1] = number
       end
     end

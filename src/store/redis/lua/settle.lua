@@ -11,7 +11,8 @@
 --                 the penalty, 0 for none
 --                 how many milliseconds to put the expiry off
 --                 the number of the call that holds, or how many hits
---                 the three numbers that were told when hits were granted
+--                 the three numbers that were told when hits were granted; where they are
+--                 counted, first how many, below 0 to give back
 --                 how many arguments follow, and these: those of the algorithm
 --
 -- Returns for each 1 if that changed anything, else 0.
@@ -39,16 +40,22 @@ local function counted(charge, state, hits)
   return state, nil
 end
 
+-- The counters of which this script has taken what a call holds: all that the call is to
+-- count there follows.
+local taken = {}
+
 local function settle(charge, how, amount, told)
   local record = kept(charge.key)
   if how == 'c' or how == 'r' then
     local holds, hits = without(record.holds, amount)
-    if not hits then
+    if hits then
+      taken[charge.key] = true
+    elseif not taken[charge.key] then
       return 0
     end
     local state, life = record.state, nil
     if how == 'c' then
-      state, life = counted(charge, state, hits)
+      state, life = counted(charge, state, told[1])
     end
     write(charge, state, record.banned, holds, life)
   elseif how == 'b' then
