@@ -54,6 +54,7 @@ mod sums;
 mod target;
 mod tls;
 mod traffic;
+mod views;
 
 pub use self::jitter::Jitter;
 pub use self::per_second::Split;
