@@ -71,6 +71,7 @@ mod sums;
 mod target;
 mod tls;
 mod traffic;
+mod views;
 mod wire;
 
 pub use self::jitter::Jitter;

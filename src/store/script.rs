@@ -54,6 +54,10 @@ pub(crate) struct Attempt {
     pub(crate) before: Told,
     pub(crate) after: Told,
     pub(crate) made: bool,
+    /// Whether that changes the state.
+    pub(crate) counts: bool,
+    /// Whether its hits wait to be counted.
+    pub(crate) waits: bool,
 }
 
 /// Whether the algorithm lets hits pass.
@@ -72,7 +76,7 @@ impl Attempt {
     }
 
     pub(crate) fn outcome(&self, charge: &Charge, now: Timestamp) -> Outcome {
-        let &Self { verdict, banned, before, after, made } = self;
+        let &Self { verdict, banned, before, after, made, .. } = self;
         let told = if made { after } else { before };
         let answer = Answer { passes: verdict != Verdict::Refused, banned, told };
         charge.outcome(answer, made, now)
@@ -132,7 +136,7 @@ pub(crate) fn make(
     if !together || !refused && !unsure && holder.is_none() {
         return Made { attempts, refused: None, written: call.written };
     }
-    call.written.clear();
+    let tried = std::mem::take(&mut call.written);
     if unsure && !refused {
         // Once more, without those that depend on the others.
         for (at, charge) in charges.iter().enumerate() {
@@ -151,7 +155,7 @@ pub(crate) fn make(
     if refused {
         return Made { attempts: finals, refused: None, written: call.written };
     }
-    call.hold_all(&attempts, &finals);
+    call.hold_all(&mut attempts, &mut finals, &tried);
     Made { attempts, refused: Some(finals), written: call.written }
 }
 
@@ -164,7 +168,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         let make = charge.made_if_refused(!refused) && !unsure;
         let last = self.attempt(at, make, refused);
         if trial.over(charge, self.now) {
-            Attempt { made: trial.made && make, ..trial }
+            Attempt { made: trial.made && make, counts: last.counts, ..trial }
         } else if !unsure {
             last
         } else if charge.depends() {
@@ -174,30 +178,44 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         }
     }
 
-    /// Holds what is made of the call only if it is not refused elsewhere: of each counter,
-    /// the most that its charges, one after the other, take at a time.
-    fn hold_all(&mut self, attempts: &[Attempt], finals: &[Attempt]) {
+    /// Counters of which it depends on other places what the call counts there are left as
+    /// they are, but for a hold: of the most that its charges, one after the other, take at
+    /// a time.
+    fn hold_all(&mut self, attempts: &mut Attempts, finals: &mut Attempts, tried: &[Written]) {
         let Some(holder) = self.holder else { return };
         let charges = self.charges;
         let mut peaks: SmallVec<[(usize, i64, i64); 4]> = SmallVec::new();
         for (at, charge) in charges.iter().enumerate() {
-            let change = charge.hits.change();
-            if !charge.depends() || change == 0 || !attempts[at].made || finals[at].made {
-                continue;
-            }
             let key = &charge.counter.key;
-            match peaks.iter_mut().find(|(first, ..)| charges[*first].counter.key == *key) {
-                Some((_, sum, peak)) => {
-                    *sum = sum.saturating_add(change);
-                    *peak = (*sum).max(*peak);
-                }
-                None => peaks.push((at, change, change.max(0))),
+            let waits = charge.depends() && attempts[at].counts && !finals[at].made;
+            if waits && !peaks.iter().any(|(first, ..)| charges[*first].counter.key == *key) {
+                peaks.push((at, 0, 0));
+            }
+        }
+        for (at, charge) in charges.iter().enumerate() {
+            let key = &charge.counter.key;
+            let of = peaks.iter_mut().find(|(first, ..)| charges[*first].counter.key == *key);
+            let Some((_, sum, peak)) = of else { continue };
+            (attempts[at].waits, finals[at].waits) = (attempts[at].counts, finals[at].counts);
+            if attempts[at].counts {
+                *sum = sum.saturating_add(charge.hits.change());
+                *peak = (*sum).max(*peak);
             }
         }
         for (at, _, peak) in peaks {
-            let mut record = self.get(&charges[at].counter.key);
+            let key = &charges[at].counter.key;
+            let banned = self.get(key).banned;
+            let same = |it: &&Written| charges[it.at].counter.key == *key;
+            let first = tried.iter().rev().find(same).map(|it| it.record.banned);
+            self.written.retain(|it| charges[it.at].counter.key != *key);
+            let mut record = self.get(key);
+            // A ban that both ends agree on.
+            if first == Some(banned) {
+                record.banned = banned;
+            }
             let hits = peak.unsigned_abs().min(Hits::MAX);
             record.holds.push(Hold { id: holder.id, hits, until: holder.until });
+            record.holds.retain(|it| self.now < it.until);
             self.written.push(Written { at, record, told: None });
         }
     }
@@ -223,8 +241,9 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         let asked = charge.hits.capped().asked();
         let mut told = None;
         let mut changed = false;
-        if made && let Some(state) = alone.state {
-            record.state = Some(state);
+        let counts = made && alone.state.is_some();
+        if counts {
+            record.state = alone.state;
             told = Some(after);
             changed = true;
         }
@@ -236,7 +255,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
             record.drop_ended(limit, now);
             self.written.push(Written { at, record, told });
         }
-        Attempt { verdict, banned, before, after, made }
+        Attempt { verdict, banned, before, after, made, counts, waits: false }
     }
 
     /// What is held in `record` takes room as well: whether hits pass that do `alone`, and
@@ -315,6 +334,7 @@ pub(crate) fn settle(
         let step = step::step_as(limit, span, state, (hits, Check::Nothing), now);
         if let Some(state) = step.state {
             record.state = Some(state);
+            record.drop_ended(limit, now);
         }
     };
     match settlement {

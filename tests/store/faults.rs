@@ -1,6 +1,13 @@
 //! Servers that are down, silent or unwilling.
 
-use std::{future::Future, time::Instant};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Instant,
+};
 
 use futures_util::future::{join_all, poll_immediate};
 
@@ -186,4 +193,25 @@ async fn nothing_connects_any_more_once_the_store_is_gone() {
     assert_eq!(info(&mut client, "clients", "connected_clients"), 2);
     drop(store);
     eventually_true(|| info(&mut client, "clients", "connected_clients") == 1).await;
+}
+
+/// What shows that all keys are on one server is gone with the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_emptied_again_and_again_is_used() {
+    let server = RedisServer::start();
+    let mut client = server.client();
+    let stop = Arc::new(AtomicBool::new(false));
+    let empties = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            while !stop.load(Relaxed) {
+                redis::cmd("FLUSHALL").exec(&mut client).unwrap();
+            }
+        })
+    };
+    for _ in 0..50 {
+        hit(&store(&server.url(), PATIENT), "a").await.unwrap();
+    }
+    stop.store(true, Relaxed);
+    empties.join().unwrap();
 }

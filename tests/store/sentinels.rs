@@ -76,7 +76,7 @@ async fn answer(mut stream: BufStream<TcpStream>, says: Says) -> Option<()> {
             stream.read_exact(&mut word).await.ok()?;
             command.push(String::from_utf8_lossy(&word).trim_end().to_owned());
         }
-        let said = *says.lock().unwrap();
+        let said = *says.lock().expect("nobody panics with it");
         tokio::time::sleep(said.slow).await;
         let (epoch, port) = (said.epoch.to_string(), said.port.to_string());
         let about = said.old.unwrap_or(said.port).to_string();
@@ -135,7 +135,7 @@ async fn stays(store: &Redis, name: &str, server: &RedisServer, time: Duration) 
     used(store, name, server).await;
     let (begin, mut calls) = (Instant::now(), Vec::new());
     while begin.elapsed() < time {
-        calls.push(count(store, name).await.unwrap());
+        calls.push(count(store, name).await.expect("no call fails"));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(calls.is_sorted_by(|one, next| one + 1 == *next), "{calls:?}");

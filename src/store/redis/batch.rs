@@ -44,7 +44,7 @@ use super::{
     settler::Late,
 };
 use crate::{
-    limit::step::{Answer, Told},
+    limit::step::Answer,
     store::{
         Charge, StoreError,
         script::{Holder, Settlement},
@@ -71,9 +71,10 @@ pub(super) struct Answered {
     /// Whether its hits were counted, or are held, if that is what the algorithm does
     /// with them.
     pub(super) made: bool,
-    /// Whether they were counted although the call may be refused elsewhere, and what is
-    /// told if it is.
-    pub(super) refused: (bool, Told),
+    /// The answer if the call is refused elsewhere, and whether they are counted then.
+    pub(super) refused: (Answer, bool),
+    /// Whether they wait to be counted if the call is granted, and if it is refused.
+    pub(super) waits: (bool, bool),
 }
 
 /// What a call has come to.

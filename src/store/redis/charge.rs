@@ -102,23 +102,27 @@ fn one(charge: &Charge, element: &Value, holds: bool) -> Option<Option<Answered>
         numbers.push(number(element)?);
     }
     let (&[verdict, made, banned], states) = numbers.split_first_chunk()?;
-    let (state, made_if_refused, refused) = match holds {
+    let (state, flags, refused) = match holds {
         false => (states, made, states),
         true => {
             let (state, rest) = states.split_at_checked(states.len() / 2)?;
-            let (made, refused) = rest.split_first()?;
-            (state, *made, refused)
+            let (flags, refused) = rest.split_first()?;
+            (state, *flags, refused)
         }
     };
-    let told = step::told(&charge.limit, state)?;
-    let refused = (made_if_refused == 1, step::told(&charge.limit, refused)?);
     let banned = Timestamp::from_micros(banned);
-    let answered = |passes| {
-        let answer = Answer { passes, banned, told };
-        Answered { answer, made: made == 1, refused }
+    let answer =
+        |passes, state| Some(Answer { passes, banned, told: step::told(&charge.limit, state)? });
+    let passes = verdict == 1;
+    let passes_refused = if holds { flags & 8 != 0 } else { passes };
+    let answered = Answered {
+        answer: answer(passes, state)?,
+        made: made == 1,
+        refused: (answer(passes_refused, refused)?, flags & 1 != 0),
+        waits: (flags & 2 != 0, flags & 4 != 0),
     };
     match verdict {
-        0 | 1 => Some(Some(answered(verdict == 1))),
+        0 | 1 => Some(Some(answered)),
         2 => Some(None),
         _ => None,
     }

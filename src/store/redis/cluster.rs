@@ -6,7 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use futures_util::future::{join_all, select_ok};
+use futures_util::{
+    future::join_all,
+    stream::{FuturesUnordered, StreamExt},
+};
 use parking_lot::Mutex;
 use redis::{Cmd, Value, cmd};
 use tokio::{
@@ -25,6 +28,7 @@ use super::{
     slots::{SLOTS, slot},
     target::Target,
     traffic::Traffic,
+    views::{self, Slots},
 };
 use crate::store::StoreError;
 
@@ -32,6 +36,9 @@ use crate::store::StoreError;
 const REFRESH: Duration = Duration::from_secs(2);
 /// How long to wait at least between two times.
 const BREATH: Duration = Duration::from_millis(100);
+/// How many nodes are asked, and how long the others have once one has answered.
+const VIEWS: usize = 5;
+const OTHERS: Duration = Duration::from_millis(100);
 /// How often a call is sent on by nodes that do not have the slot.
 const REDIRECTIONS: u32 = 4;
 /// How long to wait when the keys of a call are moving.
@@ -295,23 +302,25 @@ impl Known {
         Arc::new(Node::new(target, &self.settings, true, (&self.traffic, &self.late)))
     }
 
-    /// Learns who has which slots, from whoever answers first.
+    /// Learns who has which slots.
     async fn refresh(&self) -> Result<(), StoreError> {
         let known = self.map.load().nodes.clone();
-        if let Ok(ranges) = ask(&known).await {
-            return self.learn(&ranges, known);
+        if let Ok(views) = ask(&known).await {
+            return self.learn(&views, known);
         }
         // All of them may have been replaced. Seeds may have other names than
         // those that the nodes have for each other, and so connections of their
         // own: they are not asked without need.
         let seeds = self.seeds.iter().map(|it| (it.clone(), self.node(it))).collect();
-        let ranges = ask(&seeds).await?;
-        self.learn(&ranges, seeds)
+        let views = ask(&seeds).await?;
+        self.learn(&views, seeds)
     }
 
-    fn learn(&self, ranges: &[Slots], asked: Nodes) -> Result<(), StoreError> {
+    fn learn(&self, views: &[Vec<Slots>], asked: Nodes) -> Result<(), StoreError> {
         let _changing = self.changing.lock();
         let old = self.map.load();
+        let before = |slot: u16| old.nodes.get(usize::from(old.owners[usize::from(slot)]));
+        let ranges = &views::agree(views, |slot| before(slot).map(|(address, _)| address));
         let mut new = Map { nodes: Vec::new(), owners: vec![NOBODY; SLOTS.into()].into() };
         for Slots { first, last, owner } in ranges {
             if !new.nodes.iter().any(|(it, _)| it == owner) {
@@ -332,29 +341,31 @@ impl Known {
     }
 }
 
-/// Who has which slots, says the first of `nodes` that answers.
-async fn ask(nodes: &Nodes) -> Result<Vec<Slots>, StoreError> {
-    if nodes.is_empty() {
-        return Err(StoreError::Failed("no node of the Redis Cluster is known".into()));
-    }
-    let asks = nodes.iter().map(|(address, node)| {
-        Box::pin(async move {
-            let answer = node.ask(cmd("CLUSTER").arg("SLOTS")).await?;
-            let ranges = ranges(&answer, address);
-            // One that has left the cluster knows of none.
-            let ranges = ranges.filter(|it| !it.is_empty());
-            ranges.ok_or_else(|| StoreError::Failed("the answer is no list of slots".into()))
-        })
+/// Who has which slots, says each of some of `nodes`: those that answer first, and they
+/// wait a moment for each other.
+async fn ask(nodes: &Nodes) -> Result<Vec<Vec<Slots>>, StoreError> {
+    let asks = nodes.iter().map(|(address, node)| async move {
+        let answer = node.ask(cmd("CLUSTER").arg("SLOTS")).await?;
+        let ranges = ranges(&answer, address);
+        // One that has left the cluster knows of none.
+        let ranges = ranges.filter(|it| !it.is_empty());
+        ranges.ok_or_else(|| StoreError::Failed("the answer is no list of slots".into()))
     });
-    select_ok(asks).await.map(|(ranges, _)| ranges)
-}
-
-/// Who has some slots.
-#[derive(Debug, PartialEq, Eq)]
-struct Slots {
-    first: u16,
-    last: u16,
-    owner: RedisAddress,
+    let mut asks: FuturesUnordered<_> = asks.collect();
+    let none = "no node of the Redis Cluster is known".into();
+    let (mut views, mut error) = (Vec::new(), StoreError::Failed(none));
+    while views.len() < VIEWS {
+        let next = match views.is_empty() {
+            true => asks.next().await,
+            false => timeout(OTHERS, asks.next()).await.unwrap_or_default(),
+        };
+        match next {
+            Some(Ok(view)) => views.push(view),
+            Some(Err(why)) => error = why,
+            None => break,
+        }
+    }
+    if views.is_empty() { Err(error) } else { Ok(views) }
 }
 
 /// What the answer of the node at `from` to CLUSTER SLOTS says.

@@ -57,7 +57,12 @@ pub(super) fn read(charges: &[Charge], found: &[Option<Found>]) -> Result<Answer
                 let (count, passes) = step(*before, charge.hits, charge.limit.requests, true);
                 let told = Told::Count(State { start: Timestamp::default(), count });
                 let answer = Answer { passes, banned: Timestamp::default(), told };
-                Some(Answered { answer, made: true, refused: (true, told) })
+                Some(Answered {
+                    answer,
+                    made: true,
+                    refused: (answer, true),
+                    waits: (false, false),
+                })
             }
             Some(Found::Held) => None,
             None => {

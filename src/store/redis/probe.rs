@@ -136,12 +136,23 @@ impl Routing {
         let mut read = Pipeline::new();
         read.cmd("EVAL").arg(ROUTING).arg(count).arg(&keys).arg(mark);
         let read = link.send_quietly(&read).await.map_err(|error| self.why(&error))?;
-        match read.into_iter().next() {
-            Some(Value::Int(found)) if usize::try_from(found) == Ok(count) => Ok(()),
-            Some(Value::ServerError(error)) => Err(self.why(&error.into())),
-            _ if refusal.is_some() => Err(Unfit::ForNow),
-            _ => Err(Unfit::Always(self.scattered())),
+        let found = match read.into_iter().next() {
+            Some(Value::Int(found)) => usize::try_from(found).unwrap_or_default(),
+            Some(Value::ServerError(error)) => return Err(self.why(&error.into())),
+            _ => 0,
+        };
+        if found == count {
+            return Ok(());
         }
+        // Others may have dropped them, or there is no room. But what is still there must
+        // have been found.
+        let mut look = Pipeline::new();
+        for key in &keys {
+            look.cmd("GET").arg(key);
+        }
+        let there = link.send_quietly(&look).await.map_err(|error| self.why(&error))?;
+        let there = there.iter().filter(|it| matches!(it, Value::BulkString(_))).count();
+        Err(if found < there { Unfit::Always(self.scattered()) } else { Unfit::ForNow })
     }
 
     fn why(&self, error: &RedisError) -> Unfit {

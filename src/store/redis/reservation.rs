@@ -29,7 +29,6 @@ use super::{
     settler::{Unsettled, held},
 };
 use crate::{
-    limit::step::Answer,
     store::{Charge, Results, StoreError, all_failed, script::Holder},
     time::Timestamp,
 };
@@ -109,20 +108,17 @@ impl<S: Servers> Reservation<S> {
             Decision::Refused => false,
             Decision::Open => self.open().all(|it| it.passes_late),
         };
-        if !counts {
-            // Before anybody hears of it: whoever asks next finds all there was.
-            self.let_go().await;
-        }
-        let gone = tell.send(self.results(counts)).is_err();
-        if counts {
-            let _ = self.settle(!gone);
-        }
+        // Before anybody hears of it: whoever asks next finds all there was, or what is
+        // counted.
+        self.settled(counts && !tell.is_closed()).await;
+        // A caller that has left meanwhile was granted it.
+        let _ = tell.send(self.results(counts));
     }
 
-    /// Lets go of all that may be held, and waits for that until the deadline.
-    async fn let_go(&mut self) {
-        let released = join_all(self.settle(false));
-        let _ = timeout_at(self.until, released).await;
+    /// Settles what may be held, and waits for that until the deadline.
+    async fn settled(&mut self, counts: bool) {
+        let settled = join_all(self.settle(counts));
+        let _ = timeout_at(self.until, settled).await;
     }
 
     /// The charges of which nothing is known.
@@ -155,13 +151,15 @@ impl<S: Servers> Reservation<S> {
 
     /// Holds hits in one place after the other, and waits in each for others.
     async fn in_order(&mut self) {
-        self.let_go().await;
+        self.settled(false).await;
         self.id = self.calls.number();
         sleep(a_moment()).await;
         // What depends on nothing has been made already, and so have hits that are counted
         // because they were refused.
         let made = |charge: &Charge, known: &Known| match known {
-            Known::Answered(it) => !charge.depends() || it.refused.0,
+            Known::Answered(it) => {
+                !it.waits.0 && !it.waits.1 && (!charge.depends() || it.refused.1)
+            }
             Known::Nothing | Known::Unsure | Known::Failed(_) => false,
         };
         for group in &mut self.groups {
@@ -251,10 +249,9 @@ impl<S: Servers> Reservation<S> {
         for (charge, known) in self.charges.iter().zip(&self.known) {
             results.push(match known {
                 Known::Answered(answered) => {
-                    let Answered { answer, made, refused } = *answered;
-                    let (made, told) = if counts { (made, answer.told) } else { refused };
-                    let answer = Answer { told, ..answer };
-                    Ok(outcome(charge, Answered { answer, made, refused }, self.now))
+                    let Answered { answer, made, refused, .. } = *answered;
+                    let (answer, made) = if counts { (answer, made) } else { refused };
+                    Ok(outcome(charge, Answered { answer, made, ..*answered }, self.now))
                 }
                 Known::Failed(error) => Err(error.clone()),
                 Known::Unsure | Known::Nothing => Err(still_held()),

@@ -60,7 +60,7 @@ struct Counts {
 /// Charges to one counter that are to be settled together.
 #[derive(Debug)]
 pub(super) struct Unsettled {
-    pub(super) charges: SmallVec<[(Charge, Settlement); 1]>,
+    pub(super) charges: Group,
     /// A moment of the clock, and when that was.
     pub(super) now: (Timestamp, Instant),
     /// When it makes no sense any more.
@@ -100,10 +100,11 @@ impl Late {
             }
         }
         for (charge, answered) in call.charges.iter().zip(answers) {
-            let Some(Answered { answer, refused: (made, _), .. }) = answered else { continue };
+            let Some(Answered { answer, made, waits, .. }) = answered else { continue };
             let hits = charge.hits.capped().asked();
+            let made = *made && !waits.0;
             let given = match &call.kind {
-                Kind::Plain(_) | Kind::Decide(_) => *made && answer.passes && 0 < hits,
+                Kind::Plain(_) | Kind::Decide(_) => made && answer.passes && 0 < hits,
                 Kind::Settle(_) => false,
             };
             if given && !charge.passes_late {
@@ -138,27 +139,32 @@ impl Unsettled {
     }
 }
 
-/// What the call of number `id` holds of `charges`, by counter, and how each is settled if
-/// the call `counts` or not. Where there is no answer, anything may be held.
+/// Charges to one counter, and how each is settled.
+type Group = SmallVec<[(Charge, Settlement); 1]>;
+
+/// How what the call of number `id` holds is settled, by counter: if it is `granted`, or if
+/// it is refused. Where there is no answer, all that depends on other places may be held.
 pub(super) fn held<'a>(
     charges: impl Iterator<Item = (&'a Charge, Option<&'a Answered>)>,
     id: u64,
-    counts: bool,
-) -> Vec<SmallVec<[(Charge, Settlement); 1]>> {
-    let mut held: Vec<SmallVec<[(Charge, Settlement); 1]>> = Vec::new();
+    granted: bool,
+) -> Vec<Group> {
+    let mut held: Vec<Group> = Vec::new();
     for (charge, answered) in charges {
-        let made = answered.is_none_or(|it| it.made && !it.refused.0);
-        if !charge.depends() || charge.hits.change() == 0 || !made {
+        let (may_hold, counts) = match answered {
+            Some(Answered { waits, .. }) => {
+                (waits.0 || waits.1, if granted { waits.0 } else { waits.1 })
+            }
+            None => (charge.depends() && charge.hits.change() != 0, granted),
+        };
+        if !may_hold {
             continue;
         }
         let how = match counts {
             true => Settlement::Count(id, charge.hits),
             false => Settlement::Release(id),
         };
-        let same = |it: &&mut SmallVec<[(Charge, Settlement); 1]>| {
-            it[0].0.counter.key == charge.counter.key
-        };
-        match held.iter_mut().find(same) {
+        match held.iter_mut().find(|it| it[0].0.counter.key == charge.counter.key) {
             Some(group) => group.push((charge.clone(), how)),
             None => held.push(smallvec![(charge.clone(), how)]),
         }

@@ -191,7 +191,9 @@ fn decided(attempt: &script::Attempt, refused: Option<&script::Attempt>) -> Valu
     let told = |it: &script::Attempt| if it.made { it.after } else { it.before };
     numbers.extend(&step::numbers(told(attempt))[..size(told(attempt))]);
     if let Some(refused) = refused {
-        numbers.push(refused.made.into());
+        let (made, granted) = (u64::from(refused.made), u64::from(attempt.waits));
+        let passes = u64::from(refused.verdict != Verdict::Refused);
+        numbers.push(made + 2 * granted + 4 * u64::from(refused.waits) + 8 * passes);
         numbers.extend(&step::numbers(told(refused))[..size(told(refused))]);
     }
     Value::Array(numbers.into_iter().map(|it| Value::Int(it.cast_signed())).collect())

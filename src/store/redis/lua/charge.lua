@@ -20,8 +20,10 @@
 --
 -- Returns for each charge: whether the algorithm lets the hits pass, 2 if that depends on
 -- what others hold, and nothing was made; whether the charge was made; until when the
--- counter was banned before; the numbers of the state; and if the call holds hits, whether
--- the charge is made if the call is refused elsewhere, and the numbers of the state then.
+-- counter was banned before; the numbers of the state; and if the call holds hits, a sum of
+-- 1 if the charge is made although the call is refused elsewhere, 2 if its hits wait to be
+-- counted if the call is granted, 4 if they do if it is refused, 8 if the algorithm lets
+-- them pass if it is refused; and the numbers of the state if it is refused.
 
 local hold_for = tonumber(ARGV[3])
 local id -- of the call that is made, if it holds hits
@@ -84,10 +86,9 @@ local function attempt(charge, make, refuse)
   end
   local unsure = passes == nil
   local made = make and not shut and not unsure
-  local since, change = record.banned, false
-  if made and state then
-    change = true
-  else
+  local since, counts = record.banned, made and state and true or false
+  local change = counts
+  if not counts then
     state, life = record.state, nil
   end
   if 0 < charge.penalty and passes == false and 0 < charge.hits and banned <= now then
@@ -97,8 +98,8 @@ local function attempt(charge, make, refuse)
     write(charge, state, since, record.holds, life)
   end
   return {
-    passes = passes, unsure = unsure, over = passes == false or shut, made = made, banned = banned,
-    before = before, after = after,
+    passes = passes, unsure = unsure, over = passes == false or shut, made = made, counts = counts,
+    banned = banned, before = before, after = after,
   }
 end
 
@@ -154,7 +155,7 @@ local function again(charge, trial)
     final[name] = it
   end
   if trial.over then
-    final.made = trial.made and make
+    final.made, final.counts = trial.made and make, last.counts
   elseif not trial.unsure then
     return last
   elseif depends(charge) then
@@ -163,31 +164,35 @@ local function again(charge, trial)
   return final
 end
 
--- Holds what is made of the call only if it is not refused elsewhere: of each counter, the
--- most that its charges, one after the other, take at a time.
-local function hold_all(charges, attempts, finals)
+-- Counters of which it depends on other places what the call counts there are left as they
+-- are, but for a hold: of the most that its charges, one after the other, take at a time.
+local function hold_all(charges, attempts, finals, tried)
   local sums, peaks, of = {}, {}, {}
   for i, charge in ipairs(charges) do
-    if depends(charge) and attempts[i].made and not finals[i].made and charge.hits ~= 0 then
-      sums[charge.key] = (sums[charge.key] or 0) + charge.hits
-      peaks[charge.key] = math.max(peaks[charge.key] or 0, sums[charge.key])
-      of[charge.key] = charge
+    if depends(charge) and attempts[i].counts and not finals[i].made then
+      sums[charge.key], peaks[charge.key], of[charge.key] = 0, 0, charge
+    end
+  end
+  for i, charge in ipairs(charges) do
+    local key = charge.key
+    if of[key] then
+      attempts[i].waits, finals[i].waits = attempts[i].counts, finals[i].counts
+      if attempts[i].counts then
+        sums[key] = sums[key] + charge.hits
+        peaks[key] = math.max(peaks[key], sums[key])
+      end
     end
   end
   for key, charge in pairs(of) do
+    -- A ban that both ends agree on.
+    local banned = own[key] and tried[key] and own[key].banned == tried[key].banned and own[key].banned
+    own[key] = nil
     local record, holds = kept(key), {}
     for i, hold in ipairs(record.holds) do
       holds[i] = hold
     end
     holds[#holds + 1] = { id = id, hits = math.min(peaks[key], MOST), ends = now + hold_for }
-    local change = own[key]
-    if change then
-      -- The life of what this call has changed is known.
-      table.insert(change.holds, holds[#holds])
-      change.ttl = math.max(change.ttl, lifetime(hold_for) + charge.more)
-    else
-      write(charge, record.state, record.banned, holds, nil)
-    end
+    write(charge, record.state, banned or record.banned, holds, nil)
   end
 end
 
@@ -204,6 +209,7 @@ local function make(charges)
   if not together or not refused and not unsure and id == 0 then
     return attempts, attempts
   end
+  local tried = own
   own = {}
   if unsure and not refused then
     -- Once more, without those that depend on the others.
@@ -223,7 +229,7 @@ local function make(charges)
   if refused then
     return finals, finals
   end
-  hold_all(charges, attempts, finals)
+  hold_all(charges, attempts, finals, tried)
   return attempts, finals
 end
 
@@ -241,7 +247,7 @@ while ARGV[argument] do
     local answer = { verdict, it.made and 1 or 0, it.banned, unpack(it.made and it.after or it.before) }
     if 0 < id then
       local final = finals[i]
-      answer[#answer + 1] = final.made and 1 or 0
+      answer[#answer + 1] = (final.made and 1 or 0) + (it.waits and 2 or 0) + (final.waits and 4 or 0) + (final.passes and 8 or 0)
       for _, number in ipairs(final.made and final.after or final.before) do
         answer[#answer + 1] = number
       end

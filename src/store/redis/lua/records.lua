@@ -98,7 +98,8 @@ local function write(charge, state, banned, holds, life)
   local ttl = life and lifetime(life) or 0
   if 0 < banned and now < banned + charge.penalty then
     ttl = math.max(ttl, lifetime(math.min(banned + charge.penalty - now, charge.penalty)))
-  else
+  elseif life then
+    -- It is over, and so is what it was about.
     change.banned = 0
   end
   for _, hold in ipairs(holds) do

@@ -1,9 +1,13 @@
--- How many of KEYS hold ARGV[1]. They are dropped.
+-- How many of KEYS hold ARGV[1]. If it is all of them they are dropped.
 local found = 0
 for _, key in ipairs(KEYS) do
   if redis.call('GET', key) == ARGV[1] then
     found = found + 1
   end
-  redis.call('DEL', key)
+end
+if found == #KEYS then
+  for _, key in ipairs(KEYS) do
+    redis.call('DEL', key)
+  end
 end
 return found
