@@ -310,6 +310,8 @@ pub(crate) enum Settlement {
     /// What the call of this number holds is let go, and these hits are counted, or given
     /// back, in its place.
     Count(u64, Hits),
+    /// More hits are counted, if the last that was settled there was held.
+    More(Hits),
     /// What the call of this number holds is let go.
     Release(u64),
     /// So many hits are given back that were granted when this was told.
@@ -318,8 +320,8 @@ pub(crate) enum Settlement {
     Set(u64),
 }
 
-/// Settles one charge in `record`, and says whether that changed anything. `taken` is
-/// whether this has let go of what its call holds there: what the call counts besides
+/// Settles one charge in `record`, and says whether that changed anything. `taken` says
+/// whether the call that was settled last had held hits there: what it counts besides
 /// follows.
 pub(crate) fn settle(
     record: &mut Record,
@@ -339,15 +341,19 @@ pub(crate) fn settle(
     };
     match settlement {
         Settlement::Count(id, _) | Settlement::Release(id) => {
-            if let Some(at) = record.holds.iter().position(|it| it.id == id) {
-                record.holds.remove(at);
-                *taken = true;
-            } else if !*taken {
-                return false;
-            }
+            let found = record.holds.iter().position(|it| it.id == id);
+            *taken = found.is_some();
+            let Some(at) = found else { return false };
+            record.holds.remove(at);
             if let Settlement::Count(_, hits) = settlement {
                 count(record, hits);
             }
+        }
+        Settlement::More(hits) => {
+            if !*taken {
+                return false;
+            }
+            count(record, hits);
         }
         Settlement::GiveBack(hits, told) => {
             let Some(state) = record.state.clone() else { return false };

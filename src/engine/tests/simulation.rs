@@ -415,23 +415,21 @@ fn whatever_servers_and_callers_do_limits_hold_and_nothing_is_stranded() {
 }
 
 impl Game {
-    #[allow(dead_code)]
+    /// What happened to one counter, to find out why.
     fn trace(&self, key: &str) {
         for entered in self.journal.lock().iter() {
-            for (at, charge) in entered.charges.iter().enumerate() {
-                if charge.counter.key.as_bytes().starts_with(key.as_bytes()) {
-                    let it = entered
-                        .results
-                        .as_ref()
-                        .map(|it| it[at].as_ref().map(|it| (it.over, it.counted, it.used)));
-                    eprintln!(
-                        "{:?} {:?} of {} -> {it:?} passes {:?}",
-                        charge.hits,
-                        charge.consume,
-                        entered.charges.len(),
-                        entered.passes
-                    );
-                }
+            let keys = entered.charges.iter().map(|it| it.counter.key.as_bytes());
+            if keys.clone().any(|it| it.starts_with(key.as_bytes())) {
+                let keys: Vec<_> = keys.map(|it| it.escape_ascii().to_string()).collect();
+                let asked: Vec<_> = entered
+                    .charges
+                    .iter()
+                    .map(|it| (it.hits, it.consume, it.passes_late))
+                    .collect();
+                let told = entered.results.iter().flatten();
+                let told: Vec<_> =
+                    told.map(|it| it.as_ref().map(|it| (it.over, it.counted, it.used))).collect();
+                eprintln!("{keys:?} {asked:?} -> {told:?} passes {:?}", entered.passes);
             }
         }
     }

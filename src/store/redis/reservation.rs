@@ -106,7 +106,7 @@ impl<S: Servers> Reservation<S> {
         let counts = match decision {
             Decision::Granted => true,
             Decision::Refused => false,
-            Decision::Open => self.open().all(|it| it.passes_late),
+            Decision::Open => self.open().all(|it| it.passes_late && !self.never_passes(it)),
         };
         // Before anybody hears of it: whoever asks next finds all there was, or what is
         // counted.
@@ -119,6 +119,11 @@ impl<S: Servers> Reservation<S> {
     async fn settled(&mut self, counts: bool) {
         let settled = join_all(self.settle(counts));
         let _ = timeout_at(self.until, settled).await;
+    }
+
+    /// Whether a charge refuses its call whatever others have used.
+    fn never_passes(&self, charge: &Charge) -> bool {
+        charge.enforced && charge.alone(self.now).over
     }
 
     /// The charges of which nothing is known.

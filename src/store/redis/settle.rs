@@ -29,6 +29,7 @@ pub(super) fn ask(
     for &(charge, settlement, now) in charges {
         let (how, amount, told) = match settlement {
             Settlement::Count(id, hits) => ("c", id, [hits.change(), 0, 0]),
+            Settlement::More(hits) => ("m", 0, [hits.change(), 0, 0]),
             Settlement::Release(id) => ("r", id, [0; 3]),
             Settlement::GiveBack(hits, told) => {
                 ("b", hits, step::numbers(told).map(u64::cast_signed))

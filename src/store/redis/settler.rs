@@ -160,13 +160,14 @@ pub(super) fn held<'a>(
         if !may_hold {
             continue;
         }
-        let how = match counts {
-            true => Settlement::Count(id, charge.hits),
-            false => Settlement::Release(id),
-        };
-        match held.iter_mut().find(|it| it[0].0.counter.key == charge.counter.key) {
-            Some(group) => group.push((charge.clone(), how)),
-            None => held.push(smallvec![(charge.clone(), how)]),
+        let group = held.iter_mut().find(|it| it[0].0.counter.key == charge.counter.key);
+        match (group, counts) {
+            (Some(group), true) => group.push((charge.clone(), Settlement::More(charge.hits))),
+            (Some(_), false) => {}
+            (None, true) => {
+                held.push(smallvec![(charge.clone(), Settlement::Count(id, charge.hits))]);
+            }
+            (None, false) => held.push(smallvec![(charge.clone(), Settlement::Release(id))]),
         }
     }
     held
@@ -182,7 +183,10 @@ impl Counts {
             (_, false) => {
                 self.not_given_back.fetch_add(1, Relaxed);
             }
-            (Some(Settlement::Count(..) | Settlement::Set(_)) | None, true) => {}
+            (
+                Some(Settlement::Count(..) | Settlement::More(_) | Settlement::Set(_)) | None,
+                true,
+            ) => {}
         }
     }
 }
@@ -216,7 +220,7 @@ async fn settle<S: Settles>(settles: &S, unsettled: Unsettled) -> bool {
     // By a number each is settled once, however often it is tried, and counts at the
     // moment of its call.
     let of_call = |(_, how): &(Charge, Settlement)| {
-        matches!(how, Settlement::Count(..) | Settlement::Release(_))
+        matches!(how, Settlement::Count(..) | Settlement::More(_) | Settlement::Release(_))
     };
     let again = charges.iter().all(of_call);
     let hows: SmallVec<[Settlement; 1]> = charges.iter().map(|(_, how)| *how).collect();

@@ -4,8 +4,9 @@
 -- KEYS            the counter of each
 -- ARGV[1], [2]    see above
 -- then for each   now
---                 how: `c` what a call holds is counted, `r` it is let go, `b` hits are
---                 given back, `s` hits take the place of all that is kept; then `w` if
+--                 how: `c` what a call holds is let go, and hits are counted in its place;
+--                 `m` more are, if it was; `r` it is let go; `b` hits are given back; `s` hits take the
+--                 place of all that is kept; then `w` if
 --                 rules with windows of different length may share the counter
 --                 the algorithm
 --                 the penalty, 0 for none
@@ -40,17 +41,21 @@ local function counted(charge, state, hits)
   return state, nil
 end
 
--- The counters of which this script has taken what a call holds: all that the call is to
--- count there follows.
+-- The counters of which the last call to settle any has found what it held.
 local taken = {}
 
 local function settle(charge, how, amount, told)
   local record = kept(charge.key)
-  if how == 'c' or how == 'r' then
+  if how == 'm' then
+    if not taken[charge.key] then
+      return 0
+    end
+    local state, life = counted(charge, record.state, told[1])
+    write(charge, state, record.banned, record.holds, life)
+  elseif how == 'c' or how == 'r' then
     local holds, hits = without(record.holds, amount)
-    if hits then
-      taken[charge.key] = true
-    elseif not taken[charge.key] then
+    taken[charge.key] = hits ~= nil
+    if not hits then
       return 0
     end
     local state, life = record.state, nil
