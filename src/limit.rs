@@ -159,6 +159,18 @@ impl Algorithm {
         }
     }
 
+    /// How long a slot is held that is not given back, if there are slots.
+    pub const fn lease(self) -> Option<Duration> {
+        match self {
+            Self::Concurrency { lease } => Some(lease),
+            Self::FixedWindow { .. }
+            | Self::SlidingWindow
+            | Self::SlidingLog
+            | Self::TokenBucket { .. }
+            | Self::LeakyBucket { .. } => None,
+        }
+    }
+
     /// The same with another burst, if it has one.
     #[must_use]
     pub fn with_burst(self, change: impl Fn(u32) -> u32) -> Self {

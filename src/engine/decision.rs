@@ -171,7 +171,7 @@ impl Verdict {
     fn at(&self, position: usize) -> Option<Standing<'_>> {
         let (limit, name) = self.governed.limit(position)?;
         let outcome = self.outcomes.get(position)?;
-        let counts = limit.algorithm == Algorithm::FixedWindow { count_denied: true };
+        let counts = limit.algorithm.counts_denied();
         let wait = match outcome.retry_after {
             _ if !self.over() => Some(outcome.reset_after),
             // The reference gives the end of the window even to hits that never pass.

@@ -17,7 +17,7 @@
 
 use std::time::Duration;
 
-use super::{Algorithm, Denial, Facts, Hits, Limit, Outcome};
+use super::{Denial, Facts, Hits, Limit, Outcome};
 use crate::time::Timestamp;
 
 /// What the other modules may know of a sliding log.
@@ -63,14 +63,7 @@ pub struct Summary {
 
 /// How long a lease of `limit` lasts.
 pub fn lease(limit: &Limit) -> Duration {
-    match limit.algorithm {
-        Algorithm::Concurrency { lease } => lease,
-        Algorithm::SlidingLog
-        | Algorithm::FixedWindow { .. }
-        | Algorithm::SlidingWindow
-        | Algorithm::TokenBucket { .. }
-        | Algorithm::LeakyBucket { .. } => Duration::from_secs(limit.window.seconds()),
-    }
+    limit.algorithm.lease().unwrap_or(Duration::from_secs(limit.window.seconds()))
 }
 
 /// The leases that have not ended, in order, and the latest moment that is known.

@@ -40,7 +40,7 @@ impl<'a> Reader<'a, '_> {
                 self.beside(entry, "accuracy", &format!("`{other}`"));
             }
         }
-        if algorithm != (Algorithm::FixedWindow { count_denied: true }) {
+        if !algorithm.counts_denied() {
             let message = "`accuracy` is not `exact`, expected a `fixed_window` that counts what \
                            it refuses";
             let help = "an instance may spend later what it has taken ahead, and only the end of \
