@@ -9,7 +9,7 @@ use std::{
 use smallvec::SmallVec;
 
 use crate::{
-    limit::{Algorithm, Limit, Outcome},
+    limit::{Limit, Outcome},
     rules::{Rule, spec::OnError},
 };
 
