@@ -32,7 +32,7 @@ local function bucket_life(was, tick, size, level, drain)
   if 0 < level then
     ticks = ticks + math.ceil(level / drain)
   end
-  return ticks * size
+  return life_after(was * size, ticks * size)
 end
 
 local function bucket(state, hits, tick, next, size, cost, drain, capacity)

@@ -30,13 +30,13 @@ local function fixed_window(state, hits, requests, count_denied, start, length, 
       after = before
     end
   end
-  local life = began == start and rest or length
+  local life = began == start and rest or life_after(began, length)
   return passes, { began, before }, { began, after }, after ~= before and fixed_window_text(began, after), life
 end
 
 local function undo_fixed_window(state, hits, told_start, _, _, _, _, start, length, rest)
   local began, count = fixed_window_state(state, start)
   if began == told_start and 0 < count then
-    return fixed_window_text(began, math.max(count - hits, 0)), began == start and rest or length
+    return fixed_window_text(began, math.max(count - hits, 0)), began == start and rest or life_after(began, length)
   end
 end

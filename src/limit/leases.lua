@@ -53,7 +53,7 @@ local function leases_text(found, lease, latest)
     texts[i] = text(it[1]) .. '@' .. text(it[2]) .. ','
   end
   local last = #found > 0 and found[#found][1] + lease or 0
-  return table.concat(texts), math.max(last - latest, 0)
+  return table.concat(texts), life_after(latest, math.max(last - latest, 0))
 end
 
 -- The leases without `hits` of those that `of` says.

@@ -43,9 +43,11 @@ end
 local function sliding_window_life(began, length, before, current)
   local rest = began + length - math.max(now, began)
   if 0 < current then
-    return rest + length
+    rest = rest + length
+  elseif before <= 0 then
+    rest = 0
   end
-  return 0 < before and rest or 0
+  return life_after(began, rest)
 end
 
 -- `start` and `length` are of the present window.

@@ -213,16 +213,26 @@ pub fn describe(limit: &Limit, span: Span, hits: Hits, answer: Answer, now: Time
     }
 }
 
+/// How far a clock may step back without a state being forgotten too early.
+const BACK: Duration = Duration::from_secs(1);
+
 /// How long a state of which this is told means something from now on. However far
-/// ahead the clock was that wrote it, that is no longer than a [whole](longest) life.
+/// ahead the clock was that wrote it, that is hardly longer than a [whole](longest) life.
 pub fn life(limit: &Limit, span: Span, told: Told, now: Timestamp) -> Duration {
-    let life = match told {
-        Told::Count(it) => fixed_window::life(it, limit, span, now),
-        Told::Window(it) => sliding_window::life(it, span, now),
-        Told::Bucket(it) => bucket::life(it, &bucket::Scale::of(limit), now),
-        Told::Leases(it) => leases::life(it, limit, now),
+    let (life, latest) = match told {
+        Told::Count(it) => (fixed_window::life(it, limit, span, now), it.start),
+        Told::Window(it) => (sliding_window::life(it, span, now), it.start),
+        Told::Bucket(it) => (bucket::life(it, &bucket::Scale::of(limit), now), it.at),
+        Told::Leases(it) => {
+            let life = leases::life(it, limit, now);
+            let latest = it.last.since(Timestamp::default()).saturating_sub(leases::lease(limit));
+            (life, Timestamp::default().plus(latest))
+        }
     };
-    life.min(Duration::from_secs(Window::LONGEST))
+    if life.is_zero() {
+        return life;
+    }
+    (life + latest.since(now).min(BACK)).min(Duration::from_secs(Window::LONGEST))
 }
 
 /// The longest that any state, or any ban, can mean something.

@@ -100,6 +100,8 @@ impl<S: Servers> Reservation<S> {
         self.everywhere().await;
         if self.is_unsure() {
             self.in_order().await;
+        } else {
+            self.linger().await;
         }
         let decision = self.decision();
         // Whoever is let through without an answer is served: that counts.
@@ -138,9 +140,11 @@ impl<S: Servers> Reservation<S> {
             .map(|group| self.call(group, Kind::Decide(Some(self.holder()))))
             .collect();
         self.sent.extend(asks.iter().cloned());
+        // Whoever waits for what this holds has to hear of its end in time.
+        let until = self.begun + self.until.saturating_duration_since(self.begun) * 2 / 3;
         let servers = &self.calls.servers;
         let replies = asks.iter().zip(&self.groups);
-        let replies = replies.map(|(call, group)| servers.call(group.place, call, self.until));
+        let replies = replies.map(|(call, group)| servers.call(group.place, call, until));
         for (group, reply) in join_all(replies).await.into_iter().enumerate() {
             self.learn(group, reply.map_err(Into::into));
         }
@@ -152,6 +156,18 @@ impl<S: Servers> Reservation<S> {
         let failed = |it: &Known| matches!(it, Known::Failed(_) | Known::Nothing);
         let unsure = |it: &Known| matches!(it, Known::Unsure);
         !self.is_refused() && !self.known.iter().any(failed) && self.known.iter().any(unsure)
+    }
+
+    /// Where the call has no answer from one place, and in another others hold hits: waits
+    /// for these, as the call may be refused there.
+    async fn linger(&mut self) {
+        while !self.is_refused() && Instant::now() + RETRY < self.until {
+            let unsure =
+                |group: &Group| group.at.iter().any(|at| matches!(self.known[*at], Known::Unsure));
+            let Some(group) = self.groups.iter().position(unsure) else { return };
+            sleep(a_moment()).await;
+            self.one(group, &Kind::Decide(Some(self.holder()))).await;
+        }
     }
 
     /// Holds hits in one place after the other, and waits in each for others.

@@ -64,8 +64,11 @@ for i, key in ipairs(KEYS) do
   if held then
     before = -1
   elseif after ~= found then
-    -- Another client may have taken it out of its range.
-    redis.call('SET', key, string.format('%.0f', after), 'PX', lifetime)
+    -- Another client may have taken it out of its range. Rules with windows of different
+    -- length may share it.
+    local rest = redis.call('PTTL', key)
+    local kept = tonumber(ttl) < rest and string.format('%.0f', rest) or lifetime
+    redis.call('SET', key, string.format('%.0f', after), 'PX', kept)
   elseif 0 < hits and (before == 0 or redis.call('PTTL', key) < tonumber(ttl) - grace) then
     -- It is new, or it would be gone before its window ends, or never.
     redis.call('PEXPIRE', key, lifetime)

@@ -27,6 +27,12 @@ end
 
 local PATTERNS = { [2] = '^(%d+):(%d+)$', [3] = '^(%d+):(%d+):(%d+)$' }
 
+-- How long a state means something that does so for `life` after `latest`, the latest moment
+-- that it knows: this clock may have stepped back by a second.
+local function life_after(latest, life)
+  return 0 < life and life + math.min(math.max(latest - now, 0), 1000000) or 0
+end
+
 -- The numbers in `value`, or nothing if it is not `count` of them.
 local function numbers(value, count)
   local a, b, c = string.match(value, PATTERNS[count])
