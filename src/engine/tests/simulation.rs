@@ -101,7 +101,7 @@ struct Game {
 fn random_rules(dice: &Dice) -> String {
     let mut rules = "domain: d\ndescriptors:\n".to_owned();
     for key in KEYS {
-        let requests = [0, 1, 2, 5, 20][dice.below(5) as usize];
+        let requests = [0, 1, 2, 5, 20][dice.place(5)];
         let mut limit = match dice.below(6) {
             0 | 1 => format!("unit: year, requests_per_unit: {requests}"),
             2 => format!("unit: year, requests_per_unit: {requests}, count_denied: false"),
@@ -123,7 +123,7 @@ fn random_rules(dice: &Dice) -> String {
         if dice.one_in(2) {
             limit += ", consume: all_or_nothing";
         }
-        limit += ["", ", on_error: deny", ", on_error: allow"][dice.below(3) as usize];
+        limit += ["", ", on_error: deny", ", on_error: allow"][dice.place(3)];
         let watched = if dice.one_in(8) { ", shadow_mode: true" } else { "" };
         let _ = writeln!(rules, "- {{key: {key}, rate_limit: {{{limit}}}{watched}}}");
     }
@@ -174,7 +174,7 @@ impl Game {
     async fn play(&mut self) {
         let mut faults = JoinSet::new();
         for _ in 0..self.dice.below(4) {
-            let at = self.dice.below(3) as usize;
+            let at = self.dice.place(3);
             self.well[at] = false;
             let (server, dice) = (Arc::clone(&self.servers[at]), Arc::clone(&self.dice));
             let replaces = dice.one_in(6);
@@ -184,7 +184,7 @@ impl Game {
         let mut callers = JoinSet::new();
         for _ in 0..20 + self.dice.below(80) {
             let dice = Arc::clone(&self.dice);
-            let engine = Arc::clone(&self.instances[dice.below(2) as usize]);
+            let engine = Arc::clone(&self.instances[dice.place(2)]);
             let (journal, late) = (Arc::clone(&self.journal), Arc::clone(&self.late));
             let (begin, request) = (dice.micros(0, 1_500_000), random_request(&dice));
             let leaves = dice.one_in(8).then(|| dice.micros(0, 20_000));
@@ -364,7 +364,7 @@ async fn fault(server: &Server, dice: &Dice, replaces: bool) {
 fn random_request(dice: &Dice) -> Request {
     let mut keys: Vec<&'static str> = KEYS.to_vec();
     let descriptors = (0..=dice.below(3)).map(|_| {
-        let key = keys.swap_remove(dice.below(keys.len() as u64) as usize);
+        let key = keys.swap_remove(dice.place(keys.len()));
         let hits = match dice.below(20) {
             0 => u64::MAX,
             1 => 3,

@@ -53,6 +53,11 @@ impl Dice {
         (it ^ (it >> 31)) % bound.max(1)
     }
 
+    /// A place in a list of so many.
+    pub(crate) fn place(&self, count: usize) -> usize {
+        usize::try_from(self.below(count as u64)).expect("it is below a place")
+    }
+
     pub(crate) fn one_in(&self, odds: u64) -> bool {
         self.below(odds) == 0
     }
@@ -226,8 +231,8 @@ impl Wire for FakeWire {
                 return Err(NodeError::Unsent(StoreError::Failed("connection refused".into())));
             }
             Weather::Breaking => {
-                let some = server.dice.below(parts.len() as u64 + 1);
-                for part in parts.iter().take(usize::try_from(some).unwrap()) {
+                let some = server.dice.place(parts.len() + 1);
+                for part in parts.iter().take(some) {
                     server.answer(batch, part);
                 }
                 sleep(back).await;
@@ -274,7 +279,8 @@ impl Servers for Ways {
     fn place(&self, charge: &Charge) -> Place {
         let key = charge.counter.key.as_bytes();
         let first = key.iter().position(|it| *it == b'|').map_or(0, |it| key[it + 1]);
-        let slot = u16::from(first.saturating_sub(b'a')) % self.batches.len() as u16;
+        let count = u16::try_from(self.batches.len()).expect("there are few");
+        let slot = u16::from(first.saturating_sub(b'a')) % count;
         Place { per_second: false, slot }
     }
 
