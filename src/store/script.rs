@@ -219,7 +219,12 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         if shut && verdict == Verdict::Unsure {
             verdict = Verdict::Passes;
         }
-        let made = make && !shut && verdict != Verdict::Unsure;
+        let counts = match verdict {
+            Verdict::Passes => true,
+            Verdict::Refused => charge.counts_denied(),
+            Verdict::Unsure => false,
+        };
+        let made = make && !shut && counts;
         let asked = charge.hits.capped().asked();
         let mut told = None;
         let mut changed = false;

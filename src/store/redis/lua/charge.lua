@@ -83,7 +83,7 @@ local function attempt(charge, make, refuse)
     passes = true
   end
   local unsure = passes == nil
-  local made = make and not shut and not unsure
+  local made = make and not shut and (passes or not unsure and charge.counts_denied)
   local since, change = record.banned, false
   if made and state then
     change = true
