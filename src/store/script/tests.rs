@@ -7,6 +7,7 @@ use super::{
 use crate::{
     limit::{Algorithm, Limit, Unit, Window},
     rules::counter_key::{KeyFormat, Part},
+    store::Consume,
 };
 
 mod given_back;
@@ -27,7 +28,7 @@ struct Kept(HashMap<CounterKey, Record>);
 impl Kept {
     fn run(&mut self, holder: Option<Holder>, charges: &[Charge], now: Timestamp) -> Vec<Attempt> {
         let read = |key: &CounterKey| self.0.get(key).cloned().unwrap_or_default();
-        let (attempts, written) = make(charges, holder, now, read);
+        let Made { attempts, written, .. } = make(charges, holder, now, read);
         for Written { at, record, .. } in written {
             self.0.insert(charges[at].counter.key.clone(), record);
         }
@@ -46,7 +47,7 @@ impl Kept {
 
     fn settle(&mut self, charge: &Charge, settlement: Settlement, now: Timestamp) -> bool {
         let record = self.0.entry(charge.counter.key.clone()).or_default();
-        settle(record, charge, settlement, now)
+        settle(record, charge, settlement, now, &mut false)
     }
 
     /// What is kept of the counter of `charge`.
@@ -131,29 +132,88 @@ fn a_hold_takes_room_but_is_no_reason_to_refuse() {
 }
 
 #[test]
-fn what_a_call_holds_itself_is_used_for_its_other_charges() {
+fn the_charges_of_a_call_that_holds_see_one_another() {
     for limit in limits() {
         let (whole, free) = two(&limit, 3);
-        let mut kept = Kept::default();
-        kept.run(Some(MINE), std::slice::from_ref(&whole), NOON);
-        assert_eq!(kept.verdicts(Some(MINE), &[hits(&whole, 2)]), [Passes]);
-        assert_eq!(kept.of(&free).holds, [Hold { id: MINE.id, hits: 5, until: MINE.until }]);
-        let before = kept.of(&free);
-        assert_eq!(kept.verdicts(Some(MINE), &[hits(&whole, 1)]), [Refused], "{limit}");
-        assert_eq!(kept.of(&free), before, "{limit}");
-        // For sure, whatever others hold.
-        let mut kept = Kept::default();
-        kept.run(Some(MINE), std::slice::from_ref(&whole), NOON);
-        kept.run(Some(OTHERS), &[hits(&whole, 1)], NOON);
-        assert_eq!(kept.verdicts(Some(MINE), &[hits(&whole, 3)]), [Refused], "{limit}");
-        assert_eq!(kept.verdicts(Some(MINE), &[hits(&whole, 2)]), [Unsure], "{limit}");
-        // Two charges of one call.
         let mut kept = Kept::default();
         assert_eq!(kept.verdicts(Some(MINE), &[whole.clone(), whole.clone()]), [Passes, Refused]);
         assert_eq!(kept, Kept::default(), "{limit}");
         let both = [whole.clone(), hits(&whole, 2)];
         assert_eq!(kept.verdicts(Some(MINE), &both), [Passes, Passes]);
+        assert_eq!(kept.of(&free).holds, [Hold { id: MINE.id, hits: 5, until: MINE.until }]);
         assert_eq!(kept.used(&free), (0, 5), "{limit}");
+        // For sure, whatever others hold.
+        let mut kept = Kept::default();
+        kept.run(Some(OTHERS), &[hits(&whole, 1)], NOON);
+        let before = kept.of(&free);
+        let more = [whole.clone(), hits(&whole, 3)];
+        assert_eq!(kept.verdicts(Some(MINE), &more), [Passes, Refused], "{limit}");
+        assert_eq!(kept.verdicts(Some(MINE), &both), [Unsure, Unsure], "{limit}");
+        assert_eq!(kept.of(&free), before, "{limit}");
+    }
+}
+
+#[test]
+fn a_call_holds_the_most_that_its_charges_take_at_a_time() {
+    for limit in limits() {
+        let (whole, free) = two(&limit, 0);
+        for (changes, peak) in [
+            (&[3, -2, 2][..], 3),
+            (&[3, -1, 3], 5),
+            (&[-2, 3], 1),
+            (&[-2], 0),
+            (&[2, -2], 2),
+            (&[-1 << 53, -1 << 53, -1, 3, 2], 0),
+        ] {
+            let change = |it: &i64| match *it {
+                ..0 => Charge { hits: Hits::Refund(it.unsigned_abs()), ..whole.clone() },
+                _ => hits(&whole, it.unsigned_abs()),
+            };
+            let charges: Vec<_> = changes.iter().map(change).collect();
+            let mut kept = Kept::default();
+            kept.run(Some(MINE), &charges, NOON);
+            let hold = Hold { id: MINE.id, hits: peak, until: MINE.until };
+            assert_eq!(kept.of(&free).holds, [hold], "{limit} {changes:?}");
+        }
+    }
+}
+
+/// They come to the same as a call that holds nothing.
+#[test]
+fn all_charges_that_a_hold_stands_for_are_counted_in_its_place() {
+    for limit in limits() {
+        let (whole, free) = two(&limit, 3);
+        let back = Charge { hits: Hits::Refund(2), ..whole.clone() };
+        let charges = [whole.clone(), back, hits(&whole, 4)];
+        let mut at_once = Kept::default();
+        at_once.run(None, &charges, NOON);
+        let mut kept = Kept::default();
+        kept.run(Some(MINE), &charges, NOON);
+        let mut record = kept.of(&free);
+        let mut taken = false;
+        for charge in &charges {
+            let how = Settlement::Count(MINE.id, charge.hits);
+            assert!(settle(&mut record, charge, how, NOON, &mut taken), "{limit}");
+        }
+        assert_eq!(record, at_once.of(&free), "{limit}");
+    }
+}
+
+/// The other end is in the answer as well.
+#[test]
+fn a_call_that_holds_is_told_what_it_comes_to_if_it_is_refused_elsewhere() {
+    for limit in limits() {
+        let (whole, free) = two(&limit, 2);
+        let charges = [free, whole];
+        let Made { attempts, refused, .. } =
+            make(&charges, Some(MINE), NOON, |_| Record::default());
+        let used = |attempts: &[Attempt]| -> Vec<_> {
+            let both = attempts.iter().zip(&charges);
+            both.map(|(attempt, charge)| attempt.outcome(charge, NOON).used).collect()
+        };
+        assert_eq!(used(&attempts), [2, 4], "{limit}");
+        assert_eq!(used(&refused.unwrap()), [2, 2], "{limit}");
+        assert!(make(&charges, None, NOON, |_| Record::default()).refused.is_none());
     }
 }
 
@@ -168,7 +228,10 @@ fn a_hold_that_has_ended_is_void() {
         let (verdict, outcome) = kept.one(&free, OTHERS.until);
         assert_eq!((verdict, outcome.used), (Passes, 5), "{limit}");
         // It is gone, so it cannot be counted on top.
-        assert!(!kept.settle(&free, Settlement::Count(OTHERS.id), OTHERS.until), "{limit}");
+        assert!(
+            !kept.settle(&free, Settlement::Count(OTHERS.id, Hits::Add(5)), OTHERS.until),
+            "{limit}"
+        );
         assert_eq!(kept.used(&free), (5, 0), "{limit}");
     }
 }
@@ -183,7 +246,8 @@ fn what_is_held_is_counted_once_or_let_go_once() {
             kept.run(Some(OTHERS), &[hits(&whole, 1)], NOON);
             kept
         };
-        let (count, release) = (Settlement::Count(MINE.id), Settlement::Release(MINE.id));
+        let count = Settlement::Count(MINE.id, Hits::Add(3));
+        let release = Settlement::Release(MINE.id);
         for (first, used) in [(count, (3, 1)), (release, (0, 1))] {
             let mut kept = held();
             assert!(kept.settle(&free, first, NOON), "{limit}");
@@ -207,7 +271,7 @@ fn what_is_held_is_counted_whatever_the_limit_says_now() {
         let algorithm = limit.algorithm.with_burst(|_| 5);
         let lower = Limit { requests: 1, algorithm, ..limit.clone() };
         let lower = Charge { limit: lower, ..free.clone() };
-        assert!(kept.settle(&lower, Settlement::Count(MINE.id), NOON), "{limit}");
+        assert!(kept.settle(&lower, Settlement::Count(MINE.id, Hits::Add(5)), NOON), "{limit}");
         assert_eq!(kept.used(&free), (5, 0), "{limit}");
     }
 }
@@ -323,7 +387,7 @@ fn nobody_is_banned_because_of_what_others_hold() {
         assert_eq!((kept.of(&free), kept.of(&watched)), (before, Record::default()), "{limit}");
         // Once it is known.
         let mut counted = Kept(kept.0.clone());
-        assert!(counted.settle(&free, Settlement::Count(OTHERS.id), NOON));
+        assert!(counted.settle(&free, Settlement::Count(OTHERS.id, Hits::Add(5)), NOON));
         assert_eq!(counted.one(&hits(&free, 1), NOON).1.banned, SECOND, "{limit}");
         assert_eq!(counted.of(&free).banned, NOON, "{limit}");
         assert!(kept.settle(&free, Settlement::Release(OTHERS.id), NOON));
