@@ -81,13 +81,12 @@ impl<'a> Batch<'a> {
                 charge::ask(begin, &calls, jitter)
             }
             Part::Settle(places) => {
-                let mut charges = Vec::new();
+                let mut calls = Vec::new();
                 for call in places.iter().map(|it| self.settlements[*it]) {
                     let Kind::Settle(how) = &call.kind else { continue };
-                    let each = call.charges.iter().zip(how);
-                    charges.extend(each.map(|(charge, how)| (charge, *how, call.now)));
+                    calls.push((&call.charges[..], &how[..], call.now));
                 }
-                settle::ask(begin, &charges, jitter)
+                settle::ask(begin, &calls, jitter)
             }
         }
     }

@@ -138,9 +138,10 @@ impl Server {
                 Value::Array(answers)
             }
             Part::Settle(places) => {
-                let (mut answers, mut taken) = (Vec::new(), HashMap::new());
+                let mut answers = Vec::new();
                 for call in places.iter().map(|it| batch.settlements[*it]) {
                     let Kind::Settle(how) = &call.kind else { continue };
+                    let mut taken = HashMap::new();
                     for (charge, how) in call.charges.iter().zip(how) {
                         let key = charge.counter.key.as_bytes().to_vec();
                         let taken = taken.entry(key.clone()).or_default();
@@ -177,7 +178,7 @@ fn count(records: &mut HashMap<Vec<u8>, Record>, sum: &super::sums::Sum<'_>) -> 
     Value::Int(before.cast_signed())
 }
 
-fn decided(attempt: &script::Attempt, refused: Option<&script::Attempt>) -> Value {
+pub(super) fn decided(attempt: &script::Attempt, refused: Option<&script::Attempt>) -> Value {
     let verdict = match attempt.verdict {
         Verdict::Refused => 0,
         Verdict::Passes => 1,

@@ -6,7 +6,8 @@
 -- then for each   now
 --                 how: `c` what a call holds is counted, `r` it is let go, `b` hits are
 --                 given back, `s` hits take the place of all that is kept; then `w` if
---                 rules with windows of different length may share the counter
+--                 rules with windows of different length may share the counter, and `n`
+--                 if another call begins
 --                 the algorithm
 --                 the penalty, 0 for none
 --                 how many milliseconds to put the expiry off
@@ -40,7 +41,7 @@ local function counted(charge, state, hits)
   return state, nil
 end
 
--- The counters of which this script has taken what a call holds: all that the call is to
+-- The counters from which has been taken what the present call holds: all that it is to
 -- count there follows.
 local taken = {}
 
@@ -77,12 +78,15 @@ end
 local answers, argument = {}, 3
 for i, key in ipairs(KEYS) do
   now = tonumber(ARGV[argument])
-  local name = ARGV[argument + 2]
+  local flags, name = ARGV[argument + 1], ARGV[argument + 2]
+  if string.find(flags, 'n', 1, true) then
+    taken = {}
+  end
   local charge = {
     key = key,
     algorithm = ALGORITHMS[name],
     undo = UNDO[name],
-    shares = string.find(ARGV[argument + 1], 'w', 1, true),
+    shares = string.find(flags, 'w', 1, true),
     penalty = tonumber(ARGV[argument + 3]),
     more = tonumber(ARGV[argument + 4]),
     arguments = {},
@@ -94,7 +98,7 @@ for i, key in ipairs(KEYS) do
   for j = 1, tonumber(ARGV[argument + 9]) do
     charge.arguments[j] = tonumber(ARGV[argument + 9 + j])
   end
-  answers[i] = settle(charge, string.sub(ARGV[argument + 1], 1, 1), tonumber(ARGV[argument + 5]), told)
+  answers[i] = settle(charge, string.sub(flags, 1, 1), tonumber(ARGV[argument + 5]), told)
   argument = argument + 10 + #charge.arguments
   done()
 end
