@@ -108,6 +108,7 @@ pub(crate) struct Made {
     /// What each charge comes to.
     pub(crate) attempts: Attempts,
     /// What it would come to if the call were refused elsewhere; only of one that holds.
+    #[cfg_attr(not(test), expect(dead_code, reason = "outside of tests only scripts hold"))]
     pub(crate) refused: Option<Attempts>,
     pub(crate) written: SmallVec<[Written; 4]>,
 }
@@ -177,6 +178,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
     /// Holds what is made of the call only if it is not refused elsewhere: of each counter,
     /// the most that its charges, one after the other, take at a time.
     fn hold_all(&mut self, attempts: &[Attempt], finals: &[Attempt]) {
+        const MOST: i64 = Hits::MAX.cast_signed();
         let Some(holder) = self.holder else { return };
         let charges = self.charges;
         let mut peaks: SmallVec<[(usize, i64, i64); 4]> = SmallVec::new();
@@ -188,7 +190,8 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
             let key = &charge.counter.key;
             match peaks.iter_mut().find(|(first, ..)| charges[*first].counter.key == *key) {
                 Some((_, sum, peak)) => {
-                    *sum = sum.saturating_add(change);
+                    // Lua counts exactly so far.
+                    *sum = (*sum + change).clamp(-MOST, MOST);
                     *peak = (*sum).max(*peak);
                 }
                 None => peaks.push((at, change, change.max(0))),
@@ -196,6 +199,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         }
         for (at, _, peak) in peaks {
             let mut record = self.get(&charges[at].counter.key);
+            record.drop_ended(&charges[at].limit, self.now);
             let hits = peak.unsigned_abs().min(Hits::MAX);
             record.holds.push(Hold { id: holder.id, hits, until: holder.until });
             self.written.push(Written { at, record, told: None });
@@ -324,10 +328,10 @@ pub(crate) fn settle(
     };
     match settlement {
         Settlement::Count(id, _) | Settlement::Release(id) => {
-            if let Some(at) = record.holds.iter().position(|it| it.id == id) {
-                record.holds.remove(at);
-                *taken = true;
-            } else if !*taken {
+            let before = record.holds.len();
+            record.holds.retain(|it| it.id != id);
+            *taken |= record.holds.len() < before;
+            if !*taken {
                 return false;
             }
             if let Settlement::Count(_, hits) = settlement {

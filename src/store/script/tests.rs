@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod given_back;
+mod holds;
 
 const NOON: Timestamp = Timestamp::from_secs(43_200);
 const SECOND: Duration = Duration::from_secs(1);
@@ -131,92 +132,8 @@ fn a_hold_takes_room_but_is_no_reason_to_refuse() {
     }
 }
 
-#[test]
-fn the_charges_of_a_call_that_holds_see_one_another() {
-    for limit in limits() {
-        let (whole, free) = two(&limit, 3);
-        let mut kept = Kept::default();
-        assert_eq!(kept.verdicts(Some(MINE), &[whole.clone(), whole.clone()]), [Passes, Refused]);
-        assert_eq!(kept, Kept::default(), "{limit}");
-        let both = [whole.clone(), hits(&whole, 2)];
-        assert_eq!(kept.verdicts(Some(MINE), &both), [Passes, Passes]);
-        assert_eq!(kept.of(&free).holds, [Hold { id: MINE.id, hits: 5, until: MINE.until }]);
-        assert_eq!(kept.used(&free), (0, 5), "{limit}");
-        // For sure, whatever others hold.
-        let mut kept = Kept::default();
-        kept.run(Some(OTHERS), &[hits(&whole, 1)], NOON);
-        let before = kept.of(&free);
-        let more = [whole.clone(), hits(&whole, 3)];
-        assert_eq!(kept.verdicts(Some(MINE), &more), [Passes, Refused], "{limit}");
-        assert_eq!(kept.verdicts(Some(MINE), &both), [Unsure, Unsure], "{limit}");
-        assert_eq!(kept.of(&free), before, "{limit}");
-    }
-}
-
-#[test]
-fn a_call_holds_the_most_that_its_charges_take_at_a_time() {
-    for limit in limits() {
-        let (whole, free) = two(&limit, 0);
-        for (changes, peak) in [
-            (&[3, -2, 2][..], 3),
-            (&[3, -1, 3], 5),
-            (&[-2, 3], 1),
-            (&[-2], 0),
-            (&[2, -2], 2),
-            (&[-1 << 53, -1 << 53, -1, 3, 2], 0),
-        ] {
-            let change = |it: &i64| match *it {
-                ..0 => Charge { hits: Hits::Refund(it.unsigned_abs()), ..whole.clone() },
-                _ => hits(&whole, it.unsigned_abs()),
-            };
-            let charges: Vec<_> = changes.iter().map(change).collect();
-            let mut kept = Kept::default();
-            kept.run(Some(MINE), &charges, NOON);
-            let hold = Hold { id: MINE.id, hits: peak, until: MINE.until };
-            assert_eq!(kept.of(&free).holds, [hold], "{limit} {changes:?}");
-        }
-    }
-}
-
 /// They come to the same as a call that holds nothing.
-#[test]
-fn all_charges_that_a_hold_stands_for_are_counted_in_its_place() {
-    for limit in limits() {
-        let (whole, free) = two(&limit, 3);
-        let back = Charge { hits: Hits::Refund(2), ..whole.clone() };
-        let charges = [whole.clone(), back, hits(&whole, 4)];
-        let mut at_once = Kept::default();
-        at_once.run(None, &charges, NOON);
-        let mut kept = Kept::default();
-        kept.run(Some(MINE), &charges, NOON);
-        let mut record = kept.of(&free);
-        let mut taken = false;
-        for charge in &charges {
-            let how = Settlement::Count(MINE.id, charge.hits);
-            assert!(settle(&mut record, charge, how, NOON, &mut taken), "{limit}");
-        }
-        assert_eq!(record, at_once.of(&free), "{limit}");
-    }
-}
-
 /// The other end is in the answer as well.
-#[test]
-fn a_call_that_holds_is_told_what_it_comes_to_if_it_is_refused_elsewhere() {
-    for limit in limits() {
-        let (whole, free) = two(&limit, 2);
-        let charges = [free, whole];
-        let Made { attempts, refused, .. } =
-            make(&charges, Some(MINE), NOON, |_| Record::default());
-        let used = |attempts: &[Attempt]| -> Vec<_> {
-            let both = attempts.iter().zip(&charges);
-            both.map(|(attempt, charge)| attempt.outcome(charge, NOON).used).collect()
-        };
-        assert_eq!(used(&attempts), [2, 4], "{limit}");
-        assert_eq!(used(&refused.unwrap()), [2, 2], "{limit}");
-        assert!(make(&charges, None, NOON, |_| Record::default()).refused.is_none());
-    }
-}
-
 #[test]
 fn a_hold_that_has_ended_is_void() {
     for limit in limits() {
@@ -459,5 +376,23 @@ fn a_counter_that_is_set_holds_that_and_nothing_else() {
         set(4);
         assert_eq!(kept.one(&hits(&free, 1), NOON).0, Passes, "{limit}");
         assert_eq!(kept.one(&hits(&free, 1), NOON).0, Refused, "{limit}");
+    }
+}
+
+#[test]
+fn a_counter_never_goes_beyond_what_lua_counts() {
+    for limit in limits() {
+        let (_, free) = two(&limit, 1);
+        let mut record = Record::default();
+        settle(&mut record, &free, Settlement::Set(Hits::MAX), NOON, &mut false);
+        for later in 0..3 {
+            let now = NOON.plus(later * MICRO);
+            let how = Settlement::Count(MINE.id, Hits::Add(Hits::MAX));
+            settle(&mut record, &free, how, now, &mut true);
+            let look = hits(&free, 0);
+            let charges = std::slice::from_ref(&look);
+            let used = make(charges, None, now, |_| record.clone()).attempts[0];
+            assert!(used.outcome(&look, now).used <= Hits::MAX, "{limit}");
+        }
     }
 }

@@ -169,9 +169,9 @@ local function hold_all(charges, attempts, finals)
   local sums, peaks, of = {}, {}, {}
   for i, charge in ipairs(charges) do
     if depends(charge) and attempts[i].made and not finals[i].made and charge.hits ~= 0 then
-      sums[charge.key] = (sums[charge.key] or 0) + charge.hits
+      sums[charge.key] = math.max(math.min((sums[charge.key] or 0) + charge.hits, MOST), -MOST)
       peaks[charge.key] = math.max(peaks[charge.key] or 0, sums[charge.key])
-      of[charge.key] = charge
+      of[charge.key] = of[charge.key] or charge
     end
   end
   for key, charge in pairs(of) do
