@@ -46,6 +46,9 @@ struct Played<'a> {
     now: Timestamp,
 }
 
+/// What is kept under each name.
+type Texts = HashMap<CounterKey, String>;
+
 struct Scripts {
     decide: Twin,
     settle: Twin,
@@ -150,14 +153,16 @@ impl<'a> Played<'a> {
         let asked: Vec<_> = made.iter().map(|(it, now, holder)| (&it[..], *now, *holder)).collect();
         let command = charge::ask(self.scripts.decide.whole(), &asked, Jitter::default());
         let count = made.iter().map(|(it, ..)| it.len()).sum();
-        let mut answers = elements(command.query(self.server).unwrap(), count).unwrap();
+        let keys = made.iter().flat_map(|(it, ..)| it);
+        let (answer, texts) = self.run(command, keys);
+        let mut answers = elements(answer, count).unwrap();
         for (charges, now, holder) in &made {
             let own: Vec<_> = answers.drain(..charges.len()).collect();
             let expected = self.make(charges, *holder, *now);
             assert_eq!(own, expected, "{charges:?} {holder:?}");
             charge::read(charges, &own, holder.is_some()).unwrap();
         }
-        self.compare(&[]);
+        self.compare(&texts, &[]);
     }
 
     /// What the twin answers.
@@ -213,7 +218,8 @@ impl<'a> Played<'a> {
         }
         let asked: Vec<_> = calls.iter().map(|(it, how)| (&it[..], &how[..], self.now)).collect();
         let command = settle::ask(self.scripts.settle.whole(), &asked, Jitter::default());
-        let answer: Vec<i64> = command.query(self.server).unwrap();
+        let (answer, texts) = self.run(command, calls.iter().flat_map(|(it, _)| it));
+        let answer: Vec<i64> = redis::from_redis_value(answer).unwrap();
         let mut expected = Vec::new();
         for (charges, hows) in calls {
             let mut taken = HashMap::new();
@@ -227,7 +233,7 @@ impl<'a> Played<'a> {
         }
         let found: Vec<_> = answer.into_iter().map(|it| it == 1).collect();
         assert_eq!(found, expected, "{calls:?}");
-        self.compare(calls);
+        self.compare(&texts, calls);
         found
     }
 
@@ -239,14 +245,42 @@ impl<'a> Played<'a> {
         assert!(!self.settle(&calls).contains(&true), "{calls:?}");
     }
 
-    fn compare(&mut self, calls: &[(Vec<Charge>, Vec<Settlement>)]) {
-        for (key, (record, limit)) in &self.kept {
+    /// The answer to a command about `charges`, and what is kept then.
+    fn run<'c>(
+        &mut self,
+        command: redis::Cmd,
+        charges: impl Iterator<Item = &'c Charge>,
+    ) -> (redis::Value, Texts) {
+        let mut keys: Vec<_> = self.kept.keys().cloned().collect();
+        for Charge { counter, .. } in charges {
+            if !keys.contains(&counter.key) {
+                keys.push(counter.key.clone());
+            }
+        }
+        let mut all = redis::pipe();
+        all.add_command(command);
+        for key in &keys {
             let key = key.as_bytes();
-            let text: Option<String> = redis::cmd("GET").arg(key).query(self.server).unwrap();
-            let found = parse(text.as_deref().unwrap_or_default(), limit);
-            assert_eq!(found, plain(record), "{text:?} {limit} {} {calls:?}", key.escape_ascii());
-            let ttl: i64 = redis::cmd("PTTL").arg(key).query(self.server).unwrap();
-            assert!(text.is_none() || 0 < ttl, "{text:?} has no expiry");
+            // The server's time is not that of the game: nothing ends by it.
+            all.cmd("GET").arg(key).cmd("PTTL").arg(key);
+            all.cmd("PEXPIRE").arg(key).arg(60_000).ignore();
+        }
+        let mut answers: Vec<redis::Value> = all.query(self.server).unwrap();
+        let mut texts = Texts::new();
+        for (key, both) in keys.into_iter().zip(answers.split_off(1).chunks_exact(2)) {
+            let text: Option<String> = redis::from_redis_value_ref(&both[0]).unwrap();
+            let ends: i64 = redis::from_redis_value_ref(&both[1]).unwrap();
+            assert!(text.is_none() || 0 < ends, "{text:?} has no expiry");
+            texts.insert(key, text.unwrap_or_default());
+        }
+        (answers.remove(0), texts)
+    }
+
+    fn compare(&self, texts: &Texts, calls: &[(Vec<Charge>, Vec<Settlement>)]) {
+        for (key, (record, limit)) in &self.kept {
+            let text = &texts[key];
+            let name = key.as_bytes().escape_ascii();
+            assert_eq!(parse(text, limit), plain(record), "{text:?} {limit} {name} {calls:?}");
         }
     }
 }
