@@ -36,7 +36,7 @@ end
 
 local function undo_fixed_window(state, hits, told_start, _, _, _, _, start, length, rest)
   local began, count = fixed_window_state(state, start)
-  if began == told_start and 0 < count then
+  if began == told_start and 0 < math.min(count, hits) then
     return fixed_window_text(began, math.max(count - hits, 0)), began == start and rest or life_after(began, length)
   end
 end

@@ -42,7 +42,9 @@ pub struct State {
 
 /// The start that states of `limit` have in `span`.
 fn origin(limit: &Limit, span: Span) -> Timestamp {
-    if limit.names_window() { Timestamp::default() } else { span.start }
+    // A window that begins at the epoch is told from one that the name tells.
+    let first = Timestamp::from_micros(1);
+    if limit.names_window() { Timestamp::default() } else { span.start.max(first) }
 }
 
 /// The state as seen in `span`. If another clock is ahead, its window counts.
@@ -87,7 +89,7 @@ pub(super) fn arguments(limit: &Limit, count_denied: bool, span: Span, now: Time
 
 /// When the window of `state` ends.
 fn end(state: State, limit: &Limit, span: Span) -> Timestamp {
-    match limit.names_window() || state.start == span.start {
+    match limit.names_window() || state.start == origin(limit, span) {
         true => span.end,
         false => state.start.plus(span.end.since(span.start)),
     }

@@ -10,7 +10,7 @@ local function leases_in(state, lease)
       granted = math.max(granted - lease, 0)
     end
     held = held + hits
-    if MOST < granted or MOST < held then
+    if MOST < granted + lease or MOST < held then
       return {}, 0, now
     end
     sorted = sorted and (#found == 0 or found[#found][1] <= granted)
@@ -56,7 +56,7 @@ local function leases_text(found, lease, latest)
   return table.concat(texts), life_after(latest, math.max(last - latest, 0))
 end
 
--- The leases without `hits` of those that `of` says.
+-- The leases without `hits` of those that `of` says, and how many hits they did not have.
 local function leases_without(found, hits, of)
   local rest = {}
   for _, it in ipairs(found) do
@@ -66,7 +66,7 @@ local function leases_without(found, hits, of)
       rest[#rest + 1] = { it[1], it[2] - given }
     end
   end
-  return rest
+  return rest, hits
 end
 
 local function leases(state, hits, requests, lease)
@@ -77,17 +77,17 @@ local function leases(state, hits, requests, lease)
   local before, free = told(0), 0
   if 0 < hits then
     if not forced and requests < held + hits then
-      before[2] = freed(found, lease, held + hits - requests)
+      before[2] = freed(found, lease, held - requests + hits)
       return false, before, before
     end
-    local newest = found[#found]
+    local newest, added = found[#found], math.min(hits, MOST - held)
     if newest and newest[1] == latest then
-      newest[2] = math.min(newest[2] + hits, MOST)
-    else
-      found[#found + 1] = { latest, hits }
+      newest[2] = newest[2] + added
+    elseif 0 < added then
+      found[#found + 1] = { latest, added }
     end
-    held = math.min(held + hits, MOST)
-    free = freed(found, lease, held + hits - requests)
+    held = held + added
+    free = freed(found, lease, held - requests + hits)
   elseif hits < 0 and held > 0 then
     found = leases_without(found, -hits, function() return true end)
     held = math.max(held + hits, 0)
@@ -100,6 +100,9 @@ end
 -- The very lease that was granted, of which the end is told.
 local function undo_leases(state, hits, _, _, told_last, _, lease)
   local found, held, latest = leases_in(state, lease)
-  local rest = leases_without(found, hits, function(it) return it[1] + lease == told_last end)
+  local rest, left = leases_without(found, hits, function(it) return it[1] + lease == told_last end)
+  if left == hits then
+    return
+  end
   return leases_text(rest, lease, latest)
 end

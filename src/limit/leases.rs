@@ -101,11 +101,12 @@ pub fn step(
                 let summary = Summary { free, ..summary(&leases, lease) };
                 return (State(leases), summary, false);
             }
+            // All of them together are a number that Lua counts exactly.
+            let added = hits.min(Hits::MAX.saturating_sub(total(&leases)));
             match leases.last_mut() {
-                Some((granted, held)) if *granted == latest => {
-                    *held = held.saturating_add(hits).min(Hits::MAX);
-                }
-                _ => leases.push((latest, hits)),
+                Some((granted, held)) if *granted == latest => *held = held.saturating_add(added),
+                _ if added > 0 => leases.push((latest, added)),
+                _ => {}
             }
             let again = total(&leases).saturating_add(hits);
             free = freed(&leases, lease, again.saturating_sub(limit.requests.into()));

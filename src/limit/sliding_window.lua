@@ -72,9 +72,9 @@ end
 
 local function undo_sliding_window(state, hits, told_start, _, _, _, start, length)
   local began, before, current = sliding_window_state(state, start, length)
-  if began == told_start then
+  if began == told_start and 0 < math.min(current, hits) then
     current = math.max(current - hits, 0)
-  elseif began == told_start + length then
+  elseif began == told_start + length and 0 < math.min(before, hits) then
     before = math.max(before - hits, 0)
   else
     return

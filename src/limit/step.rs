@@ -120,8 +120,8 @@ pub fn step_as(
     }
 }
 
-/// The state without `hits` that had passed when it was as `told`; none if that
-/// changes nothing.
+/// The state without `hits` that had passed when it was as `told`; none if there are
+/// none to give back.
 pub fn undo(
     limit: &Limit,
     span: Span,
@@ -129,23 +129,24 @@ pub fn undo(
     (hits, told): (u64, Told),
     now: Timestamp,
 ) -> Option<State> {
-    let after = match (&state, told) {
+    let without = |hits| match (&state, told) {
         (State::Count(it), Told::Count(told)) => {
             let it = fixed_window::turn(Some(*it), limit, span);
-            State::Count(fixed_window::undo(it, hits, told))
+            Some(State::Count(fixed_window::undo(it, hits, told)))
         }
         (State::Window(it), Told::Window(told)) => {
-            State::Window(sliding_window::undo(*it, span, hits, told))
+            Some(State::Window(sliding_window::undo(*it, span, hits, told)))
         }
         (State::Bucket(it), Told::Bucket(told)) => {
-            State::Bucket(bucket::undo(*it, &bucket::Scale::of(limit), hits, told, now))
+            Some(State::Bucket(bucket::undo(*it, &bucket::Scale::of(limit), hits, told, now)))
         }
         (State::Leases(it), Told::Leases(told)) => {
-            State::Leases(leases::undo(it.clone(), limit, hits, told, now))
+            Some(State::Leases(leases::undo(it.clone(), limit, hits, told, now)))
         }
-        _ => return None,
+        _ => None,
     };
-    (after != state).then_some(after)
+    // That time has passed changes nothing.
+    without(hits).filter(|it| without(0).as_ref() != Some(it))
 }
 
 /// When the ban that began at `since` ends, as seen at `now`; the epoch if there is

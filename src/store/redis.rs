@@ -71,6 +71,8 @@ mod sums;
 mod target;
 mod tls;
 mod traffic;
+#[cfg(test)]
+mod twins;
 mod views;
 mod wire;
 

@@ -112,6 +112,7 @@ pub(crate) struct Made {
     /// What each charge comes to.
     pub(crate) attempts: Attempts,
     /// What it would come to if the call were refused elsewhere; only of one that holds.
+    #[cfg_attr(not(test), expect(dead_code, reason = "outside of tests only scripts hold"))]
     pub(crate) refused: Option<Attempts>,
     pub(crate) written: SmallVec<[Written; 4]>,
 }
@@ -179,30 +180,29 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
     }
 
     /// Counters of which it depends on other places what the call counts there are left as
-    /// they are, but for a hold: of the most that its charges, one after the other, take at
-    /// a time.
+    /// they are, but for a hold of all that is added. What is given back makes room only
+    /// then.
     fn hold_all(&mut self, attempts: &mut Attempts, finals: &mut Attempts, tried: &[Written]) {
         let Some(holder) = self.holder else { return };
         let charges = self.charges;
-        let mut peaks: SmallVec<[(usize, i64, i64); 4]> = SmallVec::new();
+        let mut sums: SmallVec<[(usize, u64); 4]> = SmallVec::new();
         for (at, charge) in charges.iter().enumerate() {
             let key = &charge.counter.key;
             let waits = charge.depends() && attempts[at].counts && !finals[at].made;
-            if waits && !peaks.iter().any(|(first, ..)| charges[*first].counter.key == *key) {
-                peaks.push((at, 0, 0));
+            if waits && !sums.iter().any(|(first, _)| charges[*first].counter.key == *key) {
+                sums.push((at, 0));
             }
         }
         for (at, charge) in charges.iter().enumerate() {
             let key = &charge.counter.key;
-            let of = peaks.iter_mut().find(|(first, ..)| charges[*first].counter.key == *key);
-            let Some((_, sum, peak)) = of else { continue };
+            let of = sums.iter_mut().find(|(first, _)| charges[*first].counter.key == *key);
+            let Some((_, sum)) = of else { continue };
             (attempts[at].waits, finals[at].waits) = (attempts[at].counts, finals[at].counts);
             if attempts[at].counts {
-                *sum = sum.saturating_add(charge.hits.change());
-                *peak = (*sum).max(*peak);
+                *sum = (*sum + charge.hits.capped().asked()).min(Hits::MAX);
             }
         }
-        for (at, _, peak) in peaks {
+        for (at, hits) in sums {
             let key = &charges[at].counter.key;
             let banned = self.get(key).banned;
             let same = |it: &&Written| charges[it.at].counter.key == *key;
@@ -213,7 +213,6 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
             if first == Some(banned) {
                 record.banned = banned;
             }
-            let hits = peak.unsigned_abs().min(Hits::MAX);
             record.holds.push(Hold { id: holder.id, hits, until: holder.until });
             record.holds.retain(|it| self.now < it.until);
             self.written.push(Written { at, record, told: None });
@@ -237,7 +236,12 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         if shut && verdict == Verdict::Unsure {
             verdict = Verdict::Passes;
         }
-        let made = make && !shut && verdict != Verdict::Unsure;
+        let counts = match verdict {
+            Verdict::Passes => true,
+            Verdict::Refused => charge.counts_denied(),
+            Verdict::Unsure => false,
+        };
+        let made = make && !shut && counts;
         let asked = charge.hits.capped().asked();
         let mut told = None;
         let mut changed = false;
@@ -341,10 +345,12 @@ pub(crate) fn settle(
     };
     match settlement {
         Settlement::Count(id, _) | Settlement::Release(id) => {
-            let found = record.holds.iter().position(|it| it.id == id);
-            *taken = found.is_some();
-            let Some(at) = found else { return false };
-            record.holds.remove(at);
+            let before = record.holds.len();
+            record.holds.retain(|it| it.id != id);
+            *taken = record.holds.len() < before;
+            if !*taken {
+                return false;
+            }
             if let Settlement::Count(_, hits) = settlement {
                 count(record, hits);
             }
@@ -361,13 +367,14 @@ pub(crate) fn settle(
                 return false;
             };
             record.state = Some(state);
+            record.drop_ended(limit, now);
         }
         Settlement::Set(hits) => {
             *record = Record::default();
             count(record, Hits::Add(hits));
         }
     }
-    record.drop_ended(limit, now);
+    record.holds.retain(|it| now < it.until);
     true
 }
 

@@ -182,7 +182,7 @@ fn count(records: &mut HashMap<Vec<u8>, Record>, sum: &super::sums::Sum<'_>) -> 
     Value::Int(before.cast_signed())
 }
 
-fn decided(attempt: &script::Attempt, refused: Option<&script::Attempt>) -> Value {
+pub(super) fn decided(attempt: &script::Attempt, refused: Option<&script::Attempt>) -> Value {
     let verdict = match attempt.verdict {
         Verdict::Refused => 0,
         Verdict::Passes => 1,
@@ -197,7 +197,7 @@ fn decided(attempt: &script::Attempt, refused: Option<&script::Attempt>) -> Valu
     numbers.extend(&step::numbers(told(attempt))[..size(told(attempt))]);
     if let Some(refused) = refused {
         let (made, granted) = (u64::from(refused.made), u64::from(attempt.waits));
-        let passes = u64::from(refused.verdict != Verdict::Refused);
+        let passes = u64::from(refused.verdict == Verdict::Passes);
         numbers.push(made + 2 * granted + 4 * u64::from(refused.waits) + 8 * passes);
         numbers.extend(&step::numbers(told(refused))[..size(told(refused))]);
     }

@@ -85,7 +85,7 @@ local function attempt(charge, make, refuse)
     passes = true
   end
   local unsure = passes == nil
-  local made = make and not shut and not unsure
+  local made = make and not shut and (passes or not unsure and charge.counts_denied)
   local since, counts = record.banned, made and state and true or false
   local change = counts
   if not counts then
@@ -165,12 +165,12 @@ local function again(charge, trial)
 end
 
 -- Counters of which it depends on other places what the call counts there are left as they
--- are, but for a hold: of the most that its charges, one after the other, take at a time.
+-- are, but for a hold of all that is added. What is given back makes room only then.
 local function hold_all(charges, attempts, finals, tried)
-  local sums, peaks, of = {}, {}, {}
+  local sums, of = {}, {}
   for i, charge in ipairs(charges) do
-    if depends(charge) and attempts[i].counts and not finals[i].made then
-      sums[charge.key], peaks[charge.key], of[charge.key] = 0, 0, charge
+    if depends(charge) and attempts[i].counts and not finals[i].made and not of[charge.key] then
+      sums[charge.key], of[charge.key] = 0, charge
     end
   end
   for i, charge in ipairs(charges) do
@@ -178,8 +178,7 @@ local function hold_all(charges, attempts, finals, tried)
     if of[key] then
       attempts[i].waits, finals[i].waits = attempts[i].counts, finals[i].counts
       if attempts[i].counts then
-        sums[key] = sums[key] + charge.hits
-        peaks[key] = math.max(peaks[key], sums[key])
+        sums[key] = math.min(sums[key] + math.max(charge.hits, 0), MOST)
       end
     end
   end
@@ -191,7 +190,7 @@ local function hold_all(charges, attempts, finals, tried)
     for i, hold in ipairs(record.holds) do
       holds[i] = hold
     end
-    holds[#holds + 1] = { id = id, hits = math.min(peaks[key], MOST), ends = now + hold_for }
+    holds[#holds + 1] = { id = id, hits = sums[key], ends = now + hold_for }
     write(charge, record.state, banned or record.banned, holds, nil)
   end
 end
@@ -247,7 +246,7 @@ while ARGV[argument] do
     local answer = { verdict, it.made and 1 or 0, it.banned, unpack(it.made and it.after or it.before) }
     if 0 < id then
       local final = finals[i]
-      answer[#answer + 1] = (final.made and 1 or 0) + (it.waits and 2 or 0) + (final.waits and 4 or 0) + (final.passes and 8 or 0)
+      answer[#answer + 1] = (final.made and 1 or 0) + (it.waits and 2 or 0) + (final.waits and 4 or 0) + (final.passes and not final.unsure and 8 or 0)
       for _, number in ipairs(final.made and final.after or final.before) do
         answer[#answer + 1] = number
       end

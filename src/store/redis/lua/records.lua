@@ -60,7 +60,7 @@ local function parse(value)
   for id, hits, ends in string.gmatch(string.sub(rest, length + 1), '&(%d+):(%d+):(%d+)') do
     length = length + #id + #hits + #ends + 3
     local hold = { id = tonumber(id), hits = tonumber(hits), ends = tonumber(ends) }
-    sound = sound and hold.id <= MOST and hold.hits <= MOST and hold.ends <= MOST
+    sound = sound and 0 < hold.id and hold.id <= MOST and hold.hits <= MOST and hold.ends <= MOST
     table.insert(record.holds, hold)
   end
   if not sound or length ~= #rest then

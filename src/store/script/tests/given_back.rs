@@ -160,3 +160,16 @@ fn nothing_is_given_back_to_a_counter_that_is_not_there() {
         assert_eq!(kept.of(&free), Record::default());
     }
 }
+
+/// Though time has passed.
+#[test]
+fn where_there_is_nothing_to_give_back_nothing_changes() {
+    for limit in limits() {
+        let (mut kept, later) = (Kept::default(), NOON.plus(59 * SECOND));
+        let charge = at(&limit, 1, NOON);
+        let told = kept.run(None, std::slice::from_ref(&charge), NOON)[0].after;
+        let before = kept.of(&charge);
+        assert!(!kept.settle(&charge, Settlement::GiveBack(0, told), later), "{limit}");
+        assert_eq!(kept.of(&charge), before, "{limit}");
+    }
+}

@@ -1,0 +1,298 @@
+//! Holds the scripts, on a real server, to their twin: every answer, and what is kept
+//! after every call.
+
+use std::{cell::RefCell, collections::HashMap, time::Duration};
+
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{TestError, TestRunner},
+};
+
+use self::{
+    moves::{CallOf, Game, How, Move, SettleOf, game},
+    text::parse,
+};
+use super::{
+    Jitter, Twin, charge, elements, reservation::HOLD, settle, simulated::decided, step::Told,
+};
+use crate::{
+    limit::{Hits, Limit, step::State},
+    rules::counter_key::{CounterKey, KeyFormat, Named, Part},
+    store::{
+        Charge,
+        script::{self, Holder, Record, Settlement},
+    },
+    time::Timestamp,
+};
+
+mod found;
+mod moves;
+#[path = "../../../tests/support/redis.rs"]
+#[allow(dead_code, reason = "these tests stop and pause no server")]
+mod server;
+mod text;
+
+/// Where games begin.
+const BEGIN: Timestamp = Timestamp::from_secs(1_700_000_040);
+
+/// A game under way: the server, what its twin keeps, and what has been charged.
+struct Played<'a> {
+    scripts: &'a Scripts,
+    server: &'a mut redis::Connection,
+    limits: Vec<Limit>,
+    kept: HashMap<CounterKey, (Record, Limit)>,
+    charged: Vec<(Charge, Told)>,
+    now: Timestamp,
+}
+
+/// What is kept under each name.
+type Texts = HashMap<CounterKey, String>;
+
+struct Scripts {
+    decide: Twin,
+    settle: Twin,
+}
+
+#[test]
+fn the_scripts_and_their_twin_say_the_same_and_keep_the_same() {
+    let redis = server::RedisServer::start();
+    let connection = RefCell::new(redis.client());
+    let scripts = Scripts::new();
+    let config = ProptestConfig { cases: 1_500, failure_persistence: None, ..Default::default() };
+    let mut runner = TestRunner::new(config);
+    let result = runner.run(&game(), |game| {
+        Played::of(&game, &scripts, &mut connection.borrow_mut()).play(&game.moves);
+        Ok(())
+    });
+    match result {
+        Ok(()) => {}
+        Err(TestError::Fail(why, game)) => panic!("{why}\n{game:?}"),
+        Err(TestError::Abort(why)) => panic!("{why}"),
+    }
+}
+
+impl Scripts {
+    fn new() -> Self {
+        Self { decide: Twin::new(charge::source()), settle: Twin::new(settle::source()) }
+    }
+}
+
+fn counter(at: usize, limit: &Limit, now: Timestamp) -> Named {
+    let value = [b'0' + u8::try_from(at).unwrap()];
+    let part = Part { key: b"counter", value: &value, shared: false };
+    KeyFormat::default().key(b"a", [part].into_iter(), limit, now)
+}
+
+/// The same counter after the rule has changed.
+fn raised(limit: &Limit, more: u32) -> Limit {
+    let longer = if limit.penalty.is_zero() { Duration::ZERO } else { Duration::from_secs(1) };
+    Limit {
+        requests: limit.requests.saturating_add(more),
+        algorithm: limit.algorithm.with_burst(|it| it.saturating_add(more)),
+        penalty: limit.penalty + more * longer,
+        ..limit.clone()
+    }
+}
+
+impl<'a> Played<'a> {
+    fn of(game: &Game, scripts: &'a Scripts, server: &'a mut redis::Connection) -> Self {
+        redis::cmd("FLUSHALL").exec(server).unwrap();
+        let mut kept = HashMap::new();
+        for (at, (limit, old)) in game.counters.iter().enumerate() {
+            let key = counter(at, limit, BEGIN).key;
+            if !old.is_empty() {
+                let mut set = redis::cmd("SET");
+                set.arg(key.as_bytes()).arg(old).arg("PX").arg(60_000).exec(server).unwrap();
+            }
+            kept.insert(key, (parse(old, limit), limit.clone()));
+        }
+        let limits = game.counters.iter().map(|(limit, _)| limit.clone()).collect();
+        Self { scripts, server, limits, kept, charged: Vec::new(), now: BEGIN }
+    }
+
+    fn play(&mut self, moves: &[(i64, Move)]) {
+        for (pause, next) in moves {
+            self.pause(*pause);
+            match next {
+                Move::Call(calls) => self.call(calls),
+                Move::Settle(calls, again) => {
+                    let calls = self.settlements(calls);
+                    self.settle(&calls);
+                    if *again {
+                        self.settle_again(&calls);
+                    }
+                }
+            }
+        }
+    }
+
+    fn pause(&mut self, micros: i64) {
+        self.now = Timestamp::from_micros(self.now.as_micros().saturating_add_signed(micros));
+    }
+
+    fn call(&mut self, calls: &[CallOf]) {
+        let mut made = Vec::new();
+        for call in calls {
+            self.pause(call.pause);
+            let holder = call.holder.map(|id| Holder { id, until: self.now.plus(HOLD) });
+            let charges = call.charges.iter().map(|it| {
+                let limit = raised(&self.limits[it.counter], it.more);
+                Charge {
+                    counter: counter(it.counter, &limit, self.now),
+                    limit,
+                    hits: it.hits,
+                    consume: it.consume,
+                    enforced: it.enforced,
+                    refused: it.refused,
+                    passes_late: false,
+                }
+            });
+            made.push((charges.collect::<Vec<_>>(), self.now, holder));
+        }
+        let asked: Vec<_> = made.iter().map(|(it, now, holder)| (&it[..], *now, *holder)).collect();
+        let command = charge::ask(self.scripts.decide.whole(), &asked, Jitter::default());
+        let count = made.iter().map(|(it, ..)| it.len()).sum();
+        let keys = made.iter().flat_map(|(it, ..)| it);
+        let (answer, texts) = self.run(command, keys);
+        let mut answers = elements(answer, count).unwrap();
+        for (charges, now, holder) in &made {
+            let own: Vec<_> = answers.drain(..charges.len()).collect();
+            let expected = self.make(charges, *holder, *now);
+            assert_eq!(own, expected, "{charges:?} {holder:?}");
+            charge::read(charges, &own, holder.is_some()).unwrap();
+        }
+        self.compare(&texts, &[]);
+    }
+
+    /// What the twin answers.
+    fn make(
+        &mut self,
+        charges: &[Charge],
+        holder: Option<Holder>,
+        now: Timestamp,
+    ) -> Vec<redis::Value> {
+        let read = |key: &CounterKey| self.kept.get(key).map(|it| it.0.clone()).unwrap_or_default();
+        let made = script::make(charges, holder, now, read);
+        for it in made.written {
+            let charge = &charges[it.at];
+            self.kept.insert(charge.counter.key.clone(), (it.record, charge.limit.clone()));
+        }
+        let refused = made.refused.as_ref().unwrap_or(&made.attempts);
+        let mut answers = Vec::new();
+        for ((attempt, refused), charge) in made.attempts.iter().zip(refused).zip(charges) {
+            answers.push(decided(attempt, holder.map(|_| refused)));
+            self.charged.push((charge.clone(), attempt.after));
+        }
+        answers
+    }
+
+    fn settlements(&self, calls: &[Vec<SettleOf>]) -> Vec<(Vec<Charge>, Vec<Settlement>)> {
+        let mut settlements = Vec::new();
+        for call in calls {
+            let mut one: (Vec<Charge>, Vec<Settlement>) = Default::default();
+            for SettleOf { charge, how } in call {
+                let Some((charge, told)) = self.charged.iter().nth_back(*charge) else { continue };
+                let own = charge.hits.capped();
+                let same = |it: &Charge| it.counter.key == charge.counter.key;
+                let more = one.0.iter().any(same);
+                one.0.push(charge.clone());
+                one.1.push(match *how {
+                    How::Count(_, hits) if more => Settlement::More(hits.unwrap_or(own)),
+                    How::Count(id, hits) => Settlement::Count(id, hits.unwrap_or(own)),
+                    How::Release(id) => Settlement::Release(id),
+                    How::GiveBack(hits) => {
+                        Settlement::GiveBack(hits.unwrap_or(own).capped().asked(), *told)
+                    }
+                    How::Set(hits) => Settlement::Set(hits),
+                });
+            }
+            if !one.0.is_empty() {
+                settlements.push(one);
+            }
+        }
+        settlements
+    }
+
+    /// Says whether that changes anything.
+    fn settle(&mut self, calls: &[(Vec<Charge>, Vec<Settlement>)]) -> Vec<bool> {
+        if calls.is_empty() {
+            return Vec::new();
+        }
+        let each = calls.iter().flat_map(|(charges, hows)| charges.iter().zip(hows));
+        let asked: Vec<_> = each.map(|(charge, how)| (charge, *how, self.now)).collect();
+        let command = settle::ask(self.scripts.settle.whole(), &asked, Jitter::default());
+        let (answer, texts) = self.run(command, calls.iter().flat_map(|(it, _)| it));
+        let answer: Vec<i64> = redis::from_redis_value(answer).unwrap();
+        let (mut expected, mut taken) = (Vec::new(), HashMap::new());
+        for (charges, hows) in calls {
+            for (charge, how) in charges.iter().zip(hows) {
+                let key = &charge.counter.key;
+                let taken = taken.entry(key.clone()).or_default();
+                let kept = self.kept.entry(key.clone());
+                let (record, _) = kept.or_insert_with(|| (Record::default(), charge.limit.clone()));
+                expected.push(script::settle(record, charge, *how, self.now, taken));
+            }
+        }
+        let found: Vec<_> = answer.into_iter().map(|it| it == 1).collect();
+        assert_eq!(found, expected, "{calls:?}");
+        self.compare(&texts, calls);
+        found
+    }
+
+    /// What a call holds is settled once.
+    fn settle_again(&mut self, calls: &[(Vec<Charge>, Vec<Settlement>)]) {
+        let once = |how: &Settlement| {
+            matches!(how, Settlement::Count(..) | Settlement::More(_) | Settlement::Release(_))
+        };
+        let calls: Vec<_> =
+            calls.iter().filter(|(_, hows)| hows.iter().all(once)).cloned().collect();
+        assert!(!self.settle(&calls).contains(&true), "{calls:?}");
+    }
+
+    /// The answer to a command about `charges`, and what is kept then.
+    fn run<'c>(
+        &mut self,
+        command: redis::Cmd,
+        charges: impl Iterator<Item = &'c Charge>,
+    ) -> (redis::Value, Texts) {
+        let mut keys: Vec<_> = self.kept.keys().cloned().collect();
+        for Charge { counter, .. } in charges {
+            if !keys.contains(&counter.key) {
+                keys.push(counter.key.clone());
+            }
+        }
+        let mut all = redis::pipe();
+        all.add_command(command);
+        for key in &keys {
+            let key = key.as_bytes();
+            // The server's time is not that of the game: nothing ends by it.
+            all.cmd("GET").arg(key).cmd("PTTL").arg(key);
+            all.cmd("PEXPIRE").arg(key).arg(60_000).ignore();
+        }
+        let mut answers: Vec<redis::Value> = all.query(self.server).unwrap();
+        let mut texts = Texts::new();
+        for (key, both) in keys.into_iter().zip(answers.split_off(1).chunks_exact(2)) {
+            let text: Option<String> = redis::from_redis_value_ref(&both[0]).unwrap();
+            let ends: i64 = redis::from_redis_value_ref(&both[1]).unwrap();
+            assert!(text.is_none() || 0 < ends, "{text:?} has no expiry");
+            texts.insert(key, text.unwrap_or_default());
+        }
+        (answers.remove(0), texts)
+    }
+
+    fn compare(&self, texts: &Texts, calls: &[(Vec<Charge>, Vec<Settlement>)]) {
+        for (key, (record, limit)) in &self.kept {
+            let text = &texts[key];
+            let name = key.as_bytes().escape_ascii();
+            assert_eq!(parse(text, limit), plain(record), "{text:?} {limit} {name} {calls:?}");
+        }
+    }
+}
+
+/// The same, with no list where it is empty.
+fn plain(record: &Record) -> Record {
+    let empty = matches!(&record.state, Some(State::Leases(it)) if it.0.is_empty());
+    let state = record.state.clone().filter(|_| !empty);
+    Record { state, ..record.clone() }
+}

@@ -1,0 +1,210 @@
+//! What happens in a game.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    limit::{Algorithm, Unit, Window},
+    store::Consume,
+};
+
+/// A game: the limit of each counter and what is found under its name at first, and what
+/// happens, each so many microseconds after what was before.
+#[derive(Clone, Debug)]
+pub(super) struct Game {
+    pub(super) counters: Vec<(Limit, String)>,
+    pub(super) moves: Vec<(i64, Move)>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Move {
+    /// By one script.
+    Call(Vec<CallOf>),
+    /// By one script, and perhaps once more.
+    Settle(Vec<Vec<SettleOf>>, bool),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct CallOf {
+    pub(super) pause: i64,
+    pub(super) holder: Option<u64>,
+    pub(super) charges: Vec<ChargeOf>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ChargeOf {
+    pub(super) counter: usize,
+    /// By how much the limit has been raised.
+    pub(super) more: u32,
+    pub(super) hits: Hits,
+    pub(super) consume: Consume,
+    pub(super) enforced: bool,
+    pub(super) refused: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct SettleOf {
+    /// The charge so many before the last.
+    pub(super) charge: usize,
+    pub(super) how: How,
+}
+
+/// Where hits are absent they are those of the charge.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum How {
+    Count(u64, Option<Hits>),
+    Release(u64),
+    GiveBack(Option<Hits>),
+    Set(u64),
+}
+
+const COUNTERS: usize = 3;
+
+pub(super) fn game() -> impl Strategy<Value = Game> {
+    let counters = vec((limit(), old()), COUNTERS);
+    (counters, vec((pause(), next()), 1..12)).prop_map(|(counters, moves)| Game { counters, moves })
+}
+
+fn next() -> impl Strategy<Value = Move> {
+    let call = (pause(), prop::option::of(id()), vec(charge(), 1..=6));
+    let call = call.prop_map(|(pause, holder, charges)| CallOf { pause, holder, charges });
+    let settle = (0..12_usize, how()).prop_map(|(charge, how)| SettleOf { charge, how });
+    prop_oneof![
+        3 => vec(call, 1..3).prop_map(Move::Call),
+        2 => (vec(vec(settle, 1..4), 1..4), any::<bool>())
+            .prop_map(|(calls, again)| Move::Settle(calls, again)),
+    ]
+}
+
+fn id() -> impl Strategy<Value = u64> {
+    1..4_u64
+}
+
+fn charge() -> impl Strategy<Value = ChargeOf> {
+    let consume = prop_oneof![
+        Just(Consume::Independent),
+        Just(Consume::AllOrNothing),
+        Just(Consume::IfRefused)
+    ];
+    let more = prop_oneof![9 => Just(0), 1 => 1..4_u32];
+    let refused = prop::bool::weighted(0.05);
+    (0..COUNTERS, more, hits(), consume, prop::bool::weighted(0.7), refused).prop_map(
+        |(counter, more, hits, consume, enforced, refused)| ChargeOf {
+            counter,
+            more,
+            hits,
+            consume,
+            enforced,
+            refused,
+        },
+    )
+}
+
+fn hits() -> impl Strategy<Value = Hits> {
+    prop_oneof![
+        12 => (0..5_u64).prop_map(Hits::Add),
+        4 => (0..4_u64).prop_map(Hits::Refund),
+        1 => (Hits::MAX - 2..=Hits::MAX + 2).prop_map(Hits::Add),
+        1 => (Hits::MAX - 2..=Hits::MAX + 2).prop_map(Hits::Refund),
+    ]
+}
+
+fn how() -> impl Strategy<Value = How> {
+    prop_oneof![
+        4 => (id(), prop::option::of(hits())).prop_map(|(id, hits)| How::Count(id, hits)),
+        2 => id().prop_map(How::Release),
+        3 => prop::option::of(hits()).prop_map(How::GiveBack),
+        1 => prop_oneof![0..9_u64, Just(Hits::MAX)].prop_map(How::Set),
+    ]
+}
+
+/// Windows, leases, bans and holds begin and end within the game, and clocks step back.
+fn pause() -> impl Strategy<Value = i64> {
+    let hold = i64::try_from(HOLD.as_micros()).unwrap();
+    prop_oneof![
+        4 => Just(0_i64),
+        3 => 0..2_000_000_i64,
+        1 => 0..70_000_000_i64,
+        1 => -1..=1_i64,
+        1 => hold - 1..=hold + 1,
+        1 => -hold - 1..0,
+        1 => -70_000_000..0_i64,
+    ]
+}
+
+fn limit() -> impl Strategy<Value = Limit> {
+    let penalty = prop_oneof![
+        2 => Just(Duration::ZERO),
+        1 => Just(Duration::from_millis(300)),
+        1 => Just(Duration::from_secs(30)),
+    ];
+    let window = prop_oneof![
+        Just(Window::of(Unit::Second)),
+        Just(Window::of(Unit::Minute)),
+        Just(Window::of(Unit::Year))
+    ];
+    let requests = prop_oneof![8 => 0..8_u32, 1 => Just(u32::MAX)];
+    (algorithm(), requests, window, penalty).prop_map(|(algorithm, requests, window, penalty)| {
+        let penalty = if algorithm.facts().window { penalty } else { Duration::ZERO };
+        Limit { algorithm, penalty, ..Limit::fixed(requests, window) }
+    })
+}
+
+fn algorithm() -> impl Strategy<Value = Algorithm> {
+    let burst = prop_oneof![8 => 1..9_u32, 1 => Just(u32::MAX)];
+    prop_oneof![
+        any::<bool>().prop_map(|count_denied| Algorithm::FixedWindow { count_denied }),
+        Just(Algorithm::SlidingWindow),
+        Just(Algorithm::SlidingLog),
+        burst.clone().prop_map(|burst| Algorithm::TokenBucket { burst }),
+        burst.prop_map(|burst| Algorithm::LeakyBucket { burst }),
+        Just(Algorithm::Concurrency { lease: Duration::from_secs(2) }),
+    ]
+}
+
+/// What may be found under a name: what any version has written, or anybody.
+fn old() -> impl Strategy<Value = String> {
+    prop_oneof![
+        2 => Just(String::new()),
+        1 => (state(), rest()).prop_map(|(state, rest)| state + &rest),
+    ]
+}
+
+fn state() -> impl Strategy<Value = String> {
+    let list = (old_number(), prop_oneof!["@", ":"], old_number());
+    let list = list.prop_map(|(moment, mark, hits)| format!("{moment}{mark}{hits},"));
+    prop_oneof![
+        Just(String::new()),
+        old_number(),
+        vec(old_number(), 2).prop_map(|it| it.join(":")),
+        vec(old_number(), 3).prop_map(|it| it.join(":")),
+        vec(list, 1..5).prop_map(|it| it.concat()),
+        "[-+0-9:@, a]{1,6}",
+    ]
+}
+
+fn rest() -> impl Strategy<Value = String> {
+    let hold = vec(old_number(), 3).prop_map(|it| format!("&{}", it.join(":")));
+    let ban = prop_oneof![
+        2 => Just(String::new()),
+        1 => old_number().prop_map(|it| format!("!{it}")),
+    ];
+    prop_oneof![
+        1 => Just(String::new()),
+        3 => (ban, vec(hold, 0..4)).prop_map(|(ban, holds)| ban + &holds.concat()),
+        1 => "[!&][!&0-9:]{0,6}",
+        1 => prop_oneof![Just("5&1:2:3"), Just("!"), Just("&"), Just("!5&"), Just("&1:2"), Just("&0:2:3")]
+            .prop_map(Into::into),
+    ]
+}
+
+fn old_number() -> impl Strategy<Value = String> {
+    let moment = |it: i64| BEGIN.as_micros().saturating_add_signed(it);
+    prop_oneof![
+        5 => (0..9_u64).prop_map(|it| it.to_string()),
+        2 => (-70..70_i64).prop_map(move |it| moment(1_000_000 * it).to_string()),
+        2 => (-70_000_000..70_000_000_i64).prop_map(move |it| moment(it).to_string()),
+        1 => (Hits::MAX - 2..=Hits::MAX + 2).prop_map(|it| it.to_string()),
+        1 => Just("99999999999999999999".to_owned()),
+    ]
+}
