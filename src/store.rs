@@ -220,6 +220,31 @@ pub trait Counters: Send + Sync {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
+impl<S: Counters> Counters for Arc<S> {
+    fn look(
+        &self,
+        counter: &Named,
+        limit: &Limit,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Outcome, StoreError>> + Send {
+        (**self).look(counter, limit, now)
+    }
+
+    fn reset(&self, counter: &CounterKey) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        (**self).reset(counter)
+    }
+
+    fn set(
+        &self,
+        counter: &Named,
+        limit: &Limit,
+        used: u64,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        (**self).set(counter, limit, used, now)
+    }
+}
+
 /// A look at one counter.
 fn look(counter: &Named, limit: &Limit) -> Charge {
     Charge {

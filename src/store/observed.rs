@@ -2,8 +2,12 @@
 
 use std::future::Future;
 
-use super::{Charge, Deadline, Results, Store, StoreError};
-use crate::time::Timestamp;
+use super::{Charge, Counters, Deadline, Results, Store, StoreError};
+use crate::{
+    limit::{Limit, Outcome},
+    rules::counter_key::{CounterKey, Named},
+    time::Timestamp,
+};
 
 /// Watches calls to a store.
 pub trait Observer: Send + Sync + 'static {
@@ -55,5 +59,30 @@ impl<S: Store, O: Observer> Store for Observed<S, O> {
 
     fn died(&self) -> impl Future<Output = ()> + Send {
         self.store.died()
+    }
+}
+
+impl<S: Counters, O: Observer> Counters for Observed<S, O> {
+    fn look(
+        &self,
+        counter: &Named,
+        limit: &Limit,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Outcome, StoreError>> + Send {
+        self.store.look(counter, limit, now)
+    }
+
+    fn reset(&self, counter: &CounterKey) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        self.store.reset(counter)
+    }
+
+    fn set(
+        &self,
+        counter: &Named,
+        limit: &Limit,
+        used: u64,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        self.store.set(counter, limit, used, now)
     }
 }

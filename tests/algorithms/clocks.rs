@@ -55,7 +55,7 @@ fn play_stepping(
 fn heals_within(limit: &Limit) -> Option<u64> {
     let span = limit.window.span(Timestamp::from_micros(START), 0);
     let longest = step::longest(limit, span).as_micros() as u64;
-    (longest < 1_000 * YEAR).then_some(longest + 1_000_000)
+    (longest < 1_000 * YEAR).then_some(longest + 2_000_000)
 }
 
 fn number() -> BoxedStrategy<u64> {
