@@ -206,7 +206,11 @@ pub(super) fn decided(attempt: &script::Attempt, refused: Option<&script::Attemp
 
 /// The way of one instance to a server.
 #[derive(Debug)]
-struct FakeWire(Arc<Server>);
+struct FakeWire {
+    server: Arc<Server>,
+    /// Held until a command is done: they are done in the order in which they are sent.
+    order: tokio::sync::Mutex<()>,
+}
 
 impl Wire for FakeWire {
     async fn ask(
@@ -215,13 +219,14 @@ impl Wire for FakeWire {
         parts: &[Part],
         _: bool,
     ) -> Result<Vec<Value>, NodeError> {
-        let Self(server) = self;
+        let Self { server, order } = self;
         if parts.is_empty() {
             server.empty.fetch_add(1, SeqCst);
             return Err(NodeError::Failed(StoreError::Failed("empty command".into())));
         }
         let failed = |why: &str| NodeError::Failed(StoreError::Failed(why.into()));
         let (there, back) = (server.dice.micros(50, 500), server.dice.micros(50, 500));
+        let turn = order.lock().await;
         sleep(there).await;
         match server.weather() {
             Weather::Well => {}
@@ -242,10 +247,12 @@ impl Wire for FakeWire {
                 for part in parts {
                     server.answer(batch, part);
                 }
+                drop(turn);
                 return std::future::pending().await;
             }
         }
         let answers = parts.iter().map(|part| server.answer(batch, part)).collect();
+        drop(turn);
         if let Weather::Slow(by) = server.weather() {
             sleep(by / 2).await;
         }
@@ -254,7 +261,7 @@ impl Wire for FakeWire {
     }
 
     async fn heard(&self) -> Result<(), StoreError> {
-        match self.0.weather() {
+        match self.server.weather() {
             Weather::Silent(until) => sleep_until(until).await,
             Weather::Slow(by) => sleep(by).await,
             Weather::Mute => return std::future::pending().await,
@@ -321,7 +328,10 @@ impl Simulated {
     /// An instance that uses them.
     pub(crate) fn on(servers: &[Arc<Server>], timeout: Duration) -> Self {
         let (late, unsettled) = Late::new();
-        let wire = |it: &Arc<Server>| FakeWire(Arc::clone(it));
+        let wire = |it: &Arc<Server>| FakeWire {
+            server: Arc::clone(it),
+            order: tokio::sync::Mutex::default(),
+        };
         let pulse = Pulse::start();
         let batches = servers
             .iter()
