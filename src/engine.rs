@@ -94,9 +94,9 @@ impl<S: Store> Engine<S> {
         let mut charges = SmallVec::new();
         // One for each limit.
         let mut policies = policies.iter();
-        let mut passes_late = |enforced: bool| match policies.next() {
+        let mut passes_late = |watched: bool| match policies.next() {
             Some(Some(OnError::Allow | OnError::Local)) => true,
-            Some(Some(OnError::Deny)) => !enforced || self.mode.shadow,
+            Some(Some(OnError::Deny)) => watched || self.mode.shadow,
             Some(None) | None => false,
         };
         for (Descriptor { entries, hits, .. }, governed) in request.descriptors.iter().zip(governed)
@@ -124,7 +124,7 @@ impl<S: Store> Engine<S> {
                             },
                             enforced,
                             refused: false,
-                            passes_late: passes_late(enforced),
+                            passes_late: passes_late(rule.spec.shadow_mode),
                         });
                     }
                 }
@@ -139,7 +139,7 @@ impl<S: Store> Engine<S> {
                         consume: Consume::Independent,
                         enforced: !self.mode.quota,
                         refused: false,
-                        passes_late: passes_late(!self.mode.quota),
+                        passes_late: passes_late(false),
                     });
                 }
             }

@@ -123,38 +123,31 @@ impl Fallback {
                 None | Some(OnError::Allow | OnError::Local) => {}
             }
         }
+        // Together, as some may depend on each other.
+        let mut shares: SmallVec<[Charge; 2]> = SmallVec::new();
+        for ((charge, policy), result) in iter::zip(charges, policies).zip(&results) {
+            if result.is_err() && *policy == Some(OnError::Local) {
+                shares.push(self.locally(charge, denied));
+            }
+        }
+        let mut shares = self.local.charge(&shares, now, None).await.into_iter();
         let mut outcomes = SmallVec::new();
         let mut used = Policies::new();
         for ((charge, policy), result) in iter::zip(charges, policies).zip(results) {
+            if result.is_err() {
+                used.extend(*policy);
+            }
             outcomes.push(match (result, policy) {
                 (Ok(outcome), _) => outcome,
-                (Err(_), Some(policy)) => {
-                    used.push(*policy);
-                    self.by_policy(charge, *policy, denied, now).await?
+                (Err(_), Some(OnError::Deny)) => deny(charge, now),
+                (Err(_), Some(OnError::Local)) => {
+                    let outcome = shares.next().unwrap_or_else(|| Ok(allow(charge, now)))?;
+                    passes_later(charge, outcome, now)
                 }
-                (Err(_), None) => allow(charge, now),
+                (Err(_), Some(OnError::Allow) | None) => allow(charge, now),
             });
         }
         Ok((outcomes, used))
-    }
-
-    async fn by_policy(
-        &self,
-        charge: &Charge,
-        policy: OnError,
-        denied: bool,
-        now: Timestamp,
-    ) -> Result<Outcome, StoreError> {
-        match policy {
-            OnError::Allow => Ok(allow(charge, now)),
-            OnError::Deny => Ok(deny(charge, now)),
-            OnError::Local => {
-                let own = self.locally(charge, denied);
-                let results = self.local.charge(&[own], now, None).await;
-                let outcome = results.into_iter().next().unwrap_or_else(|| Ok(allow(charge, now)));
-                Ok(passes_later(charge, outcome?, now))
-            }
-        }
     }
 
     /// The charge to this process' share.

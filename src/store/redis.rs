@@ -144,7 +144,7 @@ impl Redis {
         });
         backends.tell(readings, &late);
         let mut settler = JoinSet::new();
-        settler.spawn(settler::run(Arc::clone(&backends), late.clone(), unsettled));
+        settler.spawn(settler::run(Arc::clone(&backends), late.shared(), unsettled));
         Self { calls: Arc::new(Calls::new(backends, late)), _settler: settler }
     }
 

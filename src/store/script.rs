@@ -19,6 +19,9 @@ use crate::{
     time::Timestamp,
 };
 
+/// How many calls may hold hits of one counter; more wait.
+const MOST_HOLDS: usize = 1_000;
+
 /// What is kept under a counter's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
@@ -229,6 +232,10 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         let state = record.state.clone();
         let alone = step::step(limit, counter.span, state, charge.hits, now);
         let (mut verdict, before, after) = self.weigh_holds(charge, &record, &alone);
+        let full = MOST_HOLDS <= record.holds.len();
+        if verdict == Verdict::Passes && self.holder.is_some() && charge.depends() && full {
+            verdict = Verdict::Unsure;
+        }
         if refuse {
             verdict = Verdict::Refused;
         }
@@ -267,7 +274,8 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
     fn weigh_holds(&self, charge: &Charge, record: &Record, alone: &Step) -> (Verdict, Told, Told) {
         let passes = if alone.passes { Verdict::Passes } else { Verdict::Refused };
         let held = record.held(self.holder, self.now);
-        if held == 0 {
+        if held == 0 || charge.asks() && !alone.passes {
+            // What is refused for sure is told of without it.
             return (passes, alone.before, alone.after);
         }
         let (limit, span) = (&charge.limit, charge.counter.span);

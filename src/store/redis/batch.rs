@@ -17,7 +17,7 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicU8},
     task::{Context, Poll},
     time::Duration,
 };
@@ -103,10 +103,16 @@ pub(super) struct Call {
     /// When `now` was.
     pub(super) begun: Instant,
     pub(super) kind: Kind,
-    /// Whether what it holds is counted if the answer comes too late: its caller was let
-    /// through without.
-    pub(super) counts_late: AtomicBool,
+    /// What becomes of what it holds if the answer comes too late.
+    pub(super) late: AtomicU8,
 }
+
+/// Whoever holds it still decides, and then settles it.
+pub(super) const UNDECIDED: u8 = 0;
+/// It is let go.
+pub(super) const RELEASE: u8 = 1;
+/// It is counted: the caller was let through without the answer.
+pub(super) const COUNT: u8 = 2;
 
 /// What is to be done with the charges of a call.
 #[derive(Debug)]
@@ -131,8 +137,8 @@ impl Call {
 
     /// Does what `kind` says with `charges`.
     pub(super) fn with(charges: SmallVec<[Charge; 1]>, now: Timestamp, kind: Kind) -> Self {
-        let counts_late = AtomicBool::new(false);
-        Self { charges, now, begun: Instant::now(), kind, counts_late }
+        let late = AtomicU8::new(UNDECIDED);
+        Self { charges, now, begun: Instant::now(), kind, late }
     }
 
     /// Makes the charges at `places` alone, by the script for all kinds.
@@ -175,6 +181,7 @@ impl<W: Wire> Batches<W> {
             timeout,
             cluster,
             turn: Arc::new(Semaphore::new(1)),
+            asks: Semaphore::new(QUEUE),
             breaker: Breaker::new(timeout, pulse.clone()),
             pulse,
             unheard: Notify::new(),
@@ -211,6 +218,10 @@ impl<W: Wire> Batches<W> {
 
     /// Makes a call that another server sent here.
     pub(super) async fn asked(&self, call: &Arc<Call>) -> Reply {
+        self.line.breaker.admit()?;
+        let Ok(_place) = self.line.asks.try_acquire() else {
+            return Err(unsent(format!("{QUEUE} calls wait for Redis already")));
+        };
         Alone::new(&self.line, call, None).await
     }
 
@@ -255,6 +266,8 @@ struct Line<W> {
     cluster: bool,
     /// Held while a batch is on its way, and somebody waits for it.
     turn: Arc<Semaphore>,
+    /// How many more calls may come from other servers of the cluster.
+    asks: Semaphore,
     breaker: Breaker,
     /// How long this process has run.
     pulse: Pulse,
@@ -392,7 +405,8 @@ impl<W: Wire> Line<W> {
                         reply[place] = answer;
                     }
                 }
-                (reply, rest) => *reply = rest,
+                // What has no answer is asked for again.
+                _ => {}
             }
         }
         replies

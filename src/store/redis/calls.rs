@@ -15,6 +15,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use smallvec::{SmallVec, smallvec};
 use tokio::{
     sync::{Semaphore, oneshot},
@@ -22,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    batch::{Answered, Call, QUEUE, Reply},
+    batch::{Answered, Answers, Call, QUEUE, Reply},
     reservation::Reservation,
     settler::{Late, Settles},
 };
@@ -153,10 +154,11 @@ impl<S: Servers> Calls<S> {
         now: Timestamp,
         until: Instant,
     ) -> Results {
+        let answered = Unread::new(&self.late);
         let calls = groups.iter().map(|group| async {
             let own: SmallVec<[Charge; 4]> =
                 group.at.iter().map(|it| charges[*it].clone()).collect();
-            self.make(group.place, &own, now, until).await
+            self.make_noting(group.place, &own, (now, until), Some(&answered)).await
         });
         let mut results: SmallVec<[Option<_>; 4]> = smallvec![None; charges.len()];
         for (group, found) in groups.iter().zip(join_all(calls).await) {
@@ -164,30 +166,47 @@ impl<S: Servers> Calls<S> {
                 results[*at] = Some(result);
             }
         }
+        answered.read();
         let missing = || Err(StoreError::Failed("an answer is missing".into()));
         results.into_iter().map(|it| it.unwrap_or_else(missing)).collect()
     }
 
     /// Makes charges at one place. Where others hold hits on which the answer depends,
     /// asks again.
-    pub(super) async fn make(
+    async fn make(
         &self,
         place: Place,
         charges: &[Charge],
         now: Timestamp,
         until: Instant,
     ) -> Results {
+        self.make_noting(place, charges, (now, until), None).await
+    }
+
+    /// The same, leaving a note of what is answered.
+    async fn make_noting(
+        &self,
+        place: Place,
+        charges: &[Charge],
+        (now, until): (Timestamp, Instant),
+        unread: Option<&Unread<'_>>,
+    ) -> Results {
         let call = Arc::new(Call::of(charges, now));
-        match self.servers.call(place, &call, until).await {
-            Err(error) => all_failed(charges.len(), &error.into()),
-            Ok(answers) if answers.iter().all(Option::is_some) => {
-                let answers = charges.iter().zip(answers).map(|(it, answered)| {
-                    answered.map(|answered| outcome(it, answered, now)).ok_or_else(still_held)
-                });
-                answers.collect()
-            }
-            Ok(answers) => Box::pin(self.again(place, &call, answers, until)).await,
+        let answers = match self.servers.call(place, &call, until).await {
+            Err(error) => return all_failed(charges.len(), &error.into()),
+            Ok(answers) => answers,
+        };
+        if let Some(unread) = unread {
+            unread.note(&call, &answers);
         }
+        if answers.iter().any(Option::is_none) {
+            return Box::pin(self.again(place, &call, answers, until)).await;
+        }
+        let both = charges.iter().zip(answers);
+        both.map(|(charge, answered)| {
+            answered.map(|answered| outcome(charge, answered, now)).ok_or_else(still_held)
+        })
+        .collect()
     }
 
     /// The same again, for the charges that have no answer yet.
@@ -195,10 +214,12 @@ impl<S: Servers> Calls<S> {
         &self,
         place: Place,
         call: &Arc<Call>,
-        mut answers: SmallVec<[Option<Answered>; 2]>,
+        mut answers: Answers,
         until: Instant,
     ) -> Results {
         let mut error = still_held();
+        let unread = Unread::new(&self.late);
+        unread.note(call, &answers);
         loop {
             let open: SmallVec<[usize; 4]> =
                 (0..answers.len()).filter(|it| answers[*it].is_none()).collect();
@@ -209,6 +230,7 @@ impl<S: Servers> Calls<S> {
             let part = Arc::new(call.part(open.iter().copied()));
             match self.servers.call(place, &part, until).await {
                 Ok(found) => {
+                    unread.note(&part, &found);
                     for (at, answered) in open.into_iter().zip(found) {
                         answers[at] = answered;
                     }
@@ -219,6 +241,7 @@ impl<S: Servers> Calls<S> {
                 }
             }
         }
+        unread.read();
         let both = call.charges.iter().zip(answers);
         both.map(|(charge, answered)| match answered {
             Some(answered) => Ok(outcome(charge, answered, call.now)),
@@ -248,6 +271,36 @@ impl<S: Servers> Calls<S> {
         });
         let died = |_| all_failed(charges.len(), &StoreError::Failed("the task has died".into()));
         told.await.unwrap_or_else(died)
+    }
+}
+
+/// Answers to parts of a call of which the caller has read none yet. If it leaves before
+/// the last, what they grant is given back.
+struct Unread<'a> {
+    late: &'a Late,
+    answers: Mutex<Vec<(Arc<Call>, Reply)>>,
+}
+
+impl<'a> Unread<'a> {
+    fn new(late: &'a Late) -> Self {
+        Self { late, answers: Mutex::default() }
+    }
+
+    fn note(&self, call: &Arc<Call>, answers: &Answers) {
+        self.answers.lock().push((Arc::clone(call), Ok(answers.clone())));
+    }
+
+    /// The caller has read all of them.
+    fn read(&self) {
+        self.answers.lock().clear();
+    }
+}
+
+impl Drop for Unread<'_> {
+    fn drop(&mut self) {
+        for (call, reply) in self.answers.lock().drain(..) {
+            self.late.answered(&call, &reply);
+        }
     }
 }
 

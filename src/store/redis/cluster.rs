@@ -1,7 +1,7 @@
 //! Counters in a Redis Cluster: every node has a part of the slots.
 //!
-//! A call is sent to the node that has the slot of its counters. Nodes are independent of each other: one that is dead or silent
-//! hurts nobody but its own keys.
+//! A call is sent to the node that has the slot of its counters. Nodes are independent of
+//! each other: one that is dead or silent hurts nobody but its own keys.
 
 use std::{sync::Arc, time::Duration};
 
@@ -131,7 +131,8 @@ impl Cluster {
                     node = self.known.at(&address, &node)?;
                     asking = true;
                 }
-                NodeError::TryAgain => sleep(MOVING).await,
+                NodeError::TryAgain if Instant::now() + MOVING < until => sleep(MOVING).await,
+                NodeError::TryAgain => return Err(error),
                 NodeError::Unsent(_) | NodeError::Failed(_) => {
                     self.known.doubt.notify_one();
                     return Err(error);

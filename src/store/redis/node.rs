@@ -77,15 +77,18 @@ impl Node {
             if let Ok(reply) = timeout_at(until, made).await {
                 return reply;
             }
-        } else if let Some(reply) = self.connection.pulse().within(self.timeout, made).await {
-            return reply;
+        } else {
+            let left = until.saturating_duration_since(Instant::now());
+            if let Some(reply) = self.connection.pulse().within(left, made).await {
+                return reply;
+            }
         }
         let waited = until.saturating_duration_since(call.begun).as_micros();
         let waited = u64::try_from(waited.div_ceil(1_000)).unwrap_or(u64::MAX);
         Err(NodeError::Failed(StoreError::Timeout(Duration::from_millis(waited))))
     }
 
-    /// What the server answers to `command`, which changes nothing.
+    /// What the server answers to `command`.
     pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, NodeError> {
         let ask = async {
             let link = self.connection.link().await.map_err(NodeError::Failed)?;
@@ -141,6 +144,13 @@ impl From<&RedisError> for NodeError {
             (ErrorKind::Server(ServerErrorKind::TryAgain), _) => Self::TryAgain,
             _ => Self::Failed(StoreError::Failed(words(error))),
         }
+    }
+}
+
+impl NodeError {
+    /// Whether the call may have been made all the same.
+    pub(super) const fn may_be_made(&self) -> bool {
+        matches!(self, Self::Failed(_))
     }
 }
 

@@ -83,8 +83,9 @@ impl Pulse {
 impl Beats {
     fn beat(&self, now: u64) {
         let late = self.late_by(now);
-        self.due.store(now + micros(BEAT), SeqCst);
+        // In this order nobody takes the time in which it did not run for time in which it did.
         self.late.fetch_add(late, SeqCst);
+        self.due.store(now + micros(BEAT), SeqCst);
     }
 
     /// By how much the beat that is due is late.

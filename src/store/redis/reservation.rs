@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    batch::{Answered, Answers, Call, Kind},
+    batch::{Answered, COUNT, Call, Kind, RELEASE, Reply},
     calls::{Calls, Group, RETRY, Servers, a_moment, outcome, still_held},
     settler::{Unsettled, held},
 };
@@ -59,7 +59,11 @@ enum Known {
     /// It depends on what others hold.
     Unsure,
     Answered(Answered),
-    Failed(StoreError),
+    /// There is no answer. It may have been made all the same, if it was sent.
+    Failed {
+        why: StoreError,
+        sent: bool,
+    },
 }
 
 /// What a call comes to.
@@ -113,8 +117,18 @@ impl<S: Servers> Reservation<S> {
         // Before anybody hears of it: whoever asks next finds all there was, or what is
         // counted.
         self.settled(counts && !tell.is_closed()).await;
-        // A caller that has left meanwhile was granted it.
-        let _ = tell.send(self.results(counts));
+        if tell.send(self.results(counts)).is_err() {
+            self.give_back();
+        }
+    }
+
+    /// The caller has left: gives back what was made at once.
+    fn give_back(&self) {
+        for (charge, known) in self.charges.iter().zip(&self.known) {
+            if let Known::Answered(answered) = known {
+                self.calls.late.give_back(charge, answered, (self.now, self.begun));
+            }
+        }
     }
 
     /// Settles what may be held, and waits for that until the deadline.
@@ -136,9 +150,9 @@ impl<S: Servers> Reservation<S> {
 
     /// Holds hits in all places at the same time.
     async fn everywhere(&mut self) {
-        let asks: Vec<_> = (0..self.groups.len())
-            .map(|group| self.call(group, Kind::Decide(Some(self.holder()))))
-            .collect();
+        let groups = self.groups.iter();
+        let asks: Vec<_> =
+            groups.map(|it| self.call(&it.at, Kind::Decide(Some(self.holder())))).collect();
         self.sent.extend(asks.iter().cloned());
         // Whoever waits for what this holds has to hear of its end in time.
         let until = self.begun + self.until.saturating_duration_since(self.begun) * 2 / 3;
@@ -146,27 +160,34 @@ impl<S: Servers> Reservation<S> {
         let replies = asks.iter().zip(&self.groups);
         let replies = replies.map(|(call, group)| servers.call(group.place, call, until));
         for (group, reply) in join_all(replies).await.into_iter().enumerate() {
-            self.learn(group, reply.map_err(Into::into));
+            let at = self.groups[group].at.clone();
+            self.learn(&at, reply);
         }
     }
 
     /// Whether it is known of every charge what it comes to, or that others hold hits, and
     /// there is something of the latter kind and nothing that refuses.
     fn is_unsure(&self) -> bool {
-        let failed = |it: &Known| matches!(it, Known::Failed(_) | Known::Nothing);
+        let failed = |it: &Known| matches!(it, Known::Failed { .. } | Known::Nothing);
         let unsure = |it: &Known| matches!(it, Known::Unsure);
         !self.is_refused() && !self.known.iter().any(failed) && self.known.iter().any(unsure)
     }
 
     /// Where the call has no answer from one place, and in another others hold hits: waits
-    /// for these, as the call may be refused there.
+    /// for these, as the call may be refused there. Not while it holds hits itself, or two
+    /// calls would wait for each other.
     async fn linger(&mut self) {
-        while !self.is_refused() && Instant::now() + RETRY < self.until {
-            let unsure =
-                |group: &Group| group.at.iter().any(|at| matches!(self.known[*at], Known::Unsure));
-            let Some(group) = self.groups.iter().position(unsure) else { return };
+        let holds = |it: &Known| matches!(it, Known::Answered(it) if it.waits.0 || it.waits.1);
+        let unsure = |it: &Known| matches!(it, Known::Unsure);
+        while !self.is_refused()
+            && !self.known.iter().any(holds)
+            && Instant::now() + RETRY < self.until
+        {
+            let known = &self.known;
+            let open = |group: &Group| group.at.iter().any(|at| unsure(&known[*at]));
+            let Some(group) = self.groups.iter().position(open) else { return };
             sleep(a_moment()).await;
-            self.one(group, &Kind::Decide(Some(self.holder()))).await;
+            self.one(group).await;
         }
     }
 
@@ -181,20 +202,16 @@ impl<S: Servers> Reservation<S> {
             Known::Answered(it) => {
                 !it.waits.0 && !it.waits.1 && (!charge.depends() || it.refused.1)
             }
-            Known::Nothing | Known::Unsure | Known::Failed(_) => false,
+            Known::Nothing | Known::Unsure | Known::Failed { .. } => false,
         };
-        for group in &mut self.groups {
-            group.at.retain(|at| !made(&self.charges[*at], &self.known[*at]));
-            group.at.iter().for_each(|at| self.known[*at] = Known::Nothing);
+        for (charge, known) in self.charges.iter().zip(&mut self.known) {
+            if !made(charge, known) {
+                *known = Known::Nothing;
+            }
         }
         for group in 0..self.groups.len() {
-            let kind = match self.is_refused() {
-                false => Kind::Decide(Some(self.holder())),
-                true => Kind::Decide(None),
-            };
-            while !self.groups[group].at.is_empty() && !self.one(group, &kind).await {
+            while !self.one(group).await {
                 if self.until <= Instant::now() + RETRY {
-                    self.learn(group, Err(still_held()));
                     break;
                 }
                 sleep(a_moment()).await;
@@ -202,45 +219,49 @@ impl<S: Servers> Reservation<S> {
         }
     }
 
-    /// Holds hits in the place of one group, and says whether it is sure what that comes to.
-    async fn one(&mut self, group: usize, kind: &Kind) -> bool {
-        let kind = match kind {
-            Kind::Decide(holder) => Kind::Decide(*holder),
-            Kind::Plain(_) | Kind::Settle(_) => return true,
-        };
-        let call = self.call(group, kind);
+    /// Asks once more in the place of one group for what is not known, and says whether all
+    /// of it is. Of a call that is refused nothing is held any more.
+    async fn one(&mut self, group: usize) -> bool {
+        let open = |at: &usize| matches!(self.known[*at], Known::Nothing | Known::Unsure);
+        let Group { place, at } = &self.groups[group];
+        let (place, at): (_, SmallVec<[usize; 4]>) =
+            (*place, at.iter().copied().filter(open).collect());
+        if at.is_empty() {
+            return true;
+        }
+        let holder = (!self.is_refused()).then(|| self.holder());
+        let call = self.call(&at, Kind::Decide(holder));
         self.sent.push(Arc::clone(&call));
-        let place = self.groups[group].place;
         let reply = self.calls.servers.call(place, &call, self.until).await;
-        self.learn(group, reply.map_err(Into::into));
-        let known = |at: &usize| !matches!(self.known[*at], Known::Unsure);
-        self.groups[group].at.iter().all(known)
+        self.learn(&at, reply);
+        at.iter().all(|at| !matches!(self.known[*at], Known::Unsure))
     }
 
     fn holder(&self) -> Holder {
         Holder { id: self.id, until: self.now.plus(HOLD) }
     }
 
-    /// The call for one group.
-    fn call(&self, group: usize, kind: Kind) -> Arc<Call> {
+    /// The call for the charges at these positions, which are at one place.
+    fn call(&self, at: &[usize], kind: Kind) -> Arc<Call> {
         let refused = self.is_refused();
         let charge = |at: &usize| Charge { refused, ..self.charges[*at].clone() };
-        let charges = self.groups[group].at.iter().map(charge).collect();
-        let call = Call::with(charges, self.now, kind);
+        let call = Call::with(at.iter().map(charge).collect(), self.now, kind);
         Arc::new(Call { begun: self.begun, ..call })
     }
 
-    fn learn(&mut self, group: usize, reply: Result<Answers, StoreError>) {
-        let group = &self.groups[group];
+    /// Learns what has become of the charges at these positions.
+    fn learn(&mut self, at: &[usize], reply: Reply) {
         match reply {
             Ok(answers) => {
-                for (at, answered) in group.at.iter().zip(answers) {
+                for (at, answered) in at.iter().zip(answers) {
                     self.known[*at] = answered.map_or(Known::Unsure, Known::Answered);
                 }
             }
             Err(error) => {
-                for at in &group.at {
-                    self.known[*at] = Known::Failed(error.clone());
+                let sent = error.may_be_made();
+                let why = StoreError::from(error);
+                for at in at {
+                    self.known[*at] = Known::Failed { why: why.clone(), sent };
                 }
             }
         }
@@ -250,7 +271,7 @@ impl<S: Servers> Reservation<S> {
     fn is_refused(&self) -> bool {
         self.charges.iter().zip(&self.known).any(|(charge, known)| match known {
             Known::Answered(it) => charge.enforced && outcome(charge, *it, self.now).over,
-            Known::Nothing | Known::Unsure | Known::Failed(_) => false,
+            Known::Nothing | Known::Unsure | Known::Failed { .. } => false,
         })
     }
 
@@ -274,7 +295,7 @@ impl<S: Servers> Reservation<S> {
                     let (answer, made) = if counts { (answer, made) } else { refused };
                     Ok(outcome(charge, Answered { answer, made, ..*answered }, self.now))
                 }
-                Known::Failed(error) => Err(error.clone()),
+                Known::Failed { why, .. } => Err(why.clone()),
                 Known::Unsure | Known::Nothing => Err(still_held()),
             });
         }
@@ -284,24 +305,27 @@ impl<S: Servers> Reservation<S> {
         all_failed(self.charges.len(), &still_held())
     }
 
-    /// Settles all that may be held: counts it, or lets it go. Says when that is done.
+    /// Settles all that may be held: counts it, or lets it go. Says when that is done where
+    /// it surely is.
     fn settle(&mut self, counts: bool) -> Vec<oneshot::Receiver<()>> {
         let mut settled = Vec::new();
-        let may_hold =
-            self.charges.iter().zip(&self.known).filter_map(|(charge, known)| match known {
-                Known::Answered(answered) => Some((charge, Some(answered))),
-                Known::Failed(_) => Some((charge, None)),
-                Known::Nothing | Known::Unsure => None,
+        for answered in [true, false] {
+            let may_hold = self.charges.iter().zip(&self.known);
+            let may_hold = may_hold.filter_map(|(charge, known)| match known {
+                Known::Answered(it) if answered => Some((charge, Some(it))),
+                Known::Failed { sent: true, .. } if !answered => Some((charge, None)),
+                _ => None,
             });
-        for charges in held(may_hold, self.id, counts) {
-            let (now, until) = ((self.now, self.begun), self.begun + HOLD);
-            let (done, ended) = oneshot::channel();
-            settled.push(ended);
-            self.calls.late.settle(Unsettled { charges, now, until, done: Some(done) });
+            for charges in held(may_hold, self.id, counts) {
+                let (now, until) = ((self.now, self.begun), self.begun + HOLD);
+                let (done, ended) = oneshot::channel();
+                settled.extend(answered.then_some(ended));
+                self.calls.late.settle(Unsettled { charges, now, until, done: Some(done) });
+            }
         }
         // Those that are still on their way are settled when they come.
         for call in mem::take(&mut self.sent) {
-            call.counts_late.store(counts, Relaxed);
+            call.late.store(if counts { COUNT } else { RELEASE }, Relaxed);
         }
         settled
     }

@@ -21,17 +21,15 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{
-    batch::{Answered, Call, Kind, LATE, QUEUE, Reply},
-    node::NodeError,
-};
+use super::batch::{Answered, COUNT, Call, Kind, LATE, QUEUE, Reply, UNDECIDED};
 use crate::{
     store::{Charge, script::Settlement},
     time::Timestamp,
 };
 
-/// How many charges are settled at the same time.
-const AT_ONCE: usize = 256;
+/// How many charges are settled at the same time: those that wait for a server that is gone
+/// must not keep those of others waiting.
+const AT_ONCE: usize = QUEUE;
 /// How long to wait at first before trying again; each time twice as long.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -50,7 +48,7 @@ pub(super) struct Late {
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+pub(super) struct Counts {
     given_back: AtomicU64,
     not_given_back: AtomicU64,
     /// How many charges wait to be settled.
@@ -87,31 +85,50 @@ impl Late {
     /// Nobody waits for this answer any more: gives back what it grants.
     pub(super) fn answered(&self, call: &Call, reply: &Reply) {
         let Ok(answers) = reply else { return };
-        let until = Instant::now() + LATE;
         let now = (call.now, call.begun);
-        if let Kind::Decide(Some(holder)) = call.kind {
-            let counts = call.counts_late.load(Relaxed);
-            let both = call.charges.iter().zip(answers);
-            let known = both.filter_map(|(charge, answered)| {
-                Some((charge, answered.as_ref())).filter(|it| it.1.is_some())
-            });
-            for charges in held(known, holder.id, counts) {
-                self.settle(Unsettled { charges, now, until, done: None });
+        match (&call.kind, call.late.load(Relaxed)) {
+            (Kind::Settle(_), _) => return,
+            (Kind::Decide(Some(holder)), late) if late != UNDECIDED => {
+                let until = Instant::now() + LATE;
+                let mut known = Vec::new();
+                for (charge, answered) in call.charges.iter().zip(answers) {
+                    known.extend(answered.as_ref().map(|it| (charge, Some(it))));
+                }
+                for charges in held(known.into_iter(), holder.id, late == COUNT) {
+                    self.settle(Unsettled { charges, now, until, done: None });
+                }
             }
+            (Kind::Plain(_) | Kind::Decide(_), _) => {}
         }
+        // What depends on each other stays only as a whole.
+        let all = call.charges.iter().all(|it| it.passes_late || !it.depends());
         for (charge, answered) in call.charges.iter().zip(answers) {
-            let Some(Answered { answer, made, waits, .. }) = answered else { continue };
-            let hits = charge.hits.capped().asked();
-            let made = *made && !waits.0;
-            let given = match &call.kind {
-                Kind::Plain(_) | Kind::Decide(_) => made && answer.passes && 0 < hits,
-                Kind::Settle(_) => false,
-            };
-            if given && !charge.passes_late {
-                let charges = smallvec![(charge.clone(), Settlement::GiveBack(hits, answer.told))];
-                self.settle(Unsettled { charges, now, until, done: None });
+            let stays = charge.passes_late && (all || !charge.depends());
+            if let Some(answered) = answered.as_ref().filter(|_| !stays) {
+                self.give_back(charge, answered, now);
             }
         }
+    }
+
+    /// Gives back what a charge was granted at once.
+    pub(super) fn give_back(
+        &self,
+        charge: &Charge,
+        answered: &Answered,
+        now: (Timestamp, Instant),
+    ) {
+        let Answered { answer, made, waits, .. } = answered;
+        let hits = charge.hits.capped().asked();
+        if *made && !waits.0 && answer.passes && 0 < hits {
+            let until = Instant::now() + LATE;
+            let charges = smallvec![(charge.clone(), Settlement::GiveBack(hits, answer.told))];
+            self.settle(Unsettled { charges, now, until, done: None });
+        }
+    }
+
+    /// Where that is counted.
+    pub(super) fn shared(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
     }
 
     /// How many charges were given back, and how many could not be.
@@ -191,10 +208,11 @@ impl Counts {
     }
 }
 
-/// Settles what `late` takes in. Ends when nobody can hand in anything any more.
+/// Settles what [`Late`] takes in, and counts that. Ends when nobody can hand in anything
+/// any more.
 pub(super) async fn run<S: Settles>(
     settles: Arc<S>,
-    late: Late,
+    counts: Arc<Counts>,
     mut queue: mpsc::Receiver<Unsettled>,
 ) {
     let mut tries = FuturesUnordered::new();
@@ -203,7 +221,7 @@ pub(super) async fn run<S: Settles>(
             biased;
             next = queue.recv(), if tries.len() < AT_ONCE => {
                 let Some(unsettled) = next else { return };
-                let (settles, counts) = (Arc::clone(&settles), Arc::clone(&late.counts));
+                let (settles, counts) = (Arc::clone(&settles), Arc::clone(&counts));
                 tries.push(async move {
                     let how = unsettled.how();
                     counts.ended(how, settle(&*settles, unsettled).await);
@@ -231,8 +249,7 @@ async fn settle<S: Settles>(settles: &S, unsettled: Unsettled) -> bool {
         let call = Arc::new(Call::with(charges.clone(), now, Kind::Settle(hows.clone())));
         match settles.settle(&call, until).await {
             Ok(_) => return true,
-            Err(NodeError::Unsent(_)) => {}
-            Err(_) if again => {}
+            Err(error) if again || !error.may_be_made() => {}
             Err(_) => return false,
         }
         if until <= Instant::now() + pause {

@@ -338,7 +338,7 @@ impl Simulated {
             .map(|it| Batches::new(wire(it), timeout, true, (late.clone(), pulse.clone())));
         let ways = Arc::new(Ways { batches: batches.collect(), timeout });
         let mut settler = JoinSet::new();
-        settler.spawn(settler::run(Arc::clone(&ways), late.clone(), unsettled));
+        settler.spawn(settler::run(Arc::clone(&ways), late.shared(), unsettled));
         Self { calls: Arc::new(Calls::new(ways, late)), _settler: settler }
     }
 

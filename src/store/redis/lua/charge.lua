@@ -25,14 +25,21 @@
 -- counted if the call is granted, 4 if they do if it is refused, 8 if the algorithm lets
 -- them pass if it is refused; and the numbers of the state if it is refused.
 
+-- How many calls may hold hits of one counter; more wait.
+local MOST_HOLDS = 1000
 local hold_for = tonumber(ARGV[3])
 local id -- of the call that is made, if it holds hits
+
+-- Whether what the call comes to elsewhere matters to a charge of it.
+local function depends(charge)
+  return charge.all_or_nothing or charge.if_refused
+end
 
 -- How many hits other calls hold.
 local function held(record)
   local sum = 0
   for _, hold in ipairs(record.holds) do
-    if now < hold.ends and hold.id ~= id then
+    if clock() < hold.ends and hold.id ~= id then
       sum = sum + hold.hits
     end
   end
@@ -51,7 +58,8 @@ end
 -- sure, and the numbers to tell.
 local function weigh_holds(charge, record, passes, before, after)
   local others = held(record)
-  if others == 0 then
+  if others == 0 or charge.adds and not passes then
+    -- What is refused for sure is told of without it.
     return passes, before, after
   end
   local state = with_held(charge, record.state, others)
@@ -73,6 +81,9 @@ local function attempt(charge, make, refuse)
   end
   local passes, before, after, state, life = charge.algorithm(record.state, charge.hits, unpack(charge.arguments))
   passes, before, after = weigh_holds(charge, record, passes, before, after)
+  if passes and 0 < id and depends(charge) and MOST_HOLDS <= #record.holds then
+    passes = nil
+  end
   if not charge.adds then
     -- What is given back is never refused, even if it is nothing.
     passes = true
@@ -141,10 +152,6 @@ local function made_if_refused(charge, passes)
   return passes or charge.counts_denied
 end
 
-local function depends(charge)
-  return charge.all_or_nothing or charge.if_refused
-end
-
 -- Works out one charge of a call that is refused, of which `trial` was tried.
 local function again(charge, trial)
   local refused = trial.passes == false
@@ -190,7 +197,7 @@ local function hold_all(charges, attempts, finals, tried)
     for i, hold in ipairs(record.holds) do
       holds[i] = hold
     end
-    holds[#holds + 1] = { id = id, hits = sums[key], ends = now + hold_for }
+    holds[#holds + 1] = { id = id, hits = sums[key], ends = clock() + hold_for }
     write(charge, record.state, banned or record.banned, holds, nil)
   end
 end

@@ -33,6 +33,17 @@ local function life_after(latest, life)
   return 0 < life and life + math.min(math.max(latest - now, 0), 1000000) or 0
 end
 
+-- The time by which holds end: the server's, as the clocks of instances may differ by more
+-- than calls take. If it may not be asked for, that of the call.
+local server_time
+local function clock()
+  if server_time == nil then
+    local time = redis.pcall('TIME')
+    server_time = time[1] and time[1] * 1000000 + time[2] or false
+  end
+  return server_time or now
+end
+
 -- The numbers in `value`, or nothing if it is not `count` of them.
 local function numbers(value, count)
   local a, b, c = string.match(value, PATTERNS[count])
@@ -109,9 +120,10 @@ local function write(charge, state, banned, holds, life)
     change.banned = 0
   end
   for _, hold in ipairs(holds) do
-    if now < hold.ends then
+    local left_of_it = hold.ends - clock()
+    if 0 < left_of_it then
       table.insert(change.holds, hold)
-      ttl = math.max(ttl, lifetime(hold.ends - now))
+      ttl = math.max(ttl, lifetime(left_of_it))
     end
   end
   local rest = 0
