@@ -47,6 +47,8 @@ use crate::{
 };
 
 mod batch;
+#[cfg(test)]
+mod between_places;
 mod breaker;
 mod calls;
 mod charge;

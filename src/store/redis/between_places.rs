@@ -1,0 +1,253 @@
+//! Calls whose counters are on several servers, when others hold their last hits, or a
+//! server fails at the worst moment.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use super::simulated::{Dice, Server, Simulated, Weather};
+use crate::{
+    limit::{Algorithm, Hits, Limit, Unit, Window, step::State},
+    rules::counter_key::{KeyFormat, Part},
+    store::{Charge, Consume, Store, deny_cache::DenyCache, script::Hold},
+    time::Timestamp,
+};
+
+const TIMEOUT: Duration = Duration::from_millis(200);
+/// By which number another call holds hits.
+const OTHER: u64 = 999;
+
+fn now() -> Timestamp {
+    Timestamp::from_secs(1_700_000_000)
+}
+
+fn after(millis: u64) -> Option<Instant> {
+    Some(Instant::now() + Duration::from_millis(millis))
+}
+
+/// `a…` is on the first server, `b…` on the second, `c…` on the third.
+fn charge(key: &'static str, requests: u32, consume: Consume) -> Charge {
+    with(key, Limit::fixed(requests, Window::of(Unit::Year)), consume)
+}
+
+fn with(key: &'static str, limit: Limit, consume: Consume) -> Charge {
+    let part = Part { key: key.as_bytes(), value: b"x", shared: false };
+    let counter = KeyFormat::default().key(b"d", [part].into_iter(), &limit, now());
+    Charge {
+        counter,
+        limit,
+        hits: Hits::Add(1),
+        consume,
+        enforced: true,
+        refused: false,
+        passes_late: false,
+    }
+}
+
+fn depends(key: &'static str, requests: u32) -> Charge {
+    charge(key, requests, Consume::AllOrNothing)
+}
+
+/// Three servers, and one instance that uses them.
+fn three() -> (Vec<Arc<Server>>, Arc<Simulated>) {
+    let servers = Simulated::servers(3, &Arc::new(Dice::of(1)));
+    let store = Simulated::on(&servers, TIMEOUT);
+    (servers, Arc::new(store))
+}
+
+/// Another call holds hits, for longer than any test takes.
+fn hold(server: &Server, charge: &Charge, hits: u64) {
+    let mut records = server.records();
+    let record = records.entry(charge.counter.key.as_bytes().to_vec()).or_default();
+    let until = now().plus(Duration::from_secs(1_000));
+    record.holds.push(Hold { id: OTHER, hits, until });
+    server.replace(records);
+}
+
+/// The other call lets go.
+fn release(server: &Server, charge: &Charge) {
+    let mut records = server.records();
+    if let Some(it) = records.get_mut(charge.counter.key.as_bytes()) {
+        it.holds.retain(|it| it.id != OTHER);
+    }
+    server.replace(records);
+}
+
+fn used(server: &Server, charge: &Charge) -> u64 {
+    let records = server.records();
+    match records.get(charge.counter.key.as_bytes()).and_then(|it| it.state.as_ref()) {
+        Some(State::Count(it)) => it.count,
+        Some(State::Leases(it)) => it.0.iter().map(|(_, hits)| hits).sum(),
+        _ => 0,
+    }
+}
+
+/// How many calls hold hits.
+fn held(server: &Server, charge: &Charge) -> usize {
+    server.records().get(charge.counter.key.as_bytes()).map_or(0, |it| it.holds.len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_counted_is_not_counted_again_while_a_call_waits_beside_a_dead_server() {
+    let (servers, store) = three();
+    let (last, free, dead) =
+        (depends("a0", 1), charge("a1", 100, Consume::Independent), depends("b0", 100));
+    hold(&servers[0], &last, 1);
+    servers[1].set(Weather::Down);
+    store.charge(&[last, free.clone(), dead], now(), after(50)).await;
+    assert_eq!(used(&servers[0], &free), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_counted_is_not_counted_again_while_a_call_waits_for_others() {
+    let (servers, store) = three();
+    let (last, free, other) =
+        (depends("a0", 1), charge("a1", 1, Consume::Independent), depends("b0", 100));
+    hold(&servers[0], &last, 1);
+    hold(&servers[0], &free, 1);
+    let (server, first, second) = (Arc::clone(&servers[0]), free.clone(), last.clone());
+    tokio::spawn(async move {
+        sleep(Duration::from_millis(10)).await;
+        release(&server, &first);
+        sleep(Duration::from_millis(20)).await;
+        release(&server, &second);
+    });
+    let charges = [last.clone(), free.clone(), other.clone()];
+    let results = store.charge(&charges, now(), after(100)).await;
+    assert!(results.iter().all(|it| it.as_ref().is_ok_and(|it| !it.over)), "{results:?}");
+    let counted = [(0, &last), (0, &free), (1, &other)].map(|(at, it)| used(&servers[at], it));
+    assert_eq!(counted, [1, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_server_costs_calls_to_the_others_nothing() {
+    let (servers, store) = three();
+    let (a, b, c) = (depends("a0", 100_000), depends("b0", 100_000), depends("c0", 100_000));
+    servers[1].set(Weather::Down);
+    let begun = Instant::now();
+    let results = store.charge(&[a.clone(), b.clone()], now(), None).await;
+    assert!(results[1].is_err() && begun.elapsed() < TIMEOUT / 4, "{:?}", begun.elapsed());
+    let mut calls = JoinSet::new();
+    for _ in 0..300 {
+        let (store, both) = (Arc::clone(&store), [a.clone(), b.clone()]);
+        calls.spawn(async move { store.charge(&both, now(), None).await });
+    }
+    calls.join_all().await;
+    let begun = Instant::now();
+    let results = store.charge(&[a.clone(), c.clone()], now(), None).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert!(begun.elapsed() < TIMEOUT / 4, "{:?}", begun.elapsed());
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((held(&servers[0], &a), held(&servers[2], &c)), (0, 0));
+    assert_eq!((used(&servers[0], &a), store.not_settled()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deny_cache_keeps_no_refusal_that_hits_held_by_others_caused() {
+    let (servers, store) = three();
+    let store = DenyCache::new(store, 1_000_000);
+    let algorithm = Algorithm::FixedWindow { count_denied: false };
+    let limit = Limit { algorithm, ..Limit::fixed(10, Window::of(Unit::Year)) };
+    let of =
+        |hits| Charge { hits: Hits::Add(hits), ..with("a0", limit.clone(), Consume::Independent) };
+    store.charge(&[of(6)], now(), None).await;
+    hold(&servers[0], &of(1), 3);
+    let refused = store.charge(&[of(5)], now(), None).await;
+    assert!(refused[0].as_ref().is_ok_and(|it| it.over && it.used == 6), "{refused:?}");
+    release(&servers[0], &of(1));
+    let two = store.charge(&[of(2)], now(), None).await;
+    assert!(two[0].as_ref().is_ok_and(|it| !it.over), "6 of 10 are used: {two:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_refusal_is_told_whatever_becomes_of_the_rest() {
+    let (servers, store) = three();
+    let (none, last) =
+        (charge("a0", 0, Consume::Independent), charge("a1", 1, Consume::Independent));
+    hold(&servers[0], &last, 1);
+    let server = Arc::clone(&servers[0]);
+    tokio::spawn(async move {
+        sleep(Duration::from_micros(600)).await;
+        server.set(Weather::Down);
+    });
+    let results = store.charge(&[none, last], now(), None).await;
+    assert!(results[0].as_ref().is_ok_and(|it| it.over), "{results:?}");
+    assert!(results[1].is_err(), "{results:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_between_two_answers_gets_no_lease() {
+    let algorithm = Algorithm::Concurrency { lease: Duration::from_secs(3_600) };
+    let limit = Limit { algorithm, ..Limit::fixed(10, Window::of(Unit::Year)) };
+    let lease = with("a0", limit, Consume::Independent);
+    let independent = vec![lease.clone(), charge("b0", 100, Consume::Independent)];
+    let dependent = vec![lease.clone(), depends("b1", 100), depends("c0", 100)];
+    for charges in [independent, dependent] {
+        let (servers, store) = three();
+        servers[1].set(Weather::Slow(Duration::from_millis(40)));
+        let left = timeout(Duration::from_millis(20), store.charge(&charges, now(), None)).await;
+        assert!(left.is_err());
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(used(&servers[0], &lease), 0);
+    }
+}
+
+/// Where charges are made together or not at all, and the call is let through without an
+/// answer, all are counted or none.
+#[tokio::test(start_paused = true)]
+async fn a_late_call_counts_all_of_its_charges_or_none() {
+    for (first, second) in [(true, true), (true, false), (false, false)] {
+        let (servers, store) = three();
+        let a = Charge { passes_late: first, ..depends("a0", 10) };
+        let b = Charge { passes_late: second, ..depends("a1", 10) };
+        servers[0].set(Weather::Slow(Duration::from_millis(40)));
+        let results = store.charge(&[a.clone(), b.clone()], now(), after(12)).await;
+        assert!(results.iter().all(Result::is_err), "{results:?}");
+        sleep(Duration::from_secs(5)).await;
+        let counted = u64::from(first && second);
+        assert_eq!((used(&servers[0], &a), used(&servers[0], &b)), (counted, counted));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_let_through_at_its_deadline_counts() {
+    let (servers, store) = three();
+    let late = |it: Charge| Charge { passes_late: true, ..it };
+    let (last, slow) = (late(depends("a0", 1)), late(depends("b0", 100)));
+    hold(&servers[0], &last, 1);
+    servers[1].set(Weather::Slow(Duration::from_millis(32)));
+    let results = store.charge(&[last, slow.clone()], now(), after(45)).await;
+    assert!(results[0].is_err(), "{results:?}");
+    sleep(Duration::from_secs(5)).await;
+    let found = (used(&servers[1], &slow), held(&servers[1], &slow), store.not_settled());
+    assert_eq!(found, (1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_beside_a_dead_server_do_not_wait_for_each_other() {
+    let (servers, store) = three();
+    servers[2].set(Weather::Down);
+    let mut calls = JoinSet::new();
+    for call in 0..12 {
+        let mut all = [depends("a0", 1), depends("b0", 1), depends("c0", 9)];
+        if call % 2 == 0 {
+            all.swap(0, 1);
+        }
+        let store = Arc::clone(&store);
+        calls.spawn(async move {
+            let begun = Instant::now();
+            store.charge(&all, now(), None).await;
+            begun.elapsed()
+        });
+    }
+    let took = calls.join_all().await;
+    assert!(took.iter().all(|it| *it < TIMEOUT / 2), "{took:?}");
+    for (server, key) in [(0, "a0"), (1, "b0")] {
+        let charge = depends(key, 1);
+        let found = (used(&servers[server], &charge), held(&servers[server], &charge));
+        assert_eq!(found, (0, 0), "{key}");
+    }
+}
