@@ -107,6 +107,9 @@ impl<S: Servers> Reservation<S> {
         } else {
             self.linger().await;
         }
+        if self.is_refused() {
+            self.ban().await;
+        }
         let decision = self.decision();
         // Whoever is let through without an answer is served: that counts.
         let counts = match decision {
@@ -235,6 +238,39 @@ impl<S: Servers> Reservation<S> {
         let reply = self.calls.servers.call(place, &call, self.until).await;
         self.learn(&at, reply);
         at.iter().all(|at| !matches!(self.known[*at], Known::Unsure))
+    }
+
+    /// Asks again, now that the call is refused, where that makes a limit refuse hits as well
+    /// and ban whoever sent them: it passed them only because of others of this call that are
+    /// not counted.
+    async fn ban(&mut self) {
+        let bans = |charge: &Charge, known: &Known| match known {
+            Known::Answered(it) => {
+                let passes = (it.answer.passes, it.refused.0.passes);
+                !charge.limit.penalty.is_zero() && passes == (true, false) && !it.refused.1
+            }
+            Known::Nothing | Known::Unsure | Known::Failed { .. } => false,
+        };
+        let all = self.charges.iter().zip(&self.known).map(|(charge, known)| bans(charge, known));
+        let banning: Vec<bool> = all.collect();
+        if !banning.contains(&true) {
+            return;
+        }
+        self.settled(false).await;
+        let before = self.known.clone();
+        for (known, bans) in self.known.iter_mut().zip(&banning) {
+            if *bans {
+                *known = Known::Nothing;
+            }
+        }
+        for group in 0..self.groups.len() {
+            self.one(group).await;
+        }
+        for (known, before) in self.known.iter_mut().zip(before) {
+            if !matches!(known, Known::Answered(_)) {
+                *known = before;
+            }
+        }
     }
 
     fn holder(&self) -> Holder {
