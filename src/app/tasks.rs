@@ -129,7 +129,8 @@ impl Tasks {
     /// no, so that clients turn away while they are still served; then the
     /// servers stop, and calls in flight have a time to finish.
     ///
-    /// A second signal ends the process at once.
+    /// Of further signals one ends the wait for clients to turn away, and one the wait for
+    /// calls.
     ///
     /// # Errors
     ///

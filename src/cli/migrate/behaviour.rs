@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Case,
     finding::{Finding, Grade},
-    variables::{setting, uses_redis},
+    variables::{holds_hits, setting, uses_redis},
 };
 use crate::duration;
 
@@ -17,11 +17,12 @@ pub(super) const CHECKS: &[fn(&Case<'_>) -> Option<Finding>] = &[
     deny_cache,
     forced_start,
     stopped_counting,
-    proxy,
+    shared_counters,
+    |case| another_redis(case, "REDIS_URL", "REDIS_TYPE"),
+    |case| another_redis(case, "REDIS_PERSECOND_URL", "REDIS_PERSECOND_TYPE"),
     collector,
     client_authorities,
     pool,
-    proxy,
 ];
 
 /// What differs whatever the environment is. No decision does.
@@ -197,27 +198,75 @@ fn client_authorities(case: &Case<'_>) -> Option<Finding> {
     })
 }
 
-/// Addresses that look like those of a proxy.
-fn proxy(case: &Case<'_>) -> Option<Finding> {
-    const WORDS: [&str; 4] = ["nutcracker", "twemproxy", "envoy", "proxy"];
-    let is_proxy = |name: &&&str| {
-        let url = case.env.text(name).unwrap_or_default().to_ascii_lowercase();
-        // What may be a user or a password is before this.
+/// What the other service cannot increment while this one holds hits.
+fn shared_counters(case: &Case<'_>) -> Option<Finding> {
+    const NAME: &str = "COUNTER_KEYS";
+    let shares = case.env.text(NAME).is_some_and(|it| it.eq_ignore_ascii_case("reference"));
+    (shares && uses_redis(case) && holds_hits(case)).then(|| {
+        Finding::new(Grade::Differs, "the two services cannot count in the same Redis")
+            .of(case.env, NAME)
+            .there("increments counters, which have to be integers")
+            .here(
+                "holds hits of a request for the milliseconds that it takes to decide it; a \
+                 counter is no integer meanwhile",
+            )
+            .remedy(
+                "change over at once: the last instance there ends before the first one here \
+                 starts",
+            )
+    })
+}
+
+/// What the address of a Redis looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looks {
+    Proxy,
+    Cluster,
+}
+
+impl Looks {
+    fn of(url: &str) -> Option<Self> {
+        let url = url.to_ascii_lowercase();
+        // A user or a password may stand before the place, and behind it.
         let place = url.rsplit('@').next().unwrap_or_default();
-        WORDS.iter().any(|it| place.contains(it))
+        let place = place.split('?').next().unwrap_or_default();
+        let host = place.split_once("://").map_or(place, |(_, rest)| rest);
+        let host = host.split('/').next().unwrap_or_default();
+        let has = |text: &str, words: &[&str]| words.iter().any(|it| text.contains(it));
+        // The port of twemproxy in its documents.
+        if has(place, &["nutcracker", "proxy"]) || host.ends_with(":22121") {
+            Some(Self::Proxy)
+        } else if has(host, &["clustercfg.", "redis-cluster"]) {
+            Some(Self::Cluster)
+        } else {
+            place.contains("envoy").then_some(Self::Proxy)
+        }
+    }
+}
+
+/// Addresses that look like those of something else than one server.
+fn another_redis(case: &Case<'_>, url: &str, kind: &str) -> Option<Finding> {
+    const SWITCH: &str = "REDIS_PERSECOND";
+    let is_used =
+        url == "REDIS_URL" || case.env.is_true(SWITCH) || case.env.doubt(&[SWITCH]).is_some();
+    let is_single = case.env.text(kind).is_none_or(|it| it.eq_ignore_ascii_case("single"));
+    if !is_used || !is_single || !uses_redis(case) {
+        return None;
+    }
+    let finding = match Looks::of(case.env.text(url)?)? {
+        Looks::Proxy => Finding::new(Grade::Note, format!("{url} seems to be that of a proxy"))
+            .there("asks for one counter at a time, so that each may be on a server of its own")
+            .here("asks for several at once: is never ready if the proxy has more than one server")
+            .remedy(format!(
+                "see that it has one server, or set {url} to the Redis itself, or to a Redis \
+                 Cluster with {kind}=cluster"
+            )),
+        Looks::Cluster => Finding::new(Grade::Note, format!("{url} seems to be that of a cluster"))
+            .there("asks for one counter at a time, which works where one node has all slots")
+            .here("is never ready with a node of a cluster while the type is single")
+            .remedy(format!("set {kind}=cluster")),
     };
-    let names = ["REDIS_URL", "REDIS_PERSECOND_URL"];
-    let name = names.iter().find(is_proxy).filter(|_| uses_redis(case))?;
-    let finding = Finding::new(Grade::Note, format!("{name} seems to be that of a proxy"))
-        .of(case.env, name)
-        .there("asks for one counter at a time, so that each may be on a server of its own")
-        .here("asks for several at once: is never ready if the proxy has more than one server")
-        .remedy(format!(
-            "see that it has one server, or set {name} to the Redis itself, or to a Redis Cluster \
-             with {}",
-            name.replace("URL", "TYPE=cluster")
-        ));
-    Some(finding)
+    Some(finding.of(case.env, url).unless(case.env, &[kind]))
 }
 
 fn pool(case: &Case<'_>) -> Option<Finding> {

@@ -3,7 +3,7 @@
 use super::{
     Case,
     finding::{Finding, Grade},
-    variables::{setting, uses_redis},
+    variables::{holds_hits, setting, uses_redis},
 };
 
 /// A default that is not that of the reference service.
@@ -55,10 +55,20 @@ const DEFAULTS: &[Default] = &[
     },
     Default {
         name: "COUNTER_KEYS",
-        matters: uses_redis,
+        matters: |case| uses_redis(case) && !holds_hits(case),
         there: "joins key, value and window with underscores to name a counter",
         here: "uses names that cannot be taken for one another, so that counters begin anew",
         remedy: "set COUNTER_KEYS=reference while both services count in the same Redis",
+    },
+    Default {
+        name: "COUNTER_KEYS",
+        matters: |case| uses_redis(case) && holds_hits(case),
+        there: "joins key, value and window with underscores to name a counter",
+        here: "uses names that cannot be taken for one another, so that counters begin anew",
+        remedy: "change over at once: with STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT in a cluster \
+                 or with REDIS_PERSECOND hits are held, so the two services cannot share \
+                 counters. COUNTER_KEYS=reference lets counters go on once the last instance \
+                 there has ended",
     },
     Default {
         name: "EXPIRATION_JITTER_MAX_SECONDS",

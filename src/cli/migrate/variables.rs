@@ -53,6 +53,15 @@ pub(super) fn uses_redis(case: &Case<'_>) -> bool {
     }
 }
 
+/// Whether hits of plain requests are held before they count: their counters may be in
+/// several places, and which of them count depends on all.
+pub(super) fn holds_hits(case: &Case<'_>) -> bool {
+    let is_cluster =
+        case.env.text("REDIS_TYPE").is_some_and(|it| it.eq_ignore_ascii_case("cluster"));
+    case.env.is_true("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT")
+        && (is_cluster || case.env.is_true("REDIS_PERSECOND"))
+}
+
 /// What the settings make of the environment as a whole.
 pub(super) fn mistakes(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let Err(error) = Settings::read(|_| None, |name| looked_up(case, name)) else { return };

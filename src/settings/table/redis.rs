@@ -20,9 +20,9 @@ pub(super) const REDIS: Group = Group {
             name: "REDIS_AUTH",
             value: Value::Secret("[USER:]PASSWORD"),
             default: "",
-            help: "The password for Redis, in place of one in REDIS_URL; \
-                   `:password` if it has a colon. Prefer the variable: other users \
-                   of the machine can see flags.",
+            help: "The password for Redis, or `user:password`, in place of what \
+                   REDIS_URL says; `:password` if the password has a colon. Prefer the \
+                   variable: other users of the machine can see flags.",
         },
         Setting {
             name: "REDIS_TYPE",
@@ -67,7 +67,8 @@ pub(super) const REDIS: Group = Group {
             name: "REDIS_SENTINEL_AUTH",
             value: Value::Secret("[USER:]PASSWORD"),
             default: "",
-            help: "The password for the Sentinels, in place of one in REDIS_URL; they are not \
+            help: "The password for the Sentinels, or `user:password`, in place of what \
+                   REDIS_URL says; `:password` if the password has a colon. They are not \
                    given REDIS_AUTH.",
         },
         Setting {

@@ -8,13 +8,15 @@ pub(super) const SHUTDOWN: Group = Group {
             value: DURATION,
             default: "3s",
             help: "How long to go on serving after SIGTERM while the health checks already \
-                   say no, so that clients turn elsewhere first.",
+                   say no, so that clients turn elsewhere first. SIGINT skips it, and a second \
+                   signal cuts it short.",
         },
         Setting {
             name: "DRAIN_TIMEOUT",
             value: DURATION,
             default: "20s",
-            help: "How long the calls in flight may take after that.",
+            help: "How long the calls in flight may take after that. A further signal ends the \
+                   process at once.",
         },
     ],
 };

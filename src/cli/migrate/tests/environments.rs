@@ -145,6 +145,110 @@ fn what_statistics_traces_and_clients_notice_is_told() {
 }
 
 #[test]
+fn services_that_cannot_share_counters_change_over_at_once() {
+    let stop = "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT=true\n";
+    let second = "REDIS_PERSECOND=true\nREDIS_PERSECOND_URL=b:1\nREDIS_PERSECOND_TIMEOUT=1s\n";
+    let of_keys = |lines: &str, is_set: bool| {
+        let same = if is_set { SAME } else { &SAME.replace("COUNTER_KEYS=reference\n", "") };
+        let findings = found(&format!("{same}{lines}")).into_iter();
+        findings.filter(|it| it.variable == "COUNTER_KEYS").collect::<Vec<_>>()
+    };
+    for place in ["REDIS_TYPE=cluster\n", second] {
+        let lines = format!("{stop}{place}");
+        for is_set in [true, false] {
+            let found = of_keys(&lines, is_set);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].grade, Grade::Differs);
+            assert!(found[0].remedy.starts_with("change over at once"), "{}", found[0]);
+            assert!(!found[0].remedy.contains("while both"), "{}", found[0]);
+        }
+        assert_eq!(of_keys(&lines, true)[0].place, "a.env:5");
+    }
+    for lines in [stop, "REDIS_TYPE=cluster\n", second] {
+        assert!(of_keys(lines, true).iter().all(|it| it.grade == Grade::Same), "{lines}");
+        let found = of_keys(lines, false);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].remedy.contains("while both"), "{}", found[0]);
+    }
+}
+
+/// [`SAME`] with another `REDIS_URL` and `lines` behind it, and what is found then.
+fn with_url(url: &str, lines: &str) -> Vec<Finding> {
+    found(&format!(
+        "{}{lines}\n",
+        SAME.replace("REDIS_URL=redis:6379", &format!("REDIS_URL={url}"))
+    ))
+}
+
+#[test]
+fn a_proxy_is_told_once() {
+    let proxy = "note: REDIS_URL seems to be that of a proxy";
+    for url in [
+        "nutcracker:22121",
+        "twemproxy:22121",
+        "redis://10.0.0.1:22121/0",
+        "redis-cluster-proxy:6379",
+        "envoy:6379",
+    ] {
+        assert_eq!(titles(&with_url(url, "")), [proxy], "{url}");
+    }
+    for url in ["redis:6379", "redis://proxy:22121@redis:6379", "redis:6379?password=proxy"] {
+        assert_eq!(titles(&with_url(url, "")), Vec::<String>::new(), "{url}");
+    }
+}
+
+#[test]
+fn the_proxy_of_each_redis_is_told_by_its_own_setting() {
+    let lines = "REDIS_PERSECOND_TIMEOUT=1s\n\
+                 REDIS_PERSECOND_URL=/var/run/nutcracker/ratelimitpersecond.sock\n";
+    let main = "/var/run/nutcracker/ratelimit.sock";
+    let notes = |lines: &str| {
+        let found = found(&format!(
+            "{}{lines}",
+            SAME.replace("redis:6379", main).replace("REDIS_SOCKET_TYPE=tcp\n", "")
+        ));
+        let notes = found.into_iter().filter(|it| it.grade == Grade::Note);
+        notes.map(|it| (it.title, it.place, it.remedy)).collect::<Vec<_>>()
+    };
+    let both = notes(&format!("{lines}REDIS_PERSECOND=true\n"));
+    let places: Vec<_> = both.iter().map(|it| (it.0.as_str(), it.1.as_str())).collect();
+    let expected = [
+        ("REDIS_URL seems to be that of a proxy", "a.env:2"),
+        ("REDIS_PERSECOND_URL seems to be that of a proxy", "a.env:13"),
+    ];
+    assert_eq!(places, expected);
+    assert!(both[1].2.ends_with("with REDIS_PERSECOND_TYPE=cluster"), "{}", both[1].2);
+    assert_eq!(notes(lines).len(), 1);
+}
+
+#[test]
+fn a_cluster_that_is_taken_for_one_server_is_told() {
+    let cluster = "note: REDIS_URL seems to be that of a cluster";
+    for url in [
+        "clustercfg.name.abc123.use1.cache.amazonaws.com:6379",
+        "rediss://clustercfg.name.abc123.use1.cache.amazonaws.com:6379",
+        "redis-cluster:6379",
+        "redis://my-redis-cluster.envoy-system.svc:6379/0",
+    ] {
+        let found = with_url(url, "");
+        assert_eq!(titles(&found), [cluster], "{url}");
+        let note = found.iter().find(|it| it.grade == Grade::Note).unwrap();
+        assert_eq!(
+            (note.remedy.as_str(), note.place.as_str()),
+            ("set REDIS_TYPE=cluster", "a.env:3")
+        );
+        assert_eq!(titles(&with_url(url, "REDIS_TYPE=cluster")), Vec::<String>::new(), "{url}");
+    }
+    let second = "REDIS_PERSECOND=true\nREDIS_PERSECOND_TIMEOUT=1s\n\
+                  REDIS_PERSECOND_URL=redis-cluster:6379";
+    let note = about(second, "REDIS_PERSECOND_URL");
+    assert_eq!(
+        (note.grade, note.remedy.as_str()),
+        (Grade::Note, "set REDIS_PERSECOND_TYPE=cluster")
+    );
+}
+
+#[test]
 fn another_place_for_rules_is_told() {
     let edits = "differs: every change to a rule file takes effect";
     let config = "differs: TOLLGATE_CONFIG counts before RUNTIME_ROOT";

@@ -4,14 +4,19 @@ use std::collections::BTreeSet;
 
 use super::*;
 
+const PROXY: &str = "`REDIS_URL` or `REDIS_PERSECOND_URL` of a proxy or a node of a cluster, with \
+                     `REDIS_TYPE=single`";
+
 /// For each line of the table variables that show it, and the one that is told.
 const LINES: &[(&str, &str, &str)] = &[
     ("`BACKEND_TYPE`", "BACKEND_TYPE=memcache", "BACKEND_TYPE"),
     ("`REDIS_URL`", "", "REDIS_URL"),
+    (PROXY, "REDIS_URL=/var/run/nutcracker/ratelimit.sock", "REDIS_URL"),
+    (PROXY, "REDIS_URL=redis-cluster:1", "REDIS_URL"),
     (
-        "`REDIS_URL` of a proxy or a node of a cluster, with `REDIS_TYPE=single`",
-        "REDIS_URL=/var/run/nutcracker/ratelimit.sock",
-        "REDIS_URL",
+        PROXY,
+        "REDIS_URL=a:1\nREDIS_PERSECOND=true\nREDIS_PERSECOND_URL=b:22121",
+        "REDIS_PERSECOND_URL",
     ),
     ("`REDIS_SOCKET_TYPE`", "REDIS_URL=a:1", "REDIS_SOCKET_TYPE"),
     (
@@ -25,6 +30,12 @@ const LINES: &[(&str, &str, &str)] = &[
         "REDIS_POOL_ON_EMPTY_BEHAVIOR",
     ),
     ("`COUNTER_KEYS`", "REDIS_URL=a:1", "COUNTER_KEYS"),
+    (
+        "`COUNTER_KEYS`",
+        "REDIS_URL=a:1\nREDIS_TYPE=cluster\nCOUNTER_KEYS=reference\n\
+         STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT=true",
+        "COUNTER_KEYS",
+    ),
     ("`RESPONSE_DYNAMIC_METADATA`", "", "RESPONSE_DYNAMIC_METADATA"),
     ("`LOG_LEVEL`", "", "LOG_LEVEL"),
     ("`RUNTIME_ROOT`, `RUNTIME_SUBDIRECTORY`", "RUNTIME_ROOT=/a", "RUNTIME_SUBDIRECTORY"),
