@@ -319,7 +319,9 @@ impl Demands {
         let most = self.first.unwrap_or(Duration::MAX);
         if time::timeout(most, first).await.is_err() {
             let why = last.map_or_else(|| "it is silent".to_owned(), |it| it.to_string());
-            return format!("no answer within REDIS_STARTUP_MAX_ELAPSED_TIME, {most:?}: {why}");
+            return format!(
+                "Redis has not decided within REDIS_STARTUP_MAX_ELAPSED_TIME, {most:?}: {why}"
+            );
         }
         health.store(Ok(()));
         if !self.always {

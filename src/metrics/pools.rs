@@ -63,7 +63,7 @@ impl Pool {
             ),
             silent: gauge(
                 own("silent"),
-                "Servers of Redis that do not answer, and are rarely asked.",
+                "Servers of Redis that do not answer or cannot be used: their calls fail at once.",
             ),
             given_back: counter(
                 own("given_back"),

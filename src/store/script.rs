@@ -7,6 +7,8 @@
 //! becomes of the call, each hold is [settled](settle). Whoever would be refused only
 //! because of what others hold is not decided, and asks again.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 
 use super::Charge;
@@ -37,8 +39,22 @@ pub(crate) struct Hold {
     /// Of the call; never 0.
     pub(crate) id: u64,
     pub(crate) hits: u64,
-    /// When it is void, whatever has become of the call.
+    /// When it takes no room any more, whatever has become of the call.
     pub(crate) until: Timestamp,
+}
+
+/// How long a hold that has ended is still known: its hits can be counted.
+pub(crate) const KNOWN: Duration = Duration::from_secs(50);
+
+impl Hold {
+    /// Whether it takes room.
+    fn is_valid(&self, now: Timestamp) -> bool {
+        now < self.until
+    }
+
+    fn is_known(&self, now: Timestamp) -> bool {
+        now < self.until.plus(KNOWN)
+    }
 }
 
 /// For whom a call holds what depends on charges elsewhere, and how long.
@@ -217,7 +233,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
                 record.banned = banned;
             }
             record.holds.push(Hold { id: holder.id, hits, until: holder.until });
-            record.holds.retain(|it| self.now < it.until);
+            record.holds.retain(|it| it.is_known(self.now));
             self.written.push(Written { at, record, told: None });
         }
     }
@@ -232,7 +248,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         let state = record.state.clone();
         let alone = step::step(limit, counter.span, state, charge.hits, now);
         let (mut verdict, before, after) = self.weigh_holds(charge, &record, &alone);
-        let full = MOST_HOLDS <= record.holds.len();
+        let full = MOST_HOLDS <= record.holds.iter().filter(|it| it.is_valid(now)).count();
         if verdict == Verdict::Passes && self.holder.is_some() && charge.depends() && full {
             verdict = Verdict::Unsure;
         }
@@ -303,13 +319,13 @@ impl Record {
     /// How many hits other calls hold than that of `holder`.
     fn held(&self, holder: Option<Holder>, now: Timestamp) -> u64 {
         let own = holder.map(|it| it.id);
-        let others = self.holds.iter().filter(|it| now < it.until && Some(it.id) != own);
+        let others = self.holds.iter().filter(|it| it.is_valid(now) && Some(it.id) != own);
         others.fold(0_u64, |sum, it| sum.saturating_add(it.hits)).min(Hits::MAX)
     }
 
     /// Drops what has ended before it is written.
     fn drop_ended(&mut self, limit: &Limit, now: Timestamp) {
-        self.holds.retain(|it| now < it.until);
+        self.holds.retain(|it| it.is_known(now));
         if self.banned.plus(limit.penalty) <= now {
             self.banned = Timestamp::default();
         }
@@ -382,7 +398,7 @@ pub(crate) fn settle(
             count(record, Hits::Add(hits));
         }
     }
-    record.holds.retain(|it| now < it.until);
+    record.holds.retain(|it| it.is_known(now));
     true
 }
 

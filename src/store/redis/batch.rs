@@ -399,14 +399,11 @@ impl<W: Wire> Line<W> {
         let parts: Vec<&Call> = parts.iter().collect();
         for (at, rest) in again.iter().zip(self.make_once(&parts, asking).await) {
             let places = places(&replies[*at]);
-            match (&mut replies[*at], rest) {
-                (Ok(reply), Ok(rest)) => {
-                    for (place, answer) in places.into_iter().zip(rest) {
-                        reply[place] = answer;
-                    }
+            // What has no answer is asked for again.
+            if let (Ok(reply), Ok(rest)) = (&mut replies[*at], rest) {
+                for (place, answer) in places.into_iter().zip(rest) {
+                    reply[place] = answer;
                 }
-                // What has no answer is asked for again.
-                _ => {}
             }
         }
         replies

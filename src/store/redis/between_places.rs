@@ -251,3 +251,24 @@ async fn calls_beside_a_dead_server_do_not_wait_for_each_other() {
         assert_eq!(found, (0, 0), "{key}");
     }
 }
+
+/// What has been granted counts, if the server that has the counter is out of reach until
+/// long after hits are held.
+#[tokio::test(start_paused = true)]
+async fn what_is_granted_counts_when_the_server_is_back() {
+    let (servers, store) = three();
+    let (a, b) = (depends("a0", 10), depends("b0", 100));
+    servers[1].set(Weather::Slow(Duration::from_millis(40)));
+    let server = Arc::clone(&servers[0]);
+    tokio::spawn(async move {
+        sleep(Duration::from_millis(20)).await;
+        server.set(Weather::Down);
+        sleep(Duration::from_secs(15)).await;
+        server.set(Weather::Well);
+    });
+    let results = store.charge(&[a.clone(), b], now(), None).await;
+    assert!(results.iter().all(|it| it.as_ref().is_ok_and(|it| !it.over)), "{results:?}");
+    assert_eq!(used(&servers[0], &a), 0);
+    sleep(Duration::from_secs(17)).await;
+    assert_eq!((used(&servers[0], &a), store.not_settled()), (1, 0));
+}

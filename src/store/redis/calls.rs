@@ -84,6 +84,17 @@ pub(super) struct Calls<S> {
     reservations: Arc<Semaphore>,
 }
 
+/// When a call is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Time {
+    /// By the clock of the counters.
+    pub(super) now: Timestamp,
+    /// When that was.
+    pub(super) begun: Instant,
+    /// How long the answer is waited for.
+    pub(super) until: Instant,
+}
+
 /// The charges of a call at one place, by their positions in the call.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
@@ -112,18 +123,20 @@ impl<S: Servers> Calls<S> {
         now: Timestamp,
         deadline: Deadline,
     ) -> Results {
-        let until = Instant::now() + self.servers.timeout();
+        let begun = Instant::now();
+        let until = begun + self.servers.timeout();
         let until = deadline.map_or(until, |it| it.min(until));
+        let time = Time { now, begun, until };
         if let [charge] = charges {
-            return self.make(self.servers.place(charge), charges, now, until).await;
+            return self.make(self.servers.place(charge), charges, time).await;
         }
         let depends = charges.iter().any(|it| it.depends() && !it.refused);
         let groups = self.groups(charges, depends);
         match groups.as_slice() {
             [] => Results::new(),
-            [group] => self.make(group.place, charges, now, until).await,
-            _ if depends => self.reserve(charges, groups, now, until).await,
-            _ => self.apart(charges, &groups, now, until).await,
+            [group] => self.make(group.place, charges, time).await,
+            _ if depends => self.reserve(charges, groups, time).await,
+            _ => self.apart(charges, &groups, time).await,
         }
     }
 
@@ -147,18 +160,12 @@ impl<S: Servers> Calls<S> {
     }
 
     /// Makes each group of charges by itself, at the same time.
-    async fn apart(
-        &self,
-        charges: &[Charge],
-        groups: &[Group],
-        now: Timestamp,
-        until: Instant,
-    ) -> Results {
+    async fn apart(&self, charges: &[Charge], groups: &[Group], time: Time) -> Results {
         let answered = Unread::new(&self.late);
         let calls = groups.iter().map(|group| async {
             let own: SmallVec<[Charge; 4]> =
                 group.at.iter().map(|it| charges[*it].clone()).collect();
-            self.make_noting(group.place, &own, (now, until), Some(&answered)).await
+            self.make_noting(group.place, &own, time, Some(&answered)).await
         });
         let mut results: SmallVec<[Option<_>; 4]> = smallvec![None; charges.len()];
         for (group, found) in groups.iter().zip(join_all(calls).await) {
@@ -173,14 +180,8 @@ impl<S: Servers> Calls<S> {
 
     /// Makes charges at one place. Where others hold hits on which the answer depends,
     /// asks again.
-    async fn make(
-        &self,
-        place: Place,
-        charges: &[Charge],
-        now: Timestamp,
-        until: Instant,
-    ) -> Results {
-        self.make_noting(place, charges, (now, until), None).await
+    async fn make(&self, place: Place, charges: &[Charge], time: Time) -> Results {
+        self.make_noting(place, charges, time, None).await
     }
 
     /// The same, leaving a note of what is answered.
@@ -188,10 +189,11 @@ impl<S: Servers> Calls<S> {
         &self,
         place: Place,
         charges: &[Charge],
-        (now, until): (Timestamp, Instant),
+        time: Time,
         unread: Option<&Unread<'_>>,
     ) -> Results {
-        let call = Arc::new(Call::of(charges, now));
+        let Time { now, begun, until } = time;
+        let call = Arc::new(Call { begun, ..Call::of(charges, now) });
         let answers = match self.servers.call(place, &call, until).await {
             Err(error) => return all_failed(charges.len(), &error.into()),
             Ok(answers) => answers,
@@ -256,15 +258,14 @@ impl<S: Servers> Calls<S> {
         self: &Arc<Self>,
         charges: &[Charge],
         groups: SmallVec<[Group; 4]>,
-        now: Timestamp,
-        until: Instant,
+        time: Time,
     ) -> Results {
         let Ok(permit) = Arc::clone(&self.reservations).try_acquire_owned() else {
             let why = format!("{QUEUE} calls are held in Redis already");
             return all_failed(charges.len(), &StoreError::Failed(why));
         };
         let (tell, told) = oneshot::channel();
-        let reservation = Reservation::new(Arc::clone(self), charges, groups, (now, until));
+        let reservation = Reservation::new(Arc::clone(self), charges, groups, time);
         tokio::spawn(async move {
             reservation.run(tell).await;
             drop(permit);

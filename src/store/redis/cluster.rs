@@ -13,7 +13,7 @@ use futures_util::{
 use parking_lot::Mutex;
 use redis::{Cmd, Value, cmd};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -68,6 +68,8 @@ struct Known {
     changing: Mutex<()>,
     /// The map may be wrong.
     doubt: Notify,
+    /// What has come of the last time that the nodes were asked, if they have been.
+    learned: watch::Sender<Option<Result<(), Arc<str>>>>,
     /// Dropped when nothing refreshes the map any more.
     refreshing: Notify,
 }
@@ -100,6 +102,7 @@ impl Cluster {
             map: ArcSwap::from_pointee(map),
             changing: Mutex::default(),
             doubt: Notify::new(),
+            learned: watch::Sender::new(None),
             refreshing: Notify::new(),
         });
         let mut task = JoinSet::new();
@@ -155,19 +158,33 @@ impl Cluster {
 
     /// Whether all slots are served, by nodes that can decide.
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
-        let Known { map, settings, doubt, .. } = &*self.known;
+        let Known { map, settings, doubt, learned, .. } = &*self.known;
+        // Whoever has just begun will know in a moment.
+        let mut learned = learned.subscribe();
+        let learned = learned.wait_for(Option::is_some).await.map(|it| it.clone());
         let map = map.load_full();
-        if map.owners.contains(&NOBODY) {
-            let why = "it is not known which node of the cluster has which slots";
-            return Err(StoreError::Failed(why.into()));
+        let nobodys = map.owners.iter().filter(|it| **it == NOBODY).count();
+        if nobodys == usize::from(SLOTS)
+            && let Ok(Some(Err(why))) = learned
+        {
+            let why = format!("it is not known which node has which slots: {why}");
+            return Err(StoreError::Failed(why));
+        }
+        if let Some(first) = map.owners.iter().position(|it| *it == NOBODY) {
+            let why = format!("no node of the Redis Cluster has slot {first}");
+            return Err(StoreError::Failed(match nobodys - 1 {
+                0 => why,
+                others => format!("{why}, or {others} others"),
+            }));
         }
         let owner = |key: &str| map.owners[usize::from(slot(key.as_bytes()))];
         let keys = probe::keys(&settings.key_prefix, map.nodes.len(), owner);
         let probes = keys.iter().map(|(place, key)| {
             let (address, node) = &map.nodes[usize::from(*place)];
             async move {
-                let why = node.decides(key).await.err().map(StoreError::from)?;
-                Some(StoreError::Failed(format!("{address}: {}", why.text())))
+                let why = StoreError::from(node.decides(key).await.err()?).text();
+                let named = why.contains(&address.to_string());
+                Some(StoreError::Failed(if named { why } else { format!("{address}: {why}") }))
             }
         });
         match join_all(probes).await.into_iter().flatten().next() {
@@ -203,16 +220,22 @@ async fn keep_up(known: Arc<Known>) {
     }
     let ended = Ended(known);
     let known = &ended.0;
-    let mut told = false;
+    let (mut told, mut seeds) = (false, Nodes::new());
     loop {
-        match known.refresh().await {
-            Ok(()) => told = false,
+        let learned = known.refresh(&mut seeds).await;
+        match &learned {
+            Ok(()) => {
+                told = false;
+                seeds.clear();
+            }
             Err(why) if !told => {
+                let why = why.text();
                 warn!("cannot learn which node of the Redis Cluster has which slots: {why}");
                 told = true;
             }
             Err(_) => {}
         }
+        known.learned.send_replace(Some(learned.map_err(|why| why.text().into())));
         if known.map.load().nodes.iter().any(|(_, node)| node.is_dead()) {
             return;
         }
@@ -229,7 +252,10 @@ impl Known {
         owner.map(|(_, node)| Arc::clone(node)).ok_or_else(|| {
             self.doubt.notify_one();
             let why = format!("no node of the Redis Cluster is known to have slot {slot}");
-            NodeError::Unsent(StoreError::Failed(why))
+            NodeError::Unsent(StoreError::Failed(match &*self.learned.borrow() {
+                Some(Err(cause)) => format!("{why}: {cause}"),
+                Some(Ok(())) | None => why,
+            }))
         })
     }
 
@@ -303,8 +329,9 @@ impl Known {
         Arc::new(Node::new(target, &self.settings, true, (&self.traffic, &self.late)))
     }
 
-    /// Learns who has which slots.
-    async fn refresh(&self) -> Result<(), StoreError> {
+    /// Learns who has which slots. `seeds` are connected to if need be, and stay so until
+    /// that works.
+    async fn refresh(&self, seeds: &mut Nodes) -> Result<(), StoreError> {
         let known = self.map.load().nodes.clone();
         if let Ok(views) = ask(&known).await {
             return self.learn(&views, known);
@@ -312,9 +339,11 @@ impl Known {
         // All of them may have been replaced. Seeds may have other names than
         // those that the nodes have for each other, and so connections of their
         // own: they are not asked without need.
-        let seeds = self.seeds.iter().map(|it| (it.clone(), self.node(it))).collect();
-        let views = ask(&seeds).await?;
-        self.learn(&views, seeds)
+        if seeds.is_empty() {
+            seeds.extend(self.seeds.iter().map(|it| (it.clone(), self.node(it))));
+        }
+        let views = ask(seeds).await?;
+        self.learn(&views, seeds.clone())
     }
 
     fn learn(&self, views: &[Vec<Slots>], asked: Nodes) -> Result<(), StoreError> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use redis::RedisError;
+use redis::{ErrorKind, RedisError};
 use tracing::warn;
 
 use super::settings::RedisAddress;
@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// would fill the log as well.
 #[derive(Debug)]
 pub(super) struct Complaints {
-    address: RedisAddress,
+    pub(super) address: RedisAddress,
     /// When the last one was.
     last: Mutex<Option<Instant>>,
 }
@@ -40,12 +40,40 @@ impl Complaints {
     }
 }
 
-/// `error` in the words of the server, if it is from there.
+/// The longest that a server may say.
+const MOST: usize = 300;
+
+/// `error` in the words of the server, if it is from there, in one line, and what to do
+/// about it.
 pub(super) fn words(error: &RedisError) -> String {
-    match (error.code(), error.detail()) {
+    let text = match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ if error.kind() == ErrorKind::Parse => {
+            "it does not speak the protocol of Redis".to_owned()
+        }
         _ => error.to_string(),
+    };
+    // Redis adds by which of its lines a script failed, and a Sentinel the whole script.
+    let ends = [" script: ", ", with args beginning with:"];
+    let end = ends.iter().filter_map(|it| text.find(it)).min().unwrap_or(text.len());
+    let line = text[..end].split_whitespace().collect::<Vec<_>>().join(" ");
+    let line: String = line.chars().take(MOST).collect();
+    match advice(&line) {
+        Some(advice) => format!("{line}; {advice}"),
+        None => line,
     }
+}
+
+/// What to do about an error that says this.
+fn advice(text: &str) -> Option<&'static str> {
+    const ADVICE: [(&str, &str); 5] = [
+        ("access one of the keys", "names of counters begin with CACHE_KEY_PREFIX and the domain"),
+        ("cluster support disabled", "it is no Redis Cluster: REDIS_TYPE says what it is"),
+        ("unknown command 'CLUSTER'", "it is no Redis Cluster: REDIS_TYPE says what it is"),
+        ("unknown command 'EVAL'", "it is a Sentinel if REDIS_TYPE=sentinel helps"),
+        ("READONLY", "it is a replica, and limits need its master"),
+    ];
+    ADVICE.iter().find(|(part, _)| text.contains(part)).map(|(_, advice)| *advice)
 }
 
 /// Whether a server that says so is of no use for now. One that has become a

@@ -16,7 +16,7 @@ use std::{
 
 use foldhash::quality::RandomState;
 use redis::{
-    AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisResult, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Value,
     aio::MultiplexedConnection, cmd,
 };
 use tokio::{
@@ -96,6 +96,11 @@ impl Connection {
         &self.pulse
     }
 
+    /// Whether there is no connection, and calls fail at once.
+    pub(super) fn is_down(&self) -> bool {
+        matches!(*self.state.borrow(), State::Down(_))
+    }
+
     /// Whether nothing connects any more.
     pub(super) fn is_dead(&self) -> bool {
         self.state.has_changed().is_err()
@@ -125,6 +130,11 @@ impl Connection {
 }
 
 impl Link {
+    /// Where the server is.
+    pub(super) fn address(&self) -> &RedisAddress {
+        &self.complaints.address
+    }
+
     /// Sends `command` once, and waits for the answer as long as it takes.
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         let answer = command.query_async(&mut self.connection.clone()).await;
@@ -253,8 +263,10 @@ impl Server {
     /// A connection to a server that answers, and where that is.
     async fn connect(&mut self) -> Result<(Link, RedisAddress), String> {
         let patience = self.patience;
+        let mut asked = None;
         let connect = async {
             let address = self.target.find(patience).await?;
+            asked = Some(address.clone());
             let link = Link::to(&self.target.access, &address).await?;
             if self.target.guarded() {
                 let role = link.send(&cmd("ROLE")).await.map_err(|it| it.to_string())?;
@@ -272,7 +284,17 @@ impl Server {
         };
         let pulse = self.traffic.pulse().clone();
         let late = || Err(format!("no answer within {patience:?}"));
-        pulse.within(patience, connect).await.unwrap_or_else(late)
+        let result = pulse.within(patience, connect).await;
+        let late_to_encrypt = result.is_none() && self.target.access.is_encrypted();
+        result.unwrap_or_else(late).map_err(|why| {
+            let hint = if late_to_encrypt { "; maybe it speaks no TLS" } else { "" };
+            match asked.filter(|_| self.target.guarded()) {
+                Some(address) if !why.contains(&address.to_string()) => {
+                    format!("{address}: {why}{hint}")
+                }
+                _ => format!("{why}{hint}"),
+            }
+        })
     }
 
     /// Waits until `link` is lost. If the server has `refused` and does so no more,
@@ -319,6 +341,12 @@ impl Server {
     }
 }
 
+/// Whether the server does not let us in.
+fn is_about_password(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+}
+
 /// Whether the answer to ROLE is that of a master.
 fn is_master(role: &Value) -> bool {
     matches!(role, Value::Array(it) if it.first() == Some(&Value::BulkString(b"master".into())))
@@ -339,7 +367,7 @@ impl Link {
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE);
-        let hint = access.hint();
+        let (hint, setting) = (access.hint(), access.setting().to_owned());
         let (access, at) = (access.clone(), address.clone());
         let connect = async {
             let client = spawn_blocking(move || access.client(&at)).await;
@@ -354,7 +382,8 @@ impl Link {
         };
         connect.await.map_err(|error: RedisError| match hint {
             Some(hint) if error.is_connection_dropped() => format!("it hung up ({error}); {hint}"),
-            _ => error.to_string(),
+            _ if is_about_password(&error) => format!("{}; see {setting}", words(&error)),
+            _ => words(&error),
         })
     }
 }

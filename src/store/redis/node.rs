@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::{Instant, timeout_at};
 
@@ -27,6 +28,8 @@ pub(super) struct Node {
     connection: Arc<Connection>,
     batches: Batches<RedisWire>,
     timeout: Duration,
+    /// How the name of a counter begins that the server did not let us use.
+    denied: Mutex<Option<String>>,
 }
 
 /// Why a server has not made a call.
@@ -58,7 +61,7 @@ impl Node {
         let wire = RedisWire::new(Arc::clone(&connection), jitter);
         let handles = (late.clone(), traffic.pulse().clone());
         let batches = Batches::new(wire, timeout, cluster, handles);
-        Self { connection, batches, timeout }
+        Self { connection, batches, timeout, denied: Mutex::default() }
     }
 
     /// Makes a call, once, and waits for the answer until then. In a cluster all keys
@@ -66,10 +69,12 @@ impl Node {
     /// other. `asking` says that another server sent it here with [`NodeError::Ask`].
     pub(super) async fn call(&self, call: &Arc<Call>, until: Instant, asking: bool) -> Reply {
         let made = async {
-            match asking {
+            let reply = match asking {
                 true => self.batches.asked(call).await,
                 false => self.batches.call(call).await,
-            }
+            };
+            self.note(call, &reply);
+            reply
         };
         // What a caller is promised is kept by the clock; a server is only blamed for time in
         // which this process ran.
@@ -98,12 +103,43 @@ impl Node {
         self.connection.pulse().within(self.timeout, ask).await.ok_or_else(late)?
     }
 
-    /// Whether it can decide, of which a counter called `key` is the proof.
+    /// Whether it can decide, of which a counter called `key` is the proof, and one whose
+    /// name begins as that of a counter does which it would not let us use.
     pub(super) async fn decides(&self, key: &str) -> Result<(), NodeError> {
         for command in probe::decisions(key) {
-            self.ask(&command).await?;
+            self.decide(&command).await?;
         }
+        let Some(begin) = self.denied.lock().clone() else { return Ok(()) };
+        for command in probe::decisions(&format!("{begin}{key}")) {
+            self.decide(&command).await?;
+        }
+        *self.denied.lock() = None;
         Ok(())
+    }
+
+    /// The same for one command. An error names the server.
+    async fn decide(&self, command: &Cmd) -> Result<(), NodeError> {
+        let address = self.connection.link().await?.address().to_string();
+        self.ask(command).await.map(drop).map_err(|error| {
+            let why = StoreError::from(error).text();
+            let named = why.contains(&address);
+            NodeError::from(StoreError::Failed(match named {
+                true => why,
+                false => format!("{address}: {why}"),
+            }))
+        })
+    }
+
+    /// Takes note of a counter that the server does not let us use.
+    fn note(&self, call: &Call, reply: &Reply) {
+        let Err(NodeError::Failed(StoreError::Failed(why))) = reply else { return };
+        let Some(charge) = call.charges.first().filter(|_| why.starts_with("NOPERM")) else {
+            return;
+        };
+        let name = String::from_utf8_lossy(charge.counter.key.as_bytes());
+        // Braces would have the key that shows it be on another server of a cluster.
+        *self.denied.lock() =
+            name.split_inclusive('|').next().filter(|it| !it.contains('{')).map(ToOwned::to_owned);
     }
 
     /// Ends when a task that it needs has ended.
@@ -126,9 +162,9 @@ impl Node {
         self.batches.waiting()
     }
 
-    /// Whether it does not answer, and calls are refused until it does.
+    /// Whether it does not answer or cannot be used, and calls fail until it can.
     pub(super) fn is_silent(&self) -> bool {
-        self.batches.is_silent()
+        self.batches.is_silent() || self.connection.is_down()
     }
 }
 

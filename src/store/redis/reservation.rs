@@ -25,11 +25,14 @@ use tokio::{
 
 use super::{
     batch::{Answered, COUNT, Call, Kind, RELEASE, Reply},
-    calls::{Calls, Group, RETRY, Servers, a_moment, outcome, still_held},
+    calls::{Calls, Group, RETRY, Servers, Time, a_moment, outcome, still_held},
     settler::{Unsettled, held},
 };
 use crate::{
-    store::{Charge, Results, StoreError, all_failed, script::Holder},
+    store::{
+        Charge, Results, StoreError, all_failed,
+        script::{Holder, KNOWN},
+    },
     time::Timestamp,
 };
 
@@ -82,7 +85,7 @@ impl<S: Servers> Reservation<S> {
         calls: Arc<Calls<S>>,
         charges: &[Charge],
         groups: SmallVec<[Group; 4]>,
-        (now, until): (Timestamp, Instant),
+        Time { now, begun, until }: Time,
     ) -> Self {
         let mut groups = groups.into_vec();
         groups.sort_by_key(|it| it.place);
@@ -93,7 +96,7 @@ impl<S: Servers> Reservation<S> {
             charges: charges.to_vec(),
             groups,
             now,
-            begun: Instant::now(),
+            begun,
             until,
             sent: Vec::new(),
         }
@@ -353,7 +356,9 @@ impl<S: Servers> Reservation<S> {
                 _ => None,
             });
             for charges in held(may_hold, self.id, counts) {
-                let (now, until) = ((self.now, self.begun), self.begun + HOLD);
+                // Hits are counted even if they are not held any more.
+                let most = if counts { HOLD + KNOWN } else { HOLD };
+                let (now, until) = ((self.now, self.begun), self.begun + most);
                 let (done, ended) = oneshot::channel();
                 settled.extend(answered.then_some(ended));
                 self.calls.late.settle(Unsettled { charges, now, until, done: Some(done) });

@@ -31,13 +31,15 @@ pub(super) struct Target {
 #[derive(Debug)]
 enum Place {
     Fixed(RedisAddress),
-    Guarded(Sentinels),
+    Guarded(Box<Sentinels>),
 }
 
 /// How servers let us in.
 #[derive(Clone, Debug)]
 pub(super) struct Access {
     login: Login,
+    /// The setting that has the password.
+    setting: String,
     database: i64,
     tls: Option<RedisTls>,
 }
@@ -56,9 +58,13 @@ impl Target {
         sentinels: &[RedisAddress],
         settings: &RedisSettings,
     ) -> Self {
-        let access =
-            Access { login: settings.sentinel_login.clone(), database: 0, ..Access::of(settings) };
-        let place = Place::Guarded(Sentinels::new(master, access, sentinels));
+        let access = Access {
+            login: settings.sentinel_login.clone(),
+            setting: format!("{}_SENTINEL_AUTH", settings.setting),
+            database: 0,
+            ..Access::of(settings)
+        };
+        let place = Place::Guarded(Box::new(Sentinels::new(master, access, sentinels)));
         let routing = Arc::new(Routing::new(settings));
         Self { place, access: Access::of(settings), routing: Some(routing) }
     }
@@ -101,8 +107,18 @@ impl fmt::Display for Target {
 
 impl Access {
     pub(super) fn of(settings: &RedisSettings) -> Self {
-        let RedisSettings { login, database, tls, .. } = settings.clone();
-        Self { login, database, tls }
+        let RedisSettings { login, database, tls, setting, .. } = settings.clone();
+        Self { login, setting: format!("{setting}_AUTH"), database, tls }
+    }
+
+    /// Which setting has the password.
+    pub(super) fn setting(&self) -> &str {
+        &self.setting
+    }
+
+    /// Whether servers have to speak TLS.
+    pub(super) const fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// What a server may not know of, if it hangs up.

@@ -132,10 +132,8 @@ fn a_hold_takes_room_but_is_no_reason_to_refuse() {
     }
 }
 
-/// They come to the same as a call that holds nothing.
-/// The other end is in the answer as well.
 #[test]
-fn a_hold_that_has_ended_is_void() {
+fn a_hold_that_has_ended_takes_no_room_and_can_be_counted() {
     for limit in limits() {
         let (whole, free) = two(&limit, 5);
         let mut kept = Kept::default();
@@ -144,12 +142,21 @@ fn a_hold_that_has_ended_is_void() {
         assert_eq!(kept.one(&free, before).0, Unsure, "{limit}");
         let (verdict, outcome) = kept.one(&free, OTHERS.until);
         assert_eq!((verdict, outcome.used), (Passes, 5), "{limit}");
-        // It is gone, so it cannot be counted on top.
-        assert!(
-            !kept.settle(&free, Settlement::Count(OTHERS.id, Hits::Add(5)), OTHERS.until),
-            "{limit}"
-        );
-        assert_eq!(kept.used(&free), (5, 0), "{limit}");
+        // Whoever has been let through because of it counts all the same, once.
+        let count = Settlement::Count(OTHERS.id, Hits::Add(5));
+        assert!(kept.settle(&free, count, OTHERS.until), "{limit}");
+        assert!(!kept.settle(&free, count, OTHERS.until), "{limit}");
+        assert_eq!(kept.of(&free).holds, [], "{limit}");
+        // A bucket that is full has no room for more.
+        use Algorithm::{LeakyBucket, TokenBucket};
+        let bucket = matches!(limit.algorithm, TokenBucket { .. } | LeakyBucket { .. });
+        let used = kept.one(&hits(&free, 0), OTHERS.until).1.used;
+        assert!(used == 10 || bucket && 5 <= used, "{limit}");
+        // Until it is not known any more.
+        let mut kept = Kept::default();
+        kept.run(Some(OTHERS), &[two(&limit, 5).0], NOON);
+        kept.one(&free, OTHERS.until.plus(KNOWN));
+        assert!(!kept.settle(&free, count, OTHERS.until.plus(KNOWN)), "{limit}");
     }
 }
 

@@ -35,15 +35,18 @@ local function depends(charge)
   return charge.all_or_nothing or charge.if_refused
 end
 
--- How many hits other calls hold.
+-- How many hits other calls hold, and how many calls hold some.
 local function held(record)
-  local sum = 0
+  local sum, count = 0, 0
   for _, hold in ipairs(record.holds) do
-    if clock() < hold.ends and hold.id ~= id then
-      sum = sum + hold.hits
+    if clock() < hold.ends then
+      count = count + 1
+      if hold.id ~= id then
+        sum = sum + hold.hits
+      end
     end
   end
-  return math.min(sum, MOST)
+  return math.min(sum, MOST), count
 end
 
 -- The state as if `hits` that are held had been counted.
@@ -81,8 +84,11 @@ local function attempt(charge, make, refuse)
   end
   local passes, before, after, state, life = charge.algorithm(record.state, charge.hits, unpack(charge.arguments))
   passes, before, after = weigh_holds(charge, record, passes, before, after)
-  if passes and 0 < id and depends(charge) and MOST_HOLDS <= #record.holds then
-    passes = nil
+  if passes and 0 < id and depends(charge) then
+    local _, count = held(record)
+    if MOST_HOLDS <= count then
+      passes = nil
+    end
   end
   if not charge.adds then
     -- What is given back is never refused, even if it is nothing.

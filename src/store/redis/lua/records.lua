@@ -18,6 +18,9 @@ local MOST = 9007199254740991 -- `Hits::MAX`
 -- milliseconds.
 local grace, longest = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now -- of the call that is made
+-- How long a hold that has ended is still known, in microseconds: it takes no room any more,
+-- but its hits can be counted.
+local KNOWN = 50000000
 local forced = false -- whether hits pass whatever the limit says
 
 -- `tostring` keeps 14 digits.
@@ -120,7 +123,7 @@ local function write(charge, state, banned, holds, life)
     change.banned = 0
   end
   for _, hold in ipairs(holds) do
-    local left_of_it = hold.ends - clock()
+    local left_of_it = hold.ends + KNOWN - clock()
     if 0 < left_of_it then
       table.insert(change.holds, hold)
       ttl = math.max(ttl, lifetime(left_of_it))

@@ -96,7 +96,7 @@ fn what_has_ended_is_dropped_when_a_call_holds() {
         let mut kept = Kept::default();
         kept.run(Some(OTHERS), std::slice::from_ref(&whole), NOON);
         kept.0.entry(free.counter.key.clone()).or_default().banned = NOON;
-        let later = NOON.plus(2 * SECOND);
+        let later = OTHERS.until.plus(KNOWN);
         let mine = Holder { until: later.plus(SECOND), ..MINE };
         kept.run(Some(mine), std::slice::from_ref(&whole), later);
         let Record { banned, holds, .. } = kept.of(&free);
