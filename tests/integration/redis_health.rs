@@ -9,7 +9,13 @@ use tonic_health::pb::{
 
 use crate::{
     cluster_servers::Cluster,
-    support::{SOON, eventually, grpc, http, redis::RedisServer, tollgate::Tollgate},
+    support::{
+        SOON, eventually,
+        grpc::{self, ask},
+        http,
+        redis::RedisServer,
+        tollgate::Tollgate,
+    },
 };
 
 const RULES: &str = "
@@ -104,7 +110,7 @@ fn gives_up(url: &str, settings: &[(&str, &str)]) -> String {
 #[test]
 fn the_process_ends_if_redis_does_not_come_in_time() {
     let mut server = RedisServer::start();
-    let expected = "no answer within REDIS_STARTUP_MAX_ELAPSED_TIME, 1s";
+    let expected = "has not decided within REDIS_STARTUP_MAX_ELAPSED_TIME, 1s";
     // A silent one is waited for no longer than a dead one.
     server.freeze();
     let log = gives_up(&server.url(), &[("REDIS_TIMEOUT", "10m")]);
@@ -230,4 +236,29 @@ async fn every_node_of_a_cluster_has_to_decide() {
     cluster.primaries[1].start_again();
     comes_to_say(&service, true).await;
     comes_to_say(&later, true).await;
+}
+
+/// That shows only once a counter is asked for: names of keys begin as the operator says.
+#[tokio::test]
+async fn whoever_may_not_use_the_counters_is_not_ready() {
+    let server = RedisServer::start();
+    let url = format!("redis://counts:secret@127.0.0.1:{}", server.port());
+    let may = |keys: &str| {
+        let words = format!("SETUSER counts on >secret resetkeys {keys} -@all +@all");
+        redis::cmd("ACL").arg(words.split(' ').collect::<Vec<_>>()).exec(&mut server.client())
+    };
+    may("~limits:* ~tollgate-probe-*").unwrap();
+    let follows = ("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", "true");
+    let service = Tollgate::start(RULES, &[("REDIS_URL", &url), follows]);
+    comes_to_say(&service, true).await;
+    let mut client = grpc::connect(service.grpc).await;
+    let mut call = async || client.should_rate_limit(ask("shop", &[("user", "ann")])).await;
+    let error = call().await.unwrap_err();
+    assert!(error.message().contains("CACHE_KEY_PREFIX"), "{error}");
+    comes_to_say(&service, false).await;
+    let page = http::get(service.http, "/ready", &[]).text();
+    assert!(page.contains("NOPERM") && page.contains("CACHE_KEY_PREFIX"), "{page}");
+    may("~limits:* ~tollgate-probe-* ~shop|*").unwrap();
+    comes_to_say(&service, true).await;
+    call().await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! What stands between the service and Redis and sends each key where it belongs: it
 //! works, or the service says what to set, and never counts wrongly.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -86,6 +86,22 @@ async fn a_cluster_is_used_only_as_one() {
     let log = || service.log().contains("set REDIS_PERSECOND_TYPE=cluster").then_some(());
     eventually("a line in the log", log);
     assert_eq!(http::get(service.http, "/ready", &[]).status, 503);
+}
+
+#[tokio::test]
+async fn what_is_no_cluster_is_not_used_as_one_and_fills_no_log() {
+    let server = RedisServer::start();
+    let service = of(server.port(), &[("REDIS_TYPE", "cluster")]);
+    let words = ["cluster support disabled", "set REDIS_TYPE=single"];
+    // Each call has it look for the cluster once more.
+    for _ in 0..5 {
+        is_refused(&service, &words).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let log = service.log();
+    let times = |text: &str| log.matches(text).count();
+    assert_eq!((times("connected to"), times("cannot learn which node")), (1, 1), "{log}");
+    assert!(times("cluster support disabled") <= 4, "{log}");
 }
 
 #[tokio::test]

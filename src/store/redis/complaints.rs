@@ -68,9 +68,12 @@ pub(super) fn words(error: &RedisError) -> String {
 fn advice(text: &str) -> Option<&'static str> {
     const ADVICE: [(&str, &str); 5] = [
         ("access one of the keys", "names of counters begin with CACHE_KEY_PREFIX and the domain"),
-        ("cluster support disabled", "it is no Redis Cluster: REDIS_TYPE says what it is"),
-        ("unknown command 'CLUSTER'", "it is no Redis Cluster: REDIS_TYPE says what it is"),
-        ("unknown command 'EVAL'", "it is a Sentinel if REDIS_TYPE=sentinel helps"),
+        ("cluster support disabled", "it is no Redis Cluster: set REDIS_TYPE=single, or sentinel"),
+        ("unknown command 'CLUSTER'", "it is no Redis Cluster: set REDIS_TYPE=single, or sentinel"),
+        (
+            "unknown command 'EVAL'",
+            "it is a Sentinel, which needs REDIS_TYPE=sentinel, or knows no scripts",
+        ),
         ("READONLY", "it is a replica, and limits need its master"),
     ];
     ADVICE.iter().find(|(part, _)| text.contains(part)).map(|(_, advice)| *advice)
@@ -88,4 +91,30 @@ pub(super) fn is_refusal(error: &RedisError) -> bool {
         CODES.iter().any(|it| text.contains(&format!("-{it} ")))
     };
     CODES.contains(&code) || within()
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::{Value, parse_redis_value};
+
+    use super::*;
+
+    fn said(answer: &str) -> String {
+        let value = parse_redis_value(format!("-{answer}\r\n").as_bytes()).unwrap();
+        let Value::ServerError(error) = value else { panic!("{value:?} is no error") };
+        words(&error.into())
+    }
+
+    #[test]
+    fn an_error_is_one_line_that_says_what_to_do() {
+        let noise = "ERR can't run this command (SET) script: 2dbbc5e5, on @user_script:155.";
+        assert_eq!(said(noise), "ERR can't run this command (SET)");
+        let sentinel = "ERR unknown command 'EVAL', with args beginning with: '-- All' 'secret'";
+        let text = said(sentinel);
+        assert!(text.contains("REDIS_TYPE=sentinel") && !text.contains("secret"), "{text}");
+        let text = said("NOPERM No permissions to access one of the keys used as arguments");
+        assert!(text.contains("CACHE_KEY_PREFIX"), "{text}");
+        assert!(said("ERR This instance has cluster support disabled").contains("REDIS_TYPE"));
+        assert!(said(&format!("ERR {}", "x".repeat(10_000))).len() <= MOST);
+    }
 }
