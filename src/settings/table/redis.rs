@@ -97,7 +97,7 @@ pub(super) const REDIS: Group = Group {
             name: "REDIS_STARTUP_MAX_ELAPSED_TIME",
             value: DURATION,
             default: "0",
-            help: "After how long the process ends if Redis has not answered since \
+            help: "After how long the process ends if Redis has not decided since \
                    the start; 0 means never. Until then it runs, is not ready, and \
                    answers by ON_ERROR.",
         },
