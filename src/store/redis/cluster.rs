@@ -180,12 +180,8 @@ impl Cluster {
         let owner = |key: &str| map.owners[usize::from(slot(key.as_bytes()))];
         let keys = probe::keys(&settings.key_prefix, map.nodes.len(), owner);
         let probes = keys.iter().map(|(place, key)| {
-            let (address, node) = &map.nodes[usize::from(*place)];
-            async move {
-                let why = StoreError::from(node.decides(key).await.err()?).text();
-                let named = why.contains(&address.to_string());
-                Some(StoreError::Failed(if named { why } else { format!("{address}: {why}") }))
-            }
+            let (_, node) = &map.nodes[usize::from(*place)];
+            async move { node.decides(key).await.err().map(StoreError::from) }
         });
         match join_all(probes).await.into_iter().flatten().next() {
             None => Ok(()),
