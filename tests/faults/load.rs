@@ -4,12 +4,14 @@ use std::{
     future::Future,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use envoy_types::pb::envoy::service::ratelimit::v3::{
+    RateLimitResponse, rate_limit_response::Code,
+};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::support::{
@@ -74,9 +76,6 @@ descriptors:
 const CALLERS: usize = 32;
 /// How many instances of the service there are.
 const INSTANCES: usize = 2;
-/// Where this machine is later than this, policies may decide because of it: of a call
-/// within the deadline several processes take their turns.
-const MISSED: Duration = Duration::from_millis(4);
 /// How long each caller waits between two calls.
 const PACE: Duration = Duration::from_millis(15);
 
@@ -89,6 +88,27 @@ struct Answer {
     late: Duration,
 }
 
+/// What became of requests about the limit `strict`, which has 100.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Strict {
+    pub(crate) asked: usize,
+    /// What the store let pass.
+    pub(crate) known: usize,
+    /// What its policy did.
+    pub(crate) by_policy: usize,
+}
+
+impl Strict {
+    /// A policy answers as if nobody had asked before.
+    fn answered(&mut self, answer: &RateLimitResponse, degraded: bool) {
+        let by_policy = degraded && answer.statuses[0].limit_remaining == 99;
+        let passed = usize::from(answer.overall_code() == Code::Ok);
+        let of = if by_policy { &mut self.by_policy } else { &mut self.known };
+        *of += passed;
+        self.asked += 1;
+    }
+}
+
 /// What is noticed of a fault.
 #[derive(Debug)]
 pub(crate) struct Noticed {
@@ -97,12 +117,12 @@ pub(crate) struct Noticed {
     pub(crate) worst: [Duration; 3],
     /// What the machine itself is late with, at p99: it may have other work.
     pub(crate) noise: Duration,
-    /// How often it was later than a server may be.
-    pub(crate) missed: usize,
     pub(crate) recovered: Duration,
+    /// What passed `strict`.
     pub(crate) strict: usize,
-    /// The same of a limit about which requests ask alone.
-    pub(crate) alone: usize,
+    pub(crate) together: Strict,
+    /// Of requests about that limit alone.
+    pub(crate) alone: Strict,
     pub(crate) grown: usize,
 }
 
@@ -142,7 +162,7 @@ pub(crate) async fn during(
     }
     let stop = Arc::new(AtomicBool::new(false));
     let answers = Arc::new(Mutex::new(Vec::new()));
-    let strict = Arc::new([const { AtomicUsize::new(0) }; 2]);
+    let strict = Arc::new(Mutex::new([Strict::default(); 2]));
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {
         let client = connect(services[caller % INSTANCES].grpc).await;
@@ -168,15 +188,16 @@ pub(crate) async fn during(
         times.sort_unstable();
         times[(times.len() - 1) * thousandths / 1_000]
     };
+    let [together, alone] = *strict.lock().unwrap();
     Noticed {
         calls: since().count(),
         by_policy: answers.iter().filter(|it| it.degraded).count(),
         worst: [500, 990, 999].map(|it| part(|it| it.took, it)),
         noise: part(|it| it.late, 990),
-        missed: answers.iter().filter(|it| MISSED < it.late).count(),
         recovered: recovered(&answers, begin, lifted),
-        strict: strict[0].load(Relaxed),
-        alone: strict[1].load(Relaxed),
+        strict: together.known + together.by_policy,
+        together,
+        alone,
         grown: memory(&services).saturating_sub(before),
     }
 }
@@ -212,7 +233,7 @@ async fn call(
     (traffic, caller): (&'static Traffic, usize),
     stop: Arc<AtomicBool>,
     answers: Arc<Mutex<Vec<Answer>>>,
-    strict: Arc<[AtomicUsize; 2]>,
+    strict: Arc<Mutex<[Strict; 2]>>,
 ) {
     let mut number = caller;
     while !stop.load(Relaxed) {
@@ -226,8 +247,9 @@ async fn call(
         let answer = answer.expect("every call is answered").into_inner();
         let metadata = answer.dynamic_metadata.as_ref().unwrap();
         let degraded = metadata.fields.contains_key("degraded");
-        if about[0].0 == "strict" && answer.overall_code() == Code::Ok {
-            strict[usize::from(about[0].1 == ALONE_VALUE)].fetch_add(1, Relaxed);
+        if about[0].0 == "strict" {
+            let alone = usize::from(about[0].1 == ALONE_VALUE);
+            strict.lock().unwrap()[alone].answered(&answer, degraded);
         }
         let (took, pause) = (at.elapsed(), Instant::now());
         sleep(PACE).await;

@@ -15,16 +15,17 @@ use crate::{
 /// How much later one of the servers answers, in milliseconds.
 const LATE: [u64; 3] = [5, 20, 40];
 
-/// Whether no more passed than the limit, which is on a server that is well, although the
-/// requests are about another as well. What this machine itself is late with is decided by
-/// policy, too: as many do then that ask about such a limit alone, and at most one in ten
-/// whenever the machine is later than a server may be.
+/// Whether the store let no more pass than the limit, which is on a server that is well,
+/// and decided although the requests are about another server as well. What this machine
+/// itself is late with is decided by policy: few requests, unless it is those about such a
+/// limit alone, too.
 #[track_caller]
 fn exact(fault: &str, noticed: &Noticed) {
     check_times(fault, noticed);
-    let [beyond, alone] = [noticed.strict, noticed.alone].map(|it| it.saturating_sub(100));
-    let most = 2 * alone + noticed.missed / 10;
-    assert!(beyond <= most, "{fault}: {beyond} beyond the limit, {noticed:?}");
+    let Noticed { together, alone, .. } = noticed;
+    assert!(together.known <= 100 && alone.known <= 100, "{fault}: {noticed:?}");
+    let most = together.asked / 8 + 2 * alone.by_policy;
+    assert!(together.by_policy <= most, "{fault}: {noticed:?}");
 }
 
 async fn late(way: &Faults, millis: u64) {
