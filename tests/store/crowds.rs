@@ -48,13 +48,23 @@ const KINDS: [&str; 6] = ["fixed", "gentle", "sliding", "log", "bucket", "slots"
 
 /// Two instances, which remember refusals if `bytes` are not 0.
 async fn instances(servers: &Servers, mode: Mode, bytes: usize) -> [Arc<Engine<Counters>>; 2] {
-    let clock = Arc::new(ManualClock::at(NOON));
+    instances_at([NOON; 2], servers, mode, bytes).await
+}
+
+/// The same, whose clocks show this.
+async fn instances_at(
+    clocks: [Timestamp; 2],
+    servers: &Servers,
+    mode: Mode,
+    bytes: usize,
+) -> [Arc<Engine<Counters>>; 2] {
     let mut both = Vec::new();
     // The mode does it as well.
     let text =
         if mode.stop { RULES.replace(", consume: all_or_nothing", "") } else { RULES.into() };
-    for _ in 0..2 {
+    for now in clocks {
         let store = counters(servers.store(PATIENT).await, bytes);
+        let clock = Arc::new(ManualClock::at(now));
         both.push(Arc::new(Engine { mode, ..engine(&text, store, &clock) }));
     }
     both.try_into().expect("there are two")
@@ -145,6 +155,21 @@ everywhere!(
     requests_that_are_refused_cost_nothing: Mode::default(),
     requests_that_are_refused_cost_nothing_told_to_stop: stop()
 );
+
+/// Their clocks differ by more than hits are held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_whose_clocks_differ_hold_hits_for_each_other() {
+    for place in Place::APART {
+        let servers = Servers::start(place);
+        let clocks = [NOON, NOON.plus(Duration::from_secs(11))];
+        let engines = instances_at(clocks, &servers, Mode::default(), 0).await;
+        for kind in KINDS {
+            let requests = [ask(&[kind, "free"]), ask(&["free", kind])];
+            let granted: u32 = crowd(&engines, &requests, 8).await.iter().sum();
+            assert_eq!(granted, 50, "{place:?}, {kind}");
+        }
+    }
+}
 
 /// What only refused requests took is all there, at once and for everybody.
 async fn nobody_is_refused_for_others(place: Place, mode: Mode, bytes: usize) {
