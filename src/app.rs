@@ -299,7 +299,8 @@ struct Demands {
 
 impl Demands {
     /// Waits until the store answers for the first time, and if it has to answer
-    /// always, tells health whenever it does not. Fails if it takes too long.
+    /// always, tells health whenever it does not. Fails if it takes too long, or can never
+    /// be.
     async fn hold<S: Store>(
         self,
         service: Arc<Service<S>>,
@@ -312,16 +313,21 @@ impl Demands {
         }
     }
 
-    /// Ends only if the store has not answered in time for the first time.
+    /// Ends only if the store has not answered in time for the first time, or cannot be used
+    /// with these settings.
     async fn watch<S: Store>(self, store: &S, health: &Health) -> String {
         let mut last = None;
         let first = Self::answer(store, health, &mut last);
         let most = self.first.unwrap_or(Duration::MAX);
-        if time::timeout(most, first).await.is_err() {
-            let why = last.map_or_else(|| "it is silent".to_owned(), |it| it.to_string());
-            return format!(
-                "Redis has not decided within REDIS_STARTUP_MAX_ELAPSED_TIME, {most:?}: {why}"
-            );
+        match time::timeout(most, first).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => return why,
+            Err(_) => {
+                let why = last.map_or_else(|| "it is silent".to_owned(), |it| it.to_string());
+                return format!(
+                    "Redis has not decided within REDIS_STARTUP_MAX_ELAPSED_TIME, {most:?}: {why}"
+                );
+            }
         }
         health.store(Ok(()));
         if !self.always {
@@ -346,8 +352,19 @@ impl Demands {
     }
 
     /// Waits for the first decision, and keeps the latest error in `last`.
-    async fn answer<S: Store>(store: &S, health: &Health, last: &mut Option<StoreError>) {
+    ///
+    /// # Errors
+    ///
+    /// If waiting is of no use.
+    async fn answer<S: Store>(
+        store: &S,
+        health: &Health,
+        last: &mut Option<StoreError>,
+    ) -> Result<(), String> {
         while let Err(error) = store.ready().await {
+            if matches!(error, StoreError::Unfit(_)) {
+                return Err(error.text());
+            }
             if last.is_none() {
                 warn!("not ready yet: {error}");
             }
@@ -355,5 +372,6 @@ impl Demands {
             *last = Some(error);
             time::sleep(ASK_AGAIN).await;
         }
+        Ok(())
     }
 }

@@ -377,13 +377,16 @@ pub enum StoreError {
     /// It could not be reached, or refused.
     #[error("the counter store failed: {0}")]
     Failed(String),
+    /// It is there, and cannot decide as it is set up, however often it is asked.
+    #[error("the counter store cannot be used: {0}")]
+    Unfit(String),
 }
 
 impl StoreError {
     /// Why it did not answer, for those who know of whom that is said.
     pub fn text(&self) -> String {
         match self {
-            Self::Failed(why) => why.clone(),
+            Self::Failed(why) | Self::Unfit(why) => why.clone(),
             Self::Timeout(_) => self.to_string(),
         }
     }

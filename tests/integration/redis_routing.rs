@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     cluster_servers::{Cluster, Node},
     support::{
+        SOON,
         envoy::{self, Envoy, typed},
         eventually,
         grpc::{self, ask},
@@ -36,9 +37,22 @@ async fn is_refused(service: &Tollgate, words: &[&str]) {
         let error = client.should_rate_limit(ask("shop", &[("user", "ann")])).await.unwrap_err();
         assert!(says(error.message()), "{error}");
     }
-    let ready = http::get(service.http, "/ready", &[]);
-    assert_eq!(ready.status, 503);
-    assert!(says(&ready.text()), "{}", ready.text());
+    let ready = || http::get(service.http, "/ready", &[]);
+    eventually("no readiness", || (ready().status == 503).then_some(()));
+    assert!(says(&ready().text()), "{}", ready().text());
+}
+
+/// The process ends, and says why.
+fn ends(port: u16, settings: &[(&str, &str)], words: &[&str]) {
+    let url = format!("127.0.0.1:{port}");
+    let settings = [&[("REDIS_URL", &url[..])], settings].concat();
+    let (_files, mut process) = Tollgate::launch(RULES, &settings);
+    assert!(process.ended(SOON).code().is_some_and(|it| it != 0), "{}", process.log());
+    let log = process.log();
+    let says = |line: &str| {
+        line.contains(r#""level":"error""#) && words.iter().all(|it| line.contains(it))
+    };
+    assert!(log.lines().any(says), "{log}");
 }
 
 /// Three of many calls at once pass, for each of many counters.
@@ -72,20 +86,28 @@ async fn a_cluster_is_used_only_as_one() {
     let single = Cluster::start(1, false);
     let port = single.primaries[0].service;
     let words = ["Redis Cluster", "REDIS_TYPE=cluster"];
-    is_refused(&of(port, &[]), &words).await;
+    ends(port, &[], &words);
     counts(&of(port, &[("REDIS_TYPE", "cluster")])).await;
     // Of a node without slots, and of several nodes, it is not clear either.
     let lone = Node::start(&["--cluster-enabled", "yes", "--save", ""]);
-    is_refused(&of(lone.service, &[]), &words).await;
+    ends(lone.service, &[], &words);
     let three = Cluster::start(3, false);
-    is_refused(&of(three.primaries[0].service, &[]), &words).await;
+    ends(three.primaries[0].service, &[], &words);
     let main = RedisServer::start();
     let url = format!("127.0.0.1:{port}");
     let second = [("REDIS_PERSECOND", "true"), ("REDIS_PERSECOND_URL", &url[..])];
-    let service = of(main.port(), &second);
-    let log = || service.log().contains("set REDIS_PERSECOND_TYPE=cluster").then_some(());
-    eventually("a line in the log", log);
-    assert_eq!(http::get(service.http, "/ready", &[]).status, 503);
+    ends(main.port(), &second, &["Redis Cluster", "REDIS_PERSECOND_TYPE=cluster"]);
+}
+
+#[tokio::test]
+async fn a_cluster_in_the_place_of_a_redis_that_has_decided_ends_nothing() {
+    let mut server = Node::start(&["--save", ""]);
+    let service = of(server.service, &[("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", "true")]);
+    counts(&service).await;
+    server.kill();
+    server.tell(&["--cluster-enabled", "yes"]);
+    server.start_again();
+    is_refused(&service, &["Redis Cluster", "REDIS_TYPE=cluster"]).await;
 }
 
 #[tokio::test]
@@ -109,7 +131,7 @@ async fn a_proxy_is_used_only_before_one_server() {
     let (one, other) = (RedisServer::start(), RedisServer::start());
     let words = ["proxy", "twemproxy", "REDIS_URL", "REDIS_TYPE"];
     let both = Nutcracker::start(&[one.port(), other.port()]);
-    is_refused(&of(both.port, &[]), &words).await;
+    ends(both.port, &[], &words);
     let alone = Nutcracker::start(&[one.port()]);
     counts(&of(alone.port, &[])).await;
 }
@@ -120,7 +142,7 @@ async fn an_envoy_is_used_only_before_one_server() {
     let at = |it: &RedisServer| SocketAddr::from(([127, 0, 0, 1], it.port()));
     let both = before(&[at(&one), at(&other)]);
     let words = ["proxy", "Envoy", "REDIS_URL", "REDIS_TYPE"];
-    is_refused(&of(both.listener("redis").port(), &[]), &words).await;
+    ends(both.listener("redis").port(), &[], &words);
     let alone = before(&[at(&one)]);
     counts(&of(alone.listener("redis").port(), &[])).await;
 }

@@ -74,7 +74,7 @@ const ALWAYS: &[(&str, &str, &str)] = &[
         "REDIS_TYPE=single with a Redis Cluster of one node, or with a proxy that has several \
          servers",
         "works, as it asks for one counter at a time",
-        "is never ready, and says that the type is to be cluster, or that the proxy is to have \
+        "ends at the start, and says that the type is to be cluster, or that the proxy is to have \
          one server",
     ),
     ("the end", "waits for calls without a bound", "waits DRAIN_DELAY and DRAIN_TIMEOUT at most"),
@@ -256,14 +256,16 @@ fn another_redis(case: &Case<'_>, url: &str, kind: &str) -> Option<Finding> {
     let finding = match Looks::of(case.env.text(url)?)? {
         Looks::Proxy => Finding::new(Grade::Note, format!("{url} seems to be that of a proxy"))
             .there("asks for one counter at a time, so that each may be on a server of its own")
-            .here("asks for several at once: is never ready if the proxy has more than one server")
+            .here(
+                "asks for several at once: ends at the start if the proxy has more than one server",
+            )
             .remedy(format!(
                 "see that it has one server, or set {url} to the Redis itself, or to a Redis \
                  Cluster with {kind}=cluster"
             )),
         Looks::Cluster => Finding::new(Grade::Note, format!("{url} seems to be that of a cluster"))
             .there("asks for one counter at a time, which works where one node has all slots")
-            .here("is never ready with a node of a cluster while the type is single")
+            .here("ends at the start with a node of a cluster while the type is single")
             .remedy(format!("set {kind}=cluster")),
     };
     Some(finding.of(case.env, url).unless(case.env, &[kind]))

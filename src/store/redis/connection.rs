@@ -67,7 +67,20 @@ enum State {
     Connecting,
     Up(Arc<Link>),
     /// Why not.
-    Down(Arc<str>),
+    Down(StoreError),
+}
+
+/// Why there is no connection.
+struct Refusal {
+    why: String,
+    /// Whether it is as [`StoreError::Unfit`] says.
+    unfit: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self { why, unfit: false }
+    }
 }
 
 /// One connection, until it is lost.
@@ -123,7 +136,7 @@ impl Connection {
         }
         match state {
             State::Up(link) => Ok(link),
-            State::Down(why) => Err(StoreError::Failed(why.to_string())),
+            State::Down(error) => Err(error),
             State::Connecting => Err(StoreError::Failed("nothing connects any more".into())),
         }
     }
@@ -226,7 +239,7 @@ impl Server {
                         }
                         Lost::Silent => {
                             warn!("{address} does not answer");
-                            State::Down(format!("{address} does not answer").into())
+                            State::Down(StoreError::Failed(format!("{address} does not answer")))
                         }
                         Lost::Replaced => {
                             info!("another server takes the place of {address}");
@@ -240,19 +253,20 @@ impl Server {
                                 warn!("{why}; trying again until it does not");
                                 failures = 0;
                             }
-                            State::Down(why.into())
+                            State::Down(StoreError::Failed(why))
                         }
                     };
                     state.send_replace(next);
                     drop(open);
                 }
-                Err(why) => {
+                Err(Refusal { why, unfit }) => {
                     let why = format!("cannot connect to {}: {why}", self.target);
                     if !told {
                         warn!("{why}; trying again until it works");
                         told = true;
                     }
-                    state.send_replace(State::Down(why.into()));
+                    let error = if unfit { StoreError::Unfit } else { StoreError::Failed };
+                    state.send_replace(State::Down(error(why)));
                     failures += 1;
                 }
             }
@@ -261,7 +275,7 @@ impl Server {
     }
 
     /// A connection to a server that answers, and where that is.
-    async fn connect(&mut self) -> Result<(Link, RedisAddress), String> {
+    async fn connect(&mut self) -> Result<(Link, RedisAddress), Refusal> {
         let patience = self.patience;
         let mut asked = None;
         let connect = async {
@@ -271,29 +285,31 @@ impl Server {
             if self.target.guarded() {
                 let role = link.send(&cmd("ROLE")).await.map_err(|it| it.to_string())?;
                 if !is_master(&role) {
-                    return Err(format!("{address} is not a master"));
+                    return Err(format!("{address} is not a master").into());
                 }
             }
             if let Some(routing) = &self.target.routing {
                 match routing.check(&link).await {
                     Ok(()) | Err(Unfit::ForNow) => {}
-                    Err(Unfit::Always(why) | Unfit::Silent(why)) => return Err(why),
+                    Err(Unfit::Silent(why)) => return Err(why.into()),
+                    Err(Unfit::Always(why)) => return Err(Refusal { why, unfit: true }),
                 }
             }
             Ok((link, address))
         };
         let pulse = self.traffic.pulse().clone();
-        let late = || Err(format!("no answer within {patience:?}"));
+        let late = || Err(format!("no answer within {patience:?}").into());
         let result = pulse.within(patience, connect).await;
         let late_to_encrypt = result.is_none() && self.target.access.is_encrypted();
-        result.unwrap_or_else(late).map_err(|why| {
+        result.unwrap_or_else(late).map_err(|Refusal { why, unfit }| {
             let hint = if late_to_encrypt { "; maybe it speaks no TLS" } else { "" };
-            match asked.filter(|_| self.target.guarded()) {
+            let why = match asked.filter(|_| self.target.guarded()) {
                 Some(address) if !why.contains(&address.to_string()) => {
                     format!("{address}: {why}{hint}")
                 }
                 _ => format!("{why}{hint}"),
-            }
+            };
+            Refusal { why, unfit }
         })
     }
 
