@@ -15,7 +15,7 @@ use crate::{
         counter_key::{KeyFormat, Part},
         spec::OnError,
     },
-    store::{Charge, Consume, Store, StoreError},
+    store::{Charge, Consume, Enforced, Store, StoreError},
     time::{Clock, Timestamp},
 };
 
@@ -99,15 +99,14 @@ impl<S: Store> Engine<S> {
             Some(Some(OnError::Deny)) => watched || self.mode.shadow,
             Some(None) | None => false,
         };
-        for (Descriptor { entries, hits, .. }, governed) in request.descriptors.iter().zip(governed)
-        {
+        let enforced = self.enforced(governed);
+        let descriptors = request.descriptors.iter().zip(governed).zip(enforced);
+        for ((Descriptor { entries, hits, .. }, governed), enforced) in descriptors {
             match governed {
                 Governed::Unmatched { .. } | Governed::Unlimited(_) => {}
                 Governed::Rule(rule, limits) => {
-                    let quota = rule.spec.quota_mode || self.mode.quota;
                     let limits = limits.iter().map(|it| &rule.spec.limits[*it]);
                     let slots = limits.clone().any(|it| it.limit.has_slots());
-                    let enforced = !rule.spec.shadow_mode && !quota;
                     for spec in limits {
                         let kept = slots && !spec.limit.has_slots();
                         charges.push(Charge {
@@ -137,7 +136,7 @@ impl<S: Store> Engine<S> {
                         limit: limit.clone(),
                         hits: *hits,
                         consume: Consume::Independent,
-                        enforced: !self.mode.quota,
+                        enforced,
                         refused: false,
                         passes_late: passes_late(false),
                     });
@@ -150,6 +149,20 @@ impl<S: Store> Engine<S> {
             charges.iter_mut().filter(free).for_each(|it| it.consume = Consume::IfRefused);
         }
         charges
+    }
+
+    /// What the limits of each descriptor enforce.
+    fn enforced(&self, governed: &[Governed]) -> impl Iterator<Item = Enforced> {
+        let mode = self.mode;
+        // A quota that never refuses has room for ever.
+        let room = |it: &Governed| it.is_quota(mode) && (it.watches() || it.limits() == 0);
+        let room = governed.iter().any(room);
+        governed.iter().enumerate().map(move |(number, it)| match it.is_quota(mode) {
+            _ if it.watches() => Enforced::No,
+            false => Enforced::Yes,
+            true if room => Enforced::No,
+            true => Enforced::Quota(number),
+        })
     }
 }
 

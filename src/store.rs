@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+pub use self::enforced::Enforced;
 use crate::{
     limit::{
         Hits, Limit, Outcome,
@@ -23,6 +24,7 @@ use crate::{
 
 pub mod ahead;
 pub mod deny_cache;
+pub(crate) mod enforced;
 pub mod memory;
 pub mod observed;
 pub mod redis;
@@ -55,8 +57,8 @@ pub struct Charge {
     pub hits: Hits,
     /// What it consumes if the call is refused.
     pub consume: Consume,
-    /// Whether the call is refused if this charge is.
-    pub enforced: bool,
+    /// Whether the call is refused if this charge is over its limit.
+    pub enforced: Enforced,
     /// Whether the call is refused anyway, by a charge that is not sent along.
     pub refused: bool,
     /// Whether the caller is let through if the answer comes too late. Then hits stay
@@ -64,9 +66,8 @@ pub struct Charge {
     pub passes_late: bool,
 }
 
-/// What a charge consumes if its call is refused: if a charge of it that
-/// [enforces](Charge::enforced) is. Unless all charges of a call are independent,
-/// it is made or refused as a whole: nobody is served in between.
+/// What a charge consumes if its call is [refused](Enforced). Unless all charges of a call
+/// are independent, it is made or refused as a whole: nobody is served in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consume {
     /// What it would if it were alone.
@@ -252,7 +253,7 @@ fn look(counter: &Named, limit: &Limit) -> Charge {
         limit: limit.clone(),
         hits: Hits::Add(0),
         consume: Consume::Independent,
-        enforced: false,
+        enforced: Enforced::No,
         refused: false,
         passes_late: false,
     }

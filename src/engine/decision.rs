@@ -50,8 +50,19 @@ impl Governed {
         }
     }
 
+    /// Whether it refuses only together with all other quotas of the request.
+    pub(super) fn is_quota(&self, mode: Mode) -> bool {
+        let quota = self.rule().is_some_and(|it| it.spec.quota_mode) || mode.quota;
+        quota && !matches!(self, Self::Unlimited(_))
+    }
+
+    /// Whether it only watches: it refuses nothing, whatever its limits say.
+    pub(super) fn watches(&self) -> bool {
+        self.rule().is_some_and(|it| it.spec.shadow_mode)
+    }
+
     /// How many limits apply.
-    fn limits(&self) -> usize {
+    pub(super) fn limits(&self) -> usize {
         match self {
             Self::Rule(_, limits) => limits.len(),
             Self::Override(_) => 1,
@@ -104,21 +115,19 @@ pub struct Standing<'a> {
 impl Verdict {
     fn new(governed: Governed, outcomes: &mut dyn Iterator<Item = Outcome>, mode: Mode) -> Self {
         let outcomes = outcomes.take(governed.limits()).collect();
-        let quota = governed.rule().is_some_and(|it| it.spec.quota_mode) || mode.quota;
-        let quota = quota && !matches!(governed, Governed::Unlimited(_));
-        Self { governed, quota, outcomes }
+        Self { quota: governed.is_quota(mode), governed, outcomes }
     }
 
     /// Whether this descriptor is refused: it is over its limit, and its rule
     /// does more than watch.
     pub fn refused(&self) -> bool {
-        self.over() && !self.watches()
+        self.over() && !self.governed.watches()
     }
 
     /// How long until this descriptor passes, or passes again, if nobody else
     /// asks: all its limits have to have room. [`NEVER`] is never.
     fn wait(&self) -> Duration {
-        match self.watches() {
+        match self.governed.watches() {
             true => Duration::ZERO,
             false => self.outcomes.iter().map(wait).max().unwrap_or_default(),
         }
@@ -151,10 +160,6 @@ impl Verdict {
 
     fn over(&self) -> bool {
         self.outcomes.iter().any(|it| it.over)
-    }
-
-    fn watches(&self) -> bool {
-        self.governed.rule().is_some_and(|it| it.spec.shadow_mode)
     }
 
     /// The position of the first outcome than which none is `better`.

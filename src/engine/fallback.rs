@@ -11,7 +11,7 @@ use crate::{
     },
     limit::{Hits, Limit, Outcome},
     rules::spec::OnError,
-    store::{Charge, Results, Store, StoreError, memory::Memory},
+    store::{Charge, Results, Store, StoreError, enforced::Enforcement, memory::Memory},
     time::Timestamp,
 };
 
@@ -110,24 +110,27 @@ impl Fallback {
         if let Some(error) = results.iter().find_map(|it| it.as_ref().err()) {
             self.failures.failed(error);
         }
-        let known = |(charge, result): (&Charge, &Result<Outcome, StoreError>)| {
-            charge.enforced && result.as_ref().is_ok_and(|it| it.over)
-        };
-        let refused = charges.iter().zip(&results).any(known);
-        let mut denied = refused;
-        for ((charge, policy), result) in iter::zip(charges, policies).zip(&results) {
-            let Err(error) = result else { continue };
-            match policy {
-                None if !refused => return Err(error.clone()),
-                Some(OnError::Deny) => denied |= charge.enforced && charge.asks(),
-                None | Some(OnError::Allow | OnError::Local) => {}
+        let known = |result: &Result<Outcome, _>| result.as_ref().ok().map(|it| it.over);
+        let known = charges.iter().zip(&results).map(|(it, result)| (it, known(result)));
+        let refused = Enforcement::of(known).refuses();
+        for (policy, result) in policies.iter().zip(&results) {
+            if let (None, Err(error), false) = (policy, result, refused) {
+                return Err(error.clone());
             }
         }
+        let over = iter::zip(charges, policies).zip(&results);
+        let over = over.map(|((charge, policy), result)| match (result, policy) {
+            (Ok(outcome), _) => (charge, Some(outcome.over)),
+            (Err(_), Some(OnError::Local)) => (charge, None),
+            (Err(_), Some(OnError::Deny)) => (charge, Some(charge.asks())),
+            (Err(_), Some(OnError::Allow) | None) => (charge, Some(charge.alone(now).over)),
+        });
+        let enforcement = Enforcement::of(over);
         // Together, as some may depend on each other.
         let mut shares: SmallVec<[Charge; 2]> = SmallVec::new();
         for ((charge, policy), result) in iter::zip(charges, policies).zip(&results) {
             if result.is_err() && *policy == Some(OnError::Local) {
-                shares.push(self.locally(charge, denied));
+                shares.push(self.locally(charge, &enforcement));
             }
         }
         let mut shares = self.local.charge(&shares, now, None).await.into_iter();
@@ -151,11 +154,12 @@ impl Fallback {
     }
 
     /// The charge to this process' share.
-    fn locally(&self, charge: &Charge, denied: bool) -> Charge {
-        let spared = denied && charge.depends() && charge.asks();
+    fn locally(&self, charge: &Charge, enforcement: &Enforcement) -> Charge {
+        let spared = enforcement.refuses() && charge.depends() && charge.asks();
         Charge {
             limit: share(&charge.limit, self.settings.local_share),
             hits: if spared { Hits::Add(0) } else { charge.hits },
+            enforced: enforcement.left(charge.enforced),
             ..charge.clone()
         }
     }

@@ -152,7 +152,14 @@ fn told_to_stop_a_refused_request_counts_only_where_it_is_over_the_limit() {
 fn told_to_stop_limits_that_refuse_no_request_by_themselves_stop_no_other() {
     let counted = (false, 15, [2, 2, 0]);
     assert_eq!(stopped(true, |rule, key| rule.shadow_mode = key == "b")[0], counted);
-    assert_eq!(stopped(true, |rule, key| rule.quota_mode = key == "b")[0], counted);
+    // Another quota has room.
+    assert_eq!(stopped(true, |rule, _| rule.quota_mode = true)[0], counted);
+    let shadowed = |rule: &mut RuleSpec, key: &str| {
+        (rule.quota_mode, rule.shadow_mode) = (key == "b", key == "b");
+    };
+    assert_eq!(stopped(true, shadowed)[0], counted);
+    // The only quota is used up, which refuses the request.
+    assert_eq!(stopped(true, |rule, key| rule.quota_mode = key == "b")[0].1, 13);
     // They are stopped themselves.
     assert_eq!(stopped(true, |rule, key| rule.shadow_mode = key == "a")[0].1, 13);
 }

@@ -59,7 +59,7 @@ use crate::{
     rules::counter_key::{CounterKey, Named},
     store::{
         Charge, Counters, Deadline, DenyCacheUsage, LONGEST_NAME, Readings, Results, Store,
-        StoreError, name,
+        StoreError, enforced::Enforcement, name,
     },
     time::Timestamp,
 };
@@ -313,11 +313,12 @@ impl<S: Store> DenyCache<S> {
 /// Those of `charges` of which nothing is known, for the store.
 fn rest(charges: &[Charge], known: &[Option<Outcome>]) -> SmallVec<[Charge; 4]> {
     let both = || charges.iter().zip(known);
-    let refused = both().any(|(charge, known)| charge.enforced && known.is_some());
+    let all = Enforcement::of(both().map(|(it, known)| (it, known.as_ref().map(|it| it.over))));
+    let refused = all.refuses();
     let unknown = both().filter(|(_, known)| known.is_none());
     let told = |charge: &Charge| {
         let refused = charge.refused || refused && charge.depends();
-        Charge { refused, ..charge.clone() }
+        Charge { refused, enforced: all.left(charge.enforced), ..charge.clone() }
     };
     unknown.map(|(charge, _)| told(charge)).collect()
 }

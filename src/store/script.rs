@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::Charge;
+use super::{Charge, enforced::Enforcement};
 use crate::{
     limit::{
         Hits, Limit, Outcome,
@@ -145,14 +145,15 @@ pub(crate) fn make(
 ) -> Made {
     let mut call = Call { read, holder, now, charges, written: SmallVec::new() };
     let mut attempts = Attempts::new();
-    let (mut together, mut refused, mut unsure) = (false, false, false);
+    let (mut together, mut unsure) = (false, false);
     for (at, charge) in charges.iter().enumerate() {
         let attempt = call.attempt(at, true, false);
         together |= charge.depends();
-        refused |= charge.refused || charge.enforced && attempt.over(charge, now);
         unsure |= attempt.verdict == Verdict::Unsure;
         attempts.push(attempt);
     }
+    let over = charges.iter().zip(&attempts).map(|(it, attempt)| (it, Some(attempt.over(it, now))));
+    let refused = Enforcement::of(over).refuses();
     if !together || !refused && !unsure && holder.is_none() {
         return Made { attempts, refused: None, written: call.written };
     }

@@ -62,6 +62,12 @@ impl Game {
         places::asking(asks.iter().map(|it| self.descriptor(it)).collect())
     }
 
+    /// Whether it asks for hits of limits in the rules alone.
+    pub(crate) fn is_plain(&self, ask: &Ask) -> bool {
+        let Descriptor { hits, limit, .. } = self.descriptor(ask);
+        matches!(hits, Hits::Add(_)) && limit.is_none()
+    }
+
     /// About all that games are about, without changing it.
     pub(crate) fn looks(&self) -> Request {
         let look = |value| {

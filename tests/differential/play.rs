@@ -24,7 +24,7 @@ use tollgate::{
 use crate::{
     calls::{Game, game},
     places::{Counters, PATIENT, Place, Servers, Shared, counters, engine, memory},
-    rules::Kind,
+    rules::{Kind, RuleText},
 };
 
 /// How many games there are of each kind in each place.
@@ -119,7 +119,12 @@ impl Table {
         for (step, asks) in &game.calls {
             now = step.moment(now, latest, wait);
             latest = latest.max(now);
+            let before = round.look(game, now)?;
             let answer = round.call(&game.request(asks), now)?;
+            let plain = asks.iter().all(|it| game.is_plain(it));
+            if (answer.over || answer.shadowed) && plain {
+                prop_assert_eq!(before, round.look(game, now)?, "a refused request costs");
+            }
             wait = answer.wait();
             self.calls.set(self.calls.get() + 1);
             // What is left behind may show much later, or never.
@@ -166,6 +171,15 @@ impl<'a> Round<'a> {
             prop_assert_eq!(&found, &expected, "{:?}, at {:?}", request, now);
         }
         Ok(expected)
+    }
+
+    /// What remains in memory of all that a refused request leaves as it is.
+    fn look(&self, game: &Game, now: Timestamp) -> Result<Vec<Option<u32>>, TestCaseError> {
+        self.clock.set(now);
+        let answer = self.decide(&self.ours, &game.looks())?;
+        let spared = game.rules.0.iter().map(RuleText::is_spared).cycle();
+        let spared = answer.verdicts.iter().zip(spared).filter(|(_, spared)| *spared);
+        Ok(spared.map(|(told, _)| told.as_ref().map(|it| it.remaining)).collect())
     }
 
     fn decide<S: Store>(

@@ -41,6 +41,8 @@ impl Elsewhere {
     fn alike(&self, mode: Mode, limits: &[(&str, &[&str])], calls: &[Call<'_>]) {
         let mut rules = "domain: game\ndescriptors:\n".to_owned();
         for (key, limits) in limits {
+            // `a, quota` is a quota.
+            let key = key.replace(", quota", "\n  quota_mode: true");
             rules += &format!("- key: {key}\n  rate_limits:\n");
             limits.iter().for_each(|it| rules += &format!("  - {{{it}}}\n"));
         }
@@ -87,6 +89,26 @@ fn nothing_is_to_be_given_back_to_one_of_the_servers() {
     );
     let both = ["unit: second, requests_per_unit: 100", "unit: day, requests_per_unit: 1"];
     elsewhere.alike(stop(), &[("a", &both)], &[(0, &[("a", ONE)]), (0, &[("a", ONE)])]);
+}
+
+#[test]
+fn a_request_whose_quotas_are_all_used_up_costs_what_a_refused_one_does() {
+    let elsewhere = Elsewhere::start();
+    let one = ["unit: minute, requests_per_unit: 1"];
+    let two = ["unit: second, requests_per_unit: 2"];
+    let tied = ["unit: hour, requests_per_unit: 9, consume: all_or_nothing"];
+    let (all, first): (&[_], &[_]) =
+        (&[("a", ONE), ("b", ONE), ("c", ONE)], &[("a", ONE), ("c", ONE)]);
+    let calls = [(0, first), (0, first), (0, all), (0, all), (0, all), (1_000, all)];
+    let rules: [(&str, &[&str]); 3] = [("a, quota", &one), ("b, quota", &two), ("c", &tied)];
+    elsewhere.alike(Mode::default(), &rules, &calls);
+    let free = ["unit: hour, requests_per_unit: 9"];
+    elsewhere.alike(stop(), &[rules[0], rules[1], ("c", &free)], &calls);
+    // A quota of one limit that is tied itself.
+    let tied = ["unit: second, requests_per_unit: 1, consume: all_or_nothing", tied[0]];
+    let alone: [Call<'_>; 3] =
+        [(0, &[("a", Hits::Add(2))]), (0, &[("a", ONE)]), (0, &[("a", ONE)])];
+    elsewhere.alike(Mode::default(), &[("a, quota", &tied)], &alone);
 }
 
 #[test]

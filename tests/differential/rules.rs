@@ -73,6 +73,13 @@ impl Display for RulesText {
     }
 }
 
+impl RuleText {
+    /// Whether requests that are refused leave its limits as they are.
+    pub(crate) fn is_spared(&self) -> bool {
+        self.limits.iter().all(|it| it.all_or_nothing && !it.more.contains("penalty"))
+    }
+}
+
 impl fmt::Debug for RulesText {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "\n{self}")

@@ -62,7 +62,7 @@ fn call() -> impl Strategy<Value = (Vec<Charge>, bool)> {
         let limit = minutely([0, 7, 1_000][name as usize]);
         charge(&name.to_string(), limit, hits, NOON)
     });
-    let other = (0..6_u32, hits(), any::<bool>()).prop_map(|(name, hits, enforced)| {
+    let other = (0..6_u32, hits(), games::enforced()).prop_map(|(name, hits, enforced)| {
         let charge = charge(&format!("other{name}"), other(name), hits, NOON);
         Charge { enforced, ..charge }
     });

@@ -40,7 +40,7 @@ pub(crate) struct Hit {
     limit: usize,
     amount: Amount,
     consume: Consume,
-    enforced: bool,
+    enforced: Enforced,
     refused: bool,
 }
 
@@ -231,12 +231,18 @@ pub(crate) fn consume() -> impl Strategy<Value = Consume> {
     ]
 }
 
+/// Quotas rather often, or a call would rarely have no more than one.
+pub(crate) fn enforced() -> impl Strategy<Value = Enforced> {
+    let one = prop_oneof![8 => Just(Enforced::Yes), 2 => Just(Enforced::No)];
+    prop_oneof![2 => one, 1 => (0..2_usize).prop_map(Enforced::Quota)]
+}
+
 fn hit() -> impl Strategy<Value = Hit> {
     let amount = prop_oneof![
         6 => hits().prop_map(Amount::Hits),
         1 => (0..2_u32).prop_map(Amount::Capacity),
     ];
-    let flags = (consume(), prop::bool::weighted(0.8), prop::bool::weighted(0.05));
+    let flags = (consume(), enforced(), prop::bool::weighted(0.05));
     (0..4_usize, 0..6_usize, amount, flags).prop_map(
         |(counter, limit, amount, (consume, enforced, refused))| {
             // Most of the time the first: a change is a change only now and then.

@@ -6,7 +6,7 @@ use tollgate::{
     limit::{Algorithm, Hits, Limit, Outcome, Unit, Window},
     rules::counter_key::{KeyFormat, KeyStyle, Part},
     store::{
-        Charge, Consume, GRACE, Store, StoreError,
+        Charge, Consume, Enforced, GRACE, Store, StoreError,
         redis::{Jitter, Redis, RedisSettings},
     },
     time::Timestamp,
@@ -84,7 +84,15 @@ fn charge(name: &str, limit: Limit, hits: Hits, now: Timestamp) -> Charge {
     let format = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
     let counter = format.key(b"domain", [part].into_iter(), &limit, now);
     let consume = Consume::Independent;
-    Charge { counter, limit, hits, consume, enforced: true, refused: false, passes_late: false }
+    Charge {
+        counter,
+        limit,
+        hits,
+        consume,
+        enforced: Enforced::Yes,
+        refused: false,
+        passes_late: false,
+    }
 }
 
 /// The outcomes of `charges`; the first error if there is one.

@@ -1,7 +1,7 @@
 //! What a store is to do, in the plainest words: it forgets nothing, serves one
 //! call after the other, and copies everything to try a call.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tollgate::{
     limit::{
@@ -9,7 +9,7 @@ use tollgate::{
         step::{self, Answer, State, Step, Told},
     },
     rules::counter_key::CounterKey,
-    store::{Charge, Consume},
+    store::{Charge, Consume, Enforced},
     time::Timestamp,
 };
 
@@ -34,8 +34,10 @@ impl Model {
         let mut world = self.clone();
         let attempt = |it| world.attempt(it, true, false, now);
         let mut attempts: Vec<_> = charges.iter().map(attempt).collect();
-        let refuses = |(it, trial): (&Charge, &Attempt)| it.refused || it.enforced && trial.over;
-        let refused = charges.iter().zip(&attempts).any(refuses);
+        let over: Vec<_> = charges.iter().zip(attempts.iter().map(|it| it.over)).collect();
+        let refused = charges.iter().any(|it| it.refused)
+            || over.iter().any(|(it, over)| it.enforced == Enforced::Yes && *over)
+            || used_up(&over);
         if refused && charges.iter().any(Charge::depends) {
             world = self.clone();
             for (charge, trial) in charges.iter().zip(&mut attempts) {
@@ -93,4 +95,12 @@ impl Attempt {
 
 fn counts_denied(charge: &Charge) -> bool {
     charge.limit.algorithm == Algorithm::FixedWindow { count_denied: true }
+}
+
+/// Whether there are quotas, and each has a charge that is over.
+fn used_up(over: &[(&Charge, bool)]) -> bool {
+    let quotas = over.iter().filter(|(it, _)| matches!(it.enforced, Enforced::Quota(_)));
+    let quotas: HashSet<_> = quotas.map(|(it, _)| it.enforced).collect();
+    let is_over = |quota| over.iter().any(|(it, over)| it.enforced == quota && *over);
+    !quotas.is_empty() && quotas.into_iter().all(is_over)
 }

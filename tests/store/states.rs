@@ -48,7 +48,7 @@ fn charged(
         limit,
         hits,
         consume: Consume::Independent,
-        enforced: true,
+        enforced: Enforced::Yes,
         refused: false,
         passes_late: false,
     }

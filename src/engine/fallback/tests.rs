@@ -15,7 +15,7 @@ use crate::{
     },
     limit::{Algorithm, Unit, Window},
     rules::counter_key::KeyFormat,
-    store::{Consume, Deadline},
+    store::{Consume, Deadline, Enforced},
     time::ManualClock,
 };
 
@@ -340,7 +340,7 @@ fn more_than_a_share_may_pass_later() {
         consume: Consume::Independent,
         refused: false,
         passes_late: false,
-        enforced: true,
+        enforced: Enforced::Yes,
     };
     let answer = |hits| {
         let charges = [charge(hits)];

@@ -9,7 +9,7 @@ use super::leases::{Lease, Leases};
 use crate::{
     limit::Hits,
     rules::counter_key::{CounterKey, Named},
-    store::{Charge, Consume, Store, StoreError},
+    store::{Charge, Consume, Enforced, Store, StoreError},
     time::Timestamp,
 };
 
@@ -86,7 +86,7 @@ fn refund((key, lease): (CounterKey, Lease)) -> Charge {
         limit: lease.limit,
         hits,
         consume: Consume::Independent,
-        enforced: false,
+        enforced: Enforced::No,
         refused: false,
         passes_late: false,
     }

@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     limit::{Outcome, Unit, Window},
     rules::counter_key::{KeyFormat, KeyStyle},
-    store::{Consume, memory::Memory},
+    store::{Consume, Enforced, memory::Memory},
 };
 
 /// A store that several instances share.
@@ -42,7 +42,7 @@ fn charge(limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
         limit: limit.clone(),
         hits,
         consume: Consume::Independent,
-        enforced: true,
+        enforced: Enforced::Yes,
         refused: false,
         passes_late: false,
     }

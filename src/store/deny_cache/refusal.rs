@@ -9,7 +9,7 @@ use crate::{
         fixed_window::State,
         step::{Answer, Told},
     },
-    store::{Charge, Consume},
+    store::{Charge, Consume, Enforced},
     time::Timestamp,
 };
 
@@ -75,7 +75,8 @@ impl Refusal {
             let used = self.outcome.used;
             // One that is not over its limit yet may have to count what it refuses, but
             // not if the call then costs nothing.
-            let costs = !(charge.enforced && charge.consume == Consume::AllOrNothing);
+            let costs =
+                !(charge.enforced == Enforced::Yes && charge.consume == Consume::AllOrNothing);
             let needed = if charge.counts_denied() && costs { 0 } else { asked };
             if used.saturating_add(needed) <= self.limit.requests.into() {
                 return None;

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     limit::{Algorithm, Hits, Limit, Unit, Window},
     rules::counter_key::{KeyFormat, Part},
-    store::{Consume, memory::Memory},
+    store::{Consume, Enforced, memory::Memory},
 };
 
 mod games;
@@ -91,7 +91,7 @@ fn charge(name: &str, limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
         limit: limit.clone(),
         hits,
         consume: Consume::Independent,
-        enforced: true,
+        enforced: Enforced::Yes,
         refused: false,
         passes_late: false,
     }
@@ -326,10 +326,11 @@ fn of_a_call_only_what_is_not_known_to_be_refused_is_sent() {
 
 #[test]
 fn what_others_of_a_call_are_to_consume_if_it_is_refused_they_do_if_that_is_known() {
+    use Enforced::{No, Quota, Yes};
     let (store, one, ten) = (Shared::new(), fixed(1, true), fixed(10, true));
     let cache = DenyCache::new(store.clone(), 1 << 20);
     let full = |enforced| Charge { enforced, ..charge("full", &one, Hits::Add(1), NOON) };
-    make(&cache, &[full(true), full(true)], NOON);
+    make(&cache, &[full(Yes), full(Yes)], NOON);
     let other = |consume, hits, enforced| {
         let other = Charge { consume, ..charge("other", &ten, Hits::Add(hits), NOON) };
         let calls = store.calls();
@@ -338,14 +339,24 @@ fn what_others_of_a_call_are_to_consume_if_it_is_refused_they_do_if_that_is_know
         assert_eq!(store.calls(), calls + 1, "one round trip");
         (outcomes[1].over, outcomes[1].used)
     };
-    assert_eq!(other(Consume::Independent, 1, true), (false, 1));
-    assert_eq!(other(Consume::AllOrNothing, 1, true), (false, 1));
-    assert_eq!(other(Consume::IfRefused, 1, true), (false, 1));
+    let spare = |enforced| Charge {
+        consume: Consume::AllOrNothing,
+        enforced,
+        ..charge("spare", &ten, Hits::Add(1), NOON)
+    };
+    assert_eq!(other(Consume::Independent, 1, Yes), (false, 1));
+    assert_eq!(other(Consume::AllOrNothing, 1, Yes), (false, 1));
+    assert_eq!(other(Consume::IfRefused, 1, Yes), (false, 1));
     // What refuses no call stops nobody.
-    assert_eq!(other(Consume::AllOrNothing, 1, false), (false, 2));
-    assert_eq!(other(Consume::IfRefused, 1, false), (false, 3));
-    assert_eq!(other(Consume::AllOrNothing, 8, true), (true, 3));
-    assert_eq!(other(Consume::IfRefused, 8, true), (true, 11));
+    assert_eq!(other(Consume::AllOrNothing, 1, No), (false, 2));
+    assert_eq!(other(Consume::IfRefused, 1, No), (false, 3));
+    assert_eq!(other(Consume::AllOrNothing, 8, Yes), (true, 3));
+    assert_eq!(other(Consume::IfRefused, 8, Yes), (true, 11));
+    // It is the only quota, and used up.
+    assert_eq!(make(&cache, &[full(Quota(0)), spare(Yes)], NOON)[1].used, 0);
+    // Another quota has room, and so the call passes.
+    assert_eq!(make(&cache, &[full(Quota(0)), spare(Quota(1))], NOON)[1].used, 1);
+    assert_eq!(make(&cache, &[full(Quota(0)), spare(Quota(0))], NOON)[1].used, 1);
 }
 
 #[test]

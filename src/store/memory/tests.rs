@@ -6,7 +6,7 @@ use super::{shard::SAMPLED, *};
 use crate::{
     limit::{Hits, Limit, Unit, Window, fixed_window},
     rules::counter_key::{KeyFormat, KeyStyle, Part},
-    store::Consume,
+    store::{Consume, Enforced},
 };
 
 mod algorithms;
@@ -25,7 +25,7 @@ fn held_to(name: &[u8], limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
         limit: limit.clone(),
         hits,
         consume: Consume::Independent,
-        enforced: true,
+        enforced: Enforced::Yes,
         refused: false,
         passes_late: false,
     }

@@ -12,7 +12,7 @@ use super::simulated::{Dice, Server, Simulated, Weather};
 use crate::{
     limit::{Algorithm, Hits, Limit, Unit, Window, step::State},
     rules::counter_key::{KeyFormat, Part},
-    store::{Charge, Consume, Store, deny_cache::DenyCache, script::Hold},
+    store::{Charge, Consume, Enforced, Store, deny_cache::DenyCache, script::Hold},
     time::Timestamp,
 };
 
@@ -41,7 +41,7 @@ fn with(key: &'static str, limit: Limit, consume: Consume) -> Charge {
         limit,
         hits: Hits::Add(1),
         consume,
-        enforced: true,
+        enforced: Enforced::Yes,
         refused: false,
         passes_late: false,
     }

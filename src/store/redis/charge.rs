@@ -13,7 +13,7 @@ use crate::{
         Window,
         step::{self, Answer},
     },
-    store::{Charge, Consume, GRACE, StoreError, script::Holder},
+    store::{Charge, Consume, Enforced, GRACE, StoreError, script::Holder},
     time::Timestamp,
 };
 
@@ -67,12 +67,16 @@ fn flags(charge: &Charge) -> String {
         (charge.asks(), 'a'),
         (charge.consume == Consume::AllOrNothing, 'n'),
         (charge.consume == Consume::IfRefused, 'i'),
-        (charge.enforced, 'e'),
+        (charge.enforced == Enforced::Yes, 'e'),
         (charge.refused, 'r'),
         (charge.counts_denied(), 'c'),
         (charge.limit.algorithm.facts().named_window, 'w'),
     ];
-    flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).collect()
+    let mut flags: String = flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).collect();
+    if let Enforced::Quota(number) = charge.enforced {
+        flags += &format!("q{number}");
+    }
+    flags
 }
 
 /// What an answer, which any server may have written, says of the charges: one

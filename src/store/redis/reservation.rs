@@ -30,7 +30,8 @@ use super::{
 };
 use crate::{
     store::{
-        Charge, Results, StoreError, all_failed,
+        Charge, Enforced, Results, StoreError, all_failed,
+        enforced::Enforcement,
         script::{Holder, KNOWN},
     },
     time::Timestamp,
@@ -118,7 +119,7 @@ impl<S: Servers> Reservation<S> {
         let counts = match decision {
             Decision::Granted => true,
             Decision::Refused => false,
-            Decision::Open => self.open().all(|it| it.passes_late && !self.never_passes(it)),
+            Decision::Open => self.open().all(|it| it.passes_late) && !self.never_passes(),
         };
         // Before anybody hears of it: whoever asks next finds all there was, or what is
         // counted.
@@ -143,9 +144,12 @@ impl<S: Servers> Reservation<S> {
         let _ = timeout_at(self.until, settled).await;
     }
 
-    /// Whether a charge refuses its call whatever others have used.
-    fn never_passes(&self, charge: &Charge) -> bool {
-        charge.enforced && charge.alone(self.now).over
+    /// Whether the call is refused whatever others have used of the limits of which
+    /// nothing is known.
+    fn never_passes(&self) -> bool {
+        let alone = |charge: &Charge| charge.alone(self.now).over;
+        let over = self.over().map(|(it, over)| (it, over.or_else(|| Some(alone(it)))));
+        Enforcement::of(over).refuses()
     }
 
     /// The charges of which nothing is known.
@@ -283,7 +287,15 @@ impl<S: Servers> Reservation<S> {
     /// The call for the charges at these positions, which are at one place.
     fn call(&self, at: &[usize], kind: Kind) -> Arc<Call> {
         let refused = self.is_refused();
-        let charge = |at: &usize| Charge { refused, ..self.charges[*at].clone() };
+        let charge = |at: &usize| {
+            let charge = self.charges[*at].clone();
+            let enforced = match charge.enforced {
+                // No place sees all quotas.
+                Enforced::Quota(_) => Enforced::No,
+                enforced => enforced,
+            };
+            Charge { refused, enforced, ..charge }
+        };
         let call = Call::with(at.iter().map(charge).collect(), self.now, kind);
         Arc::new(Call { begun: self.begun, ..call })
     }
@@ -306,11 +318,16 @@ impl<S: Servers> Reservation<S> {
         }
     }
 
-    /// Whether a limit is known to refuse the call.
+    /// Whether it is known that the call is refused.
     fn is_refused(&self) -> bool {
-        self.charges.iter().zip(&self.known).any(|(charge, known)| match known {
-            Known::Answered(it) => charge.enforced && outcome(charge, *it, self.now).over,
-            Known::Nothing | Known::Unsure | Known::Failed { .. } => false,
+        Enforcement::of(self.over()).refuses()
+    }
+
+    /// The charges, and whether they are over their limits where that is known.
+    fn over(&self) -> impl Iterator<Item = (&Charge, Option<bool>)> {
+        self.charges.iter().zip(&self.known).map(|(charge, known)| match known {
+            Known::Answered(it) => (charge, Some(outcome(charge, *it, self.now).over)),
+            Known::Nothing | Known::Unsure | Known::Failed { .. } => (charge, None),
         })
     }
 

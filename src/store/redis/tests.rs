@@ -6,7 +6,7 @@ use super::{parts::Batch, *};
 use crate::{
     limit::Algorithm,
     rules::counter_key::KeyFormat,
-    store::{Consume, script::Holder},
+    store::{Consume, Enforced, script::Holder},
 };
 
 fn limits() -> Vec<Limit> {
@@ -32,7 +32,7 @@ fn charge(limit: &Limit) -> Charge {
         limit: limit.clone(),
         hits,
         consume: Consume::Independent,
-        enforced: true,
+        enforced: Enforced::Yes,
         refused: false,
         passes_late: false,
     }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     limit::{Algorithm, Limit, Unit, Window},
     rules::counter_key::{KeyFormat, Part},
-    store::Consume,
+    store::{Consume, Enforced},
 };
 
 mod given_back;
@@ -91,7 +91,7 @@ fn charge(name: &str, limit: &Limit, hits: u64, consume: Consume) -> Charge {
         limit: limit.clone(),
         hits: Hits::Add(hits),
         consume,
-        enforced: true,
+        enforced: Enforced::Yes,
         refused: false,
         passes_late: false,
     }
@@ -256,7 +256,8 @@ fn what_is_refused_and_refuses_no_call_is_held_if_it_is_all_or_nothing() {
         for (consume, expected) in
             [(Consume::AllOrNothing, (0, counts)), (Consume::IfRefused, (counts, 0))]
         {
-            let watched = Charge { enforced: false, ..charge("watched", &limit, 9, consume) };
+            let watched =
+                Charge { enforced: Enforced::No, ..charge("watched", &limit, 9, consume) };
             let whole = charge("whole", &limit, 3, Consume::AllOrNothing);
             assert_eq!(after(&[watched, whole], Some(MINE)), [expected, (0, 3)], "{limit}");
         }
@@ -305,7 +306,7 @@ fn nobody_is_banned_because_of_what_others_hold() {
         assert_eq!(kept.one(&hits(&free, 1), NOON).0, Unsure, "{limit}");
         // Nor by a charge that is refused for sure, in a call that is not decided.
         let watched = charge("watched", &limit, 9, Consume::AllOrNothing);
-        let watched = Charge { enforced: false, ..watched };
+        let watched = Charge { enforced: Enforced::No, ..watched };
         let call = [watched.clone(), hits(&whole, 1)];
         assert_eq!(kept.verdicts(Some(MINE), &call), [Unsure, Unsure], "{limit}");
         assert_eq!((kept.of(&free), kept.of(&watched)), (before, Record::default()), "{limit}");

@@ -37,7 +37,7 @@ enum Move {
 }
 
 /// A counter, hits (given back below 0), what a refused call consumes, enforced.
-type Part = (usize, i64, Consume, bool);
+type Part = (usize, i64, Consume, Enforced);
 
 fn part() -> impl Strategy<Value = Part> {
     let hits = prop_oneof![8 => Just(1_i64), 3 => 2..5_i64, 1 => Just(0), 1 => -3..0_i64];
@@ -48,7 +48,9 @@ fn part() -> impl Strategy<Value = Part> {
         1 => Just(Consume::AllOrNothing),
         1 => Just(Consume::IfRefused),
     ];
-    (counter, hits, consume, prop::bool::weighted(0.8))
+    let one = prop_oneof![4 => Just(Enforced::Yes), 1 => Just(Enforced::No)];
+    let enforced = prop_oneof![2 => one, 1 => (0..2_usize).prop_map(Enforced::Quota)];
+    (counter, hits, consume, enforced)
 }
 
 fn game() -> impl Strategy<Value = Vec<Move>> {

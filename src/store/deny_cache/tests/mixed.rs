@@ -36,6 +36,7 @@ fn what_is_known_to_be_refused_is_known_also_while_the_store_fails() {
 
 #[test]
 fn a_call_that_costs_nothing_if_it_is_refused_is_known_at_the_limit() {
+    use Enforced::{No, Yes};
     let store = Shared::new();
     let cache = DenyCache::new(store.clone(), 1 << 20);
     let limit = Limit::fixed(5, Window::of(Unit::Hour));
@@ -45,15 +46,15 @@ fn a_call_that_costs_nothing_if_it_is_refused_is_known_at_the_limit() {
         ..charge("a", &limit, Hits::Add(hits), NOON)
     };
     let ask = |charge: Charge| make(&cache, &[charge], NOON)[0];
-    assert_eq!([ask(of(5, true)).over, ask(of(1, true)).over], [false, true]);
+    assert_eq!([ask(of(5, Yes)).over, ask(of(1, Yes)).over], [false, true]);
     let before = store.calls();
     for _ in 0..9 {
-        let outcome = ask(of(1, true));
+        let outcome = ask(of(1, Yes));
         assert!(outcome.over && outcome.cached && outcome.used == 5);
     }
     assert_eq!(store.calls(), before);
     // What is only watched is counted.
-    assert_eq!(ask(of(1, false)).used, 6);
+    assert_eq!(ask(of(1, No)).used, 6);
 }
 
 #[test]

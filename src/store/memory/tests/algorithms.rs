@@ -97,7 +97,7 @@ fn only_a_charge_that_enforces_keeps_others_from_being_made() {
     let (free, full) = (all(b"free", 9), all(b"full", 0));
     make(&memory, &[free.clone(), full.clone()], NOON);
     assert_eq!(used(&memory, &free, NOON), 0);
-    make(&memory, &[free.clone(), Charge { enforced: false, ..full.clone() }], NOON);
+    make(&memory, &[free.clone(), Charge { enforced: Enforced::No, ..full.clone() }], NOON);
     assert_eq!(used(&memory, &free, NOON), 1);
     make(&memory, &[Charge { consume: Consume::Independent, ..free.clone() }, full], NOON);
     assert_eq!(used(&memory, &free, NOON), 2);

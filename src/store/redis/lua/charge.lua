@@ -131,6 +131,7 @@ local function next_charge()
     all_or_nothing = string.find(flags, 'n', 1, true),
     if_refused = string.find(flags, 'i', 1, true),
     enforced = string.find(flags, 'e', 1, true),
+    quota = string.match(flags, 'q%d+'),
     refused = string.find(flags, 'r', 1, true),
     counts_denied = string.find(flags, 'c', 1, true),
     shares = string.find(flags, 'w', 1, true),
@@ -208,16 +209,33 @@ local function hold_all(charges, attempts, finals, tried)
   end
 end
 
+-- Whether a call is refused of whose charges this was tried: one is over that refuses it by
+-- itself, or one of each quota is.
+local function refuses(charges, attempts)
+  local quotas, refused = {}, false
+  for i, charge in ipairs(charges) do
+    refused = refused or charge.refused or charge.enforced and attempts[i].over
+    if charge.quota then
+      quotas[charge.quota] = quotas[charge.quota] or attempts[i].over or false
+    end
+  end
+  local exhausted = next(quotas) ~= nil
+  for _, over in pairs(quotas) do
+    exhausted = exhausted and over
+  end
+  return refused or exhausted
+end
+
 -- Makes the charges of one call. Returns what each comes to, and what it would come to if
 -- the call were refused.
 local function make(charges)
-  local attempts, finals, together, refused, unsure = {}, {}, false, false, false
+  local attempts, finals, together, unsure = {}, {}, false, false
   for i, charge in ipairs(charges) do
     attempts[i] = attempt(charge, true, false)
     together = together or depends(charge)
-    refused = refused or charge.refused or charge.enforced and attempts[i].over
     unsure = unsure or attempts[i].unsure
   end
+  local refused = refuses(charges, attempts)
   if not together or not refused and not unsure and id == 0 then
     return attempts, attempts
   end

@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     limit::{Algorithm, Unit, Window},
-    store::Consume::{self, AllOrNothing, Independent},
+    store::{
+        Consume::{self, AllOrNothing, Independent},
+        Enforced,
+    },
 };
 
 /// Plays `moves`, at one moment, on one counter under whose name `old` is found.
@@ -31,7 +34,7 @@ fn call(holder: Option<u64>, charges: &[(Hits, Consume)]) -> CallOf {
         more: 0,
         hits,
         consume,
-        enforced: false,
+        enforced: Enforced::No,
         refused: false,
     };
     CallOf { pause: 0, holder, charges: charges.iter().map(charge).collect() }

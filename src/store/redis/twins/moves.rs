@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     limit::{Algorithm, Unit, Window},
-    store::Consume,
+    store::{Consume, Enforced},
 };
 
 /// A game: the limit of each counter and what is found under its name at first, and what
@@ -38,7 +38,7 @@ pub(super) struct ChargeOf {
     pub(super) more: u32,
     pub(super) hits: Hits,
     pub(super) consume: Consume,
-    pub(super) enforced: bool,
+    pub(super) enforced: Enforced,
     pub(super) refused: bool,
 }
 
@@ -88,7 +88,7 @@ fn charge() -> impl Strategy<Value = ChargeOf> {
     ];
     let more = prop_oneof![9 => Just(0), 1 => 1..4_u32];
     let refused = prop::bool::weighted(0.05);
-    (0..COUNTERS, more, hits(), consume, prop::bool::weighted(0.7), refused).prop_map(
+    (0..COUNTERS, more, hits(), consume, enforced(), refused).prop_map(
         |(counter, more, hits, consume, enforced, refused)| ChargeOf {
             counter,
             more,
@@ -98,6 +98,14 @@ fn charge() -> impl Strategy<Value = ChargeOf> {
             refused,
         },
     )
+}
+
+fn enforced() -> impl Strategy<Value = Enforced> {
+    prop_oneof![
+        6 => Just(Enforced::Yes),
+        2 => Just(Enforced::No),
+        2 => (0..2_usize).prop_map(Enforced::Quota),
+    ]
 }
 
 fn hits() -> impl Strategy<Value = Hits> {
