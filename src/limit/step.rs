@@ -143,7 +143,7 @@ pub fn undo(
         (State::Leases(it), Told::Leases(told)) => {
             Some(State::Leases(leases::undo(it.clone(), limit, hits, told, now)))
         }
-        _ => None,
+        (State::Count(_) | State::Window(_) | State::Bucket(_) | State::Leases(_), _) => None,
     };
     // That time has passed changes nothing.
     without(hits).filter(|it| without(0).as_ref() != Some(it))

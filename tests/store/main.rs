@@ -50,6 +50,7 @@ mod late;
 mod lifetimes;
 mod model;
 mod moving;
+mod operators;
 mod refused;
 mod sentinels;
 mod split;

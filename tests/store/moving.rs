@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tollgate::{engine::Engine, time::ManualClock};
+use tollgate::{engine::Engine, limit::Unit, store::Counters as _, time::ManualClock};
 
 use super::*;
 use crate::{
@@ -53,6 +53,17 @@ fn begin(cluster: &Cluster, slot: u16, from: usize) -> usize {
     to
 }
 
+/// The same, once its counters have gone ahead.
+fn move_counters(cluster: &Cluster, slot: u16, from: usize) {
+    let to = begin(cluster, slot, from);
+    let port = cluster.primaries[to].service.to_string();
+    let keys = cluster.primaries[from].ask(&["KEYS", "*"]);
+    let keys: Vec<String> = ::redis::from_redis_value(keys).expect("they are text");
+    for it in keys {
+        cluster.primaries[from].ask(&["MIGRATE", "127.0.0.1", &port, &it, "0", "5000"]);
+    }
+}
+
 /// Ends it, so that it is where it was.
 fn give_up(cluster: &Cluster, slot: u16) {
     for node in &cluster.primaries {
@@ -96,13 +107,23 @@ async fn are_decided(key: &str) {
     give_up(cluster, slot);
     // One whose counter has moved, while the slot has not.
     assert_eq!(passed(&engine, &request, 1).await, 1);
-    let to = begin(cluster, slot, from);
-    let port = cluster.primaries[to].service.to_string();
-    let keys = cluster.primaries[from].ask(&["KEYS", "*"]);
-    let keys: Vec<String> = ::redis::from_redis_value(keys).expect("they are text");
-    for it in keys {
-        cluster.primaries[from].ask(&["MIGRATE", "127.0.0.1", &port, &it, "0", "5000"]);
-    }
+    move_counters(cluster, slot, from);
     assert_eq!(passed(&engine, &request, 10).await, 1, "{key} after it has moved");
+    give_up(cluster, slot);
+}
+
+#[tokio::test]
+async fn a_counter_is_reset_while_its_slot_moves() {
+    let servers = Servers::start(Place::Cluster);
+    let Servers::Cluster(cluster) = &servers else { unreachable!("it is a cluster") };
+    let engine = instance(&servers).await;
+    assert_eq!(passed(&engine, &ask(&["plain"]), 3).await, 2);
+    let (slot, from, _) = place(cluster);
+    move_counters(cluster, slot, from);
+    let limit = Limit::fixed(2, Window::of(Unit::Hour));
+    let part = Part { key: b"plain", value: b"ann", shared: false };
+    let counter = KeyFormat::default().key(b"game", [part].into_iter(), &limit, NOON);
+    assert!(engine.store.reset(&counter.key).await.expect("the servers answer"));
+    assert_eq!(passed(&engine, &ask(&["plain"]), 3).await, 2);
     give_up(cluster, slot);
 }

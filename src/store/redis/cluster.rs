@@ -146,11 +146,13 @@ impl Cluster {
 
     /// What the node that has `slot` answers to `command`.
     pub(super) async fn ask_owner(&self, slot: u16, command: &Cmd) -> Result<Value, NodeError> {
-        let mut node = self.known.owner(slot)?;
+        let node = self.known.owner(slot)?;
         match node.ask(command).await {
             Err(NodeError::Moved { slot, address }) => {
-                node = self.known.moved(slot, &address, &node)?;
-                node.ask(command).await
+                self.known.moved(slot, &address, &node)?.ask(command).await
+            }
+            Err(NodeError::Ask { address }) => {
+                self.known.at(&address, &node)?.ask_moving(command).await
             }
             answer => answer,
         }
@@ -178,7 +180,10 @@ impl Cluster {
             }));
         }
         let owner = |key: &str| map.owners[usize::from(slot(key.as_bytes()))];
-        let keys = probe::keys(&settings.key_prefix, map.nodes.len(), owner);
+        let mut owners = map.owners.to_vec();
+        owners.sort_unstable();
+        owners.dedup();
+        let keys = probe::keys(&settings.key_prefix, owners.len(), owner);
         let probes = keys.iter().map(|(place, key)| {
             let (_, node) = &map.nodes[usize::from(*place)];
             async move { node.decides(key).await.err().map(StoreError::from) }

@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     batch::{Batches, Call, Reply},
     complaints::words,
-    connection::Connection,
+    connection::{Connection, Link},
     probe,
     settings::RedisSettings,
     settler::Late,
@@ -95,9 +95,27 @@ impl Node {
 
     /// What the server answers to `command`.
     pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, NodeError> {
+        self.in_time(async |link| link.send(command).await).await
+    }
+
+    /// The same where another server has sent the command here with [`NodeError::Ask`].
+    pub(super) async fn ask_moving(&self, command: &Cmd) -> Result<Value, NodeError> {
+        let mut both = Pipeline::new();
+        both.cmd("ASKING").add_command(command.clone());
+        let answers = self.in_time(async |link| link.send_all(&both).await).await?;
+        match answers.into_iter().next_back() {
+            Some(Value::ServerError(error)) => Err(NodeError::from(&RedisError::from(error))),
+            answer => Ok(answer.unwrap_or(Value::Nil)),
+        }
+    }
+
+    async fn in_time<T>(
+        &self,
+        ask: impl AsyncFnOnce(Arc<Link>) -> RedisResult<T>,
+    ) -> Result<T, NodeError> {
         let ask = async {
             let link = self.connection.link().await.map_err(NodeError::Failed)?;
-            link.send(command).await.map_err(|error| NodeError::from(&error))
+            ask(link).await.map_err(|error| NodeError::from(&error))
         };
         let late = || NodeError::Failed(StoreError::Timeout(self.timeout));
         self.connection.pulse().within(self.timeout, ask).await.ok_or_else(late)?
