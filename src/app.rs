@@ -77,8 +77,13 @@ pub enum AppError {
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
     /// A server ended, and nobody had asked it to.
-    #[error("the {0} ended unexpectedly")]
-    Ended(&'static str),
+    #[error("the {name} failed: {why}")]
+    Ended {
+        /// Which.
+        name: &'static str,
+        /// Why it did.
+        why: String,
+    },
 }
 
 /// Serves until a signal ends it.
@@ -299,8 +304,8 @@ struct Demands {
 
 impl Demands {
     /// Waits until the store answers for the first time, and if it has to answer
-    /// always, tells health whenever it does not. Fails if it takes too long, or can never
-    /// be.
+    /// always, tells health whenever it does not. Fails if it takes too long, or if waiting
+    /// is of no use.
     async fn hold<S: Store>(
         self,
         service: Arc<Service<S>>,
@@ -333,16 +338,22 @@ impl Demands {
         if !self.always {
             return std::future::pending().await;
         }
-        let mut failures = 0;
+        let mut failures = 0_u32;
         loop {
             time::sleep(ASK_AGAIN).await;
             match store.ready().await {
                 Ok(()) => {
+                    if FAILURES <= failures {
+                        info!("ready again: Redis decides");
+                    }
                     failures = 0;
                     health.store(Ok(()));
                 }
                 Err(error) => {
-                    failures += 1;
+                    failures = failures.saturating_add(1);
+                    if failures == FAILURES {
+                        warn!("not ready any more: {error}");
+                    }
                     if FAILURES <= failures {
                         health.store(Err(error.text()));
                     }

@@ -15,7 +15,7 @@ use crate::{
         counter_key::{KeyFormat, Part},
         spec::OnError,
     },
-    store::{Charge, Consume, Enforced, Store, StoreError},
+    store::{Charge, Consume, Enforced, Store, StoreError, Unanswered},
     time::{Clock, Timestamp},
 };
 
@@ -91,14 +91,7 @@ impl<S: Store> Engine<S> {
         policies: &[Option<OnError>],
         now: Timestamp,
     ) -> SmallVec<[Charge; 2]> {
-        let mut charges = SmallVec::new();
-        // One for each limit.
-        let mut policies = policies.iter();
-        let mut passes_late = |watched: bool| match policies.next() {
-            Some(Some(OnError::Allow | OnError::Local)) => true,
-            Some(Some(OnError::Deny)) => watched || self.mode.shadow,
-            Some(None) | None => false,
-        };
+        let mut charges: SmallVec<[Charge; 2]> = SmallVec::new();
         let enforced = self.enforced(governed);
         let descriptors = request.descriptors.iter().zip(governed).zip(enforced);
         for ((Descriptor { entries, hits, .. }, governed), enforced) in descriptors {
@@ -123,7 +116,7 @@ impl<S: Store> Engine<S> {
                             },
                             enforced,
                             refused: false,
-                            passes_late: passes_late(rule.spec.shadow_mode),
+                            unanswered: Unanswered::Fails,
                         });
                     }
                 }
@@ -138,10 +131,17 @@ impl<S: Store> Engine<S> {
                         consume: Consume::Independent,
                         enforced,
                         refused: false,
-                        passes_late: passes_late(false),
+                        unanswered: Unanswered::Fails,
                     });
                 }
             }
+        }
+        for (charge, policy) in charges.iter_mut().zip(policies) {
+            charge.unanswered = match self.fallback.unanswered(charge, *policy, now) {
+                // Whatever is denied passes then.
+                Unanswered::Denied if self.mode.shadow => Unanswered::Allowed,
+                unanswered => unanswered,
+            };
         }
         // A charge that is alone is counted, whether it passes or is refused.
         if self.mode.stop && charges.len() > 1 {

@@ -61,9 +61,19 @@ pub struct Charge {
     pub enforced: Enforced,
     /// Whether the call is refused anyway, by a charge that is not sent along.
     pub refused: bool,
-    /// Whether the caller is let through if the answer comes too late. Then hits stay
-    /// counted that were granted too late, and else they are given back.
-    pub passes_late: bool,
+    /// What decides in the place of an answer that does not come in time.
+    pub unanswered: Unanswered,
+}
+
+/// What decides a charge of which the store says nothing in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// Nothing: its request has no decision, unless it is refused anyway.
+    Fails,
+    /// Hits are over the limit.
+    Denied,
+    /// All hits pass that ever do.
+    Allowed,
 }
 
 /// What a charge consumes if its call is [refused](Enforced). Unless all charges of a call
@@ -143,7 +153,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// The results are there by the `deadline`. A charge whose result is an error may
     /// have been made all the same; if its answer comes later and grants hits, they
-    /// are given back, unless the charge [says otherwise](Charge::passes_late). The
+    /// are given back, unless the caller was [served without it](Unanswered). The
     /// errors of some charges take nothing from the results of the others.
     fn charge(
         &self,
@@ -255,7 +265,7 @@ fn look(counter: &Named, limit: &Limit) -> Charge {
         consume: Consume::Independent,
         enforced: Enforced::No,
         refused: false,
-        passes_late: false,
+        unanswered: Unanswered::Fails,
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) struct Tasks {
 /// What has ended, without being aborted.
 enum Ended {
     /// A server, on purpose only if the process is ending.
-    Server(&'static str),
+    Server(&'static str, String),
     /// A background task, which never ends on purpose.
     Background(&'static str),
 }
@@ -79,12 +79,13 @@ impl Tasks {
         // A task of its own, so that a panic ends up here and not above.
         let server = async move { server.await.map_err(|it| it.to_string()) };
         self.running.spawn(async move {
-            match tokio::spawn(server).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => error!("the {name} failed: {error}"),
-                Err(error) => error!("the {name} failed: {error}"),
-            }
-            Ended::Server(name)
+            let why = match tokio::spawn(server).await {
+                Ok(Ok(())) => return Ended::Server(name, "it has ended".into()),
+                Ok(Err(why)) => why,
+                Err(panic) => panic.to_string(),
+            };
+            error!("the {name} failed: {why}");
+            Ended::Server(name, why)
         });
     }
 
@@ -143,14 +144,14 @@ impl Tasks {
         drain: DrainSettings,
     ) -> Result<(), AppError> {
         let reason = tokio::select! {
-            failed = self.supervise(health) => return Err(AppError::Ended(failed)),
+            failed = self.supervise(health) => return Err(failed),
             reason = signals.recv() => reason,
         };
         health.draining();
         if reason == Stop::Terminate && !drain.delay.is_zero() {
             info!(delay = ?drain.delay, "shutting down; still serving, and health says no");
             tokio::select! {
-                failed = self.supervise(health) => return Err(AppError::Ended(failed)),
+                failed = self.supervise(health) => return Err(failed),
                 () = time::sleep(drain.delay) => {}
                 _ = signals.recv() => {}
             }
@@ -167,15 +168,18 @@ impl Tasks {
         Ok(())
     }
 
-    /// Waits for a server that ends; its name.
-    async fn supervise(&mut self, health: &Health) -> &'static str {
+    /// Waits for a server that ends, and says why.
+    async fn supervise(&mut self, health: &Health) -> AppError {
         loop {
             match self.running.join_next().await {
-                Some(Ok(Ended::Server(name))) => return name,
+                Some(Ok(Ended::Server(name, why))) => return AppError::Ended { name, why },
                 Some(Ok(Ended::Background(name))) => health.died(name),
                 // Whatever panics does so in a task of its own.
                 Some(Err(_)) => health.died("task"),
-                None => return "last task",
+                None => {
+                    let why = "it has ended".into();
+                    return AppError::Ended { name: "last task", why };
+                }
             }
         }
     }

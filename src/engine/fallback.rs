@@ -11,7 +11,9 @@ use crate::{
     },
     limit::{Hits, Limit, Outcome},
     rules::spec::OnError,
-    store::{Charge, Results, Store, StoreError, enforced::Enforcement, memory::Memory},
+    store::{
+        Charge, Results, Store, StoreError, Unanswered, enforced::Enforcement, memory::Memory,
+    },
     time::Timestamp,
 };
 
@@ -151,6 +153,28 @@ impl Fallback {
             });
         }
         Ok((outcomes, used))
+    }
+
+    /// What decides `charge` by this policy if the store does not answer in time.
+    pub(super) fn unanswered(
+        &self,
+        charge: &Charge,
+        policy: Option<OnError>,
+        now: Timestamp,
+    ) -> Unanswered {
+        match policy {
+            None => Unanswered::Fails,
+            Some(OnError::Deny) => Unanswered::Denied,
+            Some(OnError::Allow) => Unanswered::Allowed,
+            Some(OnError::Local) => {
+                let limit = share(&charge.limit, self.settings.local_share);
+                let charge = Charge { limit, ..charge.clone() };
+                match self.local.would_refuse(&charge, now) {
+                    true => Unanswered::Denied,
+                    false => Unanswered::Allowed,
+                }
+            }
+        }
     }
 
     /// The charge to this process' share.

@@ -12,6 +12,7 @@ use crate::{
     time::ManualClock,
 };
 
+mod dead_server;
 mod simulation;
 
 fn limit(name: &str) -> LimitSpec {

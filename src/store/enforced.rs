@@ -2,7 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::Charge;
+use super::{Charge, Unanswered};
+use crate::time::Timestamp;
 
 /// Whether a call is refused if a charge of it is over its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,6 +15,25 @@ pub enum Enforced {
     /// It is if every quota of the call has a charge that is over its limit. This charge
     /// is of the quota with this number.
     Quota(usize),
+}
+
+/// Whether the caller is let through at `now`, if that is what is known of its charges:
+/// whether each is over its limit.
+pub(crate) fn is_served<'a>(
+    charges: impl Iterator<Item = (&'a Charge, Option<bool>)>,
+    now: Timestamp,
+) -> bool {
+    let mut fails = false;
+    let over = charges.map(|(charge, over)| {
+        let without = match charge.unanswered {
+            Unanswered::Denied => charge.asks(),
+            Unanswered::Allowed | Unanswered::Fails => charge.alone(now).over,
+        };
+        fails |= over.is_none() && charge.unanswered == Unanswered::Fails;
+        (charge, Some(over.unwrap_or(without)))
+    });
+    let refused = Enforcement::of(over).refuses();
+    !refused && !fails
 }
 
 /// Whether a call is refused, as far as it is known of its charges whether they are over
@@ -81,7 +101,6 @@ mod tests {
     use crate::{
         limit::{Limit, Unit, Window},
         rules::counter_key::{KeyFormat, Part},
-        time::Timestamp,
     };
 
     use Enforced::{No, Quota, Yes};

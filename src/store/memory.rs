@@ -153,6 +153,13 @@ impl Memory {
         charges.iter().zip(attempts).map(|(charge, it)| Ok(it.outcome(charge, now))).collect()
     }
 
+    /// Whether `charge` would be over its limit now. Counts nothing.
+    pub fn would_refuse(&self, charge: &Charge, now: Timestamp) -> bool {
+        let mut held = self.hold(std::slice::from_ref(charge), now);
+        let made = script::make(std::slice::from_ref(charge), None, now, |key| held.read(key));
+        made.attempts.iter().any(|it| it.outcome(charge, now).over)
+    }
+
     /// Locks the shards of these charges, in an order that all callers keep.
     fn hold<'a>(&'a self, charges: &'a [Charge], now: Timestamp) -> Held<'a> {
         let mut positions: SmallVec<[usize; 4]> =

@@ -55,6 +55,7 @@ mod charge;
 mod cluster;
 mod complaints;
 mod connection;
+mod fate;
 mod fixed_window;
 mod jitter;
 mod node;
@@ -278,10 +279,10 @@ impl Store for Redis {
 
     async fn ready(&self) -> Result<(), StoreError> {
         let Backends { main, per_second, .. } = &*self.calls.servers;
-        main.ready().await?;
-        match per_second {
-            Some(per_second) => per_second.ready().await,
-            None => Ok(()),
+        let Some(per_second) = per_second else { return main.ready().await };
+        match tokio::join!(main.ready(), per_second.ready()) {
+            (_, Err(unfit @ StoreError::Unfit(_))) => Err(unfit),
+            (main, per_second) => main.and(per_second),
         }
     }
 

@@ -108,6 +108,14 @@ async fn a_cluster_in_the_place_of_a_redis_that_has_decided_ends_nothing() {
     server.tell(&["--cluster-enabled", "yes"]);
     server.start_again();
     is_refused(&service, &["Redis Cluster", "REDIS_TYPE=cluster"]).await;
+    let says = |text: &str| service.log().contains(text);
+    assert!(says("Connection refused; trying again"), "{}", service.log());
+    assert!(says("set REDIS_TYPE=cluster; trying again"), "{}", service.log());
+    assert!(says("not ready any more: "), "{}", service.log());
+    server.kill();
+    server.tell(&["--cluster-enabled", "no"]);
+    server.start_again();
+    eventually("readiness", || says("ready again").then_some(()));
 }
 
 #[tokio::test]

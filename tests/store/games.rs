@@ -96,7 +96,15 @@ impl Game {
             let part = Part { key: b"name", value: name.as_bytes(), shared: false };
             let counter = KeyFormat::default().key(b"game", [part].into_iter(), &limit, now);
             let Hit { consume, enforced, refused, .. } = *hit;
-            Charge { counter, limit, hits, consume, enforced, refused, passes_late: false }
+            Charge {
+                counter,
+                limit,
+                hits,
+                consume,
+                enforced,
+                refused,
+                unanswered: Unanswered::Fails,
+            }
         };
         hits.iter().map(charge).collect()
     }

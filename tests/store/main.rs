@@ -6,7 +6,7 @@ use tollgate::{
     limit::{Algorithm, Hits, Limit, Outcome, Unit, Window},
     rules::counter_key::{KeyFormat, KeyStyle, Part},
     store::{
-        Charge, Consume, Enforced, GRACE, Store, StoreError,
+        Charge, Consume, Enforced, GRACE, Store, StoreError, Unanswered,
         redis::{Jitter, Redis, RedisSettings},
     },
     time::Timestamp,
@@ -92,7 +92,7 @@ fn charge(name: &str, limit: Limit, hits: Hits, now: Timestamp) -> Charge {
         consume,
         enforced: Enforced::Yes,
         refused: false,
-        passes_late: false,
+        unanswered: Unanswered::Fails,
     }
 }
 

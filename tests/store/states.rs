@@ -50,7 +50,7 @@ fn charged(
         consume: Consume::Independent,
         enforced: Enforced::Yes,
         refused: false,
-        passes_late: false,
+        unanswered: Unanswered::Fails,
     }
 }
 

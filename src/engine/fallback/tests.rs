@@ -15,7 +15,7 @@ use crate::{
     },
     limit::{Algorithm, Unit, Window},
     rules::counter_key::KeyFormat,
-    store::{Consume, Deadline, Enforced},
+    store::{Consume, Deadline, Enforced, Unanswered},
     time::ManualClock,
 };
 
@@ -250,12 +250,12 @@ async fn a_refusal_that_is_known_refuses_also_where_the_rest_has_no_policy() {
     assert!(ask(&engine, &twice("watched", 11)).await.is_err());
 }
 
-/// A store that is told of each charge whether its caller passes without an answer.
-struct Asked(Mutex<Vec<bool>>);
+/// A store that is told of each charge what decides without an answer.
+struct Asked(Mutex<Vec<Unanswered>>);
 
 impl Store for Asked {
     async fn charge(&self, charges: &[Charge], now: Timestamp, _: Deadline) -> Results {
-        self.0.lock().extend(charges.iter().map(|it| it.passes_late));
+        self.0.lock().extend(charges.iter().map(|it| it.unanswered));
         charges.iter().map(|it| Ok(it.alone(now))).collect()
     }
 
@@ -265,16 +265,16 @@ impl Store for Asked {
 }
 
 #[tokio::test]
-async fn a_store_knows_who_passes_if_it_is_too_late() {
-    for (default, passes) in
-        [(None, false), (Some(OnError::Deny), false), (Some(OnError::Local), true)]
+async fn a_store_knows_what_decides_if_it_is_too_late() {
+    use Unanswered::{Allowed, Denied, Fails};
+    for (default, expected) in
+        [(None, Fails), (Some(OnError::Deny), Denied), (Some(OnError::Local), Allowed)]
     {
         let engine = engine(Asked(Mutex::default()), settings(default));
         let keys = ["free", "default", "allow", "deny", "both", "watched", "local"];
         let hits: Vec<_> = keys.iter().map(|it| (*it, Hits::Add(1))).collect();
         ask(&engine, &hits).await.expect("it is decided");
-        // What is only watched refuses nobody.
-        let expected = [passes, true, false, true, true, true, true];
+        let expected = [expected, Allowed, Denied, Allowed, Allowed, Denied, Allowed];
         assert_eq!(*engine.store.0.lock(), expected, "{default:?}");
     }
 }
@@ -339,7 +339,7 @@ fn more_than_a_share_may_pass_later() {
         hits: Hits::Add(hits),
         consume: Consume::Independent,
         refused: false,
-        passes_late: false,
+        unanswered: Unanswered::Fails,
         enforced: Enforced::Yes,
     };
     let answer = |hits| {

@@ -130,8 +130,12 @@ fn random_rules(dice: &Dice) -> String {
         if dice.one_in(2) {
             limit += ", consume: all_or_nothing";
         }
-        limit += ["", ", on_error: deny", ", on_error: allow"][dice.place(3)];
-        let watched = if dice.one_in(8) { ", shadow_mode: true" } else { "" };
+        limit += ["", ", on_error: deny", ", on_error: allow", ", on_error: local"][dice.place(4)];
+        let watched = match dice.below(8) {
+            0 => ", shadow_mode: true",
+            1 | 2 => ", quota_mode: true",
+            _ => "",
+        };
         let _ = writeln!(rules, "- {{key: {key}, rate_limit: {{{limit}}}{watched}}}");
     }
     rules
@@ -436,11 +440,8 @@ impl Game {
             let keys = entered.charges.iter().map(|it| it.counter.key.as_bytes());
             if keys.clone().any(|it| it.starts_with(key.as_bytes())) {
                 let keys: Vec<_> = keys.map(|it| it.escape_ascii().to_string()).collect();
-                let asked: Vec<_> = entered
-                    .charges
-                    .iter()
-                    .map(|it| (it.hits, it.consume, it.passes_late))
-                    .collect();
+                let asked: Vec<_> =
+                    entered.charges.iter().map(|it| (it.hits, it.consume, it.unanswered)).collect();
                 let told = entered.results.iter().flatten();
                 let told: Vec<_> =
                     told.map(|it| it.as_ref().map(|it| (it.over, it.counted, it.used))).collect();

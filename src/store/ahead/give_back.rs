@@ -9,7 +9,7 @@ use super::leases::{Lease, Leases};
 use crate::{
     limit::Hits,
     rules::counter_key::{CounterKey, Named},
-    store::{Charge, Consume, Enforced, Store, StoreError},
+    store::{Charge, Consume, Enforced, Store, StoreError, Unanswered},
     time::Timestamp,
 };
 
@@ -88,7 +88,7 @@ fn refund((key, lease): (CounterKey, Lease)) -> Charge {
         consume: Consume::Independent,
         enforced: Enforced::No,
         refused: false,
-        passes_late: false,
+        unanswered: Unanswered::Fails,
     }
 }
 

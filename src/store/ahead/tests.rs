@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     limit::{Outcome, Unit, Window},
     rules::counter_key::{KeyFormat, KeyStyle},
-    store::{Consume, Enforced, memory::Memory},
+    store::{Consume, Enforced, Unanswered, memory::Memory},
 };
 
 /// A store that several instances share.
@@ -44,7 +44,7 @@ fn charge(limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
         consume: Consume::Independent,
         enforced: Enforced::Yes,
         refused: false,
-        passes_late: false,
+        unanswered: Unanswered::Fails,
     }
 }
 

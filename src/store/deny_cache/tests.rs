@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     limit::{Algorithm, Hits, Limit, Unit, Window},
     rules::counter_key::{KeyFormat, Part},
-    store::{Consume, Enforced, memory::Memory},
+    store::{Consume, Enforced, Unanswered, memory::Memory},
 };
 
 mod games;
@@ -93,7 +93,7 @@ fn charge(name: &str, limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
         consume: Consume::Independent,
         enforced: Enforced::Yes,
         refused: false,
-        passes_late: false,
+        unanswered: Unanswered::Fails,
     }
 }
 

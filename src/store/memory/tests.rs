@@ -6,7 +6,7 @@ use super::{shard::SAMPLED, *};
 use crate::{
     limit::{Hits, Limit, Unit, Window, fixed_window},
     rules::counter_key::{KeyFormat, KeyStyle, Part},
-    store::{Consume, Enforced},
+    store::{Consume, Enforced, Unanswered},
 };
 
 mod algorithms;
@@ -27,7 +27,7 @@ fn held_to(name: &[u8], limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
         consume: Consume::Independent,
         enforced: Enforced::Yes,
         refused: false,
-        passes_late: false,
+        unanswered: Unanswered::Fails,
     }
 }
 

@@ -37,6 +37,7 @@ use tokio::{
 
 use super::{
     breaker::Breaker,
+    fate::Fate,
     fixed_window::{self, Plain},
     node::NodeError,
     parts::{Batch, Part},
@@ -103,6 +104,8 @@ pub(super) struct Call {
     /// When `now` was.
     pub(super) begun: Instant,
     pub(super) kind: Kind,
+    /// What becomes of the caller; none if nobody is served by the answer.
+    pub(super) fate: Option<Arc<Fate>>,
     /// What becomes of what it holds if the answer comes too late.
     pub(super) late: AtomicU8,
 }
@@ -138,14 +141,14 @@ impl Call {
     /// Does what `kind` says with `charges`.
     pub(super) fn with(charges: SmallVec<[Charge; 1]>, now: Timestamp, kind: Kind) -> Self {
         let late = AtomicU8::new(UNDECIDED);
-        Self { charges, now, begun: Instant::now(), kind, late }
+        Self { charges, now, begun: Instant::now(), kind, fate: None, late }
     }
 
     /// Makes the charges at `places` alone, by the script for all kinds.
     pub(super) fn part(&self, places: impl Iterator<Item = usize>) -> Self {
         let charges = places.map(|it| self.charges[it].clone()).collect();
         let call = Self::with(charges, self.now, Kind::Decide(None));
-        Self { begun: self.begun, ..call }
+        Self { begun: self.begun, fate: self.fate.clone(), ..call }
     }
 }
 

@@ -12,7 +12,7 @@ use super::simulated::{Dice, Server, Simulated, Weather};
 use crate::{
     limit::{Algorithm, Hits, Limit, Unit, Window, step::State},
     rules::counter_key::{KeyFormat, Part},
-    store::{Charge, Consume, Enforced, Store, deny_cache::DenyCache, script::Hold},
+    store::{Charge, Consume, Enforced, Store, Unanswered, deny_cache::DenyCache, script::Hold},
     time::Timestamp,
 };
 
@@ -43,7 +43,7 @@ fn with(key: &'static str, limit: Limit, consume: Consume) -> Charge {
         consume,
         enforced: Enforced::Yes,
         refused: false,
-        passes_late: false,
+        unanswered: Unanswered::Fails,
     }
 }
 
@@ -199,23 +199,130 @@ async fn a_caller_that_leaves_between_two_answers_gets_no_lease() {
 /// answer, all are counted or none.
 #[tokio::test(start_paused = true)]
 async fn a_late_call_counts_all_of_its_charges_or_none() {
-    for (first, second) in [(true, true), (true, false), (false, false)] {
+    use Unanswered::{Allowed, Denied, Fails};
+    for (first, second) in [(Allowed, Allowed), (Allowed, Fails), (Denied, Allowed)] {
         let (servers, store) = three();
-        let a = Charge { passes_late: first, ..depends("a0", 10) };
-        let b = Charge { passes_late: second, ..depends("a1", 10) };
+        let a = Charge { unanswered: first, ..depends("a0", 10) };
+        let b = Charge { unanswered: second, ..depends("a1", 10) };
         servers[0].set(Weather::Slow(Duration::from_millis(40)));
         let results = store.charge(&[a.clone(), b.clone()], now(), after(12)).await;
         assert!(results.iter().all(Result::is_err), "{results:?}");
         sleep(Duration::from_secs(5)).await;
-        let counted = u64::from(first && second);
+        let counted = u64::from((first, second) == (Allowed, Allowed));
         assert_eq!((used(&servers[0], &a), used(&servers[0], &b)), (counted, counted));
     }
+}
+
+fn slots(key: &'static str, requests: u32) -> Charge {
+    let algorithm = Algorithm::Concurrency { lease: Duration::from_secs(3_600) };
+    let limit = Limit { algorithm, ..Limit::fixed(requests, Window::of(Unit::Year)) };
+    with(key, limit, Consume::Independent)
+}
+
+/// Who is served is decided by all charges of a call, also by those elsewhere.
+#[tokio::test(start_paused = true)]
+async fn a_late_grant_is_given_back_if_another_limit_refuses_or_fails_its_call() {
+    use Unanswered::{Allowed, Denied, Fails};
+    for key in ["a1", "b1"] {
+        for (other, kept) in [(Allowed, 1), (Denied, 0), (Fails, 0)] {
+            let (servers, store) = three();
+            let lease = Charge { unanswered: Allowed, ..slots("a0", 10) };
+            let other = Charge { unanswered: other, ..charge(key, 10, Consume::Independent) };
+            servers.iter().for_each(|it| it.set(Weather::Slow(Duration::from_millis(40))));
+            store.charge(&[lease.clone(), other.clone()], now(), after(12)).await;
+            sleep(Duration::from_secs(5)).await;
+            assert_eq!(used(&servers[0], &lease), kept, "{key}, {other:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_takes_nothing_along_that_its_policy_would_have_let_pass() {
+    let (servers, store) = three();
+    let lease = Charge { unanswered: Unanswered::Allowed, ..slots("a0", 10) };
+    servers[0].set(Weather::Slow(Duration::from_millis(20)));
+    let call = [lease.clone()];
+    let left = timeout(Duration::from_millis(5), store.charge(&call, now(), after(100))).await;
+    assert!(left.is_err());
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(used(&servers[0], &lease), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_while_its_hits_are_counted_takes_none_along() {
+    for limit in [slots("a0", 10).limit, Limit::fixed(10, Window::of(Unit::Year))] {
+        let (servers, store) = three();
+        let first = with("a0", limit, Consume::AllOrNothing);
+        let second = depends("b0", 10);
+        let calls = [first.clone(), second.clone()];
+        let server = Arc::clone(&servers[1]);
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(3)).await;
+            server.set(Weather::Slow(Duration::from_millis(60)));
+        });
+        servers[1].set(Weather::Slow(Duration::from_millis(2)));
+        let left = timeout(Duration::from_millis(30), store.charge(&calls, now(), None)).await;
+        assert!(left.is_err());
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!((used(&servers[0], &first), used(&servers[1], &second)), (0, 0));
+    }
+}
+
+fn quota(number: usize, it: Charge) -> Charge {
+    Charge { enforced: Enforced::Quota(number), ..it }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_is_denied_without_an_answer_refuses_no_call_of_which_another_has_room() {
+    let (servers, store) = three();
+    let tied = depends("a0", 5);
+    let room = quota(0, charge("a1", 100, Consume::Independent));
+    let down = quota(1, charge("b0", 100, Consume::Independent));
+    let down = Charge { unanswered: Unanswered::Denied, ..down };
+    servers[1].set(Weather::Down);
+    for _ in 0..3 {
+        store.charge(&[tied.clone(), room.clone(), down.clone()], now(), after(50)).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(used(&servers[0], &tied), 3, "the callers were served");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_asks_again_does_not_forget_which_quotas_have_room() {
+    let (servers, store) = three();
+    let tied = depends("a0", 5);
+    let room = quota(0, charge("a1", 100, Consume::Independent));
+    let used_up = quota(1, depends("a2", 0));
+    hold(&servers[0], &tied, 5);
+    let call = [tied.clone(), room, used_up];
+    let results = store.charge(&call, now(), after(20)).await;
+    assert!(results[0].is_err(), "others hold all: {results:?}");
+    let (server, last) = (Arc::clone(&servers[0]), tied.clone());
+    tokio::spawn(async move {
+        sleep(Duration::from_millis(10)).await;
+        release(&server, &last);
+    });
+    let results = store.charge(&call, now(), after(50)).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(used(&servers[0], &tied), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_has_all_quotas_refuses_at_once_whatever_others_hold() {
+    let (servers, store) = three();
+    let tied = depends("a0", 1);
+    let used_up = quota(0, depends("a1", 0));
+    hold(&servers[0], &tied, 1);
+    let begun = Instant::now();
+    let results = store.charge(&[tied, used_up, depends("b0", 9)], now(), None).await;
+    assert!(results[1].as_ref().is_ok_and(|it| it.over), "{results:?}");
+    assert!(results.iter().all(Result::is_ok) && begun.elapsed() < TIMEOUT / 4, "{results:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_let_through_at_its_deadline_counts() {
     let (servers, store) = three();
-    let late = |it: Charge| Charge { passes_late: true, ..it };
+    let late = |it: Charge| Charge { unanswered: Unanswered::Allowed, ..it };
     let (last, slow) = (late(depends("a0", 1)), late(depends("b0", 100)));
     hold(&servers[0], &last, 1);
     servers[1].set(Weather::Slow(Duration::from_millis(32)));

@@ -15,7 +15,6 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use parking_lot::Mutex;
 use smallvec::{SmallVec, smallvec};
 use tokio::{
     sync::{Semaphore, oneshot},
@@ -24,13 +23,17 @@ use tokio::{
 
 use super::{
     batch::{Answered, Answers, Call, QUEUE, Reply},
+    fate::{Caller, Fate},
     reservation::Reservation,
     settler::{Late, Settles},
 };
 use crate::{
     chance::chance,
     limit::{Hits, Outcome},
-    store::{Charge, Deadline, Results, StoreError, all_failed},
+    store::{
+        Charge, Deadline, Results, StoreError, all_failed,
+        enforced::{Enforcement, is_served},
+    },
     time::Timestamp,
 };
 
@@ -128,16 +131,21 @@ impl<S: Servers> Calls<S> {
         let until = deadline.map_or(until, |it| it.min(until));
         let time = Time { now, begun, until };
         if let [charge] = charges {
-            return self.make(self.servers.place(charge), charges, time).await;
+            let caller = Caller::new(&self.late);
+            let results = self.make(self.servers.place(charge), charges, time, &caller.fate).await;
+            return tell(caller, charges, results, now);
         }
         let depends = charges.iter().any(|it| it.depends() && !it.refused);
         let groups = self.groups(charges, depends);
-        match groups.as_slice() {
-            [] => Results::new(),
-            [group] => self.make(group.place, charges, time).await,
-            _ if depends => self.reserve(charges, groups, time).await,
-            _ => self.apart(charges, &groups, time).await,
+        if depends && groups.len() > 1 {
+            return self.reserve(charges, groups, time).await;
         }
+        let caller = Caller::new(&self.late);
+        let results = match groups.as_slice() {
+            [group] => self.make(group.place, charges, time, &caller.fate).await,
+            groups => self.apart(charges, groups, time, &caller.fate).await,
+        };
+        tell(caller, charges, results, now)
     }
 
     /// The groups of `charges`. Those that depend on each other stay together where they
@@ -160,12 +168,17 @@ impl<S: Servers> Calls<S> {
     }
 
     /// Makes each group of charges by itself, at the same time.
-    async fn apart(&self, charges: &[Charge], groups: &[Group], time: Time) -> Results {
-        let answered = Unread::new(&self.late);
+    async fn apart(
+        &self,
+        charges: &[Charge],
+        groups: &[Group],
+        time: Time,
+        fate: &Arc<Fate>,
+    ) -> Results {
         let calls = groups.iter().map(|group| async {
             let own: SmallVec<[Charge; 4]> =
                 group.at.iter().map(|it| charges[*it].clone()).collect();
-            self.make_noting(group.place, &own, time, Some(&answered)).await
+            self.make(group.place, &own, time, fate).await
         });
         let mut results: SmallVec<[Option<_>; 4]> = smallvec![None; charges.len()];
         for (group, found) in groups.iter().zip(join_all(calls).await) {
@@ -173,34 +186,26 @@ impl<S: Servers> Calls<S> {
                 results[*at] = Some(result);
             }
         }
-        answered.read();
         let missing = || Err(StoreError::Failed("an answer is missing".into()));
         results.into_iter().map(|it| it.unwrap_or_else(missing)).collect()
     }
 
     /// Makes charges at one place. Where others hold hits on which the answer depends,
     /// asks again.
-    async fn make(&self, place: Place, charges: &[Charge], time: Time) -> Results {
-        self.make_noting(place, charges, time, None).await
-    }
-
-    /// The same, leaving a note of what is answered.
-    async fn make_noting(
+    async fn make(
         &self,
         place: Place,
         charges: &[Charge],
-        time: Time,
-        unread: Option<&Unread<'_>>,
+        Time { now, begun, until }: Time,
+        fate: &Arc<Fate>,
     ) -> Results {
-        let Time { now, begun, until } = time;
-        let call = Arc::new(Call { begun, ..Call::of(charges, now) });
+        let call = Call { begun, fate: Some(Arc::clone(fate)), ..Call::of(charges, now) };
+        let call = Arc::new(call);
         let answers = match self.servers.call(place, &call, until).await {
             Err(error) => return all_failed(charges.len(), &error.into()),
             Ok(answers) => answers,
         };
-        if let Some(unread) = unread {
-            unread.note(&call, &answers);
-        }
+        fate.came(&call, &answers);
         if answers.iter().any(Option::is_none) {
             return Box::pin(self.again(place, &call, answers, until)).await;
         }
@@ -220,8 +225,6 @@ impl<S: Servers> Calls<S> {
         until: Instant,
     ) -> Results {
         let mut error = still_held();
-        let unread = Unread::new(&self.late);
-        unread.note(call, &answers);
         loop {
             let open: SmallVec<[usize; 4]> =
                 (0..answers.len()).filter(|it| answers[*it].is_none()).collect();
@@ -229,10 +232,12 @@ impl<S: Servers> Calls<S> {
                 break;
             }
             sleep(a_moment()).await;
-            let part = Arc::new(call.part(open.iter().copied()));
+            let part = Arc::new(rest(call, &open, &answers));
             match self.servers.call(place, &part, until).await {
                 Ok(found) => {
-                    unread.note(&part, &found);
+                    if let Some(fate) = &call.fate {
+                        fate.came(&part, &found);
+                    }
                     for (at, answered) in open.into_iter().zip(found) {
                         answers[at] = answered;
                     }
@@ -243,7 +248,6 @@ impl<S: Servers> Calls<S> {
                 }
             }
         }
-        unread.read();
         let both = call.charges.iter().zip(answers);
         both.map(|(charge, answered)| match answered {
             Some(answered) => Ok(outcome(charge, answered, call.now)),
@@ -275,34 +279,26 @@ impl<S: Servers> Calls<S> {
     }
 }
 
-/// Answers to parts of a call of which the caller has read none yet. If it leaves before
-/// the last, what they grant is given back.
-struct Unread<'a> {
-    late: &'a Late,
-    answers: Mutex<Vec<(Arc<Call>, Reply)>>,
+/// Tells the caller, and those who hear of late answers whether it was served.
+fn tell(caller: Caller<'_>, charges: &[Charge], results: Results, now: Timestamp) -> Results {
+    let over = |it: &Result<Outcome, StoreError>| it.as_ref().ok().map(|it| it.over);
+    let over = charges.iter().zip(&results).map(|(charge, it)| (charge, over(it)));
+    caller.told(is_served(over, now));
+    results
 }
 
-impl<'a> Unread<'a> {
-    fn new(late: &'a Late) -> Self {
-        Self { late, answers: Mutex::default() }
+/// The charges of `call` that are `open`. Those that have an answer may have decided what
+/// becomes of it.
+fn rest(call: &Call, open: &[usize], answers: &Answers) -> Call {
+    let over = |charge, it: &Option<Answered>| it.map(|it| outcome(charge, it, call.now).over);
+    let over = call.charges.iter().zip(answers).map(|(it, answer)| (it, over(it, answer)));
+    let all = Enforcement::of(over);
+    let mut part = call.part(open.iter().copied());
+    for charge in &mut part.charges {
+        charge.refused |= all.refuses() && charge.depends();
+        charge.enforced = all.left(charge.enforced);
     }
-
-    fn note(&self, call: &Arc<Call>, answers: &Answers) {
-        self.answers.lock().push((Arc::clone(call), Ok(answers.clone())));
-    }
-
-    /// The caller has read all of them.
-    fn read(&self) {
-        self.answers.lock().clear();
-    }
-}
-
-impl Drop for Unread<'_> {
-    fn drop(&mut self) {
-        for (call, reply) in self.answers.lock().drain(..) {
-            self.late.answered(&call, &reply);
-        }
-    }
+    part
 }
 
 /// The shortest time after which to ask again where others hold hits.

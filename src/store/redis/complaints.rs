@@ -66,13 +66,24 @@ pub(super) fn words(error: &RedisError) -> String {
 
 /// What to do about an error that says this.
 fn advice(text: &str) -> Option<&'static str> {
-    const ADVICE: [(&str, &str); 5] = [
-        ("access one of the keys", "names of counters begin with CACHE_KEY_PREFIX and the domain"),
-        ("cluster support disabled", "it is no Redis Cluster: set REDIS_TYPE=single, or sentinel"),
-        ("unknown command 'CLUSTER'", "it is no Redis Cluster: set REDIS_TYPE=single, or sentinel"),
+    const NO_CLUSTER: &str = "it is no Redis Cluster: set REDIS_TYPE, or REDIS_PERSECOND_TYPE, to \
+                              single or sentinel";
+    const ADVICE: [(&str, &str); 7] = [
+        ("No such master", "its name is the first part of REDIS_URL, or of REDIS_PERSECOND_URL"),
         (
-            "unknown command 'EVAL'",
-            "it is a Sentinel, which needs REDIS_TYPE=sentinel, or knows no scripts",
+            "access one of the keys",
+            "keys begin with CACHE_KEY_PREFIX, and then with the domain or tollgate-probe-",
+        ),
+        ("cluster support disabled", NO_CLUSTER),
+        ("unknown command 'CLUSTER'", NO_CLUSTER),
+        (
+            "unknown command 'SENTINEL'",
+            "it is no Sentinel: set REDIS_TYPE, or REDIS_PERSECOND_TYPE, to single or cluster",
+        ),
+        (
+            "unknown command 'EVAL",
+            "it knows no scripts; a Sentinel needs sentinel for REDIS_TYPE, or for \
+             REDIS_PERSECOND_TYPE",
         ),
         ("READONLY", "it is a replica, and limits need its master"),
     ];
@@ -111,7 +122,7 @@ mod tests {
         assert_eq!(said(noise), "ERR can't run this command (SET)");
         let sentinel = "ERR unknown command 'EVAL', with args beginning with: '-- All' 'secret'";
         let text = said(sentinel);
-        assert!(text.contains("REDIS_TYPE=sentinel") && !text.contains("secret"), "{text}");
+        assert!(text.contains("sentinel for REDIS_TYPE") && !text.contains("secret"), "{text}");
         let text = said("NOPERM No permissions to access one of the keys used as arguments");
         assert!(text.contains("CACHE_KEY_PREFIX"), "{text}");
         assert!(said("ERR This instance has cluster support disabled").contains("REDIS_TYPE"));

@@ -22,7 +22,7 @@ use redis::{
 use tokio::{
     sync::{Notify, watch},
     task::{JoinSet, spawn_blocking},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tracing::{info, warn};
 
@@ -40,6 +40,8 @@ use crate::store::{StoreError, redis::RedisAddress};
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// How long to wait at most: a server that comes back is found within this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long another reason why connecting fails is not told of.
+const SAID_AGAIN: Duration = Duration::from_secs(5);
 /// How often an idle connection is tried.
 const IDLE: Duration = Duration::from_secs(1);
 /// After how many of these tries it is made sure that all keys are still on one server:
@@ -219,7 +221,9 @@ enum Lost {
 impl Server {
     /// Connects whenever there is no connection, and says so in `state`. Never ends.
     async fn keep_up(mut self, state: watch::Sender<State>) {
-        let (mut told, mut failures) = (false, 0);
+        let mut failures = 0;
+        // Why it failed the last time, as the log has it, and since when.
+        let mut told: Option<(String, Instant)> = None;
         // Who has refused, as long as nothing shows that it will not do so again.
         let mut refused = None;
         loop {
@@ -228,7 +232,7 @@ impl Server {
                     let open = self.traffic.open();
                     if refused.as_ref() != Some(&address) {
                         info!("connected to {address}");
-                        (told, failures, refused) = (false, 0, None);
+                        (told, failures, refused) = (None, 0, None);
                     }
                     let link = Arc::new(link);
                     state.send_replace(State::Up(Arc::clone(&link)));
@@ -261,9 +265,12 @@ impl Server {
                 }
                 Err(Refusal { why, unfit }) => {
                     let why = format!("cannot connect to {}: {why}", self.target);
-                    if !told {
+                    let says = told.as_ref().is_some_and(|(before, since)| {
+                        *before == why || since.elapsed() < SAID_AGAIN
+                    });
+                    if !says {
                         warn!("{why}; trying again until it works");
-                        told = true;
+                        told = Some((why.clone(), Instant::now()));
                     }
                     let error = if unfit { StoreError::Unfit } else { StoreError::Failed };
                     state.send_replace(State::Down(error(why)));

@@ -22,7 +22,7 @@ const KEPT: u64 = 10_000;
 /// How many keys show whether all are on one server: two servers both have some, unless
 /// the share of one is less than a few per cent.
 const KEYS: usize = 64;
-/// The same for a proxy that once had several servers.
+/// The same at first, and for a proxy that had several servers: one may have a small share.
 const MANY_KEYS: usize = 1_024;
 
 /// How many keys are looked at for one of each node.
@@ -74,7 +74,7 @@ pub(super) struct Routing {
     setting: &'static str,
     /// Whether it can, as far as is known.
     proven: AtomicBool,
-    /// Whether it once could not.
+    /// Whether it could not the last time, or has not shown yet that it can.
     suspect: AtomicBool,
 }
 
@@ -92,7 +92,7 @@ pub(super) enum Unfit {
 impl Routing {
     pub(super) fn new(settings: &RedisSettings) -> Self {
         let RedisSettings { key_prefix, setting, .. } = settings;
-        let (proven, suspect) = Default::default();
+        let (proven, suspect) = (AtomicBool::default(), AtomicBool::new(true));
         Self { prefix: key_prefix.clone(), setting, proven, suspect }
     }
 

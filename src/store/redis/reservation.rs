@@ -26,12 +26,13 @@ use tokio::{
 use super::{
     batch::{Answered, COUNT, Call, Kind, RELEASE, Reply},
     calls::{Calls, Group, RETRY, Servers, Time, a_moment, outcome, still_held},
+    fate::Fate,
     settler::{Unsettled, held},
 };
 use crate::{
     store::{
         Charge, Enforced, Results, StoreError, all_failed,
-        enforced::Enforcement,
+        enforced::{Enforcement, is_served},
         script::{Holder, KNOWN},
     },
     time::Timestamp,
@@ -54,6 +55,7 @@ pub(super) struct Reservation<S> {
     known: Vec<Known>,
     /// What has been sent and may hold hits.
     sent: Vec<Arc<Call>>,
+    fate: Arc<Fate>,
 }
 
 /// What is known of one charge.
@@ -100,6 +102,7 @@ impl<S: Servers> Reservation<S> {
             begun,
             until,
             sent: Vec::new(),
+            fate: Arc::default(),
         }
     }
 
@@ -119,37 +122,41 @@ impl<S: Servers> Reservation<S> {
         let counts = match decision {
             Decision::Granted => true,
             Decision::Refused => false,
-            Decision::Open => self.open().all(|it| it.passes_late) && !self.never_passes(),
+            Decision::Open => is_served(self.over(), self.now),
         };
         // Before anybody hears of it: whoever asks next finds all there was, or what is
         // counted.
-        self.settled(counts && !tell.is_closed()).await;
-        if tell.send(self.results(counts)).is_err() {
-            self.give_back();
+        let counted = counts && !tell.is_closed();
+        let settled = self.settled(counted).await;
+        let told = tell.send(self.results(counts)).is_ok();
+        if !told {
+            self.give_back(counted, settled);
         }
+        self.fate.told(told && counts, &self.calls.late);
     }
 
-    /// The caller has left: gives back what was made at once.
-    fn give_back(&self) {
+    /// The caller has left: gives back what was made at once, and what it held that has been
+    /// `counted`, where that is `settled`.
+    fn give_back(&self, counted: bool, settled: bool) {
+        let late = &self.calls.late;
         for (charge, known) in self.charges.iter().zip(&self.known) {
-            if let Known::Answered(answered) = known {
-                self.calls.late.give_back(charge, answered, (self.now, self.begun));
+            match known {
+                Known::Answered(it) if counted && it.waits.0 && settled => {
+                    late.undo(charge, it, (self.now, self.begun));
+                }
+                Known::Answered(it) if counted && it.waits.0 => late.lost(),
+                Known::Answered(it) => late.give_back(charge, it, (self.now, self.begun)),
+                Known::Failed { sent: true, .. } if counted && charge.depends() => late.lost(),
+                Known::Failed { .. } | Known::Unsure | Known::Nothing => {}
             }
         }
     }
 
-    /// Settles what may be held, and waits for that until the deadline.
-    async fn settled(&mut self, counts: bool) {
+    /// Settles what may be held, and waits for that until the deadline. Says whether all of
+    /// it is.
+    async fn settled(&mut self, counts: bool) -> bool {
         let settled = join_all(self.settle(counts));
-        let _ = timeout_at(self.until, settled).await;
-    }
-
-    /// Whether the call is refused whatever others have used of the limits of which
-    /// nothing is known.
-    fn never_passes(&self) -> bool {
-        let alone = |charge: &Charge| charge.alone(self.now).over;
-        let over = self.over().map(|(it, over)| (it, over.or_else(|| Some(alone(it)))));
-        Enforcement::of(over).refuses()
+        timeout_at(self.until, settled).await.is_ok()
     }
 
     /// The charges of which nothing is known.
@@ -286,18 +293,24 @@ impl<S: Servers> Reservation<S> {
 
     /// The call for the charges at these positions, which are at one place.
     fn call(&self, at: &[usize], kind: Kind) -> Arc<Call> {
-        let refused = self.is_refused();
+        let all = Enforcement::of(self.over());
+        let refused = all.refuses();
+        let is_open = |at: usize| {
+            matches!(all.left(self.charges[at].enforced), Enforced::Quota(_))
+                && !matches!(self.known[at], Known::Answered(_))
+        };
+        let elsewhere = (0..self.charges.len()).any(|it| is_open(it) && !at.contains(&it));
         let charge = |at: &usize| {
             let charge = self.charges[*at].clone();
-            let enforced = match charge.enforced {
-                // No place sees all quotas.
-                Enforced::Quota(_) => Enforced::No,
+            let enforced = match all.left(charge.enforced) {
+                // Nobody there knows whether all quotas are used up.
+                Enforced::Quota(_) if elsewhere => Enforced::No,
                 enforced => enforced,
             };
             Charge { refused, enforced, ..charge }
         };
         let call = Call::with(at.iter().map(charge).collect(), self.now, kind);
-        Arc::new(Call { begun: self.begun, ..call })
+        Arc::new(Call { begun: self.begun, fate: Some(Arc::clone(&self.fate)), ..call })
     }
 
     /// Learns what has become of the charges at these positions.
@@ -373,8 +386,9 @@ impl<S: Servers> Reservation<S> {
                 _ => None,
             });
             for charges in held(may_hold, self.id, counts) {
-                // Hits are counted even if they are not held any more.
-                let most = if counts { HOLD + KNOWN } else { HOLD };
+                // Hits are counted even if they are not held any more. A server that has not
+                // answered may do what it was told when it is back, and hold them then.
+                let most = if counts || !answered { HOLD + KNOWN } else { HOLD };
                 let (now, until) = ((self.now, self.begun), self.begun + most);
                 let (done, ended) = oneshot::channel();
                 settled.extend(answered.then_some(ended));

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::batch::{Answered, COUNT, Call, Kind, LATE, QUEUE, Reply, UNDECIDED};
+use super::batch::{Answered, Answers, COUNT, Call, Kind, LATE, QUEUE, Reply, UNDECIDED};
 use crate::{
     store::{Charge, script::Settlement},
     time::Timestamp,
@@ -83,7 +83,7 @@ impl Late {
     }
 
     /// Nobody waits for this answer any more: gives back what it grants.
-    pub(super) fn answered(&self, call: &Call, reply: &Reply) {
+    pub(super) fn answered(&self, call: &Arc<Call>, reply: &Reply) {
         let Ok(answers) = reply else { return };
         let now = (call.now, call.begun);
         match (&call.kind, call.late.load(Relaxed)) {
@@ -100,12 +100,16 @@ impl Late {
             }
             (Kind::Plain(_) | Kind::Decide(_), _) => {}
         }
-        // What depends on each other stays only as a whole.
-        let all = call.charges.iter().all(|it| it.passes_late || !it.depends());
+        if call.fate.as_ref().is_none_or(|it| it.came_late(call, answers)) {
+            self.give_back_all(call, answers);
+        }
+    }
+
+    /// Gives back what `call` was granted at once.
+    pub(super) fn give_back_all(&self, call: &Call, answers: &Answers) {
         for (charge, answered) in call.charges.iter().zip(answers) {
-            let stays = charge.passes_late && (all || !charge.depends());
-            if let Some(answered) = answered.as_ref().filter(|_| !stays) {
-                self.give_back(charge, answered, now);
+            if let Some(answered) = answered {
+                self.give_back(charge, answered, (call.now, call.begun));
             }
         }
     }
@@ -117,13 +121,24 @@ impl Late {
         answered: &Answered,
         now: (Timestamp, Instant),
     ) {
-        let Answered { answer, made, waits, .. } = answered;
-        let hits = charge.hits.capped().asked();
-        if *made && !waits.0 && answer.passes && 0 < hits {
+        if answered.made && !answered.waits.0 {
+            self.undo(charge, answered, now);
+        }
+    }
+
+    /// Gives back what a charge was granted, and has been counted.
+    pub(super) fn undo(&self, charge: &Charge, answered: &Answered, now: (Timestamp, Instant)) {
+        let (hits, answer) = (charge.hits.capped().asked(), answered.answer);
+        if answer.passes && 0 < hits {
             let until = Instant::now() + LATE;
             let charges = smallvec![(charge.clone(), Settlement::GiveBack(hits, answer.told))];
             self.settle(Unsettled { charges, now, until, done: None });
         }
+    }
+
+    /// What was granted stays counted.
+    pub(super) fn lost(&self) {
+        self.counts.not_given_back.fetch_add(1, Relaxed);
     }
 
     /// Where that is counted.

@@ -6,7 +6,7 @@ use super::{parts::Batch, *};
 use crate::{
     limit::Algorithm,
     rules::counter_key::KeyFormat,
-    store::{Consume, Enforced, script::Holder},
+    store::{Consume, Enforced, Unanswered, script::Holder},
 };
 
 fn limits() -> Vec<Limit> {
@@ -34,7 +34,7 @@ fn charge(limit: &Limit) -> Charge {
         consume: Consume::Independent,
         enforced: Enforced::Yes,
         refused: false,
-        passes_late: false,
+        unanswered: Unanswered::Fails,
     }
 }
 

@@ -149,7 +149,7 @@ impl<'a> Played<'a> {
                     consume: it.consume,
                     enforced: it.enforced,
                     refused: it.refused,
-                    passes_late: false,
+                    unanswered: crate::store::Unanswered::Fails,
                 }
             });
             made.push((charges.collect::<Vec<_>>(), self.now, holder));

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     limit::{Algorithm, Limit, Unit, Window},
     rules::counter_key::{KeyFormat, Part},
-    store::{Consume, Enforced},
+    store::{Consume, Enforced, Unanswered},
 };
 
 mod given_back;
@@ -93,7 +93,7 @@ fn charge(name: &str, limit: &Limit, hits: u64, consume: Consume) -> Charge {
         consume,
         enforced: Enforced::Yes,
         refused: false,
-        passes_late: false,
+        unanswered: Unanswered::Fails,
     }
 }
 
