@@ -132,7 +132,8 @@ impl<S: Servers> Calls<S> {
         let time = Time { now, begun, until };
         if let [charge] = charges {
             let caller = Caller::new(&self.late);
-            let results = self.make(self.servers.place(charge), charges, time, &caller.fate).await;
+            let (place, fate) = (self.servers.place(charge), &caller.fate);
+            let results = self.make(place, charges, time, (fate, false)).await;
             return tell(caller, charges, results, now);
         }
         let depends = charges.iter().any(|it| it.depends() && !it.refused);
@@ -142,7 +143,7 @@ impl<S: Servers> Calls<S> {
         }
         let caller = Caller::new(&self.late);
         let results = match groups.as_slice() {
-            [group] => self.make(group.place, charges, time, &caller.fate).await,
+            [group] => self.make(group.place, charges, time, (&caller.fate, false)).await,
             groups => self.apart(charges, groups, time, &caller.fate).await,
         };
         tell(caller, charges, results, now)
@@ -178,7 +179,7 @@ impl<S: Servers> Calls<S> {
         let calls = groups.iter().map(|group| async {
             let own: SmallVec<[Charge; 4]> =
                 group.at.iter().map(|it| charges[*it].clone()).collect();
-            self.make(group.place, &own, time, fate).await
+            self.make(group.place, &own, time, (fate, true)).await
         });
         let mut results: SmallVec<[Option<_>; 4]> = smallvec![None; charges.len()];
         for (group, found) in groups.iter().zip(join_all(calls).await) {
@@ -190,14 +191,14 @@ impl<S: Servers> Calls<S> {
         results.into_iter().map(|it| it.unwrap_or_else(missing)).collect()
     }
 
-    /// Makes charges at one place. Where others hold hits on which the answer depends,
-    /// asks again.
+    /// Makes charges at one place, which are all of a call unless it is `several`. Where
+    /// others hold hits on which the answer depends, asks again.
     async fn make(
         &self,
         place: Place,
         charges: &[Charge],
         Time { now, begun, until }: Time,
-        fate: &Arc<Fate>,
+        (fate, several): (&Arc<Fate>, bool),
     ) -> Results {
         let call = Call { begun, fate: Some(Arc::clone(fate)), ..Call::of(charges, now) };
         let call = Arc::new(call);
@@ -205,8 +206,12 @@ impl<S: Servers> Calls<S> {
             Err(error) => return all_failed(charges.len(), &error.into()),
             Ok(answers) => answers,
         };
-        fate.came(&call, &answers);
-        if answers.iter().any(Option::is_none) {
+        let open = answers.iter().any(Option::is_none);
+        // The only answer is told at once.
+        if open || several {
+            fate.came(&call, &answers);
+        }
+        if open {
             return Box::pin(self.again(place, &call, answers, until)).await;
         }
         let both = charges.iter().zip(answers);
