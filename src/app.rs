@@ -170,11 +170,7 @@ async fn serve_with<S: Store>(
         response: settings.response,
         spans,
     });
-    let pages = Arc::new(Pages {
-        service: Arc::clone(&service),
-        health: Arc::clone(&health),
-        rejection: force.rejection,
-    });
+    let pages = Pages::new(Arc::clone(&service), Arc::clone(&health), force.rejection);
 
     let (stop, stopped) = watch::channel(false);
     let until = || {

@@ -9,23 +9,27 @@
 //! | `/rlconfig`    | both  | the rules in force, and why newer ones were refused     |
 //! | `/stats`       | debug | statistics, for people                                  |
 //! | all others     | debug | what there is                                           |
+//!
+//! `/metrics`, `/rlconfig` and `/stats` grow with the rules, and are written in pieces.
 
-use std::{convert::Infallible, fmt::Write, sync::Arc, time::Instant};
+use std::{convert::Infallible, fmt::Write, iter, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwapOption;
 use axum::{
-    Router,
+    Extension, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
 
 use crate::{
+    config,
     engine::decision::{Decision, Standing},
     health::Health,
     limit::{Limit, Window, whole_seconds},
+    metrics::pieces::pieces,
     rules::{Rule, RuleTree},
     spans::Call,
     store::Store,
@@ -35,15 +39,29 @@ use crate::{
     },
 };
 
+mod pages;
+
+use self::pages::{Press, Readers};
+
 /// What the pages show.
 #[derive(Debug)]
 pub struct Pages<S> {
-    /// Decides, and counts.
-    pub service: Arc<Service<S>>,
-    /// Whether the process should be sent requests.
-    pub health: Arc<Health>,
-    /// Why the rule files are not in force as they are now.
-    pub rejection: Arc<ArcSwapOption<String>>,
+    service: Arc<Service<S>>,
+    health: Arc<Health>,
+    rejection: Arc<ArcSwapOption<String>>,
+    press: Press,
+}
+
+impl<S> Pages<S> {
+    /// `service` decides and counts, `health` is whether the process should be sent
+    /// requests, `rejection` why the rule files are not in force as they are now.
+    pub fn new(
+        service: Arc<Service<S>>,
+        health: Arc<Health>,
+        rejection: Arc<ArcSwapOption<String>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { service, health, rejection, press: Press::default() })
+    }
 }
 
 /// The main port.
@@ -56,13 +74,16 @@ pub fn main_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
         .route("/rlconfig", get(rlconfig::<S>))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(LARGEST_MESSAGE))
+        .layer(Extension(Readers::new(&pages.press)))
         .with_state(pages)
 }
 
 /// A port for Prometheus alone, which asks under `path`.
 pub fn prometheus_router<S: Store>(pages: Arc<Pages<S>>, path: String) -> Router {
-    let page = async move |uri: Uri, pages: State<Arc<Pages<S>>>| match uri.path() == path {
-        true => metrics(pages).await,
+    let readers = Extension(Readers::new(&pages.press));
+    let page = async move |uri: Uri, version, pages: State<Arc<Pages<S>>>| match uri.path() == path
+    {
+        true => metrics(pages, readers, version).await,
         false => not_found().await,
     };
     Router::new().fallback_service(get(page).with_state(pages))
@@ -76,6 +97,7 @@ pub fn debug_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
         .route("/rlconfig", get(rlconfig::<S>))
         .route("/stats", get(stats::<S>))
         .fallback(async || INDEX)
+        .layer(Extension(Readers::new(&pages.press)))
         .with_state(pages)
 }
 
@@ -98,54 +120,86 @@ async fn ready<S>(State(pages): State<Arc<Pages<S>>>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n").into_response()
 }
 
-async fn metrics<S: Store>(State(pages): State<Arc<Pages<S>>>) -> Response {
-    pages.service.measure();
-    let text = pages.service.metrics.prometheus();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+async fn metrics<S: Store>(
+    State(pages): State<Arc<Pages<S>>>,
+    Extension(readers): Extension<Readers>,
+    version: Version,
+) -> Response {
+    let service = Arc::clone(&pages.service);
+    let text = move || {
+        service.measure();
+        service.metrics.prometheus()
+    };
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    readers.show(version, kind, iter::once_with(text).flatten())
 }
 
-async fn stats<S: Store>(State(pages): State<Arc<Pages<S>>>) -> String {
-    pages.service.measure();
-    pages.service.metrics.dotted() + &pages.service.metrics.dotted_others()
+async fn stats<S: Store>(
+    State(pages): State<Arc<Pages<S>>>,
+    Extension(readers): Extension<Readers>,
+    version: Version,
+) -> Response {
+    let service = Arc::clone(&pages.service);
+    let text = move || {
+        service.measure();
+        service.metrics.dotted().chain([service.metrics.dotted_others()])
+    };
+    readers.show(version, PLAIN, iter::once_with(text).flatten())
 }
+
+/// What pages for people are.
+const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// One line per rule, as Envoy's reference service writes them. Behind `#`,
 /// why the files are not in force as they are now.
-async fn rlconfig<S>(State(pages): State<Arc<Pages<S>>>) -> String {
-    let mut text = describe(&pages.service.engine.rules.load());
-    if let Some(rejection) = &*pages.rejection.load() {
-        text += "# newer rules were refused:\n";
-        for line in rejection.lines() {
-            let _ = writeln!(text, "# {line}");
-        }
-    }
-    text
+async fn rlconfig<S>(
+    State(pages): State<Arc<Pages<S>>>,
+    Extension(readers): Extension<Readers>,
+    version: Version,
+) -> Response {
+    let rejection = pages.rejection.load_full().into_iter().map(|it| refusal(&it));
+    let rules = describe(pages.service.engine.rules.load_full());
+    readers.show(version, PLAIN, rules.chain(rejection))
 }
 
-fn describe(rules: &RuleTree) -> String {
-    let line = |rule: &Rule, unit: &str, requests, more| {
-        format!(
-            "{}: unit={unit} requests_per_unit={requests}, shadow_mode: {}, quota_mode: {}{more}\n",
-            rule.stat_name(),
-            rule.spec.shadow_mode,
-            rule.spec.quota_mode
-        )
+fn refusal(reasons: &str) -> String {
+    reasons.lines().fold("# newer rules were refused:\n".to_owned(), |mut text, line| {
+        let _ = writeln!(text, "# {line}");
+        text
+    })
+}
+
+fn describe(rules: Arc<RuleTree>) -> impl Iterator<Item = String> + Send {
+    let mut next = 0;
+    pieces(move |text| {
+        let Some(rule) = rules.rules().get(next) else { return false };
+        describe_rule(rule, text);
+        next += 1;
+        true
+    })
+}
+
+/// A line for each limit.
+fn describe_rule(rule: &Rule, text: &mut String) {
+    let name: String = rule.stat_name().to_string().chars().map(config::printable).collect();
+    let mut line = |unit: &str, requests, more: &str| {
+        let (shadow, quota) = (rule.spec.shadow_mode, rule.spec.quota_mode);
+        let _ = writeln!(
+            text,
+            "{name}: unit={unit} requests_per_unit={requests}, shadow_mode: {shadow}, \
+             quota_mode: {quota}{more}"
+        );
     };
-    let lines = |rule: &Rule| match rule.is_unlimited() {
-        true => line(rule, "UNKNOWN", 0, String::new()),
-        false => {
-            let limits = rule.spec.limits.iter().map(|it| &it.limit);
-            let lines = limits.map(|limit| {
-                let unit = limit.window.unit();
-                // What the reference service has no words for.
-                let plain = *limit == Limit::fixed(limit.requests, Window::of(unit));
-                let more = if plain { String::new() } else { format!(", limit: {limit}") };
-                line(rule, &unit.name().to_ascii_uppercase(), limit.requests, more)
-            });
-            lines.collect()
-        }
-    };
-    rules.rules().iter().map(|rule| lines(rule)).collect()
+    if rule.is_unlimited() {
+        return line("UNKNOWN", 0, "");
+    }
+    for limit in rule.spec.limits.iter().map(|it| &it.limit) {
+        let unit = limit.window.unit();
+        // What the reference service has no words for.
+        let plain = *limit == Limit::fixed(limit.requests, Window::of(unit));
+        let more = if plain { String::new() } else { format!(", limit: {limit}") };
+        line(&unit.name().to_ascii_uppercase(), limit.requests, &more);
+    }
 }
 
 /// The call, if it is recorded.

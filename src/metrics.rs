@@ -5,7 +5,7 @@ use std::{fmt::Write, sync::OnceLock, time::Duration};
 
 use parking_lot::Mutex;
 use prometheus::{
-    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
 };
 
 use crate::{
@@ -21,6 +21,7 @@ mod certificates;
 mod collectors;
 mod latency;
 pub mod ledger;
+pub mod pieces;
 mod pools;
 pub mod readings;
 pub mod series;
@@ -40,8 +41,6 @@ use self::{
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Only the statistics of the rules.
-    rule_registry: Registry,
     near_limit_ratio: f32,
     rules: SeriesTable,
     total_requests: IntCounterVec,
@@ -267,24 +266,22 @@ impl Metrics {
         }
     }
 
-    /// Everything, in Prometheus' text format.
-    pub fn prometheus(&self) -> String {
-        let mut families = self.rule_registry.gather();
-        families.extend(self.registry.gather());
+    /// Everything, in Prometheus' text format, in pieces. Those of the rules are read
+    /// piece by piece, so that later ones may have counted more.
+    pub fn prometheus(&self) -> impl Iterator<Item = String> + Send + use<> {
+        let mut others = self.registry.gather();
         if self.in_milliseconds {
-            families.iter_mut().for_each(latency::to_milliseconds);
+            others.iter_mut().for_each(latency::to_milliseconds);
         }
-        self.tags.label(&mut families);
-        let mut text = Vec::new();
-        // Writing to memory does not fail, and a scrape without an answer is
-        // noticed by whoever scrapes.
-        let _ = TextEncoder::new().encode(&families, &mut text);
-        String::from_utf8(text).unwrap_or_default()
+        self.tags.label(&mut others);
+        // Writing to memory does not fail.
+        let others = TextEncoder::new().encode_to_string(&others).unwrap_or_default();
+        self.rules.prometheus(self.tags.text()).chain([others])
     }
 
     /// The statistics of the rules, one per line, under the dotted names that
-    /// Envoy's reference service gives them.
-    pub fn dotted(&self) -> String {
+    /// Envoy's reference service gives them, in pieces.
+    pub fn dotted(&self) -> impl Iterator<Item = String> + Send + use<> {
         self.rules.dotted()
     }
 

@@ -47,12 +47,9 @@ impl Metrics {
             "tollgate_series_folded",
             "Descriptors counted as `other` because there were too many series.",
         ));
-        let rule_registry = Registry::new();
-        register(&rule_registry, rules.collector());
         let metrics = Self {
             near_limit_ratio,
             rules,
-            rule_registry,
             deny_cache: OnceLock::new(),
             pools: Pools::default(),
             readings: Readings::default(),

@@ -140,7 +140,8 @@ mod tests {
         let usage = DenyCacheUsage { hits: 2, misses: 3, ..DenyCacheUsage::default() };
         metrics.measured(None, Some(usage));
         assert_eq!(count("ratelimit.localcache.lookupCount"), Some(Value::Level(5.0)));
-        assert!(metrics.prometheus().contains("\nratelimit_localcache_missCount 3\n"));
+        let page: String = metrics.prometheus().collect();
+        assert!(page.contains("\nratelimit_localcache_missCount 3\n"));
     }
 
     #[test]

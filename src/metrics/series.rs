@@ -1,23 +1,24 @@
 //! The statistics of the rules: one series for each name.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    fmt::Write,
+    collections::HashMap,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use arc_swap::ArcSwap;
+use indexmap::IndexMap;
 use parking_lot::{Mutex, RwLock};
-use prometheus::{
-    IntCounter,
-    core::{Collector, Desc},
-    proto::{Counter, LabelPair, Metric, MetricFamily, MetricType},
-};
+use prometheus::IntCounter;
 
 use crate::rules::{Rule, RuleTree, stat_name::StatName};
+
+mod text;
+
+pub(super) use self::text::push_label;
+use self::text::{Order, Rows};
 
 /// How many series the values of requests can make, where rules say
 /// `detailed_metric` or `value_to_metric`. Those beyond are counted together,
@@ -28,10 +29,12 @@ pub const MOST_DYNAMIC: usize = 10_000;
 /// longer one is counted as `other` too, or few series could take much memory.
 const LONGEST: usize = 1024;
 
-/// The name of each statistic of a series, and what it counts.
+/// How many of the series that requests name are copied before others may come to be.
+const AT_ONCE: usize = 500;
+
+/// The name of each statistic of a series, and what it counts. In the order of the
+/// names, as they are shown.
 pub(super) const STATISTICS: [(&str, &str); 7] = [
-    ("total_hits", "Hits that a rule governed."),
-    ("within_limit", "Hits that passed."),
     ("near_limit", "Hits close to the limit, passed or not."),
     ("over_limit", "Hits over the limit."),
     (
@@ -39,8 +42,13 @@ pub(super) const STATISTICS: [(&str, &str); 7] = [
         "Hits over the limit of which that was known without asking Redis.",
     ),
     ("shadow_mode", "Hits over the limit that passed because of the rule's shadow_mode."),
+    ("total_hits", "Hits that a rule governed."),
     ("total_negative_hits", "Hits given back."),
+    ("within_limit", "Hits that passed."),
 ];
+
+/// One value for each of [`STATISTICS`], in that order.
+type Values = [u64; STATISTICS.len()];
 
 /// What one decision adds to a series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,13 +75,13 @@ struct Series([AtomicU64; STATISTICS.len()]);
 
 impl Series {
     /// What has been counted.
-    fn values(&self) -> [u64; STATISTICS.len()] {
+    fn values(&self) -> Values {
         self.0.each_ref().map(|it| it.load(Relaxed))
     }
 
     fn bump(&self, bump: Bump) {
         let Bump { total, within, near, over, cached, shadow, refunded } = bump;
-        let hits = [total, within, near, over, cached, shadow, refunded];
+        let hits = [near, over, cached, shadow, total, refunded, within];
         for (value, hits) in self.0.iter().zip(hits) {
             // Nobody makes a counter begin anew.
             if hits > 0 && value.fetch_add(hits, Relaxed).checked_add(hits).is_none() {
@@ -91,7 +99,7 @@ pub(super) struct SeriesTable(Arc<Tables>);
 struct Tables {
     fixed: ArcSwap<Fixed>,
     /// Those that requests name.
-    dynamic: RwLock<HashMap<Arc<StatName>, Arc<Series>>>,
+    dynamic: RwLock<IndexMap<Arc<StatName>, Arc<Series>>>,
     /// How many bumps went to `other`.
     folded: IntCounter,
     /// For each follower, series that are gone and that it may not have seen.
@@ -111,7 +119,7 @@ impl Followed {
     }
 
     /// What has been counted, for each of [`STATISTICS`].
-    pub(super) fn values(&self) -> [u64; STATISTICS.len()] {
+    pub(super) fn values(&self) -> Values {
         self.1.values()
     }
 
@@ -149,6 +157,25 @@ struct Fixed {
     by_name: HashMap<Arc<StatName>, Arc<Series>>,
     /// By [`Rule::index`], with the name to know the rule by.
     by_rule: Vec<(Arc<StatName>, Arc<Series>)>,
+    /// In the order in which each page shows them, once it has been asked for.
+    by_labels: OnceLock<Vec<Followed>>,
+    by_path: OnceLock<Vec<Followed>>,
+}
+
+impl Fixed {
+    fn sorted(&self, order: Order) -> &[Followed] {
+        let place = match order {
+            Order::Labels => &self.by_labels,
+            Order::Path => &self.by_path,
+        };
+        place.get_or_init(|| {
+            let all = self.by_name.iter();
+            let mut all: Vec<_> =
+                all.map(|(name, series)| Followed(Arc::clone(name), Arc::clone(series))).collect();
+            all.sort_unstable_by(|a, b| order.compare(&a.0, &b.0));
+            all
+        })
+    }
 }
 
 impl SeriesTable {
@@ -220,31 +247,23 @@ impl SeriesTable {
         self.0.fixed.store(Arc::new(new));
     }
 
-    /// All series, one statistic per line.
-    pub(super) fn dotted(&self) -> String {
-        let mut lines = BTreeMap::new();
-        self.0.for_each(|name, series| {
-            for ((statistic, _), value) in STATISTICS.iter().zip(series.values()) {
-                *lines.entry(dotted(name, statistic)).or_insert(0) += value;
-            }
-        });
-        lines.iter().fold(String::new(), |mut text, (name, value)| {
-            let _ = writeln!(text, "{name}: {value}");
-            text
-        })
+    /// The statistics in Prometheus' text format, in pieces. `labels` are those that
+    /// all have.
+    pub(super) fn prometheus(&self, labels: String) -> impl Iterator<Item = String> + Send + use<> {
+        self.rows(Order::Labels).prometheus(labels)
     }
 
-    /// What Prometheus is shown of them.
-    pub(super) fn collector(&self) -> SeriesCollector {
-        let labels = || ["domain", "key1", "key2"].map(String::from).to_vec();
-        let describe = |(name, help): &(&str, &str)| {
-            Desc::new(family(name), (*help).into(), labels(), HashMap::new())
-                .expect("the names and labels are legal")
-        };
-        SeriesCollector {
-            tables: Arc::clone(&self.0),
-            descs: STATISTICS.iter().map(describe).collect(),
-        }
+    /// The statistics under their names in statsd, one per line, in pieces.
+    pub(super) fn dotted(&self) -> impl Iterator<Item = String> + Send + use<> {
+        self.rows(Order::Path).dotted()
+    }
+
+    /// Those that are there now.
+    fn rows(&self, order: Order) -> Rows {
+        let fixed = self.0.fixed.load_full();
+        let mut dynamic = self.0.named();
+        dynamic.sort_unstable_by(|a, b| order.compare(&a.0, &b.0));
+        Rows::new(fixed, dynamic, order)
     }
 }
 
@@ -260,80 +279,25 @@ fn other(name: &StatName) -> StatName {
     StatName::new(name.domain(), std::iter::once("other".to_owned()))
 }
 
-fn family(statistic: &str) -> String {
-    format!("ratelimit_service_rate_limit_{statistic}")
-}
-
 impl Tables {
     fn for_each(&self, mut visit: impl FnMut(&Arc<StatName>, &Arc<Series>)) {
         self.fixed.load().by_name.iter().for_each(|(name, it)| visit(name, it));
         self.dynamic.read().iter().for_each(|(name, it)| visit(name, it));
     }
-}
 
-/// Shows the series to Prometheus: by domain and the first two components of
-/// the name, those that differ only further on added up, as Envoy's reference
-/// service does.
-#[derive(Clone, Debug)]
-pub(super) struct SeriesCollector {
-    tables: Arc<Tables>,
-    descs: Vec<Desc>,
-}
-
-impl Collector for SeriesCollector {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descs.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let mut sums: BTreeMap<[String; 3], [u64; STATISTICS.len()]> = BTreeMap::new();
-        self.tables.for_each(|name, series| {
-            let labels = [name.domain(), name.component(0), name.component(1)];
-            let sum = sums.entry(labels.map(String::from)).or_default();
-            for (sum, value) in sum.iter_mut().zip(series.values()) {
-                *sum += value;
+    /// Those that requests name. New ones do not wait for all of them to be copied.
+    fn named(&self) -> Vec<Followed> {
+        let mut all = Vec::new();
+        loop {
+            let dynamic = self.dynamic.read();
+            let Some(more) = dynamic.get_range(all.len()..dynamic.len()) else { return all };
+            if more.is_empty() {
+                return all;
             }
-        });
-        let statistics = STATISTICS.iter().enumerate();
-        statistics
-            .map(|(i, (name, help))| {
-                let metrics = sums.iter().map(|(labels, sum)| metric(labels, sum[i]));
-                metric_family(family(name), help, metrics.collect())
-            })
-            .collect()
+            let more = more.iter().take(AT_ONCE);
+            all.extend(more.map(|(name, it)| Followed(Arc::clone(name), Arc::clone(it))));
+        }
     }
-}
-
-/// A name of one component has no second label, as in the reference service.
-fn metric(labels: &[String; 3], value: u64) -> Metric {
-    let label = |(name, value): (&str, &String)| {
-        let mut label = LabelPair::default();
-        label.set_name(name.into());
-        label.set_value(value.clone());
-        label
-    };
-    let labels = ["domain", "key1", "key2"].into_iter().zip(labels);
-    let mut metric = counter(value);
-    metric.set_label(labels.filter(|(_, value)| !value.is_empty()).map(label).collect());
-    metric
-}
-
-#[expect(clippy::cast_precision_loss, reason = "Prometheus knows only f64")]
-fn counter(value: u64) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(value as f64);
-    let mut metric = Metric::default();
-    metric.set_counter(counter);
-    metric
-}
-
-fn metric_family(name: String, help: &str, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name);
-    family.set_help(help.into());
-    family.set_field_type(MetricType::COUNTER);
-    family.set_metric(metrics);
-    family
 }
 
 #[cfg(test)]

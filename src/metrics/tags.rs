@@ -2,6 +2,8 @@
 
 use prometheus::proto::{LabelPair, Metric, MetricFamily};
 
+use super::series::push_label;
+
 /// The labels that statistics have by themselves, and those of Prometheus.
 const OWN: [&str; 9] =
     ["domain", "key1", "key2", "grpc_method", "err_type", "policy", "version", "le", "quantile"];
@@ -39,6 +41,18 @@ impl Tags {
     /// Keys and values, fit for statsd, in order of the keys.
     pub fn clean(&self) -> impl Iterator<Item = (&str, String)> {
         self.0.iter().map(|it| (it.key.as_str(), clean(&it.value)))
+    }
+
+    /// The labels, as Prometheus' text format has them between braces.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        for Tag { key, value } in &self.0 {
+            if !text.is_empty() {
+                text.push(',');
+            }
+            push_label(&mut text, &label_name(key), value);
+        }
+        text
     }
 
     /// Adds labels of these names to all `families`.

@@ -17,7 +17,7 @@ fn reloader(path: &Path) -> Reloader {
 
 /// Loads put in force, and loads refused.
 fn loads(reloader: &Reloader) -> (u64, u64) {
-    let text = reloader.force.metrics.prometheus();
+    let text: String = reloader.force.metrics.prometheus().collect();
     let value = |name: &str| {
         let name = format!("ratelimit_service_config_load_{name} ");
         let value = text.lines().find_map(|it| it.strip_prefix(&*name)).expect("it is there");

@@ -33,6 +33,11 @@ impl StatName {
         self.domain.len() + self.components.iter().map(String::len).sum::<usize>()
     }
 
+    /// Its components, in order.
+    pub fn components(&self) -> impl Iterator<Item = &str> {
+        self.components.iter().map(String::as_str)
+    }
+
     /// Component `i`, or nothing if there are fewer.
     pub fn component(&self, i: usize) -> &str {
         self.components.get(i).map_or("", String::as_str)

@@ -250,7 +250,7 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
 
 /// Those that are not zero, and that do not depend on where it was decided.
 fn statistics(metrics: &Metrics) -> BTreeMap<String, u64> {
-    let dotted = metrics.dotted();
+    let dotted: String = metrics.dotted().collect();
     let lines = dotted.lines().map(|line| line.rsplit_once(": ").unwrap());
     lines
         .map(|(name, value)| {
