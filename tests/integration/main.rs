@@ -22,6 +22,7 @@ mod input;
 mod leases;
 mod memory;
 mod per_second;
+mod pages;
 mod pipes;
 mod redis_access;
 mod redis_health;
