@@ -15,7 +15,7 @@
 //! within it: a clock that is behind sees the latest moment of the list, so that
 //! leases last as long whoever looks.
 
-use std::time::Duration;
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{Denial, Facts, Hits, Limit, Outcome};
 use crate::time::Timestamp;
@@ -45,9 +45,10 @@ pub(super) const LUA: &str = include_str!("leases.lua");
 /// The largest limit.
 pub const MOST: u32 = 1_000;
 
-/// How many leases were granted, and when, the first first.
+/// When leases were granted, and how many, the first first. It is shared, as most
+/// charges leave it as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State(pub Vec<(Timestamp, u64)>);
+pub struct State(pub Arc<Vec<(Timestamp, u64)>>);
 
 /// What is told of a state: the list itself may stay where it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,12 +68,21 @@ pub fn lease(limit: &Limit) -> Duration {
 }
 
 /// The leases that have not ended, in order, and the latest moment that is known.
-fn live(state: State, lease: Duration, now: Timestamp) -> (Vec<(Timestamp, u64)>, Timestamp) {
-    let State(mut leases) = state;
+fn live(
+    State(leases): &State,
+    lease: Duration,
+    now: Timestamp,
+) -> (Cow<'_, [(Timestamp, u64)]>, Timestamp) {
     let latest = leases.iter().map(|(granted, _)| *granted).fold(now, Timestamp::max);
-    leases.retain(|(granted, hits)| latest < granted.plus(lease) && *hits > 0);
-    leases.sort_by_key(|(granted, _)| *granted);
-    (leases, latest)
+    let counts = |(granted, hits): &(Timestamp, u64)| latest < granted.plus(lease) && *hits > 0;
+    let ended = leases.iter().take_while(|it| !counts(it)).count();
+    let rest = &leases[ended..];
+    if rest.iter().all(counts) && rest.is_sorted_by_key(|(granted, _)| *granted) {
+        return (Cow::Borrowed(rest), latest);
+    }
+    let mut rest: Vec<_> = rest.iter().copied().filter(counts).collect();
+    rest.sort_by_key(|(granted, _)| *granted);
+    (Cow::Owned(rest), latest)
 }
 
 fn summary(leases: &[(Timestamp, u64)], lease: Duration) -> Summary {
@@ -80,49 +90,68 @@ fn summary(leases: &[(Timestamp, u64)], lease: Duration) -> Summary {
     Summary { held: total(leases), free: Timestamp::default(), last: last.unwrap_or_default() }
 }
 
-/// The state after `hits` at `now`, and whether they pass. They do in any case if
-/// `forced`.
-pub fn step(
-    state: State,
+/// The state after `hits` at `now` if that changes, what is told of it before and after,
+/// and whether they pass. They do in any case if `forced`.
+pub(super) fn step(
+    state: &State,
     limit: &Limit,
     hits: Hits,
     now: Timestamp,
     forced: bool,
-) -> (State, Summary, bool) {
+) -> (Option<State>, [Summary; 2], bool) {
     let lease = lease(limit);
-    let (mut leases, latest) = live(state, lease, now);
-    let mut free = Timestamp::default();
-    match hits {
-        Hits::Add(0) => {}
+    let (leases, latest) = live(state, lease, now);
+    let before = summary(&leases, lease);
+    let (leases, free) = match hits {
+        Hits::Add(0) => return (None, [before; 2], true),
         Hits::Add(hits) => {
-            let excess = total(&leases).saturating_add(hits).saturating_sub(limit.requests.into());
+            let excess = before.held.saturating_add(hits).saturating_sub(limit.requests.into());
             if excess > 0 && !forced {
-                free = freed(&leases, lease, excess);
-                let summary = Summary { free, ..summary(&leases, lease) };
-                return (State(leases), summary, false);
+                let refused = Summary { free: freed(&leases, lease, excess), ..before };
+                return (None, [refused; 2], false);
             }
             // All of them together are a number that Lua counts exactly.
-            let added = hits.min(Hits::MAX.saturating_sub(total(&leases)));
-            match leases.last_mut() {
-                Some((granted, held)) if *granted == latest => *held = held.saturating_add(added),
-                _ if added > 0 => leases.push((latest, added)),
-                _ => {}
-            }
+            let added = hits.min(Hits::MAX.saturating_sub(before.held));
+            let leases = with(&leases, latest, added);
             let again = total(&leases).saturating_add(hits);
-            free = freed(&leases, lease, again.saturating_sub(limit.requests.into()));
+            let free = freed(&leases, lease, again.saturating_sub(limit.requests.into()));
+            (leases, free)
         }
-        Hits::Refund(hits) => give_back(&mut leases, hits, |_| true),
+        Hits::Refund(hits) if hits == 0 || before.held == 0 => return (None, [before; 2], true),
+        Hits::Refund(hits) => {
+            let mut leases = leases.into_owned();
+            give_back(&mut leases, hits, |_| true);
+            (leases, Timestamp::default())
+        }
+    };
+    let after = Summary { free, ..summary(&leases, lease) };
+    (Some(State(Arc::new(leases))), [before, after], true)
+}
+
+/// The leases with another of so many hits at `latest`.
+fn with(leases: &[(Timestamp, u64)], latest: Timestamp, added: u64) -> Vec<(Timestamp, u64)> {
+    let mut all = Vec::with_capacity(leases.len() + 1);
+    all.extend_from_slice(leases);
+    match all.last_mut() {
+        Some((granted, held)) if *granted == latest => *held = held.saturating_add(added),
+        _ if added > 0 => all.push((latest, added)),
+        _ => {}
     }
-    let summary = Summary { free, ..summary(&leases, lease) };
-    (State(leases), summary, true)
+    all
 }
 
 /// The state without `hits` of the very lease that was granted when it was as `told`.
-pub(super) fn undo(state: State, limit: &Limit, hits: u64, told: Summary, now: Timestamp) -> State {
+pub(super) fn undo(
+    state: &State,
+    limit: &Limit,
+    hits: u64,
+    told: Summary,
+    now: Timestamp,
+) -> State {
     let lease = lease(limit);
-    let (mut leases, _) = live(state, lease, now);
+    let mut leases = live(state, lease, now).0.into_owned();
     give_back(&mut leases, hits, |granted| granted.plus(lease) == told.last);
-    State(leases)
+    State(Arc::new(leases))
 }
 
 /// What the script is told of a charge.

@@ -106,16 +106,9 @@ pub fn step_as(
         Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
             let state =
                 if let Some(State::Leases(it)) = state { it } else { leases::State::default() };
-            let (_, before, _) = leases::step(state.clone(), limit, Hits::Add(0), now, forced);
-            let (after, told, passes) = leases::step(state, limit, hits, now, forced);
-            // What would free a slot for hits that are refused is told whether or not
-            // the charge is made.
-            let free = if passes { Timestamp::default() } else { told.free };
-            let before = leases::Summary { free, ..before };
-            let differs = (told.held, told.last) != (before.held, before.last);
-            let changed = passes && (differs || hits.asked() > 0);
-            let state = changed.then_some(State::Leases(after));
-            Step { passes, before: Told::Leases(before), after: Told::Leases(told), state }
+            let (state, [before, after], passes) = leases::step(&state, limit, hits, now, forced);
+            let state = state.map(State::Leases);
+            Step { passes, before: Told::Leases(before), after: Told::Leases(after), state }
         }
     }
 }
@@ -141,7 +134,7 @@ pub fn undo(
             Some(State::Bucket(bucket::undo(*it, &bucket::Scale::of(limit), hits, told, now)))
         }
         (State::Leases(it), Told::Leases(told)) => {
-            Some(State::Leases(leases::undo(it.clone(), limit, hits, told, now)))
+            Some(State::Leases(leases::undo(it, limit, hits, told, now)))
         }
         (State::Count(_) | State::Window(_) | State::Bucket(_) | State::Leases(_), _) => None,
     };

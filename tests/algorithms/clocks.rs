@@ -90,9 +90,9 @@ fn state(algorithm: Algorithm) -> BoxedStrategy<State> {
                 .prop_map(|(at, level, cost)| State::Bucket(bucket::State { at, level, cost }))
                 .boxed()
         }
-        Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
-            vec((moment(), number()), 0..10).prop_map(|it| State::Leases(leases::State(it))).boxed()
-        }
+        Algorithm::SlidingLog | Algorithm::Concurrency { .. } => vec((moment(), number()), 0..10)
+            .prop_map(|it| State::Leases(leases::State(it.into())))
+            .boxed(),
     }
 }
 

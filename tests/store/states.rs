@@ -164,9 +164,30 @@ fn any_leases_are_counted_exactly() {
         let text: String =
             ends.iter().map(|(end, hits)| format!("{}{mark}{hits},", kept(*end))).collect();
         let ends = ends.iter().map(|(end, hits)| (Timestamp::from_micros(*end), *hits)).collect();
-        let state = State::Leases(leases::State(ends));
+        let state = State::Leases(leases::State(std::sync::Arc::new(ends)));
         check(&table, &charge, (&text, Some(state)), now)?;
     });
+}
+
+#[test]
+fn lists_that_an_older_version_has_kept_are_read_and_kept_as_they_are_now() {
+    let table = Table::new();
+    let lease = Duration::from_secs(60);
+    let window = Window::of(Unit::Minute);
+    for (mark, until) in [('@', 0), (':', 60_000_000)] {
+        for algorithm in [Algorithm::SlidingLog, Algorithm::Concurrency { lease }] {
+            let charge = charged(algorithm, 1_000, window.clone(), Hits::Add(1), NOON);
+            let key = charge.counter.key.as_bytes();
+            let moments = NOON.as_micros() - 500 + until..NOON.as_micros() + until;
+            let text: String = moments.map(|it| format!("{it}{mark}1,")).collect();
+            table.ask::<()>(cmd("SET").arg(key).arg(text));
+            for used in 501..=502 {
+                assert_eq!(table.charge(std::slice::from_ref(&charge), NOON)[0].used, used);
+                let kept: Vec<u8> = table.ask(cmd("GET").arg(key));
+                assert!(kept[0] == b'#' && kept.len() < 4_100, "{}", kept.escape_ascii());
+            }
+        }
+    }
 }
 
 #[test]
@@ -200,6 +221,11 @@ fn what_is_no_state_counts_for_nothing_and_is_overwritten() {
             "43210000000:1",
             "43210000000:1,x",
             "43210000000:9007199254740991,43210000000:1,",
+            "#",
+            "#\0\0\0",
+            "#\0\0\0\x13\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            // A lease without a hit.
+            "#\0\0\0\x1b\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
         ] {
             check(&table, &charge, (text, None), NOON).expect(text);
         }

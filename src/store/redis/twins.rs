@@ -10,7 +10,7 @@ use proptest::{
 };
 
 use self::{
-    moves::{CallOf, Game, How, Move, SettleOf, game},
+    moves::{CallOf, Game, How, Move, SettleOf, game, game_of_lists},
     text::parse,
 };
 use super::{
@@ -26,6 +26,7 @@ use crate::{
     time::Timestamp,
 };
 
+mod damaged;
 mod found;
 mod moves;
 #[path = "../../../tests/support/redis.rs"]
@@ -47,7 +48,7 @@ struct Played<'a> {
 }
 
 /// What is kept under each name.
-type Texts = HashMap<CounterKey, String>;
+type Values = HashMap<CounterKey, Vec<u8>>;
 
 struct Scripts {
     decide: Twin,
@@ -56,12 +57,21 @@ struct Scripts {
 
 #[test]
 fn the_scripts_and_their_twin_say_the_same_and_keep_the_same() {
+    play_all(1_500, &game());
+}
+
+#[test]
+fn so_they_do_of_long_lists() {
+    play_all(300, &game_of_lists());
+}
+
+fn play_all(cases: u32, games: &impl Strategy<Value = Game>) {
     let redis = server::RedisServer::start();
     let connection = RefCell::new(redis.client());
     let scripts = Scripts::new();
-    let config = ProptestConfig { cases: 1_500, failure_persistence: None, ..Default::default() };
+    let config = ProptestConfig { cases, failure_persistence: None, ..Default::default() };
     let mut runner = TestRunner::new(config);
-    let result = runner.run(&game(), |game| {
+    let result = runner.run(games, |game| {
         Played::of(&game, &scripts, &mut connection.borrow_mut()).play(&game.moves);
         Ok(())
     });
@@ -158,7 +168,7 @@ impl<'a> Played<'a> {
         let command = charge::ask(self.scripts.decide.whole(), &asked, Jitter::default());
         let count = made.iter().map(|(it, ..)| it.len()).sum();
         let keys = made.iter().flat_map(|(it, ..)| it);
-        let (answer, texts) = self.run(command, keys);
+        let (answer, values) = self.run(command, keys);
         let mut answers = elements(answer, count).unwrap();
         for (charges, now, holder) in &made {
             let own: Vec<_> = answers.drain(..charges.len()).collect();
@@ -166,7 +176,7 @@ impl<'a> Played<'a> {
             assert_eq!(own, expected, "{charges:?} {holder:?}");
             charge::read(charges, &own, holder.is_some()).unwrap();
         }
-        self.compare(&texts, &[]);
+        self.compare(&values, &[]);
     }
 
     /// What the twin answers.
@@ -226,7 +236,7 @@ impl<'a> Played<'a> {
         let each = calls.iter().flat_map(|(charges, hows)| charges.iter().zip(hows));
         let asked: Vec<_> = each.map(|(charge, how)| (charge, *how, self.now)).collect();
         let command = settle::ask(self.scripts.settle.whole(), &asked, Jitter::default());
-        let (answer, texts) = self.run(command, calls.iter().flat_map(|(it, _)| it));
+        let (answer, values) = self.run(command, calls.iter().flat_map(|(it, _)| it));
         let answer: Vec<i64> = redis::from_redis_value(answer).unwrap();
         let (mut expected, mut taken) = (Vec::new(), HashMap::new());
         for (charges, hows) in calls {
@@ -240,7 +250,7 @@ impl<'a> Played<'a> {
         }
         let found: Vec<_> = answer.into_iter().map(|it| it == 1).collect();
         assert_eq!(found, expected, "{calls:?}");
-        self.compare(&texts, calls);
+        self.compare(&values, calls);
         found
     }
 
@@ -259,7 +269,7 @@ impl<'a> Played<'a> {
         &mut self,
         command: redis::Cmd,
         charges: impl Iterator<Item = &'c Charge>,
-    ) -> (redis::Value, Texts) {
+    ) -> (redis::Value, Values) {
         let mut keys: Vec<_> = self.kept.keys().cloned().collect();
         for Charge { counter, .. } in charges {
             if !keys.contains(&counter.key) {
@@ -275,21 +285,21 @@ impl<'a> Played<'a> {
             all.cmd("PEXPIRE").arg(key).arg(60_000).ignore();
         }
         let mut answers: Vec<redis::Value> = all.query(self.server).unwrap();
-        let mut texts = Texts::new();
+        let mut values = Values::new();
         for (key, both) in keys.into_iter().zip(answers.split_off(1).chunks_exact(2)) {
-            let text: Option<String> = redis::from_redis_value_ref(&both[0]).unwrap();
+            let value: Option<Vec<u8>> = redis::from_redis_value_ref(&both[0]).unwrap();
             let ends: i64 = redis::from_redis_value_ref(&both[1]).unwrap();
-            assert!(text.is_none() || 0 < ends, "{text:?} has no expiry");
-            texts.insert(key, text.unwrap_or_default());
+            assert!(value.is_none() || 0 < ends, "{value:?} has no expiry");
+            values.insert(key, value.unwrap_or_default());
         }
-        (answers.remove(0), texts)
+        (answers.remove(0), values)
     }
 
-    fn compare(&self, texts: &Texts, calls: &[(Vec<Charge>, Vec<Settlement>)]) {
+    fn compare(&self, values: &Values, calls: &[(Vec<Charge>, Vec<Settlement>)]) {
         for (key, (record, limit)) in &self.kept {
-            let text = &texts[key];
-            let name = key.as_bytes().escape_ascii();
-            assert_eq!(parse(text, limit), plain(record), "{text:?} {limit} {name} {calls:?}");
+            let value = &values[key];
+            let (text, name) = (value.escape_ascii(), key.as_bytes().escape_ascii());
+            assert_eq!(parse(value, limit), plain(record), "{text} {limit} {name} {calls:?}");
         }
     }
 }

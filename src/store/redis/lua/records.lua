@@ -4,7 +4,8 @@
 --
 -- A counter is kept as the text of its state, then `!` and since when everything is
 -- refused, if it is, then `&id:hits:until` for each call that holds hits. Each part may
--- be absent. Numbers are whole and below 2^53; every time is in microseconds, if nothing
+-- be absent. A state that is not text begins with `#` and, in four bytes, how many follow
+-- that are its own, these four among them. Numbers are whole and below 2^53; every time is in microseconds, if nothing
 -- else is said. Whatever else is found under a key counts for nothing, and is
 -- overwritten.
 --
@@ -61,7 +62,14 @@ local read, written, own = {}, {}, {}
 
 -- The parts of `value`.
 local function parse(value)
-  local at = string.find(value, '[!&]')
+  local own = 0
+  if string.byte(value) == 35 then
+    own = 5 <= #value and struct.unpack('>I4', value, 2) + 1 or #value + 1
+    if #value < own then
+      return { state = '', banned = 0, holds = {} }
+    end
+  end
+  local at = string.find(value, '[!&]', own + 1)
   if not at then
     return { state = value, banned = 0, holds = {} }
   end
@@ -143,7 +151,14 @@ local function write(charge, state, banned, holds, life)
 end
 
 local function record_text(record)
-  local texts = { record.state }
+  local state = record.state
+  if type(state) == 'table' then
+    state = state.write(state)
+  end
+  if record.banned <= 0 and #record.holds == 0 then
+    return state
+  end
+  local texts = { state }
   if 0 < record.banned then
     table.insert(texts, '!' .. text(record.banned))
   end

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::*;
+use super::{text::list, *};
 use crate::{
     limit::{Algorithm, Unit, Window},
     store::{Consume, Enforced},
@@ -12,7 +12,7 @@ use crate::{
 /// happens, each so many microseconds after what was before.
 #[derive(Clone, Debug)]
 pub(super) struct Game {
-    pub(super) counters: Vec<(Limit, String)>,
+    pub(super) counters: Vec<(Limit, Vec<u8>)>,
     pub(super) moves: Vec<(i64, Move)>,
 }
 
@@ -65,6 +65,60 @@ pub(super) fn game() -> impl Strategy<Value = Game> {
     (counters, vec((pause(), next()), 1..12)).prop_map(|(counters, moves)| Game { counters, moves })
 }
 
+/// A game with lists of about as many leases as there may be.
+pub(super) fn game_of_lists() -> impl Strategy<Value = Game> {
+    let algorithm = prop_oneof![
+        Just(Algorithm::SlidingLog),
+        Just(Algorithm::Concurrency { lease: Duration::from_secs(60) }),
+    ];
+    let limit = (algorithm, 990..=1_010_u32, window()).prop_map(|(algorithm, requests, window)| {
+        Limit { algorithm, ..Limit::fixed(requests, window) }
+    });
+    let old = leases(980..1_020).prop_flat_map(|leases| {
+        let text = |mark| {
+            let each = leases.iter().map(|(granted, hits)| format!("{granted}{mark}{hits},"));
+            each.collect::<String>().into_bytes()
+        };
+        let old = [text('@'), text(':')];
+        prop_oneof![2 => prop::sample::select(old.to_vec()), 8 => bytes(leases)]
+    });
+    let counters = vec((limit, old), COUNTERS);
+    (counters, vec((pause(), next()), 1..30)).prop_map(|(counters, moves)| Game { counters, moves })
+}
+
+/// In order, and most of them live when the game begins.
+fn leases(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<(u64, u64)>> {
+    let most = prop_oneof![8 => Just(2_u64), 1 => Just(100), 1 => Just(100_000)];
+    let pause = prop_oneof![8 => Just(60_000_u64), 1 => Just(1 << 40), 1 => Just(1 << 50)];
+    (most, pause).prop_flat_map(move |(most, pause)| {
+        let each = vec((1..=pause, 1..=most), count.clone());
+        (each, 0..5_000_000_u64).prop_map(|(each, ahead)| {
+            let mut granted = BEGIN.as_micros() + ahead;
+            let mut leases = Vec::new();
+            for (pause, hits) in each {
+                leases.push((granted, hits));
+                granted = granted.saturating_sub(pause).max(1);
+            }
+            leases.reverse();
+            leases.dedup_by_key(|(granted, _)| *granted);
+            leases
+        })
+    })
+}
+
+/// As scripts keep it, and may have kept it.
+fn bytes(leases: Vec<(u64, u64)>) -> impl Strategy<Value = Vec<u8>> {
+    let hits: u64 = leases.iter().map(|(_, hits)| hits).sum();
+    let earlier = prop_oneof![Just(0_u64), 0..1_000_000_u64, Just((1 << 48) - 70_000_000)];
+    let start = prop_oneof![Just(0), 65_530..65_536_u64, Just(Hits::MAX)];
+    (earlier, start, any::<bool>()).prop_map(move |(earlier, start, wide)| {
+        let first = leases.first().map_or(0, |(granted, _)| *granted);
+        let last = leases.last().map_or(0, |(granted, _)| *granted);
+        let short = last - first.saturating_sub(earlier) < 1 << 48;
+        list(&leases, wide || !short || 65_535 < hits, start, earlier)
+    })
+}
+
 fn next() -> impl Strategy<Value = Move> {
     let call = (pause(), prop::option::of(id()), vec(charge(), 1..=6));
     let call = call.prop_map(|(pause, holder, charges)| CallOf { pause, holder, charges });
@@ -112,6 +166,9 @@ fn hits() -> impl Strategy<Value = Hits> {
     prop_oneof![
         12 => (0..5_u64).prop_map(Hits::Add),
         4 => (0..4_u64).prop_map(Hits::Refund),
+        1 => (1..1_100_u64).prop_map(Hits::Add),
+        1 => (1..1_100_u64).prop_map(Hits::Refund),
+        1 => (65_530..65_540_u64).prop_map(Hits::Add),
         1 => (Hits::MAX - 2..=Hits::MAX + 2).prop_map(Hits::Add),
         1 => (Hits::MAX - 2..=Hits::MAX + 2).prop_map(Hits::Refund),
     ]
@@ -146,16 +203,20 @@ fn limit() -> impl Strategy<Value = Limit> {
         1 => Just(Duration::from_millis(300)),
         1 => Just(Duration::from_secs(30)),
     ];
-    let window = prop_oneof![
-        Just(Window::of(Unit::Second)),
-        Just(Window::of(Unit::Minute)),
-        Just(Window::of(Unit::Year))
-    ];
     let requests = prop_oneof![8 => 0..8_u32, 1 => Just(u32::MAX)];
-    (algorithm(), requests, window, penalty).prop_map(|(algorithm, requests, window, penalty)| {
+    (algorithm(), requests, window(), penalty).prop_map(|(algorithm, requests, window, penalty)| {
         let penalty = if algorithm.facts().window { penalty } else { Duration::ZERO };
         Limit { algorithm, penalty, ..Limit::fixed(requests, window) }
     })
+}
+
+fn window() -> impl Strategy<Value = Window> {
+    prop_oneof![
+        Just(Window::of(Unit::Second)),
+        Just(Window::of(Unit::Minute)),
+        Just(Window::of(Unit::Year)),
+        Just(Window::times(Unit::Year, 20.try_into().unwrap()).unwrap()),
+    ]
 }
 
 fn algorithm() -> impl Strategy<Value = Algorithm> {
@@ -171,10 +232,14 @@ fn algorithm() -> impl Strategy<Value = Algorithm> {
 }
 
 /// What may be found under a name: what any version has written, or anybody.
-fn old() -> impl Strategy<Value = String> {
+fn old() -> impl Strategy<Value = Vec<u8>> {
+    let lists = leases(1..6).prop_flat_map(bytes);
+    let cut = (leases(1..6).prop_flat_map(bytes), any::<prop::sample::Index>());
+    let state = prop_oneof![6 => state().prop_map(String::into_bytes), 4 => lists];
     prop_oneof![
-        2 => Just(String::new()),
-        1 => (state(), rest()).prop_map(|(state, rest)| state + &rest),
+        4 => Just(Vec::new()),
+        4 => (state, rest()).prop_map(|(state, rest)| [state, rest.into_bytes()].concat()),
+        1 => cut.prop_map(|(it, at)| it[..at.index(it.len())].to_vec()),
     ]
 }
 
@@ -187,7 +252,7 @@ fn state() -> impl Strategy<Value = String> {
         vec(old_number(), 2).prop_map(|it| it.join(":")),
         vec(old_number(), 3).prop_map(|it| it.join(":")),
         vec(list, 1..5).prop_map(|it| it.concat()),
-        "[-+0-9:@, a]{1,6}",
+        "[-+0-9:@, a#]{1,6}",
     ]
 }
 

@@ -1,0 +1,72 @@
+//! Lists that nobody could have written.
+
+use super::{text::list, *};
+use crate::{
+    limit::{Algorithm, Unit, Window},
+    store::{Consume, Enforced},
+};
+
+fn ask(scripts: &Scripts, server: &mut redis::Connection, charges: &[Charge], now: Timestamp) {
+    let command = charge::ask(scripts.decide.whole(), &[(charges, now, None)], Jitter::default());
+    let answer: redis::Value = command.query(server).unwrap();
+    let answers = elements(answer, charges.len()).unwrap();
+    charge::read(charges, &answers, false).unwrap();
+}
+
+/// They are not in order, or count back: what is said then may be wrong, but it is an
+/// answer, and none is remembered for longer than the latest lease.
+#[test]
+fn whatever_a_list_holds_it_is_answered_and_ends() {
+    let redis = server::RedisServer::start();
+    let connection = RefCell::new(redis.client());
+    let scripts = Scripts::new();
+    let lease = Duration::from_secs(60);
+    let algorithm = Algorithm::Concurrency { lease };
+    let limit = Limit { algorithm, ..Limit::fixed(5, Window::of(Unit::Minute)) };
+    let near = -100_000_000..100_000_000_i64;
+    let moment = prop_oneof![8 => near, 1 => any::<i32>().prop_map(i64::from), 1 => Just(1 << 45)];
+    let hits = prop_oneof![8 => 0..5_i64, 1 => 0..65_536_i64, 1 => Just(-1_i64)];
+    let change = prop_oneof![
+        4 => (0..9_u64).prop_map(Hits::Add),
+        2 => (0..9_u64).prop_map(Hits::Refund),
+        1 => Just(Hits::Refund(65_000)),
+        1 => Just(Hits::Add(Hits::MAX)),
+    ];
+    let config = ProptestConfig { cases: 1_000, failure_persistence: None, ..Default::default() };
+    let leases = vec((moment, hits), 1..9);
+    let moves = vec((change, -50_000_000..50_000_000_i64), 1..9);
+    proptest!(config, |(leases in leases, wide in any::<bool>(), start in any::<u16>(), moves in moves)| {
+        let mut connection = connection.borrow_mut();
+        let server = &mut *connection;
+        let key = counter(0, &limit, BEGIN);
+        // Moments before the first wrap around.
+        let leases: Vec<_> = leases
+            .iter()
+            .map(|(moment, hits)| (BEGIN.as_micros().saturating_add_signed(*moment), hits.cast_unsigned() & 0xffff))
+            .collect();
+        let value = list(&leases, wide, start.into(), 1 << 46);
+        let set = |server: &mut redis::Connection| {
+            redis::cmd("SET").arg(key.key.as_bytes()).arg(&value).exec(server).unwrap();
+        };
+        set(server);
+        let charge = |hits| Charge {
+            counter: key.clone(),
+            limit: limit.clone(),
+            hits,
+            consume: Consume::Independent,
+            enforced: Enforced::Yes,
+            refused: false,
+            passes_late: false,
+        };
+        for (hits, pause) in &moves {
+            let now = BEGIN.as_micros().saturating_add_signed(*pause);
+            ask(&scripts, server, &[charge(*hits), charge(Hits::Add(1))], Timestamp::from_micros(now));
+        }
+        set(server);
+        let latest = leases.iter().map(|(granted, _)| *granted).max().unwrap();
+        let now = Timestamp::from_micros(latest).plus(lease);
+        ask(&scripts, server, &[charge(Hits::Add(1))], now);
+        let kept: Vec<u8> = redis::cmd("GET").arg(key.key.as_bytes()).query(server).unwrap();
+        prop_assert_eq!(kept, list(&[(now.as_micros(), 1)], false, 0, 0));
+    });
+}
