@@ -41,6 +41,7 @@ mod batches;
 mod clocks;
 mod cluster;
 mod concurrency;
+mod costs;
 mod counters;
 mod crowds;
 mod faults;

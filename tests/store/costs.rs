@@ -1,0 +1,156 @@
+//! What a charge costs Redis, as docs/algorithms.md tells it.
+
+use ::redis::{Client, Commands, Connection, cmd};
+
+use super::*;
+use crate::redis_server::RedisServer;
+
+/// How many groups of calls there are for one figure, and how many calls in each at most.
+const GROUPS: u32 = 10;
+const EACH: u32 = 40;
+/// How many charges are made by one script.
+const BATCHES: [u32; 3] = [1, 16, 64];
+const LIMIT: u32 = 1_000;
+
+/// What is found of a counter, and what becomes of a charge.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Case {
+    New,
+    Half,
+    /// Refused.
+    Full,
+    /// Time has passed since, so that there is room for what is charged.
+    Passed,
+}
+
+struct Bench {
+    client: Connection,
+    store: Redis,
+    _server: RedisServer,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let server = RedisServer::start();
+        let store = store(&server.url(), PATIENT);
+        store.ready().await.expect("it decides");
+        let client = Client::open(server.url()).and_then(|it| it.get_connection());
+        Self { client: client.expect("it runs"), store, _server: server }
+    }
+
+    /// Uses so much of the limit, each hit at a moment of its own.
+    async fn fill(&mut self, limit: &Limit, hits: u32) -> (Vec<u8>, Vec<u8>) {
+        cmd("FLUSHALL").exec(&mut self.client).expect("it runs");
+        let listed = limit.algorithm.facts().listed;
+        let (times, each) = if listed { (hits, 1) } else { (1, hits) };
+        for at in 0..times {
+            let at = if listed { at } else { LIMIT };
+            let now = NOON.plus(Duration::from_millis(at.into()));
+            let one = charge("a", limit.clone(), Hits::Add(each.into()), now);
+            assert!(!outcomes(&self.store, &[one], now).await.expect("it runs")[0].over);
+        }
+        let key = charge("a", limit.clone(), Hits::Add(1), NOON).counter.key.as_bytes().to_vec();
+        let value: Option<Vec<u8>> = self.client.get(&key).expect("it runs");
+        (key, value.unwrap_or_default())
+    }
+
+    /// Microseconds for each charge of a script: of the group of calls that took least, as
+    /// others may use the machine.
+    async fn cost(
+        &mut self,
+        limit: &Limit,
+        case: Case,
+        batch: u32,
+        kept: &(Vec<u8>, Vec<u8>),
+    ) -> f64 {
+        let since = match case {
+            Case::Passed => Duration::from_millis(u64::from(batch) + 60_000 - 1),
+            Case::New | Case::Half | Case::Full => Duration::from_millis(LIMIT.into()),
+        };
+        let now = NOON.plus(since);
+        let hit = charge("a", limit.clone(), Hits::Add(1), now);
+        let charges: Vec<_> = (0..batch).map(|_| hit.clone()).collect();
+        let (mut least, times) = (f64::INFINITY, (640 / batch).min(EACH));
+        for _ in 0..GROUPS {
+            cmd("CONFIG").arg("RESETSTAT").exec(&mut self.client).expect("it runs");
+            for _ in 0..times {
+                if kept.1.is_empty() {
+                    let _: () = self.client.del(&kept.0).expect("it runs");
+                } else {
+                    let _: () = self.client.set(&kept.0, &kept.1).expect("it runs");
+                }
+                let outcomes = outcomes(&self.store, &charges, now).await.expect("it runs");
+                assert_eq!(outcomes[0].over, case == Case::Full, "{limit}");
+            }
+            least = least.min(f64::from(self.stat("evalsha", "usec")) / f64::from(times * batch));
+        }
+        least
+    }
+
+    /// What the server says of a command.
+    fn stat(&mut self, command: &str, what: &str) -> u32 {
+        let stats: String =
+            cmd("INFO").arg("commandstats").query(&mut self.client).expect("it runs");
+        let line = stats.lines().find_map(|it| it.strip_prefix(&format!("cmdstat_{command}:")));
+        let all = line.unwrap_or_default().split(',').filter_map(|it| it.split_once('='));
+        let mut of = all.filter(|(name, _)| *name == what);
+        of.next().map_or(0, |(_, number)| number.parse().expect("it is a whole number"))
+    }
+
+    fn bytes(&mut self, key: &[u8]) -> u64 {
+        let bytes: Option<u64> =
+            cmd("MEMORY").arg("USAGE").arg(key).query(&mut self.client).expect("it runs");
+        bytes.unwrap_or_default()
+    }
+}
+
+#[tokio::test]
+async fn a_full_list_is_small_and_read_once_by_a_script() {
+    let mut bench = Bench::start().await;
+    let limit = Limit { algorithm: Algorithm::SlidingLog, ..minutely(LIMIT) };
+    let (key, _) = bench.fill(&limit, LIMIT).await;
+    let bytes = bench.bytes(&key);
+    assert!((8_000..10_000).contains(&bytes), "{bytes}");
+    cmd("CONFIG").arg("RESETSTAT").exec(&mut bench.client).expect("it runs");
+    let now = NOON.plus(Duration::from_millis(60_000 + 99));
+    let charges = vec![charge("a", limit, Hits::Add(1), now); 64];
+    let last = outcomes(&bench.store, &charges, now).await.expect("it runs")[63];
+    assert_eq!((last.over, last.used), (false, u64::from(LIMIT) - 100 + 64));
+    let commands = ["evalsha", "get", "set"].map(|it| bench.stat(it, "calls"));
+    assert_eq!(commands, [1; 3]);
+}
+
+/// `cargo test --test store costs -- --ignored --nocapture`
+#[tokio::test]
+#[ignore = "it measures, and asserts nothing"]
+async fn what_a_charge_costs_redis() {
+    let mut bench = Bench::start().await;
+    println!("| algorithm | of 1,000 | bytes | alone | of 16 | of 64 |\n|---|---|---|---|---|---|");
+    for algorithm in [
+        Algorithm::FixedWindow { count_denied: false },
+        Algorithm::SlidingWindow,
+        Algorithm::TokenBucket { burst: LIMIT },
+        Algorithm::SlidingLog,
+        Algorithm::Concurrency { lease: Duration::from_secs(60) },
+    ] {
+        let limit = Limit { algorithm, ..minutely(LIMIT) };
+        let name = algorithm.facts().name;
+        for (case, hits, text) in [
+            (Case::New, 0, "none used"),
+            (Case::Half, LIMIT / 2, "half"),
+            (Case::Full, LIMIT, "all, refused"),
+            (Case::Passed, LIMIT, "all, passes as others end"),
+        ] {
+            if case == Case::Passed && !algorithm.facts().listed {
+                continue;
+            }
+            let kept = bench.fill(&limit, hits).await;
+            let bytes = bench.bytes(&kept.0);
+            let mut row = format!("| `{name}` | {text} | {bytes} |");
+            for batch in BATCHES {
+                row += &format!(" {:.1} |", bench.cost(&limit, case, batch, &kept).await);
+            }
+            println!("{row}");
+        }
+    }
+}
