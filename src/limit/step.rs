@@ -208,7 +208,7 @@ pub fn describe(limit: &Limit, span: Span, hits: Hits, answer: Answer, now: Time
 }
 
 /// How far a clock may step back without a state being forgotten too early.
-const BACK: Duration = Duration::from_secs(1);
+pub const BACK: Duration = Duration::from_secs(1);
 
 /// How long a state of which this is told means something from now on. However far
 /// ahead the clock was that wrote it, that is hardly longer than a [whole](longest) life.

@@ -5,7 +5,11 @@ use std::time::Duration;
 use foldhash::quality::RandomState;
 use indexmap::IndexMap;
 
-use crate::{limit::step::State, store::GRACE, time::Timestamp};
+use crate::{
+    limit::step::{BACK, State},
+    store::GRACE,
+    time::Timestamp,
+};
 
 /// What ends within this is not looked at closer: clocks may be wrong by as much.
 const USUAL: Duration = Duration::from_secs(86_400);
@@ -73,7 +77,7 @@ impl Shard {
             counter.state = None;
             counter.banned = Timestamp::default();
         } else if USUAL < counter.until.since(now) {
-            counter.until = counter.until.min(now.plus(longest()).plus(GRACE));
+            counter.until = counter.until.min(now.plus(longest() + BACK).plus(GRACE));
         }
         Some(counter)
     }

@@ -56,7 +56,7 @@ fn whatever_a_list_holds_it_is_answered_and_ends() {
             consume: Consume::Independent,
             enforced: Enforced::Yes,
             refused: false,
-            passes_late: false,
+            unanswered: crate::store::Unanswered::Fails,
         };
         for (hits, pause) in &moves {
             let now = BEGIN.as_micros().saturating_add_signed(*pause);
