@@ -223,9 +223,6 @@ pub fn life(limit: &Limit, span: Span, told: Told, now: Timestamp) -> Duration {
             (life, Timestamp::default().plus(latest))
         }
     };
-    if life.is_zero() {
-        return life;
-    }
     (life + latest.since(now).min(BACK)).min(Duration::from_secs(Window::LONGEST))
 }
 

@@ -31,10 +31,10 @@ end
 
 local PATTERNS = { [2] = '^(%d+):(%d+)$', [3] = '^(%d+):(%d+):(%d+)$' }
 
--- How long a state means something that does so for `life` after `latest`, the latest moment
+-- How long a state is of use that means something for `life` after `latest`, the latest moment
 -- that it knows: this clock may have stepped back by a second.
 local function life_after(latest, life)
-  return 0 < life and life + math.min(math.max(latest - now, 0), 1000000) or 0
+  return life + math.min(math.max(latest - now, 0), 1000000)
 end
 
 -- The time by which holds end: the server's, as the clocks of instances may differ by more
