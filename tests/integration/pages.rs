@@ -57,7 +57,7 @@ async fn late(service: &Tollgate, number: u32) -> u32 {
 #[track_caller]
 fn check(control: u32, beside: u32) {
     println!("late: {control} of {CALLS} alone, {beside} beside pages");
-    assert!(beside <= 2 * control + CALLS / 10, "{control} alone, {beside} beside pages");
+    assert!(beside <= 2 * control + CALLS / 4, "{control} alone, {beside} beside pages");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,7 +111,7 @@ async fn readers_that_read_nothing_hold_little_and_nobody_up() {
     let statuses: Vec<_> = readers.iter_mut().map(status).collect();
     assert_eq!(statuses.iter().filter(|it| *it == "200").count(), MOST);
     assert_eq!(statuses.iter().filter(|it| *it == "503").count(), readers.len() - MOST);
-    let more = (service.peak_memory() - before) >> 20;
+    let more = service.peak_memory().saturating_sub(before) >> 20;
     println!("100 readers took {more} MiB");
     assert!(more < 50, "{more} MiB");
     drop(readers);
