@@ -166,26 +166,27 @@ impl Fallback {
             None => Unanswered::Fails,
             Some(OnError::Deny) => Unanswered::Denied,
             Some(OnError::Allow) => Unanswered::Allowed,
-            Some(OnError::Local) => {
-                let limit = share(&charge.limit, self.settings.local_share);
-                let charge = Charge { limit, ..charge.clone() };
-                match self.local.would_refuse(&charge, now) {
-                    true => Unanswered::Denied,
-                    false => Unanswered::Allowed,
-                }
-            }
+            Some(OnError::Local) => match self.local.would_refuse(&self.shared(charge), now) {
+                true => Unanswered::Denied,
+                false => Unanswered::Allowed,
+            },
         }
     }
 
-    /// The charge to this process' share.
+    /// The charge as it is made here, in the place of the store.
     fn locally(&self, charge: &Charge, enforcement: &Enforcement) -> Charge {
         let spared = enforcement.refuses() && charge.depends() && charge.asks();
         Charge {
-            limit: share(&charge.limit, self.settings.local_share),
             hits: if spared { Hits::Add(0) } else { charge.hits },
             enforced: enforcement.left(charge.enforced),
-            ..charge.clone()
+            ..self.shared(charge)
         }
+    }
+
+    /// The charge, to this process' share of the limit.
+    fn shared(&self, charge: &Charge) -> Charge {
+        let limit = share(&charge.limit, self.settings.local_share);
+        Charge { limit, ..charge.clone() }
     }
 }
 

@@ -265,10 +265,10 @@ impl Server {
                 }
                 Err(Refusal { why, unfit }) => {
                     let why = format!("cannot connect to {}: {why}", self.target);
-                    let says = told.as_ref().is_some_and(|(before, since)| {
+                    let said = told.as_ref().is_some_and(|(before, since)| {
                         *before == why || since.elapsed() < SAID_AGAIN
                     });
-                    if !says {
+                    if !said {
                         warn!("{why}; trying again until it works");
                         told = Some((why.clone(), Instant::now()));
                     }

@@ -159,12 +159,6 @@ impl<S: Servers> Reservation<S> {
         timeout_at(self.until, settled).await.is_ok()
     }
 
-    /// The charges of which nothing is known.
-    fn open(&self) -> impl Iterator<Item = &Charge> {
-        let both = self.charges.iter().zip(&self.known);
-        both.filter(|(_, known)| !matches!(known, Known::Answered(_))).map(|(charge, _)| charge)
-    }
-
     /// Holds hits in all places at the same time.
     async fn everywhere(&mut self) {
         let groups = self.groups.iter();
@@ -347,7 +341,7 @@ impl<S: Servers> Reservation<S> {
     fn decision(&self) -> Decision {
         if self.is_refused() {
             Decision::Refused
-        } else if self.open().next().is_some() {
+        } else if self.over().any(|(_, over)| over.is_none()) {
             Decision::Open
         } else {
             Decision::Granted
