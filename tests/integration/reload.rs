@@ -233,9 +233,11 @@ fn sighup_reads_and_ends_nothing() {
     assert!(service.ended(Duration::from_secs(10)).success());
 }
 
-/// A port that nobody listens on.
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+/// Different ports that nobody listens on: the system may give one out again as
+/// soon as it is free, so that none is until all are known.
+fn free_ports() -> [u16; 3] {
+    let sockets = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    sockets.each_ref().map(|it| it.local_addr().unwrap().port())
 }
 
 #[test]
@@ -255,7 +257,7 @@ fn without_rules_it_does_not_start_and_says_why() {
         (Some("/dev/null".to_owned()), &["neither a file nor a directory"]),
         (Some("/proc/self/mem".to_owned()), &["cannot read this", "error"]),
     ] {
-        let ports = [free_port(), free_port(), free_port()];
+        let ports = free_ports();
         let texts = ports.map(|it| it.to_string());
         let mut settings = vec![("PORT", &*texts[0]), ("GRPC_PORT", &*texts[1])];
         settings.push(("DEBUG_PORT", &*texts[2]));
