@@ -27,7 +27,7 @@ use smallvec::smallvec;
 use tokio::{select, task::JoinSet, time::Instant};
 
 use self::{
-    batch::{Call, Kind, Reply},
+    call::{Call, Kind, Reply},
     calls::{Calls, Place, Servers},
     cluster::Cluster,
     node::{Node, NodeError},
@@ -50,6 +50,7 @@ mod batch;
 #[cfg(test)]
 mod between_places;
 mod breaker;
+mod call;
 mod calls;
 mod charge;
 mod cluster;
@@ -58,6 +59,8 @@ mod connection;
 mod fate;
 mod fixed_window;
 mod jitter;
+mod lane;
+mod line;
 mod node;
 mod parts;
 mod probe;

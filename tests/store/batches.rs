@@ -1,6 +1,6 @@
 //! Calls that come at the same time.
 
-use std::{pin::Pin, sync::Arc};
+use std::{mem, ops::Range, pin::Pin, sync::Arc};
 
 use ::redis::cmd;
 use futures_util::future::poll_immediate;
@@ -40,9 +40,9 @@ async fn calls_that_wait_share_a_round_trip_and_hits_on_one_counter_a_command() 
     let server = RedisServer::start();
     let (store, mut client) = (store(&server.url(), PATIENT), server.client());
     hit(&store, "a").await.unwrap();
-    // With two charges each, as many as one script makes, one more, and the
-    // first, which goes at once.
-    for (calls, scripts) in [(1, 1), (2, 2), (33, 2), (34, 3)] {
+    // The first goes at once. The others, with two charges each, are as many as one script
+    // makes, and one more.
+    for (calls, scripts) in [(1, 1), (2, 2), (129, 2), (130, 3)] {
         cmd("CONFIG").arg("RESETSTAT").exec(&mut client).unwrap();
         let call = ["hot", "hotter"].map(|it| charge(it, minutely(10), Hits::Add(1), NOON));
         for call in begin(&store, &vec![call.to_vec(); calls]).await {
@@ -51,37 +51,47 @@ async fn calls_that_wait_share_a_round_trip_and_hits_on_one_counter_a_command() 
         let found = ["evalsha", "incrby"].map(|it| ran(&mut client, it));
         assert_eq!(found, [scripts, 2 * scripts], "{calls} calls");
     }
-    assert_eq!(hit(&store, "hot").await.unwrap(), 1 + 2 + 33 + 34 + 1);
+    assert_eq!(hit(&store, "hot").await.unwrap(), 1 + 2 + 129 + 130 + 1);
 }
 
 /// Charges to a few counters, and whether the caller gives up while it waits.
-/// Calls on the fast path are made before the others of the same batch, so no
-/// counter is charged in both ways here.
+/// Calls on the fast path are made before the others of the same batch, and calls with
+/// lists wait by themselves, so no counter is charged in two of these ways here.
 fn call() -> impl Strategy<Value = (Vec<Charge>, bool)> {
     let plain = (0..3_u32, hits()).prop_map(|(name, hits)| {
         let limit = minutely([0, 7, 1_000][name as usize]);
         charge(&name.to_string(), limit, hits, NOON)
     });
-    let other = (0..6_u32, hits(), games::enforced()).prop_map(|(name, hits, enforced)| {
-        let charge = charge(&format!("other{name}"), other(name), hits, NOON);
-        Charge { enforced, ..charge }
-    });
-    let others = (vec(other, 1..4), consume()).prop_map(|(charges, consume)| {
-        charges.into_iter().map(|it| Charge { consume, ..it }).collect()
-    });
-    (prop_oneof![vec(plain, 1..5), others], prop::bool::weighted(0.2))
+    let charges_to = |names: Range<u32>| {
+        let one = (names, hits(), games::enforced()).prop_map(|(name, hits, enforced)| {
+            let charge = charge(&format!("other{name}"), other(name), hits, NOON);
+            Charge { enforced, ..charge }
+        });
+        (vec(one, 1..4), consume()).prop_map(|(charges, consume)| {
+            charges.into_iter().map(|it| Charge { consume, ..it }).collect()
+        })
+    };
+    let calls = prop_oneof![
+        2 => vec(plain, 1..5),
+        1 => charges_to(0..LISTS),
+        1 => charges_to(LISTS..6),
+    ];
+    (calls, prop::bool::weighted(0.2))
 }
+
+/// The first that is a list.
+const LISTS: u32 = 4;
 
 fn other(name: u32) -> Limit {
     let algorithm = match name {
         0 => Algorithm::FixedWindow { count_denied: false },
         1 => Algorithm::SlidingWindow,
-        2 => Algorithm::SlidingLog,
-        3 => Algorithm::TokenBucket { burst: 9 },
-        4 => Algorithm::Concurrency { lease: Duration::from_secs(9) },
-        _ => Algorithm::FixedWindow { count_denied: true },
+        2 => Algorithm::TokenBucket { burst: 9 },
+        3 => Algorithm::FixedWindow { count_denied: true },
+        LISTS => Algorithm::SlidingLog,
+        _ => Algorithm::Concurrency { lease: Duration::from_secs(9) },
     };
-    let penalty = Duration::from_secs(if name == 5 { 60 } else { 0 });
+    let penalty = Duration::from_secs(if name == 3 { 60 } else { 0 });
     Limit { algorithm, penalty, ..minutely(7) }
 }
 
@@ -90,9 +100,12 @@ async fn play(store: &Redis, rounds: &[Vec<(Vec<Charge>, bool)>]) -> TestCaseRes
     for round in rounds {
         let calls: Vec<_> = round.iter().map(|(charges, _)| charges.clone()).collect();
         let mut waiting = Vec::new();
+        let lists = |charges: &[Charge]| charges[0].limit.algorithm.facts().listed;
+        let (mut first, mut first_of_lists) = (true, true);
         for (place, call) in begin(store, &calls).await.into_iter().enumerate() {
-            // The first is on its way.
-            if place == 0 || !round[place].1 {
+            // The first that waits for nobody is on its way.
+            let waits = if lists(&calls[place]) { &mut first_of_lists } else { &mut first };
+            if mem::take(waits) || !round[place].1 {
                 waiting.push((call, &calls[place]));
             }
         }

@@ -6,6 +6,7 @@
 //! on each other and are not in one place need more than that: see [`Reservation`].
 
 use std::{
+    collections::HashMap,
     future::Future,
     sync::{
         Arc,
@@ -14,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use futures_util::future::join_all;
 use smallvec::{SmallVec, smallvec};
 use tokio::{
@@ -22,8 +24,9 @@ use tokio::{
 };
 
 use super::{
-    batch::{Answered, Answers, Call, QUEUE, Reply},
+    call::{Answered, Answers, Call, Reply, cost},
     fate::{Caller, Fate},
+    lane::{FULL, QUEUE},
     reservation::Reservation,
     settler::{Late, Settles},
 };
@@ -38,7 +41,7 @@ use crate::{
 };
 
 /// Where a counter is. Charges to the same place can be made by one script.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Place {
     /// Whether it is on the server for limits per second.
     pub(super) per_second: bool,
@@ -103,6 +106,21 @@ pub(super) struct Time {
 pub(super) struct Group {
     pub(super) place: Place,
     pub(super) at: SmallVec<[usize; 4]>,
+    /// What they [cost].
+    cost: usize,
+}
+
+/// What a request costs at most that is not large.
+const LARGE: usize = 100;
+
+/// Whose charges they are.
+#[derive(Clone, Copy, Debug)]
+struct Whose<'a> {
+    fate: &'a Arc<Fate>,
+    /// Whether there are others.
+    several: bool,
+    /// Whether all of them together are many.
+    large: bool,
 }
 
 impl<S: Servers> Calls<S> {
@@ -133,7 +151,8 @@ impl<S: Servers> Calls<S> {
         if let [charge] = charges {
             let caller = Caller::new(&self.late);
             let (place, fate) = (self.servers.place(charge), &caller.fate);
-            let results = self.make(place, charges, time, (fate, false)).await;
+            let whose = Whose { fate, several: false, large: false };
+            let results = self.make(place, charges, time, whose).await;
             return tell(caller, charges, results, now);
         }
         let depends = charges.iter().any(|it| it.depends() && !it.refused);
@@ -142,27 +161,35 @@ impl<S: Servers> Calls<S> {
             return self.reserve(charges, groups, time).await;
         }
         let caller = Caller::new(&self.late);
+        let large = LARGE < groups.iter().map(|it| it.cost).sum();
+        let whose = Whose { fate: &caller.fate, several: groups.len() > 1, large };
         let results = match groups.as_slice() {
-            [group] => self.make(group.place, charges, time, (&caller.fate, false)).await,
-            groups => self.apart(charges, groups, time, &caller.fate).await,
+            [group] => self.make(group.place, charges, time, whose).await,
+            groups => self.apart(charges, groups, time, whose).await,
         };
         tell(caller, charges, results, now)
     }
 
     /// The groups of `charges`. Those that depend on each other stay together where they
-    /// can.
+    /// can; of others no group costs more than a batch may.
     fn groups(&self, charges: &[Charge], depends: bool) -> SmallVec<[Group; 4]> {
         let mut groups = SmallVec::<[Group; 4]>::new();
+        // The last group of each kind.
+        let mut last: HashMap<_, usize, RandomState> = HashMap::default();
         for (at, charge) in charges.iter().enumerate() {
             let place = self.servers.place(charge);
             let alone = !depends && self.servers.goes_apart(place);
-            let same = |it: &&mut Group| {
-                let first = &charges[it.at[0]].counter.key;
-                it.place == place && (!alone || *first == charge.counter.key)
-            };
-            match groups.iter_mut().find(same) {
-                Some(group) => group.at.push(at),
-                None => groups.push(Group { place, at: smallvec![at] }),
+            let kind = (place, alone.then_some(&charge.counter.key));
+            let cost = cost(charge);
+            match last.get(&kind).map(|it| &mut groups[*it]) {
+                Some(group) if depends || group.cost + cost <= FULL => {
+                    group.at.push(at);
+                    group.cost += cost;
+                }
+                _ => {
+                    last.insert(kind, groups.len());
+                    groups.push(Group { place, at: smallvec![at], cost });
+                }
             }
         }
         groups
@@ -174,12 +201,12 @@ impl<S: Servers> Calls<S> {
         charges: &[Charge],
         groups: &[Group],
         time: Time,
-        fate: &Arc<Fate>,
+        whose: Whose<'_>,
     ) -> Results {
         let calls = groups.iter().map(|group| async {
             let own: SmallVec<[Charge; 4]> =
                 group.at.iter().map(|it| charges[*it].clone()).collect();
-            self.make(group.place, &own, time, (fate, true)).await
+            self.make(group.place, &own, time, whose).await
         });
         let mut results: SmallVec<[Option<_>; 4]> = smallvec![None; charges.len()];
         for (group, found) in groups.iter().zip(join_all(calls).await) {
@@ -198,9 +225,9 @@ impl<S: Servers> Calls<S> {
         place: Place,
         charges: &[Charge],
         Time { now, begun, until }: Time,
-        (fate, several): (&Arc<Fate>, bool),
+        Whose { fate, several, large }: Whose<'_>,
     ) -> Results {
-        let call = Call { begun, fate: Some(Arc::clone(fate)), ..Call::of(charges, now) };
+        let call = Call { begun, fate: Some(Arc::clone(fate)), large, ..Call::of(charges, now) };
         let call = Arc::new(call);
         let answers = match self.servers.call(place, &call, until).await {
             Err(error) => return all_failed(charges.len(), &error.into()),

@@ -4,7 +4,7 @@ use redis::{Cmd, Value};
 use smallvec::SmallVec;
 
 use super::{
-    batch::{Answered, Answers},
+    call::{Answered, Answers},
     jitter::Jitter,
     number, script,
 };

@@ -20,7 +20,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    batch::{Call, Reply},
+    call::{Call, Reply},
     node::{Node, NodeError},
     probe,
     settings::{RedisAddress, RedisSettings},

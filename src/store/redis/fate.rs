@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{
-    batch::{Answers, Call},
+    call::{Answers, Call},
     settler::Late,
 };
 

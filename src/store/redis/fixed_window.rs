@@ -2,7 +2,7 @@
 //! fast path. Any client may INCRBY these counters.
 
 use super::{
-    batch::{Answered, Answers},
+    call::{Answered, Answers},
     kept,
 };
 use crate::{

@@ -7,7 +7,8 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, 
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    batch::{Batches, Call, Reply},
+    batch::Batches,
+    call::{Call, Reply},
     complaints::words,
     connection::{Connection, Link},
     probe,

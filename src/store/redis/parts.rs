@@ -7,10 +7,11 @@ use indexmap::IndexMap;
 use redis::{Cmd, Value};
 
 use super::{
-    batch::{Answers, Call, Kind, Reply, failed},
+    call::{Answers, Call, Kind, Reply},
     charge, elements,
     fixed_window::{self, Found},
     jitter::Jitter,
+    line::failed,
     node::NodeError,
     settle,
     sums::{self, Sums},

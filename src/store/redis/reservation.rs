@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    batch::{Answered, COUNT, Call, Kind, RELEASE, Reply},
+    call::{Answered, COUNT, Call, Kind, RELEASE, Reply},
     calls::{Calls, Group, RETRY, Servers, Time, a_moment, outcome, still_held},
     fate::Fate,
     settler::{Unsettled, held},
@@ -234,7 +234,7 @@ impl<S: Servers> Reservation<S> {
     /// of it is. Of a call that is refused nothing is held any more.
     async fn one(&mut self, group: usize) -> bool {
         let open = |at: &usize| matches!(self.known[*at], Known::Nothing | Known::Unsure);
-        let Group { place, at } = &self.groups[group];
+        let Group { place, at, .. } = &self.groups[group];
         let (place, at): (_, SmallVec<[usize; 4]>) =
             (*place, at.iter().copied().filter(open).collect());
         if at.is_empty() {

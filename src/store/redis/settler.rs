@@ -21,7 +21,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::batch::{Answered, Answers, COUNT, Call, Kind, LATE, QUEUE, Reply, UNDECIDED};
+use super::{
+    call::{Answered, Answers, COUNT, Call, Kind, Reply, UNDECIDED},
+    lane::QUEUE,
+    line::LATE,
+};
 use crate::{
     store::{Charge, script::Settlement},
     time::Timestamp,

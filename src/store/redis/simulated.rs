@@ -20,7 +20,8 @@ use tokio::{
 };
 
 use super::{
-    batch::{Batches, Call, Kind, Reply, Wire},
+    batch::{Batches, Wire},
+    call::{Call, Kind, Reply},
     calls::{Calls, Place, Servers},
     node::NodeError,
     parts::{Batch, Part},

@@ -6,11 +6,12 @@ use redis::{Cmd, Pipeline, Value};
 
 use super::{
     Twin,
-    batch::{Wire, failed},
+    batch::Wire,
     charge,
     connection::{Connection, Link},
     fixed_window,
     jitter::Jitter,
+    line::failed,
     node::NodeError,
     parts::{Batch, Part},
     settle,

@@ -1,0 +1,195 @@
+//! The way to one server, and calls that go it alone.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, OwnedSemaphorePermit},
+    time::timeout,
+};
+
+use super::{
+    batch::Wire,
+    breaker::Breaker,
+    call::{Call, Kind, Reply},
+    node::NodeError,
+    parts::Batch,
+    pulse::Pulse,
+    settler::Late,
+};
+use crate::store::StoreError;
+
+/// How long an answer is waited for that no caller waits for any more.
+pub(super) const LATE: Duration = Duration::from_secs(10);
+
+/// The way to a server, and what is known of how it answers.
+#[derive(Debug)]
+pub(super) struct Line<W> {
+    wire: W,
+    timeout: Duration,
+    cluster: bool,
+    breaker: Breaker,
+    /// How long this process has run.
+    pulse: Pulse,
+    /// Something has been sent, and nobody waits for the answer any more.
+    unheard: Notify,
+    late: Late,
+}
+
+impl<W: Wire> Line<W> {
+    pub(super) fn new(
+        wire: W,
+        timeout: Duration,
+        cluster: bool,
+        (late, pulse): (Late, Pulse),
+    ) -> Self {
+        let breaker = Breaker::new(timeout, pulse.clone());
+        Self { wire, timeout, cluster, breaker, pulse, unheard: Notify::new(), late }
+    }
+
+    /// Whether a call makes sense.
+    pub(super) fn admit(&self) -> Result<(), NodeError> {
+        self.breaker.admit()
+    }
+
+    /// Whether the server does not answer.
+    pub(super) fn is_silent(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    /// What `batch` comes to, unless the server takes longer than it may.
+    pub(super) async fn in_time<F: Future>(&self, batch: F) -> Option<F::Output> {
+        self.pulse.within(self.timeout, batch).await
+    }
+
+    /// What was sent is not waited for any more.
+    pub(super) fn nobody_waits(&self) {
+        self.unheard.notify_one();
+    }
+
+    /// The caller did not wait for this.
+    pub(super) fn answered_late(&self, call: &Arc<Call>, reply: &Reply) {
+        self.late.answered(call, reply);
+    }
+
+    /// Notices answers for which nobody waits any more: otherwise the server
+    /// would be taken for silent since then. Never ends.
+    pub(super) async fn listen(&self) {
+        loop {
+            self.unheard.notified().await;
+            // Answers come in the order of what was sent.
+            while timeout(self.timeout, self.wire.heard()).await.is_err() {}
+            self.breaker.answered();
+        }
+    }
+
+    /// What each of `calls` has come to.
+    pub(super) async fn make(&self, calls: &[&Arc<Call>], asking: bool) -> Vec<Reply> {
+        let calls: Vec<&Call> = calls.iter().map(|it| &***it).collect();
+        let mut replies = self.make_once(&calls, asking).await;
+        // Where others hold hits, the fast path counts nothing.
+        let held = |(at, reply): (usize, &Reply)| {
+            let held = matches!(calls[at].kind, Kind::Plain(_))
+                && reply.as_ref().is_ok_and(|it| it.iter().any(Option::is_none));
+            held.then_some(at)
+        };
+        let again: Vec<usize> = replies.iter().enumerate().filter_map(held).collect();
+        if again.is_empty() {
+            return replies;
+        }
+        let places = |reply: &Reply| -> Vec<usize> {
+            let open = reply.iter().flatten().enumerate().filter(|(_, it)| it.is_none());
+            open.map(|(at, _)| at).collect()
+        };
+        let parts: Vec<Call> =
+            again.iter().map(|at| calls[*at].part(places(&replies[*at]).into_iter())).collect();
+        let parts: Vec<&Call> = parts.iter().collect();
+        for (at, rest) in again.iter().zip(self.make_once(&parts, asking).await) {
+            let places = places(&replies[*at]);
+            // What has no answer is asked for again.
+            if let (Ok(reply), Ok(rest)) = (&mut replies[*at], rest) {
+                for (place, answer) in places.into_iter().zip(rest) {
+                    reply[place] = answer;
+                }
+            }
+        }
+        replies
+    }
+
+    async fn make_once(&self, calls: &[&Call], asking: bool) -> Vec<Reply> {
+        let batch = Batch::of(calls);
+        let parts = batch.parts(self.cluster);
+        self.breaker.sent();
+        let answers = self.wire.ask(&batch, &parts, asking).await;
+        self.breaker.answered();
+        match answers {
+            Ok(answers) => batch.read(calls, &parts, answers),
+            Err(error) => calls.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+}
+
+/// A call that goes alone. If its caller gives up, the answer is waited for in a task of
+/// its own.
+pub(super) struct Alone<W: Wire> {
+    line: Arc<Line<W>>,
+    call: Arc<Call>,
+    sent: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl<W: Wire> Alone<W> {
+    /// Without a turn another server of the cluster has sent the call here.
+    pub(super) fn new(
+        line: &Arc<Line<W>>,
+        call: &Arc<Call>,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let (line, call, asking) = (Arc::clone(line), Arc::clone(call), turn.is_none());
+        let (way, own) = (Arc::clone(&line), Arc::clone(&call));
+        let sent = Box::pin(async move {
+            way.make(&[&own], asking).await.pop().unwrap_or_else(|| Err(gone()))
+        });
+        Self { line, call, sent: Some(sent), _turn: turn }
+    }
+}
+
+impl<W: Wire> Future for Alone<W> {
+    type Output = Reply;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
+        let Some(sent) = &mut self.sent else { return Poll::Ready(Err(gone())) };
+        let reply = sent.as_mut().poll(context);
+        if reply.is_ready() {
+            self.sent = None;
+        }
+        reply
+    }
+}
+
+impl<W: Wire> Drop for Alone<W> {
+    fn drop(&mut self) {
+        let (Some(sent), Ok(runtime)) = (self.sent.take(), Handle::try_current()) else { return };
+        self.line.nobody_waits();
+        let (line, call) = (Arc::clone(&self.line), Arc::clone(&self.call));
+        runtime.spawn(async move {
+            if let Ok(reply) = timeout(LATE, sent).await {
+                line.answered_late(&call, &reply);
+            }
+        });
+    }
+}
+
+pub(super) fn failed(why: String) -> NodeError {
+    NodeError::Failed(StoreError::Failed(why))
+}
+
+pub(super) fn gone() -> NodeError {
+    failed("nothing makes calls any more".into())
+}
