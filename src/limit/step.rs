@@ -301,8 +301,9 @@ pub fn numbers(told: Told) -> [u64; 3] {
     }
 }
 
-/// The functions of every algorithm for a script: tables of them by the names that
-/// their [facts](super::Facts::lua) tell.
+/// The functions of every algorithm for a script: `algorithm(name)` and `undo(name)`, by the
+/// names that their [facts](super::Facts::lua) tell. To define all of them takes as long as
+/// to make a charge, so those of an algorithm are defined once it is needed.
 pub fn lua() -> String {
     let rooms = [
         ("fixed_window", fixed_window::LUA),
@@ -310,12 +311,11 @@ pub fn lua() -> String {
         ("bucket", bucket::LUA),
         ("leases", leases::LUA),
     ];
-    let mut source = String::new();
-    let (mut algorithms, mut undo) = (String::new(), String::new());
+    let mut source = "local DEFINE = {}\n\n".to_owned();
     for (name, functions) in rooms {
-        source += functions;
-        algorithms += &format!("{name} = {name}, ");
-        undo += &format!("{name} = undo_{name}, ");
+        source += &format!(
+            "DEFINE.{name} = function()\n{functions}return {{ {name}, undo_{name} }}\nend\n\n"
+        );
     }
-    source + &format!("local ALGORITHMS = {{ {algorithms}}}\nlocal UNDO = {{ {undo}}}\n\n")
+    source + include_str!("algorithms.lua")
 }

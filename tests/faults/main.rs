@@ -12,6 +12,7 @@ mod support;
 
 mod exact;
 mod load;
+mod mixed;
 mod proxy;
 mod slow;
 mod suite;

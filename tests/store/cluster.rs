@@ -299,6 +299,36 @@ async fn a_node_that_dies_or_falls_silent_hurts_only_its_own_counters_until_it_i
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stays_silent_does_not_keep_the_others_busy() {
+    let cluster = Cluster::start(3, false);
+    let store = of(RedisType::Cluster, &cluster.url(), Duration::from_millis(100));
+    ready(&store).await;
+    let (lost, _) = on_the_first(&cluster);
+    let times = |node: &Node| {
+        let stats = match node.ask(&["INFO", "commandstats"]) {
+            ::redis::Value::VerbatimString { text, .. } => text,
+            ::redis::Value::BulkString(text) => String::from_utf8(text).expect("it is text"),
+            other => panic!("{other:?}"),
+        };
+        let (_, rest) = stats.split_once("cmdstat_cluster|slots:calls=").expect("it was asked");
+        rest.split(',').next().and_then(|it| it.parse::<u32>().ok()).expect("it is a number")
+    };
+    cluster.primaries[0].freeze();
+    let before = cluster.primaries[1..].iter().map(times).collect::<Vec<_>>();
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(6) {
+        count(&store, &lost[0]).await.unwrap_err();
+        sleep(Duration::from_millis(5)).await;
+    }
+    let after = cluster.primaries[1..].iter().map(times);
+    // Four while the pause grows, and then once in three quarters of a second at most.
+    for asked in after.zip(before).map(|(after, before)| after - before) {
+        assert!((3..=4 + 8).contains(&asked), "{asked}");
+    }
+    cluster.primaries[0].thaw();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_master_that_sentinels_name_is_used_and_a_failover_is_followed() {
     let mut all = Sentinels::start();
     let store = of(RedisType::Sentinel, &all.url(), Duration::from_millis(500));

@@ -2,8 +2,15 @@
 
 use ::redis::{Client, Commands, Connection, cmd};
 
+use std::sync::Arc;
+
+use tollgate::store::redis::RedisType;
+
 use super::*;
-use crate::redis_server::RedisServer;
+use crate::{
+    cluster_servers::{Cluster, Node},
+    redis_server::RedisServer,
+};
 
 /// How many groups of calls there are for one figure, and how many calls in each at most.
 const GROUPS: u32 = 10;
@@ -126,6 +133,30 @@ async fn a_full_list_is_small_and_read_once_by_a_script() {
     }
 }
 
+/// Charges that are independent are divided; others are made at once, and read the list once.
+#[tokio::test]
+async fn a_thousand_charges_of_a_full_list_hold_redis_for_a_moment_at_a_time() {
+    for consume in [Consume::Independent, Consume::AllOrNothing] {
+        let mut bench = Bench::start().await;
+        let limit = Limit { algorithm: Algorithm::SlidingLog, ..minutely(LIMIT) };
+        bench.fill(&limit, LIMIT).await;
+        let slow = ["CONFIG", "SET", "slowlog-log-slower-than", "20000"];
+        cmd(slow[0]).arg(&slow[1..]).exec(&mut bench.client).expect("it runs");
+        cmd("SLOWLOG").arg("RESET").exec(&mut bench.client).expect("it runs");
+        cmd("CONFIG").arg("RESETSTAT").exec(&mut bench.client).expect("it runs");
+        for passed in [0, 60_000 + 999] {
+            let now = NOON.plus(Duration::from_millis(passed));
+            let hit = Charge { consume, ..charge("a", limit.clone(), Hits::Add(1), now) };
+            let outcomes = outcomes(&bench.store, &vec![hit; 1_000], now).await.expect("it runs");
+            assert!(outcomes.iter().all(|it| it.over == (passed == 0)));
+        }
+        let divided = consume == Consume::Independent;
+        assert_eq!(bench.stat("evalsha", "calls"), if divided { 2 * 63 } else { 2 });
+        let slow: u32 = cmd("SLOWLOG").arg("LEN").query(&mut bench.client).expect("it runs");
+        assert_eq!(slow, 0, "{consume:?}");
+    }
+}
+
 /// `cargo test --test store costs -- --ignored --nocapture`
 #[tokio::test]
 #[ignore = "it measures, and asserts nothing"]
@@ -157,6 +188,71 @@ async fn what_a_charge_costs_redis() {
                 row += &format!(" {:.1} |", bench.cost(&limit, case, batch, &kept).await);
             }
             println!("{row}");
+        }
+    }
+}
+
+/// The CPU that these servers have used, in microseconds.
+fn cpu(nodes: &[&Node]) -> f64 {
+    let used = |node: &&Node| {
+        let text: String = ::redis::from_redis_value(node.ask(&["INFO", "cpu"])).expect("text");
+        let of = |name: &str| {
+            let line = text.lines().find_map(|it| it.strip_prefix(name)).expect("it is told");
+            line.trim_start_matches(':').parse::<f64>().expect("it is a number")
+        };
+        1e6 * (of("used_cpu_user") + of("used_cpu_sys"))
+    };
+    nodes.iter().map(used).sum()
+}
+
+/// Microseconds of CPU for each charge, where 64 callers make requests with so many charges.
+async fn load(store: &Arc<Redis>, nodes: &[&Node], limit: &Limit, descriptors: u64) -> f64 {
+    const EACH: u64 = 200;
+    let mut least = f64::INFINITY;
+    for _ in 0..5 {
+        let before = cpu(nodes);
+        let caller = |caller: u64| {
+            let (store, limit) = (Arc::clone(store), limit.clone());
+            tokio::spawn(async move {
+                for call in 0..EACH {
+                    let name = |it| ((caller * EACH + call) * descriptors + it) * 7_919 % 20_011;
+                    let charges: Vec<_> = (0..descriptors)
+                        .map(|it| charge(&name(it).to_string(), limit.clone(), Hits::Add(1), NOON))
+                        .collect();
+                    outcomes(&store, &charges, NOON).await.expect("it runs");
+                }
+            })
+        };
+        futures_util::future::join_all((0..64).map(caller)).await;
+        least = least.min((cpu(nodes) - before) / (64 * EACH * descriptors) as f64);
+    }
+    least
+}
+
+/// `cargo test --test store cluster_costs -- --ignored --nocapture`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it measures, and asserts nothing"]
+async fn what_a_cluster_costs() {
+    let (one, cluster) = (Node::start(&[]), Cluster::start(3, false));
+    let alone = crate::cluster::of(RedisType::Single, &format!("127.0.0.1:{}", one.port), PATIENT);
+    let store = crate::cluster::of(RedisType::Cluster, &cluster.url(), PATIENT);
+    crate::cluster::ready(&alone).await;
+    crate::cluster::ready(&store).await;
+    let nodes: Vec<_> = cluster.primaries.iter().collect();
+    let bucket = Algorithm::TokenBucket { burst: LIMIT };
+    let plain = minutely(1_000_000);
+    let kinds = [
+        ("`fixed_window`", plain.clone()),
+        ("`fixed_window`, a penalty", Limit { penalty: Duration::from_secs(60), ..plain.clone() }),
+        ("`token_bucket`", Limit { algorithm: bucket, ..plain.clone() }),
+        ("`sliding_window`", Limit { algorithm: Algorithm::SlidingWindow, ..plain }),
+    ];
+    println!("| | descriptors | one server | cluster | ratio |\n|---|---|---|---|---|");
+    for (name, limit) in kinds {
+        for descriptors in [1, 10] {
+            let one = load(&alone, &[&one], &limit, descriptors).await;
+            let three = load(&store, &nodes, &limit, descriptors).await;
+            println!("| {name} | {descriptors} | {one:.1} | {three:.1} | {:.2} |", three / one);
         }
     }
 }

@@ -20,7 +20,6 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use redis::Value;
 use tokio::{select, sync::Semaphore, task::JoinSet};
 
 use super::{
@@ -28,7 +27,7 @@ use super::{
     lane::{Lane, QUEUE, unsent},
     line::{Alone, Line},
     node::NodeError,
-    parts::{Batch, Part},
+    parts::{Answer, Batch, Part},
     pulse::Pulse,
     settler::Late,
 };
@@ -47,7 +46,7 @@ pub(super) trait Wire: Send + Sync + 'static {
         batch: &Batch<'_>,
         parts: &[Part],
         asking: bool,
-    ) -> impl Future<Output = Result<Vec<Value>, NodeError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Answer>, NodeError>> + Send;
 
     /// Ends when the server has answered everything so far, or cannot be asked.
     fn heard(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -126,3 +125,6 @@ impl<W: Wire> Batches<W> {
         self.light.abandoned().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,21 +62,22 @@ pub(super) fn arguments(call: &mut Cmd, charge: &Charge, now: Timestamp) {
     }
 }
 
-fn flags(charge: &Charge) -> String {
+fn flags(charge: &Charge) -> u64 {
     let flags = [
-        (charge.asks(), 'a'),
-        (charge.consume == Consume::AllOrNothing, 'n'),
-        (charge.consume == Consume::IfRefused, 'i'),
-        (charge.enforced == Enforced::Yes, 'e'),
-        (charge.refused, 'r'),
-        (charge.counts_denied(), 'c'),
-        (charge.limit.algorithm.facts().named_window, 'w'),
+        charge.asks(),
+        charge.consume == Consume::AllOrNothing,
+        charge.consume == Consume::IfRefused,
+        charge.enforced == Enforced::Yes,
+        charge.refused,
+        charge.counts_denied(),
+        charge.limit.algorithm.facts().named_window,
     ];
-    let mut flags: String = flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).collect();
-    if let Enforced::Quota(number) = charge.enforced {
-        flags += &format!("q{number}");
-    }
-    flags
+    let quota = match charge.enforced {
+        Enforced::Quota(number) => 1 + number as u64,
+        Enforced::No | Enforced::Yes => 0,
+    };
+    let flags = flags.iter().rev().fold(0, |sum, set| 2 * sum + u64::from(*set));
+    flags + 128 * quota
 }
 
 /// What an answer, which any server may have written, says of the charges: one

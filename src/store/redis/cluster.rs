@@ -30,12 +30,15 @@ use super::{
     traffic::Traffic,
     views::{self, Slots},
 };
-use crate::store::StoreError;
+use crate::{chance::chance, store::StoreError};
 
 /// How often the nodes are asked who has which slots.
 const REFRESH: Duration = Duration::from_secs(2);
-/// How long to wait at least between two times.
+/// How long to wait at least between two times, and how long once that has taught nothing
+/// several times although a call failed: a node that is gone for long must not keep the
+/// others busy.
 const BREATH: Duration = Duration::from_millis(100);
+const LONGEST_BREATH: Duration = Duration::from_secs(1);
 /// How many nodes are asked, and how long the others have once one has answered.
 const VIEWS: usize = 5;
 const OTHERS: Duration = Duration::from_millis(100);
@@ -222,12 +225,16 @@ async fn keep_up(known: Arc<Known>) {
     let ended = Ended(known);
     let known = &ended.0;
     let (mut told, mut seeds) = (false, Nodes::new());
+    let mut breath = BREATH;
     loop {
         let learned = known.refresh(&mut seeds).await;
         match &learned {
-            Ok(()) => {
+            Ok(news) => {
                 told = false;
                 seeds.clear();
+                if *news {
+                    breath = BREATH;
+                }
             }
             Err(why) if !told => {
                 let why = why.text();
@@ -236,12 +243,15 @@ async fn keep_up(known: Arc<Known>) {
             }
             Err(_) => {}
         }
-        known.learned.send_replace(Some(learned.map_err(|why| why.text().into())));
+        let learned = learned.map(|_| ()).map_err(|why| why.text().into());
+        known.learned.send_replace(Some(learned));
         if known.map.load().nodes.iter().any(|(_, node)| node.is_dead()) {
             return;
         }
-        sleep(BREATH).await;
-        let _ = timeout(REFRESH, known.doubt.notified()).await;
+        // Instances that lost the same node do not ask at the same moments.
+        sleep(breath.mul_f64(0.75 + chance() / 2.0)).await;
+        let doubt = timeout(REFRESH, known.doubt.notified()).await;
+        breath = if doubt.is_ok() { LONGEST_BREATH.min(2 * breath) } else { BREATH };
     }
 }
 
@@ -330,10 +340,13 @@ impl Known {
         Arc::new(Node::new(target, &self.settings, true, (&self.traffic, &self.late)))
     }
 
-    /// Learns who has which slots. `seeds` are connected to if need be, and stay so until
-    /// that works.
-    async fn refresh(&self, seeds: &mut Nodes) -> Result<(), StoreError> {
+    /// Learns who has which slots, and says whether that is news. `seeds` are connected to
+    /// if need be, and stay so until that works.
+    async fn refresh(&self, seeds: &mut Nodes) -> Result<bool, StoreError> {
         let known = self.map.load().nodes.clone();
+        if let Ok(views) = ask(&some(&known)).await {
+            return self.learn(&views, known);
+        }
         if let Ok(views) = ask(&known).await {
             return self.learn(&views, known);
         }
@@ -347,7 +360,7 @@ impl Known {
         self.learn(&views, seeds.clone())
     }
 
-    fn learn(&self, views: &[Vec<Slots>], asked: Nodes) -> Result<(), StoreError> {
+    fn learn(&self, views: &[Vec<Slots>], asked: Nodes) -> Result<bool, StoreError> {
         let _changing = self.changing.lock();
         let old = self.map.load();
         let before = |slot: u16| old.nodes.get(usize::from(old.owners[usize::from(slot)]));
@@ -367,9 +380,26 @@ impl Known {
         if before != after {
             info!(nodes = after.join(","), "the nodes of the Redis Cluster that have slots");
         }
+        let owners = |map: &Map| -> Vec<_> {
+            let owner = |it: &u16| map.nodes.get(usize::from(*it)).map(|(_, it)| Arc::as_ptr(it));
+            map.owners.iter().map(owner).collect()
+        };
+        let news = owners(&old) != owners(&new);
         self.map.store(Arc::new(new));
-        Ok(())
+        Ok(news)
     }
+}
+
+/// As many of `nodes` as are to be asked, by chance: each is asked less often the more there
+/// are. Those that do not answer anyway are left out if there are others.
+fn some(nodes: &Nodes) -> Nodes {
+    let mut heard: Nodes = nodes.iter().filter(|(_, it)| !it.is_silent()).cloned().collect();
+    while VIEWS < heard.len() {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place")]
+        let place = (chance() * heard.len() as f64) as usize;
+        heard.swap_remove(place.min(heard.len() - 1));
+    }
+    heard
 }
 
 /// Who has which slots, says each of some of `nodes`: those that answer first, and they

@@ -1,10 +1,8 @@
 //! What one round trip is to do, and what its answers say.
 
-use std::ops::Range;
-
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
-use redis::{Cmd, Value};
+use redis::{Cmd, RedisError, Value};
 
 use super::{
     call::{Answers, Call, Kind, Reply},
@@ -14,7 +12,7 @@ use super::{
     line::failed,
     node::NodeError,
     settle,
-    sums::{self, Sums},
+    sums::Sums,
 };
 use crate::store::script::Holder;
 
@@ -26,11 +24,14 @@ pub(super) struct Batch<'a> {
     pub(super) settlements: Vec<&'a Call>,
 }
 
-/// What one command does.
+/// The answer for one part.
+pub(super) type Answer = Result<Value, NodeError>;
+
+/// What one command does, or three.
 #[derive(Debug)]
 pub(super) enum Part {
-    /// Some of the sums.
-    Count(Range<usize>),
+    /// One of the sums.
+    Count(usize),
     /// Some of the decisions, by their places.
     Decide(Vec<usize>),
     /// Some of the settlements, by their places.
@@ -56,14 +57,12 @@ impl<'a> Batch<'a> {
         let sums = self.sums.charges.len();
         let decisions = || self.decisions.iter().map(|(call, _)| *call);
         let settlements = || self.settlements.iter().copied();
-        let mut parts = Vec::new();
+        let mut parts: Vec<_> = (0..sums).map(Part::Count).collect();
         if apart {
-            parts.extend((0..sums).map(|it| Part::Count(it..it + 1)));
             parts.extend(by_key(decisions()).map(Part::Decide));
             parts.extend(by_key(settlements()).map(Part::Settle));
         } else {
             let all = |count: usize| (0..count).collect();
-            parts.extend((0 < sums).then_some(Part::Count(0..sums)));
             let (decisions, settlements) = (self.decisions.len(), self.settlements.len());
             parts.extend((0 < decisions).then(|| Part::Decide(all(decisions))));
             parts.extend((0 < settlements).then(|| Part::Settle(all(settlements))));
@@ -71,10 +70,10 @@ impl<'a> Batch<'a> {
         parts
     }
 
-    /// The command that does `part`, and begins with `begin`.
+    /// The command that does `part` by a script, and begins with `begin`.
     pub(super) fn ask(&self, part: &Part, begin: [&str; 2], jitter: Jitter) -> Cmd {
         match part {
-            Part::Count(sums) => sums::ask(begin, &self.sums.charges[sums.clone()], jitter),
+            Part::Count(sum) => self.sums.charges[*sum].by_script(begin, jitter),
             Part::Decide(places) => {
                 let calls = places.iter().map(|it| &self.decisions[*it]);
                 let calls: Vec<_> =
@@ -94,21 +93,18 @@ impl<'a> Batch<'a> {
     }
 
     /// What each of `calls` has come to, of which these are the answers.
-    pub(super) fn read(&self, calls: &[&Call], parts: &[Part], answers: Vec<Value>) -> Vec<Reply> {
+    pub(super) fn read(&self, calls: &[&Call], parts: &[Part], answers: Vec<Answer>) -> Vec<Reply> {
         let gone = || Err(failed("the answer is missing".into()));
         let mut counts = Vec::with_capacity(self.sums.charges.len());
         let mut decided: Vec<Reply> = self.decisions.iter().map(|_| gone()).collect();
         let mut settled: Vec<Reply> = self.settlements.iter().map(|_| gone()).collect();
         for (part, answer) in parts.iter().zip(answers) {
             match part {
-                Part::Count(sums) => match elements(answer, sums.len()) {
-                    Ok(found) => counts.extend(found.into_iter().map(Ok)),
-                    Err(error) => counts.extend(sums.clone().map(|_| Err(error.clone()))),
-                },
+                Part::Count(_) => counts.push(answer.and_then(sound)),
                 Part::Decide(places) => self.read_decisions(places, answer, &mut decided),
                 Part::Settle(places) => {
                     let count = places.iter().map(|it| self.settlements[*it].charges.len()).sum();
-                    let reply = elements(answer, count).map(|_| Answers::new());
+                    let reply = answer.and_then(|it| elements(it, count)).map(|_| Answers::new());
                     places.iter().for_each(|it| settled[*it] = reply.clone());
                 }
             }
@@ -134,9 +130,9 @@ impl<'a> Batch<'a> {
         replies
     }
 
-    fn read_decisions(&self, places: &[usize], answer: Value, decided: &mut [Reply]) {
+    fn read_decisions(&self, places: &[usize], answer: Answer, decided: &mut [Reply]) {
         let charges = places.iter().map(|it| self.decisions[*it].0.charges.len()).sum();
-        let mut rest = elements(answer, charges);
+        let mut rest = answer.and_then(|it| elements(it, charges));
         for &place in places {
             let (call, holder) = self.decisions[place];
             decided[place] = match &mut rest {
@@ -147,6 +143,14 @@ impl<'a> Batch<'a> {
                 Err(error) => Err(error.clone()),
             };
         }
+    }
+}
+
+/// What `answer` says, unless it is an error.
+fn sound(answer: Value) -> Answer {
+    match answer {
+        Value::ServerError(error) => Err(NodeError::from(&RedisError::from(error))),
+        answer => Ok(answer),
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
     call::{Call, Kind, Reply},
     calls::{Calls, Place, Servers},
     node::NodeError,
-    parts::{Batch, Part},
+    parts::{Answer, Batch, Part},
     pulse::Pulse,
     settler::{self, Late},
 };
@@ -121,10 +121,7 @@ impl Server {
     fn answer(&self, batch: &Batch<'_>, part: &Part) -> Value {
         let mut records = self.records.lock();
         match part {
-            Part::Count(sums) => {
-                let count = |it| count(&mut records, it);
-                Value::Array(batch.sums.charges[sums.clone()].iter().map(count).collect())
-            }
+            Part::Count(sum) => count(&mut records, &batch.sums.charges[*sum]),
             Part::Decide(places) => {
                 let mut answers = Vec::new();
                 for (call, holder) in places.iter().map(|it| batch.decisions[*it]) {
@@ -219,7 +216,7 @@ impl Wire for FakeWire {
         batch: &Batch<'_>,
         parts: &[Part],
         _: bool,
-    ) -> Result<Vec<Value>, NodeError> {
+    ) -> Result<Vec<Answer>, NodeError> {
         let Self { server, order } = self;
         if parts.is_empty() {
             server.empty.fetch_add(1, SeqCst);
@@ -252,7 +249,7 @@ impl Wire for FakeWire {
                 return std::future::pending().await;
             }
         }
-        let answers = parts.iter().map(|part| server.answer(batch, part)).collect();
+        let answers = parts.iter().map(|part| Ok(server.answer(batch, part))).collect();
         drop(turn);
         if let Weather::Slow(by) = server.weather() {
             sleep(by / 2).await;

@@ -13,8 +13,9 @@ use super::{
     jitter::Jitter,
     line::failed,
     node::NodeError,
-    parts::{Batch, Part},
+    parts::{Answer, Batch, Part},
     settle,
+    sums::{Added, Sum},
 };
 use crate::store::StoreError;
 
@@ -41,6 +42,62 @@ impl RedisWire {
         }
     }
 
+    /// Takes the answer for `part` out of `found`, and says what else there is to do.
+    fn understand(
+        batch: &Batch<'_>,
+        part: &Part,
+        found: &mut impl Iterator<Item = Value>,
+    ) -> (Value, Option<Again>) {
+        let mut next = || found.next().unwrap_or(Value::Nil);
+        let Some(sum) = added(batch, part) else {
+            let answer = next();
+            // A server that does not know a script has done nothing.
+            let unknown = is_unknown(&answer).then_some(Again::ByScript);
+            return (answer, unknown);
+        };
+        let (_made, count, ttl) = (next(), next(), next());
+        match sum.found(&count, &ttl) {
+            Added::Before(before) => (before, None),
+            Added::Shortly(before) => (before, Some(Again::Keep)),
+            Added::Below(missing) => (Value::Int(0), Some(Again::Lift(missing))),
+            Added::Nothing => (count, Some(Again::ByScript)),
+            Added::Failed => (count, None),
+        }
+    }
+
+    /// Does what the first round trip has left to do.
+    async fn once_more(
+        &self,
+        link: &Link,
+        (batch, parts): (&Batch<'_>, &[Part]),
+        asking: bool,
+        again: Vec<(usize, Again)>,
+        answers: &mut [Answer],
+    ) {
+        let mut commands = Vec::with_capacity(again.len());
+        for &(place, step) in &again {
+            let part = &parts[place];
+            commands.push(match (step, added(batch, part)) {
+                (Again::Keep, Some(sum)) => sum.keep(self.jitter),
+                (Again::Lift(missing), Some(sum)) => sum.add(missing),
+                _ => batch.ask(part, self.twin(part).whole(), self.jitter),
+            });
+        }
+        match send(link, commands, asking).await {
+            Ok(found) => {
+                for ((place, step), found) in again.into_iter().zip(found) {
+                    if step == Again::ByScript {
+                        answers[place] = Ok(found);
+                    }
+                }
+            }
+            Err(error) => {
+                let lost = again.into_iter().filter(|(_, step)| *step == Again::ByScript);
+                lost.for_each(|(place, _)| answers[place] = Err(error.clone()));
+            }
+        }
+    }
+
     fn twin(&self, part: &Part) -> &Twin {
         match part {
             Part::Count(_) => &self.count,
@@ -50,25 +107,42 @@ impl RedisWire {
     }
 }
 
+/// What is to be done after the first round trip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// Nothing is made yet.
+    ByScript,
+    /// The counter is not kept long enough.
+    Keep,
+    /// So much is missing, as the counter was below 0.
+    Lift(u64),
+}
+
 impl Wire for RedisWire {
     async fn ask(
         &self,
         batch: &Batch<'_>,
         parts: &[Part],
         asking: bool,
-    ) -> Result<Vec<Value>, NodeError> {
+    ) -> Result<Vec<Answer>, NodeError> {
         let link = self.connection.link().await.map_err(NodeError::Unsent)?;
-        let by_name = parts.iter().map(|it| batch.ask(it, self.twin(it).by_name(), self.jitter));
-        let mut answers = send(&link, by_name, asking).await?;
-        // A server that does not know a script has done nothing.
-        let unknown: Vec<_> = (0..parts.len()).filter(|it| is_unknown(&answers[*it])).collect();
-        if !unknown.is_empty() {
-            let whole = unknown.iter().map(|it| &parts[*it]);
-            let whole = whole.map(|it| batch.ask(it, self.twin(it).whole(), self.jitter));
-            let again = send(&link, whole, asking).await?;
-            for (place, answer) in unknown.into_iter().zip(again) {
-                answers[place] = answer;
+        let mut commands = Vec::with_capacity(parts.len());
+        for part in parts {
+            match added(batch, part).map(|it| it.commands(self.jitter)) {
+                Some(several) => commands.extend(several),
+                None => commands.push(batch.ask(part, self.twin(part).by_name(), self.jitter)),
             }
+        }
+        let mut found = send(&link, commands, asking).await?.into_iter();
+        let mut answers = Vec::with_capacity(parts.len());
+        let mut again = Vec::new();
+        for (place, part) in parts.iter().enumerate() {
+            let (answer, step) = Self::understand(batch, part, &mut found);
+            answers.push(Ok(answer));
+            again.extend(step.map(|it| (place, it)));
+        }
+        if !again.is_empty() {
+            self.once_more(&link, (batch, parts), asking, again, &mut answers).await;
         }
         Ok(answers)
     }
@@ -78,10 +152,18 @@ impl Wire for RedisWire {
     }
 }
 
+/// The sum that `part` is, if commands add it, and no script.
+fn added<'a>(batch: &'a Batch<'_>, part: &Part) -> Option<&'a Sum<'a>> {
+    match part {
+        Part::Count(sum) => batch.sums.charges.get(*sum).filter(|it| it.is_added()),
+        Part::Decide(_) | Part::Settle(_) => None,
+    }
+}
+
 /// The answers to `commands`, sent together.
 async fn send(
     link: &Link,
-    commands: impl Iterator<Item = Cmd>,
+    commands: impl IntoIterator<Item = Cmd>,
     asking: bool,
 ) -> Result<Vec<Value>, NodeError> {
     let mut pipeline = Pipeline::new();

@@ -6,11 +6,12 @@
 -- ARGV[3]         how long hits are held
 -- then per call   now, how many charges follow, and a number by which the call holds what
 --                 depends on charges elsewhere, 0 if nothing does
--- and per charge  the algorithm, one of those at the end
---                 flags: `a` hits are added; if the call is refused, `n` it is not
---                 made, or `i` only if it is refused itself; `e` enforced, `r` the
---                 call is refused anyway; `c` hits that are refused count; `w` rules
---                 with windows of different length may share the counter
+-- and per charge  the algorithm, by its name in src/limit
+--                 flags: 1 hits are added; if the call is refused, 2 it is not made,
+--                 or 4 only if it is refused itself; 8 enforced, 16 the call is
+--                 refused anyway; 32 hits that are refused count; 64 rules with
+--                 windows of different length may share the counter; and 128 times the
+--                 number of its quota, 0 if it is of none
 --                 hits to add; below 0 to give back; 0 to look
 --                 the penalty, 0 for none
 --                 how many milliseconds to put the expiry off
@@ -49,14 +50,6 @@ local function held(record)
   return math.min(sum, MOST), count
 end
 
--- The state as if `hits` that are held had been counted.
-local function with_held(charge, state, hits)
-  forced = true
-  local _, _, _, counted = charge.algorithm(state, hits, unpack(charge.arguments))
-  forced = false
-  return counted or state
-end
-
 -- What is held takes room as well. Returns whether the hits pass, nothing if that is not
 -- sure, and the numbers to tell.
 local function weigh_holds(charge, record, passes, before, after)
@@ -65,8 +58,11 @@ local function weigh_holds(charge, record, passes, before, after)
     -- What is refused for sure is told of without it.
     return passes, before, after
   end
-  local state = with_held(charge, record.state, others)
-  local fits
+  -- As if what is held had been counted.
+  forced = true
+  local _, _, _, counted = charge.algorithm(record.state, others, unpack(charge.arguments))
+  forced = false
+  local state, fits = counted or record.state, nil
   fits, before, after = charge.algorithm(state, charge.hits, unpack(charge.arguments))
   if passes and not fits then
     return nil, before, after
@@ -124,17 +120,21 @@ end
 local key, argument = 1, 4
 
 local function next_charge()
-  local flags = ARGV[argument + 1]
+  local flags = tonumber(ARGV[argument + 1])
+  local function has(flag)
+    return bit.band(flags, flag) ~= 0
+  end
+  local quota = math.floor(flags / 128)
   local charge = {
-    algorithm = ALGORITHMS[ARGV[argument]],
-    adds = string.find(flags, 'a', 1, true),
-    all_or_nothing = string.find(flags, 'n', 1, true),
-    if_refused = string.find(flags, 'i', 1, true),
-    enforced = string.find(flags, 'e', 1, true),
-    quota = string.match(flags, 'q%d+'),
-    refused = string.find(flags, 'r', 1, true),
-    counts_denied = string.find(flags, 'c', 1, true),
-    shares = string.find(flags, 'w', 1, true),
+    algorithm = algorithm(ARGV[argument]),
+    adds = has(1),
+    all_or_nothing = has(2),
+    if_refused = has(4),
+    enforced = has(8),
+    quota = 0 < quota and quota,
+    refused = has(16),
+    counts_denied = has(32),
+    shares = has(64),
     hits = tonumber(ARGV[argument + 2]),
     penalty = tonumber(ARGV[argument + 3]),
     more = tonumber(ARGV[argument + 4]),
@@ -149,94 +149,89 @@ local function next_charge()
   return charge
 end
 
--- Whether a charge is made although its call is refused.
-local function made_if_refused(charge, passes)
-  if charge.all_or_nothing then
-    return false
-  elseif charge.if_refused then
-    return not passes and charge.counts_denied
-  end
-  return passes or charge.counts_denied
-end
-
--- Works out one charge of a call that is refused, of which `trial` was tried.
-local function again(charge, trial)
-  local refused = trial.passes == false
-  local make = made_if_refused(charge, not refused) and not trial.unsure
-  local last = attempt(charge, make, refused)
-  local final = {}
-  for name, it in pairs(trial) do
-    final[name] = it
-  end
-  if trial.over then
-    final.made, final.counts = trial.made and make, last.counts
-  elseif not trial.unsure then
-    return last
-  elseif depends(charge) then
-    final.passes, final.unsure, final.made = true, false, false
-  end
-  return final
-end
-
--- Counters of which it depends on other places what the call counts there are left as they
--- are, but for a hold of all that is added. What is given back makes room only then.
-local function hold_all(charges, attempts, finals, tried)
-  local sums, of = {}, {}
-  for i, charge in ipairs(charges) do
-    if depends(charge) and attempts[i].counts and not finals[i].made and not of[charge.key] then
-      sums[charge.key], of[charge.key] = 0, charge
+-- What the charges of a call come to of which some depend on the others, and what they would
+-- come to if the call were refused. `attempts` is what comes of each alone, one of them
+-- perhaps `unsure`.
+local function make_together(charges, attempts, unsure)
+  -- Whether a charge is made although its call is refused.
+  local function made_if_refused(charge, passes)
+    if charge.all_or_nothing then
+      return false
+    elseif charge.if_refused then
+      return not passes and charge.counts_denied
     end
+    return passes or charge.counts_denied
   end
-  for i, charge in ipairs(charges) do
-    local key = charge.key
-    if of[key] then
-      attempts[i].waits, finals[i].waits = attempts[i].counts, finals[i].counts
-      if attempts[i].counts then
-        sums[key] = math.min(sums[key] + math.max(charge.hits, 0), MOST)
+
+  -- Works out one charge of a call that is refused, of which `trial` was tried.
+  local function again(charge, trial)
+    local refused = trial.passes == false
+    local make = made_if_refused(charge, not refused) and not trial.unsure
+    local last = attempt(charge, make, refused)
+    local final = {}
+    for name, it in pairs(trial) do
+      final[name] = it
+    end
+    if trial.over then
+      final.made, final.counts = trial.made and make, last.counts
+    elseif not trial.unsure then
+      return last
+    elseif depends(charge) then
+      final.passes, final.unsure, final.made = true, false, false
+    end
+    return final
+  end
+
+  -- Counters of which it depends on other places what the call counts there are left as they
+  -- are, but for a hold of all that is added. What is given back makes room only then.
+  local function hold_all(charges, attempts, finals, tried)
+    local sums, of = {}, {}
+    for i, charge in ipairs(charges) do
+      if depends(charge) and attempts[i].counts and not finals[i].made and not of[charge.key] then
+        sums[charge.key], of[charge.key] = 0, charge
       end
     end
-  end
-  for key, charge in pairs(of) do
-    -- A ban that both ends agree on.
-    local banned = own[key] and tried[key] and own[key].banned == tried[key].banned and own[key].banned
-    own[key] = nil
-    local record, holds = kept(key), {}
-    for i, hold in ipairs(record.holds) do
-      holds[i] = hold
+    for i, charge in ipairs(charges) do
+      local key = charge.key
+      if of[key] then
+        attempts[i].waits, finals[i].waits = attempts[i].counts, finals[i].counts
+        if attempts[i].counts then
+          sums[key] = math.min(sums[key] + math.max(charge.hits, 0), MOST)
+        end
+      end
     end
-    holds[#holds + 1] = { id = id, hits = sums[key], ends = clock() + hold_for }
-    write(charge, record.state, banned or record.banned, holds, nil)
-  end
-end
-
--- Whether a call is refused of whose charges this was tried: one is over that refuses it by
--- itself, or one of each quota is.
-local function refuses(charges, attempts)
-  local quotas, refused = {}, false
-  for i, charge in ipairs(charges) do
-    refused = refused or charge.refused or charge.enforced and attempts[i].over
-    if charge.quota then
-      quotas[charge.quota] = quotas[charge.quota] or attempts[i].over or false
+    for key, charge in pairs(of) do
+      -- A ban that both ends agree on.
+      local banned = own[key] and tried[key] and own[key].banned == tried[key].banned and own[key].banned
+      own[key] = nil
+      local record, holds = kept(key), {}
+      for i, hold in ipairs(record.holds) do
+        holds[i] = hold
+      end
+      holds[#holds + 1] = { id = id, hits = sums[key], ends = clock() + hold_for }
+      write(charge, record.state, banned or record.banned, holds, nil)
     end
   end
-  local exhausted = next(quotas) ~= nil
-  for _, over in pairs(quotas) do
-    exhausted = exhausted and over
-  end
-  return refused or exhausted
-end
 
--- Makes the charges of one call. Returns what each comes to, and what it would come to if
--- the call were refused.
-local function make(charges)
-  local attempts, finals, together, unsure = {}, {}, false, false
-  for i, charge in ipairs(charges) do
-    attempts[i] = attempt(charge, true, false)
-    together = together or depends(charge)
-    unsure = unsure or attempts[i].unsure
+  -- Whether a call is refused of whose charges this was tried: one is over that refuses it by
+  -- itself, or one of each quota is.
+  local function refuses(charges, attempts)
+    local quotas, refused = {}, false
+    for i, charge in ipairs(charges) do
+      refused = refused or charge.refused or charge.enforced and attempts[i].over
+      if charge.quota then
+        quotas[charge.quota] = quotas[charge.quota] or attempts[i].over or false
+      end
+    end
+    local exhausted = next(quotas) ~= nil
+    for _, over in pairs(quotas) do
+      exhausted = exhausted and over
+    end
+    return refused or exhausted
   end
+
   local refused = refuses(charges, attempts)
-  if not together or not refused and not unsure and id == 0 then
+  if not refused and not unsure and id == 0 then
     return attempts, attempts
   end
   local tried = own
@@ -253,6 +248,7 @@ local function make(charges)
     return attempts, attempts
   end
   -- Once more, without the charges that are not made now.
+  local finals = {}
   for i, charge in ipairs(charges) do
     finals[i] = again(charge, attempts[i])
   end
@@ -261,6 +257,20 @@ local function make(charges)
   end
   hold_all(charges, attempts, finals, tried)
   return attempts, finals
+end
+
+-- Makes the charges of one call. Returns the same.
+local function make(charges)
+  local attempts, together, unsure = {}, false, false
+  for i, charge in ipairs(charges) do
+    attempts[i] = attempt(charge, true, false)
+    together = together or depends(charge)
+    unsure = unsure or attempts[i].unsure
+  end
+  if together then
+    return make_together(charges, attempts, unsure)
+  end
+  return attempts, attempts
 end
 
 local answers = {}

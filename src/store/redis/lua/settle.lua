@@ -85,8 +85,8 @@ for i, key in ipairs(KEYS) do
   local name = ARGV[argument + 2]
   local charge = {
     key = key,
-    algorithm = ALGORITHMS[name],
-    undo = UNDO[name],
+    algorithm = algorithm(name),
+    undo = undo(name),
     shares = string.find(ARGV[argument + 1], 'w', 1, true),
     penalty = tonumber(ARGV[argument + 3]),
     more = tonumber(ARGV[argument + 4]),

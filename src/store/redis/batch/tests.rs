@@ -1,0 +1,143 @@
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use redis::Value;
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use crate::{
+    limit::{Algorithm, Hits, Limit, Unit, Window},
+    rules::counter_key::{KeyFormat, Part as Entry},
+    store::{
+        Charge, Consume, Enforced, Unanswered,
+        redis::{call::cost, lane::FULL},
+    },
+    time::Timestamp,
+};
+
+/// A server that works on one batch after the other, a microsecond for each unit of cost,
+/// and to which it takes a while there and back.
+#[derive(Debug)]
+struct Distant {
+    away: Duration,
+    /// Held while it works.
+    works: tokio::sync::Mutex<()>,
+    /// What each batch cost.
+    costs: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Wire for Distant {
+    async fn ask(
+        &self,
+        batch: &Batch<'_>,
+        parts: &[Part],
+        _: bool,
+    ) -> Result<Vec<Answer>, NodeError> {
+        let decided = batch.decisions.iter().flat_map(|(call, _)| &call.charges);
+        let sum = batch.sums.charges.len() + decided.map(cost).sum::<usize>();
+        self.costs.lock().push(sum);
+        let turn = self.works.lock().await;
+        sleep(Duration::from_micros(sum as u64)).await;
+        drop(turn);
+        sleep(self.away).await;
+        let answer = |part: &Part| match part {
+            Part::Count(_) => Value::Int(0),
+            Part::Decide(places) => {
+                let log = [1, 1, 0, 0, 0, 0].map(Value::Int);
+                Value::Array(vec![Value::Array(log.into()); places.len()])
+            }
+            Part::Settle(_) => Value::Nil,
+        };
+        Ok(parts.iter().map(|it| Ok(answer(it))).collect())
+    }
+
+    async fn heard(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+fn to(away: Duration) -> (Batches<Distant>, Arc<Mutex<Vec<usize>>>) {
+    let costs = Arc::<Mutex<Vec<usize>>>::default();
+    let wire = Distant { away, works: tokio::sync::Mutex::default(), costs: Arc::clone(&costs) };
+    let (late, _) = Late::new();
+    (Batches::new(wire, Duration::from_secs(9), false, (late, Pulse::start())), costs)
+}
+
+fn call(algorithm: Algorithm, names: Range<u64>) -> Arc<Call> {
+    let limit = Limit { algorithm, ..Limit::fixed(5, Window::of(Unit::Minute)) };
+    let now = Timestamp::default();
+    let charge = |name: u64| {
+        let name = name.to_string();
+        let entry = Entry { key: b"name", value: name.as_bytes(), shared: false };
+        Charge {
+            counter: KeyFormat::default().key(b"a", [entry].into_iter(), &limit, now),
+            limit: limit.clone(),
+            hits: Hits::Add(1),
+            consume: Consume::Independent,
+            enforced: Enforced::Yes,
+            refused: false,
+            unanswered: Unanswered::Fails,
+        }
+    };
+    Arc::new(Call::of(&names.map(charge).collect::<Vec<_>>(), now))
+}
+
+const WINDOW: Algorithm = Algorithm::FixedWindow { count_denied: true };
+
+#[tokio::test(start_paused = true)]
+async fn a_server_far_away_is_kept_busy() {
+    let (batches, costs) = to(Duration::from_millis(5));
+    let made = AtomicUsize::new(0);
+    let end = Instant::now() + Duration::from_secs(1);
+    let caller = |caller: u64| {
+        let (batches, made) = (&batches, &made);
+        async move {
+            while Instant::now() < end {
+                let call = call(WINDOW, caller * 20..caller * 20 + 20);
+                assert_eq!(batches.call(&call).await.unwrap().len(), 20);
+                made.fetch_add(20, SeqCst);
+            }
+        }
+    };
+    join_all((0..64).map(caller)).await;
+    // All of 64 calls fit into the batches that may be under way.
+    assert!(made.load(SeqCst) > 64 * 20 * 1_000 / 8, "{made:?}");
+    assert!(costs.lock().iter().all(|it| *it <= FULL), "{costs:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_costs_little_does_not_wait_for_who_costs_much() {
+    for large in [false, true] {
+        let (batches, costs) = to(Duration::from_micros(100));
+        // Both cost as much.
+        let dear = |name: u64| match large {
+            false => call(Algorithm::SlidingLog, name..name + 1),
+            true => {
+                let Call { charges, now, kind, .. } =
+                    Arc::into_inner(call(WINDOW, 16 * name..16 * name + 16)).unwrap();
+                Arc::new(Call { large, ..Call::with(charges, now, kind) })
+            }
+        };
+        let calls = (0..2_000).map(|it| dear(1_000 + it)).collect::<Vec<_>>();
+        let begin = Instant::now();
+        let much = join_all(calls.iter().map(|it| batches.call(it)));
+        let little = async {
+            let call = call(WINDOW, 0..1);
+            for _ in 0..3 {
+                batches.call(&call).await.unwrap();
+            }
+            begin.elapsed()
+        };
+        let (replies, little) = tokio::join!(much, little);
+        assert!(replies.iter().all(Result::is_ok));
+        // The batches that may be before each of the three, and not all of them.
+        let most = u64::try_from(3 * ((HEAVY + 2) * FULL + 200)).unwrap();
+        assert!(little < Duration::from_micros(most), "{little:?}");
+        assert!(begin.elapsed() > Duration::from_micros(32_000));
+        assert!(costs.lock().iter().all(|it| *it <= FULL), "{costs:?}");
+    }
+}
