@@ -395,8 +395,9 @@ impl Known {
 fn some(nodes: &Nodes) -> Nodes {
     let mut heard: Nodes = nodes.iter().filter(|(_, it)| !it.is_silent()).cloned().collect();
     while VIEWS < heard.len() {
+        let count = u16::try_from(heard.len()).unwrap_or(u16::MAX);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place")]
-        let place = (chance() * heard.len() as f64) as usize;
+        let place = (chance() * f64::from(count)) as usize;
         heard.swap_remove(place.min(heard.len() - 1));
     }
     heard

@@ -65,17 +65,24 @@ impl RedisWire {
         }
     }
 
+    fn twin(&self, part: &Part) -> &Twin {
+        match part {
+            Part::Count(_) => &self.count,
+            Part::Decide(_) => &self.decide,
+            Part::Settle(_) => &self.settle,
+        }
+    }
+
     /// Does what the first round trip has left to do.
     async fn once_more(
         &self,
         link: &Link,
         (batch, parts): (&Batch<'_>, &[Part]),
         asking: bool,
-        again: Vec<(usize, Again)>,
-        answers: &mut [Answer],
-    ) {
+        again: &[(usize, Again)],
+    ) -> Result<Vec<Value>, NodeError> {
         let mut commands = Vec::with_capacity(again.len());
-        for &(place, step) in &again {
+        for &(place, step) in again {
             let part = &parts[place];
             commands.push(match (step, added(batch, part)) {
                 (Again::Keep, Some(sum)) => sum.keep(self.jitter),
@@ -83,27 +90,7 @@ impl RedisWire {
                 _ => batch.ask(part, self.twin(part).whole(), self.jitter),
             });
         }
-        match send(link, commands, asking).await {
-            Ok(found) => {
-                for ((place, step), found) in again.into_iter().zip(found) {
-                    if step == Again::ByScript {
-                        answers[place] = Ok(found);
-                    }
-                }
-            }
-            Err(error) => {
-                let lost = again.into_iter().filter(|(_, step)| *step == Again::ByScript);
-                lost.for_each(|(place, _)| answers[place] = Err(error.clone()));
-            }
-        }
-    }
-
-    fn twin(&self, part: &Part) -> &Twin {
-        match part {
-            Part::Count(_) => &self.count,
-            Part::Decide(_) => &self.decide,
-            Part::Settle(_) => &self.settle,
-        }
+        send(link, commands, asking).await
     }
 }
 
@@ -142,7 +129,16 @@ impl Wire for RedisWire {
             again.extend(step.map(|it| (place, it)));
         }
         if !again.is_empty() {
-            self.once_more(&link, (batch, parts), asking, again, &mut answers).await;
+            let found = self.once_more(&link, (batch, parts), asking, &again).await;
+            for (at, (place, step)) in again.into_iter().enumerate() {
+                // All else has its answer already.
+                if step == Again::ByScript {
+                    answers[place] = match &found {
+                        Ok(found) => Ok(found.get(at).cloned().unwrap_or(Value::Nil)),
+                        Err(error) => Err(error.clone()),
+                    };
+                }
+            }
         }
         Ok(answers)
     }
