@@ -206,16 +206,19 @@ fn cpu(nodes: &[&Node]) -> f64 {
 }
 
 /// Microseconds of CPU for each charge, where 64 callers make requests with so many charges.
-async fn load(store: &Arc<Redis>, nodes: &[&Node], limit: &Limit, descriptors: u64) -> f64 {
-    const EACH: u64 = 200;
+async fn load(store: &Arc<Redis>, nodes: &[&Node], limit: &Limit, descriptors_each: u32) -> f64 {
+    const EACH: u32 = 200;
     let mut least = f64::INFINITY;
     for _ in 0..5 {
         let before = cpu(nodes);
         let caller = |caller: u64| {
+            let descriptors = u64::from(descriptors_each);
             let (store, limit) = (Arc::clone(store), limit.clone());
             tokio::spawn(async move {
-                for call in 0..EACH {
-                    let name = |it| ((caller * EACH + call) * descriptors + it) * 7_919 % 20_011;
+                for call in 0..u64::from(EACH) {
+                    let name = |it| {
+                        ((caller * u64::from(EACH) + call) * descriptors + it) * 7_919 % 20_011
+                    };
                     let charges: Vec<_> = (0..descriptors)
                         .map(|it| charge(&name(it).to_string(), limit.clone(), Hits::Add(1), NOON))
                         .collect();
@@ -224,7 +227,7 @@ async fn load(store: &Arc<Redis>, nodes: &[&Node], limit: &Limit, descriptors: u
             })
         };
         futures_util::future::join_all((0..64).map(caller)).await;
-        least = least.min((cpu(nodes) - before) / (64 * EACH * descriptors) as f64);
+        least = least.min((cpu(nodes) - before) / f64::from(64 * EACH * descriptors_each));
     }
     least
 }
