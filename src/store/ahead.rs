@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod give_back;
+mod lease;
 mod leases;
 
 /// A store around a store: it takes hits ahead where a limit says so.

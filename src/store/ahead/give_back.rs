@@ -5,7 +5,7 @@ use std::{cmp::Reverse, time::Duration};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::leases::{Lease, Leases};
+use super::{lease::Lease, leases::Leases};
 use crate::{
     limit::Hits,
     rules::counter_key::{CounterKey, Named},

@@ -1,131 +1,69 @@
-//! What has been taken ahead: how much, when more is taken, and who spends it.
+//! What has been taken ahead, by counter, and who spends it.
+//!
+//! Counters are spread over shards, each behind a lock of its own that is held for a
+//! look at one counter and, by a call that asks the store, at [`SWEPT`] others: that
+//! is how those are forgotten whose windows have ended.
+//!
+//! A shard is bounded. One that is full forgets counters of which it holds nothing
+//! and that have not been busy lately. It never forgets hits that can still be
+//! spent: these would be lost to the limit. So a new counter may find no room, and
+//! then each of its calls asks, which is exact.
 
-use std::{collections::HashMap, time::Duration};
+use std::hash::BuildHasher;
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
+use indexmap::IndexMap;
 use parking_lot::Mutex;
 
-use crate::{
-    limit::{Limit, Span},
-    rules::counter_key::CounterKey,
-    store::Charge,
-    time::Timestamp,
-};
+use super::lease::Lease;
+use crate::{rules::counter_key::CounterKey, store::Charge, time::Timestamp};
 
-/// What was taken ahead and lasts longer was more than needed.
-const BUSY: Duration = Duration::from_millis(100);
-/// At most one of so many of the hits that are left is taken ahead.
-///
-/// So what one instance holds is never more than a tenth of what the limit had
-/// left when it was taken, and n instances that take one after the other leave
-/// (9/10)ⁿ of that to those who ask. It shrinks with what is left: the last nine
-/// hits of a limit are never taken ahead. A lone busy instance still asks only
-/// about once for each tenth that it uses up.
-const PART: u64 = 10;
-/// Of how many counters hits are taken ahead at most; the others are exact.
-const MOST: usize = 10_000;
+/// Enough that two threads rarely want the same one.
+const SHARDS: usize = 256;
+/// How many counters a shard knows. One takes about 210 bytes and its name, of at
+/// most 256 bytes: 30 MB for all shards at the very most.
+const CAPACITY: usize = 256;
+/// How many counters a call that asks the store looks at, to forget some.
+const SWEPT: usize = 4;
 
 /// The leases of one instance, by counter.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Leases {
-    kept: Mutex<Kept>,
+    shards: Box<[Mutex<Shard>]>,
+    /// Seeded at random, so that nobody can choose names that share a shard.
+    hasher: RandomState,
 }
 
-#[derive(Debug, Default)]
-struct Kept {
-    leases: HashMap<CounterKey, Lease, RandomState>,
+#[derive(Debug)]
+struct Shard {
+    leases: IndexMap<CounterKey, Lease, RandomState>,
+    capacity: usize,
     /// How many leases there have been.
     born: u64,
+    /// Where the next sweep begins.
+    swept: usize,
     /// Nothing is taken ahead any more.
     ended: bool,
 }
 
-/// What is known of one counter.
-#[derive(Clone, Debug)]
-pub(super) struct Lease {
-    /// Tells it from others of the same counter, before it and after.
-    id: u64,
-    /// The window.
-    pub(super) span: Span,
-    /// The limit of the last call that has asked.
-    pub(super) limit: Limit,
-    /// How much has been taken and not been spent.
-    left: u64,
-    /// The counter when that was taken, without what was taken beyond the limit.
-    count: u64,
-    /// How much was taken beyond the limit, and so cannot be spent.
-    beyond: u64,
-    /// How much was taken last.
-    size: u64,
-    /// When.
-    taken: Timestamp,
-    /// Somebody takes more just now.
-    taking: bool,
-}
-
-impl Lease {
-    fn new(id: u64, charge: &Charge) -> Self {
-        Self {
-            id,
-            span: charge.counter.span,
-            limit: charge.limit.clone(),
-            left: 0,
-            count: 0,
-            beyond: 0,
-            size: 0,
-            taken: Timestamp::default(),
-            taking: false,
-        }
+impl Shard {
+    fn new(capacity: usize, hasher: RandomState) -> Self {
+        Self { leases: IndexMap::with_hasher(hasher), capacity, born: 0, swept: 0, ended: false }
     }
 
-    /// Whether the limit of `charge` allows `hits` of what was taken ahead.
-    ///
-    /// They were counted within the limit that held then. A lower one holds from
-    /// now on: it has to be asked about first, since others may have used it up,
-    /// and then has to have room for what was counted up to these hits.
-    fn allows(&self, charge: &Charge, hits: u64, now: Timestamp) -> bool {
-        let requests = charge.limit.requests;
-        self.span == charge.counter.span
-            && now < self.span.end
-            && self.limit.requests <= requests
-            && hits <= self.left
-            && self.used().saturating_add(hits) <= u64::from(requests)
-    }
-
-    /// The counter, without what has not been spent.
-    fn used(&self) -> u64 {
-        self.count.saturating_sub(self.left)
-    }
-
-    /// How much to take with a call that asks now.
-    fn next_size(&self, charge: &Charge, now: Timestamp) -> u64 {
-        let most = u64::from(charge.limit.ahead);
-        // What it knows of the counter is as old as that.
-        let pause = now.since(self.taken).as_micros() / BUSY.as_micros();
-        let wanted = match u32::try_from(pause) {
-            Ok(0) => (2 * self.size).clamp(1, most.max(1)),
-            Ok(pause) => self.size.checked_shr(pause).unwrap_or(0),
-            Err(_) => 0,
-        };
-        let room = u64::from(charge.limit.requests).saturating_sub(self.count);
-        wanted.min(room / PART).min(most.saturating_sub(self.left))
-    }
-
-    /// How much its counter counts that nobody has used.
-    pub(super) fn unused(&self) -> u64 {
-        self.left + self.beyond
-    }
-}
-
-impl Kept {
     /// The lease for `charge`; none if nothing may be taken ahead.
     fn lease(&mut self, charge: &Charge, now: Timestamp) -> Option<&mut Lease> {
-        let key = &charge.counter.key;
-        let known = self.leases.get(key).is_some_and(|it| now < it.span.end);
-        if self.ended || !known && !self.has_room(key, now) {
+        if self.ended {
             return None;
         }
+        let key = &charge.counter.key;
+        let known = self.leases.get(key).is_some_and(|it| !it.ended(now));
+        self.sweep(now, !known);
         if !known {
+            self.leases.swap_remove(key);
+            if self.is_full() {
+                return None;
+            }
             self.born += 1;
             self.leases.insert(key.clone(), Lease::new(self.born, charge));
         }
@@ -134,20 +72,51 @@ impl Kept {
         self.leases.get_mut(key).filter(|it| it.span == charge.counter.span && !it.taking)
     }
 
-    fn has_room(&mut self, key: &CounterKey, now: Timestamp) -> bool {
-        if MOST <= self.leases.len() && !self.leases.contains_key(key) {
-            self.leases.retain(|_, it| now < it.span.end);
+    fn is_full(&self) -> bool {
+        self.capacity <= self.leases.len()
+    }
+
+    /// Forgets, of a few counters, those whose windows have ended, and idle ones if
+    /// `newcomer` would find no room.
+    fn sweep(&mut self, now: Timestamp, newcomer: bool) {
+        for _ in 0..SWEPT {
+            let full = newcomer && self.is_full();
+            match self.leases.get_index(self.swept) {
+                Some((_, it)) if it.ended(now) || full && it.is_idle(now) => {
+                    self.leases.swap_remove_index(self.swept);
+                }
+                Some(_) => self.swept += 1,
+                None => self.swept = 0,
+            }
         }
-        self.leases.len() < MOST || self.leases.contains_key(key)
+    }
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self::new(CAPACITY)
     }
 }
 
 impl Leases {
+    /// No leases, and room for those of `capacity` counters in each shard.
+    pub(super) fn new(capacity: usize) -> Self {
+        let hasher = RandomState::default();
+        let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(capacity, hasher.clone())));
+        Self { shards: shards.collect(), hasher }
+    }
+
+    /// The shard of a counter. Its map uses other bits of the hash.
+    fn shard(&self, key: &CounterKey) -> &Mutex<Shard> {
+        &self.shards[(self.hasher.hash_one(key) >> 32) as usize % SHARDS]
+    }
+
     /// Spends `hits` of what was taken ahead: the counter as it is told of them.
     /// None if they have to be asked for.
     pub(super) fn spend(&self, charge: &Charge, hits: u64, now: Timestamp) -> Option<u64> {
-        let mut kept = self.kept.lock();
-        let lease = kept.leases.get_mut(&charge.counter.key)?;
+        let key = &charge.counter.key;
+        let mut shard = self.shard(key).lock();
+        let lease = shard.leases.get_mut(key)?;
         if !lease.allows(charge, hits, now) {
             return None;
         }
@@ -155,38 +124,50 @@ impl Leases {
         Some(lease.used())
     }
 
-    /// How much to take ahead now; nothing if others do so already.
+    /// How much to take ahead now; nothing if others do so already, or if there is no
+    /// room for another counter.
     pub(super) fn begin<'a>(&'a self, charge: &'a Charge, now: Timestamp) -> Taking<'a> {
-        let mut kept = self.kept.lock();
-        let Some(lease) = kept.lease(charge, now) else {
-            return Taking { leases: self, charge, id: 0, size: 0 };
+        let shard = self.shard(&charge.counter.key);
+        let mut held = shard.lock();
+        let Some(lease) = held.lease(charge, now) else {
+            return Taking { shard, charge, id: 0, size: 0 };
         };
         lease.size = lease.next_size(charge, now);
         lease.taking = true;
         lease.taken = now;
-        Taking { leases: self, charge, id: lease.id, size: lease.size }
+        Taking { shard, charge, id: lease.id, size: lease.size }
     }
 
     /// Ends what was taken ahead of a counter that somebody has set to another
     /// value: it is not counted any more. Another instance may spend what it has
     /// taken until the window ends.
     pub(super) fn forget(&self, key: &CounterKey) {
-        self.kept.lock().leases.remove(key);
+        self.shard(key).lock().leases.swap_remove(key);
     }
 
     /// Ends all leases, for ever: those whose windows have not ended.
     pub(super) fn end(&self, now: Timestamp) -> Vec<(CounterKey, Lease)> {
-        let mut kept = self.kept.lock();
-        kept.ended = true;
-        let leases = std::mem::take(&mut kept.leases).into_iter();
-        leases.filter(|(_, it)| now < it.span.end && 0 < it.unused()).collect()
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.ended = true;
+            let leases = std::mem::take(&mut shard.leases).into_iter();
+            all.extend(leases.filter(|(_, it)| !it.ended(now) && 0 < it.unused()));
+        }
+        all
+    }
+
+    /// How many counters are known.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|it| it.lock().leases.len()).sum()
     }
 }
 
 /// Somebody who asks, and takes hits ahead. If the answer never comes, they are
 /// lost.
 pub(super) struct Taking<'a> {
-    leases: &'a Leases,
+    shard: &'a Mutex<Shard>,
     charge: &'a Charge,
     /// 0 if others take.
     id: u64,
@@ -214,8 +195,8 @@ impl Taking<'_> {
         if self.id == 0 {
             return;
         }
-        let mut kept = self.leases.kept.lock();
-        let lease = kept.leases.get_mut(&self.charge.counter.key);
+        let mut shard = self.shard.lock();
+        let lease = shard.leases.get_mut(&self.charge.counter.key);
         if let Some(lease) = lease.filter(|it| it.id == self.id) {
             change(lease);
         }

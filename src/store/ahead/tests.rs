@@ -16,6 +16,8 @@ use crate::{
     store::{Consume, Enforced, Unanswered, memory::Memory},
 };
 
+mod many;
+
 /// A store that several instances share.
 #[derive(Clone)]
 struct Shared(Arc<(Memory, AtomicU64)>);
