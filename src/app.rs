@@ -167,6 +167,7 @@ async fn serve_with<S: Store>(
             fallback: Fallback::new(settings.fallback),
         },
         metrics,
+        max_descriptors: settings.max_descriptors,
         response: settings.response,
         spans,
     });

@@ -49,6 +49,9 @@ pub struct Settings {
     pub keys: KeyFormat,
     /// What the whole service does whatever the rules say.
     pub mode: Mode,
+    /// How many descriptors one request may have: 1 to
+    /// [`MOST_DESCRIPTORS`](crate::wire::request::MOST_DESCRIPTORS).
+    pub max_descriptors: usize,
     /// From which part of its limit on a counter is near it: above 0, at most 1.
     /// Of single precision, like that of Envoy's reference service, so that
     /// both draw the line at the same hit.

@@ -10,7 +10,6 @@ use std::{
 use tonic::{Request as Call, Response as Reply, Status};
 
 use crate::{
-    descriptor::Request,
     engine::{Engine, decision::Decision},
     metrics::{Failure, Metrics},
     spans::{Execution, Spans},
@@ -53,6 +52,8 @@ pub struct Service<S> {
     pub engine: Engine<S>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// How many descriptors one request may have.
+    pub max_descriptors: usize,
     /// What is said beside the decision.
     pub response: ResponseSettings,
     /// Records it; none if nothing is recorded.
@@ -118,7 +119,7 @@ impl<S: Store> Service<S> {
         patience: Option<Duration>,
         mut span: Option<&mut Execution>,
     ) -> Result<Answer, Refusal> {
-        let request = Request::try_from(message)?;
+        let request = request::read(message, self.max_descriptors)?;
         if let Some(span) = &mut span {
             span.asked(&request);
         }

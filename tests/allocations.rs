@@ -142,8 +142,13 @@ fn a_decision_allocates_at_most_three_times() {
 /// How often an answer allocates, other than the first.
 fn answering(spans: Option<Spans>) -> u64 {
     let metrics = Arc::new(Metrics::new(0.8));
-    let service =
-        Service { engine: engine(), metrics, response: ResponseSettings::default(), spans };
+    let service = Service {
+        engine: engine(),
+        metrics,
+        max_descriptors: 100,
+        response: ResponseSettings::default(),
+        spans,
+    };
     let entry = WireEntry { key: "user".into(), value: "ann".into() };
     let descriptor = RateLimitDescriptor { entries: vec![entry], ..Default::default() };
     let message =

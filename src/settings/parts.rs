@@ -11,7 +11,10 @@ use crate::{
         counter_key::{KeyFormat, KeyStyle},
         spec::OnError,
     },
-    wire::response::{HeaderNames, MetadataWhen, ResponseSettings},
+    wire::{
+        request::MOST_DESCRIPTORS,
+        response::{HeaderNames, MetadataWhen, ResponseSettings},
+    },
 };
 
 mod listeners;
@@ -45,6 +48,7 @@ pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
             quota: reader.value("QUOTA_MODE", value::boolean),
             stop: reader.value("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", value::boolean),
         },
+        max_descriptors: reader.value("MAX_DESCRIPTORS", max_descriptors),
         near_limit_ratio: reader.value("NEAR_LIMIT_RATIO", value::ratio),
         response: response(reader),
         log: log(reader),
@@ -58,6 +62,11 @@ pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
     let prometheus = settings.statistics.prometheus.as_ref().map(|it| &it.address);
     listeners::all_apart(reader, &settings.listeners, prometheus);
     settings
+}
+
+fn max_descriptors(text: &str) -> Result<usize, String> {
+    let number = value::at_least(1, text).ok().filter(|it| *it <= MOST_DESCRIPTORS);
+    number.ok_or_else(|| format!("expected a whole number from 1 to {MOST_DESCRIPTORS}"))
 }
 
 fn deny_cache(text: &str) -> Result<usize, String> {

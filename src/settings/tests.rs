@@ -27,6 +27,7 @@ fn settings() -> impl Iterator<Item = &'static table::Setting> {
 /// What one setting came to, in the notation of `Debug`.
 fn show(settings: &Settings, name: &str) -> String {
     let Settings { rules, listeners, store, keys, mode, near_limit_ratio, .. } = settings;
+    let Settings { max_descriptors, .. } = settings;
     let Settings { deny_cache, fallback, response, log, drain, .. } = settings;
     let headers = response.headers.as_ref();
     match name {
@@ -54,6 +55,7 @@ fn show(settings: &Settings, name: &str) -> String {
         "SHADOW_MODE" => mode.shadow.to_string(),
         "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT" => mode.stop.to_string(),
         "QUOTA_MODE" => mode.quota.to_string(),
+        "MAX_DESCRIPTORS" => max_descriptors.to_string(),
         "NEAR_LIMIT_RATIO" => near_limit_ratio.to_string(),
         "LIMIT_LIMIT_HEADER" => headers.map_or("off".into(), |it| it.limit.clone()),
         "LIMIT_REMAINING_HEADER" => headers.map_or("off".into(), |it| it.remaining.clone()),

@@ -58,7 +58,8 @@ impl Checked for RateLimitRequest {
             descriptors += 1;
         }
         if MOST_DESCRIPTORS < descriptors {
-            return Err(InvalidRequest::TooManyDescriptors(descriptors));
+            let (count, most) = (descriptors, MOST_DESCRIPTORS);
+            return Err(InvalidRequest::TooManyDescriptors { count, most });
         }
         crowded
     }
@@ -155,7 +156,8 @@ mod tests {
     fn exactly_what_is_too_much_is_refused() {
         assert_eq!(check(&[1; MOST_DESCRIPTORS]), Ok(()));
         let one_more = MOST_DESCRIPTORS + 1;
-        let refused = Err(InvalidRequest::TooManyDescriptors(one_more));
+        let most = MOST_DESCRIPTORS;
+        let refused = Err(InvalidRequest::TooManyDescriptors { count: one_more, most });
         assert_eq!(check(&vec![1; one_more]), refused);
         assert_eq!(check(&[0, MOST_ENTRIES]), Ok(()));
         let entries = MOST_ENTRIES + 1;

@@ -6,7 +6,9 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{Error, MapAccess, SeqAccess, Unexpected, Visitor, value::MapAccessDeserializer},
+    de::{
+        Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor, value::MapAccessDeserializer,
+    },
 };
 
 use crate::wire::{
@@ -106,7 +108,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// A list that is not read beyond so many elements: one of three bytes takes a
+/// A list of which no more elements than that are kept: one of three bytes takes a
 /// hundred in memory.
 struct List<T, const MOST: usize>(Vec<T>);
 
@@ -130,7 +132,11 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for ListVisitor<T
         while let Some(element) = elements.next_element()? {
             list.push(element);
             if MOST < list.len() {
-                return Err(Error::invalid_length(list.len(), &self));
+                let mut length = list.len();
+                while elements.next_element::<IgnoredAny>()?.is_some() {
+                    length += 1;
+                }
+                return Err(Error::invalid_length(length, &self));
             }
         }
         Ok(List(list))
@@ -413,8 +419,9 @@ mod tests {
         let error = |text: &str| decode(text.as_bytes()).map_err(|it| it.to_string());
         let most = descriptors(&["{}"; MOST_DESCRIPTORS]);
         assert_eq!(error(&most).unwrap().descriptors.len(), MOST_DESCRIPTORS);
-        let refused = error(&descriptors(&["{}"; MOST_DESCRIPTORS + 1])).unwrap_err();
-        assert!(refused.contains("expected a list of at most 1000 elements"), "{refused}");
+        let refused = error(&descriptors(&["{}"; MOST_DESCRIPTORS + 5])).unwrap_err();
+        let reason = "invalid length 1005, expected a list of at most 1000 elements";
+        assert!(refused.contains(reason), "{refused}");
         let most = descriptors(&[&entries(MOST_ENTRIES)]);
         assert_eq!(error(&most).unwrap().descriptors[0].entries.len(), MOST_ENTRIES);
         let refused = error(&descriptors(&[&entries(MOST_ENTRIES + 1)])).unwrap_err();

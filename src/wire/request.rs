@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// How many descriptors one request may have. Proxies send a handful; each
-/// costs a counter, and a reply that is larger than the question.
+/// How many descriptors one request may have whatever the settings say. Proxies send
+/// a handful; each costs a counter, and a reply that is larger than the question.
 pub const MOST_DESCRIPTORS: usize = 1_000;
 
 /// How many entries one descriptor may have: three times what rules can match.
@@ -31,9 +31,17 @@ pub enum InvalidRequest {
     /// There is nothing to decide.
     #[error("rate limit descriptor list must not be empty")]
     NoDescriptors,
-    /// More than [`MOST_DESCRIPTORS`].
-    #[error("rate limit descriptor list has {0} elements, expected at most {MOST_DESCRIPTORS}")]
-    TooManyDescriptors(usize),
+    /// More than the settings say.
+    #[error(
+        "rate limit descriptor list has {count} elements, expected at most {most}; the setting \
+         MAX_DESCRIPTORS allows up to {MOST_DESCRIPTORS}"
+    )]
+    TooManyDescriptors {
+        /// How many it has.
+        count: usize,
+        /// How many it may have.
+        most: usize,
+    },
     /// More than [`MOST_ENTRIES`].
     #[error(
         "descriptors[{descriptor}].entries has {entries} elements, expected at most {MOST_ENTRIES}"
@@ -68,24 +76,26 @@ pub enum InvalidRequest {
     },
 }
 
-impl TryFrom<RateLimitRequest> for Request {
-    type Error = InvalidRequest;
-
-    fn try_from(message: RateLimitRequest) -> Result<Self, InvalidRequest> {
-        let RateLimitRequest { domain, descriptors, hits_addend } = message;
-        if domain.is_empty() {
-            return Err(InvalidRequest::EmptyDomain);
-        }
-        if descriptors.is_empty() {
-            return Err(InvalidRequest::NoDescriptors);
-        }
-        if descriptors.len() > MOST_DESCRIPTORS {
-            return Err(InvalidRequest::TooManyDescriptors(descriptors.len()));
-        }
-        let descriptors = descriptors.into_iter().enumerate();
-        let descriptors = descriptors.map(|(i, it)| read_descriptor(i, it, hits_addend));
-        Ok(Self { domain, descriptors: descriptors.collect::<Result<_, _>>()?, hits_addend })
+/// Reads a request of at most `most` descriptors.
+///
+/// # Errors
+///
+/// If it has more, or makes no sense.
+pub fn read(message: RateLimitRequest, most: usize) -> Result<Request, InvalidRequest> {
+    let RateLimitRequest { domain, descriptors, hits_addend } = message;
+    if domain.is_empty() {
+        return Err(InvalidRequest::EmptyDomain);
     }
+    if descriptors.is_empty() {
+        return Err(InvalidRequest::NoDescriptors);
+    }
+    let count = descriptors.len();
+    if most < count {
+        return Err(InvalidRequest::TooManyDescriptors { count, most });
+    }
+    let descriptors = descriptors.into_iter().enumerate();
+    let descriptors = descriptors.map(|(i, it)| read_descriptor(i, it, hits_addend));
+    Ok(Request { domain, descriptors: descriptors.collect::<Result<_, _>>()?, hits_addend })
 }
 
 fn read_descriptor(
@@ -141,7 +151,7 @@ mod tests {
 
     fn ask(descriptor: RateLimitDescriptor, hits_addend: u32) -> Result<Request, InvalidRequest> {
         let domain = "shop".into();
-        RateLimitRequest { domain, descriptors: vec![descriptor], hits_addend }.try_into()
+        read(RateLimitRequest { domain, descriptors: vec![descriptor], hits_addend }, 1)
     }
 
     #[track_caller]
@@ -188,10 +198,7 @@ mod tests {
         );
 
         let empty = RateLimitRequest { domain: "shop".into(), ..Default::default() };
-        assert_eq!(Request::try_from(empty), Err(InvalidRequest::NoDescriptors));
-        assert_eq!(
-            Request::try_from(RateLimitRequest::default()),
-            Err(InvalidRequest::EmptyDomain)
-        );
+        assert_eq!(read(empty, 1), Err(InvalidRequest::NoDescriptors));
+        assert_eq!(read(RateLimitRequest::default(), 1), Err(InvalidRequest::EmptyDomain));
     }
 }

@@ -236,6 +236,7 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
             fallback: Fallback::new(FallbackSettings::default()),
         },
         metrics,
+        max_descriptors: 100,
         spans: None,
         response: ResponseSettings {
             headers: settings.headers.then(|| HeaderNames {

@@ -272,7 +272,7 @@ descriptors:
   detailed_metric: true
   rate_limit: { unit: year, requests_per_unit: 1 }
 ";
-    let service = Tollgate::start(rules, &[]);
+    let service = Tollgate::start(rules, &[("MAX_DESCRIPTORS", "1000")]);
     post(service.http, "{}");
     let before = Metrics::of(service.http).samples.len();
     let ask_about = |domain: &str, of: &dyn Fn(usize) -> Value| {

@@ -66,7 +66,7 @@ async fn many_small_elements_cost_no_more_than_the_message() {
 
 #[tokio::test]
 async fn as_many_elements_as_are_allowed_are_answered() {
-    let service = Tollgate::start(RULES, &[]);
+    let service = Tollgate::start(RULES, &[("MAX_DESCRIPTORS", "1000")]);
     let raw = Raw::connect(service.grpc).await;
     let mut request = ask("shop", &[]);
     request.descriptors = vec![descriptor(&[("", ""); 100]); 1000];
@@ -79,12 +79,46 @@ async fn as_many_elements_as_are_allowed_are_answered() {
     let mut client = grpc::connect(service.grpc).await;
     request.descriptors.push(descriptor(&[]));
     let error = client.should_rate_limit(request).await.unwrap_err();
-    let reason = "rate limit descriptor list has 1001 elements, expected at most 1000";
+    let reason = "rate limit descriptor list has 1001 elements, expected at most 1000; the \
+                  setting MAX_DESCRIPTORS allows up to 1000";
     assert_eq!((error.code(), error.message()), (Status::InvalidArgument, reason));
     let request = ask("shop", &[("", ""); 101]);
     let error = client.should_rate_limit(request).await.unwrap_err();
     let reason = "descriptors[0].entries has 101 elements, expected at most 100";
     assert_eq!((error.code(), error.message()), (Status::InvalidArgument, reason));
+}
+
+#[tokio::test]
+async fn a_request_has_at_most_as_many_descriptors_as_is_set() {
+    for (set, most) in [(&[][..], 100), (&[("MAX_DESCRIPTORS", "7")], 7)] {
+        let service = Tollgate::start(RULES, set);
+        let mut client = grpc::connect(service.grpc).await;
+        let reason = format!(
+            "rate limit descriptor list has {} elements, expected at most {most}; the setting \
+             MAX_DESCRIPTORS allows up to 1000",
+            most + 1
+        );
+        let mut request = ask("shop", &[]);
+        request.descriptors = vec![descriptor(&[("path", "/")]); most];
+        let reply = client.should_rate_limit(request.clone()).await.unwrap().into_inner();
+        assert_eq!(reply.statuses.len(), most);
+        request.descriptors.push(descriptor(&[("user", "ann")]));
+        let error = client.should_rate_limit(request).await.unwrap_err();
+        assert_eq!((error.code(), error.message()), (Status::InvalidArgument, &*reason));
+
+        let post = |count: usize| {
+            let entries = r#"{"entries":[{"key":"user","value":"ann"}],"hitsAddend":0}"#;
+            let list = vec![entries; count].join(",");
+            let body = format!(r#"{{"domain":"shop","descriptors":[{list}]}}"#);
+            http::send(service.http, "POST", "/json", &[], body.as_bytes())
+        };
+        let reply = post(most + 1);
+        assert_eq!((reply.status, reply.text()), (400, format!("Bad Request: {reason}\n")));
+        let reply = post(most);
+        assert_eq!(reply.status, 200);
+        // Nothing has been counted of what was refused.
+        assert_eq!(reply.text().matches(r#""limitRemaining":3"#).count(), most);
+    }
 }
 
 #[test]

@@ -25,7 +25,8 @@ pub(super) const CHECKS: &[fn(&Case<'_>) -> Option<Finding>] = &[
     pool,
 ];
 
-/// What differs whatever the environment is. No decision does.
+/// What differs whatever the environment is. No decision does, but about requests that
+/// hardly anybody sends.
 const ALWAYS: &[(&str, &str, &str)] = &[
     (
         "errors of gRPC have other codes",
@@ -37,6 +38,11 @@ const ALWAYS: &[(&str, &str, &str)] = &[
         "/json has other codes for errors",
         "400 for all",
         "400 for a request that makes no sense, 503 for a store that does not answer",
+    ),
+    (
+        "a request about more than 100 descriptors",
+        "is decided",
+        "is an error of that request, unless MAX_DESCRIPTORS allows it: 1000 at most",
     ),
     ("an override with an unknown unit", "ends the process", "is an error of that request"),
     ("SIGHUP", "ends the process", "reads the rule files again"),

@@ -1,4 +1,4 @@
-use super::{Group, Setting, Value};
+use super::{Group, NUMBER, Setting, Value};
 
 pub(super) const DECISIONS: Group = Group {
     heading: "Decisions",
@@ -15,6 +15,14 @@ pub(super) const DECISIONS: Group = Group {
             default: "false",
             help: "Treat every rule as if it said `quota_mode`: a request is refused only \
                    when all its quotas are used up.",
+        },
+        Setting {
+            name: "MAX_DESCRIPTORS",
+            value: NUMBER,
+            default: "100",
+            help: "How many descriptors one request may have: 1 to 1000. One with more is the \
+                   caller's mistake (INVALID_ARGUMENT, or 400), and nothing of it is counted. \
+                   Each costs a counter of each of its limits, and its part of the answer.",
         },
         Setting {
             name: "NEAR_LIMIT_RATIO",
