@@ -3,10 +3,11 @@
 //!
 //! A lookup takes one step per entry of the descriptor, and a step costs the
 //! same whatever the number of rules beside it: a hash lookup for the rules
-//! that name a value, a scan of the patterns of this one level if there are
-//! any, and a hash lookup for the rule that takes any value. It allocates
-//! nothing, unless an entry of more than 128 bytes meets a level with patterns
-//! or with a rule as long as that.
+//! that name a value, a search among the patterns of this one level if there are
+//! any (see [`patterns`]), and a hash lookup for the rule that takes any value. It
+//! allocates nothing, unless an entry of more than 128 bytes meets a level with
+//! patterns or with a rule as long as that, or an entry has some pieces of many
+//! patterns that differ between their first and their last `*` alone.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,12 +17,14 @@ use crate::{descriptor::Entry, limit::Limit, time::Timestamp};
 
 pub mod counter_key;
 pub mod pattern;
+mod patterns;
 pub mod spec;
 pub mod stat_name;
 
 use self::{
     counter_key::{KeyFormat, Named, Part},
     pattern::Pattern,
+    patterns::Patterns,
     spec::{DescriptorSpec, DomainSpec, RuleSpec},
     stat_name::StatName,
 };
@@ -54,8 +57,10 @@ struct Level {
     exact: HashMap<Box<[u8]>, Node, foldhash::fast::RandomState>,
     /// The length of the longest key of `exact`: nothing longer is in there.
     longest: usize,
-    /// In the order in which they are written; the first that matches wins.
-    patterns: Vec<(Pattern, Node)>,
+    /// The first that matches wins.
+    patterns: Patterns,
+    /// What follows each of them.
+    behind_patterns: Vec<Node>,
 }
 
 /// What follows a match.
@@ -193,7 +198,7 @@ impl Level {
     }
 
     fn first_pattern(&self, joined: &[u8]) -> Option<&Node> {
-        self.patterns.iter().find(|(pattern, _)| pattern.matches(joined)).map(|(_, node)| node)
+        self.patterns.first(joined).map(|it| &self.behind_patterns[it])
     }
 }
 
@@ -269,7 +274,7 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     fn level(&mut self, descriptors: Vec<DescriptorSpec>) -> Level {
-        let mut level = Level::default();
+        let (mut level, mut patterns) = (Level::default(), Vec::new());
         for spec in descriptors {
             let step = Step::new(&spec);
             let composite = Arc::clone(&step.composite);
@@ -278,12 +283,14 @@ impl Compiler<'_> {
             let node = self.node(spec);
             self.path.pop();
             if is_pattern {
-                level.patterns.push((Pattern::new(composite.as_bytes()), node));
+                patterns.push(Pattern::new(composite.as_bytes()));
+                level.behind_patterns.push(node);
             } else {
                 level.longest = level.longest.max(composite.len());
                 level.exact.insert(composite.as_bytes().into(), node);
             }
         }
+        level.patterns = Patterns::new(patterns);
         level
     }
 

@@ -1,5 +1,7 @@
 //! `*` in keys and values.
 
+use memchr::memmem;
+
 /// A text in which each `*` stands for any bytes, also for none.
 ///
 /// It is split once; a match then takes one pass over the text.
@@ -13,11 +15,11 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     /// Before the first `*`.
-    prefix: Box<[u8]>,
+    pub(super) prefix: Box<[u8]>,
     /// Between one `*` and the next.
-    middle: Vec<Box<[u8]>>,
+    pub(super) middle: Vec<Box<[u8]>>,
     /// Behind the last `*`; none if there is no `*` at all.
-    suffix: Option<Box<[u8]>>,
+    pub(super) suffix: Option<Box<[u8]>>,
 }
 
 impl Pattern {
@@ -34,16 +36,18 @@ impl Pattern {
     pub fn matches(&self, text: &[u8]) -> bool {
         let Some(suffix) = &self.suffix else { return *text == *self.prefix };
         let Some(text) = text.strip_prefix(&*self.prefix) else { return false };
-        let Some(mut text) = text.strip_suffix(&**suffix) else { return false };
-        for piece in self.middle.iter().filter(|it| !it.is_empty()) {
-            // The leftmost place leaves the most for the pieces that follow.
-            let Some(at) = text.windows(piece.len()).position(|it| *it == **piece) else {
-                return false;
-            };
-            text = &text[at + piece.len()..];
-        }
-        true
+        text.strip_suffix(&**suffix).is_some_and(|it| in_order(&self.middle, it))
     }
+}
+
+/// Whether `text` has these pieces, one behind the other.
+pub(super) fn in_order(pieces: &[Box<[u8]>], mut text: &[u8]) -> bool {
+    for piece in pieces {
+        // The leftmost place leaves the most for the pieces that follow.
+        let Some(at) = memmem::find(text, piece) else { return false };
+        text = &text[at + piece.len()..];
+    }
+    true
 }
 
 #[cfg(test)]

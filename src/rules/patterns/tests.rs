@@ -1,0 +1,196 @@
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+
+fn patterns(texts: &[impl AsRef<[u8]>]) -> Vec<Pattern> {
+    texts.iter().map(|it| Pattern::new(it.as_ref())).collect()
+}
+
+/// What [`Patterns::first`] finds, by its definition.
+fn first_of(patterns: &[Pattern], text: &[u8]) -> Option<usize> {
+    patterns.iter().position(|it| it.matches(text))
+}
+
+/// Lists in which many patterns have the same beginnings, ends and pieces.
+fn lists() -> impl Strategy<Value = Vec<String>> {
+    let short = || vec("[ab]{0,3}\\*[ab]{0,2}", 1..30);
+    let pieces = || vec("[ab]{0,1}\\*(([ab]|ab|ba|aab|abb|bab){0,2}\\*){0,3}[ab]{0,1}", 1..60);
+    prop_oneof![short(), pieces(), vec("[ab*]{0,5}\\*[ab*]{0,5}", 1..30)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn the_first_is_that_of_a_look_at_each(
+        list in lists(),
+        texts in vec("[ab]{0,12}", 20),
+        few in prop_oneof![Just(0), Just(3), Just(FEW)],
+    ) {
+        let all = patterns(&list);
+        let sorted = Patterns::grouped(all.clone(), few);
+        for text in texts {
+            let expected = first_of(&all, text.as_bytes());
+            prop_assert_eq!(sorted.first(text.as_bytes()), expected, "{} in {:?}", text, list);
+        }
+    }
+}
+
+#[test]
+fn pieces_that_overlap_or_are_one_another_are_found_where_they_stand() {
+    let list =
+        ["*aa*aa*", "*aba*bab*", "*ab*b*ab*", "*a*a*a*", "*bb*a*", "*bb*b*", "*b*b*", "*ba*"];
+    let all = patterns(&list);
+    let sorted = Patterns::grouped(all.clone(), 0);
+    for text in ["aaa", "aaaa", "abab", "ababab", "abbab", "bbb", "bba", "bb", "aa", "bab", ""] {
+        assert_eq!(sorted.first(text.as_bytes()), first_of(&all, text.as_bytes()), "{text}");
+    }
+}
+
+/// A kind of list, and texts that match its last pattern, nearly match, or do not.
+struct Shape {
+    name: &'static str,
+    pattern: fn(usize) -> String,
+    text: fn(usize) -> String,
+    miss: &'static str,
+}
+
+const SHAPES: &[Shape] = &[
+    Shape {
+        name: "path_/v1/{i}/*",
+        pattern: |it| format!("path_/v1/{it}/*"),
+        text: |it| format!("path_/v1/{it}/cart"),
+        miss: "path_/v1/none/cart",
+    },
+    Shape {
+        name: "a*{i}",
+        pattern: |it| format!("a*x{it}"),
+        text: |it| format!("a-something-x{it}"),
+        miss: "a-something-x",
+    },
+    Shape {
+        name: "*{i}",
+        pattern: |it| format!("*x{it}"),
+        text: |it| format!("host_something-x{it}"),
+        miss: "host_something-x",
+    },
+    Shape {
+        name: "{i/100}*{i%100}",
+        pattern: |it| format!("p{}/*/q{}", it / 100, it % 100),
+        text: |it| format!("p{}/something/q{}", it / 100, it % 100),
+        miss: "p0/something/q",
+    },
+    Shape {
+        name: "*{i}*",
+        pattern: |it| format!("*x{it}y*"),
+        text: |it| format!("agent_some x{it}y thing"),
+        miss: "agent_some x0 y thing",
+    },
+    Shape {
+        name: "a*{i}*z",
+        pattern: |it| format!("a*x{it}y*z"),
+        text: |it| format!("a some x{it}y thing z"),
+        miss: "a some x0 y thing z",
+    },
+    Shape {
+        name: "*m*{i}*",
+        pattern: |it| format!("*m*x{it}y*"),
+        text: |it| format!("a some x{it}y thing"),
+        miss: "a some x0y thing of x1y",
+    },
+    Shape {
+        name: "*{i}*m*",
+        pattern: |it| format!("*x{it}y*m*"),
+        text: |it| format!("a x{it}y thing of mine"),
+        miss: "m x0y thing of x1y",
+    },
+    Shape {
+        name: "*{i/100}*{i%100}*",
+        pattern: |it| format!("*x{}y*z{}y*", it / 100, it % 100),
+        text: |it| format!("a x{}y thing z{}y", it / 100, it % 100),
+        miss: "z0y thing of x0y",
+    },
+];
+
+/// How long `run` takes on average.
+fn cost(mut run: impl FnMut()) -> f64 {
+    let mut rounds = 1;
+    loop {
+        let begun = Instant::now();
+        (0..rounds).for_each(|_| run());
+        let taken = begun.elapsed();
+        if Duration::from_millis(50) <= taken {
+            return taken.as_secs_f64() * 1e9 / f64::from(rounds);
+        }
+        rounds *= 2;
+    }
+}
+
+/// `cargo test --release --lib of_many_patterns_costs -- --ignored --nocapture`
+#[test]
+#[ignore = "it measures, and asserts nothing"]
+fn what_the_first_of_many_patterns_costs() {
+    for Shape { name, pattern, text, miss } in SHAPES {
+        println!("{name}");
+        let mut least = None;
+        for count in [10, 10_000, 100_000] {
+            let list: Vec<_> = (0..count).map(pattern).collect();
+            let all = patterns(&list);
+            let begun = Instant::now();
+            let sorted = Patterns::new(all.clone());
+            let built = begun.elapsed();
+            let (last, miss) = (text(count - 1), miss.as_bytes());
+            let last = last.as_bytes();
+            assert_eq!(sorted.first(last), first_of(&all, last));
+            assert_eq!(sorted.first(miss), first_of(&all, miss));
+            let of = |text| {
+                cost(|| {
+                    black_box(sorted.first(black_box(text)));
+                })
+            };
+            let scan = cost(|| {
+                black_box(first_of(&all, black_box(last)));
+            });
+            let (hit, missed) = (of(last), of(miss));
+            let (least_hit, least_missed) = *least.get_or_insert((hit, missed));
+            println!(
+                "  {count:6}: the last {hit:6.0} ns ({:.2} times that of 10), none {missed:6.0} ns \
+                 ({:.2}); one after the other {scan:.0} ns; sorted in {built:.0?}",
+                hit / least_hit,
+                missed / least_missed,
+            );
+        }
+    }
+}
+
+/// `cargo test --release --lib long_values_cost -- --ignored --nocapture`
+#[test]
+#[ignore = "it measures, and asserts nothing"]
+fn what_long_values_cost() {
+    let lists: [(&str, fn(usize) -> String, &str); 5] = [
+        ("*{i}*m*, m first", |it| format!("*x{it}y*m*"), "m"),
+        ("*m*{i}*, m last", |it| format!("*m*x{it}y*"), ""),
+        ("a*{i}", |it| format!("a*x{it}"), "a"),
+        ("*{i letters}*", |it| format!("*{}b*", "x".repeat(it % 200)), ""),
+        ("*{letters}b*{i}*", |it| format!("*{}b*{it}*", "x".repeat(100)), ""),
+    ];
+    for (name, pattern, begin) in lists {
+        let sorted = Patterns::new(patterns(&(0..10_000).map(pattern).collect::<Vec<_>>()));
+        let pieces: String = (0..10_000).map(|it| format!("x{it}y")).collect();
+        let letters = "x".repeat(1 << 20);
+        for (kind, text) in [("pieces", pieces), ("one letter", letters)] {
+            for length in [1_000, 10_000, 60_000, 1_000_000] {
+                let Some(text) = text.get(..length) else { continue };
+                let text = format!("{begin}{text}");
+                let cost = cost(|| {
+                    black_box(sorted.first(black_box(text.as_bytes())));
+                });
+                println!("{name}, {kind}, {length} bytes: {:.1} ns a byte", cost / length as f64);
+            }
+        }
+    }
+}
