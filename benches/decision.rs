@@ -11,6 +11,7 @@
 use std::{
     env,
     error::Error,
+    fmt::Write as _,
     fs,
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
@@ -52,6 +53,23 @@ descriptors:
     rate_limit: {unit: hour, requests_per_unit: 1000}
 ";
 
+/// Keys whose value is looked for among so many patterns.
+const PATTERNS: [(&str, usize); 2] = [("ten", 10), ("many", 10_000)];
+
+/// Rules with patterns, of which the last matches.
+fn patterns() -> String {
+    let mut text = String::new();
+    for (name, count) in PATTERNS {
+        let _ = write!(text, "- key: {name}\n  descriptors:\n");
+        for it in 1..count {
+            let _ = writeln!(text, "  - {{key: user, value: 'user-*x{it}'}}");
+        }
+        let limit = "rate_limit: {unit: hour, requests_per_unit: 1000000}";
+        let _ = writeln!(text, "  - {{key: user, value: 'user-*', {limit}}}");
+    }
+    text
+}
+
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
@@ -60,12 +78,19 @@ async fn main() -> Result<()> {
         return bare_server().await;
     }
     let rules = tempfile::NamedTempFile::with_suffix(".yaml")?;
-    fs::write(&rules, RULES)?;
+    fs::write(&rules, format!("{RULES}{}", patterns()))?;
     let uniform = Arc::new(Load { rule: "tenant", keys: Keys::Uniform });
     let bare = measure("bare tonic server", Process::bare()?, None, &uniform).await?;
     let memory = Process::tollgate(&rules, None, "0")?;
     let memory = measure("tollgate, memory", memory, None, &uniform).await?;
     println!("    {:.2} times the bare server", memory / bare);
+    let mut of_ten = None;
+    for (name, count) in PATTERNS {
+        let load = Arc::new(Load { rule: name, keys: Keys::Uniform });
+        let server = Process::tollgate(&rules, None, "0")?;
+        let each = measure(&format!("the last of {count} patterns"), server, None, &load).await?;
+        println!("    {:.2} times that of 10", each / *of_ten.get_or_insert(each));
+    }
     let zipf = Arc::new(zipf());
     for (name, cache, rule, keys) in [
         ("tollgate, Redis", "0", "tenant", Keys::Uniform),

@@ -105,20 +105,25 @@ fn implies(outer: &LimitSpec, inner: &LimitSpec) -> bool {
         && (outer.name.is_empty() || outer.name == inner.name)
 }
 
-/// Warns of a lease that is less than one of so many requests.
-pub(super) fn lease(place: Place, requests: u32, report: &mut Report<'_>) {
-    let least = WHOLE.div_ceil(u64::from(requests).max(1));
-    let advice = if least <= MOST {
+/// Warns of a lease of `part` of so many requests with which nothing is ever taken ahead.
+pub(super) fn lease(place: Place, part: u64, requests: u32, report: &mut Report<'_>) {
+    let requests = u64::from(requests);
+    let message = if requests <= WHOLE / MOST {
+        format!(
+            "this has no effect: at most a tenth of what is left is taken ahead, and once one of \
+             {requests} requests has passed that is less than one; leave `accuracy` out"
+        )
+    } else if requests * part < WHOLE {
+        let least = WHOLE.div_ceil(requests);
         let percent = format!("{}.{:04}", least / 10_000, least % 10_000);
         let percent = percent.trim_end_matches('0').trim_end_matches('.');
-        format!("write at least {percent}%, or leave `accuracy` out")
+        format!(
+            "this has no effect: it is less than one of {requests} requests, so nothing is taken \
+             ahead; write at least {percent}%, or leave `accuracy` out"
+        )
     } else {
-        "leave `accuracy` out".into()
+        return;
     };
-    let message = format!(
-        "this has no effect: it is less than one of {requests} requests, so nothing is taken \
-         ahead; {advice}"
-    );
     report.warning(place, message);
 }
 

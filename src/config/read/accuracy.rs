@@ -59,8 +59,8 @@ impl<'a> Reader<'a, '_> {
         };
         let part = self.part(lease);
         let ahead = u64::from(requests) * part / WHOLE;
-        if ahead == 0 && 0 < part {
-            lint::lease(lease.node.place, requests, self.report);
+        if 0 < part {
+            lint::lease(lease.node.place, part, requests, self.report);
         }
         u32::try_from(ahead).unwrap_or(u32::MAX)
     }

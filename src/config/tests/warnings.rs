@@ -115,7 +115,7 @@ fn a_name_that_no_rule_has_replaces_nothing() {
 }
 
 #[test]
-fn a_lease_of_less_than_one_hit_has_no_effect() {
+fn a_lease_that_is_never_one_hit_has_no_effect() {
     let check = |lease: &str, requests: u32, advice: &str| {
         let rule = format!(
             "
@@ -127,10 +127,14 @@ fn a_lease_of_less_than_one_hit_has_no_effect() {
       lease: {lease}
 "
         );
-        let warning = format!(
-            "9:14: this has no effect: it is less than one of {requests} requests, so nothing is \
-             taken ahead; {advice}"
-        );
+        let why = match requests {
+            0..=10 => format!(
+                "at most a tenth of what is left is taken ahead, and once one of {requests} \
+                 requests has passed that is less than one"
+            ),
+            _ => format!("it is less than one of {requests} requests, so nothing is taken ahead"),
+        };
+        let warning = format!("9:14: this has no effect: {why}; {advice}");
         let expected = if advice.is_empty() { vec![] } else { vec![&*warning] };
         check_warnings(&rule, &expected);
     };
@@ -140,7 +144,8 @@ fn a_lease_of_less_than_one_hit_has_no_effect() {
     check("3.3334%", 30, "");
     check("0.0001%", 999_999, "write at least 0.0002%, or leave `accuracy` out");
     check("0.0001%", 1_000_000, "");
-    check("10%", 10, "");
+    check("10%", 11, "");
+    check("10%", 10, "leave `accuracy` out");
     check("10%", 9, "leave `accuracy` out");
     check("10%", 0, "leave `accuracy` out");
 }
