@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::{Charge, enforced::Enforcement};
 use crate::{
@@ -109,7 +109,30 @@ struct Call<'a, R> {
     holder: Option<Holder>,
     now: Timestamp,
     charges: &'a [Charge],
+    /// For each charge, the first to the same counter.
+    firsts: Positions,
     written: SmallVec<[Written; 4]>,
+    /// For each charge that is a first, the last that is written to its counter.
+    latest: SmallVec<[Option<usize>; 4]>,
+}
+
+/// Positions of charges.
+type Positions = SmallVec<[usize; 4]>;
+
+/// For each charge, the position of the first to the same counter.
+fn firsts(charges: &[Charge]) -> Positions {
+    let name = |at: usize| charges[at].counter.key.as_bytes();
+    let mut order: Positions = (0..charges.len()).collect();
+    order.sort_unstable_by_key(|&at| (name(at), at));
+    let mut firsts = order.clone();
+    let mut first = 0;
+    for (place, &at) in order.iter().enumerate() {
+        if place == 0 || name(at) != name(first) {
+            first = at;
+        }
+        firsts[at] = first;
+    }
+    firsts
 }
 
 /// What a call writes to one counter. What comes later counts.
@@ -143,7 +166,15 @@ pub(crate) fn make(
     now: Timestamp,
     read: impl FnMut(&CounterKey) -> Record,
 ) -> Made {
-    let mut call = Call { read, holder, now, charges, written: SmallVec::new() };
+    let mut call = Call {
+        read,
+        holder,
+        now,
+        charges,
+        firsts: firsts(charges),
+        written: SmallVec::new(),
+        latest: smallvec![None; charges.len()],
+    };
     let mut attempts = Attempts::new();
     let (mut together, mut unsure) = (false, false);
     for (at, charge) in charges.iter().enumerate() {
@@ -157,7 +188,7 @@ pub(crate) fn make(
     if !together || !refused && !unsure && holder.is_none() {
         return Made { attempts, refused: None, written: call.written };
     }
-    let tried = std::mem::take(&mut call.written);
+    let tried = call.start_again();
     if unsure && !refused {
         // Once more, without those that depend on the others.
         for (at, charge) in charges.iter().enumerate() {
@@ -181,6 +212,21 @@ pub(crate) fn make(
 }
 
 impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
+    fn write(&mut self, written: Written) {
+        self.latest[self.firsts[written.at]] = Some(self.written.len());
+        self.written.push(written);
+    }
+
+    /// Takes back what was written. Gives what the last to write to the counter of each
+    /// [first](Self::firsts) had left there as its ban.
+    fn start_again(&mut self) -> SmallVec<[Option<Timestamp>; 4]> {
+        let banned = |it: &Option<usize>| it.map(|at| self.written[at].record.banned);
+        let bans = self.latest.iter().map(banned).collect();
+        self.latest.fill(None);
+        self.written.clear();
+        bans
+    }
+
     /// Works out one charge of a call that is refused, of which this was tried.
     fn again(&mut self, at: usize, trial: Attempt) -> Attempt {
         let charge = &self.charges[at];
@@ -201,38 +247,42 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
 
     /// Counters of which it depends on other places what the call counts there are left as
     /// they are, but for a hold of all that is added. What is given back makes room only
-    /// then.
-    fn hold_all(&mut self, attempts: &mut Attempts, finals: &mut Attempts, tried: &[Written]) {
+    /// then. `tried` tells the bans that the call leaves if it is not refused.
+    fn hold_all(
+        &mut self,
+        attempts: &mut Attempts,
+        finals: &mut Attempts,
+        tried: &[Option<Timestamp>],
+    ) {
         let Some(holder) = self.holder else { return };
         let charges = self.charges;
-        let mut sums: SmallVec<[(usize, u64); 4]> = SmallVec::new();
+        // For each charge that is a first, the hits that its counter holds.
+        let mut sums: SmallVec<[Option<u64>; 4]> = smallvec![None; charges.len()];
+        let mut held = Positions::new();
         for (at, charge) in charges.iter().enumerate() {
-            let key = &charge.counter.key;
-            let waits = charge.depends() && attempts[at].counts && !finals[at].made;
-            if waits && !sums.iter().any(|(first, _)| charges[*first].counter.key == *key) {
-                sums.push((at, 0));
+            let sum = &mut sums[self.firsts[at]];
+            if sum.is_none() && charge.depends() && attempts[at].counts && !finals[at].made {
+                *sum = Some(0);
+                held.push(at);
             }
         }
         for (at, charge) in charges.iter().enumerate() {
-            let key = &charge.counter.key;
-            let of = sums.iter_mut().find(|(first, _)| charges[*first].counter.key == *key);
-            let Some((_, sum)) = of else { continue };
+            let Some(sum) = &mut sums[self.firsts[at]] else { continue };
             (attempts[at].waits, finals[at].waits) = (attempts[at].counts, finals[at].counts);
             if attempts[at].counts {
                 *sum = (*sum + charge.hits.capped().asked()).min(Hits::MAX);
             }
         }
-        for (at, hits) in sums {
-            let key = &charges[at].counter.key;
-            let banned = self.get(key).banned;
-            let same = |it: &&Written| charges[it.at].counter.key == *key;
-            let first = tried.iter().rev().find(same).map(|it| it.record.banned);
-            self.written.retain(|it| charges[it.at].counter.key != *key);
-            let mut record = self.get(key);
+        let bans: SmallVec<[Timestamp; 4]> = held.iter().map(|&at| self.get(at).banned).collect();
+        self.written.retain(|it| sums[self.firsts[it.at]].is_none());
+        for (at, banned) in held.into_iter().zip(bans) {
+            let first = self.firsts[at];
+            let mut record = (self.read)(&charges[at].counter.key);
             // A ban that both ends agree on.
-            if first == Some(banned) {
+            if tried[first] == Some(banned) {
                 record.banned = banned;
             }
+            let hits = sums[first].unwrap_or_default();
             record.holds.push(Hold { id: holder.id, hits, until: holder.until });
             record.holds.retain(|it| it.is_known(self.now));
             self.written.push(Written { at, record, told: None });
@@ -244,7 +294,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
     fn attempt(&mut self, at: usize, make: bool, refuse: bool) -> Attempt {
         let charge = &self.charges[at];
         let (counter, limit, now) = (&charge.counter, &charge.limit, self.now);
-        let mut record = self.get(&counter.key);
+        let mut record = self.get(at);
         let banned = step::ban(limit, record.banned, now);
         let state = record.state.clone();
         let alone = step::step(limit, counter.span, state, charge.hits, now);
@@ -281,7 +331,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         }
         if changed {
             record.drop_ended(limit, now);
-            self.written.push(Written { at, record, told });
+            self.write(Written { at, record, told });
         }
         Attempt { verdict, banned, before, after, made, counts, waits: false }
     }
@@ -305,13 +355,11 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         (if unsure { Verdict::Unsure } else { passes }, before, after)
     }
 
-    /// What is kept under `key`, as this call sees it.
-    fn get(&mut self, key: &CounterKey) -> Record {
-        // The latest first. A call has few charges.
-        let charges = self.charges;
-        match self.written.iter().rev().find(|it| charges[it.at].counter.key == *key) {
-            Some(written) => written.record.clone(),
-            None => (self.read)(key),
+    /// What is kept of the counter of the charge at `at`, as this call sees it.
+    fn get(&mut self, at: usize) -> Record {
+        match self.latest[self.firsts[at]] {
+            Some(written) => self.written[written].record.clone(),
+            None => (self.read)(&self.charges[at].counter.key),
         }
     }
 }
