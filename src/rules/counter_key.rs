@@ -1,5 +1,7 @@
 //! The names of counters, in every store. Only this file spells one.
 
+use std::hash::{Hash, Hasher};
+
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -9,13 +11,38 @@ use crate::{
 
 /// The name of a counter: equal names share a counter, across every instance
 /// that uses the same store.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CounterKey(Vec<u8>);
+#[derive(Clone, Debug)]
+pub struct CounterKey {
+    name: Vec<u8>,
+    /// How much of it says whose it is.
+    domain: usize,
+}
 
 impl CounterKey {
     /// The name as the store is to use it. Any bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.name
+    }
+
+    /// What the names of all counters of the same domain begin with, and those of
+    /// no other domain are given. Equal names may tell of different ones, where
+    /// [`KeyStyle::Reference`] has domains share a counter.
+    pub fn domain(&self) -> &[u8] {
+        &self.name[..self.domain]
+    }
+}
+
+impl PartialEq for CounterKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for CounterKey {}
+
+impl Hash for CounterKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
     }
 }
 
@@ -99,17 +126,20 @@ impl KeyFormat {
     }
 
     /// What the names of all limits of a descriptor begin with.
-    fn begin<'a>(&self, domain: &[u8], parts: impl Iterator<Item = Part<'a>>) -> Vec<u8> {
+    fn begin<'a>(&self, domain: &[u8], parts: impl Iterator<Item = Part<'a>>) -> CounterKey {
         let mut name = Vec::with_capacity(96);
         name.extend_from_slice(self.prefix.as_bytes());
         match self.style {
+            KeyStyle::Unambiguous => escape(&mut name, domain),
+            KeyStyle::Reference => name.extend_from_slice(domain),
+        }
+        let domain = name.len();
+        match self.style {
             KeyStyle::Unambiguous => {
-                escape(&mut name, domain);
                 unambiguous(&mut name, parts);
                 name.push(b'|');
             }
             KeyStyle::Reference => {
-                name.extend_from_slice(domain);
                 name.push(b'_');
                 for part in parts {
                     for text in [part.key, part.value] {
@@ -119,14 +149,15 @@ impl KeyFormat {
                 }
             }
         }
-        name
+        CounterKey { name, domain }
     }
 }
 
-/// The counter whose name begins with `name`. If `windows`, the name tells
+/// The counter whose name begins with that of `key`. If `windows`, the name tells
 /// fixed windows of different lengths apart.
-fn named(mut name: Vec<u8>, limit: &Limit, now: Timestamp, windows: bool) -> Named {
-    let seed = if limit.window.phase == Phase::Spread { seed(&name) } else { 0 };
+fn named(mut key: CounterKey, limit: &Limit, now: Timestamp, windows: bool) -> Named {
+    let name = &mut key.name;
+    let seed = if limit.window.phase == Phase::Spread { seed(name) } else { 0 };
     let span = limit.window.span(now, seed);
     if !limit.penalty.is_zero() {
         name.extend_from_slice(b"penalty:");
@@ -134,14 +165,14 @@ fn named(mut name: Vec<u8>, limit: &Limit, now: Timestamp, windows: bool) -> Nam
     if limit.names_window() {
         // The reference service's names end with nothing but the moment.
         if windows || limit.window.phase != Phase::Epoch {
-            push_window(&mut name, &limit.window);
+            push_window(name, &limit.window);
             name.push(b'@');
         }
-        push_number(&mut name, span.start.as_secs());
+        push_number(name, span.start.as_secs());
     } else {
-        push_limit(&mut name, limit);
+        push_limit(name, limit);
     }
-    Named { key: CounterKey(name), span }
+    Named { key, span }
 }
 
 /// The algorithm and the window: limits of one descriptor that differ in either

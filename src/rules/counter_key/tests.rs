@@ -9,7 +9,7 @@ use crate::limit::{Algorithm, Unit, window::Calendar};
 fn key(format: &KeyFormat, entries: &[(&[u8], &[u8], bool)], unit: Unit, now: u64) -> Vec<u8> {
     let parts = entries.iter().map(|&(key, value, shared)| Part { key, value, shared });
     let limit = Limit::fixed(1, Window::of(unit));
-    format.key(b"domain", parts, &limit, Timestamp::from_secs(now)).key.0
+    format.key(b"domain", parts, &limit, Timestamp::from_secs(now)).key.name
 }
 
 #[track_caller]
@@ -121,7 +121,7 @@ fn a_penalty_outlasts_the_window_of_its_counter() {
         assert_ne!(named(&limit, 1).key, named(&limit, 2).key);
     }
     let name = KeyFormat::default().key(b"d", [].into_iter(), &limit, Timestamp::default()).key;
-    assert_eq!(String::from_utf8_lossy(&name.0), "d|penalty:fixed_window:1s");
+    assert_eq!(String::from_utf8_lossy(&name.name), "d|penalty:fixed_window:1s");
 }
 
 #[test]
@@ -169,4 +169,15 @@ fn different_windows_never_share_a_name() {
         Unit::ALL.into_iter().map(|unit| key(&KeyFormat::default(), &entries, unit, 0)).collect();
     names.dedup();
     assert_eq!(names.len(), Unit::ALL.len());
+}
+
+#[test]
+fn a_name_tells_whose_it_is() {
+    let limit = Limit::fixed(1, Window::of(Unit::Minute));
+    for (style, domain) in [(KeyStyle::Unambiguous, "p:a%7cb"), (KeyStyle::Reference, "p:a|b")] {
+        let format = KeyFormat { prefix: "p:".into(), style };
+        let part = Part { key: b"c", value: b"d", shared: false };
+        let named = format.key(b"a|b", [part].into_iter(), &limit, Timestamp::default());
+        assert_eq!(named.key.domain(), domain.as_bytes());
+    }
 }
