@@ -104,8 +104,8 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     };
     let observers = Observers { metrics: Arc::clone(&metrics), spans, exporter };
     match settings.store.clone() {
-        StoreSettings::Memory { max_keys } => {
-            let memory = Arc::new(Memory::new(max_keys));
+        StoreSettings::Memory { bounds } => {
+            let memory = Arc::new(Memory::bounded(bounds));
             memory.tell(metrics.store_readings());
             let store = Observed { store: memory, observer: metrics };
             serve_with(store, Demands::default(), observers, settings, async {}).await

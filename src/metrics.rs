@@ -61,7 +61,9 @@ pub struct Metrics {
     degraded: IntCounterVec,
     spans_lost: IntCounterVec,
     counters: IntGauge,
+    bytes: IntGauge,
     evicted: IntCounter,
+    not_kept: IntCounter,
     /// Made when there is such a cache.
     deny_cache: OnceLock<[IntGauge; DENY_CACHE.len()]>,
     pools: Pools,
@@ -249,9 +251,11 @@ impl Metrics {
 
     /// Takes over what the store says of what it holds.
     fn measured(&self, usage: Option<Usage>, deny_cache: Option<DenyCacheUsage>) {
-        if let Some(Usage { counters, evicted }) = usage {
+        if let Some(Usage { counters, bytes, evicted, not_kept }) = usage {
             self.counters.set(i64::try_from(counters).unwrap_or(i64::MAX));
+            self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
             self.evicted.inc_by(evicted.saturating_sub(self.evicted.get()));
+            self.not_kept.inc_by(not_kept.saturating_sub(self.not_kept.get()));
         }
         let Some(usage) = deny_cache else { return };
         let DenyCacheUsage { entries, hits, misses, expired, evicted, overwritten } = usage;

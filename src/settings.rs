@@ -16,7 +16,7 @@ use crate::{
     rules::counter_key::KeyFormat,
     spans::TracingSettings,
     statsd::SinkSettings,
-    store::redis::RedisSettings,
+    store::{memory::Bounds, redis::RedisSettings},
     tls::ServerTls,
     wire::response::ResponseSettings,
     xds::XdsSettings,
@@ -108,8 +108,8 @@ pub struct ListenerSettings {
 pub enum StoreSettings {
     /// In this process.
     Memory {
-        /// About how many counters it keeps. At least 256.
-        max_keys: usize,
+        /// How much it keeps.
+        bounds: Bounds,
     },
     /// In Redis.
     Redis {

@@ -352,13 +352,18 @@ pub struct PoolUsage {
     pub not_given_back: u64,
 }
 
-/// How much a store holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much a store in this process holds: first what there is now, then what there was
+/// since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Counters that are kept now.
+    /// Counters that are kept.
     pub counters: usize,
-    /// Counters that were dropped before their time, since the start.
+    /// The bytes that they count as.
+    pub bytes: usize,
+    /// Counters that were dropped before their time.
     pub evicted: u64,
+    /// Hits that were decided and not counted, because nothing could be dropped for them.
+    pub not_kept: u64,
 }
 
 /// What remembering refusals has come to: first what there is now, then what

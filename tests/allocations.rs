@@ -14,11 +14,17 @@ use tollgate::{
         decision::Mode,
         fallback::{Fallback, FallbackSettings},
     },
-    limit::Hits,
+    limit::{Algorithm, Hits, Limit, Unit, Window},
     metrics::Metrics,
-    rules::{RuleTree, counter_key::KeyFormat},
+    rules::{
+        RuleTree,
+        counter_key::{KeyFormat, Part},
+    },
     spans::{Protocol, Spans, TracingSettings},
-    store::memory::Memory,
+    store::{
+        Charge, Consume, Enforced, Store, Unanswered,
+        memory::{Bounds, Memory},
+    },
     time::{ManualClock, Timestamp},
     wire::{
         Service,
@@ -186,5 +192,67 @@ async fn a_call_that_is_not_recorded_allocates_nothing_for_it() {
         let info = measure(|| recorded = spans.grpc_call(&headers).is_some());
         assert!(!recorded);
         assert!(info.count_total <= expected, "{} for {headers:?}", info.count_total);
+    }
+}
+
+fn hit(name: u64, limit: &Limit) -> Charge {
+    let value = format!("{name:020}");
+    let part = Part { key: b"user", value: value.as_bytes(), shared: false };
+    let now = Timestamp::from_secs(1_200);
+    Charge {
+        counter: KeyFormat::default().key(b"shop", [part].into_iter(), limit, now),
+        limit: limit.clone(),
+        hits: Hits::Add(1),
+        consume: Consume::Independent,
+        enforced: Enforced::Yes,
+        refused: false,
+        unanswered: Unanswered::Fails,
+    }
+}
+
+/// The most bytes for each counter that are allocated while there are so many, and more,
+/// up to twice as many: tables are resized meanwhile, so they are as empty and as full as
+/// they ever are.
+fn most_bytes(algorithm: Algorithm, counters: u64) -> u64 {
+    let limit = Limit { algorithm, ..Limit::fixed(100, Window::of(Unit::Minute)) };
+    let memory = Memory::bounded(Bounds { bytes: 1 << 40, keys: None });
+    let (mut allocated, mut most) = (0, 0);
+    let mut kept = 0;
+    while kept < 2 * counters {
+        let step = if kept < counters { counters } else { counters / 100 };
+        let names = kept..kept + step;
+        kept += step;
+        allocated += measure(|| {
+            for name in names {
+                let charges = [hit(name, &limit)];
+                let charged = memory.charge(&charges, Timestamp::from_secs(1_200), None);
+                assert!(charged.now_or_never().is_some());
+            }
+        })
+        .bytes_current;
+        most = most.max(u64::try_from(allocated).unwrap().div_ceil(kept));
+    }
+    assert_eq!(memory.len() as u64, kept);
+    most
+}
+
+#[test]
+fn a_counter_takes_at_most_100_bytes_however_full_its_table_is() {
+    for algorithm in [
+        Algorithm::FixedWindow { count_denied: true },
+        Algorithm::SlidingWindow,
+        Algorithm::TokenBucket { burst: 100 },
+    ] {
+        let most = most_bytes(algorithm, 50_000);
+        assert!(most <= 100, "{most} for {algorithm:?}");
+    }
+}
+
+#[test]
+#[ignore = "it takes a minute"]
+fn millions_of_counters_take_at_most_100_bytes_each() {
+    for counters in [500_000, 5_000_000] {
+        let most = most_bytes(Algorithm::FixedWindow { count_denied: true }, counters);
+        assert!(most <= 100, "{most} beyond {counters}");
     }
 }

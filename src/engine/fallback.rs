@@ -12,7 +12,9 @@ use crate::{
     limit::{Hits, Limit, Outcome},
     rules::spec::OnError,
     store::{
-        Charge, Results, Store, StoreError, Unanswered, enforced::Enforcement, memory::Memory,
+        Charge, Results, Store, StoreError, Unanswered,
+        enforced::Enforcement,
+        memory::{Bounds, Memory},
     },
     time::Timestamp,
 };
@@ -34,15 +36,15 @@ pub struct FallbackSettings {
     /// Which part of each limit this process grants by itself: above 0, at
     /// most 1.
     pub local_share: f64,
-    /// About how many counters this process keeps for that.
-    pub max_keys: usize,
+    /// How much this process keeps for that.
+    pub bounds: Bounds,
 }
 
 impl Default for FallbackSettings {
     /// Nothing is decided, unless a rule says so.
     fn default() -> Self {
         let deadline = Duration::from_millis(15);
-        Self { on_error: None, deadline, local_share: 1.0, max_keys: 256 }
+        Self { on_error: None, deadline, local_share: 1.0, bounds: Bounds::default() }
     }
 }
 
@@ -57,7 +59,7 @@ pub struct Fallback {
 impl Fallback {
     /// One that has counted nothing yet.
     pub fn new(settings: FallbackSettings) -> Self {
-        let local = Memory::new(settings.max_keys);
+        let local = Memory::bounded(settings.bounds);
         Self { settings, local, failures: Failures::default() }
     }
 

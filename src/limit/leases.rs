@@ -50,6 +50,15 @@ pub const MOST: u32 = 1_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State(pub Arc<Vec<(Timestamp, u64)>>);
 
+impl State {
+    /// How much memory the list takes, in bytes.
+    pub(crate) fn allocated(&self) -> usize {
+        let Self(leases) = self;
+        let counts = 2 * size_of::<usize>();
+        counts + size_of_val(&**leases) + leases.capacity() * size_of::<(Timestamp, u64)>()
+    }
+}
+
 /// What is told of a state: the list itself may stay where it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {

@@ -143,9 +143,17 @@ impl Metrics {
                 "tollgate_memory_counters",
                 "Counters kept in memory, including those that have ended and wait to be dropped.",
             ),
+            bytes: gauge(
+                "tollgate_memory_bytes",
+                "Bytes that the counters kept in memory count as, of MEMORY_MAX_BYTES.",
+            ),
             evicted: counter(
                 "tollgate_memory_evicted",
-                "Counters dropped before their window ended, because MEMORY_MAX_KEYS was reached.",
+                "Counters dropped before their window ended, because memory was full.",
+            ),
+            not_kept: counter(
+                "tollgate_memory_not_kept",
+                "Hits decided and not counted, because memory was full of what must not be dropped.",
             ),
             registry,
         };

@@ -11,6 +11,7 @@ use crate::{
         counter_key::{KeyFormat, KeyStyle},
         spec::OnError,
     },
+    store::memory::Bounds,
     wire::{
         request::MOST_DESCRIPTORS,
         response::{HeaderNames, MetadataWhen, ResponseSettings},
@@ -27,21 +28,23 @@ mod xds;
 
 pub(super) use self::rules::rules;
 
-/// Fewer, and a shard of the memory would hold less than one counter.
+/// What every limit of a small service takes.
 const FEWEST_KEYS: u32 = 256;
+/// Less has no room for lists, in bytes.
+const LEAST_MEMORY: usize = 1 << 20;
 /// The least memory for refusals, in bytes, unless there is none: what the
 /// reference service takes if it is told to take less.
 const LEAST_DENY_CACHE: usize = 524_288;
 
 pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
-    let max_keys = reader.value("MEMORY_MAX_KEYS", |it| value::at_least(FEWEST_KEYS, it));
+    let bounds = bounds(reader);
     let keys = keys(reader);
     let settings = Settings {
         rules: rules(reader),
         listeners: listeners::listeners(reader),
-        store: store(reader, max_keys, &keys.prefix),
+        store: store(reader, bounds, &keys.prefix),
         deny_cache: reader.value("LOCAL_CACHE_SIZE_IN_BYTES", deny_cache),
-        fallback: fallback(reader, max_keys),
+        fallback: fallback(reader, bounds),
         keys,
         mode: Mode {
             shadow: reader.value("SHADOW_MODE", value::boolean),
@@ -69,6 +72,14 @@ fn max_descriptors(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| format!("expected a whole number from 1 to {MOST_DESCRIPTORS}"))
 }
 
+fn bounds(reader: &mut Reader<'_>) -> Bounds {
+    let bytes = reader.value("MEMORY_MAX_BYTES", |it| value::bytes(LEAST_MEMORY, it));
+    let keys = reader.optional("MEMORY_MAX_KEYS", |it| value::at_least(FEWEST_KEYS, it));
+    let enough = keys.unwrap_or(0).saturating_mul(Bounds::COUNTER);
+    let bytes = if reader.is_given("MEMORY_MAX_BYTES") { bytes } else { bytes.max(enough) };
+    Bounds { bytes, keys }
+}
+
 fn deny_cache(text: &str) -> Result<usize, String> {
     Ok(match value::at_least(0, text)? {
         0 => 0,
@@ -84,7 +95,7 @@ enum Backend {
 
 /// What is set has to be right whichever backend uses it, or a mistake would
 /// wait for the day on which the backend changes.
-fn store(reader: &mut Reader<'_>, max_keys: usize, key_prefix: &str) -> StoreSettings {
+fn store(reader: &mut Reader<'_>, bounds: Bounds, key_prefix: &str) -> StoreSettings {
     let backend = if reader.is_set("BACKEND_TYPE") {
         reader.optional("BACKEND_TYPE", backend)
     } else if reader.is_set("REDIS_URL") {
@@ -103,18 +114,18 @@ fn store(reader: &mut Reader<'_>, max_keys: usize, key_prefix: &str) -> StoreSet
             let (main, per_second) = (Box::new(main), per_second.map(Box::new));
             StoreSettings::Redis { main, per_second, give_up, health }
         }
-        _ => StoreSettings::Memory { max_keys },
+        _ => StoreSettings::Memory { bounds },
     }
 }
 
-fn fallback(reader: &mut Reader<'_>, max_keys: usize) -> FallbackSettings {
+fn fallback(reader: &mut Reader<'_>, bounds: Bounds) -> FallbackSettings {
     let words = [("error", None)].into_iter();
     let words: Vec<_> = words.chain(OnError::ALL.map(|it| (it.name(), Some(it)))).collect();
     FallbackSettings {
         on_error: reader.value("ON_ERROR", |it| value::one_of(it, &words)),
         deadline: reader.value("STORE_DEADLINE", value::some_duration),
         local_share: reader.value("LOCAL_SHARE", value::ratio),
-        max_keys,
+        bounds,
     }
 }
 

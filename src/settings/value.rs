@@ -45,6 +45,13 @@ pub(super) fn at_least(least: u32, text: &str) -> Parsed<usize> {
         .ok_or_else(|| format!("expected a whole number from {least} to {}", u32::MAX))
 }
 
+/// A whole number of bytes, no less than `least`.
+pub(super) fn bytes(least: usize, text: &str) -> Parsed<usize> {
+    digits::<usize>(text)
+        .filter(|&it| least <= it)
+        .ok_or_else(|| format!("expected a whole number of bytes, at least {least}"))
+}
+
 /// Whole seconds; less than none are none.
 pub(super) fn seconds(text: &str) -> Parsed<u32> {
     let number = match text.strip_prefix('-') {

@@ -6,58 +6,84 @@
 //! with charges that depend on each other, holds all its shards at once,
 //! and they are locked in one order, so that no two calls wait for each other.
 //!
+//! Names are not kept, but 96 random bits in the place of each: of 10 million names, two
+//! are the same with a probability of 6 in 10^16, and nobody can choose them, as the
+//! hash has a random key.
+//!
 //! Memory is bounded twice. A counter that means nothing any more, since a
 //! [second](GRACE), is dropped: each charge looks at a few of its shard,
-//! in turn, so no task has to run for it. And a shard that is full drops a
-//! counter for each one that it adds: of a sample, one that has ended; else one
-//! that has not used up its limit, so that a flood of new names does not wash
-//! away what was refused; else the one that ends first. Dropping a live counter
-//! means that it starts again from zero, and [`Memory::evicted`] counts that.
-//!
-//! What is refused survives a flood for certain while, of each sample, at least
-//! one other counter is below its limit. A flood of names that each use up
-//! their limit, such as one of one request, can wash away anything.
+//! in turn, so no task has to run for it. And there are [`Bounds`], for all counters
+//! together. At these, what is new takes the place of what is missed least, but each
+//! domain keeps its share, and what refuses somebody is not forgotten for what is new in
+//! its own domain: see [`shard`]. What then finds no room is decided, but not kept.
 
 use std::{
-    hash::BuildHasher,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::HashMap,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    sync::Arc,
     time::Duration,
 };
 
-use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
-use self::shard::{Counter, Shard};
+use self::{
+    ledger::Ledger,
+    shard::{Entry, Shard},
+    slot::{Counter, Kept, Key},
+};
 use crate::{
     limit::{
         Hits, Limit, Outcome, Window,
-        step::{self, Answer, Step},
+        step::{self, Answer, State, Step},
     },
     rules::counter_key::{CounterKey, Named},
     store::{
-        Charge, Counters, Deadline, GRACE, Readings, Results, Store, StoreError, Usage, look, name,
-        only,
+        Charge, Counters, Deadline, GRACE, Readings, Results, Store, StoreError, Usage, look, only,
         script::{self, Record, Settlement},
     },
     time::Timestamp,
 };
 
+mod ledger;
 mod shard;
+mod slot;
+mod table;
 
 /// Enough that two threads rarely want the same one.
-const SHARDS: usize = 256;
+const MOST_SHARDS: usize = 256;
+/// The least that is worth a shard of its own, in bytes.
+const LEAST_SHARD: usize = 1 << 18;
+
+/// How much may be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// In bytes: each counter counts as 100, and `sliding_log` and `concurrency` for the
+    /// lists that they keep, of 16 bytes for each hit that is remembered.
+    pub bytes: usize,
+    /// In counters, if that is bounded, too.
+    pub keys: Option<usize>,
+}
+
+impl Bounds {
+    /// The bytes that each counter counts as.
+    pub const COUNTER: usize = slot::COUNTER;
+}
+
+impl Default for Bounds {
+    /// 128 MiB.
+    fn default() -> Self {
+        Self { bytes: 1 << 27, keys: None }
+    }
+}
 
 /// Counters in this process.
 #[derive(Debug)]
 pub struct Memory {
     shards: Box<[Mutex<Shard>]>,
-    /// Seeded at random, so that nobody can choose names that share a shard.
+    ledger: Mutex<Ledger>,
+    /// Its key is random, so that nobody can choose names that are taken for each other.
     hasher: RandomState,
-    evicted: AtomicU64,
 }
 
 /// The longest that the counter of `charge` is kept from now on.
@@ -70,23 +96,40 @@ fn longest(charge: &Charge) -> Duration {
     }
 }
 
+/// From when on another hit passes where the `state` is all that matters, and a ban that
+/// ends then.
+fn refuses(charge: &Charge, state: Option<State>, ban: Timestamp, now: Timestamp) -> Timestamp {
+    let (limit, span, hit) = (&charge.limit, charge.counter.span, Hits::Add(1));
+    let told = step::step(limit, span, state, hit, now).before;
+    let answer = Answer { passes: true, banned: ban, told };
+    after(step::describe(limit, span, hit, answer, now).retry_after, now)
+}
+
+/// When the time has come that it says; never, if it does not.
+fn after(wait: Option<Duration>, now: Timestamp) -> Timestamp {
+    wait.map_or(Timestamp::from_micros(u64::MAX), |it| now.plus(it))
+}
+
 impl Memory {
-    /// An empty store for `capacity` counters, rounded up to a multiple of 256.
+    /// An empty store for about so many counters, and within the usual bound in bytes.
+    pub fn new(keys: usize) -> Self {
+        Self::bounded(Bounds { keys: Some(keys), ..Bounds::default() })
+    }
+
+    /// An empty store.
     ///
-    /// Each of 256 shards takes its part, so counters may be evicted a little
-    /// before there are so many. A counter takes about 200 bytes and the length
-    /// of its name, but never more than 256 bytes for that. `sliding_log` and
-    /// `concurrency` take 16 bytes more for each hit that they remember.
-    pub fn new(capacity: usize) -> Self {
-        let hasher = RandomState::default();
-        let capacity = capacity.div_ceil(SHARDS).max(1);
-        let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(capacity, hasher.clone())));
-        Self { shards: shards.collect(), hasher, evicted: AtomicU64::new(0) }
+    /// It takes no more than its bounds say, but for 128 KiB, and while a table grows for
+    /// that table once more, of which there are up to 256.
+    pub fn bounded(bounds: Bounds) -> Self {
+        let keys = bounds.keys.unwrap_or(usize::MAX).saturating_mul(Bounds::COUNTER);
+        let shards = (bounds.bytes.min(keys) / LEAST_SHARD).clamp(1, MOST_SHARDS);
+        let shards = (0..shards).map(|_| Mutex::default()).collect();
+        Self { shards, ledger: Mutex::new(Ledger::new(bounds)), hasher: RandomState::new() }
     }
 
     /// How many counters are kept now.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|it| it.lock().len()).sum()
+        self.ledger.lock().counters
     }
 
     /// Whether no counter is kept.
@@ -94,45 +137,43 @@ impl Memory {
         self.len() == 0
     }
 
-    /// How many counters were dropped before they had ended, because there was
-    /// no room.
-    pub fn evicted(&self) -> u64 {
-        self.evicted.load(Ordering::Relaxed)
+    /// How much is kept, and what was not.
+    pub fn usage(&self) -> Usage {
+        let ledger = self.ledger.lock();
+        let &Ledger { counters, bytes, evicted, not_kept, .. } = &*ledger;
+        Usage { counters, bytes, evicted, not_kept }
     }
 
     /// Has `readings` tell how much is kept here.
     pub fn tell(self: &Arc<Self>, readings: &Readings) {
         let memory = Arc::downgrade(self);
         Readings::tell(&readings.memory, move || {
-            let usage = |it: Arc<Self>| Usage { counters: it.len(), evicted: it.evicted() };
-            memory.upgrade().map_or(Usage { counters: 0, evicted: 0 }, usage)
+            memory.upgrade().map(|it| it.usage()).unwrap_or_default()
         });
     }
 
     /// Makes a charge that depends on no other, to a counter without a penalty.
     fn charge_one(&self, charge: &Charge, now: Timestamp) -> Outcome {
         let (limit, span) = (&charge.limit, charge.counter.span);
-        let name = name(&charge.counter.key);
-        let mut shard = self.shards[self.position(&name)].lock();
-        shard.sweep(now);
-        let longest = || longest(charge);
-        let kept = shard.live(&name, now, longest);
-        let state = kept.as_deref().and_then(|it| it.state.clone());
-        let Step { passes, after, state, .. } = step::step(limit, span, state, charge.hits, now);
-        let answer = Answer { passes, banned: Timestamp::default(), told: after };
+        let (key, shard) = self.place(&charge.counter.key);
+        let mut shard = self.shards[shard].lock();
+        shard.sweep(now, &self.ledger);
+        let state = shard.live(key, now, || longest(charge)).and_then(|it| it.kept.state());
+        let Step { passes, after: told, state, .. } =
+            step::step(limit, span, state, charge.hits, now);
+        let answer = Answer { passes, banned: Timestamp::default(), told };
         let outcome = charge.outcome(answer, true, now);
         if let Some(state) = state {
-            let counter = Counter {
-                state: Some(state),
-                banned: Timestamp::default(),
-                until: now.plus(step::life(limit, span, after, now)).plus(GRACE),
-                spent: outcome.remaining == 0,
+            let refuses = match (outcome.remaining, charge.hits) {
+                (0, Hits::Add(1)) => after(outcome.retry_after, now),
+                (0, _) => refuses(charge, Some(state.clone()), Timestamp::default(), now),
+                _ => Timestamp::default(),
             };
-            if let Some(kept) = kept {
-                kept.replace(counter);
-            } else if shard.put(&name, counter, now) {
-                self.evicted.fetch_add(1, Ordering::Relaxed);
-            }
+            let until = now.plus(step::life(limit, span, told, now)).plus(GRACE);
+            let kept = Kept::new(Some(state), Timestamp::default());
+            let domain = charge.counter.key.domain();
+            let counter = Counter { kept, until, refuses };
+            shard.put(Entry { key, domain, counter }, &self.ledger, now);
         }
         outcome
     }
@@ -146,9 +187,12 @@ impl Memory {
             let charge = &charges[at];
             let until = |told| now.plus(step::life(&charge.limit, charge.counter.span, told, now));
             let ban = step::ban(&charge.limit, record.banned, now);
-            let spent = now < ban || attempts[at].outcome(charge, now).remaining == 0;
             let until = told.map(until).unwrap_or_default().max(ban);
-            held.write(charge, record, until.plus(GRACE), spent);
+            let refuses = match attempts[at].outcome(charge, now).remaining {
+                0 => refuses(charge, record.state.clone(), ban, now),
+                _ => ban,
+            };
+            held.write(charge, record, until.plus(GRACE), refuses);
         }
         charges.iter().zip(attempts).map(|(charge, it)| Ok(it.outcome(charge, now))).collect()
     }
@@ -163,21 +207,28 @@ impl Memory {
     /// Locks the shards of these charges, in an order that all callers keep.
     fn hold<'a>(&'a self, charges: &'a [Charge], now: Timestamp) -> Held<'a> {
         let mut positions: SmallVec<[usize; 4]> =
-            charges.iter().map(|it| self.position(&name(&it.counter.key))).collect();
+            charges.iter().map(|it| self.place(&it.counter.key).1).collect();
         positions.sort_unstable();
         positions.dedup();
         let lock = |at: usize| {
             let mut shard = self.shards[at].lock();
-            shard.sweep(now);
+            shard.sweep(now, &self.ledger);
             (at, shard)
         };
         let shards = positions.into_iter().map(lock).collect();
-        Held { memory: self, charges, shards, now }
+        Held { memory: self, charges, longest: None, shards, now }
     }
 
-    /// The position of the shard of a name. The map uses other bits of the hash.
-    fn position(&self, name: &[u8]) -> usize {
-        (self.hasher.hash_one(name) >> 32) as usize % SHARDS
+    /// What stands for a name, and the position of its shard.
+    fn place(&self, name: &CounterKey) -> (Key, usize) {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(name.as_bytes());
+        let hash = hasher.finish();
+        // The hash of a longer text: as independent as that of any other.
+        hasher.write_u8(0);
+        let [a, b, c, d, shard @ ..] = hasher.finish().to_le_bytes();
+        let shard = u32::from_le_bytes(shard) as usize % self.shards.len();
+        (Key { hash, check: u32::from_le_bytes([a, b, c, d]) }, shard)
     }
 }
 
@@ -185,6 +236,8 @@ impl Memory {
 struct Held<'a> {
     memory: &'a Memory,
     charges: &'a [Charge],
+    /// The longest that each counter is kept, once somebody asks.
+    longest: Option<HashMap<&'a CounterKey, Duration>>,
     shards: SmallVec<[(usize, MutexGuard<'a, Shard>); 4]>,
     now: Timestamp,
 }
@@ -192,32 +245,42 @@ struct Held<'a> {
 impl Held<'_> {
     /// What is kept under `key`, one of the charges'.
     fn read(&mut self, key: &CounterKey) -> Record {
-        let (name, now, charges) = (name(key), self.now, self.charges);
+        let ((place, at), now, charges) = (self.memory.place(key), self.now, self.charges);
+        let all = &mut self.longest;
         let longest = || {
-            let of = charges.iter().filter(|it| it.counter.key == *key);
-            of.map(longest).max().unwrap_or_default()
+            let all = all.get_or_insert_with(|| {
+                let mut all = HashMap::new();
+                for charge in charges {
+                    let of = all.entry(&charge.counter.key).or_insert(Duration::ZERO);
+                    *of = longest(charge).max(*of);
+                }
+                all
+            });
+            all.get(key).copied().unwrap_or_default()
         };
-        match self.shard(&name).live(&name, now, longest) {
+        let shards = &mut self.shards;
+        match shard(shards, at).live(place, now, longest) {
             None => Record::default(),
-            Some(kept) => {
-                Record { state: kept.state.clone(), banned: kept.banned, holds: Vec::new() }
+            Some(Counter { kept, .. }) => {
+                Record { state: kept.state(), banned: kept.banned(), holds: Vec::new() }
             }
         }
     }
 
-    fn write(&mut self, charge: &Charge, record: Record, until: Timestamp, spent: bool) {
-        let (name, now) = (name(&charge.counter.key), self.now);
+    fn write(&mut self, charge: &Charge, record: Record, until: Timestamp, refuses: Timestamp) {
+        let ((key, at), now) = (self.memory.place(&charge.counter.key), self.now);
         let Record { state, banned, .. } = record;
-        if self.shard(&name).put(&name, Counter { state, banned, until, spent }, now) {
-            self.memory.evicted.fetch_add(1, Ordering::Relaxed);
-        }
+        let counter = Counter { kept: Kept::new(state, banned), until, refuses };
+        let domain = charge.counter.key.domain();
+        let entry = Entry { key, domain, counter };
+        shard(&mut self.shards, at).put(entry, &self.memory.ledger, now);
     }
+}
 
-    fn shard(&mut self, name: &[u8]) -> &mut Shard {
-        let at = self.memory.position(name);
-        let held = self.shards.iter().position(|(it, _)| *it == at);
-        &mut self.shards[held.expect("every shard of the charges is held")].1
-    }
+/// The shard at `position`, which is held.
+fn shard<'a>(held: &'a mut [(usize, MutexGuard<'_, Shard>)], position: usize) -> &'a mut Shard {
+    let at = held.binary_search_by_key(&position, |it| it.0);
+    &mut held[at.expect("every shard of the charges is held")].1
 }
 
 impl Store for Memory {
@@ -245,8 +308,8 @@ impl Counters for Memory {
     }
 
     async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
-        let name = name(counter);
-        Ok(self.shards[self.position(&name)].lock().remove(&name))
+        let (key, shard) = self.place(counter);
+        Ok(self.shards[shard].lock().remove(key, &self.ledger))
     }
 
     async fn set(
@@ -262,8 +325,10 @@ impl Counters for Memory {
         script::settle(&mut record, charge, set, now, &mut false);
         let until = now.plus(step::longest(limit, counter.span)).plus(GRACE);
         let mut held = self.hold(&charges, now);
-        held.shard(&name(&counter.key)).remove(&name(&counter.key));
-        held.write(charge, record, until, false);
+        let (key, at) = self.place(&counter.key);
+        shard(&mut held.shards, at).remove(key, &self.ledger);
+        let refuses = refuses(charge, record.state.clone(), Timestamp::default(), now);
+        held.write(charge, record, until, refuses);
         Ok(())
     }
 }

@@ -12,11 +12,22 @@ pub(super) const COUNTERS: Group = Group {
                    where REDIS_URL is set, and `memory` otherwise.",
         },
         Setting {
+            name: "MEMORY_MAX_BYTES",
+            value: NUMBER,
+            default: "134217728",
+            help: "How much memory the counters of `memory`, or of `local` of ON_ERROR, may \
+                   take, in bytes, at least 1048576. Each counter takes 100 bytes, and \
+                   `sliding_log` and `concurrency` 16 more for each hit that they remember. If \
+                   this is not set, it is 100 for each of MEMORY_MAX_KEYS where that is more. \
+                   Where there is no room, those make room that are missed least, and each \
+                   domain keeps its share (docs/decisions.md says how).",
+        },
+        Setting {
             name: "MEMORY_MAX_KEYS",
             value: NUMBER,
-            default: "1000000",
-            help: "About how many counters `memory` keeps, at least 256, and `local` of \
-                   ON_ERROR, too. Beyond that those are dropped that are missed least.",
+            default: "",
+            help: "How many counters those may be besides, at least 256. If not set, only \
+                   MEMORY_MAX_BYTES bounds them.",
         },
         Setting {
             name: "LOCAL_CACHE_SIZE_IN_BYTES",

@@ -3,7 +3,7 @@
 use super::Pairs;
 
 /// What counts where nothing else is said.
-const MEMORY: &str = "Memory { max_keys: 1000000 }";
+const MEMORY: &str = "Memory { bounds: Bounds { bytes: 134217728, keys: None } }";
 
 /// A setting, values for it, and what each comes to.
 pub(super) const LEGAL: &[(&str, Pairs<'_>)] = &[
@@ -106,7 +106,23 @@ pub(super) const LEGAL: &[(&str, Pairs<'_>)] = &[
         "LOCAL_CACHE_SIZE_IN_BYTES",
         &[("", "0"), ("1000", "524288"), ("524289", "524289"), ("4294967295", "4294967295")],
     ),
-    ("MEMORY_MAX_KEYS", &[("", MEMORY), ("256", "Memory { max_keys: 256 }")]),
+    (
+        "MEMORY_MAX_BYTES",
+        &[
+            ("", MEMORY),
+            ("1048576", "Memory { bounds: Bounds { bytes: 1048576, keys: None } }"),
+            ("8589934592", "Memory { bounds: Bounds { bytes: 8589934592, keys: None } }"),
+        ],
+    ),
+    (
+        "MEMORY_MAX_KEYS",
+        &[
+            ("", MEMORY),
+            ("256", "Memory { bounds: Bounds { bytes: 134217728, keys: Some(256) } }"),
+            // More than the default has room for.
+            ("9000000", "Memory { bounds: Bounds { bytes: 900000000, keys: Some(9000000) } }"),
+        ],
+    ),
     (
         "REDIS_URL",
         &[
@@ -290,6 +306,7 @@ pub(super) const ILLEGAL: &[(&str, &[&str])] = &[
     ("GRPC_MAX_CONNECTION_AGE", &["1", "24 h", "1d", "-1s", "h", ".s", "1.2.3s", "1s2"]),
     ("GRPC_MAX_CONNECTION_AGE_GRACE", &["9999999999h", "18446744073709551615s", "00"]),
     ("BACKEND_TYPE", &["memcache", "postgres", "redis"]),
+    ("MEMORY_MAX_BYTES", &["1048575", "-1", "64MiB", "1e9"]),
     ("MEMORY_MAX_KEYS", &["255", "1,000,000"]),
     ("LOCAL_CACHE_SIZE_IN_BYTES", &["-1", "16MiB"]),
     ("REDIS_URL", &["redis://host:port"]),

@@ -1,139 +1,232 @@
-//! A part of the counters, and how it stays small.
+//! A part of the counters, and which of them give way.
+//!
+//! When there is no room for more, the domain that takes most gives way, if that is more
+//! than its share and more than the one that asks takes: first what has ended, then what
+//! does not refuse, of that what ends first. What refuses gives way only to a domain that
+//! takes less than its share, and bans only if nothing else does, the newest first. A domain
+//! that takes no less than its share can only take the place of its own. If nothing may
+//! go, what is new is not kept.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
-use foldhash::quality::RandomState;
-use indexmap::IndexMap;
+use parking_lot::Mutex;
 
-use crate::{
-    limit::step::{BACK, State},
-    store::GRACE,
-    time::Timestamp,
+use super::{
+    ledger::Ledger,
+    slot::{Counter, Key, Slot},
+    table::Table,
 };
+use crate::{limit::step::BACK, store::GRACE, time::Timestamp};
 
 /// What ends within this is not looked at closer: clocks may be wrong by as much.
 const USUAL: Duration = Duration::from_secs(86_400);
 
-/// How many counters each charge looks at, to drop those that have ended.
+/// How many places each charge looks at, to drop counters that have ended.
 const SWEPT: usize = 2;
-/// How many counters of a full shard are compared when one has to go.
-pub(super) const SAMPLED: usize = 16;
+/// How many counters are compared at least when one has to go.
+const COMPARED: usize = 16;
+/// How many places are looked at for that at most.
+const SEARCHED: usize = 256;
+/// How many counters give way to one charge at most.
+const MOST_EVICTED: usize = 16;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Shard {
-    pub(super) counters: IndexMap<Box<[u8]>, Counter, RandomState>,
-    capacity: usize,
-    /// Where the sweep goes on.
-    swept: usize,
-    /// Where the next sample begins.
-    sampled: usize,
+    pub(super) table: Table,
+    /// Where the last sweep began, and where the last search, as a hash.
+    swept: u64,
+    searched: u64,
 }
 
-/// What is kept under a name.
-#[derive(Debug)]
-pub(super) struct Counter {
-    pub(super) state: Option<State>,
-    /// Since when everything is refused; the epoch if nothing is.
-    pub(super) banned: Timestamp,
-    /// When it may be forgotten.
-    pub(super) until: Timestamp,
-    /// Whether its limit is used up.
-    pub(super) spent: bool,
+/// So far apart, as a part of 2^64, are two hashes at which a sweep or a search begins: the
+/// golden ratio spreads them evenly. One next to the other would thin out the table behind
+/// the place that they have come to, and crowd it before.
+const STRIDE: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// A counter, and whose it is.
+pub(super) struct Entry<'a> {
+    pub(super) key: Key,
+    pub(super) domain: &'a [u8],
+    pub(super) counter: Counter,
 }
 
-impl Counter {
-    pub(super) fn replace(&mut self, mut counter: Self) {
-        let banned = counter.banned != Timestamp::default();
-        if banned || matches!(self.state, Some(State::Count(_))) {
-            // Rules with windows of different length may share a name, and a ban may
-            // outlast a state.
-            counter.until = counter.until.max(self.until);
-        }
-        *self = counter;
-    }
+/// What is asked for.
+struct Asked {
+    /// By whom, unless that domain has no counters yet.
+    domain: Option<u16>,
+    /// What must not go for that.
+    key: Key,
+    counters: usize,
+    bytes: usize,
+}
+
+/// How much a counter is missed: first ones give way first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Missed {
+    Ended,
+    Spare,
+    Refusing,
+    Banned,
+    /// A counter below its limit of a domain within its share, that asks itself.
+    Own,
 }
 
 impl Shard {
-    pub(super) fn new(capacity: usize, hasher: RandomState) -> Self {
-        Self { counters: IndexMap::with_hasher(hasher), capacity, swept: 0, sampled: 0 }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.counters.len()
-    }
-
-    /// The counter called `name`, unless it has ended. A clock that was far ahead may have
+    /// The counter under `key`, unless it has ended. A clock that was far ahead may have
     /// said when that is: from now on it is no more than the `longest` life away.
     pub(super) fn live(
         &mut self,
-        name: &[u8],
+        key: Key,
         now: Timestamp,
         longest: impl FnOnce() -> Duration,
-    ) -> Option<&mut Counter> {
-        let counter = self.counters.get_mut(name)?;
+    ) -> Option<&Counter> {
+        let counter = &mut self.table.find_mut(key)?.counter;
         if counter.until <= now {
-            // What is written next does not share its end.
-            counter.until = Timestamp::default();
-            counter.state = None;
-            counter.banned = Timestamp::default();
-        } else if USUAL < counter.until.since(now) {
+            return None;
+        }
+        if USUAL < counter.until.since(now) {
             counter.until = counter.until.min(now.plus(longest() + BACK).plus(GRACE));
         }
         Some(counter)
     }
 
-    /// Forgets the counter called `name`, and says whether there was one.
-    pub(super) fn remove(&mut self, name: &[u8]) -> bool {
-        self.counters.swap_remove(name).is_some()
+    /// Forgets the counter under `key`, and says whether there was one.
+    pub(super) fn remove(&mut self, key: Key, ledger: &Mutex<Ledger>) -> bool {
+        let Some(at) = self.table.find(key) else { return false };
+        self.drop_at(at, &mut ledger.lock());
+        true
     }
 
-    /// Drops the ended ones of a few counters.
-    pub(super) fn sweep(&mut self, now: Timestamp) {
-        for _ in 0..SWEPT {
-            match self.counters.get_index(self.swept) {
-                Some((_, counter)) if counter.until <= now => {
-                    self.counters.swap_remove_index(self.swept);
-                }
-                Some(_) => self.swept += 1,
-                None => self.swept = 0,
+    /// Drops those that have ended of the counters at a few places.
+    pub(super) fn sweep(&mut self, now: Timestamp, ledger: &Mutex<Ledger>) {
+        self.swept = self.swept.wrapping_add(STRIDE);
+        let mut at = self.table.home(self.swept);
+        for _ in 0..SWEPT.min(self.table.places()) {
+            match self.table.get(at) {
+                // What came next to it is then in its place.
+                Some(it) if it.counter.until <= now => self.drop_at(at, &mut ledger.lock()),
+                _ => at = self.table.next(at),
             }
         }
     }
 
-    /// Keeps `counter`. Says whether a live one had to go for it.
-    pub(super) fn put(&mut self, name: &[u8], counter: Counter, now: Timestamp) -> bool {
-        match self.counters.get_mut(name) {
-            Some(kept) => {
-                kept.replace(counter);
-                false
-            }
-            None => self.add(name, counter, now),
-        }
-    }
-
-    /// Keeps `counter`, whose name is new. Says whether a live one had to go for
-    /// it.
-    fn add(&mut self, name: &[u8], counter: Counter, now: Timestamp) -> bool {
-        let evicted = self.capacity <= self.counters.len() && self.evict(now);
-        self.counters.insert(name.into(), counter);
-        evicted
-    }
-
-    /// Drops the counter that is missed least. Says whether it was live.
-    fn evict(&mut self, now: Timestamp) -> bool {
-        let length = self.counters.len();
-        let sample = (0..SAMPLED.min(length)).map(|it| (self.sampled + it) % length);
-        let Some((at, live)) = sample
-            .map(|at| (at, &self.counters[at]))
-            .min_by_key(|(_, it)| (now < it.until, it.spent, it.until))
-            .map(|(at, it)| (at, now < it.until))
-        else {
-            return false;
+    /// Keeps the counter, if there is room for it.
+    pub(super) fn put(&mut self, entry: Entry<'_>, ledger: &Mutex<Ledger>, now: Timestamp) {
+        let Entry { key, domain, mut counter } = entry;
+        let Some(slot) = self.table.find_mut(key) else {
+            return self.add(Entry { key, domain, counter }, &mut ledger.lock(), now);
         };
-        self.counters.swap_remove_index(at);
-        // The newest counter has moved to where the dropped one was: go on
-        // behind it, or a flood would evict itself and nothing else.
-        self.sampled = (at + 1) % length;
-        live
+        counter.follow(&slot.counter, now);
+        let (before, after) = (slot.counter.bytes(), counter.bytes());
+        if before < after {
+            let domain = Some(slot.domain);
+            let asked = Asked { domain, key, counters: 0, bytes: after - before };
+            let mut ledger = ledger.lock();
+            if !self.make_room(&asked, &mut ledger, now) {
+                return ledger.turn_away(now);
+            }
+            if let Some(slot) = self.table.find_mut(key) {
+                ledger.grow(slot.domain, after - before);
+                slot.counter = counter;
+            }
+            return;
+        }
+        if after < before {
+            ledger.lock().shrink(slot.domain, before - after);
+        }
+        slot.counter = counter;
+    }
+
+    /// Keeps a counter whose name is new.
+    fn add(&mut self, entry: Entry<'_>, ledger: &mut Ledger, now: Timestamp) {
+        let Entry { key, domain, counter } = entry;
+        let bytes = counter.bytes();
+        let asked = Asked { domain: ledger.number(domain), key, counters: 1, bytes };
+        if !self.make_room(&asked, ledger, now) {
+            return ledger.turn_away(now);
+        }
+        let domain = ledger.add(domain, bytes);
+        self.table.insert(Slot::new(key, domain, counter));
+    }
+
+    /// Has counters give way until there is room. Says whether there is.
+    fn make_room(&mut self, asked: &Asked, ledger: &mut Ledger, now: Timestamp) -> bool {
+        for _ in 0..MOST_EVICTED {
+            if ledger.fits(asked.counters, asked.bytes) {
+                return true;
+            }
+            let Some((at, missed)) = self.least_missed(asked, ledger, now) else { return false };
+            ledger.evicted += u64::from(missed != Missed::Ended);
+            self.drop_at(at, ledger);
+        }
+        ledger.fits(asked.counters, asked.bytes)
+    }
+
+    fn drop_at(&mut self, at: usize, ledger: &mut Ledger) {
+        if let Some(slot) = self.table.remove(at) {
+            ledger.remove(slot.domain, slot.counter.bytes());
+        }
+    }
+
+    /// What gives way to what is asked for, of the counters that come next.
+    fn least_missed(
+        &mut self,
+        asked: &Asked,
+        ledger: &Ledger,
+        now: Timestamp,
+    ) -> Option<(usize, Missed)> {
+        let share = ledger.share(asked.domain.is_none());
+        let taken = asked.bytes + asked.domain.map_or(0, |it| ledger.taken(it));
+        let (mut least, mut compared) = (None, 0);
+        self.searched = self.searched.wrapping_add(STRIDE);
+        let mut next = self.table.home(self.searched);
+        for _ in 0..SEARCHED.min(self.table.places()) {
+            let at = next;
+            next = self.table.next(at);
+            let Some(slot) = self.table.get(at).filter(|it| it.key() != asked.key) else {
+                continue;
+            };
+            let theirs = ledger.taken(slot.domain);
+            let own = Some(slot.domain) == asked.domain;
+            let gives_way = own || share.max(taken) < theirs;
+            compared += 1;
+            if let Some(missed) = missed(&slot.counter, own, taken <= share, now)
+                && (gives_way || missed == Missed::Ended)
+            {
+                let rank = (missed, Reverse(theirs), order(&slot.counter, missed));
+                if least.is_none_or(|(least, _)| rank < least) {
+                    least = Some((rank, at));
+                }
+            }
+            let Some(((missed, ..), _)) = least else { continue };
+            if missed == Missed::Ended || missed == Missed::Spare && COMPARED <= compared {
+                break;
+            }
+        }
+        least.map(|((missed, ..), at)| (at, missed))
+    }
+}
+
+/// How much a counter is missed that a domain asks for: its `own`, or that of another. `poor`
+/// says whether it takes less than its share. None is missed too much.
+fn missed(counter: &Counter, own: bool, poor: bool, now: Timestamp) -> Option<Missed> {
+    let refuses = now < counter.refuses;
+    let banned = counter.kept.banned() != Timestamp::default();
+    if counter.until <= now {
+        Some(Missed::Ended)
+    } else if !refuses {
+        Some(if own && poor { Missed::Own } else { Missed::Spare })
+    } else if own || !poor {
+        None
+    } else {
+        Some(if banned { Missed::Banned } else { Missed::Refusing })
+    }
+}
+
+/// Of two that are missed as much, the lower goes: the newest ban, or what ends first.
+fn order(counter: &Counter, missed: Missed) -> u64 {
+    match missed {
+        Missed::Banned => u64::MAX - counter.kept.banned().as_micros(),
+        Missed::Ended | Missed::Spare | Missed::Refusing | Missed::Own => counter.until.as_micros(),
     }
 }

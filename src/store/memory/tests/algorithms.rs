@@ -143,7 +143,7 @@ fn what_means_nothing_any_more_is_forgotten() {
                 make(&memory, &[look], now);
             }
             assert_eq!(memory.len(), 0, "{algorithm:?}");
-            assert_eq!(memory.evicted(), 0, "{algorithm:?}");
+            assert_eq!(memory.usage().evicted, 0, "{algorithm:?}");
         }
     }
 }

@@ -1,0 +1,270 @@
+//! What happens where there is no room: who keeps what.
+
+use futures_util::FutureExt;
+
+use super::{
+    algorithms::{algorithms, make, minutely},
+    *,
+};
+use crate::limit::Algorithm;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Room for so many counters.
+fn room(counters: usize) -> Memory {
+    Memory::bounded(Bounds { bytes: counters * Bounds::COUNTER, keys: None })
+}
+
+fn hourly(requests: u32) -> Limit {
+    Limit::fixed(requests, Window::of(Unit::Hour))
+}
+
+fn hit(memory: &Memory, domain: &str, name: &str, limit: &Limit) -> Outcome {
+    let charge = of_domain(domain, name.as_bytes(), limit, (Hits::Add(1), NOON));
+    make(memory, &[charge], NOON)[0]
+}
+
+fn used(memory: &Memory, domain: &str, name: &str, limit: &Limit) -> u64 {
+    let look = of_domain(domain, name.as_bytes(), limit, (Hits::Add(0), NOON));
+    make(memory, &[look], NOON)[0].used
+}
+
+fn flood(memory: &Memory, domain: &str, limit: &Limit, names: u32) {
+    for it in 0..names {
+        hit(memory, domain, &it.to_string(), limit);
+    }
+}
+
+/// Floods: of what is below its limit, of what is used up at once, of bans.
+fn floods() -> [Limit; 3] {
+    [hourly(2), hourly(1), Limit { penalty: HOUR, ..hourly(0) }]
+}
+
+#[test]
+fn a_flood_exceeds_no_bound_and_forgets_nobody_whom_its_domain_refused() {
+    let once = hourly(1);
+    let names: Vec<_> = (0..100).map(|it| format!("refused {it}")).collect();
+    for limit in floods() {
+        let memory = room(5_000);
+        for name in names.iter().chain(&names) {
+            hit(&memory, "shop", name, &once);
+        }
+        flood(&memory, "shop", &limit, 20_000);
+        let usage = memory.usage();
+        assert_eq!((usage.counters, usage.bytes), (5_000, 500_000), "{limit:?}");
+        assert_eq!(usage.evicted + usage.not_kept, 15_100, "{limit:?}");
+        for name in &names {
+            assert_eq!(used(&memory, "shop", name, &once), 2, "{limit:?}");
+        }
+    }
+}
+
+#[test]
+fn a_flood_resets_no_counter_of_a_domain_within_its_share() {
+    let (limit, banned) = (hourly(5), Limit { penalty: HOUR, ..hourly(0) });
+    let names: Vec<_> = (0..300).map(|it| it.to_string()).collect();
+    for flooding in floods() {
+        let memory = room(5_000);
+        for name in &names[..100] {
+            (0..4).for_each(|_| _ = hit(&memory, "before", name, &limit));
+            hit(&memory, "before", name, &banned);
+        }
+        flood(&memory, "flooded", &flooding, 20_000);
+        // A domain that comes when all is full has its share as well.
+        for name in &names {
+            (0..4).for_each(|_| _ = hit(&memory, "after", name, &limit));
+            hit(&memory, "after", name, &banned);
+        }
+        flood(&memory, "flooded", &flooding, 20_000);
+        for (domain, names) in [("before", &names[..100]), ("after", &names)] {
+            for name in names {
+                assert_eq!(used(&memory, domain, name, &limit), 4, "{domain} {flooding:?}");
+                assert!(hit(&memory, domain, name, &banned).banned > Duration::ZERO);
+            }
+        }
+        let usage = memory.usage();
+        assert!(usage.bytes <= 500_000 && 4_900 <= usage.counters, "{usage:?}");
+    }
+}
+
+#[test]
+fn a_flood_ends_no_ban_of_its_own_domain() {
+    let penalty = Duration::from_secs(600);
+    for algorithm in algorithms() {
+        let banned = Limit { penalty, ..minutely(0, algorithm) };
+        for limit in floods() {
+            let memory = room(2_000);
+            for it in 0..100 {
+                hit(&memory, "shop", &format!("banned {it}"), &banned);
+            }
+            flood(&memory, "shop", &limit, 5_000);
+            // Another domain takes its share of what the flood has taken.
+            flood(&memory, "other", &hourly(5), 500);
+            for it in 0..100 {
+                let outcome = hit(&memory, "shop", &format!("banned {it}"), &banned);
+                assert_eq!(outcome.banned, penalty, "{algorithm:?} {limit:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_domains_that_take_all_they_can_have_the_same_in_the_end() {
+    let memory = room(4_000);
+    flood(&memory, "first", &hourly(2), 10_000);
+    flood(&memory, "second", &hourly(2), 10_000);
+    let kept = |domain| {
+        let names = (0..10_000).map(|it| it.to_string());
+        names.filter(|it| used(&memory, domain, it, &hourly(2)) > 0).count()
+    };
+    assert_eq!((kept("first"), kept("second")), (2_000, 2_000));
+}
+
+/// What ends first gives way first, as far as a few are compared.
+#[test]
+fn what_lasts_outlives_a_flood_of_what_ends_soon() {
+    let memory = room(2_000);
+    let (hour, minute) = (hourly(2), Limit::fixed(2, Window::of(Unit::Minute)));
+    let names: Vec<_> = (0..100).map(|it| format!("lasting {it}")).collect();
+    for name in &names {
+        hit(&memory, "shop", name, &hour);
+    }
+    flood(&memory, "shop", &minute, 20_000);
+    assert!(names.iter().all(|it| used(&memory, "shop", it, &hour) == 1));
+}
+
+#[test]
+fn a_flood_leaves_counters_near_their_places_in_the_table() {
+    let memory = room(2_000);
+    flood(&memory, "shop", &hourly(2), 20_000);
+    for shard in &memory.shards {
+        let farthest = shard.lock().table.farthest();
+        assert!(farthest < 60, "{farthest}");
+    }
+}
+
+#[test]
+fn what_refuses_gives_way_once_it_does_not_refuse_any_more() {
+    // One more passes each second, so what is used up refuses for a second.
+    for algorithm in [Algorithm::TokenBucket { burst: 1 }, Algorithm::LeakyBucket { burst: 1 }] {
+        let memory = room(1_000);
+        let limit = minutely(60, algorithm);
+        flood(&memory, "shop", &limit, 1_000);
+        let charge = |now| of_domain("shop", b"late", &limit, (Hits::Add(1), now));
+        let [soon, later] = [500, 1_500].map(|it| NOON.plus(Duration::from_millis(it)));
+        make(&memory, &[charge(soon)], soon);
+        assert_eq!(memory.usage().not_kept, 1, "{algorithm:?}");
+        make(&memory, &[charge(later)], later);
+        assert_eq!((memory.usage().not_kept, memory.usage().evicted), (1, 1), "{algorithm:?}");
+    }
+}
+
+#[test]
+fn lists_count_as_what_they_take_and_leave_others_their_share() {
+    for algorithm in [Algorithm::SlidingLog, Algorithm::Concurrency { lease: HOUR }] {
+        let memory = room(10_000);
+        let limit = minutely(1_000, algorithm);
+        hit(&memory, "before", "a", &hourly(5));
+        // 16 KB each, so there is room for about 60.
+        for it in 0..1_000_u64 {
+            for name in 0..70 {
+                let now = NOON.plus(Duration::from_micros(it));
+                let name = format!("{name}");
+                make(
+                    &memory,
+                    &[of_domain("lists", name.as_bytes(), &limit, (Hits::Add(1), now))],
+                    now,
+                );
+                assert!(memory.usage().bytes <= 1_000_000, "{algorithm:?}");
+            }
+        }
+        assert!(memory.usage().evicted > 0, "{algorithm:?}");
+        assert!(memory.usage().bytes > 950_000, "{algorithm:?}");
+        flood(&memory, "after", &hourly(5), 1_000);
+        assert_eq!(used(&memory, "before", "a", &hourly(5)), 1, "{algorithm:?}");
+        for it in 0..1_000 {
+            assert_eq!(used(&memory, "after", &it.to_string(), &hourly(5)), 1, "{algorithm:?}");
+        }
+    }
+}
+
+#[test]
+fn a_domain_without_counters_has_no_share() {
+    let memory = room(1_000);
+    for it in 0..100_u32 {
+        flood(&memory, &it.to_string(), &Limit::fixed(2, Window::of(Unit::Second)), 5);
+    }
+    let later = NOON.plus(Duration::from_secs(3));
+    for it in 0..2_000_u32 {
+        let charge = of_domain("shop", &it.to_be_bytes(), &hourly(1), (Hits::Add(1), later));
+        make(&memory, &[charge], later);
+    }
+    assert_eq!(memory.ledger.lock().share(false), 100_000);
+    assert_eq!(memory.usage().counters, 1_000);
+}
+
+#[test]
+fn more_domains_than_can_be_told_apart_take_no_more_than_there_is() {
+    let memory = room(100_000);
+    for it in 0..70_000_u32 {
+        hit(&memory, &it.to_string(), "a", &hourly(1));
+    }
+    assert_eq!(memory.len(), 70_000);
+    for it in 0..70_000_u32 {
+        let charge = of_domain(&it.to_string(), b"a", &hourly(1), (Hits::Add(0), NOON));
+        assert!(memory.reset(&charge.counter.key).now_or_never().unwrap().unwrap());
+    }
+    assert_eq!(memory.usage(), Usage::default());
+}
+
+proptest! {
+    /// One domain plays a few counters of its own, the others whatever they like.
+    #[test]
+    fn whatever_others_do_a_domain_within_its_share_is_decided_as_if_it_were_alone(
+        moves in vec(
+            (0..4_usize, any::<u16>(), 0..7_usize, any::<bool>(), hits(), 0..3_000_000_u64),
+            0..1_500,
+        ),
+    ) {
+        let (shared, alone) = (room(150), Memory::new(1_000_000));
+        let mut now = NOON;
+        for (domain, name, algorithm, penalty, hits, pause) in moves {
+            now = now.plus(Duration::from_micros(pause / 50));
+            let penalty = if penalty { Duration::from_secs(5) } else { Duration::ZERO };
+            let limit = Limit { penalty, ..minutely(3, algorithms()[algorithm]) };
+            // Those of the first domain are 14, with up to 300 bytes each.
+            let name = if domain == 0 { [0, 0] } else { name.to_be_bytes() };
+            let charge = of_domain(&domain.to_string(), &name, &limit, (hits, now));
+            let outcome = make(&shared, std::slice::from_ref(&charge), now)[0];
+            if domain == 0 {
+                prop_assert_eq!(outcome, make(&alone, &[charge], now)[0]);
+            }
+            let usage = shared.usage();
+            prop_assert!(usage.bytes <= 15_000 && usage.counters <= 150, "{:?}", usage);
+            let sum: usize = shared.shards.iter().map(|it| it.lock().table.bytes()).sum();
+            prop_assert_eq!(usage.bytes, sum);
+        }
+    }
+
+    #[test]
+    fn tables_keep_what_was_put_there_and_stay_small(
+        moves in vec((any::<bool>(), 0..400_u64), 0..3_000),
+    ) {
+        let memory = Memory::new(1_000_000);
+        let mut model = std::collections::HashSet::new();
+        for (add, name) in moves {
+            let charge = held_to(&name.to_be_bytes(), &hourly(1), Hits::Add(1), NOON);
+            if add {
+                memory.charge_one(&charge, NOON);
+                model.insert(name);
+            } else {
+                let there = memory.reset(&charge.counter.key).now_or_never().unwrap().unwrap();
+                prop_assert_eq!(there, model.remove(&name));
+            }
+        }
+        for name in 0..400_u64 {
+            let charge = held_to(&name.to_be_bytes(), &hourly(1), Hits::Add(0), NOON);
+            prop_assert_eq!(memory.charge_one(&charge, NOON).used > 0, model.contains(&name));
+        }
+    }
+}
