@@ -15,7 +15,7 @@
 //! in turn, so no task has to run for it. And there are [`Bounds`], for all counters
 //! together. At these, what is new takes the place of what is missed least, but each
 //! domain keeps its share, and what refuses somebody is not forgotten for what is new in
-//! its own domain: see [`shard`]. What then finds no room is decided, but not kept.
+//! its own domain (`shard` tells all of it). What then finds no room is decided, but not kept.
 
 use std::{
     collections::HashMap,

@@ -22,7 +22,7 @@ use crate::{limit::step::BACK, store::GRACE, time::Timestamp};
 const USUAL: Duration = Duration::from_secs(86_400);
 
 /// How many places each charge looks at, to drop counters that have ended.
-const SWEPT: usize = 2;
+const SWEPT: usize = 3;
 /// How many counters are compared at least when one has to go.
 const COMPARED: usize = 16;
 /// How many places are looked at for that at most.

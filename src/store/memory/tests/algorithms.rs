@@ -1,5 +1,7 @@
 //! Other algorithms than the fixed window, and charges that depend on others.
 
+use std::time::Instant;
+
 use futures_util::FutureExt;
 
 use super::*;
@@ -101,6 +103,26 @@ fn only_a_charge_that_enforces_keeps_others_from_being_made() {
     assert_eq!(used(&memory, &free, NOON), 1);
     make(&memory, &[Charge { consume: Consume::Independent, ..free.clone() }, full], NOON);
     assert_eq!(used(&memory, &free, NOON), 2);
+}
+
+/// Far from a hundred times as long, however busy the machine is.
+#[test]
+fn ten_times_as_many_charges_that_depend_on_each_other_take_about_ten_times_as_long() {
+    let memory = Memory::new(100_000);
+    let limit = minutely(1_000_000, Algorithm::FixedWindow { count_denied: true });
+    let least = |charges: u32| {
+        let of = |it: u32| held_to(&it.to_be_bytes(), &limit, Hits::Add(1), NOON);
+        let all = |it| Charge { consume: Consume::AllOrNothing, ..of(it) };
+        let charges: Vec<_> = (0..charges).map(all).collect();
+        let took = || {
+            let begin = Instant::now();
+            make(&memory, &charges, NOON);
+            begin.elapsed()
+        };
+        (0..5).map(|_| took()).min().unwrap()
+    };
+    let (few, many) = (least(800), least(8_000));
+    assert!(many < 40 * few, "{few:?}, {many:?}");
 }
 
 #[test]
