@@ -11,7 +11,7 @@
 //! hash has a random key.
 //!
 //! Memory is bounded twice. A counter that means nothing any more, since a
-//! [second](GRACE), is dropped: each charge looks at a few of its shard,
+//! [second](GRACE), is dropped: every few charges one looks at some of its shard,
 //! in turn, so no task has to run for it. And there are [`Bounds`], for all counters
 //! together. At these, what is new takes the place of what is missed least, but each
 //! domain keeps its share, and what refuses somebody is not forgotten for what is new in

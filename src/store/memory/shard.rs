@@ -21,8 +21,11 @@ use crate::{limit::step::BACK, store::GRACE, time::Timestamp};
 /// What ends within this is not looked at closer: clocks may be wrong by as much.
 const USUAL: Duration = Duration::from_secs(86_400);
 
-/// How many places each charge looks at, to drop counters that have ended.
-const SWEPT: usize = 3;
+/// One of so many charges looks for counters that have ended: places next to each other
+/// take less time than as many elsewhere.
+const SWEEPS: u8 = 8;
+/// At how many places.
+const SWEPT: usize = 24;
 /// How many counters are compared at least when one has to go.
 const COMPARED: usize = 16;
 /// How many places are looked at for that at most.
@@ -33,6 +36,8 @@ const MOST_EVICTED: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     pub(super) table: Table,
+    /// Charges since the last sweep.
+    charges: u8,
     /// Where the last sweep began, and where the last search, as a hash.
     swept: u64,
     searched: u64,
@@ -97,8 +102,13 @@ impl Shard {
         true
     }
 
-    /// Drops those that have ended of the counters at a few places.
+    /// Drops those that have ended of the counters at a few places, now and then.
     pub(super) fn sweep(&mut self, now: Timestamp, ledger: &Mutex<Ledger>) {
+        self.charges += 1;
+        if self.charges < SWEEPS {
+            return;
+        }
+        self.charges = 0;
         self.swept = self.swept.wrapping_add(STRIDE);
         let mut at = self.table.home(self.swept);
         for _ in 0..SWEPT.min(self.table.places()) {
