@@ -70,7 +70,7 @@ impl<S: Store> Store for Ahead<S> {
         if let Some(count) = self.leases.spend(charge, hits, now) {
             return [Ok(outcome(count))].into_iter().collect();
         }
-        let taking = self.leases.begin(charge, now);
+        let mut taking = self.leases.begin(charge, now);
         let more = Charge { hits: Hits::Add(hits.saturating_add(taking.size)), ..charge.clone() };
         let results = self.store.charge(&[more], now, deadline).await;
         let Some(&Ok(Outcome { used: count, .. })) = results.first() else { return results };

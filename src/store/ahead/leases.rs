@@ -1,13 +1,14 @@
 //! What has been taken ahead, by counter, and who spends it.
 //!
 //! Counters are spread over shards, each behind a lock of its own that is held for a
-//! look at one counter and, by a call that asks the store, at [`SWEPT`] others: that
-//! is how those are forgotten whose windows have ended.
+//! look at one counter and, by a call that asks the store, at another in turn: that is
+//! how those are forgotten whose windows have ended.
 //!
 //! A shard is bounded. One that is full forgets counters of which it holds nothing
-//! and that have not been busy lately. It never forgets hits that can still be
-//! spent: these would be lost to the limit. So a new counter may find no room, and
-//! then each of its calls asks, which is exact.
+//! and that have not been busy lately, for one of [`WAITING`] calls about counters
+//! that it does not know: busy ones call often, and are among them soon. It never
+//! forgets hits that can still be spent: these would be lost to the limit. So a new
+//! counter may find no room, and then each of its calls asks, which is exact.
 
 use std::hash::BuildHasher;
 
@@ -23,8 +24,10 @@ const SHARDS: usize = 256;
 /// How many counters a shard knows. One takes about 210 bytes and its name, of at
 /// most 256 bytes: 30 MB for all shards at the very most.
 const CAPACITY: usize = 256;
-/// How many counters a call that asks the store looks at, to forget some.
-const SWEPT: usize = 4;
+/// Of how many calls that find a shard full one makes room.
+const WAITING: u32 = 8;
+/// How many counters it looks at for that.
+const TRIED: usize = 4;
 
 /// The leases of one instance, by counter.
 #[derive(Debug)]
@@ -42,13 +45,16 @@ struct Shard {
     born: u64,
     /// Where the next sweep begins.
     swept: usize,
+    /// How many calls have found no room since one has made some.
+    waiting: u32,
     /// Nothing is taken ahead any more.
     ended: bool,
 }
 
 impl Shard {
     fn new(capacity: usize, hasher: RandomState) -> Self {
-        Self { leases: IndexMap::with_hasher(hasher), capacity, born: 0, swept: 0, ended: false }
+        let leases = IndexMap::with_hasher(hasher);
+        Self { leases, capacity, born: 0, swept: 0, waiting: 0, ended: false }
     }
 
     /// The lease for `charge`; none if nothing may be taken ahead.
@@ -58,10 +64,10 @@ impl Shard {
         }
         let key = &charge.counter.key;
         let known = self.leases.get(key).is_some_and(|it| !it.ended(now));
-        self.sweep(now, !known);
+        self.sweep(1, |it| it.ended(now));
         if !known {
             self.leases.swap_remove(key);
-            if self.is_full() {
+            if !self.has_room(now) {
                 return None;
             }
             self.born += 1;
@@ -72,17 +78,24 @@ impl Shard {
         self.leases.get_mut(key).filter(|it| it.span == charge.counter.span && !it.taking)
     }
 
-    fn is_full(&self) -> bool {
-        self.capacity <= self.leases.len()
+    /// Whether there is room for another counter, now that its turn may have come.
+    fn has_room(&mut self, now: Timestamp) -> bool {
+        if self.capacity <= self.leases.len() {
+            self.waiting += 1;
+            if self.waiting < WAITING {
+                return false;
+            }
+            self.waiting = 0;
+            self.sweep(TRIED, |it| it.is_idle(now));
+        }
+        self.leases.len() < self.capacity
     }
 
-    /// Forgets, of a few counters, those whose windows have ended, and idle ones if
-    /// `newcomer` would find no room.
-    fn sweep(&mut self, now: Timestamp, newcomer: bool) {
-        for _ in 0..SWEPT {
-            let full = newcomer && self.is_full();
+    /// Forgets those of the next `count` leases that are of no use.
+    fn sweep(&mut self, count: usize, useless: impl Fn(&Lease) -> bool) {
+        for _ in 0..count {
             match self.leases.get_index(self.swept) {
-                Some((_, it)) if it.ended(now) || full && it.is_idle(now) => {
+                Some((_, it)) if useless(it) => {
                     self.leases.swap_remove_index(self.swept);
                 }
                 Some(_) => self.swept += 1,
@@ -169,7 +182,7 @@ impl Leases {
 pub(super) struct Taking<'a> {
     shard: &'a Mutex<Shard>,
     charge: &'a Charge,
-    /// 0 if others take.
+    /// 0 if others take, or if this has ended.
     id: u64,
     /// How much is taken.
     pub(super) size: u64,
@@ -177,34 +190,37 @@ pub(super) struct Taking<'a> {
 
 impl Taking<'_> {
     /// The counter stood at `before`, and at `own` after the hits of the call.
-    pub(super) fn taken(&self, before: u64, own: u64) {
-        self.update(|lease| {
-            let requests = self.charge.limit.requests;
-            let good = u64::from(requests).saturating_sub(own).min(self.size);
+    pub(super) fn taken(&mut self, before: u64, own: u64) {
+        let (requests, size) = (self.charge.limit.requests, self.size);
+        self.end(|lease| {
+            let good = u64::from(requests).saturating_sub(own).min(size);
             // Of what was taken, a counter that has lost hits counts no more than that.
             let left = lease.left.min(before);
-            lease.beyond = lease.beyond.min(before - left) + self.size - good;
+            lease.beyond = lease.beyond.min(before - left) + size - good;
             lease.left = left + good;
             lease.count = own + good;
             lease.limit.requests = requests;
         });
     }
 
-    /// Changes the lease, if it is still the one for which this takes.
-    fn update(&self, change: impl FnOnce(&mut Lease)) {
-        if self.id == 0 {
+    /// Changes the lease, if it is still the one for which this takes, and lets others
+    /// take.
+    fn end(&mut self, change: impl FnOnce(&mut Lease)) {
+        let id = std::mem::take(&mut self.id);
+        if id == 0 {
             return;
         }
         let mut shard = self.shard.lock();
         let lease = shard.leases.get_mut(&self.charge.counter.key);
-        if let Some(lease) = lease.filter(|it| it.id == self.id) {
+        if let Some(lease) = lease.filter(|it| it.id == id) {
             change(lease);
+            lease.taking = false;
         }
     }
 }
 
 impl Drop for Taking<'_> {
     fn drop(&mut self) {
-        self.update(|lease| lease.taking = false);
+        self.end(|_| {});
     }
 }

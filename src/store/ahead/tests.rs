@@ -216,7 +216,7 @@ fn busy(limit: &Limit) -> (Leases, u64, Timestamp) {
     let (leases, mut count, mut now) = (Leases::default(), 0, Timestamp::from_secs(3_600));
     for _ in 0..6 {
         let charge = charge(limit, Hits::Add(1), now);
-        let taking = leases.begin(&charge, now);
+        let mut taking = leases.begin(&charge, now);
         taking.taken(count, count + 1);
         count += 1 + taking.size;
         (0..taking.size).for_each(|_| assert!(leases.spend(&charge, 1, now).is_some()));
@@ -230,7 +230,7 @@ fn what_was_taken_within_the_limit_is_spent_to_the_last_hit() {
     let limit = hourly(1_000, 100);
     let (leases, _, now) = busy(&limit);
     let charge = charge(&limit, Hits::Add(1), now);
-    let taking = leases.begin(&charge, now);
+    let mut taking = leases.begin(&charge, now);
     assert!(3 < taking.size);
     // Others were faster.
     taking.taken(996, 997);
@@ -243,7 +243,7 @@ fn what_a_store_has_lost_is_not_spent() {
     let limit = hourly(1_000, 100);
     let (leases, count, now) = busy(&limit);
     let charge = charge(&limit, Hits::Add(1), now);
-    let taking = leases.begin(&charge, now);
+    let mut taking = leases.begin(&charge, now);
     taking.taken(count, count + 1);
     let held = taking.size;
     drop(taking);
@@ -274,7 +274,7 @@ fn of_a_counter_that_was_set_nothing_is_spent_or_given_back() {
     burst(&ahead, &limit, start, 1_200);
     let now = start.plus(Duration::from_millis(130));
     let charge = charge(&limit, Hits::Add(1), now);
-    let late = ahead.leases.begin(&charge, now);
+    let mut late = ahead.leases.begin(&charge, now);
     assert!(0 < late.size);
     ahead.leases().forget(&charge.counter.key);
     // What was on its way may be counted no more.

@@ -1,8 +1,7 @@
 //! Many counters: what is kept of them, what is forgotten, and what a call costs.
 
-use std::time::Instant;
-
 use super::*;
+use crate::time::at_work;
 
 /// A charge of one hit to the counter called `name`.
 fn named(name: usize, limit: &Limit, now: Timestamp) -> Charge {
@@ -40,16 +39,16 @@ fn of_windows_that_are_over_nothing_is_kept_for_long() {
     let start = Timestamp::from_secs(3_600);
     (0..5_000).for_each(|it| hurry(&ahead, it, &limit, start, 2));
     assert_eq!(ahead.leases.len(), 5_000);
-    // Calls to a few counters, so many that each shard sees some.
+    // Calls to others, so many that each shard sees some.
     for second in 0..8 {
         let now = Timestamp::from_secs(7_200 + second);
-        (0..2_000).for_each(|it| hurry(&ahead, it, &limit, now, 1));
+        (5_000..11_000).for_each(|it| hurry(&ahead, it, &limit, now, 1));
     }
-    assert_eq!(ahead.leases.len(), 2_000);
+    assert_eq!(ahead.leases.len(), 6_000);
 }
 
 #[test]
-fn a_full_instance_forgets_idle_counters_and_no_hits_that_it_holds() {
+fn a_full_instance_makes_room_for_busy_counters_in_place_of_idle_ones() {
     let shared = roomy();
     let ahead = small(&shared, 4);
     let limit = hourly(1_000, 100);
@@ -57,25 +56,26 @@ fn a_full_instance_forgets_idle_counters_and_no_hits_that_it_holds() {
     // So many, called once, that all shards are full.
     (0..10_000).for_each(|it| hurry(&ahead, it, &limit, start, 1));
     assert_eq!(ahead.leases.len(), 4 * 256);
-    // They make room for busy ones, until of each a hit is held.
+    // They make room for busy ones.
     let later = start.plus(Duration::from_secs(1));
-    (10_000..20_000).for_each(|it| hurry(&ahead, it, &limit, later, 2));
+    (10_000..20_000).for_each(|it| hurry(&ahead, it, &limit, later, 10));
     // Most others find no room, and each of their calls is counted at once.
     let later = later.plus(Duration::from_secs(1));
     let asks_always = |it: &usize| {
         let before = asked(&shared);
-        hurry(&ahead, *it, &limit, later, 20);
-        asked(&shared) == before + 20
+        hurry(&ahead, *it, &limit, later, 5);
+        asked(&shared) == before + 5
     };
-    assert!(50 < (20_000..20_100).filter(asks_always).count());
+    let refused = (20_000..20_100).filter(asks_always).count();
+    assert!(50 < refused, "{refused}");
     let spends = |it: &usize| {
         let before = asked(&shared);
         hurry(&ahead, *it, &limit, later.plus(Duration::from_secs(1)), 1);
         asked(&shared) == before
     };
     let held = (10_000..20_000).filter(spends).count();
-    // A few came when the idle one beside them had not been looked at.
-    assert!((3 * 256..=4 * 256).contains(&held), "{held}");
+    // The others have just spent all that they held.
+    assert!((256..=4 * 256).contains(&held), "{held}");
 }
 
 proptest! {
@@ -128,36 +128,52 @@ impl Store for Generous {
     }
 }
 
+/// What a call to one of `names` counters costs on average, in nanoseconds. They are
+/// `pause` microseconds apart.
+fn cost(store: &impl Store, names: usize, limit: &Limit, pause: u64) -> f64 {
+    const CALLS: usize = 1_000_000;
+    let charges: Vec<_> = (0..names).map(|it| named(it, limit, Timestamp::default())).collect();
+    let mut now = Timestamp::default();
+    let mut pass = |calls: usize| {
+        let begun = at_work();
+        for it in 0..calls {
+            now = now.plus(Duration::from_micros(pause));
+            // In an order that a cache does not like.
+            let charge = &charges[it.wrapping_mul(0x9e37_79b9) % names];
+            let results = store.charge(std::slice::from_ref(charge), now, None).now_or_never();
+            assert!(results.is_some());
+        }
+        (at_work() - begun).as_secs_f64() * 1e9 / calls as f64
+    };
+    pass(CALLS.max(5 * names));
+    pass(CALLS)
+}
+
+/// Any table of many names costs more than one that fits into the processor's caches, so
+/// the counters in memory are there to compare.
+///
 /// `cargo test --release --lib costs_a_call -- --ignored --nocapture`
 #[test]
 #[ignore = "it measures, and asserts nothing"]
 fn what_looking_for_hits_taken_ahead_costs_a_call() {
-    const CALLS: usize = 2_000_000;
-    let limit = hourly(1_000_000, 10_000);
-    let bare = Limit { ahead: 0, ..limit.clone() };
-    let mut least = None;
-    for names in [100, 1_000, 10_000, 100_000, 1_000_000] {
-        let cost = |limit: &Limit| {
+    let bucket = size_of::<(usize, crate::rules::counter_key::CounterKey, lease::Lease)>();
+    println!("{bucket} bytes a counter, and 8 to 16 in the table, and its name");
+    let limit = Limit { ahead: 10_000, ..Limit::fixed(1_000_000, Window::of(Unit::Year)) };
+    let none = Limit { ahead: 0, ..limit.clone() };
+    for (kind, pause) in [("all call at once", 0), ("nobody calls often", 200_000)] {
+        let mut least = None;
+        for names in [100, 1_000, 10_000, 100_000, 1_000_000] {
             let ahead = Ahead::new(Generous);
-            let charges: Vec<_> =
-                (0..names).map(|it| named(it, limit, Timestamp::default())).collect();
-            let pass = |calls: usize, from: u64| {
-                let begun = Instant::now();
-                for it in 0..calls {
-                    let now = Timestamp::from_micros(from + 5 * it as u64);
-                    // Without a pattern that a cache would like.
-                    let name = it.wrapping_mul(0x9e37_79b9) % names;
-                    let charges = std::slice::from_ref(&charges[name]);
-                    assert!(ahead.charge(charges, now, None).now_or_never().is_some());
-                }
-                begun.elapsed().as_secs_f64() * 1e9 / CALLS as f64
-            };
-            pass(CALLS, 0);
-            pass(CALLS, 5 * CALLS as u64)
-        };
-        let (without, with) = (cost(&bare), cost(&limit));
-        let own = with - without;
-        let least = *least.get_or_insert(own);
-        println!("{names} names: {own:.0} ns a call, {:.2} times that of 100", own / least);
+            let bare = cost(&ahead, names, &none, pause);
+            let own = cost(&ahead, names, &limit, pause) - bare;
+            let memory = cost(&Memory::new(2_000_000), names, &none, pause) - bare;
+            let least = *least.get_or_insert(own);
+            println!(
+                "{kind}, {names} names: {own:.0} ns a call, {:.2} times that of 100, {:.2} times \
+                 that of a counter in memory ({memory:.0} ns)",
+                own / least,
+                own / memory,
+            );
+        }
     }
 }
