@@ -29,7 +29,8 @@ impl Complaints {
     /// said by those who then connect again.
     pub(super) fn of(&self, error: &RedisError) {
         let Some(code) = error.code() else { return };
-        if is_refusal(error) || matches!(code, "NOSCRIPT" | "MOVED" | "ASK" | "TRYAGAIN") {
+        let normal = matches!(code, "NOSCRIPT" | "MOVED" | "ASK" | "TRYAGAIN");
+        if normal || is_refusal(error) || is_foreign(error) {
             return;
         }
         let mut last = self.last.lock();
@@ -104,16 +105,44 @@ pub(super) fn is_refusal(error: &RedisError) -> bool {
     CODES.contains(&code) || within()
 }
 
+/// Whether INCRBY cannot add to what is kept: no integer, or too large a one. The script
+/// for fixed windows knows what to do then.
+pub(super) fn is_foreign(error: &RedisError) -> bool {
+    let text = error.detail().unwrap_or_default();
+    error.code() == Some("WRONGTYPE")
+        || ["not an integer", "would overflow"].iter().any(|it| text.contains(it))
+}
+
 #[cfg(test)]
 mod tests {
     use redis::{Value, parse_redis_value};
 
     use super::*;
 
-    fn said(answer: &str) -> String {
+    fn error(answer: &str) -> RedisError {
         let value = parse_redis_value(format!("-{answer}\r\n").as_bytes()).unwrap();
         let Value::ServerError(error) = value else { panic!("{value:?} is no error") };
-        words(&error.into())
+        error.into()
+    }
+
+    fn said(answer: &str) -> String {
+        words(&error(answer))
+    }
+
+    #[test]
+    fn what_is_part_of_normal_service_is_not_complained_of() {
+        let complaints = Complaints::new(RedisAddress::Tcp { host: "a".into(), port: 1 });
+        for normal in [
+            "NOSCRIPT No matching script. Please use EVAL.",
+            "WRONGTYPE Operation against a key holding the wrong kind of value",
+            "ERR value is not an integer or out of range",
+            "ERR increment or decrement would overflow",
+        ] {
+            complaints.of(&error(normal));
+            assert!(complaints.last.lock().is_none(), "{normal}");
+        }
+        complaints.of(&error("OOM command not allowed when used memory > 'maxmemory'."));
+        assert!(complaints.last.lock().is_some());
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use redis::{Cmd, ServerError, Value};
+use redis::{Cmd, Value};
 
 use super::{
+    complaints::is_foreign,
     fixed_window::{Found, Plain},
     jitter::Jitter,
     number,
@@ -109,7 +110,7 @@ impl Sum<'_> {
     pub(super) fn found(&self, count: &Value, ttl: &Value) -> Added {
         let &Value::Int(count) = count else {
             return match count {
-                Value::ServerError(error) if is_foreign(error) => Added::Nothing,
+                Value::ServerError(error) if is_foreign(&error.clone().into()) => Added::Nothing,
                 _ => Added::Failed,
             };
         };
@@ -177,12 +178,6 @@ pub(super) enum Added {
     Nothing,
     /// The answer is an error.
     Failed,
-}
-
-/// Whether the script has an answer where a command has none.
-fn is_foreign(error: &ServerError) -> bool {
-    let says = |text: &str| error.details().is_some_and(|it| it.contains(text));
-    error.code() == "WRONGTYPE" || says("not an integer") || says("overflow")
 }
 
 impl Place {
