@@ -145,15 +145,15 @@ impl Metrics {
             ),
             bytes: gauge(
                 "tollgate_memory_bytes",
-                "Bytes that the counters kept in memory count as, of MEMORY_MAX_BYTES.",
+                "Bytes that the counters kept in memory count as, of MEMORY_MAX_BYTES; those of `local` are not among them.",
             ),
             evicted: counter(
                 "tollgate_memory_evicted",
-                "Counters dropped before their window ended, because memory was full.",
+                "Counters dropped before their window ended, because memory was full. If it grows, raise MEMORY_MAX_BYTES.",
             ),
             not_kept: counter(
                 "tollgate_memory_not_kept",
-                "Hits decided and not counted, because memory was full of what must not be dropped.",
+                "Charges decided and not counted, because memory was full of counters that refuse. If it grows, raise MEMORY_MAX_BYTES.",
             ),
             registry,
         };

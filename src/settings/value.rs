@@ -49,7 +49,7 @@ pub(super) fn at_least(least: u32, text: &str) -> Parsed<usize> {
 pub(super) fn bytes(least: usize, text: &str) -> Parsed<usize> {
     digits::<usize>(text)
         .filter(|&it| least <= it)
-        .ok_or_else(|| format!("expected a whole number of bytes, at least {least}"))
+        .ok_or_else(|| format!("expected a whole number of bytes without a unit, at least {least}"))
 }
 
 /// Whole seconds; less than none are none.

@@ -58,8 +58,8 @@ const LEAST_SHARD: usize = 1 << 18;
 /// How much may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// In bytes: each counter counts as 100, and `sliding_log` and `concurrency` for the
-    /// lists that they keep, of 16 bytes for each hit that is remembered.
+    /// In bytes: each counter counts as 100, and `sliding_log` and `concurrency` also for
+    /// what is allocated for their lists, 80 bytes and 16 for each call that is remembered.
     pub bytes: usize,
     /// In counters, if that is bounded, too.
     pub keys: Option<usize>,
@@ -102,12 +102,12 @@ fn refuses(charge: &Charge, state: Option<State>, ban: Timestamp, now: Timestamp
     let (limit, span, hit) = (&charge.limit, charge.counter.span, Hits::Add(1));
     let told = step::step(limit, span, state, hit, now).before;
     let answer = Answer { passes: true, banned: ban, told };
-    after(step::describe(limit, span, hit, answer, now).retry_after, now)
+    after(step::describe(limit, span, hit, answer, now).retry_after, now).max(ban)
 }
 
-/// When the time has come that it says; never, if it does not.
+/// When the time has come that it says. What never passes is refused whatever is kept.
 fn after(wait: Option<Duration>, now: Timestamp) -> Timestamp {
-    wait.map_or(Timestamp::from_micros(u64::MAX), |it| now.plus(it))
+    wait.map_or(now, |it| now.plus(it))
 }
 
 impl Memory {
@@ -267,13 +267,20 @@ impl Held<'_> {
         }
     }
 
-    fn write(&mut self, charge: &Charge, record: Record, until: Timestamp, refuses: Timestamp) {
+    /// Says whether there was room.
+    fn write(
+        &mut self,
+        charge: &Charge,
+        record: Record,
+        until: Timestamp,
+        refuses: Timestamp,
+    ) -> bool {
         let ((key, at), now) = (self.memory.place(&charge.counter.key), self.now);
         let Record { state, banned, .. } = record;
         let counter = Counter { kept: Kept::new(state, banned), until, refuses };
         let domain = charge.counter.key.domain();
         let entry = Entry { key, domain, counter };
-        shard(&mut self.shards, at).put(entry, &self.memory.ledger, now);
+        shard(&mut self.shards, at).put(entry, &self.memory.ledger, now)
     }
 }
 
@@ -328,8 +335,12 @@ impl Counters for Memory {
         let (key, at) = self.place(&counter.key);
         shard(&mut held.shards, at).remove(key, &self.ledger);
         let refuses = refuses(charge, record.state.clone(), Timestamp::default(), now);
-        held.write(charge, record, until, refuses);
-        Ok(())
+        match held.write(charge, record, until, refuses) {
+            true => Ok(()),
+            false => Err(StoreError::Failed(
+                "memory for counters is full of those that refuse; raise MEMORY_MAX_BYTES".into(),
+            )),
+        }
     }
 }
 

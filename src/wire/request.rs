@@ -34,7 +34,7 @@ pub enum InvalidRequest {
     /// More than the settings say.
     #[error(
         "rate limit descriptor list has {count} elements, expected at most {most}; the setting \
-         MAX_DESCRIPTORS allows up to {MOST_DESCRIPTORS}"
+         MAX_DESCRIPTORS is how many, {MOST_DESCRIPTORS} at most"
     )]
     TooManyDescriptors {
         /// How many it has.

@@ -80,7 +80,7 @@ async fn as_many_elements_as_are_allowed_are_answered() {
     request.descriptors.push(descriptor(&[]));
     let error = client.should_rate_limit(request).await.unwrap_err();
     let reason = "rate limit descriptor list has 1001 elements, expected at most 1000; the \
-                  setting MAX_DESCRIPTORS allows up to 1000";
+                  setting MAX_DESCRIPTORS is how many, 1000 at most";
     assert_eq!((error.code(), error.message()), (Status::InvalidArgument, reason));
     let request = ask("shop", &[("", ""); 101]);
     let error = client.should_rate_limit(request).await.unwrap_err();
@@ -95,7 +95,7 @@ async fn a_request_has_at_most_as_many_descriptors_as_is_set() {
         let mut client = grpc::connect(service.grpc).await;
         let reason = format!(
             "rate limit descriptor list has {} elements, expected at most {most}; the setting \
-             MAX_DESCRIPTORS allows up to 1000",
+             MAX_DESCRIPTORS is how many, 1000 at most",
             most + 1
         );
         let mut request = ask("shop", &[]);

@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::{
 };
 use tempfile::TempDir;
 
-use super::deny_cache::scripts;
+use super::deny_cache::times_asked;
 use crate::support::{
     eventually, fresh,
     grpc::{self, Client, ask, descriptor},
@@ -279,7 +279,7 @@ impl Flow {
             redis::cmd("KEYS").arg("*basic*").query(&mut main.client()).unwrap();
         if let Some(seconds) = &self.seconds {
             assert_eq!(basic, [""; 0]);
-            assert!(scripts(seconds) > 0.0);
+            assert!(times_asked(seconds) > 0.0);
             let others: Vec<String> =
                 redis::cmd("KEYS").arg("*another*").query(&mut seconds.client()).unwrap();
             assert_eq!(others, [""; 0]);

@@ -262,3 +262,28 @@ fn a_ban_is_kept_behind_the_state_and_nothing_else_is_one() {
         assert_eq!(table.charge(&[charge], NOON)[0].over, over, "{text}");
     }
 }
+
+/// Others may leave an integer below 0, which counts as 0 for all who come at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hits_that_meet_on_an_integer_below_0_are_counted_once_each() {
+    let server = crate::redis_server::RedisServer::start();
+    let stores = [(); 3].map(|()| store(&server.url(), PATIENT));
+    for store in &stores {
+        hit(store, "warm").await.expect("it runs");
+    }
+    let mut client = server.client();
+    for below in [1, 2, 3, 1_000] {
+        for round in 0..20 {
+            let name = format!("{below} {round}");
+            let one = charge(&name, minutely(9), Hits::Add(1), NOON);
+            let key = one.counter.key.as_bytes();
+            cmd("SET").arg(key).arg(-below).exec(&mut client).expect("it runs");
+            let calls = stores.iter().chain(&stores).map(|it| hit(it, &name));
+            let found = futures_util::future::join_all(calls).await;
+            let mut found: Vec<_> = found.into_iter().map(|it| it.expect("it runs")).collect();
+            found.sort_unstable();
+            let kept: u64 = cmd("GET").arg(key).query(&mut client).expect("it runs");
+            assert_eq!((found, kept), ((1..=6).collect(), 6), "{below}");
+        }
+    }
+}

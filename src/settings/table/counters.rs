@@ -16,18 +16,20 @@ pub(super) const COUNTERS: Group = Group {
             value: NUMBER,
             default: "134217728",
             help: "How much memory the counters of `memory`, or of `local` of ON_ERROR, may \
-                   take, in bytes, at least 1048576. Each counter takes 100 bytes, and \
-                   `sliding_log` and `concurrency` 16 more for each hit that they remember. If \
-                   this is not set, it is 100 for each of MEMORY_MAX_KEYS where that is more. \
-                   Where there is no room, those make room that are missed least, and each \
-                   domain keeps its share (docs/decisions.md says how).",
+                   take, in bytes, at least 1048576; the process needs about 60 MB more. A \
+                   counter takes 100 bytes, `sliding_log` and `concurrency` 180 and 16 for \
+                   each call that they remember. If only MEMORY_MAX_KEYS is set, it is 100 for \
+                   each of those where that is more. Where it is full, counters that refuse \
+                   nobody begin anew, first those of the domain that takes most; if there are \
+                   none, what is new passes uncounted. Raise it when the log says so, or \
+                   tollgate_memory_evicted or tollgate_memory_not_kept grows.",
         },
         Setting {
             name: "MEMORY_MAX_KEYS",
             value: NUMBER,
             default: "",
-            help: "How many counters those may be besides, at least 256. If not set, only \
-                   MEMORY_MAX_BYTES bounds them.",
+            help: "How many counters those may be, from 256 to 4294967295, where that is \
+                   reached before MEMORY_MAX_BYTES. If not set, that alone bounds them.",
         },
         Setting {
             name: "LOCAL_CACHE_SIZE_IN_BYTES",

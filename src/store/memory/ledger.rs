@@ -21,7 +21,8 @@ pub(super) struct Ledger {
     pub(super) evicted: u64,
     /// Charges that were decided and not kept.
     pub(super) not_kept: u64,
-    said: Option<Timestamp>,
+    said_evicted: Said,
+    said_not_kept: Said,
     /// Only of domains that have counters.
     numbers: HashMap<Arc<[u8]>, u16>,
     domains: Vec<Domain>,
@@ -32,7 +33,61 @@ pub(super) struct Ledger {
 #[derive(Debug)]
 struct Domain {
     name: Arc<[u8]>,
+    counters: usize,
     bytes: usize,
+}
+
+/// Which bound has been reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scarce {
+    Counters,
+    Bytes,
+}
+
+/// More of what is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct More {
+    pub(super) counters: usize,
+    pub(super) bytes: usize,
+    /// Whether that is a new counter that refuses at once. An eighth of the room is kept
+    /// from those: names that are used up at once do not end all counting.
+    pub(super) refuses: bool,
+}
+
+impl More {
+    pub(super) fn of(&self, scarce: Scarce) -> usize {
+        match scarce {
+            Scarce::Counters => self.counters,
+            Scarce::Bytes => self.bytes,
+        }
+    }
+}
+
+/// When something was said, and how much has happened since.
+#[derive(Debug, Default)]
+struct Said {
+    at: Option<Timestamp>,
+    since: u64,
+}
+
+impl Said {
+    /// Counts one more, and tells how many there are if it is time to say so.
+    fn another(&mut self, now: Timestamp) -> Option<u64> {
+        self.since += 1;
+        if self.at.is_some_and(|it| it <= now && now < it.plus(SAID_EVERY)) {
+            return None;
+        }
+        self.at = Some(now);
+        Some(std::mem::take(&mut self.since))
+    }
+}
+
+/// What bounds counters, in the words of an operator.
+fn setting(Bounds { bytes, keys }: Bounds) -> String {
+    match keys {
+        Some(keys) => format!("MEMORY_MAX_BYTES ({bytes}) and MEMORY_MAX_KEYS ({keys})"),
+        None => format!("MEMORY_MAX_BYTES ({bytes})"),
+    }
 }
 
 impl Ledger {
@@ -43,39 +98,59 @@ impl Ledger {
             counters: 0,
             evicted: 0,
             not_kept: 0,
-            said: None,
+            said_evicted: Said::default(),
+            said_not_kept: Said::default(),
             numbers: HashMap::new(),
             domains: Vec::new(),
             free: Vec::new(),
         }
     }
 
-    /// Whether so many more counters and bytes fit without anything giving way.
-    pub(super) fn fits(&self, counters: usize, bytes: usize) -> bool {
-        let keys = self.bounds.keys.unwrap_or(usize::MAX);
-        self.counters.saturating_add(counters) <= keys
-            && self.bytes.saturating_add(bytes) <= self.bounds.bytes
+    /// Of what there is too little for `more`; none if it fits without anything giving way.
+    pub(super) fn scarce(&self, more: &More) -> Option<Scarce> {
+        let room = |bound: usize| if more.refuses { bound - bound / 8 } else { bound };
+        if room(self.bounds.keys.unwrap_or(usize::MAX))
+            < self.counters.saturating_add(more.counters)
+        {
+            Some(Scarce::Counters)
+        } else if room(self.bounds.bytes) < self.bytes.saturating_add(more.bytes) {
+            Some(Scarce::Bytes)
+        } else {
+            None
+        }
     }
 
-    /// How many bytes the domain with this number takes.
-    pub(super) fn taken(&self, domain: u16) -> usize {
-        self.domains.get(usize::from(domain)).map_or(0, |it| it.bytes)
+    /// How much of what is scarce the domain with this number takes.
+    pub(super) fn taken(&self, domain: u16, scarce: Scarce) -> usize {
+        self.domains.get(usize::from(domain)).map_or(0, |it| match scarce {
+            Scarce::Counters => it.counters,
+            Scarce::Bytes => it.bytes,
+        })
     }
 
-    /// The number of the domain called `name`, if it has counters.
+    /// The number of the domain called `name`, if it has counters, or all further domains
+    /// share one.
     pub(super) fn number(&self, name: &[u8]) -> Option<u16> {
-        self.numbers.get(name).copied()
+        let shared = self.free.is_empty() && usize::from(u16::MAX) < self.domains.len();
+        self.numbers.get(name).copied().or(shared.then_some(u16::MAX))
     }
 
-    /// What each domain may take, in bytes, if one of them is `new`.
-    pub(super) fn share(&self, new: bool) -> usize {
-        self.bytes / (self.numbers.len() + usize::from(new)).max(1)
+    /// What each domain may take of what is scarce, if one of them is `new`.
+    pub(super) fn share(&self, new: bool, scarce: Scarce) -> usize {
+        let all = match scarce {
+            Scarce::Counters => self.counters,
+            Scarce::Bytes => self.bytes,
+        };
+        all / (self.numbers.len() + usize::from(new)).max(1)
     }
 
     /// Adds a counter to the domain called `name`, and gives the domain's number.
     pub(super) fn add(&mut self, name: &[u8], bytes: usize) -> u16 {
         self.counters += 1;
         let number = self.number(name).unwrap_or_else(|| self.enter(name.into()));
+        if let Some(domain) = self.domains.get_mut(usize::from(number)) {
+            domain.counters += 1;
+        }
         self.grow(number, bytes);
         number
     }
@@ -88,7 +163,7 @@ impl Ledger {
                 number
             }
             (None, Ok(number)) => {
-                self.domains.push(Domain { name: Arc::clone(&name), bytes: 0 });
+                self.domains.push(Domain { name: Arc::clone(&name), counters: 0, bytes: 0 });
                 number
             }
             (None, Err(_)) => return u16::MAX,
@@ -117,7 +192,10 @@ impl Ledger {
     pub(super) fn remove(&mut self, domain: u16, bytes: usize) {
         self.counters = self.counters.saturating_sub(1);
         self.shrink(domain, bytes);
-        if self.taken(domain) == 0
+        if let Some(domain) = self.domains.get_mut(usize::from(domain)) {
+            domain.counters = domain.counters.saturating_sub(1);
+        }
+        if self.taken(domain, Scarce::Counters) == 0
             && let Some(Domain { name, .. }) = self.domains.get(usize::from(domain))
         {
             self.numbers.remove(name);
@@ -125,16 +203,33 @@ impl Ledger {
         }
     }
 
+    /// Counts a counter that gave way before it had ended, and says so at most once a minute.
+    pub(super) fn evict(&mut self, now: Timestamp) {
+        self.evicted += 1;
+        if let Some(evicted) = self.said_evicted.another(now) {
+            let Self { counters, bytes, bounds, .. } = self;
+            warn!(
+                evicted,
+                counters,
+                bytes,
+                "memory for counters is full, and some begin anew; raise {}",
+                setting(*bounds)
+            );
+        }
+    }
+
     /// Counts what could not be kept, and says so at most once a minute.
     pub(super) fn turn_away(&mut self, now: Timestamp) {
         self.not_kept += 1;
-        if self.said.is_none_or(|it| now < it || it.plus(SAID_EVERY) <= now) {
-            self.said = Some(now);
+        if let Some(charges) = self.said_not_kept.another(now) {
+            let Self { counters, bytes, bounds, .. } = self;
             warn!(
-                counters = self.counters,
-                bytes = self.bytes,
-                not_kept = self.not_kept,
-                "memory is full of counters that refuse: what is new is not counted"
+                charges,
+                counters,
+                bytes,
+                "memory for counters is full of those that refuse, and what finds no room \
+                 passes uncounted; raise {}",
+                setting(*bounds)
             );
         }
     }

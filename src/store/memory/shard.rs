@@ -12,8 +12,8 @@ use std::{cmp::Reverse, time::Duration};
 use parking_lot::Mutex;
 
 use super::{
-    ledger::Ledger,
-    slot::{Counter, Key, Slot},
+    ledger::{Ledger, More, Scarce},
+    slot::{Counter, Kept, Key, Slot},
     table::Table,
 };
 use crate::{limit::step::BACK, store::GRACE, time::Timestamp};
@@ -61,8 +61,7 @@ struct Asked {
     domain: Option<u16>,
     /// What must not go for that.
     key: Key,
-    counters: usize,
-    bytes: usize,
+    more: More,
 }
 
 /// How much a counter is missed: first ones give way first.
@@ -120,8 +119,8 @@ impl Shard {
         }
     }
 
-    /// Keeps the counter, if there is room for it.
-    pub(super) fn put(&mut self, entry: Entry<'_>, ledger: &Mutex<Ledger>, now: Timestamp) {
+    /// Keeps the counter, if there is room for it, and says whether there is.
+    pub(super) fn put(&mut self, entry: Entry<'_>, ledger: &Mutex<Ledger>, now: Timestamp) -> bool {
         let Entry { key, domain, mut counter } = entry;
         let Some(slot) = self.table.find_mut(key) else {
             return self.add(Entry { key, domain, counter }, &mut ledger.lock(), now);
@@ -130,46 +129,61 @@ impl Shard {
         let (before, after) = (slot.counter.bytes(), counter.bytes());
         if before < after {
             let domain = Some(slot.domain);
-            let asked = Asked { domain, key, counters: 0, bytes: after - before };
+            let more = More { counters: 0, bytes: after - before, refuses: false };
             let mut ledger = ledger.lock();
-            if !self.make_room(&asked, &mut ledger, now) {
-                return ledger.turn_away(now);
+            let mut room = self.make_room(&Asked { domain, key, more }, &mut ledger, now);
+            let banned = counter.kept.banned();
+            if !room && banned != Timestamp::default() {
+                // It matters more than the state.
+                counter.kept = Kept::ban(banned);
+                room = true;
             }
-            if let Some(slot) = self.table.find_mut(key) {
-                ledger.grow(slot.domain, after - before);
+            if !room {
+                ledger.turn_away(now);
+            } else if let Some(slot) = self.table.find_mut(key) {
+                ledger.shrink(slot.domain, before);
+                ledger.grow(slot.domain, counter.bytes());
                 slot.counter = counter;
             }
-            return;
+            return room;
         }
         if after < before {
             ledger.lock().shrink(slot.domain, before - after);
         }
         slot.counter = counter;
+        true
     }
 
-    /// Keeps a counter whose name is new.
-    fn add(&mut self, entry: Entry<'_>, ledger: &mut Ledger, now: Timestamp) {
+    /// Keeps a counter whose name is new, if there is room.
+    fn add(&mut self, entry: Entry<'_>, ledger: &mut Ledger, now: Timestamp) -> bool {
         let Entry { key, domain, counter } = entry;
         let bytes = counter.bytes();
-        let asked = Asked { domain: ledger.number(domain), key, counters: 1, bytes };
+        let more = More { counters: 1, bytes, refuses: now < counter.refuses };
+        let asked = Asked { domain: ledger.number(domain), key, more };
         if !self.make_room(&asked, ledger, now) {
-            return ledger.turn_away(now);
+            ledger.turn_away(now);
+            return false;
         }
         let domain = ledger.add(domain, bytes);
         self.table.insert(Slot::new(key, domain, counter));
+        true
     }
 
     /// Has counters give way until there is room. Says whether there is.
     fn make_room(&mut self, asked: &Asked, ledger: &mut Ledger, now: Timestamp) -> bool {
+        let mut more = asked.more;
         for _ in 0..MOST_EVICTED {
-            if ledger.fits(asked.counters, asked.bytes) {
-                return true;
+            let Some(scarce) = ledger.scarce(&more) else { return true };
+            let found = self.least_missed(asked, (ledger, scarce), now);
+            let Some((at, missed)) = found else { return false };
+            if missed != Missed::Ended {
+                ledger.evict(now);
             }
-            let Some((at, missed)) = self.least_missed(asked, ledger, now) else { return false };
-            ledger.evicted += u64::from(missed != Missed::Ended);
             self.drop_at(at, ledger);
+            // It takes the place of that one.
+            more.refuses = false;
         }
-        ledger.fits(asked.counters, asked.bytes)
+        ledger.scarce(&more).is_none()
     }
 
     fn drop_at(&mut self, at: usize, ledger: &mut Ledger) {
@@ -182,12 +196,12 @@ impl Shard {
     fn least_missed(
         &mut self,
         asked: &Asked,
-        ledger: &Ledger,
+        (ledger, scarce): (&Ledger, Scarce),
         now: Timestamp,
     ) -> Option<(usize, Missed)> {
-        let share = ledger.share(asked.domain.is_none());
-        let taken = asked.bytes + asked.domain.map_or(0, |it| ledger.taken(it));
-        let (mut least, mut compared) = (None, 0);
+        let share = ledger.share(asked.domain.is_none(), scarce);
+        let taken = asked.domain.map_or(0, |it| ledger.taken(it, scarce)) + asked.more.of(scarce);
+        let (mut least, mut compared, mut spare) = (None, 0, 0);
         self.searched = self.searched.wrapping_add(STRIDE);
         let mut next = self.table.home(self.searched);
         for _ in 0..SEARCHED.min(self.table.places()) {
@@ -196,13 +210,14 @@ impl Shard {
             let Some(slot) = self.table.get(at).filter(|it| it.key() != asked.key) else {
                 continue;
             };
-            let theirs = ledger.taken(slot.domain);
+            let theirs = ledger.taken(slot.domain, scarce);
             let own = Some(slot.domain) == asked.domain;
             let gives_way = own || share.max(taken) < theirs;
             compared += 1;
             if let Some(missed) = missed(&slot.counter, own, taken <= share, now)
                 && (gives_way || missed == Missed::Ended)
             {
+                spare += usize::from(own && missed < Missed::Refusing);
                 let rank = (missed, Reverse(theirs), order(&slot.counter, missed));
                 if least.is_none_or(|(least, _)| rank < least) {
                     least = Some((rank, at));
@@ -213,7 +228,10 @@ impl Shard {
                 break;
             }
         }
-        least.map(|((missed, ..), at)| (at, missed))
+        // Names that are used up at once leave an eighth of what their domain keeps.
+        let crowds = asked.more.refuses && 8 * spare <= compared;
+        let ((missed, ..), at) = least?;
+        (missed != Missed::Spare || !crowds).then_some((at, missed))
     }
 }
 

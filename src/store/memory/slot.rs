@@ -66,6 +66,11 @@ impl Kept {
         }
     }
 
+    /// A ban and no state, which takes no more room than any counter.
+    pub(super) fn ban(banned: Timestamp) -> Self {
+        Self::Count { state: fixed_window::State::default(), banned }
+    }
+
     pub(super) fn state(&self) -> Option<State> {
         match self {
             Self::Count { state, .. } => Some(State::Count(*state)),

@@ -6,14 +6,15 @@
 //! nearby. Hits of one batch on one counter of a fixed window are added up, and calls of
 //! other kinds that may meet on a counter are made by one script, one after the other. Each
 //! call is told what it would have been told if it had been made alone: a counter that
-//! everybody asks about costs Redis one command per batch.
+//! everybody asks about costs Redis no more than one call per batch.
 //!
 //! Redis serves nobody else while it works on a script, so a batch is bounded by what it
 //! [costs](super::call::cost). Calls that cost much wait in a [lane](super::lane) of their
-//! own: the others are not behind them.
+//! own: the others are behind those under way, and not behind those that wait.
 //!
-//! On a single server a batch is three commands at most. In a cluster it is one per
-//! counter, as a script may only touch one slot there.
+//! A fixed window on the fast path takes three commands. All else of a batch takes one script
+//! that decides and one that settles; in a cluster one of each per counter, as a script may
+//! only touch one slot there.
 //!
 //! Nobody who gives up takes the answer along: what it grants too late is
 //! [given back](super::settler).

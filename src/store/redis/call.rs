@@ -109,8 +109,8 @@ impl Call {
     }
 }
 
-/// About how long a server works on `charge`, where 1 is a fixed window on the fast path:
-/// 2 to 4 µs among others of a script. The table of docs/algorithms.md has the figures.
+/// About how long a server works on `charge`, where 1 is a fixed window on the fast path: 2 to
+/// 4 µs among others. docs/algorithms.md has figures for the rest.
 pub(super) fn cost(charge: &Charge) -> usize {
     if fixed_window::suffices(charge) {
         1

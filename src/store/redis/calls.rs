@@ -203,15 +203,18 @@ impl<S: Servers> Calls<S> {
         time: Time,
         whose: Whose<'_>,
     ) -> Results {
-        let calls = groups.iter().map(|group| async {
+        let call = async |group: &Group| {
             let own: SmallVec<[Charge; 4]> =
                 group.at.iter().map(|it| charges[*it].clone()).collect();
             self.make(group.place, &own, time, whose).await
-        });
+        };
         let mut results: SmallVec<[Option<_>; 4]> = smallvec![None; charges.len()];
-        for (group, found) in groups.iter().zip(join_all(calls).await) {
-            for (at, result) in group.at.iter().zip(found) {
-                results[*at] = Some(result);
+        // Others who wait come between the parts of a very large request.
+        for some in parts(groups) {
+            for (group, found) in some.iter().zip(join_all(some.iter().map(call)).await) {
+                for (at, result) in group.at.iter().zip(found) {
+                    results[*at] = Some(result);
+                }
             }
         }
         let missing = || Err(StoreError::Failed("an answer is missing".into()));
@@ -309,6 +312,22 @@ impl<S: Servers> Calls<S> {
         let died = |_| all_failed(charges.len(), &StoreError::Failed("the task has died".into()));
         told.await.unwrap_or_else(died)
     }
+}
+
+/// What a request may have under way at once, in units of [`cost`].
+const AT_ONCE: usize = 4 * FULL;
+
+/// `groups` in order, in parts that cost no more than may be under way at once.
+fn parts(groups: &[Group]) -> impl Iterator<Item = &[Group]> {
+    let mut sum = 0;
+    groups.chunk_by(move |one, next| {
+        sum = if sum == 0 { one.cost } else { sum } + next.cost;
+        let fits = sum <= AT_ONCE;
+        if !fits {
+            sum = 0;
+        }
+        fits
+    })
 }
 
 /// Tells the caller, and those who hear of late answers whether it was served.

@@ -89,7 +89,8 @@ impl Sum<'_> {
 
     /// The commands that add hits to an integer: one that makes it, with an expiry, unless
     /// there is one, one that adds, and one that asks how long it is kept. In this order no
-    /// counter is ever without an expiry, whenever this process ends.
+    /// counter is without an expiry, whenever this process ends, unless somebody else
+    /// deletes it between the first two and the process ends before it has seen that.
     ///
     /// They cost Redis two thirds of what the script costs, and less than half where each
     /// counter needs a script of its own.
@@ -114,9 +115,13 @@ impl Sum<'_> {
                 _ => Added::Failed,
             };
         };
-        let before = count - self.change;
+        let before = count.saturating_sub(self.change);
         if before < 0 {
-            return Added::Below(before.unsigned_abs());
+            // Below 0 counts as 0, and so do hits that are added there.
+            return match count {
+                ..=0 => Added::Nothing,
+                _ => Added::Partly(before.unsigned_abs()),
+            };
         }
         // What is above the most that is ever told may be counted all the same.
         let before = Value::Int(before.min(Hits::MAX.cast_signed()));
@@ -133,6 +138,14 @@ impl Sum<'_> {
         let mut command = Cmd::new();
         command.arg("PEXPIRE").arg(self.key).arg(self.life(jitter));
         command
+    }
+
+    /// The counter before, if it is that now.
+    pub(super) fn before(&self, now: &Value) -> Value {
+        match now {
+            Value::Int(count) => Value::Int(count.saturating_sub(self.change).max(0)),
+            other => other.clone(),
+        }
     }
 
     /// The command that adds `more`.
@@ -172,9 +185,9 @@ pub(super) enum Added {
     Before(Value),
     /// The same, but it is not kept long enough.
     Shortly(Value),
-    /// The counter was so much below 0, which counts as 0.
-    Below(u64),
-    /// It is no integer, or one that cannot hold them.
+    /// The counter was so much below 0, which counts as 0, and is above it now.
+    Partly(u64),
+    /// It is no integer, or one that cannot hold them, or still not above 0.
     Nothing,
     /// The answer is an error.
     Failed,

@@ -1,4 +1,4 @@
-//! The scripts, sent to a server.
+//! Commands and scripts, sent to a server.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ impl RedisWire {
         match sum.found(&count, &ttl) {
             Added::Before(before) => (before, None),
             Added::Shortly(before) => (before, Some(Again::Keep)),
-            Added::Below(missing) => (Value::Int(0), Some(Again::Lift(missing))),
+            Added::Partly(missing) => (Value::Int(0), Some(Again::Add(missing))),
             Added::Nothing => (count, Some(Again::ByScript)),
             Added::Failed => (count, None),
         }
@@ -86,7 +86,7 @@ impl RedisWire {
             let part = &parts[place];
             commands.push(match (step, added(batch, part)) {
                 (Again::Keep, Some(sum)) => sum.keep(self.jitter),
-                (Again::Lift(missing), Some(sum)) => sum.add(missing),
+                (Again::Add(missing), Some(sum)) => sum.add(missing),
                 _ => batch.ask(part, self.twin(part).whole(), self.jitter),
             });
         }
@@ -101,8 +101,8 @@ enum Again {
     ByScript,
     /// The counter is not kept long enough.
     Keep,
-    /// So much is missing, as the counter was below 0.
-    Lift(u64),
+    /// So many hits are missing, as the counter was below 0.
+    Add(u64),
 }
 
 impl Wire for RedisWire {
@@ -131,12 +131,17 @@ impl Wire for RedisWire {
         if !again.is_empty() {
             let found = self.once_more(&link, (batch, parts), asking, &again).await;
             for (at, (place, step)) in again.into_iter().enumerate() {
-                // All else has its answer already.
-                if step == Again::ByScript {
-                    answers[place] = match &found {
-                        Ok(found) => Ok(found.get(at).cloned().unwrap_or(Value::Nil)),
-                        Err(error) => Err(error.clone()),
-                    };
+                let found = || match &found {
+                    Ok(found) => Ok(found.get(at).cloned().unwrap_or(Value::Nil)),
+                    Err(error) => Err(error.clone()),
+                };
+                match (step, added(batch, &parts[place])) {
+                    // It has its answer already.
+                    (Again::Keep, _) => {}
+                    (Again::Add(_), Some(sum)) => {
+                        answers[place] = found().map(|it| sum.before(&it));
+                    }
+                    _ => answers[place] = found(),
                 }
             }
         }

@@ -3,6 +3,7 @@
 use futures_util::FutureExt;
 
 use super::{
+    super::ledger::Scarce,
     algorithms::{algorithms, make, minutely},
     *,
 };
@@ -51,8 +52,10 @@ fn a_flood_exceeds_no_bound_and_forgets_nobody_whom_its_domain_refused() {
         }
         flood(&memory, "shop", &limit, 20_000);
         let usage = memory.usage();
-        assert_eq!((usage.counters, usage.bytes), (5_000, 500_000), "{limit:?}");
-        assert_eq!(usage.evicted + usage.not_kept, 15_100, "{limit:?}");
+        // What is used up at once leaves an eighth.
+        assert!((4_375..=5_000).contains(&usage.counters), "{limit:?}: {usage:?}");
+        let gone = usage.evicted + usage.not_kept;
+        assert_eq!(gone + usage.counters as u64, 20_100, "{limit:?}");
         for name in &names {
             assert_eq!(used(&memory, "shop", name, &once), 2, "{limit:?}");
         }
@@ -83,8 +86,69 @@ fn a_flood_resets_no_counter_of_a_domain_within_its_share() {
             }
         }
         let usage = memory.usage();
-        assert!(usage.bytes <= 500_000 && 4_900 <= usage.counters, "{usage:?}");
+        assert!(usage.bytes <= 500_000 && 4_300 <= usage.counters, "{usage:?}");
     }
+}
+
+#[test]
+fn names_that_are_used_up_at_once_do_not_end_the_limits_of_their_domain() {
+    let memory = room(5_000);
+    flood(&memory, "shop", &hourly(1), 20_000);
+    for name in 0..100 {
+        let name = format!("user {name}");
+        let over = (0..10).filter(|_| hit(&memory, "shop", &name, &hourly(3)).over);
+        assert_eq!(over.count(), 7, "{name}");
+    }
+}
+
+#[test]
+fn a_bound_in_counters_is_shared_by_counters() {
+    let log = Limit { algorithm: Algorithm::SlidingLog, ..hourly(20) };
+    let memory = Memory::bounded(Bounds { keys: Some(256), ..Bounds::default() });
+    let names: Vec<_> = (0..20).map(|it| it.to_string()).collect();
+    for name in &names {
+        (0..20).for_each(|_| _ = hit(&memory, "logs", name, &log));
+    }
+    for limit in floods() {
+        flood(&memory, "flooded", &limit, 5_000);
+    }
+    for name in &names {
+        assert!(hit(&memory, "logs", name, &log).over, "{name}");
+    }
+}
+
+#[test]
+fn a_ban_needs_no_room() {
+    for algorithm in algorithms() {
+        let memory = room(2_000);
+        let limit = Limit { penalty: HOUR, ..minutely(3, algorithm) };
+        let ask = |now| {
+            let charge = of_domain("shop", b"user", &limit, (Hits::Add(1), now));
+            make(&memory, &[charge], now)[0].banned
+        };
+        (0..3).for_each(|_| _ = ask(NOON));
+        flood(&memory, "shop", &hourly(1), 5_000);
+        for name in 0..5_000 {
+            let name = format!("more {name}");
+            (0..3).for_each(|_| _ = hit(&memory, "shop", &name, &hourly(2)));
+        }
+        assert_eq!(ask(NOON), HOUR, "{algorithm:?}");
+        let later = Duration::from_secs(120);
+        assert_eq!(ask(NOON.plus(later)), HOUR - later, "{algorithm:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_set_is_an_error() {
+    let memory = room(1_000);
+    for name in 0..5_000 {
+        (0..3).for_each(|_| _ = hit(&memory, "shop", &name.to_string(), &hourly(2)));
+    }
+    let charge = of_domain("shop", b"set", &hourly(2), (Hits::Add(1), NOON));
+    let set = |used| memory.set(&charge.counter, &charge.limit, used, NOON).now_or_never();
+    let kept = set(1).unwrap().is_ok();
+    let told = used(&memory, "shop", "set", &hourly(2));
+    assert_eq!(told, u64::from(kept));
 }
 
 #[test]
@@ -203,7 +267,7 @@ fn a_domain_without_counters_has_no_share() {
         let charge = of_domain("shop", &it.to_be_bytes(), &hourly(1), (Hits::Add(1), later));
         make(&memory, &[charge], later);
     }
-    assert_eq!(memory.ledger.lock().share(false), 100_000);
+    assert_eq!(memory.ledger.lock().share(false, Scarce::Bytes), 100_000);
     assert_eq!(memory.usage().counters, 1_000);
 }
 
