@@ -44,6 +44,10 @@ pub(super) enum Scarce {
     Bytes,
 }
 
+impl Scarce {
+    pub(super) const ALL: [Self; 2] = [Self::Counters, Self::Bytes];
+}
+
 /// More of what is kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct More {
@@ -126,6 +130,16 @@ impl Ledger {
             Scarce::Counters => it.counters,
             Scarce::Bytes => it.bytes,
         })
+    }
+
+    /// The same with what is asked for; nothing so far if the domain has no counters yet.
+    pub(super) fn taken_with(&self, domain: Option<u16>, more: &More, scarce: Scarce) -> usize {
+        domain.map_or(0, |it| self.taken(it, scarce)) + more.of(scarce)
+    }
+
+    /// Whether that is no more than its share.
+    pub(super) fn is_poor(&self, domain: Option<u16>, more: &More, scarce: Scarce) -> bool {
+        self.taken_with(domain, more, scarce) <= self.share(domain.is_none(), scarce)
     }
 
     /// The number of the domain called `name`, if it has counters, or all further domains

@@ -172,6 +172,7 @@ impl Shard {
     /// Has counters give way until there is room. Says whether there is.
     fn make_room(&mut self, asked: &Asked, ledger: &mut Ledger, now: Timestamp) -> bool {
         let mut more = asked.more;
+        more.refuses &= !Scarce::ALL.iter().all(|it| ledger.is_poor(asked.domain, &more, *it));
         for _ in 0..MOST_EVICTED {
             let Some(scarce) = ledger.scarce(&more) else { return true };
             let found = self.least_missed(asked, (ledger, scarce), now);
@@ -200,7 +201,8 @@ impl Shard {
         now: Timestamp,
     ) -> Option<(usize, Missed)> {
         let share = ledger.share(asked.domain.is_none(), scarce);
-        let taken = asked.domain.map_or(0, |it| ledger.taken(it, scarce)) + asked.more.of(scarce);
+        let taken = ledger.taken_with(asked.domain, &asked.more, scarce);
+        let poor = ledger.is_poor(asked.domain, &asked.more, scarce);
         let (mut least, mut compared, mut spare) = (None, 0, 0);
         self.searched = self.searched.wrapping_add(STRIDE);
         let mut next = self.table.home(self.searched);
@@ -214,7 +216,7 @@ impl Shard {
             let own = Some(slot.domain) == asked.domain;
             let gives_way = own || share.max(taken) < theirs;
             compared += 1;
-            if let Some(missed) = missed(&slot.counter, own, taken <= share, now)
+            if let Some(missed) = missed(&slot.counter, own, poor, now)
                 && (gives_way || missed == Missed::Ended)
             {
                 spare += usize::from(own && missed < Missed::Refusing);
@@ -229,7 +231,7 @@ impl Shard {
             }
         }
         // Names that are used up at once leave an eighth of what their domain keeps.
-        let crowds = asked.more.refuses && 8 * spare <= compared;
+        let crowds = asked.more.refuses && !poor && 8 * spare <= compared;
         let ((missed, ..), at) = least?;
         (missed != Missed::Spare || !crowds).then_some((at, missed))
     }
