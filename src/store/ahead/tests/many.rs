@@ -130,20 +130,21 @@ impl Store for Generous {
 
 /// What a call to one of `names` counters costs on average, in nanoseconds. They are
 /// `pause` microseconds apart.
-fn cost(store: &impl Store, names: usize, limit: &Limit, pause: u64) -> f64 {
-    const CALLS: usize = 1_000_000;
-    let charges: Vec<_> = (0..names).map(|it| named(it, limit, Timestamp::default())).collect();
+fn cost(store: &impl Store, names: u32, limit: &Limit, pause: u64) -> f64 {
+    const CALLS: u32 = 1_000_000;
+    let charges: Vec<_> =
+        (0..names).map(|it| named(it as usize, limit, Timestamp::default())).collect();
     let mut now = Timestamp::default();
-    let mut pass = |calls: usize| {
+    let mut pass = |calls: u32| {
         let begun = at_work();
         for it in 0..calls {
             now = now.plus(Duration::from_micros(pause));
             // In an order that a cache does not like.
-            let charge = &charges[it.wrapping_mul(0x9e37_79b9) % names];
+            let charge = &charges[(it.wrapping_mul(0x9e37_79b9) % names) as usize];
             let results = store.charge(std::slice::from_ref(charge), now, None).now_or_never();
             assert!(results.is_some());
         }
-        (at_work() - begun).as_secs_f64() * 1e9 / calls as f64
+        (at_work() - begun).as_secs_f64() * 1e9 / f64::from(calls)
     };
     pass(CALLS.max(5 * names));
     pass(CALLS)
