@@ -128,7 +128,7 @@ const CAUSES: [Cause; 6] = [
     ),
     (
         "NOPERM",
-        &[&["ACL", "SETUSER", "default", "-evalsha", "-eval"]],
+        &[&["ACL", "SETUSER", "default", "-incrby"]],
         &[&["ACL", "SETUSER", "default", "+@all"]],
     ),
     (

@@ -1,8 +1,11 @@
 //! Calls that wait for a round trip to a server, in the order in which they came.
 
-use std::{mem, sync::Arc};
+use std::{mem, pin::pin, sync::Arc};
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::{
+    future::{Fuse, FusedFuture, FutureExt},
+    stream::{FuturesUnordered, StreamExt},
+};
 use tokio::{
     select,
     sync::{
@@ -96,11 +99,18 @@ impl LaneEnd {
     /// Makes the calls that wait. Never ends before the last.
     pub(super) async fn serve<W: Wire>(mut self, line: &Arc<Line<W>>) {
         let mut under_way = FuturesUnordered::new();
+        // Kept while others come: whoever waits for the turn is before those who come later.
+        let mut turn = pin!(Fuse::terminated());
         loop {
             let full = FULL <= self.waiting.iter().map(|it| it.call.cost()).sum();
             if full && under_way.len() < self.most {
                 under_way.push(deliver(line, next(&mut self.waiting), None));
                 continue;
+            }
+            if self.waiting.is_empty() {
+                turn.set(Fuse::terminated());
+            } else if turn.is_terminated() {
+                turn.set(Arc::clone(&self.turn).acquire_owned().fuse());
             }
             select! {
                 biased;
@@ -110,7 +120,7 @@ impl LaneEnd {
                         return;
                     }
                 }
-                Ok(turn) = Arc::clone(&self.turn).acquire_owned(), if !self.waiting.is_empty() => {
+                Ok(turn) = &mut turn => {
                     under_way.push(deliver(line, next(&mut self.waiting), Some(turn)));
                 }
             }
