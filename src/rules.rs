@@ -4,7 +4,7 @@
 //! A lookup takes one step per entry of the descriptor, and a step costs the
 //! same whatever the number of rules beside it: a hash lookup for the rules
 //! that name a value, a search among the patterns of this one level if there are
-//! any (see [`patterns`]), and a hash lookup for the rule that takes any value. It
+//! any (see `patterns`), and a hash lookup for the rule that takes any value. It
 //! allocates nothing, unless an entry of more than 128 bytes meets a level with
 //! patterns or with a rule as long as that, or an entry has some pieces of many
 //! patterns that differ between their first and their last `*` alone.
