@@ -375,11 +375,18 @@ fn script(source: &str) -> String {
     [include_str!("redis/lua/records.lua"), &step::lua(), source].concat()
 }
 
+/// What `answer` says, unless it is an error.
+fn sound(answer: Value) -> Result<Value, NodeError> {
+    match answer {
+        Value::ServerError(error) => Err(NodeError::from(&RedisError::from(error))),
+        answer => Ok(answer),
+    }
+}
+
 /// The list that `answer` is: one element for each of so many charges.
 fn elements(answer: Value, expected: usize) -> Result<Vec<Value>, NodeError> {
-    let elements = match answer {
+    let elements = match sound(answer)? {
         Value::Array(elements) => elements,
-        Value::ServerError(error) => return Err(NodeError::from(&RedisError::from(error))),
         _ => return Err(StoreError::Failed("the answer is not a list of counters".into()).into()),
     };
     if elements.len() != expected {

@@ -21,7 +21,7 @@ use crate::{rules::counter_key::CounterKey, store::Charge, time::Timestamp};
 
 /// Enough that two threads rarely want the same one.
 const SHARDS: usize = 256;
-/// How many counters a shard knows. One takes about 210 bytes and its name, of at
+/// How many counters a shard knows. One takes about 180 bytes and its name, of at
 /// most 256 bytes: 30 MB for all shards at the very most.
 const CAPACITY: usize = 256;
 /// Of how many calls that find a shard full one makes room.

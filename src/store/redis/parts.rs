@@ -2,7 +2,7 @@
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
-use redis::{Cmd, RedisError, Value};
+use redis::{Cmd, Value};
 
 use super::{
     call::{Answers, Call, Kind, Reply},
@@ -11,7 +11,7 @@ use super::{
     jitter::Jitter,
     line::failed,
     node::NodeError,
-    settle,
+    settle, sound,
     sums::Sums,
 };
 use crate::store::script::Holder;
@@ -143,14 +143,6 @@ impl<'a> Batch<'a> {
                 Err(error) => Err(error.clone()),
             };
         }
-    }
-}
-
-/// What `answer` says, unless it is an error.
-fn sound(answer: Value) -> Answer {
-    match answer {
-        Value::ServerError(error) => Err(NodeError::from(&RedisError::from(error))),
-        answer => Ok(answer),
     }
 }
 

@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 
 use super::*;
-use crate::limit::Algorithm;
+use crate::{limit::Algorithm, time::at_work};
 
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -103,12 +103,6 @@ fn only_a_charge_that_enforces_keeps_others_from_being_made() {
     assert_eq!(used(&memory, &free, NOON), 2);
 }
 
-/// How long this thread has run, in nanoseconds: however busy the machine is.
-fn ran() -> u64 {
-    let account = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    account.split(' ').next().unwrap().parse().unwrap()
-}
-
 #[test]
 fn a_charge_that_depends_on_others_costs_about_the_same_among_ten_times_as_many() {
     let memory = Memory::new(100_000);
@@ -117,14 +111,14 @@ fn a_charge_that_depends_on_others_costs_about_the_same_among_ten_times_as_many(
         let of = |it: u32| held_to(&it.to_be_bytes(), &limit, Hits::Add(1), NOON);
         let all = |it| Charge { consume: Consume::AllOrNothing, ..of(it) };
         let charges: Vec<_> = (0..charges).map(all).collect();
-        let begin = ran();
+        let begin = at_work();
         for _ in 0..calls {
             make(&memory, &charges, NOON);
         }
-        ran() - begin
+        at_work() - begin
     };
     let (small, large) = (calls(50, 800), calls(5, 8_000));
-    assert!(large < 4 * small, "{small} {large}");
+    assert!(large < 4 * small, "{small:?} {large:?}");
 }
 
 #[test]
