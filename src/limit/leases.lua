@@ -1,26 +1,31 @@
--- Leases are kept as `#`, HEADER, and for each of them, the oldest first, its moment and how
--- many hits there have been up to it. The header says how many bytes all of that is, how
--- many one lease is, from which moment theirs count, and how many hits there had been before
--- the oldest. So it is found without reading the others which leases have ended and how many
--- hits are left; those are dropped by moving where the list begins.
+-- Leases are kept in a ring, so that a decision need neither read nor write the others: `#`,
+-- HEADER, and as many places as there is room, of which some are in use. HEADER says how many
+-- bytes all of that is, which KIND of places they are, at which the oldest lease is and how
+-- many there are; from which moment theirs count, and how many hits there had been before the
+-- oldest; how many hits they have, and the moments of the oldest and the latest. A place says
+-- the moment of its lease, and how many hits there have been up to it: so it is found in a few
+-- steps which leases have ended.
 --
 -- Moments and hits count modulo `reach` and `wrap`: 2^48 and 2^16, or 2^53 both in the
 -- few lists that are longer, or have more hits.
-local HEADER, HEADER_SIZE = '>I4BI7I7', 19
-local NARROW = { size = 8, format = '>I6I2', reach = 281474976710656, wrap = 65536 }
-local WIDE = { size = 14, format = '>I7I7', reach = MOST + 1, wrap = MOST + 1 }
-local KINDS = { [NARROW.size] = NARROW, [WIDE.size] = WIDE }
+local HEADER, HEADER_SIZE = '>I4BI4I4I7I7I7I7I7', 48
+local NARROW = { number = 1, size = 8, format = '>I6I2', reach = 281474976710656, wrap = 65536 }
+local WIDE = { number = 2, size = 14, format = '>I7I7', reach = MOST + 1, wrap = MOST + 1 }
+local KINDS = { NARROW, WIDE }
+-- How many places are read at once, and how often before all are; how many are written one by
+-- one.
+local CHUNK, FEW, MANY = 4, 4, 8
 
--- A list while it is worked with. It is never changed, only copied, so that its leases may
--- stay where they are: `body` of them in `text`, which begin at `from`, and those that this
--- script has added in `tail`.
+-- A list while it is worked with. It is never changed, only copied: the first `body` of its
+-- leases are those that are `stored`, from the place `skip` on, and `more` others are the
+-- first in `tail`, to which copies add.
 local EMPTY = { count = 0, held = 0, first = 0, last = 0 }
 
 local function copy(list)
   return {
-    kind = list.kind, base = list.base, start = list.start, text = list.text, from = list.from,
-    body = list.body, tail = list.tail, count = list.count, held = list.held,
-    first = list.first, last = list.last, write = list.write,
+    kind = list.kind, base = list.base, start = list.start, stored = list.stored, room = list.room,
+    skip = list.skip, body = list.body, tail = list.tail, more = list.more, count = list.count,
+    held = list.held, first = list.first, last = list.last, write = list.write, put = list.put,
   }
 end
 
@@ -30,24 +35,82 @@ local function wrapped(a, b, wrap)
   return a < room and a + b or a - room
 end
 
-local function list_text(list)
-  local size = list.kind.size
-  local header = struct.pack(HEADER, HEADER_SIZE + list.count * size, size, list.base, list.start)
-  local body = string.sub(list.text, list.from, list.from + list.body * size - 1)
-  return '#' .. header .. body .. list.tail
+-- The text in which all of the stored leases are.
+local function whole(list)
+  local stored = list.stored
+  stored.text = stored.text or redis.call('GET', stored.key)
+  return stored.text
+end
+
+-- The bytes of a stored place, as a text and where they begin in it.
+local function stored_at(list, place)
+  local stored, size = list.stored, list.kind.size
+  if stored.text then
+    return stored.text, stored.offset + place * size + 1
+  end
+  local at = place % CHUNK
+  local first = place - at
+  if not stored[first] and stored.reads < FEW then
+    local from = stored.offset + first * size
+    stored.reads = stored.reads + 1
+    stored[first] = redis.call('GETRANGE', stored.key, from, from + CHUNK * size - 1)
+  end
+  if stored[first] then
+    return stored[first], at * size + 1
+  end
+  return whole(list), stored.offset + place * size + 1
 end
 
 -- The moment of a lease, and how many hits it has together with those before it.
 local function lease_at(list, i)
-  local kind, moment, sum = list.kind, nil, nil
+  local kind, text, from = list.kind, nil, 1
   if i <= list.body then
-    moment, sum = struct.unpack(kind.format, list.text, list.from + (i - 1) * kind.size)
+    text, from = stored_at(list, (list.skip + i - 1) % list.room)
   else
-    moment, sum = struct.unpack(kind.format, list.tail, (i - list.body - 1) * kind.size + 1)
+    text = list.tail[i - list.body]
   end
+  local moment, sum = struct.unpack(kind.format, text, from)
   return list.base + moment, (sum - list.start) % kind.wrap
 end
 
+local function header_text(list, room, skip)
+  return '#' .. struct.pack(
+    HEADER, HEADER_SIZE + room * list.kind.size, list.kind.number, skip, list.count, list.base,
+    list.start, list.held, list.first, list.last
+  )
+end
+
+-- The stored leases of a list.
+local function body_text(list)
+  local size, first, last = list.kind.size, list.skip, list.skip + list.body - 1
+  local function places(from, to)
+    return from <= to and string.sub(whole(list), list.stored.offset + from * size + 1, list.stored.offset + (to + 1) * size) or ''
+  end
+  if last < list.room then
+    return places(first, last)
+  end
+  return places(first, list.room - 1) .. places(0, last - list.room)
+end
+
+-- All of a list, with room for some more.
+local function list_text(list)
+  local spare = 1 + math.floor(list.count / 64)
+  local tail = table.concat(list.tail, '', 1, list.more)
+  return header_text(list, list.count + spare, 0) .. body_text(list) .. tail .. string.rep('\0', spare * list.kind.size)
+end
+
+-- Writes what has changed, if there is room for it where the list is stored.
+local function list_put(list)
+  if not list.stored.key or list.room < list.count or MANY < list.more then
+    return false
+  end
+  for i = 1, list.more do
+    local place = (list.skip + list.body + i - 1) % list.room
+    redis.call('SETRANGE', list.stored.key, list.stored.offset + place * list.kind.size, list.tail[i])
+  end
+  redis.call('SETRANGE', list.stored.key, 0, header_text(list, list.room, list.skip))
+  return true
+end
 -- The place of the first lease after `moment` that has more than `hits` with those before
 -- it; the one behind the last if there is none. It is mostly one of the first.
 local function place_after(list, moment, hits)
@@ -79,8 +142,9 @@ local function packed(found, held)
     end
   end
   return {
-    kind = kind, base = base, start = 0, text = table.concat(leases), from = 1, body = #leases,
-    tail = '', count = #leases, held = held, first = base, last = last, write = list_text,
+    kind = kind, base = base, start = 0, stored = { text = table.concat(leases), offset = 0 }, room = #leases,
+    skip = 0, body = #leases, tail = {}, more = 0, count = #leases, held = held, first = base, last = last,
+    write = list_text, put = list_put,
   }
 end
 
@@ -106,24 +170,26 @@ local function old_list(state, lease)
   return packed(found, held)
 end
 
-local function new_list(state)
-  if #state <= HEADER_SIZE + 1 then
+-- The list of which this is the begin, and which is `stored` as one. What nobody can have
+-- written counts for nothing.
+local function new_list(header, stored)
+  if #header <= HEADER_SIZE or string.byte(header) ~= 35 then
     return EMPTY
   end
-  local length, size, base, start = struct.unpack(HEADER, state, 2)
-  local kind = KINDS[size]
-  local count = kind and (length - HEADER_SIZE) / size or 0
-  if length + 1 ~= #state or count < 1 or count % 1 ~= 0 or MOST < base or kind.wrap <= start then
-    return EMPTY
-  end
-  local list = {
-    kind = kind, base = base, start = start, text = state, from = HEADER_SIZE + 2, body = count,
-    tail = '', count = count, write = list_text,
-  }
-  list.first = lease_at(list, 1)
-  list.last, list.held = lease_at(list, count)
+  local length, number, skip, count, base, start, held, first, last = struct.unpack(HEADER, header, 2)
+  local kind = KINDS[number]
+  local room = kind and (length - HEADER_SIZE) / kind.size or 0
   -- Each lease has a hit.
-  return list.first <= list.last and list.last <= MOST and count <= list.held and list or EMPTY
+  local sound = length + 1 == (stored.text and #stored.text or stored.length) and room % 1 == 0
+    and 0 < count and count <= room and skip < room and count <= held and held < kind.wrap
+    and start < kind.wrap and base <= first and first <= last and last <= MOST
+  if not sound then
+    return EMPTY
+  end
+  return {
+    kind = kind, base = base, start = start, stored = stored, room = room, skip = skip, body = count, tail = {},
+    more = 0, count = count, held = held, first = first, last = last, write = list_text, put = list_put,
+  }
 end
 
 -- What has been read, so that nothing is twice.
@@ -135,10 +201,28 @@ local function list_in(state, lease)
   end
   local list = lists[state]
   if not list then
-    list = string.byte(state) == 35 and new_list(state) or old_list(state, lease)
+    if string.byte(state) == 35 then
+      list = new_list(state, { text = state, offset = HEADER_SIZE + 1 })
+    else
+      list = old_list(state, lease)
+    end
     lists[state] = list
   end
   return list
+end
+
+-- The list kept under `key`, of which no more is read than it takes; nothing if something else
+-- is kept there as well, or instead.
+local function stored_leases(key)
+  local header = redis.pcall('GETRANGE', key, 0, HEADER_SIZE)
+  if header == '' then
+    return EMPTY
+  elseif type(header) ~= 'string' then
+    return
+  end
+  local length = redis.call('STRLEN', key)
+  local list = new_list(header, { key = key, length = length, offset = HEADER_SIZE + 1, reads = 0 })
+  return 0 < list.count and list or nil
 end
 
 -- The list without the leases before a place.
@@ -154,10 +238,13 @@ local function list_from(list, place)
   rest.first = lease_at(list, place)
   rest.count, rest.held = list.count - gone, (list.held - hits) % kind.wrap
   rest.start = wrapped(list.start, hits, kind.wrap)
-  if gone < list.body then
-    rest.from, rest.body = list.from + gone * kind.size, list.body - gone
-  else
-    rest.tail, rest.body = string.sub(list.tail, (gone - list.body) * kind.size + 1), 0
+  local stored = math.min(gone, list.body)
+  rest.skip, rest.body, rest.more = (list.skip + stored) % list.room, list.body - stored, list.more - gone + stored
+  if stored < gone then
+    rest.tail = {}
+    for i = 1, rest.more do
+      rest.tail[i] = list.tail[gone - stored + i]
+    end
   end
   return rest
 end
@@ -168,14 +255,18 @@ local function live(list, lease)
     return EMPTY, now
   end
   local latest = math.max(list.last, now)
+  if list.last + lease <= latest then
+    return EMPTY, latest
+  end
   if list.count == 0 or latest < list.first + lease then
     return list, latest
   end
   return list_from(list, place_after(list, latest - lease, 0)), latest
 end
 
--- The list with a lease of `hits` at `moment`, before which all others were granted.
-local function list_with(list, moment, hits)
+-- The list with a lease of `hits` at `moment`, before which all others were granted. It may be
+-- changed if it is `fresh`.
+local function list_with(list, moment, hits, fresh)
   local held = list.held + hits
   local kind = is_narrow(list.count > 0 and list.first or moment, moment, held) and NARROW or WIDE
   if list.kind ~= kind or kind.reach <= moment - list.base then
@@ -187,22 +278,28 @@ local function list_with(list, moment, hits)
     found[list.count + 1] = { moment, hits }
     return packed(found, held)
   end
-  local all = copy(list)
-  if list.last ~= moment then
-    all.count = list.count + 1
-  elseif list.body == list.count then
-    all.body = list.body - 1
-  else
-    all.tail = string.sub(list.tail, 1, -1 - kind.size)
+  local all = fresh and list or copy(list)
+  if all.last ~= moment then
+    all.count, all.more = all.count + 1, all.more + 1
+  elseif all.more == 0 then
+    all.body, all.more = all.body - 1, 1
+  end
+  if all.tail[all.more] then
+    -- Another copy has added to it, or the latest lease gets more hits.
+    local tail = all.tail
+    all.tail = {}
+    for i = 1, all.more - 1 do
+      all.tail[i] = tail[i]
+    end
   end
   all.held, all.last = held, moment
-  all.tail = all.tail .. struct.pack(kind.format, moment - list.base, wrapped(list.start, held, kind.wrap))
+  all.tail[all.more] = struct.pack(kind.format, moment - list.base, wrapped(list.start, held, kind.wrap))
   return all
 end
 
 -- The list without `hits`, fewer than it has, of the leases that end first.
 local function list_without(list, hits)
-  local rest = copy(list_from(list, place_after(list, -1, hits)))
+  local rest = copy(list_from(list, math.min(place_after(list, -1, hits), list.count)))
   hits = hits - (list.held - rest.held)
   rest.start, rest.held = wrapped(rest.start, hits, rest.kind.wrap), rest.held - hits
   return rest
@@ -212,8 +309,10 @@ end
 local function freed(list, lease, excess)
   if excess <= 0 or list.held < excess then
     return 0
+  elseif excess == 1 then
+    return list.first + lease
   end
-  return lease_at(list, place_after(list, -1, excess - 1)) + lease
+  return lease_at(list, math.min(place_after(list, -1, excess - 1), list.count)) + lease
 end
 
 -- What to keep, and how long it means something after `latest`.
@@ -224,13 +323,15 @@ local function leases_kept(list, lease, latest)
   return list, life_after(latest, math.max(list.last + lease - latest, 0))
 end
 
+local function leases_told(list, lease, free)
+  return { list.held, free, list.count > 0 and list.last + lease or 0 }
+end
+
 local function leases(state, hits, requests, lease)
-  local list, latest = live(list_in(state, lease), lease)
+  local all = list_in(state, lease)
+  local list, latest = live(all, lease)
   local held = list.held
-  local function told(free)
-    return { list.held, free, list.count > 0 and list.last + lease or 0 }
-  end
-  local before, free = told(0), 0
+  local before, free = leases_told(list, lease, 0), 0
   if 0 < hits then
     if not forced and requests < held + hits then
       before[2] = freed(list, lease, held - requests + hits)
@@ -238,7 +339,7 @@ local function leases(state, hits, requests, lease)
     end
     local added = math.min(hits, MOST - held)
     if 0 < added then
-      list = list_with(list, latest, added)
+      list = list_with(list, latest, added, list ~= all and 0 < list.count)
     end
     free = freed(list, lease, list.held - requests + hits)
   elseif hits < 0 and held > 0 then
@@ -246,7 +347,7 @@ local function leases(state, hits, requests, lease)
   else
     return true, before, before
   end
-  return true, before, told(free), leases_kept(list, lease, latest)
+  return true, before, leases_told(list, lease, free), leases_kept(list, lease, latest)
 end
 
 -- The list without `given` of the `own` hits of one lease.
@@ -259,9 +360,15 @@ local function list_less(list, place, given, own)
     local moment, sum = lease_at(list, i)
     later[#later + 1] = struct.pack(kind.format, moment - list.base, wrapped(list.start, sum - given, kind.wrap))
   end
-  rest.body = math.min(list.body, place - 1)
-  rest.tail = string.sub(list.tail, 1, (place - 1 - rest.body) * kind.size) .. table.concat(later)
-  rest.count, rest.held = place - 1 + #later, list.held - given
+  rest.body, rest.tail = math.min(list.body, place - 1), {}
+  for i = 1, place - 1 - rest.body do
+    rest.tail[i] = list.tail[i]
+  end
+  for _, it in ipairs(later) do
+    rest.tail[#rest.tail + 1] = it
+  end
+  rest.more = #rest.tail
+  rest.count, rest.held = rest.body + rest.more, list.held - given
   rest.first, rest.last = (lease_at(rest, 1)), (lease_at(rest, rest.count))
   return rest
 end

@@ -40,7 +40,7 @@ pub(super) const SLOTS: Facts =
     Facts { name: "concurrency", window: false, lease: true, denial: Denial::Never, ..LOG };
 
 /// The twin of [`step`] and [`undo`].
-pub(super) const LUA: &str = include_str!("leases.lua");
+pub(crate) const LUA: &str = include_str!("leases.lua");
 
 /// The largest limit.
 pub const MOST: u32 = 1_000;

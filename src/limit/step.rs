@@ -301,21 +301,20 @@ pub fn numbers(told: Told) -> [u64; 3] {
     }
 }
 
-/// The functions of every algorithm for a script: `algorithm(name)` and `undo(name)`, by the
+/// The functions of every algorithm for a script: `algorithm(name)`, `reader(name)` and `undo(name)`, by the
 /// names that their [facts](super::Facts::lua) tell. To define all of them takes as long as
 /// to make a charge, so those of an algorithm are defined once it is needed.
 pub fn lua() -> String {
     let rooms = [
-        ("fixed_window", fixed_window::LUA),
-        ("sliding_window", sliding_window::LUA),
-        ("bucket", bucket::LUA),
-        ("leases", leases::LUA),
+        ("fixed_window", fixed_window::LUA, ""),
+        ("sliding_window", sliding_window::LUA, ""),
+        ("bucket", bucket::LUA, ""),
+        ("leases", leases::LUA, ", stored_leases"),
     ];
     let mut source = "local DEFINE = {}\n\n".to_owned();
-    for (name, functions) in rooms {
-        source += &format!(
-            "DEFINE.{name} = function()\n{functions}return {{ {name}, undo_{name} }}\nend\n\n"
-        );
+    for (name, functions, reader) in rooms {
+        source += &format!("DEFINE.{name} = function()\n{functions}");
+        source += &format!("return {{ {name}, undo_{name}{reader} }}\nend\n\n");
     }
     source + include_str!("algorithms.lua")
 }

@@ -12,7 +12,7 @@
 //! | fixed window            | an integer, as of INCRBY; with a penalty `start:count` | its end |
 //! | sliding window          | `start:before:current`    | the end of the last that it counts in |
 //! | bucket                  | `moment:level:cost`       | it is empty                          |
-//! | log, calls at once      | `granted@hits,` for each  | the last lease ends                  |
+//! | log, calls at once      | a ring, in bytes          | the last lease ends                  |
 //! | a ban, behind the state | `!since`                  | the penalty ends                     |
 //! | what a call holds, behind that | `&call:hits:until` | then                                 |
 //!
@@ -370,9 +370,9 @@ impl Twin {
     }
 }
 
-/// A script that ends with `source`, and may use records and all algorithms.
-fn script(source: &str) -> String {
-    [include_str!("redis/lua/records.lua"), &step::lua(), source].concat()
+/// A script of these `parts`, which may use all algorithms.
+fn script(parts: &[&str]) -> String {
+    [include_str!("redis/lua/numbers.lua"), &step::lua(), &parts.concat()].concat()
 }
 
 /// What `answer` says, unless it is an error.

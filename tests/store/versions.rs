@@ -29,7 +29,8 @@ const SERVERS: [(&str, &str); 2] = [
 ];
 
 /// What a user of Redis may do who is to count, as docs/redis.md says.
-const RIGHTS: &str = "+eval +evalsha +get +set +del +incrby +decrby +pexpire +pttl +ping";
+const RIGHTS: &str = "+eval +evalsha +get +set +del +incrby +decrby +pexpire +pttl \
+    +getrange +setrange +strlen +ping";
 
 const ALGORITHMS: [Algorithm; 7] = [
     Algorithm::FixedWindow { count_denied: true },

@@ -22,7 +22,12 @@ pub(super) type Call<'a> = (&'a [Charge], Timestamp, Option<Holder>);
 
 /// The source of the script.
 pub(super) fn source() -> String {
-    script(include_str!("lua/charge.lua"))
+    let [lone, records, charge] = [
+        include_str!("lua/lone.lua"),
+        include_str!("lua/records.lua"),
+        include_str!("lua/charge.lua"),
+    ];
+    script(&[lone, records, charge])
 }
 
 /// The command that makes `calls`, and begins with `begin`.
@@ -43,10 +48,9 @@ pub(super) fn ask(begin: [&str; 2], calls: &[Call<'_>], jitter: Jitter) -> Cmd {
     for &(charges, now, holder) in calls {
         call.arg(now.as_micros()).arg(charges.len()).arg(holder.map_or(0, |it| it.id));
         for charge in charges {
-            call.arg(charge.limit.algorithm.facts().lua)
-                .arg(flags(charge))
-                .arg(charge.hits.change());
-            call.arg(charge.limit.penalty.as_micros()).arg(jitter.draw().unwrap_or_default());
+            call.arg(jitter.draw().unwrap_or_default());
+            call.arg(charge.limit.algorithm.facts().lua).arg(flags(charge));
+            call.arg(charge.hits.change()).arg(charge.limit.penalty.as_micros());
             arguments(&mut call, charge, now);
         }
     }

@@ -185,11 +185,17 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::limit::leases;
     use crate::store::redis::slots::{SLOTS, slot};
 
     #[test]
     fn all_commands_of_the_scripts_are_tried() {
-        let used = [include_str!("lua/records.lua"), include_str!("lua/count.lua")];
+        let used = [
+            include_str!("lua/lone.lua"),
+            include_str!("lua/records.lua"),
+            include_str!("lua/count.lua"),
+            leases::LUA,
+        ];
         let calls = used.iter().flat_map(|it| it.split("call('").skip(1));
         let used: HashSet<_> = calls.filter_map(|it| it.split_once('\'')).map(|it| it.0).collect();
         assert!(used.contains("INCRBY"), "{used:?}");

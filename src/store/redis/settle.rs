@@ -11,7 +11,7 @@ use crate::{
 
 /// The source of the script.
 pub(super) fn source() -> String {
-    script(include_str!("lua/settle.lua"))
+    script(&[include_str!("lua/records.lua"), include_str!("lua/settle.lua")])
 }
 
 /// The command that settles `charges`, and begins with `begin`.

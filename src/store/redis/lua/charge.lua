@@ -6,7 +6,8 @@
 -- ARGV[3]         how long hits are held
 -- then per call   now, how many charges follow, and a number by which the call holds what
 --                 depends on charges elsewhere, 0 if nothing does
--- and per charge  the algorithm, by its name in src/limit
+-- and per charge  how many milliseconds to put the expiry off
+--                 the algorithm, by its name in src/limit
 --                 flags: 1 hits are added; if the call is refused, 2 it is not made,
 --                 or 4 only if it is refused itself; 8 enforced, 16 the call is
 --                 refused anyway; 32 hits that are refused count; 64 rules with
@@ -14,7 +15,6 @@
 --                 number of its quota, 0 if it is of none
 --                 hits to add; below 0 to give back; 0 to look
 --                 the penalty, 0 for none
---                 how many milliseconds to put the expiry off
 --                 how many arguments follow, and these: those of the algorithm
 --
 -- A call that holds hits counts only what it would if it were refused, and holds the rest.
@@ -30,11 +30,6 @@
 local MOST_HOLDS = 1000
 local hold_for = tonumber(ARGV[3])
 local id -- of the call that is made, if it holds hits
-
--- Whether what the call comes to elsewhere matters to a charge of it.
-local function depends(charge)
-  return charge.all_or_nothing or charge.if_refused
-end
 
 -- How many hits other calls hold, and how many calls hold some.
 local function held(record)
@@ -53,8 +48,11 @@ end
 -- What is held takes room as well. Returns whether the hits pass, nothing if that is not
 -- sure, and the numbers to tell.
 local function weigh_holds(charge, record, passes, before, after)
+  if #record.holds == 0 then
+    return passes, before, after
+  end
   local others = held(record)
-  if others == 0 or charge.adds and not passes then
+  if others == 0 or charge.kind.adds and not passes then
     -- What is refused for sure is told of without it.
     return passes, before, after
   end
@@ -70,6 +68,29 @@ local function weigh_holds(charge, record, passes, before, after)
   return passes, before, after
 end
 
+-- What the algorithm and the holds of others say of a charge, as `record` is: whether the hits
+-- pass, the numbers to tell before and after, the new state and its life.
+local function weigh_now(charge, record)
+  local passes, before, after, state, life = charge.algorithm(record.state, charge.hits, unpack(charge.arguments))
+  passes, before, after = weigh_holds(charge, record, passes, before, after)
+  return passes, before, after, state, life
+end
+
+-- The same. A charge that is weighed again before the counter changes costs no more: equal
+-- charges of a call, and those of a call that is refused.
+local function weigh(charge, record)
+  if not charge.again then
+    return weigh_now(charge, record)
+  end
+  record.weighed = record.weighed or {}
+  local weighed = record.weighed[charge]
+  if not weighed then
+    weighed = { weigh_now(charge, record) }
+    record.weighed[charge] = weighed
+  end
+  return unpack(weighed, 1, 5)
+end
+
 -- Works out one charge, and makes it if `make`. It is refused in any case if
 -- `refuse`.
 local function attempt(charge, make, refuse)
@@ -78,27 +99,26 @@ local function attempt(charge, make, refuse)
   if 0 < charge.penalty and 0 < record.banned then
     banned = math.min(record.banned, now) + charge.penalty
   end
-  local passes, before, after, state, life = charge.algorithm(record.state, charge.hits, unpack(charge.arguments))
-  passes, before, after = weigh_holds(charge, record, passes, before, after)
-  if passes and 0 < id and depends(charge) then
+  local passes, before, after, state, life = weigh(charge, record)
+  if passes and 0 < id and charge.kind.depends then
     local _, count = held(record)
     if MOST_HOLDS <= count then
       passes = nil
     end
   end
-  if not charge.adds then
+  if not charge.kind.adds then
     -- What is given back is never refused, even if it is nothing.
     passes = true
   end
   if refuse then
     passes = false
   end
-  local shut = charge.adds and now < banned
+  local shut = charge.kind.adds and now < banned
   if shut and passes == nil then
     passes = true
   end
   local unsure = passes == nil
-  local made = make and not shut and (passes or not unsure and charge.counts_denied)
+  local made = make and not shut and (passes or not unsure and charge.kind.counts_denied)
   local since, counts = record.banned, made and state and true or false
   local change = counts
   if not counts then
@@ -119,33 +139,56 @@ end
 -- The place in KEYS and ARGV of what has not been understood yet.
 local key, argument = 1, 4
 
-local function next_charge()
-  local flags = tonumber(ARGV[argument + 1])
-  local function has(flag)
-    return bit.band(flags, flag) ~= 0
+-- What flags say of a charge, by flags.
+local kinds = {}
+
+local function kind_of(flags)
+  local kind = kinds[flags]
+  if not kind then
+    local function has(flag)
+      return bit.band(flags, flag) ~= 0
+    end
+    local quota = math.floor(flags / 128)
+    kind = {
+      adds = has(1), all_or_nothing = has(2), if_refused = has(4), depends = has(6), enforced = has(8),
+      refused = has(16), counts_denied = has(32), shares = has(64), quota = 0 < quota and quota,
+    }
+    kinds[flags] = kind
   end
-  local quota = math.floor(flags / 128)
+  return kind
+end
+
+local function parse_charge(last)
   local charge = {
-    algorithm = algorithm(ARGV[argument]),
-    adds = has(1),
-    all_or_nothing = has(2),
-    if_refused = has(4),
-    enforced = has(8),
-    quota = 0 < quota and quota,
-    refused = has(16),
-    counts_denied = has(32),
-    shares = has(64),
-    hits = tonumber(ARGV[argument + 2]),
-    penalty = tonumber(ARGV[argument + 3]),
-    more = tonumber(ARGV[argument + 4]),
+    algorithm = algorithm(ARGV[argument + 1]),
+    kind = kind_of(ARGV[argument + 2]),
+    hits = tonumber(ARGV[argument + 3]),
+    penalty = tonumber(ARGV[argument + 4]),
+    more = tonumber(ARGV[argument]),
     key = KEYS[key],
     arguments = {},
   }
-  key = key + 1
-  for i = 1, tonumber(ARGV[argument + 5]) do
-    charge.arguments[i] = tonumber(ARGV[argument + 5 + i])
+  for i = argument + 6, last do
+    charge.arguments[i - argument - 5] = tonumber(ARGV[i])
   end
-  argument = argument + 6 + #charge.arguments
+  return charge
+end
+
+-- The next charge of a call of which these are known, by their key and arguments.
+local function next_charge(known)
+  local last = argument + 5 + tonumber(ARGV[argument + 5])
+  local name = known and KEYS[key] .. ' ' .. table.concat(ARGV, ' ', argument + 1, last)
+  local charge = known and known[name]
+  if charge then
+    charge.again = true
+  else
+    charge = parse_charge(last)
+    if known then
+      charge.again = charge.kind.depends
+      known[name] = charge
+    end
+  end
+  key, argument = key + 1, last + 1
   return charge
 end
 
@@ -155,12 +198,12 @@ end
 local function make_together(charges, attempts, unsure)
   -- Whether a charge is made although its call is refused.
   local function made_if_refused(charge, passes)
-    if charge.all_or_nothing then
+    if charge.kind.all_or_nothing then
       return false
-    elseif charge.if_refused then
-      return not passes and charge.counts_denied
+    elseif charge.kind.if_refused then
+      return not passes and charge.kind.counts_denied
     end
-    return passes or charge.counts_denied
+    return passes or charge.kind.counts_denied
   end
 
   -- Works out one charge of a call that is refused, of which `trial` was tried.
@@ -168,15 +211,16 @@ local function make_together(charges, attempts, unsure)
     local refused = trial.passes == false
     local make = made_if_refused(charge, not refused) and not trial.unsure
     local last = attempt(charge, make, refused)
-    local final = {}
-    for name, it in pairs(trial) do
-      final[name] = it
+    if not trial.over and not trial.unsure then
+      return last
     end
+    local final = {
+      passes = trial.passes, unsure = trial.unsure, over = trial.over, made = trial.made, counts = trial.counts,
+      banned = trial.banned, before = trial.before, after = trial.after,
+    }
     if trial.over then
       final.made, final.counts = trial.made and make, last.counts
-    elseif not trial.unsure then
-      return last
-    elseif depends(charge) then
+    elseif charge.kind.depends then
       final.passes, final.unsure, final.made = true, false, false
     end
     return final
@@ -187,7 +231,7 @@ local function make_together(charges, attempts, unsure)
   local function hold_all(charges, attempts, finals, tried)
     local sums, of = {}, {}
     for i, charge in ipairs(charges) do
-      if depends(charge) and attempts[i].counts and not finals[i].made and not of[charge.key] then
+      if charge.kind.depends and attempts[i].counts and not finals[i].made and not of[charge.key] then
         sums[charge.key], of[charge.key] = 0, charge
       end
     end
@@ -218,9 +262,9 @@ local function make_together(charges, attempts, unsure)
   local function refuses(charges, attempts)
     local quotas, refused = {}, false
     for i, charge in ipairs(charges) do
-      refused = refused or charge.refused or charge.enforced and attempts[i].over
-      if charge.quota then
-        quotas[charge.quota] = quotas[charge.quota] or attempts[i].over or false
+      refused = refused or charge.kind.refused or charge.kind.enforced and attempts[i].over
+      if charge.kind.quota then
+        quotas[charge.kind.quota] = quotas[charge.kind.quota] or attempts[i].over or false
       end
     end
     local exhausted = next(quotas) ~= nil
@@ -239,7 +283,7 @@ local function make_together(charges, attempts, unsure)
   if unsure and not refused then
     -- Once more, without those that depend on the others.
     for i, charge in ipairs(charges) do
-      if depends(charge) then
+      if charge.kind.depends then
         attempts[i].unsure, attempts[i].made = true, false
       else
         attempts[i] = attempt(charge, true, false)
@@ -264,7 +308,7 @@ local function make(charges)
   local attempts, together, unsure = {}, false, false
   for i, charge in ipairs(charges) do
     attempts[i] = attempt(charge, true, false)
-    together = together or depends(charge)
+    together = together or charge.kind.depends
     unsure = unsure or attempts[i].unsure
   end
   if together then
@@ -277,9 +321,10 @@ local answers = {}
 while ARGV[argument] do
   now, id = tonumber(ARGV[argument]), tonumber(ARGV[argument + 2])
   local charges, count = {}, tonumber(ARGV[argument + 1])
+  local known = 1 < count and {} or nil
   argument = argument + 3
   for i = 1, count do
-    charges[i] = next_charge()
+    charges[i] = next_charge(known)
   end
   local attempts, finals = make(charges)
   for i, it in ipairs(attempts) do

@@ -25,7 +25,7 @@ local function foreign(answer)
     and (string.find(answer.err, 'WRONGTYPE', 1, true) or string.find(answer.err, 'not an integer', 1, true))
 end
 
--- Whether calls hold hits of the counter: see records.lua.
+-- Whether calls hold hits of the counter: see numbers.lua.
 local function is_held(value)
   return type(value) == 'string' and string.find(value, '^%d*&%d+:%d+:%d+')
 end

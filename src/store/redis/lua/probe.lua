@@ -8,6 +8,9 @@ for _, command in ipairs({
   {'PEXPIRE', key, kept},
   {'PTTL', key},
   {'GET', key},
+  {'GETRANGE', key, 0, 0},
+  {'SETRANGE', key, 0, '1'},
+  {'STRLEN', key},
   {'DEL', key},
 }) do
   local answer = redis.pcall(unpack(command))

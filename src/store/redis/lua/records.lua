@@ -1,42 +1,8 @@
--- What is kept under the name of a counter, and how scripts read and write it. This
--- stands before the functions of the algorithms, which are in src/limit, and before the
--- script itself.
---
--- A counter is kept as the text of its state, then `!` and since when everything is
--- refused, if it is, then `&id:hits:until` for each call that holds hits. Each part may
--- be absent. A state that is not text begins with `#` and, in four bytes, how many follow
--- that are its own, these four among them. Numbers are whole and below 2^53; every time is in microseconds, if nothing
--- else is said. Whatever else is found under a key counts for nothing, and is
--- overwritten.
---
--- Numbers are added, subtracted, multiplied and compared where the result is exact, or
--- is so large that the comparison is right all the same. Whole numbers below 2^53 may
--- also be divided if the quotient is rounded to a whole number: the error of the
--- division is less than the distance to the next one.
+-- How scripts read and write what is kept under the name of a counter: see numbers.lua.
 
-local MOST = 9007199254740991 -- `Hits::MAX`
--- How long a state outlives its meaning, and the longest that anything is kept; both in
--- milliseconds.
-local grace, longest = tonumber(ARGV[1]), tonumber(ARGV[2])
-local now -- of the call that is made
 -- How long a hold that has ended is still known, in microseconds: it takes no room any more,
 -- but its hits can be counted.
 local KNOWN = 50000000
-local forced = false -- whether hits pass whatever the limit says
-
--- `tostring` keeps 14 digits.
-local function text(number)
-  return string.format('%.0f', number)
-end
-
-local PATTERNS = { [2] = '^(%d+):(%d+)$', [3] = '^(%d+):(%d+):(%d+)$' }
-
--- How long a state is of use that means something for `life` after `latest`, the latest moment
--- that it knows: this clock may have stepped back by a second.
-local function life_after(latest, life)
-  return life + math.min(math.max(latest - now, 0), 1000000)
-end
-
 -- The time by which holds end: the server's, as the clocks of instances may differ by more
 -- than calls take. If it may not be asked for, that of the call.
 local server_time
@@ -46,15 +12,6 @@ local function clock()
     server_time = time[1] and time[1] * 1000000 + time[2] or false
   end
   return server_time or now
-end
-
--- The numbers in `value`, or nothing if it is not `count` of them.
-local function numbers(value, count)
-  local a, b, c = string.match(value, PATTERNS[count])
-  a, b, c = tonumber(a), tonumber(b), tonumber(c or 0)
-  if a and a <= MOST and b <= MOST and c <= MOST then
-    return a, b, c
-  end
 end
 
 -- What has been read, what earlier calls will have written, and what this call will.
@@ -114,11 +71,6 @@ local function left(key)
   return change and change.ttl or redis.call('PTTL', key)
 end
 
--- For how many milliseconds to keep what means something for so long.
-local function lifetime(micros)
-  return math.min(math.ceil(micros / 1000), longest) + grace
-end
-
 -- Has `key` hold this. `life` is that of the state if that changes; `more` is by how many
 -- milliseconds to put the expiry off.
 local function write(charge, state, banned, holds, life)
@@ -138,7 +90,7 @@ local function write(charge, state, banned, holds, life)
     end
   end
   local rest = 0
-  if not life or charge.shares or 0 < #holds or 0 < banned then
+  if not life or charge.kind.shares or 0 < #holds or 0 < banned then
     -- Something is kept beside what changes, or rules with windows of different length
     -- share the name.
     rest = left(charge.key)

@@ -87,7 +87,7 @@ for i, key in ipairs(KEYS) do
     key = key,
     algorithm = algorithm(name),
     undo = undo(name),
-    shares = string.find(ARGV[argument + 1], 'w', 1, true),
+    kind = { shares = string.find(ARGV[argument + 1], 'w', 1, true) },
     penalty = tonumber(ARGV[argument + 3]),
     more = tonumber(ARGV[argument + 4]),
     arguments = {},

@@ -1,6 +1,9 @@
 //! Lists that nobody could have written.
 
-use super::{text::list, *};
+use super::{
+    text::{Kept, list},
+    *,
+};
 use crate::{
     limit::{Algorithm, Unit, Window},
     store::{Consume, Enforced},
@@ -35,7 +38,7 @@ fn whatever_a_list_holds_it_is_answered_and_ends() {
     let config = ProptestConfig { cases: 1_000, failure_persistence: None, ..Default::default() };
     let leases = vec((moment, hits), 1..9);
     let moves = vec((change, -50_000_000..50_000_000_i64), 1..9);
-    proptest!(config, |(leases in leases, wide in any::<bool>(), start in any::<u16>(), moves in moves)| {
+    proptest!(config, |(leases in leases, wide in any::<bool>(), start in any::<u16>(), skip in 0..9_usize, moves in moves)| {
         let mut connection = connection.borrow_mut();
         let server = &mut *connection;
         let key = counter(0, &limit, BEGIN);
@@ -44,7 +47,7 @@ fn whatever_a_list_holds_it_is_answered_and_ends() {
             .iter()
             .map(|(moment, hits)| (BEGIN.as_micros().saturating_add_signed(*moment), hits.cast_unsigned() & 0xffff))
             .collect();
-        let value = list(&leases, wide, start.into(), 1 << 46);
+        let value = list(&leases, Kept { wide, start: start.into(), earlier: 1 << 46, skip });
         let set = |server: &mut redis::Connection| {
             redis::cmd("SET").arg(key.key.as_bytes()).arg(&value).exec(server).unwrap();
         };
@@ -67,6 +70,6 @@ fn whatever_a_list_holds_it_is_answered_and_ends() {
         let now = Timestamp::from_micros(latest).plus(lease);
         ask(&scripts, server, &[charge(Hits::Add(1))], now);
         let kept: Vec<u8> = redis::cmd("GET").arg(key.key.as_bytes()).query(server).unwrap();
-        prop_assert_eq!(kept, list(&[(now.as_micros(), 1)], false, 0, 0));
+        prop_assert_eq!(kept, list(&[(now.as_micros(), 1)], Kept::default()));
     });
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{text::list, *};
+use super::{
+    text::{Kept, list},
+    *,
+};
 use crate::{
     limit::{Algorithm, Unit, Window},
     store::{Consume, Enforced},
@@ -111,11 +114,12 @@ fn bytes(leases: Vec<(u64, u64)>) -> impl Strategy<Value = Vec<u8>> {
     let hits: u64 = leases.iter().map(|(_, hits)| hits).sum();
     let earlier = prop_oneof![Just(0_u64), 0..1_000_000_u64, Just((1 << 48) - 70_000_000)];
     let start = prop_oneof![Just(0), 65_530..65_536_u64, Just(Hits::MAX)];
-    (earlier, start, any::<bool>()).prop_map(move |(earlier, start, wide)| {
+    (earlier, start, any::<bool>(), 0..9_usize).prop_map(move |(earlier, start, wide, skip)| {
         let first = leases.first().map_or(0, |(granted, _)| *granted);
         let last = leases.last().map_or(0, |(granted, _)| *granted);
         let short = last - first.saturating_sub(earlier) < 1 << 48;
-        list(&leases, wide || !short || 65_535 < hits, start, earlier)
+        let wide = wide || !short || 65_535 < hits;
+        list(&leases, Kept { wide, start, earlier, skip })
     })
 }
 

@@ -91,7 +91,7 @@ fn state_of(state: &[u8], limit: &Limit) -> Option<State> {
     })
 }
 
-const HEADER: usize = 19;
+const HEADER: usize = 48;
 
 fn big_endian(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
@@ -106,42 +106,80 @@ fn kind(wide: bool) -> (usize, usize, u64) {
 /// in order.
 fn list_of(bytes: &[u8], lease: Duration) -> Option<Vec<(Timestamp, u64)>> {
     let (header, body) = bytes.split_at_checked(HEADER)?;
-    let wide = header[4] == 14;
-    let (moment, size, wrap) = kind(wide);
-    let length = usize::try_from(big_endian(&header[..4])).ok()?;
-    let (base, mut sum) = (big_endian(&header[5..12]), big_endian(&header[12..]));
-    let sound = usize::from(header[4]) == size && length == bytes.len() && sum < wrap;
-    if !sound || body.is_empty() || !body.len().is_multiple_of(size) || Hits::MAX < base {
+    let mut header = header;
+    let mut next = |size: usize| {
+        let (number, rest) = header.split_at(size);
+        header = rest;
+        big_endian(number)
+    };
+    let [length, number, skip, count] = [4, 1, 4, 4].map(&mut next);
+    let [base, mut sum, held, first, last] = [7; 5].map(&mut next);
+    let (moment, size, wrap) = kind(number == 2);
+    let room = body.len() / size;
+    let (skip, count) = (usize::try_from(skip).ok()?, usize::try_from(count).ok()?);
+    let sound = length == bytes.len() as u64
+        && (1..=2).contains(&number)
+        && body.len().is_multiple_of(size)
+        && (1..=room).contains(&count)
+        && skip < room
+        && (count as u64..wrap).contains(&held)
+        && sum < wrap
+        && base <= first
+        && first <= last
+        && last <= Hits::MAX;
+    if !sound {
         return None;
     }
     let mut leases = Vec::new();
-    for one in body.chunks_exact(size) {
+    for place in (skip..skip + count).map(|it| it % room) {
+        let one = &body[place * size..][..size];
         let (granted, sums) = (base + big_endian(&one[..moment]), big_endian(&one[moment..]));
         leases.push((Timestamp::from_micros(granted), (sums + wrap - sum) % wrap));
         sum = sums;
     }
-    let (last, _) = leases.last()?;
-    (last.plus(lease).as_micros() <= Hits::MAX).then_some(leases)
+    let end = last.checked_add(u64::try_from(lease.as_micros()).ok()?)?;
+    (end <= Hits::MAX).then_some(leases)
 }
 
-/// The bytes of a list that are kept: `start` is how many hits there were before it, and its
-/// moments count from so much `earlier` than the first.
-pub(super) fn list(leases: &[(u64, u64)], wide: bool, start: u64, earlier: u64) -> Vec<u8> {
-    let Some((first, _)) = leases.first() else { return Vec::new() };
-    let (moment, size, wrap) = kind(wide);
-    let (base, mut sum) = (first.saturating_sub(earlier), start % wrap);
-    let length = u32::try_from(HEADER + size * leases.len()).unwrap();
+/// How a list is kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kept {
+    pub(super) wide: bool,
+    /// How many hits there were before it.
+    pub(super) start: u64,
+    /// From how much earlier than the first its moments count.
+    pub(super) earlier: u64,
+    /// The place of the first.
+    pub(super) skip: usize,
+}
+
+/// The bytes of a list that are kept.
+pub(super) fn list(leases: &[(u64, u64)], kept: Kept) -> Vec<u8> {
+    let (Some((first, _)), Some((last, _))) = (leases.first(), leases.last()) else {
+        return Vec::new();
+    };
+    let (moment, size, wrap) = kind(kept.wide);
+    let (base, mut sum) = (first.saturating_sub(kept.earlier), kept.start % wrap);
+    let room = leases.len() + 1 + leases.len() / 64;
+    let skip = kept.skip % room;
+    let held = leases.iter().map(|it| it.1).sum::<u64>() % wrap;
     let mut bytes = vec![b'#'];
-    bytes.extend(length.to_be_bytes());
-    bytes.push(u8::try_from(size).unwrap());
-    bytes.extend(&base.to_be_bytes()[1..]);
-    bytes.extend(&sum.to_be_bytes()[1..]);
-    for (granted, hits) in leases {
-        sum = (sum + hits) % wrap;
-        bytes.extend(&(granted - base).to_be_bytes()[8 - moment..]);
-        bytes.extend(&sum.to_be_bytes()[8 + moment - size..]);
+    let mut put = |number: u64, size: usize| bytes.extend(&number.to_be_bytes()[8 - size..]);
+    put((HEADER + size * room) as u64, 4);
+    put(1 + u64::from(kept.wide), 1);
+    put(skip as u64, 4);
+    put(leases.len() as u64, 4);
+    for number in [base, sum, held, *first, *last] {
+        put(number, 7);
     }
-    bytes
+    let mut places = vec![0; size * room];
+    for (at, (granted, hits)) in leases.iter().enumerate() {
+        sum = (sum + hits) % wrap;
+        let place = &mut places[(skip + at) % room * size..][..size];
+        place[..moment].copy_from_slice(&granted.wrapping_sub(base).to_be_bytes()[8 - moment..]);
+        place[moment..].copy_from_slice(&sum.to_be_bytes()[8 + moment - size..]);
+    }
+    [bytes, places].concat()
 }
 
 /// None if there is nothing that makes sense.
