@@ -31,6 +31,7 @@ use self::{
     calls::{Calls, Place, Servers},
     cluster::Cluster,
     node::{Node, NodeError},
+    pulse::Pulse,
     settler::Late,
     slots::slot,
     target::Target,
@@ -101,6 +102,7 @@ struct Backends {
     main: Backend,
     per_second: Option<Backend>,
     timeout: Duration,
+    pulse: Pulse,
 }
 
 /// One Redis, which may be several servers.
@@ -143,10 +145,12 @@ impl Redis {
     ) -> Self {
         let (late, unsettled) = Late::new();
         let timeout = per_second.map_or(main.timeout, |it| it.timeout.max(main.timeout));
+        let pulse = Pulse::start();
         let backends = Arc::new(Backends {
-            main: Backend::new(main, &late),
-            per_second: per_second.map(|it| Backend::new(it, &late)),
+            main: Backend::new(main, (&late, &pulse)),
+            per_second: per_second.map(|it| Backend::new(it, (&late, &pulse))),
             timeout,
+            pulse,
         });
         backends.tell(readings, &late);
         let mut settler = JoinSet::new();
@@ -161,8 +165,8 @@ impl Redis {
 }
 
 impl Backend {
-    fn new(settings: &RedisSettings, late: &Late) -> Self {
-        let traffic = Traffic::new();
+    fn new(settings: &RedisSettings, (late, pulse): (&Late, &Pulse)) -> Self {
+        let traffic = Traffic::new(pulse.clone());
         let one =
             |target| BackendServers::One(Node::new(target, settings, false, (&traffic, late)));
         let servers = match &settings.servers {
@@ -259,6 +263,14 @@ impl Servers for Backends {
         }
     }
 
+    fn server(&self, place: Place) -> u32 {
+        let number = match &self.backend(place).servers {
+            BackendServers::One(_) => 0,
+            BackendServers::Cluster(cluster) => cluster.number_of_owner(place.slot),
+        };
+        2 * u32::from(number) + u32::from(place.per_second)
+    }
+
     fn goes_apart(&self, place: Place) -> bool {
         matches!(self.backend(place).servers, BackendServers::Cluster(_))
     }
@@ -272,6 +284,10 @@ impl Servers for Backends {
 
     fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 }
 

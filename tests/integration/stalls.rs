@@ -77,9 +77,7 @@ async fn a_process_that_does_not_run_does_not_take_redis_for_silent() {
     };
     let (made, failed) = calls(&service, &stop).await;
     stalls.await.unwrap();
-    // A call that has begun and is not sent yet when the process stops is late when it goes
-    // on: one in a stall, and not all 32 that wait.
-    assert!(failed.len() <= 6 && 1_000 < made, "{} of {made}: {failed:?}", failed.len());
+    assert!(failed.is_empty() && 1_000 < made, "{} of {made}: {failed:?}", failed.len());
     let log = service.log();
     assert!(!log.contains("does not answer") && !log.contains("is lost"), "{log}");
 }

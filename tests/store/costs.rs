@@ -157,6 +157,40 @@ async fn a_thousand_charges_of_a_full_list_hold_redis_for_a_moment_at_a_time() {
     }
 }
 
+/// Limits that depend on each other are decided together, by scripts that each touch a few.
+#[tokio::test]
+async fn hundreds_of_limits_that_depend_on_each_other_are_divided_by_counter() {
+    let mut bench = Bench::start().await;
+    let limit = Limit { algorithm: Algorithm::SlidingLog, ..minutely(2) };
+    let log = |name: usize| Charge {
+        consume: Consume::AllOrNothing,
+        ..charge(&format!("log {name}"), limit.clone(), Hits::Add(1), NOON)
+    };
+    // One of them twice, and far apart.
+    let all: Vec<_> = (0..300).chain([0]).map(log).collect();
+    cmd("CONFIG").arg(&["SET", "slowlog-log-slower-than", "0"]).exec(&mut bench.client).expect("");
+    cmd("CONFIG").arg(&["SET", "slowlog-max-len", "10000"]).exec(&mut bench.client).expect("");
+    let used = |it: &[Outcome]| it.iter().map(|it| it.used).collect::<Vec<_>>();
+    let first = outcomes(&bench.store, &all, NOON).await.expect("it runs");
+    assert!(first.iter().all(|it| !it.over));
+    assert_eq!((first[0].used, first[299].used, first[300].used), (1, 1, 2));
+    // The first is used up, so nothing is counted.
+    let second = outcomes(&bench.store, &all, NOON).await.expect("it runs");
+    let over: Vec<_> = (0..=300).filter(|it| second[*it].over).collect();
+    assert_eq!(over, [0, 300]);
+    let looks: Vec<_> = (0..300).map(|it| Charge { hits: Hits::Add(0), ..log(it) }).collect();
+    let found = outcomes(&bench.store, &looks, NOON).await.expect("it runs");
+    assert_eq!(used(&found), [&[2][..], &[1; 299]].concat());
+    type Entry = (u64, u64, u64, Vec<Vec<u8>>, String, String);
+    let log: Vec<Entry> =
+        cmd("SLOWLOG").arg(&["GET", "-1"]).query(&mut bench.client).expect("it runs");
+    let scripts = log.iter().map(|it| &it.3).filter(|it| it[0] == b"EVALSHA");
+    let counters: Vec<usize> = scripts
+        .map(|it| String::from_utf8_lossy(&it[2]).parse().expect("it is a number"))
+        .collect();
+    assert!(20 < counters.len() && counters.iter().all(|it| *it <= 65), "{counters:?}");
+}
+
 /// `cargo test --test store costs -- --ignored --nocapture`
 #[tokio::test]
 #[ignore = "it measures, and asserts nothing"]

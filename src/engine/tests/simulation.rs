@@ -152,9 +152,10 @@ impl Game {
         let journal = Arc::default();
         let stop = dice.one_in(3);
         let begun = Instant::now();
-        let instance = |_| {
-            let store =
-                Recorded { store: Simulated::on(&servers, TIMEOUT), journal: Arc::clone(&journal) };
+        // One makes charges to different counters by different scripts.
+        let instance = |at_once| {
+            let store = Simulated::divided(&servers, TIMEOUT, at_once);
+            let store = Recorded { store, journal: Arc::clone(&journal) };
             Arc::new(Engine {
                 rules: Arc::clone(&tree),
                 store,
@@ -167,7 +168,7 @@ impl Game {
                 }),
             })
         };
-        let instances = (0..2).map(instance).collect();
+        let instances = [1_000, 1].map(instance).into();
         Self {
             dice: Arc::clone(&dice),
             rules,

@@ -25,7 +25,7 @@ use tokio::{select, sync::Semaphore, task::JoinSet};
 
 use super::{
     call::{Call, Reply},
-    lane::{Lane, QUEUE, unsent},
+    lane::{Crowd, Lane, QUEUE, unsent},
     line::{Alone, Line},
     node::NodeError,
     parts::{Answer, Batch, Part},
@@ -72,11 +72,11 @@ impl<W: Wire> Batches<W> {
         wire: W,
         timeout: Duration,
         cluster: bool,
-        (late, pulse): (Late, Pulse),
+        (late, pulse, crowd): (Late, Pulse, &Crowd),
     ) -> Self {
         let line = Arc::new(Line::new(wire, timeout, cluster, (late, pulse)));
-        let (light, light_calls) = Lane::new(LIGHT);
-        let (heavy, heavy_calls) = Lane::new(HEAVY);
+        let (light, light_calls) = Lane::new(LIGHT, crowd);
+        let (heavy, heavy_calls) = Lane::new(HEAVY, crowd);
         let mut task = JoinSet::new();
         let works = Arc::clone(&line);
         task.spawn(async move {

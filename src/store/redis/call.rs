@@ -1,6 +1,9 @@
 //! Calls to one server, and what they cost it.
 
-use std::sync::{Arc, atomic::AtomicU8};
+use std::{
+    sync::{Arc, atomic::AtomicU8},
+    time::Duration,
+};
 
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -46,6 +49,8 @@ pub(super) struct Call {
     pub(super) now: Timestamp,
     /// When `now` was.
     pub(super) begun: Instant,
+    /// How long this process had [run](super::pulse::Pulse::now) then, if that was not just now.
+    pub(super) ran: Option<Duration>,
     pub(super) kind: Kind,
     /// What becomes of the caller; none if nobody is served by the answer.
     pub(super) fate: Option<Arc<Fate>>,
@@ -86,14 +91,24 @@ impl Call {
     /// Does what `kind` says with `charges`.
     pub(super) fn with(charges: SmallVec<[Charge; 1]>, now: Timestamp, kind: Kind) -> Self {
         let late = AtomicU8::new(UNDECIDED);
-        Self { charges, now, begun: Instant::now(), kind, fate: None, late, large: false }
+        Self {
+            charges,
+            now,
+            begun: Instant::now(),
+            ran: None,
+            kind,
+            fate: None,
+            late,
+            large: false,
+        }
     }
 
     /// Makes the charges at `places` alone, by the script for all kinds.
     pub(super) fn part(&self, places: impl Iterator<Item = usize>) -> Self {
         let charges = places.map(|it| self.charges[it].clone()).collect();
         let call = Self::with(charges, self.now, Kind::Decide(None));
-        Self { begun: self.begun, fate: self.fate.clone(), large: self.large, ..call }
+        let fate = self.fate.clone();
+        Self { begun: self.begun, ran: self.ran, fate, large: self.large, ..call }
     }
 
     /// About how long a server works on it, in units of [`cost`].

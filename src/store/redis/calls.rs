@@ -27,6 +27,7 @@ use super::{
     call::{Answered, Answers, Call, Reply, cost},
     fate::{Caller, Fate},
     lane::{FULL, QUEUE},
+    pulse::Pulse,
     reservation::Reservation,
     settler::{Late, Settles},
 };
@@ -54,6 +55,9 @@ pub(super) trait Servers: Send + Sync + 'static {
     /// Where the counter of `charge` is.
     fn place(&self, charge: &Charge) -> Place;
 
+    /// The number of the server that has `place`, as far as is known.
+    fn server(&self, place: Place) -> u32;
+
     /// Whether charges to different counters at `place` go apart unless they depend on
     /// each other: so they share round trips with all others of their server.
     fn goes_apart(&self, place: Place) -> bool;
@@ -69,6 +73,14 @@ pub(super) trait Servers: Send + Sync + 'static {
 
     /// The longest that a call may take.
     fn timeout(&self) -> Duration;
+
+    /// How long this process has run.
+    fn pulse(&self) -> &Pulse;
+
+    /// What a request may have under way at once, in units of [`cost`].
+    fn at_once(&self) -> usize {
+        AT_ONCE
+    }
 }
 
 impl<S: Servers> Settles for S {
@@ -86,7 +98,7 @@ pub(super) struct Calls<S> {
     pub(super) late: Late,
     /// The number of the next call that holds hits.
     next: AtomicU64,
-    /// How many more may be under way.
+    /// How many more charges may be reserved.
     reservations: Arc<Semaphore>,
 }
 
@@ -97,6 +109,8 @@ pub(super) struct Time {
     pub(super) now: Timestamp,
     /// When that was.
     pub(super) begun: Instant,
+    /// How long this process had [run](Pulse::now) then.
+    pub(super) ran: Duration,
     /// How long the answer is waited for.
     pub(super) until: Instant,
 }
@@ -110,6 +124,36 @@ pub(super) struct Group {
     cost: usize,
 }
 
+impl Group {
+    fn add(&mut self, at: usize, cost: usize) {
+        self.at.push(at);
+        self.cost += cost;
+    }
+
+    /// The group, in parts that cost no more than `most`, unless one counter alone does.
+    fn divided(mut self, charges: &[Charge], most: usize) -> SmallVec<[Self; 4]> {
+        if self.cost <= most {
+            return smallvec![self];
+        }
+        let key = |at: usize| charges[at].counter.key.as_bytes();
+        self.at.sort_unstable_by_key(|at| (key(*at), *at));
+        let mut parts = SmallVec::<[Self; 4]>::new();
+        for counter in self.at.chunk_by(|one, next| key(*one) == key(*next)) {
+            let cost = counter.iter().map(|at| cost(&charges[*at])).sum();
+            match parts.last_mut() {
+                Some(part) if part.cost + cost <= most => {
+                    part.at.extend_from_slice(counter);
+                    part.cost += cost;
+                }
+                _ => parts.push(Self { place: self.place, at: counter.into(), cost }),
+            }
+        }
+        parts
+    }
+}
+
+/// How many charges are reserved at once: each has to be settled.
+const RESERVED: usize = 2 * QUEUE;
 /// What a request costs at most that is not large.
 const LARGE: usize = 100;
 
@@ -129,7 +173,7 @@ impl<S: Servers> Calls<S> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 2³²")]
         let first = (chance() * 2_f64.powi(32)) as u64 | 1;
         let next = AtomicU64::new(first << 20);
-        Self { servers, late, next, reservations: Arc::new(Semaphore::new(QUEUE)) }
+        Self { servers, late, next, reservations: Arc::new(Semaphore::new(RESERVED)) }
     }
 
     /// A number that no other call has.
@@ -147,7 +191,7 @@ impl<S: Servers> Calls<S> {
         let begun = Instant::now();
         let until = begun + self.servers.timeout();
         let until = deadline.map_or(until, |it| it.min(until));
-        let time = Time { now, begun, until };
+        let time = Time { now, begun, ran: self.servers.pulse().now(), until };
         if let [charge] = charges {
             let caller = Caller::new(&self.late);
             let (place, fate) = (self.servers.place(charge), &caller.fate);
@@ -170,22 +214,22 @@ impl<S: Servers> Calls<S> {
         tell(caller, charges, results, now)
     }
 
-    /// The groups of `charges`. Those that depend on each other stay together where they
-    /// can; of others no group costs more than a batch may.
+    /// The groups of `charges`, none of which costs more than a request may have under way,
+    /// and independent ones no more than a batch. Those that depend on each other stay
+    /// together where they can; charges to one counter always do if others depend on them.
     fn groups(&self, charges: &[Charge], depends: bool) -> SmallVec<[Group; 4]> {
+        if depends {
+            return self.dependent_groups(charges);
+        }
         let mut groups = SmallVec::<[Group; 4]>::new();
         // The last group of each kind.
         let mut last: HashMap<_, usize, RandomState> = HashMap::default();
         for (at, charge) in charges.iter().enumerate() {
             let place = self.servers.place(charge);
-            let alone = !depends && self.servers.goes_apart(place);
-            let kind = (place, alone.then_some(&charge.counter.key));
+            let kind = (place, self.servers.goes_apart(place).then_some(&charge.counter.key));
             let cost = cost(charge);
             match last.get(&kind).map(|it| &mut groups[*it]) {
-                Some(group) if depends || group.cost + cost <= FULL => {
-                    group.at.push(at);
-                    group.cost += cost;
-                }
+                Some(group) if group.cost + cost <= FULL => group.add(at, cost),
                 _ => {
                     last.insert(kind, groups.len());
                     groups.push(Group { place, at: smallvec![at], cost });
@@ -195,7 +239,26 @@ impl<S: Servers> Calls<S> {
         groups
     }
 
-    /// Makes each group of charges by itself, at the same time.
+    /// The groups of charges of which some depend on others, in an order in which every call
+    /// holds hits, so that none waits for another that waits for it: by place, and by counter
+    /// where those of one place are too many for one script.
+    fn dependent_groups(&self, charges: &[Charge]) -> SmallVec<[Group; 4]> {
+        let places = charges.iter().map(|it| self.servers.place(it));
+        let mut order: SmallVec<[(Place, usize); 4]> =
+            places.enumerate().map(|(at, place)| (place, at)).collect();
+        order.sort_unstable();
+        let mut groups = SmallVec::<[Group; 4]>::new();
+        for own in order.chunk_by(|one, next| one.0 == next.0) {
+            let mut group = Group { place: own[0].0, at: SmallVec::new(), cost: 0 };
+            for &(_, at) in own {
+                group.add(at, cost(&charges[at]));
+            }
+            groups.extend(group.divided(charges, self.servers.at_once()));
+        }
+        groups
+    }
+
+    /// Makes each group of charges by itself.
     async fn apart(
         &self,
         charges: &[Charge],
@@ -203,18 +266,15 @@ impl<S: Servers> Calls<S> {
         time: Time,
         whose: Whose<'_>,
     ) -> Results {
-        let call = async |group: &Group| {
-            let own: SmallVec<[Charge; 4]> =
-                group.at.iter().map(|it| charges[*it].clone()).collect();
-            self.make(group.place, &own, time, whose).await
+        let make = async |at: usize| {
+            let Group { place, at, .. } = &groups[at];
+            let own: SmallVec<[Charge; 4]> = at.iter().map(|it| charges[*it].clone()).collect();
+            self.make(*place, &own, time, whose).await
         };
         let mut results: SmallVec<[Option<_>; 4]> = smallvec![None; charges.len()];
-        // Others who wait come between the parts of a very large request.
-        for some in parts(groups) {
-            for (group, found) in some.iter().zip(join_all(some.iter().map(call)).await) {
-                for (at, result) in group.at.iter().zip(found) {
-                    results[*at] = Some(result);
-                }
+        for (at, found) in of_each(&*self.servers, groups, make).await {
+            for (at, result) in groups[at].at.iter().zip(found) {
+                results[*at] = Some(result);
             }
         }
         let missing = || Err(StoreError::Failed("an answer is missing".into()));
@@ -227,10 +287,12 @@ impl<S: Servers> Calls<S> {
         &self,
         place: Place,
         charges: &[Charge],
-        Time { now, begun, until }: Time,
-        Whose { fate, several, large }: Whose<'_>,
+        Time { now, begun, ran, until }: Time,
+        whose: Whose<'_>,
     ) -> Results {
-        let call = Call { begun, fate: Some(Arc::clone(fate)), large, ..Call::of(charges, now) };
+        let Whose { fate, several, large } = whose;
+        let fate = Some(Arc::clone(fate));
+        let call = Call { begun, ran: Some(ran), fate, large, ..Call::of(charges, now) };
         let call = Arc::new(call);
         let answers = match self.servers.call(place, &call, until).await {
             Err(error) => return all_failed(charges.len(), &error.into()),
@@ -239,7 +301,7 @@ impl<S: Servers> Calls<S> {
         let open = answers.iter().any(Option::is_none);
         // The only answer is told at once.
         if open || several {
-            fate.came(&call, &answers);
+            whose.fate.came(&call, &answers);
         }
         if open {
             return Box::pin(self.again(place, &call, answers, until)).await;
@@ -299,8 +361,9 @@ impl<S: Servers> Calls<S> {
         groups: SmallVec<[Group; 4]>,
         time: Time,
     ) -> Results {
-        let Ok(permit) = Arc::clone(&self.reservations).try_acquire_owned() else {
-            let why = format!("{QUEUE} calls are held in Redis already");
+        let count = u32::try_from(charges.len()).unwrap_or(u32::MAX);
+        let Ok(permit) = Arc::clone(&self.reservations).try_acquire_many_owned(count) else {
+            let why = format!("more than {RESERVED} charges would be held in Redis");
             return all_failed(charges.len(), &StoreError::Failed(why));
         };
         let (tell, told) = oneshot::channel();
@@ -314,15 +377,46 @@ impl<S: Servers> Calls<S> {
     }
 }
 
-/// What a request may have under way at once, in units of [`cost`].
-const AT_ONCE: usize = 4 * FULL;
+/// What a request has under way at once: about a few milliseconds of Redis.
+pub(super) const AT_ONCE: usize = 4 * FULL;
 
-/// `groups` in order, in parts that cost no more than may be under way at once.
-fn parts(groups: &[Group]) -> impl Iterator<Item = &[Group]> {
+/// What `ask` says of each of `groups`, by their positions. Servers are asked at the same time,
+/// and each for no more at once than a request may have under way: others who wait come between
+/// the parts of a very large one.
+pub(super) async fn of_each<S: Servers, T, A: Future<Output = T>>(
+    servers: &S,
+    groups: &[Group],
+    ask: impl Fn(usize) -> A,
+) -> Vec<(usize, T)> {
+    let mut order: SmallVec<[(u32, usize); 4]> =
+        groups.iter().enumerate().map(|(at, it)| (servers.server(it.place), at)).collect();
+    order.sort_unstable();
+    let ask = &ask;
+    let on_one = |own| async move {
+        let mut found = Vec::new();
+        for some in parts(groups, own, servers.at_once()) {
+            let places = some.iter().map(|(_, at)| *at);
+            let answers = join_all(places.clone().map(ask)).await;
+            found.extend(places.zip(answers));
+        }
+        found
+    };
+    let servers = order.chunk_by(|one, next| one.0 == next.0);
+    join_all(servers.map(on_one)).await.into_iter().flatten().collect()
+}
+
+/// Those of `groups` that `own` names, in parts that cost no more than `most`, unless one alone
+/// does.
+fn parts<'a>(
+    groups: &'a [Group],
+    own: &'a [(u32, usize)],
+    most: usize,
+) -> impl Iterator<Item = &'a [(u32, usize)]> {
     let mut sum = 0;
-    groups.chunk_by(move |one, next| {
-        sum = if sum == 0 { one.cost } else { sum } + next.cost;
-        let fits = sum <= AT_ONCE;
+    own.chunk_by(move |one, next| {
+        let [one, next] = [one, next].map(|it| groups[it.1].cost);
+        sum = if sum == 0 { one } else { sum } + next;
+        let fits = sum <= most;
         if !fits {
             sum = 0;
         }

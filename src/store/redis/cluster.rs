@@ -147,6 +147,11 @@ impl Cluster {
         }
     }
 
+    /// Which of the nodes has `slot`, as far as is known.
+    pub(super) fn number_of_owner(&self, slot: u16) -> u16 {
+        self.known.map.load().owners.get(usize::from(slot)).copied().unwrap_or(NOBODY)
+    }
+
     /// What the node that has `slot` answers to `command`.
     pub(super) async fn ask_owner(&self, slot: u16, command: &Cmd) -> Result<Value, NodeError> {
         let node = self.known.owner(slot)?;

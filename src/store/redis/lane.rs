@@ -1,6 +1,13 @@
 //! Calls that wait for a round trip to a server, in the order in which they came.
 
-use std::{mem, pin::pin, sync::Arc};
+use std::{
+    mem,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use futures_util::{
     future::{Fuse, FusedFuture, FutureExt},
@@ -13,6 +20,7 @@ use tokio::{
         mpsc::{self, error::TrySendError},
         oneshot,
     },
+    task::yield_now,
     time::timeout,
 };
 
@@ -35,6 +43,33 @@ pub(super) const QUEUE: usize = 8_192;
 pub(super) struct Lane {
     queue: mpsc::Sender<Waiting>,
     turn: Arc<Semaphore>,
+    crowd: Crowd,
+}
+
+/// How many calls are under way to all servers of one Redis.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Crowd(Arc<AtomicUsize>);
+
+/// One of them, until it is dropped.
+struct Member<'a>(&'a Crowd);
+
+impl Crowd {
+    fn join(&self) -> Member<'_> {
+        self.0.fetch_add(1, Relaxed);
+        Member(self)
+    }
+}
+
+impl Member<'_> {
+    fn is_alone(&self) -> bool {
+        self.0.0.load(Relaxed) == 1
+    }
+}
+
+impl Drop for Member<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Where they come out.
@@ -58,18 +93,22 @@ struct Waiting {
 
 impl Lane {
     /// One of which so many full batches may be on their way at once.
-    pub(super) fn new(most: usize) -> (Self, LaneEnd) {
+    pub(super) fn new(most: usize, crowd: &Crowd) -> (Self, LaneEnd) {
         let (queue, calls) = mpsc::channel(QUEUE);
         let turn = Arc::new(Semaphore::new(1));
         let end = LaneEnd { queue: calls, turn: Arc::clone(&turn), most, waiting: Vec::new() };
-        (Self { queue, turn }, end)
+        (Self { queue, turn, crowd: crowd.clone() }, end)
     }
 
     /// Makes a call, and waits for the answer.
     pub(super) async fn call<W: Wire>(&self, line: &Arc<Line<W>>, call: &Arc<Call>) -> Reply {
+        let member = self.crowd.join();
         // To hand a lone call over, and its answer back, would cost more than all
-        // else that is done for it here.
-        if let Ok(turn) = Arc::clone(&self.turn).try_acquire_owned() {
+        // else that is done for it here. Where there are others, some of them are about to
+        // ask the same server.
+        if member.is_alone()
+            && let Ok(turn) = Arc::clone(&self.turn).try_acquire_owned()
+        {
             return Alone::new(line, call, Some(turn)).await;
         }
         let (answer, reply) = oneshot::channel();
@@ -121,6 +160,13 @@ impl LaneEnd {
                     }
                 }
                 Ok(turn) = &mut turn => {
+                    // Whoever can run now comes along.
+                    yield_now().await;
+                    while self.waiting.len() < FULL
+                        && let Ok(more) = self.queue.try_recv()
+                    {
+                        self.waiting.push(more);
+                    }
                     under_way.push(deliver(line, next(&mut self.waiting), Some(turn)));
                 }
             }

@@ -60,7 +60,7 @@ impl Node {
         let &RedisSettings { timeout, jitter, .. } = settings;
         let connection = Arc::new(Connection::new(target, timeout, traffic.clone()));
         let wire = RedisWire::new(Arc::clone(&connection), jitter);
-        let handles = (late.clone(), traffic.pulse().clone());
+        let handles = (late.clone(), traffic.pulse().clone(), traffic.crowd());
         let batches = Batches::new(wire, timeout, cluster, handles);
         Self { connection, batches, timeout, denied: Mutex::default() }
     }
@@ -84,8 +84,15 @@ impl Node {
                 return reply;
             }
         } else {
-            let left = until.saturating_duration_since(Instant::now());
-            if let Some(reply) = self.connection.pulse().within(left, made).await {
+            let pulse = self.connection.pulse();
+            let left = match call.ran {
+                Some(then) => {
+                    let ran = pulse.now().saturating_sub(then);
+                    until.saturating_duration_since(call.begun).saturating_sub(ran)
+                }
+                None => until.saturating_duration_since(Instant::now()),
+            };
+            if let Some(reply) = pulse.within(left, made).await {
                 return reply;
             }
         }

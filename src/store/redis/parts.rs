@@ -25,7 +25,17 @@ pub(super) struct Batch<'a> {
 }
 
 /// The answer for one part.
-pub(super) type Answer = Result<Value, NodeError>;
+pub(super) type Answer = Result<Said, NodeError>;
+
+/// What a server has said of one part.
+#[derive(Clone, Debug)]
+pub(super) enum Said {
+    /// In one answer.
+    Once(Value),
+    /// Of a counter below 0, of which the first hits were added as if it had been 0, and the
+    /// rest later, when the counter without any of them was that.
+    Twice { first: u64, before: u64 },
+}
 
 /// What one command does, or three.
 #[derive(Debug)]
@@ -100,9 +110,13 @@ impl<'a> Batch<'a> {
         let mut settled: Vec<Reply> = self.settlements.iter().map(|_| gone()).collect();
         for (part, answer) in parts.iter().zip(answers) {
             match part {
-                Part::Count(_) => counts.push(answer.and_then(sound)),
-                Part::Decide(places) => self.read_decisions(places, answer, &mut decided),
+                Part::Count(_) => counts.push(answer.and_then(|it| match it {
+                    Said::Once(value) => Ok(Said::Once(sound(value)?)),
+                    twice @ Said::Twice { .. } => Ok(twice),
+                })),
+                Part::Decide(places) => self.read_decisions(places, once(answer), &mut decided),
                 Part::Settle(places) => {
+                    let answer = once(answer);
                     let count = places.iter().map(|it| self.settlements[*it].charges.len()).sum();
                     let reply = answer.and_then(|it| elements(it, count)).map(|_| Answers::new());
                     places.iter().for_each(|it| settled[*it] = reply.clone());
@@ -130,7 +144,12 @@ impl<'a> Batch<'a> {
         replies
     }
 
-    fn read_decisions(&self, places: &[usize], answer: Answer, decided: &mut [Reply]) {
+    fn read_decisions(
+        &self,
+        places: &[usize],
+        answer: Result<Value, NodeError>,
+        decided: &mut [Reply],
+    ) {
         let charges = places.iter().map(|it| self.decisions[*it].0.charges.len()).sum();
         let mut rest = answer.and_then(|it| elements(it, charges));
         for &place in places {
@@ -143,6 +162,13 @@ impl<'a> Batch<'a> {
                 Err(error) => Err(error.clone()),
             };
         }
+    }
+}
+
+fn once(answer: Answer) -> Result<Value, NodeError> {
+    match answer? {
+        Said::Once(value) => Ok(value),
+        Said::Twice { .. } => Err(failed("an answer makes no sense".into())),
     }
 }
 

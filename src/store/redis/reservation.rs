@@ -25,7 +25,7 @@ use tokio::{
 
 use super::{
     call::{Answered, COUNT, Call, Kind, RELEASE, Reply},
-    calls::{Calls, Group, RETRY, Servers, Time, a_moment, outcome, still_held},
+    calls::{Calls, Group, RETRY, Servers, Time, a_moment, of_each, outcome, still_held},
     fate::Fate,
     settler::{Unsettled, held},
 };
@@ -48,6 +48,7 @@ pub(super) struct Reservation<S> {
     groups: Vec<Group>,
     now: Timestamp,
     begun: Instant,
+    ran: Duration,
     until: Instant,
     /// By which number hits are held.
     id: u64,
@@ -88,18 +89,17 @@ impl<S: Servers> Reservation<S> {
         calls: Arc<Calls<S>>,
         charges: &[Charge],
         groups: SmallVec<[Group; 4]>,
-        Time { now, begun, until }: Time,
+        Time { now, begun, ran, until }: Time,
     ) -> Self {
-        let mut groups = groups.into_vec();
-        groups.sort_by_key(|it| it.place);
         Self {
             id: calls.number(),
             calls,
             known: vec![Known::Nothing; charges.len()],
             charges: charges.to_vec(),
-            groups,
+            groups: groups.into_vec(),
             now,
             begun,
+            ran,
             until,
             sent: Vec::new(),
             fate: Arc::default(),
@@ -167,10 +167,9 @@ impl<S: Servers> Reservation<S> {
         self.sent.extend(asks.iter().cloned());
         // Whoever waits for what this holds has to hear of its end in time.
         let until = self.begun + self.until.saturating_duration_since(self.begun) * 2 / 3;
-        let servers = &self.calls.servers;
-        let replies = asks.iter().zip(&self.groups);
-        let replies = replies.map(|(call, group)| servers.call(group.place, call, until));
-        for (group, reply) in join_all(replies).await.into_iter().enumerate() {
+        let servers = &*self.calls.servers;
+        let ask = |at: usize| servers.call(self.groups[at].place, &asks[at], until);
+        for (group, reply) in of_each(servers, &self.groups, ask).await {
             let at = self.groups[group].at.clone();
             self.learn(&at, reply);
         }
@@ -304,7 +303,8 @@ impl<S: Servers> Reservation<S> {
             Charge { refused, enforced, ..charge }
         };
         let call = Call::with(at.iter().map(charge).collect(), self.now, kind);
-        Arc::new(Call { begun: self.begun, fate: Some(Arc::clone(&self.fate)), ..call })
+        let fate = Some(Arc::clone(&self.fate));
+        Arc::new(Call { begun: self.begun, ran: Some(self.ran), fate, ..call })
     }
 
     /// Learns what has become of the charges at these positions.

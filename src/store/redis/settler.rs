@@ -14,7 +14,9 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use indexmap::IndexMap;
 use smallvec::{SmallVec, smallvec};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -27,6 +29,7 @@ use super::{
     line::LATE,
 };
 use crate::{
+    rules::counter_key::CounterKey,
     store::{Charge, script::Settlement},
     time::Timestamp,
 };
@@ -185,7 +188,7 @@ pub(super) fn held<'a>(
     id: u64,
     granted: bool,
 ) -> Vec<Group> {
-    let mut held: Vec<Group> = Vec::new();
+    let mut held: IndexMap<&CounterKey, Group, RandomState> = IndexMap::default();
     for (charge, answered) in charges {
         let (may_hold, counts) = match answered {
             Some(Answered { waits, .. }) => {
@@ -196,17 +199,16 @@ pub(super) fn held<'a>(
         if !may_hold {
             continue;
         }
-        let group = held.iter_mut().find(|it| it[0].0.counter.key == charge.counter.key);
-        match (group, counts) {
-            (Some(group), true) => group.push((charge.clone(), Settlement::More(charge.hits))),
-            (Some(_), false) => {}
-            (None, true) => {
-                held.push(smallvec![(charge.clone(), Settlement::Count(id, charge.hits))]);
-            }
-            (None, false) => held.push(smallvec![(charge.clone(), Settlement::Release(id))]),
-        }
+        let group = held.entry(&charge.counter.key).or_default();
+        let how = match (group.is_empty(), counts) {
+            (true, true) => Settlement::Count(id, charge.hits),
+            (true, false) => Settlement::Release(id),
+            (false, true) => Settlement::More(charge.hits),
+            (false, false) => continue,
+        };
+        group.push((charge.clone(), how));
     }
-    held
+    held.into_values().collect()
 }
 
 impl Counts {

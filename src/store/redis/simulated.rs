@@ -22,9 +22,10 @@ use tokio::{
 use super::{
     batch::{Batches, Wire},
     call::{Call, Kind, Reply},
-    calls::{Calls, Place, Servers},
+    calls::{AT_ONCE, Calls, Place, Servers},
+    lane::Crowd,
     node::NodeError,
-    parts::{Answer, Batch, Part},
+    parts::{Answer, Batch, Part, Said},
     pulse::Pulse,
     settler::{self, Late},
 };
@@ -249,7 +250,7 @@ impl Wire for FakeWire {
                 return std::future::pending().await;
             }
         }
-        let answers = parts.iter().map(|part| Ok(server.answer(batch, part))).collect();
+        let answers = parts.iter().map(|part| Ok(Said::Once(server.answer(batch, part)))).collect();
         drop(turn);
         if let Weather::Slow(by) = server.weather() {
             sleep(by / 2).await;
@@ -276,6 +277,8 @@ impl Wire for FakeWire {
 pub(crate) struct Ways {
     batches: Vec<Batches<FakeWire>>,
     timeout: Duration,
+    at_once: usize,
+    pulse: Pulse,
 }
 
 impl Servers for Ways {
@@ -287,6 +290,10 @@ impl Servers for Ways {
         let count = u16::try_from(self.batches.len()).expect("there are few");
         let slot = u16::from(first.saturating_sub(b'a')) % count;
         Place { per_second: false, slot }
+    }
+
+    fn server(&self, place: Place) -> u32 {
+        place.slot.into()
     }
 
     fn goes_apart(&self, _: Place) -> bool {
@@ -301,6 +308,14 @@ impl Servers for Ways {
 
     fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    fn at_once(&self) -> usize {
+        self.at_once
     }
 }
 
@@ -325,16 +340,22 @@ impl Simulated {
 
     /// An instance that uses them.
     pub(crate) fn on(servers: &[Arc<Server>], timeout: Duration) -> Self {
+        Self::divided(servers, timeout, AT_ONCE)
+    }
+
+    /// One that divides requests which cost more than that.
+    pub(crate) fn divided(servers: &[Arc<Server>], timeout: Duration, at_once: usize) -> Self {
         let (late, unsettled) = Late::new();
         let wire = |it: &Arc<Server>| FakeWire {
             server: Arc::clone(it),
             order: tokio::sync::Mutex::default(),
         };
         let pulse = Pulse::start();
-        let batches = servers
-            .iter()
-            .map(|it| Batches::new(wire(it), timeout, true, (late.clone(), pulse.clone())));
-        let ways = Arc::new(Ways { batches: batches.collect(), timeout });
+        let crowd = Crowd::default();
+        let handles = || (late.clone(), pulse.clone(), &crowd);
+        let batches = servers.iter().map(|it| Batches::new(wire(it), timeout, true, handles()));
+        let batches = batches.collect();
+        let ways = Arc::new(Ways { batches, timeout, at_once, pulse });
         let mut settler = JoinSet::new();
         settler.spawn(settler::run(Arc::clone(&ways), late.shared(), unsettled));
         Self { calls: Arc::new(Calls::new(ways, late)), _settler: settler }

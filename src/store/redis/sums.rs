@@ -10,6 +10,7 @@ use super::{
     fixed_window::{Found, Plain},
     jitter::Jitter,
     number,
+    parts::Said,
 };
 use crate::{limit::Hits, store::GRACE};
 
@@ -39,8 +40,9 @@ pub(super) struct Sum<'a> {
 pub(super) struct Place {
     /// In which sum.
     pub(super) sum: usize,
-    /// The hits of this sum that came before.
+    /// The hits of this sum that came before, and with these.
     before: u64,
+    after: u64,
 }
 
 impl<'a> Sums<'a> {
@@ -53,7 +55,9 @@ impl<'a> Sums<'a> {
             let key = key.as_bytes();
             let before = last.get(key).copied();
             let place = before.and_then(|it| Some((it, sums.charges[it].and(change, kept)?)));
-            let place = place.map(|(sum, before)| Place { sum, before });
+            let own = change.max(0).unsigned_abs();
+            let at = |sum, before| Place { sum, before, after: before + own };
+            let place = place.map(|(sum, before)| at(sum, before));
             sums.places.push(place.unwrap_or_else(|| {
                 let sum = sums.charges.len();
                 if let Some(before) = before {
@@ -61,7 +65,7 @@ impl<'a> Sums<'a> {
                 }
                 sums.charges.push(Sum { key, change, kept, alone: before.is_none() });
                 last.insert(key, sum);
-                Place { sum, before: 0 }
+                at(sum, 0)
             }));
         }
         sums
@@ -140,12 +144,14 @@ impl Sum<'_> {
         command
     }
 
-    /// The counter before, if it is that now.
-    pub(super) fn before(&self, now: &Value) -> Value {
-        match now {
-            Value::Int(count) => Value::Int(count.saturating_sub(self.change).max(0)),
-            other => other.clone(),
-        }
+    /// What is found where the counter is that now and so many hits were missing: others may
+    /// have come between those that had been added from 0 on and these.
+    pub(super) fn added_late(&self, missing: u64, now: &Value) -> Said {
+        let Some(before) = number(now).map(|it| it.saturating_sub(self.change.unsigned_abs()))
+        else {
+            return Said::Once(now.clone());
+        };
+        Said::Twice { first: self.change.unsigned_abs().saturating_sub(missing), before }
     }
 
     /// The command that adds `more`.
@@ -195,13 +201,13 @@ pub(super) enum Added {
 
 impl Place {
     /// The counter before the charge, if its sum got this answer.
-    pub(super) fn found(&self, answer: &Value) -> Option<Found> {
-        match answer {
-            Value::Int(-1) => Some(Found::Held),
-            answer => {
-                let count = number(answer)?.saturating_add(self.before).min(Hits::MAX);
-                Some(Found::Count(count))
-            }
-        }
+    pub(super) fn found(&self, answer: &Said) -> Option<Found> {
+        let begin = match answer {
+            Said::Once(Value::Int(-1)) => return Some(Found::Held),
+            Said::Once(answer) => number(answer)?,
+            Said::Twice { first, .. } if self.after <= *first => 0,
+            Said::Twice { before, .. } => *before,
+        };
+        Some(Found::Count(begin.saturating_add(self.before).min(Hits::MAX)))
     }
 }

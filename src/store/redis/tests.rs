@@ -2,7 +2,10 @@ use std::time::Duration;
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{parts::Batch, *};
+use super::{
+    parts::{Batch, Said},
+    *,
+};
 use crate::{
     limit::Algorithm,
     rules::counter_key::KeyFormat,
@@ -45,7 +48,7 @@ fn list(numbers: &[i64]) -> Value {
 /// What `answer` says of one charge; none if that depends on what others hold.
 fn read(call: &Call, answer: Value) -> Result<Option<Outcome>, StoreError> {
     let batch = Batch::of(&[call]);
-    let mut replies = batch.read(&[call], &batch.parts(false), vec![Ok(answer)]);
+    let mut replies = batch.read(&[call], &batch.parts(false), vec![Ok(Said::Once(answer))]);
     let [answered] = replies.remove(0)?[..] else { panic!("it is one charge") };
     Ok(answered.map(|it| calls::outcome(&call.charges[0], it, call.now)))
 }

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::SeqCst},
 };
 
-use super::pulse::Pulse;
+use super::{lane::Crowd, pulse::Pulse};
 use crate::store::PoolUsage;
 
 /// The connections to all servers of one Redis, and how long this process has run for
@@ -14,6 +14,7 @@ use crate::store::PoolUsage;
 pub(super) struct Traffic {
     counts: Arc<Counts>,
     pulse: Pulse,
+    crowd: Crowd,
 }
 
 #[derive(Debug, Default)]
@@ -27,14 +28,19 @@ struct Counts {
 pub(super) struct Open(Arc<Counts>);
 
 impl Traffic {
-    /// None so far. Needs a Tokio runtime.
-    pub(super) fn new() -> Self {
-        Self { counts: Arc::default(), pulse: Pulse::start() }
+    /// None so far.
+    pub(super) fn new(pulse: Pulse) -> Self {
+        Self { counts: Arc::default(), pulse, crowd: Crowd::default() }
     }
 
     /// How long this process has run.
     pub(super) fn pulse(&self) -> &Pulse {
         &self.pulse
+    }
+
+    /// How many calls are under way.
+    pub(super) fn crowd(&self) -> &Crowd {
+        &self.crowd
     }
 
     /// Counts one more.

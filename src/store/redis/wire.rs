@@ -13,7 +13,7 @@ use super::{
     jitter::Jitter,
     line::failed,
     node::NodeError,
-    parts::{Answer, Batch, Part},
+    parts::{Answer, Batch, Part, Said},
     settle,
     sums::{Added, Sum},
 };
@@ -125,7 +125,7 @@ impl Wire for RedisWire {
         let mut again = Vec::new();
         for (place, part) in parts.iter().enumerate() {
             let (answer, step) = Self::understand(batch, part, &mut found);
-            answers.push(Ok(answer));
+            answers.push(Ok(Said::Once(answer)));
             again.extend(step.map(|it| (place, it)));
         }
         if !again.is_empty() {
@@ -138,10 +138,10 @@ impl Wire for RedisWire {
                 match (step, added(batch, &parts[place])) {
                     // It has its answer already.
                     (Again::Keep, _) => {}
-                    (Again::Add(_), Some(sum)) => {
-                        answers[place] = found().map(|it| sum.before(&it));
+                    (Again::Add(missing), Some(sum)) => {
+                        answers[place] = found().map(|it| sum.added_late(missing, &it));
                     }
-                    _ => answers[place] = found(),
+                    _ => answers[place] = found().map(Said::Once),
                 }
             }
         }

@@ -14,7 +14,7 @@ use crate::{
     rules::counter_key::{KeyFormat, Part as Entry},
     store::{
         Charge, Consume, Enforced, Unanswered,
-        redis::{call::cost, lane::FULL},
+        redis::{call::cost, lane::FULL, parts::Said},
     },
     time::Timestamp,
 };
@@ -52,7 +52,7 @@ impl Wire for Distant {
             }
             Part::Settle(_) => Value::Nil,
         };
-        Ok(parts.iter().map(|it| Ok(answer(it))).collect())
+        Ok(parts.iter().map(|it| Ok(Said::Once(answer(it)))).collect())
     }
 
     async fn heard(&self) -> Result<(), StoreError> {
@@ -64,7 +64,15 @@ fn to(away: Duration) -> (Batches<Distant>, Arc<Mutex<Vec<usize>>>) {
     let costs = Arc::<Mutex<Vec<usize>>>::default();
     let wire = Distant { away, works: tokio::sync::Mutex::default(), costs: Arc::clone(&costs) };
     let (late, _) = Late::new();
-    (Batches::new(wire, Duration::from_secs(9_000), false, (late, Pulse::start())), costs)
+    (
+        Batches::new(
+            wire,
+            Duration::from_secs(9_000),
+            false,
+            (late, Pulse::start(), &Crowd::default()),
+        ),
+        costs,
+    )
 }
 
 fn call(algorithm: Algorithm, names: Range<u64>) -> Arc<Call> {
@@ -107,6 +115,25 @@ async fn a_server_far_away_is_kept_busy() {
     // All of 64 calls fit into the batches that may be under way.
     assert!(made.load(SeqCst) > 64 * 20 * 1_000 / 8, "{made:?}");
     assert!(costs.lock().iter().all(|it| *it <= FULL), "{costs:?}");
+}
+
+/// Callers that are answered together ask together again.
+#[tokio::test(start_paused = true)]
+async fn who_can_ask_now_is_not_left_for_the_next_round_trip() {
+    const TIMES: usize = 10;
+    let (batches, costs) = to(Duration::from_secs(5));
+    let caller = |caller: u64| {
+        let batches = &batches;
+        async move {
+            for _ in 0..TIMES {
+                batches.call(&call(WINDOW, caller..caller + 1)).await.unwrap();
+            }
+        }
+    };
+    join_all((0..64).map(caller)).await;
+    let costs = costs.lock();
+    // At first nobody knows of the others.
+    assert!(costs.iter().sum::<usize>() == 64 * TIMES && costs.len() <= TIMES + 2, "{costs:?}");
 }
 
 #[tokio::test(start_paused = true)]
