@@ -16,7 +16,7 @@ use futures_util::{
 use tokio::{
     select,
     sync::{
-        OwnedSemaphorePermit, Semaphore,
+        Notify, OwnedSemaphorePermit, Semaphore,
         mpsc::{self, error::TrySendError},
         oneshot,
     },
@@ -44,13 +44,39 @@ pub(super) struct Lane {
     queue: mpsc::Sender<Waiting>,
     turn: Arc<Semaphore>,
     crowd: Crowd,
+    load: Arc<Load>,
 }
 
-/// How many calls are under way to all servers of one Redis.
+/// The cost of all calls that wait.
+#[derive(Debug, Default)]
+struct Load {
+    cost: AtomicUsize,
+    /// Notified when the cost reaches that of a full batch.
+    full: Notify,
+}
+
+impl Load {
+    fn is_full(&self) -> bool {
+        FULL <= self.cost.load(Relaxed)
+    }
+
+    fn join(&self, cost: usize) {
+        let before = self.cost.fetch_add(cost, Relaxed);
+        if before < FULL && FULL <= before + cost {
+            self.full.notify_one();
+        }
+    }
+
+    fn leave(&self, cost: usize) {
+        self.cost.fetch_sub(cost, Relaxed);
+    }
+}
+
+/// Counts the calls that are in flight to any server of one Redis.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Crowd(Arc<AtomicUsize>);
 
-/// One of them, until it is dropped.
+/// A call in flight. Leaves the crowd when dropped.
 struct Member<'a>(&'a Crowd);
 
 impl Crowd {
@@ -81,12 +107,14 @@ pub(super) struct LaneEnd {
     /// How many full batches may be on their way.
     most: usize,
     waiting: Vec<Waiting>,
+    load: Arc<Load>,
 }
 
 /// A call that waits.
 #[derive(Debug)]
 struct Waiting {
     call: Arc<Call>,
+    cost: usize,
     /// Closed once the caller has given up.
     answer: oneshot::Sender<Reply>,
 }
@@ -96,27 +124,34 @@ impl Lane {
     pub(super) fn new(most: usize, crowd: &Crowd) -> (Self, LaneEnd) {
         let (queue, calls) = mpsc::channel(QUEUE);
         let turn = Arc::new(Semaphore::new(1));
-        let end = LaneEnd { queue: calls, turn: Arc::clone(&turn), most, waiting: Vec::new() };
-        (Self { queue, turn, crowd: crowd.clone() }, end)
+        let load = Arc::<Load>::default();
+        let (own, waiting) = (Arc::clone(&load), Vec::new());
+        let end = LaneEnd { queue: calls, turn: Arc::clone(&turn), most, waiting, load };
+        (Self { queue, turn, crowd: crowd.clone(), load: own }, end)
     }
 
     /// Makes a call, and waits for the answer.
     pub(super) async fn call<W: Wire>(&self, line: &Arc<Line<W>>, call: &Arc<Call>) -> Reply {
         let member = self.crowd.join();
-        // To hand a lone call over, and its answer back, would cost more than all
-        // else that is done for it here. Where there are others, some of them are about to
-        // ask the same server.
+        // A call that is alone skips the queue, which would cost more than the call itself.
+        // With others in flight it is likely that some ask the same server right now.
         if member.is_alone()
             && let Ok(turn) = Arc::clone(&self.turn).try_acquire_owned()
         {
             return Alone::new(line, call, Some(turn)).await;
         }
         let (answer, reply) = oneshot::channel();
-        let waiting = Waiting { call: Arc::clone(call), answer };
-        self.queue.try_send(waiting).map_err(|error| match error {
-            TrySendError::Full(_) => unsent(format!("{QUEUE} calls wait for Redis already")),
-            TrySendError::Closed(_) => gone(),
-        })?;
+        let cost = call.cost();
+        // Before the call can be taken out.
+        self.load.join(cost);
+        let waiting = Waiting { call: Arc::clone(call), cost, answer };
+        if let Err(error) = self.queue.try_send(waiting) {
+            self.load.leave(cost);
+            return Err(match error {
+                TrySendError::Full(_) => unsent(format!("{QUEUE} calls wait for Redis already")),
+                TrySendError::Closed(_) => gone(),
+            });
+        }
         reply.await.map_err(|_| gone())?
     }
 
@@ -141,10 +176,12 @@ impl LaneEnd {
         // Kept while others come: whoever waits for the turn is before those who come later.
         let mut turn = pin!(Fuse::terminated());
         loop {
-            let full = FULL <= self.waiting.iter().map(|it| it.call.cost()).sum();
-            if full && under_way.len() < self.most {
-                under_way.push(deliver(line, next(&mut self.waiting), None));
-                continue;
+            while self.load.is_full() && under_way.len() < self.most {
+                let batch = self.next();
+                if batch.is_empty() {
+                    break;
+                }
+                under_way.push(deliver(line, batch, None));
             }
             if self.waiting.is_empty() {
                 turn.set(Fuse::terminated());
@@ -154,23 +191,42 @@ impl LaneEnd {
             select! {
                 biased;
                 Some(()) = under_way.next() => {}
-                count = self.queue.recv_many(&mut self.waiting, FULL), if !full => {
-                    if count == 0 {
-                        return;
-                    }
-                }
+                first = self.queue.recv(), if self.waiting.is_empty() => match first {
+                    Some(first) => self.waiting.push(first),
+                    None => return,
+                },
                 Ok(turn) = &mut turn => {
-                    // Whoever can run now comes along.
+                    // Lets tasks that are ready to run add their calls to this batch.
                     yield_now().await;
-                    while self.waiting.len() < FULL
-                        && let Ok(more) = self.queue.try_recv()
-                    {
-                        self.waiting.push(more);
-                    }
-                    under_way.push(deliver(line, next(&mut self.waiting), Some(turn)));
+                    under_way.push(deliver(line, self.next(), Some(turn)));
                 }
+                () = self.load.full.notified(), if !self.waiting.is_empty() => {}
             }
         }
+    }
+
+    /// Takes out the calls of the next batch. Drops calls whose caller has given up.
+    fn next(&mut self) -> Vec<Waiting> {
+        let (mut sum, mut count, mut gone) = (0, 0, 0);
+        loop {
+            if count == self.waiting.len() {
+                let Ok(more) = self.queue.try_recv() else { break };
+                self.waiting.push(more);
+            }
+            let next = &self.waiting[count];
+            if next.answer.is_closed() {
+                gone += next.cost;
+                self.waiting.remove(count);
+            } else if 0 < count && FULL < sum + next.cost {
+                break;
+            } else {
+                sum += next.cost;
+                count += 1;
+            }
+        }
+        self.load.leave(sum + gone);
+        let rest = self.waiting.split_off(count);
+        mem::replace(&mut self.waiting, rest)
     }
 }
 
@@ -187,7 +243,7 @@ async fn deliver<W: Wire>(
     let mut batch = Box::pin(async move {
         let calls: Vec<_> = waiting.iter().map(|it| &it.call).collect();
         let replies = way.make(&calls, false).await;
-        for (Waiting { call, answer }, reply) in waiting.into_iter().zip(replies) {
+        for (Waiting { call, answer, .. }, reply) in waiting.into_iter().zip(replies) {
             // The caller may have given up meanwhile.
             if let Err(reply) = answer.send(reply) {
                 way.answered_late(&call, &reply);
@@ -199,19 +255,6 @@ async fn deliver<W: Wire>(
         line.nobody_waits();
         tokio::spawn(timeout(LATE, batch));
     }
-}
-
-/// Takes the first calls out of `waiting`, as many as one batch makes. Those
-/// that nobody waits for are left out.
-fn next(waiting: &mut Vec<Waiting>) -> Vec<Waiting> {
-    waiting.retain(|it| !it.answer.is_closed());
-    let mut sum = 0;
-    let more = waiting.iter().position(|it| {
-        sum += it.call.cost();
-        FULL < sum
-    });
-    let rest = waiting.split_off(more.map_or(waiting.len(), |it| it.max(1)));
-    mem::replace(waiting, rest)
 }
 
 pub(super) fn unsent(why: String) -> NodeError {

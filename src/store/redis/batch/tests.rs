@@ -117,9 +117,9 @@ async fn a_server_far_away_is_kept_busy() {
     assert!(costs.lock().iter().all(|it| *it <= FULL), "{costs:?}");
 }
 
-/// Callers that are answered together ask together again.
+/// Callers whose replies came in one batch send their next calls in one batch.
 #[tokio::test(start_paused = true)]
-async fn who_can_ask_now_is_not_left_for_the_next_round_trip() {
+async fn calls_that_can_be_made_now_join_the_batch() {
     const TIMES: usize = 10;
     let (batches, costs) = to(Duration::from_secs(5));
     let caller = |caller: u64| {
@@ -132,7 +132,7 @@ async fn who_can_ask_now_is_not_left_for_the_next_round_trip() {
     };
     join_all((0..64).map(caller)).await;
     let costs = costs.lock();
-    // At first nobody knows of the others.
+    // The first call is alone, and the other 63 follow it.
     assert!(costs.iter().sum::<usize>() == 64 * TIMES && costs.len() <= TIMES + 2, "{costs:?}");
 }
 
