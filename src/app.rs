@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::{
     cli,
     config::Options,
-    engine::{Engine, SharedRules, fallback::Fallback},
+    engine::{Engine, SharedRules, failures::Failures, fallback::Fallback},
     health::Health,
     http::{self, Pages},
     listen::{ListenError, Listener, Place, Protocol},
@@ -105,6 +105,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let observers = Observers { metrics: Arc::clone(&metrics), spans, exporter };
     match settings.store.clone() {
         StoreSettings::Memory { bounds } => {
+            info!(%bounds, "counters are kept in memory");
             let memory = Arc::new(Memory::bounded(bounds));
             memory.tell(metrics.store_readings());
             let store = Observed { store: memory, observer: metrics };
@@ -157,6 +158,10 @@ async fn serve_with<S: Store>(
     let prometheus = settings.statistics.prometheus.as_ref();
     let listeners = Listeners::bind(&settings.listeners, prometheus).await?;
     let signals = Signals::listen().map_err(AppError::Signals)?;
+    let fallback = Fallback::new(settings.fallback);
+    if let StoreSettings::Redis { .. } = settings.store {
+        fallback.tell(metrics.store_readings());
+    }
     let service = Arc::new(Service {
         engine: Engine {
             rules,
@@ -164,10 +169,11 @@ async fn serve_with<S: Store>(
             clock: Arc::new(SystemClock),
             keys: settings.keys,
             mode: settings.mode,
-            fallback: Fallback::new(settings.fallback),
+            fallback,
         },
         metrics,
         max_descriptors: settings.max_descriptors,
+        refused: Failures::new("a request was refused", "requests were refused"),
         response: settings.response,
         spans,
     });

@@ -10,7 +10,7 @@ use std::{
 use tonic::{Request as Call, Response as Reply, Status};
 
 use crate::{
-    engine::{Engine, decision::Decision},
+    engine::{Engine, decision::Decision, failures::Failures},
     metrics::{Failure, Metrics},
     spans::{Execution, Spans},
     store::{Store, StoreError},
@@ -54,6 +54,8 @@ pub struct Service<S> {
     pub metrics: Arc<Metrics>,
     /// How many descriptors one request may have.
     pub max_descriptors: usize,
+    /// Logs invalid requests.
+    pub refused: Failures,
     /// What is said beside the decision.
     pub response: ResponseSettings,
     /// Records it; none if nothing is recorded.
@@ -102,7 +104,12 @@ impl<S: Store> Service<S> {
         }
         match &result {
             Ok(_) => {}
-            Err(Refusal::Invalid(_) | Refusal::NoRules) => self.metrics.failed(Failure::Service),
+            Err(refusal @ (Refusal::Invalid(_) | Refusal::NoRules)) => {
+                self.metrics.failed(Failure::Service);
+                if let Refusal::Invalid(invalid) = refusal {
+                    self.refused.failed(invalid);
+                }
+            }
             Err(Refusal::Store(_)) => self.metrics.failed(Failure::Store),
         }
         result

@@ -12,6 +12,7 @@ use tollgate::{
     engine::{
         Engine,
         decision::Mode,
+        failures::Failures,
         fallback::{Fallback, FallbackSettings},
     },
     limit::{Algorithm, Hits, Limit, Unit, Window},
@@ -152,6 +153,7 @@ fn answering(spans: Option<Spans>) -> u64 {
         engine: engine(),
         metrics,
         max_descriptors: 100,
+        refused: Failures::new("", ""),
         response: ResponseSettings::default(),
         spans,
     };

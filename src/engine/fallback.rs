@@ -1,6 +1,6 @@
 //! What is decided when the store does not answer, or not in time.
 
-use std::{iter, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
 
@@ -12,7 +12,7 @@ use crate::{
     limit::{Hits, Limit, Outcome},
     rules::spec::OnError,
     store::{
-        Charge, Results, Store, StoreError, Unanswered,
+        Charge, Readings, Results, Store, StoreError, Unanswered,
         enforced::Enforcement,
         memory::{Bounds, Memory},
     },
@@ -52,15 +52,24 @@ impl Default for FallbackSettings {
 #[derive(Debug)]
 pub struct Fallback {
     settings: FallbackSettings,
-    local: Memory,
+    local: Arc<Memory>,
     failures: Failures,
 }
 
 impl Fallback {
     /// One that has counted nothing yet.
     pub fn new(settings: FallbackSettings) -> Self {
-        let local = Memory::bounded(settings.bounds);
-        Self { settings, local, failures: Failures::default() }
+        let local = Arc::new(Memory::bounded(settings.bounds));
+        let failures = Failures::new(
+            "a call was not decided by the counter store",
+            "calls were not decided by the counter store",
+        );
+        Self { settings, local, failures }
+    }
+
+    /// Reports the memory use of the local counters through `readings`.
+    pub fn tell(&self, readings: &Readings) {
+        self.local.tell(readings);
     }
 
     /// What decides each limit without the store, if anything does.

@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::refuse;
+use crate::engine::failures::Failures;
 
 /// How many pages of one port may be made or read at the same time: enough for two of
 /// Prometheus and some people.
@@ -45,6 +46,7 @@ impl Default for Press {
 pub(super) struct Readers {
     room: Arc<Semaphore>,
     press: Press,
+    refused: Arc<Failures>,
 }
 
 /// A page of which somebody has read the beginning.
@@ -55,6 +57,7 @@ struct Page {
     way: Arc<Semaphore>,
     until: Instant,
     place: Arc<OwnedSemaphorePermit>,
+    refused: Arc<Failures>,
 }
 
 /// Text that is being sent.
@@ -73,7 +76,9 @@ impl AsRef<[u8]> for Piece {
 impl Readers {
     /// Nobody yet.
     pub(super) fn new(press: &Press) -> Self {
-        Self { room: Arc::new(Semaphore::new(MOST_READERS)), press: press.clone() }
+        let refused = Failures::new("a page was not shown", "pages were not shown");
+        let room = Arc::new(Semaphore::new(MOST_READERS));
+        Self { room, press: press.clone(), refused: Arc::new(refused) }
     }
 
     /// Answers with the page that `pieces` are; none of them is made here.
@@ -90,6 +95,7 @@ impl Readers {
         }
         let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
             let why = format!("{MOST_READERS} pages are being read, and no more are at a time");
+            self.refused.failed(&why);
             let refusal = refuse(StatusCode::SERVICE_UNAVAILABLE, &why);
             return ([(header::RETRY_AFTER, COME_BACK)], refusal).into_response();
         };
@@ -99,6 +105,7 @@ impl Readers {
             way: Arc::new(Semaphore::new(1)),
             until: Instant::now() + READING_TIME,
             place: Arc::new(place),
+            refused: Arc::clone(&self.refused),
         };
         let body = Body::from_stream(stream::try_unfold(page, Page::next));
         ([(header::CONTENT_TYPE, kind)], body).into_response()
@@ -110,7 +117,9 @@ impl Page {
     async fn next(mut self) -> io::Result<Option<(Bytes, Self)>> {
         let way = permit(&self.way).await;
         if self.until <= Instant::now() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the page is read too slowly"));
+            let why = format!("it was not read within {} s", READING_TIME.as_secs());
+            self.refused.failed(&why);
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
         let turn = permit(&self.press.0).await;
         let made = spawn_blocking(move || {

@@ -11,7 +11,7 @@ local function algorithm(name)
   return defined(name)[1]
 end
 
--- The one that reads what is kept under a key, without all of it, if there is one.
+-- The function that reads a state in part, straight from Redis; nil for most algorithms.
 local function reader(name)
   return defined(name)[3]
 end

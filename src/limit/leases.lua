@@ -1,24 +1,24 @@
--- Leases are kept in a ring, so that a decision need neither read nor write the others: `#`,
--- HEADER, and as many places as there is room, of which some are in use. HEADER says how many
--- bytes all of that is, which KIND of places they are, at which the oldest lease is and how
--- many there are; from which moment theirs count, and how many hits there had been before the
--- oldest; how many hits they have, and the moments of the oldest and the latest. A place says
--- the moment of its lease, and how many hits there have been up to it: so it is found in a few
--- steps which leases have ended.
+-- Leases are kept in a ring, so that a decision reads and writes only the places that change:
+-- `#`, a header, and places of equal size. The header holds: the length of all of that in
+-- bytes, the kind of the places, the place of the oldest lease, the number of leases, the
+-- moment from which theirs count, the number of hits before the oldest lease, the number of
+-- hits, and the moments of the oldest and the latest lease. A place holds the moment of its
+-- lease, and the running total of hits including it, so that expired leases are found by a
+-- binary search.
 --
--- Moments and hits count modulo `reach` and `wrap`: 2^48 and 2^16, or 2^53 both in the
--- few lists that are longer, or have more hits.
+-- Moments and totals are modulo `reach` and `wrap`: 2^48 and 2^16, or 2^53 both in the few
+-- lists that are longer, or have more hits.
 local HEADER, HEADER_SIZE = '>I4BI4I4I7I7I7I7I7', 48
 local NARROW = { number = 1, size = 8, format = '>I6I2', reach = 281474976710656, wrap = 65536 }
 local WIDE = { number = 2, size = 14, format = '>I7I7', reach = MOST + 1, wrap = MOST + 1 }
 local KINDS = { NARROW, WIDE }
--- How many places are read at once, and how often before all are; how many are written one by
--- one.
+-- Places per read; partial reads before the whole list is read; places written one by one
+-- before the whole list is written.
 local CHUNK, FEW, MANY = 4, 4, 8
 
--- A list while it is worked with. It is never changed, only copied: the first `body` of its
--- leases are those that are `stored`, from the place `skip` on, and `more` others are the
--- first in `tail`, to which copies add.
+-- A list in this script. It is immutable; changes make a copy. Its first `body` leases are
+-- `stored` in Redis from the place `skip` on; the `more` that follow are in `tail`, an array
+-- that copies share and may extend.
 local EMPTY = { count = 0, held = 0, first = 0, last = 0 }
 
 local function copy(list)
@@ -35,14 +35,14 @@ local function wrapped(a, b, wrap)
   return a < room and a + b or a - room
 end
 
--- The text in which all of the stored leases are.
+-- Reads the whole list.
 local function whole(list)
   local stored = list.stored
   stored.text = stored.text or redis.call('GET', stored.key)
   return stored.text
 end
 
--- The bytes of a stored place, as a text and where they begin in it.
+-- The bytes of a stored place: a string, and the position at which they begin in it.
 local function stored_at(list, place)
   local stored, size = list.stored, list.kind.size
   if stored.text then
@@ -80,7 +80,7 @@ local function header_text(list, room, skip)
   )
 end
 
--- The stored leases of a list.
+-- The stored leases of a list, in order.
 local function body_text(list)
   local size, first, last = list.kind.size, list.skip, list.skip + list.body - 1
   local function places(from, to)
@@ -92,14 +92,15 @@ local function body_text(list)
   return places(first, list.room - 1) .. places(0, last - list.room)
 end
 
--- All of a list, with room for some more.
+-- The value of a list, with spare places to grow into.
 local function list_text(list)
   local spare = 1 + math.floor(list.count / 64)
   local tail = table.concat(list.tail, '', 1, list.more)
   return header_text(list, list.count + spare, 0) .. body_text(list) .. tail .. string.rep('\0', spare * list.kind.size)
 end
 
--- Writes what has changed, if there is room for it where the list is stored.
+-- Writes the changed places and the header in place. Returns false if the list has outgrown
+-- its ring, or was not read from Redis in part.
 local function list_put(list)
   if not list.stored.key or list.room < list.count or MANY < list.more then
     return false
@@ -170,8 +171,7 @@ local function old_list(state, lease)
   return packed(found, held)
 end
 
--- The list of which this is the begin, and which is `stored` as one. What nobody can have
--- written counts for nothing.
+-- The list with this header. An inconsistent header makes it an empty list.
 local function new_list(header, stored)
   if #header <= HEADER_SIZE or string.byte(header) ~= 35 then
     return EMPTY
@@ -211,8 +211,8 @@ local function list_in(state, lease)
   return list
 end
 
--- The list kept under `key`, of which no more is read than it takes; nothing if something else
--- is kept there as well, or instead.
+-- Opens the list under `key`, and reads only its header. Returns nil if the value is something
+-- else, or if a ban or a hold follows the list.
 local function stored_leases(key)
   local header = redis.pcall('GETRANGE', key, 0, HEADER_SIZE)
   if header == '' then
@@ -264,8 +264,8 @@ local function live(list, lease)
   return list_from(list, place_after(list, latest - lease, 0)), latest
 end
 
--- The list with a lease of `hits` at `moment`, before which all others were granted. It may be
--- changed if it is `fresh`.
+-- The list with another lease of `hits`, at a `moment` not before the latest. A `fresh` list is
+-- not shared yet, and is changed in place.
 local function list_with(list, moment, hits, fresh)
   local held = list.held + hits
   local kind = is_narrow(list.count > 0 and list.first or moment, moment, held) and NARROW or WIDE
@@ -285,7 +285,7 @@ local function list_with(list, moment, hits, fresh)
     all.body, all.more = all.body - 1, 1
   end
   if all.tail[all.more] then
-    -- Another copy has added to it, or the latest lease gets more hits.
+    -- The place is taken by another copy, or by the latest lease, which gets more hits.
     local tail = all.tail
     all.tail = {}
     for i = 1, all.more - 1 do

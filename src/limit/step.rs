@@ -301,7 +301,8 @@ pub fn numbers(told: Told) -> [u64; 3] {
     }
 }
 
-/// The functions of every algorithm for a script: `algorithm(name)`, `reader(name)` and `undo(name)`, by the
+/// The functions of every algorithm for a script: `algorithm(name)`, `reader(name)` and
+/// `undo(name)`, by the
 /// names that their [facts](super::Facts::lua) tell. To define all of them takes as long as
 /// to make a charge, so those of an algorithm are defined once it is needed.
 pub fn lua() -> String {

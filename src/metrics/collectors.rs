@@ -141,11 +141,11 @@ impl Metrics {
             ),
             counters: gauge(
                 "tollgate_memory_counters",
-                "Counters kept in memory, including those that have ended and wait to be dropped.",
+                "Counters kept in memory, with Redis those of `local`, including those that have ended and wait to be dropped.",
             ),
             bytes: gauge(
                 "tollgate_memory_bytes",
-                "Bytes that the counters kept in memory count as, of MEMORY_MAX_BYTES; those of `local` are not among them.",
+                "Bytes that the counters kept in memory count as, of MEMORY_MAX_BYTES.",
             ),
             evicted: counter(
                 "tollgate_memory_evicted",

@@ -19,6 +19,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     hash::{BuildHasher as _, Hasher as _, RandomState},
     sync::Arc,
     time::Duration,
@@ -68,6 +69,17 @@ pub struct Bounds {
 impl Bounds {
     /// The bytes that each counter counts as.
     pub const COUNTER: usize = slot::COUNTER;
+}
+
+impl fmt::Display for Bounds {
+    /// The settings that set the bounds, with their values.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MEMORY_MAX_BYTES ({})", self.bytes)?;
+        match self.keys {
+            Some(keys) => write!(f, " and MEMORY_MAX_KEYS ({keys})"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Default for Bounds {

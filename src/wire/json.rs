@@ -124,7 +124,11 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for ListVisitor<T
     type Value = List<T, MOST>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of at most {MOST} elements")
+        write!(f, "a list of at most {MOST} elements")?;
+        if MOST == MOST_DESCRIPTORS {
+            f.write_str(", the most that MAX_DESCRIPTORS can allow")?;
+        }
+        Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
@@ -420,7 +424,8 @@ mod tests {
         let most = descriptors(&["{}"; MOST_DESCRIPTORS]);
         assert_eq!(error(&most).unwrap().descriptors.len(), MOST_DESCRIPTORS);
         let refused = error(&descriptors(&["{}"; MOST_DESCRIPTORS + 5])).unwrap_err();
-        let reason = "invalid length 1005, expected a list of at most 1000 elements";
+        let reason = "invalid length 1005, expected a list of at most 1000 elements, the most that \
+                      MAX_DESCRIPTORS can allow";
         assert!(refused.contains(reason), "{refused}");
         let most = descriptors(&[&entries(MOST_ENTRIES)]);
         assert_eq!(error(&most).unwrap().descriptors[0].entries.len(), MOST_ENTRIES);

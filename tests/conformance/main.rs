@@ -20,6 +20,7 @@ use tollgate::{
     engine::{
         Engine,
         decision::Mode,
+        failures::Failures,
         fallback::{Fallback, FallbackSettings},
     },
     metrics::Metrics,
@@ -237,6 +238,7 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
         },
         metrics,
         max_descriptors: 100,
+        refused: Failures::new("", ""),
         spans: None,
         response: ResponseSettings {
             headers: settings.headers.then(|| HeaderNames {

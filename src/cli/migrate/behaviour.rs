@@ -39,11 +39,6 @@ const ALWAYS: &[(&str, &str, &str)] = &[
         "400 for all",
         "400 for a request that makes no sense, 503 for a store that does not answer",
     ),
-    (
-        "a request about more than 100 descriptors",
-        "is decided",
-        "is an error of that request, unless MAX_DESCRIPTORS allows it: 1000 at most",
-    ),
     ("an override with an unknown unit", "ends the process", "is an error of that request"),
     ("SIGHUP", "ends the process", "reads the rule files again"),
     (
@@ -92,7 +87,16 @@ const ALWAYS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-pub(super) fn always(_: &Case<'_>, findings: &mut Vec<Finding>) {
+pub(super) fn always(case: &Case<'_>, findings: &mut Vec<Finding>) {
+    const NAME: &str = "MAX_DESCRIPTORS";
+    let most = case.env.text(NAME).unwrap_or("100");
+    findings.push(
+        Finding::new(Grade::Same, format!("requests about more than {most} descriptors"))
+            .of(case.env, NAME)
+            .there("are decided")
+            .here("are errors, and Envoy then lets pass or not by its failure_mode_deny")
+            .remedy(format!("set {NAME}, 1000 at most, if any request has so many")),
+    );
     findings.extend(
         ALWAYS
             .iter()

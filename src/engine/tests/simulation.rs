@@ -152,7 +152,7 @@ impl Game {
         let journal = Arc::default();
         let stop = dice.one_in(3);
         let begun = Instant::now();
-        // One makes charges to different counters by different scripts.
+        // The second divides every request by counter.
         let instance = |at_once| {
             let store = Simulated::divided(&servers, TIMEOUT, at_once);
             let store = Recorded { store, journal: Arc::clone(&journal) };

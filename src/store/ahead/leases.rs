@@ -6,9 +6,9 @@
 //!
 //! A shard is bounded. One that is full forgets counters of which it holds nothing
 //! and that have not been busy lately, for one of [`WAITING`] calls about counters
-//! that it does not know: busy ones call often, and are among them soon. It never
-//! forgets hits that can still be spent: these would be lost to the limit. So a new
-//! counter may find no room, and then each of its calls asks, which is exact.
+//! that it does not know. It never forgets hits that can still be spent: these would be
+//! lost to the limit. So a new counter may find no room, and then each of its calls
+//! asks, which is exact.
 
 use std::hash::BuildHasher;
 

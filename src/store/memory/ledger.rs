@@ -86,14 +86,6 @@ impl Said {
     }
 }
 
-/// What bounds counters, in the words of an operator.
-fn setting(Bounds { bytes, keys }: Bounds) -> String {
-    match keys {
-        Some(keys) => format!("MEMORY_MAX_BYTES ({bytes}) and MEMORY_MAX_KEYS ({keys})"),
-        None => format!("MEMORY_MAX_BYTES ({bytes})"),
-    }
-}
-
 impl Ledger {
     pub(super) fn new(bounds: Bounds) -> Self {
         Self {
@@ -224,10 +216,7 @@ impl Ledger {
             let Self { counters, bytes, bounds, .. } = self;
             warn!(
                 evicted,
-                counters,
-                bytes,
-                "memory for counters is full, and some begin anew; raise {}",
-                setting(*bounds)
+                counters, bytes, "memory for counters is full, and some begin anew; raise {bounds}"
             );
         }
     }
@@ -242,8 +231,7 @@ impl Ledger {
                 counters,
                 bytes,
                 "memory for counters is full of those that refuse, and what finds no room \
-                 passes uncounted; raise {}",
-                setting(*bounds)
+                 passes uncounted; raise {bounds}"
             );
         }
     }

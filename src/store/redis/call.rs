@@ -49,7 +49,7 @@ pub(super) struct Call {
     pub(super) now: Timestamp,
     /// When `now` was.
     pub(super) begun: Instant,
-    /// How long this process had [run](super::pulse::Pulse::now) then, if that was not just now.
+    /// The [pulse](super::pulse::Pulse::now) at that moment; `None` if the call was just made.
     pub(super) ran: Option<Duration>,
     pub(super) kind: Kind,
     /// What becomes of the caller; none if nobody is served by the answer.

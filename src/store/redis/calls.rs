@@ -55,7 +55,7 @@ pub(super) trait Servers: Send + Sync + 'static {
     /// Where the counter of `charge` is.
     fn place(&self, charge: &Charge) -> Place;
 
-    /// The number of the server that has `place`, as far as is known.
+    /// The number of the server that currently owns `place`. May be out of date.
     fn server(&self, place: Place) -> u32;
 
     /// Whether charges to different counters at `place` go apart unless they depend on
@@ -74,10 +74,10 @@ pub(super) trait Servers: Send + Sync + 'static {
     /// The longest that a call may take.
     fn timeout(&self) -> Duration;
 
-    /// How long this process has run.
+    /// Measures the time in which this process ran.
     fn pulse(&self) -> &Pulse;
 
-    /// What a request may have under way at once, in units of [`cost`].
+    /// The most that one request may have in flight on a server, in units of [`cost`].
     fn at_once(&self) -> usize {
         AT_ONCE
     }
@@ -98,7 +98,7 @@ pub(super) struct Calls<S> {
     pub(super) late: Late,
     /// The number of the next call that holds hits.
     next: AtomicU64,
-    /// How many more charges may be reserved.
+    /// Permits for charges to be reserved.
     reservations: Arc<Semaphore>,
 }
 
@@ -109,7 +109,7 @@ pub(super) struct Time {
     pub(super) now: Timestamp,
     /// When that was.
     pub(super) begun: Instant,
-    /// How long this process had [run](Pulse::now) then.
+    /// The [pulse](Pulse::now) at that moment.
     pub(super) ran: Duration,
     /// How long the answer is waited for.
     pub(super) until: Instant,
@@ -130,7 +130,8 @@ impl Group {
         self.cost += cost;
     }
 
-    /// The group, in parts that cost no more than `most`, unless one counter alone does.
+    /// Splits the group by counter into groups that cost at most `most` each. Charges to one
+    /// counter stay in one group, whatever they cost.
     fn divided(mut self, charges: &[Charge], most: usize) -> SmallVec<[Self; 4]> {
         if self.cost <= most {
             return smallvec![self];
@@ -152,7 +153,8 @@ impl Group {
     }
 }
 
-/// How many charges are reserved at once: each has to be settled.
+/// The most charges that may be reserved at the same time. Each has to be settled, and the
+/// settler's queue is bounded.
 const RESERVED: usize = 2 * QUEUE;
 /// What a request costs at most that is not large.
 const LARGE: usize = 100;
@@ -214,9 +216,8 @@ impl<S: Servers> Calls<S> {
         tell(caller, charges, results, now)
     }
 
-    /// The groups of `charges`, none of which costs more than a request may have under way,
-    /// and independent ones no more than a batch. Those that depend on each other stay
-    /// together where they can; charges to one counter always do if others depend on them.
+    /// Divides `charges` into groups, each for one script. A group of independent charges costs
+    /// at most as much as a batch.
     fn groups(&self, charges: &[Charge], depends: bool) -> SmallVec<[Group; 4]> {
         if depends {
             return self.dependent_groups(charges);
@@ -239,9 +240,9 @@ impl<S: Servers> Calls<S> {
         groups
     }
 
-    /// The groups of charges of which some depend on others, in an order in which every call
-    /// holds hits, so that none waits for another that waits for it: by place, and by counter
-    /// where those of one place are too many for one script.
+    /// Divides charges that depend on each other: one group for each place, and several by
+    /// counter where one group would cost too much. All calls reserve groups in the same
+    /// order, by place and then by counter, so that no two wait for each other.
     fn dependent_groups(&self, charges: &[Charge]) -> SmallVec<[Group; 4]> {
         let places = charges.iter().map(|it| self.servers.place(it));
         let mut order: SmallVec<[(Place, usize); 4]> =
@@ -258,7 +259,7 @@ impl<S: Servers> Calls<S> {
         groups
     }
 
-    /// Makes each group of charges by itself.
+    /// Makes each group with a script of its own.
     async fn apart(
         &self,
         charges: &[Charge],
@@ -377,12 +378,13 @@ impl<S: Servers> Calls<S> {
     }
 }
 
-/// What a request has under way at once: about a few milliseconds of Redis.
+/// The most that one request may have in flight on a server, in units of [`cost`]: a few
+/// milliseconds of Redis.
 pub(super) const AT_ONCE: usize = 4 * FULL;
 
-/// What `ask` says of each of `groups`, by their positions. Servers are asked at the same time,
-/// and each for no more at once than a request may have under way: others who wait come between
-/// the parts of a very large one.
+/// Runs `ask` for each of `groups`, and returns the results with the positions of the groups.
+/// Servers are asked concurrently. On each server at most [`Servers::at_once`] is in flight, so
+/// that other requests are served between the parts of a very large one.
 pub(super) async fn of_each<S: Servers, T, A: Future<Output = T>>(
     servers: &S,
     groups: &[Group],
@@ -405,8 +407,8 @@ pub(super) async fn of_each<S: Servers, T, A: Future<Output = T>>(
     join_all(servers.map(on_one)).await.into_iter().flatten().collect()
 }
 
-/// Those of `groups` that `own` names, in parts that cost no more than `most`, unless one alone
-/// does.
+/// Splits `own`, positions in `groups`, into runs that cost at most `most`; a group that costs
+/// more is a run of its own.
 fn parts<'a>(
     groups: &'a [Group],
     own: &'a [(u32, usize)],

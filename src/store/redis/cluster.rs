@@ -147,7 +147,7 @@ impl Cluster {
         }
     }
 
-    /// Which of the nodes has `slot`, as far as is known.
+    /// The number of the node that owns `slot`, by the current slot map.
     pub(super) fn number_of_owner(&self, slot: u16) -> u16 {
         self.known.map.load().owners.get(usize::from(slot)).copied().unwrap_or(NOBODY)
     }

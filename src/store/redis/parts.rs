@@ -27,13 +27,13 @@ pub(super) struct Batch<'a> {
 /// The answer for one part.
 pub(super) type Answer = Result<Said, NodeError>;
 
-/// What a server has said of one part.
+/// The reply to one part.
 #[derive(Clone, Debug)]
 pub(super) enum Said {
-    /// In one answer.
+    /// The server's reply.
     Once(Value),
-    /// Of a counter below 0, of which the first hits were added as if it had been 0, and the
-    /// rest later, when the counter without any of them was that.
+    /// A counter below 0 took hits in two steps: the `first` of them counted from 0, the rest
+    /// from `before`.
     Twice { first: u64, before: u64 },
 }
 

@@ -343,7 +343,7 @@ impl Simulated {
         Self::divided(servers, timeout, AT_ONCE)
     }
 
-    /// One that divides requests which cost more than that.
+    /// An instance that divides requests which cost more than `at_once`.
     pub(crate) fn divided(servers: &[Arc<Server>], timeout: Duration, at_once: usize) -> Self {
         let (late, unsettled) = Late::new();
         let wire = |it: &Arc<Server>| FakeWire {

@@ -40,7 +40,7 @@ pub(super) struct Sum<'a> {
 pub(super) struct Place {
     /// In which sum.
     pub(super) sum: usize,
-    /// The hits of this sum that came before, and with these.
+    /// The running total of hits in this sum, without and with those of the charge.
     before: u64,
     after: u64,
 }
@@ -144,8 +144,8 @@ impl Sum<'_> {
         command
     }
 
-    /// What is found where the counter is that now and so many hits were missing: others may
-    /// have come between those that had been added from 0 on and these.
+    /// The result of adding `missing` hits in a second step, after which the counter is `now`.
+    /// Other instances may have added hits between the two steps.
     pub(super) fn added_late(&self, missing: u64, now: &Value) -> Said {
         let Some(before) = number(now).map(|it| it.saturating_sub(self.change.unsigned_abs()))
         else {

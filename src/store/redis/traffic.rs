@@ -28,7 +28,7 @@ struct Counts {
 pub(super) struct Open(Arc<Counts>);
 
 impl Traffic {
-    /// None so far.
+    /// No connections.
     pub(super) fn new(pulse: Pulse) -> Self {
         Self { counts: Arc::default(), pulse, crowd: Crowd::default() }
     }
@@ -38,7 +38,7 @@ impl Traffic {
         &self.pulse
     }
 
-    /// How many calls are under way.
+    /// The calls in flight.
     pub(super) fn crowd(&self) -> &Crowd {
         &self.crowd
     }

@@ -6,7 +6,7 @@
 -- ARGV[3]         how long hits are held
 -- then per call   now, how many charges follow, and a number by which the call holds what
 --                 depends on charges elsewhere, 0 if nothing does
--- and per charge  how many milliseconds to put the expiry off
+-- and per charge  the jitter of the expiry, in milliseconds
 --                 the algorithm, by its name in src/limit
 --                 flags: 1 hits are added; if the call is refused, 2 it is not made,
 --                 or 4 only if it is refused itself; 8 enforced, 16 the call is
@@ -68,16 +68,16 @@ local function weigh_holds(charge, record, passes, before, after)
   return passes, before, after
 end
 
--- What the algorithm and the holds of others say of a charge, as `record` is: whether the hits
--- pass, the numbers to tell before and after, the new state and its life.
+-- Applies the algorithm and the holds of other calls to a charge. Returns whether the hits pass,
+-- the numbers to return for before and after, the new state and its lifetime.
 local function weigh_now(charge, record)
   local passes, before, after, state, life = charge.algorithm(record.state, charge.hits, unpack(charge.arguments))
   passes, before, after = weigh_holds(charge, record, passes, before, after)
   return passes, before, after, state, life
 end
 
--- The same. A charge that is weighed again before the counter changes costs no more: equal
--- charges of a call, and those of a call that is refused.
+-- The same, with the result kept until the counter changes, for charges that are weighed
+-- several times: equal charges of one call, and charges of a call that may be refused.
 local function weigh(charge, record)
   if not charge.again then
     return weigh_now(charge, record)
@@ -139,7 +139,7 @@ end
 -- The place in KEYS and ARGV of what has not been understood yet.
 local key, argument = 1, 4
 
--- What flags say of a charge, by flags.
+-- Decoded flags, by their number.
 local kinds = {}
 
 local function kind_of(flags)
@@ -174,7 +174,7 @@ local function parse_charge(last)
   return charge
 end
 
--- The next charge of a call of which these are known, by their key and arguments.
+-- Reads the next charge of a call. Equal charges share one table, kept in `known`.
 local function next_charge(known)
   local last = argument + 5 + tonumber(ARGV[argument + 5])
   local name = known and KEYS[key] .. ' ' .. table.concat(ARGV, ' ', argument + 1, last)

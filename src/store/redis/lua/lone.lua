@@ -1,13 +1,13 @@
--- A charge that is alone, where nothing but a state is kept: the short way, for
--- the arguments of charge.lua. Returns nothing, and has changed nothing, where there is more
--- to think of.
+-- The fast path of charge.lua: a script with one charge, to a counter without a ban or holds.
+-- It runs before the rest is defined, which takes as long as the charge itself. Returns nil,
+-- without having changed anything, if the general path is needed.
 local function lone()
   local flags, hits, penalty = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
   local arguments = {}
   for i = 1, tonumber(ARGV[12]) do
     arguments[i] = tonumber(ARGV[12 + i])
   end
-  -- One call of one charge, which holds nothing and is not refused anyway.
+  -- One call of one charge, which reserves nothing and is not refused by another.
   if ARGV[5] ~= '1' or ARGV[6] ~= '0' or ARGV[13 + #arguments] or bit.band(flags, 16) ~= 0 then
     return
   end
@@ -26,7 +26,7 @@ local function lone()
   if not passes and 0 < penalty and 0 < hits then
     return
   end
-  -- If it is refused and refuses its call, what is all or nothing is not made.
+  -- An all_or_nothing charge that refuses its call is not counted.
   local nothing = bit.band(flags, 2) ~= 0 and (bit.band(flags, 8) ~= 0 or 128 <= flags)
   local made = passes or bit.band(flags, 32) ~= 0 and not nothing
   if made and state then

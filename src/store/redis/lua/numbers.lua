@@ -1,5 +1,4 @@
--- What is kept under the name of a counter, and what the functions of the algorithms use,
--- which are in src/limit and follow.
+-- The format of counters, and helpers for the algorithms, whose functions (src/limit) follow.
 --
 -- A counter is kept as the text of its state, then `!` and since when everything is
 -- refused, if it is, then `&id:hits:until` for each call that holds hits. Each part may

@@ -1,4 +1,4 @@
--- How scripts read and write what is kept under the name of a counter: see numbers.lua.
+-- Reads and writes counters; numbers.lua describes their values.
 
 -- How long a hold that has ended is still known, in microseconds: it takes no room any more,
 -- but its hits can be counted.

@@ -141,19 +141,19 @@ fn list_of(bytes: &[u8], lease: Duration) -> Option<Vec<(Timestamp, u64)>> {
     (end <= Hits::MAX).then_some(leases)
 }
 
-/// How a list is kept.
+/// The layout of a stored list.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Kept {
     pub(super) wide: bool,
-    /// How many hits there were before it.
+    /// The number of hits before the first lease.
     pub(super) start: u64,
-    /// From how much earlier than the first its moments count.
+    /// By how much the base of its moments is before the first lease.
     pub(super) earlier: u64,
-    /// The place of the first.
+    /// The place of the first lease.
     pub(super) skip: usize,
 }
 
-/// The bytes of a list that are kept.
+/// Encodes a list.
 pub(super) fn list(leases: &[(u64, u64)], kept: Kept) -> Vec<u8> {
     let (Some((first, _)), Some((last, _))) = (leases.first(), leases.last()) else {
         return Vec::new();
