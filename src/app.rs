@@ -173,7 +173,7 @@ async fn serve_with<S: Store>(
         },
         metrics,
         max_descriptors: settings.max_descriptors,
-        refused: Failures::new("a request was refused", "requests were refused"),
+        invalid: Failures::new("a request was invalid", "requests were invalid"),
         response: settings.response,
         spans,
     });

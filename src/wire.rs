@@ -55,7 +55,7 @@ pub struct Service<S> {
     /// How many descriptors one request may have.
     pub max_descriptors: usize,
     /// Logs invalid requests.
-    pub refused: Failures,
+    pub invalid: Failures,
     /// What is said beside the decision.
     pub response: ResponseSettings,
     /// Records it; none if nothing is recorded.
@@ -107,7 +107,7 @@ impl<S: Store> Service<S> {
             Err(refusal @ (Refusal::Invalid(_) | Refusal::NoRules)) => {
                 self.metrics.failed(Failure::Service);
                 if let Refusal::Invalid(invalid) = refusal {
-                    self.refused.failed(invalid);
+                    self.invalid.failed(invalid);
                 }
             }
             Err(Refusal::Store(_)) => self.metrics.failed(Failure::Store),

@@ -153,7 +153,7 @@ fn answering(spans: Option<Spans>) -> u64 {
         engine: engine(),
         metrics,
         max_descriptors: 100,
-        refused: Failures::new("", ""),
+        invalid: Failures::new("", ""),
         response: ResponseSettings::default(),
         spans,
     };

@@ -46,7 +46,7 @@ impl Default for Press {
 pub(super) struct Readers {
     room: Arc<Semaphore>,
     press: Press,
-    refused: Arc<Failures>,
+    failures: Arc<Failures>,
 }
 
 /// A page of which somebody has read the beginning.
@@ -57,7 +57,7 @@ struct Page {
     way: Arc<Semaphore>,
     until: Instant,
     place: Arc<OwnedSemaphorePermit>,
-    refused: Arc<Failures>,
+    failures: Arc<Failures>,
 }
 
 /// Text that is being sent.
@@ -76,9 +76,9 @@ impl AsRef<[u8]> for Piece {
 impl Readers {
     /// Nobody yet.
     pub(super) fn new(press: &Press) -> Self {
-        let refused = Failures::new("a page was not shown", "pages were not shown");
+        let failures = Failures::new("a page was not shown", "pages were not shown");
         let room = Arc::new(Semaphore::new(MOST_READERS));
-        Self { room, press: press.clone(), refused: Arc::new(refused) }
+        Self { room, press: press.clone(), failures: Arc::new(failures) }
     }
 
     /// Answers with the page that `pieces` are; none of them is made here.
@@ -90,12 +90,15 @@ impl Readers {
     ) -> Response {
         // There, who takes nothing could stay for ever.
         if version == Version::HTTP_2 {
-            let why = "this page is to be had by HTTP/1.1";
+            let why = "ask for this page by HTTP/1.1";
             return refuse(StatusCode::HTTP_VERSION_NOT_SUPPORTED, why);
         }
         let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
-            let why = format!("{MOST_READERS} pages are being read, and no more are at a time");
-            self.refused.failed(&why);
+            let why = format!(
+                "{MOST_READERS} pages are being read at this port already, the most at a time; try \
+                 again in {COME_BACK} s"
+            );
+            self.failures.failed(&why);
             let refusal = refuse(StatusCode::SERVICE_UNAVAILABLE, &why);
             return ([(header::RETRY_AFTER, COME_BACK)], refusal).into_response();
         };
@@ -105,7 +108,7 @@ impl Readers {
             way: Arc::new(Semaphore::new(1)),
             until: Instant::now() + READING_TIME,
             place: Arc::new(place),
-            refused: Arc::clone(&self.refused),
+            failures: Arc::clone(&self.failures),
         };
         let body = Body::from_stream(stream::try_unfold(page, Page::next));
         ([(header::CONTENT_TYPE, kind)], body).into_response()
@@ -118,7 +121,7 @@ impl Page {
         let way = permit(&self.way).await;
         if self.until <= Instant::now() {
             let why = format!("it was not read within {} s", READING_TIME.as_secs());
-            self.refused.failed(&why);
+            self.failures.failed(&why);
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
         let turn = permit(&self.press.0).await;

@@ -192,27 +192,28 @@ local function new_list(header, stored)
   }
 end
 
--- What has been read, so that nothing is twice.
+-- The lists that this script has read, by lease and value: each is parsed once.
 local lists = {}
 
 local function list_in(state, lease)
   if type(state) == 'table' then
     return state
   end
-  local list = lists[state]
+  lists[lease] = lists[lease] or {}
+  local list = lists[lease][state]
   if not list then
     if string.byte(state) == 35 then
       list = new_list(state, { text = state, offset = HEADER_SIZE + 1 })
     else
       list = old_list(state, lease)
     end
-    lists[state] = list
+    lists[lease][state] = list
   end
   return list
 end
 
--- Opens the list under `key`, and reads only its header. Returns nil if the value is something
--- else, or if a ban or a hold follows the list.
+-- Opens the list under `key`, and reads only its header. Returns what follows the list as well;
+-- nil if the value is no list.
 local function stored_leases(key)
   local header = redis.pcall('GETRANGE', key, 0, HEADER_SIZE)
   if header == '' then
@@ -220,9 +221,15 @@ local function stored_leases(key)
   elseif type(header) ~= 'string' then
     return
   end
-  local length = redis.call('STRLEN', key)
+  local length, rest = redis.call('STRLEN', key), nil
+  local own = #header <= HEADER_SIZE and length or struct.unpack('>I4', header, 2) + 1
+  if own < length then
+    rest, length = redis.call('GETRANGE', key, own, -1), own
+  end
   local list = new_list(header, { key = key, length = length, offset = HEADER_SIZE + 1, reads = 0 })
-  return 0 < list.count and list or nil
+  if 0 < list.count then
+    return list, rest
+  end
 end
 
 -- The list without the leases before a place.
@@ -368,6 +375,9 @@ local function list_less(list, place, given, own)
     rest.tail[#rest.tail + 1] = it
   end
   rest.more = #rest.tail
+  if rest.body + rest.more == 0 then
+    return EMPTY
+  end
   rest.count, rest.held = rest.body + rest.more, list.held - given
   rest.first, rest.last = (lease_at(rest, 1)), (lease_at(rest, rest.count))
   return rest

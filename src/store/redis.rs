@@ -2,7 +2,7 @@
 //!
 //! Calls that come at the same time share a round trip, and one call is in one
 //! script, so nobody else is served between two of its charges. Only a call whose
-//! counters are on two servers, or in two slots of a cluster, is made
+//! counters are on two servers or in two slots of a cluster, or are too many, is made
 //! in parts (`reservation`). There are three scripts: one for calls that only count in
 //! fixed windows, one for all others, and one that settles what calls leave behind. What
 //! is kept is never without an expiry, which may be put off at [random](Jitter):
@@ -59,6 +59,7 @@ mod complaints;
 mod connection;
 mod fate;
 mod fixed_window;
+mod groups;
 mod jitter;
 mod lane;
 mod line;

@@ -1,7 +1,7 @@
 //! What one call does to counters: the twin of `redis/lua/charge.lua`. tests/store
 //! holds the two to the same answers; change them together.
 //!
-//! Counters of one call may be on several servers, where no script sees all of them.
+//! Counters of one call may be on several servers, or too many for one script.
 //! Then hits are *held* first, in the counter and with an end: a hold takes room as
 //! hits do, but is neither counted nor a reason to refuse. Once it is known what
 //! becomes of the call, each hold is [settled](settle). Whoever would be refused only

@@ -126,7 +126,7 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for ListVisitor<T
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a list of at most {MOST} elements")?;
         if MOST == MOST_DESCRIPTORS {
-            f.write_str(", the most that MAX_DESCRIPTORS can allow")?;
+            f.write_str(" (MAX_DESCRIPTORS can allow no more)")?;
         }
         Ok(())
     }
@@ -424,8 +424,8 @@ mod tests {
         let most = descriptors(&["{}"; MOST_DESCRIPTORS]);
         assert_eq!(error(&most).unwrap().descriptors.len(), MOST_DESCRIPTORS);
         let refused = error(&descriptors(&["{}"; MOST_DESCRIPTORS + 5])).unwrap_err();
-        let reason = "invalid length 1005, expected a list of at most 1000 elements, the most that \
-                      MAX_DESCRIPTORS can allow";
+        let reason = "invalid length 1005, expected a list of at most 1000 elements \
+                      (MAX_DESCRIPTORS can allow no more)";
         assert!(refused.contains(reason), "{refused}");
         let most = descriptors(&[&entries(MOST_ENTRIES)]);
         assert_eq!(error(&most).unwrap().descriptors[0].entries.len(), MOST_ENTRIES);

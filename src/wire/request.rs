@@ -33,8 +33,8 @@ pub enum InvalidRequest {
     NoDescriptors,
     /// More than the settings say.
     #[error(
-        "rate limit descriptor list has {count} elements, expected at most {most}; the setting \
-         MAX_DESCRIPTORS is how many, {MOST_DESCRIPTORS} at most"
+        "rate limit descriptor list has {count} elements, expected at most {most}, as \
+         MAX_DESCRIPTORS allows; it can be set to {MOST_DESCRIPTORS} at most"
     )]
     TooManyDescriptors {
         /// How many it has.

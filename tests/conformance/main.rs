@@ -238,7 +238,7 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
         },
         metrics,
         max_descriptors: 100,
-        refused: Failures::new("", ""),
+        invalid: Failures::new("", ""),
         spans: None,
         response: ResponseSettings {
             headers: settings.headers.then(|| HeaderNames {

@@ -167,20 +167,20 @@ async fn hundreds_of_limits_that_depend_on_each_other_are_divided_by_counter() {
         ..charge(&format!("log {name}"), limit.clone(), Hits::Add(1), NOON)
     };
     // One of them twice, and far apart.
-    let all: Vec<_> = (0..300).chain([0]).map(log).collect();
+    let all: Vec<_> = (0..600).chain([0]).map(log).collect();
     cmd("CONFIG").arg(&["SET", "slowlog-log-slower-than", "0"]).exec(&mut bench.client).expect("");
     cmd("CONFIG").arg(&["SET", "slowlog-max-len", "10000"]).exec(&mut bench.client).expect("");
     let used = |it: &[Outcome]| it.iter().map(|it| it.used).collect::<Vec<_>>();
     let first = outcomes(&bench.store, &all, NOON).await.expect("it runs");
     assert!(first.iter().all(|it| !it.over));
-    assert_eq!((first[0].used, first[299].used, first[300].used), (1, 1, 2));
+    assert_eq!((first[0].used, first[599].used, first[600].used), (1, 1, 2));
     // The first is used up, so nothing is counted.
     let second = outcomes(&bench.store, &all, NOON).await.expect("it runs");
-    let over: Vec<_> = (0..=300).filter(|it| second[*it].over).collect();
-    assert_eq!(over, [0, 300]);
-    let looks: Vec<_> = (0..300).map(|it| Charge { hits: Hits::Add(0), ..log(it) }).collect();
+    let over: Vec<_> = (0..=600).filter(|it| second[*it].over).collect();
+    assert_eq!(over, [0, 600]);
+    let looks: Vec<_> = (0..600).map(|it| Charge { hits: Hits::Add(0), ..log(it) }).collect();
     let found = outcomes(&bench.store, &looks, NOON).await.expect("it runs");
-    assert_eq!(used(&found), [&[2][..], &[1; 299]].concat());
+    assert_eq!(used(&found), [&[2][..], &[1; 599]].concat());
     type Entry = (u64, u64, u64, Vec<Vec<u8>>, String, String);
     let log: Vec<Entry> =
         cmd("SLOWLOG").arg(&["GET", "-1"]).query(&mut bench.client).expect("it runs");
@@ -188,7 +188,11 @@ async fn hundreds_of_limits_that_depend_on_each_other_are_divided_by_counter() {
     let counters: Vec<usize> = scripts
         .map(|it| String::from_utf8_lossy(&it[2]).parse().expect("it is a number"))
         .collect();
-    assert!(20 < counters.len() && counters.iter().all(|it| *it <= 65), "{counters:?}");
+    assert!(8 < counters.len() && counters.iter().all(|it| *it <= 256), "{counters:?}");
+    // What is different for one counter cannot be divided.
+    let different = (0..300).map(|it| Charge { hits: Hits::Add(it), ..log(0) }).collect::<Vec<_>>();
+    let refused = outcomes(&bench.store, &different, NOON).await.expect_err("it is too much");
+    assert!(refused.to_string().contains("more than 256 different charges"), "{refused}");
 }
 
 /// `cargo test --test store costs -- --ignored --nocapture`

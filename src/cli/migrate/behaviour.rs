@@ -94,8 +94,10 @@ pub(super) fn always(case: &Case<'_>, findings: &mut Vec<Finding>) {
         Finding::new(Grade::Same, format!("requests about more than {most} descriptors"))
             .of(case.env, NAME)
             .there("are decided")
-            .here("are errors, and Envoy then lets pass or not by its failure_mode_deny")
-            .remedy(format!("set {NAME}, 1000 at most, if any request has so many")),
+            .here(format!(
+                "are errors, unless {NAME} allows them, 1000 at most; Envoy lets such a request \
+                 pass unless failure_mode_deny is true"
+            )),
     );
     findings.extend(
         ALWAYS

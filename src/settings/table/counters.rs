@@ -20,16 +20,20 @@ pub(super) const COUNTERS: Group = Group {
                    counter takes 100 bytes, `sliding_log` and `concurrency` 180 and 16 for \
                    each call that they remember. If only MEMORY_MAX_KEYS is set, it is 100 for \
                    each of those where that is more. Where it is full, counters that refuse \
-                   nobody begin anew, first those of the domain that takes most; if there are \
-                   none, what is new passes uncounted. Raise it when the log says so, or \
-                   tollgate_memory_evicted or tollgate_memory_not_kept grows.",
+                   nobody begin anew, first those of the domain that takes most. Counters that \
+                   refuse, and bans, only do where their domain takes more than its share (the \
+                   room divided by the domains that have counters) and another needs its own; \
+                   those that refuse from their first hit may take seven eighths of the room. \
+                   What still finds no room is decided and not counted. Raise it when the log \
+                   says so, or tollgate_memory_evicted or tollgate_memory_not_kept grows.",
         },
         Setting {
             name: "MEMORY_MAX_KEYS",
             value: NUMBER,
             default: "",
             help: "How many counters those may be, from 256 to 4294967295, where that is \
-                   reached before MEMORY_MAX_BYTES. If not set, that alone bounds them.",
+                   reached before MEMORY_MAX_BYTES. If it is not set, MEMORY_MAX_BYTES alone bounds \
+                   them.",
         },
         Setting {
             name: "LOCAL_CACHE_SIZE_IN_BYTES",

@@ -21,8 +21,10 @@ pub(super) const DECISIONS: Group = Group {
             value: NUMBER,
             default: "100",
             help: "How many descriptors one request may have: 1 to 1000. One with more is the \
-                   caller's mistake (INVALID_ARGUMENT, or 400), and nothing of it is counted. \
-                   Each costs a counter of each of its limits, and its part of the answer.",
+                   caller's mistake (INVALID_ARGUMENT, or 400), and nothing of it is counted; \
+                   Envoy lets it pass unless failure_mode_deny is true. Each descriptor costs a \
+                   counter of each of its limits, and its part of the answer. Raise it if the log \
+                   shows such requests; Redis then works longer for one of them.",
         },
         Setting {
             name: "NEAR_LIMIT_RATIO",

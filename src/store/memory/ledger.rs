@@ -209,14 +209,25 @@ impl Ledger {
         }
     }
 
+    /// The setting whose bound is nearer, and its value.
+    fn reached(&self) -> String {
+        let Bounds { bytes, keys } = self.bounds;
+        match keys {
+            Some(keys) if self.bytes / bytes.div_ceil(keys).max(1) <= self.counters => {
+                format!("MEMORY_MAX_KEYS ({keys})")
+            }
+            Some(_) | None => format!("MEMORY_MAX_BYTES ({bytes})"),
+        }
+    }
+
     /// Counts a counter that gave way before it had ended, and says so at most once a minute.
     pub(super) fn evict(&mut self, now: Timestamp) {
         self.evicted += 1;
         if let Some(evicted) = self.said_evicted.another(now) {
-            let Self { counters, bytes, bounds, .. } = self;
+            let (bound, counters, bytes) = (self.reached(), self.counters, self.bytes);
             warn!(
                 evicted,
-                counters, bytes, "memory for counters is full, and some begin anew; raise {bounds}"
+                counters, bytes, "memory for counters is full, and some begin anew; raise {bound}"
             );
         }
     }
@@ -225,13 +236,13 @@ impl Ledger {
     pub(super) fn turn_away(&mut self, now: Timestamp) {
         self.not_kept += 1;
         if let Some(charges) = self.said_not_kept.another(now) {
-            let Self { counters, bytes, bounds, .. } = self;
+            let (bound, counters, bytes) = (self.reached(), self.counters, self.bytes);
             warn!(
                 charges,
                 counters,
                 bytes,
-                "memory for counters is full of those that refuse, and what finds no room \
-                 passes uncounted; raise {bounds}"
+                "memory for counters is full of those that refuse; charges that find no room \
+                 are decided and not counted; raise {bound}"
             );
         }
     }

@@ -25,7 +25,7 @@ use tokio::{select, sync::Semaphore, task::JoinSet};
 
 use super::{
     call::{Call, Reply},
-    lane::{Crowd, Lane, QUEUE, unsent},
+    lane::{InFlight, Lane, QUEUE, unsent},
     line::{Alone, Line},
     node::NodeError,
     parts::{Answer, Batch, Part},
@@ -72,11 +72,11 @@ impl<W: Wire> Batches<W> {
         wire: W,
         timeout: Duration,
         cluster: bool,
-        (late, pulse, crowd): (Late, Pulse, &Crowd),
+        (late, pulse, in_flight): (Late, Pulse, &InFlight),
     ) -> Self {
         let line = Arc::new(Line::new(wire, timeout, cluster, (late, pulse)));
-        let (light, light_calls) = Lane::new(LIGHT, crowd);
-        let (heavy, heavy_calls) = Lane::new(HEAVY, crowd);
+        let (light, light_calls) = Lane::new(LIGHT, in_flight);
+        let (heavy, heavy_calls) = Lane::new(HEAVY, in_flight);
         let mut task = JoinSet::new();
         let works = Arc::clone(&line);
         task.spawn(async move {

@@ -220,6 +220,24 @@ fn slots(key: &'static str, requests: u32) -> Charge {
 }
 
 /// Who is served is decided by all charges of a call, also by those elsewhere.
+/// Each part of a divided call has a place of its own in the order; those for which there is
+/// no time are not sent.
+#[tokio::test(start_paused = true)]
+async fn after_its_deadline_a_divided_call_sends_nothing() {
+    let servers = Simulated::servers(1, &Arc::new(Dice::of(1)));
+    let store = Simulated::divided(&servers, TIMEOUT, 1);
+    servers[0].set(Weather::Slow(Duration::from_millis(40)));
+    let keys = ["a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7"];
+    let charges = keys.map(|it| depends(it, 10));
+    let results = store.charge(&charges, now(), after(20)).await;
+    assert!(results.iter().all(Result::is_err), "{results:?}");
+    sleep(Duration::from_secs(5)).await;
+    let left = charges.each_ref().map(|it| (used(&servers[0], it), held(&servers[0], it)));
+    assert_eq!((left, store.not_settled()), ([(0, 0); 8], 0));
+    // The hold that was on its way, and its end.
+    assert!(servers[0].commands() <= 3, "{}", servers[0].commands());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_late_grant_is_given_back_if_another_limit_refuses_or_fails_its_call() {
     use Unanswered::{Allowed, Denied, Fails};

@@ -3,7 +3,7 @@
 //!
 //! Each place is asked by itself and until the deadline, and takes nothing from the
 //! others: what is known decides, whatever becomes of the rest. Only charges that depend
-//! on each other and are not in one place need more than that: see [`Reservation`].
+//! on each other and are not made by one script need more than that: see [`Reservation`].
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,6 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use futures_util::future::join_all;
 use smallvec::{SmallVec, smallvec};
 use tokio::{
     sync::{Semaphore, oneshot},
@@ -26,6 +25,7 @@ use tokio::{
 use super::{
     call::{Answered, Answers, Call, Reply, cost},
     fate::{Caller, Fate},
+    groups::{AT_ONCE, Group, TOGETHER, different, of_each},
     lane::{FULL, QUEUE},
     pulse::Pulse,
     reservation::Reservation,
@@ -81,6 +81,11 @@ pub(super) trait Servers: Send + Sync + 'static {
     fn at_once(&self) -> usize {
         AT_ONCE
     }
+
+    /// The most dependent charges that one script makes.
+    fn together(&self) -> usize {
+        TOGETHER
+    }
 }
 
 impl<S: Servers> Settles for S {
@@ -98,7 +103,7 @@ pub(super) struct Calls<S> {
     pub(super) late: Late,
     /// The number of the next call that holds hits.
     next: AtomicU64,
-    /// Permits for charges to be reserved.
+    /// One permit for each group that is reserved.
     reservations: Arc<Semaphore>,
 }
 
@@ -115,47 +120,8 @@ pub(super) struct Time {
     pub(super) until: Instant,
 }
 
-/// The charges of a call at one place, by their positions in the call.
-#[derive(Clone, Debug)]
-pub(super) struct Group {
-    pub(super) place: Place,
-    pub(super) at: SmallVec<[usize; 4]>,
-    /// What they [cost].
-    cost: usize,
-}
-
-impl Group {
-    fn add(&mut self, at: usize, cost: usize) {
-        self.at.push(at);
-        self.cost += cost;
-    }
-
-    /// Splits the group by counter into groups that cost at most `most` each. Charges to one
-    /// counter stay in one group, whatever they cost.
-    fn divided(mut self, charges: &[Charge], most: usize) -> SmallVec<[Self; 4]> {
-        if self.cost <= most {
-            return smallvec![self];
-        }
-        let key = |at: usize| charges[at].counter.key.as_bytes();
-        self.at.sort_unstable_by_key(|at| (key(*at), *at));
-        let mut parts = SmallVec::<[Self; 4]>::new();
-        for counter in self.at.chunk_by(|one, next| key(*one) == key(*next)) {
-            let cost = counter.iter().map(|at| cost(&charges[*at])).sum();
-            match parts.last_mut() {
-                Some(part) if part.cost + cost <= most => {
-                    part.at.extend_from_slice(counter);
-                    part.cost += cost;
-                }
-                _ => parts.push(Self { place: self.place, at: counter.into(), cost }),
-            }
-        }
-        parts
-    }
-}
-
-/// The most charges that may be reserved at the same time. Each has to be settled, and the
-/// settler's queue is bounded.
-const RESERVED: usize = 2 * QUEUE;
+/// The most groups of charges that may be reserved at the same time, until they are settled.
+const RESERVED: usize = QUEUE;
 /// What a request costs at most that is not large.
 const LARGE: usize = 100;
 
@@ -203,6 +169,13 @@ impl<S: Servers> Calls<S> {
         }
         let depends = charges.iter().any(|it| it.depends() && !it.refused);
         let groups = self.groups(charges, depends);
+        if depends && TOGETHER < charges.len() && TOGETHER < different(charges) {
+            let why = format!(
+                "the request has more than {TOGETHER} different charges to one counter, and its \
+                 limits depend on each other"
+            );
+            return all_failed(charges.len(), &StoreError::Failed(why));
+        }
         if depends && groups.len() > 1 {
             return self.reserve(charges, groups, time).await;
         }
@@ -254,7 +227,7 @@ impl<S: Servers> Calls<S> {
             for &(_, at) in own {
                 group.add(at, cost(&charges[at]));
             }
-            groups.extend(group.divided(charges, self.servers.at_once()));
+            groups.extend(group.divided(charges, self.servers.together()));
         }
         groups
     }
@@ -362,68 +335,18 @@ impl<S: Servers> Calls<S> {
         groups: SmallVec<[Group; 4]>,
         time: Time,
     ) -> Results {
-        let count = u32::try_from(charges.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(groups.len()).unwrap_or(u32::MAX);
         let Ok(permit) = Arc::clone(&self.reservations).try_acquire_many_owned(count) else {
-            let why = format!("more than {RESERVED} charges would be held in Redis");
+            let why = format!("{RESERVED} groups of limits that depend on each other are reserved");
             return all_failed(charges.len(), &StoreError::Failed(why));
         };
         let (tell, told) = oneshot::channel();
-        let reservation = Reservation::new(Arc::clone(self), charges, groups, time);
-        tokio::spawn(async move {
-            reservation.run(tell).await;
-            drop(permit);
-        });
+        let permit = Arc::new(permit);
+        let reservation = Reservation::new(Arc::clone(self), charges, (groups, permit), time);
+        tokio::spawn(reservation.run(tell));
         let died = |_| all_failed(charges.len(), &StoreError::Failed("the task has died".into()));
         told.await.unwrap_or_else(died)
     }
-}
-
-/// The most that one request may have in flight on a server, in units of [`cost`]: a few
-/// milliseconds of Redis.
-pub(super) const AT_ONCE: usize = 4 * FULL;
-
-/// Runs `ask` for each of `groups`, and returns the results with the positions of the groups.
-/// Servers are asked concurrently. On each server at most [`Servers::at_once`] is in flight, so
-/// that other requests are served between the parts of a very large one.
-pub(super) async fn of_each<S: Servers, T, A: Future<Output = T>>(
-    servers: &S,
-    groups: &[Group],
-    ask: impl Fn(usize) -> A,
-) -> Vec<(usize, T)> {
-    let mut order: SmallVec<[(u32, usize); 4]> =
-        groups.iter().enumerate().map(|(at, it)| (servers.server(it.place), at)).collect();
-    order.sort_unstable();
-    let ask = &ask;
-    let on_one = |own| async move {
-        let mut found = Vec::new();
-        for some in parts(groups, own, servers.at_once()) {
-            let places = some.iter().map(|(_, at)| *at);
-            let answers = join_all(places.clone().map(ask)).await;
-            found.extend(places.zip(answers));
-        }
-        found
-    };
-    let servers = order.chunk_by(|one, next| one.0 == next.0);
-    join_all(servers.map(on_one)).await.into_iter().flatten().collect()
-}
-
-/// Splits `own`, positions in `groups`, into runs that cost at most `most`; a group that costs
-/// more is a run of its own.
-fn parts<'a>(
-    groups: &'a [Group],
-    own: &'a [(u32, usize)],
-    most: usize,
-) -> impl Iterator<Item = &'a [(u32, usize)]> {
-    let mut sum = 0;
-    own.chunk_by(move |one, next| {
-        let [one, next] = [one, next].map(|it| groups[it.1].cost);
-        sum = if sum == 0 { one } else { sum } + next;
-        let fits = sum <= most;
-        if !fits {
-            sum = 0;
-        }
-        fits
-    })
 }
 
 /// Tells the caller, and those who hear of late answers whether it was served.

@@ -404,7 +404,9 @@ impl Link {
             Ok(link)
         };
         connect.await.map_err(|error: RedisError| match hint {
-            Some(hint) if error.is_connection_dropped() => format!("it hung up ({error}); {hint}"),
+            Some(hint) if error.is_connection_dropped() && !error.is_connection_refusal() => {
+                format!("it hung up ({error}); {hint}")
+            }
             _ if is_about_password(&error) => format!("{}; see {setting}", words(&error)),
             _ => words(&error),
         })

@@ -32,8 +32,8 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// What a batch costs at most, unless one call alone costs more: about half a millisecond
-/// of Redis, and a bit more than one for lists.
+/// The most that a batch costs, unless one call alone costs more: about half a millisecond
+/// of Redis, or up to two for lists and limits that depend on each other.
 pub(super) const FULL: usize = 256;
 /// How many calls may wait; more are refused at once.
 pub(super) const QUEUE: usize = 8_192;
@@ -43,7 +43,7 @@ pub(super) const QUEUE: usize = 8_192;
 pub(super) struct Lane {
     queue: mpsc::Sender<Waiting>,
     turn: Arc<Semaphore>,
-    crowd: Crowd,
+    in_flight: InFlight,
     load: Arc<Load>,
 }
 
@@ -74,25 +74,25 @@ impl Load {
 
 /// Counts the calls that are in flight to any server of one Redis.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Crowd(Arc<AtomicUsize>);
+pub(super) struct InFlight(Arc<AtomicUsize>);
 
-/// A call in flight. Leaves the crowd when dropped.
-struct Member<'a>(&'a Crowd);
+/// A call in flight, until it is dropped.
+struct InFlightGuard<'a>(&'a InFlight);
 
-impl Crowd {
-    fn join(&self) -> Member<'_> {
+impl InFlight {
+    fn enter(&self) -> InFlightGuard<'_> {
         self.0.fetch_add(1, Relaxed);
-        Member(self)
+        InFlightGuard(self)
     }
 }
 
-impl Member<'_> {
-    fn is_alone(&self) -> bool {
+impl InFlightGuard<'_> {
+    fn is_only(&self) -> bool {
         self.0.0.load(Relaxed) == 1
     }
 }
 
-impl Drop for Member<'_> {
+impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Relaxed);
     }
@@ -121,21 +121,21 @@ struct Waiting {
 
 impl Lane {
     /// One of which so many full batches may be on their way at once.
-    pub(super) fn new(most: usize, crowd: &Crowd) -> (Self, LaneEnd) {
+    pub(super) fn new(most: usize, in_flight: &InFlight) -> (Self, LaneEnd) {
         let (queue, calls) = mpsc::channel(QUEUE);
         let turn = Arc::new(Semaphore::new(1));
         let load = Arc::<Load>::default();
         let (own, waiting) = (Arc::clone(&load), Vec::new());
         let end = LaneEnd { queue: calls, turn: Arc::clone(&turn), most, waiting, load };
-        (Self { queue, turn, crowd: crowd.clone(), load: own }, end)
+        (Self { queue, turn, in_flight: in_flight.clone(), load: own }, end)
     }
 
     /// Makes a call, and waits for the answer.
     pub(super) async fn call<W: Wire>(&self, line: &Arc<Line<W>>, call: &Arc<Call>) -> Reply {
-        let member = self.crowd.join();
+        let guard = self.in_flight.enter();
         // A call that is alone skips the queue, which would cost more than the call itself.
         // With others in flight it is likely that some ask the same server right now.
-        if member.is_alone()
+        if guard.is_only()
             && let Ok(turn) = Arc::clone(&self.turn).try_acquire_owned()
         {
             return Alone::new(line, call, Some(turn)).await;

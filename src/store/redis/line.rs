@@ -141,7 +141,7 @@ pub(super) struct Alone<W: Wire> {
     line: Arc<Line<W>>,
     call: Arc<Call>,
     sent: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
-    _turn: Option<OwnedSemaphorePermit>,
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl<W: Wire> Alone<W> {
@@ -156,7 +156,7 @@ impl<W: Wire> Alone<W> {
         let sent = Box::pin(async move {
             way.make(&[&own], asking).await.pop().unwrap_or_else(|| Err(gone()))
         });
-        Self { line, call, sent: Some(sent), _turn: turn }
+        Self { line, call, sent: Some(sent), turn }
     }
 }
 
@@ -175,11 +175,22 @@ impl<W: Wire> Future for Alone<W> {
 
 impl<W: Wire> Drop for Alone<W> {
     fn drop(&mut self) {
-        let (Some(sent), Ok(runtime)) = (self.sent.take(), Handle::try_current()) else { return };
+        let (Some(mut sent), Ok(runtime)) = (self.sent.take(), Handle::try_current()) else {
+            return;
+        };
         self.line.nobody_waits();
-        let (line, call) = (Arc::clone(&self.line), Arc::clone(&self.call));
+        let (line, call, turn) = (Arc::clone(&self.line), Arc::clone(&self.call), self.turn.take());
         runtime.spawn(async move {
-            if let Ok(reply) = timeout(LATE, sent).await {
+            // The next call waits for this one, or callers that give up soon could have the
+            // server work for as many calls as they like.
+            let reply = match line.in_time(&mut sent).await {
+                Some(reply) => Some(reply),
+                None => {
+                    drop(turn);
+                    timeout(LATE, sent).await.ok()
+                }
+            };
+            if let Some(reply) = reply {
                 line.answered_late(&call, &reply);
             }
         });

@@ -60,7 +60,7 @@ impl Node {
         let &RedisSettings { timeout, jitter, .. } = settings;
         let connection = Arc::new(Connection::new(target, timeout, traffic.clone()));
         let wire = RedisWire::new(Arc::clone(&connection), jitter);
-        let handles = (late.clone(), traffic.pulse().clone(), traffic.crowd());
+        let handles = (late.clone(), traffic.pulse().clone(), traffic.in_flight());
         let batches = Batches::new(wire, timeout, cluster, handles);
         Self { connection, batches, timeout, denied: Mutex::default() }
     }
@@ -77,28 +77,29 @@ impl Node {
             self.note(call, &reply);
             reply
         };
-        // What a caller is promised is kept by the clock; a server is only blamed for time in
-        // which this process ran.
-        if until + EXACT < call.begun + self.timeout {
-            if let Ok(reply) = timeout_at(until, made).await {
-                return reply;
-            }
-        } else {
-            let pulse = self.connection.pulse();
-            let left = match call.ran {
-                Some(then) => {
-                    let ran = pulse.now().saturating_sub(then);
-                    until.saturating_duration_since(call.begun).saturating_sub(ran)
-                }
-                None => until.saturating_duration_since(Instant::now()),
-            };
-            if let Some(reply) = pulse.within(left, made).await {
-                return reply;
-            }
-        }
         let waited = until.saturating_duration_since(call.begun).as_micros();
         let waited = u64::try_from(waited.div_ceil(1_000)).unwrap_or(u64::MAX);
-        Err(NodeError::Failed(StoreError::Timeout(Duration::from_millis(waited))))
+        let timeout = StoreError::Timeout(Duration::from_millis(waited));
+        // What a caller is promised is kept by the clock; a server is only blamed for time in
+        // which this process ran.
+        let exact = until + EXACT < call.begun + self.timeout;
+        let pulse = self.connection.pulse();
+        let left = match call.ran.filter(|_| !exact) {
+            Some(then) => {
+                let ran = pulse.now().saturating_sub(then);
+                until.saturating_duration_since(call.begun).saturating_sub(ran)
+            }
+            None => until.saturating_duration_since(Instant::now()),
+        };
+        if left.is_zero() {
+            // To poll the call once would be enough to send it.
+            return Err(NodeError::Unsent(timeout));
+        }
+        let reply = match exact {
+            true => timeout_at(until, made).await.ok(),
+            false => pulse.within(left, made).await,
+        };
+        reply.unwrap_or(Err(NodeError::Failed(timeout)))
     }
 
     /// What the server answers to `command`.

@@ -25,16 +25,16 @@ pub(super) struct Batch<'a> {
 }
 
 /// The answer for one part.
-pub(super) type Answer = Result<Said, NodeError>;
+pub(super) type Answer = Result<PartReply, NodeError>;
 
 /// The reply to one part.
 #[derive(Clone, Debug)]
-pub(super) enum Said {
+pub(super) enum PartReply {
     /// The server's reply.
-    Once(Value),
+    Whole(Value),
     /// A counter below 0 took hits in two steps: the `first` of them counted from 0, the rest
     /// from `before`.
-    Twice { first: u64, before: u64 },
+    Split { first: u64, before: u64 },
 }
 
 /// What one command does, or three.
@@ -111,8 +111,8 @@ impl<'a> Batch<'a> {
         for (part, answer) in parts.iter().zip(answers) {
             match part {
                 Part::Count(_) => counts.push(answer.and_then(|it| match it {
-                    Said::Once(value) => Ok(Said::Once(sound(value)?)),
-                    twice @ Said::Twice { .. } => Ok(twice),
+                    PartReply::Whole(value) => Ok(PartReply::Whole(sound(value)?)),
+                    twice @ PartReply::Split { .. } => Ok(twice),
                 })),
                 Part::Decide(places) => self.read_decisions(places, once(answer), &mut decided),
                 Part::Settle(places) => {
@@ -167,8 +167,8 @@ impl<'a> Batch<'a> {
 
 fn once(answer: Answer) -> Result<Value, NodeError> {
     match answer? {
-        Said::Once(value) => Ok(value),
-        Said::Twice { .. } => Err(failed("an answer makes no sense".into())),
+        PartReply::Whole(value) => Ok(value),
+        PartReply::Split { .. } => Err(failed("an answer makes no sense".into())),
     }
 }
 

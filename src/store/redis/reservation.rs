@@ -1,4 +1,5 @@
-//! A call whose charges depend on each other, and whose counters are in several places.
+//! A call whose charges depend on each other, and are in several places or too many for one
+//! script.
 //!
 //! No script sees all of them, so hits are held first, everywhere at the same time. A
 //! hold takes room, but it is not counted: no other call is refused because of it, or
@@ -12,21 +13,25 @@
 
 use std::{
     mem,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use futures_util::future::join_all;
 use smallvec::SmallVec;
 use tokio::{
-    sync::oneshot,
+    sync::{OwnedSemaphorePermit, oneshot},
     time::{Instant, sleep, timeout_at},
 };
 
 use super::{
     call::{Answered, COUNT, Call, Kind, RELEASE, Reply},
-    calls::{Calls, Group, RETRY, Servers, Time, a_moment, of_each, outcome, still_held},
+    calls::{Calls, RETRY, Servers, Time, a_moment, outcome, still_held},
     fate::Fate,
+    groups::{Group, of_each},
     settler::{Unsettled, held},
 };
 use crate::{
@@ -46,6 +51,8 @@ pub(super) struct Reservation<S> {
     calls: Arc<Calls<S>>,
     charges: Vec<Charge>,
     groups: Vec<Group>,
+    /// Kept until everything is settled.
+    permit: Arc<OwnedSemaphorePermit>,
     now: Timestamp,
     begun: Instant,
     ran: Duration,
@@ -88,7 +95,7 @@ impl<S: Servers> Reservation<S> {
     pub(super) fn new(
         calls: Arc<Calls<S>>,
         charges: &[Charge],
-        groups: SmallVec<[Group; 4]>,
+        (groups, permit): (SmallVec<[Group; 4]>, Arc<OwnedSemaphorePermit>),
         Time { now, begun, ran, until }: Time,
     ) -> Self {
         Self {
@@ -97,6 +104,7 @@ impl<S: Servers> Reservation<S> {
             known: vec![Known::Nothing; charges.len()],
             charges: charges.to_vec(),
             groups: groups.into_vec(),
+            permit,
             now,
             begun,
             ran,
@@ -152,24 +160,40 @@ impl<S: Servers> Reservation<S> {
         }
     }
 
-    /// Settles what may be held, and waits for that until the deadline. Says whether all of
-    /// it is.
+    /// Settles what may be held, and waits for that until the deadline. Returns whether all
+    /// of it is settled.
     async fn settled(&mut self, counts: bool) -> bool {
         let settled = join_all(self.settle(counts));
-        timeout_at(self.until, settled).await.is_ok()
+        let settled = timeout_at(self.until, settled).await;
+        settled.is_ok_and(|all| all.iter().all(Result::is_ok))
     }
 
-    /// Holds hits in all places at the same time.
+    /// Holds hits in all places at the same time. Once a limit refuses, the rest of a large
+    /// request holds nothing.
     async fn everywhere(&mut self) {
-        let groups = self.groups.iter();
-        let asks: Vec<_> =
-            groups.map(|it| self.call(&it.at, Kind::Decide(Some(self.holder())))).collect();
-        self.sent.extend(asks.iter().cloned());
         // Whoever waits for what this holds has to hear of its end in time.
         let until = self.begun + self.until.saturating_duration_since(self.begun) * 2 / 3;
-        let servers = &*self.calls.servers;
-        let ask = |at: usize| servers.call(self.groups[at].place, &asks[at], until);
-        for (group, reply) in of_each(servers, &self.groups, ask).await {
+        let (servers, refused) = (&*self.calls.servers, AtomicBool::new(false));
+        let ask = async |at: usize| {
+            let group = &self.groups[at];
+            let mut call = self.call(&group.at, Kind::Decide(Some(self.holder())));
+            if refused.load(Relaxed) {
+                call.charges.iter_mut().for_each(|it| it.refused = true);
+            }
+            let call = Arc::new(call);
+            let reply = servers.call(group.place, &call, until).await;
+            if let Ok(answers) = &reply {
+                let over = |charge, it: &Option<Answered>| {
+                    (charge, it.map(|it| outcome(charge, it, self.now).over))
+                };
+                let over = call.charges.iter().zip(answers).map(|(it, answer)| over(it, answer));
+                let alone = over.filter(|(it, _)| it.enforced == Enforced::Yes);
+                refused.fetch_or(Enforcement::of(alone).refuses(), Relaxed);
+            }
+            (call, reply)
+        };
+        for (group, (call, reply)) in of_each(servers, &self.groups, ask).await {
+            self.sent.push(call);
             let at = self.groups[group].at.clone();
             self.learn(&at, reply);
         }
@@ -240,7 +264,7 @@ impl<S: Servers> Reservation<S> {
             return true;
         }
         let holder = (!self.is_refused()).then(|| self.holder());
-        let call = self.call(&at, Kind::Decide(holder));
+        let call = Arc::new(self.call(&at, Kind::Decide(holder)));
         self.sent.push(Arc::clone(&call));
         let reply = self.calls.servers.call(place, &call, self.until).await;
         self.learn(&at, reply);
@@ -285,7 +309,7 @@ impl<S: Servers> Reservation<S> {
     }
 
     /// The call for the charges at these positions, which are at one place.
-    fn call(&self, at: &[usize], kind: Kind) -> Arc<Call> {
+    fn call(&self, at: &[usize], kind: Kind) -> Call {
         let all = Enforcement::of(self.over());
         let refused = all.refuses();
         let is_open = |at: usize| {
@@ -304,7 +328,7 @@ impl<S: Servers> Reservation<S> {
         };
         let call = Call::with(at.iter().map(charge).collect(), self.now, kind);
         let fate = Some(Arc::clone(&self.fate));
-        Arc::new(Call { begun: self.begun, ran: Some(self.ran), fate, ..call })
+        Call { begun: self.begun, ran: Some(self.ran), fate, ..call }
     }
 
     /// Learns what has become of the charges at these positions.
@@ -372,22 +396,26 @@ impl<S: Servers> Reservation<S> {
     /// it surely is.
     fn settle(&mut self, counts: bool) -> Vec<oneshot::Receiver<()>> {
         let mut settled = Vec::new();
-        for answered in [true, false] {
-            let may_hold = self.charges.iter().zip(&self.known);
+        let groups = self.groups.iter().flat_map(|it| [(it, true), (it, false)]);
+        for (group, answered) in groups {
+            let may_hold = group.at.iter().map(|at| (&self.charges[*at], &self.known[*at]));
             let may_hold = may_hold.filter_map(|(charge, known)| match known {
                 Known::Answered(it) if answered => Some((charge, Some(it))),
                 Known::Failed { sent: true, .. } if !answered => Some((charge, None)),
                 _ => None,
             });
-            for charges in held(may_hold, self.id, counts) {
-                // Hits are counted even if they are not held any more. A server that has not
-                // answered may do what it was told when it is back, and hold them then.
-                let most = if counts || !answered { HOLD + KNOWN } else { HOLD };
-                let (now, until) = ((self.now, self.begun), self.begun + most);
-                let (done, ended) = oneshot::channel();
-                settled.extend(answered.then_some(ended));
-                self.calls.late.settle(Unsettled { charges, now, until, done: Some(done) });
+            let charges = held(may_hold, self.id, counts);
+            if charges.is_empty() {
+                continue;
             }
+            // Hits are counted even if they are not held any more. A server that has not
+            // answered may do what it was told when it is back, and hold them then.
+            let most = if counts || !answered { HOLD + KNOWN } else { HOLD };
+            let (now, until) = ((self.now, self.begun), self.begun + most);
+            let (done, ended) = oneshot::channel();
+            settled.extend(answered.then_some(ended));
+            let permit = Some(Arc::clone(&self.permit));
+            self.calls.late.settle(Unsettled { charges, now, until, done: Some(done), permit });
         }
         // Those that are still on their way are settled when they come.
         for call in mem::take(&mut self.sent) {

@@ -6,6 +6,7 @@
 //! give back.
 
 use std::{
+    collections::HashSet,
     future::Future,
     sync::{
         Arc,
@@ -16,10 +17,9 @@ use std::{
 
 use foldhash::fast::RandomState;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use indexmap::IndexMap;
 use smallvec::{SmallVec, smallvec};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::{Instant, sleep, timeout},
 };
 
@@ -34,9 +34,12 @@ use crate::{
     time::Timestamp,
 };
 
-/// How many charges are settled at the same time: those that wait for a server that is gone
-/// must not keep those of others waiting.
-const AT_ONCE: usize = QUEUE;
+/// How many settlements are in flight at the same time. Fewer than calls may wait for a server,
+/// so that settlements leave room for calls; many, so that those for a dead server do not
+/// delay the others.
+const AT_ONCE: usize = QUEUE / 8;
+/// How many more settlements may wait.
+const WAITING: usize = 3 * QUEUE;
 /// How long to wait at first before trying again; each time twice as long.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -58,26 +61,28 @@ pub(super) struct Late {
 pub(super) struct Counts {
     given_back: AtomicU64,
     not_given_back: AtomicU64,
-    /// How many charges wait to be settled.
+    /// How many settlements wait or are in flight.
     waiting: watch::Sender<usize>,
 }
 
-/// Charges to one counter that are to be settled together.
+/// A settlement of charges that are all in one place.
 #[derive(Debug)]
 pub(super) struct Unsettled {
     pub(super) charges: Group,
     /// A moment of the clock, and when that was.
     pub(super) now: (Timestamp, Instant),
-    /// When it makes no sense any more.
+    /// When to give up.
     pub(super) until: Instant,
-    /// Dropped when it is settled, or cannot be.
+    /// Sent when the charges are settled; dropped if they cannot be.
     pub(super) done: Option<oneshot::Sender<()>>,
+    /// The permits of the reservation, kept until everything is settled.
+    pub(super) permit: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Late {
     /// The other end is for [`run`].
     pub(super) fn new() -> (Self, mpsc::Receiver<Unsettled>) {
-        let (queue, waiting) = mpsc::channel(QUEUE);
+        let (queue, waiting) = mpsc::channel(WAITING);
         (Self { queue, counts: Arc::default() }, waiting)
     }
 
@@ -85,7 +90,7 @@ impl Late {
     pub(super) fn settle(&self, unsettled: Unsettled) {
         self.counts.waiting.send_modify(|it| *it += 1);
         if let Err(error) = self.queue.try_send(unsettled) {
-            self.counts.ended(error.into_inner().how(), false);
+            self.counts.ended(error.into_inner().counters(), false);
         }
     }
 
@@ -101,8 +106,9 @@ impl Late {
                 for (charge, answered) in call.charges.iter().zip(answers) {
                     known.extend(answered.as_ref().map(|it| (charge, Some(it))));
                 }
-                for charges in held(known.into_iter(), holder.id, late == COUNT) {
-                    self.settle(Unsettled { charges, now, until, done: None });
+                let charges = held(known.into_iter(), holder.id, late == COUNT);
+                if !charges.is_empty() {
+                    self.settle(Unsettled { charges, now, until, done: None, permit: None });
                 }
             }
             (Kind::Plain(_) | Kind::Decide(_), _) => {}
@@ -139,7 +145,7 @@ impl Late {
         if answer.passes && 0 < hits {
             let until = Instant::now() + LATE;
             let charges = smallvec![(charge.clone(), Settlement::GiveBack(hits, answer.told))];
-            self.settle(Unsettled { charges, now, until, done: None });
+            self.settle(Unsettled { charges, now, until, done: None, permit: None });
         }
     }
 
@@ -171,24 +177,41 @@ impl Late {
     }
 }
 
+/// The counters of a settlement.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    all: u64,
+    /// Those that get hits back.
+    given_back: u64,
+}
+
 impl Unsettled {
-    /// How all of them are.
-    fn how(&self) -> Option<Settlement> {
-        self.charges.first().map(|(_, how)| *how)
+    fn counters(&self) -> Counters {
+        let mut counters = Counters::default();
+        for (_, how) in &self.charges {
+            match how {
+                Settlement::More(_) => continue,
+                Settlement::Release(_) | Settlement::GiveBack(..) => counters.given_back += 1,
+                Settlement::Count(..) | Settlement::Set(_) => {}
+            }
+            counters.all += 1;
+        }
+        counters
     }
 }
 
-/// Charges to one counter, and how each is settled.
-type Group = SmallVec<[(Charge, Settlement); 1]>;
+/// Charges in one place, and how each is settled.
+pub(super) type Group = SmallVec<[(Charge, Settlement); 1]>;
 
-/// How what the call of number `id` holds is settled, by counter: if it is `granted`, or if
-/// it is refused. Where there is no answer, all that depends on other places may be held.
+/// How to settle what the call of number `id` holds in one place, depending on whether the
+/// call is `granted`. Where there is no answer, every dependent charge may hold hits.
 pub(super) fn held<'a>(
     charges: impl Iterator<Item = (&'a Charge, Option<&'a Answered>)>,
     id: u64,
     granted: bool,
-) -> Vec<Group> {
-    let mut held: IndexMap<&CounterKey, Group, RandomState> = IndexMap::default();
+) -> Group {
+    let mut held = Group::new();
+    let mut counters: HashSet<&CounterKey, RandomState> = HashSet::default();
     for (charge, answered) in charges {
         let (may_hold, counts) = match answered {
             Some(Answered { waits, .. }) => {
@@ -199,32 +222,24 @@ pub(super) fn held<'a>(
         if !may_hold {
             continue;
         }
-        let group = held.entry(&charge.counter.key).or_default();
-        let how = match (group.is_empty(), counts) {
+        let how = match (counters.insert(&charge.counter.key), counts) {
             (true, true) => Settlement::Count(id, charge.hits),
             (true, false) => Settlement::Release(id),
             (false, true) => Settlement::More(charge.hits),
             (false, false) => continue,
         };
-        group.push((charge.clone(), how));
+        held.push((charge.clone(), how));
     }
-    held.into_values().collect()
+    held
 }
 
 impl Counts {
-    fn ended(&self, how: Option<Settlement>, settled: bool) {
+    fn ended(&self, counters: Counters, settled: bool) {
         self.waiting.send_modify(|it| *it = it.saturating_sub(1));
-        match (how, settled) {
-            (Some(Settlement::Release(_) | Settlement::GiveBack(..)), true) => {
-                self.given_back.fetch_add(1, Relaxed);
-            }
-            (_, false) => {
-                self.not_given_back.fetch_add(1, Relaxed);
-            }
-            (
-                Some(Settlement::Count(..) | Settlement::More(_) | Settlement::Set(_)) | None,
-                true,
-            ) => {}
+        if settled {
+            self.given_back.fetch_add(counters.given_back, Relaxed);
+        } else {
+            self.not_given_back.fetch_add(counters.all, Relaxed);
         }
     }
 }
@@ -244,8 +259,8 @@ pub(super) async fn run<S: Settles>(
                 let Some(unsettled) = next else { return };
                 let (settles, counts) = (Arc::clone(&settles), Arc::clone(&counts));
                 tries.push(async move {
-                    let how = unsettled.how();
-                    counts.ended(how, settle(&*settles, unsettled).await);
+                    let counters = unsettled.counters();
+                    counts.ended(counters, settle(&*settles, unsettled).await);
                 });
             }
             Some(()) = tries.next() => {}
@@ -253,9 +268,9 @@ pub(super) async fn run<S: Settles>(
     }
 }
 
-/// Settles charges to one counter, and says whether they surely are.
+/// Settles charges in one place, and returns whether they certainly are.
 async fn settle<S: Settles>(settles: &S, unsettled: Unsettled) -> bool {
-    let Unsettled { charges, now: (moment, then), until, done: _done } = unsettled;
+    let Unsettled { charges, now: (moment, then), until, done, permit: _permit } = unsettled;
     // By a number each is settled once, however often it is tried, and counts at the
     // moment of its call.
     let of_call = |(_, how): &(Charge, Settlement)| {
@@ -269,7 +284,12 @@ async fn settle<S: Settles>(settles: &S, unsettled: Unsettled) -> bool {
         let now = if again { moment } else { moment.plus(then.elapsed()) };
         let call = Arc::new(Call::with(charges.clone(), now, Kind::Settle(hows.clone())));
         match settles.settle(&call, until).await {
-            Ok(_) => return true,
+            Ok(_) => {
+                if let Some(done) = done {
+                    let _ = done.send(());
+                }
+                return true;
+            }
             Err(error) if again || !error.may_be_made() => {}
             Err(_) => return false,
         }

@@ -22,10 +22,11 @@ use tokio::{
 use super::{
     batch::{Batches, Wire},
     call::{Call, Kind, Reply},
-    calls::{AT_ONCE, Calls, Place, Servers},
-    lane::Crowd,
+    calls::{Calls, Place, Servers},
+    groups::AT_ONCE,
+    lane::InFlight,
     node::NodeError,
-    parts::{Answer, Batch, Part, Said},
+    parts::{Answer, Batch, Part, PartReply},
     pulse::Pulse,
     settler::{self, Late},
 };
@@ -94,6 +95,8 @@ pub(crate) struct Server {
     dice: Arc<Dice>,
     /// Commands without a key, which a real server refuses.
     empty: AtomicU64,
+    /// Batches that were sent to it.
+    commands: AtomicU64,
 }
 
 impl Server {
@@ -117,6 +120,10 @@ impl Server {
 
     pub(crate) fn empty_commands(&self) -> u64 {
         self.empty.load(SeqCst)
+    }
+
+    pub(crate) fn commands(&self) -> u64 {
+        self.commands.load(SeqCst)
     }
 
     fn answer(&self, batch: &Batch<'_>, part: &Part) -> Value {
@@ -219,6 +226,7 @@ impl Wire for FakeWire {
         _: bool,
     ) -> Result<Vec<Answer>, NodeError> {
         let Self { server, order } = self;
+        server.commands.fetch_add(1, SeqCst);
         if parts.is_empty() {
             server.empty.fetch_add(1, SeqCst);
             return Err(NodeError::Failed(StoreError::Failed("empty command".into())));
@@ -250,7 +258,8 @@ impl Wire for FakeWire {
                 return std::future::pending().await;
             }
         }
-        let answers = parts.iter().map(|part| Ok(Said::Once(server.answer(batch, part)))).collect();
+        let answers =
+            parts.iter().map(|part| Ok(PartReply::Whole(server.answer(batch, part)))).collect();
         drop(turn);
         if let Weather::Slow(by) = server.weather() {
             sleep(by / 2).await;
@@ -301,6 +310,9 @@ impl Servers for Ways {
     }
 
     async fn call(&self, place: Place, call: &Arc<Call>, until: Instant) -> Reply {
+        if until <= Instant::now() {
+            return Err(NodeError::Unsent(StoreError::Timeout(self.timeout)));
+        }
         let made = self.batches[usize::from(place.slot)].call(call);
         let late = |_| Err(NodeError::Failed(StoreError::Timeout(self.timeout)));
         tokio::time::timeout_at(until, made).await.unwrap_or_else(late)
@@ -315,6 +327,10 @@ impl Servers for Ways {
     }
 
     fn at_once(&self) -> usize {
+        self.at_once
+    }
+
+    fn together(&self) -> usize {
         self.at_once
     }
 }
@@ -334,6 +350,7 @@ impl Simulated {
             weather: Mutex::new(Weather::Well),
             dice: Arc::clone(dice),
             empty: AtomicU64::new(0),
+            commands: AtomicU64::new(0),
         };
         (0..count).map(|_| Arc::new(server())).collect()
     }
@@ -351,8 +368,8 @@ impl Simulated {
             order: tokio::sync::Mutex::default(),
         };
         let pulse = Pulse::start();
-        let crowd = Crowd::default();
-        let handles = || (late.clone(), pulse.clone(), &crowd);
+        let in_flight = InFlight::default();
+        let handles = || (late.clone(), pulse.clone(), &in_flight);
         let batches = servers.iter().map(|it| Batches::new(wire(it), timeout, true, handles()));
         let batches = batches.collect();
         let ways = Arc::new(Ways { batches, timeout, at_once, pulse });

@@ -10,7 +10,7 @@ use super::{
     fixed_window::{Found, Plain},
     jitter::Jitter,
     number,
-    parts::Said,
+    parts::PartReply,
 };
 use crate::{limit::Hits, store::GRACE};
 
@@ -146,12 +146,14 @@ impl Sum<'_> {
 
     /// The result of adding `missing` hits in a second step, after which the counter is `now`.
     /// Other instances may have added hits between the two steps.
-    pub(super) fn added_late(&self, missing: u64, now: &Value) -> Said {
+    pub(super) fn added_late(&self, missing: u64, now: &Value) -> PartReply {
         let Some(before) = number(now).map(|it| it.saturating_sub(self.change.unsigned_abs()))
         else {
-            return Said::Once(now.clone());
+            // An error stays one; any other value is not a counter.
+            let error = matches!(now, Value::ServerError(_));
+            return PartReply::Whole(if error { now.clone() } else { Value::Nil });
         };
-        Said::Twice { first: self.change.unsigned_abs().saturating_sub(missing), before }
+        PartReply::Split { first: self.change.unsigned_abs().saturating_sub(missing), before }
     }
 
     /// The command that adds `more`.
@@ -201,12 +203,12 @@ pub(super) enum Added {
 
 impl Place {
     /// The counter before the charge, if its sum got this answer.
-    pub(super) fn found(&self, answer: &Said) -> Option<Found> {
+    pub(super) fn found(&self, answer: &PartReply) -> Option<Found> {
         let begin = match answer {
-            Said::Once(Value::Int(-1)) => return Some(Found::Held),
-            Said::Once(answer) => number(answer)?,
-            Said::Twice { first, .. } if self.after <= *first => 0,
-            Said::Twice { before, .. } => *before,
+            PartReply::Whole(Value::Int(-1)) => return Some(Found::Held),
+            PartReply::Whole(answer) => number(answer)?,
+            PartReply::Split { first, .. } if self.after <= *first => 0,
+            PartReply::Split { before, .. } => *before,
         };
         Some(Found::Count(begin.saturating_add(self.before).min(Hits::MAX)))
     }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use proptest::{collection::vec, prelude::*};
 
 use super::{
-    parts::{Batch, Said},
+    parts::{Batch, PartReply},
     *,
 };
 use crate::{
@@ -48,7 +48,7 @@ fn list(numbers: &[i64]) -> Value {
 /// What `answer` says of one charge; none if that depends on what others hold.
 fn read(call: &Call, answer: Value) -> Result<Option<Outcome>, StoreError> {
     let batch = Batch::of(&[call]);
-    let mut replies = batch.read(&[call], &batch.parts(false), vec![Ok(Said::Once(answer))]);
+    let mut replies = batch.read(&[call], &batch.parts(false), vec![Ok(PartReply::Whole(answer))]);
     let [answered] = replies.remove(0)?[..] else { panic!("it is one charge") };
     Ok(answered.map(|it| calls::outcome(&call.charges[0], it, call.now)))
 }

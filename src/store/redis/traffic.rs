@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::SeqCst},
 };
 
-use super::{lane::Crowd, pulse::Pulse};
+use super::{lane::InFlight, pulse::Pulse};
 use crate::store::PoolUsage;
 
 /// The connections to all servers of one Redis, and how long this process has run for
@@ -14,7 +14,7 @@ use crate::store::PoolUsage;
 pub(super) struct Traffic {
     counts: Arc<Counts>,
     pulse: Pulse,
-    crowd: Crowd,
+    in_flight: InFlight,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub(super) struct Open(Arc<Counts>);
 impl Traffic {
     /// No connections.
     pub(super) fn new(pulse: Pulse) -> Self {
-        Self { counts: Arc::default(), pulse, crowd: Crowd::default() }
+        Self { counts: Arc::default(), pulse, in_flight: InFlight::default() }
     }
 
     /// How long this process has run.
@@ -39,8 +39,8 @@ impl Traffic {
     }
 
     /// The calls in flight.
-    pub(super) fn crowd(&self) -> &Crowd {
-        &self.crowd
+    pub(super) fn in_flight(&self) -> &InFlight {
+        &self.in_flight
     }
 
     /// Counts one more.

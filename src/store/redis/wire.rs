@@ -13,7 +13,7 @@ use super::{
     jitter::Jitter,
     line::failed,
     node::NodeError,
-    parts::{Answer, Batch, Part, Said},
+    parts::{Answer, Batch, Part, PartReply},
     settle,
     sums::{Added, Sum},
 };
@@ -125,7 +125,7 @@ impl Wire for RedisWire {
         let mut again = Vec::new();
         for (place, part) in parts.iter().enumerate() {
             let (answer, step) = Self::understand(batch, part, &mut found);
-            answers.push(Ok(Said::Once(answer)));
+            answers.push(Ok(PartReply::Whole(answer)));
             again.extend(step.map(|it| (place, it)));
         }
         if !again.is_empty() {
@@ -141,7 +141,7 @@ impl Wire for RedisWire {
                     (Again::Add(missing), Some(sum)) => {
                         answers[place] = found().map(|it| sum.added_late(missing, &it));
                     }
-                    _ => answers[place] = found().map(Said::Once),
+                    _ => answers[place] = found().map(PartReply::Whole),
                 }
             }
         }

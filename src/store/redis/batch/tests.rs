@@ -14,7 +14,7 @@ use crate::{
     rules::counter_key::{KeyFormat, Part as Entry},
     store::{
         Charge, Consume, Enforced, Unanswered,
-        redis::{call::cost, lane::FULL, parts::Said},
+        redis::{call::cost, lane::FULL, parts::PartReply},
     },
     time::Timestamp,
 };
@@ -52,7 +52,7 @@ impl Wire for Distant {
             }
             Part::Settle(_) => Value::Nil,
         };
-        Ok(parts.iter().map(|it| Ok(Said::Once(answer(it)))).collect())
+        Ok(parts.iter().map(|it| Ok(PartReply::Whole(answer(it)))).collect())
     }
 
     async fn heard(&self) -> Result<(), StoreError> {
@@ -69,7 +69,7 @@ fn to(away: Duration) -> (Batches<Distant>, Arc<Mutex<Vec<usize>>>) {
             wire,
             Duration::from_secs(9_000),
             false,
-            (late, Pulse::start(), &Crowd::default()),
+            (late, Pulse::start(), &InFlight::default()),
         ),
         costs,
     )

@@ -1,5 +1,6 @@
--- The fast path of charge.lua: a script with one charge, to a counter without a ban or holds.
--- It runs before the rest is defined, which takes as long as the charge itself. Returns nil,
+-- The fast path of charge.lua: a script with one charge, to a counter without holds.
+-- It does the same as the general path for such a charge; change them together. It runs before
+-- the rest is defined, which takes as long as the charge itself. Returns nil,
 -- without having changed anything, if the general path is needed.
 local function lone()
   local flags, hits, penalty = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
@@ -11,18 +12,40 @@ local function lone()
   if ARGV[5] ~= '1' or ARGV[6] ~= '0' or ARGV[13 + #arguments] or bit.band(flags, 16) ~= 0 then
     return
   end
-  local name, value = ARGV[8], nil
+  now = tonumber(ARGV[4])
+  local name, adds, value, since = ARGV[8], bit.band(flags, 1) ~= 0, nil, nil
   if reader(name) then
-    value = reader(name)(KEYS[1])
+    value, since = reader(name)(KEYS[1])
   else
     value = redis.pcall('GET', KEYS[1]) or ''
+    if type(value) ~= 'string' then
+      return
+    end
+    local at = string.find(value, '[!&]')
+    if at then
+      value, since = string.sub(value, 1, at - 1), string.sub(value, at)
+    end
   end
-  if not value or value.err or type(value) == 'string' and string.find(value, '[!&]') then
+  if not value then
     return
   end
-  now = tonumber(ARGV[4])
+  local banned = 0
+  if since then
+    -- Nothing is counted during a ban. Whatever else follows the state takes the general path.
+    since = tonumber(string.match(since, '^!(%d+)$'))
+    if not since or MOST < since or since <= 0 or penalty <= 0 or not adds then
+      return
+    end
+    banned = math.min(since, now) + penalty
+    if banned <= now then
+      return
+    end
+  end
   local passes, before, after, state, life = algorithm(name)(value, hits, unpack(arguments))
-  passes = passes or bit.band(flags, 1) == 0
+  if 0 < banned then
+    return { passes and 1 or 0, 0, banned, unpack(before) }
+  end
+  passes = passes or not adds
   if not passes and 0 < penalty and 0 < hits then
     return
   end

@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use crate::{
-    limit::{Algorithm, Unit, Window},
+    limit::{Algorithm, Unit, Window, leases},
     store::{Consume, Enforced},
 };
 
@@ -71,5 +71,71 @@ fn whatever_a_list_holds_it_is_answered_and_ends() {
         ask(&scripts, server, &[charge(Hits::Add(1))], now);
         let kept: Vec<u8> = redis::cmd("GET").arg(key.key.as_bytes()).query(server).unwrap();
         prop_assert_eq!(kept, list(&[(now.as_micros(), 1)], Kept::default()));
+    });
+}
+
+/// Gives back hits of the lease that was granted at `granted`.
+fn give_back(
+    scripts: &Scripts,
+    server: &mut redis::Connection,
+    (charge, granted): (&Charge, u64),
+    now: Timestamp,
+) {
+    let last = Timestamp::from_micros(granted + 60_000_000);
+    let told = Told::Leases(leases::Summary { last, ..leases::Summary::default() });
+    let asked = [(charge, Settlement::GiveBack(9, told), now)];
+    let command = settle::ask(scripts.settle.whole(), &asked, Jitter::default());
+    let _: Vec<i64> = command.query(server).unwrap();
+}
+
+/// Whatever bytes somebody changes, every script answers.
+#[test]
+fn a_list_with_changed_bytes_is_answered() {
+    let redis = server::RedisServer::start();
+    let connection = RefCell::new(redis.client());
+    let scripts = Scripts::new();
+    let lease = Duration::from_secs(60);
+    let limit = Limit {
+        algorithm: Algorithm::Concurrency { lease },
+        ..Limit::fixed(5, Window::of(Unit::Minute))
+    };
+    let config = ProptestConfig { cases: 1_500, failure_persistence: None, ..Default::default() };
+    let lease = (0..50_000_000_u64, 1..4_u64);
+    let byte = (1..80_usize, prop_oneof![any::<u8>(), 0..6_u8]);
+    let change = prop_oneof![(0..9_u64).prop_map(Hits::Add), (0..9_u64).prop_map(Hits::Refund)];
+    proptest!(config, |(
+        mut leases in vec(lease, 1..9), skip in 0..9_usize, damage in vec(byte, 1..4),
+        moves in vec((change, 0..9_000_000_u64, any::<bool>()), 1..6),
+    )| {
+        let mut connection = connection.borrow_mut();
+        let server = &mut *connection;
+        let key = counter(0, &limit, BEGIN);
+        leases.iter_mut().for_each(|it| it.0 += BEGIN.as_micros() - 50_000_000);
+        leases.sort_unstable();
+        let mut value = list(&leases, Kept { skip, ..Kept::default() });
+        for (at, byte) in damage {
+            if let Some(it) = value.get_mut(at) {
+                *it = byte;
+            }
+        }
+        redis::cmd("SET").arg(key.key.as_bytes()).arg(&value).exec(server).unwrap();
+        let mut now = BEGIN;
+        for (hits, pause, lone) in moves {
+            now = now.plus(Duration::from_micros(pause));
+            let charge = Charge {
+                counter: key.clone(),
+                limit: limit.clone(),
+                hits,
+                consume: Consume::Independent,
+                enforced: Enforced::Yes,
+                refused: false,
+                unanswered: crate::store::Unanswered::Fails,
+            };
+            for (granted, _) in &leases {
+                give_back(&scripts, server, (&charge, *granted), now);
+            }
+            let charges = vec![charge; if lone { 1 } else { 2 }];
+            ask(&scripts, server, &charges, now);
+        }
     });
 }

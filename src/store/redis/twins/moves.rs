@@ -127,8 +127,15 @@ fn next() -> impl Strategy<Value = Move> {
     let call = (pause(), prop::option::of(id()), vec(charge(), 1..=6));
     let call = call.prop_map(|(pause, holder, charges)| CallOf { pause, holder, charges });
     let settle = (0..12_usize, how()).prop_map(|(charge, how)| SettleOf { charge, how });
+    // A script with one charge takes a fast path.
+    let lone = (pause(), charge()).prop_map(|(pause, charge)| CallOf {
+        pause,
+        holder: None,
+        charges: vec![charge],
+    });
     prop_oneof![
         3 => vec(call, 1..3).prop_map(Move::Call),
+        2 => lone.prop_map(|call| Move::Call(vec![call])),
         2 => (vec(vec(settle, 1..4), 1..4), any::<bool>())
             .prop_map(|(calls, again)| Move::Settle(calls, again)),
     ]
