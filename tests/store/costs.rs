@@ -182,9 +182,9 @@ async fn hundreds_of_limits_that_depend_on_each_other_are_divided_by_counter() {
     let found = outcomes(&bench.store, &looks, NOON).await.expect("it runs");
     assert_eq!(used(&found), [&[2][..], &[1; 599]].concat());
     type Entry = (u64, u64, u64, Vec<Vec<u8>>, String, String);
-    let log: Vec<Entry> =
+    let slow: Vec<Entry> =
         cmd("SLOWLOG").arg(&["GET", "-1"]).query(&mut bench.client).expect("it runs");
-    let scripts = log.iter().map(|it| &it.3).filter(|it| it[0] == b"EVALSHA");
+    let scripts = slow.iter().map(|it| &it.3).filter(|it| it[0] == b"EVALSHA");
     let counters: Vec<usize> = scripts
         .map(|it| String::from_utf8_lossy(&it[2]).parse().expect("it is a number"))
         .collect();

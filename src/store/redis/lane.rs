@@ -47,28 +47,51 @@ pub(super) struct Lane {
     load: Arc<Load>,
 }
 
-/// The cost of all calls that wait.
+/// The cost of the calls in a lane.
 #[derive(Debug, Default)]
 struct Load {
-    cost: AtomicUsize,
-    /// Notified when the cost reaches that of a full batch.
+    waiting: AtomicUsize,
+    /// Notified when the cost of those that wait reaches that of a full batch.
     full: Notify,
+    sent: AtomicUsize,
 }
 
 impl Load {
     fn is_full(&self) -> bool {
-        FULL <= self.cost.load(Relaxed)
+        FULL <= self.waiting.load(Relaxed)
     }
 
     fn join(&self, cost: usize) {
-        let before = self.cost.fetch_add(cost, Relaxed);
+        let before = self.waiting.fetch_add(cost, Relaxed);
         if before < FULL && FULL <= before + cost {
             self.full.notify_one();
         }
     }
 
     fn leave(&self, cost: usize) {
-        self.cost.fetch_sub(cost, Relaxed);
+        self.waiting.fetch_sub(cost, Relaxed);
+    }
+}
+
+/// The share of a batch in the load of its lane, and its turn if it is not full; until it is
+/// dropped.
+#[derive(Debug)]
+pub(super) struct Sent {
+    load: Arc<Load>,
+    cost: usize,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Sent {
+    fn new(load: &Arc<Load>, cost: usize, turn: Option<OwnedSemaphorePermit>) -> Self {
+        load.sent.fetch_add(cost, Relaxed);
+        Self { load: Arc::clone(load), cost, _turn: turn }
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.load.sent.fetch_sub(self.cost, Relaxed);
     }
 }
 
@@ -104,7 +127,7 @@ pub(super) struct LaneEnd {
     queue: mpsc::Receiver<Waiting>,
     /// Held while a batch is on its way that is not full, and somebody waits for it.
     turn: Arc<Semaphore>,
-    /// How many full batches may be on their way.
+    /// How many full batches may be on their way, or what costs as much.
     most: usize,
     waiting: Vec<Waiting>,
     load: Arc<Load>,
@@ -138,7 +161,8 @@ impl Lane {
         if guard.is_only()
             && let Ok(turn) = Arc::clone(&self.turn).try_acquire_owned()
         {
-            return Alone::new(line, call, Some(turn)).await;
+            let sent = Sent::new(&self.load, call.cost(), Some(turn));
+            return Alone::new(line, call, Some(sent)).await;
         }
         let (answer, reply) = oneshot::channel();
         let cost = call.cost();
@@ -176,13 +200,15 @@ impl LaneEnd {
         // Kept while others come: whoever waits for the turn is before those who come later.
         let mut turn = pin!(Fuse::terminated());
         loop {
-            while self.load.is_full() && under_way.len() < self.most {
-                let batch = self.next();
+            while self.load.is_full() && self.has_room() {
+                let (batch, sent) = self.next(None);
                 if batch.is_empty() {
                     break;
                 }
-                under_way.push(deliver(line, batch, None));
+                under_way.push(deliver(line, batch, sent));
             }
+            // The end of a batch that is under way makes room again.
+            let room = under_way.is_empty() || self.has_room();
             if self.waiting.is_empty() {
                 turn.set(Fuse::terminated());
             } else if turn.is_terminated() {
@@ -195,18 +221,32 @@ impl LaneEnd {
                     Some(first) => self.waiting.push(first),
                     None => return,
                 },
-                Ok(turn) = &mut turn => {
+                Ok(turn) = &mut turn, if room => {
                     // Lets tasks that are ready to run add their calls to this batch.
                     yield_now().await;
-                    under_way.push(deliver(line, self.next(), Some(turn)));
+                    let (batch, sent) = self.next(Some(turn));
+                    under_way.push(deliver(line, batch, sent));
                 }
                 () = self.load.full.notified(), if !self.waiting.is_empty() => {}
             }
         }
     }
 
+    /// Whether the next batch can be sent. A call that costs more than the lane may have
+    /// under way is sent when nothing else is.
+    fn has_room(&mut self) -> bool {
+        if self.waiting.is_empty()
+            && let Ok(first) = self.queue.try_recv()
+        {
+            self.waiting.push(first);
+        }
+        let next = self.waiting.first().map_or(0, |it| it.cost).max(FULL);
+        let sent = self.load.sent.load(Relaxed);
+        sent == 0 || sent + next <= self.most * FULL
+    }
+
     /// Takes out the calls of the next batch. Drops calls whose caller has given up.
-    fn next(&mut self) -> Vec<Waiting> {
+    fn next(&mut self, turn: Option<OwnedSemaphorePermit>) -> (Vec<Waiting>, Sent) {
         let (mut sum, mut count, mut gone) = (0, 0, 0);
         loop {
             if count == self.waiting.len() {
@@ -226,16 +266,12 @@ impl LaneEnd {
         }
         self.load.leave(sum + gone);
         let rest = self.waiting.split_off(count);
-        mem::replace(&mut self.waiting, rest)
+        (mem::replace(&mut self.waiting, rest), Sent::new(&self.load, sum, turn))
     }
 }
 
 /// Makes calls in one batch, and tells every caller.
-async fn deliver<W: Wire>(
-    line: &Arc<Line<W>>,
-    waiting: Vec<Waiting>,
-    _turn: Option<OwnedSemaphorePermit>,
-) {
+async fn deliver<W: Wire>(line: &Arc<Line<W>>, waiting: Vec<Waiting>, _sent: Sent) {
     if waiting.is_empty() {
         return;
     }

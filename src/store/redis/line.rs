@@ -8,16 +8,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, OwnedSemaphorePermit},
-    time::timeout,
-};
+use tokio::{runtime::Handle, sync::Notify, time::timeout};
 
 use super::{
     batch::Wire,
     breaker::Breaker,
     call::{Call, Kind, Reply},
+    lane::Sent,
     node::NodeError,
     parts::Batch,
     pulse::Pulse,
@@ -141,16 +138,12 @@ pub(super) struct Alone<W: Wire> {
     line: Arc<Line<W>>,
     call: Arc<Call>,
     sent: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
-    turn: Option<OwnedSemaphorePermit>,
+    turn: Option<Sent>,
 }
 
 impl<W: Wire> Alone<W> {
     /// Without a turn another server of the cluster has sent the call here.
-    pub(super) fn new(
-        line: &Arc<Line<W>>,
-        call: &Arc<Call>,
-        turn: Option<OwnedSemaphorePermit>,
-    ) -> Self {
+    pub(super) fn new(line: &Arc<Line<W>>, call: &Arc<Call>, turn: Option<Sent>) -> Self {
         let (line, call, asking) = (Arc::clone(line), Arc::clone(call), turn.is_none());
         let (way, own) = (Arc::clone(&line), Arc::clone(&call));
         let sent = Box::pin(async move {
