@@ -76,19 +76,19 @@ local function weigh_now(charge, record)
   return passes, before, after, state, life
 end
 
--- The same, with the result kept until the counter changes, for charges that are weighed
--- several times: equal charges of one call, and charges of a call that may be refused.
+-- The same, with the result kept until the counter changes: equal charges of one call that
+-- change nothing, and charges of a call that may be refused, are weighed once.
 local function weigh(charge, record)
-  if not charge.again then
-    return weigh_now(charge, record)
+  local weighed = record.weighed and record.weighed[charge]
+  if weighed then
+    return unpack(weighed, 1, 5)
   end
-  record.weighed = record.weighed or {}
-  local weighed = record.weighed[charge]
-  if not weighed then
-    weighed = { weigh_now(charge, record) }
-    record.weighed[charge] = weighed
+  local passes, before, after, state, life = weigh_now(charge, record)
+  if charge.again and (charge.kind.depends or not state) then
+    record.weighed = record.weighed or {}
+    record.weighed[charge] = { passes, before, after, state, life }
   end
-  return unpack(weighed, 1, 5)
+  return passes, before, after, state, life
 end
 
 -- Works out one charge, and makes it if `make`. It is refused in any case if
