@@ -139,6 +139,15 @@ struct Observers {
     exporter: Option<Exporter>,
 }
 
+/// What decides without the store. Its counters are the only ones in memory if there is Redis.
+fn fallback(settings: &Settings, metrics: &Metrics) -> Fallback {
+    let fallback = Fallback::new(settings.fallback);
+    if let StoreSettings::Redis { .. } = settings.store {
+        fallback.tell(metrics.store_readings());
+    }
+    fallback
+}
+
 /// Serves until a signal ends it, and then waits for `finish`.
 async fn serve_with<S: Store>(
     store: S,
@@ -151,6 +160,7 @@ async fn serve_with<S: Store>(
     let force = no_rules(&metrics);
     let (rules, health) = (Arc::clone(&force.rules), Arc::clone(&force.health));
     let exporters = Exporters::new(&settings.statistics, &metrics);
+    let fallback = fallback(&settings, &metrics);
     let keeper = load_rules(settings.rules, force.clone())?;
     let start = |it| tls::Keeper::start(it, Arc::clone(&metrics));
     let certificates = settings.listeners.tls.clone().map(start).transpose()?;
@@ -158,10 +168,6 @@ async fn serve_with<S: Store>(
     let prometheus = settings.statistics.prometheus.as_ref();
     let listeners = Listeners::bind(&settings.listeners, prometheus).await?;
     let signals = Signals::listen().map_err(AppError::Signals)?;
-    let fallback = Fallback::new(settings.fallback);
-    if let StoreSettings::Redis { .. } = settings.store {
-        fallback.tell(metrics.store_readings());
-    }
     let service = Arc::new(Service {
         engine: Engine {
             rules,
