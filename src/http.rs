@@ -237,7 +237,10 @@ async fn try_decide<S: Store>(pages: &Pages<S>, body: Result<Bytes, BytesRejecti
     };
     let request = match json::decode(&body) {
         Ok(request) => request,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(error) => {
+            pages.service.invalid.failed(&error);
+            return refuse(StatusCode::BAD_REQUEST, &error.to_string());
+        }
     };
     let result = pages.service.answer(request, None).await;
     pages.service.metrics.answered("json", started.elapsed());

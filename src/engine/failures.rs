@@ -11,6 +11,9 @@ use tracing::warn;
 /// How long nothing more is said.
 const PAUSE: Duration = Duration::from_secs(60);
 
+/// How much of an error is logged, in characters.
+const LONGEST: usize = 500;
+
 /// One kind of failure. Logs a warning at most once a minute, with the number of failures
 /// since the last one.
 #[derive(Debug)]
@@ -47,14 +50,18 @@ impl Failures {
         let mut since = since.lock();
         since.times += 1;
         let times = since.times;
-        let line = match since.last.map(|it| now.saturating_duration_since(it)) {
-            None => format!("{once}: {error}"),
+        let begin = match since.last.map(|it| now.saturating_duration_since(it)) {
+            None => format!("{once}: "),
             Some(time) if PAUSE <= time => {
                 let time = time.as_secs();
-                format!("{times} {often} in the last {time} s; the last of them: {error}")
+                format!("{times} {often} in the last {time} s; the last of them: ")
             }
             Some(_) => return None,
         };
+        // The error may quote what somebody sent.
+        let printable = |it: char| if it.is_control() { ' ' } else { it };
+        let error = error.to_string();
+        let line = begin.chars().chain(error.chars().take(LONGEST).map(printable)).collect();
         *since = Since { last: Some(now), times: 0 };
         Some(line)
     }
@@ -79,5 +86,11 @@ mod tests {
         assert_eq!(line(61), None);
         let later = line(4_000).unwrap();
         assert!(later.starts_with("2 calls failed") && later.contains("last 3940 s"), "{later}");
+    }
+
+    #[test]
+    fn what_an_error_quotes_is_one_line_and_not_long() {
+        let line = Failures::new("it failed", "").line(&"a\nb".repeat(9_999), Instant::now());
+        assert!(line.is_some_and(|it| it.len() < 600 && !it.contains('\n')));
     }
 }

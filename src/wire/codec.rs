@@ -15,18 +15,25 @@ use tonic::{
 };
 use tonic_prost::ProstEncoder;
 
-use crate::wire::{
-    pb::envoy::service::{
-        discovery::v3::{DiscoveryRequest, DiscoveryResponse},
-        ratelimit::v3::{RateLimitRequest, RateLimitResponse},
+use crate::{
+    engine::failures::Failures,
+    wire::{
+        pb::envoy::service::{
+            discovery::v3::{DiscoveryRequest, DiscoveryResponse},
+            ratelimit::v3::{RateLimitRequest, RateLimitResponse},
+        },
+        request::{InvalidRequest, MOST_DESCRIPTORS, MOST_ENTRIES},
     },
-    request::{InvalidRequest, MOST_DESCRIPTORS, MOST_ENTRIES},
 };
 
 /// The field of a request that holds its descriptors.
 const DESCRIPTORS: u32 = 2;
 /// The field of a descriptor that holds its entries.
 const ENTRIES: u32 = 1;
+
+/// Logs requests that are refused before they are decoded. Static, as tonic makes codecs by
+/// `Default`.
+static TOO_LARGE: Failures = Failures::new("a request was invalid", "requests were invalid");
 
 /// A message that can be refused before it is decoded.
 pub trait Checked {
@@ -122,7 +129,10 @@ impl<T, U: Checked + Message + Default> Decoder for CheckedCodec<T, U> {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         // Shares the memory, and so do the message's own bytes.
         let message = buffer.copy_to_bytes(buffer.remaining());
-        U::check(&message).map_err(|it| Status::invalid_argument(it.to_string()))?;
+        U::check(&message).map_err(|it| {
+            TOO_LARGE.failed(&it);
+            Status::invalid_argument(it.to_string())
+        })?;
         U::decode(message).map(Some).map_err(|it| Status::internal(it.to_string()))
     }
 }

@@ -82,6 +82,7 @@ async fn as_many_elements_as_are_allowed_are_answered() {
     let reason = "rate limit descriptor list has 1001 elements, expected at most 1000, as \
                   MAX_DESCRIPTORS allows; it can be set to 1000 at most";
     assert_eq!((error.code(), error.message()), (Status::InvalidArgument, reason));
+    assert!(service.log().contains(&format!("a request was invalid: {reason}")));
     let request = ask("shop", &[("", ""); 101]);
     let error = client.should_rate_limit(request).await.unwrap_err();
     let reason = "descriptors[0].entries has 101 elements, expected at most 100";

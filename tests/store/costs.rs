@@ -297,3 +297,77 @@ async fn what_a_cluster_costs() {
         }
     }
 }
+
+/// Forwards to `port`, where everything arrives so much later: half of the way there, half back.
+async fn far_away(port: u16, round_trip: Duration) -> u16 {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+    async fn one_way(
+        mut from: impl AsyncReadExt + Unpin,
+        mut to: impl AsyncWriteExt + Unpin + Send + 'static,
+        delay: Duration,
+    ) {
+        let (sent, mut arrives) = tokio::sync::mpsc::unbounded_channel::<(_, Vec<u8>)>();
+        tokio::spawn(async move {
+            while let Some((at, bytes)) = arrives.recv().await {
+                tokio::time::sleep_until(at).await;
+                if to.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut bytes = vec![0; 1 << 16];
+        while let Ok(count @ 1..) = from.read(&mut bytes).await {
+            let at = tokio::time::Instant::now() + delay;
+            if sent.send((at, bytes[..count].to_vec())).is_err() {
+                return;
+            }
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let own = listener.local_addr().expect("it has one").port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(("127.0.0.1", port)).await.expect("it runs");
+            let ((from, back), (answers, to)) = (client.into_split(), server.into_split());
+            tokio::spawn(one_way(from, to, round_trip / 2));
+            tokio::spawn(one_way(answers, back, round_trip / 2));
+        }
+    });
+    own
+}
+
+/// `cargo test --test store far_away -- --ignored --nocapture`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it measures, and asserts nothing"]
+async fn what_a_redis_far_away_takes() {
+    const REQUESTS: u64 = 300;
+    let server = RedisServer::start();
+    let port = far_away(server.port(), Duration::from_millis(5)).await;
+    let store = Arc::new(store(&format!("redis://127.0.0.1:{port}"), PATIENT));
+    store.ready().await.expect("it decides");
+    for callers in [64, 256] {
+        let caller = |caller: u64| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                for request in 0..REQUESTS {
+                    let name = |it| ((caller * REQUESTS + request) * 20 + it) * 7_919 % 200_003;
+                    let charges: Vec<_> = (0..20)
+                        .map(|it| {
+                            let name = name(it).to_string();
+                            charge(&name, minutely(1_000_000), Hits::Add(1), NOON)
+                        })
+                        .collect();
+                    outcomes(&store, &charges, NOON).await.expect("it runs");
+                }
+            })
+        };
+        let begin = std::time::Instant::now();
+        futures_util::future::join_all((0..callers).map(caller)).await;
+        let charges = callers * REQUESTS * 20;
+        let each_second = charges as f64 / begin.elapsed().as_secs_f64();
+        println!("{callers} callers, 20 descriptors, 5 ms away: {each_second:.0} charges a second");
+    }
+}
