@@ -343,13 +343,13 @@ async fn far_away(port: u16, round_trip: Duration) -> u16 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it measures, and asserts nothing"]
 async fn what_a_redis_far_away_takes() {
-    const REQUESTS: u64 = 300;
+    const REQUESTS: u32 = 300;
     let server = RedisServer::start();
     let port = far_away(server.port(), Duration::from_millis(5)).await;
     let store = Arc::new(store(&format!("redis://127.0.0.1:{port}"), PATIENT));
     store.ready().await.expect("it decides");
     for callers in [64, 256] {
-        let caller = |caller: u64| {
+        let caller = |caller: u32| {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
                 for request in 0..REQUESTS {
@@ -366,8 +366,8 @@ async fn what_a_redis_far_away_takes() {
         };
         let begin = std::time::Instant::now();
         futures_util::future::join_all((0..callers).map(caller)).await;
-        let charges = callers * REQUESTS * 20;
-        let each_second = charges as f64 / begin.elapsed().as_secs_f64();
+        let charges = f64::from(callers * REQUESTS * 20);
+        let each_second = charges / begin.elapsed().as_secs_f64();
         println!("{callers} callers, 20 descriptors, 5 ms away: {each_second:.0} charges a second");
     }
 }
