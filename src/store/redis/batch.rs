@@ -36,7 +36,7 @@ use crate::store::StoreError;
 
 /// How many full batches may be under way at once in each lane, besides one that is not full.
 const LIGHT: usize = 8;
-const HEAVY: usize = 4;
+pub(super) const HEAVY: usize = 4;
 
 /// The way to a server.
 pub(super) trait Wire: Send + Sync + 'static {

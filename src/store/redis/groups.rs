@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use smallvec::{SmallVec, smallvec};
 
 use super::{
+    batch::HEAVY,
     call::cost,
     calls::{Place, Servers},
     lane::FULL,
@@ -54,9 +55,9 @@ impl Group {
     }
 }
 
-/// The most that one request may have in flight on a server, in units of [`cost`]: a few
-/// milliseconds of Redis.
-pub(super) const AT_ONCE: usize = 4 * FULL;
+/// The most that one request may have in flight on a server, in units of [`cost`]: as much as
+/// the lane that it takes, a few milliseconds of Redis.
+pub(super) const AT_ONCE: usize = HEAVY * FULL;
 
 /// The most dependent charges that one script makes: about ten milliseconds of Redis.
 pub(super) const TOGETHER: usize = 256;

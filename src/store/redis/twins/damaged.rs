@@ -6,8 +6,15 @@ use super::{
 };
 use crate::{
     limit::{Algorithm, Unit, Window, leases},
-    store::{Consume, Enforced},
+    store::{Enforced, look},
 };
+
+const LEASE: Duration = Duration::from_secs(60);
+
+fn limit() -> Limit {
+    let algorithm = Algorithm::Concurrency { lease: LEASE };
+    Limit { algorithm, ..Limit::fixed(5, Window::of(Unit::Minute)) }
+}
 
 fn ask(scripts: &Scripts, server: &mut redis::Connection, charges: &[Charge], now: Timestamp) {
     let command = charge::ask(scripts.decide.whole(), &[(charges, now, None)], Jitter::default());
@@ -23,9 +30,7 @@ fn whatever_a_list_holds_it_is_answered_and_ends() {
     let redis = server::RedisServer::start();
     let connection = RefCell::new(redis.client());
     let scripts = Scripts::new();
-    let lease = Duration::from_secs(60);
-    let algorithm = Algorithm::Concurrency { lease };
-    let limit = Limit { algorithm, ..Limit::fixed(5, Window::of(Unit::Minute)) };
+    let limit = limit();
     let near = -100_000_000..100_000_000_i64;
     let moment = prop_oneof![8 => near, 1 => any::<i32>().prop_map(i64::from), 1 => Just(1 << 45)];
     let hits = prop_oneof![8 => 0..5_i64, 1 => 0..65_536_i64, 1 => Just(-1_i64)];
@@ -52,22 +57,14 @@ fn whatever_a_list_holds_it_is_answered_and_ends() {
             redis::cmd("SET").arg(key.key.as_bytes()).arg(&value).exec(server).unwrap();
         };
         set(server);
-        let charge = |hits| Charge {
-            counter: key.clone(),
-            limit: limit.clone(),
-            hits,
-            consume: Consume::Independent,
-            enforced: Enforced::Yes,
-            refused: false,
-            unanswered: crate::store::Unanswered::Fails,
-        };
+        let charge = |hits| Charge { hits, enforced: Enforced::Yes, ..look(&key, &limit) };
         for (hits, pause) in &moves {
             let now = BEGIN.as_micros().saturating_add_signed(*pause);
             ask(&scripts, server, &[charge(*hits), charge(Hits::Add(1))], Timestamp::from_micros(now));
         }
         set(server);
         let latest = leases.iter().map(|(granted, _)| *granted).max().unwrap();
-        let now = Timestamp::from_micros(latest).plus(lease);
+        let now = Timestamp::from_micros(latest).plus(LEASE);
         ask(&scripts, server, &[charge(Hits::Add(1))], now);
         let kept: Vec<u8> = redis::cmd("GET").arg(key.key.as_bytes()).query(server).unwrap();
         prop_assert_eq!(kept, list(&[(now.as_micros(), 1)], Kept::default()));
@@ -81,7 +78,7 @@ fn give_back(
     (charge, granted): (&Charge, u64),
     now: Timestamp,
 ) {
-    let last = Timestamp::from_micros(granted + 60_000_000);
+    let last = Timestamp::from_micros(granted).plus(LEASE);
     let told = Told::Leases(leases::Summary { last, ..leases::Summary::default() });
     let asked = [(charge, Settlement::GiveBack(9, told), now)];
     let command = settle::ask(scripts.settle.whole(), &asked, Jitter::default());
@@ -94,11 +91,7 @@ fn a_list_with_changed_bytes_is_answered() {
     let redis = server::RedisServer::start();
     let connection = RefCell::new(redis.client());
     let scripts = Scripts::new();
-    let lease = Duration::from_secs(60);
-    let limit = Limit {
-        algorithm: Algorithm::Concurrency { lease },
-        ..Limit::fixed(5, Window::of(Unit::Minute))
-    };
+    let limit = limit();
     let config = ProptestConfig { cases: 1_500, failure_persistence: None, ..Default::default() };
     let lease = (0..50_000_000_u64, 1..4_u64);
     let byte = (1..80_usize, prop_oneof![any::<u8>(), 0..6_u8]);
@@ -122,15 +115,7 @@ fn a_list_with_changed_bytes_is_answered() {
         let mut now = BEGIN;
         for (hits, pause, lone) in moves {
             now = now.plus(Duration::from_micros(pause));
-            let charge = Charge {
-                counter: key.clone(),
-                limit: limit.clone(),
-                hits,
-                consume: Consume::Independent,
-                enforced: Enforced::Yes,
-                refused: false,
-                unanswered: crate::store::Unanswered::Fails,
-            };
+            let charge = Charge { hits, enforced: Enforced::Yes, ..look(&key, &limit) };
             for (granted, _) in &leases {
                 give_back(&scripts, server, (&charge, *granted), now);
             }
