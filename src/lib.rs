@@ -8,7 +8,7 @@
 //! |----------------|----------------------------------------|--------------------------------|
 //! | [`time`]       |                                        | [`time::Timestamp`]            |
 //! | [`duration`]   | a text                                 | a duration                     |
-//! | [`chance`]     |                                        | a number                       |
+//! | [`backoff`]    | failures                               | a delay                        |
 //! | [`limit`]      | a counter, hits, now                   | [`limit::Outcome`]             |
 //! | [`descriptor`] |                                        | [`descriptor::Request`]        |
 //! | [`rules`]      | [`descriptor::Descriptor`]             | [`rules::Rule`]                |
@@ -44,7 +44,7 @@
 
 pub mod time;
 pub mod duration;
-pub mod chance;
+pub mod backoff;
 pub mod limit;
 pub mod descriptor;
 pub mod rules;

@@ -1,7 +1,7 @@
 //! Rules from a management server: put in force as they come, and kept while
 //! there is no connection.
 
-use std::{convert::Infallible, error::Error, fmt::Write, iter};
+use std::{convert::Infallible, error::Error, fmt::Write, iter, time::Duration};
 
 use tokio::{
     task::{self, JoinError},
@@ -11,7 +11,7 @@ use tonic::transport::Channel;
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    chance::chance,
+    backoff::{Backoff, BackoffSettings},
     config::{self, Compiled, Mistakes, Options, SourceTree},
     listen::Address,
     reload::InForce,
@@ -19,10 +19,7 @@ use crate::{
     wire::discovery::{Subscriber, Subscription, Update},
 };
 
-mod backoff;
 mod connect;
-
-pub use self::backoff::{Backoff, BackoffSettings};
 
 /// Where rules come from, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,12 +45,16 @@ pub struct Follower {
     backoff: Backoff,
 }
 
+/// The delay before the second attempt to connect after the start, unless the initial
+/// backoff is shorter: the server is often only a little late then.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+
 type Failure = Box<dyn Error + Send + Sync>;
 
 impl Follower {
     /// Puts rules in force with `force`, and has not begun yet.
     pub fn new(settings: XdsSettings, options: Options, force: InForce) -> Self {
-        let backoff = Backoff::new(settings.backoff);
+        let backoff = Backoff::starting_at(FIRST_DELAY, settings.backoff);
         Self { settings, options, force, accepted: String::new(), backoff }
     }
 
@@ -70,7 +71,7 @@ impl Follower {
                     Ok(channel) => self.connected(channel).await?,
                     Err(failure) => failure,
                 };
-            let wait = self.backoff.wait(chance());
+            let wait = self.backoff.next_delay();
             let server = &self.settings.server;
             let reason = causes(&*failure);
             warn!(%server, "cannot follow the source of rules, next attempt in {wait:?}: {reason}");

@@ -11,7 +11,6 @@ use tonic::{service::Routes, transport};
 use tracing::{debug, error};
 
 use crate::{
-    chance::chance,
     health::Health,
     listen::{Connection, Listener},
     metrics::Metrics,
@@ -122,7 +121,7 @@ impl Lines {
         let mut server = transport::Server::builder()
             .max_concurrent_streams(MOST_STREAMS)
             .http2_keepalive_interval(Some(KEEPALIVE));
-        if let Some(age) = self.max_age.map(|it| about(it, chance())) {
+        if let Some(age) = self.max_age.map(|it| about(it, fastrand::f64())) {
             server = server.max_connection_age(age);
             // Not by tonic 0.14.9: told of a grace, it asks no connection to
             // end, and cuts each after both times.
@@ -145,10 +144,10 @@ impl Lines {
     }
 }
 
-/// `age`, a tenth more or less as `chance` has it: from 0 to 1. Connections that
-/// began together do not end together.
-fn about(age: Duration, chance: f64) -> Duration {
-    age.saturating_sub(age / 10).saturating_add((age / 5).mul_f64(chance))
+/// Returns `age`, up to a tenth shorter or longer as `random` (from 0 to 1) decides, so
+/// that connections that were opened together are not closed together.
+fn about(age: Duration, random: f64) -> Duration {
+    age.saturating_sub(age / 10).saturating_add((age / 5).mul_f64(random))
 }
 
 fn note(ended: Result<(), JoinError>) {
@@ -175,7 +174,8 @@ mod tests {
             assert!(least <= age && age <= most.saturating_add(Duration::from_nanos(10)));
             assert_eq!(about(Duration::from_secs(100), 0.25), Duration::from_secs(95));
         }
-        let ages: Vec<_> = (0..100).map(|_| about(Duration::from_secs(1000), chance())).collect();
+        let ages: Vec<_> =
+            (0..100).map(|_| about(Duration::from_secs(1000), fastrand::f64())).collect();
         let (first, last) = (ages.iter().min().unwrap(), ages.iter().max().unwrap());
         assert!(Duration::from_secs(900) <= *first && *last <= Duration::from_secs(1100));
         assert!(Duration::from_secs(50) < *last - *first, "{first:?} {last:?}");

@@ -12,7 +12,6 @@ use tokio::{
 
 use super::*;
 use crate::{
-    chance,
     config::{self, Options, SourceFile},
     descriptor::Entry,
     limit::{Hits, step::State},
@@ -401,7 +400,7 @@ fn random_request(dice: &Dice) -> Request {
 }
 
 fn play(seed: u64) -> Result<(), String> {
-    chance::seed(seed);
+    fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

@@ -4,6 +4,7 @@ use tonic::metadata::{Ascii, MetadataKey, MetadataValue};
 
 use super::text;
 use crate::{
+    backoff::BackoffSettings,
     listen::Address,
     settings::{reader::Reader, value},
     tls::client::ClientTls,
@@ -11,7 +12,7 @@ use crate::{
         LARGEST_MESSAGE,
         discovery::{Header, Subscriber},
     },
-    xds::{BackoffSettings, XdsSettings},
+    xds::XdsSettings,
 };
 
 const INITIAL: &str = "XDS_CLIENT_BACKOFF_INITIAL_INTERVAL";

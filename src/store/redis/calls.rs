@@ -32,7 +32,6 @@ use super::{
     settler::{Late, Settles},
 };
 use crate::{
-    chance::chance,
     limit::{Hits, Outcome},
     store::{
         Charge, Deadline, Results, StoreError, all_failed,
@@ -138,8 +137,7 @@ struct Whose<'a> {
 impl<S: Servers> Calls<S> {
     pub(super) fn new(servers: Arc<S>, late: Late) -> Self {
         // Other instances number theirs as well.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 2³²")]
-        let first = (chance() * 2_f64.powi(32)) as u64 | 1;
+        let first = u64::from(fastrand::u32(..)) | 1;
         let next = AtomicU64::new(first << 20);
         Self { servers, late, next, reservations: Arc::new(Semaphore::new(RESERVED)) }
     }
@@ -376,7 +374,7 @@ pub(super) const RETRY: Duration = Duration::from_millis(1);
 
 /// From once to twice that, by chance.
 pub(super) fn a_moment() -> Duration {
-    RETRY.mul_f64(1.0 + chance())
+    RETRY.mul_f64(1.0 + fastrand::f64())
 }
 
 /// Why there is no answer where others hold hits for too long.

@@ -30,7 +30,7 @@ use super::{
     traffic::Traffic,
     views::{self, Slots},
 };
-use crate::{chance::chance, store::StoreError};
+use crate::store::StoreError;
 
 /// How often the nodes are asked who has which slots.
 const REFRESH: Duration = Duration::from_secs(2);
@@ -254,7 +254,7 @@ async fn keep_up(known: Arc<Known>) {
             return;
         }
         // Instances that lost the same node do not ask at the same moments.
-        sleep(breath.mul_f64(0.75 + chance() / 2.0)).await;
+        sleep(breath.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
         let doubt = timeout(REFRESH, known.doubt.notified()).await;
         breath = if doubt.is_ok() { LONGEST_BREATH.min(2 * breath) } else { BREATH };
     }
@@ -400,10 +400,7 @@ impl Known {
 fn some(nodes: &Nodes) -> Nodes {
     let mut heard: Nodes = nodes.iter().filter(|(_, it)| !it.is_silent()).cloned().collect();
     while VIEWS < heard.len() {
-        let count = u16::try_from(heard.len()).unwrap_or(u16::MAX);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place")]
-        let place = (chance() * f64::from(count)) as usize;
-        heard.swap_remove(place.min(heard.len() - 1));
+        heard.swap_remove(fastrand::usize(..heard.len()));
     }
     heard
 }

@@ -8,13 +8,11 @@
 //! kernel takes many minutes to give up a peer that fell silent.
 
 use std::{
-    hash::{BuildHasher, Hasher},
     io,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use foldhash::quality::RandomState;
 use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Value,
     aio::MultiplexedConnection, cmd,
@@ -33,13 +31,18 @@ use super::{
     target::{Access, Target},
     traffic::Traffic,
 };
-use crate::store::{StoreError, redis::RedisAddress};
+use crate::{
+    backoff::{Backoff, BackoffSettings},
+    store::{StoreError, redis::RedisAddress},
+};
 
-/// How long to wait at least after an attempt to connect that failed. Each further
-/// one waits twice as long.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-/// How long to wait at most: a server that comes back is found within this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Delays between attempts to connect. A server that comes back is found within the
+/// longest of them.
+const BACKOFF: BackoffSettings = BackoffSettings {
+    initial: Duration::from_millis(50),
+    max: Duration::from_secs(1),
+    jitter: 0.5,
+};
 /// How long another reason why connecting fails is not told of.
 const SAID_AGAIN: Duration = Duration::from_secs(5);
 /// How often an idle connection is tried.
@@ -221,7 +224,7 @@ enum Lost {
 impl Server {
     /// Connects whenever there is no connection, and says so in `state`. Never ends.
     async fn keep_up(mut self, state: watch::Sender<State>) {
-        let mut failures = 0;
+        let mut backoff = Backoff::new(BACKOFF);
         // Why it failed the last time, as the log has it, and since when.
         let mut told: Option<(String, Instant)> = None;
         // Who has refused, as long as nothing shows that it will not do so again.
@@ -232,7 +235,8 @@ impl Server {
                     let open = self.traffic.open();
                     if refused.as_ref() != Some(&address) {
                         info!("connected to {address}");
-                        (told, failures, refused) = (None, 0, None);
+                        (told, refused) = (None, None);
+                        backoff.reset();
                     }
                     let link = Arc::new(link);
                     state.send_replace(State::Up(Arc::clone(&link)));
@@ -251,11 +255,9 @@ impl Server {
                         }
                         Lost::Refused(why) => {
                             let why = format!("{address} refuses: {why}");
-                            if refused.replace(address).is_some() {
-                                failures += 1;
-                            } else {
+                            if refused.replace(address).is_none() {
                                 warn!("{why}; trying again until it does not");
-                                failures = 0;
+                                backoff.reset();
                             }
                             State::Down(StoreError::Failed(why))
                         }
@@ -274,10 +276,9 @@ impl Server {
                     }
                     let error = if unfit { StoreError::Unfit } else { StoreError::Failed };
                     state.send_replace(State::Down(error(why)));
-                    failures += 1;
                 }
             }
-            sleep(pause(failures)).await;
+            sleep(backoff.next_delay()).await;
         }
     }
 
@@ -373,14 +374,6 @@ fn is_about_password(error: &RedisError) -> bool {
 /// Whether the answer to ROLE is that of a master.
 fn is_master(role: &Value) -> bool {
     matches!(role, Value::Array(it) if it.first() == Some(&Value::BulkString(b"master".into())))
-}
-
-/// How long to wait after so many failures: of twice as long each time, at least
-/// half, so that not all come back at the same moment.
-fn pause(failures: u32) -> Duration {
-    let longest = SHORTEST_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE);
-    let random = RandomState::default().build_hasher().finish() % 1_024;
-    longest / 2 + longest / 2_048 * u32::try_from(random).unwrap_or_default()
 }
 
 impl Link {

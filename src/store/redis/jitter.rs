@@ -1,7 +1,5 @@
 //! Expiry at random, so that counters that come together do not go together.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-
 /// How much longer than they mean anything counters are kept: a number of whole
 /// seconds, each time another one, below a bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,9 +15,7 @@ impl Jitter {
 
     /// The next one, in milliseconds; none if there is no choice but 0.
     pub(super) fn draw(self) -> Option<u64> {
-        // The standard library seeds its hashers by chance.
-        let random = || RandomState::new().build_hasher().finish();
-        (self.bound > 1).then(|| random() % self.bound * 1_000)
+        (self.bound > 1).then(|| fastrand::u64(..self.bound) * 1_000)
     }
 }
 

@@ -8,11 +8,9 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, Hasher},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use foldhash::quality::RandomState;
 use redis::{Cmd, Pipeline, RedisError, Script, Value};
 
 use super::{complaints::words, connection::Link, settings::RedisSettings};
@@ -117,9 +115,9 @@ impl Routing {
 
     async fn check_with(&self, link: &Link, count: usize) -> Result<(), Unfit> {
         // Some proxies hardly look at how a name ends, and others may check now, too.
-        let random = || RandomState::default().build_hasher().finish();
-        let mark = random();
-        let name = |_| format!("{}tollgate-probe-{:016x}{mark:016x}", self.prefix, random());
+        let mark = fastrand::u64(..);
+        let name =
+            |_| format!("{}tollgate-probe-{:016x}{mark:016x}", self.prefix, fastrand::u64(..));
         let keys: Vec<_> = (0..count).map(name).collect();
         let mut writes = Pipeline::new();
         for key in &keys {
