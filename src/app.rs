@@ -24,7 +24,7 @@ use crate::{
         ListenerSettings, PrometheusSettings, RuleSettings, Settings, StatisticsSettings,
         StoreSettings,
     },
-    spans::{Exporter, Spans, SpansError, traced::Traced},
+    spans::{SpanSender, Tracing, TracingError, redis_tracer::RedisTracer},
     store::{
         Store, StoreError, ahead::Ahead, deny_cache::DenyCache, memory::Memory, observed::Observed,
         redis::Redis,
@@ -32,7 +32,7 @@ use crate::{
     time::{Clock as _, SystemClock},
     tls::{self, TlsError},
     wire::Service,
-    xds::Follower,
+    xds::XdsClient,
 };
 
 mod grpc;
@@ -72,7 +72,7 @@ pub enum AppError {
     Listen(#[from] ListenError),
     /// Traces are wanted, and cannot be sent.
     #[error(transparent)]
-    Spans(#[from] SpansError),
+    Spans(#[from] TracingError),
     /// The system refuses something that it never refuses.
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
@@ -98,7 +98,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let (spans, exporter) = match &settings.tracing {
         None => (None, None),
         Some(tracing) => {
-            let traces = Spans::new(tracing, &cli::process_env, Arc::clone(&metrics))?;
+            let traces = Tracing::new(tracing, &cli::process_env, Arc::clone(&metrics))?;
             (Some(traces.0), Some(traces.1))
         }
     };
@@ -116,7 +116,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
             let redis = Redis::split(&main, per_second.as_deref(), metrics.store_readings());
             let redis = Arc::new(redis);
             let spans = observers.spans.clone();
-            let traced = Traced { spans, per_second: per_second.is_some() };
+            let traced = RedisTracer { spans, per_second: per_second.is_some() };
             let observer = (traced, Arc::clone(&metrics));
             let store = Ahead::new(Observed { store: Arc::clone(&redis), observer });
             let leases = store.leases();
@@ -135,8 +135,8 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
 /// What is told of what happens.
 struct Observers {
     metrics: Arc<Metrics>,
-    spans: Option<Spans>,
-    exporter: Option<Exporter>,
+    spans: Option<Tracing>,
+    exporter: Option<SpanSender>,
 }
 
 /// What decides without the store. Its counters are the only ones in memory if there is Redis.
@@ -162,9 +162,9 @@ async fn serve_with<S: Store>(
     let exporters = Exporters::new(&settings.statistics, &metrics);
     let fallback = fallback(&settings, &metrics);
     let keeper = load_rules(settings.rules, force.clone())?;
-    let start = |it| tls::Keeper::start(it, Arc::clone(&metrics));
+    let start = |it| tls::CertificateReloader::start(it, Arc::clone(&metrics));
     let certificates = settings.listeners.tls.clone().map(start).transpose()?;
-    let tls = certificates.as_ref().map(tls::Keeper::in_use);
+    let tls = certificates.as_ref().map(tls::CertificateReloader::config);
     let prometheus = settings.statistics.prometheus.as_ref();
     let listeners = Listeners::bind(&settings.listeners, prometheus).await?;
     let signals = Signals::listen().map_err(AppError::Signals)?;
@@ -229,14 +229,14 @@ fn no_rules(metrics: &Arc<Metrics>) -> InForce {
 /// What keeps the rules up to date.
 enum Keeper {
     Files(Reloader),
-    Xds(Box<Follower>),
+    Xds(Box<XdsClient>),
 }
 
 impl Keeper {
     fn start(self, tasks: &mut Tasks, reload: Signal) {
         match self {
             Self::Files(reloader) => tasks.background("rule watcher", reloader.watch(reload)),
-            Self::Xds(follower) => tasks.background("client of the rules", follower.follow()),
+            Self::Xds(follower) => tasks.background("client of the rules", follower.run()),
         }
     }
 }
@@ -244,14 +244,14 @@ impl Keeper {
 fn load_rules(settings: RuleSettings, force: InForce) -> Result<Keeper, AppError> {
     let RuleSettings { source, xds, merge_domains, force_start, needs_domain } = settings;
     if needs_domain {
-        force.health.need_domain();
+        force.health.require_domain();
     }
     let (place, options) = (source.to_string(), Options { merge_domains });
     if let Some(xds) = xds {
         if force_start {
-            force.health.need_no_rules();
+            force.health.allow_no_rules();
         }
-        return Ok(Keeper::Xds(Box::new(Follower::new(xds, options, force))));
+        return Ok(Keeper::Xds(Box::new(XdsClient::new(xds, options, force))));
     }
     let mut reloader = Reloader::new(source, options, force);
     match reloader.load() {
@@ -343,7 +343,7 @@ impl Demands {
                 );
             }
         }
-        health.store(Ok(()));
+        health.set_store(Ok(()));
         if !self.always {
             return std::future::pending().await;
         }
@@ -356,7 +356,7 @@ impl Demands {
                         info!("ready again: Redis decides");
                     }
                     failures = 0;
-                    health.store(Ok(()));
+                    health.set_store(Ok(()));
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
@@ -364,7 +364,7 @@ impl Demands {
                         warn!("not ready any more: {error}");
                     }
                     if FAILURES <= failures {
-                        health.store(Err(error.text()));
+                        health.set_store(Err(error.text()));
                     }
                 }
             }
@@ -388,7 +388,7 @@ impl Demands {
             if last.is_none() {
                 warn!("not ready yet: {error}");
             }
-            health.store(Err(error.text()));
+            health.set_store(Err(error.text()));
             *last = Some(error);
             time::sleep(ASK_AGAIN).await;
         }

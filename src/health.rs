@@ -4,11 +4,11 @@ use tokio::sync::watch;
 
 /// What is known about the process; whoever serves a health check reads it.
 #[derive(Debug, Default)]
-pub struct Health(watch::Sender<State>);
+pub struct Health(watch::Sender<HealthState>);
 
 /// What decides whether the process is healthy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
+pub struct HealthState {
     /// Whether the store decides, or why not; none if it has never been heard of.
     /// That it fails later is only said here if that is asked for: every process that
     /// shares it would turn unhealthy at the same moment, and there would be
@@ -26,7 +26,7 @@ pub struct State {
     dead: Vec<&'static str>,
 }
 
-impl State {
+impl HealthState {
     /// Why the process should not be sent requests; nothing if it should.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -63,42 +63,42 @@ impl State {
 
 impl Health {
     /// The present state.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> HealthState {
         self.0.borrow().clone()
     }
 
     /// Tells of every change from now on.
-    pub fn subscribe(&self) -> watch::Receiver<State> {
+    pub fn subscribe(&self) -> watch::Receiver<HealthState> {
         self.0.subscribe()
     }
 
     /// From now on rules without a domain are a problem.
-    pub fn need_domain(&self) {
+    pub fn require_domain(&self) {
         self.0.send_modify(|it| it.needs_domain = true);
     }
 
     /// From now on it is no problem that there are no rules yet.
-    pub fn need_no_rules(&self) {
+    pub fn allow_no_rules(&self) {
         self.0.send_modify(|it| it.needs_no_rules = true);
     }
 
     /// Rules with so many domains are in force.
-    pub fn rules_loaded(&self, domains: usize) {
+    pub fn set_domains(&self, domains: usize) {
         self.0.send_modify(|it| it.domains = Some(domains));
     }
 
     /// The store decides, or why it does not.
-    pub fn store(&self, decides: Result<(), String>) {
+    pub fn set_store(&self, decides: Result<(), String>) {
         self.0.send_if_modified(|it| it.store.replace(decides.clone()) != Some(decides));
     }
 
     /// The process is about to end. There is no way back.
-    pub fn draining(&self) {
+    pub fn start_draining(&self) {
         self.0.send_modify(|it| it.draining = true);
     }
 
     /// The background task called `name` has ended and should not have.
-    pub fn died(&self, name: &'static str) {
+    pub fn task_died(&self, name: &'static str) {
         self.0.send_modify(|it| it.dead.push(name));
     }
 }

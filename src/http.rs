@@ -29,9 +29,9 @@ use crate::{
     engine::decision::{Decision, Standing},
     health::Health,
     limit::{Limit, Window, whole_seconds},
-    metrics::pieces::pieces,
+    metrics::chunks::text_chunks,
     rules::{Rule, RuleTree},
-    spans::Call,
+    spans::ServerSpan,
     store::Store,
     wire::{
         Answer, LARGEST_MESSAGE, Refusal, Service, json,
@@ -142,7 +142,7 @@ async fn stats<S: Store>(
     let service = Arc::clone(&pages.service);
     let text = move || {
         service.measure();
-        service.metrics.dotted().chain([service.metrics.dotted_others()])
+        service.metrics.rule_stats().chain([service.metrics.process_stats()])
     };
     readers.show(version, PLAIN, iter::once_with(text).flatten())
 }
@@ -171,7 +171,7 @@ fn refusal(reasons: &str) -> String {
 
 fn describe(rules: Arc<RuleTree>) -> impl Iterator<Item = String> + Send {
     let mut next = 0;
-    pieces(move |text| {
+    text_chunks(move |text| {
         let Some(rule) = rules.rules().get(next) else { return false };
         describe_rule(rule, text);
         next += 1;
@@ -203,7 +203,7 @@ fn describe_rule(rule: &Rule, text: &mut String) {
 }
 
 /// The call, if it is recorded.
-struct Recorded(Option<Call>);
+struct Recorded(Option<ServerSpan>);
 
 impl<S: Store> FromRequestParts<Arc<Pages<S>>> for Recorded {
     type Rejection = Infallible;
@@ -213,7 +213,7 @@ impl<S: Store> FromRequestParts<Arc<Pages<S>>> for Recorded {
         pages: &Arc<Pages<S>>,
     ) -> Result<Self, Infallible> {
         let spans = pages.service.spans.as_ref();
-        Ok(Self(spans.and_then(|it| it.http_call(&parts.method, &parts.headers))))
+        Ok(Self(spans.and_then(|it| it.start_http_call(&parts.method, &parts.headers))))
     }
 }
 
@@ -224,8 +224,8 @@ async fn decide<S: Store>(
 ) -> Response {
     let response = try_decide(&pages, body);
     let Some(call) = call else { return response.await };
-    let response = call.within(response).await;
-    call.http_ended(response.status().as_u16());
+    let response = call.instrument(response).await;
+    call.end_http(response.status().as_u16());
     response
 }
 
@@ -243,7 +243,7 @@ async fn try_decide<S: Store>(pages: &Pages<S>, body: Result<Bytes, BytesRejecti
         }
     };
     let result = pages.service.answer(request, None).await;
-    pages.service.metrics.answered("json", started.elapsed());
+    pages.service.metrics.count_call("json", started.elapsed());
     match result {
         Ok(it) => answer(&it),
         Err(Refusal::Invalid(invalid)) => refuse(StatusCode::BAD_REQUEST, &invalid.to_string()),

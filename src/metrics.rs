@@ -21,12 +21,12 @@ mod certificates;
 mod collectors;
 mod latency;
 pub mod ledger;
-pub mod pieces;
+pub mod chunks;
 mod pools;
 pub mod readings;
 pub mod series;
 pub mod tags;
-pub mod timed;
+pub mod store_timer;
 
 use self::{
     certificates::Certificates,
@@ -91,7 +91,7 @@ const DENY_CACHE: [(&str, &str); 7] = [
 
 /// Who is to blame that a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum ErrorType {
     /// The caller: the request makes no sense.
     Service,
     /// The store did not answer.
@@ -109,7 +109,7 @@ pub enum LostSpan {
 
 impl Metrics {
     /// Counts an answer that nobody has waited for.
-    pub fn late(&self) {
+    pub fn count_late_answer(&self) {
         self.late.inc();
     }
 
@@ -166,19 +166,19 @@ impl Metrics {
     }
 
     /// Counts a request that has no decision.
-    pub fn failed(&self, failure: Failure) {
-        self.errors.with_label_values(&[failure.label()]).inc();
+    pub fn count_error(&self, error: ErrorType) {
+        self.errors.with_label_values(&[error.label()]).inc();
     }
 
     /// Counts a call that took `time`. `method` is one of ours, never a
     /// caller's text.
-    pub fn answered(&self, method: &'static str, time: Duration) {
+    pub fn count_call(&self, method: &'static str, time: Duration) {
         self.total_requests.with_label_values(&[method]).inc();
         self.response_time.with_label_values(&[method]).observe(time.as_secs_f64());
     }
 
     /// Counts a call to the store.
-    pub fn stored(&self, time: Duration, answered: bool) {
+    pub fn count_store_call(&self, time: Duration, answered: bool) {
         self.store_time.observe(time.as_secs_f64());
         self.store_failures.inc_by((!answered).into());
     }
@@ -186,7 +186,7 @@ impl Metrics {
     /// Counts rules that are about to come into force, and makes room for
     /// their statistics. Those that are gone take theirs with them, but for
     /// those that requests named: these stay until the process ends.
-    pub fn loaded(&self, rules: &RuleTree) {
+    pub fn install_rules(&self, rules: &RuleTree) {
         self.rules.install(rules);
         self.load_attempts.inc();
         self.loads.inc();
@@ -195,7 +195,7 @@ impl Metrics {
     }
 
     /// Counts rules that were refused.
-    pub fn load_failed(&self) {
+    pub fn count_refused_rules(&self) {
         self.load_attempts.inc();
         self.load_failures.inc();
         self.failed_loads.inc();
@@ -203,30 +203,30 @@ impl Metrics {
     }
 
     /// Counts spans that do not reach the collector.
-    pub fn spans_lost(&self, reason: LostSpan, count: usize) {
+    pub fn count_lost_spans(&self, reason: LostSpan, count: usize) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         self.spans_lost.with_label_values(&[reason.label()]).inc_by(count);
     }
 
     /// Whether there is a connection to the server that rules come from.
-    pub fn xds_connected(&self, connected: bool) {
+    pub fn set_xds_connected(&self, connected: bool) {
         self.xds_connected.set(connected.into());
     }
 
     /// Counts certificates that came into force, and until when they are good.
-    pub fn certificate_loaded(&self, not_after: Option<Timestamp>) {
+    pub fn count_certificate_load(&self, not_after: Option<Timestamp>) {
         self.certificates.of(&self.registry).loaded(not_after);
     }
 
     /// Counts certificates that were refused.
-    pub fn certificate_refused(&self) {
+    pub fn count_refused_certificate(&self) {
         let statistics = self.certificates.of(&self.registry);
         statistics.failed_loads.inc();
         statistics.rejected.set(1);
     }
 
     /// Counts a connection that could not be encrypted.
-    pub fn handshake_failed(&self) {
+    pub fn count_failed_handshake(&self) {
         self.certificates.of(&self.registry).failed_handshakes.inc();
     }
 
@@ -285,12 +285,12 @@ impl Metrics {
 
     /// The statistics of the rules, one per line, under the dotted names that
     /// Envoy's reference service gives them, in pieces.
-    pub fn dotted(&self) -> impl Iterator<Item = String> + Send + use<> {
+    pub fn rule_stats(&self) -> impl Iterator<Item = String> + Send + use<> {
         self.rules.dotted()
     }
 
     /// All others, but for times, in the same form.
-    pub fn dotted_others(&self) -> String {
+    pub fn process_stats(&self) -> String {
         self.readings().into_iter().fold(String::new(), |mut text, Reading { name, value }| {
             let _ = match value {
                 Value::Count(count) => writeln!(text, "{name}: {count}"),
@@ -307,7 +307,7 @@ impl Metrics {
     }
 }
 
-impl Failure {
+impl ErrorType {
     fn label(self) -> &'static str {
         match self {
             Self::Service => "service_error",

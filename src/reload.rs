@@ -54,15 +54,15 @@ impl InForce {
     pub fn accept(&self, rules: RuleTree) {
         let domains = rules.domains();
         let rules = Arc::new(rules);
-        self.metrics.loaded(&rules);
+        self.metrics.install_rules(&rules);
         self.rules.store(rules);
-        self.health.rules_loaded(domains);
+        self.health.set_domains(domains);
         self.rejection.store(None);
     }
 
     /// Leaves the rules as they are, for this reason.
     pub fn refuse(&self, reason: String) {
-        self.metrics.load_failed();
+        self.metrics.count_refused_rules();
         self.rejection.store(Some(Arc::new(reason)));
     }
 }

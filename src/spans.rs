@@ -37,9 +37,9 @@ mod client;
 mod parent;
 mod queue;
 mod text;
-pub mod traced;
+pub mod redis_tracer;
 
-pub use self::{client::VariableMistake, queue::Exporter};
+pub use self::{client::VariableError, queue::SpanSender};
 use self::{
     client::{Collector, Reader},
     parent::{ByCaller, Parent},
@@ -66,7 +66,7 @@ pub struct TracingSettings {
     /// a random UUID.
     pub instance: Option<String>,
     /// How spans are sent.
-    pub protocol: Protocol,
+    pub protocol: OtlpProtocol,
     /// Which part of the calls is recorded whose caller leaves that to us, from 0
     /// to 1.
     pub rate: f64,
@@ -74,7 +74,7 @@ pub struct TracingSettings {
 
 /// How spans are sent to a collector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
+pub enum OtlpProtocol {
     /// OTLP, protobuf over HTTP.
     #[default]
     Http,
@@ -87,10 +87,10 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Why spans cannot be sent.
 #[derive(Debug, thiserror::Error)]
-pub enum SpansError {
+pub enum TracingError {
     /// Variables of OpenTelemetry are wrong. Never empty.
     #[error("traces cannot be sent:{}", .0.iter().map(|it| format!("\n  {it}")).collect::<String>())]
-    Variables(Vec<VariableMistake>),
+    Variables(Vec<VariableError>),
     /// The library cannot make a client of them.
     #[error("traces cannot be sent:\n  {0}")]
     Client(String),
@@ -98,13 +98,13 @@ pub enum SpansError {
 
 /// Records spans.
 #[derive(Clone, Debug)]
-pub struct Spans {
+pub struct Tracing {
     tracer: SdkTracer,
 }
 
 /// A call that is recorded. It counts as given up unless it is told how it ends.
 #[derive(Debug)]
-pub struct Call {
+pub struct ServerSpan {
     context: Context,
     by_grpc: bool,
     ended: bool,
@@ -112,9 +112,9 @@ pub struct Call {
 
 /// A decision that is recorded.
 #[derive(Debug)]
-pub struct Execution(Span);
+pub struct DecisionSpan(Span);
 
-impl Spans {
+impl Tracing {
     /// What records spans, and what has to run to send them out. What concerns
     /// the collector is in the standard variables of OpenTelemetry: `env` looks up
     /// those that are read here, the library looks up others in the process's
@@ -131,9 +131,9 @@ impl Spans {
         settings: &TracingSettings,
         env: Environment<'_>,
         metrics: Arc<Metrics>,
-    ) -> Result<(Self, Exporter), SpansError> {
-        let (queue, collector) = read(settings.protocol, env).map_err(SpansError::Variables)?;
-        let mut client = collector.client().map_err(SpansError::Client)?;
+    ) -> Result<(Self, SpanSender), TracingError> {
+        let (queue, collector) = read(settings.protocol, env).map_err(TracingError::Variables)?;
+        let mut client = collector.client().map_err(TracingError::Client)?;
         let resource = resource(settings);
         info!(protocol = ?settings.protocol, rate = settings.rate, "calls are recorded as traces");
         client.set_resource(&resource);
@@ -150,7 +150,7 @@ impl Spans {
     }
 
     /// A call by gRPC that has come now, if it is recorded.
-    pub fn grpc_call(&self, headers: &HeaderMap) -> Option<Call> {
+    pub fn start_grpc_call(&self, headers: &HeaderMap) -> Option<ServerSpan> {
         let attributes = || {
             [("rpc.system", "grpc"), ("rpc.service", SERVICE), ("rpc.method", "ShouldRateLimit")]
         };
@@ -160,7 +160,7 @@ impl Spans {
     }
 
     /// A call by HTTP that has come now, if it is recorded.
-    pub fn http_call(&self, method: &Method, headers: &HeaderMap) -> Option<Call> {
+    pub fn start_http_call(&self, method: &Method, headers: &HeaderMap) -> Option<ServerSpan> {
         // Others have no names of their own: a caller could make up any number.
         let (method, name) = match method.as_str() {
             "GET" => ("GET", "GET /json"),
@@ -180,7 +180,7 @@ impl Spans {
         name: &'static str,
         headers: &HeaderMap,
         attributes: impl FnOnce() -> [(&'static str, &'static str); 3],
-    ) -> Option<Call> {
+    ) -> Option<ServerSpan> {
         let parent = Parent::of(headers);
         if parent.record == Some(false) {
             return None;
@@ -191,13 +191,13 @@ impl Spans {
             return None;
         }
         span.set_attributes(attributes().map(|(key, value)| KeyValue::new(key, value)));
-        Some(Call { context: Context::new().with_span(span), by_grpc: false, ended: false })
+        Some(ServerSpan { context: Context::new().with_span(span), by_grpc: false, ended: false })
     }
 
     /// A decision that begins now, if the call is recorded that this is
-    /// [within](Call::within).
-    pub fn execution(&self) -> Option<Execution> {
-        self.inner("ShouldRateLimit Execution").map(Execution)
+    /// [within](ServerSpan::instrument).
+    pub fn start_decision(&self) -> Option<DecisionSpan> {
+        self.inner("ShouldRateLimit Execution").map(DecisionSpan)
     }
 
     fn inner(&self, name: &'static str) -> Option<Span> {
@@ -208,21 +208,21 @@ impl Spans {
     }
 }
 
-impl Call {
+impl ServerSpan {
     /// Runs `part` as a part of this call.
-    pub async fn within<F: Future>(&self, part: F) -> F::Output {
+    pub async fn instrument<F: Future>(&self, part: F) -> F::Output {
         part.with_context(self.context.clone()).await
     }
 
     /// Who has called.
-    pub fn peer(&self, peer: SocketAddr) {
+    pub fn set_peer(&self, peer: SocketAddr) {
         let span = self.context.span();
         span.set_attribute(KeyValue::new("network.peer.address", peer.ip().to_string()));
         span.set_attribute(integer("network.peer.port", peer.port()));
     }
 
     /// The call by gRPC ends now with `code`, and with this error if it is one.
-    pub fn grpc_ended(mut self, code: i32, error: Option<&str>) {
+    pub fn end_grpc(mut self, code: i32, error: Option<&str>) {
         self.ended = true;
         let span = self.context.span();
         span.set_attribute(KeyValue::new("rpc.grpc.status_code", i64::from(code)));
@@ -232,7 +232,7 @@ impl Call {
     }
 
     /// The call by HTTP ends now with `status`.
-    pub fn http_ended(mut self, status: u16) {
+    pub fn end_http(mut self, status: u16) {
         self.ended = true;
         let span = self.context.span();
         span.set_attribute(integer("http.response.status_code", status));
@@ -242,7 +242,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for ServerSpan {
     fn drop(&mut self) {
         let span = self.context.span();
         if !self.ended && self.by_grpc {
@@ -254,9 +254,9 @@ impl Drop for Call {
     }
 }
 
-impl Execution {
+impl DecisionSpan {
     /// The request makes sense.
-    pub fn asked(&mut self, request: &Request) {
+    pub fn record_request(&mut self, request: &Request) {
         let domain = Text::default().and(format_args!("{}", request.domain.escape_ascii()));
         self.0.set_attribute(KeyValue::new("domain", domain));
         let text = Text::default().and(format_args!("{}", Shown(request)));
@@ -264,7 +264,7 @@ impl Execution {
     }
 
     /// This is what was decided.
-    pub fn decided(&mut self, decision: &Decision) {
+    pub fn record_decision(&mut self, decision: &Decision) {
         let code = if decision.over_limit { "OVER_LIMIT" } else { "OK" };
         self.0.set_attribute(KeyValue::new("tollgate.code", code));
         let rule = decision.decisive().and_then(|(it, _)| it.governed.rule());
@@ -276,7 +276,7 @@ impl Execution {
     }
 
     /// Nothing was.
-    pub fn failed(mut self, why: &dyn fmt::Display) {
+    pub fn record_error(mut self, why: &dyn fmt::Display) {
         self.0.set_status(Status::error(Text::default().and(format_args!("{why}"))));
     }
 }
@@ -286,14 +286,14 @@ fn integer(key: &'static str, number: impl TryInto<i64>) -> KeyValue {
 }
 
 /// What is wrong with the variables of OpenTelemetry that `env` looks up.
-pub fn mistakes(protocol: Protocol, env: Environment<'_>) -> Vec<VariableMistake> {
+pub fn check_variables(protocol: OtlpProtocol, env: Environment<'_>) -> Vec<VariableError> {
     read(protocol, env).err().unwrap_or_default()
 }
 
 fn read(
-    protocol: Protocol,
+    protocol: OtlpProtocol,
     env: Environment<'_>,
-) -> Result<(QueueSettings, Collector), Vec<VariableMistake>> {
+) -> Result<(QueueSettings, Collector), Vec<VariableError>> {
     let mut reader = Reader { env, mistakes: Vec::new() };
     let read = (reader.queue(), reader.collector(protocol));
     if reader.mistakes.is_empty() { Ok(read) } else { Err(reader.mistakes) }

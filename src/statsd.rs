@@ -22,14 +22,14 @@ use crate::{
     },
 };
 
-mod channel;
+mod transport;
 mod line;
 pub mod mogrifier;
 
 use self::{
-    channel::{Channel, Chunk},
     line::Format,
     mogrifier::Mogrifier,
+    transport::{Chunk, Transport},
 };
 
 /// How long to wait after a failure, unless statistics are due earlier.
@@ -41,14 +41,14 @@ pub struct SinkSettings {
     /// Where it is. Its name is looked up whenever that helps.
     pub server: Address,
     /// How it is reached.
-    pub protocol: Protocol,
+    pub protocol: StatsdProtocol,
     /// How it takes tags.
-    pub dialect: Dialect,
+    pub dialect: TagDialect,
 }
 
 /// How a server is reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
+pub enum StatsdProtocol {
     /// By a connection.
     #[default]
     Tcp,
@@ -58,7 +58,7 @@ pub enum Protocol {
 
 /// How a server takes tags.
 #[derive(Clone, Debug)]
-pub enum Dialect {
+pub enum TagDialect {
     /// As a part of names, as Envoy's reference service puts them there:
     /// `name.__key=value`.
     Statsd,
@@ -68,17 +68,17 @@ pub enum Dialect {
 
 /// Tells one server the statistics.
 #[derive(Debug)]
-pub struct Exporter {
+pub struct StatsdExporter {
     ledger: Ledger,
     format: Format,
-    channel: Channel,
+    channel: Transport,
     /// Whether a failure has been logged, and no success since.
     failing: bool,
     /// Whether a line that is too long has been logged.
     told_too_long: bool,
 }
 
-impl Exporter {
+impl StatsdExporter {
     /// Tells the server of `settings` about `metrics`, with `tags`. Does not
     /// connect yet.
     pub fn new(settings: SinkSettings, tags: &Tags, metrics: Arc<Metrics>) -> Self {
@@ -86,7 +86,7 @@ impl Exporter {
         Self {
             ledger: Ledger::new(metrics),
             format: Format::new(dialect, tags),
-            channel: Channel::new(server, protocol),
+            channel: Transport::new(server, protocol),
             failing: false,
             told_too_long: false,
         }

@@ -25,10 +25,10 @@ use rustls::{
 use crate::{time::Timestamp, watch};
 
 pub mod client;
-mod keeper;
+mod reloader;
 mod named;
 
-pub use self::keeper::{InUse, Keeper};
+pub use self::reloader::{CertificateReloader, SharedServerConfig};
 
 /// The only protocol that is spoken under TLS.
 pub const ALPN: &[u8] = b"h2";
@@ -44,12 +44,12 @@ pub struct ServerTls {
     /// Its key.
     pub key: PathBuf,
     /// Set if clients have to show a certificate, too.
-    pub clients: Option<ClientCheck>,
+    pub clients: Option<ClientVerification>,
 }
 
 /// Which certificates of clients are good.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCheck {
+pub struct ClientVerification {
     /// The file of the authorities that may have signed them. No others may, not
     /// even those that the system trusts.
     pub authorities: PathBuf,
@@ -62,7 +62,7 @@ pub struct ClientCheck {
 #[error("{}: {problem}", path.display())]
 pub struct TlsError {
     /// What the file is for.
-    pub file: Purpose,
+    pub file: TlsFile,
     /// Where it is.
     pub path: PathBuf,
     /// What is wrong with it, and what was expected.
@@ -71,13 +71,13 @@ pub struct TlsError {
 
 /// What a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum TlsFile {
     /// [`ServerTls::certificate`].
     Certificate,
     /// [`ServerTls::key`].
     Key,
-    /// [`ClientCheck::authorities`].
-    Authorities,
+    /// [`ClientVerification::authorities`].
+    ClientCa,
 }
 
 /// What is wrong with a file of certificates.
@@ -152,55 +152,55 @@ impl ServerTls {
         let clients = self.clients.as_ref();
         Ok(Contents {
             certificate: read(&self.certificate)
-                .map_err(|it| self.error(Purpose::Certificate, it))?,
-            key: read(&self.key).map_err(|it| self.error(Purpose::Key, it))?,
+                .map_err(|it| self.error(TlsFile::Certificate, it))?,
+            key: read(&self.key).map_err(|it| self.error(TlsFile::Key, it))?,
             authorities: clients
                 .map(|it| read(&it.authorities))
                 .transpose()
-                .map_err(|it| self.error(Purpose::Authorities, it))?,
+                .map_err(|it| self.error(TlsFile::ClientCa, it))?,
         })
     }
 
     fn compile(&self, contents: &Contents, now: Timestamp) -> Result<Loaded, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let chain = certificates(&contents.certificate)
-            .map_err(|it| self.error(Purpose::Certificate, it))?;
+            .map_err(|it| self.error(TlsFile::Certificate, it))?;
         let not_after = chain.first().and_then(|it| not_after(it, &provider));
         if let Some(end) = not_after.filter(|it| *it < now) {
-            return Err(self.error(Purpose::Certificate, Problem::Ended(calendar(end))));
+            return Err(self.error(TlsFile::Certificate, Problem::Ended(calendar(end))));
         }
         let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|error| match error {
             pem::Error::NoItemsFound => Problem::Nothing("a private key"),
             error => Problem::Pem(error),
         });
-        let key = key.map_err(|it| self.error(Purpose::Key, it))?;
+        let key = key.map_err(|it| self.error(TlsFile::Key, it))?;
         let verifier = match self.clients.as_ref().zip(contents.authorities.as_deref()) {
             Some((check, authorities)) => verifier(check, authorities, &provider)
-                .map_err(|it| self.error(Purpose::Authorities, it))?,
+                .map_err(|it| self.error(TlsFile::ClientCa, it))?,
             None => WebPkiClientVerifier::no_client_auth(),
         };
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|it| self.error(Purpose::Certificate, Problem::of(it)))?
+            .map_err(|it| self.error(TlsFile::Certificate, Problem::of(it)))?
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
             .map_err(|error| match error {
                 rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                    self.error(Purpose::Key, Problem::Pair(self.certificate.clone()))
+                    self.error(TlsFile::Key, Problem::Pair(self.certificate.clone()))
                 }
                 // Keys of a kind that is not known, for one.
-                rustls::Error::General(_) => self.error(Purpose::Key, Problem::of(error)),
-                error => self.error(Purpose::Certificate, Problem::of(error)),
+                rustls::Error::General(_) => self.error(TlsFile::Key, Problem::of(error)),
+                error => self.error(TlsFile::Certificate, Problem::of(error)),
             })?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Loaded { config: Arc::new(config), not_after })
     }
 
-    fn error(&self, file: Purpose, problem: Problem) -> TlsError {
+    fn error(&self, file: TlsFile, problem: Problem) -> TlsError {
         let path = match (file, &self.clients) {
-            (Purpose::Certificate, _) => &self.certificate,
-            (Purpose::Authorities, Some(check)) => &check.authorities,
-            (Purpose::Key | Purpose::Authorities, _) => &self.key,
+            (TlsFile::Certificate, _) => &self.certificate,
+            (TlsFile::ClientCa, Some(check)) => &check.authorities,
+            (TlsFile::Key | TlsFile::ClientCa, _) => &self.key,
         };
         TlsError { file, path: path.clone(), problem }
     }
@@ -235,7 +235,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
 }
 
 fn verifier(
-    check: &ClientCheck,
+    check: &ClientVerification,
     pem: &[u8],
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, Problem> {

@@ -11,8 +11,8 @@ use tonic::{Request as Call, Response as Reply, Status};
 
 use crate::{
     engine::{Engine, decision::Decision, failures::Failures},
-    metrics::{Failure, Metrics},
-    spans::{Execution, Spans},
+    metrics::{ErrorType, Metrics},
+    spans::{DecisionSpan, Tracing},
     store::{Store, StoreError},
 };
 
@@ -59,7 +59,7 @@ pub struct Service<S> {
     /// What is said beside the decision.
     pub response: ResponseSettings,
     /// Records it; none if nothing is recorded.
-    pub spans: Option<Spans>,
+    pub spans: Option<Tracing>,
 }
 
 /// What becomes of a request.
@@ -97,20 +97,20 @@ impl<S: Store> Service<S> {
         message: RateLimitRequest,
         patience: Option<Duration>,
     ) -> Result<Answer, Refusal> {
-        let mut span = self.spans.as_ref().and_then(Spans::execution);
+        let mut span = self.spans.as_ref().and_then(Tracing::start_decision);
         let result = self.try_answer(message, patience, span.as_mut()).await;
         if let (Some(span), Err(refusal)) = (span, &result) {
-            span.failed(refusal);
+            span.record_error(refusal);
         }
         match &result {
             Ok(_) => {}
             Err(refusal @ (Refusal::Invalid(_) | Refusal::NoRules)) => {
-                self.metrics.failed(Failure::Service);
+                self.metrics.count_error(ErrorType::Service);
                 if let Refusal::Invalid(invalid) = refusal {
                     self.invalid.failed(invalid);
                 }
             }
-            Err(Refusal::Store(_)) => self.metrics.failed(Failure::Store),
+            Err(Refusal::Store(_)) => self.metrics.count_error(ErrorType::Store),
         }
         result
     }
@@ -124,11 +124,11 @@ impl<S: Store> Service<S> {
         &self,
         message: RateLimitRequest,
         patience: Option<Duration>,
-        mut span: Option<&mut Execution>,
+        mut span: Option<&mut DecisionSpan>,
     ) -> Result<Answer, Refusal> {
         let request = request::read(message, self.max_descriptors)?;
         if let Some(span) = &mut span {
-            span.asked(&request);
+            span.record_request(&request);
         }
         if !self.engine.rules.load().is_loaded() {
             return Err(Refusal::NoRules);
@@ -136,7 +136,7 @@ impl<S: Store> Service<S> {
         let decision = self.engine.decide(&request, patience).await?;
         self.metrics.observe(&request, &decision);
         if let Some(span) = span {
-            span.decided(&decision);
+            span.record_decision(&decision);
         }
         let message = response::build(&request, &decision, &self.response);
         Ok(Answer { message, decision })
@@ -156,23 +156,24 @@ impl<S: Store> RateLimitService for Grpc<S> {
         let Self(service) = self;
         let started = Instant::now();
         let patience = patience::of(call.metadata());
-        let span = service.spans.as_ref().and_then(|it| it.grpc_call(call.metadata().as_ref()));
+        let span =
+            service.spans.as_ref().and_then(|it| it.start_grpc_call(call.metadata().as_ref()));
         if let Some((span, peer)) = span.as_ref().zip(call.remote_addr()) {
-            span.peer(peer);
+            span.set_peer(peer);
         }
         let mut waiting = Waiting { metrics: &service.metrics, started, patience, answered: false };
         let answer = service.answer(call.into_inner(), patience);
         let result = match &span {
             None => answer.await,
-            Some(span) => span.within(answer).await,
+            Some(span) => span.instrument(answer).await,
         };
         waiting.answered = true;
-        service.metrics.answered("ShouldRateLimit", started.elapsed());
+        service.metrics.count_call("ShouldRateLimit", started.elapsed());
         let result = result.map_err(Status::from);
         if let Some(span) = span {
             let error = result.as_ref().err();
             let code = error.map_or(tonic::Code::Ok, Status::code);
-            span.grpc_ended(code.into(), error.map(Status::message));
+            span.end_grpc(code.into(), error.map(Status::message));
         }
         Ok(Reply::new(result?.message))
     }
@@ -189,7 +190,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.answered || self.patience.is_some_and(|it| it <= self.started.elapsed()) {
-            self.metrics.late();
+            self.metrics.count_late_answer();
         }
     }
 }

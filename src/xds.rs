@@ -36,7 +36,7 @@ pub struct XdsSettings {
 
 /// Follows a server.
 #[derive(Debug)]
-pub struct Follower {
+pub struct XdsClient {
     settings: XdsSettings,
     options: Options,
     force: InForce,
@@ -51,7 +51,7 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-impl Follower {
+impl XdsClient {
     /// Puts rules in force with `force`, and has not begun yet.
     pub fn new(settings: XdsSettings, options: Options, force: InForce) -> Self {
         let backoff = Backoff::starting_at(FIRST_DELAY, settings.backoff);
@@ -64,7 +64,7 @@ impl Follower {
     /// # Errors
     ///
     /// If a look at the rules panics.
-    pub async fn follow(mut self) -> Result<Infallible, JoinError> {
+    pub async fn run(mut self) -> Result<Infallible, JoinError> {
         loop {
             let failure =
                 match connect::connect(&self.settings.server, self.settings.tls.as_ref()).await {
@@ -82,10 +82,10 @@ impl Follower {
     /// What ended the connection.
     async fn connected(&mut self, channel: Channel) -> Result<Failure, JoinError> {
         let since = Instant::now();
-        self.force.metrics.xds_connected(true);
+        self.force.metrics.set_xds_connected(true);
         info!(server = %self.settings.server, "connected to the source of rules");
         let ended = self.converse(channel).await;
-        self.force.metrics.xds_connected(false);
+        self.force.metrics.set_xds_connected(false);
         // A server that has nothing new to say says nothing.
         if self.settings.backoff.max < since.elapsed() {
             self.backoff.reset();

@@ -21,7 +21,7 @@ use tollgate::{
         RuleTree,
         counter_key::{KeyFormat, Part},
     },
-    spans::{Protocol, Spans, TracingSettings},
+    spans::{OtlpProtocol, Tracing, TracingSettings},
     store::{
         Charge, Consume, Enforced, Store, Unanswered,
         memory::{Bounds, Memory},
@@ -147,7 +147,7 @@ fn a_decision_allocates_at_most_three_times() {
 }
 
 /// How often an answer allocates, other than the first.
-fn answering(spans: Option<Spans>) -> u64 {
+fn answering(spans: Option<Tracing>) -> u64 {
     let metrics = Arc::new(Metrics::new(0.8));
     let service = Service {
         engine: engine(),
@@ -178,20 +178,20 @@ async fn a_call_that_is_not_recorded_allocates_nothing_for_it() {
         service_name: "RateLimit".into(),
         namespace: None,
         instance: None,
-        protocol: Protocol::Http,
+        protocol: OtlpProtocol::Http,
         rate: 0.0,
     };
     let metrics = Arc::new(Metrics::new(0.8));
-    let (spans, _exporter) = Spans::new(&settings, &|_| None, metrics).unwrap();
+    let (spans, _exporter) = Tracing::new(&settings, &|_| None, metrics).unwrap();
     assert_eq!(answering(Some(spans.clone())), answering(None));
     let no = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
     for (headers, expected) in [(&[][..], 0), (&[("b3", "0")], 0), (&[("traceparent", no)], 5)] {
         let header = |(name, value): &(&str, &str)| (name.parse().unwrap(), value.parse().unwrap());
         let headers = headers.iter().map(header).collect();
         // The generator of IDs is made once for each thread.
-        let _ = spans.grpc_call(&headers);
+        let _ = spans.start_grpc_call(&headers);
         let mut recorded = true;
-        let info = measure(|| recorded = spans.grpc_call(&headers).is_some());
+        let info = measure(|| recorded = spans.start_grpc_call(&headers).is_some());
         assert!(!recorded);
         assert!(info.count_total <= expected, "{} for {headers:?}", info.count_total);
     }

@@ -15,7 +15,7 @@ use crate::{
     listen::{Connection, Listener},
     metrics::Metrics,
     store::Store,
-    tls::InUse,
+    tls::SharedServerConfig,
     wire::{
         DESCRIPTORS, Grpc, LARGEST_MESSAGE, Service,
         pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer,
@@ -34,7 +34,7 @@ pub(super) struct Server<S> {
     pub(super) service: Arc<Service<S>>,
     pub(super) health: Arc<Health>,
     /// How connections are encrypted, if they are.
-    pub(super) tls: Option<InUse>,
+    pub(super) tls: Option<SharedServerConfig>,
     pub(super) max_age: Option<Duration>,
     pub(super) max_age_grace: Option<Duration>,
 }
@@ -71,7 +71,7 @@ impl<S: Store> Server<S> {
 struct Lines {
     routes: Routes,
     metrics: Arc<Metrics>,
-    tls: Option<InUse>,
+    tls: Option<SharedServerConfig>,
     max_age: Option<Duration>,
     max_age_grace: Option<Duration>,
 }
@@ -108,7 +108,7 @@ impl Lines {
         match connection {
             Ok(connection) => self.speak(connection, stop).await,
             Err(error) => {
-                self.metrics.handshake_failed();
+                self.metrics.count_failed_handshake();
                 debug!("a client was refused: {error}");
             }
         }

@@ -14,7 +14,7 @@ use crate::{
     listen::{Address, ListenError, Listener, Place, Protocol},
     metrics::Metrics,
     settings::{PrometheusSettings, StatisticsSettings},
-    statsd::Exporter,
+    statsd::StatsdExporter,
     store::Store,
     wire::Service,
 };
@@ -25,7 +25,7 @@ const LAST: Duration = Duration::from_secs(2);
 /// Sends statistics.
 pub(super) struct Exporters {
     /// Each is held by whoever sends: its task, or the last to leave.
-    all: Vec<Arc<Mutex<Exporter>>>,
+    all: Vec<Arc<Mutex<StatsdExporter>>>,
     interval: Duration,
 }
 
@@ -33,7 +33,7 @@ impl Exporters {
     /// Sends nothing yet.
     pub(super) fn new(settings: &StatisticsSettings, metrics: &Arc<Metrics>) -> Self {
         let exporter = |sink| {
-            let exporter = Exporter::new(sink, &settings.tags, Arc::clone(metrics));
+            let exporter = StatsdExporter::new(sink, &settings.tags, Arc::clone(metrics));
             Arc::new(Mutex::new(exporter))
         };
         let all = settings.sinks.iter().cloned().map(exporter).collect();
@@ -60,7 +60,7 @@ impl Exporters {
 }
 
 async fn send<S: Store>(
-    exporter: Arc<Mutex<Exporter>>,
+    exporter: Arc<Mutex<StatsdExporter>>,
     service: Arc<Service<S>>,
     interval: Duration,
 ) -> Result<Infallible, Infallible> {

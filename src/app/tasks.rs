@@ -147,7 +147,7 @@ impl Tasks {
             failed = self.supervise(health) => return Err(failed),
             reason = signals.recv() => reason,
         };
-        health.draining();
+        health.start_draining();
         if reason == Stop::Terminate && !drain.delay.is_zero() {
             info!(delay = ?drain.delay, "shutting down; still serving, and health says no");
             tokio::select! {
@@ -173,9 +173,9 @@ impl Tasks {
         loop {
             match self.running.join_next().await {
                 Some(Ok(Ended::Server(name, why))) => return AppError::Ended { name, why },
-                Some(Ok(Ended::Background(name))) => health.died(name),
+                Some(Ok(Ended::Background(name))) => health.task_died(name),
                 // Whatever panics does so in a task of its own.
-                Some(Err(_)) => health.died("task"),
+                Some(Err(_)) => health.task_died("task"),
                 None => {
                     let why = "it has ended".into();
                     return AppError::Ended { name: "last task", why };

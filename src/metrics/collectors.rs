@@ -10,7 +10,7 @@ use prometheus::{
 };
 
 use super::{
-    Failure, LostSpan, Metrics,
+    ErrorType, LostSpan, Metrics,
     certificates::Certificates,
     latency::{self, LATENCIES},
     pools::Pools,
@@ -161,10 +161,10 @@ impl Metrics {
             metrics.degraded.with_label_values(&[policy.name()]);
         }
         for reason in [LostSpan::QueueFull, LostSpan::ExportFailed] {
-            metrics.spans_lost(reason, 0);
+            metrics.count_lost_spans(reason, 0);
         }
-        for failure in [Failure::Service, Failure::Store] {
-            metrics.errors.with_label_values(&[failure.label()]);
+        for error in [ErrorType::Service, ErrorType::Store] {
+            metrics.errors.with_label_values(&[error.label()]);
         }
         metrics
     }

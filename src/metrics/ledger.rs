@@ -230,7 +230,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new(0.8));
         let mut ledger = Ledger::new(Arc::clone(&metrics));
         let rules = rules(&["a"]);
-        metrics.loaded(&rules);
+        metrics.install_rules(&rules);
         assert_eq!(hits(&mut ledger, true), map(&[]), "nothing has been counted");
         hit(&metrics, &rules);
         assert_eq!(hits(&mut ledger, false), map(&[("shop.a", 1)]));
@@ -246,7 +246,7 @@ mod tests {
         let (a, b) = (rules(&["a"]), rules(&["b"]));
         // Also those that come and go between two differences.
         for rules in [&a, &b, &a, &b] {
-            metrics.loaded(rules);
+            metrics.install_rules(rules);
             hit(&metrics, rules);
         }
         assert_eq!(hits(&mut ledger, false), map(&[("shop.a", 2), ("shop.b", 2)]));
@@ -260,11 +260,11 @@ mod tests {
         let metrics = Arc::new(Metrics::new(0.8));
         let mut ledgers = [(); 2].map(|()| Ledger::new(Arc::clone(&metrics)));
         let (old, new) = (rules(&["a"]), rules(&["b"]));
-        metrics.loaded(&old);
+        metrics.install_rules(&old);
         hit(&metrics, &old);
         assert_eq!(hits(&mut ledgers[0], true), map(&[("shop.a", 1)]));
         hit(&metrics, &old);
-        metrics.loaded(&new);
+        metrics.install_rules(&new);
         assert_eq!(hits(&mut ledgers[0], true), map(&[("shop.a", 1)]));
         assert_eq!(hits(&mut ledgers[1], true), map(&[("shop.a", 2)]));
     }
@@ -281,7 +281,7 @@ mod tests {
         };
         let name = "ratelimit_server.ShouldRateLimit.response_time";
         for micros in [7, 7, 700] {
-            metrics.answered("ShouldRateLimit", Duration::from_micros(micros));
+            metrics.count_call("ShouldRateLimit", Duration::from_micros(micros));
         }
         let calls = |times: Vec<What>| {
             times.into_iter().map(|it| matches!(it, What::Times { calls: 2, .. })).collect()
@@ -289,7 +289,7 @@ mod tests {
         let both: Vec<bool> = calls(told(name));
         assert_eq!(both, [true, false]);
         assert_eq!(told(name), []);
-        metrics.answered("ShouldRateLimit", Duration::from_micros(7));
+        metrics.count_call("ShouldRateLimit", Duration::from_micros(7));
         assert!(matches!(told(name)[..], [What::Times { calls: 1, .. }]));
         assert_eq!(told("tollgate.rules"), [What::Level(0.0)]);
         assert_eq!(told("tollgate.rules"), [What::Level(0.0)]);

@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        metrics::{Failure, Metrics},
+        metrics::{ErrorType, Metrics},
         store::DenyCacheUsage,
     };
 
@@ -127,8 +127,8 @@ mod tests {
     #[test]
     fn statistics_have_the_names_of_the_reference_service() {
         let metrics = Metrics::new(0.8);
-        metrics.failed(Failure::Store);
-        metrics.load_failed();
+        metrics.count_error(ErrorType::Store);
+        metrics.count_refused_rules();
         let count = |name: &str| value(&metrics, name);
         let errors = "ratelimit.service.call.should_rate_limit";
         assert_eq!(count(&format!("{errors}.redis_error")), Some(Value::Count(1)));
@@ -148,7 +148,7 @@ mod tests {
     fn every_call_is_in_one_bucket_of_the_response_time() {
         let metrics = Metrics::new(0.8);
         for micros in [1, 7, 7, 60, 700, 20_000_000] {
-            metrics.answered("ShouldRateLimit", Duration::from_micros(micros));
+            metrics.count_call("ShouldRateLimit", Duration::from_micros(micros));
         }
         let calls = value(&metrics, "ratelimit_server.ShouldRateLimit.total_requests");
         assert_eq!(calls, Some(Value::Count(6)));

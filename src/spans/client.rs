@@ -15,8 +15,8 @@ use rustls::{
 };
 use tonic::transport::Certificate;
 
-use super::{Environment, Protocol, queue::QueueSettings};
-use crate::tls::client::trusting_the_system;
+use super::{Environment, OtlpProtocol, queue::QueueSettings};
+use crate::tls::client::with_system_roots;
 
 const ENDPOINT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const CERTIFICATE: [&str; 2] =
@@ -27,7 +27,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One variable of OpenTelemetry that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VariableMistake {
+pub struct VariableError {
     /// Its name.
     pub name: &'static str,
     /// Its name, and its value unless that may hold a password.
@@ -39,7 +39,7 @@ pub struct VariableMistake {
     pub is_unreadable_file: bool,
 }
 
-impl fmt::Display for VariableMistake {
+impl fmt::Display for VariableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.problem)
     }
@@ -47,7 +47,7 @@ impl fmt::Display for VariableMistake {
 
 /// How to reach the collector.
 pub(super) struct Collector {
-    protocol: Protocol,
+    protocol: OtlpProtocol,
     timeout: Duration,
     /// Certificates in PEM, of authorities to trust besides those of the system.
     authority: Option<Vec<u8>>,
@@ -56,7 +56,7 @@ pub(super) struct Collector {
 /// Reads variables, and collects what is wrong with them.
 pub(super) struct Reader<'a> {
     pub(super) env: Environment<'a>,
-    pub(super) mistakes: Vec<VariableMistake>,
+    pub(super) mistakes: Vec<VariableError>,
 }
 
 impl Reader<'_> {
@@ -66,7 +66,7 @@ impl Reader<'_> {
     }
 
     fn mistake(&mut self, name: &'static str, place: String, problem: String) {
-        self.mistakes.push(VariableMistake { name, place, problem, is_unreadable_file: false });
+        self.mistakes.push(VariableError { name, place, problem, is_unreadable_file: false });
     }
 
     fn number(&mut self, name: &'static str, default: u64) -> u64 {
@@ -90,11 +90,11 @@ impl Reader<'_> {
         QueueSettings { delay, most, batch, timeout: time("OTEL_BSP_EXPORT_TIMEOUT", 30_000) }
     }
 
-    pub(super) fn collector(&mut self, protocol: Protocol) -> Collector {
+    pub(super) fn collector(&mut self, protocol: OtlpProtocol) -> Collector {
         if let Some((name, url)) = self.first(ENDPOINT)
             && !is_url(&url)
         {
-            let port = if protocol == Protocol::Http { 4318 } else { 4317 };
+            let port = if protocol == OtlpProtocol::Http { 4318 } else { 4317 };
             let problem =
                 format!("expected a URL such as http://collector:{port} or https://collector");
             self.mistake(name, name.to_owned(), problem);
@@ -119,7 +119,7 @@ impl Reader<'_> {
         };
         let problem = format!("expected a file of certificates ({problem})");
         let place = format!("{name}={path:?}");
-        self.mistakes.push(VariableMistake { name, place, problem, is_unreadable_file });
+        self.mistakes.push(VariableError { name, place, problem, is_unreadable_file });
         None
     }
 }
@@ -128,8 +128,8 @@ impl Collector {
     /// A client that connects when there is something to send.
     pub(super) fn client(self) -> Result<SpanExporter, String> {
         match self.protocol {
-            Protocol::Http => http(self.timeout, self.authority),
-            Protocol::Grpc => grpc(self.timeout, self.authority),
+            OtlpProtocol::Http => http(self.timeout, self.authority),
+            OtlpProtocol::Grpc => grpc(self.timeout, self.authority),
         }
     }
 }
@@ -160,7 +160,7 @@ fn http(timeout: Duration, authority: Option<Vec<u8>>) -> Result<SpanExporter, S
 }
 
 fn grpc(timeout: Duration, authority: Option<Vec<u8>>) -> Result<SpanExporter, String> {
-    let mut tls = trusting_the_system();
+    let mut tls = with_system_roots();
     if let Some(authority) = authority {
         tls = tls.ca_certificate(Certificate::from_pem(authority));
     }

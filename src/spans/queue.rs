@@ -64,7 +64,7 @@ struct Shared {
 
 /// Sends out the spans that are recorded.
 #[derive(Debug)]
-pub struct Exporter {
+pub struct SpanSender {
     shared: Arc<Shared>,
     alive: watch::Receiver<()>,
     client: SpanExporter,
@@ -78,12 +78,12 @@ impl Queue {
         settings: QueueSettings,
         client: SpanExporter,
         metrics: Arc<Metrics>,
-    ) -> (Self, Exporter) {
+    ) -> (Self, SpanSender) {
         let spans = Mutex::new(VecDeque::with_capacity(settings.batch));
         let (full, overflown) = (Notify::new(), AtomicBool::new(false));
         let shared = Arc::new(Shared { spans, full, overflown, settings, metrics });
         let (sender, alive) = watch::channel(());
-        let exporter = Exporter { shared: Arc::clone(&shared), alive, client, complained: None };
+        let exporter = SpanSender { shared: Arc::clone(&shared), alive, client, complained: None };
         (Self { shared, _alive: sender }, exporter)
     }
 }
@@ -97,7 +97,7 @@ impl SpanProcessor for Queue {
         if settings.most <= spans.len() {
             drop(spans);
             overflown.store(true, Relaxed);
-            metrics.spans_lost(LostSpan::QueueFull, 1);
+            metrics.count_lost_spans(LostSpan::QueueFull, 1);
             return;
         }
         spans.push_back(span);
@@ -117,7 +117,7 @@ impl SpanProcessor for Queue {
     }
 }
 
-impl Exporter {
+impl SpanSender {
     /// Sends spans out until nobody can record any more, and then those that are
     /// left, for at most 5 s. From `stop` on they wait no longer than they must.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
@@ -132,7 +132,7 @@ impl Exporter {
         }
         // What was under way when the time was over is not counted.
         let left = shared.spans.lock().len();
-        shared.metrics.spans_lost(LostSpan::ExportFailed, left);
+        shared.metrics.count_lost_spans(LostSpan::ExportFailed, left);
         if left > 0 {
             warn!("{left} spans are lost: they could not be sent within {FLUSH:?}");
         }
@@ -179,7 +179,7 @@ impl Exporter {
                 Err(_) => Err(format!("no answer within {timeout:?}")),
             };
             if let Err(why) = &sent {
-                self.shared.metrics.spans_lost(LostSpan::ExportFailed, count);
+                self.shared.metrics.count_lost_spans(LostSpan::ExportFailed, count);
                 self.complain(why);
             } else if self.complained.take_if(|it| SILENCE <= it.elapsed()).is_some() {
                 info!("the collector takes spans again");

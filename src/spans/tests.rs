@@ -11,23 +11,23 @@ fn settings(rate: f64) -> TracingSettings {
         service_name: "RateLimit".into(),
         namespace: None,
         instance: None,
-        protocol: Protocol::Http,
+        protocol: OtlpProtocol::Http,
         rate,
     }
 }
 
-async fn mistakes(protocol: Protocol, variables: &[(&str, &str)]) -> String {
+async fn mistakes(protocol: OtlpProtocol, variables: &[(&str, &str)]) -> String {
     let settings = TracingSettings { protocol, ..settings(1.0) };
     let env = |name: &str| {
         variables.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned())
     };
-    let spans = Spans::new(&settings, &env, Arc::new(Metrics::new(0.8)));
+    let spans = Tracing::new(&settings, &env, Arc::new(Metrics::new(0.8)));
     spans.map_or_else(|it| it.to_string(), |_| String::new())
 }
 
 #[tokio::test]
 async fn every_standard_variable_may_be_legal_or_empty_and_else_is_named() {
-    for protocol in [Protocol::Http, Protocol::Grpc] {
+    for protocol in [OtlpProtocol::Http, OtlpProtocol::Grpc] {
         for (name, legal, illegal) in [
             (
                 "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -59,7 +59,7 @@ async fn every_standard_variable_may_be_legal_or_empty_and_else_is_named() {
 #[tokio::test]
 async fn all_that_is_wrong_is_said_at_once_and_a_password_is_not() {
     let text = mistakes(
-        Protocol::Grpc,
+        OtlpProtocol::Grpc,
         &[("OTEL_BSP_MAX_QUEUE_SIZE", "x"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "ann:hunter2@a")],
     );
     assert_eq!(
@@ -77,7 +77,7 @@ async fn a_variable_for_traces_hides_the_general_one() {
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://a/v1/traces"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "x"),
     ];
-    assert_eq!(mistakes(Protocol::Http, &variables).await, "");
+    assert_eq!(mistakes(OtlpProtocol::Http, &variables).await, "");
 }
 
 #[test]
@@ -122,15 +122,15 @@ fn a_random_uuid_is_one() {
 #[tokio::test]
 async fn what_is_not_recorded_leaves_no_trace() {
     let metrics = Arc::new(Metrics::new(0.8));
-    let (spans, _exporter) = Spans::new(&settings(0.0), &|_| None, metrics).unwrap();
-    assert!(spans.grpc_call(&HeaderMap::new()).is_none());
-    assert!(spans.http_call(&Method::POST, &HeaderMap::new()).is_none());
-    assert!(spans.execution().is_none());
-    let call = Spans::grpc_call(
+    let (spans, _exporter) = Tracing::new(&settings(0.0), &|_| None, metrics).unwrap();
+    assert!(spans.start_grpc_call(&HeaderMap::new()).is_none());
+    assert!(spans.start_http_call(&Method::POST, &HeaderMap::new()).is_none());
+    assert!(spans.start_decision().is_none());
+    let call = Tracing::start_grpc_call(
         &spans,
         &[("b3".parse().unwrap(), "1".parse().unwrap())].into_iter().collect(),
     );
-    let execution = call.unwrap().within(async { spans.execution() }).await;
+    let execution = call.unwrap().instrument(async { spans.start_decision() }).await;
     assert!(execution.is_some());
-    assert!(spans.execution().is_none());
+    assert!(spans.start_decision().is_none());
 }

@@ -2,23 +2,23 @@
 
 use std::fmt::Write;
 
-use super::{Dialect, mogrifier::Mogrifier};
+use super::{TagDialect, mogrifier::Mogrifier};
 use crate::metrics::{ledger::What, tags::Tags};
 
 /// How statistics are written.
 #[derive(Debug)]
 pub(super) struct Format {
-    dialect: Dialect,
+    dialect: TagDialect,
     /// What follows the name or, in DogStatsD, the value.
     tags: String,
 }
 
 impl Format {
-    pub(super) fn new(dialect: Dialect, tags: &Tags) -> Self {
+    pub(super) fn new(dialect: TagDialect, tags: &Tags) -> Self {
         let tags = tags.clean();
         let tags: Vec<_> = match dialect {
-            Dialect::Statsd => tags.map(|(key, value)| format!(".__{key}={value}")).collect(),
-            Dialect::DogStatsd(_) => vec![
+            TagDialect::Statsd => tags.map(|(key, value)| format!(".__{key}={value}")).collect(),
+            TagDialect::DogStatsd(_) => vec![
                 tags.map(|(key, value)| format!("{key}:{value}")).collect::<Vec<_>>().join(","),
             ],
         };
@@ -30,8 +30,8 @@ impl Format {
         // Nobody but us adds tags.
         let name = clean(name).replace(".__", ".-_");
         match &self.dialect {
-            Dialect::Statsd => format!("{name}{}:{}\n", self.tags, value(what)),
-            Dialect::DogStatsd(mogrifiers) => {
+            TagDialect::Statsd => format!("{name}{}:{}\n", self.tags, value(what)),
+            TagDialect::DogStatsd(mogrifiers) => {
                 let mut tags = self.tags.clone();
                 let name = mogrify(mogrifiers, &name, &mut tags).unwrap_or(name);
                 let mark = if tags.is_empty() { "" } else { "|#" };
@@ -102,12 +102,12 @@ mod tests {
             let tags = tags.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
             Mogrifier { pattern: pattern.parse().unwrap(), name: name.into(), tags }
         };
-        Format::new(Dialect::DogStatsd(mogrifiers.iter().map(mogrifier).collect()), &tags())
+        Format::new(TagDialect::DogStatsd(mogrifiers.iter().map(mogrifier).collect()), &tags())
     }
 
     #[test]
     fn lines_of_statsd_have_tags_in_the_name() {
-        let format = Format::new(Dialect::Statsd, &tags());
+        let format = Format::new(TagDialect::Statsd, &tags());
         let times = |millis, calls| What::Times { millis, calls };
         for (what, expected) in [
             (What::More(3), "3|c"),
@@ -120,7 +120,7 @@ mod tests {
         ] {
             assert_eq!(format.line("a.b", what), format!("a.b.__a=b.__foo=bar:{expected}\n"));
         }
-        let plain = Format::new(Dialect::Statsd, &Tags::default());
+        let plain = Format::new(TagDialect::Statsd, &Tags::default());
         assert_eq!(plain.line("a.b", What::More(3)), "a.b:3|c\n");
     }
 
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(dog(&[]).line("a.b", more), "a.b:3|c|#a:b,foo:bar\n");
         let times = What::Times { millis: 1.5, calls: 2 };
         assert_eq!(dog(&[]).line("a.b", times), "a.b:1.5|ms|@0.5|#a:b,foo:bar\n");
-        let plain = Format::new(Dialect::DogStatsd(vec![]), &Tags::default());
+        let plain = Format::new(TagDialect::DogStatsd(vec![]), &Tags::default());
         assert_eq!(plain.line("a.b", more), "a.b:3|c\n");
     }
 
@@ -172,7 +172,7 @@ mod tests {
             name in prop_oneof![any::<String>(), "[a.:|,#;@_\\[\\]\n\r\u{0}=ü]{0,40}"],
             capture in prop::sample::select(vec![".*", "[^.]+", "."]),
         ) {
-            let line = Format::new(Dialect::Statsd, &tags()).line(&name, What::More(7));
+            let line = Format::new(TagDialect::Statsd, &tags()).line(&name, What::More(7));
             let body = line.strip_suffix(".__a=b.__foo=bar:7|c\n").unwrap();
             prop_assert!(!body.contains([':', '|', '\n', '\r', ',', '#', '[', ';']));
             prop_assert!(!body.contains(".__"));

@@ -17,10 +17,10 @@ const SOON: Duration = Duration::from_secs(20);
 const INTERVAL: Duration = Duration::from_secs(60);
 const HIT: Bump = Bump { total: 1, within: 0, near: 0, over: 0, cached: 0, shadow: 0, refunded: 0 };
 
-fn exporter(port: u16, protocol: Protocol, metrics: &Arc<Metrics>) -> Exporter {
+fn exporter(port: u16, protocol: StatsdProtocol, metrics: &Arc<Metrics>) -> StatsdExporter {
     let server = Address { host: "127.0.0.1".into(), port };
-    let settings = SinkSettings { server, protocol, dialect: Dialect::Statsd };
-    Exporter::new(settings, &Tags::default(), Arc::clone(metrics))
+    let settings = SinkSettings { server, protocol, dialect: TagDialect::Statsd };
+    StatsdExporter::new(settings, &Tags::default(), Arc::clone(metrics))
 }
 
 fn hit(metrics: &Metrics, component: &str) {
@@ -62,7 +62,7 @@ async fn a_write_that_ends_in_the_middle_repeats_nothing() {
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut exporter = exporter(port, Protocol::Tcp, &metrics);
+    let mut exporter = exporter(port, StatsdProtocol::Tcp, &metrics);
     assert_eq!(exporter.flush(INTERVAL).await, TRY_AGAIN, "it is a failure");
     let first = accept(&listener).await;
     let told_first = all(first).await;
@@ -86,7 +86,8 @@ async fn a_write_that_ends_in_the_middle_repeats_nothing() {
 async fn a_connection_that_the_server_has_closed_is_not_written_to() {
     let metrics = Arc::new(Metrics::new(0.8));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut exporter = exporter(listener.local_addr().unwrap().port(), Protocol::Tcp, &metrics);
+    let mut exporter =
+        exporter(listener.local_addr().unwrap().port(), StatsdProtocol::Tcp, &metrics);
     exporter.flush(INTERVAL).await;
     let mut first = accept(&listener).await;
     // What it says is of no interest.
@@ -111,7 +112,7 @@ async fn a_packet_that_was_refused_is_sent_again() {
     let metrics = Arc::new(Metrics::new(0.8));
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    let mut exporter = exporter(address.port(), Protocol::Udp, &metrics);
+    let mut exporter = exporter(address.port(), StatsdProtocol::Udp, &metrics);
     drop(socket);
     // The system learns of it with the first packet, and says so at the next.
     let refused = async { while exporter.flush(INTERVAL).await != TRY_AGAIN {} };

@@ -30,7 +30,7 @@ impl ClientTls {
     /// If a file cannot be read.
     pub fn config(self, host: String) -> Result<ClientTlsConfig, FileError> {
         let read = |path: PathBuf| fs::read(&path).map_err(|error| FileError(path, error));
-        let mut config = trusting_the_system().domain_name(self.server_name.unwrap_or(host));
+        let mut config = with_system_roots().domain_name(self.server_name.unwrap_or(host));
         if let Some(path) = self.authorities {
             config = config.ca_certificate(Certificate::from_pem(read(path)?));
         }
@@ -42,7 +42,7 @@ impl ClientTls {
 }
 
 /// Trusts whom the system trusts, which may be nobody. Blocks.
-pub fn trusting_the_system() -> ClientTlsConfig {
+pub fn with_system_roots() -> ClientTlsConfig {
     let config = ClientTlsConfig::new();
     // Without any of them, tonic would refuse to try.
     match rustls_native_certs::load_native_certs().certs.is_empty() {

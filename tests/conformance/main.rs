@@ -215,7 +215,7 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
     let options = config::Options { merge_domains: settings.merge_domains };
     let compiled = config::compile(&files, options).unwrap_or_else(|it| panic!("{name}: {it}"));
     let metrics = Arc::new(Metrics::new(0.8));
-    metrics.loaded(&compiled.rules);
+    metrics.install_rules(&compiled.rules);
     let names = |it: &str| format!("RateLimit-{it}");
     Service {
         engine: Engine {
@@ -253,7 +253,7 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
 
 /// Those that are not zero, and that do not depend on where it was decided.
 fn statistics(metrics: &Metrics) -> BTreeMap<String, u64> {
-    let dotted: String = metrics.dotted().collect();
+    let dotted: String = metrics.rule_stats().collect();
     let lines = dotted.lines().map(|line| line.rsplit_once(": ").unwrap());
     lines
         .map(|(name, value)| {

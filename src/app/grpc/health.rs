@@ -12,7 +12,7 @@ use tonic_health::pb::{
     health_server::{self, HealthServer},
 };
 
-use crate::{health::State, metrics::Metrics};
+use crate::{health::HealthState, metrics::Metrics};
 
 /// The names by which health is asked for: of the process, and of the service
 /// as Envoy's reference service calls it.
@@ -21,7 +21,7 @@ const NAMES: [&str; 2] = ["", "ratelimit"];
 /// What is known of the health of the process, and whether it is ending.
 struct Probes {
     metrics: Arc<Metrics>,
-    health: watch::Receiver<State>,
+    health: watch::Receiver<HealthState>,
     stop: watch::Receiver<bool>,
 }
 
@@ -29,13 +29,13 @@ struct Probes {
 /// else would end such a call, and it would hold the exit open.
 pub(super) fn server(
     metrics: Arc<Metrics>,
-    health: watch::Receiver<State>,
+    health: watch::Receiver<HealthState>,
     stop: watch::Receiver<bool>,
 ) -> HealthServer<impl health_server::Health> {
     HealthServer::new(Probes { metrics, health, stop })
 }
 
-fn status(state: &State) -> ServingStatus {
+fn status(state: &HealthState) -> ServingStatus {
     if state.is_healthy() { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
@@ -54,7 +54,7 @@ impl health_server::Health for Probes {
             true => Ok(Response::new(response(status(&self.health.borrow())))),
             false => Err(Status::not_found("unknown service")),
         };
-        self.metrics.answered("Check", started.elapsed());
+        self.metrics.count_call("Check", started.elapsed());
         answer
     }
 

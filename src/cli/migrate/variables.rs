@@ -12,7 +12,7 @@ use crate::{
         hints::{self, Hint},
         table::{self, GROUPS, Setting},
     },
-    spans::{self, Protocol},
+    spans::{self, OtlpProtocol},
 };
 
 /// What to do about mistakes that have more to them than their text says: the
@@ -93,9 +93,9 @@ pub(super) fn collector(case: &Case<'_>, findings: &mut Vec<Finding>) {
     }
     let by_grpc = case.env.text("TRACING_EXPORTER_PROTOCOL");
     let by_grpc = by_grpc.is_some_and(|it| it.eq_ignore_ascii_case("grpc"));
-    let protocol = if by_grpc { Protocol::Grpc } else { Protocol::Http };
+    let protocol = if by_grpc { OtlpProtocol::Grpc } else { OtlpProtocol::Http };
     let known = |name: &str| case.env.text(name).map(str::to_owned);
-    let mistakes = spans::mistakes(protocol, &known);
+    let mistakes = spans::check_variables(protocol, &known);
     let (unread, wrong): (Vec<_>, Vec<_>) = mistakes.iter().partition(|it| it.is_unreadable_file);
     unreadable(&unread.iter().map(|it| it.name).collect::<Vec<_>>(), findings);
     // One for traces alone, of which nothing is known, takes its place.

@@ -3,7 +3,7 @@
 use std::{cmp::Ordering, fmt::Write, sync::Arc};
 
 use super::{Fixed, Followed, STATISTICS, Values, dotted};
-use crate::{metrics::pieces::pieces, rules::stat_name::StatName};
+use crate::{metrics::chunks::text_chunks, rules::stat_name::StatName};
 
 /// In which order series are shown, and which of them are shown as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Rows {
     pub(super) fn prometheus(mut self, common: String) -> impl Iterator<Item = String> + Send {
         let mut statistics = STATISTICS.iter().enumerate();
         let mut shown = statistics.next();
-        pieces(move |text| {
+        text_chunks(move |text| {
             let Some((at, (name, help))) = shown else { return false };
             let begins = self.at == [0; 2];
             let Some((series, sums)) = self.next() else {
@@ -111,7 +111,7 @@ impl Rows {
 
     /// As statsd is told.
     pub(super) fn dotted(mut self) -> impl Iterator<Item = String> + Send {
-        pieces(move |text| {
+        text_chunks(move |text| {
             let Some((name, sums)) = self.next() else { return false };
             let name = dotted(name, "");
             for ((statistic, _), sum) in STATISTICS.iter().zip(sums) {

@@ -8,7 +8,7 @@ use crate::{
     listen::Address,
     metrics::tags::Tags,
     settings::{PrometheusSettings, StatisticsSettings, reader::Reader, value},
-    statsd::{Dialect, Protocol, SinkSettings, mogrifier::Mogrifier},
+    statsd::{SinkSettings, StatsdProtocol, TagDialect, mogrifier::Mogrifier},
 };
 
 const MOGRIFIERS: &str = "USE_DOG_STATSD_MOGRIFIERS";
@@ -21,7 +21,7 @@ pub(super) fn statistics(reader: &mut Reader<'_>) -> StatisticsSettings {
         host: reader.value("STATSD_HOST", value::host),
         port: reader.value("STATSD_PORT", some_port),
     };
-    let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+    let protocols = [("tcp", StatsdProtocol::Tcp), ("udp", StatsdProtocol::Udp)];
     let protocol = reader.value("STATSD_PROTOCOL", |it| value::one_of(it, &protocols));
     let dog = reader.value("USE_DOG_STATSD", value::boolean);
     let implied = ["STATSD_HOST", "STATSD_PORT", "STATSD_PROTOCOL"];
@@ -30,10 +30,10 @@ pub(super) fn statistics(reader: &mut Reader<'_>) -> StatisticsSettings {
     let mogrifiers = mogrifiers(reader);
 
     let sink = |protocol, dialect| SinkSettings { server: server.clone(), protocol, dialect };
-    let statsd = statsd.then(|| sink(protocol, Dialect::Statsd));
+    let statsd = statsd.then(|| sink(protocol, TagDialect::Statsd));
     let mogrifier_names = mogrifiers.iter().map(|(name, _)| name.clone()).collect();
     let mogrifiers = mogrifiers.into_iter().filter_map(|(_, it)| it).collect();
-    let dog = dog.then(|| sink(Protocol::Udp, Dialect::DogStatsd(mogrifiers)));
+    let dog = dog.then(|| sink(StatsdProtocol::Udp, TagDialect::DogStatsd(mogrifiers)));
     StatisticsSettings {
         tags: reader.value("EXTRA_TAGS", tags),
         interval: reader.value("STATS_FLUSH_INTERVAL", interval),

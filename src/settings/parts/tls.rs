@@ -5,7 +5,7 @@ use rustls::pki_types::ServerName;
 use crate::{
     settings::{reader::Reader, value},
     time::{Clock, SystemClock},
-    tls::{ClientCheck, Purpose, ServerTls},
+    tls::{ClientVerification, ServerTls, TlsFile},
 };
 
 const USE_TLS: &str = "GRPC_SERVER_USE_TLS";
@@ -37,13 +37,13 @@ pub(super) fn tls(reader: &mut Reader<'_>) -> Option<ServerTls> {
     if !wanted && authorities.is_some() {
         reader.refuse(AUTHORITIES, &[USE_TLS], &format!("expected {USE_TLS} to be true, too"));
     }
-    let clients = authorities.map(|authorities| ClientCheck { authorities, name });
+    let clients = authorities.map(|authorities| ClientVerification { authorities, name });
     let tls = ServerTls { certificate: certificate?, key: key?, clients };
     if let Err(error) = tls.load(SystemClock.now()) {
         let name = match error.file {
-            Purpose::Certificate => CERTIFICATE,
-            Purpose::Key => KEY,
-            Purpose::Authorities => AUTHORITIES,
+            TlsFile::Certificate => CERTIFICATE,
+            TlsFile::Key => KEY,
+            TlsFile::ClientCa => AUTHORITIES,
         };
         reader.refuse(name, &[CERTIFICATE, KEY, AUTHORITIES], &error.problem.to_string());
     }

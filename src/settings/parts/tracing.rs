@@ -3,12 +3,12 @@
 use super::text;
 use crate::{
     settings::{reader::Reader, value},
-    spans::{Protocol, TracingSettings},
+    spans::{OtlpProtocol, TracingSettings},
 };
 
 /// None if nothing is. What is set has to be right all the same.
 pub(super) fn tracing(reader: &mut Reader<'_>) -> Option<TracingSettings> {
-    let protocols = [("http", Protocol::Http), ("grpc", Protocol::Grpc)];
+    let protocols = [("http", OtlpProtocol::Http), ("grpc", OtlpProtocol::Grpc)];
     let enabled = reader.value("TRACING_ENABLED", value::boolean);
     let settings = TracingSettings {
         service_name: reader.value("TRACING_SERVICE_NAME", text),

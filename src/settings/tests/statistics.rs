@@ -3,7 +3,7 @@
 use super::{Pairs, read};
 use crate::{
     settings::StatisticsSettings,
-    statsd::{Dialect, Protocol, SinkSettings},
+    statsd::{SinkSettings, StatsdProtocol, TagDialect},
 };
 
 /// What one setting came to.
@@ -22,10 +22,10 @@ pub(super) fn show(settings: &StatisticsSettings, name: &str) -> String {
 
 fn sink(sink: &SinkSettings) -> String {
     let kind = match (&sink.dialect, sink.protocol) {
-        (Dialect::DogStatsd(_), Protocol::Udp) => "dog",
-        (Dialect::Statsd, Protocol::Udp) => "udp",
-        (Dialect::Statsd, Protocol::Tcp) => "tcp",
-        (Dialect::DogStatsd(_), Protocol::Tcp) => unreachable!(),
+        (TagDialect::DogStatsd(_), StatsdProtocol::Udp) => "dog",
+        (TagDialect::Statsd, StatsdProtocol::Udp) => "udp",
+        (TagDialect::Statsd, StatsdProtocol::Tcp) => "tcp",
+        (TagDialect::DogStatsd(_), StatsdProtocol::Tcp) => unreachable!(),
     };
     format!("{kind} {}", sink.server)
 }
@@ -79,7 +79,8 @@ const LISTED: &[(&str, &str)] = &[
 fn mogrifiers_are_read_in_the_order_of_the_list() {
     let mut statistics = read(&[], LISTED).unwrap().statistics;
     assert_eq!(statistics.mogrifiers, ["FIRST", "SECOND"]);
-    let Some(Dialect::DogStatsd(mogrifiers)) = statistics.sinks.pop().map(|it| it.dialect) else {
+    let Some(TagDialect::DogStatsd(mogrifiers)) = statistics.sinks.pop().map(|it| it.dialect)
+    else {
         unreachable!()
     };
     let shown = mogrifiers.iter().map(|it| (it.pattern.as_str(), it.name.as_str(), &it.tags[..]));

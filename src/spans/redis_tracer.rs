@@ -6,7 +6,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::Span;
 
-use super::{Spans, integer};
+use super::{Tracing, integer};
 use crate::{
     limit::{Unit, Window},
     store::{Charge, Results, observed::Observer},
@@ -14,21 +14,21 @@ use crate::{
 
 /// Records calls to Redis.
 #[derive(Debug)]
-pub struct Traced {
+pub struct RedisTracer {
     /// None if nothing is recorded.
-    pub spans: Option<Spans>,
+    pub spans: Option<Tracing>,
     /// Whether limits per second have a Redis of their own.
     pub per_second: bool,
 }
 
 /// A call in flight. Whoever has given up ends the call, and with it this.
 #[derive(Debug)]
-pub struct Call {
+pub struct RedisSpan {
     span: Span,
     ended: bool,
 }
 
-impl Drop for Call {
+impl Drop for RedisSpan {
     fn drop(&mut self) {
         if !self.ended {
             self.span.set_status(Status::error("given up"));
@@ -36,11 +36,11 @@ impl Drop for Call {
     }
 }
 
-impl Observer for Traced {
-    type Call<'a> = Option<Call>;
+impl Observer for RedisTracer {
+    type Call<'a> = Option<RedisSpan>;
 
     /// The counters of this call alone: its round trip may carry others as well.
-    fn begins(&self, charges: &[Charge]) -> Option<Call> {
+    fn begins(&self, charges: &[Charge]) -> Option<RedisSpan> {
         let mut span = self.spans.as_ref()?.inner("Redis Pipeline Execution")?;
         let per_second = |it: &&Charge| it.limit.window == Window::of(Unit::Second);
         let per_second =
@@ -48,10 +48,10 @@ impl Observer for Traced {
         span.set_attribute(integer("pipeline length", charges.len() - per_second));
         span.set_attribute(integer("perSecondPipeline length", per_second));
         span.set_attribute(KeyValue::new("db.system", "redis"));
-        Some(Call { span, ended: false })
+        Some(RedisSpan { span, ended: false })
     }
 
-    fn ended(&self, call: Option<Call>, results: &Results) {
+    fn ended(&self, call: Option<RedisSpan>, results: &Results) {
         let Some(mut call) = call else { return };
         call.ended = true;
         if let Some(error) = results.iter().find_map(|it| it.as_ref().err()) {

@@ -7,7 +7,7 @@ const PIECE: usize = 64 << 10;
 
 /// The pieces of a text. `write` adds a little to it whenever it is called, or adds
 /// nothing and says that nothing is left.
-pub fn pieces(mut write: impl FnMut(&mut String) -> bool) -> impl Iterator<Item = String> {
+pub fn text_chunks(mut write: impl FnMut(&mut String) -> bool) -> impl Iterator<Item = String> {
     iter::from_fn(move || {
         // With room for what goes beyond.
         let mut piece = String::with_capacity(PIECE + PIECE / 8);

@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::Protocol;
+use super::StatsdProtocol;
 use crate::{listen::Address, metrics::ledger::Receipt};
 
 /// How long a connection, an address or a write may take.
@@ -26,7 +26,7 @@ const LONGEST: usize = 4_095;
 
 /// The way to a server, whether it is there or not.
 #[derive(Debug)]
-pub(super) struct Channel {
+pub(super) struct Transport {
     server: Address,
     link: Link,
 }
@@ -67,11 +67,11 @@ impl<'l> Chunk<'l> {
     }
 }
 
-impl Channel {
-    pub(super) fn new(server: Address, protocol: Protocol) -> Self {
+impl Transport {
+    pub(super) fn new(server: Address, protocol: StatsdProtocol) -> Self {
         let link = match protocol {
-            Protocol::Tcp => Link::Tcp(None),
-            Protocol::Udp => Link::Udp(None),
+            StatsdProtocol::Tcp => Link::Tcp(None),
+            StatsdProtocol::Udp => Link::Udp(None),
         };
         Self { server, link }
     }
@@ -184,7 +184,7 @@ async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> 
     })
 }
 
-impl fmt::Display for Channel {
+impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protocol = match self.link {
             Link::Tcp(_) => "TCP",

@@ -19,19 +19,19 @@ use crate::{
 };
 
 /// How new connections are encrypted. Those that are open do not change.
-pub type InUse = Arc<ArcSwap<ServerConfig>>;
+pub type SharedServerConfig = Arc<ArcSwap<ServerConfig>>;
 
 /// Puts certificates in force, and keeps them up to date.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct CertificateReloader {
     files: ServerTls,
-    in_use: InUse,
+    in_use: SharedServerConfig,
     metrics: Arc<Metrics>,
     /// What the last attempt found, to tell whether anything is new.
     last: u64,
 }
 
-impl Keeper {
+impl CertificateReloader {
     /// Puts the certificates in `files` in force. Blocks.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl Keeper {
     }
 
     /// What is in force, now and later.
-    pub fn in_use(&self) -> InUse {
+    pub fn config(&self) -> SharedServerConfig {
         Arc::clone(&self.in_use)
     }
 
@@ -69,7 +69,7 @@ impl Keeper {
             watch.changed(look).await?;
             self = task::spawn_blocking(move || {
                 if let Err(error) = self.load() {
-                    self.metrics.certificate_refused();
+                    self.metrics.count_refused_certificate();
                     error!("new certificates refused, the old ones stay in force: {error}");
                 }
                 self
@@ -92,7 +92,7 @@ impl Keeper {
     }
 
     fn tell(&self, loaded: &Loaded) {
-        self.metrics.certificate_loaded(loaded.not_after);
+        self.metrics.count_certificate_load(loaded.not_after);
         let until = loaded.not_after.map(|it| calendar(it).to_string());
         info!(file = %self.files.certificate.display(), until, "certificate loaded");
     }

@@ -10,26 +10,26 @@ use crate::{
 /// A call in flight. Its end is counted even if nobody waits for the answer any
 /// more.
 #[derive(Debug)]
-pub struct Call<'a> {
+pub struct StoreTimer<'a> {
     metrics: &'a Metrics,
     started: Instant,
     answered: bool,
 }
 
-impl Drop for Call<'_> {
+impl Drop for StoreTimer<'_> {
     fn drop(&mut self) {
-        self.metrics.stored(self.started.elapsed(), self.answered);
+        self.metrics.count_store_call(self.started.elapsed(), self.answered);
     }
 }
 
 impl Observer for Arc<Metrics> {
-    type Call<'a> = Call<'a>;
+    type Call<'a> = StoreTimer<'a>;
 
-    fn begins(&self, _: &[Charge]) -> Call<'_> {
-        Call { metrics: self, started: Instant::now(), answered: false }
+    fn begins(&self, _: &[Charge]) -> StoreTimer<'_> {
+        StoreTimer { metrics: self, started: Instant::now(), answered: false }
     }
 
-    fn ended(&self, mut call: Call<'_>, results: &Results) {
+    fn ended(&self, mut call: StoreTimer<'_>, results: &Results) {
         call.answered = results.iter().all(Result::is_ok);
     }
 }
