@@ -8,13 +8,10 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::{
+    counter::{KeyFormat, KeyPart},
     descriptor::{Descriptor, Request},
     limit::Hits,
-    rules::{
-        RuleTree,
-        counter_key::{KeyFormat, Part},
-        spec::OnError,
-    },
+    rules::{RuleTree, spec::OnError},
     store::{Charge, Consume, Enforced, Store, StoreError, Unanswered},
     time::{Clock, Timestamp},
 };
@@ -123,7 +120,7 @@ impl<S: Store> Engine<S> {
                 Governed::Override(limit) => {
                     let parts = entries.iter();
                     let parts =
-                        parts.map(|it| Part { key: &it.key, value: &it.value, shared: false });
+                        parts.map(|it| KeyPart { key: &it.key, value: &it.value, shared: false });
                     charges.push(Charge {
                         counter: self.keys.key(&request.domain, parts, limit, now),
                         limit: limit.clone(),

@@ -10,6 +10,7 @@
 //! | [`duration`]   | a text                                 | a duration                     |
 //! | [`backoff`]    | failures                               | a delay                        |
 //! | [`limit`]      | a counter, hits, now                   | [`limit::Outcome`]             |
+//! | [`counter`]    | the entries of a descriptor, a limit   | [`counter::CounterRef`]        |
 //! | [`descriptor`] |                                        | [`descriptor::Request`]        |
 //! | [`rules`]      | [`descriptor::Descriptor`]             | [`rules::Rule`]                |
 //! | [`config`]     | [`config::SourceFile`]s                | [`rules::RuleTree`]            |
@@ -46,6 +47,7 @@ pub mod time;
 pub mod duration;
 pub mod backoff;
 pub mod limit;
+pub mod counter;
 pub mod descriptor;
 pub mod rules;
 pub mod config;

@@ -13,16 +13,19 @@ use std::{collections::HashMap, sync::Arc};
 
 use smallvec::SmallVec;
 
-use crate::{descriptor::Entry, limit::Limit, time::Timestamp};
+use crate::{
+    counter::{CounterRef, KeyFormat, KeyPart},
+    descriptor::Entry,
+    limit::Limit,
+    time::Timestamp,
+};
 
-pub mod counter_key;
 pub mod pattern;
 mod patterns;
 pub mod spec;
 pub mod stat_name;
 
 use self::{
-    counter_key::{KeyFormat, Named, Part},
     pattern::Pattern,
     patterns::Patterns,
     spec::{DescriptorSpec, DomainSpec, RuleSpec},
@@ -252,10 +255,10 @@ impl Rule {
         format: &KeyFormat,
         entries: &[Entry],
         now: Timestamp,
-    ) -> Named {
+    ) -> CounterRef {
         let parts = entries.iter().zip(&self.steps).map(|(entry, step)| match step.shared() {
-            Some(pattern) => Part { key: &entry.key, value: pattern.as_bytes(), shared: true },
-            None => Part { key: &entry.key, value: &entry.value, shared: false },
+            Some(pattern) => KeyPart { key: &entry.key, value: pattern.as_bytes(), shared: true },
+            None => KeyPart { key: &entry.key, value: &entry.value, shared: false },
         });
         let domain = self.domain.as_bytes();
         match self.spec.limits.len() {

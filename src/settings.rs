@@ -9,11 +9,11 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::{
+    counter::KeyFormat,
     engine::{decision::Mode, fallback::FallbackSettings},
     listen::{Address, Place},
     metrics::tags::Tags,
     rule_files::RuleSource,
-    rules::counter_key::KeyFormat,
     spans::TracingSettings,
     statsd::SinkSettings,
     store::{memory::Bounds, redis::RedisSettings},

@@ -14,11 +14,11 @@ use tokio::time::Instant;
 
 pub use self::enforced::Enforced;
 use crate::{
+    counter::{CounterKey, CounterRef},
     limit::{
         Hits, Limit, Outcome,
         step::{self, Answer, Step},
     },
-    rules::counter_key::{CounterKey, Named},
     time::Timestamp,
 };
 
@@ -50,7 +50,7 @@ fn name(key: &CounterKey) -> Cow<'_, [u8]> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge {
     /// Which counter, and which window of it.
-    pub counter: Named,
+    pub counter: CounterRef,
     /// The limit that it is held to.
     pub limit: Limit,
     /// What it is charged.
@@ -204,7 +204,7 @@ pub trait Counters: Send + Sync {
     /// If the store did not answer.
     fn look(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
@@ -224,7 +224,7 @@ pub trait Counters: Send + Sync {
     /// As [`Self::reset`].
     fn set(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         used: u64,
         now: Timestamp,
@@ -234,7 +234,7 @@ pub trait Counters: Send + Sync {
 impl<S: Counters> Counters for Arc<S> {
     fn look(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send {
@@ -247,7 +247,7 @@ impl<S: Counters> Counters for Arc<S> {
 
     fn set(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         used: u64,
         now: Timestamp,
@@ -257,7 +257,7 @@ impl<S: Counters> Counters for Arc<S> {
 }
 
 /// A look at one counter.
-fn look(counter: &Named, limit: &Limit) -> Charge {
+fn look(counter: &CounterRef, limit: &Limit) -> Charge {
     Charge {
         counter: counter.clone(),
         limit: limit.clone(),

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use tollgate::{
     config::{self, Options, SourceFile},
+    counter::{KeyFormat, KeyPart},
     descriptor::{Descriptor, Entry, Request},
     engine::{
         Engine,
@@ -17,10 +18,7 @@ use tollgate::{
     },
     limit::{Algorithm, Hits, Limit, Unit, Window},
     metrics::Metrics,
-    rules::{
-        RuleTree,
-        counter_key::{KeyFormat, Part},
-    },
+    rules::RuleTree,
     spans::{OtlpProtocol, Tracing, TracingSettings},
     store::{
         Charge, Consume, Enforced, Store, Unanswered,
@@ -199,7 +197,7 @@ async fn a_call_that_is_not_recorded_allocates_nothing_for_it() {
 
 fn hit(name: u64, limit: &Limit) -> Charge {
     let value = format!("{name:020}");
-    let part = Part { key: b"user", value: value.as_bytes(), shared: false };
+    let part = KeyPart { key: b"user", value: value.as_bytes(), shared: false };
     let now = Timestamp::from_secs(1_200);
     Charge {
         counter: KeyFormat::default().key(b"shop", [part].into_iter(), limit, now),

@@ -3,8 +3,9 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
+    counter::KeyStyle,
     limit::{Unit, Window},
-    rules::{counter_key::KeyStyle, spec::LimitSpec},
+    rules::spec::LimitSpec,
 };
 
 fn node(key: &str, value: &str, descriptors: Vec<DescriptorSpec>) -> DescriptorSpec {

@@ -6,11 +6,9 @@ use super::{
     DrainSettings, LogFormat, LogSettings, Settings, StoreSettings, reader::Reader, value,
 };
 use crate::{
+    counter::{KeyFormat, KeyStyle},
     engine::{decision::Mode, fallback::FallbackSettings},
-    rules::{
-        counter_key::{KeyFormat, KeyStyle},
-        spec::OnError,
-    },
+    rules::spec::OnError,
     store::memory::Bounds,
     wire::{
         request::MOST_DESCRIPTORS,

@@ -13,12 +13,12 @@ use std::{future::Future, sync::Arc};
 pub use self::leases::Leases;
 use super::{Charge, Counters, Deadline, LONGEST_NAME, Results, Store, StoreError};
 use crate::{
+    counter::{CounterKey, CounterRef},
     limit::{
         Hits, Limit, Outcome,
         fixed_window::State,
         step::{Answer, Told},
     },
-    rules::counter_key::{CounterKey, Named},
     time::Timestamp,
 };
 
@@ -95,7 +95,7 @@ impl<S: Store> Store for Ahead<S> {
 impl<S: Store + Counters> Counters for Ahead<S> {
     async fn look(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
     ) -> Result<Outcome, StoreError> {
@@ -110,7 +110,7 @@ impl<S: Store + Counters> Counters for Ahead<S> {
 
     async fn set(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         used: u64,
         now: Timestamp,

@@ -55,8 +55,8 @@ use smallvec::SmallVec;
 
 use self::refusal::Refusal;
 use crate::{
+    counter::{CounterKey, CounterRef},
     limit::{Denial, Limit, Outcome},
-    rules::counter_key::{CounterKey, Named},
     store::{
         Charge, Counters, Deadline, DenyCacheUsage, LONGEST_NAME, Readings, Results, Store,
         StoreError, enforced::Enforcement, name,
@@ -360,7 +360,7 @@ impl<S: Store> Store for DenyCache<S> {
 impl<S: Store + Counters> Counters for DenyCache<S> {
     async fn look(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
     ) -> Result<Outcome, StoreError> {
@@ -375,7 +375,7 @@ impl<S: Store + Counters> Counters for DenyCache<S> {
 
     async fn set(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         used: u64,
         now: Timestamp,

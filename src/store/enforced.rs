@@ -99,15 +99,15 @@ mod tests {
     use super::*;
     use crate::store::look;
     use crate::{
+        counter::{KeyFormat, KeyPart},
         limit::{Limit, Unit, Window},
-        rules::counter_key::{KeyFormat, Part},
     };
 
     use Enforced::{No, Quota, Yes};
 
     fn of(charges: &[(Enforced, Option<bool>)]) -> Enforcement {
         let limit = Limit::fixed(1, Window::of(Unit::Minute));
-        let part = Part { key: b"key", value: b"value", shared: false };
+        let part = KeyPart { key: b"key", value: b"value", shared: false };
         let now = Timestamp::default();
         let counter = KeyFormat::default().key(b"domain", [part].into_iter(), &limit, now);
         let look = look(&counter, &limit);

@@ -34,11 +34,11 @@ use self::{
     slot::{Counter, Kept, Key},
 };
 use crate::{
+    counter::{CounterKey, CounterRef},
     limit::{
         Hits, Limit, Outcome, Window,
         step::{self, Answer, State, Step},
     },
-    rules::counter_key::{CounterKey, Named},
     store::{
         Charge, Counters, Deadline, GRACE, Readings, Results, Store, StoreError, Usage, look, only,
         script::{self, Record, Settlement},
@@ -319,7 +319,7 @@ impl Store for Memory {
 impl Counters for Memory {
     async fn look(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
     ) -> Result<Outcome, StoreError> {
@@ -333,7 +333,7 @@ impl Counters for Memory {
 
     async fn set(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         used: u64,
         now: Timestamp,

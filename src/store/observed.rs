@@ -4,8 +4,8 @@ use std::future::Future;
 
 use super::{Charge, Counters, Deadline, Results, Store, StoreError};
 use crate::{
+    counter::{CounterKey, CounterRef},
     limit::{Limit, Outcome},
-    rules::counter_key::{CounterKey, Named},
     time::Timestamp,
 };
 
@@ -65,7 +65,7 @@ impl<S: Store, O: Observer> Store for Observed<S, O> {
 impl<S: Counters, O: Observer> Counters for Observed<S, O> {
     fn look(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send {
@@ -78,7 +78,7 @@ impl<S: Counters, O: Observer> Counters for Observed<S, O> {
 
     fn set(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         used: u64,
         now: Timestamp,

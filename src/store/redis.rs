@@ -38,8 +38,8 @@ use self::{
     traffic::Traffic,
 };
 use crate::{
+    counter::{CounterKey, CounterRef},
     limit::{Hits, Limit, Outcome, Unit, Window, step},
-    rules::counter_key::{CounterKey, Named},
     store::{
         Charge, Counters, Deadline, GRACE, PoolUsage, Readings, Results, Store, StoreError, look,
         only, script::Settlement,
@@ -325,7 +325,7 @@ impl Store for Redis {
 impl Counters for Redis {
     async fn look(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
     ) -> Result<Outcome, StoreError> {
@@ -344,7 +344,7 @@ impl Counters for Redis {
 
     async fn set(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         used: u64,
         now: Timestamp,

@@ -13,11 +13,11 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{Charge, enforced::Enforcement};
 use crate::{
+    counter::CounterKey,
     limit::{
         Hits, Limit, Outcome,
         step::{self, Answer, Check, State, Step, Told},
     },
-    rules::counter_key::CounterKey,
     time::Timestamp,
 };
 

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 use tollgate::{
+    counter::KeyFormat,
     descriptor::{Descriptor, Entry, Request},
     engine::{
         Engine,
@@ -20,7 +21,6 @@ use tollgate::{
     limit::{Algorithm, Hits, Limit, Unit, Window},
     rules::{
         RuleTree,
-        counter_key::KeyFormat,
         spec::{DescriptorSpec, DomainSpec, LimitSpec, RuleSpec},
     },
     store::memory::Memory,

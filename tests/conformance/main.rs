@@ -17,6 +17,7 @@ use std::{collections::BTreeMap, fmt::Write, fs, path::Path, sync::Arc, time::Du
 use serde::Deserialize;
 use tollgate::{
     config::{self, SourceFile},
+    counter::{KeyFormat, KeyStyle},
     engine::{
         Engine,
         decision::Mode,
@@ -24,7 +25,6 @@ use tollgate::{
         fallback::{Fallback, FallbackSettings},
     },
     metrics::Metrics,
-    rules::counter_key::{KeyFormat, KeyStyle},
     store::{
         Store,
         deny_cache::DenyCache,

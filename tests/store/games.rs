@@ -93,7 +93,7 @@ impl Game {
                 Amount::Capacity(more) => Hits::Add(u64::from(limit.capacity()) + u64::from(more)),
             };
             let name = counter.to_string();
-            let part = Part { key: b"name", value: name.as_bytes(), shared: false };
+            let part = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
             let counter = KeyFormat::default().key(b"game", [part].into_iter(), &limit, now);
             let Hit { consume, enforced, refused, .. } = *hit;
             Charge {

@@ -73,7 +73,7 @@ impl Late {
     /// Where the counter of `key` is, which counts per `unit`.
     fn home(&self, key: &str, unit: Unit) -> usize {
         let Some(cluster) = &self.cluster else { return usize::from(unit == Unit::Second) };
-        let part = Part { key: key.as_bytes(), value: b"ann", shared: false };
+        let part = KeyPart { key: key.as_bytes(), value: b"ann", shared: false };
         let limit = Limit::fixed(1, Window::of(unit));
         let named = KeyFormat::default().key(b"game", [part].into_iter(), &limit, NOON);
         let name = String::from_utf8(named.key.as_bytes().to_vec()).expect("it is text");

@@ -3,8 +3,8 @@
 use std::{num::NonZeroU32, sync::Arc};
 
 use tollgate::{
+    counter::{KeyFormat, KeyStyle},
     engine::Engine,
-    rules::counter_key::{KeyFormat, KeyStyle},
     time::{Clock, ManualClock, SystemClock},
 };
 

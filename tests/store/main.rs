@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tollgate::{
+    counter::{KeyFormat, KeyPart, KeyStyle},
     limit::{Algorithm, Hits, Limit, Outcome, Unit, Window},
-    rules::counter_key::{KeyFormat, KeyStyle, Part},
     store::{
         Charge, Consume, Enforced, GRACE, Store, StoreError, Unanswered,
         redis::{Jitter, Redis, RedisSettings},
@@ -82,7 +82,7 @@ fn jittering(url: &str, bound: u32) -> Redis {
 /// A charge to the counter called `name`, under the name that Envoy's reference
 /// service uses.
 fn charge(name: &str, limit: Limit, hits: Hits, now: Timestamp) -> Charge {
-    let part = Part { key: b"name", value: name.as_bytes(), shared: false };
+    let part = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
     let format = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
     let counter = format.key(b"domain", [part].into_iter(), &limit, now);
     let consume = Consume::Independent;

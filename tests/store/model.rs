@@ -4,11 +4,11 @@
 use std::collections::{HashMap, HashSet};
 
 use tollgate::{
+    counter::CounterKey,
     limit::{
         Algorithm, Hits, Outcome,
         step::{self, Answer, State, Step, Told},
     },
-    rules::counter_key::CounterKey,
     store::{Charge, Consume, Enforced},
     time::Timestamp,
 };

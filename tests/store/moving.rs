@@ -121,7 +121,7 @@ async fn a_counter_is_reset_while_its_slot_moves() {
     let (slot, from, _) = place(cluster);
     move_counters(cluster, slot, from);
     let limit = Limit::fixed(2, Window::of(Unit::Hour));
-    let part = Part { key: b"plain", value: b"ann", shared: false };
+    let part = KeyPart { key: b"plain", value: b"ann", shared: false };
     let counter = KeyFormat::default().key(b"game", [part].into_iter(), &limit, NOON);
     assert!(engine.store.reset(&counter.key).await.expect("the servers answer"));
     assert_eq!(passed(&engine, &ask(&["plain"]), 3).await, 2);

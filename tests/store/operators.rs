@@ -30,7 +30,7 @@ fn charges() -> Vec<Charge> {
             for penalty in [Duration::ZERO, PENALTY] {
                 let limit = Limit { penalty, algorithm, ..Limit::fixed(7, Window::of(unit)) };
                 let name = charges.len().to_string();
-                let part = Part { key: b"name", value: name.as_bytes(), shared: false };
+                let part = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
                 let keys = KeyFormat::default();
                 let counter = keys.key(b"game", [part].into_iter(), &limit, NOON);
                 charges.push(Charge { counter, ..charge("", limit, Hits::Add(1), NOON) });

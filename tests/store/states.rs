@@ -3,12 +3,12 @@
 use ::redis::cmd;
 use proptest::{collection::vec, prelude::*};
 use tollgate::{
+    counter::CounterKey,
     limit::{
         bucket::{self, Scale},
         leases, sliding_window,
         step::State,
     },
-    rules::counter_key::CounterKey,
 };
 
 use super::*;

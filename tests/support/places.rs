@@ -9,6 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tollgate::{
     config::{self, Options, SourceFile},
+    counter::KeyFormat,
     descriptor::{Descriptor, Entry, Request},
     engine::{
         Engine, SharedRules,
@@ -16,7 +17,6 @@ use tollgate::{
         fallback::{Fallback, FallbackSettings},
     },
     limit::Hits,
-    rules::counter_key::KeyFormat,
     store::{
         Readings, Store, StoreError,
         ahead::Ahead,

@@ -13,11 +13,9 @@ use super::{
     fields::{SECOND, present},
 };
 use crate::{
+    counter::KeyFormat,
     limit::{Algorithm, Limit},
-    rules::{
-        counter_key::KeyFormat,
-        spec::{LimitSpec, OnError, RuleSpec},
-    },
+    rules::spec::{LimitSpec, OnError, RuleSpec},
     time::Timestamp,
 };
 

@@ -8,13 +8,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::*;
 use crate::{
     config::{self, Options, SourceFile},
+    counter::KeyFormat,
     descriptor::{Descriptor, Entry, Request},
     engine::{
         Engine,
         decision::{Decision, Mode, Verdict},
     },
     limit::{Algorithm, Unit, Window},
-    rules::counter_key::KeyFormat,
     store::{Consume, Deadline, Enforced, Unanswered},
     time::ManualClock,
 };

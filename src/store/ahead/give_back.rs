@@ -7,8 +7,8 @@ use tracing::{info, warn};
 
 use super::{lease::Lease, leases::Leases};
 use crate::{
+    counter::{CounterKey, CounterRef},
     limit::Hits,
-    rules::counter_key::{CounterKey, Named},
     store::{Charge, Consume, Enforced, Store, StoreError, Unanswered},
     time::Timestamp,
 };
@@ -80,7 +80,7 @@ impl Left {
 
 fn refund((key, lease): (CounterKey, Lease)) -> Charge {
     let hits = Hits::Refund(lease.unused());
-    let counter = Named { key, span: lease.span };
+    let counter = CounterRef { key, span: lease.span };
     Charge {
         counter,
         limit: lease.limit,

@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 
 use super::lease::Lease;
-use crate::{rules::counter_key::CounterKey, store::Charge, time::Timestamp};
+use crate::{counter::CounterKey, store::Charge, time::Timestamp};
 
 /// Enough that two threads rarely want the same one.
 const SHARDS: usize = 256;

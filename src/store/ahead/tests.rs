@@ -11,8 +11,8 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
+    counter::{KeyFormat, KeyStyle},
     limit::{Outcome, Unit, Window},
-    rules::counter_key::{KeyFormat, KeyStyle},
     store::{Consume, Enforced, Unanswered, memory::Memory},
 };
 

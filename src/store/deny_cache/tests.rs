@@ -7,8 +7,8 @@ use futures_util::FutureExt;
 
 use super::*;
 use crate::{
+    counter::{KeyFormat, KeyPart},
     limit::{Algorithm, Hits, Limit, Unit, Window},
-    rules::counter_key::{KeyFormat, Part},
     store::{Consume, Enforced, Unanswered, memory::Memory},
 };
 
@@ -49,7 +49,7 @@ impl Store for Shared {
 impl Counters for Shared {
     async fn look(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
     ) -> Result<Outcome, StoreError> {
@@ -62,7 +62,7 @@ impl Counters for Shared {
 
     async fn set(
         &self,
-        counter: &Named,
+        counter: &CounterRef,
         limit: &Limit,
         used: u64,
         now: Timestamp,
@@ -84,7 +84,7 @@ fn window(seconds: u32) -> Window {
 }
 
 fn charge(name: &str, limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
-    let part = Part { key: b"name", value: name.as_bytes(), shared: false };
+    let part = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
     let counter = KeyFormat::default().key(b"domain", [part].into_iter(), limit, now);
     Charge {
         counter,

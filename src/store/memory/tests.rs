@@ -4,8 +4,8 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
+    counter::{KeyFormat, KeyPart, KeyStyle},
     limit::{Hits, Limit, Unit, Window, fixed_window},
-    rules::counter_key::{KeyFormat, KeyStyle, Part},
     store::{Consume, Enforced, Unanswered},
 };
 
@@ -22,7 +22,7 @@ fn held_to(name: &[u8], limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
 }
 
 fn of_domain(domain: &str, name: &[u8], limit: &Limit, (hits, now): (Hits, Timestamp)) -> Charge {
-    let part = Part { key: b"name", value: name, shared: false };
+    let part = KeyPart { key: b"name", value: name, shared: false };
     let format = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
     let counter = format.key(domain.as_bytes(), [part].into_iter(), limit, now);
     Charge {

@@ -10,8 +10,8 @@ use tokio::{
 
 use super::simulated::{Dice, Server, Simulated, Weather};
 use crate::{
+    counter::{KeyFormat, KeyPart},
     limit::{Algorithm, Hits, Limit, Unit, Window, step::State},
-    rules::counter_key::{KeyFormat, Part},
     store::{Charge, Consume, Enforced, Store, Unanswered, deny_cache::DenyCache, script::Hold},
     time::Timestamp,
 };
@@ -34,7 +34,7 @@ fn charge(key: &'static str, requests: u32, consume: Consume) -> Charge {
 }
 
 fn with(key: &'static str, limit: Limit, consume: Consume) -> Charge {
-    let part = Part { key: key.as_bytes(), value: b"x", shared: false };
+    let part = KeyPart { key: key.as_bytes(), value: b"x", shared: false };
     let counter = KeyFormat::default().key(b"d", [part].into_iter(), &limit, now());
     Charge {
         counter,

@@ -6,11 +6,11 @@ use super::{
     kept,
 };
 use crate::{
+    counter::CounterKey,
     limit::{
         fixed_window::{State, step},
         step::{Answer, Told},
     },
-    rules::counter_key::CounterKey,
     store::{Charge, StoreError},
     time::Timestamp,
 };

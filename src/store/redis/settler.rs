@@ -29,7 +29,7 @@ use super::{
     line::LATE,
 };
 use crate::{
-    rules::counter_key::CounterKey,
+    counter::CounterKey,
     store::{Charge, script::Settlement},
     time::Timestamp,
 };

@@ -133,7 +133,7 @@ impl Server {
             Part::Decide(places) => {
                 let mut answers = Vec::new();
                 for (call, holder) in places.iter().map(|it| batch.decisions[*it]) {
-                    let read = |key: &crate::rules::counter_key::CounterKey| {
+                    let read = |key: &crate::counter::CounterKey| {
                         records.get(key.as_bytes()).cloned().unwrap_or_default()
                     };
                     let made = script::make(&call.charges, holder, call.now, read);

@@ -7,8 +7,8 @@ use super::{
     *,
 };
 use crate::{
+    counter::KeyFormat,
     limit::Algorithm,
-    rules::counter_key::KeyFormat,
     store::{Consume, Enforced, Unanswered, script::Holder},
 };
 

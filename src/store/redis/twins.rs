@@ -17,8 +17,8 @@ use super::{
     Jitter, Twin, charge, elements, reservation::HOLD, settle, simulated::decided, step::Told,
 };
 use crate::{
+    counter::{CounterKey, CounterRef, KeyFormat, KeyPart},
     limit::{Hits, Limit, step::State},
-    rules::counter_key::{CounterKey, KeyFormat, Named, Part},
     store::{
         Charge,
         script::{self, Holder, Record, Settlement},
@@ -92,9 +92,9 @@ impl Scripts {
     }
 }
 
-fn counter(at: usize, limit: &Limit, now: Timestamp) -> Named {
+fn counter(at: usize, limit: &Limit, now: Timestamp) -> CounterRef {
     let value = [b'0' + u8::try_from(at).unwrap()];
-    let part = Part { key: b"counter", value: &value, shared: false };
+    let part = KeyPart { key: b"counter", value: &value, shared: false };
     KeyFormat::default().key(b"a", [part].into_iter(), limit, now)
 }
 

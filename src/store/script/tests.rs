@@ -5,8 +5,8 @@ use super::{
     *,
 };
 use crate::{
+    counter::{KeyFormat, KeyPart},
     limit::{Algorithm, Limit, Unit, Window},
-    rules::counter_key::{KeyFormat, Part},
     store::{Consume, Enforced, Unanswered},
 };
 
@@ -85,7 +85,7 @@ fn limits() -> [Limit; 7] {
 }
 
 fn charge(name: &str, limit: &Limit, hits: u64, consume: Consume) -> Charge {
-    let part = Part { key: b"name", value: name.as_bytes(), shared: false };
+    let part = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
     Charge {
         counter: KeyFormat::default().key(b"a", [part].into_iter(), limit, NOON),
         limit: limit.clone(),
@@ -348,7 +348,7 @@ fn a_ban_that_has_ended_does_not_come_back_with_a_longer_penalty() {
         // Another window, where the refused hits do not count.
         let later = NOON.plus(60 * SECOND);
         let next = |limit: &Limit| {
-            let part = Part { key: b"name", value: b"a", shared: false };
+            let part = KeyPart { key: b"name", value: b"a", shared: false };
             let counter = KeyFormat::default().key(b"a", [part].into_iter(), limit, later);
             Charge { counter, limit: limit.clone(), ..hits(&free, 1) }
         };

@@ -157,7 +157,7 @@ fn cost(store: &impl Store, names: u32, limit: &Limit, pause: u64) -> f64 {
 #[test]
 #[ignore = "it measures, and asserts nothing"]
 fn what_looking_for_hits_taken_ahead_costs_a_call() {
-    let bucket = size_of::<(usize, crate::rules::counter_key::CounterKey, lease::Lease)>();
+    let bucket = size_of::<(usize, crate::counter::CounterKey, lease::Lease)>();
     println!("{bucket} bytes a counter, and 8 to 16 in the table, and its name");
     let limit = Limit { ahead: 10_000, ..Limit::fixed(1_000_000, Window::of(Unit::Year)) };
     let none = Limit { ahead: 0, ..limit.clone() };

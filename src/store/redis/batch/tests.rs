@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::{
+    counter::{KeyFormat, KeyPart},
     limit::{Algorithm, Hits, Limit, Unit, Window},
-    rules::counter_key::{KeyFormat, Part as Entry},
     store::{
         Charge, Consume, Enforced, Unanswered,
         redis::{call::cost, lane::FULL, parts::PartReply},
@@ -80,7 +80,7 @@ fn call(algorithm: Algorithm, names: Range<u64>) -> Arc<Call> {
     let now = Timestamp::default();
     let charge = |name: u64| {
         let name = name.to_string();
-        let entry = Entry { key: b"name", value: name.as_bytes(), shared: false };
+        let entry = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
         Charge {
             counter: KeyFormat::default().key(b"a", [entry].into_iter(), &limit, now),
             limit: limit.clone(),

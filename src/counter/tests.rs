@@ -7,7 +7,7 @@ use super::*;
 use crate::limit::{Algorithm, Unit, window::Calendar};
 
 fn key(format: &KeyFormat, entries: &[(&[u8], &[u8], bool)], unit: Unit, now: u64) -> Vec<u8> {
-    let parts = entries.iter().map(|&(key, value, shared)| Part { key, value, shared });
+    let parts = entries.iter().map(|&(key, value, shared)| KeyPart { key, value, shared });
     let limit = Limit::fixed(1, Window::of(unit));
     format.key(b"domain", parts, &limit, Timestamp::from_secs(now)).key.name
 }
@@ -82,7 +82,7 @@ fn limits() -> Vec<(Limit, &'static str)> {
 #[test]
 fn a_name_ends_with_the_algorithm_or_the_window() {
     for (limit, expected) in limits() {
-        let parts = [Part { key: b"a", value: b"b", shared: false }];
+        let parts = [KeyPart { key: b"a", value: b"b", shared: false }];
         let now = Timestamp::from_secs(1_234_520);
         let name = KeyFormat::default().key(b"d", parts.into_iter(), &limit, now).key;
         let name = String::from_utf8_lossy(name.as_bytes()).into_owned();
@@ -98,7 +98,7 @@ fn limits_of_one_descriptor_never_share_a_name() {
         for (limit, _) in limits() {
             for penalty in [Duration::ZERO, Duration::from_secs(1)] {
                 let limit = Limit { penalty, ..limit.clone() };
-                let part = Part { key: b"a", value: b"b", shared: false };
+                let part = KeyPart { key: b"a", value: b"b", shared: false };
                 let now = Timestamp::from_secs(1_234_520);
                 let named = format.key_of_several(b"d", [part].into_iter(), &limit, now);
                 assert!(names.insert(named.key), "{limit:?}");
@@ -131,7 +131,7 @@ fn counters_with_a_phase_of_their_own_do_not_all_begin_at_once() {
     let starts: HashSet<_> = (0..100_u32)
         .map(|it| {
             let value = it.to_string();
-            let part = Part { key: b"user", value: value.as_bytes(), shared: false };
+            let part = KeyPart { key: b"user", value: value.as_bytes(), shared: false };
             let now = Timestamp::from_secs(1_000_000);
             KeyFormat::default().key(b"d", [part].into_iter(), &limit, now).span.start
         })
@@ -176,7 +176,7 @@ fn a_name_tells_whose_it_is() {
     let limit = Limit::fixed(1, Window::of(Unit::Minute));
     for (style, domain) in [(KeyStyle::Unambiguous, "p:a%7cb"), (KeyStyle::Reference, "p:a|b")] {
         let format = KeyFormat { prefix: "p:".into(), style };
-        let part = Part { key: b"c", value: b"d", shared: false };
+        let part = KeyPart { key: b"c", value: b"d", shared: false };
         let named = format.key(b"a|b", [part].into_iter(), &limit, Timestamp::default());
         assert_eq!(named.key.domain(), domain.as_bytes());
     }

@@ -48,7 +48,7 @@ impl Hash for CounterKey {
 
 /// The name of a counter, and its window.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
+pub struct CounterRef {
     /// Its name.
     pub key: CounterKey,
     /// Its present window.
@@ -91,7 +91,7 @@ pub const LONGEST: usize = 200;
 
 /// One entry of the descriptor that is counted.
 #[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
+pub struct KeyPart<'a> {
     /// The entry's key.
     pub key: &'a [u8],
     /// The entry's value, or the text of the pattern under which it counts.
@@ -105,10 +105,10 @@ impl KeyFormat {
     pub fn key<'a>(
         &self,
         domain: &[u8],
-        parts: impl Iterator<Item = Part<'a>>,
+        parts: impl Iterator<Item = KeyPart<'a>>,
         limit: &Limit,
         now: Timestamp,
-    ) -> Named {
+    ) -> CounterRef {
         let ours = self.style == KeyStyle::Unambiguous;
         named(self.begin(domain, parts), limit, now, ours)
     }
@@ -118,15 +118,15 @@ impl KeyFormat {
     pub fn key_of_several<'a>(
         &self,
         domain: &[u8],
-        parts: impl Iterator<Item = Part<'a>>,
+        parts: impl Iterator<Item = KeyPart<'a>>,
         limit: &Limit,
         now: Timestamp,
-    ) -> Named {
+    ) -> CounterRef {
         named(self.begin(domain, parts), limit, now, true)
     }
 
     /// What the names of all limits of a descriptor begin with.
-    fn begin<'a>(&self, domain: &[u8], parts: impl Iterator<Item = Part<'a>>) -> CounterKey {
+    fn begin<'a>(&self, domain: &[u8], parts: impl Iterator<Item = KeyPart<'a>>) -> CounterKey {
         let mut name = Vec::with_capacity(96);
         name.extend_from_slice(self.prefix.as_bytes());
         match self.style {
@@ -155,7 +155,7 @@ impl KeyFormat {
 
 /// The counter whose name begins with that of `key`. If `windows`, the name tells
 /// fixed windows of different lengths apart.
-fn named(mut key: CounterKey, limit: &Limit, now: Timestamp, windows: bool) -> Named {
+fn named(mut key: CounterKey, limit: &Limit, now: Timestamp, windows: bool) -> CounterRef {
     let name = &mut key.name;
     let seed = if limit.window.phase == Phase::Spread { seed(name) } else { 0 };
     let span = limit.window.span(now, seed);
@@ -172,7 +172,7 @@ fn named(mut key: CounterKey, limit: &Limit, now: Timestamp, windows: bool) -> N
     } else {
         push_limit(name, limit);
     }
-    Named { key, span }
+    CounterRef { key, span }
 }
 
 /// The algorithm and the window: limits of one descriptor that differ in either
@@ -211,7 +211,7 @@ fn seed(name: &[u8]) -> u64 {
     digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }
 
-fn unambiguous<'a>(name: &mut Vec<u8>, parts: impl Iterator<Item = Part<'a>>) {
+fn unambiguous<'a>(name: &mut Vec<u8>, parts: impl Iterator<Item = KeyPart<'a>>) {
     let begin = name.len();
     for part in parts {
         name.push(b'|');
