@@ -26,8 +26,8 @@ use crate::{
     },
     spans::{SpanSender, Tracing, TracingError, redis_tracer::RedisTracer},
     store::{
-        Store, StoreError, ahead::Ahead, deny_cache::DenyCache, memory::Memory, observed::Observed,
-        redis::Redis,
+        Store, StoreError, deny_cache::DenyCache, memory::Memory, observe::ObservedStore,
+        prefetch::PrefetchStore, redis::Redis,
     },
     time::{Clock as _, SystemClock},
     tls::{self, TlsError},
@@ -107,26 +107,26 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
         StoreSettings::Memory { bounds } => {
             info!(%bounds, "counters are kept in memory");
             let memory = Arc::new(Memory::bounded(bounds));
-            memory.tell(metrics.store_readings());
-            let store = Observed { store: memory, observer: metrics };
+            memory.publish_usage(metrics.store_stats());
+            let store = ObservedStore { store: memory, observer: metrics };
             serve_with(store, Demands::default(), observers, settings, async {}).await
         }
         StoreSettings::Redis { main, per_second, give_up, health } => {
             let demands = Demands { first: give_up, always: health };
-            let redis = Redis::split(&main, per_second.as_deref(), metrics.store_readings());
+            let redis = Redis::split(&main, per_second.as_deref(), metrics.store_stats());
             let redis = Arc::new(redis);
             let spans = observers.spans.clone();
             let traced = RedisTracer { spans, per_second: per_second.is_some() };
             let observer = (traced, Arc::clone(&metrics));
-            let store = Ahead::new(Observed { store: Arc::clone(&redis), observer });
+            let store = PrefetchStore::new(ObservedStore { store: Arc::clone(&redis), observer });
             let leases = store.leases();
             // Not through `store`: as long as that is held, more may be recorded.
             let finish = async move {
-                leases.give_back(&redis, SystemClock.now()).await;
+                leases.refund_unused(&redis, SystemClock.now()).await;
                 redis.finish(LAST_SETTLED).await;
             };
             let store = DenyCache::new(store, settings.deny_cache);
-            let store = store.told(metrics.store_readings());
+            let store = store.publish_usage(metrics.store_stats());
             serve_with(store, demands, observers, settings, finish).await
         }
     }
@@ -143,7 +143,7 @@ struct Observers {
 fn fallback(settings: &Settings, metrics: &Metrics) -> Fallback {
     let fallback = Fallback::new(settings.fallback);
     if let StoreSettings::Redis { .. } = settings.store {
-        fallback.tell(metrics.store_readings());
+        fallback.publish_usage(metrics.store_stats());
     }
     fallback
 }
@@ -298,7 +298,7 @@ impl Listeners {
 
 /// Waits for what must not happen.
 async fn watch_store<S: Store>(service: Arc<Service<S>>) -> Result<Infallible, &'static str> {
-    service.engine.store.died().await;
+    service.engine.store.task_failed().await;
     Err("one of its tasks has ended")
 }
 
@@ -364,7 +364,7 @@ impl Demands {
                         warn!("not ready any more: {error}");
                     }
                     if FAILURES <= failures {
-                        health.set_store(Err(error.text()));
+                        health.set_store(Err(error.reason()));
                     }
                 }
             }
@@ -382,13 +382,13 @@ impl Demands {
         last: &mut Option<StoreError>,
     ) -> Result<(), String> {
         while let Err(error) = store.ready().await {
-            if matches!(error, StoreError::Unfit(_)) {
-                return Err(error.text());
+            if matches!(error, StoreError::Misconfigured(_)) {
+                return Err(error.reason());
             }
             if last.is_none() {
                 warn!("not ready yet: {error}");
             }
-            health.set_store(Err(error.text()));
+            health.set_store(Err(error.reason()));
             *last = Some(error);
             time::sleep(ASK_AGAIN).await;
         }

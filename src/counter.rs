@@ -76,7 +76,7 @@ pub enum KeyStyle {
     /// `~` takes the place of `=` where all values that match a pattern count
     /// together. Bytes that mean something here, and braces, by which a caller
     /// could choose the node of a Redis Cluster, are written `%XX`. Where the
-    /// entries take more than [`LONGEST`] bytes, their SHA-256 stands for them.
+    /// entries take more than [`MAX_ENTRIES_BYTES`] bytes, their SHA-256 stands for them.
     #[default]
     Unambiguous,
     /// `domain_key_value_1200`: what Envoy's reference service uses, so that
@@ -87,7 +87,7 @@ pub enum KeyStyle {
 }
 
 /// The longest list of entries that is written out, in bytes.
-pub const LONGEST: usize = 200;
+pub const MAX_ENTRIES_BYTES: usize = 200;
 
 /// One entry of the descriptor that is counted.
 #[derive(Clone, Copy, Debug)]
@@ -162,7 +162,7 @@ fn named(mut key: CounterKey, limit: &Limit, now: Timestamp, windows: bool) -> C
     if !limit.penalty.is_zero() {
         name.extend_from_slice(b"penalty:");
     }
-    if limit.names_window() {
+    if limit.has_window_in_key() {
         // The reference service's names end with nothing but the moment.
         if windows || limit.window.phase != Phase::Epoch {
             push_window(name, &limit.window);
@@ -179,7 +179,7 @@ fn named(mut key: CounterKey, limit: &Limit, now: Timestamp, windows: bool) -> C
 /// count apart.
 fn push_limit(name: &mut Vec<u8>, limit: &Limit) {
     name.extend_from_slice(limit.algorithm.name().as_bytes());
-    if limit.algorithm.facts().window {
+    if limit.algorithm.info().window {
         name.push(b':');
         push_window(name, &limit.window);
     }
@@ -219,7 +219,7 @@ fn unambiguous<'a>(name: &mut Vec<u8>, parts: impl Iterator<Item = KeyPart<'a>>)
         name.push(if part.shared { b'~' } else { b'=' });
         escape(name, part.value);
     }
-    if name.len() - begin > LONGEST {
+    if name.len() - begin > MAX_ENTRIES_BYTES {
         let digest = Sha256::digest(&name[begin..]);
         name.truncate(begin);
         name.extend_from_slice(b"|#");

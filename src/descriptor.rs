@@ -27,7 +27,7 @@ pub struct Descriptor {
     pub hits: Hits,
     /// Whether the caller has said so of this descriptor. For the reply's metadata
     /// alone.
-    pub own_hits: bool,
+    pub has_own_hits: bool,
     /// A limit that takes the place of the rules'.
     pub limit: Option<Limit>,
 }

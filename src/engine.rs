@@ -12,7 +12,7 @@ use crate::{
     descriptor::{Descriptor, Request},
     limit::Hits,
     rules::{RuleTree, spec::OnError},
-    store::{Charge, Consume, Enforced, Store, StoreError, Unanswered},
+    store::{Charge, Consume, Enforced, OnTimeout, Store, StoreError},
     time::{Clock, Timestamp},
 };
 
@@ -113,7 +113,7 @@ impl<S: Store> Engine<S> {
                             },
                             enforced,
                             refused: false,
-                            unanswered: Unanswered::Fails,
+                            on_timeout: OnTimeout::Fail,
                         });
                     }
                 }
@@ -128,21 +128,21 @@ impl<S: Store> Engine<S> {
                         consume: Consume::Independent,
                         enforced,
                         refused: false,
-                        unanswered: Unanswered::Fails,
+                        on_timeout: OnTimeout::Fail,
                     });
                 }
             }
         }
         for (charge, policy) in charges.iter_mut().zip(policies) {
-            charge.unanswered = match self.fallback.unanswered(charge, *policy, now) {
+            charge.on_timeout = match self.fallback.on_timeout(charge, *policy, now) {
                 // Whatever is denied passes then.
-                Unanswered::Denied if self.mode.shadow => Unanswered::Allowed,
-                unanswered => unanswered,
+                OnTimeout::Deny if self.mode.shadow => OnTimeout::Allow,
+                on_timeout => on_timeout,
             };
         }
         // A charge that is alone is counted, whether it passes or is refused.
         if self.mode.stop && charges.len() > 1 {
-            let free = |it: &&mut Charge| it.asks() && !it.depends();
+            let free = |it: &&mut Charge| !it.is_refund() && !it.depends_on_others();
             charges.iter_mut().filter(free).for_each(|it| it.consume = Consume::IfRefused);
         }
         charges

@@ -28,7 +28,7 @@ use crate::{
     config,
     engine::decision::{Decision, Standing},
     health::Health,
-    limit::{Limit, Window, whole_seconds},
+    limit::{Limit, Window, ceil_seconds},
     metrics::chunks::text_chunks,
     rules::{Rule, RuleTree},
     spans::ServerSpan,
@@ -196,7 +196,7 @@ fn describe_rule(rule: &Rule, text: &mut String) {
     for limit in rule.spec.limits.iter().map(|it| &it.limit) {
         let unit = limit.window.unit();
         // What the reference service has no words for.
-        let plain = *limit == Limit::fixed(limit.requests, Window::of(unit));
+        let plain = *limit == Limit::fixed(limit.requests, Window::new(unit));
         let more = if plain { String::new() } else { format!(", limit: {limit}") };
         line(&unit.name().to_ascii_uppercase(), limit.requests, &more);
     }
@@ -299,11 +299,11 @@ fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
         let window = if limit.has_slots() { 0 } else { limit.window.seconds() };
         policies.push(format!("\"{name}\";q={};w={window}", limit.requests));
         // What never passes has no moment to come back.
-        let reset = wait.map_or(0, whole_seconds);
+        let reset = wait.map_or(0, ceil_seconds);
         standings.push(format!("\"{name}\";r={};t={reset}", outcome.remaining));
     }
     let texts = [
-        ("retry-after", decision.wait.map(|it| whole_seconds(it).to_string())),
+        ("retry-after", decision.wait.map(|it| ceil_seconds(it).to_string())),
         ("ratelimit-policy", Some(policies.join(", "))),
         ("ratelimit", Some(standings.join(", "))),
     ];

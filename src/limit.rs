@@ -26,7 +26,7 @@ pub struct Limit {
     pub penalty: Duration,
     /// How many hits an instance may take ahead of their time, to spend them
     /// without asking; 0 for none.
-    pub ahead: u32,
+    pub max_prefetch: u32,
 }
 
 impl Limit {
@@ -34,17 +34,17 @@ impl Limit {
     /// it refuses.
     pub const fn fixed(requests: u32, window: Window) -> Self {
         let algorithm = Algorithm::FixedWindow { count_denied: true };
-        Self { requests, window, algorithm, penalty: Duration::ZERO, ahead: 0 }
+        Self { requests, window, algorithm, penalty: Duration::ZERO, max_prefetch: 0 }
     }
 
     /// Whether the name of a counter tells its window, so that the state need not.
-    pub const fn names_window(&self) -> bool {
-        self.algorithm.facts().named_window && self.penalty.is_zero()
+    pub const fn has_window_in_key(&self) -> bool {
+        self.algorithm.info().window_in_key && self.penalty.is_zero()
     }
 
     /// Whether hits take slots that are given back, rather than use something up.
     pub const fn has_slots(&self) -> bool {
-        self.algorithm.facts().lease
+        self.algorithm.info().lease
     }
 
     /// The most hits that one call can ever have granted.
@@ -93,7 +93,7 @@ pub enum Algorithm {
 /// What the rest of the service may know of an algorithm. Whoever must think about a
 /// new one asks here, or takes part in the table of [`step`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct AlgorithmInfo {
     /// Its name in rule files.
     pub name: &'static str,
     /// The name of its function in the scripts of Redis.
@@ -111,9 +111,9 @@ pub struct Facts {
     /// Whether hits are given back, and have a lease.
     pub lease: bool,
     /// Whether it keeps each hit by itself, so that the limit is bounded.
-    pub listed: bool,
+    pub keeps_each_hit: bool,
     /// Whether the name of a counter tells its window, unless it has a penalty.
-    pub named_window: bool,
+    pub window_in_key: bool,
     /// How long a refusal is known to last.
     pub denial: Denial,
 }
@@ -131,20 +131,20 @@ pub enum Denial {
 
 impl Algorithm {
     /// What is to be known of it.
-    pub const fn facts(self) -> Facts {
+    pub const fn info(self) -> AlgorithmInfo {
         match self {
-            Self::FixedWindow { .. } => fixed_window::FACTS,
-            Self::SlidingWindow => sliding_window::FACTS,
-            Self::SlidingLog => leases::LOG,
-            Self::TokenBucket { .. } => bucket::TOKENS,
-            Self::LeakyBucket { .. } => bucket::LEAKY,
-            Self::Concurrency { .. } => leases::SLOTS,
+            Self::FixedWindow { .. } => fixed_window::INFO,
+            Self::SlidingWindow => sliding_window::INFO,
+            Self::SlidingLog => leases::SLIDING_LOG,
+            Self::TokenBucket { .. } => bucket::TOKEN_BUCKET,
+            Self::LeakyBucket { .. } => bucket::LEAKY_BUCKET,
+            Self::Concurrency { .. } => leases::CONCURRENCY,
         }
     }
 
     /// Its name in rule files.
     pub const fn name(self) -> &'static str {
-        self.facts().name
+        self.info().name
     }
 
     /// Whether hits that are refused count.
@@ -208,7 +208,7 @@ impl Hits {
     }
 
     /// As one number: those given back below 0.
-    pub fn change(self) -> i64 {
+    pub fn signed(self) -> i64 {
         match self.capped() {
             Self::Add(hits) => hits.cast_signed(),
             Self::Refund(hits) => -hits.cast_signed(),
@@ -216,7 +216,7 @@ impl Hits {
     }
 
     /// How many hits were asked for; none for a refund.
-    pub const fn asked(self) -> u64 {
+    pub const fn requested(self) -> u64 {
         match self {
             Self::Add(hits) => hits,
             Self::Refund(_) => 0,
@@ -288,7 +288,7 @@ pub fn tally(capacity: u32, hits: u64, outcome: &Outcome, near_ratio: f32) -> Ta
 }
 
 /// `duration` in seconds, rounded up: what a client is told to wait.
-pub fn whole_seconds(duration: Duration) -> u64 {
+pub fn ceil_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
@@ -301,12 +301,12 @@ fn micros(micros: u128) -> Duration {
 impl fmt::Display for Limit {
     /// `100 per minute`, `100 per 5 minutes by token_bucket`, `4 at a time`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts { name, window, .. } = self.algorithm.facts();
+        let AlgorithmInfo { name, window, .. } = self.algorithm.info();
         if !window {
             return write!(f, "{} at a time", self.requests);
         }
         write!(f, "{} per {}", self.requests, self.window)?;
-        match name == fixed_window::FACTS.name {
+        match name == fixed_window::INFO.name {
             true => Ok(()),
             false => write!(f, " by {name}"),
         }

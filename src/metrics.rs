@@ -13,7 +13,7 @@ use crate::{
     engine::decision::{Decision, Governed, Standing, Verdict},
     limit::{Hits, tally},
     rules::{RuleTree, stat_name::StatName},
-    store::{DenyCacheUsage, Readings, Usage},
+    store::{DenyCacheUsage, MemoryUsage, StoreStats},
     time::Timestamp,
 };
 
@@ -68,7 +68,7 @@ pub struct Metrics {
     deny_cache: OnceLock<[IntGauge; DENY_CACHE.len()]>,
     pools: Pools,
     /// Where the store says how it is doing.
-    readings: Readings,
+    readings: StoreStats,
     /// Held while the store is asked how it is doing.
     measuring: Mutex<()>,
     /// What all of them are marked with, for Prometheus.
@@ -245,17 +245,17 @@ impl Metrics {
     }
 
     /// Where the store says how it is doing.
-    pub fn store_readings(&self) -> &Readings {
+    pub fn store_stats(&self) -> &StoreStats {
         &self.readings
     }
 
     /// Takes over what the store says of what it holds.
-    fn measured(&self, usage: Option<Usage>, deny_cache: Option<DenyCacheUsage>) {
-        if let Some(Usage { counters, bytes, evicted, not_kept }) = usage {
+    fn measured(&self, usage: Option<MemoryUsage>, deny_cache: Option<DenyCacheUsage>) {
+        if let Some(MemoryUsage { counters, bytes, evicted, uncounted }) = usage {
             self.counters.set(i64::try_from(counters).unwrap_or(i64::MAX));
             self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
             self.evicted.inc_by(evicted.saturating_sub(self.evicted.get()));
-            self.not_kept.inc_by(not_kept.saturating_sub(self.not_kept.get()));
+            self.not_kept.inc_by(uncounted.saturating_sub(self.not_kept.get()));
         }
         let Some(usage) = deny_cache else { return };
         let DenyCacheUsage { entries, hits, misses, expired, evicted, overwritten } = usage;

@@ -17,22 +17,22 @@ use crate::{
     counter::{CounterKey, CounterRef},
     limit::{
         Hits, Limit, Outcome,
-        step::{self, Answer, Step},
+        step::{self, Step, StepResult},
     },
     time::Timestamp,
 };
 
-pub mod ahead;
 pub mod deny_cache;
 pub(crate) mod enforced;
 pub mod memory;
-pub mod observed;
+pub mod observe;
+pub mod prefetch;
 pub mod redis;
 pub(crate) mod script;
 
 /// How long a counter outlives its window, for clocks that are behind or step
 /// back: within that, every store counts on where it was.
-pub const GRACE: Duration = Duration::from_secs(1);
+pub const EXPIRY_SLACK: Duration = Duration::from_secs(1);
 
 /// The longest name that this process keeps, in bytes. The SHA-256 of a longer
 /// one stands for it, or few counters could take much memory.
@@ -62,18 +62,18 @@ pub struct Charge {
     /// Whether the call is refused anyway, by a charge that is not sent along.
     pub refused: bool,
     /// What decides in the place of an answer that does not come in time.
-    pub unanswered: Unanswered,
+    pub on_timeout: OnTimeout,
 }
 
 /// What decides a charge of which the store says nothing in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unanswered {
+pub enum OnTimeout {
     /// Nothing: its request has no decision, unless it is refused anyway.
-    Fails,
+    Fail,
     /// Hits are over the limit.
-    Denied,
+    Deny,
     /// All hits pass that ever do.
-    Allowed,
+    Allow,
 }
 
 /// What a charge consumes if its call is [refused](Enforced). Unless all charges of a call
@@ -90,21 +90,21 @@ pub enum Consume {
 }
 
 impl Charge {
-    /// Whether it asks for hits, or looks, and so may be refused.
-    pub const fn asks(&self) -> bool {
-        matches!(self.hits, Hits::Add(_))
+    /// Whether the charge gives hits back. Refunds are never over a limit.
+    pub const fn is_refund(&self) -> bool {
+        matches!(self.hits, Hits::Refund(_))
     }
 
     /// What becomes of it if it is the first to its counter.
-    pub fn alone(&self, now: Timestamp) -> Outcome {
+    pub fn outcome_if_first(&self, now: Timestamp) -> Outcome {
         let Step { passes, after, .. } =
             step::step(&self.limit, self.counter.span, None, self.hits, now);
-        let answer = Answer { passes, banned: Timestamp::default(), told: after };
+        let answer = StepResult { passes, banned_until: Timestamp::default(), snapshot: after };
         self.outcome(answer, true, now)
     }
 
     /// Whether it matters to this charge what becomes of the others of its call.
-    pub fn depends(&self) -> bool {
+    pub fn depends_on_others(&self) -> bool {
         self.consume != Consume::Independent
     }
 
@@ -125,8 +125,8 @@ impl Charge {
 
     /// What became of it. `made` says whether its hits were counted if that is
     /// what the algorithm does with them.
-    fn outcome(&self, answer: Answer, made: bool, now: Timestamp) -> Outcome {
-        let outcome = step::describe(&self.limit, self.counter.span, self.hits, answer, now);
+    fn outcome(&self, answer: StepResult, made: bool, now: Timestamp) -> Outcome {
+        let outcome = step::outcome(&self.limit, self.counter.span, self.hits, answer, now);
         Outcome { counted: outcome.counted && made, ..outcome }
     }
 }
@@ -153,7 +153,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// The results are there by the `deadline`. A charge whose result is an error may
     /// have been made all the same; if its answer comes later and grants hits, they
-    /// are given back, unless the caller was [served without it](Unanswered). The
+    /// are given back, unless the caller was [served without it](OnTimeout). The
     /// errors of some charges take nothing from the results of the others.
     fn charge(
         &self,
@@ -171,7 +171,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Ends when the store cannot go on because a task of its own has died.
     /// That it does not answer is no reason.
-    fn died(&self) -> impl Future<Output = ()> + Send {
+    fn task_failed(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
 }
@@ -190,8 +190,8 @@ impl<S: Store> Store for Arc<S> {
         S::ready(self)
     }
 
-    fn died(&self) -> impl Future<Output = ()> + Send {
-        S::died(self)
+    fn task_failed(&self) -> impl Future<Output = ()> + Send {
+        S::task_failed(self)
     }
 }
 
@@ -202,7 +202,7 @@ pub trait Counters: Send + Sync {
     /// # Errors
     ///
     /// If the store did not answer.
-    fn look(
+    fn peek(
         &self,
         counter: &CounterRef,
         limit: &Limit,
@@ -232,13 +232,13 @@ pub trait Counters: Send + Sync {
 }
 
 impl<S: Counters> Counters for Arc<S> {
-    fn look(
+    fn peek(
         &self,
         counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send {
-        (**self).look(counter, limit, now)
+        (**self).peek(counter, limit, now)
     }
 
     fn reset(&self, counter: &CounterKey) -> impl Future<Output = Result<bool, StoreError>> + Send {
@@ -257,7 +257,7 @@ impl<S: Counters> Counters for Arc<S> {
 }
 
 /// A look at one counter.
-fn look(counter: &CounterRef, limit: &Limit) -> Charge {
+fn peek_charge(counter: &CounterRef, limit: &Limit) -> Charge {
     Charge {
         counter: counter.clone(),
         limit: limit.clone(),
@@ -265,7 +265,7 @@ fn look(counter: &CounterRef, limit: &Limit) -> Charge {
         consume: Consume::Independent,
         enforced: Enforced::No,
         refused: false,
-        unanswered: Unanswered::Fails,
+        on_timeout: OnTimeout::Fail,
     }
 }
 
@@ -275,7 +275,7 @@ fn all_failed(charges: usize, error: &StoreError) -> Results {
 }
 
 /// The result of a call of one charge.
-fn only(results: Results) -> Result<Outcome, StoreError> {
+fn single_result(results: Results) -> Result<Outcome, StoreError> {
     let none = || Err(StoreError::Failed("it left a charge unanswered".into()));
     results.into_iter().next().unwrap_or_else(none)
 }
@@ -283,8 +283,8 @@ fn only(results: Results) -> Result<Outcome, StoreError> {
 /// Where stores say how they are doing, once they are built: whoever shows statistics
 /// asks here.
 #[derive(Default)]
-pub struct Readings {
-    memory: Reading<Usage>,
+pub struct StoreStats {
+    memory: Reading<MemoryUsage>,
     deny_cache: Reading<DenyCacheUsage>,
     main: Reading<PoolUsage>,
     per_second: Reading<PoolUsage>,
@@ -293,15 +293,15 @@ pub struct Readings {
 /// How to ask for something, once that is known.
 type Reading<T> = OnceLock<Box<dyn Fn() -> T + Send + Sync>>;
 
-impl fmt::Debug for Readings {
+impl fmt::Debug for StoreStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Readings").finish_non_exhaustive()
+        f.debug_struct("StoreStats").finish_non_exhaustive()
     }
 }
 
-impl Readings {
+impl StoreStats {
     /// How much a store in this process holds, if there is one.
-    pub fn memory(&self) -> Option<Usage> {
+    pub fn memory(&self) -> Option<MemoryUsage> {
         self.memory.get().map(|it| it())
     }
 
@@ -316,7 +316,7 @@ impl Readings {
         Pools { main: of(&self.main), per_second: of(&self.per_second) }
     }
 
-    fn tell<T>(reading: &Reading<T>, how: impl Fn() -> T + Send + Sync + 'static) {
+    fn register<T>(reading: &Reading<T>, how: impl Fn() -> T + Send + Sync + 'static) {
         // The first store of a kind is the only one of a process.
         let _ = reading.set(Box::new(how));
     }
@@ -343,19 +343,19 @@ pub struct PoolUsage {
     /// Calls that wait for others to be answered before they are sent.
     pub waiting: u64,
     /// Servers that do not answer at the moment: calls are refused until they do.
-    pub silent: u64,
+    pub unresponsive: u64,
     /// Hits that were granted or reserved in vain and have been given back, since the
     /// start: counters, not hits.
-    pub given_back: u64,
+    pub refunded: u64,
     /// Those that could not be given back: reservations end by themselves, what was
     /// granted too late stays counted.
-    pub not_given_back: u64,
+    pub failed_refunds: u64,
 }
 
 /// How much a store in this process holds: first what there is now, then what there was
 /// since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub struct MemoryUsage {
     /// Counters that are kept.
     pub counters: usize,
     /// The bytes that they count as.
@@ -363,7 +363,7 @@ pub struct Usage {
     /// Counters that were dropped before their time.
     pub evicted: u64,
     /// Hits that were decided and not counted, because nothing could be dropped for them.
-    pub not_kept: u64,
+    pub uncounted: u64,
 }
 
 /// What remembering refusals has come to: first what there is now, then what
@@ -395,14 +395,14 @@ pub enum StoreError {
     Failed(String),
     /// It is there, and cannot decide as it is set up, however often it is asked.
     #[error("the counter store cannot be used: {0}")]
-    Unfit(String),
+    Misconfigured(String),
 }
 
 impl StoreError {
     /// Why it did not answer, for those who know of whom that is said.
-    pub fn text(&self) -> String {
+    pub fn reason(&self) -> String {
         match self {
-            Self::Failed(why) | Self::Unfit(why) => why.clone(),
+            Self::Failed(why) | Self::Misconfigured(why) => why.clone(),
             Self::Timeout(_) => self.to_string(),
         }
     }

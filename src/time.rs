@@ -83,7 +83,7 @@ pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
     /// A clock that shows `now`.
-    pub fn at(now: Timestamp) -> Self {
+    pub fn new(now: Timestamp) -> Self {
         Self(AtomicU64::new(now.0))
     }
 
@@ -106,7 +106,7 @@ impl Clock for ManualClock {
 
 /// How long this thread has been at work so far: a busy machine does not change that.
 #[cfg(test)]
-pub(crate) fn at_work() -> Duration {
+pub(crate) fn thread_cpu_time() -> Duration {
     let spent = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanoseconds = spent.split(' ').next().and_then(|it| it.parse().ok());
     Duration::from_nanos(nanoseconds.expect("Linux tells"))

@@ -21,7 +21,7 @@ use tollgate::{
     rules::RuleTree,
     spans::{OtlpProtocol, Tracing, TracingSettings},
     store::{
-        Charge, Consume, Enforced, Store, Unanswered,
+        Charge, Consume, Enforced, OnTimeout, Store,
         memory::{Bounds, Memory},
     },
     time::{ManualClock, Timestamp},
@@ -109,7 +109,7 @@ fn engine() -> Engine<Memory> {
     Engine {
         rules: Arc::new(ArcSwap::from_pointee(rules(""))),
         store: Memory::new(1_000),
-        clock: Arc::new(ManualClock::at(Timestamp::from_secs(0))),
+        clock: Arc::new(ManualClock::new(Timestamp::from_secs(0))),
         keys: KeyFormat::default(),
         mode: Mode::default(),
         fallback: Fallback::new(FallbackSettings::default()),
@@ -122,7 +122,7 @@ fn a_decision_allocates_at_most_three_times() {
     let descriptor = Descriptor {
         entries: entries(&[("user", "ann")]),
         hits: Hits::Add(1),
-        own_hits: false,
+        has_own_hits: false,
         limit: None,
     };
     let request = Request { domain: "shop".into(), descriptors: vec![descriptor], hits_addend: 0 };
@@ -206,7 +206,7 @@ fn hit(name: u64, limit: &Limit) -> Charge {
         consume: Consume::Independent,
         enforced: Enforced::Yes,
         refused: false,
-        unanswered: Unanswered::Fails,
+        on_timeout: OnTimeout::Fail,
     }
 }
 
@@ -214,7 +214,7 @@ fn hit(name: u64, limit: &Limit) -> Charge {
 /// up to twice as many: tables are resized meanwhile, so they are as empty and as full as
 /// they ever are.
 fn most_bytes(algorithm: Algorithm, counters: u64) -> u64 {
-    let limit = Limit { algorithm, ..Limit::fixed(100, Window::of(Unit::Minute)) };
+    let limit = Limit { algorithm, ..Limit::fixed(100, Window::new(Unit::Minute)) };
     let memory = Memory::bounded(Bounds { bytes: 1 << 40, keys: None });
     let (mut allocated, mut most) = (0, 0);
     let mut kept = 0;

@@ -93,7 +93,7 @@ pub(super) fn limits(limits: &[(Place, LimitSpec)], report: &mut Report<'_>) {
 fn implies(outer: &LimitSpec, inner: &LimitSpec) -> bool {
     let (window, within) = (&outer.limit.window, &inner.limit.window);
     outer.limit.algorithm.counts_denied()
-        && inner.limit.algorithm.facts().named_window
+        && inner.limit.algorithm.info().window_in_key
         && (&window.phase, &within.phase) == (&Phase::Epoch, &Phase::Epoch)
         && window.seconds().is_multiple_of(within.seconds())
         && outer.limit.requests <= inner.limit.requests

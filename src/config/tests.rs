@@ -100,7 +100,7 @@ descriptors:
         rule.spec.limits.iter().map(|it| (it.name.to_string(), it.limit.clone())).collect()
     };
     let fixed = |name: &str, requests, unit| {
-        vec![(name.to_owned(), Limit::fixed(requests, Window::of(unit)))]
+        vec![(name.to_owned(), Limit::fixed(requests, Window::new(unit)))]
     };
     assert_eq!(limits(eves), fixed("eves", 5, Unit::Minute));
     assert_eq!(&*eves.spec.place, "r.yaml:4");

@@ -8,7 +8,7 @@ use crate::limit::{Algorithm, Unit, window::Calendar};
 
 fn key(format: &KeyFormat, entries: &[(&[u8], &[u8], bool)], unit: Unit, now: u64) -> Vec<u8> {
     let parts = entries.iter().map(|&(key, value, shared)| KeyPart { key, value, shared });
-    let limit = Limit::fixed(1, Window::of(unit));
+    let limit = Limit::fixed(1, Window::new(unit));
     format.key(b"domain", parts, &limit, Timestamp::from_secs(now)).key.name
 }
 
@@ -50,7 +50,7 @@ fn limit(algorithm: Algorithm, window: Window) -> Limit {
 }
 
 fn phased(unit: Unit, phase: Phase) -> Window {
-    let mut window = Window::of(unit);
+    let mut window = Window::new(unit);
     window.phase = phase;
     window
 }
@@ -58,7 +58,7 @@ fn phased(unit: Unit, phase: Phase) -> Window {
 /// All limits that differ in more than their numbers.
 fn limits() -> Vec<(Limit, &'static str)> {
     let fixed = Algorithm::FixedWindow { count_denied: true };
-    let minute = || Window::of(Unit::Minute);
+    let minute = || Window::new(Unit::Minute);
     let five = Window::times(Unit::Minute, NonZeroU32::new(5).expect("it is 5"));
     let time_zone = TimeZone::get("Europe/Berlin").expect("a time zone");
     let calendar = Phase::Calendar(Arc::new(Calendar { time_zone, first_day: 1 }));
@@ -109,7 +109,7 @@ fn limits_of_one_descriptor_never_share_a_name() {
 
 #[test]
 fn a_penalty_outlasts_the_window_of_its_counter() {
-    let window = Window::of(Unit::Second);
+    let window = Window::new(Unit::Second);
     let limit = Limit { penalty: Duration::from_secs(1), ..Limit::fixed(1, window) };
     for style in [KeyStyle::Unambiguous, KeyStyle::Reference] {
         let format = KeyFormat { style, ..KeyFormat::default() };
@@ -173,7 +173,7 @@ fn different_windows_never_share_a_name() {
 
 #[test]
 fn a_name_tells_whose_it_is() {
-    let limit = Limit::fixed(1, Window::of(Unit::Minute));
+    let limit = Limit::fixed(1, Window::new(Unit::Minute));
     for (style, domain) in [(KeyStyle::Unambiguous, "p:a%7cb"), (KeyStyle::Reference, "p:a|b")] {
         let format = KeyFormat { prefix: "p:".into(), style };
         let part = KeyPart { key: b"c", value: b"d", shared: false };

@@ -12,7 +12,7 @@ use crate::{
     limit::{Hits, Limit, Outcome},
     rules::spec::OnError,
     store::{
-        Charge, Readings, Results, Store, StoreError, Unanswered,
+        Charge, OnTimeout, Results, Store, StoreError, StoreStats,
         enforced::Enforcement,
         memory::{Bounds, Memory},
     },
@@ -68,8 +68,8 @@ impl Fallback {
     }
 
     /// Reports the memory use of the local counters through `readings`.
-    pub fn tell(&self, readings: &Readings) {
-        self.local.tell(readings);
+    pub fn publish_usage(&self, readings: &StoreStats) {
+        self.local.publish_usage(readings);
     }
 
     /// What decides each limit without the store, if anything does.
@@ -135,8 +135,10 @@ impl Fallback {
         let over = over.map(|((charge, policy), result)| match (result, policy) {
             (Ok(outcome), _) => (charge, Some(outcome.over)),
             (Err(_), Some(OnError::Local)) => (charge, None),
-            (Err(_), Some(OnError::Deny)) => (charge, Some(charge.asks())),
-            (Err(_), Some(OnError::Allow) | None) => (charge, Some(charge.alone(now).over)),
+            (Err(_), Some(OnError::Deny)) => (charge, Some(!charge.is_refund())),
+            (Err(_), Some(OnError::Allow) | None) => {
+                (charge, Some(charge.outcome_if_first(now).over))
+            }
         });
         let enforcement = Enforcement::of(over);
         // Together, as some may depend on each other.
@@ -167,26 +169,26 @@ impl Fallback {
     }
 
     /// What decides `charge` by this policy if the store does not answer in time.
-    pub(super) fn unanswered(
+    pub(super) fn on_timeout(
         &self,
         charge: &Charge,
         policy: Option<OnError>,
         now: Timestamp,
-    ) -> Unanswered {
+    ) -> OnTimeout {
         match policy {
-            None => Unanswered::Fails,
-            Some(OnError::Deny) => Unanswered::Denied,
-            Some(OnError::Allow) => Unanswered::Allowed,
+            None => OnTimeout::Fail,
+            Some(OnError::Deny) => OnTimeout::Deny,
+            Some(OnError::Allow) => OnTimeout::Allow,
             Some(OnError::Local) => match self.local.would_refuse(&self.shared(charge), now) {
-                true => Unanswered::Denied,
-                false => Unanswered::Allowed,
+                true => OnTimeout::Deny,
+                false => OnTimeout::Allow,
             },
         }
     }
 
     /// The charge as it is made here, in the place of the store.
     fn locally(&self, charge: &Charge, enforcement: &Enforcement) -> Charge {
-        let spared = enforcement.refuses() && charge.depends() && charge.asks();
+        let spared = enforcement.refuses() && charge.depends_on_others() && !charge.is_refund();
         Charge {
             hits: if spared { Hits::Add(0) } else { charge.hits },
             enforced: enforcement.left(charge.enforced),
@@ -212,15 +214,15 @@ fn share(limit: &Limit, share: f64) -> Limit {
 
 /// Lets everything pass that may ever pass, again and again.
 fn allow(charge: &Charge, now: Timestamp) -> Outcome {
-    let alone = charge.alone(now);
+    let alone = charge.outcome_if_first(now);
     let retry_after = if alone.over { alone.retry_after } else { Some(Duration::ZERO) };
     Outcome { retry_after, ..alone }
 }
 
 /// Refuses whatever asks. What is given back is never refused.
 fn deny(charge: &Charge, now: Timestamp) -> Outcome {
-    let over = charge.asks();
-    let alone = charge.alone(now);
+    let over = !charge.is_refund();
+    let alone = charge.outcome_if_first(now);
     let retry_after = match over {
         true if alone.over => alone.retry_after,
         true => Some(AGAIN),
@@ -242,7 +244,7 @@ fn deny(charge: &Charge, now: Timestamp) -> Outcome {
 /// pass once the store answers.
 fn passes_later(charge: &Charge, outcome: Outcome, now: Timestamp) -> Outcome {
     match outcome.retry_after {
-        None if outcome.over && !charge.alone(now).over => {
+        None if outcome.over && !charge.outcome_if_first(now).over => {
             Outcome { retry_after: Some(AGAIN), ..outcome }
         }
         _ => outcome,

@@ -16,7 +16,7 @@ mod dead_server;
 mod simulation;
 
 fn limit(name: &str) -> LimitSpec {
-    let limit = Limit::fixed(1, Window::of(Unit::Second));
+    let limit = Limit::fixed(1, Window::new(Unit::Second));
     LimitSpec { limit, name: name.into(), all_or_nothing: false, on_error: None }
 }
 
@@ -36,7 +36,7 @@ fn request() -> Request {
     let descriptor = |key: &'static str| Descriptor {
         entries: vec![Entry { key: key.into(), value: "x".into() }],
         hits: Hits::Add(1),
-        own_hits: false,
+        has_own_hits: false,
         limit: None,
     };
     let descriptors = ["a", "b"].map(descriptor).into_iter().cycle().take(100).collect();
@@ -47,7 +47,7 @@ fn engine<S: Store>(rules: &SharedRules, store: S) -> Engine<S> {
     Engine {
         rules: Arc::clone(rules),
         store,
-        clock: Arc::new(ManualClock::at(Timestamp::default())),
+        clock: Arc::new(ManualClock::new(Timestamp::default())),
         keys: KeyFormat::default(),
         mode: Mode::default(),
         fallback: Fallback::new(fallback::FallbackSettings::default()),
@@ -113,7 +113,7 @@ fn a_request_sees_one_set_of_rules() {
 /// 14 that are both at 13: each verdict, and the hits within, near and over.
 fn stopped(stop: bool, spec: impl Fn(&mut RuleSpec, &str)) -> Vec<(bool, u64, [u64; 3])> {
     let descriptor = |(key, requests): (&str, u32)| {
-        let limit = Limit::fixed(requests, Window::of(Unit::Minute));
+        let limit = Limit::fixed(requests, Window::new(Unit::Minute));
         let limit = LimitSpec { limit, ..self::limit("") };
         let mut rule = RuleSpec { limits: vec![limit], ..RuleSpec::default() };
         spec(&mut rule, key);

@@ -20,11 +20,11 @@
 
 use std::time::Duration;
 
-use super::{Denial, Facts, Hits, Limit, Outcome, micros};
+use super::{AlgorithmInfo, Denial, Hits, Limit, Outcome, micros};
 use crate::time::Timestamp;
 
 /// What the other modules may know.
-pub(super) const TOKENS: Facts = Facts {
+pub(super) const TOKEN_BUCKET: AlgorithmInfo = AlgorithmInfo {
     name: "token_bucket",
     lua: "bucket",
     window: true,
@@ -33,13 +33,14 @@ pub(super) const TOKENS: Facts = Facts {
     phase: false,
     burst: true,
     lease: false,
-    listed: false,
-    named_window: false,
+    keeps_each_hit: false,
+    window_in_key: false,
     denial: Denial::UntilOneFits,
 };
 
 /// The same bucket, seen from its other end.
-pub(super) const LEAKY: Facts = Facts { name: "leaky_bucket", ..TOKENS };
+pub(super) const LEAKY_BUCKET: AlgorithmInfo =
+    AlgorithmInfo { name: "leaky_bucket", ..TOKEN_BUCKET };
 
 /// The twin of [`step`] and [`undo`].
 pub(super) const LUA: &str = include_str!("bucket.lua");
@@ -72,7 +73,7 @@ impl Scale {
     /// The finest scale in which every sum stays below 2⁵³. A tick is one
     /// microsecond if that allows it, and never longer than a millionth of the
     /// window.
-    pub fn of(limit: &Limit) -> Self {
+    pub fn new(limit: &Limit) -> Self {
         let (requests, burst) = (u64::from(limit.requests), u64::from(limit.capacity()));
         let longest = limit.window.seconds();
         let window = longest * 1_000_000;
@@ -189,13 +190,13 @@ pub(super) fn undo(state: State, scale: &Scale, hits: u64, told: State, now: Tim
 
 /// What the script is told of a charge.
 pub(super) fn arguments(limit: &Limit, now: Timestamp) -> [u64; 6] {
-    let scale = Scale::of(limit);
+    let scale = Scale::new(limit);
     let Scale { tick, cost, drain, capacity } = scale;
     [scale.ticks(now), scale.next(now), tick, cost, drain, capacity]
 }
 
 /// How long the state means something from now on.
-pub(super) fn life(state: State, scale: &Scale, now: Timestamp) -> Duration {
+pub(super) fn ttl(state: State, scale: &Scale, now: Timestamp) -> Duration {
     let ahead = scale.next(state.at) == scale.ticks(now).saturating_add(1);
     let ticks = scale.time(state.level).saturating_add(ahead.into());
     Duration::from_micros(ticks.saturating_mul(scale.tick))
@@ -203,7 +204,7 @@ pub(super) fn life(state: State, scale: &Scale, now: Timestamp) -> Duration {
 
 /// What it means that the bucket is in `state`, and that `hits` passed or did
 /// not.
-pub fn describe(
+pub fn outcome(
     limit: &Limit,
     scale: &Scale,
     hits: Hits,
@@ -219,8 +220,8 @@ pub fn describe(
         let wait = moment.saturating_sub(u128::from(now.as_micros()));
         (ticks < u64::MAX).then(|| if units == 0 { Duration::ZERO } else { micros(wait) })
     };
-    let excess = (level + scale.pour(hits.asked())).saturating_sub(scale.capacity);
-    let fits = hits.asked() <= u64::from(limit.capacity());
+    let excess = (level + scale.pour(hits.requested())).saturating_sub(scale.capacity);
+    let fits = hits.requested() <= u64::from(limit.capacity());
     Outcome {
         over: !passed,
         counted: false,

@@ -10,11 +10,11 @@
 
 use std::time::Duration;
 
-use super::{Denial, Facts, Hits, Limit, Outcome, Span};
+use super::{AlgorithmInfo, Denial, Hits, Limit, Outcome, Span};
 use crate::time::Timestamp;
 
 /// What the other modules may know.
-pub(super) const FACTS: Facts = Facts {
+pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     name: "fixed_window",
     lua: "fixed_window",
     window: true,
@@ -23,8 +23,8 @@ pub(super) const FACTS: Facts = Facts {
     phase: true,
     burst: false,
     lease: false,
-    listed: false,
-    named_window: true,
+    keeps_each_hit: false,
+    window_in_key: true,
     denial: Denial::UntilWindowEnds,
 };
 
@@ -44,14 +44,14 @@ pub struct State {
 fn origin(limit: &Limit, span: Span) -> Timestamp {
     // A window that begins at the epoch is told from one that the name tells.
     let first = Timestamp::from_micros(1);
-    if limit.names_window() { Timestamp::default() } else { span.start.max(first) }
+    if limit.has_window_in_key() { Timestamp::default() } else { span.start.max(first) }
 }
 
 /// The state as seen in `span`. If another clock is ahead, its window counts.
 pub(super) fn turn(state: Option<State>, limit: &Limit, span: Span) -> State {
     let start = origin(limit, span);
     match state {
-        Some(state) if limit.names_window() => State { start, ..state },
+        Some(state) if limit.has_window_in_key() => State { start, ..state },
         Some(state) if start <= state.start => state,
         _ => State { start, count: 0 },
     }
@@ -89,20 +89,20 @@ pub(super) fn arguments(limit: &Limit, count_denied: bool, span: Span, now: Time
 
 /// When the window of `state` ends.
 fn end(state: State, limit: &Limit, span: Span) -> Timestamp {
-    match limit.names_window() || state.start == origin(limit, span) {
+    match limit.has_window_in_key() || state.start == origin(limit, span) {
         true => span.end,
         false => state.start.plus(span.end.since(span.start)),
     }
 }
 
 /// How long the state means something from now on.
-pub(super) fn life(state: State, limit: &Limit, span: Span, now: Timestamp) -> Duration {
+pub(super) fn ttl(state: State, limit: &Limit, span: Span, now: Timestamp) -> Duration {
     end(state, limit, span).since(now.max(state.start))
 }
 
 /// What it means that the counter is in `state`, and that `hits` passed or did
 /// not.
-pub(super) fn describe(
+pub(super) fn outcome(
     limit: &Limit,
     span: Span,
     hits: Hits,
@@ -112,7 +112,7 @@ pub(super) fn describe(
     let requests = u64::from(limit.requests);
     let counted = limit.algorithm.counts_denied();
     let reset_after = end(state, limit, span).since(now);
-    let asked = hits.asked();
+    let asked = hits.requested();
     let room = passed && state.count.saturating_add(asked) <= requests;
     let wait = if room { Duration::ZERO } else { reset_after };
     Outcome {

@@ -11,17 +11,17 @@
 //! less.
 //!
 //! The state is a list of the moments at which leases were granted, so it is
-//! bounded by the limit, and limits are bounded by [`MOST`]. Time never goes back
+//! bounded by the limit, and limits are bounded by [`MAX_REQUESTS`]. Time never goes back
 //! within it: a clock that is behind sees the latest moment of the list, so that
 //! leases last as long whoever looks.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use super::{Denial, Facts, Hits, Limit, Outcome};
+use super::{AlgorithmInfo, Denial, Hits, Limit, Outcome};
 use crate::time::Timestamp;
 
 /// What the other modules may know of a sliding log.
-pub(super) const LOG: Facts = Facts {
+pub(super) const SLIDING_LOG: AlgorithmInfo = AlgorithmInfo {
     name: "sliding_log",
     lua: "leases",
     window: true,
@@ -30,20 +30,25 @@ pub(super) const LOG: Facts = Facts {
     phase: false,
     burst: false,
     lease: false,
-    listed: true,
-    named_window: false,
+    keeps_each_hit: true,
+    window_in_key: false,
     denial: Denial::UntilOneFits,
 };
 
 /// The same of calls in flight.
-pub(super) const SLOTS: Facts =
-    Facts { name: "concurrency", window: false, lease: true, denial: Denial::Never, ..LOG };
+pub(super) const CONCURRENCY: AlgorithmInfo = AlgorithmInfo {
+    name: "concurrency",
+    window: false,
+    lease: true,
+    denial: Denial::Never,
+    ..SLIDING_LOG
+};
 
 /// The twin of [`step`] and [`undo`].
 pub(crate) const LUA: &str = include_str!("leases.lua");
 
 /// The largest limit.
-pub const MOST: u32 = 1_000;
+pub const MAX_REQUESTS: u32 = 1_000;
 
 /// When leases were granted, and how many, the first first. It is shared, as most
 /// charges leave it as it is.
@@ -170,7 +175,7 @@ pub(super) fn arguments(limit: &Limit) -> [u64; 2] {
 }
 
 /// How long a state of which this is told means something from now on.
-pub(super) fn life(summary: Summary, limit: &Limit, now: Timestamp) -> Duration {
+pub(super) fn ttl(summary: Summary, limit: &Limit, now: Timestamp) -> Duration {
     summary.last.since(now).min(lease(limit))
 }
 
@@ -205,7 +210,7 @@ fn give_back(leases: &mut Vec<(Timestamp, u64)>, mut hits: u64, of: impl Fn(Time
 ///
 /// For `concurrency` the moment to come back is the latest: somebody may give
 /// a slot back before.
-pub(super) fn describe(
+pub(super) fn outcome(
     limit: &Limit,
     hits: Hits,
     (summary, passed): (Summary, bool),
@@ -213,7 +218,7 @@ pub(super) fn describe(
 ) -> Outcome {
     let requests = u64::from(limit.requests);
     let Summary { held, free, last } = summary;
-    let fits = hits.asked() <= requests;
+    let fits = hits.requested() <= requests;
     Outcome {
         over: !passed,
         counted: false,

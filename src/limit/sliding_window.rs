@@ -11,11 +11,11 @@
 
 use std::time::Duration;
 
-use super::{Denial, Facts, Hits, Limit, Outcome, Span, micros};
+use super::{AlgorithmInfo, Denial, Hits, Limit, Outcome, Span, micros};
 use crate::time::Timestamp;
 
 /// What the other modules may know.
-pub(super) const FACTS: Facts = Facts {
+pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     name: "sliding_window",
     lua: "sliding_window",
     window: true,
@@ -24,8 +24,8 @@ pub(super) const FACTS: Facts = Facts {
     phase: true,
     burst: false,
     lease: false,
-    listed: false,
-    named_window: false,
+    keeps_each_hit: false,
+    window_in_key: false,
     denial: Denial::UntilOneFits,
 };
 
@@ -91,7 +91,7 @@ pub(super) fn arguments(limit: &Limit, span: Span) -> [u64; 3] {
 }
 
 /// How long the state means something from now on.
-pub(super) fn life(state: State, span: Span, now: Timestamp) -> Duration {
+pub(super) fn ttl(state: State, span: Span, now: Timestamp) -> Duration {
     let length = span.end.since(span.start);
     let rest = state.start.plus(length).since(now.max(state.start));
     match (state.current, state.before) {
@@ -133,7 +133,7 @@ fn weights(span: Span, state: State, now: Timestamp) -> (u128, u128) {
 
 /// What it means that the counter is in `state`, and that `hits` passed or did
 /// not.
-pub fn describe(
+pub fn outcome(
     limit: &Limit,
     span: Span,
     hits: Hits,
@@ -153,7 +153,7 @@ pub fn describe(
         (0, _) => rest,
         (_, _) => rest + window,
     };
-    let asked = hits.asked();
+    let asked = hits.requested();
     let room = passed && (asked == 0 || fits(limit, span, state, asked, now));
     Outcome {
         over: !passed,

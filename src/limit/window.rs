@@ -55,18 +55,18 @@ pub struct Span {
 
 impl Window {
     /// The longest window there is, in seconds: 100 years of 365 days.
-    pub const LONGEST: u64 = 100 * 365 * 86_400;
+    pub const MAX_SECONDS: u64 = 100 * 365 * 86_400;
 
     /// One `unit`.
-    pub const fn of(unit: Unit) -> Self {
+    pub const fn new(unit: Unit) -> Self {
         Self { unit, multiplier: NonZeroU32::MIN, phase: Phase::Epoch }
     }
 
-    /// `multiplier` units; none if that is longer than [`Self::LONGEST`].
+    /// `multiplier` units; none if that is longer than [`Self::MAX_SECONDS`].
     pub fn times(unit: Unit, multiplier: NonZeroU32) -> Option<Self> {
         let length = unit.seconds().checked_mul(u64::from(multiplier.get()))?;
         let window = Self { unit, multiplier, phase: Phase::Epoch };
-        (length <= Self::LONGEST).then_some(window)
+        (length <= Self::MAX_SECONDS).then_some(window)
     }
 
     /// The unit it is counted in.

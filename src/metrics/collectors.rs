@@ -17,7 +17,7 @@ use super::{
     series::SeriesTable,
     tags::Tags,
 };
-use crate::{rules::spec::OnError, store::Readings};
+use crate::{rules::spec::OnError, store::StoreStats};
 
 impl Metrics {
     /// Nothing counted yet. A hit beyond `near_limit_ratio` of its limit
@@ -52,7 +52,7 @@ impl Metrics {
             rules,
             deny_cache: OnceLock::new(),
             pools: Pools::default(),
-            readings: Readings::default(),
+            readings: StoreStats::default(),
             measuring: Mutex::default(),
             tags: Tags::default(),
             in_milliseconds: false,

@@ -77,17 +77,18 @@ impl Pool {
     }
 
     fn set(&self, usage: &PoolUsage) {
-        let &PoolUsage { active, opened, closed, waiting, silent, given_back, not_given_back } =
+        let &PoolUsage { active, opened, closed, waiting, unresponsive, refunded, failed_refunds } =
             usage;
-        let levels = [(&self.active, active), (&self.waiting, waiting), (&self.silent, silent)];
+        let levels =
+            [(&self.active, active), (&self.waiting, waiting), (&self.silent, unresponsive)];
         for (gauge, level) in levels {
             gauge.set(i64::try_from(level).unwrap_or(i64::MAX));
         }
         let counts = [
             (&self.opened, opened),
             (&self.closed, closed),
-            (&self.given_back, given_back),
-            (&self.not_given_back, not_given_back),
+            (&self.given_back, refunded),
+            (&self.not_given_back, failed_refunds),
         ];
         for (counter, count) in counts {
             counter.inc_by(count.saturating_sub(counter.get()));

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     metrics::Metrics,
-    store::{Charge, Results, observed::Observer},
+    store::{Charge, Results, observe::Observer},
 };
 
 /// A call in flight. Its end is counted even if nobody waits for the answer any
@@ -25,11 +25,11 @@ impl Drop for StoreTimer<'_> {
 impl Observer for Arc<Metrics> {
     type Call<'a> = StoreTimer<'a>;
 
-    fn begins(&self, _: &[Charge]) -> StoreTimer<'_> {
+    fn started(&self, _: &[Charge]) -> StoreTimer<'_> {
         StoreTimer { metrics: self, started: Instant::now(), answered: false }
     }
 
-    fn ended(&self, mut call: StoreTimer<'_>, results: &Results) {
+    fn finished(&self, mut call: StoreTimer<'_>, results: &Results) {
         call.answered = results.iter().all(Result::is_ok);
     }
 }

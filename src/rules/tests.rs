@@ -20,7 +20,7 @@ fn leaf(key: &str, value: &str, name: &str) -> DescriptorSpec {
 
 fn limited(spec: DescriptorSpec, name: &str) -> DescriptorSpec {
     let limits = vec![LimitSpec {
-        limit: Limit::fixed(1, Window::of(Unit::Second)),
+        limit: Limit::fixed(1, Window::new(Unit::Second)),
         name: Arc::default(),
         all_or_nothing: false,
         on_error: None,
@@ -194,7 +194,7 @@ fn the_limits_of_a_rule_count_apart_however_counters_are_named() {
     let mut spec = leaf("a", "", "a");
     let limits = &mut spec.rule.as_mut().expect("it has a rule").limits;
     let minute =
-        LimitSpec { limit: Limit::fixed(9, Window::of(Unit::Minute)), ..limits[0].clone() };
+        LimitSpec { limit: Limit::fixed(9, Window::new(Unit::Minute)), ..limits[0].clone() };
     limits.push(minute);
     let tree = tree("d", vec![spec]);
     let rule = find(&tree, "a=x").expect("a rule");

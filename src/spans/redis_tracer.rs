@@ -9,7 +9,7 @@ use opentelemetry_sdk::trace::Span;
 use super::{Tracing, integer};
 use crate::{
     limit::{Unit, Window},
-    store::{Charge, Results, observed::Observer},
+    store::{Charge, Results, observe::Observer},
 };
 
 /// Records calls to Redis.
@@ -40,9 +40,9 @@ impl Observer for RedisTracer {
     type Call<'a> = Option<RedisSpan>;
 
     /// The counters of this call alone: its round trip may carry others as well.
-    fn begins(&self, charges: &[Charge]) -> Option<RedisSpan> {
+    fn started(&self, charges: &[Charge]) -> Option<RedisSpan> {
         let mut span = self.spans.as_ref()?.inner("Redis Pipeline Execution")?;
-        let per_second = |it: &&Charge| it.limit.window == Window::of(Unit::Second);
+        let per_second = |it: &&Charge| it.limit.window == Window::new(Unit::Second);
         let per_second =
             if self.per_second { charges.iter().filter(per_second).count() } else { 0 };
         span.set_attribute(integer("pipeline length", charges.len() - per_second));
@@ -51,7 +51,7 @@ impl Observer for RedisTracer {
         Some(RedisSpan { span, ended: false })
     }
 
-    fn ended(&self, call: Option<RedisSpan>, results: &Results) {
+    fn finished(&self, call: Option<RedisSpan>, results: &Results) {
         let Some(mut call) = call else { return };
         call.ended = true;
         if let Some(error) = results.iter().find_map(|it| it.as_ref().err()) {

@@ -87,7 +87,7 @@ fn what_a_caller_says_is_shown_without_its_bytes_and_cut() {
         value: Bytes::copy_from_slice(value),
     };
     let descriptor =
-        |entries| Descriptor { entries, hits: Hits::Add(1), own_hits: false, limit: None };
+        |entries| Descriptor { entries, hits: Hits::Add(1), has_own_hits: false, limit: None };
     let request = |value: &[u8]| Request {
         domain: Bytes::from_static(b"shop\xff"),
         descriptors: vec![descriptor(vec![entry(b"user", value), entry(b"", b"\"\n")])],

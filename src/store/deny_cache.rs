@@ -30,7 +30,7 @@
 //!
 //! A refund that this process sends lifts what it has refused; so does whatever
 //! passes. What lifts a refusal elsewhere is felt here within a
-//! [second](LONGEST): a refund that another instance sends or that is carried out
+//! [second](MAX_TTL): a refund that another instance sends or that is carried out
 //! late, a counter that somebody deletes, and clocks and rules of instances that
 //! differ. For as long, where a clock has stepped back, the wait for the end of a penalty
 //! is told too short, by that step.
@@ -53,21 +53,21 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use self::refusal::Refusal;
+use self::denial::CachedDenial;
 use crate::{
     counter::{CounterKey, CounterRef},
     limit::{Denial, Limit, Outcome},
     store::{
-        Charge, Counters, Deadline, DenyCacheUsage, LONGEST_NAME, Readings, Results, Store,
-        StoreError, enforced::Enforcement, name,
+        Charge, Counters, Deadline, DenyCacheUsage, LONGEST_NAME, Results, Store, StoreError,
+        StoreStats, enforced::Enforcement, name,
     },
     time::Timestamp,
 };
 
-mod refusal;
+mod denial;
 
 /// How long a refusal is believed. After that the store is asked again.
-pub const LONGEST: Duration = Duration::from_secs(1);
+pub const MAX_TTL: Duration = Duration::from_secs(1);
 
 /// Enough that two threads rarely want the same one.
 const SHARDS: usize = 64;
@@ -77,18 +77,18 @@ const SAMPLED: usize = 8;
 /// What a refusal takes at most, in bytes: its place, which is there twice after
 /// the map has grown, its place in the index, and the longest name.
 const EACH: usize =
-    2 * (size_of::<(usize, Box<[u8]>, Refusal)>() + 2 * size_of::<usize>()) + LONGEST_NAME;
+    2 * (size_of::<(usize, Box<[u8]>, CachedDenial)>() + 2 * size_of::<usize>()) + LONGEST_NAME;
 
 /// A store around a store: it answers what is known to be refused.
 #[derive(Debug)]
 pub struct DenyCache<S> {
     store: S,
-    refusals: Arc<Refusals>,
+    refusals: Arc<DenialTable>,
 }
 
 /// The refusals that are known.
 #[derive(Debug)]
-struct Refusals {
+struct DenialTable {
     /// Empty if nothing is kept.
     shards: Box<[Mutex<Shard>]>,
     /// How many refusals each shard keeps.
@@ -101,7 +101,7 @@ struct Refusals {
 
 #[derive(Debug, Default)]
 struct Shard {
-    refusals: IndexMap<Box<[u8]>, Refusal, RandomState>,
+    refusals: IndexMap<Box<[u8]>, CachedDenial, RandomState>,
     /// The turn of the last refund.
     refunded: u64,
     /// Where the next look for ended ones begins.
@@ -128,7 +128,7 @@ fn place(charge: &Charge) -> Cow<'_, [u8]> {
 }
 
 impl Shard {
-    fn put(&mut self, name: &[u8], refusal: Refusal, capacity: usize, now: Timestamp) {
+    fn put(&mut self, name: &[u8], refusal: CachedDenial, capacity: usize, now: Timestamp) {
         if let Some(old) = self.refusals.get_mut(name) {
             *old = refusal;
             self.counts.overwritten += 1;
@@ -169,21 +169,21 @@ impl<S> DenyCache<S> {
     /// A cache that takes about `bytes` of memory, at least 64 refusals; with 0
     /// bytes none, and `store` does everything.
     pub fn new(store: S, bytes: usize) -> Self {
-        Self { store, refusals: Arc::new(Refusals::new(bytes)) }
+        Self { store, refusals: Arc::new(DenialTable::new(bytes)) }
     }
 
     /// Has `readings` tell what it comes to, unless it keeps nothing.
     #[must_use]
-    pub fn told(self, readings: &Readings) -> Self {
+    pub fn publish_usage(self, readings: &StoreStats) -> Self {
         if !self.refusals.shards.is_empty() {
             let refusals = Arc::clone(&self.refusals);
-            Readings::tell(&readings.deny_cache, move || refusals.usage());
+            StoreStats::register(&readings.deny_cache, move || refusals.usage());
         }
         self
     }
 }
 
-impl Refusals {
+impl DenialTable {
     fn new(bytes: usize) -> Self {
         let shards = if bytes == 0 { 0 } else { SHARDS };
         let capacity = (bytes / EACH / SHARDS).max(1);
@@ -194,7 +194,7 @@ impl Refusals {
 
     /// What is known of each of `charges`.
     fn known(&self, charges: &[Charge], now: Timestamp) -> Known {
-        let look_up = |it: &Charge| if it.asks() { self.look_up(it, now) } else { None };
+        let look_up = |it: &Charge| if !it.is_refund() { self.look_up(it, now) } else { None };
         let mut known: Known = charges.iter().map(look_up).collect();
         if known.iter().any(Option::is_some) && known.iter().any(Option::is_none) {
             let sent = charges.iter().zip(&known).filter(|(_, known)| known.is_none());
@@ -222,14 +222,14 @@ impl Refusals {
     /// Learns from a call that was begun at `turn`.
     fn learn(&self, charges: &[Charge], results: &Results, turn: u64, now: Timestamp) {
         let over = results.iter().any(|it| it.as_ref().is_ok_and(|it| it.over));
-        let together = charges.iter().any(Charge::depends) && over;
+        let together = charges.iter().any(Charge::depends_on_others) && over;
         let twice = if together { repeated(charges) } else { Keys::default() };
         for (charge, result) in charges.iter().zip(results) {
             let Ok(outcome) = result else { continue };
             let name = place(charge);
             // What refuses it may be another charge, that was then not made either.
             let sure = !twice.contains(&charge.counter.key);
-            let refusal = Refusal::of(charge, outcome, now);
+            let refusal = CachedDenial::of(charge, outcome, now);
             let mut shard = self.shard(&name).lock();
             match refusal {
                 // What was refused before a refund may pass after it.
@@ -239,7 +239,7 @@ impl Refusals {
                 // It is newer than what was known, which a clock that steps back would
                 // bring to life again.
                 Some(_) => drop(shard.refusals.swap_remove(&*name)),
-                None if !outcome.over && charge.hits.asked() > 0 => {
+                None if !outcome.over && charge.hits.requested() > 0 => {
                     shard.refusals.swap_remove(&*name);
                 }
                 _ => {}
@@ -285,14 +285,14 @@ impl Refusals {
 /// The refunds of a call. At its end, also if nobody waits for the answer any
 /// more, what they may have lifted is forgotten.
 struct Refunds<'a> {
-    cache: &'a Refusals,
+    cache: &'a DenialTable,
     charges: &'a [Charge],
 }
 
 impl Drop for Refunds<'_> {
     fn drop(&mut self) {
-        for charge in self.charges.iter().filter(|it| !it.asks()) {
-            if charge.limit.algorithm.facts().denial != Denial::Never {
+        for charge in self.charges.iter().filter(|it| it.is_refund()) {
+            if charge.limit.algorithm.info().denial != Denial::Never {
                 self.cache.forget(&charge.counter.key);
             }
         }
@@ -317,7 +317,7 @@ fn rest(charges: &[Charge], known: &[Option<Outcome>]) -> SmallVec<[Charge; 4]> 
     let refused = all.refuses();
     let unknown = both().filter(|(_, known)| known.is_none());
     let told = |charge: &Charge| {
-        let refused = charge.refused || refused && charge.depends();
+        let refused = charge.refused || refused && charge.depends_on_others();
         Charge { refused, enforced: all.left(charge.enforced), ..charge.clone() }
     };
     unknown.map(|(charge, _)| told(charge)).collect()
@@ -352,19 +352,19 @@ impl<S: Store> Store for DenyCache<S> {
         self.store.ready()
     }
 
-    fn died(&self) -> impl Future<Output = ()> + Send {
-        self.store.died()
+    fn task_failed(&self) -> impl Future<Output = ()> + Send {
+        self.store.task_failed()
     }
 }
 
 impl<S: Store + Counters> Counters for DenyCache<S> {
-    async fn look(
+    async fn peek(
         &self,
         counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
     ) -> Result<Outcome, StoreError> {
-        self.store.look(counter, limit, now).await
+        self.store.peek(counter, limit, now).await
     }
 
     async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Charge, Unanswered};
+use super::{Charge, OnTimeout};
 use crate::time::Timestamp;
 
 /// Whether a call is refused if a charge of it is over its limit.
@@ -25,11 +25,11 @@ pub(crate) fn is_served<'a>(
 ) -> bool {
     let mut fails = false;
     let over = charges.map(|(charge, over)| {
-        let without = match charge.unanswered {
-            Unanswered::Denied => charge.asks(),
-            Unanswered::Allowed | Unanswered::Fails => charge.alone(now).over,
+        let without = match charge.on_timeout {
+            OnTimeout::Deny => !charge.is_refund(),
+            OnTimeout::Allow | OnTimeout::Fail => charge.outcome_if_first(now).over,
         };
-        fails |= over.is_none() && charge.unanswered == Unanswered::Fails;
+        fails |= over.is_none() && charge.on_timeout == OnTimeout::Fail;
         (charge, Some(over.unwrap_or(without)))
     });
     let refused = Enforcement::of(over).refuses();
@@ -97,7 +97,7 @@ impl Enforcement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::look;
+    use crate::store::peek_charge;
     use crate::{
         counter::{KeyFormat, KeyPart},
         limit::{Limit, Unit, Window},
@@ -106,11 +106,11 @@ mod tests {
     use Enforced::{No, Quota, Yes};
 
     fn of(charges: &[(Enforced, Option<bool>)]) -> Enforcement {
-        let limit = Limit::fixed(1, Window::of(Unit::Minute));
+        let limit = Limit::fixed(1, Window::new(Unit::Minute));
         let part = KeyPart { key: b"key", value: b"value", shared: false };
         let now = Timestamp::default();
         let counter = KeyFormat::default().key(b"domain", [part].into_iter(), &limit, now);
-        let look = look(&counter, &limit);
+        let look = peek_charge(&counter, &limit);
         let charges: Vec<_> = charges
             .iter()
             .map(|(enforced, over)| (Charge { enforced: *enforced, ..look.clone() }, *over))

@@ -11,7 +11,7 @@
 //! hash has a random key.
 //!
 //! Memory is bounded twice. A counter that means nothing any more, since a
-//! [second](GRACE), is dropped: every few charges one looks at some of its shard,
+//! [second](EXPIRY_SLACK), is dropped: every few charges one looks at some of its shard,
 //! in turn, so no task has to run for it. And there are [`Bounds`], for all counters
 //! together. At these, what is new takes the place of what is missed least, but each
 //! domain keeps its share, and what refuses somebody is not forgotten for what is new in
@@ -37,11 +37,13 @@ use crate::{
     counter::{CounterKey, CounterRef},
     limit::{
         Hits, Limit, Outcome, Window,
-        step::{self, Answer, State, Step},
+        step::{self, State, Step, StepResult},
     },
     store::{
-        Charge, Counters, Deadline, GRACE, Readings, Results, Store, StoreError, Usage, look, only,
+        Charge, Counters, Deadline, EXPIRY_SLACK, MemoryUsage, Results, Store, StoreError,
+        StoreStats, peek_charge,
         script::{self, Record, Settlement},
+        single_result,
     },
     time::Timestamp,
 };
@@ -101,10 +103,10 @@ pub struct Memory {
 /// The longest that the counter of `charge` is kept from now on.
 fn longest(charge: &Charge) -> Duration {
     let Charge { limit, counter, .. } = charge;
-    match limit.names_window() {
+    match limit.has_window_in_key() {
         // A limit with a longer window may share the name.
-        true => Duration::from_secs(Window::LONGEST),
-        false => step::longest(limit, counter.span),
+        true => Duration::from_secs(Window::MAX_SECONDS),
+        false => step::max_ttl(limit, counter.span),
     }
 }
 
@@ -113,8 +115,8 @@ fn longest(charge: &Charge) -> Duration {
 fn refuses(charge: &Charge, state: Option<State>, ban: Timestamp, now: Timestamp) -> Timestamp {
     let (limit, span, hit) = (&charge.limit, charge.counter.span, Hits::Add(1));
     let told = step::step(limit, span, state, hit, now).before;
-    let answer = Answer { passes: true, banned: ban, told };
-    after(step::describe(limit, span, hit, answer, now).retry_after, now).max(ban)
+    let answer = StepResult { passes: true, banned_until: ban, snapshot: told };
+    after(step::outcome(limit, span, hit, answer, now).retry_after, now).max(ban)
 }
 
 /// When the time has come that it says. What never passes is refused whatever is kept.
@@ -150,16 +152,16 @@ impl Memory {
     }
 
     /// How much is kept, and what was not.
-    pub fn usage(&self) -> Usage {
+    pub fn usage(&self) -> MemoryUsage {
         let ledger = self.ledger.lock();
-        let &Ledger { counters, bytes, evicted, not_kept, .. } = &*ledger;
-        Usage { counters, bytes, evicted, not_kept }
+        let &Ledger { counters, bytes, evicted, uncounted, .. } = &*ledger;
+        MemoryUsage { counters, bytes, evicted, uncounted }
     }
 
     /// Has `readings` tell how much is kept here.
-    pub fn tell(self: &Arc<Self>, readings: &Readings) {
+    pub fn publish_usage(self: &Arc<Self>, readings: &StoreStats) {
         let memory = Arc::downgrade(self);
-        Readings::tell(&readings.memory, move || {
+        StoreStats::register(&readings.memory, move || {
             memory.upgrade().map(|it| it.usage()).unwrap_or_default()
         });
     }
@@ -173,7 +175,7 @@ impl Memory {
         let state = shard.live(key, now, || longest(charge)).and_then(|it| it.kept.state());
         let Step { passes, after: told, state, .. } =
             step::step(limit, span, state, charge.hits, now);
-        let answer = Answer { passes, banned: Timestamp::default(), told };
+        let answer = StepResult { passes, banned_until: Timestamp::default(), snapshot: told };
         let outcome = charge.outcome(answer, true, now);
         if let Some(state) = state {
             let refuses = match (outcome.remaining, charge.hits) {
@@ -181,7 +183,7 @@ impl Memory {
                 (0, _) => refuses(charge, Some(state.clone()), Timestamp::default(), now),
                 _ => Timestamp::default(),
             };
-            let until = now.plus(step::life(limit, span, told, now)).plus(GRACE);
+            let until = now.plus(step::ttl(limit, span, told, now)).plus(EXPIRY_SLACK);
             let kept = Kept::new(Some(state), Timestamp::default());
             let domain = charge.counter.key.domain();
             let counter = Counter { kept, until, refuses };
@@ -197,14 +199,14 @@ impl Memory {
         let attempts = made.attempts;
         for script::Written { at, record, told } in made.written {
             let charge = &charges[at];
-            let until = |told| now.plus(step::life(&charge.limit, charge.counter.span, told, now));
-            let ban = step::ban(&charge.limit, record.banned, now);
+            let until = |told| now.plus(step::ttl(&charge.limit, charge.counter.span, told, now));
+            let ban = step::ban_end(&charge.limit, record.banned, now);
             let until = told.map(until).unwrap_or_default().max(ban);
             let refuses = match attempts[at].outcome(charge, now).remaining {
                 0 => refuses(charge, record.state.clone(), ban, now),
                 _ => ban,
             };
-            held.write(charge, record, until.plus(GRACE), refuses);
+            held.write(charge, record, until.plus(EXPIRY_SLACK), refuses);
         }
         charges.iter().zip(attempts).map(|(charge, it)| Ok(it.outcome(charge, now))).collect()
     }
@@ -304,7 +306,7 @@ fn shard<'a>(held: &'a mut [(usize, MutexGuard<'_, Shard>)], position: usize) ->
 
 impl Store for Memory {
     async fn charge(&self, charges: &[Charge], now: Timestamp, _: Deadline) -> Results {
-        let together = |it: &Charge| it.depends() || !it.limit.penalty.is_zero();
+        let together = |it: &Charge| it.depends_on_others() || !it.limit.penalty.is_zero();
         match charges.iter().any(together) {
             true => self.charge_together(charges, now),
             false => charges.iter().map(|it| Ok(self.charge_one(it, now))).collect(),
@@ -317,13 +319,13 @@ impl Store for Memory {
 }
 
 impl Counters for Memory {
-    async fn look(
+    async fn peek(
         &self,
         counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
     ) -> Result<Outcome, StoreError> {
-        only(self.charge(&[look(counter, limit)], now, None).await)
+        single_result(self.charge(&[peek_charge(counter, limit)], now, None).await)
     }
 
     async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
@@ -338,11 +340,11 @@ impl Counters for Memory {
         used: u64,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let charges = [look(counter, limit)];
+        let charges = [peek_charge(counter, limit)];
         let (charge, mut record) = (&charges[0], Record::default());
         let set = Settlement::Set(used.min(Hits::MAX));
         script::settle(&mut record, charge, set, now, &mut false);
-        let until = now.plus(step::longest(limit, counter.span)).plus(GRACE);
+        let until = now.plus(step::max_ttl(limit, counter.span)).plus(EXPIRY_SLACK);
         let mut held = self.hold(&charges, now);
         let (key, at) = self.place(&counter.key);
         shard(&mut held.shards, at).remove(key, &self.ledger);

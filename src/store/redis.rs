@@ -7,7 +7,7 @@
 //! fixed windows, one for all others, and one that settles what calls leave behind. What
 //! is kept is never without an expiry, which may be put off at [random](Jitter):
 //!
-//! | what                    | as                        | until, and a [second](GRACE) more    |
+//! | what                    | as                        | until, and a [second](EXPIRY_SLACK) more    |
 //! |-------------------------|---------------------------|--------------------------------------|
 //! | fixed window            | an integer, as of INCRBY; with a penalty `start:count` | its end |
 //! | sliding window          | `start:before:current`    | the end of the last that it counts in |
@@ -41,8 +41,8 @@ use crate::{
     counter::{CounterKey, CounterRef},
     limit::{Hits, Limit, Outcome, Unit, Window, step},
     store::{
-        Charge, Counters, Deadline, GRACE, PoolUsage, Readings, Results, Store, StoreError, look,
-        only, script::Settlement,
+        Charge, Counters, Deadline, EXPIRY_SLACK, PoolUsage, Results, Store, StoreError,
+        StoreStats, peek_charge, script::Settlement, single_result,
     },
     time::Timestamp,
 };
@@ -130,7 +130,7 @@ impl Redis {
     ///
     /// Outside of a Tokio runtime.
     pub fn new(settings: &RedisSettings) -> Self {
-        Self::split(settings, None, &Readings::default())
+        Self::split(settings, None, &StoreStats::default())
     }
 
     /// The same, with limits per second on servers of their own if there are any, and
@@ -142,7 +142,7 @@ impl Redis {
     pub fn split(
         main: &RedisSettings,
         per_second: Option<&RedisSettings>,
-        readings: &Readings,
+        readings: &StoreStats,
     ) -> Self {
         let (late, unsettled) = Late::new();
         let timeout = per_second.map_or(main.timeout, |it| it.timeout.max(main.timeout));
@@ -189,7 +189,7 @@ impl Backend {
             BackendServers::One(node) => (node.waiting(), node.is_silent().into()),
             BackendServers::Cluster(cluster) => cluster.waiting_and_silent(),
         };
-        PoolUsage { waiting, silent, ..self.traffic.usage() }
+        PoolUsage { waiting, unresponsive: silent, ..self.traffic.usage() }
     }
 
     /// Deletes a counter, and says whether there was one.
@@ -227,16 +227,16 @@ impl Backends {
         }
     }
 
-    fn tell(self: &Arc<Self>, readings: &Readings, late: &Late) {
+    fn tell(self: &Arc<Self>, readings: &StoreStats, late: &Late) {
         let (backends, counts) = (Arc::downgrade(self), late.clone());
-        Readings::tell(&readings.main, move || {
-            let (given_back, not_given_back) = counts.counts();
+        StoreStats::register(&readings.main, move || {
+            let (refunded, failed_refunds) = counts.counts();
             let usage = backends.upgrade().map(|it| it.main.usage()).unwrap_or_default();
-            PoolUsage { given_back, not_given_back, ..usage }
+            PoolUsage { refunded, failed_refunds, ..usage }
         });
         if self.per_second.is_some() {
             let backends = Arc::downgrade(self);
-            Readings::tell(&readings.per_second, move || {
+            StoreStats::register(&readings.per_second, move || {
                 let backends = backends.upgrade();
                 let usage = backends.and_then(|it| Some(it.per_second.as_ref()?.usage()));
                 usage.unwrap_or_default()
@@ -248,8 +248,8 @@ impl Backends {
 /// Whether the counter of a limit is kept with those per second: it is gone so soon that
 /// it need not survive a restart.
 fn is_per_second(limit: &Limit) -> bool {
-    let brief = limit.algorithm.facts().window && limit.penalty.is_zero();
-    brief && limit.window == Window::of(Unit::Second)
+    let brief = limit.algorithm.info().window && limit.penalty.is_zero();
+    brief && limit.window == Window::new(Unit::Second)
 }
 
 impl Servers for Backends {
@@ -301,12 +301,12 @@ impl Store for Redis {
         let Backends { main, per_second, .. } = &*self.calls.servers;
         let Some(per_second) = per_second else { return main.ready().await };
         match tokio::join!(main.ready(), per_second.ready()) {
-            (_, Err(unfit @ StoreError::Unfit(_))) => Err(unfit),
+            (_, Err(unfit @ StoreError::Misconfigured(_))) => Err(unfit),
             (main, per_second) => main.and(per_second),
         }
     }
 
-    async fn died(&self) {
+    async fn task_failed(&self) {
         let Backends { main, per_second, .. } = &*self.calls.servers;
         let per_second = async {
             match per_second {
@@ -323,13 +323,13 @@ impl Store for Redis {
 }
 
 impl Counters for Redis {
-    async fn look(
+    async fn peek(
         &self,
         counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
     ) -> Result<Outcome, StoreError> {
-        only(self.charge(&[look(counter, limit)], now, None).await)
+        single_result(self.charge(&[peek_charge(counter, limit)], now, None).await)
     }
 
     async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
@@ -349,7 +349,7 @@ impl Counters for Redis {
         used: u64,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let charge = look(counter, limit);
+        let charge = peek_charge(counter, limit);
         let servers = &self.calls.servers;
         let place = servers.place(&charge);
         let kind = Kind::Settle(smallvec![Settlement::Set(used.min(Hits::MAX))]);
@@ -416,7 +416,7 @@ fn elements(answer: Value, expected: usize) -> Result<Vec<Value>, NodeError> {
 
 /// How many milliseconds a counter of a fixed window is kept from now on.
 fn kept(charge: &Charge, now: Timestamp) -> u64 {
-    let micros = (charge.counter.span.end.since(now) + GRACE).as_micros();
+    let micros = (charge.counter.span.end.since(now) + EXPIRY_SLACK).as_micros();
     u64::try_from(micros.div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 

@@ -16,7 +16,7 @@ use crate::{
     counter::CounterKey,
     limit::{
         Hits, Limit, Outcome,
-        step::{self, Answer, Check, State, Step, Told},
+        step::{self, LimitCheck, Snapshot, State, Step, StepResult},
     },
     time::Timestamp,
 };
@@ -70,8 +70,8 @@ pub(crate) struct Attempt {
     pub(crate) verdict: Verdict,
     /// When the ban ends that there was before.
     pub(crate) banned: Timestamp,
-    pub(crate) before: Told,
-    pub(crate) after: Told,
+    pub(crate) before: Snapshot,
+    pub(crate) after: Snapshot,
     pub(crate) made: bool,
     /// Whether that changes the state.
     pub(crate) counts: bool,
@@ -91,13 +91,17 @@ pub(crate) enum Verdict {
 impl Attempt {
     /// Whether the charge is over its limit, for sure.
     fn over(&self, charge: &Charge, now: Timestamp) -> bool {
-        self.verdict == Verdict::Refused || charge.asks() && now < self.banned
+        self.verdict == Verdict::Refused || !charge.is_refund() && now < self.banned
     }
 
     pub(crate) fn outcome(&self, charge: &Charge, now: Timestamp) -> Outcome {
         let &Self { verdict, banned, before, after, made, .. } = self;
         let told = if made { after } else { before };
-        let answer = Answer { passes: verdict != Verdict::Refused, banned, told };
+        let answer = StepResult {
+            passes: verdict != Verdict::Refused,
+            banned_until: banned,
+            snapshot: told,
+        };
         charge.outcome(answer, made, now)
     }
 }
@@ -142,7 +146,7 @@ pub(crate) struct Written {
     pub(crate) at: usize,
     pub(crate) record: Record,
     /// What is told of the state, if that changes.
-    pub(crate) told: Option<Told>,
+    pub(crate) told: Option<Snapshot>,
 }
 
 /// One attempt for each charge.
@@ -179,7 +183,7 @@ pub(crate) fn make(
     let (mut together, mut unsure) = (false, false);
     for (at, charge) in charges.iter().enumerate() {
         let attempt = call.attempt(at, true, false);
-        together |= charge.depends();
+        together |= charge.depends_on_others();
         unsure |= attempt.verdict == Verdict::Unsure;
         attempts.push(attempt);
     }
@@ -192,7 +196,7 @@ pub(crate) fn make(
     if unsure && !refused {
         // Once more, without those that depend on the others.
         for (at, charge) in charges.iter().enumerate() {
-            attempts[at] = match charge.depends() {
+            attempts[at] = match charge.depends_on_others() {
                 true => Attempt { verdict: Verdict::Unsure, made: false, ..attempts[at] },
                 false => call.attempt(at, true, false),
             };
@@ -238,7 +242,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
             Attempt { made: trial.made && make, counts: last.counts, ..trial }
         } else if !unsure {
             last
-        } else if charge.depends() {
+        } else if charge.depends_on_others() {
             Attempt { verdict: Verdict::Passes, made: false, ..trial }
         } else {
             trial
@@ -261,7 +265,11 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         let mut held = Positions::new();
         for (at, charge) in charges.iter().enumerate() {
             let sum = &mut sums[self.firsts[at]];
-            if sum.is_none() && charge.depends() && attempts[at].counts && !finals[at].made {
+            if sum.is_none()
+                && charge.depends_on_others()
+                && attempts[at].counts
+                && !finals[at].made
+            {
                 *sum = Some(0);
                 held.push(at);
             }
@@ -270,7 +278,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
             let Some(sum) = &mut sums[self.firsts[at]] else { continue };
             (attempts[at].waits, finals[at].waits) = (attempts[at].counts, finals[at].counts);
             if attempts[at].counts {
-                *sum = (*sum + charge.hits.capped().asked()).min(Hits::MAX);
+                *sum = (*sum + charge.hits.capped().requested()).min(Hits::MAX);
             }
         }
         let bans: SmallVec<[Timestamp; 4]> = held.iter().map(|&at| self.get(at).banned).collect();
@@ -295,18 +303,19 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         let charge = &self.charges[at];
         let (counter, limit, now) = (&charge.counter, &charge.limit, self.now);
         let mut record = self.get(at);
-        let banned = step::ban(limit, record.banned, now);
+        let banned = step::ban_end(limit, record.banned, now);
         let state = record.state.clone();
         let alone = step::step(limit, counter.span, state, charge.hits, now);
         let (mut verdict, before, after) = self.weigh_holds(charge, &record, &alone);
         let full = MOST_HOLDS <= record.holds.iter().filter(|it| it.is_valid(now)).count();
-        if verdict == Verdict::Passes && self.holder.is_some() && charge.depends() && full {
+        if verdict == Verdict::Passes && self.holder.is_some() && charge.depends_on_others() && full
+        {
             verdict = Verdict::Unsure;
         }
         if refuse {
             verdict = Verdict::Refused;
         }
-        let shut = charge.asks() && now < banned;
+        let shut = !charge.is_refund() && now < banned;
         if shut && verdict == Verdict::Unsure {
             verdict = Verdict::Passes;
         }
@@ -316,7 +325,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
             Verdict::Unsure => false,
         };
         let made = make && !shut && counts;
-        let asked = charge.hits.capped().asked();
+        let asked = charge.hits.capped().requested();
         let mut told = None;
         let mut changed = false;
         let counts = made && alone.state.is_some();
@@ -338,20 +347,25 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
 
     /// What is held in `record` takes room as well: whether hits pass that do `alone`, and
     /// what to tell of the states before and after.
-    fn weigh_holds(&self, charge: &Charge, record: &Record, alone: &Step) -> (Verdict, Told, Told) {
+    fn weigh_holds(
+        &self,
+        charge: &Charge,
+        record: &Record,
+        alone: &Step,
+    ) -> (Verdict, Snapshot, Snapshot) {
         let passes = if alone.passes { Verdict::Passes } else { Verdict::Refused };
         let held = record.held(self.holder, self.now);
-        if held == 0 || charge.asks() && !alone.passes {
+        if held == 0 || !charge.is_refund() && !alone.passes {
             // What is refused for sure is told of without it.
             return (passes, alone.before, alone.after);
         }
         let (limit, span) = (&charge.limit, charge.counter.span);
-        let held = (Hits::Add(held), Check::Nothing);
-        let counted = step::step_as(limit, span, record.state.clone(), held, self.now).state;
+        let held = (Hits::Add(held), LimitCheck::Skip);
+        let counted = step::step_with(limit, span, record.state.clone(), held, self.now).state;
         let state = counted.or_else(|| record.state.clone());
         let Step { passes: fits, before, after, .. } =
             step::step(limit, span, state, charge.hits, self.now);
-        let unsure = alone.passes && !fits && charge.asks();
+        let unsure = alone.passes && !fits && !charge.is_refund();
         (if unsure { Verdict::Unsure } else { passes }, before, after)
     }
 
@@ -392,7 +406,7 @@ pub(crate) enum Settlement {
     /// What the call of this number holds is let go.
     Release(u64),
     /// So many hits are given back that were granted when this was told.
-    GiveBack(u64, Told),
+    GiveBack(u64, Snapshot),
     /// So many hits take the place of all that is kept.
     Set(u64),
 }
@@ -410,7 +424,7 @@ pub(crate) fn settle(
     let (limit, span) = (&charge.limit, charge.counter.span);
     let count = |record: &mut Record, hits: Hits| {
         let state = record.state.clone();
-        let step = step::step_as(limit, span, state, (hits, Check::Nothing), now);
+        let step = step::step_with(limit, span, state, (hits, LimitCheck::Skip), now);
         if let Some(state) = step.state {
             record.state = Some(state);
             record.drop_ended(limit, now);

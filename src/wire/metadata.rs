@@ -7,7 +7,7 @@ use prost_types::{ListValue, Struct, Value, value::Kind};
 use crate::{
     descriptor::{Descriptor, Request},
     engine::decision::{Decision, Governed, Standing, Verdict},
-    limit::{Hits, Limit, whole_seconds},
+    limit::{Hits, Limit, ceil_seconds},
 };
 
 /// What was asked (`domain`, `descriptors`, `hitsAddend`), what the rules of
@@ -57,7 +57,7 @@ fn descriptor(descriptor: &Descriptor) -> Value {
     }
     match descriptor.hits {
         // What the request says for all of them is not said again.
-        Hits::Add(_) if !descriptor.own_hits => {}
+        Hits::Add(_) if !descriptor.has_own_hits => {}
         Hits::Add(hits) => fields.push(("hitsAddend", number(hits))),
         Hits::Refund(hits) => fields.push(("refund", number(hits))),
     }
@@ -93,11 +93,11 @@ fn rule(verdict: &Verdict, standing: Standing<'_>, wait: Option<Duration>) -> Va
     fields.push(("limit", string(limit.to_string())));
     fields.push(("remaining", number(outcome.remaining.into())));
     match wait {
-        Some(wait) => fields.push(("resetSeconds", number(whole_seconds(wait)))),
+        Some(wait) => fields.push(("resetSeconds", number(ceil_seconds(wait)))),
         None => fields.push(("neverPasses", wrap(Kind::BoolValue(true)))),
     }
     if !outcome.banned.is_zero() {
-        fields.push(("bannedSeconds", number(whole_seconds(outcome.banned))));
+        fields.push(("bannedSeconds", number(ceil_seconds(outcome.banned))));
     }
     wrap(Kind::StructValue(structure(fields)))
 }

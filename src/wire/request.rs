@@ -115,7 +115,7 @@ fn read_descriptor(
     Ok(Descriptor {
         entries: entries.into_iter().map(entry).collect(),
         hits: hits.capped(),
-        own_hits: hits_addend.is_some(),
+        has_own_hits: hits_addend.is_some(),
         limit: limit.map(|it| read_override(position, it)).transpose()?,
     })
 }
@@ -194,7 +194,7 @@ mod tests {
         assert!(error(limited(3, Some(u32::MAX))).contains("at most 100 years"));
         assert_eq!(
             ask(limited(7, Some(0)), 0).unwrap().descriptors[0].limit,
-            Some(Limit::fixed(1, Window::of(Unit::Week)))
+            Some(Limit::fixed(1, Window::new(Unit::Week)))
         );
 
         let empty = RateLimitRequest { domain: "shop".into(), ..Default::default() };

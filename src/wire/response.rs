@@ -3,7 +3,7 @@
 use crate::{
     descriptor::Request,
     engine::decision::{Decision, Governed, Standing, Verdict},
-    limit::{Unit, whole_seconds},
+    limit::{Unit, ceil_seconds},
     wire::{
         metadata,
         pb::envoy::{
@@ -98,7 +98,7 @@ fn status(verdict: &Verdict) -> DescriptorStatus {
         }),
         limit_remaining: outcome.remaining,
         duration_until_reset: wait.map(|wait| prost_types::Duration {
-            seconds: i64::try_from(whole_seconds(wait)).unwrap_or(i64::MAX),
+            seconds: i64::try_from(ceil_seconds(wait)).unwrap_or(i64::MAX),
             nanos: 0,
         }),
     }
@@ -128,6 +128,6 @@ fn headers(decision: &Decision, names: &HeaderNames) -> Vec<HeaderValue> {
     vec![
         header(&names.limit, limit.requests.into()),
         header(&names.remaining, outcome.remaining.into()),
-        header(&names.reset, whole_seconds(wait.unwrap_or(outcome.reset_after))),
+        header(&names.reset, ceil_seconds(wait.unwrap_or(outcome.reset_after))),
     ]
 }

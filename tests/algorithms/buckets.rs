@@ -22,7 +22,7 @@ proptest! {
     fn a_bucket_admits_what_the_continuous_one_does_or_a_few_ticks_later(
         limit in limits("token_bucket"), calls in calls(false, 40),
     ) {
-        let scale = Scale::of(&limit);
+        let scale = Scale::new(&limit);
         let mut continuous = Definition::new(&limit);
         let length = u128::from(limit.window.seconds() * 1_000_000);
         for call in play(&limit, &calls) {
@@ -70,7 +70,7 @@ proptest! {
     fn a_scale_is_fine_and_exact_in_lua(
         limit in limits("token_bucket"), refund in any::<u64>(),
     ) {
-        let scale = Scale::of(&limit);
+        let scale = Scale::new(&limit);
         let window = limit.window.seconds() * 1_000_000;
         prop_assert!(scale.tick * 1_000_000 <= window);
         prop_assert_eq!(
@@ -89,7 +89,7 @@ proptest! {
         burst in requests(u32::MAX),
     ) {
         let limit = Limit { algorithm: Algorithm::TokenBucket { burst }, ..limit };
-        let scale = Scale::of(&limit);
+        let scale = Scale::new(&limit);
         let mut counter = Counter::new(&limit);
         // As long as the bucket never runs empty, all that drains is used.
         let ticks = (scale.capacity - scale.cost) / scale.drain;
@@ -123,8 +123,8 @@ fn what_is_poured_in_late_in_a_tick_does_not_drain_with_what_was_there() {
     // Less than one hit drains in a tick, and more than one.
     for (requests, unit) in [(7, Unit::Day), (u32::MAX - 1, Unit::Month)] {
         let algorithm = Algorithm::TokenBucket { burst: u32::MAX };
-        let limit = Limit { algorithm, ..Limit::fixed(requests, Window::of(unit)) };
-        let tick = Scale::of(&limit).tick;
+        let limit = Limit { algorithm, ..Limit::fixed(requests, Window::new(unit)) };
+        let tick = Scale::new(&limit).tick;
         assert!(tick > 1);
         let late = START / tick * tick + tick - 1;
         let drained = |hits: u64| hits * unit.seconds() * 1_000_000 / u64::from(requests);
@@ -148,7 +148,7 @@ fn who_comes_exactly_when_told_gets_the_whole_rate_for_a_year() {
         [(7, Unit::Day, 3), (11, Unit::Year, 2), (1_000, Unit::Month, 1), (3, Unit::Hour, 3)]
     {
         let algorithm = Algorithm::TokenBucket { burst };
-        let limit = Limit { algorithm, ..Limit::fixed(requests, Window::of(unit)) };
+        let limit = Limit { algorithm, ..Limit::fixed(requests, Window::new(unit)) };
         let mut counter = Counter::new(&limit);
         let (mut now, mut sum, year) = (START, 0_u64, START + 365 * 86_400_000_000);
         while now <= year {
@@ -170,7 +170,7 @@ proptest! {
         unit in select(&Unit::ALL[..]),
     ) {
         let algorithm = Algorithm::TokenBucket { burst: requests };
-        let limit = Limit { algorithm, ..Limit::fixed(requests, Window::of(unit)) };
-        prop_assert_eq!(Scale::of(&limit).tick, 1);
+        let limit = Limit { algorithm, ..Limit::fixed(requests, Window::new(unit)) };
+        prop_assert_eq!(Scale::new(&limit).tick, 1);
     }
 }

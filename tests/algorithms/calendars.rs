@@ -59,7 +59,7 @@ proptest! {
         phase in 0..10_000_000_u64, kind in 0..3, seed in any::<u64>(),
     ) {
         let multiplier = NonZeroU32::new(multiplier).unwrap();
-        let mut window = Window::times(unit, multiplier).unwrap_or(Window::of(unit));
+        let mut window = Window::times(unit, multiplier).unwrap_or(Window::new(unit));
         window.phase = match kind {
             0 => Phase::Epoch,
             1 => Phase::Shifted(Duration::from_secs(phase)),
@@ -82,7 +82,7 @@ proptest! {
         let zone = TimeZone::get(zone).unwrap();
         let first_day = if unit == Unit::Week { (first - 1) % 7 + 1 } else { first };
         let calendar = Calendar { time_zone: zone.clone(), first_day };
-        let mut window = Window::of(unit);
+        let mut window = Window::new(unit);
         window.phase = Phase::Calendar(Arc::new(calendar));
         tiles(&window, now, 0);
         let span = window.span(Timestamp::from_micros(now), 0);

@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use tollgate::{
     limit::{
         Algorithm, Hits, Limit, Unit, Window, bucket, fixed_window, leases, sliding_window,
-        step::{self, Answer, State},
+        step::{self, State, StepResult},
     },
     time::Timestamp,
 };
@@ -54,7 +54,7 @@ fn play_stepping(
 /// far ahead the clock was that wrote it, it is forgotten then.
 fn heals_within(limit: &Limit) -> Option<u64> {
     let span = limit.window.span(Timestamp::from_micros(START), 0);
-    let longest = step::longest(limit, span).as_micros() as u64;
+    let longest = step::max_ttl(limit, span).as_micros() as u64;
     (longest < 1_000 * YEAR).then_some(longest + 2_000_000)
 }
 
@@ -137,7 +137,7 @@ fn a_step_back_is_noticed_however_far_it_is() {
 fn what_is_in_a_bucket_stays_in_it_when_the_limit_changes() {
     let algorithm = Algorithm::TokenBucket { burst: 10 };
     let minutely =
-        |requests| Limit { algorithm, ..Limit::fixed(requests, Window::of(Unit::Minute)) };
+        |requests| Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Minute)) };
     let mut counter = Counter::new(&minutely(10));
     counter.charge(Hits::Add(5), START);
     let kept = counter.charge(Hits::Add(1), START + 1_000_000).used;
@@ -157,14 +157,14 @@ proptest! {
         let now = Timestamp::from_micros(now);
         for limit in [limit, other] {
             let span = limit.window.span(now, seed);
-            let banned = step::ban(&limit, ban, now);
+            let banned = step::ban_end(&limit, ban, now);
             let step = step::step(&limit, span, Some(state.clone()), hits, now);
             for told in [step.before, step.after] {
-                let answer = Answer { passes: step.passes, banned, told };
-                let outcome = step::describe(&limit, span, hits, answer, now);
-                let life = step::life(&limit, span, told, now);
+                let answer = StepResult { passes: step.passes, banned_until: banned, snapshot: told };
+                let outcome = step::outcome(&limit, span, hits, answer, now);
+                let life = step::ttl(&limit, span, told, now);
                 prop_assert!(outcome.remaining <= limit.capacity());
-                prop_assert!(life <= step::longest(&limit, span) + span.end.since(span.start));
+                prop_assert!(life <= step::max_ttl(&limit, span) + span.end.since(span.start));
             }
         }
     }

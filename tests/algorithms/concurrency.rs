@@ -9,7 +9,7 @@ use crate::{counter::Counter, games::START};
 
 fn limit(requests: u32, lease: u64) -> Limit {
     let algorithm = Algorithm::Concurrency { lease: Duration::from_micros(lease) };
-    Limit { algorithm, ..Limit::fixed(requests, Window::of(Unit::Second)) }
+    Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Second)) }
 }
 
 proptest! {

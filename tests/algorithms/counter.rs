@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use tollgate::{
     limit::{
         Hits, Limit, Outcome,
-        step::{self, Answer, State, Step},
+        step::{self, State, Step, StepResult},
     },
-    store::GRACE,
+    store::EXPIRY_SLACK,
     time::Timestamp,
 };
 
@@ -43,7 +43,7 @@ impl Counter {
     }
 
     fn name(&self, now: u64) -> u64 {
-        if !self.limit.names_window() {
+        if !self.limit.has_window_in_key() {
             return 0;
         }
         self.limit.window.span(Timestamp::from_micros(now), self.seed).start.as_micros()
@@ -64,21 +64,25 @@ impl Counter {
         if kept.until <= keeper {
             *kept = Kept::default();
         }
-        kept.until = kept.until.min(keeper.plus(step::longest(limit, span)).plus(GRACE));
-        let banned = step::ban(limit, kept.banned, now);
+        kept.until = kept.until.min(keeper.plus(step::max_ttl(limit, span)).plus(EXPIRY_SLACK));
+        let banned = step::ban_end(limit, kept.banned, now);
         let Step { passes, before, after, state } =
             step::step(limit, span, kept.state.clone(), hits, now);
         let make = !(matches!(hits, Hits::Add(_)) && now < banned);
-        let answer = Answer { passes, banned, told: if make { after } else { before } };
-        let outcome = step::describe(limit, span, hits, answer, now);
+        let answer = StepResult {
+            passes,
+            banned_until: banned,
+            snapshot: if make { after } else { before },
+        };
+        let outcome = step::outcome(limit, span, hits, answer, now);
         if make && let Some(state) = state {
-            let until = keeper.plus(step::life(limit, span, after, now)).plus(GRACE);
+            let until = keeper.plus(step::ttl(limit, span, after, now)).plus(EXPIRY_SLACK);
             kept.until = kept.until.max(until);
             kept.state = Some(state);
         }
-        if !limit.penalty.is_zero() && !passes && hits.asked() > 0 && banned <= now {
+        if !limit.penalty.is_zero() && !passes && hits.requested() > 0 && banned <= now {
             kept.banned = now;
-            kept.until = kept.until.max(keeper.plus(limit.penalty).plus(GRACE));
+            kept.until = kept.until.max(keeper.plus(limit.penalty).plus(EXPIRY_SLACK));
         }
         outcome
     }

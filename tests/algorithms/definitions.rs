@@ -85,7 +85,7 @@ impl Definition {
 
     /// Takes over what somebody else let pass.
     pub(crate) fn passed(&mut self, hits: Hits, now: u64) {
-        self.past.push((now, hits.asked()));
+        self.past.push((now, hits.requested()));
     }
 }
 

@@ -81,7 +81,7 @@ pub(crate) fn windows() -> impl Strategy<Value = Window> {
     (select(&Unit::ALL[..]), multiplier, 0..4_u8, 0..4_000_u64).prop_map(
         |(unit, multiplier, phase, seconds)| {
             let window = Window::times(unit, NonZeroU32::new(multiplier).unwrap());
-            let mut window = window.unwrap_or(Window::of(unit));
+            let mut window = window.unwrap_or(Window::new(unit));
             if phase == 0 {
                 window.phase = Phase::Shifted(Duration::from_secs(seconds));
             }
@@ -92,7 +92,7 @@ pub(crate) fn windows() -> impl Strategy<Value = Window> {
 
 pub(crate) fn limits(algorithm: &'static str) -> BoxedStrategy<Limit> {
     let most = match algorithm {
-        "sliding_log" | "concurrency" => leases::MOST,
+        "sliding_log" | "concurrency" => leases::MAX_REQUESTS,
         _ => u32::MAX,
     };
     let lease = prop_oneof![Just(1_u64), Just(1_000_000), 1..100_000_000_u64, Just(86_400_000_000)];
@@ -109,7 +109,7 @@ pub(crate) fn limits(algorithm: &'static str) -> BoxedStrategy<Limit> {
                 "concurrency" => Algorithm::Concurrency { lease: Duration::from_micros(lease) },
                 _ => unreachable!(),
             };
-            Limit { requests, window, algorithm, penalty: Duration::ZERO, ahead: 0 }
+            Limit { requests, window, algorithm, penalty: Duration::ZERO, max_prefetch: 0 }
         })
         .boxed()
 }

@@ -50,7 +50,7 @@ pub(crate) fn remaining_is_exact(limit: &Limit, calls: &[Call]) {
 
 pub(crate) fn retry_after_is_exact(limit: &Limit, calls: &[Call]) {
     for call in play(limit, calls).iter().filter(|it| it.outcome.over) {
-        let never = u64::from(limit.capacity()) < call.hits.asked();
+        let never = u64::from(limit.capacity()) < call.hits.requested();
         let Some(wait) = call.outcome.retry_after else {
             assert!(never, "{call:?}");
             continue;
@@ -184,7 +184,7 @@ proptest! {
     fn a_limit_of_nothing_refuses_all(limit in any_limit(), calls in calls(true, 20)) {
         let limit = Limit { requests: 0, ..limit };
         for call in play(&limit, &calls) {
-            prop_assert!(call.outcome.over || call.hits.asked() == 0, "{call:?}");
+            prop_assert!(call.outcome.over || call.hits.requested() == 0, "{call:?}");
         }
     }
 
@@ -213,7 +213,7 @@ proptest! {
             now = crate::games::wait(&counter, None, now, pause);
             let hits = crate::games::amount(&counter, ask, now);
             let outcome = counter.charge(hits, now);
-            prop_assert!(outcome.over || hits.asked() <= other.capacity().into());
+            prop_assert!(outcome.over || hits.requested() <= other.capacity().into());
             if lasts(now, outcome.reset_after) {
                 let then = now + micros(outcome.reset_after) + more;
                 let capacity = u64::from(other.capacity());

@@ -35,7 +35,7 @@ proptest! {
             }
             let outcome = free.charge(call.hits, call.now);
             prop_assert_eq!(outcome.over, call.outcome.over, "{:?}", call);
-            if outcome.over && call.hits.asked() > 0 {
+            if outcome.over && call.hits.requested() > 0 {
                 banned = call.now + penalty;
             }
         }
@@ -53,7 +53,7 @@ proptest! {
                 continue;
             }
             prop_assert_eq!(counter.charge(call.hits, call.now), call.outcome);
-            if call.outcome.over && call.hits.asked() > 0 {
+            if call.outcome.over && call.hits.requested() > 0 {
                 until = call.now + limit.penalty.as_micros() as u64;
             }
         }

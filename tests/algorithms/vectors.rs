@@ -6,14 +6,14 @@ use tollgate::{
     limit::{
         Hits, Limit, Outcome, Unit, Window,
         fixed_window::{State, step},
-        step::{Answer, Told, describe},
+        step::{self, Snapshot, StepResult},
         tally,
     },
     time::Timestamp,
 };
 
 fn minutely(requests: u32) -> Limit {
-    Limit::fixed(requests, Window::of(Unit::Minute))
+    Limit::fixed(requests, Window::new(Unit::Minute))
 }
 
 /// What it means that a counter stands at `after` once `hits` are counted.
@@ -24,9 +24,9 @@ fn outcome(limit: &Limit, hits: Hits, after: u64, micros: u64) -> Outcome {
 }
 
 fn counted(limit: &Limit, hits: Hits, (count, passes): (u64, bool), now: Timestamp) -> Outcome {
-    let told = Told::Count(State { start: Timestamp::default(), count });
-    let answer = Answer { passes, banned: Timestamp::default(), told };
-    describe(limit, limit.window.span(now, 0), hits, answer, now)
+    let told = Snapshot::Count(State { start: Timestamp::default(), count });
+    let answer = StepResult { passes, banned_until: Timestamp::default(), snapshot: told };
+    step::outcome(limit, limit.window.span(now, 0), hits, answer, now)
 }
 
 #[test]

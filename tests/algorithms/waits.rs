@@ -63,7 +63,7 @@ fn engine(game: &Game) -> (Engine<Memory>, Arc<ManualClock>) {
     };
     let descriptors = KEYS.iter().zip(&game.rules).map(descriptor).collect();
     let tree = RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors }]);
-    let clock = Arc::new(ManualClock::at(Timestamp::default()));
+    let clock = Arc::new(ManualClock::new(Timestamp::default()));
     let engine = Engine {
         rules: Arc::new(ArcSwap::from_pointee(tree)),
         store: Memory::new(10_000),
@@ -79,7 +79,7 @@ fn request(hits: &[(usize, Hits)]) -> Request {
     let descriptor = |&(key, hits): &(usize, Hits)| Descriptor {
         entries: vec![Entry { key: KEYS[key].into(), value: "x".into() }],
         hits,
-        own_hits: true,
+        has_own_hits: true,
         limit: None,
     };
     let descriptors = hits.iter().map(descriptor).collect();

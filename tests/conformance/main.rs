@@ -162,7 +162,7 @@ fn cases() -> Vec<(String, Case)> {
 }
 
 async fn play<S: Store>(name: &str, case: Case, store: S) {
-    let clock = Arc::new(ManualClock::at(Timestamp::from_secs(case.start)));
+    let clock = Arc::new(ManualClock::new(Timestamp::from_secs(case.start)));
     let service = Arc::new(service(name, &case, store, Arc::clone(&clock)));
     let mut client = serve(Arc::clone(&service)).await;
     for (number, step) in case.play.iter().enumerate() {

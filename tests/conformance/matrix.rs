@@ -64,7 +64,7 @@ struct Game {
 impl Game {
     async fn new<S: Store>(limit: &str, store: S) -> Self {
         let case = case(limit, "rules");
-        let clock = Arc::new(ManualClock::at(Timestamp::from_secs(case.start)));
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(case.start)));
         let service = Arc::new(service(limit, &case, store, Arc::clone(&clock)));
         Self { client: serve(service).await, clock, limit: limit.to_owned() }
     }

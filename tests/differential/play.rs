@@ -17,7 +17,7 @@ use tollgate::{
         Engine,
         decision::{Decision, Mode},
     },
-    store::{GRACE, Store, memory::Memory},
+    store::{EXPIRY_SLACK, Store, memory::Memory},
     time::{ManualClock, Timestamp},
 };
 
@@ -150,7 +150,7 @@ pub(crate) struct Round<'a> {
 impl<'a> Round<'a> {
     pub(crate) fn new(table: &'a Table, rules: &str, mode: Mode, remembers: bool) -> Self {
         table.clear();
-        let clock = Arc::new(ManualClock::at(Timestamp::default()));
+        let clock = Arc::new(ManualClock::new(Timestamp::default()));
         let store = counters(table.store.clone(), if remembers { 1 << 20 } else { 0 });
         let ours = Engine { mode, ..engine(rules, memory(), &clock) };
         let theirs = Engine { mode, ..engine(rules, store, &clock) };
@@ -163,7 +163,7 @@ impl<'a> Round<'a> {
         let expected = self.decide(&self.ours, request)?;
         let found = self.decide(&self.theirs, request);
         // The server has a clock of its own, by which it forgets.
-        prop_assume!(self.begin.elapsed() < GRACE);
+        prop_assume!(self.begin.elapsed() < EXPIRY_SLACK);
         let found = found?;
         if self.remembers {
             prop_assert_eq!(found.codes(), expected.codes(), "{:?}, at {:?}", request, now);

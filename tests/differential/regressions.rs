@@ -66,7 +66,7 @@ fn play(round: &Round<'_>, calls: &[Call<'_>]) -> TestCaseResult {
             // The caller brings a limit along.
             Some((key, requests)) => {
                 let requests = requests.parse().expect("it is a number");
-                let limit = Some(Limit::fixed(requests, Window::of(Unit::Hour)));
+                let limit = Some(Limit::fixed(requests, Window::new(Unit::Hour)));
                 Descriptor { limit, ..descriptor(key, "ann", *hits) }
             }
         });

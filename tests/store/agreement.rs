@@ -85,7 +85,7 @@ pub(crate) fn play(table: &Table, game: &Game) -> TestCaseResult {
         last = model.charge(&charges, now);
         let theirs = table.charge(&charges, now);
         // The server has a clock of its own, by which it forgets.
-        prop_assume!(begin.elapsed() < GRACE);
+        prop_assume!(begin.elapsed() < EXPIRY_SLACK);
         prop_assert_eq!(&theirs, &last, "Redis, at {:?}", now);
         if game.may_forget() {
             let ours = table.runtime.block_on(memory.charge(&charges, now, None));

@@ -23,7 +23,7 @@ fn limited(requests: u32, lease: &str) -> String {
 
 fn busy(text: &str, store: Shared) -> Engine<places::Counters> {
     // It stands still, so everybody is as busy as can be.
-    engine(text, counters(store, 0), &Arc::new(ManualClock::at(NOON)))
+    engine(text, counters(store, 0), &Arc::new(ManualClock::new(NOON)))
 }
 
 #[tokio::test]

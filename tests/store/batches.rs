@@ -99,7 +99,7 @@ async fn play(store: &Redis, rounds: &[Vec<(Vec<Charge>, bool)>]) -> TestCaseRes
     for round in rounds {
         let calls: Vec<_> = round.iter().map(|(charges, _)| charges.clone()).collect();
         let mut waiting = Vec::new();
-        let lists = |charges: &[Charge]| charges[0].limit.algorithm.facts().listed;
+        let lists = |charges: &[Charge]| charges[0].limit.algorithm.info().keeps_each_hit;
         let (mut first, mut first_of_lists) = (true, true);
         for (place, call) in begin(store, &calls).await.into_iter().enumerate() {
             // The first that waits for nobody is on its way.

@@ -33,7 +33,7 @@ async fn admitted(servers: &Servers, key: &str, behind: Duration) -> usize {
     let mut engines = Vec::new();
     for now in [NOON, late] {
         let store = counters(servers.store(PATIENT).await, 0);
-        engines.push(engine(RULES, store, &Arc::new(ManualClock::at(now))));
+        engines.push(engine(RULES, store, &Arc::new(ManualClock::new(now))));
     }
     let mut admitted = 0;
     for _ in 0..50 {

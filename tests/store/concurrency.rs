@@ -106,7 +106,7 @@ fn hourly(requests: u32) -> [Limit; 5] {
         Algorithm::TokenBucket { burst: requests },
         Algorithm::Concurrency { lease: Duration::from_secs(3_600) },
     ]
-    .map(|algorithm| Limit { algorithm, ..Limit::fixed(requests, Window::of(Unit::Hour)) })
+    .map(|algorithm| Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Hour)) })
 }
 
 /// How many of 64 callers, over two stores, pass in ten calls each. Every other

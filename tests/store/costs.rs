@@ -48,7 +48,7 @@ impl Bench {
     /// Uses so much of the limit, each hit at a moment of its own.
     async fn fill(&mut self, limit: &Limit, hits: u32) -> (Vec<u8>, Vec<u8>) {
         cmd("FLUSHALL").exec(&mut self.client).expect("it runs");
-        let listed = limit.algorithm.facts().listed;
+        let listed = limit.algorithm.info().keeps_each_hit;
         let (times, each) = if listed { (hits, 1) } else { (1, hits) };
         for at in 0..times {
             let at = if listed { at } else { LIMIT };
@@ -209,14 +209,14 @@ async fn what_a_charge_costs_redis() {
         Algorithm::Concurrency { lease: Duration::from_secs(60) },
     ] {
         let limit = Limit { algorithm, ..minutely(LIMIT) };
-        let name = algorithm.facts().name;
+        let name = algorithm.info().name;
         for (case, hits, text) in [
             (Case::New, 0, "none used"),
             (Case::Half, LIMIT / 2, "half"),
             (Case::Full, LIMIT, "all, refused"),
             (Case::Passed, LIMIT, "all, passes as others end"),
         ] {
-            if case == Case::Passed && !algorithm.facts().listed {
+            if case == Case::Passed && !algorithm.info().keeps_each_hit {
                 continue;
             }
             let kept = bench.fill(&limit, hits).await;

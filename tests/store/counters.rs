@@ -106,7 +106,7 @@ async fn what_is_not_a_counter_counts_for_nothing_and_is_overwritten_by_hits() {
         client.set::<_, _, ()>(key("text"), "1e3").unwrap();
         client.rpush::<_, _, ()>(key("list"), "1").unwrap();
         let charges = ["text", "list"].map(|it| charge(it, minutely(10), hits, NOON));
-        let expected = hits.asked();
+        let expected = hits.requested();
         assert_eq!(after(&store, &charges, NOON).await.unwrap(), [expected; 2], "{hits:?}");
     }
     // From then on they are counters like any other, and do not stay for ever.

@@ -64,7 +64,7 @@ async fn instances_at(
         if mode.stop { RULES.replace(", consume: all_or_nothing", "") } else { RULES.into() };
     for now in clocks {
         let store = counters(servers.store(PATIENT).await, bytes);
-        let clock = Arc::new(ManualClock::at(now));
+        let clock = Arc::new(ManualClock::new(now));
         both.push(Arc::new(Engine { mode, ..engine(&text, store, &clock) }));
     }
     both.try_into().expect("there are two")

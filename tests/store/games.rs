@@ -96,15 +96,7 @@ impl Game {
             let part = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
             let counter = KeyFormat::default().key(b"game", [part].into_iter(), &limit, now);
             let Hit { consume, enforced, refused, .. } = *hit;
-            Charge {
-                counter,
-                limit,
-                hits,
-                consume,
-                enforced,
-                refused,
-                unanswered: Unanswered::Fails,
-            }
+            Charge { counter, limit, hits, consume, enforced, refused, on_timeout: OnTimeout::Fail }
         };
         hits.iter().map(charge).collect()
     }
@@ -113,7 +105,7 @@ impl Game {
     /// limit: no bucket drains slower than it did.
     pub(crate) fn may_forget(&self) -> bool {
         let rate = |it: &Limit| {
-            let Scale { tick, cost, drain, .. } = Scale::of(it);
+            let Scale { tick, cost, drain, .. } = Scale::new(it);
             (tick, cost, drain)
         };
         let is_bucket = |it: &Limit| {
@@ -137,8 +129,8 @@ impl Game {
 pub(crate) fn longest(charge: &Charge) -> Duration {
     // A counter whose clock steps back over an edge has its window before it again.
     let behind = Duration::from_secs(1);
-    let longest = step::longest(&charge.limit, charge.counter.span);
-    longest + behind + GRACE + Duration::from_millis(1)
+    let longest = step::max_ttl(&charge.limit, charge.counter.span);
+    longest + behind + EXPIRY_SLACK + Duration::from_millis(1)
 }
 
 fn is_near(wait: &Duration) -> bool {
@@ -206,11 +198,11 @@ fn counter() -> impl Strategy<Value = Vec<Limit>> {
                 _ => Algorithm::Concurrency { lease: Duration::from_secs(lease) },
             };
             let requests = match kind {
-                2 | 5 => requests.min(leases::MOST),
+                2 | 5 => requests.min(leases::MAX_REQUESTS),
                 3 | 4 if steady => rate,
                 _ => requests,
             };
-            Limit { requests, window: window.clone(), algorithm, penalty, ahead: 0 }
+            Limit { requests, window: window.clone(), algorithm, penalty, max_prefetch: 0 }
         };
         limits.into_iter().map(limit).collect()
     })

@@ -66,7 +66,7 @@ impl Late {
 
     /// One that decides by `text`, at noon.
     fn engine(&self, text: &str, bytes: usize) -> Engine<Counters> {
-        let clock = Arc::new(ManualClock::at(NOON));
+        let clock = Arc::new(ManualClock::new(NOON));
         within(DEADLINE, engine(text, counters(self.store.clone(), bytes), &clock))
     }
 
@@ -74,7 +74,7 @@ impl Late {
     fn home(&self, key: &str, unit: Unit) -> usize {
         let Some(cluster) = &self.cluster else { return usize::from(unit == Unit::Second) };
         let part = KeyPart { key: key.as_bytes(), value: b"ann", shared: false };
-        let limit = Limit::fixed(1, Window::of(unit));
+        let limit = Limit::fixed(1, Window::new(unit));
         let named = KeyFormat::default().key(b"game", [part].into_iter(), &limit, NOON);
         let name = String::from_utf8(named.key.as_bytes().to_vec()).expect("it is text");
         let slot = cluster.primaries[0].ask(&["CLUSTER", "KEYSLOT", &name]);

@@ -35,7 +35,7 @@ descriptors:
   rate_limit: {unit: second, requests_per_unit: 1}
 ";
     let servers = Servers::start(Place::PerSecond);
-    let clock = Arc::new(ManualClock::at(NOON));
+    let clock = Arc::new(ManualClock::new(NOON));
     let engine = engine(text, counters(servers.store(PATIENT).await, 0), &clock);
     passed(&engine, &ask(&[key]), 3).await;
     let mut clients = servers.clients();
@@ -69,7 +69,7 @@ descriptors:
 ";
     let servers = Servers::start(Place::One);
     let minute = SystemClock.now().as_secs() / 60 * 60;
-    let clock = Arc::new(ManualClock::at(Timestamp::from_secs(minute)));
+    let clock = Arc::new(ManualClock::new(Timestamp::from_secs(minute)));
     let store = counters(servers.store(PATIENT).await, 0);
     let keys = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
     let engine = Engine { keys, ..engine(text, store, &clock) };

@@ -6,7 +6,7 @@ use tollgate::{
     counter::{KeyFormat, KeyPart, KeyStyle},
     limit::{Algorithm, Hits, Limit, Outcome, Unit, Window},
     store::{
-        Charge, Consume, Enforced, GRACE, Store, StoreError, Unanswered,
+        Charge, Consume, EXPIRY_SLACK, Enforced, OnTimeout, Store, StoreError,
         redis::{Jitter, Redis, RedisSettings},
     },
     time::Timestamp,
@@ -70,7 +70,7 @@ fn store(url: &str, timeout: Duration) -> Redis {
 }
 
 fn minutely(requests: u32) -> Limit {
-    Limit::fixed(requests, Window::of(Unit::Minute))
+    Limit::fixed(requests, Window::new(Unit::Minute))
 }
 
 /// A store that keeps counters for longer than needed: by less than `bound` seconds.
@@ -93,7 +93,7 @@ fn charge(name: &str, limit: Limit, hits: Hits, now: Timestamp) -> Charge {
         consume,
         enforced: Enforced::Yes,
         refused: false,
-        unanswered: Unanswered::Fails,
+        on_timeout: OnTimeout::Fail,
     }
 }
 

@@ -7,7 +7,7 @@ use tollgate::{
     counter::CounterKey,
     limit::{
         Algorithm, Hits, Outcome,
-        step::{self, Answer, State, Step, Told},
+        step::{self, Snapshot, State, Step, StepResult},
     },
     store::{Charge, Consume, Enforced},
     time::Timestamp,
@@ -24,8 +24,8 @@ struct Attempt {
     passes: bool,
     over: bool,
     banned: Timestamp,
-    before: Told,
-    after: Told,
+    before: Snapshot,
+    after: Snapshot,
     made: bool,
 }
 
@@ -38,7 +38,7 @@ impl Model {
         let refused = charges.iter().any(|it| it.refused)
             || over.iter().any(|(it, over)| it.enforced == Enforced::Yes && *over)
             || used_up(&over);
-        if refused && charges.iter().any(Charge::depends) {
+        if refused && charges.iter().any(Charge::depends_on_others) {
             world = self.clone();
             for (charge, trial) in charges.iter().zip(&mut attempts) {
                 let make = match charge.consume {
@@ -61,7 +61,7 @@ impl Model {
     fn attempt(&mut self, charge: &Charge, make: bool, refuse: bool, now: Timestamp) -> Attempt {
         let (counter, limit) = (&charge.counter, &charge.limit);
         let since = self.bans.get(&counter.key).copied().unwrap_or_default();
-        let banned = step::ban(limit, since, now);
+        let banned = step::ban_end(limit, since, now);
         let state = self.states.get(&counter.key).cloned();
         let Step { passes, before, after, state } =
             step::step(limit, counter.span, state, charge.hits, now);
@@ -75,7 +75,7 @@ impl Model {
                 self.bans.remove(&counter.key);
             }
         }
-        let bans = !limit.penalty.is_zero() && !passes && charge.hits.asked() > 0;
+        let bans = !limit.penalty.is_zero() && !passes && charge.hits.requested() > 0;
         if bans && banned <= now {
             self.bans.insert(counter.key.clone(), now);
         }
@@ -87,8 +87,8 @@ impl Attempt {
     fn outcome(self, charge: &Charge, now: Timestamp) -> Outcome {
         let Self { passes, banned, before, after, made, .. } = self;
         let told = if made { after } else { before };
-        let answer = Answer { passes, banned, told };
-        let outcome = step::describe(&charge.limit, charge.counter.span, charge.hits, answer, now);
+        let answer = StepResult { passes, banned_until: banned, snapshot: told };
+        let outcome = step::outcome(&charge.limit, charge.counter.span, charge.hits, answer, now);
         Outcome { counted: outcome.counted && made, ..outcome }
     }
 }

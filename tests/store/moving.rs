@@ -26,7 +26,7 @@ descriptors:
 ";
 
 async fn instance(servers: &Servers) -> Engine<Counters> {
-    let clock = Arc::new(ManualClock::at(NOON));
+    let clock = Arc::new(ManualClock::new(NOON));
     engine(RULES, counters(servers.store(PATIENT).await, 0), &clock)
 }
 
@@ -120,7 +120,7 @@ async fn a_counter_is_reset_while_its_slot_moves() {
     assert_eq!(passed(&engine, &ask(&["plain"]), 3).await, 2);
     let (slot, from, _) = place(cluster);
     move_counters(cluster, slot, from);
-    let limit = Limit::fixed(2, Window::of(Unit::Hour));
+    let limit = Limit::fixed(2, Window::new(Unit::Hour));
     let part = KeyPart { key: b"plain", value: b"ann", shared: false };
     let counter = KeyFormat::default().key(b"game", [part].into_iter(), &limit, NOON);
     assert!(engine.store.reset(&counter.key).await.expect("the servers answer"));

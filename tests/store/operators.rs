@@ -28,7 +28,7 @@ fn charges() -> Vec<Charge> {
     for algorithm in algorithms {
         for unit in [Unit::Second, Unit::Hour] {
             for penalty in [Duration::ZERO, PENALTY] {
-                let limit = Limit { penalty, algorithm, ..Limit::fixed(7, Window::of(unit)) };
+                let limit = Limit { penalty, algorithm, ..Limit::fixed(7, Window::new(unit)) };
                 let name = charges.len().to_string();
                 let part = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
                 let keys = KeyFormat::default();
@@ -46,7 +46,7 @@ async fn hit(store: &Counters, charge: &Charge, hits: u64) -> Outcome {
 }
 
 async fn look(store: &Counters, charge: &Charge) -> Outcome {
-    store.look(&charge.counter, &charge.limit, NOON).await.expect("the servers answer")
+    store.peek(&charge.counter, &charge.limit, NOON).await.expect("the servers answer")
 }
 
 async fn reset(store: &Counters, charge: &Charge) -> bool {

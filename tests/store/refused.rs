@@ -55,7 +55,7 @@ everywhere!(
 
 /// One that decides by `text`, at noon.
 async fn table(servers: &Servers, text: &str) -> (Engine<Counters>, Arc<ManualClock>) {
-    let clock = Arc::new(ManualClock::at(NOON));
+    let clock = Arc::new(ManualClock::new(NOON));
     let store = counters(servers.store(PATIENT).await, 0);
     (engine(text, store, &clock), clock)
 }
@@ -164,7 +164,7 @@ async fn more_hits_than_anybody_counts_do_not_empty_a_counter_that_they_do_not_p
 }
 
 async fn hits_given_back_by_a_refused_request_count_as_they_do_in_memory(place: Place) {
-    let clock = Arc::new(ManualClock::at(NOON));
+    let clock = Arc::new(ManualClock::new(NOON));
     let back = closed_with(&[("a", Hits::Refund(2))]);
     let ours = engine(WITH_CLOSED, memory(), &clock);
     passed(&ours, &ask(&["a"]), 3).await;
@@ -202,7 +202,7 @@ async fn requests_that_are_refused_keep_no_slot_of_a_caller_that_died(place: Pla
 }
 
 async fn who_is_banned_is_told_what_memory_says(place: Place) {
-    let clock = Arc::new(ManualClock::at(NOON));
+    let clock = Arc::new(ManualClock::new(NOON));
     let ours = engine(WITH_CLOSED, memory(), &clock);
     let servers = Servers::start(place);
     let (theirs, _) = table(&servers, WITH_CLOSED).await;

@@ -12,7 +12,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream},
     net::{TcpListener, TcpStream},
 };
-use tollgate::store::{Readings, redis::RedisType};
+use tollgate::store::{StoreStats, redis::RedisType};
 
 use super::*;
 use crate::{
@@ -205,7 +205,7 @@ async fn a_failover_with_several_replicas_is_one_switch_of_each_instance() {
     let all = Sentinels::with(&Setup::default(), 2);
     let settings =
         RedisSettings::of(RedisType::Sentinel, &all.url(), None, Duration::from_secs(1)).unwrap();
-    let readings = [(); 2].map(|()| Readings::default());
+    let readings = [(); 2].map(|()| StoreStats::default());
     let stores = readings.each_ref().map(|it| Arc::new(Redis::split(&settings, None, it)));
     let old = all.servers[0].service;
     for store in &stores {

@@ -1,7 +1,7 @@
 //! Two Redis: one for limits per second, one for all others.
 
 use ::redis::cmd;
-use tollgate::store::Readings;
+use tollgate::store::StoreStats;
 
 use super::*;
 use crate::redis_server::RedisServer;
@@ -23,8 +23,8 @@ async fn what_a_call_consumes_that_one_of_two_servers_refuses() {
     let settings = servers
         .each_ref()
         .map(|it| RedisSettings::parse(&it.url(), None, PATIENT).expect("the URL is valid"));
-    let store = Redis::split(&settings[0], Some(&settings[1]), &Readings::default());
-    let secondly = |requests| Limit::fixed(requests, Window::of(Unit::Second));
+    let store = Redis::split(&settings[0], Some(&settings[1]), &StoreStats::default());
+    let secondly = |requests| Limit::fixed(requests, Window::new(Unit::Second));
     let used = async |consume, name: &str, refused| {
         let limits = [("tight", minutely(2)), ("wide", secondly(9)), ("free", minutely(9))];
         let charges = limits.map(|(limit, it)| Charge {

@@ -50,7 +50,7 @@ fn charged(
         consume: Consume::Independent,
         enforced: Enforced::Yes,
         refused: false,
-        unanswered: Unanswered::Fails,
+        on_timeout: OnTimeout::Fail,
     }
 }
 
@@ -95,7 +95,7 @@ fn any_sliding_window_is_weighed_exactly() {
         let start = span.start.as_micros().saturating_add_signed(windows * length + off);
         let start = start.min(Hits::MAX);
         let mut before = before;
-        let room = u64::from(limit).saturating_sub(current.saturating_add(hits.asked()));
+        let room = u64::from(limit).saturating_sub(current.saturating_add(hits.requested()));
         if exactly {
             // As many as just fit, give or take a few.
             let left = span.end.since(now).as_micros().max(1);
@@ -120,9 +120,9 @@ fn any_bucket_is_drained_exactly() {
     )| {
         let now = Timestamp::from_micros(now);
         let charge = charged(Algorithm::TokenBucket { burst }, limit, window, hits, now);
-        let scale = Scale::of(&charge.limit);
+        let scale = Scale::new(&charge.limit);
         let tick = scale.ticks(now).saturating_add_signed(back).min(Hits::MAX);
-        let asked = hits.asked().saturating_mul(scale.cost);
+        let asked = hits.requested().saturating_mul(scale.cost);
         let drained = scale.ticks(now).saturating_sub(tick).saturating_mul(scale.drain);
         let level = match kind {
             0 => scale.capacity.saturating_sub(asked).saturating_add(drained),
@@ -154,7 +154,7 @@ fn any_leases_are_counted_exactly() {
     )| {
         let now = Timestamp::from_micros(now);
         let lease = Duration::from_secs(10);
-        let window = Window::of(Unit::Second);
+        let window = Window::new(Unit::Second);
         let charge = charged(Algorithm::Concurrency { lease }, limit, window, hits, now);
         let end = |&(end, hits)| (now.as_micros().saturating_add_signed(end), hits);
         let ends: Vec<(u64, u64)> = ends.iter().map(end).collect();
@@ -173,7 +173,7 @@ fn any_leases_are_counted_exactly() {
 fn lists_that_an_older_version_has_kept_are_read_and_kept_as_they_are_now() {
     let table = Table::new();
     let lease = Duration::from_secs(60);
-    let window = Window::of(Unit::Minute);
+    let window = Window::new(Unit::Minute);
     for (mark, until) in [('@', 0), (':', 60_000_000)] {
         for algorithm in [Algorithm::SlidingLog, Algorithm::Concurrency { lease }] {
             let charge = charged(algorithm, 1_000, window.clone(), Hits::Add(1), NOON);
@@ -193,7 +193,7 @@ fn lists_that_an_older_version_has_kept_are_read_and_kept_as_they_are_now() {
 #[test]
 fn what_is_no_state_counts_for_nothing_and_is_overwritten() {
     let table = Table::new();
-    let window = || Window::of(Unit::Minute);
+    let window = || Window::new(Unit::Minute);
     for algorithm in [
         Algorithm::FixedWindow { count_denied: false },
         Algorithm::SlidingWindow,

@@ -18,10 +18,10 @@ use tollgate::{
     },
     limit::Hits,
     store::{
-        Readings, Store, StoreError,
-        ahead::Ahead,
+        Store, StoreError, StoreStats,
         deny_cache::DenyCache,
         memory::Memory,
+        prefetch::PrefetchStore,
         redis::{Redis, RedisSettings, RedisType},
     },
     time::Clock,
@@ -118,7 +118,7 @@ impl Shared {
         let main = RedisSettings::of(kind, url, None, timeout).expect("the URL is valid");
         let per_second =
             per_second.map(|it| RedisSettings::parse(it, None, timeout).expect("the URL is valid"));
-        Self(Arc::new(Redis::split(&main, per_second.as_ref(), &Readings::default())))
+        Self(Arc::new(Redis::split(&main, per_second.as_ref(), &StoreStats::default())))
     }
 
     pub(crate) async fn ready(&self) {
@@ -132,10 +132,10 @@ impl Shared {
 
 /// One that the service would have: with hits taken ahead, and with as many bytes
 /// for refusals.
-pub(crate) type Counters = DenyCache<Ahead<Arc<Redis>>>;
+pub(crate) type Counters = DenyCache<PrefetchStore<Arc<Redis>>>;
 
 pub(crate) fn counters(store: Shared, bytes: usize) -> Counters {
-    DenyCache::new(Ahead::new(store.0), bytes)
+    DenyCache::new(PrefetchStore::new(store.0), bytes)
 }
 
 pub(crate) fn memory() -> Memory {
@@ -171,7 +171,7 @@ pub(crate) fn engine<S: Store>(
 pub(crate) fn descriptor(key: &str, value: &str, hits: Hits) -> Descriptor {
     let entry =
         Entry { key: key.as_bytes().to_vec().into(), value: value.as_bytes().to_vec().into() };
-    Descriptor { entries: vec![entry], hits: hits.capped(), own_hits: true, limit: None }
+    Descriptor { entries: vec![entry], hits: hits.capped(), has_own_hits: true, limit: None }
 }
 
 /// A request about `keys`, one hit each, of one user.

@@ -70,7 +70,7 @@ fn status(status: &DescriptorStatus) -> String {
     let Some(limit) = &status.current_limit else { return text + ", no limit" };
     text += &format!(", {}, {} remaining", describe(limit), status.limit_remaining);
     let Some(reset) = status.duration_until_reset else { return text + ", never passes" };
-    let reset = reset.try_into().map_or(0, limit::whole_seconds);
+    let reset = reset.try_into().map_or(0, limit::ceil_seconds);
     let what = match status.code() {
         Code::OverLimit => "come back",
         Code::Ok | Code::Unknown => "resets",

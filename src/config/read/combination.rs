@@ -10,12 +10,12 @@ use super::{
     fields::present,
     limit::Block,
 };
-use crate::limit::{Algorithm, Facts, leases};
+use crate::limit::{Algorithm, AlgorithmInfo, leases};
 
 /// What only some algorithms have.
 struct Only {
     keys: &'static [&'static str],
-    has: fn(Facts) -> bool,
+    has: fn(AlgorithmInfo) -> bool,
     /// Which those are.
     which: &'static str,
     /// Why the others do not.
@@ -106,7 +106,7 @@ impl<'a> Reader<'a, '_> {
     ) {
         let map = block.map;
         let mine = algorithm.name();
-        for Only { keys, which, why, .. } in ONLY.iter().filter(|it| !(it.has)(algorithm.facts())) {
+        for Only { keys, which, why, .. } in ONLY.iter().filter(|it| !(it.has)(algorithm.info())) {
             for (key, entry) in keys.iter().filter_map(|it| Some((it, present(map, it)?))) {
                 let message = format!("`{key}` is for {which}, and this is `{mine}`");
                 self.report.mistake(entry.place, message, Some((*why).into()));
@@ -118,7 +118,7 @@ impl<'a> Reader<'a, '_> {
                 self.beside(entry, key, &format!("`{other}`"));
             }
         }
-        let fixed = algorithm.facts().count_denied;
+        let fixed = algorithm.info().count_denied;
         if let Some(entry) = map.get("count_denied")
             && entry.node.plain() == Some(Plain::Bool(true))
             && !fixed
@@ -139,13 +139,13 @@ impl<'a> Reader<'a, '_> {
     ) {
         let map = block.map;
         let mine = algorithm.name();
-        if algorithm.facts().lease && present(map, "lease").is_none() {
+        if algorithm.info().lease && present(map, "lease").is_none() {
             let message = "the limit has no `lease`, expected one such as `lease: 30s`";
             let help = "it frees the slot of a caller that does not give it back";
             self.report.mistake(block.place, message, Some(help.into()));
         }
         let Some(entry) = present(map, "requests_per_unit") else {
-            if algorithm.facts().count_denied {
+            if algorithm.info().count_denied {
                 let message = "`requests_per_unit` is missing, so that every request is refused";
                 self.report.warning(block.place, message);
             } else {
@@ -154,19 +154,19 @@ impl<'a> Reader<'a, '_> {
             }
             return;
         };
-        let bounded = algorithm.facts().listed;
-        if bounded && Some(leases::MOST) < requests {
+        let bounded = algorithm.info().keeps_each_hit;
+        if bounded && Some(leases::MAX_REQUESTS) < requests {
             let message = format!(
                 "`requests_per_unit` of `{mine}` is above {}, expected no more",
-                leases::MOST
+                leases::MAX_REQUESTS
             );
-            let help = match algorithm.facts().lease {
+            let help = match algorithm.info().lease {
                 false => "use sliding_window, which keeps two numbers and not each hit",
                 true => "each call in flight is kept by itself",
             };
             self.report.mistake(entry.node.place, message, Some(help.into()));
         }
-        let fixed = algorithm.facts().count_denied;
+        let fixed = algorithm.info().count_denied;
         if !bounded && !fixed && requests == Some(0) {
             let message = format!("`requests_per_unit` of `{mine}` is 0, expected at least 1");
             let help = "use fixed_window with 0 to refuse everything";

@@ -159,7 +159,7 @@ impl<'a> Reader<'a, '_> {
         };
         let ahead = self.ahead(block, algorithm, requests);
         let penalty = penalty.unwrap_or_default();
-        let limit = Limit { requests, window: window?, algorithm, penalty, ahead };
+        let limit = Limit { requests, window: window?, algorithm, penalty, max_prefetch: ahead };
         (self.report.mistakes() == before).then(|| LimitSpec {
             limit,
             name: Arc::clone(name),

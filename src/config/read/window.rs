@@ -19,7 +19,7 @@ use crate::limit::{
     window::{Calendar, Phase},
 };
 
-const LONGEST: Duration = Duration::from_secs(Window::LONGEST);
+const LONGEST: Duration = Duration::from_secs(Window::MAX_SECONDS);
 
 impl<'a> Reader<'a, '_> {
     /// How long hits are counted together, and when that begins.
@@ -35,8 +35,8 @@ impl<'a> Reader<'a, '_> {
         let unit = present(map, "unit").map(|it| self.unit(it));
         let calendar = present(map, "calendar").and_then(|it| self.calendar(it, unit.flatten()));
         let phase = self.phase(map);
-        if algorithm.is_some_and(|it| !it.facts().window) {
-            return Some(Window::of(Unit::Second));
+        if algorithm.is_some_and(|it| !it.info().window) {
+            return Some(Window::new(Unit::Second));
         }
         let mut window = match (unit, present(map, "period")) {
             (None, None) => {
@@ -76,7 +76,7 @@ impl<'a> Reader<'a, '_> {
     ) -> Option<Window> {
         let window = Window::times(unit, multiplier.unwrap_or(NonZeroU32::MIN));
         if let (None, Some(entry)) = (&window, map.get("unit_multiplier")) {
-            let most = Window::LONGEST / unit.seconds();
+            let most = Window::MAX_SECONDS / unit.seconds();
             let message = format!(
                 "the window is longer than 100 years, expected at most {most} of this unit"
             );

@@ -23,7 +23,7 @@ fn times(unit: Unit, multiplier: u32) -> Window {
 
 fn calendar(unit: Unit, zone: &str, first_day: i8) -> Window {
     let time_zone = TimeZone::get(zone).unwrap();
-    phased(Window::of(unit), Phase::Calendar(Arc::new(Calendar { time_zone, first_day })))
+    phased(Window::new(unit), Phase::Calendar(Arc::new(Calendar { time_zone, first_day })))
 }
 
 fn phased(mut window: Window, phase: Phase) -> Window {
@@ -42,7 +42,7 @@ fn the_example_of_the_reference_is_what_it_says() {
     let rules = rules(text.split("```").next().unwrap());
     let limits: Vec<_> = rules.iter().map(|it| it.spec.limits.clone()).collect();
 
-    let minute = || Window::of(Unit::Minute);
+    let minute = || Window::new(Unit::Minute);
     let bucket =
         Limit { algorithm: Algorithm::TokenBucket { burst: 20 }, ..Limit::fixed(100, minute()) };
     let login = Limit {
@@ -54,7 +54,7 @@ fn the_example_of_the_reference_is_what_it_says() {
     let lease = Duration::from_secs(30);
     let export = Limit {
         algorithm: Algorithm::Concurrency { lease },
-        ..Limit::fixed(4, Window::of(Unit::Second))
+        ..Limit::fixed(4, Window::new(Unit::Second))
     };
     let report = Limit {
         algorithm: Algorithm::FixedWindow { count_denied: false },
@@ -103,13 +103,13 @@ fn a_window_is_what_its_keys_say() {
         ("unit: minute, unit_multiplier: 5", times(Unit::Minute, 5)),
         ("unit: second, unit_multiplier: 3153600000", times(Unit::Second, 3_153_600_000)),
         ("unit: year, unit_multiplier: 100", times(Unit::Year, 100)),
-        ("period: 1s", Window::of(Unit::Second)),
+        ("period: 1s", Window::new(Unit::Second)),
         ("period: 1h30m", times(Unit::Second, 5400)),
         ("period: 876000h", times(Unit::Second, 3_153_600_000)),
-        ("unit: hour, phase: 15m", shifted(Window::of(Unit::Hour), 900)),
-        ("unit: hour, phase: 0s", Window::of(Unit::Hour)),
+        ("unit: hour, phase: 15m", shifted(Window::new(Unit::Hour), 900)),
+        ("unit: hour, phase: 0s", Window::new(Unit::Hour)),
         ("period: 90s, phase: 89s", shifted(times(Unit::Second, 90), 89)),
-        ("unit: day, phase: spread", phased(Window::of(Unit::Day), Phase::Spread)),
+        ("unit: day, phase: spread", phased(Window::new(Unit::Day), Phase::Spread)),
         ("unit: day, calendar: {time_zone: UTC}", calendar(Unit::Day, "UTC", 1)),
         (
             "unit: week, calendar: {time_zone: europe/berlin, first_day: 7}",
@@ -139,7 +139,7 @@ fn the_other_keys_are_kept() {
     }
     for (text, expected) in [("exact", 0), ("{lease: 1%}", 10), ("{lease: 0.05}", 50)] {
         let limit = limit(&format!("unit: day, requests_per_unit: 1000, accuracy: {text}")).limit;
-        assert_eq!(limit.ahead, expected);
+        assert_eq!(limit.max_prefetch, expected);
     }
     assert!(!limit(&format!("{day}, consume: independent")).all_or_nothing);
     assert!(limit(&format!("{day}, consume: all_or_nothing, count_denied: no")).all_or_nothing);

@@ -15,7 +15,7 @@ use crate::{
         decision::{Decision, Mode, Verdict},
     },
     limit::{Algorithm, Unit, Window},
-    store::{Consume, Deadline, Enforced, Unanswered},
+    store::{Consume, Deadline, Enforced, OnTimeout},
     time::ManualClock,
 };
 
@@ -75,7 +75,7 @@ fn engine<S>(store: S, settings: FallbackSettings) -> Engine<S> {
     Engine {
         rules: Arc::new(ArcSwap::from_pointee(rules)),
         store,
-        clock: Arc::new(ManualClock::at(Timestamp::from_secs(1_000))),
+        clock: Arc::new(ManualClock::new(Timestamp::from_secs(1_000))),
         keys: KeyFormat::default(),
         mode: Mode::default(),
         fallback: Fallback::new(settings),
@@ -86,7 +86,7 @@ fn request(descriptors: &[(&str, Hits)]) -> Request {
     let descriptor = |(key, hits): &(&str, Hits)| Descriptor {
         entries: vec![Entry { key: key.as_bytes().to_vec().into(), value: "x".into() }],
         hits: *hits,
-        own_hits: true,
+        has_own_hits: true,
         limit: None,
     };
     let descriptors = descriptors.iter().map(descriptor).collect();
@@ -144,7 +144,7 @@ async fn a_request_fails_if_any_of_its_limits_has_no_policy() {
     }
     // Nor has a limit that the caller brings along.
     let mut overriding = request(&[("allow", Hits::Add(1))]);
-    overriding.descriptors[0].limit = Some(Limit::fixed(1, Window::of(Unit::Hour)));
+    overriding.descriptors[0].limit = Some(Limit::fixed(1, Window::new(Unit::Hour)));
     assert!(engine.decide(&overriding, None).await.is_err());
     // What has no limit needs none.
     let decision = ask(&engine, &[("allow", Hits::Add(1)), ("free", Hits::Add(1))]).await;
@@ -251,12 +251,12 @@ async fn a_refusal_that_is_known_refuses_also_where_the_rest_has_no_policy() {
 }
 
 /// A store that is told of each charge what decides without an answer.
-struct Asked(Mutex<Vec<Unanswered>>);
+struct Asked(Mutex<Vec<OnTimeout>>);
 
 impl Store for Asked {
     async fn charge(&self, charges: &[Charge], now: Timestamp, _: Deadline) -> Results {
-        self.0.lock().extend(charges.iter().map(|it| it.unanswered));
-        charges.iter().map(|it| Ok(it.alone(now))).collect()
+        self.0.lock().extend(charges.iter().map(|it| it.on_timeout));
+        charges.iter().map(|it| Ok(it.outcome_if_first(now))).collect()
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
@@ -266,15 +266,15 @@ impl Store for Asked {
 
 #[tokio::test]
 async fn a_store_knows_what_decides_if_it_is_too_late() {
-    use Unanswered::{Allowed, Denied, Fails};
+    use OnTimeout::{Allow, Deny, Fail};
     for (default, expected) in
-        [(None, Fails), (Some(OnError::Deny), Denied), (Some(OnError::Local), Allowed)]
+        [(None, Fail), (Some(OnError::Deny), Deny), (Some(OnError::Local), Allow)]
     {
         let engine = engine(Asked(Mutex::default()), settings(default));
         let keys = ["free", "default", "allow", "deny", "both", "watched", "local"];
         let hits: Vec<_> = keys.iter().map(|it| (*it, Hits::Add(1))).collect();
         ask(&engine, &hits).await.expect("it is decided");
-        let expected = [expected, Allowed, Denied, Allowed, Allowed, Denied, Allowed];
+        let expected = [expected, Allow, Deny, Allow, Allow, Deny, Allow];
         assert_eq!(*engine.store.0.lock(), expected, "{default:?}");
     }
 }
@@ -318,7 +318,7 @@ fn an_instance_grants_its_share_and_at_least_one() {
         (0, 0.5, 0),
         (u32::MAX, 1.0, u32::MAX),
     ] {
-        let limit = Limit::fixed(requests, Window::of(Unit::Hour));
+        let limit = Limit::fixed(requests, Window::new(Unit::Hour));
         assert_eq!(share(&limit, part).requests, expected, "{requests} {part}");
         let bucket = Algorithm::TokenBucket { burst: requests };
         let bucket = share(&Limit { algorithm: bucket, ..limit }, part);
@@ -331,7 +331,7 @@ fn more_than_a_share_may_pass_later() {
     let fallback = Fallback::new(FallbackSettings { local_share: 0.5, ..settings(None) });
     let engine = engine(Broken::Failing, settings(None));
     let limit =
-        Limit { algorithm: Algorithm::SlidingWindow, ..Limit::fixed(10, Window::of(Unit::Hour)) };
+        Limit { algorithm: Algorithm::SlidingWindow, ..Limit::fixed(10, Window::new(Unit::Hour)) };
     let now = Timestamp::from_secs(1_000);
     let charge = |hits| Charge {
         counter: engine.keys.key(b"shop", iter::empty(), &limit, now),
@@ -339,7 +339,7 @@ fn more_than_a_share_may_pass_later() {
         hits: Hits::Add(hits),
         consume: Consume::Independent,
         refused: false,
-        unanswered: Unanswered::Fails,
+        on_timeout: OnTimeout::Fail,
         enforced: Enforced::Yes,
     };
     let answer = |hits| {

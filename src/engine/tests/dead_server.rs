@@ -21,7 +21,7 @@ async fn passed(rules: &str, keys: &[&str]) -> (usize, u64) {
     let engine = Engine {
         rules: SharedRules::new(ArcSwap::from_pointee(compiled.rules)),
         store: Simulated::on(&servers, Duration::from_millis(200)),
-        clock: Arc::new(ManualClock::at(Timestamp::from_secs(1_700_000_000))),
+        clock: Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000))),
         keys: KeyFormat::default(),
         mode: Mode::default(),
         fallback: Fallback::new(FallbackSettings::default()),
@@ -29,7 +29,7 @@ async fn passed(rules: &str, keys: &[&str]) -> (usize, u64) {
     let descriptor = |key: &&str| Descriptor {
         entries: vec![Entry { key: key.as_bytes().to_vec().into(), value: "x".into() }],
         hits: Hits::Add(1),
-        own_hits: true,
+        has_own_hits: true,
         limit: None,
     };
     let descriptors = keys.iter().map(descriptor).collect();

@@ -290,10 +290,10 @@ struct Account {
 impl Account {
     fn enter(&mut self, entered: &Entered, at: usize) {
         let charge = &entered.charges[at];
-        let hits = charge.hits.capped().asked();
+        let hits = charge.hits.capped().requested();
         self.limit = charge.limit.capacity().into();
         self.counts_denied = charge.limit.algorithm.counts_denied();
-        self.depends |= charge.depends();
+        self.depends |= charge.depends_on_others();
         self.largest = self.largest.max(hits);
         let unclear = &mut self.unclear;
         let Some(results) = &entered.results else {
@@ -306,7 +306,7 @@ impl Account {
             }
             Ok(outcome) if outcome.over => {}
             // The caller left after that, or its request had no decision.
-            Ok(_) if charge.depends() && entered.passes != Some(true) => {
+            Ok(_) if charge.depends_on_others() && entered.passes != Some(true) => {
                 let refused = entered.passes == Some(false) && results.iter().all(Result::is_ok);
                 *unclear = unclear.saturating_add(if refused { 0 } else { hits });
             }
@@ -318,7 +318,7 @@ impl Account {
                 // one script sees all.
                 let counts = charge.consume == Consume::IfRefused && self.counts_denied;
                 let together = entered.charges.iter().all(|it| server(it) == server(charge));
-                let stays = !charge.depends() || served || counts || together;
+                let stays = !charge.depends_on_others() || served || counts || together;
                 *unclear = unclear.saturating_add(if stays { hits } else { 0 });
             }
         }
@@ -392,7 +392,7 @@ fn random_request(dice: &Dice) -> Request {
         Descriptor {
             entries: vec![Entry { key: key.into(), value: "x".into() }],
             hits: Hits::Add(hits),
-            own_hits: true,
+            has_own_hits: true,
             limit: None,
         }
     });
@@ -441,7 +441,7 @@ impl Game {
             if keys.clone().any(|it| it.starts_with(key.as_bytes())) {
                 let keys: Vec<_> = keys.map(|it| it.escape_ascii().to_string()).collect();
                 let asked: Vec<_> =
-                    entered.charges.iter().map(|it| (it.hits, it.consume, it.unanswered)).collect();
+                    entered.charges.iter().map(|it| (it.hits, it.consume, it.on_timeout)).collect();
                 let told = entered.results.iter().flatten();
                 let told: Vec<_> =
                     told.map(|it| it.as_ref().map(|it| (it.over, it.counted, it.used))).collect();

@@ -12,7 +12,7 @@ fn at(text: &str) -> Timestamp {
 fn window(unit: Unit, zone: &str, first_day: i8) -> Window {
     let time_zone = TimeZone::get(zone).expect("a time zone");
     let phase = Phase::Calendar(Arc::new(Calendar { time_zone, first_day }));
-    Window { phase, ..Window::of(unit) }
+    Window { phase, ..Window::new(unit) }
 }
 
 /// Asks at both ends, and just outside.
@@ -29,9 +29,9 @@ fn check(window: &Window, start: &str, end: &str) {
 
 #[test]
 fn windows_begin_at_multiples_of_their_length_or_so_much_later() {
-    let minute = Window::of(Unit::Minute);
+    let minute = Window::new(Unit::Minute);
     check(&minute, "2024-02-29T12:34:00Z", "2024-02-29T12:35:00Z");
-    check(&Window::of(Unit::Week), "2024-02-29T00:00:00Z", "2024-03-07T00:00:00Z");
+    check(&Window::new(Unit::Week), "2024-02-29T00:00:00Z", "2024-03-07T00:00:00Z");
     let shifted = Window { phase: Phase::Shifted(Duration::from_secs(15)), ..minute.clone() };
     check(&shifted, "2024-02-29T12:34:15Z", "2024-02-29T12:35:15Z");
     let spread = Window { phase: Phase::Spread, ..minute };
@@ -44,7 +44,7 @@ fn windows_begin_at_multiples_of_their_length_or_so_much_later() {
 #[test]
 fn the_first_window_after_the_epoch_may_have_begun_before_it() {
     let shifted =
-        Window { phase: Phase::Shifted(Duration::from_secs(15)), ..Window::of(Unit::Minute) };
+        Window { phase: Phase::Shifted(Duration::from_secs(15)), ..Window::new(Unit::Minute) };
     let span = shifted.span(Timestamp::from_secs(14), 0);
     assert_eq!(span, Span { start: Timestamp::default(), end: Timestamp::from_secs(15) });
     let berlin = window(Unit::Month, "Europe/Berlin", 1);
@@ -118,7 +118,7 @@ fn a_month_begins_on_its_first_day() {
 #[test]
 fn the_end_of_time_has_a_window_too() {
     let last = Timestamp::from_micros(u64::MAX);
-    let windows = Unit::ALL.map(Window::of);
+    let windows = Unit::ALL.map(Window::new);
     let zoned = ["Pacific/Kiritimati", "Pacific/Niue"]
         .map(|zone| [Unit::Day, Unit::Week, Unit::Month].map(|unit| window(unit, zone, 1)));
     for window in windows.iter().chain(zoned.iter().flatten()) {

@@ -3,7 +3,7 @@ use std::{hint::black_box, time::Duration};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::time::at_work;
+use crate::time::thread_cpu_time;
 
 fn patterns(texts: &[impl AsRef<[u8]>]) -> Vec<Pattern> {
     texts.iter().map(|it| Pattern::new(it.as_ref())).collect()
@@ -118,9 +118,9 @@ const SHAPES: &[Shape] = &[
 fn cost(mut run: impl FnMut()) -> f64 {
     let mut rounds = 1;
     loop {
-        let begun = at_work();
+        let begun = thread_cpu_time();
         (0..rounds).for_each(|_| run());
-        let taken = at_work() - begun;
+        let taken = thread_cpu_time() - begun;
         if Duration::from_millis(50) <= taken {
             return taken.as_secs_f64() * 1e9 / f64::from(rounds);
         }
@@ -138,9 +138,9 @@ fn what_the_first_of_many_patterns_costs() {
         for count in [10, 10_000, 100_000] {
             let list: Vec<_> = (0..count).map(pattern).collect();
             let all = patterns(&list);
-            let begun = at_work();
+            let begun = thread_cpu_time();
             let sorted = Patterns::new(all.clone());
-            let built = at_work() - begun;
+            let built = thread_cpu_time() - begun;
             let (last, miss) = (text(count - 1), miss.as_bytes());
             let last = last.as_bytes();
             assert_eq!(sorted.first(last), first_of(&all, last));

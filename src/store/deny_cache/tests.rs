@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     counter::{KeyFormat, KeyPart},
     limit::{Algorithm, Hits, Limit, Unit, Window},
-    store::{Consume, Enforced, Unanswered, memory::Memory},
+    store::{Consume, Enforced, OnTimeout, memory::Memory},
 };
 
 mod games;
@@ -47,13 +47,13 @@ impl Store for Shared {
 }
 
 impl Counters for Shared {
-    async fn look(
+    async fn peek(
         &self,
         counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
     ) -> Result<Outcome, StoreError> {
-        self.memory.look(counter, limit, now).await
+        self.memory.peek(counter, limit, now).await
     }
 
     async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
@@ -93,7 +93,7 @@ fn charge(name: &str, limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
         consume: Consume::Independent,
         enforced: Enforced::Yes,
         refused: false,
-        unanswered: Unanswered::Fails,
+        on_timeout: OnTimeout::Fail,
     }
 }
 
@@ -135,7 +135,7 @@ const KNOWN: (bool, bool) = (true, false);
 
 fn fixed(requests: u32, count_denied: bool) -> Limit {
     let algorithm = Algorithm::FixedWindow { count_denied };
-    Limit { algorithm, ..Limit::fixed(requests, Window::of(Unit::Minute)) }
+    Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Minute)) }
 }
 
 #[test]
@@ -145,11 +145,11 @@ fn a_refusal_is_repeated_without_asking_and_asked_about_again_after_a_second() {
         [play.add(1), play.add(1), play.add(1), play.add(7)],
         [PASSED, REFUSED, KNOWN, KNOWN]
     );
-    play.now = NOON.plus(LONGEST - Duration::from_micros(1));
+    play.now = NOON.plus(MAX_TTL - Duration::from_micros(1));
     let (outcome, asked) = play.ask(Hits::Add(1));
     assert!(!asked);
     assert_eq!(outcome.retry_after, Some(Duration::from_micros(59_000_001)));
-    play.now = NOON.plus(LONGEST);
+    play.now = NOON.plus(MAX_TTL);
     assert_eq!([play.add(1), play.add(1)], [REFUSED, KNOWN]);
 }
 
@@ -249,7 +249,7 @@ fn a_refund_of_another_instance_is_felt_within_a_second() {
     assert_eq!([play.add(1), play.add(1)], [PASSED, REFUSED]);
     make(&play.store, &[charge("a", &play.limit, Hits::Refund(1), NOON)], NOON);
     assert_eq!(play.add(1), KNOWN);
-    play.now = NOON.plus(LONGEST);
+    play.now = NOON.plus(MAX_TTL);
     assert_eq!(play.add(1), PASSED);
 }
 
@@ -430,8 +430,8 @@ fn a_flood_of_refusals_stays_within_the_bound_and_what_has_ended_goes() {
 #[test]
 fn no_bytes_are_no_cache() {
     let store = Shared::new();
-    let readings = Readings::default();
-    let cache = DenyCache::new(store.clone(), 0).told(&readings);
+    let readings = StoreStats::default();
+    let cache = DenyCache::new(store.clone(), 0).publish_usage(&readings);
     let limit = fixed(0, true);
     for _ in 0..3 {
         make(&cache, &[charge("a", &limit, Hits::Add(1), NOON)], NOON);
@@ -441,8 +441,8 @@ fn no_bytes_are_no_cache() {
 
 #[test]
 fn every_counter_asked_about_is_one_hit_or_one_miss() {
-    let readings = Readings::default();
-    let cache = DenyCache::new(Shared::new(), 1 << 20).told(&readings);
+    let readings = StoreStats::default();
+    let cache = DenyCache::new(Shared::new(), 1 << 20).publish_usage(&readings);
     let (twenty, ten) = (fixed(20, true), fixed(10, true));
     let one = |name, limit| charge(name, limit, Hits::Add(1), NOON);
     let counts = || {

@@ -20,9 +20,9 @@ pub(super) struct Ledger {
     /// Counters that gave way before they had ended.
     pub(super) evicted: u64,
     /// Charges that were decided and not kept.
-    pub(super) not_kept: u64,
+    pub(super) uncounted: u64,
     said_evicted: Said,
-    said_not_kept: Said,
+    said_uncounted: Said,
     /// Only of domains that have counters.
     numbers: HashMap<Arc<[u8]>, u16>,
     domains: Vec<Domain>,
@@ -93,9 +93,9 @@ impl Ledger {
             bytes: 0,
             counters: 0,
             evicted: 0,
-            not_kept: 0,
+            uncounted: 0,
             said_evicted: Said::default(),
-            said_not_kept: Said::default(),
+            said_uncounted: Said::default(),
             numbers: HashMap::new(),
             domains: Vec::new(),
             free: Vec::new(),
@@ -234,8 +234,8 @@ impl Ledger {
 
     /// Counts what could not be kept, and says so at most once a minute.
     pub(super) fn turn_away(&mut self, now: Timestamp) {
-        self.not_kept += 1;
-        if let Some(charges) = self.said_not_kept.another(now) {
+        self.uncounted += 1;
+        if let Some(charges) = self.said_uncounted.another(now) {
             let (bound, counters, bytes) = (self.reached(), self.counters, self.bytes);
             warn!(
                 charges,

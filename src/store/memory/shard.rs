@@ -16,7 +16,7 @@ use super::{
     slot::{Counter, Kept, Key, Slot},
     table::Table,
 };
-use crate::{limit::step::BACK, store::GRACE, time::Timestamp};
+use crate::{limit::step::MAX_STEP_BACK, store::EXPIRY_SLACK, time::Timestamp};
 
 /// What ends within this is not looked at closer: clocks may be wrong by as much.
 const USUAL: Duration = Duration::from_secs(86_400);
@@ -89,7 +89,8 @@ impl Shard {
             return None;
         }
         if USUAL < counter.until.since(now) {
-            counter.until = counter.until.min(now.plus(longest() + BACK).plus(GRACE));
+            counter.until =
+                counter.until.min(now.plus(longest() + MAX_STEP_BACK).plus(EXPIRY_SLACK));
         }
         Some(counter)
     }

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     counter::{KeyFormat, KeyPart, KeyStyle},
     limit::{Hits, Limit, Unit, Window, fixed_window},
-    store::{Consume, Enforced, Unanswered},
+    store::{Consume, Enforced, OnTimeout},
 };
 
 mod algorithms;
@@ -14,7 +14,7 @@ mod counters;
 mod room;
 
 fn named(name: &[u8], requests: u32, unit: Unit, hits: Hits, now: Timestamp) -> Charge {
-    held_to(name, &Limit::fixed(requests, Window::of(unit)), hits, now)
+    held_to(name, &Limit::fixed(requests, Window::new(unit)), hits, now)
 }
 
 fn held_to(name: &[u8], limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
@@ -32,7 +32,7 @@ fn of_domain(domain: &str, name: &[u8], limit: &Limit, (hits, now): (Hits, Times
         consume: Consume::Independent,
         enforced: Enforced::Yes,
         refused: false,
-        unanswered: Unanswered::Fails,
+        on_timeout: OnTimeout::Fail,
     }
 }
 

@@ -12,7 +12,7 @@ use super::simulated::{Dice, Server, Simulated, Weather};
 use crate::{
     counter::{KeyFormat, KeyPart},
     limit::{Algorithm, Hits, Limit, Unit, Window, step::State},
-    store::{Charge, Consume, Enforced, Store, Unanswered, deny_cache::DenyCache, script::Hold},
+    store::{Charge, Consume, Enforced, OnTimeout, Store, deny_cache::DenyCache, script::Hold},
     time::Timestamp,
 };
 
@@ -30,7 +30,7 @@ fn after(millis: u64) -> Option<Instant> {
 
 /// `a…` is on the first server, `b…` on the second, `c…` on the third.
 fn charge(key: &'static str, requests: u32, consume: Consume) -> Charge {
-    with(key, Limit::fixed(requests, Window::of(Unit::Year)), consume)
+    with(key, Limit::fixed(requests, Window::new(Unit::Year)), consume)
 }
 
 fn with(key: &'static str, limit: Limit, consume: Consume) -> Charge {
@@ -43,7 +43,7 @@ fn with(key: &'static str, limit: Limit, consume: Consume) -> Charge {
         consume,
         enforced: Enforced::Yes,
         refused: false,
-        unanswered: Unanswered::Fails,
+        on_timeout: OnTimeout::Fail,
     }
 }
 
@@ -150,7 +150,7 @@ async fn the_deny_cache_keeps_no_refusal_that_hits_held_by_others_caused() {
     let (servers, store) = three();
     let store = DenyCache::new(store, 1_000_000);
     let algorithm = Algorithm::FixedWindow { count_denied: false };
-    let limit = Limit { algorithm, ..Limit::fixed(10, Window::of(Unit::Year)) };
+    let limit = Limit { algorithm, ..Limit::fixed(10, Window::new(Unit::Year)) };
     let of =
         |hits| Charge { hits: Hits::Add(hits), ..with("a0", limit.clone(), Consume::Independent) };
     store.charge(&[of(6)], now(), None).await;
@@ -181,7 +181,7 @@ async fn a_known_refusal_is_told_whatever_becomes_of_the_rest() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_leaves_between_two_answers_gets_no_lease() {
     let algorithm = Algorithm::Concurrency { lease: Duration::from_secs(3_600) };
-    let limit = Limit { algorithm, ..Limit::fixed(10, Window::of(Unit::Year)) };
+    let limit = Limit { algorithm, ..Limit::fixed(10, Window::new(Unit::Year)) };
     let lease = with("a0", limit, Consume::Independent);
     let independent = vec![lease.clone(), charge("b0", 100, Consume::Independent)];
     let dependent = vec![lease.clone(), depends("b1", 100), depends("c0", 100)];
@@ -199,23 +199,23 @@ async fn a_caller_that_leaves_between_two_answers_gets_no_lease() {
 /// answer, all are counted or none.
 #[tokio::test(start_paused = true)]
 async fn a_late_call_counts_all_of_its_charges_or_none() {
-    use Unanswered::{Allowed, Denied, Fails};
-    for (first, second) in [(Allowed, Allowed), (Allowed, Fails), (Denied, Allowed)] {
+    use OnTimeout::{Allow, Deny, Fail};
+    for (first, second) in [(Allow, Allow), (Allow, Fail), (Deny, Allow)] {
         let (servers, store) = three();
-        let a = Charge { unanswered: first, ..depends("a0", 10) };
-        let b = Charge { unanswered: second, ..depends("a1", 10) };
+        let a = Charge { on_timeout: first, ..depends("a0", 10) };
+        let b = Charge { on_timeout: second, ..depends("a1", 10) };
         servers[0].set(Weather::Slow(Duration::from_millis(40)));
         let results = store.charge(&[a.clone(), b.clone()], now(), after(12)).await;
         assert!(results.iter().all(Result::is_err), "{results:?}");
         sleep(Duration::from_secs(5)).await;
-        let counted = u64::from((first, second) == (Allowed, Allowed));
+        let counted = u64::from((first, second) == (Allow, Allow));
         assert_eq!((used(&servers[0], &a), used(&servers[0], &b)), (counted, counted));
     }
 }
 
 fn slots(key: &'static str, requests: u32) -> Charge {
     let algorithm = Algorithm::Concurrency { lease: Duration::from_secs(3_600) };
-    let limit = Limit { algorithm, ..Limit::fixed(requests, Window::of(Unit::Year)) };
+    let limit = Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Year)) };
     with(key, limit, Consume::Independent)
 }
 
@@ -240,12 +240,12 @@ async fn after_its_deadline_a_divided_call_sends_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_grant_is_given_back_if_another_limit_refuses_or_fails_its_call() {
-    use Unanswered::{Allowed, Denied, Fails};
+    use OnTimeout::{Allow, Deny, Fail};
     for key in ["a1", "b1"] {
-        for (other, kept) in [(Allowed, 1), (Denied, 0), (Fails, 0)] {
+        for (other, kept) in [(Allow, 1), (Deny, 0), (Fail, 0)] {
             let (servers, store) = three();
-            let lease = Charge { unanswered: Allowed, ..slots("a0", 10) };
-            let other = Charge { unanswered: other, ..charge(key, 10, Consume::Independent) };
+            let lease = Charge { on_timeout: Allow, ..slots("a0", 10) };
+            let other = Charge { on_timeout: other, ..charge(key, 10, Consume::Independent) };
             servers.iter().for_each(|it| it.set(Weather::Slow(Duration::from_millis(40))));
             store.charge(&[lease.clone(), other.clone()], now(), after(12)).await;
             sleep(Duration::from_secs(5)).await;
@@ -257,7 +257,7 @@ async fn a_late_grant_is_given_back_if_another_limit_refuses_or_fails_its_call()
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_leaves_takes_nothing_along_that_its_policy_would_have_let_pass() {
     let (servers, store) = three();
-    let lease = Charge { unanswered: Unanswered::Allowed, ..slots("a0", 10) };
+    let lease = Charge { on_timeout: OnTimeout::Allow, ..slots("a0", 10) };
     servers[0].set(Weather::Slow(Duration::from_millis(20)));
     let call = [lease.clone()];
     let left = timeout(Duration::from_millis(5), store.charge(&call, now(), after(100))).await;
@@ -268,7 +268,7 @@ async fn a_caller_that_leaves_takes_nothing_along_that_its_policy_would_have_let
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_leaves_while_its_hits_are_counted_takes_none_along() {
-    for limit in [slots("a0", 10).limit, Limit::fixed(10, Window::of(Unit::Year))] {
+    for limit in [slots("a0", 10).limit, Limit::fixed(10, Window::new(Unit::Year))] {
         let (servers, store) = three();
         let first = with("a0", limit, Consume::AllOrNothing);
         let second = depends("b0", 10);
@@ -296,7 +296,7 @@ async fn a_quota_that_is_denied_without_an_answer_refuses_no_call_of_which_anoth
     let tied = depends("a0", 5);
     let room = quota(0, charge("a1", 100, Consume::Independent));
     let down = quota(1, charge("b0", 100, Consume::Independent));
-    let down = Charge { unanswered: Unanswered::Denied, ..down };
+    let down = Charge { on_timeout: OnTimeout::Deny, ..down };
     servers[1].set(Weather::Down);
     for _ in 0..3 {
         store.charge(&[tied.clone(), room.clone(), down.clone()], now(), after(50)).await;
@@ -340,7 +340,7 @@ async fn a_place_that_has_all_quotas_refuses_at_once_whatever_others_hold() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_let_through_at_its_deadline_counts() {
     let (servers, store) = three();
-    let late = |it: Charge| Charge { unanswered: Unanswered::Allowed, ..it };
+    let late = |it: Charge| Charge { on_timeout: OnTimeout::Allow, ..it };
     let (last, slow) = (late(depends("a0", 1)), late(depends("b0", 100)));
     hold(&servers[0], &last, 1);
     servers[1].set(Weather::Slow(Duration::from_millis(32)));

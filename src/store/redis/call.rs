@@ -14,7 +14,7 @@ use super::{
     node::NodeError,
 };
 use crate::{
-    limit::step::Answer,
+    limit::step::StepResult,
     store::{
         Charge,
         script::{Holder, Settlement},
@@ -29,12 +29,12 @@ pub(super) type Answers = SmallVec<[Option<Answered>; 2]>;
 /// The answer for one charge.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answered {
-    pub(super) answer: Answer,
+    pub(super) answer: StepResult,
     /// Whether its hits were counted, or are held, if that is what the algorithm does
     /// with them.
     pub(super) made: bool,
     /// The answer if the call is refused elsewhere, and whether they are counted then.
-    pub(super) refused: (Answer, bool),
+    pub(super) refused: (StepResult, bool),
     /// Whether they wait to be counted if the call is granted, and if it is refused.
     pub(super) waits: (bool, bool),
 }
@@ -120,7 +120,7 @@ impl Call {
     /// settles it, go the same way, or the second might come first.
     pub(super) fn is_heavy(&self) -> bool {
         let held = matches!(self.kind, Kind::Decide(Some(_)) | Kind::Settle(_));
-        held || self.large || self.charges.iter().any(|it| it.limit.algorithm.facts().listed)
+        held || self.large || self.charges.iter().any(|it| it.limit.algorithm.info().keeps_each_hit)
     }
 }
 
@@ -129,7 +129,7 @@ impl Call {
 pub(super) fn cost(charge: &Charge) -> usize {
     if fixed_window::suffices(charge) {
         1
-    } else if charge.limit.algorithm.facts().listed {
+    } else if charge.limit.algorithm.info().keeps_each_hit {
         16
     } else {
         4

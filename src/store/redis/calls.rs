@@ -165,7 +165,7 @@ impl<S: Servers> Calls<S> {
             let results = self.make(place, charges, time, whose).await;
             return tell(caller, charges, results, now);
         }
-        let depends = charges.iter().any(|it| it.depends() && !it.refused);
+        let depends = charges.iter().any(|it| it.depends_on_others() && !it.refused);
         let groups = self.groups(charges, depends);
         if depends && TOGETHER < charges.len() && TOGETHER < different(charges) {
             let why = format!(
@@ -363,7 +363,7 @@ fn rest(call: &Call, open: &[usize], answers: &Answers) -> Call {
     let all = Enforcement::of(over);
     let mut part = call.part(open.iter().copied());
     for charge in &mut part.charges {
-        charge.refused |= all.refuses() && charge.depends();
+        charge.refused |= all.refuses() && charge.depends_on_others();
         charge.enforced = all.left(charge.enforced);
     }
     part

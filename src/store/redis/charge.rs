@@ -11,9 +11,9 @@ use super::{
 use crate::{
     limit::{
         Window,
-        step::{self, Answer},
+        step::{self, StepResult},
     },
-    store::{Charge, Consume, Enforced, GRACE, StoreError, script::Holder},
+    store::{Charge, Consume, EXPIRY_SLACK, Enforced, StoreError, script::Holder},
     time::Timestamp,
 };
 
@@ -41,7 +41,7 @@ pub(super) fn ask(begin: [&str; 2], calls: &[Call<'_>], jitter: Jitter) -> Cmd {
     for charge in charges() {
         call.arg(charge.counter.key.as_bytes());
     }
-    call.arg(GRACE.as_millis()).arg(Window::LONGEST * 1_000);
+    call.arg(EXPIRY_SLACK.as_millis()).arg(Window::MAX_SECONDS * 1_000);
     let hold_for =
         calls.iter().filter_map(|(_, now, holder)| Some(holder.as_ref()?.until.since(*now)));
     call.arg(hold_for.max().unwrap_or_default().as_micros());
@@ -49,8 +49,8 @@ pub(super) fn ask(begin: [&str; 2], calls: &[Call<'_>], jitter: Jitter) -> Cmd {
         call.arg(now.as_micros()).arg(charges.len()).arg(holder.map_or(0, |it| it.id));
         for charge in charges {
             call.arg(jitter.draw().unwrap_or_default());
-            call.arg(charge.limit.algorithm.facts().lua).arg(flags(charge));
-            call.arg(charge.hits.change()).arg(charge.limit.penalty.as_micros());
+            call.arg(charge.limit.algorithm.info().lua).arg(flags(charge));
+            call.arg(charge.hits.signed()).arg(charge.limit.penalty.as_micros());
             arguments(&mut call, charge, now);
         }
     }
@@ -68,13 +68,13 @@ pub(super) fn arguments(call: &mut Cmd, charge: &Charge, now: Timestamp) {
 
 fn flags(charge: &Charge) -> u64 {
     let flags = [
-        charge.asks(),
+        !charge.is_refund(),
         charge.consume == Consume::AllOrNothing,
         charge.consume == Consume::IfRefused,
         charge.enforced == Enforced::Yes,
         charge.refused,
         charge.counts_denied(),
-        charge.limit.algorithm.facts().named_window,
+        charge.limit.algorithm.info().window_in_key,
     ];
     let quota = match charge.enforced {
         Enforced::Quota(number) => 1 + number as u64,
@@ -120,8 +120,13 @@ fn one(charge: &Charge, element: &Value, holds: bool) -> Option<Option<Answered>
         }
     };
     let banned = Timestamp::from_micros(banned);
-    let answer =
-        |passes, state| Some(Answer { passes, banned, told: step::told(&charge.limit, state)? });
+    let answer = |passes, state| {
+        Some(StepResult {
+            passes,
+            banned_until: banned,
+            snapshot: step::parse_snapshot(&charge.limit, state)?,
+        })
+    };
     let passes = verdict == 1;
     let passes_refused = if holds { flags & 8 != 0 } else { passes };
     let answered = Answered {

@@ -242,13 +242,13 @@ async fn keep_up(known: Arc<Known>) {
                 }
             }
             Err(why) if !told => {
-                let why = why.text();
+                let why = why.reason();
                 warn!("cannot learn which node of the Redis Cluster has which slots: {why}");
                 told = true;
             }
             Err(_) => {}
         }
-        let learned = learned.map(|_| ()).map_err(|why| why.text().into());
+        let learned = learned.map(|_| ()).map_err(|why| why.reason().into());
         known.learned.send_replace(Some(learned));
         if known.map.load().nodes.iter().any(|(_, node)| node.is_dead()) {
             return;

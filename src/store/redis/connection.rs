@@ -78,7 +78,7 @@ enum State {
 /// Why there is no connection.
 struct Refusal {
     why: String,
-    /// Whether it is as [`StoreError::Unfit`] says.
+    /// Whether it is as [`StoreError::Misconfigured`] says.
     unfit: bool,
 }
 
@@ -274,7 +274,7 @@ impl Server {
                         warn!("{why}; trying again until it works");
                         told = Some((why.clone(), Instant::now()));
                     }
-                    let error = if unfit { StoreError::Unfit } else { StoreError::Failed };
+                    let error = if unfit { StoreError::Misconfigured } else { StoreError::Failed };
                     state.send_replace(State::Down(error(why)));
                 }
             }

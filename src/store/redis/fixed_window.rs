@@ -9,7 +9,7 @@ use crate::{
     counter::CounterKey,
     limit::{
         fixed_window::{State, step},
-        step::{Answer, Told},
+        step::{Snapshot, StepResult},
     },
     store::{Charge, StoreError},
     time::Timestamp,
@@ -30,7 +30,7 @@ pub(super) struct Plain {
 impl Plain {
     pub(super) fn of(charge: &Charge, now: Timestamp) -> Self {
         let kept = kept(charge, now);
-        Self { key: charge.counter.key.clone(), change: charge.hits.change(), kept }
+        Self { key: charge.counter.key.clone(), change: charge.hits.signed(), kept }
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) enum Found {
 
 /// Whether the script can make `charge`.
 pub(super) fn suffices(charge: &Charge) -> bool {
-    charge.counts_denied() && charge.limit.penalty.is_zero() && !charge.depends()
+    charge.counts_denied() && charge.limit.penalty.is_zero() && !charge.depends_on_others()
 }
 
 /// What became of `charges`, if this was found for each.
@@ -55,8 +55,9 @@ pub(super) fn read(charges: &[Charge], found: &[Option<Found>]) -> Result<Answer
         let answer = match found {
             Some(Found::Count(before)) => {
                 let (count, passes) = step(*before, charge.hits, charge.limit.requests, true);
-                let told = Told::Count(State { start: Timestamp::default(), count });
-                let answer = Answer { passes, banned: Timestamp::default(), told };
+                let told = Snapshot::Count(State { start: Timestamp::default(), count });
+                let answer =
+                    StepResult { passes, banned_until: Timestamp::default(), snapshot: told };
                 Some(Answered {
                     answer,
                     made: true,

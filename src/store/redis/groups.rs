@@ -69,7 +69,7 @@ pub(super) fn different(charges: &[Charge]) -> usize {
     let mut most = 0;
     for charge in charges {
         let different = counters.entry(&charge.counter.key).or_default();
-        different.insert(charge.hits.change());
+        different.insert(charge.hits.signed());
         most = most.max(different.len());
     }
     most

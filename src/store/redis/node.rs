@@ -148,7 +148,7 @@ impl Node {
     async fn decide(&self, command: &Cmd) -> Result<(), NodeError> {
         let address = self.connection.link().await?.address().to_string();
         self.ask(command).await.map(drop).map_err(|error| {
-            let why = StoreError::from(error).text();
+            let why = StoreError::from(error).reason();
             let named = why.contains(&address);
             NodeError::from(StoreError::Failed(match named {
                 true => why,

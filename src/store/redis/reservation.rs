@@ -154,7 +154,9 @@ impl<S: Servers> Reservation<S> {
                 }
                 Known::Answered(it) if counted && it.waits.0 => late.lost(),
                 Known::Answered(it) => late.give_back(charge, it, (self.now, self.begun)),
-                Known::Failed { sent: true, .. } if counted && charge.depends() => late.lost(),
+                Known::Failed { sent: true, .. } if counted && charge.depends_on_others() => {
+                    late.lost()
+                }
                 Known::Failed { .. } | Known::Unsure | Known::Nothing => {}
             }
         }
@@ -234,7 +236,7 @@ impl<S: Servers> Reservation<S> {
         // because they were refused.
         let made = |charge: &Charge, known: &Known| match known {
             Known::Answered(it) => {
-                !it.waits.0 && !it.waits.1 && (!charge.depends() || it.refused.1)
+                !it.waits.0 && !it.waits.1 && (!charge.depends_on_others() || it.refused.1)
             }
             Known::Nothing | Known::Unsure | Known::Failed { .. } => false,
         };

@@ -5,7 +5,7 @@ use redis::Cmd;
 use super::{charge::arguments, jitter::Jitter, script};
 use crate::{
     limit::{Hits, Window, step},
-    store::{Charge, GRACE, script::Settlement},
+    store::{Charge, EXPIRY_SLACK, script::Settlement},
     time::Timestamp,
 };
 
@@ -25,20 +25,20 @@ pub(super) fn ask(
     for (charge, ..) in charges {
         call.arg(charge.counter.key.as_bytes());
     }
-    call.arg(GRACE.as_millis()).arg(Window::LONGEST * 1_000);
+    call.arg(EXPIRY_SLACK.as_millis()).arg(Window::MAX_SECONDS * 1_000);
     for &(charge, settlement, now) in charges {
         let (how, amount, told) = match settlement {
-            Settlement::Count(id, hits) => ("c", id, [hits.change(), 0, 0]),
-            Settlement::More(hits) => ("m", 0, [hits.change(), 0, 0]),
+            Settlement::Count(id, hits) => ("c", id, [hits.signed(), 0, 0]),
+            Settlement::More(hits) => ("m", 0, [hits.signed(), 0, 0]),
             Settlement::Release(id) => ("r", id, [0; 3]),
             Settlement::GiveBack(hits, told) => {
-                ("b", hits, step::numbers(told).map(u64::cast_signed))
+                ("b", hits, step::snapshot_numbers(told).map(u64::cast_signed))
             }
             Settlement::Set(hits) => ("s", hits.min(Hits::MAX), [0; 3]),
         };
-        let shared = if charge.limit.algorithm.facts().named_window { "w" } else { "" };
+        let shared = if charge.limit.algorithm.info().window_in_key { "w" } else { "" };
         call.arg(now.as_micros()).arg(format!("{how}{shared}"));
-        call.arg(charge.limit.algorithm.facts().lua).arg(charge.limit.penalty.as_micros());
+        call.arg(charge.limit.algorithm.info().lua).arg(charge.limit.penalty.as_micros());
         call.arg(jitter.draw().unwrap_or_default()).arg(amount);
         for number in told {
             call.arg(number);

@@ -141,10 +141,10 @@ impl Late {
 
     /// Gives back what a charge was granted, and has been counted.
     pub(super) fn undo(&self, charge: &Charge, answered: &Answered, now: (Timestamp, Instant)) {
-        let (hits, answer) = (charge.hits.capped().asked(), answered.answer);
+        let (hits, answer) = (charge.hits.capped().requested(), answered.answer);
         if answer.passes && 0 < hits {
             let until = Instant::now() + LATE;
-            let charges = smallvec![(charge.clone(), Settlement::GiveBack(hits, answer.told))];
+            let charges = smallvec![(charge.clone(), Settlement::GiveBack(hits, answer.snapshot))];
             self.settle(Unsettled { charges, now, until, done: None, permit: None });
         }
     }
@@ -217,7 +217,7 @@ pub(super) fn held<'a>(
             Some(Answered { waits, .. }) => {
                 (waits.0 || waits.1, if granted { waits.0 } else { waits.1 })
             }
-            None => (charge.depends() && charge.hits.change() != 0, granted),
+            None => (charge.depends_on_others() && charge.hits.signed() != 0, granted),
         };
         if !may_hold {
             continue;

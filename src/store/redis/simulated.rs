@@ -195,17 +195,17 @@ pub(super) fn decided(attempt: &script::Attempt, refused: Option<&script::Attemp
         Verdict::Unsure => 2,
     };
     let size = |told| match told {
-        step::Told::Count(_) | step::Told::Bucket(_) => 2,
-        step::Told::Window(_) | step::Told::Leases(_) => 3,
+        step::Snapshot::Count(_) | step::Snapshot::Bucket(_) => 2,
+        step::Snapshot::Window(_) | step::Snapshot::Leases(_) => 3,
     };
     let mut numbers = vec![verdict, attempt.made.into(), attempt.banned.as_micros()];
     let told = |it: &script::Attempt| if it.made { it.after } else { it.before };
-    numbers.extend(&step::numbers(told(attempt))[..size(told(attempt))]);
+    numbers.extend(&step::snapshot_numbers(told(attempt))[..size(told(attempt))]);
     if let Some(refused) = refused {
         let (made, granted) = (u64::from(refused.made), u64::from(attempt.waits));
         let passes = u64::from(refused.verdict == Verdict::Passes);
         numbers.push(made + 2 * granted + 4 * u64::from(refused.waits) + 8 * passes);
-        numbers.extend(&step::numbers(told(refused))[..size(told(refused))]);
+        numbers.extend(&step::snapshot_numbers(told(refused))[..size(told(refused))]);
     }
     Value::Array(numbers.into_iter().map(|it| Value::Int(it.cast_signed())).collect())
 }

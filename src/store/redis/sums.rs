@@ -12,7 +12,7 @@ use super::{
     number,
     parts::PartReply,
 };
-use crate::{limit::Hits, store::GRACE};
+use crate::{limit::Hits, store::EXPIRY_SLACK};
 
 /// More hits than that are added by the script, which knows when a counter is full.
 const MUCH: i64 = 1 << 32;
@@ -167,7 +167,7 @@ impl Sum<'_> {
     pub(super) fn by_script(&self, begin: [&str; 2], jitter: Jitter) -> Cmd {
         let room = begin[1].len() + self.key.len() + 80;
         let mut call = Cmd::with_capacity(8, room);
-        call.arg(&begin).arg(1).arg(self.key).arg(GRACE.as_millis());
+        call.arg(&begin).arg(1).arg(self.key).arg(EXPIRY_SLACK.as_millis());
         call.arg(self.change).arg(self.kept);
         if let Some(more) = jitter.draw() {
             call.arg(more);
@@ -181,7 +181,7 @@ impl Sum<'_> {
 
     /// For how many milliseconds the counter means something.
     fn least(&self) -> i64 {
-        let grace = u64::try_from(GRACE.as_millis()).unwrap_or_default();
+        let grace = u64::try_from(EXPIRY_SLACK.as_millis()).unwrap_or_default();
         self.kept.saturating_sub(grace).try_into().unwrap_or(i64::MAX)
     }
 }

@@ -9,11 +9,11 @@ use super::{
 use crate::{
     counter::KeyFormat,
     limit::Algorithm,
-    store::{Consume, Enforced, Unanswered, script::Holder},
+    store::{Consume, Enforced, OnTimeout, script::Holder},
 };
 
 fn limits() -> Vec<Limit> {
-    let limit = |algorithm| Limit { algorithm, ..Limit::fixed(5, Window::of(Unit::Minute)) };
+    let limit = |algorithm| Limit { algorithm, ..Limit::fixed(5, Window::new(Unit::Minute)) };
     [
         Algorithm::FixedWindow { count_denied: true },
         Algorithm::FixedWindow { count_denied: false },
@@ -37,7 +37,7 @@ fn charge(limit: &Limit) -> Charge {
         consume: Consume::Independent,
         enforced: Enforced::Yes,
         refused: false,
-        unanswered: Unanswered::Fails,
+        on_timeout: OnTimeout::Fail,
     }
 }
 

@@ -14,7 +14,7 @@ use self::{
     text::parse,
 };
 use super::{
-    Jitter, Twin, charge, elements, reservation::HOLD, settle, simulated::decided, step::Told,
+    Jitter, Twin, charge, elements, reservation::HOLD, settle, simulated::decided, step::Snapshot,
 };
 use crate::{
     counter::{CounterKey, CounterRef, KeyFormat, KeyPart},
@@ -43,7 +43,7 @@ struct Played<'a> {
     server: &'a mut redis::Connection,
     limits: Vec<Limit>,
     kept: HashMap<CounterKey, (Record, Limit)>,
-    charged: Vec<(Charge, Told)>,
+    charged: Vec<(Charge, Snapshot)>,
     now: Timestamp,
 }
 
@@ -159,7 +159,7 @@ impl<'a> Played<'a> {
                     consume: it.consume,
                     enforced: it.enforced,
                     refused: it.refused,
-                    unanswered: crate::store::Unanswered::Fails,
+                    on_timeout: crate::store::OnTimeout::Fail,
                 }
             });
             made.push((charges.collect::<Vec<_>>(), self.now, holder));
@@ -216,7 +216,7 @@ impl<'a> Played<'a> {
                     How::Count(id, hits) => Settlement::Count(id, hits.unwrap_or(own)),
                     How::Release(id) => Settlement::Release(id),
                     How::GiveBack(hits) => {
-                        Settlement::GiveBack(hits.unwrap_or(own).capped().asked(), *told)
+                        Settlement::GiveBack(hits.unwrap_or(own).capped().requested(), *told)
                     }
                     How::Set(hits) => Settlement::Set(hits),
                 });

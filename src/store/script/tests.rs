@@ -7,7 +7,7 @@ use super::{
 use crate::{
     counter::{KeyFormat, KeyPart},
     limit::{Algorithm, Limit, Unit, Window},
-    store::{Consume, Enforced, Unanswered},
+    store::{Consume, Enforced, OnTimeout},
 };
 
 mod given_back;
@@ -67,7 +67,7 @@ impl Kept {
 }
 
 fn minutely(requests: u32, algorithm: Algorithm) -> Limit {
-    Limit { algorithm, ..Limit::fixed(requests, Window::of(Unit::Minute)) }
+    Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Minute)) }
 }
 
 /// Five per minute, by every algorithm.
@@ -93,7 +93,7 @@ fn charge(name: &str, limit: &Limit, hits: u64, consume: Consume) -> Charge {
         consume,
         enforced: Enforced::Yes,
         refused: false,
-        unanswered: Unanswered::Fails,
+        on_timeout: OnTimeout::Fail,
     }
 }
 

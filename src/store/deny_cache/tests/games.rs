@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::{limit::tally, store::GRACE};
+use crate::{limit::tally, store::EXPIRY_SLACK};
 
 const COUNTERS: usize = 12;
 
@@ -102,7 +102,7 @@ fn play(moves: &[Move], alone: bool) -> Result<[usize; 2], TestCaseError> {
                     Charge { consume, enforced, ..charge }
                 };
                 let charges: Vec<_> = parts.iter().map(charge).collect();
-                let here = *here || alone || charges.iter().any(|it| !it.asks());
+                let here = *here || alone || charges.iter().any(|it| it.is_refund());
                 let outcomes =
                     if here { make(&cache, &charges, now) } else { make(&with, &charges, now) };
                 let expected = make(&without, &charges, now);
@@ -110,7 +110,7 @@ fn play(moves: &[Move], alone: bool) -> Result<[usize; 2], TestCaseError> {
                 answered[0] += known;
                 answered[1] += if known < charges.len() { known } else { 0 };
                 for ((charge, outcome), expected) in charges.iter().zip(&outcomes).zip(&expected) {
-                    let step = if stepped { GRACE / 2 } else { Duration::ZERO };
+                    let step = if stepped { EXPIRY_SLACK / 2 } else { Duration::ZERO };
                     compare(charge, (outcome, expected), alone, step)?;
                 }
             }
@@ -121,7 +121,7 @@ fn play(moves: &[Move], alone: bool) -> Result<[usize; 2], TestCaseError> {
 
 /// Further back than that, and each store may have forgotten other counters.
 fn back(latest: Timestamp, time: Duration) -> Timestamp {
-    Timestamp::from_micros(latest.as_micros() - micros(time.min(GRACE / 2)))
+    Timestamp::from_micros(latest.as_micros() - micros(time.min(EXPIRY_SLACK / 2)))
 }
 
 fn micros(time: Duration) -> u64 {
@@ -145,7 +145,7 @@ fn compare(
         let right = found <= expected && expected <= found + early;
         prop_assert!(right, "{:?}, expected {:?}: {:?}", found, expected, charge);
     }
-    let hits = charge.hits.asked();
+    let hits = charge.hits.requested();
     let tally = |it: &Outcome| tally(charge.limit.capacity(), hits, it, 0.8);
     prop_assert_eq!(tally(outcome), tally(expected), "{:?}", charge);
     // What others have used since is not known here. It decides nothing.

@@ -11,7 +11,7 @@ fn what_is_known_to_be_refused_is_known_also_while_the_store_fails() {
 
     impl Store for Failing {
         async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
-            match charges.iter().any(|it| 1 < it.hits.asked()) {
+            match charges.iter().any(|it| 1 < it.hits.requested()) {
                 true => all_failed(charges.len(), &StoreError::Failed("it is down".into())),
                 false => self.0.charge(charges, now, deadline).await,
             }
@@ -23,7 +23,7 @@ fn what_is_known_to_be_refused_is_known_also_while_the_store_fails() {
     }
 
     let cache = DenyCache::new(Failing(Shared::new()), 1 << 20);
-    let limit = Limit::fixed(1, Window::of(Unit::Hour));
+    let limit = Limit::fixed(1, Window::new(Unit::Hour));
     let of = |name, hits| charge(name, &limit, Hits::Add(hits), NOON);
     make(&cache, &[of("a", 1)], NOON);
     make(&cache, &[of("a", 1)], NOON);
@@ -39,7 +39,7 @@ fn a_call_that_costs_nothing_if_it_is_refused_is_known_at_the_limit() {
     use Enforced::{No, Yes};
     let store = Shared::new();
     let cache = DenyCache::new(store.clone(), 1 << 20);
-    let limit = Limit::fixed(5, Window::of(Unit::Hour));
+    let limit = Limit::fixed(5, Window::new(Unit::Hour));
     let of = |hits, enforced| Charge {
         consume: Consume::AllOrNothing,
         enforced,
@@ -91,6 +91,6 @@ fn what_an_operator_does_to_a_counter_lifts_what_was_refused_here() {
     assert_eq!(over(), [false, true]);
     cache.set(&hit.counter, &limit, 0, NOON).now_or_never().unwrap().unwrap();
     assert_eq!(over(), [false, true]);
-    let look = cache.look(&hit.counter, &limit, NOON).now_or_never().unwrap().unwrap();
+    let look = cache.peek(&hit.counter, &limit, NOON).now_or_never().unwrap().unwrap();
     assert_eq!((look.used, look.cached), (2, false));
 }

@@ -3,12 +3,12 @@
 use futures_util::FutureExt;
 
 use super::*;
-use crate::{limit::Algorithm, time::at_work};
+use crate::{limit::Algorithm, time::thread_cpu_time};
 
 const LEASE: Duration = Duration::from_secs(10);
 
 pub(super) fn minutely(requests: u32, algorithm: Algorithm) -> Limit {
-    Limit { algorithm, ..Limit::fixed(requests, Window::of(Unit::Minute)) }
+    Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Minute)) }
 }
 
 pub(super) fn algorithms() -> [Algorithm; 7] {
@@ -111,11 +111,11 @@ fn a_charge_that_depends_on_others_costs_about_the_same_among_ten_times_as_many(
         let of = |it: u32| held_to(&it.to_be_bytes(), &limit, Hits::Add(1), NOON);
         let all = |it| Charge { consume: Consume::AllOrNothing, ..of(it) };
         let charges: Vec<_> = (0..charges).map(all).collect();
-        let begin = at_work();
+        let begin = thread_cpu_time();
         for _ in 0..calls {
             make(&memory, &charges, NOON);
         }
-        at_work() - begin
+        thread_cpu_time() - begin
     };
     let (small, large) = (calls(50, 800), calls(5, 8_000));
     assert!(large < 4 * small, "{small:?} {large:?}");

@@ -14,7 +14,7 @@ fn at_once<T>(answer: impl Future<Output = Result<T, StoreError>>) -> T {
 }
 
 fn look(memory: &Memory, charge: &Charge, now: Timestamp) -> Outcome {
-    at_once(memory.look(&charge.counter, &charge.limit, now))
+    at_once(memory.peek(&charge.counter, &charge.limit, now))
 }
 
 fn reset(memory: &Memory, charge: &Charge) -> bool {

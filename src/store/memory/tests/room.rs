@@ -17,7 +17,7 @@ fn room(counters: usize) -> Memory {
 }
 
 fn hourly(requests: u32) -> Limit {
-    Limit::fixed(requests, Window::of(Unit::Hour))
+    Limit::fixed(requests, Window::new(Unit::Hour))
 }
 
 fn hit(memory: &Memory, domain: &str, name: &str, limit: &Limit) -> Outcome {
@@ -54,7 +54,7 @@ fn a_flood_exceeds_no_bound_and_forgets_nobody_whom_its_domain_refused() {
         let usage = memory.usage();
         // What is used up at once leaves an eighth.
         assert!((4_375..=5_000).contains(&usage.counters), "{limit:?}: {usage:?}");
-        let gone = usage.evicted + usage.not_kept;
+        let gone = usage.evicted + usage.uncounted;
         assert_eq!(gone + usage.counters as u64, 20_100, "{limit:?}");
         for name in &names {
             assert_eq!(used(&memory, "shop", name, &once), 2, "{limit:?}");
@@ -194,7 +194,7 @@ fn two_domains_that_take_all_they_can_have_the_same_in_the_end() {
 #[test]
 fn what_lasts_outlives_a_flood_of_what_ends_soon() {
     let memory = room(2_000);
-    let (hour, minute) = (hourly(2), Limit::fixed(2, Window::of(Unit::Minute)));
+    let (hour, minute) = (hourly(2), Limit::fixed(2, Window::new(Unit::Minute)));
     let names: Vec<_> = (0..100).map(|it| format!("lasting {it}")).collect();
     for name in &names {
         hit(&memory, "shop", name, &hour);
@@ -224,9 +224,9 @@ fn what_refuses_gives_way_once_it_does_not_refuse_any_more() {
         let charge = |now| of_domain("shop", b"late", &limit, (Hits::Add(1), now));
         let [soon, later] = [500, 1_500].map(|it| NOON.plus(Duration::from_millis(it)));
         make(&memory, &[charge(soon)], soon);
-        assert_eq!(memory.usage().not_kept, 1, "{algorithm:?}");
+        assert_eq!(memory.usage().uncounted, 1, "{algorithm:?}");
         make(&memory, &[charge(later)], later);
-        assert_eq!((memory.usage().not_kept, memory.usage().evicted), (1, 1), "{algorithm:?}");
+        assert_eq!((memory.usage().uncounted, memory.usage().evicted), (1, 1), "{algorithm:?}");
     }
 }
 
@@ -263,7 +263,7 @@ fn lists_count_as_what_they_take_and_leave_others_their_share() {
 fn a_domain_without_counters_has_no_share() {
     let memory = room(1_000);
     for it in 0..100_u32 {
-        flood(&memory, &it.to_string(), &Limit::fixed(2, Window::of(Unit::Second)), 5);
+        flood(&memory, &it.to_string(), &Limit::fixed(2, Window::new(Unit::Second)), 5);
     }
     let later = NOON.plus(Duration::from_secs(3));
     for it in 0..2_000_u32 {
@@ -285,7 +285,7 @@ fn more_domains_than_can_be_told_apart_take_no_more_than_there_is() {
         let charge = of_domain(&it.to_string(), b"a", &hourly(1), (Hits::Add(0), NOON));
         assert!(memory.reset(&charge.counter.key).now_or_never().unwrap().unwrap());
     }
-    assert_eq!(memory.usage(), Usage::default());
+    assert_eq!(memory.usage(), MemoryUsage::default());
 }
 
 proptest! {

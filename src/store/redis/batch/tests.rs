@@ -13,7 +13,7 @@ use crate::{
     counter::{KeyFormat, KeyPart},
     limit::{Algorithm, Hits, Limit, Unit, Window},
     store::{
-        Charge, Consume, Enforced, Unanswered,
+        Charge, Consume, Enforced, OnTimeout,
         redis::{call::cost, lane::FULL, parts::PartReply},
     },
     time::Timestamp,
@@ -76,7 +76,7 @@ fn to(away: Duration) -> (Batches<Distant>, Arc<Mutex<Vec<usize>>>) {
 }
 
 fn call(algorithm: Algorithm, names: Range<u64>) -> Arc<Call> {
-    let limit = Limit { algorithm, ..Limit::fixed(5, Window::of(Unit::Minute)) };
+    let limit = Limit { algorithm, ..Limit::fixed(5, Window::new(Unit::Minute)) };
     let now = Timestamp::default();
     let charge = |name: u64| {
         let name = name.to_string();
@@ -88,7 +88,7 @@ fn call(algorithm: Algorithm, names: Range<u64>) -> Arc<Call> {
             consume: Consume::Independent,
             enforced: Enforced::Yes,
             refused: false,
-            unanswered: Unanswered::Fails,
+            on_timeout: OnTimeout::Fail,
         }
     };
     Arc::new(Call::of(&names.map(charge).collect::<Vec<_>>(), now))

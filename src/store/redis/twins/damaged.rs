@@ -6,14 +6,14 @@ use super::{
 };
 use crate::{
     limit::{Algorithm, Unit, Window, leases},
-    store::{Enforced, look},
+    store::{Enforced, peek_charge},
 };
 
 const LEASE: Duration = Duration::from_secs(60);
 
 fn limit() -> Limit {
     let algorithm = Algorithm::Concurrency { lease: LEASE };
-    Limit { algorithm, ..Limit::fixed(5, Window::of(Unit::Minute)) }
+    Limit { algorithm, ..Limit::fixed(5, Window::new(Unit::Minute)) }
 }
 
 fn ask(scripts: &Scripts, server: &mut redis::Connection, charges: &[Charge], now: Timestamp) {
@@ -57,7 +57,7 @@ fn whatever_a_list_holds_it_is_answered_and_ends() {
             redis::cmd("SET").arg(key.key.as_bytes()).arg(&value).exec(server).unwrap();
         };
         set(server);
-        let charge = |hits| Charge { hits, enforced: Enforced::Yes, ..look(&key, &limit) };
+        let charge = |hits| Charge { hits, enforced: Enforced::Yes, ..peek_charge(&key, &limit) };
         for (hits, pause) in &moves {
             let now = BEGIN.as_micros().saturating_add_signed(*pause);
             ask(&scripts, server, &[charge(*hits), charge(Hits::Add(1))], Timestamp::from_micros(now));
@@ -79,7 +79,7 @@ fn give_back(
     now: Timestamp,
 ) {
     let last = Timestamp::from_micros(granted).plus(LEASE);
-    let told = Told::Leases(leases::Summary { last, ..leases::Summary::default() });
+    let told = Snapshot::Leases(leases::Summary { last, ..leases::Summary::default() });
     let asked = [(charge, Settlement::GiveBack(9, told), now)];
     let command = settle::ask(scripts.settle.whole(), &asked, Jitter::default());
     let _: Vec<i64> = command.query(server).unwrap();
@@ -115,7 +115,7 @@ fn a_list_with_changed_bytes_is_answered() {
         let mut now = BEGIN;
         for (hits, pause, lone) in moves {
             now = now.plus(Duration::from_micros(pause));
-            let charge = Charge { hits, enforced: Enforced::Yes, ..look(&key, &limit) };
+            let charge = Charge { hits, enforced: Enforced::Yes, ..peek_charge(&key, &limit) };
             for (granted, _) in &leases {
                 give_back(&scripts, server, (&charge, *granted), now);
             }

@@ -14,7 +14,7 @@ use crate::{
 
 /// Plays `moves`, at one moment, on one counter under whose name `old` is found.
 fn play(algorithm: Algorithm, old: &str, moves: &[Move]) -> Record {
-    let limit = Limit { algorithm, ..Limit::fixed(5, Window::of(Unit::Minute)) };
+    let limit = Limit { algorithm, ..Limit::fixed(5, Window::new(Unit::Minute)) };
     let game = Game {
         counters: vec![(limit, old.into())],
         moves: moves.iter().map(|it| (0, it.clone())).collect(),

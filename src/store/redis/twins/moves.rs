@@ -216,16 +216,16 @@ fn limit() -> impl Strategy<Value = Limit> {
     ];
     let requests = prop_oneof![8 => 0..8_u32, 1 => Just(u32::MAX)];
     (algorithm(), requests, window(), penalty).prop_map(|(algorithm, requests, window, penalty)| {
-        let penalty = if algorithm.facts().window { penalty } else { Duration::ZERO };
+        let penalty = if algorithm.info().window { penalty } else { Duration::ZERO };
         Limit { algorithm, penalty, ..Limit::fixed(requests, window) }
     })
 }
 
 fn window() -> impl Strategy<Value = Window> {
     prop_oneof![
-        Just(Window::of(Unit::Second)),
-        Just(Window::of(Unit::Minute)),
-        Just(Window::of(Unit::Year)),
+        Just(Window::new(Unit::Second)),
+        Just(Window::new(Unit::Minute)),
+        Just(Window::new(Unit::Year)),
         Just(Window::times(Unit::Year, 20.try_into().unwrap()).unwrap()),
     ]
 }

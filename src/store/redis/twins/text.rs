@@ -55,13 +55,14 @@ fn ban_and_holds(text: &str) -> Option<(Timestamp, Vec<Hold>)> {
 
 fn state_of(state: &[u8], limit: &Limit) -> Option<State> {
     let moment = Timestamp::from_micros;
-    if let (Some((b'#', list)), true) = (state.split_first(), limit.algorithm.facts().listed) {
+    if let (Some((b'#', list)), true) = (state.split_first(), limit.algorithm.info().keeps_each_hit)
+    {
         let leases = list_of(list, leases::lease(limit))?;
         return Some(State::Leases(leases::State(leases.into())));
     }
     let text = std::str::from_utf8(state).ok()?;
     Some(match limit.algorithm {
-        Algorithm::FixedWindow { .. } if limit.names_window() => {
+        Algorithm::FixedWindow { .. } if limit.has_window_in_key() => {
             let count = text.parse::<i128>().ok().filter(|_| !text.starts_with('+'))?;
             let count = u64::try_from(count.max(0)).unwrap_or(u64::MAX).min(Hits::MAX);
             State::Count(fixed_window::State { start: Timestamp::default(), count })

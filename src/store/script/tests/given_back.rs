@@ -28,7 +28,7 @@ fn limit() -> impl Strategy<Value = Limit> {
                 other => other,
             };
             let penalty = if penalty { Duration::from_millis(300) } else { Duration::ZERO };
-            Limit { algorithm, penalty, ..Limit::fixed(requests, Window::of(unit)) }
+            Limit { algorithm, penalty, ..Limit::fixed(requests, Window::new(unit)) }
         },
     )
 }
@@ -136,7 +136,7 @@ proptest! {
 #[test]
 fn a_coarse_bucket_gives_back_no_more_than_was_granted() {
     let algorithm = Algorithm::TokenBucket { burst: 3_999_999_937 };
-    let limit = Limit { algorithm, ..Limit::fixed(3_999_999_937, Window::of(Unit::Year)) };
+    let limit = Limit { algorithm, ..Limit::fixed(3_999_999_937, Window::new(Unit::Year)) };
     for micros in 0..3_000 {
         let (mut kept, now) = (Kept::default(), shifted(NOON, 7 * micros));
         let look = |kept: &mut Kept, now| kept.one(&at(&limit, 0, now), now).1.used;

@@ -10,37 +10,37 @@
 
 use std::{future::Future, sync::Arc};
 
-pub use self::leases::Leases;
+pub use self::leases::QuotaLeases;
 use super::{Charge, Counters, Deadline, LONGEST_NAME, Results, Store, StoreError};
 use crate::{
     counter::{CounterKey, CounterRef},
     limit::{
         Hits, Limit, Outcome,
         fixed_window::State,
-        step::{Answer, Told},
+        step::{Snapshot, StepResult},
     },
     time::Timestamp,
 };
 
-mod give_back;
+mod refund;
 mod lease;
 mod leases;
 
 /// A store around a store: it takes hits ahead where a limit says so.
 #[derive(Debug)]
-pub struct Ahead<S> {
+pub struct PrefetchStore<S> {
     store: S,
-    leases: Arc<Leases>,
+    leases: Arc<QuotaLeases>,
 }
 
-impl<S> Ahead<S> {
+impl<S> PrefetchStore<S> {
     /// A store around `store`.
     pub fn new(store: S) -> Self {
         Self { store, leases: Arc::default() }
     }
 
     /// What it has taken ahead, to give it back at the end.
-    pub fn leases(&self) -> Arc<Leases> {
+    pub fn leases(&self) -> Arc<QuotaLeases> {
         Arc::clone(&self.leases)
     }
 }
@@ -48,24 +48,28 @@ impl<S> Ahead<S> {
 /// The hits of a call for which some may be taken ahead.
 fn asked(charges: &[Charge]) -> Option<(&Charge, u64)> {
     let [charge] = charges else { return None };
-    let Limit { ahead, penalty, algorithm, .. } = &charge.limit;
+    let Limit { max_prefetch, penalty, algorithm, .. } = &charge.limit;
     let counts = algorithm.counts_denied();
-    let hits = charge.hits.capped().asked();
+    let hits = charge.hits.capped().requested();
     // Longer names would take too much memory.
     let short = charge.counter.key.as_bytes().len() <= LONGEST_NAME;
-    let alone = penalty.is_zero() && !charge.depends();
-    (0 < *ahead && 0 < hits && counts && alone && short).then_some((charge, hits))
+    let alone = penalty.is_zero() && !charge.depends_on_others();
+    (0 < *max_prefetch && 0 < hits && counts && alone && short).then_some((charge, hits))
 }
 
-impl<S: Store> Store for Ahead<S> {
+impl<S: Store> Store for PrefetchStore<S> {
     async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
         let Some((charge, hits)) = asked(charges) else {
             return self.store.charge(charges, now, deadline).await;
         };
         let outcome = |count| {
-            let told = Told::Count(State { start: Timestamp::default(), count });
+            let told = Snapshot::Count(State { start: Timestamp::default(), count });
             let passes = count <= u64::from(charge.limit.requests);
-            charge.outcome(Answer { passes, banned: Timestamp::default(), told }, true, now)
+            charge.outcome(
+                StepResult { passes, banned_until: Timestamp::default(), snapshot: told },
+                true,
+                now,
+            )
         };
         if let Some(count) = self.leases.spend(charge, hits, now) {
             return [Ok(outcome(count))].into_iter().collect();
@@ -87,19 +91,19 @@ impl<S: Store> Store for Ahead<S> {
         self.store.ready()
     }
 
-    fn died(&self) -> impl Future<Output = ()> + Send {
-        self.store.died()
+    fn task_failed(&self) -> impl Future<Output = ()> + Send {
+        self.store.task_failed()
     }
 }
 
-impl<S: Store + Counters> Counters for Ahead<S> {
-    async fn look(
+impl<S: Store + Counters> Counters for PrefetchStore<S> {
+    async fn peek(
         &self,
         counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
     ) -> Result<Outcome, StoreError> {
-        self.store.look(counter, limit, now).await
+        self.store.peek(counter, limit, now).await
     }
 
     async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {

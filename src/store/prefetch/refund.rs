@@ -5,11 +5,11 @@ use std::{cmp::Reverse, time::Duration};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{lease::Lease, leases::Leases};
+use super::{lease::QuotaLease, leases::QuotaLeases};
 use crate::{
     counter::{CounterKey, CounterRef},
     limit::Hits,
-    store::{Charge, Consume, Enforced, Store, StoreError, Unanswered},
+    store::{Charge, Consume, Enforced, OnTimeout, Store, StoreError},
     time::Timestamp,
 };
 
@@ -18,19 +18,19 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// How many counters are given back in one call.
 const BATCH: usize = 64;
 
-impl Leases {
+impl QuotaLeases {
     /// Gives back to `store` what was taken ahead and has not been spent, except in
     /// windows that have ended. Nothing is taken ahead from now on.
     ///
     /// It takes at most 2 s. What cannot be given back until then counts as used
     /// until its window ends.
-    pub async fn give_back(&self, store: &impl Store, now: Timestamp) {
+    pub async fn refund_unused(&self, store: &impl Store, now: Timestamp) {
         let mut leases = self.end(now);
         // The time may not suffice for all.
         leases.sort_by_key(|(_, it)| Reverse(it.unused()));
         let (all, hits) = (leases.len(), leases.iter().map(|(_, it)| it.unused()).sum::<u64>());
         let mut left = Left { counters: all, hits, why: None };
-        if timeout(LONGEST, left.give_back(leases, store, now)).await.is_err() {
+        if timeout(LONGEST, left.refund_unused(leases, store, now)).await.is_err() {
             left.why = Some(StoreError::Timeout(LONGEST));
         }
         let Left { counters, hits: lost, why } = left;
@@ -56,9 +56,9 @@ struct Left {
 }
 
 impl Left {
-    async fn give_back(
+    async fn refund_unused(
         &mut self,
-        leases: Vec<(CounterKey, Lease)>,
+        leases: Vec<(CounterKey, QuotaLease)>,
         store: &impl Store,
         now: Timestamp,
     ) {
@@ -78,7 +78,7 @@ impl Left {
     }
 }
 
-fn refund((key, lease): (CounterKey, Lease)) -> Charge {
+fn refund((key, lease): (CounterKey, QuotaLease)) -> Charge {
     let hits = Hits::Refund(lease.unused());
     let counter = CounterRef { key, span: lease.span };
     Charge {
@@ -88,7 +88,7 @@ fn refund((key, lease): (CounterKey, Lease)) -> Charge {
         consume: Consume::Independent,
         enforced: Enforced::No,
         refused: false,
-        unanswered: Unanswered::Fails,
+        on_timeout: OnTimeout::Fail,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Many counters: what is kept of them, what is forgotten, and what a call costs.
 
 use super::*;
-use crate::time::at_work;
+use crate::time::thread_cpu_time;
 
 /// A charge of one hit to the counter called `name`.
 fn named(name: usize, limit: &Limit, now: Timestamp) -> Charge {
@@ -19,8 +19,8 @@ fn asked(shared: &Shared) -> u64 {
 }
 
 /// An instance that keeps leases of at most `capacity` counters in each shard.
-fn small(shared: &Shared, capacity: usize) -> Ahead<Shared> {
-    Ahead { store: shared.clone(), leases: Arc::new(Leases::new(capacity)) }
+fn small(shared: &Shared, capacity: usize) -> PrefetchStore<Shared> {
+    PrefetchStore { store: shared.clone(), leases: Arc::new(QuotaLeases::new(capacity)) }
 }
 
 /// `calls` calls to one counter, a tenth of a millisecond apart.
@@ -34,7 +34,7 @@ fn hurry(store: &impl Store, name: usize, limit: &Limit, from: Timestamp, calls:
 #[test]
 fn of_windows_that_are_over_nothing_is_kept_for_long() {
     let shared = roomy();
-    let ahead = Ahead::new(shared);
+    let ahead = PrefetchStore::new(shared);
     let limit = hourly(1_000, 100);
     let start = Timestamp::from_secs(3_600);
     (0..5_000).for_each(|it| hurry(&ahead, it, &limit, start, 2));
@@ -116,10 +116,14 @@ struct Generous;
 
 impl Store for Generous {
     async fn charge(&self, charges: &[Charge], now: Timestamp, _: Deadline) -> Results {
-        let used = |it: &Charge| it.hits.capped().asked();
+        let used = |it: &Charge| it.hits.capped().requested();
         let told =
-            |it: &Charge| Told::Count(State { start: Timestamp::default(), count: used(it) });
-        let answer = |it| Answer { passes: true, banned: Timestamp::default(), told: told(it) };
+            |it: &Charge| Snapshot::Count(State { start: Timestamp::default(), count: used(it) });
+        let answer = |it| StepResult {
+            passes: true,
+            banned_until: Timestamp::default(),
+            snapshot: told(it),
+        };
         charges.iter().map(|it| Ok(it.outcome(answer(it), true, now))).collect()
     }
 
@@ -136,7 +140,7 @@ fn cost(store: &impl Store, names: u32, limit: &Limit, pause: u64) -> f64 {
         (0..names).map(|it| named(it as usize, limit, Timestamp::default())).collect();
     let mut now = Timestamp::default();
     let mut pass = |calls: u32| {
-        let begun = at_work();
+        let begun = thread_cpu_time();
         for it in 0..calls {
             now = now.plus(Duration::from_micros(pause));
             // In an order that a cache does not like.
@@ -144,7 +148,7 @@ fn cost(store: &impl Store, names: u32, limit: &Limit, pause: u64) -> f64 {
             let results = store.charge(std::slice::from_ref(charge), now, None).now_or_never();
             assert!(results.is_some());
         }
-        (at_work() - begun).as_secs_f64() * 1e9 / f64::from(calls)
+        (thread_cpu_time() - begun).as_secs_f64() * 1e9 / f64::from(calls)
     };
     pass(CALLS.max(5 * names));
     pass(CALLS)
@@ -157,14 +161,14 @@ fn cost(store: &impl Store, names: u32, limit: &Limit, pause: u64) -> f64 {
 #[test]
 #[ignore = "it measures, and asserts nothing"]
 fn what_looking_for_hits_taken_ahead_costs_a_call() {
-    let bucket = size_of::<(usize, crate::counter::CounterKey, lease::Lease)>();
+    let bucket = size_of::<(usize, crate::counter::CounterKey, lease::QuotaLease)>();
     println!("{bucket} bytes a counter, and 8 to 16 in the table, and its name");
-    let limit = Limit { ahead: 10_000, ..Limit::fixed(1_000_000, Window::of(Unit::Year)) };
-    let none = Limit { ahead: 0, ..limit.clone() };
+    let limit = Limit { max_prefetch: 10_000, ..Limit::fixed(1_000_000, Window::new(Unit::Year)) };
+    let none = Limit { max_prefetch: 0, ..limit.clone() };
     for (kind, pause) in [("all call at once", 0), ("nobody calls often", 200_000)] {
         let mut least = None;
         for names in [100, 1_000, 10_000, 100_000, 1_000_000] {
-            let ahead = Ahead::new(Generous);
+            let ahead = PrefetchStore::new(Generous);
             let bare = cost(&ahead, names, &none, pause);
             let own = cost(&ahead, names, &limit, pause) - bare;
             let memory = cost(&Memory::new(2_000_000), names, &none, pause) - bare;

@@ -16,7 +16,7 @@ use foldhash::quality::RandomState;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
 
-use super::lease::Lease;
+use super::lease::QuotaLease;
 use crate::{counter::CounterKey, store::Charge, time::Timestamp};
 
 /// Enough that two threads rarely want the same one.
@@ -31,7 +31,7 @@ const TRIED: usize = 4;
 
 /// The leases of one instance, by counter.
 #[derive(Debug)]
-pub struct Leases {
+pub struct QuotaLeases {
     shards: Box<[Mutex<Shard>]>,
     /// Seeded at random, so that nobody can choose names that share a shard.
     hasher: RandomState,
@@ -39,7 +39,7 @@ pub struct Leases {
 
 #[derive(Debug)]
 struct Shard {
-    leases: IndexMap<CounterKey, Lease, RandomState>,
+    leases: IndexMap<CounterKey, QuotaLease, RandomState>,
     capacity: usize,
     /// How many leases there have been.
     born: u64,
@@ -58,7 +58,7 @@ impl Shard {
     }
 
     /// The lease for `charge`; none if nothing may be taken ahead.
-    fn lease(&mut self, charge: &Charge, now: Timestamp) -> Option<&mut Lease> {
+    fn lease(&mut self, charge: &Charge, now: Timestamp) -> Option<&mut QuotaLease> {
         if self.ended {
             return None;
         }
@@ -71,7 +71,7 @@ impl Shard {
                 return None;
             }
             self.born += 1;
-            self.leases.insert(key.clone(), Lease::new(self.born, charge));
+            self.leases.insert(key.clone(), QuotaLease::new(self.born, charge));
         }
         // In the reference service's format windows of different lengths may share a
         // name: what was taken in the other one is kept until its end.
@@ -92,7 +92,7 @@ impl Shard {
     }
 
     /// Forgets those of the next `count` leases that are of no use.
-    fn sweep(&mut self, count: usize, useless: impl Fn(&Lease) -> bool) {
+    fn sweep(&mut self, count: usize, useless: impl Fn(&QuotaLease) -> bool) {
         for _ in 0..count {
             match self.leases.get_index(self.swept) {
                 Some((_, it)) if useless(it) => {
@@ -105,13 +105,13 @@ impl Shard {
     }
 }
 
-impl Default for Leases {
+impl Default for QuotaLeases {
     fn default() -> Self {
         Self::new(CAPACITY)
     }
 }
 
-impl Leases {
+impl QuotaLeases {
     /// No leases, and room for those of `capacity` counters in each shard.
     pub(super) fn new(capacity: usize) -> Self {
         let hasher = RandomState::default();
@@ -139,16 +139,16 @@ impl Leases {
 
     /// How much to take ahead now; nothing if others do so already, or if there is no
     /// room for another counter.
-    pub(super) fn begin<'a>(&'a self, charge: &'a Charge, now: Timestamp) -> Taking<'a> {
+    pub(super) fn begin<'a>(&'a self, charge: &'a Charge, now: Timestamp) -> Prefetch<'a> {
         let shard = self.shard(&charge.counter.key);
         let mut held = shard.lock();
         let Some(lease) = held.lease(charge, now) else {
-            return Taking { shard, charge, id: 0, size: 0 };
+            return Prefetch { shard, charge, id: 0, size: 0 };
         };
         lease.size = lease.next_size(charge, now);
         lease.taking = true;
         lease.taken = now;
-        Taking { shard, charge, id: lease.id, size: lease.size }
+        Prefetch { shard, charge, id: lease.id, size: lease.size }
     }
 
     /// Ends what was taken ahead of a counter that somebody has set to another
@@ -159,7 +159,7 @@ impl Leases {
     }
 
     /// Ends all leases, for ever: those whose windows have not ended.
-    pub(super) fn end(&self, now: Timestamp) -> Vec<(CounterKey, Lease)> {
+    pub(super) fn end(&self, now: Timestamp) -> Vec<(CounterKey, QuotaLease)> {
         let mut all = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock();
@@ -179,7 +179,7 @@ impl Leases {
 
 /// Somebody who asks, and takes hits ahead. If the answer never comes, they are
 /// lost.
-pub(super) struct Taking<'a> {
+pub(super) struct Prefetch<'a> {
     shard: &'a Mutex<Shard>,
     charge: &'a Charge,
     /// 0 if others take, or if this has ended.
@@ -188,7 +188,7 @@ pub(super) struct Taking<'a> {
     pub(super) size: u64,
 }
 
-impl Taking<'_> {
+impl Prefetch<'_> {
     /// The counter stood at `before`, and at `own` after the hits of the call.
     pub(super) fn taken(&mut self, before: u64, own: u64) {
         let (requests, size) = (self.charge.limit.requests, self.size);
@@ -205,7 +205,7 @@ impl Taking<'_> {
 
     /// Changes the lease, if it is still the one for which this takes, and lets others
     /// take.
-    fn end(&mut self, change: impl FnOnce(&mut Lease)) {
+    fn end(&mut self, change: impl FnOnce(&mut QuotaLease)) {
         let id = std::mem::take(&mut self.id);
         if id == 0 {
             return;
@@ -219,7 +219,7 @@ impl Taking<'_> {
     }
 }
 
-impl Drop for Taking<'_> {
+impl Drop for Prefetch<'_> {
     fn drop(&mut self) {
         self.end(|_| {});
     }

@@ -21,7 +21,7 @@ const PART: u64 = 10;
 
 /// What is known of one counter.
 #[derive(Clone, Debug)]
-pub(super) struct Lease {
+pub(super) struct QuotaLease {
     /// Tells it from others of the same counter, before it and after.
     pub(super) id: u64,
     /// The window.
@@ -42,7 +42,7 @@ pub(super) struct Lease {
     pub(super) taking: bool,
 }
 
-impl Lease {
+impl QuotaLease {
     pub(super) fn new(id: u64, charge: &Charge) -> Self {
         Self {
             id,
@@ -78,7 +78,7 @@ impl Lease {
 
     /// How much to take with a call that asks now.
     pub(super) fn next_size(&self, charge: &Charge, now: Timestamp) -> u64 {
-        let most = u64::from(charge.limit.ahead);
+        let most = u64::from(charge.limit.max_prefetch);
         // What it knows of the counter is as old as that.
         let pause = now.since(self.taken).as_micros() / BUSY.as_micros();
         let wanted = match u32::try_from(pause) {

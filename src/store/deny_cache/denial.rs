@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::LONGEST;
+use super::MAX_TTL;
 use crate::{
     limit::{
         Denial, Limit, Outcome,
         fixed_window::State,
-        step::{Answer, Told},
+        step::{Snapshot, StepResult},
     },
     store::{Charge, Consume, Enforced},
     time::Timestamp,
@@ -15,7 +15,7 @@ use crate::{
 
 /// What was refused, and until when it is.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct CachedDenial {
     limit: Limit,
     /// When the window began.
     start: Timestamp,
@@ -25,15 +25,15 @@ pub(super) struct Refusal {
     outcome: Outcome,
 }
 
-impl Refusal {
+impl CachedDenial {
     /// What `charge` teaches, of which this became at `now`.
     pub(super) fn of(charge: &Charge, outcome: &Outcome, now: Timestamp) -> Option<Self> {
-        let hits = charge.hits.asked();
+        let hits = charge.hits.requested();
         let limit = &charge.limit;
         if !outcome.over {
             return None;
         }
-        let lasts = match limit.algorithm.facts().denial {
+        let lasts = match limit.algorithm.info().denial {
             Denial::Never => return None,
             Denial::UntilWindowEnds if limit.penalty.is_zero() => {
                 charge.counter.span.end.since(now)
@@ -50,7 +50,7 @@ impl Refusal {
                 }
             }
         };
-        let until = now.plus(lasts.min(LONGEST));
+        let until = now.plus(lasts.min(MAX_TTL));
         let start = charge.counter.span.start;
         Some(Self { limit: limit.clone(), start, hits, at: now, until, outcome: *outcome })
     }
@@ -66,8 +66,8 @@ impl Refusal {
         if !self.holds(now) || self.limit != charge.limit {
             return None;
         }
-        let asked = charge.hits.asked();
-        let window = self.limit.algorithm.facts().denial == Denial::UntilWindowEnds;
+        let asked = charge.hits.requested();
+        let window = self.limit.algorithm.info().denial == Denial::UntilWindowEnds;
         if window && self.start != charge.counter.span.start {
             return None;
         }
@@ -81,8 +81,12 @@ impl Refusal {
             if used.saturating_add(needed) <= self.limit.requests.into() {
                 return None;
             }
-            let told = Told::Count(State { start: Timestamp::default(), count: used });
-            charge.outcome(Answer { passes: false, banned: now, told }, false, now)
+            let told = Snapshot::Count(State { start: Timestamp::default(), count: used });
+            charge.outcome(
+                StepResult { passes: false, banned_until: now, snapshot: told },
+                false,
+                now,
+            )
         } else if asked == self.hits {
             let passed = now.since(self.at);
             let left = |it: Duration| it.saturating_sub(passed);

@@ -17,39 +17,39 @@ pub trait Observer: Send + Sync + 'static {
         Self: 'a;
 
     /// A call of these charges begins.
-    fn begins(&self, charges: &[Charge]) -> Self::Call<'_>;
+    fn started(&self, charges: &[Charge]) -> Self::Call<'_>;
 
     /// It has come to these results.
-    fn ended(&self, call: Self::Call<'_>, results: &Results);
+    fn finished(&self, call: Self::Call<'_>, results: &Results);
 }
 
 impl<A: Observer, B: Observer> Observer for (A, B) {
     type Call<'a> = (A::Call<'a>, B::Call<'a>);
 
-    fn begins(&self, charges: &[Charge]) -> Self::Call<'_> {
-        (self.0.begins(charges), self.1.begins(charges))
+    fn started(&self, charges: &[Charge]) -> Self::Call<'_> {
+        (self.0.started(charges), self.1.started(charges))
     }
 
-    fn ended(&self, (a, b): Self::Call<'_>, results: &Results) {
-        self.0.ended(a, results);
-        self.1.ended(b, results);
+    fn finished(&self, (a, b): Self::Call<'_>, results: &Results) {
+        self.0.finished(a, results);
+        self.1.finished(b, results);
     }
 }
 
 /// A store whose calls are watched.
 #[derive(Debug)]
-pub struct Observed<S, O> {
+pub struct ObservedStore<S, O> {
     /// The store that does the work.
     pub store: S,
     /// Who watches.
     pub observer: O,
 }
 
-impl<S: Store, O: Observer> Store for Observed<S, O> {
+impl<S: Store, O: Observer> Store for ObservedStore<S, O> {
     async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
-        let call = self.observer.begins(charges);
+        let call = self.observer.started(charges);
         let results = self.store.charge(charges, now, deadline).await;
-        self.observer.ended(call, &results);
+        self.observer.finished(call, &results);
         results
     }
 
@@ -57,19 +57,19 @@ impl<S: Store, O: Observer> Store for Observed<S, O> {
         self.store.ready()
     }
 
-    fn died(&self) -> impl Future<Output = ()> + Send {
-        self.store.died()
+    fn task_failed(&self) -> impl Future<Output = ()> + Send {
+        self.store.task_failed()
     }
 }
 
-impl<S: Counters, O: Observer> Counters for Observed<S, O> {
-    fn look(
+impl<S: Counters, O: Observer> Counters for ObservedStore<S, O> {
+    fn peek(
         &self,
         counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send {
-        self.store.look(counter, limit, now)
+        self.store.peek(counter, limit, now)
     }
 
     fn reset(&self, counter: &CounterKey) -> impl Future<Output = Result<bool, StoreError>> + Send {

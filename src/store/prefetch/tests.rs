@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     counter::{KeyFormat, KeyStyle},
     limit::{Outcome, Unit, Window},
-    store::{Consume, Enforced, Unanswered, memory::Memory},
+    store::{Consume, Enforced, OnTimeout, memory::Memory},
 };
 
 mod many;
@@ -46,7 +46,7 @@ fn charge(limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
         consume: Consume::Independent,
         enforced: Enforced::Yes,
         refused: false,
-        unanswered: Unanswered::Fails,
+        on_timeout: OnTimeout::Fail,
     }
 }
 
@@ -57,13 +57,13 @@ fn call(store: &impl Store, charge: Charge, now: Timestamp) -> Outcome {
 }
 
 fn hourly(requests: u32, ahead: u32) -> Limit {
-    Limit { ahead, ..Limit::fixed(requests, Window::of(Unit::Hour)) }
+    Limit { max_prefetch: ahead, ..Limit::fixed(requests, Window::new(Unit::Hour)) }
 }
 
 #[test]
 fn a_busy_counter_costs_few_calls_and_a_quiet_one_is_exact() {
     let shared = shared();
-    let ahead = Ahead::new(shared.clone());
+    let ahead = PrefetchStore::new(shared.clone());
     let limit = hourly(100_000, 1_000);
     for hit in 1..=50_000_u64 {
         let now = Timestamp::from_micros(hit * 100);
@@ -86,7 +86,7 @@ fn a_busy_counter_costs_few_calls_and_a_quiet_one_is_exact() {
 #[test]
 fn what_a_caller_that_gives_up_was_taking_is_lost_and_no_more() {
     let shared = shared();
-    let ahead = Ahead::new(shared.clone());
+    let ahead = PrefetchStore::new(shared.clone());
     let limit = hourly(1_000, 10);
     let now = Timestamp::from_secs(1);
     let charge = charge(&limit, Hits::Add(1), now);
@@ -107,7 +107,7 @@ fn burst(store: &impl Store, limit: &Limit, from: Timestamp, calls: u64) -> u64 
 
 #[test]
 fn a_lowered_limit_holds_for_hits_taken_ahead() {
-    let ahead = Ahead::new(shared());
+    let ahead = PrefetchStore::new(shared());
     let limit = hourly(1_000_000, 10_000);
     let start = Timestamp::from_secs(3_600);
     assert_eq!(burst(&ahead, &limit, start, 16_221), 16_221);
@@ -121,7 +121,7 @@ fn a_lowered_limit_holds_for_hits_taken_ahead() {
 #[test]
 fn a_lowered_limit_holds_for_hits_taken_ahead_of_those_of_others() {
     let shared = shared();
-    let [early, late] = [(); 2].map(|()| Ahead::new(shared.clone()));
+    let [early, late] = [(); 2].map(|()| PrefetchStore::new(shared.clone()));
     let limit = hourly(1_000_000, 10_000);
     let start = Timestamp::from_secs(3_600);
     assert_eq!(burst(&early, &limit, start, 400), 400);
@@ -136,7 +136,7 @@ fn a_lowered_limit_holds_for_hits_taken_ahead_of_those_of_others() {
 fn hits_taken_ahead_in_one_window_are_not_spent_in_another_of_the_same_name() {
     let keys = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
     let shared = shared();
-    let ahead = Ahead::new(shared.clone());
+    let ahead = PrefetchStore::new(shared.clone());
     let (start, limit) = (Timestamp::from_secs(3_600), hourly(100_000, 1_000));
     let counter = keys.key(b"a", [].into_iter(), &limit, start);
     for hit in 0..1_200 {
@@ -144,7 +144,7 @@ fn hits_taken_ahead_in_one_window_are_not_spent_in_another_of_the_same_name() {
         let counter = counter.clone();
         call(&ahead, Charge { counter, ..charge(&limit, Hits::Add(1), now) }, now);
     }
-    let minute = Limit { ahead: 1_000, ..Limit::fixed(100_000, Window::of(Unit::Minute)) };
+    let minute = Limit { max_prefetch: 1_000, ..Limit::fixed(100_000, Window::new(Unit::Minute)) };
     let before = shared.0.1.load(Relaxed);
     for (limit, asked) in [(hourly(100_000, 1_000), 0), (minute, 1)] {
         let now = start.plus(Duration::from_secs(1));
@@ -158,7 +158,7 @@ fn hits_taken_ahead_in_one_window_are_not_spent_in_another_of_the_same_name() {
 fn a_lease_of_the_largest_part_saves_calls_to_the_end_of_the_limit() {
     for (ahead, most) in [(10_000, 250), (5_000, 250), (1_000, 300)] {
         let shared = shared();
-        let instance = Ahead::new(shared.clone());
+        let instance = PrefetchStore::new(shared.clone());
         let start = Timestamp::from_secs(3_600);
         assert_eq!(burst(&instance, &hourly(100_000, ahead), start, 101_000), 100_000);
         // Beyond the limit every call asks.
@@ -170,7 +170,7 @@ fn a_lease_of_the_largest_part_saves_calls_to_the_end_of_the_limit() {
 #[test]
 fn one_instance_holds_at_most_a_tenth_of_what_was_left_for_the_others() {
     let shared = shared();
-    let [busy, other] = [(); 2].map(|()| Ahead::new(shared.clone()));
+    let [busy, other] = [(); 2].map(|()| PrefetchStore::new(shared.clone()));
     let limit = hourly(1_000, 100);
     let mut used = 0;
     for round in 0..9 {
@@ -185,9 +185,9 @@ fn one_instance_holds_at_most_a_tenth_of_what_was_left_for_the_others() {
 }
 
 /// Ends an instance.
-fn end(ahead: &Ahead<Shared>, now: Timestamp) {
+fn end(ahead: &PrefetchStore<Shared>, now: Timestamp) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    runtime.expect("it can be built").block_on(ahead.leases.give_back(&ahead.store, now));
+    runtime.expect("it can be built").block_on(ahead.leases.refund_unused(&ahead.store, now));
 }
 
 fn used(store: &impl Store, limit: &Limit, now: Timestamp) -> u64 {
@@ -197,7 +197,7 @@ fn used(store: &impl Store, limit: &Limit, now: Timestamp) -> u64 {
 #[test]
 fn what_an_instance_has_left_at_its_end_passes_elsewhere() {
     let shared = shared();
-    let [first, second] = [(); 2].map(|()| Ahead::new(shared.clone()));
+    let [first, second] = [(); 2].map(|()| PrefetchStore::new(shared.clone()));
     let limit = hourly(10_000, 1_000);
     let start = Timestamp::from_secs(3_600);
     assert_eq!(burst(&first, &limit, start, 1_200), 1_200);
@@ -211,9 +211,9 @@ fn what_an_instance_has_left_at_its_end_passes_elsewhere() {
     assert_eq!(burst(&second, &limit, now, 10_000), 8_700);
 }
 
-/// Leases of a busy counter, all spent, the counter, and the next moment.
-fn busy(limit: &Limit) -> (Leases, u64, Timestamp) {
-    let (leases, mut count, mut now) = (Leases::default(), 0, Timestamp::from_secs(3_600));
+/// QuotaLeases of a busy counter, all spent, the counter, and the next moment.
+fn busy(limit: &Limit) -> (QuotaLeases, u64, Timestamp) {
+    let (leases, mut count, mut now) = (QuotaLeases::default(), 0, Timestamp::from_secs(3_600));
     for _ in 0..6 {
         let charge = charge(limit, Hits::Add(1), now);
         let mut taking = leases.begin(&charge, now);
@@ -257,7 +257,7 @@ fn what_a_store_has_lost_is_not_spent() {
 #[test]
 fn a_lease_of_a_window_that_is_over_is_not_given_back() {
     let shared = shared();
-    let ahead = Ahead::new(shared.clone());
+    let ahead = PrefetchStore::new(shared.clone());
     let limit = hourly(10_000, 1_000);
     burst(&ahead, &limit, Timestamp::from_secs(3_600), 1_200);
     let asked = shared.0.1.load(Relaxed);
@@ -268,7 +268,7 @@ fn a_lease_of_a_window_that_is_over_is_not_given_back() {
 #[test]
 fn of_a_counter_that_was_set_nothing_is_spent_or_given_back() {
     let shared = shared();
-    let ahead = Ahead::new(shared.clone());
+    let ahead = PrefetchStore::new(shared.clone());
     let limit = hourly(10_000, 1_000);
     let start = Timestamp::from_secs(3_600);
     burst(&ahead, &limit, start, 1_200);
@@ -304,7 +304,7 @@ impl Store for Silent {
 
 #[tokio::test(start_paused = true)]
 async fn the_end_does_not_wait_long_for_a_store_that_is_silent() {
-    let ahead = Ahead::new(shared());
+    let ahead = PrefetchStore::new(shared());
     let start = Timestamp::from_secs(3_600);
     let limit = hourly(10_000, 1_000);
     for hit in 0..1_200 {
@@ -312,7 +312,7 @@ async fn the_end_does_not_wait_long_for_a_store_that_is_silent() {
         call(&ahead, charge(&limit, Hits::Add(1), now), now);
     }
     let begun = tokio::time::Instant::now();
-    ahead.leases.give_back(&Silent, start).await;
+    ahead.leases.refund_unused(&Silent, start).await;
     assert_eq!(begun.elapsed().as_secs(), 2);
 }
 
@@ -326,7 +326,7 @@ proptest! {
         calls in vec((0..3_usize, 1..4_u64, 0..30_000_u64), 300..900),
     ) {
         let shared = shared();
-        let instances = [(); 3].map(|()| Ahead::new(shared.clone()));
+        let instances = [(); 3].map(|()| PrefetchStore::new(shared.clone()));
         let (mut passed, mut asked, mut refused) = (0, 0, false);
         let mut now = Timestamp::from_secs(3_600);
         for (at, (instance, hits, pause)) in calls.into_iter().enumerate() {
