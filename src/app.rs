@@ -17,8 +17,9 @@ use crate::{
     engine::{Engine, SharedRules, failures::Failures, fallback::Fallback},
     health::Health,
     http::{self, Pages},
-    listen::{ListenError, Listener, Place, Protocol},
+    listen::{ListenError, Listener, Protocol},
     metrics::Metrics,
+    net::Address,
     reload::{InForce, LoadError, Reloader},
     settings::{
         ListenerSettings, PrometheusSettings, RuleSettings, Settings, StatisticsSettings,
@@ -278,7 +279,7 @@ impl Listeners {
     ) -> Result<Self, ListenError> {
         let most = settings.max_connections;
         let (http, debug) = (settings.http.clone(), settings.debug.clone());
-        let (http, debug) = (Place::Tcp(http), Place::Tcp(debug));
+        let (http, debug) = (Address::Tcp(http), Address::Tcp(debug));
         let listeners = Self {
             grpc: Listener::bind("gRPC", &settings.grpc, Protocol::Http2, most).await?,
             http: Listener::bind("HTTP", &http, Protocol::Http1, most).await?,
@@ -290,7 +291,11 @@ impl Listeners {
         };
         let Self { grpc, http, debug, .. } = &listeners;
         for (name, listener) in [("grpc", grpc), ("http", http), ("debug", debug)] {
-            info!(listener = name, address = %listener.place(), "listening");
+            info!(
+                listener = name,
+                address = listener.address().map(tracing::field::display),
+                "listening"
+            );
         }
         Ok(listeners)
     }

@@ -8,6 +8,7 @@
 //! |----------------|----------------------------------------|--------------------------------|
 //! | [`time`]       |                                        | [`time::Timestamp`]            |
 //! | [`duration`]   | a text                                 | a duration                     |
+//! | [`net`]        | a text                                 | an address                     |
 //! | [`backoff`]    | failures                               | a delay                        |
 //! | [`limit`]      | a counter, hits, now                   | [`limit::Outcome`]             |
 //! | [`counter`]    | the entries of a descriptor, a limit   | [`counter::CounterRef`]        |
@@ -45,6 +46,7 @@
 
 pub mod time;
 pub mod duration;
+pub mod net;
 pub mod backoff;
 pub mod limit;
 pub mod counter;

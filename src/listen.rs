@@ -1,100 +1,40 @@
-//! Listening sockets, and the connections that come in.
+//! Listening sockets, and the connections accepted from them.
 
-use std::{
-    fmt, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time};
 use tracing::warn;
 
+use crate::net::Address;
+
 mod connection;
+mod memory;
 mod socket;
-mod turns;
+mod stalls;
 
-pub use self::connection::Connection;
-use self::{socket::Socket, turns::Turns};
+pub use self::{connection::Connection, memory::Dialer};
+use self::{socket::Socket, stalls::RequestTimeout};
 
-/// How long to wait when the system has no room for another connection.
-const BREATH: Duration = Duration::from_millis(100);
+/// The pause after the system failed to accept a connection, as it does when
+/// file descriptors run out.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// The longest path of a unix socket, in bytes: what fits into the system's
-/// `sockaddr_un`, with a zero behind it.
-pub const LONGEST_PATH: usize = 107;
-
-/// Where something listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// A name, or an address of either family, without brackets.
-    pub host: String,
-    /// 0 lets the system pick one.
-    pub port: u16,
-}
-
-impl Address {
-    /// Whether nothing can listen here once something listens at `other`. What a
-    /// name stands for is not asked: two that differ may be the same.
-    pub fn is_taken_by(&self, other: &Self) -> bool {
-        let [own, theirs] = [self, other].map(|it| it.host.parse::<IpAddr>().ok());
-        let takes = |all: Option<IpAddr>, one: Option<IpAddr>| match all {
-            Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => one.is_some_and(|it| it.is_ipv4()),
-            // Connections of both families come in there.
-            Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => true,
-            _ => false,
-        };
-        let same_host = match (own, theirs) {
-            (None, None) => self.host.eq_ignore_ascii_case(&other.host),
-            _ => own == theirs || takes(own, theirs) || takes(theirs, own),
-        };
-        self.port != 0 && self.port == other.port && same_host
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
-    }
-}
-
-/// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// On a port.
-    Tcp(Address),
-    /// On a unix socket, at a path of at most [`LONGEST_PATH`] bytes.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// What is spoken on connections.
+/// The protocols spoken on a listener's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1, and HTTP/2 if the client begins with it.
+    /// HTTP/1.1, or HTTP/2 if the client starts with its preface.
     Http1,
-    /// HTTP/2 alone.
+    /// HTTP/2 only.
     Http2,
 }
 
 impl Protocol {
-    /// How many bytes make a greeting: fewer, and nothing can be known of the
-    /// connection yet.
-    const fn greeting(self) -> usize {
+    /// The number of bytes that a new connection must send within the preface
+    /// timeout: the shortest request line, or HTTP/2's preface (RFC 9113,
+    /// section 3.4).
+    const fn preface_length(self) -> usize {
         match self {
-            // The shortest request line.
             Self::Http1 => "GET / HTTP/1.1\r\n".len(),
-            // RFC 9113, section 3.4.
             Self::Http2 => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len(),
         }
     }
@@ -102,53 +42,70 @@ impl Protocol {
 
 /// A socket could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for {purpose} on {place}")]
+#[error("cannot listen for {purpose} on {address}")]
 pub struct ListenError {
     purpose: &'static str,
-    place: Place,
+    address: Address,
     #[source]
     source: io::Error,
 }
 
-/// Accepts connections, up to a number at the same time; others wait in the
-/// system's queue. When it is dropped, its unix socket is removed.
+/// Accepts a bounded number of concurrent connections; more of them wait in
+/// the system's queue. Removes its unix socket when dropped.
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
-    place: Place,
+    address: Option<Address>,
     protocol: Protocol,
     room: Arc<Semaphore>,
 }
 
 impl Listener {
-    /// Listens at `place`. The address `::` takes connections of both families. A unix socket
-    /// that nobody listens on any more is replaced.
+    /// Listens at `address`, with at most `max_connections` at a time. The host
+    /// `::` accepts IPv4 and IPv6. A stale unix socket is replaced.
     ///
     /// # Errors
     ///
-    /// If the host has no address, if the port or the unix socket is in use, or
-    /// if something else than a unix socket is at its path.
+    /// If the host does not resolve, if the port or the unix socket is in use,
+    /// or if the path exists and is not a unix socket.
     pub async fn bind(
         purpose: &'static str,
-        place: &Place,
+        address: &Address,
         protocol: Protocol,
-        most: usize,
+        max_connections: usize,
     ) -> Result<Self, ListenError> {
-        let error = |source| ListenError { purpose, place: place.clone(), source };
-        let socket = Socket::bind(place).await.map_err(error)?;
-        let place = socket.place().map_err(error)?;
-        let room = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { socket, place, protocol, room })
+        let error = |source| ListenError { purpose, address: address.clone(), source };
+        let socket = Socket::bind(address).await.map_err(error)?;
+        let bound = socket.address().map_err(error)?;
+        Ok(Self::new(socket, bound, protocol, max_connections))
     }
 
-    /// Where it listens, with the port that the system picked.
-    pub fn place(&self) -> &Place {
-        &self.place
+    /// A listener without a socket: the [`Dialer`] opens connections to it
+    /// within this process.
+    pub fn in_process(protocol: Protocol, max_connections: usize) -> (Self, Dialer) {
+        let (dialer, incoming) = memory::pair();
+        (Self::new(Socket::Memory(incoming), None, protocol, max_connections), dialer)
     }
 
-    /// Waits for the next connection. What goes wrong with one is no reason to
-    /// stop listening. If this is dropped, nothing is lost.
-    pub async fn accept(&self) -> Connection {
+    fn new(
+        socket: Socket,
+        address: Option<Address>,
+        protocol: Protocol,
+        max_connections: usize,
+    ) -> Self {
+        let room = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
+        Self { socket, address, protocol, room }
+    }
+
+    /// The bound address, with the port that the system chose; `None` for a
+    /// listener [within the process](Self::in_process).
+    pub fn address(&self) -> Option<&Address> {
+        self.address.as_ref()
+    }
+
+    /// Waits for the next connection. Errors of single connections are logged
+    /// and retried. Cancel safe: dropping the future loses no connection.
+    pub async fn accept(&mut self) -> Connection {
         loop {
             let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else {
                 unreachable!("the semaphore is never closed")
@@ -156,14 +113,14 @@ impl Listener {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
                     let stream = match self.protocol {
-                        Protocol::Http1 => Box::new(Turns::new(stream)),
+                        Protocol::Http1 => Box::new(RequestTimeout::new(stream)),
                         Protocol::Http2 => stream,
                     };
-                    return Connection::new(stream, peer, self.protocol.greeting(), permit);
+                    return Connection::new(stream, peer, self.protocol.preface_length(), permit);
                 }
                 Err(error) => {
-                    warn!("cannot accept a connection: {error}");
-                    time::sleep(BREATH).await;
+                    warn!("cannot accept a connection, retrying in {ACCEPT_RETRY:?}: {error}");
+                    time::sleep(ACCEPT_RETRY).await;
                 }
             }
         }
@@ -183,52 +140,49 @@ impl axum::serve::Listener for Listener {
     }
 }
 
-/// Whether a unix socket can be at `path`.
-pub fn is_socket_path(path: &Path) -> bool {
-    (1..=LONGEST_PATH).contains(&path.as_os_str().len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::HostPort;
 
-    fn place(host: &str, port: u16) -> Place {
-        Place::Tcp(Address { host: host.into(), port })
+    fn tcp(host: &str, port: u16) -> Address {
+        Address::Tcp(HostPort { host: host.into(), port })
     }
 
-    /// Whether nothing can listen at `other` once something does at the same port of
-    /// `one`: as it is said, and as it is.
-    async fn both(one: &str, other: &str) -> [bool; 2] {
-        let first = Listener::bind("a", &place(one, 0), Protocol::Http1, 1).await.unwrap();
-        let Place::Tcp(first_at) = first.place() else { unreachable!() };
-        let second_at = Address { host: other.into(), port: first_at.port };
-        let is_taken = second_at.is_taken_by(first_at);
-        let second = Listener::bind("b", &Place::Tcp(second_at), Protocol::Http1, 1).await;
-        [is_taken, second.is_err()]
+    async fn bind(address: &Address) -> Result<Listener, ListenError> {
+        Listener::bind("a test", address, Protocol::Http1, 1).await
     }
 
-    #[tokio::test]
-    async fn what_is_taken_is_what_the_system_refuses() {
-        const HOSTS: [&str; 5] = ["0.0.0.0", "::", "127.0.0.1", "127.0.0.2", "::1"];
-        for (one, other) in HOSTS.iter().flat_map(|one| HOSTS.map(|other| (*one, other))) {
-            let mut found = both(one, other).await;
-            // Somebody else may have that port of the other address.
-            for _ in 0..4 {
-                if found == [false, true] {
-                    found = both(one, other).await;
-                }
-            }
-            assert_eq!(found[0], found[1], "{one}, then {other}");
+    /// Listens at `one`, then at the same port of `other`.
+    struct Conflict {
+        predicted: bool,
+        refused: bool,
+    }
+
+    impl Conflict {
+        async fn between(one: &str, other: &str) -> Self {
+            let first = bind(&tcp(one, 0)).await.unwrap();
+            let Some(Address::Tcp(first_address)) = first.address() else { unreachable!() };
+            let second = HostPort { host: other.into(), port: first_address.port };
+            let predicted = second.is_taken_by(first_address);
+            Self { predicted, refused: bind(&Address::Tcp(second)).await.is_err() }
         }
     }
 
-    #[test]
-    fn names_are_compared_as_they_are() {
-        let at = |host: &str, port| Address { host: host.into(), port };
-        assert!(at("localhost", 80).is_taken_by(&at("Localhost", 80)));
-        assert!(at("localhost", 80).is_taken_by(&at("::", 80)));
-        assert!(!at("localhost", 80).is_taken_by(&at("127.0.0.1", 80)));
-        assert!(!at("::", 80).is_taken_by(&at("::", 81)));
-        assert!(!at("::", 0).is_taken_by(&at("::", 0)));
+    #[tokio::test]
+    async fn predicted_conflicts_are_those_of_the_system() {
+        const HOSTS: [&str; 5] = ["0.0.0.0", "::", "127.0.0.1", "127.0.0.2", "::1"];
+        for one in HOSTS {
+            for other in HOSTS {
+                let mut found = Conflict::between(one, other).await;
+                // Another process may use that port of the second address.
+                for _ in 0..4 {
+                    if found.refused && !found.predicted {
+                        found = Conflict::between(one, other).await;
+                    }
+                }
+                assert_eq!(found.predicted, found.refused, "{one}, then {other}");
+            }
+        }
     }
 }

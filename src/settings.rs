@@ -11,8 +11,8 @@ use tracing::Level;
 use crate::{
     counter::KeyFormat,
     engine::{decision::Mode, fallback::FallbackSettings},
-    listen::{Address, Place},
     metrics::tags::Tags,
+    net::{Address, HostPort},
     rule_files::RuleSource,
     spans::TracingSettings,
     statsd::SinkSettings,
@@ -88,13 +88,13 @@ pub struct RuleSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerSettings {
     /// For gRPC.
-    pub grpc: Place,
+    pub grpc: Address,
     /// How gRPC is encrypted, if it is.
     pub tls: Option<ServerTls>,
     /// For HTTP.
-    pub http: Address,
+    pub http: HostPort,
     /// For operators.
-    pub debug: Address,
+    pub debug: HostPort,
     /// How many connections each of them holds at once. At least 1.
     pub max_connections: usize,
     /// When a gRPC connection stops taking calls; none means never.
@@ -165,7 +165,7 @@ pub struct StatisticsSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrometheusSettings {
     /// Where to listen. `::` is `0.0.0.0` where there is no IPv6.
-    pub address: Address,
+    pub address: HostPort,
     /// Begins with a slash.
     pub path: String,
 }

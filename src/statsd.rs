@@ -14,12 +14,12 @@ use std::{io, sync::Arc, time::Duration};
 use tracing::{info, warn};
 
 use crate::{
-    listen::Address,
     metrics::{
         Metrics,
         ledger::{Due, Ledger},
         tags::Tags,
     },
+    net::HostPort,
 };
 
 mod transport;
@@ -39,7 +39,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 pub struct SinkSettings {
     /// Where it is. Its name is looked up whenever that helps.
-    pub server: Address,
+    pub server: HostPort,
     /// How it is reached.
     pub protocol: StatsdProtocol,
     /// How it takes tags.

@@ -13,7 +13,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     backoff::{Backoff, BackoffSettings},
     config::{self, Compiled, Mistakes, Options, SourceTree},
-    listen::Address,
+    net::HostPort,
     reload::InForce,
     tls::client::ClientTls,
     wire::discovery::{Subscriber, Subscription, Update},
@@ -25,7 +25,7 @@ mod connect;
 #[derive(Clone, Debug, PartialEq)]
 pub struct XdsSettings {
     /// The server.
-    pub server: Address,
+    pub server: HostPort,
     /// Set if the connection is encrypted.
     pub tls: Option<ClientTls>,
     /// What the server is told.

@@ -77,7 +77,7 @@ struct Lines {
 }
 
 impl Lines {
-    async fn serve(self, listener: Listener, mut stop: watch::Receiver<bool>) {
+    async fn serve(self, mut listener: Listener, mut stop: watch::Receiver<bool>) {
         let mut connections = JoinSet::new();
         loop {
             let connection = tokio::select! {
@@ -100,7 +100,7 @@ impl Lines {
     async fn answer(self, mut connection: Connection, stop: watch::Receiver<bool>) {
         // HTTP/2 waits for the client's greeting before it says goodbye.
         let mut end = stop.clone();
-        connection.expect_greeting_before(async move { drop(end.wait_for(|it| *it).await) });
+        connection.expect_preface_before(async move { drop(end.wait_for(|it| *it).await) });
         let connection = match &self.tls {
             None => Ok(connection),
             Some(tls) => connection.encrypt(tls.load_full()).await,
@@ -126,7 +126,7 @@ impl Lines {
             // Not by tonic 0.14.9: told of a grace, it asks no connection to
             // end, and cuts each after both times.
             if let Some(grace) = self.max_age_grace {
-                connection.limit_life(age.saturating_add(grace));
+                connection.limit_age(age.saturating_add(grace));
             }
         }
         let closed = connection.closed();

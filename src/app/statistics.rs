@@ -11,8 +11,9 @@ use tracing::{info, warn};
 use crate::{
     app::tasks::Tasks,
     http::{self, Pages},
-    listen::{Address, ListenError, Listener, Place, Protocol},
+    listen::{ListenError, Listener, Protocol},
     metrics::Metrics,
+    net::{Address, HostPort},
     settings::{PrometheusSettings, StatisticsSettings},
     statsd::StatsdExporter,
     store::Store,
@@ -85,14 +86,18 @@ impl PrometheusListener {
         most: usize,
     ) -> Result<Self, ListenError> {
         let bind = async |host: &str| {
-            let address = Address { host: host.to_owned(), port: settings.address.port };
-            Listener::bind("Prometheus", &Place::Tcp(address), Protocol::Http1, most).await
+            let address = HostPort { host: host.to_owned(), port: settings.address.port };
+            Listener::bind("Prometheus", &Address::Tcp(address), Protocol::Http1, most).await
         };
         let listener = match (bind(&settings.address.host).await, settings.address.host.as_str()) {
             (Err(_), "::") => bind("0.0.0.0").await?,
             (bound, _) => bound?,
         };
-        info!(listener = "prometheus", address = %listener.place(), "listening");
+        info!(
+            listener = "prometheus",
+            address = listener.address().map(tracing::field::display),
+            "listening"
+        );
         Ok(Self { listener, path: settings.path.clone() })
     }
 }

@@ -9,7 +9,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::Status;
 use crate::{
     descriptor::Entry,
-    listen::{self, Address, Place},
+    net::{self, Address, HostPort},
     tls::client::ClientTls,
     wire::pb::envoy::{
         extensions::common::ratelimit::v3::{
@@ -31,7 +31,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hit {
     /// Where the service listens for gRPC.
-    pub address: Place,
+    pub address: Address,
     /// Set if the connection is encrypted.
     pub tls: Option<ClientTls>,
     /// Whose rules apply.
@@ -92,9 +92,9 @@ pub async fn run(hit: &Hit, out: &mut impl io::Write) -> Result<Status, HitError
 async fn connect(hit: &Hit) -> Result<Channel, Box<dyn Error + Send + Sync>> {
     let scheme = if hit.tls.is_some() { "https://" } else { "http://" };
     let (uri, host) = match &hit.address {
-        Place::Tcp(address) => (format!("{scheme}{address}"), address.host.clone()),
+        Address::Tcp(address) => (format!("{scheme}{address}"), address.host.clone()),
         // Refused by tonic if it is to be encrypted.
-        unix @ Place::Unix(_) => (unix.to_string(), String::new()),
+        unix @ Address::Unix(_) => (unix.to_string(), String::new()),
     };
     let mut endpoint = Endpoint::from_shared(uri)?;
     if let Some(tls) = &hit.tls {
@@ -185,8 +185,8 @@ fn pairs(text: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Where the service listens unless it is told otherwise.
-pub fn default_address() -> Place {
-    Place::Tcp(Address { host: "localhost".to_owned(), port: 8081 })
+pub fn default_address() -> Address {
+    Address::Tcp(HostPort { host: "localhost".to_owned(), port: 8081 })
 }
 
 /// Parses `host:port` and `unix:path`.
@@ -194,18 +194,18 @@ pub fn default_address() -> Place {
 /// # Errors
 ///
 /// What was expected.
-pub fn parse_address(text: &str) -> Result<Place, &'static str> {
+pub fn parse_address(text: &str) -> Result<Address, &'static str> {
     if let Some(path) = text.strip_prefix("unix:") {
-        let path = Some(Path::new(path)).filter(|it| listen::is_socket_path(it));
-        return path.map(|it| Place::Unix(it.into())).ok_or("expected the path of a unix socket");
+        let path = Some(Path::new(path)).filter(|it| net::is_socket_path(it));
+        return path.map(|it| Address::Unix(it.into())).ok_or("expected the path of a unix socket");
     }
     let authority = text.parse::<Authority>().ok().filter(|it| !it.as_str().contains('@'));
     let address = authority.and_then(|it| {
         let host = it.host().trim_matches(['[', ']']);
-        Some(Address { host: host.to_owned(), port: it.port_u16()? })
+        Some(HostPort { host: host.to_owned(), port: it.port_u16()? })
     });
     let address = address.filter(|it| !it.host.is_empty());
-    address.map(Place::Tcp).ok_or("expected host:port, such as localhost:8081, or unix:path")
+    address.map(Address::Tcp).ok_or("expected host:port, such as localhost:8081, or unix:path")
 }
 
 #[cfg(test)]

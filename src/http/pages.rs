@@ -167,7 +167,10 @@ mod tests {
     use tokio::time::{advance, sleep, timeout};
 
     use super::*;
-    use crate::listen::{Address, Listener, Place, Protocol};
+    use crate::{
+        listen::{Listener, Protocol},
+        net::{Address, HostPort},
+    };
 
     fn readers() -> Readers {
         Readers::new(&Press::default())
@@ -221,9 +224,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_is_ended() {
-        let place = Place::Tcp(Address { host: "127.0.0.1".into(), port: 0 });
+        let place = Address::Tcp(HostPort { host: "127.0.0.1".into(), port: 0 });
         let listener = Listener::bind("pages", &place, Protocol::Http1, 1).await.unwrap();
-        let Place::Tcp(Address { host, port }) = listener.place() else { unreachable!() };
+        let Some(Address::Tcp(HostPort { host, port })) = listener.address() else {
+            unreachable!()
+        };
         let mut reader = TcpStream::connect((host.as_str(), *port)).unwrap();
         reader.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
         let readers = readers();

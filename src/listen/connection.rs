@@ -1,4 +1,4 @@
-//! Connections that cannot be held open for nothing.
+//! Connections with a bound on the time until the client starts to speak.
 
 use std::{
     fmt,
@@ -22,82 +22,83 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::tls::ALPN;
 
-/// How long a new connection may take to say something sensible.
-const GREETING_TIME: Duration = Duration::from_secs(10);
+/// The time within which a new connection must finish its TLS handshake and send
+/// the preface of its protocol.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is below: a socket of either kind, encrypted or not.
+/// A byte stream: plain or encrypted, over any kind of socket.
 pub(super) type Stream = Box<dyn Duplex>;
 
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> Duplex for T {}
 
-/// One connection. It ends by itself if the peer opens it and then says
-/// nothing: no implementation of HTTP that is used notices that.
+/// An accepted connection. Reads fail if the peer does not send a preface in
+/// time, which neither tonic nor axum checks.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
-    /// Who it is with, unless that is another process of this machine.
+    /// `None` on unix sockets and within the process.
     peer: Option<SocketAddr>,
-    /// Until the peer has greeted.
-    silence: Option<Silence>,
-    /// When it is cut.
+    /// Set until the preface has arrived.
+    preface: Option<PrefaceTimeout>,
+    /// The end of its maximum age.
     end: Option<Pin<Box<Sleep>>>,
-    /// Says that it is open.
+    /// Dropped with the connection, which completes [`Self::closed`].
     open: Option<oneshot::Sender<()>>,
     _permit: OwnedSemaphorePermit,
 }
 
-struct Silence {
-    /// How many bytes of the greeting have not arrived yet.
+struct PrefaceTimeout {
+    /// Bytes of the preface that have not arrived yet.
     missing: usize,
     deadline: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-impl fmt::Debug for Silence {
+impl fmt::Debug for PrefaceTimeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Silence").field("missing", &self.missing).finish_non_exhaustive()
+        f.debug_struct("PrefaceTimeout").field("missing", &self.missing).finish_non_exhaustive()
     }
 }
 
 impl Connection {
-    /// The peer has some seconds for `greeting` bytes.
     pub(super) fn new(
         stream: Stream,
         peer: Option<SocketAddr>,
-        greeting: usize,
+        preface_length: usize,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let deadline = Box::pin(time::sleep(GREETING_TIME));
-        let silence = Some(Silence { missing: greeting, deadline });
-        Self { stream, peer, silence, end: None, open: None, _permit: permit }
+        let deadline = Box::pin(time::sleep(PREFACE_TIMEOUT));
+        let preface = Some(PrefaceTimeout { missing: preface_length, deadline });
+        Self { stream, peer, preface, end: None, open: None, _permit: permit }
     }
 
-    /// Whoever has not greeted when `moment` comes has no more time.
-    pub fn expect_greeting_before(&mut self, moment: impl Future<Output = ()> + Send + 'static) {
-        if let Some(Silence { missing, mut deadline }) = self.silence.take() {
+    /// Ends the preface timeout early when `moment` completes.
+    pub fn expect_preface_before(&mut self, moment: impl Future<Output = ()> + Send + 'static) {
+        if let Some(PrefaceTimeout { missing, mut deadline }) = self.preface.take() {
             let deadline = Box::pin(async move {
                 tokio::select! {
                     () = deadline.as_mut() => {}
                     () = moment => {}
                 }
             });
-            self.silence = Some(Silence { missing, deadline });
+            self.preface = Some(PrefaceTimeout { missing, deadline });
         }
     }
 
-    /// Encrypts it, if the client can do so in the time that it has to greet, and
-    /// wants to speak HTTP/2. The greeting is what comes after that.
+    /// Performs the TLS handshake, within the preface timeout. The preface follows
+    /// the handshake.
     ///
     /// # Errors
     ///
-    /// What the client did wrong.
+    /// If the handshake fails or times out, or if the client does not offer
+    /// HTTP/2.
     pub async fn encrypt(mut self, config: Arc<ServerConfig>) -> io::Result<Self> {
         let handshake = TlsAcceptor::from(config).accept(self.stream);
-        let encrypted = match &mut self.silence {
-            Some(silence) => tokio::select! {
+        let encrypted = match &mut self.preface {
+            Some(preface) => tokio::select! {
                 encrypted = handshake => encrypted?,
-                () = silence.deadline.as_mut() => return Err(silent()),
+                () = preface.deadline.as_mut() => return Err(no_preface()),
             },
             None => handshake.await?,
         };
@@ -107,13 +108,13 @@ impl Connection {
         Ok(Self { stream: Box::new(encrypted), ..self })
     }
 
-    /// From now on cuts it after `life`, whatever it is doing.
-    pub fn limit_life(&mut self, life: Duration) {
-        self.end = Some(Box::pin(time::sleep(life)));
+    /// Closes the connection after `age` from now, whatever is in flight.
+    pub fn limit_age(&mut self, age: Duration) {
+        self.end = Some(Box::pin(time::sleep(age)));
     }
 
-    /// Waits until this has been dropped. Only the last that was made of these
-    /// does.
+    /// Completes when the connection is dropped. A second call replaces the
+    /// first, whose future completes at once.
     pub fn closed(&mut self) -> impl Future<Output = ()> + Send + use<> {
         let (open, closed) = oneshot::channel();
         self.open = Some(open);
@@ -121,8 +122,8 @@ impl Connection {
     }
 }
 
-fn silent() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the peer said nothing")
+fn no_preface() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the client sent no complete preface in time")
 }
 
 impl AsyncRead for Connection {
@@ -134,21 +135,24 @@ impl AsyncRead for Connection {
         if let Some(end) = &mut self.end
             && end.as_mut().poll(context).is_ready()
         {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "it is too old")));
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the connection has reached its maximum age",
+            )));
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let Some(silence) = &mut self.silence else { return read };
+        let Some(preface) = &mut self.preface else { return read };
         if read.is_ready() {
             let arrived = buffer.filled().len() - before;
-            silence.missing = silence.missing.saturating_sub(arrived);
-            if silence.missing == 0 {
-                self.silence = None;
+            preface.missing = preface.missing.saturating_sub(arrived);
+            if preface.missing == 0 {
+                self.preface = None;
             }
             return read;
         }
-        ready!(silence.deadline.as_mut().poll(context));
-        Poll::Ready(Err(silent()))
+        ready!(preface.deadline.as_mut().poll(context));
+        Poll::Ready(Err(no_preface()))
     }
 }
 

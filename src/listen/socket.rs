@@ -1,4 +1,4 @@
-//! The sockets of either kind.
+//! Listening sockets: TCP, unix, or within the process.
 
 use std::{
     fs, io,
@@ -8,58 +8,69 @@ use std::{
 };
 
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream, lookup_host};
+use tokio::{
+    io::DuplexStream,
+    net::{TcpListener, TcpSocket, UnixListener, UnixStream, lookup_host},
+    sync::mpsc,
+};
 
-use super::{Address, Place, connection::Stream};
+use super::connection::Stream;
+use crate::net::{Address, HostPort};
 
-/// How many connections the system keeps until they are accepted.
-const QUEUE: u32 = 1024;
+/// Connections that may wait in the system until they are accepted.
+const BACKLOG: u32 = 1024;
 
-/// A socket that listens.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
+    Memory(mpsc::Receiver<DuplexStream>),
 }
 
 impl Socket {
-    pub(super) async fn bind(place: &Place) -> io::Result<Self> {
-        match place {
-            Place::Tcp(address) => Ok(Self::Tcp(tcp(address).await?)),
-            Place::Unix(path) => {
-                make_room(path).await?;
+    pub(super) async fn bind(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => Ok(Self::Tcp(tcp(address).await?)),
+            Address::Unix(path) => {
+                remove_stale(path).await?;
                 let listener = UnixListener::bind(path)?;
                 Ok(Self::Unix(listener, SocketFile::at(path)?))
             }
         }
     }
 
-    /// Where it listens, with the port that the system picked.
-    pub(super) fn place(&self) -> io::Result<Place> {
+    /// The bound address, with the port that the system chose.
+    pub(super) fn address(&self) -> io::Result<Option<Address>> {
         Ok(match self {
             Self::Tcp(socket) => {
                 let bound = socket.local_addr()?;
-                Place::Tcp(Address { host: bound.ip().to_string(), port: bound.port() })
+                Some(Address::Tcp(HostPort { host: bound.ip().to_string(), port: bound.port() }))
             }
-            Self::Unix(_, file) => Place::Unix(file.path.clone()),
+            Self::Unix(_, file) => Some(Address::Unix(file.path.clone())),
+            Self::Memory(_) => None,
         })
     }
 
-    pub(super) async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+    pub(super) async fn accept(&mut self) -> io::Result<(Stream, Option<SocketAddr>)> {
         Ok(match self {
             Self::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
-                // Answers are small, and must not wait for more to send.
+                // Responses are small: Nagle's algorithm would delay them.
                 let _ = stream.set_nodelay(true);
                 (Box::new(stream), Some(peer))
             }
             Self::Unix(socket, _) => (Box::new(socket.accept().await?.0), None),
+            Self::Memory(incoming) => match incoming.recv().await {
+                Some(stream) => (Box::new(stream), None),
+                // Without a dialer no connection can come.
+                None => std::future::pending().await,
+            },
         })
     }
 }
 
-/// The first address of the host on which it is possible to listen.
-async fn tcp(address: &Address) -> io::Result<TcpListener> {
+/// Binds to the first address of the host that allows it.
+async fn tcp(address: &HostPort) -> io::Result<TcpListener> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in lookup_host((address.host.as_str(), address.port)).await? {
         match tcp_at(address) {
@@ -75,22 +86,22 @@ fn tcp_at(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
-    // A port that was in use a moment ago is not in use.
+    // Connections of an earlier process in TIME_WAIT do not block the port.
     socket.set_reuseaddr(true)?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
         // Both families, whatever the system's default is.
         SockRef::from(&socket).set_only_v6(false)?;
     }
     socket.bind(address)?;
-    socket.listen(QUEUE)
+    socket.listen(BACKLOG)
 }
 
-/// Removes a socket that a process has left behind.
-async fn make_room(path: &Path) -> io::Result<()> {
+/// Removes the socket of a process that has ended.
+async fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
-            let there = "something else than a socket is there, and is not removed";
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, there));
+            let reason = "the path exists and is not a socket; it was not removed";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, reason));
         }
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -98,13 +109,13 @@ async fn make_room(path: &Path) -> io::Result<()> {
     }
     match UnixStream::connect(path).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        // Somebody listens: if the queue is full or access is denied, then too.
-        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "it is in use by another process")),
+        // A full backlog and denied access also mean a live listener.
+        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process uses this socket")),
     }
 }
 
-/// The file of a unix socket: removed when this is dropped, unless another has
-/// taken its place.
+/// The file of a unix socket. Removed on drop, unless another file has
+/// replaced it.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -119,8 +130,8 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|it| it == self.identity) {
-            // Whoever comes next finds that nobody listens on it.
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // The next process replaces a stale socket.
             let _ = fs::remove_file(&self.path);
         }
     }

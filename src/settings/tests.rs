@@ -172,8 +172,8 @@ fn all_mistakes_are_reported_at_once() {
 #[test]
 fn a_flag_counts_before_a_variable_and_a_variable_before_the_default() {
     let port = |flags, env| match read(flags, env).unwrap().listeners.grpc {
-        Place::Tcp(address) => address.port,
-        Place::Unix(_) => unreachable!(),
+        Address::Tcp(address) => address.port,
+        Address::Unix(_) => unreachable!(),
     };
     let (flag, variable) = (&[("GRPC_PORT", "1")], &[("GRPC_PORT", "2")]);
     assert_eq!(port(flag, variable), 1);

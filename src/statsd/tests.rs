@@ -18,7 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const HIT: Bump = Bump { total: 1, within: 0, near: 0, over: 0, cached: 0, shadow: 0, refunded: 0 };
 
 fn exporter(port: u16, protocol: StatsdProtocol, metrics: &Arc<Metrics>) -> StatsdExporter {
-    let server = Address { host: "127.0.0.1".into(), port };
+    let server = HostPort { host: "127.0.0.1".into(), port };
     let settings = SinkSettings { server, protocol, dialect: TagDialect::Statsd };
     StatsdExporter::new(settings, &Tags::default(), Arc::clone(metrics))
 }

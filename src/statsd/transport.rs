@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::StatsdProtocol;
-use crate::{listen::Address, metrics::ledger::Receipt};
+use crate::{metrics::ledger::Receipt, net::HostPort};
 
 /// How long a connection, an address or a write may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -27,7 +27,7 @@ const LONGEST: usize = 4_095;
 /// The way to a server, whether it is there or not.
 #[derive(Debug)]
 pub(super) struct Transport {
-    server: Address,
+    server: HostPort,
     link: Link,
 }
 
@@ -68,7 +68,7 @@ impl<'l> Chunk<'l> {
 }
 
 impl Transport {
-    pub(super) fn new(server: Address, protocol: StatsdProtocol) -> Self {
+    pub(super) fn new(server: HostPort, protocol: StatsdProtocol) -> Self {
         let link = match protocol {
             StatsdProtocol::Tcp => Link::Tcp(None),
             StatsdProtocol::Udp => Link::Udp(None),

@@ -5,7 +5,7 @@ use std::{error::Error, time::Duration};
 use tokio::{task, time};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{listen::Address, tls::client::ClientTls};
+use crate::{net::HostPort, tls::client::ClientTls};
 
 /// How long everything up to the first byte of HTTP/2 may take.
 const CONNECT_TIME: Duration = Duration::from_secs(20);
@@ -22,7 +22,7 @@ const PONG_TIME: Duration = Duration::from_secs(20);
 
 /// Connects to `server`.
 pub(super) async fn connect(
-    server: &Address,
+    server: &HostPort,
     tls: Option<&ClientTls>,
 ) -> Result<Channel, Box<dyn Error + Send + Sync>> {
     let scheme = if tls.is_some() { "https" } else { "http" };

@@ -7,12 +7,12 @@ use std::{
 
 use super::tls::tls;
 use crate::{
-    listen::{self, Address, Place},
+    net::{self, Address, HostPort},
     settings::{ListenerSettings, reader::Reader, value},
 };
 
 pub(super) fn listeners(reader: &mut Reader<'_>) -> ListenerSettings {
-    let mut address = |host, port| Address {
+    let mut address = |host, port| HostPort {
         host: reader.value(host, value::host),
         port: reader.value(port, value::port),
     };
@@ -22,7 +22,7 @@ pub(super) fn listeners(reader: &mut Reader<'_>) -> ListenerSettings {
     let socket = reader.optional("GRPC_UDS", socket);
     let unless_zero = |it: Duration| Some(it).filter(|it| !it.is_zero());
     ListenerSettings {
-        grpc: socket.map_or(Place::Tcp(grpc), Place::Unix),
+        grpc: socket.map_or(Address::Tcp(grpc), Address::Unix),
         tls: tls(reader),
         http,
         debug,
@@ -36,11 +36,11 @@ pub(super) fn listeners(reader: &mut Reader<'_>) -> ListenerSettings {
 pub(super) fn all_apart(
     reader: &mut Reader<'_>,
     settings: &ListenerSettings,
-    prometheus: Option<&Address>,
+    prometheus: Option<&HostPort>,
 ) {
     let grpc = match &settings.grpc {
-        Place::Tcp(address) => Some(address),
-        Place::Unix(_) => None,
+        Address::Tcp(address) => Some(address),
+        Address::Unix(_) => None,
     };
     let all: Vec<_> = [
         ("GRPC_PORT", "GRPC_HOST", grpc),
@@ -66,8 +66,8 @@ fn socket(text: &str) -> Result<PathBuf, String> {
     if text.starts_with('@') {
         return Err("expected a path; sockets without a file are not supported".into());
     }
-    let path = Some(Path::new(text)).filter(|it| listen::is_socket_path(it));
+    let path = Some(Path::new(text)).filter(|it| net::is_socket_path(it));
     path.map(Path::to_owned).ok_or_else(|| {
-        format!("expected a path of at most {} bytes, as sockets have", listen::LONGEST_PATH)
+        format!("expected a path of at most {} bytes, as sockets have", net::MAX_SOCKET_PATH)
     })
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use regex::Regex;
 
 use crate::{
-    listen::Address,
     metrics::tags::Tags,
+    net::HostPort,
     settings::{PrometheusSettings, StatisticsSettings, reader::Reader, value},
     statsd::{SinkSettings, StatsdProtocol, TagDialect, mogrifier::Mogrifier},
 };
@@ -17,7 +17,7 @@ const SHORTEST: Duration = Duration::from_millis(100);
 
 pub(super) fn statistics(reader: &mut Reader<'_>) -> StatisticsSettings {
     let disabled = reader.value("DISABLE_STATS", value::boolean);
-    let server = Address {
+    let server = HostPort {
         host: reader.value("STATSD_HOST", value::host),
         port: reader.value("STATSD_PORT", some_port),
     };
@@ -67,7 +67,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 /// As Go writes where to listen.
-fn listen_address(text: &str) -> Result<Address, String> {
+fn listen_address(text: &str) -> Result<HostPort, String> {
     const EXPECTED: &str = "expected host:port, or :port for all addresses";
     let (host, port) = text.rsplit_once(':').ok_or(EXPECTED)?;
     if host.contains(':') && !host.starts_with('[') {
@@ -75,7 +75,7 @@ fn listen_address(text: &str) -> Result<Address, String> {
     }
     let host = if host.is_empty() { "::" } else { host };
     match (value::host(host), value::port(port)) {
-        (Ok(host), Ok(port)) => Ok(Address { host, port }),
+        (Ok(host), Ok(port)) => Ok(HostPort { host, port }),
         _ => Err(EXPECTED.into()),
     }
 }

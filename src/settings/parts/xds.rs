@@ -5,7 +5,7 @@ use tonic::metadata::{Ascii, MetadataKey, MetadataValue};
 use super::text;
 use crate::{
     backoff::BackoffSettings,
-    listen::Address,
+    net::HostPort,
     settings::{reader::Reader, value},
     tls::client::ClientTls,
     wire::{
@@ -80,7 +80,7 @@ fn backoff(reader: &mut Reader<'_>) -> BackoffSettings {
     }
 }
 
-fn target(text: &str) -> Result<Address, String> {
+fn target(text: &str) -> Result<HostPort, String> {
     const EXPECTED: &str = "expected host:port or dns:///host:port";
     let target = text.strip_prefix("dns:///").unwrap_or(text);
     let (host, port) = target.rsplit_once(':').ok_or(EXPECTED)?;
@@ -89,7 +89,7 @@ fn target(text: &str) -> Result<Address, String> {
     }
     let port = value::port(port).ok().filter(|it| 0 < *it);
     match (value::host(host), port) {
-        (Ok(host), Some(port)) => Ok(Address { host, port }),
+        (Ok(host), Some(port)) => Ok(HostPort { host, port }),
         _ => Err(EXPECTED.into()),
     }
 }

@@ -1,5 +1,4 @@
-//! Conversations in turns, as of HTTP/1: who has begun to say something has to come to
-//! an end.
+//! Closes HTTP/1 connections whose request or response stalls.
 
 use std::{
     io,
@@ -15,52 +14,49 @@ use tokio::{
 
 use super::connection::Duplex;
 
-/// How long it may take from the first byte of a request to the first of the answer,
-/// and from one byte of the answer to the next.
-const TURN: Duration = Duration::from_secs(60);
+/// The longest time from the first byte of a request to the first byte of the
+/// response, and between two writes of a response.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A stream that ends by itself if a request, or the answer to it, does not come to an
-/// end. Between two requests the peer may be silent for as long as it likes.
+/// A stream that fails if a request or its response stalls. The time between two
+/// requests is not limited. HTTP/2 has keepalive pings of its own and is exempt.
 #[derive(Debug)]
-pub(super) struct Turns<S> {
+pub(super) struct RequestTimeout<S> {
     stream: S,
-    /// Until when the next byte has to be written.
+    /// The deadline of the next write; `None` between requests.
     due: Option<Pin<Box<Sleep>>>,
-    heard: Heard,
+    sniffed: Sniffed,
 }
 
-/// What the peer has said so far.
+/// The protocol, as far as the bytes read so far show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heard {
-    Nothing,
-    /// Something that takes turns.
-    Turns,
-    /// HTTP/2, which does not, and has means of its own.
+enum Sniffed {
+    Unknown,
+    Http1,
     Http2,
 }
 
-impl<S> Turns<S> {
+impl<S> RequestTimeout<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, due: None, heard: Heard::Nothing }
+        Self { stream, due: None, sniffed: Sniffed::Unknown }
     }
 
-    /// Something has arrived.
-    fn hear(&mut self, bytes: &[u8]) {
-        if self.heard == Heard::Nothing {
-            self.heard = if bytes.starts_with(b"PRI") { Heard::Http2 } else { Heard::Turns };
+    fn on_read(&mut self, bytes: &[u8]) {
+        if self.sniffed == Sniffed::Unknown {
+            self.sniffed = if bytes.starts_with(b"PRI") { Sniffed::Http2 } else { Sniffed::Http1 };
         }
         if !bytes.is_empty() {
-            self.owe();
+            self.arm();
         }
     }
 
-    fn owe(&mut self) {
-        if self.heard != Heard::Http2 {
-            self.due.get_or_insert_with(|| Box::pin(time::sleep(TURN)));
+    fn arm(&mut self) {
+        if self.sniffed != Sniffed::Http2 {
+            self.due.get_or_insert_with(|| Box::pin(time::sleep(STALL_TIMEOUT)));
         }
     }
 
-    /// Fails once it takes too long.
+    /// Fails once the deadline has passed.
     fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         match &mut self.due {
             Some(due) => due.as_mut().poll(context).map(|()| Err(too_slow())),
@@ -68,13 +64,13 @@ impl<S> Turns<S> {
         }
     }
 
-    fn written(
+    fn on_write(
         &mut self,
         written: Poll<io::Result<usize>>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if written.is_pending() {
-            self.owe();
+            self.arm();
             return self.wait(context);
         }
         self.due = None;
@@ -83,10 +79,10 @@ impl<S> Turns<S> {
 }
 
 fn too_slow() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the peer is too slow")
+    io::Error::new(io::ErrorKind::TimedOut, "the request or its response stalled")
 }
 
-impl<S: Duplex> AsyncRead for Turns<S> {
+impl<S: Duplex> AsyncRead for RequestTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -95,7 +91,7 @@ impl<S: Duplex> AsyncRead for Turns<S> {
         let before = buffer.filled().len();
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Ready(read) => {
-                self.hear(&buffer.filled()[before..]);
+                self.on_read(&buffer.filled()[before..]);
                 Poll::Ready(read)
             }
             Poll::Pending => self.wait(context),
@@ -103,14 +99,14 @@ impl<S: Duplex> AsyncRead for Turns<S> {
     }
 }
 
-impl<S: Duplex> AsyncWrite for Turns<S> {
+impl<S: Duplex> AsyncWrite for RequestTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.written(written, context)
+        self.on_write(written, context)
     }
 
     fn poll_write_vectored(
@@ -119,7 +115,7 @@ impl<S: Duplex> AsyncWrite for Turns<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.written(written, context)
+        self.on_write(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -144,14 +140,18 @@ mod tests {
 
     use super::*;
 
-    /// Ours, with room for 8 bytes each way, and the peer's.
-    fn pair() -> (Turns<DuplexStream>, DuplexStream) {
+    /// The server's and the client's end, with a buffer of 8 bytes each way.
+    fn pair() -> (RequestTimeout<DuplexStream>, DuplexStream) {
         let (ours, theirs) = duplex(8);
-        (Turns::new(ours), theirs)
+        (RequestTimeout::new(ours), theirs)
     }
 
-    /// A byte each ten seconds. After how many seconds that is cut.
-    async fn drip(mut ours: Turns<DuplexStream>, mut theirs: DuplexStream, first: &[u8]) -> u64 {
+    /// Sends one byte every ten seconds; returns the seconds until the connection fails.
+    async fn drip(
+        mut ours: RequestTimeout<DuplexStream>,
+        mut theirs: DuplexStream,
+        first: &[u8],
+    ) -> u64 {
         let begin = Instant::now();
         theirs.write_all(first).await.unwrap();
         let peer = async {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_drips_in_is_cut_and_http_2_is_not() {
+    async fn a_request_that_drips_in_times_out_unless_it_is_http_2() {
         let (ours, theirs) = pair();
         assert_eq!(drip(ours, theirs, b"GET / H").await, 60);
         let (ours, theirs) = pair();
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn between_requests_a_peer_may_be_silent() {
+    async fn idle_time_between_requests_is_not_limited() {
         let (mut ours, mut theirs) = pair();
         for _ in 0..3 {
             sleep(Duration::from_secs(500)).await;
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_is_not_taken_is_cut_and_a_slow_one_is_not() {
+    async fn an_unread_response_times_out_and_a_slowly_read_one_does_not() {
         let (mut ours, mut theirs) = pair();
         theirs.write_all(b"GET").await.unwrap();
         ours.read_exact(&mut [0; 3]).await.unwrap();
