@@ -13,14 +13,14 @@ use tracing::{info, warn};
 
 use crate::{
     cli,
-    config::Options,
+    config::CompileOptions,
     engine::{Engine, SharedRules, failures::Failures, fallback::Fallback},
     health::Health,
     http::{self, Pages},
     listen::{ListenError, Listener, Protocol},
     metrics::Metrics,
     net::Address,
-    reload::{InForce, LoadError, Reloader},
+    reload::{ActiveRules, LoadError, Reloader},
     settings::{
         ListenerSettings, PrometheusSettings, RuleSettings, Settings, StatisticsSettings,
         StoreSettings,
@@ -158,11 +158,11 @@ async fn serve_with<S: Store>(
     finish: impl Future<Output = ()>,
 ) -> Result<(), AppError> {
     let Observers { metrics, spans, exporter } = observers;
-    let force = no_rules(&metrics);
-    let (rules, health) = (Arc::clone(&force.rules), Arc::clone(&force.health));
+    let active = no_rules(&metrics);
+    let (rules, health) = (Arc::clone(&active.rules), Arc::clone(&active.health));
     let exporters = Exporters::new(&settings.statistics, &metrics);
     let fallback = fallback(&settings, &metrics);
-    let keeper = load_rules(settings.rules, force.clone())?;
+    let keeper = load_rules(settings.rules, active.clone())?;
     let start = |it| tls::CertificateReloader::start(it, Arc::clone(&metrics));
     let certificates = settings.listeners.tls.clone().map(start).transpose()?;
     let tls = certificates.as_ref().map(tls::CertificateReloader::config);
@@ -184,7 +184,7 @@ async fn serve_with<S: Store>(
         response: settings.response,
         spans,
     });
-    let pages = Pages::new(Arc::clone(&service), Arc::clone(&health), force.rejection);
+    let pages = Pages::new(Arc::clone(&service), Arc::clone(&health), active.rejection);
 
     let (stop, stopped) = watch::channel(false);
     let until = || {
@@ -218,8 +218,8 @@ async fn serve_with<S: Store>(
 }
 
 /// As long as there are none.
-fn no_rules(metrics: &Arc<Metrics>) -> InForce {
-    InForce {
+fn no_rules(metrics: &Arc<Metrics>) -> ActiveRules {
+    ActiveRules {
         rules: SharedRules::default(),
         metrics: Arc::clone(metrics),
         health: Arc::new(Health::default()),
@@ -242,19 +242,19 @@ impl Keeper {
     }
 }
 
-fn load_rules(settings: RuleSettings, force: InForce) -> Result<Keeper, AppError> {
+fn load_rules(settings: RuleSettings, active: ActiveRules) -> Result<Keeper, AppError> {
     let RuleSettings { source, xds, merge_domains, force_start, needs_domain } = settings;
     if needs_domain {
-        force.health.require_domain();
+        active.health.require_domain();
     }
-    let (place, options) = (source.to_string(), Options { merge_domains });
+    let (place, options) = (source.to_string(), CompileOptions { merge_domains });
     if let Some(xds) = xds {
         if force_start {
-            force.health.allow_no_rules();
+            active.health.allow_no_rules();
         }
-        return Ok(Keeper::Xds(Box::new(XdsClient::new(xds, options, force))));
+        return Ok(Keeper::Xds(Box::new(XdsClient::new(xds, options, active))));
     }
-    let mut reloader = Reloader::new(source, options, force);
+    let mut reloader = Reloader::new(source, options, active);
     match reloader.load() {
         Err(error) if force_start => {
             warn!("no rules yet, every decision fails until there are\n{error}");

@@ -111,7 +111,7 @@ fn check(
     let paths = matches.get_many("paths").map(|it| it.cloned().collect());
     let paths = paths.unwrap_or_else(|| match source {
         RuleSource::Path(path) => vec![path],
-        RuleSource::Runtime(layout) => vec![layout.rules()],
+        RuleSource::Runtime(layout) => vec![layout.rules_directory()],
     });
     Ok(Command::Check { paths, merge_domains })
 }

@@ -14,7 +14,7 @@ use crate::rules::{RuleTree, spec::DomainSpec};
 pub mod documents;
 pub mod keys;
 mod lint;
-mod mistake;
+mod diagnostic;
 mod read;
 mod report;
 mod scalar;
@@ -22,7 +22,7 @@ mod tree;
 mod yaml;
 
 pub use self::{
-    mistake::{Mistake, Mistakes, Position, Severity, Snippet, printable},
+    diagnostic::{Diagnostic, Diagnostics, Position, Severity, Snippet, printable},
     tree::{SourceTree, Tree},
 };
 use self::{
@@ -44,7 +44,7 @@ pub struct SourceFile {
 
 /// How rule files are understood.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub struct CompileOptions {
     /// Several files may add descriptors to one domain. Else a domain that
     /// occurs twice is a mistake.
     pub merge_domains: bool,
@@ -57,7 +57,7 @@ pub struct Compiled {
     pub rules: RuleTree,
     /// What is legal and has no effect, in the order of the files; the first
     /// 10,000 if there are more.
-    pub warnings: Vec<Mistake>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Compiles `files`. No files are no rules.
@@ -66,7 +66,7 @@ pub struct Compiled {
 ///
 /// All mistakes of all files, in the order of the files and of their lines.
 /// Only within a file that is no YAML, those behind the first are unknown.
-pub fn compile(files: &[SourceFile], options: Options) -> Result<Compiled, Mistakes> {
+pub fn compile(files: &[SourceFile], options: CompileOptions) -> Result<Compiled, Diagnostics> {
     compile_all(Report::new(Sources::Files(files)), files.len(), options)
 }
 
@@ -76,15 +76,18 @@ pub fn compile(files: &[SourceFile], options: Options) -> Result<Compiled, Mista
 ///
 /// All mistakes, in the order of the trees and of what is in them. What is
 /// behind the first is unknown only in a tree that is too deep or too large.
-pub fn compile_trees(trees: &[SourceTree], options: Options) -> Result<Compiled, Mistakes> {
+pub fn compile_trees(
+    trees: &[SourceTree],
+    options: CompileOptions,
+) -> Result<Compiled, Diagnostics> {
     compile_all(Report::new(Sources::Trees(trees)), trees.len(), options)
 }
 
 fn compile_all(
     mut report: Report<'_>,
     sources: usize,
-    options: Options,
-) -> Result<Compiled, Mistakes> {
+    options: CompileOptions,
+) -> Result<Compiled, Diagnostics> {
     let mut domains: Vec<Domain> = Vec::new();
     let mut known: HashMap<Arc<str>, usize> = HashMap::new();
     for index in 0..sources {

@@ -16,7 +16,7 @@ use tollgate::{
         hit::{self, Hit},
         migrate::{self, Migration},
     },
-    config::Options,
+    config::CompileOptions,
     logging,
     settings::{
         Settings, StoreSettings,
@@ -83,7 +83,7 @@ fn explain_environment(settings: &Settings) {
 }
 
 fn check(paths: &[PathBuf], merge_domains: bool) -> Outcome {
-    Ok(cli::check::check(paths, Options { merge_domains }, &mut io::stdout())?)
+    Ok(cli::check::check(paths, CompileOptions { merge_domains }, &mut io::stdout())?)
 }
 
 fn ask(hit: &Hit) -> Outcome {

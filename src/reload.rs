@@ -16,7 +16,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{self, Mistakes, Options},
+    config::{self, CompileOptions, Diagnostics},
     engine::SharedRules,
     health::Health,
     metrics::Metrics,
@@ -33,12 +33,12 @@ pub enum LoadError {
     Read(#[from] ReadError),
     /// They have mistakes.
     #[error(transparent)]
-    Mistakes(#[from] Mistakes),
+    Invalid(#[from] Diagnostics),
 }
 
 /// The rules in force, and all that is told of a change to them.
 #[derive(Clone, Debug)]
-pub struct InForce {
+pub struct ActiveRules {
     /// The rules in force.
     pub rules: SharedRules,
     /// Where loads are counted.
@@ -49,10 +49,10 @@ pub struct InForce {
     pub rejection: Arc<ArcSwapOption<String>>,
 }
 
-impl InForce {
+impl ActiveRules {
     /// Puts `rules` in the place of all others.
-    pub fn accept(&self, rules: RuleTree) {
-        let domains = rules.domains();
+    pub fn replace(&self, rules: RuleTree) {
+        let domains = rules.domain_count();
         let rules = Arc::new(rules);
         self.metrics.install_rules(&rules);
         self.rules.store(rules);
@@ -61,7 +61,7 @@ impl InForce {
     }
 
     /// Leaves the rules as they are, for this reason.
-    pub fn refuse(&self, reason: String) {
+    pub fn reject(&self, reason: String) {
         self.metrics.count_refused_rules();
         self.rejection.store(Some(Arc::new(reason)));
     }
@@ -73,9 +73,9 @@ pub struct Reloader {
     /// Where they come from.
     pub source: RuleSource,
     /// How they are read.
-    pub options: Options,
+    pub options: CompileOptions,
     /// Takes them.
-    pub force: InForce,
+    pub active: ActiveRules,
     /// What the last attempt found, to tell whether anything is new.
     last: Option<u64>,
 }
@@ -83,8 +83,8 @@ pub struct Reloader {
 impl Reloader {
     /// Watches over `rules`, and leaves them as they are until
     /// [`Self::load`] is called.
-    pub fn new(source: RuleSource, options: Options, force: InForce) -> Self {
-        Self { source, options, force, last: None }
+    pub fn new(source: RuleSource, options: CompileOptions, active: ActiveRules) -> Self {
+        Self { source, options, active, last: None }
     }
 
     /// Puts the rules of the files in force, unless nothing is new.
@@ -116,15 +116,15 @@ impl Reloader {
                 let rules = compiled.rules;
                 info!(
                     files,
-                    domains = rules.domains(),
+                    domains = rules.domain_count(),
                     rules = rules.rules().len(),
                     "rules loaded"
                 );
-                self.force.accept(rules);
+                self.active.replace(rules);
                 Ok(())
             }
             Err(error) => {
-                self.force.refuse(error.to_string());
+                self.active.reject(error.to_string());
                 Err(error)
             }
         }
@@ -137,7 +137,7 @@ impl Reloader {
     ///
     /// If a look at the files panics.
     pub async fn watch(mut self, mut now: Signal) -> Result<Infallible, JoinError> {
-        let mut watch = Watch::begin();
+        let mut watch = Watch::start();
         loop {
             let source = &self.source;
             let look = || {
@@ -150,7 +150,7 @@ impl Reloader {
             }
             self = task::spawn_blocking(move || {
                 if let Err(error) = self.load() {
-                    error!("new rules refused, the rules in force stay in force\n{error}");
+                    error!("new rules rejected, the previous rules stay active\n{error}");
                 }
                 self
             })

@@ -102,14 +102,14 @@ impl fmt::Display for RuleSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => path.display().fmt(f),
-            Self::Runtime(layout) => layout.rules().display().fmt(f),
+            Self::Runtime(layout) => layout.rules_directory().display().fmt(f),
         }
     }
 }
 
 impl RuntimeLayout {
     /// Where the rules are.
-    pub fn rules(&self) -> PathBuf {
+    pub fn rules_directory(&self) -> PathBuf {
         self.root.join(&self.subdirectory).join(&self.app_directory)
     }
 
@@ -119,7 +119,7 @@ impl RuntimeLayout {
                 let name = self.app_directory.trim_matches('/').replace('/', ".");
                 (self.root.join(&self.subdirectory), name + ".")
             }
-            false => (self.rules(), String::new()),
+            false => (self.rules_directory(), String::new()),
         };
         let names = Names::Any { prefix, dots: !self.ignore_dot_files };
         let mut walk = Walk { files: Vec::new(), entries: 0, names };

@@ -152,7 +152,7 @@ impl RuleTree {
     }
 
     /// How many domains there are.
-    pub fn domains(&self) -> usize {
+    pub fn domain_count(&self) -> usize {
         self.domains.len()
     }
 

@@ -34,7 +34,7 @@ pub struct Watch {
 
 impl Watch {
     /// Nothing seen yet, so that the files are soon read. Only within a runtime.
-    pub fn begin() -> Self {
+    pub fn start() -> Self {
         let mut ticks = time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { ticks, settled: None, seen: None, restless: 0, since_read: 0 }

@@ -12,9 +12,9 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     backoff::{Backoff, BackoffSettings},
-    config::{self, Compiled, Mistakes, Options, SourceTree},
+    config::{self, CompileOptions, Compiled, Diagnostics, SourceTree},
     net::HostPort,
-    reload::InForce,
+    reload::ActiveRules,
     tls::client::ClientTls,
     wire::discovery::{Subscriber, Subscription, Update},
 };
@@ -38,8 +38,8 @@ pub struct XdsSettings {
 #[derive(Debug)]
 pub struct XdsClient {
     settings: XdsSettings,
-    options: Options,
-    force: InForce,
+    options: CompileOptions,
+    active: ActiveRules,
     /// The version that was accepted last.
     accepted: String,
     backoff: Backoff,
@@ -52,10 +52,10 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 type Failure = Box<dyn Error + Send + Sync>;
 
 impl XdsClient {
-    /// Puts rules in force with `force`, and has not begun yet.
-    pub fn new(settings: XdsSettings, options: Options, force: InForce) -> Self {
+    /// Puts rules in force with `active`, and has not begun yet.
+    pub fn new(settings: XdsSettings, options: CompileOptions, active: ActiveRules) -> Self {
         let backoff = Backoff::starting_at(FIRST_DELAY, settings.backoff);
-        Self { settings, options, force, accepted: String::new(), backoff }
+        Self { settings, options, active, accepted: String::new(), backoff }
     }
 
     /// Follows the server, and connects again whenever that ends. Does not
@@ -82,10 +82,10 @@ impl XdsClient {
     /// What ended the connection.
     async fn connected(&mut self, channel: Channel) -> Result<Failure, JoinError> {
         let since = Instant::now();
-        self.force.metrics.set_xds_connected(true);
+        self.active.metrics.set_xds_connected(true);
         info!(server = %self.settings.server, "connected to the source of rules");
         let ended = self.converse(channel).await;
-        self.force.metrics.set_xds_connected(false);
+        self.active.metrics.set_xds_connected(false);
         // A server that has nothing new to say says nothing.
         if self.settings.backoff.max < since.elapsed() {
             self.backoff.reset();
@@ -141,16 +141,16 @@ impl XdsClient {
                 warnings.iter().for_each(|it| debug!("{it}"));
                 info!(
                     version,
-                    domains = rules.domains(),
+                    domains = rules.domain_count(),
                     rules = rules.rules().len(),
                     "rules loaded"
                 );
-                self.force.accept(rules);
+                self.active.replace(rules);
                 Ok(())
             }
             Err(reason) => {
-                error!(version, "new rules refused, the rules in force stay in force\n{reason}");
-                self.force.refuse(reason.clone());
+                error!(version, "new rules rejected, the previous rules stay active\n{reason}");
+                self.active.reject(reason.clone());
                 Err(reason)
             }
         })
@@ -158,12 +158,12 @@ impl XdsClient {
 }
 
 /// One line for each mistake.
-fn lines(mistakes: &Mistakes) -> String {
+fn lines(mistakes: &Diagnostics) -> String {
     let mut text = String::new();
-    for (index, it) in mistakes.iter().take(Mistakes::SHOWN).enumerate() {
+    for (index, it) in mistakes.iter().take(Diagnostics::MAX_SHOWN).enumerate() {
         let _ = write!(text, "{}{it}", if index == 0 { "" } else { "\n" });
     }
-    match mistakes.len().saturating_sub(Mistakes::SHOWN) {
+    match mistakes.len().saturating_sub(Diagnostics::MAX_SHOWN) {
         0 => text,
         more => text + &format!("\nand {more} more"),
     }

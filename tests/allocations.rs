@@ -7,7 +7,7 @@ use allocation_counter::measure;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use tollgate::{
-    config::{self, Options, SourceFile},
+    config::{self, CompileOptions, SourceFile},
     counter::{KeyFormat, KeyPart},
     descriptor::{Descriptor, Entry, Request},
     engine::{
@@ -50,7 +50,7 @@ fn rules(more: &str) -> RuleTree {
          - {{ key: tenant, descriptors: [{{ key: user, {limit} }}] }}\n{more}"
     );
     let file = SourceFile { name: "rules.yaml".into(), bytes: text.into_bytes() };
-    config::compile(&[file], Options::default()).unwrap().rules
+    config::compile(&[file], CompileOptions::default()).unwrap().rules
 }
 
 fn entries(pairs: &[(&str, &str)]) -> Vec<Entry> {

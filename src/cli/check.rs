@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     cli::Status,
-    config::{self, Compiled, Mistakes, Options, SourceFile},
+    config::{self, CompileOptions, Compiled, Diagnostics, SourceFile},
     rule_files,
 };
 
@@ -17,7 +17,11 @@ use crate::{
 /// # Errors
 ///
 /// If `out` cannot be written to.
-pub fn check(paths: &[PathBuf], options: Options, out: &mut impl Write) -> io::Result<Status> {
+pub fn check(
+    paths: &[PathBuf],
+    options: CompileOptions,
+    out: &mut impl Write,
+) -> io::Result<Status> {
     let mut files = Vec::new();
     let mut unreadable = 0;
     for path in paths {
@@ -32,10 +36,10 @@ pub fn check(paths: &[PathBuf], options: Options, out: &mut impl Write) -> io::R
     let result = config::compile(&files, options);
     match &result {
         Ok(Compiled { warnings, .. }) => {
-            let mut shown = warnings.iter().take(Mistakes::SHOWN);
+            let mut shown = warnings.iter().take(Diagnostics::MAX_SHOWN);
             shown.try_for_each(|it| writeln!(out, "{}", it.snippet()))?;
-            if warnings.len() > Mistakes::SHOWN {
-                writeln!(out, "and {} more\n", warnings.len() - Mistakes::SHOWN)?;
+            if warnings.len() > Diagnostics::MAX_SHOWN {
+                writeln!(out, "and {} more\n", warnings.len() - Diagnostics::MAX_SHOWN)?;
             }
         }
         Err(mistakes) => writeln!(out, "{mistakes}")?,
@@ -44,7 +48,11 @@ pub fn check(paths: &[PathBuf], options: Options, out: &mut impl Write) -> io::R
     Ok(if result.is_ok() && unreadable == 0 { Status::Yes } else { Status::No })
 }
 
-fn summary(files: &[SourceFile], result: &Result<Compiled, Mistakes>, unreadable: usize) -> String {
+fn summary(
+    files: &[SourceFile],
+    result: &Result<Compiled, Diagnostics>,
+    unreadable: usize,
+) -> String {
     let mut parts = vec![count(files.len(), "file")];
     match result {
         Ok(Compiled { rules, warnings }) => {

@@ -119,7 +119,7 @@ pub fn migrate(migration: &Migration, out: &mut impl Write) -> Result<Status, Mi
                 .ok_or_else(|| wrong("this is no text, expected UTF-8".into()))?;
             if manifest::is_manifest(text) {
                 let documents = documents::read(&source);
-                if let Some(mistakes) = &documents.mistakes {
+                if let Some(mistakes) = &documents.diagnostics {
                     return Err(wrong(format!("this is no manifest:\n{mistakes}")));
                 }
                 let container = migration.container.as_deref();

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{
-    Mistakes, SourceFile,
+    Diagnostics, SourceFile,
     report::{Report, Sources},
     scalar::Plain,
     yaml::{self, Node, Value},
@@ -16,7 +16,7 @@ pub struct Documents<'a> {
     roots: Option<Vec<Rc<Node<'a>>>>,
     /// Set if something is wrong with the file; what could be read of it is
     /// here all the same.
-    pub mistakes: Option<Mistakes>,
+    pub diagnostics: Option<Diagnostics>,
 }
 
 /// A value in a document.
@@ -50,7 +50,7 @@ pub enum Kind {
 pub fn read(file: &SourceFile) -> Documents<'_> {
     let mut report = Report::new(Sources::Files(std::slice::from_ref(file)));
     let roots = yaml::parse_all(&mut report, 0);
-    Documents { roots, mistakes: report.finish().err() }
+    Documents { roots, diagnostics: report.finish().err() }
 }
 
 impl Documents<'_> {
@@ -119,7 +119,7 @@ impl<'n> Item<'n> {
     }
 
     /// What one finds going down by `keys`.
-    pub fn at(self, keys: &[&str]) -> Option<Item<'n>> {
+    pub fn get_path(self, keys: &[&str]) -> Option<Item<'n>> {
         keys.iter().try_fold(self, |it, key| it.get(key))
     }
 }

@@ -177,7 +177,7 @@ impl<'a> Reader<'a, '_> {
         }
         let limited = self.limits(map, &mut rule);
         lint::flags(map, &rule, limited, self.report);
-        rule.place = self.report.place(place).into();
+        rule.location = self.report.place(place).into();
         limited.then_some(rule)
     }
 

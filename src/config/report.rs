@@ -2,7 +2,7 @@
 
 use super::{
     SourceFile, SourceTree,
-    mistake::{Mistake, Mistakes, Position, Severity, Source, printable},
+    diagnostic::{Diagnostic, Diagnostics, Position, Severity, Source, printable},
     tree::Step,
 };
 
@@ -103,11 +103,11 @@ impl Findings {
         }
     }
 
-    fn finish(mut self, origins: &Origins<'_>, severity: Severity) -> (Vec<Mistake>, usize) {
+    fn finish(mut self, origins: &Origins<'_>, severity: Severity) -> (Vec<Diagnostic>, usize) {
         self.list.sort();
         // What an alias repeats is wrong in one place.
         self.list.dedup();
-        let list = self.list.into_iter().map(|(place, message, help)| Mistake {
+        let list = self.list.into_iter().map(|(place, message, help)| Diagnostic {
             severity,
             file: origins.name(place).to_owned(),
             position: origins.position(place),
@@ -194,12 +194,12 @@ impl<'a> Report<'a> {
     }
 
     /// The warnings, if there are no mistakes.
-    pub(super) fn finish(self) -> Result<Vec<Mistake>, Mistakes> {
+    pub(super) fn finish(self) -> Result<Vec<Diagnostic>, Diagnostics> {
         let (mistakes, more) = self.mistakes.finish(&self.origins, Severity::Error);
         if mistakes.is_empty() {
             return Ok(self.warnings.finish(&self.origins, Severity::Warning).0);
         }
-        Err(Mistakes::new(mistakes, more))
+        Err(Diagnostics::new(mistakes, more))
     }
 }
 

@@ -19,8 +19,8 @@ fn source(name: &str, text: &str) -> SourceFile {
     SourceFile { name: name.into(), bytes: text.into() }
 }
 
-fn compile_one(text: &str) -> Result<Compiled, Mistakes> {
-    compile(&[source("r.yaml", text)], Options::default())
+fn compile_one(text: &str) -> Result<Compiled, Diagnostics> {
+    compile(&[source("r.yaml", text)], CompileOptions::default())
 }
 
 /// The rules of a file without mistakes and warnings.
@@ -39,14 +39,14 @@ fn rule(text: &str) -> Arc<Rule> {
 }
 
 /// The line and the column of a mistake in a file.
-fn place(mistake: &Mistake) -> (u32, u32) {
+fn place(mistake: &Diagnostic) -> (u32, u32) {
     match mistake.position {
         Position::Line { line, column } => (line, column),
         Position::Path(_) => panic!("{mistake} is in no file"),
     }
 }
 
-fn lines<'a>(list: impl IntoIterator<Item = &'a Mistake>) -> String {
+fn lines<'a>(list: impl IntoIterator<Item = &'a Diagnostic>) -> String {
     list.into_iter().map(|it| format!("{it}\n")).collect()
 }
 
@@ -103,7 +103,7 @@ descriptors:
         vec![(name.to_owned(), Limit::fixed(requests, Window::new(unit)))]
     };
     assert_eq!(limits(eves), fixed("eves", 5, Unit::Minute));
-    assert_eq!(&*eves.spec.place, "r.yaml:4");
+    assert_eq!(&*eves.spec.location, "r.yaml:4");
     assert_eq!(eves.spec.replaces, [Arc::from("all")]);
     assert!(eves.spec.shadow_mode && eves.spec.detailed_metric && !eves.spec.quota_mode);
     let metadata = serde_json::to_string(&eves.spec.metadata.as_deref()).unwrap();
@@ -138,7 +138,7 @@ fn all_mistakes_of_all_files_are_reported_in_order() {
         source("b.yaml", "domain: [\n"),
         source("c.yaml", "domain: a\ndescriptors:\n- key: x\n  rate_limit: { unit: eon }\n"),
     ];
-    let mistakes = compile(&files, Options::default()).expect_err("there are mistakes");
+    let mistakes = compile(&files, CompileOptions::default()).expect_err("there are mistakes");
     let places: Vec<_> = mistakes.iter().map(|it| format!("{}:{}", it.file, place(it).0)).collect();
     assert_eq!(places, ["a.yaml:4", "a.yaml:5", "b.yaml:1", "c.yaml:1", "c.yaml:4"]);
 }
@@ -149,7 +149,7 @@ fn a_long_list_of_mistakes_is_cut() {
     let mistakes = compile_one(&text).expect_err("there are mistakes");
     assert_eq!(mistakes.len(), 40_000);
     let shown = mistakes.to_string();
-    assert_eq!(shown.matches("error: ").count(), Mistakes::SHOWN);
+    assert_eq!(shown.matches("error: ").count(), Diagnostics::MAX_SHOWN);
     assert!(shown.ends_with("and 39900 more\n"), "{}", &shown[shown.len() - 100..]);
 }
 

@@ -11,13 +11,13 @@ const GOOD: &str = "domain: shop\ndescriptors: [{ key: user, rate_limit: { unlim
 fn reloader(path: &Path) -> Reloader {
     let metrics = Arc::new(Metrics::new(0.8));
     let (rules, health, rejection) = Default::default();
-    let force = InForce { rules, metrics, health, rejection };
-    Reloader::new(RuleSource::Path(path.to_owned()), Options::default(), force)
+    let active = ActiveRules { rules, metrics, health, rejection };
+    Reloader::new(RuleSource::Path(path.to_owned()), CompileOptions::default(), active)
 }
 
 /// Loads put in force, and loads refused.
 fn loads(reloader: &Reloader) -> (u64, u64) {
-    let text: String = reloader.force.metrics.prometheus().collect();
+    let text: String = reloader.active.metrics.prometheus().collect();
     let value = |name: &str| {
         let name = format!("ratelimit_service_config_load_{name} ");
         let value = text.lines().find_map(|it| it.strip_prefix(&*name)).expect("it is there");
@@ -33,25 +33,25 @@ fn the_same_contents_are_loaded_once_and_refused_once() {
     let mut reloader = reloader(directory.path());
     fs::write(&file, GOOD).unwrap();
     reloader.load().unwrap();
-    let rules = reloader.force.rules.load_full();
+    let rules = reloader.active.rules.load_full();
     File::options().write(true).open(&file).unwrap().set_modified(UNIX_EPOCH).unwrap();
     reloader.load().unwrap();
     fs::remove_file(&file).unwrap();
     fs::write(&file, GOOD).unwrap();
     reloader.load().unwrap();
-    assert!(Arc::ptr_eq(&rules, &reloader.force.rules.load_full()));
+    assert!(Arc::ptr_eq(&rules, &reloader.active.rules.load_full()));
     assert_eq!(loads(&reloader), (1, 0));
 
     fs::write(&file, "domain: shop\nrules: []\n").unwrap();
     reloader.load().unwrap_err();
     reloader.load().unwrap();
-    assert!(Arc::ptr_eq(&rules, &reloader.force.rules.load_full()));
-    assert!(reloader.force.rejection.load().as_ref().unwrap().contains("rules.yaml:2:1"));
+    assert!(Arc::ptr_eq(&rules, &reloader.active.rules.load_full()));
+    assert!(reloader.active.rejection.load().as_ref().unwrap().contains("rules.yaml:2:1"));
     assert_eq!(loads(&reloader), (1, 1));
 
     fs::write(&file, GOOD).unwrap();
     reloader.load().unwrap();
-    assert!(reloader.force.rejection.load().is_none());
+    assert!(reloader.active.rejection.load().is_none());
     assert_eq!(loads(&reloader), (2, 1));
 }
 

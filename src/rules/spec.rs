@@ -65,7 +65,7 @@ pub struct RuleSpec {
     /// Returned with the answer when the request passes.
     pub metadata: Option<Arc<Map<String, Value>>>,
     /// Where it is written, as `file:line`.
-    pub place: Arc<str>,
+    pub location: Arc<str>,
 }
 
 /// One limit of a rule.

@@ -59,7 +59,7 @@ impl CertificateReloader {
     ///
     /// If a look at the files panics.
     pub async fn watch(mut self) -> Result<Infallible, JoinError> {
-        let mut watch = Watch::begin();
+        let mut watch = Watch::start();
         loop {
             let files = &self.files;
             let look = || {

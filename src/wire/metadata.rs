@@ -83,7 +83,7 @@ fn rule(verdict: &Verdict, standing: Standing<'_>, wait: Option<Duration>) -> Va
     let mut fields = match verdict.governed.rule() {
         Some(rule) => vec![
             ("key", string(rule.stat_name().to_string())),
-            ("place", string(&*rule.spec.place)),
+            ("place", string(&*rule.spec.location)),
         ],
         None => vec![("key", string("override"))],
     };

@@ -212,7 +212,7 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
         .map(|(name, text)| SourceFile { name: name.clone(), bytes: text.clone().into_bytes() })
         .collect();
     let settings = &case.settings;
-    let options = config::Options { merge_domains: settings.merge_domains };
+    let options = config::CompileOptions { merge_domains: settings.merge_domains };
     let compiled = config::compile(&files, options).unwrap_or_else(|it| panic!("{name}: {it}"));
     let metrics = Arc::new(Metrics::new(0.8));
     metrics.install_rules(&compiled.rules);

@@ -178,10 +178,10 @@ fn a_mistake_keeps_the_rules_in_force_until_it_is_gone() {
     eventually("the first again", || (loads(&service) == (1.0, 3.0)).then_some(()));
     // One line of JSON for each refusal.
     eventually("the log", || {
-        (service.log().matches("new rules refused").count() == 3).then_some(())
+        (service.log().matches("new rules rejected").count() == 3).then_some(())
     });
     let log = service.log();
-    let mut lines = log.lines().filter(|it| it.contains("new rules refused"));
+    let mut lines = log.lines().filter(|it| it.contains("new rules rejected"));
     assert!(lines.all(|it| it.contains(&place)), "{log}");
 
     service.edit("rules.yaml", &rules("ben", 2));

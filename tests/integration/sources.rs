@@ -136,7 +136,7 @@ fn health_asks_for_a_domain_if_told_to() {
     write(&file, &rules("shop", 1));
     until(200);
     write(&file, "domain: shop\nrules: []\n");
-    eventually("the refusal", || service.log().contains("new rules refused").then_some(()));
+    eventually("the refusal", || service.log().contains("new rules rejected").then_some(()));
     assert_eq!(health(&service).0, 200, "a failed load changes nothing");
     fs::remove_file(file).unwrap();
     until(500);

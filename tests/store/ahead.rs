@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tollgate::{
-    config::{self, Options, SourceFile},
+    config::{self, CompileOptions, SourceFile},
     engine::Engine,
     time::ManualClock,
 };
@@ -45,7 +45,7 @@ async fn every_part_that_may_be_taken_ahead_spares_calls() {
     for lease in ["10%", "5%", "1%"] {
         let text = limited(10_000, lease);
         let file = SourceFile { name: "rules.yaml".into(), bytes: text.clone().into() };
-        if config::compile(&[file], Options::default()).is_err() {
+        if config::compile(&[file], CompileOptions::default()).is_err() {
             continue;
         }
         let mut client = servers.clients().remove(0);

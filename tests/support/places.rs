@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tollgate::{
-    config::{self, Options, SourceFile},
+    config::{self, CompileOptions, SourceFile},
     counter::KeyFormat,
     descriptor::{Descriptor, Entry, Request},
     engine::{
@@ -145,7 +145,7 @@ pub(crate) fn memory() -> Memory {
 /// What `text` says.
 pub(crate) fn rules(text: &str) -> SharedRules {
     let file = SourceFile { name: "rules.yaml".into(), bytes: text.into() };
-    match config::compile(&[file], Options::default()) {
+    match config::compile(&[file], CompileOptions::default()) {
         Ok(compiled) => Arc::new(ArcSwap::from_pointee(compiled.rules)),
         Err(mistakes) => unreachable!("{mistakes}\n{text}"),
     }

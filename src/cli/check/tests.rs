@@ -13,7 +13,7 @@ fn run(files: &[(&str, &str)]) -> (String, Status) {
         }
     }
     let mut out = Vec::new();
-    let status = check(&paths, Options::default(), &mut out).expect("a vector");
+    let status = check(&paths, CompileOptions::default(), &mut out).expect("a vector");
     let out = String::from_utf8(out).expect("text");
     (out.replace(&format!("{}/", directory.path().display()), ""), status)
 }

@@ -50,7 +50,8 @@ impl Candidate<'_> {
 /// The containers of a workload.
 fn candidates(object: Item<'_>) -> impl Iterator<Item = Candidate<'_>> {
     let workload = Some(object).filter(|it| WORKLOADS.contains(&kind(*it)));
-    let spec = workload.and_then(|it| it.at(&["spec", "template", "spec"]).or(it.get("spec")));
+    let spec =
+        workload.and_then(|it| it.get_path(&["spec", "template", "spec"]).or(it.get("spec")));
     spec.into_iter().flat_map(move |spec| {
         let list = spec.get("containers").into_iter().flat_map(Item::list);
         list.map(move |container| Candidate { object, spec, container })
@@ -155,7 +156,7 @@ impl<'n> Pod<'n> {
         source: Item<'_>,
         environment: &mut Environment,
     ) -> Result<Option<String>, String> {
-        let name = |kind: &str| source.at(&[kind, "name"]).and_then(Item::text);
+        let name = |kind: &str| source.get_path(&[kind, "name"]).and_then(Item::text);
         let Some(map) = name("configMapRef") else {
             return Ok(Some(format!("the Secret {}", name("secretRef").unwrap_or_default())));
         };
@@ -177,7 +178,7 @@ impl<'n> Pod<'n> {
             Some((text(it, "name"), text(it, "key")))
         };
         if let Some((name, key)) = reference("configMapKeyRef") {
-            let value = self.config_map(name).and_then(|it| it.at(&["data", key])?.text());
+            let value = self.config_map(name).and_then(|it| it.get_path(&["data", key])?.text());
             return value.map_or_else(
                 || Value::Unknown(format!("the ConfigMap {name}, key {key}")),
                 |it| Value::Known(it.to_owned()),
@@ -204,12 +205,12 @@ fn kind(object: Item<'_>) -> &str {
 
 /// The name of an object, or an empty one.
 pub(super) fn name(object: Item<'_>) -> &str {
-    object.at(&["metadata", "name"]).and_then(Item::text).unwrap_or_default()
+    object.get_path(&["metadata", "name"]).and_then(Item::text).unwrap_or_default()
 }
 
 /// The namespace of an object, or an empty one.
 fn namespace(object: Item<'_>) -> &str {
-    object.at(&["metadata", "namespace"]).and_then(Item::text).unwrap_or_default()
+    object.get_path(&["metadata", "namespace"]).and_then(Item::text).unwrap_or_default()
 }
 
 /// The text under `key`, or an empty one.

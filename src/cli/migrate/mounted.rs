@@ -190,7 +190,7 @@ fn mounts<'n>(pod: &Pod<'n>, rules: &Path) -> Vec<Item<'n>> {
 fn contents<'n>(pod: &Pod<'n>, mount: Item<'_>) -> Vec<Content<'n>> {
     let unnamed = || vec![Content::Unseen(format!("the volume {}", text(mount, "name")))];
     let Some(volume) = volume(pod, mount) else { return unnamed() };
-    let sources: Vec<_> = match volume.at(&["projected", "sources"]) {
+    let sources: Vec<_> = match volume.get_path(&["projected", "sources"]) {
         Some(sources) => sources.list().collect(),
         None => vec![volume],
     };

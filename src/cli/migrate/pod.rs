@@ -126,7 +126,7 @@ fn probes(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
     const REMEDY: &str = "probe /healthcheck on the HTTP port, 8080 unless PORT says otherwise";
     for name in ["startupProbe", "readinessProbe", "livenessProbe"] {
         let Some(probe) = pod.container.get(name) else { continue };
-        let program = probe.at(&["exec", "command"]).and_then(|it| it.list().next()?.text());
+        let program = probe.get_path(&["exec", "command"]).and_then(|it| it.list().next()?.text());
         let finding = if let Some(program) = program.filter(|it| !is_ours(it)) {
             let title = format!("the {name} runs {program}, which the image may not have");
             Finding::new(Grade::Note, title)
@@ -192,7 +192,7 @@ fn links(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
     let ports: Vec<_> = settings.filter(|it| it.ends_with("_PORT")).collect();
     for service in pod.objects("Service") {
         // Of a Service without an address no variables are made.
-        let spec = |key| service.at(&["spec", key]).and_then(Item::text);
+        let spec = |key| service.get_path(&["spec", key]).and_then(Item::text);
         if spec("clusterIP") == Some("None") || spec("type") == Some("ExternalName") {
             continue;
         }

@@ -9,7 +9,7 @@ use super::{
     verdict::{Verdict, judge},
 };
 use crate::{
-    config::{self, Mistake, Mistakes, Options, SourceFile},
+    config::{self, CompileOptions, Diagnostic, Diagnostics, SourceFile},
     rule_files::{self, ReadError, RuleSource, RuntimeLayout},
 };
 
@@ -36,24 +36,24 @@ pub(super) fn compare(case: &Case<'_>, files: &[SourceFile], findings: &mut Vec<
     // Where that is not known, they are most likely meant to be right.
     let merge_domains = said || case.env.doubt(&[MERGE]).is_some();
     let verdicts = judge(files, merge_domains);
-    match config::compile(files, Options { merge_domains }) {
+    match config::compile(files, CompileOptions { merge_domains }) {
         Ok(compiled) => {
-            let same = |it: &Mistake| with_snippet(Finding::new(Grade::Same, &*it.message), it);
-            findings.extend(compiled.warnings.iter().take(Mistakes::SHOWN).map(same));
+            let same = |it: &Diagnostic| with_snippet(Finding::new(Grade::Same, &*it.message), it);
+            findings.extend(compiled.warnings.iter().take(Diagnostics::MAX_SHOWN).map(same));
             only_here(files, &verdicts, findings);
             by_name(case, files, findings);
             limits::compare(case, files, findings);
-            let apart = Options { merge_domains: said };
+            let apart = CompileOptions { merge_domains: said };
             if said != merge_domains && config::compile(files, apart).is_err() {
                 let title = "rule files are right only if MERGE_DOMAIN_CONFIG is true";
                 findings.push(Finding::new(Grade::Note, title).of(case.env, MERGE));
             }
         }
         Err(mistakes) => {
-            let shown = mistakes.iter().take(Mistakes::SHOWN);
+            let shown = mistakes.iter().take(Diagnostics::MAX_SHOWN);
             findings.extend(shown.map(|it| refused(case, it, files, &verdicts)));
-            if mistakes.len() > Mistakes::SHOWN {
-                let more = mistakes.len() - Mistakes::SHOWN;
+            if mistakes.len() > Diagnostics::MAX_SHOWN {
+                let more = mistakes.len() - Diagnostics::MAX_SHOWN;
                 let title = format!("and {more} more mistakes in rule files");
                 findings.push(Finding::new(Grade::WillNotStart, title));
             }
@@ -62,7 +62,7 @@ pub(super) fn compare(case: &Case<'_>, files: &[SourceFile], findings: &mut Vec<
 }
 
 /// `finding` with the place of `mistake`, and the line that is there.
-fn with_snippet(finding: Finding, mistake: &Mistake) -> Finding {
+fn with_snippet(finding: Finding, mistake: &Diagnostic) -> Finding {
     let snippet = mistake.snippet().to_string();
     // The first line is the message.
     let snippet = snippet.split_once('\n').map_or(String::new(), |it| it.1.to_owned());
@@ -71,7 +71,7 @@ fn with_snippet(finding: Finding, mistake: &Mistake) -> Finding {
 
 fn refused(
     case: &Case<'_>,
-    mistake: &Mistake,
+    mistake: &Diagnostic,
     files: &[SourceFile],
     verdicts: &[Verdict],
 ) -> Finding {

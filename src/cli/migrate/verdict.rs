@@ -53,7 +53,7 @@ fn file(
 ) -> Verdict {
     let documents = documents::read(file);
     // Of two equal keys it takes the last. Of the rest it is not known.
-    let mistakes = documents.mistakes.iter().flat_map(|it| it.iter());
+    let mistakes = documents.diagnostics.iter().flat_map(|it| it.iter());
     let is_duplicate = |message: &str| message.starts_with("the key ");
     if !mistakes.into_iter().all(|it| is_duplicate(&it.message)) {
         return Verdict::Unknown;

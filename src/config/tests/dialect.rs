@@ -134,7 +134,7 @@ fn what_a_mistake_in_an_anchor_breaks_is_reported_once() {
 #[test]
 fn line_endings_of_windows_make_no_difference() {
     let text = "domain: d\r\ndescriptors:\r\n- key: a\r\n  rate_limit:\r\n    unit: day\r\n    requests_per_unit: 1\r\n";
-    assert_eq!(&*rules(text)[0].spec.place, "r.yaml:3");
+    assert_eq!(&*rules(text)[0].spec.location, "r.yaml:3");
     let shown = compile_one(&text.replace("day", "eon")).expect_err("no unit").to_string();
     assert!(shown.contains("r.yaml:5:11\n") && !shown.contains('\r'), "{shown}");
 }

@@ -41,7 +41,7 @@ fn the_example_files_are_rules() {
         let bytes = std::fs::read(&path).expect("a file");
         files.push(SourceFile { name: path.display().to_string(), bytes });
     }
-    let compiled = compile(&files, Options::default()).unwrap_or_else(|it| panic!("{it}"));
+    let compiled = compile(&files, CompileOptions::default()).unwrap_or_else(|it| panic!("{it}"));
     assert_eq!(lines(&compiled.warnings), "");
     assert!(!compiled.rules.rules().is_empty());
 }

@@ -167,7 +167,7 @@ descriptors:
         spec.limits.iter().map(|it| (&*it.name, it.limit.requests, it.all_or_nothing)).collect();
     assert_eq!(limits, [("x", 1, false), ("", 2, true)]);
     assert_eq!(spec.replaces, [Arc::from("y"), Arc::from("z")]);
-    assert!(spec.shadow_mode && *spec.place == *"r.yaml:4");
+    assert!(spec.shadow_mode && *spec.location == *"r.yaml:4");
     assert_eq!((&*rules[1].spec.limits[0].name, &*rules[2].spec.limits[0].name), ("y", "z"));
 }
 

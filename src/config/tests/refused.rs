@@ -8,7 +8,7 @@ use super::*;
 fn check(text: &str, expected: &[&str]) {
     let file = format!("domain: d\ndescriptors:\n- key: a\n  rate_limit: {{ {text} }}\n");
     let mistakes = compile_one(&file).expect_err(text);
-    let line = |it: &Mistake| {
+    let line = |it: &Diagnostic| {
         let help = it.help.iter().map(|it| format!(" ({it})"));
         format!("{}: {}{}", place(it).1.saturating_sub(16), it.message, help.collect::<String>())
     };

@@ -29,7 +29,7 @@ descriptors:
 /// Compiles, and looks at all of what comes of it.
 fn look(bytes: Vec<u8>) -> Result<usize, usize> {
     let files = [SourceFile { name: "r.yaml".into(), bytes }];
-    match compile(&files, Options { merge_domains: true }) {
+    match compile(&files, CompileOptions { merge_domains: true }) {
         Ok(compiled) => Ok(lines(&compiled.warnings).len()),
         Err(mistakes) => {
             let shown = mistakes.to_string() + &lines(mistakes.iter());
@@ -91,7 +91,7 @@ fn deep_nesting_is_a_mistake_that_names_the_bound() {
     }
 }
 
-fn nested(levels: usize) -> Result<Compiled, Mistakes> {
+fn nested(levels: usize) -> Result<Compiled, Diagnostics> {
     let descriptors = "descriptors: [{ key: a, ".repeat(levels);
     compile_one(&format!(
         "{{ domain: d, {descriptors} rate_limit: {{ unlimited: true }} {} }}",
@@ -124,7 +124,7 @@ fn a_file_has_a_longest_length() {
     let mistakes = compile_one(&"#".repeat(MAX_BYTES + 1)).expect_err("too long");
     assert!(mistakes.first().message.ends_with("expected at most 16777216"));
     let fits = "domain: d\n".to_owned() + &"#".repeat(MAX_BYTES - 10);
-    assert_eq!(compile_one(&fits).expect("rules").rules.domains(), 1);
+    assert_eq!(compile_one(&fits).expect("rules").rules.domain_count(), 1);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn fifty_thousand_descriptors_are_not_too_many() {
 fn what_is_not_utf_8_or_not_yaml_is_a_mistake_with_its_place() {
     let place = |bytes: &[u8]| {
         let files = [SourceFile { name: "r.yaml".into(), bytes: bytes.into() }];
-        let mistakes = compile(&files, Options::default()).expect_err("no YAML");
+        let mistakes = compile(&files, CompileOptions::default()).expect_err("no YAML");
         lines([mistakes.first()])
     };
     assert_eq!(

@@ -19,9 +19,9 @@ fn a_domain_without_rules_is_a_domain() {
     for text in ["domain: d", "domain: d\ndescriptors:\n", "---\ndomain: d\ndescriptors: []\n---\n"]
     {
         let compiled = compile_one(text).unwrap_or_else(|it| panic!("{it}"));
-        assert_eq!((compiled.rules.domains(), compiled.warnings.len()), (1, 0));
+        assert_eq!((compiled.rules.domain_count(), compiled.warnings.len()), (1, 0));
     }
-    assert_eq!(compile(&[], Options::default()).expect("no files").rules.domains(), 0);
+    assert_eq!(compile(&[], CompileOptions::default()).expect("no files").rules.domain_count(), 0);
 }
 
 #[test]
@@ -211,8 +211,8 @@ fn a_second_document_is_a_mistake() {
     );
 }
 
-fn two(first: &str, second: &str, merge_domains: bool) -> Result<Compiled, Mistakes> {
-    compile(&[source("a.yaml", first), source("b.yaml", second)], Options { merge_domains })
+fn two(first: &str, second: &str, merge_domains: bool) -> Result<Compiled, Diagnostics> {
+    compile(&[source("a.yaml", first), source("b.yaml", second)], CompileOptions { merge_domains })
 }
 
 #[test]
@@ -227,9 +227,10 @@ fn a_domain_is_in_one_file_unless_domains_are_merged() {
     );
     let merged = two(first, second, true).unwrap_or_else(|it| panic!("{it}"));
     assert_eq!(lines(&merged.warnings), "");
-    let places: Vec<_> = merged.rules.rules().iter().map(|it| it.spec.place.to_string()).collect();
+    let places: Vec<_> =
+        merged.rules.rules().iter().map(|it| it.spec.location.to_string()).collect();
     assert_eq!(
-        (merged.rules.domains(), places.join(" ")),
+        (merged.rules.domain_count(), places.join(" ")),
         (1, "a.yaml:3 b.yaml:3 b.yaml:6".into())
     );
 }

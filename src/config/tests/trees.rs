@@ -20,7 +20,7 @@ fn tree<const N: usize>(name: &str, domain: &str, descriptors: [Tree; N]) -> Sou
 
 #[track_caller]
 fn check(trees: &[SourceTree], expected: &[&str]) {
-    let mistakes = compile_trees(trees, Options::default()).expect_err("there are mistakes");
+    let mistakes = compile_trees(trees, CompileOptions::default()).expect_err("there are mistakes");
     assert_eq!(lines(mistakes.iter()).lines().collect::<Vec<_>>(), expected);
 }
 
@@ -71,10 +71,11 @@ fn numbers_and_texts_stay_what_they_are() {
         ("metadata", metadata),
         ("rate_limit", limit("day")),
     ]);
-    let compiled = compile_trees(&[tree("t", "no", [descriptor])], Options::default()).unwrap();
+    let compiled =
+        compile_trees(&[tree("t", "no", [descriptor])], CompileOptions::default()).unwrap();
     let rule = &compiled.rules.rules()[0];
     assert_eq!(rule.stat_name().to_string(), "no.1.5_null");
-    assert_eq!(&*rule.spec.place, "t: descriptors[0]");
+    assert_eq!(&*rule.spec.location, "t: descriptors[0]");
     let expected = serde_json::json!({
         "yes": true, "1": 1e300, "half": -0.5, "text": "1.5", "null": null, "empty": "",
         "list": [7, "~"],
@@ -95,14 +96,14 @@ fn what_is_too_deep_or_too_large_is_refused() {
     for _ in 0..40 {
         deep = map([("key", text("a")), ("descriptors", Tree::List(vec![deep]))]);
     }
-    let error = compile_trees(&[tree("t", "d", [deep])], Options::default()).unwrap_err();
+    let error = compile_trees(&[tree("t", "d", [deep])], CompileOptions::default()).unwrap_err();
     let error = lines(error.iter());
     assert!(error.starts_with("t: descriptors[0].descriptors[0]."), "{error}");
     assert!(error.ends_with("this is nested deeper than 64 levels of lists and maps\n"), "{error}");
 
     let root = map([("descriptors", Tree::List(vec![Tree::Null; 1_000_000]))]);
     let large = SourceTree { name: "t".into(), root };
-    let error = compile_trees(&[large], Options::default()).unwrap_err();
+    let error = compile_trees(&[large], CompileOptions::default()).unwrap_err();
     let expected = "there are more than 1000000 values, expected no more";
     assert!(lines(error.iter()).contains(expected), "{error}");
 }

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::*;
 use crate::{
-    config::{self, Options, SourceFile},
+    config::{self, CompileOptions, SourceFile},
     counter::KeyFormat,
     descriptor::{Descriptor, Entry, Request},
     engine::{
@@ -71,7 +71,7 @@ fn settings(on_error: Option<OnError>) -> FallbackSettings {
 
 fn engine<S>(store: S, settings: FallbackSettings) -> Engine<S> {
     let file = SourceFile { name: "rules.yaml".into(), bytes: RULES.into() };
-    let rules = config::compile(&[file], Options::default()).expect("they are right").rules;
+    let rules = config::compile(&[file], CompileOptions::default()).expect("they are right").rules;
     Engine {
         rules: Arc::new(ArcSwap::from_pointee(rules)),
         store,

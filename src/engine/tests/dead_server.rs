@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
-    config::{self, Options, SourceFile},
+    config::{self, CompileOptions, SourceFile},
     descriptor::Entry,
     engine::fallback::FallbackSettings,
     limit::{Hits, step::State},
@@ -15,7 +15,8 @@ use crate::{
 /// then of the counter that begins with `a0`.
 async fn passed(rules: &str, keys: &[&str]) -> (usize, u64) {
     let file = SourceFile { name: "rules.yaml".into(), bytes: rules.to_owned().into() };
-    let compiled = config::compile(&[file], Options::default()).expect("the rules are valid");
+    let compiled =
+        config::compile(&[file], CompileOptions::default()).expect("the rules are valid");
     let servers = Simulated::servers(2, &Arc::new(Dice::of(1)));
     servers[1].set(Weather::Down);
     let engine = Engine {

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    config::{self, Options, SourceFile},
+    config::{self, CompileOptions, SourceFile},
     descriptor::Entry,
     limit::{Hits, step::State},
     store::{
@@ -145,7 +145,8 @@ impl Game {
         let dice = Arc::new(Dice::of(seed));
         let rules = random_rules(&dice);
         let file = SourceFile { name: "rules.yaml".into(), bytes: rules.clone().into() };
-        let compiled = config::compile(&[file], Options::default()).expect("the rules are valid");
+        let compiled =
+            config::compile(&[file], CompileOptions::default()).expect("the rules are valid");
         let tree = SharedRules::new(ArcSwap::from_pointee(compiled.rules));
         let servers = Simulated::servers(3, &dice);
         let journal = Arc::default();

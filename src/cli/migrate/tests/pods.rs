@@ -4,7 +4,7 @@ use super::*;
 pub(super) fn found_in(text: &str) -> Vec<Finding> {
     let source = SourceFile { name: "a.yaml".into(), bytes: text.as_bytes().to_vec() };
     let documents = documents::read(&source);
-    assert!(documents.mistakes.is_none(), "{:?}", documents.mistakes);
+    assert!(documents.diagnostics.is_none(), "{:?}", documents.diagnostics);
     let pod = Pod::find(&source.name, &documents, None).unwrap();
     let mut findings = Vec::new();
     compare_pod(&Migration::default(), &pod, &mut findings).unwrap();

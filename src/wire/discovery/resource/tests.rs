@@ -4,7 +4,7 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 use crate::{
-    config::{self, Options, SourceFile},
+    config::{self, CompileOptions, SourceFile},
     rules::{Rule, RuleTree},
     wire::pb::ratelimit::config::ratelimit::v3::RateLimitReplace,
 };
@@ -99,7 +99,7 @@ fn yaml(list: &[RateLimitDescriptor], indent: usize) -> String {
 fn dump(rules: &RuleTree) -> Vec<String> {
     let line = |rule: &Rule| {
         let mut spec = rule.spec.clone();
-        spec.place = "".into();
+        spec.location = "".into();
         format!("{}: {spec:?}", rule.stat_name())
     };
     rules.rules().iter().map(|it| line(it)).collect()
@@ -112,12 +112,12 @@ proptest! {
     ) {
         let bytes = format!("domain: 'a/b'\ndescriptors:\n{}", yaml(&list, 0)).into_bytes();
         let file = SourceFile { name: "r.yaml".into(), bytes };
-        let by_file = config::compile(&[file], Options::default()).unwrap();
+        let by_file = config::compile(&[file], CompileOptions::default()).unwrap();
 
         let config = RateLimitConfig { name: "r".into(), domain: "a/b".into(), descriptors: list };
         let any = Any { type_url: TYPE_URL.into(), value: config.encode_to_vec() };
         let trees = trees(vec![any]).unwrap();
-        let by_message = config::compile_trees(&trees, Options::default()).unwrap();
+        let by_message = config::compile_trees(&trees, CompileOptions::default()).unwrap();
         prop_assert_eq!(dump(&by_message.rules), dump(&by_file.rules));
         prop_assert_eq!(by_message.warnings.len(), by_file.warnings.len());
     }
@@ -126,7 +126,7 @@ proptest! {
     fn any_bytes_are_rules_or_a_reason(value in vec(any::<u8>(), 0..200)) {
         let any = Any { type_url: TYPE_URL.into(), value };
         if let Ok(trees) = trees(vec![any]) {
-            let _ = config::compile_trees(&trees, Options::default()).map_err(|it| it.to_string());
+            let _ = config::compile_trees(&trees, CompileOptions::default()).map_err(|it| it.to_string());
         }
     }
 }
@@ -168,7 +168,7 @@ fn units_and_numbers_that_mean_nothing_are_refused() {
             },
             0,
         );
-        let mistakes = config::compile_trees(&[tree], Options::default()).unwrap_err();
+        let mistakes = config::compile_trees(&[tree], CompileOptions::default()).unwrap_err();
         mistakes.first().to_string()
     };
     let none = mistake(0);

@@ -16,7 +16,7 @@ pub enum Severity {
 /// It is displayed on one line, `file:line:column: message` or
 /// `name: path: message`; its [`snippet`](Self::snippet) also shows the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
+pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
     /// The name of the file, or of what stands for one.
@@ -88,14 +88,14 @@ pub fn printable(it: char) -> char {
     }
 }
 
-impl Mistake {
+impl Diagnostic {
     /// The mistake with the line it is on, over several lines.
     pub fn snippet(&self) -> Snippet<'_> {
         Snippet(self)
     }
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, position, message, .. } = self;
         match position {
@@ -107,13 +107,13 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// A [`Mistake`] that is displayed with the line it is on.
+/// A [`Diagnostic`] that is displayed with the line it is on.
 #[derive(Clone, Copy, Debug)]
-pub struct Snippet<'a>(&'a Mistake);
+pub struct Snippet<'a>(&'a Diagnostic);
 
 impl fmt::Display for Snippet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Mistake { severity, file, position, message, help, source } = self.0;
+        let Diagnostic { severity, file, position, message, help, source } = self.0;
         let kind = match severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
@@ -146,29 +146,29 @@ impl fmt::Display for Snippet<'_> {
 /// Everything that is wrong with a set of rule files, in their order. Never
 /// empty.
 #[derive(Clone, Debug)]
-pub struct Mistakes {
+pub struct Diagnostics {
     /// Never empty.
-    list: Vec<Mistake>,
+    list: Vec<Diagnostic>,
     /// How many more there are.
     more: usize,
 }
 
-impl Mistakes {
+impl Diagnostics {
     /// How many are written out.
-    pub const SHOWN: usize = 100;
+    pub const MAX_SHOWN: usize = 100;
 
     /// `list`, which is not empty, and so many more.
-    pub(super) fn new(list: Vec<Mistake>, more: usize) -> Self {
+    pub(super) fn new(list: Vec<Diagnostic>, more: usize) -> Self {
         Self { list, more }
     }
 
     /// The first of them.
-    pub fn first(&self) -> &Mistake {
+    pub fn first(&self) -> &Diagnostic {
         &self.list[0]
     }
 
     /// Those that are known in detail, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.list.iter()
     }
 
@@ -179,18 +179,18 @@ impl Mistakes {
     }
 }
 
-impl fmt::Display for Mistakes {
+impl fmt::Display for Diagnostics {
     /// Snippets, with an empty line between them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, it) in self.list.iter().take(Self::SHOWN).enumerate() {
+        for (index, it) in self.list.iter().take(Self::MAX_SHOWN).enumerate() {
             let gap = if index == 0 { "" } else { "\n" };
             write!(f, "{gap}{}", it.snippet())?;
         }
-        match self.len().saturating_sub(Self::SHOWN) {
+        match self.len().saturating_sub(Self::MAX_SHOWN) {
             0 => Ok(()),
             more => writeln!(f, "\nand {more} more"),
         }
     }
 }
 
-impl Error for Mistakes {}
+impl Error for Diagnostics {}
