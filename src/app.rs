@@ -114,7 +114,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
         }
         StoreSettings::Redis { main, per_second, give_up, health } => {
             let demands = Demands { first: give_up, always: health };
-            let redis = Redis::split(&main, per_second.as_deref(), metrics.store_stats());
+            let redis = Redis::with_per_second(&main, per_second.as_deref(), metrics.store_stats());
             let redis = Arc::new(redis);
             let spans = observers.spans.clone();
             let traced = RedisTracer { spans, per_second: per_second.is_some() };
@@ -124,7 +124,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
             // Not through `store`: as long as that is held, more may be recorded.
             let finish = async move {
                 leases.refund_unused(&redis, SystemClock.now()).await;
-                redis.finish(LAST_SETTLED).await;
+                redis.settle_pending(LAST_SETTLED).await;
             };
             let store = DenyCache::new(store, settings.deny_cache);
             let store = store.publish_usage(metrics.store_stats());

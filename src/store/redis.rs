@@ -86,7 +86,7 @@ mod wire;
 
 pub use self::jitter::Jitter;
 pub use self::settings::{Login, RedisAddress, RedisServers, RedisSettings, RedisType};
-pub use self::tls::RedisTls;
+pub use self::tls::{ClientCertificate, RedisTls};
 
 /// Counters in Redis, those of limits per second perhaps in another one: they are
 /// many, and need not be kept anywhere but in memory.
@@ -130,7 +130,7 @@ impl Redis {
     ///
     /// Outside of a Tokio runtime.
     pub fn new(settings: &RedisSettings) -> Self {
-        Self::split(settings, None, &StoreStats::default())
+        Self::with_per_second(settings, None, &StoreStats::default())
     }
 
     /// The same, with limits per second on servers of their own if there are any, and
@@ -139,7 +139,7 @@ impl Redis {
     /// # Panics
     ///
     /// Outside of a Tokio runtime.
-    pub fn split(
+    pub fn with_per_second(
         main: &RedisSettings,
         per_second: Option<&RedisSettings>,
         readings: &StoreStats,
@@ -160,7 +160,7 @@ impl Redis {
     }
 
     /// Waits until what calls have left behind is settled, for so long at most.
-    pub async fn finish(&self, most: Duration) {
+    pub async fn settle_pending(&self, most: Duration) {
         self.calls.late.finish(most).await;
     }
 }

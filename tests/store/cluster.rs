@@ -9,7 +9,7 @@ use super::*;
 use crate::cluster_servers::{Cluster, Node, Sentinels, Setup};
 
 pub(crate) fn of(kind: RedisType, url: &str, timeout: Duration) -> Arc<Redis> {
-    let settings = RedisSettings::of(kind, url, None, timeout).expect("the URL is valid");
+    let settings = RedisSettings::from_url(kind, url, None, timeout).expect("the URL is valid");
     Arc::new(Redis::new(&settings))
 }
 

@@ -204,9 +204,11 @@ async fn used(store: &Redis, name: &str, server: &RedisServer) {
 async fn a_failover_with_several_replicas_is_one_switch_of_each_instance() {
     let all = Sentinels::with(&Setup::default(), 2);
     let settings =
-        RedisSettings::of(RedisType::Sentinel, &all.url(), None, Duration::from_secs(1)).unwrap();
+        RedisSettings::from_url(RedisType::Sentinel, &all.url(), None, Duration::from_secs(1))
+            .unwrap();
     let readings = [(); 2].map(|()| StoreStats::default());
-    let stores = readings.each_ref().map(|it| Arc::new(Redis::split(&settings, None, it)));
+    let stores =
+        readings.each_ref().map(|it| Arc::new(Redis::with_per_second(&settings, None, it)));
     let old = all.servers[0].service;
     for store in &stores {
         ready(store).await;

@@ -23,7 +23,7 @@ async fn what_a_call_consumes_that_one_of_two_servers_refuses() {
     let settings = servers
         .each_ref()
         .map(|it| RedisSettings::parse(&it.url(), None, PATIENT).expect("the URL is valid"));
-    let store = Redis::split(&settings[0], Some(&settings[1]), &StoreStats::default());
+    let store = Redis::with_per_second(&settings[0], Some(&settings[1]), &StoreStats::default());
     let secondly = |requests| Limit::fixed(requests, Window::new(Unit::Second));
     let used = async |consume, name: &str, refused| {
         let limits = [("tight", minutely(2)), ("wide", secondly(9)), ("free", minutely(9))];

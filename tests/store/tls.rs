@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tollgate::store::{
     StoreError,
-    redis::{RedisTls, RedisType},
+    redis::{ClientCertificate, RedisTls, RedisType},
 };
 
 use super::*;
@@ -33,8 +33,8 @@ async fn counts(port: u16, tls: RedisTls) -> Result<u64, StoreError> {
 #[tokio::test]
 async fn a_server_is_only_trusted_with_a_certificate_that_is_good() {
     let certificates = Authority::new();
-    let authority = Some(certificates.own());
-    let trusting = RedisTls { authority, ..RedisTls::default() };
+    let ca_file = Some(certificates.own());
+    let trusting = RedisTls { ca_file, ..RedisTls::default() };
     let (_node, port) = server(&certificates, "localhost", "no");
     assert_eq!(counts(port, trusting.clone()).await.unwrap(), 1);
     let error = counts(port, RedisTls::default()).await.unwrap_err().to_string();
@@ -43,9 +43,13 @@ async fn a_server_is_only_trusted_with_a_certificate_that_is_good() {
     let (_node, port) = server(&certificates, "elsewhere", "no");
     let error = counts(port, trusting.clone()).await.unwrap_err().to_string();
     assert!(error.contains("not valid for name"), "{error}");
-    assert_eq!(counts(port, RedisTls { any_name: true, ..trusting }).await.unwrap(), 1);
+    assert_eq!(
+        counts(port, RedisTls { skip_hostname_verification: true, ..trusting }).await.unwrap(),
+        1
+    );
     let other = Authority::new();
-    let theirs = RedisTls { any_name: true, authority: Some(other.own()), client: None };
+    let theirs =
+        RedisTls { skip_hostname_verification: true, ca_file: Some(other.own()), client: None };
     assert!(counts(port, theirs).await.is_err(), "nobody we trust has signed it");
 }
 
@@ -53,12 +57,14 @@ async fn a_server_is_only_trusted_with_a_certificate_that_is_good() {
 async fn a_server_that_asks_for_a_certificate_is_shown_ours() {
     let certificates = Authority::new();
     let (_node, port) = server(&certificates, "localhost", "yes");
-    let authority = Some(certificates.own());
-    let tls = RedisTls { authority, ..RedisTls::default() };
+    let ca_file = Some(certificates.own());
+    let tls = RedisTls { ca_file, ..RedisTls::default() };
     assert!(counts(port, tls.clone()).await.is_err());
-    let client = Some(certificates.issue("client", "tollgate"));
+    let (certificate, key) = certificates.issue("client", "tollgate");
+    let client = Some(ClientCertificate { certificate, key });
     assert_eq!(counts(port, RedisTls { client, ..tls.clone() }).await.unwrap(), 1);
-    let gone = Some((certificates.path("gone.pem"), certificates.path("gone.key")));
+    let (certificate, key) = (certificates.path("gone.pem"), certificates.path("gone.key"));
+    let gone = Some(ClientCertificate { certificate, key });
     let error = counts(port, RedisTls { client: gone, ..tls }).await.unwrap_err().to_string();
     assert!(error.contains("cannot read") && error.contains("gone.pem"), "{error}");
 }
@@ -72,7 +78,7 @@ async fn certificates_are_read_again_for_each_connection() {
     trust(&authority);
     let url = format!("rediss://localhost:{port}");
     let settings = RedisSettings::parse(&url, None, PATIENT).expect("the URL is valid");
-    let tls = RedisTls { authority: Some(file.clone()), ..RedisTls::default() };
+    let tls = RedisTls { ca_file: Some(file.clone()), ..RedisTls::default() };
     let store = Redis::new(&RedisSettings { tls: Some(tls), ..settings });
     assert_eq!(hit(&store, "a").await.unwrap(), 1);
     trust(&other);
@@ -91,9 +97,11 @@ async fn certificates_are_read_again_for_each_connection() {
 
 /// What a store may do that trusts `authority` and shows a certificate of its own.
 fn of(authority: &Authority, kind: RedisType, url: &str) -> Redis {
-    let settings = RedisSettings::of(kind, url, None, PATIENT).expect("the URL is valid");
-    let client = Some(authority.issue("client", "tollgate"));
-    let tls = RedisTls { client, authority: Some(authority.own()), any_name: false };
+    let settings = RedisSettings::from_url(kind, url, None, PATIENT).expect("the URL is valid");
+    let (certificate, key) = authority.issue("client", "tollgate");
+    let client = Some(ClientCertificate { certificate, key });
+    let ca_file = Some(authority.own());
+    let tls = RedisTls { client, ca_file, ..RedisTls::default() };
     Redis::new(&RedisSettings { tls: Some(tls), ..settings })
 }
 

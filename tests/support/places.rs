@@ -115,10 +115,10 @@ impl Shared {
         per_second: Option<&str>,
         timeout: Duration,
     ) -> Self {
-        let main = RedisSettings::of(kind, url, None, timeout).expect("the URL is valid");
+        let main = RedisSettings::from_url(kind, url, None, timeout).expect("the URL is valid");
         let per_second =
             per_second.map(|it| RedisSettings::parse(it, None, timeout).expect("the URL is valid"));
-        Self(Arc::new(Redis::split(&main, per_second.as_ref(), &StoreStats::default())))
+        Self(Arc::new(Redis::with_per_second(&main, per_second.as_ref(), &StoreStats::default())))
     }
 
     pub(crate) async fn ready(&self) {

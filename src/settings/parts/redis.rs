@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::text;
 use crate::{
     settings::{reader::Reader, value},
-    store::redis::{Jitter, Login, RedisAddress, RedisServers, RedisSettings, RedisTls, RedisType},
+    store::redis::{
+        ClientCertificate, Jitter, Login, RedisAddress, RedisServers, RedisSettings, RedisTls,
+        RedisType,
+    },
 };
 
 const TYPES: [(&str, RedisType); 3] = [
@@ -49,14 +52,14 @@ fn one(
     let auth = reader.optional(&name("AUTH"), text);
     let kind = reader.value(&name("TYPE"), |it| value::one_of(it, &TYPES));
     let settings = reader.optional_beside(&name("URL"), &[&name("TYPE"), &name("AUTH")], |url| {
-        let settings = RedisSettings::of(kind, url, auth.as_deref(), timeout);
+        let settings = RedisSettings::from_url(kind, url, auth.as_deref(), timeout);
         settings.map_err(|problem| problem.replace("REDIS_TYPE", &name("TYPE")))
     });
     let tls = reader.value(&name("TLS"), value::boolean);
     let sentinel_login = reader.optional(&name("SENTINEL_AUTH"), |it| Ok(Login::parse(it)));
     socket_type(reader, &name, settings.as_ref());
     let mut settings = settings?;
-    settings.setting = setting;
+    settings.setting_prefix = setting;
     if settings.tls.is_some() || tls {
         settings.tls = Some(certificates.clone());
     }
@@ -86,9 +89,14 @@ fn certificates(reader: &mut Reader<'_>) -> RedisTls {
     if key.is_some() && !reader.is_set(CERTIFICATE) {
         reader.refuse(KEY, &[CERTIFICATE], "expected REDIS_TLS_CLIENT_CERT to be set, too");
     }
-    let authority = reader.optional("REDIS_TLS_CACERT", value::readable);
-    let any_name = reader.value("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", value::boolean);
-    RedisTls { client: certificate.zip(key), authority, any_name }
+    let client = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key }),
+        _ => None,
+    };
+    let ca_file = reader.optional("REDIS_TLS_CACERT", value::readable);
+    let skip_hostname_verification =
+        reader.value("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", value::boolean);
+    RedisTls { client, ca_file, skip_hostname_verification }
 }
 
 fn socket_type(

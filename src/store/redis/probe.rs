@@ -89,7 +89,7 @@ pub(super) enum Unfit {
 
 impl Routing {
     pub(super) fn new(settings: &RedisSettings) -> Self {
-        let RedisSettings { key_prefix, setting, .. } = settings;
+        let RedisSettings { key_prefix, setting_prefix: setting, .. } = settings;
         let (proven, suspect) = (AtomicBool::default(), AtomicBool::new(true));
         Self { prefix: key_prefix.clone(), setting, proven, suspect }
     }

@@ -1,326 +1,139 @@
-//! How to reach Redis.
+//! The settings of a connection to Redis.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+pub use self::address::{Login, RedisAddress};
+use self::url::SharedValues;
+use super::{jitter::Jitter, tls::RedisTls};
 
-use super::jitter::Jitter;
-use super::tls::RedisTls;
+mod address;
+mod url;
 
-/// How to reach Redis.
+/// The settings of one Redis: a server, a master with its Sentinels, or a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisSettings {
-    /// Where its servers are.
+    /// The deployment and its addresses.
     pub servers: RedisServers,
-    /// Whom to authenticate as.
+    /// The credentials for servers that hold counters.
     pub login: Login,
-    /// Whom to authenticate as where the Sentinels are asked.
+    /// The credentials for Sentinels.
     pub sentinel_login: Login,
-    /// The number of the database; 0 in a cluster.
+    /// The number for SELECT; 0 in a cluster.
     pub database: i64,
-    /// How connections are encrypted; none means they are not.
+    /// The TLS settings, or `None` for plain connections.
     pub tls: Option<RedisTls>,
-    /// How long a call may take, and each attempt to connect.
+    /// The timeout of each call, and of each attempt to connect.
     pub timeout: Duration,
-    /// How much longer than it means something a counter is kept.
+    /// A random addition to the expiry of each counter.
     pub jitter: Jitter,
-    /// What the names of all counters begin with.
+    /// The start of the name of every counter.
     pub key_prefix: String,
-    /// What the names of these settings begin with, for those who have to change one.
-    pub setting: &'static str,
+    /// `REDIS` or `REDIS_PERSECOND`: the start of the names of these settings, for error
+    /// messages that ask the operator to change one.
+    pub setting_prefix: &'static str,
 }
 
-/// Where the servers are.
+/// A Redis deployment and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisServers {
-    /// There is one.
+    /// One server.
     Single(RedisAddress),
-    /// Sentinels know it.
+    /// A master that Sentinels monitor.
     Sentinel {
-        /// What they call it.
+        /// The name of the master in the configuration of the Sentinels.
         master: String,
-        /// Where they listen. Never empty.
+        /// The addresses of the Sentinels. Never empty.
         sentinels: Vec<RedisAddress>,
     },
-    /// Some of a cluster, who know the others. Never empty.
+    /// Nodes of a cluster, from which the others are discovered. Never empty.
     Cluster(Vec<RedisAddress>),
 }
 
-/// How Redis is deployed.
+/// The kind of a Redis deployment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RedisType {
     /// One server.
     #[default]
     Single,
-    /// One server, and others to take its place, as Sentinels say.
+    /// A master with replicas, and Sentinels that report which server is the master.
     Sentinel,
-    /// Several, each with a part of the keys.
+    /// A Redis Cluster.
     Cluster,
 }
 
-/// Whom to authenticate as.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Login {
-    /// None means the default user.
-    pub username: Option<String>,
-    /// None means no authentication.
-    pub password: Option<String>,
-}
-
-/// Where a Redis server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RedisAddress {
-    /// On a TCP port.
-    Tcp {
-        /// A name or an address.
-        host: String,
-        /// The port.
-        port: u16,
-    },
-    /// On a Unix socket.
-    Unix(PathBuf),
-}
-
 impl RedisSettings {
-    /// Settings for one server: see [`Self::of`].
+    /// Parses the URL of one server: see [`Self::from_url`].
     ///
     /// # Errors
     ///
-    /// What is wrong, without the URL and the password.
+    /// A message for the operator, without the URL and the password.
     pub fn parse(url: &str, auth: Option<&str>, timeout: Duration) -> Result<Self, String> {
-        Self::of(RedisType::Single, url, auth, timeout)
+        Self::from_url(RedisType::Single, url, auth, timeout)
     }
 
-    /// Understands `url` as `kind` demands.
+    /// Parses `url` for a deployment of this `kind`.
     ///
     /// A server is `host`, `host:port`,
     /// `redis://[user][:password@]host[:port][/database]`, the same with
-    /// `rediss://` for TLS, `/path` or `unix:///path`. What a URL says of user,
-    /// password and database may hold `%XX`, and may stand behind it as
-    /// `?username=…&password=…&db=…`. Without a port it is 6379. A cluster
-    /// is a list of servers with commas between them, and Sentinels are such a
-    /// list after the name of what they guard.
+    /// `rediss://` for TLS, `/path` or `unix:///path`. The default port is 6379. User,
+    /// password and database may contain `%XX`, and may also be query parameters:
+    /// `?username=…&password=…&db=…`. A cluster is a list of servers separated by commas.
+    /// For Sentinel, such a list follows the name of the master.
     ///
-    /// User and password in the address of a Sentinel are for the Sentinels. Addresses of
-    /// one list may not contradict each other; what one says holds for all.
+    /// User and password in the address of a Sentinel are for the Sentinels. The addresses
+    /// of a list may not contradict each other, and a value in one of them applies to all.
     ///
-    /// `auth` is `password` or `user:password`; it takes the place of what the
-    /// URL says, other than of Sentinels. `:password` is for a password with a colon.
-    /// Empty is the same as none.
+    /// `auth` is `password`, `user:password`, or `:password` if the password contains a
+    /// colon. It replaces the credentials of the URL, except those of Sentinels. An empty
+    /// `auth` is ignored.
     ///
     /// # Errors
     ///
-    /// What is wrong, without the URL and the password.
-    pub fn of(
+    /// A message for the operator, without the URL and the password.
+    pub fn from_url(
         kind: RedisType,
         url: &str,
         auth: Option<&str>,
         timeout: Duration,
     ) -> Result<Self, String> {
-        let mut found = Found::default();
+        let mut shared = SharedValues::default();
         let servers = match kind {
-            RedisType::Single => RedisServers::Single(found.lone(url)?),
-            RedisType::Cluster => RedisServers::Cluster(found.servers(url)?),
+            RedisType::Single => RedisServers::Single(shared.parse_single(url)?),
+            RedisType::Cluster => RedisServers::Cluster(shared.parse_list(url)?),
             RedisType::Sentinel => {
-                let (master, sentinels) = url.split_once(',').ok_or(NO_SENTINELS)?;
-                if master.is_empty() || master.contains([':', '/']) {
-                    return Err(NO_SENTINELS.into());
-                }
-                let sentinels = found.servers(sentinels)?;
-                RedisServers::Sentinel { master: master.to_owned(), sentinels }
+                let (master, sentinels) = shared.parse_sentinels(url)?;
+                RedisServers::Sentinel { master, sentinels }
             }
         };
-        if kind == RedisType::Cluster && found.database.is_some_and(|it| it != 0) {
+        let SharedValues { login, database, tls } = shared;
+        let database = database.unwrap_or_default();
+        if kind == RedisType::Cluster && database != 0 {
             return Err("a Redis Cluster has no other database than 0".into());
         }
-        let Found { login, database, tls } = found;
-        let named = login.unwrap_or_default();
-        // What stands before the address of a Sentinel is for that.
+        let from_url = login.unwrap_or_default();
         let (mut login, sentinel_login) = match kind {
-            RedisType::Sentinel => (Login::default(), named),
-            RedisType::Single | RedisType::Cluster => (named, Login::default()),
+            RedisType::Sentinel => (Login::default(), from_url),
+            RedisType::Single | RedisType::Cluster => (from_url, Login::default()),
         };
-        if let Some(auth) = auth.filter(|it| !it.is_empty()) {
+        if let Some(auth) = auth
+            && !auth.is_empty()
+        {
             login = Login::parse(auth);
         }
-        if [&login, &sentinel_login].iter().any(|it| it.username.is_some() && it.password.is_none())
-        {
+        if login.lacks_password() || sentinel_login.lacks_password() {
             return Err("the Redis URL names a user without a password".into());
         }
-        let (database, tls) = (database.unwrap_or_default(), tls == Some(true));
-        let tls = tls.then(RedisTls::default);
-        let (jitter, key_prefix) = Default::default();
-        let setting = "REDIS";
         Ok(Self {
             servers,
             login,
             sentinel_login,
             database,
-            tls,
+            tls: if tls == Some(true) { Some(RedisTls::default()) } else { None },
             timeout,
-            jitter,
-            key_prefix,
-            setting,
+            jitter: Jitter::default(),
+            key_prefix: String::new(),
+            setting_prefix: "REDIS",
         })
-    }
-}
-
-const NO_SENTINELS: &str = "the Redis address does not name what the Sentinels guard, and where \
-                            they are; expected name,host:port,host:port";
-
-const SEVERAL: &str = "the Redis address is a list, and REDIS_TYPE is single; set REDIS_TYPE to \
-                       cluster, or to sentinel if the first of them is the name of a master";
-
-/// What the URLs of servers say.
-#[derive(Default)]
-struct Found {
-    login: Option<Login>,
-    database: Option<i64>,
-    tls: Option<bool>,
-}
-
-/// Notes what an address says, unless another has said something else.
-fn note<T: PartialEq>(found: &mut Option<T>, said: Option<T>, what: &str) -> Result<(), String> {
-    match said {
-        Some(said) if found.as_ref().is_some_and(|it| *it != said) => {
-            Err(format!("the Redis addresses contradict each other: {what}"))
-        }
-        None => Ok(()),
-        said => {
-            *found = said;
-            Ok(())
-        }
-    }
-}
-
-impl Found {
-    /// The only server there is.
-    fn lone(&mut self, url: &str) -> Result<RedisAddress, String> {
-        let mut others = url.split(',').skip(1).peekable();
-        let has_others = others.peek().is_some() && others.all(|it| parse_url(it).is_ok());
-        match self.server(url) {
-            Ok(RedisAddress::Tcp { host, .. }) if host.contains(',') => Err(SEVERAL.into()),
-            Err(_) if has_others => Err(SEVERAL.into()),
-            server => server,
-        }
-    }
-
-    fn servers(&mut self, urls: &str) -> Result<Vec<RedisAddress>, String> {
-        let addresses = urls.split(',').map(|it| self.server(it));
-        let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
-        if addresses.iter().any(|it| matches!(it, RedisAddress::Unix(_))) {
-            return Err("the Redis address is a socket; expected host:port,host:port".into());
-        }
-        Ok(addresses)
-    }
-
-    fn server(&mut self, url: &str) -> Result<RedisAddress, String> {
-        let info = parse_url(url)?;
-        let redis = info.redis_settings();
-        let login = (redis.username().is_some() || redis.password().is_some()).then(|| Login {
-            username: redis.username().filter(|it| !it.is_empty()).map(Into::into),
-            password: redis.password().map(Into::into),
-        });
-        note(&mut self.login, login, "all have to have the same user and password, or one alone")?;
-        let database = names_database(url).then(|| redis.db());
-        note(&mut self.database, database, "all have to have the same database")?;
-        let scheme = url.split_once("://").map(|(scheme, _)| scheme == "rediss");
-        note(&mut self.tls, scheme, "all have to begin with redis://, or all with rediss://")?;
-        match info.addr() {
-            ConnectionAddr::Tcp(host, port) => {
-                Ok(RedisAddress::Tcp { host: host.clone(), port: *port })
-            }
-            ConnectionAddr::TcpTls { host, port, .. } => {
-                Ok(RedisAddress::Tcp { host: host.clone(), port: *port })
-            }
-            ConnectionAddr::Unix(path) => Ok(RedisAddress::Unix(path.clone())),
-            _ => Err(EXPECTED.into()),
-        }
-    }
-}
-
-impl Login {
-    /// Understands `password`, `user:password` and `:password`.
-    pub fn parse(text: &str) -> Self {
-        match text.split_once(':') {
-            Some((username, password)) => Self {
-                username: Some(username).filter(|it| !it.is_empty()).map(Into::into),
-                password: Some(password.into()),
-            },
-            None => Self { username: None, password: Some(text.into()) },
-        }
-    }
-}
-
-const EXPECTED: &str = "expected host:port, redis://user:password@host:port/database, \
-                        rediss:// for TLS, /path or unix:///path";
-
-fn parse_url(url: &str) -> Result<ConnectionInfo, String> {
-    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
-    let info = match scheme {
-        None if url.starts_with('/') => ConnectionAddr::Unix(url.into()).into_connection_info(),
-        None => format!("redis://{url}").into_connection_info(),
-        // The client would silently skip it.
-        Some(_) if url.contains('#') => {
-            return Err("the Redis URL has a `#`; write it as %23 in a password".into());
-        }
-        Some(_) => url.split('?').next().unwrap_or_default().into_connection_info(),
-    };
-    let info = info
-        .map_err(|error| format!("the Redis address cannot be understood ({error}); {EXPECTED}"))?;
-    if scheme.is_some() { with_query(info, url) } else { Ok(info) }
-}
-
-/// Whether `url` says which database, be it the first.
-fn names_database(url: &str) -> bool {
-    let parsed = match url.contains("://") {
-        true => redis::parse_redis_url(url),
-        false => redis::parse_redis_url(&format!("redis://{url}")),
-    };
-    parsed.is_some_and(|it| {
-        let in_path = it.scheme().starts_with("redis") && it.path().len() > 1;
-        in_path || it.query_pairs().any(|(key, _)| key == "db")
-    })
-}
-
-/// `info`, with what `url` says behind a `?`, which the client skips or means
-/// otherwise.
-fn with_query(info: ConnectionInfo, url: &str) -> Result<ConnectionInfo, String> {
-    let url = redis::parse_redis_url(url).ok_or(EXPECTED)?;
-    let mut redis = info.redis_settings().clone();
-    for (key, value) in url.query_pairs() {
-        redis = match &*key {
-            "username" => redis.set_username(value),
-            "password" => redis.set_password(value),
-            "db" => redis.set_db(
-                value
-                    .parse()
-                    .map_err(|_| "the Redis URL has a `db` that is not a number".to_owned())?,
-            ),
-            _ => {
-                return Err("the Redis URL has a `?` with something else than username, password \
-                            or db behind it; write it as %3f in a password"
-                    .into());
-            }
-        };
-    }
-    Ok(info.set_redis_settings(redis))
-}
-
-impl fmt::Display for RedisAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => path.display().fmt(f),
-        }
-    }
-}
-
-impl fmt::Debug for Login {
-    /// Leaves the password out.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
     }
 }
 

@@ -60,7 +60,7 @@ impl Target {
     ) -> Self {
         let access = Access {
             login: settings.sentinel_login.clone(),
-            setting: format!("{}_SENTINEL_AUTH", settings.setting),
+            setting: format!("{}_SENTINEL_AUTH", settings.setting_prefix),
             database: 0,
             ..Access::of(settings)
         };
@@ -107,7 +107,7 @@ impl fmt::Display for Target {
 
 impl Access {
     pub(super) fn of(settings: &RedisSettings) -> Self {
-        let RedisSettings { login, database, tls, setting, .. } = settings.clone();
+        let RedisSettings { login, database, tls, setting_prefix: setting, .. } = settings.clone();
         Self { login, setting: format!("{setting}_AUTH"), database, tls }
     }
 
@@ -157,7 +157,7 @@ impl Access {
         let certificates = tls.read().map_err(std::io::Error::other)?;
         let address = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
         let client = Client::build_with_tls(info(address)?, certificates)?;
-        if !tls.any_name {
+        if !tls.skip_hostname_verification {
             return Ok(client);
         }
         let mut address = client.get_connection_info().addr().clone();

@@ -1,4 +1,4 @@
-//! How connections to Redis are encrypted.
+//! TLS for connections to Redis.
 
 use std::{
     fs,
@@ -11,32 +11,41 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-/// How connections are encrypted.
+/// The TLS settings of connections to Redis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RedisTls {
-    /// The certificate that servers may ask for, and its key.
-    pub client: Option<(PathBuf, PathBuf)>,
-    /// Who may vouch for a server, besides those whom the system trusts.
-    pub authority: Option<PathBuf>,
-    /// Whether a certificate may be for another name.
-    pub any_name: bool,
+    /// Presented to servers that require a client certificate.
+    pub client: Option<ClientCertificate>,
+    /// CA certificates in PEM, trusted in addition to those of the operating system.
+    pub ca_file: Option<PathBuf>,
+    /// Accepts server certificates that were issued for another host name.
+    pub skip_hostname_verification: bool,
+}
+
+/// A certificate chain and its private key, both in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The file with the certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// The file with the private key of the leaf.
+    pub key: PathBuf,
 }
 
 impl RedisTls {
-    /// The certificates, read now.
-    ///
-    /// # Errors
-    ///
-    /// Which file cannot be read, or does not hold what it should.
+    /// Reads the files, once for each connection, so that renewed certificates are used
+    /// without a restart. An error names the file.
     pub(super) fn read(&self) -> Result<redis::TlsCertificates, String> {
         let client_tls = match &self.client {
-            Some((certificate, key)) => Some(redis::ClientTlsConfig {
-                client_cert: read(certificate)?,
-                client_key: read(key)?,
+            Some(client) => Some(redis::ClientTlsConfig {
+                client_cert: read(&client.certificate)?,
+                client_key: read(&client.key)?,
             }),
             None => None,
         };
-        let root_cert = self.authority.as_deref().map(authorities).transpose()?;
+        let root_cert = match &self.ca_file {
+            Some(path) => Some(ca_certificates(path)?),
+            None => None,
+        };
         Ok(redis::TlsCertificates { client_tls, root_cert })
     }
 }
@@ -45,31 +54,32 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
-/// The authorities in the file at `path` and those whom the system trusts, in PEM:
-/// what the client is given takes the place of the latter.
-fn authorities(path: &Path) -> Result<Vec<u8>, String> {
-    let file = read(path)?;
-    let mut all = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&file) {
-        let certificate = certificate.map_err(|error| error.to_string());
-        let added = certificate.and_then(|it| all.add(it).map_err(|error| error.to_string()));
-        added
-            .map_err(|error| format!("{} is not a list of authorities: {error}", path.display()))?;
+/// Returns the CA certificates of the file at `path` and those of the operating system, in
+/// PEM. The Redis client would otherwise trust only the file.
+fn ca_certificates(path: &Path) -> Result<Vec<u8>, String> {
+    let mut pem = read(path)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| not_ca_certificates(path, &error))?;
+        roots.add(certificate).map_err(|error| not_ca_certificates(path, &error))?;
     }
-    if all.is_empty() {
+    if roots.is_empty() {
         return Err(format!("{} holds no certificate in PEM", path.display()));
     }
-    let mut pem = file;
     for certificate in rustls_native_certs::load_native_certs().certs {
-        // The client would refuse them all.
-        if all.add(certificate.clone()).is_ok() {
+        // The Redis client rejects the whole list if one certificate is malformed.
+        if roots.add(certificate.clone()).is_ok() {
             let text = BASE64_STANDARD.encode(&certificate);
-            let text =
+            let block =
                 format!("\n-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
-            pem.extend_from_slice(text.as_bytes());
+            pem.extend_from_slice(block.as_bytes());
         }
     }
     Ok(pem)
+}
+
+fn not_ca_certificates(path: &Path, error: &dyn std::fmt::Display) -> String {
+    format!("{} is not a list of CA certificates: {error}", path.display())
 }
 
 #[cfg(test)]
@@ -77,12 +87,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_without_an_authority_is_an_error_that_names_it() {
+    fn a_ca_file_without_a_valid_certificate_is_an_error_that_names_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
         let check = |text: &str, expected: &str| {
             fs::write(&path, text).unwrap();
-            let tls = RedisTls { authority: Some(path.clone()), ..RedisTls::default() };
+            let tls = RedisTls { ca_file: Some(path.clone()), ..RedisTls::default() };
             let error = tls.read().err().unwrap();
             let path = path.display().to_string();
             assert!(error.contains(&path) && error.contains(expected), "{error}");
@@ -90,6 +100,6 @@ mod tests {
         check("", "holds no certificate in PEM");
         check("ca", "holds no certificate in PEM");
         let damaged = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
-        check(damaged, "is not a list of authorities");
+        check(damaged, "is not a list of CA certificates");
     }
 }

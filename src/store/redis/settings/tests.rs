@@ -1,28 +1,36 @@
-use super::*;
+use super::{
+    url::{NO_SENTINELS, UNEXPECTED_LIST},
+    *,
+};
+
+fn list(addresses: &[RedisAddress]) -> String {
+    let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    texts.join(",")
+}
+
+fn or_dash(text: Option<&String>) -> &str {
+    text.map_or("-", |text| text)
+}
 
 fn show(settings: &RedisSettings) -> String {
-    let list =
-        |it: &[RedisAddress]| it.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let servers = match &settings.servers {
         RedisServers::Single(address) => address.to_string(),
         RedisServers::Cluster(addresses) => list(addresses),
         RedisServers::Sentinel { master, sentinels } => format!("{master} {}", list(sentinels)),
     };
     let Login { username, password } = &settings.login;
-    let or_none = |it: &Option<String>| it.clone().unwrap_or("-".into());
-    let (username, password) = (or_none(username), or_none(password));
+    let (username, password) = (or_dash(username.as_ref()), or_dash(password.as_ref()));
     let tls = if settings.tls.is_some() { " tls" } else { "" };
-    let guards = &settings.sentinel_login;
-    let guards = match guards == &Login::default() {
-        true => String::new(),
-        false => {
-            format!(", sentinels {} {}", or_none(&guards.username), or_none(&guards.password))
-        }
-    };
-    format!("{servers} {username} {password} {}{tls}{guards}", settings.database)
+    let mut shown = format!("{servers} {username} {password} {}{tls}", settings.database);
+    let Login { username, password } = &settings.sentinel_login;
+    if settings.sentinel_login != Login::default() {
+        let (username, password) = (or_dash(username.as_ref()), or_dash(password.as_ref()));
+        shown.push_str(&format!(", sentinels {username} {password}"));
+    }
+    shown
 }
 
-/// `expected` is address, user, password and database.
+/// `expected` consists of address, user, password and database.
 #[track_caller]
 fn check(url: &str, auth: Option<&str>, expected: &str) {
     check_as(RedisType::Single, url, auth, expected);
@@ -30,15 +38,15 @@ fn check(url: &str, auth: Option<&str>, expected: &str) {
 
 #[track_caller]
 fn check_as(kind: RedisType, url: &str, auth: Option<&str>, expected: &str) {
-    let found = match RedisSettings::of(kind, url, auth, Duration::from_millis(20)) {
-        Ok(it) => show(&it),
+    let found = match RedisSettings::from_url(kind, url, auth, Duration::from_millis(20)) {
+        Ok(settings) => show(&settings),
         Err(error) => error,
     };
     assert_eq!(found, expected, "{url}");
 }
 
 #[test]
-fn addresses_are_understood_in_every_form() {
+fn every_form_of_an_address_is_parsed() {
     check("redis", None, "redis:6379 - - 0");
     check("my_redis.example:7000", None, "my_redis.example:7000 - - 0");
     check("127.0.0.1:7000", None, "127.0.0.1:7000 - - 0");
@@ -69,7 +77,7 @@ fn clusters_and_sentinels_are_lists() {
     let sentinel = |url, expected| check_as(RedisType::Sentinel, url, Some("p"), expected);
     sentinel("main,a:1,b", "main a:1,b:6379 - p 0");
     sentinel("main,a/3", "main a:6379 - p 3");
-    // A password in an address is that of the Sentinels.
+    // A password in an address is for the Sentinels.
     sentinel("main,redis://:s@a,redis://:s@b", "main a:6379,b:6379 - p 0, sentinels - s");
     sentinel("main,a,redis://u:s@b", "main a:6379,b:6379 - p 0, sentinels u s");
     for wrong in ["main", "a:1,b:2", ",a:1", "redis://a,b"] {
@@ -78,7 +86,7 @@ fn clusters_and_sentinels_are_lists() {
 }
 
 #[test]
-fn addresses_that_contradict_each_other_are_refused() {
+fn addresses_that_contradict_each_other_are_an_error() {
     for list in [
         "redis://:secret@a,redis://:secret2@b",
         "redis://ann:secret@a,redis://bob:secret@b",
@@ -91,7 +99,7 @@ fn addresses_that_contradict_each_other_are_refused() {
         for (kind, url) in
             [(RedisType::Cluster, list.to_owned()), (RedisType::Sentinel, format!("main,{list}"))]
         {
-            let error = RedisSettings::of(kind, &url, None, Duration::ZERO).expect_err(&url);
+            let error = RedisSettings::from_url(kind, &url, None, Duration::ZERO).expect_err(&url);
             assert!(error.starts_with("the Redis addresses contradict"), "{url}: {error}");
             assert!(!error.contains("secret"), "{error}");
         }
@@ -99,7 +107,7 @@ fn addresses_that_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn a_list_is_no_single_server() {
+fn a_list_is_an_error_if_the_type_is_single() {
     for url in [
         "a,b",
         "a:1,b:2",
@@ -107,14 +115,14 @@ fn a_list_is_no_single_server() {
         "redis://:secret@a:1,redis://:secret@b:2",
         "rediss://a,b",
     ] {
-        check(url, None, SEVERAL);
+        check(url, None, UNEXPECTED_LIST);
     }
     check("redis://:se,cret@a", None, "a:6379 - se,cret 0");
     check("/run/a,b.sock", None, "/run/a,b.sock - - 0");
 }
 
 #[test]
-fn explicit_credentials_replace_those_of_the_url() {
+fn explicit_credentials_replace_credentials_of_the_url() {
     check("redis", Some("pass"), "redis:6379 - pass 0");
     check("redis", Some("ann:pa:ss"), "redis:6379 ann pa:ss 0");
     check("redis", Some(":pass"), "redis:6379 - pass 0");
@@ -126,7 +134,7 @@ fn explicit_credentials_replace_those_of_the_url() {
 }
 
 #[test]
-fn mistakes_are_explained_without_the_password() {
+fn errors_do_not_contain_the_password() {
     for url in [
         "",
         ":7000",
@@ -151,7 +159,7 @@ fn mistakes_are_explained_without_the_password() {
 }
 
 #[test]
-fn the_password_is_not_shown() {
+fn debug_output_does_not_contain_the_password() {
     let settings = RedisSettings::parse("redis://a:secret@b", None, Duration::ZERO).unwrap();
     assert!(!format!("{settings:?}").contains("secret"));
 }
