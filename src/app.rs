@@ -12,7 +12,6 @@ use tokio::{signal::unix::Signal, sync::watch, time};
 use tracing::{info, warn};
 
 use crate::{
-    cli,
     config::CompileOptions,
     engine::{Engine, SharedRules, failures::Failures, fallback::Fallback},
     health::Health,
@@ -23,7 +22,7 @@ use crate::{
     reload::{ActiveRules, LoadError, Reloader},
     settings::{
         ListenerSettings, PrometheusSettings, RuleSettings, Settings, StatisticsSettings,
-        StoreSettings,
+        StoreSettings, environment,
     },
     spans::{SpanSender, Tracing, TracingError, redis_tracer::RedisTracer},
     store::{
@@ -93,13 +92,14 @@ pub enum AppError {
 ///
 /// If it cannot begin, or if one of its servers fails.
 pub async fn serve(settings: Settings) -> Result<(), AppError> {
-    let StatisticsSettings { tags, in_milliseconds, .. } = &settings.statistics;
-    let metrics = Metrics::new(settings.near_limit_ratio).shown(tags.clone(), *in_milliseconds);
+    let StatisticsSettings { tags, response_times_in_milliseconds, .. } = &settings.statistics;
+    let metrics = Metrics::new(settings.near_limit_ratio)
+        .shown(tags.clone(), *response_times_in_milliseconds);
     let metrics = Arc::new(metrics);
     let (spans, exporter) = match &settings.tracing {
         None => (None, None),
         Some(tracing) => {
-            let traces = Tracing::new(tracing, &cli::process_env, Arc::clone(&metrics))?;
+            let traces = Tracing::new(tracing, &environment::variable, Arc::clone(&metrics))?;
             (Some(traces.0), Some(traces.1))
         }
     };
@@ -112,8 +112,8 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
             let store = ObservedStore { store: memory, observer: metrics };
             serve_with(store, Demands::default(), observers, settings, async {}).await
         }
-        StoreSettings::Redis { main, per_second, give_up, health } => {
-            let demands = Demands { first: give_up, always: health };
+        StoreSettings::Redis { main, per_second, startup_timeout, health_follows_redis } => {
+            let demands = Demands { first: startup_timeout, always: health_follows_redis };
             let redis = Redis::with_per_second(&main, per_second.as_deref(), metrics.store_stats());
             let redis = Arc::new(redis);
             let spans = observers.spans.clone();
@@ -126,7 +126,7 @@ pub async fn serve(settings: Settings) -> Result<(), AppError> {
                 leases.refund_unused(&redis, SystemClock.now()).await;
                 redis.settle_pending(LAST_SETTLED).await;
             };
-            let store = DenyCache::new(store, settings.deny_cache);
+            let store = DenyCache::new(store, settings.deny_cache_bytes);
             let store = store.publish_usage(metrics.store_stats());
             serve_with(store, demands, observers, settings, finish).await
         }
@@ -174,7 +174,7 @@ async fn serve_with<S: Store>(
             rules,
             store,
             clock: Arc::new(SystemClock),
-            keys: settings.keys,
+            keys: settings.key_format,
             mode: settings.mode,
             fallback,
         },
@@ -243,8 +243,9 @@ impl Keeper {
 }
 
 fn load_rules(settings: RuleSettings, active: ActiveRules) -> Result<Keeper, AppError> {
-    let RuleSettings { source, xds, merge_domains, force_start, needs_domain } = settings;
-    if needs_domain {
+    let RuleSettings { source, xds, merge_domains, force_start, unhealthy_without_domains } =
+        settings;
+    if unhealthy_without_domains {
         active.health.require_domain();
     }
     let (place, options) = (source.to_string(), CompileOptions { merge_domains });

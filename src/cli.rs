@@ -14,7 +14,7 @@ use crate::{
     rule_files::RuleSource,
     settings::{
         RuleSettings, Settings, SettingsError,
-        table::{GROUPS, Setting, Value},
+        table::{self, COMMON, GROUPS, Setting, ValueKind},
     },
     tls::client::ClientTls,
 };
@@ -85,12 +85,6 @@ pub fn parse(
         None => serve(&matches, env),
     };
     parsed.map_err(|it| command.error(ErrorKind::ValueValidation, it))
-}
-
-/// One variable of the process's environment. Bytes that are not UTF-8 are
-/// replaced and not dropped, so that whoever reads the value notices.
-pub fn process_env(name: &str) -> Option<String> {
-    std::env::var_os(name).map(|it| it.to_string_lossy().into_owned())
 }
 
 fn serve(
@@ -307,11 +301,21 @@ fn tls_arguments() -> [Arg; 4] {
     ]
 }
 
-/// A flag for every setting.
-fn settings() -> impl Iterator<Item = Arg> {
-    GROUPS
-        .iter()
-        .flat_map(|group| group.settings.iter().map(|it| setting(it).help_heading(group.heading)))
+/// A flag for every setting; those that most installations change come first.
+fn settings() -> Vec<Arg> {
+    let is_common = |name: &str| COMMON.iter().any(|common| common.name == name);
+    let mut args = Vec::new();
+    for common in COMMON {
+        args.extend(table::find(common.name).map(|it| setting(it).help_heading("Most used")));
+    }
+    for group in GROUPS {
+        for it in group.settings {
+            if !is_common(it.name) {
+                args.push(setting(it).help_heading(group.heading));
+            }
+        }
+    }
+    args
 }
 
 fn setting(setting: &Setting) -> Arg {
@@ -319,12 +323,14 @@ fn setting(setting: &Setting) -> Arg {
     if !setting.default.is_empty() {
         help.push_str(&format!(" [default: {}]", setting.default));
     }
-    let arg =
-        Arg::new(setting.name).long(setting.flag()).value_name(setting.value.name()).help(help);
+    let arg = Arg::new(setting.name)
+        .long(setting.flag())
+        .value_name(setting.value.placeholder())
+        .help(help);
     match setting.value {
         // Without the equals sign, whatever came next could be taken for the value.
-        Value::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-        Value::Text(_) | Value::Secret(_) => arg,
+        ValueKind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        ValueKind::Text(_) | ValueKind::Secret(_) => arg,
     }
 }
 

@@ -18,12 +18,8 @@ use tollgate::{
     },
     config::CompileOptions,
     logging,
-    settings::{
-        Settings, StoreSettings,
-        hints::{self, Hint},
-    },
+    settings::{Settings, environment},
 };
-use tracing::{info, warn};
 
 /// The system's allocator takes twice as long for memory that one thread
 /// allocates and another frees.
@@ -31,7 +27,7 @@ use tracing::{info, warn};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let command = match cli::parse(std::env::args_os(), cli::process_env) {
+    let command = match cli::parse(std::env::args_os(), environment::variable) {
         Ok(command) => command,
         Err(error) => error.exit(),
     };
@@ -48,38 +44,12 @@ type Outcome = Result<Status, Box<dyn Error>>;
 
 fn serve(settings: Settings) -> Outcome {
     logging::init(&settings.log)?;
-    explain_environment(&settings);
+    environment::report(&settings);
     let runtime = runtime()?;
     let result = runtime.block_on(app::serve(settings));
     // A name that is being looked up would hold it for as long as that takes.
     runtime.shutdown_background();
     Ok(result.map(|()| Status::Yes)?)
-}
-
-/// Says what the environment holds that has no effect, and where hits are
-/// counted.
-fn explain_environment(settings: &Settings) {
-    for (name, value) in std::env::vars_os() {
-        let name = name.to_string_lossy();
-        let mogrifiers = &settings.statistics.mogrifiers;
-        match hints::hint(&name, &value.to_string_lossy(), mogrifiers) {
-            Some(Hint::Ignored(reason)) => info!("{name} is ignored: {reason}"),
-            Some(Hint::Unknown(Some(near))) => {
-                warn!("{name} is not a setting; {near} is, was that meant?");
-            }
-            Some(Hint::Unlisted) => {
-                warn!("{name} has no effect: USE_DOG_STATSD_MOGRIFIERS does not list it");
-            }
-            Some(Hint::Unknown(None)) => warn!("{name} is not a setting"),
-            None => {}
-        }
-    }
-    match settings.store {
-        StoreSettings::Memory { .. } => {
-            info!("hits are counted in the memory of this process; REDIS_URL shares them");
-        }
-        StoreSettings::Redis { .. } => info!("hits are counted in Redis"),
-    }
 }
 
 fn check(paths: &[PathBuf], merge_domains: bool) -> Outcome {

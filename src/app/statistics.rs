@@ -38,7 +38,7 @@ impl Exporters {
             Arc::new(Mutex::new(exporter))
         };
         let all = settings.sinks.iter().cloned().map(exporter).collect();
-        Self { all, interval: settings.interval }
+        Self { all, interval: settings.flush_interval }
     }
 
     /// Begins to send.

@@ -1,50 +1,50 @@
-//! What to say about variables that are not settings.
+//! Explanations for environment variables that have no effect.
 
-use super::table::GROUPS;
+use super::table;
 
-/// A variable of Envoy's reference service that has no effect here.
+/// A variable of envoyproxy/ratelimit that tollgate ignores on purpose.
 #[derive(Clone, Copy, Debug)]
 pub struct Ignored {
-    /// Its name; with a `*` at the end, all that begin so.
+    /// The name of the variable; a `*` at the end matches any ending.
     pub name: &'static str,
-    /// Why it has no effect.
+    /// The reason, as a clause without a full stop.
     pub reason: &'static str,
 }
 
-const BATCHES: &str = "calls that wait for Redis always go together, without a timer";
-const POOL: &str = "all calls share one connection per server, so that hits on one counter go \
-                    together; none waits for a free one";
-const STARTUP: &str = "a Redis that comes back is found within a second, also after the start";
+const BATCHING: &str = "commands for Redis are always batched, without a timer";
+const POOLING: &str = "there is one connection per Redis server and no pool, so that commands for \
+                       the same counter share a batch";
+const RECONNECTING: &str = "a Redis that is back is found within a second, also after the start";
 
-/// The variables of the reference service that have no effect, on purpose.
+/// All variables of envoyproxy/ratelimit that tollgate ignores on purpose.
 pub const IGNORED: &[Ignored] = &[
-    Ignored { name: "REDIS_PIPELINE_WINDOW", reason: BATCHES },
-    Ignored { name: "REDIS_PIPELINE_LIMIT", reason: BATCHES },
-    Ignored { name: "REDIS_CLUSTER_PIPELINE_PARALLELISM", reason: BATCHES },
-    Ignored { name: "REDIS_PERSECOND_PIPELINE_WINDOW", reason: BATCHES },
-    Ignored { name: "REDIS_PERSECOND_PIPELINE_LIMIT", reason: BATCHES },
-    Ignored { name: "REDIS_PERSECOND_CLUSTER_PIPELINE_PARALLELISM", reason: BATCHES },
-    Ignored { name: "REDIS_POOL_SIZE", reason: POOL },
-    Ignored { name: "REDIS_PERSECOND_POOL_SIZE", reason: POOL },
-    Ignored { name: "REDIS_STARTUP_INITIAL_INTERVAL", reason: STARTUP },
-    Ignored { name: "REDIS_STARTUP_MAX_INTERVAL", reason: STARTUP },
-    Ignored { name: "REDIS_POOL_ON_EMPTY_BEHAVIOR", reason: POOL },
-    Ignored { name: "REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR", reason: POOL },
+    Ignored { name: "REDIS_PIPELINE_WINDOW", reason: BATCHING },
+    Ignored { name: "REDIS_PIPELINE_LIMIT", reason: BATCHING },
+    Ignored { name: "REDIS_CLUSTER_PIPELINE_PARALLELISM", reason: BATCHING },
+    Ignored { name: "REDIS_PERSECOND_PIPELINE_WINDOW", reason: BATCHING },
+    Ignored { name: "REDIS_PERSECOND_PIPELINE_LIMIT", reason: BATCHING },
+    Ignored { name: "REDIS_PERSECOND_CLUSTER_PIPELINE_PARALLELISM", reason: BATCHING },
+    Ignored { name: "REDIS_POOL_SIZE", reason: POOLING },
+    Ignored { name: "REDIS_PERSECOND_POOL_SIZE", reason: POOLING },
+    Ignored { name: "REDIS_STARTUP_INITIAL_INTERVAL", reason: RECONNECTING },
+    Ignored { name: "REDIS_STARTUP_MAX_INTERVAL", reason: RECONNECTING },
+    Ignored { name: "REDIS_POOL_ON_EMPTY_BEHAVIOR", reason: POOLING },
+    Ignored { name: "REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR", reason: POOLING },
     Ignored {
         name: "CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL",
-        reason: "it has no effect in the reference service either",
+        reason: "it has no effect in envoyproxy/ratelimit either",
     },
-    Ignored { name: "MEMCACHE_*", reason: "hits are counted in memory or in Redis" },
+    Ignored { name: "MEMCACHE_*", reason: "counters are in memory or in Redis, not in Memcached" },
     Ignored { name: "PROMETHEUS_MAPPER_YAML", reason: "statistics have labels without a mapping" },
     Ignored {
         name: "GRPC_SERVER_TLS_CA_CERT",
-        reason: "the reference service does not know it either; GRPC_CLIENT_TLS_CACERT names the \
-                 authority of clients",
+        reason: "envoyproxy/ratelimit does not read it either; GRPC_CLIENT_TLS_CACERT is the CA \
+                 for client certificates",
     },
 ];
 
-/// How the names of settings begin, where nobody else's do: gRPC's libraries
-/// read variables that begin with `GRPC_`, too.
+/// Prefixes that belong to settings alone. `GRPC_` is not among them: gRPC
+/// libraries read variables with this prefix, too.
 const PREFIXES: &[&str] = &[
     "REDIS_",
     "GRPC_SERVER_",
@@ -62,37 +62,47 @@ const PREFIXES: &[&str] = &[
     "TOLLGATE_",
 ];
 
-/// What can be said about a variable that is not a setting.
+/// Shorter names are similar to too many others.
+const MIN_SIMILAR_NAME: usize = 6;
+/// Most typos between a variable and the setting that was meant.
+const MAX_TYPOS: usize = 2;
+
+/// Explanation for a variable that is not a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// It is ignored on purpose, for this reason.
+    /// tollgate ignores the variable on purpose, for this reason.
     Ignored(&'static str),
-    /// It is of a mogrifier of DogStatsD that is not used.
-    Unlisted,
-    /// It is unknown; the setting whose name is nearest, if one is near.
+    /// The variable configures a DogStatsD mogrifier that is not in use.
+    UnlistedMogrifier,
+    /// The variable is unknown. Holds the setting with the most similar name, if
+    /// one differs in at most two typos.
     Unknown(Option<&'static str>),
 }
 
-/// Why a variable of Envoy's reference service has no effect, if it is one
-/// that has none.
+/// The reason for which tollgate ignores a variable of envoyproxy/ratelimit.
+/// `None` if the variable has an effect or is unknown.
 pub fn ignored(name: &str) -> Option<&'static str> {
-    let is = |it: &&Ignored| match it.name.strip_suffix('*') {
-        Some(prefix) => name.starts_with(prefix),
-        None => name == it.name,
-    };
-    IGNORED.iter().find(is).map(|it| it.reason)
+    for ignored in IGNORED {
+        let matches = match ignored.name.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == ignored.name,
+        };
+        if matches {
+            return Some(ignored.reason);
+        }
+    }
+    None
 }
 
-/// What to say about a variable, where these `mogrifiers` are used; nothing about
-/// settings, nor about what Kubernetes, OpenTelemetry or anybody else has set.
+/// Explains a variable. `mogrifiers` are the names in `USE_DOG_STATSD_MOGRIFIERS`,
+/// in capitals. Returns `None` for settings, for variables that Kubernetes or
+/// OpenTelemetry defines, and for names that do not look like a setting.
 pub fn hint(name: &str, value: &str, mogrifiers: &[String]) -> Option<Hint> {
-    let mut known = GROUPS.iter().flat_map(|it| it.settings).map(|it| it.name);
-    let dynamic = name.starts_with("OTEL_");
-    if value.is_empty() || dynamic || known.clone().any(|it| it == name) {
+    if value.is_empty() || name.starts_with("OTEL_") || table::find(name).is_some() {
         return None;
     }
-    if let Some(variable) = name.strip_prefix("DOG_STATSD_MOGRIFIER_") {
-        return of_mogrifier(variable, mogrifiers);
+    if let Some(rest) = name.strip_prefix("DOG_STATSD_MOGRIFIER_") {
+        return mogrifier_hint(rest, mogrifiers);
     }
     if let Some(reason) = ignored(name) {
         return Some(Hint::Ignored(reason));
@@ -100,34 +110,58 @@ pub fn hint(name: &str, value: &str, mogrifiers: &[String]) -> Option<Hint> {
     if is_service_link(name, value) {
         return None;
     }
-    // Short names are near to everything.
-    let near = |it: &&str| 6 <= it.len() && strsim::damerau_levenshtein(it, name) <= 2;
-    match known.find(near) {
-        None if !PREFIXES.iter().any(|it| name.starts_with(it)) => None,
-        near => Some(Hint::Unknown(near)),
+    let similar = similar_setting(name);
+    if similar.is_some() || PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+        Some(Hint::Unknown(similar))
+    } else {
+        None
     }
 }
 
-/// `variable` is the part of the name behind what all of them have.
-fn of_mogrifier(variable: &str, mogrifiers: &[String]) -> Option<Hint> {
-    let Some((mogrifier, "PATTERN" | "NAME" | "TAGS")) = variable.rsplit_once('_') else {
-        return Some(Hint::Unknown(None));
-    };
-    (!mogrifiers.iter().any(|it| it == mogrifier)).then_some(Hint::Unlisted)
+fn similar_setting(name: &str) -> Option<&'static str> {
+    for setting in table::settings() {
+        if MIN_SIMILAR_NAME <= setting.name.len()
+            && strsim::damerau_levenshtein(setting.name, name) <= MAX_TYPOS
+        {
+            return Some(setting.name);
+        }
+    }
+    None
 }
 
-/// Whether this is one of the variables by which Kubernetes tells pods of
-/// services: `NAME_SERVICE_HOST`, `NAME_PORT_6379_TCP_ADDR` and so on.
+/// `rest` is the name of a mogrifier and one of its properties, such as
+/// `DOMAIN_PATTERN`.
+fn mogrifier_hint(rest: &str, mogrifiers: &[String]) -> Option<Hint> {
+    match rest.rsplit_once('_') {
+        Some((mogrifier, "PATTERN" | "NAME" | "TAGS")) => {
+            let is_listed = mogrifiers.iter().any(|listed| listed == mogrifier);
+            if is_listed { None } else { Some(Hint::UnlistedMogrifier) }
+        }
+        _ => Some(Hint::Unknown(None)),
+    }
+}
+
+/// Recognizes the variables that Kubernetes defines in every pod for each Service:
+/// `NAME_SERVICE_HOST`, `NAME_PORT_6379_TCP_ADDR` and so on.
 fn is_service_link(name: &str, value: &str) -> bool {
-    let protocol = |it: &str| ["TCP", "UDP", "SCTP"].contains(&it);
-    let parts: Vec<_> = name.split('_').collect();
-    name.ends_with("_SERVICE_HOST")
+    if name.ends_with("_SERVICE_HOST")
         || name.ends_with("_SERVICE_PORT")
         || name.contains("_SERVICE_PORT_")
         || name.ends_with("_PORT") && value.contains("://")
-        || parts.windows(3).any(|it| {
-            it[0] == "PORT" && it[1].bytes().all(|it| it.is_ascii_digit()) && protocol(it[2])
-        })
+    {
+        return true;
+    }
+    let words: Vec<_> = name.split('_').collect();
+    for window in words.windows(3) {
+        let [port, number, protocol] = window else { continue };
+        if *port == "PORT"
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && ["TCP", "UDP", "SCTP"].contains(protocol)
+        {
+            return true;
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -135,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_pen_is_noticed_and_what_others_set_is_not() {
+    fn typos_are_reported_and_variables_of_other_programs_are_not() {
         let hint = |name, value| hint(name, value, &[]);
         assert_eq!(hint("RUNTIME_ROTO", "x"), Some(Hint::Unknown(Some("RUNTIME_ROOT"))));
         assert_eq!(hint("REDIS_COLOUR", "x"), Some(Hint::Unknown(None)));
@@ -157,18 +191,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ignored_on_purpose_has_a_reason() {
+    fn ignored_variables_have_a_reason() {
         for name in ["MEMCACHE_HOST_PORT", "REDIS_PIPELINE_LIMIT", "PROMETHEUS_MAPPER_YAML"] {
             assert!(matches!(hint(name, "8", &[]), Some(Hint::Ignored(_))), "{name}");
         }
     }
 
     #[test]
-    fn a_mogrifier_that_is_not_listed_is_noticed() {
+    fn mogrifiers_that_are_not_listed_are_reported() {
         let hint = |name: &str| hint(&format!("DOG_STATSD_{name}"), "x", &["MY_TAG".into()]);
         for part in ["PATTERN", "NAME", "TAGS"] {
             assert_eq!(hint(&format!("MOGRIFIER_MY_TAG_{part}")), None);
-            assert_eq!(hint(&format!("MOGRIFIER_TAG_{part}")), Some(Hint::Unlisted));
+            assert_eq!(hint(&format!("MOGRIFIER_TAG_{part}")), Some(Hint::UnlistedMogrifier));
             assert_eq!(hint(&format!("MOGRIFIERS_MY_TAG_{part}")), Some(Hint::Unknown(None)));
         }
         assert_eq!(hint("MOGRIFIER_MY_TAG_PATERN"), Some(Hint::Unknown(None)));

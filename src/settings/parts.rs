@@ -3,7 +3,7 @@
 use ::tracing::Level;
 
 use super::{
-    DrainSettings, LogFormat, LogSettings, Settings, StoreSettings, reader::Reader, value,
+    DrainSettings, LogFormat, LogSettings, Settings, StoreSettings, reader::SettingReader, value,
 };
 use crate::{
     counter::{KeyFormat, KeyStyle},
@@ -34,16 +34,16 @@ const LEAST_MEMORY: usize = 1 << 20;
 /// reference service takes if it is told to take less.
 const LEAST_DENY_CACHE: usize = 524_288;
 
-pub(super) fn all(reader: &mut Reader<'_>) -> Settings {
+pub(super) fn all(reader: &mut SettingReader<'_>) -> Settings {
     let bounds = bounds(reader);
-    let keys = keys(reader);
+    let key_format = key_format(reader);
     let settings = Settings {
         rules: rules(reader),
         listeners: listeners::listeners(reader),
-        store: store(reader, bounds, &keys.prefix),
-        deny_cache: reader.value("LOCAL_CACHE_SIZE_IN_BYTES", deny_cache),
+        store: store(reader, bounds, &key_format.prefix),
+        deny_cache_bytes: reader.value("LOCAL_CACHE_SIZE_IN_BYTES", deny_cache),
         fallback: fallback(reader, bounds),
-        keys,
+        key_format,
         mode: Mode {
             shadow: reader.value("SHADOW_MODE", value::boolean),
             quota: reader.value("QUOTA_MODE", value::boolean),
@@ -70,7 +70,7 @@ fn max_descriptors(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| format!("expected a whole number from 1 to {MOST_DESCRIPTORS}"))
 }
 
-fn bounds(reader: &mut Reader<'_>) -> Bounds {
+fn bounds(reader: &mut SettingReader<'_>) -> Bounds {
     let bytes = reader.value("MEMORY_MAX_BYTES", |it| value::bytes(LEAST_MEMORY, it));
     let keys = reader.optional("MEMORY_MAX_KEYS", |it| value::at_least(FEWEST_KEYS, it));
     let enough = keys.unwrap_or(0).saturating_mul(Bounds::COUNTER);
@@ -93,7 +93,7 @@ enum Backend {
 
 /// What is set has to be right whichever backend uses it, or a mistake would
 /// wait for the day on which the backend changes.
-fn store(reader: &mut Reader<'_>, bounds: Bounds, key_prefix: &str) -> StoreSettings {
+fn store(reader: &mut SettingReader<'_>, bounds: Bounds, key_prefix: &str) -> StoreSettings {
     let backend = if reader.is_set("BACKEND_TYPE") {
         reader.optional("BACKEND_TYPE", backend)
     } else if reader.is_set("REDIS_URL") {
@@ -102,21 +102,21 @@ fn store(reader: &mut Reader<'_>, bounds: Bounds, key_prefix: &str) -> StoreSett
         Some(Backend::Memory)
     };
     let (redis, per_second) = redis::redis(reader, key_prefix);
-    if backend == Some(Backend::Redis) && !reader.is_set("REDIS_URL") {
-        reader.refuse("BACKEND_TYPE", &["REDIS_URL"], "expected REDIS_URL to be set, too");
+    if backend == Some(Backend::Redis) {
+        reader.require("BACKEND_TYPE", "REDIS_URL");
     }
-    let give_up = redis::give_up(reader);
-    let health = reader.value("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", value::boolean);
+    let startup_timeout = redis::startup_timeout(reader);
+    let health_follows_redis = reader.value("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", value::boolean);
     match (backend, redis) {
         (Some(Backend::Redis), Some(main)) => {
             let (main, per_second) = (Box::new(main), per_second.map(Box::new));
-            StoreSettings::Redis { main, per_second, give_up, health }
+            StoreSettings::Redis { main, per_second, startup_timeout, health_follows_redis }
         }
         _ => StoreSettings::Memory { bounds },
     }
 }
 
-fn fallback(reader: &mut Reader<'_>, bounds: Bounds) -> FallbackSettings {
+fn fallback(reader: &mut SettingReader<'_>, bounds: Bounds) -> FallbackSettings {
     let words = [("error", None)].into_iter();
     let words: Vec<_> = words.chain(OnError::ALL.map(|it| (it.name(), Some(it)))).collect();
     FallbackSettings {
@@ -136,7 +136,7 @@ fn backend(text: &str) -> Result<Backend, String> {
     value::one_of(text, &[("memory", Backend::Memory), ("redis", Backend::Redis)])
 }
 
-fn keys(reader: &mut Reader<'_>) -> KeyFormat {
+fn key_format(reader: &mut SettingReader<'_>) -> KeyFormat {
     let styles = [("unambiguous", KeyStyle::Unambiguous), ("reference", KeyStyle::Reference)];
     KeyFormat {
         prefix: reader.value("CACHE_KEY_PREFIX", text),
@@ -144,7 +144,7 @@ fn keys(reader: &mut Reader<'_>) -> KeyFormat {
     }
 }
 
-fn response(reader: &mut Reader<'_>) -> ResponseSettings {
+fn response(reader: &mut SettingReader<'_>) -> ResponseSettings {
     let enabled = reader.value("LIMIT_RESPONSE_HEADERS_ENABLED", value::boolean);
     let names = HeaderNames {
         limit: reader.value("LIMIT_LIMIT_HEADER", value::header_name),
@@ -171,7 +171,7 @@ fn metadata(text: &str) -> Result<MetadataWhen, String> {
     }
 }
 
-fn log(reader: &mut Reader<'_>) -> LogSettings {
+fn log(reader: &mut SettingReader<'_>) -> LogSettings {
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     LogSettings {
         level: reader.optional("LOG_LEVEL", level).unwrap_or(Level::INFO),

@@ -1,40 +1,40 @@
-//! Looks settings up, and collects what is wrong with them.
+//! Looks settings up and collects the errors in their values.
 
 use std::fmt;
 
 use super::{
-    table::{GROUPS, Value},
+    table::{self, ValueKind},
     value,
 };
 
-/// Everything that is wrong with the settings. Never empty.
+/// All invalid settings; at least one.
 #[derive(Debug)]
-pub struct SettingsError(Vec<SettingMistake>);
+pub struct SettingsError(Vec<InvalidSetting>);
 
-/// One thing that is wrong with the settings.
+/// An invalid setting.
 #[derive(Debug)]
-pub struct SettingMistake {
-    /// The variable.
+pub struct InvalidSetting {
+    /// The name of the environment variable, also if a flag set the value.
     pub name: String,
-    /// The flag or the variable, with its value unless that may hold a
-    /// password.
+    /// The flag or the variable, with its value unless that may contain a password.
     pub place: String,
-    /// What is wrong with it, and what was expected.
+    /// The expected value.
     pub problem: String,
-    /// The variables beside which it is wrong; none if it is wrong by itself.
-    pub beside: Vec<String>,
+    /// Variables of the settings that the value conflicts with. Empty if the value is
+    /// invalid by itself.
+    pub related: Vec<String>,
 }
 
 impl SettingsError {
-    /// What is wrong, in the order in which settings are read.
-    pub fn mistakes(&self) -> &[SettingMistake] {
+    /// The invalid settings, in the order in which they were read.
+    pub fn invalid_settings(&self) -> &[InvalidSetting] {
         &self.0
     }
 }
 
-impl SettingMistake {
-    /// Whether the value may be right, and only names a file that cannot be
-    /// read here and now.
+impl InvalidSetting {
+    /// True if the setting names a file that this process cannot read. The value may
+    /// be valid on another machine.
     pub fn is_unreadable_file(&self) -> bool {
         self.problem.starts_with(value::UNREADABLE)
     }
@@ -43,36 +43,40 @@ impl SettingMistake {
 impl std::error::Error for SettingsError {}
 
 impl fmt::Display for SettingsError {
-    /// One mistake per line.
+    /// A heading, and then a line for each invalid setting.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("these settings cannot be used:")?;
-        self.0.iter().try_for_each(|it| write!(f, "\n  {}: {}", it.place, it.problem))
+        for invalid in &self.0 {
+            write!(f, "\n  {}: {}", invalid.place, invalid.problem)?;
+        }
+        Ok(())
     }
 }
 
 /// Looks settings up: among the flags, in the environment, in the table.
-pub(super) struct Reader<'a> {
+pub(super) struct SettingReader<'a> {
     flags: &'a dyn Fn(&str) -> Option<String>,
     env: &'a dyn Fn(&str) -> Option<String>,
-    mistakes: Vec<SettingMistake>,
+    invalid: Vec<InvalidSetting>,
 }
 
-/// A value, and where it stands.
-struct Found {
+/// The text of a setting before it is parsed.
+struct RawValue {
     text: String,
+    /// The flag or the variable, with the text unless that may contain a password.
     place: String,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SettingReader<'a> {
     pub(super) fn new(
         flags: &'a dyn Fn(&str) -> Option<String>,
         env: &'a dyn Fn(&str) -> Option<String>,
     ) -> Self {
-        Self { flags, env, mistakes: Vec::new() }
+        Self { flags, env, invalid: Vec::new() }
     }
 
-    /// The setting called `name`. A wrong one is noted, and some value stands
-    /// in for it until [`Self::finish`].
+    /// Reads the setting `name`. If it is unset or invalid, returns `T`'s default;
+    /// [`Self::finish`] reports the error.
     pub(super) fn value<T: Default>(
         &mut self,
         name: &str,
@@ -81,32 +85,59 @@ impl<'a> Reader<'a> {
         self.optional(name, parse).unwrap_or_default()
     }
 
-    /// The setting called `name`; none if it is not set and has no default.
+    /// Reads the setting `name`. Returns `None` if it is invalid, or unset and without
+    /// a default.
     pub(super) fn optional<T>(
         &mut self,
         name: &str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        self.optional_beside(name, &[], parse)
+        self.optional_related(name, &[], parse)
     }
 
-    /// Like [`Self::optional`], where what is right depends on `others`.
-    pub(super) fn optional_beside<T>(
+    /// Like [`Self::optional`], for a value whose validity depends on other settings.
+    pub(super) fn optional_related<T>(
         &mut self,
         name: &str,
-        others: &[&str],
+        related: &[&str],
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let Found { text, place } = self.find(name)?;
-        parse(&text).map_err(|problem| self.mistake(name, place, problem, others)).ok()
+        let raw = self.find(name)?;
+        match parse(&raw.text) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.push(name, raw.place, problem, related);
+                None
+            }
+        }
     }
 
-    /// Whether the setting called `name` is set, or has a default.
+    /// Reads the environment variable `name`, which has no row in the table and no
+    /// flag. Returns `None` if it is unset, empty or invalid.
+    pub(super) fn variable<T>(
+        &mut self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = (self.env)(name)?;
+        if text.is_empty() {
+            return None;
+        }
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.push(name, format!("{name}={text:?}"), problem, &[]);
+                None
+            }
+        }
+    }
+
+    /// True if the setting `name` is given or has a default.
     pub(super) fn is_set(&self, name: &str) -> bool {
         self.find(name).is_some()
     }
 
-    /// Whether somebody has set the setting called `name`.
+    /// True if the setting `name` is given, by a flag or a variable.
     pub(super) fn is_given(&self, name: &str) -> bool {
         match (self.flags)(name) {
             Some(flag) => !flag.is_empty(),
@@ -114,51 +145,55 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The variable called `name`, which is not in the table, as other settings make
-    /// the name, and so has no flag.
-    pub(super) fn variable<T>(
-        &mut self,
-        name: &str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let text = (self.env)(name).filter(|it| !it.is_empty())?;
-        let note = |problem| self.mistake(name, format!("{name}={text:?}"), problem, &[]);
-        parse(&text).map_err(note).ok()
-    }
-
-    /// Whether the variable called `name` is set.
+    /// True if the environment variable `name` is set and not empty.
     pub(super) fn has_variable(&self, name: &str) -> bool {
-        (self.env)(name).is_some_and(|it| !it.is_empty())
+        (self.env)(name).is_some_and(|text| !text.is_empty())
     }
 
-    /// Notes that the setting called `name` does not go with `others`, be they
-    /// set or not.
-    pub(super) fn refuse(&mut self, name: &str, others: &[&str], problem: &str) {
-        let place = self.find(name).map_or_else(|| name.to_owned(), |it| it.place);
-        self.mistake(name, place, problem.to_owned(), others);
-    }
-
-    fn mistake(&mut self, name: &str, place: String, problem: String, beside: &[&str]) {
-        let beside = beside.iter().map(|&it| it.to_owned()).collect();
-        self.mistakes.push(SettingMistake { name: name.to_owned(), place, problem, beside });
-    }
-
-    /// `settings`, unless anything that they were made of is wrong.
-    pub(super) fn finish<T>(self, settings: T) -> Result<T, SettingsError> {
-        if self.mistakes.is_empty() { Ok(settings) } else { Err(SettingsError(self.mistakes)) }
-    }
-
-    fn find(&self, name: &str) -> Option<Found> {
-        let setting = GROUPS.iter().flat_map(|it| it.settings).find(|it| it.name == name)?;
-        let flag = (self.flags)(name).map(|text| (format!("--{}", setting.flag()), text));
-        let (place, text) = flag
-            .or_else(|| Some((name.to_owned(), (self.env)(name)?)))
-            .filter(|(_, text)| !text.is_empty())
-            .unwrap_or_else(|| (name.to_owned(), setting.default.to_owned()));
-        let place = match setting.value {
-            Value::Secret(_) => format!("{place} (not shown)"),
-            Value::Text(_) | Value::Switch => format!("{place}={text:?}"),
+    /// Reports that the setting `name` conflicts with the settings in `related`. Any
+    /// of them may be unset.
+    pub(super) fn reject(&mut self, name: &str, related: &[&str], problem: &str) {
+        let place = match self.find(name) {
+            Some(raw) => raw.place,
+            None => name.to_owned(),
         };
-        (!text.is_empty()).then_some(Found { text, place })
+        self.push(name, place, problem.to_owned(), related);
+    }
+
+    /// Reports that the setting `name` needs the setting `other`, if `other` is unset.
+    pub(super) fn require(&mut self, name: &str, other: &str) {
+        if !self.is_set(other) {
+            self.reject(name, &[other], &format!("expected {other} to be set, too"));
+        }
+    }
+
+    /// Returns `settings`, or an error if any value was invalid.
+    pub(super) fn finish<T>(self, settings: T) -> Result<T, SettingsError> {
+        if self.invalid.is_empty() { Ok(settings) } else { Err(SettingsError(self.invalid)) }
+    }
+
+    fn push(&mut self, name: &str, place: String, problem: String, related: &[&str]) {
+        let name = name.to_owned();
+        let related = related.iter().copied().map(str::to_owned).collect();
+        self.invalid.push(InvalidSetting { name, place, problem, related });
+    }
+
+    fn find(&self, name: &str) -> Option<RawValue> {
+        let setting = table::find(name)?;
+        let (mut place, mut text) = match (self.flags)(name) {
+            Some(flag) => (format!("--{}", setting.flag()), flag),
+            None => (name.to_owned(), (self.env)(name).unwrap_or_default()),
+        };
+        if text.is_empty() {
+            (place, text) = (name.to_owned(), setting.default.to_owned());
+        }
+        if text.is_empty() {
+            return None;
+        }
+        place.push_str(&match setting.value {
+            ValueKind::Secret(_) => " (not shown)".to_owned(),
+            ValueKind::Text(_) | ValueKind::Switch => format!("={text:?}"),
+        });
+        Some(RawValue { text, place })
     }
 }

@@ -1,5 +1,8 @@
 use super::*;
-use crate::store::redis::{RedisAddress, RedisServers};
+use crate::{
+    net::Address,
+    store::redis::{RedisAddress, RedisServers},
+};
 
 mod docs;
 mod values;
@@ -26,15 +29,15 @@ fn settings() -> impl Iterator<Item = &'static table::Setting> {
 
 /// What one setting came to, in the notation of `Debug`.
 fn show(settings: &Settings, name: &str) -> String {
-    let Settings { rules, listeners, store, keys, mode, near_limit_ratio, .. } = settings;
+    let Settings { rules, listeners, store, key_format, mode, near_limit_ratio, .. } = settings;
     let Settings { max_descriptors, .. } = settings;
-    let Settings { deny_cache, fallback, response, log, drain, .. } = settings;
+    let Settings { deny_cache_bytes, fallback, response, log, drain, .. } = settings;
     let headers = response.headers.as_ref();
     match name {
         "TOLLGATE_CONFIG" => rules.source.to_string(),
         name if name.starts_with("RUNTIME_") => format!("{:?}", rules.source),
         "FORCE_START_WITHOUT_INITIAL_CONFIG" => rules.force_start.to_string(),
-        "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED" => rules.needs_domain.to_string(),
+        "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED" => rules.unhealthy_without_domains.to_string(),
         name if name.starts_with("CONFIG_") || name.starts_with("XDS_") => show_xds(rules, name),
         "MERGE_DOMAIN_CONFIG" => rules.merge_domains.to_string(),
         "GRPC_HOST" | "GRPC_PORT" | "GRPC_UDS" => listeners.grpc.to_string(),
@@ -46,12 +49,12 @@ fn show(settings: &Settings, name: &str) -> String {
         "MAX_CONNECTIONS" => listeners.max_connections.to_string(),
         "GRPC_MAX_CONNECTION_AGE" => format!("{:?}", listeners.max_age),
         "GRPC_MAX_CONNECTION_AGE_GRACE" => format!("{:?}", listeners.max_age_grace),
-        "LOCAL_CACHE_SIZE_IN_BYTES" => deny_cache.to_string(),
+        "LOCAL_CACHE_SIZE_IN_BYTES" => deny_cache_bytes.to_string(),
         "ON_ERROR" => format!("{:?}", fallback.on_error),
         "STORE_DEADLINE" => format!("{:?}", fallback.deadline),
         "LOCAL_SHARE" => fallback.local_share.to_string(),
-        "CACHE_KEY_PREFIX" => keys.prefix.clone(),
-        "COUNTER_KEYS" => format!("{:?}", keys.style),
+        "CACHE_KEY_PREFIX" => key_format.prefix.clone(),
+        "COUNTER_KEYS" => format!("{:?}", key_format.style),
         "SHADOW_MODE" => mode.shadow.to_string(),
         "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT" => mode.stop.to_string(),
         "QUOTA_MODE" => mode.quota.to_string(),
@@ -136,8 +139,8 @@ fn every_illegal_value_is_refused_with_its_place() {
             let variable = read(&[], &[(name, value)]).unwrap_err().to_string();
             let flag = read(&[(name, value)], &[]).unwrap_err().to_string();
             let shown = match setting.value {
-                table::Value::Secret(_) => " (not shown): ".to_owned(),
-                table::Value::Text(_) | table::Value::Switch => format!("={value:?}: "),
+                table::ValueKind::Secret(_) => " (not shown): ".to_owned(),
+                table::ValueKind::Text(_) | table::ValueKind::Switch => format!("={value:?}: "),
             };
             assert_eq!(variable.lines().count(), 2, "{variable}");
             assert!(variable.contains(&format!("\n  {name}{shown}")), "{variable}");

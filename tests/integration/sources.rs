@@ -96,9 +96,9 @@ fn a_config_map_is_read_once_whether_or_not_dotfiles_are_ignored() {
         fs::rename(at("..tmp"), at("..data")).unwrap();
         in_force(&service, &[("shop", 2)]);
         let log = service.log();
-        assert!(log.contains("RUNTIME_ROTO is not a setting; RUNTIME_ROOT is"), "{log}");
+        assert!(log.contains("did you mean RUNTIME_ROOT?"), "{log}");
         assert!(log.contains("REDIS_PIPELINE_LIMIT is ignored: "), "{log}");
-        assert!(log.contains("counted in the memory") && !log.contains("REDIS_PORT"), "{log}");
+        assert!(log.contains("in its own memory") && !log.contains("REDIS_PORT"), "{log}");
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     settings::{
-        SettingMistake, Settings,
+        InvalidSetting, Settings,
         hints::{self, Hint},
         table::{self, GROUPS, Setting},
     },
@@ -66,8 +66,8 @@ pub(super) fn holds_hits(case: &Case<'_>) -> bool {
 pub(super) fn mistakes(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let Err(error) = Settings::read(|_| None, |name| looked_up(case, name)) else { return };
     let mut unread = Vec::new();
-    for mistake in error.mistakes() {
-        let mut names = mistake.beside.iter().chain([&mistake.name]);
+    for mistake in error.invalid_settings() {
+        let mut names = mistake.related.iter().chain([&mistake.name]);
         if mistake.is_unreadable_file() {
             unread.push(mistake.name.as_str());
         } else if names.all(|it| case.env.doubt(&[it]).is_none()) {
@@ -111,7 +111,7 @@ pub(super) fn collector(case: &Case<'_>, findings: &mut Vec<Finding>) {
     }));
 }
 
-fn refused(case: &Case<'_>, mistake: &SettingMistake) -> Finding {
+fn refused(case: &Case<'_>, mistake: &InvalidSetting) -> Finding {
     let name = mistake.name.as_str();
     let text = case.env.text(name);
     let remedy = REMEDIES.iter().find(|(it, value, _)| {
@@ -120,8 +120,8 @@ fn refused(case: &Case<'_>, mistake: &SettingMistake) -> Finding {
     let there = match (reference::find(name), text) {
         (_, Some("memcache")) if name == "BACKEND_TYPE" => Some("counts in Memcached".into()),
         // Two ports that are the same, as the only mistake that has to do with others.
-        (Some(_), _) if name.ends_with("PORT") && !mistake.beside.is_empty() => {
-            let is_prometheus = mistake.beside.iter().any(|it| it == "PROMETHEUS_ADDR");
+        (Some(_), _) if name.ends_with("PORT") && !mistake.related.is_empty() => {
+            let is_prometheus = mistake.related.iter().any(|it| it == "PROMETHEUS_ADDR");
             (!is_prometheus).then(|| "opens the port twice, and a connection reaches either".into())
         }
         (Some(variable), Some(text)) => reference::reading(variable, text),
@@ -159,8 +159,8 @@ fn stand_in(case: &Case<'_>, name: &str) -> Option<String> {
         });
     }
     let text = match setting.value {
-        table::Value::Text("FILE" | "PATH") => "unknown",
-        table::Value::Secret(_) if setting.name.ends_with("_AUTH") => "unknown",
+        table::ValueKind::Text("FILE" | "PATH") => "unknown",
+        table::ValueKind::Secret(_) if setting.name.ends_with("_AUTH") => "unknown",
         _ => setting.default,
     };
     Some(text.to_owned())
@@ -279,7 +279,7 @@ pub(super) fn others(case: &Case<'_>, findings: &mut Vec<Finding>) {
             (Some(Hint::Ignored(reason)), _) => {
                 Finding::new(Grade::Same, format!("{name} has no effect: {reason}"))
             }
-            (Some(Hint::Unlisted), _) => {
+            (Some(Hint::UnlistedMogrifier), _) => {
                 let title = format!("{name} has no effect: its mogrifier is not listed");
                 Finding::new(Grade::Note, title).there("ignores it, too")
             }

@@ -8,10 +8,10 @@ use std::{
 use super::tls::tls;
 use crate::{
     net::{self, Address, HostPort},
-    settings::{ListenerSettings, reader::Reader, value},
+    settings::{ListenerSettings, reader::SettingReader, value},
 };
 
-pub(super) fn listeners(reader: &mut Reader<'_>) -> ListenerSettings {
+pub(super) fn listeners(reader: &mut SettingReader<'_>) -> ListenerSettings {
     let mut address = |host, port| HostPort {
         host: reader.value(host, value::host),
         port: reader.value(port, value::port),
@@ -34,7 +34,7 @@ pub(super) fn listeners(reader: &mut Reader<'_>) -> ListenerSettings {
 
 /// Notes listeners that would take each other's port.
 pub(super) fn all_apart(
-    reader: &mut Reader<'_>,
+    reader: &mut SettingReader<'_>,
     settings: &ListenerSettings,
     prometheus: Option<&HostPort>,
 ) {
@@ -58,7 +58,7 @@ pub(super) fn all_apart(
         let (name, other) =
             if reader.is_given(port) { (port, other_port) } else { (other_port, port) };
         let problem = format!("expected another port than that of {other}");
-        reader.refuse(name, &[port, host, other_port, other_host, "GRPC_UDS"], &problem);
+        reader.reject(name, &[port, host, other_port, other_host, "GRPC_UDS"], &problem);
     }
 }
 

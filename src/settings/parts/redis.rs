@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::text;
 use crate::{
-    settings::{reader::Reader, value},
+    settings::{reader::SettingReader, value},
     store::redis::{
         ClientCertificate, Jitter, Login, RedisAddress, RedisServers, RedisSettings, RedisTls,
         RedisType,
@@ -20,7 +20,7 @@ const TYPES: [(&str, RedisType); 3] = [
 /// The Redis for all counters, and the one for limits per second, if that is
 /// another.
 pub(super) fn redis(
-    reader: &mut Reader<'_>,
+    reader: &mut SettingReader<'_>,
     key_prefix: &str,
 ) -> (Option<RedisSettings>, Option<RedisSettings>) {
     let certificates = certificates(reader);
@@ -29,7 +29,7 @@ pub(super) fn redis(
     let wanted = reader.value("REDIS_PERSECOND", value::boolean);
     let per_second = one(reader, &certificates, "REDIS_PERSECOND");
     if wanted && !reader.is_set("REDIS_PERSECOND_URL") {
-        reader.refuse(
+        reader.reject(
             "REDIS_PERSECOND",
             &["REDIS_PERSECOND_URL"],
             "expected REDIS_PERSECOND_URL to be set, too",
@@ -43,7 +43,7 @@ pub(super) fn redis(
 }
 
 fn one(
-    reader: &mut Reader<'_>,
+    reader: &mut SettingReader<'_>,
     certificates: &RedisTls,
     setting: &'static str,
 ) -> Option<RedisSettings> {
@@ -51,7 +51,7 @@ fn one(
     let timeout = reader.value(&name("TIMEOUT"), value::some_duration);
     let auth = reader.optional(&name("AUTH"), text);
     let kind = reader.value(&name("TYPE"), |it| value::one_of(it, &TYPES));
-    let settings = reader.optional_beside(&name("URL"), &[&name("TYPE"), &name("AUTH")], |url| {
+    let settings = reader.optional_related(&name("URL"), &[&name("TYPE"), &name("AUTH")], |url| {
         let settings = RedisSettings::from_url(kind, url, auth.as_deref(), timeout);
         settings.map_err(|problem| problem.replace("REDIS_TYPE", &name("TYPE")))
     });
@@ -66,7 +66,7 @@ fn one(
     if settings.tls.is_some()
         && matches!(settings.servers, RedisServers::Single(RedisAddress::Unix(_)))
     {
-        reader.refuse(
+        reader.reject(
             &name("TLS"),
             &[&name("URL"), &name("TYPE")],
             "expected false, as the URL names a socket",
@@ -78,16 +78,16 @@ fn one(
     Some(settings)
 }
 
-fn certificates(reader: &mut Reader<'_>) -> RedisTls {
+fn certificates(reader: &mut SettingReader<'_>) -> RedisTls {
     const CERTIFICATE: &str = "REDIS_TLS_CLIENT_CERT";
     const KEY: &str = "REDIS_TLS_CLIENT_KEY";
     let certificate = reader.optional(CERTIFICATE, value::readable);
     let key = reader.optional(KEY, value::readable);
     if certificate.is_some() && !reader.is_set(KEY) {
-        reader.refuse(CERTIFICATE, &[KEY], "expected REDIS_TLS_CLIENT_KEY to be set, too");
+        reader.reject(CERTIFICATE, &[KEY], "expected REDIS_TLS_CLIENT_KEY to be set, too");
     }
     if key.is_some() && !reader.is_set(CERTIFICATE) {
-        reader.refuse(KEY, &[CERTIFICATE], "expected REDIS_TLS_CLIENT_CERT to be set, too");
+        reader.reject(KEY, &[CERTIFICATE], "expected REDIS_TLS_CLIENT_CERT to be set, too");
     }
     let client = match (certificate, key) {
         (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key }),
@@ -100,7 +100,7 @@ fn certificates(reader: &mut Reader<'_>) -> RedisTls {
 }
 
 fn socket_type(
-    reader: &mut Reader<'_>,
+    reader: &mut SettingReader<'_>,
     name: &dyn Fn(&str) -> String,
     settings: Option<&RedisSettings>,
 ) {
@@ -111,8 +111,8 @@ fn socket_type(
     let Some((unix, settings)) = unix.zip(settings) else { return };
     let is_socket = matches!(settings.servers, RedisServers::Single(RedisAddress::Unix(_)));
     match (unix, is_socket) {
-        (false, true) => reader.refuse(name, &others, "expected unix, as the URL names a socket"),
-        (true, false) => reader.refuse(
+        (false, true) => reader.reject(name, &others, "expected unix, as the URL names a socket"),
+        (true, false) => reader.reject(
             name,
             &others,
             "expected tcp, as the URL names a host; a socket is written as an absolute path",
@@ -122,7 +122,7 @@ fn socket_type(
 }
 
 /// After how long without any answer since the start to give up; none means never.
-pub(super) fn give_up(reader: &mut Reader<'_>) -> Option<Duration> {
+pub(super) fn startup_timeout(reader: &mut SettingReader<'_>) -> Option<Duration> {
     let after = reader.value("REDIS_STARTUP_MAX_ELAPSED_TIME", value::duration);
     Some(after).filter(|it| !it.is_zero())
 }

@@ -5,22 +5,23 @@ use crate::{
     settings::{
         RuleSettings,
         parts::{text, xds},
-        reader::Reader,
+        reader::SettingReader,
         value,
     },
 };
 
-pub(in crate::settings) fn rules(reader: &mut Reader<'_>) -> RuleSettings {
+pub(in crate::settings) fn rules(reader: &mut SettingReader<'_>) -> RuleSettings {
     RuleSettings {
         source: source(reader),
         xds: xds::xds(reader),
         merge_domains: reader.value("MERGE_DOMAIN_CONFIG", value::boolean),
         force_start: reader.value("FORCE_START_WITHOUT_INITIAL_CONFIG", value::boolean),
-        needs_domain: reader.value("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", value::boolean),
+        unhealthy_without_domains: reader
+            .value("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", value::boolean),
     }
 }
 
-fn source(reader: &mut Reader<'_>) -> RuleSource {
+fn source(reader: &mut SettingReader<'_>) -> RuleSource {
     let layout = RuntimeLayout {
         root: PathBuf::from(reader.optional("RUNTIME_ROOT", text).unwrap_or_else(default_root)),
         subdirectory: PathBuf::from(reader.value("RUNTIME_SUBDIRECTORY", relative)),

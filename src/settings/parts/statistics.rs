@@ -7,7 +7,7 @@ use regex::Regex;
 use crate::{
     metrics::tags::Tags,
     net::HostPort,
-    settings::{PrometheusSettings, StatisticsSettings, reader::Reader, value},
+    settings::{PrometheusSettings, StatisticsSettings, reader::SettingReader, value},
     statsd::{SinkSettings, StatsdProtocol, TagDialect, mogrifier::Mogrifier},
 };
 
@@ -15,7 +15,7 @@ const MOGRIFIERS: &str = "USE_DOG_STATSD_MOGRIFIERS";
 /// How often statistics may be sent at most.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-pub(super) fn statistics(reader: &mut Reader<'_>) -> StatisticsSettings {
+pub(super) fn statistics(reader: &mut SettingReader<'_>) -> StatisticsSettings {
     let disabled = reader.value("DISABLE_STATS", value::boolean);
     let server = HostPort {
         host: reader.value("STATSD_HOST", value::host),
@@ -36,15 +36,16 @@ pub(super) fn statistics(reader: &mut Reader<'_>) -> StatisticsSettings {
     let dog = dog.then(|| sink(StatsdProtocol::Udp, TagDialect::DogStatsd(mogrifiers)));
     StatisticsSettings {
         tags: reader.value("EXTRA_TAGS", tags),
-        interval: reader.value("STATS_FLUSH_INTERVAL", interval),
+        flush_interval: reader.value("STATS_FLUSH_INTERVAL", interval),
         sinks: statsd.into_iter().chain(dog).filter(|_| !disabled).collect(),
-        mogrifiers: mogrifier_names,
+        mogrifier_names,
         prometheus: prometheus(reader).filter(|_| !disabled),
-        in_milliseconds: reader.value("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", value::boolean),
+        response_times_in_milliseconds: reader
+            .value("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", value::boolean),
     }
 }
 
-fn prometheus(reader: &mut Reader<'_>) -> Option<PrometheusSettings> {
+fn prometheus(reader: &mut SettingReader<'_>) -> Option<PrometheusSettings> {
     let wanted = reader.value("USE_PROMETHEUS", value::boolean);
     let address = reader.optional("PROMETHEUS_ADDR", listen_address);
     let path = reader.value("PROMETHEUS_PATH", path);
@@ -106,7 +107,7 @@ fn tags(text: &str) -> Result<Tags, String> {
 }
 
 /// Those that are listed, in order, with their names; none for one that is wrong.
-fn mogrifiers(reader: &mut Reader<'_>) -> Vec<(String, Option<Mogrifier>)> {
+fn mogrifiers(reader: &mut SettingReader<'_>) -> Vec<(String, Option<Mogrifier>)> {
     let names = reader.value(MOGRIFIERS, mogrifier_names);
     let mogrifier = |name: String| {
         let mogrifier = mogrifier(reader, &name);
@@ -128,7 +129,7 @@ fn mogrifier_names(text: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn mogrifier(reader: &mut Reader<'_>, name: &str) -> Option<Mogrifier> {
+fn mogrifier(reader: &mut SettingReader<'_>, name: &str) -> Option<Mogrifier> {
     let variable = |part| format!("DOG_STATSD_MOGRIFIER_{name}_{part}");
     let pattern = reader.variable(&variable("PATTERN"), pattern);
     let new_name = reader.variable(&variable("NAME"), |it| Ok(it.to_owned()));
@@ -137,7 +138,7 @@ fn mogrifier(reader: &mut Reader<'_>, name: &str) -> Option<Mogrifier> {
         let variable = variable(part);
         if !reader.has_variable(&variable) {
             let problem = format!("expected it to be set, as {MOGRIFIERS} names {name}");
-            reader.refuse(&variable, &[MOGRIFIERS], &problem);
+            reader.reject(&variable, &[MOGRIFIERS], &problem);
         }
     }
     Some(Mogrifier { pattern: pattern?, name: new_name?, tags: tags.unwrap_or_default() })

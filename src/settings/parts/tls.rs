@@ -3,7 +3,7 @@
 use rustls::pki_types::ServerName;
 
 use crate::{
-    settings::{reader::Reader, value},
+    settings::{reader::SettingReader, value},
     time::{Clock, SystemClock},
     tls::{ClientVerification, ServerTls, TlsFile},
 };
@@ -15,7 +15,7 @@ const AUTHORITIES: &str = "GRPC_CLIENT_TLS_CACERT";
 const NAME: &str = "GRPC_CLIENT_TLS_SAN";
 
 /// None if gRPC is not encrypted. What is set has to be right all the same.
-pub(super) fn tls(reader: &mut Reader<'_>) -> Option<ServerTls> {
+pub(super) fn tls(reader: &mut SettingReader<'_>) -> Option<ServerTls> {
     let wanted = reader.value(USE_TLS, value::boolean);
     let certificate = reader.optional(CERTIFICATE, value::readable);
     let key = reader.optional(KEY, value::readable);
@@ -23,19 +23,19 @@ pub(super) fn tls(reader: &mut Reader<'_>) -> Option<ServerTls> {
     let name = reader.optional(NAME, name);
     for (one, other) in [(CERTIFICATE, KEY), (KEY, CERTIFICATE)] {
         if reader.is_set(one) && !reader.is_set(other) {
-            reader.refuse(one, &[other], &format!("expected {other} to be set, too"));
+            reader.reject(one, &[other], &format!("expected {other} to be set, too"));
         }
     }
     if wanted && !reader.is_set(CERTIFICATE) && !reader.is_set(KEY) {
         let problem = format!("expected {CERTIFICATE} and {KEY} to be set, too");
-        reader.refuse(USE_TLS, &[CERTIFICATE, KEY], &problem);
+        reader.reject(USE_TLS, &[CERTIFICATE, KEY], &problem);
     }
     // Whoever sets these relies on clients being asked who they are.
     if name.is_some() && !reader.is_set(AUTHORITIES) {
-        reader.refuse(NAME, &[AUTHORITIES], &format!("expected {AUTHORITIES} to be set, too"));
+        reader.reject(NAME, &[AUTHORITIES], &format!("expected {AUTHORITIES} to be set, too"));
     }
     if !wanted && authorities.is_some() {
-        reader.refuse(AUTHORITIES, &[USE_TLS], &format!("expected {USE_TLS} to be true, too"));
+        reader.reject(AUTHORITIES, &[USE_TLS], &format!("expected {USE_TLS} to be true, too"));
     }
     let clients = authorities.map(|authorities| ClientVerification { authorities, name });
     let tls = ServerTls { certificate: certificate?, key: key?, clients };
@@ -45,7 +45,7 @@ pub(super) fn tls(reader: &mut Reader<'_>) -> Option<ServerTls> {
             TlsFile::Key => KEY,
             TlsFile::ClientCa => AUTHORITIES,
         };
-        reader.refuse(name, &[CERTIFICATE, KEY, AUTHORITIES], &error.problem.to_string());
+        reader.reject(name, &[CERTIFICATE, KEY, AUTHORITIES], &error.problem.to_string());
     }
     Some(tls).filter(|_| wanted)
 }

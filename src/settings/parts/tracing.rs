@@ -2,12 +2,12 @@
 
 use super::text;
 use crate::{
-    settings::{reader::Reader, value},
+    settings::{reader::SettingReader, value},
     spans::{OtlpProtocol, TracingSettings},
 };
 
 /// None if nothing is. What is set has to be right all the same.
-pub(super) fn tracing(reader: &mut Reader<'_>) -> Option<TracingSettings> {
+pub(super) fn tracing(reader: &mut SettingReader<'_>) -> Option<TracingSettings> {
     let protocols = [("http", OtlpProtocol::Http), ("grpc", OtlpProtocol::Grpc)];
     let enabled = reader.value("TRACING_ENABLED", value::boolean);
     let settings = TracingSettings {

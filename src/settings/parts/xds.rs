@@ -6,7 +6,7 @@ use super::text;
 use crate::{
     backoff::BackoffSettings,
     net::HostPort,
-    settings::{reader::Reader, value},
+    settings::{reader::SettingReader, value},
     tls::client::ClientTls,
     wire::{
         LARGEST_MESSAGE,
@@ -19,7 +19,7 @@ const INITIAL: &str = "XDS_CLIENT_BACKOFF_INITIAL_INTERVAL";
 const MAX: &str = "XDS_CLIENT_BACKOFF_MAX_INTERVAL";
 
 /// None if rules come from files. What is set has to be right all the same.
-pub(super) fn xds(reader: &mut Reader<'_>) -> Option<XdsSettings> {
+pub(super) fn xds(reader: &mut SettingReader<'_>) -> Option<XdsSettings> {
     let types = [("FILE", false), ("GRPC_XDS_SOTW", true)];
     let wanted = reader.value("CONFIG_TYPE", |it| value::one_of(it, &types));
     let server = reader.optional("CONFIG_GRPC_XDS_SERVER_URL", target);
@@ -38,16 +38,16 @@ pub(super) fn xds(reader: &mut Reader<'_>) -> Option<XdsSettings> {
     Some(XdsSettings { server: server?, tls, subscriber, backoff }).filter(|_| wanted)
 }
 
-fn tls(reader: &mut Reader<'_>) -> Option<ClientTls> {
+fn tls(reader: &mut SettingReader<'_>) -> Option<ClientTls> {
     const CERTIFICATE: &str = "CONFIG_GRPC_XDS_CLIENT_TLS_CERT";
     const KEY: &str = "CONFIG_GRPC_XDS_CLIENT_TLS_KEY";
     let certificate = reader.optional(CERTIFICATE, value::readable);
     let key = reader.optional(KEY, value::readable);
     if certificate.is_some() && !reader.is_set(KEY) {
-        reader.refuse(CERTIFICATE, &[KEY], &format!("expected {KEY} to be set, too"));
+        reader.reject(CERTIFICATE, &[KEY], &format!("expected {KEY} to be set, too"));
     }
     if key.is_some() && !reader.is_set(CERTIFICATE) {
-        reader.refuse(KEY, &[CERTIFICATE], &format!("expected {CERTIFICATE} to be set, too"));
+        reader.reject(KEY, &[CERTIFICATE], &format!("expected {CERTIFICATE} to be set, too"));
     }
     let settings = ClientTls {
         identity: certificate.zip(key),
@@ -57,7 +57,7 @@ fn tls(reader: &mut Reader<'_>) -> Option<ClientTls> {
     reader.value("CONFIG_GRPC_XDS_SERVER_USE_TLS", value::boolean).then_some(settings)
 }
 
-fn backoff(reader: &mut Reader<'_>) -> BackoffSettings {
+fn backoff(reader: &mut SettingReader<'_>) -> BackoffSettings {
     let (initial, max) = (
         reader.optional(INITIAL, value::some_duration),
         reader.optional(MAX, value::some_duration),
@@ -65,7 +65,7 @@ fn backoff(reader: &mut Reader<'_>) -> BackoffSettings {
     if let (Some(initial), Some(max)) = (initial, max)
         && max < initial
     {
-        reader.refuse(
+        reader.reject(
             MAX,
             &[INITIAL],
             &format!("expected no less than {INITIAL}, which is {initial:?}"),

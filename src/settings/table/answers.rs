@@ -1,11 +1,11 @@
-use super::{Group, HEADER, Setting, Value};
+use super::setting::{Group, HEADER, Setting, ValueKind};
 
 pub(super) const ANSWERS: Group = Group {
     heading: "Answers",
     settings: &[
         Setting {
             name: "LIMIT_RESPONSE_HEADERS_ENABLED",
-            value: Value::Switch,
+            value: ValueKind::Switch,
             default: "false",
             help: "Whether answers carry headers, which Envoy passes on to the client.",
         },
@@ -29,7 +29,7 @@ pub(super) const ANSWERS: Group = Group {
         },
         Setting {
             name: "RESPONSE_DYNAMIC_METADATA",
-            value: Value::Text("WHEN"),
+            value: ValueKind::Text("WHEN"),
             default: "refused",
             help: "Which answers carry metadata, for Envoy's access log for example: \
                    `refused` for those that refuse, `always` (or `true`), `never` (or \

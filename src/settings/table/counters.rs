@@ -1,11 +1,11 @@
-use super::{DURATION, Group, NUMBER, Setting, Value};
+use super::setting::{DURATION, Group, NUMBER, Setting, ValueKind};
 
 pub(super) const COUNTERS: Group = Group {
     heading: "Counters",
     settings: &[
         Setting {
             name: "BACKEND_TYPE",
-            value: Value::Text("BACKEND"),
+            value: ValueKind::Text("BACKEND"),
             default: "",
             help: "Where hits are counted: `memory` counts in this process alone, `redis` \
                    across all instances that use the same server. If not set, it is `redis` \
@@ -46,14 +46,14 @@ pub(super) const COUNTERS: Group = Group {
         },
         Setting {
             name: "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT",
-            value: Value::Switch,
+            value: ValueKind::Switch,
             default: "false",
             help: "Whether a request that a limit refuses counts only at the limits that it \
                    exceeds, and nowhere else.",
         },
         Setting {
             name: "ON_ERROR",
-            value: Value::Text("POLICY"),
+            value: ValueKind::Text("POLICY"),
             default: "error",
             help: "What is decided while the counters cannot be reached, by limits whose rule \
                    has no `on_error`: `allow` lets pass, `deny` refuses, `local` counts in \
@@ -72,7 +72,7 @@ pub(super) const COUNTERS: Group = Group {
         },
         Setting {
             name: "LOCAL_SHARE",
-            value: Value::Text("RATIO"),
+            value: ValueKind::Text("RATIO"),
             default: "1",
             help: "Which part of each limit an instance grants with `local`, to the nearest \
                    whole number and at least 1: more than 0, at most 1, such as `0.25` for \
@@ -80,14 +80,14 @@ pub(super) const COUNTERS: Group = Group {
         },
         Setting {
             name: "CACHE_KEY_PREFIX",
-            value: Value::Text("TEXT"),
+            value: ValueKind::Text("TEXT"),
             default: "",
             help: "What the name of every counter begins with, to tell apart services that \
                    share a Redis server.",
         },
         Setting {
             name: "COUNTER_KEYS",
-            value: Value::Text("FORMAT"),
+            value: ValueKind::Text("FORMAT"),
             default: "unambiguous",
             help: "How counters are named: `unambiguous`, or `reference` for the very names \
                    that envoyproxy/ratelimit uses, to share one Redis server with it.",

@@ -1,4 +1,4 @@
-use super::{DURATION, Group, HOST, NUMBER, PATH, PORT, Setting};
+use super::setting::{DURATION, Group, HOST, NUMBER, PATH, PORT, Setting};
 
 pub(super) const LISTENERS: Group = Group {
     heading: "Listeners",

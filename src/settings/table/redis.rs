@@ -1,11 +1,11 @@
-use super::{DURATION, Group, NUMBER, PATH, Setting, Value};
+use super::setting::{DURATION, Group, NUMBER, PATH, Setting, ValueKind};
 
 pub(super) const REDIS: Group = Group {
     heading: "Redis",
     settings: &[
         Setting {
             name: "REDIS_URL",
-            value: Value::Secret("URL"),
+            value: ValueKind::Secret("URL"),
             default: "",
             help: "The Redis server: \
                    `redis://[[user]:password@]host[:port][/database]`, `rediss://…` \
@@ -18,7 +18,7 @@ pub(super) const REDIS: Group = Group {
         },
         Setting {
             name: "REDIS_AUTH",
-            value: Value::Secret("[USER:]PASSWORD"),
+            value: ValueKind::Secret("[USER:]PASSWORD"),
             default: "",
             help: "The password for Redis, or `user:password`, in place of what \
                    REDIS_URL says; `:password` if the password has a colon. Prefer the \
@@ -26,13 +26,13 @@ pub(super) const REDIS: Group = Group {
         },
         Setting {
             name: "REDIS_TYPE",
-            value: Value::Text("TYPE"),
+            value: ValueKind::Text("TYPE"),
             default: "single",
             help: "How Redis is deployed: `single`, `sentinel` or `cluster`.",
         },
         Setting {
             name: "REDIS_TLS",
-            value: Value::Switch,
+            value: ValueKind::Switch,
             default: "false",
             help: "Whether connections to Redis, and to Sentinels, are encrypted; \
                    `rediss://` in REDIS_URL says so, too.",
@@ -59,13 +59,13 @@ pub(super) const REDIS: Group = Group {
         },
         Setting {
             name: "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION",
-            value: Value::Switch,
+            value: ValueKind::Switch,
             default: "false",
             help: "Whether the certificate of Redis may be for another name.",
         },
         Setting {
             name: "REDIS_SENTINEL_AUTH",
-            value: Value::Secret("[USER:]PASSWORD"),
+            value: ValueKind::Secret("[USER:]PASSWORD"),
             default: "",
             help: "The password for the Sentinels, or `user:password`, in place of what \
                    REDIS_URL says; `:password` if the password has a colon. They are not \
@@ -73,7 +73,7 @@ pub(super) const REDIS: Group = Group {
         },
         Setting {
             name: "REDIS_SOCKET_TYPE",
-            value: Value::Text("TYPE"),
+            value: ValueKind::Text("TYPE"),
             default: "",
             help: "`tcp` or `unix`. REDIS_URL says it already; if this is set, the two have \
                    to agree.",
@@ -103,7 +103,7 @@ pub(super) const REDIS: Group = Group {
         },
         Setting {
             name: "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION",
-            value: Value::Switch,
+            value: ValueKind::Switch,
             default: "false",
             help: "Whether the service is unhealthy whenever Redis does not decide: twice in a \
                    row, and in a cluster any node with slots. Otherwise only until it has \
@@ -111,43 +111,43 @@ pub(super) const REDIS: Group = Group {
         },
         Setting {
             name: "REDIS_PERSECOND",
-            value: Value::Switch,
+            value: ValueKind::Switch,
             default: "false",
             help: "Whether limits per second are counted in a Redis of their own.",
         },
         Setting {
             name: "REDIS_PERSECOND_URL",
-            value: Value::Secret("URL"),
+            value: ValueKind::Secret("URL"),
             default: "",
             help: "Like REDIS_URL, for the Redis of limits per second.",
         },
         Setting {
             name: "REDIS_PERSECOND_TYPE",
-            value: Value::Text("TYPE"),
+            value: ValueKind::Text("TYPE"),
             default: "single",
             help: "Like REDIS_TYPE.",
         },
         Setting {
             name: "REDIS_PERSECOND_AUTH",
-            value: Value::Secret("[USER:]PASSWORD"),
+            value: ValueKind::Secret("[USER:]PASSWORD"),
             default: "",
             help: "Like REDIS_AUTH.",
         },
         Setting {
             name: "REDIS_PERSECOND_TLS",
-            value: Value::Switch,
+            value: ValueKind::Switch,
             default: "false",
             help: "Like REDIS_TLS. The certificates are the same.",
         },
         Setting {
             name: "REDIS_PERSECOND_SENTINEL_AUTH",
-            value: Value::Secret("[USER:]PASSWORD"),
+            value: ValueKind::Secret("[USER:]PASSWORD"),
             default: "",
             help: "Like REDIS_SENTINEL_AUTH.",
         },
         Setting {
             name: "REDIS_PERSECOND_SOCKET_TYPE",
-            value: Value::Text("TYPE"),
+            value: ValueKind::Text("TYPE"),
             default: "",
             help: "Like REDIS_SOCKET_TYPE.",
         },

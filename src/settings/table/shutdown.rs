@@ -1,4 +1,4 @@
-use super::{DURATION, Group, Setting};
+use super::setting::{DURATION, Group, Setting};
 
 pub(super) const SHUTDOWN: Group = Group {
     heading: "Shutdown",

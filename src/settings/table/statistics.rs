@@ -1,11 +1,11 @@
-use super::{DURATION, Group, HOST, PORT, Setting, Value};
+use super::setting::{DURATION, Group, HOST, PORT, Setting, ValueKind};
 
 pub(in crate::settings) const STATISTICS: Group = Group {
     heading: "Statistics",
     settings: &[
         Setting {
             name: "DISABLE_STATS",
-            value: Value::Switch,
+            value: ValueKind::Switch,
             default: "false",
             help: "Whether statistics are neither sent nor served on a port of their own, \
                    whatever the following say. `/metrics` of PORT and `/stats` of DEBUG_PORT \
@@ -13,7 +13,7 @@ pub(in crate::settings) const STATISTICS: Group = Group {
         },
         Setting {
             name: "EXTRA_TAGS",
-            value: Value::Text("TAGS"),
+            value: ValueKind::Text("TAGS"),
             default: "",
             help: "Tags of all statistics: `key:value,key:value`. In statsd they are part of \
                    the names, for Prometheus they are labels. Those without a value are left \
@@ -27,7 +27,7 @@ pub(in crate::settings) const STATISTICS: Group = Group {
         },
         Setting {
             name: "USE_STATSD",
-            value: Value::Switch,
+            value: ValueKind::Switch,
             default: "",
             help: "Whether statistics are sent to a server of statsd. If not set, they are where \
                    STATSD_HOST, STATSD_PORT or STATSD_PROTOCOL is set and USE_DOG_STATSD is not \
@@ -43,20 +43,20 @@ pub(in crate::settings) const STATISTICS: Group = Group {
         Setting { name: "STATSD_PORT", value: PORT, default: "8125", help: "Its port, not 0." },
         Setting {
             name: "STATSD_PROTOCOL",
-            value: Value::Text("PROTOCOL"),
+            value: ValueKind::Text("PROTOCOL"),
             default: "tcp",
             help: "How the server of statsd is reached: `tcp` or `udp`. DogStatsD always is by \
                    UDP.",
         },
         Setting {
             name: "USE_DOG_STATSD",
-            value: Value::Switch,
+            value: ValueKind::Switch,
             default: "false",
             help: "Whether statistics are sent to a server of DogStatsD.",
         },
         Setting {
             name: "USE_DOG_STATSD_MOGRIFIERS",
-            value: Value::Text("NAMES"),
+            value: ValueKind::Text("NAMES"),
             default: "",
             help: "Names of rules, with commas, that turn parts of names into tags for \
                    DogStatsD; the first that matches counts. For each name there are the \
@@ -66,26 +66,26 @@ pub(in crate::settings) const STATISTICS: Group = Group {
         },
         Setting {
             name: "USE_PROMETHEUS",
-            value: Value::Switch,
+            value: ValueKind::Switch,
             default: "false",
             help: "Whether Prometheus has a port of its own. `/metrics` of PORT is there in any \
                    case.",
         },
         Setting {
             name: "PROMETHEUS_ADDR",
-            value: Value::Text("ADDRESS"),
+            value: ValueKind::Text("ADDRESS"),
             default: ":9090",
             help: "Where: `host:port`, or `:port` for all addresses.",
         },
         Setting {
             name: "PROMETHEUS_PATH",
-            value: Value::Text("PATH"),
+            value: ValueKind::Text("PATH"),
             default: "/metrics",
             help: "Under which path of it.",
         },
         Setting {
             name: "PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS",
-            value: Value::Switch,
+            value: ValueKind::Switch,
             default: "false",
             help: "Whether Prometheus is told response times in milliseconds, under the name \
                    that says seconds.",

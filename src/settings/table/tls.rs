@@ -1,11 +1,11 @@
-use super::{FILE, Group, Setting, Value};
+use super::setting::{FILE, Group, Setting, ValueKind};
 
 pub(super) const TLS: Group = Group {
     heading: "Encryption of gRPC",
     settings: &[
         Setting {
             name: "GRPC_SERVER_USE_TLS",
-            value: Value::Switch,
+            value: ValueKind::Switch,
             default: "false",
             help: "Whether gRPC is encrypted, by TLS 1.2 or 1.3, on a port or a unix socket. The \
                    other ports never are.",
@@ -33,7 +33,7 @@ pub(super) const TLS: Group = Group {
         },
         Setting {
             name: "GRPC_CLIENT_TLS_SAN",
-            value: Value::Text("NAME"),
+            value: ValueKind::Text("NAME"),
             default: "",
             help: "A name that the certificate of a client must have, too, among its subject \
                    alternative names.",

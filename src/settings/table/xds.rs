@@ -1,11 +1,11 @@
-use super::{DURATION, FILE, Group, NUMBER, Setting, Value};
+use super::setting::{DURATION, FILE, Group, NUMBER, Setting, ValueKind};
 
 pub(super) const XDS: Group = Group {
     heading: "Rules by xDS",
     settings: &[
         Setting {
             name: "CONFIG_TYPE",
-            value: Value::Text("TYPE"),
+            value: ValueKind::Text("TYPE"),
             default: "FILE",
             help: "Where rules come from: `FILE`, or `GRPC_XDS_SOTW` for a management server, such \
                    as Envoy Gateway, that is asked by the aggregated discovery service. Then no \
@@ -14,31 +14,31 @@ pub(super) const XDS: Group = Group {
         },
         Setting {
             name: "CONFIG_GRPC_XDS_SERVER_URL",
-            value: Value::Text("HOST:PORT"),
+            value: ValueKind::Text("HOST:PORT"),
             default: "localhost:18000",
             help: "The management server; `dns:///host:port` is the same.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_NODE_ID",
-            value: Value::Text("TEXT"),
+            value: ValueKind::Text("TEXT"),
             default: "default",
             help: "The name by which the server knows this process.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_NODE_METADATA",
-            value: Value::Text("KEY=VALUE,…"),
+            value: ValueKind::Text("KEY=VALUE,…"),
             default: "",
             help: "What else the server is told of this process.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS",
-            value: Value::Secret("NAME:VALUE,…"),
+            value: ValueKind::Secret("NAME:VALUE,…"),
             default: "",
             help: "Headers that are sent to the server.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_SERVER_USE_TLS",
-            value: Value::Switch,
+            value: ValueKind::Switch,
             default: "false",
             help: "Whether the connection is encrypted, by TLS 1.2 or 1.3.",
         },
@@ -63,7 +63,7 @@ pub(super) const XDS: Group = Group {
         },
         Setting {
             name: "CONFIG_GRPC_XDS_SERVER_TLS_SAN",
-            value: Value::Text("HOST"),
+            value: ValueKind::Text("HOST"),
             default: "",
             help: "The name that the server's certificate must have; if not set, the host of the \
                    URL.",
@@ -84,7 +84,7 @@ pub(super) const XDS: Group = Group {
         },
         Setting {
             name: "XDS_CLIENT_BACKOFF_JITTER",
-            value: Value::Switch,
+            value: ValueKind::Switch,
             default: "true",
             help: "Whether waits are shortened at random, so that not all processes come back at \
                    once.",

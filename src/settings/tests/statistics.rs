@@ -8,11 +8,13 @@ use crate::{
 
 /// What one setting came to.
 pub(super) fn show(settings: &StatisticsSettings, name: &str) -> String {
-    let StatisticsSettings { tags, interval, sinks, prometheus, in_milliseconds, .. } = settings;
+    let StatisticsSettings { tags, flush_interval, sinks, prometheus, .. } = settings;
     match name {
         "EXTRA_TAGS" => format!("{:?}", tags.clean().collect::<Vec<_>>()),
-        "STATS_FLUSH_INTERVAL" => format!("{interval:?}"),
-        "PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS" => in_milliseconds.to_string(),
+        "STATS_FLUSH_INTERVAL" => format!("{flush_interval:?}"),
+        "PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS" => {
+            settings.response_times_in_milliseconds.to_string()
+        }
         "USE_PROMETHEUS" | "PROMETHEUS_ADDR" | "PROMETHEUS_PATH" => {
             format!("{:?}", prometheus.as_ref().map(|it| format!("{}{}", it.address, it.path)))
         }
@@ -78,7 +80,7 @@ const LISTED: &[(&str, &str)] = &[
 #[test]
 fn mogrifiers_are_read_in_the_order_of_the_list() {
     let mut statistics = read(&[], LISTED).unwrap().statistics;
-    assert_eq!(statistics.mogrifiers, ["FIRST", "SECOND"]);
+    assert_eq!(statistics.mogrifier_names, ["FIRST", "SECOND"]);
     let Some(TagDialect::DogStatsd(mogrifiers)) = statistics.sinks.pop().map(|it| it.dialect)
     else {
         unreachable!()

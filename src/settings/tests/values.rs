@@ -132,7 +132,7 @@ pub(super) const LEGAL: &[(&str, Pairs<'_>)] = &[
                 "Redis { main: RedisSettings { servers: Single(Tcp { host: \"cache\", port: 6380 }), \
                  login: Login { username: None, .. }, sentinel_login: Login { username: None, .. }, \
                  database: 0, tls: None, timeout: 500ms, jitter: Jitter { bound: 0 }, \
-                 key_prefix: \"\", setting_prefix: \"REDIS\" }, per_second: None, give_up: None, health: false }",
+                 key_prefix: \"\", setting_prefix: \"REDIS\" }, per_second: None, startup_timeout: None, health_follows_redis: false }",
             ),
         ],
     ),

@@ -1,0 +1,168 @@
+//! The settings as typed values.
+
+use std::time::Duration;
+
+use tracing::Level;
+
+use crate::{
+    counter::KeyFormat,
+    engine::{decision::Mode, fallback::FallbackSettings},
+    metrics::tags::Tags,
+    net::{Address, HostPort},
+    rule_files::RuleSource,
+    spans::TracingSettings,
+    statsd::SinkSettings,
+    store::{memory::Bounds, redis::RedisSettings},
+    tls::ServerTls,
+    wire::response::ResponseSettings,
+    xds::XdsSettings,
+};
+
+/// The settings of the whole service.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Source of the rules, and the service's state while there are no rules.
+    pub rules: RuleSettings,
+    /// Addresses to listen on, limits on connections, and TLS.
+    pub listeners: ListenerSettings,
+    /// Storage of the counters.
+    pub store: StoreSettings,
+    /// Memory for the cache of refusals in front of Redis, in bytes. 0 turns the
+    /// cache off; otherwise at least 524,288.
+    pub deny_cache_bytes: usize,
+    /// Decisions while the store does not answer.
+    pub fallback: FallbackSettings,
+    /// Format of the counters' names in the store.
+    pub key_format: KeyFormat,
+    /// Modes that apply to all rules.
+    pub mode: Mode,
+    /// Most descriptors in one request: 1 to
+    /// [`MOST_DESCRIPTORS`](crate::wire::request::MOST_DESCRIPTORS).
+    pub max_descriptors: usize,
+    /// Fraction of a limit above which a counter is near the limit: above 0, at
+    /// most 1. Single precision, as in envoyproxy/ratelimit, so that both services
+    /// report the same hits as near the limit.
+    pub near_limit_ratio: f32,
+    /// Headers and metadata of answers.
+    pub response: ResponseSettings,
+    /// Level and format of the log.
+    pub log: LogSettings,
+    /// Delivery of statistics to StatsD, DogStatsD and Prometheus.
+    pub statistics: StatisticsSettings,
+    /// Tracing; `None` if it is off.
+    pub tracing: Option<TracingSettings>,
+    /// Time limits of a graceful shutdown.
+    pub drain: DrainSettings,
+}
+
+/// Source of the rules, and the service's state while there are no rules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleSettings {
+    /// The rule files.
+    pub source: RuleSource,
+    /// The xDS management server; if set, no rule files are read.
+    pub xds: Option<XdsSettings>,
+    /// Allows several files to define the same domain.
+    pub merge_domains: bool,
+    /// Starts the service although no valid rules are available. Every decision
+    /// fails until they are.
+    pub force_start: bool,
+    /// Reports unhealthy while the active rules have no domain.
+    pub unhealthy_without_domains: bool,
+}
+
+/// Addresses to listen on, limits on connections, and TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Port or Unix socket for gRPC.
+    pub grpc: Address,
+    /// TLS for gRPC; `None` for plaintext.
+    pub tls: Option<ServerTls>,
+    /// HostPort for HTTP clients.
+    pub http: HostPort,
+    /// HostPort for operators.
+    pub debug: HostPort,
+    /// Most open connections of each listener, at least 1.
+    pub max_connections: usize,
+    /// Age at which a gRPC connection stops accepting calls; `None` for no bound.
+    pub max_age: Option<Duration>,
+    /// Time that running calls have after that; `None` for no bound.
+    pub max_age_grace: Option<Duration>,
+}
+
+/// Storage of the counters, with the settings that only this storage has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreSettings {
+    /// Counters live in this process.
+    Memory {
+        /// Bounds on the memory and on the number of counters.
+        bounds: Bounds,
+    },
+    /// Counters live in Redis.
+    Redis {
+        /// The Redis for all limits, apart from those in `per_second`.
+        main: Box<RedisSettings>,
+        /// A separate Redis for limits per second.
+        per_second: Option<Box<RedisSettings>>,
+        /// Ends the process if Redis has not answered within this time after the
+        /// start; `None` waits without a bound.
+        startup_timeout: Option<Duration>,
+        /// Reports unhealthy whenever Redis does not answer, and not only until
+        /// its first answer.
+        health_follows_redis: bool,
+    },
+}
+
+/// Level and format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The least severe level that is logged.
+    pub level: Level,
+    /// Format of a log line.
+    pub format: LogFormat,
+}
+
+/// Format of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Readable text, colored on a terminal.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Delivery of statistics. The main port serves `/metrics` in any case.
+#[derive(Clone, Debug)]
+pub struct StatisticsSettings {
+    /// Tags of every statistic.
+    pub tags: Tags,
+    /// Time between two deliveries, at least 100 ms.
+    pub flush_interval: Duration,
+    /// StatsD and DogStatsD servers.
+    pub sinks: Vec<SinkSettings>,
+    /// Names of the DogStatsD mogrifiers, in capitals. Also set if DogStatsD is off.
+    pub mogrifier_names: Vec<String>,
+    /// The separate port for Prometheus, if there is one.
+    pub prometheus: Option<PrometheusSettings>,
+    /// Reports response times to Prometheus in milliseconds, not seconds.
+    pub response_times_in_milliseconds: bool,
+}
+
+/// The separate port for Prometheus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrometheusSettings {
+    /// HostPort to listen on. `::` becomes `0.0.0.0` on hosts without IPv6.
+    pub address: HostPort,
+    /// Path of the metrics; starts with a slash.
+    pub path: String,
+}
+
+/// Time limits of a graceful shutdown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainSettings {
+    /// Time to keep serving while health checks already report unhealthy.
+    pub delay: Duration,
+    /// Time that running calls have after `delay`.
+    pub timeout: Duration,
+}
