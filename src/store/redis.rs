@@ -20,53 +20,59 @@
 //! script, after a restart for example: it has counted nothing, and is sent the
 //! script along with the call.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use redis::{RedisError, Script, Value, cmd};
+use redis::{Value, cmd};
 use smallvec::smallvec;
 use tokio::{select, task::JoinSet, time::Instant};
 
 use self::{
-    call::{Call, Kind, Reply},
-    calls::{Calls, Place, Servers},
+    call::{Call, CallKind, CallResult},
     cluster::Cluster,
-    node::{Node, NodeError},
+    dispatcher::{Dispatcher, Location, Servers},
+    node::Node,
     pulse::Pulse,
-    settler::Late,
+    settler::SettlementQueue,
     slots::slot,
     target::Target,
     traffic::Traffic,
 };
 use crate::{
     counter::{CounterKey, CounterRef},
-    limit::{Hits, Limit, Outcome, Unit, Window, step},
+    limit::{Hits, Limit, Outcome, Unit, Window},
     store::{
-        Charge, Counters, Deadline, EXPIRY_SLACK, PoolUsage, Results, Store, StoreError,
-        StoreStats, peek_charge, script::Settlement, single_result,
+        Charge, Counters, Deadline, PoolUsage, Results, Store, StoreError, StoreStats, peek_charge,
+        script::Settlement, single_result,
     },
     time::Timestamp,
 };
 
 mod batch;
+mod batcher;
 #[cfg(test)]
 mod between_places;
 mod breaker;
 mod call;
-mod calls;
-mod charge;
 mod cluster;
+mod coalesced;
 mod complaints;
 mod connection;
+mod count;
+mod decide;
+mod dispatcher;
+mod executor;
 mod fate;
-mod fixed_window;
 mod groups;
 mod jitter;
 mod lane;
+mod limits;
 mod line;
+mod lua_script;
 mod node;
-mod parts;
+mod node_error;
 mod probe;
 mod pulse;
+mod replies;
 mod reservation;
 mod sentinels;
 mod settings;
@@ -75,7 +81,6 @@ mod settler;
 #[cfg(test)]
 pub(crate) mod simulated;
 mod slots;
-mod sums;
 mod target;
 mod tls;
 mod traffic;
@@ -92,7 +97,7 @@ pub use self::tls::{ClientCertificate, RedisTls};
 /// many, and need not be kept anywhere but in memory.
 #[derive(Debug)]
 pub struct Redis {
-    calls: Arc<Calls<Backends>>,
+    dispatcher: Arc<Dispatcher<Backends>>,
     /// Ends with this.
     _settler: JoinSet<()>,
 }
@@ -144,7 +149,7 @@ impl Redis {
         per_second: Option<&RedisSettings>,
         readings: &StoreStats,
     ) -> Self {
-        let (late, unsettled) = Late::new();
+        let (late, unsettled) = SettlementQueue::new();
         let timeout = per_second.map_or(main.timeout, |it| it.timeout.max(main.timeout));
         let pulse = Pulse::start();
         let backends = Arc::new(Backends {
@@ -155,18 +160,18 @@ impl Redis {
         });
         backends.tell(readings, &late);
         let mut settler = JoinSet::new();
-        settler.spawn(settler::run(Arc::clone(&backends), late.shared(), unsettled));
-        Self { calls: Arc::new(Calls::new(backends, late)), _settler: settler }
+        settler.spawn(settler::run(Arc::clone(&backends), late.stats(), unsettled));
+        Self { dispatcher: Arc::new(Dispatcher::new(backends, late)), _settler: settler }
     }
 
     /// Waits until what calls have left behind is settled, for so long at most.
     pub async fn settle_pending(&self, most: Duration) {
-        self.calls.late.finish(most).await;
+        self.dispatcher.late.drain(most).await;
     }
 }
 
 impl Backend {
-    fn new(settings: &RedisSettings, (late, pulse): (&Late, &Pulse)) -> Self {
+    fn new(settings: &RedisSettings, (late, pulse): (&SettlementQueue, &Pulse)) -> Self {
         let traffic = Traffic::new(pulse.clone());
         let one =
             |target| BackendServers::One(Node::new(target, settings, false, (&traffic, late)));
@@ -220,17 +225,17 @@ impl Backend {
 }
 
 impl Backends {
-    fn backend(&self, place: Place) -> &Backend {
+    fn backend(&self, place: Location) -> &Backend {
         match &self.per_second {
             Some(backend) if place.per_second => backend,
             _ => &self.main,
         }
     }
 
-    fn tell(self: &Arc<Self>, readings: &StoreStats, late: &Late) {
+    fn tell(self: &Arc<Self>, readings: &StoreStats, late: &SettlementQueue) {
         let (backends, counts) = (Arc::downgrade(self), late.clone());
         StoreStats::register(&readings.main, move || {
-            let (refunded, failed_refunds) = counts.counts();
+            let (refunded, failed_refunds) = counts.refund_counts();
             let usage = backends.upgrade().map(|it| it.main.usage()).unwrap_or_default();
             PoolUsage { refunded, failed_refunds, ..usage }
         });
@@ -253,18 +258,18 @@ fn is_per_second(limit: &Limit) -> bool {
 }
 
 impl Servers for Backends {
-    fn place(&self, charge: &Charge) -> Place {
+    fn locate(&self, charge: &Charge) -> Location {
         let per_second = self.per_second.is_some() && is_per_second(&charge.limit);
-        let place = Place { per_second, slot: 0 };
+        let place = Location { per_second, slot: 0 };
         match self.backend(place).servers {
             BackendServers::One(_) => place,
             BackendServers::Cluster(_) => {
-                Place { slot: slot(charge.counter.key.as_bytes()), ..place }
+                Location { slot: slot(charge.counter.key.as_bytes()), ..place }
             }
         }
     }
 
-    fn server(&self, place: Place) -> u32 {
+    fn owner(&self, place: Location) -> u32 {
         let number = match &self.backend(place).servers {
             BackendServers::One(_) => 0,
             BackendServers::Cluster(cluster) => cluster.number_of_owner(place.slot),
@@ -272,11 +277,11 @@ impl Servers for Backends {
         2 * u32::from(number) + u32::from(place.per_second)
     }
 
-    fn goes_apart(&self, place: Place) -> bool {
+    fn splits_by_counter(&self, place: Location) -> bool {
         matches!(self.backend(place).servers, BackendServers::Cluster(_))
     }
 
-    async fn call(&self, place: Place, call: &Arc<Call>, until: Instant) -> Reply {
+    async fn send(&self, place: Location, call: &Arc<Call>, until: Instant) -> CallResult {
         match &self.backend(place).servers {
             BackendServers::One(node) => node.call(call, until, false).await,
             BackendServers::Cluster(cluster) => cluster.call(place.slot, call, until).await,
@@ -294,11 +299,11 @@ impl Servers for Backends {
 
 impl Store for Redis {
     async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
-        self.calls.charge(charges, now, deadline).await
+        self.dispatcher.charge(charges, now, deadline).await
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        let Backends { main, per_second, .. } = &*self.calls.servers;
+        let Backends { main, per_second, .. } = &*self.dispatcher.servers;
         let Some(per_second) = per_second else { return main.ready().await };
         match tokio::join!(main.ready(), per_second.ready()) {
             (_, Err(unfit @ StoreError::Misconfigured(_))) => Err(unfit),
@@ -307,7 +312,7 @@ impl Store for Redis {
     }
 
     async fn task_failed(&self) {
-        let Backends { main, per_second, .. } = &*self.calls.servers;
+        let Backends { main, per_second, .. } = &*self.dispatcher.servers;
         let per_second = async {
             match per_second {
                 Some(per_second) => per_second.died().await,
@@ -317,7 +322,7 @@ impl Store for Redis {
         select! {
             () = main.died() => {}
             () = per_second => {}
-            () = self.calls.late.abandoned() => {}
+            () = self.dispatcher.late.closed() => {}
         }
     }
 }
@@ -334,7 +339,7 @@ impl Counters for Redis {
 
     async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
         // The name alone does not say on which Redis it is.
-        let Backends { main, per_second, .. } = &*self.calls.servers;
+        let Backends { main, per_second, .. } = &*self.dispatcher.servers;
         let mut found = main.delete(counter).await?;
         if let Some(per_second) = per_second {
             found |= per_second.delete(counter).await?;
@@ -350,81 +355,13 @@ impl Counters for Redis {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let charge = peek_charge(counter, limit);
-        let servers = &self.calls.servers;
-        let place = servers.place(&charge);
-        let kind = Kind::Settle(smallvec![Settlement::Set(used.min(Hits::MAX))]);
-        let call = Arc::new(Call::with(smallvec![charge], now, kind));
+        let servers = &self.dispatcher.servers;
+        let place = servers.locate(&charge);
+        let kind = CallKind::Settle(smallvec![Settlement::Set(used.min(Hits::MAX))]);
+        let call = Arc::new(Call::with_kind(smallvec![charge], now, kind));
         let until = Instant::now() + servers.timeout;
-        servers.call(place, &call, until).await?;
+        servers.send(place, &call, until).await?;
         Ok(())
-    }
-}
-/// A script.
-struct Twin {
-    source: String,
-    script: Script,
-}
-
-impl fmt::Debug for Twin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Twin").field(&self.script.get_hash()).finish()
-    }
-}
-
-impl Twin {
-    fn new(source: String) -> Self {
-        Self { script: Script::new(&source), source }
-    }
-
-    /// How a command begins that runs it on a server that knows it.
-    fn by_name(&self) -> [&str; 2] {
-        ["EVALSHA", self.script.get_hash()]
-    }
-
-    /// How a command begins that runs it on any server.
-    fn whole(&self) -> [&str; 2] {
-        ["EVAL", &self.source]
-    }
-}
-
-/// A script of these `parts`, which may use all algorithms.
-fn script(parts: &[&str]) -> String {
-    [include_str!("redis/lua/numbers.lua"), &step::lua(), &parts.concat()].concat()
-}
-
-/// What `answer` says, unless it is an error.
-fn sound(answer: Value) -> Result<Value, NodeError> {
-    match answer {
-        Value::ServerError(error) => Err(NodeError::from(&RedisError::from(error))),
-        answer => Ok(answer),
-    }
-}
-
-/// The list that `answer` is: one element for each of so many charges.
-fn elements(answer: Value, expected: usize) -> Result<Vec<Value>, NodeError> {
-    let elements = match sound(answer)? {
-        Value::Array(elements) => elements,
-        _ => return Err(StoreError::Failed("the answer is not a list of counters".into()).into()),
-    };
-    if elements.len() != expected {
-        let found = elements.len();
-        let error = format!("the answer has {found} counters, expected {expected}");
-        return Err(StoreError::Failed(error).into());
-    }
-    Ok(elements)
-}
-
-/// How many milliseconds a counter of a fixed window is kept from now on.
-fn kept(charge: &Charge, now: Timestamp) -> u64 {
-    let micros = (charge.counter.span.end.since(now) + EXPIRY_SLACK).as_micros();
-    u64::try_from(micros.div_ceil(1_000)).unwrap_or(u64::MAX)
-}
-
-/// The number that `value` is, if a script may have meant it.
-fn number(value: &Value) -> Option<u64> {
-    match *value {
-        Value::Int(it) => u64::try_from(it).ok().filter(|it| *it <= Hits::MAX),
-        _ => None,
     }
 }
 

@@ -1,131 +1,197 @@
-//! Calls that share a round trip.
-//!
-//! A call that comes alone goes at once. What comes while it is on its way waits, and goes
-//! in one batch with the next round trip, or as soon as there is enough for a full batch:
-//! several of those are under way at once, so that a server far away is as busy as one
-//! nearby. Hits of one batch on one counter of a fixed window are added up, and calls of
-//! other kinds that may meet on a counter are made by one script, one after the other. Each
-//! call is told what it would have been told if it had been made alone: a counter that
-//! everybody asks about costs Redis no more than one call per batch.
-//!
-//! Redis serves nobody else while it works on a script, so a batch is bounded by what it
-//! [costs](super::call::cost). Calls that cost much wait in a [lane](super::lane) of their
-//! own: the others are behind those under way, and not behind those that wait.
-//!
-//! A fixed window on the fast path takes three commands. All else of a batch takes one script
-//! that decides and one that settles; in a cluster one of each per counter, as a script may
-//! only touch one slot there.
-//!
-//! Nobody who gives up takes the answer along: what it grants too late is
-//! [given back](super::settler).
+//! What one round trip is to do, and what its answers say.
 
-use std::{future::Future, sync::Arc, time::Duration};
-
-use tokio::{select, sync::Semaphore, task::JoinSet};
+use foldhash::fast::RandomState;
+use indexmap::IndexMap;
+use redis::{Cmd, Value};
 
 use super::{
-    call::{Call, Reply},
-    lane::{InFlight, Lane, QUEUE, unsent},
-    line::{Alone, Line},
-    node::NodeError,
-    parts::{Answer, Batch, Part},
-    pulse::Pulse,
-    settler::Late,
+    call::{Call, CallKind, CallResult, ChargeReplies},
+    coalesced::Coalesced,
+    count::{self, Found},
+    decide,
+    jitter::Jitter,
+    node_error::NodeError,
+    replies::{elements, non_error},
+    settle,
 };
-use crate::store::StoreError;
+use crate::store::script::Holder;
 
-/// How many full batches may be under way at once in each lane, besides one that is not full.
-const LIGHT: usize = 8;
-pub(super) const HEAVY: usize = 4;
-
-/// The way to a server.
-pub(super) trait Wire: Send + Sync + 'static {
-    /// The answer to each of the `parts` of `batch`, sent together and once. `asking`
-    /// says that another server of the cluster sent them here.
-    fn ask(
-        &self,
-        batch: &Batch<'_>,
-        parts: &[Part],
-        asking: bool,
-    ) -> impl Future<Output = Result<Vec<Answer>, NodeError>> + Send;
-
-    /// Ends when the server has answered everything so far, or cannot be asked.
-    fn heard(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
-}
-
-/// Makes calls together.
+/// What one round trip is to do.
 #[derive(Debug)]
-pub(super) struct Batches<W: Wire> {
-    line: Arc<Line<W>>,
-    light: Lane,
-    heavy: Lane,
-    /// How many more calls may come from other servers of the cluster.
-    asked: Semaphore,
-    /// Ends with this.
-    _task: JoinSet<()>,
+pub(super) struct Batch<'a> {
+    pub(super) sums: Coalesced<'a>,
+    pub(super) decisions: Vec<(&'a Call, Option<Holder>)>,
+    pub(super) settlements: Vec<&'a Call>,
 }
 
-impl<W: Wire> Batches<W> {
-    /// Begins to make calls to the server at the end of `wire`, one of a cluster if
-    /// `cluster`. Needs a Tokio runtime.
-    pub(super) fn new(
-        wire: W,
-        timeout: Duration,
-        cluster: bool,
-        (late, pulse, in_flight): (Late, Pulse, &InFlight),
-    ) -> Self {
-        let line = Arc::new(Line::new(wire, timeout, cluster, (late, pulse)));
-        let (light, light_calls) = Lane::new(LIGHT, in_flight);
-        let (heavy, heavy_calls) = Lane::new(HEAVY, in_flight);
-        let mut task = JoinSet::new();
-        let works = Arc::clone(&line);
-        task.spawn(async move {
-            select! {
-                () = light_calls.serve(&works) => {}
-                () = heavy_calls.serve(&works) => {}
-                () = works.listen() => {}
+/// The answer for one part.
+pub(super) type PartResult = Result<PartReply, NodeError>;
+
+/// The reply to one part.
+#[derive(Clone, Debug)]
+pub(super) enum PartReply {
+    /// The server's reply.
+    Value(Value),
+    /// A counter below 0 took hits in two steps: the `first` of them counted from 0, the rest
+    /// from `before`.
+    TwoSteps { first: u64, before: u64 },
+}
+
+/// What one command does, or three.
+#[derive(Debug)]
+pub(super) enum BatchPart {
+    /// One of the sums.
+    Count(usize),
+    /// Some of the decisions, by their places.
+    Decide(Vec<usize>),
+    /// Some of the settlements, by their places.
+    Settle(Vec<usize>),
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn of(calls: &[&'a Call]) -> Self {
+        let mut plain = Vec::new();
+        let (mut decisions, mut settlements) = (Vec::new(), Vec::new());
+        for &call in calls {
+            match &call.kind {
+                CallKind::Count(charges) => plain.extend(charges),
+                CallKind::Decide(holder) => decisions.push((call, *holder)),
+                CallKind::Settle(_) => settlements.push(call),
             }
-        });
-        Self { line, light, heavy, asked: Semaphore::new(QUEUE), _task: task }
+        }
+        Self { sums: Coalesced::of(plain.into_iter()), decisions, settlements }
     }
 
-    /// Makes a call, once, and waits for the answer as long as it takes, unless
-    /// it is clear that none comes.
-    pub(super) async fn call(&self, call: &Arc<Call>) -> Reply {
-        self.line.admit()?;
-        let lane = if call.is_heavy() { &self.heavy } else { &self.light };
-        lane.call(&self.line, call).await
+    /// `apart` says that different counters need different commands.
+    pub(super) fn parts(&self, apart: bool) -> Vec<BatchPart> {
+        let sums = self.sums.charges.len();
+        let decisions = || self.decisions.iter().map(|(call, _)| *call);
+        let settlements = || self.settlements.iter().copied();
+        let mut parts: Vec<_> = (0..sums).map(BatchPart::Count).collect();
+        if apart {
+            parts.extend(by_key(decisions()).map(BatchPart::Decide));
+            parts.extend(by_key(settlements()).map(BatchPart::Settle));
+        } else {
+            let all = |count: usize| (0..count).collect();
+            let (decisions, settlements) = (self.decisions.len(), self.settlements.len());
+            parts.extend((0 < decisions).then(|| BatchPart::Decide(all(decisions))));
+            parts.extend((0 < settlements).then(|| BatchPart::Settle(all(settlements))));
+        }
+        parts
     }
 
-    /// Makes a call that another server sent here.
-    pub(super) async fn asked(&self, call: &Arc<Call>) -> Reply {
-        self.line.admit()?;
-        let Ok(_place) = self.asked.try_acquire() else {
-            return Err(unsent(format!("{QUEUE} calls wait for Redis already")));
-        };
-        Alone::new(&self.line, call, None).await
+    /// The command that does `part` by a script, and begins with `begin`.
+    pub(super) fn command(&self, part: &BatchPart, begin: [&str; 2], jitter: Jitter) -> Cmd {
+        match part {
+            BatchPart::Count(sum) => self.sums.charges[*sum].by_script(begin, jitter),
+            BatchPart::Decide(places) => {
+                let calls = places.iter().map(|it| &self.decisions[*it]);
+                let calls: Vec<_> =
+                    calls.map(|(call, holder)| (&call.charges[..], call.now, *holder)).collect();
+                decide::ask(begin, &calls, jitter)
+            }
+            BatchPart::Settle(places) => {
+                let mut charges = Vec::new();
+                for call in places.iter().map(|it| self.settlements[*it]) {
+                    let CallKind::Settle(how) = &call.kind else { continue };
+                    let each = call.charges.iter().zip(how);
+                    charges.extend(each.map(|(charge, how)| (charge, *how, call.now)));
+                }
+                settle::ask(begin, &charges, jitter)
+            }
+        }
     }
 
-    /// How many calls wait for others.
-    pub(super) fn waiting(&self) -> u64 {
-        self.light.waiting() + self.heavy.waiting()
+    /// What each of `calls` has come to, of which these are the answers.
+    pub(super) fn read(
+        &self,
+        calls: &[&Call],
+        parts: &[BatchPart],
+        answers: Vec<PartResult>,
+    ) -> Vec<CallResult> {
+        let gone = || Err(NodeError::failed("the answer is missing".into()));
+        let mut counts = Vec::with_capacity(self.sums.charges.len());
+        let mut decided: Vec<CallResult> = self.decisions.iter().map(|_| gone()).collect();
+        let mut settled: Vec<CallResult> = self.settlements.iter().map(|_| gone()).collect();
+        for (part, answer) in parts.iter().zip(answers) {
+            match part {
+                BatchPart::Count(_) => counts.push(answer.and_then(|it| match it {
+                    PartReply::Value(value) => Ok(PartReply::Value(non_error(value)?)),
+                    twice @ PartReply::TwoSteps { .. } => Ok(twice),
+                })),
+                BatchPart::Decide(places) => {
+                    self.read_decisions(places, once(answer), &mut decided)
+                }
+                BatchPart::Settle(places) => {
+                    let answer = once(answer);
+                    let count = places.iter().map(|it| self.settlements[*it].charges.len()).sum();
+                    let reply =
+                        answer.and_then(|it| elements(it, count)).map(|_| ChargeReplies::new());
+                    places.iter().for_each(|it| settled[*it] = reply.clone());
+                }
+            }
+        }
+        let (mut places, mut decided) = (self.sums.places.iter(), decided.into_iter());
+        let mut settled = settled.into_iter();
+        let mut replies = Vec::with_capacity(calls.len());
+        for call in calls {
+            replies.push(match &call.kind {
+                CallKind::Count(plain) => {
+                    // All of them, also after an error: the next call begins there.
+                    let found: Vec<_> = places
+                        .by_ref()
+                        .take(plain.len())
+                        .map(|it| counts[it.sum].as_ref().map(|answer| it.found(answer)))
+                        .collect();
+                    read_plain(call, found)
+                }
+                CallKind::Decide(_) => decided.next().unwrap_or_else(gone),
+                CallKind::Settle(_) => settled.next().unwrap_or_else(gone),
+            });
+        }
+        replies
     }
 
-    /// Whether the server does not answer.
-    pub(super) fn is_silent(&self) -> bool {
-        self.line.is_silent()
-    }
-
-    /// Whether nothing makes calls any more.
-    pub(super) fn is_dead(&self) -> bool {
-        self.light.is_dead()
-    }
-
-    /// Ends when nothing makes calls any more.
-    pub(super) async fn abandoned(&self) {
-        self.light.abandoned().await;
+    fn read_decisions(
+        &self,
+        places: &[usize],
+        answer: Result<Value, NodeError>,
+        decided: &mut [CallResult],
+    ) {
+        let charges = places.iter().map(|it| self.decisions[*it].0.charges.len()).sum();
+        let mut rest = answer.and_then(|it| elements(it, charges));
+        for &place in places {
+            let (call, holder) = self.decisions[place];
+            decided[place] = match &mut rest {
+                Ok(rest) => {
+                    let own: Vec<_> = rest.drain(..call.charges.len()).collect();
+                    decide::read(&call.charges, &own, holder.is_some()).map_err(Into::into)
+                }
+                Err(error) => Err(error.clone()),
+            };
+        }
     }
 }
 
-#[cfg(test)]
-mod tests;
+fn once(answer: PartResult) -> Result<Value, NodeError> {
+    match answer? {
+        PartReply::Value(value) => Ok(value),
+        PartReply::TwoSteps { .. } => Err(NodeError::failed("an answer makes no sense".into())),
+    }
+}
+
+fn read_plain(call: &Call, found: Vec<Result<Option<Found>, &NodeError>>) -> CallResult {
+    let found: Result<Vec<_>, _> = found.into_iter().collect();
+    let found = found.map_err(Clone::clone)?;
+    Ok(count::read(&call.charges, &found)?)
+}
+
+/// The places of `calls`, those together that are about the same counter.
+fn by_key<'a>(calls: impl Iterator<Item = &'a Call>) -> impl Iterator<Item = Vec<usize>> {
+    let mut of: IndexMap<&[u8], Vec<usize>, RandomState> = IndexMap::default();
+    for (place, call) in calls.enumerate() {
+        let key = call.charges.first().map_or(&[][..], |it| it.counter.key.as_bytes());
+        of.entry(key).or_default().push(place);
+    }
+    of.into_values()
+}

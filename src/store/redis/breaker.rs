@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{node::NodeError, pulse::Pulse};
+use super::{node_error::NodeError, pulse::Pulse};
 use crate::store::StoreError;
 
 /// No moment.

@@ -9,9 +9,9 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
+    count::{self, FixedWindowHits},
     fate::Fate,
-    fixed_window::{self, Plain},
-    node::NodeError,
+    node_error::NodeError,
 };
 use crate::{
     limit::step::StepResult,
@@ -24,11 +24,11 @@ use crate::{
 
 /// The answer for each charge of a call; none where it depends on what others hold. Of
 /// charges that are settled there are none.
-pub(super) type Answers = SmallVec<[Option<Answered>; 2]>;
+pub(super) type ChargeReplies = SmallVec<[Option<ChargeReply>; 2]>;
 
 /// The answer for one charge.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Answered {
+pub(super) struct ChargeReply {
     pub(super) answer: StepResult,
     /// Whether its hits were counted, or are held, if that is what the algorithm does
     /// with them.
@@ -40,7 +40,7 @@ pub(super) struct Answered {
 }
 
 /// What a call has come to.
-pub(super) type Reply = Result<Answers, NodeError>;
+pub(super) type CallResult = Result<ChargeReplies, NodeError>;
 
 /// A call.
 #[derive(Debug)]
@@ -48,10 +48,10 @@ pub(super) struct Call {
     pub(super) charges: SmallVec<[Charge; 1]>,
     pub(super) now: Timestamp,
     /// When `now` was.
-    pub(super) begun: Instant,
+    pub(super) started_at: Instant,
     /// The [pulse](super::pulse::Pulse::now) at that moment; `None` if the call was just made.
-    pub(super) ran: Option<Duration>,
-    pub(super) kind: Kind,
+    pub(super) run_time_at_start: Option<Duration>,
+    pub(super) kind: CallKind,
     /// What becomes of the caller; none if nobody is served by the answer.
     pub(super) fate: Option<Arc<Fate>>,
     /// What becomes of what it holds if the answer comes too late.
@@ -69,9 +69,9 @@ pub(super) const COUNT: u8 = 2;
 
 /// What is to be done with the charges of a call.
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(super) enum CallKind {
     /// They are made, all of them by the fast path.
-    Plain(SmallVec<[Plain; 2]>),
+    Count(SmallVec<[FixedWindowHits; 2]>),
     /// They are made, and what depends on charges elsewhere is held for somebody.
     Decide(Option<Holder>),
     /// Each of them is settled.
@@ -80,22 +80,28 @@ pub(super) enum Kind {
 
 impl Call {
     /// Makes `charges`.
-    pub(super) fn of(charges: &[Charge], now: Timestamp) -> Self {
-        let kind = match charges.iter().all(fixed_window::suffices) {
-            true => Kind::Plain(charges.iter().map(|it| Plain::of(it, now)).collect()),
-            false => Kind::Decide(None),
+    pub(super) fn new(charges: &[Charge], now: Timestamp) -> Self {
+        let kind = match charges.iter().all(count::suffices) {
+            true => {
+                CallKind::Count(charges.iter().map(|it| FixedWindowHits::of(it, now)).collect())
+            }
+            false => CallKind::Decide(None),
         };
-        Self::with(charges.into(), now, kind)
+        Self::with_kind(charges.into(), now, kind)
     }
 
     /// Does what `kind` says with `charges`.
-    pub(super) fn with(charges: SmallVec<[Charge; 1]>, now: Timestamp, kind: Kind) -> Self {
+    pub(super) fn with_kind(
+        charges: SmallVec<[Charge; 1]>,
+        now: Timestamp,
+        kind: CallKind,
+    ) -> Self {
         let late = AtomicU8::new(UNDECIDED);
         Self {
             charges,
             now,
-            begun: Instant::now(),
-            ran: None,
+            started_at: Instant::now(),
+            run_time_at_start: None,
             kind,
             fate: None,
             late,
@@ -106,9 +112,15 @@ impl Call {
     /// Makes the charges at `places` alone, by the script for all kinds.
     pub(super) fn part(&self, places: impl Iterator<Item = usize>) -> Self {
         let charges = places.map(|it| self.charges[it].clone()).collect();
-        let call = Self::with(charges, self.now, Kind::Decide(None));
+        let call = Self::with_kind(charges, self.now, CallKind::Decide(None));
         let fate = self.fate.clone();
-        Self { begun: self.begun, ran: self.ran, fate, large: self.large, ..call }
+        Self {
+            started_at: self.started_at,
+            run_time_at_start: self.run_time_at_start,
+            fate,
+            large: self.large,
+            ..call
+        }
     }
 
     /// About how long a server works on it, in units of [`cost`].
@@ -119,7 +131,7 @@ impl Call {
     /// Whether others should not wait for it. A call that holds hits, and the one that
     /// settles it, go the same way, or the second might come first.
     pub(super) fn is_heavy(&self) -> bool {
-        let held = matches!(self.kind, Kind::Decide(Some(_)) | Kind::Settle(_));
+        let held = matches!(self.kind, CallKind::Decide(Some(_)) | CallKind::Settle(_));
         held || self.large || self.charges.iter().any(|it| it.limit.algorithm.info().keeps_each_hit)
     }
 }
@@ -127,7 +139,7 @@ impl Call {
 /// About how long a server works on `charge`, where 1 is a fixed window on the fast path: 2 to
 /// 4 µs among others. docs/algorithms.md has figures for the rest.
 pub(super) fn cost(charge: &Charge) -> usize {
-    if fixed_window::suffices(charge) {
+    if count::suffices(charge) {
         1
     } else if charge.limit.algorithm.info().keeps_each_hit {
         16

@@ -20,11 +20,12 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    call::{Call, Reply},
-    node::{Node, NodeError},
+    call::{Call, CallResult},
+    node::Node,
+    node_error::NodeError,
     probe,
     settings::{RedisAddress, RedisSettings},
-    settler::Late,
+    settler::SettlementQueue,
     slots::{SLOTS, slot},
     target::Target,
     traffic::Traffic,
@@ -64,7 +65,7 @@ pub(super) struct Cluster {
 struct Known {
     settings: RedisSettings,
     traffic: Traffic,
-    late: Late,
+    late: SettlementQueue,
     seeds: Vec<RedisAddress>,
     map: ArcSwap<Map>,
     /// Held while the map is replaced.
@@ -94,7 +95,7 @@ impl Cluster {
     pub(super) fn new(
         seeds: &[RedisAddress],
         settings: &RedisSettings,
-        (traffic, late): (Traffic, Late),
+        (traffic, late): (Traffic, SettlementQueue),
     ) -> Self {
         let map = Map { nodes: Vec::new(), owners: vec![NOBODY; SLOTS.into()].into() };
         let known = Arc::new(Known {
@@ -114,7 +115,7 @@ impl Cluster {
     }
 
     /// Makes a call whose keys are in one slot, wherever that is.
-    pub(super) async fn call(&self, slot: u16, call: &Arc<Call>, until: Instant) -> Reply {
+    pub(super) async fn call(&self, slot: u16, call: &Arc<Call>, until: Instant) -> CallResult {
         let mut node = self.known.owner(slot)?;
         let mut asking = false;
         let mut left = REDIRECTIONS;

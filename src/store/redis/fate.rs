@@ -6,8 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{
-    call::{Answers, Call},
-    settler::Late,
+    call::{Call, ChargeReplies},
+    settler::SettlementQueue,
 };
 
 /// What has become of the caller of a request, which may be several calls.
@@ -33,14 +33,14 @@ impl Default for State {
 #[derive(Debug)]
 struct Untold {
     call: Arc<Call>,
-    answers: Answers,
+    answers: ChargeReplies,
     /// Whether the caller is told of something else in its place.
     late: bool,
 }
 
 impl Fate {
     /// An answer came in time, to one of several calls.
-    pub(super) fn came(&self, call: &Arc<Call>, answers: &Answers) {
+    pub(super) fn came(&self, call: &Arc<Call>, answers: &ChargeReplies) {
         if let State::Waits(untold) = &mut *self.0.lock() {
             let (call, answers) = (Arc::clone(call), answers.clone());
             untold.push(Untold { call, answers, late: false });
@@ -48,7 +48,7 @@ impl Fate {
     }
 
     /// An answer came too late. Says whether to give back now what it grants.
-    pub(super) fn came_late(&self, call: &Arc<Call>, answers: &Answers) -> bool {
+    pub(super) fn came_late(&self, call: &Arc<Call>, answers: &ChargeReplies) -> bool {
         match &mut *self.0.lock() {
             State::Waits(untold) => {
                 let (call, answers) = (Arc::clone(call), answers.clone());
@@ -61,21 +61,21 @@ impl Fate {
     }
 
     /// The caller was told, and `served` or not.
-    pub(super) fn told(&self, served: bool, late: &Late) {
+    pub(super) fn told(&self, served: bool, late: &SettlementQueue) {
         self.end(served, |it| it.late && !served, late);
     }
 
     /// The caller has left.
-    pub(super) fn left(&self, late: &Late) {
+    pub(super) fn left(&self, late: &SettlementQueue) {
         self.end(false, |_| true, late);
     }
 
-    fn end(&self, served: bool, lost: impl Fn(&Untold) -> bool, late: &Late) {
+    fn end(&self, served: bool, lost: impl Fn(&Untold) -> bool, late: &SettlementQueue) {
         let end = if served { State::Served } else { State::NotServed };
         let before = std::mem::replace(&mut *self.0.lock(), end);
         let State::Waits(untold) = before else { return };
         for it in untold.iter().filter(|it| lost(it)) {
-            late.give_back_all(&it.call, &it.answers);
+            late.refund_replies(&it.call, &it.answers);
         }
     }
 }
@@ -84,12 +84,12 @@ impl Fate {
 #[derive(Debug)]
 pub(super) struct Caller<'a> {
     pub(super) fate: Arc<Fate>,
-    late: &'a Late,
+    late: &'a SettlementQueue,
     told: bool,
 }
 
 impl<'a> Caller<'a> {
-    pub(super) fn new(late: &'a Late) -> Self {
+    pub(super) fn new(late: &'a SettlementQueue) -> Self {
         Self { fate: Arc::default(), late, told: false }
     }
 

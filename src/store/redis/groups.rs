@@ -10,17 +10,15 @@ use futures_util::future::join_all;
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    batch::HEAVY,
     call::cost,
-    calls::{Place, Servers},
-    lane::FULL,
+    dispatcher::{Location, Servers},
 };
 use crate::store::Charge;
 
 /// The charges of a call at one place, by their positions in the call.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
-    pub(super) place: Place,
+    pub(super) place: Location,
     pub(super) at: SmallVec<[usize; 4]>,
     /// What they [cost].
     pub(super) cost: usize,
@@ -55,13 +53,6 @@ impl Group {
     }
 }
 
-/// The most that one request may have in flight on a server, in units of [`cost`]: as much as
-/// the lane that it takes, a few milliseconds of Redis.
-pub(super) const AT_ONCE: usize = HEAVY * FULL;
-
-/// The most dependent charges that one script makes: about ten milliseconds of Redis.
-pub(super) const TOGETHER: usize = 256;
-
 /// The largest number of different charges to one counter. Equal ones hardly cost more than
 /// one, but different ones do, and no script can be divided within a counter.
 pub(super) fn different(charges: &[Charge]) -> usize {
@@ -76,7 +67,7 @@ pub(super) fn different(charges: &[Charge]) -> usize {
 }
 
 /// Runs `ask` for each of `groups`, and returns the results with the positions of the groups.
-/// Servers are asked concurrently. On each server at most [`Servers::at_once`] is in flight, so
+/// Servers are asked concurrently. On each server at most [`Servers::max_cost_in_flight`] is in flight, so
 /// that other requests are served between the parts of a very large one.
 pub(super) async fn of_each<S: Servers, T, A: Future<Output = T>>(
     servers: &S,
@@ -84,12 +75,12 @@ pub(super) async fn of_each<S: Servers, T, A: Future<Output = T>>(
     ask: impl Fn(usize) -> A,
 ) -> Vec<(usize, T)> {
     let mut order: SmallVec<[(u32, usize); 4]> =
-        groups.iter().enumerate().map(|(at, it)| (servers.server(it.place), at)).collect();
+        groups.iter().enumerate().map(|(at, it)| (servers.owner(it.place), at)).collect();
     order.sort_unstable();
     let ask = &ask;
     let on_one = |own| async move {
         let mut found = Vec::new();
-        for some in parts(groups, own, servers.at_once()) {
+        for some in parts(groups, own, servers.max_cost_in_flight()) {
             let places = some.iter().map(|(_, at)| *at);
             let answers = join_all(places.clone().map(ask)).await;
             found.extend(places.zip(answers));

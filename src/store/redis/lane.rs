@@ -25,19 +25,12 @@ use tokio::{
 };
 
 use super::{
-    batch::Wire,
-    call::{Call, Reply},
-    line::{Alone, LATE, Line, gone},
-    node::NodeError,
+    call::{Call, CallResult},
+    executor::BatchExecutor,
+    limits::{FULL_BATCH_COST, LATE_REPLY_TIMEOUT, QUEUE_CAPACITY},
+    line::{Alone, Line},
+    node_error::NodeError,
 };
-use crate::store::StoreError;
-
-/// The most that a batch costs, unless one call alone costs more: about half a millisecond
-/// of Redis, or up to two for lists and limits that depend on each other.
-pub(super) const FULL: usize = 256;
-/// How many calls may wait; more are refused at once.
-pub(super) const QUEUE: usize = 8_192;
-
 /// Where calls are handed in.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -58,12 +51,12 @@ struct Load {
 
 impl Load {
     fn is_full(&self) -> bool {
-        FULL <= self.waiting.load(Relaxed)
+        FULL_BATCH_COST <= self.waiting.load(Relaxed)
     }
 
     fn join(&self, cost: usize) {
         let before = self.waiting.fetch_add(cost, Relaxed);
-        if before < FULL && FULL <= before + cost {
+        if before < FULL_BATCH_COST && FULL_BATCH_COST <= before + cost {
             self.full.notify_one();
         }
     }
@@ -139,13 +132,13 @@ struct Waiting {
     call: Arc<Call>,
     cost: usize,
     /// Closed once the caller has given up.
-    answer: oneshot::Sender<Reply>,
+    answer: oneshot::Sender<CallResult>,
 }
 
 impl Lane {
     /// One of which so many full batches may be on their way at once.
     pub(super) fn new(most: usize, in_flight: &InFlight) -> (Self, LaneEnd) {
-        let (queue, calls) = mpsc::channel(QUEUE);
+        let (queue, calls) = mpsc::channel(QUEUE_CAPACITY);
         let turn = Arc::new(Semaphore::new(1));
         let load = Arc::<Load>::default();
         let (own, waiting) = (Arc::clone(&load), Vec::new());
@@ -154,7 +147,11 @@ impl Lane {
     }
 
     /// Makes a call, and waits for the answer.
-    pub(super) async fn call<W: Wire>(&self, line: &Arc<Line<W>>, call: &Arc<Call>) -> Reply {
+    pub(super) async fn call<W: BatchExecutor>(
+        &self,
+        line: &Arc<Line<W>>,
+        call: &Arc<Call>,
+    ) -> CallResult {
         let guard = self.in_flight.enter();
         // A call that is alone skips the queue, which would cost more than the call itself.
         // With others in flight it is likely that some ask the same server right now.
@@ -172,11 +169,13 @@ impl Lane {
         if let Err(error) = self.queue.try_send(waiting) {
             self.load.leave(cost);
             return Err(match error {
-                TrySendError::Full(_) => unsent(format!("{QUEUE} calls wait for Redis already")),
-                TrySendError::Closed(_) => gone(),
+                TrySendError::Full(_) => {
+                    NodeError::unsent(format!("{QUEUE_CAPACITY} calls wait for Redis already"))
+                }
+                TrySendError::Closed(_) => NodeError::task_ended(),
             });
         }
-        reply.await.map_err(|_| gone())?
+        reply.await.map_err(|_| NodeError::task_ended())?
     }
 
     /// How many calls wait.
@@ -195,7 +194,7 @@ impl Lane {
 
 impl LaneEnd {
     /// Makes the calls that wait. Never ends before the last.
-    pub(super) async fn serve<W: Wire>(mut self, line: &Arc<Line<W>>) {
+    pub(super) async fn serve<W: BatchExecutor>(mut self, line: &Arc<Line<W>>) {
         let mut under_way = FuturesUnordered::new();
         // Kept while others come: whoever waits for the turn is before those who come later.
         let mut turn = pin!(Fuse::terminated());
@@ -240,9 +239,9 @@ impl LaneEnd {
         {
             self.waiting.push(first);
         }
-        let next = self.waiting.first().map_or(0, |it| it.cost).max(FULL);
+        let next = self.waiting.first().map_or(0, |it| it.cost).max(FULL_BATCH_COST);
         let sent = self.load.sent.load(Relaxed);
-        sent == 0 || sent + next <= self.most * FULL
+        sent == 0 || sent + next <= self.most * FULL_BATCH_COST
     }
 
     /// Takes out the calls of the next batch. Drops calls whose caller has given up.
@@ -257,7 +256,7 @@ impl LaneEnd {
             if next.answer.is_closed() {
                 gone += next.cost;
                 self.waiting.remove(count);
-            } else if 0 < count && FULL < sum + next.cost {
+            } else if 0 < count && FULL_BATCH_COST < sum + next.cost {
                 break;
             } else {
                 sum += next.cost;
@@ -271,7 +270,7 @@ impl LaneEnd {
 }
 
 /// Makes calls in one batch, and tells every caller.
-async fn deliver<W: Wire>(line: &Arc<Line<W>>, waiting: Vec<Waiting>, _sent: Sent) {
+async fn deliver<W: BatchExecutor>(line: &Arc<Line<W>>, waiting: Vec<Waiting>, _sent: Sent) {
     if waiting.is_empty() {
         return;
     }
@@ -289,10 +288,6 @@ async fn deliver<W: Wire>(line: &Arc<Line<W>>, waiting: Vec<Waiting>, _sent: Sen
     if line.in_time(&mut batch).await.is_none() {
         // Its callers give up by themselves; what it grants too late is given back.
         line.nobody_waits();
-        tokio::spawn(timeout(LATE, batch));
+        tokio::spawn(timeout(LATE_REPLY_TIMEOUT, batch));
     }
-}
-
-pub(super) fn unsent(why: String) -> NodeError {
-    NodeError::Unsent(StoreError::Failed(why))
 }

@@ -11,20 +11,16 @@ use std::{
 use tokio::{runtime::Handle, sync::Notify, time::timeout};
 
 use super::{
-    batch::Wire,
+    batch::Batch,
     breaker::Breaker,
-    call::{Call, Kind, Reply},
+    call::{Call, CallKind, CallResult},
+    executor::BatchExecutor,
     lane::Sent,
-    node::NodeError,
-    parts::Batch,
+    limits::LATE_REPLY_TIMEOUT,
+    node_error::NodeError,
     pulse::Pulse,
-    settler::Late,
+    settler::SettlementQueue,
 };
-use crate::store::StoreError;
-
-/// How long an answer is waited for that no caller waits for any more.
-pub(super) const LATE: Duration = Duration::from_secs(10);
-
 /// The way to a server, and what is known of how it answers.
 #[derive(Debug)]
 pub(super) struct Line<W> {
@@ -36,15 +32,15 @@ pub(super) struct Line<W> {
     pulse: Pulse,
     /// Something has been sent, and nobody waits for the answer any more.
     unheard: Notify,
-    late: Late,
+    late: SettlementQueue,
 }
 
-impl<W: Wire> Line<W> {
+impl<W: BatchExecutor> Line<W> {
     pub(super) fn new(
         wire: W,
         timeout: Duration,
         cluster: bool,
-        (late, pulse): (Late, Pulse),
+        (late, pulse): (SettlementQueue, Pulse),
     ) -> Self {
         let breaker = Breaker::new(timeout, pulse.clone());
         Self { wire, timeout, cluster, breaker, pulse, unheard: Notify::new(), late }
@@ -71,8 +67,8 @@ impl<W: Wire> Line<W> {
     }
 
     /// The caller did not wait for this.
-    pub(super) fn answered_late(&self, call: &Arc<Call>, reply: &Reply) {
-        self.late.answered(call, reply);
+    pub(super) fn answered_late(&self, call: &Arc<Call>, reply: &CallResult) {
+        self.late.on_late_reply(call, reply);
     }
 
     /// Notices answers for which nobody waits any more: otherwise the server
@@ -81,18 +77,18 @@ impl<W: Wire> Line<W> {
         loop {
             self.unheard.notified().await;
             // Answers come in the order of what was sent.
-            while timeout(self.timeout, self.wire.heard()).await.is_err() {}
+            while timeout(self.timeout, self.wire.ping()).await.is_err() {}
             self.breaker.answered();
         }
     }
 
     /// What each of `calls` has come to.
-    pub(super) async fn make(&self, calls: &[&Arc<Call>], asking: bool) -> Vec<Reply> {
+    pub(super) async fn make(&self, calls: &[&Arc<Call>], asking: bool) -> Vec<CallResult> {
         let calls: Vec<&Call> = calls.iter().map(|it| &***it).collect();
         let mut replies = self.make_once(&calls, asking).await;
         // Where others hold hits, the fast path counts nothing.
-        let held = |(at, reply): (usize, &Reply)| {
-            let held = matches!(calls[at].kind, Kind::Plain(_))
+        let held = |(at, reply): (usize, &CallResult)| {
+            let held = matches!(calls[at].kind, CallKind::Count(_))
                 && reply.as_ref().is_ok_and(|it| it.iter().any(Option::is_none));
             held.then_some(at)
         };
@@ -100,7 +96,7 @@ impl<W: Wire> Line<W> {
         if again.is_empty() {
             return replies;
         }
-        let places = |reply: &Reply| -> Vec<usize> {
+        let places = |reply: &CallResult| -> Vec<usize> {
             let open = reply.iter().flatten().enumerate().filter(|(_, it)| it.is_none());
             open.map(|(at, _)| at).collect()
         };
@@ -119,11 +115,11 @@ impl<W: Wire> Line<W> {
         replies
     }
 
-    async fn make_once(&self, calls: &[&Call], asking: bool) -> Vec<Reply> {
+    async fn make_once(&self, calls: &[&Call], asking: bool) -> Vec<CallResult> {
         let batch = Batch::of(calls);
         let parts = batch.parts(self.cluster);
         self.breaker.sent();
-        let answers = self.wire.ask(&batch, &parts, asking).await;
+        let answers = self.wire.execute(&batch, &parts, asking).await;
         self.breaker.answered();
         match answers {
             Ok(answers) => batch.read(calls, &parts, answers),
@@ -134,30 +130,30 @@ impl<W: Wire> Line<W> {
 
 /// A call that goes alone. If its caller gives up, the answer is waited for in a task of
 /// its own.
-pub(super) struct Alone<W: Wire> {
+pub(super) struct Alone<W: BatchExecutor> {
     line: Arc<Line<W>>,
     call: Arc<Call>,
-    sent: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
+    sent: Option<Pin<Box<dyn Future<Output = CallResult> + Send>>>,
     turn: Option<Sent>,
 }
 
-impl<W: Wire> Alone<W> {
+impl<W: BatchExecutor> Alone<W> {
     /// Without a turn another server of the cluster has sent the call here.
     pub(super) fn new(line: &Arc<Line<W>>, call: &Arc<Call>, turn: Option<Sent>) -> Self {
         let (line, call, asking) = (Arc::clone(line), Arc::clone(call), turn.is_none());
         let (way, own) = (Arc::clone(&line), Arc::clone(&call));
         let sent = Box::pin(async move {
-            way.make(&[&own], asking).await.pop().unwrap_or_else(|| Err(gone()))
+            way.make(&[&own], asking).await.pop().unwrap_or_else(|| Err(NodeError::task_ended()))
         });
         Self { line, call, sent: Some(sent), turn }
     }
 }
 
-impl<W: Wire> Future for Alone<W> {
-    type Output = Reply;
+impl<W: BatchExecutor> Future for Alone<W> {
+    type Output = CallResult;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
-        let Some(sent) = &mut self.sent else { return Poll::Ready(Err(gone())) };
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<CallResult> {
+        let Some(sent) = &mut self.sent else { return Poll::Ready(Err(NodeError::task_ended())) };
         let reply = sent.as_mut().poll(context);
         if reply.is_ready() {
             self.sent = None;
@@ -166,7 +162,7 @@ impl<W: Wire> Future for Alone<W> {
     }
 }
 
-impl<W: Wire> Drop for Alone<W> {
+impl<W: BatchExecutor> Drop for Alone<W> {
     fn drop(&mut self) {
         let (Some(mut sent), Ok(runtime)) = (self.sent.take(), Handle::try_current()) else {
             return;
@@ -180,7 +176,7 @@ impl<W: Wire> Drop for Alone<W> {
                 Some(reply) => Some(reply),
                 None => {
                     drop(turn);
-                    timeout(LATE, sent).await.ok()
+                    timeout(LATE_REPLY_TIMEOUT, sent).await.ok()
                 }
             };
             if let Some(reply) = reply {
@@ -188,12 +184,4 @@ impl<W: Wire> Drop for Alone<W> {
             }
         });
     }
-}
-
-pub(super) fn failed(why: String) -> NodeError {
-    NodeError::Failed(StoreError::Failed(why))
-}
-
-pub(super) fn gone() -> NodeError {
-    failed("nothing makes calls any more".into())
 }

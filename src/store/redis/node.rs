@@ -3,17 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    batch::Batches,
-    call::{Call, Reply},
-    complaints::words,
+    batcher::Batcher,
+    call::{Call, CallResult},
     connection::{Connection, Link},
+    node_error::NodeError,
     probe,
     settings::RedisSettings,
-    settler::Late,
+    settler::SettlementQueue,
     target::Target,
     traffic::Traffic,
     wire::RedisWire,
@@ -27,26 +27,10 @@ const EXACT: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Node {
     connection: Arc<Connection>,
-    batches: Batches<RedisWire>,
+    batches: Batcher<RedisWire>,
     timeout: Duration,
     /// How the name of a counter begins that the server did not let us use.
     denied: Mutex<Option<String>>,
-}
-
-/// Why a server has not made a call.
-#[derive(Clone, Debug)]
-pub(super) enum NodeError {
-    /// Another serves the slot now. Nothing was made.
-    Moved { slot: u16, address: String },
-    /// Another serves this key already, once [asked](Node::call) to. Nothing
-    /// was made.
-    Ask { address: String },
-    /// The keys of the call are on two servers for now. Nothing was made.
-    TryAgain,
-    /// It was not sent. Nothing was made.
-    Unsent(StoreError),
-    /// All else.
-    Failed(StoreError),
 }
 
 impl Node {
@@ -55,20 +39,20 @@ impl Node {
         target: Target,
         settings: &RedisSettings,
         cluster: bool,
-        (traffic, late): (&Traffic, &Late),
+        (traffic, late): (&Traffic, &SettlementQueue),
     ) -> Self {
         let &RedisSettings { timeout, jitter, .. } = settings;
         let connection = Arc::new(Connection::new(target, timeout, traffic.clone()));
         let wire = RedisWire::new(Arc::clone(&connection), jitter);
         let handles = (late.clone(), traffic.pulse().clone(), traffic.in_flight());
-        let batches = Batches::new(wire, timeout, cluster, handles);
+        let batches = Batcher::new(wire, timeout, cluster, handles);
         Self { connection, batches, timeout, denied: Mutex::default() }
     }
 
     /// Makes a call, once, and waits for the answer until then. In a cluster all keys
     /// of it are in one slot, and there is one charge unless the charges depend on each
     /// other. `asking` says that another server sent it here with [`NodeError::Ask`].
-    pub(super) async fn call(&self, call: &Arc<Call>, until: Instant, asking: bool) -> Reply {
+    pub(super) async fn call(&self, call: &Arc<Call>, until: Instant, asking: bool) -> CallResult {
         let made = async {
             let reply = match asking {
                 true => self.batches.asked(call).await,
@@ -77,17 +61,17 @@ impl Node {
             self.note(call, &reply);
             reply
         };
-        let waited = until.saturating_duration_since(call.begun).as_micros();
+        let waited = until.saturating_duration_since(call.started_at).as_micros();
         let waited = u64::try_from(waited.div_ceil(1_000)).unwrap_or(u64::MAX);
         let timeout = StoreError::Timeout(Duration::from_millis(waited));
         // What a caller is promised is kept by the clock; a server is only blamed for time in
         // which this process ran.
-        let exact = until + EXACT < call.begun + self.timeout;
+        let exact = until + EXACT < call.started_at + self.timeout;
         let pulse = self.connection.pulse();
-        let left = match call.ran.filter(|_| !exact) {
+        let left = match call.run_time_at_start.filter(|_| !exact) {
             Some(then) => {
                 let ran = pulse.now().saturating_sub(then);
-                until.saturating_duration_since(call.begun).saturating_sub(ran)
+                until.saturating_duration_since(call.started_at).saturating_sub(ran)
             }
             None => until.saturating_duration_since(Instant::now()),
         };
@@ -158,7 +142,7 @@ impl Node {
     }
 
     /// Takes note of a counter that the server does not let us use.
-    fn note(&self, call: &Call, reply: &Reply) {
+    fn note(&self, call: &Call, reply: &CallResult) {
         let Err(NodeError::Failed(StoreError::Failed(why))) = reply else { return };
         let Some(charge) = call.charges.first().filter(|_| why.starts_with("NOPERM")) else {
             return;
@@ -192,46 +176,5 @@ impl Node {
     /// Whether it does not answer or cannot be used, and calls fail until it can.
     pub(super) fn is_silent(&self) -> bool {
         self.batches.is_silent() || self.connection.is_down()
-    }
-}
-
-impl From<&RedisError> for NodeError {
-    fn from(error: &RedisError) -> Self {
-        match (error.kind(), error.redirect_node()) {
-            (ErrorKind::Server(ServerErrorKind::Moved), Some((address, slot))) => {
-                Self::Moved { slot, address: address.to_owned() }
-            }
-            (ErrorKind::Server(ServerErrorKind::Ask), Some((address, _))) => {
-                Self::Ask { address: address.to_owned() }
-            }
-            (ErrorKind::Server(ServerErrorKind::TryAgain), _) => Self::TryAgain,
-            _ => Self::Failed(StoreError::Failed(words(error))),
-        }
-    }
-}
-
-impl NodeError {
-    /// Whether the call may have been made all the same.
-    pub(super) const fn may_be_made(&self) -> bool {
-        matches!(self, Self::Failed(_))
-    }
-}
-
-impl From<StoreError> for NodeError {
-    fn from(error: StoreError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<NodeError> for StoreError {
-    fn from(error: NodeError) -> Self {
-        match error {
-            NodeError::Moved { slot, address } => {
-                Self::Failed(format!("slot {slot} has moved to {address}"))
-            }
-            NodeError::Ask { address } => Self::Failed(format!("the counter moves to {address}")),
-            NodeError::TryAgain => Self::Failed("the counters of the call are moving".into()),
-            NodeError::Unsent(error) | NodeError::Failed(error) => error,
-        }
     }
 }

@@ -28,11 +28,11 @@ use tokio::{
 };
 
 use super::{
-    call::{Answered, COUNT, Call, Kind, RELEASE, Reply},
-    calls::{Calls, RETRY, Servers, Time, a_moment, outcome, still_held},
+    call::{COUNT, Call, CallKind, CallResult, ChargeReply, RELEASE},
+    dispatcher::{Dispatcher, RETRY, Servers, Time, a_moment, outcome, still_held},
     fate::Fate,
     groups::{Group, of_each},
-    settler::{Unsettled, held},
+    settler::{PendingSettlement, held},
 };
 use crate::{
     store::{
@@ -48,14 +48,14 @@ pub(super) const HOLD: Duration = Duration::from_secs(10);
 
 /// A call under way.
 pub(super) struct Reservation<S> {
-    calls: Arc<Calls<S>>,
+    calls: Arc<Dispatcher<S>>,
     charges: Vec<Charge>,
     groups: Vec<Group>,
     /// Kept until everything is settled.
     permit: Arc<OwnedSemaphorePermit>,
     now: Timestamp,
-    begun: Instant,
-    ran: Duration,
+    started_at: Instant,
+    run_time_at_start: Duration,
     until: Instant,
     /// By which number hits are held.
     id: u64,
@@ -72,7 +72,7 @@ enum Known {
     Nothing,
     /// It depends on what others hold.
     Unsure,
-    Answered(Answered),
+    ChargeReply(ChargeReply),
     /// There is no answer. It may have been made all the same, if it was sent.
     Failed {
         why: StoreError,
@@ -93,10 +93,10 @@ enum Decision {
 
 impl<S: Servers> Reservation<S> {
     pub(super) fn new(
-        calls: Arc<Calls<S>>,
+        calls: Arc<Dispatcher<S>>,
         charges: &[Charge],
         (groups, permit): (SmallVec<[Group; 4]>, Arc<OwnedSemaphorePermit>),
-        Time { now, begun, ran, until }: Time,
+        Time { now, started_at, run_time_at_start, until }: Time,
     ) -> Self {
         Self {
             id: calls.number(),
@@ -106,8 +106,8 @@ impl<S: Servers> Reservation<S> {
             groups: groups.into_vec(),
             permit,
             now,
-            begun,
-            ran,
+            started_at,
+            run_time_at_start,
             until,
             sent: Vec::new(),
             fate: Arc::default(),
@@ -149,13 +149,13 @@ impl<S: Servers> Reservation<S> {
         let late = &self.calls.late;
         for (charge, known) in self.charges.iter().zip(&self.known) {
             match known {
-                Known::Answered(it) if counted && it.waits.0 && settled => {
-                    late.undo(charge, it, (self.now, self.begun));
+                Known::ChargeReply(it) if counted && it.waits.0 && settled => {
+                    late.refund_counted(charge, it, (self.now, self.started_at));
                 }
-                Known::Answered(it) if counted && it.waits.0 => late.lost(),
-                Known::Answered(it) => late.give_back(charge, it, (self.now, self.begun)),
+                Known::ChargeReply(it) if counted && it.waits.0 => late.record_lost_refund(),
+                Known::ChargeReply(it) => late.refund(charge, it, (self.now, self.started_at)),
                 Known::Failed { sent: true, .. } if counted && charge.depends_on_others() => {
-                    late.lost()
+                    late.record_lost_refund()
                 }
                 Known::Failed { .. } | Known::Unsure | Known::Nothing => {}
             }
@@ -174,18 +174,18 @@ impl<S: Servers> Reservation<S> {
     /// request holds nothing.
     async fn everywhere(&mut self) {
         // Whoever waits for what this holds has to hear of its end in time.
-        let until = self.begun + self.until.saturating_duration_since(self.begun) * 2 / 3;
+        let until = self.started_at + self.until.saturating_duration_since(self.started_at) * 2 / 3;
         let (servers, refused) = (&*self.calls.servers, AtomicBool::new(false));
         let ask = async |at: usize| {
             let group = &self.groups[at];
-            let mut call = self.call(&group.at, Kind::Decide(Some(self.holder())));
+            let mut call = self.call(&group.at, CallKind::Decide(Some(self.holder())));
             if refused.load(Relaxed) {
                 call.charges.iter_mut().for_each(|it| it.refused = true);
             }
             let call = Arc::new(call);
-            let reply = servers.call(group.place, &call, until).await;
+            let reply = servers.send(group.place, &call, until).await;
             if let Ok(answers) = &reply {
-                let over = |charge, it: &Option<Answered>| {
+                let over = |charge, it: &Option<ChargeReply>| {
                     (charge, it.map(|it| outcome(charge, it, self.now).over))
                 };
                 let over = call.charges.iter().zip(answers).map(|(it, answer)| over(it, answer));
@@ -213,7 +213,7 @@ impl<S: Servers> Reservation<S> {
     /// for these, as the call may be refused there. Not while it holds hits itself, or two
     /// calls would wait for each other.
     async fn linger(&mut self) {
-        let holds = |it: &Known| matches!(it, Known::Answered(it) if it.waits.0 || it.waits.1);
+        let holds = |it: &Known| matches!(it, Known::ChargeReply(it) if it.waits.0 || it.waits.1);
         let unsure = |it: &Known| matches!(it, Known::Unsure);
         while !self.is_refused()
             && !self.known.iter().any(holds)
@@ -235,7 +235,7 @@ impl<S: Servers> Reservation<S> {
         // What depends on nothing has been made already, and so have hits that are counted
         // because they were refused.
         let made = |charge: &Charge, known: &Known| match known {
-            Known::Answered(it) => {
+            Known::ChargeReply(it) => {
                 !it.waits.0 && !it.waits.1 && (!charge.depends_on_others() || it.refused.1)
             }
             Known::Nothing | Known::Unsure | Known::Failed { .. } => false,
@@ -266,9 +266,9 @@ impl<S: Servers> Reservation<S> {
             return true;
         }
         let holder = (!self.is_refused()).then(|| self.holder());
-        let call = Arc::new(self.call(&at, Kind::Decide(holder)));
+        let call = Arc::new(self.call(&at, CallKind::Decide(holder)));
         self.sent.push(Arc::clone(&call));
-        let reply = self.calls.servers.call(place, &call, self.until).await;
+        let reply = self.calls.servers.send(place, &call, self.until).await;
         self.learn(&at, reply);
         at.iter().all(|at| !matches!(self.known[*at], Known::Unsure))
     }
@@ -278,7 +278,7 @@ impl<S: Servers> Reservation<S> {
     /// not counted.
     async fn ban(&mut self) {
         let bans = |charge: &Charge, known: &Known| match known {
-            Known::Answered(it) => {
+            Known::ChargeReply(it) => {
                 let passes = (it.answer.passes, it.refused.0.passes);
                 !charge.limit.penalty.is_zero() && passes == (true, false) && !it.refused.1
             }
@@ -300,7 +300,7 @@ impl<S: Servers> Reservation<S> {
             self.one(group).await;
         }
         for (known, before) in self.known.iter_mut().zip(before) {
-            if !matches!(known, Known::Answered(_)) {
+            if !matches!(known, Known::ChargeReply(_)) {
                 *known = before;
             }
         }
@@ -311,12 +311,12 @@ impl<S: Servers> Reservation<S> {
     }
 
     /// The call for the charges at these positions, which are at one place.
-    fn call(&self, at: &[usize], kind: Kind) -> Call {
+    fn call(&self, at: &[usize], kind: CallKind) -> Call {
         let all = Enforcement::of(self.over());
         let refused = all.refuses();
         let is_open = |at: usize| {
             matches!(all.left(self.charges[at].enforced), Enforced::Quota(_))
-                && !matches!(self.known[at], Known::Answered(_))
+                && !matches!(self.known[at], Known::ChargeReply(_))
         };
         let elsewhere = (0..self.charges.len()).any(|it| is_open(it) && !at.contains(&it));
         let charge = |at: &usize| {
@@ -328,17 +328,22 @@ impl<S: Servers> Reservation<S> {
             };
             Charge { refused, enforced, ..charge }
         };
-        let call = Call::with(at.iter().map(charge).collect(), self.now, kind);
+        let call = Call::with_kind(at.iter().map(charge).collect(), self.now, kind);
         let fate = Some(Arc::clone(&self.fate));
-        Call { begun: self.begun, ran: Some(self.ran), fate, ..call }
+        Call {
+            started_at: self.started_at,
+            run_time_at_start: Some(self.run_time_at_start),
+            fate,
+            ..call
+        }
     }
 
     /// Learns what has become of the charges at these positions.
-    fn learn(&mut self, at: &[usize], reply: Reply) {
+    fn learn(&mut self, at: &[usize], reply: CallResult) {
         match reply {
             Ok(answers) => {
                 for (at, answered) in at.iter().zip(answers) {
-                    self.known[*at] = answered.map_or(Known::Unsure, Known::Answered);
+                    self.known[*at] = answered.map_or(Known::Unsure, Known::ChargeReply);
                 }
             }
             Err(error) => {
@@ -359,7 +364,7 @@ impl<S: Servers> Reservation<S> {
     /// The charges, and whether they are over their limits where that is known.
     fn over(&self) -> impl Iterator<Item = (&Charge, Option<bool>)> {
         self.charges.iter().zip(&self.known).map(|(charge, known)| match known {
-            Known::Answered(it) => (charge, Some(outcome(charge, *it, self.now).over)),
+            Known::ChargeReply(it) => (charge, Some(outcome(charge, *it, self.now).over)),
             Known::Nothing | Known::Unsure | Known::Failed { .. } => (charge, None),
         })
     }
@@ -379,10 +384,10 @@ impl<S: Servers> Reservation<S> {
         let mut results = Results::new();
         for (charge, known) in self.charges.iter().zip(&self.known) {
             results.push(match known {
-                Known::Answered(answered) => {
-                    let Answered { answer, made, refused, .. } = *answered;
+                Known::ChargeReply(answered) => {
+                    let ChargeReply { answer, made, refused, .. } = *answered;
                     let (answer, made) = if counts { (answer, made) } else { refused };
-                    Ok(outcome(charge, Answered { answer, made, ..*answered }, self.now))
+                    Ok(outcome(charge, ChargeReply { answer, made, ..*answered }, self.now))
                 }
                 Known::Failed { why, .. } => Err(why.clone()),
                 Known::Unsure | Known::Nothing => Err(still_held()),
@@ -402,7 +407,7 @@ impl<S: Servers> Reservation<S> {
         for (group, answered) in groups {
             let may_hold = group.at.iter().map(|at| (&self.charges[*at], &self.known[*at]));
             let may_hold = may_hold.filter_map(|(charge, known)| match known {
-                Known::Answered(it) if answered => Some((charge, Some(it))),
+                Known::ChargeReply(it) if answered => Some((charge, Some(it))),
                 Known::Failed { sent: true, .. } if !answered => Some((charge, None)),
                 _ => None,
             });
@@ -413,11 +418,17 @@ impl<S: Servers> Reservation<S> {
             // Hits are counted even if they are not held any more. A server that has not
             // answered may do what it was told when it is back, and hold them then.
             let most = if counts || !answered { HOLD + KNOWN } else { HOLD };
-            let (now, until) = ((self.now, self.begun), self.begun + most);
+            let (now, until) = ((self.now, self.started_at), self.started_at + most);
             let (done, ended) = oneshot::channel();
             settled.extend(answered.then_some(ended));
             let permit = Some(Arc::clone(&self.permit));
-            self.calls.late.settle(Unsettled { charges, now, until, done: Some(done), permit });
+            self.calls.late.settle(PendingSettlement {
+                charges,
+                now,
+                until,
+                done: Some(done),
+                permit,
+            });
         }
         // Those that are still on their way are settled when they come.
         for call in mem::take(&mut self.sent) {

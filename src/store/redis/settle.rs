@@ -2,7 +2,7 @@
 
 use redis::Cmd;
 
-use super::{charge::arguments, jitter::Jitter, script};
+use super::{decide::arguments, jitter::Jitter, lua_script};
 use crate::{
     limit::{Hits, Window, step},
     store::{Charge, EXPIRY_SLACK, script::Settlement},
@@ -11,7 +11,7 @@ use crate::{
 
 /// The source of the script.
 pub(super) fn source() -> String {
-    script(&[include_str!("lua/records.lua"), include_str!("lua/settle.lua")])
+    lua_script::source(&[include_str!("lua/records.lua"), include_str!("lua/settle.lua")])
 }
 
 /// The command that settles `charges`, and begins with `begin`.

@@ -24,9 +24,8 @@ use tokio::{
 };
 
 use super::{
-    call::{Answered, Answers, COUNT, Call, Kind, Reply, UNDECIDED},
-    lane::QUEUE,
-    line::LATE,
+    call::{COUNT, Call, CallKind, CallResult, ChargeReplies, ChargeReply, UNDECIDED},
+    limits::{LATE_REPLY_TIMEOUT, QUEUE_CAPACITY},
 };
 use crate::{
     counter::CounterKey,
@@ -37,9 +36,9 @@ use crate::{
 /// How many settlements are in flight at the same time. Fewer than calls may wait for a server,
 /// so that settlements leave room for calls; many, so that those for a dead server do not
 /// delay the others.
-const AT_ONCE: usize = QUEUE / 8;
+const AT_ONCE: usize = QUEUE_CAPACITY / 8;
 /// How many more settlements may wait.
-const WAITING: usize = 3 * QUEUE;
+const WAITING: usize = 3 * QUEUE_CAPACITY;
 /// How long to wait at first before trying again; each time twice as long.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -47,27 +46,27 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Somebody who settles charges.
 pub(super) trait Settles: Send + Sync + 'static {
     /// Makes a call that settles, where its counter is.
-    fn settle(&self, call: &Arc<Call>, until: Instant) -> impl Future<Output = Reply> + Send;
+    fn settle(&self, call: &Arc<Call>, until: Instant) -> impl Future<Output = CallResult> + Send;
 }
 
 /// Takes in what is to be settled.
 #[derive(Clone, Debug)]
-pub(super) struct Late {
-    queue: mpsc::Sender<Unsettled>,
-    counts: Arc<Counts>,
+pub(super) struct SettlementQueue {
+    queue: mpsc::Sender<PendingSettlement>,
+    counts: Arc<SettlementStats>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Counts {
-    given_back: AtomicU64,
-    not_given_back: AtomicU64,
+pub(super) struct SettlementStats {
+    refunded: AtomicU64,
+    failed_refunds: AtomicU64,
     /// How many settlements wait or are in flight.
     waiting: watch::Sender<usize>,
 }
 
 /// A settlement of charges that are all in one place.
 #[derive(Debug)]
-pub(super) struct Unsettled {
+pub(super) struct PendingSettlement {
     pub(super) charges: Group,
     /// A moment of the clock, and when that was.
     pub(super) now: (Timestamp, Instant),
@@ -79,15 +78,15 @@ pub(super) struct Unsettled {
     pub(super) permit: Option<Arc<OwnedSemaphorePermit>>,
 }
 
-impl Late {
+impl SettlementQueue {
     /// The other end is for [`run`].
-    pub(super) fn new() -> (Self, mpsc::Receiver<Unsettled>) {
+    pub(super) fn new() -> (Self, mpsc::Receiver<PendingSettlement>) {
         let (queue, waiting) = mpsc::channel(WAITING);
         (Self { queue, counts: Arc::default() }, waiting)
     }
 
     /// Takes in what is to be settled.
-    pub(super) fn settle(&self, unsettled: Unsettled) {
+    pub(super) fn settle(&self, unsettled: PendingSettlement) {
         self.counts.waiting.send_modify(|it| *it += 1);
         if let Err(error) = self.queue.try_send(unsettled) {
             self.counts.ended(error.into_inner().counters(), false);
@@ -95,83 +94,94 @@ impl Late {
     }
 
     /// Nobody waits for this answer any more: gives back what it grants.
-    pub(super) fn answered(&self, call: &Arc<Call>, reply: &Reply) {
+    pub(super) fn on_late_reply(&self, call: &Arc<Call>, reply: &CallResult) {
         let Ok(answers) = reply else { return };
-        let now = (call.now, call.begun);
+        let now = (call.now, call.started_at);
         match (&call.kind, call.late.load(Relaxed)) {
-            (Kind::Settle(_), _) => return,
-            (Kind::Decide(Some(holder)), late) if late != UNDECIDED => {
-                let until = Instant::now() + LATE;
+            (CallKind::Settle(_), _) => return,
+            (CallKind::Decide(Some(holder)), late) if late != UNDECIDED => {
+                let until = Instant::now() + LATE_REPLY_TIMEOUT;
                 let mut known = Vec::new();
                 for (charge, answered) in call.charges.iter().zip(answers) {
                     known.extend(answered.as_ref().map(|it| (charge, Some(it))));
                 }
                 let charges = held(known.into_iter(), holder.id, late == COUNT);
                 if !charges.is_empty() {
-                    self.settle(Unsettled { charges, now, until, done: None, permit: None });
+                    self.settle(PendingSettlement {
+                        charges,
+                        now,
+                        until,
+                        done: None,
+                        permit: None,
+                    });
                 }
             }
-            (Kind::Plain(_) | Kind::Decide(_), _) => {}
+            (CallKind::Count(_) | CallKind::Decide(_), _) => {}
         }
         if call.fate.as_ref().is_none_or(|it| it.came_late(call, answers)) {
-            self.give_back_all(call, answers);
+            self.refund_replies(call, answers);
         }
     }
 
     /// Gives back what `call` was granted at once.
-    pub(super) fn give_back_all(&self, call: &Call, answers: &Answers) {
+    pub(super) fn refund_replies(&self, call: &Call, answers: &ChargeReplies) {
         for (charge, answered) in call.charges.iter().zip(answers) {
             if let Some(answered) = answered {
-                self.give_back(charge, answered, (call.now, call.begun));
+                self.refund(charge, answered, (call.now, call.started_at));
             }
         }
     }
 
     /// Gives back what a charge was granted at once.
-    pub(super) fn give_back(
+    pub(super) fn refund(
         &self,
         charge: &Charge,
-        answered: &Answered,
+        answered: &ChargeReply,
         now: (Timestamp, Instant),
     ) {
         if answered.made && !answered.waits.0 {
-            self.undo(charge, answered, now);
+            self.refund_counted(charge, answered, now);
         }
     }
 
     /// Gives back what a charge was granted, and has been counted.
-    pub(super) fn undo(&self, charge: &Charge, answered: &Answered, now: (Timestamp, Instant)) {
+    pub(super) fn refund_counted(
+        &self,
+        charge: &Charge,
+        answered: &ChargeReply,
+        now: (Timestamp, Instant),
+    ) {
         let (hits, answer) = (charge.hits.capped().requested(), answered.answer);
         if answer.passes && 0 < hits {
-            let until = Instant::now() + LATE;
+            let until = Instant::now() + LATE_REPLY_TIMEOUT;
             let charges = smallvec![(charge.clone(), Settlement::GiveBack(hits, answer.snapshot))];
-            self.settle(Unsettled { charges, now, until, done: None, permit: None });
+            self.settle(PendingSettlement { charges, now, until, done: None, permit: None });
         }
     }
 
     /// What was granted stays counted.
-    pub(super) fn lost(&self) {
-        self.counts.not_given_back.fetch_add(1, Relaxed);
+    pub(super) fn record_lost_refund(&self) {
+        self.counts.failed_refunds.fetch_add(1, Relaxed);
     }
 
     /// Where that is counted.
-    pub(super) fn shared(&self) -> Arc<Counts> {
+    pub(super) fn stats(&self) -> Arc<SettlementStats> {
         Arc::clone(&self.counts)
     }
 
     /// How many charges were given back, and how many could not be.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        let Counts { given_back, not_given_back, .. } = &*self.counts;
-        (given_back.load(Relaxed), not_given_back.load(Relaxed))
+    pub(super) fn refund_counts(&self) -> (u64, u64) {
+        let SettlementStats { refunded, failed_refunds, .. } = &*self.counts;
+        (refunded.load(Relaxed), failed_refunds.load(Relaxed))
     }
 
     /// Ends when nobody settles anything any more.
-    pub(super) async fn abandoned(&self) {
+    pub(super) async fn closed(&self) {
         self.queue.closed().await;
     }
 
     /// Waits until everything is settled, for so long at most.
-    pub(super) async fn finish(&self, most: Duration) {
+    pub(super) async fn drain(&self, most: Duration) {
         let mut waiting = self.counts.waiting.subscribe();
         let _ = timeout(most, waiting.wait_for(|it| *it == 0)).await;
     }
@@ -182,16 +192,16 @@ impl Late {
 struct Counters {
     all: u64,
     /// Those that get hits back.
-    given_back: u64,
+    refunded: u64,
 }
 
-impl Unsettled {
+impl PendingSettlement {
     fn counters(&self) -> Counters {
         let mut counters = Counters::default();
         for (_, how) in &self.charges {
             match how {
                 Settlement::More(_) => continue,
-                Settlement::Release(_) | Settlement::GiveBack(..) => counters.given_back += 1,
+                Settlement::Release(_) | Settlement::GiveBack(..) => counters.refunded += 1,
                 Settlement::Count(..) | Settlement::Set(_) => {}
             }
             counters.all += 1;
@@ -206,7 +216,7 @@ pub(super) type Group = SmallVec<[(Charge, Settlement); 1]>;
 /// How to settle what the call of number `id` holds in one place, depending on whether the
 /// call is `granted`. Where there is no answer, every dependent charge may hold hits.
 pub(super) fn held<'a>(
-    charges: impl Iterator<Item = (&'a Charge, Option<&'a Answered>)>,
+    charges: impl Iterator<Item = (&'a Charge, Option<&'a ChargeReply>)>,
     id: u64,
     granted: bool,
 ) -> Group {
@@ -214,7 +224,7 @@ pub(super) fn held<'a>(
     let mut counters: HashSet<&CounterKey, RandomState> = HashSet::default();
     for (charge, answered) in charges {
         let (may_hold, counts) = match answered {
-            Some(Answered { waits, .. }) => {
+            Some(ChargeReply { waits, .. }) => {
                 (waits.0 || waits.1, if granted { waits.0 } else { waits.1 })
             }
             None => (charge.depends_on_others() && charge.hits.signed() != 0, granted),
@@ -233,23 +243,23 @@ pub(super) fn held<'a>(
     held
 }
 
-impl Counts {
+impl SettlementStats {
     fn ended(&self, counters: Counters, settled: bool) {
         self.waiting.send_modify(|it| *it = it.saturating_sub(1));
         if settled {
-            self.given_back.fetch_add(counters.given_back, Relaxed);
+            self.refunded.fetch_add(counters.refunded, Relaxed);
         } else {
-            self.not_given_back.fetch_add(counters.all, Relaxed);
+            self.failed_refunds.fetch_add(counters.all, Relaxed);
         }
     }
 }
 
-/// Settles what [`Late`] takes in, and counts that. Ends when nobody can hand in anything
+/// Settles what [`SettlementQueue`] takes in, and counts that. Ends when nobody can hand in anything
 /// any more.
 pub(super) async fn run<S: Settles>(
     settles: Arc<S>,
-    counts: Arc<Counts>,
-    mut queue: mpsc::Receiver<Unsettled>,
+    counts: Arc<SettlementStats>,
+    mut queue: mpsc::Receiver<PendingSettlement>,
 ) {
     let mut tries = FuturesUnordered::new();
     loop {
@@ -269,8 +279,9 @@ pub(super) async fn run<S: Settles>(
 }
 
 /// Settles charges in one place, and returns whether they certainly are.
-async fn settle<S: Settles>(settles: &S, unsettled: Unsettled) -> bool {
-    let Unsettled { charges, now: (moment, then), until, done, permit: _permit } = unsettled;
+async fn settle<S: Settles>(settles: &S, unsettled: PendingSettlement) -> bool {
+    let PendingSettlement { charges, now: (moment, then), until, done, permit: _permit } =
+        unsettled;
     // By a number each is settled once, however often it is tried, and counts at the
     // moment of its call.
     let of_call = |(_, how): &(Charge, Settlement)| {
@@ -282,7 +293,7 @@ async fn settle<S: Settles>(settles: &S, unsettled: Unsettled) -> bool {
     let mut pause = SHORTEST_PAUSE;
     loop {
         let now = if again { moment } else { moment.plus(then.elapsed()) };
-        let call = Arc::new(Call::with(charges.clone(), now, Kind::Settle(hows.clone())));
+        let call = Arc::new(Call::with_kind(charges.clone(), now, CallKind::Settle(hows.clone())));
         match settles.settle(&call, until).await {
             Ok(_) => {
                 if let Some(done) = done {

@@ -20,15 +20,16 @@ use tokio::{
 };
 
 use super::{
-    batch::{Batches, Wire},
-    call::{Call, Kind, Reply},
-    calls::{Calls, Place, Servers},
-    groups::AT_ONCE,
+    batch::{Batch, BatchPart, PartReply, PartResult},
+    batcher::Batcher,
+    call::{Call, CallKind, CallResult},
+    dispatcher::{Dispatcher, Location, Servers},
+    executor::BatchExecutor,
     lane::InFlight,
-    node::NodeError,
-    parts::{Answer, Batch, Part, PartReply},
+    limits::MAX_REQUEST_COST_IN_FLIGHT,
+    node_error::NodeError,
     pulse::Pulse,
-    settler::{self, Late},
+    settler::{self, SettlementQueue},
 };
 use crate::{
     limit::{Hits, fixed_window, step, step::State},
@@ -95,7 +96,7 @@ pub(crate) struct Server {
     dice: Arc<Dice>,
     /// Commands without a key, which a real server refuses.
     empty: AtomicU64,
-    /// Batches that were sent to it.
+    /// Batcher that were sent to it.
     commands: AtomicU64,
 }
 
@@ -126,11 +127,11 @@ impl Server {
         self.commands.load(SeqCst)
     }
 
-    fn answer(&self, batch: &Batch<'_>, part: &Part) -> Value {
+    fn answer(&self, batch: &Batch<'_>, part: &BatchPart) -> Value {
         let mut records = self.records.lock();
         match part {
-            Part::Count(sum) => count(&mut records, &batch.sums.charges[*sum]),
-            Part::Decide(places) => {
+            BatchPart::Count(sum) => count(&mut records, &batch.sums.charges[*sum]),
+            BatchPart::Decide(places) => {
                 let mut answers = Vec::new();
                 for (call, holder) in places.iter().map(|it| batch.decisions[*it]) {
                     let read = |key: &crate::counter::CounterKey| {
@@ -148,10 +149,10 @@ impl Server {
                 }
                 Value::Array(answers)
             }
-            Part::Settle(places) => {
+            BatchPart::Settle(places) => {
                 let (mut answers, mut taken) = (Vec::new(), HashMap::new());
                 for call in places.iter().map(|it| batch.settlements[*it]) {
-                    let Kind::Settle(how) = &call.kind else { continue };
+                    let CallKind::Settle(how) = &call.kind else { continue };
                     for (charge, how) in call.charges.iter().zip(how) {
                         let key = charge.counter.key.as_bytes().to_vec();
                         let taken = taken.entry(key.clone()).or_default();
@@ -167,7 +168,7 @@ impl Server {
 }
 
 /// What the script for fixed windows does.
-fn count(records: &mut HashMap<Vec<u8>, Record>, sum: &super::sums::Sum<'_>) -> Value {
+fn count(records: &mut HashMap<Vec<u8>, Record>, sum: &super::coalesced::Increment<'_>) -> Value {
     let record = records.entry(sum.key.to_vec()).or_default();
     if !record.holds.is_empty() {
         return Value::Int(-1);
@@ -218,13 +219,13 @@ struct FakeWire {
     order: tokio::sync::Mutex<()>,
 }
 
-impl Wire for FakeWire {
-    async fn ask(
+impl BatchExecutor for FakeWire {
+    async fn execute(
         &self,
         batch: &Batch<'_>,
-        parts: &[Part],
+        parts: &[BatchPart],
         _: bool,
-    ) -> Result<Vec<Answer>, NodeError> {
+    ) -> Result<Vec<PartResult>, NodeError> {
         let Self { server, order } = self;
         server.commands.fetch_add(1, SeqCst);
         if parts.is_empty() {
@@ -259,7 +260,7 @@ impl Wire for FakeWire {
             }
         }
         let answers =
-            parts.iter().map(|part| Ok(PartReply::Whole(server.answer(batch, part)))).collect();
+            parts.iter().map(|part| Ok(PartReply::Value(server.answer(batch, part)))).collect();
         drop(turn);
         if let Weather::Slow(by) = server.weather() {
             sleep(by / 2).await;
@@ -268,7 +269,7 @@ impl Wire for FakeWire {
         Ok(answers)
     }
 
-    async fn heard(&self) -> Result<(), StoreError> {
+    async fn ping(&self) -> Result<(), StoreError> {
         match self.server.weather() {
             Weather::Silent(until) => sleep_until(until).await,
             Weather::Slow(by) => sleep(by).await,
@@ -284,7 +285,7 @@ impl Wire for FakeWire {
 /// The ways of one instance to all servers.
 #[derive(Debug)]
 pub(crate) struct Ways {
-    batches: Vec<Batches<FakeWire>>,
+    batches: Vec<Batcher<FakeWire>>,
     timeout: Duration,
     at_once: usize,
     pulse: Pulse,
@@ -293,23 +294,23 @@ pub(crate) struct Ways {
 impl Servers for Ways {
     /// A counter is on the server that the first key of its descriptor says: `a…` on the
     /// first, `b…` on the second.
-    fn place(&self, charge: &Charge) -> Place {
+    fn locate(&self, charge: &Charge) -> Location {
         let key = charge.counter.key.as_bytes();
         let first = key.iter().position(|it| *it == b'|').map_or(0, |it| key[it + 1]);
         let count = u16::try_from(self.batches.len()).expect("there are few");
         let slot = u16::from(first.saturating_sub(b'a')) % count;
-        Place { per_second: false, slot }
+        Location { per_second: false, slot }
     }
 
-    fn server(&self, place: Place) -> u32 {
+    fn owner(&self, place: Location) -> u32 {
         place.slot.into()
     }
 
-    fn goes_apart(&self, _: Place) -> bool {
+    fn splits_by_counter(&self, _: Location) -> bool {
         false
     }
 
-    async fn call(&self, place: Place, call: &Arc<Call>, until: Instant) -> Reply {
+    async fn send(&self, place: Location, call: &Arc<Call>, until: Instant) -> CallResult {
         if until <= Instant::now() {
             return Err(NodeError::Unsent(StoreError::Timeout(self.timeout)));
         }
@@ -326,11 +327,11 @@ impl Servers for Ways {
         &self.pulse
     }
 
-    fn at_once(&self) -> usize {
+    fn max_cost_in_flight(&self) -> usize {
         self.at_once
     }
 
-    fn together(&self) -> usize {
+    fn max_dependent_charges(&self) -> usize {
         self.at_once
     }
 }
@@ -338,7 +339,7 @@ impl Servers for Ways {
 /// One instance's store.
 #[derive(Debug)]
 pub(crate) struct Simulated {
-    calls: Arc<Calls<Ways>>,
+    dispatcher: Arc<Dispatcher<Ways>>,
     _settler: JoinSet<()>,
 }
 
@@ -357,12 +358,12 @@ impl Simulated {
 
     /// An instance that uses them.
     pub(crate) fn on(servers: &[Arc<Server>], timeout: Duration) -> Self {
-        Self::divided(servers, timeout, AT_ONCE)
+        Self::divided(servers, timeout, MAX_REQUEST_COST_IN_FLIGHT)
     }
 
     /// An instance that divides requests which cost more than `at_once`.
     pub(crate) fn divided(servers: &[Arc<Server>], timeout: Duration, at_once: usize) -> Self {
-        let (late, unsettled) = Late::new();
+        let (late, unsettled) = SettlementQueue::new();
         let wire = |it: &Arc<Server>| FakeWire {
             server: Arc::clone(it),
             order: tokio::sync::Mutex::default(),
@@ -370,23 +371,23 @@ impl Simulated {
         let pulse = Pulse::start();
         let in_flight = InFlight::default();
         let handles = || (late.clone(), pulse.clone(), &in_flight);
-        let batches = servers.iter().map(|it| Batches::new(wire(it), timeout, true, handles()));
+        let batches = servers.iter().map(|it| Batcher::new(wire(it), timeout, true, handles()));
         let batches = batches.collect();
         let ways = Arc::new(Ways { batches, timeout, at_once, pulse });
         let mut settler = JoinSet::new();
-        settler.spawn(settler::run(Arc::clone(&ways), late.shared(), unsettled));
-        Self { calls: Arc::new(Calls::new(ways, late)), _settler: settler }
+        settler.spawn(settler::run(Arc::clone(&ways), late.stats(), unsettled));
+        Self { dispatcher: Arc::new(Dispatcher::new(ways, late)), _settler: settler }
     }
 
     /// How many charges could not be settled.
     pub(crate) fn not_settled(&self) -> u64 {
-        self.calls.late.counts().1
+        self.dispatcher.late.refund_counts().1
     }
 }
 
 impl Store for Simulated {
     async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
-        self.calls.charge(charges, now, deadline).await
+        self.dispatcher.charge(charges, now, deadline).await
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

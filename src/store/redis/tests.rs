@@ -3,7 +3,7 @@ use std::time::Duration;
 use proptest::{collection::vec, prelude::*};
 
 use super::{
-    parts::{Batch, PartReply},
+    batch::{Batch, PartReply},
     *,
 };
 use crate::{
@@ -48,22 +48,22 @@ fn list(numbers: &[i64]) -> Value {
 /// What `answer` says of one charge; none if that depends on what others hold.
 fn read(call: &Call, answer: Value) -> Result<Option<Outcome>, StoreError> {
     let batch = Batch::of(&[call]);
-    let mut replies = batch.read(&[call], &batch.parts(false), vec![Ok(PartReply::Whole(answer))]);
+    let mut replies = batch.read(&[call], &batch.parts(false), vec![Ok(PartReply::Value(answer))]);
     let [answered] = replies.remove(0)?[..] else { panic!("it is one charge") };
-    Ok(answered.map(|it| calls::outcome(&call.charges[0], it, call.now)))
+    Ok(answered.map(|it| dispatcher::outcome(&call.charges[0], it, call.now)))
 }
 
 /// One hit on the fast path.
 fn plain(now: Timestamp) -> Call {
-    let call = Call::of(&[charge(&limits()[0])], now);
-    assert!(matches!(call.kind, Kind::Plain(_)));
+    let call = Call::new(&[charge(&limits()[0])], now);
+    assert!(matches!(call.kind, CallKind::Count(_)));
     call
 }
 
 /// One hit that the script decides, and perhaps holds.
 fn decided(limit: &Limit, now: Timestamp, holds: bool) -> Call {
     let holder = Holder { id: 1, until: now.plus(Duration::from_secs(1)) };
-    Call::with(smallvec![charge(limit)], now, Kind::Decide(holds.then_some(holder)))
+    Call::with_kind(smallvec![charge(limit)], now, CallKind::Decide(holds.then_some(holder)))
 }
 
 fn used(outcome: Result<Option<Outcome>, StoreError>) -> String {

@@ -14,11 +14,15 @@ use self::{
     text::parse,
 };
 use super::{
-    Jitter, Twin, charge, elements, reservation::HOLD, settle, simulated::decided, step::Snapshot,
+    Jitter, decide, lua_script::LuaScript, replies::elements, reservation::HOLD, settle,
+    simulated::decided,
 };
 use crate::{
     counter::{CounterKey, CounterRef, KeyFormat, KeyPart},
-    limit::{Hits, Limit, step::State},
+    limit::{
+        Hits, Limit,
+        step::{Snapshot, State},
+    },
     store::{
         Charge,
         script::{self, Holder, Record, Settlement},
@@ -51,8 +55,8 @@ struct Played<'a> {
 type Values = HashMap<CounterKey, Vec<u8>>;
 
 struct Scripts {
-    decide: Twin,
-    settle: Twin,
+    decide: LuaScript,
+    settle: LuaScript,
 }
 
 #[test]
@@ -85,8 +89,9 @@ fn play_all(cases: u32, games: &impl Strategy<Value = Game>) {
 impl Scripts {
     fn new() -> Self {
         // By the clock of the game.
-        let without_time = |source: String| Twin::new(source.replace("redis.pcall('TIME')", "{}"));
-        let (decide, settle) = (charge::source(), settle::source());
+        let without_time =
+            |source: String| LuaScript::new(source.replace("redis.pcall('TIME')", "{}"));
+        let (decide, settle) = (decide::source(), settle::source());
         assert!(decide.contains("redis.pcall('TIME')"));
         Self { decide: without_time(decide), settle: without_time(settle) }
     }
@@ -165,7 +170,7 @@ impl<'a> Played<'a> {
             made.push((charges.collect::<Vec<_>>(), self.now, holder));
         }
         let asked: Vec<_> = made.iter().map(|(it, now, holder)| (&it[..], *now, *holder)).collect();
-        let command = charge::ask(self.scripts.decide.whole(), &asked, Jitter::default());
+        let command = decide::ask(self.scripts.decide.eval(), &asked, Jitter::default());
         let count = made.iter().map(|(it, ..)| it.len()).sum();
         let keys = made.iter().flat_map(|(it, ..)| it);
         let (answer, values) = self.run(command, keys);
@@ -174,7 +179,7 @@ impl<'a> Played<'a> {
             let own: Vec<_> = answers.drain(..charges.len()).collect();
             let expected = self.make(charges, *holder, *now);
             assert_eq!(own, expected, "{charges:?} {holder:?}");
-            charge::read(charges, &own, holder.is_some()).unwrap();
+            decide::read(charges, &own, holder.is_some()).unwrap();
         }
         self.compare(&values, &[]);
     }
@@ -235,7 +240,7 @@ impl<'a> Played<'a> {
         }
         let each = calls.iter().flat_map(|(charges, hows)| charges.iter().zip(hows));
         let asked: Vec<_> = each.map(|(charge, how)| (charge, *how, self.now)).collect();
-        let command = settle::ask(self.scripts.settle.whole(), &asked, Jitter::default());
+        let command = settle::ask(self.scripts.settle.eval(), &asked, Jitter::default());
         let (answer, values) = self.run(command, calls.iter().flat_map(|(it, _)| it));
         let answer: Vec<i64> = redis::from_redis_value(answer).unwrap();
         let (mut expected, mut taken) = (Vec::new(), HashMap::new());

@@ -5,17 +5,15 @@ use std::sync::Arc;
 use redis::{Cmd, Pipeline, Value};
 
 use super::{
-    Twin,
-    batch::Wire,
-    charge,
+    batch::{Batch, BatchPart, PartReply, PartResult},
+    coalesced::{Increment, IncrementReply},
     connection::{Connection, Link},
-    fixed_window,
+    count, decide,
+    executor::BatchExecutor,
     jitter::Jitter,
-    line::failed,
-    node::NodeError,
-    parts::{Answer, Batch, Part, PartReply},
+    lua_script::LuaScript,
+    node_error::NodeError,
     settle,
-    sums::{Added, Sum},
 };
 use crate::store::StoreError;
 
@@ -25,10 +23,10 @@ pub(super) struct RedisWire {
     connection: Arc<Connection>,
     jitter: Jitter,
     /// For fixed windows.
-    count: Twin,
+    count: LuaScript,
     /// For all else.
-    decide: Twin,
-    settle: Twin,
+    decide: LuaScript,
+    settle: LuaScript,
 }
 
 impl RedisWire {
@@ -36,16 +34,16 @@ impl RedisWire {
         Self {
             connection,
             jitter,
-            count: Twin::new(fixed_window::SOURCE.to_owned()),
-            decide: Twin::new(charge::source()),
-            settle: Twin::new(settle::source()),
+            count: LuaScript::new(count::SOURCE.to_owned()),
+            decide: LuaScript::new(decide::source()),
+            settle: LuaScript::new(settle::source()),
         }
     }
 
     /// Takes the answer for `part` out of `found`, and says what else there is to do.
     fn understand(
         batch: &Batch<'_>,
-        part: &Part,
+        part: &BatchPart,
         found: &mut impl Iterator<Item = Value>,
     ) -> (Value, Option<Again>) {
         let mut next = || found.next().unwrap_or(Value::Nil);
@@ -57,19 +55,19 @@ impl RedisWire {
         };
         let (_made, count, ttl) = (next(), next(), next());
         match sum.found(&count, &ttl) {
-            Added::Before(before) => (before, None),
-            Added::Shortly(before) => (before, Some(Again::Keep)),
-            Added::Partly(missing) => (Value::Int(0), Some(Again::Add(missing))),
-            Added::Nothing => (count, Some(Again::ByScript)),
-            Added::Failed => (count, None),
+            IncrementReply::Before(before) => (before, None),
+            IncrementReply::Shortly(before) => (before, Some(Again::Keep)),
+            IncrementReply::Partly(missing) => (Value::Int(0), Some(Again::Add(missing))),
+            IncrementReply::Nothing => (count, Some(Again::ByScript)),
+            IncrementReply::Failed => (count, None),
         }
     }
 
-    fn twin(&self, part: &Part) -> &Twin {
+    fn script(&self, part: &BatchPart) -> &LuaScript {
         match part {
-            Part::Count(_) => &self.count,
-            Part::Decide(_) => &self.decide,
-            Part::Settle(_) => &self.settle,
+            BatchPart::Count(_) => &self.count,
+            BatchPart::Decide(_) => &self.decide,
+            BatchPart::Settle(_) => &self.settle,
         }
     }
 
@@ -77,7 +75,7 @@ impl RedisWire {
     async fn once_more(
         &self,
         link: &Link,
-        (batch, parts): (&Batch<'_>, &[Part]),
+        (batch, parts): (&Batch<'_>, &[BatchPart]),
         asking: bool,
         again: &[(usize, Again)],
     ) -> Result<Vec<Value>, NodeError> {
@@ -87,7 +85,7 @@ impl RedisWire {
             commands.push(match (step, added(batch, part)) {
                 (Again::Keep, Some(sum)) => sum.keep(self.jitter),
                 (Again::Add(missing), Some(sum)) => sum.add(missing),
-                _ => batch.ask(part, self.twin(part).whole(), self.jitter),
+                _ => batch.command(part, self.script(part).eval(), self.jitter),
             });
         }
         send(link, commands, asking).await
@@ -105,19 +103,21 @@ enum Again {
     Add(u64),
 }
 
-impl Wire for RedisWire {
-    async fn ask(
+impl BatchExecutor for RedisWire {
+    async fn execute(
         &self,
         batch: &Batch<'_>,
-        parts: &[Part],
+        parts: &[BatchPart],
         asking: bool,
-    ) -> Result<Vec<Answer>, NodeError> {
+    ) -> Result<Vec<PartResult>, NodeError> {
         let link = self.connection.link().await.map_err(NodeError::Unsent)?;
         let mut commands = Vec::with_capacity(parts.len());
         for part in parts {
             match added(batch, part).map(|it| it.commands(self.jitter)) {
                 Some(several) => commands.extend(several),
-                None => commands.push(batch.ask(part, self.twin(part).by_name(), self.jitter)),
+                None => {
+                    commands.push(batch.command(part, self.script(part).evalsha(), self.jitter))
+                }
             }
         }
         let mut found = send(&link, commands, asking).await?.into_iter();
@@ -125,7 +125,7 @@ impl Wire for RedisWire {
         let mut again = Vec::new();
         for (place, part) in parts.iter().enumerate() {
             let (answer, step) = Self::understand(batch, part, &mut found);
-            answers.push(Ok(PartReply::Whole(answer)));
+            answers.push(Ok(PartReply::Value(answer)));
             again.extend(step.map(|it| (place, it)));
         }
         if !again.is_empty() {
@@ -141,23 +141,23 @@ impl Wire for RedisWire {
                     (Again::Add(missing), Some(sum)) => {
                         answers[place] = found().map(|it| sum.added_late(missing, &it));
                     }
-                    _ => answers[place] = found().map(PartReply::Whole),
+                    _ => answers[place] = found().map(PartReply::Value),
                 }
             }
         }
         Ok(answers)
     }
 
-    async fn heard(&self) -> Result<(), StoreError> {
+    async fn ping(&self) -> Result<(), StoreError> {
         self.connection.link().await?.ping().await
     }
 }
 
 /// The sum that `part` is, if commands add it, and no script.
-fn added<'a>(batch: &'a Batch<'_>, part: &Part) -> Option<&'a Sum<'a>> {
+fn added<'a>(batch: &'a Batch<'_>, part: &BatchPart) -> Option<&'a Increment<'a>> {
     match part {
-        Part::Count(sum) => batch.sums.charges.get(*sum).filter(|it| it.is_added()),
-        Part::Decide(_) | Part::Settle(_) => None,
+        BatchPart::Count(sum) => batch.sums.charges.get(*sum).filter(|it| it.is_added()),
+        BatchPart::Decide(_) | BatchPart::Settle(_) => None,
     }
 }
 
@@ -177,7 +177,7 @@ async fn send(
     let answers = link.send_all(&pipeline).await.map_err(|error| NodeError::from(&error))?;
     if answers.len() != pipeline.len() {
         let (found, expected) = (answers.len(), pipeline.len());
-        return Err(failed(format!("there are {found} answers, expected {expected}")));
+        return Err(NodeError::failed(format!("there are {found} answers, expected {expected}")));
     }
     let each = 1 + usize::from(asking);
     Ok(answers.into_iter().skip(each - 1).step_by(each).collect())

@@ -6,11 +6,11 @@ use foldhash::fast::RandomState;
 use redis::{Cmd, Value};
 
 use super::{
+    batch::PartReply,
     complaints::is_foreign,
-    fixed_window::{Found, Plain},
+    count::{FixedWindowHits, Found},
     jitter::Jitter,
-    number,
-    parts::PartReply,
+    replies::number,
 };
 use crate::{limit::Hits, store::EXPIRY_SLACK};
 
@@ -19,15 +19,15 @@ const MUCH: i64 = 1 << 32;
 
 /// The charges of several calls, with the hits on one counter added up.
 #[derive(Debug, Default)]
-pub(super) struct Sums<'a> {
-    pub(super) charges: Vec<Sum<'a>>,
+pub(super) struct Coalesced<'a> {
+    pub(super) charges: Vec<Increment<'a>>,
     /// One for each charge of the calls.
     pub(super) places: Vec<Place>,
 }
 
 /// Charges to one counter, with no look and nothing given back between them.
 #[derive(Debug)]
-pub(super) struct Sum<'a> {
+pub(super) struct Increment<'a> {
     pub(super) key: &'a [u8],
     pub(super) change: i64,
     kept: u64,
@@ -45,13 +45,13 @@ pub(super) struct Place {
     after: u64,
 }
 
-impl<'a> Sums<'a> {
-    pub(super) fn of(charges: impl Iterator<Item = &'a Plain>) -> Self {
+impl<'a> Coalesced<'a> {
+    pub(super) fn of(charges: impl Iterator<Item = &'a FixedWindowHits>) -> Self {
         let mut sums = Self::default();
         // The last sum of each counter.
         let mut last: HashMap<&[u8], usize, RandomState> = HashMap::default();
         for charge in charges {
-            let Plain { ref key, change, kept } = *charge;
+            let FixedWindowHits { ref key, change, kept } = *charge;
             let key = key.as_bytes();
             let before = last.get(key).copied();
             let place = before.and_then(|it| Some((it, sums.charges[it].and(change, kept)?)));
@@ -63,7 +63,7 @@ impl<'a> Sums<'a> {
                 if let Some(before) = before {
                     sums.charges[before].alone = false;
                 }
-                sums.charges.push(Sum { key, change, kept, alone: before.is_none() });
+                sums.charges.push(Increment { key, change, kept, alone: before.is_none() });
                 last.insert(key, sum);
                 at(sum, 0)
             }));
@@ -72,7 +72,7 @@ impl<'a> Sums<'a> {
     }
 }
 
-impl Sum<'_> {
+impl Increment<'_> {
     /// Adds `change`, and returns what it was before. None, and nothing happens, if either
     /// is no addition, or there is too much.
     fn and(&mut self, change: i64, kept: u64) -> Option<u64> {
@@ -112,19 +112,21 @@ impl Sum<'_> {
     }
 
     /// What the answers to the second and the third of them say.
-    pub(super) fn found(&self, count: &Value, ttl: &Value) -> Added {
+    pub(super) fn found(&self, count: &Value, ttl: &Value) -> IncrementReply {
         let &Value::Int(count) = count else {
             return match count {
-                Value::ServerError(error) if is_foreign(&error.clone().into()) => Added::Nothing,
-                _ => Added::Failed,
+                Value::ServerError(error) if is_foreign(&error.clone().into()) => {
+                    IncrementReply::Nothing
+                }
+                _ => IncrementReply::Failed,
             };
         };
         let before = count.saturating_sub(self.change);
         if before < 0 {
             // Below 0 counts as 0, and so do hits that are added there.
             return match count {
-                ..=0 => Added::Nothing,
-                _ => Added::Partly(before.unsigned_abs()),
+                ..=0 => IncrementReply::Nothing,
+                _ => IncrementReply::Partly(before.unsigned_abs()),
             };
         }
         // What is above the most that is ever told may be counted all the same.
@@ -132,8 +134,8 @@ impl Sum<'_> {
         match *ttl {
             // Rules with windows of different length may share the counter, and clocks
             // may differ. Or somebody else keeps it for ever.
-            Value::Int(ttl) if ttl < self.least() => Added::Shortly(before),
-            _ => Added::Before(before),
+            Value::Int(ttl) if ttl < self.least() => IncrementReply::Shortly(before),
+            _ => IncrementReply::Before(before),
         }
     }
 
@@ -151,9 +153,9 @@ impl Sum<'_> {
         else {
             // An error stays one; any other value is not a counter.
             let error = matches!(now, Value::ServerError(_));
-            return PartReply::Whole(if error { now.clone() } else { Value::Nil });
+            return PartReply::Value(if error { now.clone() } else { Value::Nil });
         };
-        PartReply::Split { first: self.change.unsigned_abs().saturating_sub(missing), before }
+        PartReply::TwoSteps { first: self.change.unsigned_abs().saturating_sub(missing), before }
     }
 
     /// The command that adds `more`.
@@ -188,7 +190,7 @@ impl Sum<'_> {
 
 /// What has become of hits that were to be added to an integer.
 #[derive(Debug)]
-pub(super) enum Added {
+pub(super) enum IncrementReply {
     /// The counter before.
     Before(Value),
     /// The same, but it is not kept long enough.
@@ -205,10 +207,10 @@ impl Place {
     /// The counter before the charge, if its sum got this answer.
     pub(super) fn found(&self, answer: &PartReply) -> Option<Found> {
         let begin = match answer {
-            PartReply::Whole(Value::Int(-1)) => return Some(Found::Held),
-            PartReply::Whole(answer) => number(answer)?,
-            PartReply::Split { first, .. } if self.after <= *first => 0,
-            PartReply::Split { before, .. } => *before,
+            PartReply::Value(Value::Int(-1)) => return Some(Found::Held),
+            PartReply::Value(answer) => number(answer)?,
+            PartReply::TwoSteps { first, .. } if self.after <= *first => 0,
+            PartReply::TwoSteps { before, .. } => *before,
         };
         Some(Found::Count(begin.saturating_add(self.before).min(Hits::MAX)))
     }

@@ -1,17 +1,14 @@
 //! Calls that only count in fixed windows, as Envoy's reference service does: the
 //! fast path. Any client may INCRBY these counters.
 
-use super::{
-    call::{Answered, Answers},
-    kept,
-};
+use super::call::{ChargeReplies, ChargeReply};
 use crate::{
     counter::CounterKey,
     limit::{
         fixed_window::{State, step},
         step::{Snapshot, StepResult},
     },
-    store::{Charge, StoreError},
+    store::{Charge, EXPIRY_SLACK, StoreError},
     time::Timestamp,
 };
 
@@ -19,7 +16,7 @@ pub(super) const SOURCE: &str = include_str!("lua/count.lua");
 
 /// What the script is to know of a charge.
 #[derive(Clone, Debug)]
-pub(super) struct Plain {
+pub(super) struct FixedWindowHits {
     pub(super) key: CounterKey,
     /// Hits; below 0 if they are given back.
     pub(super) change: i64,
@@ -27,7 +24,7 @@ pub(super) struct Plain {
     pub(super) kept: u64,
 }
 
-impl Plain {
+impl FixedWindowHits {
     pub(super) fn of(charge: &Charge, now: Timestamp) -> Self {
         let kept = kept(charge, now);
         Self { key: charge.counter.key.clone(), change: charge.hits.signed(), kept }
@@ -49,8 +46,11 @@ pub(super) fn suffices(charge: &Charge) -> bool {
 }
 
 /// What became of `charges`, if this was found for each.
-pub(super) fn read(charges: &[Charge], found: &[Option<Found>]) -> Result<Answers, StoreError> {
-    let mut answers = Answers::new();
+pub(super) fn read(
+    charges: &[Charge],
+    found: &[Option<Found>],
+) -> Result<ChargeReplies, StoreError> {
+    let mut answers = ChargeReplies::new();
     for (charge, found) in charges.iter().zip(found) {
         let answer = match found {
             Some(Found::Count(before)) => {
@@ -58,7 +58,7 @@ pub(super) fn read(charges: &[Charge], found: &[Option<Found>]) -> Result<Answer
                 let told = Snapshot::Count(State { start: Timestamp::default(), count });
                 let answer =
                     StepResult { passes, banned_until: Timestamp::default(), snapshot: told };
-                Some(Answered {
+                Some(ChargeReply {
                     answer,
                     made: true,
                     refused: (answer, true),
@@ -75,4 +75,10 @@ pub(super) fn read(charges: &[Charge], found: &[Option<Found>]) -> Result<Answer
         answers.push(answer);
     }
     Ok(answers)
+}
+
+/// The time in milliseconds for which the counter of a fixed window is kept from `now` on.
+fn kept(charge: &Charge, now: Timestamp) -> u64 {
+    let micros = (charge.counter.span.end.since(now) + EXPIRY_SLACK).as_micros();
+    u64::try_from(micros.div_ceil(1_000)).unwrap_or(u64::MAX)
 }

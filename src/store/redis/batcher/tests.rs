@@ -8,14 +8,18 @@ use parking_lot::Mutex;
 use redis::Value;
 use tokio::time::{Instant, sleep};
 
-use super::*;
+use super::{
+    super::{
+        batch::{Batch, BatchPart, PartReply, PartResult},
+        call::cost,
+        limits::FULL_BATCH_COST,
+    },
+    *,
+};
 use crate::{
     counter::{KeyFormat, KeyPart},
     limit::{Algorithm, Hits, Limit, Unit, Window},
-    store::{
-        Charge, Consume, Enforced, OnTimeout,
-        redis::{call::cost, lane::FULL, parts::PartReply},
-    },
+    store::{Charge, Consume, Enforced, OnTimeout, StoreError},
     time::Timestamp,
 };
 
@@ -30,13 +34,13 @@ struct Distant {
     costs: Arc<Mutex<Vec<usize>>>,
 }
 
-impl Wire for Distant {
-    async fn ask(
+impl BatchExecutor for Distant {
+    async fn execute(
         &self,
         batch: &Batch<'_>,
-        parts: &[Part],
+        parts: &[BatchPart],
         _: bool,
-    ) -> Result<Vec<Answer>, NodeError> {
+    ) -> Result<Vec<PartResult>, NodeError> {
         let decided = batch.decisions.iter().flat_map(|(call, _)| &call.charges);
         let sum = batch.sums.charges.len() + decided.map(cost).sum::<usize>();
         self.costs.lock().push(sum);
@@ -44,28 +48,28 @@ impl Wire for Distant {
         sleep(Duration::from_millis(sum as u64)).await;
         drop(turn);
         sleep(self.away).await;
-        let answer = |part: &Part| match part {
-            Part::Count(_) => Value::Int(0),
-            Part::Decide(places) => {
+        let answer = |part: &BatchPart| match part {
+            BatchPart::Count(_) => Value::Int(0),
+            BatchPart::Decide(places) => {
                 let log = [1, 1, 0, 0, 0, 0].map(Value::Int);
                 Value::Array(vec![Value::Array(log.into()); places.len()])
             }
-            Part::Settle(_) => Value::Nil,
+            BatchPart::Settle(_) => Value::Nil,
         };
-        Ok(parts.iter().map(|it| Ok(PartReply::Whole(answer(it)))).collect())
+        Ok(parts.iter().map(|it| Ok(PartReply::Value(answer(it)))).collect())
     }
 
-    async fn heard(&self) -> Result<(), StoreError> {
+    async fn ping(&self) -> Result<(), StoreError> {
         Ok(())
     }
 }
 
-fn to(away: Duration) -> (Batches<Distant>, Arc<Mutex<Vec<usize>>>) {
+fn to(away: Duration) -> (Batcher<Distant>, Arc<Mutex<Vec<usize>>>) {
     let costs = Arc::<Mutex<Vec<usize>>>::default();
     let wire = Distant { away, works: tokio::sync::Mutex::default(), costs: Arc::clone(&costs) };
-    let (late, _) = Late::new();
+    let (late, _) = SettlementQueue::new();
     (
-        Batches::new(
+        Batcher::new(
             wire,
             Duration::from_secs(9_000),
             false,
@@ -91,7 +95,7 @@ fn call(algorithm: Algorithm, names: Range<u64>) -> Arc<Call> {
             on_timeout: OnTimeout::Fail,
         }
     };
-    Arc::new(Call::of(&names.map(charge).collect::<Vec<_>>(), now))
+    Arc::new(Call::new(&names.map(charge).collect::<Vec<_>>(), now))
 }
 
 const WINDOW: Algorithm = Algorithm::FixedWindow { count_denied: true };
@@ -114,7 +118,7 @@ async fn a_server_far_away_is_kept_busy() {
     join_all((0..64).map(caller)).await;
     // All of 64 calls fit into the batches that may be under way.
     assert!(made.load(SeqCst) > 64 * 20 * 1_000 / 8, "{made:?}");
-    assert!(costs.lock().iter().all(|it| *it <= FULL), "{costs:?}");
+    assert!(costs.lock().iter().all(|it| *it <= FULL_BATCH_COST), "{costs:?}");
 }
 
 /// Callers whose replies came in one batch send their next calls in one batch.
@@ -146,7 +150,7 @@ async fn who_costs_little_does_not_wait_for_who_costs_much() {
             true => {
                 let Call { charges, now, kind, .. } =
                     Arc::into_inner(call(WINDOW, 16 * name..16 * name + 16)).unwrap();
-                Arc::new(Call { large, ..Call::with(charges, now, kind) })
+                Arc::new(Call { large, ..Call::with_kind(charges, now, kind) })
             }
         };
         let calls = (0..2_000).map(|it| dear(1_000 + it)).collect::<Vec<_>>();
@@ -162,9 +166,9 @@ async fn who_costs_little_does_not_wait_for_who_costs_much() {
         let (replies, little) = tokio::join!(much, little);
         assert!(replies.iter().all(Result::is_ok));
         // The batches that may be before each of the three, and not all of them.
-        let most = u64::try_from(3 * ((HEAVY + 2) * FULL + 200)).unwrap();
+        let most = u64::try_from(3 * ((MAX_HEAVY_BATCHES + 2) * FULL_BATCH_COST + 200)).unwrap();
         assert!(little < Duration::from_millis(most), "{little:?}");
         assert!(begin.elapsed() >= Duration::from_secs(32));
-        assert!(costs.lock().iter().all(|it| *it <= FULL), "{costs:?}");
+        assert!(costs.lock().iter().all(|it| *it <= FULL_BATCH_COST), "{costs:?}");
     }
 }

@@ -23,13 +23,13 @@ use tokio::{
 };
 
 use super::{
-    call::{Answered, Answers, Call, Reply, cost},
+    call::{Call, CallResult, ChargeReplies, ChargeReply, cost},
     fate::{Caller, Fate},
-    groups::{AT_ONCE, Group, TOGETHER, different, of_each},
-    lane::{FULL, QUEUE},
+    groups::{Group, different, of_each},
+    limits::{FULL_BATCH_COST, MAX_DEPENDENT_CHARGES, MAX_REQUEST_COST_IN_FLIGHT, QUEUE_CAPACITY},
     pulse::Pulse,
     reservation::Reservation,
-    settler::{Late, Settles},
+    settler::{SettlementQueue, Settles},
 };
 use crate::{
     limit::{Hits, Outcome},
@@ -42,7 +42,7 @@ use crate::{
 
 /// Where a counter is. Charges to the same place can be made by one script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Place {
+pub(super) struct Location {
     /// Whether it is on the server for limits per second.
     pub(super) per_second: bool,
     /// The slot, in a cluster.
@@ -52,23 +52,23 @@ pub(super) struct Place {
 /// The servers that have the counters.
 pub(super) trait Servers: Send + Sync + 'static {
     /// Where the counter of `charge` is.
-    fn place(&self, charge: &Charge) -> Place;
+    fn locate(&self, charge: &Charge) -> Location;
 
     /// The number of the server that currently owns `place`. May be out of date.
-    fn server(&self, place: Place) -> u32;
+    fn owner(&self, place: Location) -> u32;
 
     /// Whether charges to different counters at `place` go apart unless they depend on
     /// each other: so they share round trips with all others of their server.
-    fn goes_apart(&self, place: Place) -> bool;
+    fn splits_by_counter(&self, place: Location) -> bool;
 
     /// Makes a call, all charges of which are at `place`, and waits for the answer until
     /// then.
-    fn call(
+    fn send(
         &self,
-        place: Place,
+        place: Location,
         call: &Arc<Call>,
         until: Instant,
-    ) -> impl Future<Output = Reply> + Send;
+    ) -> impl Future<Output = CallResult> + Send;
 
     /// The longest that a call may take.
     fn timeout(&self) -> Duration;
@@ -77,29 +77,29 @@ pub(super) trait Servers: Send + Sync + 'static {
     fn pulse(&self) -> &Pulse;
 
     /// The most that one request may have in flight on a server, in units of [`cost`].
-    fn at_once(&self) -> usize {
-        AT_ONCE
+    fn max_cost_in_flight(&self) -> usize {
+        MAX_REQUEST_COST_IN_FLIGHT
     }
 
     /// The most dependent charges that one script makes.
-    fn together(&self) -> usize {
-        TOGETHER
+    fn max_dependent_charges(&self) -> usize {
+        MAX_DEPENDENT_CHARGES
     }
 }
 
 impl<S: Servers> Settles for S {
-    async fn settle(&self, call: &Arc<Call>, until: Instant) -> Reply {
+    async fn settle(&self, call: &Arc<Call>, until: Instant) -> CallResult {
         let Some(charge) = call.charges.first() else { return Ok(SmallVec::new()) };
         let until = until.min(Instant::now() + self.timeout());
-        self.call(self.place(charge), call, until).await
+        self.send(self.locate(charge), call, until).await
     }
 }
 
 /// Makes calls.
 #[derive(Debug)]
-pub(super) struct Calls<S> {
+pub(super) struct Dispatcher<S> {
     pub(super) servers: Arc<S>,
-    pub(super) late: Late,
+    pub(super) late: SettlementQueue,
     /// The number of the next call that holds hits.
     next: AtomicU64,
     /// One permit for each group that is reserved.
@@ -112,15 +112,15 @@ pub(super) struct Time {
     /// By the clock of the counters.
     pub(super) now: Timestamp,
     /// When that was.
-    pub(super) begun: Instant,
+    pub(super) started_at: Instant,
     /// The [pulse](Pulse::now) at that moment.
-    pub(super) ran: Duration,
+    pub(super) run_time_at_start: Duration,
     /// How long the answer is waited for.
     pub(super) until: Instant,
 }
 
 /// The most groups of charges that may be reserved at the same time, until they are settled.
-const RESERVED: usize = QUEUE;
+const RESERVED: usize = QUEUE_CAPACITY;
 /// What a request costs at most that is not large.
 const LARGE: usize = 100;
 
@@ -134,8 +134,8 @@ struct Whose<'a> {
     large: bool,
 }
 
-impl<S: Servers> Calls<S> {
-    pub(super) fn new(servers: Arc<S>, late: Late) -> Self {
+impl<S: Servers> Dispatcher<S> {
+    pub(super) fn new(servers: Arc<S>, late: SettlementQueue) -> Self {
         // Other instances number theirs as well.
         let first = u64::from(fastrand::u32(..)) | 1;
         let next = AtomicU64::new(first << 20);
@@ -154,22 +154,25 @@ impl<S: Servers> Calls<S> {
         now: Timestamp,
         deadline: Deadline,
     ) -> Results {
-        let begun = Instant::now();
-        let until = begun + self.servers.timeout();
+        let started_at = Instant::now();
+        let until = started_at + self.servers.timeout();
         let until = deadline.map_or(until, |it| it.min(until));
-        let time = Time { now, begun, ran: self.servers.pulse().now(), until };
+        let time = Time { now, started_at, run_time_at_start: self.servers.pulse().now(), until };
         if let [charge] = charges {
             let caller = Caller::new(&self.late);
-            let (place, fate) = (self.servers.place(charge), &caller.fate);
+            let (place, fate) = (self.servers.locate(charge), &caller.fate);
             let whose = Whose { fate, several: false, large: false };
             let results = self.make(place, charges, time, whose).await;
             return tell(caller, charges, results, now);
         }
         let depends = charges.iter().any(|it| it.depends_on_others() && !it.refused);
         let groups = self.groups(charges, depends);
-        if depends && TOGETHER < charges.len() && TOGETHER < different(charges) {
+        if depends
+            && MAX_DEPENDENT_CHARGES < charges.len()
+            && MAX_DEPENDENT_CHARGES < different(charges)
+        {
             let why = format!(
-                "the request has more than {TOGETHER} different charges to one counter, and its \
+                "the request has more than {MAX_DEPENDENT_CHARGES} different charges to one counter, and its \
                  limits depend on each other"
             );
             return all_failed(charges.len(), &StoreError::Failed(why));
@@ -197,11 +200,12 @@ impl<S: Servers> Calls<S> {
         // The last group of each kind.
         let mut last: HashMap<_, usize, RandomState> = HashMap::default();
         for (at, charge) in charges.iter().enumerate() {
-            let place = self.servers.place(charge);
-            let kind = (place, self.servers.goes_apart(place).then_some(&charge.counter.key));
+            let place = self.servers.locate(charge);
+            let kind =
+                (place, self.servers.splits_by_counter(place).then_some(&charge.counter.key));
             let cost = cost(charge);
             match last.get(&kind).map(|it| &mut groups[*it]) {
-                Some(group) if group.cost + cost <= FULL => group.add(at, cost),
+                Some(group) if group.cost + cost <= FULL_BATCH_COST => group.add(at, cost),
                 _ => {
                     last.insert(kind, groups.len());
                     groups.push(Group { place, at: smallvec![at], cost });
@@ -215,8 +219,8 @@ impl<S: Servers> Calls<S> {
     /// counter where one group would cost too much. All calls reserve groups in the same
     /// order, by place and then by counter, so that no two wait for each other.
     fn dependent_groups(&self, charges: &[Charge]) -> SmallVec<[Group; 4]> {
-        let places = charges.iter().map(|it| self.servers.place(it));
-        let mut order: SmallVec<[(Place, usize); 4]> =
+        let places = charges.iter().map(|it| self.servers.locate(it));
+        let mut order: SmallVec<[(Location, usize); 4]> =
             places.enumerate().map(|(at, place)| (place, at)).collect();
         order.sort_unstable();
         let mut groups = SmallVec::<[Group; 4]>::new();
@@ -225,7 +229,7 @@ impl<S: Servers> Calls<S> {
             for &(_, at) in own {
                 group.add(at, cost(&charges[at]));
             }
-            groups.extend(group.divided(charges, self.servers.together()));
+            groups.extend(group.divided(charges, self.servers.max_dependent_charges()));
         }
         groups
     }
@@ -257,16 +261,22 @@ impl<S: Servers> Calls<S> {
     /// others hold hits on which the answer depends, asks again.
     async fn make(
         &self,
-        place: Place,
+        place: Location,
         charges: &[Charge],
-        Time { now, begun, ran, until }: Time,
+        Time { now, started_at, run_time_at_start, until }: Time,
         whose: Whose<'_>,
     ) -> Results {
         let Whose { fate, several, large } = whose;
         let fate = Some(Arc::clone(fate));
-        let call = Call { begun, ran: Some(ran), fate, large, ..Call::of(charges, now) };
+        let call = Call {
+            started_at,
+            run_time_at_start: Some(run_time_at_start),
+            fate,
+            large,
+            ..Call::new(charges, now)
+        };
         let call = Arc::new(call);
-        let answers = match self.servers.call(place, &call, until).await {
+        let answers = match self.servers.send(place, &call, until).await {
             Err(error) => return all_failed(charges.len(), &error.into()),
             Ok(answers) => answers,
         };
@@ -288,9 +298,9 @@ impl<S: Servers> Calls<S> {
     /// The same again, for the charges that have no answer yet.
     async fn again(
         &self,
-        place: Place,
+        place: Location,
         call: &Arc<Call>,
-        mut answers: Answers,
+        mut answers: ChargeReplies,
         until: Instant,
     ) -> Results {
         let mut error = still_held();
@@ -302,7 +312,7 @@ impl<S: Servers> Calls<S> {
             }
             sleep(a_moment()).await;
             let part = Arc::new(rest(call, &open, &answers));
-            match self.servers.call(place, &part, until).await {
+            match self.servers.send(place, &part, until).await {
                 Ok(found) => {
                     if let Some(fate) = &call.fate {
                         fate.came(&part, &found);
@@ -357,8 +367,8 @@ fn tell(caller: Caller<'_>, charges: &[Charge], results: Results, now: Timestamp
 
 /// The charges of `call` that are `open`. Those that have an answer may have decided what
 /// becomes of it.
-fn rest(call: &Call, open: &[usize], answers: &Answers) -> Call {
-    let over = |charge, it: &Option<Answered>| it.map(|it| outcome(charge, it, call.now).over);
+fn rest(call: &Call, open: &[usize], answers: &ChargeReplies) -> Call {
+    let over = |charge, it: &Option<ChargeReply>| it.map(|it| outcome(charge, it, call.now).over);
     let over = call.charges.iter().zip(answers).map(|(it, answer)| (it, over(it, answer)));
     let all = Enforcement::of(over);
     let mut part = call.part(open.iter().copied());
@@ -383,6 +393,6 @@ pub(super) fn still_held() -> StoreError {
 }
 
 /// What an answer means.
-pub(super) fn outcome(charge: &Charge, answered: Answered, now: Timestamp) -> Outcome {
+pub(super) fn outcome(charge: &Charge, answered: ChargeReply, now: Timestamp) -> Outcome {
     charge.outcome(answered.answer, answered.made, now)
 }

@@ -4,9 +4,10 @@ use redis::{Cmd, Value};
 use smallvec::SmallVec;
 
 use super::{
-    call::{Answered, Answers},
+    call::{ChargeReplies, ChargeReply},
     jitter::Jitter,
-    number, script,
+    lua_script,
+    replies::number,
 };
 use crate::{
     limit::{
@@ -27,7 +28,7 @@ pub(super) fn source() -> String {
         include_str!("lua/records.lua"),
         include_str!("lua/charge.lua"),
     ];
-    script(&[lone, records, charge])
+    lua_script::source(&[lone, records, charge])
 }
 
 /// The command that makes `calls`, and begins with `begin`.
@@ -90,8 +91,8 @@ pub(super) fn read(
     charges: &[Charge],
     answer: &[Value],
     holds: bool,
-) -> Result<Answers, StoreError> {
-    let mut answers = Answers::new();
+) -> Result<ChargeReplies, StoreError> {
+    let mut answers = ChargeReplies::new();
     for (charge, element) in charges.iter().zip(answer) {
         let answer = one(charge, element, holds).ok_or_else(|| {
             let key = charge.counter.key.as_bytes().escape_ascii();
@@ -104,7 +105,7 @@ pub(super) fn read(
 
 /// The answer for one charge of a call that may hold hits. Within that, none if it
 /// depends on what others hold.
-fn one(charge: &Charge, element: &Value, holds: bool) -> Option<Option<Answered>> {
+fn one(charge: &Charge, element: &Value, holds: bool) -> Option<Option<ChargeReply>> {
     let Value::Array(elements) = element else { return None };
     let mut numbers = SmallVec::<[u64; 10]>::new();
     for element in elements {
@@ -129,7 +130,7 @@ fn one(charge: &Charge, element: &Value, holds: bool) -> Option<Option<Answered>
     };
     let passes = verdict == 1;
     let passes_refused = if holds { flags & 8 != 0 } else { passes };
-    let answered = Answered {
+    let answered = ChargeReply {
         answer: answer(passes, state)?,
         made: made == 1,
         refused: (answer(passes_refused, refused)?, flags & 1 != 0),
