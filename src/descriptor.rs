@@ -1,42 +1,41 @@
-//! What a caller asks about.
+//! Rate-limit requests, as the protocols hand them to the engine.
 
 use bytes::Bytes;
 
 use crate::limit::{Hits, Limit};
 
-/// One question: may a request that these descriptors describe pass?
+/// The question whether a request with these descriptors may pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Whose rules apply. Never empty. Any bytes, as Envoy does not check them.
+    /// The domain whose rules apply. Not empty, and not always UTF-8: Envoy does not check
+    /// it.
     pub domain: Bytes,
-    /// Never empty.
+    /// At least one descriptor.
     pub descriptors: Vec<Descriptor>,
-    /// The request's own number of hits, as the caller wrote it. It is already
-    /// resolved in each [`Descriptor::hits`] and is kept for the reply's
-    /// metadata alone.
+    /// The request's number of hits, as the caller sent it. [`Descriptor::hits`] already
+    /// includes it; this copy is for the reply's metadata alone.
     pub hits_addend: u32,
 }
 
-/// One aspect of the request.
+/// One property of the request, such as its user or its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
-    /// From the general to the particular. May be empty: Envoy sends that when
-    /// an optional header is absent.
+    /// The entries, from general to specific. May be empty: Envoy sends that when an
+    /// optional header is absent.
     pub entries: Vec<Entry>,
-    /// What this descriptor is charged.
+    /// The hits that the descriptor's counters are charged.
     pub hits: Hits,
-    /// Whether the caller has said so of this descriptor. For the reply's metadata
-    /// alone.
+    /// True if the caller set `hits` for this descriptor. For the reply's metadata alone.
     pub has_own_hits: bool,
-    /// A limit that takes the place of the rules'.
+    /// A limit that overrides those of the rules.
     pub limit: Option<Limit>,
 }
 
-/// A key and its value: any bytes, either may be empty.
+/// A key and its value. Either may be empty or not UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The kind of thing, `remote_address` for example.
+    /// The kind of property, for example `remote_address`.
     pub key: Bytes,
-    /// Which one, `10.0.0.1` for example.
+    /// The property's value, for example `10.0.0.1`.
     pub value: Bytes,
 }

@@ -1,5 +1,5 @@
-//! Time as a value. Only a [`Clock`] asks what time it is; everything else is
-//! told.
+//! Time as a value. Only a [`Clock`] reads the time; all other code receives it as a
+//! parameter.
 
 use std::{
     fmt,
@@ -22,13 +22,12 @@ use std::{
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// So many microseconds after the epoch.
+    /// The moment `micros` microseconds after the epoch.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
-    /// So many seconds after the epoch; the last representable moment if that
-    /// is too late to represent.
+    /// The moment `secs` seconds after the epoch, saturating.
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs.saturating_mul(1_000_000))
     }
@@ -43,12 +42,12 @@ impl Timestamp {
         self.0 / 1_000_000
     }
 
-    /// The moment `duration` after this one.
+    /// The moment `duration` after this one, saturating.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(micros(duration)))
     }
 
-    /// The time that has passed since `earlier`; zero if it is not earlier.
+    /// The time from `earlier` to this moment; zero if `earlier` is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -59,9 +58,9 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Says what time it is.
+/// A source of the present time.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// The present moment. It may step back: the operating system's does.
+    /// The present moment. It may step back, as the operating system's clock does.
     fn now(&self) -> Timestamp;
 }
 
@@ -70,19 +69,21 @@ pub trait Clock: Send + Sync + fmt::Debug {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that asks")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the time")]
     fn now(&self) -> Timestamp {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-        Timestamp(since_epoch.map_or(0, micros))
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since_epoch) => Timestamp(micros(since_epoch)),
+            Err(_) => Timestamp::default(),
+        }
     }
 }
 
-/// A clock that stands still until it is set.
+/// A clock for tests: it stands still until it is set.
 #[derive(Debug)]
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    /// A clock that shows `now`.
+    /// A clock that stands at `now`.
     pub fn new(now: Timestamp) -> Self {
         Self(AtomicU64::new(now.0))
     }
@@ -104,10 +105,11 @@ impl Clock for ManualClock {
     }
 }
 
-/// How long this thread has been at work so far: a busy machine does not change that.
+/// The CPU time that this thread has used: unlike wall time, it does not grow faster on
+/// a busy machine.
 #[cfg(test)]
 pub(crate) fn thread_cpu_time() -> Duration {
     let spent = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanoseconds = spent.split(' ').next().and_then(|it| it.parse().ok());
-    Duration::from_nanos(nanoseconds.expect("Linux tells"))
+    let nanoseconds = spent.split(' ').next().unwrap_or_default();
+    Duration::from_nanos(nanoseconds.parse().expect("Linux has schedstat"))
 }

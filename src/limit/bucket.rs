@@ -1,29 +1,31 @@
-//! A bucket that drains at a steady rate. Each hit pours in its share; what
-//! would make the bucket overflow is refused, and pours in nothing.
+//! A bucket that drains at a constant rate. Each hit pours in a fixed amount. A hit that
+//! would make the bucket overflow is refused and pours in nothing.
 //!
-//! Seen from the other end it is a bucket of tokens that fills at the same
-//! rate, and each hit takes one: `token_bucket` and `leaky_bucket` admit exactly
-//! the same requests. At most `burst` hits pass at once, and at most
-//! `burst + rate × t` in any time *t*, exactly.
+//! Counted from its other end, this is a bucket of tokens that fills at the same rate and
+//! loses one token per hit: `token_bucket` and `leaky_bucket` admit exactly the same
+//! requests. At most `burst` hits pass at once, and at most `burst + rate × t` in any
+//! time *t*, exactly.
 //!
-//! The state is the level of the bucket at some moment. Everything is a whole
-//! number of units that [`Scale`] chooses so that nothing has to be rounded: one
-//! hit is `cost` units, and `drain` units leave per tick. Nothing that is added
-//! up exceeds 2⁵³, so that Lua computes the same.
+//! The state is the level of the bucket at some moment. All amounts are whole numbers of
+//! units, which [`Scale`] chooses so that nothing is rounded: a hit is `cost` units, and
+//! `drain` units leave per tick. No sum exceeds 2⁵³, so Lua computes the same numbers.
 //!
-//! Where a tick is one microsecond, which is nearly everywhere, this is the
-//! continuous bucket, exactly. Where it is longer, a hit may have to wait up to
-//! three ticks longer than there, and never less long.
+//! A tick is one microsecond for nearly all limits; then this is exactly the continuous
+//! bucket. With a longer tick, a hit may wait up to three ticks longer than in the
+//! continuous bucket, and never less long.
 //!
-//! The moment of a state never goes back, however far a clock is behind: what has
-//! drained by the clock that is ahead does not drain again.
+//! The moment in the state never moves back, even if a clock is behind: time that has
+//! drained the bucket does not drain it twice.
 
 use std::time::Duration;
 
-use super::{AlgorithmInfo, Denial, Hits, Limit, Outcome, micros};
+use super::{
+    algorithm::{AlgorithmInfo, Denial, Limit},
+    hits::{Amount, Decided, Hits, Stepped},
+    outcome::{Outcome, micros},
+};
 use crate::time::Timestamp;
 
-/// What the other modules may know.
 pub(super) const TOKEN_BUCKET: AlgorithmInfo = AlgorithmInfo {
     name: "token_bucket",
     lua: "bucket",
@@ -38,91 +40,97 @@ pub(super) const TOKEN_BUCKET: AlgorithmInfo = AlgorithmInfo {
     denial: Denial::UntilOneFits,
 };
 
-/// The same bucket, seen from its other end.
 pub(super) const LEAKY_BUCKET: AlgorithmInfo =
     AlgorithmInfo { name: "leaky_bucket", ..TOKEN_BUCKET };
 
-/// The twin of [`step`] and [`undo`].
+/// [`step`] and [`undo`] in Lua.
 pub(super) const LUA: &str = include_str!("bucket.lua");
 
-/// How much was in the bucket, and when.
+/// The level of a bucket at some moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// The moment; where a tick begins, by the rule that was in force.
+    /// The moment of the level: the start of a tick, in the scale of the limit that wrote
+    /// the state.
     pub at: Timestamp,
-    /// In units.
+    /// The level in units.
     pub level: u64,
-    /// What a hit cost then, in units. It differs after the rule was changed.
+    /// The cost of a hit in units when the state was written. A different cost means that
+    /// the limit has changed since.
     pub cost: u64,
 }
 
-/// The units of a limit.
+/// The units in which a limit is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scale {
-    /// The length of a tick in microseconds: how finely time is told.
+    /// The length of a tick in microseconds: the resolution of time.
     pub tick: u64,
-    /// What one hit pours in.
+    /// The units that one hit pours in.
     pub cost: u64,
-    /// What leaves per tick.
+    /// The units that leave per tick.
     pub drain: u64,
-    /// What the bucket holds.
+    /// The units in a full bucket.
     pub capacity: u64,
 }
 
 impl Scale {
-    /// The finest scale in which every sum stays below 2⁵³. A tick is one
-    /// microsecond if that allows it, and never longer than a millionth of the
-    /// window.
+    /// The finest scale in which every sum stays below 2⁵³. Its tick is one microsecond
+    /// if possible, and never longer than a millionth of the window.
     pub fn new(limit: &Limit) -> Self {
-        let (requests, burst) = (u64::from(limit.requests), u64::from(limit.capacity()));
-        let longest = limit.window.seconds();
-        let window = longest * 1_000_000;
-        let scale = |tick| {
-            let per_window = window / tick;
-            let common = gcd(per_window, requests);
-            let (cost, drain) = (per_window / common, requests / common);
-            Self { tick, cost, drain, capacity: burst.saturating_mul(cost) }
-        };
-        // What is in the bucket, what is poured in and what drains, all at once.
-        let fits = |it: &Self| it.capacity < (Hits::MAX - it.drain) / 2;
-        // With the longest tick a hit costs a million at most, and that fits.
-        [1, 10, 100, 1_000, 10_000, 100_000]
-            .into_iter()
-            .take_while(|tick| *tick < longest)
-            .map(scale)
-            .find(fits)
-            .unwrap_or_else(|| scale(longest))
+        let longest_tick = limit.window.seconds();
+        for tick in [1, 10, 100, 1_000, 10_000, 100_000] {
+            if longest_tick <= tick {
+                break;
+            }
+            let scale = Self::with_tick(limit, tick);
+            // The level, the amount poured in and the amount drained are added up.
+            if scale.capacity < (Hits::MAX - scale.drain) / 2 {
+                return scale;
+            }
+        }
+        // With the longest tick a hit costs at most a million units, which always fits.
+        Self::with_tick(limit, longest_tick)
     }
 
-    /// The tick that contains `now`.
-    pub const fn ticks(&self, now: Timestamp) -> u64 {
+    fn with_tick(limit: &Limit, tick: u64) -> Self {
+        let (requests, burst) = (u64::from(limit.requests), u64::from(limit.capacity()));
+        let ticks_per_window = limit.window.seconds() * 1_000_000 / tick;
+        let divisor = gcd(ticks_per_window, requests);
+        let (cost, drain) = (ticks_per_window / divisor, requests / divisor);
+        Self { tick, cost, drain, capacity: burst.saturating_mul(cost) }
+    }
+
+    /// The tick that contains `now`, counted from the epoch.
+    pub const fn tick_at(&self, now: Timestamp) -> u64 {
         now.as_micros() / self.tick
     }
 
     /// The first tick that begins at `now` or later.
-    pub const fn next(&self, now: Timestamp) -> u64 {
+    pub const fn next_tick(&self, now: Timestamp) -> u64 {
         now.as_micros().div_ceil(self.tick)
     }
 
-    /// When a tick begins; at the latest, the last moment that Lua counts exactly.
-    pub fn moment(&self, tick: u64) -> Timestamp {
+    /// The start of a tick, at most the last moment that Lua counts exactly.
+    pub fn tick_start(&self, tick: u64) -> Timestamp {
         Timestamp::from_micros(tick.saturating_mul(self.tick).min(Hits::MAX))
     }
 
-    /// How many ticks it takes to drain `units`; for ever if nothing drains.
-    pub const fn time(&self, units: u64) -> u64 {
+    /// The number of ticks in which `units` drain; `u64::MAX` if the bucket never drains.
+    pub const fn ticks_to_drain(&self, units: u64) -> u64 {
         if units == 0 {
             return 0;
         }
         match units.checked_add(self.drain.saturating_sub(1)) {
-            Some(it) if self.drain > 0 => it / self.drain,
+            Some(sum) if self.drain > 0 => sum / self.drain,
             _ => u64::MAX,
         }
     }
 
-    /// What `hits` pour in: what no bucket holds, if that is too much to count.
-    pub fn pour(&self, hits: u64) -> u64 {
-        hits.checked_mul(self.cost).filter(|it| *it <= self.capacity).unwrap_or(self.capacity + 1)
+    /// The units that `hits` pour in, at most one more than the bucket holds.
+    pub fn units(&self, hits: u64) -> u64 {
+        match hits.checked_mul(self.cost) {
+            Some(units) if units <= self.capacity => units,
+            _ => self.capacity + 1,
+        }
     }
 }
 
@@ -130,106 +138,128 @@ const fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// The state after `hits` at `now`, and whether they pass. They do in any case if
-/// `forced`; then the bucket is full at most.
-pub fn step(
+/// Applies `amount` to the state. Hits that pass without a check fill the bucket at most.
+pub(super) fn step(
     state: Option<State>,
     scale: &Scale,
-    hits: Hits,
+    amount: Amount,
     now: Timestamp,
-    forced: bool,
-) -> (State, bool) {
-    let (tick, level) = drain(state, scale, now);
-    let state = |tick, level| State { at: scale.moment(tick), level, cost: scale.cost };
-    match hits {
-        Hits::Add(0) => (state(tick, level), true),
+) -> Stepped<State> {
+    let Drained { tick, level } = drain(state, scale, now);
+    let (mut tick_after, mut level_after, mut passes) = (tick, level, true);
+    match amount.hits {
+        Hits::Add(0) => {}
         Hits::Add(hits) => {
-            let after = level + scale.pour(hits);
-            if scale.capacity < after && !forced {
-                return (state(tick, level), false);
+            let filled = level + scale.units(hits);
+            passes = filled <= scale.capacity || amount.is_forced();
+            if passes {
+                level_after = filled.min(scale.capacity);
+                // Within a tick that empties the bucket, the new units must not drain as if
+                // they had been poured in before the tick began.
+                if level < scale.drain {
+                    tick_after = tick.max(scale.next_tick(now));
+                }
             }
-            // Within a tick that drains all there was, what is poured in must
-            // not drain as if it had been there when the tick began.
-            let late = level < scale.drain;
-            let tick = if late { tick.max(scale.next(now)) } else { tick };
-            (state(tick, after.min(scale.capacity)), true)
         }
-        Hits::Refund(hits) => (state(tick, level.saturating_sub(scale.pour(hits))), true),
+        Hits::Refund(hits) => level_after = level.saturating_sub(scale.units(hits)),
     }
+    let state = State { at: scale.tick_start(tick_after), level: level_after, cost: scale.cost };
+    Stepped { state, passes }
 }
 
-/// The present tick, or the later one of a clock that is ahead, and the level then,
-/// before anything is poured in.
-fn drain(state: Option<State>, scale: &Scale, now: Timestamp) -> (u64, u64) {
-    let now = scale.ticks(now);
-    let Some(State { at, mut level, cost }) = state else { return (now, 0) };
+/// A bucket before a charge.
+struct Drained {
+    /// The present tick, or the later tick of the state if that was written by a clock
+    /// that is ahead.
+    tick: u64,
+    /// The level in that tick.
+    level: u64,
+}
+
+fn drain(state: Option<State>, scale: &Scale, now: Timestamp) -> Drained {
+    let now = scale.tick_at(now);
+    let Some(State { at, mut level, cost }) = state else {
+        return Drained { tick: now, level: 0 };
+    };
     if cost != scale.cost {
-        // The rule has changed: as many hits as were in the bucket are in it.
-        level = scale.pour(level.div_ceil(cost.max(1)));
+        // The limit has changed: convert the level, so that it stands for as many hits.
+        level = scale.units(level.div_ceil(cost.max(1)));
     }
     level = level.min(scale.capacity);
-    let tick = scale.next(at);
-    let passed = now.saturating_sub(tick);
-    if scale.time(level) <= passed {
-        return (now.max(tick), 0);
-    }
-    (now.max(tick), level - passed * scale.drain)
+    let written = scale.next_tick(at);
+    let passed = now.saturating_sub(written);
+    let drained = if scale.ticks_to_drain(level) <= passed { level } else { passed * scale.drain };
+    Drained { tick: now.max(written), level: level - drained }
 }
 
-/// The state without `hits` that were poured in when it was as `told`. What has
-/// drained in their place stays drained: without them the bucket would have been
-/// empty meanwhile.
-pub(super) fn undo(state: State, scale: &Scale, hits: u64, told: State, now: Timestamp) -> State {
-    let (tick, level) = drain(Some(state), scale, now);
-    let poured = scale.pour(hits).min(scale.capacity);
-    let before = told.level.saturating_sub(poured);
-    let drained = tick.saturating_sub(scale.next(told.at)).saturating_mul(scale.drain);
-    let given = poured.saturating_sub(drained.saturating_sub(before));
-    State { at: scale.moment(tick), level: level.saturating_sub(given), cost: scale.cost }
+/// The state without `hits`, which were poured in when the bucket was in the state
+/// `granted`.
+///
+/// Units that drained in place of other hits stay drained: without `hits`, the bucket
+/// would have been empty for some of that time.
+pub(super) fn undo(
+    state: State,
+    scale: &Scale,
+    hits: u64,
+    granted: State,
+    now: Timestamp,
+) -> State {
+    let Drained { tick, level } = drain(Some(state), scale, now);
+    let poured = scale.units(hits).min(scale.capacity);
+    let before = granted.level.saturating_sub(poured);
+    let passed = tick.saturating_sub(scale.next_tick(granted.at));
+    let drained = passed.saturating_mul(scale.drain);
+    let refund = poured.saturating_sub(drained.saturating_sub(before));
+    State { at: scale.tick_start(tick), level: level.saturating_sub(refund), cost: scale.cost }
 }
 
-/// What the script is told of a charge.
+/// The arguments of the Lua function.
 pub(super) fn arguments(limit: &Limit, now: Timestamp) -> [u64; 6] {
     let scale = Scale::new(limit);
     let Scale { tick, cost, drain, capacity } = scale;
-    [scale.ticks(now), scale.next(now), tick, cost, drain, capacity]
+    [scale.tick_at(now), scale.next_tick(now), tick, cost, drain, capacity]
 }
 
-/// How long the state means something from now on.
+/// The time after which the bucket is empty and its state can be deleted.
 pub(super) fn ttl(state: State, scale: &Scale, now: Timestamp) -> Duration {
-    let ahead = scale.next(state.at) == scale.ticks(now).saturating_add(1);
-    let ticks = scale.time(state.level).saturating_add(ahead.into());
+    // Units poured in within a tick begin to drain with the next.
+    let waits = scale.next_tick(state.at) == scale.tick_at(now).saturating_add(1);
+    let ticks = scale.ticks_to_drain(state.level).saturating_add(waits.into());
     Duration::from_micros(ticks.saturating_mul(scale.tick))
 }
 
-/// What it means that the bucket is in `state`, and that `hits` passed or did
-/// not.
-pub fn outcome(
-    limit: &Limit,
-    scale: &Scale,
-    hits: Hits,
-    (state, passed): (State, bool),
-    now: Timestamp,
-) -> Outcome {
-    let level = state.level.min(scale.capacity);
-    let tick = scale.next(state.at);
-    // The moment a tick begins is the first at which what drains then is gone.
-    let until = |units: u64| -> Option<Duration> {
-        let ticks = scale.time(units);
-        let moment = u128::from(tick.saturating_add(ticks)) * u128::from(scale.tick);
-        let wait = moment.saturating_sub(u128::from(now.as_micros()));
-        (ticks < u64::MAX).then(|| if units == 0 { Duration::ZERO } else { micros(wait) })
-    };
-    let excess = (level + scale.pour(hits.requested())).saturating_sub(scale.capacity);
-    let fits = hits.requested() <= u64::from(limit.capacity());
+/// The outcome of a charge that left the bucket in `state`.
+pub(super) fn outcome(limit: &Limit, state: State, decided: Decided, now: Timestamp) -> Outcome {
+    let scale = &Scale::new(limit);
+    let state = State { level: state.level.min(scale.capacity), ..state };
+    let requested = decided.hits.requested();
+    let excess = (state.level + scale.units(requested)).saturating_sub(scale.capacity);
+    let fits = requested <= u64::from(limit.capacity());
+    let cost = scale.cost.max(1);
+    let room = (scale.capacity - state.level) / cost;
     Outcome {
-        over: !passed,
+        over: !decided.passed,
         counted: false,
-        used: level.div_ceil(scale.cost.max(1)),
-        remaining: u32::try_from((scale.capacity - level) / scale.cost.max(1)).unwrap_or(u32::MAX),
-        reset_after: until(level).unwrap_or(Duration::MAX),
-        retry_after: if fits { until(excess) } else { None },
+        used: state.level.div_ceil(cost),
+        remaining: u32::try_from(room).unwrap_or(u32::MAX),
+        reset_after: wait(state, scale, state.level, now).unwrap_or(Duration::MAX),
+        retry_after: if fits { wait(state, scale, excess, now) } else { None },
         banned: Duration::ZERO,
         cached: false,
     }
+}
+
+/// The time until `units` have drained; `None` if the bucket never drains.
+fn wait(state: State, scale: &Scale, units: u64, now: Timestamp) -> Option<Duration> {
+    let ticks = scale.ticks_to_drain(units);
+    if ticks == u64::MAX {
+        return None;
+    }
+    if units == 0 {
+        return Some(Duration::ZERO);
+    }
+    // Units that drain in a tick are gone at its start.
+    let tick = scale.next_tick(state.at).saturating_add(ticks);
+    let moment = u128::from(tick) * u128::from(scale.tick);
+    Some(micros(moment.saturating_sub(u128::from(now.as_micros()))))
 }

@@ -1,19 +1,23 @@
-//! Counts hits in windows, as Envoy's reference service does: first count, then
-//! compare. A refused hit is counted too, unless the rule says otherwise.
+//! Counts hits per window, as Envoy's reference service does: it counts first and
+//! compares then. A refused hit is counted too, unless the rule disables that.
 //!
-//! At most `limit` hits pass in each window, so up to twice the limit can pass
-//! around the edge between two of them.
+//! At most `requests` hits pass in each window, so up to twice as many can pass around
+//! the boundary of two windows.
 //!
-//! The state is one number where the counter's name says which window it is of. A
-//! limit with a penalty keeps its ban, which outlasts windows, in the same counter:
-//! there the state also says when its window began.
+//! If the counter's key contains the start of the window, the state is the count alone. A
+//! limit with a penalty uses one key for all windows, because its ban may outlast a
+//! window; its state contains the start of the window, too.
 
 use std::time::Duration;
 
-use super::{AlgorithmInfo, Denial, Hits, Limit, Outcome, Span};
+use super::{
+    algorithm::{AlgorithmInfo, Denial, Limit},
+    hits::{Decided, Hits},
+    outcome::Outcome,
+    window::Span,
+};
 use crate::time::Timestamp;
 
-/// What the other modules may know.
 pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     name: "fixed_window",
     lua: "fixed_window",
@@ -28,28 +32,31 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     denial: Denial::UntilWindowEnds,
 };
 
-/// The twin of [`step`] and [`undo`].
+/// [`step`] and [`undo`] in Lua.
 pub(super) const LUA: &str = include_str!("fixed_window.lua");
 
 /// The hits of one window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// When the window began; the epoch where the counter's name says so.
+    /// The start of the window; the epoch if the counter's key contains it.
     pub start: Timestamp,
-    /// How many hits it has.
+    /// The hits counted in the window.
     pub count: u64,
 }
 
-/// The start that states of `limit` have in `span`.
-fn origin(limit: &Limit, span: Span) -> Timestamp {
-    // A window that begins at the epoch is told from one that the name tells.
-    let first = Timestamp::from_micros(1);
-    if limit.has_window_in_key() { Timestamp::default() } else { span.start.max(first) }
+/// The `start` of states of `limit` in the window `span`.
+fn start_in_state(limit: &Limit, span: Span) -> Timestamp {
+    if limit.has_window_in_key() {
+        return Timestamp::default();
+    }
+    // 0 means that the key contains the start, so a window from the epoch starts at 1 µs.
+    span.start.max(Timestamp::from_micros(1))
 }
 
-/// The state as seen in `span`. If another clock is ahead, its window counts.
-pub(super) fn turn(state: Option<State>, limit: &Limit, span: Span) -> State {
-    let start = origin(limit, span);
+/// The state in the window `span`, or in a later window that a clock that is ahead has
+/// begun.
+pub(super) fn roll(state: Option<State>, limit: &Limit, span: Span) -> State {
+    let start = start_in_state(limit, span);
     match state {
         Some(state) if limit.has_window_in_key() => State { start, ..state },
         Some(state) if start <= state.start => state,
@@ -57,71 +64,76 @@ pub(super) fn turn(state: Option<State>, limit: &Limit, span: Span) -> State {
     }
 }
 
-/// The count after `hits`, and whether they pass. It stays within `0..=Hits::MAX`.
+/// Returns the count after `hits`, within `0..=Hits::MAX`, and whether the hits pass.
 pub fn step(before: u64, hits: Hits, requests: u32, count_denied: bool) -> (u64, bool) {
-    let requests = u64::from(requests);
     match hits {
         Hits::Add(hits) => {
             let after = before.saturating_add(hits).min(Hits::MAX);
-            let passes = after <= requests;
+            let passes = after <= u64::from(requests);
             (if passes || count_denied { after } else { before }, passes)
         }
         Hits::Refund(hits) => (before.saturating_sub(hits), true),
     }
 }
 
-/// The state without `hits` that were added when it was as `told`.
-pub(super) fn undo(state: State, hits: u64, told: State) -> State {
-    match state.start == told.start {
-        true => State { count: state.count.saturating_sub(hits), ..state },
-        false => state,
+/// The state without `hits`, which were added when the counter was in the state `granted`.
+pub(super) fn undo(state: State, hits: u64, granted: State) -> State {
+    if state.start != granted.start {
+        return state;
     }
+    State { count: state.count.saturating_sub(hits), ..state }
 }
 
-/// What the script is told of a charge in `span`.
+/// The arguments of the Lua function.
 pub(super) fn arguments(limit: &Limit, count_denied: bool, span: Span, now: Timestamp) -> [u64; 5] {
-    let micros = |it: Duration| u64::try_from(it.as_micros()).unwrap_or(u64::MAX);
     let length = micros(span.end.since(span.start));
     let rest = micros(span.end.since(now));
-    let start = origin(limit, span).as_micros();
+    let start = start_in_state(limit, span).as_micros();
     [limit.requests.into(), count_denied.into(), start, length, rest]
 }
 
-/// When the window of `state` ends.
-fn end(state: State, limit: &Limit, span: Span) -> Timestamp {
-    match limit.has_window_in_key() || state.start == origin(limit, span) {
-        true => span.end,
-        false => state.start.plus(span.end.since(span.start)),
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The end of the window that `state` belongs to.
+fn window_end(state: State, limit: &Limit, span: Span) -> Timestamp {
+    if limit.has_window_in_key() || state.start == start_in_state(limit, span) {
+        return span.end;
     }
+    state.start.plus(span.end.since(span.start))
 }
 
-/// How long the state means something from now on.
+/// The time until the window ends and the state can be deleted.
 pub(super) fn ttl(state: State, limit: &Limit, span: Span, now: Timestamp) -> Duration {
-    end(state, limit, span).since(now.max(state.start))
+    window_end(state, limit, span).since(now.max(state.start))
 }
 
-/// What it means that the counter is in `state`, and that `hits` passed or did
-/// not.
+/// The outcome of a charge that left the counter in `state`.
 pub(super) fn outcome(
     limit: &Limit,
     span: Span,
-    hits: Hits,
-    (state, passed): (State, bool),
+    state: State,
+    decided: Decided,
     now: Timestamp,
 ) -> Outcome {
     let requests = u64::from(limit.requests);
-    let counted = limit.algorithm.counts_denied();
-    let reset_after = end(state, limit, span).since(now);
-    let asked = hits.requested();
-    let room = passed && state.count.saturating_add(asked) <= requests;
-    let wait = if room { Duration::ZERO } else { reset_after };
+    let requested = decided.hits.requested();
+    let reset_after = window_end(state, limit, span).since(now);
+    let retry_after = if requests < requested {
+        None
+    } else if decided.passed && state.count.saturating_add(requested) <= requests {
+        Some(Duration::ZERO)
+    } else {
+        Some(reset_after)
+    };
     Outcome {
-        over: !passed,
-        counted,
+        over: !decided.passed,
+        counted: limit.algorithm.counts_denied(),
         used: state.count,
         remaining: u32::try_from(requests.saturating_sub(state.count)).unwrap_or(u32::MAX),
         reset_after,
-        retry_after: (asked <= requests).then_some(wait),
+        retry_after,
         banned: Duration::ZERO,
         cached: false,
     }

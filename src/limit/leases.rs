@@ -1,26 +1,28 @@
-//! Grants that end: each hit holds a slot until its lease is over, or until it
-//! is given back. What finds no free slot is refused, and takes none.
+//! Leases: each hit holds a slot until its lease expires or the slot is released. A hit
+//! that finds no free slot is refused and takes none.
 //!
-//! With leases as long as the window this is `sliding_log`: never more than
-//! `limit` hits in any trailing window, exactly. With leases that are given back
-//! it is `concurrency`: never more than `limit` calls in flight, and the slot of
-//! a caller that died is free again when its lease is over.
+//! With leases as long as the window this is `sliding_log`: never more than `requests`
+//! hits in any trailing window, exactly. With leases that callers release it is
+//! `concurrency`: never more than `requests` calls in flight; the slot of a caller that
+//! crashed is free again when its lease expires.
 //!
-//! What is given back is taken from the lease that ends first, since nobody says
-//! whose it was. So a slot may be held for longer than needed, but never for
-//! less.
+//! A refund shortens the lease that expires first, because a refund does not name the
+//! lease it belongs to. So a slot may be held for longer than needed, but never for less.
 //!
-//! The state is a list of the moments at which leases were granted, so it is
-//! bounded by the limit, and limits are bounded by [`MAX_REQUESTS`]. Time never goes back
-//! within it: a clock that is behind sees the latest moment of the list, so that
-//! leases last as long whoever looks.
+//! The state is a list of the moments at which leases were granted. Its length is bounded
+//! by the limit, and limits are bounded by [`MAX_REQUESTS`]. Time never moves back within
+//! a list: a clock that is behind uses the latest moment in the list, so that leases last
+//! equally long for all clocks.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use super::{AlgorithmInfo, Denial, Hits, Limit, Outcome};
+use super::{
+    algorithm::{AlgorithmInfo, Denial, Limit},
+    hits::{Amount, Decided, Hits},
+    outcome::Outcome,
+};
 use crate::time::Timestamp;
 
-/// What the other modules may know of a sliding log.
 pub(super) const SLIDING_LOG: AlgorithmInfo = AlgorithmInfo {
     name: "sliding_log",
     lua: "leases",
@@ -35,7 +37,6 @@ pub(super) const SLIDING_LOG: AlgorithmInfo = AlgorithmInfo {
     denial: Denial::UntilOneFits,
 };
 
-/// The same of calls in flight.
 pub(super) const CONCURRENCY: AlgorithmInfo = AlgorithmInfo {
     name: "concurrency",
     window: false,
@@ -44,149 +45,182 @@ pub(super) const CONCURRENCY: AlgorithmInfo = AlgorithmInfo {
     ..SLIDING_LOG
 };
 
-/// The twin of [`step`] and [`undo`].
+/// [`step`] and [`undo`] in Lua.
 pub(crate) const LUA: &str = include_str!("leases.lua");
 
-/// The largest limit.
+/// The largest limit: it bounds the length of the list.
 pub const MAX_REQUESTS: u32 = 1_000;
 
-/// When leases were granted, and how many, the first first. It is shared, as most
-/// charges leave it as it is.
+/// The moments at which leases were granted, each with its hits, in ascending order. The
+/// list is shared, because most charges leave it unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State(pub Arc<Vec<(Timestamp, u64)>>);
 
 impl State {
-    /// How much memory the list takes, in bytes.
+    /// The memory that the list takes, in bytes.
     pub(crate) fn allocated(&self) -> usize {
         let Self(leases) = self;
-        let counts = 2 * size_of::<usize>();
-        counts + size_of_val(&**leases) + leases.capacity() * size_of::<(Timestamp, u64)>()
+        let reference_counts = 2 * size_of::<usize>();
+        let elements = leases.capacity() * size_of::<(Timestamp, u64)>();
+        reference_counts + size_of_val(&**leases) + elements
     }
 }
 
-/// What is told of a state: the list itself may stay where it is.
+/// The part of a state that its outcome depends on. Stores return it in place of the list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// How many leases are held.
+    /// The hits that hold a slot.
     pub held: u64,
-    /// When enough of them have ended for the same hits to pass, or pass again; the
-    /// epoch if they do at once, or never will.
+    /// The moment at which the same hits pass, or pass again; the epoch if they pass at
+    /// once or never.
     pub free: Timestamp,
-    /// When the last of them ends; the epoch if there is none.
+    /// The moment at which the last lease expires; the epoch if the list is empty.
     pub last: Timestamp,
 }
 
-/// How long a lease of `limit` lasts.
+/// The duration of a lease of `limit`.
 pub fn lease(limit: &Limit) -> Duration {
     limit.algorithm.lease().unwrap_or(Duration::from_secs(limit.window.seconds()))
 }
 
-/// The leases that have not ended, in order, and the latest moment that is known.
-fn live(
-    State(leases): &State,
-    lease: Duration,
-    now: Timestamp,
-) -> (Cow<'_, [(Timestamp, u64)]>, Timestamp) {
-    let latest = leases.iter().map(|(granted, _)| *granted).fold(now, Timestamp::max);
-    let counts = |(granted, hits): &(Timestamp, u64)| latest < granted.plus(lease) && *hits > 0;
-    let ended = leases.iter().take_while(|it| !counts(it)).count();
-    let rest = &leases[ended..];
-    if rest.iter().all(counts) && rest.is_sorted_by_key(|(granted, _)| *granted) {
-        return (Cow::Borrowed(rest), latest);
+/// The leases that have not expired.
+struct Active<'a> {
+    /// In ascending order, each with at least one hit.
+    leases: Cow<'a, [(Timestamp, u64)]>,
+    /// The present moment, or the latest moment in the list if a clock is ahead.
+    latest: Timestamp,
+}
+
+impl<'a> Active<'a> {
+    fn new(state: &'a State, lease: Duration, now: Timestamp) -> Self {
+        let leases = &state.0[..];
+        let mut latest = now;
+        for (granted, _) in leases {
+            latest = latest.max(*granted);
+        }
+        let is_active =
+            |(granted, hits): &(Timestamp, u64)| latest < granted.plus(lease) && *hits > 0;
+        let first = leases.iter().position(is_active).unwrap_or(leases.len());
+        let rest = &leases[first..];
+        if rest.iter().all(is_active) && rest.is_sorted_by_key(|(granted, _)| *granted) {
+            return Self { leases: Cow::Borrowed(rest), latest };
+        }
+        let mut rest = rest.to_vec();
+        rest.retain(is_active);
+        rest.sort_by_key(|(granted, _)| *granted);
+        Self { leases: Cow::Owned(rest), latest }
     }
-    let mut rest: Vec<_> = rest.iter().copied().filter(counts).collect();
-    rest.sort_by_key(|(granted, _)| *granted);
-    (Cow::Owned(rest), latest)
 }
 
 fn summary(leases: &[(Timestamp, u64)], lease: Duration) -> Summary {
-    let last = leases.last().map(|(granted, _)| granted.plus(lease));
-    Summary { held: total(leases), free: Timestamp::default(), last: last.unwrap_or_default() }
+    let last = match leases.last() {
+        Some((granted, _)) => granted.plus(lease),
+        None => Timestamp::default(),
+    };
+    Summary { held: total(leases), free: Timestamp::default(), last }
 }
 
-/// The state after `hits` at `now` if that changes, what is told of it before and after,
-/// and whether they pass. They do in any case if `forced`.
-pub(super) fn step(
-    state: &State,
-    limit: &Limit,
-    hits: Hits,
-    now: Timestamp,
-    forced: bool,
-) -> (Option<State>, [Summary; 2], bool) {
+/// A charge on a list of leases.
+pub(super) struct LeaseStep {
+    /// The state after the charge; `None` if it is unchanged.
+    pub(super) state: Option<State>,
+    pub(super) before: Summary,
+    pub(super) after: Summary,
+    /// False if the hits were refused.
+    pub(super) passes: bool,
+}
+
+impl LeaseStep {
+    fn unchanged(summary: Summary, passes: bool) -> Self {
+        Self { state: None, before: summary, after: summary, passes }
+    }
+}
+
+/// Applies `amount` to the state.
+pub(super) fn step(state: &State, limit: &Limit, amount: Amount, now: Timestamp) -> LeaseStep {
     let lease = lease(limit);
-    let (leases, latest) = live(state, lease, now);
+    let requests = u64::from(limit.requests);
+    let Active { leases, latest } = Active::new(state, lease, now);
     let before = summary(&leases, lease);
-    let (leases, free) = match hits {
-        Hits::Add(0) => return (None, [before; 2], true),
+    let (leases, free) = match amount.hits {
+        Hits::Add(0) => return LeaseStep::unchanged(before, true),
         Hits::Add(hits) => {
-            let excess = before.held.saturating_add(hits).saturating_sub(limit.requests.into());
-            if excess > 0 && !forced {
-                let refused = Summary { free: freed(&leases, lease, excess), ..before };
-                return (None, [refused; 2], false);
+            let excess = before.held.saturating_add(hits).saturating_sub(requests);
+            if excess > 0 && !amount.is_forced() {
+                let refused = Summary { free: expiry_of(&leases, lease, excess), ..before };
+                return LeaseStep::unchanged(refused, false);
             }
-            // All of them together are a number that Lua counts exactly.
+            // The sum of all hits stays a number that Lua counts exactly.
             let added = hits.min(Hits::MAX.saturating_sub(before.held));
-            let leases = with(&leases, latest, added);
-            let again = total(&leases).saturating_add(hits);
-            let free = freed(&leases, lease, again.saturating_sub(limit.requests.into()));
+            let leases = with_lease(&leases, latest, added);
+            let excess = total(&leases).saturating_add(hits).saturating_sub(requests);
+            let free = expiry_of(&leases, lease, excess);
             (leases, free)
         }
-        Hits::Refund(hits) if hits == 0 || before.held == 0 => return (None, [before; 2], true),
+        Hits::Refund(hits) if hits == 0 || before.held == 0 => {
+            return LeaseStep::unchanged(before, true);
+        }
         Hits::Refund(hits) => {
             let mut leases = leases.into_owned();
-            give_back(&mut leases, hits, |_| true);
+            release(&mut leases, hits, |_| true);
             (leases, Timestamp::default())
         }
     };
     let after = Summary { free, ..summary(&leases, lease) };
-    (Some(State(Arc::new(leases))), [before, after], true)
+    LeaseStep { state: Some(State(Arc::new(leases))), before, after, passes: true }
 }
 
-/// The leases with another of so many hits at `latest`.
-fn with(leases: &[(Timestamp, u64)], latest: Timestamp, added: u64) -> Vec<(Timestamp, u64)> {
+/// The leases and one more, granted at `latest`.
+fn with_lease(leases: &[(Timestamp, u64)], latest: Timestamp, hits: u64) -> Vec<(Timestamp, u64)> {
     let mut all = Vec::with_capacity(leases.len() + 1);
     all.extend_from_slice(leases);
     match all.last_mut() {
-        Some((granted, held)) if *granted == latest => *held = held.saturating_add(added),
-        _ if added > 0 => all.push((latest, added)),
+        Some((granted, held)) if *granted == latest => *held = held.saturating_add(hits),
+        _ if hits > 0 => all.push((latest, hits)),
         _ => {}
     }
     all
 }
 
-/// The state without `hits` of the very lease that was granted when it was as `told`.
+/// The state without `hits` of the lease that was granted with the summary `granted`.
 pub(super) fn undo(
     state: &State,
     limit: &Limit,
     hits: u64,
-    told: Summary,
+    granted: Summary,
     now: Timestamp,
 ) -> State {
     let lease = lease(limit);
-    let mut leases = live(state, lease, now).0.into_owned();
-    give_back(&mut leases, hits, |granted| granted.plus(lease) == told.last);
+    let mut leases = Active::new(state, lease, now).leases.into_owned();
+    release(&mut leases, hits, |moment| moment.plus(lease) == granted.last);
     State(Arc::new(leases))
 }
 
-/// What the script is told of a charge.
+/// The arguments of the Lua function.
 pub(super) fn arguments(limit: &Limit) -> [u64; 2] {
     let lease = u64::try_from(lease(limit).as_micros()).unwrap_or(u64::MAX);
     [limit.requests.into(), lease]
 }
 
-/// How long a state of which this is told means something from now on.
+/// The time after which all leases have expired and the state can be deleted.
 pub(super) fn ttl(summary: Summary, limit: &Limit, now: Timestamp) -> Duration {
     summary.last.since(now).min(lease(limit))
 }
 
 fn total(leases: &[(Timestamp, u64)]) -> u64 {
-    leases.iter().fold(0, |total, (_, hits)| total.saturating_add(*hits))
+    let mut total: u64 = 0;
+    for (_, hits) in leases {
+        total = total.saturating_add(*hits);
+    }
+    total
 }
 
-/// When `excess` leases have ended; the epoch if there are not so many, or if none
-/// has to.
-fn freed(leases: &[(Timestamp, u64)], lease: Duration, mut excess: u64) -> Timestamp {
-    let leases = if excess == 0 { &[] } else { leases };
+/// The moment at which the leases of the first `excess` hits have expired; the epoch if
+/// `excess` is 0 or larger than the number of hits.
+fn expiry_of(leases: &[(Timestamp, u64)], lease: Duration, mut excess: u64) -> Timestamp {
+    if excess == 0 {
+        return Timestamp::default();
+    }
     for (granted, hits) in leases {
         excess = excess.saturating_sub(*hits);
         if excess == 0 {
@@ -196,36 +230,42 @@ fn freed(leases: &[(Timestamp, u64)], lease: Duration, mut excess: u64) -> Times
     Timestamp::default()
 }
 
-fn give_back(leases: &mut Vec<(Timestamp, u64)>, mut hits: u64, of: impl Fn(Timestamp) -> bool) {
-    for (_, held) in leases.iter_mut().filter(|(granted, _)| of(*granted)) {
-        let given = hits.min(*held);
-        *held -= given;
-        hits -= given;
+/// Releases `hits` of the leases whose moment is `eligible`, the earliest first.
+fn release(
+    leases: &mut Vec<(Timestamp, u64)>,
+    mut hits: u64,
+    eligible: impl Fn(Timestamp) -> bool,
+) {
+    for (granted, held) in leases.iter_mut() {
+        if eligible(*granted) {
+            let released = hits.min(*held);
+            *held -= released;
+            hits -= released;
+        }
     }
     leases.retain(|(_, held)| *held > 0);
 }
 
-/// What it means that `summary` is what is held, and that `hits` passed or did
-/// not.
+/// The outcome of a charge that left the leases as in `summary`.
 ///
-/// For `concurrency` the moment to come back is the latest: somebody may give
-/// a slot back before.
+/// For `concurrency`, `retry_after` is an upper bound, because another caller may release
+/// a slot earlier.
 pub(super) fn outcome(
     limit: &Limit,
-    hits: Hits,
-    (summary, passed): (Summary, bool),
+    summary: Summary,
+    decided: Decided,
     now: Timestamp,
 ) -> Outcome {
     let requests = u64::from(limit.requests);
     let Summary { held, free, last } = summary;
-    let fits = hits.requested() <= requests;
+    let fits = decided.hits.requested() <= requests;
     Outcome {
-        over: !passed,
+        over: !decided.passed,
         counted: false,
         used: held,
         remaining: u32::try_from(requests.saturating_sub(held)).unwrap_or(u32::MAX),
         reset_after: last.since(now),
-        retry_after: fits.then(|| free.since(now)),
+        retry_after: if fits { Some(free.since(now)) } else { None },
         banned: Duration::ZERO,
         cached: false,
     }

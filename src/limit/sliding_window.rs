@@ -1,20 +1,25 @@
-//! Counts hits in windows, and weighs those of the window before by how much of
-//! it lies within the last window's length: `before × (W − e) / W + now`, where
-//! *e* is how far into its window the moment is. A refused hit is not counted.
+//! Counts hits per window, and adds a share of the hits of the window before: the part
+//! of that window which lies within the last window's length. The sum is
+//! `before × (W − e) / W + current`, where *W* is the length of a window and *e* is the
+//! time since the start of the current one. A refused hit is not counted.
 //!
-//! There is no edge at which twice the limit passes at once. In a trailing
-//! window up to twice the limit may pass if all of one window's hits came at its
-//! end: after that burst hits pass no faster than `limit / W`.
+//! There is no boundary at which twice the limit passes at once. In a trailing window up
+//! to twice the limit may pass if all hits of one window came at its end; after that
+//! burst, hits pass no faster than `limit / W`.
 //!
-//! The comparison is made in whole numbers, exactly: `before × (W − e)` against
-//! `room × W`.
+//! Both sides of the comparison, `before × (W − e)` and `room × W`, are whole numbers, so
+//! it is exact.
 
 use std::time::Duration;
 
-use super::{AlgorithmInfo, Denial, Hits, Limit, Outcome, Span, micros};
+use super::{
+    algorithm::{AlgorithmInfo, Denial, Limit},
+    hits::{Amount, Decided, Hits, Stepped},
+    outcome::{Outcome, micros},
+    window::Span,
+};
 use crate::time::Timestamp;
 
-/// What the other modules may know.
 pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     name: "sliding_window",
     lua: "sliding_window",
@@ -29,71 +34,75 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     denial: Denial::UntilOneFits,
 };
 
-/// The twin of [`step`] and [`undo`].
+/// [`step`] and [`undo`] in Lua.
 pub(super) const LUA: &str = include_str!("sliding_window.lua");
 
-/// The hits of two windows.
+/// The hits of two adjacent windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// When the later of the two began.
+    /// The start of the current window.
     pub start: Timestamp,
-    /// The hits of the one before.
+    /// The hits of the window before.
     pub before: u64,
-    /// The hits of the later one.
+    /// The hits of the current window.
     pub current: u64,
 }
 
-/// The state after `hits` at `now`, which lies in `span`, and whether they
-/// pass. They do in any case if `limit` is none.
-pub fn step(
+/// Applies `amount` to the state at `now`, which lies in the window `span`.
+pub(super) fn step(
     state: Option<State>,
-    limit: Option<&Limit>,
+    limit: &Limit,
     span: Span,
-    hits: Hits,
+    amount: Amount,
     now: Timestamp,
-) -> (State, bool) {
-    let state = turn(state, span);
-    let State { before, current, .. } = state;
-    match hits {
-        Hits::Add(0) => (state, true),
+) -> Stepped<State> {
+    let mut state = roll(state, span);
+    let mut passes = true;
+    match amount.hits {
+        Hits::Add(0) => {}
         Hits::Add(hits) => {
-            let passes = limit.is_none_or(|it| fits(it, span, state, hits, now));
-            let added = current.saturating_add(hits).min(Hits::MAX);
-            let current = if passes { added } else { current };
-            (State { current, ..state }, passes)
+            passes = amount.is_forced() || fits(limit, span, state, hits, now);
+            if passes {
+                state.current = state.current.saturating_add(hits).min(Hits::MAX);
+            }
         }
         Hits::Refund(hits) => {
-            // The latest hits are given back first.
-            let rest = hits.saturating_sub(current);
-            let current = current.saturating_sub(hits);
-            (State { current, before: before.saturating_sub(rest), ..state }, true)
+            // The latest hits are refunded first.
+            let rest = hits.saturating_sub(state.current);
+            state.current = state.current.saturating_sub(hits);
+            state.before = state.before.saturating_sub(rest);
         }
     }
+    Stepped { state, passes }
 }
 
-/// The state without `hits` that were added when it was as `told`.
-pub(super) fn undo(state: State, span: Span, hits: u64, told: State) -> State {
-    let State { start, before, current } = turn(Some(state), span);
-    if start == told.start {
-        State { start, before, current: current.saturating_sub(hits) }
-    } else if start == told.start.plus(span.end.since(span.start)) {
-        State { start, before: before.saturating_sub(hits), current }
-    } else {
-        State { start, before, current }
+/// The state without `hits`, which were added when the counter was in the state `granted`.
+pub(super) fn undo(state: State, span: Span, hits: u64, granted: State) -> State {
+    let mut state = roll(Some(state), span);
+    if state.start == granted.start {
+        state.current = state.current.saturating_sub(hits);
+    } else if state.start == granted.start.plus(span.end.since(span.start)) {
+        state.before = state.before.saturating_sub(hits);
     }
+    state
 }
 
-/// What the script is told of a charge in `span`.
+/// The arguments of the Lua function.
 pub(super) fn arguments(limit: &Limit, span: Span) -> [u64; 3] {
     let length = span.end.since(span.start).as_micros();
     let length = u64::try_from(length).unwrap_or(u64::MAX);
     [limit.requests.into(), span.start.as_micros(), length]
 }
 
-/// How long the state means something from now on.
+/// The time after which no hit counts and the state can be deleted.
 pub(super) fn ttl(state: State, span: Span, now: Timestamp) -> Duration {
     let length = span.end.since(span.start);
     let rest = state.start.plus(length).since(now.max(state.start));
+    reset_after(state, rest, length)
+}
+
+/// The time until no hit counts, if `rest` is left of the current window.
+fn reset_after(state: State, rest: Duration, length: Duration) -> Duration {
     match (state.current, state.before) {
         (0, 0) => Duration::ZERO,
         (0, _) => rest,
@@ -101,9 +110,9 @@ pub(super) fn ttl(state: State, span: Span, now: Timestamp) -> Duration {
     }
 }
 
-/// The state as seen in `span`. If another clock is ahead, or this one has stepped
-/// back, the windows of the later one count.
-fn turn(state: Option<State>, span: Span) -> State {
+/// The state in the window `span`, or in a later window if a clock was ahead, or if this
+/// clock has stepped back.
+fn roll(state: Option<State>, span: Span) -> State {
     let empty = State { start: span.start, before: 0, current: 0 };
     let Some(state) = state else { return empty };
     let length = span.end.since(span.start);
@@ -113,73 +122,82 @@ fn turn(state: Option<State>, span: Span) -> State {
     if span.start <= state.start { state } else { empty }
 }
 
-/// Whether the limit has room for `hits` more.
+/// True if the limit has room for `hits` more.
 fn fits(limit: &Limit, span: Span, state: State, hits: u64, now: Timestamp) -> bool {
     let Some(room) = u64::from(limit.requests).checked_sub(state.current.saturating_add(hits))
     else {
         return false;
     };
-    let (length, left) = weights(span, state, now);
-    u128::from(state.before) * left <= u128::from(room) * length
+    let Weights { length, overlap } = weights(span, state, now);
+    u128::from(state.before) * overlap <= u128::from(room) * length
 }
 
-/// The length of a window, and how much of the window before still counts, both
-/// in microseconds.
-fn weights(span: Span, state: State, now: Timestamp) -> (u128, u128) {
+/// The weight of the window before is `overlap / length`. Both are in microseconds.
+struct Weights {
+    length: u128,
+    overlap: u128,
+}
+
+fn weights(span: Span, state: State, now: Timestamp) -> Weights {
     let length = span.end.since(span.start);
     let elapsed = now.since(state.start);
-    (length.as_micros(), length.saturating_sub(elapsed).as_micros())
+    Weights { length: length.as_micros(), overlap: length.saturating_sub(elapsed).as_micros() }
 }
 
-/// What it means that the counter is in `state`, and that `hits` passed or did
-/// not.
-pub fn outcome(
+/// The outcome of a charge that left the counter in `state`.
+pub(super) fn outcome(
     limit: &Limit,
     span: Span,
-    hits: Hits,
-    (state, passed): (State, bool),
+    state: State,
+    decided: Decided,
     now: Timestamp,
 ) -> Outcome {
     let requests = u64::from(limit.requests);
-    let (length, left) = weights(span, state, now);
-    let weighed = (u128::from(state.before) * left).div_ceil(length);
-    let used = state.current.saturating_add(u64::try_from(weighed).unwrap_or(u64::MAX));
-    // A clock that is behind still has to reach the window that counts.
+    let Weights { length, overlap } = weights(span, state, now);
+    let weighted = (u128::from(state.before) * overlap).div_ceil(length);
+    let used = state.current.saturating_add(u64::try_from(weighted).unwrap_or(u64::MAX));
+    // A clock that is behind has yet to reach the start of the current window.
     let behind = state.start.since(now);
-    let window = span.end.since(span.start);
-    let rest = behind + micros(left);
-    let reset_after = match (state.current, state.before) {
-        (0, 0) => Duration::ZERO,
-        (0, _) => rest,
-        (_, _) => rest + window,
+    let rest = behind + micros(overlap);
+    let requested = decided.hits.requested();
+    let room = decided.passed && (requested == 0 || fits(limit, span, state, requested, now));
+    let retry_after = if room {
+        Some(Duration::ZERO)
+    } else {
+        retry_after(requests, length, rest, state, requested)
     };
-    let asked = hits.requested();
-    let room = passed && (asked == 0 || fits(limit, span, state, asked, now));
     Outcome {
-        over: !passed,
+        over: !decided.passed,
         counted: false,
         used,
         remaining: u32::try_from(requests.saturating_sub(used)).unwrap_or(u32::MAX),
-        reset_after,
-        retry_after: match room {
-            true => Some(Duration::ZERO),
-            false => retry(requests, length, rest, state, asked),
-        },
+        reset_after: reset_after(state, rest, span.end.since(span.start)),
+        retry_after,
         banned: Duration::ZERO,
         cached: false,
     }
 }
 
-/// How long until `hits` pass. `rest` is what is left of the later window.
-fn retry(requests: u64, length: u128, rest: Duration, state: State, hits: u64) -> Option<Duration> {
+/// The time until `hits` pass, if `rest` is left of the current window.
+fn retry_after(
+    requests: u64,
+    length: u128,
+    rest: Duration,
+    state: State,
+    hits: u64,
+) -> Option<Duration> {
     let room = requests.checked_sub(hits)?;
-    // As soon as so little of a window counts that its hits leave room.
-    let share = |room: u64, hits: u64| {
-        let share = (u128::from(room) * length).checked_div(u128::from(hits));
-        micros(share.map_or(length, |it| it.min(length)))
+    let Some(room) = room.checked_sub(state.current) else {
+        // The current window has to end, and then to lose weight as the window before.
+        return Some(rest + micros(length) - overlap_with_room(room, state.current, length));
     };
-    match room.checked_sub(state.current) {
-        Some(room) => Some(rest.saturating_sub(share(room, state.before))),
-        None => Some(rest + (micros(length) - share(room, state.current))),
+    Some(rest.saturating_sub(overlap_with_room(room, state.before, length)))
+}
+
+/// The largest overlap at which the weighted `hits` of a window fit into `room`.
+fn overlap_with_room(room: u64, hits: u64, length: u128) -> Duration {
+    match (u128::from(room) * length).checked_div(u128::from(hits)) {
+        Some(overlap) => micros(overlap.min(length)),
+        None => micros(length),
     }
 }

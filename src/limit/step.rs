@@ -1,149 +1,210 @@
-//! One charge to one counter, whatever the algorithm: what becomes of the
-//! state, and what that means. Every store goes through here, or through a
-//! script that says the same.
+//! One charge to one counter, whatever the algorithm: the state after it, and its
+//! outcome. The in-memory store calls these functions; the Redis scripts compute the same
+//! in Lua.
 //!
-//! This is the table of what each algorithm's module does, and the only one.
+//! This file maps [`Algorithm`] to the modules of the algorithms. No other file does.
 
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::{
-    Algorithm, Hits, Limit, Outcome, Span, Window, bucket, fixed_window, leases, sliding_window,
+    algorithm::{Algorithm, Limit},
+    bucket, fixed_window,
+    hits::{Amount, Decided, Hits, LimitCheck},
+    leases,
+    outcome::Outcome,
+    sliding_window,
+    window::{Span, Window},
 };
 use crate::time::Timestamp;
 
-/// What is kept of a counter.
+/// The state of a counter, as a store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// Of a fixed window.
     Count(fixed_window::State),
     /// Of a sliding window.
     Window(sliding_window::State),
-    /// Of a token bucket, or a leaky one.
+    /// Of a token bucket or a leaky bucket.
     Bucket(bucket::State),
     /// Of a sliding log, or of calls in flight.
     Leases(leases::State),
 }
 
-/// What a store tells of a state.
+/// The part of a state that an outcome depends on. A store returns it with each charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Snapshot {
     /// Of a fixed window.
     Count(fixed_window::State),
     /// Of a sliding window.
     Window(sliding_window::State),
-    /// Of a token bucket, or a leaky one.
+    /// Of a token bucket or a leaky bucket.
     Bucket(bucket::State),
     /// Of a sliding log, or of calls in flight.
     Leases(leases::Summary),
 }
 
-/// One charge, worked out.
+/// The effect that a charge would have on a counter.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// Whether the algorithm lets the hits pass.
+    /// False if the algorithm refuses the hits.
     pub passes: bool,
-    /// What to tell if the charge is not made after all.
+    /// The snapshot to return if the charge is not applied after all.
     pub before: Snapshot,
-    /// What to tell if it is.
+    /// The snapshot to return if the charge is applied.
     pub after: Snapshot,
-    /// The state to keep if it is; none if nothing changes.
+    /// The state to write if the charge is applied; `None` if it is unchanged.
     pub state: Option<State>,
 }
 
-/// How a charge is worked out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitCheck {
-    /// Hits pass if the limit has room for them.
-    Enforce,
-    /// Hits pass in any case: it has been decided before that they do.
-    Skip,
-}
-
-/// Works out one charge. A state of another algorithm counts for nothing.
+/// Computes one charge against its limit. A state of another algorithm is ignored.
 pub fn step(limit: &Limit, span: Span, state: Option<State>, hits: Hits, now: Timestamp) -> Step {
-    step_with(limit, span, state, (hits, LimitCheck::Enforce), now)
+    step_with(limit, span, state, Amount { hits, check: LimitCheck::Enforce }, now)
 }
 
-/// The same, with or without the limit.
+/// Computes one charge, with or without a check of the limit.
 pub fn step_with(
     limit: &Limit,
     span: Span,
     state: Option<State>,
-    (hits, check): (Hits, LimitCheck),
+    amount: Amount,
     now: Timestamp,
 ) -> Step {
-    let (hits, forced) = (hits.capped(), check == LimitCheck::Skip);
+    let amount = Amount { hits: amount.hits.capped(), ..amount };
     match limit.algorithm {
         Algorithm::FixedWindow { count_denied } => {
-            let state = if let Some(State::Count(it)) = state { Some(it) } else { None };
-            let before = fixed_window::turn(state, limit, span);
-            let requests = if forced { u32::MAX } else { limit.requests };
-            let (count, passes) =
-                fixed_window::step(before.count, hits, requests, count_denied || forced);
-            let after = fixed_window::State { count, ..before };
-            let state = (after != before).then_some(State::Count(after));
-            let passes = passes || forced;
-            Step { passes, before: Snapshot::Count(before), after: Snapshot::Count(after), state }
+            fixed_window_step(limit, count_denied, span, state, amount)
         }
-        Algorithm::SlidingWindow => {
-            let state = if let Some(State::Window(it)) = state { Some(it) } else { None };
-            let checked = (!forced).then_some(limit);
-            let (before, _) = sliding_window::step(state, checked, span, Hits::Add(0), now);
-            let (after, passes) = sliding_window::step(state, checked, span, hits, now);
-            let state = (after != before).then_some(State::Window(after));
-            Step { passes, before: Snapshot::Window(before), after: Snapshot::Window(after), state }
-        }
+        Algorithm::SlidingWindow => sliding_window_step(limit, span, state, amount, now),
         Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } => {
-            let state = if let Some(State::Bucket(it)) = state { Some(it) } else { None };
-            let scale = bucket::Scale::new(limit);
-            let (before, _) = bucket::step(state, &scale, Hits::Add(0), now, forced);
-            let (after, passes) = bucket::step(state, &scale, hits, now, forced);
-            let state = (after.level != before.level).then_some(State::Bucket(after));
-            Step { passes, before: Snapshot::Bucket(before), after: Snapshot::Bucket(after), state }
+            bucket_step(limit, state, amount, now)
         }
         Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
-            let state =
-                if let Some(State::Leases(it)) = state { it } else { leases::State::default() };
-            let (state, [before, after], passes) = leases::step(&state, limit, hits, now, forced);
-            let state = state.map(State::Leases);
-            Step { passes, before: Snapshot::Leases(before), after: Snapshot::Leases(after), state }
+            leases_step(limit, state, amount, now)
         }
     }
 }
 
-/// The state without `hits` that had passed when it was as `told`; none if there are
-/// none to give back.
+fn fixed_window_step(
+    limit: &Limit,
+    count_denied: bool,
+    span: Span,
+    state: Option<State>,
+    amount: Amount,
+) -> Step {
+    let state = if let Some(State::Count(state)) = state { Some(state) } else { None };
+    let before = fixed_window::roll(state, limit, span);
+    let forced = amount.is_forced();
+    let requests = if forced { u32::MAX } else { limit.requests };
+    let (count, passes) =
+        fixed_window::step(before.count, amount.hits, requests, count_denied || forced);
+    let after = fixed_window::State { count, ..before };
+    Step {
+        passes: passes || forced,
+        before: Snapshot::Count(before),
+        after: Snapshot::Count(after),
+        state: if after == before { None } else { Some(State::Count(after)) },
+    }
+}
+
+fn sliding_window_step(
+    limit: &Limit,
+    span: Span,
+    state: Option<State>,
+    amount: Amount,
+    now: Timestamp,
+) -> Step {
+    let state = if let Some(State::Window(state)) = state { Some(state) } else { None };
+    let before = sliding_window::step(state, limit, span, Amount::NONE, now).state;
+    let after = sliding_window::step(state, limit, span, amount, now);
+    Step {
+        passes: after.passes,
+        before: Snapshot::Window(before),
+        after: Snapshot::Window(after.state),
+        state: if after.state == before { None } else { Some(State::Window(after.state)) },
+    }
+}
+
+fn bucket_step(limit: &Limit, state: Option<State>, amount: Amount, now: Timestamp) -> Step {
+    let state = if let Some(State::Bucket(state)) = state { Some(state) } else { None };
+    let scale = bucket::Scale::new(limit);
+    let before = bucket::step(state, &scale, Amount::NONE, now).state;
+    let after = bucket::step(state, &scale, amount, now);
+    let unchanged = after.state.level == before.level;
+    Step {
+        passes: after.passes,
+        before: Snapshot::Bucket(before),
+        after: Snapshot::Bucket(after.state),
+        state: if unchanged { None } else { Some(State::Bucket(after.state)) },
+    }
+}
+
+fn leases_step(limit: &Limit, state: Option<State>, amount: Amount, now: Timestamp) -> Step {
+    let state = match state {
+        Some(State::Leases(state)) => state,
+        _ => leases::State::default(),
+    };
+    let step = leases::step(&state, limit, amount, now);
+    Step {
+        passes: step.passes,
+        before: Snapshot::Leases(step.before),
+        after: Snapshot::Leases(step.after),
+        state: step.state.map(State::Leases),
+    }
+}
+
+/// Hits that a charge was granted.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant {
+    /// The number of hits.
+    pub hits: u64,
+    /// The snapshot that the store returned with the grant.
+    pub snapshot: Snapshot,
+}
+
+/// The state without the hits of `grant`. `None` if there are none left to give back.
 pub fn undo(
     limit: &Limit,
     span: Span,
-    state: State,
-    (hits, told): (u64, Snapshot),
+    state: &State,
+    grant: Grant,
     now: Timestamp,
 ) -> Option<State> {
-    let without = |hits| match (&state, told) {
-        (State::Count(it), Snapshot::Count(told)) => {
-            let it = fixed_window::turn(Some(*it), limit, span);
-            Some(State::Count(fixed_window::undo(it, hits, told)))
-        }
-        (State::Window(it), Snapshot::Window(told)) => {
-            Some(State::Window(sliding_window::undo(*it, span, hits, told)))
-        }
-        (State::Bucket(it), Snapshot::Bucket(told)) => {
-            Some(State::Bucket(bucket::undo(*it, &bucket::Scale::new(limit), hits, told, now)))
-        }
-        (State::Leases(it), Snapshot::Leases(told)) => {
-            Some(State::Leases(leases::undo(it, limit, hits, told, now)))
-        }
-        (State::Count(_) | State::Window(_) | State::Bucket(_) | State::Leases(_), _) => None,
-    };
-    // That time has passed changes nothing.
-    without(hits).filter(|it| without(0).as_ref() != Some(it))
+    let undone = without(limit, span, state, grant, now)?;
+    // Time has passed since the state was written, which changes it, too.
+    let unchanged = without(limit, span, state, Grant { hits: 0, ..grant }, now);
+    if unchanged.as_ref() == Some(&undone) { None } else { Some(undone) }
 }
 
-/// When the ban that began at `since` ends, as seen at `now`; the epoch if there is
-/// none. A clock that is behind sees it begin now.
+fn without(
+    limit: &Limit,
+    span: Span,
+    state: &State,
+    Grant { hits, snapshot }: Grant,
+    now: Timestamp,
+) -> Option<State> {
+    match (state, snapshot) {
+        (State::Count(state), Snapshot::Count(granted)) => {
+            let state = fixed_window::roll(Some(*state), limit, span);
+            Some(State::Count(fixed_window::undo(state, hits, granted)))
+        }
+        (State::Window(state), Snapshot::Window(granted)) => {
+            Some(State::Window(sliding_window::undo(*state, span, hits, granted)))
+        }
+        (State::Bucket(state), Snapshot::Bucket(granted)) => {
+            let scale = bucket::Scale::new(limit);
+            Some(State::Bucket(bucket::undo(*state, &scale, hits, granted, now)))
+        }
+        (State::Leases(state), Snapshot::Leases(granted)) => {
+            Some(State::Leases(leases::undo(state, limit, hits, granted, now)))
+        }
+        (State::Count(_) | State::Window(_) | State::Bucket(_) | State::Leases(_), _) => None,
+    }
+}
+
+/// The end of the ban that began at `since`, as a clock at `now` sees it; the epoch if
+/// there is no ban. A clock that is behind sees the ban begin now.
 pub fn ban_end(limit: &Limit, since: Timestamp, now: Timestamp) -> Timestamp {
     if since == Timestamp::default() || limit.penalty.is_zero() {
         return Timestamp::default();
@@ -151,124 +212,119 @@ pub fn ban_end(limit: &Limit, since: Timestamp, now: Timestamp) -> Timestamp {
     since.min(now).plus(limit.penalty)
 }
 
-/// What a store did.
+/// The reply of a store to one charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepResult {
-    /// Whether the algorithm lets the hits pass.
+    /// False if the algorithm refuses the hits.
     pub passes: bool,
-    /// Until when the counter was banned before the charge; in the past if it
-    /// was not. Nothing is charged to a counter that is banned.
+    /// The end of the ban that the counter had before the charge; in the past if it had
+    /// none. Nothing is charged to a counter during a ban.
     pub banned_until: Timestamp,
-    /// The state after what was charged.
+    /// The counter after the charge.
     pub snapshot: Snapshot,
 }
 
-/// What it means.
+/// The outcome of a charge of `hits` that got the reply `result`.
 pub fn outcome(
     limit: &Limit,
     span: Span,
     hits: Hits,
-    answer: StepResult,
+    result: StepResult,
     now: Timestamp,
 ) -> Outcome {
-    let StepResult { passes, banned_until: banned, snapshot: told } = answer;
-    let outcome = match told {
-        Snapshot::Count(it) => fixed_window::outcome(limit, span, hits, (it, passes), now),
-        Snapshot::Window(it) => sliding_window::outcome(limit, span, hits, (it, passes), now),
-        Snapshot::Bucket(it) => {
-            bucket::outcome(limit, &bucket::Scale::new(limit), hits, (it, passes), now)
-        }
-        Snapshot::Leases(it) => leases::outcome(limit, hits, (it, passes), now),
+    let StepResult { passes, banned_until, snapshot } = result;
+    let decided = Decided { hits, passed: passes };
+    let mut outcome = match snapshot {
+        Snapshot::Count(state) => fixed_window::outcome(limit, span, state, decided, now),
+        Snapshot::Window(state) => sliding_window::outcome(limit, span, state, decided, now),
+        Snapshot::Bucket(state) => bucket::outcome(limit, state, decided, now),
+        Snapshot::Leases(summary) => leases::outcome(limit, summary, decided, now),
     };
     let refund = matches!(hits, Hits::Refund(_));
-    let outcome = match refund {
-        // It is never refused, whatever a look would be told.
-        true => Outcome { retry_after: Some(Duration::ZERO), ..outcome },
-        false => outcome,
-    };
-    let wait = if now < banned {
-        banned.since(now)
+    if refund {
+        // A refund always passes, even where a charge of 0 hits does not.
+        outcome.retry_after = Some(Duration::ZERO);
+    }
+    let ban = if now < banned_until {
+        banned_until.since(now)
     } else if !passes && hits.requested() > 0 {
         limit.penalty
     } else {
         Duration::ZERO
     };
-    if wait.is_zero() {
+    if ban.is_zero() {
         return outcome;
     }
-    let outcome = Outcome {
-        remaining: 0,
-        reset_after: outcome.reset_after.max(wait),
-        banned: wait,
-        ..outcome
-    };
-    if refund {
-        return outcome;
+    outcome.remaining = 0;
+    outcome.reset_after = outcome.reset_after.max(ban);
+    outcome.banned = ban;
+    if !refund {
+        outcome.over = true;
+        outcome.counted = outcome.counted && banned_until <= now;
+        outcome.retry_after = outcome.retry_after.map(|wait| wait.max(ban));
     }
-    Outcome {
-        over: true,
-        counted: outcome.counted && banned <= now,
-        retry_after: outcome.retry_after.map(|it| it.max(wait)),
-        ..outcome
-    }
+    outcome
 }
 
-/// How far a clock may step back without a state being forgotten too early.
+/// A clock may step back this far without a store deleting a state too early.
 pub const MAX_STEP_BACK: Duration = Duration::from_secs(1);
 
-/// How long a state of which this is told means something from now on. However far
-/// ahead the clock was that wrote it, that is hardly longer than a [whole](max_ttl) life.
-pub fn ttl(limit: &Limit, span: Span, told: Snapshot, now: Timestamp) -> Duration {
-    let (life, latest) = match told {
-        Snapshot::Count(it) => (fixed_window::ttl(it, limit, span, now), it.start),
-        Snapshot::Window(it) => (sliding_window::ttl(it, span, now), it.start),
-        Snapshot::Bucket(it) => (bucket::ttl(it, &bucket::Scale::new(limit), now), it.at),
-        Snapshot::Leases(it) => {
-            let life = leases::ttl(it, limit, now);
-            let latest = it.last.since(Timestamp::default()).saturating_sub(leases::lease(limit));
-            (life, Timestamp::default().plus(latest))
+/// The time after which a state with this snapshot can be deleted.
+///
+/// However far ahead the clock was that wrote the state, this is at most
+/// [`MAX_STEP_BACK`] longer than [`max_ttl`].
+pub fn ttl(limit: &Limit, span: Span, snapshot: Snapshot, now: Timestamp) -> Duration {
+    let (ttl, written) = match snapshot {
+        Snapshot::Count(state) => (fixed_window::ttl(state, limit, span, now), state.start),
+        Snapshot::Window(state) => (sliding_window::ttl(state, span, now), state.start),
+        Snapshot::Bucket(state) => (bucket::ttl(state, &bucket::Scale::new(limit), now), state.at),
+        Snapshot::Leases(summary) => {
+            let epoch = Timestamp::default();
+            let last_granted = summary.last.since(epoch).saturating_sub(leases::lease(limit));
+            (leases::ttl(summary, limit, now), epoch.plus(last_granted))
         }
     };
-    (life + latest.since(now).min(MAX_STEP_BACK)).min(Duration::from_secs(Window::MAX_SECONDS))
+    let ahead = written.since(now).min(MAX_STEP_BACK);
+    (ttl + ahead).min(Duration::from_secs(Window::MAX_SECONDS))
 }
 
-/// The longest that any state, or any ban, can mean something.
+/// The longest time for which any state of `limit`, or any ban, has an effect.
 pub fn max_ttl(limit: &Limit, span: Span) -> Duration {
     let window = span.end.since(span.start);
-    let life = match limit.algorithm {
+    let ttl = match limit.algorithm {
         Algorithm::FixedWindow { .. } => window,
         Algorithm::SlidingWindow => 2 * window,
         Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } => {
             let scale = bucket::Scale::new(limit);
-            let ticks = scale.time(scale.capacity).saturating_add(1);
+            let ticks = scale.ticks_to_drain(scale.capacity).saturating_add(1);
             Duration::from_micros(ticks.saturating_mul(scale.tick))
         }
         Algorithm::SlidingLog | Algorithm::Concurrency { .. } => leases::lease(limit),
     };
-    life.min(Duration::from_secs(Window::MAX_SECONDS)).max(limit.penalty)
+    ttl.min(Duration::from_secs(Window::MAX_SECONDS)).max(limit.penalty)
 }
 
-/// The numbers that a script is told of a charge.
+/// Arguments of a script.
 pub type Numbers = SmallVec<[u64; 6]>;
 
-/// What the script needs to know to charge `limit`.
+/// The arguments of the algorithm's Lua function for a charge on `limit`.
 pub fn arguments(limit: &Limit, span: Span, now: Timestamp) -> Numbers {
     match limit.algorithm {
         Algorithm::FixedWindow { count_denied } => {
-            fixed_window::arguments(limit, count_denied, span, now).into_iter().collect()
+            Numbers::from_slice(&fixed_window::arguments(limit, count_denied, span, now))
         }
-        Algorithm::SlidingWindow => sliding_window::arguments(limit, span).into_iter().collect(),
+        Algorithm::SlidingWindow => Numbers::from_slice(&sliding_window::arguments(limit, span)),
         Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } => {
-            bucket::arguments(limit, now).into_iter().collect()
+            Numbers::from_slice(&bucket::arguments(limit, now))
         }
         Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
-            leases::arguments(limit).into_iter().collect()
+            Numbers::from_slice(&leases::arguments(limit))
         }
     }
 }
 
-/// What the numbers tell that a script has answered; none if they are not those of
-/// the limit's algorithm.
+/// Decodes the snapshot that a script returned. `None` if `numbers` do not fit the limit's
+/// algorithm.
 pub fn parse_snapshot(limit: &Limit, numbers: &[u64]) -> Option<Snapshot> {
     let moment = Timestamp::from_micros;
     Some(match (limit.algorithm, numbers) {
@@ -297,29 +353,33 @@ pub fn parse_snapshot(limit: &Limit, numbers: &[u64]) -> Option<Snapshot> {
     })
 }
 
-/// The numbers that [`parse_snapshot`] understands.
-pub fn snapshot_numbers(told: Snapshot) -> [u64; 3] {
-    match told {
-        Snapshot::Count(it) => [it.start.as_micros(), it.count, 0],
-        Snapshot::Window(it) => [it.start.as_micros(), it.before, it.current],
-        Snapshot::Bucket(it) => [it.at.as_micros(), it.level, 0],
-        Snapshot::Leases(it) => [it.held, it.free.as_micros(), it.last.as_micros()],
+/// Encodes a snapshot for a script, padded with 0. [`parse_snapshot`] decodes it without
+/// the padding.
+pub fn snapshot_numbers(snapshot: Snapshot) -> [u64; 3] {
+    match snapshot {
+        Snapshot::Count(state) => [state.start.as_micros(), state.count, 0],
+        Snapshot::Window(state) => [state.start.as_micros(), state.before, state.current],
+        Snapshot::Bucket(state) => [state.at.as_micros(), state.level, 0],
+        Snapshot::Leases(summary) => {
+            [summary.held, summary.free.as_micros(), summary.last.as_micros()]
+        }
     }
 }
 
-/// The functions of every algorithm for a script: `algorithm(name)`, `reader(name)` and
-/// `undo(name)`, by the
-/// names that their [facts](super::AlgorithmInfo::lua) tell. To define all of them takes as long as
-/// to make a charge, so those of an algorithm are defined once it is needed.
+/// The Lua source of all algorithms: functions `algorithm(name)`, `reader(name)` and
+/// `undo(name)`, where `name` is [`AlgorithmInfo::lua`](super::AlgorithmInfo::lua).
+///
+/// An algorithm's functions are defined on first use, because defining all of them takes
+/// as long as a charge.
 pub fn lua() -> String {
-    let rooms = [
+    let algorithms = [
         ("fixed_window", fixed_window::LUA, ""),
         ("sliding_window", sliding_window::LUA, ""),
         ("bucket", bucket::LUA, ""),
         ("leases", leases::LUA, ", stored_leases"),
     ];
     let mut source = "local DEFINE = {}\n\n".to_owned();
-    for (name, functions, reader) in rooms {
+    for (name, functions, reader) in algorithms {
         source += &format!("DEFINE.{name} = function()\n{functions}");
         source += &format!("return {{ {name}, undo_{name}{reader} }}\nend\n\n");
     }

@@ -1,4 +1,4 @@
-//! Spans of time in which hits are counted together.
+//! Windows: the periods of time over which hits are counted.
 
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -6,86 +6,88 @@ use jiff::{ToSpan, Zoned, civil, tz::TimeZone};
 
 use crate::time::Timestamp;
 
-/// A span of time that repeats without gaps.
+/// The definition of windows that follow one another without gaps.
 ///
-/// A window that exists is at least one second and at most 100 years long.
+/// A window is at least one second and at most 100 years long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     unit: Unit,
     multiplier: NonZeroU32,
-    /// Where it begins.
+    /// The moments at which windows begin.
     pub phase: Phase,
 }
 
-/// Where windows begin.
+/// The moments at which windows begin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
     /// At multiples of their length since the Unix epoch, as those of Envoy's
     /// reference service do.
     #[default]
     Epoch,
-    /// So much later.
+    /// This much later than [`Self::Epoch`], modulo the length.
     Shifted(Duration),
-    /// Each counter at a moment of its own, which its name decides: not all
-    /// users start anew at the same time.
+    /// Each counter has an offset derived from its key, so that not all counters reset
+    /// at the same time.
     Spread,
-    /// Where the days, weeks and months of some place begin. The window is one
-    /// unit long.
+    /// With the days, weeks or months of a calendar. The window is one unit long.
     Calendar(Arc<Calendar>),
 }
 
-/// The calendar of some place.
+/// A time zone, and the first day of weeks or months.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Calendar {
-    /// Decides when a day begins.
+    /// The time zone in which days begin.
     pub time_zone: TimeZone,
-    /// The day on which the window begins: of the month from 1 to 28, of the
-    /// week from 1 (Monday) to 7. Without meaning for days.
+    /// The day on which the window begins: 1 to 28 for months, 1 (Monday) to 7 for weeks.
+    /// Unused for days.
     pub first_day: i8,
 }
 
 /// One window: from its first moment to the first moment of the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Span {
-    /// The first moment.
+    /// The first moment of the window.
     pub start: Timestamp,
-    /// The first moment of the next.
+    /// The first moment of the next window.
     pub end: Timestamp,
 }
 
 impl Window {
-    /// The longest window there is, in seconds: 100 years of 365 days.
+    /// The longest window in seconds: 100 years of 365 days.
     pub const MAX_SECONDS: u64 = 100 * 365 * 86_400;
 
-    /// One `unit`.
+    /// A window of one `unit`, in phase with the epoch.
     pub const fn new(unit: Unit) -> Self {
         Self { unit, multiplier: NonZeroU32::MIN, phase: Phase::Epoch }
     }
 
-    /// `multiplier` units; none if that is longer than [`Self::MAX_SECONDS`].
+    /// A window of `multiplier` units; `None` if it would be longer than
+    /// [`Self::MAX_SECONDS`].
     pub fn times(unit: Unit, multiplier: NonZeroU32) -> Option<Self> {
         let length = unit.seconds().checked_mul(u64::from(multiplier.get()))?;
-        let window = Self { unit, multiplier, phase: Phase::Epoch };
-        (length <= Self::MAX_SECONDS).then_some(window)
+        if Self::MAX_SECONDS < length {
+            return None;
+        }
+        Some(Self { unit, multiplier, phase: Phase::Epoch })
     }
 
-    /// The unit it is counted in.
+    /// The unit of its length.
     pub const fn unit(&self) -> Unit {
         self.unit
     }
 
-    /// How many units it is long.
+    /// Its length in units.
     pub const fn multiplier(&self) -> NonZeroU32 {
         self.multiplier
     }
 
-    /// Its length in whole seconds; on average, if a calendar decides.
+    /// Its length in whole seconds; with a calendar, the nominal length of the unit.
     pub const fn seconds(&self) -> u64 {
         self.unit.seconds() * self.multiplier.get() as u64
     }
 
-    /// The window that contains `now`. `seed` is the counter's own number,
-    /// which decides where its windows begin if each begins elsewhere.
+    /// The window that contains `now`. `seed` is derived from the counter's key and is
+    /// used by [`Phase::Spread`] alone.
     pub fn span(&self, now: Timestamp, seed: u64) -> Span {
         let length = self.seconds();
         let phase = match &self.phase {
@@ -103,25 +105,27 @@ impl Window {
 }
 
 impl Calendar {
-    /// The day, week or month that contains `now`. A longer unit is a month, a
-    /// shorter one a day: nothing else is compiled.
+    /// The day, week or month that contains `now`. Rules with other units are rejected;
+    /// a year is treated as a month, shorter units as a day.
     fn span(&self, unit: Unit, now: Timestamp) -> Span {
         let micros = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
         let instant = jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX);
         let today = instant.to_zoned(self.time_zone.clone()).date();
         let (first, next) = self.dates(unit, today);
-        let moment = |date: civil::Date| {
-            // Where a day has no midnight, because clocks are put forward then,
-            // it begins at its first moment.
-            let zoned = date.to_zoned(self.time_zone.clone());
-            let zoned = zoned.and_then(|it: Zoned| it.start_of_day());
-            let micros = zoned.map_or(i64::MAX, |it| it.timestamp().as_microsecond());
-            Timestamp::from_micros(u64::try_from(micros).unwrap_or(0))
-        };
-        Span { start: moment(first), end: moment(next) }
+        Span { start: self.start_of(first), end: self.start_of(next) }
     }
 
-    /// The first day of the window that contains `today`, and of the next.
+    /// The first moment of a day. That is not midnight if clocks are put forward then.
+    fn start_of(&self, date: civil::Date) -> Timestamp {
+        let zoned = date.to_zoned(self.time_zone.clone());
+        let micros = match zoned.and_then(|zoned: Zoned| zoned.start_of_day()) {
+            Ok(start) => start.timestamp().as_microsecond(),
+            Err(_) => i64::MAX,
+        };
+        Timestamp::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+
+    /// The first days of the window that contains `today` and of the next window.
     fn dates(&self, unit: Unit, today: civil::Date) -> (civil::Date, civil::Date) {
         match unit {
             Unit::Week => {
@@ -159,8 +163,8 @@ impl fmt::Display for Window {
     }
 }
 
-/// A unit of time. Months have 30 days and years 365, as in Envoy's protocol,
-/// unless a calendar decides.
+/// A unit of time. Without a calendar a month has 30 days and a year 365, as in Envoy's
+/// protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unit {
     /// One second.
@@ -210,9 +214,9 @@ impl Unit {
         }
     }
 
-    /// The unit called `name`, in any case.
+    /// Parses a name, ignoring case.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|it| it.name().eq_ignore_ascii_case(name))
+        Self::ALL.into_iter().find(|unit| unit.name().eq_ignore_ascii_case(name))
     }
 }
 

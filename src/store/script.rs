@@ -16,7 +16,8 @@ use crate::{
     counter::CounterKey,
     limit::{
         Hits, Limit, Outcome,
-        step::{self, LimitCheck, Snapshot, State, Step, StepResult},
+        hits::{Amount, LimitCheck},
+        step::{self, Grant, Snapshot, State, Step, StepResult},
     },
     time::Timestamp,
 };
@@ -360,7 +361,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
             return (passes, alone.before, alone.after);
         }
         let (limit, span) = (&charge.limit, charge.counter.span);
-        let held = (Hits::Add(held), LimitCheck::Skip);
+        let held = Amount { hits: Hits::Add(held), check: LimitCheck::Skip };
         let counted = step::step_with(limit, span, record.state.clone(), held, self.now).state;
         let state = counted.or_else(|| record.state.clone());
         let Step { passes: fits, before, after, .. } =
@@ -424,7 +425,8 @@ pub(crate) fn settle(
     let (limit, span) = (&charge.limit, charge.counter.span);
     let count = |record: &mut Record, hits: Hits| {
         let state = record.state.clone();
-        let step = step::step_with(limit, span, state, (hits, LimitCheck::Skip), now);
+        let step =
+            step::step_with(limit, span, state, Amount { hits, check: LimitCheck::Skip }, now);
         if let Some(state) = step.state {
             record.state = Some(state);
             record.drop_ended(limit, now);
@@ -449,8 +451,9 @@ pub(crate) fn settle(
             count(record, hits);
         }
         Settlement::GiveBack(hits, told) => {
-            let Some(state) = record.state.clone() else { return false };
-            let Some(state) = step::undo(limit, span, state, (hits, told), now) else {
+            let Some(state) = &record.state else { return false };
+            let grant = Grant { hits, snapshot: told };
+            let Some(state) = step::undo(limit, span, state, grant, now) else {
                 return false;
             };
             record.state = Some(state);

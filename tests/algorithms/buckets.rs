@@ -80,7 +80,7 @@ proptest! {
         prop_assert_eq!(window % scale.tick, 0);
         let most = 2 * u128::from(scale.capacity) + u128::from(scale.drain) + 1;
         prop_assert!(most <= u128::from(Hits::MAX));
-        prop_assert!(scale.pour(refund) <= scale.capacity + 1);
+        prop_assert!(scale.units(refund) <= scale.capacity + 1);
     }
 
     #[test]

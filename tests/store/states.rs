@@ -121,9 +121,9 @@ fn any_bucket_is_drained_exactly() {
         let now = Timestamp::from_micros(now);
         let charge = charged(Algorithm::TokenBucket { burst }, limit, window, hits, now);
         let scale = Scale::new(&charge.limit);
-        let tick = scale.ticks(now).saturating_add_signed(back).min(Hits::MAX);
+        let tick = scale.tick_at(now).saturating_add_signed(back).min(Hits::MAX);
         let asked = hits.requested().saturating_mul(scale.cost);
-        let drained = scale.ticks(now).saturating_sub(tick).saturating_mul(scale.drain);
+        let drained = scale.tick_at(now).saturating_sub(tick).saturating_mul(scale.drain);
         let level = match kind {
             0 => scale.capacity.saturating_sub(asked).saturating_add(drained),
             1 => drained,

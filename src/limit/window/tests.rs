@@ -15,7 +15,7 @@ fn window(unit: Unit, zone: &str, first_day: i8) -> Window {
     Window { phase, ..Window::new(unit) }
 }
 
-/// Asks at both ends, and just outside.
+/// Checks both ends of the window, and the moments just outside.
 #[track_caller]
 fn check(window: &Window, start: &str, end: &str) {
     let expected = Span { start: at(start), end: at(end) };
@@ -28,7 +28,7 @@ fn check(window: &Window, start: &str, end: &str) {
 }
 
 #[test]
-fn windows_begin_at_multiples_of_their_length_or_so_much_later() {
+fn windows_begin_at_multiples_of_their_length_plus_the_offset() {
     let minute = Window::new(Unit::Minute);
     check(&minute, "2024-02-29T12:34:00Z", "2024-02-29T12:35:00Z");
     check(&Window::new(Unit::Week), "2024-02-29T00:00:00Z", "2024-03-07T00:00:00Z");
@@ -64,7 +64,7 @@ fn days_and_months_of_berlin_follow_its_clocks() {
     check(&month, "2024-03-01T00:00:00+01:00", "2024-04-01T00:00:00+02:00");
     check(&month, "2024-10-01T00:00:00+02:00", "2024-11-01T00:00:00+01:00");
     check(&month, "2024-12-01T00:00:00+01:00", "2025-01-01T00:00:00+01:00");
-    // An hour that is there twice belongs to the same day both times.
+    // An hour that occurs twice belongs to the same day both times.
     let twice = ["2024-10-27T02:30:00+02:00", "2024-10-27T02:30:00+01:00"];
     assert_eq!(day.span(at(twice[0]), 0), day.span(at(twice[1]), 0));
 }
@@ -90,7 +90,7 @@ fn a_day_with_two_midnights_begins_at_the_first() {
 }
 
 #[test]
-fn a_day_that_a_place_skipped_is_no_window() {
+fn a_skipped_day_has_no_window() {
     let apia = window(Unit::Day, "Pacific/Apia", 1);
     check(&apia, "2011-12-29T00:00:00-10:00", "2011-12-31T00:00:00+14:00");
     check(&apia, "2011-12-31T00:00:00+14:00", "2012-01-01T00:00:00+14:00");
@@ -116,7 +116,7 @@ fn a_month_begins_on_its_first_day() {
 }
 
 #[test]
-fn the_end_of_time_has_a_window_too() {
+fn the_last_timestamp_has_a_window() {
     let last = Timestamp::from_micros(u64::MAX);
     let windows = Unit::ALL.map(Window::new);
     let zoned = ["Pacific/Kiritimati", "Pacific/Niue"]

@@ -1,0 +1,155 @@
+//! A limit and the algorithm that counts its hits.
+
+use std::time::Duration;
+
+use super::window::Window;
+
+/// A number of requests per window, and the algorithm that counts them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The most hits that pass in one window. 0 refuses every hit.
+    pub requests: u32,
+    /// The period over which hits are counted; for buckets, the time in which
+    /// `requests` hits drain.
+    pub window: Window,
+    /// The algorithm that counts hits.
+    pub algorithm: Algorithm,
+    /// After a refusal the counter is banned for this long: it refuses every hit. Zero
+    /// for no ban.
+    pub penalty: Duration,
+    /// The most hits that one instance may reserve in the store and then spend locally.
+    /// 0 sends every charge to the store.
+    pub max_prefetch: u32,
+}
+
+impl Limit {
+    /// A limit as in Envoy's reference service: a fixed window that also counts the hits
+    /// it refuses.
+    pub const fn fixed(requests: u32, window: Window) -> Self {
+        let algorithm = Algorithm::FixedWindow { count_denied: true };
+        Self { requests, window, algorithm, penalty: Duration::ZERO, max_prefetch: 0 }
+    }
+
+    /// The most hits that a single charge can have granted.
+    pub const fn capacity(&self) -> u32 {
+        match self.algorithm {
+            // A bucket that never drains would admit its burst once.
+            _ if self.requests == 0 => 0,
+            Algorithm::TokenBucket { burst } | Algorithm::LeakyBucket { burst } => burst,
+            Algorithm::FixedWindow { .. }
+            | Algorithm::SlidingWindow
+            | Algorithm::SlidingLog
+            | Algorithm::Concurrency { .. } => self.requests,
+        }
+    }
+}
+
+/// An algorithm that counts hits, with the parameters that only it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// See [`fixed_window`](super::fixed_window).
+    FixedWindow {
+        /// Refused hits are counted, too.
+        count_denied: bool,
+    },
+    /// See [`sliding_window`](super::sliding_window).
+    SlidingWindow,
+    /// See [`leases`](super::leases); a lease lasts as long as the window.
+    SlidingLog,
+    /// See [`bucket`](super::bucket).
+    TokenBucket {
+        /// The tokens in a full bucket: the most hits that pass at once.
+        burst: u32,
+    },
+    /// See [`bucket`](super::bucket); the same bucket, counted from its other end.
+    LeakyBucket {
+        /// The requests in a full queue: the most hits that pass at once.
+        burst: u32,
+    },
+    /// See [`leases`](super::leases); callers release their leases.
+    Concurrency {
+        /// A slot that its caller does not release becomes free after this time.
+        lease: Duration,
+    },
+}
+
+/// The properties of an algorithm that other modules depend on.
+///
+/// Code outside this module asks for a property here rather than match on [`Algorithm`],
+/// so that it needs no change for a new algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlgorithmInfo {
+    /// The name in rule files.
+    pub name: &'static str,
+    /// The name of the function in the Redis scripts.
+    pub lua: &'static str,
+    /// Rules set a window, and may set a penalty.
+    pub window: bool,
+    /// Windows may follow a calendar.
+    pub calendar: bool,
+    /// Rules may set `count_denied`.
+    pub count_denied: bool,
+    /// Rules may set the moment at which windows begin.
+    pub phase: bool,
+    /// Rules may set a burst.
+    pub burst: bool,
+    /// Callers release their hits, and rules set a lease.
+    pub lease: bool,
+    /// The state is a list with an element for each hit, so the limit is bounded.
+    pub keeps_each_hit: bool,
+    /// The counter's key contains the window's start, unless the limit has a penalty.
+    pub window_in_key: bool,
+    /// The time for which a refusal can be cached.
+    pub denial: Denial,
+}
+
+/// The time for which a refusal holds, whatever other callers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// Until the window ends.
+    UntilWindowEnds,
+    /// For a single hit, until one hit fits.
+    UntilOneFits,
+    /// Not at all: another caller may release a slot at any time.
+    Never,
+}
+
+impl Algorithm {
+    /// True if refused hits are counted.
+    pub const fn counts_denied(self) -> bool {
+        match self {
+            Self::FixedWindow { count_denied } => count_denied,
+            Self::SlidingWindow
+            | Self::SlidingLog
+            | Self::TokenBucket { .. }
+            | Self::LeakyBucket { .. }
+            | Self::Concurrency { .. } => false,
+        }
+    }
+
+    /// The time after which a slot that was not released becomes free. `None` for
+    /// algorithms without slots.
+    pub const fn lease(self) -> Option<Duration> {
+        match self {
+            Self::Concurrency { lease } => Some(lease),
+            Self::FixedWindow { .. }
+            | Self::SlidingWindow
+            | Self::SlidingLog
+            | Self::TokenBucket { .. }
+            | Self::LeakyBucket { .. } => None,
+        }
+    }
+
+    /// The algorithm with its burst changed. Algorithms without a burst stay the same.
+    #[must_use]
+    pub fn with_burst(self, change: impl Fn(u32) -> u32) -> Self {
+        match self {
+            Self::TokenBucket { burst } => Self::TokenBucket { burst: change(burst) },
+            Self::LeakyBucket { burst } => Self::LeakyBucket { burst: change(burst) },
+            Self::FixedWindow { .. }
+            | Self::SlidingWindow
+            | Self::SlidingLog
+            | Self::Concurrency { .. } => self,
+        }
+    }
+}
