@@ -85,6 +85,12 @@ impl<'a> SettingReader<'a> {
         self.optional(name, parse).unwrap_or_default()
     }
 
+    /// Reads the setting `name`, which is one of a few words. If it is unset or invalid,
+    /// returns `T`'s default.
+    pub(super) fn choice<T: Copy + Default>(&mut self, name: &str, words: &[(&str, T)]) -> T {
+        self.value(name, |text| value::one_of(text, words))
+    }
+
     /// Reads the setting `name`. Returns `None` if it is invalid, or unset and without
     /// a default.
     pub(super) fn optional<T>(

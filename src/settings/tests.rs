@@ -163,7 +163,7 @@ fn all_mistakes_are_reported_at_once() {
         read(&flags, &env).unwrap_err().to_string(),
         r#"these settings cannot be used:
   --grpc-port="x": expected a port from 0 to 65535
-  PORT="tcp://10.0.0.1:80": expected a port from 0 to 65535; Kubernetes sets such a value for a Service of that name, unless the pod says `enableServiceLinks: false`
+  PORT="tcp://10.0.0.1:80": expected a port from 0 to 65535; Kubernetes sets such a value for a Service of that name, unless the pod's spec has `enableServiceLinks: false`
   BACKEND_TYPE="memcache": tollgate does not count in Memcached; use redis to count across instances, or memory
   --redis-timeout="soon": expected a duration such as 500ms, 10s or 1h30m (units ns, us, ms, s, m and h), of at most 290 years
   REDIS_TYPE="double": expected single or sentinel or cluster
@@ -262,5 +262,21 @@ fn listeners_that_take_the_port_of_another_are_refused() {
         &[("PORT", "1"), ("HOST", "127.0.0.1"), ("DEBUG_PORT", "1"), ("DEBUG_HOST", "127.0.0.2")],
     ] {
         assert!(read(&[], apart).is_ok(), "{apart:?}");
+    }
+}
+
+#[test]
+fn errors_about_sizes_name_the_range_and_the_unit() {
+    for (name, value, expected) in [
+        (
+            "MEMORY_MAX_BYTES",
+            "18446744073709551616",
+            "expected a whole number of bytes from 1048576 to 18446744073709551615, without a unit",
+        ),
+        ("MEMORY_MAX_KEYS", "4294967296", "expected a whole number from 256 to 4294967295"),
+        ("MAX_DESCRIPTORS", "1001", "expected a whole number from 1 to 1000"),
+    ] {
+        let error = read(&[], &[(name, value)]).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("{name}={value:?}: {expected}")), "{error}");
     }
 }

@@ -1,73 +1,102 @@
-//! Who may ask, and where.
+use std::path::{Path, PathBuf};
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
-
-use super::tls::tls;
+use super::tls::server_tls;
 use crate::{
     net::{self, Address, HostPort},
-    settings::{ListenerSettings, reader::SettingReader, value},
+    settings::{
+        model::{ListenerSettings, PrometheusSettings},
+        reader::SettingReader,
+        value,
+    },
 };
 
 pub(super) fn listeners(reader: &mut SettingReader<'_>) -> ListenerSettings {
-    let mut address = |host, port| HostPort {
-        host: reader.value(host, value::host),
-        port: reader.value(port, value::port),
-    };
-    let grpc = address("GRPC_HOST", "GRPC_PORT");
-    let http = address("HOST", "PORT");
-    let debug = address("DEBUG_HOST", "DEBUG_PORT");
-    let socket = reader.optional("GRPC_UDS", socket);
-    let unless_zero = |it: Duration| Some(it).filter(|it| !it.is_zero());
+    let grpc = host_port(reader, "GRPC_HOST", "GRPC_PORT");
+    let http = host_port(reader, "HOST", "PORT");
+    let debug = host_port(reader, "DEBUG_HOST", "DEBUG_PORT");
+    let socket = reader.optional("GRPC_UDS", socket_path);
     ListenerSettings {
         grpc: socket.map_or(Address::Tcp(grpc), Address::Unix),
-        tls: tls(reader),
+        tls: server_tls(reader),
         http,
         debug,
-        max_connections: reader.value("MAX_CONNECTIONS", |it| value::at_least(1, it)),
-        max_age: unless_zero(reader.value("GRPC_MAX_CONNECTION_AGE", value::duration)),
-        max_age_grace: unless_zero(reader.value("GRPC_MAX_CONNECTION_AGE_GRACE", value::duration)),
+        max_connections: reader.value("MAX_CONNECTIONS", |text| value::number(text, 1..=u32::MAX)),
+        max_age: reader.value("GRPC_MAX_CONNECTION_AGE", value::optional_duration),
+        max_age_grace: reader.value("GRPC_MAX_CONNECTION_AGE_GRACE", value::optional_duration),
     }
 }
 
-/// Notes listeners that would take each other's port.
-pub(super) fn all_apart(
-    reader: &mut SettingReader<'_>,
-    settings: &ListenerSettings,
-    prometheus: Option<&HostPort>,
-) {
-    let grpc = match &settings.grpc {
-        Address::Tcp(address) => Some(address),
-        Address::Unix(_) => None,
-    };
-    let all: Vec<_> = [
-        ("GRPC_PORT", "GRPC_HOST", grpc),
-        ("PORT", "HOST", Some(&settings.http)),
-        ("DEBUG_PORT", "DEBUG_HOST", Some(&settings.debug)),
-        ("PROMETHEUS_ADDR", "PROMETHEUS_ADDR", prometheus),
-    ]
-    .into_iter()
-    .filter_map(|(port, host, address)| Some((port, host, address?)))
-    .collect();
-    for (at, (port, host, address)) in all.iter().enumerate() {
-        let taken = all[..at].iter().find(|(.., other)| address.is_taken_by(other));
-        let Some((other_port, other_host, _)) = taken else { continue };
-        // A default is not what somebody has to change.
-        let (name, other) =
-            if reader.is_given(port) { (port, other_port) } else { (other_port, port) };
-        let problem = format!("expected another port than that of {other}");
-        reader.reject(name, &[port, host, other_port, other_host, "GRPC_UDS"], &problem);
-    }
+fn host_port(reader: &mut SettingReader<'_>, host: &str, port: &str) -> HostPort {
+    HostPort { host: reader.value(host, value::host), port: reader.value(port, value::port) }
 }
 
-fn socket(text: &str) -> Result<PathBuf, String> {
+fn socket_path(text: &str) -> value::Parsed<PathBuf> {
     if text.starts_with('@') {
         return Err("expected a path; sockets without a file are not supported".into());
     }
-    let path = Some(Path::new(text)).filter(|it| net::is_socket_path(it));
-    path.map(Path::to_owned).ok_or_else(|| {
-        format!("expected a path of at most {} bytes, as sockets have", net::MAX_SOCKET_PATH)
-    })
+    let path = Path::new(text);
+    if net::is_socket_path(path) {
+        Ok(path.to_owned())
+    } else {
+        Err(format!("expected a path of at most {} bytes, as sockets have", net::MAX_SOCKET_PATH))
+    }
+}
+
+/// A port that is open, and the names of its settings.
+#[derive(Clone, Copy)]
+struct Port<'a> {
+    port_setting: &'static str,
+    host_setting: &'static str,
+    address: &'a HostPort,
+}
+
+/// Reports listeners that need the same port.
+pub(super) fn reject_shared_ports(
+    reader: &mut SettingReader<'_>,
+    settings: &ListenerSettings,
+    prometheus: Option<&PrometheusSettings>,
+) {
+    let ports = ports(settings, prometheus);
+    for (index, port) in ports.iter().enumerate() {
+        for other in &ports[..index] {
+            if port.address.is_taken_by(other.address) {
+                reject_port(reader, *port, *other);
+                break;
+            }
+        }
+    }
+}
+
+fn ports<'a>(
+    settings: &'a ListenerSettings,
+    prometheus: Option<&'a PrometheusSettings>,
+) -> Vec<Port<'a>> {
+    let mut ports = Vec::new();
+    if let Address::Tcp(address) = &settings.grpc {
+        ports.push(Port { port_setting: "GRPC_PORT", host_setting: "GRPC_HOST", address });
+    }
+    ports.push(Port { port_setting: "PORT", host_setting: "HOST", address: &settings.http });
+    ports.push(Port {
+        port_setting: "DEBUG_PORT",
+        host_setting: "DEBUG_HOST",
+        address: &settings.debug,
+    });
+    if let Some(PrometheusSettings { address, .. }) = prometheus {
+        ports.push(Port {
+            port_setting: "PROMETHEUS_ADDR",
+            host_setting: "PROMETHEUS_ADDR",
+            address,
+        });
+    }
+    ports
+}
+
+fn reject_port(reader: &mut SettingReader<'_>, port: Port<'_>, other: Port<'_>) {
+    // The error names a setting that was given rather than one with its default.
+    let (rejected, kept) =
+        if reader.is_given(port.port_setting) { (port, other) } else { (other, port) };
+    let problem = format!("expected another port than that of {}", kept.port_setting);
+    let related =
+        [port.port_setting, port.host_setting, other.port_setting, other.host_setting, "GRPC_UDS"];
+    reader.reject(rejected.port_setting, &related, &problem);
 }

@@ -1,8 +1,4 @@
-//! How to reach Redis.
-
-use std::time::Duration;
-
-use super::text;
+use super::tls::client_certificate;
 use crate::{
     settings::{reader::SettingReader, value},
     store::redis::{
@@ -17,60 +13,73 @@ const TYPES: [(&str, RedisType); 3] = [
     ("cluster", RedisType::Cluster),
 ];
 
-/// The Redis for all counters, and the one for limits per second, if that is
-/// another.
-pub(super) fn redis(
-    reader: &mut SettingReader<'_>,
-    key_prefix: &str,
-) -> (Option<RedisSettings>, Option<RedisSettings>) {
-    let certificates = certificates(reader);
-    let jitter = Jitter::below(reader.value("EXPIRATION_JITTER_MAX_SECONDS", value::seconds));
-    let main = one(reader, &certificates, "REDIS");
-    let wanted = reader.value("REDIS_PERSECOND", value::boolean);
-    let per_second = one(reader, &certificates, "REDIS_PERSECOND");
-    if wanted && !reader.is_set("REDIS_PERSECOND_URL") {
-        reader.reject(
-            "REDIS_PERSECOND",
-            &["REDIS_PERSECOND_URL"],
-            "expected REDIS_PERSECOND_URL to be set, too",
-        );
-    }
-    let complete = |it: RedisSettings| {
-        let key_prefix = key_prefix.to_owned();
-        RedisSettings { jitter, key_prefix, ..it }
-    };
-    (main.map(complete), per_second.filter(|_| wanted).map(complete))
+/// The Redis servers to connect to. Both are `None` unless their URL is set.
+pub(super) struct Servers {
+    pub(super) main: Option<RedisSettings>,
+    /// A separate Redis for limits per second.
+    pub(super) per_second: Option<RedisSettings>,
 }
 
-fn one(
-    reader: &mut SettingReader<'_>,
-    certificates: &RedisTls,
-    setting: &'static str,
-) -> Option<RedisSettings> {
-    let name = |it: &str| format!("{setting}_{it}");
-    let timeout = reader.value(&name("TIMEOUT"), value::some_duration);
-    let auth = reader.optional(&name("AUTH"), text);
-    let kind = reader.value(&name("TYPE"), |it| value::one_of(it, &TYPES));
-    let settings = reader.optional_related(&name("URL"), &[&name("TYPE"), &name("AUTH")], |url| {
-        let settings = RedisSettings::from_url(kind, url, auth.as_deref(), timeout);
-        settings.map_err(|problem| problem.replace("REDIS_TYPE", &name("TYPE")))
-    });
-    let tls = reader.value(&name("TLS"), value::boolean);
-    let sentinel_login = reader.optional(&name("SENTINEL_AUTH"), |it| Ok(Login::parse(it)));
-    socket_type(reader, &name, settings.as_ref());
-    let mut settings = settings?;
-    settings.setting_prefix = setting;
-    if settings.tls.is_some() || tls {
-        settings.tls = Some(certificates.clone());
+pub(super) fn redis(reader: &mut SettingReader<'_>, key_prefix: &str) -> Servers {
+    let tls = tls(reader);
+    let jitter = Jitter::below(reader.value("EXPIRATION_JITTER_MAX_SECONDS", value::seconds));
+    let main = server(reader, &tls, "REDIS");
+    let use_per_second = reader.value("REDIS_PERSECOND", value::boolean);
+    let per_second = server(reader, &tls, "REDIS_PERSECOND");
+    if use_per_second {
+        reader.require("REDIS_PERSECOND", "REDIS_PERSECOND_URL");
     }
-    if settings.tls.is_some()
-        && matches!(settings.servers, RedisServers::Single(RedisAddress::Unix(_)))
-    {
-        reader.reject(
-            &name("TLS"),
-            &[&name("URL"), &name("TYPE")],
-            "expected false, as the URL names a socket",
-        );
+    let mut servers = Servers { main, per_second: if use_per_second { per_second } else { None } };
+    for server in [&mut servers.main, &mut servers.per_second].into_iter().flatten() {
+        server.jitter = jitter;
+        key_prefix.clone_into(&mut server.key_prefix);
+    }
+    servers
+}
+
+/// The names of the settings of one Redis.
+struct Names {
+    url: String,
+    kind: String,
+    tls: String,
+    socket_type: String,
+}
+
+/// `prefix` is the start of the names of its settings.
+fn server(
+    reader: &mut SettingReader<'_>,
+    tls: &RedisTls,
+    prefix: &'static str,
+) -> Option<RedisSettings> {
+    let names = Names {
+        url: format!("{prefix}_URL"),
+        kind: format!("{prefix}_TYPE"),
+        tls: format!("{prefix}_TLS"),
+        socket_type: format!("{prefix}_SOCKET_TYPE"),
+    };
+    let timeout = reader.value(&format!("{prefix}_TIMEOUT"), value::positive_duration);
+    let auth_name = format!("{prefix}_AUTH");
+    let auth = reader.optional(&auth_name, value::text);
+    let kind = reader.choice(&names.kind, &TYPES);
+    let settings = reader.optional_related(&names.url, &[&names.kind, &auth_name], |url| {
+        RedisSettings::from_url(kind, url, auth.as_deref(), timeout)
+            .map_err(|problem| problem.replace("REDIS_TYPE", &names.kind))
+    });
+    let use_tls = reader.value(&names.tls, value::boolean);
+    let sentinel_login =
+        reader.optional(&format!("{prefix}_SENTINEL_AUTH"), |text| Ok(Login::parse(text)));
+    check_socket_type(reader, &names, settings.as_ref());
+    let mut settings = settings?;
+    settings.setting_prefix = prefix;
+    if use_tls || settings.tls.is_some() {
+        settings.tls = Some(tls.clone());
+        if is_socket(&settings) {
+            reader.reject(
+                &names.tls,
+                &[&names.url, &names.kind],
+                "expected false, as the URL names a socket",
+            );
+        }
     }
     if let Some(login) = sentinel_login {
         settings.sentinel_login = login;
@@ -78,51 +87,33 @@ fn one(
     Some(settings)
 }
 
-fn certificates(reader: &mut SettingReader<'_>) -> RedisTls {
-    const CERTIFICATE: &str = "REDIS_TLS_CLIENT_CERT";
-    const KEY: &str = "REDIS_TLS_CLIENT_KEY";
-    let certificate = reader.optional(CERTIFICATE, value::readable);
-    let key = reader.optional(KEY, value::readable);
-    if certificate.is_some() && !reader.is_set(KEY) {
-        reader.reject(CERTIFICATE, &[KEY], "expected REDIS_TLS_CLIENT_KEY to be set, too");
-    }
-    if key.is_some() && !reader.is_set(CERTIFICATE) {
-        reader.reject(KEY, &[CERTIFICATE], "expected REDIS_TLS_CLIENT_CERT to be set, too");
-    }
-    let client = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key }),
-        _ => None,
-    };
-    let ca_file = reader.optional("REDIS_TLS_CACERT", value::readable);
+fn tls(reader: &mut SettingReader<'_>) -> RedisTls {
+    let files = client_certificate(reader, "REDIS_TLS_CLIENT_CERT", "REDIS_TLS_CLIENT_KEY");
+    let client = files.map(|(certificate, key)| ClientCertificate { certificate, key });
+    let ca_file = reader.optional("REDIS_TLS_CACERT", value::readable_file);
     let skip_hostname_verification =
         reader.value("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", value::boolean);
     RedisTls { client, ca_file, skip_hostname_verification }
 }
 
-fn socket_type(
+fn check_socket_type(
     reader: &mut SettingReader<'_>,
-    name: &dyn Fn(&str) -> String,
+    names: &Names,
     settings: Option<&RedisSettings>,
 ) {
-    let others = [&*name("URL"), &*name("TYPE")];
-    let name = &name("SOCKET_TYPE");
-    let sockets = [("tcp", false), ("unix", true)];
-    let unix = reader.optional(name, |it| value::one_of(it, &sockets));
-    let Some((unix, settings)) = unix.zip(settings) else { return };
-    let is_socket = matches!(settings.servers, RedisServers::Single(RedisAddress::Unix(_)));
-    match (unix, is_socket) {
-        (false, true) => reader.reject(name, &others, "expected unix, as the URL names a socket"),
-        (true, false) => reader.reject(
-            name,
-            &others,
-            "expected tcp, as the URL names a host; a socket is written as an absolute path",
-        ),
-        _ => {}
-    }
+    let words = [("tcp", "tcp"), ("unix", "unix")];
+    let socket_type = reader.optional(&names.socket_type, |text| value::one_of(text, &words));
+    let (Some(socket_type), Some(settings)) = (socket_type, settings) else { return };
+    let problem = match (socket_type, is_socket(settings)) {
+        ("tcp", true) => "expected unix, as the URL names a socket",
+        ("unix", false) => {
+            "expected tcp, as the URL names a host; a socket is written as an absolute path"
+        }
+        _ => return,
+    };
+    reader.reject(&names.socket_type, &[&names.url, &names.kind], problem);
 }
 
-/// After how long without any answer since the start to give up; none means never.
-pub(super) fn startup_timeout(reader: &mut SettingReader<'_>) -> Option<Duration> {
-    let after = reader.value("REDIS_STARTUP_MAX_ELAPSED_TIME", value::duration);
-    Some(after).filter(|it| !it.is_zero())
+fn is_socket(settings: &RedisSettings) -> bool {
+    matches!(settings.servers, RedisServers::Single(RedisAddress::Unix(_)))
 }

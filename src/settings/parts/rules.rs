@@ -1,19 +1,20 @@
 use std::path::PathBuf;
 
+use super::xds::xds;
 use crate::{
     rule_files::{RuleSource, RuntimeLayout},
-    settings::{
-        RuleSettings,
-        parts::{text, xds},
-        reader::SettingReader,
-        value,
-    },
+    settings::{model::RuleSettings, reader::SettingReader, value},
 };
+
+/// The rules if no setting names a path.
+const DEFAULT_PATH: &str = "config/";
+/// The default of `RUNTIME_ROOT` if only `RUNTIME_SUBDIRECTORY` is set.
+const DEFAULT_ROOT: &str = "/srv/runtime_data/current";
 
 pub(in crate::settings) fn rules(reader: &mut SettingReader<'_>) -> RuleSettings {
     RuleSettings {
         source: source(reader),
-        xds: xds::xds(reader),
+        xds: xds(reader),
         merge_domains: reader.value("MERGE_DOMAIN_CONFIG", value::boolean),
         force_start: reader.value("FORCE_START_WITHOUT_INITIAL_CONFIG", value::boolean),
         unhealthy_without_domains: reader
@@ -22,30 +23,28 @@ pub(in crate::settings) fn rules(reader: &mut SettingReader<'_>) -> RuleSettings
 }
 
 fn source(reader: &mut SettingReader<'_>) -> RuleSource {
+    let root = reader.optional("RUNTIME_ROOT", value::text);
     let layout = RuntimeLayout {
-        root: PathBuf::from(reader.optional("RUNTIME_ROOT", text).unwrap_or_else(default_root)),
-        subdirectory: PathBuf::from(reader.value("RUNTIME_SUBDIRECTORY", relative)),
-        app_directory: reader.value("RUNTIME_APPDIRECTORY", relative),
+        root: PathBuf::from(root.unwrap_or_else(|| DEFAULT_ROOT.to_owned())),
+        subdirectory: PathBuf::from(reader.value("RUNTIME_SUBDIRECTORY", relative_path)),
+        app_directory: reader.value("RUNTIME_APPDIRECTORY", relative_path),
         watch_root: reader.value("RUNTIME_WATCH_ROOT", value::boolean),
         ignore_dot_files: reader.value("RUNTIME_IGNOREDOTFILES", value::boolean),
     };
-    if let Some(path) = reader.optional("TOLLGATE_CONFIG", text) {
-        return RuleSource::Path(PathBuf::from(path));
-    }
-    match reader.is_set("RUNTIME_ROOT") || reader.is_set("RUNTIME_SUBDIRECTORY") {
-        true => RuleSource::Runtime(layout),
-        false => RuleSource::Path(PathBuf::from("config/")),
+    if let Some(path) = reader.optional("TOLLGATE_CONFIG", value::text) {
+        RuleSource::Path(PathBuf::from(path))
+    } else if reader.is_set("RUNTIME_ROOT") || reader.is_set("RUNTIME_SUBDIRECTORY") {
+        RuleSource::Runtime(layout)
+    } else {
+        RuleSource::Path(PathBuf::from(DEFAULT_PATH))
     }
 }
 
-fn default_root() -> String {
-    "/srv/runtime_data/current".to_owned()
-}
-
-/// A path that stays below another, also with a slash before it.
-fn relative(text: &str) -> Result<String, String> {
-    match text.split('/').any(|it| it == "..") {
-        true => Err("expected a path below RUNTIME_ROOT, without `..`".into()),
-        false => Ok(text.trim_start_matches('/').to_owned()),
+/// A path below another one. A slash at its start is removed.
+fn relative_path(text: &str) -> value::Parsed<String> {
+    if text.split('/').any(|component| component == "..") {
+        Err("expected a path below RUNTIME_ROOT, without `..`".into())
+    } else {
+        Ok(text.trim_start_matches('/').to_owned())
     }
 }

@@ -1,4 +1,4 @@
-//! How gRPC is encrypted.
+use std::path::PathBuf;
 
 use rustls::pki_types::ServerName;
 
@@ -11,47 +11,75 @@ use crate::{
 const USE_TLS: &str = "GRPC_SERVER_USE_TLS";
 const CERTIFICATE: &str = "GRPC_SERVER_TLS_CERT";
 const KEY: &str = "GRPC_SERVER_TLS_KEY";
-const AUTHORITIES: &str = "GRPC_CLIENT_TLS_CACERT";
-const NAME: &str = "GRPC_CLIENT_TLS_SAN";
+const CLIENT_CA: &str = "GRPC_CLIENT_TLS_CACERT";
+const CLIENT_NAME: &str = "GRPC_CLIENT_TLS_SAN";
 
-/// None if gRPC is not encrypted. What is set has to be right all the same.
-pub(super) fn tls(reader: &mut SettingReader<'_>) -> Option<ServerTls> {
-    let wanted = reader.value(USE_TLS, value::boolean);
-    let certificate = reader.optional(CERTIFICATE, value::readable);
-    let key = reader.optional(KEY, value::readable);
-    let authorities = reader.optional(AUTHORITIES, value::readable);
-    let name = reader.optional(NAME, name);
-    for (one, other) in [(CERTIFICATE, KEY), (KEY, CERTIFICATE)] {
-        if reader.is_set(one) && !reader.is_set(other) {
-            reader.reject(one, &[other], &format!("expected {other} to be set, too"));
-        }
+/// TLS of the gRPC listener; `None` if it is off.
+pub(super) fn server_tls(reader: &mut SettingReader<'_>) -> Option<ServerTls> {
+    let is_on = reader.value(USE_TLS, value::boolean);
+    let certificate = reader.optional(CERTIFICATE, value::readable_file);
+    let key = reader.optional(KEY, value::readable_file);
+    let client_ca = reader.optional(CLIENT_CA, value::readable_file);
+    let client_name = reader.optional(CLIENT_NAME, certificate_name);
+    if reader.is_set(CERTIFICATE) {
+        reader.require(CERTIFICATE, KEY);
     }
-    if wanted && !reader.is_set(CERTIFICATE) && !reader.is_set(KEY) {
+    if reader.is_set(KEY) {
+        reader.require(KEY, CERTIFICATE);
+    }
+    if is_on && !reader.is_set(CERTIFICATE) && !reader.is_set(KEY) {
         let problem = format!("expected {CERTIFICATE} and {KEY} to be set, too");
         reader.reject(USE_TLS, &[CERTIFICATE, KEY], &problem);
     }
-    // Whoever sets these relies on clients being asked who they are.
-    if name.is_some() && !reader.is_set(AUTHORITIES) {
-        reader.reject(NAME, &[AUTHORITIES], &format!("expected {AUTHORITIES} to be set, too"));
+    // Without these two checks, clients would connect unverified although a setting
+    // asks for their verification.
+    if client_name.is_some() {
+        reader.require(CLIENT_NAME, CLIENT_CA);
     }
-    if !wanted && authorities.is_some() {
-        reader.reject(AUTHORITIES, &[USE_TLS], &format!("expected {USE_TLS} to be true, too"));
+    if client_ca.is_some() && !is_on {
+        reader.reject(CLIENT_CA, &[USE_TLS], &format!("expected {USE_TLS} to be true, too"));
     }
-    let clients = authorities.map(|authorities| ClientVerification { authorities, name });
+    let clients =
+        client_ca.map(|authorities| ClientVerification { authorities, name: client_name });
     let tls = ServerTls { certificate: certificate?, key: key?, clients };
+    reject_unusable_files(reader, &tls);
+    if is_on { Some(tls) } else { None }
+}
+
+fn reject_unusable_files(reader: &mut SettingReader<'_>, tls: &ServerTls) {
     if let Err(error) = tls.load(SystemClock.now()) {
         let name = match error.file {
             TlsFile::Certificate => CERTIFICATE,
             TlsFile::Key => KEY,
-            TlsFile::ClientCa => AUTHORITIES,
+            TlsFile::ClientCa => CLIENT_CA,
         };
-        reader.reject(name, &[CERTIFICATE, KEY, AUTHORITIES], &error.problem.to_string());
+        reader.reject(name, &[CERTIFICATE, KEY, CLIENT_CA], &error.problem.to_string());
     }
-    Some(tls).filter(|_| wanted)
 }
 
-fn name(text: &str) -> Result<ServerName<'static>, String> {
-    ServerName::try_from(text.to_owned()).map_err(|_| {
-        "expected a name as certificates have it, such as envoy.example.com, without a port".into()
-    })
+fn certificate_name(text: &str) -> value::Parsed<ServerName<'static>> {
+    match ServerName::try_from(text.to_owned()) {
+        Ok(name) => Ok(name),
+        Err(_) => Err("expected a DNS name or an IP address without a port, such as \
+                       envoy.example.com"
+            .into()),
+    }
+}
+
+/// The files of a client certificate and of its private key. Reports one that is set
+/// without the other.
+pub(super) fn client_certificate(
+    reader: &mut SettingReader<'_>,
+    certificate_name: &str,
+    key_name: &str,
+) -> Option<(PathBuf, PathBuf)> {
+    let certificate = reader.optional(certificate_name, value::readable_file);
+    let key = reader.optional(key_name, value::readable_file);
+    if certificate.is_some() {
+        reader.require(certificate_name, key_name);
+    }
+    if key.is_some() {
+        reader.require(key_name, certificate_name);
+    }
+    Some((certificate?, key?))
 }

@@ -110,8 +110,8 @@ fn every_mistake_in_a_mogrifier_is_reported_even_if_it_is_not_used() {
         r#"these settings cannot be used:
   DOG_STATSD_MOGRIFIER_A_PATTERN="(x": expected a regular expression (unclosed group)
   DOG_STATSD_MOGRIFIER_A_TAGS="a:": expected key:value,key:value, without empty values
-  DOG_STATSD_MOGRIFIER_A_NAME: expected it to be set, as USE_DOG_STATSD_MOGRIFIERS names A
+  DOG_STATSD_MOGRIFIER_A_NAME: expected it to be set, as USE_DOG_STATSD_MOGRIFIERS lists A
   DOG_STATSD_MOGRIFIER_B_TAGS="a": expected key:value,key:value
-  DOG_STATSD_MOGRIFIER_B_PATTERN: expected it to be set, as USE_DOG_STATSD_MOGRIFIERS names B"#
+  DOG_STATSD_MOGRIFIER_B_PATTERN: expected it to be set, as USE_DOG_STATSD_MOGRIFIERS lists B"#
     );
 }

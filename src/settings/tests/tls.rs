@@ -143,6 +143,6 @@ fn files_that_cannot_be_used_are_named_with_the_reason() {
     );
     files.refuses(
         &[ON, CERT, KEY, CACERT, ("GRPC_CLIENT_TLS_SAN", "envoy:443")],
-        r#"GRPC_CLIENT_TLS_SAN="envoy:443": expected a name as certificates have it, such as envoy.example.com, without a port"#,
+        r#"GRPC_CLIENT_TLS_SAN="envoy:443": expected a DNS name or an IP address without a port, such as envoy.example.com"#,
     );
 }
