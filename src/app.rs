@@ -17,7 +17,7 @@ use crate::{
     health::Health,
     http::{self, Pages},
     listen::{ListenError, Listener, Protocol},
-    metrics::Metrics,
+    metrics::{Metrics, TimeUnit},
     net::Address,
     reload::{ActiveRules, LoadError, Reloader},
     settings::{
@@ -93,8 +93,9 @@ pub enum AppError {
 /// If it cannot begin, or if one of its servers fails.
 pub async fn serve(settings: Settings) -> Result<(), AppError> {
     let StatisticsSettings { tags, response_times_in_milliseconds, .. } = &settings.statistics;
-    let metrics = Metrics::new(settings.near_limit_ratio)
-        .shown(tags.clone(), *response_times_in_milliseconds);
+    let unit =
+        if *response_times_in_milliseconds { TimeUnit::Milliseconds } else { TimeUnit::Seconds };
+    let metrics = Metrics::new(settings.near_limit_ratio).with_display(tags.clone(), unit);
     let metrics = Arc::new(metrics);
     let (spans, exporter) = match &settings.tracing {
         None => (None, None),
@@ -202,7 +203,7 @@ async fn serve_with<S: Store>(
     tasks.background("tasks of the counter store", watch_store(Arc::clone(&service)));
     let first = demands.hold(Arc::clone(&service), Arc::clone(&health), until());
     tasks.server("counter store", first);
-    exporters.start(&mut tasks, &service);
+    exporters.start(&mut tasks);
     let Listeners { grpc, http, debug, prometheus } = listeners;
     let ListenerSettings { max_age, max_age_grace, .. } = settings.listeners;
     let server = grpc::Server { service, health: Arc::clone(&health), tls, max_age, max_age_grace };

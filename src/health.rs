@@ -1,63 +1,77 @@
-//! Whether this process should be sent requests.
+//! Decides whether this process should receive requests.
 
 use tokio::sync::watch;
 
-/// What is known about the process; whoever serves a health check reads it.
+/// The conditions for health, shared by the parts that set them and the health checks.
 #[derive(Debug, Default)]
 pub struct Health(watch::Sender<HealthState>);
 
-/// What decides whether the process is healthy.
+/// The conditions for health at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HealthState {
-    /// Whether the store decides, or why not; none if it has never been heard of.
-    /// That it fails later is only said here if that is asked for: every process that
-    /// shares it would turn unhealthy at the same moment, and there would be
-    /// nobody left to ask.
-    store: Option<Result<(), String>>,
-    /// How many domains the rules in force have; none if there are no rules.
+    store: StoreState,
+    /// The number of domains in the active rules, or `None` before the first load.
     domains: Option<usize>,
-    /// Whether rules without a domain are a problem.
-    needs_domain: bool,
-    /// Whether it is no problem that there are no rules yet.
-    needs_no_rules: bool,
-    /// The process is about to end.
+    /// Whether rules without a domain are unhealthy.
+    domain_required: bool,
+    /// Whether the process is healthy before the first load of rules.
+    no_rules_allowed: bool,
     draining: bool,
-    /// Background tasks that have ended and should not have.
-    dead: Vec<&'static str>,
+    /// Background tasks that ended, although they should run as long as the process.
+    failed_tasks: Vec<&'static str>,
+}
+
+/// The last report about the counter store. A failure after the first success is reported
+/// only if `REDIS_HEALTH_CHECK_ACTIVE_CONNECTION` is set: all processes share the store
+/// and would become unhealthy at the same moment, with no process left for requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum StoreState {
+    /// No answer yet.
+    #[default]
+    Unknown,
+    Ready,
+    Failed(String),
 }
 
 impl HealthState {
-    /// Why the process should not be sent requests; nothing if it should.
+    /// The reasons why the process should not receive requests. Empty if it should.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         match &self.store {
-            None => problems.push("the counter store has not answered yet".to_owned()),
-            Some(Err(why)) => problems.push(format!("the counter store does not decide: {why}")),
-            Some(Ok(())) => {}
+            StoreState::Ready => {}
+            StoreState::Unknown => {
+                problems.push("the counter store has not answered yet".to_owned());
+            }
+            StoreState::Failed(error) => {
+                problems.push(format!("the counter store does not decide: {error}"));
+            }
         }
         match self.domains {
-            None if self.needs_domain || !self.needs_no_rules => {
+            None if self.domain_required || !self.no_rules_allowed => {
                 problems.push("no rules have been loaded yet".to_owned());
             }
-            Some(0) if self.needs_domain => {
-                problems.push("the rules in force have no domain".to_owned());
+            Some(0) if self.domain_required => {
+                problems.push("the active rules have no domain".to_owned());
             }
             None | Some(_) => {}
         }
         if self.draining {
             problems.push("the process is shutting down".to_owned());
         }
-        problems.extend(self.dead.iter().map(|it| format!("the {it} has died")));
+        for name in &self.failed_tasks {
+            problems.push(format!("the {name} has died"));
+        }
         problems
     }
 
-    /// Whether the process should be sent requests.
+    /// Whether the process should receive requests.
     pub fn is_healthy(&self) -> bool {
-        let rules = match self.domains {
-            None => self.needs_no_rules && !self.needs_domain,
-            Some(domains) => 0 < domains || !self.needs_domain,
+        let rules_loaded = match self.domains {
+            None => self.no_rules_allowed && !self.domain_required,
+            Some(domains) => 0 < domains || !self.domain_required,
         };
-        self.store == Some(Ok(())) && rules && !self.draining && self.dead.is_empty()
+        let store_ready = self.store == StoreState::Ready;
+        store_ready && rules_loaded && !self.draining && self.failed_tasks.is_empty()
     }
 }
 
@@ -67,38 +81,47 @@ impl Health {
         self.0.borrow().clone()
     }
 
-    /// Tells of every change from now on.
+    /// Receives the present state and every change.
     pub fn subscribe(&self) -> watch::Receiver<HealthState> {
         self.0.subscribe()
     }
 
-    /// From now on rules without a domain are a problem.
+    /// Makes rules without a domain unhealthy.
     pub fn require_domain(&self) {
-        self.0.send_modify(|it| it.needs_domain = true);
+        self.0.send_modify(|state| state.domain_required = true);
     }
 
-    /// From now on it is no problem that there are no rules yet.
+    /// Makes the process healthy before the first load of rules.
     pub fn allow_no_rules(&self) {
-        self.0.send_modify(|it| it.needs_no_rules = true);
+        self.0.send_modify(|state| state.no_rules_allowed = true);
     }
 
-    /// Rules with so many domains are in force.
+    /// Reports a load of rules with this number of domains.
     pub fn set_domains(&self, domains: usize) {
-        self.0.send_modify(|it| it.domains = Some(domains));
+        self.0.send_modify(|state| state.domains = Some(domains));
     }
 
-    /// The store decides, or why it does not.
-    pub fn set_store(&self, decides: Result<(), String>) {
-        self.0.send_if_modified(|it| it.store.replace(decides.clone()) != Some(decides));
+    /// Reports whether the counter store decides, or the error if it does not.
+    /// Subscribers are notified only if this differs from the last report.
+    pub fn set_store(&self, report: Result<(), String>) {
+        let new = match report {
+            Ok(()) => StoreState::Ready,
+            Err(error) => StoreState::Failed(error),
+        };
+        self.0.send_if_modified(|state| {
+            let changed = state.store != new;
+            state.store = new;
+            changed
+        });
     }
 
-    /// The process is about to end. There is no way back.
+    /// Reports that the process is shutting down. Cannot be undone.
     pub fn start_draining(&self) {
-        self.0.send_modify(|it| it.draining = true);
+        self.0.send_modify(|state| state.draining = true);
     }
 
-    /// The background task called `name` has ended and should not have.
+    /// Reports that the background task `name` ended before the process. Cannot be undone.
     pub fn task_died(&self, name: &'static str) {
-        self.0.send_modify(|it| it.dead.push(name));
+        self.0.send_modify(|state| state.failed_tasks.push(name));
     }
 }

@@ -126,10 +126,7 @@ async fn metrics<S: Store>(
     version: Version,
 ) -> Response {
     let service = Arc::clone(&pages.service);
-    let text = move || {
-        service.measure();
-        service.metrics.prometheus()
-    };
+    let text = move || service.metrics.prometheus();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     readers.show(version, kind, iter::once_with(text).flatten())
 }
@@ -140,10 +137,7 @@ async fn stats<S: Store>(
     version: Version,
 ) -> Response {
     let service = Arc::clone(&pages.service);
-    let text = move || {
-        service.measure();
-        service.metrics.rule_stats().chain([service.metrics.process_stats()])
-    };
+    let text = move || service.metrics.rule_stats().chain([service.metrics.process_stats()]);
     readers.show(version, PLAIN, iter::once_with(text).flatten())
 }
 

@@ -1,39 +1,41 @@
-//! Statistics, under the Prometheus names and labels of Envoy's reference
-//! service where it has them, and under `tollgate_` where it has not.
+//! Counts requests, decisions and failures, and shows the counts to Prometheus, to
+//! statsd and on the statistics page.
+//!
+//! Names and labels are those of Envoy's reference service where it has such a
+//! statistic, and begin with `tollgate_` where it has not. Each statistic is declared in
+//! one row: those that this process counts in `process_statistics`, those that the
+//! counter store keeps in `store_statistics`, those of each rule in `series::counts`.
 
-use std::{fmt::Write, sync::OnceLock, time::Duration};
+use std::{fmt::Write, iter, sync::OnceLock, time::Duration};
 
-use parking_lot::Mutex;
-use prometheus::{
-    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
-};
+use prometheus::{Registry, TextEncoder, proto::MetricFamily};
 
 use crate::{
-    descriptor::Request,
+    descriptor::{Descriptor, Request},
     engine::decision::{Decision, Governed, Standing, Verdict},
     limit::{Hits, tally},
-    rules::{RuleTree, stat_name::StatName},
-    store::{DenyCacheUsage, MemoryUsage, StoreStats},
+    rules::{RuleTree, spec::OnError, stat_name::StatName},
+    store::StoreStats,
     time::Timestamp,
 };
 
-mod certificates;
-mod collectors;
-mod latency;
-pub mod ledger;
 pub mod chunks;
-mod pools;
-pub mod readings;
+mod definition;
+pub mod delta_tracker;
+mod label;
+mod latency;
+mod process_statistics;
+pub mod samples;
 pub mod series;
-pub mod tags;
+mod store_statistics;
 pub mod store_timer;
+pub mod tags;
 
+pub use self::latency::TimeUnit;
 use self::{
-    certificates::Certificates,
-    collectors::register,
-    pools::Pools,
-    readings::{Reading, Value},
-    series::{Bump, SeriesTable},
+    process_statistics::{CertificateStatistics, ProcessStatistics},
+    samples::{Sample, SampleValue},
+    series::{HitCounts, SeriesTable},
     tags::Tags,
 };
 
@@ -41,269 +43,263 @@ use self::{
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    process: ProcessStatistics,
+    /// Registered with the first certificate, so that servers without TLS show none.
+    certificates: OnceLock<CertificateStatistics>,
+    series: SeriesTable,
+    store: StoreStats,
     near_limit_ratio: f32,
-    rules: SeriesTable,
-    total_requests: IntCounterVec,
-    response_time: HistogramVec,
-    errors: IntCounterVec,
-    domain_not_found: IntCounter,
-    shadowed: IntCounter,
-    loads: IntCounter,
-    failed_loads: IntCounter,
-    load_attempts: IntCounter,
-    load_failures: IntCounter,
-    rejected: IntGauge,
-    rule_count: IntGauge,
-    xds_connected: IntGauge,
-    store_time: Histogram,
-    store_failures: IntCounter,
-    late: IntCounter,
-    degraded: IntCounterVec,
-    spans_lost: IntCounterVec,
-    counters: IntGauge,
-    bytes: IntGauge,
-    evicted: IntCounter,
-    not_kept: IntCounter,
-    /// Made when there is such a cache.
-    deny_cache: OnceLock<[IntGauge; DENY_CACHE.len()]>,
-    pools: Pools,
-    /// Where the store says how it is doing.
-    readings: StoreStats,
-    /// Held while the store is asked how it is doing.
-    measuring: Mutex<()>,
-    /// What all of them are marked with, for Prometheus.
+    /// Shown to Prometheus as labels of every statistic.
     tags: Tags,
-    /// Whether Prometheus is told response times in milliseconds.
-    in_milliseconds: bool,
-    certificates: Certificates,
+    response_time_unit: TimeUnit,
 }
 
-/// Under the names of the reference service, for what it keeps in its place.
-const DENY_CACHE: [(&str, &str); 7] = [
-    ("entryCount", "Refusals remembered now."),
-    ("hitCount", "Counters whose refusal was remembered when a request asked."),
-    ("missCount", "Counters of which Redis had to be asked."),
-    ("lookupCount", "Both together."),
-    ("expiredCount", "Refusals forgotten because they had ended."),
-    ("evacuateCount", "Refusals forgotten to make room for others."),
-    ("overwriteCount", "Refusals that took the place of an older one of the same counter."),
-];
-
-/// Who is to blame that a request has no answer.
+/// The reason why a request is answered with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorType {
-    /// The caller: the request makes no sense.
+    /// The request is invalid, or no rules are loaded.
     Service,
-    /// The store did not answer.
+    /// The counter store failed.
     Store,
 }
 
-/// Why a span does not reach the collector.
+/// The reason why a span is not delivered to the collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LostSpan {
-    /// More were recorded than the collector takes.
+    /// The queue of spans was full.
     QueueFull,
-    /// The collector did not answer, or refused.
+    /// The collector refused the span or did not answer.
     ExportFailed,
 }
 
 impl Metrics {
-    /// Counts an answer that nobody has waited for.
-    pub fn count_late_answer(&self) {
-        self.late.inc();
+    /// Statistics with all counts 0. A hit beyond `near_limit_ratio` of its limit, from
+    /// 0 to 1, counts as near the limit.
+    pub fn new(near_limit_ratio: f32) -> Self {
+        let registry = Registry::new();
+        let process = ProcessStatistics::register(&registry);
+        process.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        // Labels are shown from the start with the count 0.
+        for policy in OnError::ALL {
+            process.degraded.with_label_values(&[policy.name()]);
+        }
+        for reason in [LostSpan::QueueFull, LostSpan::ExportFailed] {
+            process.spans_lost.with_label_values(&[reason.label()]);
+        }
+        for error in [ErrorType::Service, ErrorType::Store] {
+            process.errors.with_label_values(&[error.label()]);
+        }
+        Self {
+            registry,
+            series: SeriesTable::new(process.series_folded.clone()),
+            process,
+            certificates: OnceLock::new(),
+            store: StoreStats::default(),
+            near_limit_ratio,
+            tags: Tags::default(),
+            response_time_unit: TimeUnit::Seconds,
+        }
     }
 
-    /// Counts one decision. The only place that counts any.
+    /// Sets the labels and the unit of response times on the Prometheus page.
+    #[must_use]
+    pub fn with_display(self, tags: Tags, response_time_unit: TimeUnit) -> Self {
+        Self { tags, response_time_unit, ..self }
+    }
+
+    /// The place where stores register their own statistics.
+    pub fn store_stats(&self) -> &StoreStats {
+        &self.store
+    }
+
+    /// Counts one decision. No other function counts decisions.
     pub fn observe(&self, request: &Request, decision: &Decision) {
-        self.shadowed.inc_by(decision.shadowed.into());
+        self.process.shadowed.inc_by(decision.shadowed.into());
         for policy in &decision.policies {
-            self.degraded.with_label_values(&[policy.name()]).inc();
+            self.process.degraded.with_label_values(&[policy.name()]).inc();
         }
         for (descriptor, verdict) in request.descriptors.iter().zip(&decision.verdicts) {
-            if let Governed::Unmatched { domain_known: false } = verdict.governed {
-                self.domain_not_found.inc();
-            }
-            let Some(bump) = self.bump(descriptor.hits, verdict) else { continue };
-            match &verdict.governed {
-                Governed::Rule(rule, _) => match rule.stat_name_for(&descriptor.entries) {
-                    Some(name) => self.rules.bump_dynamic(name, bump),
-                    None => self.rules.bump_rule(rule, bump),
-                },
-                // The entries are the caller's, and so cannot name a series.
-                Governed::Override(_) => {
-                    let domain = String::from_utf8_lossy(&request.domain);
-                    let name = StatName::new(&domain, std::iter::once("override".to_owned()));
-                    self.rules.bump_dynamic(name, bump);
-                }
-                Governed::Unmatched { .. } | Governed::Unlimited(_) => {}
-            }
+            self.observe_verdict(&request.domain, descriptor, verdict);
         }
     }
 
-    fn bump(&self, hits: Hits, verdict: &Verdict) -> Option<Bump> {
+    fn observe_verdict(&self, domain: &[u8], descriptor: &Descriptor, verdict: &Verdict) {
+        if let Governed::Unmatched { domain_known: false } = verdict.governed {
+            self.process.domain_not_found.inc();
+        }
+        let Some(counts) = self.hit_counts(descriptor.hits, verdict) else { return };
+        match &verdict.governed {
+            Governed::Rule(rule, _) => match rule.stat_name_for(&descriptor.entries) {
+                Some(name) => self.series.add_to_name(name, counts),
+                None => self.series.add_to_rule(rule, counts),
+            },
+            // The name must not depend on the entries: a client could create any number
+            // of series.
+            Governed::Override(_) => {
+                let domain = String::from_utf8_lossy(domain);
+                let name = StatName::new(&domain, iter::once("override".to_owned()));
+                self.series.add_to_name(name, counts);
+            }
+            Governed::Unmatched { .. } | Governed::Unlimited(_) => {}
+        }
+    }
+
+    /// Returns `None` if no limit applies.
+    fn hit_counts(&self, hits: Hits, verdict: &Verdict) -> Option<HitCounts> {
         let Standing { limit, outcome, .. } = verdict.counted()?;
         let hits = match hits {
             Hits::Add(hits) => hits,
-            Hits::Refund(hits) => return Some(Bump { refunded: hits, ..Bump::default() }),
+            Hits::Refund(hits) => {
+                return Some(HitCounts { refunded: hits, ..HitCounts::default() });
+            }
         };
         let tally = tally(limit.capacity(), hits, outcome, self.near_limit_ratio);
-        let shadow = verdict.governed.rule().is_some_and(|it| it.spec.shadow_mode);
-        Some(Bump {
+        let shadow_mode = match verdict.governed.rule() {
+            Some(rule) => rule.spec.shadow_mode,
+            None => false,
+        };
+        Some(HitCounts {
             total: hits,
             within: tally.within,
             near: tally.near,
             over: tally.over,
-            cached: if outcome.cached { tally.over } else { 0 },
-            shadow: if shadow { tally.over } else { 0 },
+            over_cached: if outcome.cached { tally.over } else { 0 },
+            over_shadowed: if shadow_mode { tally.over } else { 0 },
             refunded: 0,
         })
     }
 
-    /// Counts for `name`, as a decision would.
+    /// Counts hits in the series `name`, as a decision would.
     #[cfg(test)]
-    pub(crate) fn count(&self, name: StatName, bump: Bump) {
-        self.rules.bump_dynamic(name, bump);
+    pub(crate) fn add_to_name(&self, name: StatName, counts: HitCounts) {
+        self.series.add_to_name(name, counts);
     }
 
-    /// Counts a request that has no decision.
+    /// Counts a call whose client no longer waits for the answer.
+    pub fn count_late_answer(&self) {
+        self.process.late_answers.inc();
+    }
+
+    /// Counts a request that is answered with an error.
     pub fn count_error(&self, error: ErrorType) {
-        self.errors.with_label_values(&[error.label()]).inc();
+        self.process.errors.with_label_values(&[error.label()]).inc();
     }
 
-    /// Counts a call that took `time`. `method` is one of ours, never a
-    /// caller's text.
+    /// Counts a call that was answered after `time`. `method` must be one of a few
+    /// constants, never text of a client: each creates a series.
     pub fn count_call(&self, method: &'static str, time: Duration) {
-        self.total_requests.with_label_values(&[method]).inc();
-        self.response_time.with_label_values(&[method]).observe(time.as_secs_f64());
+        self.process.calls.with_label_values(&[method]).inc();
+        self.process.response_time.with_label_values(&[method]).observe(time.as_secs_f64());
     }
 
-    /// Counts a call to the store.
-    pub fn count_store_call(&self, time: Duration, answered: bool) {
-        self.store_time.observe(time.as_secs_f64());
-        self.store_failures.inc_by((!answered).into());
+    /// Counts a call to the counter store that took `time`.
+    fn count_store_call(&self, time: Duration, succeeded: bool) {
+        self.process.store_time.observe(time.as_secs_f64());
+        if !succeeded {
+            self.process.store_failures.inc();
+        }
     }
 
-    /// Counts rules that are about to come into force, and makes room for
-    /// their statistics. Those that are gone take theirs with them, but for
-    /// those that requests named: these stay until the process ends.
+    /// Counts a successful load of `rules` and creates their series. Must be called
+    /// before the rules become active. Series of rules that are not in `rules` are
+    /// dropped, except those named by values of requests, which stay until the process
+    /// ends.
     pub fn install_rules(&self, rules: &RuleTree) {
-        self.rules.install(rules);
-        self.load_attempts.inc();
-        self.loads.inc();
-        self.rejected.set(0);
-        self.rule_count.set(i64::try_from(rules.rules().len()).unwrap_or(i64::MAX));
+        self.series.install(rules);
+        self.process.load_attempts.inc();
+        self.process.loads.inc();
+        self.process.rules_rejected.set(0);
+        self.process.rules.set(i64::try_from(rules.rules().len()).unwrap_or(i64::MAX));
     }
 
-    /// Counts rules that were refused.
+    /// Counts a load whose rules were refused.
     pub fn count_refused_rules(&self) {
-        self.load_attempts.inc();
-        self.load_failures.inc();
-        self.failed_loads.inc();
-        self.rejected.set(1);
+        self.process.load_attempts.inc();
+        self.process.load_failures.inc();
+        self.process.refused_loads.inc();
+        self.process.rules_rejected.set(1);
     }
 
-    /// Counts spans that do not reach the collector.
+    /// Counts `count` spans that are not delivered to the collector.
     pub fn count_lost_spans(&self, reason: LostSpan, count: usize) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
-        self.spans_lost.with_label_values(&[reason.label()]).inc_by(count);
+        self.process.spans_lost.with_label_values(&[reason.label()]).inc_by(count);
     }
 
-    /// Whether there is a connection to the server that rules come from.
+    /// Sets whether there is a connection to the xDS management server.
     pub fn set_xds_connected(&self, connected: bool) {
-        self.xds_connected.set(connected.into());
+        self.process.xds_connected.set(connected.into());
     }
 
-    /// Counts certificates that came into force, and until when they are good.
+    /// Counts a load of TLS files that are active from now on. `not_after` is the
+    /// expiry of the certificate, if it is known.
     pub fn count_certificate_load(&self, not_after: Option<Timestamp>) {
-        self.certificates.of(&self.registry).loaded(not_after);
+        let seconds = not_after.map_or(0, Timestamp::as_secs);
+        let certificates = self.certificates();
+        certificates.loads.inc();
+        certificates.rejected.set(0);
+        certificates.not_after.set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
-    /// Counts certificates that were refused.
+    /// Counts a load of TLS files that were refused.
     pub fn count_refused_certificate(&self) {
-        let statistics = self.certificates.of(&self.registry);
-        statistics.failed_loads.inc();
-        statistics.rejected.set(1);
+        let certificates = self.certificates();
+        certificates.refused_loads.inc();
+        certificates.rejected.set(1);
     }
 
-    /// Counts a connection that could not be encrypted.
+    /// Counts a connection whose TLS handshake failed.
     pub fn count_failed_handshake(&self) {
-        self.certificates.of(&self.registry).failed_handshakes.inc();
+        self.certificates().failed_handshakes.inc();
     }
 
-    /// The same, shown to Prometheus with `tags` as labels, and response times in
-    /// milliseconds if so wanted.
-    #[must_use]
-    pub fn shown(self, tags: Tags, in_milliseconds: bool) -> Self {
-        Self { tags, in_milliseconds, ..self }
+    fn certificates(&self) -> &CertificateStatistics {
+        self.certificates.get_or_init(|| CertificateStatistics::register(&self.registry))
     }
 
-    /// Takes over what the store says of itself.
-    pub fn measure(&self) {
-        let _measuring = self.measuring.lock();
-        self.measured(self.readings.memory(), self.readings.deny_cache());
-        self.pools.measured(&self.registry, &self.readings.pools());
-    }
-
-    /// Where the store says how it is doing.
-    pub fn store_stats(&self) -> &StoreStats {
-        &self.readings
-    }
-
-    /// Takes over what the store says of what it holds.
-    fn measured(&self, usage: Option<MemoryUsage>, deny_cache: Option<DenyCacheUsage>) {
-        if let Some(MemoryUsage { counters, bytes, evicted, uncounted }) = usage {
-            self.counters.set(i64::try_from(counters).unwrap_or(i64::MAX));
-            self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-            self.evicted.inc_by(evicted.saturating_sub(self.evicted.get()));
-            self.not_kept.inc_by(uncounted.saturating_sub(self.not_kept.get()));
-        }
-        let Some(usage) = deny_cache else { return };
-        let DenyCacheUsage { entries, hits, misses, expired, evicted, overwritten } = usage;
-        let values = [entries, hits, misses, hits + misses, expired, evicted, overwritten];
-        let gauge = |(name, help)| {
-            let gauge = IntGauge::new(format!("ratelimit_localcache_{name}"), help);
-            register(&self.registry, gauge.expect("every name here is legal"))
-        };
-        let gauges = self.deny_cache.get_or_init(|| DENY_CACHE.map(gauge));
-        for (gauge, value) in gauges.iter().zip(values) {
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        }
-    }
-
-    /// Everything, in Prometheus' text format, in pieces. Those of the rules are read
-    /// piece by piece, so that later ones may have counted more.
+    /// The Prometheus page, in chunks. Series of rules are read chunk by chunk, so that
+    /// later chunks may include later requests.
     pub fn prometheus(&self) -> impl Iterator<Item = String> + Send + use<> {
-        let mut others = self.registry.gather();
-        if self.in_milliseconds {
-            others.iter_mut().for_each(latency::to_milliseconds);
+        let mut families = self.gather();
+        if self.response_time_unit == TimeUnit::Milliseconds {
+            latency::to_milliseconds(&mut families);
         }
-        self.tags.label(&mut others);
+        self.tags.add_labels(&mut families);
         // Writing to memory does not fail.
-        let others = TextEncoder::new().encode_to_string(&others).unwrap_or_default();
-        self.rules.prometheus(self.tags.text()).chain([others])
+        let text = TextEncoder::new().encode_to_string(&families).unwrap_or_default();
+        self.series.prometheus(self.tags.label_text()).chain([text])
     }
 
-    /// The statistics of the rules, one per line, under the dotted names that
-    /// Envoy's reference service gives them, in pieces.
+    /// The statistics of rules under their statsd names, one per line, in chunks.
     pub fn rule_stats(&self) -> impl Iterator<Item = String> + Send + use<> {
-        self.rules.dotted()
+        self.series.stat_lines()
     }
 
-    /// All others, but for times, in the same form.
+    /// The statistics of the process and of the store under their statsd names, one per
+    /// line, without times.
     pub fn process_stats(&self) -> String {
-        self.readings().into_iter().fold(String::new(), |mut text, Reading { name, value }| {
+        let mut text = String::new();
+        for Sample { name, value } in self.samples() {
             let _ = match value {
-                Value::Count(count) => writeln!(text, "{name}: {count}"),
-                Value::Level(level) => writeln!(text, "{name}: {level}"),
-                Value::Times(_) => Ok(()),
+                SampleValue::Count(count) => writeln!(text, "{name}: {count}"),
+                SampleValue::Level(level) => writeln!(text, "{name}: {level}"),
+                SampleValue::Times(_) => Ok(()),
             };
-            text
-        })
+        }
+        text
     }
 
-    /// All statistics but those of the rules.
-    pub fn readings(&self) -> Vec<Reading> {
-        readings::of(&self.registry.gather())
+    /// The current value of each statistic, except those of rules.
+    pub fn samples(&self) -> Vec<Sample> {
+        samples::samples(&self.gather())
+    }
+
+    /// All families except those of rules, in order of their names.
+    fn gather(&self) -> Vec<MetricFamily> {
+        let mut families = self.registry.gather();
+        families.extend(store_statistics::families(&self.store));
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        families
     }
 }
 

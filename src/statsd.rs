@@ -1,13 +1,12 @@
-//! Statistics for servers of statsd and DogStatsD.
+//! Sends statistics to statsd and DogStatsD servers.
 //!
-//! Nothing is sent while a request is decided. Every so often a sink is told by
-//! how much the counters have grown, what the gauges are, and how many calls took
-//! about how long: a few lines for each statistic, however many requests there were.
+//! Requests send nothing. At a fixed interval a server receives the growth of each
+//! counter, the level of each gauge, and the number of calls in each bucket of a
+//! histogram: a few lines for each statistic, however many requests there were.
 //!
-//! What is promised: a difference is never sent twice. By TCP it is lost only if
-//! the connection breaks after the system has taken it; what it has not taken is
-//! part of the next difference. By UDP nobody is told what is lost, so only what
-//! the system refuses to send is.
+//! No difference is sent twice. Over TCP, data is lost only if the connection breaks
+//! after the operating system has accepted it; a difference that was not accepted is part
+//! of the next one. Over UDP, a lost packet is not noticed.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -16,123 +15,121 @@ use tracing::{info, warn};
 use crate::{
     metrics::{
         Metrics,
-        ledger::{Due, Ledger},
+        delta_tracker::{Delta, DeltaTracker},
         tags::Tags,
     },
     net::HostPort,
 };
 
-mod transport;
 mod line;
 pub mod mogrifier;
+mod transport;
 
 use self::{
-    line::Format,
+    line::LineFormat,
     mogrifier::Mogrifier,
-    transport::{Chunk, Transport},
+    transport::{Packet, Transport},
 };
 
-/// How long to wait after a failure, unless statistics are due earlier.
-const TRY_AGAIN: Duration = Duration::from_secs(3);
+/// The longest pause after a failure.
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(3);
 
-/// A server that is told the statistics, and how.
+/// A server that receives statistics, and the way to send them.
 #[derive(Clone, Debug)]
 pub struct SinkSettings {
-    /// Where it is. Its name is looked up whenever that helps.
+    /// The address of the server. The host name is looked up for each connection by TCP
+    /// and before each flush by UDP.
     pub server: HostPort,
-    /// How it is reached.
+    /// The transport protocol.
     pub protocol: StatsdProtocol,
-    /// How it takes tags.
+    /// The way to write tags.
     pub dialect: TagDialect,
 }
 
-/// How a server is reached.
+/// The transport protocol to a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StatsdProtocol {
-    /// By a connection.
+    /// One connection that is kept open.
     #[default]
     Tcp,
-    /// By packets of less than 1,432 bytes.
+    /// Packets of less than 1,432 bytes.
     Udp,
 }
 
-/// How a server takes tags.
+/// The way to write tags.
 #[derive(Clone, Debug)]
 pub enum TagDialect {
-    /// As a part of names, as Envoy's reference service puts them there:
-    /// `name.__key=value`.
+    /// As a part of names, like Envoy's reference service: `name.__key=value`.
     Statsd,
-    /// Behind names, some of which these change.
+    /// Behind the value: `name:value|#key:value`. The mogrifiers turn parts of names into
+    /// tags.
     DogStatsd(Vec<Mogrifier>),
 }
 
-/// Tells one server the statistics.
+/// Sends the statistics to one server.
 #[derive(Debug)]
 pub struct StatsdExporter {
-    ledger: Ledger,
-    format: Format,
-    channel: Transport,
-    /// Whether a failure has been logged, and no success since.
+    tracker: DeltaTracker,
+    format: LineFormat,
+    transport: Transport,
+    /// Whether the last flush failed. Only the first failure in a row is logged.
     failing: bool,
-    /// Whether a line that is too long has been logged.
-    told_too_long: bool,
+    long_line_logged: bool,
 }
 
 impl StatsdExporter {
-    /// Tells the server of `settings` about `metrics`, with `tags`. Does not
-    /// connect yet.
+    /// An exporter that sends `metrics` with `tags`. It connects at the first flush.
     pub fn new(settings: SinkSettings, tags: &Tags, metrics: Arc<Metrics>) -> Self {
         let SinkSettings { server, protocol, dialect } = settings;
         Self {
-            ledger: Ledger::new(metrics),
-            format: Format::new(dialect, tags),
-            channel: Transport::new(server, protocol),
+            tracker: DeltaTracker::new(metrics),
+            format: LineFormat::new(dialect, tags),
+            transport: Transport::new(server, protocol),
             failing: false,
-            told_too_long: false,
+            long_line_logged: false,
         }
     }
 
-    /// Tells everything that the server has not been told, and after how long at
-    /// most to do so again, where that is every `interval`. May be given up at any
-    /// time. A failure is logged when it is the first after a success.
+    /// Sends all changes that the server has not received. Returns the pause until the
+    /// next flush: `interval`, or less after a failure. Safe to cancel.
     pub async fn flush(&mut self, interval: Duration) -> Duration {
         match self.try_flush().await {
             Ok(()) => {
                 if self.failing {
-                    info!("statistics reach {} again", self.channel);
+                    info!("statistics are sent to {} again", self.transport);
                 }
                 self.failing = false;
                 interval
             }
             Err(error) => {
                 if !self.failing {
-                    warn!("statistics do not reach {}: {error}; trying again", self.channel);
+                    warn!("cannot send statistics to {}, retrying: {error}", self.transport);
                 }
                 self.failing = true;
-                interval.min(TRY_AGAIN)
+                interval.min(MAX_RETRY_PAUSE)
             }
         }
     }
 
     async fn try_flush(&mut self) -> io::Result<()> {
-        let Self { ledger, format, channel, told_too_long, .. } = self;
-        channel.ready().await?;
-        let mut chunk = Chunk::default();
-        for Due { name, what, receipt } in ledger.due() {
-            let line = format.line(&name, what);
-            if channel.longest_line() < line.len() {
-                if !*told_too_long {
-                    warn!("{name:?} is too long for {channel}, which is not told about it");
+        let Self { tracker, format, transport, long_line_logged, .. } = self;
+        transport.connect().await?;
+        let mut packet = Packet::default();
+        for Delta { name, change, ack } in tracker.deltas() {
+            let line = format.line(&name, change);
+            if transport.max_line_bytes() < line.len() {
+                if !*long_line_logged {
+                    warn!("statistic {name:?} is not sent to {transport}: its line is too long");
                 }
-                *told_too_long = true;
+                *long_line_logged = true;
                 continue;
             }
-            if channel.largest_chunk() < chunk.len() + line.len() {
-                channel.send(&mut chunk).await?;
+            if transport.max_packet_bytes() < packet.len() + line.len() {
+                transport.send(&mut packet).await?;
             }
-            chunk.push(&line, receipt);
+            packet.push(&line, ack);
         }
-        channel.send(&mut chunk).await
+        transport.send(&mut packet).await
     }
 }
 

@@ -115,11 +115,6 @@ impl<S: Store> Service<S> {
         result
     }
 
-    /// Has the statistics take over what the store says of itself.
-    pub fn measure(&self) {
-        self.metrics.measure();
-    }
-
     async fn try_answer(
         &self,
         message: RateLimitRequest,

@@ -17,7 +17,6 @@ use crate::{
     settings::{PrometheusSettings, StatisticsSettings},
     statsd::StatsdExporter,
     store::Store,
-    wire::Service,
 };
 
 /// How long the last statistics may take to be sent.
@@ -42,9 +41,9 @@ impl Exporters {
     }
 
     /// Begins to send.
-    pub(super) fn start<S: Store>(&self, tasks: &mut Tasks, service: &Arc<Service<S>>) {
+    pub(super) fn start(&self, tasks: &mut Tasks) {
         for exporter in &self.all {
-            let sending = send(Arc::clone(exporter), Arc::clone(service), self.interval);
+            let sending = send(Arc::clone(exporter), self.interval);
             tasks.background("sender of statistics", sending);
         }
     }
@@ -60,15 +59,13 @@ impl Exporters {
     }
 }
 
-async fn send<S: Store>(
+async fn send(
     exporter: Arc<Mutex<StatsdExporter>>,
-    service: Arc<Service<S>>,
     interval: Duration,
 ) -> Result<Infallible, Infallible> {
     let mut pause = interval;
     loop {
         sleep(pause).await;
-        service.measure();
         pause = exporter.lock().await.flush(interval).await;
     }
 }

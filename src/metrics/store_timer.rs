@@ -1,24 +1,26 @@
-//! How long the calls to the store take.
+//! Measures how long calls to the counter store take.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use crate::{
     metrics::Metrics,
     store::{Charge, Results, observe::Observer},
 };
 
-/// A call in flight. Its end is counted even if nobody waits for the answer any
-/// more.
+/// A call to the store under way. Counts the call when it is dropped, as a failure if
+/// the call has not succeeded by then: a cancelled call ends with a drop.
 #[derive(Debug)]
 pub struct StoreTimer<'a> {
     metrics: &'a Metrics,
     started: Instant,
-    answered: bool,
+    succeeded: bool,
 }
 
 impl Drop for StoreTimer<'_> {
     fn drop(&mut self) {
-        self.metrics.count_store_call(self.started.elapsed(), self.answered);
+        self.metrics.count_store_call(self.started.elapsed(), self.succeeded);
     }
 }
 
@@ -26,10 +28,10 @@ impl Observer for Arc<Metrics> {
     type Call<'a> = StoreTimer<'a>;
 
     fn started(&self, _: &[Charge]) -> StoreTimer<'_> {
-        StoreTimer { metrics: self, started: Instant::now(), answered: false }
+        StoreTimer { metrics: self, started: Instant::now(), succeeded: false }
     }
 
-    fn finished(&self, mut call: StoreTimer<'_>, results: &Results) {
-        call.answered = results.iter().all(Result::is_ok);
+    fn finished(&self, mut timer: StoreTimer<'_>, results: &Results) {
+        timer.succeeded = results.iter().all(Result::is_ok);
     }
 }

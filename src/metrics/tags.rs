@@ -1,50 +1,54 @@
-//! What every statistic of this process is marked with.
+//! Tags that every statistic of this process has.
 
-use prometheus::proto::{LabelPair, Metric, MetricFamily};
+use prometheus::proto::{LabelPair, MetricFamily};
 
-use super::series::push_label;
+use super::label::push_label;
 
-/// The labels that statistics have by themselves, and those of Prometheus.
-const OWN: [&str; 9] =
+/// Label names that statistics or Prometheus itself use.
+const RESERVED_LABELS: [&str; 9] =
     ["domain", "key1", "key2", "grpc_method", "err_type", "policy", "version", "le", "quantile"];
 
-/// Tags of all statistics, by key.
+/// The tags of all statistics, sorted by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags(Vec<Tag>);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Tag {
-    /// Fit for statsd.
+    /// Without characters that statsd reserves.
     key: String,
-    /// As it was given.
+    /// Unchanged.
     value: String,
 }
 
 impl Tags {
-    /// These tags: keys, and values, which are not empty.
+    /// Tags with these keys and values. Keys and values must not be empty.
     ///
     /// # Errors
     ///
-    /// If two keys are the same, or look the same to statsd or Prometheus.
+    /// If two keys are equal, or become equal in statsd or Prometheus.
     pub fn new<'t>(pairs: impl IntoIterator<Item = (&'t str, &'t str)>) -> Result<Self, String> {
-        let tag = |(key, value): (&str, &str)| Tag { key: clean(key), value: value.to_owned() };
-        let mut tags: Vec<_> = pairs.into_iter().map(tag).collect();
-        tags.sort();
-        let mut labels: Vec<_> = tags.iter().map(|it| label_name(&it.key)).collect();
-        labels.sort();
-        match labels.windows(2).find(|it| it[0] == it[1]) {
-            Some(twice) => Err(format!("expected each key once, but two are {}", twice[0])),
-            None => Ok(Self(tags)),
+        let mut tags = Vec::new();
+        let mut labels = Vec::new();
+        for (key, value) in pairs {
+            let key = clean(key);
+            let label = label_name(&key);
+            if labels.contains(&label) {
+                return Err(format!("expected each key once, but two are {label}"));
+            }
+            labels.push(label);
+            tags.push(Tag { key, value: value.to_owned() });
         }
+        tags.sort();
+        Ok(Self(tags))
     }
 
-    /// Keys and values, fit for statsd, in order of the keys.
+    /// Keys and values without characters that statsd reserves, in order of the keys.
     pub fn clean(&self) -> impl Iterator<Item = (&str, String)> {
-        self.0.iter().map(|it| (it.key.as_str(), clean(&it.value)))
+        self.0.iter().map(|tag| (tag.key.as_str(), clean(&tag.value)))
     }
 
-    /// The labels, as Prometheus' text format has them between braces.
-    pub(super) fn text(&self) -> String {
+    /// The tags as labels in Prometheus' text format, without braces.
+    pub(super) fn label_text(&self) -> String {
         let mut text = String::new();
         for Tag { key, value } in &self.0 {
             if !text.is_empty() {
@@ -55,40 +59,36 @@ impl Tags {
         text
     }
 
-    /// Adds labels of these names to all `families`.
-    pub(super) fn label(&self, families: &mut [MetricFamily]) {
-        if self.0.is_empty() {
-            return;
-        }
-        let label = |it: &Tag| {
+    /// Adds the tags as labels to all statistics in `families`.
+    pub(super) fn add_labels(&self, families: &mut [MetricFamily]) {
+        let mut labels = Vec::new();
+        for tag in &self.0 {
             let mut label = LabelPair::default();
-            label.set_name(label_name(&it.key));
-            label.set_value(it.value.clone());
-            label
-        };
-        let labels: Vec<_> = self.0.iter().map(label).collect();
-        let add = |metric: &mut Metric| {
-            let own = metric.take_label().into_iter();
-            metric.set_label(own.chain(labels.iter().cloned()).collect());
-        };
+            label.set_name(label_name(&tag.key));
+            label.set_value(tag.value.clone());
+            labels.push(label);
+        }
         for family in families {
-            family.mut_metric().iter_mut().for_each(add);
+            for metric in family.mut_metric() {
+                let mut all = metric.take_label();
+                all.extend_from_slice(&labels);
+                metric.set_label(all);
+            }
         }
     }
 }
 
-/// Without what separates names, values and tags in statsd and in its dialects.
+/// Replaces the characters that separate names, values and tags in statsd and its
+/// dialects.
 fn clean(text: &str) -> String {
-    text.replace(|it: char| it.is_control() || ".:|,#;=[]".contains(it), "_")
+    text.replace(|c: char| c.is_control() || ".:|,#;=[]".contains(c), "_")
 }
 
-/// The label that a tag is for Prometheus: one that it allows, and that means
-/// nothing else.
+/// The Prometheus label of the tag `key`: a legal name that has no other meaning.
 fn label_name(key: &str) -> String {
-    let legal = |it: char| it.is_ascii_alphanumeric() || it == '_';
-    let name = key.replace(|it| !legal(it), "_");
-    let taken = OWN.contains(&name.as_str()) || name.starts_with("__");
-    if taken || name.starts_with(|it: char| it.is_ascii_digit()) {
+    let name = key.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "_");
+    let is_reserved = RESERVED_LABELS.contains(&name.as_str()) || name.starts_with("__");
+    if is_reserved || name.starts_with(|c: char| c.is_ascii_digit()) {
         return format!("tag_{name}");
     }
     name
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_are_in_order_and_fit_for_statsd() {
+    fn tags_are_sorted_and_without_reserved_characters() {
         let tags = Tags::new([("foo", "bar"), ("a", "1.2:3|4"), ("b.c", "x\ny,z#[=];")]).unwrap();
         let expected =
             [("a", "1_2_3_4"), ("b_c", "x_y_z_____"), ("foo", "bar")].map(|(k, v)| (k, v.into()));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn no_label_is_illegal_or_there_twice() {
+    fn labels_are_legal_and_unique() {
         for (key, expected) in [
             ("env", "env"),
             ("pod-name", "pod_name"),
@@ -121,7 +121,7 @@ mod tests {
             assert_eq!(label_name(&clean(key)), expected);
         }
         for pair in [["a", "a"], ["a.b", "a-b"], ["le", "tag_le"]] {
-            assert!(Tags::new(pair.map(|it| (it, "x"))).is_err(), "{pair:?}");
+            assert!(Tags::new(pair.map(|key| (key, "x"))).is_err(), "{pair:?}");
         }
     }
 }

@@ -1,26 +1,37 @@
-//! Names that become other names and tags.
+//! Rewrites names of statistics for DogStatsD.
 
 use regex::{Captures, Regex};
 
-/// Changes the names of some statistics, as Envoy's reference service does for
-/// DogStatsD.
+/// Turns parts of some names into tags, like the setting of the same name of Envoy's
+/// reference service.
 #[derive(Clone, Debug)]
 pub struct Mogrifier {
-    /// Which names. It may match any part of them.
+    /// The names to rewrite. The pattern may match any part of a name.
     pub pattern: Regex,
-    /// What becomes of the whole name. `$0` stands for what matched, and `$1` and
-    /// so on for its groups; those that there are not stay as they are.
+    /// The template of the new name. `$0` stands for the match, `$1` and so on for its
+    /// groups; a number without a group stays as it is.
     pub name: String,
-    /// Keys and values of tags; `$` means the same in the values.
+    /// Keys of tags, and templates of their values.
     pub tags: Vec<(String, String)>,
 }
 
+/// A new name and the tags that were part of the old one.
+#[derive(Debug)]
+pub(super) struct Mogrified<'m> {
+    pub(super) name: String,
+    /// Keys and values.
+    pub(super) tags: Vec<(&'m str, String)>,
+}
+
 impl Mogrifier {
-    /// What becomes of `name`, and the tags, unless it is none of ours.
-    pub(super) fn apply(&self, name: &str) -> Option<(String, Vec<(&str, String)>)> {
+    /// Rewrites `name`, or returns `None` if the pattern does not match.
+    pub(super) fn apply(&self, name: &str) -> Option<Mogrified<'_>> {
         let captures = self.pattern.captures(name)?;
-        let tags = self.tags.iter().map(|(key, value)| (key.as_str(), expand(value, &captures)));
-        Some((expand(&self.name, &captures), tags.collect()))
+        let mut tags = Vec::new();
+        for (key, template) in &self.tags {
+            tags.push((key.as_str(), expand(template, &captures)));
+        }
+        Some(Mogrified { name: expand(&self.name, &captures), tags })
     }
 }
 
@@ -30,10 +41,14 @@ fn expand(template: &str, captures: &Captures<'_>) -> String {
     for piece in pieces {
         let digits = piece.bytes().take_while(u8::is_ascii_digit).count();
         let (number, rest) = piece.split_at(digits);
-        match number.parse().ok().filter(|it| *it < captures.len()) {
-            // A group may have matched nothing.
-            Some(group) => text += captures.get(group).map_or("", |it| it.as_str()),
-            None => {
+        match number.parse::<usize>() {
+            Ok(group) if group < captures.len() => {
+                // A group that is optional may have no match.
+                if let Some(group) = captures.get(group) {
+                    text += group.as_str();
+                }
+            }
+            _ => {
                 text.push('$');
                 text += number;
             }
@@ -48,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dollars_stand_for_groups_that_there_are() {
+    fn dollars_stand_for_existing_groups() {
         let pattern = Regex::new("(a)(x)?(b)").unwrap();
         let captures = pattern.captures("-ab-").unwrap();
         for (template, expected) in [

@@ -1,21 +1,26 @@
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::*;
-use crate::{metrics::series::Bump, rules::stat_name::StatName};
+use crate::{metrics::series::HitCounts, rules::stat_name::StatName};
 
-/// Anything that is expected to happen.
-const SOON: Duration = Duration::from_secs(20);
+/// The timeout of everything that a test waits for.
+const TIMEOUT: Duration = Duration::from_secs(20);
 const INTERVAL: Duration = Duration::from_secs(60);
-const HIT: Bump = Bump { total: 1, within: 0, near: 0, over: 0, cached: 0, shadow: 0, refunded: 0 };
+const HIT: HitCounts = HitCounts {
+    total: 1,
+    within: 0,
+    near: 0,
+    over: 0,
+    over_cached: 0,
+    over_shadowed: 0,
+    refunded: 0,
+};
 
 fn exporter(port: u16, protocol: StatsdProtocol, metrics: &Arc<Metrics>) -> StatsdExporter {
     let server = HostPort { host: "127.0.0.1".into(), port };
@@ -24,13 +29,14 @@ fn exporter(port: u16, protocol: StatsdProtocol, metrics: &Arc<Metrics>) -> Stat
 }
 
 fn hit(metrics: &Metrics, component: &str) {
-    metrics.count(StatName::new("shop", std::iter::once(component.to_owned())), HIT);
+    metrics.add_to_name(StatName::new("shop", std::iter::once(component.to_owned())), HIT);
 }
 
-/// How many hits `text` tells, by name; a line without an end counts nothing.
+/// The total hits in `text` by name. A line without a line break is not counted.
 fn hits(text: &str) -> HashMap<&str, u64> {
     let mut hits = HashMap::new();
-    for line in text.split_inclusive('\n').filter_map(|it| it.strip_suffix('\n')) {
+    for line in text.split_inclusive('\n') {
+        let Some(line) = line.strip_suffix('\n') else { continue };
         let (name, rest) = line.split_once(':').unwrap();
         if let Some(name) = name.strip_suffix(".total_hits") {
             *hits.entry(name).or_default() +=
@@ -40,21 +46,23 @@ fn hits(text: &str) -> HashMap<&str, u64> {
     hits
 }
 
-/// The next connection, and all that is said on it.
 async fn accept(listener: &TcpListener) -> TcpStream {
-    timeout(SOON, listener.accept()).await.expect("there is a connection").unwrap().0
+    timeout(TIMEOUT, listener.accept()).await.expect("no connection came").unwrap().0
 }
 
-async fn all(mut stream: TcpStream) -> String {
+async fn read_all(mut stream: TcpStream) -> String {
     let mut text = String::new();
-    timeout(SOON, stream.read_to_string(&mut text)).await.expect("it ends").unwrap();
+    timeout(TIMEOUT, stream.read_to_string(&mut text))
+        .await
+        .expect("the connection stays open")
+        .unwrap();
     text
 }
 
-/// A server that does not read, until the connection is given up: what the system
-/// has taken by then is not told again, and all the rest is.
+/// The server does not read until the write times out. Bytes that the operating system
+/// has accepted by then are not sent again, and all others are.
 #[tokio::test]
-async fn a_write_that_ends_in_the_middle_repeats_nothing() {
+async fn a_write_that_times_out_halfway_is_continued_without_repetition() {
     const SERIES: usize = 9_000;
     let metrics = Arc::new(Metrics::new(0.8));
     for n in 0..SERIES {
@@ -63,73 +71,72 @@ async fn a_write_that_ends_in_the_middle_repeats_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut exporter = exporter(port, StatsdProtocol::Tcp, &metrics);
-    assert_eq!(exporter.flush(INTERVAL).await, TRY_AGAIN, "it is a failure");
-    let first = accept(&listener).await;
-    let told_first = all(first).await;
+    assert_eq!(exporter.flush(INTERVAL).await, MAX_RETRY_PAUSE, "the flush succeeded");
+    let received_first = read_all(accept(&listener).await).await;
 
     let flush = tokio::spawn(async move {
         assert_eq!(exporter.flush(INTERVAL).await, INTERVAL);
     });
-    let second = accept(&listener).await;
-    let told_second = all(second).await;
+    let received_second = read_all(accept(&listener).await).await;
     flush.await.unwrap();
 
-    let (first, second) = (hits(&told_first), hits(&told_second));
+    let (first, second) = (hits(&received_first), hits(&received_second));
     assert!(!first.is_empty() && !second.is_empty(), "{} {}", first.len(), second.len());
-    assert!(first.keys().all(|it| !second.contains_key(it)), "something was told twice");
-    assert!(first.values().chain(second.values()).all(|it| *it == 1));
+    for name in first.keys() {
+        assert!(!second.contains_key(name), "{name} was sent twice");
+    }
+    assert!(first.values().chain(second.values()).all(|hits| *hits == 1));
     let lost = SERIES - first.len() - second.len();
-    assert!(lost <= 1, "only the line that was cut may be lost: {lost}");
+    assert!(lost <= 1, "more than the one split line is lost: {lost}");
 }
 
 #[tokio::test]
-async fn a_connection_that_the_server_has_closed_is_not_written_to() {
+async fn a_connection_closed_by_the_server_is_replaced() {
     let metrics = Arc::new(Metrics::new(0.8));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut exporter =
         exporter(listener.local_addr().unwrap().port(), StatsdProtocol::Tcp, &metrics);
     exporter.flush(INTERVAL).await;
     let mut first = accept(&listener).await;
-    // What it says is of no interest.
+    // The exporter ignores data from the server.
     first.write_all(b"hello").await.unwrap();
     drop(first);
-    // Until the end has arrived.
     let closed = async {
-        while exporter.channel.is_open() {
+        while exporter.transport.is_open() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(SOON, closed).await.expect("it ends");
+    timeout(TIMEOUT, closed).await.expect("the exporter does not notice the end");
     hit(&metrics, "a");
     exporter.flush(INTERVAL).await;
     let second = accept(&listener).await;
     drop(exporter);
-    assert_eq!(hits(&all(second).await)["ratelimit.service.rate_limit.shop.a"], 1);
+    assert_eq!(hits(&read_all(second).await)["ratelimit.service.rate_limit.shop.a"], 1);
 }
 
 #[tokio::test]
-async fn a_packet_that_was_refused_is_sent_again() {
+async fn a_refused_packet_is_sent_again() {
     let metrics = Arc::new(Metrics::new(0.8));
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let mut exporter = exporter(address.port(), StatsdProtocol::Udp, &metrics);
     drop(socket);
-    // The system learns of it with the first packet, and says so at the next.
-    let refused = async { while exporter.flush(INTERVAL).await != TRY_AGAIN {} };
-    timeout(SOON, refused).await.expect("it is refused");
+    // The operating system reports a refused packet when the next one is sent.
+    let refused = async { while exporter.flush(INTERVAL).await != MAX_RETRY_PAUSE {} };
+    timeout(TIMEOUT, refused).await.expect("no packet is refused");
     hit(&metrics, "a");
     let socket = UdpSocket::bind(address).await.unwrap();
     let mut packet = [0; 2_000];
-    let (begin, mut told) = (Instant::now(), 0);
-    while told == 0 {
-        assert!(begin.elapsed() < SOON, "it was not told");
+    let (started, mut received) = (Instant::now(), 0);
+    while received == 0 {
+        assert!(started.elapsed() < TIMEOUT, "the hit was not sent");
         exporter.flush(INTERVAL).await;
         while let Ok(length) = socket.try_recv(&mut packet) {
             assert!(length < 1_432, "{length}");
             let text = format!("{}\n", std::str::from_utf8(&packet[..length]).unwrap());
-            told += hits(&text).get("ratelimit.service.rate_limit.shop.a").unwrap_or(&0);
+            received += hits(&text).get("ratelimit.service.rate_limit.shop.a").unwrap_or(&0);
         }
         tokio::task::yield_now().await;
     }
-    assert_eq!(told, 1);
+    assert_eq!(received, 1);
 }

@@ -1,4 +1,4 @@
-//! The way to a server.
+//! The connection to a statsd server.
 
 use std::{
     fmt, io,
@@ -13,164 +13,200 @@ use tokio::{
 };
 
 use super::StatsdProtocol;
-use crate::{metrics::ledger::Receipt, net::HostPort};
+use crate::{metrics::delta_tracker::Ack, net::HostPort};
 
-/// How long a connection, an address or a write may take.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How many bytes fit into a packet that is not cut on the way.
-const PACKET: usize = 1_431;
-/// How many bytes are written at once to a connection.
-const WRITE: usize = 1 << 16;
-/// The longest line, in bytes, that servers read from a connection.
-const LONGEST: usize = 4_095;
+/// The timeout of a connection attempt, of a lookup and of a write.
+const IO_TIMEOUT: Duration = Duration::from_secs(3);
+/// The largest UDP payload that is not fragmented on an Ethernet with some tunnel headers.
+const MAX_UDP_BYTES: usize = 1_431;
+/// The number of bytes per write to a TCP connection.
+const TCP_WRITE_BYTES: usize = 1 << 16;
+/// The longest line that statsd servers read from a TCP connection.
+const MAX_TCP_LINE_BYTES: usize = 4_095;
 
-/// The way to a server, whether it is there or not.
+/// A server, connected or not.
 #[derive(Debug)]
 pub(super) struct Transport {
     server: HostPort,
-    link: Link,
+    connection: Connection,
+}
+
+/// `None` while not connected.
+#[derive(Debug)]
+enum Connection {
+    Tcp(Option<TcpStream>),
+    Udp(Option<ConnectedSocket>),
 }
 
 #[derive(Debug)]
-enum Link {
-    Tcp(Option<TcpStream>),
-    /// The socket, and where its packets go.
-    Udp(Option<(UdpSocket, SocketAddr)>),
+struct ConnectedSocket {
+    socket: UdpSocket,
+    peer: SocketAddr,
 }
 
-/// Lines, and a receipt for each.
+/// Lines to send, and an acknowledgement for each.
 #[derive(Debug, Default)]
-pub(super) struct Chunk<'l> {
+pub(super) struct Packet<'t> {
     text: String,
-    /// Each with the place where its line begins.
-    receipts: Vec<(usize, Receipt<'l>)>,
+    acks: Vec<LineAck<'t>>,
 }
 
-impl<'l> Chunk<'l> {
-    /// In bytes.
+#[derive(Debug)]
+struct LineAck<'t> {
+    /// The offset of the line in the packet.
+    start: usize,
+    ack: Ack<'t>,
+}
+
+impl<'t> Packet<'t> {
+    /// The length in bytes.
     pub(super) fn len(&self) -> usize {
         self.text.len()
     }
 
-    pub(super) fn push(&mut self, line: &str, receipt: Receipt<'l>) {
-        self.receipts.push((self.text.len(), receipt));
+    /// Appends `line`, which ends with a line break.
+    pub(super) fn push(&mut self, line: &str, ack: Ack<'t>) {
+        self.acks.push(LineAck { start: self.text.len(), ack });
         self.text += line;
     }
 
-    /// Signs for all lines of which something has been taken when `taken` bytes
-    /// have been. One that is cut is not sent again: the server may have understood
-    /// it.
-    fn sign(&mut self, taken: usize) {
-        let rest = self.receipts.iter().position(|(begin, _)| taken <= *begin);
-        let signed = self.receipts.drain(..rest.unwrap_or(self.receipts.len()));
-        signed.for_each(|(_, receipt)| receipt.sign());
+    /// Commits every line that starts within the first `sent` bytes. A line that was sent
+    /// in part is not sent again: the server may have counted it.
+    fn commit(&mut self, sent: usize) {
+        let lines = self.acks.partition_point(|line| line.start < sent);
+        for line in self.acks.drain(..lines) {
+            line.ack.commit();
+        }
     }
 }
 
 impl Transport {
     pub(super) fn new(server: HostPort, protocol: StatsdProtocol) -> Self {
-        let link = match protocol {
-            StatsdProtocol::Tcp => Link::Tcp(None),
-            StatsdProtocol::Udp => Link::Udp(None),
+        let connection = match protocol {
+            StatsdProtocol::Tcp => Connection::Tcp(None),
+            StatsdProtocol::Udp => Connection::Udp(None),
         };
-        Self { server, link }
+        Self { server, connection }
     }
 
-    /// How long a line may be, in bytes.
-    pub(super) const fn longest_line(&self) -> usize {
-        match self.link {
-            Link::Tcp(_) => LONGEST,
-            Link::Udp(_) => PACKET,
+    pub(super) const fn max_line_bytes(&self) -> usize {
+        match self.connection {
+            Connection::Tcp(_) => MAX_TCP_LINE_BYTES,
+            Connection::Udp(_) => MAX_UDP_BYTES,
         }
     }
 
-    /// How long a chunk may be, in bytes.
-    pub(super) const fn largest_chunk(&self) -> usize {
-        match self.link {
-            Link::Tcp(_) => WRITE,
-            Link::Udp(_) => PACKET,
+    pub(super) const fn max_packet_bytes(&self) -> usize {
+        match self.connection {
+            Connection::Tcp(_) => TCP_WRITE_BYTES,
+            Connection::Udp(_) => MAX_UDP_BYTES,
         }
     }
 
-    /// Connects, unless there is a connection that works as far as is known. A
-    /// name may stand for another address by now.
-    pub(super) async fn ready(&mut self) -> io::Result<()> {
-        let (open, place) = (self.is_open(), (self.server.host.as_str(), self.server.port));
-        match &mut self.link {
-            Link::Tcp(link) => {
-                if !open {
-                    *link = None;
-                    *link = Some(in_time(TcpStream::connect(place)).await?);
+    /// Connects by TCP unless a connection is open. By UDP, looks up the address each
+    /// time, and replaces the socket if the address has changed.
+    pub(super) async fn connect(&mut self) -> io::Result<()> {
+        let is_open = self.is_open();
+        let host_and_port = (self.server.host.as_str(), self.server.port);
+        match &mut self.connection {
+            Connection::Tcp(stream) => {
+                if !is_open {
+                    *stream = None;
+                    *stream = Some(with_timeout(TcpStream::connect(host_and_port)).await?);
                 }
             }
-            Link::Udp(link) => {
-                let addresses: Vec<_> = in_time(lookup_host(place)).await?.collect();
-                let ipv4 = addresses.iter().find(|it| it.is_ipv4());
-                let none = || io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-                let address = *ipv4.or(addresses.first()).ok_or_else(none)?;
-                if link.as_ref().is_none_or(|(_, it)| *it != address) {
-                    let any = match address {
-                        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-                        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-                    };
-                    let socket = UdpSocket::bind(any).await?;
-                    socket.connect(address).await?;
-                    *link = Some((socket, address));
+            Connection::Udp(connected) => {
+                let peer = look_up(&self.server).await?;
+                let is_current = match connected {
+                    Some(connected) => connected.peer == peer,
+                    None => false,
+                };
+                if !is_current {
+                    let socket = connect_udp(peer).await?;
+                    *connected = Some(ConnectedSocket { socket, peer });
                 }
             }
         }
         Ok(())
     }
 
-    /// Whether there is a connection that works as far as is known.
+    /// Whether there is a connection that the server has not closed, as far as the
+    /// operating system has noticed.
     pub(super) fn is_open(&self) -> bool {
-        match &self.link {
-            Link::Tcp(link) => link.as_ref().is_some_and(is_open),
-            Link::Udp(link) => link.is_some(),
+        match &self.connection {
+            Connection::Tcp(Some(stream)) => is_open(stream),
+            Connection::Udp(Some(_)) => true,
+            Connection::Tcp(None) | Connection::Udp(None) => false,
         }
     }
 
-    /// Sends all of `chunk`, and signs for what the system takes.
-    pub(super) async fn send(&mut self, chunk: &mut Chunk<'_>) -> io::Result<()> {
-        let sent = match &mut self.link {
-            Link::Tcp(Some(link)) => write(link, chunk).await,
-            Link::Udp(Some((socket, _))) => send_packet(socket, chunk).await,
-            Link::Tcp(None) | Link::Udp(None) => Err(io::ErrorKind::NotConnected.into()),
+    /// Sends and empties `packet`, and commits the lines that the operating system
+    /// accepts. Closes the TCP connection on an error.
+    pub(super) async fn send(&mut self, packet: &mut Packet<'_>) -> io::Result<()> {
+        let sent = match &mut self.connection {
+            Connection::Tcp(Some(stream)) => write(stream, packet).await,
+            Connection::Udp(Some(connected)) => send_packet(&connected.socket, packet).await,
+            Connection::Tcp(None) | Connection::Udp(None) => {
+                Err(io::ErrorKind::NotConnected.into())
+            }
         };
-        if let (Err(_), Link::Tcp(link)) = (&sent, &mut self.link) {
-            *link = None;
+        if let (Err(_), Connection::Tcp(stream)) = (&sent, &mut self.connection) {
+            *stream = None;
         }
-        chunk.text.clear();
+        packet.text.clear();
         sent
     }
 }
 
-/// Every byte that is taken is accounted for at once, so this may be given up.
-async fn write(link: &mut TcpStream, chunk: &mut Chunk<'_>) -> io::Result<()> {
-    let mut taken = 0;
-    while taken < chunk.len() {
-        match in_time(link.write(&chunk.text.as_bytes()[taken..])).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            more => taken += more,
+/// Looks up the host name. An IPv4 address comes before an IPv6 address.
+async fn look_up(server: &HostPort) -> io::Result<SocketAddr> {
+    let found = with_timeout(lookup_host((server.host.as_str(), server.port))).await?;
+    let mut first = None;
+    for address in found {
+        if address.is_ipv4() {
+            return Ok(address);
         }
-        chunk.sign(taken);
+        first.get_or_insert(address);
+    }
+    first.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))
+}
+
+async fn connect_udp(peer: SocketAddr) -> io::Result<UdpSocket> {
+    let local = match peer {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = UdpSocket::bind(local).await?;
+    socket.connect(peer).await?;
+    Ok(socket)
+}
+
+/// Safe to cancel: accepted bytes are committed after each write.
+async fn write(stream: &mut TcpStream, packet: &mut Packet<'_>) -> io::Result<()> {
+    let mut sent = 0;
+    while sent < packet.len() {
+        match with_timeout(stream.write(&packet.text.as_bytes()[sent..])).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => sent += written,
+        }
+        packet.commit(sent);
     }
     Ok(())
 }
 
-async fn send_packet(socket: &UdpSocket, chunk: &mut Chunk<'_>) -> io::Result<()> {
-    let Some(packet) = chunk.text.strip_suffix('\n') else { return Ok(()) };
-    in_time(socket.send(packet.as_bytes())).await?;
-    chunk.sign(chunk.len());
+async fn send_packet(socket: &UdpSocket, packet: &mut Packet<'_>) -> io::Result<()> {
+    let Some(payload) = packet.text.strip_suffix('\n') else { return Ok(()) };
+    with_timeout(socket.send(payload.as_bytes())).await?;
+    packet.commit(packet.len());
     Ok(())
 }
 
-/// Whether the server has not closed the connection, as far as is known. What it
-/// may say is of no interest.
-fn is_open(link: &TcpStream) -> bool {
-    let mut said = [0; 256];
+/// Whether the server has not closed the connection. Discards everything that the server
+/// sends.
+fn is_open(stream: &TcpStream) -> bool {
+    let mut discarded = [0; 256];
     loop {
-        match link.try_read(&mut said) {
+        match stream.try_read(&mut discarded) {
             Ok(0) => return false,
             Ok(_) => {}
             Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
@@ -178,17 +214,21 @@ fn is_open(link: &TcpStream) -> bool {
     }
 }
 
-async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(PATIENCE, work).await.unwrap_or_else(|_| {
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("no success within {PATIENCE:?}")))
-    })
+async fn with_timeout<T>(operation: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match timeout(IO_TIMEOUT, operation).await {
+        Ok(result) => result,
+        Err(_) => {
+            let message = format!("timed out after {IO_TIMEOUT:?}");
+            Err(io::Error::new(io::ErrorKind::TimedOut, message))
+        }
+    }
 }
 
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.link {
-            Link::Tcp(_) => "TCP",
-            Link::Udp(_) => "UDP",
+        let protocol = match self.connection {
+            Connection::Tcp(_) => "TCP",
+            Connection::Udp(_) => "UDP",
         };
         write!(f, "{} by {protocol}", self.server)
     }

@@ -95,7 +95,7 @@ async fn every_hit_is_told_once_whatever_becomes_of_the_connection() {
     let value = fresh();
     let user = [("user", value.as_str())];
     hit(&mut client, 12, &user).await;
-    let warning = format!("do not reach {at} by TCP");
+    let warning = format!("cannot send statistics to {at} by TCP");
     eventually("a warning", || service.log().contains(&warning).then_some(()));
     hit(&mut client, 1, &user).await;
 
@@ -144,7 +144,7 @@ async fn a_server_that_is_not_there_holds_nobody() {
         let settings = [("STATSD_HOST", host), ("STATSD_PORT", "1"), ("DRAIN_DELAY", "0s")];
         let more = [("STATS_FLUSH_INTERVAL", SOON), ("USE_STATSD", "1"), ("USE_DOG_STATSD", "1")];
         let mut service = Tollgate::start(RULES, &[settings, more].concat());
-        eventually("a warning", || service.log().contains("do not reach").then_some(()));
+        eventually("a warning", || service.log().contains("cannot send statistics").then_some(()));
         let mut client = grpc::connect(service.grpc).await;
         hit(&mut client, 1, &[("user", &fresh())]).await;
         assert_eq!(http::get(service.http, "/healthcheck", &[]).status, 200);

@@ -1,128 +1,108 @@
-//! The series as text: for Prometheus, and for people.
+//! Series as text: for Prometheus, and as lines of statsd names.
 
-use std::{cmp::Ordering, fmt::Write, sync::Arc};
+use std::{fmt::Write, sync::Arc};
 
-use super::{Fixed, Followed, STATISTICS, Values, dotted};
-use crate::{metrics::chunks::text_chunks, rules::stat_name::StatName};
+use super::{
+    counts::{NamedSeries, STATISTICS, Values, statsd_name},
+    fixed::FixedSeries,
+    order::{Order, labels},
+};
+use crate::{
+    metrics::{chunks::text_chunks, label::push_label},
+    rules::stat_name::StatName,
+};
 
-/// In which order series are shown, and which of them are shown as one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    /// By domain and the first two components of the name: those that differ only
-    /// further on are added up, as Envoy's reference service does.
-    Labels,
-    /// By all of the name.
-    Path,
-}
-
-impl Order {
-    pub(super) fn compare(self, a: &StatName, b: &StatName) -> Ordering {
-        match self {
-            // As the libraries of Prometheus do: those with the fewest labels first.
-            Self::Labels => {
-                let count = given(a).count().cmp(&given(b).count());
-                let texts = count.then_with(|| given(a).cmp(given(b)));
-                texts.then_with(|| labels(a).cmp(&labels(b)))
-            }
-            Self::Path => path(a).cmp(path(b)),
-        }
-    }
-}
-
-/// The values of the labels. A name of one component has no second label, as in the
-/// reference service.
-fn labels(name: &StatName) -> [&str; 3] {
-    [name.domain(), name.component(0), name.component(1)]
-}
-
-/// Those that Prometheus is shown.
-fn given(name: &StatName) -> impl Iterator<Item = &str> {
-    labels(name).into_iter().filter(|it| !it.is_empty())
-}
-
-/// What [`dotted`] makes of the name.
-fn path(name: &StatName) -> impl Iterator<Item = char> {
-    let parts = name.components().flat_map(|it| std::iter::once('.').chain(it.chars()));
-    name.domain().chars().chain(parts).map(|it| if it.is_control() { '_' } else { it })
-}
-
-/// The series of one moment, and which of them comes next.
+/// The series at one moment, and a position among them.
 #[derive(Debug)]
 pub(super) struct Rows {
-    fixed: Arc<Fixed>,
-    /// Sorted.
-    dynamic: Vec<Followed>,
+    fixed: Arc<FixedSeries>,
+    /// Sorted by `order`.
+    dynamic: Vec<NamedSeries>,
     order: Order,
-    /// How many of either have been shown.
-    at: [usize; 2],
+    next_fixed: usize,
+    next_dynamic: usize,
 }
 
 impl Rows {
-    /// The rows of these, which are sorted, and those of the rules in the same order.
-    pub(super) fn new(fixed: Arc<Fixed>, dynamic: Vec<Followed>, order: Order) -> Self {
-        Self { fixed, dynamic, order, at: [0; 2] }
+    /// The rows of both kinds of series. `dynamic` must be sorted by `order`.
+    pub(super) fn new(fixed: Arc<FixedSeries>, dynamic: Vec<NamedSeries>, order: Order) -> Self {
+        Self { fixed, dynamic, order, next_fixed: 0, next_dynamic: 0 }
     }
 
-    /// The next one, with the values of all that are shown as one with it.
+    fn is_at_start(&self) -> bool {
+        self.next_fixed == 0 && self.next_dynamic == 0
+    }
+
+    fn restart(&mut self) {
+        self.next_fixed = 0;
+        self.next_dynamic = 0;
+    }
+
+    /// The next row: the name of a series, and the sum of all series that compare equal.
     fn next(&mut self) -> Option<(&StatName, Values)> {
-        let tables = [self.fixed.sorted(self.order), &self.dynamic];
+        let sorted = self.fixed.sorted(self.order);
         let mut first: Option<&StatName> = None;
         let mut sums = Values::default();
         loop {
-            let [fixed, dynamic] = [0, 1].map(|it| tables[it].get(self.at[it]));
-            let from = match (fixed, dynamic) {
-                (Some(a), Some(b)) => usize::from(self.order.compare(&b.0, &a.0).is_lt()),
-                (None, Some(_)) => 1,
-                (_, None) => 0,
+            let fixed = sorted.get(self.next_fixed);
+            let dynamic = self.dynamic.get(self.next_dynamic);
+            let take_dynamic = match (fixed, dynamic) {
+                (Some(a), Some(b)) => self.order.compare(b.name(), a.name()).is_lt(),
+                (None, Some(_)) => true,
+                (_, None) => false,
             };
-            let Some(row) = [fixed, dynamic][from] else { break };
-            if first.is_some_and(|it| self.order.compare(it, row.name()).is_ne()) {
+            let Some(series) = (if take_dynamic { dynamic } else { fixed }) else { break };
+            let name = *first.get_or_insert(series.name());
+            if self.order.compare(name, series.name()).is_ne() {
                 break;
             }
-            first.get_or_insert(row.name());
-            for (sum, value) in sums.iter_mut().zip(row.values()) {
+            for (sum, value) in sums.iter_mut().zip(series.values()) {
                 *sum = sum.saturating_add(value);
             }
-            self.at[from] += 1;
+            if take_dynamic {
+                self.next_dynamic += 1;
+            } else {
+                self.next_fixed += 1;
+            }
         }
         Some((first?, sums))
     }
 
-    /// For Prometheus, with `common` labels.
+    /// The rows in Prometheus' text format, in chunks. Each sample has the labels in
+    /// `common` too.
     pub(super) fn prometheus(mut self, common: String) -> impl Iterator<Item = String> + Send {
-        let mut statistics = STATISTICS.iter().enumerate();
-        let mut shown = statistics.next();
+        let mut statistic = 0;
         text_chunks(move |text| {
-            let Some((at, (name, help))) = shown else { return false };
-            let begins = self.at == [0; 2];
+            let Some(shown) = STATISTICS.get(statistic) else { return false };
+            let is_first = self.is_at_start();
             let Some((series, sums)) = self.next() else {
-                shown = statistics.next();
-                self.at = [0; 2];
+                statistic += 1;
+                self.restart();
                 return true;
             };
-            if begins {
-                let name = format_args!("ratelimit_service_rate_limit_{name}");
-                let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n");
+            if is_first {
+                let name = format_args!("ratelimit_service_rate_limit_{}", shown.name);
+                let _ = write!(text, "# HELP {name} {}\n# TYPE {name} counter\n", shown.help);
             }
-            sample(text, name, labels(series), &common, sums[at]);
+            push_sample(text, shown.name, labels(series), &common, sums[statistic]);
             true
         })
     }
 
-    /// As statsd is told.
-    pub(super) fn dotted(mut self) -> impl Iterator<Item = String> + Send {
+    /// The rows as lines `name: value` with statsd names, in chunks.
+    pub(super) fn stat_lines(mut self) -> impl Iterator<Item = String> + Send {
         text_chunks(move |text| {
             let Some((name, sums)) = self.next() else { return false };
-            let name = dotted(name, "");
-            for ((statistic, _), sum) in STATISTICS.iter().zip(sums) {
-                let _ = writeln!(text, "{name}{statistic}: {sum}");
+            let name = statsd_name(name, "");
+            for (statistic, sum) in STATISTICS.iter().zip(sums) {
+                let _ = writeln!(text, "{name}{}: {sum}", statistic.name);
             }
             true
         })
     }
 }
 
-fn sample(text: &mut String, name: &str, labels: [&str; 3], common: &str, value: u64) {
+fn push_sample(text: &mut String, name: &str, labels: [&str; 3], common: &str, value: u64) {
     text.push_str("ratelimit_service_rate_limit_");
     text.push_str(name);
     let mut separator = '{';
@@ -143,27 +123,10 @@ fn sample(text: &mut String, name: &str, labels: [&str; 3], common: &str, value:
     text.push('\n');
 }
 
-/// Adds a label as Prometheus' text format has it.
-pub(in crate::metrics) fn push_label(text: &mut String, label: &str, value: &str) {
-    text.push_str(label);
-    text.push_str("=\"");
-    let mut rest = value;
-    while let Some(at) = rest.bytes().position(|it| matches!(it, b'\\' | b'"' | b'\n')) {
-        let (before, behind) = rest.split_at(at);
-        text.push_str(before);
-        text.push('\\');
-        text.push_str(if behind.starts_with('\n') { "n" } else { &behind[..1] });
-        rest = &behind[1..];
-    }
-    text.push_str(rest);
-    text.push('"');
-}
-
-/// Prometheus knows only `f64`.
-#[expect(clippy::cast_precision_loss, reason = "that is what it reads")]
+#[expect(clippy::cast_precision_loss, reason = "Prometheus reads values as f64")]
 fn push_value(text: &mut String, value: u64) {
-    const EXACT: u64 = 1 << f64::MANTISSA_DIGITS;
-    if value <= EXACT {
+    const LARGEST_EXACT: u64 = 1 << f64::MANTISSA_DIGITS;
+    if value <= LARGEST_EXACT {
         text.push_str(itoa::Buffer::new().format(value));
     } else {
         let _ = write!(text, "{}", value as f64);

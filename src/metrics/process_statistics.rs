@@ -1,0 +1,123 @@
+//! The table of statistics that the process counts itself. A new statistic is one row
+//! here and one line where it is counted.
+
+use prometheus::{
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+};
+
+use super::definition::{Definition, register, statistics};
+
+statistics! {
+    /// Statistics of every process.
+    struct ProcessStatistics {
+        build_info: IntGaugeVec by "version" =>
+            "tollgate_build_info",
+            "tollgate.build_info.{}",
+            "Always 1; the label holds the version of tollgate.";
+        calls: IntCounterVec by "grpc_method" =>
+            "ratelimit_service_total_requests",
+            "ratelimit_server.{}.total_requests",
+            "Calls answered, by method.";
+        response_time: HistogramVec by "grpc_method" =>
+            "ratelimit_service_response_time_seconds",
+            "ratelimit_server.{}.response_time",
+            "Time from the decoded request to the response, by method.";
+        errors: IntCounterVec by "err_type" =>
+            "ratelimit_service_should_rate_limit_error",
+            "ratelimit.service.call.should_rate_limit.{}",
+            "Requests answered with an error instead of a decision. service_error: the request was \
+             invalid, or no rules were loaded. redis_error: the counter store failed.";
+        domain_not_found: IntCounter =>
+            "ratelimit_service_rate_limit_domain_not_found",
+            "ratelimit.service.rate_limit.domain_not_found",
+            "Descriptors of a domain without rules. If it grows, a client sends a wrong domain, or \
+             its rule file is missing.";
+        shadowed: IntCounter =>
+            "ratelimit_service_global_shadow_mode",
+            "ratelimit.service.global_shadow_mode",
+            "Requests over their limit that passed because SHADOW_MODE is on.";
+        loads: IntCounter =>
+            "ratelimit_service_config_load_success",
+            "ratelimit.service.config_load_success",
+            "Times that rules were loaded and activated.";
+        refused_loads: IntCounter =>
+            "ratelimit_service_config_load_error",
+            "ratelimit.service.config_load_error",
+            "Times that rules were refused because they were invalid or could not be read.";
+        load_attempts: IntCounter =>
+            "runtime_load_attempts",
+            "runtime.load_attempts",
+            "Times that rules were loaded or refused.";
+        load_failures: IntCounter =>
+            "runtime_load_failures",
+            "runtime.load_failures",
+            "Same as ratelimit_service_config_load_error.";
+        rules_rejected: IntGauge =>
+            "tollgate_rules_rejected",
+            "tollgate.rules_rejected",
+            "1 while the newest rules are refused and older ones stay active, else 0. Alert on 1.";
+        rules: IntGauge =>
+            "tollgate_rules",
+            "tollgate.rules",
+            "Active rules.";
+        xds_connected: IntGauge =>
+            "tollgate_xds_connected",
+            "tollgate.xds_connected",
+            "1 while connected to the xDS management server, else 0.";
+        store_time: Histogram =>
+            "tollgate_store_seconds",
+            "tollgate.store_time",
+            "Time that the counter store took for all counters of one request.";
+        store_failures: IntCounter =>
+            "tollgate_store_failures",
+            "tollgate.store_failures",
+            "Calls to the counter store that failed, timed out or were cancelled.";
+        late_answers: IntCounter =>
+            "tollgate_late_answers",
+            "tollgate.late_answers",
+            "gRPC calls that the client cancelled, or whose deadline passed, before they were \
+             answered.";
+        degraded: IntCounterVec by "policy" =>
+            "tollgate_degraded",
+            "tollgate.degraded.{}",
+            "Limits decided by their on_error policy because the counter store failed.";
+        spans_lost: IntCounterVec by "reason" =>
+            "tollgate_spans_lost",
+            "tollgate.spans_lost.{}",
+            "Recorded spans that were not delivered to the collector.";
+        series_folded: IntCounter =>
+            "tollgate_series_folded",
+            "tollgate.series_folded",
+            "Descriptors counted as `other` because there were too many series, or because the \
+             name of the series was too long.";
+    }
+}
+
+statistics! {
+    /// Statistics of a gRPC server with TLS.
+    struct CertificateStatistics {
+        loads: IntCounter =>
+            "tollgate_certificate_load_success",
+            "tollgate.certificate_load_success",
+            "Times that a server certificate for gRPC was loaded and activated.";
+        refused_loads: IntCounter =>
+            "tollgate_certificate_load_error",
+            "tollgate.certificate_load_error",
+            "Times that the TLS files for gRPC were refused because the certificate had expired, \
+             its key did not match, or a file could not be read.";
+        rejected: IntGauge =>
+            "tollgate_certificate_rejected",
+            "tollgate.certificate_rejected",
+            "1 while the newest TLS files are refused and older ones stay active, else 0. Alert \
+             on 1.";
+        not_after: IntGauge =>
+            "tollgate_certificate_not_after_seconds",
+            "tollgate.certificate_not_after_time",
+            "Expiry of the active server certificate for gRPC, in seconds since 1970.";
+        failed_handshakes: IntCounter =>
+            "tollgate_failed_handshakes",
+            "tollgate.failed_handshakes",
+            "Connections for gRPC whose TLS handshake failed, for example because the client had \
+             no valid certificate.";
+    }
+}

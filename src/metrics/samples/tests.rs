@@ -1,0 +1,74 @@
+use std::{collections::HashSet, time::Duration};
+
+use super::*;
+use crate::metrics::{ErrorType, Metrics};
+
+fn value(metrics: &Metrics, name: &str) -> Option<SampleValue> {
+    let mut samples = metrics.samples();
+    samples.retain(|sample| sample.name == name);
+    assert!(samples.len() <= 1, "{name} has several values");
+    Some(samples.pop()?.value)
+}
+
+#[test]
+fn statistics_have_the_names_of_the_reference_service() {
+    let metrics = Metrics::new(0.8);
+    metrics.count_error(ErrorType::Store);
+    metrics.count_refused_rules();
+    let value = |name: &str| value(&metrics, name);
+    let errors = "ratelimit.service.call.should_rate_limit";
+    assert_eq!(value(&format!("{errors}.redis_error")), Some(SampleValue::Count(1)));
+    assert_eq!(value(&format!("{errors}.service_error")), Some(SampleValue::Count(0)));
+    let load_errors = value("ratelimit.service.config_load_error");
+    assert_eq!(load_errors, Some(SampleValue::Count(1)));
+    let shadowed = value("ratelimit.service.global_shadow_mode");
+    assert_eq!(shadowed, Some(SampleValue::Count(0)));
+    assert_eq!(value("tollgate.rules_rejected"), Some(SampleValue::Level(1.0)));
+    assert_eq!(value("tollgate.memory_evicted"), Some(SampleValue::Count(0)));
+    assert_eq!(value("ratelimit.localcache.hitCount"), None, "there is no deny cache");
+}
+
+#[test]
+fn each_name_is_declared_once_and_has_a_place_for_its_label() {
+    let mut definitions = ProcessStatistics::DEFINITIONS.to_vec();
+    definitions.extend_from_slice(CertificateStatistics::DEFINITIONS);
+    for statistic in store_statistics::TABLES.into_iter().flatten() {
+        definitions.push(statistic.definition);
+    }
+    let mut names = HashSet::new();
+    for Definition { prometheus, statsd, labels, help } in definitions {
+        assert!(names.insert(prometheus), "{prometheus} is declared twice");
+        assert!(names.insert(statsd), "{statsd} is declared twice");
+        assert_eq!(statsd.matches("{}").count(), labels.len(), "{statsd}");
+        assert!(help.ends_with('.'), "{prometheus}: {help}");
+    }
+}
+
+#[test]
+fn every_family_is_in_the_tables() {
+    let metrics = Metrics::new(0.8);
+    metrics.count_failed_handshake();
+    metrics.count_call("ShouldRateLimit", Duration::ZERO);
+    for family in metrics.gather() {
+        assert!(find(family.name()).is_some(), "{}", family.name());
+    }
+}
+
+#[test]
+fn every_call_is_in_one_bucket_of_the_response_time() {
+    let metrics = Metrics::new(0.8);
+    for micros in [1, 7, 7, 60, 700, 20_000_000] {
+        metrics.count_call("ShouldRateLimit", Duration::from_micros(micros));
+    }
+    let calls = value(&metrics, "ratelimit_server.ShouldRateLimit.total_requests");
+    assert_eq!(calls, Some(SampleValue::Count(6)));
+    let times = value(&metrics, "ratelimit_server.ShouldRateLimit.response_time");
+    let Some(SampleValue::Times(buckets)) = times else { unreachable!("{times:?}") };
+    let mut filled = Vec::new();
+    for Bucket { millis, calls } in buckets {
+        if calls > 0 {
+            filled.push(format!("{millis:.4}: {calls}"));
+        }
+    }
+    assert_eq!(filled, ["0.0025: 1", "0.0075: 2", "0.0750: 1", "0.7500: 1", "10000.0000: 1"]);
+}
