@@ -1,125 +1,128 @@
-//! Rule files, and what other programs send in their place: from all of them to
-//! the rules, or to every mistake in them.
+//! Compiles rule files, or rules sent by other programs, to a [`RuleTree`], or
+//! to a list of all their errors.
 //!
-//! A file passes through three stages: `yaml` turns the text into a tree that
-//! knows where everything stands, `read` turns the tree into what it says about
-//! descriptors, and `lint` looks for rules that can have no effect. What comes
-//! as a tree joins at the second stage, and is held to the same rules. A stage
-//! reports what is wrong and goes on, so that one run shows all of it.
+//! There are three stages: `yaml` parses a file to nodes that know their
+//! location, `read` checks the nodes and turns them into descriptors and limits,
+//! and `lint` warns of rules that have no effect. Rules that are sent as a tree
+//! of values enter at the second stage. A stage reports an error and continues,
+//! so that one run reports all errors.
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::rules::{RuleTree, spec::DomainSpec};
+use crate::rules::RuleTree;
 
+mod diagnostic;
 pub mod documents;
+mod excerpt;
 pub mod keys;
 mod lint;
-mod diagnostic;
+mod parsed;
 mod read;
-mod report;
 mod scalar;
-mod tree;
+mod sink;
+mod source;
+mod tree_reader;
 mod yaml;
 
 pub use self::{
-    diagnostic::{Diagnostic, Diagnostics, Position, Severity, Snippet, printable},
-    tree::{SourceTree, Tree},
+    diagnostic::{Diagnostic, Diagnostics, Position, Severity, Snippet},
+    excerpt::printable,
+    source::{MAX_BYTES, SourceFile, SourceTree, Tree},
 };
-use self::{
-    read::{Domain, Sibling},
-    report::{Report, Sources, quote},
-};
+use self::{excerpt::quote, parsed::ParsedDomain, sink::DiagnosticSink, source::Sources};
 
-/// The longest rule file there may be, in bytes.
-pub const MAX_BYTES: usize = 16 << 20;
-
-/// One rule file.
-#[derive(Clone, Debug, Default)]
-pub struct SourceFile {
-    /// Its name, as it is shown to people.
-    pub name: String,
-    /// What is in it. Nobody has looked at it yet.
-    pub bytes: Vec<u8>,
-}
-
-/// How rule files are understood.
+/// The options of a compilation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CompileOptions {
-    /// Several files may add descriptors to one domain. Else a domain that
-    /// occurs twice is a mistake.
+    /// Allows several files to add descriptors to the same domain. If false, a
+    /// domain that occurs twice is an error.
     pub merge_domains: bool,
 }
 
-/// Rules that make sense.
+/// The result of a compilation without errors.
 #[derive(Debug)]
 pub struct Compiled {
-    /// The rules, in the order of the files.
+    /// The rules, in the order of the sources.
     pub rules: RuleTree,
-    /// What is legal and has no effect, in the order of the files; the first
-    /// 10,000 if there are more.
+    /// The warnings in the order of the sources; at most 10,000.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Compiles `files`. No files are no rules.
+/// Compiles `files`. An empty list is valid and contains no rules.
 ///
 /// # Errors
 ///
-/// All mistakes of all files, in the order of the files and of their lines.
-/// Only within a file that is no YAML, those behind the first are unknown.
+/// Returns all errors, in the order of the files and of their lines. After a
+/// syntax error, the rest of that file is not checked.
 pub fn compile(files: &[SourceFile], options: CompileOptions) -> Result<Compiled, Diagnostics> {
-    compile_all(Report::new(Sources::Files(files)), files.len(), options)
+    compile_all(DiagnosticSink::new(Sources::Files(files)), files.len(), options)
 }
 
-/// Compiles `trees`, each of which stands for a file.
+/// Compiles `trees`, each as if it were a file.
 ///
 /// # Errors
 ///
-/// All mistakes, in the order of the trees and of what is in them. What is
-/// behind the first is unknown only in a tree that is too deep or too large.
+/// Returns all errors, in the order of the trees and of their values. A tree
+/// that is too deep or too large is not checked further.
 pub fn compile_trees(
     trees: &[SourceTree],
     options: CompileOptions,
 ) -> Result<Compiled, Diagnostics> {
-    compile_all(Report::new(Sources::Trees(trees)), trees.len(), options)
+    compile_all(DiagnosticSink::new(Sources::Trees(trees)), trees.len(), options)
 }
 
 fn compile_all(
-    mut report: Report<'_>,
-    sources: usize,
+    mut sink: DiagnosticSink<'_>,
+    source_count: usize,
     options: CompileOptions,
 ) -> Result<Compiled, Diagnostics> {
-    let mut domains: Vec<Domain> = Vec::new();
-    let mut known: HashMap<Arc<str>, usize> = HashMap::new();
-    for index in 0..sources {
-        let Some(domain) = read::file(&mut report, index) else { continue };
-        let first = *known.entry(Arc::clone(&domain.name)).or_insert(domains.len());
-        if first == domains.len() || domain.name.is_empty() {
+    let domains = read_domains(&mut sink, source_count, options);
+    for domain in &domains {
+        read::check_duplicates(&domain.descriptors, &mut sink);
+        lint::check_siblings(&domain.descriptors, &mut sink);
+        lint::check_replaced_names(domain, &mut sink);
+    }
+    let warnings = sink.finish()?;
+    let mut specs = Vec::with_capacity(domains.len());
+    for domain in domains {
+        specs.push(domain.into_spec());
+    }
+    Ok(Compiled { rules: RuleTree::compile(specs), warnings })
+}
+
+fn read_domains(
+    sink: &mut DiagnosticSink<'_>,
+    source_count: usize,
+    options: CompileOptions,
+) -> Vec<ParsedDomain> {
+    let mut domains: Vec<ParsedDomain> = Vec::new();
+    let mut positions: HashMap<Arc<str>, usize> = HashMap::new();
+    for index in 0..source_count {
+        let Some(domain) = read::read(sink, index) else { continue };
+        let position = *positions.entry(Arc::clone(&domain.name)).or_insert(domains.len());
+        let is_first = position == domains.len();
+        // The empty name has been reported as an error.
+        if is_first || domain.name.is_empty() {
             domains.push(domain);
         } else if options.merge_domains {
-            domains[first].merge(domain);
+            domains[position].merge(domain);
         } else {
-            duplicate_domain(&domain, &domains[first], &mut report);
+            report_duplicate_domain(&domain, &domains[position], sink);
             domains.push(domain);
         }
     }
-    for domain in &domains {
-        read::duplicates(&domain.descriptors, &mut report);
-        lint::siblings(&domain.descriptors, &mut report);
-        lint::replaced(domain, &mut report);
-    }
-    let warnings = report.finish()?;
-    let specs = domains.into_iter().map(|it| DomainSpec {
-        domain: it.name.to_string(),
-        descriptors: it.descriptors.into_iter().map(Sibling::into_spec).collect(),
-    });
-    Ok(Compiled { rules: RuleTree::compile(specs.collect()), warnings })
+    domains
 }
 
-fn duplicate_domain(second: &Domain, first: &Domain, report: &mut Report<'_>) {
-    let place = report.place(first.place);
+fn report_duplicate_domain(
+    second: &ParsedDomain,
+    first: &ParsedDomain,
+    sink: &mut DiagnosticSink<'_>,
+) {
+    let place = sink.describe(first.location);
     let message = format!("the domain {} is already at {place}", quote(&second.name));
     let help = "put all of it into one file, or switch on the merging of domains";
-    report.mistake(second.place, message, Some(help.into()));
+    sink.error_with_help(second.location, message, help);
 }
 
 #[cfg(test)]

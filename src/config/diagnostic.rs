@@ -1,95 +1,56 @@
-//! What is wrong with a rule file, and how it is shown.
+//! Errors and warnings about rule files, and how they are displayed.
 
 use std::{error::Error, fmt};
 
-/// How bad it is.
+use super::excerpt::Excerpt;
+
+/// The effect of a problem on the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// The rules cannot be used.
     Error,
-    /// The rules can be used, but part of them has no effect.
+    /// The rules can be used, but a part of them has no effect.
     Warning,
 }
 
-/// One thing that is wrong.
+/// One error or warning.
 ///
-/// It is displayed on one line, `file:line:column: message` or
-/// `name: path: message`; its [`snippet`](Self::snippet) also shows the line.
+/// Its display is one line, `file:line:column: message` or
+/// `name: path: message`. [`snippet`](Self::snippet) also shows the line of the
+/// file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// The effect on the rules.
     pub severity: Severity,
-    /// The name of the file, or of what stands for one.
+    /// The name of the file or tree.
     pub file: String,
-    /// Where in it.
+    /// The position in the file or tree.
     pub position: Position,
-    /// What is, and what was expected.
+    /// The problem, followed by the expected value if there is one.
     pub message: String,
-    /// What to do about it.
+    /// A proposal for a correction.
     pub help: Option<String>,
-    /// The line it is on.
-    pub(super) source: Source,
+    /// The line of the file. Empty for a tree.
+    pub(super) excerpt: Excerpt,
 }
 
-/// Where a mistake is.
+/// The position of a diagnostic in its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// In a file.
+    /// A position in a file.
     Line {
-        /// From 1.
+        /// The line number, from 1.
         line: u32,
-        /// In characters, from 1.
+        /// The column in characters, from 1.
         column: u32,
     },
-    /// In a tree: what leads there, such as `descriptors[0].key`; empty for the
-    /// whole.
+    /// The path of a value in a tree, such as `descriptors[0].key`; empty for
+    /// the root.
     Path(String),
 }
 
-/// Part of a line of a file, fit to be printed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Source {
-    pub(super) text: String,
-    /// How many characters stand before the place.
-    pub(super) before: usize,
-    /// How many characters are meant; at least one.
-    pub(super) width: usize,
-}
-
-impl Source {
-    /// How much is shown on either side of the beginning of a place, in bytes.
-    const MARGIN: usize = 100;
-
-    /// The surroundings of `start..end` in `text`, all on the line of `start`.
-    pub(super) fn cut(text: &str, start: usize, end: usize) -> Self {
-        let start = text.floor_char_boundary(start);
-        let is_break = |it: char| it == '\n' || it == '\r';
-        let before = &text[text.ceil_char_boundary(start.saturating_sub(Self::MARGIN))..start];
-        let before = before.rsplit(is_break).next().unwrap_or_default();
-        let after = &text[start..text.floor_char_boundary(start + Self::MARGIN)];
-        let after = after.split(is_break).next().unwrap_or_default();
-        let meant = &after[..after.floor_char_boundary(end.saturating_sub(start))];
-        Self {
-            text: before.chars().chain(after.chars()).map(printable).collect(),
-            before: before.chars().count(),
-            width: meant.trim_end().chars().count().max(1),
-        }
-    }
-}
-
-/// One character that takes one column, so that the caret stays below its
-/// place and no file can command a terminal.
-pub fn printable(it: char) -> char {
-    match it {
-        '\t' => ' ',
-        '\u{feff}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        it if it.is_control() => '\u{fffd}',
-        it => it,
-    }
-}
-
 impl Diagnostic {
-    /// The mistake with the line it is on, over several lines.
+    /// Displays the diagnostic over several lines, with the line of the file.
     pub fn snippet(&self) -> Snippet<'_> {
         Snippet(self)
     }
@@ -103,88 +64,98 @@ impl fmt::Display for Diagnostic {
             Position::Path(path) if path.is_empty() => write!(f, "{file}: {message}")?,
             Position::Path(path) => write!(f, "{file}: {path}: {message}")?,
         }
-        self.help.iter().try_for_each(|it| write!(f, " ({it})"))
+        if let Some(help) = &self.help {
+            write!(f, " ({help})")?;
+        }
+        Ok(())
     }
 }
 
-/// A [`Diagnostic`] that is displayed with the line it is on.
+/// The display of a [`Diagnostic`] over several lines, in the style of a
+/// compiler.
 #[derive(Clone, Copy, Debug)]
 pub struct Snippet<'a>(&'a Diagnostic);
 
-impl fmt::Display for Snippet<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Diagnostic { severity, file, position, message, help, source } = self.0;
-        let kind = match severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        writeln!(f, "{kind}: {message}")?;
-        let (line, column) = match position {
-            Position::Line { line, column } => (line, column),
-            Position::Path(path) => {
-                writeln!(f, " --> {file}: {path}")?;
-                return help.iter().try_for_each(|it| writeln!(f, "  = help: {it}"));
-            }
-        };
+impl Snippet<'_> {
+    fn write_path(&self, f: &mut fmt::Formatter<'_>, path: &str) -> fmt::Result {
+        writeln!(f, " --> {}: {path}", self.0.file)?;
+        if let Some(help) = &self.0.help {
+            writeln!(f, "  = help: {help}")?;
+        }
+        Ok(())
+    }
+
+    fn write_line(&self, f: &mut fmt::Formatter<'_>, line: u32, column: u32) -> fmt::Result {
+        let Diagnostic { file, help, excerpt, .. } = self.0;
         let margin = line.to_string().len();
         writeln!(f, "{:margin$}--> {file}:{line}:{column}", "")?;
         writeln!(f, "{:margin$} |", "")?;
-        writeln!(f, "{line} | {}", source.text.trim_end())?;
-        writeln!(
-            f,
-            "{:margin$} | {:before$}{:^<width$}",
-            "",
-            "",
-            "",
-            before = source.before,
-            width = source.width
-        )?;
-        help.iter().try_for_each(|it| writeln!(f, "{:margin$} = help: {it}", ""))
+        writeln!(f, "{line} | {}", excerpt.text.trim_end())?;
+        let (indent, width) = (excerpt.indent, excerpt.width);
+        writeln!(f, "{:margin$} | {:indent$}{:^<width$}", "", "", "")?;
+        if let Some(help) = help {
+            writeln!(f, "{:margin$} = help: {help}", "")?;
+        }
+        Ok(())
     }
 }
 
-/// Everything that is wrong with a set of rule files, in their order. Never
-/// empty.
+impl fmt::Display for Snippet<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Diagnostic { severity, position, message, .. } = self.0;
+        let severity = match severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        writeln!(f, "{severity}: {message}")?;
+        match position {
+            Position::Line { line, column } => self.write_line(f, *line, *column),
+            Position::Path(path) => self.write_path(f, path),
+        }
+    }
+}
+
+/// All errors of one compilation, in the order of the sources. Never empty.
 #[derive(Clone, Debug)]
 pub struct Diagnostics {
     /// Never empty.
     list: Vec<Diagnostic>,
-    /// How many more there are.
-    more: usize,
+    /// The number of errors that are counted but not listed.
+    unlisted: usize,
 }
 
 impl Diagnostics {
-    /// How many are written out.
+    /// The number of errors that the display shows; more are only counted.
     pub const MAX_SHOWN: usize = 100;
 
-    /// `list`, which is not empty, and so many more.
-    pub(super) fn new(list: Vec<Diagnostic>, more: usize) -> Self {
-        Self { list, more }
+    /// `list` must not be empty.
+    pub(super) fn new(list: Vec<Diagnostic>, unlisted: usize) -> Self {
+        Self { list, unlisted }
     }
 
-    /// The first of them.
+    /// The first error in the order of the sources.
     pub fn first(&self) -> &Diagnostic {
         &self.list[0]
     }
 
-    /// Those that are known in detail, in order.
+    /// The first 10,000 errors, in the order of the sources.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.list.iter()
     }
 
-    /// How many there are.
-    #[expect(clippy::len_without_is_empty, reason = "it never is")]
+    /// The number of errors, which may be more than [`Self::iter`] yields.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
-        self.list.len() + self.more
+        self.list.len() + self.unlisted
     }
 }
 
 impl fmt::Display for Diagnostics {
-    /// Snippets, with an empty line between them.
+    /// Writes snippets with an empty line between them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, it) in self.list.iter().take(Self::MAX_SHOWN).enumerate() {
+        for (index, diagnostic) in self.list.iter().take(Self::MAX_SHOWN).enumerate() {
             let gap = if index == 0 { "" } else { "\n" };
-            write!(f, "{gap}{}", it.snippet())?;
+            write!(f, "{gap}{}", diagnostic.snippet())?;
         }
         match self.len().saturating_sub(Self::MAX_SHOWN) {
             0 => Ok(()),

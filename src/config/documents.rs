@@ -1,125 +1,132 @@
-//! YAML that is not a rule file, or is one for another program.
+//! Reads YAML documents that are not rule files, such as Kubernetes manifests.
 
 use std::rc::Rc;
 
 use super::{
-    Diagnostics, SourceFile,
-    report::{Report, Sources},
-    scalar::Plain,
+    diagnostic::Diagnostics,
+    scalar::{self, Plain},
+    sink::DiagnosticSink,
+    source::{SourceFile, Sources},
     yaml::{self, Node, Value},
 };
 
-/// The documents of one file.
+/// The YAML documents of one file.
 #[derive(Debug)]
 pub struct Documents<'a> {
-    /// None if it is no YAML.
+    /// `None` if the file is not YAML.
     roots: Option<Vec<Rc<Node<'a>>>>,
-    /// Set if something is wrong with the file; what could be read of it is
-    /// here all the same.
+    /// The errors in the file. The documents are available despite errors that
+    /// concern only a part of them, such as a repeated key.
     pub diagnostics: Option<Diagnostics>,
 }
 
 /// A value in a document.
 #[derive(Clone, Copy, Debug)]
 pub struct Item<'n> {
-    /// The line on which it begins, from 1.
+    /// The line on which the value begins, from 1.
     pub line: u32,
     node: &'n Node<'n>,
 }
 
-/// What kind of value it is.
+/// The type of a value in a document, by the rules of YAML 1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing.
+    /// A null or missing value.
     Null,
-    /// True or false.
+    /// An unquoted flag, such as `true` or `on`.
     Bool(bool),
-    /// A whole number that fits into 64 bits, with or without a sign.
+    /// A whole number that fits into an `i64` or a `u64`.
     Int(i128),
-    /// Another number.
+    /// Any number that is not an [`Int`](Self::Int).
     Float,
-    /// A string.
+    /// A string, quoted or not.
     Text,
-    /// A list.
+    /// A list of values.
     List,
-    /// A map.
+    /// A map from strings to values.
     Map,
 }
 
-/// Reads the documents of `file`, all of them.
+/// Reads all documents of `file`.
 pub fn read(file: &SourceFile) -> Documents<'_> {
-    let mut report = Report::new(Sources::Files(std::slice::from_ref(file)));
-    let roots = yaml::parse_all(&mut report, 0);
-    Documents { roots, diagnostics: report.finish().err() }
+    let mut sink = DiagnosticSink::new(Sources::Files(std::slice::from_ref(file)));
+    let roots = yaml::parse_all(&mut sink, 0);
+    Documents { roots, diagnostics: sink.finish().err() }
 }
 
 impl Documents<'_> {
-    /// The documents, in order; none if the file is no YAML.
+    /// The root value of each document, in order; `None` if the file is not
+    /// YAML.
     pub fn roots(&self) -> Option<impl Iterator<Item = Item<'_>>> {
-        Some(self.roots.as_ref()?.iter().map(|it| Item::new(it)))
+        let roots = self.roots.as_ref()?;
+        Some(roots.iter().map(|root| Item::new(root)))
     }
 }
 
 impl<'n> Item<'n> {
     fn new(node: &'n Node<'_>) -> Self {
-        Self { line: node.place.line, node }
+        Self { line: node.location.line, node }
     }
 
-    /// What kind of value it is.
+    /// The type of the value; for a flag or a whole number, also the value.
     pub fn kind(self) -> Kind {
-        match (&self.node.value, self.node.plain()) {
-            (Value::List(_), _) => Kind::List,
-            (Value::Map(_), _) => Kind::Map,
-            (_, Some(Plain::Null)) => Kind::Null,
-            (_, Some(Plain::Bool(it))) => Kind::Bool(it),
-            (_, Some(Plain::Int(it))) => Kind::Int(it),
-            (_, Some(Plain::Float(_))) => Kind::Float,
-            (Value::Scalar(_), _) => Kind::Text,
+        match &self.node.value {
+            Value::List(_) => Kind::List,
+            Value::Map(_) => Kind::Map,
+            Value::Scalar(_) => match self.node.plain() {
+                Some(Plain::Null) => Kind::Null,
+                Some(Plain::Bool(flag)) => Kind::Bool(flag),
+                Some(Plain::Int(number)) => Kind::Int(number),
+                Some(Plain::Float(_)) => Kind::Float,
+                Some(Plain::Text) | None => Kind::Text,
+            },
         }
     }
 
-    /// The text of a scalar, as it is written; none if it is nothing, a list or
-    /// a map.
+    /// The text of a scalar as it is written; `None` for null, a list or a map.
     pub fn text(self) -> Option<&'n str> {
         match &self.node.value {
-            Value::Scalar(it) if self.kind() != Kind::Null => Some(&it.text),
+            Value::Scalar(scalar) if self.kind() != Kind::Null => Some(&scalar.text),
             _ => None,
         }
     }
 
-    /// The elements of a list; of anything else none.
+    /// The elements of a list. Empty if the value is not a list.
     pub fn list(self) -> impl Iterator<Item = Item<'n>> {
         let list = match &self.node.value {
             Value::List(list) => list.as_slice(),
             _ => &[],
         };
-        list.iter().map(|it| Item::new(it))
+        list.iter().map(|element| Item::new(element))
     }
 
-    /// The entries of a map, in order; of anything else none. With each key
-    /// comes whether it is a string, which `on` is not.
+    /// The entries of a map, in order. Empty if the value is not a map. The
+    /// flag is true if the key is a string; an unquoted `on` is not.
     pub fn map(self) -> impl Iterator<Item = (&'n str, bool, Item<'n>)> {
         let map = match &self.node.value {
             Value::Map(map) => Some(map),
             _ => None,
         };
         map.into_iter().flatten().map(|(key, entry)| {
-            let is_text = !entry.plain || super::scalar::resolve(key) == Plain::Text;
+            let is_text = !entry.key_is_plain || scalar::resolve(key) == Plain::Text;
             (&**key, is_text, Item::new(&entry.node))
         })
     }
 
-    /// What a map has under `key`; nothing if that is empty.
+    /// The value of `key` in a map; `None` if it is null or the value is not a
+    /// map.
     pub fn get(self, key: &str) -> Option<Item<'n>> {
-        match &self.node.value {
-            Value::Map(map) => map.get(key).map(|it| Item::new(&it.node)),
-            _ => None,
-        }
-        .filter(|it| it.kind() != Kind::Null)
+        let Value::Map(map) = &self.node.value else { return None };
+        let item = Item::new(&map.get(key)?.node);
+        if item.kind() == Kind::Null { None } else { Some(item) }
     }
 
-    /// What one finds going down by `keys`.
+    /// The value of the last key, when [`Self::get`] is followed from key to key.
     pub fn get_path(self, keys: &[&str]) -> Option<Item<'n>> {
-        keys.iter().try_fold(self, |it, key| it.get(key))
+        let mut item = self;
+        for key in keys {
+            item = item.get(key)?;
+        }
+        Some(item)
     }
 }

@@ -1,12 +1,12 @@
-//! The keys of rule files: the one table behind the checks, the hints and the
-//! reference for operators.
+//! The keys of rule files: one table behind the checks, the hints and the
+//! tables of `docs/rules.md`.
 
 use std::fmt;
 
 /// A kind of map in a rule file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Home {
-    /// The file itself.
+pub enum KeyContext {
+    /// The map at the top of a file.
     File,
     /// An element of `descriptors`.
     Descriptor,
@@ -20,7 +20,7 @@ pub enum Home {
     Replaces,
 }
 
-impl fmt::Display for Home {
+impl fmt::Display for KeyContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::File => "at the top of the file",
@@ -33,16 +33,16 @@ impl fmt::Display for Home {
     }
 }
 
-/// A key that means something.
+/// A key of a rule file, in one of the contexts where it is allowed.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// How it is written.
+    /// The key as it is written; unique within its context.
     pub name: &'static str,
-    /// Where it means something.
-    pub home: Home,
-    /// What its value must be, to follow "expected".
+    /// The kind of map that may contain the key.
+    pub context: KeyContext,
+    /// The allowed values, as a phrase that follows "expected".
     pub expects: &'static str,
-    /// What it is for, in one sentence.
+    /// The meaning and default of the key, for `docs/rules.md`.
     pub help: &'static str,
 }
 
@@ -50,256 +50,279 @@ const TEXT: &str = "a string";
 const FLAG: &str = "`true` or `false`";
 const DESCRIPTORS: &str = "a list of descriptors, each with a `key`";
 
-/// Every key there is.
+/// All keys, in the order of the documentation.
 pub const KEYS: [Key; 34] = [
     Key {
         name: "domain",
-        home: Home::File,
+        context: KeyContext::File,
         expects: TEXT,
-        help: "The name that a caller gives to choose this set of rules; required.",
+        help: "The name by which clients select this set of rules. Required.",
     },
     Key {
         name: "descriptors",
-        home: Home::File,
+        context: KeyContext::File,
         expects: DESCRIPTORS,
         help: "The rules for the first entry of a descriptor.",
     },
     Key {
         name: "key",
-        home: Home::Descriptor,
+        context: KeyContext::Descriptor,
         expects: TEXT,
-        help: "The key of the entry; required.",
+        help: "The key of the entry. Required.",
     },
     Key {
         name: "value",
-        home: Home::Descriptor,
+        context: KeyContext::Descriptor,
         expects: TEXT,
-        help: "The value of the entry, in which each `*` stands for any text; without it, any \
-               value that no other rule of the list takes.",
+        help: "The value of the entry; each `*` matches any text. Leave it out to match every \
+               value that no other element of the list matches.",
     },
     Key {
         name: "rate_limit",
-        home: Home::Descriptor,
+        context: KeyContext::Descriptor,
         expects: "a map with `unit` and `requests_per_unit`, or with `unlimited: true`",
         help: "The limit for a descriptor that ends with this entry.",
     },
     Key {
         name: "rate_limits",
-        home: Home::Descriptor,
+        context: KeyContext::Descriptor,
         expects: "a list of 1 to 8 maps, each like `rate_limit`",
-        help: "Several limits in its place: all are counted, and each may refuse.",
+        help: "Several limits instead of one, such as 10 per second and 1000 per day. All are \
+               counted, and each can reject a request.",
     },
     Key {
         name: "descriptors",
-        home: Home::Descriptor,
+        context: KeyContext::Descriptor,
         expects: DESCRIPTORS,
         help: "The rules for the next entry of the descriptor.",
     },
     Key {
         name: "shadow_mode",
-        home: Home::Descriptor,
+        context: KeyContext::Descriptor,
         expects: FLAG,
-        help: "The limit is counted and shown in the statistics, but never refuses.",
+        help: "Set it to try out a limit: it is counted and shown in the statistics, but never \
+               rejects a request.",
     },
     Key {
         name: "quota_mode",
-        home: Home::Descriptor,
+        context: KeyContext::Descriptor,
         expects: FLAG,
-        help: "The limit refuses a request only when all quotas of the request are used up.",
+        help: "Makes the limit a quota: it rejects a request only when all quotas of the request \
+               are used up.",
     },
     Key {
         name: "detailed_metric",
-        home: Home::Descriptor,
+        context: KeyContext::Descriptor,
         expects: FLAG,
-        help: "Statistics are kept for each descriptor that the limit governs.",
+        help: "Keeps statistics for each descriptor that the limit applies to, not only for the \
+               rule.",
     },
     Key {
         name: "value_to_metric",
-        home: Home::Descriptor,
+        context: KeyContext::Descriptor,
         expects: FLAG,
-        help: "Statistics are kept for each value of this entry.",
+        help: "Keeps statistics for each value of this entry.",
     },
     Key {
         name: "share_threshold",
-        home: Home::Descriptor,
+        context: KeyContext::Descriptor,
         expects: FLAG,
-        help: "All values that match the `*` count together; it needs a `*` in `key` or `value`.",
+        help: "All values that match the `*` share one counter. Needs a `*` in `key` or `value`.",
     },
     Key {
         name: "metadata",
-        home: Home::Descriptor,
+        context: KeyContext::Descriptor,
         expects: "a map",
-        help: "What is returned as dynamic metadata when the request passes: any map.",
+        help: "Any map. It is returned as dynamic metadata when the request passes.",
     },
     Key {
         name: "unit",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: "one of second, minute, hour, day, week, month, year",
-        help: "The length of the window, in any case: second, minute, hour, day, week, month (30 \
-               days) or year (365 days).",
+        help: "The length of the window, in upper or lower case: second, minute, hour, day, week, \
+               month (30 days) or year (365 days).",
     },
     Key {
         name: "requests_per_unit",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: "a whole number from 0 to 4294967295",
-        help: "How many hits pass in one window, from 0, which refuses all, to 4294967295; with \
-               `concurrency`, how many calls are in flight at once.",
+        help: "The number of hits allowed per window, from 0, which rejects everything, to \
+               4294967295. With `concurrency`, the number of requests in flight at the same time.",
     },
     Key {
         name: "unit_multiplier",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: "a whole number from 1 to 4294967295",
-        help: "How many units the window is long, at most 100 years; 1 if it is not given.",
+        help: "The number of units in a window; default 1. A window is at most 100 years long.",
     },
     Key {
         name: "period",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: "a duration of whole seconds from `1s` to `876000h`",
-        help: "The length of the window, in the place of `unit`, such as `90s` or `1h30m`.",
+        help: "The length of the window as a duration, such as `90s` or `1h30m`. Use it instead \
+               of `unit`.",
     },
     Key {
         name: "algorithm",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: "one of fixed_window, sliding_window, sliding_log, token_bucket, leaky_bucket, \
                   concurrency",
-        help: "How hits are counted; fixed_window if it is not given.",
+        help: "The algorithm that counts hits; default fixed_window.",
     },
     Key {
         name: "burst",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: "a whole number from 1 to 4294967295",
-        help: "How many hits a bucket lets pass at once; `requests_per_unit` if it is not given.",
+        help: "The number of hits that a bucket allows at once; default `requests_per_unit`. \
+               Lower it to smooth out traffic.",
     },
     Key {
         name: "count_denied",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: FLAG,
-        help: "Whether a hit that a fixed window refuses counts all the same, as it does if this \
-               is not given; elsewhere it never does.",
+        help: "By default, a fixed window also counts the hits that it rejects. Set `false` to \
+               count only allowed hits. The other algorithms never count rejected hits.",
     },
     Key {
         name: "penalty",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: "a duration of whole milliseconds from `1ms` to `87600h`",
-        help: "How long everything is refused once something was; calls in that time do not \
-               prolong it.",
+        help: "After a rejection, everything is rejected for this long. Requests during the \
+               penalty do not extend it.",
     },
     Key {
         name: "consume",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: "`independent` or `all_or_nothing`",
-        help: "Whether a call that is refused by another limit consumes something of this one; \
-               independent, which means that it does, if it is not given.",
+        help: "`independent` (default): this limit is charged even if another limit rejects the \
+               request. `all_or_nothing`: it is not charged then.",
     },
     Key {
         name: "on_error",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: "`allow`, `deny` or `local`",
-        help: "What is decided while the store does not answer: that a request passes, that it \
-               does not, or what a counter in this process says; ON_ERROR decides if it is not \
-               given.",
+        help: "The decision while the store does not answer: `allow` the request, `deny` it, or \
+               count it in a `local` counter of this instance. The default is the setting \
+               ON_ERROR.",
     },
     Key {
         name: "accuracy",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: "`exact`, or a map with `lease`",
-        help: "Whether instances may take hits ahead in a fixed window; exact, which means that \
-               they do not, if it is not given.",
+        help: "`exact` (default): every hit is counted in the store. `{lease: 1%}`: each instance \
+               may reserve hits of a fixed window in advance, which saves requests to a store \
+               under high load. Fewer hits than the limit may be allowed then, never more.",
     },
     Key {
         name: "phase",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: "`spread`, or a duration of whole seconds that is shorter than the window",
-        help: "When windows begin: so much later than at multiples of their length since 1970, \
-               or each counter's at a moment of its own.",
+        help: "The start of the windows: this long after each multiple of the window length since \
+               1970. `spread` gives each counter a start of its own, so that not all clients are \
+               allowed again at the same moment.",
     },
     Key {
         name: "calendar",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: "a map with `time_zone`",
-        help: "Windows are the days, weeks or months of some place.",
+        help: "Makes the windows the calendar days, weeks or months of a time zone.",
     },
     Key {
         name: "lease",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: "a duration of whole milliseconds from `1s` to `24h`",
-        help: "How long a call in flight holds its slot if it does not give it back; \
-               `concurrency` needs it.",
+        help: "The time after which a request in flight frees its slot if its client has not \
+               released it. `concurrency` requires it.",
     },
     Key {
         name: "unlimited",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: FLAG,
-        help: "Everything passes and nothing is counted; it takes the place of `unit`.",
+        help: "Allows every request and counts nothing. Use it instead of `unit`.",
     },
     Key {
         name: "name",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: TEXT,
-        help: "The name by which other rules replace this one, returned to callers.",
+        help: "A name for the limit, returned to clients. Other rules can replace the limit by \
+               this name.",
     },
     Key {
         name: "replaces",
-        home: Home::RateLimit,
+        context: KeyContext::RateLimit,
         expects: "a list of maps, each with a `name`",
-        help: "The rules that do not apply to a request that this rule governs.",
+        help: "The limits that do not apply to a request to which this rule applies.",
     },
     Key {
         name: "time_zone",
-        home: Home::Calendar,
+        context: KeyContext::Calendar,
         expects: "a name of the IANA database, such as Europe/Berlin",
-        help: "Decides when a day begins; required.",
+        help: "The time zone in which days begin. Required.",
     },
     Key {
         name: "first_day",
-        home: Home::Calendar,
+        context: KeyContext::Calendar,
         expects: "a whole number from 1 to 28 for months, or from 1 (Monday) to 7 for weeks",
-        help: "The day on which a month or a week begins; 1 if it is not given.",
+        help: "The day on which a month or a week begins; default 1.",
     },
     Key {
         name: "lease",
-        home: Home::Accuracy,
+        context: KeyContext::Accuracy,
         expects: "a part of the limit such as `1%` or `0.01`, at most 10%",
-        help: "How much each instance takes ahead at most.",
+        help: "The largest share of the limit that each instance may reserve in advance.",
     },
     Key {
         name: "name",
-        home: Home::Replaces,
+        context: KeyContext::Replaces,
         expects: TEXT,
-        help: "The `name` of a rule that is replaced; required.",
+        help: "The `name` of the limit to replace. Required.",
     },
 ];
 
-/// The key called `name` in `home`.
-pub fn find(home: Home, name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|it| it.home == home && it.name == name)
+/// The key called `name` in `context`.
+pub fn find(context: KeyContext, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.context == context && key.name == name)
 }
 
-/// What may have been meant by the unknown key `name` in `home`.
-pub(super) fn hint(home: Home, name: &str) -> String {
-    let elsewhere: Vec<_> =
-        KEYS.iter().filter(|it| it.name == name).map(|it| it.home.to_string()).collect();
-    if !elsewhere.is_empty() {
-        return format!("it belongs {}", elsewhere.join(", or "));
+/// A proposal for the unknown key `name` in `context`: the context where it is
+/// allowed, a key with a similar name, or the list of all keys.
+pub(super) fn hint(context: KeyContext, name: &str) -> String {
+    let mut other_contexts = Vec::new();
+    let mut names = Vec::new();
+    for key in &KEYS {
+        if key.name == name {
+            other_contexts.push(key.context.to_string());
+        }
+        if key.context == context {
+            names.push(key.name);
+        }
     }
-    let here = KEYS.iter().filter(|it| it.home == home).map(|it| it.name);
-    if let Some(near) = nearest(name, here.clone()) {
-        return format!("did you mean `{near}`?");
+    if !other_contexts.is_empty() {
+        return format!("it belongs {}", other_contexts.join(", or "));
     }
-    let names: Vec<_> = here.collect();
-    format!("expected one of {}", names.join(", "))
+    match nearest(name, &names) {
+        Some(similar) => format!("did you mean `{similar}`?"),
+        None => format!("expected one of {}", names.join(", ")),
+    }
 }
 
-/// The one of `names` that `text` may be a misspelling of.
-pub(super) fn nearest(
-    text: &str,
-    names: impl Iterator<Item = &'static str>,
-) -> Option<&'static str> {
-    // Nothing that long is near, and distances cost the product of the lengths.
-    let text = Some(text).filter(|it| it.len() < 40)?.to_lowercase().replace(['-', ' ', '.'], "_");
-    let distance = |it: &&str| strsim::osa_distance(&text, it);
-    let near = names.min_by_key(distance)?;
-    let close = distance(&near) <= 1.max(near.len() / 4);
-    let akin = text.get(..3).is_some_and(|it| near.starts_with(it));
-    (close || akin).then_some(near)
+/// The name that `text` is probably a misspelling of.
+pub(super) fn nearest(text: &str, names: &[&'static str]) -> Option<&'static str> {
+    /// No name is as long, and the time to compare grows with the length.
+    const MAX_BYTES: usize = 40;
+    if text.len() >= MAX_BYTES {
+        return None;
+    }
+    let text = text.to_lowercase().replace(['-', ' ', '.'], "_");
+    let mut smallest_distance = usize::MAX;
+    let mut nearest = "";
+    for name in names {
+        let distance = strsim::osa_distance(&text, name);
+        if distance < smallest_distance {
+            (smallest_distance, nearest) = (distance, name);
+        }
+    }
+    let is_close = smallest_distance <= 1.max(nearest.len() / 4);
+    let has_same_start = text.get(..3).is_some_and(|start| nearest.starts_with(start));
+    (is_close || has_same_start).then_some(nearest)
 }

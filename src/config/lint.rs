@@ -1,15 +1,14 @@
-//! Looks for what is legal and has no effect.
+//! Warns of rules that are valid but have no effect.
 //!
-//! It may overlook something, but what it says is true for every request.
+//! The checks may miss such a rule, but a warning holds for every request.
 
 use std::collections::HashSet;
 
 use super::{
-    read::{
-        Domain, Sibling,
-        accuracy::{MOST, WHOLE},
-    },
-    report::{Place, Report, quote},
+    excerpt::quote,
+    parsed::{MAX_LEASE_SHARE, ParsedDescriptor, ParsedDomain, ParsedLimit, WHOLE_LIMIT},
+    sink::DiagnosticSink,
+    source::Location,
     yaml::Map,
 };
 use crate::{
@@ -20,191 +19,274 @@ use crate::{
     },
 };
 
-/// A list with more patterns is not examined, nor is a longer key: the work
-/// grows with the square of either.
+/// The maximum number of patterns in a list that is checked. The time grows
+/// with its square.
 const MAX_PATTERNS: usize = 100;
-const MAX_LENGTH: usize = 256;
+/// The maximum length of a key that is checked, in bytes. The time grows with
+/// its square.
+const MAX_KEY_BYTES: usize = 256;
 
-/// Warns of elements of one list that no entry reaches or that change nothing.
-pub(super) fn siblings(list: &[Sibling], report: &mut Report<'_>) {
-    let level = Level::new(list.iter().map(|it| it.composite.as_str()));
-    if level.patterns.len() > MAX_PATTERNS {
+/// Warns of elements of one list that no entry reaches, and of elements that
+/// change nothing.
+pub(super) fn check_siblings(list: &[ParsedDescriptor], sink: &mut DiagnosticSink<'_>) {
+    let keys = SiblingKeys::new(list.iter().map(|descriptor| descriptor.composite_key.as_str()));
+    if keys.patterns.len() > MAX_PATTERNS {
         return;
     }
-    for (index, it) in list.iter().enumerate() {
-        if it.composite.len() > MAX_LENGTH || it.spec.key.is_empty() {
+    for (index, descriptor) in list.iter().enumerate() {
+        if descriptor.composite_key.len() > MAX_KEY_BYTES || descriptor.spec.key.is_empty() {
             continue;
         }
-        let key_only = it.spec.value.is_empty();
-        if let Some(by) = level.cover(index, key_only) {
-            let (by, place) = (quote(&list[by].composite), report.place(list[by].place));
-            let message = match it.composite.contains('*') {
-                true => {
-                    format!("nothing reaches this: {by} at {place} comes first and takes it all")
-                }
-                false => format!("no entry with this key reaches this: {by} at {place} takes all"),
+        if let Some(cover) = keys.cover(index, &descriptor.spec.value) {
+            let name = quote(&list[cover].composite_key);
+            let place = sink.describe(list[cover].location);
+            let message = if descriptor.composite_key.contains('*') {
+                format!("nothing reaches this: {name} at {place} comes first and matches it all")
+            } else {
+                format!("no entry with this key reaches this: {name} at {place} matches all")
             };
-            report.warning(it.place, message);
-        } else if it.spec.rule.is_none() && it.below.is_empty() && !level.diverts(index) {
+            sink.warning(descriptor.location, message);
+        } else if descriptor.spec.rule.is_none()
+            && descriptor.children.is_empty()
+            && !keys.diverts(index)
+        {
             let message = "this has no effect: it has neither `rate_limit` nor `descriptors`, and \
-                           there is no other rule that it keeps away from its entries";
-            report.warning(it.place, message);
+                           no other rule would match its entries";
+            sink.warning(descriptor.location, message);
         }
     }
 }
 
-/// Warns of what a descriptor says about a limit that it does not have.
-pub(super) fn flags(map: &Map<'_>, rule: &RuleSpec, limited: bool, report: &mut Report<'_>) {
+/// A flag of a descriptor that applies to its limit.
+struct Flag {
+    name: &'static str,
+    is_set: bool,
+}
+
+/// Warns of flags of a descriptor without a limit. `has_rule` is true if the
+/// descriptor has a `rate_limit`, which may be unlimited.
+pub(super) fn check_flags(
+    map: &Map<'_>,
+    rule: &RuleSpec,
+    has_rule: bool,
+    sink: &mut DiagnosticSink<'_>,
+) {
+    let is_limited = !rule.limits.is_empty();
+    if is_limited {
+        return;
+    }
     let flags = [
-        ("shadow_mode", rule.shadow_mode),
-        ("quota_mode", rule.quota_mode),
-        ("detailed_metric", rule.detailed_metric),
-        ("metadata", rule.metadata.is_some() && !limited),
+        Flag { name: "shadow_mode", is_set: rule.shadow_mode },
+        Flag { name: "quota_mode", is_set: rule.quota_mode },
+        Flag { name: "detailed_metric", is_set: rule.detailed_metric },
+        // An unlimited rule returns its metadata, too.
+        Flag { name: "metadata", is_set: rule.metadata.is_some() && !has_rule },
     ];
-    for (name, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
-        let message = match limited {
-            false => format!("`{name}` has no effect without a `rate_limit` beside it"),
-            true if rule.limits.is_empty() => {
-                format!("`{name}` has no effect on a limit that is `unlimited`")
-            }
-            true => continue,
+    for Flag { name, is_set } in flags {
+        if !is_set {
+            continue;
+        }
+        let message = if has_rule {
+            format!("`{name}` has no effect on a limit that is `unlimited`")
+        } else {
+            format!("`{name}` has no effect without a `rate_limit` beside it")
         };
-        report.warning(map[name].place, message);
+        sink.warning(map[name].key_location, message);
     }
 }
 
-/// Warns of limits of one descriptor that make no difference.
-pub(super) fn limits(limits: &[(Place, LimitSpec)], report: &mut Report<'_>) {
-    for (index, (place, limit)) in limits.iter().enumerate() {
-        let mut others = limits.iter().enumerate().filter(|(at, _)| *at != index);
-        if let Some((_, (other, _))) = others.find(|(_, (_, it))| implies(it, limit)) {
-            let message = format!(
-                "this limit refuses nothing that the one at {} lets pass",
-                report.place(*other)
-            );
-            report.warning(*place, message);
+/// Warns of limits of one descriptor that reject no request that another of
+/// its limits allows.
+pub(super) fn check_limits(limits: &[ParsedLimit], sink: &mut DiagnosticSink<'_>) {
+    for (index, limit) in limits.iter().enumerate() {
+        for (other_index, other) in limits.iter().enumerate() {
+            if other_index != index && implies(&other.spec, &limit.spec) {
+                let place = sink.describe(other.location);
+                let message =
+                    format!("this limit rejects nothing that the limit at {place} allows");
+                sink.warning(limit.location, message);
+                break;
+            }
         }
     }
 }
 
-/// Whether `outer` refuses all that `inner` does: its windows consist of whole
-/// windows of `inner`, allow no more than one of those, and count all that is
-/// asked for.
+/// True if `outer` rejects every request that `inner` rejects: its windows
+/// consist of whole windows of `inner`, its limit is not higher, and it counts
+/// rejected hits, too.
 fn implies(outer: &LimitSpec, inner: &LimitSpec) -> bool {
-    let (window, within) = (&outer.limit.window, &inner.limit.window);
+    let (outer_window, inner_window) = (&outer.limit.window, &inner.limit.window);
     outer.limit.algorithm.counts_denied()
         && inner.limit.algorithm.info().window_in_key
-        && (&window.phase, &within.phase) == (&Phase::Epoch, &Phase::Epoch)
-        && window.seconds().is_multiple_of(within.seconds())
+        && outer_window.phase == Phase::Epoch
+        && inner_window.phase == Phase::Epoch
+        && outer_window.seconds().is_multiple_of(inner_window.seconds())
         && outer.limit.requests <= inner.limit.requests
         && outer.limit.penalty.is_zero()
         && inner.limit.penalty.is_zero()
         && !outer.all_or_nothing
         && outer.on_error == inner.on_error
-        // Else another rule may replace it alone.
+        // Otherwise another rule may replace `outer` alone.
         && (outer.name.is_empty() || outer.name == inner.name)
 }
 
-/// Warns of a lease of `part` of so many requests with which nothing is ever taken ahead.
-pub(super) fn lease(place: Place, part: u64, requests: u32, report: &mut Report<'_>) {
+/// Warns of an `accuracy` with which an instance can never reserve a hit.
+/// `share` is in millionths of `requests`.
+pub(super) fn check_lease(
+    location: Location,
+    share: u64,
+    requests: u32,
+    sink: &mut DiagnosticSink<'_>,
+) {
     let requests = u64::from(requests);
-    let message = if requests <= WHOLE / MOST {
-        format!(
-            "this has no effect: at most a tenth of what is left is taken ahead, and once one of \
-             {requests} requests has passed that is less than one; leave `accuracy` out"
-        )
-    } else if requests * part < WHOLE {
-        let least = WHOLE.div_ceil(requests);
-        let percent = format!("{}.{:04}", least / 10_000, least % 10_000);
+    if requests <= WHOLE_LIMIT / MAX_LEASE_SHARE {
+        let message = format!(
+            "this has no effect: an instance reserves at most a tenth of the remaining hits, and \
+             after one of {requests} requests that is less than one; leave `accuracy` out"
+        );
+        sink.warning(location, message);
+    } else if requests * share < WHOLE_LIMIT {
+        let smallest_share = WHOLE_LIMIT.div_ceil(requests);
+        let percent = format!("{}.{:04}", smallest_share / 10_000, smallest_share % 10_000);
         let percent = percent.trim_end_matches('0').trim_end_matches('.');
-        format!(
-            "this has no effect: it is less than one of {requests} requests, so nothing is taken \
-             ahead; write at least {percent}%, or leave `accuracy` out"
-        )
-    } else {
-        return;
-    };
-    report.warning(place, message);
+        let message = format!(
+            "this has no effect: it is less than one of {requests} requests, so no hit is \
+             reserved; write at least {percent}%, or leave `accuracy` out"
+        );
+        sink.warning(location, message);
+    }
 }
 
 /// Warns of names in `replaces` that no rule of the domain has.
-pub(super) fn replaced(domain: &Domain, report: &mut Report<'_>) {
-    for (name, place) in domain.replaced.iter().filter(|(name, _)| !domain.names.contains(name)) {
-        let message = format!("no rule of this domain has the name {}", quote(name));
-        report.warning(*place, message);
-    }
-}
-
-/// The composite keys of one list.
-struct Level<'a> {
-    all: Vec<&'a str>,
-    exact: HashSet<&'a str>,
-    /// With their positions in the list.
-    patterns: Vec<(usize, Pattern)>,
-}
-
-impl<'a> Level<'a> {
-    fn new(composites: impl Iterator<Item = &'a str>) -> Self {
-        let all: Vec<_> = composites.collect();
-        let patterns = all.iter().enumerate().filter(|(_, it)| it.contains('*'));
-        Self {
-            patterns: patterns.map(|(at, it)| (at, Pattern::new(it.as_bytes()))).collect(),
-            exact: all.iter().copied().filter(|it| !it.contains('*')).collect(),
-            all,
+pub(super) fn check_replaced_names(domain: &ParsedDomain, sink: &mut DiagnosticSink<'_>) {
+    for replaced in &domain.replaced_names {
+        if !domain.names.contains(&replaced.name) {
+            let message = format!("no rule of this domain has the name {}", quote(&replaced.name));
+            sink.warning(replaced.location, message);
         }
     }
+}
 
-    /// The pattern that takes all that the element at `index` could take: for a
-    /// pattern, one before it; for a key without a value, any; what names a
-    /// value comes before every pattern.
-    fn cover(&self, index: usize, key_only: bool) -> Option<usize> {
-        let own = self.all[index];
-        let covers = |it: &&(usize, Pattern)| match own.contains('*') {
-            true => it.0 < index && covers(&it.1, own),
-            false => key_only && it.1.matches(format!("{own}_*").as_bytes()),
-        };
-        self.patterns.iter().find(covers).map(|it| it.0)
+/// The composite keys of one list of descriptors.
+struct SiblingKeys<'a> {
+    all: Vec<&'a str>,
+    /// The keys without a `*`.
+    exact: HashSet<&'a str>,
+    /// The keys with a `*`, in the order of the list.
+    patterns: Vec<SiblingPattern>,
+}
+
+struct SiblingPattern {
+    /// The position in the list.
+    index: usize,
+    pattern: Pattern,
+}
+
+impl<'a> SiblingKeys<'a> {
+    fn new(composite_keys: impl Iterator<Item = &'a str>) -> Self {
+        let mut keys = Self { all: Vec::new(), exact: HashSet::new(), patterns: Vec::new() };
+        for (index, key) in composite_keys.enumerate() {
+            keys.all.push(key);
+            if key.contains('*') {
+                keys.patterns.push(SiblingPattern { index, pattern: Pattern::new(key.as_bytes()) });
+            } else {
+                keys.exact.insert(key);
+            }
+        }
+        keys
     }
 
-    /// Whether another element would take an entry that the one at `index`
-    /// takes, if that one were not there.
+    /// The index of a pattern that is looked up before the element at `index`
+    /// and matches every entry that the element matches.
+    ///
+    /// An element that names a value is looked up before all patterns, another
+    /// pattern in the order of the list, and a key without a value last.
+    fn cover(&self, index: usize, value: &str) -> Option<usize> {
+        let own = self.all[index];
+        if own.contains('*') {
+            for earlier in &self.patterns {
+                if earlier.index < index && covers(&earlier.pattern, own) {
+                    return Some(earlier.index);
+                }
+            }
+        } else if value.is_empty() {
+            let any_value = format!("{own}_*");
+            for pattern in &self.patterns {
+                if pattern.pattern.matches(any_value.as_bytes()) {
+                    return Some(pattern.index);
+                }
+            }
+        }
+        None
+    }
+
+    /// True if another element would match an entry of the element at `index`
+    /// if that element were removed.
     fn diverts(&self, index: usize) -> bool {
         let own = self.all[index];
         if own.contains('*') {
-            let later = self.patterns.iter().filter(|it| it.0 > index);
-            return later.map(|it| self.all[it.0]).any(|it| overlap(own, it))
-                || self.exact.iter().any(|it| overlap(own, &format!("{it}_*")));
+            for pattern in &self.patterns {
+                if pattern.index > index && overlap(own, self.all[pattern.index]) {
+                    return true;
+                }
+            }
+            return self.exact.iter().any(|key| overlap(own, &format!("{key}_*")));
         }
-        let mut keys = own.match_indices('_').map(|(at, _)| &own[..at]);
-        self.patterns.iter().any(|it| it.1.matches(own.as_bytes()))
-            || keys.any(|it| self.exact.contains(it))
+        for (underscore, _) in own.match_indices('_') {
+            if self.exact.contains(&own[..underscore]) {
+                return true;
+            }
+        }
+        self.patterns.iter().any(|other| other.pattern.matches(own.as_bytes()))
     }
 }
 
-/// Whether `pattern` takes every entry that `other`, also a pattern, takes.
+/// True if `pattern` matches every entry that the pattern `other` matches.
 ///
-/// If it takes the letters of `other` themselves, each `*` of `other` is taken
-/// by one of its own, and so is whatever stands in the place of that. All
-/// entries have an underscore between key and value; where `other` does not
-/// name one, one of its `*` takes it.
+/// If `pattern` matches the characters of `other`, each `*` of `other` is
+/// matched by a `*` of `pattern`, and so is all text that the former stands
+/// for. Every entry has an underscore between key and value. If `other` does
+/// not contain one, one of its `*` stands for the underscore.
 fn covers(pattern: &Pattern, other: &str) -> bool {
-    let with_underscore = |at: usize| format!("{}*_{}", &other[..at], &other[at..]);
-    pattern.matches(other.as_bytes())
-        || (!other.contains('_')
-            && other
-                .match_indices('*')
-                .all(|(at, _)| pattern.matches(with_underscore(at).as_bytes())))
+    if pattern.matches(other.as_bytes()) {
+        return true;
+    }
+    if other.contains('_') {
+        return false;
+    }
+    for (star, _) in other.match_indices('*') {
+        let with_underscore = format!("{}*_{}", &other[..star], &other[star..]);
+        if !pattern.matches(with_underscore.as_bytes()) {
+            return false;
+        }
+    }
+    true
 }
 
-/// Whether some text matches both patterns.
+/// False only if no text matches both patterns.
 fn overlap(a: &str, b: &str) -> bool {
-    let ends = |it: &'_ str| {
-        let (prefix, rest) = it.split_once('*').unwrap_or((it, ""));
-        (prefix.to_owned(), rest.rsplit('*').next().unwrap_or_default().to_owned())
-    };
-    let ((a_prefix, a_suffix), (b_prefix, b_suffix)) = (ends(a), ends(b));
-    (a_prefix.starts_with(&b_prefix) || b_prefix.starts_with(&a_prefix))
-        && (a_suffix.ends_with(&b_suffix) || b_suffix.ends_with(&a_suffix))
+    let (a, b) = (FixedEnds::new(a), FixedEnds::new(b));
+    (a.prefix.starts_with(b.prefix) || b.prefix.starts_with(a.prefix))
+        && (a.suffix.ends_with(b.suffix) || b.suffix.ends_with(a.suffix))
+}
+
+/// The text of a pattern before its first `*` and after its last one.
+struct FixedEnds<'a> {
+    prefix: &'a str,
+    suffix: &'a str,
+}
+
+impl<'a> FixedEnds<'a> {
+    fn new(pattern: &'a str) -> Self {
+        let Some((prefix, rest)) = pattern.split_once('*') else {
+            return Self { prefix: pattern, suffix: "" };
+        };
+        let suffix = match rest.rsplit_once('*') {
+            Some((_, suffix)) => suffix,
+            None => rest,
+        };
+        Self { prefix, suffix }
+    }
 }
 
 #[cfg(test)]

@@ -1,19 +1,19 @@
-//! What an unquoted scalar is: the rules of YAML 1.1, which rule files were
-//! always read by.
+//! The type of an unquoted scalar by the rules of YAML 1.1, which the reference
+//! service uses for rule files.
 
-/// An unquoted scalar.
+/// The value of an unquoted scalar.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Plain {
     Null,
     Bool(bool),
-    /// Fits into an `i64` or a `u64`.
+    /// A whole number that fits into an `i64` or a `u64`.
     Int(i128),
-    /// Also a whole number that is too large.
+    /// Any other number, including whole numbers that do not fit.
     Float(f64),
     Text,
 }
 
-/// What `text` is when it is not quoted.
+/// Finds the value of the unquoted scalar `text`.
 pub(super) fn resolve(text: &str) -> Plain {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Plain::Null,
@@ -26,25 +26,29 @@ pub(super) fn resolve(text: &str) -> Plain {
         ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Plain::Float(f64::INFINITY),
         "-.inf" | "-.Inf" | "-.INF" => Plain::Float(f64::NEG_INFINITY),
         ".nan" | ".NaN" | ".NAN" => Plain::Float(f64::NAN),
-        _ if text.starts_with(|it: char| it.is_ascii_digit() || "+-.".contains(it)) => number(text),
-        _ => Plain::Text,
+        _ => match text.as_bytes()[0] {
+            b'0'..=b'9' | b'+' | b'-' | b'.' => number(text),
+            _ => Plain::Text,
+        },
     }
 }
 
 fn number(text: &str) -> Plain {
     let text = text.replace('_', "");
-    let int = int(&text).filter(|it| (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(it));
-    if let Some(int) = int {
-        return Plain::Int(int);
+    if let Some(number) = whole_number(&text)
+        && (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&number)
+    {
+        return Plain::Int(number);
     }
-    let decimal = |it: u8| it.is_ascii_digit() || b"+-.eE".contains(&it);
+    // `parse` would also accept "inf" and "nan".
+    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
     match text.parse() {
-        Ok(float) if text.bytes().all(decimal) => Plain::Float(float),
+        Ok(number) if is_decimal => Plain::Float(number),
         _ => Plain::Text,
     }
 }
 
-fn int(text: &str) -> Option<i128> {
+fn whole_number(text: &str) -> Option<i128> {
     let (sign, digits) = match text.as_bytes().first()? {
         b'-' => (-1, &text[1..]),
         b'+' => (1, &text[1..]),
@@ -57,9 +61,11 @@ fn int(text: &str) -> Option<i128> {
         [b'0', _, ..] => (8, &digits[1..]),
         _ => (10, digits),
     };
-    // `from_str_radix` would take a second sign.
-    let unsigned = digits.starts_with(|it: char| it.is_ascii_hexdigit());
-    let value = i128::from_str_radix(digits, radix).ok().filter(|_| unsigned)?;
+    // `from_str_radix` would accept a second sign.
+    if digits.starts_with(['+', '-']) {
+        return None;
+    }
+    let value = i128::from_str_radix(digits, radix).ok()?;
     Some(sign * value)
 }
 
@@ -69,11 +75,13 @@ mod tests {
 
     #[track_caller]
     fn check(texts: &[&str], expected: Plain) {
-        texts.iter().for_each(|it| assert_eq!(resolve(it), expected, "{it}"));
+        for text in texts {
+            assert_eq!(resolve(text), expected, "{text}");
+        }
     }
 
     #[test]
-    fn scalars_are_what_yaml_1_1_says() {
+    fn scalars_follow_yaml_1_1() {
         check(&["", "~", "null", "NULL"], Plain::Null);
         check(&["y", "Yes", "on", "TRUE"], Plain::Bool(true));
         check(&["n", "No", "off", "False"], Plain::Bool(false));

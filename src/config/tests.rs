@@ -23,7 +23,7 @@ fn compile_one(text: &str) -> Result<Compiled, Diagnostics> {
     compile(&[source("r.yaml", text)], CompileOptions::default())
 }
 
-/// The rules of a file without mistakes and warnings.
+/// Compiles a file that must have neither errors nor warnings.
 #[track_caller]
 fn rules(text: &str) -> Vec<Arc<Rule>> {
     let compiled = compile_one(text).unwrap_or_else(|it| panic!("{it}"));
@@ -31,18 +31,17 @@ fn rules(text: &str) -> Vec<Arc<Rule>> {
     compiled.rules.rules().to_vec()
 }
 
-/// The only rule of a file, which is about a descriptor `- key: a` that goes on
-/// with `text`.
+/// The rule of a file whose only descriptor is `- key: a`, followed by `text`.
 #[track_caller]
 fn rule(text: &str) -> Arc<Rule> {
     rules(&format!("domain: d\ndescriptors:\n- key: a\n{text}")).remove(0)
 }
 
-/// The line and the column of a mistake in a file.
-fn place(mistake: &Diagnostic) -> (u32, u32) {
-    match mistake.position {
+/// The line and the column of an error in a file.
+fn place(error: &Diagnostic) -> (u32, u32) {
+    match error.position {
         Position::Line { line, column } => (line, column),
-        Position::Path(_) => panic!("{mistake} is in no file"),
+        Position::Path(_) => panic!("{error} has a path instead of a line"),
     }
 }
 
@@ -50,16 +49,16 @@ fn lines<'a>(list: impl IntoIterator<Item = &'a Diagnostic>) -> String {
     list.into_iter().map(|it| format!("{it}\n")).collect()
 }
 
-/// Compiles a file and compares what is wrong with it, one per line, with
-/// `expected`, which leaves out the name of the file.
+/// Compiles a file and compares its errors with `expected`, which leaves out the
+/// name of the file.
 #[track_caller]
-fn check_mistakes(text: &str, expected: &[&str]) {
-    let mistakes = compile_one(text).expect_err("there are mistakes");
+fn check_errors(text: &str, expected: &[&str]) {
+    let errors = compile_one(text).expect_err("the file has errors");
     let expected: String = expected.iter().map(|it| format!("r.yaml:{it}\n")).collect();
-    assert_eq!(lines(mistakes.iter()), expected);
+    assert_eq!(lines(errors.iter()), expected);
 }
 
-/// The same for the warnings of the list of descriptors that `text` is.
+/// Like [`check_errors`] for the warnings of a file whose descriptors are `text`.
 #[track_caller]
 fn check_warnings(text: &str, expected: &[&str]) {
     let compiled = compile_one(&format!("domain: d\ndescriptors:\n{text}"));
@@ -115,10 +114,10 @@ descriptors:
 }
 
 #[test]
-fn a_mistake_is_shown_where_it_is() {
+fn an_error_is_shown_with_its_line() {
     let text =
         "domain: shop\ndescriptors:\n- key: ü\n  rate_limit: { requests_per_unt: 5, unit: day }\n";
-    let mistakes = compile_one(text).expect_err("there is one");
+    let errors = compile_one(text).expect_err("there is one");
     let expected = "\
 error: the key `requests_per_unt` is unknown
  --> r.yaml:4:17
@@ -127,28 +126,28 @@ error: the key `requests_per_unt` is unknown
   |                 ^^^^^^^^^^^^^^^^
   = help: did you mean `requests_per_unit`?
 ";
-    assert_eq!(mistakes.to_string(), expected);
-    assert_eq!(mistakes.len(), 1);
+    assert_eq!(errors.to_string(), expected);
+    assert_eq!(errors.len(), 1);
 }
 
 #[test]
-fn all_mistakes_of_all_files_are_reported_in_order() {
+fn all_errors_of_all_files_are_reported_in_order() {
     let files = [
         source("a.yaml", "domain: a\ndescriptors:\n- key: x\n  valu: 1\n- value: y\n"),
         source("b.yaml", "domain: [\n"),
         source("c.yaml", "domain: a\ndescriptors:\n- key: x\n  rate_limit: { unit: eon }\n"),
     ];
-    let mistakes = compile(&files, CompileOptions::default()).expect_err("there are mistakes");
-    let places: Vec<_> = mistakes.iter().map(|it| format!("{}:{}", it.file, place(it).0)).collect();
+    let errors = compile(&files, CompileOptions::default()).expect_err("the file has errors");
+    let places: Vec<_> = errors.iter().map(|it| format!("{}:{}", it.file, place(it).0)).collect();
     assert_eq!(places, ["a.yaml:4", "a.yaml:5", "b.yaml:1", "c.yaml:1", "c.yaml:4"]);
 }
 
 #[test]
-fn a_long_list_of_mistakes_is_cut() {
+fn a_long_list_of_errors_is_cut() {
     let text = "domain: a\ndescriptors:\n".to_owned() + &"- kye: x\n".repeat(20_000);
-    let mistakes = compile_one(&text).expect_err("there are mistakes");
-    assert_eq!(mistakes.len(), 40_000);
-    let shown = mistakes.to_string();
+    let errors = compile_one(&text).expect_err("the file has errors");
+    assert_eq!(errors.len(), 40_000);
+    let shown = errors.to_string();
     assert_eq!(shown.matches("error: ").count(), Diagnostics::MAX_SHOWN);
     assert!(shown.ends_with("and 39900 more\n"), "{}", &shown[shown.len() - 100..]);
 }

@@ -31,7 +31,7 @@ fn good_rules_are_counted() {
 fn a_warning_is_shown_and_is_no_failure() {
     let (out, status) = run(&[("a.yaml", GOOD), ("b.yaml", WARNING)]);
     let expected = "\
-warning: this has no effect: it has neither `rate_limit` nor `descriptors`, and there is no other rule that it keeps away from its entries
+warning: this has no effect: it has neither `rate_limit` nor `descriptors`, and no other rule would match its entries
  --> b.yaml:3:3
   |
 3 | - key: a

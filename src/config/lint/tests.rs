@@ -12,7 +12,8 @@ use crate::{
     time::Timestamp,
 };
 
-/// Lists of different composite keys, as keys and values.
+/// Lists of descriptors with unique composite keys. The name of each rule is its
+/// position in the list.
 fn lists() -> impl Strategy<Value = Vec<DescriptorSpec>> {
     let spec = |(key, value): (String, String)| {
         let rule = Some(RuleSpec::default());
@@ -30,7 +31,7 @@ fn lists() -> impl Strategy<Value = Vec<DescriptorSpec>> {
     })
 }
 
-/// All short texts.
+/// All texts of up to two characters from a small alphabet.
 fn texts() -> Vec<String> {
     let letters = ["a", "b", "_", "c"];
     let two = letters.iter().flat_map(|a| letters.map(|b| format!("{a}{b}")));
@@ -40,8 +41,8 @@ fn texts() -> Vec<String> {
     texts
 }
 
-/// Which element of `list` takes the entry, by the rules that requests meet.
-fn taker(tree: &RuleTree, key: &str, value: &str) -> Option<usize> {
+/// The position of the element that the compiled rules choose for an entry.
+fn chosen(tree: &RuleTree, key: &str, value: &str) -> Option<usize> {
     let bytes = |it: &str| Bytes::copy_from_slice(it.as_bytes());
     let entry = Entry { key: bytes(key), value: bytes(value) };
     let rule = tree.domain(b"d")?.find(&[entry])?;
@@ -56,36 +57,36 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
-    fn no_entry_reaches_what_is_called_out_of_reach(list in lists()) {
+    fn no_entry_reaches_a_covered_element(list in lists()) {
         let composites: Vec<_> = list.iter().map(DescriptorSpec::composite_key).collect();
-        let level = Level::new(composites.iter().map(String::as_str));
+        let keys = SiblingKeys::new(composites.iter().map(String::as_str));
         let tree = tree(list.clone());
         for (index, spec) in list.iter().enumerate() {
-            if level.cover(index, spec.value.is_empty()).is_none() {
+            if keys.cover(index, &spec.value).is_none() {
                 continue;
             }
             let is_pattern = composites[index].contains('*');
             for value in texts() {
                 for key in texts().iter().filter(|it| is_pattern || **it == spec.key) {
-                    prop_assert_ne!(taker(&tree, key, &value), Some(index), "{}={}", key, value);
+                    prop_assert_ne!(chosen(&tree, key, &value), Some(index), "{}={}", key, value);
                 }
             }
         }
     }
 
     #[test]
-    fn what_is_called_without_effect_keeps_nothing_away(list in lists()) {
+    fn removing_an_element_that_diverts_nothing_changes_nothing(list in lists()) {
         let composites: Vec<_> = list.iter().map(DescriptorSpec::composite_key).collect();
-        let level = Level::new(composites.iter().map(String::as_str));
+        let keys = SiblingKeys::new(composites.iter().map(String::as_str));
         let with = tree(list.clone());
-        for index in (0..list.len()).filter(|it| !level.diverts(*it)) {
+        for index in (0..list.len()).filter(|it| !keys.diverts(*it)) {
             let mut others = list.clone();
             others.remove(index);
             let without = tree(others);
             for value in texts() {
                 for key in texts() {
-                    if taker(&with, &key, &value) == Some(index) {
-                        let other = taker(&without, &key, &value);
+                    if chosen(&with, &key, &value) == Some(index) {
+                        let other = chosen(&without, &key, &value);
                         prop_assert_eq!(other, None, "{}={}", key, value);
                     }
                 }
@@ -112,10 +113,11 @@ fn fixed() -> impl Strategy<Value = LimitSpec> {
     )
 }
 
-/// A counter, and the window it belongs to.
+/// The window of a counter, and its count.
 type Counter = (Option<Span>, u64);
 
-/// What is counted of a limit if it is charged alone, and whether that passes.
+/// Charges `hits` to one limit, and returns the new counter and whether the hits
+/// pass.
 fn charge(counter: Counter, spec: &LimitSpec, hits: Hits, now: Timestamp) -> (Counter, bool) {
     let span = Some(spec.limit.window.span(now, 0));
     let before = if counter.0 == span { counter.1 } else { 0 };
@@ -128,7 +130,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
     #[test]
-    fn a_limit_that_is_pointed_out_never_refuses_alone(
+    fn an_implied_limit_never_rejects_alone(
         outer in fixed(),
         inner in fixed(),
         calls in vec((0_u64..3, 0_u64..4, 0..5), 1..40),
@@ -158,7 +160,7 @@ fn check_covers(pattern: &str, other: &str, expected: bool) {
 }
 
 #[test]
-fn a_pattern_covers_those_that_say_more() {
+fn a_pattern_covers_more_specific_patterns() {
     check_covers("a_*", "a_x*", true);
     check_covers("a_*", "a_*x*y", true);
     check_covers("a_x*", "a_*", false);

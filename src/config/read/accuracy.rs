@@ -2,98 +2,109 @@
 
 use super::{
     super::{
-        keys::Home,
+        excerpt::quote,
+        keys::KeyContext,
         lint,
-        report::quote,
-        yaml::{Entry, Value},
+        parsed::{MAX_LEASE_SHARE, WHOLE_LIMIT},
+        yaml::{MapEntry, Value},
     },
-    Reader,
-    fields::{expected, present},
-    limit::Block,
+    block::LimitBlock,
+    reader::{Reader, expected_value, non_null},
 };
 use crate::limit::Algorithm;
 
-/// A whole, in millionths.
-pub(in crate::config) const WHOLE: u64 = 1_000_000;
-/// The largest part that may be taken ahead: a tenth.
-pub(in crate::config) const MOST: u64 = WHOLE / 10;
-
 impl<'a> Reader<'a, '_> {
-    /// How many hits of a limit an instance may take ahead.
-    pub(super) fn ahead(
+    /// The number of hits that an instance may reserve in advance; 0 for none.
+    pub(super) fn max_prefetch(
         &mut self,
-        block: Block<'_, 'a>,
+        block: LimitBlock<'_, 'a>,
         algorithm: Algorithm,
         requests: u32,
     ) -> u32 {
-        let Some(entry) = present(block.map, "accuracy") else { return 0 };
-        if matches!(&entry.node.value, Value::Scalar(it) if it.text == "exact") {
+        let Some(entry) = non_null(block.map, "accuracy") else { return 0 };
+        if matches!(&entry.node.value, Value::Scalar(scalar) if scalar.text == "exact") {
             return 0;
         }
         let Value::Map(map) = &entry.node.value else {
-            self.wrong(&entry.node, "`accuracy`", expected(Home::RateLimit, "accuracy"));
+            let expected = expected_value(KeyContext::RateLimit, "accuracy");
+            self.unexpected(&entry.node, "`accuracy`", expected);
             return 0;
         };
-        self.check_keys(map, Home::Accuracy);
+        self.check_keys(map, KeyContext::Accuracy);
+        self.check_accuracy_allowed(block, entry, algorithm);
+        let Some(lease) = non_null(map, "lease") else {
+            // Any other key has been reported.
+            if map.keys().all(|name| name == "lease") {
+                let expected = expected_value(KeyContext::Accuracy, "lease");
+                let message = format!("`accuracy` has no `lease`, expected {expected}");
+                let help = "or write `accuracy: exact`";
+                self.sink.error_with_help(entry.key_location, message, help);
+            }
+            return 0;
+        };
+        let Some(share) = self.lease_share(lease) else { return 0 };
+        lint::check_lease(lease.node.location, share, requests, self.sink);
+        let max_prefetch = u64::from(requests) * share / WHOLE_LIMIT;
+        u32::try_from(max_prefetch).unwrap_or(u32::MAX)
+    }
+
+    /// Reports an `accuracy` that the other keys of the limit rule out.
+    fn check_accuracy_allowed(
+        &mut self,
+        block: LimitBlock<'_, 'a>,
+        accuracy: &MapEntry<'a>,
+        algorithm: Algorithm,
+    ) {
         for other in ["penalty", "consume"] {
-            if present(block.map, other).is_some() {
-                self.beside(entry, "accuracy", &format!("`{other}`"));
+            if non_null(block.map, other).is_some() {
+                self.conflict(accuracy, "accuracy", &format!("`{other}`"));
             }
         }
         if !algorithm.counts_denied() {
             let message = "`accuracy` is not `exact`, expected a `fixed_window` that counts what \
-                           it refuses";
-            let help = "an instance may spend later what it has taken ahead, and only the end of \
-                        a fixed window puts an end to that: under any other algorithm more than \
-                        the limit could pass; leave `accuracy` out, or the `algorithm`";
-            self.report.mistake(entry.place, message, Some(help.into()));
+                           it rejects";
+            let help = "an instance may use reserved hits late, which only the end of a fixed \
+                        window prevents: with any other algorithm, more hits than the limit could \
+                        be allowed; leave out `accuracy` or `algorithm`";
+            self.sink.error_with_help(accuracy.key_location, message, help);
         }
-        let Some(lease) = present(map, "lease") else {
-            if map.iter().all(|(name, _)| name == "lease") {
-                let lease = expected(Home::Accuracy, "lease");
-                let message = format!("`accuracy` has no `lease`, expected {lease}");
-                let help = "or write `accuracy: exact`";
-                self.report.mistake(entry.place, message, Some(help.into()));
-            }
-            return 0;
-        };
-        let part = self.part(lease);
-        let ahead = u64::from(requests) * part / WHOLE;
-        if 0 < part {
-            lint::lease(lease.node.place, part, requests, self.report);
-        }
-        u32::try_from(ahead).unwrap_or(u32::MAX)
     }
 
-    /// What stands under `lease`, in millionths.
-    fn part(&mut self, entry: &Entry<'a>) -> u64 {
-        let expected = expected(Home::Accuracy, "lease");
+    /// The value of `lease` in millionths of the limit; `None` if it is not
+    /// valid, which is reported.
+    fn lease_share(&mut self, entry: &MapEntry<'a>) -> Option<u64> {
+        let expected = expected_value(KeyContext::Accuracy, "lease");
         let Value::Scalar(scalar) = &entry.node.value else {
-            self.wrong(&entry.node, "`lease`", expected);
-            return 0;
+            self.unexpected(&entry.node, "`lease`", expected);
+            return None;
         };
-        let part = part(&scalar.text).filter(|it| (1..=MOST).contains(it));
-        part.unwrap_or_else(|| {
-            let message = format!("`lease` is {}, expected {expected}", quote(&scalar.text));
-            self.report.mistake(entry.node.place, message, None);
-            0
-        })
+        if let Some(share) = parse_share(&scalar.text)
+            && (1..=MAX_LEASE_SHARE).contains(&share)
+        {
+            return Some(share);
+        }
+        let message = format!("`lease` is {}, expected {expected}", quote(&scalar.text));
+        self.sink.error(entry.node.location, message);
+        None
     }
 }
 
-/// `1%` and `0.01`, in millionths.
-fn part(text: &str) -> Option<u64> {
+/// Parses `1%` or `0.01` to millionths.
+fn parse_share(text: &str) -> Option<u64> {
+    const MAX_DIGITS: usize = 6;
     let (number, unit) = match text.strip_suffix('%') {
-        Some(number) => (number.trim_end(), WHOLE / 100),
-        None => (text, WHOLE),
+        Some(number) => (number.trim_end(), WHOLE_LIMIT / 100),
+        None => (text, WHOLE_LIMIT),
     };
-    let (whole, rest) = number.split_once('.').unwrap_or((number, ""));
-    let digits = |it: &str| it.bytes().all(|it| it.is_ascii_digit());
-    if whole.is_empty() || !digits(whole) || !digits(rest) || 6 < rest.len() || 6 < whole.len() {
-        return None;
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
+    for digits in [whole, decimals] {
+        if digits.len() > MAX_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
     }
-    let fraction: u64 = format!("{rest:0<6}").parse().ok()?;
-    Some((whole.parse::<u64>().ok()? * WHOLE + fraction) * unit / WHOLE)
+    let whole: u64 = whole.parse().ok()?;
+    let millionths: u64 = format!("{decimals:0<6}").parse().ok()?;
+    Some((whole * WHOLE_LIMIT + millionths) * unit / WHOLE_LIMIT)
 }
 
 #[cfg(test)]
@@ -101,13 +112,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_written_in_percent_or_as_a_fraction() {
+    fn a_share_is_written_in_percent_or_as_a_fraction() {
         for (text, expected) in [
             ("1%", Some(10_000)),
             ("0.5 %", Some(5_000)),
             ("0.01", Some(10_000)),
-            ("100%", Some(WHOLE)),
-            ("1", Some(WHOLE)),
+            ("100%", Some(WHOLE_LIMIT)),
+            ("1", Some(WHOLE_LIMIT)),
             ("", None),
             ("%", None),
             ("-1%", None),
@@ -115,7 +126,7 @@ mod tests {
             ("1e-2", None),
             ("0.0000001", None),
         ] {
-            assert_eq!(part(text), expected, "{text}");
+            assert_eq!(parse_share(text), expected, "{text}");
         }
     }
 }

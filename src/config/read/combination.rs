@@ -1,176 +1,200 @@
-//! Keys of a limit that make no sense together.
+//! Reports keys of a limit that cannot be combined.
 
 use super::{
     super::{
-        keys::{Home, KEYS},
+        keys::{KEYS, KeyContext},
         scalar::Plain,
-        yaml::Entry,
+        yaml::MapEntry,
     },
-    Reader,
-    fields::present,
-    limit::Block,
+    block::LimitBlock,
+    reader::{Reader, non_null},
 };
 use crate::limit::{Algorithm, AlgorithmInfo, leases};
 
-/// What only some algorithms have.
-struct Only {
+/// Keys that only some algorithms support.
+struct KeyRule {
     keys: &'static [&'static str],
-    has: fn(AlgorithmInfo) -> bool,
-    /// Which those are.
-    which: &'static str,
-    /// Why the others do not.
-    why: &'static str,
+    /// True if the algorithm of the limit supports the keys.
+    is_allowed: bool,
+    /// The algorithms that support the keys, to follow "is for".
+    algorithms: &'static str,
+    /// The reason why the other algorithms do not support them.
+    reason: &'static str,
 }
 
-const ONLY: [Only; 5] = [
-    Only {
-        keys: &["unit", "unit_multiplier", "period", "penalty"],
-        has: |it| it.window,
-        which: "every algorithm but `concurrency`",
-        why: "it limits how many calls are in flight, not how many come in some time",
-    },
-    Only {
-        keys: &["lease"],
-        has: |it| it.lease,
-        which: "`concurrency`",
-        why: "only there are hits given back",
-    },
-    Only {
-        keys: &["burst"],
-        has: |it| it.burst,
-        which: "`token_bucket` and `leaky_bucket`",
-        why: "elsewhere all that the limit allows may come at once",
-    },
-    Only {
-        keys: &["calendar"],
-        has: |it| it.calendar,
-        which: "`fixed_window`",
-        why: "only there may windows differ in length",
-    },
-    Only {
-        keys: &["phase"],
-        has: |it| it.phase,
-        which: "`fixed_window` and `sliding_window`",
-        why: "only there do windows begin at some moment",
-    },
-];
+fn key_rules(info: AlgorithmInfo) -> [KeyRule; 5] {
+    [
+        KeyRule {
+            keys: &["unit", "unit_multiplier", "period", "penalty"],
+            is_allowed: info.window,
+            algorithms: "every algorithm but `concurrency`",
+            reason: "it limits the requests in flight, not the requests per time",
+        },
+        KeyRule {
+            keys: &["lease"],
+            is_allowed: info.lease,
+            algorithms: "`concurrency`",
+            reason: "the other algorithms have no slots to free",
+        },
+        KeyRule {
+            keys: &["burst"],
+            is_allowed: info.burst,
+            algorithms: "`token_bucket` and `leaky_bucket`",
+            reason: "the other algorithms allow all hits of the limit at once",
+        },
+        KeyRule {
+            keys: &["calendar"],
+            is_allowed: info.calendar,
+            algorithms: "`fixed_window`",
+            reason: "the other algorithms need windows of equal length",
+        },
+        KeyRule {
+            keys: &["phase"],
+            is_allowed: info.phase,
+            algorithms: "`fixed_window` and `sliding_window`",
+            reason: "the other algorithms have no windows with a fixed start",
+        },
+    ]
+}
 
-/// Keys of which a limit has at most one.
-const EITHER: [(&str, &[&str]); 2] = [
-    ("period", &["unit", "unit_multiplier"]),
-    ("calendar", &["unit_multiplier", "period", "phase"]),
+/// A key that excludes other keys of the same limit.
+struct Exclusion {
+    key: &'static str,
+    excludes: &'static [&'static str],
+}
+
+const EXCLUSIONS: [Exclusion; 2] = [
+    Exclusion { key: "period", excludes: &["unit", "unit_multiplier"] },
+    Exclusion { key: "calendar", excludes: &["unit_multiplier", "period", "phase"] },
 ];
 
 impl<'a> Reader<'a, '_> {
-    /// Reports that `entry`, under the key `name`, stands beside `other`.
-    pub(super) fn beside(&mut self, entry: &Entry<'a>, name: &str, other: &str) {
-        let message = format!("`{name}` stands beside {other}, expected one of the two");
-        self.report.mistake(entry.place, message, None);
+    /// Reports that the key `name`, which is `entry`, is combined with `other`.
+    pub(super) fn conflict(&mut self, entry: &MapEntry<'a>, name: &str, other: &str) {
+        let message = format!("`{name}` is combined with {other}, expected one of the two");
+        self.sink.error(entry.key_location, message);
     }
 
-    /// Whether a block says that everything passes.
-    pub(super) fn unlimited(&mut self, block: Block<'_, 'a>) -> bool {
+    /// True if the limit is `unlimited`. Keys that have no meaning then are
+    /// reported.
+    pub(super) fn is_unlimited(&mut self, block: LimitBlock<'_, 'a>) -> bool {
+        const ALLOWED: [&str; 4] = ["unlimited", "requests_per_unit", "name", "replaces"];
         let map = block.map;
-        if !block.only
+        if !block.is_single
             && let Some(entry) = map.get("unlimited")
         {
-            let message = "`unlimited` stands in an element of `rate_limits`, expected a limit";
-            let help = "write `rate_limit: { unlimited: true }` in the place of all of them";
-            self.report.mistake(entry.place, message, Some(help.into()));
+            let message = "`unlimited` is in an element of `rate_limits`, expected a limit";
+            let help = "write `rate_limit: { unlimited: true }` instead of `rate_limits`";
+            self.sink.error_with_help(entry.key_location, message, help);
             return false;
         }
-        if !self.flag(map, Home::RateLimit, "unlimited") {
+        if !self.flag(map, KeyContext::RateLimit, "unlimited") {
             return false;
         }
-        let neutral = ["unlimited", "requests_per_unit", "name", "replaces"];
-        let keys = KEYS.iter().filter(|it| it.home == Home::RateLimit);
-        for key in keys.filter(|it| !neutral.contains(&it.name)) {
-            if let Some(entry) = present(map, key.name) {
-                self.beside(entry, key.name, "`unlimited: true`");
+        for key in &KEYS {
+            if key.context == KeyContext::RateLimit
+                && !ALLOWED.contains(&key.name)
+                && let Some(entry) = non_null(map, key.name)
+            {
+                self.conflict(entry, key.name, "`unlimited: true`");
             }
         }
-        let requests = self.number(map, Home::RateLimit, "requests_per_unit", 0..=u32::MAX);
-        if let Some(entry) = map.get("requests_per_unit").filter(|_| requests > Some(0)) {
+        let requests = self.number(map, KeyContext::RateLimit, "requests_per_unit", 0..=u32::MAX);
+        if let Some(entry) = map.get("requests_per_unit")
+            && requests > Some(0)
+        {
             let message = "`requests_per_unit` has no effect beside `unlimited: true`";
-            self.report.warning(entry.place, message);
+            self.sink.warning(entry.key_location, message);
         }
         true
     }
 
-    /// Reports what does not go with the algorithm, or with one another.
+    /// Reports keys that conflict with the algorithm or with one another.
     pub(super) fn check_combination(
         &mut self,
-        block: Block<'_, 'a>,
+        block: LimitBlock<'_, 'a>,
         algorithm: Algorithm,
         requests: Option<u32>,
     ) {
-        let map = block.map;
-        let mine = algorithm.name();
-        for Only { keys, which, why, .. } in ONLY.iter().filter(|it| !(it.has)(algorithm.info())) {
-            for (key, entry) in keys.iter().filter_map(|it| Some((it, present(map, it)?))) {
-                let message = format!("`{key}` is for {which}, and this is `{mine}`");
-                self.report.mistake(entry.place, message, Some((*why).into()));
+        self.check_algorithm_keys(block, algorithm);
+        for Exclusion { key, excludes } in EXCLUSIONS {
+            let Some(entry) = non_null(block.map, key) else { continue };
+            for other in excludes {
+                if non_null(block.map, other).is_some() {
+                    self.conflict(entry, key, &format!("`{other}`"));
+                }
             }
         }
-        for (key, others) in EITHER {
-            let Some(entry) = present(map, key) else { continue };
-            for other in others.iter().filter(|it| present(map, it).is_some()) {
-                self.beside(entry, key, &format!("`{other}`"));
+        self.check_lease(block, algorithm);
+        self.check_requests(block, algorithm, requests);
+    }
+
+    fn check_algorithm_keys(&mut self, block: LimitBlock<'_, 'a>, algorithm: Algorithm) {
+        let own = algorithm.name();
+        for KeyRule { keys, is_allowed, algorithms, reason } in key_rules(algorithm.info()) {
+            if is_allowed {
+                continue;
+            }
+            for key in keys {
+                if let Some(entry) = non_null(block.map, key) {
+                    let message = format!("`{key}` is for {algorithms}, and this is `{own}`");
+                    self.sink.error_with_help(entry.key_location, message, reason);
+                }
             }
         }
-        let fixed = algorithm.info().count_denied;
-        if let Some(entry) = map.get("count_denied")
+        // `count_denied: false` states what the other algorithms do anyway.
+        if let Some(entry) = block.map.get("count_denied")
             && entry.node.plain() == Some(Plain::Bool(true))
-            && !fixed
+            && !algorithm.info().count_denied
         {
             let message =
-                format!("`count_denied: true` is for `fixed_window`, and this is `{mine}`");
-            let help = "elsewhere a hit that is refused costs nothing: remove it";
-            self.report.mistake(entry.place, message, Some(help.into()));
+                format!("`count_denied: true` is for `fixed_window`, and this is `{own}`");
+            let help = "the other algorithms never count rejected hits: remove it";
+            self.sink.error_with_help(entry.key_location, message, help);
         }
-        self.check_requests(block, algorithm, requests);
+    }
+
+    fn check_lease(&mut self, block: LimitBlock<'_, 'a>, algorithm: Algorithm) {
+        if algorithm.info().lease && non_null(block.map, "lease").is_none() {
+            let message = "the limit has no `lease`, expected one such as `lease: 30s`";
+            let help = "it frees the slot of a client that does not release it";
+            self.sink.error_with_help(block.location, message, help);
+        }
     }
 
     fn check_requests(
         &mut self,
-        block: Block<'_, 'a>,
+        block: LimitBlock<'_, 'a>,
         algorithm: Algorithm,
         requests: Option<u32>,
     ) {
-        let map = block.map;
-        let mine = algorithm.name();
-        if algorithm.info().lease && present(map, "lease").is_none() {
-            let message = "the limit has no `lease`, expected one such as `lease: 30s`";
-            let help = "it frees the slot of a caller that does not give it back";
-            self.report.mistake(block.place, message, Some(help.into()));
-        }
-        let Some(entry) = present(map, "requests_per_unit") else {
-            if algorithm.info().count_denied {
-                let message = "`requests_per_unit` is missing, so that every request is refused";
-                self.report.warning(block.place, message);
+        let info = algorithm.info();
+        let own = algorithm.name();
+        let Some(entry) = non_null(block.map, "requests_per_unit") else {
+            if info.count_denied {
+                let message = "`requests_per_unit` is missing, so that every request is rejected";
+                self.sink.warning(block.location, message);
             } else {
                 let message = "the limit has no `requests_per_unit`, expected one";
-                self.report.mistake(block.place, message, None);
+                self.sink.error(block.location, message);
             }
             return;
         };
-        let bounded = algorithm.info().keeps_each_hit;
-        if bounded && Some(leases::MAX_REQUESTS) < requests {
-            let message = format!(
-                "`requests_per_unit` of `{mine}` is above {}, expected no more",
-                leases::MAX_REQUESTS
-            );
-            let help = match algorithm.info().lease {
-                false => "use sliding_window, which keeps two numbers and not each hit",
-                true => "each call in flight is kept by itself",
+        let max = leases::MAX_REQUESTS;
+        if info.keeps_each_hit && requests > Some(max) {
+            let message =
+                format!("`requests_per_unit` of `{own}` is above {max}, expected no more");
+            let help = if info.lease {
+                "each request in flight is stored by itself"
+            } else {
+                "use sliding_window, which stores two numbers instead of each hit"
             };
-            self.report.mistake(entry.node.place, message, Some(help.into()));
+            self.sink.error_with_help(entry.node.location, message, help);
         }
-        let fixed = algorithm.info().count_denied;
-        if !bounded && !fixed && requests == Some(0) {
-            let message = format!("`requests_per_unit` of `{mine}` is 0, expected at least 1");
-            let help = "use fixed_window with 0 to refuse everything";
-            self.report.mistake(entry.node.place, message, Some(help.into()));
+        if !info.keeps_each_hit && !info.count_denied && requests == Some(0) {
+            let message = format!("`requests_per_unit` of `{own}` is 0, expected at least 1");
+            let help = "use fixed_window with 0 to reject everything";
+            self.sink.error_with_help(entry.node.location, message, help);
         }
     }
 }

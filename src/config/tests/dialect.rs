@@ -26,7 +26,7 @@ fn a_number_with_a_fraction_has_to_be_quoted() {
         let expected = format!(
             "4:10: `value` is the number `{value}`, expected a string (quote it: '{value}')"
         );
-        check_mistakes(&text, &[&expected]);
+        check_errors(&text, &[&expected]);
     }
 }
 
@@ -49,10 +49,10 @@ fn a_limit_is_any_whole_number_that_fits() {
         let text = format!(
             "domain: d\ndescriptors:\n- key: a\n  rate_limit: {{ unit: day, requests_per_unit: {text} }}"
         );
-        let mistakes = compile_one(&text).expect_err("no such number");
-        let mistake = mistakes.first();
-        assert_eq!((mistakes.len(), place(mistake)), (1, (4, 47)));
-        assert!(mistake.message.ends_with("expected a whole number from 0 to 4294967295"));
+        let errors = compile_one(&text).expect_err("no such number");
+        let error = errors.first();
+        assert_eq!((errors.len(), place(error)), (1, (4, 47)));
+        assert!(error.message.ends_with("expected a whole number from 0 to 4294967295"));
     }
 }
 
@@ -65,7 +65,7 @@ fn flags_are_those_of_yaml_1_1_and_not_quoted() {
         assert_eq!(rule(&format!("  shadow_mode: {text}\n{limit}")).spec.shadow_mode, expected);
     }
     assert!(!rule(&format!("  shadow_mode:\n{limit}")).spec.shadow_mode);
-    check_mistakes(
+    check_errors(
         "domain: d\ndescriptors:\n- key: a\n  shadow_mode: 'true'\n  quota_mode: 1\n",
         &[
             "4:16: `shadow_mode` is the quoted string `true`, expected `true` or `false` (remove the quotes)",
@@ -101,18 +101,18 @@ descriptors:
 }
 
 #[test]
-fn aliases_and_merge_keys_that_make_no_sense_are_mistakes() {
-    check_mistakes(
+fn invalid_aliases_and_merge_keys_are_errors() {
+    check_errors(
         "domain: d\ndescriptors: &a\n- key: b\n  descriptors: *a\n- { <<: 1, key: x }\n",
         &[
-            "4:16: the alias stands inside what it stands for",
+            "4:16: the alias is inside the node that it refers to",
             "5:9: `<<` is `1`, expected a map or a list of maps",
         ],
     );
     let help = "quote a text that begins with `*` or `&`";
     let unknown = "this is not YAML: while parsing node, found unknown anchor";
-    check_mistakes("domain: *no", &[&format!("1:9: {unknown} ({help})")]);
-    check_mistakes(
+    check_errors("domain: *no", &[&format!("1:9: {unknown} ({help})")]);
+    check_errors(
         "domain: !secret d\ndescriptors: !!set []\n",
         &[
             "1:9: the tag `!secret` is not understood (remove it)",
@@ -122,11 +122,11 @@ fn aliases_and_merge_keys_that_make_no_sense_are_mistakes() {
 }
 
 #[test]
-fn what_a_mistake_in_an_anchor_breaks_is_reported_once() {
-    check_mistakes(
+fn an_error_in_an_anchor_is_reported_once() {
+    check_errors(
         "domain: d\ndescriptors:\n- key: a\n  rate_limit: &l { unit: eon }\n- key: b\n  rate_limit: *l\n",
         &[
-            "4:26: `eon` is no unit of time (expected one of second, minute, hour, day, week, month, year)",
+            "4:26: `eon` is not a unit of time (expected one of second, minute, hour, day, week, month, year)",
         ],
     );
 }
@@ -140,8 +140,8 @@ fn line_endings_of_windows_make_no_difference() {
 }
 
 #[test]
-fn a_duplicate_key_is_a_mistake_at_any_depth() {
-    check_mistakes(
+fn a_duplicate_key_is_an_error_at_any_depth() {
+    check_errors(
         "domain: d\ndomain: e\ndescriptors:\n- key: a\n  metadata: { x: { y: 1, 'y': 2, 08: 1 }, 8: 1, 010: 1 }\n",
         &[
             "2:1: the key `domain` is already at r.yaml:1 (remove one of them)",

@@ -176,7 +176,7 @@ fn a_list_of_limits_is_a_list_of_one_to_eight_limits() {
     let many: String = (1..=9)
         .map(|it| format!("  - {{ unit: day, unit_multiplier: {it}, requests_per_unit: 1, count_denied: no }}\n"))
         .collect();
-    check_mistakes(
+    check_errors(
         &format!(
             "
 domain: d
@@ -192,10 +192,10 @@ descriptors:
         &[
             "4:13: `rate_limits` is empty, expected 1 to 8 limits",
             "5:26: `rate_limits` is a map, expected a list of 1 to 8 maps, each like `rate_limit`",
-            "6:46: `rate_limits` stands beside `rate_limit`, expected one of the two",
+            "6:46: `rate_limits` is combined with `rate_limit`, expected one of the two",
             "7:27: an element of `rate_limits` is `day`, expected a map like `rate_limit`",
             "7:32: the limit has no `unit`, expected one or a `period` (expected one of second, minute, hour, day, week, month, year)",
-            "7:60: `unlimited` stands in an element of `rate_limits`, expected a limit (write `rate_limit: { unlimited: true }` in the place of all of them)",
+            "7:60: `unlimited` is in an element of `rate_limits`, expected a limit (write `rate_limit: { unlimited: true }` instead of `rate_limits`)",
             "18:5: there are 9 limits, expected at most 8",
         ],
     );
@@ -203,7 +203,7 @@ descriptors:
 
 #[test]
 fn a_rule_with_several_limits_replaces_none_of_its_own() {
-    check_mistakes(
+    check_errors(
         "
 domain: d
 descriptors:
@@ -232,7 +232,7 @@ fn limits_of_one_descriptor_never_share_a_counter() {
         ("algorithm: concurrency, lease: 1s", "algorithm: concurrency, lease: 2s"),
         (month, month),
     ] {
-        check_mistakes(
+        check_errors(
             &limits(&[first, "unit: year, algorithm: sliding_log", second]),
             &[
                 "7:5: the limit has the algorithm and the window of the one at r.yaml:5, expected another (the two would share a counter: keep the tighter one)",
@@ -259,7 +259,7 @@ fn a_limit_that_refuses_nothing_more_than_another_is_pointed_out() {
     };
     let hour = "unit: hour, requests_per_unit: 100";
     let minute = "unit: minute, requests_per_unit: 100";
-    let message = "this limit refuses nothing that the one at r.yaml:5 lets pass";
+    let message = "this limit rejects nothing that the limit at r.yaml:5 allows";
     check(hour, minute, &[&format!("6:5: {message}")]);
     check(
         hour,

@@ -1,22 +1,22 @@
-//! Limits that make no sense.
+//! Invalid limits.
 
 use super::*;
 
-/// What is wrong with `rate_limit: { text }`; columns are counted from the
-/// beginning of `text`, and 0 is the key `rate_limit`.
+/// Compares the errors of `rate_limit: { text }` with `expected`. Columns are
+/// counted from the beginning of `text`; 0 is the key `rate_limit`.
 #[track_caller]
 fn check(text: &str, expected: &[&str]) {
     let file = format!("domain: d\ndescriptors:\n- key: a\n  rate_limit: {{ {text} }}\n");
-    let mistakes = compile_one(&file).expect_err(text);
+    let errors = compile_one(&file).expect_err(text);
     let line = |it: &Diagnostic| {
         let help = it.help.iter().map(|it| format!(" ({it})"));
         format!("{}: {}{}", place(it).1.saturating_sub(16), it.message, help.collect::<String>())
     };
-    assert_eq!(mistakes.iter().map(line).collect::<Vec<_>>(), expected, "{text}");
+    assert_eq!(errors.iter().map(line).collect::<Vec<_>>(), expected, "{text}");
 }
 
 #[test]
-fn a_word_or_a_number_that_is_wrong_is_a_mistake_that_says_what_was_expected() {
+fn an_invalid_word_or_number_is_reported_with_the_expected_value() {
     let algorithms = "expected one of fixed_window, sliding_window, sliding_log, token_bucket, leaky_bucket, concurrency";
     let number = "expected a whole number from 1 to 4294967295";
     let check =
@@ -57,7 +57,7 @@ fn a_word_or_a_number_that_is_wrong_is_a_mistake_that_says_what_was_expected() {
 }
 
 #[test]
-fn an_accuracy_that_cannot_be_had_is_a_mistake() {
+fn an_unsupported_accuracy_is_an_error() {
     let check = |text: &str, expected: &str| {
         check(&format!("{text}, unit: day, requests_per_unit: 1"), &[expected]);
     };
@@ -71,19 +71,19 @@ fn an_accuracy_that_cannot_be_had_is_a_mistake() {
     check("accuracy: {lease: }", &none);
     check("accuracy: {part: 1%}", "12: the key `part` is unknown (expected one of lease)");
     let window = "1: `accuracy` is not `exact`, expected a `fixed_window` that counts what it \
-                  refuses (an instance may spend later what it has taken ahead, and only the \
-                  end of a fixed window puts an end to that: under any other algorithm more than \
-                  the limit could pass; leave `accuracy` out, or the `algorithm`)";
+                  rejects (an instance may use reserved hits late, which only the end of a fixed \
+                  window prevents: with any other algorithm, more hits than the limit could be \
+                  allowed; leave out `accuracy` or `algorithm`)";
     check("accuracy: {lease: 1%}, algorithm: token_bucket", window);
     check("accuracy: {lease: 1%}, count_denied: false", window);
     check(
         "accuracy: {lease: 1%}, penalty: 1s",
-        "1: `accuracy` stands beside `penalty`, expected one of the two",
+        "1: `accuracy` is combined with `penalty`, expected one of the two",
     );
 }
 
 #[test]
-fn a_duration_that_is_wrong_is_a_mistake_that_says_what_was_expected() {
+fn an_invalid_duration_is_reported_with_the_expected_value() {
     let period = "expected a duration of whole seconds from `1s` to `876000h`";
     let penalty = "expected a duration of whole milliseconds from `1ms` to `87600h`";
     let lease = "expected a duration of whole milliseconds from `1s` to `24h`";
@@ -111,7 +111,7 @@ fn a_duration_that_is_wrong_is_a_mistake_that_says_what_was_expected() {
 }
 
 #[test]
-fn a_calendar_that_is_wrong_is_a_mistake_that_says_what_was_expected() {
+fn an_invalid_calendar_is_reported_with_the_expected_value() {
     let zone = "expected a name of the IANA database, such as Europe/Berlin";
     let first =
         "expected a whole number from 1 to 28 for months, or from 1 (Monday) to 7 for weeks";
@@ -124,11 +124,11 @@ fn a_calendar_that_is_wrong_is_a_mistake_that_says_what_was_expected() {
     );
     check(
         "calendar: {time_zone: Berlin}, unit: day",
-        &format!("23: `Berlin` is no time zone, {zone}"),
+        &format!("23: `Berlin` is not a time zone, {zone}"),
     );
     check(
         "calendar: {time_zone: Etc/Unknown}, unit: day",
-        &format!("23: `Etc/Unknown` is no time zone, {zone}"),
+        &format!("23: `Etc/Unknown` is not a time zone, {zone}"),
     );
     check("calendar: {time_zone: [UTC]}, unit: day", &format!("23: `time_zone` is a list, {zone}"));
     check(
@@ -145,7 +145,7 @@ fn a_calendar_that_is_wrong_is_a_mistake_that_says_what_was_expected() {
     );
     check(
         "calendar: {time_zone: UTC, first_day: 1}, unit: day",
-        "28: `first_day` stands beside `unit: day`, expected week or month (remove it)",
+        "28: `first_day` is combined with `unit: day`, expected week or month (remove it)",
     );
     check(
         "calendar: {zone: UTC, time_zone: UTC}, unit: day",
@@ -158,35 +158,37 @@ fn a_calendar_that_is_wrong_is_a_mistake_that_says_what_was_expected() {
 }
 
 #[test]
-fn keys_of_another_algorithm_are_mistakes_with_the_reason() {
-    let timeless = "and this is `concurrency` (it limits how many calls are in flight, not how many come in some time)";
+fn keys_of_another_algorithm_are_errors_with_the_reason() {
+    let window_reason =
+        "and this is `concurrency` (it limits the requests in flight, not the requests per time)";
     let slots = "algorithm: concurrency, lease: 1s, requests_per_unit: 1";
     for key in ["unit: day", "unit_multiplier: 2", "period: 5s", "penalty: 1s"] {
         let name = key.split(':').next().unwrap();
-        let expected = format!("1: `{name}` is for every algorithm but `concurrency`, {timeless}");
+        let expected =
+            format!("1: `{name}` is for every algorithm but `concurrency`, {window_reason}");
         check(&format!("{key}, {slots}"), &[&expected]);
     }
     let burst = "`burst` is for `token_bucket` and `leaky_bucket`, and this is";
-    let at_once = "(elsewhere all that the limit allows may come at once)";
+    let burst_reason = "(the other algorithms allow all hits of the limit at once)";
     let phase = "`phase` is for `fixed_window` and `sliding_window`, and this is";
-    let moment = "(only there do windows begin at some moment)";
+    let phase_reason = "(the other algorithms have no windows with a fixed start)";
     let calendar = "`calendar` is for `fixed_window`, and this is";
-    let length = "(only there may windows differ in length)";
-    let given = "(only there are hits given back)";
+    let calendar_reason = "(the other algorithms need windows of equal length)";
+    let lease_reason = "(the other algorithms have no slots to free)";
     for (text, expected) in [
-        ("burst: 1", format!("1: {burst} `fixed_window` {at_once}")),
-        ("burst: 1, algorithm: sliding_log", format!("1: {burst} `sliding_log` {at_once}")),
-        ("phase: spread, algorithm: sliding_log", format!("1: {phase} `sliding_log` {moment}")),
-        ("phase: 1s, algorithm: token_bucket", format!("1: {phase} `token_bucket` {moment}")),
-        ("phase: 1s, algorithm: leaky_bucket", format!("1: {phase} `leaky_bucket` {moment}")),
+        ("burst: 1", format!("1: {burst} `fixed_window` {burst_reason}")),
+        ("burst: 1, algorithm: sliding_log", format!("1: {burst} `sliding_log` {burst_reason}")),
+        ("phase: spread, algorithm: sliding_log", format!("1: {phase} `sliding_log` {phase_reason}")),
+        ("phase: 1s, algorithm: token_bucket", format!("1: {phase} `token_bucket` {phase_reason}")),
+        ("phase: 1s, algorithm: leaky_bucket", format!("1: {phase} `leaky_bucket` {phase_reason}")),
         (
             "calendar: {time_zone: UTC}, algorithm: sliding_window",
-            format!("1: {calendar} `sliding_window` {length}"),
+            format!("1: {calendar} `sliding_window` {calendar_reason}"),
         ),
-        ("lease: 5s", format!("1: `lease` is for `concurrency`, and this is `fixed_window` {given}")),
+        ("lease: 5s", format!("1: `lease` is for `concurrency`, and this is `fixed_window` {lease_reason}")),
         (
             "count_denied: true, algorithm: sliding_window",
-            "1: `count_denied: true` is for `fixed_window`, and this is `sliding_window` (elsewhere a hit that is refused costs nothing: remove it)".into(),
+            "1: `count_denied: true` is for `fixed_window`, and this is `sliding_window` (the other algorithms never count rejected hits: remove it)".into(),
         ),
     ] {
         check(&format!("{text}, unit: day, requests_per_unit: 1"), &[&expected]);
@@ -194,41 +196,41 @@ fn keys_of_another_algorithm_are_mistakes_with_the_reason() {
     check(
         &format!("calendar: {{time_zone: UTC}}, phase: spread, {slots}"),
         &[
-            &format!("1: {calendar} `concurrency` {length}"),
-            "1: `calendar` stands beside `phase`, expected one of the two",
-            &format!("29: {phase} `concurrency` {moment}"),
+            "1: `calendar` is combined with `phase`, expected one of the two",
+            &format!("1: {calendar} `concurrency` {calendar_reason}"),
+            &format!("29: {phase} `concurrency` {phase_reason}"),
         ],
     );
 }
 
 #[test]
-fn keys_that_say_the_same_in_two_ways_are_mistakes() {
+fn keys_with_the_same_meaning_cannot_be_combined() {
     let zone = "calendar: {time_zone: UTC}";
     for (text, expected) in [
-        ("period: 5s, unit: day", "1: `period` stands beside `unit`, expected one of the two"),
+        ("period: 5s, unit: day", "1: `period` is combined with `unit`, expected one of the two"),
         (
             "period: 5s, unit_multiplier: 2",
-            "1: `period` stands beside `unit_multiplier`, expected one of the two",
+            "1: `period` is combined with `unit_multiplier`, expected one of the two",
         ),
         (
             &format!("{zone}, unit: day, unit_multiplier: 1"),
-            "1: `calendar` stands beside `unit_multiplier`, expected one of the two",
+            "1: `calendar` is combined with `unit_multiplier`, expected one of the two",
         ),
         (
             &format!("{zone}, unit: day, phase: 1h"),
-            "1: `calendar` stands beside `phase`, expected one of the two",
+            "1: `calendar` is combined with `phase`, expected one of the two",
         ),
         (
             &format!("{zone}, period: 24h"),
-            "1: `calendar` stands beside `period`, expected one of the two",
+            "1: `calendar` is combined with `period`, expected one of the two",
         ),
         (
             &format!("{zone}, unit: hour"),
-            "1: `calendar` stands beside `unit: hour`, expected day, week or month",
+            "1: `calendar` is combined with `unit: hour`, expected day, week or month",
         ),
         (
             &format!("{zone}, unit: year"),
-            "1: `calendar` stands beside `unit: year`, expected day, week or month",
+            "1: `calendar` is combined with `unit: year`, expected day, week or month",
         ),
     ] {
         check(&format!("{text}, requests_per_unit: 1"), &[expected]);
@@ -250,35 +252,35 @@ fn keys_that_say_the_same_in_two_ways_are_mistakes() {
     ] {
         let name = key.split(':').next().unwrap();
         let expected =
-            format!("1: `{name}` stands beside `unlimited: true`, expected one of the two");
+            format!("1: `{name}` is combined with `unlimited: true`, expected one of the two");
         check(&format!("{key}, unlimited: true"), &[&expected]);
     }
 }
 
 #[test]
-fn a_limit_that_cannot_be_counted_is_a_mistake() {
+fn a_limit_that_cannot_be_counted_is_an_error() {
     for name in ["sliding_window", "token_bucket", "leaky_bucket"] {
         let zero = format!(
-            "20: `requests_per_unit` of `{name}` is 0, expected at least 1 (use fixed_window with 0 to refuse everything)"
+            "20: `requests_per_unit` of `{name}` is 0, expected at least 1 (use fixed_window with 0 to reject everything)"
         );
         check(&format!("requests_per_unit: 0, unit: day, algorithm: {name}"), &[&zero]);
     }
     check(
         "requests_per_unit: 1001, unit: day, algorithm: sliding_log",
         &[
-            "20: `requests_per_unit` of `sliding_log` is above 1000, expected no more (use sliding_window, which keeps two numbers and not each hit)",
+            "20: `requests_per_unit` of `sliding_log` is above 1000, expected no more (use sliding_window, which stores two numbers instead of each hit)",
         ],
     );
     check(
         "requests_per_unit: 1001, algorithm: concurrency, lease: 1s",
         &[
-            "20: `requests_per_unit` of `concurrency` is above 1000, expected no more (each call in flight is kept by itself)",
+            "20: `requests_per_unit` of `concurrency` is above 1000, expected no more (each request in flight is stored by itself)",
         ],
     );
     check(
         "requests_per_unit: 1, algorithm: concurrency",
         &[
-            "0: the limit has no `lease`, expected one such as `lease: 30s` (it frees the slot of a caller that does not give it back)",
+            "0: the limit has no `lease`, expected one such as `lease: 30s` (it frees the slot of a client that does not release it)",
         ],
     );
     check(
@@ -292,13 +294,13 @@ fn a_limit_that_cannot_be_counted_is_a_mistake() {
 }
 
 #[test]
-fn all_that_is_wrong_with_a_limit_is_reported_at_once() {
+fn all_errors_of_a_limit_are_reported_at_once() {
     check(
         "algorithm: token_bucket, burst: 0, count_denied: yes, period: 5, penalty: x, on_error: x",
         &[
             "0: the limit has no `requests_per_unit`, expected one",
             "33: `burst` is `0`, expected a whole number from 1 to 4294967295",
-            "36: `count_denied: true` is for `fixed_window`, and this is `token_bucket` (elsewhere a hit that is refused costs nothing: remove it)",
+            "36: `count_denied: true` is for `fixed_window`, and this is `token_bucket` (the other algorithms never count rejected hits: remove it)",
             "63: `period` is `5`, expected a duration of whole seconds from `1s` to `876000h`",
             "75: `penalty` is `x`, expected a duration of whole milliseconds from `1ms` to `87600h`",
             "88: `on_error` is `x`, expected `allow`, `deny` or `local`",
@@ -307,9 +309,9 @@ fn all_that_is_wrong_with_a_limit_is_reported_at_once() {
 }
 
 #[test]
-fn a_list_of_too_many_limits_is_refused_without_reading_it() {
+fn a_list_of_too_many_limits_is_rejected_without_reading_it() {
     let list = "{ unit: day, requests_per_unit: 1 }, ".repeat(100_000);
     let text = format!("domain: d\ndescriptors:\n- {{ key: a, rate_limits: [{list}] }}\n");
-    let mistakes = compile_one(&text).expect_err("too many").to_string();
-    assert!(mistakes.contains("there are 100000 limits, expected at most 8\n"), "{mistakes}");
+    let errors = compile_one(&text).expect_err("too many").to_string();
+    assert!(errors.contains("there are 100000 limits, expected at most 8\n"), "{errors}");
 }

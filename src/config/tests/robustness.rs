@@ -2,7 +2,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
 
-/// One of everything.
+/// A file with every kind of value.
 const VALID: &str = r#"
 # Comments, ünïcode
 domain: &d "shop"
@@ -26,15 +26,16 @@ descriptors:
   - { unit: hour, requests_per_unit: 2, algorithm: sliding_window, phase: spread }
 "#;
 
-/// Compiles, and looks at all of what comes of it.
-fn look(bytes: Vec<u8>) -> Result<usize, usize> {
+/// Compiles `bytes` and displays the result. Returns the length of the warnings
+/// or of the errors.
+fn compile_and_display(bytes: Vec<u8>) -> Result<usize, usize> {
     let files = [SourceFile { name: "r.yaml".into(), bytes }];
     match compile(&files, CompileOptions { merge_domains: true }) {
         Ok(compiled) => Ok(lines(&compiled.warnings).len()),
-        Err(mistakes) => {
-            let shown = mistakes.to_string() + &lines(mistakes.iter());
+        Err(errors) => {
+            let shown = errors.to_string() + &lines(errors.iter());
             assert!(!shown.contains(|it: char| it.is_control() && it != '\n'), "{shown:?}");
-            let (line, column) = place(mistakes.first());
+            let (line, column) = place(errors.first());
             assert!(line > 0 && column > 0);
             Err(shown.len())
         }
@@ -42,25 +43,25 @@ fn look(bytes: Vec<u8>) -> Result<usize, usize> {
 }
 
 #[test]
-fn the_file_that_is_mutated_is_right() {
-    assert_eq!(look(VALID.into()), Ok(0));
+fn the_file_that_is_mutated_is_valid() {
+    assert_eq!(compile_and_display(VALID.into()), Ok(0));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn any_bytes_are_rules_or_mistakes(bytes in vec(any::<u8>(), 0..200)) {
-        look(bytes).ok();
+    fn any_bytes_give_rules_or_errors(bytes in vec(any::<u8>(), 0..200)) {
+        compile_and_display(bytes).ok();
     }
 
     #[test]
-    fn any_text_is_rules_or_mistakes(text in "[-a-c:*&<!|>{}\\[\\],?'\"# \n\t\u{85}é]{0,80}") {
-        look(text.into_bytes()).ok();
+    fn any_text_gives_rules_or_errors(text in "[-a-c:*&<!|>{}\\[\\],?'\"# \n\t\u{85}é]{0,80}") {
+        compile_and_display(text.into_bytes()).ok();
     }
 
     #[test]
-    fn a_file_with_changes_is_rules_or_mistakes(
+    fn a_mutated_file_gives_rules_or_errors(
         changes in vec((any::<Index>(), any::<Index>(), "[-a:*&<!{}\\[\\], '\"\n\t0é]{0,3}"), 1..6),
     ) {
         let mut text: Vec<char> = VALID.chars().collect();
@@ -69,12 +70,12 @@ proptest! {
             let to = to.clamp(from, (from + 8).min(text.len()).max(from));
             text.splice(from..to, with.chars());
         }
-        look(text.into_iter().collect::<String>().into_bytes()).ok();
+        compile_and_display(text.into_iter().collect::<String>().into_bytes()).ok();
     }
 }
 
 #[test]
-fn deep_nesting_is_a_mistake_that_names_the_bound() {
+fn deep_nesting_is_an_error_with_the_maximum() {
     let mut deep = vec![
         "[".repeat(20_000),
         "- ".repeat(20_000),
@@ -85,8 +86,8 @@ fn deep_nesting_is_a_mistake_that_names_the_bound() {
     let aliases = (1..100).map(|it| format!("a{it}: &a{it} [*a{}]\n", it - 1));
     deep.push("a0: &a0 []\n".to_owned() + &aliases.collect::<String>());
     for text in deep {
-        let mistakes = compile_one(&text).expect_err("too deep");
-        let message = &mistakes.first().message;
+        let errors = compile_one(&text).expect_err("too deep");
+        let message = &errors.first().message;
         assert!(message.contains("deeper than 64 levels"), "{message}");
     }
 }
@@ -113,16 +114,16 @@ fn a_small_file_cannot_stand_for_a_large_one() {
     let keys: String = (0..2000).map(|it| format!("k{it}: x, ")).collect();
     let merges: String = (0..2000).map(|it| format!("b{it}: {{ <<: *a0 }}\n")).collect();
     for text in [lists, format!("a0: &a0 {{ {keys} }}\n{merges}")] {
-        let mistakes = compile_one(&text).expect_err("too large");
-        let found = mistakes.iter().any(|it| it.message.contains("more than 1000000 nodes"));
-        assert!(found, "{}", mistakes.first());
+        let errors = compile_one(&text).expect_err("too large");
+        let found = errors.iter().any(|it| it.message.contains("more than 1000000 nodes"));
+        assert!(found, "{}", errors.first());
     }
 }
 
 #[test]
 fn a_file_has_a_longest_length() {
-    let mistakes = compile_one(&"#".repeat(MAX_BYTES + 1)).expect_err("too long");
-    assert!(mistakes.first().message.ends_with("expected at most 16777216"));
+    let errors = compile_one(&"#".repeat(MAX_BYTES + 1)).expect_err("too long");
+    assert!(errors.first().message.ends_with("expected at most 16777216"));
     let fits = "domain: d\n".to_owned() + &"#".repeat(MAX_BYTES - 10);
     assert_eq!(compile_one(&fits).expect("rules").rules.domain_count(), 1);
 }
@@ -132,8 +133,8 @@ fn a_message_is_short_however_long_the_text_is() {
     let long = "1".repeat(1 << 20);
     let descriptor = format!("- {{ key: {long}, x{long}: 1, rate_limit: {{ unit: '{long}' }} }}\n");
     let text = format!("domain: {long}\ndescriptors:\n{descriptor}? {long}\n: {long}\n");
-    let mistakes = compile_one(&text).expect_err("nothing is right");
-    for it in mistakes.iter() {
+    let errors = compile_one(&text).expect_err("nothing is right");
+    for it in errors.iter() {
         assert!(it.to_string().len() < 400, "{it}");
         assert!(it.snippet().to_string().len() < 1000, "{it}");
     }
@@ -151,11 +152,11 @@ fn fifty_thousand_descriptors_are_not_too_many() {
 }
 
 #[test]
-fn what_is_not_utf_8_or_not_yaml_is_a_mistake_with_its_place() {
+fn invalid_utf_8_and_invalid_yaml_are_errors_with_a_position() {
     let place = |bytes: &[u8]| {
         let files = [SourceFile { name: "r.yaml".into(), bytes: bytes.into() }];
-        let mistakes = compile(&files, CompileOptions::default()).expect_err("no YAML");
-        lines([mistakes.first()])
+        let errors = compile(&files, CompileOptions::default()).expect_err("no YAML");
+        lines([errors.first()])
     };
     assert_eq!(
         place(b"domain: d\n# \xc3\xbc \xff"),

@@ -5,10 +5,10 @@ fn a_file_needs_a_domain() {
     let expected =
         "there is no `domain`, expected one that is not empty (add `domain: …` at the top)";
     for text in ["", "# nothing\n", "---\n", "descriptors: []\n", "null"] {
-        check_mistakes(text, &[&format!("1:1: {expected}")]);
+        check_errors(text, &[&format!("1:1: {expected}")]);
     }
-    check_mistakes("\ndomain: ''\n", &[&format!("2:1: {expected}")]);
-    check_mistakes(
+    check_errors("\ndomain: ''\n", &[&format!("2:1: {expected}")]);
+    check_errors(
         "- key: a\n",
         &["1:1: the file is a list, expected a map with `domain` and `descriptors`"],
     );
@@ -25,7 +25,7 @@ fn a_domain_without_rules_is_a_domain() {
 }
 
 #[test]
-fn keys_that_do_not_belong_there_are_mistakes_that_say_where_they_do() {
+fn misplaced_keys_are_reported_with_the_right_place() {
     let text = "
 domain: d
 unit: day
@@ -48,7 +48,7 @@ descriptors:
     ? [a]
     : b
 ";
-    check_mistakes(
+    check_errors(
         text,
         &[
             "3:1: the key `unit` does not belong here (it belongs in `rate_limit` or an element of `rate_limits`)",
@@ -70,7 +70,7 @@ descriptors:
 
 #[test]
 fn a_descriptor_needs_a_key() {
-    check_mistakes(
+    check_errors(
         "domain: d\ndescriptors:\n- value: x\n- key: ''\n- key:\n-\n- x\n- key: [a]\n",
         &[
             "3:3: the descriptor has no `key`, expected one that is not empty",
@@ -84,8 +84,8 @@ fn a_descriptor_needs_a_key() {
 }
 
 #[test]
-fn the_same_key_and_value_twice_in_one_list_are_a_mistake() {
-    check_mistakes(
+fn the_same_key_and_value_twice_in_one_list_is_an_error() {
+    check_errors(
         "
 domain: d
 descriptors:
@@ -107,7 +107,7 @@ descriptors:
 #[test]
 fn a_limit_needs_a_unit_or_is_unlimited() {
     let units = "expected one of second, minute, hour, day, week, month, year";
-    check_mistakes(
+    check_errors(
         "
 domain: d
 descriptors:
@@ -132,26 +132,26 @@ descriptors:
             &format!(
                 "6:45: the limit has no `unit`, expected one, a `period`, or `unlimited: true` ({units})"
             ),
-            &format!("7:33: `minutes` is no unit of time (did you mean `minute`? {units})"),
-            &format!("8:33: `unknown` is no unit of time ({units})"),
-            &format!("9:33: `hr` is no unit of time ({units})"),
-            &format!("10:33: `sec` is no unit of time (did you mean `second`? {units})"),
+            &format!("7:33: `minutes` is not a unit of time (did you mean `minute`? {units})"),
+            &format!("8:33: `unknown` is not a unit of time ({units})"),
+            &format!("9:33: `hr` is not a unit of time ({units})"),
+            &format!("10:33: `sec` is not a unit of time (did you mean `second`? {units})"),
             &format!("11:33: `unit` is a list, {units}"),
-            "12:27: `unit` stands beside `unlimited: true`, expected one of the two",
+            "12:27: `unit` is combined with `unlimited: true`, expected one of the two",
             "13:25: `rate_limit` is `day`, expected a map with `unit` and `requests_per_unit`, or with `unlimited: true`",
         ],
     );
 }
 
 #[test]
-fn what_is_null_is_absent() {
+fn a_null_value_counts_as_absent() {
     let text = "domain: d\ndescriptors:\n- { key: a, rate_limit: null, descriptors: null, metadata: ~ }\n- { key: b, rate_limit: { unlimited: true, unit: null, replaces: null, name: null } }";
-    assert_eq!(compile_one(text).expect("no mistakes").rules.rules().len(), 1);
+    assert_eq!(compile_one(text).expect("no errors").rules.rules().len(), 1);
 }
 
 #[test]
 fn a_rule_replaces_others_by_their_names() {
-    check_mistakes(
+    check_errors(
         "
 domain: d
 descriptors:
@@ -175,7 +175,7 @@ descriptors:
 #[test]
 fn only_a_pattern_can_share() {
     let flag = "share_threshold: true";
-    check_mistakes(
+    check_errors(
         &format!(
             "domain: d\ndescriptors:\n- {{ key: a, value: b, {flag} }}\n- {{ key: a, {flag} }}\n"
         ),
@@ -191,7 +191,7 @@ fn only_a_pattern_can_share() {
 
 #[test]
 fn metadata_is_any_map_of_what_json_knows() {
-    check_mistakes(
+    check_errors(
         "domain: d\ndescriptors:\n- { key: a, metadata: [1] }\n- { key: b, metadata: { x: [.nan, -.inf], unit: day, key: 1 } }\n",
         &[
             "3:23: `metadata` is a list, expected a map",
@@ -202,8 +202,8 @@ fn metadata_is_any_map_of_what_json_knows() {
 }
 
 #[test]
-fn a_second_document_is_a_mistake() {
-    check_mistakes(
+fn a_second_document_is_an_error() {
+    check_errors(
         "domain: d\n---\ndomain: e\n---\ndomain: f\n",
         &[
             "3:1: a second document begins here, expected one in a file (put it into a file of its own)",
@@ -220,9 +220,9 @@ fn a_domain_is_in_one_file_unless_domains_are_merged() {
     let first =
         "domain: d\ndescriptors:\n- key: a\n  value: x*\n  rate_limit: { unlimited: true }\n";
     let second = "domain: d\ndescriptors:\n- key: a\n  value: '*'\n  rate_limit: { unlimited: true, replaces: [{ name: n }], name: m }\n- key: b\n  rate_limit: { unlimited: true, name: n }\n";
-    let mistakes = two(first, second, false).expect_err("twice the same domain");
+    let errors = two(first, second, false).expect_err("twice the same domain");
     assert_eq!(
-        lines(mistakes.iter()),
+        lines(errors.iter()),
         "b.yaml:1:1: the domain `d` is already at a.yaml:1 (put all of it into one file, or switch on the merging of domains)\n"
     );
     let merged = two(first, second, true).unwrap_or_else(|it| panic!("{it}"));
@@ -238,9 +238,9 @@ fn a_domain_is_in_one_file_unless_domains_are_merged() {
 #[test]
 fn merged_files_may_not_name_the_same_key_and_value_at_the_top() {
     let first = "domain: d\ndescriptors:\n- { key: a, descriptors: [{ key: x, rate_limit: { unlimited: true } }] }\n";
-    let mistakes = two(first, first, true).expect_err("twice the same key");
+    let errors = two(first, first, true).expect_err("twice the same key");
     assert_eq!(
-        lines(mistakes.iter()),
+        lines(errors.iter()),
         "b.yaml:3:3: the key and value `a` are already in this list, at a.yaml:3 (remove one of them)\n"
     );
 }

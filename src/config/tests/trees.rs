@@ -20,12 +20,12 @@ fn tree<const N: usize>(name: &str, domain: &str, descriptors: [Tree; N]) -> Sou
 
 #[track_caller]
 fn check(trees: &[SourceTree], expected: &[&str]) {
-    let mistakes = compile_trees(trees, CompileOptions::default()).expect_err("there are mistakes");
-    assert_eq!(lines(mistakes.iter()).lines().collect::<Vec<_>>(), expected);
+    let errors = compile_trees(trees, CompileOptions::default()).expect_err("there are errors");
+    assert_eq!(lines(errors.iter()).lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]
-fn mistakes_name_the_tree_and_the_path_in_it() {
+fn errors_name_the_tree_and_the_path_in_it() {
     let good = || map([("key", text("a")), ("rate_limit", limit("day"))]);
     let below = map([("key", text("b")), ("rate_limit", limit("eon"))]);
     let above = map([("key", text("a/*")), ("descriptors", Tree::List(vec![good(), below]))]);
@@ -37,8 +37,8 @@ fn mistakes_name_the_tree_and_the_path_in_it() {
             tree("three", "one", []),
         ],
         &[
-            "ns/gateway/http: descriptors[0].descriptors[1].rate_limit.unit: `eon` is no unit of \
-             time (expected one of second, minute, hour, day, week, month, year)",
+            "ns/gateway/http: descriptors[0].descriptors[1].rate_limit.unit: `eon` is not a unit \
+             of time (expected one of second, minute, hour, day, week, month, year)",
             "ns/gateway/http: descriptors[2]: the key and value `a` are already in this list, at \
              ns/gateway/http: descriptors[1] (remove one of them)",
             "two: domain: there is no `domain`, expected one that is not empty (add `domain: …` \
@@ -91,7 +91,7 @@ fn numbers_and_texts_stay_what_they_are() {
 }
 
 #[test]
-fn what_is_too_deep_or_too_large_is_refused() {
+fn trees_that_are_too_deep_or_too_large_are_rejected() {
     let mut deep = map([("key", text("a"))]);
     for _ in 0..40 {
         deep = map([("key", text("a")), ("descriptors", Tree::List(vec![deep]))]);

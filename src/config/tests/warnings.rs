@@ -14,7 +14,7 @@ fn a_pattern_behind_one_that_takes_all_of_it_is_never_reached() {
 - {{ key: a, {LIMIT} }}
 "
         ),
-        &["5:3: nothing reaches this: `a_x*` at r.yaml:4 comes first and takes it all"],
+        &["5:3: nothing reaches this: `a_x*` at r.yaml:4 comes first and matches it all"],
     );
 }
 
@@ -29,7 +29,7 @@ fn a_key_alone_is_never_reached_beside_a_pattern_that_takes_every_value() {
 - {{ key: b, value: '?*', {LIMIT} }}
 "
         ),
-        &["4:3: no entry with this key reaches this: `a_*` at r.yaml:5 takes all"],
+        &["4:3: no entry with this key reaches this: `a_*` at r.yaml:5 matches all"],
     );
 }
 
@@ -45,7 +45,7 @@ fn a_descriptor_that_says_nothing_is_there_for_what_it_keeps_away() {
 "
     );
     check_warnings(&useful, &[]);
-    let text = "this has no effect: it has neither `rate_limit` nor `descriptors`, and there is no other rule that it keeps away from its entries";
+    let text = "this has no effect: it has neither `rate_limit` nor `descriptors`, and no other rule would match its entries";
     check_warnings(
         "
 - { key: a, value: friend }
@@ -65,7 +65,7 @@ fn a_descriptor_that_says_nothing_is_there_for_what_it_keeps_away() {
 }
 
 #[test]
-fn what_needs_a_limit_has_no_effect_without_one() {
+fn flags_of_a_limit_have_no_effect_without_one() {
     check_warnings(
         "
 - key: a
@@ -97,7 +97,7 @@ fn what_needs_a_limit_has_no_effect_without_one() {
 fn a_limit_of_nothing_is_meant_only_when_it_is_written() {
     check_warnings(
         "- { key: a, rate_limit: { unit: day } }\n- { key: b, rate_limit: { unit: day, requests_per_unit: 0 } }\n",
-        &["3:13: `requests_per_unit` is missing, so that every request is refused"],
+        &["3:13: `requests_per_unit` is missing, so that every request is rejected"],
     );
 }
 
@@ -129,10 +129,10 @@ fn a_lease_that_is_never_one_hit_has_no_effect() {
         );
         let why = match requests {
             0..=10 => format!(
-                "at most a tenth of what is left is taken ahead, and once one of {requests} \
-                 requests has passed that is less than one"
+                "an instance reserves at most a tenth of the remaining hits, and after one of \
+                 {requests} requests that is less than one"
             ),
-            _ => format!("it is less than one of {requests} requests, so nothing is taken ahead"),
+            _ => format!("it is less than one of {requests} requests, so no hit is reserved"),
         };
         let warning = format!("9:14: this has no effect: {why}; {advice}");
         let expected = if advice.is_empty() { vec![] } else { vec![&*warning] };

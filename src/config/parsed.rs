@@ -1,0 +1,70 @@
+//! The contents of rule files after parsing: the input of the checks in `lint`
+//! and of the compiler of the rules.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::source::Location;
+use crate::rules::spec::{DescriptorSpec, DomainSpec, LimitSpec};
+
+/// The unit of a lease share: it is counted in millionths of the limit.
+pub(super) const WHOLE_LIMIT: u64 = 1_000_000;
+/// The largest lease share: a tenth of the limit.
+pub(super) const MAX_LEASE_SHARE: u64 = WHOLE_LIMIT / 10;
+
+/// The rules of one domain, from one or more files.
+#[derive(Debug, Default)]
+pub(super) struct ParsedDomain {
+    pub(super) name: Arc<str>,
+    pub(super) location: Location,
+    pub(super) descriptors: Vec<ParsedDescriptor>,
+    /// The names of all limits and of the rules without a limit.
+    pub(super) names: HashSet<Arc<str>>,
+    /// The names in all `replaces` lists.
+    pub(super) replaced_names: Vec<ReplacedName>,
+}
+
+#[derive(Debug)]
+pub(super) struct ReplacedName {
+    pub(super) name: Arc<str>,
+    pub(super) location: Location,
+}
+
+/// An element of a list of descriptors.
+#[derive(Debug)]
+pub(super) struct ParsedDescriptor {
+    /// The element without its own descriptors, which are in `children`.
+    pub(super) spec: DescriptorSpec,
+    /// See [`DescriptorSpec::composite_key`].
+    pub(super) composite_key: String,
+    pub(super) location: Location,
+    pub(super) children: Vec<ParsedDescriptor>,
+}
+
+#[derive(Debug)]
+pub(super) struct ParsedLimit {
+    pub(super) location: Location,
+    pub(super) spec: LimitSpec,
+}
+
+impl ParsedDomain {
+    /// Adds the rules of another file for the same domain.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.descriptors.extend(other.descriptors);
+        self.names.extend(other.names);
+        self.replaced_names.extend(other.replaced_names);
+    }
+
+    pub(super) fn into_spec(self) -> DomainSpec {
+        DomainSpec { domain: self.name.to_string(), descriptors: into_specs(self.descriptors) }
+    }
+}
+
+fn into_specs(descriptors: Vec<ParsedDescriptor>) -> Vec<DescriptorSpec> {
+    let mut specs = Vec::with_capacity(descriptors.len());
+    for descriptor in descriptors {
+        let mut spec = descriptor.spec;
+        spec.descriptors = into_specs(descriptor.children);
+        specs.push(spec);
+    }
+    specs
+}
