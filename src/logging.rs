@@ -1,4 +1,4 @@
-//! Log lines, on the standard error stream.
+//! Writes the log to standard error.
 
 use std::{
     env,
@@ -25,13 +25,13 @@ use tracing_subscriber::{
 
 use crate::settings::{LogFormat, LogSettings};
 
-/// Writes everything that is logged from now on to the standard error stream.
+/// Starts logging to standard error, for the whole process.
 ///
 /// # Errors
 ///
-/// If the process already logs somewhere.
+/// Fails if the process has a global logger already.
 pub fn init(settings: &LogSettings) -> Result<(), TryInitError> {
-    let no_color = env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
+    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let color = io::stderr().is_terminal() && !no_color;
     tracing_subscriber::registry().with(layer(settings, color, io::stderr)).try_init()
 }
@@ -40,8 +40,8 @@ fn layer<W>(settings: &LogSettings, color: bool, writer: W) -> impl Layer<Regist
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    // Libraries log every frame and every command at their lower levels, and
-    // with them what nobody should read in a log.
+    // At `info` and below, libraries log every frame and every Redis command, which
+    // may contain secrets.
     let filter = Targets::new()
         .with_default(settings.level.min(Level::WARN))
         .with_target(env!("CARGO_CRATE_NAME"), settings.level);
@@ -53,8 +53,8 @@ where
     layer.with_filter(filter)
 }
 
-/// One object per line, with the names and the levels of Envoy's reference service:
-/// what reads its logs reads these.
+/// Formats a line as a JSON object, with the keys and the names of levels that
+/// envoyproxy/ratelimit uses, so that its log parsers work unchanged.
 struct JsonLine;
 
 impl<S, N> FormatEvent<S, N> for JsonLine
@@ -85,7 +85,7 @@ where
     }
 }
 
-/// What an event says.
+/// Collects the fields of an event.
 struct Fields(Map<String, Value>);
 
 impl Fields {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_line_is_one_line_without_colours() {
+    fn a_text_line_is_one_line_without_colors() {
         let line = logged(Level::INFO, LogFormat::Text, || {
             tracing::info!(path = "a\nb\u{1b}[31m", "ready");
         });
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_level_holds_for_us_and_libraries_are_quieter() {
+    fn the_level_applies_to_this_crate_and_libraries_log_warnings_at_most() {
         let all = || {
             tracing::debug!("ours");
             tracing::trace!("ours, finer");

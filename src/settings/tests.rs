@@ -16,18 +16,14 @@ use self::values::{ILLEGAL, LEGAL};
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 fn lookup(pairs: Pairs<'_>) -> impl Fn(&str) -> Option<String> {
-    move |name| pairs.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned())
+    move |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
 }
 
 fn read(flags: Pairs<'_>, env: Pairs<'_>) -> Result<Settings, SettingsError> {
     Settings::read(lookup(flags), lookup(env))
 }
 
-fn settings() -> impl Iterator<Item = &'static table::Setting> {
-    table::GROUPS.iter().flat_map(|it| it.settings)
-}
-
-/// What one setting came to, in the notation of `Debug`.
+/// The value read for one setting, in the notation of `Debug`.
 fn show(settings: &Settings, name: &str) -> String {
     let Settings { rules, listeners, store, key_format, mode, near_limit_ratio, .. } = settings;
     let Settings { max_descriptors, .. } = settings;
@@ -60,9 +56,9 @@ fn show(settings: &Settings, name: &str) -> String {
         "QUOTA_MODE" => mode.quota.to_string(),
         "MAX_DESCRIPTORS" => max_descriptors.to_string(),
         "NEAR_LIMIT_RATIO" => near_limit_ratio.to_string(),
-        "LIMIT_LIMIT_HEADER" => headers.map_or("off".into(), |it| it.limit.clone()),
-        "LIMIT_REMAINING_HEADER" => headers.map_or("off".into(), |it| it.remaining.clone()),
-        "LIMIT_RESET_HEADER" => headers.map_or("off".into(), |it| it.reset.clone()),
+        "LIMIT_LIMIT_HEADER" => headers.map_or("off".into(), |names| names.limit.clone()),
+        "LIMIT_REMAINING_HEADER" => headers.map_or("off".into(), |names| names.remaining.clone()),
+        "LIMIT_RESET_HEADER" => headers.map_or("off".into(), |names| names.reset.clone()),
         "RESPONSE_DYNAMIC_METADATA" => format!("{:?}", response.metadata),
         "LOG_LEVEL" => log.level.to_string(),
         "LOG_FORMAT" => format!("{:?}", log.format),
@@ -102,8 +98,8 @@ fn illegal() -> impl Iterator<Item = &'static (&'static str, &'static [&'static 
 }
 
 #[test]
-fn every_setting_is_tried() {
-    let names: Vec<_> = settings().map(|it| it.name).collect();
+fn every_setting_has_legal_and_illegal_values() {
+    let names: Vec<_> = table::settings().map(|setting| setting.name).collect();
     for name in &names {
         assert!(legal().any(|(it, _)| it == name), "{name} has no legal value");
         assert!(illegal().any(|(it, _)| it == name), "{name} has no illegal value");
@@ -112,7 +108,7 @@ fn every_setting_is_tried() {
 }
 
 #[test]
-fn every_legal_value_is_understood() {
+fn every_legal_value_is_accepted() {
     for &(name, values) in legal() {
         for &(value, expected) in values {
             let mut env = vec![(name, value), ("LIMIT_RESPONSE_HEADERS_ENABLED", "true")];
@@ -132,9 +128,9 @@ fn every_legal_value_is_understood() {
 }
 
 #[test]
-fn every_illegal_value_is_refused_with_its_place() {
+fn every_illegal_value_is_rejected_with_its_place() {
     for &(name, values) in illegal() {
-        let setting = settings().find(|it| it.name == name).unwrap();
+        let setting = table::find(name).unwrap();
         for value in values {
             let variable = read(&[], &[(name, value)]).unwrap_err().to_string();
             let flag = read(&[(name, value)], &[]).unwrap_err().to_string();
@@ -150,7 +146,7 @@ fn every_illegal_value_is_refused_with_its_place() {
 }
 
 #[test]
-fn all_mistakes_are_reported_at_once() {
+fn all_errors_are_reported_together() {
     let flags = [("GRPC_PORT", "x"), ("REDIS_TIMEOUT", "soon")];
     let env = [
         ("PORT", "tcp://10.0.0.1:80"),
@@ -173,7 +169,7 @@ fn all_mistakes_are_reported_at_once() {
 }
 
 #[test]
-fn a_flag_counts_before_a_variable_and_a_variable_before_the_default() {
+fn a_flag_overrides_a_variable_and_a_variable_overrides_the_default() {
     let port = |flags, env| match read(flags, env).unwrap().listeners.grpc {
         Address::Tcp(address) => address.port,
         Address::Unix(_) => unreachable!(),
@@ -183,8 +179,12 @@ fn a_flag_counts_before_a_variable_and_a_variable_before_the_default() {
     assert_eq!(port(&[], variable), 2);
     assert_eq!(port(&[], &[]), 8081);
     assert_eq!(port(&[], &[("GRPC_PORT", "")]), 8081);
-    assert_eq!(port(&[("GRPC_PORT", "")], variable), 8081, "an empty flag asks for the default");
-    assert_eq!(port(flag, &[("GRPC_PORT", "x")]), 1, "what a flag hides does not matter");
+    assert_eq!(port(&[("GRPC_PORT", "")], variable), 8081, "an empty flag selects the default");
+    assert_eq!(
+        port(flag, &[("GRPC_PORT", "x")]),
+        1,
+        "a variable that a flag overrides is not read"
+    );
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn redis_is_chosen_by_its_url() {
 }
 
 #[test]
-fn the_kind_of_socket_has_to_agree_with_the_url() {
+fn the_socket_type_must_agree_with_the_url() {
     let read = |kind, url| read(&[], &[("REDIS_SOCKET_TYPE", kind), ("REDIS_URL", url)]);
     let address = |kind, url| match read(kind, url).unwrap().store {
         StoreSettings::Redis { main, .. } => match main.servers {
@@ -237,31 +237,31 @@ fn headers_are_off_unless_enabled() {
 }
 
 #[test]
-fn the_rules_settings_can_be_read_alone() {
+fn the_settings_of_rules_can_be_read_alone() {
     let env = [("TOLLGATE_CONFIG", "rules"), ("MERGE_DOMAIN_CONFIG", "yes"), ("PORT", "x")];
     let rules = RuleSettings::read(|_| None, lookup(&env)).unwrap();
     assert_eq!((rules.source.to_string().as_str(), rules.merge_domains), ("rules", true));
 }
 
 #[test]
-fn listeners_that_take_the_port_of_another_are_refused() {
+fn listeners_with_the_same_port_are_rejected() {
     let problem = |env| read(&[], env).unwrap_err().to_string();
     assert_eq!(
         problem(&[("PORT", "9000"), ("DEBUG_PORT", "9000"), ("GRPC_PORT", "6070")]),
         "these settings cannot be used:\n  \
          DEBUG_PORT=\"9000\": expected another port than that of PORT"
     );
-    // Whoever has not set a port is not told to change it.
+    // The error names a port that was set, not one that has its default.
     let one = problem(&[("GRPC_PORT", "8080")]);
     assert!(one.ends_with("GRPC_PORT=\"8080\": expected another port than that of PORT"), "{one}");
     let one = problem(&[("USE_PROMETHEUS", "true"), ("GRPC_PORT", "9090")]);
     assert!(one.ends_with("expected another port than that of PROMETHEUS_ADDR"), "{one}");
-    for apart in [
+    for distinct in [
         &[("PORT", "9090"), ("DEBUG_PORT", "0")][..],
         &[("GRPC_PORT", "8080"), ("GRPC_UDS", "/run/t.sock")],
         &[("PORT", "1"), ("HOST", "127.0.0.1"), ("DEBUG_PORT", "1"), ("DEBUG_HOST", "127.0.0.2")],
     ] {
-        assert!(read(&[], apart).is_ok(), "{apart:?}");
+        assert!(read(&[], distinct).is_ok(), "{distinct:?}");
     }
 }
 

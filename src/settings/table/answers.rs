@@ -7,33 +7,34 @@ pub(super) const ANSWERS: Group = Group {
             name: "LIMIT_RESPONSE_HEADERS_ENABLED",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether answers carry headers, which Envoy passes on to the client.",
+            help: "Add rate-limit headers to gRPC answers; Envoy passes them to the client. Not \
+                   needed if Envoy sets `enable_x_ratelimit_headers`.",
         },
         Setting {
             name: "LIMIT_LIMIT_HEADER",
             value: HEADER,
             default: "RateLimit-Limit",
-            help: "The header for the limit.",
+            help: "Name of the header with the limit.",
         },
         Setting {
             name: "LIMIT_REMAINING_HEADER",
             value: HEADER,
             default: "RateLimit-Remaining",
-            help: "The header for the number of hits that the limit has room for.",
+            help: "Name of the header with the number of hits that the limit still allows.",
         },
         Setting {
             name: "LIMIT_RESET_HEADER",
             value: HEADER,
             default: "RateLimit-Reset",
-            help: "The header for the number of seconds until the counter starts anew.",
+            help: "Name of the header with the seconds until the limit resets.",
         },
         Setting {
             name: "RESPONSE_DYNAMIC_METADATA",
             value: ValueKind::Text("WHEN"),
             default: "refused",
-            help: "Which answers carry metadata, for Envoy's access log for example: \
-                   `refused` for those that refuse, `always` (or `true`), `never` (or \
-                   `false`).",
+            help: "Answers with dynamic metadata, for example for Envoy's access log: `refused` \
+                   (those that refuse), `always` (or `true`), `never` (or `false`). The metadata \
+                   names the rule that decided. Set `never` to save the bytes if nothing reads it.",
         },
     ],
 };

@@ -7,31 +7,32 @@ pub(super) const DECISIONS: Group = Group {
             name: "SHADOW_MODE",
             value: ValueKind::Switch,
             default: "false",
-            help: "Count and report everything, but refuse no request.",
+            help: "Count and report everything, but refuse no request. Set it to try out a new \
+                   installation.",
         },
         Setting {
             name: "QUOTA_MODE",
             value: ValueKind::Switch,
             default: "false",
-            help: "Treat every rule as if it said `quota_mode`: a request is refused only \
-                   when all its quotas are used up.",
+            help: "Treat every rule as if it had `quota_mode`: a request is refused only when all \
+                   its quotas are used up.",
         },
         Setting {
             name: "MAX_DESCRIPTORS",
             value: NUMBER,
             default: "100",
-            help: "How many descriptors one request may have: 1 to 1000. One with more is the \
-                   caller's mistake (INVALID_ARGUMENT, or 400), and nothing of it is counted; \
-                   Envoy lets it pass unless failure_mode_deny is true. Each descriptor costs a \
-                   counter of each of its limits, and its part of the answer. Raise it if the log \
-                   shows such requests; Redis then works longer for one of them.",
+            help: "Most descriptors in one request, from 1 to 1000. A request with more is an \
+                   error of the caller (INVALID_ARGUMENT or 400) and is not counted; Envoy lets it \
+                   pass unless `failure_mode_deny` is true. Each descriptor costs a counter for \
+                   each of its limits. Raise it if the log reports such requests; Redis then works \
+                   longer for each of them.",
         },
         Setting {
             name: "NEAR_LIMIT_RATIO",
             value: ValueKind::Text("RATIO"),
             default: "0.8",
-            help: "From which part of its limit on a counter is reported as near the limit: \
-                   more than 0, at most 1.",
+            help: "Fraction of a limit above which statistics report a hit as near the limit: \
+                   above 0, at most 1. Lower it for earlier warnings.",
         },
     ],
 };

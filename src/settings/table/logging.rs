@@ -7,14 +7,15 @@ pub(super) const LOGGING: Group = Group {
             name: "LOG_LEVEL",
             value: ValueKind::Text("LEVEL"),
             default: "info",
-            help: "The least that is logged: `error`, `warn`, `info`, `debug` or `trace`. \
-                   `panic` and `fatal` mean `error`, `warning` means `warn`.",
+            help: "Least severe messages to log: `error`, `warn`, `info`, `debug` or `trace`. Also \
+                   accepted: `panic` and `fatal` for `error`, `warning` for `warn`.",
         },
         Setting {
             name: "LOG_FORMAT",
             value: ValueKind::Text("FORMAT"),
             default: "text",
-            help: "`text`, or `json` for one object per line, with the keys of envoyproxy/ratelimit.",
+            help: "`text`, or `json` for one object per line, with the keys of \
+                   envoyproxy/ratelimit. Set `json` if a log collector reads the lines.",
         },
     ],
 };

@@ -7,155 +7,161 @@ pub(super) const REDIS: Group = Group {
             name: "REDIS_URL",
             value: ValueKind::Secret("URL"),
             default: "",
-            help: "The Redis server: \
-                   `redis://[[user]:password@]host[:port][/database]`, `rediss://…` \
-                   for TLS, `host:port`, `unix:///path/to/socket` or \
-                   `/path/to/socket`. For `cluster` some of its servers, with \
-                   commas; for `sentinel` the name of the master, and then the \
-                   Sentinels: `name,host:port,host:port`, where users and passwords \
-                   are those of the Sentinels. What one address of a list says holds \
-                   for all of them; they may not contradict each other.",
+            help: "Redis server: `redis://[[user]:password@]host[:port][/database]`, `rediss://…` \
+                   for TLS, `host:port`, or a socket as `unix:///path/to/socket` or \
+                   `/path/to/socket`. For `cluster`, some of its servers, separated by commas. For \
+                   `sentinel`, the name of the master and the Sentinels: \
+                   `name,host:port,host:port`; users and passwords in this list are for the \
+                   Sentinels. A user, password, database or scheme in one address of a list \
+                   applies to all of them, and must not contradict another address.",
         },
         Setting {
             name: "REDIS_AUTH",
             value: ValueKind::Secret("[USER:]PASSWORD"),
             default: "",
-            help: "The password for Redis, or `user:password`, in place of what \
-                   REDIS_URL says; `:password` if the password has a colon. Prefer the \
-                   variable: other users of the machine can see flags.",
+            help: "Password for Redis, or `user:password`; overrides the one in `REDIS_URL`. Write \
+                   `:password` if the password contains a colon. Prefer the variable: other users \
+                   of the machine can see flags.",
         },
         Setting {
             name: "REDIS_TYPE",
             value: ValueKind::Text("TYPE"),
             default: "single",
-            help: "How Redis is deployed: `single`, `sentinel` or `cluster`.",
+            help: "Deployment of Redis: `single`, `sentinel` or `cluster`.",
         },
         Setting {
             name: "REDIS_TLS",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether connections to Redis, and to Sentinels, are encrypted; \
-                   `rediss://` in REDIS_URL says so, too.",
+            help: "Connect to Redis and to the Sentinels with TLS. `rediss://` in `REDIS_URL` has \
+                   the same effect.",
         },
         Setting {
             name: "REDIS_TLS_CLIENT_CERT",
             value: PATH,
             default: "",
-            help: "The certificate to show to Redis, also to that of \
-                   REDIS_PERSECOND: a PEM file, read again for each connection.",
+            help: "Client certificate (PEM) for Redis, also for the one of `REDIS_PERSECOND`. Set \
+                   it if Redis requires one. Read again for each connection.",
         },
         Setting {
             name: "REDIS_TLS_CLIENT_KEY",
             value: PATH,
             default: "",
-            help: "The key of that certificate.",
+            help: "Private key (PEM) of `REDIS_TLS_CLIENT_CERT`.",
         },
         Setting {
             name: "REDIS_TLS_CACERT",
             value: PATH,
             default: "",
-            help: "Authorities that may vouch for Redis and Sentinels besides those of the \
-                   system: a PEM file, read again for each connection.",
+            help: "CA certificates (PEM) to trust for Redis and the Sentinels, in addition to \
+                   those of the system. Set it for a private CA. Read again for each connection.",
         },
         Setting {
             name: "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether the certificate of Redis may be for another name.",
+            help: "Accept a certificate of Redis for another hostname. Set it only if the \
+                   certificate cannot contain the name by which Redis is reached.",
         },
         Setting {
             name: "REDIS_SENTINEL_AUTH",
             value: ValueKind::Secret("[USER:]PASSWORD"),
             default: "",
-            help: "The password for the Sentinels, or `user:password`, in place of what \
-                   REDIS_URL says; `:password` if the password has a colon. They are not \
-                   given REDIS_AUTH.",
+            help: "Password for the Sentinels, or `user:password`; overrides the one in \
+                   `REDIS_URL`. Write `:password` if the password contains a colon. `REDIS_AUTH` \
+                   is not sent to the Sentinels.",
         },
         Setting {
             name: "REDIS_SOCKET_TYPE",
             value: ValueKind::Text("TYPE"),
             default: "",
-            help: "`tcp` or `unix`. REDIS_URL says it already; if this is set, the two have \
-                   to agree.",
+            help: "`tcp` or `unix`. Not needed, as `REDIS_URL` determines it; if both are set, \
+                   they must agree.",
         },
         Setting {
             name: "REDIS_TIMEOUT",
             value: DURATION,
             default: "500ms",
-            help: "How long to wait for a connection to Redis, and for the answer to each \
-                   command. More than 0.",
+            help: "Timeout for connecting to Redis, and for each command; above 0. Raise it only \
+                   if Redis is far away: requests under the policy `error` wait for it.",
         },
         Setting {
             name: "EXPIRATION_JITTER_MAX_SECONDS",
             value: NUMBER,
             default: "0",
-            help: "For how much longer than needed counters stay in Redis: a number of whole \
-                   seconds, drawn for each, below this. Where many windows end at the same \
-                   moment, it spreads the work to drop them. 0 or less means no longer.",
+            help: "Keep each counter in Redis for a random extra time of less than this many whole \
+                   seconds. 0 or less turns it off. Set it if many windows end at the same moment \
+                   and Redis slows down then.",
         },
         Setting {
             name: "REDIS_STARTUP_MAX_ELAPSED_TIME",
             value: DURATION,
             default: "0",
-            help: "After how long the process ends if Redis has not decided since \
-                   the start; 0 means never. Until then it runs, is not ready, and \
-                   answers by ON_ERROR.",
+            help: "Exit if Redis has not decided a request within this time after the start. 0 \
+                   means never. Until then the service runs, is not ready, and answers by \
+                   `ON_ERROR`.",
         },
         Setting {
             name: "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether the service is unhealthy whenever Redis does not decide: twice in a \
-                   row, and in a cluster any node with slots. Otherwise only until it has \
-                   decided once.",
+            help: "Report unhealthy whenever Redis fails twice in a row; in a cluster, whenever \
+                   any node with slots does. Without it, the service is unhealthy only until the \
+                   first answer of Redis. Leave it off unless you want all instances out of \
+                   service at the same time when Redis fails.",
         },
         Setting {
             name: "REDIS_PERSECOND",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether limits per second are counted in a Redis of their own.",
+            help: "Store the counters of limits per second in a separate Redis. Set it if these \
+                   limits load Redis so much that others suffer.",
         },
         Setting {
             name: "REDIS_PERSECOND_URL",
             value: ValueKind::Secret("URL"),
             default: "",
-            help: "Like REDIS_URL, for the Redis of limits per second.",
+            help: "Redis for limits per second, written like `REDIS_URL`.",
         },
         Setting {
             name: "REDIS_PERSECOND_TYPE",
             value: ValueKind::Text("TYPE"),
             default: "single",
-            help: "Like REDIS_TYPE.",
+            help: "Deployment of the Redis for limits per second: `single`, `sentinel` or \
+                   `cluster`.",
         },
         Setting {
             name: "REDIS_PERSECOND_AUTH",
             value: ValueKind::Secret("[USER:]PASSWORD"),
             default: "",
-            help: "Like REDIS_AUTH.",
+            help: "Password of the Redis for limits per second, written like `REDIS_AUTH`.",
         },
         Setting {
             name: "REDIS_PERSECOND_TLS",
             value: ValueKind::Switch,
             default: "false",
-            help: "Like REDIS_TLS. The certificates are the same.",
+            help: "Connect to the Redis for limits per second with TLS, with the certificates of \
+                   `REDIS_TLS_*`.",
         },
         Setting {
             name: "REDIS_PERSECOND_SENTINEL_AUTH",
             value: ValueKind::Secret("[USER:]PASSWORD"),
             default: "",
-            help: "Like REDIS_SENTINEL_AUTH.",
+            help: "Password of the Sentinels for limits per second, written like \
+                   `REDIS_SENTINEL_AUTH`.",
         },
         Setting {
             name: "REDIS_PERSECOND_SOCKET_TYPE",
             value: ValueKind::Text("TYPE"),
             default: "",
-            help: "Like REDIS_SOCKET_TYPE.",
+            help: "`tcp` or `unix`, for `REDIS_PERSECOND_URL`; see `REDIS_SOCKET_TYPE`.",
         },
         Setting {
             name: "REDIS_PERSECOND_TIMEOUT",
             value: DURATION,
             default: "500ms",
-            help: "Like REDIS_TIMEOUT.",
+            help: "Timeout for connecting to the Redis for limits per second, and for each \
+                   command; above 0.",
         },
     ],
 };

@@ -7,68 +7,73 @@ pub(super) const RULES: Group = Group {
             name: "TOLLGATE_CONFIG",
             value: ValueKind::Text("PATH"),
             default: "",
-            help: "A file of rules, or a directory with such files; where neither this nor \
-                   `RUNTIME_ROOT` nor `RUNTIME_SUBDIRECTORY` is set, `config/`. It counts before \
-                   them. Changes take effect without a restart.",
+            help: "Rule file, or directory with rule files. Changes apply without a restart. \
+                   Overrides `RUNTIME_ROOT` and `RUNTIME_SUBDIRECTORY`; if none of the three is \
+                   set, the rules are in `config/`.",
         },
         Setting {
             name: "RUNTIME_ROOT",
             value: ValueKind::Text("PATH"),
             default: "",
-            help: "With `RUNTIME_SUBDIRECTORY` and `RUNTIME_APPDIRECTORY`, where rule files are \
-                   as Envoy's reference service lays them out: \
-                   `ROOT/SUBDIRECTORY/APPDIRECTORY`, with any extension. Where only the \
-                   subdirectory is set, `/srv/runtime_data/current`. A symbolic link may be \
-                   exchanged at any time.",
+            help: "Set it for rule files in the directory layout of envoyproxy/ratelimit: all \
+                   files in `RUNTIME_ROOT/RUNTIME_SUBDIRECTORY/RUNTIME_APPDIRECTORY` are rules, \
+                   with any extension. It may be a symbolic link that is replaced at any time. If \
+                   only `RUNTIME_SUBDIRECTORY` is set, it is `/srv/runtime_data/current`.",
         },
         Setting {
             name: "RUNTIME_SUBDIRECTORY",
             value: ValueKind::Text("PATH"),
             default: "",
-            help: "See `RUNTIME_ROOT`. If not set, the root itself.",
+            help: "Middle part of the path described at `RUNTIME_ROOT`. Without it, the path has \
+                   no middle part.",
         },
         Setting {
             name: "RUNTIME_APPDIRECTORY",
             value: ValueKind::Text("PATH"),
             default: "config",
-            help: "See `RUNTIME_ROOT`.",
+            help: "Last part of the path described at `RUNTIME_ROOT`.",
         },
         Setting {
             name: "RUNTIME_WATCH_ROOT",
             value: ValueKind::Switch,
             default: "true",
-            help: "Whether files beside `RUNTIME_APPDIRECTORY` are rules, too, if their names \
-                   begin with its name and a dot, and files are named in messages from there. \
-                   Changes to rule files are seen either way.",
+            help: "Also read the files next to `RUNTIME_APPDIRECTORY` whose names start with its \
+                   name and a dot, and show file names relative to the directory that contains \
+                   both. Set it to false if other files are stored there. Changes are noticed in \
+                   both cases.",
         },
         Setting {
             name: "RUNTIME_IGNOREDOTFILES",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether `RUNTIME_ROOT` leaves out files and directories whose names begin \
-                   with a dot. Those that begin with two always are: Kubernetes keeps its \
-                   versions there.",
+            help: "Skip files and directories in `RUNTIME_ROOT` whose names start with a dot. \
+                   Names with two leading dots are always skipped, as Kubernetes keeps old \
+                   versions of a ConfigMap there.",
         },
         Setting {
             name: "FORCE_START_WITHOUT_INITIAL_CONFIG",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether to start although the rules cannot be used. Every decision fails and \
-                   health says no until they can. Where rules come by xDS, every start is like \
-                   that, and this lets health say yes: the server may have no rules yet.",
+            help: "Start even if the rules cannot be loaded. Set it if the rules may arrive later \
+                   than the process. Until they arrive, every request fails and the health check \
+                   reports unhealthy. With xDS the service always starts like this, and this \
+                   setting makes the health check report healthy: the management server may not \
+                   have any rules yet.",
         },
         Setting {
             name: "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether health says no while the rules in force have no domain.",
+            help: "Report unhealthy while the active rules contain no domain. Set it to keep an \
+                   instance without rules out of service.",
         },
         Setting {
             name: "MERGE_DOMAIN_CONFIG",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether several files, or several resources of xDS, may add rules to the same \
-                   domain. Otherwise that is a mistake.",
+            help: "Allow several files, or several xDS resources, to define the same domain. \
+                   Without it this is an error. Set it if several teams keep their rules of one \
+                   domain in separate files.",
         },
     ],
 };

@@ -7,16 +7,17 @@ pub(super) const SHUTDOWN: Group = Group {
             name: "DRAIN_DELAY",
             value: DURATION,
             default: "3s",
-            help: "How long to go on serving after SIGTERM while the health checks already \
-                   say no, so that clients turn elsewhere first. SIGINT skips it, and a second \
-                   signal cuts it short.",
+            help: "Time after SIGTERM in which the service still accepts requests while the health \
+                   check already reports unhealthy, so that clients move away first. SIGINT skips \
+                   it, and a second signal ends it. Raise it if your load balancer is slow to \
+                   notice.",
         },
         Setting {
             name: "DRAIN_TIMEOUT",
             value: DURATION,
             default: "20s",
-            help: "How long the calls in flight may take after that. A further signal ends the \
-                   process at once.",
+            help: "Time that running calls have after `DRAIN_DELAY`. A further signal ends the \
+                   process at once. Keep the sum of both below `terminationGracePeriodSeconds`.",
         },
     ],
 };

@@ -7,88 +7,92 @@ pub(in crate::settings) const STATISTICS: Group = Group {
             name: "DISABLE_STATS",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether statistics are neither sent nor served on a port of their own, \
-                   whatever the following say. `/metrics` of PORT and `/stats` of DEBUG_PORT \
-                   stay.",
+            help: "Send no statistics, and open no separate port for them, whatever the other \
+                   settings are. `/metrics` on `PORT` and `/stats` on `DEBUG_PORT` remain.",
         },
         Setting {
             name: "EXTRA_TAGS",
             value: ValueKind::Text("TAGS"),
             default: "",
-            help: "Tags of all statistics: `key:value,key:value`. In statsd they are part of \
-                   the names, for Prometheus they are labels. Those without a value are left \
-                   out.",
+            help: "Tags for all statistics: `key:value,key:value`. They are part of the names in \
+                   StatsD and labels in Prometheus. Tags without a value are ignored. Set it to \
+                   tell installations apart.",
         },
         Setting {
             name: "STATS_FLUSH_INTERVAL",
             value: DURATION,
             default: "10s",
-            help: "How often statistics are sent, at least 100ms.",
+            help: "Time between two deliveries of statistics, at least 100ms.",
         },
         Setting {
             name: "USE_STATSD",
             value: ValueKind::Switch,
             default: "",
-            help: "Whether statistics are sent to a server of statsd. If not set, they are where \
-                   STATSD_HOST, STATSD_PORT or STATSD_PROTOCOL is set and USE_DOG_STATSD is not \
-                   true.",
+            help: "Send statistics to a StatsD server. Without it, statistics are sent if \
+                   `STATSD_HOST`, `STATSD_PORT` or `STATSD_PROTOCOL` is set and `USE_DOG_STATSD` \
+                   is not true.",
         },
         Setting {
             name: "STATSD_HOST",
             value: HOST,
             default: "localhost",
-            help: "Where the server of statsd or DogStatsD is. If it is not there, that is \
-                   logged, and tried again.",
+            help: "Host of the StatsD or DogStatsD server. A server that cannot be reached is \
+                   logged and tried again.",
         },
-        Setting { name: "STATSD_PORT", value: PORT, default: "8125", help: "Its port, not 0." },
+        Setting {
+            name: "STATSD_PORT",
+            value: PORT,
+            default: "8125",
+            help: "Port of the StatsD or DogStatsD server, from 1 to 65535.",
+        },
         Setting {
             name: "STATSD_PROTOCOL",
             value: ValueKind::Text("PROTOCOL"),
             default: "tcp",
-            help: "How the server of statsd is reached: `tcp` or `udp`. DogStatsD always is by \
-                   UDP.",
+            help: "Protocol of the StatsD server: `tcp` or `udp`. DogStatsD always uses UDP.",
         },
         Setting {
             name: "USE_DOG_STATSD",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether statistics are sent to a server of DogStatsD.",
+            help: "Send statistics to a DogStatsD server, with tags.",
         },
         Setting {
             name: "USE_DOG_STATSD_MOGRIFIERS",
             value: ValueKind::Text("NAMES"),
             default: "",
-            help: "Names of rules, with commas, that turn parts of names into tags for \
-                   DogStatsD; the first that matches counts. For each name there are the \
-                   variables DOG_STATSD_MOGRIFIER_*NAME*_PATTERN, a regular expression, \
-                   DOG_STATSD_MOGRIFIER_*NAME*_NAME, what becomes of the name, and perhaps \
-                   DOG_STATSD_MOGRIFIER_*NAME*_TAGS, such as `key:$1`.",
+            help: "Names of mogrifiers, separated by commas. A mogrifier turns parts of a \
+                   statistic's name into DogStatsD tags; the first one that matches applies. Each \
+                   is configured by the variables `DOG_STATSD_MOGRIFIER_<NAME>_PATTERN` (regular \
+                   expression), `DOG_STATSD_MOGRIFIER_<NAME>_NAME` (new name) and optionally \
+                   `DOG_STATSD_MOGRIFIER_<NAME>_TAGS` (such as `key:$1`).",
         },
         Setting {
             name: "USE_PROMETHEUS",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether Prometheus has a port of its own. `/metrics` of PORT is there in any \
-                   case.",
+            help: "Open a separate port for Prometheus. `/metrics` on `PORT` exists in any case. \
+                   Set it if Prometheus must not reach the other pages on `PORT`.",
         },
         Setting {
             name: "PROMETHEUS_ADDR",
             value: ValueKind::Text("ADDRESS"),
             default: ":9090",
-            help: "Where: `host:port`, or `:port` for all addresses.",
+            help: "Address of the separate Prometheus port: `host:port`, or `:port` for all \
+                   addresses.",
         },
         Setting {
             name: "PROMETHEUS_PATH",
             value: ValueKind::Text("PATH"),
             default: "/metrics",
-            help: "Under which path of it.",
+            help: "Path of the metrics on the separate Prometheus port.",
         },
         Setting {
             name: "PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether Prometheus is told response times in milliseconds, under the name \
-                   that says seconds.",
+            help: "Report response times to Prometheus in milliseconds, although the name of the \
+                   metric ends in seconds. Set it only for dashboards that expect this.",
         },
     ],
 };

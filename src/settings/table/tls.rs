@@ -7,36 +7,37 @@ pub(super) const TLS: Group = Group {
             name: "GRPC_SERVER_USE_TLS",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether gRPC is encrypted, by TLS 1.2 or 1.3, on a port or a unix socket. The \
-                   other ports never are.",
+            help: "Serve gRPC with TLS 1.2 or 1.3, on a port or a Unix socket. Needs \
+                   `GRPC_SERVER_TLS_CERT` and `GRPC_SERVER_TLS_KEY`. The HTTP ports never use TLS.",
         },
         Setting {
             name: "GRPC_SERVER_TLS_CERT",
             value: FILE,
             default: "",
-            help: "The certificate to show to clients, in PEM, and behind it those that lead to \
-                   its authority. When this file or one of the next two changes, new connections \
-                   take the new ones within about two seconds, and those that are open go on.",
+            help: "Server certificate (PEM), followed by its intermediate certificates. When this \
+                   file, the key or the client CA file changes, new connections use the new files \
+                   within about two seconds; open connections continue.",
         },
         Setting {
             name: "GRPC_SERVER_TLS_KEY",
             value: FILE,
             default: "",
-            help: "The key of that certificate, in PEM.",
+            help: "Private key (PEM) of `GRPC_SERVER_TLS_CERT`.",
         },
         Setting {
             name: "GRPC_CLIENT_TLS_CACERT",
             value: FILE,
             default: "",
-            help: "Authorities, in PEM. If set, only clients with a certificate that one of them \
-                   has signed may connect.",
+            help: "Require client certificates, signed by one of these CA certificates (PEM). Set \
+                   it to accept only your own proxies.",
         },
         Setting {
             name: "GRPC_CLIENT_TLS_SAN",
             value: ValueKind::Text("NAME"),
             default: "",
-            help: "A name that the certificate of a client must have, too, among its subject \
-                   alternative names.",
+            help: "Subject alternative name that client certificates must contain. Needs \
+                   `GRPC_CLIENT_TLS_CACERT`. Set it if that CA also signs certificates of other \
+                   clients.",
         },
     ],
 };

@@ -7,21 +7,21 @@ pub(super) const TRACING: Group = Group {
             name: "TRACING_ENABLED",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether calls are recorded as traces and sent to a collector of \
-                   OpenTelemetry. The collector is set up by `OTEL_*`, see below.",
+            help: "Send traces to an OpenTelemetry collector. The `OTEL_*` variables in \
+                   docs/settings.md configure the connection.",
         },
         Setting {
             name: "TRACING_EXPORTER_PROTOCOL",
             value: ValueKind::Text("PROTOCOL"),
             default: "http",
-            help: "How traces are sent: `http` for OTLP with protobuf over HTTP, or `grpc`.",
+            help: "OTLP transport: `http` (protobuf) or `grpc`.",
         },
         Setting {
             name: "TRACING_SAMPLING_RATE",
             value: NUMBER,
             default: "1",
-            help: "Which part of the calls is recorded whose headers leave the choice open: \
-                   from 0 to 1.",
+            help: "Fraction of calls to trace, from 0 to 1, if the headers of the caller do not \
+                   decide. Lower it under load: each traced call costs up to three spans.",
         },
         Setting {
             name: "TRACING_SERVICE_NAME",
@@ -39,7 +39,8 @@ pub(super) const TRACING: Group = Group {
             name: "TRACING_SERVICE_INSTANCE_ID",
             value: ValueKind::Text("NAME"),
             default: "",
-            help: "`service.instance.id` of all spans. If it is not set, a random UUID.",
+            help: "`service.instance.id` of all spans, such as the name of the pod. Without it, a \
+                   random UUID.",
         },
     ],
 };

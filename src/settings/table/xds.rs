@@ -7,99 +7,105 @@ pub(super) const XDS: Group = Group {
             name: "CONFIG_TYPE",
             value: ValueKind::Text("TYPE"),
             default: "FILE",
-            help: "Where rules come from: `FILE`, or `GRPC_XDS_SOTW` for a management server, such \
-                   as Envoy Gateway, that is asked by the aggregated discovery service. Then no \
-                   files are read, every change takes effect as it comes, and the rules stay in \
-                   force while there is no connection.",
+            help: "Source of the rules: `FILE`, or `GRPC_XDS_SOTW` for a management server such as \
+                   Envoy Gateway, through the aggregated discovery service (ADS). With xDS no rule \
+                   files are read, every update applies at once, and the rules stay active while \
+                   the connection is down.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_SERVER_URL",
             value: ValueKind::Text("HOST:PORT"),
             default: "localhost:18000",
-            help: "The management server; `dns:///host:port` is the same.",
+            help: "Management server, as `host:port` or `dns:///host:port`.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_NODE_ID",
             value: ValueKind::Text("TEXT"),
             default: "default",
-            help: "The name by which the server knows this process.",
+            help: "Node ID that this process reports to the management server. Set it if the \
+                   server selects the rules by node ID.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_NODE_METADATA",
             value: ValueKind::Text("KEY=VALUE,…"),
             default: "",
-            help: "What else the server is told of this process.",
+            help: "Node metadata that this process reports to the management server: \
+                   `key=value,key=value`.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS",
             value: ValueKind::Secret("NAME:VALUE,…"),
             default: "",
-            help: "Headers that are sent to the server.",
+            help: "Extra headers for the management server, for example with a token: \
+                   `name:value,name:value`.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_SERVER_USE_TLS",
             value: ValueKind::Switch,
             default: "false",
-            help: "Whether the connection is encrypted, by TLS 1.2 or 1.3.",
+            help: "Connect to the management server with TLS 1.2 or 1.3.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_CLIENT_TLS_CERT",
             value: FILE,
             default: "",
-            help: "The certificate to show to the server, in PEM. Like the other two files it is \
-                   read anew for each connection.",
+            help: "Client certificate (PEM) for the management server, if it requires one. \
+                   Certificate, key and CA file are read again for each connection.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_CLIENT_TLS_KEY",
             value: FILE,
             default: "",
-            help: "The key of that certificate, in PEM.",
+            help: "Private key (PEM) of `CONFIG_GRPC_XDS_CLIENT_TLS_CERT`.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_SERVER_TLS_CACERT",
             value: FILE,
             default: "",
-            help: "Authorities that may vouch for the server besides those of the system, in PEM.",
+            help: "CA certificates (PEM) to trust for the management server, in addition to those \
+                   of the system. Set it for a private CA.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_SERVER_TLS_SAN",
             value: ValueKind::Text("HOST"),
             default: "",
-            help: "The name that the server's certificate must have; if not set, the host of the \
-                   URL.",
+            help: "Hostname that the certificate of the management server must contain. Set it if \
+                   that is not the host in `CONFIG_GRPC_XDS_SERVER_URL`, which is the default.",
         },
         Setting {
             name: "XDS_CLIENT_BACKOFF_INITIAL_INTERVAL",
             value: DURATION,
             default: "10s",
-            help: "How long to wait before connecting again; each further attempt waits twice as \
-                   long, until rules come. Before any have come, the first wait is no longer than \
-                   a second. More than 0.",
+            help: "Delay before reconnecting to the management server, above 0. Each failed \
+                   attempt doubles it; it is reset when rules arrive. Before the first rules have \
+                   arrived, it is at most one second.",
         },
         Setting {
             name: "XDS_CLIENT_BACKOFF_MAX_INTERVAL",
             value: DURATION,
             default: "60s",
-            help: "The longest wait.",
+            help: "Longest delay before reconnecting to the management server, at least \
+                   `XDS_CLIENT_BACKOFF_INITIAL_INTERVAL`.",
         },
         Setting {
             name: "XDS_CLIENT_BACKOFF_JITTER",
             value: ValueKind::Switch,
             default: "true",
-            help: "Whether waits are shortened at random, so that not all processes come back at \
+            help: "Shorten each delay by a random part, so that instances do not reconnect all at \
                    once.",
         },
         Setting {
             name: "XDS_CLIENT_BACKOFF_RANDOM_FACTOR",
             value: NUMBER,
             default: "0.5",
-            help: "By which part at most, from 0 to 1.",
+            help: "Largest fraction by which jitter shortens a delay, from 0 to 1.",
         },
         Setting {
             name: "XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES",
             value: NUMBER,
             default: "0",
-            help: "How long a response may be, with all rules in it; 0 for 4 MiB.",
+            help: "Largest response of the management server, in bytes. A response contains all \
+                   rules. 0 means 4 MiB. Raise it if the log reports that a response is too large.",
         },
     ],
 };

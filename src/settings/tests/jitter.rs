@@ -1,10 +1,10 @@
-//! Expiry at random.
+//! Jitter of the expiry of counters.
 
 use super::*;
 use crate::store::redis::Jitter;
 
 #[test]
-fn the_expiry_of_counters_is_spread_in_both_redis() {
+fn the_jitter_applies_to_both_redis() {
     let bounds = |text| {
         let env = [
             ("REDIS_URL", "a"),

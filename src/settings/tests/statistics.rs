@@ -1,4 +1,4 @@
-//! Settings that depend on each other, and variables that are not in the table.
+//! Settings of statistics that depend on each other, and the variables of mogrifiers.
 
 use super::{Pairs, read};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     statsd::{SinkSettings, StatsdProtocol, TagDialect},
 };
 
-/// What one setting came to.
+/// The value read for one setting.
 pub(super) fn show(settings: &StatisticsSettings, name: &str) -> String {
     let StatisticsSettings { tags, flush_interval, sinks, prometheus, .. } = settings;
     match name {
@@ -37,11 +37,11 @@ fn sinks(env: Pairs<'_>) -> String {
 }
 
 #[test]
-fn statsd_is_used_if_somebody_says_where_or_how() {
+fn statsd_is_used_if_its_server_or_protocol_is_set() {
     for (env, expected) in [
         (&[("STATSD_HOST", "a"), ("STATSD_PORT", "1")][..], "[tcp a:1]"),
         (&[("USE_STATSD", "false"), ("STATSD_HOST", "a")], "[]"),
-        // What is said may be meant for DogStatsD.
+        // The host may be the one of DogStatsD.
         (&[("USE_DOG_STATSD", "true"), ("STATSD_HOST", "a")], "[dog a:8125]"),
         (
             &[("USE_DOG_STATSD", "true"), ("USE_STATSD", "true"), ("STATSD_PROTOCOL", "udp")],
@@ -56,7 +56,7 @@ fn statsd_is_used_if_somebody_says_where_or_how() {
 }
 
 #[test]
-fn disabled_means_all_of_them() {
+fn disable_stats_turns_off_every_sink() {
     let env = [
         ("DISABLE_STATS", "true"),
         ("USE_STATSD", "true"),
@@ -92,7 +92,7 @@ fn mogrifiers_are_read_in_the_order_of_the_list() {
 }
 
 #[test]
-fn every_mistake_in_a_mogrifier_is_reported_even_if_it_is_not_used() {
+fn every_error_in_a_mogrifier_is_reported_even_if_dogstatsd_is_off() {
     let env = [
         ("USE_DOG_STATSD_MOGRIFIERS", "a,b"),
         ("DOG_STATSD_MOGRIFIER_A_PATTERN", "(x"),
@@ -100,7 +100,7 @@ fn every_mistake_in_a_mogrifier_is_reported_even_if_it_is_not_used() {
         ("DOG_STATSD_MOGRIFIER_A_TAGS", "a:"),
         ("DOG_STATSD_MOGRIFIER_B_NAME", "y"),
         ("DOG_STATSD_MOGRIFIER_B_TAGS", "a"),
-        // These belong to nobody, as far as is known.
+        // C is not listed, and the last two lack the prefix.
         ("DOG_STATSD_MOGRIFIER_C_PATTERN", "(x"),
         ("PATTERN", "x"),
         ("NAME", "host"),

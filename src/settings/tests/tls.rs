@@ -1,4 +1,4 @@
-//! How gRPC is encrypted: what goes together, and what the files have to be.
+//! TLS of the gRPC listener: required combinations and the checks of its files.
 
 use std::{fs, path::Path};
 
@@ -11,7 +11,7 @@ use crate::tls::ServerTls;
 struct Files(TempDir);
 
 impl Files {
-    /// A pair that is good, one that has ended, and files that are something else.
+    /// Writes a valid certificate with its key, an expired one, and unusable files.
     fn new() -> Self {
         let files = Self(TempDir::new().unwrap());
         let keys = ["key", "other.key"].map(|it| {
@@ -20,9 +20,9 @@ impl Files {
             key
         });
         let params = CertificateParams::new(["limiter".to_owned()]).unwrap();
-        let mut ended = params.clone();
-        ended.not_after = date_time_ymd(2020, 1, 2);
-        for (name, params) in [("cert", params), ("ended", ended)] {
+        let mut expired = params.clone();
+        expired.not_after = date_time_ymd(2020, 1, 2);
+        for (name, params) in [("cert", params), ("expired", expired)] {
             let certificate = params.self_signed(&keys[0]).unwrap();
             fs::write(files.0.path().join(name), certificate.pem()).unwrap();
         }
@@ -32,7 +32,7 @@ impl Files {
         files
     }
 
-    /// `env`, with the names of files in the place of those words.
+    /// Reads `env`, with each value that names one of the files replaced by its path.
     fn read(&self, env: &[(&str, &str)]) -> Result<Option<ServerTls>, String> {
         let path = |name: &str| self.0.path().join(name);
         let value = |(name, value): &(&str, &str)| {
@@ -47,9 +47,9 @@ impl Files {
         Ok(settings.listeners.tls)
     }
 
-    /// The one mistake, without the directory of the files.
+    /// Expects a single error; `expected` has no directory in its paths.
     #[track_caller]
-    fn refuses(&self, env: &[(&str, &str)], expected: &str) {
+    fn rejects(&self, env: &[(&str, &str)], expected: &str) {
         let error = self.read(env).unwrap_err();
         let mistakes: Vec<_> = error.lines().skip(1).collect();
         let mistake = mistakes[0].replace(&format!("{}/", self.0.path().display()), "");
@@ -64,7 +64,7 @@ const KEY: (&str, &str) = ("GRPC_SERVER_TLS_KEY", "key");
 const CACERT: (&str, &str) = ("GRPC_CLIENT_TLS_CACERT", "cert");
 
 #[test]
-fn a_certificate_and_its_key_are_needed_and_more_is_possible() {
+fn a_certificate_and_its_key_are_required_and_client_verification_is_optional() {
     let files = Files::new();
     let tls = files.read(&[ON, CERT, KEY]).unwrap().unwrap();
     assert!(tls.certificate.ends_with("cert") && tls.key.ends_with("key"));
@@ -78,29 +78,29 @@ fn a_certificate_and_its_key_are_needed_and_more_is_possible() {
     let empty = [("GRPC_CLIENT_TLS_CACERT", ""), ("GRPC_CLIENT_TLS_SAN", "")];
     let tls = files.read(&[&[ON, CERT, KEY], &empty[..]].concat()).unwrap().unwrap();
     assert_eq!(tls.clients, None);
-    assert_eq!(files.read(&[CERT, KEY]).unwrap(), None, "only if it is asked for");
+    assert_eq!(files.read(&[CERT, KEY]).unwrap(), None, "off unless GRPC_SERVER_USE_TLS is set");
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_settings_are_named() {
     let files = Files::new();
-    files.refuses(
+    files.rejects(
         &[ON],
         r#"GRPC_SERVER_USE_TLS="true": expected GRPC_SERVER_TLS_CERT and GRPC_SERVER_TLS_KEY to be set, too"#,
     );
-    files.refuses(
+    files.rejects(
         &[ON, CERT, ("GRPC_SERVER_TLS_KEY", "")],
         r#"GRPC_SERVER_TLS_CERT="cert": expected GRPC_SERVER_TLS_KEY to be set, too"#,
     );
-    files.refuses(
+    files.rejects(
         &[ON, KEY],
         r#"GRPC_SERVER_TLS_KEY="key": expected GRPC_SERVER_TLS_CERT to be set, too"#,
     );
-    files.refuses(
+    files.rejects(
         &[ON, CERT, KEY, ("GRPC_CLIENT_TLS_SAN", "envoy")],
         r#"GRPC_CLIENT_TLS_SAN="envoy": expected GRPC_CLIENT_TLS_CACERT to be set, too"#,
     );
-    files.refuses(
+    files.rejects(
         &[CERT, KEY, CACERT],
         r#"GRPC_CLIENT_TLS_CACERT="cert": expected GRPC_SERVER_USE_TLS to be true, too"#,
     );
@@ -110,38 +110,38 @@ fn what_is_missing_is_named() {
 fn files_that_cannot_be_used_are_named_with_the_reason() {
     let files = Files::new();
     let cert = |file| [ON, ("GRPC_SERVER_TLS_CERT", file), KEY];
-    files.refuses(
+    files.rejects(
         &cert("/none"),
         r#"GRPC_SERVER_TLS_CERT="/none": expected a file that can be read (No such file or directory (os error 2))"#,
     );
-    files.refuses(
+    files.rejects(
         &cert("empty"),
         r#"GRPC_SERVER_TLS_CERT="empty": expected a certificate in PEM, and there is none in this file"#,
     );
-    files.refuses(
+    files.rejects(
         &cert("key"),
         r#"GRPC_SERVER_TLS_CERT="key": expected a certificate in PEM, and there is none in this file"#,
     );
-    files.refuses(
-        &cert("ended"),
-        r#"GRPC_SERVER_TLS_CERT="ended": this certificate was good until 2020-01-02T00:00:00Z"#,
+    files.rejects(
+        &cert("expired"),
+        r#"GRPC_SERVER_TLS_CERT="expired": this certificate was good until 2020-01-02T00:00:00Z"#,
     );
-    files.refuses(&cert("/"), r#"GRPC_SERVER_TLS_CERT="/": expected a regular file"#);
+    files.rejects(&cert("/"), r#"GRPC_SERVER_TLS_CERT="/": expected a regular file"#);
     let error = files.read(&cert("garbled")).unwrap_err();
     assert!(error.contains("garbled\": this cannot be used (invalid peer certificate"), "{error}");
     let key = |file| [ON, CERT, ("GRPC_SERVER_TLS_KEY", file)];
-    files.refuses(
+    files.rejects(
         &key("cert"),
         r#"GRPC_SERVER_TLS_KEY="cert": expected a private key in PEM, and there is none in this file"#,
     );
     let other = "other.key\": this is not the key of the certificate in ";
     let error = files.read(&key("other.key")).unwrap_err();
     assert!(error.contains("\n  GRPC_SERVER_TLS_KEY=") && error.contains(other), "{error}");
-    files.refuses(
+    files.rejects(
         &[ON, CERT, KEY, ("GRPC_CLIENT_TLS_CACERT", "key")],
         r#"GRPC_CLIENT_TLS_CACERT="key": expected a certificate in PEM, and there is none in this file"#,
     );
-    files.refuses(
+    files.rejects(
         &[ON, CERT, KEY, CACERT, ("GRPC_CLIENT_TLS_SAN", "envoy:443")],
         r#"GRPC_CLIENT_TLS_SAN="envoy:443": expected a DNS name or an IP address without a port, such as envoy.example.com"#,
     );

@@ -1,4 +1,4 @@
-//! The settings of what is recorded as traces.
+//! Legal and illegal values of the settings of tracing.
 
 use super::{Pairs, Settings};
 

@@ -1,11 +1,11 @@
-//! What settings take, and what they refuse.
+//! Legal and illegal values of every setting.
 
 use super::Pairs;
 
-/// What counts where nothing else is said.
+/// The store if nothing is set.
 const MEMORY: &str = "Memory { bounds: Bounds { bytes: 134217728, keys: None } }";
 
-/// A setting, values for it, and what each comes to.
+/// Settings, legal values, and the value that each one is read as.
 pub(super) const LEGAL: &[(&str, Pairs<'_>)] = &[
     ("TOLLGATE_CONFIG", &[("", "config/"), ("/etc/rules.yaml", "/etc/rules.yaml")]),
     (
@@ -140,7 +140,7 @@ pub(super) const LEGAL: &[(&str, Pairs<'_>)] = &[
     ("REDIS_TLS", &[("no", MEMORY), ("true", MEMORY)]),
     ("GRPC_UDS", &[("", "0.0.0.0:8081"), ("/run/t.sock", "unix:/run/t.sock")]),
     ("GRPC_SERVER_USE_TLS", &[("", "false"), ("false", "false")]),
-    // The rest is in `tls`.
+    // The other values are in `tls`.
     ("GRPC_SERVER_TLS_CERT", &[("", "false")]),
     ("GRPC_SERVER_TLS_KEY", &[("", "false")]),
     ("GRPC_CLIENT_TLS_CACERT", &[("", "false")]),
@@ -261,9 +261,9 @@ pub(super) const LEGAL: &[(&str, Pairs<'_>)] = &[
     ("DRAIN_TIMEOUT", &[("", "20s"), ("2m", "120s")]),
 ];
 
-/// A setting, and values that it refuses.
+/// Settings and illegal values.
 pub(super) const ILLEGAL: &[(&str, &[&str])] = &[
-    // Every text is a path, a password and a prefix.
+    // Paths, passwords and prefixes are arbitrary text.
     ("TOLLGATE_CONFIG", &[]),
     ("RUNTIME_ROOT", &[]),
     ("RUNTIME_SUBDIRECTORY", &["../a", "/a/.."]),
