@@ -4,13 +4,13 @@
 //! Every setting is an environment variable and a flag; [`table`] lists them.
 //! Settings that envoyproxy/ratelimit also has keep its names and meanings.
 
-pub mod environment;
-pub mod hints;
-mod model;
-mod parts;
-mod reader;
 pub mod table;
 mod value;
+mod reader;
+mod model;
+mod parts;
+pub mod hints;
+pub mod environment;
 
 pub use self::{
     model::{

@@ -25,7 +25,7 @@ pub struct Settings {
     pub rules: RuleSettings,
     /// Addresses to listen on, limits on connections, and TLS.
     pub listeners: ListenerSettings,
-    /// Storage of the counters.
+    /// Where the counters are: in memory or in Redis.
     pub store: StoreSettings,
     /// Memory for the cache of refusals in front of Redis, in bytes. 0 turns the
     /// cache off; otherwise at least 524,288.
@@ -58,7 +58,7 @@ pub struct Settings {
 /// Source of the rules, and the service's state while there are no rules.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleSettings {
-    /// The rule files.
+    /// Path of the rule files. Ignored if `xds` is set.
     pub source: RuleSource,
     /// The xDS management server; if set, no rule files are read.
     pub xds: Option<XdsSettings>,
@@ -78,9 +78,9 @@ pub struct ListenerSettings {
     pub grpc: Address,
     /// TLS for gRPC; `None` for plaintext.
     pub tls: Option<ServerTls>,
-    /// HostPort for HTTP clients.
+    /// Host and port to listen on for HTTP.
     pub http: HostPort,
-    /// HostPort for operators.
+    /// Host and port of the pages for operators.
     pub debug: HostPort,
     /// Most open connections of each listener, at least 1.
     pub max_connections: usize,
@@ -93,12 +93,12 @@ pub struct ListenerSettings {
 /// Storage of the counters, with the settings that only this storage has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreSettings {
-    /// Counters live in this process.
+    /// Counters live in this process, and each instance counts by itself.
     Memory {
         /// Bounds on the memory and on the number of counters.
         bounds: Bounds,
     },
-    /// Counters live in Redis.
+    /// Counters live in Redis, shared by all instances.
     Redis {
         /// The Redis for all limits, apart from those in `per_second`.
         main: Box<RedisSettings>,
@@ -135,11 +135,11 @@ pub enum LogFormat {
 /// Delivery of statistics. The main port serves `/metrics` in any case.
 #[derive(Clone, Debug)]
 pub struct StatisticsSettings {
-    /// Tags of every statistic.
+    /// Tags that all statistics carry.
     pub tags: Tags,
     /// Time between two deliveries, at least 100 ms.
     pub flush_interval: Duration,
-    /// StatsD and DogStatsD servers.
+    /// Servers of StatsD and DogStatsD to send to.
     pub sinks: Vec<SinkSettings>,
     /// Names of the DogStatsD mogrifiers, in capitals. Also set if DogStatsD is off.
     pub mogrifier_names: Vec<String>,
@@ -152,7 +152,7 @@ pub struct StatisticsSettings {
 /// The separate port for Prometheus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrometheusSettings {
-    /// HostPort to listen on. `::` becomes `0.0.0.0` on hosts without IPv6.
+    /// Host and port to listen on. `::` becomes `0.0.0.0` on hosts without IPv6.
     pub address: HostPort,
     /// Path of the metrics; starts with a slash.
     pub path: String,

@@ -1,7 +1,7 @@
 //! Builds the settings, group by group.
 //!
-//! Every setting is checked, also those that the other settings turn off: otherwise
-//! an error would show up only when somebody turns them on.
+//! Settings that have no effect are checked, too. Otherwise an error in them would
+//! show up later, when another setting turns them on.
 
 use super::{
     model::{DrainSettings, Settings},
@@ -11,16 +11,15 @@ use super::{
 use crate::{engine::decision::Mode, wire::request::MOST_DESCRIPTORS};
 
 mod tls;
-
-mod answers;
-mod counters;
-mod listeners;
-mod logging;
 mod redis;
-mod statistics;
-mod tracing;
+mod counters;
 mod xds;
 mod rules;
+mod listeners;
+mod answers;
+mod logging;
+mod statistics;
+mod tracing;
 
 pub(super) use self::rules::rules;
 

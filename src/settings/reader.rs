@@ -11,14 +11,14 @@ use super::{
 #[derive(Debug)]
 pub struct SettingsError(Vec<InvalidSetting>);
 
-/// An invalid setting.
+/// An invalid setting, with an explanation for the operator.
 #[derive(Debug)]
 pub struct InvalidSetting {
     /// The name of the environment variable, also if a flag set the value.
     pub name: String,
     /// The flag or the variable, with its value unless that may contain a password.
     pub place: String,
-    /// The expected value.
+    /// The values that would be valid, as a clause such as "expected true or false".
     pub problem: String,
     /// Variables of the settings that the value conflicts with. Empty if the value is
     /// invalid by itself.

@@ -62,7 +62,7 @@ fn show(settings: &Settings, name: &str) -> String {
         "RESPONSE_DYNAMIC_METADATA" => format!("{:?}", response.metadata),
         "LOG_LEVEL" => log.level.to_string(),
         "LOG_FORMAT" => format!("{:?}", log.format),
-        name if table::STATISTICS.settings.iter().any(|it| it.name == name) => {
+        name if table::STATISTICS.settings.iter().any(|setting| setting.name == name) => {
             statistics::show(&settings.statistics, name)
         }
         name if name.starts_with("TRACING_") => tracing::show(settings, name),
@@ -81,8 +81,8 @@ fn show_xds(rules: &RuleSettings, name: &str) -> String {
         "CONFIG_GRPC_XDS_NODE_ID" => xds.subscriber.node.clone(),
         "CONFIG_GRPC_XDS_NODE_METADATA" => format!("{:?}", xds.subscriber.metadata),
         "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS" => format!("{:?}", xds.subscriber.headers),
-        "CONFIG_GRPC_XDS_SERVER_TLS_CACERT" => format!("{:?}", tls.map(|it| &it.authorities)),
-        "CONFIG_GRPC_XDS_SERVER_TLS_SAN" => format!("{:?}", tls.map(|it| &it.server_name)),
+        "CONFIG_GRPC_XDS_SERVER_TLS_CACERT" => format!("{:?}", tls.map(|tls| &tls.authorities)),
+        "CONFIG_GRPC_XDS_SERVER_TLS_SAN" => format!("{:?}", tls.map(|tls| &tls.server_name)),
         "CONFIG_GRPC_XDS_SERVER_USE_TLS" => tls.is_some().to_string(),
         "XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES" => xds.subscriber.max_message.to_string(),
         _ => format!("{:?}", xds.backoff),
@@ -101,8 +101,8 @@ fn illegal() -> impl Iterator<Item = &'static (&'static str, &'static [&'static 
 fn every_setting_has_legal_and_illegal_values() {
     let names: Vec<_> = table::settings().map(|setting| setting.name).collect();
     for name in &names {
-        assert!(legal().any(|(it, _)| it == name), "{name} has no legal value");
-        assert!(illegal().any(|(it, _)| it == name), "{name} has no illegal value");
+        assert!(legal().any(|(legal, _)| legal == name), "{name} has no legal value");
+        assert!(illegal().any(|(illegal, _)| illegal == name), "{name} has no illegal value");
     }
     assert_eq!(names.len(), legal().count());
 }
@@ -121,7 +121,7 @@ fn every_legal_value_is_accepted() {
             if name.starts_with("TRACING_") {
                 env.push(("TRACING_ENABLED", "true"));
             }
-            let settings = read(&[], &env).map_err(|it| it.to_string()).unwrap();
+            let settings = read(&[], &env).map_err(|error| error.to_string()).unwrap();
             assert_eq!(show(&settings, name), expected, "{name}={value:?}");
         }
     }

@@ -209,7 +209,7 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
     }
 }
 
-/// Like [`duration`], without 0.
+/// Like [`duration`], but 0 is invalid.
 pub(super) fn positive_duration(text: &str) -> Parsed<Duration> {
     match duration(text)? {
         Duration::ZERO => Err("expected a duration above 0".into()),

@@ -10,11 +10,15 @@ pub struct Common {
 /// The settings that most installations change. The documentation and `--help`
 /// start with them.
 pub const COMMON: &[Common] = &[
-    Common { name: "TOLLGATE_CONFIG", advice: "Set it to the mounted directory of rule files." },
+    Common {
+        name: "TOLLGATE_CONFIG",
+        advice: "Set it to the directory of rule files, such as the mount of a ConfigMap. Without it, \
+                 the rules are in `config/`.",
+    },
     Common {
         name: "REDIS_URL",
-        advice: "Set it as soon as there is more than one instance. Without Redis, N instances \
-                 together allow N times each limit.",
+        advice: "Set it as soon as there is more than one instance. Without it, each instance counts \
+                 in its own memory, and N instances together allow N times each limit.",
     },
     Common { name: "REDIS_TYPE", advice: "Set it if Redis runs with Sentinel or as a cluster." },
     Common {

@@ -9,7 +9,7 @@ pub struct Group {
     pub settings: &'static [Setting],
 }
 
-/// One setting.
+/// A setting: one environment variable and its flag.
 #[derive(Debug)]
 pub struct Setting {
     /// The name of the environment variable.

@@ -261,7 +261,7 @@ pub(super) const LEGAL: &[(&str, Pairs<'_>)] = &[
     ("DRAIN_TIMEOUT", &[("", "20s"), ("2m", "120s")]),
 ];
 
-/// Settings and illegal values.
+/// Settings, and values that each one must reject.
 pub(super) const ILLEGAL: &[(&str, &[&str])] = &[
     // Paths, passwords and prefixes are arbitrary text.
     ("TOLLGATE_CONFIG", &[]),
