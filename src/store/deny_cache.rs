@@ -1,348 +1,189 @@
-//! What a store has refused until a known moment is refused in this process
-//! until then, without asking it.
+//! Caches over-limit outcomes for as long as they must hold, so that these need no store
+//! call.
 //!
-//! That is exact, because until that moment others can only use up more. A
-//! refusal is known by its counter, its limit and its moment:
+//! That is exact, because until then other callers can only use more of the limit. A
+//! cached denial applies to charges with the same counter and limit:
 //!
-//! | what refuses                    | which charges                   | until               |
-//! |---------------------------------|---------------------------------|---------------------|
-//! | a penalty                       | those of as many hits           | it ends             |
-//! | a fixed window                  | those that it has no room for   | it ends             |
-//! | one that counts what it refuses | all, once it is over its limit  | it ends             |
-//! | any other, but `concurrency`    | those of one hit                | there is room again |
+//! | denied by                            | applies to                     | expires when       |
+//! |--------------------------------------|--------------------------------|--------------------|
+//! | a penalty                            | the same number of hits        | the penalty ends   |
+//! | a fixed window                       | hits it has no room for        | the window ends    |
+//! | a fixed window over its limit, which counts denied hits | any hits    | the window ends    |
+//! | another algorithm, not `concurrency` | a single hit                   | a hit fits         |
 //!
-//! `concurrency` is always asked, since anybody may give back a slot at any time.
-//! So are charges of other numbers of hits: what remains for them, and when they
-//! pass, changes meanwhile. Looks are refused by windows that are over their
-//! limit, and else sent; refunds are always sent.
+//! Denials by `concurrency` are not cached, because another caller may release a slot at
+//! any time. Neither are other numbers of hits: the room for them, and the moment at which
+//! they fit, change meanwhile. A charge of 0 hits is answered from the cache if a fixed
+//! window is over its limit, and otherwise sent to the store. Refunds are always sent.
 //!
-//! Each charge of a call is refused here if that is known, and the others are
-//! sent, with word that their call [is refused](Charge::refused) if it is. But all
-//! charges of a call to one counter are sent together, as each may change what
-//! becomes of the next. A charge that is refused here changes nothing in the store
-//! that it would have changed there, except that a fixed window that counts what
-//! it refuses counts less: such hits show in the statistics only. So if hits are
-//! given back within that window, or its limit is raised, more may pass than if
-//! all had been counted.
+//! If the cache answers some charges of a call, the others are sent to the store, marked
+//! as [already refused](Charge::refused) where that is so. But all charges of a call to
+//! the same counter are sent together, because each may change the outcome of the next.
 //!
-//! What is told of a window that is not full is what remained when it was asked
-//! about: others may have used more since.
+//! A charge answered from the cache does not change the store. That matters for a fixed
+//! window that counts denied hits: it counts fewer, and the difference shows in the
+//! statistics only. After a refund within that window, or after its limit was raised, more
+//! hits may pass than if all had been counted.
 //!
-//! A refund that this process sends lifts what it has refused; so does whatever
-//! passes. What lifts a refusal elsewhere is felt here within a
-//! [second](MAX_TTL): a refund that another instance sends or that is carried out
-//! late, a counter that somebody deletes, and clocks and rules of instances that
-//! differ. For as long, where a clock has stepped back, the wait for the end of a penalty
-//! is told too short, by that step.
+//! The `remaining` of a cached outcome is that of the time of the denial. Other callers may
+//! have used more since.
+//!
+//! A refund sent by this process removes the denial, and so does a charge that passes.
+//! Other changes take effect within [`MAX_TTL`]: refunds sent by other instances or carried
+//! out late, counters deleted by clients, instances with different clocks or rules. For
+//! as long, after a clock has stepped back, `retry_after` of a penalty may be too short by
+//! that step.
 
-use std::{
-    borrow::Cow,
-    collections::HashSet,
-    future::Future,
-    hash::BuildHasher,
-    mem::size_of,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashSet, future::Future, sync::Arc};
 
 use foldhash::quality::RandomState;
-use indexmap::IndexMap;
-use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use self::denial::CachedDenial;
+pub use self::denial::MAX_TTL;
+use self::table::DenialTable;
 use crate::{
     counter::{CounterKey, CounterRef},
     limit::{Denial, Limit, Outcome},
     store::{
-        Charge, Counters, Deadline, DenyCacheUsage, LONGEST_NAME, Results, Store, StoreError,
-        StoreStats, enforced::Enforcement, name,
+        Charge, Counters, Deadline, Results, Store, StoreError, StoreStats, enforced::Enforcement,
     },
     time::Timestamp,
 };
 
 mod denial;
+mod table;
 
-/// How long a refusal is believed. After that the store is asked again.
-pub const MAX_TTL: Duration = Duration::from_secs(1);
-
-/// Enough that two threads rarely want the same one.
-const SHARDS: usize = 64;
-/// How many refusals are compared when one has to go, and how many of the ended
-/// ones go with each that comes.
-const SAMPLED: usize = 8;
-/// What a refusal takes at most, in bytes: its place, which is there twice after
-/// the map has grown, its place in the index, and the longest name.
-const EACH: usize =
-    2 * (size_of::<(usize, Box<[u8]>, CachedDenial)>() + 2 * size_of::<usize>()) + LONGEST_NAME;
-
-/// A store around a store: it answers what is known to be refused.
+/// Wraps a store, and answers charges from cached denials where possible.
 #[derive(Debug)]
 pub struct DenyCache<S> {
     store: S,
-    refusals: Arc<DenialTable>,
+    /// `None` if the cache is disabled.
+    denials: Option<Arc<DenialTable>>,
 }
 
-/// The refusals that are known.
-#[derive(Debug)]
-struct DenialTable {
-    /// Empty if nothing is kept.
-    shards: Box<[Mutex<Shard>]>,
-    /// How many refusals each shard keeps.
-    capacity: usize,
-    /// Seeded at random, so that nobody can choose names that share a shard.
-    hasher: RandomState,
-    /// Goes on with every call and every refund, and so puts them in order.
-    turn: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Shard {
-    refusals: IndexMap<Box<[u8]>, CachedDenial, RandomState>,
-    /// The turn of the last refund.
-    refunded: u64,
-    /// Where the next look for ended ones begins.
-    next: usize,
-    /// Without the entries.
-    counts: DenyCacheUsage,
-}
-
-/// What becomes of each charge of a call, if it is known.
-type Known = SmallVec<[Option<Outcome>; 4]>;
-
-/// Some counters of a call.
-type Keys<'a> = HashSet<&'a CounterKey, RandomState>;
-
-/// Those that are charged more than once.
-fn repeated(charges: &[Charge]) -> Keys<'_> {
-    let mut once = Keys::default();
-    charges.iter().map(|it| &it.counter.key).filter(|it| !once.insert(it)).collect()
-}
-
-/// Under which name a refusal is kept.
-fn place(charge: &Charge) -> Cow<'_, [u8]> {
-    name(&charge.counter.key)
-}
-
-impl Shard {
-    fn put(&mut self, name: &[u8], refusal: CachedDenial, capacity: usize, now: Timestamp) {
-        if let Some(old) = self.refusals.get_mut(name) {
-            *old = refusal;
-            self.counts.overwritten += 1;
-            return;
-        }
-        self.drop_ended(now);
-        if capacity <= self.refusals.len() {
-            self.drop_one();
-        }
-        self.refusals.insert(name.into(), refusal);
-    }
-
-    fn drop_ended(&mut self, now: Timestamp) {
-        for _ in 0..SAMPLED {
-            match self.refusals.get_index(self.next) {
-                Some((_, it)) if !it.holds(now) => {
-                    self.refusals.swap_remove_index(self.next);
-                    self.counts.expired += 1;
-                }
-                Some(_) => self.next += 1,
-                None => self.next = 0,
-            }
-        }
-    }
-
-    /// Drops, of a few, the one that ends first.
-    fn drop_one(&mut self) {
-        let length = self.refusals.len();
-        let sample = (0..SAMPLED.min(length)).map(|it| (self.next + it) % length);
-        if let Some(first) = sample.min_by_key(|it| self.refusals[*it].until) {
-            self.refusals.swap_remove_index(first);
-            self.counts.evicted += 1;
-        }
-    }
-}
+/// For each charge of a call, its outcome if the cache has one.
+type CachedOutcomes = SmallVec<[Option<Outcome>; 4]>;
 
 impl<S> DenyCache<S> {
-    /// A cache that takes about `bytes` of memory, at least 64 refusals; with 0
-    /// bytes none, and `store` does everything.
+    /// A cache that takes about `bytes` of memory, but has room for at least 64 denials.
+    /// 0 disables the cache.
     pub fn new(store: S, bytes: usize) -> Self {
-        Self { store, refusals: Arc::new(DenialTable::new(bytes)) }
+        let denials = if bytes == 0 { None } else { Some(Arc::new(DenialTable::new(bytes))) };
+        Self { store, denials }
     }
 
-    /// Has `readings` tell what it comes to, unless it keeps nothing.
+    /// Registers the cache's usage with `stats`, unless the cache is disabled.
     #[must_use]
-    pub fn publish_usage(self, readings: &StoreStats) -> Self {
-        if !self.refusals.shards.is_empty() {
-            let refusals = Arc::clone(&self.refusals);
-            StoreStats::register(&readings.deny_cache, move || refusals.usage());
+    pub fn publish_usage(self, stats: &StoreStats) -> Self {
+        if let Some(denials) = &self.denials {
+            let denials = Arc::clone(denials);
+            stats.deny_cache.register(move || denials.usage());
         }
         self
     }
 }
 
-impl DenialTable {
-    fn new(bytes: usize) -> Self {
-        let shards = if bytes == 0 { 0 } else { SHARDS };
-        let capacity = (bytes / EACH / SHARDS).max(1);
-        let (hasher, turn) = (RandomState::default(), AtomicU64::new(0));
-        let shards = (0..shards).map(|_| Mutex::default()).collect();
-        Self { shards, capacity, hasher, turn }
+/// Looks up the outcomes of `charges` in the cache.
+fn look_up(denials: &DenialTable, charges: &[Charge], now: Timestamp) -> CachedOutcomes {
+    let mut cached = CachedOutcomes::new();
+    for charge in charges {
+        cached.push(if charge.is_refund() { None } else { denials.look_up(charge, now) });
     }
-
-    /// What is known of each of `charges`.
-    fn known(&self, charges: &[Charge], now: Timestamp) -> Known {
-        let look_up = |it: &Charge| if !it.is_refund() { self.look_up(it, now) } else { None };
-        let mut known: Known = charges.iter().map(look_up).collect();
-        if known.iter().any(Option::is_some) && known.iter().any(Option::is_none) {
-            let sent = charges.iter().zip(&known).filter(|(_, known)| known.is_none());
-            let sent: Keys<'_> = sent.map(|(charge, _)| &charge.counter.key).collect();
-            for (charge, known) in charges.iter().zip(&mut known) {
-                if sent.contains(&charge.counter.key) {
-                    *known = None;
-                }
+    let found = cached.iter().flatten().count();
+    if 0 < found && found < charges.len() {
+        // A counter of which one charge is sent gets all its charges sent.
+        let mut sent: HashSet<&CounterKey, RandomState> = HashSet::default();
+        for (charge, outcome) in charges.iter().zip(&cached) {
+            if outcome.is_none() {
+                sent.insert(&charge.counter.key);
             }
         }
-        known
-    }
-
-    fn look_up(&self, charge: &Charge, now: Timestamp) -> Option<Outcome> {
-        let name = place(charge);
-        let mut shard = self.shard(&name).lock();
-        let outcome = shard.refusals.get(&*name).and_then(|it| it.answer(charge, now));
-        match outcome {
-            Some(_) => shard.counts.hits += 1,
-            None => shard.counts.misses += 1,
-        }
-        outcome
-    }
-
-    /// Learns from a call that was begun at `turn`.
-    fn learn(&self, charges: &[Charge], results: &Results, turn: u64, now: Timestamp) {
-        let over = results.iter().any(|it| it.as_ref().is_ok_and(|it| it.over));
-        let together = charges.iter().any(Charge::depends_on_others) && over;
-        let twice = if together { repeated(charges) } else { Keys::default() };
-        for (charge, result) in charges.iter().zip(results) {
-            let Ok(outcome) = result else { continue };
-            let name = place(charge);
-            // What refuses it may be another charge, that was then not made either.
-            let sure = !twice.contains(&charge.counter.key);
-            let refusal = CachedDenial::of(charge, outcome, now);
-            let mut shard = self.shard(&name).lock();
-            match refusal {
-                // What was refused before a refund may pass after it.
-                Some(refusal) if sure && shard.refunded < turn => {
-                    shard.put(&name, refusal, self.capacity, now);
-                }
-                // It is newer than what was known, which a clock that steps back would
-                // bring to life again.
-                Some(_) => drop(shard.refusals.swap_remove(&*name)),
-                None if !outcome.over && charge.hits.requested() > 0 => {
-                    shard.refusals.swap_remove(&*name);
-                }
-                _ => {}
+        for (charge, outcome) in charges.iter().zip(&mut cached) {
+            if sent.contains(&charge.counter.key) {
+                *outcome = None;
             }
         }
     }
-
-    fn shard(&self, name: &[u8]) -> &Mutex<Shard> {
-        &self.shards[(self.hasher.hash_one(name) >> 32) as usize % SHARDS]
-    }
-
-    /// Forgets what was refused before now.
-    fn forget(&self, key: &CounterKey) {
-        if self.shards.is_empty() {
-            return;
-        }
-        let name = name(key);
-        let mut shard = self.shard(&name).lock();
-        shard.refunded = self.turn();
-        shard.refusals.swap_remove(&*name);
-    }
-
-    fn usage(&self) -> DenyCacheUsage {
-        self.shards.iter().fold(DenyCacheUsage::default(), |sum, shard| {
-            let shard = shard.lock();
-            let DenyCacheUsage { hits, misses, expired, evicted, overwritten, .. } = shard.counts;
-            DenyCacheUsage {
-                entries: sum.entries + shard.refusals.len() as u64,
-                hits: sum.hits + hits,
-                misses: sum.misses + misses,
-                expired: sum.expired + expired,
-                evicted: sum.evicted + evicted,
-                overwritten: sum.overwritten + overwritten,
-            }
-        })
-    }
-
-    fn turn(&self) -> u64 {
-        self.turn.fetch_add(1, Ordering::Relaxed) + 1
-    }
+    cached
 }
 
-/// The refunds of a call. At its end, also if nobody waits for the answer any
-/// more, what they may have lifted is forgotten.
-struct Refunds<'a> {
-    cache: &'a DenialTable,
+/// The charges without a cached outcome, for the store.
+fn uncached_charges(charges: &[Charge], cached: &CachedOutcomes) -> SmallVec<[Charge; 4]> {
+    let with_over = charges.iter().zip(cached).map(|(charge, outcome)| {
+        let over = outcome.as_ref().map(|outcome| outcome.over);
+        (charge, over)
+    });
+    let enforcement = Enforcement::of(with_over);
+    let refused = enforcement.refuses();
+    let mut rest = SmallVec::new();
+    for (charge, outcome) in charges.iter().zip(cached) {
+        if outcome.is_none() {
+            rest.push(Charge {
+                refused: charge.refused || refused && charge.depends_on_others(),
+                enforced: enforcement.left(charge.enforced),
+                ..charge.clone()
+            });
+        }
+    }
+    rest
+}
+
+/// Removes the denials that the refunds of a call may have lifted, at the end of the call,
+/// also if the call is cancelled.
+struct RefundGuard<'a> {
+    denials: &'a DenialTable,
     charges: &'a [Charge],
 }
 
-impl Drop for Refunds<'_> {
+impl Drop for RefundGuard<'_> {
     fn drop(&mut self) {
-        for charge in self.charges.iter().filter(|it| it.is_refund()) {
-            if charge.limit.algorithm.info().denial != Denial::Never {
-                self.cache.forget(&charge.counter.key);
+        for charge in self.charges {
+            let cacheable = charge.limit.algorithm.info().denial != Denial::Never;
+            if charge.is_refund() && cacheable {
+                self.denials.lift(&charge.counter.key);
             }
         }
     }
 }
 
 impl<S: Store> DenyCache<S> {
-    /// Asks the store, and learns from that.
-    async fn ask(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
-        let _refunds = Refunds { cache: &self.refusals, charges };
-        let turn = self.refusals.turn();
+    /// Sends the charges to the store, and caches the denials.
+    async fn charge_store(
+        &self,
+        denials: &DenialTable,
+        charges: &[Charge],
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> Results {
+        let _refunds = RefundGuard { denials, charges };
+        let turn = denials.next_turn();
         let results = self.store.charge(charges, now, deadline).await;
-        self.refusals.learn(charges, &results, turn, now);
+        denials.learn(charges, &results, turn, now);
         results
     }
 }
 
-/// Those of `charges` of which nothing is known, for the store.
-fn rest(charges: &[Charge], known: &[Option<Outcome>]) -> SmallVec<[Charge; 4]> {
-    let both = || charges.iter().zip(known);
-    let all = Enforcement::of(both().map(|(it, known)| (it, known.as_ref().map(|it| it.over))));
-    let refused = all.refuses();
-    let unknown = both().filter(|(_, known)| known.is_none());
-    let told = |charge: &Charge| {
-        let refused = charge.refused || refused && charge.depends_on_others();
-        Charge { refused, enforced: all.left(charge.enforced), ..charge.clone() }
-    };
-    unknown.map(|(charge, _)| told(charge)).collect()
-}
-
 impl<S: Store> Store for DenyCache<S> {
     async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
-        if self.refusals.shards.is_empty() {
+        let Some(denials) = &self.denials else {
             return self.store.charge(charges, now, deadline).await;
+        };
+        let cached = look_up(denials, charges, now);
+        if cached.iter().all(Option::is_none) {
+            return self.charge_store(denials, charges, now, deadline).await;
         }
-        let known = self.refusals.known(charges, now);
-        if known.iter().all(Option::is_none) {
-            return self.ask(charges, now, deadline).await;
-        }
-        let rest = rest(charges, &known);
-        let mut asked = match rest.is_empty() {
-            true => Results::new(),
-            false => self.ask(&rest, now, deadline).await,
-        }
-        .into_iter();
+        let rest = uncached_charges(charges, &cached);
+        let from_store = if rest.is_empty() {
+            Results::new()
+        } else {
+            self.charge_store(denials, &rest, now, deadline).await
+        };
+        let mut from_store = from_store.into_iter();
         let mut results = Results::new();
-        for known in known {
-            match known {
+        for outcome in cached {
+            match outcome {
                 Some(outcome) => results.push(Ok(outcome)),
-                None => results.extend(asked.next()),
+                None => results.extend(from_store.next()),
             }
         }
         results
@@ -368,9 +209,11 @@ impl<S: Store + Counters> Counters for DenyCache<S> {
     }
 
     async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
-        let found = self.store.reset(counter).await;
-        self.refusals.forget(counter);
-        found
+        let existed = self.store.reset(counter).await;
+        if let Some(denials) = &self.denials {
+            denials.lift(counter);
+        }
+        existed
     }
 
     async fn set(
@@ -380,9 +223,11 @@ impl<S: Store + Counters> Counters for DenyCache<S> {
         used: u64,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let set = self.store.set(counter, limit, used, now).await;
-        self.refusals.forget(&counter.key);
-        set
+        let result = self.store.set(counter, limit, used, now).await;
+        if let Some(denials) = &self.denials {
+            denials.lift(&counter.key);
+        }
+        result
     }
 }
 

@@ -2,20 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::{Charge, OnTimeout};
+use super::charge::{Charge, Enforced, OnTimeout};
 use crate::time::Timestamp;
-
-/// Whether a call is refused if a charge of it is over its limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Enforced {
-    /// It is not.
-    No,
-    /// It is.
-    Yes,
-    /// It is if every quota of the call has a charge that is over its limit. This charge
-    /// is of the quota with this number.
-    Quota(usize),
-}
 
 /// Whether the caller is let through at `now`, if that is what is known of its charges:
 /// whether each is over its limit.

@@ -161,9 +161,7 @@ impl Memory {
     /// Has `readings` tell how much is kept here.
     pub fn publish_usage(self: &Arc<Self>, readings: &StoreStats) {
         let memory = Arc::downgrade(self);
-        StoreStats::register(&readings.memory, move || {
-            memory.upgrade().map(|it| it.usage()).unwrap_or_default()
-        });
+        readings.memory.register(move || memory.upgrade().map(|it| it.usage()).unwrap_or_default());
     }
 
     /// Makes a charge that depends on no other, to a counter without a penalty.
@@ -176,7 +174,7 @@ impl Memory {
         let Step { passes, after: told, state, .. } =
             step::step(limit, span, state, charge.hits, now);
         let answer = StepResult { passes, banned_until: Timestamp::default(), snapshot: told };
-        let outcome = charge.outcome(answer, true, now);
+        let outcome = charge.outcome(answer, now);
         if let Some(state) = state {
             let refuses = match (outcome.remaining, charge.hits) {
                 (0, Hits::Add(1)) => after(outcome.retry_after, now),

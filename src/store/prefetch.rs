@@ -1,32 +1,33 @@
-//! Hits taken ahead: a rule may say that an instance takes a part of its limit at
-//! once, and spends it without asking, so that a busy counter costs few calls.
+//! Quota leases: where a rule allows it, an instance prefetches hits of a counter and
+//! spends them locally, so that a busy counter needs few store calls.
 //!
-//! What is spent has been counted, within the limit, so never more passes than
-//! the limit says; a limit that is lowered is asked about first. What an instance
-//! has taken and does not spend is lost at the end of the window, unless it is
-//! given back when the process ends: at most [`Limit::ahead`](crate::limit::Limit)
-//! hits for each instance. Less is taken by an instance that is less busy, and at
-//! most a tenth of what is left.
+//! Prefetched hits are counted in the store before they are spent, so the limit is never
+//! exceeded. After a limit has been lowered, the store is called before more are spent.
+//! Prefetched hits that an instance does not spend are lost when the window ends, unless
+//! it refunds them on shutdown: at most
+//! [`Limit::max_prefetch`](crate::limit::Limit::max_prefetch) hits per instance. A less
+//! busy instance prefetches less, and no instance more than a tenth of the hits left.
 
 use std::{future::Future, sync::Arc};
 
 pub use self::leases::QuotaLeases;
-use super::{Charge, Counters, Deadline, LONGEST_NAME, Results, Store, StoreError};
 use crate::{
     counter::{CounterKey, CounterRef},
     limit::{
-        Hits, Limit, Outcome,
+        Limit, Outcome,
         fixed_window::State,
+        hits::Hits,
         step::{Snapshot, StepResult},
     },
+    store::{Charge, Counters, Deadline, Results, Store, StoreError, name::MAX_NAME_BYTES},
     time::Timestamp,
 };
 
-mod refund;
 mod lease;
 mod leases;
+mod refund;
 
-/// A store around a store: it takes hits ahead where a limit says so.
+/// Wraps a store, and prefetches hits of counters whose limits allow it.
 #[derive(Debug)]
 pub struct PrefetchStore<S> {
     store: S,
@@ -34,57 +35,78 @@ pub struct PrefetchStore<S> {
 }
 
 impl<S> PrefetchStore<S> {
-    /// A store around `store`.
+    /// Wraps `store`, without any leases yet.
     pub fn new(store: S) -> Self {
         Self { store, leases: Arc::default() }
     }
 
-    /// What it has taken ahead, to give it back at the end.
+    /// The leases, which have to be [refunded](QuotaLeases::refund_unused) on shutdown.
     pub fn leases(&self) -> Arc<QuotaLeases> {
         Arc::clone(&self.leases)
     }
 }
 
-/// The hits of a call for which some may be taken ahead.
-fn asked(charges: &[Charge]) -> Option<(&Charge, u64)> {
-    let [charge] = charges else { return None };
+/// The hits of `charge`, if hits of its counter may be prefetched.
+fn hits_to_spend(charge: &Charge) -> Option<u64> {
     let Limit { max_prefetch, penalty, algorithm, .. } = &charge.limit;
-    let counts = algorithm.counts_denied();
     let hits = charge.hits.capped().requested();
-    // Longer names would take too much memory.
-    let short = charge.counter.key.as_bytes().len() <= LONGEST_NAME;
-    let alone = penalty.is_zero() && !charge.depends_on_others();
-    (0 < *max_prefetch && 0 < hits && counts && alone && short).then_some((charge, hits))
+    if *max_prefetch == 0 || hits == 0 {
+        return None;
+    }
+    if !algorithm.counts_denied() || !penalty.is_zero() || charge.depends_on_others() {
+        return None;
+    }
+    if MAX_NAME_BYTES < charge.counter.key.as_bytes().len() {
+        return None;
+    }
+    Some(hits)
+}
+
+/// The outcome of `charge` if it raised the counter to `count`.
+fn outcome(charge: &Charge, count: u64, now: Timestamp) -> Outcome {
+    let result = StepResult {
+        passes: count <= u64::from(charge.limit.requests),
+        banned_until: Timestamp::default(),
+        snapshot: Snapshot::Count(State { start: Timestamp::default(), count }),
+    };
+    charge.outcome(result, now)
+}
+
+impl<S: Store> PrefetchStore<S> {
+    /// Makes a charge of `hits`, with prefetched hits if there are enough.
+    async fn charge_one(
+        &self,
+        charge: &Charge,
+        hits: u64,
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> Results {
+        if let Some(count) = self.leases.spend(charge, hits, now) {
+            return Results::from_iter([Ok(outcome(charge, count, now))]);
+        }
+        let mut prefetch = self.leases.start_prefetch(charge, now);
+        let total = hits.saturating_add(prefetch.size);
+        let charge_with_prefetch = Charge { hits: Hits::Add(total), ..charge.clone() };
+        let results = self.store.charge(&[charge_with_prefetch], now, deadline).await;
+        let Some(&Ok(Outcome { used, .. })) = results.first() else { return results };
+        // The hits of the call are counted before the prefetched ones.
+        let count = used.saturating_sub(prefetch.size);
+        prefetch.finish(count.saturating_sub(hits), count);
+        if prefetch.size == 0 {
+            return results;
+        }
+        Results::from_iter([Ok(outcome(charge, count, now))])
+    }
 }
 
 impl<S: Store> Store for PrefetchStore<S> {
     async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
-        let Some((charge, hits)) = asked(charges) else {
-            return self.store.charge(charges, now, deadline).await;
-        };
-        let outcome = |count| {
-            let told = Snapshot::Count(State { start: Timestamp::default(), count });
-            let passes = count <= u64::from(charge.limit.requests);
-            charge.outcome(
-                StepResult { passes, banned_until: Timestamp::default(), snapshot: told },
-                true,
-                now,
-            )
-        };
-        if let Some(count) = self.leases.spend(charge, hits, now) {
-            return [Ok(outcome(count))].into_iter().collect();
+        if let [charge] = charges
+            && let Some(hits) = hits_to_spend(charge)
+        {
+            return self.charge_one(charge, hits, now, deadline).await;
         }
-        let mut taking = self.leases.begin(charge, now);
-        let more = Charge { hits: Hits::Add(hits.saturating_add(taking.size)), ..charge.clone() };
-        let results = self.store.charge(&[more], now, deadline).await;
-        let Some(&Ok(Outcome { used: count, .. })) = results.first() else { return results };
-        // The hits of the call come first.
-        let own = count.saturating_sub(taking.size);
-        taking.taken(own.saturating_sub(hits), own);
-        if taking.size == 0 {
-            return results;
-        }
-        [Ok(outcome(own))].into_iter().collect()
+        self.store.charge(charges, now, deadline).await
     }
 
     fn ready(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
@@ -107,9 +129,9 @@ impl<S: Store + Counters> Counters for PrefetchStore<S> {
     }
 
     async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
-        let found = self.store.reset(counter).await;
-        self.leases.forget(counter);
-        found
+        let existed = self.store.reset(counter).await;
+        self.leases.drop_lease(counter);
+        existed
     }
 
     async fn set(
@@ -119,9 +141,9 @@ impl<S: Store + Counters> Counters for PrefetchStore<S> {
         used: u64,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let set = self.store.set(counter, limit, used, now).await;
-        self.leases.forget(&counter.key);
-        set
+        let result = self.store.set(counter, limit, used, now).await;
+        self.leases.drop_lease(&counter.key);
+        result
     }
 }
 

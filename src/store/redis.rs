@@ -234,14 +234,14 @@ impl Backends {
 
     fn tell(self: &Arc<Self>, readings: &StoreStats, late: &SettlementQueue) {
         let (backends, counts) = (Arc::downgrade(self), late.clone());
-        StoreStats::register(&readings.main, move || {
+        readings.main.register(move || {
             let (refunded, failed_refunds) = counts.refund_counts();
             let usage = backends.upgrade().map(|it| it.main.usage()).unwrap_or_default();
             PoolUsage { refunded, failed_refunds, ..usage }
         });
         if self.per_second.is_some() {
             let backends = Arc::downgrade(self);
-            StoreStats::register(&readings.per_second, move || {
+            readings.per_second.register(move || {
                 let backends = backends.upgrade();
                 let usage = backends.and_then(|it| Some(it.per_second.as_ref()?.usage()));
                 usage.unwrap_or_default()

@@ -103,7 +103,7 @@ impl Attempt {
             banned_until: banned,
             snapshot: told,
         };
-        charge.outcome(answer, made, now)
+        if made { charge.outcome(answer, now) } else { charge.skipped_outcome(answer, now) }
     }
 }
 
@@ -237,7 +237,7 @@ impl<R: FnMut(&CounterKey) -> Record> Call<'_, R> {
         let charge = &self.charges[at];
         let unsure = trial.verdict == Verdict::Unsure;
         let refused = trial.verdict == Verdict::Refused;
-        let make = charge.made_if_refused(!refused) && !unsure;
+        let make = charge.is_applied_if_call_refused(!refused) && !unsure;
         let last = self.attempt(at, make, refused);
         if trial.over(charge, self.now) {
             Attempt { made: trial.made && make, counts: last.counts, ..trial }

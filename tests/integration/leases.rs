@@ -58,7 +58,7 @@ async fn what_an_instance_has_not_spent_at_its_end_passes_elsewhere() {
     ends.terminate();
     assert!(ends.ended(Duration::from_secs(10)).success());
     assert_eq!(counted(), used, "{}", ends.log());
-    assert!(ends.log().contains("that were taken ahead"), "{}", ends.log());
+    assert!(ends.log().contains("unused prefetched hits"), "{}", ends.log());
 
     let mut client = grpc::connect(stays.grpc).await;
     assert_eq!(hit(&mut client, 3_000 - used + 10).await, 3_000 - used);

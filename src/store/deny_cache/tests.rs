@@ -1,11 +1,15 @@
 use std::{
     num::NonZeroU32,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use futures_util::FutureExt;
 
-use super::*;
+use super::{table::MAX_DENIAL_BYTES, *};
 use crate::{
     counter::{KeyFormat, KeyPart},
     limit::{Algorithm, Hits, Limit, Unit, Window},
@@ -18,7 +22,7 @@ mod mixed;
 const NOON: Timestamp = Timestamp::from_secs(43_200);
 const MILLI: Duration = Duration::from_millis(1);
 
-/// A store in memory that others use, too, and that counts the calls.
+/// A store in memory, shared by several callers, that counts the calls.
 #[derive(Debug, Clone)]
 struct Shared {
     memory: Arc<Memory>,
@@ -72,10 +76,10 @@ impl Counters for Shared {
 }
 
 fn results(store: &impl Store, charges: &[Charge], now: Timestamp) -> Results {
-    store.charge(charges, now, None).now_or_never().expect("memory waits for nobody")
+    store.charge(charges, now, None).now_or_never().expect("memory replies at once")
 }
 
-fn make(store: &impl Store, charges: &[Charge], now: Timestamp) -> Vec<Outcome> {
+fn outcomes(store: &impl Store, charges: &[Charge], now: Timestamp) -> Vec<Outcome> {
     results(store, charges, now).into_iter().map(Result::unwrap).collect()
 }
 
@@ -106,32 +110,36 @@ struct Play {
 }
 
 impl Play {
-    fn of(limit: Limit) -> Self {
+    fn new(limit: Limit) -> Self {
         let store = Shared::new();
         let cache = DenyCache::new(store.clone(), 1 << 20);
         Self { store, cache, limit, now: NOON }
     }
 
-    /// What becomes of `hits`, and whether the store was asked.
-    fn ask(&self, hits: Hits) -> (Outcome, bool) {
-        let before = self.store.calls();
-        let charges = [charge("a", &self.limit, hits, self.now)];
-        let outcome = make(&self.cache, &charges, self.now)[0];
-        let asked = before < self.store.calls();
-        assert_eq!(asked, !outcome.cached);
-        (outcome, asked)
+    fn denials(&self) -> &DenialTable {
+        self.cache.denials.as_ref().unwrap()
     }
 
-    /// Whether `hits` are refused, and whether the store was asked.
+    /// Charges `hits`, and returns true with the outcome if the store was called.
+    fn charge(&self, hits: Hits) -> (Outcome, bool) {
+        let before = self.store.calls();
+        let charges = [charge("a", &self.limit, hits, self.now)];
+        let outcome = outcomes(&self.cache, &charges, self.now)[0];
+        let called = before < self.store.calls();
+        assert_eq!(called, !outcome.cached);
+        (outcome, called)
+    }
+
+    /// Adds `hits`. Returns true if they are denied, and true if the store was called.
     fn add(&self, hits: u64) -> (bool, bool) {
-        let (outcome, asked) = self.ask(Hits::Add(hits));
-        (outcome.over, asked)
+        let (outcome, called) = self.charge(Hits::Add(hits));
+        (outcome.over, called)
     }
 }
 
 const PASSED: (bool, bool) = (false, true);
-const REFUSED: (bool, bool) = (true, true);
-const KNOWN: (bool, bool) = (true, false);
+const DENIED: (bool, bool) = (true, true);
+const CACHED: (bool, bool) = (true, false);
 
 fn fixed(requests: u32, count_denied: bool) -> Limit {
     let algorithm = Algorithm::FixedWindow { count_denied };
@@ -139,125 +147,124 @@ fn fixed(requests: u32, count_denied: bool) -> Limit {
 }
 
 #[test]
-fn a_refusal_is_repeated_without_asking_and_asked_about_again_after_a_second() {
-    let mut play = Play::of(fixed(1, true));
+fn a_denial_is_cached_for_a_second() {
+    let mut play = Play::new(fixed(1, true));
     assert_eq!(
         [play.add(1), play.add(1), play.add(1), play.add(7)],
-        [PASSED, REFUSED, KNOWN, KNOWN]
+        [PASSED, DENIED, CACHED, CACHED]
     );
     play.now = NOON.plus(MAX_TTL - Duration::from_micros(1));
-    let (outcome, asked) = play.ask(Hits::Add(1));
-    assert!(!asked);
+    let (outcome, called) = play.charge(Hits::Add(1));
+    assert!(!called);
     assert_eq!(outcome.retry_after, Some(Duration::from_micros(59_000_001)));
     play.now = NOON.plus(MAX_TTL);
-    assert_eq!([play.add(1), play.add(1)], [REFUSED, KNOWN]);
+    assert_eq!([play.add(1), play.add(1)], [DENIED, CACHED]);
 }
 
 #[test]
-fn whoever_comes_back_at_the_moment_told_passes_and_a_microsecond_before_is_refused_here() {
+fn a_retry_passes_after_retry_after_and_is_denied_a_microsecond_earlier() {
     let algorithm = Algorithm::TokenBucket { burst: 1 };
     let limit = Limit { algorithm, ..Limit::fixed(5, window(1)) };
-    let mut play = Play::of(limit);
-    assert_eq!([play.add(1), play.add(1)], [PASSED, REFUSED]);
+    let mut play = Play::new(limit);
+    assert_eq!([play.add(1), play.add(1)], [PASSED, DENIED]);
     play.now = NOON.plus(Duration::from_micros(199_999));
-    assert_eq!(play.add(1), KNOWN);
+    assert_eq!(play.add(1), CACHED);
     play.now = NOON.plus(Duration::from_millis(200));
     assert_eq!(play.add(1), PASSED);
 }
 
 #[test]
-fn fewer_hits_than_were_refused_ask() {
-    let play = Play::of(fixed(5, false));
+fn fewer_hits_than_were_denied_call_the_store() {
+    let play = Play::new(fixed(5, false));
     assert_eq!(play.add(3), PASSED);
-    assert_eq!([play.add(4), play.add(4), play.add(3)], [REFUSED, KNOWN, KNOWN]);
-    assert_eq!([play.add(2), play.add(1)], [PASSED, REFUSED]);
+    assert_eq!([play.add(4), play.add(4), play.add(3)], [DENIED, CACHED, CACHED]);
+    assert_eq!([play.add(2), play.add(1)], [PASSED, DENIED]);
 }
 
 #[test]
-fn looks_are_refused_where_a_window_is_over_its_limit_and_teach_that() {
+fn charges_of_0_hits_are_denied_and_cached_if_a_window_is_over_its_limit() {
     for count_denied in [true, false] {
-        let mut play = Play::of(fixed(5, count_denied));
+        let mut play = Play::new(fixed(5, count_denied));
         play.add(4);
         play.limit.requests = 3;
-        assert_eq!([play.add(0), play.add(0), play.add(1)], [REFUSED, KNOWN, KNOWN]);
+        assert_eq!([play.add(0), play.add(0), play.add(1)], [DENIED, CACHED, CACHED]);
     }
-    let play = Play::of(fixed(1, false));
-    assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, REFUSED, KNOWN]);
-    assert_eq!(play.add(0), PASSED, "a look at a window that is just full passes");
-    let play = Play::of(Limit { penalty: MILLI, ..fixed(1, true) });
-    assert_eq!([play.add(2), play.add(0), play.add(0)], [REFUSED; 3]);
+    let play = Play::new(fixed(1, false));
+    assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, DENIED, CACHED]);
+    assert_eq!(play.add(0), PASSED, "0 hits fit a window that is just full");
+    let play = Play::new(Limit { penalty: MILLI, ..fixed(1, true) });
+    assert_eq!([play.add(2), play.add(0), play.add(0)], [DENIED; 3]);
 }
 
 #[test]
-fn slots_of_calls_at_once_are_never_answered_from_memory() {
+fn concurrency_is_never_cached() {
     let algorithm = Algorithm::Concurrency { lease: Duration::from_secs(9) };
     for penalty in [Duration::ZERO, Duration::from_secs(9)] {
-        let play = Play::of(Limit { algorithm, penalty, ..fixed(1, true) });
-        assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, REFUSED, REFUSED]);
+        let play = Play::new(Limit { algorithm, penalty, ..fixed(1, true) });
+        assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, DENIED, DENIED]);
     }
 }
 
 #[test]
-fn a_refund_lifts_what_this_process_has_refused_at_once() {
-    let play = Play::of(fixed(1, false));
-    assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, REFUSED, KNOWN]);
-    play.ask(Hits::Refund(1));
+fn a_refund_removes_the_denial_at_once() {
+    let play = Play::new(fixed(1, false));
+    assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, DENIED, CACHED]);
+    play.charge(Hits::Refund(1));
     assert_eq!(play.add(1), PASSED);
 }
 
 #[test]
-fn a_refund_that_nobody_waits_for_lifts_it_too() {
-    let play = Play::of(fixed(1, false));
-    assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, REFUSED, KNOWN]);
+fn a_cancelled_refund_removes_the_denial_too() {
+    let play = Play::new(fixed(1, false));
+    assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, DENIED, CACHED]);
     let charges = [charge("a", &play.limit, Hits::Refund(1), NOON)];
-    drop(Refunds { cache: &play.cache.refusals, charges: &charges });
-    assert_eq!(play.add(1), REFUSED);
+    drop(RefundGuard { denials: play.denials(), charges: &charges });
+    assert_eq!(play.add(1), DENIED);
 }
 
 #[test]
-fn what_was_refused_before_a_refund_is_not_learned_after_it() {
-    let play = Play::of(fixed(1, false));
-    let refused = [charge("a", &play.limit, Hits::Add(1), NOON)];
-    let turn = play.cache.refusals.turn();
-    make(&play.store, &refused, NOON);
-    let results = results(&play.store, &refused, NOON);
+fn a_denial_from_before_a_refund_is_not_cached_after_it() {
+    let play = Play::new(fixed(1, false));
+    let denied = [charge("a", &play.limit, Hits::Add(1), NOON)];
+    let turn = play.denials().next_turn();
+    outcomes(&play.store, &denied, NOON);
+    let results = results(&play.store, &denied, NOON);
     assert!(results[0].as_ref().unwrap().over);
-    play.ask(Hits::Refund(1));
-    play.cache.refusals.learn(&refused, &results, turn, NOON);
+    play.charge(Hits::Refund(1));
+    play.denials().learn(&denied, &results, turn, NOON);
     assert_eq!(play.add(1), PASSED);
 }
 
-/// What differs from a store that is always asked, and nothing else does: see
-/// the games.
+/// The only difference to a store without a cache: the games compare everything else.
 #[test]
-fn hits_that_are_refused_here_are_not_there_to_be_given_back() {
+fn hits_denied_from_the_cache_are_not_counted_and_cannot_be_refunded() {
     let limit = fixed(1, true);
-    let (play, store) = (Play::of(limit.clone()), Shared::new());
-    let direct = |hits| make(&store, &[charge("a", &limit, hits, NOON)], NOON)[0];
+    let (play, store) = (Play::new(limit.clone()), Shared::new());
+    let direct = |hits| outcomes(&store, &[charge("a", &limit, hits, NOON)], NOON)[0];
     for _ in 0..9 {
-        assert_eq!(play.ask(Hits::Add(1)).0.over, direct(Hits::Add(1)).over);
+        assert_eq!(play.charge(Hits::Add(1)).0.over, direct(Hits::Add(1)).over);
     }
-    // The one that passed and the one that was refused there.
-    assert_eq!(play.ask(Hits::Refund(2)).0.used, 0);
+    // One hit passed, and one was denied by the store.
+    assert_eq!(play.charge(Hits::Refund(2)).0.used, 0);
     assert_eq!(direct(Hits::Refund(2)).used, 7);
     assert_eq!((play.add(1), direct(Hits::Add(1)).over), (PASSED, true));
 }
 
 #[test]
-fn a_refund_of_another_instance_is_felt_within_a_second() {
-    let mut play = Play::of(fixed(1, false));
-    assert_eq!([play.add(1), play.add(1)], [PASSED, REFUSED]);
-    make(&play.store, &[charge("a", &play.limit, Hits::Refund(1), NOON)], NOON);
-    assert_eq!(play.add(1), KNOWN);
+fn a_refund_of_another_instance_takes_effect_within_a_second() {
+    let mut play = Play::new(fixed(1, false));
+    assert_eq!([play.add(1), play.add(1)], [PASSED, DENIED]);
+    outcomes(&play.store, &[charge("a", &play.limit, Hits::Refund(1), NOON)], NOON);
+    assert_eq!(play.add(1), CACHED);
     play.now = NOON.plus(MAX_TTL);
     assert_eq!(play.add(1), PASSED);
 }
 
 #[test]
-fn a_limit_that_was_changed_is_not_refused_for_the_old_one() {
+fn a_changed_limit_is_not_denied_because_of_the_old_one() {
     for count_denied in [true, false] {
-        let mut play = Play::of(fixed(1, count_denied));
-        assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, REFUSED, KNOWN]);
+        let mut play = Play::new(fixed(1, count_denied));
+        assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, DENIED, CACHED]);
         play.limit.requests = 3;
         assert_eq!(play.add(1), PASSED);
         play.limit.penalty = MILLI;
@@ -266,50 +273,50 @@ fn a_limit_that_was_changed_is_not_refused_for_the_old_one() {
 }
 
 #[test]
-fn a_clock_that_steps_back_asks() {
-    let mut play = Play::of(fixed(1, true));
+fn after_a_clock_has_stepped_back_the_store_is_called() {
+    let mut play = Play::new(fixed(1, true));
     play.now = NOON.plus(Duration::from_secs(1));
-    assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, REFUSED, KNOWN]);
+    assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, DENIED, CACHED]);
     play.now = NOON;
-    assert_eq!(play.add(1), REFUSED);
+    assert_eq!(play.add(1), DENIED);
 }
 
 #[test]
-fn a_penalty_is_known_until_it_ends_and_no_longer() {
-    // The window is longer: what comes after the penalty begins a new one.
-    let mut play = Play::of(Limit { penalty: 10 * MILLI, ..fixed(1, true) });
-    assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, REFUSED, KNOWN]);
+fn a_penalty_is_cached_until_it_ends() {
+    // The window is longer than the penalty, so the next charge begins a new penalty.
+    let mut play = Play::new(Limit { penalty: 10 * MILLI, ..fixed(1, true) });
+    assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, DENIED, CACHED]);
     play.now = NOON.plus(10 * MILLI);
-    let (outcome, asked) = play.ask(Hits::Add(1));
-    assert!(asked);
+    let (outcome, called) = play.charge(Hits::Add(1));
+    assert!(called);
     assert_eq!(outcome.banned, 10 * MILLI);
 }
 
-/// A penalty outlasts its window, and a clock may step back over the edge.
+/// A penalty outlasts its window, and a clock may step back into the window before.
 #[test]
-fn a_penalty_that_began_in_the_next_window_is_no_other_than_the_last_one() {
-    let mut play = Play::of(Limit { penalty: Duration::from_secs(1), ..fixed(1, true) });
+fn a_penalty_in_the_next_window_is_not_mixed_up_with_the_one_before() {
+    let mut play = Play::new(Limit { penalty: Duration::from_secs(1), ..fixed(1, true) });
     let end = NOON.plus(Duration::from_secs(60));
     let mut at = |micros: i64| {
         play.now = Timestamp::from_micros(end.as_micros().saturating_add_signed(micros));
-        play.ask(Hits::Add(2)).0.banned
+        play.charge(Hits::Add(2)).0.banned
     };
     let second = Duration::from_secs(1);
     assert_eq!([at(-900_000), at(-800_000)], [second, second - 100 * MILLI]);
     assert_eq!(at(50_000), second - 950 * MILLI);
     assert_eq!(at(200_000), second);
-    // No ban lasts longer than a penalty, however far back the clock steps.
+    // A ban never lasts longer than the penalty, however far back the clock steps.
     assert_eq!(at(-100), second);
 }
 
 #[test]
-fn of_a_call_only_what_is_not_known_to_be_refused_is_sent() {
+fn only_charges_without_a_cached_denial_are_sent() {
     let (store, limit) = (Shared::new(), fixed(1, true));
     let cache = DenyCache::new(store.clone(), 1 << 20);
     let hit = |name: &str| charge(name, &limit, Hits::Add(1), NOON);
     let states = |names: &[&str]| -> Vec<_> {
         let charges: Vec<_> = names.iter().map(|it| hit(it)).collect();
-        let outcomes = make(&cache, &charges, NOON);
+        let outcomes = outcomes(&cache, &charges, NOON);
         outcomes.iter().map(|it| (it.over, it.cached, it.used)).collect()
     };
     states(&["a", "a"]);
@@ -318,23 +325,23 @@ fn of_a_call_only_what_is_not_known_to_be_refused_is_sent() {
     let before = store.calls();
     assert!(states(&["a", "b"]).iter().all(|it| it.0 && it.1));
     assert_eq!(store.calls(), before);
-    // What the counters of a call are without a cache: two refusals were known.
+    // Without the cache, `a` would be at 4.
     let looks = ["a", "b", "c"].map(|it| charge(it, &limit, Hits::Add(0), NOON));
-    let used: Vec<_> = make(&store, &looks, NOON).iter().map(|it| it.used).collect();
+    let used: Vec<_> = outcomes(&store, &looks, NOON).iter().map(|it| it.used).collect();
     assert_eq!(used, [2, 2, 1]);
 }
 
 #[test]
-fn what_others_of_a_call_are_to_consume_if_it_is_refused_they_do_if_that_is_known() {
+fn a_cached_denial_refuses_the_call_of_the_charges_sent() {
     use Enforced::{No, Quota, Yes};
     let (store, one, ten) = (Shared::new(), fixed(1, true), fixed(10, true));
     let cache = DenyCache::new(store.clone(), 1 << 20);
     let full = |enforced| Charge { enforced, ..charge("full", &one, Hits::Add(1), NOON) };
-    make(&cache, &[full(Yes), full(Yes)], NOON);
+    outcomes(&cache, &[full(Yes), full(Yes)], NOON);
     let other = |consume, hits, enforced| {
         let other = Charge { consume, ..charge("other", &ten, Hits::Add(hits), NOON) };
         let calls = store.calls();
-        let outcomes = make(&cache, &[full(enforced), other], NOON);
+        let outcomes = outcomes(&cache, &[full(enforced), other], NOON);
         assert!(outcomes[0].cached);
         assert_eq!(store.calls(), calls + 1, "one round trip");
         (outcomes[1].over, outcomes[1].used)
@@ -347,21 +354,21 @@ fn what_others_of_a_call_are_to_consume_if_it_is_refused_they_do_if_that_is_know
     assert_eq!(other(Consume::Independent, 1, Yes), (false, 1));
     assert_eq!(other(Consume::AllOrNothing, 1, Yes), (false, 1));
     assert_eq!(other(Consume::IfRefused, 1, Yes), (false, 1));
-    // What refuses no call stops nobody.
+    // A charge that is not enforced does not refuse the call.
     assert_eq!(other(Consume::AllOrNothing, 1, No), (false, 2));
     assert_eq!(other(Consume::IfRefused, 1, No), (false, 3));
     assert_eq!(other(Consume::AllOrNothing, 8, Yes), (true, 3));
     assert_eq!(other(Consume::IfRefused, 8, Yes), (true, 11));
-    // It is the only quota, and used up.
-    assert_eq!(make(&cache, &[full(Quota(0)), spare(Yes)], NOON)[1].used, 0);
-    // Another quota has room, and so the call passes.
-    assert_eq!(make(&cache, &[full(Quota(0)), spare(Quota(1))], NOON)[1].used, 1);
-    assert_eq!(make(&cache, &[full(Quota(0)), spare(Quota(0))], NOON)[1].used, 1);
+    // The only quota is used up.
+    assert_eq!(outcomes(&cache, &[full(Quota(0)), spare(Yes)], NOON)[1].used, 0);
+    // Another quota has room, so the call passes.
+    assert_eq!(outcomes(&cache, &[full(Quota(0)), spare(Quota(1))], NOON)[1].used, 1);
+    assert_eq!(outcomes(&cache, &[full(Quota(0)), spare(Quota(0))], NOON)[1].used, 1);
 }
 
 #[test]
 fn charges_of_a_call_to_one_counter_stay_together() {
-    let play = Play::of(fixed(5, false));
+    let play = Play::new(fixed(5, false));
     let call = |amounts: &[i64]| {
         let hits = |it: &i64| match it {
             0.. => Hits::Add(it.unsigned_abs()),
@@ -369,7 +376,7 @@ fn charges_of_a_call_to_one_counter_stay_together() {
         };
         let charges: Vec<_> =
             amounts.iter().map(|it| charge("a", &play.limit, hits(it), NOON)).collect();
-        let outcomes = make(&play.cache, &charges, NOON);
+        let outcomes = outcomes(&play.cache, &charges, NOON);
         outcomes.iter().map(|it| (it.over, it.cached, it.used)).collect::<Vec<_>>()
     };
     call(&[3]);
@@ -381,91 +388,94 @@ fn charges_of_a_call_to_one_counter_stay_together() {
 }
 
 #[test]
-fn a_charge_that_was_refused_for_one_that_was_not_made_is_not_remembered() {
-    let mut play = Play::of(fixed(1, false));
+fn a_denial_due_to_another_charge_of_a_refused_call_is_not_cached() {
+    let mut play = Play::new(fixed(1, false));
     let twice = [1, 1].map(|it| Charge {
         consume: Consume::AllOrNothing,
         ..charge("a", &play.limit, Hits::Add(it), NOON)
     });
-    assert!(make(&play.cache, &twice, NOON)[1].over);
+    assert!(outcomes(&play.cache, &twice, NOON)[1].over);
     assert_eq!(play.add(1), PASSED);
     play.now = NOON.plus(MILLI);
-    assert_eq!(play.add(1), REFUSED);
+    assert_eq!(play.add(1), DENIED);
 }
 
 #[test]
-fn a_window_that_is_not_over_its_limit_still_counts_what_it_refuses() {
-    let play = Play::of(fixed(2, true));
+fn a_window_below_its_limit_still_counts_denied_hits() {
+    let play = Play::new(fixed(2, true));
     let whole = |hits| {
         let charge = charge("a", &play.limit, hits, NOON);
-        make(&play.cache, &[Charge { consume: Consume::AllOrNothing, ..charge }], NOON)[0]
+        outcomes(&play.cache, &[Charge { consume: Consume::AllOrNothing, ..charge }], NOON)[0]
     };
-    // Refused, and not counted.
+    // Denied, and not counted.
     assert!(whole(Hits::Add(3)).over);
-    assert_eq!([play.add(3), play.add(1), play.add(1)], [REFUSED, KNOWN, KNOWN]);
+    assert_eq!([play.add(3), play.add(1), play.add(1)], [DENIED, CACHED, CACHED]);
 }
 
 #[test]
-fn a_flood_of_refusals_stays_within_the_bound_and_what_has_ended_goes() {
+fn the_cache_stays_within_its_bound_and_removes_expired_denials() {
     let (store, limit) = (Shared::new(), Limit::fixed(0, window(1)));
     let cache = DenyCache::new(store, 1_000_000);
-    let shards = &cache.refusals.shards;
-    let kept = || shards.iter().map(|it| it.lock().refusals.len()).sum::<usize>();
+    let shards = &cache.denials.as_ref().unwrap().shards;
+    let entries = || shards.iter().map(|shard| shard.lock().denials.len()).sum::<usize>();
     let flood = |now: Timestamp, names: usize| {
         for name in 0..names {
             let name = format!("{}-{name}", now.as_micros());
-            make(&cache, &[charge(&name, &limit, Hits::Add(1), now)], now);
+            outcomes(&cache, &[charge(&name, &limit, Hits::Add(1), now)], now);
         }
     };
     flood(NOON, 20_000);
-    assert!(kept() * EACH <= 1_000_000 && kept() * EACH > 900_000, "{} of {EACH}", kept());
+    let bytes = entries() * MAX_DENIAL_BYTES;
+    assert!(bytes <= 1_000_000 && bytes > 900_000, "{bytes}");
     let later = NOON.plus(Duration::from_secs(2));
-    // Half as many as fit, so that no shard is given many more than it keeps.
+    // Half as many as fit, so that few shards overflow.
     flood(later, 500);
-    let live =
-        shards.iter().map(|it| it.lock().refusals.values().filter(|it| it.holds(later)).count());
-    assert!(live.sum::<usize>() > 490);
+    let mut valid = 0;
+    for shard in shards {
+        valid += shard.lock().denials.values().filter(|denial| denial.is_valid(later)).count();
+    }
+    assert!(valid > 490);
 }
 
 #[test]
-fn no_bytes_are_no_cache() {
+fn zero_bytes_disable_the_cache() {
     let store = Shared::new();
-    let readings = StoreStats::default();
-    let cache = DenyCache::new(store.clone(), 0).publish_usage(&readings);
+    let stats = StoreStats::default();
+    let cache = DenyCache::new(store.clone(), 0).publish_usage(&stats);
     let limit = fixed(0, true);
     for _ in 0..3 {
-        make(&cache, &[charge("a", &limit, Hits::Add(1), NOON)], NOON);
+        outcomes(&cache, &[charge("a", &limit, Hits::Add(1), NOON)], NOON);
     }
-    assert_eq!((store.calls(), readings.deny_cache()), (3, None));
+    assert_eq!((store.calls(), stats.deny_cache()), (3, None));
 }
 
 #[test]
-fn every_counter_asked_about_is_one_hit_or_one_miss() {
-    let readings = StoreStats::default();
-    let cache = DenyCache::new(Shared::new(), 1 << 20).publish_usage(&readings);
+fn every_lookup_is_a_hit_or_a_miss() {
+    let stats = StoreStats::default();
+    let cache = DenyCache::new(Shared::new(), 1 << 20).publish_usage(&stats);
     let (twenty, ten) = (fixed(20, true), fixed(10, true));
     let one = |name, limit| charge(name, limit, Hits::Add(1), NOON);
     let counts = || {
-        let usage = readings.deny_cache().unwrap();
+        let usage = stats.deny_cache().unwrap();
         (usage.hits, usage.misses, usage.entries)
     };
     for call in 0..25_u64 {
-        make(&cache, &[one("a", &twenty)], NOON);
-        let refused = u64::from(call >= 20);
-        assert_eq!(counts(), (call.saturating_sub(20), call.min(20) + 1, refused), "{call}");
+        outcomes(&cache, &[one("a", &twenty)], NOON);
+        let entries = u64::from(call >= 20);
+        assert_eq!(counts(), (call.saturating_sub(20), call.min(20) + 1, entries), "{call}");
     }
-    // What is known is not sent along with the rest.
+    // A charge found in the cache is not sent with the others.
     for call in 0..15_u64 {
-        make(&cache, &[one("b", &twenty), one("c", &ten)], NOON);
-        let known = call.saturating_sub(10);
-        let asked = 21 + 2 * (call + 1) - known;
-        assert_eq!(counts(), (4 + known, asked, 1 + u64::from(call >= 10)), "{call}");
+        outcomes(&cache, &[one("b", &twenty), one("c", &ten)], NOON);
+        let hits = call.saturating_sub(10);
+        let misses = 21 + 2 * (call + 1) - hits;
+        assert_eq!(counts(), (4 + hits, misses, 1 + u64::from(call >= 10)), "{call}");
     }
     assert_eq!(counts(), (8, 47, 2));
-    // Whoever looks is told, too, and what is given back is not looked up.
+    // A charge of 0 hits is looked up, a refund is not.
     for (name, limit) in [("c", &ten), ("b", &twenty)] {
-        make(&cache, &[charge(name, limit, Hits::Add(0), NOON)], NOON);
+        outcomes(&cache, &[charge(name, limit, Hits::Add(0), NOON)], NOON);
     }
-    make(&cache, &[charge("b", &twenty, Hits::Refund(1), NOON)], NOON);
+    outcomes(&cache, &[charge("b", &twenty, Hits::Refund(1), NOON)], NOON);
     assert_eq!(counts(), (9, 48, 2));
 }

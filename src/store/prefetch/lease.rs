@@ -1,4 +1,4 @@
-//! What has been taken ahead of one counter: how much, and when more is taken.
+//! The lease of one counter: its unspent hits, and the size of the next prefetch.
 
 use std::time::Duration;
 
@@ -8,38 +8,37 @@ use crate::{
     time::Timestamp,
 };
 
-/// What was taken ahead and lasts longer was more than needed.
-const BUSY: Duration = Duration::from_millis(100);
-/// At most one of so many of the hits that are left is taken ahead.
+/// Prefetched hits that last longer than this were more than needed.
+const BUSY_INTERVAL: Duration = Duration::from_millis(100);
+/// A prefetch takes at most this fraction of the hits that are left: one tenth.
 ///
-/// So what one instance holds is never more than a tenth of what the limit had
-/// left when it was taken, and n instances that take one after the other leave
-/// (9/10)ⁿ of that to those who ask. It shrinks with what is left: the last nine
-/// hits of a limit are never taken ahead. A lone busy instance still asks only
-/// about once for each tenth that it uses up.
-const PART: u64 = 10;
+/// An instance then never holds more than a tenth of the hits that were left when it
+/// prefetched, and n instances that prefetch one after another leave (9/10)ⁿ of them to
+/// the others. Prefetches shrink with the hits left: the last nine hits of a limit are
+/// never prefetched. A single busy instance still needs only about one store call for
+/// each tenth that it uses up.
+const FRACTION: u64 = 10;
 
-/// What is known of one counter.
+/// The lease of one counter.
 #[derive(Clone, Debug)]
 pub(super) struct QuotaLease {
-    /// Tells it from others of the same counter, before it and after.
+    /// Distinguishes this lease from earlier and later leases of the same counter.
     pub(super) id: u64,
-    /// The window.
     pub(super) span: Span,
-    /// The limit of the last call that has asked.
+    /// The limit of the last call that prefetched.
     pub(super) limit: Limit,
-    /// How much has been taken and not been spent.
-    pub(super) left: u64,
-    /// The counter when that was taken, without what was taken beyond the limit.
+    /// Prefetched hits that have not been spent.
+    pub(super) unspent: u64,
+    /// The value of the counter after the last prefetch, without hits over the limit.
     pub(super) count: u64,
-    /// How much was taken beyond the limit, and so cannot be spent.
-    pub(super) beyond: u64,
-    /// How much was taken last.
+    /// Prefetched hits that are over the limit and so cannot be spent.
+    pub(super) over_limit: u64,
+    /// The size of the last prefetch.
     pub(super) size: u64,
-    /// When.
-    pub(super) taken: Timestamp,
-    /// Somebody takes more just now.
-    pub(super) taking: bool,
+    /// The start of the last prefetch.
+    pub(super) prefetched_at: Timestamp,
+    /// A prefetch waits for the store.
+    pub(super) in_flight: bool,
 }
 
 impl QuotaLease {
@@ -48,60 +47,62 @@ impl QuotaLease {
             id,
             span: charge.counter.span,
             limit: charge.limit.clone(),
-            left: 0,
+            unspent: 0,
             count: 0,
-            beyond: 0,
+            over_limit: 0,
             size: 0,
-            taken: Timestamp::default(),
-            taking: false,
+            prefetched_at: Timestamp::default(),
+            in_flight: false,
         }
     }
 
-    /// Whether the limit of `charge` allows `hits` of what was taken ahead.
+    /// True if `charge` may spend `hits` of the lease.
     ///
-    /// They were counted within the limit that held then. A lower one holds from
-    /// now on: it has to be asked about first, since others may have used it up,
-    /// and then has to have room for what was counted up to these hits.
+    /// The unspent hits were counted within the limit at that time. If the limit has been
+    /// lowered since, other instances may have used it up, so the store has to be called
+    /// first; then the lower limit must have room for these hits.
     pub(super) fn allows(&self, charge: &Charge, hits: u64, now: Timestamp) -> bool {
         let requests = charge.limit.requests;
         self.span == charge.counter.span
-            && !self.ended(now)
+            && !self.has_ended(now)
             && self.limit.requests <= requests
-            && hits <= self.left
+            && hits <= self.unspent
             && self.used().saturating_add(hits) <= u64::from(requests)
     }
 
-    /// The counter, without what has not been spent.
+    /// The value of the counter without unspent hits.
     pub(super) fn used(&self) -> u64 {
-        self.count.saturating_sub(self.left)
+        self.count.saturating_sub(self.unspent)
     }
 
-    /// How much to take with a call that asks now.
+    /// The number of hits to prefetch with a store call at `now`.
+    ///
+    /// It doubles with each prefetch that follows within [`BUSY_INTERVAL`], and halves for
+    /// each interval that has passed.
     pub(super) fn next_size(&self, charge: &Charge, now: Timestamp) -> u64 {
-        let most = u64::from(charge.limit.max_prefetch);
-        // What it knows of the counter is as old as that.
-        let pause = now.since(self.taken).as_micros() / BUSY.as_micros();
-        let wanted = match u32::try_from(pause) {
-            Ok(0) => (2 * self.size).clamp(1, most.max(1)),
-            Ok(pause) => self.size.checked_shr(pause).unwrap_or(0),
+        let max = u64::from(charge.limit.max_prefetch);
+        let intervals = now.since(self.prefetched_at).as_micros() / BUSY_INTERVAL.as_micros();
+        let wanted = match u32::try_from(intervals) {
+            Ok(0) => (2 * self.size).clamp(1, max.max(1)),
+            Ok(intervals) => self.size.checked_shr(intervals).unwrap_or(0),
             Err(_) => 0,
         };
-        let room = u64::from(charge.limit.requests).saturating_sub(self.count);
-        wanted.min(room / PART).min(most.saturating_sub(self.left))
+        let left = u64::from(charge.limit.requests).saturating_sub(self.count);
+        wanted.min(left / FRACTION).min(max.saturating_sub(self.unspent))
     }
 
-    /// How much its counter counts that nobody has used.
+    /// The hits that are counted in the store but were not spent.
     pub(super) fn unused(&self) -> u64 {
-        self.left + self.beyond
+        self.unspent + self.over_limit
     }
 
-    /// Whether its window is over, and with it all that was taken in that.
-    pub(super) fn ended(&self, now: Timestamp) -> bool {
+    /// True if the window has ended, so that the lease is worthless.
+    pub(super) fn has_ended(&self, now: Timestamp) -> bool {
         self.span.end <= now
     }
 
-    /// Whether nothing is lost without it but how busy the counter was long ago.
+    /// True if the lease can be dropped without losing hits.
     pub(super) fn is_idle(&self, now: Timestamp) -> bool {
-        self.unused() == 0 && !self.taking && BUSY <= now.since(self.taken)
+        self.unused() == 0 && !self.in_flight && BUSY_INTERVAL <= now.since(self.prefetched_at)
     }
 }

@@ -1,100 +1,92 @@
-//! What was taken ahead and is not spent goes back when the process ends.
+//! Refunds of unspent hits on shutdown.
 
 use std::{cmp::Reverse, time::Duration};
 
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{lease::QuotaLease, leases::QuotaLeases};
+use super::{
+    lease::QuotaLease,
+    leases::{QuotaLeases, ReturnedLease},
+};
 use crate::{
-    counter::{CounterKey, CounterRef},
+    counter::CounterRef,
     limit::Hits,
     store::{Charge, Consume, Enforced, OnTimeout, Store, StoreError},
     time::Timestamp,
 };
 
-/// How long it may take.
-const LONGEST: Duration = Duration::from_secs(2);
-/// How many counters are given back in one call.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// The number of counters refunded in one store call.
 const BATCH: usize = 64;
 
 impl QuotaLeases {
-    /// Gives back to `store` what was taken ahead and has not been spent, except in
-    /// windows that have ended. Nothing is taken ahead from now on.
+    /// Refunds the unspent hits of all leases to `store`, except those of windows that
+    /// have ended. From now on nothing is prefetched.
     ///
-    /// It takes at most 2 s. What cannot be given back until then counts as used
-    /// until its window ends.
+    /// Takes at most 2 s. Hits not refunded by then count as used until their window ends.
     pub async fn refund_unused(&self, store: &impl Store, now: Timestamp) {
-        let mut leases = self.end(now);
-        // The time may not suffice for all.
-        leases.sort_by_key(|(_, it)| Reverse(it.unused()));
-        let (all, hits) = (leases.len(), leases.iter().map(|(_, it)| it.unused()).sum::<u64>());
-        let mut left = Left { counters: all, hits, why: None };
-        if timeout(LONGEST, left.refund_unused(leases, store, now)).await.is_err() {
-            left.why = Some(StoreError::Timeout(LONGEST));
+        let mut leases = self.close(now);
+        // The largest first, in case the time is too short for all.
+        leases.sort_by_key(|returned| Reverse(returned.lease.unused()));
+        let mut remaining = Remaining { counters: leases.len(), hits: 0, error: None };
+        for returned in &leases {
+            remaining.hits += returned.lease.unused();
         }
-        let Left { counters, hits: lost, why } = left;
-        if let Some(why) = why {
+        let (counters, hits) = (remaining.counters, remaining.hits);
+        if timeout(TIMEOUT, remaining.refund(leases, store, now)).await.is_err() {
+            remaining.error = Some(StoreError::Timeout(TIMEOUT));
+        }
+        let refunded = counters - remaining.counters;
+        if let Some(error) = remaining.error {
             warn!(
-                "{lost} hits of {counters} counters count as used until their windows end: this \
-                 instance had taken them ahead, did not need them and could not give them back: \
-                 {why}"
+                "could not refund {} unused prefetched hits of {} counters, which count as used \
+                 until their windows end: {error}",
+                remaining.hits, remaining.counters
             );
         }
-        if counters < all {
-            let (hits, counters) = (hits - lost, all - counters);
-            info!("gave back {hits} hits of {counters} counters that were taken ahead");
+        if 0 < refunded {
+            let hits = hits - remaining.hits;
+            info!("refunded {hits} unused prefetched hits of {refunded} counters");
         }
     }
 }
 
-/// What has not been given back.
-struct Left {
+/// The refunds that have not succeeded yet.
+struct Remaining {
     counters: usize,
     hits: u64,
-    why: Option<StoreError>,
+    /// The last error.
+    error: Option<StoreError>,
 }
 
-impl Left {
-    async fn refund_unused(
-        &mut self,
-        leases: Vec<(CounterKey, QuotaLease)>,
-        store: &impl Store,
-        now: Timestamp,
-    ) {
-        let charges: Vec<_> = leases.into_iter().map(refund).collect();
-        for batch in charges.chunks(BATCH) {
-            let results = store.charge(batch, now, None).await;
-            for (charge, result) in batch.iter().zip(results) {
+impl Remaining {
+    async fn refund(&mut self, leases: Vec<ReturnedLease>, store: &impl Store, now: Timestamp) {
+        for batch in leases.chunks(BATCH) {
+            let charges: Vec<_> = batch.iter().map(refund_charge).collect();
+            let results = store.charge(&charges, now, None).await;
+            for (returned, result) in batch.iter().zip(results) {
                 match result {
                     Ok(_) => {
                         self.counters -= 1;
-                        self.hits -= refunded(charge);
+                        self.hits -= returned.lease.unused();
                     }
-                    Err(error) => self.why = Some(error),
+                    Err(error) => self.error = Some(error),
                 }
             }
         }
     }
 }
 
-fn refund((key, lease): (CounterKey, QuotaLease)) -> Charge {
-    let hits = Hits::Refund(lease.unused());
-    let counter = CounterRef { key, span: lease.span };
+fn refund_charge(ReturnedLease { key, lease }: &ReturnedLease) -> Charge {
+    let QuotaLease { span, limit, .. } = lease;
     Charge {
-        counter,
-        limit: lease.limit,
-        hits,
+        counter: CounterRef { key: key.clone(), span: *span },
+        limit: limit.clone(),
+        hits: Hits::Refund(lease.unused()),
         consume: Consume::Independent,
         enforced: Enforced::No,
         refused: false,
         on_timeout: OnTimeout::Fail,
-    }
-}
-
-fn refunded(charge: &Charge) -> u64 {
-    match charge.hits {
-        Hits::Refund(hits) => hits,
-        Hits::Add(_) => 0,
     }
 }

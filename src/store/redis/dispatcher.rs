@@ -394,5 +394,9 @@ pub(super) fn still_held() -> StoreError {
 
 /// What an answer means.
 pub(super) fn outcome(charge: &Charge, answered: ChargeReply, now: Timestamp) -> Outcome {
-    charge.outcome(answered.answer, answered.made, now)
+    if answered.made {
+        charge.outcome(answered.answer, now)
+    } else {
+        charge.skipped_outcome(answered.answer, now)
+    }
 }

@@ -1,4 +1,4 @@
-//! The same history with the cache and without it.
+//! Random histories, played with the cache and without it.
 
 use proptest::{collection::vec, prelude::*};
 
@@ -7,8 +7,8 @@ use crate::{limit::tally, store::EXPIRY_SLACK};
 
 const COUNTERS: usize = 12;
 
-/// The limit of a counter after so many changes. It never returns to an earlier
-/// one. That of a window that counts what it refuses stays as it is.
+/// The limit of a counter after a number of changes. A change never restores an earlier
+/// limit. The limit of a window that counts denied hits does not change.
 fn limit(counter: usize, changes: u32) -> Limit {
     let algorithm = match counter % 6 {
         0 => Algorithm::FixedWindow { count_denied: true },
@@ -32,16 +32,22 @@ enum Move {
     Wait(Duration),
     Back(Duration),
     Change,
-    /// By the instance with the cache, or by the other one.
-    Call(bool, Vec<Part>),
+    /// True: by the instance with the cache. False: by another instance.
+    Call(bool, Vec<GameCharge>),
 }
 
-/// A counter, hits (given back below 0), what a refused call consumes, enforced.
-type Part = (usize, i64, Consume, Enforced);
+#[derive(Clone, Debug)]
+struct GameCharge {
+    counter: usize,
+    /// Below 0 for a refund.
+    hits: i64,
+    consume: Consume,
+    enforced: Enforced,
+}
 
-fn part() -> impl Strategy<Value = Part> {
+fn game_charge() -> impl Strategy<Value = GameCharge> {
     let hits = prop_oneof![8 => Just(1_i64), 3 => 2..5_i64, 1 => Just(0), 1 => -3..0_i64];
-    // Few counters at a time, or none would be refused twice.
+    // Prefer few counters, so that some are denied repeatedly.
     let counter = prop_oneof![0..COUNTERS, 0..COUNTERS / 4];
     let consume = prop_oneof![
         4 => Just(Consume::Independent),
@@ -50,7 +56,12 @@ fn part() -> impl Strategy<Value = Part> {
     ];
     let one = prop_oneof![4 => Just(Enforced::Yes), 1 => Just(Enforced::No)];
     let enforced = prop_oneof![2 => one, 1 => (0..2_usize).prop_map(Enforced::Quota)];
-    (counter, hits, consume, enforced)
+    (counter, hits, consume, enforced).prop_map(|(counter, hits, consume, enforced)| GameCharge {
+        counter,
+        hits,
+        consume,
+        enforced,
+    })
 }
 
 fn game() -> impl Strategy<Value = Vec<Move>> {
@@ -59,8 +70,8 @@ fn game() -> impl Strategy<Value = Vec<Move>> {
         (0..400_u64).prop_map(Duration::from_millis),
         (0..3_000_000_u64).prop_map(Duration::from_micros),
     ];
-    let call = (prop::bool::weighted(0.7), vec(part(), 1..4));
-    let single = (prop::bool::weighted(0.7), part().prop_map(|it| vec![it]));
+    let call = (prop::bool::weighted(0.7), vec(game_charge(), 1..4));
+    let single = (prop::bool::weighted(0.7), game_charge().prop_map(|charge| vec![charge]));
     let step = prop_oneof![
         3 => times.clone().prop_map(Move::Wait),
         1 => times.prop_map(Move::Back),
@@ -71,12 +82,12 @@ fn game() -> impl Strategy<Value = Vec<Move>> {
     vec(step, 1..150)
 }
 
-/// Plays `moves` twice and returns how many charges the cache has answered in all,
-/// and how many in calls of which it sent the rest. If `alone`, nobody else uses
-/// the store and the clock may step back.
+/// Plays `moves` twice. Returns the number of charges answered from the cache, and how many
+/// of them belong to calls whose other charges were sent. If `alone`, there is no other
+/// instance, and the clock may step back.
 ///
-/// Hits are given back by the instance with the cache only, and never to a
-/// window that counts what it refuses.
+/// Only the instance with the cache sends refunds, and never to a window that counts denied
+/// hits.
 fn play(moves: &[Move], alone: bool) -> Result<[usize; 2], TestCaseError> {
     let (with, without) = (Shared::new(), Shared::new());
     let cache = DenyCache::new(with.clone(), 1 << 20);
@@ -93,7 +104,7 @@ fn play(moves: &[Move], alone: bool) -> Result<[usize; 2], TestCaseError> {
             Move::Back(_) => {}
             Move::Change => changes += 1,
             Move::Call(here, parts) => {
-                let charge = |&(counter, hits, consume, enforced): &Part| {
+                let charge = |&GameCharge { counter, hits, consume, enforced }: &GameCharge| {
                     let hits = if is_counting(counter) { hits.abs() } else { hits };
                     let amount = hits.unsigned_abs();
                     let hits = if hits < 0 { Hits::Refund(amount) } else { Hits::Add(amount) };
@@ -103,13 +114,16 @@ fn play(moves: &[Move], alone: bool) -> Result<[usize; 2], TestCaseError> {
                 };
                 let charges: Vec<_> = parts.iter().map(charge).collect();
                 let here = *here || alone || charges.iter().any(|it| it.is_refund());
-                let outcomes =
-                    if here { make(&cache, &charges, now) } else { make(&with, &charges, now) };
-                let expected = make(&without, &charges, now);
-                let known = outcomes.iter().filter(|it| it.cached).count();
+                let found = if here {
+                    outcomes(&cache, &charges, now)
+                } else {
+                    outcomes(&with, &charges, now)
+                };
+                let expected = outcomes(&without, &charges, now);
+                let known = found.iter().filter(|outcome| outcome.cached).count();
                 answered[0] += known;
                 answered[1] += if known < charges.len() { known } else { 0 };
-                for ((charge, outcome), expected) in charges.iter().zip(&outcomes).zip(&expected) {
+                for ((charge, outcome), expected) in charges.iter().zip(&found).zip(&expected) {
                     let step = if stepped { EXPIRY_SLACK / 2 } else { Duration::ZERO };
                     compare(charge, (outcome, expected), alone, step)?;
                 }
@@ -119,7 +133,8 @@ fn play(moves: &[Move], alone: bool) -> Result<[usize; 2], TestCaseError> {
     Ok(answered)
 }
 
-/// Further back than that, and each store may have forgotten other counters.
+/// Steps back by less than [`EXPIRY_SLACK`]: after a larger step, the stores may have
+/// removed different counters.
 fn back(latest: Timestamp, time: Duration) -> Timestamp {
     Timestamp::from_micros(latest.as_micros() - micros(time.min(EXPIRY_SLACK / 2)))
 }
@@ -128,16 +143,16 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap()
 }
 
-/// Once the clock has stepped back, what is known of a penalty may end earlier than it
-/// does, by no more than this `step`.
+/// Compares the outcome with the one without the cache. After a clock has stepped back, a
+/// cached penalty may end too early, by at most this `step`.
 fn compare(
     charge: &Charge,
     (outcome, expected): (&Outcome, &Outcome),
     alone: bool,
     step: Duration,
 ) -> Result<(), TestCaseError> {
-    let told = |it: &Outcome| (it.over, it.retry_after.is_some());
-    prop_assert_eq!(told(outcome), told(expected), "{:?}", charge);
+    let decision = |outcome: &Outcome| (outcome.over, outcome.retry_after.is_some());
+    prop_assert_eq!(decision(outcome), decision(expected), "{:?}", charge);
     let early = outcome.cached && !charge.limit.penalty.is_zero();
     let early = if early { step } else { Duration::ZERO };
     let waits = |it: &Outcome| [it.reset_after, it.retry_after.unwrap_or_default(), it.banned];
@@ -148,7 +163,7 @@ fn compare(
     let hits = charge.hits.requested();
     let tally = |it: &Outcome| tally(charge.limit.capacity(), hits, it, 0.8);
     prop_assert_eq!(tally(outcome), tally(expected), "{:?}", charge);
-    // What others have used since is not known here. It decides nothing.
+    // A cached `remaining` lacks the hits that other instances have used since.
     if alone || !outcome.cached {
         prop_assert_eq!(outcome.remaining, expected.remaining, "{:?}", charge);
     }
@@ -159,18 +174,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn nobody_can_tell_that_there_is_a_cache(moves in game()) {
+    fn outcomes_are_the_same_with_and_without_the_cache(moves in game()) {
         play(&moves, true)?;
     }
 
     #[test]
-    fn nobody_is_refused_or_let_pass_because_another_instance_has_a_cache(moves in game()) {
+    fn decisions_are_the_same_while_another_instance_has_no_cache(moves in game()) {
         play(&moves, false)?;
     }
 }
 
 #[test]
-fn the_games_are_about_the_cache() {
+fn the_games_use_the_cache() {
     use proptest::{strategy::ValueTree, test_runner::TestRunner};
 
     let mut runner = TestRunner::deterministic();
@@ -178,8 +193,11 @@ fn the_games_are_about_the_cache() {
         let moves = game().new_tree(&mut runner).unwrap().current();
         play(&moves, false).unwrap()
     };
-    let [total, partly] = (0..100)
-        .map(|_| answered())
-        .fold([0, 0], |[total, partly], more| [total + more[0], partly + more[1]]);
+    let (mut total, mut partly) = (0, 0);
+    for _ in 0..100 {
+        let answered = answered();
+        total += answered[0];
+        partly += answered[1];
+    }
     assert!(total > 300 && partly > 100, "{total}, {partly}");
 }

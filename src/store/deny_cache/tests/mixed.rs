@@ -1,20 +1,20 @@
-//! Calls of which a part is known, or that teach nothing for sure.
+//! Calls that are answered in part from the cache, or whose denials cannot be cached.
 
 use super::*;
 use crate::store::all_failed;
 
 #[test]
-fn what_is_known_to_be_refused_is_known_also_while_the_store_fails() {
+fn cached_denials_apply_while_the_store_fails() {
     /// Fails all calls of more than one hit.
     #[derive(Debug)]
     struct Failing(Shared);
 
     impl Store for Failing {
         async fn charge(&self, charges: &[Charge], now: Timestamp, deadline: Deadline) -> Results {
-            match charges.iter().any(|it| 1 < it.hits.requested()) {
-                true => all_failed(charges.len(), &StoreError::Failed("it is down".into())),
-                false => self.0.charge(charges, now, deadline).await,
+            if charges.iter().any(|charge| 1 < charge.hits.requested()) {
+                return all_failed(charges.len(), &StoreError::Failed("it is down".into()));
             }
+            self.0.charge(charges, now, deadline).await
         }
 
         async fn ready(&self) -> Result<(), StoreError> {
@@ -25,17 +25,19 @@ fn what_is_known_to_be_refused_is_known_also_while_the_store_fails() {
     let cache = DenyCache::new(Failing(Shared::new()), 1 << 20);
     let limit = Limit::fixed(1, Window::new(Unit::Hour));
     let of = |name, hits| charge(name, &limit, Hits::Add(hits), NOON);
-    make(&cache, &[of("a", 1)], NOON);
-    make(&cache, &[of("a", 1)], NOON);
+    outcomes(&cache, &[of("a", 1)], NOON);
+    outcomes(&cache, &[of("a", 1)], NOON);
     let charges = [of("b", 2), of("a", 1), of("c", 2)];
-    let told = results(&cache, &charges, NOON);
-    let told = told.iter().map(|it| it.as_ref().map(|it| it.over).map_err(ToString::to_string));
+    let mut found = Vec::new();
+    for result in results(&cache, &charges, NOON) {
+        found.push(result.map(|outcome| outcome.over).map_err(|error| error.to_string()));
+    }
     let error = Err("the counter store failed: it is down".to_owned());
-    assert_eq!(told.collect::<Vec<_>>(), [error.clone(), Ok(true), error]);
+    assert_eq!(found, [error.clone(), Ok(true), error]);
 }
 
 #[test]
-fn a_call_that_costs_nothing_if_it_is_refused_is_known_at_the_limit() {
+fn an_all_or_nothing_charge_is_denied_from_the_cache_at_the_limit() {
     use Enforced::{No, Yes};
     let store = Shared::new();
     let cache = DenyCache::new(store.clone(), 1 << 20);
@@ -45,7 +47,7 @@ fn a_call_that_costs_nothing_if_it_is_refused_is_known_at_the_limit() {
         enforced,
         ..charge("a", &limit, Hits::Add(hits), NOON)
     };
-    let ask = |charge: Charge| make(&cache, &[charge], NOON)[0];
+    let ask = |charge: Charge| outcomes(&cache, &[charge], NOON)[0];
     assert_eq!([ask(of(5, Yes)).over, ask(of(1, Yes)).over], [false, true]);
     let before = store.calls();
     for _ in 0..9 {
@@ -53,38 +55,38 @@ fn a_call_that_costs_nothing_if_it_is_refused_is_known_at_the_limit() {
         assert!(outcome.over && outcome.cached && outcome.used == 5);
     }
     assert_eq!(store.calls(), before);
-    // What is only watched is counted.
+    // A charge that is not enforced is counted.
     assert_eq!(ask(of(1, No)).used, 6);
 }
 
 #[test]
-fn a_penalty_that_is_over_does_not_come_back_with_the_clock() {
+fn an_ended_penalty_does_not_return_when_the_clock_steps_back() {
     let store = Shared::new();
     let cache = DenyCache::new(store.clone(), 1 << 20);
     let penalty = 700 * MILLI;
     let limit =
         Limit { algorithm: Algorithm::SlidingWindow, penalty, ..Limit::fixed(3, window(2)) };
     let of = |hits, now| charge("a", &limit, Hits::Add(hits), now);
-    make(&cache, &[of(3, NOON)], NOON);
-    assert_eq!(make(&cache, &[of(1, NOON)], NOON)[0].banned, penalty);
-    // Of two charges to one counter nothing is learned, but there is a new penalty.
+    outcomes(&cache, &[of(3, NOON)], NOON);
+    assert_eq!(outcomes(&cache, &[of(1, NOON)], NOON)[0].banned, penalty);
+    // Two charges to one counter are not cached, but they begin a new penalty.
     let later = NOON.plus(penalty);
     let second = Charge { consume: Consume::AllOrNothing, ..of(1, later) };
-    make(&cache, &[of(1, later), second], later);
+    outcomes(&cache, &[of(1, later), second], later);
     let before = Timestamp::from_micros(later.as_micros() - 1);
-    let outcome = make(&cache, &[of(1, before)], before)[0];
-    // As seen there it has just begun.
+    let outcome = outcomes(&cache, &[of(1, before)], before)[0];
+    // For the store the penalty has just begun.
     assert_eq!(outcome.banned, penalty);
 }
 
 #[test]
-fn what_an_operator_does_to_a_counter_lifts_what_was_refused_here() {
+fn resetting_or_setting_a_counter_removes_its_denial() {
     let (store, limit) = (Shared::new(), fixed(1, true));
     let cache = DenyCache::new(store.clone(), 1 << 20);
     let hit = charge("a", &limit, Hits::Add(1), NOON);
     let over = || {
         let charges = std::slice::from_ref(&hit);
-        [make(&cache, charges, NOON)[0].over, make(&cache, charges, NOON)[0].over]
+        [outcomes(&cache, charges, NOON)[0].over, outcomes(&cache, charges, NOON)[0].over]
     };
     assert_eq!((over(), over()), ([false, true], [true, true]));
     assert!(cache.reset(&hit.counter.key).now_or_never().unwrap().unwrap());

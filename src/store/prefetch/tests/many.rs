@@ -1,4 +1,4 @@
-//! Many counters: what is kept of them, what is forgotten, and what a call costs.
+//! Many counters: the bound of the table of leases, and the cost of a lookup.
 
 use super::*;
 use crate::time::thread_cpu_time;
@@ -9,22 +9,18 @@ fn named(name: usize, limit: &Limit, now: Timestamp) -> Charge {
     Charge { counter, ..charge(limit, Hits::Add(1), now) }
 }
 
-/// A store that forgets none of the counters of these tests.
+/// A store with room for all counters of these tests.
 fn roomy() -> Shared {
-    Shared(Arc::new((Memory::new(1_000_000), AtomicU64::new(0))))
+    Shared::new(Memory::new(1_000_000))
 }
 
-fn asked(shared: &Shared) -> u64 {
-    shared.0.1.load(Relaxed)
-}
-
-/// An instance that keeps leases of at most `capacity` counters in each shard.
+/// An instance with at most `capacity` leases in each shard.
 fn small(shared: &Shared, capacity: usize) -> PrefetchStore<Shared> {
     PrefetchStore { store: shared.clone(), leases: Arc::new(QuotaLeases::new(capacity)) }
 }
 
-/// `calls` calls to one counter, a tenth of a millisecond apart.
-fn hurry(store: &impl Store, name: usize, limit: &Limit, from: Timestamp, calls: u64) {
+/// Makes `calls` calls to one counter, 0.1 ms apart. All pass.
+fn pass(store: &impl Store, name: usize, limit: &Limit, from: Timestamp, calls: u64) {
     for hit in 0..calls {
         let now = from.plus(Duration::from_micros(hit * 100));
         assert!(!call(store, named(name, limit, now), now).over);
@@ -32,57 +28,57 @@ fn hurry(store: &impl Store, name: usize, limit: &Limit, from: Timestamp, calls:
 }
 
 #[test]
-fn of_windows_that_are_over_nothing_is_kept_for_long() {
+fn leases_of_ended_windows_are_removed() {
     let shared = roomy();
-    let ahead = PrefetchStore::new(shared);
+    let instance = PrefetchStore::new(shared);
     let limit = hourly(1_000, 100);
     let start = Timestamp::from_secs(3_600);
-    (0..5_000).for_each(|it| hurry(&ahead, it, &limit, start, 2));
-    assert_eq!(ahead.leases.len(), 5_000);
-    // Calls to others, so many that each shard sees some.
+    (0..5_000).for_each(|it| pass(&instance, it, &limit, start, 2));
+    assert_eq!(instance.leases.len(), 5_000);
+    // Enough calls to other counters for each shard to get some.
     for second in 0..8 {
         let now = Timestamp::from_secs(7_200 + second);
-        (5_000..11_000).for_each(|it| hurry(&ahead, it, &limit, now, 1));
+        (5_000..11_000).for_each(|it| pass(&instance, it, &limit, now, 1));
     }
-    assert_eq!(ahead.leases.len(), 6_000);
+    assert_eq!(instance.leases.len(), 6_000);
 }
 
 #[test]
-fn a_full_instance_makes_room_for_busy_counters_in_place_of_idle_ones() {
+fn a_full_table_replaces_idle_leases_by_busy_ones() {
     let shared = roomy();
-    let ahead = small(&shared, 4);
+    let instance = small(&shared, 4);
     let limit = hourly(1_000, 100);
     let start = Timestamp::from_secs(3_600);
-    // So many, called once, that all shards are full.
-    (0..10_000).for_each(|it| hurry(&ahead, it, &limit, start, 1));
-    assert_eq!(ahead.leases.len(), 4 * 256);
-    // They make room for busy ones.
+    // Enough counters to fill all shards.
+    (0..10_000).for_each(|it| pass(&instance, it, &limit, start, 1));
+    assert_eq!(instance.leases.len(), 4 * 256);
+    // Busy counters replace them.
     let later = start.plus(Duration::from_secs(1));
-    (10_000..20_000).for_each(|it| hurry(&ahead, it, &limit, later, 10));
-    // Most others find no room, and each of their calls is counted at once.
+    (10_000..20_000).for_each(|it| pass(&instance, it, &limit, later, 10));
+    // Most new counters find no room, and all their calls go to the store.
     let later = later.plus(Duration::from_secs(1));
-    let asks_always = |it: &usize| {
-        let before = asked(&shared);
-        hurry(&ahead, *it, &limit, later, 5);
-        asked(&shared) == before + 5
+    let always_calls_store = |it: &usize| {
+        let before = shared.calls();
+        pass(&instance, *it, &limit, later, 5);
+        shared.calls() == before + 5
     };
-    let refused = (20_000..20_100).filter(asks_always).count();
-    assert!(50 < refused, "{refused}");
+    let without_lease = (20_000..20_100).filter(always_calls_store).count();
+    assert!(50 < without_lease, "{without_lease}");
     let spends = |it: &usize| {
-        let before = asked(&shared);
-        hurry(&ahead, *it, &limit, later.plus(Duration::from_secs(1)), 1);
-        asked(&shared) == before
+        let before = shared.calls();
+        pass(&instance, *it, &limit, later.plus(Duration::from_secs(1)), 1);
+        shared.calls() == before
     };
     let held = (10_000..20_000).filter(spends).count();
-    // The others have just spent all that they held.
+    // The other leases have no unspent hits left.
     assert!((256..=4 * 256).contains(&held), "{held}");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
-    /// Bursts at many counters, by 2 instances that have room for few.
+    /// Bursts on many counters, by 2 instances that have room for few leases.
     #[test]
-    fn however_many_counters_there_are_no_hit_is_lost_or_let_pass_twice(
+    fn with_many_counters_no_hit_is_lost_or_spent_twice(
         capacity in 1..4_usize,
         bursts in vec((0..2_usize, 0..2_000_usize, 1..40_u64, 0..50_000_u64), 300..900),
     ) {
@@ -92,7 +88,7 @@ proptest! {
         let mut now = Timestamp::from_secs(3_600);
         let (mut passed, mut wanted) = ([0; 2_000], [0; 2_000]);
         for (instance, name, calls, pause) in bursts {
-            // Half of all bursts are at few counters, which reach their limit.
+            // Half of all bursts hit the same 60 counters, which reach their limit.
             let name = if name % 2 == 0 { name % 60 } else { name };
             now = now.plus(Duration::from_micros(pause));
             for _ in 0..calls {
@@ -103,7 +99,7 @@ proptest! {
             }
             prop_assert!(instances.iter().all(|it| it.leases.len() <= 256 * capacity));
         }
-        instances.iter().for_each(|it| end(it, now));
+        instances.iter().for_each(|instance| shut_down(instance, now));
         for (name, wanted) in wanted.into_iter().enumerate() {
             let look = Charge { hits: Hits::Add(0), ..named(name, &limit, now) };
             prop_assert_eq!(call(&shared, look, now).used, wanted, "{}", name);
@@ -111,20 +107,17 @@ proptest! {
     }
 }
 
-/// A store that answers at once, however many counters there are.
+/// A store that grants every charge at once.
 struct Generous;
 
 impl Store for Generous {
     async fn charge(&self, charges: &[Charge], now: Timestamp, _: Deadline) -> Results {
-        let used = |it: &Charge| it.hits.capped().requested();
-        let told =
-            |it: &Charge| Snapshot::Count(State { start: Timestamp::default(), count: used(it) });
-        let answer = |it| StepResult {
-            passes: true,
-            banned_until: Timestamp::default(),
-            snapshot: told(it),
-        };
-        charges.iter().map(|it| Ok(it.outcome(answer(it), true, now))).collect()
+        let mut results = Results::new();
+        for charge in charges {
+            let count = charge.hits.capped().requested();
+            results.push(Ok(outcome(charge, count, now)));
+        }
+        results
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
@@ -132,45 +125,45 @@ impl Store for Generous {
     }
 }
 
-/// What a call to one of `names` counters costs on average, in nanoseconds. They are
-/// `pause` microseconds apart.
+/// The average CPU time of a call to one of `names` counters, in nanoseconds. The calls
+/// are `pause` microseconds apart.
 fn cost(store: &impl Store, names: u32, limit: &Limit, pause: u64) -> f64 {
     const CALLS: u32 = 1_000_000;
     let charges: Vec<_> =
         (0..names).map(|it| named(it as usize, limit, Timestamp::default())).collect();
     let mut now = Timestamp::default();
-    let mut pass = |calls: u32| {
+    let mut measure = |calls: u32| {
         let begun = thread_cpu_time();
         for it in 0..calls {
             now = now.plus(Duration::from_micros(pause));
-            // In an order that a cache does not like.
+            // In an order without locality.
             let charge = &charges[(it.wrapping_mul(0x9e37_79b9) % names) as usize];
             let results = store.charge(std::slice::from_ref(charge), now, None).now_or_never();
             assert!(results.is_some());
         }
         (thread_cpu_time() - begun).as_secs_f64() * 1e9 / f64::from(calls)
     };
-    pass(CALLS.max(5 * names));
-    pass(CALLS)
+    measure(CALLS.max(5 * names));
+    measure(CALLS)
 }
 
-/// Any table of many names costs more than one that fits into the processor's caches, so
-/// the counters in memory are there to compare.
+/// Compares a lookup with a charge in memory: any table of many names is slower than one
+/// that fits into the processor's caches.
 ///
-/// `cargo test --release --lib costs_a_call -- --ignored --nocapture`
+/// `cargo test --release --lib cost_of_a_lease -- --ignored --nocapture`
 #[test]
 #[ignore = "it measures, and asserts nothing"]
-fn what_looking_for_hits_taken_ahead_costs_a_call() {
+fn cost_of_a_lease_lookup() {
     let bucket = size_of::<(usize, crate::counter::CounterKey, lease::QuotaLease)>();
-    println!("{bucket} bytes a counter, and 8 to 16 in the table, and its name");
+    println!("a lease takes {bucket} bytes, 8 to 16 in the table, and its name");
     let limit = Limit { max_prefetch: 10_000, ..Limit::fixed(1_000_000, Window::new(Unit::Year)) };
     let none = Limit { max_prefetch: 0, ..limit.clone() };
-    for (kind, pause) in [("all call at once", 0), ("nobody calls often", 200_000)] {
+    for (kind, pause) in [("busy", 0), ("idle", 200_000)] {
         let mut least = None;
         for names in [100, 1_000, 10_000, 100_000, 1_000_000] {
-            let ahead = PrefetchStore::new(Generous);
-            let bare = cost(&ahead, names, &none, pause);
-            let own = cost(&ahead, names, &limit, pause) - bare;
+            let instance = PrefetchStore::new(Generous);
+            let bare = cost(&instance, names, &none, pause);
+            let own = cost(&instance, names, &limit, pause) - bare;
             let memory = cost(&Memory::new(2_000_000), names, &none, pause) - bare;
             let least = *least.get_or_insert(own);
             println!(

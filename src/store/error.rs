@@ -1,0 +1,28 @@
+//! Errors of counter stores.
+
+use std::time::Duration;
+
+/// The reason for which a store did not return a result.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No reply arrived in time. The charges may have been applied all the same.
+    #[error("the counter store did not answer within {0:?}")]
+    Timeout(Duration),
+    /// The store cannot be reached, or returned an error.
+    #[error("the counter store failed: {0}")]
+    Failed(String),
+    /// The store can be reached but its configuration is unsuitable, so that retries
+    /// cannot help.
+    #[error("the counter store cannot be used: {0}")]
+    Misconfigured(String),
+}
+
+impl StoreError {
+    /// The reason alone, for messages that name the store themselves.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Failed(reason) | Self::Misconfigured(reason) => reason.clone(),
+            Self::Timeout(_) => self.to_string(),
+        }
+    }
+}
