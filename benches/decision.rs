@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tollgate::wire::pb::envoy::{
+use tollgate::grpc::pb::envoy::{
     extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry},
     service::ratelimit::v3::{
         RateLimitRequest, RateLimitResponse,

@@ -4,6 +4,9 @@ use bytes::Bytes;
 
 use crate::limit::{Hits, Limit};
 
+pub mod envoy;
+pub mod invalid;
+
 /// The question whether a request with these descriptors may pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {

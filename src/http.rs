@@ -12,31 +12,25 @@
 //!
 //! `/metrics`, `/rlconfig` and `/stats` grow with the rules, and are written in pieces.
 
-use std::{convert::Infallible, fmt::Write, iter, sync::Arc, time::Instant};
+use std::{fmt::Write, iter, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use axum::{
     Extension, Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header, request::Parts},
+    extract::State,
+    http::{StatusCode, Uri, Version, header},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
 
 use crate::{
     config,
-    engine::decision::{Decision, Standing},
     health::Health,
-    limit::{Limit, Window, ceil_seconds},
+    limit::{Limit, Window},
     metrics::chunks::text_chunks,
     rules::{Rule, RuleTree},
-    spans::ServerSpan,
+    service::Service,
     store::Store,
-    wire::{
-        Answer, LARGEST_MESSAGE, Refusal, Service, json,
-        pb::envoy::service::ratelimit::v3::rate_limit_response::Code,
-    },
 };
 
 mod pages;
@@ -67,13 +61,11 @@ impl<S> Pages<S> {
 /// The main port.
 pub fn main_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
     Router::new()
-        .route("/json", any(decide::<S>))
         .route("/healthcheck", any(healthcheck::<S>))
         .route("/ready", get(ready::<S>))
         .route("/metrics", get(metrics::<S>))
         .route("/rlconfig", get(rlconfig::<S>))
         .fallback(not_found)
-        .layer(DefaultBodyLimit::max(LARGEST_MESSAGE))
         .layer(Extension(Readers::new(&pages.press)))
         .with_state(pages)
 }
@@ -196,116 +188,9 @@ fn describe_rule(rule: &Rule, text: &mut String) {
     }
 }
 
-/// The call, if it is recorded.
-struct Recorded(Option<ServerSpan>);
-
-impl<S: Store> FromRequestParts<Arc<Pages<S>>> for Recorded {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(
-        parts: &mut Parts,
-        pages: &Arc<Pages<S>>,
-    ) -> Result<Self, Infallible> {
-        let spans = pages.service.spans.as_ref();
-        Ok(Self(spans.and_then(|it| it.start_http_call(&parts.method, &parts.headers))))
-    }
-}
-
-async fn decide<S: Store>(
-    State(pages): State<Arc<Pages<S>>>,
-    Recorded(call): Recorded,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let response = try_decide(&pages, body);
-    let Some(call) = call else { return response.await };
-    let response = call.instrument(response).await;
-    call.end_http(response.status().as_u16());
-    response
-}
-
-async fn try_decide<S: Store>(pages: &Pages<S>, body: Result<Bytes, BytesRejection>) -> Response {
-    let started = Instant::now();
-    let body = match body {
-        Ok(body) => body,
-        Err(rejection) => return refuse(rejection.status(), &rejection.body_text()),
-    };
-    let request = match json::decode(&body) {
-        Ok(request) => request,
-        Err(error) => {
-            pages.service.invalid.failed(&error);
-            return refuse(StatusCode::BAD_REQUEST, &error.to_string());
-        }
-    };
-    let result = pages.service.answer(request, None).await;
-    pages.service.metrics.count_call("json", started.elapsed());
-    match result {
-        Ok(it) => answer(&it),
-        Err(Refusal::Invalid(invalid)) => refuse(StatusCode::BAD_REQUEST, &invalid.to_string()),
-        Err(refusal @ (Refusal::NoRules | Refusal::Store(_))) => {
-            refuse(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string())
-        }
-    }
-}
-
-fn refuse(status: StatusCode, why: &str) -> Response {
+/// A plain-text error response.
+pub fn error_response(status: StatusCode, why: &str) -> Response {
     let reason = status.canonical_reason().unwrap_or_default();
     let no_sniffing = [(header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (status, no_sniffing, format!("{reason}: {why}\n")).into_response()
-}
-
-fn answer(Answer { message: response, decision }: &Answer) -> Response {
-    let status = match response.overall_code() {
-        Code::OverLimit => StatusCode::TOO_MANY_REQUESTS,
-        Code::Ok => StatusCode::OK,
-        Code::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    for added in &response.response_headers_to_add {
-        if let (Ok(name), Ok(value)) = (added.key.parse::<HeaderName>(), added.value.parse()) {
-            headers.append(name, value);
-        }
-    }
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        add_limits(&mut headers, decision);
-    }
-    (status, headers, json::encode(response)).into_response()
-}
-
-/// The most limits that an answer lists in its headers: clients and proxies take no
-/// more than a few thousand bytes of them.
-const MOST_LISTED: usize = 20;
-
-/// `Retry-After` (RFC 9110), unless the request never passes; and
-/// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers): the
-/// first limits that refuse, and how they stand. Limits are named by their
-/// position where the rules give no name that the syntax allows.
-fn add_limits(headers: &mut HeaderMap, decision: &Decision) {
-    let mut policies = Vec::new();
-    let mut standings = Vec::new();
-    for (position, verdict) in decision.refusing().take(MOST_LISTED) {
-        let Some(Standing { limit, name, outcome, wait }) = verdict.standing() else { continue };
-        let plain = |it: u8| matches!(it, b' '..=b'~') && it != b'"' && it != b'\\';
-        let name = match &**name {
-            name if !name.is_empty() && name.bytes().all(plain) => name.to_owned(),
-            _ => format!("limit-{}", position + 1),
-        };
-        let window = if limit.has_slots() { 0 } else { limit.window.seconds() };
-        policies.push(format!("\"{name}\";q={};w={window}", limit.requests));
-        // What never passes has no moment to come back.
-        let reset = wait.map_or(0, ceil_seconds);
-        standings.push(format!("\"{name}\";r={};t={reset}", outcome.remaining));
-    }
-    let texts = [
-        ("retry-after", decision.wait.map(|it| ceil_seconds(it).to_string())),
-        ("ratelimit-policy", Some(policies.join(", "))),
-        ("ratelimit", Some(standings.join(", "))),
-    ];
-    for (name, text) in texts {
-        if let Some(text) = text
-            && let Ok(value) = HeaderValue::from_str(&text)
-        {
-            headers.insert(name, value);
-        }
-    }
 }

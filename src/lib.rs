@@ -24,24 +24,27 @@
 //! | [`reload`]     | files that change                      | the rules in force             |
 //! | [`tls`]        | files of certificates                  | how connections are encrypted  |
 //! | [`spans`]      | what happens with a call               | traces, at a collector         |
-//! | [`wire`]       | a message                              | a message                      |
+//! | [`answer`]     | [`engine::decision::Decision`]         | statuses, headers, metadata    |
+//! | [`service`]    | [`descriptor::Request`]                | [`engine::decision::Decision`] |
 //! | [`listen`]     | an address                             | connections                    |
+//! | [`http`]       | state of the process                   | pages for operators            |
+//! | [`grpc`]       | protobuf                               | protobuf                       |
+//! | [`json`]       | JSON                                   | JSON                           |
 //! | [`xds`]        | what a management server says          | the rules in force             |
 //! | [`statsd`]     | statistics                             | lines for servers of statsd    |
-//! | [`http`]       | HTTP                                   | HTTP                           |
 //! | [`settings`]   | flags and environment                  | [`settings::Settings`]         |
 //! | [`logging`]    | [`settings::LogSettings`]              | log lines                      |
 //! | [`cli`]        | the command line                       | [`cli::Command`]               |
 //! | [`app`]        | [`settings::Settings`]                 | the running service            |
 //!
 //! Everything above `store` is pure: no clock, no socket, no lock, no `async`.
-//! Only `wire` knows protobuf, only `spans` OpenTelemetry; only
+//! Only `grpc` and `xds` contain protobuf, each its own; only `spans` OpenTelemetry; only
 //! [`time::SystemClock`] asks for the time, and only
 //! [`metrics::Metrics::observe`] counts decisions. Rules are never changed: new
 //! ones take the place of all old ones, between two requests.
 //!
 //! To add something: a key in rule files begins in `config::keys`, a setting in
-//! `settings::table`, a field of the protocol in `proto/` and then `wire`, a
+//! `settings::table`, a field of the protocol in `proto/` and then `grpc`, a
 //! statistic in `metrics`.
 
 pub mod time;
@@ -62,11 +65,14 @@ pub mod rule_files;
 pub mod reload;
 pub mod tls;
 pub mod spans;
-pub mod wire;
+pub mod answer;
+pub mod service;
 pub mod listen;
+pub mod http;
+pub mod grpc;
+pub mod json;
 pub mod xds;
 pub mod statsd;
-pub mod http;
 pub mod settings;
 pub mod logging;
 pub mod cli;

@@ -4,6 +4,7 @@
 
 use std::{
     convert::Infallible,
+    future,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
@@ -11,6 +12,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use tokio::{
     signal::unix::Signal,
+    sync::mpsc,
     task::{self, JoinError},
 };
 use tracing::{error, info, warn};
@@ -64,6 +66,28 @@ impl ActiveRules {
     pub fn reject(&self, reason: String) {
         self.metrics.count_refused_rules();
         self.rejection.store(Some(Arc::new(reason)));
+    }
+}
+
+/// Requests a reload although no file has changed.
+#[derive(Debug)]
+pub enum ReloadTrigger {
+    /// A signal of the system.
+    Signal(Signal),
+    /// A message from within the process.
+    Channel(mpsc::Receiver<()>),
+}
+
+impl ReloadTrigger {
+    async fn recv(&mut self) {
+        let received = match self {
+            Self::Signal(signal) => signal.recv().await,
+            Self::Channel(messages) => messages.recv().await,
+        };
+        if received.is_none() {
+            // Without a sender no request can come.
+            future::pending().await
+        }
     }
 }
 
@@ -136,7 +160,7 @@ impl Reloader {
     /// # Errors
     ///
     /// If a look at the files panics.
-    pub async fn watch(mut self, mut now: Signal) -> Result<Infallible, JoinError> {
+    pub async fn watch(mut self, mut trigger: ReloadTrigger) -> Result<Infallible, JoinError> {
         let mut watch = Watch::start();
         loop {
             let source = &self.source;
@@ -146,7 +170,7 @@ impl Reloader {
             };
             tokio::select! {
                 changed = watch.changed(look) => changed?,
-                Some(()) = now.recv() => {}
+                () = trigger.recv() => {}
             }
             self = task::spawn_blocking(move || {
                 if let Err(error) = self.load() {

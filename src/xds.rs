@@ -16,10 +16,12 @@ use crate::{
     net::HostPort,
     reload::ActiveRules,
     tls::client::ClientTls,
-    wire::discovery::{Subscriber, Subscription, Update},
 };
 
 mod connect;
+pub mod discovery;
+
+use self::discovery::{Subscriber, Subscription, Update};
 
 /// Where rules come from, and how.
 #[derive(Clone, Debug, PartialEq)]

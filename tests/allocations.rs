@@ -7,6 +7,7 @@ use allocation_counter::measure;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use tollgate::{
+    answer::AnswerSettings,
     config::{self, CompileOptions, SourceFile},
     counter::{KeyFormat, KeyPart},
     descriptor::{Descriptor, Entry, Request},
@@ -16,25 +17,25 @@ use tollgate::{
         failures::Failures,
         fallback::{Fallback, FallbackSettings},
     },
-    limit::{Algorithm, Hits, Limit, Unit, Window},
-    metrics::Metrics,
-    rules::RuleTree,
-    spans::{OtlpProtocol, Tracing, TracingSettings},
-    store::{
-        Charge, Consume, Enforced, OnTimeout, Store,
-        memory::{Bounds, Memory},
-    },
-    time::{ManualClock, Timestamp},
-    wire::{
-        Service,
+    grpc::{
+        self,
         pb::envoy::{
             extensions::common::ratelimit::v3::{
                 RateLimitDescriptor, rate_limit_descriptor::Entry as WireEntry,
             },
             service::ratelimit::v3::RateLimitRequest,
         },
-        response::ResponseSettings,
     },
+    limit::{Algorithm, Hits, Limit, Unit, Window},
+    metrics::Metrics,
+    rules::RuleTree,
+    service::Service,
+    spans::{OtlpProtocol, Tracing, TracingSettings},
+    store::{
+        Charge, Consume, Enforced, OnTimeout, Store,
+        memory::{Bounds, Memory},
+    },
+    time::{ManualClock, Timestamp},
 };
 
 /// `key: user`, `key: plan` with the value `paid` and `key: tenant` with a user
@@ -152,7 +153,7 @@ fn answering(spans: Option<Tracing>) -> u64 {
         metrics,
         max_descriptors: 100,
         invalid: Failures::new("", ""),
-        response: ResponseSettings::default(),
+        answers: AnswerSettings::default(),
         spans,
     };
     let entry = WireEntry { key: "user".into(), value: "ann".into() };
@@ -163,7 +164,7 @@ fn answering(spans: Option<Tracing>) -> u64 {
     for _ in 0..2 {
         let message = message.clone();
         let info = measure(|| {
-            service.answer(message, None).now_or_never().unwrap().unwrap();
+            grpc::answer(&service, message, None).now_or_never().unwrap().unwrap();
         });
         allocated = info.count_total;
     }

@@ -1,180 +1,195 @@
-//! What runs at the same time, what ends it, and who is told when something
-//! ends that should not.
+//! The tasks of the service: supervised while it runs, ended in order.
 
-use std::{fmt, future::Future, io};
+use std::{fmt, future::IntoFuture, sync::Arc};
 
+use axum::Router;
+use futures_util::future::BoxFuture;
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::{AbortHandle, JoinSet},
     time,
 };
 use tracing::{error, info, warn};
 
-use crate::{app::AppError, health::Health, settings::DrainSettings};
+use super::signals::{Stop, StopSignals};
+use crate::{app::AppError, health::Health, listen::Listener, settings::DrainSettings};
 
-/// The signals that the process reacts to.
-pub(super) struct Signals {
-    /// End.
-    pub(super) stop: StopSignals,
-    /// Read the rules now.
-    pub(super) reload: Signal,
-}
-
-/// The signals that end the process.
-pub(super) struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-/// Which signal ends the process.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    /// An orchestrator's: it tells others too, and they need time to hear it.
-    Terminate,
-    /// A person's, at a terminal.
-    Interrupt,
-}
-
-impl Signals {
-    pub(super) fn listen() -> io::Result<Self> {
-        let terminate = signal(SignalKind::terminate())?;
-        let interrupt = signal(SignalKind::interrupt())?;
-        let reload = signal(SignalKind::hangup())?;
-        Ok(Self { stop: StopSignals { terminate, interrupt }, reload })
-    }
-}
-
-impl StopSignals {
-    async fn recv(&mut self) -> Stop {
-        tokio::select! {
-            _ = self.terminate.recv() => Stop::Terminate,
-            _ = self.interrupt.recv() => Stop::Interrupt,
-        }
-    }
-}
-
-/// Everything that runs.
-#[derive(Default)]
+/// All tasks. They start with [`Tasks::run`].
 pub(super) struct Tasks {
-    running: JoinSet<Ended>,
-    background: Vec<AbortHandle>,
+    waiting: Vec<Waiting>,
+    health: Arc<Health>,
+    stop: watch::Sender<bool>,
+    drain: DrainSettings,
 }
 
-/// What has ended, without being aborted.
+struct Waiting {
+    task: BoxFuture<'static, Ended>,
+    /// Aborted when the servers stop.
+    is_background: bool,
+}
+
+/// A task that has ended without being aborted.
 enum Ended {
-    /// A server, on purpose only if the process is ending.
-    Server(&'static str, String),
-    /// A background task, which never ends on purpose.
-    Background(&'static str),
+    /// A server. Outside of a shutdown this ends the process.
+    Server { name: &'static str, why: String },
+    /// A background task. Outside of a shutdown this makes the process unhealthy.
+    Background { name: &'static str },
+}
+
+/// Asks servers to stop.
+#[derive(Clone)]
+pub(super) struct ServerStop(pub(super) watch::Receiver<bool>);
+
+impl ServerStop {
+    /// Completes when the servers have to stop.
+    pub(super) async fn wait(mut self) {
+        drop(self.0.wait_for(|stop| *stop).await);
+    }
 }
 
 impl Tasks {
-    /// Runs a server. If it ends before it is told to, so does the process.
+    pub(super) fn new(
+        health: Arc<Health>,
+        stop: watch::Sender<bool>,
+        drain: DrainSettings,
+    ) -> Self {
+        Self { waiting: Vec::new(), health, stop, drain }
+    }
+
+    /// Adds a server. If it ends before it is asked to stop, the process ends.
     pub(super) fn server<E: fmt::Display>(
         &mut self,
         name: &'static str,
         server: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
-        // A task of its own, so that a panic ends up here and not above.
-        let server = async move { server.await.map_err(|it| it.to_string()) };
-        self.running.spawn(async move {
+        let server = async move { server.await.map_err(|error| error.to_string()) };
+        self.add(false, async move {
+            // A task of its own, to catch a panic.
             let why = match tokio::spawn(server).await {
-                Ok(Ok(())) => return Ended::Server(name, "it has ended".into()),
+                Ok(Ok(())) => return Ended::Server { name, why: "it has ended".into() },
                 Ok(Err(why)) => why,
                 Err(panic) => panic.to_string(),
             };
             error!("the {name} failed: {why}");
-            Ended::Server(name, why)
+            Ended::Server { name, why }
         });
     }
 
-    /// Runs something that has no end. If it ends all the same, the process
-    /// goes on without it, and its health says so.
+    /// Adds an HTTP server, which finishes its requests when `stop` asks for it.
+    pub(super) fn http_server(
+        &mut self,
+        name: &'static str,
+        listener: Listener,
+        router: Router,
+        stop: ServerStop,
+    ) {
+        let serve = axum::serve(listener, router).with_graceful_shutdown(stop.wait());
+        self.server(name, serve.into_future());
+    }
+
+    /// Adds a task without an end. If it ends, the process goes on, unhealthy.
     pub(super) fn background<E: fmt::Display + Send + 'static>(
         &mut self,
         name: &'static str,
         task: impl Future<Output = Result<std::convert::Infallible, E>> + Send + 'static,
     ) {
-        let handle = self.running.spawn(async move {
-            // A set, so that the task ends with this one, and lets go of what it
-            // holds.
-            let mut alone = JoinSet::new();
-            alone.spawn(task);
-            match alone.join_next().await {
+        self.add(true, async move {
+            // A set, because aborting this task then aborts the inner task.
+            let mut inner = JoinSet::new();
+            inner.spawn(task);
+            match inner.join_next().await {
                 Some(Ok(Err(error))) => error!("the {name} failed: {error}"),
                 Some(Err(error)) => error!("the {name} failed: {error}"),
                 None => {}
             }
-            Ended::Background(name)
+            Ended::Background { name }
         });
-        self.background.push(handle);
     }
 
-    /// Like [`Self::background`] for something that ends by itself, once all that
-    /// it works for has ended.
+    /// Adds a task that ends by itself, after the tasks that it serves.
     pub(super) fn last(
         &mut self,
         name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        self.running.spawn(async move {
+        self.add(false, async move {
             if let Err(error) = tokio::spawn(task).await {
                 error!("the {name} failed: {error}");
             }
-            Ended::Background(name)
+            Ended::Background { name }
         });
     }
 
-    /// Runs until a signal comes, then ends in good order: first health says
-    /// no, so that clients turn away while they are still served; then the
-    /// servers stop, and calls in flight have a time to finish.
+    fn add(&mut self, is_background: bool, task: impl Future<Output = Ended> + Send + 'static) {
+        self.waiting.push(Waiting { task: Box::pin(task), is_background });
+    }
+
+    /// Runs until a signal, then shuts down in order: health checks fail while the
+    /// servers still serve, so that clients leave; then the servers stop, and calls
+    /// in flight have a bounded time to finish.
     ///
-    /// Of further signals one ends the wait for clients to turn away, and one the wait for
-    /// calls.
+    /// A second signal ends the wait for clients, a third one the wait for calls.
     ///
     /// # Errors
     ///
-    /// If a server ends before it is told to.
-    pub(super) async fn run(
-        mut self,
-        mut signals: StopSignals,
-        health: &Health,
-        stop: watch::Sender<bool>,
-        drain: DrainSettings,
-    ) -> Result<(), AppError> {
+    /// If a server ends before the shutdown.
+    pub(super) async fn run(self, mut signals: StopSignals) -> Result<(), AppError> {
+        let Self { waiting, health, stop, drain } = self;
+        let mut running = Running::start(waiting);
         let reason = tokio::select! {
-            failed = self.supervise(health) => return Err(failed),
+            failed = running.supervise(&health) => return Err(failed),
             reason = signals.recv() => reason,
         };
         health.start_draining();
         if reason == Stop::Terminate && !drain.delay.is_zero() {
-            info!(delay = ?drain.delay, "shutting down; still serving, and health says no");
+            let delay = drain.delay;
+            info!("shutting down: health checks now fail, serving for {delay:?} more");
             tokio::select! {
-                failed = self.supervise(health) => return Err(failed),
-                () = time::sleep(drain.delay) => {}
+                failed = running.supervise(&health) => return Err(failed),
+                () = time::sleep(delay) => {}
                 _ = signals.recv() => {}
             }
         }
         info!("finishing the calls in flight");
         let _ = stop.send(true);
-        self.background.iter().for_each(AbortHandle::abort);
-        let done = async { while self.running.join_next().await.is_some() {} };
+        for handle in &running.background {
+            handle.abort();
+        }
         tokio::select! {
-            () = done => info!("done"),
-            () = time::sleep(drain.timeout) => warn!("some connections did not end in time"),
-            _ = signals.recv() => warn!("told twice to end; cutting connections"),
+            () = running.all_ended() => info!("shut down"),
+            () = time::sleep(drain.timeout) => {
+                warn!("closing connections with unfinished calls after {:?}", drain.timeout);
+            }
+            _ = signals.recv() => warn!("another signal: closing all connections now"),
         }
         Ok(())
     }
+}
 
-    /// Waits for a server that ends, and says why.
+struct Running {
+    tasks: JoinSet<Ended>,
+    background: Vec<AbortHandle>,
+}
+
+impl Running {
+    fn start(waiting: Vec<Waiting>) -> Self {
+        let mut running = Self { tasks: JoinSet::new(), background: Vec::new() };
+        for Waiting { task, is_background } in waiting {
+            let handle = running.tasks.spawn(task);
+            if is_background {
+                running.background.push(handle);
+            }
+        }
+        running
+    }
+
+    /// Returns when a server ends.
     async fn supervise(&mut self, health: &Health) -> AppError {
         loop {
-            match self.running.join_next().await {
-                Some(Ok(Ended::Server(name, why))) => return AppError::Ended { name, why },
-                Some(Ok(Ended::Background(name))) => health.task_died(name),
-                // Whatever panics does so in a task of its own.
+            match self.tasks.join_next().await {
+                Some(Ok(Ended::Server { name, why })) => return AppError::Ended { name, why },
+                Some(Ok(Ended::Background { name })) => health.task_died(name),
+                // Unexpected: each task catches the panics of its work.
                 Some(Err(_)) => health.task_died("task"),
                 None => {
                     let why = "it has ended".into();
@@ -182,5 +197,9 @@ impl Tasks {
                 }
             }
         }
+    }
+
+    async fn all_ended(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
     }
 }

@@ -1,31 +1,20 @@
 //! `tollgate hit`: asks a running service like Envoy would.
 
-use std::{error::Error, io, iter, path::Path, time::Duration};
+use std::{io, path::Path};
 
 use axum::http::uri::Authority;
 use bytes::Bytes;
-use tonic::transport::{Channel, Endpoint};
 
 use super::Status;
 use crate::{
-    descriptor::Entry,
+    descriptor::{Descriptor, Entry, Request},
+    grpc::client::{self, CallError, ResponseCode},
+    limit::Hits,
     net::{self, Address, HostPort},
     tls::client::ClientTls,
-    wire::pb::envoy::{
-        extensions::common::ratelimit::v3::{
-            RateLimitDescriptor, rate_limit_descriptor::Entry as WireEntry,
-        },
-        service::ratelimit::v3::{
-            RateLimitRequest, RateLimitResponse, rate_limit_response::Code,
-            rate_limit_service_client::RateLimitServiceClient,
-        },
-    },
 };
 
 mod render;
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,100 +34,55 @@ pub struct Hit {
     pub refund: bool,
 }
 
-/// Why there is no answer.
+/// Why the command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HitError {
-    /// The connection was refused.
-    #[error("nothing listens at {0}; is tollgate running?")]
-    NobodyThere(String),
-    /// There is no connection for another reason.
-    #[error("cannot connect to {0}: {1}")]
-    NotConnected(String, String),
-    /// The connection broke, or does not speak gRPC.
-    #[error("the call to {0} failed: {1}; is that its gRPC port?")]
-    Broken(String, String),
-    /// The service reported an error.
-    #[error("{0} answered {1:?}: {2}")]
-    Status(String, tonic::Code, String),
+    /// The call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
     /// The answer could not be written.
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
 }
 
-/// Asks, and shows the answer.
+/// Sends the request, and writes the answer to `out`.
 ///
 /// # Errors
 ///
-/// If there is no answer, or nowhere to show it.
+/// If the call fails, or if the answer cannot be written.
 pub async fn run(hit: &Hit, out: &mut impl io::Write) -> Result<Status, HitError> {
-    let address = || hit.address.to_string();
-    let connection = connect(hit).await.map_err(|error| {
-        if is_refused(&*error) {
-            HitError::NobodyThere(address())
-        } else {
-            HitError::NotConnected(address(), root(&*error))
-        }
-    })?;
-    let reply = RateLimitServiceClient::new(connection).should_rate_limit(request(hit)).await;
-    let response = reply.map_err(|status| match status.source() {
-        Some(cause) => HitError::Broken(address(), root(cause)),
-        None => HitError::Status(address(), status.code(), render::printable(status.message())),
-    })?;
-    let response = response.into_inner();
+    let result = client::call(&hit.address, hit.tls.as_ref(), &request(hit)).await;
+    let response = result.map_err(printable)?;
     render::response(hit, &response, out)?;
-    Ok(status(&response))
+    Ok(match response.code {
+        ResponseCode::Ok => Status::Yes,
+        ResponseCode::OverLimit => Status::No,
+        ResponseCode::Unknown => Status::Failed,
+    })
 }
 
-async fn connect(hit: &Hit) -> Result<Channel, Box<dyn Error + Send + Sync>> {
-    let scheme = if hit.tls.is_some() { "https://" } else { "http://" };
-    let (uri, host) = match &hit.address {
-        Address::Tcp(address) => (format!("{scheme}{address}"), address.host.clone()),
-        // Refused by tonic if it is to be encrypted.
-        unix @ Address::Unix(_) => (unix.to_string(), String::new()),
-    };
-    let mut endpoint = Endpoint::from_shared(uri)?;
-    if let Some(tls) = &hit.tls {
-        endpoint = endpoint.tls_config(tls.clone().config(host)?)?;
-    }
-    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).connect().await?)
-}
-
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    iter::successors(Some(error), |&it| it.source())
-}
-
-fn is_refused(error: &(dyn Error + 'static)) -> bool {
-    causes(error)
-        .filter_map(|it| it.downcast_ref::<io::Error>())
-        .any(|it| it.kind() == io::ErrorKind::ConnectionRefused)
-}
-
-/// The last cause says most: those above it only say that there was one.
-fn root(error: &(dyn Error + 'static)) -> String {
-    causes(error).last().unwrap_or(error).to_string()
-}
-
-fn status(response: &RateLimitResponse) -> Status {
-    match response.overall_code() {
-        Code::Ok => Status::Yes,
-        Code::OverLimit => Status::No,
-        Code::Unknown => Status::Failed,
+fn printable(error: CallError) -> CallError {
+    match error {
+        CallError::Status { address, code, message } => {
+            CallError::Status { address, code, message: render::printable(&message) }
+        }
+        error => error,
     }
 }
 
-fn request(hit: &Hit) -> RateLimitRequest {
-    let entry = |it: &Entry| WireEntry { key: it.key.clone(), value: it.value.clone() };
-    let descriptor = |entries: &Vec<Entry>| RateLimitDescriptor {
-        entries: entries.iter().map(entry).collect(),
-        limit: None,
-        hits_addend: hit.hits,
-        is_negative_hits: hit.refund,
-    };
-    RateLimitRequest {
-        domain: hit.domain.clone(),
-        descriptors: hit.descriptors.iter().map(descriptor).collect(),
-        hits_addend: 0,
+fn request(hit: &Hit) -> Request {
+    let hits = hit.hits.unwrap_or(1);
+    let hits = if hit.refund { Hits::Refund(hits) } else { Hits::Add(hits) };
+    let mut descriptors = Vec::with_capacity(hit.descriptors.len());
+    for entries in &hit.descriptors {
+        descriptors.push(Descriptor {
+            entries: entries.clone(),
+            hits,
+            has_own_hits: hit.hits.is_some(),
+            limit: None,
+        });
     }
+    Request { domain: hit.domain.clone(), descriptors, hits_addend: 0 }
 }
 
 /// Parses `key=value,key2=value2`. Only the first `=` of a pair divides it, and

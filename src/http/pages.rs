@@ -17,7 +17,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::refuse;
+use super::error_response;
 use crate::engine::failures::Failures;
 
 /// How many pages of one port may be made or read at the same time: enough for two of
@@ -91,7 +91,7 @@ impl Readers {
         // There, who takes nothing could stay for ever.
         if version == Version::HTTP_2 {
             let why = "ask for this page by HTTP/1.1";
-            return refuse(StatusCode::HTTP_VERSION_NOT_SUPPORTED, why);
+            return error_response(StatusCode::HTTP_VERSION_NOT_SUPPORTED, why);
         }
         let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
             let why = format!(
@@ -99,7 +99,7 @@ impl Readers {
                  again in {COME_BACK} s"
             );
             self.failures.failed(&why);
-            let refusal = refuse(StatusCode::SERVICE_UNAVAILABLE, &why);
+            let refusal = error_response(StatusCode::SERVICE_UNAVAILABLE, &why);
             return ([(header::RETRY_AFTER, COME_BACK)], refusal).into_response();
         };
         let page = Page {

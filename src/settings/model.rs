@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::{
+    answer::AnswerSettings,
     counter::KeyFormat,
     engine::{decision::Mode, fallback::FallbackSettings},
     metrics::tags::Tags,
@@ -14,7 +15,6 @@ use crate::{
     statsd::SinkSettings,
     store::{memory::Bounds, redis::RedisSettings},
     tls::ServerTls,
-    wire::response::ResponseSettings,
     xds::XdsSettings,
 };
 
@@ -37,14 +37,14 @@ pub struct Settings {
     /// Modes that apply to all rules.
     pub mode: Mode,
     /// Most descriptors in one request: 1 to
-    /// [`MOST_DESCRIPTORS`](crate::wire::request::MOST_DESCRIPTORS).
+    /// [`MOST_DESCRIPTORS`](crate::descriptor::invalid::MOST_DESCRIPTORS).
     pub max_descriptors: usize,
     /// Fraction of a limit above which a counter is near the limit: above 0, at
     /// most 1. Single precision, as in envoyproxy/ratelimit, so that both services
     /// report the same hits as near the limit.
     pub near_limit_ratio: f32,
     /// Headers and metadata of answers.
-    pub response: ResponseSettings,
+    pub answers: AnswerSettings,
     /// Level and format of the log.
     pub log: LogSettings,
     /// Delivery of statistics to StatsD, DogStatsD and Prometheus.

@@ -8,7 +8,7 @@ use super::{
     reader::SettingReader,
     value,
 };
-use crate::{engine::decision::Mode, wire::request::MOST_DESCRIPTORS};
+use crate::{descriptor::invalid::MOST_DESCRIPTORS, engine::decision::Mode};
 
 mod tls;
 mod redis;
@@ -40,7 +40,7 @@ pub(super) fn all(reader: &mut SettingReader<'_>) -> Settings {
         },
         max_descriptors: reader.value("MAX_DESCRIPTORS", max_descriptors),
         near_limit_ratio: reader.value("NEAR_LIMIT_RATIO", value::ratio),
-        response: answers::response(reader),
+        answers: answers::answers(reader),
         log: logging::log(reader),
         statistics: statistics::statistics(reader),
         tracing: tracing::tracing(reader),

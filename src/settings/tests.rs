@@ -27,7 +27,7 @@ fn read(flags: Pairs<'_>, env: Pairs<'_>) -> Result<Settings, SettingsError> {
 fn show(settings: &Settings, name: &str) -> String {
     let Settings { rules, listeners, store, key_format, mode, near_limit_ratio, .. } = settings;
     let Settings { max_descriptors, .. } = settings;
-    let Settings { deny_cache_bytes, fallback, response, log, drain, .. } = settings;
+    let Settings { deny_cache_bytes, fallback, answers: response, log, drain, .. } = settings;
     let headers = response.headers.as_ref();
     match name {
         "TOLLGATE_CONFIG" => rules.source.to_string(),
@@ -233,7 +233,7 @@ fn secrets_are_not_shown() {
 
 #[test]
 fn headers_are_off_unless_enabled() {
-    assert_eq!(read(&[], &[("LIMIT_LIMIT_HEADER", "x")]).unwrap().response.headers, None);
+    assert_eq!(read(&[], &[("LIMIT_LIMIT_HEADER", "x")]).unwrap().answers.headers, None);
 }
 
 #[test]

@@ -12,11 +12,7 @@ use tokio::task::{self, JoinError};
 use tracing::{error, info};
 
 use super::{Contents, Loaded, ServerTls, TlsError, calendar};
-use crate::{
-    metrics::Metrics,
-    time::{Clock, SystemClock},
-    watch::Watch,
-};
+use crate::{metrics::Metrics, time::Clock, watch::Watch};
 
 /// How new connections are encrypted. Those that are open do not change.
 pub type SharedServerConfig = Arc<ArcSwap<ServerConfig>>;
@@ -27,6 +23,7 @@ pub struct CertificateReloader {
     files: ServerTls,
     in_use: SharedServerConfig,
     metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
     /// What the last attempt found, to tell whether anything is new.
     last: u64,
 }
@@ -37,12 +34,16 @@ impl CertificateReloader {
     /// # Errors
     ///
     /// If they cannot be used.
-    pub fn start(files: ServerTls, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
+    pub fn start(
+        files: ServerTls,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, TlsError> {
         let read = files.read();
         let last = digest(&read);
-        let loaded = files.compile(&read?, SystemClock.now())?;
+        let loaded = files.compile(&read?, clock.now())?;
         let in_use = Arc::new(ArcSwap::new(Arc::clone(&loaded.config)));
-        let keeper = Self { files, in_use, metrics, last };
+        let keeper = Self { files, in_use, metrics, clock, last };
         keeper.tell(&loaded);
         Ok(keeper)
     }
@@ -85,7 +86,7 @@ impl CertificateReloader {
         if std::mem::replace(&mut self.last, found) == found {
             return Ok(());
         }
-        let loaded = self.files.compile(&read?, SystemClock.now())?;
+        let loaded = self.files.compile(&read?, self.clock.now())?;
         self.in_use.store(Arc::clone(&loaded.config));
         self.tell(&loaded);
         Ok(())

@@ -16,6 +16,7 @@ use std::{collections::BTreeMap, fmt::Write, fs, path::Path, sync::Arc, time::Du
 
 use serde::Deserialize;
 use tollgate::{
+    answer::{AnswerSettings, HeaderNames, MetadataWhen},
     config::{self, SourceFile},
     counter::{KeyFormat, KeyStyle},
     engine::{
@@ -24,16 +25,8 @@ use tollgate::{
         failures::Failures,
         fallback::{Fallback, FallbackSettings},
     },
-    metrics::Metrics,
-    store::{
-        Store,
-        deny_cache::DenyCache,
-        memory::Memory,
-        redis::{Redis, RedisSettings},
-    },
-    time::{ManualClock, Timestamp},
-    wire::{
-        Grpc, Service,
+    grpc::{
+        Grpc,
         pb::envoy::{
             extensions::common::ratelimit::v3::{
                 RateLimitDescriptor,
@@ -46,10 +39,19 @@ use tollgate::{
                 rate_limit_service_server::RateLimitServiceServer,
             },
         },
-        response::{HeaderNames, MetadataWhen, ResponseSettings},
     },
+    metrics::Metrics,
+    service::Service,
+    store::{
+        Store,
+        deny_cache::DenyCache,
+        memory::Memory,
+        redis::{Redis, RedisSettings},
+    },
+    time::{ManualClock, Timestamp},
 };
 
+use prost_types::value::Kind;
 use tokio::net::TcpListener;
 use tonic::transport::{Channel, Server, server::TcpIncoming};
 
@@ -181,14 +183,28 @@ async fn play<S: Store>(name: &str, case: Case, store: S) {
                 assert_eq!(headers, *expected, "{place}");
             }
             if let Some(expected) = &step.metadata {
-                let json = tollgate::wire::json::encode(&response);
-                let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-                assert_eq!(json["dynamicMetadata"], *expected, "{place}");
+                let metadata = response.dynamic_metadata.clone().unwrap_or_default();
+                assert_eq!(json(Kind::StructValue(metadata)), *expected, "{place}");
             }
         }
     }
     if let Some(expected) = case.statistics {
         assert_eq!(statistics(&service.metrics), expected, "{name}");
+    }
+}
+
+/// Protobuf's JSON for a value.
+fn json(value: Kind) -> serde_json::Value {
+    let nested = |value: prost_types::Value| value.kind.map_or(serde_json::Value::Null, json);
+    match value {
+        Kind::NullValue(_) => serde_json::Value::Null,
+        Kind::BoolValue(flag) => flag.into(),
+        Kind::NumberValue(number) => serde_json::from_str(&number.to_string()).unwrap(),
+        Kind::StringValue(text) => text.into(),
+        Kind::ListValue(list) => list.values.into_iter().map(nested).collect(),
+        Kind::StructValue(fields) => {
+            fields.fields.into_iter().map(|(key, value)| (key, nested(value))).collect()
+        }
     }
 }
 
@@ -240,7 +256,7 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
         max_descriptors: 100,
         invalid: Failures::new("", ""),
         spans: None,
-        response: ResponseSettings {
+        answers: AnswerSettings {
             headers: settings.headers.then(|| HeaderNames {
                 limit: names("Limit"),
                 remaining: names("Remaining"),

@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::{
     service::ratelimit::v3::{RateLimitRequest, RateLimitResponse, rate_limit_response::Code},
 };
 use prost::Message;
-use tollgate::wire::pb::envoy as ours;
+use tollgate::grpc::pb::envoy as ours;
 use tonic::Code as Status;
 
 use crate::support::{

@@ -9,7 +9,7 @@ use envoy_types::pb::{
 };
 use prost::Message;
 use prost_types::value::Kind;
-use tollgate::wire::pb::envoy as ours;
+use tollgate::grpc::pb::envoy as ours;
 
 /// Reads what another implementation of the message has written.
 fn into<M: Message + Default>(message: &impl Message) -> M {

@@ -1,16 +1,9 @@
 use std::net::{Ipv4Addr, TcpListener};
 
 use proptest::{collection::vec, prelude::*};
-use tonic::{Request, Response, transport::server::TcpIncoming};
 
 use super::*;
-use crate::wire::pb::envoy::{
-    config::core::v3::HeaderValue,
-    service::ratelimit::v3::{
-        rate_limit_response::{DescriptorStatus, RateLimit, rate_limit::Unit},
-        rate_limit_service_server::{RateLimitService, RateLimitServiceServer},
-    },
-};
+use crate::grpc::client::{Response, ResponseLimit, ResponseStatus};
 
 fn entry(key: &'static str, value: &'static str) -> Entry {
     Entry { key: key.into(), value: value.into() }
@@ -86,45 +79,38 @@ fn a_refund_and_its_size_go_with_every_descriptor() {
     let request = request(&Hit { hits: Some(0), refund: true, ..hit(descriptors.clone()) });
     assert_eq!(request.descriptors.len(), 2);
     for descriptor in request.descriptors {
-        assert_eq!((descriptor.hits_addend, descriptor.is_negative_hits), (Some(0), true));
+        assert_eq!(descriptor.hits, Hits::Refund(0));
+        assert!(descriptor.has_own_hits);
     }
     let request = super::request(&hit(descriptors));
-    assert_eq!((request.hits_addend, request.descriptors[0].hits_addend), (0, None));
+    assert_eq!((request.hits_addend, request.descriptors[0].has_own_hits), (0, false));
 }
 
-fn over_limit() -> RateLimitResponse {
-    let limited = |code: Code, requests_per_unit, unit: Unit, multiplier| DescriptorStatus {
-        code: code.into(),
-        current_limit: Some(RateLimit {
-            requests_per_unit,
-            unit: unit.into(),
-            name: if multiplier == Some(10) { "carts\u{1b}[2J".into() } else { String::new() },
-            unit_multiplier: multiplier,
+fn over_limit() -> Response {
+    let limited = |code, requests, unit: &str, multiplier| ResponseStatus {
+        code,
+        limit: Some(ResponseLimit {
+            requests,
+            unit: Some(unit.to_owned()),
+            multiplier,
+            name: if multiplier == 10 { "carts\u{1b}[2J".into() } else { String::new() },
         }),
-        limit_remaining: if code == Code::Ok { 3 } else { 0 },
-        duration_until_reset: Some(prost_types::Duration { seconds: 41, nanos: 1 }),
+        remaining: if code == ResponseCode::Ok { 3 } else { 0 },
+        reset_seconds: Some(42),
     };
-    let free = DescriptorStatus { code: Code::Ok.into(), ..DescriptorStatus::default() };
-    let text = |it: &str| prost_types::Value::from(it.to_owned());
-    let rule = [("name", text("per user")), ("limit", 5.0.into()), ("bannedSeconds", 42.0.into())];
-    let rule = rule.map(|(name, value)| (name.to_owned(), value));
-    let rule = prost_types::Struct { fields: rule.into() };
-    let fields = [
-        ("domain".to_owned(), text("shop")),
-        ("rule".to_owned(), prost_types::value::Kind::StructValue(rule).into()),
-    ];
-    RateLimitResponse {
-        overall_code: Code::OverLimit.into(),
+    let metadata = serde_json::json!({
+        "domain": "shop",
+        "rule": {"name": "per user", "limit": 5, "bannedSeconds": 42},
+    });
+    Response {
+        code: ResponseCode::OverLimit,
         statuses: vec![
-            limited(Code::OverLimit, 5, Unit::Minute, None),
-            limited(Code::Ok, 20, Unit::Hour, Some(10)),
-            free,
+            limited(ResponseCode::OverLimit, 5, "minute", 1),
+            limited(ResponseCode::Ok, 20, "hour", 10),
+            ResponseStatus { code: ResponseCode::Ok, ..ResponseStatus::default() },
         ],
-        response_headers_to_add: vec![HeaderValue {
-            key: "RateLimit-Limit".into(),
-            value: "5".into(),
-        }],
-        dynamic_metadata: Some(prost_types::Struct { fields: fields.into() }),
+        headers: vec![("RateLimit-Limit".into(), "5".into())],
+        metadata: metadata.as_object().unwrap().clone(),
     }
 }
 
@@ -157,52 +143,14 @@ metadata
 
 #[test]
 fn a_plain_answer_is_short() {
-    let response = RateLimitResponse {
-        overall_code: Code::Ok.into(),
-        statuses: vec![DescriptorStatus { code: Code::Ok.into(), ..DescriptorStatus::default() }],
-        ..RateLimitResponse::default()
+    let response = Response {
+        code: ResponseCode::Ok,
+        statuses: vec![ResponseStatus { code: ResponseCode::Ok, ..ResponseStatus::default() }],
+        ..Response::default()
     };
     let mut out = Vec::new();
     render::response(&hit(vec![vec![entry("user", "ann")]]), &response, &mut out).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), "OK\n  user=ann: OK, no limit\n");
-}
-
-/// Refuses everything in the domain `shop`, and knows no other.
-struct Strict;
-
-#[tonic::async_trait]
-impl RateLimitService for Strict {
-    async fn should_rate_limit(
-        &self,
-        request: Request<RateLimitRequest>,
-    ) -> Result<Response<RateLimitResponse>, tonic::Status> {
-        match request.into_inner().domain.as_ref() {
-            b"shop" => Ok(Response::new(over_limit())),
-            _ => Err(tonic::Status::invalid_argument("no such domain")),
-        }
-    }
-}
-
-#[tokio::test]
-async fn the_answer_of_a_service_is_shown() {
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = parse_address(&listener.local_addr().unwrap().to_string()).unwrap();
-    let server = tonic::transport::Server::builder()
-        .add_service(RateLimitServiceServer::new(Strict))
-        .serve_with_incoming(TcpIncoming::from(listener));
-    let server = tokio::spawn(server);
-
-    let mut out = Vec::new();
-    let question = Hit { address, ..hit(vec![vec![entry("user", "ann")]]) };
-    assert_eq!(run(&question, &mut out).await.unwrap(), Status::No);
-    assert!(out.starts_with(b"OVER_LIMIT\n  user=ann: OVER_LIMIT, 5 per minute"));
-
-    let elsewhere = Hit { domain: "elsewhere".into(), ..question.clone() };
-    assert_eq!(
-        run(&elsewhere, &mut out).await.unwrap_err().to_string(),
-        format!("{} answered InvalidArgument: no such domain", question.address)
-    );
-    server.abort();
 }
 
 #[tokio::test]

@@ -1,16 +1,16 @@
 use crate::{
+    answer::{AnswerSettings, HeaderNames, MetadataWhen},
     settings::{reader::SettingReader, value},
-    wire::response::{HeaderNames, MetadataWhen, ResponseSettings},
 };
 
-pub(super) fn response(reader: &mut SettingReader<'_>) -> ResponseSettings {
+pub(super) fn answers(reader: &mut SettingReader<'_>) -> AnswerSettings {
     let enabled = reader.value("LIMIT_RESPONSE_HEADERS_ENABLED", value::boolean);
     let names = HeaderNames {
         limit: reader.value("LIMIT_LIMIT_HEADER", value::header_name),
         remaining: reader.value("LIMIT_REMAINING_HEADER", value::header_name),
         reset: reader.value("LIMIT_RESET_HEADER", value::header_name),
     };
-    ResponseSettings {
+    AnswerSettings {
         headers: if enabled { Some(names) } else { None },
         metadata: reader.value("RESPONSE_DYNAMIC_METADATA", metadata),
     }

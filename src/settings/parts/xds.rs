@@ -4,13 +4,13 @@ use super::tls::client_certificate;
 use crate::{
     backoff::BackoffSettings,
     net::HostPort,
+    service::LARGEST_MESSAGE,
     settings::{reader::SettingReader, value},
     tls::client::ClientTls,
-    wire::{
-        LARGEST_MESSAGE,
+    xds::{
+        XdsSettings,
         discovery::{Header, Subscriber},
     },
-    xds::XdsSettings,
 };
 
 const INITIAL_INTERVAL: &str = "XDS_CLIENT_BACKOFF_INITIAL_INTERVAL";

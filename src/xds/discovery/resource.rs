@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use prost::Message;
 use prost_types::{Any, Struct, Value, value::Kind};
 
-use super::TYPE_URL;
-use crate::{
-    config::{SourceTree, Tree},
-    wire::pb::ratelimit::config::ratelimit::v3::{
+use super::{
+    TYPE_URL,
+    pb::ratelimit::config::ratelimit::v3::{
         RateLimitConfig, RateLimitDescriptor, RateLimitPolicy, RateLimitUnit,
     },
 };
+use crate::config::{SourceTree, Tree};
 
 /// The longest part of a server's text that is repeated, in characters.
 const QUOTED: usize = 200;

@@ -10,21 +10,25 @@ use tonic::{
     transport::Channel,
 };
 
-use crate::{
-    config::SourceTree,
-    wire::pb::{
-        envoy::{
-            config::core::v3::Node,
-            service::discovery::v3::{
-                DiscoveryRequest, DiscoveryResponse,
-                aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
-            },
+use self::pb::{
+    envoy::{
+        config::core::v3::Node,
+        service::discovery::v3::{
+            DiscoveryRequest, DiscoveryResponse,
+            aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
         },
-        google,
     },
+    google,
 };
+use crate::config::SourceTree;
 
 mod resource;
+
+/// The messages, generated from `proto/`.
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
+mod pb {
+    include!(concat!(env!("OUT_DIR"), "/xds/proto.rs"));
+}
 
 /// The type of every resource that is asked for.
 pub const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";

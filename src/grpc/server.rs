@@ -10,39 +10,46 @@ use tokio::{
 use tonic::{service::Routes, transport};
 use tracing::{debug, error};
 
+use super::{
+    DESCRIPTORS, Grpc, health,
+    pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer,
+};
 use crate::{
     health::Health,
     listen::{Connection, Listener},
     metrics::Metrics,
+    service::{LARGEST_MESSAGE, Service},
     store::Store,
     tls::SharedServerConfig,
-    wire::{
-        DESCRIPTORS, Grpc, LARGEST_MESSAGE, Service,
-        pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer,
-    },
 };
 
-mod health;
-
-/// How many calls one connection may have in flight. Envoy's own limit.
-const MOST_STREAMS: u32 = 1024;
-/// How often a silent peer is asked whether it is still there.
+/// The most calls in flight on one connection: Envoy's own limit.
+const MAX_STREAMS: u32 = 1024;
+/// The interval of pings on an idle connection.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// The gRPC server.
-pub(super) struct Server<S> {
-    pub(super) service: Arc<Service<S>>,
-    pub(super) health: Arc<Health>,
-    /// How connections are encrypted, if they are.
-    pub(super) tls: Option<SharedServerConfig>,
-    pub(super) max_age: Option<Duration>,
-    pub(super) max_age_grace: Option<Duration>,
+#[derive(Debug)]
+pub struct Server<S> {
+    /// Decides.
+    pub service: Arc<Service<S>>,
+    /// Reported to health checks.
+    pub health: Arc<Health>,
+    /// `None` for plaintext.
+    pub tls: Option<SharedServerConfig>,
+    /// The age at which a connection accepts no more calls, give or take a tenth.
+    pub max_age: Option<Duration>,
+    /// The time after `max_age` at which a connection is closed.
+    pub max_age_grace: Option<Duration>,
 }
 
 impl<S: Store> Server<S> {
-    /// Serves until `stop` says so, and then until the calls in flight are
-    /// answered.
-    pub(super) async fn serve(
+    /// Serves until `stop` is true, then until the calls in flight have ended.
+    ///
+    /// # Errors
+    ///
+    /// If the descriptors for reflection are invalid.
+    pub async fn serve(
         self,
         listener: Listener,
         stop: watch::Receiver<bool>,
@@ -50,25 +57,22 @@ impl<S: Store> Server<S> {
         let metrics = Arc::clone(&self.service.metrics);
         let decisions = RateLimitServiceServer::new(Grpc(self.service))
             .max_decoding_message_size(LARGEST_MESSAGE);
+        let health = health::server(Arc::clone(&metrics), self.health.subscribe(), stop.clone());
         let routes = Routes::new(decisions)
-            .add_service(health::server(
-                Arc::clone(&metrics),
-                self.health.subscribe(),
-                stop.clone(),
-            ))
+            .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
             .prepare();
         let (max_age, max_age_grace) = (self.max_age, self.max_age_grace);
-        let lines = Lines { routes, metrics, tls: self.tls, max_age, max_age_grace };
-        lines.serve(listener, stop).await;
+        let acceptor = Acceptor { routes, metrics, tls: self.tls, max_age, max_age_grace };
+        acceptor.serve(listener, stop).await;
         Ok(())
     }
 }
 
-/// What all connections have in common.
+/// Accepts connections and serves each in a task of its own.
 #[derive(Clone)]
-struct Lines {
+struct Acceptor {
     routes: Routes,
     metrics: Arc<Metrics>,
     tls: Option<SharedServerConfig>,
@@ -76,55 +80,55 @@ struct Lines {
     max_age_grace: Option<Duration>,
 }
 
-impl Lines {
+impl Acceptor {
     async fn serve(self, mut listener: Listener, mut stop: watch::Receiver<bool>) {
         let mut connections = JoinSet::new();
         loop {
             let connection = tokio::select! {
-                _ = stop.wait_for(|it| *it) => break,
+                _ = stop.wait_for(|stop| *stop) => break,
                 Some(ended) = connections.join_next() => {
-                    note(ended);
+                    log_panic(ended);
                     continue;
                 }
                 connection = listener.accept() => connection,
             };
-            connections.spawn(self.clone().answer(connection, stop.clone()));
+            connections.spawn(self.clone().serve_connection(connection, stop.clone()));
         }
         drop(listener);
         while let Some(ended) = connections.join_next().await {
-            note(ended);
+            log_panic(ended);
         }
     }
 
-    /// Serves one connection.
-    async fn answer(self, mut connection: Connection, stop: watch::Receiver<bool>) {
-        // HTTP/2 waits for the client's greeting before it says goodbye.
+    async fn serve_connection(self, mut connection: Connection, stop: watch::Receiver<bool>) {
+        // The server can end a connection in order only after the client's preface.
         let mut end = stop.clone();
-        connection.expect_preface_before(async move { drop(end.wait_for(|it| *it).await) });
+        connection.expect_preface_before(async move { drop(end.wait_for(|stop| *stop).await) });
         let connection = match &self.tls {
             None => Ok(connection),
             Some(tls) => connection.encrypt(tls.load_full()).await,
         };
         match connection {
-            Ok(connection) => self.speak(connection, stop).await,
+            Ok(connection) => self.serve_calls(connection, stop).await,
             Err(error) => {
                 self.metrics.count_failed_handshake();
-                debug!("a client was refused: {error}");
+                debug!("a TLS handshake failed: {error}");
             }
         }
     }
 
-    /// A server of tonic has one age for all its connections, so each connection
-    /// has a server of its own. It ends with the connection: a list of
-    /// connections that ends would end them, too.
-    async fn speak(self, mut connection: Connection, mut stop: watch::Receiver<bool>) {
+    /// Serves one connection with a tonic server of its own, because tonic has one
+    /// maximum age for all connections of a server. The stream of connections stays
+    /// open until this connection closes: its end would close the connection too.
+    async fn serve_calls(self, mut connection: Connection, mut stop: watch::Receiver<bool>) {
         let mut server = transport::Server::builder()
-            .max_concurrent_streams(MOST_STREAMS)
+            .max_concurrent_streams(MAX_STREAMS)
             .http2_keepalive_interval(Some(KEEPALIVE));
-        if let Some(age) = self.max_age.map(|it| about(it, fastrand::f64())) {
+        if let Some(age) = self.max_age {
+            let age = spread(age, fastrand::f64());
             server = server.max_connection_age(age);
-            // Not by tonic 0.14.9: told of a grace, it asks no connection to
-            // end, and cuts each after both times.
+            // tonic 0.14.9 has a grace of its own, which closes connections without
+            // asking the client to leave first.
             if let Some(grace) = self.max_age_grace {
                 connection.limit_age(age.saturating_add(grace));
             }
@@ -132,25 +136,25 @@ impl Lines {
         let closed = connection.closed();
         let end = async {
             tokio::select! {
-                _ = stop.wait_for(|it| *it) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
                 () = closed => {}
             }
         };
-        let connection = stream::iter([Ok::<_, Infallible>(connection)]).chain(stream::pending());
-        let serving = server.add_routes(self.routes).serve_with_incoming_shutdown(connection, end);
+        let connections = stream::iter([Ok::<_, Infallible>(connection)]).chain(stream::pending());
+        let serving = server.add_routes(self.routes).serve_with_incoming_shutdown(connections, end);
         if let Err(error) = serving.await {
             debug!("a connection failed: {error}");
         }
     }
 }
 
-/// Returns `age`, up to a tenth shorter or longer as `random` (from 0 to 1) decides, so
-/// that connections that were opened together are not closed together.
-fn about(age: Duration, random: f64) -> Duration {
+/// `age`, up to a tenth more or less for `random` from 0 to 1, so that connections
+/// opened together do not end together.
+fn spread(age: Duration, random: f64) -> Duration {
     age.saturating_sub(age / 10).saturating_add((age / 5).mul_f64(random))
 }
 
-fn note(ended: Result<(), JoinError>) {
+fn log_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         error!("a connection failed: {error}");
     }
@@ -170,12 +174,12 @@ mod tests {
     fn ages_differ_by_a_tenth_at_most() {
         for seconds in [0, 1, 86_400, u64::MAX] {
             let age = Duration::from_secs(seconds);
-            let (least, most) = (about(age, 0.0), about(age, 1.0));
+            let (least, most) = (spread(age, 0.0), spread(age, 1.0));
             assert!(least <= age && age <= most.saturating_add(Duration::from_nanos(10)));
-            assert_eq!(about(Duration::from_secs(100), 0.25), Duration::from_secs(95));
+            assert_eq!(spread(Duration::from_secs(100), 0.25), Duration::from_secs(95));
         }
         let ages: Vec<_> =
-            (0..100).map(|_| about(Duration::from_secs(1000), fastrand::f64())).collect();
+            (0..100).map(|_| spread(Duration::from_secs(1000), fastrand::f64())).collect();
         let (first, last) = (ages.iter().min().unwrap(), ages.iter().max().unwrap());
         assert!(Duration::from_secs(900) <= *first && *last <= Duration::from_secs(1100));
         assert!(Duration::from_secs(50) < *last - *first, "{first:?} {last:?}");

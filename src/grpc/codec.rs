@@ -1,8 +1,8 @@
-//! Looks a message over before it is decoded: an element that takes two bytes
-//! on the wire takes a hundred in memory, and a message has room for two
-//! million.
+//! Checks the size of a message before it is decoded: an element of two bytes
+//! on the wire takes a hundred bytes in memory, and a message has room for two
+//! million elements.
 
-use std::{fmt, iter, marker::PhantomData};
+use std::{fmt, marker::PhantomData};
 
 use bytes::Buf;
 use prost::{
@@ -15,15 +15,10 @@ use tonic::{
 };
 use tonic_prost::ProstEncoder;
 
+use super::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use crate::{
+    descriptor::invalid::{InvalidRequest, MOST_DESCRIPTORS, MOST_ENTRIES},
     engine::failures::Failures,
-    wire::{
-        pb::envoy::service::{
-            discovery::v3::{DiscoveryRequest, DiscoveryResponse},
-            ratelimit::v3::{RateLimitRequest, RateLimitResponse},
-        },
-        request::{InvalidRequest, MOST_DESCRIPTORS, MOST_ENTRIES},
-    },
 };
 
 /// The field of a request that holds its descriptors.
@@ -31,17 +26,18 @@ const DESCRIPTORS: u32 = 2;
 /// The field of a descriptor that holds its entries.
 const ENTRIES: u32 = 1;
 
-/// Logs requests that are refused before they are decoded. Static, as tonic makes codecs by
-/// `Default`.
+/// Logs requests that are rejected before decoding. Static, because tonic creates
+/// codecs by `Default`.
 static TOO_LARGE: Failures = Failures::new("a request was invalid", "requests were invalid");
 
-/// A message that can be refused before it is decoded.
+/// A message whose encoded form can be checked.
 pub trait Checked {
-    /// Whether `message`, encoded, may be decoded. What is no message may.
+    /// Checks an encoded message. Bytes that are no valid message pass: the
+    /// decoder rejects them.
     ///
     /// # Errors
     ///
-    /// If it has too many elements.
+    /// If the message has too many elements.
     fn check(message: &[u8]) -> Result<(), InvalidRequest> {
         let _ = message;
         Ok(())
@@ -50,17 +46,15 @@ pub trait Checked {
 
 impl Checked for RateLimitResponse {}
 
-// The operator chooses who sends these.
-impl Checked for DiscoveryRequest {}
-impl Checked for DiscoveryResponse {}
-
 impl Checked for RateLimitRequest {
     fn check(message: &[u8]) -> Result<(), InvalidRequest> {
-        let (mut descriptors, mut crowded) = (0, Ok(()));
-        for descriptor in fields(message, DESCRIPTORS) {
-            let entries = fields(descriptor, ENTRIES).count();
-            if MOST_ENTRIES < entries && crowded.is_ok() {
-                crowded = Err(InvalidRequest::TooManyEntries { descriptor: descriptors, entries });
+        let mut descriptors = 0;
+        let mut too_long = None;
+        for descriptor in (Fields { bytes: message, number: DESCRIPTORS }) {
+            let entries = Fields { bytes: descriptor, number: ENTRIES }.count();
+            if MOST_ENTRIES < entries && too_long.is_none() {
+                too_long =
+                    Some(InvalidRequest::TooManyEntries { descriptor: descriptors, entries });
             }
             descriptors += 1;
         }
@@ -68,27 +62,37 @@ impl Checked for RateLimitRequest {
             let (count, most) = (descriptors, MOST_DESCRIPTORS);
             return Err(InvalidRequest::TooManyDescriptors { count, most });
         }
-        crowded
+        match too_long {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 }
 
-/// The fields of this number that have a length, up to where `bytes` cannot be
-/// read. The decoder reads no further either.
-fn fields(mut bytes: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
-    iter::from_fn(move || {
-        while bytes.has_remaining() {
-            let (tag, wire_type) = decode_key(&mut bytes).ok()?;
-            if (tag, wire_type) == (number, WireType::LengthDelimited) {
-                let length = usize::try_from(decode_varint(&mut bytes).ok()?).ok()?;
-                return bytes.split_off(..length);
-            }
-            skip_field(wire_type, tag, &mut bytes, DecodeContext::default()).ok()?;
-        }
-        None
-    })
+/// The length-delimited fields with one number, up to the first malformed field,
+/// where the decoder stops as well.
+struct Fields<'a> {
+    bytes: &'a [u8],
+    number: u32,
 }
 
-/// Protobuf that is [`Checked`]: writes `T`, reads `U`.
+impl<'a> Iterator for Fields<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        while self.bytes.has_remaining() {
+            let (tag, wire_type) = decode_key(&mut self.bytes).ok()?;
+            if tag == self.number && wire_type == WireType::LengthDelimited {
+                let length = usize::try_from(decode_varint(&mut self.bytes).ok()?).ok()?;
+                return self.bytes.split_off(..length);
+            }
+            skip_field(wire_type, tag, &mut self.bytes, DecodeContext::default()).ok()?;
+        }
+        None
+    }
+}
+
+/// The protobuf codec for [`Checked`] messages: encodes `T`, decodes `U`.
 pub struct CheckedCodec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Default for CheckedCodec<T, U> {
@@ -127,13 +131,16 @@ impl<T, U: Checked + Message + Default> Decoder for CheckedCodec<T, U> {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        // Shares the memory, and so do the message's own bytes.
+        // Shares memory with the buffer, as do the message's own bytes.
         let message = buffer.copy_to_bytes(buffer.remaining());
-        U::check(&message).map_err(|it| {
-            TOO_LARGE.failed(&it);
-            Status::invalid_argument(it.to_string())
-        })?;
-        U::decode(message).map(Some).map_err(|it| Status::internal(it.to_string()))
+        if let Err(invalid) = U::check(&message) {
+            TOO_LARGE.failed(&invalid);
+            return Err(Status::invalid_argument(invalid.to_string()));
+        }
+        match U::decode(message) {
+            Ok(message) => Ok(Some(message)),
+            Err(error) => Err(Status::internal(error.to_string())),
+        }
     }
 }
 
@@ -142,15 +149,15 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::wire::pb::envoy::extensions::common::ratelimit::v3::{
+    use crate::grpc::pb::envoy::extensions::common::ratelimit::v3::{
         RateLimitDescriptor, rate_limit_descriptor::Entry,
     };
 
-    /// A request with so many entries in each descriptor.
+    /// A request whose descriptors have these numbers of entries.
     fn request(entries: &[usize]) -> RateLimitRequest {
         let entry = || Entry { key: "k".into(), value: "".into() };
         let descriptor = |&it: &usize| RateLimitDescriptor {
-            entries: iter::repeat_with(entry).take(it).collect(),
+            entries: vec![entry(); it],
             hits_addend: Some(7),
             ..Default::default()
         };
@@ -163,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_what_is_too_much_is_refused() {
+    fn only_oversized_requests_are_rejected() {
         assert_eq!(check(&[1; MOST_DESCRIPTORS]), Ok(()));
         let one_more = MOST_DESCRIPTORS + 1;
         let most = MOST_DESCRIPTORS;
@@ -176,8 +183,8 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_hide_nothing() {
-        // Of each wire type: a number, 8 bytes, a text, a group in a group, 4 bytes.
+    fn elements_are_counted_behind_unknown_fields() {
+        // One of each wire type: a varint, 8 bytes, a text, nested groups, 4 bytes.
         let unknown: &[u8] = &[
             0x98, 0x06, 0xff, 0x01, 0x99, 0x06, 1, 2, 3, 4, 5, 6, 7, 8, 0x9a, 0x06, 1,
             b'x', //
@@ -191,13 +198,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_counted_is_what_is_decoded(bytes in vec(
+        fn counts_equal_those_of_the_decoder(bytes in vec(
             prop_oneof![Just(0x0a_u8), Just(0x12), Just(0), Just(2), any::<u8>()], 0..40,
         )) {
             if let Ok(message) = RateLimitRequest::decode(&*bytes) {
                 let decoded: Vec<_> = message.descriptors.iter().map(|it| it.entries.len()).collect();
-                let counted = fields(&bytes, DESCRIPTORS).map(|it| fields(it, ENTRIES).count());
-                prop_assert_eq!(counted.collect::<Vec<_>>(), decoded);
+                let mut counted = Vec::new();
+                for descriptor in (Fields { bytes: &bytes, number: DESCRIPTORS }) {
+                    counted.push(Fields { bytes: descriptor, number: ENTRIES }.count());
+                }
+                prop_assert_eq!(counted, decoded);
             }
         }
     }

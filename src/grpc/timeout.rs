@@ -1,15 +1,15 @@
-//! How long a gRPC caller waits, as it says in `grpc-timeout`.
+//! The timeout of a call, from its `grpc-timeout` header.
 
 use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 
-/// How long the caller waits; none if it does not say so as the protocol wants
-/// it: at most eight digits, and a unit.
-pub fn of(metadata: &MetadataMap) -> Option<Duration> {
+/// Reads the header; `None` if it is missing or is not at most eight digits and a
+/// unit, as the gRPC protocol over HTTP/2 specifies.
+pub(super) fn read(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > 8 || !digits.bytes().all(|it| it.is_ascii_digit()) {
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let number = digits.parse().ok()?;
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timeout_is_read_as_the_protocol_says_and_nothing_else_is() {
+    fn only_timeouts_of_the_specified_form_are_read() {
         for (text, expected) in [
             ("20m", Some(Duration::from_millis(20))),
             ("99999999H", Some(Duration::from_hours(99_999_999))),
@@ -45,8 +45,8 @@ mod tests {
         ] {
             let mut metadata = MetadataMap::new();
             metadata.insert("grpc-timeout", text.parse().unwrap());
-            assert_eq!(of(&metadata), expected, "{text:?}");
+            assert_eq!(read(&metadata), expected, "{text:?}");
         }
-        assert_eq!(of(&MetadataMap::new()), None);
+        assert_eq!(read(&MetadataMap::new()), None);
     }
 }

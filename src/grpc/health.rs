@@ -1,9 +1,9 @@
-//! Health by gRPC.
+//! The gRPC health protocol.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
-use futures_util::{StreamExt, future, stream::BoxStream};
-use tokio::sync::watch;
+use futures_util::{StreamExt, stream::BoxStream};
+use tokio::{sync::watch, time::Instant};
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::{
@@ -14,19 +14,19 @@ use tonic_health::pb::{
 
 use crate::{health::HealthState, metrics::Metrics};
 
-/// The names by which health is asked for: of the process, and of the service
-/// as Envoy's reference service calls it.
+/// The services with a health state: the process, and the name that the reference
+/// service uses.
 const NAMES: [&str; 2] = ["", "ratelimit"];
 
-/// What is known of the health of the process, and whether it is ending.
+/// The health of the process.
 struct Probes {
     metrics: Arc<Metrics>,
     health: watch::Receiver<HealthState>,
     stop: watch::Receiver<bool>,
 }
 
-/// Tells of `health`. Whoever watches it is let go once `stop` says so: nobody
-/// else would end such a call, and it would hold the exit open.
+/// Serves `health`. Watches end when `stop` becomes true, because their clients
+/// would hold the exit open.
 pub(super) fn server(
     metrics: Arc<Metrics>,
     health: watch::Receiver<HealthState>,
@@ -43,6 +43,10 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
     HealthCheckResponse { status: status.into() }
 }
 
+fn is_known(request: &Request<HealthCheckRequest>) -> bool {
+    NAMES.contains(&request.get_ref().service.as_str())
+}
+
 #[tonic::async_trait]
 impl health_server::Health for Probes {
     async fn check(
@@ -50,9 +54,10 @@ impl health_server::Health for Probes {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let started = Instant::now();
-        let answer = match NAMES.contains(&&*request.get_ref().service) {
-            true => Ok(Response::new(response(status(&self.health.borrow())))),
-            false => Err(Status::not_found("unknown service")),
+        let answer = if is_known(&request) {
+            Ok(Response::new(response(status(&self.health.borrow()))))
+        } else {
+            Err(Status::not_found("unknown service"))
         };
         self.metrics.count_call("Check", started.elapsed());
         answer
@@ -60,22 +65,21 @@ impl health_server::Health for Probes {
 
     type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
 
-    /// Who watches an unknown name is told so, and kept, as the protocol demands:
-    /// the service may come to be known.
+    /// A watch of an unknown name gets `SERVICE_UNKNOWN` and stays open, as the
+    /// protocol specifies.
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let known = NAMES.contains(&&*request.get_ref().service);
-        let told = move |state| if known { status(&state) } else { ServingStatus::ServiceUnknown };
+        let known = is_known(&request);
         let mut last = None;
-        let news = move |status| {
-            let is_new = last.replace(status) != Some(status);
-            future::ready(is_new.then(|| Ok(response(status))))
-        };
+        let changes = WatchStream::new(self.health.clone()).filter_map(move |state| {
+            let status = if known { status(&state) } else { ServingStatus::ServiceUnknown };
+            let changed = last.replace(status) != Some(status);
+            std::future::ready(if changed { Some(Ok(response(status))) } else { None })
+        });
         let mut stop = self.stop.clone();
-        let end = async move { drop(stop.wait_for(|it| *it).await) };
-        let states = WatchStream::new(self.health.clone());
-        Ok(Response::new(states.map(told).filter_map(news).take_until(Box::pin(end)).boxed()))
+        let end = async move { drop(stop.wait_for(|stop| *stop).await) };
+        Ok(Response::new(changes.take_until(Box::pin(end)).boxed()))
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     config::{self, CompileOptions, SourceFile},
     rules::{Rule, RuleTree},
-    wire::pb::ratelimit::config::ratelimit::v3::RateLimitReplace,
+    xds::discovery::pb::ratelimit::config::ratelimit::v3::RateLimitReplace,
 };
 
 fn policies() -> impl Strategy<Value = RateLimitPolicy> {

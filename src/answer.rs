@@ -1,0 +1,193 @@
+//! The parts of an answer that every protocol derives from a [`Decision`]:
+//! a status for each descriptor, headers, and metadata.
+
+use crate::{
+    engine::decision::{Decision, Governed, Standing, Verdict},
+    limit::{Unit, ceil_seconds},
+};
+
+pub mod metadata;
+
+/// The optional parts of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnswerSettings {
+    /// The names of the [limit headers](Decision::limit_headers); `None` omits them.
+    pub headers: Option<HeaderNames>,
+    /// Selects the answers with [metadata](metadata::build).
+    pub metadata: MetadataWhen,
+}
+
+/// The names of the headers that describe the client's limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderNames {
+    /// Hits per window.
+    pub limit: String,
+    /// Remaining hits.
+    pub remaining: String,
+    /// Seconds until the limit resets.
+    pub reset: String,
+}
+
+/// The answers with metadata, which names the rule that decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetadataWhen {
+    /// Refusals only.
+    #[default]
+    Refused,
+    /// All answers.
+    Always,
+    /// None.
+    Never,
+}
+
+impl AnswerSettings {
+    /// Returns true if the answer to this decision has metadata.
+    pub fn has_metadata(&self, decision: &Decision) -> bool {
+        match self.metadata {
+            MetadataWhen::Refused => decision.over_limit,
+            MetadataWhen::Always => true,
+            MetadataWhen::Never => false,
+        }
+    }
+}
+
+/// The result for one descriptor, as Envoy's API has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescriptorStatus<'a> {
+    /// The descriptor is over its limit.
+    pub over_limit: bool,
+    /// `None` if no limit applies.
+    pub limit: Option<CurrentLimit<'a>>,
+    /// Remaining hits. Without a limit: `u32::MAX` if a rule allows everything,
+    /// and 0 if no rule matches.
+    pub remaining: u32,
+    /// Seconds, rounded up, until the limit resets or, if over the limit, until a
+    /// retry can pass. `None` without a limit, or if no retry ever passes.
+    pub reset_seconds: Option<u64>,
+}
+
+/// The limit in a [`DescriptorStatus`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CurrentLimit<'a> {
+    /// Hits per window, or concurrent slots.
+    pub requests: u32,
+    /// `None` for a limit on concurrency.
+    pub unit: Option<Unit>,
+    /// Units per window, if more than one.
+    pub multiplier: Option<u32>,
+    /// Empty if the limit has no name.
+    pub name: &'a str,
+}
+
+impl Verdict {
+    /// The status of this descriptor.
+    pub fn status(&self) -> DescriptorStatus<'_> {
+        let Some(Standing { limit, name, outcome, wait }) = self.standing() else {
+            // Envoy makes headers of the remaining hits only beside a limit.
+            let unlimited = matches!(self.governed, Governed::Unlimited(_));
+            let remaining = if unlimited { u32::MAX } else { 0 };
+            return DescriptorStatus {
+                over_limit: false,
+                limit: None,
+                remaining,
+                reset_seconds: None,
+            };
+        };
+        let multiplier = limit.window.multiplier().get();
+        DescriptorStatus {
+            over_limit: self.refused(),
+            limit: Some(CurrentLimit {
+                requests: limit.requests,
+                unit: if limit.has_slots() { None } else { Some(limit.window.unit()) },
+                multiplier: if multiplier > 1 { Some(multiplier) } else { None },
+                name,
+            }),
+            remaining: outcome.remaining,
+            reset_seconds: wait.map(ceil_seconds),
+        }
+    }
+}
+
+/// The values of the headers in [`HeaderNames`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitHeaders {
+    /// Hits per window.
+    pub limit: u32,
+    /// Remaining hits.
+    pub remaining: u32,
+    /// Seconds, rounded up.
+    pub reset_seconds: u64,
+}
+
+impl LimitHeaders {
+    /// The names with their values.
+    pub fn named(self, names: &HeaderNames) -> [(&str, u64); 3] {
+        [
+            (&names.limit, self.limit.into()),
+            (&names.remaining, self.remaining.into()),
+            (&names.reset, self.reset_seconds),
+        ]
+    }
+}
+
+/// Header fields that explain a refusal to an HTTP client. Their values are
+/// printable ASCII.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RefusalFields {
+    /// `Retry-After` (RFC 9110, section 10.2.3), in seconds; `None` if no retry
+    /// ever passes.
+    pub retry_after: Option<u64>,
+    /// `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-09).
+    pub policy: String,
+    /// `RateLimit`, of the same draft.
+    pub limit: String,
+}
+
+/// The most limits listed in [`RefusalFields`]: clients and proxies accept only
+/// some kilobytes of headers.
+const MOST_LISTED: usize = 20;
+
+impl Decision {
+    /// The limit headers of the reference service; `None` if no limit applies.
+    pub fn limit_headers(&self) -> Option<LimitHeaders> {
+        let verdict = self.verdicts.get(self.headed?)?;
+        let Standing { limit, outcome, wait, .. } = verdict.standing()?;
+        Some(LimitHeaders {
+            limit: limit.requests,
+            remaining: outcome.remaining,
+            reset_seconds: ceil_seconds(wait.unwrap_or(outcome.reset_after)),
+        })
+    }
+
+    /// The header fields of a refusal: its first 20 exceeded limits. A limit
+    /// without a name that the syntax allows is called `limit-N`, where N is the
+    /// number of its descriptor, from 1. Empty if the request passes.
+    pub fn refusal_fields(&self) -> RefusalFields {
+        let mut fields = RefusalFields::default();
+        if self.over_limit {
+            fields.retry_after = self.wait.map(ceil_seconds);
+        }
+        for (position, verdict) in self.refusing().take(MOST_LISTED) {
+            let Some(Standing { limit, name, outcome, wait }) = verdict.standing() else {
+                continue;
+            };
+            let name = if is_quotable(name) {
+                name.to_string()
+            } else {
+                format!("limit-{}", position + 1)
+            };
+            let window = if limit.has_slots() { 0 } else { limit.window.seconds() };
+            let reset = wait.map_or(0, ceil_seconds);
+            let separator = if fields.policy.is_empty() { "" } else { ", " };
+            fields.policy += &format!("{separator}\"{name}\";q={};w={window}", limit.requests);
+            fields.limit += &format!("{separator}\"{name}\";r={};t={reset}", outcome.remaining);
+        }
+        fields
+    }
+}
+
+/// Returns true for the content of an RFC 8941 string that needs no escapes.
+fn is_quotable(name: &str) -> bool {
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    !name.is_empty() && name.bytes().all(plain)
+}

@@ -1,0 +1,53 @@
+//! Executes the commands of the command line.
+
+use std::{error::Error, io, sync::Arc};
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::{App, AppError, Listeners, Signals};
+use crate::{
+    cli::{self, Command, Status, hit, migrate},
+    config::CompileOptions,
+    logging,
+    settings::{Settings, environment},
+    time::SystemClock,
+};
+
+/// Executes one command; its output goes to standard output.
+///
+/// # Errors
+///
+/// If the command fails, as opposed to a negative result.
+pub fn execute(command: Command) -> Result<Status, Box<dyn Error>> {
+    let out = &mut io::stdout();
+    match command {
+        Command::Serve(settings) => serve(*settings),
+        Command::Check { paths, merge_domains } => {
+            Ok(cli::check::check(&paths, CompileOptions { merge_domains }, out)?)
+        }
+        Command::Hit(question) => Ok(runtime()?.block_on(hit::run(&question, out))?),
+        Command::Migrate(migration) => Ok(migrate::migrate(&migration, out)?),
+    }
+}
+
+fn serve(settings: Settings) -> Result<Status, Box<dyn Error>> {
+    logging::init(&settings.log)?;
+    environment::report(&settings);
+    let runtime = runtime()?;
+    let result = runtime.block_on(run(settings));
+    // A name lookup in progress would delay the exit.
+    runtime.shutdown_background();
+    result?;
+    Ok(Status::Yes)
+}
+
+async fn run(settings: Settings) -> Result<(), AppError> {
+    let signals = Signals::from_system().map_err(AppError::Signals)?;
+    let listeners = Listeners::bind(&settings).await?;
+    let app = App::build(settings, Arc::new(SystemClock), listeners)?;
+    app.run(signals).await
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread().enable_all().build()
+}

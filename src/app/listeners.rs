@@ -1,0 +1,104 @@
+//! The listeners of the service.
+
+use tracing::info;
+
+use crate::{
+    listen::{Dialer, ListenError, Listener, Protocol},
+    net::{Address, HostPort},
+    settings::{PrometheusSettings, Settings},
+};
+
+/// One open listener for each port of the service.
+#[derive(Debug)]
+pub struct Listeners {
+    /// gRPC.
+    pub grpc: Listener,
+    /// HTTP: decisions, health and metrics.
+    pub http: Listener,
+    /// Pages for operators.
+    pub debug: Listener,
+    /// The separate port for Prometheus, if there is one.
+    pub prometheus: Option<PrometheusListener>,
+}
+
+/// The separate port for Prometheus.
+#[derive(Debug)]
+pub struct PrometheusListener {
+    /// The listener.
+    pub listener: Listener,
+    /// The path of the metrics.
+    pub path: String,
+}
+
+/// Connects to [listeners within the process](Listeners::in_process).
+#[derive(Clone, Debug)]
+pub struct Dialers {
+    /// gRPC.
+    pub grpc: Dialer,
+    /// HTTP: decisions, health and metrics.
+    pub http: Dialer,
+    /// Pages for operators.
+    pub debug: Dialer,
+}
+
+impl Listeners {
+    /// Opens all ports, so that a port in use is reported before any is served.
+    ///
+    /// # Errors
+    ///
+    /// The first port that cannot be opened.
+    pub async fn bind(settings: &Settings) -> Result<Self, ListenError> {
+        let max = settings.listeners.max_connections;
+        let http = Address::Tcp(settings.listeners.http.clone());
+        let debug = Address::Tcp(settings.listeners.debug.clone());
+        let listeners = Self {
+            grpc: Listener::bind("gRPC", &settings.listeners.grpc, Protocol::Http2, max).await?,
+            http: Listener::bind("HTTP", &http, Protocol::Http1, max).await?,
+            debug: Listener::bind("debugging", &debug, Protocol::Http1, max).await?,
+            prometheus: match &settings.statistics.prometheus {
+                Some(prometheus) => Some(PrometheusListener::bind(prometheus, max).await?),
+                None => None,
+            },
+        };
+        log_address("grpc", &listeners.grpc);
+        log_address("http", &listeners.http);
+        log_address("debug", &listeners.debug);
+        if let Some(prometheus) = &listeners.prometheus {
+            log_address("prometheus", &prometheus.listener);
+        }
+        Ok(listeners)
+    }
+
+    /// Listeners without sockets, for clients in this process. There is none for
+    /// Prometheus.
+    pub fn in_process(settings: &Settings) -> (Self, Dialers) {
+        let max = settings.listeners.max_connections;
+        let (grpc, grpc_dialer) = Listener::in_process(Protocol::Http2, max);
+        let (http, http_dialer) = Listener::in_process(Protocol::Http1, max);
+        let (debug, debug_dialer) = Listener::in_process(Protocol::Http1, max);
+        let dialers = Dialers { grpc: grpc_dialer, http: http_dialer, debug: debug_dialer };
+        (Self { grpc, http, debug, prometheus: None }, dialers)
+    }
+}
+
+fn log_address(name: &str, listener: &Listener) {
+    if let Some(address) = listener.address() {
+        info!(listener = name, %address, "listening");
+    }
+}
+
+impl PrometheusListener {
+    /// Falls back from `::` to `0.0.0.0` on hosts without IPv6.
+    async fn bind(settings: &PrometheusSettings, max: usize) -> Result<Self, ListenError> {
+        let path = settings.path.clone();
+        let address = Address::Tcp(settings.address.clone());
+        let bound = Listener::bind("Prometheus", &address, Protocol::Http1, max).await;
+        if bound.is_err() && settings.address.host == "::" {
+            let host = "0.0.0.0".to_owned();
+            let address = Address::Tcp(HostPort { host, port: settings.address.port });
+            let listener = Listener::bind("Prometheus", &address, Protocol::Http1, max).await?;
+            return Ok(Self { listener, path });
+        }
+        Ok(Self { listener: bound?, path })
+    }
+}

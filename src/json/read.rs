@@ -1,0 +1,356 @@
+//! Reads requests. Names are in camel case or snake case, enumerations are
+//! names or numbers.
+
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{
+        Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor, value::MapAccessDeserializer,
+    },
+};
+
+use crate::descriptor::{
+    Descriptor, Entry, Request,
+    envoy::{Override, StatedHits},
+    invalid::{InvalidRequest, MOST_DESCRIPTORS, MOST_ENTRIES},
+};
+
+/// Reads a request; [`Request::validate`] checks its sizes.
+///
+/// # Errors
+///
+/// The first error of the JSON, with its line and column, or of the request.
+pub fn decode(text: &[u8]) -> Result<Request, String> {
+    let message = parse(text).map_err(|error| error.to_string())?;
+    message.request().map_err(|error| error.to_string())
+}
+
+/// Parses the JSON of a request.
+///
+/// # Errors
+///
+/// The first error, with its line and column.
+pub(super) fn parse(text: &[u8]) -> Result<RequestJson, serde_json::Error> {
+    let Object(request) = serde_json::from_slice(text)?;
+    Ok(request)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct RequestJson {
+    domain: Option<String>,
+    descriptors: Option<List<Object<DescriptorJson>, MOST_DESCRIPTORS>>,
+    #[serde(alias = "hits_addend")]
+    hits_addend: Option<Number<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct DescriptorJson {
+    entries: Option<List<Object<EntryJson>, MOST_ENTRIES>>,
+    limit: Option<Object<OverrideJson>>,
+    #[serde(alias = "hits_addend")]
+    hits_addend: Option<Number<u64>>,
+    #[serde(alias = "is_negative_hits")]
+    is_negative_hits: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EntryJson {
+    key: Option<String>,
+    value: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct OverrideJson {
+    #[serde(alias = "requests_per_unit")]
+    requests_per_unit: Option<Number<u32>>,
+    unit: Option<UnitJson>,
+    #[serde(alias = "unit_multiplier")]
+    unit_multiplier: Option<Number<u32>>,
+}
+
+impl RequestJson {
+    /// The request in our terms.
+    ///
+    /// # Errors
+    ///
+    /// If an override is invalid.
+    pub(super) fn request(self) -> Result<Request, InvalidRequest> {
+        let hits_addend = match self.hits_addend {
+            Some(Number(hits)) => hits,
+            None => 0,
+        };
+        let mut descriptors = Vec::new();
+        for (position, Object(descriptor)) in elements(self.descriptors).into_iter().enumerate() {
+            descriptors.push(descriptor.descriptor(position, hits_addend)?);
+        }
+        Ok(Request { domain: self.domain.unwrap_or_default().into(), descriptors, hits_addend })
+    }
+}
+
+impl DescriptorJson {
+    fn descriptor(self, position: usize, request_hits: u32) -> Result<Descriptor, InvalidRequest> {
+        let mut entries = Vec::new();
+        for Object(EntryJson { key, value }) in elements(self.entries) {
+            let (key, value) = (key.unwrap_or_default(), value.unwrap_or_default());
+            entries.push(Entry { key: key.into(), value: value.into() });
+        }
+        let own = self.hits_addend.map(|Number(hits)| hits);
+        let refund = self.is_negative_hits.unwrap_or_default();
+        let hits = StatedHits { own, request: request_hits, refund }.hits();
+        let limit = match self.limit {
+            Some(Object(limit)) => Some(limit.read().limit(position)?),
+            None => None,
+        };
+        Ok(Descriptor { entries, hits, has_own_hits: own.is_some(), limit })
+    }
+}
+
+impl OverrideJson {
+    fn read(self) -> Override {
+        Override {
+            requests_per_unit: self.requests_per_unit.map_or(0, |Number(number)| number),
+            unit: self.unit.map_or(0, |UnitJson(number)| number),
+            unit_multiplier: self.unit_multiplier.map(|Number(number)| number),
+        }
+    }
+}
+
+fn elements<T, const MOST: usize>(list: Option<List<T, MOST>>) -> Vec<T> {
+    match list {
+        Some(List(elements)) => elements,
+        None => Vec::new(),
+    }
+}
+
+/// A JSON object. serde's derived code also accepts an array of the values.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+    }
+}
+
+/// A list of at most `MOST` elements: an element of three bytes takes a hundred
+/// bytes in memory.
+struct List<T, const MOST: usize>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ListVisitor(PhantomData))
+    }
+}
+
+struct ListVisitor<T, const MOST: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for ListVisitor<T, MOST> {
+    type Value = List<T, MOST>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {MOST} elements")?;
+        if MOST == MOST_DESCRIPTORS {
+            f.write_str(" (MAX_DESCRIPTORS can allow no more)")?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(element) = elements.next_element()? {
+            list.push(element);
+            if MOST < list.len() {
+                let mut length = list.len();
+                while elements.next_element::<IgnoredAny>()?.is_some() {
+                    length += 1;
+                }
+                return Err(Error::invalid_length(length, &self));
+            }
+        }
+        Ok(List(list))
+    }
+}
+
+/// A whole number, or a string with one.
+struct Number<T>(T);
+
+impl<'de, T: TryFrom<u64>> Deserialize<'de> for Number<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (bits, number) = (size_of::<T>() * 8, deserializer.deserialize_any(NumberVisitor)?);
+        T::try_from(number).map(Self).map_err(|_| {
+            Error::custom(format_args!("{number} is too large, expected at most {bits} bits"))
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct NumberVisitor;
+
+impl Visitor<'_> for NumberVisitor {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number that is not negative")
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<u64, E> {
+        Ok(number)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<u64, E> {
+        u64::try_from(number).map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is in range")]
+    fn visit_f64<E: Error>(self, number: f64) -> Result<u64, E> {
+        if number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&number) {
+            return Ok(number as u64);
+        }
+        Err(E::invalid_value(Unexpected::Float(number), &self))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
+        if let Ok(number) = text.parse() {
+            return Ok(number);
+        }
+        // Strings may have a fraction of zeros or an exponent, as numbers may.
+        if let Ok(number) = text.parse()
+            && let Ok(number) = self.visit_f64::<E>(number)
+        {
+            return Ok(number);
+        }
+        Err(E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+/// The number of a unit in Envoy's enumeration, from its name or number.
+struct UnitJson(i32);
+
+impl<'de> Deserialize<'de> for UnitJson {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UnitVisitor).map(Self)
+    }
+}
+
+struct UnitVisitor;
+
+impl Visitor<'_> for UnitVisitor {
+    type Value = i32;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SECOND, MINUTE, HOUR, DAY, WEEK, MONTH or YEAR")
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<i32, E> {
+        i32::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<i32, E> {
+        match text {
+            "UNKNOWN" => Ok(0),
+            "SECOND" => Ok(1),
+            "MINUTE" => Ok(2),
+            "HOUR" => Ok(3),
+            "DAY" => Ok(4),
+            "MONTH" => Ok(5),
+            "YEAR" => Ok(6),
+            "WEEK" => Ok(7),
+            _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::limit::{Hits, Limit, Unit, Window};
+
+    #[test]
+    fn both_spellings_of_names_and_both_forms_of_numbers_are_read() {
+        let camel = r#"{"domain":"d","descriptors":[{"entries":[{"key":"k","value":"v"}],
+            "limit":{"requestsPerUnit":5,"unit":"HOUR","unitMultiplier":"2"},
+            "hitsAddend":"7","isNegativeHits":true}],"hitsAddend":3}"#;
+        let snake = r#"{"domain":"d","descriptors":[{"entries":[{"key":"k","value":"v"}],
+            "limit":{"requests_per_unit":"5","unit":3,"unit_multiplier":2},
+            "hits_addend":"7e0","is_negative_hits":true}],"hits_addend":3e0}"#;
+        let request = decode(camel.as_bytes()).unwrap();
+        assert_eq!(decode(snake.as_bytes()).unwrap(), request);
+        assert_eq!(request.hits_addend, 3);
+        assert_eq!(request.descriptors[0].hits, Hits::Refund(7));
+        let window = Window::times(Unit::Hour, NonZeroU32::new(2).unwrap()).unwrap();
+        assert_eq!(request.descriptors[0].limit, Some(Limit::fixed(5, window)));
+    }
+
+    #[test]
+    fn missing_and_null_fields_have_their_defaults() {
+        let empty = Request { domain: "".into(), descriptors: Vec::new(), hits_addend: 0 };
+        assert_eq!(decode(b"{}").unwrap(), empty);
+        assert_eq!(decode(br#"{"domain":null,"descriptors":null}"#).unwrap(), empty);
+    }
+
+    #[test]
+    fn arrays_are_not_objects() {
+        let error = |text: &str| decode(text.as_bytes()).unwrap_err();
+        for text in [
+            r#"["d",[],1]"#,
+            r#"{"descriptors":[[[],null,null,false]]}"#,
+            r#"{"descriptors":[{"entries":[["k","v"]]}]}"#,
+            r#"{"descriptors":[{"limit":[5,"HOUR",null]}]}"#,
+        ] {
+            assert!(error(text).contains("invalid type: sequence, expected an object"), "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_name_their_position() {
+        let error = |text: &str| decode(text.as_bytes()).unwrap_err();
+        assert!(error("").contains("EOF"));
+        assert!(error("{} x").contains("trailing characters at line 1 column 4"));
+        assert!(error(r#"{"domian":"d"}"#).contains("unknown field `domian`, expected"));
+        for number in ["-1", "0.5", "\"\"", "\" 1\"", "\"1e99\"", "\"nan\"", "\"0.5\""] {
+            let text = format!(r#"{{"hitsAddend":{number}}}"#);
+            assert!(error(&text).contains("expected a whole number"), "{number}");
+        }
+        assert!(error(r#"{"hitsAddend":4294967296}"#).contains("expected at most 32 bits"));
+        assert!(error(r#"{"descriptors":"all"}"#).contains("expected a list of at most 1000"));
+        let unit = r#"{"descriptors":[{"limit":{"unit":"FORTNIGHT"}}]}"#;
+        assert!(error(unit).contains(r#"string "FORTNIGHT", expected SECOND, MINUTE"#));
+    }
+
+    #[test]
+    fn lists_have_a_maximum_length() {
+        let descriptors = |it: &[&str]| format!(r#"{{"descriptors":[{}]}}"#, it.join(","));
+        let entries = |count| format!(r#"{{"entries":[{}]}}"#, vec!["{}"; count].join(","));
+        let error = |text: &str| decode(text.as_bytes());
+        let most = descriptors(&["{}"; MOST_DESCRIPTORS]);
+        assert_eq!(error(&most).unwrap().descriptors.len(), MOST_DESCRIPTORS);
+        let refused = error(&descriptors(&["{}"; MOST_DESCRIPTORS + 5])).unwrap_err();
+        let reason = "invalid length 1005, expected a list of at most 1000 elements \
+                      (MAX_DESCRIPTORS can allow no more)";
+        assert!(refused.contains(reason), "{refused}");
+        let most = descriptors(&[&entries(MOST_ENTRIES)]);
+        assert_eq!(error(&most).unwrap().descriptors[0].entries.len(), MOST_ENTRIES);
+        let refused = error(&descriptors(&[&entries(MOST_ENTRIES + 1)])).unwrap_err();
+        assert!(refused.contains("expected a list of at most 100 elements"), "{refused}");
+    }
+}

@@ -1,0 +1,230 @@
+//! Writes responses. Fields with their default value are omitted.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    answer::{AnswerSettings, CurrentLimit, DescriptorStatus, metadata},
+    descriptor::Request,
+    engine::decision::Decision,
+    limit::Unit,
+};
+
+/// The largest whole number below which `f64` is exact: 2⁵³.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Writes the response to `request`, on one line.
+pub fn encode(request: &Request, decision: &Decision, settings: &AnswerSettings) -> String {
+    let mut statuses = Vec::with_capacity(decision.verdicts.len());
+    for verdict in &decision.verdicts {
+        statuses.push(StatusJson::new(verdict.status()));
+    }
+    let response = ResponseJson {
+        overall_code: code(decision.over_limit),
+        statuses,
+        response_headers_to_add: headers(decision, settings),
+        dynamic_metadata: if settings.has_metadata(decision) {
+            Some(metadata::Tree::object(metadata::build(request, decision)))
+        } else {
+            None
+        },
+    };
+    serde_json::to_string(&response).unwrap_or_default()
+}
+
+fn headers<'a>(decision: &Decision, settings: &'a AnswerSettings) -> Vec<HeaderJson<'a>> {
+    let mut headers = Vec::new();
+    if let Some(names) = &settings.headers
+        && let Some(limit) = decision.limit_headers()
+    {
+        for (key, value) in limit.named(names) {
+            headers.push(HeaderJson { key, value: value.to_string() });
+        }
+    }
+    headers
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ResponseJson<'a> {
+    overall_code: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    statuses: Vec<StatusJson<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    response_headers_to_add: Vec<HeaderJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dynamic_metadata: Option<Value>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusJson<'a> {
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_limit: Option<LimitJson<'a>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    limit_remaining: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_until_reset: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LimitJson<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(skip_serializing_if = "is_zero")]
+    requests_per_unit: u32,
+    unit: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit_multiplier: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct HeaderJson<'a> {
+    key: &'a str,
+    value: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl<'a> StatusJson<'a> {
+    fn new(status: DescriptorStatus<'a>) -> Self {
+        Self {
+            code: code(status.over_limit),
+            current_limit: status.limit.map(LimitJson::new),
+            limit_remaining: status.remaining,
+            duration_until_reset: status.reset_seconds.map(|seconds| format!("{seconds}s")),
+        }
+    }
+}
+
+impl<'a> LimitJson<'a> {
+    fn new(limit: CurrentLimit<'a>) -> Self {
+        Self {
+            name: limit.name,
+            requests_per_unit: limit.requests,
+            unit: unit(limit.unit),
+            unit_multiplier: limit.multiplier,
+        }
+    }
+}
+
+fn code(over_limit: bool) -> &'static str {
+    if over_limit { "OVER_LIMIT" } else { "OK" }
+}
+
+fn unit(unit: Option<Unit>) -> &'static str {
+    match unit {
+        None => "UNKNOWN",
+        Some(Unit::Second) => "SECOND",
+        Some(Unit::Minute) => "MINUTE",
+        Some(Unit::Hour) => "HOUR",
+        Some(Unit::Day) => "DAY",
+        Some(Unit::Week) => "WEEK",
+        Some(Unit::Month) => "MONTH",
+        Some(Unit::Year) => "YEAR",
+    }
+}
+
+impl metadata::Tree for Value {
+    fn text(text: String) -> Self {
+        Self::String(text)
+    }
+
+    fn number(number: u64) -> Self {
+        number.into()
+    }
+
+    fn flag(flag: bool) -> Self {
+        Self::Bool(flag)
+    }
+
+    fn list(elements: Vec<Self>) -> Self {
+        Self::Array(elements)
+    }
+
+    fn object(fields: Vec<(&'static str, Self)>) -> Self {
+        let mut map = Map::new();
+        for (key, value) in fields {
+            map.insert(key.to_owned(), value);
+        }
+        Self::Object(map)
+    }
+
+    fn json(value: &Value) -> Self {
+        match value {
+            Self::Number(number) => match number.as_f64() {
+                Some(number) => whole(number),
+                None => Self::Null,
+            },
+            Self::Array(elements) => {
+                let mut list = Vec::with_capacity(elements.len());
+                for element in elements {
+                    list.push(metadata::Tree::json(element));
+                }
+                Self::Array(list)
+            }
+            Self::Object(fields) => {
+                let mut map = Map::new();
+                for (key, value) in fields {
+                    map.insert(key.clone(), metadata::Tree::json(value));
+                }
+                Self::Object(map)
+            }
+            Self::Null | Self::Bool(_) | Self::String(_) => value.clone(),
+        }
+    }
+}
+
+/// Protobuf's metadata has only `f64`; its JSON mapping writes whole numbers
+/// without a fraction.
+#[expect(clippy::cast_possible_truncation, reason = "it is whole and in range")]
+fn whole(number: f64) -> Value {
+    if number.fract() == 0.0 && number.abs() < EXACT {
+        return (number as i64).into();
+    }
+    number.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_values_are_omitted() {
+        let limit =
+            CurrentLimit { requests: 1, unit: Some(Unit::Minute), multiplier: None, name: "" };
+        let limited = DescriptorStatus {
+            over_limit: true,
+            limit: Some(limit),
+            remaining: 0,
+            reset_seconds: Some(58),
+        };
+        let free =
+            DescriptorStatus { over_limit: false, limit: None, remaining: 0, reset_seconds: None };
+        let response = ResponseJson {
+            overall_code: code(true),
+            statuses: vec![StatusJson::new(limited), StatusJson::new(free)],
+            response_headers_to_add: Vec::new(),
+            dynamic_metadata: None,
+        };
+        let expected = concat!(
+            r#"{"overallCode":"OVER_LIMIT","statuses":[{"code":"OVER_LIMIT","currentLimit":"#,
+            r#"{"requestsPerUnit":1,"unit":"MINUTE"},"durationUntilReset":"58s"},{"code":"OK"}]}"#
+        );
+        assert_eq!(serde_json::to_string(&response).unwrap(), expected);
+    }
+
+    #[test]
+    fn whole_numbers_have_no_fraction() {
+        for (number, expected) in [("5.0", "5"), ("0.5", "0.5"), ("-2", "-2"), ("1e300", "1e+300")]
+        {
+            let json: Value = serde_json::from_str(number).unwrap();
+            assert_eq!(<Value as metadata::Tree>::json(&json).to_string(), expected);
+        }
+    }
+}

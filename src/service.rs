@@ -1,0 +1,114 @@
+//! The rate-limit service, for any protocol: takes a [`Request`], returns a
+//! [`Decision`], and counts, logs and traces the result.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    answer::AnswerSettings,
+    descriptor::{Request, invalid::InvalidRequest},
+    engine::{Engine, decision::Decision, failures::Failures},
+    metrics::{ErrorType, Metrics},
+    spans::{DecisionSpan, Tracing},
+    store::{Store, StoreError},
+};
+
+/// The largest request body or message accepted, in bytes: gRPC's default.
+pub const LARGEST_MESSAGE: usize = 4 << 20;
+
+/// Decides requests and records the results.
+#[derive(Debug)]
+pub struct Service<S> {
+    /// Makes the decisions.
+    pub engine: Engine<S>,
+    /// Counts decisions and errors.
+    pub metrics: Arc<Metrics>,
+    /// The most descriptors of one request: MAX_DESCRIPTORS.
+    pub max_descriptors: usize,
+    /// Logs invalid requests, at a bounded rate.
+    pub invalid: Failures,
+    /// The optional parts of answers.
+    pub answers: AnswerSettings,
+    /// `None` if tracing is off.
+    pub spans: Option<Tracing>,
+}
+
+/// Why a request has no decision.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The request is invalid.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequest),
+    /// No rules have been loaded since the start.
+    #[error("no rate limit configuration loaded")]
+    NoRules,
+    /// The counters could not be reached in time, and no policy decides without them.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<S: Store> Service<S> {
+    /// Decides one request. `timeout` is the time for which the caller waits.
+    ///
+    /// # Errors
+    ///
+    /// If the request is invalid, if no rules are loaded, or if the store does not
+    /// answer and no policy applies. The error has been counted.
+    pub async fn decide(
+        &self,
+        request: &Request,
+        timeout: Option<Duration>,
+    ) -> Result<Decision, RequestError> {
+        let mut span = self.start_span();
+        let result = self.try_decide(request, timeout, span.as_mut()).await;
+        if let Err(error) = &result {
+            self.record_error(span, error);
+        }
+        result
+    }
+
+    /// Records a request that its protocol could not read.
+    pub fn reject(&self, invalid: InvalidRequest) -> RequestError {
+        let error = RequestError::Invalid(invalid);
+        self.record_error(self.start_span(), &error);
+        error
+    }
+
+    fn start_span(&self) -> Option<DecisionSpan> {
+        self.spans.as_ref()?.start_decision()
+    }
+
+    fn record_error(&self, span: Option<DecisionSpan>, error: &RequestError) {
+        if let Some(span) = span {
+            span.record_error(error);
+        }
+        match error {
+            RequestError::Invalid(invalid) => {
+                self.metrics.count_error(ErrorType::Service);
+                self.invalid.failed(invalid);
+            }
+            RequestError::NoRules => self.metrics.count_error(ErrorType::Service),
+            RequestError::Store(_) => self.metrics.count_error(ErrorType::Store),
+        }
+    }
+
+    async fn try_decide(
+        &self,
+        request: &Request,
+        timeout: Option<Duration>,
+        mut span: Option<&mut DecisionSpan>,
+    ) -> Result<Decision, RequestError> {
+        request.validate(self.max_descriptors)?;
+        if let Some(span) = &mut span {
+            span.record_request(request);
+        }
+        if !self.engine.rules.load().is_loaded() {
+            return Err(RequestError::NoRules);
+        }
+        let decision = self.engine.decide(request, timeout).await?;
+        self.metrics.observe(request, &decision);
+        if let Some(span) = span {
+            span.record_decision(&decision);
+        }
+        Ok(decision)
+    }
+}
