@@ -111,7 +111,7 @@ async fn a_cluster_in_the_place_of_a_redis_that_has_decided_ends_nothing() {
     server.tell(&["--cluster-enabled", "yes"]);
     server.start_again();
     is_refused(&service, &["Redis Cluster", "REDIS_TYPE=cluster"]).await;
-    let sentence = "set REDIS_TYPE=cluster; trying again";
+    let sentence = "set REDIS_TYPE=cluster; retrying";
     eventually("the other reason", || says(sentence).then_some(()));
     assert!(says("not ready any more: "), "{}", service.log());
     server.kill();
@@ -132,7 +132,7 @@ async fn what_is_no_cluster_is_not_used_as_one_and_fills_no_log() {
     }
     let log = service.log();
     let times = |text: &str| log.matches(text).count();
-    assert_eq!((times("connected to"), times("cannot learn which node")), (1, 1), "{log}");
+    assert_eq!((times("connected to"), times("cannot read the slot map")), (1, 1), "{log}");
     assert!(times("cluster support disabled") <= 4, "{log}");
 }
 

@@ -48,6 +48,15 @@ pub(super) enum BatchPart {
     Settle(Vec<usize>),
 }
 
+/// The keys that one script can access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ScriptScope {
+    /// All keys: one script decides all calls of a batch.
+    AllKeys,
+    /// The keys of one slot, on a node of a cluster: each counter has a script call of its own.
+    OneSlot,
+}
+
 impl<'a> Batch<'a> {
     pub(super) fn of(calls: &[&'a Call]) -> Self {
         let mut plain = Vec::new();
@@ -62,13 +71,12 @@ impl<'a> Batch<'a> {
         Self { sums: Coalesced::of(plain.into_iter()), decisions, settlements }
     }
 
-    /// `apart` says that different counters need different commands.
-    pub(super) fn parts(&self, apart: bool) -> Vec<BatchPart> {
+    pub(super) fn parts(&self, scope: ScriptScope) -> Vec<BatchPart> {
         let sums = self.sums.charges.len();
         let decisions = || self.decisions.iter().map(|(call, _)| *call);
         let settlements = || self.settlements.iter().copied();
         let mut parts: Vec<_> = (0..sums).map(BatchPart::Count).collect();
-        if apart {
+        if scope == ScriptScope::OneSlot {
             parts.extend(by_key(decisions()).map(BatchPart::Decide));
             parts.extend(by_key(settlements()).map(BatchPart::Settle));
         } else {

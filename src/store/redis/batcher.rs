@@ -24,89 +24,90 @@ use std::{sync::Arc, time::Duration};
 use tokio::{select, sync::Semaphore, task::JoinSet};
 
 use super::{
+    backend_context::BackendContext,
+    batch::ScriptScope,
+    batch_sender::BatchSender,
     call::{Call, CallResult},
+    direct_call::DirectCall,
     executor::BatchExecutor,
-    lane::{InFlight, Lane},
+    lane::Lane,
     limits::{MAX_HEAVY_BATCHES, MAX_LIGHT_BATCHES, QUEUE_CAPACITY},
-    line::{Alone, Line},
     node_error::NodeError,
-    pulse::Pulse,
-    settler::SettlementQueue,
 };
 
 /// Makes calls together.
 #[derive(Debug)]
-pub(super) struct Batcher<W: BatchExecutor> {
-    line: Arc<Line<W>>,
+pub(super) struct Batcher<E: BatchExecutor> {
+    sender: Arc<BatchSender<E>>,
     light: Lane,
     heavy: Lane,
     /// How many more calls may come from other servers of the cluster.
-    asked: Semaphore,
+    redirected: Semaphore,
     /// Ends with this.
     _task: JoinSet<()>,
 }
 
-impl<W: BatchExecutor> Batcher<W> {
+impl<E: BatchExecutor> Batcher<E> {
     /// Begins to make calls to the server at the end of `wire`, one of a cluster if
     /// `cluster`. Needs a Tokio runtime.
     pub(super) fn new(
-        wire: W,
+        executor: E,
         timeout: Duration,
-        cluster: bool,
-        (late, pulse, in_flight): (SettlementQueue, Pulse, &InFlight),
+        script_scope: ScriptScope,
+        context: &BackendContext,
     ) -> Self {
-        let line = Arc::new(Line::new(wire, timeout, cluster, (late, pulse)));
-        let (light, light_calls) = Lane::new(MAX_LIGHT_BATCHES, in_flight);
-        let (heavy, heavy_calls) = Lane::new(MAX_HEAVY_BATCHES, in_flight);
+        let sender = Arc::new(BatchSender::new(executor, timeout, script_scope, context));
+        let (light, light_worker) = Lane::new(MAX_LIGHT_BATCHES, &context.in_flight);
+        let (heavy, heavy_worker) = Lane::new(MAX_HEAVY_BATCHES, &context.in_flight);
         let mut task = JoinSet::new();
-        let works = Arc::clone(&line);
+        let own_sender = Arc::clone(&sender);
         task.spawn(async move {
             select! {
-                () = light_calls.serve(&works) => {}
-                () = heavy_calls.serve(&works) => {}
-                () = works.listen() => {}
+                () = light_worker.run(&own_sender) => {}
+                () = heavy_worker.run(&own_sender) => {}
+                () = own_sender.watch_abandoned() => {}
             }
         });
-        Self { line, light, heavy, asked: Semaphore::new(QUEUE_CAPACITY), _task: task }
+        Self { sender, light, heavy, redirected: Semaphore::new(QUEUE_CAPACITY), _task: task }
     }
 
     /// Makes a call, once, and waits for the answer as long as it takes, unless
     /// it is clear that none comes.
     pub(super) async fn call(&self, call: &Arc<Call>) -> CallResult {
-        self.line.admit()?;
+        self.sender.admit()?;
         let lane = if call.is_heavy() { &self.heavy } else { &self.light };
-        lane.call(&self.line, call).await
+        lane.call(&self.sender, call).await
     }
 
     /// Makes a call that another server sent here.
-    pub(super) async fn asked(&self, call: &Arc<Call>) -> CallResult {
-        self.line.admit()?;
-        let Ok(_place) = self.asked.try_acquire() else {
+    pub(super) async fn call_redirected(&self, call: &Arc<Call>) -> CallResult {
+        self.sender.admit()?;
+        let Ok(_place) = self.redirected.try_acquire() else {
             return Err(NodeError::unsent(format!(
                 "{QUEUE_CAPACITY} calls wait for Redis already"
             )));
         };
-        Alone::new(&self.line, call, None).await
+        DirectCall::redirected(&self.sender, call).await
     }
 
     /// How many calls wait for others.
-    pub(super) fn waiting(&self) -> u64 {
-        self.light.waiting() + self.heavy.waiting()
+    pub(super) fn queued(&self) -> u64 {
+        self.light.queued() + self.heavy.queued()
     }
 
     /// Whether the server does not answer.
-    pub(super) fn is_silent(&self) -> bool {
-        self.line.is_silent()
+    pub(super) fn is_unresponsive(&self) -> bool {
+        self.sender.is_unresponsive()
     }
 
     /// Whether nothing makes calls any more.
-    pub(super) fn is_dead(&self) -> bool {
-        self.light.is_dead()
+    pub(super) fn has_ended(&self) -> bool {
+        self.light.is_closed()
     }
 
     /// Ends when nothing makes calls any more.
-    pub(super) async fn abandoned(&self) {
-        self.light.abandoned().await;
+    pub(super) async fn ended(&self) {
+        self.light.closed().await;
     }
 }
 

@@ -1,109 +1,110 @@
-//! Spares callers the wait for a server that has fallen silent.
+//! A circuit breaker for an unresponsive server.
 //!
-//! Evidence is the silence of the server alone. Callers give up for reasons of
-//! their own, and an impatient one must not shut out the others; and an answer may have
-//! come while this process did not run.
+//! It opens after a time without any reply. Timeouts of callers do not open it: a caller with
+//! a short deadline must not lock out the others, and a reply may arrive while this process
+//! does not run.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
-use super::{node_error::NodeError, pulse::Pulse};
-use crate::store::StoreError;
+use super::{node_error::NodeError, run_clock::RunClock};
 
-/// No moment.
+/// The value of `unanswered_since` if the server has replied to everything.
 const NEVER: u64 = u64::MAX;
 
-/// Whether calls to one server make sense.
-///
-/// It opens when what was sent has not been answered for half of the time that a
-/// call may take, and the first answer to anything closes it. Somebody must wait
-/// for one all the time: as long as it is open no call goes through, so that none
-/// waits in vain.
+/// Rejects calls to a server that has not replied for half of the timeout of a call. The first
+/// reply closes the breaker. While it is open, no call is sent that could get a reply, so
+/// [`BatchSender::watch_abandoned`](super::batch_sender::BatchSender::watch_abandoned) waits
+/// for one.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    pulse: Pulse,
+    run_clock: RunClock,
     /// In microseconds.
-    patience: u64,
-    /// When the first call was sent that has not been answered, in microseconds
-    /// that this process has run.
-    unanswered: AtomicU64,
+    max_silence: u64,
+    /// The time at which the first call without a reply was sent, in microseconds of
+    /// `run_clock`.
+    unanswered_since: AtomicU64,
 }
 
 impl Breaker {
-    /// For a server that may take `timeout` to answer.
-    pub(super) fn new(timeout: Duration, pulse: Pulse) -> Self {
-        let patience = u64::try_from(timeout.as_micros() / 2).unwrap_or(u64::MAX);
-        Self { pulse, patience, unanswered: AtomicU64::new(NEVER) }
+    pub(super) fn new(timeout: Duration, run_clock: RunClock) -> Self {
+        let max_silence = u64::try_from(timeout.as_micros() / 2).unwrap_or(u64::MAX);
+        Self { run_clock, max_silence, unanswered_since: AtomicU64::new(NEVER) }
     }
 
-    /// Whether a call may be made now.
+    /// Returns an error while the breaker is open.
     pub(super) fn admit(&self) -> Result<(), NodeError> {
-        if self.unanswered.load(Relaxed) == NEVER {
+        // The clock is only read if a reply is outstanding.
+        if self.unanswered_since.load(Relaxed) == NEVER {
             return Ok(());
         }
         self.admit_at(self.now())
     }
 
     fn admit_at(&self, now: u64) -> Result<(), NodeError> {
-        let since = self.unanswered.load(Relaxed);
-        let silence = now.saturating_sub(since);
-        if since == NEVER || silence < self.patience {
-            return Ok(());
+        match self.silence_at(now) {
+            Some(silence) => {
+                Err(NodeError::unsent(format!("Redis has not answered for {} ms", silence / 1_000)))
+            }
+            None => Ok(()),
         }
-        let why = format!("Redis has not answered for {} ms", silence / 1_000);
-        Err(NodeError::Unsent(StoreError::Failed(why)))
     }
 
-    /// Whether no call may be made.
     pub(super) fn is_open(&self) -> bool {
-        let since = self.unanswered.load(Relaxed);
-        since != NEVER && self.patience <= self.now().saturating_sub(since)
+        self.silence_at(self.now()).is_some()
     }
 
-    /// A call is being sent.
-    pub(super) fn sent(&self) {
-        self.sent_at(self.now());
+    /// Returns the microseconds without a reply if they are too many.
+    fn silence_at(&self, now: u64) -> Option<u64> {
+        let since = self.unanswered_since.load(Relaxed);
+        let silence = now.saturating_sub(since);
+        if since == NEVER || silence < self.max_silence { None } else { Some(silence) }
     }
 
-    fn sent_at(&self, now: u64) {
-        // Only the first of them counts.
-        let _ = self.unanswered.compare_exchange(NEVER, now, Relaxed, Relaxed);
+    /// Records that a call is sent.
+    pub(super) fn on_send(&self) {
+        self.on_send_at(self.now());
     }
 
-    /// The server has answered, or the connection is lost: those who keep it up
-    /// know what to do about that.
-    pub(super) fn answered(&self) {
-        self.unanswered.store(NEVER, Relaxed);
+    fn on_send_at(&self, now: u64) {
+        // Only the first call without a reply counts.
+        let _ = self.unanswered_since.compare_exchange(NEVER, now, Relaxed, Relaxed);
+    }
+
+    /// Records a reply, or the loss of the connection, which the connection task handles.
+    pub(super) fn on_reply(&self) {
+        self.unanswered_since.store(NEVER, Relaxed);
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.pulse.now().as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(self.run_clock.now().as_micros()).unwrap_or(u64::MAX)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StoreError;
 
     const MS: u64 = 1_000;
 
     #[tokio::test]
-    async fn a_silent_server_is_spared_calls_until_it_answers() {
-        let breaker = Breaker::new(Duration::from_millis(500), Pulse::start());
+    async fn calls_to_an_unresponsive_server_are_rejected_until_it_replies() {
+        let breaker = Breaker::new(Duration::from_millis(500), RunClock::start());
         assert!(breaker.admit_at(0).is_ok());
-        breaker.sent_at(0);
-        breaker.sent_at(200 * MS);
+        breaker.on_send_at(0);
+        breaker.on_send_at(200 * MS);
         assert!(breaker.admit_at(249 * MS).is_ok());
         let error = breaker.admit_at(3_600_000 * MS).unwrap_err();
         assert_eq!(
             StoreError::from(error).to_string(),
             "the counter store failed: Redis has not answered for 3600000 ms"
         );
-        breaker.answered();
+        breaker.on_reply();
         assert!(breaker.admit_at(3_600_000 * MS).is_ok());
-        breaker.sent_at(3_600_500 * MS);
+        breaker.on_send_at(3_600_500 * MS);
         assert!(breaker.admit_at(3_600_749 * MS).is_ok());
         assert!(breaker.admit_at(3_600_750 * MS).is_err());
     }

@@ -1,16 +1,17 @@
 //! Calls to one server, and what they cost it.
 
 use std::{
+    mem,
     sync::{Arc, atomic::AtomicU8},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
     count::{self, FixedWindowHits},
-    fate::Fate,
     node_error::NodeError,
 };
 use crate::{
@@ -49,11 +50,12 @@ pub(super) struct Call {
     pub(super) now: Timestamp,
     /// When `now` was.
     pub(super) started_at: Instant,
-    /// The [pulse](super::pulse::Pulse::now) at that moment; `None` if the call was just made.
+    /// The [run clock](super::run_clock::RunClock::now) at that moment; `None` if the call was
+    /// just made.
     pub(super) run_time_at_start: Option<Duration>,
     pub(super) kind: CallKind,
-    /// What becomes of the caller; none if nobody is served by the answer.
-    pub(super) fate: Option<Arc<Fate>>,
+    /// Shared by the calls of a request; `None` for a call that does not serve a request.
+    pub(super) caller: Option<Arc<CallerStatus>>,
     /// What becomes of what it holds if the answer comes too late.
     pub(super) late: AtomicU8,
     /// Whether it is a part of a large request.
@@ -103,7 +105,7 @@ impl Call {
             started_at: Instant::now(),
             run_time_at_start: None,
             kind,
-            fate: None,
+            caller: None,
             late,
             large: false,
         }
@@ -113,11 +115,11 @@ impl Call {
     pub(super) fn part(&self, places: impl Iterator<Item = usize>) -> Self {
         let charges = places.map(|it| self.charges[it].clone()).collect();
         let call = Self::with_kind(charges, self.now, CallKind::Decide(None));
-        let fate = self.fate.clone();
+        let caller = self.caller.clone();
         Self {
             started_at: self.started_at,
             run_time_at_start: self.run_time_at_start,
-            fate,
+            caller,
             large: self.large,
             ..call
         }
@@ -145,5 +147,81 @@ pub(super) fn cost(charge: &Charge) -> usize {
         16
     } else {
         4
+    }
+}
+
+/// Whether the caller of a request was served. The calls of the request share it: a reply that
+/// arrives after its caller has stopped waiting is refunded, unless the request passed.
+#[derive(Debug, Default)]
+pub(super) struct CallerStatus(Mutex<CallerState>);
+
+#[derive(Debug)]
+enum CallerState {
+    /// Holds the replies that the caller has not received yet.
+    Waiting(Vec<UnreadReply>),
+    Served,
+    /// The request was rejected, failed or cancelled.
+    NotServed,
+}
+
+impl Default for CallerState {
+    fn default() -> Self {
+        Self::Waiting(Vec::new())
+    }
+}
+
+/// A reply that the caller has not received.
+#[derive(Debug)]
+pub(super) struct UnreadReply {
+    pub(super) call: Arc<Call>,
+    pub(super) replies: ChargeReplies,
+    /// The caller receives a timeout in its place.
+    is_late: bool,
+}
+
+impl CallerStatus {
+    /// Records a reply that arrived in time, to one of several calls.
+    pub(super) fn on_reply(&self, call: &Arc<Call>, replies: &ChargeReplies) {
+        if let CallerState::Waiting(unread) = &mut *self.0.lock() {
+            let (call, replies) = (Arc::clone(call), replies.clone());
+            unread.push(UnreadReply { call, replies, is_late: false });
+        }
+    }
+
+    /// Records a reply that arrived too late. Returns true if it has to be refunded at once.
+    pub(super) fn on_late_reply(&self, call: &Arc<Call>, replies: &ChargeReplies) -> bool {
+        match &mut *self.0.lock() {
+            CallerState::Waiting(unread) => {
+                let (call, replies) = (Arc::clone(call), replies.clone());
+                unread.push(UnreadReply { call, replies, is_late: true });
+                false
+            }
+            CallerState::Served => false,
+            CallerState::NotServed => true,
+        }
+    }
+
+    /// The caller receives its results. Returns the replies to refund: late ones, unless the
+    /// request passed.
+    pub(super) fn finish(&self, served: bool) -> Vec<UnreadReply> {
+        let mut unread =
+            self.end(if served { CallerState::Served } else { CallerState::NotServed });
+        if served {
+            unread.clear();
+        }
+        unread.retain(|reply| reply.is_late);
+        unread
+    }
+
+    /// The caller was cancelled. Returns the replies to refund: all of them.
+    pub(super) fn cancel(&self) -> Vec<UnreadReply> {
+        self.end(CallerState::NotServed)
+    }
+
+    fn end(&self, state: CallerState) -> Vec<UnreadReply> {
+        match mem::replace(&mut *self.0.lock(), state) {
+            CallerState::Waiting(unread) => unread,
+            CallerState::Served | CallerState::NotServed => Vec::new(),
+        }
     }
 }

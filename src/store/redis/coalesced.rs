@@ -7,10 +7,10 @@ use redis::{Cmd, Value};
 
 use super::{
     batch::PartReply,
-    complaints::is_foreign,
     count::{FixedWindowHits, Found},
     jitter::Jitter,
     replies::number,
+    server_error::cannot_increment,
 };
 use crate::{limit::Hits, store::EXPIRY_SLACK};
 
@@ -115,7 +115,7 @@ impl Increment<'_> {
     pub(super) fn found(&self, count: &Value, ttl: &Value) -> IncrementReply {
         let &Value::Int(count) = count else {
             return match count {
-                Value::ServerError(error) if is_foreign(&error.clone().into()) => {
+                Value::ServerError(error) if cannot_increment(&error.clone().into()) => {
                     IncrementReply::Nothing
                 }
                 _ => IncrementReply::Failed,

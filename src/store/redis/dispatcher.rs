@@ -23,12 +23,12 @@ use tokio::{
 };
 
 use super::{
-    call::{Call, CallResult, ChargeReplies, ChargeReply, cost},
-    fate::{Caller, Fate},
+    call::{Call, CallResult, CallerStatus, ChargeReplies, ChargeReply, cost},
+    caller_guard::CallerGuard,
     groups::{Group, different, of_each},
     limits::{FULL_BATCH_COST, MAX_DEPENDENT_CHARGES, MAX_REQUEST_COST_IN_FLIGHT, QUEUE_CAPACITY},
-    pulse::Pulse,
     reservation::Reservation,
+    run_clock::RunClock,
     settler::{SettlementQueue, Settles},
 };
 use crate::{
@@ -74,7 +74,7 @@ pub(super) trait Servers: Send + Sync + 'static {
     fn timeout(&self) -> Duration;
 
     /// Measures the time in which this process ran.
-    fn pulse(&self) -> &Pulse;
+    fn run_clock(&self) -> &RunClock;
 
     /// The most that one request may have in flight on a server, in units of [`cost`].
     fn max_cost_in_flight(&self) -> usize {
@@ -113,7 +113,7 @@ pub(super) struct Time {
     pub(super) now: Timestamp,
     /// When that was.
     pub(super) started_at: Instant,
-    /// The [pulse](Pulse::now) at that moment.
+    /// The [run_clock](RunClock::now) at that moment.
     pub(super) run_time_at_start: Duration,
     /// How long the answer is waited for.
     pub(super) until: Instant,
@@ -127,7 +127,7 @@ const LARGE: usize = 100;
 /// Whose charges they are.
 #[derive(Clone, Copy, Debug)]
 struct Whose<'a> {
-    fate: &'a Arc<Fate>,
+    caller: &'a Arc<CallerStatus>,
     /// Whether there are others.
     several: bool,
     /// Whether all of them together are many.
@@ -157,11 +157,12 @@ impl<S: Servers> Dispatcher<S> {
         let started_at = Instant::now();
         let until = started_at + self.servers.timeout();
         let until = deadline.map_or(until, |it| it.min(until));
-        let time = Time { now, started_at, run_time_at_start: self.servers.pulse().now(), until };
+        let time =
+            Time { now, started_at, run_time_at_start: self.servers.run_clock().now(), until };
         if let [charge] = charges {
-            let caller = Caller::new(&self.late);
-            let (place, fate) = (self.servers.locate(charge), &caller.fate);
-            let whose = Whose { fate, several: false, large: false };
+            let caller = CallerGuard::new(&self.late);
+            let place = self.servers.locate(charge);
+            let whose = Whose { caller: &caller.status, several: false, large: false };
             let results = self.make(place, charges, time, whose).await;
             return tell(caller, charges, results, now);
         }
@@ -180,9 +181,9 @@ impl<S: Servers> Dispatcher<S> {
         if depends && groups.len() > 1 {
             return self.reserve(charges, groups, time).await;
         }
-        let caller = Caller::new(&self.late);
+        let caller = CallerGuard::new(&self.late);
         let large = LARGE < groups.iter().map(|it| it.cost).sum();
-        let whose = Whose { fate: &caller.fate, several: groups.len() > 1, large };
+        let whose = Whose { caller: &caller.status, several: groups.len() > 1, large };
         let results = match groups.as_slice() {
             [group] => self.make(group.place, charges, time, whose).await,
             groups => self.apart(charges, groups, time, whose).await,
@@ -266,12 +267,12 @@ impl<S: Servers> Dispatcher<S> {
         Time { now, started_at, run_time_at_start, until }: Time,
         whose: Whose<'_>,
     ) -> Results {
-        let Whose { fate, several, large } = whose;
-        let fate = Some(Arc::clone(fate));
+        let Whose { caller, several, large } = whose;
+        let caller = Some(Arc::clone(caller));
         let call = Call {
             started_at,
             run_time_at_start: Some(run_time_at_start),
-            fate,
+            caller,
             large,
             ..Call::new(charges, now)
         };
@@ -283,7 +284,7 @@ impl<S: Servers> Dispatcher<S> {
         let open = answers.iter().any(Option::is_none);
         // The only answer is told at once.
         if open || several {
-            whose.fate.came(&call, &answers);
+            whose.caller.on_reply(&call, &answers);
         }
         if open {
             return Box::pin(self.again(place, &call, answers, until)).await;
@@ -314,8 +315,8 @@ impl<S: Servers> Dispatcher<S> {
             let part = Arc::new(rest(call, &open, &answers));
             match self.servers.send(place, &part, until).await {
                 Ok(found) => {
-                    if let Some(fate) = &call.fate {
-                        fate.came(&part, &found);
+                    if let Some(caller) = &call.caller {
+                        caller.on_reply(&part, &found);
                     }
                     for (at, answered) in open.into_iter().zip(found) {
                         answers[at] = answered;
@@ -358,10 +359,10 @@ impl<S: Servers> Dispatcher<S> {
 }
 
 /// Tells the caller, and those who hear of late answers whether it was served.
-fn tell(caller: Caller<'_>, charges: &[Charge], results: Results, now: Timestamp) -> Results {
+fn tell(caller: CallerGuard<'_>, charges: &[Charge], results: Results, now: Timestamp) -> Results {
     let over = |it: &Result<Outcome, StoreError>| it.as_ref().ok().map(|it| it.over);
     let over = charges.iter().zip(&results).map(|(charge, it)| (charge, over(it)));
-    caller.told(is_served(over, now));
+    caller.finish(is_served(over, now));
     results
 }
 

@@ -1,4 +1,4 @@
-//! One server.
+//! One Redis server: its connection, and the batches that are sent over it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,174 +7,187 @@ use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    backend_context::BackendContext,
+    batch::ScriptScope,
     batcher::Batcher,
     call::{Call, CallResult},
-    connection::{Connection, Link},
+    connection::ServerConnection,
+    endpoint::Endpoint,
+    managed_connection::ManagedConnection,
     node_error::NodeError,
     probe,
+    redis_executor::RedisExecutor,
     settings::RedisSettings,
-    settler::SettlementQueue,
-    target::Target,
-    traffic::Traffic,
-    wire::RedisWire,
 };
-use crate::store::StoreError;
+use crate::store::{PoolUsage, StoreError};
 
-/// A deadline that is earlier than that is a caller's.
-const EXACT: Duration = Duration::from_millis(1);
+/// A deadline that is earlier than the timeout by less than this counts as the timeout.
+const DEADLINE_SLACK: Duration = Duration::from_millis(1);
 
-/// One server, which may be one of several.
 #[derive(Debug)]
 pub(super) struct Node {
-    connection: Arc<Connection>,
-    batches: Batcher<RedisWire>,
+    connection: Arc<ManagedConnection>,
+    batcher: Batcher<RedisExecutor>,
     timeout: Duration,
-    /// How the name of a counter begins that the server did not let us use.
-    denied: Mutex<Option<String>>,
+    /// The start of the key of a counter, up to `|`, that the Redis user may not access.
+    denied_prefix: Mutex<Option<String>>,
+}
+
+/// Whether another node of the cluster redirected a call here with [`NodeError::Ask`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Redirected {
+    No,
+    Ask,
 }
 
 impl Node {
-    /// Begins to connect, to one of a cluster if `cluster`. Needs a Tokio runtime.
+    /// Starts to connect. Needs a Tokio runtime.
     pub(super) fn new(
-        target: Target,
+        endpoint: Endpoint,
         settings: &RedisSettings,
-        cluster: bool,
-        (traffic, late): (&Traffic, &SettlementQueue),
+        script_scope: ScriptScope,
+        context: &BackendContext,
     ) -> Self {
         let &RedisSettings { timeout, jitter, .. } = settings;
-        let connection = Arc::new(Connection::new(target, timeout, traffic.clone()));
-        let wire = RedisWire::new(Arc::clone(&connection), jitter);
-        let handles = (late.clone(), traffic.pulse().clone(), traffic.in_flight());
-        let batches = Batcher::new(wire, timeout, cluster, handles);
-        Self { connection, batches, timeout, denied: Mutex::default() }
+        let connection = Arc::new(ManagedConnection::new(endpoint, timeout, context.clone()));
+        let executor = RedisExecutor::new(Arc::clone(&connection), jitter);
+        let batcher = Batcher::new(executor, timeout, script_scope, context);
+        Self { connection, batcher, timeout, denied_prefix: Mutex::default() }
     }
 
-    /// Makes a call, once, and waits for the answer until then. In a cluster all keys
-    /// of it are in one slot, and there is one charge unless the charges depend on each
-    /// other. `asking` says that another server sent it here with [`NodeError::Ask`].
-    pub(super) async fn call(&self, call: &Arc<Call>, until: Instant, asking: bool) -> CallResult {
-        let made = async {
-            let reply = match asking {
-                true => self.batches.asked(call).await,
-                false => self.batches.call(call).await,
+    /// Sends a call once, and waits for its result until the deadline `until`. In a cluster,
+    /// all keys of the call are in one slot, and it has one charge unless its charges depend
+    /// on each other.
+    pub(super) async fn call(
+        &self,
+        call: &Arc<Call>,
+        until: Instant,
+        redirected: Redirected,
+    ) -> CallResult {
+        let send = async {
+            let result = match redirected {
+                Redirected::Ask => self.batcher.call_redirected(call).await,
+                Redirected::No => self.batcher.call(call).await,
             };
-            self.note(call, &reply);
-            reply
+            self.remember_denied_key(call, &result);
+            result
         };
-        let waited = until.saturating_duration_since(call.started_at).as_micros();
-        let waited = u64::try_from(waited.div_ceil(1_000)).unwrap_or(u64::MAX);
-        let timeout = StoreError::Timeout(Duration::from_millis(waited));
-        // What a caller is promised is kept by the clock; a server is only blamed for time in
-        // which this process ran.
-        let exact = until + EXACT < call.started_at + self.timeout;
-        let pulse = self.connection.pulse();
-        let left = match call.run_time_at_start.filter(|_| !exact) {
-            Some(then) => {
-                let ran = pulse.now().saturating_sub(then);
+        let total = until.saturating_duration_since(call.started_at).as_micros();
+        let total = u64::try_from(total.div_ceil(1_000)).unwrap_or(u64::MAX);
+        let timeout = StoreError::Timeout(Duration::from_millis(total));
+        // The deadline of a caller is kept by the system clock. The timeout of a server counts
+        // only the time in which this process runs.
+        let is_caller_deadline = until + DEADLINE_SLACK < call.started_at + self.timeout;
+        let run_clock = self.connection.run_clock();
+        let left = match call.run_time_at_start {
+            Some(run_time_at_start) if !is_caller_deadline => {
+                let ran = run_clock.now().saturating_sub(run_time_at_start);
                 until.saturating_duration_since(call.started_at).saturating_sub(ran)
             }
-            None => until.saturating_duration_since(Instant::now()),
+            _ => until.saturating_duration_since(Instant::now()),
         };
         if left.is_zero() {
-            // To poll the call once would be enough to send it.
+            // Even a single poll could send the call.
             return Err(NodeError::Unsent(timeout));
         }
-        let reply = match exact {
-            true => timeout_at(until, made).await.ok(),
-            false => pulse.within(left, made).await,
+        let result = if is_caller_deadline {
+            timeout_at(until, send).await.ok()
+        } else {
+            run_clock.within(left, send).await
         };
-        reply.unwrap_or(Err(NodeError::Failed(timeout)))
+        result.unwrap_or(Err(NodeError::Failed(timeout)))
     }
 
-    /// What the server answers to `command`.
-    pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, NodeError> {
-        self.in_time(async |link| link.send(command).await).await
+    /// Sends `command`, and returns the reply.
+    pub(super) async fn command(&self, command: &Cmd) -> Result<Value, NodeError> {
+        self.within_timeout(async |connection| connection.send(command).await).await
     }
 
-    /// The same where another server has sent the command here with [`NodeError::Ask`].
-    pub(super) async fn ask_moving(&self, command: &Cmd) -> Result<Value, NodeError> {
-        let mut both = Pipeline::new();
-        both.cmd("ASKING").add_command(command.clone());
-        let answers = self.in_time(async |link| link.send_all(&both).await).await?;
-        match answers.into_iter().next_back() {
+    /// Sends a command that another node redirected here with [`NodeError::Ask`].
+    pub(super) async fn redirected_command(&self, command: &Cmd) -> Result<Value, NodeError> {
+        let mut commands = Pipeline::new();
+        commands.cmd("ASKING").add_command(command.clone());
+        let mut replies =
+            self.within_timeout(async |connection| connection.send_all(&commands).await).await?;
+        match replies.pop() {
             Some(Value::ServerError(error)) => Err(NodeError::from(&RedisError::from(error))),
-            answer => Ok(answer.unwrap_or(Value::Nil)),
+            reply => Ok(reply.unwrap_or(Value::Nil)),
         }
     }
 
-    async fn in_time<T>(
+    async fn within_timeout<T>(
         &self,
-        ask: impl AsyncFnOnce(Arc<Link>) -> RedisResult<T>,
+        send: impl AsyncFnOnce(Arc<ServerConnection>) -> RedisResult<T>,
     ) -> Result<T, NodeError> {
-        let ask = async {
-            let link = self.connection.link().await.map_err(NodeError::Failed)?;
-            ask(link).await.map_err(|error| NodeError::from(&error))
+        let send = async {
+            let connection = self.connection.get().await.map_err(NodeError::Failed)?;
+            send(connection).await.map_err(|error| NodeError::from(&error))
         };
-        let late = || NodeError::Failed(StoreError::Timeout(self.timeout));
-        self.connection.pulse().within(self.timeout, ask).await.ok_or_else(late)?
+        match self.connection.run_clock().within(self.timeout, send).await {
+            Some(result) => result,
+            None => Err(NodeError::Failed(StoreError::Timeout(self.timeout))),
+        }
     }
 
-    /// Whether it can decide, of which a counter called `key` is the proof, and one whose
-    /// name begins as that of a counter does which it would not let us use.
-    pub(super) async fn decides(&self, key: &str) -> Result<(), NodeError> {
-        for command in probe::decisions(key) {
-            self.decide(&command).await?;
+    /// Runs every command of the scripts on `probe_key`. If the Redis user was denied access
+    /// to a counter before, also on a key with the same prefix.
+    pub(super) async fn check_scripts(&self, probe_key: &str) -> Result<(), NodeError> {
+        for command in probe::commands(probe_key) {
+            self.check(&command).await?;
         }
-        let Some(begin) = self.denied.lock().clone() else { return Ok(()) };
-        for command in probe::decisions(&format!("{begin}{key}")) {
-            self.decide(&command).await?;
+        let Some(prefix) = self.denied_prefix.lock().clone() else { return Ok(()) };
+        for command in probe::commands(&format!("{prefix}{probe_key}")) {
+            self.check(&command).await?;
         }
-        *self.denied.lock() = None;
+        *self.denied_prefix.lock() = None;
         Ok(())
     }
 
-    /// The same for one command. An error names the server.
-    async fn decide(&self, command: &Cmd) -> Result<(), NodeError> {
-        let address = self.connection.link().await?.address().to_string();
-        self.ask(command).await.map(drop).map_err(|error| {
-            let why = StoreError::from(error).reason();
-            let named = why.contains(&address);
-            NodeError::from(StoreError::Failed(match named {
-                true => why,
-                false => format!("{address}: {why}"),
-            }))
-        })
+    /// Sends `command`. The text of an error contains the address of the server.
+    async fn check(&self, command: &Cmd) -> Result<(), NodeError> {
+        let address = self.connection.get().await?.address().to_string();
+        let Err(error) = self.command(command).await else { return Ok(()) };
+        let reason = StoreError::from(error).reason();
+        if reason.contains(&address) {
+            return Err(NodeError::failed(reason));
+        }
+        Err(NodeError::failed(format!("{address}: {reason}")))
     }
 
-    /// Takes note of a counter that the server does not let us use.
-    fn note(&self, call: &Call, reply: &CallResult) {
-        let Err(NodeError::Failed(StoreError::Failed(why))) = reply else { return };
-        let Some(charge) = call.charges.first().filter(|_| why.starts_with("NOPERM")) else {
+    fn remember_denied_key(&self, call: &Call, result: &CallResult) {
+        let Err(NodeError::Failed(StoreError::Failed(reason))) = result else { return };
+        if !reason.starts_with("NOPERM") {
             return;
-        };
-        let name = String::from_utf8_lossy(charge.counter.key.as_bytes());
-        // Braces would have the key that shows it be on another server of a cluster.
-        *self.denied.lock() =
-            name.split_inclusive('|').next().filter(|it| !it.contains('{')).map(ToOwned::to_owned);
+        }
+        let Some(charge) = call.charges.first() else { return };
+        let key = String::from_utf8_lossy(charge.counter.key.as_bytes());
+        let prefix = key.split_inclusive('|').next().unwrap_or_default();
+        // With a hash tag, the probe key would be in a slot of another node of a cluster.
+        let is_usable = !prefix.is_empty() && !prefix.contains('{');
+        *self.denied_prefix.lock() = if is_usable { Some(prefix.to_owned()) } else { None };
     }
 
-    /// Ends when a task that it needs has ended.
-    pub(super) async fn died(&self) {
+    /// Returns once the task of the connection or of the batches has ended.
+    pub(super) async fn task_ended(&self) {
         tokio::select! {
-            () = self.connection.abandoned() => {}
-            () = self.batches.abandoned() => {}
+            () = self.connection.task_ended() => {}
+            () = self.batcher.ended() => {}
         }
     }
-}
 
-impl Node {
-    /// Whether a task that it needs has ended.
-    pub(super) fn is_dead(&self) -> bool {
-        self.connection.is_dead() || self.batches.is_dead()
+    pub(super) fn has_task_ended(&self) -> bool {
+        self.connection.has_task_ended() || self.batcher.has_ended()
     }
 
-    /// How many calls wait for others.
-    pub(super) fn waiting(&self) -> u64 {
-        self.batches.waiting()
+    /// Returns whether calls fail at once: the server does not reply, or there is no
+    /// connection to it.
+    pub(super) fn is_unresponsive(&self) -> bool {
+        self.batcher.is_unresponsive() || self.connection.is_down()
     }
 
-    /// Whether it does not answer or cannot be used, and calls fail until it can.
-    pub(super) fn is_silent(&self) -> bool {
-        self.batches.is_silent() || self.connection.is_down()
+    /// Adds the queued calls and the state of this server to `usage`.
+    pub(super) fn add_usage(&self, usage: &mut PoolUsage) {
+        usage.waiting += self.batcher.queued();
+        usage.unresponsive += u64::from(self.is_unresponsive());
     }
 }

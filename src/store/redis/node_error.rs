@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use super::complaints::words;
+use super::server_error::error_text;
 use crate::store::StoreError;
 
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl From<&RedisError> for NodeError {
                 Self::Ask { address: address.to_owned() }
             }
             (ErrorKind::Server(ServerErrorKind::TryAgain), _) => Self::TryAgain,
-            _ => Self::Failed(StoreError::Failed(words(error))),
+            _ => Self::Failed(StoreError::Failed(error_text(error))),
         }
     }
 }

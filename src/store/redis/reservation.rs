@@ -28,9 +28,8 @@ use tokio::{
 };
 
 use super::{
-    call::{COUNT, Call, CallKind, CallResult, ChargeReply, RELEASE},
+    call::{COUNT, Call, CallKind, CallResult, CallerStatus, ChargeReply, RELEASE},
     dispatcher::{Dispatcher, RETRY, Servers, Time, a_moment, outcome, still_held},
-    fate::Fate,
     groups::{Group, of_each},
     settler::{PendingSettlement, held},
 };
@@ -63,7 +62,7 @@ pub(super) struct Reservation<S> {
     known: Vec<Known>,
     /// What has been sent and may hold hits.
     sent: Vec<Arc<Call>>,
-    fate: Arc<Fate>,
+    caller: Arc<CallerStatus>,
 }
 
 /// What is known of one charge.
@@ -110,7 +109,7 @@ impl<S: Servers> Reservation<S> {
             run_time_at_start,
             until,
             sent: Vec::new(),
-            fate: Arc::default(),
+            caller: Arc::default(),
         }
     }
 
@@ -140,7 +139,7 @@ impl<S: Servers> Reservation<S> {
         if !told {
             self.give_back(counted, settled);
         }
-        self.fate.told(told && counts, &self.calls.late);
+        self.calls.late.refund_unread(self.caller.finish(told && counts));
     }
 
     /// The caller has left: gives back what was made at once, and what it held that has been
@@ -329,11 +328,11 @@ impl<S: Servers> Reservation<S> {
             Charge { refused, enforced, ..charge }
         };
         let call = Call::with_kind(at.iter().map(charge).collect(), self.now, kind);
-        let fate = Some(Arc::clone(&self.fate));
+        let caller = Some(Arc::clone(&self.caller));
         Call {
             started_at: self.started_at,
             run_time_at_start: Some(self.run_time_at_start),
-            fate,
+            caller,
             ..call
         }
     }

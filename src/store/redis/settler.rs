@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    call::{COUNT, Call, CallKind, CallResult, ChargeReplies, ChargeReply, UNDECIDED},
+    call::{COUNT, Call, CallKind, CallResult, ChargeReplies, ChargeReply, UNDECIDED, UnreadReply},
     limits::{LATE_REPLY_TIMEOUT, QUEUE_CAPACITY},
 };
 use crate::{
@@ -118,8 +118,19 @@ impl SettlementQueue {
             }
             (CallKind::Count(_) | CallKind::Decide(_), _) => {}
         }
-        if call.fate.as_ref().is_none_or(|it| it.came_late(call, answers)) {
+        let refund = match &call.caller {
+            Some(caller) => caller.on_late_reply(call, answers),
+            None => true,
+        };
+        if refund {
             self.refund_replies(call, answers);
+        }
+    }
+
+    /// Refunds replies that their caller has not received.
+    pub(super) fn refund_unread(&self, unread: Vec<UnreadReply>) {
+        for UnreadReply { call, replies, .. } in unread {
+            self.refund_replies(&call, &replies);
         }
     }
 

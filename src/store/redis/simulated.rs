@@ -20,15 +20,15 @@ use tokio::{
 };
 
 use super::{
-    batch::{Batch, BatchPart, PartReply, PartResult},
+    backend_context::BackendContext,
+    batch::{Batch, BatchPart, PartReply, PartResult, ScriptScope},
     batcher::Batcher,
     call::{Call, CallKind, CallResult},
     dispatcher::{Dispatcher, Location, Servers},
     executor::BatchExecutor,
-    lane::InFlight,
     limits::MAX_REQUEST_COST_IN_FLIGHT,
     node_error::NodeError,
-    pulse::Pulse,
+    run_clock::RunClock,
     settler::{self, SettlementQueue},
 };
 use crate::{
@@ -288,7 +288,7 @@ pub(crate) struct Ways {
     batches: Vec<Batcher<FakeWire>>,
     timeout: Duration,
     at_once: usize,
-    pulse: Pulse,
+    run_clock: RunClock,
 }
 
 impl Servers for Ways {
@@ -323,8 +323,8 @@ impl Servers for Ways {
         self.timeout
     }
 
-    fn pulse(&self) -> &Pulse {
-        &self.pulse
+    fn run_clock(&self) -> &RunClock {
+        &self.run_clock
     }
 
     fn max_cost_in_flight(&self) -> usize {
@@ -368,12 +368,13 @@ impl Simulated {
             server: Arc::clone(it),
             order: tokio::sync::Mutex::default(),
         };
-        let pulse = Pulse::start();
-        let in_flight = InFlight::default();
-        let handles = || (late.clone(), pulse.clone(), &in_flight);
-        let batches = servers.iter().map(|it| Batcher::new(wire(it), timeout, true, handles()));
-        let batches = batches.collect();
-        let ways = Arc::new(Ways { batches, timeout, at_once, pulse });
+        let run_clock = RunClock::start();
+        let context = BackendContext::new(run_clock.clone(), late.clone());
+        let mut batches = Vec::new();
+        for server in servers {
+            batches.push(Batcher::new(wire(server), timeout, ScriptScope::OneSlot, &context));
+        }
+        let ways = Arc::new(Ways { batches, timeout, at_once, run_clock });
         let mut settler = JoinSet::new();
         settler.spawn(settler::run(Arc::clone(&ways), late.stats(), unsettled));
         Self { dispatcher: Arc::new(Dispatcher::new(ways, late)), _settler: settler }

@@ -1,27 +1,29 @@
-//! Which slot of a cluster a key is in: the specification of Redis Cluster,
+//! The hash slots of Redis Cluster, as in its specification:
 //! <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>.
 
-/// How many there are.
-pub(super) const SLOTS: u16 = 16_384;
+pub(super) const SLOT_COUNT: u16 = 16_384;
 
-/// The slot of `key`: of what its first `{…}` holds, if that is anything.
-pub(super) fn slot(key: &[u8]) -> u16 {
-    crc16(tag(key).unwrap_or(key)) % SLOTS
+/// Returns the slot of `key`, the result of CLUSTER KEYSLOT.
+pub(super) fn key_slot(key: &[u8]) -> u16 {
+    crc16(hash_tag(key).unwrap_or(key)) % SLOT_COUNT
 }
 
-fn tag(key: &[u8]) -> Option<&[u8]> {
-    let open = key.iter().position(|it| *it == b'{')?;
+/// Returns the content of the first `{…}`, unless it is empty.
+fn hash_tag(key: &[u8]) -> Option<&[u8]> {
+    let open = memchr::memchr(b'{', key)?;
     let rest = &key[open + 1..];
-    let close = rest.iter().position(|it| *it == b'}')?;
-    (0 < close).then(|| &rest[..close])
+    let close = memchr::memchr(b'}', rest)?;
+    if close == 0 { None } else { Some(&rest[..close]) }
 }
 
 /// CRC-16/XMODEM.
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, byte| {
+    let mut crc = 0_u16;
+    for byte in bytes {
         let index = (crc >> 8) ^ u16::from(*byte);
-        crc << 8 ^ TABLE[usize::from(index)]
-    })
+        crc = crc << 8 ^ TABLE[usize::from(index)];
+    }
+    crc
 }
 
 const TABLE: [u16; 256] = {
@@ -44,18 +46,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_in_the_slots_that_redis_says() {
+    fn slots_match_the_specification() {
         assert_eq!(crc16(b"123456789"), 0x31c3);
         for (key, expected) in [
             ("", 0),
             ("foo", 12_182),
             ("{foo}bar", 12_182),
             ("bar{foo}{baz}", 12_182),
-            ("foo{", crc16(b"foo{") % SLOTS),
-            ("foo{}{bar}", crc16(b"foo{}{bar}") % SLOTS),
-            ("foo{{bar}}", crc16(b"{bar") % SLOTS),
+            ("foo{", crc16(b"foo{") % SLOT_COUNT),
+            ("foo{}{bar}", crc16(b"foo{}{bar}") % SLOT_COUNT),
+            ("foo{{bar}}", crc16(b"{bar") % SLOT_COUNT),
         ] {
-            assert_eq!(slot(key.as_bytes()), expected, "{key}");
+            assert_eq!(key_slot(key.as_bytes()), expected, "{key}");
         }
     }
 }

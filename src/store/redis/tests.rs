@@ -1,14 +1,15 @@
 use std::time::Duration;
 
 use proptest::{collection::vec, prelude::*};
+use redis::Value;
 
 use super::{
-    batch::{Batch, PartReply},
+    batch::{Batch, PartReply, ScriptScope},
     *,
 };
 use crate::{
     counter::KeyFormat,
-    limit::Algorithm,
+    limit::{Algorithm, Unit, Window},
     store::{Consume, Enforced, OnTimeout, script::Holder},
 };
 
@@ -48,7 +49,8 @@ fn list(numbers: &[i64]) -> Value {
 /// What `answer` says of one charge; none if that depends on what others hold.
 fn read(call: &Call, answer: Value) -> Result<Option<Outcome>, StoreError> {
     let batch = Batch::of(&[call]);
-    let mut replies = batch.read(&[call], &batch.parts(false), vec![Ok(PartReply::Value(answer))]);
+    let mut replies =
+        batch.read(&[call], &batch.parts(ScriptScope::AllKeys), vec![Ok(PartReply::Value(answer))]);
     let [answered] = replies.remove(0)?[..] else { panic!("it is one charge") };
     Ok(answered.map(|it| dispatcher::outcome(&call.charges[0], it, call.now)))
 }

@@ -10,9 +10,12 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     super::{
+        backend_context::BackendContext,
         batch::{Batch, BatchPart, PartReply, PartResult},
         call::cost,
         limits::FULL_BATCH_COST,
+        run_clock::RunClock,
+        settler::SettlementQueue,
     },
     *,
 };
@@ -72,8 +75,8 @@ fn to(away: Duration) -> (Batcher<Distant>, Arc<Mutex<Vec<usize>>>) {
         Batcher::new(
             wire,
             Duration::from_secs(9_000),
-            false,
-            (late, Pulse::start(), &InFlight::default()),
+            ScriptScope::AllKeys,
+            &BackendContext::new(RunClock::start(), late),
         ),
         costs,
     )

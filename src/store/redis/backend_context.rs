@@ -1,0 +1,55 @@
+//! State that the connections to all servers of one backend share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::SeqCst},
+};
+
+use super::{in_flight::InFlight, run_clock::RunClock, settler::SettlementQueue};
+use crate::store::PoolUsage;
+
+/// Handles to the shared state. Clones refer to the same state.
+#[derive(Clone, Debug)]
+pub(super) struct BackendContext {
+    pub(super) run_clock: RunClock,
+    pub(super) in_flight: InFlight,
+    pub(super) settlements: SettlementQueue,
+    connections: Arc<ConnectionCounts>,
+}
+
+#[derive(Debug, Default)]
+struct ConnectionCounts {
+    opened: AtomicU64,
+    closed: AtomicU64,
+}
+
+/// An open connection, in the statistics. Counts as closed when it is dropped.
+#[derive(Debug)]
+pub(super) struct OpenGuard(Arc<ConnectionCounts>);
+
+impl BackendContext {
+    pub(super) fn new(run_clock: RunClock, settlements: SettlementQueue) -> Self {
+        let in_flight = InFlight::default();
+        Self { run_clock, in_flight, settlements, connections: Arc::default() }
+    }
+
+    /// Counts an open connection.
+    pub(super) fn open_connection(&self) -> OpenGuard {
+        self.connections.opened.fetch_add(1, SeqCst);
+        OpenGuard(Arc::clone(&self.connections))
+    }
+
+    /// Returns the counts of connections; all other fields are zero.
+    pub(super) fn connection_usage(&self) -> PoolUsage {
+        // In this order, `opened` is never less than `closed`.
+        let closed = self.connections.closed.load(SeqCst);
+        let opened = self.connections.opened.load(SeqCst);
+        PoolUsage { active: opened - closed, opened, closed, ..PoolUsage::default() }
+    }
+}
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        self.0.closed.fetch_add(1, SeqCst);
+    }
+}

@@ -1,0 +1,375 @@
+//! A connection that a task keeps open.
+//!
+//! Callers do not connect themselves. So a call fails at once if the server is known to be
+//! down, a cancelled caller does not interrupt an attempt to connect, and a server that comes
+//! back is not flooded with connections.
+//!
+//! The task also sends a command each second, as the kernel takes many minutes to close a
+//! connection to a peer that does not reply.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{Cmd, Value, cmd};
+use tokio::{
+    select,
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tracing::{info, warn};
+
+use super::{
+    backend_context::BackendContext,
+    connection::ServerConnection,
+    endpoint::Endpoint,
+    routing::{RoutingCheck, RoutingError},
+    run_clock::RunClock,
+    settings::RedisAddress,
+};
+use crate::{
+    backoff::{Backoff, BackoffSettings},
+    store::StoreError,
+};
+
+/// The delays between attempts to connect. A server that comes back is found within the
+/// longest of them.
+const BACKOFF: BackoffSettings = BackoffSettings {
+    initial: Duration::from_millis(50),
+    max: Duration::from_secs(1),
+    jitter: 0.5,
+};
+/// The shortest time between two log lines about attempts to connect that failed for
+/// different reasons. The same reason is not logged again.
+const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// The number of keepalives between two routing checks: a proxy may have been given another
+/// server.
+const KEEPALIVES_PER_ROUTING_CHECK: u32 = 10;
+/// The shortest timeout for connecting and for keepalives.
+const MIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct ManagedConnection {
+    state: watch::Receiver<ConnectionState>,
+    run_clock: RunClock,
+    /// Aborted when the connection is dropped.
+    _task: JoinSet<()>,
+}
+
+#[derive(Clone, Debug)]
+enum ConnectionState {
+    /// The first attempt after the start, or after the loss of a connection.
+    Connecting,
+    Connected(Arc<ServerConnection>),
+    Failed(StoreError),
+}
+
+impl ManagedConnection {
+    /// Starts to connect. Needs a Tokio runtime.
+    pub(super) fn new(endpoint: Endpoint, timeout: Duration, context: BackendContext) -> Self {
+        let run_clock = context.run_clock.clone();
+        let supervisor = Supervisor {
+            endpoint,
+            timeout: timeout.max(MIN_TIMEOUT),
+            context,
+            backoff: Backoff::new(BACKOFF),
+            last_failure: None,
+            refusing: None,
+        };
+        let (sender, state) = watch::channel(ConnectionState::Connecting);
+        let mut task = JoinSet::new();
+        task.spawn(supervisor.run(sender));
+        Self { state, run_clock, _task: task }
+    }
+
+    pub(super) fn run_clock(&self) -> &RunClock {
+        &self.run_clock
+    }
+
+    /// Returns whether the last attempt to connect failed, so that calls fail at once.
+    pub(super) fn is_down(&self) -> bool {
+        matches!(*self.state.borrow(), ConnectionState::Failed(_))
+    }
+
+    pub(super) fn has_task_ended(&self) -> bool {
+        self.state.has_changed().is_err()
+    }
+
+    /// Returns once the task has ended.
+    pub(super) async fn task_ended(&self) {
+        let mut state = self.state.clone();
+        while state.changed().await.is_ok() {}
+    }
+
+    /// Returns the connection. Waits for the first attempt after the start or after the loss
+    /// of a connection; if that failed, returns its error at once.
+    pub(super) async fn get(&self) -> Result<Arc<ServerConnection>, StoreError> {
+        let mut state = self.state.borrow().clone();
+        if matches!(state, ConnectionState::Connecting) {
+            let mut changes = self.state.clone();
+            let change =
+                changes.wait_for(|state| !matches!(state, ConnectionState::Connecting)).await;
+            if let Ok(settled) = change {
+                state = settled.clone();
+            }
+        }
+        match state {
+            ConnectionState::Connected(connection) => Ok(connection),
+            ConnectionState::Failed(error) => Err(error),
+            ConnectionState::Connecting => {
+                Err(StoreError::Failed("the task that connects to Redis has ended".into()))
+            }
+        }
+    }
+}
+
+/// The state of the task.
+struct Supervisor {
+    endpoint: Endpoint,
+    timeout: Duration,
+    context: BackendContext,
+    backoff: Backoff,
+    /// The last failure that was logged since the last connection.
+    last_failure: Option<LoggedFailure>,
+    /// The server whose last connection ended because it refused calls. Unset once it replies
+    /// without an error.
+    refusing: Option<RedisAddress>,
+}
+
+struct LoggedFailure {
+    reason: String,
+    logged_at: Instant,
+}
+
+struct ConnectError {
+    reason: String,
+    /// A retry fails as well, until the configuration is changed.
+    is_misconfiguration: bool,
+}
+
+impl From<String> for ConnectError {
+    fn from(reason: String) -> Self {
+        Self { reason, is_misconfiguration: false }
+    }
+}
+
+/// The reason for the end of a connection.
+enum Disconnect {
+    Closed,
+    /// The server does not reply.
+    Unresponsive,
+    /// The server is not the master any more.
+    Replaced,
+    /// The server replies with this error.
+    Refused(String),
+}
+
+impl Disconnect {
+    fn of(connection: &ServerConnection) -> Self {
+        match connection.refusal() {
+            Some(error) => Self::Refused(error.clone()),
+            None => Self::Closed,
+        }
+    }
+}
+
+impl Supervisor {
+    /// Connects whenever there is no connection. Never returns.
+    async fn run(mut self, state: watch::Sender<ConnectionState>) {
+        loop {
+            match self.connect().await {
+                Ok(connection) => {
+                    let open = self.context.open_connection();
+                    let connection = Arc::new(connection);
+                    self.on_connect(connection.address());
+                    state.send_replace(ConnectionState::Connected(Arc::clone(&connection)));
+                    let disconnect = self.wait_for_disconnect(&connection).await;
+                    state.send_replace(self.on_disconnect(connection.address(), disconnect));
+                    drop(open);
+                }
+                Err(error) => {
+                    let error = self.on_failure(error);
+                    state.send_replace(ConnectionState::Failed(error));
+                }
+            }
+            sleep(self.backoff.next_delay()).await;
+        }
+    }
+
+    async fn connect(&mut self) -> Result<ServerConnection, ConnectError> {
+        let (timeout, run_clock) = (self.timeout, self.context.run_clock.clone());
+        let mut resolved = None;
+        let open = open(&mut self.endpoint, timeout, &mut resolved);
+        let mut error = match run_clock.within(timeout, open).await {
+            Some(Ok(connection)) => return Ok(connection),
+            Some(Err(error)) => error,
+            None if self.endpoint.options.uses_tls() => {
+                format!("no reply within {timeout:?}; the server may not support TLS").into()
+            }
+            None => ConnectError::from(format!("no reply within {timeout:?}")),
+        };
+        // The log names an endpoint behind Sentinels by the name of the master.
+        if self.endpoint.is_via_sentinels()
+            && let Some(address) = resolved
+            && !error.reason.contains(&address.to_string())
+        {
+            error.reason = format!("{address}: {}", error.reason);
+        }
+        Err(error)
+    }
+
+    fn on_connect(&mut self, address: &RedisAddress) {
+        // A server that still refuses calls is not news.
+        if self.refusing.as_ref() == Some(address) {
+            return;
+        }
+        info!("connected to {address}");
+        self.last_failure = None;
+        self.refusing = None;
+        self.backoff.reset();
+    }
+
+    fn on_disconnect(&mut self, address: &RedisAddress, disconnect: Disconnect) -> ConnectionState {
+        match disconnect {
+            Disconnect::Closed => {
+                warn!("the connection to {address} is lost; reconnecting");
+                ConnectionState::Connecting
+            }
+            Disconnect::Replaced => {
+                info!("{address} is not the master any more; connecting to the new master");
+                ConnectionState::Connecting
+            }
+            Disconnect::Unresponsive => {
+                let reason = format!("{address} does not answer");
+                warn!("{reason}; reconnecting");
+                ConnectionState::Failed(StoreError::Failed(reason))
+            }
+            Disconnect::Refused(error) => {
+                let reason = format!("{address} refuses: {error}");
+                if self.refusing.replace(address.clone()).is_none() {
+                    warn!("{reason}; retrying until it accepts calls");
+                    self.backoff.reset();
+                }
+                ConnectionState::Failed(StoreError::Failed(reason))
+            }
+        }
+    }
+
+    fn on_failure(&mut self, error: ConnectError) -> StoreError {
+        let reason = format!("cannot connect to {}: {}", self.endpoint, error.reason);
+        let is_logged = match &self.last_failure {
+            Some(last) => last.reason == reason || last.logged_at.elapsed() < FAILURE_LOG_INTERVAL,
+            None => false,
+        };
+        if !is_logged {
+            warn!("{reason}; retrying");
+            self.last_failure =
+                Some(LoggedFailure { reason: reason.clone(), logged_at: Instant::now() });
+        }
+        if error.is_misconfiguration {
+            StoreError::Misconfigured(reason)
+        } else {
+            StoreError::Failed(reason)
+        }
+    }
+
+    async fn wait_for_disconnect(&mut self, connection: &ServerConnection) -> Disconnect {
+        let routing_check = self.endpoint.routing_check.clone();
+        let is_via_sentinels = self.endpoint.is_via_sentinels();
+        let keepalive = Keepalive {
+            connection,
+            routing_check: routing_check.as_deref(),
+            // A demoted master still replies to PING.
+            command: cmd(if is_via_sentinels { "ROLE" } else { "PING" }),
+            is_via_sentinels,
+            run_clock: &self.context.run_clock,
+            timeout: self.timeout,
+        };
+        select! {
+            () = connection.lost.notified() => Disconnect::of(connection),
+            () = self.endpoint.replaced(connection.address(), self.timeout) => Disconnect::Replaced,
+            disconnect = keepalive.run(&mut self.refusing) => disconnect,
+        }
+    }
+}
+
+/// Connects, and checks that the server can be used. Sets `resolved` to its address.
+async fn open(
+    endpoint: &mut Endpoint,
+    timeout: Duration,
+    resolved: &mut Option<RedisAddress>,
+) -> Result<ServerConnection, ConnectError> {
+    let address = endpoint.resolve(timeout).await?;
+    *resolved = Some(address.clone());
+    let connection = ServerConnection::open(&endpoint.options, &address).await?;
+    if endpoint.is_via_sentinels() {
+        let role = connection.send(&cmd("ROLE")).await.map_err(|error| error.to_string())?;
+        if !is_master(&role) {
+            return Err(format!("{address} is not a master").into());
+        }
+    }
+    let Some(check) = &endpoint.routing_check else { return Ok(connection) };
+    match check.run(&connection).await {
+        Ok(()) | Err(RoutingError::Unknown) => Ok(connection),
+        Err(RoutingError::NoReply(reason)) => Err(reason.into()),
+        Err(RoutingError::Misrouted(reason)) => {
+            Err(ConnectError { reason, is_misconfiguration: true })
+        }
+    }
+}
+
+/// Sends a command each second.
+struct Keepalive<'a> {
+    connection: &'a ServerConnection,
+    routing_check: Option<&'a RoutingCheck>,
+    command: Cmd,
+    is_via_sentinels: bool,
+    run_clock: &'a RunClock,
+    timeout: Duration,
+}
+
+impl Keepalive<'_> {
+    async fn run(&self, refusing: &mut Option<RedisAddress>) -> Disconnect {
+        let mut count = 0_u32;
+        loop {
+            sleep(KEEPALIVE_INTERVAL).await;
+            count = count.wrapping_add(1);
+            if let Some(reason) = self.check_routing(count).await {
+                return Disconnect::Refused(reason);
+            }
+            let reply = self.connection.send(&self.command);
+            match self.run_clock.within(self.timeout, reply).await {
+                Some(Ok(role)) if self.is_via_sentinels && !is_master(&role) => {
+                    return Disconnect::Replaced;
+                }
+                Some(Ok(_)) => {
+                    if refusing.take().is_some() {
+                        info!("{} accepts calls again", self.connection.address());
+                    }
+                }
+                Some(Err(_)) => return Disconnect::of(self.connection),
+                None => return Disconnect::Unresponsive,
+            }
+        }
+    }
+
+    /// Returns an error text if one script cannot reach all keys any more.
+    async fn check_routing(&self, count: u32) -> Option<String> {
+        let check = self.routing_check?;
+        if check.is_passed() && !count.is_multiple_of(KEEPALIVES_PER_ROUTING_CHECK) {
+            return None;
+        }
+        match self.run_clock.within(self.timeout, check.run(self.connection)).await {
+            Some(Err(RoutingError::Misrouted(reason))) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+/// Returns whether `role`, a reply to ROLE, is the reply of a master.
+fn is_master(role: &Value) -> bool {
+    match role {
+        Value::Array(fields) => fields.first() == Some(&Value::BulkString(b"master".into())),
+        _ => false,
+    }
+}
