@@ -120,7 +120,9 @@ pub fn hint(name: &str, value: &str, mogrifiers: &[String]) -> Option<Hint> {
 
 fn similar_setting(name: &str) -> Option<&'static str> {
     for setting in table::settings() {
+        // A difference in length is at least that many typos, and cheaper to compute.
         if MIN_SIMILAR_NAME <= setting.name.len()
+            && setting.name.len().abs_diff(name.len()) <= MAX_TYPOS
             && strsim::damerau_levenshtein(setting.name, name) <= MAX_TYPOS
         {
             return Some(setting.name);

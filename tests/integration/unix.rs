@@ -102,7 +102,7 @@ async fn a_socket_that_was_left_behind_is_replaced_and_nothing_else_is() {
         let log = process.log();
         assert!(log.contains(path.to_str().unwrap()) && log.contains(expected), "{log}");
     };
-    refused(&path, "in use");
+    refused(&path, "uses this socket");
     assert!(answers(&connect(&path).await).await, "that one goes on");
     let file = directory.path().join("file");
     fs::write(&file, "mine").unwrap();
