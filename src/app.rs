@@ -32,7 +32,7 @@ mod tasks;
 
 pub use self::{
     command::execute,
-    listeners::Listeners,
+    listeners::{Dialers, Listeners},
     signals::{Remote, Signals},
 };
 use self::{

@@ -1,11 +1,10 @@
-//! What a client that is refused is told to wait for, over HTTP.
+//! The wait that an HTTP client gets with a refusal.
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    http::{self, Reply},
-    tollgate::Tollgate,
-};
+use crate::support::{http::Reply, in_process::InProcess};
 
 const RULES: &str = "
 domain: shop
@@ -41,24 +40,24 @@ descriptors:
 
 const MONTH: u64 = 30 * 86_400;
 
-/// Asks about these keys, with so many hits on each.
-fn ask(service: &Tollgate, keys: &[&str], hits: u64) -> Reply {
+/// Charges `hits` to each of these keys.
+async fn ask(service: &InProcess, keys: &[&str], hits: u64) -> Reply {
     let descriptor = |key: &&str| json!({ "entries": [{ "key": key, "value": "x" }] });
     let descriptors: Vec<_> = keys.iter().map(descriptor).collect();
     let body = json!({ "domain": "shop", "descriptors": descriptors, "hitsAddend": hits });
-    send(service, &body)
+    send(service, &body).await
 }
 
-fn send(service: &Tollgate, body: &Value) -> Reply {
+async fn send(service: &InProcess, body: &Value) -> Reply {
     let json = ("content-type", &b"application/json"[..]);
-    http::send(service.http, "POST", "/json", &[json], body.to_string().as_bytes())
+    service.http("POST", "/json", &[json], body.to_string().as_bytes()).await
 }
 
 fn body(reply: &Reply) -> Value {
     serde_json::from_slice(&reply.body).unwrap()
 }
 
-/// How long a client that is refused is told to wait. All places say the same.
+/// The seconds to wait, after checking that every part of the reply agrees.
 #[track_caller]
 fn wait(reply: &Reply) -> u64 {
     assert_eq!(reply.status, 429);
@@ -69,55 +68,63 @@ fn wait(reply: &Reply) -> u64 {
     wait
 }
 
-#[test]
-fn a_ban_is_told_whichever_limit_stands_first() {
-    let service = Tollgate::start(RULES, &[]);
-    let replies = [(); 5].map(|()| ask(&service, &["login"], 1));
-    assert_eq!(replies[0].status, 200);
-    for reply in &replies[3..] {
-        let wait = wait(reply);
-        assert!((2_000 * 3_600 - 60..=2_000 * 3_600).contains(&wait), "{wait}");
-        let body = body(reply);
-        assert_eq!(body["statuses"][0]["durationUntilReset"], format!("{wait}s"));
+#[tokio::test(start_paused = true)]
+async fn a_ban_decides_the_wait_in_any_order_of_limits() {
+    let service = InProcess::start(RULES, &[]);
+    for _ in 0..2 {
+        assert_eq!(ask(&service, &["login"], 1).await.status, 200);
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    ask(&service, &["login"], 1).await;
+    for passed in 0..3 {
+        let reply = ask(&service, &["login"], 1).await;
+        assert_eq!(wait(&reply), 2_000 * 3_600 - passed);
+        let body = body(&reply);
+        assert_eq!(body["statuses"][0]["durationUntilReset"], reply_seconds(&reply));
         assert_eq!(body["statuses"][0]["currentLimit"]["requestsPerUnit"], 2);
-        assert_eq!(body["dynamicMetadata"]["rule"]["bannedSeconds"], wait);
+        assert_eq!(body["dynamicMetadata"]["rule"]["bannedSeconds"], wait(&reply));
+        tokio::time::advance(Duration::from_secs(1)).await;
     }
 }
 
-/// It is counted although another limit refuses it.
-#[test]
-fn a_limit_that_the_refused_call_itself_used_up_is_waited_for() {
-    let service = Tollgate::start(RULES, &[]);
-    let refused = (0..10).map(|_| ask(&service, &["refill"], 1)).find(|it| it.status == 429);
-    let wait = wait(&refused.expect("two calls a month pass"));
-    assert!((MONTH - 60..=MONTH).contains(&wait), "{wait}");
+fn reply_seconds(reply: &Reply) -> String {
+    format!("{}s", wait(reply))
 }
 
-#[test]
-fn of_quotas_the_first_that_is_free_is_waited_for() {
-    let service = Tollgate::start(RULES, &[]);
-    let ask = |keys: &[&str]| ask(&service, keys, 1);
-    let refused = (0..10).map(|_| ask(&["slow", "quick"])).find(|it| it.status == 429);
-    let wait = wait(&refused.expect("one call passes"));
-    assert!((1..=3).contains(&wait), "{wait}");
+/// The limit counts the hit although another limit refuses it.
+#[tokio::test(start_paused = true)]
+async fn the_wait_covers_a_limit_that_the_refused_call_used_up() {
+    let service = InProcess::start(RULES, &[]);
+    assert_eq!(ask(&service, &["refill"], 1).await.status, 200);
+    let refused = ask(&service, &["refill"], 1).await;
+    assert_eq!(wait(&refused), MONTH);
 }
 
-#[test]
-fn a_quota_that_refuses_nothing_is_not_waited_for() {
-    let service = Tollgate::start(RULES, &[]);
-    let ask = |keys: &[&str]| ask(&service, keys, 1);
-    assert_eq!(ask(&["slow", "free", "minute"]).status, 200);
-    let reply = ask(&["slow", "free", "minute"]);
-    let wait = wait(&reply);
-    assert!((1..=60).contains(&wait), "{wait}");
-    assert_eq!(reply.header("ratelimit").unwrap(), format!("\"limit-3\";r=0;t={wait}"));
+#[tokio::test(start_paused = true)]
+async fn of_several_quotas_the_shortest_wait_is_sent() {
+    let service = InProcess::start(RULES, &[]);
+    assert_eq!(ask(&service, &["slow", "quick"], 1).await.status, 200);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(wait(&ask(&service, &["slow", "quick"], 1).await), 2);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(ask(&service, &["slow", "quick"], 1).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exhausted_quota_beside_a_free_one_adds_no_wait() {
+    let service = InProcess::start(RULES, &[]);
+    assert_eq!(ask(&service, &["slow", "free", "minute"], 1).await.status, 200);
+    tokio::time::advance(Duration::from_secs(18)).await;
+    let reply = ask(&service, &["slow", "free", "minute"], 1).await;
+    assert_eq!(wait(&reply), 42);
+    assert_eq!(reply.header("ratelimit").unwrap(), "\"limit-3\";r=0;t=42");
     assert_eq!(body(&reply)["statuses"][0]["code"], "OVER_LIMIT");
 }
 
-#[test]
-fn what_never_passes_is_not_told_to_come_back() {
-    let service = Tollgate::start(RULES, &[]);
-    ask(&service, &["once"], 1);
+#[tokio::test(start_paused = true)]
+async fn a_request_that_never_passes_gets_no_retry_after() {
+    let service = InProcess::start(RULES, &[]);
+    ask(&service, &["once"], 1).await;
     for (keys, hits) in [
         (&["closed"][..], 1),
         (&["shut"], 1),
@@ -125,7 +132,7 @@ fn what_never_passes_is_not_told_to_come_back() {
         (&["once", "closed"], 1),
         (&["closed", "once"], 1),
     ] {
-        let reply = ask(&service, keys, hits);
+        let reply = ask(&service, keys, hits).await;
         assert_eq!((reply.status, reply.header("retry-after")), (429, None), "{keys:?}");
         let rule = &body(&reply)["dynamicMetadata"]["rule"];
         assert_eq!((&rule["neverPasses"], &rule["resetSeconds"]), (&json!(true), &Value::Null));
@@ -133,12 +140,12 @@ fn what_never_passes_is_not_told_to_come_back() {
     }
 }
 
-#[test]
-fn headers_stay_short_however_many_limits_refuse() {
-    let service = Tollgate::start(RULES, &[("MAX_DESCRIPTORS", "1000")]);
-    ask(&service, &["once"], 1);
+#[tokio::test(start_paused = true)]
+async fn headers_stay_short_however_many_limits_refuse() {
+    let service = InProcess::start(RULES, &[("MAX_DESCRIPTORS", "1000")]);
+    ask(&service, &["once"], 1).await;
     let keys: Vec<_> = ["free", "once"].into_iter().cycle().take(1_000).collect();
-    let reply = ask(&service, &keys, 1);
+    let reply = ask(&service, &keys, 1).await;
     for name in ["ratelimit", "ratelimit-policy"] {
         let text = reply.header(name).unwrap();
         assert!(text.starts_with("\"limit-2\";"), "{text}");
@@ -148,22 +155,26 @@ fn headers_stay_short_however_many_limits_refuse() {
     assert!(reply.header("retry-after").is_some());
 }
 
-/// As the file of examples promises: two at a time, and twenty a month.
-#[test]
-fn exports_that_end_do_not_give_back_the_month() {
-    let service = Tollgate::start(include_str!("../../config/shop.yaml"), &[]);
-    let export = |back: bool| {
+/// The comment in the example file promises two at a time and twenty a month.
+#[tokio::test(start_paused = true)]
+async fn finished_exports_do_not_refund_the_monthly_quota() {
+    let service = InProcess::start(include_str!("../../config/shop.yaml"), &[]);
+    let export = async |back: bool| {
         let entries = json!([{ "key": "export", "value": "ann" }]);
         let descriptor = json!({ "entries": entries, "isNegativeHits": back, "hitsAddend": 1 });
-        send(&service, &json!({ "domain": "shop", "descriptors": [descriptor] })).status
+        send(&service, &json!({ "domain": "shop", "descriptors": [descriptor] })).await.status
     };
-    assert_eq!([export(false), export(false), export(false)], [200, 200, 429]);
-    assert_eq!([export(true), export(true)], [200, 200]);
+    for expected in [200, 200, 429] {
+        assert_eq!(export(false).await, expected);
+    }
+    for _ in 0..2 {
+        assert_eq!(export(true).await, 200);
+    }
     let mut made = 2;
     for _ in 0..25 {
-        if export(false) == 200 {
+        if export(false).await == 200 {
             made += 1;
-            assert_eq!(export(true), 200);
+            assert_eq!(export(true).await, 200);
         }
     }
     assert_eq!(made, 20);

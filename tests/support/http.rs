@@ -59,6 +59,16 @@ pub fn exchange(
     headers: &[(&str, &[u8])],
     body: &[u8],
 ) -> Result<Reply, std::io::Error> {
+    let mut stream = TcpStream::connect(to)?;
+    stream.set_read_timeout(Some(SOON))?;
+    stream.write_all(&request(method, path, headers, body))?;
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply)?;
+    parse(&reply).ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
+}
+
+/// A request for which the server closes the connection.
+pub fn request(method: &str, path: &str, headers: &[(&str, &[u8])], body: &[u8]) -> Vec<u8> {
     let mut request =
         format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n").into_bytes();
     for (name, value) in headers {
@@ -69,16 +79,11 @@ pub fn exchange(
     }
     request.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
     request.extend_from_slice(body);
-
-    let mut stream = TcpStream::connect(to)?;
-    stream.set_read_timeout(Some(SOON))?;
-    stream.write_all(&request)?;
-    let mut reply = Vec::new();
-    stream.read_to_end(&mut reply)?;
-    parse(&reply).ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
+    request
 }
 
-fn parse(reply: &[u8]) -> Option<Reply> {
+/// Reads a whole reply; `None` if it is cut off.
+pub fn parse(reply: &[u8]) -> Option<Reply> {
     let end = reply.windows(4).position(|it| it == b"\r\n\r\n")?;
     let mut lines = reply[..end].split(|it| *it == b'\n').map(<[u8]>::trim_ascii);
     let status = std::str::from_utf8(lines.next()?).ok()?.split(' ').nth(1)?.parse().ok()?;

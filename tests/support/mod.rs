@@ -11,6 +11,8 @@ pub mod envoy;
 pub mod grpc;
 pub mod http;
 #[allow(dead_code, reason = "other tests use the rest")]
+pub mod in_process;
+#[allow(dead_code, reason = "other tests use the rest")]
 pub mod nutcracker;
 pub mod process;
 pub mod prometheus;
