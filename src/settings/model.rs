@@ -25,7 +25,7 @@ pub struct Settings {
     pub rules: RuleSettings,
     /// Addresses to listen on, limits on connections, and TLS.
     pub listeners: ListenerSettings,
-    /// Where the counters are: in memory or in Redis.
+    /// Location of the counters: memory or Redis.
     pub store: StoreSettings,
     /// Memory for the cache of refusals in front of Redis, in bytes. 0 turns the
     /// cache off; otherwise at least 524,288.

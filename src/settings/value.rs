@@ -209,7 +209,7 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
     }
 }
 
-/// Like [`duration`], but 0 is invalid.
+/// Like [`duration()`], but 0 is invalid.
 pub(super) fn positive_duration(text: &str) -> Parsed<Duration> {
     match duration(text)? {
         Duration::ZERO => Err("expected a duration above 0".into()),
@@ -217,7 +217,7 @@ pub(super) fn positive_duration(text: &str) -> Parsed<Duration> {
     }
 }
 
-/// Like [`duration`]; 0 turns the bound off.
+/// Like [`duration()`]; 0 turns the bound off.
 pub(super) fn optional_duration(text: &str) -> Parsed<Option<Duration>> {
     match duration(text)? {
         Duration::ZERO => Ok(None),
