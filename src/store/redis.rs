@@ -66,6 +66,7 @@ mod executor;
 mod groups;
 mod in_flight;
 mod jitter;
+mod keepalive;
 mod lane;
 mod lane_load;
 mod limits;

@@ -9,7 +9,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{Cmd, Value, cmd};
+use redis::cmd;
 use tokio::{
     select,
     sync::watch,
@@ -22,7 +22,8 @@ use super::{
     backend_context::BackendContext,
     connection::ServerConnection,
     endpoint::Endpoint,
-    routing::{RoutingCheck, RoutingError},
+    keepalive::{Disconnect, Keepalive, is_master},
+    routing::RoutingError,
     run_clock::RunClock,
     settings::RedisAddress,
 };
@@ -41,10 +42,6 @@ const BACKOFF: BackoffSettings = BackoffSettings {
 /// The shortest time between two log lines about attempts to connect that failed for
 /// different reasons. The same reason is not logged again.
 const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
-/// The number of keepalives between two routing checks: a proxy may have been given another
-/// server.
-const KEEPALIVES_PER_ROUTING_CHECK: u32 = 10;
 /// The shortest timeout for connecting and for keepalives.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -150,26 +147,6 @@ struct ConnectError {
 impl From<String> for ConnectError {
     fn from(reason: String) -> Self {
         Self { reason, is_misconfiguration: false }
-    }
-}
-
-/// The reason for the end of a connection.
-enum Disconnect {
-    Closed,
-    /// The server does not reply.
-    Unresponsive,
-    /// The server is not the master any more.
-    Replaced,
-    /// The server replies with this error.
-    Refused(String),
-}
-
-impl Disconnect {
-    fn of(connection: &ServerConnection) -> Self {
-        match connection.refusal() {
-            Some(error) => Self::Refused(error.clone()),
-            None => Self::Closed,
-        }
     }
 }
 
@@ -315,61 +292,5 @@ async fn open(
         Err(RoutingError::Misrouted(reason)) => {
             Err(ConnectError { reason, is_misconfiguration: true })
         }
-    }
-}
-
-/// Sends a command each second.
-struct Keepalive<'a> {
-    connection: &'a ServerConnection,
-    routing_check: Option<&'a RoutingCheck>,
-    command: Cmd,
-    is_via_sentinels: bool,
-    run_clock: &'a RunClock,
-    timeout: Duration,
-}
-
-impl Keepalive<'_> {
-    async fn run(&self, refusing: &mut Option<RedisAddress>) -> Disconnect {
-        let mut count = 0_u32;
-        loop {
-            sleep(KEEPALIVE_INTERVAL).await;
-            count = count.wrapping_add(1);
-            if let Some(reason) = self.check_routing(count).await {
-                return Disconnect::Refused(reason);
-            }
-            let reply = self.connection.send(&self.command);
-            match self.run_clock.within(self.timeout, reply).await {
-                Some(Ok(role)) if self.is_via_sentinels && !is_master(&role) => {
-                    return Disconnect::Replaced;
-                }
-                Some(Ok(_)) => {
-                    if refusing.take().is_some() {
-                        info!("{} accepts calls again", self.connection.address());
-                    }
-                }
-                Some(Err(_)) => return Disconnect::of(self.connection),
-                None => return Disconnect::Unresponsive,
-            }
-        }
-    }
-
-    /// Returns an error text if one script cannot reach all keys any more.
-    async fn check_routing(&self, count: u32) -> Option<String> {
-        let check = self.routing_check?;
-        if check.is_passed() && !count.is_multiple_of(KEEPALIVES_PER_ROUTING_CHECK) {
-            return None;
-        }
-        match self.run_clock.within(self.timeout, check.run(self.connection)).await {
-            Some(Err(RoutingError::Misrouted(reason))) => Some(reason),
-            _ => None,
-        }
-    }
-}
-
-/// Returns whether `role`, a reply to ROLE, is the reply of a master.
-fn is_master(role: &Value) -> bool {
-    match role {
-        Value::Array(fields) => fields.first() == Some(&Value::BulkString(b"master".into())),
-        _ => false,
     }
 }
