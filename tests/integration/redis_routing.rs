@@ -113,7 +113,7 @@ async fn a_cluster_in_the_place_of_a_redis_that_has_decided_ends_nothing() {
     is_refused(&service, &["Redis Cluster", "REDIS_TYPE=cluster"]).await;
     let sentence = "set REDIS_TYPE=cluster; retrying";
     eventually("the other reason", || says(sentence).then_some(()));
-    assert!(says("not ready any more: "), "{}", service.log());
+    assert!(says("no longer ready: "), "{}", service.log());
     server.kill();
     server.tell(&["--cluster-enabled", "no"]);
     server.start_again();
