@@ -41,7 +41,7 @@ pub enum Kind {
     Float,
     /// A string, quoted or not.
     Text,
-    /// A list of values.
+    /// A list of values of any type.
     List,
     /// A map from strings to values.
     Map,

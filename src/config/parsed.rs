@@ -34,7 +34,6 @@ pub(super) struct ReplacedName {
 pub(super) struct ParsedDescriptor {
     /// The element without its own descriptors, which are in `children`.
     pub(super) spec: DescriptorSpec,
-    /// See [`DescriptorSpec::composite_key`].
     pub(super) composite_key: String,
     pub(super) location: Location,
     pub(super) children: Vec<ParsedDescriptor>,

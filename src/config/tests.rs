@@ -153,7 +153,7 @@ fn a_long_list_of_errors_is_cut() {
 }
 
 #[test]
-fn a_snippet_cannot_command_a_terminal() {
+fn a_snippet_contains_no_control_characters() {
     let text = "domain: d\n\"\\e[2J\u{202e}x\": \u{85}1 # \u{7f}\t\n";
     let shown = compile_one(text).expect_err("an unknown key").to_string();
     assert!(!shown.contains(|it: char| it.is_control() && it != '\n' || it == '\u{202e}'));

@@ -1,10 +1,16 @@
-//! `*` in keys and values.
+//! Texts in which `*` stands for any characters.
 
 use memchr::memmem;
+use smallvec::SmallVec;
 
-/// A text in which each `*` stands for any bytes, also for none.
+/// A buffer for the text of an entry, which is on the stack if the entry is
+/// short.
+pub(super) type TextBuffer = SmallVec<[u8; 128]>;
+
+/// A text in which each `*` matches any number of bytes, including none.
 ///
-/// It is split once; a match then takes one pass over the text.
+/// The text is split once, when the pattern is made. A match takes one pass over
+/// the tested text.
 ///
 /// ```
 /// # use tollgate::rules::pattern::Pattern;
@@ -14,38 +20,39 @@ use memchr::memmem;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    /// Before the first `*`.
+    /// The text before the first `*`.
     pub(super) prefix: Box<[u8]>,
-    /// Between one `*` and the next.
+    /// The texts between two `*`, in order.
     pub(super) middle: Vec<Box<[u8]>>,
-    /// Behind the last `*`; none if there is no `*` at all.
+    /// The text after the last `*`; `None` if there is no `*`.
     pub(super) suffix: Option<Box<[u8]>>,
 }
 
 impl Pattern {
     /// Splits `text` at each `*`.
     pub fn new(text: &[u8]) -> Self {
-        let mut pieces = text.split(|&it| it == b'*').map(Box::from);
+        let mut pieces = text.split(|&byte| byte == b'*').map(Box::from);
         let prefix = pieces.next().unwrap_or_default();
         let mut middle: Vec<_> = pieces.collect();
         let suffix = middle.pop();
         Self { prefix, middle, suffix }
     }
 
-    /// Whether all of `text` matches.
+    /// True if the pattern matches the whole of `text`.
     pub fn matches(&self, text: &[u8]) -> bool {
         let Some(suffix) = &self.suffix else { return *text == *self.prefix };
         let Some(text) = text.strip_prefix(&*self.prefix) else { return false };
-        text.strip_suffix(&**suffix).is_some_and(|it| in_order(&self.middle, it))
+        let Some(text) = text.strip_suffix(&**suffix) else { return false };
+        contains_in_order(text, &self.middle)
     }
 }
 
-/// Whether `text` has these pieces, one behind the other.
-pub(super) fn in_order(pieces: &[Box<[u8]>], mut text: &[u8]) -> bool {
+/// True if `text` contains all `pieces` one after the other, without overlap.
+pub(super) fn contains_in_order(mut text: &[u8], pieces: &[Box<[u8]>]) -> bool {
     for piece in pieces {
-        // The leftmost place leaves the most for the pieces that follow.
-        let Some(at) = memmem::find(text, piece) else { return false };
-        text = &text[at + piece.len()..];
+        // The first occurrence leaves the most text for the pieces that follow.
+        let Some(start) = memmem::find(text, piece) else { return false };
+        text = &text[start + piece.len()..];
     }
     true
 }
@@ -56,12 +63,12 @@ mod tests {
 
     use super::*;
 
-    /// What `*` means, letter by letter.
+    /// Compares byte by byte, and tries every length for each `*`.
     fn matches_by_definition(pattern: &[u8], text: &[u8]) -> bool {
         match pattern.split_first() {
             None => text.is_empty(),
             Some((b'*', rest)) => {
-                (0..=text.len()).any(|it| matches_by_definition(rest, &text[it..]))
+                (0..=text.len()).any(|start| matches_by_definition(rest, &text[start..]))
             }
             Some((first, rest)) => {
                 text.first() == Some(first) && matches_by_definition(rest, &text[1..])
@@ -71,14 +78,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_pattern_matches_what_its_letters_say(pattern in "[ab*]{0,8}", text in "[ab]{0,10}") {
+        fn a_pattern_matches_by_definition(pattern in "[ab*]{0,8}", text in "[ab]{0,10}") {
             let expected = matches_by_definition(pattern.as_bytes(), text.as_bytes());
             prop_assert_eq!(Pattern::new(pattern.as_bytes()).matches(text.as_bytes()), expected);
         }
     }
 
     #[test]
-    fn prefix_and_suffix_may_not_share_letters() {
+    fn prefix_and_suffix_may_not_overlap() {
         assert!(!Pattern::new(b"ab*ba").matches(b"aba"));
         assert!(Pattern::new(b"ab*ba").matches(b"abba"));
     }

@@ -1,162 +1,110 @@
-//! Many patterns, of which the first that matches is found without a look at each.
+//! Finds the first of many patterns that matches, without testing each.
 //!
-//! Patterns are sorted by what stands before their first `*`, those that share it by
-//! what stands behind their last `*`, and those that share both are one [`Group`]. So
-//! a lookup is a binary search for each prefix that the text begins with, of which
-//! one is usually empty and the others lie in one another, and then a look at each
-//! suffix that the text ends with. In a group with many patterns that have pieces
-//! between two `*`, all pieces are looked for at once, see [`Pieces`].
+//! Patterns are grouped by their prefix (the text before the first `*`), and
+//! then by their suffix (the text after the last `*`). Patterns with the same
+//! prefix and suffix are one [`PatternGroup`]. A lookup is a binary search for
+//! all prefixes that the text starts with, and for each of them a binary search
+//! for all suffixes that the text ends with. If many patterns of a group have
+//! pieces between their first and their last `*`, all pieces are searched at
+//! once, see [`PieceMatcher`].
 //!
-//! So what a lookup costs grows with the logarithm of the number of patterns, and with
-//! the length of the text. It is more only if many patterns nearly match the same
-//! text: for each prefix of a pattern that begins with all shorter ones (`a*1`,
-//! `aa*1`, `aaa*1`), and for patterns with several pieces each of which many others
-//! have as well (`*a1*b1*`, `*a1*b2*`, `*a2*b1*`, ...).
+//! The time of a lookup grows with the logarithm of the number of patterns and
+//! with the length of the text. It is longer only if many patterns nearly match
+//! the same text: a lookup tries each prefix that is the start of another one
+//! (`a*1`, `aa*1`, `aaa*1`), and each pattern whose pieces also occur in many
+//! other patterns (`*a1*b1*`, `*a1*b2*`, `*a2*b1*`).
 
-use smallvec::SmallVec;
-
-use self::{pieces::Pieces, stems::Stems};
-use super::{
-    INLINE,
-    pattern::{Pattern, in_order},
+use self::{
+    group::{Inner, NO_POSITION, PatternGroup},
+    prefixes::PrefixIndex,
 };
+use super::pattern::{Pattern, TextBuffer};
 
+mod group;
 mod pieces;
-mod stems;
+mod prefixes;
 
-/// So many patterns of a group are tried one after the other.
-const FEW: usize = 8;
-/// The position of no pattern.
-const NONE: usize = usize::MAX;
+/// The number of patterns of a group up to which each is tested by itself.
+const MAX_SCANNED: usize = 8;
 
-/// Patterns in the order in which they are written.
+/// A list of patterns. A position is the index of a pattern in this list.
 #[derive(Debug, Default)]
 pub(super) struct Patterns {
-    /// By what stands before the first `*`, and by what stands behind the last one,
-    /// backwards.
-    groups: Stems<Stems<Group>>,
+    /// The groups by prefix, then by suffix. Suffixes are reversed.
+    groups: PrefixIndex<PrefixIndex<PatternGroup>>,
+    /// The length of the longest suffix, in bytes.
     longest_suffix: usize,
 }
 
-/// Patterns that differ only between their first and their last `*`.
-#[derive(Debug)]
-struct Group {
-    /// The first one that has nothing there.
-    plain: usize,
-    others: Others,
-}
-
-/// Those that have pieces there.
-#[derive(Debug)]
-enum Others {
-    /// In order.
-    Few(Box<[Inner]>),
-    Many(Box<Pieces>),
-}
-
-/// What stands between the first and the last `*` of a pattern.
-#[derive(Debug)]
-struct Inner {
-    /// The position of the pattern.
-    position: usize,
-    /// In order. None is empty, and there is at least one.
-    pieces: Vec<Box<[u8]>>,
+/// A pattern while the list is being grouped.
+struct Unsorted {
+    reversed_suffix: Box<[u8]>,
+    inner: Inner,
 }
 
 impl Patterns {
-    /// Sorts `patterns`, each of which has a `*`.
+    /// Groups `patterns`. Every pattern must have a `*`.
     pub(super) fn new(patterns: Vec<Pattern>) -> Self {
-        Self::grouped(patterns, FEW)
+        Self::with_max_scanned(patterns, MAX_SCANNED)
     }
 
-    /// Tries no more than `few` patterns of a group one after the other.
-    fn grouped(patterns: Vec<Pattern>, few: usize) -> Self {
+    fn with_max_scanned(patterns: Vec<Pattern>, max_scanned: usize) -> Self {
         let mut longest_suffix = 0;
-        let mut all = Vec::with_capacity(patterns.len());
+        let mut by_prefix = Vec::with_capacity(patterns.len());
         for (position, Pattern { prefix, mut middle, suffix }) in patterns.into_iter().enumerate() {
-            middle.retain(|it| !it.is_empty());
-            let mut suffix = suffix.unwrap_or_default();
-            suffix.reverse();
-            longest_suffix = longest_suffix.max(suffix.len());
-            all.push((prefix, (suffix, Inner { position, pieces: middle })));
+            middle.retain(|piece| !piece.is_empty());
+            let mut reversed_suffix = suffix.unwrap_or_default();
+            reversed_suffix.reverse();
+            longest_suffix = longest_suffix.max(reversed_suffix.len());
+            let inner = Inner { position, pieces: middle };
+            by_prefix.push((prefix, Unsorted { reversed_suffix, inner }));
         }
-        let group = |inner| Group::new(inner, few);
-        let suffixes = |parts| Stems::group(parts, group, Group::lowest);
-        let groups = Stems::group(all, suffixes, |it| it.lowest().unwrap_or(NONE));
+        let groups = PrefixIndex::new(by_prefix, |same_prefix| {
+            let groups = group_by_suffix(same_prefix, max_scanned);
+            let lowest = groups.lowest_position().unwrap_or(NO_POSITION);
+            (groups, lowest)
+        });
         Self { groups, longest_suffix }
     }
 
-    /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
         self.groups.is_empty()
     }
 
-    /// The position of the first pattern that matches all of `text`.
+    /// The position of the first pattern that matches the whole of `text`.
     pub(super) fn first(&self, text: &[u8]) -> Option<usize> {
-        let end = text.iter().rev().take(self.longest_suffix);
-        let backwards: SmallVec<[u8; INLINE]> = end.copied().collect();
-        let mut best = NONE;
-        for prefix in self.groups.of(text) {
-            if best <= prefix.lowest {
+        let mut reversed_end = TextBuffer::new();
+        reversed_end.extend(text.iter().rev().take(self.longest_suffix).copied());
+        let mut best = NO_POSITION;
+        for prefix in self.groups.starts_of(text) {
+            if best <= prefix.lowest_position {
                 break;
             }
-            for suffix in prefix.item.of(&backwards) {
-                if best <= suffix.lowest {
+            for suffix in prefix.item.starts_of(&reversed_end) {
+                if best <= suffix.lowest_position {
                     break;
                 }
                 let (start, end) = (prefix.bytes.len(), text.len() - suffix.bytes.len());
-                // They may not share letters.
-                if let Some(inner) = text.get(start..end) {
-                    best = suffix.item.first(inner, best);
+                // `get` is `None` if prefix and suffix overlap.
+                if let Some(inner_text) = text.get(start..end) {
+                    best = suffix.item.first(inner_text, best);
                 }
             }
         }
-        (best != NONE).then_some(best)
+        (best != NO_POSITION).then_some(best)
     }
 }
 
-impl Group {
-    fn new(patterns: Vec<Inner>, few: usize) -> Self {
-        let mut plain = NONE;
-        let mut others = Vec::new();
-        for it in patterns {
-            if it.pieces.is_empty() {
-                plain = plain.min(it.position);
-            } else {
-                others.push(it);
-            }
-        }
-        // Others may never be reached.
-        others.retain(|it| it.position < plain);
-        let others = match others.len() {
-            many if few < many => Others::Many(Box::new(Pieces::new(others))),
-            _ => Others::Few(others.into()),
-        };
-        Self { plain, others }
+fn group_by_suffix(patterns: Vec<Unsorted>, max_scanned: usize) -> PrefixIndex<PatternGroup> {
+    let mut by_suffix = Vec::with_capacity(patterns.len());
+    for Unsorted { reversed_suffix, inner } in patterns {
+        by_suffix.push((reversed_suffix, inner));
     }
-
-    /// The lowest position of all.
-    fn lowest(&self) -> usize {
-        let others = match &self.others {
-            Others::Few(list) => list.first().map_or(NONE, |it| it.position),
-            Others::Many(pieces) => pieces.lowest(),
-        };
-        self.plain.min(others)
-    }
-
-    /// The position of the first pattern that matches with `text` between its first
-    /// and its last `*`, or `best` if that is lower.
-    fn first(&self, text: &[u8], best: usize) -> usize {
-        let best = best.min(self.plain);
-        match &self.others {
-            Others::Few(list) => {
-                let before = list.iter().take_while(|it| it.position < best);
-                let found = before.into_iter().find(|it| in_order(&it.pieces, text));
-                found.map_or(best, |it| it.position)
-            }
-            Others::Many(pieces) => pieces.first(text, best),
-        }
-    }
+    PrefixIndex::new(by_suffix, |same_suffix| {
+        let group = PatternGroup::new(same_suffix, max_scanned);
+        let lowest = group.lowest_position();
+        (group, lowest)
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What rule files say, once it is known to make sense: what the
-//! [`RuleTree`](crate::rules::RuleTree) is compiled from.
+//! Rules as they are written, after all checks: the input of
+//! [`RuleTree::compile`](crate::rules::RuleTree::compile).
 
 use std::sync::Arc;
 
@@ -10,95 +10,98 @@ use crate::limit::Limit;
 /// The rules of one domain.
 #[derive(Clone, Debug, Default)]
 pub struct DomainSpec {
-    /// Its name.
+    /// The name by which requests select the domain.
     pub domain: String,
-    /// The top of its rules.
+    /// The rules for the first entry of a descriptor.
     pub descriptors: Vec<DescriptorSpec>,
 }
 
 /// One element of a `descriptors` list.
 #[derive(Clone, Debug, Default)]
 pub struct DescriptorSpec {
-    /// The key of the entry. With a `*` anywhere in it, it is a pattern.
+    /// The key of the entry. It is a pattern if it contains a `*`.
     pub key: String,
-    /// The value of the entry, or a pattern for it; empty takes any value.
+    /// The value of the entry. It is a pattern if it contains a `*`. If it is
+    /// empty, the element matches any value.
     pub value: String,
-    /// The limit for a descriptor that ends here.
+    /// The rule for descriptors that end with this entry.
     pub rule: Option<RuleSpec>,
-    /// Statistics are kept for each value of this entry.
+    /// Keeps statistics for each value of this entry.
     pub value_to_metric: bool,
-    /// All values that match the pattern count together.
+    /// All values that match the pattern share one counter.
     pub share_threshold: bool,
-    /// Rules for descriptors that go on.
+    /// The rules for the next entry.
     pub descriptors: Vec<DescriptorSpec>,
 }
 
 impl DescriptorSpec {
-    /// The key, with the value behind an underscore if there is one: what
-    /// tells this element from those beside it.
+    /// The key and the value, joined with an underscore; the key alone if the
+    /// value is empty. Unique within a list.
     pub fn composite_key(&self) -> String {
-        match self.value.as_str() {
-            "" => self.key.clone(),
-            value => format!("{}_{value}", self.key),
+        if self.value.is_empty() {
+            return self.key.clone();
         }
+        format!("{}_{}", self.key, self.value)
     }
 }
 
-/// What applies to a descriptor, and what is said about it.
+/// The limits of a descriptor, and the flags that apply to them.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSpec {
-    /// All are counted, and each may refuse. Empty: everything passes, and nothing
-    /// is counted.
+    /// All limits are charged, and each can reject a request. If there are
+    /// none, every request passes, and nothing is counted.
     pub limits: Vec<LimitSpec>,
-    /// The name of a rule without limits, by which others replace it; may be
-    /// empty.
+    /// The name of a rule without limits, by which other rules replace it.
+    /// Empty if it has no name.
     pub name: Arc<str>,
-    /// The names of the limits that do not apply to a request that this rule
-    /// governs.
+    /// The names of limits and rules that do not apply to a request to which
+    /// this rule applies.
     pub replaces: Vec<Arc<str>>,
-    /// Counts, and never refuses.
+    /// The limits are charged, but never reject a request.
     pub shadow_mode: bool,
-    /// Refuses only together with all other quotas of the request.
+    /// The limits reject a request only if all quotas of the request are used
+    /// up.
     pub quota_mode: bool,
-    /// Statistics are kept for each descriptor.
+    /// Keeps statistics for each descriptor.
     pub detailed_metric: bool,
-    /// Returned with the answer when the request passes.
+    /// Metadata to return to the client when the request passes.
     pub metadata: Option<Arc<Map<String, Value>>>,
-    /// Where it is written, as `file:line`.
+    /// The position in the source, as `file:line` or `tree: path`.
     pub location: Arc<str>,
 }
 
 /// One limit of a rule.
 #[derive(Clone, Debug)]
 pub struct LimitSpec {
-    /// How much of what may pass.
+    /// The number of hits per window, and the algorithm.
     pub limit: Limit,
-    /// The name by which others replace it, shown to clients; may be empty.
+    /// The name by which other rules replace the limit, also shown to clients.
+    /// Empty if it has no name.
     pub name: Arc<str>,
-    /// A call that is refused, for whatever reason, consumes nothing of it.
+    /// The limit is not charged if another limit rejects the request.
     pub all_or_nothing: bool,
-    /// What to answer when the store does not; none leaves that to the
-    /// service's settings.
+    /// The decision if the store does not answer. `None` uses the default of
+    /// the service.
     pub on_error: Option<OnError>,
 }
 
-/// What to answer when the store does not.
+/// The decision if the store does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnError {
-    /// What the first request of all would be told: that it may pass, unless
-    /// it asks for more than the limit ever grants.
+    /// Decides as if the counter were empty: the request passes unless it has
+    /// more hits than the limit ever allows.
     Allow,
-    /// That the request may not pass.
+    /// Rejects every request, except refunds.
     Deny,
-    /// What a limiter in this process says.
+    /// Charges a counter in the memory of this process.
     Local,
 }
 
 impl OnError {
-    /// All of them.
+    /// Every policy, in the order of the documentation.
     pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Local];
 
-    /// Its name in rule files.
+    /// The name in rule files and settings.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Allow => "allow",

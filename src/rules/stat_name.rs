@@ -1,16 +1,15 @@
-//! The name of a rule in the statistics.
+//! The names of rules in the statistics.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
-use crate::{
-    descriptor::Entry,
-    rules::{Rule, Step},
-};
+use super::step::RuleStep;
+use crate::descriptor::Entry;
 
-/// A domain, and one component for each entry of the descriptor.
+/// A domain, and one component for each entry of a descriptor.
 ///
-/// It is clean: `:` and `|`, which separate fields in statsd, and the dots of
-/// IPv4 addresses, which would separate components, are underscores.
+/// Characters with a meaning in statsd are replaced by underscores: `:` and `|`,
+/// which separate fields, and the dots of IPv4 addresses, which would separate
+/// components.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StatName {
     domain: String,
@@ -18,118 +17,129 @@ pub struct StatName {
 }
 
 impl StatName {
-    /// A name made of `domain` and `components`, cleaned.
+    /// Makes a name of `domain` and `components`, and replaces the characters
+    /// with a meaning in statsd.
     pub fn new(domain: &str, components: impl Iterator<Item = String>) -> Self {
-        Self { domain: clean(domain), components: components.map(|it| clean(&it)).collect() }
+        let components = components.map(|component| clean(&component)).collect();
+        Self { domain: clean(domain), components }
     }
 
-    /// The domain.
+    /// The domain of the rule.
     pub fn domain(&self) -> &str {
         &self.domain
     }
 
-    /// How long all of it is, in bytes, without what stands between.
+    /// The length of the domain and all components in bytes, without separators.
     pub fn length(&self) -> usize {
         self.domain.len() + self.components.iter().map(String::len).sum::<usize>()
     }
 
-    /// Its components, in order.
+    /// One component for each entry, in order.
     pub fn components(&self) -> impl Iterator<Item = &str> {
         self.components.iter().map(String::as_str)
     }
 
-    /// Component `i`, or nothing if there are fewer.
-    pub fn component(&self, i: usize) -> &str {
-        self.components.get(i).map_or("", String::as_str)
+    /// The component at `index`; empty if there are fewer components.
+    pub fn component(&self, index: usize) -> &str {
+        self.components.get(index).map_or("", String::as_str)
     }
 }
 
 impl fmt::Display for StatName {
-    /// All of it, joined with dots, as Envoy's reference service writes it.
+    /// Joins all parts with dots, as the reference service does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.domain)?;
-        self.components.iter().try_for_each(|it| write!(f, ".{it}"))
+        for component in &self.components {
+            write!(f, ".{component}")?;
+        }
+        Ok(())
     }
 }
 
-/// The name of `rule` for a descriptor that it governs, where values of the
-/// descriptor are part of the name.
-pub(super) fn of_request(rule: &Rule, entries: &[Entry]) -> StatName {
-    let steps = rule.steps.iter().zip(entries);
-    let shares = rule.steps.iter().any(|it| it.shared().is_some());
-    let component: fn((&Step, &Entry)) -> String = match rule.spec.detailed_metric {
-        true if shares => detailed_shared,
-        true => detailed,
-        false => by_value,
-    };
-    StatName::new(&rule.domain, steps.map(component))
-}
-
-/// `detailed_metric`: the key and the value, also an empty one.
-fn detailed((_, entry): (&Step, &Entry)) -> String {
-    format!("{}_{}", lossy(&entry.key), lossy(&entry.value))
-}
-
-/// `detailed_metric` on a rule with a step that says `share_threshold`.
-fn detailed_shared((step, entry): (&Step, &Entry)) -> String {
-    match step.shared() {
-        Some(pattern) => joined(entry, pattern),
-        None => joined(entry, &lossy(&entry.value)),
+/// The name of a rule with `detailed_metric`: every component has the value of
+/// its entry, or the pattern if values share a counter.
+pub(super) fn detailed(domain: &str, steps: &[RuleStep], entries: &[Entry]) -> StatName {
+    // As in the reference service, an empty value keeps its underscore unless a
+    // step of the rule shares its counter.
+    let shares_counter = steps.iter().any(|step| step.shared_pattern().is_some());
+    let mut components = Vec::with_capacity(steps.len());
+    for (step, entry) in steps.iter().zip(entries) {
+        let value = match step.shared_pattern() {
+            Some(pattern) => Cow::Borrowed(pattern),
+            None => lossy(&entry.value),
+        };
+        let component = if shares_counter {
+            component(entry, &value)
+        } else {
+            format!("{}_{value}", lossy(&entry.key))
+        };
+        components.push(clean(&component));
     }
+    StatName { domain: clean(domain), components }
 }
 
-/// `value_to_metric` on some step of the rule.
-fn by_value((step, entry): (&Step, &Entry)) -> String {
-    if step.shared().is_some() || !step.value_to_metric {
-        return step.composite.to_string();
+/// The name of a rule with `value_to_metric`: the components of steps with that
+/// flag have the value of their entry, the others are as the rule is written.
+pub(super) fn by_value(domain: &str, steps: &[RuleStep], entries: &[Entry]) -> StatName {
+    let mut components = Vec::with_capacity(steps.len());
+    for (step, entry) in steps.iter().zip(entries) {
+        let component = if step.value_to_metric() && step.shared_pattern().is_none() {
+            component(entry, &lossy(&entry.value))
+        } else {
+            step.composite_key().to_string()
+        };
+        components.push(clean(&component));
     }
-    joined(entry, &lossy(&entry.value))
+    StatName { domain: clean(domain), components }
 }
 
-fn joined(entry: &Entry, value: &str) -> String {
-    match value {
-        "" => lossy(&entry.key).into_owned(),
-        value => format!("{}_{value}", lossy(&entry.key)),
-    }
+fn component(entry: &Entry, value: &str) -> String {
+    let key = lossy(&entry.key);
+    if value.is_empty() { key.into_owned() } else { format!("{key}_{value}") }
 }
 
-fn lossy(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
+/// Replaces the characters that have a meaning in statsd.
 fn clean(text: &str) -> String {
     let mut clean = text.replace([':', '|'], "_").into_bytes();
-    let mut at = 0;
-    while at < clean.len() {
-        match address_length(&clean[at..]) {
-            Some(length) => {
-                clean[at..at + length]
-                    .iter_mut()
-                    .filter(|it| **it == b'.')
-                    .for_each(|it| *it = b'_');
-                at += length;
+    let mut position = 0;
+    while position < clean.len() {
+        let Some(length) = address_length(&clean[position..]) else {
+            position += 1;
+            continue;
+        };
+        for byte in &mut clean[position..position + length] {
+            if *byte == b'.' {
+                *byte = b'_';
             }
-            None => at += 1,
         }
+        position += length;
     }
-    // Only whole characters were replaced, by ASCII.
+    // ASCII characters were replaced by ASCII, so it is still UTF-8.
     String::from_utf8(clean).unwrap_or_default()
 }
 
-/// The length of what looks like an IPv4 address at the beginning of `text`, if it
-/// does: four numbers of at most three digits, whatever stands around them.
+/// The length of the IPv4 address at the start of `text`: four numbers of one to
+/// three digits. Other characters may follow directly.
 fn address_length(text: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    for part in 0..4 {
-        if part > 0 {
-            (text.get(at) == Some(&b'.')).then_some(())?;
-            at += 1;
+    let mut length = 0;
+    for number in 0..4 {
+        if number > 0 {
+            if text.get(length) != Some(&b'.') {
+                return None;
+            }
+            length += 1;
         }
-        let digits = text[at..].iter().take(3).take_while(|it| it.is_ascii_digit()).count();
-        (0 < digits).then_some(())?;
-        at += digits;
+        let digits = text[length..].iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == 0 {
+            return None;
+        }
+        length += digits;
     }
-    Some(at)
+    Some(length)
 }
 
 #[cfg(test)]
@@ -137,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn separators_of_statsd_and_dots_of_addresses_are_underscores() {
+    fn separators_of_statsd_and_dots_of_addresses_become_underscores() {
         assert_eq!(clean("a:b|c"), "a_b_c");
         assert_eq!(clean("masked_remote_address_0.0.0.0/0"), "masked_remote_address_0_0_0_0/0");
         assert_eq!(clean("remote_address_10.20.30.40"), "remote_address_10_20_30_40");

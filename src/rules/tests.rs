@@ -1,11 +1,17 @@
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 
-use super::*;
+use super::{
+    pattern::Pattern,
+    spec::{DescriptorSpec, LimitSpec, RuleSpec},
+    *,
+};
 use crate::{
-    counter::KeyStyle,
-    limit::{Unit, Window},
-    rules::spec::LimitSpec,
+    counter::{KeyFormat, KeyStyle},
+    limit::{Limit, Unit, Window},
+    time::Timestamp,
 };
 
 fn node(key: &str, value: &str, descriptors: Vec<DescriptorSpec>) -> DescriptorSpec {
@@ -13,7 +19,7 @@ fn node(key: &str, value: &str, descriptors: Vec<DescriptorSpec>) -> DescriptorS
     DescriptorSpec { key, value, descriptors, ..DescriptorSpec::default() }
 }
 
-/// A descriptor with a limit, to be known by `name`.
+/// A descriptor with a limit. `name` is the name of its rule.
 fn leaf(key: &str, value: &str, name: &str) -> DescriptorSpec {
     limited(node(key, value, Vec::new()), name)
 }
@@ -46,7 +52,7 @@ fn tree(domain: &str, descriptors: Vec<DescriptorSpec>) -> RuleTree {
     RuleTree::compile(vec![DomainSpec { domain: domain.into(), descriptors }])
 }
 
-/// The entries of `key=value key=value`.
+/// Parses entries such as `key=value key=value`.
 fn entries(text: &str) -> Vec<Entry> {
     let bytes = |it: &str| Bytes::copy_from_slice(it.as_bytes());
     let pairs = text.split_whitespace().map(|it| it.split_once('=').expect("a pair"));
@@ -57,13 +63,13 @@ fn find<'a>(tree: &'a RuleTree, text: &str) -> Option<&'a Arc<Rule>> {
     tree.domains.values().next().expect("a domain").find(&entries(text))
 }
 
-/// Asks for each descriptor which rule governs it.
+/// Checks the name of the rule that applies to each descriptor.
 #[track_caller]
 fn check(descriptors: Vec<DescriptorSpec>, cases: &[(&str, &str)]) {
     let tree = tree("d", descriptors);
-    for (asked, expected) in cases {
-        let found = find(&tree, asked).map_or("none", |it| &it.spec.name);
-        assert_eq!(found, *expected, "{asked}");
+    for (descriptor, expected) in cases {
+        let found = find(&tree, descriptor).map_or("none", |rule| &rule.spec.name);
+        assert_eq!(found, *expected, "{descriptor}");
     }
 }
 
@@ -75,13 +81,13 @@ fn a_value_comes_before_a_pattern_and_a_pattern_before_the_key_alone() {
 }
 
 #[test]
-fn of_two_patterns_the_first_wins_however_short_it_is() {
+fn the_first_matching_pattern_wins() {
     let rules = vec![leaf("a", "x*", "short"), leaf("a", "xyz*", "long"), leaf("b", "*", "other")];
     check(rules, &[("a=xyzz", "short"), ("a=y", "none")]);
 }
 
 #[test]
-fn there_is_no_way_back() {
+fn a_lookup_does_not_backtrack() {
     let rules = vec![
         node("a", "x", vec![leaf("b", "1", "exact")]),
         node("a", "p*", vec![leaf("b", "2", "pattern")]),
@@ -98,7 +104,7 @@ fn there_is_no_way_back() {
 }
 
 #[test]
-fn a_descriptor_ends_where_its_rule_does() {
+fn a_rule_matches_descriptors_of_its_own_length() {
     let rules = vec![limited(node("a", "", vec![leaf("b", "", "below")]), "above")];
     let cases = [("a=1", "above"), ("a=1 b=2", "below"), ("a=1 c=2", "none"), ("b=2", "none")];
     check(rules, &cases);
@@ -106,13 +112,13 @@ fn a_descriptor_ends_where_its_rule_does() {
 }
 
 #[test]
-fn a_value_without_a_limit_is_let_through() {
+fn an_element_without_a_limit_exempts_its_value() {
     let rules = vec![leaf("a", "", "any"), node("a", "friend", vec![]), node("a", "f*", vec![])];
     check(rules, &[("a=friend", "none"), ("a=foe", "none"), ("a=other", "any")]);
 }
 
 #[test]
-fn a_star_may_stand_anywhere_and_for_nothing() {
+fn a_star_may_be_anywhere_and_match_nothing() {
     let rules = vec![
         leaf("path", "/*/img/*.png", "middle"),
         leaf("path", "/static*", "end"),
@@ -132,7 +138,7 @@ fn a_star_may_stand_anywhere_and_for_nothing() {
 }
 
 #[test]
-fn a_pattern_may_cross_from_the_key_into_the_value() {
+fn a_star_may_match_the_underscore_between_key_and_value() {
     check(vec![leaf("a", "*", "a")], &[("a=", "a"), ("a_b=c", "a"), ("ab=c", "none")]);
 }
 
@@ -152,17 +158,17 @@ fn an_unknown_domain_has_no_rules() {
 }
 
 #[track_caller]
-fn check_counter(descriptors: Vec<DescriptorSpec>, asked: &str, expected: &str) {
+fn check_counter(descriptors: Vec<DescriptorSpec>, descriptor: &str, expected: &str) {
     let tree = tree("domain", descriptors);
     let format = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
-    let rule = find(&tree, asked).expect("a rule");
+    let rule = find(&tree, descriptor).expect("a rule");
     let limit = &rule.spec.limits[0].limit;
-    let counter = rule.counter(limit, &format, &entries(asked), Timestamp::from_secs(1234));
+    let counter = rule.counter(limit, &format, &entries(descriptor), Timestamp::from_secs(1234));
     assert_eq!(String::from_utf8_lossy(counter.key.as_bytes()), expected);
 }
 
 #[test]
-fn values_have_a_counter_each_unless_they_share_one() {
+fn each_value_has_a_counter_unless_the_threshold_is_shared() {
     let files = || leaf("files", "files/*", "files");
     check_counter(vec![files()], "files=files/a", "domain_files_files/a_1234");
     check_counter(vec![shared(files())], "files=files/a", "domain_files_files/*_1234");
@@ -178,19 +184,20 @@ fn values_have_a_counter_each_unless_they_share_one() {
 }
 
 #[test]
-fn a_shared_counter_is_not_that_of_a_value_that_reads_like_its_pattern() {
+fn a_shared_counter_differs_from_that_of_a_value_like_its_pattern() {
     let rules = tree("d", vec![shared(leaf("a", "x*", "shared")), leaf("b", "", "any")]);
-    let key = |asked: &str| {
-        let rule = find(&rules, asked).expect("a rule");
+    let key = |descriptor: &str| {
+        let rule = find(&rules, descriptor).expect("a rule");
         let limit = &rule.spec.limits[0].limit;
-        rule.counter(limit, &KeyFormat::default(), &entries(asked), Timestamp::from_secs(0)).key
+        rule.counter(limit, &KeyFormat::default(), &entries(descriptor), Timestamp::from_secs(0))
+            .key
     };
     assert_eq!(key("a=x1"), key("a=x2"));
     assert_ne!(key("b=x1"), key("b=x2"));
 }
 
 #[test]
-fn the_limits_of_a_rule_count_apart_however_counters_are_named() {
+fn the_limits_of_a_rule_have_separate_counters_in_every_key_style() {
     let mut spec = leaf("a", "", "a");
     let limits = &mut spec.rule.as_mut().expect("it has a rule").limits;
     let minute =
@@ -208,7 +215,7 @@ fn the_limits_of_a_rule_count_apart_however_counters_are_named() {
 }
 
 #[test]
-fn a_rule_without_a_limit_governs_and_lets_everything_pass() {
+fn a_rule_without_a_limit_applies_and_is_unlimited() {
     let mut unlimited = leaf("a", "", "a");
     unlimited.rule.as_mut().expect("it has a rule").limits.clear();
     let tree = tree("d", vec![unlimited]);
@@ -216,56 +223,56 @@ fn a_rule_without_a_limit_governs_and_lets_everything_pass() {
 }
 
 #[track_caller]
-fn check_name(domain: &str, spec: DescriptorSpec, asked: &str, expected: &str) {
+fn check_name(domain: &str, spec: DescriptorSpec, descriptor: &str, expected: &str) {
     let tree = tree(domain, vec![spec]);
-    let rule = find(&tree, asked).expect("a rule");
-    let of_request = rule.stat_name_for(&entries(asked));
+    let rule = find(&tree, descriptor).expect("a rule");
+    let of_request = rule.stat_name_for(&entries(descriptor));
     assert_eq!(of_request.as_ref().unwrap_or(rule.stat_name()).to_string(), expected);
 }
 
 #[test]
-fn a_name_in_the_statistics_is_the_rule_unless_it_says_otherwise() {
+fn the_stat_name_is_the_rule_as_written_by_default() {
     let spec = node("k1", "", vec![leaf("k2", "v", "")]);
     check_name("d", spec, "k1=A k2=v", "d.k1.k2_v");
     check_name("test-domain", leaf("wild", "foo*", ""), "wild=foo1", "test-domain.wild_foo*");
 }
 
 #[test]
-fn value_to_metric_names_the_value_of_its_entry() {
+fn value_to_metric_puts_the_value_into_the_stat_name() {
     let spec = to_metric(node("k1", "", vec![leaf("k2", "", "")]));
     check_name("d", spec, "k1=A k2=B", "d.k1_A.k2");
 
     let action = to_metric(node("action", "", vec![leaf("resource", "", "")]));
     let spec = to_metric(node("user", "", vec![action]));
-    let asked = "user=alice action=readfile resource=x";
-    check_name("domain", spec, asked, "domain.user_alice.action_readfile.resource");
+    let descriptor = "user=alice action=readfile resource=x";
+    check_name("domain", spec, descriptor, "domain.user_alice.action_readfile.resource");
 
     let method = to_metric(node("http_method", "", vec![to_metric(leaf("subject_id", "", ""))]));
     let spec = to_metric(node("route", "", vec![method]));
-    let asked = "route= http_method=GET subject_id=";
-    check_name("domain", spec, asked, "domain.route.http_method_GET.subject_id");
+    let descriptor = "route= http_method=GET subject_id=";
+    check_name("domain", spec, descriptor, "domain.route.http_method_GET.subject_id");
 
     let spec = to_metric(leaf("wild", "foo*", ""));
     check_name("d", spec, "wild=foo1", "d.wild_foo1");
 }
 
 #[test]
-fn share_threshold_comes_before_the_other_metric_flags() {
+fn share_threshold_takes_precedence_over_the_metric_flags() {
     let spec = shared(to_metric(node("route", "api/*", vec![leaf("method", "", "")])));
     check_name("test-domain", spec, "route=api/1 method=GET", "test-domain.route_api/*.method");
 
     let spec = shared(node("service", "svc/*", vec![detailed(leaf("endpoint", "", ""))]));
-    let asked = "service=svc/1 endpoint=get";
-    check_name("test-domain", spec, asked, "test-domain.service_svc/*.endpoint_get");
+    let descriptor = "service=svc/1 endpoint=get";
+    check_name("test-domain", spec, descriptor, "test-domain.service_svc/*.endpoint_get");
 
     let files = shared(node("file", "file/*", vec![leaf("type", "", "")]));
     let spec = shared(node("path", "path/*", vec![files]));
-    let asked = "path=path/1 file=file/2 type=pdf";
-    check_name("test-domain", spec, asked, "test-domain.path_path/*.file_file/*.type");
+    let descriptor = "path=path/1 file=file/2 type=pdf";
+    check_name("test-domain", spec, descriptor, "test-domain.path_path/*.file_file/*.type");
 }
 
 #[test]
-fn detailed_metric_names_every_entry_and_keeps_the_underscore_of_an_empty_value() {
+fn detailed_metric_puts_every_value_into_the_stat_name() {
     let spec = node("a", "", vec![detailed(leaf("b", "", ""))]);
     check_name("d", spec, "a=1 b=2", "d.a_1.b_2");
     check_name("d", detailed(leaf("a", "", "")), "a=", "d.a_");
@@ -273,7 +280,7 @@ fn detailed_metric_names_every_entry_and_keeps_the_underscore_of_an_empty_value(
     check_name("d", above, "a=1 b=", "d.a_1.b_");
 }
 
-/// Random lists of descriptors, in which every rule has a name of its own.
+/// Random lists of descriptors, in which every rule has a unique name.
 fn trees() -> impl Strategy<Value = Vec<DescriptorSpec>> {
     let key = || prop::sample::select(vec!["a", "b", "a_b", "b_a", "a*", "*", "*_b"]);
     let value = || prop::sample::select(vec!["", "a", "b", "b_a", "*", "a*", "*_*"]);
@@ -292,24 +299,24 @@ fn trees() -> impl Strategy<Value = Vec<DescriptorSpec>> {
         })
     });
     list.prop_map(|mut list| {
-        tidy(&mut list, &mut 0);
+        remove_duplicates_and_name_rules(&mut list, &mut 0);
         list
     })
 }
 
-fn tidy(list: &mut Vec<DescriptorSpec>, count: &mut usize) {
-    let mut seen = std::collections::HashSet::new();
-    list.retain(|it| seen.insert(it.composite_key()));
-    for it in list {
-        if let Some(rule) = &mut it.rule {
+fn remove_duplicates_and_name_rules(list: &mut Vec<DescriptorSpec>, count: &mut usize) {
+    let mut seen = HashSet::new();
+    list.retain(|spec| seen.insert(spec.composite_key()));
+    for spec in list {
+        if let Some(rule) = &mut spec.rule {
             *count += 1;
             rule.name = count.to_string().into();
         }
-        tidy(&mut it.descriptors, count);
+        remove_duplicates_and_name_rules(&mut spec.descriptors, count);
     }
 }
 
-/// The rule that governs `entries`, as the words of [`Domain::find`] say.
+/// The definition of [`Domain::find`].
 fn find_by_definition<'a>(
     list: &'a [DescriptorSpec],
     entries: &[(String, String)],
@@ -330,17 +337,17 @@ fn find_by_definition<'a>(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
-    fn a_lookup_finds_what_the_definition_says(
+    fn a_lookup_agrees_with_its_definition(
         list in trees(),
-        asked in vec(vec(("[ab_]{0,3}", "[ab_]{0,3}"), 0..4), 8),
+        descriptors in vec(vec(("[ab_]{0,3}", "[ab_]{0,3}"), 0..4), 8),
     ) {
         let tree = tree("d", list.clone());
-        for asked in asked {
+        for descriptor in descriptors {
             let bytes = |it: &str| Bytes::copy_from_slice(it.as_bytes());
             let entries: Vec<_> =
-                asked.iter().map(|(k, v)| Entry { key: bytes(k), value: bytes(v) }).collect();
+                descriptor.iter().map(|(k, v)| Entry { key: bytes(k), value: bytes(v) }).collect();
             let found = tree.domain(b"d").and_then(|it| it.find(&entries));
-            let expected = find_by_definition(&list, &asked);
+            let expected = find_by_definition(&list, &descriptor);
             prop_assert_eq!(found.map(|it| &it.spec.name), expected.map(|it| &it.name));
         }
     }

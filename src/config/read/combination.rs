@@ -142,7 +142,7 @@ impl<'a> Reader<'a, '_> {
                 }
             }
         }
-        // `count_denied: false` states what the other algorithms do anyway.
+        // `count_denied: false` is redundant for the other algorithms, but correct.
         if let Some(entry) = block.map.get("count_denied")
             && entry.node.plain() == Some(Plain::Bool(true))
             && !algorithm.info().count_denied

@@ -27,8 +27,14 @@ impl<'a> Reader<'a, '_> {
         let multiplier = self.number(map, KeyContext::RateLimit, "unit_multiplier", 1..=u32::MAX);
         let period = self.duration(map, "period", SECOND..=MAX_WINDOW, SECOND);
         let unit_entry = non_null(map, "unit");
-        let unit = unit_entry.and_then(|entry| self.unit(entry));
-        let calendar = non_null(map, "calendar").and_then(|entry| self.calendar(entry, unit));
+        let unit = match unit_entry {
+            Some(entry) => self.unit(entry),
+            None => None,
+        };
+        let calendar = match non_null(map, "calendar") {
+            Some(entry) => self.calendar(entry, unit),
+            None => None,
+        };
         let phase = self.phase(map);
         if algorithm.is_some_and(|algorithm| !algorithm.info().window) {
             return Some(Window::new(Unit::Second));

@@ -132,7 +132,7 @@ fn an_error_in_an_anchor_is_reported_once() {
 }
 
 #[test]
-fn line_endings_of_windows_make_no_difference() {
+fn windows_line_endings_are_accepted() {
     let text = "domain: d\r\ndescriptors:\r\n- key: a\r\n  rate_limit:\r\n    unit: day\r\n    requests_per_unit: 1\r\n";
     assert_eq!(&*rules(text)[0].spec.location, "r.yaml:3");
     let shown = compile_one(&text.replace("day", "eon")).expect_err("no unit").to_string();

@@ -36,7 +36,7 @@ fn spec(limit: Limit) -> LimitSpec {
 }
 
 #[test]
-fn the_example_of_the_reference_is_what_it_says() {
+fn the_example_of_the_reference_gives_these_limits() {
     let reference = include_str!("../../../docs/rules.md");
     let text = reference.split("```yaml\n").find(|it| it.contains("login_ip")).unwrap();
     let rules = rules(text.split("```").next().unwrap());
@@ -67,7 +67,7 @@ fn the_example_of_the_reference_is_what_it_says() {
 }
 
 #[test]
-fn an_algorithm_is_what_its_name_says() {
+fn each_algorithm_is_read_by_its_name() {
     let minute = "requests_per_unit: 7, unit: minute";
     let lease = Duration::from_millis(1500);
     for (text, expected) in [
@@ -97,7 +97,7 @@ fn an_algorithm_is_what_its_name_says() {
 }
 
 #[test]
-fn a_window_is_what_its_keys_say() {
+fn the_window_follows_from_its_keys() {
     let shifted = |window, secs| phased(window, Phase::Shifted(Duration::from_secs(secs)));
     for (text, expected) in [
         ("unit: minute, unit_multiplier: 5", times(Unit::Minute, 5)),
@@ -126,7 +126,7 @@ fn a_window_is_what_its_keys_say() {
 }
 
 #[test]
-fn the_other_keys_are_kept() {
+fn the_remaining_keys_are_read() {
     let day = "requests_per_unit: 1, unit: day";
     for (text, expected) in [("1ms", 1), ("10m", 600_000), ("87600h", 315_360_000_000)] {
         let limit = limit(&format!("{day}, penalty: {text}")).limit;
@@ -172,7 +172,7 @@ descriptors:
 }
 
 #[test]
-fn a_list_of_limits_is_a_list_of_one_to_eight_limits() {
+fn rate_limits_has_one_to_eight_limits() {
     let many: String = (1..=9)
         .map(|it| format!("  - {{ unit: day, unit_multiplier: {it}, requests_per_unit: 1, count_denied: no }}\n"))
         .collect();
@@ -202,7 +202,7 @@ descriptors:
 }
 
 #[test]
-fn a_rule_with_several_limits_replaces_none_of_its_own() {
+fn a_rule_cannot_replace_its_own_limits() {
     check_errors(
         "
 domain: d
@@ -252,7 +252,7 @@ fn limits_of_one_descriptor_never_share_a_counter() {
 }
 
 #[test]
-fn a_limit_that_refuses_nothing_more_than_another_is_pointed_out() {
+fn a_limit_that_another_limit_implies_is_reported() {
     let check = |first: &str, second: &str, expected: &[&str]| {
         let text = format!("- key: a\n  rate_limits:\n  - {{ {first} }}\n  - {{ {second} }}\n");
         check_warnings(&text, expected);
@@ -283,7 +283,7 @@ fn a_limit_that_refuses_nothing_more_than_another_is_pointed_out() {
 }
 
 #[test]
-fn flags_are_about_several_limits_too() {
+fn flags_apply_to_several_limits() {
     check_warnings(
         "- { key: a, shadow_mode: yes, metadata: {}, rate_limits: [{ unit: day, requests_per_unit: 1 }] }\n",
         &[],

@@ -107,7 +107,7 @@ fn thirty_one_levels_of_descriptors_are_not_too_deep() {
 }
 
 #[test]
-fn a_small_file_cannot_stand_for_a_large_one() {
+fn aliases_cannot_expand_a_small_file_without_bound() {
     let lists =
         (1..9).map(|it| format!("a{it}: &a{it} [{}]\n", format!("*a{}, ", it - 1).repeat(9)));
     let lists = "a0: &a0 [x]\n".to_owned() + &lists.collect::<String>();
@@ -121,7 +121,7 @@ fn a_small_file_cannot_stand_for_a_large_one() {
 }
 
 #[test]
-fn a_file_has_a_longest_length() {
+fn a_file_has_a_maximum_length() {
     let errors = compile_one(&"#".repeat(MAX_BYTES + 1)).expect_err("too long");
     assert!(errors.first().message.ends_with("expected at most 16777216"));
     let fits = "domain: d\n".to_owned() + &"#".repeat(MAX_BYTES - 10);
@@ -129,7 +129,7 @@ fn a_file_has_a_longest_length() {
 }
 
 #[test]
-fn a_message_is_short_however_long_the_text_is() {
+fn a_message_about_a_long_text_is_short() {
     let long = "1".repeat(1 << 20);
     let descriptor = format!("- {{ key: {long}, x{long}: 1, rate_limit: {{ unit: '{long}' }} }}\n");
     let text = format!("domain: {long}\ndescriptors:\n{descriptor}? {long}\n: {long}\n");

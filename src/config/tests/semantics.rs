@@ -15,7 +15,7 @@ fn a_file_needs_a_domain() {
 }
 
 #[test]
-fn a_domain_without_rules_is_a_domain() {
+fn a_domain_may_have_no_rules() {
     for text in ["domain: d", "domain: d\ndescriptors:\n", "---\ndomain: d\ndescriptors: []\n---\n"]
     {
         let compiled = compile_one(text).unwrap_or_else(|it| panic!("{it}"));
@@ -150,7 +150,7 @@ fn a_null_value_counts_as_absent() {
 }
 
 #[test]
-fn a_rule_replaces_others_by_their_names() {
+fn invalid_replaces_lists_are_errors() {
     check_errors(
         "
 domain: d
@@ -173,7 +173,7 @@ descriptors:
 }
 
 #[test]
-fn only_a_pattern_can_share() {
+fn only_a_pattern_can_share_its_threshold() {
     let flag = "share_threshold: true";
     check_errors(
         &format!(
@@ -190,7 +190,7 @@ fn only_a_pattern_can_share() {
 }
 
 #[test]
-fn metadata_is_any_map_of_what_json_knows() {
+fn metadata_is_any_map_that_json_can_express() {
     check_errors(
         "domain: d\ndescriptors:\n- { key: a, metadata: [1] }\n- { key: b, metadata: { x: [.nan, -.inf], unit: day, key: 1 } }\n",
         &[
@@ -236,7 +236,7 @@ fn a_domain_is_in_one_file_unless_domains_are_merged() {
 }
 
 #[test]
-fn merged_files_may_not_name_the_same_key_and_value_at_the_top() {
+fn merged_files_may_not_repeat_a_top_level_key_and_value() {
     let first = "domain: d\ndescriptors:\n- { key: a, descriptors: [{ key: x, rate_limit: { unlimited: true } }] }\n";
     let errors = two(first, first, true).expect_err("twice the same key");
     assert_eq!(

@@ -55,7 +55,7 @@ fn errors_name_the_tree_and_the_path_in_it() {
 }
 
 #[test]
-fn numbers_and_texts_stay_what_they_are() {
+fn numbers_and_texts_keep_their_types() {
     let metadata = map([
         ("yes", Tree::Bool(true)),
         ("1", Tree::Number(1e300)),

@@ -3,7 +3,7 @@ use super::*;
 const LIMIT: &str = "rate_limit: { unit: day, requests_per_unit: 1 }";
 
 #[test]
-fn a_pattern_behind_one_that_takes_all_of_it_is_never_reached() {
+fn a_pattern_after_a_more_general_one_is_reported() {
     check_warnings(
         &format!(
             "
@@ -19,7 +19,7 @@ fn a_pattern_behind_one_that_takes_all_of_it_is_never_reached() {
 }
 
 #[test]
-fn a_key_alone_is_never_reached_beside_a_pattern_that_takes_every_value() {
+fn a_key_beside_a_pattern_for_every_value_is_reported() {
     check_warnings(
         &format!(
             "
@@ -34,7 +34,7 @@ fn a_key_alone_is_never_reached_beside_a_pattern_that_takes_every_value() {
 }
 
 #[test]
-fn a_descriptor_that_says_nothing_is_there_for_what_it_keeps_away() {
+fn an_empty_descriptor_must_exempt_entries_from_another_rule() {
     let useful = format!(
         "
 - {{ key: a, value: friend }}
@@ -94,7 +94,7 @@ fn flags_of_a_limit_have_no_effect_without_one() {
 }
 
 #[test]
-fn a_limit_of_nothing_is_meant_only_when_it_is_written() {
+fn a_missing_requests_per_unit_is_reported_but_zero_is_not() {
     check_warnings(
         "- { key: a, rate_limit: { unit: day } }\n- { key: b, rate_limit: { unit: day, requests_per_unit: 0 } }\n",
         &["3:13: `requests_per_unit` is missing, so that every request is rejected"],
@@ -102,7 +102,7 @@ fn a_limit_of_nothing_is_meant_only_when_it_is_written() {
 }
 
 #[test]
-fn a_name_that_no_rule_has_replaces_nothing() {
+fn a_replaced_name_without_a_rule_is_reported() {
     check_warnings(
         "
 - key: a
@@ -115,7 +115,7 @@ fn a_name_that_no_rule_has_replaces_nothing() {
 }
 
 #[test]
-fn a_lease_that_is_never_one_hit_has_no_effect() {
+fn a_lease_below_one_hit_is_reported() {
     let check = |lease: &str, requests: u32, advice: &str| {
         let rule = format!(
             "

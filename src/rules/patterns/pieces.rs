@@ -1,152 +1,167 @@
-//! Finds the first of many patterns whose pieces a text has, one behind the other.
+//! Finds the first of many patterns whose pieces a text contains in order.
 //!
-//! The pieces of all patterns are looked for at once, by the algorithm of Aho and
-//! Corasick. A first pass over the text tells which pieces it has at all. A pattern
-//! of one piece is decided by that. One of several is looked at only if the text has
-//! that piece of it which the fewest others have. For all those, a second pass takes
-//! each piece at the first place behind the piece before it, which leaves the most
-//! for those that follow.
+//! The algorithm of Aho and Corasick searches for the pieces of all patterns at
+//! once. The first pass over the text collects the pieces that occur in it. That
+//! decides the patterns with one piece. A pattern with several pieces is
+//! possible only if the text contains its rarest piece, the one that the fewest
+//! patterns have. The second pass searches for the possible patterns: it takes
+//! each piece at its first occurrence after the piece before it, which leaves
+//! the most text for the pieces that follow.
 //!
-//! So the time is that of two passes, and of the patterns whose rarest piece the text
-//! has; it does not grow with the product of both. Where pieces end with one another
-//! (`a`, `ba`, `cba`), each of those that end at one place takes a step.
+//! So the time is that of two passes, plus a step for each pattern whose rarest
+//! piece occurs. It does not grow with the product of text length and number of
+//! patterns. If pieces end with other pieces (`a`, `ba`, `cba`), every piece
+//! that ends at a position takes a step.
 
 use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
-use self::automaton::{Automaton, number};
-use super::{Inner, NONE};
+use self::automaton::{Automaton, ShorterPieces, to_u32};
+use super::group::{Inner, NO_POSITION};
 
 mod automaton;
 
 #[derive(Debug)]
-pub(super) struct Pieces {
+pub(super) struct PieceMatcher {
     automaton: Automaton,
     pieces: Vec<Piece>,
-    /// Of several pieces, in order.
-    patterns: Vec<Pattern>,
-    lowest: usize,
+    /// The patterns with more than one piece, in the order of their positions.
+    sequences: Vec<PieceSequence>,
+    lowest_position: usize,
 }
 
 #[derive(Debug)]
 struct Piece {
-    length: usize,
-    /// The position of the first pattern that has this piece alone.
-    alone: usize,
-    /// The patterns of which no piece is rarer.
+    length_in_bytes: usize,
+    /// The first position of a pattern that has only this piece, or
+    /// [`NO_POSITION`].
+    alone_position: usize,
+    /// The sequences that have this as their rarest piece.
     rarest_of: Vec<u32>,
 }
 
+/// A pattern with more than one piece.
 #[derive(Debug)]
-struct Pattern {
+struct PieceSequence {
     position: usize,
-    /// In order.
+    /// Indexes into [`PieceMatcher::pieces`], in order.
     pieces: Vec<u32>,
 }
 
-/// A pattern that waits for its next piece.
-struct Waiting {
-    pattern: u32,
-    /// How many of its pieces have been found.
+/// A sequence in the course of the second pass.
+struct Progress {
+    sequence: u32,
+    /// The number of pieces found so far.
     found: usize,
-    /// Where the last one ends.
+    /// The end of the last piece in the text.
     end: usize,
 }
 
-impl Pieces {
-    /// Takes patterns in order.
+impl PieceMatcher {
+    /// `patterns` must be in the order of their positions.
     pub(super) fn new(patterns: Vec<Inner>) -> Self {
-        let mut this = Self {
-            lowest: patterns.first().map_or(NONE, |it| it.position),
+        let mut matcher = Self {
+            lowest_position: patterns.first().map_or(NO_POSITION, |pattern| pattern.position),
             automaton: Automaton::default(),
             pieces: Vec::new(),
-            patterns: Vec::new(),
+            sequences: Vec::new(),
         };
         for Inner { position, pieces } in patterns {
-            let pieces: Vec<_> = pieces.iter().map(|it| this.piece(it)).collect();
-            if let [only] = *pieces {
-                let alone = &mut this.pieces[only as usize].alone;
-                *alone = position.min(*alone);
+            let mut numbers = Vec::with_capacity(pieces.len());
+            for piece in &pieces {
+                numbers.push(matcher.add_piece(piece));
+            }
+            if let [only] = *numbers {
+                let piece = &mut matcher.pieces[only as usize];
+                piece.alone_position = piece.alone_position.min(position);
             } else {
-                this.patterns.push(Pattern { position, pieces });
+                matcher.sequences.push(PieceSequence { position, pieces: numbers });
             }
         }
-        this.automaton.link();
-        this.find_rarest();
-        this
+        matcher.automaton.link();
+        matcher.find_rarest_pieces();
+        matcher
     }
 
-    /// The number of this piece.
-    fn piece(&mut self, bytes: &[u8]) -> u32 {
-        let new = number(self.pieces.len());
-        let piece = self.automaton.insert(bytes, new);
-        if piece == new {
-            self.pieces.push(Piece { length: bytes.len(), alone: NONE, rarest_of: Vec::new() });
+    /// Returns the index of the piece, which is the same for equal pieces.
+    fn add_piece(&mut self, bytes: &[u8]) -> u32 {
+        let next = to_u32(self.pieces.len());
+        let piece = self.automaton.insert(bytes, next);
+        if piece == next {
+            self.pieces.push(Piece {
+                length_in_bytes: bytes.len(),
+                alone_position: NO_POSITION,
+                rarest_of: Vec::new(),
+            });
         }
         piece
     }
 
-    fn find_rarest(&mut self) {
+    fn find_rarest_pieces(&mut self) {
         let mut uses = vec![0_usize; self.pieces.len()];
-        for pattern in &self.patterns {
-            pattern.pieces.iter().for_each(|&it| uses[it as usize] += 1);
+        for sequence in &self.sequences {
+            for &piece in &sequence.pieces {
+                uses[piece as usize] += 1;
+            }
         }
-        for (at, pattern) in self.patterns.iter().enumerate() {
-            if let Some(&rarest) = pattern.pieces.iter().min_by_key(|&&it| uses[it as usize]) {
-                self.pieces[rarest as usize].rarest_of.push(number(at));
+        for (number, sequence) in self.sequences.iter().enumerate() {
+            if let Some(&rarest) = sequence.pieces.iter().min_by_key(|&&piece| uses[piece as usize])
+            {
+                self.pieces[rarest as usize].rarest_of.push(to_u32(number));
             }
         }
     }
 
-    /// The lowest position of a pattern.
-    pub(super) fn lowest(&self) -> usize {
-        self.lowest
+    pub(super) fn lowest_position(&self) -> usize {
+        self.lowest_position
     }
 
-    /// The position of the first pattern whose pieces `text` has, or `best` if that is
-    /// lower.
+    /// The position of the first pattern whose pieces `text` contains in order,
+    /// or `best` if that is lower.
     pub(super) fn first(&self, text: &[u8], mut best: usize) -> usize {
         let mut seen = HashSet::with_hasher(RandomState::default());
         let mut possible = Vec::new();
         self.automaton.scan(text, |number, _| {
-            // With it, whatever it ends with was seen.
-            let is_new = seen.insert(number);
-            if is_new {
-                let piece = &self.pieces[number as usize];
-                best = best.min(piece.alone);
-                possible.extend_from_slice(&piece.rarest_of);
+            if !seen.insert(number) {
+                // The shorter pieces were seen together with this one.
+                return ShorterPieces::Skip;
             }
-            is_new
+            let piece = &self.pieces[number as usize];
+            best = best.min(piece.alone_position);
+            possible.extend_from_slice(&piece.rarest_of);
+            ShorterPieces::Visit
         });
-        possible.retain(|&it| self.patterns[it as usize].position < best);
-        if possible.is_empty() { best } else { self.first_in_order(text, best, &possible) }
+        possible.retain(|&sequence| self.sequences[sequence as usize].position < best);
+        if possible.is_empty() { best } else { self.first_sequence(text, best, &possible) }
     }
 
-    /// The same, of the patterns in `possible`.
-    fn first_in_order(&self, text: &[u8], mut best: usize, possible: &[u32]) -> usize {
-        let mut waiting: HashMap<u32, Vec<Waiting>, RandomState> = HashMap::default();
-        for &pattern in possible {
-            let first = self.patterns[pattern as usize].pieces[0];
-            waiting.entry(first).or_default().push(Waiting { pattern, found: 0, end: 0 });
+    /// Like [`Self::first`], but only for the sequences in `possible`.
+    fn first_sequence(&self, text: &[u8], mut best: usize, possible: &[u32]) -> usize {
+        // The sequences by the next piece that they need.
+        let mut waiting: HashMap<u32, Vec<Progress>, RandomState> = HashMap::default();
+        for &sequence in possible {
+            let first_piece = self.sequences[sequence as usize].pieces[0];
+            let progress = Progress { sequence, found: 0, end: 0 };
+            waiting.entry(first_piece).or_default().push(progress);
         }
         self.automaton.scan(text, |number, end| {
-            let start = end - self.pieces[number as usize].length;
-            for mut it in waiting.remove(&number).unwrap_or_default() {
-                let pattern = &self.patterns[it.pattern as usize];
-                if best <= pattern.position {
+            let start = end - self.pieces[number as usize].length_in_bytes;
+            for mut progress in waiting.remove(&number).unwrap_or_default() {
+                let sequence = &self.sequences[progress.sequence as usize];
+                if best <= sequence.position {
                     continue;
                 }
-                if it.end <= start {
-                    it.found += 1;
-                    it.end = end;
+                if progress.end <= start {
+                    progress.found += 1;
+                    progress.end = end;
                 }
-                match pattern.pieces.get(it.found) {
-                    Some(&next) => waiting.entry(next).or_default().push(it),
-                    None => best = pattern.position,
+                match sequence.pieces.get(progress.found) {
+                    Some(&next) => waiting.entry(next).or_default().push(progress),
+                    None => best = sequence.position,
                 }
             }
-            !waiting.is_empty()
+            if waiting.is_empty() { ShorterPieces::Skip } else { ShorterPieces::Visit }
         });
         best
     }

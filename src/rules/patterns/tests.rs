@@ -6,15 +6,15 @@ use super::*;
 use crate::time::thread_cpu_time;
 
 fn patterns(texts: &[impl AsRef<[u8]>]) -> Vec<Pattern> {
-    texts.iter().map(|it| Pattern::new(it.as_ref())).collect()
+    texts.iter().map(|text| Pattern::new(text.as_ref())).collect()
 }
 
-/// What [`Patterns::first`] finds, by its definition.
+/// The definition of [`Patterns::first`].
 fn first_of(patterns: &[Pattern], text: &[u8]) -> Option<usize> {
-    patterns.iter().position(|it| it.matches(text))
+    patterns.iter().position(|pattern| pattern.matches(text))
 }
 
-/// Lists in which many patterns have the same beginnings, ends and pieces.
+/// Lists of patterns with few different prefixes, suffixes and pieces.
 fn lists() -> impl Strategy<Value = Vec<String>> {
     let short = || vec("[ab]{0,3}\\*[ab]{0,2}", 1..30);
     let pieces = || vec("[ab]{0,1}\\*(([ab]|ab|ba|aab|abb|bab){0,2}\\*){0,3}[ab]{0,1}", 1..60);
@@ -24,32 +24,33 @@ fn lists() -> impl Strategy<Value = Vec<String>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
     #[test]
-    fn the_first_is_that_of_a_look_at_each(
+    fn the_first_is_found_as_by_testing_each(
         list in lists(),
         texts in vec("[ab]{0,12}", 20),
-        few in prop_oneof![Just(0), Just(3), Just(FEW)],
+        max_scanned in prop_oneof![Just(0), Just(3), Just(MAX_SCANNED)],
     ) {
         let all = patterns(&list);
-        let sorted = Patterns::grouped(all.clone(), few);
+        let index = Patterns::with_max_scanned(all.clone(), max_scanned);
         for text in texts {
             let expected = first_of(&all, text.as_bytes());
-            prop_assert_eq!(sorted.first(text.as_bytes()), expected, "{} in {:?}", text, list);
+            prop_assert_eq!(index.first(text.as_bytes()), expected, "{} in {:?}", text, list);
         }
     }
 }
 
 #[test]
-fn pieces_that_overlap_or_are_one_another_are_found_where_they_stand() {
+fn pieces_that_overlap_or_contain_each_other_are_found() {
     let list =
         ["*aa*aa*", "*aba*bab*", "*ab*b*ab*", "*a*a*a*", "*bb*a*", "*bb*b*", "*b*b*", "*ba*"];
     let all = patterns(&list);
-    let sorted = Patterns::grouped(all.clone(), 0);
+    let index = Patterns::with_max_scanned(all.clone(), 0);
     for text in ["aaa", "aaaa", "abab", "ababab", "abbab", "bbb", "bba", "bb", "aa", "bab", ""] {
-        assert_eq!(sorted.first(text.as_bytes()), first_of(&all, text.as_bytes()), "{text}");
+        assert_eq!(index.first(text.as_bytes()), first_of(&all, text.as_bytes()), "{text}");
     }
 }
 
-/// A kind of list, and texts that match its last pattern, nearly match, or do not.
+/// A list of patterns, with a text that matches the last one, and a text that
+/// nearly matches many but none in full.
 struct Shape {
     name: &'static str,
     pattern: fn(usize) -> String,
@@ -114,61 +115,63 @@ const SHAPES: &[Shape] = &[
     },
 ];
 
-/// How long `run` takes on average.
+/// The average CPU time of `run`, in nanoseconds.
 fn cost(mut run: impl FnMut()) -> f64 {
     let mut rounds = 1;
     loop {
-        let begun = thread_cpu_time();
-        (0..rounds).for_each(|_| run());
-        let taken = thread_cpu_time() - begun;
-        if Duration::from_millis(50) <= taken {
-            return taken.as_secs_f64() * 1e9 / f64::from(rounds);
+        let start = thread_cpu_time();
+        for _ in 0..rounds {
+            run();
+        }
+        let elapsed = thread_cpu_time() - start;
+        if Duration::from_millis(50) <= elapsed {
+            return elapsed.as_secs_f64() * 1e9 / f64::from(rounds);
         }
         rounds *= 2;
     }
 }
 
-/// `cargo test --release --lib of_many_patterns_costs -- --ignored --nocapture`
+/// `cargo test --release --lib among_many_patterns -- --ignored --nocapture`
 #[test]
-#[ignore = "it measures, and asserts nothing"]
-fn what_the_first_of_many_patterns_costs() {
+#[ignore = "a measurement without assertions"]
+fn measure_lookups_among_many_patterns() {
     for Shape { name, pattern, text, miss } in SHAPES {
         println!("{name}");
-        let mut least = None;
+        let mut base = None;
         for count in [10, 10_000, 100_000] {
             let list: Vec<_> = (0..count).map(pattern).collect();
             let all = patterns(&list);
-            let begun = thread_cpu_time();
-            let sorted = Patterns::new(all.clone());
-            let built = thread_cpu_time() - begun;
+            let start = thread_cpu_time();
+            let index = Patterns::new(all.clone());
+            let built = thread_cpu_time() - start;
             let (last, miss) = (text(count - 1), miss.as_bytes());
             let last = last.as_bytes();
-            assert_eq!(sorted.first(last), first_of(&all, last));
-            assert_eq!(sorted.first(miss), first_of(&all, miss));
-            let of = |text| {
+            assert_eq!(index.first(last), first_of(&all, last));
+            assert_eq!(index.first(miss), first_of(&all, miss));
+            let lookup_cost = |text| {
                 cost(|| {
-                    black_box(sorted.first(black_box(text)));
+                    black_box(index.first(black_box(text)));
                 })
             };
             let scan = cost(|| {
                 black_box(first_of(&all, black_box(last)));
             });
-            let (hit, missed) = (of(last), of(miss));
-            let (least_hit, least_missed) = *least.get_or_insert((hit, missed));
+            let (hit_cost, miss_cost) = (lookup_cost(last), lookup_cost(miss));
+            let (base_hit, base_miss) = *base.get_or_insert((hit_cost, miss_cost));
             println!(
-                "  {count:6}: the last {hit:6.0} ns ({:.2} times that of 10), none {missed:6.0} ns \
-                 ({:.2}); one after the other {scan:.0} ns; sorted in {built:.0?}",
-                hit / least_hit,
-                missed / least_missed,
+                "  {count:6}: last pattern {hit_cost:6.0} ns ({:.2} times that of 10), no pattern \
+                 {miss_cost:6.0} ns ({:.2}); linear search {scan:.0} ns; built in {built:.0?}",
+                hit_cost / base_hit,
+                miss_cost / base_miss,
             );
         }
     }
 }
 
-/// `cargo test --release --lib long_values_cost -- --ignored --nocapture`
+/// `cargo test --release --lib of_long_values -- --ignored --nocapture`
 #[test]
-#[ignore = "it measures, and asserts nothing"]
-fn what_long_values_cost() {
+#[ignore = "a measurement without assertions"]
+fn measure_lookups_of_long_values() {
     type List = (&'static str, fn(usize) -> String, &'static str);
     let lists: [List; 5] = [
         ("*{i}*m*, m first", |it| format!("*x{it}y*m*"), "m"),
@@ -178,14 +181,14 @@ fn what_long_values_cost() {
         ("*{letters}b*{i}*", |it| format!("*{}b*{it}*", "x".repeat(100)), ""),
     ];
     for (name, pattern, begin) in lists {
-        let sorted = Patterns::new(patterns(&(0..10_000).map(pattern).collect::<Vec<_>>()));
+        let index = Patterns::new(patterns(&(0..10_000).map(pattern).collect::<Vec<_>>()));
         let pieces: String = (0..200_000).map(|it| format!("x{it}y")).collect();
         let letters = "x".repeat(1 << 20);
         for (kind, text) in [("pieces", pieces), ("one letter", letters)] {
             for length in [1_000, 10_000, 60_000, 1_000_000_u32] {
                 let text = format!("{begin}{}", &text[..length as usize]);
                 let cost = cost(|| {
-                    black_box(sorted.first(black_box(text.as_bytes())));
+                    black_box(index.first(black_box(text.as_bytes())));
                 });
                 println!(
                     "{name}, {kind}, {length} bytes: {:.1} ns a byte",

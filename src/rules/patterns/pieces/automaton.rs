@@ -1,4 +1,5 @@
-//! Finds all places of many pieces in one pass, by the algorithm of Aho and Corasick.
+//! Finds all occurrences of many pieces in one pass over a text, by the
+//! algorithm of Aho and Corasick.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -7,114 +8,124 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-/// The tree of all pieces, letter by letter. There are fewer nodes than letters.
+/// A trie of all pieces. The path from the root to a node spells a text, the
+/// start of at least one piece.
 #[derive(Debug)]
 pub(super) struct Automaton {
-    nodes: Vec<Node>,
-    /// The node behind a letter.
-    next: HashMap<(u32, u8), u32, RandomState>,
+    nodes: Vec<TrieNode>,
+    /// The child of a node for each next byte.
+    children: HashMap<(u32, u8), u32, RandomState>,
 }
 
 #[derive(Debug)]
-struct Node {
-    /// The piece that ends here, or [`NONE`].
+struct TrieNode {
+    /// The piece that the path spells, or [`NO_PIECE`].
     piece: u32,
-    /// The longest other node with whose letters those of this one end.
-    shorter: u32,
-    /// The longest node at which a piece ends, this one or one with whose letters
-    /// those of this one end; or [`ROOT`].
-    ends: u32,
+    /// The node with the longest text that is a proper suffix of this one's.
+    suffix: u32,
+    /// The node with the longest text that is a piece and a suffix of this
+    /// one's, which may be this node; [`ROOT`] if there is none.
+    longest_piece: u32,
+}
+
+/// The answer of a visitor of [`Automaton::scan`].
+pub(super) enum ShorterPieces {
+    /// Visit the shorter pieces that end at the same position.
+    Visit,
+    /// Continue with the next position.
+    Skip,
 }
 
 const ROOT: u32 = 0;
-const NONE: u32 = u32::MAX;
+const NO_PIECE: u32 = u32::MAX;
 
-impl Node {
-    const NEW: Self = Self { piece: NONE, shorter: ROOT, ends: ROOT };
+impl TrieNode {
+    const NEW: Self = Self { piece: NO_PIECE, suffix: ROOT, longest_piece: ROOT };
 }
 
 impl Default for Automaton {
     fn default() -> Self {
-        Self { nodes: vec![Node::NEW], next: HashMap::default() }
+        Self { nodes: vec![TrieNode::NEW], children: HashMap::default() }
     }
 }
 
-/// What there are too many of would not fit into memory either.
-pub(super) fn number(it: usize) -> u32 {
-    u32::try_from(it).unwrap_or(NONE)
+/// Converts an index. More than `u32::MAX` pieces do not fit into memory.
+pub(super) fn to_u32(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(NO_PIECE)
 }
 
 impl Automaton {
-    /// The number of this piece, which is not empty: `new` if it is that.
-    pub(super) fn insert(&mut self, piece: &[u8], new: u32) -> u32 {
-        let mut at = ROOT;
-        for &letter in piece {
-            at = match self.next.entry((at, letter)) {
-                hash_map::Entry::Occupied(it) => *it.get(),
-                hash_map::Entry::Vacant(it) => {
-                    let node = number(self.nodes.len());
-                    self.nodes.push(Node::NEW);
-                    *it.insert(node)
+    /// Adds a piece, which must not be empty. Returns its number: `new_number`,
+    /// or the number of the same piece if that was added before.
+    pub(super) fn insert(&mut self, piece: &[u8], new_number: u32) -> u32 {
+        let mut current = ROOT;
+        for &byte in piece {
+            current = match self.children.entry((current, byte)) {
+                hash_map::Entry::Occupied(child) => *child.get(),
+                hash_map::Entry::Vacant(slot) => {
+                    let node = to_u32(self.nodes.len());
+                    self.nodes.push(TrieNode::NEW);
+                    *slot.insert(node)
                 }
             };
         }
-        let node = &mut self.nodes[at as usize];
-        if node.piece == NONE {
-            node.piece = new;
+        let node = &mut self.nodes[current as usize];
+        if node.piece == NO_PIECE {
+            node.piece = new_number;
         }
         node.piece
     }
 
-    /// Has to be called when all pieces are there, once.
+    /// Links the nodes. Must be called once, after the last piece was added.
     pub(super) fn link(&mut self) {
-        let mut below = vec![Vec::new(); self.nodes.len()];
-        for (&(from, letter), &to) in &self.next {
-            below[from as usize].push((letter, to));
+        let mut edges = vec![Vec::new(); self.nodes.len()];
+        for (&(from, byte), &to) in &self.children {
+            edges[from as usize].push((byte, to));
         }
+        // Breadth first, since a link leads to a node with a shorter text.
         let mut queue = vec![ROOT];
-        let mut done = 0;
-        // Shorter ones first.
-        while let Some(&from) = queue.get(done) {
-            for &(letter, to) in &below[from as usize] {
-                let shorter = match from {
+        let mut visited = 0;
+        while let Some(&from) = queue.get(visited) {
+            for &(byte, to) in &edges[from as usize] {
+                let suffix = match from {
                     ROOT => ROOT,
-                    _ => self.step(self.nodes[from as usize].shorter, letter),
+                    _ => self.step(self.nodes[from as usize].suffix, byte),
                 };
-                let ends = self.nodes[shorter as usize].ends;
+                let longest_piece = self.nodes[suffix as usize].longest_piece;
                 let node = &mut self.nodes[to as usize];
-                node.shorter = shorter;
-                node.ends = if node.piece == NONE { ends } else { to };
+                node.suffix = suffix;
+                node.longest_piece = if node.piece == NO_PIECE { longest_piece } else { to };
                 queue.push(to);
             }
-            done += 1;
+            visited += 1;
         }
     }
 
-    /// The longest node with whose letters those of `at` and `letter` end.
-    fn step(&self, mut at: u32, letter: u8) -> u32 {
+    /// The node with the longest text that is a suffix of the text of `current`
+    /// followed by `byte`.
+    fn step(&self, mut current: u32, byte: u8) -> u32 {
         loop {
-            match self.next.get(&(at, letter)) {
-                Some(&next) => return next,
-                None if at == ROOT => return ROOT,
-                None => at = self.nodes[at as usize].shorter,
+            match self.children.get(&(current, byte)) {
+                Some(&child) => return child,
+                None if current == ROOT => return ROOT,
+                None => current = self.nodes[current as usize].suffix,
             }
         }
     }
 
-    /// Tells `found` of all places of pieces in `text`, by their end: which piece it
-    /// is, and where it ends. Of those that end at one place the longest comes first,
-    /// and the others do only if `found` says so.
-    pub(super) fn scan(&self, text: &[u8], mut found: impl FnMut(u32, usize) -> bool) {
-        let mut at = ROOT;
-        for (end, &letter) in iter::zip(1.., text) {
-            at = self.step(at, letter);
-            let mut ending = self.nodes[at as usize].ends;
-            while ending != ROOT {
-                let node = &self.nodes[ending as usize];
-                if !found(node.piece, end) {
+    /// Calls `visit` with the number and the end of each occurrence of a piece
+    /// in `text`, in the order of the ends, and the longest piece first.
+    pub(super) fn scan(&self, text: &[u8], mut visit: impl FnMut(u32, usize) -> ShorterPieces) {
+        let mut current = ROOT;
+        for (end, &byte) in iter::zip(1.., text) {
+            current = self.step(current, byte);
+            let mut occurrence = self.nodes[current as usize].longest_piece;
+            while occurrence != ROOT {
+                let node = &self.nodes[occurrence as usize];
+                if matches!(visit(node.piece, end), ShorterPieces::Skip) {
                     break;
                 }
-                ending = self.nodes[node.shorter as usize].ends;
+                occurrence = self.nodes[node.suffix as usize].longest_piece;
             }
         }
     }

@@ -1,0 +1,82 @@
+//! Patterns that differ only between their first and their last `*`.
+
+use super::{super::pattern::contains_in_order, pieces::PieceMatcher};
+
+/// A position after that of every pattern.
+pub(super) const NO_POSITION: usize = usize::MAX;
+
+/// The part of a pattern between its first and its last `*`.
+#[derive(Debug)]
+pub(super) struct Inner {
+    /// The position of the pattern in the whole list.
+    pub(super) position: usize,
+    /// The texts between two `*`, in order. None of them is empty.
+    pub(super) pieces: Vec<Box<[u8]>>,
+}
+
+#[derive(Debug)]
+pub(super) struct PatternGroup {
+    /// The first position of a pattern without pieces, or [`NO_POSITION`].
+    without_pieces: usize,
+    with_pieces: WithPieces,
+}
+
+/// The patterns with pieces, in the order of their positions.
+#[derive(Debug)]
+enum WithPieces {
+    Few(Box<[Inner]>),
+    Many(Box<PieceMatcher>),
+}
+
+impl PatternGroup {
+    /// Up to `max_scanned` patterns are tested one by one.
+    pub(super) fn new(patterns: Vec<Inner>, max_scanned: usize) -> Self {
+        let mut without_pieces = NO_POSITION;
+        let mut with_pieces = Vec::new();
+        for pattern in patterns {
+            if pattern.pieces.is_empty() {
+                without_pieces = without_pieces.min(pattern.position);
+            } else {
+                with_pieces.push(pattern);
+            }
+        }
+        // A pattern without pieces matches whatever a later pattern could match.
+        with_pieces.retain(|pattern| pattern.position < without_pieces);
+        let with_pieces = if with_pieces.len() > max_scanned {
+            WithPieces::Many(Box::new(PieceMatcher::new(with_pieces)))
+        } else {
+            WithPieces::Few(with_pieces.into())
+        };
+        Self { without_pieces, with_pieces }
+    }
+
+    pub(super) fn lowest_position(&self) -> usize {
+        let lowest = match &self.with_pieces {
+            WithPieces::Few(patterns) => {
+                patterns.first().map_or(NO_POSITION, |pattern| pattern.position)
+            }
+            WithPieces::Many(matcher) => matcher.lowest_position(),
+        };
+        self.without_pieces.min(lowest)
+    }
+
+    /// The position of the first pattern that matches if `text` is the text
+    /// between prefix and suffix, or `best` if that is lower.
+    pub(super) fn first(&self, text: &[u8], best: usize) -> usize {
+        let best = best.min(self.without_pieces);
+        match &self.with_pieces {
+            WithPieces::Few(patterns) => {
+                for pattern in patterns {
+                    if best <= pattern.position {
+                        break;
+                    }
+                    if contains_in_order(text, &pattern.pieces) {
+                        return pattern.position;
+                    }
+                }
+                best
+            }
+            WithPieces::Many(matcher) => matcher.first(text, best),
+        }
+    }
+}
