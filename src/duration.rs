@@ -1,9 +1,9 @@
-//! Durations as people write them.
+//! Parses durations as people write them.
 
-use std::{iter, time::Duration};
+use std::time::Duration;
 
-/// Go's units of time, in nanoseconds. The first that fits is taken, so `ms`
-/// comes before `m`.
+/// Go's units of time, in nanoseconds. `ms` must come before `m`, since the
+/// first match is used.
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", 1_000),
@@ -15,44 +15,59 @@ const UNITS: [(&str, u64); 8] = [
     ("h", 3_600_000_000_000),
 ];
 
-/// A duration as Go writes it: `10s`, `1h30m`, `0`; at most 292 years. None if
-/// `text` is anything else.
+/// Parses a duration in the notation of Go, without a sign: `10s`, `1h30m`,
+/// `1.5ms`, `0`. `None` if `text` is anything else or longer than 292 years.
 pub fn parse(text: &str) -> Option<Duration> {
-    let nanos = if text == "0" { Some(0) } else { nanos(text) };
-    nanos.map(Duration::from_nanos)
+    let nanos = if text == "0" { 0 } else { parse_nanos(text)? };
+    Some(Duration::from_nanos(nanos))
 }
 
-fn nanos(text: &str) -> Option<u64> {
+fn parse_nanos(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut total: u64 = 0;
     loop {
-        let (number, behind) = rest.split_at(rest.find(|it: char| !is_numeric(it))?);
-        let mut units = UNITS.iter();
-        let (length, behind) =
-            units.find_map(|&(unit, length)| Some((length, behind.strip_prefix(unit)?)))?;
-        total = total.checked_add(scale(number, length)?)?;
-        rest = behind;
+        let number_end = rest.find(|character: char| !is_numeric(character))?;
+        let (number, after_number) = rest.split_at(number_end);
+        let (unit, after_unit) = split_unit(after_number)?;
+        total = total.checked_add(multiply(number, unit)?)?;
+        rest = after_unit;
         if rest.is_empty() {
-            return i64::try_from(total).is_ok().then_some(total);
+            // Go counts nanoseconds in an `i64`.
+            return if i64::try_from(total).is_ok() { Some(total) } else { None };
         }
     }
 }
 
-fn is_numeric(it: char) -> bool {
-    it.is_ascii_digit() || it == '.'
+fn is_numeric(character: char) -> bool {
+    character.is_ascii_digit() || character == '.'
 }
 
-/// `number`, which may have a fraction, times `length`; rounded down.
-fn scale(number: &str, length: u64) -> Option<u64> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
+/// The length of the unit at the start of `text`, and the text after it.
+fn split_unit(text: &str) -> Option<(u64, &str)> {
+    for (name, nanos) in UNITS {
+        if let Some(after) = text.strip_prefix(name) {
+            return Some((nanos, after));
+        }
+    }
+    None
+}
+
+/// The product of a decimal number and a unit in nanoseconds, rounded down.
+fn multiply(number: &str, unit: u64) -> Option<u64> {
+    /// More decimals are below a nanosecond for every unit.
+    const MAX_DECIMALS: usize = 18;
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && decimals.is_empty() || decimals.contains('.') {
         return None;
     }
-    let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()? };
-    // No unit is so long that the 19th decimal made a nanosecond.
-    let fraction: String = fraction.chars().chain(iter::repeat('0')).take(18).collect();
-    let part = fraction.parse::<u128>().ok()? * u128::from(length) / 10_u128.pow(18);
-    whole.checked_mul(length)?.checked_add(u64::try_from(part).ok()?)
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let mut fraction: u128 = 0;
+    for position in 0..MAX_DECIMALS {
+        let digit = decimals.as_bytes().get(position).map_or(0, |digit| digit - b'0');
+        fraction = fraction * 10 + u128::from(digit);
+    }
+    let fraction_nanos = fraction * u128::from(unit) / 10_u128.pow(18);
+    whole.checked_mul(unit)?.checked_add(u64::try_from(fraction_nanos).ok()?)
 }
 
 #[cfg(test)]
@@ -60,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_those_of_go() {
+    fn durations_are_parsed_as_in_go() {
         let cases: &[(&str, u64)] = &[
             ("0", 0),
             ("1ns", 1),

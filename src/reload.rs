@@ -1,6 +1,7 @@
-//! New rules without a restart: all of them, or none.
+//! Replaces the rules without a restart. A reload replaces all rules, or none
+//! if there is an error.
 //!
-//! The files are read when [`watch`](crate::watch) says that they have changed.
+//! The files are read when a [`Watch`] detects a change.
 
 use std::{
     convert::Infallible,
@@ -18,7 +19,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{self, CompileOptions, Diagnostics},
+    config::{self, CompileOptions, Diagnostics, SourceFile},
     engine::SharedRules,
     health::Health,
     metrics::Metrics,
@@ -27,32 +28,33 @@ use crate::{
     watch::Watch,
 };
 
-/// Why rules were not put in force.
+/// The reason why a set of rule files was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The files could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// They have mistakes.
+    /// The contents of the files have errors.
     #[error(transparent)]
     Invalid(#[from] Diagnostics),
 }
 
-/// The rules in force, and all that is told of a change to them.
+/// The rules that decide requests, and the handles that report a change.
 #[derive(Clone, Debug)]
 pub struct ActiveRules {
-    /// The rules in force.
+    /// The rules as of the last load.
     pub rules: SharedRules,
-    /// Where loads are counted.
+    /// Counts successful and failed loads.
     pub metrics: Arc<Metrics>,
-    /// Told of what is loaded.
+    /// Receives the number of domains.
     pub health: Arc<Health>,
-    /// Why newer rules are not in force, if there are any.
+    /// The reason why newer rules were rejected; `None` if the newest rules are
+    /// active.
     pub rejection: Arc<ArcSwapOption<String>>,
 }
 
 impl ActiveRules {
-    /// Puts `rules` in the place of all others.
+    /// Makes `rules` active instead of all current rules.
     pub fn replace(&self, rules: RuleTree) {
         let domains = rules.domain_count();
         let rules = Arc::new(rules);
@@ -62,7 +64,7 @@ impl ActiveRules {
         self.rejection.store(None);
     }
 
-    /// Leaves the rules as they are, for this reason.
+    /// Records that newer rules were rejected. The current rules stay active.
     pub fn reject(&self, reason: String) {
         self.metrics.count_refused_rules();
         self.rejection.store(Some(Arc::new(reason)));
@@ -72,78 +74,60 @@ impl ActiveRules {
 /// Requests a reload although no file has changed.
 #[derive(Debug)]
 pub enum ReloadTrigger {
-    /// A signal of the system.
+    /// A signal of the operating system.
     Signal(Signal),
     /// A message from within the process.
     Channel(mpsc::Receiver<()>),
 }
 
 impl ReloadTrigger {
+    /// Waits for the next request. If the sender is gone, waits forever.
     async fn recv(&mut self) {
         let received = match self {
             Self::Signal(signal) => signal.recv().await,
             Self::Channel(messages) => messages.recv().await,
         };
         if received.is_none() {
-            // Without a sender no request can come.
             future::pending().await
         }
     }
 }
 
-/// Puts the rules of some files in force, and keeps them up to date.
+/// Loads rules from files, and reloads them after a change.
 #[derive(Debug)]
 pub struct Reloader {
-    /// Where they come from.
+    /// The place of the files.
     pub source: RuleSource,
-    /// How they are read.
+    /// The options for the compilation.
     pub options: CompileOptions,
-    /// Takes them.
+    /// The rules that a load replaces.
     pub active: ActiveRules,
-    /// What the last attempt found, to tell whether anything is new.
-    last: Option<u64>,
+    /// The hash of the contents, or of the error, at the last load.
+    last_hash: Option<u64>,
 }
 
 impl Reloader {
-    /// Watches over `rules`, and leaves them as they are until
-    /// [`Self::load`] is called.
+    /// Does not load anything before the first call of [`Self::load`].
     pub fn new(source: RuleSource, options: CompileOptions, active: ActiveRules) -> Self {
-        Self { source, options, active, last: None }
+        Self { source, options, active, last_hash: None }
     }
 
-    /// Puts the rules of the files in force, unless nothing is new.
+    /// Reads the files and makes their rules active, unless the files are the
+    /// same as in the last call. Blocks.
     ///
     /// # Errors
     ///
-    /// If they cannot be read or have mistakes. The rules in force then stay
-    /// in force. The same contents are refused once: asked again, this says
-    /// that nothing is new.
+    /// If the files cannot be read or have errors; the previous rules stay
+    /// active. An error is returned only once: another call with the same files
+    /// returns `Ok` and changes nothing.
     pub fn load(&mut self) -> Result<(), LoadError> {
-        let read = self.source.read();
-        let mut hasher = DefaultHasher::new();
-        match &read {
-            Ok(files) => files.iter().for_each(|it| (&it.name, &it.bytes).hash(&mut hasher)),
-            Err(error) => error.to_string().hash(&mut hasher),
-        }
-        if self.last.replace(hasher.finish()) == Some(hasher.finish()) {
+        let files = self.source.read();
+        let hash = hash(&files);
+        if self.last_hash.replace(hash) == Some(hash) {
             return Ok(());
         }
-        let result = read.map_err(LoadError::from).and_then(|files| {
-            let compiled = config::compile(&files, self.options)?;
-            Ok((files.len(), compiled))
-        });
-        match result {
-            Ok((files, compiled)) => {
-                for warning in &compiled.warnings {
-                    warn!("{warning}");
-                }
-                let rules = compiled.rules;
-                info!(
-                    files,
-                    domains = rules.domain_count(),
-                    rules = rules.rules().len(),
-                    "rules loaded"
-                );
+        match self.compile(files) {
+            Ok(rules) => {
                 self.active.replace(rules);
                 Ok(())
             }
@@ -154,22 +138,38 @@ impl Reloader {
         }
     }
 
-    /// Loads the rules whenever the files change, and when `now` comes. Does
-    /// not return.
+    fn compile(&self, files: Result<Vec<SourceFile>, ReadError>) -> Result<RuleTree, LoadError> {
+        let files = files?;
+        let compiled = config::compile(&files, self.options)?;
+        for warning in &compiled.warnings {
+            warn!("{warning}");
+        }
+        let rules = compiled.rules;
+        info!(
+            files = files.len(),
+            domains = rules.domain_count(),
+            rules = rules.rules().len(),
+            "rules loaded"
+        );
+        Ok(rules)
+    }
+
+    /// Loads the rules whenever the files change, and whenever `trigger` requests
+    /// it. Does not return.
     ///
     /// # Errors
     ///
-    /// If a look at the files panics.
+    /// If the function that looks at the files panics.
     pub async fn watch(mut self, mut trigger: ReloadTrigger) -> Result<Infallible, JoinError> {
         let mut watch = Watch::start();
         loop {
             let source = &self.source;
-            let look = || {
+            let fingerprint = || {
                 let source = source.clone();
                 move || source.fingerprint()
             };
             tokio::select! {
-                changed = watch.changed(look) => changed?,
+                changed = watch.changed(fingerprint) => changed?,
                 () = trigger.recv() => {}
             }
             self = task::spawn_blocking(move || {
@@ -181,6 +181,20 @@ impl Reloader {
             .await?;
         }
     }
+}
+
+/// Hashes the names and contents of the files, or the error.
+fn hash(files: &Result<Vec<SourceFile>, ReadError>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match files {
+        Ok(files) => {
+            for file in files {
+                (&file.name, &file.bytes).hash(&mut hasher);
+            }
+        }
+        Err(error) => error.to_string().hash(&mut hasher),
+    }
+    hasher.finish()
 }
 
 #[cfg(test)]

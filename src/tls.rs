@@ -141,7 +141,7 @@ impl ServerTls {
         let authorities = self.clients.iter().map(|it| &it.authorities);
         for path in [&self.certificate, &self.key].into_iter().chain(authorities) {
             match fs::metadata(path) {
-                Ok(metadata) => watch::hash_identity(&metadata, &mut hasher),
+                Ok(metadata) => watch::hash_metadata(&metadata, &mut hasher),
                 Err(error) => error.to_string().hash(&mut hasher),
             }
         }

@@ -1,9 +1,8 @@
-//! When files are worth reading again.
+//! Detects changes of files by polling their metadata a few times per second.
 //!
-//! Their metadata is asked for a few times a second (see `docs/decisions.md`
-//! for why not by notifications). So an edit in place, a rename, a delete and
-//! create, and the exchange of symlinks by which Kubernetes updates a volume all
-//! look alike.
+//! An edit in place, a rename, a replacement and the exchange of symbolic links
+//! by which Kubernetes updates a volume all change the metadata.
+//! `docs/decisions.md` explains why notifications are not used.
 
 use std::{fs::Metadata, hash::Hash, os::unix::fs::MetadataExt, time::Duration};
 
@@ -12,65 +11,94 @@ use tokio::{
     time::{self, Interval, MissedTickBehavior},
 };
 
-/// How often the metadata is looked at.
-const INTERVAL: Duration = Duration::from_millis(250);
-/// After so many looks a change is taken up even if it is still going on.
-const PATIENCE: u32 = 4;
-/// After so many looks the files are read whatever the metadata says: two
-/// changes within one tick of the file system's clock may look like one.
-const READ_ANYWAY: u32 = 40;
+/// The time between two polls.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// The number of polls after which a change is reported although the files are
+/// still changing.
+const MAX_UNSETTLED_POLLS: u32 = 4;
+/// The number of polls after which the files are read even if their metadata is
+/// the same: two edits within one tick of the file system's clock can have the
+/// same times.
+const FORCED_READ_POLLS: u32 = 40;
 
-/// Looks at files, and remembers how they looked.
+/// Polls the fingerprint of some files.
 #[derive(Debug)]
 pub struct Watch {
     ticks: Interval,
-    /// What was seen when the files were last read.
-    settled: Option<u64>,
-    seen: Option<u64>,
-    /// How many looks in a row found a change.
-    restless: u32,
-    since_read: u32,
+    /// The fingerprint at the last reported change.
+    reported: Option<u64>,
+    /// The fingerprint of the last poll.
+    latest: Option<u64>,
+    /// The number of polls in a row that each found another fingerprint.
+    unsettled_polls: u32,
+    polls_since_report: u32,
 }
 
 impl Watch {
-    /// Nothing seen yet, so that the files are soon read. Only within a runtime.
+    /// Starts a watch without a fingerprint, so that the first call of
+    /// [`Self::changed`] returns after two polls.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
     pub fn start() -> Self {
-        let mut ticks = time::interval(INTERVAL);
+        let mut ticks = time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { ticks, settled: None, seen: None, restless: 0, since_read: 0 }
+        Self { ticks, reported: None, latest: None, unsettled_polls: 0, polls_since_report: 0 }
     }
 
-    /// Waits until the files have changed and stayed the same for one look, or
-    /// have changed for a second, or have not been read for ten. `look` gives a
-    /// number that changes with them, and may block.
+    /// Waits until the files have changed and then stayed the same for one
+    /// poll. Also returns if they keep changing for a second, and 10 seconds
+    /// after the last return in any case.
     ///
-    /// If this is dropped, nothing is lost.
+    /// For each poll, `fingerprint` makes a function that is called on a
+    /// blocking thread. Its result must change with the files.
+    ///
+    /// The future can be dropped at any time without the loss of a change.
     ///
     /// # Errors
     ///
-    /// If a look panics.
-    pub async fn changed<F>(&mut self, look: impl Fn() -> F) -> Result<(), JoinError>
+    /// If the function panics.
+    pub async fn changed<F>(&mut self, fingerprint: impl Fn() -> F) -> Result<(), JoinError>
     where
         F: FnOnce() -> u64 + Send + 'static,
     {
         loop {
             self.ticks.tick().await;
-            let found = Some(task::spawn_blocking(look()).await?);
-            // Files that are being written change from one look to the next.
-            self.restless = if found == self.seen { 0 } else { self.restless + 1 };
-            self.seen = found;
-            self.since_read += 1;
-            let quiet = self.restless == 0 || PATIENCE <= self.restless;
-            if found != self.settled && quiet || READ_ANYWAY <= self.since_read {
-                (self.settled, self.restless, self.since_read) = (found, 0, 0);
+            let found = task::spawn_blocking(fingerprint()).await?;
+            if self.poll(found) {
                 return Ok(());
             }
         }
     }
+
+    /// Records the fingerprint of a poll. Returns true if the files should be
+    /// read.
+    fn poll(&mut self, fingerprint: u64) -> bool {
+        let found = Some(fingerprint);
+        if found == self.latest {
+            self.unsettled_polls = 0;
+        } else {
+            self.unsettled_polls += 1;
+        }
+        self.latest = found;
+        self.polls_since_report += 1;
+        let is_settled = self.unsettled_polls == 0 || self.unsettled_polls >= MAX_UNSETTLED_POLLS;
+        let is_due = found != self.reported && is_settled;
+        if !is_due && self.polls_since_report < FORCED_READ_POLLS {
+            return false;
+        }
+        self.reported = found;
+        self.unsettled_polls = 0;
+        self.polls_since_report = 0;
+        true
+    }
 }
 
-/// Feeds what changes, as good as always, when the contents of a file do.
-pub fn hash_identity(of: &Metadata, hasher: &mut impl std::hash::Hasher) {
-    (of.dev(), of.ino(), of.size()).hash(hasher);
-    (of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec()).hash(hasher);
+/// Hashes the device, inode, size and times of a file. The hash changes when
+/// the contents change, except if an edit keeps all of them.
+pub fn hash_metadata(metadata: &Metadata, hasher: &mut impl std::hash::Hasher) {
+    (metadata.dev(), metadata.ino(), metadata.size()).hash(hasher);
+    (metadata.mtime(), metadata.mtime_nsec()).hash(hasher);
+    (metadata.ctime(), metadata.ctime_nsec()).hash(hasher);
 }

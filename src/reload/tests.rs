@@ -6,7 +6,7 @@ use std::{
 
 use super::*;
 
-const GOOD: &str = "domain: shop\ndescriptors: [{ key: user, rate_limit: { unlimited: true } }]\n";
+const VALID: &str = "domain: shop\ndescriptors: [{ key: user, rate_limit: { unlimited: true } }]\n";
 
 fn reloader(path: &Path) -> Reloader {
     let metrics = Arc::new(Metrics::new(0.8));
@@ -15,7 +15,7 @@ fn reloader(path: &Path) -> Reloader {
     Reloader::new(RuleSource::Path(path.to_owned()), CompileOptions::default(), active)
 }
 
-/// Loads put in force, and loads refused.
+/// The number of successful loads, and of failed loads.
 fn loads(reloader: &Reloader) -> (u64, u64) {
     let text: String = reloader.active.metrics.prometheus().collect();
     let value = |name: &str| {
@@ -27,17 +27,17 @@ fn loads(reloader: &Reloader) -> (u64, u64) {
 }
 
 #[test]
-fn the_same_contents_are_loaded_once_and_refused_once() {
+fn the_same_contents_are_loaded_or_rejected_only_once() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("rules.yaml");
     let mut reloader = reloader(directory.path());
-    fs::write(&file, GOOD).unwrap();
+    fs::write(&file, VALID).unwrap();
     reloader.load().unwrap();
     let rules = reloader.active.rules.load_full();
     File::options().write(true).open(&file).unwrap().set_modified(UNIX_EPOCH).unwrap();
     reloader.load().unwrap();
     fs::remove_file(&file).unwrap();
-    fs::write(&file, GOOD).unwrap();
+    fs::write(&file, VALID).unwrap();
     reloader.load().unwrap();
     assert!(Arc::ptr_eq(&rules, &reloader.active.rules.load_full()));
     assert_eq!(loads(&reloader), (1, 0));
@@ -49,14 +49,14 @@ fn the_same_contents_are_loaded_once_and_refused_once() {
     assert!(reloader.active.rejection.load().as_ref().unwrap().contains("rules.yaml:2:1"));
     assert_eq!(loads(&reloader), (1, 1));
 
-    fs::write(&file, GOOD).unwrap();
+    fs::write(&file, VALID).unwrap();
     reloader.load().unwrap();
     assert!(reloader.active.rejection.load().is_none());
     assert_eq!(loads(&reloader), (2, 1));
 }
 
 #[test]
-fn another_reason_is_another_refusal() {
+fn another_read_error_is_another_rejection() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("rules.yaml");
     let mut reloader = reloader(&file);
