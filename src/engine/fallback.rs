@@ -125,7 +125,7 @@ impl Fallback {
         }
         let known = |result: &Result<Outcome, _>| result.as_ref().ok().map(|it| it.over);
         let known = charges.iter().zip(&results).map(|(it, result)| (it, known(result)));
-        let refused = Enforcement::of(known).refuses();
+        let refused = Enforcement::new(known).refuses();
         for (policy, result) in policies.iter().zip(&results) {
             if let (None, Err(error), false) = (policy, result, refused) {
                 return Err(error.clone());
@@ -140,7 +140,7 @@ impl Fallback {
                 (charge, Some(charge.outcome_if_first(now).over))
             }
         });
-        let enforcement = Enforcement::of(over);
+        let enforcement = Enforcement::new(over);
         // Together, as some may depend on each other.
         let mut shares: SmallVec<[Charge; 2]> = SmallVec::new();
         for ((charge, policy), result) in iter::zip(charges, policies).zip(&results) {
@@ -191,7 +191,7 @@ impl Fallback {
         let spared = enforcement.refuses() && charge.depends_on_others() && !charge.is_refund();
         Charge {
             hits: if spared { Hits::Add(0) } else { charge.hits },
-            enforced: enforcement.left(charge.enforced),
+            enforced: enforcement.remaining(charge.enforced),
             ..self.shared(charge)
         }
     }

@@ -113,14 +113,14 @@ fn uncached_charges(charges: &[Charge], cached: &CachedOutcomes) -> SmallVec<[Ch
         let over = outcome.as_ref().map(|outcome| outcome.over);
         (charge, over)
     });
-    let enforcement = Enforcement::of(with_over);
+    let enforcement = Enforcement::new(with_over);
     let refused = enforcement.refuses();
     let mut rest = SmallVec::new();
     for (charge, outcome) in charges.iter().zip(cached) {
         if outcome.is_none() {
             rest.push(Charge {
                 refused: charge.refused || refused && charge.depends_on_others(),
-                enforced: enforcement.left(charge.enforced),
+                enforced: enforcement.remaining(charge.enforced),
                 ..charge.clone()
             });
         }

@@ -1,59 +1,63 @@
-//! Which charges refuse their call.
+//! The charges whose outcome decides if their request is refused.
 
 use smallvec::SmallVec;
 
 use super::charge::{Charge, Enforced, OnTimeout};
 use crate::time::Timestamp;
 
-/// Whether the caller is let through at `now`, if that is what is known of its charges:
-/// whether each is over its limit.
-pub(crate) fn is_served<'a>(
-    charges: impl Iterator<Item = (&'a Charge, Option<bool>)>,
-    now: Timestamp,
-) -> bool {
-    let mut fails = false;
-    let over = charges.map(|(charge, over)| {
-        let without = match charge.on_timeout {
-            OnTimeout::Deny => !charge.is_refund(),
-            OnTimeout::Allow | OnTimeout::Fail => charge.outcome_if_first(now).over,
-        };
-        fails |= over.is_none() && charge.on_timeout == OnTimeout::Fail;
-        (charge, Some(over.unwrap_or(without)))
-    });
-    let refused = Enforcement::of(over).refuses();
-    !refused && !fails
-}
-
-/// Whether a call is refused, as far as it is known of its charges whether they are over
-/// their limits.
-#[derive(Debug)]
+/// The charges of a request, as far as their outcomes are known, combined to a decision.
+#[derive(Debug, Default)]
 pub(crate) struct Enforcement {
     refused: bool,
-    /// By their numbers, whether they are used up, where that is known.
-    quotas: SmallVec<[(usize, Option<bool>); 4]>,
+    /// Set if a charge without a result leaves the request without a decision.
+    failed: bool,
+    /// Ordered by number.
+    quotas: SmallVec<[Quota; 4]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Quota {
+    number: usize,
+    /// `None` while unknown.
+    exhausted: Option<bool>,
 }
 
 impl Enforcement {
-    /// Of a call of these charges, and whether each is over its limit.
-    pub(crate) fn of<'a>(charges: impl Iterator<Item = (&'a Charge, Option<bool>)>) -> Self {
-        let mut all = Self { refused: false, quotas: SmallVec::new() };
+    /// Combines charges and whether each is over its limit, where that is known.
+    pub(crate) fn new<'a>(charges: impl Iterator<Item = (&'a Charge, Option<bool>)>) -> Self {
+        let mut enforcement = Self::default();
         for (charge, over) in charges {
-            all.refused |= charge.refused;
-            match charge.enforced {
-                Enforced::No => {}
-                Enforced::Yes => all.refused |= over == Some(true),
-                Enforced::Quota(number) => all.learn(number, over),
-            }
+            enforcement.add(charge, over);
         }
-        all
+        enforcement
     }
 
-    fn learn(&mut self, number: usize, over: Option<bool>) {
-        match self.find(number) {
-            Err(at) => self.quotas.insert(at, (number, over)),
-            Ok(at) => {
-                let used_up = &mut self.quotas[at].1;
-                *used_up = match (*used_up, over) {
+    /// Adds a charge; `over` is `None` while its outcome is unknown.
+    pub(crate) fn add(&mut self, charge: &Charge, over: Option<bool>) {
+        self.refused |= charge.refused;
+        match charge.enforced {
+            Enforced::No => {}
+            Enforced::Yes => self.refused |= over == Some(true),
+            Enforced::Quota(number) => self.add_to_quota(number, over),
+        }
+    }
+
+    /// Adds a charge that got no result in time: its policy decides in place of the store.
+    pub(crate) fn add_unanswered(&mut self, charge: &Charge, now: Timestamp) {
+        let over = match charge.on_timeout {
+            OnTimeout::Deny => !charge.is_refund(),
+            OnTimeout::Allow | OnTimeout::Fail => charge.outcome_if_first(now).over,
+        };
+        self.failed |= charge.on_timeout == OnTimeout::Fail;
+        self.add(charge, Some(over));
+    }
+
+    fn add_to_quota(&mut self, number: usize, over: Option<bool>) {
+        match self.quota_position(number) {
+            Err(position) => self.quotas.insert(position, Quota { number, exhausted: over }),
+            Ok(position) => {
+                let exhausted = &mut self.quotas[position].exhausted;
+                *exhausted = match (*exhausted, over) {
                     (Some(true), _) | (_, Some(true)) => Some(true),
                     (None, _) | (_, None) => None,
                     (Some(false), Some(false)) => Some(false),
@@ -62,23 +66,41 @@ impl Enforcement {
         }
     }
 
-    fn find(&self, number: usize) -> Result<usize, usize> {
-        self.quotas.binary_search_by_key(&number, |it| it.0)
+    fn quota_position(&self, number: usize) -> Result<usize, usize> {
+        self.quotas.binary_search_by_key(&number, |quota| quota.number)
     }
 
-    /// Whether the call is known to be refused.
+    /// Returns true if the request is refused, whatever the unknown outcomes are.
     pub(crate) fn refuses(&self) -> bool {
-        let used_up = |it: &(usize, Option<bool>)| it.1 == Some(true);
-        self.refused || !self.quotas.is_empty() && self.quotas.iter().all(used_up)
+        if self.refused {
+            return true;
+        }
+        for quota in &self.quotas {
+            if quota.exhausted != Some(true) {
+                return false;
+            }
+        }
+        !self.quotas.is_empty()
     }
 
-    /// What is left to enforce for charges of which nothing is known, once they are asked
-    /// for without the others of their call.
-    pub(crate) fn left(&self, enforced: Enforced) -> Enforced {
+    /// Returns true if the caller is let through, all charges having been added.
+    pub(crate) fn lets_through(&self) -> bool {
+        !self.refuses() && !self.failed
+    }
+
+    /// The enforcement of a charge that is sent later than the charges added so far: a quota
+    /// can no longer refuse the request once another has room, and need not be charged to do
+    /// so once it is exhausted.
+    pub(crate) fn remaining(&self, enforced: Enforced) -> Enforced {
         let Enforced::Quota(number) = enforced else { return enforced };
-        let has_room = self.quotas.iter().any(|it| it.1 == Some(false));
-        let used_up = self.find(number).is_ok_and(|at| self.quotas[at].1 == Some(true));
-        if has_room || used_up { Enforced::No } else { enforced }
+        for quota in &self.quotas {
+            let has_room = quota.exhausted == Some(false);
+            let is_exhausted = quota.number == number && quota.exhausted == Some(true);
+            if has_room || is_exhausted {
+                return Enforced::No;
+            }
+        }
+        enforced
     }
 }
 
@@ -93,21 +115,21 @@ mod tests {
 
     use Enforced::{No, Quota, Yes};
 
-    fn of(charges: &[(Enforced, Option<bool>)]) -> Enforcement {
+    fn enforcement(charges: &[(Enforced, Option<bool>)]) -> Enforcement {
         let limit = Limit::fixed(1, Window::new(Unit::Minute));
         let part = KeyPart { key: b"key", value: b"value", shared: false };
         let now = Timestamp::default();
         let counter = KeyFormat::default().key(b"domain", [part].into_iter(), &limit, now);
-        let look = peek_charge(&counter, &limit);
-        let charges: Vec<_> = charges
-            .iter()
-            .map(|(enforced, over)| (Charge { enforced: *enforced, ..look.clone() }, *over))
-            .collect();
-        Enforcement::of(charges.iter().map(|(charge, over)| (charge, *over)))
+        let peek = peek_charge(&counter, &limit);
+        let mut enforcement = Enforcement::default();
+        for &(enforced, over) in charges {
+            enforcement.add(&Charge { enforced, ..peek.clone() }, over);
+        }
+        enforcement
     }
 
     #[test]
-    fn a_call_is_refused_by_one_limit_or_by_all_quotas() {
+    fn one_limit_or_all_quotas_refuse_a_request() {
         let (over, room) = (Some(true), Some(false));
         for (charges, refuses) in [
             (&[][..], false),
@@ -122,19 +144,21 @@ mod tests {
             // A quota may have several limits.
             (&[(Quota(0), over), (Quota(0), room), (Quota(1), None), (Quota(1), over)], true),
         ] {
-            assert_eq!(of(charges).refuses(), refuses, "{charges:?}");
+            assert_eq!(enforcement(charges).refuses(), refuses, "{charges:?}");
         }
     }
 
     #[test]
-    fn what_is_known_of_quotas_leaves_the_others_less_to_enforce() {
+    fn quotas_with_a_known_outcome_reduce_the_enforcement_of_later_charges() {
         let (over, room) = (Some(true), Some(false));
-        let known = of(&[(Quota(0), over), (Quota(0), None), (Quota(1), None)]);
-        assert_eq!([No, Yes, Quota(0), Quota(1)].map(|it| known.left(it)), [No, Yes, No, Quota(1)]);
-        // One has room, whatever becomes of the others.
-        let known = of(&[(Quota(0), room), (Quota(1), None)]);
-        assert_eq!(known.left(Quota(1)), No);
-        let known = of(&[(Quota(0), room), (Quota(0), None), (Quota(1), None)]);
-        assert_eq!([Quota(0), Quota(1)].map(|it| known.left(it)), [Quota(0), Quota(1)]);
+        let check = |charges: &[(Enforced, Option<bool>)], expected: [Enforced; 2]| {
+            let enforcement = enforcement(charges);
+            assert_eq!([Quota(0), Quota(1)].map(|quota| enforcement.remaining(quota)), expected);
+            assert_eq!([No, Yes].map(|other| enforcement.remaining(other)), [No, Yes]);
+        };
+        check(&[(Quota(0), over), (Quota(0), None), (Quota(1), None)], [No, Quota(1)]);
+        // One quota with room lets the request through, whatever the others are.
+        check(&[(Quota(0), room), (Quota(1), None)], [No, No]);
+        check(&[(Quota(0), room), (Quota(0), None), (Quota(1), None)], [Quota(0), Quota(1)]);
     }
 }

@@ -193,14 +193,14 @@ impl Memory {
     /// Makes all charges of one call while nobody else is served.
     fn charge_together(&self, charges: &[Charge], now: Timestamp) -> Results {
         let mut held = self.hold(charges, now);
-        let made = script::make(charges, None, now, |key| held.read(key));
-        let attempts = made.attempts;
-        for script::Written { at, record, told } in made.written {
-            let charge = &charges[at];
+        let made = script::evaluate(charges, None, now, |key| held.read(key));
+        let attempts = made.evaluations;
+        for script::Write { position, record, snapshot } in made.writes {
+            let charge = &charges[position];
             let until = |told| now.plus(step::ttl(&charge.limit, charge.counter.span, told, now));
-            let ban = step::ban_end(&charge.limit, record.banned, now);
-            let until = told.map(until).unwrap_or_default().max(ban);
-            let refuses = match attempts[at].outcome(charge, now).remaining {
+            let ban = step::ban_end(&charge.limit, record.banned_since, now);
+            let until = snapshot.map(until).unwrap_or_default().max(ban);
+            let refuses = match attempts[position].outcome(charge, now).remaining {
                 0 => refuses(charge, record.state.clone(), ban, now),
                 _ => ban,
             };
@@ -212,8 +212,8 @@ impl Memory {
     /// Whether `charge` would be over its limit now. Counts nothing.
     pub fn would_refuse(&self, charge: &Charge, now: Timestamp) -> bool {
         let mut held = self.hold(std::slice::from_ref(charge), now);
-        let made = script::make(std::slice::from_ref(charge), None, now, |key| held.read(key));
-        made.attempts.iter().any(|it| it.outcome(charge, now).over)
+        let made = script::evaluate(std::slice::from_ref(charge), None, now, |key| held.read(key));
+        made.evaluations.iter().any(|it| it.outcome(charge, now).over)
     }
 
     /// Locks the shards of these charges, in an order that all callers keep.
@@ -274,7 +274,7 @@ impl Held<'_> {
         match shard(shards, at).live(place, now, longest) {
             None => Record::default(),
             Some(Counter { kept, .. }) => {
-                Record { state: kept.state(), banned: kept.banned(), holds: Vec::new() }
+                Record { state: kept.state(), banned_since: kept.banned(), holds: Vec::new() }
             }
         }
     }
@@ -288,7 +288,7 @@ impl Held<'_> {
         refuses: Timestamp,
     ) -> bool {
         let ((key, at), now) = (self.memory.place(&charge.counter.key), self.now);
-        let Record { state, banned, .. } = record;
+        let Record { state, banned_since: banned, .. } = record;
         let counter = Counter { kept: Kept::new(state, banned), until, refuses };
         let domain = charge.counter.key.domain();
         let entry = Entry { key, domain, counter };

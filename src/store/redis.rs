@@ -28,7 +28,8 @@ use tokio::{select, task::JoinSet, time::Instant};
 use self::{
     backends::Backends,
     call::{Call, CallKind},
-    dispatcher::{Dispatcher, Servers},
+    dispatcher::Dispatcher,
+    servers::Servers,
     settler::SettlementQueue,
 };
 use crate::{
@@ -59,6 +60,7 @@ mod connection;
 mod count;
 mod decide;
 mod direct_call;
+mod dispatch_context;
 mod dispatcher;
 mod endpoint;
 mod error_log;
@@ -79,12 +81,15 @@ mod probe;
 mod redis_executor;
 mod replies;
 mod reservation;
+mod reservation_progress;
 mod routing;
 mod run_clock;
 mod sentinels;
 mod server_error;
+mod servers;
 mod settings;
 mod settle;
+mod settlement;
 mod settler;
 #[cfg(test)]
 pub(crate) mod simulated;
@@ -102,7 +107,7 @@ pub use self::tls::{ClientCertificate, RedisTls};
 /// the most frequent, and need no persistence.
 #[derive(Debug)]
 pub struct Redis {
-    dispatcher: Arc<Dispatcher<Backends>>,
+    dispatcher: Dispatcher<Backends>,
     /// Aborted when the store is dropped.
     _settler: JoinSet<()>,
 }
@@ -134,12 +139,12 @@ impl Redis {
         backends.register_stats(stats, &settlements);
         let mut settler = JoinSet::new();
         settler.spawn(settler::run(Arc::clone(&backends), settlements.stats(), pending));
-        Self { dispatcher: Arc::new(Dispatcher::new(backends, settlements)), _settler: settler }
+        Self { dispatcher: Dispatcher::new(backends, settlements), _settler: settler }
     }
 
     /// Waits until all reservations are settled and all refunds are made, up to `timeout`.
     pub async fn settle_pending(&self, timeout: Duration) {
-        self.dispatcher.late.drain(timeout).await;
+        self.dispatcher.settlements().drain(timeout).await;
     }
 }
 
@@ -149,7 +154,7 @@ impl Store for Redis {
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        let Backends { main, per_second, .. } = &*self.dispatcher.servers;
+        let Backends { main, per_second, .. } = self.dispatcher.servers();
         let Some(per_second) = per_second else { return main.ready().await };
         match tokio::join!(main.ready(), per_second.ready()) {
             // Waiting does not help, so this error has priority.
@@ -160,8 +165,8 @@ impl Store for Redis {
 
     async fn task_failed(&self) {
         select! {
-            () = self.dispatcher.servers.task_ended() => {}
-            () = self.dispatcher.late.closed() => {}
+            () = self.dispatcher.servers().task_ended() => {}
+            () = self.dispatcher.settlements().closed() => {}
         }
     }
 }
@@ -178,7 +183,7 @@ impl Counters for Redis {
 
     async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
         // The key does not show which backend has the counter.
-        let Backends { main, per_second, .. } = &*self.dispatcher.servers;
+        let Backends { main, per_second, .. } = self.dispatcher.servers();
         let mut existed = main.delete(counter).await?;
         if let Some(per_second) = per_second {
             existed |= per_second.delete(counter).await?;
@@ -194,7 +199,7 @@ impl Counters for Redis {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let charge = peek_charge(counter, limit);
-        let servers = &self.dispatcher.servers;
+        let servers = self.dispatcher.servers();
         let location = servers.locate(&charge);
         let kind = CallKind::Settle(smallvec![Settlement::Set(used.min(Hits::MAX))]);
         let call = Arc::new(Call::with_kind(smallvec![charge], now, kind));

@@ -346,7 +346,7 @@ impl Account {
             wrongs.push(format!("{used} are counted, {least} were granted or refused"));
         }
         let reached = most.saturating_add(self.largest);
-        if record.banned != Timestamp::default() && reached <= self.limit {
+        if record.banned_since != Timestamp::default() && reached <= self.limit {
             wrongs.push(format!("banned at {most} of {}", self.limit));
         }
         if well && self.failed > 0 && !self.depends {

@@ -11,8 +11,8 @@ use super::{
     backend::Backend,
     backend_context::BackendContext,
     call::{Call, CallResult},
-    dispatcher::{Location, Servers},
     run_clock::RunClock,
+    servers::{Location, Servers},
     settings::RedisSettings,
     settler::SettlementQueue,
 };
@@ -57,9 +57,9 @@ impl Backends {
 
     /// Registers the statistics of each backend. Refunds are counted with the main one.
     pub(super) fn register_stats(self: &Arc<Self>, stats: &StoreStats, refunds: &SettlementQueue) {
-        let (backends, refunds) = (Arc::downgrade(self), refunds.clone());
+        let (backends, refunds) = (Arc::downgrade(self), refunds.stats());
         stats.main.register(move || {
-            let (refunded, failed_refunds) = refunds.refund_counts();
+            let (refunded, failed_refunds) = (refunds.refunded(), refunds.failed());
             PoolUsage { refunded, failed_refunds, ..main_usage(&backends) }
         });
         if self.per_second.is_some() {

@@ -1,4 +1,4 @@
-//! What one round trip is to do, and what its answers say.
+//! Batches: the calls that one round trip makes, and the interpretation of its replies.
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
@@ -6,200 +6,267 @@ use redis::{Cmd, Value};
 
 use super::{
     call::{Call, CallKind, CallResult, ChargeReplies},
-    coalesced::Coalesced,
-    count::{self, Found},
-    decide,
+    coalesced::{Coalesced, Slice},
+    count,
+    decide::{self, DecideCall},
     jitter::Jitter,
     node_error::NodeError,
     replies::{elements, non_error},
-    settle,
+    settle::{self, SettleCharge},
 };
 use crate::store::script::Holder;
 
-/// What one round trip is to do.
+/// The keys that one script run can access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ScriptScope {
+    /// All keys: one run decides all calls of a batch.
+    AllKeys,
+    /// The keys of one slot, on a node of a cluster: each counter has a run of its own.
+    OneSlot,
+}
+
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
-    pub(super) sums: Coalesced<'a>,
-    pub(super) decisions: Vec<(&'a Call, Option<Holder>)>,
+    pub(super) coalesced: Coalesced<'a>,
+    pub(super) decisions: Vec<Decide<'a>>,
     pub(super) settlements: Vec<&'a Call>,
 }
 
-/// The answer for one part.
+/// A call for the script that handles all algorithms.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decide<'a> {
+    pub(super) call: &'a Call,
+    pub(super) holder: Option<Holder>,
+}
+
 pub(super) type PartResult = Result<PartReply, NodeError>;
 
-/// The reply to one part.
 #[derive(Clone, Debug)]
 pub(super) enum PartReply {
     /// The server's reply.
     Value(Value),
-    /// A counter below 0 took hits in two steps: the `first` of them counted from 0, the rest
+    /// A counter below 0 took hits in two steps: the `first` ones counted from 0, the rest
     /// from `before`.
     TwoSteps { first: u64, before: u64 },
 }
 
-/// What one command does, or three.
+/// The smallest unit of a batch: one script run, or the three commands of an increment.
 #[derive(Debug)]
 pub(super) enum BatchPart {
-    /// One of the sums.
+    /// The increment at this position.
     Count(usize),
-    /// Some of the decisions, by their places.
+    /// The decisions at these positions.
     Decide(Vec<usize>),
-    /// Some of the settlements, by their places.
+    /// The settlements at these positions.
     Settle(Vec<usize>),
 }
 
-/// The keys that one script can access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ScriptScope {
-    /// All keys: one script decides all calls of a batch.
-    AllKeys,
-    /// The keys of one slot, on a node of a cluster: each counter has a script call of its own.
-    OneSlot,
-}
-
 impl<'a> Batch<'a> {
-    pub(super) fn of(calls: &[&'a Call]) -> Self {
-        let mut plain = Vec::new();
+    pub(super) fn new(calls: &[&'a Call]) -> Self {
+        let mut counts = Vec::new();
         let (mut decisions, mut settlements) = (Vec::new(), Vec::new());
         for &call in calls {
             match &call.kind {
-                CallKind::Count(charges) => plain.extend(charges),
-                CallKind::Decide(holder) => decisions.push((call, *holder)),
+                CallKind::Count(charges) => counts.extend(charges),
+                CallKind::Decide(holder) => decisions.push(Decide { call, holder: *holder }),
                 CallKind::Settle(_) => settlements.push(call),
             }
         }
-        Self { sums: Coalesced::of(plain.into_iter()), decisions, settlements }
+        Self { coalesced: Coalesced::new(&counts), decisions, settlements }
     }
 
     pub(super) fn parts(&self, scope: ScriptScope) -> Vec<BatchPart> {
-        let sums = self.sums.charges.len();
-        let decisions = || self.decisions.iter().map(|(call, _)| *call);
-        let settlements = || self.settlements.iter().copied();
-        let mut parts: Vec<_> = (0..sums).map(BatchPart::Count).collect();
+        let increments = self.coalesced.increments.len();
+        let mut parts = Vec::with_capacity(increments + 2);
+        for increment in 0..increments {
+            parts.push(BatchPart::Count(increment));
+        }
         if scope == ScriptScope::OneSlot {
-            parts.extend(by_key(decisions()).map(BatchPart::Decide));
-            parts.extend(by_key(settlements()).map(BatchPart::Settle));
-        } else {
-            let all = |count: usize| (0..count).collect();
-            let (decisions, settlements) = (self.decisions.len(), self.settlements.len());
-            parts.extend((0 < decisions).then(|| BatchPart::Decide(all(decisions))));
-            parts.extend((0 < settlements).then(|| BatchPart::Settle(all(settlements))));
+            for positions in by_counter(self.decisions.iter().map(|decide| decide.call)) {
+                parts.push(BatchPart::Decide(positions));
+            }
+            for positions in by_counter(self.settlements.iter().copied()) {
+                parts.push(BatchPart::Settle(positions));
+            }
+            return parts;
+        }
+        if !self.decisions.is_empty() {
+            parts.push(BatchPart::Decide((0..self.decisions.len()).collect()));
+        }
+        if !self.settlements.is_empty() {
+            parts.push(BatchPart::Settle((0..self.settlements.len()).collect()));
         }
         parts
     }
 
-    /// The command that does `part` by a script, and begins with `begin`.
-    pub(super) fn command(&self, part: &BatchPart, begin: [&str; 2], jitter: Jitter) -> Cmd {
+    /// The command that runs `script` for `part`.
+    pub(super) fn script_command(
+        &self,
+        part: &BatchPart,
+        script: [&str; 2],
+        jitter: Jitter,
+    ) -> Cmd {
         match part {
-            BatchPart::Count(sum) => self.sums.charges[*sum].by_script(begin, jitter),
-            BatchPart::Decide(places) => {
-                let calls = places.iter().map(|it| &self.decisions[*it]);
-                let calls: Vec<_> =
-                    calls.map(|(call, holder)| (&call.charges[..], call.now, *holder)).collect();
-                decide::ask(begin, &calls, jitter)
+            BatchPart::Count(increment) => {
+                self.coalesced.increments[*increment].script_command(script, jitter)
             }
-            BatchPart::Settle(places) => {
-                let mut charges = Vec::new();
-                for call in places.iter().map(|it| self.settlements[*it]) {
-                    let CallKind::Settle(how) = &call.kind else { continue };
-                    let each = call.charges.iter().zip(how);
-                    charges.extend(each.map(|(charge, how)| (charge, *how, call.now)));
+            BatchPart::Decide(positions) => {
+                let mut calls = Vec::with_capacity(positions.len());
+                for position in positions {
+                    let Decide { call, holder } = self.decisions[*position];
+                    calls.push(DecideCall { charges: &call.charges, now: call.now, holder });
                 }
-                settle::ask(begin, &charges, jitter)
+                decide::command(script, &calls, jitter)
+            }
+            BatchPart::Settle(positions) => {
+                let mut charges = Vec::new();
+                for position in positions {
+                    let call = self.settlements[*position];
+                    let CallKind::Settle(settlements) = &call.kind else { continue };
+                    for (charge, &settlement) in call.charges.iter().zip(settlements) {
+                        charges.push(SettleCharge { charge, settlement, now: call.now });
+                    }
+                }
+                settle::command(script, &charges, jitter)
             }
         }
     }
 
-    /// What each of `calls` has come to, of which these are the answers.
-    pub(super) fn read(
+    /// The result of each of `calls`, which are those of the batch, from the results of its
+    /// `parts`.
+    pub(super) fn call_results(
         &self,
         calls: &[&Call],
         parts: &[BatchPart],
-        answers: Vec<PartResult>,
+        results: Vec<PartResult>,
     ) -> Vec<CallResult> {
-        let gone = || Err(NodeError::failed("the answer is missing".into()));
-        let mut counts = Vec::with_capacity(self.sums.charges.len());
-        let mut decided: Vec<CallResult> = self.decisions.iter().map(|_| gone()).collect();
-        let mut settled: Vec<CallResult> = self.settlements.iter().map(|_| gone()).collect();
-        for (part, answer) in parts.iter().zip(answers) {
+        let mut counts = Vec::with_capacity(self.coalesced.increments.len());
+        let mut decided = vec![None; self.decisions.len()];
+        let mut settled = vec![None; self.settlements.len()];
+        for (part, result) in parts.iter().zip(results) {
             match part {
-                BatchPart::Count(_) => counts.push(answer.and_then(|it| match it {
-                    PartReply::Value(value) => Ok(PartReply::Value(non_error(value)?)),
-                    twice @ PartReply::TwoSteps { .. } => Ok(twice),
-                })),
-                BatchPart::Decide(places) => {
-                    self.read_decisions(places, once(answer), &mut decided)
+                BatchPart::Count(_) => counts.push(checked(result)),
+                BatchPart::Decide(positions) => {
+                    self.read_decisions(positions, result, &mut decided);
                 }
-                BatchPart::Settle(places) => {
-                    let answer = once(answer);
-                    let count = places.iter().map(|it| self.settlements[*it].charges.len()).sum();
-                    let reply =
-                        answer.and_then(|it| elements(it, count)).map(|_| ChargeReplies::new());
-                    places.iter().for_each(|it| settled[*it] = reply.clone());
+                BatchPart::Settle(positions) => {
+                    self.read_settlements(positions, result, &mut settled);
                 }
             }
         }
-        let (mut places, mut decided) = (self.sums.places.iter(), decided.into_iter());
-        let mut settled = settled.into_iter();
-        let mut replies = Vec::with_capacity(calls.len());
+        let mut slices = &self.coalesced.slices[..];
+        let (mut decided, mut settled) = (decided.into_iter(), settled.into_iter());
+        let mut call_results = Vec::with_capacity(calls.len());
         for call in calls {
-            replies.push(match &call.kind {
-                CallKind::Count(plain) => {
-                    // All of them, also after an error: the next call begins there.
-                    let found: Vec<_> = places
-                        .by_ref()
-                        .take(plain.len())
-                        .map(|it| counts[it.sum].as_ref().map(|answer| it.found(answer)))
-                        .collect();
-                    read_plain(call, found)
+            call_results.push(match &call.kind {
+                CallKind::Count(charges) => {
+                    let (own, rest) = slices.split_at(charges.len());
+                    slices = rest;
+                    count_result(call, own, &counts)
                 }
-                CallKind::Decide(_) => decided.next().unwrap_or_else(gone),
-                CallKind::Settle(_) => settled.next().unwrap_or_else(gone),
+                CallKind::Decide(_) => decided.next().flatten().unwrap_or_else(missing_reply),
+                CallKind::Settle(_) => settled.next().flatten().unwrap_or_else(missing_reply),
             });
         }
-        replies
+        call_results
     }
 
     fn read_decisions(
         &self,
-        places: &[usize],
-        answer: Result<Value, NodeError>,
-        decided: &mut [CallResult],
+        positions: &[usize],
+        result: PartResult,
+        call_results: &mut [Option<CallResult>],
     ) {
-        let charges = places.iter().map(|it| self.decisions[*it].0.charges.len()).sum();
-        let mut rest = answer.and_then(|it| elements(it, charges));
-        for &place in places {
-            let (call, holder) = self.decisions[place];
-            decided[place] = match &mut rest {
-                Ok(rest) => {
-                    let own: Vec<_> = rest.drain(..call.charges.len()).collect();
-                    decide::read(&call.charges, &own, holder.is_some()).map_err(Into::into)
+        let mut expected = 0;
+        for position in positions {
+            expected += self.decisions[*position].call.charges.len();
+        }
+        let mut replies = match script_reply(result, expected) {
+            Ok(replies) => replies.into_iter(),
+            Err(error) => {
+                for position in positions {
+                    call_results[*position] = Some(Err(error.clone()));
                 }
-                Err(error) => Err(error.clone()),
-            };
+                return;
+            }
+        };
+        for position in positions {
+            let Decide { call, holder } = self.decisions[*position];
+            let own: Vec<Value> = replies.by_ref().take(call.charges.len()).collect();
+            let parsed = decide::parse_reply(&call.charges, &own, holder.is_some());
+            call_results[*position] = Some(parsed.map_err(NodeError::from));
+        }
+    }
+
+    fn read_settlements(
+        &self,
+        positions: &[usize],
+        result: PartResult,
+        call_results: &mut [Option<CallResult>],
+    ) {
+        let mut expected = 0;
+        for position in positions {
+            expected += self.settlements[*position].charges.len();
+        }
+        let settled = match script_reply(result, expected) {
+            Ok(_) => Ok(ChargeReplies::new()),
+            Err(error) => Err(error),
+        };
+        for position in positions {
+            call_results[*position] = Some(settled.clone());
         }
     }
 }
 
-fn once(answer: PartResult) -> Result<Value, NodeError> {
-    match answer? {
-        PartReply::Value(value) => Ok(value),
-        PartReply::TwoSteps { .. } => Err(NodeError::failed("an answer makes no sense".into())),
+fn missing_reply() -> CallResult {
+    Err(NodeError::failed("a reply is missing".into()))
+}
+
+/// Turns an error that is a value into an error.
+fn checked(result: PartResult) -> PartResult {
+    match result? {
+        PartReply::Value(value) => Ok(PartReply::Value(non_error(value)?)),
+        reply @ PartReply::TwoSteps { .. } => Ok(reply),
     }
 }
 
-fn read_plain(call: &Call, found: Vec<Result<Option<Found>, &NodeError>>) -> CallResult {
-    let found: Result<Vec<_>, _> = found.into_iter().collect();
-    let found = found.map_err(Clone::clone)?;
-    Ok(count::read(&call.charges, &found)?)
+/// The elements of a script's reply, one for each of `expected` charges.
+fn script_reply(result: PartResult, expected: usize) -> Result<Vec<Value>, NodeError> {
+    match result? {
+        PartReply::Value(value) => elements(value, expected),
+        PartReply::TwoSteps { .. } => {
+            Err(NodeError::failed("the reply of a script is malformed".into()))
+        }
+    }
 }
 
-/// The places of `calls`, those together that are about the same counter.
-fn by_key<'a>(calls: impl Iterator<Item = &'a Call>) -> impl Iterator<Item = Vec<usize>> {
-    let mut of: IndexMap<&[u8], Vec<usize>, RandomState> = IndexMap::default();
-    for (place, call) in calls.enumerate() {
-        let key = call.charges.first().map_or(&[][..], |it| it.counter.key.as_bytes());
-        of.entry(key).or_default().push(place);
+/// The result of a call on the fast path, whose charges have these `slices`.
+fn count_result(call: &Call, slices: &[Slice], counts: &[PartResult]) -> CallResult {
+    for slice in slices {
+        if let Err(error) = &counts[slice.increment] {
+            return Err(error.clone());
+        }
     }
-    of.into_values()
+    let mut replies = ChargeReplies::new();
+    for (charge, slice) in call.charges.iter().zip(slices) {
+        let before = match &counts[slice.increment] {
+            Ok(reply) => slice.counter_before(reply),
+            Err(error) => return Err(error.clone()),
+        };
+        replies.push(count::charge_reply(charge, before)?);
+    }
+    Ok(replies)
+}
+
+/// Groups the positions of `calls` by the counter of their first charge.
+fn by_counter<'a>(calls: impl Iterator<Item = &'a Call>) -> impl Iterator<Item = Vec<usize>> {
+    let mut groups: IndexMap<&[u8], Vec<usize>, RandomState> = IndexMap::default();
+    for (position, call) in calls.enumerate() {
+        let key = match call.charges.first() {
+            Some(charge) => charge.counter.key.as_bytes(),
+            None => &[],
+        };
+        groups.entry(key).or_default().push(position);
+    }
+    groups.into_values()
 }

@@ -109,13 +109,13 @@ impl<E: BatchExecutor> BatchSender<E> {
     }
 
     async fn send_once(&self, calls: &[&Call], asking: bool) -> Vec<CallResult> {
-        let batch = Batch::of(calls);
+        let batch = Batch::new(calls);
         let parts = batch.parts(self.script_scope);
         self.breaker.on_send();
         let replies = self.executor.execute(&batch, &parts, asking).await;
         self.breaker.on_reply();
         match replies {
-            Ok(replies) => batch.read(calls, &parts, replies),
+            Ok(replies) => batch.call_results(calls, &parts, replies),
             Err(error) => vec![Err(error); calls.len()],
         }
     }
@@ -141,7 +141,7 @@ fn retries(calls: &[&Call], results: &[CallResult]) -> Vec<Retry> {
                 charge_indexes.push(index);
             }
         }
-        let call = call.part(charge_indexes.iter().copied());
+        let call = call.subset(charge_indexes.iter().copied());
         retries.push(Retry { call_index, charge_indexes, call });
     }
     retries

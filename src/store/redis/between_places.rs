@@ -62,8 +62,8 @@ fn three() -> (Vec<Arc<Server>>, Arc<Simulated>) {
 fn hold(server: &Server, charge: &Charge, hits: u64) {
     let mut records = server.records();
     let record = records.entry(charge.counter.key.as_bytes().to_vec()).or_default();
-    let until = now().plus(Duration::from_secs(1_000));
-    record.holds.push(Hold { id: OTHER, hits, until });
+    let expires_at = now().plus(Duration::from_secs(1_000));
+    record.holds.push(Hold { id: OTHER, hits, expires_at });
     server.replace(records);
 }
 

@@ -1,8 +1,11 @@
-//! Calls to one server, and what they cost it.
+//! Calls: charges that one server makes together.
 
 use std::{
     mem,
-    sync::{Arc, atomic::AtomicU8},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -15,7 +18,7 @@ use super::{
     node_error::NodeError,
 };
 use crate::{
-    limit::step::StepResult,
+    limit::{Outcome, step::StepResult},
     store::{
         Charge,
         script::{Holder, Settlement},
@@ -23,82 +26,140 @@ use crate::{
     time::Timestamp,
 };
 
-/// The answer for each charge of a call; none where it depends on what others hold. Of
-/// charges that are settled there are none.
+/// One reply per charge, in order; `None` where the outcome depends on hits that other calls
+/// hold. Empty for a call that settles charges.
 pub(super) type ChargeReplies = SmallVec<[Option<ChargeReply>; 2]>;
 
-/// The answer for one charge.
+/// The reply to one charge. The two results differ only for a call that holds hits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChargeReply {
-    pub(super) answer: StepResult,
-    /// Whether its hits were counted, or are held, if that is what the algorithm does
-    /// with them.
-    pub(super) made: bool,
-    /// The answer if the call is refused elsewhere, and whether they are counted then.
-    pub(super) refused: (StepResult, bool),
-    /// Whether they wait to be counted if the call is granted, and if it is refused.
-    pub(super) waits: (bool, bool),
+    pub(super) if_granted: ChargeResult,
+    pub(super) if_refused: ChargeResult,
+    pub(super) held: HeldHits,
 }
 
-/// What a call has come to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChargeResult {
+    pub(super) step: StepResult,
+    /// Set if the charge was made or its hits are held. Algorithms may still count nothing.
+    pub(super) applied: bool,
+}
+
+/// The outcomes of a call in which hits that it holds are counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct HeldHits {
+    pub(super) count_if_granted: bool,
+    pub(super) count_if_refused: bool,
+}
+
+impl ChargeReply {
+    /// Returns true if the charge is over its limit.
+    pub(super) fn is_over(&self, charge: &Charge, now: Timestamp) -> bool {
+        self.if_granted.outcome(charge, now).over
+    }
+}
+
+impl ChargeResult {
+    pub(super) fn outcome(&self, charge: &Charge, now: Timestamp) -> Outcome {
+        if self.applied {
+            charge.outcome(self.step, now)
+        } else {
+            charge.skipped_outcome(self.step, now)
+        }
+    }
+}
+
+impl HeldHits {
+    pub(super) const fn any(self) -> bool {
+        self.count_if_granted || self.count_if_refused
+    }
+}
+
 pub(super) type CallResult = Result<ChargeReplies, NodeError>;
 
-/// A call.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) charges: SmallVec<[Charge; 1]>,
     pub(super) now: Timestamp,
-    /// When `now` was.
+    /// The instant at which the clock of the counters was at `now`.
     pub(super) started_at: Instant,
-    /// The [run clock](super::run_clock::RunClock::now) at that moment; `None` if the call was
-    /// just made.
+    /// The [run clock](super::run_clock::RunClock::now) at that instant; `None` if the call is
+    /// created and sent at once.
     pub(super) run_time_at_start: Option<Duration>,
     pub(super) kind: CallKind,
     /// Shared by the calls of a request; `None` for a call that does not serve a request.
     pub(super) caller: Option<Arc<CallerStatus>>,
-    /// What becomes of what it holds if the answer comes too late.
-    pub(super) late: AtomicU8,
-    /// Whether it is a part of a large request.
+    pub(super) late_holds: LateHolds,
+    /// Set if the call is a part of a large request.
     pub(super) large: bool,
 }
 
-/// Whoever holds it still decides, and then settles it.
-pub(super) const UNDECIDED: u8 = 0;
-/// It is let go.
-pub(super) const RELEASE: u8 = 1;
-/// It is counted: the caller was let through without the answer.
-pub(super) const COUNT: u8 = 2;
+/// The action for hits that a reply finds held after the reservation has been decided.
+#[derive(Debug, Default)]
+pub(super) struct LateHolds(AtomicU8);
 
-/// What is to be done with the charges of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HoldAction {
+    Release,
+    /// The caller was let through before the reply came.
+    Count,
+}
+
+impl LateHolds {
+    pub(super) fn set(&self, action: HoldAction) {
+        let code = match action {
+            HoldAction::Release => 1,
+            HoldAction::Count => 2,
+        };
+        self.0.store(code, Relaxed);
+    }
+
+    /// `None` while the reservation is undecided and settles its holds itself.
+    pub(super) fn get(&self) -> Option<HoldAction> {
+        match self.0.load(Relaxed) {
+            0 => None,
+            1 => Some(HoldAction::Release),
+            _ => Some(HoldAction::Count),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum CallKind {
-    /// They are made, all of them by the fast path.
+    /// Counts hits in fixed windows by the fast path.
     Count(SmallVec<[FixedWindowHits; 2]>),
-    /// They are made, and what depends on charges elsewhere is held for somebody.
+    /// Makes charges of any algorithm. With a holder, hits of charges that depend on charges
+    /// elsewhere are held for it instead of counted.
     Decide(Option<Holder>),
-    /// Each of them is settled.
+    /// Settles each charge.
     Settle(SmallVec<[Settlement; 1]>),
 }
 
+/// One moment by the clock of the counters and by the monotonic clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) timestamp: Timestamp,
+    pub(super) instant: Instant,
+}
+
 impl Call {
-    /// Makes `charges`.
+    /// A call that makes `charges`, by the fast path if all of them allow it.
     pub(super) fn new(charges: &[Charge], now: Timestamp) -> Self {
-        let kind = match charges.iter().all(count::suffices) {
-            true => {
-                CallKind::Count(charges.iter().map(|it| FixedWindowHits::of(it, now)).collect())
+        let mut counts = SmallVec::new();
+        for charge in charges {
+            if !count::is_count_only(charge) {
+                return Self::with_kind(charges.into(), now, CallKind::Decide(None));
             }
-            false => CallKind::Decide(None),
-        };
-        Self::with_kind(charges.into(), now, kind)
+            counts.push(FixedWindowHits::new(charge, now));
+        }
+        Self::with_kind(charges.into(), now, CallKind::Count(counts))
     }
 
-    /// Does what `kind` says with `charges`.
     pub(super) fn with_kind(
         charges: SmallVec<[Charge; 1]>,
         now: Timestamp,
         kind: CallKind,
     ) -> Self {
-        let late = AtomicU8::new(UNDECIDED);
         Self {
             charges,
             now,
@@ -106,52 +167,60 @@ impl Call {
             run_time_at_start: None,
             kind,
             caller: None,
-            late,
+            late_holds: LateHolds::default(),
             large: false,
         }
     }
 
-    /// Makes the charges at `places` alone, by the script for all kinds.
-    pub(super) fn part(&self, places: impl Iterator<Item = usize>) -> Self {
-        let charges = places.map(|it| self.charges[it].clone()).collect();
-        let call = Self::with_kind(charges, self.now, CallKind::Decide(None));
-        let caller = self.caller.clone();
+    /// A call for the charges at `positions`, by the script for all algorithms.
+    pub(super) fn subset(&self, positions: impl Iterator<Item = usize>) -> Self {
+        let charges = positions.map(|position| self.charges[position].clone()).collect();
         Self {
             started_at: self.started_at,
             run_time_at_start: self.run_time_at_start,
-            caller,
+            caller: self.caller.clone(),
             large: self.large,
-            ..call
+            ..Self::with_kind(charges, self.now, CallKind::Decide(None))
         }
     }
 
-    /// About how long a server works on it, in units of [`cost`].
+    pub(super) const fn start(&self) -> Moment {
+        Moment { timestamp: self.now, instant: self.started_at }
+    }
+
+    /// The approximate work for the server, in units of [`cost`].
     pub(super) fn cost(&self) -> usize {
         self.charges.iter().map(cost).sum()
     }
 
-    /// Whether others should not wait for it. A call that holds hits, and the one that
-    /// settles it, go the same way, or the second might come first.
+    /// Returns true if cheap calls should not wait for this one. Calls that hold hits and calls
+    /// that settle them take the same lane, or a settlement could overtake its hold.
     pub(super) fn is_heavy(&self) -> bool {
-        let held = matches!(self.kind, CallKind::Decide(Some(_)) | CallKind::Settle(_));
-        held || self.large || self.charges.iter().any(|it| it.limit.algorithm.info().keeps_each_hit)
+        if matches!(self.kind, CallKind::Decide(Some(_)) | CallKind::Settle(_)) {
+            return true;
+        }
+        self.large || self.charges.iter().any(keeps_each_hit)
     }
 }
 
-/// About how long a server works on `charge`, where 1 is a fixed window on the fast path: 2 to
-/// 4 µs among others. docs/algorithms.md has figures for the rest.
+/// The approximate work of a charge for the server. The unit is a fixed window on the fast path:
+/// 2 to 4 µs within a batch. docs/algorithms.md has figures for the other algorithms.
 pub(super) fn cost(charge: &Charge) -> usize {
-    if count::suffices(charge) {
+    if count::is_count_only(charge) {
         1
-    } else if charge.limit.algorithm.info().keeps_each_hit {
+    } else if keeps_each_hit(charge) {
         16
     } else {
         4
     }
 }
 
-/// Whether the caller of a request was served. The calls of the request share it: a reply that
-/// arrives after its caller has stopped waiting is refunded, unless the request passed.
+fn keeps_each_hit(charge: &Charge) -> bool {
+    charge.limit.algorithm.info().keeps_each_hit
+}
+
+/// The status of the caller of a request, shared by all its calls: a reply that arrives after its
+/// caller has stopped waiting is refunded, unless the request passed.
 #[derive(Debug, Default)]
 pub(super) struct CallerStatus(Mutex<CallerState>);
 

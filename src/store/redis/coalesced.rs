@@ -1,4 +1,4 @@
-//! Hits on the same counter, added up.
+//! Hits of several calls on the same counter, coalesced into one increment.
 
 use std::collections::HashMap;
 
@@ -7,211 +7,234 @@ use redis::{Cmd, Value};
 
 use super::{
     batch::PartReply,
-    count::{FixedWindowHits, Found},
+    count::{CounterBefore, FixedWindowHits},
     jitter::Jitter,
     replies::number,
     server_error::cannot_increment,
 };
 use crate::{limit::Hits, store::EXPIRY_SLACK};
 
-/// More hits than that are added by the script, which knows when a counter is full.
-const MUCH: i64 = 1 << 32;
+/// Larger increments are made by the script, which caps the counter at [`Hits::MAX`].
+const MAX_COMMAND_HITS: i64 = 1 << 32;
 
-/// The charges of several calls, with the hits on one counter added up.
+/// The charges of several calls with the hits on each counter added up.
 #[derive(Debug, Default)]
 pub(super) struct Coalesced<'a> {
-    pub(super) charges: Vec<Increment<'a>>,
-    /// One for each charge of the calls.
-    pub(super) places: Vec<Place>,
+    pub(super) increments: Vec<Increment<'a>>,
+    /// One for each charge of the calls, in order.
+    pub(super) slices: Vec<Slice>,
 }
 
-/// Charges to one counter, with no look and nothing given back between them.
+/// Consecutive additions to one counter; a refund or a read is an increment of its own.
 #[derive(Debug)]
 pub(super) struct Increment<'a> {
     pub(super) key: &'a [u8],
-    pub(super) change: i64,
-    kept: u64,
-    /// Whether no other sum is about the counter.
-    alone: bool,
+    pub(super) hits: i64,
+    ttl_millis: u64,
+    /// Set if the batch has no other increment of this counter.
+    is_only: bool,
 }
 
-/// Where the answer for a charge is found.
+/// The share of one charge in an increment.
 #[derive(Debug)]
-pub(super) struct Place {
-    /// In which sum.
-    pub(super) sum: usize,
-    /// The running total of hits in this sum, without and with those of the charge.
+pub(super) struct Slice {
+    /// The position of the increment.
+    pub(super) increment: usize,
+    /// The running total of hits in the increment, without and with those of the charge.
     before: u64,
     after: u64,
 }
 
 impl<'a> Coalesced<'a> {
-    pub(super) fn of(charges: impl Iterator<Item = &'a FixedWindowHits>) -> Self {
-        let mut sums = Self::default();
-        // The last sum of each counter.
-        let mut last: HashMap<&[u8], usize, RandomState> = HashMap::default();
+    pub(super) fn new(charges: &[&'a FixedWindowHits]) -> Self {
+        let mut coalesced = Self::default();
+        let mut last_of_key: HashMap<&[u8], usize, RandomState> = HashMap::default();
         for charge in charges {
-            let FixedWindowHits { ref key, change, kept } = *charge;
-            let key = key.as_bytes();
-            let before = last.get(key).copied();
-            let place = before.and_then(|it| Some((it, sums.charges[it].and(change, kept)?)));
-            let own = change.max(0).unsigned_abs();
-            let at = |sum, before| Place { sum, before, after: before + own };
-            let place = place.map(|(sum, before)| at(sum, before));
-            sums.places.push(place.unwrap_or_else(|| {
-                let sum = sums.charges.len();
-                if let Some(before) = before {
-                    sums.charges[before].alone = false;
-                }
-                sums.charges.push(Increment { key, change, kept, alone: before.is_none() });
-                last.insert(key, sum);
-                at(sum, 0)
-            }));
+            let key = charge.key.as_bytes();
+            let last = last_of_key.get(key).copied();
+            let slice = match last {
+                Some(last) => coalesced.merge(last, charge),
+                None => None,
+            };
+            let slice = slice.unwrap_or_else(|| {
+                last_of_key.insert(key, coalesced.increments.len());
+                coalesced.append(charge, last)
+            });
+            coalesced.slices.push(slice);
         }
-        sums
+        coalesced
+    }
+
+    /// Adds the hits of `charge` to an increment of the same counter, if both are additions.
+    fn merge(&mut self, increment: usize, charge: &FixedWindowHits) -> Option<Slice> {
+        let before = self.increments[increment].merge(charge)?;
+        Some(Slice { increment, before, after: before + charge.hits.unsigned_abs() })
+    }
+
+    /// Adds an increment for `charge`, after the `last` one of its counter.
+    fn append(&mut self, charge: &'a FixedWindowHits, last: Option<usize>) -> Slice {
+        if let Some(last) = last {
+            self.increments[last].is_only = false;
+        }
+        let increment = self.increments.len();
+        self.increments.push(Increment {
+            key: charge.key.as_bytes(),
+            hits: charge.hits,
+            ttl_millis: charge.ttl_millis,
+            is_only: last.is_none(),
+        });
+        Slice { increment, before: 0, after: charge.hits.max(0).unsigned_abs() }
+    }
+}
+
+impl Slice {
+    /// The counter before this charge, given the reply to the increment.
+    pub(super) fn counter_before(&self, reply: &PartReply) -> Option<CounterBefore> {
+        let start = match reply {
+            PartReply::Value(Value::Int(-1)) => return Some(CounterBefore::Held),
+            PartReply::Value(value) => number(value)?,
+            PartReply::TwoSteps { first, .. } if self.after <= *first => 0,
+            PartReply::TwoSteps { before, .. } => *before,
+        };
+        Some(CounterBefore::Hits(start.saturating_add(self.before).min(Hits::MAX)))
     }
 }
 
 impl Increment<'_> {
-    /// Adds `change`, and returns what it was before. None, and nothing happens, if either
-    /// is no addition, or there is too much.
-    fn and(&mut self, change: i64, kept: u64) -> Option<u64> {
-        let before = self.change;
-        let sum = before.checked_add(change).filter(|it| *it <= Hits::MAX.cast_signed())?;
-        if before <= 0 || change <= 0 {
+    /// Adds the hits of `charge`, and returns the total before. Returns `None`, and adds
+    /// nothing, if either is not an addition or the sum exceeds [`Hits::MAX`].
+    fn merge(&mut self, charge: &FixedWindowHits) -> Option<u64> {
+        let before = self.hits;
+        if before <= 0 || charge.hits <= 0 {
             return None;
         }
-        (self.change, self.kept) = (sum, kept.max(self.kept));
+        let sum = before.checked_add(charge.hits)?;
+        if Hits::MAX.cast_signed() < sum {
+            return None;
+        }
+        self.hits = sum;
+        self.ttl_millis = self.ttl_millis.max(charge.ttl_millis);
         Some(before.unsigned_abs())
     }
 
-    /// Whether commands can add it, and no script is needed. What they cannot add is made
-    /// after all others, so they make no sums that have to be made in order.
-    pub(super) fn is_added(&self) -> bool {
-        self.alone && (1..=MUCH).contains(&self.change)
+    /// Returns true if plain commands can make the increment. Where they turn out not to
+    /// suffice, the script makes it after the rest of the batch, so a counter with several
+    /// increments, whose order matters, always takes the script.
+    pub(super) fn uses_commands(&self) -> bool {
+        self.is_only && (1..=MAX_COMMAND_HITS).contains(&self.hits)
     }
 
-    /// The commands that add hits to an integer: one that makes it, with an expiry, unless
-    /// there is one, one that adds, and one that asks how long it is kept. In this order no
-    /// counter is without an expiry, whenever this process ends, unless somebody else
-    /// deletes it between the first two and the process ends before it has seen that.
+    /// The commands that make the increment: SET creates the key with an expiry if it does not
+    /// exist, INCRBY adds the hits, and PTTL reads the expiry. In this order no key is left
+    /// without an expiry if this process ends halfway, unless another client deletes the key
+    /// between SET and INCRBY.
     ///
-    /// They cost Redis two thirds of what the script costs, and less than half where each
-    /// counter needs a script of its own.
+    /// They cost Redis two thirds of the script, and less than half in a cluster, where each
+    /// counter needs a script run of its own.
     pub(super) fn commands(&self, jitter: Jitter) -> [Cmd; 3] {
-        let command = |name: &str, arguments, more| {
-            let mut command = Cmd::with_capacity(arguments, name.len() + self.key.len() + more);
-            command.arg(name).arg(self.key);
-            command
-        };
-        let mut make = command("SET", 6, 24);
-        make.arg(0).arg("PX").arg(self.life(jitter)).arg("NX");
-        let mut add = command("INCRBY", 3, 16);
-        add.arg(self.change);
-        [make, add, command("PTTL", 2, 0)]
+        let mut create = self.command("SET", 6, 24);
+        create.arg(0).arg("PX").arg(self.jittered_ttl(jitter)).arg("NX");
+        let mut add = self.command("INCRBY", 3, 16);
+        add.arg(self.hits);
+        [create, add, self.command("PTTL", 2, 0)]
     }
 
-    /// What the answers to the second and the third of them say.
-    pub(super) fn found(&self, count: &Value, ttl: &Value) -> IncrementReply {
-        let &Value::Int(count) = count else {
-            return match count {
-                Value::ServerError(error) if cannot_increment(&error.clone().into()) => {
-                    IncrementReply::Nothing
-                }
-                _ => IncrementReply::Failed,
-            };
+    /// A command on the key, with room for `argument_bytes` after the key.
+    fn command(&self, name: &str, arguments: usize, argument_bytes: usize) -> Cmd {
+        let size = name.len() + self.key.len() + argument_bytes;
+        let mut command = Cmd::with_capacity(arguments, size);
+        command.arg(name).arg(self.key);
+        command
+    }
+
+    /// Interprets the replies to INCRBY and PTTL.
+    pub(super) fn parse_replies(&self, count: &Value, ttl: &Value) -> IncrementReply {
+        let count = match count {
+            Value::Int(count) => *count,
+            Value::ServerError(error) if cannot_increment(&error.clone().into()) => {
+                return IncrementReply::NotAdded;
+            }
+            _ => return IncrementReply::Failed,
         };
-        let before = count.saturating_sub(self.change);
+        let before = count.saturating_sub(self.hits);
         if before < 0 {
-            // Below 0 counts as 0, and so do hits that are added there.
-            return match count {
-                ..=0 => IncrementReply::Nothing,
-                _ => IncrementReply::Partly(before.unsigned_abs()),
-            };
+            // A counter below 0 counts as 0, and INCRBY has added too few hits.
+            if count <= 0 {
+                return IncrementReply::NotAdded;
+            }
+            return IncrementReply::WasNegative(before.unsigned_abs());
         }
-        // What is above the most that is ever told may be counted all the same.
         let before = Value::Int(before.min(Hits::MAX.cast_signed()));
         match *ttl {
-            // Rules with windows of different length may share the counter, and clocks
-            // may differ. Or somebody else keeps it for ever.
-            Value::Int(ttl) if ttl < self.least() => IncrementReply::Shortly(before),
-            _ => IncrementReply::Before(before),
+            // The key may belong to rules with windows of different lengths, clocks may differ,
+            // or another client may have removed the expiry.
+            Value::Int(ttl) if ttl < self.min_ttl_millis() => IncrementReply::ExpiresEarly(before),
+            _ => IncrementReply::Added(before),
         }
     }
 
-    /// The command that has the counter kept long enough.
-    pub(super) fn keep(&self, jitter: Jitter) -> Cmd {
+    /// The command that puts the expiry off.
+    pub(super) fn expire_command(&self, jitter: Jitter) -> Cmd {
         let mut command = Cmd::new();
-        command.arg("PEXPIRE").arg(self.key).arg(self.life(jitter));
+        command.arg("PEXPIRE").arg(self.key).arg(self.jittered_ttl(jitter));
         command
     }
 
-    /// The result of adding `missing` hits in a second step, after which the counter is `now`.
-    /// Other instances may have added hits between the two steps.
-    pub(super) fn added_late(&self, missing: u64, now: &Value) -> PartReply {
-        let Some(before) = number(now).map(|it| it.saturating_sub(self.change.unsigned_abs()))
-        else {
-            // An error stays one; any other value is not a counter.
-            let error = matches!(now, Value::ServerError(_));
-            return PartReply::Value(if error { now.clone() } else { Value::Nil });
-        };
-        PartReply::TwoSteps { first: self.change.unsigned_abs().saturating_sub(missing), before }
-    }
-
-    /// The command that adds `more`.
-    pub(super) fn add(&self, more: u64) -> Cmd {
+    /// The command that adds `hits` more.
+    pub(super) fn add_command(&self, hits: u64) -> Cmd {
         let mut command = Cmd::new();
-        command.arg("INCRBY").arg(self.key).arg(more);
+        command.arg("INCRBY").arg(self.key).arg(hits);
         command
     }
 
-    /// The same by the script, whatever is kept there. The command begins with `begin`.
-    pub(super) fn by_script(&self, begin: [&str; 2], jitter: Jitter) -> Cmd {
-        let room = begin[1].len() + self.key.len() + 80;
-        let mut call = Cmd::with_capacity(8, room);
-        call.arg(&begin).arg(1).arg(self.key).arg(EXPIRY_SLACK.as_millis());
-        call.arg(self.change).arg(self.kept);
-        if let Some(more) = jitter.draw() {
-            call.arg(more);
+    /// The reply to an increment whose `missing` hits were added in a second step with the
+    /// reply `after`. Other instances may have added hits between the two steps.
+    pub(super) fn two_step_reply(&self, missing: u64, after: &Value) -> PartReply {
+        let hits = self.hits.unsigned_abs();
+        if let Some(after) = number(after) {
+            let before = after.saturating_sub(hits);
+            return PartReply::TwoSteps { first: hits.saturating_sub(missing), before };
         }
-        call
+        match after {
+            Value::ServerError(_) => PartReply::Value(after.clone()),
+            _ => PartReply::Value(Value::Nil),
+        }
     }
 
-    fn life(&self, jitter: Jitter) -> u64 {
-        self.kept.saturating_add(jitter.draw().unwrap_or_default())
+    /// The command that makes the increment by the script, whatever the value of the key.
+    pub(super) fn script_command(&self, script: [&str; 2], jitter: Jitter) -> Cmd {
+        let size = script[1].len() + self.key.len() + 80;
+        let mut command = Cmd::with_capacity(8, size);
+        command.arg(&script).arg(1).arg(self.key).arg(EXPIRY_SLACK.as_millis());
+        command.arg(self.hits).arg(self.ttl_millis);
+        if let Some(extra_millis) = jitter.draw() {
+            command.arg(extra_millis);
+        }
+        command
     }
 
-    /// For how many milliseconds the counter means something.
-    fn least(&self) -> i64 {
-        let grace = u64::try_from(EXPIRY_SLACK.as_millis()).unwrap_or_default();
-        self.kept.saturating_sub(grace).try_into().unwrap_or(i64::MAX)
+    fn jittered_ttl(&self, jitter: Jitter) -> u64 {
+        self.ttl_millis.saturating_add(jitter.draw().unwrap_or_default())
+    }
+
+    /// The remaining time of the window: with an earlier expiry hits would be forgotten.
+    fn min_ttl_millis(&self) -> i64 {
+        let slack = u64::try_from(EXPIRY_SLACK.as_millis()).unwrap_or_default();
+        self.ttl_millis.saturating_sub(slack).try_into().unwrap_or(i64::MAX)
     }
 }
 
-/// What has become of hits that were to be added to an integer.
+/// The result of the commands of an increment.
 #[derive(Debug)]
 pub(super) enum IncrementReply {
-    /// The counter before.
-    Before(Value),
-    /// The same, but it is not kept long enough.
-    Shortly(Value),
-    /// The counter was so much below 0, which counts as 0, and is above it now.
-    Partly(u64),
-    /// It is no integer, or one that cannot hold them, or still not above 0.
-    Nothing,
-    /// The answer is an error.
+    /// The hits were added. Has the counter before.
+    Added(Value),
+    /// The same, but the key expires before its window ends.
+    ExpiresEarly(Value),
+    /// The counter was this much below 0 and is above 0 now, so as many hits are missing.
+    WasNegative(u64),
+    /// The value is not an integer, cannot take the hits, or is still not above 0.
+    NotAdded,
+    /// The reply is another error.
     Failed,
-}
-
-impl Place {
-    /// The counter before the charge, if its sum got this answer.
-    pub(super) fn found(&self, answer: &PartReply) -> Option<Found> {
-        let begin = match answer {
-            PartReply::Value(Value::Int(-1)) => return Some(Found::Held),
-            PartReply::Value(answer) => number(answer)?,
-            PartReply::TwoSteps { first, .. } if self.after <= *first => 0,
-            PartReply::TwoSteps { before, .. } => *before,
-        };
-        Some(Found::Count(begin.saturating_add(self.before).min(Hits::MAX)))
-    }
 }

@@ -1,7 +1,7 @@
-//! Calls that only count in fixed windows, as Envoy's reference service does: the
-//! fast path. Any client may INCRBY these counters.
+//! The fast path: hits that are only counted in fixed windows, in the key and value format of
+//! Envoy's reference service. Any client may INCRBY these counters.
 
-use super::call::{ChargeReplies, ChargeReply};
+use super::call::{ChargeReply, ChargeResult, HeldHits};
 use crate::{
     counter::CounterKey,
     limit::{
@@ -12,73 +12,60 @@ use crate::{
     time::Timestamp,
 };
 
+/// The script for counters that the commands INCRBY and SET cannot handle.
 pub(super) const SOURCE: &str = include_str!("lua/count.lua");
 
-/// What the script is to know of a charge.
+/// The change of one counter.
 #[derive(Clone, Debug)]
 pub(super) struct FixedWindowHits {
     pub(super) key: CounterKey,
-    /// Hits; below 0 if they are given back.
-    pub(super) change: i64,
-    /// How long the counter is kept, in milliseconds.
-    pub(super) kept: u64,
+    /// Below 0 for a refund.
+    pub(super) hits: i64,
+    /// The time until the key expires.
+    pub(super) ttl_millis: u64,
 }
 
 impl FixedWindowHits {
-    pub(super) fn of(charge: &Charge, now: Timestamp) -> Self {
-        let kept = kept(charge, now);
-        Self { key: charge.counter.key.clone(), change: charge.hits.signed(), kept }
+    pub(super) fn new(charge: &Charge, now: Timestamp) -> Self {
+        let ttl = (charge.counter.span.end.since(now) + EXPIRY_SLACK).as_micros();
+        let ttl_millis = u64::try_from(ttl.div_ceil(1_000)).unwrap_or(u64::MAX);
+        Self { key: charge.counter.key.clone(), hits: charge.hits.signed(), ttl_millis }
     }
 }
 
-/// What the script has found.
+/// The state of a counter when its charge arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// The counter before.
-    Count(u64),
-    /// Others hold hits there. Nothing was counted.
+pub(super) enum CounterBefore {
+    Hits(u64),
+    /// Other calls hold hits of the counter. The charge was not counted.
     Held,
 }
 
-/// Whether the script can make `charge`.
-pub(super) fn suffices(charge: &Charge) -> bool {
+/// Returns true if the fast path can make `charge`.
+pub(super) fn is_count_only(charge: &Charge) -> bool {
     charge.counts_denied() && charge.limit.penalty.is_zero() && !charge.depends_on_others()
 }
 
-/// What became of `charges`, if this was found for each.
-pub(super) fn read(
-    charges: &[Charge],
-    found: &[Option<Found>],
-) -> Result<ChargeReplies, StoreError> {
-    let mut answers = ChargeReplies::new();
-    for (charge, found) in charges.iter().zip(found) {
-        let answer = match found {
-            Some(Found::Count(before)) => {
-                let (count, passes) = step(*before, charge.hits, charge.limit.requests, true);
-                let told = Snapshot::Count(State { start: Timestamp::default(), count });
-                let answer =
-                    StepResult { passes, banned_until: Timestamp::default(), snapshot: told };
-                Some(ChargeReply {
-                    answer,
-                    made: true,
-                    refused: (answer, true),
-                    waits: (false, false),
-                })
-            }
-            Some(Found::Held) => None,
-            None => {
-                let key = charge.counter.key.as_bytes().escape_ascii();
-                let why = format!("`{key}` is not a counter; expected an integer there");
-                return Err(StoreError::Failed(why));
-            }
-        };
-        answers.push(answer);
+/// The reply to `charge`; `before` is `None` if the value of its key is not a counter.
+pub(super) fn charge_reply(
+    charge: &Charge,
+    before: Option<CounterBefore>,
+) -> Result<Option<ChargeReply>, StoreError> {
+    match before {
+        Some(CounterBefore::Hits(before)) => {
+            let (count, passes) = step(before, charge.hits, charge.limit.requests, true);
+            let never = Timestamp::default();
+            let snapshot = Snapshot::Count(State { start: never, count });
+            let step = StepResult { passes, banned_until: never, snapshot };
+            let result = ChargeResult { step, applied: true };
+            let held = HeldHits::default();
+            Ok(Some(ChargeReply { if_granted: result, if_refused: result, held }))
+        }
+        Some(CounterBefore::Held) => Ok(None),
+        None => {
+            let key = charge.counter.key.as_bytes().escape_ascii();
+            let reason = format!("`{key}` is not a counter; expected an integer there");
+            Err(StoreError::Failed(reason))
+        }
     }
-    Ok(answers)
-}
-
-/// The time in milliseconds for which the counter of a fixed window is kept from `now` on.
-fn kept(charge: &Charge, now: Timestamp) -> u64 {
-    let micros = (charge.counter.span.end.since(now) + EXPIRY_SLACK).as_micros();
-    u64::try_from(micros.div_ceil(1_000)).unwrap_or(u64::MAX)
 }

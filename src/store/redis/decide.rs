@@ -1,10 +1,10 @@
-//! Calls of every kind, as the script has them that decides.
+//! The script that makes charges of any algorithm: its source, its arguments and its reply.
 
 use redis::{Cmd, Value};
 use smallvec::SmallVec;
 
 use super::{
-    call::{ChargeReplies, ChargeReply},
+    call::{ChargeReplies, ChargeReply, ChargeResult, HeldHits},
     jitter::Jitter,
     lua_script,
     replies::number,
@@ -18,127 +18,155 @@ use crate::{
     time::Timestamp,
 };
 
-/// One call: its charges, its moment, and who holds what depends on charges elsewhere.
-pub(super) type Call<'a> = (&'a [Charge], Timestamp, Option<Holder>);
-
-/// The source of the script.
-pub(super) fn source() -> String {
-    let [lone, records, charge] = [
-        include_str!("lua/lone.lua"),
-        include_str!("lua/records.lua"),
-        include_str!("lua/charge.lua"),
-    ];
-    lua_script::source(&[lone, records, charge])
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DecideCall<'a> {
+    pub(super) charges: &'a [Charge],
+    pub(super) now: Timestamp,
+    /// The holder of the hits of charges that depend on charges elsewhere.
+    pub(super) holder: Option<Holder>,
 }
 
-/// The command that makes `calls`, and begins with `begin`.
-pub(super) fn ask(begin: [&str; 2], calls: &[Call<'_>], jitter: Jitter) -> Cmd {
-    let charges = || calls.iter().flat_map(|(charges, ..)| charges.iter());
-    let count = charges().count();
-    let names = charges().map(|it| it.counter.key.as_bytes().len()).sum::<usize>();
-    let room = begin[1].len() + names + 160 * (1 + count);
-    let mut call = Cmd::with_capacity(8 + 3 * calls.len() + 16 * count, room);
-    call.arg(&begin).arg(count);
-    for charge in charges() {
-        call.arg(charge.counter.key.as_bytes());
-    }
-    call.arg(EXPIRY_SLACK.as_millis()).arg(Window::MAX_SECONDS * 1_000);
-    let hold_for =
-        calls.iter().filter_map(|(_, now, holder)| Some(holder.as_ref()?.until.since(*now)));
-    call.arg(hold_for.max().unwrap_or_default().as_micros());
-    for &(charges, now, holder) in calls {
-        call.arg(now.as_micros()).arg(charges.len()).arg(holder.map_or(0, |it| it.id));
-        for charge in charges {
-            call.arg(jitter.draw().unwrap_or_default());
-            call.arg(charge.limit.algorithm.info().lua).arg(flags(charge));
-            call.arg(charge.hits.signed()).arg(charge.limit.penalty.as_micros());
-            arguments(&mut call, charge, now);
+pub(super) fn source() -> String {
+    lua_script::source(&[
+        include_str!("lua/single_charge.lua"),
+        include_str!("lua/records.lua"),
+        include_str!("lua/decide.lua"),
+    ])
+}
+
+/// The command that runs `script` for `calls`, which are decided in order.
+pub(super) fn command(script: [&str; 2], calls: &[DecideCall<'_>], jitter: Jitter) -> Cmd {
+    let (mut charges, mut key_bytes, mut hold_micros) = (0, 0, 0);
+    for call in calls {
+        charges += call.charges.len();
+        for charge in call.charges {
+            key_bytes += charge.counter.key.as_bytes().len();
+        }
+        if let Some(holder) = call.holder {
+            hold_micros = holder.expires_at.since(call.now).as_micros().max(hold_micros);
         }
     }
-    call
+    let size = script[1].len() + key_bytes + 160 * (1 + charges);
+    let mut command = Cmd::with_capacity(8 + 3 * calls.len() + 16 * charges, size);
+    command.arg(&script).arg(charges);
+    for call in calls {
+        for charge in call.charges {
+            command.arg(charge.counter.key.as_bytes());
+        }
+    }
+    command.arg(EXPIRY_SLACK.as_millis()).arg(Window::MAX_SECONDS * 1_000).arg(hold_micros);
+    for &DecideCall { charges, now, holder } in calls {
+        let id = holder.map_or(0, |holder| holder.id);
+        command.arg(now.as_micros()).arg(charges.len()).arg(id);
+        for charge in charges {
+            command.arg(jitter.draw().unwrap_or_default());
+            command.arg(charge.limit.algorithm.info().lua).arg(flags(charge));
+            command.arg(charge.hits.signed()).arg(charge.limit.penalty.as_micros());
+            add_algorithm_arguments(&mut command, charge, now);
+        }
+    }
+    command
 }
 
-/// The arguments of the algorithm, and first how many they are.
-pub(super) fn arguments(call: &mut Cmd, charge: &Charge, now: Timestamp) {
+/// Adds the number of the algorithm's arguments, and the arguments.
+pub(super) fn add_algorithm_arguments(command: &mut Cmd, charge: &Charge, now: Timestamp) {
     let arguments = step::arguments(&charge.limit, charge.counter.span, now);
-    call.arg(arguments.len());
+    command.arg(arguments.len());
     for argument in arguments {
-        call.arg(argument);
+        command.arg(argument);
     }
 }
 
+/// The flags of a charge, as lua/decide.lua documents them.
 fn flags(charge: &Charge) -> u64 {
     let flags = [
-        !charge.is_refund(),
-        charge.consume == Consume::AllOrNothing,
-        charge.consume == Consume::IfRefused,
-        charge.enforced == Enforced::Yes,
-        charge.refused,
-        charge.counts_denied(),
-        charge.limit.algorithm.info().window_in_key,
+        (1, !charge.is_refund()),
+        (2, charge.consume == Consume::AllOrNothing),
+        (4, charge.consume == Consume::IfRefused),
+        (8, charge.enforced == Enforced::Yes),
+        (16, charge.refused),
+        (32, charge.counts_denied()),
+        (64, charge.limit.algorithm.info().window_in_key),
     ];
-    let quota = match charge.enforced {
-        Enforced::Quota(number) => 1 + number as u64,
-        Enforced::No | Enforced::Yes => 0,
-    };
-    let flags = flags.iter().rev().fold(0, |sum, set| 2 * sum + u64::from(*set));
-    flags + 128 * quota
+    let mut sum = 0;
+    for (flag, is_set) in flags {
+        if is_set {
+            sum += flag;
+        }
+    }
+    match charge.enforced {
+        Enforced::Quota(quota) => sum + 128 * (1 + quota as u64),
+        Enforced::No | Enforced::Yes => sum,
+    }
 }
 
-/// What an answer, which any server may have written, says of the charges: one
-/// element for each.
-pub(super) fn read(
+/// Parses one element for each of `charges`. `holds` is set if the call has a holder. Any
+/// server may have written the reply, so it is checked.
+pub(super) fn parse_reply(
     charges: &[Charge],
-    answer: &[Value],
+    elements: &[Value],
     holds: bool,
 ) -> Result<ChargeReplies, StoreError> {
-    let mut answers = ChargeReplies::new();
-    for (charge, element) in charges.iter().zip(answer) {
-        let answer = one(charge, element, holds).ok_or_else(|| {
-            let key = charge.counter.key.as_bytes().escape_ascii();
-            StoreError::Failed(format!("the answer for `{key}` makes no sense"))
-        })?;
-        answers.push(answer);
+    let mut replies = ChargeReplies::new();
+    for (charge, element) in charges.iter().zip(elements) {
+        match parse_element(charge, element, holds) {
+            Some(Element::Decided(reply)) => replies.push(Some(reply)),
+            Some(Element::Undecided) => replies.push(None),
+            None => {
+                let key = charge.counter.key.as_bytes().escape_ascii();
+                return Err(StoreError::Failed(format!("the reply for `{key}` is malformed")));
+            }
+        }
     }
-    Ok(answers)
+    Ok(replies)
 }
 
-/// The answer for one charge of a call that may hold hits. Within that, none if it
-/// depends on what others hold.
-fn one(charge: &Charge, element: &Value, holds: bool) -> Option<Option<ChargeReply>> {
+enum Element {
+    Decided(ChargeReply),
+    /// The outcome depends on hits that other calls hold.
+    Undecided,
+}
+
+/// Parses the reply to one charge, or returns `None` if it is malformed.
+fn parse_element(charge: &Charge, element: &Value, holds: bool) -> Option<Element> {
     let Value::Array(elements) = element else { return None };
     let mut numbers = SmallVec::<[u64; 10]>::new();
     for element in elements {
         numbers.push(number(element)?);
     }
-    let (&[verdict, made, banned], states) = numbers.split_first_chunk()?;
-    let (state, flags, refused) = match holds {
-        false => (states, made, states),
-        true => {
-            let (state, rest) = states.split_at_checked(states.len() / 2)?;
-            let (flags, refused) = rest.split_first()?;
-            (state, *flags, refused)
-        }
-    };
-    let banned = Timestamp::from_micros(banned);
-    let answer = |passes, state| {
-        Some(StepResult {
-            passes,
-            banned_until: banned,
-            snapshot: step::parse_snapshot(&charge.limit, state)?,
-        })
-    };
+    let (&[verdict, applied, banned_until], states) = numbers.split_first_chunk()?;
+    if verdict > 2 {
+        return None;
+    }
+    let banned_until = Timestamp::from_micros(banned_until);
+    let parser = StepParser { charge, banned_until };
     let passes = verdict == 1;
-    let passes_refused = if holds { flags & 8 != 0 } else { passes };
-    let answered = ChargeReply {
-        answer: answer(passes, state)?,
-        made: made == 1,
-        refused: (answer(passes_refused, refused)?, flags & 1 != 0),
-        waits: (flags & 2 != 0, flags & 4 != 0),
+    let applied = applied == 1;
+    let reply = if holds {
+        let (state, rest) = states.split_at_checked(states.len() / 2)?;
+        let (flags, state_if_refused) = rest.split_first()?;
+        let has = |flag: u64| flags & flag != 0;
+        ChargeReply {
+            if_granted: parser.result(passes, applied, state)?,
+            if_refused: parser.result(has(8), has(1), state_if_refused)?,
+            held: HeldHits { count_if_granted: has(2), count_if_refused: has(4) },
+        }
+    } else {
+        let result = parser.result(passes, applied, states)?;
+        ChargeReply { if_granted: result, if_refused: result, held: HeldHits::default() }
     };
-    match verdict {
-        0 | 1 => Some(Some(answered)),
-        2 => Some(None),
-        _ => None,
+    if verdict == 2 { Some(Element::Undecided) } else { Some(Element::Decided(reply)) }
+}
+
+struct StepParser<'a> {
+    charge: &'a Charge,
+    banned_until: Timestamp,
+}
+
+impl StepParser<'_> {
+    fn result(&self, passes: bool, applied: bool, state: &[u64]) -> Option<ChargeResult> {
+        let snapshot = step::parse_snapshot(&self.charge.limit, state)?;
+        let step = StepResult { passes, banned_until: self.banned_until, snapshot };
+        Some(ChargeResult { step, applied })
     }
 }

@@ -1,21 +1,12 @@
-//! Calls whose counters may be in several places: on two servers, or in several slots of
-//! a cluster.
+//! Divides requests into calls for the locations of their counters: servers, or slots of a
+//! cluster.
 //!
-//! Each place is asked by itself and until the deadline, and takes nothing from the
-//! others: what is known decides, whatever becomes of the rest. Only charges that depend
-//! on each other and are not made by one script need more than that: see [`Reservation`].
+//! Each location is asked independently of the others and until the deadline. One that fails
+//! does not affect the results from the others. Only charges that depend on each other and
+//! cannot be made by one script run need more: a [`Reservation`].
 
-use std::{
-    collections::HashMap,
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use smallvec::{SmallVec, smallvec};
 use tokio::{
     sync::{Semaphore, oneshot},
@@ -23,381 +14,292 @@ use tokio::{
 };
 
 use super::{
-    call::{Call, CallResult, CallerStatus, ChargeReplies, ChargeReply, cost},
+    call::{Call, CallerStatus, ChargeReplies, Moment},
     caller_guard::CallerGuard,
-    groups::{Group, different, of_each},
-    limits::{FULL_BATCH_COST, MAX_DEPENDENT_CHARGES, MAX_REQUEST_COST_IN_FLIGHT, QUEUE_CAPACITY},
+    dispatch_context::{
+        DispatchContext, HolderIds, MIN_RETRY_DELAY, Timing, retry_delay, still_held,
+    },
+    groups::{
+        Group, Groups, call_each, dependent_groups, independent_groups, max_distinct_changes,
+    },
+    limits::{MAX_DEPENDENT_CHARGES, QUEUE_CAPACITY},
     reservation::Reservation,
-    run_clock::RunClock,
-    settler::{SettlementQueue, Settles},
+    servers::{Location, Servers},
+    settler::SettlementQueue,
 };
 use crate::{
-    limit::{Hits, Outcome},
-    store::{
-        Charge, Deadline, Results, StoreError, all_failed,
-        enforced::{Enforcement, is_served},
-    },
+    store::{Charge, Deadline, Results, StoreError, all_failed, enforced::Enforcement},
     time::Timestamp,
 };
 
-/// Where a counter is. Charges to the same place can be made by one script.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Location {
-    /// Whether it is on the server for limits per second.
-    pub(super) per_second: bool,
-    /// The slot, in a cluster.
-    pub(super) slot: u16,
-}
+/// The most groups of charges that are reserved and not settled yet, over all requests.
+const MAX_RESERVED_GROUPS: usize = QUEUE_CAPACITY;
+/// Requests that cost more are large, and take the lane of expensive calls.
+const MAX_SMALL_REQUEST_COST: usize = 100;
 
-/// The servers that have the counters.
-pub(super) trait Servers: Send + Sync + 'static {
-    /// Where the counter of `charge` is.
-    fn locate(&self, charge: &Charge) -> Location;
-
-    /// The number of the server that currently owns `place`. May be out of date.
-    fn owner(&self, place: Location) -> u32;
-
-    /// Whether charges to different counters at `place` go apart unless they depend on
-    /// each other: so they share round trips with all others of their server.
-    fn splits_by_counter(&self, place: Location) -> bool;
-
-    /// Makes a call, all charges of which are at `place`, and waits for the answer until
-    /// then.
-    fn send(
-        &self,
-        place: Location,
-        call: &Arc<Call>,
-        until: Instant,
-    ) -> impl Future<Output = CallResult> + Send;
-
-    /// The longest that a call may take.
-    fn timeout(&self) -> Duration;
-
-    /// Measures the time in which this process ran.
-    fn run_clock(&self) -> &RunClock;
-
-    /// The most that one request may have in flight on a server, in units of [`cost`].
-    fn max_cost_in_flight(&self) -> usize {
-        MAX_REQUEST_COST_IN_FLIGHT
-    }
-
-    /// The most dependent charges that one script makes.
-    fn max_dependent_charges(&self) -> usize {
-        MAX_DEPENDENT_CHARGES
-    }
-}
-
-impl<S: Servers> Settles for S {
-    async fn settle(&self, call: &Arc<Call>, until: Instant) -> CallResult {
-        let Some(charge) = call.charges.first() else { return Ok(SmallVec::new()) };
-        let until = until.min(Instant::now() + self.timeout());
-        self.send(self.locate(charge), call, until).await
-    }
-}
-
-/// Makes calls.
 #[derive(Debug)]
 pub(super) struct Dispatcher<S> {
-    pub(super) servers: Arc<S>,
-    pub(super) late: SettlementQueue,
-    /// The number of the next call that holds hits.
-    next: AtomicU64,
-    /// One permit for each group that is reserved.
-    reservations: Arc<Semaphore>,
+    context: Arc<DispatchContext<S>>,
+    reservation_permits: Arc<Semaphore>,
 }
 
-/// When a call is made.
+/// The request to which the charges of a call belong.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Time {
-    /// By the clock of the counters.
-    pub(super) now: Timestamp,
-    /// When that was.
-    pub(super) started_at: Instant,
-    /// The [run_clock](RunClock::now) at that moment.
-    pub(super) run_time_at_start: Duration,
-    /// How long the answer is waited for.
-    pub(super) until: Instant,
-}
-
-/// The most groups of charges that may be reserved at the same time, until they are settled.
-const RESERVED: usize = QUEUE_CAPACITY;
-/// What a request costs at most that is not large.
-const LARGE: usize = 100;
-
-/// Whose charges they are.
-#[derive(Clone, Copy, Debug)]
-struct Whose<'a> {
+struct Request<'a> {
     caller: &'a Arc<CallerStatus>,
-    /// Whether there are others.
-    several: bool,
-    /// Whether all of them together are many.
+    /// Set if the request has several calls.
+    divided: bool,
     large: bool,
 }
 
 impl<S: Servers> Dispatcher<S> {
-    pub(super) fn new(servers: Arc<S>, late: SettlementQueue) -> Self {
-        // Other instances number theirs as well.
-        let first = u64::from(fastrand::u32(..)) | 1;
-        let next = AtomicU64::new(first << 20);
-        Self { servers, late, next, reservations: Arc::new(Semaphore::new(RESERVED)) }
+    pub(super) fn new(servers: Arc<S>, settlements: SettlementQueue) -> Self {
+        let holder_ids = HolderIds::new();
+        Self {
+            context: Arc::new(DispatchContext { servers, settlements, holder_ids }),
+            reservation_permits: Arc::new(Semaphore::new(MAX_RESERVED_GROUPS)),
+        }
     }
 
-    /// A number that no other call has.
-    pub(super) fn number(&self) -> u64 {
-        self.next.fetch_add(1, Relaxed) % Hits::MAX + 1
+    pub(super) fn servers(&self) -> &S {
+        &self.context.servers
     }
 
-    /// Makes every charge: see [`Store::charge`](crate::store::Store::charge).
+    pub(super) fn settlements(&self) -> &SettlementQueue {
+        &self.context.settlements
+    }
+
+    /// Makes all `charges`: see [`Store::charge`](crate::store::Store::charge).
     pub(super) async fn charge(
-        self: &Arc<Self>,
+        &self,
         charges: &[Charge],
         now: Timestamp,
         deadline: Deadline,
     ) -> Results {
-        let started_at = Instant::now();
-        let until = started_at + self.servers.timeout();
-        let until = deadline.map_or(until, |it| it.min(until));
-        let time =
-            Time { now, started_at, run_time_at_start: self.servers.run_clock().now(), until };
+        let timing = self.timing(now, deadline);
         if let [charge] = charges {
-            let caller = CallerGuard::new(&self.late);
-            let place = self.servers.locate(charge);
-            let whose = Whose { caller: &caller.status, several: false, large: false };
-            let results = self.make(place, charges, time, whose).await;
-            return tell(caller, charges, results, now);
+            let caller = CallerGuard::new(self.settlements());
+            let location = self.servers().locate(charge);
+            let request = Request { caller: &caller.status, divided: false, large: false };
+            let results = self.call_location(location, charges, timing, request).await;
+            return report(caller, charges, results, now);
         }
-        let depends = charges.iter().any(|it| it.depends_on_others() && !it.refused);
-        let groups = self.groups(charges, depends);
-        if depends
-            && MAX_DEPENDENT_CHARGES < charges.len()
-            && MAX_DEPENDENT_CHARGES < different(charges)
+        if charges.iter().any(|charge| charge.depends_on_others() && !charge.refused) {
+            self.charge_dependent(charges, timing).await
+        } else {
+            let groups = independent_groups(self.servers(), charges);
+            self.charge_groups(charges, &groups, timing).await
+        }
+    }
+
+    fn timing(&self, now: Timestamp, deadline: Deadline) -> Timing {
+        let start = Moment { timestamp: now, instant: Instant::now() };
+        let timeout = start.instant + self.servers().timeout();
+        Timing {
+            start,
+            run_time_at_start: self.servers().run_clock().now(),
+            deadline: deadline.map_or(timeout, |deadline| deadline.min(timeout)),
+        }
+    }
+
+    async fn charge_dependent(&self, charges: &[Charge], timing: Timing) -> Results {
+        if MAX_DEPENDENT_CHARGES < charges.len()
+            && MAX_DEPENDENT_CHARGES < max_distinct_changes(charges)
         {
-            let why = format!(
-                "the request has more than {MAX_DEPENDENT_CHARGES} different charges to one counter, and its \
-                 limits depend on each other"
+            let reason = format!(
+                "the request has more than {MAX_DEPENDENT_CHARGES} different charges to one \
+                 counter, and its limits depend on each other"
             );
-            return all_failed(charges.len(), &StoreError::Failed(why));
+            return all_failed(charges.len(), &StoreError::Failed(reason));
         }
-        if depends && groups.len() > 1 {
-            return self.reserve(charges, groups, time).await;
+        let groups = dependent_groups(self.servers(), charges);
+        if groups.len() > 1 {
+            return self.reserve(charges, groups, timing).await;
         }
-        let caller = CallerGuard::new(&self.late);
-        let large = LARGE < groups.iter().map(|it| it.cost).sum();
-        let whose = Whose { caller: &caller.status, several: groups.len() > 1, large };
-        let results = match groups.as_slice() {
-            [group] => self.make(group.place, charges, time, whose).await,
-            groups => self.apart(charges, groups, time, whose).await,
+        self.charge_groups(charges, &groups, timing).await
+    }
+
+    /// Makes each group by a call of its own.
+    async fn charge_groups(&self, charges: &[Charge], groups: &[Group], timing: Timing) -> Results {
+        let mut cost = 0;
+        for group in groups {
+            cost += group.cost;
+        }
+        let caller = CallerGuard::new(self.settlements());
+        let request = Request {
+            caller: &caller.status,
+            divided: groups.len() > 1,
+            large: MAX_SMALL_REQUEST_COST < cost,
         };
-        tell(caller, charges, results, now)
+        let results = if let [group] = groups {
+            self.call_location(group.location, charges, timing, request).await
+        } else {
+            self.call_groups(charges, groups, timing, request).await
+        };
+        report(caller, charges, results, timing.start.timestamp)
     }
 
-    /// Divides `charges` into groups, each for one script. A group of independent charges costs
-    /// at most as much as a batch.
-    fn groups(&self, charges: &[Charge], depends: bool) -> SmallVec<[Group; 4]> {
-        if depends {
-            return self.dependent_groups(charges);
-        }
-        let mut groups = SmallVec::<[Group; 4]>::new();
-        // The last group of each kind.
-        let mut last: HashMap<_, usize, RandomState> = HashMap::default();
-        for (at, charge) in charges.iter().enumerate() {
-            let place = self.servers.locate(charge);
-            let kind =
-                (place, self.servers.splits_by_counter(place).then_some(&charge.counter.key));
-            let cost = cost(charge);
-            match last.get(&kind).map(|it| &mut groups[*it]) {
-                Some(group) if group.cost + cost <= FULL_BATCH_COST => group.add(at, cost),
-                _ => {
-                    last.insert(kind, groups.len());
-                    groups.push(Group { place, at: smallvec![at], cost });
-                }
-            }
-        }
-        groups
-    }
-
-    /// Divides charges that depend on each other: one group for each place, and several by
-    /// counter where one group would cost too much. All calls reserve groups in the same
-    /// order, by place and then by counter, so that no two wait for each other.
-    fn dependent_groups(&self, charges: &[Charge]) -> SmallVec<[Group; 4]> {
-        let places = charges.iter().map(|it| self.servers.locate(it));
-        let mut order: SmallVec<[(Location, usize); 4]> =
-            places.enumerate().map(|(at, place)| (place, at)).collect();
-        order.sort_unstable();
-        let mut groups = SmallVec::<[Group; 4]>::new();
-        for own in order.chunk_by(|one, next| one.0 == next.0) {
-            let mut group = Group { place: own[0].0, at: SmallVec::new(), cost: 0 };
-            for &(_, at) in own {
-                group.add(at, cost(&charges[at]));
-            }
-            groups.extend(group.divided(charges, self.servers.max_dependent_charges()));
-        }
-        groups
-    }
-
-    /// Makes each group with a script of its own.
-    async fn apart(
+    async fn call_groups(
         &self,
         charges: &[Charge],
         groups: &[Group],
-        time: Time,
-        whose: Whose<'_>,
+        timing: Timing,
+        request: Request<'_>,
     ) -> Results {
-        let make = async |at: usize| {
-            let Group { place, at, .. } = &groups[at];
-            let own: SmallVec<[Charge; 4]> = at.iter().map(|it| charges[*it].clone()).collect();
-            self.make(*place, &own, time, whose).await
+        let call = async |group: usize| {
+            let group = &groups[group];
+            self.call_location(group.location, &group.charges(charges), timing, request).await
         };
         let mut results: SmallVec<[Option<_>; 4]> = smallvec![None; charges.len()];
-        for (at, found) in of_each(&*self.servers, groups, make).await {
-            for (at, result) in groups[at].at.iter().zip(found) {
-                results[*at] = Some(result);
+        for found in call_each(self.servers(), groups, call).await {
+            let positions = &groups[found.group].positions;
+            for (position, result) in positions.iter().zip(found.result) {
+                results[*position] = Some(result);
             }
         }
-        let missing = || Err(StoreError::Failed("an answer is missing".into()));
-        results.into_iter().map(|it| it.unwrap_or_else(missing)).collect()
+        let mut all = Results::new();
+        for result in results {
+            all.push(match result {
+                Some(result) => result,
+                None => Err(StoreError::Failed("a reply is missing".into())),
+            });
+        }
+        all
     }
 
-    /// Makes charges at one place, which are all of a call unless it is `several`. Where
-    /// others hold hits on which the answer depends, asks again.
-    async fn make(
+    /// Makes charges at one location. Retries those whose outcome depends on hits that other
+    /// calls hold.
+    async fn call_location(
         &self,
-        place: Location,
+        location: Location,
         charges: &[Charge],
-        Time { now, started_at, run_time_at_start, until }: Time,
-        whose: Whose<'_>,
+        timing: Timing,
+        request: Request<'_>,
     ) -> Results {
-        let Whose { caller, several, large } = whose;
-        let caller = Some(Arc::clone(caller));
-        let call = Call {
-            started_at,
-            run_time_at_start: Some(run_time_at_start),
-            caller,
-            large,
+        let now = timing.start.timestamp;
+        let call = Arc::new(Call {
+            started_at: timing.start.instant,
+            run_time_at_start: Some(timing.run_time_at_start),
+            caller: Some(Arc::clone(request.caller)),
+            large: request.large,
             ..Call::new(charges, now)
-        };
-        let call = Arc::new(call);
-        let answers = match self.servers.send(place, &call, until).await {
+        });
+        let replies = match self.servers().send(location, &call, timing.deadline).await {
+            Ok(replies) => replies,
             Err(error) => return all_failed(charges.len(), &error.into()),
-            Ok(answers) => answers,
         };
-        let open = answers.iter().any(Option::is_none);
-        // The only answer is told at once.
-        if open || several {
-            whose.caller.on_reply(&call, &answers);
+        let undecided = replies.iter().any(Option::is_none);
+        // The complete reply to the only call of a request reaches the caller at once.
+        if undecided || request.divided {
+            request.caller.on_reply(&call, &replies);
         }
-        if open {
-            return Box::pin(self.again(place, &call, answers, until)).await;
+        if undecided {
+            return Box::pin(self.retry_undecided(location, &call, replies, timing.deadline)).await;
         }
-        let both = charges.iter().zip(answers);
-        both.map(|(charge, answered)| {
-            answered.map(|answered| outcome(charge, answered, now)).ok_or_else(still_held)
-        })
-        .collect()
+        results(&call, &replies, None)
     }
 
-    /// The same again, for the charges that have no answer yet.
-    async fn again(
+    async fn retry_undecided(
         &self,
-        place: Location,
+        location: Location,
         call: &Arc<Call>,
-        mut answers: ChargeReplies,
-        until: Instant,
+        mut replies: ChargeReplies,
+        deadline: Instant,
     ) -> Results {
-        let mut error = still_held();
         loop {
-            let open: SmallVec<[usize; 4]> =
-                (0..answers.len()).filter(|it| answers[*it].is_none()).collect();
-            if open.is_empty() || until <= Instant::now() + RETRY {
-                break;
+            let undecided = undecided_positions(&replies);
+            if undecided.is_empty() || deadline <= Instant::now() + MIN_RETRY_DELAY {
+                return results(call, &replies, None);
             }
-            sleep(a_moment()).await;
-            let part = Arc::new(rest(call, &open, &answers));
-            match self.servers.send(place, &part, until).await {
-                Ok(found) => {
-                    if let Some(caller) = &call.caller {
-                        caller.on_reply(&part, &found);
-                    }
-                    for (at, answered) in open.into_iter().zip(found) {
-                        answers[at] = answered;
-                    }
-                }
-                Err(why) => {
-                    error = why.into();
-                    break;
-                }
+            sleep(retry_delay()).await;
+            let retry = Arc::new(retry_call(call, &undecided, &replies));
+            let found = match self.servers().send(location, &retry, deadline).await {
+                Ok(found) => found,
+                Err(error) => return results(call, &replies, Some(&error.into())),
+            };
+            if let Some(caller) = &call.caller {
+                caller.on_reply(&retry, &found);
+            }
+            for (position, reply) in undecided.into_iter().zip(found) {
+                replies[position] = reply;
             }
         }
-        let both = call.charges.iter().zip(answers);
-        both.map(|(charge, answered)| match answered {
-            Some(answered) => Ok(outcome(charge, answered, call.now)),
-            None => Err(error.clone()),
-        })
-        .collect()
     }
 
-    /// Reserves what depends on each other, in a task that ends in good order whatever
-    /// becomes of the caller.
-    async fn reserve(
-        self: &Arc<Self>,
-        charges: &[Charge],
-        groups: SmallVec<[Group; 4]>,
-        time: Time,
-    ) -> Results {
+    /// Makes groups that depend on each other, in a task that settles them even if the caller
+    /// is cancelled.
+    async fn reserve(&self, charges: &[Charge], groups: Groups, timing: Timing) -> Results {
         let count = u32::try_from(groups.len()).unwrap_or(u32::MAX);
-        let Ok(permit) = Arc::clone(&self.reservations).try_acquire_many_owned(count) else {
-            let why = format!("{RESERVED} groups of limits that depend on each other are reserved");
-            return all_failed(charges.len(), &StoreError::Failed(why));
+        let permits = Arc::clone(&self.reservation_permits);
+        let Ok(permits) = permits.try_acquire_many_owned(count) else {
+            let reason = format!("{MAX_RESERVED_GROUPS} groups of dependent limits are reserved");
+            return all_failed(charges.len(), &StoreError::Failed(reason));
         };
-        let (tell, told) = oneshot::channel();
-        let permit = Arc::new(permit);
-        let reservation = Reservation::new(Arc::clone(self), charges, (groups, permit), time);
-        tokio::spawn(reservation.run(tell));
-        let died = |_| all_failed(charges.len(), &StoreError::Failed("the task has died".into()));
-        told.await.unwrap_or_else(died)
+        let context = Arc::clone(&self.context);
+        let reservation = Reservation::new(context, charges, groups, Arc::new(permits), timing);
+        let (results, receiver) = oneshot::channel();
+        tokio::spawn(reservation.run(results));
+        match receiver.await {
+            Ok(results) => results,
+            Err(_) => {
+                let reason = "the task of the request has failed".into();
+                all_failed(charges.len(), &StoreError::Failed(reason))
+            }
+        }
     }
 }
 
-/// Tells the caller, and those who hear of late answers whether it was served.
-fn tell(caller: CallerGuard<'_>, charges: &[Charge], results: Results, now: Timestamp) -> Results {
-    let over = |it: &Result<Outcome, StoreError>| it.as_ref().ok().map(|it| it.over);
-    let over = charges.iter().zip(&results).map(|(charge, it)| (charge, over(it)));
-    caller.finish(is_served(over, now));
+/// Returns the results to the caller, and records if they let it through.
+fn report(
+    caller: CallerGuard<'_>,
+    charges: &[Charge],
+    results: Results,
+    now: Timestamp,
+) -> Results {
+    let mut enforcement = Enforcement::default();
+    for (charge, result) in charges.iter().zip(&results) {
+        match result {
+            Ok(outcome) => enforcement.add(charge, Some(outcome.over)),
+            Err(_) => enforcement.add_unanswered(charge, now),
+        }
+    }
+    caller.finish(enforcement.lets_through());
     results
 }
 
-/// The charges of `call` that are `open`. Those that have an answer may have decided what
-/// becomes of it.
-fn rest(call: &Call, open: &[usize], answers: &ChargeReplies) -> Call {
-    let over = |charge, it: &Option<ChargeReply>| it.map(|it| outcome(charge, it, call.now).over);
-    let over = call.charges.iter().zip(answers).map(|(it, answer)| (it, over(it, answer)));
-    let all = Enforcement::of(over);
-    let mut part = call.part(open.iter().copied());
-    for charge in &mut part.charges {
-        charge.refused |= all.refuses() && charge.depends_on_others();
-        charge.enforced = all.left(charge.enforced);
+fn undecided_positions(replies: &ChargeReplies) -> SmallVec<[usize; 4]> {
+    let mut undecided = SmallVec::new();
+    for (position, reply) in replies.iter().enumerate() {
+        if reply.is_none() {
+            undecided.push(position);
+        }
     }
-    part
+    undecided
 }
 
-/// The shortest time after which to ask again where others hold hits.
-pub(super) const RETRY: Duration = Duration::from_millis(1);
-
-/// From once to twice that, by chance.
-pub(super) fn a_moment() -> Duration {
-    RETRY.mul_f64(1.0 + fastrand::f64())
-}
-
-/// Why there is no answer where others hold hits for too long.
-pub(super) fn still_held() -> StoreError {
-    StoreError::Failed("the last hits of the limit are held by calls that are not decided".into())
-}
-
-/// What an answer means.
-pub(super) fn outcome(charge: &Charge, answered: ChargeReply, now: Timestamp) -> Outcome {
-    if answered.made {
-        charge.outcome(answered.answer, now)
-    } else {
-        charge.skipped_outcome(answered.answer, now)
+/// A call for the `undecided` charges of `call`. The replies to the others may have decided the
+/// request already.
+fn retry_call(call: &Call, undecided: &[usize], replies: &ChargeReplies) -> Call {
+    let mut enforcement = Enforcement::default();
+    for (charge, reply) in call.charges.iter().zip(replies) {
+        enforcement.add(charge, reply.map(|reply| reply.is_over(charge, call.now)));
     }
+    let mut retry = call.subset(undecided.iter().copied());
+    for charge in &mut retry.charges {
+        charge.refused |= enforcement.refuses() && charge.depends_on_others();
+        charge.enforced = enforcement.remaining(charge.enforced);
+    }
+    retry
+}
+
+/// One result per charge of `call`. Undecided charges get `error`, or else that hits are held.
+fn results(call: &Call, replies: &ChargeReplies, error: Option<&StoreError>) -> Results {
+    let mut results = Results::new();
+    for (charge, reply) in call.charges.iter().zip(replies) {
+        results.push(match reply {
+            Some(reply) => Ok(reply.if_granted.outcome(charge, call.now)),
+            None => Err(error.cloned().unwrap_or_else(still_held)),
+        });
+    }
+    results
 }

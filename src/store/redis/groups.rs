@@ -1,4 +1,4 @@
-//! Groups of charges, each of which one script makes.
+//! Groups: the charges of a request that one script run makes.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,101 +11,180 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     call::cost,
-    dispatcher::{Location, Servers},
+    limits::FULL_BATCH_COST,
+    servers::{Location, Servers},
 };
-use crate::store::Charge;
+use crate::{counter::CounterKey, store::Charge};
 
-/// The charges of a call at one place, by their positions in the call.
+pub(super) type Groups = SmallVec<[Group; 4]>;
+
+/// Charges at one location, by their positions in the request.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
-    pub(super) place: Location,
-    pub(super) at: SmallVec<[usize; 4]>,
-    /// What they [cost].
+    pub(super) location: Location,
+    pub(super) positions: SmallVec<[usize; 4]>,
+    /// The sum of their [costs](cost).
     pub(super) cost: usize,
 }
 
 impl Group {
-    pub(super) fn add(&mut self, at: usize, cost: usize) {
-        self.at.push(at);
+    fn add(&mut self, position: usize, cost: usize) {
+        self.positions.push(position);
         self.cost += cost;
     }
 
-    /// Splits a group of dependent charges by counter into groups of at most `most` charges.
-    /// Charges to one counter stay in one group.
-    pub(super) fn divided(mut self, charges: &[Charge], most: usize) -> SmallVec<[Self; 4]> {
-        if self.at.len() <= most {
-            return smallvec![self];
+    pub(super) fn charges(&self, charges: &[Charge]) -> SmallVec<[Charge; 4]> {
+        let mut own = SmallVec::new();
+        for position in &self.positions {
+            own.push(charges[*position].clone());
         }
-        let key = |at: usize| charges[at].counter.key.as_bytes();
-        self.at.sort_unstable_by_key(|at| (key(*at), *at));
-        let mut parts = SmallVec::<[Self; 4]>::new();
-        for counter in self.at.chunk_by(|one, next| key(*one) == key(*next)) {
-            let cost = counter.iter().map(|at| cost(&charges[*at])).sum();
-            match parts.last_mut() {
-                Some(part) if part.at.len() + counter.len() <= most => {
-                    part.at.extend_from_slice(counter);
-                    part.cost += cost;
-                }
-                _ => parts.push(Self { place: self.place, at: counter.into(), cost }),
+        own
+    }
+}
+
+/// Divides charges that do not depend on each other. A group costs at most as much as a full
+/// batch.
+pub(super) fn independent_groups<S: Servers>(servers: &S, charges: &[Charge]) -> Groups {
+    let mut groups = Groups::new();
+    // The last group for a location, or for one counter of it.
+    let mut last: HashMap<(Location, Option<&CounterKey>), usize, RandomState> = HashMap::default();
+    for (position, charge) in charges.iter().enumerate() {
+        let location = servers.locate(charge);
+        let counter = servers.splits_by_counter(location).then_some(&charge.counter.key);
+        let cost = cost(charge);
+        if let Some(&last) = last.get(&(location, counter))
+            && groups[last].cost + cost <= FULL_BATCH_COST
+        {
+            groups[last].add(position, cost);
+            continue;
+        }
+        last.insert((location, counter), groups.len());
+        groups.push(Group { location, positions: smallvec![position], cost });
+    }
+    groups
+}
+
+/// Divides charges that depend on each other: one group for each location, or several, divided
+/// by counter, where one would have too many charges. Groups are ordered by location and then
+/// by counter. All requests reserve them in this order, so no two wait for each other.
+pub(super) fn dependent_groups<S: Servers>(servers: &S, charges: &[Charge]) -> Groups {
+    let mut order = SmallVec::<[(Location, usize); 4]>::new();
+    for (position, charge) in charges.iter().enumerate() {
+        order.push((servers.locate(charge), position));
+    }
+    order.sort_unstable();
+    let mut groups = Groups::new();
+    for own in order.chunk_by(|left, right| left.0 == right.0) {
+        let (location, _) = own[0];
+        let mut group = Group { location, positions: SmallVec::new(), cost: 0 };
+        for &(_, position) in own {
+            group.add(position, cost(&charges[position]));
+        }
+        if group.positions.len() <= servers.max_dependent_charges() {
+            groups.push(group);
+        } else {
+            groups.extend(divided_by_counter(group, charges, servers.max_dependent_charges()));
+        }
+    }
+    groups
+}
+
+/// Divides a group into groups of at most `max_charges`, unless a single counter has more.
+fn divided_by_counter(mut group: Group, charges: &[Charge], max_charges: usize) -> Groups {
+    let key = |position: usize| charges[position].counter.key.as_bytes();
+    group.positions.sort_unstable_by_key(|&position| (key(position), position));
+    let mut parts = Groups::new();
+    for counter in group.positions.chunk_by(|&left, &right| key(left) == key(right)) {
+        let fits = match parts.last() {
+            Some(part) => part.positions.len() + counter.len() <= max_charges,
+            None => false,
+        };
+        if !fits {
+            parts.push(Group { location: group.location, positions: SmallVec::new(), cost: 0 });
+        }
+        if let Some(part) = parts.last_mut() {
+            for &position in counter {
+                part.add(position, cost(&charges[position]));
             }
         }
-        parts
     }
+    parts
 }
 
-/// The largest number of different charges to one counter. Equal ones hardly cost more than
-/// one, but different ones do, and no script can be divided within a counter.
-pub(super) fn different(charges: &[Charge]) -> usize {
-    let mut counters: HashMap<_, HashSet<_, RandomState>, RandomState> = HashMap::default();
-    let mut most = 0;
+/// The largest number of distinct changes to one counter. Equal charges hardly cost more than
+/// one, but distinct ones do, and no script can be divided within a counter.
+pub(super) fn max_distinct_changes(charges: &[Charge]) -> usize {
+    let mut changes: HashMap<_, HashSet<_, RandomState>, RandomState> = HashMap::default();
+    let mut max = 0;
     for charge in charges {
-        let different = counters.entry(&charge.counter.key).or_default();
-        different.insert(charge.hits.signed());
-        most = most.max(different.len());
+        let distinct = changes.entry(&charge.counter.key).or_default();
+        distinct.insert(charge.hits.signed());
+        max = max.max(distinct.len());
     }
-    most
+    max
 }
 
-/// Runs `ask` for each of `groups`, and returns the results with the positions of the groups.
-/// Servers are asked concurrently. On each server at most [`Servers::max_cost_in_flight`] is in flight, so
-/// that other requests are served between the parts of a very large one.
-pub(super) async fn of_each<S: Servers, T, A: Future<Output = T>>(
+/// The result of a call for one group.
+pub(super) struct GroupResult<T> {
+    /// The position of the group.
+    pub(super) group: usize,
+    pub(super) result: T,
+}
+
+/// Runs `call` for the position of each of `groups`. Servers work concurrently. On each server
+/// at most [`Servers::max_cost_in_flight`] is in flight, so that it serves other requests
+/// between the parts of a very large one.
+pub(super) async fn call_each<S: Servers, T, F: Future<Output = T>>(
     servers: &S,
     groups: &[Group],
-    ask: impl Fn(usize) -> A,
-) -> Vec<(usize, T)> {
-    let mut order: SmallVec<[(u32, usize); 4]> =
-        groups.iter().enumerate().map(|(at, it)| (servers.owner(it.place), at)).collect();
+    call: impl Fn(usize) -> F,
+) -> Vec<GroupResult<T>> {
+    let mut order = SmallVec::<[(u32, usize); 4]>::new();
+    for (position, group) in groups.iter().enumerate() {
+        order.push((servers.owner(group.location), position));
+    }
     order.sort_unstable();
-    let ask = &ask;
-    let on_one = |own| async move {
-        let mut found = Vec::new();
-        for some in parts(groups, own, servers.max_cost_in_flight()) {
-            let places = some.iter().map(|(_, at)| *at);
-            let answers = join_all(places.clone().map(ask)).await;
-            found.extend(places.zip(answers));
-        }
-        found
-    };
-    let servers = order.chunk_by(|one, next| one.0 == next.0);
-    join_all(servers.map(on_one)).await.into_iter().flatten().collect()
+    let mut calls = Vec::new();
+    for own in order.chunk_by(|left, right| left.0 == right.0) {
+        calls.push(call_in_waves(groups, own, servers.max_cost_in_flight(), &call));
+    }
+    let mut results = Vec::with_capacity(groups.len());
+    for own in join_all(calls).await {
+        results.extend(own);
+    }
+    results
 }
 
-/// Splits `own`, positions in `groups`, into runs that cost at most `most`; a group that costs
-/// more is a run of its own.
-fn parts<'a>(
-    groups: &'a [Group],
-    own: &'a [(u32, usize)],
-    most: usize,
-) -> impl Iterator<Item = &'a [(u32, usize)]> {
-    let mut sum = 0;
-    own.chunk_by(move |one, next| {
-        let [one, next] = [one, next].map(|it| groups[it.1].cost);
-        sum = if sum == 0 { one } else { sum } + next;
-        let fits = sum <= most;
-        if !fits {
-            sum = 0;
+/// Runs `call` for the groups of one server, in waves that cost at most `max_cost` each.
+async fn call_in_waves<T, F: Future<Output = T>>(
+    groups: &[Group],
+    mut order: &[(u32, usize)],
+    max_cost: usize,
+    call: &impl Fn(usize) -> F,
+) -> Vec<GroupResult<T>> {
+    let mut results = Vec::with_capacity(order.len());
+    while !order.is_empty() {
+        let (wave, rest) = order.split_at(wave_length(groups, order, max_cost));
+        let mut calls = Vec::with_capacity(wave.len());
+        for &(_, group) in wave {
+            calls.push(call(group));
         }
-        fits
-    })
+        for (&(_, group), result) in wave.iter().zip(join_all(calls).await) {
+            results.push(GroupResult { group, result });
+        }
+        order = rest;
+    }
+    results
+}
+
+/// The number of groups in the next wave. A group that costs more is a wave of its own.
+fn wave_length(groups: &[Group], order: &[(u32, usize)], max_cost: usize) -> usize {
+    let mut cost = 0;
+    for (length, &(_, group)) in order.iter().enumerate() {
+        cost += groups[group].cost;
+        if max_cost < cost && 0 < length {
+            return length;
+        }
+    }
+    order.len()
 }

@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn a_check_runs_every_command_of_the_scripts() {
         let used = [
-            include_str!("lua/lone.lua"),
+            include_str!("lua/single_charge.lua"),
             include_str!("lua/records.lua"),
             include_str!("lua/count.lua"),
             leases::LUA,

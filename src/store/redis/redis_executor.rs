@@ -49,9 +49,9 @@ impl RedisExecutor {
     /// Returns the command of the second round trip for a part.
     fn second_command(&self, batch: &Batch<'_>, part: &BatchPart, step: SecondStep) -> Cmd {
         match (step, plain_increment(batch, part)) {
-            (SecondStep::ExtendExpiry, Some(increment)) => increment.keep(self.jitter),
-            (SecondStep::AddMissing(missing), Some(increment)) => increment.add(missing),
-            _ => batch.command(part, self.script(part).eval(), self.jitter),
+            (SecondStep::ExtendExpiry, Some(increment)) => increment.expire_command(self.jitter),
+            (SecondStep::AddMissing(missing), Some(increment)) => increment.add_command(missing),
+            _ => batch.script_command(part, self.script(part).eval(), self.jitter),
         }
     }
 
@@ -83,7 +83,7 @@ impl RedisExecutor {
                 // The counter was read in the first round trip.
                 (SecondStep::ExtendExpiry, _) => {}
                 (SecondStep::AddMissing(missing), Some(increment)) => {
-                    results[*index] = Ok(increment.added_late(*missing, &reply));
+                    results[*index] = Ok(increment.two_step_reply(*missing, &reply));
                 }
                 _ => results[*index] = Ok(PartReply::Value(reply)),
             }
@@ -159,7 +159,7 @@ impl BatchExecutor for RedisExecutor {
                 Some(increment) => commands.extend(increment.commands(self.jitter)),
                 None => {
                     let evalsha = self.script(part).evalsha();
-                    commands.push(batch.command(part, evalsha, self.jitter));
+                    commands.push(batch.script_command(part, evalsha, self.jitter));
                 }
             }
         }
@@ -197,11 +197,13 @@ fn take_reply(
         return (reply, if is_unknown { Some(SecondStep::SendSource) } else { None });
     };
     let (_set, count, ttl) = (next(), next(), next());
-    match increment.found(&count, &ttl) {
-        IncrementReply::Before(before) => (before, None),
-        IncrementReply::Shortly(before) => (before, Some(SecondStep::ExtendExpiry)),
-        IncrementReply::Partly(missing) => (Value::Int(0), Some(SecondStep::AddMissing(missing))),
-        IncrementReply::Nothing => (count, Some(SecondStep::SendSource)),
+    match increment.parse_replies(&count, &ttl) {
+        IncrementReply::Added(before) => (before, None),
+        IncrementReply::ExpiresEarly(before) => (before, Some(SecondStep::ExtendExpiry)),
+        IncrementReply::WasNegative(missing) => {
+            (Value::Int(0), Some(SecondStep::AddMissing(missing)))
+        }
+        IncrementReply::NotAdded => (count, Some(SecondStep::SendSource)),
         IncrementReply::Failed => (count, None),
     }
 }
@@ -209,8 +211,8 @@ fn take_reply(
 /// Returns the increment of `part` if it needs commands only, and no script.
 fn plain_increment<'a>(batch: &'a Batch<'_>, part: &BatchPart) -> Option<&'a Increment<'a>> {
     let BatchPart::Count(index) = part else { return None };
-    let increment = batch.sums.charges.get(*index)?;
-    if increment.is_added() { Some(increment) } else { None }
+    let increment = batch.coalesced.increments.get(*index)?;
+    if increment.uses_commands() { Some(increment) } else { None }
 }
 
 /// Returns whether the server does not know the script, and so has done nothing.

@@ -1,15 +1,15 @@
-//! A call whose charges depend on each other, and are in several places or too many for one
-//! script.
+//! A request whose charges depend on each other, and are at several locations or too many for
+//! one script run.
 //!
-//! No script sees all of them, so hits are held first, everywhere at the same time. A
-//! hold takes room, but it is not counted: no other call is refused because of it, or
-//! banned. If every limit that can refuse the call has room, what is held is counted, and
-//! else let go; both by a number, as often as it takes. A hold that nobody settles, since
-//! its instance has died, ends by itself after [`HOLD`].
+//! No script run sees all of its counters, so the request first holds its hits in all of them.
+//! A hold takes room in the limit, but no other request is refused or banned because of it. If
+//! every limit that can refuse the request has room, the held hits are counted, else they are
+//! released. A settlement names the request by its holder id, so it may be repeated. A hold
+//! that is never settled, as its instance has crashed, expires after [`HOLD_TIMEOUT`].
 //!
-//! Where hits that others hold leave it open whether there is room, the call lets go of
-//! everything and goes from place to place in one order, and there waits for the others.
-//! So no two calls wait for each other.
+//! If the outcome depends on hits that other requests hold, the request releases all of its own
+//! holds and visits the locations one by one, in the same order as all requests, and waits at
+//! each. So no two requests wait for each other.
 
 use std::{
     mem,
@@ -28,411 +28,291 @@ use tokio::{
 };
 
 use super::{
-    call::{COUNT, Call, CallKind, CallResult, CallerStatus, ChargeReply, RELEASE},
-    dispatcher::{Dispatcher, RETRY, Servers, Time, a_moment, outcome, still_held},
-    groups::{Group, of_each},
-    settler::{PendingSettlement, held},
+    call::{Call, CallKind, CallerStatus, ChargeReplies, HoldAction},
+    dispatch_context::{DispatchContext, MIN_RETRY_DELAY, Timing, retry_delay},
+    groups::{Group, Groups, call_each},
+    reservation_progress::{ChargeStatus, Progress},
+    servers::Servers,
+    settlement::{HoldSettlements, PendingSettlement, Settlements},
 };
-use crate::{
-    store::{
-        Charge, Enforced, Results, StoreError, all_failed,
-        enforced::{Enforcement, is_served},
-        script::{Holder, KNOWN},
-    },
-    time::Timestamp,
+use crate::store::{
+    Charge, Enforced, Results,
+    enforced::Enforcement,
+    script::{HOLD_MEMORY, Holder},
 };
 
-/// How long hits are held at most.
-pub(super) const HOLD: Duration = Duration::from_secs(10);
+/// The time after which holds expire.
+pub(super) const HOLD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A call under way.
 pub(super) struct Reservation<S> {
-    calls: Arc<Dispatcher<S>>,
-    charges: Vec<Charge>,
-    groups: Vec<Group>,
-    /// Kept until everything is settled.
-    permit: Arc<OwnedSemaphorePermit>,
-    now: Timestamp,
-    started_at: Instant,
-    run_time_at_start: Duration,
-    until: Instant,
-    /// By which number hits are held.
-    id: u64,
-    /// What is known of each charge.
-    known: Vec<Known>,
-    /// What has been sent and may hold hits.
+    context: Arc<DispatchContext<S>>,
+    progress: Progress,
+    groups: Groups,
+    /// Kept until all holds are settled.
+    permits: Arc<OwnedSemaphorePermit>,
+    timing: Timing,
+    holder_id: u64,
+    /// The calls that may hold hits.
     sent: Vec<Arc<Call>>,
     caller: Arc<CallerStatus>,
 }
 
-/// What is known of one charge.
-#[derive(Clone, Debug)]
-enum Known {
-    Nothing,
-    /// It depends on what others hold.
-    Unsure,
-    ChargeReply(ChargeReply),
-    /// There is no answer. It may have been made all the same, if it was sent.
-    Failed {
-        why: StoreError,
-        sent: bool,
-    },
-}
-
-/// What a call comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Decision {
-    /// Every limit that can refuse it has room.
-    Granted,
-    /// A limit has none.
-    Refused,
-    /// Of some charges nothing is known.
-    Open,
-}
-
 impl<S: Servers> Reservation<S> {
     pub(super) fn new(
-        calls: Arc<Dispatcher<S>>,
+        context: Arc<DispatchContext<S>>,
         charges: &[Charge],
-        (groups, permit): (SmallVec<[Group; 4]>, Arc<OwnedSemaphorePermit>),
-        Time { now, started_at, run_time_at_start, until }: Time,
+        groups: Groups,
+        permits: Arc<OwnedSemaphorePermit>,
+        timing: Timing,
     ) -> Self {
         Self {
-            id: calls.number(),
-            calls,
-            known: vec![Known::Nothing; charges.len()],
-            charges: charges.to_vec(),
-            groups: groups.into_vec(),
-            permit,
-            now,
-            started_at,
-            run_time_at_start,
-            until,
+            holder_id: context.holder_ids.next(),
+            context,
+            progress: Progress::new(charges, timing.start.timestamp),
+            groups,
+            permits,
+            timing,
             sent: Vec::new(),
             caller: Arc::default(),
         }
     }
 
-    /// Makes the call, says what it has come to, and settles what it holds.
-    pub(super) async fn run(mut self, tell: oneshot::Sender<Results>) {
-        self.everywhere().await;
-        if self.is_unsure() {
-            self.in_order().await;
+    /// Makes the request, settles its holds, and sends its results.
+    pub(super) async fn run(mut self, sender: oneshot::Sender<Results>) {
+        self.hold_everywhere().await;
+        if self.progress.depends_on_holds() {
+            self.hold_in_order().await;
         } else {
-            self.linger().await;
+            self.await_refusal().await;
         }
-        if self.is_refused() {
+        if self.progress.is_refused() {
             self.ban().await;
         }
-        let decision = self.decision();
-        // Whoever is let through without an answer is served: that counts.
-        let counts = match decision {
-            Decision::Granted => true,
-            Decision::Refused => false,
-            Decision::Open => is_served(self.over(), self.now),
-        };
-        // Before anybody hears of it: whoever asks next finds all there was, or what is
-        // counted.
-        let counted = counts && !tell.is_closed();
-        let settled = self.settled(counted).await;
-        let told = tell.send(self.results(counts)).is_ok();
-        if !told {
-            self.give_back(counted, settled);
+        let granted = self.progress.lets_through();
+        // Settled before the results are sent, so that the caller's next request sees the
+        // counted hits, or all the room that there was.
+        let counted = granted && !sender.is_closed();
+        let action = if counted { HoldAction::Count } else { HoldAction::Release };
+        let settled = self.settle_in_time(action).await;
+        let delivered = sender.send(self.progress.results(granted)).is_ok();
+        if !delivered {
+            self.refund(counted, settled);
         }
-        self.calls.late.refund_unread(self.caller.finish(told && counts));
+        let unread = self.caller.finish(delivered && granted);
+        self.context.settlements.refund_unread(unread);
     }
 
-    /// The caller has left: gives back what was made at once, and what it held that has been
-    /// `counted`, where that is `settled`.
-    fn give_back(&self, counted: bool, settled: bool) {
-        let late = &self.calls.late;
-        for (charge, known) in self.charges.iter().zip(&self.known) {
-            match known {
-                Known::ChargeReply(it) if counted && it.waits.0 && settled => {
-                    late.refund_counted(charge, it, (self.now, self.started_at));
+    /// Refunds granted hits after the caller has left: those counted at once, and the held
+    /// ones if they are `counted` and known to be `settled`.
+    fn refund(&self, counted: bool, settled: bool) {
+        let settlements = &self.context.settlements;
+        for (charge, status) in self.progress.charges.iter().zip(&self.progress.statuses) {
+            match status {
+                ChargeStatus::Replied(reply) if counted && reply.held.count_if_granted => {
+                    if settled {
+                        settlements.refund_counted(charge, reply, self.timing.start);
+                    } else {
+                        settlements.record_lost_refund();
+                    }
                 }
-                Known::ChargeReply(it) if counted && it.waits.0 => late.record_lost_refund(),
-                Known::ChargeReply(it) => late.refund(charge, it, (self.now, self.started_at)),
-                Known::Failed { sent: true, .. } if counted && charge.depends_on_others() => {
-                    late.record_lost_refund()
+                ChargeStatus::Replied(reply) => {
+                    settlements.refund(charge, reply, self.timing.start);
                 }
-                Known::Failed { .. } | Known::Unsure | Known::Nothing => {}
+                ChargeStatus::Failed { sent: true, .. }
+                    if counted && charge.depends_on_others() =>
+                {
+                    settlements.record_lost_refund();
+                }
+                ChargeStatus::Failed { .. } | ChargeStatus::Undecided | ChargeStatus::NotSent => {}
             }
         }
     }
 
-    /// Settles what may be held, and waits for that until the deadline. Returns whether all
-    /// of it is settled.
-    async fn settled(&mut self, counts: bool) -> bool {
-        let settled = join_all(self.settle(counts));
-        let settled = timeout_at(self.until, settled).await;
-        settled.is_ok_and(|all| all.iter().all(Result::is_ok))
-    }
-
-    /// Holds hits in all places at the same time. Once a limit refuses, the rest of a large
+    /// Holds hits at all locations at the same time. Once a limit refuses, the rest of a large
     /// request holds nothing.
-    async fn everywhere(&mut self) {
-        // Whoever waits for what this holds has to hear of its end in time.
-        let until = self.started_at + self.until.saturating_duration_since(self.started_at) * 2 / 3;
-        let (servers, refused) = (&*self.calls.servers, AtomicBool::new(false));
-        let ask = async |at: usize| {
-            let group = &self.groups[at];
-            let mut call = self.call(&group.at, CallKind::Decide(Some(self.holder())));
+    async fn hold_everywhere(&mut self) {
+        // Requests that wait for these holds need the last third of the time.
+        let start = self.timing.start.instant;
+        let deadline = start + self.timing.deadline.saturating_duration_since(start) * 2 / 3;
+        let refused = AtomicBool::new(false);
+        let servers = &*self.context.servers;
+        let hold = async |group: usize| {
+            let group = &self.groups[group];
+            let mut call = self.call(&group.positions, Some(self.holder()));
             if refused.load(Relaxed) {
-                call.charges.iter_mut().for_each(|it| it.refused = true);
+                for charge in &mut call.charges {
+                    charge.refused = true;
+                }
             }
             let call = Arc::new(call);
-            let reply = servers.send(group.place, &call, until).await;
-            if let Ok(answers) = &reply {
-                let over = |charge, it: &Option<ChargeReply>| {
-                    (charge, it.map(|it| outcome(charge, it, self.now).over))
-                };
-                let over = call.charges.iter().zip(answers).map(|(it, answer)| over(it, answer));
-                let alone = over.filter(|(it, _)| it.enforced == Enforced::Yes);
-                refused.fetch_or(Enforcement::of(alone).refuses(), Relaxed);
+            let result = servers.send(group.location, &call, deadline).await;
+            if let Ok(replies) = &result {
+                refused.fetch_or(refuses_alone(&call, replies), Relaxed);
             }
-            (call, reply)
+            (call, result)
         };
-        for (group, (call, reply)) in of_each(servers, &self.groups, ask).await {
+        for found in call_each(servers, &self.groups, hold).await {
+            let (call, result) = found.result;
             self.sent.push(call);
-            let at = self.groups[group].at.clone();
-            self.learn(&at, reply);
+            self.progress.record(&self.groups[found.group].positions, result);
         }
     }
 
-    /// Whether it is known of every charge what it comes to, or that others hold hits, and
-    /// there is something of the latter kind and nothing that refuses.
-    fn is_unsure(&self) -> bool {
-        let failed = |it: &Known| matches!(it, Known::Failed { .. } | Known::Nothing);
-        let unsure = |it: &Known| matches!(it, Known::Unsure);
-        !self.is_refused() && !self.known.iter().any(failed) && self.known.iter().any(unsure)
-    }
-
-    /// Where the call has no answer from one place, and in another others hold hits: waits
-    /// for these, as the call may be refused there. Not while it holds hits itself, or two
-    /// calls would wait for each other.
-    async fn linger(&mut self) {
-        let holds = |it: &Known| matches!(it, Known::ChargeReply(it) if it.waits.0 || it.waits.1);
-        let unsure = |it: &Known| matches!(it, Known::Unsure);
-        while !self.is_refused()
-            && !self.known.iter().any(holds)
-            && Instant::now() + RETRY < self.until
+    /// Waits for undecided charges that may refuse the request, while the rest of it has
+    /// failed. Not while it holds hits itself, or two requests would wait for each other.
+    async fn await_refusal(&mut self) {
+        while !self.progress.is_refused()
+            && !self.progress.holds_any()
+            && Instant::now() + MIN_RETRY_DELAY < self.timing.deadline
         {
-            let known = &self.known;
-            let open = |group: &Group| group.at.iter().any(|at| unsure(&known[*at]));
-            let Some(group) = self.groups.iter().position(open) else { return };
-            sleep(a_moment()).await;
-            self.one(group).await;
+            let Some(group) = self.undecided_group() else { return };
+            sleep(retry_delay()).await;
+            self.retry_group(group).await;
         }
     }
 
-    /// Holds hits in one place after the other, and waits in each for others.
-    async fn in_order(&mut self) {
-        self.settled(false).await;
-        self.id = self.calls.number();
-        sleep(a_moment()).await;
-        // What depends on nothing has been made already, and so have hits that are counted
-        // because they were refused.
-        let made = |charge: &Charge, known: &Known| match known {
-            Known::ChargeReply(it) => {
-                !it.waits.0 && !it.waits.1 && (!charge.depends_on_others() || it.refused.1)
-            }
-            Known::Nothing | Known::Unsure | Known::Failed { .. } => false,
-        };
-        for (charge, known) in self.charges.iter().zip(&mut self.known) {
-            if !made(charge, known) {
-                *known = Known::Nothing;
-            }
-        }
+    fn undecided_group(&self) -> Option<usize> {
+        self.groups.iter().position(|group| self.progress.is_undecided(&group.positions))
+    }
+
+    /// Holds hits at one location after the other, and waits at each for other holds to end.
+    async fn hold_in_order(&mut self) {
+        self.settle_in_time(HoldAction::Release).await;
+        self.holder_id = self.context.holder_ids.next();
+        sleep(retry_delay()).await;
+        self.progress.restart();
         for group in 0..self.groups.len() {
-            while !self.one(group).await {
-                if self.until <= Instant::now() + RETRY {
+            while !self.retry_group(group).await {
+                if self.timing.deadline <= Instant::now() + MIN_RETRY_DELAY {
                     break;
                 }
-                sleep(a_moment()).await;
+                sleep(retry_delay()).await;
             }
         }
     }
 
-    /// Asks once more in the place of one group for what is not known, and says whether all
-    /// of it is. Of a call that is refused nothing is held any more.
-    async fn one(&mut self, group: usize) -> bool {
-        let open = |at: &usize| matches!(self.known[*at], Known::Nothing | Known::Unsure);
-        let Group { place, at, .. } = &self.groups[group];
-        let (place, at): (_, SmallVec<[usize; 4]>) =
-            (*place, at.iter().copied().filter(open).collect());
-        if at.is_empty() {
+    /// Sends the open charges of a group again, and returns true if none is undecided any
+    /// more. A request that is refused by now holds nothing.
+    async fn retry_group(&mut self, group: usize) -> bool {
+        let Group { location, positions, .. } = &self.groups[group];
+        let location = *location;
+        let mut open = SmallVec::<[usize; 4]>::new();
+        for &position in positions {
+            if self.progress.is_open(position) {
+                open.push(position);
+            }
+        }
+        if open.is_empty() {
             return true;
         }
-        let holder = (!self.is_refused()).then(|| self.holder());
-        let call = Arc::new(self.call(&at, CallKind::Decide(holder)));
+        let holder = if self.progress.is_refused() { None } else { Some(self.holder()) };
+        let call = Arc::new(self.call(&open, holder));
         self.sent.push(Arc::clone(&call));
-        let reply = self.calls.servers.send(place, &call, self.until).await;
-        self.learn(&at, reply);
-        at.iter().all(|at| !matches!(self.known[*at], Known::Unsure))
+        let result = self.context.servers.send(location, &call, self.timing.deadline).await;
+        self.progress.record(&open, result);
+        !self.progress.is_undecided(&open)
     }
 
-    /// Asks again, now that the call is refused, where that makes a limit refuse hits as well
-    /// and ban whoever sent them: it passed them only because of others of this call that are
-    /// not counted.
+    /// Sends charges again whose limits ban because the request is refused.
     async fn ban(&mut self) {
-        let bans = |charge: &Charge, known: &Known| match known {
-            Known::ChargeReply(it) => {
-                let passes = (it.answer.passes, it.refused.0.passes);
-                !charge.limit.penalty.is_zero() && passes == (true, false) && !it.refused.1
-            }
-            Known::Nothing | Known::Unsure | Known::Failed { .. } => false,
-        };
-        let all = self.charges.iter().zip(&self.known).map(|(charge, known)| bans(charge, known));
-        let banning: Vec<bool> = all.collect();
-        if !banning.contains(&true) {
+        let bans = self.progress.bans_if_refused();
+        if bans.is_empty() {
             return;
         }
-        self.settled(false).await;
-        let before = self.known.clone();
-        for (known, bans) in self.known.iter_mut().zip(&banning) {
-            if *bans {
-                *known = Known::Nothing;
-            }
-        }
+        self.settle_in_time(HoldAction::Release).await;
+        let before = self.progress.reopen(&bans);
         for group in 0..self.groups.len() {
-            self.one(group).await;
+            self.retry_group(group).await;
         }
-        for (known, before) in self.known.iter_mut().zip(before) {
-            if !matches!(known, Known::ChargeReply(_)) {
-                *known = before;
-            }
-        }
+        self.progress.restore(before);
     }
 
     fn holder(&self) -> Holder {
-        Holder { id: self.id, until: self.now.plus(HOLD) }
+        let expires_at = self.timing.start.timestamp.plus(HOLD_TIMEOUT);
+        Holder { id: self.holder_id, expires_at }
     }
 
-    /// The call for the charges at these positions, which are at one place.
-    fn call(&self, at: &[usize], kind: CallKind) -> Call {
-        let all = Enforcement::of(self.over());
-        let refused = all.refuses();
-        let is_open = |at: usize| {
-            matches!(all.left(self.charges[at].enforced), Enforced::Quota(_))
-                && !matches!(self.known[at], Known::ChargeReply(_))
-        };
-        let elsewhere = (0..self.charges.len()).any(|it| is_open(it) && !at.contains(&it));
-        let charge = |at: &usize| {
-            let charge = self.charges[*at].clone();
-            let enforced = match all.left(charge.enforced) {
-                // Nobody there knows whether all quotas are used up.
-                Enforced::Quota(_) if elsewhere => Enforced::No,
-                enforced => enforced,
-            };
-            Charge { refused, enforced, ..charge }
-        };
-        let call = Call::with_kind(at.iter().map(charge).collect(), self.now, kind);
-        let caller = Some(Arc::clone(&self.caller));
+    /// A call for the charges at `positions`, which are at one location.
+    fn call(&self, positions: &[usize], holder: Option<Holder>) -> Call {
+        let charges = self.progress.charges_at(positions).into();
+        let kind = CallKind::Decide(holder);
         Call {
-            started_at: self.started_at,
-            run_time_at_start: Some(self.run_time_at_start),
-            caller,
-            ..call
+            started_at: self.timing.start.instant,
+            run_time_at_start: Some(self.timing.run_time_at_start),
+            caller: Some(Arc::clone(&self.caller)),
+            ..Call::with_kind(charges, self.timing.start.timestamp, kind)
         }
     }
 
-    /// Learns what has become of the charges at these positions.
-    fn learn(&mut self, at: &[usize], reply: CallResult) {
-        match reply {
-            Ok(answers) => {
-                for (at, answered) in at.iter().zip(answers) {
-                    self.known[*at] = answered.map_or(Known::Unsure, Known::ChargeReply);
-                }
-            }
-            Err(error) => {
-                let sent = error.may_be_made();
-                let why = StoreError::from(error);
-                for at in at {
-                    self.known[*at] = Known::Failed { why: why.clone(), sent };
-                }
-            }
-        }
-    }
-
-    /// Whether it is known that the call is refused.
-    fn is_refused(&self) -> bool {
-        Enforcement::of(self.over()).refuses()
-    }
-
-    /// The charges, and whether they are over their limits where that is known.
-    fn over(&self) -> impl Iterator<Item = (&Charge, Option<bool>)> {
-        self.charges.iter().zip(&self.known).map(|(charge, known)| match known {
-            Known::ChargeReply(it) => (charge, Some(outcome(charge, *it, self.now).over)),
-            Known::Nothing | Known::Unsure | Known::Failed { .. } => (charge, None),
-        })
-    }
-
-    fn decision(&self) -> Decision {
-        if self.is_refused() {
-            Decision::Refused
-        } else if self.over().any(|(_, over)| over.is_none()) {
-            Decision::Open
-        } else {
-            Decision::Granted
-        }
-    }
-
-    /// `counts` says whether what is held is counted.
-    fn results(&self, counts: bool) -> Results {
-        let mut results = Results::new();
-        for (charge, known) in self.charges.iter().zip(&self.known) {
-            results.push(match known {
-                Known::ChargeReply(answered) => {
-                    let ChargeReply { answer, made, refused, .. } = *answered;
-                    let (answer, made) = if counts { (answer, made) } else { refused };
-                    Ok(outcome(charge, ChargeReply { answer, made, ..*answered }, self.now))
-                }
-                Known::Failed { why, .. } => Err(why.clone()),
-                Known::Unsure | Known::Nothing => Err(still_held()),
-            });
-        }
-        if results.len() == self.charges.len() {
-            return results;
-        }
-        all_failed(self.charges.len(), &still_held())
-    }
-
-    /// Settles all that may be held: counts it, or lets it go. Says when that is done where
-    /// it surely is.
-    fn settle(&mut self, counts: bool) -> Vec<oneshot::Receiver<()>> {
+    /// Settles the holds, and waits for that until the deadline. Returns true if all holds
+    /// that a reply has confirmed are settled.
+    async fn settle_in_time(&mut self, action: HoldAction) -> bool {
         let mut settled = Vec::new();
-        let groups = self.groups.iter().flat_map(|it| [(it, true), (it, false)]);
-        for (group, answered) in groups {
-            let may_hold = group.at.iter().map(|at| (&self.charges[*at], &self.known[*at]));
-            let may_hold = may_hold.filter_map(|(charge, known)| match known {
-                Known::ChargeReply(it) if answered => Some((charge, Some(it))),
-                Known::Failed { sent: true, .. } if !answered => Some((charge, None)),
-                _ => None,
-            });
-            let charges = held(may_hold, self.id, counts);
-            if charges.is_empty() {
-                continue;
-            }
-            // Hits are counted even if they are not held any more. A server that has not
-            // answered may do what it was told when it is back, and hold them then.
-            let most = if counts || !answered { HOLD + KNOWN } else { HOLD };
-            let (now, until) = ((self.now, self.started_at), self.started_at + most);
-            let (done, ended) = oneshot::channel();
-            settled.extend(answered.then_some(ended));
-            let permit = Some(Arc::clone(&self.permit));
-            self.calls.late.settle(PendingSettlement {
-                charges,
-                now,
-                until,
-                done: Some(done),
-                permit,
-            });
+        for group in &self.groups {
+            settled.extend(self.settle_confirmed(group, action));
+            self.settle_unconfirmed(group, action);
         }
-        // Those that are still on their way are settled when they come.
+        // The holds of replies that are still to come are settled on their arrival.
         for call in mem::take(&mut self.sent) {
-            call.late.store(if counts { COUNT } else { RELEASE }, Relaxed);
+            call.late_holds.set(action);
         }
-        settled
+        match timeout_at(self.timing.deadline, join_all(settled)).await {
+            Ok(results) => results.iter().all(Result::is_ok),
+            Err(_) => false,
+        }
     }
+
+    /// Settles the holds of charges that have a reply.
+    fn settle_confirmed(&self, group: &Group, action: HoldAction) -> Option<oneshot::Receiver<()>> {
+        let mut holds = HoldSettlements::new(self.holder_id, action);
+        for position in &group.positions {
+            if let ChargeStatus::Replied(reply) = &self.progress.statuses[*position] {
+                holds.add(&self.progress.charges[*position], Some(reply));
+            }
+        }
+        // Hits can be counted for a while after their hold has expired.
+        let max_age = match action {
+            HoldAction::Count => HOLD_TIMEOUT + HOLD_MEMORY,
+            HoldAction::Release => HOLD_TIMEOUT,
+        };
+        self.settle(holds.into_settlements(), max_age)
+    }
+
+    /// Settles the holds of charges that were sent and have no reply. A server that recovers
+    /// may still make them.
+    fn settle_unconfirmed(&self, group: &Group, action: HoldAction) {
+        let mut holds = HoldSettlements::new(self.holder_id, action);
+        for position in &group.positions {
+            if let ChargeStatus::Failed { sent: true, .. } = &self.progress.statuses[*position] {
+                holds.add(&self.progress.charges[*position], None);
+            }
+        }
+        self.settle(holds.into_settlements(), HOLD_TIMEOUT + HOLD_MEMORY);
+    }
+
+    fn settle(&self, settlements: Settlements, max_age: Duration) -> Option<oneshot::Receiver<()>> {
+        if settlements.is_empty() {
+            return None;
+        }
+        let (settled, receiver) = oneshot::channel();
+        self.context.settlements.settle(PendingSettlement {
+            settlements,
+            start: self.timing.start,
+            deadline: self.timing.start.instant + max_age,
+            settled: Some(settled),
+            permits: Some(Arc::clone(&self.permits)),
+        });
+        Some(receiver)
+    }
+}
+
+/// Returns true if a charge in `replies` refuses the request by itself.
+fn refuses_alone(call: &Call, replies: &ChargeReplies) -> bool {
+    let mut enforcement = Enforcement::default();
+    for (charge, reply) in call.charges.iter().zip(replies) {
+        if charge.enforced == Enforced::Yes {
+            enforcement.add(charge, reply.map(|reply| reply.is_over(charge, call.now)));
+        }
+    }
+    enforcement.refuses()
 }

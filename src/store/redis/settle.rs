@@ -1,49 +1,70 @@
-//! Charges that are settled once it is known what becomes of their calls.
+//! The script that settles charges of earlier calls: its source and its arguments.
 
 use redis::Cmd;
 
-use super::{decide::arguments, jitter::Jitter, lua_script};
+use super::{decide::add_algorithm_arguments, jitter::Jitter, lua_script};
 use crate::{
     limit::{Hits, Window, step},
     store::{Charge, EXPIRY_SLACK, script::Settlement},
     time::Timestamp,
 };
 
-/// The source of the script.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SettleCharge<'a> {
+    pub(super) charge: &'a Charge,
+    pub(super) settlement: Settlement,
+    pub(super) now: Timestamp,
+}
+
 pub(super) fn source() -> String {
     lua_script::source(&[include_str!("lua/records.lua"), include_str!("lua/settle.lua")])
 }
 
-/// The command that settles `charges`, and begins with `begin`.
-pub(super) fn ask(
-    begin: [&str; 2],
-    charges: &[(&Charge, Settlement, Timestamp)],
-    jitter: Jitter,
-) -> Cmd {
-    let mut call = Cmd::new();
-    call.arg(&begin).arg(charges.len());
-    for (charge, ..) in charges {
-        call.arg(charge.counter.key.as_bytes());
+/// The command that runs `script` for `charges`, which are settled in order.
+pub(super) fn command(script: [&str; 2], charges: &[SettleCharge<'_>], jitter: Jitter) -> Cmd {
+    let mut command = Cmd::new();
+    command.arg(&script).arg(charges.len());
+    for SettleCharge { charge, .. } in charges {
+        command.arg(charge.counter.key.as_bytes());
     }
-    call.arg(EXPIRY_SLACK.as_millis()).arg(Window::MAX_SECONDS * 1_000);
-    for &(charge, settlement, now) in charges {
-        let (how, amount, told) = match settlement {
-            Settlement::Count(id, hits) => ("c", id, [hits.signed(), 0, 0]),
-            Settlement::More(hits) => ("m", 0, [hits.signed(), 0, 0]),
-            Settlement::Release(id) => ("r", id, [0; 3]),
-            Settlement::GiveBack(hits, told) => {
-                ("b", hits, step::snapshot_numbers(told).map(u64::cast_signed))
-            }
-            Settlement::Set(hits) => ("s", hits.min(Hits::MAX), [0; 3]),
-        };
-        let shared = if charge.limit.algorithm.info().window_in_key { "w" } else { "" };
-        call.arg(now.as_micros()).arg(format!("{how}{shared}"));
-        call.arg(charge.limit.algorithm.info().lua).arg(charge.limit.penalty.as_micros());
-        call.arg(jitter.draw().unwrap_or_default()).arg(amount);
-        for number in told {
-            call.arg(number);
+    command.arg(EXPIRY_SLACK.as_millis()).arg(Window::MAX_SECONDS * 1_000);
+    for &SettleCharge { charge, settlement, now } in charges {
+        let info = charge.limit.algorithm.info();
+        let Arguments { action, amount, numbers } = arguments(settlement);
+        let shared = if info.window_in_key { "w" } else { "" };
+        command.arg(now.as_micros()).arg(format!("{action}{shared}"));
+        command.arg(info.lua).arg(charge.limit.penalty.as_micros());
+        command.arg(jitter.draw().unwrap_or_default()).arg(amount);
+        for number in numbers {
+            command.arg(number);
         }
-        arguments(&mut call, charge, now);
+        add_algorithm_arguments(&mut command, charge, now);
     }
-    call
+    command
+}
+
+/// The arguments of a settlement, as lua/settle.lua documents them.
+struct Arguments {
+    action: char,
+    amount: u64,
+    numbers: [i64; 3],
+}
+
+fn arguments(settlement: Settlement) -> Arguments {
+    match settlement {
+        Settlement::CountHold { id, hits } => {
+            Arguments { action: 'c', amount: id, numbers: [hits.signed(), 0, 0] }
+        }
+        Settlement::CountMore(hits) => {
+            Arguments { action: 'm', amount: 0, numbers: [hits.signed(), 0, 0] }
+        }
+        Settlement::ReleaseHold { id } => Arguments { action: 'r', amount: id, numbers: [0; 3] },
+        Settlement::Refund { hits, snapshot } => {
+            let numbers = step::snapshot_numbers(snapshot).map(u64::cast_signed);
+            Arguments { action: 'b', amount: hits, numbers }
+        }
+        Settlement::Set(hits) => {
+            Arguments { action: 's', amount: hits.min(Hits::MAX), numbers: [0; 3] }
+        }
+    }
 }

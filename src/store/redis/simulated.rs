@@ -21,21 +21,27 @@ use tokio::{
 
 use super::{
     backend_context::BackendContext,
-    batch::{Batch, BatchPart, PartReply, PartResult, ScriptScope},
+    batch::{Batch, BatchPart, Decide, PartReply, PartResult, ScriptScope},
     batcher::Batcher,
     call::{Call, CallKind, CallResult},
-    dispatcher::{Dispatcher, Location, Servers},
+    coalesced::Increment,
+    dispatcher::Dispatcher,
     executor::BatchExecutor,
     limits::MAX_REQUEST_COST_IN_FLIGHT,
     node_error::NodeError,
     run_clock::RunClock,
+    servers::{Location, Servers},
     settler::{self, SettlementQueue},
 };
 use crate::{
-    limit::{Hits, fixed_window, step, step::State},
+    counter::CounterKey,
+    limit::{
+        Hits, fixed_window,
+        step::{self, Snapshot, State},
+    },
     store::{
         Charge, Deadline, Results, Store, StoreError,
-        script::{self, Record, Verdict},
+        script::{self, Evaluation, Holder, Record, Verdict},
     },
     time::Timestamp,
 };
@@ -130,56 +136,73 @@ impl Server {
     fn answer(&self, batch: &Batch<'_>, part: &BatchPart) -> Value {
         let mut records = self.records.lock();
         match part {
-            BatchPart::Count(sum) => count(&mut records, &batch.sums.charges[*sum]),
-            BatchPart::Decide(places) => {
-                let mut answers = Vec::new();
-                for (call, holder) in places.iter().map(|it| batch.decisions[*it]) {
-                    let read = |key: &crate::counter::CounterKey| {
-                        records.get(key.as_bytes()).cloned().unwrap_or_default()
-                    };
-                    let made = script::make(&call.charges, holder, call.now, read);
-                    for it in made.written {
-                        let key = call.charges[it.at].counter.key.as_bytes();
-                        records.insert(key.to_vec(), it.record);
-                    }
-                    let refused = made.refused.as_ref().unwrap_or(&made.attempts);
-                    for (attempt, refused) in made.attempts.iter().zip(refused) {
-                        answers.push(decided(attempt, holder.map(|_| refused)));
-                    }
-                }
-                Value::Array(answers)
+            BatchPart::Count(increment) => {
+                count(&mut records, &batch.coalesced.increments[*increment])
             }
-            BatchPart::Settle(places) => {
-                let (mut answers, mut taken) = (Vec::new(), HashMap::new());
-                for call in places.iter().map(|it| batch.settlements[*it]) {
-                    let CallKind::Settle(how) = &call.kind else { continue };
-                    for (charge, how) in call.charges.iter().zip(how) {
+            BatchPart::Decide(positions) => {
+                let mut replies = Vec::new();
+                for position in positions {
+                    let Decide { call, holder } = batch.decisions[*position];
+                    decide(&mut records, call, holder, &mut replies);
+                }
+                Value::Array(replies)
+            }
+            BatchPart::Settle(positions) => {
+                let mut replies = Vec::new();
+                let mut found_hold = HashMap::new();
+                for position in positions {
+                    let call = batch.settlements[*position];
+                    let CallKind::Settle(settlements) = &call.kind else { continue };
+                    for (charge, settlement) in call.charges.iter().zip(settlements) {
                         let key = charge.counter.key.as_bytes().to_vec();
-                        let taken = taken.entry(key.clone()).or_default();
+                        let found_hold = found_hold.entry(key.clone()).or_default();
                         let record = records.entry(key).or_default();
-                        let changed = script::settle(record, charge, *how, call.now, taken);
-                        answers.push(Value::Int(changed.into()));
+                        let changed =
+                            script::settle(record, charge, *settlement, call.now, found_hold);
+                        replies.push(Value::Int(changed.into()));
                     }
                 }
-                Value::Array(answers)
+                Value::Array(replies)
             }
         }
     }
 }
 
-/// What the script for fixed windows does.
-fn count(records: &mut HashMap<Vec<u8>, Record>, sum: &super::coalesced::Increment<'_>) -> Value {
-    let record = records.entry(sum.key.to_vec()).or_default();
+/// Runs the script for all algorithms.
+fn decide(
+    records: &mut HashMap<Vec<u8>, Record>,
+    call: &Call,
+    holder: Option<Holder>,
+    replies: &mut Vec<Value>,
+) {
+    let read = |key: &CounterKey| records.get(key.as_bytes()).cloned().unwrap_or_default();
+    let evaluated = script::evaluate(&call.charges, holder, call.now, read);
+    for write in evaluated.writes {
+        let key = call.charges[write.position].counter.key.as_bytes();
+        records.insert(key.to_vec(), write.record);
+    }
+    for (position, evaluation) in evaluated.evaluations.iter().enumerate() {
+        let if_refused = match &evaluated.if_refused {
+            Some(if_refused) => &if_refused[position],
+            None => evaluation,
+        };
+        replies.push(decide_reply(evaluation, holder.map(|_| if_refused)));
+    }
+}
+
+/// Runs the script for fixed windows.
+fn count(records: &mut HashMap<Vec<u8>, Record>, increment: &Increment<'_>) -> Value {
+    let record = records.entry(increment.key.to_vec()).or_default();
     if !record.holds.is_empty() {
         return Value::Int(-1);
     }
     let before = match record.state {
-        Some(State::Count(it)) => it.count,
+        Some(State::Count(state)) => state.count,
         _ => 0,
     };
-    let hits = match u64::try_from(sum.change) {
+    let hits = match u64::try_from(increment.hits) {
         Ok(hits) => Hits::Add(hits),
-        Err(_) => Hits::Refund(sum.change.unsigned_abs()),
+        Err(_) => Hits::Refund(increment.hits.unsigned_abs()),
     };
     let (count, _) = fixed_window::step(before, hits, 0, true);
     if count != before {
@@ -189,26 +212,38 @@ fn count(records: &mut HashMap<Vec<u8>, Record>, sum: &super::coalesced::Increme
     Value::Int(before.cast_signed())
 }
 
-pub(super) fn decided(attempt: &script::Attempt, refused: Option<&script::Attempt>) -> Value {
-    let verdict = match attempt.verdict {
+/// The element of the script's reply for one charge. `if_refused` is set if the call has a
+/// holder.
+pub(super) fn decide_reply(evaluation: &Evaluation, if_refused: Option<&Evaluation>) -> Value {
+    let verdict = match evaluation.verdict {
         Verdict::Refused => 0,
         Verdict::Passes => 1,
-        Verdict::Unsure => 2,
+        Verdict::Undecided => 2,
     };
-    let size = |told| match told {
-        step::Snapshot::Count(_) | step::Snapshot::Bucket(_) => 2,
-        step::Snapshot::Window(_) | step::Snapshot::Leases(_) => 3,
-    };
-    let mut numbers = vec![verdict, attempt.made.into(), attempt.banned.as_micros()];
-    let told = |it: &script::Attempt| if it.made { it.after } else { it.before };
-    numbers.extend(&step::snapshot_numbers(told(attempt))[..size(told(attempt))]);
-    if let Some(refused) = refused {
-        let (made, granted) = (u64::from(refused.made), u64::from(attempt.waits));
-        let passes = u64::from(refused.verdict == Verdict::Passes);
-        numbers.push(made + 2 * granted + 4 * u64::from(refused.waits) + 8 * passes);
-        numbers.extend(&step::snapshot_numbers(told(refused))[..size(told(refused))]);
+    let banned_until = evaluation.banned_until.as_micros();
+    let mut numbers = vec![verdict, evaluation.applied.into(), banned_until];
+    add_snapshot(&mut numbers, evaluation);
+    if let Some(if_refused) = if_refused {
+        let passes = if_refused.verdict == Verdict::Passes;
+        let flags = [if_refused.applied, evaluation.held, if_refused.held, passes];
+        let mut sum = 0;
+        for (bit, flag) in flags.into_iter().enumerate() {
+            sum += u64::from(flag) << bit;
+        }
+        numbers.push(sum);
+        add_snapshot(&mut numbers, if_refused);
     }
-    Value::Array(numbers.into_iter().map(|it| Value::Int(it.cast_signed())).collect())
+    Value::Array(numbers.into_iter().map(|number| Value::Int(number.cast_signed())).collect())
+}
+
+/// Adds the numbers of the snapshot that a script returns.
+fn add_snapshot(numbers: &mut Vec<u64>, evaluation: &Evaluation) {
+    let snapshot = if evaluation.applied { evaluation.after } else { evaluation.before };
+    let count = match snapshot {
+        Snapshot::Count(_) | Snapshot::Bucket(_) => 2,
+        Snapshot::Window(_) | Snapshot::Leases(_) => 3,
+    };
+    numbers.extend(&step::snapshot_numbers(snapshot)[..count]);
 }
 
 /// The way of one instance to a server.
@@ -339,7 +374,7 @@ impl Servers for Ways {
 /// One instance's store.
 #[derive(Debug)]
 pub(crate) struct Simulated {
-    dispatcher: Arc<Dispatcher<Ways>>,
+    dispatcher: Dispatcher<Ways>,
     _settler: JoinSet<()>,
 }
 
@@ -377,12 +412,12 @@ impl Simulated {
         let ways = Arc::new(Ways { batches, timeout, at_once, run_clock });
         let mut settler = JoinSet::new();
         settler.spawn(settler::run(Arc::clone(&ways), late.stats(), unsettled));
-        Self { dispatcher: Arc::new(Dispatcher::new(ways, late)), _settler: settler }
+        Self { dispatcher: Dispatcher::new(ways, late), _settler: settler }
     }
 
     /// How many charges could not be settled.
     pub(crate) fn not_settled(&self) -> u64 {
-        self.dispatcher.late.refund_counts().1
+        self.dispatcher.settlements().stats().failed()
     }
 }
 

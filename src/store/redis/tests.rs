@@ -48,11 +48,14 @@ fn list(numbers: &[i64]) -> Value {
 
 /// What `answer` says of one charge; none if that depends on what others hold.
 fn read(call: &Call, answer: Value) -> Result<Option<Outcome>, StoreError> {
-    let batch = Batch::of(&[call]);
-    let mut replies =
-        batch.read(&[call], &batch.parts(ScriptScope::AllKeys), vec![Ok(PartReply::Value(answer))]);
+    let batch = Batch::new(&[call]);
+    let mut replies = batch.call_results(
+        &[call],
+        &batch.parts(ScriptScope::AllKeys),
+        vec![Ok(PartReply::Value(answer))],
+    );
     let [answered] = replies.remove(0)?[..] else { panic!("it is one charge") };
-    Ok(answered.map(|it| dispatcher::outcome(&call.charges[0], it, call.now)))
+    Ok(answered.map(|it| it.if_granted.outcome(&call.charges[0], call.now)))
 }
 
 /// One hit on the fast path.
@@ -64,7 +67,7 @@ fn plain(now: Timestamp) -> Call {
 
 /// One hit that the script decides, and perhaps holds.
 fn decided(limit: &Limit, now: Timestamp, holds: bool) -> Call {
-    let holder = Holder { id: 1, until: now.plus(Duration::from_secs(1)) };
+    let holder = Holder { id: 1, expires_at: now.plus(Duration::from_secs(1)) };
     Call::with_kind(smallvec![charge(limit)], now, CallKind::Decide(holds.then_some(holder)))
 }
 
@@ -105,7 +108,7 @@ fn an_answer_says_of_each_charge_what_became_of_it_or_is_an_error() {
         check(limit, true, &[&[1, 1, 0], state, &[1], state].concat(), "4");
         check(limit, false, &[&[2, 0, 0], state].concat(), "held");
         let name = charge(limit).counter.key.as_bytes().escape_ascii().to_string();
-        let error = format!("the counter store failed: the answer for `{name}` makes no sense");
+        let error = format!("the counter store failed: the reply for `{name}` is malformed");
         check(limit, false, &[&[1, 1, 0, 0], state].concat(), &error);
         check(limit, false, &[&[1, 1, -1], state].concat(), &error);
         check(limit, false, &[&[3, 1, 0], state].concat(), &error);

@@ -14,8 +14,13 @@ use self::{
     text::parse,
 };
 use super::{
-    Jitter, decide, lua_script::LuaScript, replies::elements, reservation::HOLD, settle,
-    simulated::decided,
+    Jitter,
+    decide::{self, DecideCall},
+    lua_script::LuaScript,
+    replies::elements,
+    reservation::HOLD_TIMEOUT,
+    settle::{self, SettleCharge},
+    simulated::decide_reply,
 };
 use crate::{
     counter::{CounterKey, CounterRef, KeyFormat, KeyPart},
@@ -154,7 +159,8 @@ impl<'a> Played<'a> {
         let mut made = Vec::new();
         for call in calls {
             self.pause(call.pause);
-            let holder = call.holder.map(|id| Holder { id, until: self.now.plus(HOLD) });
+            let holder =
+                call.holder.map(|id| Holder { id, expires_at: self.now.plus(HOLD_TIMEOUT) });
             let charges = call.charges.iter().map(|it| {
                 let limit = raised(&self.limits[it.counter], it.more);
                 Charge {
@@ -169,8 +175,11 @@ impl<'a> Played<'a> {
             });
             made.push((charges.collect::<Vec<_>>(), self.now, holder));
         }
-        let asked: Vec<_> = made.iter().map(|(it, now, holder)| (&it[..], *now, *holder)).collect();
-        let command = decide::ask(self.scripts.decide.eval(), &asked, Jitter::default());
+        let asked: Vec<_> = made
+            .iter()
+            .map(|(it, now, holder)| DecideCall { charges: it, now: *now, holder: *holder })
+            .collect();
+        let command = decide::command(self.scripts.decide.eval(), &asked, Jitter::default());
         let count = made.iter().map(|(it, ..)| it.len()).sum();
         let keys = made.iter().flat_map(|(it, ..)| it);
         let (answer, values) = self.run(command, keys);
@@ -179,7 +188,7 @@ impl<'a> Played<'a> {
             let own: Vec<_> = answers.drain(..charges.len()).collect();
             let expected = self.make(charges, *holder, *now);
             assert_eq!(own, expected, "{charges:?} {holder:?}");
-            decide::read(charges, &own, holder.is_some()).unwrap();
+            decide::parse_reply(charges, &own, holder.is_some()).unwrap();
         }
         self.compare(&values, &[]);
     }
@@ -192,15 +201,15 @@ impl<'a> Played<'a> {
         now: Timestamp,
     ) -> Vec<redis::Value> {
         let read = |key: &CounterKey| self.kept.get(key).map(|it| it.0.clone()).unwrap_or_default();
-        let made = script::make(charges, holder, now, read);
-        for it in made.written {
-            let charge = &charges[it.at];
+        let made = script::evaluate(charges, holder, now, read);
+        for it in made.writes {
+            let charge = &charges[it.position];
             self.kept.insert(charge.counter.key.clone(), (it.record, charge.limit.clone()));
         }
-        let refused = made.refused.as_ref().unwrap_or(&made.attempts);
+        let refused = made.if_refused.as_ref().unwrap_or(&made.evaluations);
         let mut answers = Vec::new();
-        for ((attempt, refused), charge) in made.attempts.iter().zip(refused).zip(charges) {
-            answers.push(decided(attempt, holder.map(|_| refused)));
+        for ((attempt, refused), charge) in made.evaluations.iter().zip(refused).zip(charges) {
+            answers.push(decide_reply(attempt, holder.map(|_| refused)));
             self.charged.push((charge.clone(), attempt.after));
         }
         answers
@@ -217,12 +226,13 @@ impl<'a> Played<'a> {
                 let more = one.0.iter().any(same);
                 one.0.push(charge.clone());
                 one.1.push(match *how {
-                    How::Count(_, hits) if more => Settlement::More(hits.unwrap_or(own)),
-                    How::Count(id, hits) => Settlement::Count(id, hits.unwrap_or(own)),
-                    How::Release(id) => Settlement::Release(id),
-                    How::GiveBack(hits) => {
-                        Settlement::GiveBack(hits.unwrap_or(own).capped().requested(), *told)
-                    }
+                    How::Count(_, hits) if more => Settlement::CountMore(hits.unwrap_or(own)),
+                    How::Count(id, hits) => Settlement::CountHold { id, hits: hits.unwrap_or(own) },
+                    How::Release(id) => Settlement::ReleaseHold { id },
+                    How::GiveBack(hits) => Settlement::Refund {
+                        hits: hits.unwrap_or(own).capped().requested(),
+                        snapshot: *told,
+                    },
                     How::Set(hits) => Settlement::Set(hits),
                 });
             }
@@ -239,8 +249,10 @@ impl<'a> Played<'a> {
             return Vec::new();
         }
         let each = calls.iter().flat_map(|(charges, hows)| charges.iter().zip(hows));
-        let asked: Vec<_> = each.map(|(charge, how)| (charge, *how, self.now)).collect();
-        let command = settle::ask(self.scripts.settle.eval(), &asked, Jitter::default());
+        let asked: Vec<_> = each
+            .map(|(charge, how)| SettleCharge { charge, settlement: *how, now: self.now })
+            .collect();
+        let command = settle::command(self.scripts.settle.eval(), &asked, Jitter::default());
         let (answer, values) = self.run(command, calls.iter().flat_map(|(it, _)| it));
         let answer: Vec<i64> = redis::from_redis_value(answer).unwrap();
         let (mut expected, mut taken) = (Vec::new(), HashMap::new());
@@ -262,7 +274,12 @@ impl<'a> Played<'a> {
     /// What a call holds is settled once.
     fn settle_again(&mut self, calls: &[(Vec<Charge>, Vec<Settlement>)]) {
         let once = |how: &Settlement| {
-            matches!(how, Settlement::Count(..) | Settlement::More(_) | Settlement::Release(_))
+            matches!(
+                how,
+                Settlement::CountHold { .. }
+                    | Settlement::CountMore(_)
+                    | Settlement::ReleaseHold { .. }
+            )
         };
         let calls: Vec<_> =
             calls.iter().filter(|(_, hows)| hows.iter().all(once)).cloned().collect();

@@ -1,12 +1,12 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::{
-    Verdict::{Passes, Refused, Unsure},
+    Verdict::{Passes, Refused, Undecided},
     *,
 };
 use crate::{
     counter::{KeyFormat, KeyPart},
-    limit::{Algorithm, Limit, Unit, Window},
+    limit::{Algorithm, Limit, Unit, Window, step::State},
     store::{Consume, Enforced, OnTimeout},
 };
 
@@ -18,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MICRO: Duration = Duration::from_micros(1);
 
 /// Some call that holds hits for a second.
-const MINE: Holder = Holder { id: 7, until: Timestamp::from_secs(43_201) };
+const MINE: Holder = Holder { id: 7, expires_at: Timestamp::from_secs(43_201) };
 /// Another one.
 const OTHERS: Holder = Holder { id: 8, ..MINE };
 
@@ -27,13 +27,18 @@ const OTHERS: Holder = Holder { id: 8, ..MINE };
 struct Kept(HashMap<CounterKey, Record>);
 
 impl Kept {
-    fn run(&mut self, holder: Option<Holder>, charges: &[Charge], now: Timestamp) -> Vec<Attempt> {
+    fn run(
+        &mut self,
+        holder: Option<Holder>,
+        charges: &[Charge],
+        now: Timestamp,
+    ) -> Vec<Evaluation> {
         let read = |key: &CounterKey| self.0.get(key).cloned().unwrap_or_default();
-        let Made { attempts, written, .. } = make(charges, holder, now, read);
-        for Written { at, record, .. } in written {
-            self.0.insert(charges[at].counter.key.clone(), record);
+        let evaluated = evaluate(charges, holder, now, read);
+        for Write { position, record, .. } in evaluated.writes {
+            self.0.insert(charges[position].counter.key.clone(), record);
         }
-        attempts.into_vec()
+        evaluated.evaluations.into_vec()
     }
 
     fn verdicts(&mut self, holder: Option<Holder>, charges: &[Charge]) -> Vec<Verdict> {
@@ -117,10 +122,10 @@ fn a_hold_takes_room_but_is_no_reason_to_refuse() {
         // Who looks is told that there is less room.
         assert_eq!(kept.one(&hits(&free, 0), NOON).1.used, 3, "{limit}");
         let held = kept.of(&free);
-        for (hits_, verdict) in [(3, Unsure), (5, Unsure), (6, Refused)] {
+        for (hits_, verdict) in [(3, Undecided), (5, Undecided), (6, Refused)] {
             let (found, outcome) = kept.one(&hits(&free, hits_), NOON);
             assert_eq!((found, outcome.over), (verdict, verdict == Refused), "{limit} {hits_}");
-            if verdict == Unsure {
+            if verdict == Undecided {
                 assert_eq!(kept.of(&free), held, "{limit} {hits_}");
             }
         }
@@ -138,25 +143,25 @@ fn a_hold_that_has_ended_takes_no_room_and_can_be_counted() {
         let (whole, free) = two(&limit, 5);
         let mut kept = Kept::default();
         kept.run(Some(OTHERS), &[whole], NOON);
-        let before = Timestamp::from_micros(OTHERS.until.as_micros() - 1);
-        assert_eq!(kept.one(&free, before).0, Unsure, "{limit}");
-        let (verdict, outcome) = kept.one(&free, OTHERS.until);
+        let before = Timestamp::from_micros(OTHERS.expires_at.as_micros() - 1);
+        assert_eq!(kept.one(&free, before).0, Undecided, "{limit}");
+        let (verdict, outcome) = kept.one(&free, OTHERS.expires_at);
         assert_eq!((verdict, outcome.used), (Passes, 5), "{limit}");
         // Whoever has been let through because of it counts all the same, once.
-        let count = Settlement::Count(OTHERS.id, Hits::Add(5));
-        assert!(kept.settle(&free, count, OTHERS.until), "{limit}");
-        assert!(!kept.settle(&free, count, OTHERS.until), "{limit}");
+        let count = Settlement::CountHold { id: OTHERS.id, hits: Hits::Add(5) };
+        assert!(kept.settle(&free, count, OTHERS.expires_at), "{limit}");
+        assert!(!kept.settle(&free, count, OTHERS.expires_at), "{limit}");
         assert_eq!(kept.of(&free).holds, [], "{limit}");
         // A bucket that is full has no room for more.
         use Algorithm::{LeakyBucket, TokenBucket};
         let bucket = matches!(limit.algorithm, TokenBucket { .. } | LeakyBucket { .. });
-        let used = kept.one(&hits(&free, 0), OTHERS.until).1.used;
+        let used = kept.one(&hits(&free, 0), OTHERS.expires_at).1.used;
         assert!(used == 10 || bucket && 5 <= used, "{limit}");
         // Until it is not known any more.
         let mut kept = Kept::default();
         kept.run(Some(OTHERS), &[two(&limit, 5).0], NOON);
-        kept.one(&free, OTHERS.until.plus(KNOWN));
-        assert!(!kept.settle(&free, count, OTHERS.until.plus(KNOWN)), "{limit}");
+        kept.one(&free, OTHERS.expires_at.plus(HOLD_MEMORY));
+        assert!(!kept.settle(&free, count, OTHERS.expires_at.plus(HOLD_MEMORY)), "{limit}");
     }
 }
 
@@ -170,8 +175,8 @@ fn what_is_held_is_counted_once_or_let_go_once() {
             kept.run(Some(OTHERS), &[hits(&whole, 1)], NOON);
             kept
         };
-        let count = Settlement::Count(MINE.id, Hits::Add(3));
-        let release = Settlement::Release(MINE.id);
+        let count = Settlement::CountHold { id: MINE.id, hits: Hits::Add(3) };
+        let release = Settlement::ReleaseHold { id: MINE.id };
         for (first, used) in [(count, (3, 1)), (release, (0, 1))] {
             let mut kept = held();
             assert!(kept.settle(&free, first, NOON), "{limit}");
@@ -195,7 +200,10 @@ fn what_is_held_is_counted_whatever_the_limit_says_now() {
         let algorithm = limit.algorithm.with_burst(|_| 5);
         let lower = Limit { requests: 1, algorithm, ..limit.clone() };
         let lower = Charge { limit: lower, ..free.clone() };
-        assert!(kept.settle(&lower, Settlement::Count(MINE.id, Hits::Add(5)), NOON), "{limit}");
+        assert!(
+            kept.settle(&lower, Settlement::CountHold { id: MINE.id, hits: Hits::Add(5) }, NOON),
+            "{limit}"
+        );
         assert_eq!(kept.used(&free), (5, 0), "{limit}");
     }
 }
@@ -278,7 +286,7 @@ fn a_call_that_depends_on_what_others_hold_makes_nothing_unless_it_is_refused_fo
         let unsure = of("held", 1, Consume::AllOrNothing);
         let mut kept = held();
         let call = [whole.clone(), unsure.clone()];
-        assert_eq!(kept.verdicts(Some(MINE), &call), [Unsure, Unsure], "{limit}");
+        assert_eq!(kept.verdicts(Some(MINE), &call), [Undecided, Undecided], "{limit}");
         assert_eq!(kept, held(), "{limit}");
         // Another charge refuses it, so it does not matter.
         let full = of("full", 9, Consume::Independent);
@@ -290,7 +298,7 @@ fn a_call_that_depends_on_what_others_hold_makes_nothing_unless_it_is_refused_fo
         // Charges that depend on nothing are made, each by itself.
         let mut kept = held();
         let call = ["free", "held"].map(|it| of(it, 1, Consume::Independent));
-        assert_eq!(kept.verdicts(None, &call), [Passes, Unsure], "{limit}");
+        assert_eq!(kept.verdicts(None, &call), [Passes, Undecided], "{limit}");
         assert_eq!(call.each_ref().map(|it| kept.used(it)), [(1, 0), (0, 5)], "{limit}");
     }
 }
@@ -303,19 +311,23 @@ fn nobody_is_banned_because_of_what_others_hold() {
         let mut kept = Kept::default();
         kept.run(Some(OTHERS), std::slice::from_ref(&whole), NOON);
         let before = kept.of(&free);
-        assert_eq!(kept.one(&hits(&free, 1), NOON).0, Unsure, "{limit}");
+        assert_eq!(kept.one(&hits(&free, 1), NOON).0, Undecided, "{limit}");
         // Nor by a charge that is refused for sure, in a call that is not decided.
         let watched = charge("watched", &limit, 9, Consume::AllOrNothing);
         let watched = Charge { enforced: Enforced::No, ..watched };
         let call = [watched.clone(), hits(&whole, 1)];
-        assert_eq!(kept.verdicts(Some(MINE), &call), [Unsure, Unsure], "{limit}");
+        assert_eq!(kept.verdicts(Some(MINE), &call), [Undecided, Undecided], "{limit}");
         assert_eq!((kept.of(&free), kept.of(&watched)), (before, Record::default()), "{limit}");
         // Once it is known.
         let mut counted = Kept(kept.0.clone());
-        assert!(counted.settle(&free, Settlement::Count(OTHERS.id, Hits::Add(5)), NOON));
+        assert!(counted.settle(
+            &free,
+            Settlement::CountHold { id: OTHERS.id, hits: Hits::Add(5) },
+            NOON
+        ));
         assert_eq!(counted.one(&hits(&free, 1), NOON).1.banned, SECOND, "{limit}");
-        assert_eq!(counted.of(&free).banned, NOON, "{limit}");
-        assert!(kept.settle(&free, Settlement::Release(OTHERS.id), NOON));
+        assert_eq!(counted.of(&free).banned_since, NOON, "{limit}");
+        assert!(kept.settle(&free, Settlement::ReleaseHold { id: OTHERS.id }, NOON));
         let (verdict, outcome) = kept.one(&hits(&free, 1), NOON);
         assert_eq!((verdict, outcome.over), (Passes, false), "{limit}");
     }
@@ -331,7 +343,7 @@ fn a_ban_refuses_for_sure_whatever_others_hold() {
         assert_eq!(kept.one(&hits(&free, 6), NOON).0, Refused);
         let later = NOON.plus(MICRO);
         let (verdict, outcome) = kept.one(&hits(&free, 2), later);
-        assert_ne!(verdict, Unsure, "{limit}");
+        assert_ne!(verdict, Undecided, "{limit}");
         assert_eq!((outcome.over, outcome.counted), (true, false), "{limit}");
         assert_eq!(outcome.banned, SECOND - MICRO, "{limit}");
     }
@@ -367,11 +379,11 @@ fn a_counter_that_is_set_holds_that_and_nothing_else() {
         kept.run(Some(OTHERS), &[whole], NOON);
         kept.one(&hits(&free, 1), NOON);
         kept.one(&hits(&free, 9), NOON);
-        assert_ne!(kept.of(&free).banned, Timestamp::default());
+        assert_ne!(kept.of(&free).banned_since, Timestamp::default());
         let mut set = |used| {
             assert!(kept.settle(&free, Settlement::Set(used), NOON), "{limit}");
-            let Record { banned, holds, .. } = kept.of(&free);
-            assert_eq!((banned, holds), (Timestamp::default(), vec![]), "{limit}");
+            let Record { banned_since, holds, .. } = kept.of(&free);
+            assert_eq!((banned_since, holds), (Timestamp::default(), vec![]), "{limit}");
             kept.used(&free).0
         };
         assert_eq!([set(4), set(0), set(5)], [4, 0, 5], "{limit}");
@@ -395,11 +407,11 @@ fn a_counter_never_goes_beyond_what_lua_counts() {
         settle(&mut record, &free, Settlement::Set(Hits::MAX), NOON, &mut false);
         for later in 0..3 {
             let now = NOON.plus(later * MICRO);
-            let how = Settlement::Count(MINE.id, Hits::Add(Hits::MAX));
+            let how = Settlement::CountHold { id: MINE.id, hits: Hits::Add(Hits::MAX) };
             settle(&mut record, &free, how, now, &mut true);
             let look = hits(&free, 0);
             let charges = std::slice::from_ref(&look);
-            let used = make(charges, None, now, |_| record.clone()).attempts[0];
+            let used = evaluate(charges, None, now, |_| record.clone()).evaluations[0];
             assert!(used.outcome(&look, now).used <= Hits::MAX, "{limit}");
         }
     }

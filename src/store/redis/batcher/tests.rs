@@ -44,8 +44,8 @@ impl BatchExecutor for Distant {
         parts: &[BatchPart],
         _: bool,
     ) -> Result<Vec<PartResult>, NodeError> {
-        let decided = batch.decisions.iter().flat_map(|(call, _)| &call.charges);
-        let sum = batch.sums.charges.len() + decided.map(cost).sum::<usize>();
+        let decided = batch.decisions.iter().flat_map(|decide| &decide.call.charges);
+        let sum = batch.coalesced.increments.len() + decided.map(cost).sum::<usize>();
         self.costs.lock().push(sum);
         let turn = self.works.lock().await;
         sleep(Duration::from_millis(sum as u64)).await;

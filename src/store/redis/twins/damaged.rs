@@ -17,10 +17,14 @@ fn limit() -> Limit {
 }
 
 fn ask(scripts: &Scripts, server: &mut redis::Connection, charges: &[Charge], now: Timestamp) {
-    let command = decide::ask(scripts.decide.eval(), &[(charges, now, None)], Jitter::default());
+    let command = decide::command(
+        scripts.decide.eval(),
+        &[DecideCall { charges, now, holder: None }],
+        Jitter::default(),
+    );
     let answer: redis::Value = command.query(server).unwrap();
     let answers = elements(answer, charges.len()).unwrap();
-    decide::read(charges, &answers, false).unwrap();
+    decide::parse_reply(charges, &answers, false).unwrap();
 }
 
 /// They are not in order, or count back: what is said then may be wrong, but it is an
@@ -80,8 +84,9 @@ fn give_back(
 ) {
     let last = Timestamp::from_micros(granted).plus(LEASE);
     let told = Snapshot::Leases(leases::Summary { last, ..leases::Summary::default() });
-    let asked = [(charge, Settlement::GiveBack(9, told), now)];
-    let command = settle::ask(scripts.settle.eval(), &asked, Jitter::default());
+    let settlement = Settlement::Refund { hits: 9, snapshot: told };
+    let asked = [SettleCharge { charge, settlement, now }];
+    let command = settle::command(scripts.settle.eval(), &asked, Jitter::default());
     let _: Vec<i64> = command.query(server).unwrap();
 }
 

@@ -196,7 +196,7 @@ fn how() -> impl Strategy<Value = How> {
 
 /// Windows, leases, bans and holds begin and end within the game, and clocks step back.
 fn pause() -> impl Strategy<Value = i64> {
-    let hold = i64::try_from(HOLD.as_micros()).unwrap();
+    let hold = i64::try_from(HOLD_TIMEOUT.as_micros()).unwrap();
     prop_oneof![
         4 => Just(0_i64),
         3 => 0..2_000_000_i64,

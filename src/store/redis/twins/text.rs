@@ -22,7 +22,7 @@ pub(super) fn parse(value: &[u8], limit: &Limit) -> Record {
     let (state, rest) = value.split_at(length.map_or(value.len(), |it| own + it));
     let rest = std::str::from_utf8(rest).ok().and_then(ban_and_holds);
     let (banned, holds) = rest.unwrap_or_default();
-    Record { state: state_of(state, limit), banned, holds }
+    Record { state: state_of(state, limit), banned_since: banned, holds }
 }
 
 fn number(digits: &str) -> Option<u64> {
@@ -44,11 +44,11 @@ fn ban_and_holds(text: &str) -> Option<(Timestamp, Vec<Hold>)> {
     };
     let mut holds = Vec::new();
     for part in parts {
-        let [id, hits, until] = numbers(part)?;
+        let [id, hits, expires_at] = numbers(part)?;
         if id == 0 {
             return None;
         }
-        holds.push(Hold { id, hits, until: Timestamp::from_micros(until) });
+        holds.push(Hold { id, hits, expires_at: Timestamp::from_micros(expires_at) });
     }
     Some((Timestamp::from_micros(banned), holds))
 }

@@ -72,7 +72,7 @@ fn granted(
     let charge = at(limit, hits, now);
     let attempt = kept.run(None, std::slice::from_ref(&charge), now)[0];
     let passed = !attempt.outcome(&charge, now).over;
-    let settlement = Settlement::GiveBack(hits.unsigned_abs(), attempt.after);
+    let settlement = Settlement::Refund { hits: hits.unsigned_abs(), snapshot: attempt.after };
     passed.then_some(([before, kept], charge, settlement, now))
 }
 
@@ -144,7 +144,7 @@ fn a_coarse_bucket_gives_back_no_more_than_was_granted() {
         let charge = at(&limit, 1_000_000, now);
         let without = look(&mut kept, shifted(now, 1_000));
         let told = kept.run(None, std::slice::from_ref(&charge), now)[0].after;
-        assert!(kept.settle(&charge, Settlement::GiveBack(1_000_000, told), now));
+        assert!(kept.settle(&charge, Settlement::Refund { hits: 1_000_000, snapshot: told }, now));
         let with = look(&mut kept, shifted(now, 1_000));
         assert!((without..=without + 1).contains(&with), "{with} {without} {micros}");
     }
@@ -156,7 +156,10 @@ fn nothing_is_given_back_to_a_counter_that_is_not_there() {
         let (_, free) = two(&limit, 1);
         let told = Kept::default().run(None, std::slice::from_ref(&free), NOON)[0].after;
         let mut kept = Kept::default();
-        assert!(!kept.settle(&free, Settlement::GiveBack(1, told), NOON), "{limit}");
+        assert!(
+            !kept.settle(&free, Settlement::Refund { hits: 1, snapshot: told }, NOON),
+            "{limit}"
+        );
         assert_eq!(kept.of(&free), Record::default());
     }
 }
@@ -169,7 +172,10 @@ fn where_there_is_nothing_to_give_back_nothing_changes() {
         let charge = at(&limit, 1, NOON);
         let told = kept.run(None, std::slice::from_ref(&charge), NOON)[0].after;
         let before = kept.of(&charge);
-        assert!(!kept.settle(&charge, Settlement::GiveBack(0, told), later), "{limit}");
+        assert!(
+            !kept.settle(&charge, Settlement::Refund { hits: 0, snapshot: told }, later),
+            "{limit}"
+        );
         assert_eq!(kept.of(&charge), before, "{limit}");
     }
 }

@@ -11,7 +11,10 @@ fn the_charges_of_a_call_that_holds_see_one_another() {
         assert_eq!(kept, Kept::default(), "{limit}");
         let both = [whole.clone(), hits(&whole, 2)];
         assert_eq!(kept.verdicts(Some(MINE), &both), [Passes, Passes]);
-        assert_eq!(kept.of(&free).holds, [Hold { id: MINE.id, hits: 5, until: MINE.until }]);
+        assert_eq!(
+            kept.of(&free).holds,
+            [Hold { id: MINE.id, hits: 5, expires_at: MINE.expires_at }]
+        );
         assert_eq!(kept.used(&free), (0, 5), "{limit}");
         // For sure, whatever others hold.
         let mut kept = Kept::default();
@@ -19,7 +22,7 @@ fn the_charges_of_a_call_that_holds_see_one_another() {
         let before = kept.of(&free);
         let more = [whole.clone(), hits(&whole, 3)];
         assert_eq!(kept.verdicts(Some(MINE), &more), [Passes, Refused], "{limit}");
-        assert_eq!(kept.verdicts(Some(MINE), &both), [Unsure, Unsure], "{limit}");
+        assert_eq!(kept.verdicts(Some(MINE), &both), [Undecided, Undecided], "{limit}");
         assert_eq!(kept.of(&free), before, "{limit}");
     }
 }
@@ -42,7 +45,7 @@ fn a_call_holds_all_that_its_charges_add() {
             let charges: Vec<_> = changes.iter().map(change).collect();
             let mut kept = Kept::default();
             kept.run(Some(MINE), &charges, NOON);
-            let hold = Hold { id: MINE.id, hits: sum, until: MINE.until };
+            let hold = Hold { id: MINE.id, hits: sum, expires_at: MINE.expires_at };
             assert_eq!(kept.of(&free).holds, [hold], "{limit} {changes:?}");
         }
     }
@@ -62,8 +65,8 @@ fn all_charges_that_a_hold_stands_for_are_counted_in_its_place() {
         let mut taken = false;
         for (at, charge) in charges.iter().enumerate() {
             let how = match at {
-                0 => Settlement::Count(MINE.id, charge.hits),
-                _ => Settlement::More(charge.hits),
+                0 => Settlement::CountHold { id: MINE.id, hits: charge.hits },
+                _ => Settlement::CountMore(charge.hits),
             };
             assert!(settle(&mut record, charge, how, NOON, &mut taken), "{limit}");
         }
@@ -76,15 +79,14 @@ fn a_call_that_holds_is_told_what_it_comes_to_if_it_is_refused_elsewhere() {
     for limit in limits() {
         let (whole, free) = two(&limit, 2);
         let charges = [free, whole];
-        let Made { attempts, refused, .. } =
-            make(&charges, Some(MINE), NOON, |_| Record::default());
-        let used = |attempts: &[Attempt]| -> Vec<_> {
+        let evaluated = evaluate(&charges, Some(MINE), NOON, |_| Record::default());
+        let used = |attempts: &[Evaluation]| -> Vec<_> {
             let both = attempts.iter().zip(&charges);
             both.map(|(attempt, charge)| attempt.outcome(charge, NOON).used).collect()
         };
-        assert_eq!(used(&attempts), [2, 4], "{limit}");
-        assert_eq!(used(&refused.unwrap()), [2, 2], "{limit}");
-        assert!(make(&charges, None, NOON, |_| Record::default()).refused.is_none());
+        assert_eq!(used(&evaluated.evaluations), [2, 4], "{limit}");
+        assert_eq!(used(&evaluated.if_refused.unwrap()), [2, 2], "{limit}");
+        assert!(evaluate(&charges, None, NOON, |_| Record::default()).if_refused.is_none());
     }
 }
 
@@ -95,14 +97,14 @@ fn what_has_ended_is_dropped_when_a_call_holds() {
         let (whole, free) = two(&limit, 1);
         let mut kept = Kept::default();
         kept.run(Some(OTHERS), std::slice::from_ref(&whole), NOON);
-        kept.0.entry(free.counter.key.clone()).or_default().banned = NOON;
-        let later = OTHERS.until.plus(KNOWN);
-        let mine = Holder { until: later.plus(SECOND), ..MINE };
+        kept.0.entry(free.counter.key.clone()).or_default().banned_since = NOON;
+        let later = OTHERS.expires_at.plus(HOLD_MEMORY);
+        let mine = Holder { expires_at: later.plus(SECOND), ..MINE };
         kept.run(Some(mine), std::slice::from_ref(&whole), later);
-        let Record { banned, holds, .. } = kept.of(&free);
-        let hold = Hold { id: MINE.id, hits: 1, until: mine.until };
+        let Record { banned_since, holds, .. } = kept.of(&free);
+        let hold = Hold { id: MINE.id, hits: 1, expires_at: mine.expires_at };
         // Only what is counted puts an end to a ban that is over.
-        assert_eq!((banned, holds), (NOON, vec![hold]), "{limit}");
+        assert_eq!((banned_since, holds), (NOON, vec![hold]), "{limit}");
     }
 }
 
@@ -114,7 +116,7 @@ fn all_that_a_call_holds_is_let_go_at_once() {
         for _ in 0..2 {
             kept.run(Some(MINE), std::slice::from_ref(&whole), NOON);
         }
-        assert!(kept.settle(&free, Settlement::Release(MINE.id), NOON), "{limit}");
+        assert!(kept.settle(&free, Settlement::ReleaseHold { id: MINE.id }, NOON), "{limit}");
         assert_eq!(kept.used(&free), (0, 0), "{limit}");
     }
 }
