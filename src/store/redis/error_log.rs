@@ -43,7 +43,7 @@ impl ErrorLogLimiter {
             return;
         }
         *last_logged = Some(Instant::now());
-        warn!("{} fails calls: {}", self.address, error_text(error));
+        warn!("calls to {} fail: {}", self.address, error_text(error));
     }
 }
 

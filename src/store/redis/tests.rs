@@ -46,16 +46,17 @@ fn list(numbers: &[i64]) -> Value {
     Value::Array(numbers.iter().copied().map(Value::Int).collect())
 }
 
-/// What `answer` says of one charge; none if that depends on what others hold.
-fn read(call: &Call, answer: Value) -> Result<Option<Outcome>, StoreError> {
+/// Parses the `reply` to a call with one charge. Returns `None` if the outcome depends on hits
+/// that other calls hold.
+fn parse(call: &Call, reply: Value) -> Result<Option<Outcome>, StoreError> {
     let batch = Batch::new(&[call]);
     let mut replies = batch.call_results(
         &[call],
         &batch.parts(ScriptScope::AllKeys),
-        vec![Ok(PartReply::Value(answer))],
+        vec![Ok(PartReply::Value(reply))],
     );
-    let [answered] = replies.remove(0)?[..] else { panic!("it is one charge") };
-    Ok(answered.map(|it| it.if_granted.outcome(&call.charges[0], call.now)))
+    let [reply] = replies.remove(0)?[..] else { panic!("the call has one charge") };
+    Ok(reply.map(|reply| reply.if_granted.outcome(&call.charges[0], call.now)))
 }
 
 /// One hit on the fast path.
@@ -65,7 +66,7 @@ fn plain(now: Timestamp) -> Call {
     call
 }
 
-/// One hit that the script decides, and perhaps holds.
+/// One hit that the script decides, or holds if `holds` is set.
 fn decided(limit: &Limit, now: Timestamp, holds: bool) -> Call {
     let holder = Holder { id: 1, expires_at: now.plus(Duration::from_secs(1)) };
     Call::with_kind(smallvec![charge(limit)], now, CallKind::Decide(holds.then_some(holder)))
@@ -80,9 +81,9 @@ fn used(outcome: Result<Option<Outcome>, StoreError>) -> String {
 }
 
 #[test]
-fn an_answer_says_what_became_of_the_charge_or_is_an_error() {
-    let check = |answer: Value, expected: &str| {
-        assert_eq!(used(read(&plain(Timestamp::default()), answer)), expected);
+fn a_reply_of_the_fast_path_is_a_count_or_an_error() {
+    let check = |reply: Value, expected: &str| {
+        assert_eq!(used(parse(&plain(Timestamp::default()), reply)), expected);
     };
     let failed = "the counter store failed: ";
     check(Value::Int(5), "6");
@@ -97,11 +98,11 @@ fn an_answer_says_what_became_of_the_charge_or_is_an_error() {
 }
 
 #[test]
-fn an_answer_says_of_each_charge_what_became_of_it_or_is_an_error() {
+fn a_reply_of_the_script_has_a_valid_state_for_each_charge_or_is_an_error() {
     let limits = limits();
     let check = |limit: &Limit, holds, numbers: &[i64], expected: &str| {
         let call = decided(limit, Timestamp::default(), holds);
-        assert_eq!(used(read(&call, Value::Array(vec![list(numbers)]))), expected);
+        assert_eq!(used(parse(&call, Value::Array(vec![list(numbers)]))), expected);
     };
     for (limit, state) in limits.iter().zip([&[0, 4][..], &[0, 4], &[0, 0, 4], &[4, 0, 9]]) {
         check(limit, false, &[&[1, 1, 0], state].concat(), "4");
@@ -115,12 +116,12 @@ fn an_answer_says_of_each_charge_what_became_of_it_or_is_an_error() {
         check(limit, false, &[1, 1], &error);
         check(limit, true, &[&[1, 1, 0], state].concat(), &error);
     }
-    // Of a bucket, 12 s for each hit; a foreign server may say anything.
+    // A hit takes 12 s of a bucket. A level above the burst is possible if the limit was larger.
     check(&limits[4], false, &[1, 1, 0, 0, 24_000_000], "2");
     check(&limits[4], false, &[1, 1, 0, 0, 1 << 52], "3");
 }
 
-fn answers() -> impl Strategy<Value = Value> {
+fn replies() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         3 => (0..=1_i64).prop_map(Value::Int),
         3 => (0..=1_i64 << 53).prop_map(Value::Int),
@@ -135,25 +136,25 @@ fn answers() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn no_answer_is_taken_for_more_than_it_says(answer in answers(), now in 0..1_u64 << 53) {
+    fn any_reply_is_parsed_without_a_panic_and_only_integers_count(reply in replies(), now in 0..1_u64 << 53) {
         let now = Timestamp::from_micros(now);
         for limit in limits() {
             for holds in [false, true] {
-                let _ = read(&decided(&limit, now, holds), answer.clone());
+                let _ = parse(&decided(&limit, now, holds), reply.clone());
             }
         }
-        if let Ok(Some(outcome)) = read(&plain(now), answer.clone()) {
+        if let Ok(Some(outcome)) = parse(&plain(now), reply.clone()) {
             let before = i64::try_from(outcome.used).unwrap() - 1;
-            let most = i64::try_from(Hits::MAX).unwrap();
-            let full = Value::Int(most);
-            prop_assert!(answer == Value::Int(before) || answer == full && before == most - 1);
+            let max = i64::try_from(Hits::MAX).unwrap();
+            let full = Value::Int(max);
+            prop_assert!(reply == Value::Int(before) || reply == full && before == max - 1);
         }
     }
 
-    /// Lua divides where Rust does, and its numbers are these.
+    /// The scripts divide `f64` numbers where Rust divides integers.
     #[test]
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    fn a_quotient_of_whole_numbers_rounds_as_it_should(
+    fn the_quotient_of_two_integers_as_f64_rounds_exactly(
         quotient in 0..=Hits::MAX,
         divisor in 1..=Hits::MAX,
         off in -2..=2_i64,

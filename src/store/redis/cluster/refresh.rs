@@ -127,8 +127,12 @@ fn update(
         let mut new = SlotMap::empty();
         for SlotRange { first, last, owner } in majority(maps, known_owner) {
             if new.node_at(&owner).is_none() {
-                let asked = || asked.iter().find(|node| node.address == owner);
-                new.nodes.extend(old.node_at(&owner).or_else(asked).cloned());
+                for node in old.nodes.iter().chain(asked) {
+                    if node.address == owner {
+                        new.nodes.push(node.clone());
+                        break;
+                    }
+                }
             }
             let index = topology.find_or_add(&mut new, &owner)?;
             new.assign(first, last, index);
