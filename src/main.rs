@@ -8,7 +8,7 @@ use std::{
 
 use tollgate::{
     app,
-    cli::{self, Status},
+    cli::{self, CommandStatus},
     settings::environment,
 };
 
@@ -37,5 +37,5 @@ fn fail(error: &dyn Error) -> ExitCode {
     }
     // Standard error may be closed.
     let _ = writeln!(io::stderr(), "{message}");
-    Status::Failed.into()
+    CommandStatus::Failed.into()
 }

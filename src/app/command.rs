@@ -6,8 +6,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{App, AppError, Listeners, Signals};
 use crate::{
-    cli::{self, Command, Status, hit, migrate},
-    config::CompileOptions,
+    cli::{Command, CommandStatus, PipeOutput, check, hit, migrate},
     logging,
     settings::{Settings, environment},
     time::SystemClock,
@@ -18,19 +17,17 @@ use crate::{
 /// # Errors
 ///
 /// If the command fails, as opposed to a negative result.
-pub fn execute(command: Command) -> Result<Status, Box<dyn Error>> {
-    let out = &mut io::stdout();
+pub fn execute(command: Command) -> Result<CommandStatus, Box<dyn Error>> {
+    let out = &mut PipeOutput(io::stdout());
     match command {
         Command::Serve(settings) => serve(*settings),
-        Command::Check { paths, merge_domains } => {
-            Ok(cli::check::check(&paths, CompileOptions { merge_domains }, out)?)
-        }
+        Command::Check(rules) => Ok(check::check(&rules, out)?),
         Command::Hit(question) => Ok(runtime()?.block_on(hit::run(&question, out))?),
         Command::Migrate(migration) => Ok(migrate::migrate(&migration, out)?),
     }
 }
 
-fn serve(settings: Settings) -> Result<Status, Box<dyn Error>> {
+fn serve(settings: Settings) -> Result<CommandStatus, Box<dyn Error>> {
     logging::init(&settings.log)?;
     environment::report(&settings);
     let runtime = runtime()?;
@@ -38,7 +35,7 @@ fn serve(settings: Settings) -> Result<Status, Box<dyn Error>> {
     // A name lookup in progress would delay the exit.
     runtime.shutdown_background();
     result?;
-    Ok(Status::Yes)
+    Ok(CommandStatus::Positive)
 }
 
 async fn run(settings: Settings) -> Result<(), AppError> {

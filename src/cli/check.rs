@@ -1,59 +1,158 @@
-//! `tollgate check`: are these rules right?
+//! `tollgate check`: checks rules without serving them.
 
 use std::{
+    collections::HashMap,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
+use super::{exit::CommandStatus, input};
 use crate::{
-    cli::Status,
-    config::{self, CompileOptions, Compiled, Diagnostics, SourceFile},
-    rule_files,
+    config::{self, CompileOptions, Compiled, Diagnostic, Diagnostics, Position, SourceFile},
+    rule_files::{self, RuleSource},
 };
 
-/// Reads the rules at `paths` as one set and writes to `out` what is wrong with
-/// them.
+mod manifest_rules;
+
+use self::manifest_rules::Block;
+
+/// The arguments of `tollgate check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The rules, which are checked as one set.
+    pub rules: CheckedRules,
+    /// Set if several files may have the same domain.
+    pub merge_domains: bool,
+}
+
+/// The rules to check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckedRules {
+    /// The rules that `serve` would read with the current settings.
+    Configured(RuleSource),
+    /// Rule files, directories of them, and manifests; `-` is standard input.
+    Paths(Vec<PathBuf>),
+}
+
+/// The rules that could be read.
+#[derive(Default)]
+struct ReadRules {
+    files: Vec<SourceFile>,
+    /// By file name, the positions of ConfigMap values in their manifests.
+    blocks: HashMap<String, Block>,
+    /// The errors of the paths that could not be read.
+    errors: Vec<String>,
+    /// Keys of ConfigMaps that are not rule files.
+    skipped_keys: usize,
+}
+
+/// Checks rules, and writes their mistakes and warnings to `out`.
 ///
 /// # Errors
 ///
-/// If `out` cannot be written to.
-pub fn check(
-    paths: &[PathBuf],
-    options: CompileOptions,
-    out: &mut impl Write,
-) -> io::Result<Status> {
-    let mut files = Vec::new();
-    let mut unreadable = 0;
-    for path in paths {
-        match rule_files::read(path) {
-            Ok(read) => files.extend(read),
-            Err(error) => {
-                unreadable += 1;
-                writeln!(out, "error: {error}\n")?;
-            }
-        }
+/// If `out` cannot be written.
+pub fn check(check: &Check, out: &mut impl Write) -> io::Result<CommandStatus> {
+    let rules = read(&check.rules);
+    for error in &rules.errors {
+        writeln!(out, "error: {error}\n")?;
     }
-    let result = config::compile(&files, options);
+    let result =
+        config::compile(&rules.files, CompileOptions { merge_domains: check.merge_domains });
     match &result {
-        Ok(Compiled { warnings, .. }) => {
-            let mut shown = warnings.iter().take(Diagnostics::MAX_SHOWN);
-            shown.try_for_each(|it| writeln!(out, "{}", it.snippet()))?;
-            if warnings.len() > Diagnostics::MAX_SHOWN {
-                writeln!(out, "and {} more\n", warnings.len() - Diagnostics::MAX_SHOWN)?;
+        Ok(compiled) => {
+            write_mistakes(compiled.warnings.iter(), compiled.warnings.len(), &rules, out)?;
+        }
+        Err(mistakes) => write_mistakes(mistakes.iter(), mistakes.len(), &rules, out)?,
+    }
+    let status = match &result {
+        _ if !rules.errors.is_empty() => CommandStatus::Failed,
+        Ok(_) => CommandStatus::Positive,
+        Err(_) => CommandStatus::Negative,
+    };
+    writeln!(out, "{}", summary(&rules, &result, status))?;
+    Ok(status)
+}
+
+fn read(checked: &CheckedRules) -> ReadRules {
+    let mut rules = ReadRules::default();
+    match checked {
+        CheckedRules::Configured(source) => match source.read() {
+            Ok(files) => rules.files = files,
+            Err(error) => rules.errors.push(error.to_string()),
+        },
+        CheckedRules::Paths(paths) => {
+            for path in paths {
+                rules.read_path(path);
             }
         }
-        Err(mistakes) => writeln!(out, "{mistakes}")?,
     }
-    writeln!(out, "{}", summary(&files, &result, unreadable))?;
-    Ok(if result.is_ok() && unreadable == 0 { Status::Yes } else { Status::No })
+    rules
+}
+
+impl ReadRules {
+    fn read_path(&mut self, path: &Path) {
+        // A directory is read as `serve` reads it, which does not accept manifests.
+        if path.is_dir() {
+            match rule_files::read(path) {
+                Ok(files) => self.files.extend(files),
+                Err(error) => self.errors.push(error.to_string()),
+            }
+            return;
+        }
+        let file = match input::read(path) {
+            Ok(file) => file,
+            Err(error) => {
+                self.errors.push(error.to_string());
+                return;
+            }
+        };
+        match manifest_rules::read(&file) {
+            Ok(Some(found)) => {
+                self.files.extend(found.files);
+                self.blocks.extend(found.blocks);
+                self.skipped_keys += found.skipped_keys;
+            }
+            Ok(None) => self.files.push(file),
+            Err(error) => self.errors.push(format!("{}: {error}", file.name)),
+        }
+    }
+}
+
+/// Writes the first of `mistakes`, of which there are `total`.
+fn write_mistakes<'a>(
+    mistakes: impl Iterator<Item = &'a Diagnostic>,
+    total: usize,
+    rules: &ReadRules,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    for mistake in mistakes.take(Diagnostics::MAX_SHOWN) {
+        let mut mistake = mistake.clone();
+        move_to_manifest(&mut mistake, rules);
+        writeln!(out, "{}", mistake.snippet())?;
+    }
+    if total > Diagnostics::MAX_SHOWN {
+        writeln!(out, "and {} more\n", total - Diagnostics::MAX_SHOWN)?;
+    }
+    Ok(())
+}
+
+/// Changes the position in a ConfigMap's value to that in the manifest.
+fn move_to_manifest(mistake: &mut Diagnostic, rules: &ReadRules) {
+    if let Some(block) = rules.blocks.get(&mistake.file)
+        && let Position::Line { line, column } = &mut mistake.position
+    {
+        // A mistake in the value as a whole is reported at its padding.
+        *line = (*line).max(block.skipped_lines + 1);
+        *column += block.indent;
+    }
 }
 
 fn summary(
-    files: &[SourceFile],
+    rules: &ReadRules,
     result: &Result<Compiled, Diagnostics>,
-    unreadable: usize,
+    status: CommandStatus,
 ) -> String {
-    let mut parts = vec![count(files.len(), "file")];
+    let mut parts = vec![count(rules.files.len(), "file")];
     match result {
         Ok(Compiled { rules, warnings }) => {
             parts.push(count(rules.rules().len(), "rule"));
@@ -61,15 +160,20 @@ fn summary(
         }
         Err(mistakes) => parts.push(count(mistakes.len(), "mistake")),
     }
-    if unreadable > 0 {
-        parts.push(format!("{} unreadable", count(unreadable, "path")));
+    if rules.skipped_keys > 0 {
+        let keys = count(rules.skipped_keys, "key");
+        parts.push(format!("{keys} without rules skipped"));
     }
-    let verdict = if result.is_ok() && unreadable == 0 { "ok" } else { "not ok" };
+    if !rules.errors.is_empty() {
+        parts.push(format!("{} unreadable", count(rules.errors.len(), "path")));
+    }
+    let verdict = if status == CommandStatus::Positive { "ok" } else { "not ok" };
     format!("{}: {verdict}", parts.join(", "))
 }
 
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! `tollgate hit`: asks a running service like Envoy would.
+//! `tollgate hit`: sends one request to a running service, as Envoy would.
 
 use std::{io, path::Path};
 
 use axum::http::uri::Authority;
 use bytes::Bytes;
 
-use super::Status;
+use super::exit::CommandStatus;
 use crate::{
     descriptor::{Descriptor, Entry, Request},
     grpc::client::{self, CallError, ResponseCode},
@@ -16,51 +16,53 @@ use crate::{
 
 mod render;
 
-/// What to ask.
+/// The arguments of `tollgate hit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hit {
-    /// Where the service listens for gRPC.
+    /// The gRPC address of the service.
     pub address: Address,
-    /// Set if the connection is encrypted.
+    /// `None` connects without TLS.
     pub tls: Option<ClientTls>,
-    /// Whose rules apply.
+    /// The domain of the rules to apply.
     pub domain: Bytes,
-    /// Neither the list nor a descriptor is ever empty.
+    /// At least one descriptor, each with at least one entry.
     pub descriptors: Vec<Vec<Entry>>,
-    /// What each descriptor is charged; none leaves that to the service, which
-    /// takes 1.
+    /// The hits to charge for each descriptor. `None` leaves it to the service,
+    /// which charges 1.
     pub hits: Option<u64>,
-    /// Whether the hits are given back instead.
+    /// Set to refund the hits instead.
     pub refund: bool,
 }
 
-/// Why the command failed.
+/// The reason why `tollgate hit` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HitError {
-    /// The call failed.
+    /// The service returned no answer.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The answer could not be written.
+    /// The answer cannot be written.
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
 }
 
-/// Sends the request, and writes the answer to `out`.
+/// Sends the request, and writes the answer to `out`. Returns
+/// [`CommandStatus::Positive`] if the request is allowed.
 ///
 /// # Errors
 ///
-/// If the call fails, or if the answer cannot be written.
-pub async fn run(hit: &Hit, out: &mut impl io::Write) -> Result<Status, HitError> {
+/// If there is no answer, or `out` cannot be written.
+pub async fn run(hit: &Hit, out: &mut impl io::Write) -> Result<CommandStatus, HitError> {
     let result = client::call(&hit.address, hit.tls.as_ref(), &request(hit)).await;
     let response = result.map_err(printable)?;
-    render::response(hit, &response, out)?;
+    render::response(&hit.domain, &hit.descriptors, &response, out)?;
     Ok(match response.code {
-        ResponseCode::Ok => Status::Yes,
-        ResponseCode::OverLimit => Status::No,
-        ResponseCode::Unknown => Status::Failed,
+        ResponseCode::Ok => CommandStatus::Positive,
+        ResponseCode::OverLimit => CommandStatus::Negative,
+        ResponseCode::Unknown => CommandStatus::Failed,
     })
 }
 
+/// Escapes control characters in the text of the service.
 fn printable(error: CallError) -> CallError {
     match error {
         CallError::Status { address, code, message } => {
@@ -85,24 +87,32 @@ fn request(hit: &Hit) -> Request {
     Request { domain: hit.domain.clone(), descriptors, hits_addend: 0 }
 }
 
-/// Parses `key=value,key2=value2`. Only the first `=` of a pair divides it, and
-/// `\,` stands for a comma. Any bytes; a value may be empty, a key may not.
+/// Parses `key=value,key2=value2`. The first `=` of a pair ends its key, and
+/// `\,` stands for a comma. Other bytes are taken as they are; a value may be
+/// empty, a key may not.
 ///
 /// # Errors
 ///
-/// What was expected.
+/// If a pair has no key. The error is the expected form.
 pub fn parse_descriptor(text: &[u8]) -> Result<Vec<Entry>, &'static str> {
-    pairs(text).iter().map(|it| parse_entry(it)).collect()
+    let mut entries = Vec::new();
+    for pair in split_pairs(text) {
+        entries.push(parse_entry(&pair)?);
+    }
+    Ok(entries)
 }
 
 fn parse_entry(pair: &[u8]) -> Result<Entry, &'static str> {
-    let divided = pair.iter().position(|&it| it == b'=').filter(|&it| 0 < it);
-    let at = divided.ok_or("expected key=value,key=value and so on")?;
-    let part = Bytes::copy_from_slice;
-    Ok(Entry { key: part(&pair[..at]), value: part(&pair[at + 1..]) })
+    match pair.iter().position(|byte| *byte == b'=') {
+        None | Some(0) => Err("expected key=value,key=value and so on"),
+        Some(equals) => Ok(Entry {
+            key: Bytes::copy_from_slice(&pair[..equals]),
+            value: Bytes::copy_from_slice(&pair[equals + 1..]),
+        }),
+    }
 }
 
-fn pairs(text: &[u8]) -> Vec<Vec<u8>> {
+fn split_pairs(text: &[u8]) -> Vec<Vec<u8>> {
     let mut pairs = Vec::new();
     let mut pair = Vec::new();
     let mut rest = text;
@@ -128,7 +138,7 @@ fn pairs(text: &[u8]) -> Vec<Vec<u8>> {
     }
 }
 
-/// Where the service listens unless it is told otherwise.
+/// The gRPC address of a service with default settings.
 pub fn default_address() -> Address {
     Address::Tcp(HostPort { host: "localhost".to_owned(), port: 8081 })
 }
@@ -137,19 +147,24 @@ pub fn default_address() -> Address {
 ///
 /// # Errors
 ///
-/// What was expected.
+/// If `text` has another form. The error is the expected form.
 pub fn parse_address(text: &str) -> Result<Address, &'static str> {
+    const EXPECTED: &str = "expected host:port, such as localhost:8081, or unix:path";
     if let Some(path) = text.strip_prefix("unix:") {
-        let path = Some(Path::new(path)).filter(|it| net::is_socket_path(it));
-        return path.map(|it| Address::Unix(it.into())).ok_or("expected the path of a unix socket");
+        let path = Path::new(path);
+        if !net::is_socket_path(path) {
+            return Err("expected the path of a unix socket");
+        }
+        return Ok(Address::Unix(path.into()));
     }
-    let authority = text.parse::<Authority>().ok().filter(|it| !it.as_str().contains('@'));
-    let address = authority.and_then(|it| {
-        let host = it.host().trim_matches(['[', ']']);
-        Some(HostPort { host: host.to_owned(), port: it.port_u16()? })
-    });
-    let address = address.filter(|it| !it.host.is_empty());
-    address.map(Address::Tcp).ok_or("expected host:port, such as localhost:8081, or unix:path")
+    let Ok(authority) = text.parse::<Authority>() else { return Err(EXPECTED) };
+    let host = authority.host().trim_matches(['[', ']']);
+    match authority.port_u16() {
+        Some(port) if !host.is_empty() && !text.contains('@') => {
+            Ok(Address::Tcp(HostPort { host: host.to_owned(), port }))
+        }
+        _ => Err(EXPECTED),
+    }
 }
 
 #[cfg(test)]

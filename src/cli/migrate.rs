@@ -1,187 +1,197 @@
-//! `tollgate migrate`: what changes when tollgate takes the place of Envoy's
-//! reference service?
+//! `tollgate migrate`: lists the differences when tollgate replaces Envoy's
+//! reference service, envoyproxy/ratelimit.
 //!
-//! It reads what that service is started with and its rules, and compares item
-//! by item. What tollgate makes of them is asked of the code that serves:
-//! [`Settings`](crate::settings::Settings) and [`config`](crate::config). What
-//! the reference makes of them is in `reference` and `verdict`, and each
-//! difference that neither shows is a check in a table.
+//! It reads the environment and the rules of that service, and compares item by
+//! item. For tollgate it runs the code that serves:
+//! [`Settings`](crate::settings::Settings) and [`config`](crate::config). For
+//! the reference it has models in `reference` and `acceptance`, and a check for
+//! each other known difference.
 
 use std::{
-    fs::File,
-    io::{self, Read, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
+use super::{
+    exit::CommandStatus,
+    input::{self, InputError},
+};
 use crate::{
-    cli::Status,
-    config::{MAX_BYTES, SourceFile, documents},
+    config::{
+        SourceFile,
+        documents::{self, Documents},
+    },
     rule_files::ReadError,
 };
 
-mod behaviour;
-mod defaults;
 mod environment;
+mod env_file;
 mod finding;
-mod layout;
-mod limits;
-mod manifest;
-mod mounted;
-mod pod;
 mod reference;
-mod rules;
-mod statistics;
 mod variables;
-mod verdict;
+mod invalid;
+mod defaults;
+mod redis_address;
+mod behaviour;
+mod layout;
+mod statistics;
+mod pod;
+mod command;
+mod ports;
+mod pod_spec;
+mod mounted_rules;
+mod acceptance;
+mod limits;
+mod rules;
 
 use self::{
     environment::Environment,
     finding::{Finding, Grade},
-    manifest::Pod,
-    mounted::Mounted,
+    mounted_rules::MountedRules,
+    pod::Pod,
 };
 
-/// What to compare.
+/// The arguments of `tollgate migrate`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Migration {
-    /// A file of variables or a manifest of Kubernetes; `-` is the standard
-    /// input.
+    /// A file of variables or a Kubernetes manifest; `-` is standard input.
     pub environment: Option<PathBuf>,
-    /// The container, where the manifest has several.
+    /// The container to compare, if the manifest has several.
     pub container: Option<String>,
-    /// A file of rules, or a directory with such files.
+    /// A rule file, or a directory of rule files.
     pub rules: Option<PathBuf>,
-    /// Whether to show what is the same, too.
+    /// Set to list items without a difference, too.
     pub verbose: bool,
 }
 
-/// Why there is nothing to compare.
+/// The reason why `tollgate migrate` cannot compare.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The environment cannot be read.
-    #[error("{}: cannot read this", .0.display())]
-    Read(PathBuf, #[source] io::Error),
-    /// The environment is too long, is no text, or is neither kind of file.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The environment is neither a valid file of variables nor a valid manifest.
     #[error("{}: {_1}", .0.display())]
     Environment(PathBuf, String),
     /// The rules cannot be read.
     #[error(transparent)]
     Rules(#[from] ReadError),
-    /// The findings cannot be written.
-    #[error("cannot write what was found")]
+    /// The output cannot be written.
+    #[error("cannot write the findings")]
     Write(#[from] io::Error),
 }
 
-/// What is compared.
-struct Case<'a> {
-    env: &'a Environment,
-    /// Whether rules come by xDS, and not from files.
-    by_xds: bool,
-}
-
-impl<'a> Case<'a> {
-    fn new(env: &'a Environment) -> Self {
-        let by_xds =
-            env.text("CONFIG_TYPE").is_some_and(|it| it.eq_ignore_ascii_case("GRPC_XDS_SOTW"));
-        Self { env, by_xds }
-    }
-
-    /// Where rules are, unless they come by xDS.
-    fn rules_path(&self) -> PathBuf {
-        if let Some(path) = self.env.text("TOLLGATE_CONFIG") {
-            return path.into();
-        }
-        let text = |name, default| self.env.text(name).unwrap_or(default).trim_matches('/');
-        let root = self.env.text("RUNTIME_ROOT").unwrap_or("/srv/runtime_data/current");
-        [text("RUNTIME_SUBDIRECTORY", ""), text("RUNTIME_APPDIRECTORY", "config")]
-            .iter()
-            .filter(|it| !it.is_empty())
-            .fold(PathBuf::from(root), |path, it| path.join(it))
-    }
-}
-
-/// Compares, and writes to `out` what was found. [`Status::Yes`] means that
-/// nothing is known to differ.
+/// Compares, and writes the findings to `out`. Returns
+/// [`CommandStatus::Positive`] if no difference is known.
 ///
 /// # Errors
 ///
-/// If what is to be compared cannot be read, or `out` cannot be written to.
-pub fn migrate(migration: &Migration, out: &mut impl Write) -> Result<Status, MigrateError> {
+/// If the input cannot be read, or `out` cannot be written.
+pub fn migrate(migration: &Migration, out: &mut impl Write) -> Result<CommandStatus, MigrateError> {
     let mut findings = Vec::new();
-    match &migration.environment {
-        None => compare_rules(migration, &Case::new(&Environment::default()), &mut findings)?,
-        Some(path) => {
-            let source = read(path)?;
-            let wrong = |problem| MigrateError::Environment(path.clone(), problem);
-            let text = str::from_utf8(&source.bytes)
-                .ok()
-                .filter(|it| !it.contains('\0'))
-                .ok_or_else(|| wrong("this is no text, expected UTF-8".into()))?;
-            if manifest::is_manifest(text) {
-                let documents = documents::read(&source);
-                if let Some(mistakes) = &documents.diagnostics {
-                    return Err(wrong(format!("this is no manifest:\n{mistakes}")));
-                }
-                let container = migration.container.as_deref();
-                let pod = Pod::find(&source.name, &documents, container).map_err(wrong)?;
-                compare_pod(migration, &pod, &mut findings)?;
-            } else if text.lines().any(|it| it.trim_end() == "services:") {
-                let expected = "expected the variables of its service, NAME=value on each line";
-                return Err(wrong(format!("this is a file of Docker Compose, {expected}")));
-            } else {
-                let environment = Environment::parse(&source.name, text).map_err(wrong)?;
-                let case = Case::new(&environment);
-                compare_environment(&case, &mut findings);
-                compare_rules(migration, &case, &mut findings)?;
-            }
+    let Some(path) = &migration.environment else {
+        compare_rules(migration, &Environment::default(), &mut findings)?;
+        return finish(migration, &findings, out);
+    };
+    let source = input::read(path)?;
+    let text = text_of(&source).map_err(|problem| invalid_input(path, problem))?;
+    if !pod::is_manifest(text) {
+        let environment = read_variables(&source.name, text);
+        let environment = environment.map_err(|problem| invalid_input(path, problem))?;
+        compare_environment(&environment, &mut findings);
+        compare_rules(migration, &environment, &mut findings)?;
+        return finish(migration, &findings, out);
+    }
+    let documents = documents::read(&source);
+    let pod = find_pod(&source, &documents, migration);
+    let pod = pod.map_err(|problem| invalid_input(path, problem))?;
+    if pod.runs_tollgate() {
+        let container = &pod.path;
+        writeln!(
+            out,
+            "{}: the container {container} already runs tollgate: nothing to migrate",
+            source.name
+        )?;
+        return Ok(CommandStatus::Positive);
+    }
+    compare_pod(migration, &pod, &mut findings)?;
+    finish(migration, &findings, out)
+}
+
+fn invalid_input(path: &Path, problem: String) -> MigrateError {
+    MigrateError::Environment(path.to_owned(), problem)
+}
+
+fn text_of(source: &SourceFile) -> Result<&str, String> {
+    match str::from_utf8(&source.bytes) {
+        Ok(text) if !text.contains('\0') => Ok(text),
+        _ => Err("this is not text, expected UTF-8".to_owned()),
+    }
+}
+
+fn read_variables(file: &str, text: &str) -> Result<Environment, String> {
+    for line in text.lines() {
+        if line.trim_end() == "services:" {
+            return Err(
+                "this is a file of Docker Compose, expected the variables of its service, \
+                        NAME=value on each line"
+                    .to_owned(),
+            );
         }
     }
-    finding::write(&findings, migration.verbose, out)?;
-    Ok(answer(&findings))
+    env_file::parse(file, text)
 }
 
-/// Whether nothing is known to differ.
-fn answer(findings: &[Finding]) -> Status {
-    let matters = |it: &Finding| matches!(it.grade, Grade::WillNotStart | Grade::Differs);
-    if findings.iter().any(matters) { Status::No } else { Status::Yes }
-}
-
-/// The file at `path`, or the standard input.
-fn read(path: &Path) -> Result<SourceFile, MigrateError> {
-    let io = |error| MigrateError::Read(path.to_owned(), error);
-    let mut bytes = Vec::new();
-    let limit = MAX_BYTES as u64 + 1;
-    let is_stdin = path == Path::new("-");
-    if is_stdin {
-        io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(io)?;
-    } else {
-        File::open(path).map_err(io)?.take(limit).read_to_end(&mut bytes).map_err(io)?;
+fn find_pod<'n>(
+    source: &'n SourceFile,
+    documents: &'n Documents<'_>,
+    migration: &Migration,
+) -> Result<Pod<'n>, String> {
+    if let Some(mistakes) = &documents.diagnostics {
+        return Err(format!("this is not a valid manifest:\n{mistakes}"));
     }
-    if bytes.len() > MAX_BYTES {
-        let problem = format!("this is too long, expected at most {MAX_BYTES} bytes");
-        return Err(MigrateError::Environment(path.to_owned(), problem));
+    Pod::find(&source.name, documents, migration.container.as_deref())
+}
+
+fn finish(
+    migration: &Migration,
+    findings: &[Finding],
+    out: &mut impl Write,
+) -> Result<CommandStatus, MigrateError> {
+    finding::write(findings, migration.verbose, out)?;
+    Ok(status(findings))
+}
+
+fn status(findings: &[Finding]) -> CommandStatus {
+    for finding in findings {
+        if matches!(finding.grade, Grade::WillNotStart | Grade::Differs) {
+            return CommandStatus::Negative;
+        }
     }
-    let name = if is_stdin { "stdin".into() } else { path.display().to_string() };
-    Ok(SourceFile { name, bytes })
+    CommandStatus::Positive
 }
 
-fn compare_environment(case: &Case<'_>, findings: &mut Vec<Finding>) {
-    variables::mistakes(case, findings);
-    variables::collector(case, findings);
-    variables::unknown(case, findings);
-    variables::empty(case, findings);
-    variables::numbers(case, findings);
-    variables::others(case, findings);
-    defaults::defaults(case, findings);
-    findings.extend(checks().filter_map(|check| check(case)));
-    variables::refused_there(case, findings);
-    variables::same(case, findings);
-    behaviour::always(case, findings);
+fn compare_environment(env: &Environment, findings: &mut Vec<Finding>) {
+    invalid::invalid_settings(env, findings);
+    invalid::invalid_collector(env, findings);
+    variables::unknown_values(env, findings);
+    variables::empty_values(env, findings);
+    variables::octal_numbers(env, findings);
+    variables::not_settings(env, findings);
+    defaults::defaults(env, findings);
+    for check in checks() {
+        findings.extend(check(env));
+    }
+    variables::rejected_by_reference(env, findings);
+    variables::unchanged(env, findings);
+    behaviour::general_differences(env, findings);
 }
 
-/// What the same settings do otherwise: a check for each kind of difference.
-fn checks() -> impl Iterator<Item = &'static fn(&Case<'_>) -> Option<Finding>> {
-    behaviour::CHECKS.iter().chain(layout::CHECKS).chain(statistics::CHECKS)
+/// A check for one kind of difference.
+type Check = fn(&Environment) -> Option<Finding>;
+
+fn checks() -> Vec<Check> {
+    [behaviour::CHECKS, layout::CHECKS, statistics::CHECKS].concat()
 }
 
 fn compare_pod(
@@ -189,37 +199,40 @@ fn compare_pod(
     pod: &Pod<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<(), MigrateError> {
-    let wrong = |problem| MigrateError::Environment(pod.file.into(), problem);
-    let (environment, gaps) = pod.environment().map_err(wrong)?;
-    findings.extend(gaps);
-    let case = Case::new(&environment);
-    compare_environment(&case, findings);
-    pod::CHECKS.iter().for_each(|check| check(&case, pod, findings));
-    let mounted = Mounted::find(&case, pod).map_err(wrong)?;
-    if !case.by_xds {
-        mounted.check(&case, pod, findings);
+    let path = Path::new(pod.file);
+    let env = pod.environment(findings).map_err(|problem| invalid_input(path, problem))?;
+    compare_environment(&env, findings);
+    command::command(pod, findings);
+    ports::probes(&env, pod, findings);
+    ports::ports(&env, pod, findings);
+    pod_spec::service_links(&env, pod, findings);
+    pod_spec::grace_period(&env, pod, findings);
+    let rules = MountedRules::read(&env, pod).map_err(|problem| invalid_input(path, problem))?;
+    if !env.has_xds_rules() {
+        rules.check(&env, pod, findings);
     }
-    if case.by_xds || migration.rules.is_some() {
-        return compare_rules(migration, &case, findings);
+    if env.has_xds_rules() || migration.rules.is_some() {
+        return compare_rules(migration, &env, findings);
     }
-    mounted.note_unseen(pod, findings);
-    rules::compare(&case, &mounted.files, findings);
+    rules.add_notes(pod, findings);
+    rules::compare(&env, &rules.files, findings);
     Ok(())
 }
 
+/// Compares the rules that `--rules` names.
 fn compare_rules(
     migration: &Migration,
-    case: &Case<'_>,
+    env: &Environment,
     findings: &mut Vec<Finding>,
 ) -> Result<(), MigrateError> {
     let Some(path) = &migration.rules else { return Ok(()) };
-    if case.by_xds {
-        let title = "rule files are not read: rules come by xDS";
-        let finding = Finding::new(Grade::Note, title).of(case.env, "CONFIG_TYPE");
-        findings.push(finding.there("does not read them either"));
+    if env.has_xds_rules() {
+        let title = "rule files are not read: rules come from an xDS server";
+        let finding = Finding::new(Grade::Note, title).about(env, "CONFIG_TYPE");
+        findings.push(finding.reference("does not read them either"));
         return Ok(());
     }
-    rules::compare(case, &rules::read(case, path)?, findings);
+    rules::compare(env, &rules::read(env, path)?, findings);
     Ok(())
 }
 

@@ -1,7 +1,11 @@
 use std::os::unix::ffi::OsStringExt;
 
 use super::*;
-use crate::{descriptor::Entry, settings::StoreSettings};
+use crate::{
+    descriptor::Entry,
+    rule_files::RuleSource,
+    settings::{StoreSettings, table::GROUPS},
+};
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Command, clap::Error> {
     let args = ["tollgate"].iter().chain(args).map(OsString::from);
@@ -16,7 +20,7 @@ fn served(args: &[&str], env: &[(&str, &str)]) -> Settings {
 }
 
 #[track_caller]
-fn check_refused(args: &[&str], env: &[(&str, &str)], expected: &str) {
+fn check_rejected(args: &[&str], env: &[(&str, &str)], expected: &str) {
     let error = run(args, env).unwrap_err();
     assert_eq!(error.exit_code(), 2, "{args:?}");
     assert!(error.to_string().contains(expected), "{args:?}: {error}");
@@ -24,11 +28,11 @@ fn check_refused(args: &[&str], env: &[(&str, &str)], expected: &str) {
 
 #[test]
 fn the_arguments_are_consistent() {
-    command().debug_assert();
+    arguments::command().debug_assert();
 }
 
 #[test]
-fn to_serve_needs_no_command() {
+fn serve_is_the_default_command() {
     let args = ["--grpc-port", "1", "--shadow-mode", "--quota-mode=no", "--redis-url="];
     let env = [("GRPC_PORT", "2"), ("QUOTA_MODE", "1"), ("PORT", "3"), ("REDIS_URL", "cache")];
     let explicit: Vec<_> = ["serve"].iter().chain(&args).copied().collect();
@@ -41,12 +45,17 @@ fn to_serve_needs_no_command() {
     }
 }
 
+/// The text of `--help` and the like.
+fn help(args: &[&str]) -> String {
+    let help = run(args, &[]).unwrap_err();
+    assert_eq!(help.exit_code(), 0);
+    help.to_string()
+}
+
 #[test]
-fn help_shows_every_setting_with_its_variable_and_default() {
+fn long_help_shows_every_setting_with_its_variable_and_default() {
     for args in [&["--help"][..], &["serve", "--help"]] {
-        let help = run(args, &[]).unwrap_err();
-        assert_eq!(help.exit_code(), 0);
-        let help = help.to_string();
+        let help = help(args);
         let headings = ["\nMost used:\n", "\nRules:\n", "\nShutdown:\n"];
         let places = headings.map(|heading| help.find(heading).unwrap());
         assert!(places.is_sorted(), "{help}");
@@ -67,32 +76,72 @@ fn help_shows_every_setting_with_its_variable_and_default() {
 }
 
 #[test]
-fn wrong_settings_are_wrong_usage() {
-    let env = [("PORT", "x"), ("LOG_LEVEL", "y")];
-    check_refused(&[], &env, "PORT=\"x\": expected");
-    check_refused(&["serve"], &env, "LOG_LEVEL=\"y\": expected");
-    check_refused(&["--grpc-port", "z"], &[], "--grpc-port=\"z\": expected");
-    check_refused(&["--gprc-port", "1"], &[], "'--grpc-port'");
-    check_refused(&["--port", "1", "--port", "2"], &[], "cannot be used multiple times");
+fn short_help_fits_a_screen() {
+    for args in
+        [&["-h"][..], &["serve", "-h"], &["check", "-h"], &["hit", "-h"], &["migrate", "-h"]]
+    {
+        let help = help(args);
+        assert!(help.lines().count() <= 25, "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    }
+    for name in ["TOLLGATE_CONFIG", "REDIS_URL", "ON_ERROR", "GRPC_PORT", "PORT", "LOG_LEVEL"] {
+        assert!(help(&["-h"]).contains(&format!(" [env: {name}]\n")), "{name}");
+    }
 }
 
 #[test]
-fn check_takes_its_paths_from_the_settings_unless_it_is_given_some() {
+fn help_of_commands_has_exit_codes_and_an_example() {
+    for command in ["check", "hit", "migrate"] {
+        for flag in ["-h", "--help"] {
+            let help = help(&[command, flag]);
+            assert!(help.contains("\nExits with 0 if "), "{help}");
+            let example = help.split_once("\nExample: ").unwrap().1;
+            assert!(example.contains(&format!("tollgate {command} ")), "{help}");
+        }
+    }
+}
+
+#[test]
+fn a_path_after_serve_replaces_the_flag_config() {
+    let source = |args: &[&str]| served(args, &[("TOLLGATE_CONFIG", "a")]).rules.source;
+    for args in [&["serve", "b"][..], &["serve", "--config", "b"], &["--config", "b"]] {
+        assert_eq!(source(args), RuleSource::Path("b".into()), "{args:?}");
+    }
+    assert_eq!(source(&["serve"]), RuleSource::Path("a".into()));
+    let both = "'[PATH]' cannot be used with '--config <PATH>'";
+    check_rejected(&["serve", "b", "--config", "c"], &[], both);
+    check_rejected(&["serve", "b", "c"], &[], "unexpected argument 'c'");
+}
+
+#[test]
+fn invalid_settings_are_rejected() {
+    let env = [("PORT", "x"), ("LOG_LEVEL", "y")];
+    check_rejected(&[], &env, "PORT=\"x\": expected");
+    check_rejected(&["serve"], &env, "LOG_LEVEL=\"y\": expected");
+    check_rejected(&["--grpc-port", "z"], &[], "--grpc-port=\"z\": expected");
+    check_rejected(&["--gprc-port", "1"], &[], "'--grpc-port'");
+    check_rejected(&["--port", "1", "--port", "2"], &[], "cannot be used multiple times");
+}
+
+#[test]
+fn check_without_paths_uses_the_configured_rules() {
     let check = |args: &[&str], env: &[(&str, &str)]| match run(args, env) {
-        Ok(Command::Check { paths, merge_domains }) => (paths, merge_domains),
+        Ok(Command::Check(Check { rules, merge_domains })) => (rules, merge_domains),
         other => unreachable!("{args:?}: {other:?}"),
     };
+    let configured = |path: &str| CheckedRules::Configured(RuleSource::Path(path.into()));
     let env = [("TOLLGATE_CONFIG", "rules"), ("MERGE_DOMAIN_CONFIG", "1"), ("PORT", "unrelated")];
-    assert_eq!(check(&["check"], &[]), (vec!["config/".into()], false));
-    assert_eq!(check(&["check"], &env), (vec!["rules".into()], true));
-    assert_eq!(check(&["check", "a", "b"], &[]), (vec!["a".into(), "b".into()], false));
-    assert_eq!(check(&["check", "--merge-domains", "a"], &[]), (vec!["a".into()], true));
-    check_refused(&["check"], &[("MERGE_DOMAIN_CONFIG", "x")], "MERGE_DOMAIN_CONFIG=\"x\"");
-    check_refused(&["--config", "a", "check"], &[], "cannot be used with '--config");
+    assert_eq!(check(&["check"], &[]), (configured("config/"), false));
+    assert_eq!(check(&["check"], &env), (configured("rules"), true));
+    let paths = |paths: &[&str]| CheckedRules::Paths(paths.iter().map(PathBuf::from).collect());
+    assert_eq!(check(&["check", "a", "-"], &[]), (paths(&["a", "-"]), false));
+    assert_eq!(check(&["check", "--merge-domains", "a"], &[]), (paths(&["a"]), true));
+    check_rejected(&["check"], &[("MERGE_DOMAIN_CONFIG", "x")], "MERGE_DOMAIN_CONFIG=\"x\"");
+    check_rejected(&["--config", "a", "check"], &[], "cannot be used with '--config");
 }
 
 #[test]
-fn hit_takes_any_bytes() {
+fn hit_accepts_any_bytes() {
     let odd = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
     let args = ["tollgate", "hit", "--hits", "3", "--refund", "--address", "[::1]:1", "--domain"];
     let args =
@@ -117,7 +166,7 @@ fn hit_takes_any_bytes() {
 }
 
 #[test]
-fn hit_has_the_files_of_tls_from_its_flags() {
+fn hit_reads_the_tls_flags() {
     let args = "hit --domain a --grpc-use-tls --grpc-server-ca-file b --grpc-cert-file c \
                 --grpc-key-file d --address unix:/e f=g";
     let Ok(Command::Hit(hit)) = run(&args.split(' ').collect::<Vec<_>>(), &[]) else {
@@ -129,17 +178,17 @@ fn hit_has_the_files_of_tls_from_its_flags() {
 }
 
 #[test]
-fn hit_says_what_it_expects() {
+fn invalid_arguments_of_hit_are_rejected() {
     let hit = |rest: &[&'static str]| [&["hit", "--domain", "shop"][..], rest].concat();
-    check_refused(&["hit", "a=b"], &[], "--domain <DOMAIN>");
-    check_refused(&hit(&[]), &[], "<DESCRIPTOR>");
-    check_refused(&hit(&["user"]), &[], "expected key=value");
-    check_refused(&hit(&["--address", "localhost", "a=b"]), &[], "expected host:port");
-    check_refused(&hit(&["--address", "http://localhost:1", "a=b"]), &[], "expected host:port");
-    check_refused(&hit(&["--hits", "many", "a=b"]), &[], "--hits <N>");
-    check_refused(&hit(&["--grpc-server-ca-file", "a", "a=b"]), &[], "--grpc-use-tls");
+    check_rejected(&["hit", "a=b"], &[], "--domain <DOMAIN>");
+    check_rejected(&hit(&[]), &[], "<DESCRIPTOR>");
+    check_rejected(&hit(&["user"]), &[], "expected key=value");
+    check_rejected(&hit(&["--address", "localhost", "a=b"]), &[], "expected host:port");
+    check_rejected(&hit(&["--address", "http://localhost:1", "a=b"]), &[], "expected host:port");
+    check_rejected(&hit(&["--hits", "many", "a=b"]), &[], "--hits <N>");
+    check_rejected(&hit(&["--grpc-server-ca-file", "a", "a=b"]), &[], "--grpc-use-tls");
     let half = ["--grpc-use-tls", "--grpc-cert-file", "a", "a=b"];
-    check_refused(&hit(&half), &[], "--grpc-key-file <FILE>");
+    check_rejected(&hit(&half), &[], "--grpc-key-file <FILE>");
 }
 
 #[test]
@@ -159,6 +208,6 @@ fn migrate_needs_an_environment_or_rules() {
     let rules = Migration { rules: Some("c".into()), ..Migration::default() };
     assert_eq!(migration(&["migrate", "--rules", "c"]), rules);
     assert_eq!(migration(&["migrate", "-"]).environment, Some("-".into()));
-    check_refused(&["migrate"], &[], "<ENVIRONMENT>");
-    check_refused(&["migrate", "--rules", "c", "--container", "b"], &[], "<ENVIRONMENT>");
+    check_rejected(&["migrate"], &[], "<ENVIRONMENT>");
+    check_rejected(&["migrate", "--rules", "c", "--container", "b"], &[], "<ENVIRONMENT>");
 }

@@ -1,6 +1,6 @@
-//! What is printed when nobody reads it any more.
+//! Commands with a closed pipe for their output.
 
-use std::{io, process::Command};
+use std::{fs::File, io, process::Command};
 
 use crate::support::tollgate::Tollgate;
 
@@ -8,28 +8,48 @@ fn tollgate() -> Command {
     Command::new(env!("CARGO_BIN_EXE_tollgate"))
 }
 
-/// Where nobody reads.
+/// A pipe without a reader.
 fn closed() -> io::PipeWriter {
     io::pipe().unwrap().1
 }
 
 #[test]
-fn an_error_that_nobody_reads_is_no_crash() {
+fn an_error_for_a_closed_pipe_is_not_a_crash() {
     let status = tollgate().args(["migrate", "/nowhere"]).stderr(closed()).status().unwrap();
     assert_eq!(status.code(), Some(2));
 }
 
 #[test]
-fn an_answer_that_nobody_reads_is_an_error_that_is_said_once() {
+fn a_command_with_a_closed_pipe_ends_with_its_own_exit_code() {
     let service = Tollgate::start("domain: shop", &[]);
     let address = service.grpc.to_string();
     let hit = ["hit", "--domain", "shop", "--address", &address, "user=ann"];
-    for (arguments, what) in
-        [(&hit[..], "the answer"), (&["migrate", "--rules", "config"], "what was found")]
-    {
+    for arguments in [&hit[..], &["migrate", "--rules", "config"], &["check", "config"], &["-h"]] {
         let output = tollgate().args(arguments).stdout(closed()).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
-        let expected = format!("tollgate: cannot write {what}: Broken pipe (os error 32)\n");
-        assert_eq!((output.status.code(), error), (Some(2), expected));
+        assert_eq!((output.status.code(), error.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error() {
+    for (arguments, output) in [
+        (&["migrate", "--rules", "config"][..], "cannot write the findings: "),
+        (&["check", "config"], ""),
+    ] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let result = tollgate().args(arguments).stdout(full).output().unwrap();
+        let error = String::from_utf8(result.stderr).unwrap();
+        let expected = format!("tollgate: {output}No space left on device (os error 28)\n");
+        assert_eq!((result.status.code(), error), (Some(2), expected));
+    }
+}
+
+#[test]
+fn check_reads_standard_input() {
+    for (path, code) in [("k8s/tollgate.yaml", 0), ("k8s/redis.yaml", 2), ("config/edge.yaml", 0)] {
+        let input = File::open(path).unwrap();
+        let output = tollgate().args(["check", "-"]).stdin(input).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{path}");
     }
 }

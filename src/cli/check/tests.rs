@@ -2,33 +2,42 @@ use std::fs;
 
 use super::*;
 
-/// Checks files of these names and contents, and returns what is said, without
-/// the names of directories, and what came of it.
-fn run(files: &[(&str, &str)]) -> (String, Status) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let paths: Vec<_> = files.iter().map(|(name, _)| directory.path().join(name)).collect();
-    for ((_, text), path) in files.iter().zip(&paths) {
+/// Checks files, each a name and a content; an empty content stands for a file
+/// that does not exist. Returns the output without directories.
+fn run(files: &[(&str, &str)]) -> (String, CommandStatus) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut paths = Vec::new();
+    for (name, text) in files {
+        let path = directory.path().join(name);
         if !text.is_empty() {
-            fs::write(path, text).expect("a file");
+            fs::write(&path, text).unwrap();
         }
+        paths.push(path);
     }
-    let mut out = Vec::new();
-    let status = check(&paths, CompileOptions::default(), &mut out).expect("a vector");
-    let out = String::from_utf8(out).expect("text");
+    let (out, status) = run_check(CheckedRules::Paths(paths));
     (out.replace(&format!("{}/", directory.path().display()), ""), status)
+}
+
+fn run_check(rules: CheckedRules) -> (String, CommandStatus) {
+    let mut out = Vec::new();
+    let status = check(&Check { rules, merge_domains: false }, &mut out).unwrap();
+    (String::from_utf8(out).unwrap(), status)
 }
 
 const GOOD: &str = "domain: d\ndescriptors:\n- { key: a, rate_limit: { unlimited: true } }\n";
 const WARNING: &str = "domain: e\ndescriptors:\n- key: a\n";
 
 #[test]
-fn good_rules_are_counted() {
+fn valid_rules_are_counted() {
     let (out, status) = run(&[("a.yaml", GOOD)]);
-    assert_eq!((out.as_str(), status), ("1 file, 1 rule, 0 warnings: ok\n", Status::Yes));
+    assert_eq!(
+        (out.as_str(), status),
+        ("1 file, 1 rule, 0 warnings: ok\n", CommandStatus::Positive)
+    );
 }
 
 #[test]
-fn a_warning_is_shown_and_is_no_failure() {
+fn warnings_are_shown_and_the_rules_are_valid() {
     let (out, status) = run(&[("a.yaml", GOOD), ("b.yaml", WARNING)]);
     let expected = "\
 warning: this has no effect: it has neither `rate_limit` nor `descriptors`, and no other rule would match its entries
@@ -39,11 +48,11 @@ warning: this has no effect: it has neither `rate_limit` nor `descriptors`, and 
 
 2 files, 1 rule, 1 warning: ok
 ";
-    assert_eq!((out.as_str(), status), (expected, Status::Yes));
+    assert_eq!((out.as_str(), status), (expected, CommandStatus::Positive));
 }
 
 #[test]
-fn mistakes_of_all_files_and_missing_files_are_shown_in_one_go() {
+fn mistakes_in_all_files_and_missing_files_are_shown_together() {
     let (out, status) =
         run(&[("a.yaml", "domain: 1.5\n"), ("b.yaml", ""), ("c.yaml", GOOD), ("d.yaml", GOOD)]);
     let expected = "\
@@ -65,12 +74,138 @@ error: the domain `d` is already at c.yaml:1
 
 3 files, 2 mistakes, 1 path unreadable: not ok
 ";
-    assert_eq!((out.as_str(), status), (expected, Status::No));
+    assert_eq!((out.as_str(), status), (expected, CommandStatus::Failed));
 }
 
 #[test]
-fn good_rules_with_a_path_that_is_missing_are_a_failure() {
+fn a_mistake_is_negative() {
+    let (out, status) = run(&[("a.yaml", "domain: 1.5\n"), ("b.yaml", GOOD)]);
+    assert!(out.ends_with("\n2 files, 1 mistake: not ok\n"), "{out}");
+    assert_eq!(status, CommandStatus::Negative);
+}
+
+#[test]
+fn valid_rules_beside_a_missing_path_are_a_failure() {
     let (out, status) = run(&[("a.yaml", GOOD), ("b.yaml", "")]);
     assert!(out.ends_with("\n1 file, 1 rule, 0 warnings, 1 path unreadable: not ok\n"), "{out}");
-    assert_eq!(status, Status::No);
+    assert_eq!(status, CommandStatus::Failed);
+}
+
+#[test]
+fn configured_rules_are_read_as_serve_reads_them() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("a.conf"), GOOD).unwrap();
+    let layout = rule_files::RuntimeLayout {
+        root: directory.path().into(),
+        subdirectory: PathBuf::new(),
+        app_directory: String::new(),
+        watch_root: false,
+        ignore_dot_files: false,
+    };
+    let (out, status) = run_check(CheckedRules::Configured(RuleSource::Runtime(layout)));
+    assert_eq!(out, "1 file, 1 rule, 0 warnings: ok\n");
+    assert_eq!(status, CommandStatus::Positive);
+    let missing = RuleSource::Path("/nowhere".into());
+    assert_eq!(run_check(CheckedRules::Configured(missing)).1, CommandStatus::Failed);
+}
+
+const MANIFEST: &str = include_str!("../../../k8s/tollgate.yaml");
+
+#[test]
+fn the_rules_of_a_manifest_are_checked() {
+    let (out, status) = run(&[("tollgate.yaml", MANIFEST)]);
+    assert_eq!(
+        (out.as_str(), status),
+        ("1 file, 1 rule, 0 warnings: ok\n", CommandStatus::Positive)
+    );
+}
+
+#[test]
+fn a_mistake_in_a_manifest_has_its_object_key_and_line() {
+    let manifest = "\
+apiVersion: v1
+kind: List
+items:
+- kind: ConfigMap
+  metadata: {name: rules, namespace: shop}
+  data:
+    LOG_LEVEL: info
+    a.yaml: |
+      # rules
+
+      domain: d
+      descriptors:
+        - key: a
+          rate_limit: {unit: day, limit: 1}
+    b.yaml: \"domain: e\\ndescriptors: {}\"
+  binaryData:
+    c.yaml: ZG9tYWluOiBkCg==
+---
+kind: ConfigMap
+metadata: {name: other}
+";
+    let (out, status) = run(&[("k.yaml", manifest)]);
+    let expected = "\
+error: the key `limit` is unknown
+  --> ConfigMap shop/rules, key a.yaml, k.yaml:14:35
+   |
+14 |     rate_limit: {unit: day, limit: 1}
+   |                             ^^^^^
+";
+    assert!(out.starts_with(expected), "{out}");
+    let expected = " --> k.yaml, ConfigMap shop/rules, key b.yaml:2:14\n";
+    assert!(out.contains(expected), "{out}");
+    let expected = "is already at ConfigMap shop/rules, key a.yaml, k.yaml:11\n";
+    assert!(out.contains(expected), "{out}");
+    let expected = " --> k.yaml, ConfigMap shop/rules, key c.yaml:1:1\n";
+    assert!(out.contains(expected), "{out}");
+    assert!(out.ends_with("1 key without rules skipped: not ok\n"), "{out}");
+    assert_eq!(status, CommandStatus::Negative);
+}
+
+#[test]
+fn a_manifest_in_json_is_checked() {
+    let manifest = "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"data\": \
+                    {\"a\": \"domain: d\\ndescriptors: [{key: a, rate_limit: {unlimited: true}}]\"}}";
+    let (out, status) = run(&[("k.json", manifest)]);
+    assert_eq!(
+        (out.as_str(), status),
+        ("1 file, 1 rule, 0 warnings: ok\n", CommandStatus::Positive)
+    );
+}
+
+#[test]
+fn a_manifest_without_readable_rules_is_a_failure() {
+    for (manifest, expected) in [
+        ("apiVersion: v1\nkind: Service\n", "no ConfigMap in this manifest has a rule file"),
+        ("apiVersion: v1\nkind: [\n", "this is not a valid manifest:\nerror: "),
+        (
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: r}\nbinaryData: {a: \"=\"}\n",
+            "ConfigMap r, key a is not valid base64",
+        ),
+    ] {
+        let (out, status) = run(&[("k.yaml", manifest)]);
+        assert!(out.starts_with(&format!("error: k.yaml: {expected}")), "{out}");
+        assert_eq!(status, CommandStatus::Failed, "{manifest}");
+    }
+}
+
+#[test]
+fn invalid_rules_in_a_manifest_are_mistakes() {
+    for rules in ["domain: [", "descriptors: [{key: a}]", "\"domain\": 1.5"] {
+        let manifest =
+            format!("apiVersion: v1\nkind: ConfigMap\ndata:\n  a.yaml: |\n    {rules}\n");
+        let (out, status) = run(&[("k.yaml", &manifest)]);
+        assert_eq!(status, CommandStatus::Negative, "{out}");
+        assert!(out.contains("key a.yaml, k.yaml:5:"), "{out}");
+    }
+}
+
+#[test]
+fn a_directory_may_not_have_manifests() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("k.yaml"), MANIFEST).unwrap();
+    let (out, status) = run_check(CheckedRules::Paths(vec![directory.path().into()]));
+    assert_eq!(status, CommandStatus::Negative);
+    assert!(out.contains("the key `apiVersion` "), "{out}");
 }

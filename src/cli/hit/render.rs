@@ -1,27 +1,43 @@
-//! An answer, for a person to read.
+//! The answer of a service as text.
 
 use std::io::{self, Write};
 
 use serde_json::Value as Json;
 
-use super::Hit;
 use crate::{
     descriptor::Entry,
     grpc::client::{Response, ResponseCode, ResponseLimit, ResponseStatus},
 };
 
-/// Writes the answer to `hit`: the overall result first, then the details.
-pub(super) fn response(hit: &Hit, response: &Response, out: &mut impl Write) -> io::Result<()> {
+/// Writes the overall result of a request, then the details.
+pub(super) fn response(
+    domain: &[u8],
+    descriptors: &[Vec<Entry>],
+    response: &Response,
+    out: &mut impl Write,
+) -> io::Result<()> {
     writeln!(out, "{}", response.code.name())?;
-    for (i, entries) in hit.descriptors.iter().enumerate() {
-        let status = match response.statuses.get(i) {
-            Some(found) => status(found),
+    let mut has_no_limit = false;
+    for (index, entries) in descriptors.iter().enumerate() {
+        let status = match response.statuses.get(index) {
+            Some(status) => {
+                has_no_limit |= status.limit.is_none();
+                describe_status(status)
+            }
             None => "no answer".to_owned(),
         };
-        writeln!(out, "  {}: {status}", descriptor(entries))?;
+        writeln!(out, "  {}: {status}", describe_descriptor(entries))?;
     }
-    if let Some(seconds) = banned_seconds(response) {
-        writeln!(out, "a penalty refuses everything for {seconds} s")?;
+    if has_no_limit {
+        let domain = printable(&String::from_utf8_lossy(domain));
+        writeln!(
+            out,
+            "no limit: no rule of the domain {domain} matches, the rule is unlimited, or the \
+             service has no such domain"
+        )?;
+    }
+    if let Some(seconds) = penalty_seconds(response) {
+        writeln!(out, "a penalty rejects all requests for {seconds} s")?;
     }
     if !response.headers.is_empty() {
         writeln!(out, "response headers")?;
@@ -38,32 +54,45 @@ pub(super) fn response(hit: &Hit, response: &Response, out: &mut impl Write) -> 
     Ok(())
 }
 
-/// The rest of a penalty, if one decided and the metadata has it.
-fn banned_seconds(response: &Response) -> Option<&Json> {
+/// The remaining seconds of an active penalty, from the metadata.
+fn penalty_seconds(response: &Response) -> Option<&Json> {
     let seconds = response.metadata.get("rule")?.get("bannedSeconds")?;
     if seconds.is_number() { Some(seconds) } else { None }
 }
 
-fn descriptor(entries: &[Entry]) -> String {
-    let text = |it: &[u8]| printable(&String::from_utf8_lossy(it)).replace(',', "\\,");
-    let pairs: Vec<_> =
-        entries.iter().map(|it| format!("{}={}", text(&it.key), text(&it.value))).collect();
-    pairs.join(",")
+/// The `key=value` pairs as on the command line.
+fn describe_descriptor(entries: &[Entry]) -> String {
+    let mut text = String::new();
+    for Entry { key, value } in entries {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text += &escape(key);
+        text.push('=');
+        text += &escape(value);
+    }
+    text
 }
 
-fn status(status: &ResponseStatus) -> String {
+fn escape(bytes: &[u8]) -> String {
+    printable(&String::from_utf8_lossy(bytes)).replace(',', "\\,")
+}
+
+fn describe_status(status: &ResponseStatus) -> String {
     let code = status.code.name();
     let Some(limit) = &status.limit else { return format!("{code}, no limit") };
-    let text = format!("{code}, {}, {} remaining", describe(limit), status.remaining);
-    let Some(seconds) = status.reset_seconds else { return text + ", never passes" };
-    let event = match status.code {
-        ResponseCode::OverLimit => "come back",
-        ResponseCode::Ok | ResponseCode::Unknown => "resets",
+    let reset = match (status.reset_seconds, status.code) {
+        (None, _) => "is never allowed".to_owned(),
+        (Some(seconds), ResponseCode::OverLimit) => format!("retry in {seconds} s"),
+        (Some(seconds), ResponseCode::Ok | ResponseCode::Unknown) => {
+            format!("resets in {seconds} s")
+        }
     };
-    format!("{text}, {event} in {seconds} s")
+    let limit = describe_limit(limit);
+    format!("{code}, {limit}, {} remaining, {reset}", status.remaining)
 }
 
-fn describe(limit: &ResponseLimit) -> String {
+fn describe_limit(limit: &ResponseLimit) -> String {
     let per = match (&limit.unit, limit.multiplier) {
         (None, _) => "at a time".to_owned(),
         (Some(unit), 0 | 1) => format!("per {unit}"),
@@ -76,9 +105,15 @@ fn describe(limit: &ResponseLimit) -> String {
     format!("{} {per}{name}", limit.requests)
 }
 
-/// Control characters could make the terminal show something else.
+/// Escapes control characters, which could change the output of a terminal.
 pub(super) fn printable(text: &str) -> String {
-    let escape =
-        |it: char| if it.is_control() { it.escape_default().to_string() } else { it.into() };
-    text.chars().map(escape).collect()
+    let mut printable = String::new();
+    for char in text.chars() {
+        if char.is_control() {
+            printable.extend(char.escape_default());
+        } else {
+            printable.push(char);
+        }
+    }
+    printable
 }

@@ -21,7 +21,7 @@ fn check_descriptor(text: &str, expected: &[(&'static str, &'static str)]) {
 }
 
 #[test]
-fn descriptors_are_pairs() {
+fn descriptors_are_parsed() {
     check_descriptor("user=ann", &[("user", "ann")]);
     check_descriptor("user=ann,path=/a", &[("user", "ann"), ("path", "/a")]);
     check_descriptor("user=", &[("user", "")]);
@@ -39,7 +39,7 @@ fn descriptors_are_pairs() {
 
 proptest! {
     #[test]
-    fn every_descriptor_can_be_written(
+    fn escaped_descriptors_are_parsed(
         pairs in vec((vec(any::<u8>(), 1..4), vec(any::<u8>(), 0..4)), 1..4)
     ) {
         let without = |bytes: &[u8], what: &[u8]| {
@@ -60,7 +60,7 @@ proptest! {
 }
 
 #[test]
-fn addresses_are_a_host_and_a_port() {
+fn addresses_are_parsed() {
     for text in ["localhost:8081", "127.0.0.1:1", "[::1]:8081", "unix:/run/a b", "unix:a"] {
         assert_eq!(parse_address(text).unwrap().to_string(), text);
     }
@@ -74,7 +74,7 @@ fn addresses_are_a_host_and_a_port() {
 }
 
 #[test]
-fn a_refund_and_its_size_go_with_every_descriptor() {
+fn every_descriptor_has_the_hits_and_the_refund() {
     let descriptors = vec![vec![entry("a", "b")], vec![entry("c", "d")]];
     let request = request(&Hit { hits: Some(0), refund: true, ..hit(descriptors.clone()) });
     assert_eq!(request.descriptors.len(), 2);
@@ -115,7 +115,7 @@ fn over_limit() -> Response {
 }
 
 #[test]
-fn an_answer_reads_well() {
+fn an_answer_is_shown_as_text() {
     let question = hit(vec![
         vec![entry("user", "ann"), entry("path", "/a,b")],
         vec![entry("cart", "7\n")],
@@ -123,15 +123,16 @@ fn an_answer_reads_well() {
         vec![entry("lost", "")],
     ]);
     let mut out = Vec::new();
-    render::response(&question, &over_limit(), &mut out).unwrap();
+    render::response(&question.domain, &question.descriptors, &over_limit(), &mut out).unwrap();
     assert_eq!(
         String::from_utf8(out).unwrap(),
         r#"OVER_LIMIT
-  user=ann,path=/a\,b: OVER_LIMIT, 5 per minute, 0 remaining, come back in 42 s
+  user=ann,path=/a\,b: OVER_LIMIT, 5 per minute, 0 remaining, retry in 42 s
   cart=7\n: OK, 20 per 10 hours (carts\u{1b}[2J), 3 remaining, resets in 42 s
   odd=�ä: OK, no limit
   lost=: no answer
-a penalty refuses everything for 42 s
+no limit: no rule of the domain shop matches, the rule is unlimited, or the service has no such domain
+a penalty rejects all requests for 42 s
 response headers
   RateLimit-Limit: 5
 metadata
@@ -142,19 +143,26 @@ metadata
 }
 
 #[test]
-fn a_plain_answer_is_short() {
+fn an_answer_without_a_limit_has_the_possible_reasons() {
     let response = Response {
         code: ResponseCode::Ok,
         statuses: vec![ResponseStatus { code: ResponseCode::Ok, ..ResponseStatus::default() }],
         ..Response::default()
     };
     let mut out = Vec::new();
-    render::response(&hit(vec![vec![entry("user", "ann")]]), &response, &mut out).unwrap();
-    assert_eq!(String::from_utf8(out).unwrap(), "OK\n  user=ann: OK, no limit\n");
+    let descriptors = [vec![entry("user", "ann")]];
+    render::response(b"shop\n", &descriptors, &response, &mut out).unwrap();
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "OK
+  user=ann: OK, no limit
+no limit: no rule of the domain shop\\n matches, the rule is unlimited, or the service has no such \
+         domain\n"
+    );
 }
 
 #[tokio::test]
-async fn nobody_there_is_said_plainly() {
+async fn a_refused_connection_has_a_plain_error() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);

@@ -1,124 +1,157 @@
-//! Variables that are not set, and whose defaults differ.
+//! Variables that are not set, and have another default in tollgate.
 
 use super::{
-    Case,
+    environment::Environment,
     finding::{Finding, Grade},
-    variables::{holds_hits, setting, uses_redis},
 };
+use crate::settings::table;
 
-/// A default that is not that of the reference service.
-struct Default {
+struct DifferingDefault {
     name: &'static str,
-    /// Whether it makes a difference here.
-    matters: fn(&Case<'_>) -> bool,
-    there: &'static str,
-    here: &'static str,
+    /// Returns true if the default makes a difference in this environment.
+    matters: fn(&Environment) -> bool,
+    reference: &'static str,
+    tollgate: &'static str,
     remedy: &'static str,
 }
 
-const DEFAULTS: &[Default] = &[
-    Default {
+const DEFAULTS: &[DifferingDefault] = &[
+    DifferingDefault {
         name: "REDIS_URL",
-        matters: |case| case.env.text("BACKEND_TYPE").is_none(),
-        there: "counts in Redis, behind the socket /var/run/nutcracker/ratelimit.sock",
-        here: "counts in the memory of each instance",
+        matters: has_no_backend,
+        reference: "counts in Redis, through the socket /var/run/nutcracker/ratelimit.sock",
+        tollgate: "counts in the memory of each instance",
         remedy: "set REDIS_URL to a Redis to share counters; \
-                 REDIS_URL=/var/run/nutcracker/ratelimit.sock keeps it if the twemproxy \
-                 there has one server, and is refused if it has several",
+                 REDIS_URL=/var/run/nutcracker/ratelimit.sock keeps the twemproxy if it has one \
+                 server, and is rejected if it has several",
     },
-    Default {
+    DifferingDefault {
         name: "REDIS_SOCKET_TYPE",
-        matters: |case| {
-            let single =
-                case.env.text("REDIS_TYPE").is_none_or(|it| it.eq_ignore_ascii_case("single"));
-            uses_redis(case)
-                && single
-                && case.env.text("REDIS_URL").is_some_and(|it| !it.contains('/'))
-        },
-        there: "looks for a socket of the name that is in REDIS_URL",
-        here: "sees in REDIS_URL that it is a host",
+        matters: has_host_of_redis,
+        reference: "connects to a unix socket with the name in REDIS_URL",
+        tollgate: "detects that REDIS_URL is a host",
         remedy: "",
     },
-    Default {
+    DifferingDefault {
         name: "REDIS_TIMEOUT",
-        matters: uses_redis,
-        there: "connecting may take 10s, and a command as long as the caller waits",
-        here: "500ms for connecting, and for the answer to each command",
-        remedy: "see that commands take less, or set REDIS_TIMEOUT",
+        matters: Environment::uses_redis,
+        reference: "connecting may take 10s, and a command as long as the caller waits",
+        tollgate: "500ms to connect, and for the reply to each command",
+        remedy: "make sure that commands take less, or set REDIS_TIMEOUT",
     },
-    Default {
+    DifferingDefault {
         name: "REDIS_PERSECOND_TIMEOUT",
-        matters: |case| uses_redis(case) && case.env.is_true("REDIS_PERSECOND"),
-        there: "connecting may take 10s, and a command as long as the caller waits",
-        here: "500ms for connecting, and for the answer to each command",
-        remedy: "see that commands take less, or set REDIS_PERSECOND_TIMEOUT",
+        matters: has_per_second_redis,
+        reference: "connecting may take 10s, and a command as long as the caller waits",
+        tollgate: "500ms to connect, and for the reply to each command",
+        remedy: "make sure that commands take less, or set REDIS_PERSECOND_TIMEOUT",
     },
-    Default {
+    DifferingDefault {
         name: "COUNTER_KEYS",
-        matters: |case| uses_redis(case) && !holds_hits(case),
-        there: "joins key, value and window with underscores to name a counter",
-        here: "uses names that cannot be taken for one another, so that counters begin anew",
+        matters: can_share_counters,
+        reference: "joins key, value and window with underscores to name a counter",
+        tollgate: "uses unambiguous names, so counters start again from zero",
         remedy: "set COUNTER_KEYS=reference while both services count in the same Redis",
     },
-    Default {
+    DifferingDefault {
         name: "COUNTER_KEYS",
-        matters: |case| uses_redis(case) && holds_hits(case),
-        there: "joins key, value and window with underscores to name a counter",
-        here: "uses names that cannot be taken for one another, so that counters begin anew",
-        remedy: "change over at once: with STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT in a cluster \
-                 or with REDIS_PERSECOND hits are held, so the two services cannot share \
-                 counters. COUNTER_KEYS=reference lets counters go on once the last instance \
-                 there has ended",
+        matters: reserves_hits_in_redis,
+        reference: "joins key, value and window with underscores to name a counter",
+        tollgate: "uses unambiguous names, so counters start again from zero",
+        remedy: "switch all instances at once: with STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT in a \
+                 cluster or with REDIS_PERSECOND, tollgate reserves hits, so the two services \
+                 cannot share counters. COUNTER_KEYS=reference lets tollgate continue the \
+                 counters once the last instance of the reference has stopped",
     },
-    Default {
+    DifferingDefault {
         name: "EXPIRATION_JITTER_MAX_SECONDS",
-        matters: uses_redis,
-        there: "300: counters stay in Redis for up to five minutes longer than their window",
-        here: "0: counters leave Redis with their window",
-        remedy: "set EXPIRATION_JITTER_MAX_SECONDS=300 if many windows end at one moment",
+        matters: Environment::uses_redis,
+        reference: "300: counters stay in Redis for up to five minutes after their window",
+        tollgate: "0: counters expire with their window",
+        remedy: "set EXPIRATION_JITTER_MAX_SECONDS=300 if many windows end at the same time",
     },
-    Default {
+    DifferingDefault {
         name: "RESPONSE_DYNAMIC_METADATA",
-        matters: |_| true,
-        there: "answers carry no dynamic metadata",
-        here: "answers that refuse say by which rule, as dynamic metadata",
-        remedy: "set RESPONSE_DYNAMIC_METADATA=false to keep it",
+        matters: always,
+        reference: "responses have no dynamic metadata",
+        tollgate: "a response over the limit names the rule in its dynamic metadata",
+        remedy: "set RESPONSE_DYNAMIC_METADATA=false to keep the old behaviour",
     },
-    Default {
+    DifferingDefault {
         name: "USE_STATSD",
-        matters: |case| {
-            let set = ["STATSD_HOST", "STATSD_PORT", "STATSD_PROTOCOL"];
-            let other = ["DISABLE_STATS", "USE_DOG_STATSD", "USE_PROMETHEUS"];
-            !set.iter().any(|it| case.env.has(it)) && !other.iter().any(|it| case.env.is_true(it))
-        },
-        there: "sends statistics to localhost:8125 by StatsD, over TCP",
-        here: "sends none; /metrics on the HTTP port has them for Prometheus",
-        remedy: "set USE_STATSD=true if somebody listens there, else USE_STATSD=false",
+        matters: sends_to_default_statsd,
+        reference: "sends statistics to localhost:8125 by StatsD, over TCP",
+        tollgate: "sends none; /metrics on the HTTP port serves them for Prometheus",
+        remedy: "set USE_STATSD=true if a StatsD server listens on that port, else \
+                 USE_STATSD=false",
     },
-    Default {
+    DifferingDefault {
         name: "LOG_LEVEL",
-        matters: |_| true,
-        there: "WARN",
-        here: "info",
-        remedy: "set LOG_LEVEL=warn to keep it",
+        matters: always,
+        reference: "WARN",
+        tollgate: "info",
+        remedy: "set LOG_LEVEL=warn to keep the old level",
     },
 ];
 
-/// Where the environment relies on a default that is another here.
-pub(super) fn defaults(case: &Case<'_>, findings: &mut Vec<Finding>) {
-    for it in DEFAULTS {
-        // What both know nothing of differs in nothing.
-        let is_known = setting(it.name).is_some() || it.name == "USE_STATSD";
-        if is_known && case.env.get(it.name).is_none() && (it.matters)(case) {
-            findings.push(
-                Finding::new(Grade::Differs, format!("{} is not set", it.name))
-                    .of(case.env, it.name)
-                    .there(it.there)
-                    .here(it.here)
-                    .remedy(it.remedy)
-                    .unless(case.env, &[it.name]),
-            );
+fn always(_: &Environment) -> bool {
+    true
+}
+
+fn has_no_backend(env: &Environment) -> bool {
+    env.text("BACKEND_TYPE").is_none()
+}
+
+fn has_host_of_redis(env: &Environment) -> bool {
+    let is_single = env.text("REDIS_TYPE").is_none() || env.is_word("REDIS_TYPE", "single");
+    let Some(url) = env.text("REDIS_URL") else { return false };
+    env.uses_redis() && is_single && !url.contains('/')
+}
+
+fn has_per_second_redis(env: &Environment) -> bool {
+    env.uses_redis() && env.is_true("REDIS_PERSECOND")
+}
+
+fn can_share_counters(env: &Environment) -> bool {
+    env.uses_redis() && !env.reserves_hits()
+}
+
+fn reserves_hits_in_redis(env: &Environment) -> bool {
+    env.uses_redis() && env.reserves_hits()
+}
+
+/// Returns true if the reference sends statistics by StatsD only because that
+/// is its default.
+fn sends_to_default_statsd(env: &Environment) -> bool {
+    for name in ["STATSD_HOST", "STATSD_PORT", "STATSD_PROTOCOL"] {
+        if env.is_set(name) {
+            return false;
         }
+    }
+    for name in ["DISABLE_STATS", "USE_DOG_STATSD", "USE_PROMETHEUS"] {
+        if env.is_true(name) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Finds variables that are not set although their defaults differ.
+pub(super) fn defaults(env: &Environment, findings: &mut Vec<Finding>) {
+    for default in DEFAULTS {
+        // A variable that neither service reads makes no difference.
+        let is_known = table::find(default.name).is_some() || default.name == "USE_STATSD";
+        if !is_known || env.get(default.name).is_some() || !(default.matters)(env) {
+            continue;
+        }
+        findings.push(
+            Finding::new(Grade::Differs, format!("{} is not set", default.name))
+                .about(env, default.name)
+                .reference(default.reference)
+                .tollgate(default.tollgate)
+                .remedy(default.remedy)
+                .unless_set(env, &[default.name]),
+        );
     }
 }
 
@@ -127,33 +160,33 @@ mod tests {
     use super::*;
     use crate::{cli::migrate::reference::VARIABLES, duration};
 
-    /// Whether two defaults mean the same, although they are written otherwise.
-    fn same(there: &str, here: &str) -> bool {
-        let durations = (duration::parse(there), duration::parse(here));
-        there.eq_ignore_ascii_case(here)
-            || matches!(durations, (Some(there), Some(here)) if there == here)
-            // Nothing is a switch that is off, and a number that is 0.
-            || matches!((there, here), ("false" | "0", "") | ("", "false" | "0"))
+    /// Compares the meaning of two defaults, which may be written differently.
+    fn have_same_meaning(reference: &str, tollgate: &str) -> bool {
+        let durations = (duration::parse(reference), duration::parse(tollgate));
+        reference.eq_ignore_ascii_case(tollgate)
+            || matches!(durations, (Some(reference), Some(tollgate)) if reference == tollgate)
+            // An empty default is false for a switch, and 0 for a number.
+            || matches!((reference, tollgate), ("false" | "0", "") | ("", "false" | "0"))
     }
 
     #[test]
-    fn every_default_that_differs_is_explained() {
-        // Where the first is not set the second says what happens.
-        let elsewhere = [
+    fn every_differing_default_has_an_explanation() {
+        // If the first is not set, the finding is about the second.
+        let explained_elsewhere = [
             ("RUNTIME_ROOT", "RUNTIME_SUBDIRECTORY"),
             ("BACKEND_TYPE", "REDIS_URL"),
             ("REDIS_PERSECOND_URL", "REDIS_PERSECOND"),
             ("REDIS_PERSECOND_SOCKET_TYPE", "REDIS_PERSECOND_URL"),
         ];
-        for it in VARIABLES {
-            let Some(setting) = setting(it.name) else { continue };
-            let explained = DEFAULTS.iter().any(|default| default.name == it.name)
-                || elsewhere.iter().any(|(name, _)| *name == it.name);
+        for variable in VARIABLES {
+            let Some(setting) = table::find(variable.name) else { continue };
+            let explained = DEFAULTS.iter().any(|default| default.name == variable.name)
+                || explained_elsewhere.iter().any(|(name, _)| *name == variable.name);
             assert!(
-                explained || same(it.default, setting.default),
-                "{}: there {:?}, here {:?}",
-                it.name,
-                it.default,
+                explained || have_same_meaning(variable.default, setting.default),
+                "{}: reference {:?}, tollgate {:?}",
+                variable.name,
+                variable.default,
                 setting.default
             );
         }

@@ -1,231 +1,198 @@
-//! The variables that the service is started with.
+//! The environment variables that the service is started with.
 
-use std::fmt::Write;
+use std::path::PathBuf;
 
 use indexmap::IndexMap;
 
-/// Variables, and where they stand.
+/// Total length of all names and values, in bytes. No system starts a program
+/// with a larger environment.
+const MAX_BYTES: usize = 2 << 20;
+const MAX_VARIABLES: usize = 10_000;
+
+/// The variables of one service, with the lines that set them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Environment {
-    /// The file that they are from.
     file: String,
-    /// Where a variable would have to stand that is not set.
-    origin: String,
-    /// By name. Of two with one name the later counts.
-    variables: IndexMap<String, Variable>,
-    /// What may set further variables, of which nothing is known.
-    sources: Vec<Source>,
-    /// How long names and values are together.
+    /// The place reported for a variable that is not set: the file, or the line
+    /// of the container in it.
+    default_place: String,
+    /// By name. The last line that sets a name wins.
+    variables: IndexMap<String, EnvVariable>,
+    /// Secrets and ConfigMaps outside the input that may set more variables.
+    unknown_sources: Vec<UnknownSource>,
+    /// Total length of names and values so far.
     bytes: usize,
 }
 
-/// Something that is not known, and sets variables.
 #[derive(Clone, Debug)]
-struct Source {
+struct UnknownSource {
     name: String,
-    /// What the names of its variables begin with.
+    /// Every variable that it sets begins with this prefix.
     prefix: String,
 }
 
-/// How long all variables may be together, in bytes. No system starts a
-/// program with more.
-const MAX_BYTES: usize = 2 << 20;
-
-/// How many variables there may be.
-const MAX_VARIABLES: usize = 10_000;
-
-/// One variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Variable {
+pub(super) struct EnvVariable {
     pub(super) name: String,
-    pub(super) value: Value,
+    pub(super) value: EnvValue,
     /// From 1.
     pub(super) line: u32,
 }
 
-/// What is known of the value of a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
-    /// All of it.
+pub(super) enum EnvValue {
     Known(String),
-    /// Only where it comes from.
+    /// The value is not in the input. Holds its origin, such as `the Secret a`.
     Unknown(String),
 }
 
 impl Environment {
-    /// An empty one; `origin` is the part of `file` that is to say all.
-    pub(super) fn new(file: &str, origin: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), origin: origin.into(), ..Self::default() }
+    pub(super) fn new(file: &str, default_place: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), default_place: default_place.into(), ..Self::default() }
     }
 
-    /// Adds a variable, in the place of one with its name.
+    /// Adds a variable, or replaces the one with the same name.
     ///
     /// # Errors
     ///
-    /// If there are too many, or they are too long.
-    pub(super) fn set(&mut self, variable: Variable) -> Result<(), String> {
-        let (Value::Known(text) | Value::Unknown(text)) = &variable.value;
+    /// If there are too many variables, or they are too long in total.
+    pub(super) fn set(&mut self, variable: EnvVariable) -> Result<(), String> {
+        let (EnvValue::Known(text) | EnvValue::Unknown(text)) = &variable.value;
         self.bytes += variable.name.len() + text.len();
         if self.bytes > MAX_BYTES || self.variables.len() == MAX_VARIABLES {
             return Err(format!(
-                "there are too many variables, expected at most {MAX_VARIABLES}, of {MAX_BYTES} \
-                 bytes in all"
+                "there are too many variables, expected at most {MAX_VARIABLES} with {MAX_BYTES} \
+                 bytes in total"
             ));
         }
         self.variables.insert(variable.name.clone(), variable);
         Ok(())
     }
 
-    /// Adds something that may set any variables whose names begin with `prefix`.
-    pub(super) fn add_source(&mut self, name: String, prefix: String) {
-        self.sources.push(Source { name, prefix });
+    /// Adds a source outside the input that may set any variable that begins
+    /// with `prefix`.
+    pub(super) fn add_unknown_source(&mut self, name: String, prefix: String) {
+        self.unknown_sources.push(UnknownSource { name, prefix });
     }
 
-    /// What says one of `names`, if that is not known.
-    pub(super) fn doubt(&self, names: &[&str]) -> Option<&str> {
-        names.iter().find_map(|name| match self.get(name).map(|it| &it.value) {
-            Some(Value::Known(_)) => None,
-            Some(Value::Unknown(origin)) => Some(origin.as_str()),
-            None => {
-                let mut sources = self.sources.iter();
-                sources.find(|it| name.starts_with(&it.prefix)).map(|it| it.name.as_str())
-            }
-        })
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Variable> {
-        self.variables.values()
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<&Variable> {
-        self.variables.get(name)
-    }
-
-    /// The value of a variable that is known and not empty.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
-        match &self.get(name)?.value {
-            Value::Known(text) if !text.is_empty() => Some(text),
-            _ => None,
-        }
-    }
-
-    /// Whether a variable is set, and not known to be empty.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|it| it.value != Value::Known(String::new()))
-    }
-
-    /// Whether a variable is known to say true, in any of the ways that
-    /// tollgate or the reference service takes.
-    pub(super) fn is_true(&self, name: &str) -> bool {
-        let yes = ["1", "t", "true", "yes", "on"];
-        self.text(name).is_some_and(|it| yes.iter().any(|yes| yes.eq_ignore_ascii_case(it)))
-    }
-
-    /// Where a variable stands, or would have to.
-    pub(super) fn place(&self, name: &str) -> String {
-        match self.get(name) {
-            Some(it) => format!("{}:{}", self.file, it.line),
-            None => self.origin.clone(),
-        }
-    }
-
-    /// Reads lines like `NAME=value`, as `env` prints them, as `--env-file` of
-    /// Docker takes them, or as a shell does, with `export` and quotes.
-    ///
-    /// # Errors
-    ///
-    /// All lines that are something else, with their numbers.
-    pub(super) fn parse(file: &str, text: &str) -> Result<Self, String> {
-        /// How many wrong lines are written out.
-        const SHOWN: usize = 20;
-        let mut environment = Self::new(file, file);
-        let (mut wrong, mut problems) = (0, String::new());
-        // Some editors begin a file with a byte order mark.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        for (line, text) in (1..).zip(text.lines()) {
-            match parse_line(text.trim()) {
-                Ok(None) => {}
-                Ok(Some((name, value))) => {
-                    environment.set(Variable { name: name.to_owned(), value, line })?;
-                }
-                Err(problem) => {
-                    wrong += 1;
-                    if wrong <= SHOWN {
-                        let _ = write!(problems, "\n  {file}:{line}: {problem}");
+    /// The origin of the first of `names` that has an unknown value, or that is
+    /// not set and may be set by a source outside the input.
+    pub(super) fn unknown_origin(&self, names: &[&str]) -> Option<&str> {
+        for name in names {
+            match self.get(name) {
+                Some(EnvVariable { value: EnvValue::Known(_), .. }) => {}
+                Some(EnvVariable { value: EnvValue::Unknown(origin), .. }) => return Some(origin),
+                None => {
+                    for source in &self.unknown_sources {
+                        if name.starts_with(&source.prefix) {
+                            return Some(&source.name);
+                        }
                     }
                 }
             }
         }
-        match wrong {
-            0 => return Ok(environment),
-            1..=SHOWN => {}
-            _ => {
-                let _ = write!(problems, "\n  and {} more", wrong - SHOWN);
+        None
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &EnvVariable> {
+        self.variables.values()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&EnvVariable> {
+        self.variables.get(name)
+    }
+
+    /// The value of a variable, if it is known and not empty.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        match &self.get(name)?.value {
+            EnvValue::Known(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Returns true for a variable with an unknown value or a known value that
+    /// is not empty.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        match self.get(name) {
+            Some(variable) => variable.value != EnvValue::Known(String::new()),
+            None => false,
+        }
+    }
+
+    /// Returns true if the value is known and equals `word`, in upper or lower
+    /// case.
+    pub(super) fn is_word(&self, name: &str, word: &str) -> bool {
+        match self.text(name) {
+            Some(text) => text.eq_ignore_ascii_case(word),
+            None => false,
+        }
+    }
+
+    /// Returns true if the value is known and switches a setting on, as
+    /// tollgate or the reference service would read it.
+    pub(super) fn is_true(&self, name: &str) -> bool {
+        const TRUE: [&str; 5] = ["1", "t", "true", "yes", "on"];
+        let Some(text) = self.text(name) else { return false };
+        TRUE.contains(&text.to_ascii_lowercase().as_str())
+    }
+
+    /// `file:line` of the variable. For a variable that is not set, the place
+    /// to set it.
+    pub(super) fn place(&self, name: &str) -> String {
+        match self.get(name) {
+            Some(variable) => format!("{}:{}", self.file, variable.line),
+            None => self.default_place.clone(),
+        }
+    }
+
+    /// Returns true if rules come from an xDS server instead of files.
+    pub(super) fn has_xds_rules(&self) -> bool {
+        self.is_word("CONFIG_TYPE", "GRPC_XDS_SOTW")
+    }
+
+    /// Returns true if the `RUNTIME_*` variables locate the rule files.
+    pub(super) fn has_runtime_layout(&self) -> bool {
+        !self.has_xds_rules() && !self.is_set("TOLLGATE_CONFIG")
+    }
+
+    pub(super) fn watches_root(&self) -> bool {
+        !self.is_set("RUNTIME_WATCH_ROOT") || self.is_true("RUNTIME_WATCH_ROOT")
+    }
+
+    /// The file or directory of rules, unless they come by xDS.
+    pub(super) fn rules_path(&self) -> PathBuf {
+        if let Some(path) = self.text("TOLLGATE_CONFIG") {
+            return path.into();
+        }
+        let root = self.text("RUNTIME_ROOT").unwrap_or("/srv/runtime_data/current");
+        let subdirectory = self.text("RUNTIME_SUBDIRECTORY").unwrap_or_default();
+        let app_directory = self.text("RUNTIME_APPDIRECTORY").unwrap_or("config");
+        let mut path = PathBuf::from(root);
+        for part in [subdirectory, app_directory] {
+            let part = part.trim_matches('/');
+            // Joining an empty part would end the path with a slash.
+            if !part.is_empty() {
+                path.push(part);
             }
         }
-        Err(format!("this is no environment, expected NAME=value on each line:{problems}"))
+        path
     }
-}
 
-fn parse_line(line: &str) -> Result<Option<(&str, Value)>, String> {
-    if line.is_empty() || line.starts_with('#') || line == "set -a" || line == "set +a" {
-        return Ok(None);
+    /// Returns true if tollgate will count hits in Redis.
+    pub(super) fn uses_redis(&self) -> bool {
+        match self.text("BACKEND_TYPE") {
+            Some(backend) => backend.eq_ignore_ascii_case("redis"),
+            // The reference has no counters in memory: a hidden REDIS_URL is
+            // most likely set.
+            None => self.is_set("REDIS_URL") || self.unknown_origin(&["REDIS_URL"]).is_some(),
+        }
     }
-    let exported = line.strip_prefix("export ").or_else(|| line.strip_prefix("declare -x "));
-    let line = exported.unwrap_or(line).trim_start();
-    let (name, text) = match line.split_once('=') {
-        Some((name, text)) => (name, Some(text)),
-        None => (line, None),
-    };
-    let legal = |it: char| it.is_ascii_alphanumeric() || it == '_';
-    if name.is_empty()
-        || !name.chars().all(legal)
-        || name.starts_with(|it: char| it.is_ascii_digit())
-    {
-        return Err("expected the name of a variable and a value, NAME=value".into());
-    }
-    let value = match text {
-        Some(text) => unquote(text)?,
-        None => Value::Unknown("whatever starts the service".into()),
-    };
-    Ok(Some((name, value)))
-}
 
-/// What a shell would make of `text`; one part of it may be in quotes.
-fn unquote(text: &str) -> Result<Value, String> {
-    let shell = || Value::Unknown("a shell, which replaces what begins with `$`".into());
-    let quoted = |quote: char| -> Result<(String, bool), String> {
-        let (mut value, mut expands) = (String::new(), false);
-        let mut rest = text[1..].chars();
-        loop {
-            match rest.next().ok_or_else(|| format!("expected another {quote} at the end"))? {
-                it if it == quote => break,
-                '\\' if quote == '"' => match rest.next() {
-                    Some(it @ ('"' | '\\' | '$' | '`')) => value.push(it),
-                    Some(it) => value.extend(['\\', it]),
-                    None => return Err(format!("expected another {quote} at the end")),
-                },
-                it => {
-                    expands |= quote == '"' && (it == '$' || it == '`');
-                    value.push(it);
-                }
-            }
-        }
-        match rest.as_str().trim_start() {
-            "" => Ok((value, expands)),
-            it if it.starts_with('#') => Ok((value, expands)),
-            _ => Err(format!("expected nothing behind the second {quote}")),
-        }
-    };
-    let (value, expands) = match text.chars().next() {
-        Some(quote @ ('"' | '\'')) => quoted(quote)?,
-        _ => {
-            let value = text.split(" #").next().unwrap_or_default().trim_end();
-            (
-                value.to_owned(),
-                value.contains("${") || value.contains("$(") || value.starts_with('$'),
-            )
-        }
-    };
-    Ok(if expands { shell() } else { Value::Known(value) })
+    /// Returns true if tollgate reserves the hits of a plain request before it
+    /// counts them. It has to where the counters of a request may be on several
+    /// servers and one exceeded limit keeps the others from counting.
+    pub(super) fn reserves_hits(&self) -> bool {
+        self.is_true("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT")
+            && (self.is_word("REDIS_TYPE", "cluster") || self.is_true("REDIS_PERSECOND"))
+    }
 }

@@ -1,4 +1,4 @@
-//! What is found, and how it is shown.
+//! The findings of a comparison, and their output.
 
 use std::{
     fmt,
@@ -8,16 +8,16 @@ use std::{
 use super::environment::Environment;
 use crate::config;
 
-/// How much something matters.
+/// The weight of a finding, the gravest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Grade {
-    /// tollgate ends at once, or never becomes ready.
+    /// tollgate exits at the start, or its pod never becomes ready.
     WillNotStart,
-    /// Something is not as it was.
+    /// The behaviour changes.
     Differs,
-    /// Nothing is known to differ, but somebody should look.
+    /// No difference is known, but an operator should check.
     Note,
-    /// Nothing that matters to a caller changes.
+    /// Nothing changes that affects a decision.
     Same,
 }
 
@@ -36,22 +36,23 @@ impl fmt::Display for Grade {
     }
 }
 
-/// One thing that was compared. What is empty is not shown.
+/// The result of one check. Empty fields are not shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) grade: Grade,
     pub(super) title: String,
-    /// The variable that it is about.
+    /// The name of the variable, if the finding concerns one.
     pub(super) variable: String,
     /// `file:line`, or the file.
     pub(super) place: String,
-    /// The lines of the file that are meant, in place of `place`.
+    /// The line of a rule file with a caret below. It is shown instead of
+    /// `place`.
     pub(super) snippet: String,
-    /// What Envoy's reference service does.
-    pub(super) there: String,
-    /// What tollgate does.
-    pub(super) here: String,
-    /// What to do about it.
+    /// Behaviour of the reference service, envoyproxy/ratelimit.
+    pub(super) reference: String,
+    /// Behaviour of tollgate.
+    pub(super) tollgate: String,
+    /// Advice for the operator.
     pub(super) remedy: String,
 }
 
@@ -63,8 +64,8 @@ impl Finding {
             variable: String::new(),
             place: String::new(),
             snippet: String::new(),
-            there: String::new(),
-            here: String::new(),
+            reference: String::new(),
+            tollgate: String::new(),
             remedy: String::new(),
         }
     }
@@ -73,29 +74,29 @@ impl Finding {
         Self { place: place.into(), ..self }
     }
 
-    /// That it is about a variable of `environment`.
-    pub(super) fn of(self, environment: &Environment, variable: &str) -> Self {
+    /// Sets the variable, and its place in `environment`.
+    pub(super) fn about(self, environment: &Environment, variable: &str) -> Self {
         Self { variable: variable.to_owned(), place: environment.place(variable), ..self }
     }
 
-    /// That it holds only if the variables called `names` are not set to something
-    /// else where that cannot be seen.
-    pub(super) fn unless(self, environment: &Environment, names: &[&str]) -> Self {
-        let Some(source) = environment.doubt(names) else { return self };
+    /// Lowers the grade to a note if one of the variables `names` may be set
+    /// outside the input, since its value could make the finding wrong.
+    pub(super) fn unless_set(self, environment: &Environment, names: &[&str]) -> Self {
+        let Some(origin) = environment.unknown_origin(names) else { return self };
         let grade = match self.grade {
             Grade::WillNotStart | Grade::Differs | Grade::Note => Grade::Note,
             Grade::Same => Grade::Same,
         };
-        let title = format!("{}, unless {source} says otherwise", self.title);
+        let title = format!("{}, unless {origin} changes that", self.title);
         Self { grade, title, ..self }
     }
 
-    pub(super) fn there(self, there: impl Into<String>) -> Self {
-        Self { there: there.into(), ..self }
+    pub(super) fn reference(self, behaviour: impl Into<String>) -> Self {
+        Self { reference: behaviour.into(), ..self }
     }
 
-    pub(super) fn here(self, here: impl Into<String>) -> Self {
-        Self { here: here.into(), ..self }
+    pub(super) fn tollgate(self, behaviour: impl Into<String>) -> Self {
+        Self { tollgate: behaviour.into(), ..self }
     }
 
     pub(super) fn remedy(self, remedy: impl Into<String>) -> Self {
@@ -111,31 +112,47 @@ impl fmt::Display for Finding {
         } else if !self.place.is_empty() {
             writeln!(f, " --> {}", printable(&self.place))?;
         }
-        let lines = [("there", &self.there), ("here", &self.here), ("to do", &self.remedy)];
-        let mut lines = lines.iter().filter(|it| !it.1.is_empty());
-        lines.try_for_each(|(name, text)| writeln!(f, "  = {name}: {}", printable(text)))
+        let lines =
+            [("ratelimit", &self.reference), ("tollgate", &self.tollgate), ("to do", &self.remedy)];
+        for (label, text) in lines {
+            if !text.is_empty() {
+                writeln!(f, "  = {label}: {}", printable(text))?;
+            }
+        }
+        Ok(())
     }
 }
 
-/// `text` on one line, unable to command a terminal.
+/// `text` on one line, without control characters for a terminal.
 fn printable(text: &str) -> String {
     text.chars().map(config::printable).collect()
 }
 
-/// Writes `findings`, the gravest first; those that are the same only if
-/// `verbose`. The last line counts them.
-pub(super) fn write(findings: &[Finding], verbose: bool, out: &mut impl Write) -> io::Result<()> {
-    for grade in Grade::ALL.into_iter().filter(|it| verbose || *it != Grade::Same) {
-        let mut of_grade = findings.iter().filter(|it| it.grade == grade);
-        of_grade.try_for_each(|it| writeln!(out, "{it}"))?;
+/// Writes `findings`, the gravest first, and a last line that counts them.
+pub(super) fn write(
+    findings: &[Finding],
+    shows_same: bool,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut counts = [0; Grade::ALL.len()];
+    for (grade, count) in Grade::ALL.into_iter().zip(&mut counts) {
+        for finding in findings {
+            if finding.grade != grade {
+                continue;
+            }
+            *count += 1;
+            if shows_same || grade != Grade::Same {
+                writeln!(out, "{finding}")?;
+            }
+        }
     }
-    let count = |grade| findings.iter().filter(|it| it.grade == grade).count();
-    let [bad, differ, notes, same] = Grade::ALL.map(count);
+    let [will_not_start, differ, notes, same] = counts;
+    let differ_word = if differ == 1 { "differs" } else { "differ" };
     let notes_word = if notes == 1 { "note" } else { "notes" };
-    let hidden = if verbose || same == 0 { "" } else { " (--verbose shows them)" };
+    let hidden = if shows_same || same == 0 { "" } else { " (--verbose shows them)" };
     writeln!(
         out,
-        "{bad} will not start, {differ} {}, {notes} {notes_word}, {same} the same{hidden}",
-        if differ == 1 { "differs" } else { "differ" },
+        "{will_not_start} will not start, {differ} {differ_word}, {notes} {notes_word}, {same} \
+         the same{hidden}"
     )
 }

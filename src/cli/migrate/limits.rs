@@ -1,161 +1,192 @@
-//! Limits that both services understand, and treat otherwise.
+//! Limits that are valid for both services and have another effect.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    Case,
+    environment::Environment,
     finding::{Finding, Grade},
 };
-use crate::config::{
-    SourceFile,
-    documents::{self, Item, Kind},
+use crate::{
+    cli::manifest::{list, text},
+    config::{
+        SourceFile,
+        documents::{self, Item, Kind},
+    },
 };
 
-/// How many findings of a kind are made at most.
-const SHOWN: usize = 20;
+/// The largest number of findings of one kind.
+const MAX_LISTED: usize = 20;
 
-/// What is known of the limits of all files.
-#[derive(Default)]
-struct Limits {
-    /// Where limits are whose metadata the reference does not return.
-    silent: Vec<String>,
-    /// The limits for which all values are written down, by the name that the
-    /// reference gives to their counter, without the window.
-    fixed: HashMap<String, Vec<(String, String)>>,
-    /// By domain, the files that have patterns on its first level.
-    patterns: BTreeMap<String, BTreeSet<String>>,
+/// A limit whose descriptors all have a fixed key and value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct FixedLimit {
+    /// `file:line`.
+    place: String,
+    unit: String,
 }
 
-/// Compares what both services do with `files`, which are right.
-pub(super) fn compare(case: &Case<'_>, files: &[SourceFile], findings: &mut Vec<Finding>) {
-    let mut limits = Limits::default();
+/// Facts about the limits of all files.
+#[derive(Default)]
+struct LimitSurvey {
+    /// Places of limits for which the reference does not return metadata.
+    without_metadata: Vec<String>,
+    /// By the name of the counter in the reference, without the window.
+    fixed_limits: HashMap<String, Vec<FixedLimit>>,
+    /// By domain, the files with patterns on the first level.
+    files_with_patterns: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Compares the effect of `files`, which are valid for tollgate.
+pub(super) fn compare(env: &Environment, files: &[SourceFile], findings: &mut Vec<Finding>) {
+    let mut survey = LimitSurvey::default();
     for file in files {
         let documents = documents::read(file);
-        let root = documents.roots().and_then(|mut it| it.next());
-        let Some(root) = root else { continue };
+        let Some(mut roots) = documents.roots() else { continue };
+        let Some(root) = roots.next() else { continue };
         let domain = text(root, "domain");
-        let above = Above {
+        let parent = Parent {
             file: &file.name,
             domain,
             counter: Some(format!("{domain}_")),
-            ..Above::default()
+            is_counted_by_value: false,
+            depth: 0,
         };
-        limits.descriptors(root, &above);
+        survey.add_descriptors(root, &parent);
     }
-    metadata(case, &limits, findings);
-    shared(case, &limits, findings);
-    order(&limits, findings);
+    returned_metadata(env, &survey, findings);
+    shared_counters(env, &survey, findings);
+    random_pattern_order(&survey, findings);
 }
 
-/// What leads to a list of descriptors.
-#[derive(Clone, Default)]
-struct Above<'a> {
+/// The position of a list of descriptors.
+#[derive(Clone)]
+struct Parent<'a> {
     file: &'a str,
     domain: &'a str,
-    /// The name of the counter so far; none if a value is not written down.
+    /// The first part of the counter's name, or `None` below a descriptor that
+    /// matches several values.
     counter: Option<String>,
-    /// Whether a value of the request becomes part of a statistic.
-    by_value: bool,
+    /// Set if the reference keeps statistics for each value of a request.
+    is_counted_by_value: bool,
     depth: usize,
 }
 
-impl Limits {
-    fn descriptors(&mut self, parent: Item<'_>, above: &Above<'_>) {
-        for it in parent.get("descriptors").into_iter().flat_map(Item::list) {
-            let (key, value) = (text(it, "key"), text(it, "value"));
+impl LimitSurvey {
+    fn add_descriptors(&mut self, parent_item: Item<'_>, parent: &Parent<'_>) {
+        for descriptor in list(parent_item, "descriptors") {
+            let (key, value) = (text(descriptor, "key"), text(descriptor, "value"));
             let is_pattern = key.contains('*') || value.contains('*');
-            if is_pattern && above.depth == 0 {
-                let files = self.patterns.entry(above.domain.to_owned()).or_default();
-                files.insert(above.file.to_owned());
+            if is_pattern && parent.depth == 0 {
+                let files = self.files_with_patterns.entry(parent.domain.to_owned()).or_default();
+                files.insert(parent.file.to_owned());
             }
-            let shares = is_pattern && is_true(it, "share_threshold");
-            let takes_any = value.is_empty() || is_pattern;
-            let counter = above.counter.as_ref().filter(|_| !takes_any);
-            let here = Above {
-                counter: counter.map(|it| format!("{it}{key}_{value}_")),
-                by_value: above.by_value || takes_any && !shares && is_true(it, "value_to_metric"),
-                depth: above.depth + 1,
-                ..above.clone()
+            let matches_several = value.is_empty() || is_pattern;
+            let is_shared = is_pattern && is_true(descriptor, "share_threshold");
+            let is_by_value =
+                matches_several && !is_shared && is_true(descriptor, "value_to_metric");
+            let counter = match &parent.counter {
+                Some(prefix) if !matches_several => Some(format!("{prefix}{key}_{value}_")),
+                _ => None,
             };
-            if let Some(limit) = it.get("rate_limit").filter(|it| !is_true(*it, "unlimited")) {
-                self.limit(it, limit, &here);
+            let position = Parent {
+                counter,
+                is_counted_by_value: parent.is_counted_by_value || is_by_value,
+                depth: parent.depth + 1,
+                ..*parent
+            };
+            if let Some(limit) = descriptor.get("rate_limit")
+                && !is_true(limit, "unlimited")
+            {
+                self.add_limit(descriptor, limit, &position);
             }
-            self.descriptors(it, &here);
+            self.add_descriptors(descriptor, &position);
         }
     }
 
-    fn limit(&mut self, descriptor: Item<'_>, limit: Item<'_>, here: &Above<'_>) {
-        let place = || format!("{}:{}", here.file, descriptor.line);
+    fn add_limit(&mut self, descriptor: Item<'_>, limit: Item<'_>, position: &Parent<'_>) {
+        let place = format!("{}:{}", position.file, descriptor.line);
         let is_leaf = descriptor.get("descriptors").is_none();
-        let renamed = here.by_value || is_leaf && is_true(descriptor, "detailed_metric");
-        if renamed && descriptor.get("metadata").is_some() {
-            self.silent.push(place());
+        let is_detailed = is_leaf && is_true(descriptor, "detailed_metric");
+        let has_metadata = descriptor.get("metadata").is_some();
+        if has_metadata && (position.is_counted_by_value || is_detailed) {
+            self.without_metadata.push(place.clone());
         }
-        if let Some(counter) = &here.counter {
+        if let Some(counter) = &position.counter {
             let unit = text(limit, "unit").to_lowercase();
-            self.fixed.entry(counter.clone()).or_default().push((place(), unit));
+            let limits = self.fixed_limits.entry(counter.clone()).or_default();
+            limits.push(FixedLimit { place, unit });
         }
     }
 }
 
-fn metadata(case: &Case<'_>, limits: &Limits, findings: &mut Vec<Finding>) {
+fn returned_metadata(env: &Environment, survey: &LimitSurvey, findings: &mut Vec<Finding>) {
     const NAME: &str = "RESPONSE_DYNAMIC_METADATA";
-    let asked = case.env.is_true(NAME)
-        || case.env.text(NAME).is_some_and(|it| it.eq_ignore_ascii_case("always"));
-    let Some(first) = limits.silent.first().filter(|_| asked) else { return };
-    let place = match limits.silent.len() {
+    let Some(first) = survey.without_metadata.first() else { return };
+    if !env.is_true(NAME) && !env.is_word(NAME, "always") {
+        return;
+    }
+    let place = match survey.without_metadata.len() {
         1 => first.clone(),
         several => format!("{first} and {} more", several - 1),
     };
     findings.push(
         Finding::new(Grade::Differs, "the metadata of a rule is returned")
             .at(place)
-            .there("loses it, as statistics of the rule are kept by value")
-            .here("returns it with each answer that lets a request pass"),
+            .reference("loses it, because the statistics of the rule are kept by value")
+            .tollgate("returns it with each response that allows a request"),
     );
 }
 
-fn shared(case: &Case<'_>, limits: &Limits, findings: &mut Vec<Finding>) {
-    let keeps =
-        case.env.text("COUNTER_KEYS").is_some_and(|it| it.eq_ignore_ascii_case("reference"));
-    let mut groups: Vec<_> = limits.fixed.values().filter(|it| 1 < it.len()).collect();
+fn shared_counters(env: &Environment, survey: &LimitSurvey, findings: &mut Vec<Finding>) {
+    if env.is_word("COUNTER_KEYS", "reference") {
+        return;
+    }
+    let mut groups = Vec::new();
+    for limits in survey.fixed_limits.values() {
+        if let [first, second, ..] = limits.as_slice() {
+            groups.push((first, second));
+        }
+    }
     groups.sort();
-    for group in groups.into_iter().filter(|_| !keeps).take(SHOWN) {
-        let (place, unit) = &group[0];
-        let (other, other_unit) = &group[1];
-        let when = match unit == other_unit {
-            true => "always",
-            false => "whenever their windows begin at the same moment",
+    groups.truncate(MAX_LISTED);
+    for (first, second) in groups {
+        let times = if first.unit == second.unit {
+            "always"
+        } else {
+            "whenever their windows begin at the same moment"
         };
         findings.push(
             Finding::new(Grade::Differs, "two limits no longer share a counter")
-                .at(place)
-                .there(format!("counts for this and for {other} together, {when}"))
-                .here("counts for each by itself")
-                .unless(case.env, &["COUNTER_KEYS"]),
+                .at(&first.place)
+                .reference(format!(
+                    "counts this limit and that at {} together, {times}",
+                    second.place
+                ))
+                .tollgate("has a counter for each limit")
+                .unless_set(env, &["COUNTER_KEYS"]),
         );
     }
 }
 
-fn order(limits: &Limits, findings: &mut Vec<Finding>) {
-    for (domain, files) in limits.patterns.iter().filter(|it| 1 < it.1.len()) {
+fn random_pattern_order(survey: &LimitSurvey, findings: &mut Vec<Finding>) {
+    for (domain, files) in &survey.files_with_patterns {
+        if files.len() < 2 {
+            continue;
+        }
         let files: Vec<_> = files.iter().map(String::as_str).collect();
+        let title = format!("several files have patterns for the domain {domain}");
         findings.push(
-            Finding::new(
-                Grade::Differs,
-                format!("several files have patterns for the domain {domain}"),
-            )
-            .at(files.join(", "))
-            .there("tries them in an order that is another after each start")
-            .here("tries them in the order of the names of their files"),
+            Finding::new(Grade::Differs, title)
+                .at(files.join(", "))
+                .reference("tries them in a random order that changes with each start")
+                .tollgate("tries them in the order of the file names"),
         );
     }
-}
-
-fn text<'n>(item: Item<'n>, key: &str) -> &'n str {
-    item.get(key).and_then(Item::text).unwrap_or_default()
 }
 
 fn is_true(item: Item<'_>, key: &str) -> bool {
-    item.get(key).is_some_and(|it| it.kind() == Kind::Bool(true))
+    match item.get(key) {
+        Some(value) => value.kind() == Kind::Bool(true),
+        None => false,
+    }
 }

@@ -1,236 +1,346 @@
-//! What a pod around the service asks of it.
+//! The pod in a Kubernetes manifest that runs the service.
 
 use super::{
-    Case,
+    environment::{EnvValue, EnvVariable, Environment},
     finding::{Finding, Grade},
-    manifest::{Pod, name, text},
-    reference,
-    variables::setting,
 };
 use crate::{
-    cli,
-    config::documents::{Item, Kind},
-    settings::table::GROUPS,
+    cli::manifest::{self, kind, list, name, namespace, text},
+    config::documents::{Documents, Item},
 };
 
-/// The checks, one for each part of a pod.
-pub(super) const CHECKS: &[fn(&Case<'_>, &Pod<'_>, &mut Vec<Finding>)] =
-    &[command, probes, ports, links, grace];
+const WORKLOADS: [&str; 6] =
+    ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Pod", "ReplicationController"];
 
-/// Pages of the HTTP port, and of the debug port, where all others answer, too.
-const PAGES: [&str; 5] = ["/healthcheck", "/ready", "/metrics", "/rlconfig", "/json"];
+/// The container that runs the service, with its pod and the manifest.
+#[derive(Clone, Debug)]
+pub(super) struct Pod<'n> {
+    pub(super) file: &'n str,
+    pub(super) spec: Item<'n>,
+    pub(super) container: Item<'n>,
+    /// `kind/workload/container`, after the namespace if there is one.
+    pub(super) path: String,
+    /// Empty if the manifest does not set it.
+    namespace: &'n str,
+    /// All objects of the manifest.
+    objects: Vec<Item<'n>>,
+}
 
-fn command(_: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
-    let words = |key: &str| {
-        let item = pod.container.get(key);
-        item.into_iter().flat_map(Item::list).filter_map(Item::text).collect::<Vec<_>>()
-    };
-    let (command, args) = (words("command"), words("args"));
-    let place = |key: &str| pod.container.get(key).map_or(String::new(), |it| pod.place(it));
-    // Arguments may hold passwords, and are not shown.
-    if let Some(program) = command.first().filter(|it| !is_ours(it)) {
-        findings.push(
-            Finding::new(Grade::Note, format!("the container runs {program}"))
-                .at(place("command"))
-                .here("the image has /bin/ratelimit, tollgate, and what a small Debian has")
-                .remedy("see that it ends up in /bin/ratelimit, or remove `command`"),
-        );
+#[derive(Clone, Copy, Debug)]
+struct Candidate<'n> {
+    workload: Item<'n>,
+    /// The spec of the pod.
+    spec: Item<'n>,
+    container: Item<'n>,
+}
+
+impl Candidate<'_> {
+    /// For example `deployment/ratelimit/main`, after the namespace if there is
+    /// one.
+    fn path(&self) -> String {
+        let kind = kind(self.workload).to_lowercase();
+        let mut path = String::new();
+        for part in
+            [namespace(self.workload), &kind, name(self.workload), text(self.container, "name")]
+        {
+            if !path.is_empty() && !part.is_empty() {
+                path.push('/');
+            }
+            path.push_str(part);
+        }
+        path
+    }
+
+    /// Returns true if `wanted` is the name, or the last parts of the path.
+    fn is_called(&self, wanted: &str) -> bool {
+        let path = format!("/{}", self.path()).to_lowercase();
+        path.ends_with(&format!("/{}", wanted.to_lowercase()))
+    }
+}
+
+fn add_candidates<'n>(workload: Item<'n>, candidates: &mut Vec<Candidate<'n>>) {
+    if !WORKLOADS.contains(&kind(workload)) {
         return;
     }
-    let key = if args.is_empty() { "command" } else { "args" };
-    let arguments: Vec<_> = command.iter().skip(1).chain(&args).copied().collect();
-    let (grade, here) = match arguments.as_slice() {
-        [] | ["serve"] => return,
-        arguments if serves(arguments) => {
-            (Grade::Differs, "takes them for its settings, which are not compared here")
+    let Some(spec) = workload.get_path(&["spec", "template", "spec"]).or(workload.get("spec"))
+    else {
+        return;
+    };
+    for container in list(spec, "containers") {
+        candidates.push(Candidate { workload, spec, container });
+    }
+}
+
+/// Returns true if `text` is a manifest and not a file of variables.
+pub(super) fn is_manifest(text: &str) -> bool {
+    const BEGINNINGS: [&str; 4] = ["apiVersion:", "kind:", "---", "{"];
+    for line in text.lines() {
+        if BEGINNINGS.iter().any(|beginning| line.starts_with(beginning)) {
+            return true;
         }
-        _ => (Grade::WillNotStart, "does not serve with them"),
-    };
-    findings.push(
-        Finding::new(grade, "the container has arguments")
-            .at(place(key))
-            .there("ignores them: it takes no flags")
-            .here(here)
-            .remedy(format!("remove them from `{key}`")),
-    );
-}
-
-fn is_ours(program: &str) -> bool {
-    let name = program.rsplit('/').next().unwrap_or_default();
-    let directory = program.strip_suffix(name).unwrap_or_default();
-    let by_name = ["ratelimit", "tollgate"].contains(&name);
-    by_name && ["", "/bin/", "/usr/bin/", "/usr/local/bin/"].contains(&directory)
-}
-
-/// Whether tollgate serves if these are its arguments.
-fn serves(arguments: &[&str]) -> bool {
-    let matches = cli::command().try_get_matches_from([&["tollgate"], arguments].concat());
-    matches.is_ok_and(|it| it.subcommand_name().is_none_or(|it| it == "serve"))
-}
-
-/// What says which ports there are, and what is on them.
-const PORTS: [&str; 7] = [
-    "PORT",
-    "DEBUG_PORT",
-    "GRPC_PORT",
-    "GRPC_UDS",
-    "USE_PROMETHEUS",
-    "PROMETHEUS_ADDR",
-    "PROMETHEUS_PATH",
-];
-
-/// A port on which something listens.
-struct Listener {
-    port: i128,
-    what: &'static str,
-}
-
-/// The ports that will be open; none whose number is not known.
-fn listeners(case: &Case<'_>) -> Vec<Listener> {
-    let number = |name, default| match case.env.text(name) {
-        Some(text) => text.parse().ok(),
-        None if case.env.has(name) => None,
-        None => Some(default),
-    };
-    let prometheus = case.env.text("PROMETHEUS_ADDR").unwrap_or(":9090");
-    let prometheus = prometheus.rsplit(':').next().and_then(|it| it.parse().ok());
-    let serves = case.env.is_true("USE_PROMETHEUS") && setting("USE_PROMETHEUS").is_some();
-    let on_socket = case.env.has("GRPC_UDS") && setting("GRPC_UDS").is_some();
-    let all = [
-        ("gRPC", number("GRPC_PORT", 8081).filter(|_| !on_socket)),
-        ("HTTP", number("PORT", 8080)),
-        ("debug", number("DEBUG_PORT", 6070)),
-        ("Prometheus", prometheus.filter(|_| serves)),
-    ];
-    all.into_iter().filter_map(|(what, port)| Some(Listener { port: port?, what })).collect()
-}
-
-/// The port that `item` names, by number or by the name of a container's port.
-fn port_of(pod: &Pod<'_>, item: Item<'_>) -> Option<i128> {
-    let name = match item.kind() {
-        Kind::Int(port) => return Some(port),
-        _ => item.text()?,
-    };
-    if let Ok(port) = name.parse() {
-        return Some(port);
     }
-    let mut ports = pod.container.get("ports").into_iter().flat_map(Item::list);
-    let port = ports.find(|it| text(*it, "name") == name)?.get("containerPort")?;
-    match port.kind() {
-        Kind::Int(port) => Some(port),
-        _ => port.text()?.parse().ok(),
+    false
+}
+
+impl<'n> Pod<'n> {
+    /// Finds the container called `wanted`. Without a name, finds the container
+    /// that runs the reference service, else the one that runs tollgate, else
+    /// the only one.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such container, or more than one, with a list of all.
+    pub(super) fn find(
+        file: &'n str,
+        documents: &'n Documents<'_>,
+        wanted: Option<&str>,
+    ) -> Result<Self, String> {
+        let objects = manifest::objects(documents);
+        let mut candidates = Vec::new();
+        for object in &objects {
+            add_candidates(*object, &mut candidates);
+        }
+        let chosen = match wanted {
+            Some(wanted) => choose_by_name(&candidates, wanted)?,
+            None => choose_by_program(&candidates)?,
+        };
+        Ok(Self {
+            file,
+            spec: chosen.spec,
+            container: chosen.container,
+            path: chosen.path(),
+            namespace: namespace(chosen.workload),
+            objects,
+        })
+    }
+
+    /// `file:line` of `item`.
+    pub(super) fn place(&self, item: Item<'_>) -> String {
+        format!("{}:{}", self.file, item.line)
+    }
+
+    /// Returns true if the container already runs tollgate.
+    pub(super) fn runs_tollgate(&self) -> bool {
+        runs_tollgate(self.container)
+    }
+
+    /// The objects of one kind in the namespace of the pod. An object or a pod
+    /// without a namespace matches any; objects with the pod's namespace come
+    /// first.
+    pub(super) fn objects_of_kind(&self, wanted_kind: &str) -> Vec<Item<'n>> {
+        let mut same_namespace = Vec::new();
+        let mut maybe_same = Vec::new();
+        for object in &self.objects {
+            let namespace = namespace(*object);
+            if kind(*object) != wanted_kind {
+                continue;
+            }
+            if namespace == self.namespace {
+                same_namespace.push(*object);
+            } else if namespace.is_empty() || self.namespace.is_empty() {
+                maybe_same.push(*object);
+            }
+        }
+        same_namespace.append(&mut maybe_same);
+        same_namespace
+    }
+
+    /// The ConfigMap object, or `None` if it is not in the manifest.
+    pub(super) fn config_map(&self, wanted_name: &str) -> Option<Item<'n>> {
+        let mut maps = self.objects_of_kind("ConfigMap").into_iter();
+        maps.find(|map| name(*map) == wanted_name)
+    }
+
+    /// The variables of the container. Adds a note for each source of variables
+    /// outside the manifest.
+    ///
+    /// # Errors
+    ///
+    /// If there are too many variables.
+    pub(super) fn environment(&self, findings: &mut Vec<Finding>) -> Result<Environment, String> {
+        let mut environment = Environment::new(self.file, self.place(self.container));
+        for source in list(self.container, "envFrom") {
+            if let Some(name) = self.add_source(source, &mut environment)? {
+                let title = format!("the variables of {name} are not known");
+                findings.push(Finding::new(Grade::Note, title).at(self.place(source)));
+                environment.add_unknown_source(name, text(source, "prefix").to_owned());
+            }
+        }
+        for variable in list(self.container, "env") {
+            let value = match (variable.get("value"), variable.get("valueFrom")) {
+                (Some(value), _) => expand(value.text().unwrap_or_default(), &environment),
+                (None, Some(from)) => self.value_from(from),
+                (None, None) => EnvValue::Known(String::new()),
+            };
+            let name = text(variable, "name").to_owned();
+            environment.set(EnvVariable { name, value, line: variable.line })?;
+        }
+        Ok(environment)
+    }
+
+    /// Adds the variables of one element of `envFrom`. Returns its name if it
+    /// is not in the manifest.
+    fn add_source(
+        &self,
+        source: Item<'_>,
+        environment: &mut Environment,
+    ) -> Result<Option<String>, String> {
+        let Some(map_ref) = source.get("configMapRef") else {
+            let secret = match source.get("secretRef") {
+                Some(secret_ref) => text(secret_ref, "name"),
+                None => "",
+            };
+            return Ok(Some(format!("the Secret {secret}")));
+        };
+        let map_name = text(map_ref, "name");
+        let Some(object) = self.config_map(map_name) else {
+            return Ok(Some(format!("the ConfigMap {map_name}")));
+        };
+        let Some(data) = object.get("data") else { return Ok(None) };
+        let prefix = text(source, "prefix");
+        for (key, _, value) in data.map() {
+            environment.set(EnvVariable {
+                name: format!("{prefix}{key}"),
+                value: EnvValue::Known(value.text().unwrap_or_default().to_owned()),
+                line: value.line,
+            })?;
+        }
+        Ok(None)
+    }
+
+    fn value_from(&self, from: Item<'_>) -> EnvValue {
+        if let Some(map_ref) = from.get("configMapKeyRef") {
+            let (map_name, key) = (text(map_ref, "name"), text(map_ref, "key"));
+            let data = match self.config_map(map_name) {
+                Some(map) => map.get("data"),
+                None => None,
+            };
+            if let Some(data) = data
+                && let Some(value) = data.get(key)
+                && let Some(text) = value.text()
+            {
+                return EnvValue::Known(text.to_owned());
+            }
+            return EnvValue::Unknown(format!("the ConfigMap {map_name}, key {key}"));
+        }
+        EnvValue::Unknown(match from.get("secretKeyRef") {
+            Some(secret) => {
+                format!("the Secret {}, key {}", text(secret, "name"), text(secret, "key"))
+            }
+            None => "the pod itself".into(),
+        })
     }
 }
 
-fn probes(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
-    const REMEDY: &str = "probe /healthcheck on the HTTP port, 8080 unless PORT says otherwise";
-    for name in ["startupProbe", "readinessProbe", "livenessProbe"] {
-        let Some(probe) = pod.container.get(name) else { continue };
-        let program = probe.get_path(&["exec", "command"]).and_then(|it| it.list().next()?.text());
-        let finding = if let Some(program) = program.filter(|it| !is_ours(it)) {
-            let title = format!("the {name} runs {program}, which the image may not have");
-            Finding::new(Grade::Note, title)
-        } else if let Some(problem) = probe_problem(case, pod, probe) {
-            Finding::new(Grade::WillNotStart, format!("the {name} fails: {problem}"))
-                .unless(case.env, &PORTS)
-        } else {
+fn choose_by_name<'c, 'n>(
+    candidates: &'c [Candidate<'n>],
+    wanted: &str,
+) -> Result<&'c Candidate<'n>, String> {
+    let mut matching = Vec::new();
+    for candidate in candidates {
+        if candidate.is_called(wanted) {
+            matching.push(candidate);
+        }
+    }
+    match matching.as_slice() {
+        [only] => Ok(*only),
+        [] => Err(choice_error("no container has this name", candidates)),
+        _ => Err(choice_error("more than one container has this name", candidates)),
+    }
+}
+
+fn choose_by_program<'c, 'n>(candidates: &'c [Candidate<'n>]) -> Result<&'c Candidate<'n>, String> {
+    let mut of_reference = Vec::new();
+    let mut of_tollgate = Vec::new();
+    for candidate in candidates {
+        if runs_reference(candidate.container) {
+            of_reference.push(candidate);
+        } else if runs_tollgate(candidate.container) {
+            of_tollgate.push(candidate);
+        }
+    }
+    match (of_reference.as_slice(), of_tollgate.as_slice(), candidates) {
+        ([only], _, _) | ([], [only], _) => Ok(*only),
+        ([], [], [only]) => Ok(only),
+        ([], [], _) => Err(choice_error("no container is known to run ratelimit", candidates)),
+        _ => Err(choice_error("more than one container runs ratelimit", candidates)),
+    }
+}
+
+fn choice_error(problem: &str, candidates: &[Candidate<'_>]) -> String {
+    const MAX_LISTED: usize = 20;
+    if candidates.is_empty() {
+        return "there is no pod in this manifest, expected a Deployment, a StatefulSet, a \
+                DaemonSet or a Pod with a container"
+            .to_owned();
+    }
+    let mut error = format!("{problem}, choose one with --container NAME:");
+    for candidate in candidates.iter().take(MAX_LISTED) {
+        error += "\n  ";
+        error += &candidate.path();
+    }
+    error
+}
+
+/// The name of the image, without its registry, tag and digest.
+fn image_name(container: Item<'_>) -> &str {
+    let image = text(container, "image").split('@').next().unwrap_or_default();
+    let image = image.rsplit('/').next().unwrap_or_default();
+    image.split(':').next().unwrap_or_default()
+}
+
+/// The file name of the program in `command`; empty if there is no command.
+fn program_name(container: Item<'_>) -> &str {
+    let Some(command) = container.get("command") else { return "" };
+    let Some(program) = command.list().next() else { return "" };
+    program.text().unwrap_or_default().rsplit('/').next().unwrap_or_default()
+}
+
+fn runs_reference(container: Item<'_>) -> bool {
+    let image = image_name(container);
+    image == "ratelimit" || image != "tollgate" && program_name(container) == "ratelimit"
+}
+
+fn runs_tollgate(container: Item<'_>) -> bool {
+    let image = image_name(container);
+    image == "tollgate" || image != "ratelimit" && program_name(container) == "tollgate"
+}
+
+/// Replaces each `$(NAME)` in `text` with the value of a variable before it,
+/// and `$$` with `$`.
+fn expand(text: &str, environment: &Environment) -> EnvValue {
+    /// In bytes. No useful value is longer.
+    const MAX_LENGTH: usize = 128 << 10;
+    let mut value = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        value += before;
+        rest = after;
+        if let Some(after) = rest.strip_prefix('$') {
+            value.push('$');
+            rest = after;
+            continue;
+        }
+        let Some((name, after)) = variable_reference(rest) else {
+            value.push('$');
             continue;
         };
-        findings.push(finding.at(pod.place(probe)).remedy(REMEDY));
+        let Some(variable) = environment.get(name) else {
+            return EnvValue::Unknown(format!("{name}, which the cluster may set"));
+        };
+        match &variable.value {
+            EnvValue::Known(known) => value += known,
+            unknown @ EnvValue::Unknown(_) => return unknown.clone(),
+        }
+        if value.len() > MAX_LENGTH {
+            return EnvValue::Unknown("variables that are too long in total".into());
+        }
+        rest = after;
     }
+    EnvValue::Known(value + rest)
 }
 
-fn probe_problem(case: &Case<'_>, pod: &Pod<'_>, probe: Item<'_>) -> Option<String> {
-    let listeners = listeners(case);
-    let kind = ["httpGet", "grpc", "tcpSocket"].iter().find_map(|it| Some((*it, probe.get(it)?)));
-    let (kind, target) = kind?;
-    let port = port_of(pod, target.get("port")?)?;
-    let Some(listener) = listeners.iter().find(|it| it.port == port) else {
-        return Some(format!("nothing listens on port {port}"));
-    };
-    let path = Some(text(target, "path")).filter(|it| !it.is_empty()).unwrap_or("/");
-    let page = path.split('?').next().unwrap_or(path);
-    let metrics = case.env.text("PROMETHEUS_PATH").unwrap_or("/metrics");
-    match (kind, listener.what) {
-        ("httpGet", "HTTP") if page == "/json" => {
-            Some("/json answers 400 without a request".into())
-        }
-        ("httpGet", "HTTP") if !PAGES.contains(&page) => Some(format!("there is no page {page}")),
-        ("httpGet", "Prometheus") if page != metrics => Some(format!("there is no page {page}")),
-        ("httpGet", "gRPC") => Some(format!("port {port} is for gRPC, not for HTTP")),
-        ("grpc", "HTTP" | "debug" | "Prometheus") => Some(format!("port {port} is for HTTP")),
-        ("grpc", _) => match text(target, "service") {
-            "" | "ratelimit" => None,
-            other => Some(format!("there is no health of a service {other}")),
-        },
-        _ => None,
-    }
-}
-
-fn ports(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
-    let listeners = listeners(case);
-    for it in pod.container.get("ports").into_iter().flat_map(Item::list) {
-        let Some(port) = it.get("containerPort").and_then(|it| port_of(pod, it)) else { continue };
-        if listeners.iter().all(|it| it.port != port) {
-            findings.push(
-                Finding::new(Grade::Note, format!("nothing listens on containerPort {port}"))
-                    .at(pod.place(it))
-                    .remedy("see that nobody connects to it; /metrics is on the HTTP port, too")
-                    .unless(case.env, &PORTS),
-            );
-        }
-    }
-}
-
-/// Services whose variables Kubernetes gives to the pod, where they are taken
-/// for settings.
-fn links(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
-    if pod.spec.get("enableServiceLinks").is_some_and(|it| it.kind() == Kind::Bool(false)) {
-        return;
-    }
-    let settings = GROUPS.iter().flat_map(|it| it.settings).map(|it| it.name);
-    let ports: Vec<_> = settings.filter(|it| it.ends_with("_PORT")).collect();
-    for service in pod.objects("Service") {
-        // Of a Service without an address no variables are made.
-        let spec = |key| service.get_path(&["spec", key]).and_then(Item::text);
-        if spec("clusterIP") == Some("None") || spec("type") == Some("ExternalName") {
-            continue;
-        }
-        let name = name(service);
-        let variable = format!("{}_PORT", name.to_ascii_uppercase().replace('-', "_"));
-        if ports.contains(&variable.as_str()) && case.env.get(&variable).is_none() {
-            let there = reference::find(&variable).map_or("", |_| "does not start with it either");
-            findings.push(
-                Finding::new(Grade::WillNotStart, format!("a Service is called {name}"))
-                    .at(pod.place(service))
-                    .there(there)
-                    .here(format!("Kubernetes sets {variable} to tcp://…, which is no port"))
-                    .remedy("put `enableServiceLinks: false` into the spec of the pod")
-                    .unless(case.env, &[&variable]),
-            );
-        }
-    }
-}
-
-fn grace(case: &Case<'_>, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
-    let wait = |name: &str, default| match case.env.text(name) {
-        Some(text) => crate::duration::parse(text).map_or(default, |it| it.as_secs()),
-        None => default,
-    };
-    let most = wait("DRAIN_DELAY", 3) + wait("DRAIN_TIMEOUT", 20);
-    let Some(item) = pod.spec.get("terminationGracePeriodSeconds") else { return };
-    let Kind::Int(grace) = item.kind() else { return };
-    if grace < i128::from(most) {
-        findings.push(
-            Finding::new(Grade::Differs, format!("terminationGracePeriodSeconds is {grace}"))
-                .at(pod.place(item))
-                .there("ends when its calls have ended")
-                .here(format!("takes up to {most}s to end, and may be killed before"))
-                .remedy(format!(
-                    "make it {} at least, or set DRAIN_DELAY and DRAIN_TIMEOUT",
-                    most + 2
-                ))
-                .unless(case.env, &["DRAIN_DELAY", "DRAIN_TIMEOUT"]),
-        );
-    }
+/// Splits `(NAME)` from the rest of the text.
+fn variable_reference(text: &str) -> Option<(&str, &str)> {
+    text.strip_prefix('(')?.split_once(')')
 }

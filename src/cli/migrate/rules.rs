@@ -1,21 +1,21 @@
-//! Rule files: whether tollgate takes them, and what it makes of them.
+//! Rule files: acceptance by both services, and differences in their effect.
 
 use std::path::{Path, PathBuf};
 
 use super::{
-    Case,
+    acceptance::{self, Acceptance},
+    environment::Environment,
     finding::{Finding, Grade},
     limits,
-    verdict::{Verdict, judge},
 };
 use crate::{
     config::{self, CompileOptions, Diagnostic, Diagnostics, SourceFile},
     rule_files::{self, ReadError, RuleSource, RuntimeLayout},
 };
 
-/// Reads the rules at `path` as both services would: every file of a
-/// directory, whatever its name ends in.
-pub(super) fn read(case: &Case<'_>, path: &Path) -> Result<Vec<SourceFile>, ReadError> {
+/// Reads the rules at `path` as both services would: all files of a directory,
+/// with any extension.
+pub(super) fn read(env: &Environment, path: &Path) -> Result<Vec<SourceFile>, ReadError> {
     if !path.is_dir() {
         return rule_files::read(path);
     }
@@ -24,97 +24,125 @@ pub(super) fn read(case: &Case<'_>, path: &Path) -> Result<Vec<SourceFile>, Read
         subdirectory: PathBuf::new(),
         app_directory: String::new(),
         watch_root: false,
-        ignore_dot_files: case.env.is_true("RUNTIME_IGNOREDOTFILES"),
+        ignore_dot_files: env.is_true("RUNTIME_IGNOREDOTFILES"),
     };
     RuleSource::Runtime(layout).read()
 }
 
-/// Compares what both services make of `files`.
-pub(super) fn compare(case: &Case<'_>, files: &[SourceFile], findings: &mut Vec<Finding>) {
+/// Compares the effect of `files` in both services.
+pub(super) fn compare(env: &Environment, files: &[SourceFile], findings: &mut Vec<Finding>) {
     const MERGE: &str = "MERGE_DOMAIN_CONFIG";
-    let said = case.env.is_true(MERGE);
-    // Where that is not known, they are most likely meant to be right.
-    let merge_domains = said || case.env.doubt(&[MERGE]).is_some();
-    let verdicts = judge(files, merge_domains);
-    match config::compile(files, CompileOptions { merge_domains }) {
-        Ok(compiled) => {
-            let same = |it: &Diagnostic| with_snippet(Finding::new(Grade::Same, &*it.message), it);
-            findings.extend(compiled.warnings.iter().take(Diagnostics::MAX_SHOWN).map(same));
-            only_here(files, &verdicts, findings);
-            by_name(case, files, findings);
-            limits::compare(case, files, findings);
-            let apart = CompileOptions { merge_domains: said };
-            if said != merge_domains && config::compile(files, apart).is_err() {
-                let title = "rule files are right only if MERGE_DOMAIN_CONFIG is true";
-                findings.push(Finding::new(Grade::Note, title).of(case.env, MERGE));
-            }
-        }
+    // If the variable is unknown, the rules are most likely valid with its value.
+    let merge_domains = env.is_true(MERGE) || env.unknown_origin(&[MERGE]).is_some();
+    let acceptances = acceptance::check(files, merge_domains);
+    let compiled = match config::compile(files, CompileOptions { merge_domains }) {
+        Ok(compiled) => compiled,
         Err(mistakes) => {
-            let shown = mistakes.iter().take(Diagnostics::MAX_SHOWN);
-            findings.extend(shown.map(|it| refused(case, it, files, &verdicts)));
-            if mistakes.len() > Diagnostics::MAX_SHOWN {
-                let more = mistakes.len() - Diagnostics::MAX_SHOWN;
-                let title = format!("and {more} more mistakes in rule files");
-                findings.push(Finding::new(Grade::WillNotStart, title));
-            }
+            add_mistakes(env, &mistakes, files, &acceptances, findings);
+            return;
+        }
+    };
+    for warning in compiled.warnings.iter().take(Diagnostics::MAX_SHOWN) {
+        let finding = Finding::new(Grade::Same, warning.message.as_str());
+        findings.push(with_snippet(finding, warning));
+    }
+    only_for_tollgate(files, &acceptances, findings);
+    other_extensions(env, files, findings);
+    limits::compare(env, files, findings);
+    if merge_domains && !env.is_true(MERGE) {
+        let unmerged = CompileOptions { merge_domains: false };
+        if config::compile(files, unmerged).is_err() {
+            let title = "the rule files are valid only if MERGE_DOMAIN_CONFIG is true";
+            findings.push(Finding::new(Grade::Note, title).about(env, MERGE));
         }
     }
 }
 
-/// `finding` with the place of `mistake`, and the line that is there.
+fn add_mistakes(
+    env: &Environment,
+    mistakes: &Diagnostics,
+    files: &[SourceFile],
+    acceptances: &[Acceptance],
+    findings: &mut Vec<Finding>,
+) {
+    for mistake in mistakes.iter().take(Diagnostics::MAX_SHOWN) {
+        let mut finding = Finding::new(Grade::WillNotStart, mistake.message.as_str())
+            .tollgate(if env.is_true("FORCE_START_WITHOUT_INITIAL_CONFIG") {
+                "starts without rules, and every request fails until this is corrected"
+            } else {
+                "exits at the start"
+            })
+            .remedy("correct this first; `tollgate check` checks the rules");
+        for (file, acceptance) in files.iter().zip(acceptances) {
+            if file.name == mistake.file {
+                finding.reference = reference_behaviour(acceptance);
+                break;
+            }
+        }
+        findings.push(with_snippet(finding, mistake));
+    }
+    if mistakes.len() > Diagnostics::MAX_SHOWN {
+        let more = mistakes.len() - Diagnostics::MAX_SHOWN;
+        let title = format!("and {more} more mistakes in rule files");
+        findings.push(Finding::new(Grade::WillNotStart, title));
+    }
+}
+
+fn reference_behaviour(acceptance: &Acceptance) -> String {
+    match acceptance {
+        Acceptance::Accepted => "accepts this file".to_owned(),
+        Acceptance::Rejected(reason) => format!("also rejects this file: {reason}"),
+        Acceptance::Unknown => String::new(),
+    }
+}
+
+/// Sets the place of `finding` to that of `mistake`, with its line.
 fn with_snippet(finding: Finding, mistake: &Diagnostic) -> Finding {
     let snippet = mistake.snippet().to_string();
     // The first line is the message.
-    let snippet = snippet.split_once('\n').map_or(String::new(), |it| it.1.to_owned());
+    let snippet = match snippet.split_once('\n') {
+        Some((_, rest)) => rest.to_owned(),
+        None => String::new(),
+    };
     Finding { snippet, place: mistake.file.clone(), ..finding }
 }
 
-fn refused(
-    case: &Case<'_>,
-    mistake: &Diagnostic,
+/// Adds the first file that only tollgate accepts: with it there is no way
+/// back to the reference.
+fn only_for_tollgate(
     files: &[SourceFile],
-    verdicts: &[Verdict],
-) -> Finding {
-    let verdict = files.iter().zip(verdicts).find(|(file, _)| file.name == mistake.file);
-    let there = match verdict.map(|it| it.1) {
-        Some(Verdict::Accepts) => "accepts this file".into(),
-        Some(Verdict::Refuses(reason)) => format!("refuses this file, too: {reason}"),
-        Some(Verdict::Unknown) | None => String::new(),
-    };
-    let here = match case.env.is_true("FORCE_START_WITHOUT_INITIAL_CONFIG") {
-        true => "starts without rules, and every request fails until this is mended",
-        false => "ends at the start",
-    };
-    let remedy = "mend it beforehand: `tollgate check` shows whether all is well";
-    let finding = Finding::new(Grade::WillNotStart, &*mistake.message);
-    with_snippet(finding.there(there).here(here).remedy(remedy), mistake)
+    acceptances: &[Acceptance],
+    findings: &mut Vec<Finding>,
+) {
+    for (file, acceptance) in files.iter().zip(acceptances) {
+        if let Acceptance::Rejected(reason) = acceptance {
+            findings.push(
+                Finding::new(Grade::Note, "these rules work only with tollgate")
+                    .at(&file.name)
+                    .reference(format!("rejects this file: {reason}"))
+                    .remedy("keep the previous rules, in case you go back"),
+            );
+            return;
+        }
+    }
 }
 
-/// Rules that only tollgate takes: with them there is no way back.
-fn only_here(files: &[SourceFile], verdicts: &[Verdict], findings: &mut Vec<Finding>) {
-    let refused = files.iter().zip(verdicts).find_map(|(file, verdict)| match verdict {
-        Verdict::Refuses(reason) => Some((file, reason)),
-        Verdict::Accepts | Verdict::Unknown => None,
-    });
-    findings.extend(refused.map(|(file, reason)| {
-        Finding::new(Grade::Note, "these rules are for tollgate alone")
-            .at(&file.name)
-            .there(format!("refuses this file: {reason}"))
-            .remedy("keep the rules from before, in case you go back")
-    }));
-}
-
-/// Files that `TOLLGATE_CONFIG` leaves out.
-fn by_name(case: &Case<'_>, files: &[SourceFile], findings: &mut Vec<Finding>) {
-    let is_yaml = |it: &&SourceFile| it.name.ends_with(".yaml") || it.name.ends_with(".yml");
-    if !case.env.has("TOLLGATE_CONFIG") || files.len() < 2 {
+/// Adds files that tollgate does not read from the directory `TOLLGATE_CONFIG`.
+fn other_extensions(env: &Environment, files: &[SourceFile], findings: &mut Vec<Finding>) {
+    if !env.is_set("TOLLGATE_CONFIG") || files.len() < 2 {
         return;
     }
-    findings.extend(files.iter().filter(|it| !is_yaml(it)).map(|it| {
-        Finding::new(Grade::Differs, "the name of a rule file ends in neither .yaml nor .yml")
-            .at(&it.name)
-            .there("reads it")
-            .here("does not read it where TOLLGATE_CONFIG names a directory")
-            .remedy("rename it")
-    }));
+    for file in files {
+        if file.name.ends_with(".yaml") || file.name.ends_with(".yml") {
+            continue;
+        }
+        let title = "the name of a rule file ends in neither .yaml nor .yml";
+        findings.push(
+            Finding::new(Grade::Differs, title)
+                .at(&file.name)
+                .reference("reads it")
+                .tollgate("does not read it if TOLLGATE_CONFIG is a directory")
+                .remedy("rename it"),
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! What `tollgate migrate` finds.
+//! Tests of `tollgate migrate`.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ mod rule_sets;
 mod table;
 mod unknown_sources;
 
-/// With this environment nothing differs.
+/// An environment without differences.
 const SAME: &str = "\
 LOG_LEVEL=warn
 REDIS_SOCKET_TYPE=tcp
@@ -31,22 +31,22 @@ RUNTIME_WATCH_ROOT=false
 RUNTIME_IGNOREDOTFILES=true
 ";
 
-/// What is found in a file of variables.
+/// The findings for a file of variables.
 fn found(environment: &str) -> Vec<Finding> {
-    let environment = Environment::parse("a.env", environment).unwrap();
+    let environment = env_file::parse("a.env", environment).unwrap();
     let mut findings = Vec::new();
-    compare_environment(&Case::new(&environment), &mut findings);
+    compare_environment(&environment, &mut findings);
     findings
 }
 
-/// What of it matters, each as `grade: title`.
+/// The findings that are not `same`, each as `grade: title`.
 fn titles(findings: &[Finding]) -> Vec<String> {
     let matters = |it: &&Finding| it.grade != Grade::Same;
     findings.iter().filter(matters).map(|it| format!("{}: {}", it.grade, it.title)).collect()
 }
 
-/// Runs the command on a file of this content.
-fn run(text: &[u8], migration: &Migration) -> (String, Result<Status, MigrateError>) {
+/// Runs the command on a file with the content `text`.
+fn run(text: &[u8], migration: &Migration) -> (String, Result<CommandStatus, MigrateError>) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("input");
     fs::write(&path, text).unwrap();
@@ -58,44 +58,44 @@ fn run(text: &[u8], migration: &Migration) -> (String, Result<Status, MigrateErr
 }
 
 #[test]
-fn an_environment_with_which_nothing_differs_is_a_yes() {
+fn an_environment_without_differences_is_positive() {
     let mut findings = found(SAME);
     assert_eq!(titles(&findings), Vec::<String>::new());
-    assert_eq!(answer(&findings), Status::Yes);
+    assert_eq!(status(&findings), CommandStatus::Positive);
     findings.push(Finding::new(Grade::Note, "look"));
-    assert_eq!(answer(&findings), Status::Yes);
+    assert_eq!(status(&findings), CommandStatus::Positive);
     for grade in [Grade::Differs, Grade::WillNotStart] {
         findings.push(Finding::new(grade, "look"));
-        assert_eq!(answer(&findings), Status::No);
+        assert_eq!(status(&findings), CommandStatus::Negative);
         findings.pop();
     }
 }
 
 #[test]
-fn the_gravest_comes_first_and_all_are_counted() {
+fn the_gravest_findings_come_first_and_all_are_counted() {
     let environment = SAME.replace("10s", "soon").replace("LOG_LEVEL=warn\n", "");
     let (out, status) = run(environment.as_bytes(), &Migration::default());
     let first = "\
 will not start: REDIS_TIMEOUT=\"soon\"
  --> input:3
-  = there: does not start with this either
-  = here: expected a duration such as 500ms, 10s or 1h30m";
+  = ratelimit: does not start with this either
+  = tollgate: expected a duration such as 500ms, 10s or 1h30m";
     assert!(out.starts_with(first), "{out}");
     let default = "
 differs: LOG_LEVEL is not set
  --> input
-  = there: WARN
-  = here: info
-  = to do: set LOG_LEVEL=warn to keep it
+  = ratelimit: WARN
+  = tollgate: info
+  = to do: set LOG_LEVEL=warn to keep the old level
 
 ";
     assert!(out.contains(default), "{out}");
     assert!(out.contains("\n1 will not start, ") && out.ends_with("(--verbose shows them)\n"));
-    assert!(matches!(status, Ok(Status::No)), "{status:?}");
+    assert!(matches!(status, Ok(CommandStatus::Negative)), "{status:?}");
 }
 
 #[test]
-fn what_is_the_same_is_shown_if_asked_for() {
+fn verbose_shows_items_that_stay_the_same() {
     let show = |verbose| run(SAME.as_bytes(), &Migration { verbose, ..Migration::default() }).0;
     let same = "same: REDIS_URL means the same\n --> input:3\n\n";
     assert!(show(true).contains(same), "{}", show(true));

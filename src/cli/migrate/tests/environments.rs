@@ -1,26 +1,26 @@
 use super::*;
 
-/// [`SAME`] with `lines` behind it, and what is found then.
+/// Checks the findings for [`SAME`] followed by `lines`.
 #[track_caller]
 pub(super) fn check(lines: &str, expected: &[&str]) {
     assert_eq!(titles(&found(&format!("{SAME}{lines}\n"))), expected, "{lines}");
 }
 
-/// [`SAME`] without one variable.
+/// Checks the findings for [`SAME`] without one variable.
 #[track_caller]
 fn check_without(name: &str, expected: &[&str]) {
     let rest: Vec<_> = SAME.lines().filter(|it| !it.starts_with(&format!("{name}="))).collect();
     assert_eq!(titles(&found(&rest.join("\n"))), expected, "{name}");
 }
 
-/// The finding about `variable`.
+/// The first finding about `variable` for [`SAME`] followed by `lines`.
 pub(super) fn about(lines: &str, variable: &str) -> Finding {
     let findings = found(&format!("{SAME}{lines}\n"));
     findings.into_iter().find(|it| it.variable == variable).unwrap()
 }
 
 #[test]
-fn defaults_that_differ_are_told_where_they_are_relied_on() {
+fn missing_variables_with_another_default_differ() {
     for name in ["LOG_LEVEL", "REDIS_TIMEOUT", "COUNTER_KEYS", "RESPONSE_DYNAMIC_METADATA"] {
         check_without(name, &[&format!("differs: {name} is not set")]);
     }
@@ -34,7 +34,7 @@ fn defaults_that_differ_are_told_where_they_are_relied_on() {
 }
 
 #[test]
-fn statistics_that_nobody_asked_for_are_no_longer_sent() {
+fn statsd_by_default_differs() {
     let sent = |lines: &str| {
         let findings = found(&SAME.replace("USE_STATSD=false\n", lines));
         let title = "USE_STATSD is not set";
@@ -47,14 +47,14 @@ fn statistics_that_nobody_asked_for_are_no_longer_sent() {
 }
 
 #[test]
-fn values_that_are_refused_are_explained() {
+fn rejected_values_have_an_explanation() {
     let it = about("BACKEND_TYPE=memcache", "BACKEND_TYPE");
-    assert_eq!((it.grade, it.there.as_str()), (Grade::WillNotStart, "counts in Memcached"));
+    assert_eq!((it.grade, it.reference.as_str()), (Grade::WillNotStart, "counts in Memcached"));
     assert!(it.remedy.starts_with("set REDIS_URL"), "{it}");
     let it = about("PORT=0x1F90", "PORT");
-    assert_eq!((it.grade, it.there.as_str()), (Grade::WillNotStart, "reads 8080"));
+    assert_eq!((it.grade, it.reference.as_str()), (Grade::WillNotStart, "reads 8080"));
     let it = about("LOG_LEVEL=loud", "LOG_LEVEL");
-    assert_eq!(it.there, "does not start with this either");
+    assert_eq!(it.reference, "does not start with this either");
     let it = about("REDIS_PERSECOND=true", "REDIS_PERSECOND");
     assert!(it.remedy.contains("REDIS_PERSECOND_URL"), "{it}");
     check(
@@ -75,7 +75,7 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
-fn numbers_that_are_octal_there_are_told() {
+fn octal_numbers_differ() {
     let it = about("PORT=010000", "PORT");
     assert_eq!((it.grade, it.remedy.as_str()), (Grade::Differs, "write 4096 to keep it"));
     let it = about("PORT=08080", "PORT");
@@ -84,14 +84,14 @@ fn numbers_that_are_octal_there_are_told() {
 }
 
 #[test]
-fn empty_variables_are_told_where_that_matters() {
+fn empty_variables_differ_if_the_reference_uses_them() {
     check("QUOTA_MODE=", &["differs: QUOTA_MODE is set and empty"]);
     check("RUNTIME_APPDIRECTORY=", &["differs: RUNTIME_APPDIRECTORY is set and empty"]);
     check("CACHE_KEY_PREFIX=\nREDIS_AUTH=", &[]);
 }
 
 #[test]
-fn variables_without_effect_are_told() {
+fn variables_without_effect_are_found() {
     check("REDIS_POOL_SIZE=20\nREDIS_PIPELINE_WINDOW=150us\nMEMCACHE_HOST_PORT=a:1", &[]);
     check(
         "RUNTIME_ROTO=/a",
@@ -101,14 +101,14 @@ fn variables_without_effect_are_told() {
     check("REDIS_PORT=tcp://10.0.0.1:6379\nPATH=/bin\nOTEL_SERVICE_NAME=a", &[]);
     check(
         "REDIS_POOL_ON_EMPTY_BEHAVIOR=create",
-        &["note: REDIS_POOL_ON_EMPTY_BEHAVIOR names what no longer exists"],
+        &["note: REDIS_POOL_ON_EMPTY_BEHAVIOR has an obsolete value"],
     );
 }
 
 #[test]
-fn what_does_something_here_alone_is_told() {
-    check("REDIS_TIMEOUT=20ms", &["differs: REDIS_TIMEOUT=20ms bounds commands, too"]);
-    let grow = "differs: waits between attempts to reach the xDS server grow";
+fn variables_with_more_effect_in_tollgate_differ() {
+    check("REDIS_TIMEOUT=20ms", &["differs: REDIS_TIMEOUT=20ms also limits commands"]);
+    let grow = "differs: the delay between attempts to connect to the xDS server grows";
     check("CONFIG_TYPE=GRPC_XDS_SOTW", &[grow]);
     check("CONFIG_TYPE=GRPC_XDS_SOTW\nXDS_CLIENT_BACKOFF_MAX_INTERVAL=10s", &[]);
     check(
@@ -120,17 +120,17 @@ fn what_does_something_here_alone_is_told() {
     );
     let sinks = SAME.replace("USE_STATSD=false", "USE_DOG_STATSD=true\nUSE_PROMETHEUS=1");
     let findings = found(&sinks);
-    assert!(findings.iter().any(|it| it.title == "statistics go to several places"));
+    assert!(findings.iter().any(|it| it.title == "statistics go to several sinks"));
     let mapper = "note: PROMETHEUS_MAPPER_YAML is not read";
     check("PROMETHEUS_MAPPER_YAML=/a.yaml", &[mapper]);
 }
 
 #[test]
-fn what_statistics_traces_and_clients_notice_is_told() {
+fn changes_of_statistics_traces_and_client_certificates_differ() {
     let tags = "differs: EXTRA_TAGS are labels for Prometheus";
     check("EXTRA_TAGS=a:b", &[]);
     check("EXTRA_TAGS=a:b\nUSE_PROMETHEUS=true", &[tags]);
-    let stop = "differs: a limit in shadow mode, or a quota, no longer stops others from counting";
+    let stop = "differs: an exceeded limit in shadow mode or in quota mode no longer stops other limits from counting";
     check("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT=true", &[stop]);
     check("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT=false", &[]);
     let traces = "differs: OTEL_EXPORTER_OTLP_ENDPOINT is not set";
@@ -145,7 +145,7 @@ fn what_statistics_traces_and_clients_notice_is_told() {
 }
 
 #[test]
-fn services_that_cannot_share_counters_change_over_at_once() {
+fn services_that_cannot_share_counters_must_switch_at_once() {
     let stop = "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT=true\n";
     let second = "REDIS_PERSECOND=true\nREDIS_PERSECOND_URL=b:1\nREDIS_PERSECOND_TIMEOUT=1s\n";
     let of_keys = |lines: &str, is_set: bool| {
@@ -159,7 +159,7 @@ fn services_that_cannot_share_counters_change_over_at_once() {
             let found = of_keys(&lines, is_set);
             assert_eq!(found.len(), 1, "{found:?}");
             assert_eq!(found[0].grade, Grade::Differs);
-            assert!(found[0].remedy.starts_with("change over at once"), "{}", found[0]);
+            assert!(found[0].remedy.starts_with("switch all instances at once"), "{}", found[0]);
             assert!(!found[0].remedy.contains("while both"), "{}", found[0]);
         }
         assert_eq!(of_keys(&lines, true)[0].place, "a.env:5");
@@ -172,7 +172,7 @@ fn services_that_cannot_share_counters_change_over_at_once() {
     }
 }
 
-/// [`SAME`] with another `REDIS_URL` and `lines` behind it, and what is found then.
+/// The findings for [`SAME`] with another `REDIS_URL`, followed by `lines`.
 fn with_url(url: &str, lines: &str) -> Vec<Finding> {
     found(&format!(
         "{}{lines}\n",
@@ -181,8 +181,8 @@ fn with_url(url: &str, lines: &str) -> Vec<Finding> {
 }
 
 #[test]
-fn a_proxy_is_told_once() {
-    let proxy = "note: REDIS_URL seems to be that of a proxy";
+fn the_address_of_a_proxy_is_noted_once() {
+    let proxy = "note: REDIS_URL seems to be the address of a proxy";
     for url in [
         "nutcracker:22121",
         "twemproxy:22121",
@@ -198,7 +198,7 @@ fn a_proxy_is_told_once() {
 }
 
 #[test]
-fn the_proxy_of_each_redis_is_told_by_its_own_setting() {
+fn each_redis_has_its_own_note_about_a_proxy() {
     let lines = "REDIS_PERSECOND_TIMEOUT=1s\n\
                  REDIS_PERSECOND_URL=/var/run/nutcracker/ratelimitpersecond.sock\n";
     let main = "/var/run/nutcracker/ratelimit.sock";
@@ -213,8 +213,8 @@ fn the_proxy_of_each_redis_is_told_by_its_own_setting() {
     let both = notes(&format!("{lines}REDIS_PERSECOND=true\n"));
     let places: Vec<_> = both.iter().map(|it| (it.0.as_str(), it.1.as_str())).collect();
     let expected = [
-        ("REDIS_URL seems to be that of a proxy", "a.env:2"),
-        ("REDIS_PERSECOND_URL seems to be that of a proxy", "a.env:13"),
+        ("REDIS_URL seems to be the address of a proxy", "a.env:2"),
+        ("REDIS_PERSECOND_URL seems to be the address of a proxy", "a.env:13"),
     ];
     assert_eq!(places, expected);
     assert!(both[1].2.ends_with("with REDIS_PERSECOND_TYPE=cluster"), "{}", both[1].2);
@@ -222,8 +222,8 @@ fn the_proxy_of_each_redis_is_told_by_its_own_setting() {
 }
 
 #[test]
-fn a_cluster_that_is_taken_for_one_server_is_told() {
-    let cluster = "note: REDIS_URL seems to be that of a cluster";
+fn the_address_of_a_cluster_is_noted_if_the_type_is_single() {
+    let cluster = "note: REDIS_URL seems to be the address of a cluster";
     for url in [
         "clustercfg.name.abc123.use1.cache.amazonaws.com:6379",
         "rediss://clustercfg.name.abc123.use1.cache.amazonaws.com:6379",
@@ -249,17 +249,17 @@ fn a_cluster_that_is_taken_for_one_server_is_told() {
 }
 
 #[test]
-fn another_place_for_rules_is_told() {
+fn another_location_of_rules_differs() {
     let edits = "differs: every change to a rule file takes effect";
-    let config = "differs: TOLLGATE_CONFIG counts before RUNTIME_ROOT";
+    let config = "differs: TOLLGATE_CONFIG overrides RUNTIME_ROOT";
     check("RUNTIME_WATCH_ROOT=true", &[edits]);
     check(
         "RUNTIME_WATCH_ROOT=true\nRUNTIME_APPDIRECTORY=a/b",
-        &[edits, "differs: RUNTIME_APPDIRECTORY leads down more than one level"],
+        &[edits, "differs: RUNTIME_APPDIRECTORY has more than one level"],
     );
     check("TOLLGATE_CONFIG=/rules", &[config]);
     let slash = about("RUNTIME_ROOT=/data/\nRUNTIME_WATCH_ROOT=true", "RUNTIME_WATCH_ROOT");
-    assert!(slash.there.contains("ends with a slash"), "{slash}");
+    assert!(slash.reference.contains("ends with a slash"), "{slash}");
 
     let without = |names: &[&str]| {
         let keeps = |it: &&str| !names.iter().any(|name| it.starts_with(name));
@@ -275,7 +275,7 @@ fn another_place_for_rules_is_told() {
 }
 
 #[test]
-fn the_environment_of_the_tests_of_the_reference_service() {
+fn the_test_environment_of_the_reference_is_compared() {
     let environment = "\
 PORT=8082
 GRPC_PORT=8083
@@ -305,8 +305,8 @@ LOCAL_CACHE_SIZE_IN_BYTES=1000
 }
 
 #[test]
-fn lines_are_read_as_env_docker_and_shells_write_them() {
-    let environment = Environment::parse(
+fn env_files_of_env_docker_and_shells_are_parsed() {
+    let environment = env_file::parse(
         "a",
         "# comment\n\nset -a\nA=1\nexport B=\"two words\" # why\ndeclare -x C='it $s'\n\
          D=a=b#c\r\n  E=x # y\nF=\"a\\\"b\\$\"\nA=2\nG=\nH='a \"b\"'\n",
@@ -315,8 +315,8 @@ fn lines_are_read_as_env_docker_and_shells_write_them() {
     let known: Vec<_> = ["A", "B", "C", "D", "E", "F", "G", "H"]
         .iter()
         .map(|it| match &environment.get(it).unwrap().value {
-            environment::Value::Known(text) => text.as_str(),
-            environment::Value::Unknown(_) => "?",
+            environment::EnvValue::Known(text) => text.as_str(),
+            environment::EnvValue::Unknown(_) => "?",
         })
         .collect();
     assert_eq!(known, ["2", "two words", "it $s", "a=b#c", "x", "a\"b$", "", "a \"b\""]);
@@ -325,28 +325,32 @@ fn lines_are_read_as_env_docker_and_shells_write_them() {
 }
 
 #[test]
-fn values_that_somebody_else_sets_are_not_known() {
+fn values_set_outside_the_file_are_unknown() {
     let lines = "LOG_LEVEL\nREDIS_URL=redis://:${PASSWORD}@redis\nREDIS_AUTH=\"$(cat a)\"";
     check(
         lines,
         &[
-            "note: the value of LOG_LEVEL is not known: it comes from whatever starts the service",
-            "note: the value of REDIS_URL is not known: it comes from a shell, which replaces what \
-         begins with `$`",
-            "note: the value of REDIS_AUTH is not known: it comes from a shell, which replaces what \
-         begins with `$`",
+            "note: the value of LOG_LEVEL is not known: it comes from the process that starts the service",
+            "note: the value of REDIS_URL is not known: it comes from a shell, which replaces text \
+         that begins with `$`",
+            "note: the value of REDIS_AUTH is not known: it comes from a shell, which replaces text \
+         that begins with `$`",
         ],
     );
     check(
         "REDIS_TYPE=sentinel\nexport REDIS_URL",
-        &["note: the value of REDIS_URL is not known: it comes from whatever starts the service"],
+        &[
+            "note: the value of REDIS_URL is not known: it comes from the process that starts the service",
+        ],
     );
 }
 
 #[test]
-fn what_depends_on_an_unknown_value_is_no_mistake() {
+fn settings_that_depend_on_an_unknown_value_are_not_mistakes() {
     let note = |name: &str| {
-        format!("note: the value of {name} is not known: it comes from whatever starts the service")
+        format!(
+            "note: the value of {name} is not known: it comes from the process that starts the service"
+        )
     };
     let url = note("REDIS_URL");
     check("BACKEND_TYPE=redis\nexport REDIS_URL", &[&url]);
@@ -359,12 +363,12 @@ fn what_depends_on_an_unknown_value_is_no_mistake() {
 }
 
 #[test]
-fn lines_that_are_something_else_have_their_numbers() {
+fn invalid_lines_are_listed_with_their_numbers() {
     let text = "A=1\nB C=2\n1A=3\nD=\"open\nE='a' b\n=x\n";
-    let error = Environment::parse("a.env", text).unwrap_err();
+    let error = env_file::parse("a.env", text).unwrap_err();
     assert_eq!(
         error,
-        "this is no environment, expected NAME=value on each line:\n  \
+        "this is not a file of variables, expected NAME=value on each line:\n  \
          a.env:2: expected the name of a variable and a value, NAME=value\n  \
          a.env:3: expected the name of a variable and a value, NAME=value\n  \
          a.env:4: expected another \" at the end\n  \
@@ -374,23 +378,25 @@ fn lines_that_are_something_else_have_their_numbers() {
 }
 
 #[test]
-fn ports_that_take_each_other_are_told() {
+fn two_listeners_on_one_port_are_mistakes() {
     check("DEBUG_PORT=8080", &["will not start: DEBUG_PORT=\"8080\""]);
     check("GRPC_PORT=6070", &["will not start: GRPC_PORT=\"6070\""]);
     check("PORT=1\nHOST=127.0.0.1\nDEBUG_PORT=1\nDEBUG_HOST=127.0.0.2", &[]);
     check("PORT=0\nDEBUG_PORT=0\nGRPC_PORT=0", &[]);
     check("USE_PROMETHEUS=true\nPORT=9090", &["will not start: PORT=\"9090\""]);
     let it = about("PORT=9000\nDEBUG_PORT=9000", "DEBUG_PORT");
-    assert_eq!(it.there, "opens the port twice, and a connection reaches either");
-    assert_eq!(it.here, "expected another port than that of PORT");
+    assert_eq!(it.reference, "opens the port twice; a connection may reach either listener");
+    assert_eq!(it.tollgate, "expected another port than that of PORT");
     check(
         "export PORT\nDEBUG_PORT=8080",
-        &["note: the value of PORT is not known: it comes from whatever starts the service"],
+        &[
+            "note: the value of PORT is not known: it comes from the process that starts the service",
+        ],
     );
 }
 
 #[test]
-fn what_is_wrong_with_the_collector_is_told_as_the_service_does() {
+fn mistakes_in_collector_variables_are_found() {
     let traces = |lines: &str| {
         let environment =
             format!("{SAME}TRACING_ENABLED=true\nOTEL_RESOURCE_ATTRIBUTES=x\n{lines}");
@@ -403,7 +409,7 @@ fn what_is_wrong_with_the_collector_is_told_as_the_service_does() {
         "OTEL_EXPORTER_OTLP_ENDPOINT",
     );
     assert_eq!((it.grade, it.title.as_str()), (Grade::WillNotStart, "OTEL_EXPORTER_OTLP_ENDPOINT"));
-    assert_eq!(it.here, "expected a URL such as http://collector:4317 or https://collector");
+    assert_eq!(it.tollgate, "expected a URL such as http://collector:4317 or https://collector");
     assert_eq!(it.place, "a.env:15");
     for (name, value) in [("OTEL_BSP_SCHEDULE_DELAY", "5s"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "0")] {
         let line = format!("{name}={value}\n");

@@ -1,6 +1,7 @@
 use super::*;
+use crate::config::MAX_BYTES;
 
-/// Fails unless there is no answer, and the reason has this in it.
+/// Checks that the input is rejected with an error that contains `expected`.
 #[track_caller]
 fn check(text: &[u8], expected: &str) {
     let (out, status) = run(text, &Migration::default());
@@ -12,15 +13,15 @@ fn check(text: &[u8], expected: &str) {
 const POD: &str = "kind: Pod\nspec:\n  containers:\n  - name: a\n";
 
 #[test]
-fn what_is_no_text_is_refused() {
-    check(b"A=\xff\n", "this is no text");
-    check(b"A=\0\n", "this is no text");
-    check(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0], "this is no text");
+fn input_that_is_not_text_is_rejected() {
+    check(b"A=\xff\n", "this is not text");
+    check(b"A=\0\n", "this is not text");
+    check(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0], "this is not text");
     check("a".repeat(MAX_BYTES + 1).as_bytes(), "this is too long");
 }
 
 #[test]
-fn too_many_variables_are_refused() {
+fn too_many_variables_are_rejected() {
     let many: String = (0..20_000).map(|it| format!("A{it}=b\n")).collect();
     check(many.as_bytes(), "there are too many variables");
     let long = format!("A={}\n", "x".repeat(3 << 20));
@@ -28,38 +29,38 @@ fn too_many_variables_are_refused() {
 }
 
 #[test]
-fn wrong_lines_are_not_listed_without_end() {
+fn the_list_of_invalid_lines_is_limited() {
     check("!\n".repeat(100_000).as_bytes(), "\n  and 99980 more");
 }
 
 #[test]
-fn bombs_of_yaml_are_refused() {
+fn yaml_bombs_are_rejected() {
     let mut bomb = String::from("kind: List\na0: &a0 [x]\n");
     for it in 1..40 {
         let (alias, last) = (format!("*a{},", it - 1).repeat(9), it - 1);
         bomb += &format!("a{it}: &a{it} [{alias} *a{last}]\n");
     }
     check(bomb.as_bytes(), "nodes here, aliases included");
-    check(b"kind: &a [*a]\n", "the alias stands inside what it stands for");
+    check(b"kind: &a [*a]\n", "the alias is inside the node that it refers to");
     check(format!("kind: {}", "[".repeat(100_000)).as_bytes(), "nested deeper");
-    check(b"kind: {{ .Values.kind }}\nspec: [\n", "this is no manifest");
+    check(b"kind: {{ .Values.kind }}\nspec: [\n", "this is not a valid manifest");
 }
 
 #[test]
-fn values_that_grow_by_reference_are_not_followed() {
+fn the_length_of_expanded_values_is_limited() {
     let mut text = format!("{POD}    env:\n    - {{name: A0, value: xxxxxxxxxx}}\n");
     for it in 1..2000 {
         let last = it - 1;
         text += &format!("    - {{name: A{it}, value: \"$(A{last})$(A{last})\"}}\n");
     }
     let (out, status) = run(text.as_bytes(), &Migration::default());
-    // The first twenty or so are as long as all may be together.
+    // About twenty values reach the limit for all variables.
     let refused = status.is_err_and(|it| it.to_string().contains("too many variables"));
     assert!(refused || out.contains(" the same"), "{out:.1000}");
 }
 
 #[test]
-fn rules_that_aliases_repeat_are_not_copied_without_end() {
+fn the_length_of_mounted_rules_is_limited() {
     let text = format!(
         "kind: ConfigMap\nmetadata: {{name: r}}\ndata:\n  a: &a {}\n{}---\n{POD}    volumeMounts:\n    \
          - {{name: v, mountPath: /data/config}}\n    env:\n    - {{name: RUNTIME_ROOT, value: \
@@ -71,7 +72,7 @@ fn rules_that_aliases_repeat_are_not_copied_without_end() {
 }
 
 #[test]
-fn what_is_not_there_is_no_answer() {
+fn a_missing_file_is_an_error() {
     for (environment, rules) in [(Some("/nowhere/a"), None), (None, Some("/nowhere/b"))] {
         let migration = Migration {
             environment: environment.map(Into::into),

@@ -1,20 +1,17 @@
-use super::{
-    super::{reference::VARIABLES, variables::setting},
-    *,
-};
-use crate::settings::hints;
+use super::{super::reference::VARIABLES, *};
+use crate::settings::{hints, table};
 
 #[test]
-fn every_variable_of_the_reference_service_is_known() {
+fn every_reference_variable_is_a_setting_or_ignored() {
     assert_eq!(VARIABLES.len(), 115);
     for it in VARIABLES {
-        let known = setting(it.name).is_some() || hints::ignored(it.name).is_some();
+        let known = table::find(it.name).is_some() || hints::ignored(it.name).is_some();
         assert!(known, "{}", it.name);
     }
 }
 
 #[test]
-fn every_variable_is_in_the_findings_when_it_is_set() {
+fn every_reference_variable_that_is_set_has_a_finding() {
     for it in VARIABLES {
         let findings = found(&format!("{}=1\n", it.name));
         assert!(findings.iter().any(|finding| finding.variable == it.name), "{}", it.name);

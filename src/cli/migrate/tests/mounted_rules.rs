@@ -1,27 +1,27 @@
-//! Rules that a pod mounts, in every way in which it can.
+//! Rules in the volumes of a pod.
 
 use super::{
     pods::{check, found_in, pod},
     *,
 };
 
-/// In base64 a rule that is a mistake here: `shadow_mode: x`.
+/// Base64 of a rule with a mistake, `shadow_mode: x`.
 const ENCODED: &str = "ZG9tYWluOiBkCmRlc2NyaXB0b3JzOgotIGtleTogYQogIHNoYWRvd19tb2RlOiB4Cg==";
 const MISTAKE: &str = "will not start: `shadow_mode` is `x`, expected `true` or `false`";
 
-/// A pod whose volume is this, mounted in the place of the rules, with the
-/// ConfigMap `rules` of this content.
+/// A pod that mounts `volume` at the rules path, and a ConfigMap `rules` with
+/// `content`.
 fn with_volume(volume: &str, content: &str) -> String {
     let map = format!("---\nkind: ConfigMap\nmetadata: {{name: rules}}\n{content}\n");
     pod("", "", &map).replace("configMap: {name: rules}", volume)
 }
 
 fn unseen(what: &str) -> String {
-    format!("note: rules were not looked at: they may be in {what}")
+    format!("note: some rules were not compared: they may be in {what}")
 }
 
 #[test]
-fn rules_that_are_not_in_the_manifest_are_noted() {
+fn rules_outside_the_manifest_are_noted() {
     for (volume, what) in [
         ("configMap: {name: other}", "the ConfigMap other"),
         ("persistentVolumeClaim: {claimName: a}", "the volume rules"),
@@ -34,11 +34,11 @@ fn rules_that_are_not_in_the_manifest_are_noted() {
     }
     let claimed = pod("", "", "").replace("- {name: rules, configMap", "- {name: a, configMap");
     check(&claimed, &[&unseen("the volume rules")]);
-    assert_eq!(answer(&found_in(&claimed)), Status::Yes);
+    assert_eq!(status(&found_in(&claimed)), CommandStatus::Positive);
 }
 
 #[test]
-fn rules_are_read_from_every_part_of_the_manifest_that_has_some() {
+fn rules_are_read_from_all_forms_of_config_map_volumes() {
     let text = "data: {a.yaml: \"domain: d\\ndescriptors: [{key: a, shadow_mode: x}]\"}";
     let binary = format!("binaryData: {{a.yaml: {ENCODED}}}");
     let folded =
@@ -56,11 +56,11 @@ fn rules_are_read_from_every_part_of_the_manifest_that_has_some() {
         &[MISTAKE],
     );
     let no_base64 = with_volume("configMap: {name: rules}", "binaryData: {a.yaml: \"=\"}");
-    check(&no_base64, &[&unseen("a.yaml, which is no base64")]);
+    check(&no_base64, &[&unseen("a.yaml, which is not valid base64")]);
 }
 
 #[test]
-fn only_what_is_nearest_to_the_rules_counts() {
+fn only_the_deepest_mount_above_the_rules_is_read() {
     let mounts = "    - {name: all, mountPath: /data}\n    - {name: else, mountPath: /else}\n";
     check(&pod("", "", "").replace("    env:\n", &format!("{mounts}    env:\n")), &[]);
     let below = "    - {name: more, mountPath: /data/ratelimit/config/more}\n";
@@ -71,13 +71,13 @@ fn only_what_is_nearest_to_the_rules_counts() {
 }
 
 #[test]
-fn a_directory_of_rules_that_is_not_mounted_is_told() {
+fn a_missing_rules_directory_is_found() {
     let above = pod("", "", "").replace("/data/ratelimit/config}", "/data/ratelimit}");
-    check(&above, &["will not start: what is mounted has no /data/ratelimit/config"]);
+    check(&above, &["will not start: the mounted volumes have no /data/ratelimit/config"]);
     let watched = above.replace("RUNTIME_WATCH_ROOT, value: \"false\"", "A, value: b");
     let edits = "differs: every change to a rule file takes effect";
-    check(&watched, &[edits, "note: what is mounted has no /data/ratelimit/config"]);
-    // There a file beside the directory is one of rules, too.
+    check(&watched, &[edits, "note: the mounted volumes have no /data/ratelimit/config"]);
+    // With a watched root, a file beside the directory is a rule file, too.
     let beside = watched.replace("a.yaml:", "config.a:");
     check(&beside, &[edits]);
     check(
@@ -91,11 +91,11 @@ fn a_directory_of_rules_that_is_not_mounted_is_told() {
 }
 
 #[test]
-fn a_place_of_tollgate_without_rules_is_told() {
+fn a_tollgate_config_without_rules_is_found() {
     let config = "    - {name: TOLLGATE_CONFIG, value: /data/ratelimit/config}\n";
     let text = pod("", "", config).replace("RUNTIME_SUBDIRECTORY", "A");
     check(&text, &[]);
-    let none = "will not start: no file of rules is mounted at /data/ratelimit/config";
+    let none = "will not start: no rule file is mounted at /data/ratelimit/config";
     check(&text.replace("a.yaml:", "a.txt:"), &[none]);
     check(&text.replace("data: {a.yaml: \"domain: d\"}", "data: {}"), &[none]);
     let file = text.replace("config}", "config/a.txt}").replace("a.yaml:", "a.txt:");

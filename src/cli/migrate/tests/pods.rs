@@ -1,6 +1,7 @@
 use super::*;
+use crate::settings::table;
 
-/// What is found in a manifest, also in the rules that it mounts.
+/// The findings for a manifest with its mounted rules.
 pub(super) fn found_in(text: &str) -> Vec<Finding> {
     let source = SourceFile { name: "a.yaml".into(), bytes: text.as_bytes().to_vec() };
     let documents = documents::read(&source);
@@ -11,8 +12,8 @@ pub(super) fn found_in(text: &str) -> Vec<Finding> {
     findings
 }
 
-/// A pod in which nothing differs, with `container` and `spec` added to it,
-/// and `others` behind it; the rules that it mounts are added if they have none.
+/// A manifest of a pod without differences. `container` and `spec` are added to
+/// the pod, and `others` follow it. Rules are added unless `others` has some.
 pub(super) fn pod(container: &str, spec: &str, others: &str) -> String {
     let env: String = SAME
         .lines()
@@ -41,7 +42,7 @@ fn check_container(container: &str, expected: &[&str]) {
 }
 
 #[test]
-fn envoy_gateway_can_swap_the_image() {
+fn envoy_gateway_can_replace_the_image() {
     check(
         include_str!("envoy_gateway.yaml"),
         &[
@@ -50,13 +51,13 @@ fn envoy_gateway_can_swap_the_image() {
             "differs: COUNTER_KEYS is not set",
             "differs: EXPIRATION_JITTER_MAX_SECONDS is not set",
             "differs: RESPONSE_DYNAMIC_METADATA is not set",
-            "differs: waits between attempts to reach the xDS server grow",
+            "differs: the delay between attempts to connect to the xDS server grows",
             "note: PROMETHEUS_MAPPER_YAML is not read",
         ]
         .into_iter()
-        // The port of Prometheus is open once USE_PROMETHEUS is a setting.
+        // Without the setting USE_PROMETHEUS its port would be closed.
         .chain(
-            variables::setting("USE_PROMETHEUS")
+            table::find("USE_PROMETHEUS")
                 .is_none()
                 .then_some("note: nothing listens on containerPort 19001"),
         )
@@ -65,7 +66,7 @@ fn envoy_gateway_can_swap_the_image() {
 }
 
 #[test]
-fn the_sample_of_istio_can_swap_the_image() {
+fn the_sample_of_istio_can_replace_the_image() {
     check(
         include_str!("istio.yaml"),
         &[
@@ -78,7 +79,7 @@ fn the_sample_of_istio_can_swap_the_image() {
 }
 
 #[test]
-fn the_document_shows_what_is_printed() {
+fn the_documented_output_is_current() {
     const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/migrate.md");
     const BEGIN: &str = "$ tollgate migrate ratelimit.yaml\n";
     let (out, _) = run(include_bytes!("istio.yaml"), &Migration::default());
@@ -109,12 +110,12 @@ fn the_rules_of_a_mounted_config_map_are_compared() {
 }
 
 #[test]
-fn the_pod_itself_is_no_difference() {
+fn an_unchanged_pod_has_no_difference() {
     check_container("", &[]);
 }
 
 #[test]
-fn commands_of_other_images_are_told() {
+fn commands_and_arguments_are_checked() {
     for good in [
         "command: [/bin/ratelimit]",
         "command: [/bin/ratelimit, serve]",
@@ -135,7 +136,7 @@ fn commands_of_other_images_are_told() {
 }
 
 #[test]
-fn probes_and_ports_that_lead_nowhere_are_told() {
+fn failing_probes_and_unused_ports_are_found() {
     let probe = |it: &str| {
         format!(
             "    ports:\n    - {{name: web, containerPort: 8080}}\n    readinessProbe: {{{it}}}\n"
@@ -154,17 +155,17 @@ fn probes_and_ports_that_lead_nowhere_are_told() {
     for (bad, problem) in [
         ("httpGet: {path: /healthcheck, port: 9999}", "nothing listens on port 9999"),
         ("httpGet: {path: /health, port: web}", "there is no page /health"),
-        ("httpGet: {path: /json, port: web}", "/json answers 400 without a request"),
+        ("httpGet: {path: /json, port: web}", "/json returns 400 without a request"),
         ("httpGet: {path: /healthcheck, port: 8081}", "port 8081 is for gRPC, not for HTTP"),
         ("grpc: {port: 8080}", "port 8080 is for HTTP"),
-        ("grpc: {port: 8081, service: other}", "there is no health of a service other"),
+        ("grpc: {port: 8081, service: other}", "there is no health status for a service other"),
     ] {
         let expected = format!("will not start: the readinessProbe fails: {problem}");
         check_container(&probe(bad), &[&expected]);
     }
     check_container(
         &probe("exec: {command: [/bin/ls]}"),
-        &["note: the readinessProbe runs /bin/ls, which the image may not have"],
+        &["note: the readinessProbe runs /bin/ls, which may be missing in the image"],
     );
     check_container(&probe("exec: {command: [tollgate, hit, --domain, d, a=b]}"), &[]);
     check_container(
@@ -174,7 +175,7 @@ fn probes_and_ports_that_lead_nowhere_are_told() {
 }
 
 #[test]
-fn services_whose_names_make_settings_are_told() {
+fn services_with_names_of_settings_are_found() {
     let service = "---\nkind: Service\nmetadata: {name: grpc}\n";
     check(&pod("", "", service), &["will not start: a Service is called grpc"]);
     check(&pod("", "  enableServiceLinks: false\n", service), &[]);
@@ -187,7 +188,7 @@ fn services_whose_names_make_settings_are_told() {
 }
 
 #[test]
-fn rules_that_are_not_mounted_are_told() {
+fn missing_rule_mounts_are_found() {
     let text = pod("", "", "");
     check(
         &text.replace("/data/ratelimit/config", "/etc/rules"),
@@ -199,14 +200,14 @@ fn rules_that_are_not_mounted_are_told() {
 }
 
 #[test]
-fn too_little_time_to_end_is_told() {
+fn a_short_termination_grace_period_differs() {
     let expected = "differs: terminationGracePeriodSeconds is 10";
     check(&pod("", "  terminationGracePeriodSeconds: 10\n", ""), &[expected]);
     check(&pod("", "  terminationGracePeriodSeconds: 30\n", ""), &[]);
 }
 
 #[test]
-fn variables_are_found_where_they_are() {
+fn variables_are_read_from_config_maps_and_references() {
     let env = "    - {name: SECRET, valueFrom: {secretKeyRef: {name: s, key: k}}}
     - {name: REDIS_AUTH, value: \"a:$(SECRET)\"}
     - {name: HOST, valueFrom: {configMapKeyRef: {name: m, key: host}}}

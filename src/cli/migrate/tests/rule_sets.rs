@@ -1,16 +1,16 @@
 use super::*;
 use crate::config::SourceFile;
 
-/// What is found in files of these names and contents.
+/// The findings for files, each a name and a content.
 fn found_in(environment: &str, files: &[(&str, &str)]) -> Vec<Finding> {
-    let environment = Environment::parse("a.env", environment).unwrap();
+    let environment = env_file::parse("a.env", environment).unwrap();
     let file = |(name, text): &(&str, &str)| SourceFile {
         name: (*name).to_owned(),
         bytes: text.as_bytes().to_vec(),
     };
     let files: Vec<_> = files.iter().map(file).collect();
     let mut findings = Vec::new();
-    rules::compare(&Case::new(&environment), &files, &mut findings);
+    rules::compare(&environment, &files, &mut findings);
     findings
 }
 
@@ -26,13 +26,13 @@ descriptors:
 ";
 
 #[test]
-fn good_rules_differ_in_nothing() {
+fn valid_rules_have_no_difference() {
     check("", &[("a.yaml", GOOD)], &[]);
     check("", &[], &[]);
 }
 
 #[test]
-fn what_is_stricter_here_is_told_with_its_line() {
+fn files_that_only_tollgate_rejects_are_shown_with_the_line() {
     let text = "domain: d\ndescriptors:\n- {key: a, unit: day, rate_limit: {unit: day}}\n";
     let found = found_in("", &[("a.yaml", text)]);
     assert_eq!(
@@ -44,9 +44,9 @@ will not start: the key `unit` does not belong here
 3 | - {key: a, unit: day, rate_limit: {unit: day}}
   |            ^^^^
   = help: it belongs in `rate_limit` or an element of `rate_limits`
-  = there: accepts this file
-  = here: ends at the start
-  = to do: mend it beforehand: `tollgate check` shows whether all is well
+  = ratelimit: accepts this file
+  = tollgate: exits at the start
+  = to do: correct this first; `tollgate check` checks the rules
 "
     );
     for (text, expected) in [
@@ -58,37 +58,40 @@ will not start: the key `unit` does not belong here
     ] {
         let found = found_in("FORCE_START_WITHOUT_INITIAL_CONFIG=true", &[("a", &text)]);
         assert_eq!(
-            (found[0].title.as_str(), found[0].there.as_str()),
+            (found[0].title.as_str(), found[0].reference.as_str()),
             (expected, "accepts this file")
         );
-        assert!(found[0].here.starts_with("starts without rules"), "{}", found[0]);
+        assert!(found[0].tollgate.starts_with("starts without rules"), "{}", found[0]);
     }
 }
 
 #[test]
-fn what_both_refuse_is_told_as_such() {
+fn files_that_both_services_reject_have_both_reasons() {
     for (text, reason) in [
-        ("domain: d\ndescriptors:\n- key: 1.5\n", "line 3: a number that is not whole"),
-        ("domian: d\n", "line 1: it does not know the key domian"),
+        ("domain: d\ndescriptors:\n- key: 1.5\n", "line 3: a number that is not an integer"),
+        ("domian: d\n", "line 1: the key domian is unknown"),
         ("", "it has no domain"),
     ] {
-        let there = &found_in("", &[("a.yaml", text)])[0].there;
-        assert_eq!(*there, format!("refuses this file, too: {reason}"));
+        let there = &found_in("", &[("a.yaml", text)])[0].reference;
+        assert_eq!(*there, format!("also rejects this file: {reason}"));
     }
     let unknown = &found_in("", &[("a.yaml", "domain: [\n")])[0];
-    assert_eq!((unknown.grade, unknown.there.as_str()), (Grade::WillNotStart, ""));
+    assert_eq!((unknown.grade, unknown.reference.as_str()), (Grade::WillNotStart, ""));
     let twice = found_in("", &[("a", GOOD), ("b", GOOD)]);
-    assert_eq!(twice[0].there, "refuses this file, too: line 1: the domain d is in another file");
+    assert_eq!(
+        twice[0].reference,
+        "also rejects this file: line 1: the domain d is in another file"
+    );
 }
 
 #[test]
-fn rules_of_tollgate_alone_bar_the_way_back() {
+fn rules_for_tollgate_only_are_noted() {
     let text = "domain: d\ndescriptors:\n- key: a\n  rate_limit: {period: 5s}\n";
-    check("", &[("a.yaml", text)], &["note: these rules are for tollgate alone"]);
+    check("", &[("a.yaml", text)], &["note: these rules work only with tollgate"]);
 }
 
 #[test]
-fn metadata_comes_back() {
+fn returned_metadata_differs() {
     let limit = "rate_limit: {unit: day, requests_per_unit: 1}, metadata: {a: 1}";
     let text = format!(
         "domain: d\ndescriptors:\n- {{key: a, value_to_metric: true, {limit}}}\n\
@@ -107,7 +110,7 @@ fn metadata_comes_back() {
 }
 
 #[test]
-fn counters_that_were_one_are_told() {
+fn counters_that_were_shared_differ() {
     let text = "
 domain: d
 descriptors:
@@ -121,13 +124,13 @@ descriptors:
 ";
     let files = [("a.yaml", text)];
     check("", &files, &["differs: two limits no longer share a counter"]);
-    let there = &found_in("", &files)[0].there;
+    let there = &found_in("", &files)[0].reference;
     assert!(there.ends_with("together, whenever their windows begin at the same moment"));
     check("COUNTER_KEYS=reference", &files, &[]);
 }
 
 #[test]
-fn an_order_that_was_left_to_chance_is_told() {
+fn patterns_in_several_files_differ() {
     let text = "domain: d\ndescriptors:\n- {key: a, value: \"x*\", rate_limit: {unit: day}}\n";
     let other = text.replace("x*", "*y");
     let merge = "MERGE_DOMAIN_CONFIG=true";
@@ -137,7 +140,7 @@ fn an_order_that_was_left_to_chance_is_told() {
 }
 
 #[test]
-fn files_that_a_directory_of_tollgate_leaves_out_are_told() {
+fn files_that_tollgate_does_not_read_differ() {
     let other = GOOD.replace("domain: d", "domain: e");
     let files = [("a.yaml", GOOD), ("b.conf", other.as_str())];
     check("", &files, &[]);
@@ -146,7 +149,7 @@ fn files_that_a_directory_of_tollgate_leaves_out_are_told() {
 }
 
 #[test]
-fn a_directory_is_read_as_both_services_read_it() {
+fn all_files_of_a_directory_are_read() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("below")).unwrap();
     for (name, text) in [("a.conf", GOOD), ("below/b.yaml", "domain: [\n"), (".hidden", "x: [\n")] {
@@ -155,7 +158,7 @@ fn a_directory_is_read_as_both_services_read_it() {
     let rules = Some(directory.path().to_owned());
     let migration = Migration { rules, ..Migration::default() };
     let mut out = Vec::new();
-    assert!(matches!(migrate(&migration, &mut out), Ok(Status::No)));
+    assert!(matches!(migrate(&migration, &mut out), Ok(CommandStatus::Negative)));
     let out = String::from_utf8(out).unwrap();
     for place in [" --> below.b.yaml:", " --> .hidden:"] {
         assert!(out.contains(place), "{out}");
@@ -164,11 +167,11 @@ fn a_directory_is_read_as_both_services_read_it() {
 }
 
 #[test]
-fn good_rules_alone_are_a_yes() {
+fn valid_rules_alone_are_positive() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), GOOD).unwrap();
     let migration = Migration { rules: Some(file.path().into()), ..Migration::default() };
     let mut out = Vec::new();
-    assert!(matches!(migrate(&migration, &mut out), Ok(Status::Yes)));
+    assert!(matches!(migrate(&migration, &mut out), Ok(CommandStatus::Positive)));
     assert_eq!(out, b"0 will not start, 0 differ, 0 notes, 0 the same\n");
 }

@@ -1,4 +1,4 @@
-//! Holds what is found to the table of differences in `docs/settings.md`.
+//! Compares the checks with the table of differences in `docs/settings.md`.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,9 @@ use super::*;
 const PROXY: &str = "`REDIS_URL` or `REDIS_PERSECOND_URL` of a proxy or a node of a cluster, with \
                      `REDIS_TYPE=single`";
 
-/// For each line of the table variables that show it, and the one that is told.
-const LINES: &[(&str, &str, &str)] = &[
+/// For each row of the table: an environment with that difference, and the
+/// variable that the finding is about.
+const ROWS: &[(&str, &str, &str)] = &[
     ("`BACKEND_TYPE`", "BACKEND_TYPE=memcache", "BACKEND_TYPE"),
     ("`REDIS_URL`", "", "REDIS_URL"),
     (PROXY, "REDIS_URL=/var/run/nutcracker/ratelimit.sock", "REDIS_URL"),
@@ -99,10 +100,10 @@ const LINES: &[(&str, &str, &str)] = &[
     ("true and false, and some words", "REDIS_URL=a:1\nBACKEND_TYPE=Redis", "BACKEND_TYPE"),
 ];
 
-/// The line of which the manifest decides, and not the environment.
-const OF_PODS: &str = "`RUNTIME_IGNOREDOTFILES`";
+/// The row for a check of manifests, not of environments.
+const POD_ROW: &str = "`RUNTIME_IGNOREDOTFILES`";
 
-/// The first cells of the table.
+/// The first cell of each row.
 fn table() -> BTreeSet<String> {
     const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
     let document = fs::read_to_string(PATH).unwrap();
@@ -112,33 +113,34 @@ fn table() -> BTreeSet<String> {
 }
 
 #[test]
-fn every_line_of_the_table_is_found_and_told_as_a_difference() {
-    let lines: BTreeSet<_> = LINES.iter().map(|it| it.0).chain([OF_PODS]).collect();
+fn every_row_of_the_table_has_a_finding() {
+    let rows: BTreeSet<_> = ROWS.iter().map(|it| it.0).chain([POD_ROW]).collect();
     let table = table();
-    assert_eq!(lines, table.iter().map(String::as_str).collect());
-    for (line, environment, variable) in LINES {
-        let of_it: Vec<_> =
+    assert_eq!(rows, table.iter().map(String::as_str).collect());
+    for (row, environment, variable) in ROWS {
+        let about_it: Vec<_> =
             found(environment).into_iter().filter(|it| it.variable == *variable).collect();
-        assert!(!of_it.is_empty(), "{line}: nothing is found");
-        assert!(of_it.iter().all(|it| !it.title.ends_with("means the same")), "{line}: {of_it:?}");
+        assert!(!about_it.is_empty(), "{row}: no finding");
+        assert!(
+            about_it.iter().all(|it| !it.title.ends_with("means the same")),
+            "{row}: {about_it:?}"
+        );
     }
 }
 
 #[test]
-fn everything_that_is_checked_is_in_the_table() {
+fn every_check_has_a_row_in_the_table() {
     let table = table();
-    let environments: Vec<_> = LINES
-        .iter()
-        .map(|(_, environment, _)| Environment::parse("a", environment).unwrap())
-        .collect();
-    for (at, check) in checks().enumerate() {
-        let finding = environments.iter().find_map(|it| check(&Case::new(it)));
-        let finding = finding.unwrap_or_else(|| unreachable!("no line shows check {at}"));
+    let environments: Vec<_> =
+        ROWS.iter().map(|(_, environment, _)| env_file::parse("a", environment).unwrap()).collect();
+    for (index, check) in checks().into_iter().enumerate() {
+        let finding = environments.iter().find_map(check);
+        let finding = finding.unwrap_or_else(|| unreachable!("no row has check {index}"));
         let name = format!("`{}`", finding.variable);
         assert!(table.iter().any(|it| it.contains(&name)), "{name}");
     }
     let mut findings = Vec::new();
-    environments.iter().for_each(|it| defaults::defaults(&Case::new(it), &mut findings));
+    environments.iter().for_each(|it| defaults::defaults(it, &mut findings));
     for it in findings {
         let name = format!("`{}`", it.variable);
         assert!(table.iter().any(|it| it.contains(&name)), "{name}");

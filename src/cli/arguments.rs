@@ -1,0 +1,269 @@
+//! The flags and arguments of all commands, with their help texts.
+
+use std::{ffi::OsString, fmt::Write, path::PathBuf};
+
+use clap::{
+    Arg, ArgAction, Command,
+    builder::{OsStringValueParser, TypedValueParser},
+    value_parser,
+};
+
+use super::hit;
+use crate::{
+    limit::Hits,
+    settings::table::{self, COMMON, GROUPS, Setting, ValueKind},
+};
+
+const SETTINGS_HELP: &str = "\
+Without a command, tollgate serves. A flag overrides its environment variable. An empty variable \
+counts as not set. Durations are written like 500ms, 10s or 1h30m.";
+
+/// A setting in the short help, with a shorter text than `--help` has.
+struct ShortHelp {
+    name: &'static str,
+    text: &'static str,
+}
+
+const SHORT_HELP: [ShortHelp; 6] = [
+    ShortHelp { name: "TOLLGATE_CONFIG", text: "Rule file, or directory of rule files" },
+    ShortHelp { name: "REDIS_URL", text: "Count in this Redis instead of in memory" },
+    ShortHelp { name: "ON_ERROR", text: "Decision while Redis does not reply" },
+    ShortHelp { name: "GRPC_PORT", text: "Port for gRPC" },
+    ShortHelp { name: "PORT", text: "Port for HTTP" },
+    ShortHelp { name: "LOG_LEVEL", text: "error, warn, info, debug or trace" },
+];
+
+pub(super) fn command() -> Command {
+    Command::new(env!("CARGO_PKG_NAME"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(env!("CARGO_PKG_DESCRIPTION"))
+        .after_help(short_settings_help())
+        .after_long_help(SETTINGS_HELP)
+        .args_conflicts_with_subcommands(true)
+        .args(settings())
+        .subcommand(serve_command())
+        .subcommand(check_command())
+        .subcommand(hit_command())
+        .subcommand(migrate_command())
+}
+
+/// The end of the short help, with the settings that most users need.
+fn short_settings_help() -> String {
+    let mut help = "Most used settings, as a flag or an environment variable:\n".to_owned();
+    for ShortHelp { name, text } in SHORT_HELP {
+        let Some(setting) = table::find(name) else { continue };
+        let flag = format!("--{} <{}>", setting.flag(), setting.value.placeholder());
+        let _ = writeln!(help, "  {flag:<22} {text} [env: {name}]");
+    }
+    help += "\n`--help` lists all settings. Without a command, tollgate serves.";
+    help
+}
+
+fn serve_command() -> Command {
+    Command::new("serve")
+        .about("Serve requests; this is the default command")
+        .after_help(short_settings_help())
+        .after_long_help(SETTINGS_HELP)
+        .arg(
+            Arg::new("path")
+                .value_name("PATH")
+                .conflicts_with("TOLLGATE_CONFIG")
+                .help("A rule file, or a directory of them: the same as --config PATH"),
+        )
+        .args(settings())
+}
+
+fn check_command() -> Command {
+    Command::new("check")
+        .about("Check rules for mistakes, without serving them")
+        .after_help(
+            "Exits with 0 if the rules are valid, with 1 if they have mistakes, and with 2 if \
+             rules cannot be read.\n\n\
+             Example: tollgate check config/\n\
+             Example: kubectl get configmap rules -o yaml | tollgate check -",
+        )
+        .arg(
+            Arg::new("paths")
+                .value_name("PATH")
+                .num_args(0..)
+                .value_parser(value_parser!(PathBuf))
+                .help(
+                    "Rule files, directories of them, and Kubernetes manifests with rules in \
+                     ConfigMaps; - reads standard input [default: the rules that `serve` would \
+                     read]",
+                ),
+        )
+        .arg(
+            Arg::new("merge-domains")
+                .long("merge-domains")
+                .action(ArgAction::SetTrue)
+                .help("Allow several files for the same domain [env: MERGE_DOMAIN_CONFIG]"),
+        )
+}
+
+fn hit_command() -> Command {
+    Command::new("hit")
+        .about("Send one request to a running service, and show the answer")
+        .after_help(
+            "Exits with 0 if the request is allowed, with 1 if it is over a limit, and with 2 if \
+             there is no answer.\n\n\
+             Example: tollgate hit --domain shop user=ann,path=/cart plan=free",
+        )
+        .arg(
+            Arg::new("domain")
+                .long("domain")
+                .value_name("DOMAIN")
+                .required(true)
+                .value_parser(value_parser!(OsString))
+                .help("The domain of the rules to apply"),
+        )
+        .arg(
+            Arg::new("hits")
+                .long("hits")
+                .value_name("N")
+                .value_parser(value_parser!(u64).range(0..=Hits::MAX))
+                .help("Number of hits to charge; 0 charges nothing [default: 1]"),
+        )
+        .arg(
+            Arg::new("refund")
+                .long("refund")
+                .action(ArgAction::SetTrue)
+                .help("Refund the hits instead of charging them"),
+        )
+        .arg(
+            Arg::new("address")
+                .long("address")
+                .value_name("HOST:PORT")
+                .value_parser(hit::parse_address)
+                .help(
+                    "gRPC address of the service, or unix:path for a unix socket [default: \
+                     localhost:8081]",
+                ),
+        )
+        .args(tls_arguments())
+        .arg(
+            Arg::new("descriptors")
+                .value_name("DESCRIPTOR")
+                .num_args(1..)
+                .required(true)
+                .value_parser(OsStringValueParser::new().try_map(parse_descriptor))
+                .help(
+                    "The descriptors of the request, each key=value or key=value,key=value and so \
+                     on; write \\, for a comma in a value",
+                ),
+        )
+}
+
+fn parse_descriptor(text: OsString) -> Result<Vec<crate::descriptor::Entry>, &'static str> {
+    hit::parse_descriptor(&text.into_encoded_bytes())
+}
+
+fn migrate_command() -> Command {
+    Command::new("migrate")
+        .about("List what changes when tollgate replaces envoyproxy/ratelimit")
+        .after_help(
+            "Exits with 0 if no difference is known, with 1 if there is one, and with 2 if the \
+             input cannot be compared.\n\n\
+             Example: kubectl get deployment ratelimit -o yaml | tollgate migrate - --rules config/",
+        )
+        .arg(
+            Arg::new("environment")
+                .value_name("ENVIRONMENT")
+                .required_unless_present("rules")
+                .value_parser(value_parser!(PathBuf))
+                .help(
+                    "The environment of ratelimit: a file with a line NAME=value for each \
+                     variable, or a Kubernetes manifest; - reads standard input",
+                ),
+        )
+        .arg(
+            Arg::new("container")
+                .long("container")
+                .value_name("NAME")
+                .requires("environment")
+                .help(
+                    "The container in the manifest, such as main or deployment/ratelimit/main \
+                     [default: the one that runs ratelimit]",
+                ),
+        )
+        .arg(
+            Arg::new("rules")
+                .long("rules")
+                .value_name("PATH")
+                .value_parser(value_parser!(PathBuf))
+                .help("The rules of ratelimit: a file, or the directory RUNTIME_APPDIRECTORY"),
+        )
+        .arg(
+            Arg::new("verbose")
+                .long("verbose")
+                .short('v')
+                .action(ArgAction::SetTrue)
+                .help("Also list items that stay the same"),
+        )
+}
+
+/// These flags have the names that the client of Envoy's reference service uses.
+fn tls_arguments() -> [Arg; 4] {
+    [
+        Arg::new("grpc-use-tls")
+            .long("grpc-use-tls")
+            .action(ArgAction::SetTrue)
+            .help("Connect with TLS; not possible with a unix socket"),
+        tls_file("grpc-server-ca-file")
+            .help("More CA certificates to verify the service with, in PEM"),
+        tls_file("grpc-cert-file").requires("grpc-key-file").help("Client certificate, in PEM"),
+        tls_file("grpc-key-file")
+            .requires("grpc-cert-file")
+            .help("Private key of the client certificate, in PEM"),
+    ]
+}
+
+fn tls_file(name: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .requires("grpc-use-tls")
+}
+
+/// A flag for every setting; [`COMMON`] settings come first. The short help has
+/// its own list.
+fn settings() -> Vec<Arg> {
+    let mut arguments = Vec::new();
+    for common in COMMON {
+        if let Some(setting) = table::find(common.name) {
+            arguments.push(argument(setting).help_heading("Most used"));
+        }
+    }
+    for group in GROUPS {
+        for setting in group.settings {
+            if !is_common(setting.name) {
+                arguments.push(argument(setting).help_heading(group.heading));
+            }
+        }
+    }
+    arguments
+}
+
+fn is_common(name: &str) -> bool {
+    COMMON.iter().any(|common| common.name == name)
+}
+
+fn argument(setting: &Setting) -> Arg {
+    let mut help = format!("{}\n[env: {}]", setting.help, setting.name);
+    if !setting.default.is_empty() {
+        let _ = write!(help, " [default: {}]", setting.default);
+    }
+    let argument = Arg::new(setting.name)
+        .long(setting.flag())
+        .value_name(setting.value.placeholder())
+        .help(help)
+        .hide_short_help(true);
+    match setting.value {
+        // Without the equals sign, the next argument could be taken for the value.
+        ValueKind::Switch => {
+            argument.num_args(0..=1).require_equals(true).default_missing_value("true")
+        }
+        ValueKind::Text(_) | ValueKind::Secret(_) => argument,
+    }
+}

@@ -1,0 +1,176 @@
+//! Rule files in the ConfigMaps of a Kubernetes manifest.
+
+use std::collections::HashMap;
+
+use crate::{
+    cli::manifest::{
+        ConfigMapEntry, config_map_entries, is_manifest, kind, name, namespace, objects,
+    },
+    config::{
+        self, MAX_BYTES, SourceFile,
+        documents::{self, Item},
+    },
+};
+
+/// The position of a value in its manifest, where it is a block scalar.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    /// The lines of the manifest before the value.
+    pub(super) skipped_lines: u32,
+    /// The columns of the manifest before each line of the value.
+    pub(super) indent: u32,
+}
+
+struct Manifest<'a> {
+    name: &'a str,
+    lines: Vec<&'a str>,
+}
+
+/// The rule files of one manifest.
+#[derive(Debug, Default)]
+pub(super) struct ManifestRules {
+    pub(super) files: Vec<SourceFile>,
+    /// By file name. A file with a block has the line numbers of the manifest.
+    pub(super) blocks: HashMap<String, Block>,
+    /// Keys of ConfigMaps that are not rule files.
+    pub(super) skipped_keys: usize,
+}
+
+/// Reads the rule files of the manifest `file`. Returns `None` for a file that is
+/// not a manifest.
+///
+/// # Errors
+///
+/// If the manifest is not valid YAML, has no rule file, or multiplies its
+/// content with aliases.
+pub(super) fn read(file: &SourceFile) -> Result<Option<ManifestRules>, String> {
+    let text = String::from_utf8_lossy(&file.bytes);
+    if !is_manifest(&text) {
+        return Ok(None);
+    }
+    let documents = documents::read(file);
+    if let Some(mistakes) = &documents.diagnostics {
+        return Err(format!("this is not a valid manifest:\n{mistakes}"));
+    }
+    let manifest = Manifest { name: &file.name, lines: text.lines().collect() };
+    let mut rules = ManifestRules::default();
+    let mut remaining_bytes = MAX_BYTES;
+    for object in objects(&documents) {
+        if kind(object) != "ConfigMap" {
+            continue;
+        }
+        for entry in config_map_entries(object) {
+            let Some(bytes) = entry.bytes() else {
+                return Err(format!("{} is not valid base64", entry_name(object, &entry)));
+            };
+            if !is_rule_file(&bytes) {
+                rules.skipped_keys += 1;
+                continue;
+            }
+            if bytes.len() > remaining_bytes {
+                return Err(format!("the rules are longer than {MAX_BYTES} bytes in total"));
+            }
+            remaining_bytes -= bytes.len();
+            rules.add(&manifest, &entry_name(object, &entry), &entry, bytes);
+        }
+    }
+    if rules.files.is_empty() {
+        return Err(
+            "no ConfigMap in this manifest has a rule file, expected a key whose value has \
+                    `domain` at the top"
+                .to_owned(),
+        );
+    }
+    Ok(Some(rules))
+}
+
+/// Returns true if the top level has a key of rule files, also in a file that
+/// is not valid YAML.
+fn is_rule_file(bytes: &[u8]) -> bool {
+    const KEYS: [&str; 2] = ["domain", "descriptors"];
+    let source = SourceFile { name: String::new(), bytes: bytes.to_vec() };
+    if let Some(roots) = documents::read(&source).roots() {
+        for root in roots {
+            for (key, _, _) in root.map() {
+                if KEYS.contains(&key) {
+                    return true;
+                }
+            }
+        }
+        return false;
+    }
+    for line in String::from_utf8_lossy(bytes).lines() {
+        if let Some((key, _)) = line.split_once(':')
+            && KEYS.contains(&key)
+        {
+            return true;
+        }
+    }
+    false
+}
+
+/// For example `ConfigMap edge/rules, key a.yaml`.
+fn entry_name(object: Item<'_>, entry: &ConfigMapEntry<'_>) -> String {
+    let name = match (namespace(object), name(object)) {
+        ("", "") => "(without a name)".to_owned(),
+        ("", name) => name.to_owned(),
+        (namespace, name) => format!("{namespace}/{name}"),
+    };
+    let text = format!("ConfigMap {name}, key {}", entry.key);
+    text.chars().map(config::printable).collect()
+}
+
+impl ManifestRules {
+    /// Adds the value of `entry`, with the line numbers of the manifest if its
+    /// lines are lines of the manifest.
+    fn add(
+        &mut self,
+        manifest: &Manifest<'_>,
+        entry_name: &str,
+        entry: &ConfigMapEntry<'_>,
+        bytes: Vec<u8>,
+    ) {
+        let Some(block) = find_block(&manifest.lines, entry.value, &bytes) else {
+            let name = format!("{}, {entry_name}", manifest.name);
+            self.files.push(SourceFile { name, bytes });
+            return;
+        };
+        let name = format!("{entry_name}, {}", manifest.name);
+        self.blocks.insert(name.clone(), block);
+        let mut padded = vec![b'\n'; block.skipped_lines as usize];
+        padded.extend(bytes);
+        self.files.push(SourceFile { name, bytes: padded });
+    }
+}
+
+/// Finds `bytes`, the content of `value`, in the lines of the manifest. Returns
+/// `None` if they are written in another form, such as a quoted string.
+fn find_block(lines: &[&str], value: Item<'_>, bytes: &[u8]) -> Option<Block> {
+    let text = str::from_utf8(bytes).ok()?;
+    // The parser reports the first line of the content, or the line above.
+    for skipped_lines in [value.line.saturating_sub(1), value.line] {
+        if let Some(following) = lines.get(skipped_lines as usize..)
+            && let Some(indent) = block_indent(following, text)
+        {
+            return Some(Block { skipped_lines, indent });
+        }
+    }
+    None
+}
+
+/// The number of spaces before each of the first lines of the manifest that
+/// make it equal to `text`, or `None` if they differ otherwise.
+fn block_indent(manifest_lines: &[&str], text: &str) -> Option<u32> {
+    let first_line = text.lines().next()?;
+    let indent = manifest_lines.first()?.len().checked_sub(first_line.len())?;
+    let mut lines = manifest_lines.iter();
+    for line in text.lines() {
+        let manifest_line = lines.next()?;
+        // A line may be shorter than the indentation if it is blank.
+        let (margin, rest) = manifest_line.split_at_checked(indent).unwrap_or((manifest_line, ""));
+        if !margin.bytes().all(|byte| byte == b' ') || rest != line {
+            return None;
+        }
+    }
+    u32::try_from(indent).ok()
+}
