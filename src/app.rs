@@ -122,7 +122,7 @@ impl App {
         match settings.store.clone() {
             StoreSettings::Memory { bounds } => {
                 info!(%bounds, "counters are kept in memory");
-                let memory = Arc::new(Memory::bounded(bounds));
+                let memory = Arc::new(Memory::with_bounds(bounds));
                 memory.publish_usage(metrics.store_stats());
                 let store = ObservedStore { store: memory, observer: metrics };
                 let parts = Parts { settings, clock, listeners, telemetry };

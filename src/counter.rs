@@ -1,4 +1,4 @@
-//! The names of counters, in every store. Only this file spells one.
+//! The names of counters. No other file builds one.
 
 use std::hash::{Hash, Hasher};
 
@@ -9,26 +9,25 @@ use crate::{
     time::Timestamp,
 };
 
-/// The name of a counter: equal names share a counter, across every instance
-/// that uses the same store.
+/// The name of a counter. Equal names share a counter, across all instances that use the
+/// same store.
 #[derive(Clone, Debug)]
 pub struct CounterKey {
     name: Vec<u8>,
-    /// How much of it says whose it is.
-    domain: usize,
+    /// The length of the part that identifies the domain.
+    domain_length: usize,
 }
 
 impl CounterKey {
-    /// The name as the store is to use it. Any bytes.
+    /// The name in the store. It is not always UTF-8.
     pub fn as_bytes(&self) -> &[u8] {
         &self.name
     }
 
-    /// What the names of all counters of the same domain begin with, and those of
-    /// no other domain are given. Equal names may tell of different ones, where
-    /// [`KeyStyle::Reference`] has domains share a counter.
+    /// The prefix that identifies the domain. Equal names may have different prefixes,
+    /// because with [`KeyStyle::Reference`] two domains may share a counter.
     pub fn domain(&self) -> &[u8] {
-        &self.name[..self.domain]
+        &self.name[..self.domain_length]
     }
 }
 
@@ -46,62 +45,63 @@ impl Hash for CounterKey {
     }
 }
 
-/// The name of a counter, and its window.
+/// A counter, and one of its windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CounterRef {
-    /// Its name.
+    /// The counter's name in the store.
     pub key: CounterKey,
-    /// Its present window.
+    /// The window that contains the time of the charge.
     pub span: Span,
 }
 
-/// How counters are named.
+/// The format of counter names.
 #[derive(Clone, Debug, Default)]
 pub struct KeyFormat {
-    /// What every name begins with.
+    /// The prefix of all names.
     pub prefix: String,
-    /// How the rest is written.
+    /// The style of the rest of the name.
     pub style: KeyStyle,
 }
 
-/// How the parts of a counter's name are put together.
+/// The style of counter names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeyStyle {
-    /// `domain|key=value|60s@1200`: different descriptors, different windows and
-    /// different algorithms never share a name.
+    /// `domain|key=value|60s@1200`: counters of different descriptors, windows or
+    /// algorithms never share a name.
     ///
-    /// With a penalty it is `domain|key=value|penalty:fixed_window:60s`, whatever the
-    /// window: the ban is kept in the same counter, and outlasts windows.
+    /// With a penalty: `domain|key=value|penalty:fixed_window:60s`, without the start of
+    /// the window. The counter also holds the ban, which may outlast the window.
     ///
-    /// `~` takes the place of `=` where all values that match a pattern count
-    /// together. Bytes that mean something here, and braces, by which a caller
-    /// could choose the node of a Redis Cluster, are written `%XX`. Where the
-    /// entries take more than [`MAX_ENTRIES_BYTES`] bytes, their SHA-256 stands for them.
+    /// With `~` instead of `=`, the value is a pattern, and all values that match it share
+    /// the counter. Separators are escaped as `%XX`; so are braces, with which a client
+    /// could choose the node of a Redis Cluster. Entries longer than
+    /// [`MAX_ENTRIES_BYTES`] are replaced by their SHA-256.
     #[default]
     Unambiguous,
-    /// `domain_key_value_1200`: what Envoy's reference service uses, so that
-    /// both can count together. `a`, `b_c` and `a_b`, `c` share a counter, and
-    /// so do different units when their windows begin at the same time, except
-    /// those of one descriptor with several limits.
+    /// `domain_key_value_1200`: the style of Envoy's reference service, so that both can
+    /// share counters. The entries `a`, `b_c` and `a_b`, `c` share a counter. So do limits
+    /// with different units whose windows begin at the same time, unless they belong to the
+    /// same descriptor.
     Reference,
 }
 
-/// The longest list of entries that is written out, in bytes.
+/// The longest list of entries that is part of a name, in bytes. Longer lists are replaced
+/// by their SHA-256.
 pub const MAX_ENTRIES_BYTES: usize = 200;
 
-/// One entry of the descriptor that is counted.
+/// One entry of a descriptor, as a part of a counter's name.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyPart<'a> {
-    /// The entry's key.
+    /// The key of the entry, not always UTF-8.
     pub key: &'a [u8],
-    /// The entry's value, or the text of the pattern under which it counts.
+    /// The entry's value, or the pattern that it matches.
     pub value: &'a [u8],
-    /// Whether `value` is a pattern.
+    /// True if `value` is a pattern, whose matches share the counter.
     pub shared: bool,
 }
 
 impl KeyFormat {
-    /// The counter for these entries, and the window of it that contains `now`.
+    /// The counter of a descriptor with these entries, and its window at `now`.
     pub fn key<'a>(
         &self,
         domain: &[u8],
@@ -109,12 +109,15 @@ impl KeyFormat {
         limit: &Limit,
         now: Timestamp,
     ) -> CounterRef {
-        let ours = self.style == KeyStyle::Unambiguous;
-        named(self.begin(domain, parts), limit, now, ours)
+        let window_name = match self.style {
+            KeyStyle::Unambiguous => WindowName::Full,
+            KeyStyle::Reference => WindowName::StartOnly,
+        };
+        with_limit(self.descriptor_key(domain, parts), limit, now, window_name)
     }
 
-    /// The same if `limit` is one of several of the descriptor: nothing of them
-    /// is shared, also in the reference service's format, which knows one.
+    /// The counter of a descriptor with several limits. Their names differ also with
+    /// [`KeyStyle::Reference`], although the reference service supports only one limit.
     pub fn key_of_several<'a>(
         &self,
         domain: &[u8],
@@ -122,21 +125,25 @@ impl KeyFormat {
         limit: &Limit,
         now: Timestamp,
     ) -> CounterRef {
-        named(self.begin(domain, parts), limit, now, true)
+        with_limit(self.descriptor_key(domain, parts), limit, now, WindowName::Full)
     }
 
-    /// What the names of all limits of a descriptor begin with.
-    fn begin<'a>(&self, domain: &[u8], parts: impl Iterator<Item = KeyPart<'a>>) -> CounterKey {
+    /// The prefix of the names of all limits of a descriptor.
+    fn descriptor_key<'a>(
+        &self,
+        domain: &[u8],
+        parts: impl Iterator<Item = KeyPart<'a>>,
+    ) -> CounterKey {
         let mut name = Vec::with_capacity(96);
         name.extend_from_slice(self.prefix.as_bytes());
         match self.style {
-            KeyStyle::Unambiguous => escape(&mut name, domain),
+            KeyStyle::Unambiguous => push_escaped(&mut name, domain),
             KeyStyle::Reference => name.extend_from_slice(domain),
         }
-        let domain = name.len();
+        let domain_length = name.len();
         match self.style {
             KeyStyle::Unambiguous => {
-                unambiguous(&mut name, parts);
+                push_entries(&mut name, parts);
                 name.push(b'|');
             }
             KeyStyle::Reference => {
@@ -149,13 +156,26 @@ impl KeyFormat {
                 }
             }
         }
-        CounterKey { name, domain }
+        CounterKey { name, domain_length }
     }
 }
 
-/// The counter whose name begins with that of `key`. If `windows`, the name tells
-/// fixed windows of different lengths apart.
-fn named(mut key: CounterKey, limit: &Limit, now: Timestamp, windows: bool) -> CounterRef {
+/// The form of a fixed window in a name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WindowName {
+    /// Its length, phase and start.
+    Full,
+    /// Its start, if windows begin at multiples of their length.
+    StartOnly,
+}
+
+/// Appends the limit and its window to the key of a descriptor.
+fn with_limit(
+    mut key: CounterKey,
+    limit: &Limit,
+    now: Timestamp,
+    window_name: WindowName,
+) -> CounterRef {
     let name = &mut key.name;
     let seed = if limit.window.phase == Phase::Spread { seed(name) } else { 0 };
     let span = limit.window.span(now, seed);
@@ -163,8 +183,7 @@ fn named(mut key: CounterKey, limit: &Limit, now: Timestamp, windows: bool) -> C
         name.extend_from_slice(b"penalty:");
     }
     if limit.has_window_in_key() {
-        // The reference service's names end with nothing but the moment.
-        if windows || limit.window.phase != Phase::Epoch {
+        if window_name == WindowName::Full || limit.window.phase != Phase::Epoch {
             push_window(name, &limit.window);
             name.push(b'@');
         }
@@ -175,8 +194,8 @@ fn named(mut key: CounterKey, limit: &Limit, now: Timestamp, windows: bool) -> C
     CounterRef { key, span }
 }
 
-/// The algorithm and the window: limits of one descriptor that differ in either
-/// count apart.
+/// Appends the algorithm and the length of the window, so that limits which differ in
+/// either have different counters.
 fn push_limit(name: &mut Vec<u8>, limit: &Limit) {
     name.extend_from_slice(limit.algorithm.name().as_bytes());
     if limit.algorithm.info().window {
@@ -185,7 +204,7 @@ fn push_limit(name: &mut Vec<u8>, limit: &Limit) {
     }
 }
 
-/// `60s`, `60s+15`, `60s+*`, `month:Europe/Berlin:1`.
+/// Appends `60s`, `60s+15`, `60s+*` or `month:Europe/Berlin:1`.
 fn push_window(name: &mut Vec<u8>, window: &Window) {
     if let Phase::Calendar(calendar) = &window.phase {
         let zone = calendar.time_zone.iana_name().unwrap_or("UTC");
@@ -205,29 +224,34 @@ fn push_window(name: &mut Vec<u8>, window: &Window) {
     }
 }
 
-/// A number that the name decides, the same in every instance.
+/// A hash of the name that is the same in all instances.
 fn seed(name: &[u8]) -> u64 {
-    let digest = Sha256::digest(name);
-    digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+    let mut seed = 0;
+    for byte in &Sha256::digest(name)[..8] {
+        seed = seed << 8 | u64::from(*byte);
+    }
+    seed
 }
 
-fn unambiguous<'a>(name: &mut Vec<u8>, parts: impl Iterator<Item = KeyPart<'a>>) {
+fn push_entries<'a>(name: &mut Vec<u8>, parts: impl Iterator<Item = KeyPart<'a>>) {
     let begin = name.len();
     for part in parts {
         name.push(b'|');
-        escape(name, part.key);
+        push_escaped(name, part.key);
         name.push(if part.shared { b'~' } else { b'=' });
-        escape(name, part.value);
+        push_escaped(name, part.value);
     }
     if name.len() - begin > MAX_ENTRIES_BYTES {
         let digest = Sha256::digest(&name[begin..]);
         name.truncate(begin);
         name.extend_from_slice(b"|#");
-        digest.iter().for_each(|&byte| push_hex(name, byte));
+        for &byte in &digest {
+            push_hex(name, byte);
+        }
     }
 }
 
-fn escape(name: &mut Vec<u8>, text: &[u8]) {
+fn push_escaped(name: &mut Vec<u8>, text: &[u8]) {
     for &byte in text {
         if matches!(byte, b'|' | b'=' | b'~' | b'#' | b'%' | b'{' | b'}') {
             name.push(b'%');

@@ -13,7 +13,7 @@ pub struct Request {
     /// The domain whose rules apply. Not empty, and not always UTF-8: Envoy does not check
     /// it.
     pub domain: Bytes,
-    /// At least one descriptor.
+    /// The descriptors of the request, at least one.
     pub descriptors: Vec<Descriptor>,
     /// The request's number of hits, as the caller sent it. [`Descriptor::hits`] already
     /// includes it; this copy is for the reply's metadata alone.

@@ -216,7 +216,7 @@ fn hit(name: u64, limit: &Limit) -> Charge {
 /// they ever are.
 fn most_bytes(algorithm: Algorithm, counters: u64) -> u64 {
     let limit = Limit { algorithm, ..Limit::fixed(100, Window::new(Unit::Minute)) };
-    let memory = Memory::bounded(Bounds { bytes: 1 << 40, keys: None });
+    let memory = Memory::with_bounds(Bounds { bytes: 1 << 40, keys: None });
     let (mut allocated, mut most) = (0, 0);
     let mut kept = 0;
     while kept < 2 * counters {

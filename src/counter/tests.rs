@@ -33,7 +33,7 @@ fn the_reference_format_is_byte_exact() {
 }
 
 #[test]
-fn our_own_format_reads_well() {
+fn the_unambiguous_style_is_readable() {
     let ours = KeyFormat::default();
     check(
         &ours,
@@ -55,7 +55,7 @@ fn phased(unit: Unit, phase: Phase) -> Window {
     window
 }
 
-/// All limits that differ in more than their numbers.
+/// Limits that differ in their algorithm or window.
 fn limits() -> Vec<(Limit, &'static str)> {
     let fixed = Algorithm::FixedWindow { count_denied: true };
     let minute = || Window::new(Unit::Minute);
@@ -125,22 +125,22 @@ fn a_penalty_outlasts_the_window_of_its_counter() {
 }
 
 #[test]
-fn counters_with_a_phase_of_their_own_do_not_all_begin_at_once() {
+fn spread_windows_of_different_counters_begin_at_different_times() {
     let limit =
         limit(Algorithm::FixedWindow { count_denied: true }, phased(Unit::Hour, Phase::Spread));
-    let starts: HashSet<_> = (0..100_u32)
-        .map(|it| {
-            let value = it.to_string();
-            let part = KeyPart { key: b"user", value: value.as_bytes(), shared: false };
-            let now = Timestamp::from_secs(1_000_000);
-            KeyFormat::default().key(b"d", [part].into_iter(), &limit, now).span.start
-        })
-        .collect();
+    let mut starts = HashSet::new();
+    for user in 0..100_u32 {
+        let value = user.to_string();
+        let part = KeyPart { key: b"user", value: value.as_bytes(), shared: false };
+        let now = Timestamp::from_secs(1_000_000);
+        let counter = KeyFormat::default().key(b"d", [part].into_iter(), &limit, now);
+        starts.insert(counter.span.start);
+    }
     assert!(starts.len() > 90, "{}", starts.len());
 }
 
 #[test]
-fn a_long_name_is_cut_short() {
+fn a_long_list_of_entries_is_hashed() {
     let long = vec![b'x'; 1 << 20];
     let name = key(&KeyFormat::default(), &[(b"key", &long, false)], Unit::Day, 0);
     assert!(name.len() < 100, "{}", String::from_utf8_lossy(&name));
@@ -172,7 +172,7 @@ fn different_windows_never_share_a_name() {
 }
 
 #[test]
-fn a_name_tells_whose_it_is() {
+fn a_name_begins_with_its_domain() {
     let limit = Limit::fixed(1, Window::new(Unit::Minute));
     for (style, domain) in [(KeyStyle::Unambiguous, "p:a%7cb"), (KeyStyle::Reference, "p:a|b")] {
         let format = KeyFormat { prefix: "p:".into(), style };

@@ -59,7 +59,7 @@ pub struct Fallback {
 impl Fallback {
     /// One that has counted nothing yet.
     pub fn new(settings: FallbackSettings) -> Self {
-        let local = Arc::new(Memory::bounded(settings.bounds));
+        let local = Arc::new(Memory::with_bounds(settings.bounds));
         let failures = Failures::new(
             "a call was not decided by the counter store",
             "calls were not decided by the counter store",

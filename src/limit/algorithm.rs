@@ -106,11 +106,11 @@ pub struct AlgorithmInfo {
 /// The time for which a refusal holds, whatever other callers do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
-    /// Until the window ends.
+    /// The refusal holds until the window ends.
     UntilWindowEnds,
-    /// For a single hit, until one hit fits.
+    /// The refusal of a single hit holds until there is room for one.
     UntilOneFits,
-    /// Not at all: another caller may release a slot at any time.
+    /// The refusal may end at any time, because another caller may release a slot.
     Never,
 }
 

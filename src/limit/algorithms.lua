@@ -6,17 +6,17 @@ local function defined(name)
   return functions
 end
 
--- The function that makes a step of the algorithm called `name`.
+-- The function that computes a charge with the algorithm `name`.
 local function algorithm(name)
   return defined(name)[1]
 end
 
--- The function that reads a state in part, straight from Redis; nil for most algorithms.
+-- The function that reads a part of a state from Redis; nil for most algorithms.
 local function reader(name)
   return defined(name)[3]
 end
 
--- The one that takes hits back.
+-- The function that undoes granted hits.
 local function undo(name)
   return defined(name)[2]
 end

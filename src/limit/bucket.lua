@@ -1,5 +1,5 @@
--- The state is `moment:level:cost`. `tick` is the present one, `next` the first that
--- begins now or later, and `size` the length of one.
+-- The state is `moment:level:cost`. `tick` is the tick that contains now, `next` the first tick
+-- that begins now or later, and `size` the length of a tick.
 local function bucket_state(state, tick, size, cost, drain, capacity)
   local moment, level, price = numbers(state, 3)
   if not moment then
@@ -7,14 +7,14 @@ local function bucket_state(state, tick, size, cost, drain, capacity)
   end
   local was = math.ceil(moment / size)
   if price ~= cost then
-    -- The rule has changed: as many hits as were in the bucket are in it.
+    -- The limit has changed: convert the level, so that it stands for as many hits.
     level = math.min(math.ceil(level / math.max(price, 1)) * cost, capacity + 1)
   end
   level = math.min(level, capacity)
   if was <= tick then
     return tick, math.max(level - (tick - was) * drain, 0)
   end
-  -- Another clock is ahead: nothing drains twice.
+  -- Another clock is ahead, and that time has drained the bucket already.
   return was, level
 end
 
@@ -27,7 +27,7 @@ local function bucket_text(was, size, level, cost)
 end
 
 local function bucket_life(was, tick, size, level, drain)
-  -- What is poured in counts from the tick on that begins next.
+  -- Units poured in within a tick begin to drain with the next.
   local ticks = was == tick + 1 and 1 or 0
   if 0 < level then
     ticks = ticks + math.ceil(level / drain)
@@ -44,7 +44,7 @@ local function bucket(state, hits, tick, next, size, cost, drain, capacity)
     if passes then
       after = math.min(level + poured, capacity)
       if level < drain then
-        -- What is poured in within a tick has not been there when it began.
+        -- The new units must not drain as if they had been poured in before the tick began.
         since = math.max(was, next)
       end
     end
@@ -56,13 +56,13 @@ local function bucket(state, hits, tick, next, size, cost, drain, capacity)
   return passes, before, { bucket_moment(since, size), after }, value, bucket_life(since, tick, size, after, drain)
 end
 
--- What has drained in the place of other hits is not given back: while they were there
--- the bucket drained, and without them it would have been empty.
-local function undo_bucket(state, hits, told_moment, told_level, _, tick, next, size, cost, drain, capacity)
+-- Units that drained in place of other hits stay drained: without these hits the bucket would
+-- have been empty for some of that time.
+local function undo_bucket(state, hits, granted_moment, granted_level, _, tick, next, size, cost, drain, capacity)
   local was, level = bucket_state(state, tick, size, cost, drain, capacity)
   local poured = math.min(hits * cost, capacity)
-  local before = math.max(told_level - poured, 0)
-  local drained = math.max(was - math.ceil(told_moment / size), 0) * drain
+  local before = math.max(granted_level - poured, 0)
+  local drained = math.max(was - math.ceil(granted_moment / size), 0) * drain
   local after = math.max(level - math.max(poured - math.max(drained - before, 0), 0), 0)
   if after == level then
     return

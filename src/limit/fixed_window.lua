@@ -1,10 +1,10 @@
--- `start` is 0 where the name of the counter says which window it is of, and the state
--- is then an integer that any client may INCRBY; else it is `start:count`. `rest` is
--- what is left of the window.
+-- If the counter's name contains the window, `start` is 0 and the state is an integer, which any
+-- client may change by INCRBY. Otherwise the state is `start:count`. `rest` is the time until the
+-- window ends.
 local function fixed_window_state(state, start)
   if start == 0 then
     if string.find(state, '^%-?%d+$') then
-      -- Another client may have taken it out of its range.
+      -- Another client may have written a value out of range.
       return 0, math.min(math.max(tonumber(state), 0), MOST)
     end
     return 0, 0
@@ -34,9 +34,9 @@ local function fixed_window(state, hits, requests, count_denied, start, length, 
   return passes, { began, before }, { began, after }, after ~= before and fixed_window_text(began, after), life
 end
 
-local function undo_fixed_window(state, hits, told_start, _, _, _, _, start, length, rest)
+local function undo_fixed_window(state, hits, granted_start, _, _, _, _, start, length, rest)
   local began, count = fixed_window_state(state, start)
-  if began == told_start and 0 < math.min(count, hits) then
+  if began == granted_start and 0 < math.min(count, hits) then
     return fixed_window_text(began, math.max(count - hits, 0)), began == start and rest or life_after(began, length)
   end
 end

@@ -1,4 +1,4 @@
--- a * b in five digits of 18 bits, the lowest first. Both are below 2^53.
+-- a * b as five digits of 18 bits, the lowest first. Both factors are below 2^53.
 local DIGIT = 262144
 local function product(a, b)
   local a0, b0 = a % DIGIT, b % DIGIT
@@ -14,12 +14,12 @@ local function product(a, b)
   return digits
 end
 
--- Whether a * b <= c * d.
+-- a * b <= c * d
 local function at_most(a, b, c, d)
-  local ours, theirs = product(a, b), product(c, d)
+  local left, right = product(a, b), product(c, d)
   for i = 5, 1, -1 do
-    if ours[i] ~= theirs[i] then
-      return ours[i] < theirs[i]
+    if left[i] ~= right[i] then
+      return left[i] < right[i]
     end
   end
   return true
@@ -50,7 +50,7 @@ local function sliding_window_life(began, length, before, current)
   return life_after(began, rest)
 end
 
--- `start` and `length` are of the present window.
+-- `start` and `length` describe the current window.
 local function sliding_window(state, hits, requests, start, length)
   local began, before, current = sliding_window_state(state, start, length)
   local old, new, passes = before, current, true
@@ -62,7 +62,7 @@ local function sliding_window(state, hits, requests, start, length)
       new = math.min(current + hits, MOST)
     end
   else
-    -- The latest hits are given back first.
+    -- The latest hits are refunded first.
     new = math.max(current + hits, 0)
     old = math.max(before + math.min(current + hits, 0), 0)
   end
@@ -70,11 +70,11 @@ local function sliding_window(state, hits, requests, start, length)
   return passes, { began, before, current }, { began, old, new }, value, sliding_window_life(began, length, old, new)
 end
 
-local function undo_sliding_window(state, hits, told_start, _, _, _, start, length)
+local function undo_sliding_window(state, hits, granted_start, _, _, _, start, length)
   local began, before, current = sliding_window_state(state, start, length)
-  if began == told_start and 0 < math.min(current, hits) then
+  if began == granted_start and 0 < math.min(current, hits) then
     current = math.max(current - hits, 0)
-  elseif began == told_start + length and 0 < math.min(before, hits) then
+  elseif began == granted_start + length and 0 < math.min(before, hits) then
     before = math.max(before - hits, 0)
   else
     return

@@ -19,7 +19,7 @@ pub struct Charge {
     pub counter: CounterRef,
     /// The limit of the counter.
     pub limit: Limit,
-    /// The hits to count.
+    /// The hits to add or give back.
     pub hits: Hits,
     /// The effect on the counter if the call is refused.
     pub consume: Consume,
@@ -62,7 +62,7 @@ pub enum Enforced {
 pub enum Consume {
     /// The same effect as in a call of its own.
     Independent,
-    /// No effect.
+    /// No effect: the counter stays as it is.
     AllOrNothing,
     /// The same effect as in a call of its own if the charge is over its limit, and
     /// otherwise none. Envoy's reference service does this when it is configured to stop

@@ -91,7 +91,7 @@ fn look_up(denials: &DenialTable, charges: &[Charge], now: Timestamp) -> CachedO
     }
     let found = cached.iter().flatten().count();
     if 0 < found && found < charges.len() {
-        // A counter of which one charge is sent gets all its charges sent.
+        // If one charge to a counter is sent, all charges to it are sent.
         let mut sent: HashSet<&CounterKey, RandomState> = HashSet::default();
         for (charge, outcome) in charges.iter().zip(&cached) {
             if outcome.is_none() {

@@ -1,4 +1,4 @@
-//! A store that is watched: how long its calls take, and what comes of them.
+//! Wraps a store, and reports its calls to an observer, for statistics and traces.
 
 use std::future::Future;
 
@@ -9,17 +9,18 @@ use crate::{
     time::Timestamp,
 };
 
-/// Watches calls to a store.
+/// Observes calls to a store.
 pub trait Observer: Send + Sync + 'static {
-    /// A call under way. Dropped without [its end](Self::ended), the caller has gone.
+    /// A call in progress. If it is dropped without [`Self::finished`], the call was
+    /// cancelled.
     type Call<'a>: Send
     where
         Self: 'a;
 
-    /// A call of these charges begins.
+    /// Called at the start of a call.
     fn started(&self, charges: &[Charge]) -> Self::Call<'_>;
 
-    /// It has come to these results.
+    /// Called at the end of a call.
     fn finished(&self, call: Self::Call<'_>, results: &Results);
 }
 
@@ -36,12 +37,12 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
     }
 }
 
-/// A store whose calls are watched.
+/// A store whose calls are observed.
 #[derive(Debug)]
 pub struct ObservedStore<S, O> {
-    /// The store that does the work.
+    /// The store that receives all calls.
     pub store: S,
-    /// Who watches.
+    /// The observer of all calls.
     pub observer: O,
 }
 

@@ -58,7 +58,7 @@ impl<T> Source<T> {
     }
 }
 
-/// The connections to Redis.
+/// The usage of the connections to Redis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pools {
     /// The connections for all limits without a pool of their own. `None` without Redis.
@@ -91,7 +91,7 @@ pub struct PoolUsage {
 /// The usage of the in-memory store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUsage {
-    /// Counters in memory now.
+    /// Counters in memory now, including expired ones.
     pub counters: usize,
     /// The size of the counters, in the bytes of [`Bounds`](super::memory::Bounds).
     pub bytes: usize,
@@ -107,7 +107,7 @@ pub struct MemoryUsage {
 pub struct DenyCacheUsage {
     /// Denials in the cache now, including expired ones that are not removed yet.
     pub entries: u64,
-    /// Cache hits.
+    /// Cache hits: lookups answered without a store call.
     pub hits: u64,
     /// Cache misses: lookups after which the store was called.
     pub misses: u64,

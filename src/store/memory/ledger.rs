@@ -1,32 +1,34 @@
-//! How much is kept, and whose it is.
+//! The number and size of counters, in all and by domain.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tracing::warn;
 
-use super::Bounds;
+use super::bounds::Bounds;
 use crate::time::Timestamp;
 
-/// How often it is said that there is no room.
-const SAID_EVERY: Duration = Duration::from_secs(60);
+/// The shortest time between two warnings of the same kind.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What all counters of all shards add up to. One lock guards it, which is held for no
-/// longer than it takes to find a counter that gives way, and never waits for a shard.
+/// The sums over all shards.
+///
+/// It has a lock of its own, which is held while a counter to evict is searched. Nothing
+/// else is locked under it.
 #[derive(Debug)]
 pub(super) struct Ledger {
     bounds: Bounds,
     pub(super) bytes: usize,
     pub(super) counters: usize,
-    /// Counters that gave way before they had ended.
+    /// Counters evicted before they expired.
     pub(super) evicted: u64,
-    /// Charges that were decided and not kept.
+    /// Charges that were decided but not counted, because there was no room.
     pub(super) uncounted: u64,
-    said_evicted: Said,
-    said_uncounted: Said,
-    /// Only of domains that have counters.
+    eviction_warning: WarnLimiter,
+    uncounted_warning: WarnLimiter,
+    /// The numbers of all domains that have counters.
     numbers: HashMap<Arc<[u8]>, u16>,
     domains: Vec<Domain>,
-    /// Numbers of no domain.
+    /// Numbers of domains that have no counters any more.
     free: Vec<u16>,
 }
 
@@ -37,52 +39,55 @@ struct Domain {
     bytes: usize,
 }
 
-/// Which bound has been reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scarce {
+pub(super) enum Resource {
     Counters,
     Bytes,
 }
 
-impl Scarce {
+impl Resource {
     pub(super) const ALL: [Self; 2] = [Self::Counters, Self::Bytes];
 }
 
-/// More of what is kept.
+/// The room that a charge needs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct More {
+pub(super) struct Growth {
     pub(super) counters: usize,
     pub(super) bytes: usize,
-    /// Whether that is a new counter that refuses at once. An eighth of the room is kept
-    /// from those: names that are used up at once do not end all counting.
-    pub(super) refuses: bool,
+    /// The counter is new and already at its limit. An eighth of the room is reserved for
+    /// other counters, so that a flood of such names does not stop all counting.
+    pub(super) exhausted: bool,
 }
 
-impl More {
-    pub(super) fn of(&self, scarce: Scarce) -> usize {
-        match scarce {
-            Scarce::Counters => self.counters,
-            Scarce::Bytes => self.bytes,
+impl Growth {
+    fn of(&self, resource: Resource) -> usize {
+        match resource {
+            Resource::Counters => self.counters,
+            Resource::Bytes => self.bytes,
         }
     }
 }
 
-/// When something was said, and how much has happened since.
+/// Counts events, and limits how often they are logged.
 #[derive(Debug, Default)]
-struct Said {
-    at: Option<Timestamp>,
-    since: u64,
+struct WarnLimiter {
+    last: Option<Timestamp>,
+    events: u64,
 }
 
-impl Said {
-    /// Counts one more, and tells how many there are if it is time to say so.
-    fn another(&mut self, now: Timestamp) -> Option<u64> {
-        self.since += 1;
-        if self.at.is_some_and(|it| it <= now && now < it.plus(SAID_EVERY)) {
+impl WarnLimiter {
+    /// Counts an event. Returns the number of events since the last warning, if the next
+    /// is due.
+    fn count(&mut self, now: Timestamp) -> Option<u64> {
+        self.events += 1;
+        if let Some(last) = self.last
+            && last <= now
+            && now < last.plus(WARN_INTERVAL)
+        {
             return None;
         }
-        self.at = Some(now);
-        Some(std::mem::take(&mut self.since))
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.events))
     }
 }
 
@@ -94,66 +99,88 @@ impl Ledger {
             counters: 0,
             evicted: 0,
             uncounted: 0,
-            said_evicted: Said::default(),
-            said_uncounted: Said::default(),
+            eviction_warning: WarnLimiter::default(),
+            uncounted_warning: WarnLimiter::default(),
             numbers: HashMap::new(),
             domains: Vec::new(),
             free: Vec::new(),
         }
     }
 
-    /// Of what there is too little for `more`; none if it fits without anything giving way.
-    pub(super) fn scarce(&self, more: &More) -> Option<Scarce> {
-        let room = |bound: usize| if more.refuses { bound - bound / 8 } else { bound };
-        if room(self.bounds.keys.unwrap_or(usize::MAX))
-            < self.counters.saturating_add(more.counters)
-        {
-            Some(Scarce::Counters)
-        } else if room(self.bounds.bytes) < self.bytes.saturating_add(more.bytes) {
-            Some(Scarce::Bytes)
+    /// The resource that is too scarce for `growth`; `None` if it fits.
+    pub(super) fn scarce(&self, growth: &Growth) -> Option<Resource> {
+        let available = |bound: usize| if growth.exhausted { bound - bound / 8 } else { bound };
+        let keys = self.bounds.keys.unwrap_or(usize::MAX);
+        if available(keys) < self.counters.saturating_add(growth.counters) {
+            Some(Resource::Counters)
+        } else if available(self.bounds.bytes) < self.bytes.saturating_add(growth.bytes) {
+            Some(Resource::Bytes)
         } else {
             None
         }
     }
 
-    /// How much of what is scarce the domain with this number takes.
-    pub(super) fn taken(&self, domain: u16, scarce: Scarce) -> usize {
-        self.domains.get(usize::from(domain)).map_or(0, |it| match scarce {
-            Scarce::Counters => it.counters,
-            Scarce::Bytes => it.bytes,
-        })
+    /// The amount of a resource that a domain uses.
+    pub(super) fn used_by(&self, domain: u16, resource: Resource) -> usize {
+        match (self.domains.get(usize::from(domain)), resource) {
+            (Some(domain), Resource::Counters) => domain.counters,
+            (Some(domain), Resource::Bytes) => domain.bytes,
+            (None, _) => 0,
+        }
     }
 
-    /// The same with what is asked for; nothing so far if the domain has no counters yet.
-    pub(super) fn taken_with(&self, domain: Option<u16>, more: &More, scarce: Scarce) -> usize {
-        domain.map_or(0, |it| self.taken(it, scarce)) + more.of(scarce)
-    }
-
-    /// Whether that is no more than its share.
-    pub(super) fn is_poor(&self, domain: Option<u16>, more: &More, scarce: Scarce) -> bool {
-        self.taken_with(domain, more, scarce) <= self.share(domain.is_none(), scarce)
-    }
-
-    /// The number of the domain called `name`, if it has counters, or all further domains
-    /// share one.
-    pub(super) fn number(&self, name: &[u8]) -> Option<u16> {
-        let shared = self.free.is_empty() && usize::from(u16::MAX) < self.domains.len();
-        self.numbers.get(name).copied().or(shared.then_some(u16::MAX))
-    }
-
-    /// What each domain may take of what is scarce, if one of them is `new`.
-    pub(super) fn share(&self, new: bool, scarce: Scarce) -> usize {
-        let all = match scarce {
-            Scarce::Counters => self.counters,
-            Scarce::Bytes => self.bytes,
+    /// The amount that a domain uses after `growth`. `None` is a domain without counters.
+    pub(super) fn used_after(
+        &self,
+        domain: Option<u16>,
+        growth: &Growth,
+        resource: Resource,
+    ) -> usize {
+        let used = match domain {
+            Some(domain) => self.used_by(domain, resource),
+            None => 0,
         };
-        all / (self.numbers.len() + usize::from(new)).max(1)
+        used + growth.of(resource)
     }
 
-    /// Adds a counter to the domain called `name`, and gives the domain's number.
+    /// True if the domain uses at most its share after `growth`.
+    pub(super) fn within_share(
+        &self,
+        domain: Option<u16>,
+        growth: &Growth,
+        resource: Resource,
+    ) -> bool {
+        self.used_after(domain, growth, resource) <= self.share(domain.is_none(), resource)
+    }
+
+    /// The share of each domain: the amount in use divided by the number of domains, plus
+    /// one if a `new` domain comes.
+    pub(super) fn share(&self, new: bool, resource: Resource) -> usize {
+        let used = match resource {
+            Resource::Counters => self.counters,
+            Resource::Bytes => self.bytes,
+        };
+        used / (self.numbers.len() + usize::from(new)).max(1)
+    }
+
+    /// The number of the domain `name`. `None` if it has no counters and a number is free.
+    ///
+    /// If there are more domains than numbers, those without a number share the last one.
+    pub(super) fn number(&self, name: &[u8]) -> Option<u16> {
+        if let Some(number) = self.numbers.get(name) {
+            return Some(*number);
+        }
+        let none_free = self.free.is_empty() && usize::from(u16::MAX) < self.domains.len();
+        if none_free { Some(u16::MAX) } else { None }
+    }
+
+    /// Adds a counter of the domain `name`, and returns the domain's number.
     pub(super) fn add(&mut self, name: &[u8], bytes: usize) -> u16 {
         self.counters += 1;
-        let number = self.number(name).unwrap_or_else(|| self.enter(name.into()));
+        let number = match self.number(name) {
+            Some(number) => number,
+            None => self.assign_number(name.into()),
+        };
         if let Some(domain) = self.domains.get_mut(usize::from(number)) {
             domain.counters += 1;
         }
@@ -161,24 +188,21 @@ impl Ledger {
         number
     }
 
-    /// More domains than there are numbers share the last one.
-    fn enter(&mut self, name: Arc<[u8]>) -> u16 {
-        let number = match (self.free.pop(), u16::try_from(self.domains.len())) {
-            (Some(number), _) => {
-                self.domains[usize::from(number)].name = Arc::clone(&name);
-                number
-            }
-            (None, Ok(number)) => {
-                self.domains.push(Domain { name: Arc::clone(&name), counters: 0, bytes: 0 });
-                number
-            }
-            (None, Err(_)) => return u16::MAX,
+    fn assign_number(&mut self, name: Arc<[u8]>) -> u16 {
+        let number = if let Some(number) = self.free.pop() {
+            self.domains[usize::from(number)].name = Arc::clone(&name);
+            number
+        } else if let Ok(number) = u16::try_from(self.domains.len()) {
+            self.domains.push(Domain { name: Arc::clone(&name), counters: 0, bytes: 0 });
+            number
+        } else {
+            return u16::MAX;
         };
         self.numbers.insert(name, number);
         number
     }
 
-    /// So many more bytes for a counter of this domain.
+    /// Adds `bytes` to a counter of the domain.
     pub(super) fn grow(&mut self, domain: u16, bytes: usize) {
         self.bytes += bytes;
         if let Some(domain) = self.domains.get_mut(usize::from(domain)) {
@@ -186,7 +210,7 @@ impl Ledger {
         }
     }
 
-    /// So many less.
+    /// Subtracts `bytes` from a counter of the domain.
     pub(super) fn shrink(&mut self, domain: u16, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
         if let Some(domain) = self.domains.get_mut(usize::from(domain)) {
@@ -194,23 +218,20 @@ impl Ledger {
         }
     }
 
-    /// A counter less, and the domain is forgotten if it was its last.
+    /// Removes a counter of the domain, and the domain with its last counter.
     pub(super) fn remove(&mut self, domain: u16, bytes: usize) {
         self.counters = self.counters.saturating_sub(1);
         self.shrink(domain, bytes);
-        if let Some(domain) = self.domains.get_mut(usize::from(domain)) {
-            domain.counters = domain.counters.saturating_sub(1);
-        }
-        if self.taken(domain, Scarce::Counters) == 0
-            && let Some(Domain { name, .. }) = self.domains.get(usize::from(domain))
-        {
-            self.numbers.remove(name);
+        let Some(entry) = self.domains.get_mut(usize::from(domain)) else { return };
+        entry.counters = entry.counters.saturating_sub(1);
+        if entry.counters == 0 {
+            self.numbers.remove(&entry.name);
             self.free.push(domain);
         }
     }
 
-    /// The setting whose bound is nearer, and its value.
-    fn reached(&self) -> String {
+    /// The setting whose bound is reached, with its value.
+    fn reached_bound(&self) -> String {
         let Bounds { bytes, keys } = self.bounds;
         match keys {
             Some(keys) if self.bytes / bytes.div_ceil(keys).max(1) <= self.counters => {
@@ -220,29 +241,31 @@ impl Ledger {
         }
     }
 
-    /// Counts a counter that gave way before it had ended, and says so at most once a minute.
-    pub(super) fn evict(&mut self, now: Timestamp) {
+    /// Counts an evicted counter, and logs a warning at most once a minute.
+    pub(super) fn count_eviction(&mut self, now: Timestamp) {
         self.evicted += 1;
-        if let Some(evicted) = self.said_evicted.another(now) {
-            let (bound, counters, bytes) = (self.reached(), self.counters, self.bytes);
+        if let Some(evicted) = self.eviction_warning.count(now) {
+            let (bound, counters, bytes) = (self.reached_bound(), self.counters, self.bytes);
             warn!(
                 evicted,
-                counters, bytes, "memory for counters is full, and some begin anew; raise {bound}"
+                counters,
+                bytes,
+                "memory for counters is full: evicted counters start again at 0; raise {bound}"
             );
         }
     }
 
-    /// Counts what could not be kept, and says so at most once a minute.
-    pub(super) fn turn_away(&mut self, now: Timestamp) {
+    /// Counts a charge without room, and logs a warning at most once a minute.
+    pub(super) fn count_uncounted(&mut self, now: Timestamp) {
         self.uncounted += 1;
-        if let Some(charges) = self.said_uncounted.another(now) {
-            let (bound, counters, bytes) = (self.reached(), self.counters, self.bytes);
+        if let Some(charges) = self.uncounted_warning.count(now) {
+            let (bound, counters, bytes) = (self.reached_bound(), self.counters, self.bytes);
             warn!(
                 charges,
                 counters,
                 bytes,
-                "memory for counters is full of those that refuse; charges that find no room \
-                 are decided and not counted; raise {bound}"
+                "memory for counters is full of counters over their limits, which are not \
+                 evicted: some charges are decided but not counted; raise {bound}"
             );
         }
     }

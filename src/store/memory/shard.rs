@@ -1,152 +1,164 @@
-//! A part of the counters, and which of them give way.
+//! A part of the counters, and the choice of counters to evict.
 //!
-//! When there is no room for more, the domain that takes most gives way, if that is more
-//! than its share and more than the one that asks takes: first what has ended, then what
-//! does not refuse, of that what ends first. What refuses gives way only to a domain that
-//! takes less than its share, and bans only if nothing else does, the newest first. A domain
-//! that takes no less than its share can only take the place of its own. If nothing may
-//! go, what is new is not kept.
+//! When there is no room, counters of the domain that uses most are evicted, if it uses
+//! more than its share and more than the domain that needs room. Expired counters are
+//! removed first; then counters below their limits, those that expire first. Counters that
+//! deny hits are evicted only for a domain within its share, and bans only if there is
+//! nothing else, the newest first. A domain that uses its share or more can only evict
+//! counters of its own. If nothing can be evicted, the new counter is not kept.
 
 use std::{cmp::Reverse, time::Duration};
 
 use parking_lot::Mutex;
 
 use super::{
-    ledger::{Ledger, More, Scarce},
-    slot::{Counter, Kept, Key, Slot},
+    ledger::{Growth, Ledger, Resource},
+    slot::{Counter, CounterState, Key, Slot},
     table::Table,
 };
 use crate::{limit::step::MAX_STEP_BACK, store::EXPIRY_SLACK, time::Timestamp};
 
-/// What ends within this is not looked at closer: clocks may be wrong by as much.
-const USUAL: Duration = Duration::from_secs(86_400);
+/// An expiry within this time is accepted unchecked: clocks may be wrong by as much.
+const TRUSTED_TTL: Duration = Duration::from_secs(86_400);
 
-/// One of so many charges looks for counters that have ended: places next to each other
-/// take less time than as many elsewhere.
-const SWEEPS: u8 = 8;
-/// At how many places.
-const SWEPT: usize = 24;
-/// How many counters are compared at least when one has to go.
-const COMPARED: usize = 16;
-/// How many places are looked at for that at most.
-const SEARCHED: usize = 256;
-/// How many counters give way to one charge at most.
-const MOST_EVICTED: usize = 16;
+/// One of this many charges sweeps the shard for expired counters. Adjacent slots share
+/// cache lines, so rare sweeps of many slots are cheaper than frequent sweeps of few.
+const CHARGES_PER_SWEEP: u8 = 8;
+/// The number of slots that a sweep checks.
+const SLOTS_PER_SWEEP: usize = 24;
+/// The number of counters that are compared at least when one has to be evicted.
+const MIN_COMPARED: usize = 16;
+/// The number of slots that are searched at most when one has to be evicted.
+const MAX_SEARCHED: usize = 256;
+/// The most counters evicted for one charge.
+const MAX_EVICTIONS: usize = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     pub(super) table: Table,
     /// Charges since the last sweep.
     charges: u8,
-    /// Where the last sweep began, and where the last search, as a hash.
-    swept: u64,
-    searched: u64,
+    /// The hash at which the last sweep began.
+    sweep_cursor: u64,
+    /// The hash at which the last search for a counter to evict began.
+    search_cursor: u64,
 }
 
-/// So far apart, as a part of 2^64, are two hashes at which a sweep or a search begins: the
-/// golden ratio spreads them evenly. One next to the other would thin out the table behind
-/// the place that they have come to, and crowd it before.
+/// The distance of two hashes at which consecutive sweeps or searches begin, as a fraction
+/// of 2^64: the golden ratio, which spreads them evenly. If each began where the last one
+/// ended, the table would be sparse before that position and crowded after it.
 const STRIDE: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// A counter, and whose it is.
-pub(super) struct Entry<'a> {
+/// A counter to write, with its key and domain.
+pub(super) struct KeyedCounter<'a> {
     pub(super) key: Key,
     pub(super) domain: &'a [u8],
     pub(super) counter: Counter,
 }
 
-/// What is asked for.
-struct Asked {
-    /// By whom, unless that domain has no counters yet.
+/// A request for the room that one counter needs.
+struct Demand {
+    /// The domain of the counter; `None` if it has no counters yet.
     domain: Option<u16>,
-    /// What must not go for that.
+    /// The counter itself, which must not be evicted.
     key: Key,
-    more: More,
+    growth: Growth,
 }
 
-/// How much a counter is missed: first ones give way first.
+/// The value of a counter to the service. Counters of the lowest class are evicted first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Missed {
-    Ended,
-    Spare,
-    Refusing,
+enum EvictionClass {
+    Expired,
+    BelowLimit,
+    DeniesHits,
     Banned,
-    /// A counter below its limit of a domain within its share, that asks itself.
+    /// A counter below its limit, of the domain that needs room, while that is within its
+    /// share.
     Own,
 }
 
+/// A counter that can be evicted.
+struct Candidate {
+    position: usize,
+    class: EvictionClass,
+    /// The amount of the scarce resource that its domain uses: more is evicted first.
+    domain_usage: usize,
+    /// The order within a class and domain: lower is evicted first.
+    order: u64,
+}
+
+impl Candidate {
+    fn rank(&self) -> (EvictionClass, Reverse<usize>, u64) {
+        (self.class, Reverse(self.domain_usage), self.order)
+    }
+}
+
 impl Shard {
-    /// The counter under `key`, unless it has ended. A clock that was far ahead may have
-    /// said when that is: from now on it is no more than the `longest` life away.
-    pub(super) fn live(
+    /// The counter under `key`, unless it has expired.
+    ///
+    /// A clock that was far ahead may have written an expiry in the far future; that is
+    /// reduced to `max_ttl` from now.
+    pub(super) fn get(
         &mut self,
         key: Key,
         now: Timestamp,
-        longest: impl FnOnce() -> Duration,
+        max_ttl: impl FnOnce() -> Duration,
     ) -> Option<&Counter> {
         let counter = &mut self.table.find_mut(key)?.counter;
-        if counter.until <= now {
+        if counter.expires_at <= now {
             return None;
         }
-        if USUAL < counter.until.since(now) {
-            counter.until =
-                counter.until.min(now.plus(longest() + MAX_STEP_BACK).plus(EXPIRY_SLACK));
+        if TRUSTED_TTL < counter.expires_at.since(now) {
+            let latest = now.plus(max_ttl() + MAX_STEP_BACK).plus(EXPIRY_SLACK);
+            counter.expires_at = counter.expires_at.min(latest);
         }
         Some(counter)
     }
 
-    /// Forgets the counter under `key`, and says whether there was one.
+    /// Removes the counter under `key`, and returns true if it existed.
     pub(super) fn remove(&mut self, key: Key, ledger: &Mutex<Ledger>) -> bool {
-        let Some(at) = self.table.find(key) else { return false };
-        self.drop_at(at, &mut ledger.lock());
+        let Some(position) = self.table.find(key) else { return false };
+        self.remove_at(position, &mut ledger.lock());
         true
     }
 
-    /// Drops those that have ended of the counters at a few places, now and then.
+    /// Removes expired counters from some slots, once every few calls.
     pub(super) fn sweep(&mut self, now: Timestamp, ledger: &Mutex<Ledger>) {
         self.charges += 1;
-        if self.charges < SWEEPS {
+        if self.charges < CHARGES_PER_SWEEP {
             return;
         }
         self.charges = 0;
-        self.swept = self.swept.wrapping_add(STRIDE);
-        let mut at = self.table.home(self.swept);
-        for _ in 0..SWEPT.min(self.table.places()) {
-            match self.table.get(at) {
-                // What came next to it is then in its place.
-                Some(it) if it.counter.until <= now => self.drop_at(at, &mut ledger.lock()),
-                _ => at = self.table.next(at),
+        self.sweep_cursor = self.sweep_cursor.wrapping_add(STRIDE);
+        let mut position = self.table.home(self.sweep_cursor);
+        for _ in 0..SLOTS_PER_SWEEP.min(self.table.size()) {
+            match self.table.get(position) {
+                // The next slot moves into this position.
+                Some(slot) if slot.counter.expires_at <= now => {
+                    self.remove_at(position, &mut ledger.lock());
+                }
+                _ => position = self.table.next(position),
             }
         }
     }
 
-    /// Keeps the counter, if there is room for it, and says whether there is.
-    pub(super) fn put(&mut self, entry: Entry<'_>, ledger: &Mutex<Ledger>, now: Timestamp) -> bool {
-        let Entry { key, domain, mut counter } = entry;
+    /// Writes the counter, and returns false if there is no room for it.
+    pub(super) fn put(
+        &mut self,
+        keyed: KeyedCounter<'_>,
+        ledger: &Mutex<Ledger>,
+        now: Timestamp,
+    ) -> bool {
+        let KeyedCounter { key, domain, mut counter } = keyed;
         let Some(slot) = self.table.find_mut(key) else {
-            return self.add(Entry { key, domain, counter }, &mut ledger.lock(), now);
+            return self.add(KeyedCounter { key, domain, counter }, &mut ledger.lock(), now);
         };
-        counter.follow(&slot.counter, now);
+        counter.inherit_expiry(&slot.counter, now);
         let (before, after) = (slot.counter.bytes(), counter.bytes());
         if before < after {
-            let domain = Some(slot.domain);
-            let more = More { counters: 0, bytes: after - before, refuses: false };
-            let mut ledger = ledger.lock();
-            let mut room = self.make_room(&Asked { domain, key, more }, &mut ledger, now);
-            let banned = counter.kept.banned();
-            if !room && banned != Timestamp::default() {
-                // It matters more than the state.
-                counter.kept = Kept::ban(banned);
-                room = true;
-            }
-            if !room {
-                ledger.turn_away(now);
-            } else if let Some(slot) = self.table.find_mut(key) {
-                ledger.shrink(slot.domain, before);
-                ledger.grow(slot.domain, counter.bytes());
-                slot.counter = counter;
-            }
-            return room;
+            let growth = Growth { counters: 0, bytes: after - before, exhausted: false };
+            let demand = Demand { domain: Some(slot.domain), key, growth };
+            return self.replace(&demand, counter, &mut ledger.lock(), now);
         }
         if after < before {
             ledger.lock().shrink(slot.domain, before - after);
@@ -155,14 +167,38 @@ impl Shard {
         true
     }
 
-    /// Keeps a counter whose name is new, if there is room.
-    fn add(&mut self, entry: Entry<'_>, ledger: &mut Ledger, now: Timestamp) -> bool {
-        let Entry { key, domain, counter } = entry;
+    /// Replaces a counter by a larger one, if there is room.
+    fn replace(
+        &mut self,
+        demand: &Demand,
+        mut counter: Counter,
+        ledger: &mut Ledger,
+        now: Timestamp,
+    ) -> bool {
+        if !self.make_room(demand, ledger, now) {
+            if !counter.state.has_ban() {
+                ledger.count_uncounted(now);
+                return false;
+            }
+            // A ban is more important than the state, and needs no room.
+            counter.state = CounterState::ban(counter.state.banned_since());
+        }
+        if let Some(slot) = self.table.find_mut(demand.key) {
+            ledger.shrink(slot.domain, slot.counter.bytes());
+            ledger.grow(slot.domain, counter.bytes());
+            slot.counter = counter;
+        }
+        true
+    }
+
+    /// Inserts a counter whose key is new, if there is room.
+    fn add(&mut self, keyed: KeyedCounter<'_>, ledger: &mut Ledger, now: Timestamp) -> bool {
+        let KeyedCounter { key, domain, counter } = keyed;
         let bytes = counter.bytes();
-        let more = More { counters: 1, bytes, refuses: now < counter.refuses };
-        let asked = Asked { domain: ledger.number(domain), key, more };
-        if !self.make_room(&asked, ledger, now) {
-            ledger.turn_away(now);
+        let growth = Growth { counters: 1, bytes, exhausted: now < counter.denies_until };
+        let demand = Demand { domain: ledger.number(domain), key, growth };
+        if !self.make_room(&demand, ledger, now) {
+            ledger.count_uncounted(now);
             return false;
         }
         let domain = ledger.add(domain, bytes);
@@ -170,94 +206,119 @@ impl Shard {
         true
     }
 
-    /// Has counters give way until there is room. Says whether there is.
-    fn make_room(&mut self, asked: &Asked, ledger: &mut Ledger, now: Timestamp) -> bool {
-        let mut more = asked.more;
-        more.refuses &= !Scarce::ALL.iter().all(|it| ledger.is_poor(asked.domain, &more, *it));
-        for _ in 0..MOST_EVICTED {
-            let Some(scarce) = ledger.scarce(&more) else { return true };
-            let found = self.least_missed(asked, (ledger, scarce), now);
-            let Some((at, missed)) = found else { return false };
-            if missed != Missed::Ended {
-                ledger.evict(now);
+    /// Evicts counters until there is room, and returns false if that is impossible.
+    fn make_room(&mut self, demand: &Demand, ledger: &mut Ledger, now: Timestamp) -> bool {
+        let mut growth = demand.growth;
+        let domain_is_small = Resource::ALL
+            .iter()
+            .all(|resource| ledger.within_share(demand.domain, &growth, *resource));
+        growth.exhausted &= !domain_is_small;
+        for _ in 0..MAX_EVICTIONS {
+            let Some(scarce) = ledger.scarce(&growth) else { return true };
+            let Some(candidate) = self.choose_eviction(demand, ledger, scarce, now) else {
+                return false;
+            };
+            if candidate.class != EvictionClass::Expired {
+                ledger.count_eviction(now);
             }
-            self.drop_at(at, ledger);
-            // It takes the place of that one.
-            more.refuses = false;
+            self.remove_at(candidate.position, ledger);
+            // The counter replaces the evicted one, so the reserve does not shrink.
+            growth.exhausted = false;
         }
-        ledger.scarce(&more).is_none()
+        ledger.scarce(&growth).is_none()
     }
 
-    fn drop_at(&mut self, at: usize, ledger: &mut Ledger) {
-        if let Some(slot) = self.table.remove(at) {
+    fn remove_at(&mut self, position: usize, ledger: &mut Ledger) {
+        if let Some(slot) = self.table.remove(position) {
             ledger.remove(slot.domain, slot.counter.bytes());
         }
     }
 
-    /// What gives way to what is asked for, of the counters that come next.
-    fn least_missed(
+    /// Chooses the counter to evict, among those at the next slots.
+    fn choose_eviction(
         &mut self,
-        asked: &Asked,
-        (ledger, scarce): (&Ledger, Scarce),
+        demand: &Demand,
+        ledger: &Ledger,
+        scarce: Resource,
         now: Timestamp,
-    ) -> Option<(usize, Missed)> {
-        let share = ledger.share(asked.domain.is_none(), scarce);
-        let taken = ledger.taken_with(asked.domain, &asked.more, scarce);
-        let poor = ledger.is_poor(asked.domain, &asked.more, scarce);
-        let (mut least, mut compared, mut spare) = (None, 0, 0);
-        self.searched = self.searched.wrapping_add(STRIDE);
-        let mut next = self.table.home(self.searched);
-        for _ in 0..SEARCHED.min(self.table.places()) {
-            let at = next;
-            next = self.table.next(at);
-            let Some(slot) = self.table.get(at).filter(|it| it.key() != asked.key) else {
+    ) -> Option<Candidate> {
+        let share = ledger.share(demand.domain.is_none(), scarce);
+        let used = ledger.used_after(demand.domain, &demand.growth, scarce);
+        let within_share = ledger.within_share(demand.domain, &demand.growth, scarce);
+        let mut best: Option<Candidate> = None;
+        let (mut compared, mut own_below_limit) = (0, 0);
+        self.search_cursor = self.search_cursor.wrapping_add(STRIDE);
+        let mut next = self.table.home(self.search_cursor);
+        for _ in 0..MAX_SEARCHED.min(self.table.size()) {
+            let position = next;
+            next = self.table.next(position);
+            let Some(slot) = self.table.get(position) else { continue };
+            if slot.key() == demand.key {
                 continue;
-            };
-            let theirs = ledger.taken(slot.domain, scarce);
-            let own = Some(slot.domain) == asked.domain;
-            let gives_way = own || share.max(taken) < theirs;
+            }
             compared += 1;
-            if let Some(missed) = missed(&slot.counter, own, poor, now)
-                && (gives_way || missed == Missed::Ended)
+            let own = Some(slot.domain) == demand.domain;
+            let domain_usage = ledger.used_by(slot.domain, scarce);
+            let may_evict = own || share.max(used) < domain_usage;
+            if let Some(class) = eviction_class(&slot.counter, own, within_share, now)
+                && (may_evict || class == EvictionClass::Expired)
             {
-                spare += usize::from(own && missed < Missed::Refusing);
-                let rank = (missed, Reverse(theirs), order(&slot.counter, missed));
-                if least.is_none_or(|(least, _)| rank < least) {
-                    least = Some((rank, at));
+                own_below_limit += usize::from(own && class < EvictionClass::DeniesHits);
+                let order = eviction_order(&slot.counter, class);
+                let candidate = Candidate { position, class, domain_usage, order };
+                if best.as_ref().is_none_or(|best| candidate.rank() < best.rank()) {
+                    best = Some(candidate);
                 }
             }
-            let Some(((missed, ..), _)) = least else { continue };
-            if missed == Missed::Ended || missed == Missed::Spare && COMPARED <= compared {
+            let Some(best) = &best else { continue };
+            if best.class == EvictionClass::Expired
+                || best.class == EvictionClass::BelowLimit && MIN_COMPARED <= compared
+            {
                 break;
             }
         }
-        // Names that are used up at once leave an eighth of what their domain keeps.
-        let crowds = asked.more.refuses && !poor && 8 * spare <= compared;
-        let ((missed, ..), at) = least?;
-        (missed != Missed::Spare || !crowds).then_some((at, missed))
+        let best = best?;
+        // Counters that are at their limit at once leave an eighth of their domain's counters
+        // to others.
+        let crowds_out =
+            demand.growth.exhausted && !within_share && 8 * own_below_limit <= compared;
+        if best.class == EvictionClass::BelowLimit && crowds_out {
+            return None;
+        }
+        Some(best)
     }
 }
 
-/// How much a counter is missed that a domain asks for: its `own`, or that of another. `poor`
-/// says whether it takes less than its share. None is missed too much.
-fn missed(counter: &Counter, own: bool, poor: bool, now: Timestamp) -> Option<Missed> {
-    let refuses = now < counter.refuses;
-    let banned = counter.kept.banned() != Timestamp::default();
-    if counter.until <= now {
-        Some(Missed::Ended)
-    } else if !refuses {
-        Some(if own && poor { Missed::Own } else { Missed::Spare })
-    } else if own || !poor {
+/// The eviction class of a counter; `None` if it must not be evicted.
+///
+/// `own` is true if it belongs to the domain that needs room, and `within_share` if that
+/// domain uses no more than its share.
+fn eviction_class(
+    counter: &Counter,
+    own: bool,
+    within_share: bool,
+    now: Timestamp,
+) -> Option<EvictionClass> {
+    if counter.expires_at <= now {
+        Some(EvictionClass::Expired)
+    } else if counter.denies_until <= now {
+        Some(if own && within_share { EvictionClass::Own } else { EvictionClass::BelowLimit })
+    } else if own || !within_share {
         None
+    } else if counter.state.has_ban() {
+        Some(EvictionClass::Banned)
     } else {
-        Some(if banned { Missed::Banned } else { Missed::Refusing })
+        Some(EvictionClass::DeniesHits)
     }
 }
 
-/// Of two that are missed as much, the lower goes: the newest ban, or what ends first.
-fn order(counter: &Counter, missed: Missed) -> u64 {
-    match missed {
-        Missed::Banned => u64::MAX - counter.kept.banned().as_micros(),
-        Missed::Ended | Missed::Spare | Missed::Refusing | Missed::Own => counter.until.as_micros(),
+/// The order within a class, lowest first: bans from the newest, others by expiry.
+fn eviction_order(counter: &Counter, class: EvictionClass) -> u64 {
+    match class {
+        EvictionClass::Banned => u64::MAX - counter.state.banned_since().as_micros(),
+        EvictionClass::Expired
+        | EvictionClass::BelowLimit
+        | EvictionClass::DeniesHits
+        | EvictionClass::Own => counter.expires_at.as_micros(),
     }
 }

@@ -1,119 +1,124 @@
-//! What is kept under one name, and how much memory that takes.
+//! The representation of a counter in memory, and its size.
 
 use crate::{
     limit::{bucket, fixed_window, sliding_window, step::State},
     time::Timestamp,
 };
 
-/// What each counter counts as, in bytes. Tables are resized so that none takes more,
-/// its share of free places included.
-pub(super) const COUNTER: usize = 100;
+/// The bytes that each counter counts as. Tables are resized so that a counter never takes
+/// more, including its share of free slots.
+pub(super) const COUNTER_BYTES: usize = 100;
 
-/// A name. Two names are the same in 96 of 96 random bits, or not the same.
+/// The key that stands for a name: two names have the same key only if all 96 bits collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) hash: u64,
     pub(super) check: u32,
 }
 
-/// A counter.
 #[derive(Debug)]
 pub(super) struct Counter {
-    pub(super) kept: Kept,
-    /// When it may be forgotten.
-    pub(super) until: Timestamp,
-    /// Until when another hit is refused; in the past if none is.
-    pub(super) refuses: Timestamp,
+    pub(super) state: CounterState,
+    /// The counter can be removed after this.
+    pub(super) expires_at: Timestamp,
+    /// The moment until which another hit is denied; in the past if a hit passes.
+    pub(super) denies_until: Timestamp,
 }
 
-/// A counter in its table: as long as a line of the processor's cache.
+/// A counter in its table. A slot is one cache line of the processor.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct Slot {
     hash: u64,
     check: u32,
-    /// Whose it is, by the ledger's numbers.
+    /// The ledger's number for the counter's domain.
     pub(super) domain: u16,
     pub(super) counter: Counter,
 }
 
-const _: () = assert!(size_of::<Option<Slot>>() == 64, "tables are laid out for this");
+const _: () = assert!(size_of::<Option<Slot>>() == 64, "a slot is one cache line");
 
-/// What there is to know of a counter. What is rare is kept elsewhere, so that the usual
-/// counter is small.
+/// The state of a counter and its ban. Rare kinds are boxed, so that the usual counter is
+/// small.
 #[derive(Debug)]
-pub(super) enum Kept {
-    Count { state: fixed_window::State, banned: Timestamp },
+pub(super) enum CounterState {
+    Count { state: fixed_window::State, banned_since: Timestamp },
     Window(sliding_window::State),
     Bucket(bucket::State),
-    Other(Box<Other>),
+    Boxed(Box<BoxedState>),
 }
 
 #[derive(Debug)]
-pub(super) struct Other {
+pub(super) struct BoxedState {
     state: Option<State>,
-    banned: Timestamp,
+    banned_since: Timestamp,
 }
 
-impl Kept {
-    /// A state, and since when everything is refused; the epoch if nothing is.
-    pub(super) fn new(state: Option<State>, banned: Timestamp) -> Self {
+impl CounterState {
+    /// `banned_since` is the epoch if there is no ban.
+    pub(super) fn new(state: Option<State>, banned_since: Timestamp) -> Self {
+        let has_ban = banned_since != Timestamp::default();
         match state {
-            Some(State::Count(state)) => Self::Count { state, banned },
-            Some(State::Window(it)) if banned == Timestamp::default() => Self::Window(it),
-            Some(State::Bucket(it)) if banned == Timestamp::default() => Self::Bucket(it),
-            state => Self::Other(Box::new(Other { state, banned })),
+            Some(State::Count(state)) => Self::Count { state, banned_since },
+            Some(State::Window(state)) if !has_ban => Self::Window(state),
+            Some(State::Bucket(state)) if !has_ban => Self::Bucket(state),
+            state => Self::Boxed(Box::new(BoxedState { state, banned_since })),
         }
     }
 
-    /// A ban and no state, which takes no more room than any counter.
-    pub(super) fn ban(banned: Timestamp) -> Self {
-        Self::Count { state: fixed_window::State::default(), banned }
+    /// A ban without a state, which allocates nothing.
+    pub(super) fn ban(banned_since: Timestamp) -> Self {
+        Self::Count { state: fixed_window::State::default(), banned_since }
     }
 
     pub(super) fn state(&self) -> Option<State> {
         match self {
             Self::Count { state, .. } => Some(State::Count(*state)),
-            Self::Window(it) => Some(State::Window(*it)),
-            Self::Bucket(it) => Some(State::Bucket(*it)),
-            Self::Other(it) => it.state.clone(),
+            Self::Window(state) => Some(State::Window(*state)),
+            Self::Bucket(state) => Some(State::Bucket(*state)),
+            Self::Boxed(boxed) => boxed.state.clone(),
         }
     }
 
-    /// Since when everything is refused; the epoch if nothing is.
-    pub(super) fn banned(&self) -> Timestamp {
+    /// The start of the ban; the epoch if there is no ban.
+    pub(super) fn banned_since(&self) -> Timestamp {
         match self {
-            Self::Count { banned, .. } => *banned,
+            Self::Count { banned_since, .. } => *banned_since,
             Self::Window(_) | Self::Bucket(_) => Timestamp::default(),
-            Self::Other(it) => it.banned,
+            Self::Boxed(boxed) => boxed.banned_since,
         }
     }
 
-    /// What is allocated for it alone, in bytes.
+    pub(super) fn has_ban(&self) -> bool {
+        self.banned_since() != Timestamp::default()
+    }
+
+    /// The bytes allocated outside the slot.
     fn allocated(&self) -> usize {
-        let Self::Other(other) = self else { return 0 };
-        let list = match &other.state {
-            Some(State::Leases(it)) => it.allocated(),
+        let Self::Boxed(boxed) = self else { return 0 };
+        let list = match &boxed.state {
+            Some(State::Leases(leases)) => leases.allocated(),
             Some(State::Count(_) | State::Window(_) | State::Bucket(_)) | None => 0,
         };
-        size_of::<Other>() + list
+        size_of::<BoxedState>() + list
     }
 }
 
 impl Counter {
-    /// Takes the place of `kept`.
-    pub(super) fn follow(&mut self, kept: &Self, now: Timestamp) {
-        let banned = self.kept.banned() != Timestamp::default();
-        if now < kept.until && (banned || matches!(kept.kept, Kept::Count { .. })) {
-            // Rules with windows of different length may share a name, and a ban may
-            // outlast a state.
-            self.until = self.until.max(kept.until);
+    /// Extends the expiry to that of the counter `replaced`, where that may have to last
+    /// longer.
+    pub(super) fn inherit_expiry(&mut self, replaced: &Self, now: Timestamp) {
+        // Rules with windows of different lengths may share a name, and a ban may outlast a
+        // state.
+        let is_count = matches!(replaced.state, CounterState::Count { .. });
+        if now < replaced.expires_at && (self.state.has_ban() || is_count) {
+            self.expires_at = self.expires_at.max(replaced.expires_at);
         }
     }
 
-    /// What it counts as, in bytes.
+    /// The bytes that the counter counts as.
     pub(super) fn bytes(&self) -> usize {
-        COUNTER + self.kept.allocated()
+        COUNTER_BYTES + self.state.allocated()
     }
 }
 

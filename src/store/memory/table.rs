@@ -1,140 +1,153 @@
-//! A hash table that is never much larger than what it holds.
+//! A hash table that stays small: it grows and shrinks in small steps.
 //!
-//! Names are in the order of their hashes, each as near to its place as those before it
-//! allow (Robin Hood hashing), and close up when one goes: nothing is left behind by what
-//! has gone, so a table that is replaced all the time does not grow.
+//! It uses Robin Hood hashing: slots are in the order of their hashes, each as near to its
+//! home position as those before it allow. A removal moves the slots after it back, and
+//! leaves no tombstone, so that a table whose counters are replaced all the time does not
+//! grow.
 
-use super::slot::{COUNTER, Key, Slot};
+use super::slot::{COUNTER_BYTES, Key, Slot};
 
-/// The least places that there are if there are any.
-const LEAST: usize = 8;
+/// The size of the smallest table that is not empty.
+const MIN_SLOTS: usize = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    places: Vec<Option<Slot>>,
+    slots: Vec<Option<Slot>>,
     length: usize,
 }
 
 impl Table {
-    /// How many places there are, free ones included.
-    pub(super) fn places(&self) -> usize {
-        self.places.len()
+    /// The number of slots, including free ones.
+    pub(super) fn size(&self) -> usize {
+        self.slots.len()
     }
 
-    /// What all that is there counts as.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        self.places.iter().flatten().map(|it| it.counter.bytes()).sum()
+        self.slots.iter().flatten().map(|slot| slot.counter.bytes()).sum()
     }
 
-    /// How far a counter is from its place at most.
+    /// The longest distance of a slot from its home position.
     #[cfg(test)]
-    pub(super) fn farthest(&self) -> usize {
-        let distance = |(at, it): (usize, &Option<Slot>)| Some(self.distance(it.as_ref()?, at));
-        self.places.iter().enumerate().filter_map(distance).max().unwrap_or(0)
+    pub(super) fn max_distance(&self) -> usize {
+        let mut max = 0;
+        for (position, slot) in self.slots.iter().enumerate() {
+            if let Some(slot) = slot {
+                max = max.max(self.distance(slot, position));
+            }
+        }
+        max
     }
 
-    pub(super) fn get(&self, at: usize) -> Option<&Slot> {
-        self.places.get(at)?.as_ref()
+    pub(super) fn get(&self, position: usize) -> Option<&Slot> {
+        self.slots.get(position)?.as_ref()
     }
 
+    /// The position of `key`.
     pub(super) fn find(&self, key: Key) -> Option<usize> {
-        if self.places.is_empty() {
+        if self.slots.is_empty() {
             return None;
         }
-        let mut at = self.home(key.hash);
+        let mut position = self.home(key.hash);
         let mut distance = 0;
         loop {
-            let slot = self.places[at].as_ref()?;
+            let slot = self.slots[position].as_ref()?;
             if slot.key() == key {
-                return Some(at);
+                return Some(position);
             }
-            if self.distance(slot, at) < distance {
+            if self.distance(slot, position) < distance {
                 return None;
             }
-            at = self.next(at);
+            position = self.next(position);
             distance += 1;
         }
     }
 
     pub(super) fn find_mut(&mut self, key: Key) -> Option<&mut Slot> {
-        let at = self.find(key)?;
-        self.places[at].as_mut()
+        let position = self.find(key)?;
+        self.slots[position].as_mut()
     }
 
-    /// Keeps `slot`, whose name is not there.
+    /// Inserts a slot whose key is not in the table.
     pub(super) fn insert(&mut self, slot: Slot) {
-        // Seven of eight places may be taken.
-        if self.places.len() * 7 < (self.length + 1) * 8 {
-            self.resize(self.places.len() + self.places.len() / 4);
+        // At most seven of eight slots are in use.
+        if self.slots.len() * 7 < (self.length + 1) * 8 {
+            self.resize(self.slots.len() + self.slots.len() / 4);
         }
         self.length += 1;
         self.place(slot);
     }
 
-    pub(super) fn remove(&mut self, at: usize) -> Option<Slot> {
-        let removed = self.places.get_mut(at)?.take()?;
+    pub(super) fn remove(&mut self, position: usize) -> Option<Slot> {
+        let removed = self.slots.get_mut(position)?.take()?;
         self.length -= 1;
-        let mut hole = at;
+        let mut hole = position;
         loop {
             let next = self.next(hole);
-            match self.places[next].take() {
-                Some(slot) if self.distance(&slot, next) > 0 => self.places[hole] = Some(slot),
+            match self.slots[next].take() {
+                Some(slot) if self.distance(&slot, next) > 0 => self.slots[hole] = Some(slot),
                 other => {
-                    self.places[next] = other;
+                    self.slots[next] = other;
                     break;
                 }
             }
             hole = next;
         }
-        // With 9 of 10 places left there is room for a while.
-        if self.length * COUNTER < self.places.len() * size_of::<Option<Slot>>() {
-            self.resize(self.places.len() - self.places.len() / 10);
+        // Nine of ten slots leave room for a while.
+        if self.length * COUNTER_BYTES < self.slots.len() * size_of::<Option<Slot>>() {
+            self.resize(self.slots.len() - self.slots.len() / 10);
         }
         Some(removed)
     }
 
-    fn resize(&mut self, places: usize) {
-        let places = places.max(LEAST);
-        if places == self.places.len() {
+    fn resize(&mut self, size: usize) {
+        let size = size.max(MIN_SLOTS);
+        if size == self.slots.len() {
             return;
         }
-        let mut resized = Vec::with_capacity(places);
-        resized.resize_with(places, || None);
-        for slot in std::mem::replace(&mut self.places, resized).into_iter().flatten() {
+        let mut resized = Vec::with_capacity(size);
+        resized.resize_with(size, || None);
+        for slot in std::mem::replace(&mut self.slots, resized).into_iter().flatten() {
             self.place(slot);
         }
     }
 
-    /// Puts `slot` where it belongs. There is a free place.
+    /// Puts a slot into its position, and moves others back. The table has a free slot.
     fn place(&mut self, mut slot: Slot) {
-        let mut at = self.home(slot.key().hash);
+        let mut position = self.home(slot.key().hash);
         let mut distance = 0;
         loop {
-            let theirs = self.places[at].as_ref().map(|it| self.distance(it, at));
-            if theirs.is_none_or(|it| it < distance) {
-                let Some(poorer) = self.places[at].replace(slot) else { return };
-                slot = poorer;
-                distance = theirs.unwrap_or_default();
+            let present = match &self.slots[position] {
+                Some(present) => self.distance(present, position),
+                None => {
+                    self.slots[position] = Some(slot);
+                    return;
+                }
+            };
+            if present < distance {
+                let Some(displaced) = self.slots[position].replace(slot) else { return };
+                slot = displaced;
+                distance = present;
             }
-            at = self.next(at);
+            position = self.next(position);
             distance += 1;
         }
     }
 
-    /// Where a name is looked for first.
+    /// The position at which the search for a hash begins.
     pub(super) fn home(&self, hash: u64) -> usize {
-        let scaled = (u128::from(hash) * self.places.len() as u128) >> 64;
+        let scaled = (u128::from(hash) * self.slots.len() as u128) >> 64;
         usize::try_from(scaled).unwrap_or(0)
     }
 
-    /// How far from its home `slot` is at `at`.
-    fn distance(&self, slot: &Slot, at: usize) -> usize {
+    /// The distance of `position` from the slot's home position.
+    fn distance(&self, slot: &Slot, position: usize) -> usize {
         let home = self.home(slot.key().hash);
-        if home <= at { at - home } else { at + self.places.len() - home }
+        if home <= position { position - home } else { position + self.slots.len() - home }
     }
 
-    pub(super) fn next(&self, at: usize) -> usize {
-        if at + 1 < self.places.len() { at + 1 } else { 0 }
+    /// The position after this one, cyclically.
+    pub(super) fn next(&self, position: usize) -> usize {
+        if position + 1 < self.slots.len() { position + 1 } else { 0 }
     }
 }

@@ -56,7 +56,6 @@ impl QuotaLeases {
 struct Remaining {
     counters: usize,
     hits: u64,
-    /// The last error.
     error: Option<StoreError>,
 }
 

@@ -1,19 +1,19 @@
-//! What happens where there is no room: who keeps what.
+//! Full memory: the choice of counters to evict.
 
 use futures_util::FutureExt;
 
 use super::{
-    super::ledger::Scarce,
-    algorithms::{algorithms, make, minutely},
+    super::ledger::Resource,
+    algorithms::{algorithms, minutely, outcomes},
     *,
 };
 use crate::limit::Algorithm;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Room for so many counters.
-fn room(counters: usize) -> Memory {
-    Memory::bounded(Bounds { bytes: counters * Bounds::COUNTER, keys: None })
+/// A store with room for this many counters.
+fn store_for(counters: usize) -> Memory {
+    Memory::with_bounds(Bounds { bytes: counters * Bounds::COUNTER, keys: None })
 }
 
 fn hourly(requests: u32) -> Limit {
@@ -21,13 +21,13 @@ fn hourly(requests: u32) -> Limit {
 }
 
 fn hit(memory: &Memory, domain: &str, name: &str, limit: &Limit) -> Outcome {
-    let charge = of_domain(domain, name.as_bytes(), limit, (Hits::Add(1), NOON));
-    make(memory, &[charge], NOON)[0]
+    let charge = charge_in(domain, name.as_bytes(), limit, (Hits::Add(1), NOON));
+    outcomes(memory, &[charge], NOON)[0]
 }
 
 fn used(memory: &Memory, domain: &str, name: &str, limit: &Limit) -> u64 {
-    let look = of_domain(domain, name.as_bytes(), limit, (Hits::Add(0), NOON));
-    make(memory, &[look], NOON)[0].used
+    let look = charge_in(domain, name.as_bytes(), limit, (Hits::Add(0), NOON));
+    outcomes(memory, &[look], NOON)[0].used
 }
 
 fn flood(memory: &Memory, domain: &str, limit: &Limit, names: u32) {
@@ -36,23 +36,23 @@ fn flood(memory: &Memory, domain: &str, limit: &Limit, names: u32) {
     }
 }
 
-/// Floods: of what is below its limit, of what is used up at once, of bans.
+/// Limits for floods of counters below their limit, at their limit at once, and banned.
 fn floods() -> [Limit; 3] {
     [hourly(2), hourly(1), Limit { penalty: HOUR, ..hourly(0) }]
 }
 
 #[test]
-fn a_flood_exceeds_no_bound_and_forgets_nobody_whom_its_domain_refused() {
+fn a_flood_stays_within_the_bound_and_evicts_no_denying_counter_of_its_domain() {
     let once = hourly(1);
-    let names: Vec<_> = (0..100).map(|it| format!("refused {it}")).collect();
+    let names: Vec<_> = (0..100).map(|it| format!("denied {it}")).collect();
     for limit in floods() {
-        let memory = room(5_000);
+        let memory = store_for(5_000);
         for name in names.iter().chain(&names) {
             hit(&memory, "shop", name, &once);
         }
         flood(&memory, "shop", &limit, 20_000);
         let usage = memory.usage();
-        // What is used up at once leaves an eighth.
+        // Counters at their limit at once leave an eighth of the room.
         assert!((4_375..=5_000).contains(&usage.counters), "{limit:?}: {usage:?}");
         let gone = usage.evicted + usage.uncounted;
         assert_eq!(gone + usage.counters as u64, 20_100, "{limit:?}");
@@ -63,17 +63,17 @@ fn a_flood_exceeds_no_bound_and_forgets_nobody_whom_its_domain_refused() {
 }
 
 #[test]
-fn a_flood_resets_no_counter_of_a_domain_within_its_share() {
+fn a_flood_evicts_no_counter_of_a_domain_within_its_share() {
     let (limit, banned) = (hourly(5), Limit { penalty: HOUR, ..hourly(0) });
     let names: Vec<_> = (0..300).map(|it| it.to_string()).collect();
     for flooding in floods() {
-        let memory = room(5_000);
+        let memory = store_for(5_000);
         for name in &names[..100] {
             (0..4).for_each(|_| _ = hit(&memory, "before", name, &limit));
             hit(&memory, "before", name, &banned);
         }
         flood(&memory, "flooded", &flooding, 20_000);
-        // A domain that comes when all is full has its share as well.
+        // A domain that comes when memory is full gets its share as well.
         for name in &names {
             (0..4).for_each(|_| _ = hit(&memory, "after", name, &limit));
             hit(&memory, "after", name, &banned);
@@ -91,8 +91,8 @@ fn a_flood_resets_no_counter_of_a_domain_within_its_share() {
 }
 
 #[test]
-fn names_that_are_used_up_at_once_do_not_end_the_limits_of_their_domain() {
-    let memory = room(5_000);
+fn a_flood_of_counters_at_their_limit_leaves_room_for_others_of_the_domain() {
+    let memory = store_for(5_000);
     flood(&memory, "shop", &hourly(1), 20_000);
     for name in 0..100 {
         let name = format!("user {name}");
@@ -102,9 +102,9 @@ fn names_that_are_used_up_at_once_do_not_end_the_limits_of_their_domain() {
 }
 
 #[test]
-fn a_bound_in_counters_is_shared_by_counters() {
+fn a_bound_in_counters_is_shared_in_counters() {
     let log = Limit { algorithm: Algorithm::SlidingLog, ..hourly(20) };
-    let memory = Memory::bounded(Bounds { keys: Some(256), ..Bounds::default() });
+    let memory = Memory::with_bounds(Bounds { keys: Some(256), ..Bounds::default() });
     let names: Vec<_> = (0..20).map(|it| it.to_string()).collect();
     for name in &names {
         (0..20).for_each(|_| _ = hit(&memory, "logs", name, &log));
@@ -118,15 +118,15 @@ fn a_bound_in_counters_is_shared_by_counters() {
 }
 
 #[test]
-fn a_ban_needs_no_room() {
+fn a_ban_needs_no_extra_room() {
     let fixed = Algorithm::FixedWindow { count_denied: true };
     let bucket = Algorithm::TokenBucket { burst: 3 };
     for algorithm in [fixed, bucket, Algorithm::SlidingWindow, Algorithm::SlidingLog] {
-        let memory = room(2_000);
+        let memory = store_for(2_000);
         let limit = Limit { penalty: HOUR, ..minutely(3, algorithm) };
         let ask = |now| {
-            let charge = of_domain("shop", b"user", &limit, (Hits::Add(1), now));
-            make(&memory, &[charge], now)[0].banned
+            let charge = charge_in("shop", b"user", &limit, (Hits::Add(1), now));
+            outcomes(&memory, &[charge], now)[0].banned
         };
         (0..3).for_each(|_| _ = ask(NOON));
         flood(&memory, "shop", &hourly(1), 5_000);
@@ -141,34 +141,34 @@ fn a_ban_needs_no_room() {
 }
 
 #[test]
-fn what_cannot_be_set_is_an_error() {
-    let memory = room(1_000);
+fn set_fails_if_there_is_no_room() {
+    let memory = store_for(1_000);
     for name in 0..5_000 {
         (0..3).for_each(|_| _ = hit(&memory, "shop", &name.to_string(), &hourly(2)));
     }
-    let charge = of_domain("shop", b"set", &hourly(2), (Hits::Add(1), NOON));
+    let charge = charge_in("shop", b"set", &hourly(2), (Hits::Add(1), NOON));
     let set = |used| memory.set(&charge.counter, &charge.limit, used, NOON).now_or_never();
-    let kept = set(1).unwrap().is_ok();
-    let told = used(&memory, "shop", "set", &hourly(2));
-    assert_eq!(told, u64::from(kept));
+    let succeeded = set(1).unwrap().is_ok();
+    let used = used(&memory, "shop", "set", &hourly(2));
+    assert_eq!(used, u64::from(succeeded));
 }
 
 #[test]
-fn a_flood_ends_no_ban_of_its_own_domain() {
+fn a_flood_evicts_no_ban_of_its_own_domain() {
     let (penalty, before) = (Duration::from_secs(600), Timestamp::from_secs(43_190));
     for algorithm in algorithms() {
         let banned = Limit { penalty, ..minutely(0, algorithm) };
         let ask = |memory: &Memory, name: u32, now| {
-            let charge = of_domain("shop", &name.to_be_bytes(), &banned, (Hits::Add(1), now));
-            make(memory, &[charge], now)[0].banned
+            let charge = charge_in("shop", &name.to_be_bytes(), &banned, (Hits::Add(1), now));
+            outcomes(memory, &[charge], now)[0].banned
         };
         for limit in floods() {
-            let memory = room(2_000);
+            let memory = store_for(2_000);
             for name in 0..100 {
                 ask(&memory, name, before);
             }
             flood(&memory, "shop", &limit, 5_000);
-            // Another domain takes its share of what the flood has taken.
+            // Another domain gets its share of the memory that the flood uses.
             flood(&memory, "other", &hourly(5), 500);
             for name in 0..100 {
                 let left = ask(&memory, name, NOON);
@@ -179,8 +179,8 @@ fn a_flood_ends_no_ban_of_its_own_domain() {
 }
 
 #[test]
-fn two_domains_that_take_all_they_can_have_the_same_in_the_end() {
-    let memory = room(4_000);
+fn two_domains_with_floods_end_with_equal_shares() {
+    let memory = store_for(4_000);
     flood(&memory, "first", &hourly(2), 10_000);
     flood(&memory, "second", &hourly(2), 10_000);
     let kept = |domain| {
@@ -190,10 +190,10 @@ fn two_domains_that_take_all_they_can_have_the_same_in_the_end() {
     assert_eq!((kept("first"), kept("second")), (2_000, 2_000));
 }
 
-/// What ends first gives way first, as far as a few are compared.
+/// The counter that expires first is evicted first, among the few that are compared.
 #[test]
-fn what_lasts_outlives_a_flood_of_what_ends_soon() {
-    let memory = room(2_000);
+fn long_lived_counters_survive_a_flood_of_short_lived_ones() {
+    let memory = store_for(2_000);
     let (hour, minute) = (hourly(2), Limit::fixed(2, Window::new(Unit::Minute)));
     let names: Vec<_> = (0..100).map(|it| format!("lasting {it}")).collect();
     for name in &names {
@@ -204,36 +204,36 @@ fn what_lasts_outlives_a_flood_of_what_ends_soon() {
 }
 
 #[test]
-fn a_flood_leaves_counters_near_their_places_in_the_table() {
-    let memory = room(2_000);
+fn a_flood_leaves_slots_near_their_home_position() {
+    let memory = store_for(2_000);
     flood(&memory, "shop", &hourly(2), 20_000);
-    for shard in &memory.shards {
-        let farthest = shard.lock().table.farthest();
-        assert!(farthest < 60, "{farthest}");
+    for shard in &memory.shards.shards {
+        let distance = shard.lock().table.max_distance();
+        assert!(distance < 60, "{distance}");
     }
 }
 
 #[test]
-fn what_refuses_gives_way_once_it_does_not_refuse_any_more() {
-    // One more passes each second, so what is used up refuses for a second.
+fn a_counter_can_be_evicted_once_it_denies_no_hits() {
+    // One hit passes each second, so a counter at its limit denies hits for a second.
     for algorithm in [Algorithm::TokenBucket { burst: 1 }, Algorithm::LeakyBucket { burst: 1 }] {
-        let memory = room(1_000);
+        let memory = store_for(1_000);
         let limit = minutely(60, algorithm);
-        // What is used up at once takes no more than seven eighths.
+        // Counters at their limit at once take at most seven eighths.
         flood(&memory, "shop", &limit, 875);
-        let charge = |now| of_domain("shop", b"late", &limit, (Hits::Add(1), now));
+        let charge = |now| charge_in("shop", b"late", &limit, (Hits::Add(1), now));
         let [soon, later] = [500, 1_500].map(|it| NOON.plus(Duration::from_millis(it)));
-        make(&memory, &[charge(soon)], soon);
+        outcomes(&memory, &[charge(soon)], soon);
         assert_eq!(memory.usage().uncounted, 1, "{algorithm:?}");
-        make(&memory, &[charge(later)], later);
+        outcomes(&memory, &[charge(later)], later);
         assert_eq!((memory.usage().uncounted, memory.usage().evicted), (1, 1), "{algorithm:?}");
     }
 }
 
 #[test]
-fn lists_count_as_what_they_take_and_leave_others_their_share() {
+fn lists_count_with_their_memory_and_leave_others_their_share() {
     for algorithm in [Algorithm::SlidingLog, Algorithm::Concurrency { lease: HOUR }] {
-        let memory = room(10_000);
+        let memory = store_for(10_000);
         let limit = minutely(1_000, algorithm);
         hit(&memory, "before", "a", &hourly(5));
         // 16 KB each, so there is room for about 60.
@@ -241,9 +241,9 @@ fn lists_count_as_what_they_take_and_leave_others_their_share() {
             for name in 0..70 {
                 let now = NOON.plus(Duration::from_micros(it));
                 let name = format!("{name}");
-                make(
+                outcomes(
                     &memory,
-                    &[of_domain("lists", name.as_bytes(), &limit, (Hits::Add(1), now))],
+                    &[charge_in("lists", name.as_bytes(), &limit, (Hits::Add(1), now))],
                     now,
                 );
                 assert!(memory.usage().bytes <= 1_000_000, "{algorithm:?}");
@@ -261,80 +261,80 @@ fn lists_count_as_what_they_take_and_leave_others_their_share() {
 
 #[test]
 fn a_domain_without_counters_has_no_share() {
-    let memory = room(1_000);
+    let memory = store_for(1_000);
     for it in 0..100_u32 {
         flood(&memory, &it.to_string(), &Limit::fixed(2, Window::new(Unit::Second)), 5);
     }
     let later = NOON.plus(Duration::from_secs(3));
     for it in 0..2_000_u32 {
-        let charge = of_domain("shop", &it.to_be_bytes(), &hourly(2), (Hits::Add(1), later));
-        make(&memory, &[charge], later);
+        let charge = charge_in("shop", &it.to_be_bytes(), &hourly(2), (Hits::Add(1), later));
+        outcomes(&memory, &[charge], later);
     }
-    assert_eq!(memory.ledger.lock().share(false, Scarce::Bytes), 100_000);
+    assert_eq!(memory.shards.ledger.lock().share(false, Resource::Bytes), 100_000);
     assert_eq!(memory.usage().counters, 1_000);
 }
 
 #[test]
-fn more_domains_than_can_be_told_apart_take_no_more_than_there_is() {
-    let memory = room(100_000);
+fn more_domains_than_numbers_stay_within_the_bound() {
+    let memory = store_for(100_000);
     for it in 0..70_000_u32 {
         hit(&memory, &it.to_string(), "a", &hourly(1));
     }
     assert_eq!(memory.len(), 70_000);
     for it in 0..70_000_u32 {
-        let charge = of_domain(&it.to_string(), b"a", &hourly(1), (Hits::Add(0), NOON));
+        let charge = charge_in(&it.to_string(), b"a", &hourly(1), (Hits::Add(0), NOON));
         assert!(memory.reset(&charge.counter.key).now_or_never().unwrap().unwrap());
     }
     assert_eq!(memory.usage(), MemoryUsage::default());
 }
 
 proptest! {
-    /// One domain plays a few counters of its own, the others whatever they like.
+    /// The first domain uses a few counters, the others any number.
     #[test]
-    fn whatever_others_do_a_domain_within_its_share_is_decided_as_if_it_were_alone(
+    fn a_domain_within_its_share_gets_the_same_outcomes_as_alone(
         moves in vec(
             (0..4_usize, any::<u16>(), 0..7_usize, any::<bool>(), hits(), 0..3_000_000_u64),
             0..1_500,
         ),
     ) {
-        let (shared, alone) = (room(150), Memory::new(1_000_000));
+        let (shared, alone) = (store_for(150), Memory::new(1_000_000));
         let mut now = NOON;
         for (domain, name, algorithm, penalty, hits, pause) in moves {
             now = now.plus(Duration::from_micros(pause / 50));
             let penalty = if penalty { Duration::from_secs(5) } else { Duration::ZERO };
             let limit = Limit { penalty, ..minutely(3, algorithms()[algorithm]) };
-            // Those of the first domain are 14, with up to 300 bytes each.
+            // The first domain has 14 counters of up to 300 bytes.
             let name = if domain == 0 { [0, 0] } else { name.to_be_bytes() };
-            let charge = of_domain(&domain.to_string(), &name, &limit, (hits, now));
-            let outcome = make(&shared, std::slice::from_ref(&charge), now)[0];
+            let charge = charge_in(&domain.to_string(), &name, &limit, (hits, now));
+            let outcome = outcomes(&shared, std::slice::from_ref(&charge), now)[0];
             if domain == 0 {
-                prop_assert_eq!(outcome, make(&alone, &[charge], now)[0]);
+                prop_assert_eq!(outcome, outcomes(&alone, &[charge], now)[0]);
             }
             let usage = shared.usage();
             prop_assert!(usage.bytes <= 15_000 && usage.counters <= 150, "{:?}", usage);
-            let sum: usize = shared.shards.iter().map(|it| it.lock().table.bytes()).sum();
+            let sum: usize = shared.shards.shards.iter().map(|it| it.lock().table.bytes()).sum();
             prop_assert_eq!(usage.bytes, sum);
         }
     }
 
     #[test]
-    fn tables_keep_what_was_put_there_and_stay_small(
+    fn tables_keep_their_counters(
         moves in vec((any::<bool>(), 0..400_u64), 0..3_000),
     ) {
         let memory = Memory::new(1_000_000);
         let mut model = std::collections::HashSet::new();
         for (add, name) in moves {
-            let charge = held_to(&name.to_be_bytes(), &hourly(1), Hits::Add(1), NOON);
+            let charge = charge(&name.to_be_bytes(), &hourly(1), Hits::Add(1), NOON);
             if add {
                 memory.charge_one(&charge, NOON);
                 model.insert(name);
             } else {
-                let there = memory.reset(&charge.counter.key).now_or_never().unwrap().unwrap();
-                prop_assert_eq!(there, model.remove(&name));
+                let existed = memory.reset(&charge.counter.key).now_or_never().unwrap().unwrap();
+                prop_assert_eq!(existed, model.remove(&name));
             }
         }
         for name in 0..400_u64 {
-            let charge = held_to(&name.to_be_bytes(), &hourly(1), Hits::Add(0), NOON);
+            let charge = charge(&name.to_be_bytes(), &hourly(1), Hits::Add(0), NOON);
             prop_assert_eq!(memory.charge_one(&charge, NOON).used > 0, model.contains(&name));
         }
     }
