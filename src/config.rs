@@ -27,7 +27,7 @@ mod yaml;
 pub use self::{
     diagnostic::{Diagnostic, Diagnostics, Position, Severity, Snippet},
     excerpt::printable,
-    source::{MAX_BYTES, SourceFile, SourceTree, Tree},
+    source::{MAX_BYTES, SourceFile, SourceTree, TreeValue},
 };
 use self::{excerpt::quote, parsed::ParsedDomain, sink::DiagnosticSink, source::Sources};
 

@@ -7,14 +7,14 @@ use super::{
     scalar::{self, Plain},
     sink::DiagnosticSink,
     source::{SourceFile, Sources},
-    yaml::{self, Node, Value},
+    yaml::{self, YamlNode, YamlValue},
 };
 
 /// The YAML documents of one file.
 #[derive(Debug)]
 pub struct Documents<'a> {
     /// `None` if the file is not YAML.
-    roots: Option<Vec<Rc<Node<'a>>>>,
+    roots: Option<Vec<Rc<YamlNode<'a>>>>,
     /// The errors in the file. The documents are available despite errors that
     /// concern only a part of them, such as a repeated key.
     pub diagnostics: Option<Diagnostics>,
@@ -25,7 +25,7 @@ pub struct Documents<'a> {
 pub struct Item<'n> {
     /// The line on which the value begins, from 1.
     pub line: u32,
-    node: &'n Node<'n>,
+    node: &'n YamlNode<'n>,
 }
 
 /// The type of a value in a document, by the rules of YAML 1.1.
@@ -64,16 +64,16 @@ impl Documents<'_> {
 }
 
 impl<'n> Item<'n> {
-    fn new(node: &'n Node<'_>) -> Self {
+    fn new(node: &'n YamlNode<'_>) -> Self {
         Self { line: node.location.line, node }
     }
 
     /// The type of the value; for a flag or a whole number, also the value.
     pub fn kind(self) -> Kind {
         match &self.node.value {
-            Value::List(_) => Kind::List,
-            Value::Map(_) => Kind::Map,
-            Value::Scalar(_) => match self.node.plain() {
+            YamlValue::List(_) => Kind::List,
+            YamlValue::Map(_) => Kind::Map,
+            YamlValue::Scalar(_) => match self.node.plain() {
                 Some(Plain::Null) => Kind::Null,
                 Some(Plain::Bool(flag)) => Kind::Bool(flag),
                 Some(Plain::Int(number)) => Kind::Int(number),
@@ -86,7 +86,7 @@ impl<'n> Item<'n> {
     /// The text of a scalar as it is written; `None` for null, a list or a map.
     pub fn text(self) -> Option<&'n str> {
         match &self.node.value {
-            Value::Scalar(scalar) if self.kind() != Kind::Null => Some(&scalar.text),
+            YamlValue::Scalar(scalar) if self.kind() != Kind::Null => Some(&scalar.text),
             _ => None,
         }
     }
@@ -94,7 +94,7 @@ impl<'n> Item<'n> {
     /// The elements of a list. Empty if the value is not a list.
     pub fn list(self) -> impl Iterator<Item = Item<'n>> {
         let list = match &self.node.value {
-            Value::List(list) => list.as_slice(),
+            YamlValue::List(list) => list.as_slice(),
             _ => &[],
         };
         list.iter().map(|element| Item::new(element))
@@ -104,7 +104,7 @@ impl<'n> Item<'n> {
     /// flag is true if the key is a string; an unquoted `on` is not.
     pub fn map(self) -> impl Iterator<Item = (&'n str, bool, Item<'n>)> {
         let map = match &self.node.value {
-            Value::Map(map) => Some(map),
+            YamlValue::Map(map) => Some(map),
             _ => None,
         };
         map.into_iter().flatten().map(|(key, entry)| {
@@ -116,7 +116,7 @@ impl<'n> Item<'n> {
     /// The value of `key` in a map; `None` if it is null or the value is not a
     /// map.
     pub fn get(self, key: &str) -> Option<Item<'n>> {
-        let Value::Map(map) = &self.node.value else { return None };
+        let YamlValue::Map(map) = &self.node.value else { return None };
         let item = Item::new(&map.get(key)?.node);
         if item.kind() == Kind::Null { None } else { Some(item) }
     }

@@ -35,7 +35,7 @@ impl fmt::Display for KeyContext {
 
 /// A key of a rule file, in one of the contexts where it is allowed.
 #[derive(Clone, Copy, Debug)]
-pub struct Key {
+pub struct RuleKey {
     /// The key as it is written; unique within its context.
     pub name: &'static str,
     /// The kind of map that may contain the key.
@@ -51,153 +51,153 @@ const FLAG: &str = "`true` or `false`";
 const DESCRIPTORS: &str = "a list of descriptors, each with a `key`";
 
 /// All keys, in the order of the documentation.
-pub const KEYS: [Key; 34] = [
-    Key {
+pub const KEYS: [RuleKey; 34] = [
+    RuleKey {
         name: "domain",
         context: KeyContext::File,
         expects: TEXT,
         help: "The name by which clients select this set of rules. Required.",
     },
-    Key {
+    RuleKey {
         name: "descriptors",
         context: KeyContext::File,
         expects: DESCRIPTORS,
         help: "The rules for the first entry of a descriptor.",
     },
-    Key {
+    RuleKey {
         name: "key",
         context: KeyContext::Descriptor,
         expects: TEXT,
         help: "The key of the entry. Required.",
     },
-    Key {
+    RuleKey {
         name: "value",
         context: KeyContext::Descriptor,
         expects: TEXT,
         help: "The value of the entry; each `*` matches any text. Leave it out to match every \
                value that no other element of the list matches.",
     },
-    Key {
+    RuleKey {
         name: "rate_limit",
         context: KeyContext::Descriptor,
         expects: "a map with `unit` and `requests_per_unit`, or with `unlimited: true`",
         help: "The limit for a descriptor that ends with this entry.",
     },
-    Key {
+    RuleKey {
         name: "rate_limits",
         context: KeyContext::Descriptor,
         expects: "a list of 1 to 8 maps, each like `rate_limit`",
         help: "Several limits instead of one, such as 10 per second and 1000 per day. All are \
                counted, and each can reject a request.",
     },
-    Key {
+    RuleKey {
         name: "descriptors",
         context: KeyContext::Descriptor,
         expects: DESCRIPTORS,
         help: "The rules for the next entry of the descriptor.",
     },
-    Key {
+    RuleKey {
         name: "shadow_mode",
         context: KeyContext::Descriptor,
         expects: FLAG,
         help: "Set it to try out a limit: it is counted and shown in the statistics, but never \
                rejects a request.",
     },
-    Key {
+    RuleKey {
         name: "quota_mode",
         context: KeyContext::Descriptor,
         expects: FLAG,
         help: "Makes the limit a quota: it rejects a request only when all quotas of the request \
                are used up.",
     },
-    Key {
+    RuleKey {
         name: "detailed_metric",
         context: KeyContext::Descriptor,
         expects: FLAG,
         help: "Keeps statistics for each descriptor that the limit applies to, not only for the \
                rule.",
     },
-    Key {
+    RuleKey {
         name: "value_to_metric",
         context: KeyContext::Descriptor,
         expects: FLAG,
         help: "Keeps statistics for each value of this entry.",
     },
-    Key {
+    RuleKey {
         name: "share_threshold",
         context: KeyContext::Descriptor,
         expects: FLAG,
         help: "All values that match the `*` share one counter. Needs a `*` in `key` or `value`.",
     },
-    Key {
+    RuleKey {
         name: "metadata",
         context: KeyContext::Descriptor,
         expects: "a map",
         help: "Any map. It is returned as dynamic metadata when the request passes.",
     },
-    Key {
+    RuleKey {
         name: "unit",
         context: KeyContext::RateLimit,
         expects: "one of second, minute, hour, day, week, month, year",
         help: "The length of the window, in upper or lower case: second, minute, hour, day, week, \
                month (30 days) or year (365 days).",
     },
-    Key {
+    RuleKey {
         name: "requests_per_unit",
         context: KeyContext::RateLimit,
         expects: "a whole number from 0 to 4294967295",
         help: "The number of hits allowed per window, from 0, which rejects everything, to \
                4294967295. With `concurrency`, the number of requests in flight at the same time.",
     },
-    Key {
+    RuleKey {
         name: "unit_multiplier",
         context: KeyContext::RateLimit,
         expects: "a whole number from 1 to 4294967295",
         help: "The number of units in a window; default 1. A window is at most 100 years long.",
     },
-    Key {
+    RuleKey {
         name: "period",
         context: KeyContext::RateLimit,
         expects: "a duration of whole seconds from `1s` to `876000h`",
         help: "The length of the window as a duration, such as `90s` or `1h30m`. Use it instead \
                of `unit`.",
     },
-    Key {
+    RuleKey {
         name: "algorithm",
         context: KeyContext::RateLimit,
         expects: "one of fixed_window, sliding_window, sliding_log, token_bucket, leaky_bucket, \
                   concurrency",
         help: "The algorithm that counts hits; default fixed_window.",
     },
-    Key {
+    RuleKey {
         name: "burst",
         context: KeyContext::RateLimit,
         expects: "a whole number from 1 to 4294967295",
         help: "The number of hits that a bucket allows at once; default `requests_per_unit`. \
                Lower it to smooth out traffic.",
     },
-    Key {
+    RuleKey {
         name: "count_denied",
         context: KeyContext::RateLimit,
         expects: FLAG,
         help: "By default, a fixed window also counts the hits that it rejects. Set `false` to \
                count only allowed hits. The other algorithms never count rejected hits.",
     },
-    Key {
+    RuleKey {
         name: "penalty",
         context: KeyContext::RateLimit,
         expects: "a duration of whole milliseconds from `1ms` to `87600h`",
         help: "After a rejection, everything is rejected for this long. Requests during the \
                penalty do not extend it.",
     },
-    Key {
+    RuleKey {
         name: "consume",
         context: KeyContext::RateLimit,
         expects: "`independent` or `all_or_nothing`",
         help: "`independent` (default): this limit is charged even if another limit rejects the \
                request. `all_or_nothing`: it is not charged then.",
     },
-    Key {
+    RuleKey {
         name: "on_error",
         context: KeyContext::RateLimit,
         expects: "`allow`, `deny` or `local`",
@@ -205,7 +205,7 @@ pub const KEYS: [Key; 34] = [
                count it in a `local` counter of this instance. The default is the setting \
                ON_ERROR.",
     },
-    Key {
+    RuleKey {
         name: "accuracy",
         context: KeyContext::RateLimit,
         expects: "`exact`, or a map with `lease`",
@@ -213,7 +213,7 @@ pub const KEYS: [Key; 34] = [
                may reserve hits of a fixed window in advance, which saves requests to a store \
                under high load. Fewer hits than the limit may be allowed then, never more.",
     },
-    Key {
+    RuleKey {
         name: "phase",
         context: KeyContext::RateLimit,
         expects: "`spread`, or a duration of whole seconds that is shorter than the window",
@@ -221,57 +221,57 @@ pub const KEYS: [Key; 34] = [
                1970. `spread` gives each counter a start of its own, so that not all clients are \
                allowed again at the same moment.",
     },
-    Key {
+    RuleKey {
         name: "calendar",
         context: KeyContext::RateLimit,
         expects: "a map with `time_zone`",
         help: "Makes the windows the calendar days, weeks or months of a time zone.",
     },
-    Key {
+    RuleKey {
         name: "lease",
         context: KeyContext::RateLimit,
         expects: "a duration of whole milliseconds from `1s` to `24h`",
         help: "The time after which a request in flight frees its slot if its client has not \
                released it. `concurrency` requires it.",
     },
-    Key {
+    RuleKey {
         name: "unlimited",
         context: KeyContext::RateLimit,
         expects: FLAG,
         help: "Allows every request and counts nothing. Use it instead of `unit`.",
     },
-    Key {
+    RuleKey {
         name: "name",
         context: KeyContext::RateLimit,
         expects: TEXT,
         help: "A name for the limit, returned to clients. Other rules can replace the limit by \
                this name.",
     },
-    Key {
+    RuleKey {
         name: "replaces",
         context: KeyContext::RateLimit,
         expects: "a list of maps, each with a `name`",
         help: "The limits that do not apply to a request to which this rule applies.",
     },
-    Key {
+    RuleKey {
         name: "time_zone",
         context: KeyContext::Calendar,
         expects: "a name of the IANA database, such as Europe/Berlin",
         help: "The time zone in which days begin. Required.",
     },
-    Key {
+    RuleKey {
         name: "first_day",
         context: KeyContext::Calendar,
         expects: "a whole number from 1 to 28 for months, or from 1 (Monday) to 7 for weeks",
         help: "The day on which a month or a week begins; default 1.",
     },
-    Key {
+    RuleKey {
         name: "lease",
         context: KeyContext::Accuracy,
         expects: "a part of the limit such as `1%` or `0.01`, at most 10%",
         help: "The largest share of the limit that each instance may reserve in advance.",
     },
-    Key {
+    RuleKey {
         name: "name",
         context: KeyContext::Replaces,
         expects: TEXT,
@@ -280,7 +280,7 @@ pub const KEYS: [Key; 34] = [
 ];
 
 /// The key called `name` in `context`.
-pub fn find(context: KeyContext, name: &str) -> Option<&'static Key> {
+pub fn find(context: KeyContext, name: &str) -> Option<&'static RuleKey> {
     KEYS.iter().find(|key| key.context == context && key.name == name)
 }
 

@@ -1,11 +1,11 @@
 //! Reads the rules of one domain from the nodes of a file or tree.
 //!
 //! Each submodule reads one kind of value, as methods of
-//! [`Reader`](self::reader::Reader).
+//! [`SourceReader`](self::reader::SourceReader).
 
 use std::{collections::HashMap, sync::Arc};
 
-use self::reader::Reader;
+use self::reader::SourceReader;
 use super::{
     excerpt::quote,
     keys::KeyContext,
@@ -14,7 +14,7 @@ use super::{
     sink::DiagnosticSink,
     source::Location,
     tree_reader,
-    yaml::{self, Map, Node, Value},
+    yaml::{self, Map, YamlNode, YamlValue},
 };
 use crate::rules::spec::{DescriptorSpec, RuleSpec};
 
@@ -37,7 +37,7 @@ pub(super) fn read(sink: &mut DiagnosticSink<'_>, index: usize) -> Option<Parsed
     };
     let location = sink.start_of(index);
     let domain = ParsedDomain { location, ..ParsedDomain::default() };
-    let mut reader = Reader { sink, domain };
+    let mut reader = SourceReader { sink, domain };
     reader.file(&root);
     Some(reader.domain)
 }
@@ -59,11 +59,11 @@ pub(super) fn check_duplicates(siblings: &[ParsedDescriptor], sink: &mut Diagnos
     }
 }
 
-impl<'a> Reader<'a, '_> {
-    fn file(&mut self, root: &Node<'a>) {
+impl<'a> SourceReader<'a, '_> {
+    fn file(&mut self, root: &YamlNode<'a>) {
         let empty = Map::default();
         let map = match &root.value {
-            Value::Map(map) => map,
+            YamlValue::Map(map) => map,
             _ if root.is_null() => &empty,
             _ => {
                 let expected = "a map with `domain` and `descriptors`";
@@ -95,9 +95,9 @@ impl<'a> Reader<'a, '_> {
         descriptors
     }
 
-    fn descriptor(&mut self, node: &Node<'a>) -> Option<ParsedDescriptor> {
+    fn descriptor(&mut self, node: &YamlNode<'a>) -> Option<ParsedDescriptor> {
         let context = KeyContext::Descriptor;
-        let Value::Map(map) = &node.value else {
+        let YamlValue::Map(map) = &node.value else {
             self.unexpected(node, "an element of `descriptors`", "a map with a `key`");
             return None;
         };

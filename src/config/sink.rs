@@ -24,11 +24,11 @@ struct Locator<'a> {
     sources: Sources<'a>,
     /// Every value of the trees that has a location. `Location::line` is an
     /// index into this list. Element 0 stands for the root of each tree.
-    tree_values: Vec<TreeValue<'a>>,
+    tree_nodes: Vec<TreeNode<'a>>,
 }
 
 #[derive(Debug)]
-struct TreeValue<'a> {
+struct TreeNode<'a> {
     /// The index of the list or map that contains the value.
     parent: u32,
     segment: PathSegment<'a>,
@@ -53,7 +53,7 @@ impl Locator<'_> {
     fn path(&self, mut value: u32) -> String {
         let mut segments = Vec::new();
         while value != 0
-            && let Some(found) = self.tree_values.get(value as usize)
+            && let Some(found) = self.tree_nodes.get(value as usize)
         {
             segments.push(found.segment);
             value = found.parent;
@@ -77,8 +77,8 @@ impl Locator<'_> {
         }
     }
 
-    fn diagnostic(&self, severity: Severity, problem: Problem) -> Diagnostic {
-        let Problem { location, message, help } = problem;
+    fn diagnostic(&self, severity: Severity, problem: RawDiagnostic) -> Diagnostic {
+        let RawDiagnostic { location, message, help } = problem;
         Diagnostic {
             severity,
             file: self.name(location).to_owned(),
@@ -93,7 +93,7 @@ impl Locator<'_> {
 /// An error or warning before its position is known. The order is the order in
 /// which they are reported.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Problem {
+struct RawDiagnostic {
     location: Location,
     message: String,
     help: Option<String>,
@@ -101,13 +101,13 @@ struct Problem {
 
 #[derive(Debug, Default)]
 struct Collected {
-    list: Vec<Problem>,
+    list: Vec<RawDiagnostic>,
     /// The number of problems beyond [`MAX_KEPT`].
     unlisted: usize,
 }
 
 impl Collected {
-    fn push(&mut self, problem: Problem) {
+    fn push(&mut self, problem: RawDiagnostic) {
         if self.list.len() < MAX_KEPT {
             self.list.push(problem);
         } else {
@@ -129,9 +129,9 @@ impl Collected {
 
 impl<'a> DiagnosticSink<'a> {
     pub(super) fn new(sources: Sources<'a>) -> Self {
-        let root = TreeValue { parent: 0, segment: PathSegment::Index(0) };
+        let root = TreeNode { parent: 0, segment: PathSegment::Index(0) };
         Self {
-            locator: Locator { sources, tree_values: vec![root] },
+            locator: Locator { sources, tree_nodes: vec![root] },
             errors: Collected::default(),
             warnings: Collected::default(),
         }
@@ -164,9 +164,9 @@ impl<'a> DiagnosticSink<'a> {
     /// Makes a location for the value that `segment` selects in the list or map
     /// at `parent`.
     pub(super) fn child(&mut self, parent: Location, segment: PathSegment<'a>) -> Location {
-        let values = &mut self.locator.tree_values;
+        let values = &mut self.locator.tree_nodes;
         let index = u32::try_from(values.len()).unwrap_or(u32::MAX);
-        values.push(TreeValue { parent: parent.line, segment });
+        values.push(TreeNode { parent: parent.line, segment });
         Location { line: index, ..parent }
     }
 
@@ -184,11 +184,11 @@ impl<'a> DiagnosticSink<'a> {
     }
 
     pub(super) fn push_error(&mut self, location: Location, message: String, help: Option<String>) {
-        self.errors.push(Problem { location, message, help });
+        self.errors.push(RawDiagnostic { location, message, help });
     }
 
     pub(super) fn warning(&mut self, location: Location, message: impl Into<String>) {
-        self.warnings.push(Problem { location, message: message.into(), help: None });
+        self.warnings.push(RawDiagnostic { location, message: message.into(), help: None });
     }
 
     /// The number of errors so far.

@@ -20,12 +20,12 @@ pub struct SourceTree {
     /// The name that diagnostics show.
     pub name: String,
     /// A map with the keys of a rule file. Nothing in it has been checked.
-    pub root: Tree,
+    pub root: TreeValue,
 }
 
 /// A value in a [`SourceTree`].
 #[derive(Clone, Debug, PartialEq)]
-pub enum Tree {
+pub enum TreeValue {
     /// An absent value, like `null` in JSON.
     Null,
     /// A flag, like `true` in JSON.
@@ -35,9 +35,9 @@ pub enum Tree {
     /// A string; never read as a number or a flag.
     Text(String),
     /// Values in a fixed order.
-    List(Vec<Tree>),
+    List(Vec<TreeValue>),
     /// Values by key, in the order of the sender. Keys must be unique.
-    Map(Vec<(Cow<'static, str>, Tree)>),
+    Map(Vec<(Cow<'static, str>, TreeValue)>),
 }
 
 /// The sources of one compilation: only files, or only trees.

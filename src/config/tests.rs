@@ -26,7 +26,7 @@ fn compile_one(text: &str) -> Result<Compiled, Diagnostics> {
 /// Compiles a file that must have neither errors nor warnings.
 #[track_caller]
 fn rules(text: &str) -> Vec<Arc<Rule>> {
-    let compiled = compile_one(text).unwrap_or_else(|it| panic!("{it}"));
+    let compiled = compile_one(text).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(lines(&compiled.warnings), "");
     compiled.rules.rules().to_vec()
 }
@@ -62,7 +62,7 @@ fn check_errors(text: &str, expected: &[&str]) {
 #[track_caller]
 fn check_warnings(text: &str, expected: &[&str]) {
     let compiled = compile_one(&format!("domain: d\ndescriptors:\n{text}"));
-    let compiled = compiled.unwrap_or_else(|it| panic!("{it}"));
+    let compiled = compiled.unwrap_or_else(|errors| panic!("{errors}"));
     let expected: String = expected.iter().map(|it| format!("r.yaml:{it}\n")).collect();
     assert_eq!(lines(&compiled.warnings), expected);
 }

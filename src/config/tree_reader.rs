@@ -5,13 +5,13 @@ use std::{borrow::Cow, rc::Rc};
 
 use super::{
     sink::DiagnosticSink,
-    source::{Location, PathSegment, Tree},
-    yaml::{MAX_DEPTH, MAX_NODES, Map, MapEntry, Node, Scalar, Value},
+    source::{Location, PathSegment, TreeValue},
+    yaml::{MAX_DEPTH, MAX_NODES, Map, MapEntry, Scalar, YamlNode, YamlValue},
 };
 
 /// The root node of tree `index`; `None` if the tree is too deep or too large,
 /// which is reported.
-pub(super) fn read<'a>(sink: &mut DiagnosticSink<'a>, index: usize) -> Option<Rc<Node<'a>>> {
+pub(super) fn read<'a>(sink: &mut DiagnosticSink<'a>, index: usize) -> Option<Rc<YamlNode<'a>>> {
     let root = &sink.tree(index)?.root;
     let mut reader = TreeReader { sink, nodes_left: MAX_NODES };
     let location = reader.sink.start_of(index);
@@ -39,11 +39,11 @@ struct TreeReader<'a, 'r> {
 impl<'a> TreeReader<'a, '_> {
     fn node(
         &mut self,
-        tree: &'a Tree,
+        tree: &'a TreeValue,
         location: Location,
         depth: usize,
-    ) -> Result<Rc<Node<'a>>, TooLarge> {
-        if matches!(tree, Tree::List(_) | Tree::Map(_)) && depth > MAX_DEPTH {
+    ) -> Result<Rc<YamlNode<'a>>, TooLarge> {
+        if matches!(tree, TreeValue::List(_) | TreeValue::Map(_)) && depth > MAX_DEPTH {
             let message =
                 format!("this is nested deeper than {MAX_DEPTH} levels of lists and maps");
             return Err(TooLarge { location, message });
@@ -54,37 +54,39 @@ impl<'a> TreeReader<'a, '_> {
         }
         self.nodes_left -= 1;
         let value = match tree {
-            Tree::Null => plain(""),
-            Tree::Bool(true) => plain("true"),
-            Tree::Bool(false) => plain("false"),
-            Tree::Number(number) => plain(yaml_number(*number)),
-            Tree::Text(text) => Value::Scalar(Scalar { text: text.into(), is_plain: false }),
-            Tree::List(list) => self.list(list, location, depth)?,
-            Tree::Map(map) => self.map(map, location, depth)?,
+            TreeValue::Null => plain(""),
+            TreeValue::Bool(true) => plain("true"),
+            TreeValue::Bool(false) => plain("false"),
+            TreeValue::Number(number) => plain(yaml_number(*number)),
+            TreeValue::Text(text) => {
+                YamlValue::Scalar(Scalar { text: text.into(), is_plain: false })
+            }
+            TreeValue::List(list) => self.list(list, location, depth)?,
+            TreeValue::Map(map) => self.map(map, location, depth)?,
         };
-        Ok(Node::new(location, value))
+        Ok(YamlNode::new(location, value))
     }
 
     fn list(
         &mut self,
-        list: &'a [Tree],
+        list: &'a [TreeValue],
         location: Location,
         depth: usize,
-    ) -> Result<Value<'a>, TooLarge> {
+    ) -> Result<YamlValue<'a>, TooLarge> {
         let mut nodes = Vec::with_capacity(list.len());
         for (index, element) in list.iter().enumerate() {
             let location = self.sink.child(location, PathSegment::Index(index));
             nodes.push(self.node(element, location, depth + 1)?);
         }
-        Ok(Value::List(nodes))
+        Ok(YamlValue::List(nodes))
     }
 
     fn map(
         &mut self,
-        map: &'a [(Cow<'static, str>, Tree)],
+        map: &'a [(Cow<'static, str>, TreeValue)],
         location: Location,
         depth: usize,
-    ) -> Result<Value<'a>, TooLarge> {
+    ) -> Result<YamlValue<'a>, TooLarge> {
         let mut nodes = Map::default();
         for (key, value) in map {
             let location = self.sink.child(location, PathSegment::Key(key));
@@ -92,12 +94,12 @@ impl<'a> TreeReader<'a, '_> {
             let entry = MapEntry { key_location: location, key_is_plain: false, node };
             nodes.insert(Cow::Borrowed(&**key), entry);
         }
-        Ok(Value::Map(nodes))
+        Ok(YamlValue::Map(nodes))
     }
 }
 
-fn plain<'a>(text: impl Into<Cow<'a, str>>) -> Value<'a> {
-    Value::Scalar(Scalar { text: text.into(), is_plain: true })
+fn plain<'a>(text: impl Into<Cow<'a, str>>) -> YamlValue<'a> {
+    YamlValue::Scalar(Scalar { text: text.into(), is_plain: true })
 }
 
 /// Writes `number` as YAML 1.1 does.

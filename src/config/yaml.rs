@@ -11,5 +11,5 @@ mod text;
 
 pub(super) use self::{
     compose::{parse, parse_all},
-    node::{MAX_DEPTH, MAX_NODES, Map, MapEntry, Node, Scalar, Value},
+    node::{MAX_DEPTH, MAX_NODES, Map, MapEntry, Scalar, YamlNode, YamlValue},
 };

@@ -15,12 +15,14 @@
 //! other patterns (`*a1*b1*`, `*a1*b2*`, `*a2*b1*`).
 
 use self::{
-    group::{Inner, NO_POSITION, PatternGroup},
+    group::PatternGroup,
+    inner::{Inner, NO_POSITION},
     prefixes::PrefixIndex,
 };
 use super::pattern::{Pattern, TextBuffer};
 
 mod group;
+mod inner;
 mod pieces;
 mod prefixes;
 

@@ -6,14 +6,14 @@ use super::{
         keys::KeyContext,
         lint,
         parsed::{MAX_LEASE_SHARE, WHOLE_LIMIT},
-        yaml::{MapEntry, Value},
+        yaml::{MapEntry, YamlValue},
     },
     block::LimitBlock,
-    reader::{Reader, expected_value, non_null},
+    reader::{SourceReader, expected_value, non_null},
 };
 use crate::limit::Algorithm;
 
-impl<'a> Reader<'a, '_> {
+impl<'a> SourceReader<'a, '_> {
     /// The number of hits that an instance may reserve in advance; 0 for none.
     pub(super) fn max_prefetch(
         &mut self,
@@ -22,10 +22,10 @@ impl<'a> Reader<'a, '_> {
         requests: u32,
     ) -> u32 {
         let Some(entry) = non_null(block.map, "accuracy") else { return 0 };
-        if matches!(&entry.node.value, Value::Scalar(scalar) if scalar.text == "exact") {
+        if matches!(&entry.node.value, YamlValue::Scalar(scalar) if scalar.text == "exact") {
             return 0;
         }
-        let Value::Map(map) = &entry.node.value else {
+        let YamlValue::Map(map) = &entry.node.value else {
             let expected = expected_value(KeyContext::RateLimit, "accuracy");
             self.unexpected(&entry.node, "`accuracy`", expected);
             return 0;
@@ -74,7 +74,7 @@ impl<'a> Reader<'a, '_> {
     /// valid, which is reported.
     fn lease_share(&mut self, entry: &MapEntry<'a>) -> Option<u64> {
         let expected = expected_value(KeyContext::Accuracy, "lease");
-        let Value::Scalar(scalar) = &entry.node.value else {
+        let YamlValue::Scalar(scalar) = &entry.node.value else {
             self.unexpected(&entry.node, "`lease`", expected);
             return None;
         };

@@ -6,20 +6,20 @@ use super::{
     super::{
         excerpt::quote,
         keys::KeyContext,
-        yaml::{Map, MapEntry, Value},
+        yaml::{Map, MapEntry, YamlValue},
     },
-    reader::{Reader, expected_value, non_null},
+    reader::{SourceReader, expected_value, non_null},
 };
 use crate::limit::{Unit, window::Calendar};
 
-impl<'a> Reader<'a, '_> {
+impl<'a> SourceReader<'a, '_> {
     /// Reads the calendar for windows of one `unit`.
     pub(super) fn calendar(
         &mut self,
         entry: &MapEntry<'a>,
         unit: Option<Unit>,
     ) -> Option<Calendar> {
-        let Value::Map(map) = &entry.node.value else {
+        let YamlValue::Map(map) = &entry.node.value else {
             let expected = expected_value(KeyContext::RateLimit, "calendar");
             self.unexpected(&entry.node, "`calendar`", expected);
             return None;

@@ -7,7 +7,7 @@ use super::{
         yaml::MapEntry,
     },
     block::LimitBlock,
-    reader::{Reader, non_null},
+    reader::{SourceReader, non_null},
 };
 use crate::limit::{Algorithm, AlgorithmInfo, leases};
 
@@ -68,7 +68,7 @@ const EXCLUSIONS: [Exclusion; 2] = [
     Exclusion { key: "calendar", excludes: &["unit_multiplier", "period", "phase"] },
 ];
 
-impl<'a> Reader<'a, '_> {
+impl<'a> SourceReader<'a, '_> {
     /// Reports that the key `name`, which is `entry`, is combined with `other`.
     pub(super) fn conflict(&mut self, entry: &MapEntry<'a>, name: &str, other: &str) {
         let message = format!("`{name}` is combined with {other}, expected one of the two");

@@ -7,10 +7,10 @@ use super::{
         keys::KeyContext,
         lint,
         parsed::ParsedLimit,
-        yaml::{Map, Node, Value},
+        yaml::{Map, YamlNode, YamlValue},
     },
     block::LimitBlock,
-    reader::{Reader, SECOND, non_null},
+    reader::{SECOND, SourceReader, non_null},
 };
 use crate::{
     counter::KeyFormat,
@@ -63,7 +63,7 @@ impl AlgorithmParameters {
     }
 }
 
-impl<'a> Reader<'a, '_> {
+impl<'a> SourceReader<'a, '_> {
     /// Reads `rate_limit` and `rate_limits` of the descriptor `map` into `rule`.
     /// Returns false if the descriptor has neither.
     pub(super) fn limits(&mut self, map: &Map<'a>, rule: &mut RuleSpec) -> bool {
@@ -97,7 +97,7 @@ impl<'a> Reader<'a, '_> {
     fn blocks<'m>(
         &mut self,
         map: &'m Map<'a>,
-        list: &'m [Rc<Node<'a>>],
+        list: &'m [Rc<YamlNode<'a>>],
     ) -> Vec<LimitBlock<'m, 'a>> {
         let mut blocks = Vec::new();
         if let Some(limit) = self.map(map, KeyContext::Descriptor, "rate_limit") {
@@ -108,7 +108,7 @@ impl<'a> Reader<'a, '_> {
         if non_null(map, "rate_limit").is_some() {
             self.conflict(entry, "rate_limits", "`rate_limit`");
         }
-        if matches!(&entry.node.value, Value::List(list) if list.is_empty()) {
+        if matches!(&entry.node.value, YamlValue::List(list) if list.is_empty()) {
             let message = "`rate_limits` is empty, expected 1 to 8 limits";
             self.sink.error(entry.key_location, message);
         }
@@ -118,7 +118,7 @@ impl<'a> Reader<'a, '_> {
         }
         // All limits are compared with one another, which takes too long for more.
         for node in list.iter().take(MAX_LIMITS) {
-            if let Value::Map(map) = &node.value {
+            if let YamlValue::Map(map) = &node.value {
                 blocks.push(LimitBlock { map, location: node.location, is_single: false });
             } else {
                 self.unexpected(node, "an element of `rate_limits`", "a map like `rate_limit`");

@@ -5,12 +5,12 @@ use serde_json::{Map as JsonMap, Number, Value as JsonValue};
 use super::{
     super::{
         scalar::{self, Plain},
-        yaml::{Map, MapEntry, Node, Value},
+        yaml::{Map, MapEntry, YamlNode, YamlValue},
     },
-    reader::Reader,
+    reader::SourceReader,
 };
 
-impl<'a> Reader<'a, '_> {
+impl<'a> SourceReader<'a, '_> {
     pub(super) fn json_object(&mut self, map: &Map<'a>) -> JsonMap<String, JsonValue> {
         let mut object = JsonMap::new();
         for (key, entry) in map {
@@ -23,17 +23,17 @@ impl<'a> Reader<'a, '_> {
         object
     }
 
-    fn json_value(&mut self, node: &Node<'a>) -> JsonValue {
+    fn json_value(&mut self, node: &YamlNode<'a>) -> JsonValue {
         let scalar = match &node.value {
-            Value::Map(map) => return JsonValue::Object(self.json_object(map)),
-            Value::List(list) => {
+            YamlValue::Map(map) => return JsonValue::Object(self.json_object(map)),
+            YamlValue::List(list) => {
                 let mut array = Vec::with_capacity(list.len());
                 for element in list {
                     array.push(self.json_value(element));
                 }
                 return JsonValue::Array(array);
             }
-            Value::Scalar(scalar) => scalar,
+            YamlValue::Scalar(scalar) => scalar,
         };
         match node.plain() {
             Some(Plain::Null) => JsonValue::Null,

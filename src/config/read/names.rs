@@ -7,12 +7,12 @@ use super::{
         excerpt::quote,
         keys::KeyContext,
         parsed::ReplacedName,
-        yaml::{Map, Node, Value},
+        yaml::{Map, YamlNode, YamlValue},
     },
-    reader::Reader,
+    reader::SourceReader,
 };
 
-impl<'a> Reader<'a, '_> {
+impl<'a> SourceReader<'a, '_> {
     pub(super) fn name(&mut self, map: &Map<'a>, context: KeyContext) -> Arc<str> {
         let name = self.text(map, context, "name");
         if let Some(entry) = map.get("name")
@@ -29,10 +29,10 @@ impl<'a> Reader<'a, '_> {
     /// names of all limits of the same descriptor.
     pub(super) fn replaced_name(
         &mut self,
-        node: &Node<'a>,
+        node: &YamlNode<'a>,
         own_names: &[Arc<str>],
     ) -> Option<Arc<str>> {
-        let Value::Map(map) = &node.value else {
+        let YamlValue::Map(map) = &node.value else {
             self.unexpected(node, "an element of `replaces`", "a map with a `name`");
             return None;
         };

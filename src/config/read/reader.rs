@@ -9,7 +9,7 @@ use super::super::{
     parsed::ParsedDomain,
     scalar::Plain,
     sink::DiagnosticSink,
-    yaml::{Map, MapEntry, Node, Value},
+    yaml::{Map, MapEntry, YamlNode, YamlValue},
 };
 use crate::duration;
 
@@ -17,13 +17,13 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// Reads one source. Errors go to the sink, and reading continues with the next
 /// key.
-pub(super) struct Reader<'a, 'r> {
+pub(super) struct SourceReader<'a, 'r> {
     pub(super) sink: &'r mut DiagnosticSink<'a>,
     /// The contents of the source so far.
     pub(super) domain: ParsedDomain,
 }
 
-impl<'a> Reader<'a, '_> {
+impl<'a> SourceReader<'a, '_> {
     /// The string under `name`; empty if it is absent, null or not a string,
     /// which is reported.
     pub(super) fn text(&mut self, map: &Map<'a>, context: KeyContext, name: &str) -> String {
@@ -37,11 +37,11 @@ impl<'a> Reader<'a, '_> {
     /// too. Other numbers are not, since it is unclear how to write them.
     pub(super) fn text_of(
         &mut self,
-        node: &Node<'a>,
+        node: &YamlNode<'a>,
         name: &str,
         expected: &str,
     ) -> Option<String> {
-        let Value::Scalar(scalar) = &node.value else {
+        let YamlValue::Scalar(scalar) = &node.value else {
             self.unexpected(node, &format!("`{name}`"), expected);
             return None;
         };
@@ -65,7 +65,7 @@ impl<'a> Reader<'a, '_> {
     /// accepts: then no error has been reported yet.
     pub(super) fn is_text_or_absent(&self, map: &Map<'a>, name: &str) -> bool {
         let Some(entry) = map.get(name) else { return true };
-        let is_scalar = matches!(entry.node.value, Value::Scalar(_));
+        let is_scalar = matches!(entry.node.value, YamlValue::Scalar(_));
         is_scalar && !matches!(entry.node.plain(), Some(Plain::Float(_)))
     }
 
@@ -97,7 +97,7 @@ impl<'a> Reader<'a, '_> {
         name: &str,
     ) -> Option<&'m Map<'a>> {
         let node = &non_null(map, name)?.node;
-        if let Value::Map(map) = &node.value {
+        if let YamlValue::Map(map) = &node.value {
             return Some(map);
         }
         self.unexpected(node, &format!("`{name}`"), expected_value(context, name));
@@ -109,9 +109,9 @@ impl<'a> Reader<'a, '_> {
         map: &Map<'a>,
         context: KeyContext,
         name: &str,
-    ) -> Vec<Rc<Node<'a>>> {
+    ) -> Vec<Rc<YamlNode<'a>>> {
         let Some(entry) = non_null(map, name) else { return Vec::new() };
-        if let Value::List(list) = &entry.node.value {
+        if let YamlValue::List(list) = &entry.node.value {
             return list.clone();
         }
         self.unexpected(&entry.node, &format!("`{name}`"), expected_value(context, name));
@@ -148,7 +148,7 @@ impl<'a> Reader<'a, '_> {
         resolution: Duration,
     ) -> Option<Duration> {
         let node = &non_null(map, name)?.node;
-        if let Value::Scalar(scalar) = &node.value
+        if let YamlValue::Scalar(scalar) = &node.value
             && let Some(duration) = duration::parse(&scalar.text)
             && range.contains(&duration)
             && duration.as_nanos().is_multiple_of(resolution.as_nanos())
@@ -169,8 +169,8 @@ impl<'a> Reader<'a, '_> {
     ) -> Option<T> {
         let node = &non_null(map, name)?.node;
         let text = match &node.value {
-            Value::Scalar(scalar) => &scalar.text,
-            Value::List(_) | Value::Map(_) => "",
+            YamlValue::Scalar(scalar) => &scalar.text,
+            YamlValue::List(_) | YamlValue::Map(_) => "",
         };
         let mut words = Vec::with_capacity(choices.len());
         for (word, value) in choices {
@@ -188,9 +188,9 @@ impl<'a> Reader<'a, '_> {
 
     /// Reports that `node`, which the message calls `name`, is not the expected
     /// value.
-    pub(super) fn unexpected(&mut self, node: &Node<'a>, name: &str, expected: &str) {
+    pub(super) fn unexpected(&mut self, node: &YamlNode<'a>, name: &str, expected: &str) {
         let message = format!("{name} is {}, expected {expected}", node.describe());
-        let is_quoted = matches!(&node.value, Value::Scalar(scalar) if !scalar.is_plain);
+        let is_quoted = matches!(&node.value, YamlValue::Scalar(scalar) if !scalar.is_plain);
         let expects_plain = expected.starts_with("a whole number") || expected.starts_with('`');
         if is_quoted && expects_plain {
             self.sink.error_with_help(node.location, message, "remove the quotes");

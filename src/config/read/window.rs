@@ -6,16 +6,16 @@ use super::{
     super::{
         excerpt::quote,
         keys::{self, KeyContext},
-        yaml::{Map, MapEntry, Value},
+        yaml::{Map, MapEntry, YamlValue},
     },
     block::LimitBlock,
-    reader::{Reader, SECOND, expected_value, non_null},
+    reader::{SECOND, SourceReader, expected_value, non_null},
 };
 use crate::limit::{Algorithm, Unit, Window, window::Phase};
 
 const MAX_WINDOW: Duration = Duration::from_secs(Window::MAX_SECONDS);
 
-impl<'a> Reader<'a, '_> {
+impl<'a> SourceReader<'a, '_> {
     /// The window of a limit; `None` if it is missing or has an error, which is
     /// reported.
     pub(super) fn window(
@@ -111,7 +111,7 @@ impl<'a> Reader<'a, '_> {
 
     fn phase(&mut self, map: &Map<'a>) -> Option<Phase> {
         let node = &non_null(map, "phase")?.node;
-        if matches!(&node.value, Value::Scalar(scalar) if scalar.text == "spread") {
+        if matches!(&node.value, YamlValue::Scalar(scalar) if scalar.text == "spread") {
             return Some(Phase::Spread);
         }
         let shift = self.duration(map, "phase", Duration::ZERO..=MAX_WINDOW, SECOND)?;

@@ -18,7 +18,7 @@ fn a_file_needs_a_domain() {
 fn a_domain_may_have_no_rules() {
     for text in ["domain: d", "domain: d\ndescriptors:\n", "---\ndomain: d\ndescriptors: []\n---\n"]
     {
-        let compiled = compile_one(text).unwrap_or_else(|it| panic!("{it}"));
+        let compiled = compile_one(text).unwrap_or_else(|errors| panic!("{errors}"));
         assert_eq!((compiled.rules.domain_count(), compiled.warnings.len()), (1, 0));
     }
     assert_eq!(compile(&[], CompileOptions::default()).expect("no files").rules.domain_count(), 0);
@@ -225,7 +225,7 @@ fn a_domain_is_in_one_file_unless_domains_are_merged() {
         lines(errors.iter()),
         "b.yaml:1:1: the domain `d` is already at a.yaml:1 (put all of it into one file, or switch on the merging of domains)\n"
     );
-    let merged = two(first, second, true).unwrap_or_else(|it| panic!("{it}"));
+    let merged = two(first, second, true).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(lines(&merged.warnings), "");
     let places: Vec<_> =
         merged.rules.rules().iter().map(|it| it.spec.location.to_string()).collect();

@@ -1,19 +1,19 @@
 use super::*;
 
-fn map<const N: usize>(fields: [(&'static str, Tree); N]) -> Tree {
-    Tree::Map(fields.map(|(key, value)| (key.into(), value)).into())
+fn map<const N: usize>(fields: [(&'static str, TreeValue); N]) -> TreeValue {
+    TreeValue::Map(fields.map(|(key, value)| (key.into(), value)).into())
 }
 
-fn text(text: &str) -> Tree {
-    Tree::Text(text.into())
+fn text(text: &str) -> TreeValue {
+    TreeValue::Text(text.into())
 }
 
-fn limit(unit: &str) -> Tree {
-    map([("unit", text(unit)), ("requests_per_unit", Tree::Number(1.0))])
+fn limit(unit: &str) -> TreeValue {
+    map([("unit", text(unit)), ("requests_per_unit", TreeValue::Number(1.0))])
 }
 
-fn tree<const N: usize>(name: &str, domain: &str, descriptors: [Tree; N]) -> SourceTree {
-    let descriptors = Tree::List(descriptors.into());
+fn tree<const N: usize>(name: &str, domain: &str, descriptors: [TreeValue; N]) -> SourceTree {
+    let descriptors = TreeValue::List(descriptors.into());
     let root = map([("domain", text(domain)), ("descriptors", descriptors)]);
     SourceTree { name: name.into(), root }
 }
@@ -28,8 +28,8 @@ fn check(trees: &[SourceTree], expected: &[&str]) {
 fn errors_name_the_tree_and_the_path_in_it() {
     let good = || map([("key", text("a")), ("rate_limit", limit("day"))]);
     let below = map([("key", text("b")), ("rate_limit", limit("eon"))]);
-    let above = map([("key", text("a/*")), ("descriptors", Tree::List(vec![good(), below]))]);
-    let nameless = map([("rate_limit", map([("requests_per_unit", Tree::Number(0.5))]))]);
+    let above = map([("key", text("a/*")), ("descriptors", TreeValue::List(vec![good(), below]))]);
+    let nameless = map([("rate_limit", map([("requests_per_unit", TreeValue::Number(0.5))]))]);
     check(
         &[
             tree("ns/gateway/http", "one", [above, good(), good()]),
@@ -57,13 +57,13 @@ fn errors_name_the_tree_and_the_path_in_it() {
 #[test]
 fn numbers_and_texts_keep_their_types() {
     let metadata = map([
-        ("yes", Tree::Bool(true)),
-        ("1", Tree::Number(1e300)),
-        ("half", Tree::Number(-0.5)),
+        ("yes", TreeValue::Bool(true)),
+        ("1", TreeValue::Number(1e300)),
+        ("half", TreeValue::Number(-0.5)),
         ("text", text("1.5")),
-        ("null", Tree::Null),
+        ("null", TreeValue::Null),
         ("empty", text("")),
-        ("list", Tree::List(vec![Tree::Number(7.0), text("~")])),
+        ("list", TreeValue::List(vec![TreeValue::Number(7.0), text("~")])),
     ]);
     let descriptor = map([
         ("key", text("1.5")),
@@ -82,7 +82,7 @@ fn numbers_and_texts_keep_their_types() {
     });
     assert_eq!(rule.spec.metadata.as_deref(), expected.as_object());
 
-    let bad = map([("key", text("a")), ("metadata", map([("a", Tree::Number(f64::NAN))]))]);
+    let bad = map([("key", text("a")), ("metadata", map([("a", TreeValue::Number(f64::NAN))]))]);
     check(
         &[tree("t", "d", [bad])],
         &["t: descriptors[0].metadata.a: a value in `metadata` is `.nan`, expected a number that \
@@ -94,14 +94,14 @@ fn numbers_and_texts_keep_their_types() {
 fn trees_that_are_too_deep_or_too_large_are_rejected() {
     let mut deep = map([("key", text("a"))]);
     for _ in 0..40 {
-        deep = map([("key", text("a")), ("descriptors", Tree::List(vec![deep]))]);
+        deep = map([("key", text("a")), ("descriptors", TreeValue::List(vec![deep]))]);
     }
     let error = compile_trees(&[tree("t", "d", [deep])], CompileOptions::default()).unwrap_err();
     let error = lines(error.iter());
     assert!(error.starts_with("t: descriptors[0].descriptors[0]."), "{error}");
     assert!(error.ends_with("this is nested deeper than 64 levels of lists and maps\n"), "{error}");
 
-    let root = map([("descriptors", Tree::List(vec![Tree::Null; 1_000_000]))]);
+    let root = map([("descriptors", TreeValue::List(vec![TreeValue::Null; 1_000_000]))]);
     let large = SourceTree { name: "t".into(), root };
     let error = compile_trees(&[large], CompileOptions::default()).unwrap_err();
     let expected = "there are more than 1000000 values, expected no more";

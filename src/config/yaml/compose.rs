@@ -7,7 +7,7 @@ use indexmap::map::Entry as Slot;
 
 use super::{
     super::{excerpt::quote, sink::DiagnosticSink, source::Location},
-    node::{MAX_DEPTH, MAX_NODES, Map, MapEntry, Node, Scalar, Value},
+    node::{MAX_DEPTH, MAX_NODES, Map, MapEntry, Scalar, YamlNode, YamlValue},
     syntax::{self, SyntaxError},
     text::{decode, saturating_u32},
 };
@@ -18,7 +18,7 @@ use super::{
 pub(in super::super) fn parse<'a>(
     sink: &mut DiagnosticSink<'a>,
     index: usize,
-) -> Option<Rc<Node<'a>>> {
+) -> Option<Rc<YamlNode<'a>>> {
     let mut composer = Composer::new(sink, index, RepeatedKey::KeepFirst)?;
     let document = composer.single_document();
     composer.report_failure(document)
@@ -29,7 +29,7 @@ pub(in super::super) fn parse<'a>(
 pub(in super::super) fn parse_all<'a>(
     sink: &mut DiagnosticSink<'a>,
     index: usize,
-) -> Option<Vec<Rc<Node<'a>>>> {
+) -> Option<Vec<Rc<YamlNode<'a>>>> {
     let mut composer = Composer::new(sink, index, RepeatedKey::KeepLast)?;
     let documents = composer.all_documents();
     composer.report_failure(documents)
@@ -48,7 +48,7 @@ struct Composer<'a, 'r> {
     file: usize,
     /// The anchored nodes of the current document, by the number that the
     /// parser gave to the anchor.
-    anchors: HashMap<usize, Rc<Node<'a>>>,
+    anchors: HashMap<usize, Rc<YamlNode<'a>>>,
     /// The number of nodes so far, including those that aliases repeat.
     nodes: usize,
     repeated_key: RepeatedKey,
@@ -80,7 +80,7 @@ impl<'a, 'r> Composer<'a, 'r> {
         }
     }
 
-    fn single_document(&mut self) -> Result<Rc<Node<'a>>, SyntaxError> {
+    fn single_document(&mut self) -> Result<Rc<YamlNode<'a>>, SyntaxError> {
         let mut first = None;
         let mut has_second = false;
         while let Some((event, span)) = self.next()? {
@@ -100,11 +100,11 @@ impl<'a, 'r> Composer<'a, 'r> {
         }
         match first {
             Some(document) => Ok(document),
-            None => Ok(Node::null(self.sink.start_of(self.file))),
+            None => Ok(YamlNode::null(self.sink.start_of(self.file))),
         }
     }
 
-    fn all_documents(&mut self) -> Result<Vec<Rc<Node<'a>>>, SyntaxError> {
+    fn all_documents(&mut self) -> Result<Vec<Rc<YamlNode<'a>>>, SyntaxError> {
         let mut documents = Vec::new();
         while let Some((event, span)) = self.next()? {
             if is_node(&event) {
@@ -140,7 +140,7 @@ impl<'a, 'r> Composer<'a, 'r> {
         event: Event<'a>,
         span: Span,
         depth: usize,
-    ) -> Result<Rc<Node<'a>>, SyntaxError> {
+    ) -> Result<Rc<YamlNode<'a>>, SyntaxError> {
         let location = self.location(span.start, span.end);
         if depth > MAX_DEPTH && !matches!(event, Event::Scalar(..) | Event::Alias(_)) {
             return Err(SyntaxError::too_deep(location));
@@ -153,27 +153,27 @@ impl<'a, 'r> Composer<'a, 'r> {
                     self.reject_tag(tag, span);
                 }
                 let is_plain = style == ScalarStyle::Plain && !is_string;
-                (Value::Scalar(Scalar { text, is_plain }), anchor)
+                (YamlValue::Scalar(Scalar { text, is_plain }), anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.reject_tag(tag, span);
-                (Value::List(self.list(depth)?), anchor)
+                (YamlValue::List(self.list(depth)?), anchor)
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.reject_tag(tag, span);
-                (Value::Map(self.map(depth)?), anchor)
+                (YamlValue::Map(self.map(depth)?), anchor)
             }
             Event::Alias(anchor) => return self.alias(anchor, location, depth),
-            _ => return Ok(Node::null(location)),
+            _ => return Ok(YamlNode::null(location)),
         };
-        let node = Node::new(location, value);
+        let node = YamlNode::new(location, value);
         if anchor != 0 {
             self.anchors.insert(anchor, Rc::clone(&node));
         }
         Ok(node)
     }
 
-    fn list(&mut self, depth: usize) -> Result<Vec<Rc<Node<'a>>>, SyntaxError> {
+    fn list(&mut self, depth: usize) -> Result<Vec<Rc<YamlNode<'a>>>, SyntaxError> {
         let mut list = Vec::new();
         loop {
             match self.next_in_document()? {
@@ -193,7 +193,7 @@ impl<'a, 'r> Composer<'a, 'r> {
             };
             let (event, span) = self.next_in_document()?;
             let node = self.node(event, span, depth + 1)?;
-            let Value::Scalar(scalar) = &key.value else {
+            let YamlValue::Scalar(scalar) = &key.value else {
                 let message = format!("a key is {}, expected a string", key.describe());
                 self.sink.error(key.location, message);
                 continue;
@@ -215,7 +215,7 @@ impl<'a, 'r> Composer<'a, 'r> {
         map: &mut Map<'a>,
         key_location: Location,
         key: &Scalar<'a>,
-        node: Rc<Node<'a>>,
+        node: Rc<YamlNode<'a>>,
     ) {
         let entry = MapEntry { key_location, key_is_plain: key.is_plain, node };
         match map.entry(key.text.clone()) {
@@ -235,13 +235,13 @@ impl<'a, 'r> Composer<'a, 'r> {
 
     /// Handles the merge key `<<`: copies the entries of `from`, or of each map
     /// in it, to `map` where `map` does not have their keys.
-    fn merge(&mut self, map: &mut Map<'a>, from: &Rc<Node<'a>>) {
+    fn merge(&mut self, map: &mut Map<'a>, from: &Rc<YamlNode<'a>>) {
         let sources = match &from.value {
-            Value::List(list) => list.as_slice(),
+            YamlValue::List(list) => list.as_slice(),
             _ => std::slice::from_ref(from),
         };
         for source in sources {
-            let Value::Map(other) = &source.value else {
+            let YamlValue::Map(other) = &source.value else {
                 let actual = source.describe();
                 let message = format!("`<<` is {actual}, expected a map or a list of maps");
                 self.sink.error(source.location, message);
@@ -260,11 +260,11 @@ impl<'a, 'r> Composer<'a, 'r> {
         anchor: usize,
         location: Location,
         depth: usize,
-    ) -> Result<Rc<Node<'a>>, SyntaxError> {
+    ) -> Result<Rc<YamlNode<'a>>, SyntaxError> {
         let Some(node) = self.anchors.get(&anchor) else {
             // The anchored node is complete only at its end.
             self.sink.error(location, "the alias is inside the node that it refers to");
-            return Ok(Node::null(location));
+            return Ok(YamlNode::null(location));
         };
         let node = Rc::clone(node);
         if depth + node.height > MAX_DEPTH + 1 {

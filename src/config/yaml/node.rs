@@ -19,9 +19,9 @@ pub(in super::super) const MAX_NODES: usize = 1_000_000;
 
 /// A value in a document. All aliases of an anchor share its node.
 #[derive(Debug)]
-pub(in super::super) struct Node<'a> {
+pub(in super::super) struct YamlNode<'a> {
     pub(in super::super) location: Location,
-    pub(in super::super) value: Value<'a>,
+    pub(in super::super) value: YamlValue<'a>,
     /// The number of nodes in this subtree, including this one.
     pub(super) size: usize,
     /// The number of nested lists and maps, including this one; 0 for a scalar.
@@ -29,9 +29,9 @@ pub(in super::super) struct Node<'a> {
 }
 
 #[derive(Debug)]
-pub(in super::super) enum Value<'a> {
+pub(in super::super) enum YamlValue<'a> {
     Scalar(Scalar<'a>),
-    List(Vec<Rc<Node<'a>>>),
+    List(Vec<Rc<YamlNode<'a>>>),
     Map(Map<'a>),
 }
 
@@ -53,23 +53,23 @@ pub(in super::super) struct MapEntry<'a> {
     /// True if the key is not quoted.
     pub(in super::super) key_is_plain: bool,
     /// The value of the entry.
-    pub(in super::super) node: Rc<Node<'a>>,
+    pub(in super::super) node: Rc<YamlNode<'a>>,
 }
 
-impl<'a> Node<'a> {
-    pub(in super::super) fn new(location: Location, value: Value<'a>) -> Rc<Self> {
+impl<'a> YamlNode<'a> {
+    pub(in super::super) fn new(location: Location, value: YamlValue<'a>) -> Rc<Self> {
         let mut node = Self { location, value, size: 1, height: 0 };
         let (mut size, mut height) = (1, 0);
         match &node.value {
-            Value::Scalar(_) => {}
-            Value::List(list) => {
+            YamlValue::Scalar(_) => {}
+            YamlValue::List(list) => {
                 height = 1;
                 for child in list {
                     size += child.size;
                     height = height.max(child.height + 1);
                 }
             }
-            Value::Map(map) => {
+            YamlValue::Map(map) => {
                 height = 1;
                 for entry in map.values() {
                     size += entry.node.size;
@@ -83,14 +83,14 @@ impl<'a> Node<'a> {
 
     pub(super) fn null(location: Location) -> Rc<Self> {
         let empty = Scalar { text: Cow::Borrowed(""), is_plain: true };
-        Self::new(location, Value::Scalar(empty))
+        Self::new(location, YamlValue::Scalar(empty))
     }
 
     /// The meaning of an unquoted scalar; `None` for a quoted one and for lists
     /// and maps.
     pub(in super::super) fn plain(&self) -> Option<Plain> {
         match &self.value {
-            Value::Scalar(scalar) if scalar.is_plain => Some(scalar::resolve(&scalar.text)),
+            YamlValue::Scalar(scalar) if scalar.is_plain => Some(scalar::resolve(&scalar.text)),
             _ => None,
         }
     }
@@ -102,13 +102,13 @@ impl<'a> Node<'a> {
     /// Describes the value for a message, to follow the word "is".
     pub(in super::super) fn describe(&self) -> String {
         match &self.value {
-            Value::List(_) => "a list".into(),
-            Value::Map(_) => "a map".into(),
-            Value::Scalar(scalar) if !scalar.is_plain => {
+            YamlValue::List(_) => "a list".into(),
+            YamlValue::Map(_) => "a map".into(),
+            YamlValue::Scalar(scalar) if !scalar.is_plain => {
                 format!("the quoted string {}", quote(&scalar.text))
             }
-            Value::Scalar(_) if self.is_null() => "empty".into(),
-            Value::Scalar(scalar) => quote(&scalar.text),
+            YamlValue::Scalar(_) if self.is_null() => "empty".into(),
+            YamlValue::Scalar(scalar) => quote(&scalar.text),
         }
     }
 }

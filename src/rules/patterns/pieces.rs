@@ -18,21 +18,21 @@ use std::collections::{HashMap, HashSet};
 use foldhash::fast::RandomState;
 
 use self::automaton::{Automaton, ShorterPieces, to_u32};
-use super::group::{Inner, NO_POSITION};
+use super::inner::{Inner, NO_POSITION};
 
 mod automaton;
 
 #[derive(Debug)]
 pub(super) struct PieceMatcher {
     automaton: Automaton,
-    pieces: Vec<Piece>,
+    pieces: Vec<PatternPiece>,
     /// The patterns with more than one piece, in the order of their positions.
     sequences: Vec<PieceSequence>,
     lowest_position: usize,
 }
 
 #[derive(Debug)]
-struct Piece {
+struct PatternPiece {
     length_in_bytes: usize,
     /// The first position of a pattern that has only this piece, or
     /// [`NO_POSITION`].
@@ -89,7 +89,7 @@ impl PieceMatcher {
         let next = to_u32(self.pieces.len());
         let piece = self.automaton.insert(bytes, next);
         if piece == next {
-            self.pieces.push(Piece {
+            self.pieces.push(PatternPiece {
                 length_in_bytes: bytes.len(),
                 alone_position: NO_POSITION,
                 rarest_of: Vec::new(),

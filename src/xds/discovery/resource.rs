@@ -11,7 +11,7 @@ use super::{
         RateLimitConfig, RateLimitDescriptor, RateLimitPolicy, RateLimitUnit,
     },
 };
-use crate::config::{SourceTree, Tree};
+use crate::config::{SourceTree, TreeValue};
 
 /// The longest part of a server's text that is repeated, in characters.
 const QUOTED: usize = 200;
@@ -47,14 +47,14 @@ fn tree(config: RateLimitConfig, index: usize) -> SourceTree {
     let RateLimitConfig { name, domain, descriptors } = config;
     let name = if name.is_empty() { format!("resources[{index}]") } else { name };
     let mut root = Fields::default();
-    root.put("domain", Tree::Text(domain));
+    root.put("domain", TreeValue::Text(domain));
     root.list("descriptors", descriptors.into_iter().map(descriptor));
     SourceTree { name, root: root.tree() }
 }
 
-fn descriptor(message: RateLimitDescriptor) -> Tree {
+fn descriptor(message: RateLimitDescriptor) -> TreeValue {
     let mut fields = Fields::default();
-    fields.put("key", Tree::Text(message.key));
+    fields.put("key", TreeValue::Text(message.key));
     fields.text("value", message.value);
     if let Some(policy) = message.rate_limit {
         fields.put("rate_limit", limit(policy));
@@ -69,7 +69,7 @@ fn descriptor(message: RateLimitDescriptor) -> Tree {
     fields.tree()
 }
 
-fn limit(message: RateLimitPolicy) -> Tree {
+fn limit(message: RateLimitPolicy) -> TreeValue {
     let mut fields = Fields::default();
     match RateLimitUnit::try_from(message.unit) {
         Ok(RateLimitUnit::Unknown) => {}
@@ -78,64 +78,64 @@ fn limit(message: RateLimitPolicy) -> Tree {
     }
     // Zero cannot be told from nothing, and is what nothing means.
     if !message.unlimited || 0 < message.requests_per_unit {
-        fields.put("requests_per_unit", Tree::Number(message.requests_per_unit.into()));
+        fields.put("requests_per_unit", TreeValue::Number(message.requests_per_unit.into()));
     }
     fields.flag("unlimited", message.unlimited);
     fields.text("name", message.name);
     let replaces = message.replaces.into_iter().map(|it| {
         let mut fields = Fields::default();
-        fields.put("name", Tree::Text(it.name));
+        fields.put("name", TreeValue::Text(it.name));
         fields.tree()
     });
     fields.list("replaces", replaces);
     fields.tree()
 }
 
-fn map(message: Struct) -> Tree {
-    Tree::Map(message.fields.into_iter().map(|(key, it)| (key.into(), value(it))).collect())
+fn map(message: Struct) -> TreeValue {
+    TreeValue::Map(message.fields.into_iter().map(|(key, it)| (key.into(), value(it))).collect())
 }
 
-fn value(message: Value) -> Tree {
+fn value(message: Value) -> TreeValue {
     match message.kind {
-        None | Some(Kind::NullValue(_)) => Tree::Null,
-        Some(Kind::BoolValue(it)) => Tree::Bool(it),
-        Some(Kind::NumberValue(it)) => Tree::Number(it),
-        Some(Kind::StringValue(it)) => Tree::Text(it),
-        Some(Kind::ListValue(it)) => Tree::List(it.values.into_iter().map(value).collect()),
+        None | Some(Kind::NullValue(_)) => TreeValue::Null,
+        Some(Kind::BoolValue(it)) => TreeValue::Bool(it),
+        Some(Kind::NumberValue(it)) => TreeValue::Number(it),
+        Some(Kind::StringValue(it)) => TreeValue::Text(it),
+        Some(Kind::ListValue(it)) => TreeValue::List(it.values.into_iter().map(value).collect()),
         Some(Kind::StructValue(it)) => map(it),
     }
 }
 
 /// A map in the making. What protobuf does not tell from nothing is left out.
 #[derive(Default)]
-struct Fields(Vec<(Cow<'static, str>, Tree)>);
+struct Fields(Vec<(Cow<'static, str>, TreeValue)>);
 
 impl Fields {
-    fn put(&mut self, key: &'static str, value: Tree) {
+    fn put(&mut self, key: &'static str, value: TreeValue) {
         self.0.push((key.into(), value));
     }
 
     fn text(&mut self, key: &'static str, text: String) {
         if !text.is_empty() {
-            self.put(key, Tree::Text(text));
+            self.put(key, TreeValue::Text(text));
         }
     }
 
     fn flag(&mut self, key: &'static str, flag: bool) {
         if flag {
-            self.put(key, Tree::Bool(true));
+            self.put(key, TreeValue::Bool(true));
         }
     }
 
-    fn list(&mut self, key: &'static str, elements: impl Iterator<Item = Tree>) {
+    fn list(&mut self, key: &'static str, elements: impl Iterator<Item = TreeValue>) {
         let elements: Vec<_> = elements.collect();
         if !elements.is_empty() {
-            self.put(key, Tree::List(elements));
+            self.put(key, TreeValue::List(elements));
         }
     }
 
-    fn tree(self) -> Tree {
-        Tree::Map(self.0)
+    fn tree(self) -> TreeValue {
+        TreeValue::Map(self.0)
     }
 }
 

@@ -174,5 +174,5 @@ fn units_and_numbers_that_mean_nothing_are_refused() {
     let none = mistake(0);
     assert!(none.starts_with("n: descriptors[0].rate_limit: the limit has no `unit`"), "{none}");
     let unknown = mistake(42);
-    assert!(unknown.contains("descriptors[0].rate_limit.unit: `42` is no unit"), "{unknown}");
+    assert!(unknown.contains("descriptors[0].rate_limit.unit: `42` is not a unit"), "{unknown}");
 }
