@@ -46,7 +46,7 @@ fn place(error: &Diagnostic) -> (u32, u32) {
 }
 
 fn lines<'a>(list: impl IntoIterator<Item = &'a Diagnostic>) -> String {
-    list.into_iter().map(|it| format!("{it}\n")).collect()
+    list.into_iter().map(|diagnostic| format!("{diagnostic}\n")).collect()
 }
 
 /// Compiles a file and compares its errors with `expected`, which leaves out the
@@ -54,7 +54,7 @@ fn lines<'a>(list: impl IntoIterator<Item = &'a Diagnostic>) -> String {
 #[track_caller]
 fn check_errors(text: &str, expected: &[&str]) {
     let errors = compile_one(text).expect_err("the file has errors");
-    let expected: String = expected.iter().map(|it| format!("r.yaml:{it}\n")).collect();
+    let expected: String = expected.iter().map(|line| format!("r.yaml:{line}\n")).collect();
     assert_eq!(lines(errors.iter()), expected);
 }
 
@@ -63,7 +63,7 @@ fn check_errors(text: &str, expected: &[&str]) {
 fn check_warnings(text: &str, expected: &[&str]) {
     let compiled = compile_one(&format!("domain: d\ndescriptors:\n{text}"));
     let compiled = compiled.unwrap_or_else(|errors| panic!("{errors}"));
-    let expected: String = expected.iter().map(|it| format!("r.yaml:{it}\n")).collect();
+    let expected: String = expected.iter().map(|line| format!("r.yaml:{line}\n")).collect();
     assert_eq!(lines(&compiled.warnings), expected);
 }
 
@@ -96,7 +96,7 @@ descriptors:
     );
     let [eves, all, open] = rules.as_slice() else { panic!("{} rules", rules.len()) };
     let limits = |rule: &Rule| -> Vec<_> {
-        rule.spec.limits.iter().map(|it| (it.name.to_string(), it.limit.clone())).collect()
+        rule.spec.limits.iter().map(|limit| (limit.name.to_string(), limit.limit.clone())).collect()
     };
     let fixed = |name: &str, requests, unit| {
         vec![(name.to_owned(), Limit::fixed(requests, Window::new(unit)))]
@@ -138,7 +138,8 @@ fn all_errors_of_all_files_are_reported_in_order() {
         source("c.yaml", "domain: a\ndescriptors:\n- key: x\n  rate_limit: { unit: eon }\n"),
     ];
     let errors = compile(&files, CompileOptions::default()).expect_err("the file has errors");
-    let places: Vec<_> = errors.iter().map(|it| format!("{}:{}", it.file, place(it).0)).collect();
+    let places: Vec<_> =
+        errors.iter().map(|error| format!("{}:{}", error.file, place(error).0)).collect();
     assert_eq!(places, ["a.yaml:4", "a.yaml:5", "b.yaml:1", "c.yaml:1", "c.yaml:4"]);
 }
 

@@ -20,7 +20,7 @@ fn loads(reloader: &Reloader) -> (u64, u64) {
     let text: String = reloader.active.metrics.prometheus().collect();
     let value = |name: &str| {
         let name = format!("ratelimit_service_config_load_{name} ");
-        let value = text.lines().find_map(|it| it.strip_prefix(&*name)).expect("it is there");
+        let value = text.lines().find_map(|line| line.strip_prefix(&*name)).expect("line is there");
         value.parse().expect("a number")
     };
     (value("success"), value("error"))

@@ -133,11 +133,13 @@ fn address_length(text: &[u8]) -> Option<usize> {
             }
             length += 1;
         }
-        let digits = text[length..].iter().take(3).take_while(|byte| byte.is_ascii_digit()).count();
-        if digits == 0 {
+        let start = length;
+        while length < start + 3 && text.get(length).is_some_and(u8::is_ascii_digit) {
+            length += 1;
+        }
+        if length == start {
             return None;
         }
-        length += digits;
     }
     Some(length)
 }

@@ -55,7 +55,7 @@ fn tree(domain: &str, descriptors: Vec<DescriptorSpec>) -> RuleTree {
 /// Parses entries such as `key=value key=value`.
 fn entries(text: &str) -> Vec<Entry> {
     let bytes = |it: &str| Bytes::copy_from_slice(it.as_bytes());
-    let pairs = text.split_whitespace().map(|it| it.split_once('=').expect("a pair"));
+    let pairs = text.split_whitespace().map(|pair| pair.split_once('=').expect("a pair"));
     pairs.map(|(key, value)| Entry { key: bytes(key), value: bytes(value) }).collect()
 }
 
@@ -324,12 +324,13 @@ fn find_by_definition<'a>(
     let ((key, value), rest) = entries.split_first()?;
     let joined = format!("{key}_{value}");
     let is_pattern = |it: &&DescriptorSpec| it.composite_key().contains('*');
-    let named = |name: &str| list.iter().find(|it| !is_pattern(it) && it.composite_key() == name);
+    let named =
+        |name: &str| list.iter().find(|spec| !is_pattern(spec) && spec.composite_key() == name);
     let matches = |it: &DescriptorSpec| {
         Pattern::new(it.composite_key().as_bytes()).matches(joined.as_bytes())
     };
     let found = named(&joined)
-        .or_else(|| list.iter().filter(is_pattern).find(|it| matches(it)))
+        .or_else(|| list.iter().filter(is_pattern).find(|spec| matches(spec)))
         .or_else(|| named(key))?;
     if rest.is_empty() { found.rule.as_ref() } else { find_by_definition(&found.descriptors, rest) }
 }
@@ -346,9 +347,9 @@ proptest! {
             let bytes = |it: &str| Bytes::copy_from_slice(it.as_bytes());
             let entries: Vec<_> =
                 descriptor.iter().map(|(k, v)| Entry { key: bytes(k), value: bytes(v) }).collect();
-            let found = tree.domain(b"d").and_then(|it| it.find(&entries));
+            let found = tree.domain(b"d").and_then(|domain| domain.find(&entries));
             let expected = find_by_definition(&list, &descriptor);
-            prop_assert_eq!(found.map(|it| &it.spec.name), expected.map(|it| &it.name));
+            prop_assert_eq!(found.map(|rule| &rule.spec.name), expected.map(|rule| &rule.name));
         }
     }
 }

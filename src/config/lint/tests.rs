@@ -23,7 +23,7 @@ fn lists() -> impl Strategy<Value = Vec<DescriptorSpec>> {
     let element = (text(), prop_oneof![Just(String::new()), text().boxed()]).prop_map(spec);
     vec(element, 1..6).prop_map(|mut list| {
         let mut seen = HashSet::new();
-        list.retain(|it| seen.insert(it.composite_key()));
+        list.retain(|spec| seen.insert(spec.composite_key()));
         for (index, it) in list.iter_mut().enumerate() {
             it.rule.as_mut().expect("it has one").name = index.to_string().into();
         }
@@ -67,7 +67,7 @@ proptest! {
             }
             let is_pattern = composites[index].contains('*');
             for value in texts() {
-                for key in texts().iter().filter(|it| is_pattern || **it == spec.key) {
+                for key in texts().iter().filter(|key| is_pattern || **key == spec.key) {
                     prop_assert_ne!(chosen(&tree, key, &value), Some(index), "{}={}", key, value);
                 }
             }
@@ -79,7 +79,7 @@ proptest! {
         let composites: Vec<_> = list.iter().map(DescriptorSpec::composite_key).collect();
         let keys = SiblingKeys::new(composites.iter().map(String::as_str));
         let with = tree(list.clone());
-        for index in (0..list.len()).filter(|it| !keys.diverts(*it)) {
+        for index in (0..list.len()).filter(|index| !keys.diverts(*index)) {
             let mut others = list.clone();
             others.remove(index);
             let without = tree(others);

@@ -95,7 +95,7 @@ descriptors:
 ",
     );
     let limits =
-        rules.iter().map(|it| (it.stat_name().to_string(), it.spec.limits[0].limit.requests));
+        rules.iter().map(|rule| (rule.stat_name().to_string(), rule.spec.limits[0].limit.requests));
     let expected = [("shop.a", 1), ("shop.b", 2), ("shop.shop", 3), ("shop.c", 1), ("shop.e", 1)];
     assert_eq!(limits.collect::<Vec<_>>(), expected.map(|(name, it)| (name.to_owned(), it)));
 }

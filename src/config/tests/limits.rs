@@ -38,9 +38,9 @@ fn spec(limit: Limit) -> LimitSpec {
 #[test]
 fn the_example_of_the_reference_gives_these_limits() {
     let reference = include_str!("../../../docs/rules.md");
-    let text = reference.split("```yaml\n").find(|it| it.contains("login_ip")).unwrap();
+    let text = reference.split("```yaml\n").find(|example| example.contains("login_ip")).unwrap();
     let rules = rules(text.split("```").next().unwrap());
-    let limits: Vec<_> = rules.iter().map(|it| it.spec.limits.clone()).collect();
+    let limits: Vec<_> = rules.iter().map(|rule| rule.spec.limits.clone()).collect();
 
     let minute = || Window::new(Unit::Minute);
     let bucket =
@@ -163,8 +163,11 @@ descriptors:
 ",
     );
     let spec = &rules[0].spec;
-    let limits: Vec<_> =
-        spec.limits.iter().map(|it| (&*it.name, it.limit.requests, it.all_or_nothing)).collect();
+    let limits: Vec<_> = spec
+        .limits
+        .iter()
+        .map(|limit| (&*limit.name, limit.limit.requests, limit.all_or_nothing))
+        .collect();
     assert_eq!(limits, [("x", 1, false), ("", 2, true)]);
     assert_eq!(spec.replaces, [Arc::from("y"), Arc::from("z")]);
     assert!(spec.shadow_mode && *spec.location == *"r.yaml:4");
@@ -174,7 +177,7 @@ descriptors:
 #[test]
 fn rate_limits_has_one_to_eight_limits() {
     let many: String = (1..=9)
-        .map(|it| format!("  - {{ unit: day, unit_multiplier: {it}, requests_per_unit: 1, count_denied: no }}\n"))
+        .map(|multiplier| format!("  - {{ unit: day, unit_multiplier: {multiplier}, requests_per_unit: 1, count_denied: no }}\n"))
         .collect();
     check_errors(
         &format!(
@@ -220,7 +223,7 @@ descriptors:
 fn limits_of_one_descriptor_never_share_a_counter() {
     let limits = |list: &[&str]| {
         let list: String =
-            list.iter().map(|it| format!("  - {{ requests_per_unit: 9, {it} }}\n")).collect();
+            list.iter().map(|keys| format!("  - {{ requests_per_unit: 9, {keys} }}\n")).collect();
         format!("domain: d\ndescriptors:\n- key: a\n  rate_limits:\n{list}")
     };
     let month = "unit: month, calendar: {time_zone: UTC, first_day: 2}";

@@ -9,7 +9,7 @@ fn check(text: &str, expected: &[&str]) {
     let file = format!("domain: d\ndescriptors:\n- key: a\n  rate_limit: {{ {text} }}\n");
     let errors = compile_one(&file).expect_err(text);
     let line = |it: &Diagnostic| {
-        let help = it.help.iter().map(|it| format!(" ({it})"));
+        let help = it.help.iter().map(|help| format!(" ({help})"));
         format!("{}: {}{}", place(it).1.saturating_sub(16), it.message, help.collect::<String>())
     };
     assert_eq!(errors.iter().map(line).collect::<Vec<_>>(), expected, "{text}");

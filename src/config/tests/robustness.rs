@@ -81,9 +81,9 @@ fn deep_nesting_is_an_error_with_the_maximum() {
         "- ".repeat(20_000),
         "{a: ".repeat(20_000),
         "? ".repeat(20_000),
-        (0..300).map(|it| " ".repeat(it) + "a:\n").collect(),
+        (0..300).map(|index| " ".repeat(index) + "a:\n").collect(),
     ];
-    let aliases = (1..100).map(|it| format!("a{it}: &a{it} [*a{}]\n", it - 1));
+    let aliases = (1..100).map(|index| format!("a{index}: &a{index} [*a{}]\n", index - 1));
     deep.push("a0: &a0 []\n".to_owned() + &aliases.collect::<String>());
     for text in deep {
         let errors = compile_one(&text).expect_err("too deep");
@@ -108,14 +108,14 @@ fn thirty_one_levels_of_descriptors_are_not_too_deep() {
 
 #[test]
 fn aliases_cannot_expand_a_small_file_without_bound() {
-    let lists =
-        (1..9).map(|it| format!("a{it}: &a{it} [{}]\n", format!("*a{}, ", it - 1).repeat(9)));
+    let lists = (1..9)
+        .map(|index| format!("a{index}: &a{index} [{}]\n", format!("*a{}, ", index - 1).repeat(9)));
     let lists = "a0: &a0 [x]\n".to_owned() + &lists.collect::<String>();
-    let keys: String = (0..2000).map(|it| format!("k{it}: x, ")).collect();
-    let merges: String = (0..2000).map(|it| format!("b{it}: {{ <<: *a0 }}\n")).collect();
+    let keys: String = (0..2000).map(|index| format!("k{index}: x, ")).collect();
+    let merges: String = (0..2000).map(|index| format!("b{index}: {{ <<: *a0 }}\n")).collect();
     for text in [lists, format!("a0: &a0 {{ {keys} }}\n{merges}")] {
         let errors = compile_one(&text).expect_err("too large");
-        let found = errors.iter().any(|it| it.message.contains("more than 1000000 nodes"));
+        let found = errors.iter().any(|error| error.message.contains("more than 1000000 nodes"));
         assert!(found, "{}", errors.first());
     }
 }

@@ -228,7 +228,7 @@ fn a_domain_is_in_one_file_unless_domains_are_merged() {
     let merged = two(first, second, true).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(lines(&merged.warnings), "");
     let places: Vec<_> =
-        merged.rules.rules().iter().map(|it| it.spec.location.to_string()).collect();
+        merged.rules.rules().iter().map(|rule| rule.spec.location.to_string()).collect();
     assert_eq!(
         (merged.rules.domain_count(), places.join(" ")),
         (1, "a.yaml:3 b.yaml:3 b.yaml:6".into())

@@ -56,7 +56,7 @@ fn an_empty_descriptor_must_exempt_entries_from_another_rule() {
   descriptors: [{ key: f }]
 ",
         &[4, 5, 6, 7]
-            .map(|it| format!("{it}:3: {text}"))
+            .map(|line| format!("{line}:3: {text}"))
             .iter()
             .map(String::as_str)
             .chain([&*format!("9:17: {text}")])

@@ -44,9 +44,10 @@ impl PatternGroup {
 
     pub(super) fn lowest_position(&self) -> usize {
         let lowest = match &self.with_pieces {
-            WithPieces::Few(patterns) => {
-                patterns.first().map_or(NO_POSITION, |pattern| pattern.position)
-            }
+            WithPieces::Few(patterns) => match patterns.first() {
+                Some(first) => first.position,
+                None => NO_POSITION,
+            },
             WithPieces::Many(matcher) => matcher.lowest_position(),
         };
         self.without_pieces.min(lowest)

@@ -62,7 +62,10 @@ impl PieceMatcher {
     /// `patterns` must be in the order of their positions.
     pub(super) fn new(patterns: Vec<Inner>) -> Self {
         let mut matcher = Self {
-            lowest_position: patterns.first().map_or(NO_POSITION, |pattern| pattern.position),
+            lowest_position: match patterns.first() {
+                Some(first) => first.position,
+                None => NO_POSITION,
+            },
             automaton: Automaton::default(),
             pieces: Vec::new(),
             sequences: Vec::new(),

@@ -61,56 +61,56 @@ struct Shape {
 const SHAPES: &[Shape] = &[
     Shape {
         name: "path_/v1/{i}/*",
-        pattern: |it| format!("path_/v1/{it}/*"),
-        text: |it| format!("path_/v1/{it}/cart"),
+        pattern: |index| format!("path_/v1/{index}/*"),
+        text: |index| format!("path_/v1/{index}/cart"),
         miss: "path_/v1/none/cart",
     },
     Shape {
         name: "a*{i}",
-        pattern: |it| format!("a*x{it}"),
-        text: |it| format!("a-something-x{it}"),
+        pattern: |index| format!("a*x{index}"),
+        text: |index| format!("a-something-x{index}"),
         miss: "a-something-x",
     },
     Shape {
         name: "*{i}",
-        pattern: |it| format!("*x{it}"),
-        text: |it| format!("host_something-x{it}"),
+        pattern: |index| format!("*x{index}"),
+        text: |index| format!("host_something-x{index}"),
         miss: "host_something-x",
     },
     Shape {
         name: "{i/100}*{i%100}",
-        pattern: |it| format!("p{}/*/q{}", it / 100, it % 100),
-        text: |it| format!("p{}/something/q{}", it / 100, it % 100),
+        pattern: |index| format!("p{}/*/q{}", index / 100, index % 100),
+        text: |index| format!("p{}/something/q{}", index / 100, index % 100),
         miss: "p0/something/q",
     },
     Shape {
         name: "*{i}*",
-        pattern: |it| format!("*x{it}y*"),
-        text: |it| format!("agent_some x{it}y thing"),
+        pattern: |index| format!("*x{index}y*"),
+        text: |index| format!("agent_some x{index}y thing"),
         miss: "agent_some x0 y thing",
     },
     Shape {
         name: "a*{i}*z",
-        pattern: |it| format!("a*x{it}y*z"),
-        text: |it| format!("a some x{it}y thing z"),
+        pattern: |index| format!("a*x{index}y*z"),
+        text: |index| format!("a some x{index}y thing z"),
         miss: "a some x0 y thing z",
     },
     Shape {
         name: "*m*{i}*",
-        pattern: |it| format!("*m*x{it}y*"),
-        text: |it| format!("a some x{it}y thing"),
+        pattern: |index| format!("*m*x{index}y*"),
+        text: |index| format!("a some x{index}y thing"),
         miss: "a some x0y thing of x1y",
     },
     Shape {
         name: "*{i}*m*",
-        pattern: |it| format!("*x{it}y*m*"),
-        text: |it| format!("a x{it}y thing of mine"),
+        pattern: |index| format!("*x{index}y*m*"),
+        text: |index| format!("a x{index}y thing of mine"),
         miss: "m x0y thing of x1y",
     },
     Shape {
         name: "*{i/100}*{i%100}*",
-        pattern: |it| format!("*x{}y*z{}y*", it / 100, it % 100),
-        text: |it| format!("a x{}y thing z{}y", it / 100, it % 100),
+        pattern: |index| format!("*x{}y*z{}y*", index / 100, index % 100),
+        text: |index| format!("a x{}y thing z{}y", index / 100, index % 100),
         miss: "z0y thing of x0y",
     },
 ];
@@ -174,15 +174,15 @@ fn measure_lookups_among_many_patterns() {
 fn measure_lookups_of_long_values() {
     type List = (&'static str, fn(usize) -> String, &'static str);
     let lists: [List; 5] = [
-        ("*{i}*m*, m first", |it| format!("*x{it}y*m*"), "m"),
-        ("*m*{i}*, m last", |it| format!("*m*x{it}y*"), ""),
-        ("a*{i}", |it| format!("a*x{it}"), "a"),
-        ("*{i letters}*", |it| format!("*{}b*", "x".repeat(it % 200)), ""),
-        ("*{letters}b*{i}*", |it| format!("*{}b*{it}*", "x".repeat(100)), ""),
+        ("*{i}*m*, m first", |index| format!("*x{index}y*m*"), "m"),
+        ("*m*{i}*, m last", |index| format!("*m*x{index}y*"), ""),
+        ("a*{i}", |index| format!("a*x{index}"), "a"),
+        ("*{i letters}*", |index| format!("*{}b*", "x".repeat(index % 200)), ""),
+        ("*{letters}b*{i}*", |index| format!("*{}b*{index}*", "x".repeat(100)), ""),
     ];
     for (name, pattern, begin) in lists {
         let index = Patterns::new(patterns(&(0..10_000).map(pattern).collect::<Vec<_>>()));
-        let pieces: String = (0..200_000).map(|it| format!("x{it}y")).collect();
+        let pieces: String = (0..200_000).map(|index| format!("x{index}y")).collect();
         let letters = "x".repeat(1 << 20);
         for (kind, text) in [("pieces", pieces), ("one letter", letters)] {
             for length in [1_000, 10_000, 60_000, 1_000_000_u32] {
