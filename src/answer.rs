@@ -2,7 +2,7 @@
 //! a status for each descriptor, headers, and metadata.
 
 use crate::{
-    engine::decision::{Decision, Governed, Standing, Verdict},
+    engine::decision::{Decision, LimitStatus, Match, Verdict},
     limit::{Unit, ceil_seconds},
 };
 
@@ -81,10 +81,10 @@ pub struct CurrentLimit<'a> {
 
 impl Verdict {
     /// The status of this descriptor.
-    pub fn status(&self) -> DescriptorStatus<'_> {
-        let Some(Standing { limit, name, outcome, wait }) = self.standing() else {
+    pub fn descriptor_status(&self) -> DescriptorStatus<'_> {
+        let Some(LimitStatus { limit, name, outcome, wait }) = self.status() else {
             // Envoy makes headers of the remaining hits only beside a limit.
-            let unlimited = matches!(self.governed, Governed::Unlimited(_));
+            let unlimited = matches!(self.matched, Match::Unlimited(_));
             let remaining = if unlimited { u32::MAX } else { 0 };
             return DescriptorStatus {
                 over_limit: false,
@@ -95,7 +95,7 @@ impl Verdict {
         };
         let multiplier = limit.window.multiplier().get();
         DescriptorStatus {
-            over_limit: self.refused(),
+            over_limit: self.is_refused(),
             limit: Some(CurrentLimit {
                 requests: limit.requests,
                 unit: if limit.has_slots() { None } else { Some(limit.window.unit()) },
@@ -150,8 +150,8 @@ const MOST_LISTED: usize = 20;
 impl Decision {
     /// The limit headers of the reference service; `None` if no limit applies.
     pub fn limit_headers(&self) -> Option<LimitHeaders> {
-        let verdict = self.verdicts.get(self.headed?)?;
-        let Standing { limit, outcome, wait, .. } = verdict.standing()?;
+        let verdict = self.verdicts.get(self.header_verdict?)?;
+        let LimitStatus { limit, outcome, wait, .. } = verdict.status()?;
         Some(LimitHeaders {
             limit: limit.requests,
             remaining: outcome.remaining,
@@ -168,7 +168,7 @@ impl Decision {
             fields.retry_after = self.wait.map(ceil_seconds);
         }
         for (position, verdict) in self.refusing().take(MOST_LISTED) {
-            let Some(Standing { limit, name, outcome, wait }) = verdict.standing() else {
+            let Some(LimitStatus { limit, name, outcome, wait }) = verdict.status() else {
                 continue;
             };
             let name = if is_quotable(name) {

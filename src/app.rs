@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::{
-    engine::{Engine, failures::Failures, fallback::Fallback},
+    engine::{Engine, fallback::Fallback, warnings::WarningLimiter},
     grpc, http, json,
     listen::ListenError,
     metrics::{Metrics, TimeUnit},
@@ -217,7 +217,7 @@ impl Parts {
             },
             metrics: Arc::clone(&metrics),
             max_descriptors: settings.max_descriptors,
-            invalid: Failures::new("a request was invalid", "requests were invalid"),
+            invalid: WarningLimiter::new("a request was invalid", "requests were invalid"),
             answers: settings.answers,
             spans,
         });

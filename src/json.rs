@@ -78,7 +78,7 @@ async fn try_decide<S: Store>(
     let message = match read::parse(&body) {
         Ok(message) => message,
         Err(error) => {
-            service.invalid.failed(&error);
+            service.invalid.warn(&error);
             return error_response(StatusCode::BAD_REQUEST, &error.to_string());
         }
     };

@@ -12,7 +12,7 @@ use prometheus::{Registry, TextEncoder, proto::MetricFamily};
 
 use crate::{
     descriptor::{Descriptor, Request},
-    engine::decision::{Decision, Governed, Standing, Verdict},
+    engine::decision::{Decision, LimitStatus, Match, Verdict},
     limit::{Hits, tally},
     rules::{RuleTree, spec::OnError, stat_name::StatName},
     store::StoreStats,
@@ -124,29 +124,29 @@ impl Metrics {
     }
 
     fn observe_verdict(&self, domain: &[u8], descriptor: &Descriptor, verdict: &Verdict) {
-        if let Governed::Unmatched { domain_known: false } = verdict.governed {
+        if let Match::None { domain_known: false } = verdict.matched {
             self.process.domain_not_found.inc();
         }
         let Some(counts) = self.hit_counts(descriptor.hits, verdict) else { return };
-        match &verdict.governed {
-            Governed::Rule(rule, _) => match rule.stat_name_for(&descriptor.entries) {
+        match &verdict.matched {
+            Match::Rule(rule, _) => match rule.stat_name_for(&descriptor.entries) {
                 Some(name) => self.series.add_to_name(name, counts),
                 None => self.series.add_to_rule(rule, counts),
             },
             // The name must not depend on the entries: a client could create any number
             // of series.
-            Governed::Override(_) => {
+            Match::Override(_) => {
                 let domain = String::from_utf8_lossy(domain);
                 let name = StatName::new(&domain, iter::once("override".to_owned()));
                 self.series.add_to_name(name, counts);
             }
-            Governed::Unmatched { .. } | Governed::Unlimited(_) => {}
+            Match::None { .. } | Match::Unlimited(_) => {}
         }
     }
 
     /// Returns `None` if no limit applies.
     fn hit_counts(&self, hits: Hits, verdict: &Verdict) -> Option<HitCounts> {
-        let Standing { limit, outcome, .. } = verdict.counted()?;
+        let LimitStatus { limit, outcome, .. } = verdict.counted_status()?;
         let hits = match hits {
             Hits::Add(hits) => hits,
             Hits::Refund(hits) => {
@@ -154,7 +154,7 @@ impl Metrics {
             }
         };
         let tally = tally(limit.capacity(), hits, outcome, self.near_limit_ratio);
-        let shadow_mode = match verdict.governed.rule() {
+        let shadow_mode = match verdict.matched.rule() {
             Some(rule) => rule.spec.shadow_mode,
             None => false,
         };

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     answer::AnswerSettings,
     descriptor::{Request, invalid::InvalidRequest},
-    engine::{Engine, decision::Decision, failures::Failures},
+    engine::{Engine, decision::Decision, warnings::WarningLimiter},
     metrics::{ErrorType, Metrics},
     spans::{DecisionSpan, Tracing},
     store::{Store, StoreError},
@@ -25,7 +25,7 @@ pub struct Service<S> {
     /// The most descriptors of one request: MAX_DESCRIPTORS.
     pub max_descriptors: usize,
     /// Logs invalid requests, at a bounded rate.
-    pub invalid: Failures,
+    pub invalid: WarningLimiter,
     /// The optional parts of answers.
     pub answers: AnswerSettings,
     /// `None` if tracing is off.
@@ -84,7 +84,7 @@ impl<S: Store> Service<S> {
         match error {
             RequestError::Invalid(invalid) => {
                 self.metrics.count_error(ErrorType::Service);
-                self.invalid.failed(invalid);
+                self.invalid.warn(invalid);
             }
             RequestError::NoRules => self.metrics.count_error(ErrorType::Service),
             RequestError::Store(_) => self.metrics.count_error(ErrorType::Store),

@@ -267,7 +267,7 @@ impl DecisionSpan {
     pub fn record_decision(&mut self, decision: &Decision) {
         let code = if decision.over_limit { "OVER_LIMIT" } else { "OK" };
         self.0.set_attribute(KeyValue::new("tollgate.code", code));
-        let rule = decision.decisive().and_then(|(it, _)| it.governed.rule());
+        let rule = decision.binding().and_then(|(it, _)| it.matched.rule());
         if let Some(rule) = rule {
             self.0.set_attribute(KeyValue::new("tollgate.rule", rule.stat_name().to_string()));
         }

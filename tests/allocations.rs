@@ -14,8 +14,8 @@ use tollgate::{
     engine::{
         Engine,
         decision::Mode,
-        failures::Failures,
         fallback::{Fallback, FallbackSettings},
+        warnings::WarningLimiter,
     },
     grpc::{
         self,
@@ -131,7 +131,7 @@ fn a_decision_allocates_at_most_three_times() {
         let mut remaining = None;
         let allocated = measure(|| {
             let decision = engine.decide(&request, None).now_or_never().unwrap().unwrap();
-            remaining = decision.decisive().map(|(_, it)| it.outcome.remaining);
+            remaining = decision.binding().map(|(_, it)| it.outcome.remaining);
         });
         (remaining, allocated.count_total)
     };
@@ -152,7 +152,7 @@ fn answering(spans: Option<Tracing>) -> u64 {
         engine: engine(),
         metrics,
         max_descriptors: 100,
-        invalid: Failures::new("", ""),
+        invalid: WarningLimiter::new("", ""),
         answers: AnswerSettings::default(),
         spans,
     };

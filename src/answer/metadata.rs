@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     descriptor::{Descriptor, Request},
-    engine::decision::{Decision, Governed, Standing, Verdict},
+    engine::decision::{Decision, LimitStatus, Match, Verdict},
     limit::{Hits, Limit, ceil_seconds},
 };
 
@@ -48,9 +48,9 @@ pub fn build<T: Tree>(request: &Request, decision: &Decision) -> Vec<(&'static s
     if request.hits_addend != 0 {
         fields.push(("hitsAddend", T::number(request.hits_addend.into())));
     }
-    if let Some((verdict, standing)) = decision.decisive() {
-        let wait = if decision.over_limit { decision.wait } else { standing.wait };
-        fields.push(("rule", rule(verdict, standing, wait)));
+    if let Some((verdict, status)) = decision.binding() {
+        let wait = if decision.over_limit { decision.wait } else { status.wait };
+        fields.push(("rule", rule(verdict, status, wait)));
     }
     let metadata = rule_metadata(decision);
     if !metadata.is_empty() {
@@ -66,8 +66,8 @@ pub fn build<T: Tree>(request: &Request, decision: &Decision) -> Vec<(&'static s
 fn rule_metadata(decision: &Decision) -> Map<String, Value> {
     let mut merged = Map::new();
     for verdict in &decision.verdicts {
-        if let Governed::Rule(rule, _) = &verdict.governed
-            && !verdict.refused()
+        if let Match::Rule(rule, _) = &verdict.matched
+            && !verdict.is_refused()
             && let Some(metadata) = &rule.spec.metadata
         {
             merge(&mut merged, metadata);
@@ -108,10 +108,10 @@ fn prototext(limit: &Limit) -> String {
 }
 
 /// The limit that decided: its rule, its state, and the time to wait.
-fn rule<T: Tree>(verdict: &Verdict, standing: Standing<'_>, wait: Option<Duration>) -> T {
-    let Standing { limit, name, outcome, .. } = standing;
+fn rule<T: Tree>(verdict: &Verdict, status: LimitStatus<'_>, wait: Option<Duration>) -> T {
+    let LimitStatus { limit, name, outcome, .. } = status;
     let mut fields = Vec::with_capacity(6);
-    match verdict.governed.rule() {
+    match verdict.matched.rule() {
         Some(rule) => {
             fields.push(("key", T::text(rule.stat_name().to_string())));
             fields.push(("place", T::text(rule.spec.location.to_string())));

@@ -1,5 +1,4 @@
-//! The answer to a request, before anybody has made a message, a metric or a
-//! log line of it.
+//! The decision about a request.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -13,60 +12,62 @@ use crate::{
     rules::{Rule, spec::OnError},
 };
 
-/// What the whole service does whatever the rules say.
+/// Modes that apply to all rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mode {
-    /// Every decision is made, counted and shown, but no request is refused.
+    /// Decide, count and show, but refuse no request.
     pub shadow: bool,
-    /// Every descriptor is treated as if its rule said `quota_mode`.
+    /// Treat every descriptor as if its rule had `quota_mode`.
     pub quota: bool,
-    /// A request that is refused counts only where it is over a limit.
-    pub stop: bool,
+    /// A refused request of several limits counts only against those it exceeds.
+    pub stop_counting: bool,
 }
 
-/// What governs a descriptor.
+/// The rule or limit that applies to a descriptor.
 #[derive(Clone, Debug)]
-pub enum Governed {
-    /// No rule does.
-    Unmatched {
-        /// Whether there are rules for the domain at all.
+pub enum Match {
+    /// No rule.
+    None {
+        /// Rules exist for the domain.
         domain_known: bool,
     },
-    /// A rule does, and lets everything pass.
+    /// A rule that allows everything.
     Unlimited(Arc<Rule>),
-    /// A rule does: those of its limits at these positions, which are at least
-    /// one.
+    /// A rule, and the indexes of its limits that apply, at least one.
     Rule(Arc<Rule>, SmallVec<[usize; 2]>),
-    /// The limit that the caller brought along.
+    /// A limit sent with the request.
     Override(Limit),
 }
 
-impl Governed {
-    /// The rule, if it is one.
+impl Match {
+    /// The matching rule.
     pub fn rule(&self) -> Option<&Arc<Rule>> {
         match self {
             Self::Rule(rule, _) | Self::Unlimited(rule) => Some(rule),
-            Self::Unmatched { .. } | Self::Override(_) => None,
+            Self::None { .. } | Self::Override(_) => None,
         }
     }
 
-    /// Whether it refuses only together with all other quotas of the request.
+    /// Returns true if the descriptor is a quota: the request is refused only when
+    /// all its quotas are exhausted.
     pub(super) fn is_quota(&self, mode: Mode) -> bool {
-        let quota = self.rule().is_some_and(|it| it.spec.quota_mode) || mode.quota;
-        quota && !matches!(self, Self::Unlimited(_))
+        if matches!(self, Self::Unlimited(_)) {
+            return false;
+        }
+        mode.quota || self.rule().is_some_and(|rule| rule.spec.quota_mode)
     }
 
-    /// Whether it only watches: it refuses nothing, whatever its limits say.
-    pub(super) fn watches(&self) -> bool {
-        self.rule().is_some_and(|it| it.spec.shadow_mode)
+    /// Returns true if the rule counts hits and refuses none.
+    pub(super) fn is_shadow(&self) -> bool {
+        self.rule().is_some_and(|rule| rule.spec.shadow_mode)
     }
 
-    /// How many limits apply.
-    pub(super) fn limits(&self) -> usize {
+    /// The number of limits that apply.
+    pub(super) fn limit_count(&self) -> usize {
         match self {
             Self::Rule(_, limits) => limits.len(),
             Self::Override(_) => 1,
-            Self::Unmatched { .. } | Self::Unlimited(_) => 0,
+            Self::None { .. } | Self::Unlimited(_) => 0,
         }
     }
 
@@ -77,229 +78,261 @@ impl Governed {
                 let spec = rule.spec.limits.get(*limits.get(position)?)?;
                 Some((&spec.limit, &spec.name))
             }
-            Self::Override(limit) => Some((limit, &NAMELESS)),
-            Self::Unmatched { .. } | Self::Unlimited(_) => None,
+            Self::Override(limit) => Some((limit, &NO_NAME)),
+            Self::None { .. } | Self::Unlimited(_) => None,
         }
     }
 }
 
-/// The name of a limit that has none.
-static NAMELESS: LazyLock<Arc<str>> = LazyLock::new(Arc::default);
+static NO_NAME: LazyLock<Arc<str>> = LazyLock::new(Arc::default);
 
-/// The answer for one descriptor.
+/// The outcomes of a request's charges.
+pub type Outcomes = SmallVec<[Outcome; 4]>;
+
+/// The result for one descriptor.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    /// What it is based on.
-    pub governed: Governed,
-    /// Whether it refuses only together with all other quotas of the request.
+    /// The rule or limit that applies.
+    pub matched: Match,
+    /// The descriptor refuses only together with all other quotas of the request.
     pub quota: bool,
-    /// What became of the charge to each limit that applies, in their order.
+    /// One for each limit that applies, in order.
     outcomes: SmallVec<[Outcome; 1]>,
 }
 
-/// How one limit stands.
+/// The state of one limit.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing<'a> {
+pub struct LimitStatus<'a> {
     /// The limit.
     pub limit: &'a Limit,
-    /// Its name, which may be empty.
+    /// Its name; may be empty.
     pub name: &'a Arc<str>,
-    /// What became of the charge.
+    /// The outcome of the charge.
     pub outcome: &'a Outcome,
-    /// What a client is told to wait for: the moment to come back if the
-    /// descriptor is over its limit, and else the moment when the limit starts
-    /// anew. None if coming back is of no use.
+    /// The time until a retry can pass if the descriptor is over its limit, and
+    /// otherwise until the limit resets. `None` if no retry ever passes.
     pub wait: Option<Duration>,
 }
 
 impl Verdict {
-    fn new(governed: Governed, outcomes: &mut dyn Iterator<Item = Outcome>, mode: Mode) -> Self {
-        let outcomes = outcomes.take(governed.limits()).collect();
-        Self { quota: governed.is_quota(mode), governed, outcomes }
+    fn new(matched: Match, outcomes: SmallVec<[Outcome; 1]>, mode: Mode) -> Self {
+        Self { quota: matched.is_quota(mode), matched, outcomes }
     }
 
-    /// Whether this descriptor is refused: it is over its limit, and its rule
-    /// does more than watch.
-    pub fn refused(&self) -> bool {
-        self.over() && !self.governed.watches()
+    /// Returns true if the descriptor is over a limit and its rule is not in shadow
+    /// mode.
+    pub fn is_refused(&self) -> bool {
+        self.is_over() && !self.matched.is_shadow()
     }
 
-    /// How long until this descriptor passes, or passes again, if nobody else
-    /// asks: all its limits have to have room. [`NEVER`] is never.
+    /// The time until all limits of this descriptor allow it, if no other request
+    /// comes; [`NEVER`] if they never do.
     fn wait(&self) -> Duration {
-        match self.governed.watches() {
-            true => Duration::ZERO,
-            false => self.outcomes.iter().map(wait).max().unwrap_or_default(),
+        let mut longest = Duration::ZERO;
+        if !self.matched.is_shadow() {
+            for outcome in &self.outcomes {
+                longest = longest.max(wait(outcome));
+            }
         }
+        longest
     }
 
-    /// The limit that is told to the client: the one that keeps it waiting for
-    /// the longest if it is refused, and else the one that is counted. None if no
+    /// The limit reported to the client: the one with the longest wait if the
+    /// descriptor is refused, and otherwise [`Self::counted_status`]. `None` if no
     /// limit applies.
-    pub fn standing(&self) -> Option<Standing<'_>> {
-        if self.refused() { self.awaited() } else { self.counted() }
+    pub fn status(&self) -> Option<LimitStatus<'_>> {
+        if self.is_refused() { self.longest_wait_status() } else { self.counted_status() }
     }
 
-    /// The limit that speaks for all in the statistics: of those that are over,
-    /// the one that refuses for the longest, or else the first of those with the
-    /// least remaining. None if no limit applies.
-    pub fn counted(&self) -> Option<Standing<'_>> {
-        self.at(self.first(|it, best| match (it.over, best.over) {
-            (true, true) => wait(best) < wait(it),
-            // A ban leaves nothing.
-            (false, false) => (it.remaining, best.banned) < (best.remaining, it.banned),
+    /// The limit reported in the statistics: the exceeded limit with the longest
+    /// wait, or, if none is exceeded, the first with the least remaining hits. `None`
+    /// if no limit applies.
+    pub fn counted_status(&self) -> Option<LimitStatus<'_>> {
+        self.status_at(self.first_best(|outcome, best| match (outcome.over, best.over) {
+            (true, true) => wait(best) < wait(outcome),
+            // A ban leaves no hits.
+            (false, false) => (outcome.remaining, best.banned) < (best.remaining, outcome.banned),
             (over, _) => over,
         })?)
     }
 
-    /// The limit that keeps the client waiting for the longest: it may be one that
-    /// this call has used up. None if no limit applies.
-    fn awaited(&self) -> Option<Standing<'_>> {
-        self.at(self.first(|it, best| (wait(best), best.over) < (wait(it), it.over))?)
+    /// The limit with the longest wait. This request may have used it up without
+    /// exceeding it.
+    fn longest_wait_status(&self) -> Option<LimitStatus<'_>> {
+        self.status_at(
+            self.first_best(|outcome, best| {
+                (wait(best), best.over) < (wait(outcome), outcome.over)
+            })?,
+        )
     }
 
-    fn over(&self) -> bool {
-        self.outcomes.iter().any(|it| it.over)
+    fn is_over(&self) -> bool {
+        self.outcomes.iter().any(|outcome| outcome.over)
     }
 
-    /// The position of the first outcome than which none is `better`.
-    fn first(&self, better: impl Fn(&Outcome, &Outcome) -> bool) -> Option<usize> {
-        let mut best = (0, self.outcomes.first()?);
+    /// The position of the first outcome that no other is better than.
+    fn first_best(&self, is_better: impl Fn(&Outcome, &Outcome) -> bool) -> Option<usize> {
+        let mut best = self.outcomes.first()?;
+        let mut best_position = 0;
         for (position, outcome) in self.outcomes.iter().enumerate() {
-            if better(outcome, best.1) {
-                best = (position, outcome);
+            if is_better(outcome, best) {
+                (best_position, best) = (position, outcome);
             }
         }
-        Some(best.0)
+        Some(best_position)
     }
 
-    fn at(&self, position: usize) -> Option<Standing<'_>> {
-        let (limit, name) = self.governed.limit(position)?;
+    fn status_at(&self, position: usize) -> Option<LimitStatus<'_>> {
+        let (limit, name) = self.matched.limit(position)?;
         let outcome = self.outcomes.get(position)?;
-        let counts = limit.algorithm.counts_denied();
-        let wait = match outcome.retry_after {
-            _ if !self.over() => Some(outcome.reset_after),
-            // The reference gives the end of the window even to hits that never pass.
-            None if self.outcomes.len() == 1 && counts => Some(outcome.reset_after),
-            wait => wait,
+        let wait = if !self.is_over() {
+            Some(outcome.reset_after)
+        } else if outcome.retry_after.is_none()
+            && self.outcomes.len() == 1
+            && limit.algorithm.counts_denied()
+        {
+            // As the reference service does, even for hits that never pass.
+            Some(outcome.reset_after)
+        } else {
+            outcome.retry_after
         };
-        Some(Standing { limit, name, outcome, wait })
+        Some(LimitStatus { limit, name, outcome, wait })
     }
 }
 
-/// A wait that does not end.
+/// The wait of a request that never passes.
 const NEVER: Duration = Duration::MAX;
 
 fn wait(outcome: &Outcome) -> Duration {
     outcome.retry_after.unwrap_or(NEVER)
 }
 
-/// What decides each limit of a request while the store does not answer.
-pub type Policies = SmallVec<[OnError; 2]>;
+/// The policies that decided limits for which the store did not answer.
+pub type UsedPolicies = SmallVec<[OnError; 2]>;
 
-/// The answer to a request.
+/// The decision about a request.
 #[derive(Clone, Debug)]
 pub struct Decision {
-    /// One per descriptor, in the same order.
+    /// One for each descriptor, in order.
     pub verdicts: Vec<Verdict>,
-    /// Whether the request is refused.
+    /// The request is refused.
     pub over_limit: bool,
-    /// Whether it is not, but only because of [`Mode::shadow`].
+    /// The request passes only because of [`Mode::shadow`].
     pub shadowed: bool,
-    /// How long until a request that is refused passes if nobody else asks, and
-    /// not a microsecond less; none if it never does. Zero if it is not refused.
+    /// For a refused request, the exact time until it passes if no other request
+    /// comes, or `None` if it never passes. Zero if the request passes.
     pub wait: Option<Duration>,
-    /// The position of the verdict that the reference service makes headers of:
-    /// the last that refuses and is not a quota; without one, the first of those
-    /// with the least remaining. None if no limit applies.
-    pub headed: Option<usize>,
-    /// The position of the verdict for which a request that is refused has to
-    /// wait; of another request, the same as `headed`.
-    pub awaited: Option<usize>,
-    /// What decided each limit that applies, in the place of a store that did
-    /// not answer. Empty if it did.
-    pub policies: Policies,
+    /// The index of the verdict in the limit headers, as the reference service
+    /// chooses it: the last that is refused and not a quota, or, if there is none, the
+    /// first with the least remaining hits. `None` if no limit applies.
+    pub header_verdict: Option<usize>,
+    /// The index of the verdict that decides the wait of a refused request;
+    /// otherwise the same as `header_verdict`.
+    pub binding_verdict: Option<usize>,
+    /// Empty if the store answered for all limits.
+    pub policies: UsedPolicies,
 }
 
 impl Decision {
-    /// Draws the conclusion. `outcomes` holds one for each limit of
-    /// `governed`, in the same order.
-    pub fn new(
-        governed: Vec<Governed>,
-        outcomes: &mut dyn Iterator<Item = Outcome>,
-        mode: Mode,
-    ) -> Self {
-        let verdict = |governed: Governed| Verdict::new(governed, outcomes, mode);
-        let verdicts: Vec<_> = governed.into_iter().map(verdict).collect();
+    /// Concludes from the outcomes: one for each limit of `matches`, in order.
+    pub fn new(matches: Vec<Match>, outcomes: Outcomes, mode: Mode) -> Self {
+        let mut verdicts = Vec::with_capacity(matches.len());
+        let mut outcomes = outcomes.into_iter();
+        for matched in matches {
+            let own = outcomes.by_ref().take(matched.limit_count()).collect();
+            verdicts.push(Verdict::new(matched, own, mode));
+        }
         let over = is_over(&verdicts);
         let over_limit = over && !mode.shadow;
-        let headed = headed(&verdicts);
-        let (wait, awaited) = match over_limit.then(|| awaited(&verdicts)).flatten() {
-            Some((wait, at)) => (Some(wait).filter(|it| *it != NEVER), Some(at)),
-            None => (Some(Duration::ZERO), headed),
+        let header_verdict = header_verdict(&verdicts);
+        let longest = if over_limit { longest_wait(&verdicts) } else { None };
+        let (wait, binding_verdict) = match longest {
+            Some(found) if found.wait == NEVER => (None, Some(found.verdict)),
+            Some(found) => (Some(found.wait), Some(found.verdict)),
+            None => (Some(Duration::ZERO), header_verdict),
         };
         let shadowed = over && mode.shadow;
-        let policies = Policies::new();
-        Self { verdicts, over_limit, shadowed, wait, headed, awaited, policies }
+        let policies = UsedPolicies::new();
+        Self { verdicts, over_limit, shadowed, wait, header_verdict, binding_verdict, policies }
     }
 
-    /// The verdict that decides, and how its limit stands that does, if a limit
-    /// applies: those for which a request that is refused has to wait.
-    pub fn decisive(&self) -> Option<(&Verdict, Standing<'_>)> {
-        let verdict = self.verdicts.get(self.awaited?)?;
-        let standing = if self.over_limit { verdict.awaited() } else { verdict.standing() };
-        Some((verdict, standing?))
+    /// The verdict and the limit that decided: for a refused request those with its
+    /// wait. `None` if no limit applies.
+    pub fn binding(&self) -> Option<(&Verdict, LimitStatus<'_>)> {
+        let verdict = self.verdicts.get(self.binding_verdict?)?;
+        let status = if self.over_limit { verdict.longest_wait_status() } else { verdict.status() };
+        Some((verdict, status?))
     }
 
-    /// The verdicts that refuse the request, with their positions.
+    /// The verdicts that refuse the request, with their indexes.
     pub fn refusing(&self) -> impl Iterator<Item = (usize, &Verdict)> {
-        let exhausted = self.over_limit && are_exhausted(&self.verdicts);
-        let refuses = move |it: &Verdict| it.refused() && (exhausted || !it.quota);
-        let verdicts = self.verdicts.iter().enumerate().filter(move |(_, it)| refuses(it));
-        verdicts.filter(|_| self.over_limit)
+        let quotas_refuse = are_quotas_exhausted(&self.verdicts);
+        self.verdicts.iter().enumerate().filter(move |(_, verdict)| {
+            self.over_limit && verdict.is_refused() && (quotas_refuse || !verdict.quota)
+        })
     }
 }
 
-/// A request is over the limit if an ordinary descriptor is refused, or if
-/// there are quotas and all of them are exhausted.
+/// A request is over the limit if an ordinary descriptor is refused, or if it has
+/// quotas and all of them are exhausted.
 fn is_over(verdicts: &[Verdict]) -> bool {
-    verdicts.iter().any(|it| !it.quota && it.refused()) || are_exhausted(verdicts)
+    verdicts.iter().any(|verdict| !verdict.quota && verdict.is_refused())
+        || are_quotas_exhausted(verdicts)
 }
 
-fn are_exhausted(verdicts: &[Verdict]) -> bool {
-    let mut quotas = verdicts.iter().filter(|it| it.quota).peekable();
-    quotas.peek().is_some() && quotas.all(Verdict::refused)
-}
-
-/// How long until a request passes, and the position of the verdict for which it
-/// has to wait. All ordinary descriptors have to pass at once, and one quota if
-/// there are any.
-fn awaited(verdicts: &[Verdict]) -> Option<(Duration, usize)> {
-    let mut ordinary: Option<(Duration, usize)> = None;
-    let mut quota: Option<(Duration, usize)> = None;
-    for (i, verdict) in verdicts.iter().enumerate() {
-        let wait = verdict.wait();
+fn are_quotas_exhausted(verdicts: &[Verdict]) -> bool {
+    let mut has_quota = false;
+    for verdict in verdicts {
         if verdict.quota {
-            quota = quota.filter(|(shortest, _)| *shortest <= wait).or(Some((wait, i)));
-        } else {
-            ordinary = ordinary.filter(|(longest, _)| wait <= *longest).or(Some((wait, i)));
+            has_quota = true;
+            if !verdict.is_refused() {
+                return false;
+            }
+        }
+    }
+    has_quota
+}
+
+/// A wait, and the index of the verdict that causes it.
+#[derive(Clone, Copy)]
+struct VerdictWait {
+    wait: Duration,
+    verdict: usize,
+}
+
+/// The wait of a request: until all ordinary descriptors pass, and one quota if there
+/// are any.
+fn longest_wait(verdicts: &[Verdict]) -> Option<VerdictWait> {
+    let mut ordinary: Option<VerdictWait> = None;
+    let mut quota: Option<VerdictWait> = None;
+    for (verdict, found) in verdicts.iter().enumerate() {
+        let wait = found.wait();
+        let new = Some(VerdictWait { wait, verdict });
+        if found.quota {
+            if quota.is_none_or(|shortest| wait < shortest.wait) {
+                quota = new;
+            }
+        } else if ordinary.is_none_or(|longest| longest.wait < wait) {
+            ordinary = new;
         }
     }
     match (ordinary, quota) {
-        (Some(ordinary), Some(quota)) if ordinary.0 < quota.0 => Some(quota),
-        (ordinary, quota) => ordinary.or(quota),
+        (Some(ordinary), Some(quota)) if ordinary.wait < quota.wait => Some(quota),
+        (Some(ordinary), _) => Some(ordinary),
+        (None, quota) => quota,
     }
 }
 
-fn headed(verdicts: &[Verdict]) -> Option<usize> {
-    let mut best: Option<(usize, u32)> = None;
+fn header_verdict(verdicts: &[Verdict]) -> Option<usize> {
+    let mut best = None;
+    let mut least = u32::MAX;
     for (i, verdict) in verdicts.iter().enumerate() {
-        let Some(Standing { outcome, .. }) = verdict.standing() else { continue };
-        if verdict.refused() && !verdict.quota {
-            best = Some((i, 0));
-        } else if best.is_none_or(|(_, least)| outcome.remaining < least) {
-            best = Some((i, outcome.remaining));
+        let Some(status) = verdict.status() else { continue };
+        if verdict.is_refused() && !verdict.quota {
+            (best, least) = (Some(i), 0);
+        } else if best.is_none() || status.outcome.remaining < least {
+            (best, least) = (Some(i), status.outcome.remaining);
         }
     }
-    best.map(|(i, _)| i)
+    best
 }

@@ -1,14 +1,14 @@
-//! What is decided when the store does not answer, or not in time.
+//! Decides when the store does not answer in time.
 
 use std::{iter, sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
 
+use super::{
+    decision::{Match, Outcomes, UsedPolicies},
+    warnings::WarningLimiter,
+};
 use crate::{
-    engine::{
-        decision::{Governed, Policies},
-        failures::Failures,
-    },
     limit::{Hits, Limit, Outcome},
     rules::spec::OnError,
     store::{
@@ -19,29 +19,28 @@ use crate::{
     time::Timestamp,
 };
 
-/// How long a client is told to wait where nobody can know: about as long as it
-/// takes to find a server again that is back.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The wait sent to clients during an outage: about the time to reconnect to a
+/// server that is back.
+const OUTAGE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What happens while the store does not answer.
+/// Decisions while the store does not answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FallbackSettings {
-    /// What is decided by limits that do not say; none leaves a request with
-    /// such a limit without a decision.
+    /// The policy of limits without their own; `None` fails requests with such a
+    /// limit.
     pub on_error: Option<OnError>,
-    /// When a request is answered, counted from when it comes, if there is a
-    /// decision without the store. All others wait as long as the store and the
-    /// caller do.
+    /// The time from a request to its answer, if every limit has a policy. Other
+    /// requests wait for as long as the store and the caller do.
     pub deadline: Duration,
-    /// Which part of each limit this process grants by itself: above 0, at
+    /// The fraction of each limit that this process grants on its own: above 0, at
     /// most 1.
     pub local_share: f64,
-    /// How much this process keeps for that.
+    /// Bounds on the counters for that.
     pub bounds: Bounds,
 }
 
 impl Default for FallbackSettings {
-    /// Nothing is decided, unless a rule says so.
+    /// No policy: requests fail unless a rule has one.
     fn default() -> Self {
         let deadline = Duration::from_millis(15);
         Self { on_error: None, deadline, local_share: 1.0, bounds: Bounds::default() }
@@ -53,122 +52,159 @@ impl Default for FallbackSettings {
 pub struct Fallback {
     settings: FallbackSettings,
     local: Arc<Memory>,
-    failures: Failures,
+    failures: WarningLimiter,
+}
+
+/// The policy of each limit of a request; `None` fails the request.
+pub(super) type LimitPolicies = SmallVec<[Option<OnError>; 2]>;
+
+/// The outcomes of all charges.
+pub(super) struct Decided {
+    pub(super) outcomes: Outcomes,
+    /// One policy for each charge without an answer.
+    pub(super) used: UsedPolicies,
 }
 
 impl Fallback {
-    /// One that has counted nothing yet.
+    /// Starts with unused counters.
     pub fn new(settings: FallbackSettings) -> Self {
         let local = Arc::new(Memory::with_bounds(settings.bounds));
-        let failures = Failures::new(
+        let failures = WarningLimiter::new(
             "a call was not decided by the counter store",
             "calls were not decided by the counter store",
         );
         Self { settings, local, failures }
     }
 
-    /// Reports the memory use of the local counters through `readings`.
-    pub fn publish_usage(&self, readings: &StoreStats) {
-        self.local.publish_usage(readings);
+    /// Publishes the memory use of the local counters to `stats`.
+    pub fn publish_usage(&self, stats: &StoreStats) {
+        self.local.publish_usage(stats);
     }
 
-    /// What decides each limit without the store, if anything does.
-    pub(super) fn policies(&self, governed: &[Governed]) -> SmallVec<[Option<OnError>; 2]> {
+    /// The policy of each limit that applies, in order.
+    pub(super) fn policies(&self, matches: &[Match]) -> LimitPolicies {
         let default = self.settings.on_error;
-        let mut policies = SmallVec::new();
-        for it in governed {
-            match it {
-                Governed::Unmatched { .. } | Governed::Unlimited(_) => {}
-                Governed::Rule(rule, limits) => {
-                    let limits = limits.iter().map(|it| &rule.spec.limits[*it]);
-                    policies.extend(limits.map(|it| it.on_error.or(default)));
+        let mut policies = LimitPolicies::new();
+        for found in matches {
+            match found {
+                Match::None { .. } | Match::Unlimited(_) => {}
+                Match::Override(_) => policies.push(default),
+                Match::Rule(rule, limits) => {
+                    for limit in limits {
+                        policies.push(rule.spec.limits[*limit].on_error.or(default));
+                    }
                 }
-                Governed::Override(_) => policies.push(default),
             }
         }
         policies
     }
 
-    /// How long to wait for the store, if there is something to decide without it
-    /// (`decides`) or not: until a quarter is left, for the answer on its way, of the
-    /// deadline or the `patience` after which the caller gives up. None is as long as
-    /// the store takes.
-    pub(super) fn wait(&self, decides: bool, patience: Option<Duration>) -> Option<Duration> {
-        let deadline = decides.then_some(self.settings.deadline);
-        deadline.into_iter().chain(patience).min().map(|it| it / 4 * 3)
+    /// The time for which the store is waited for: three quarters of the deadline, if
+    /// every limit has a policy, and of the caller's timeout. The rest is for the way
+    /// of the answer. `None` waits for as long as the store takes.
+    pub(super) fn store_timeout(
+        &self,
+        has_policies: bool,
+        timeout: Option<Duration>,
+    ) -> Option<Duration> {
+        let deadline = self.settings.deadline;
+        let total = match timeout {
+            Some(timeout) if has_policies => timeout.min(deadline),
+            Some(timeout) => timeout,
+            None if has_policies => deadline,
+            None => return None,
+        };
+        Some(total / 4 * 3)
     }
 
-    /// The outcome of each charge: that of the store, or by the charge's policy where
-    /// there is none. Says which policies those were.
-    ///
-    /// A refusal that is known refuses the request, so what is not known needs no policy
-    /// then.
+    /// Completes the results of the store: each charge without an outcome gets one by
+    /// its policy. If the known outcomes refuse the request, the others need no
+    /// policy.
     ///
     /// # Errors
     ///
-    /// If there is neither an outcome nor a policy for a charge that matters.
+    /// If a charge that matters has neither an outcome nor a policy.
     pub(super) async fn decide(
         &self,
         charges: &[Charge],
-        policies: &[Option<OnError>],
+        policies: &LimitPolicies,
         results: Results,
         now: Timestamp,
-    ) -> Result<(SmallVec<[Outcome; 4]>, Policies), StoreError> {
+    ) -> Result<Decided, StoreError> {
         if results.len() != charges.len() {
             return Err(StoreError::Failed("it left a charge unanswered".into()));
         }
-        if results.iter().all(Result::is_ok) {
-            return Ok((results.into_iter().flatten().collect(), Policies::new()));
-        }
-        if let Some(error) = results.iter().find_map(|it| it.as_ref().err()) {
-            self.failures.failed(error);
-        }
-        let known = |result: &Result<Outcome, _>| result.as_ref().ok().map(|it| it.over);
-        let known = charges.iter().zip(&results).map(|(it, result)| (it, known(result)));
-        let refused = Enforcement::new(known).refuses();
-        for (policy, result) in policies.iter().zip(&results) {
-            if let (None, Err(error), false) = (policy, result, refused) {
-                return Err(error.clone());
+        let mut first_error = None;
+        let mut outcomes = Outcomes::new();
+        for result in &results {
+            match result {
+                Ok(outcome) => outcomes.push(*outcome),
+                Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        let over = iter::zip(charges, policies).zip(&results);
-        let over = over.map(|((charge, policy), result)| match (result, policy) {
-            (Ok(outcome), _) => (charge, Some(outcome.over)),
-            (Err(_), Some(OnError::Local)) => (charge, None),
-            (Err(_), Some(OnError::Deny)) => (charge, Some(!charge.is_refund())),
-            (Err(_), Some(OnError::Allow) | None) => {
-                (charge, Some(charge.outcome_if_first(now).over))
-            }
-        });
-        let enforcement = Enforcement::new(over);
-        // Together, as some may depend on each other.
-        let mut shares: SmallVec<[Charge; 2]> = SmallVec::new();
-        for ((charge, policy), result) in iter::zip(charges, policies).zip(&results) {
-            if result.is_err() && *policy == Some(OnError::Local) {
-                shares.push(self.locally(charge, &enforcement));
+        let Some(error) = first_error else {
+            return Ok(Decided { outcomes, used: UsedPolicies::new() });
+        };
+        self.failures.warn(error);
+        if !is_refused(charges, &results) {
+            for (policy, result) in iter::zip(policies, &results) {
+                if policy.is_none()
+                    && let Err(error) = result
+                {
+                    return Err(error.clone());
+                }
             }
         }
-        let mut shares = self.local.charge(&shares, now, None).await.into_iter();
-        let mut outcomes = SmallVec::new();
-        let mut used = Policies::new();
-        for ((charge, policy), result) in iter::zip(charges, policies).zip(results) {
+        let mut local = self.charge_locally(charges, policies, &results, now).await.into_iter();
+        let mut decided = Decided { outcomes: Outcomes::new(), used: UsedPolicies::new() };
+        for (position, result) in results.into_iter().enumerate() {
+            let (charge, policy) = (&charges[position], policies[position]);
             if result.is_err() {
-                used.extend(*policy);
+                decided.used.extend(policy);
             }
-            outcomes.push(match (result, policy) {
+            decided.outcomes.push(match (result, policy) {
                 (Ok(outcome), _) => outcome,
                 (Err(_), Some(OnError::Deny)) => deny(charge, now),
-                (Err(_), Some(OnError::Local)) => {
-                    let outcome = shares.next().unwrap_or_else(|| Ok(allow(charge, now)))?;
-                    passes_later(charge, outcome, now)
-                }
+                (Err(_), Some(OnError::Local)) => match local.next() {
+                    Some(outcome) => retry_when_store_is_back(charge, outcome?, now),
+                    None => allow(charge, now),
+                },
                 (Err(_), Some(OnError::Allow) | None) => allow(charge, now),
             });
         }
-        Ok((outcomes, used))
+        Ok(decided)
     }
 
-    /// What decides `charge` by this policy if the store does not answer in time.
+    /// Makes the unanswered charges with the policy `local` in this process, in one
+    /// call because they may depend on each other.
+    async fn charge_locally(
+        &self,
+        charges: &[Charge],
+        policies: &LimitPolicies,
+        results: &Results,
+        now: Timestamp,
+    ) -> Results {
+        let mut over = SmallVec::<[Option<bool>; 4]>::new();
+        for (position, result) in results.iter().enumerate() {
+            let charge = &charges[position];
+            over.push(match (result, policies[position]) {
+                (Ok(outcome), _) => Some(outcome.over),
+                (Err(_), Some(OnError::Local)) => None,
+                (Err(_), Some(OnError::Deny)) => Some(!charge.is_refund()),
+                (Err(_), Some(OnError::Allow) | None) => Some(charge.outcome_if_first(now).over),
+            });
+        }
+        let enforcement = Enforcement::new(iter::zip(charges, over));
+        let mut local: SmallVec<[Charge; 2]> = SmallVec::new();
+        for (position, result) in results.iter().enumerate() {
+            if result.is_err() && policies[position] == Some(OnError::Local) {
+                local.push(self.local_charge(&charges[position], &enforcement));
+            }
+        }
+        self.local.charge(&local, now, None).await
+    }
+
+    /// The effect of `policy` on `charge` if the store does not answer in time.
     pub(super) fn on_timeout(
         &self,
         charge: &Charge,
@@ -179,76 +215,84 @@ impl Fallback {
             None => OnTimeout::Fail,
             Some(OnError::Deny) => OnTimeout::Deny,
             Some(OnError::Allow) => OnTimeout::Allow,
-            Some(OnError::Local) => match self.local.would_refuse(&self.shared(charge), now) {
-                true => OnTimeout::Deny,
-                false => OnTimeout::Allow,
-            },
+            Some(OnError::Local) => {
+                if self.local.would_refuse(&self.local_share(charge), now) {
+                    OnTimeout::Deny
+                } else {
+                    OnTimeout::Allow
+                }
+            }
         }
     }
 
-    /// The charge as it is made here, in the place of the store.
-    fn locally(&self, charge: &Charge, enforcement: &Enforcement) -> Charge {
-        let spared = enforcement.refuses() && charge.depends_on_others() && !charge.is_refund();
+    /// The charge as it is made here.
+    fn local_charge(&self, charge: &Charge, enforcement: &Enforcement) -> Charge {
+        let looks_only = enforcement.refuses() && charge.depends_on_others() && !charge.is_refund();
         Charge {
-            hits: if spared { Hits::Add(0) } else { charge.hits },
+            hits: if looks_only { Hits::Add(0) } else { charge.hits },
             enforced: enforcement.remaining(charge.enforced),
-            ..self.shared(charge)
+            ..self.local_share(charge)
         }
     }
 
-    /// The charge, to this process' share of the limit.
-    fn shared(&self, charge: &Charge) -> Charge {
+    /// The charge with this process's share of its limit.
+    fn local_share(&self, charge: &Charge) -> Charge {
         let limit = share(&charge.limit, self.settings.local_share);
         Charge { limit, ..charge.clone() }
     }
 }
 
-/// `share` of `limit`, to the nearest whole number and at least 1, unless the
-/// limit is 0.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is at most `it`")]
+fn is_refused(charges: &[Charge], results: &Results) -> bool {
+    let over = results.iter().map(|result| result.as_ref().ok().map(|outcome| outcome.over));
+    Enforcement::new(iter::zip(charges, over)).refuses()
+}
+
+/// The fraction `share` of `limit`, to the nearest whole number and at least 1,
+/// unless the limit is 0.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most the limit")]
 fn share(limit: &Limit, share: f64) -> Limit {
-    let part = |it: u32| ((f64::from(it) * share).round() as u32).max(it.min(1));
+    let part = |hits: u32| ((f64::from(hits) * share).round() as u32).max(hits.min(1));
     let algorithm = limit.algorithm.with_burst(part);
     Limit { requests: part(limit.requests), algorithm, ..limit.clone() }
 }
 
-/// Lets everything pass that may ever pass, again and again.
+/// Allows all hits that an unused counter allows.
 fn allow(charge: &Charge, now: Timestamp) -> Outcome {
-    let alone = charge.outcome_if_first(now);
-    let retry_after = if alone.over { alone.retry_after } else { Some(Duration::ZERO) };
-    Outcome { retry_after, ..alone }
+    let first = charge.outcome_if_first(now);
+    let retry_after = if first.over { first.retry_after } else { Some(Duration::ZERO) };
+    Outcome { retry_after, ..first }
 }
 
-/// Refuses whatever asks. What is given back is never refused.
+/// Refuses all hits, and no refund.
 fn deny(charge: &Charge, now: Timestamp) -> Outcome {
-    let over = !charge.is_refund();
-    let alone = charge.outcome_if_first(now);
-    let retry_after = match over {
-        true if alone.over => alone.retry_after,
-        true => Some(AGAIN),
-        false => Some(Duration::ZERO),
+    let first = charge.outcome_if_first(now);
+    let retry_after = if charge.is_refund() {
+        Some(Duration::ZERO)
+    } else if first.over {
+        first.retry_after
+    } else {
+        Some(OUTAGE_RETRY_AFTER)
     };
     Outcome {
-        over,
+        over: !charge.is_refund(),
         counted: false,
         used: 0,
         remaining: 0,
-        reset_after: AGAIN,
+        reset_after: OUTAGE_RETRY_AFTER,
         retry_after,
         banned: Duration::ZERO,
         cached: false,
     }
 }
 
-/// What is more than this process' share is not more than the limit: it may
+/// Hits beyond the local share may still be within the whole limit, so a retry can
 /// pass once the store answers.
-fn passes_later(charge: &Charge, outcome: Outcome, now: Timestamp) -> Outcome {
-    match outcome.retry_after {
-        None if outcome.over && !charge.outcome_if_first(now).over => {
-            Outcome { retry_after: Some(AGAIN), ..outcome }
-        }
-        _ => outcome,
+fn retry_when_store_is_back(charge: &Charge, outcome: Outcome, now: Timestamp) -> Outcome {
+    let may_pass = !charge.outcome_if_first(now).over;
+    if outcome.over && outcome.retry_after.is_none() && may_pass {
+        return Outcome { retry_after: Some(OUTAGE_RETRY_AFTER), ..outcome };
     }
+    outcome
 }
 
 #[cfg(test)]

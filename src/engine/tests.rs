@@ -4,12 +4,12 @@ use futures_util::FutureExt;
 
 use super::*;
 use crate::{
-    descriptor::Entry,
-    engine::decision::{Standing, Verdict},
+    descriptor::{Descriptor, Entry},
+    engine::decision::{LimitStatus, Verdict},
     limit::{Hits, Limit, Unit, Window, tally},
     rules::spec::{DescriptorSpec, DomainSpec, LimitSpec, RuleSpec},
-    store::{Deadline, Results, memory::Memory},
-    time::ManualClock,
+    store::{Charge, Deadline, Results, memory::Memory},
+    time::{ManualClock, Timestamp},
 };
 
 mod dead_server;
@@ -59,7 +59,7 @@ fn engine<S: Store>(rules: &SharedRules, store: S) -> Engine<S> {
 fn decided_by<S: Store>(engine: &Engine<S>) -> Arc<str> {
     let decision = engine.decide(&request(), None).now_or_never().expect("it waits for nothing");
     let verdicts = decision.expect("it is in memory").verdicts;
-    let names = verdicts.iter().map(|it| &it.governed.rule().expect("a rule").spec.limits[0].name);
+    let names = verdicts.iter().map(|it| &it.matched.rule().expect("a rule").spec.limits[0].name);
     let mut names: Vec<_> = names.cloned().collect();
     names.dedup();
     assert_eq!(names.len(), 1, "{names:?}");
@@ -122,7 +122,7 @@ fn stopped(stop: bool, spec: impl Fn(&mut RuleSpec, &str)) -> Vec<(bool, u64, [u
     let descriptors = [("a", 15), ("b", 14)].map(descriptor).into();
     let tree = RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors }]);
     let rules = SharedRules::from(Arc::new(ArcSwap::from_pointee(tree)));
-    let mode = Mode { stop, ..Mode::default() };
+    let mode = Mode { stop_counting: stop, ..Mode::default() };
     let engine = Engine { mode, ..engine(&rules, Memory::new(10_000)) };
     let decide = |hits| {
         let request = Request { descriptors: request().descriptors[..2].into(), ..request() };
@@ -134,7 +134,7 @@ fn stopped(stop: bool, spec: impl Fn(&mut RuleSpec, &str)) -> Vec<(bool, u64, [u
     };
     decide(13);
     let state = |verdict: &Verdict| {
-        let Standing { limit, outcome, .. } = verdict.standing().expect("a limit applies");
+        let LimitStatus { limit, outcome, .. } = verdict.status().expect("a limit applies");
         let tally = tally(limit.requests, 2, outcome, 0.8);
         (outcome.over, outcome.used, [tally.within, tally.near, tally.over])
     };

@@ -24,7 +24,7 @@ pub(super) fn build(
 ) -> RateLimitResponse {
     let mut statuses = Vec::with_capacity(decision.verdicts.len());
     for verdict in &decision.verdicts {
-        statuses.push(status(verdict.status()));
+        statuses.push(status(verdict.descriptor_status()));
     }
     RateLimitResponse {
         overall_code: code(decision.over_limit),

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::error_response;
-use crate::engine::failures::Failures;
+use crate::engine::warnings::WarningLimiter;
 
 /// How many pages of one port may be made or read at the same time: enough for two of
 /// Prometheus and some people.
@@ -46,7 +46,7 @@ impl Default for Press {
 pub(super) struct Readers {
     room: Arc<Semaphore>,
     press: Press,
-    failures: Arc<Failures>,
+    failures: Arc<WarningLimiter>,
 }
 
 /// A page of which somebody has read the beginning.
@@ -57,7 +57,7 @@ struct Page {
     way: Arc<Semaphore>,
     until: Instant,
     place: Arc<OwnedSemaphorePermit>,
-    failures: Arc<Failures>,
+    failures: Arc<WarningLimiter>,
 }
 
 /// Text that is being sent.
@@ -76,7 +76,7 @@ impl AsRef<[u8]> for Piece {
 impl Readers {
     /// Nobody yet.
     pub(super) fn new(press: &Press) -> Self {
-        let failures = Failures::new("a page was not shown", "pages were not shown");
+        let failures = WarningLimiter::new("a page was not shown", "pages were not shown");
         let room = Arc::new(Semaphore::new(MOST_READERS));
         Self { room, press: press.clone(), failures: Arc::new(failures) }
     }
@@ -98,7 +98,7 @@ impl Readers {
                 "{MOST_READERS} pages are being read at this port already, the most at a time; try \
                  again in {COME_BACK} s"
             );
-            self.failures.failed(&why);
+            self.failures.warn(&why);
             let refusal = error_response(StatusCode::SERVICE_UNAVAILABLE, &why);
             return ([(header::RETRY_AFTER, COME_BACK)], refusal).into_response();
         };
@@ -121,7 +121,7 @@ impl Page {
         let way = permit(&self.way).await;
         if self.until <= Instant::now() {
             let why = format!("it was not read within {} s", READING_TIME.as_secs());
-            self.failures.failed(&why);
+            self.failures.warn(&why);
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
         let turn = permit(&self.press.0).await;

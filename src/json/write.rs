@@ -17,7 +17,7 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 pub fn encode(request: &Request, decision: &Decision, settings: &AnswerSettings) -> String {
     let mut statuses = Vec::with_capacity(decision.verdicts.len());
     for verdict in &decision.verdicts {
-        statuses.push(StatusJson::new(verdict.status()));
+        statuses.push(StatusJson::new(verdict.descriptor_status()));
     }
     let response = ResponseJson {
         overall_code: code(decision.over_limit),

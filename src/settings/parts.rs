@@ -36,7 +36,7 @@ pub(super) fn all(reader: &mut SettingReader<'_>) -> Settings {
         mode: Mode {
             shadow: reader.value("SHADOW_MODE", value::boolean),
             quota: reader.value("QUOTA_MODE", value::boolean),
-            stop: reader.value("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", value::boolean),
+            stop_counting: reader.value("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", value::boolean),
         },
         max_descriptors: reader.value("MAX_DESCRIPTORS", max_descriptors),
         near_limit_ratio: reader.value("NEAR_LIMIT_RATIO", value::ratio),

@@ -52,7 +52,7 @@ fn show(settings: &Settings, name: &str) -> String {
         "CACHE_KEY_PREFIX" => key_format.prefix.clone(),
         "COUNTER_KEYS" => format!("{:?}", key_format.style),
         "SHADOW_MODE" => mode.shadow.to_string(),
-        "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT" => mode.stop.to_string(),
+        "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT" => mode.stop_counting.to_string(),
         "QUOTA_MODE" => mode.quota.to_string(),
         "MAX_DESCRIPTORS" => max_descriptors.to_string(),
         "NEAR_LIMIT_RATIO" => near_limit_ratio.to_string(),

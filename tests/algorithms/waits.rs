@@ -69,7 +69,7 @@ fn engine(game: &Game) -> (Engine<Memory>, Arc<ManualClock>) {
         store: Memory::new(10_000),
         clock: Arc::clone(&clock) as _,
         keys: KeyFormat::default(),
-        mode: Mode { shadow: false, quota: game.quota, stop: game.stop },
+        mode: Mode { shadow: false, quota: game.quota, stop_counting: game.stop },
         fallback: Fallback::new(FallbackSettings::default()),
     };
     (engine, clock)

@@ -22,8 +22,8 @@ use tollgate::{
     engine::{
         Engine,
         decision::Mode,
-        failures::Failures,
         fallback::{Fallback, FallbackSettings},
+        warnings::WarningLimiter,
     },
     grpc::{
         Grpc,
@@ -254,7 +254,7 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
         },
         metrics,
         max_descriptors: 100,
-        invalid: Failures::new("", ""),
+        invalid: WarningLimiter::new("", ""),
         spans: None,
         answers: AnswerSettings {
             headers: settings.headers.then(|| HeaderNames {

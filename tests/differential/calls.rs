@@ -164,7 +164,7 @@ pub(crate) fn game(kind: Kind) -> impl Strategy<Value = Game> {
     (rules(kind), flags, start, calls).prop_map(
         move |(rules, (remembers, shadow, quota), start, calls)| Game {
             rules,
-            mode: Mode { shadow, quota, stop: kind == Kind::Stop },
+            mode: Mode { shadow, quota, stop_counting: kind == Kind::Stop },
             remembers,
             start: Timestamp::from_micros(1_000_000_000_000 + start),
             calls,

@@ -64,22 +64,22 @@ pub(crate) struct Answer {
 impl Answer {
     fn of(decision: &Decision) -> Self {
         let told = decision.verdicts.iter().map(|verdict| {
-            let standing = verdict.standing()?;
+            let status = verdict.status()?;
             Some(Told {
-                limit: standing.limit.to_string(),
-                over: standing.outcome.over,
-                remaining: standing.outcome.remaining,
-                banned: standing.outcome.banned,
-                wait: match standing.outcome.over {
-                    true => standing.outcome.retry_after,
-                    false => Some(standing.outcome.reset_after),
+                limit: status.limit.to_string(),
+                over: status.outcome.over,
+                remaining: status.outcome.remaining,
+                banned: status.outcome.banned,
+                wait: match status.outcome.over {
+                    true => status.outcome.retry_after,
+                    false => Some(status.outcome.reset_after),
                 },
             })
         });
         Self {
             over: decision.over_limit,
             shadowed: decision.shadowed,
-            awaited: decision.awaited,
+            awaited: decision.binding_verdict,
             waits: decision.wait,
             verdicts: told.collect(),
         }

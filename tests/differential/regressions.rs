@@ -24,7 +24,7 @@ type About<'a> = (&'a str, Hits);
 const START: Timestamp = Timestamp::from_secs(1_001_000_000);
 
 fn stop() -> Mode {
-    Mode { stop: true, ..Mode::default() }
+    Mode { stop_counting: true, ..Mode::default() }
 }
 
 /// Where else counters may be.

@@ -60,8 +60,11 @@ async fn instances_at(
 ) -> [Arc<Engine<Counters>>; 2] {
     let mut both = Vec::new();
     // The mode does it as well.
-    let text =
-        if mode.stop { RULES.replace(", consume: all_or_nothing", "") } else { RULES.into() };
+    let text = if mode.stop_counting {
+        RULES.replace(", consume: all_or_nothing", "")
+    } else {
+        RULES.into()
+    };
     for now in clocks {
         let store = counters(servers.store(PATIENT).await, bytes);
         let clock = Arc::new(ManualClock::new(now));
@@ -99,7 +102,7 @@ async fn crowd(
 }
 
 fn stop() -> Mode {
-    Mode { stop: true, ..Mode::default() }
+    Mode { stop_counting: true, ..Mode::default() }
 }
 
 async fn nothing_is_lost(place: Place, mode: Mode) {

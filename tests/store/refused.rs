@@ -61,7 +61,7 @@ async fn table(servers: &Servers, text: &str) -> (Engine<Counters>, Arc<ManualCl
 }
 
 fn stop() -> Mode {
-    Mode { stop: true, ..Mode::default() }
+    Mode { stop_counting: true, ..Mode::default() }
 }
 
 /// The codes of each request: whether it is refused; none if there is no decision.
@@ -224,7 +224,7 @@ fn only(all: &[(&str, Hits)]) -> Request {
 async fn told<S: Store>(engine: &Engine<S>, request: &Request) -> (bool, u32, Duration) {
     let decision = engine.decide(request, None).await.expect("the servers answer");
     let last = decision.verdicts.last().expect("there is one");
-    let Outcome { over, remaining, banned, .. } = *last.standing().expect("it is known").outcome;
+    let Outcome { over, remaining, banned, .. } = *last.status().expect("it is known").outcome;
     (over, remaining, banned)
 }
 

@@ -205,7 +205,7 @@ pub(crate) async fn passed_at_once<S: Store>(
 pub(crate) async fn remaining<S: Store>(engine: &Engine<S>, key: &str) -> u32 {
     let look = asking(vec![descriptor(key, "ann", Hits::Add(0))]);
     let decision = engine.decide(&look, None).await.expect("the servers answer");
-    decision.verdicts[0].standing().expect("a limit applies").outcome.remaining
+    decision.verdicts[0].status().expect("a limit applies").outcome.remaining
 }
 
 /// How many of so many requests pass, one after the other.

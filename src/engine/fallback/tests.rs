@@ -105,7 +105,7 @@ async fn hit<S: Store>(engine: &Engine<S>, keys: &[&str]) -> (bool, Vec<u32>) {
     let descriptors: Vec<_> = keys.iter().map(|it| (*it, Hits::Add(1))).collect();
     let decision = ask(engine, &descriptors).await.expect("every limit has a policy");
     assert_eq!(decision.policies.len(), keys.len());
-    let remaining = |it: &_| Some(Verdict::standing(it)?.outcome.remaining);
+    let remaining = |it: &_| Some(Verdict::status(it)?.outcome.remaining);
     (decision.over_limit, decision.verdicts.iter().filter_map(remaining).collect())
 }
 
@@ -170,11 +170,11 @@ async fn a_caller_that_waits_less_than_the_deadline_is_answered_before_it_goes()
     let request = request(&[("default", Hits::Add(1))]);
     let decision = timeout(FOREVER / 180, engine.decide(&request, Some(patience))).await;
     assert!(!decision.expect("it comes").expect("it is decided").over_limit);
-    assert!(engine.fallback.wait(true, Some(patience)).is_some_and(|it| it < patience));
-    let wait = engine.fallback.wait(true, None);
+    assert!(engine.fallback.store_timeout(true, Some(patience)).is_some_and(|it| it < patience));
+    let wait = engine.fallback.store_timeout(true, None);
     assert!(wait.is_some_and(|it| FOREVER / 2 < it && it < FOREVER));
-    assert_eq!(engine.fallback.wait(true, Some(Duration::MAX)), wait);
-    assert_eq!(engine.fallback.wait(false, None), None);
+    assert_eq!(engine.fallback.store_timeout(true, Some(Duration::MAX)), wait);
+    assert_eq!(engine.fallback.store_timeout(false, None), None);
 }
 
 #[tokio::test]
@@ -182,8 +182,8 @@ async fn a_store_that_answers_decides_alone() {
     let engine = engine(Memory::new(256), settings(Some(OnError::Deny)));
     for remaining in [9, 8] {
         let decision = ask(&engine, &[("local", Hits::Add(1))]).await.expect("it is in memory");
-        let (_, standing) = decision.decisive().expect("a limit applies");
-        assert_eq!(standing.outcome.remaining, remaining);
+        let (_, status) = decision.binding().expect("a limit applies");
+        assert_eq!(status.outcome.remaining, remaining);
         assert!(decision.policies.is_empty());
     }
     assert!(engine.fallback.local.is_empty());
@@ -194,8 +194,8 @@ async fn limits_of_one_request_keep_their_own_policies() {
     let engine = engine(Broken::Failing, settings(None));
     for (over, remaining) in [(false, 1), (false, 0), (true, 0)] {
         let decision = ask(&engine, &[("both", Hits::Add(1))]).await.expect("it is decided");
-        let (_, standing) = decision.decisive().expect("a limit applies");
-        assert_eq!((decision.over_limit, standing.outcome.remaining), (over, remaining));
+        let (_, status) = decision.binding().expect("a limit applies");
+        assert_eq!((decision.over_limit, status.outcome.remaining), (over, remaining));
         assert_eq!(*decision.policies, [OnError::Allow, OnError::Local]);
     }
     assert_eq!(hit(&engine, &["local", "allow", "watched"]).await, (false, vec![9, 9, 0]));
@@ -224,7 +224,7 @@ async fn what_a_part_of_the_store_has_said_is_not_decided_by_policy() {
     let both = [("default", Hits::Add(4)), ("allow", Hits::Add(1)), ("local", Hits::Add(4))];
     for (over, left) in [(false, [6, 9, 6]), (false, [2, 9, 2]), (true, [0, 9, 0])] {
         let decision = ask(&engine, &both).await.expect("the rest has policies");
-        let found = decision.verdicts.iter().filter_map(Verdict::standing);
+        let found = decision.verdicts.iter().filter_map(Verdict::status);
         let found: Vec<_> = found.map(|it| it.outcome.remaining).collect();
         assert_eq!((decision.over_limit, &found[..]), (over, &left[..]));
         assert_eq!(*decision.policies, [OnError::Allow, OnError::Local]);
@@ -233,7 +233,7 @@ async fn what_a_part_of_the_store_has_said_is_not_decided_by_policy() {
     let both = [("default", Hits::Add(1)), ("spared", Hits::Add(3))];
     let decision = ask(&engine, &both).await.expect("the rest has policies");
     assert!(decision.over_limit);
-    assert_eq!(decision.verdicts[1].standing().expect("it applies").outcome.remaining, 10);
+    assert_eq!(decision.verdicts[1].status().expect("it applies").outcome.remaining, 10);
     let error = ask(&engine, &[("allow", Hits::Add(1)), ("default", Hits::Add(1))]).await;
     assert_eq!(error.unwrap_err().to_string(), "the counter store failed: a half is down");
 }
@@ -345,10 +345,11 @@ fn more_than_a_share_may_pass_later() {
     let answer = |hits| {
         let charges = [charge(hits)];
         let down = [Err(StoreError::Failed("it is down".into()))].into_iter().collect();
-        let answer = fallback.decide(&charges, &[Some(OnError::Local)], down, now);
-        answer.now_or_never().expect("it waits for nothing").expect("it is in memory").0[0]
+        let policies = [Some(OnError::Local)].into_iter().collect();
+        let decided = fallback.decide(&charges, &policies, down, now);
+        decided.now_or_never().expect("it waits for nothing").expect("it is in memory").outcomes[0]
     };
-    assert_eq!((answer(8).over, answer(8).retry_after), (true, Some(AGAIN)));
+    assert_eq!((answer(8).over, answer(8).retry_after), (true, Some(OUTAGE_RETRY_AFTER)));
     assert_eq!((answer(11).over, answer(11).retry_after), (true, None));
     assert!(!answer(5).over && answer(1).over);
 }

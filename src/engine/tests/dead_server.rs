@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use super::*;
 use crate::{
     config::{self, CompileOptions, SourceFile},
-    descriptor::Entry,
+    descriptor::{Descriptor, Entry},
     engine::fallback::FallbackSettings,
     limit::{Hits, step::State},
     store::redis::simulated::{Dice, Simulated, Weather},
+    time::Timestamp,
 };
 
 /// How many of 40 requests about `keys` pass while server `b` is down, and what is used

@@ -13,13 +13,14 @@ use tokio::{
 use super::*;
 use crate::{
     config::{self, CompileOptions, SourceFile},
-    descriptor::Entry,
+    descriptor::{Descriptor, Entry},
     limit::{Hits, step::State},
     store::{
-        Consume, Deadline, Results,
+        Charge, Consume, Deadline, Results,
         redis::simulated::{Dice, Server, Simulated, Weather},
         script::Record,
     },
+    time::Timestamp,
 };
 
 /// How many schedules each run plays.
@@ -161,7 +162,7 @@ impl Game {
                 store,
                 clock: Arc::new(Offset(begun, dice.micros(0, 2_000_000))),
                 keys: KeyFormat::default(),
-                mode: Mode { stop, ..Mode::default() },
+                mode: Mode { stop_counting: stop, ..Mode::default() },
                 fallback: Fallback::new(fallback::FallbackSettings {
                     deadline: DEADLINE,
                     ..fallback::FallbackSettings::default()

@@ -18,7 +18,8 @@ local function lone()
     value, since = reader(name)(KEYS[1])
   else
     value = redis.pcall('GET', KEYS[1]) or ''
-    if type(value) ~= 'string' then
+    -- The value of a list, under a key whose algorithm has changed.
+    if type(value) ~= 'string' or string.byte(value) == 35 then
       return
     end
     local at = string.find(value, '[!&]')

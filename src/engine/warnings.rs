@@ -1,0 +1,97 @@
+//! Rate-limited warnings about errors that repeat.
+
+use std::{fmt::Display, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tracing::warn;
+
+/// The time between two warnings of one kind.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// The longest part of an error that is logged, in characters.
+const MAX_ERROR: usize = 500;
+
+/// One kind of error. Logs a warning at most once a minute, with the number of errors
+/// since the previous warning.
+#[derive(Debug)]
+pub struct WarningLimiter {
+    once: &'static str,
+    often: &'static str,
+    pending: Mutex<Pending>,
+}
+
+/// Errors since the previous warning.
+#[derive(Debug)]
+struct Pending {
+    /// The time of the previous warning.
+    last: Option<Instant>,
+    errors: u64,
+}
+
+impl WarningLimiter {
+    /// `once` describes a single error; `often` follows the number of several.
+    pub const fn new(once: &'static str, often: &'static str) -> Self {
+        Self { once, often, pending: Mutex::new(Pending { last: None, errors: 0 }) }
+    }
+
+    /// Counts an error, and logs it if the previous warning is a minute old.
+    pub fn warn(&self, error: &impl Display) {
+        if let Some(line) = self.line(error, Instant::now()) {
+            warn!("{line}");
+        }
+    }
+
+    fn line(&self, error: &impl Display, now: Instant) -> Option<String> {
+        let Self { once, often, pending } = self;
+        let mut pending = pending.lock();
+        pending.errors += 1;
+        let mut line = match pending.last {
+            None => format!("{once}: "),
+            Some(last) => {
+                let age = now.saturating_duration_since(last);
+                if age < PAUSE {
+                    return None;
+                }
+                let (errors, seconds) = (pending.errors, age.as_secs());
+                format!("{errors} {often} in the last {seconds} s; the last of them: ")
+            }
+        };
+        *pending = Pending { last: Some(now), errors: 0 };
+        drop(pending);
+        // The error may quote a request.
+        for letter in error.to_string().chars().take(MAX_ERROR) {
+            line.push(if letter.is_control() { ' ' } else { letter });
+        }
+        Some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreError;
+
+    #[test]
+    fn the_first_error_is_logged_and_then_a_count_every_minute() {
+        let limiter = WarningLimiter::new("a call failed", "calls failed");
+        let start = Instant::now();
+        let late = StoreError::Timeout(Duration::from_millis(15));
+        let line = |second| limiter.line(&late, start + Duration::from_secs(second));
+        let why = "the counter store did not answer within 15ms";
+        assert_eq!(line(0), Some(format!("a call failed: {why}")));
+        assert_eq!([line(0), line(1), line(59)], [None, None, None]);
+        let count = "4 calls failed in the last 60 s; the last of them: ";
+        assert_eq!(line(60), Some(format!("{count}{why}")));
+        assert_eq!(line(61), None);
+        let later = line(4_000).unwrap();
+        assert!(later.starts_with("2 calls failed") && later.contains("last 3940 s"), "{later}");
+    }
+
+    #[test]
+    fn errors_are_logged_on_one_short_line() {
+        let limiter = WarningLimiter::new("it failed", "");
+        let line = limiter.line(&"a\nb".repeat(9_999), Instant::now()).unwrap();
+        assert!(line.len() < 600 && !line.contains('\n'));
+    }
+}
