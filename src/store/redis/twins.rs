@@ -74,6 +74,24 @@ fn so_they_do_of_long_lists() {
     play_all(300, &game_of_lists());
 }
 
+/// A counter whose algorithm was changed from a list, and whose value is damaged.
+#[test]
+fn a_list_under_another_algorithm_is_no_ban() {
+    let limit = Limit::fixed(0, crate::limit::Window::new(crate::limit::Unit::Second));
+    let limit = Limit { penalty: Duration::from_millis(300), ..limit };
+    let charge = moves::ChargeOf {
+        counter: 0,
+        more: 0,
+        hits: Hits::Add(1),
+        consume: crate::store::Consume::Independent,
+        enforced: crate::store::Enforced::Yes,
+        refused: false,
+    };
+    let call = CallOf { pause: 0, holder: None, charges: vec![charge] };
+    let moves = vec![(0, Move::Call(vec![call]))];
+    play_all(1, &Just(Game { counters: vec![(limit, b"#!1700000041664581".to_vec())], moves }));
+}
+
 fn play_all(cases: u32, games: &impl Strategy<Value = Game>) {
     let redis = server::RedisServer::start();
     let connection = RefCell::new(redis.client());
