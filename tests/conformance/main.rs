@@ -56,9 +56,6 @@ use tokio::net::TcpListener;
 use tonic::transport::{Channel, Server, server::TcpIncoming};
 
 mod matrix;
-#[path = "../support/redis.rs"]
-#[allow(dead_code, reason = "other tests need more of it")]
-mod redis_server;
 
 /// One file.
 #[derive(Deserialize)]
@@ -126,7 +123,7 @@ async fn every_case_holds_in_memory() {
 
 #[tokio::test]
 async fn every_case_holds_in_redis() {
-    let server = redis_server::RedisServer::start();
+    let server = testkit::redis::RedisServer::start();
     let settings = RedisSettings::parse(&server.url(), None, Duration::from_secs(5)).unwrap();
     for (name, case) in cases() {
         redis::cmd("FLUSHALL").exec(&mut server.client()).unwrap();
@@ -137,7 +134,7 @@ async fn every_case_holds_in_redis() {
 
 #[tokio::test]
 async fn every_case_holds_in_redis_behind_a_cache() {
-    let server = redis_server::RedisServer::start();
+    let server = testkit::redis::RedisServer::start();
     let settings = RedisSettings::parse(&server.url(), None, Duration::from_secs(5)).unwrap();
     for (name, case) in cases() {
         redis::cmd("FLUSHALL").exec(&mut server.client()).unwrap();

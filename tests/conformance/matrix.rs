@@ -128,7 +128,7 @@ async fn every_combination_keeps_what_all_promise_in_memory() {
 
 #[tokio::test]
 async fn every_combination_keeps_what_all_promise_in_redis() {
-    let server = redis_server::RedisServer::start();
+    let server = testkit::redis::RedisServer::start();
     let settings = RedisSettings::parse(&server.url(), None, Duration::from_secs(5)).unwrap();
     for limit in combinations() {
         redis::cmd("FLUSHALL").exec(&mut server.client()).unwrap();

@@ -1,28 +1,21 @@
-//! Several instances under load hand out every value of a counter once, and let
-//! pass what the limit says, and no more.
+//! Several instances under load count every hit once, and let exactly as many requests
+//! pass as the limit allows.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::collections::HashMap;
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use testkit::{
+    grpc::{self, request_for},
+    redis::RedisServer,
+    redis_cluster::Cluster,
+    tollgate::Tollgate,
+};
 use tokio::task::JoinSet;
 
-use crate::{
-    cluster_servers::Cluster,
-    suite::ALONE,
-    support::{
-        eventually,
-        grpc::{ask, connect},
-        http,
-        redis::RedisServer,
-        tollgate::Tollgate,
-    },
-};
+use crate::suite::EXCLUSIVE;
 
 const LIMIT: u32 = 1_000_000;
-const SMALL: usize = 100;
+const SMALL_LIMIT: usize = 100;
 const RULES: &str = "
 domain: shop
 descriptors:
@@ -34,81 +27,76 @@ descriptors:
   rate_limit: { unit: year, requests_per_unit: 100, algorithm: token_bucket }
 ";
 
-fn instances(settings: &[(&str, &str)]) -> [Tollgate; 3] {
-    let settings = [&[("LOCAL_CACHE_SIZE_IN_BYTES", "1048576")], settings].concat();
-    let services = [(); 3].map(|()| Tollgate::start(RULES, &settings));
-    for service in &services {
-        let ready = || (http::get(service.http, "/ready", &[]).status == 200).then_some(());
-        eventually("readiness", ready);
-    }
-    services
+const CALLERS: usize = 48;
+
+#[derive(Clone, Copy)]
+struct Answer {
+    passed: bool,
+    remaining: u32,
 }
 
-/// What 16 callers of each instance are told about so many values of `key` within a
-/// time: whether they pass, and what remains.
-async fn told(
+/// Sends `calls` requests from each caller, for random ones of `values` values of `key`.
+/// Returns the answers by value.
+async fn load(
     services: &[Tollgate],
     key: &'static str,
     values: usize,
-    time: Duration,
-) -> HashMap<usize, Vec<(bool, u32)>> {
-    let stop = Instant::now() + time;
+    calls: usize,
+) -> HashMap<usize, Vec<Answer>> {
     let mut callers = JoinSet::new();
-    for caller in 0..16 * services.len() {
-        let mut client = connect(services[caller % services.len()].grpc).await;
+    for caller in 0..CALLERS {
+        let mut client = grpc::connect(services[caller % services.len()].grpc).await;
         callers.spawn(async move {
-            let (mut told, mut number) = (Vec::new(), caller);
-            while Instant::now() < stop {
+            let (mut answers, mut number) = (Vec::new(), caller);
+            for _ in 0..calls {
                 number = (number * 31 + 7 * caller + 1) % 1_000_003;
                 let value = number % values;
-                let request = ask("shop", &[(key, &format!("v{value}"))]);
-                let answer = client.should_rate_limit(request).await.unwrap().into_inner();
-                let passes = answer.overall_code() == Code::Ok;
-                told.push((value, (passes, answer.statuses[0].limit_remaining)));
+                let request = request_for("shop", &[(key, &format!("v{value}"))]);
+                let response = grpc::decide(&mut client, request).await;
+                let passed = response.overall_code() == Code::Ok;
+                let remaining = response.statuses[0].limit_remaining;
+                answers.push((value, Answer { passed, remaining }));
             }
-            told
+            answers
         });
     }
-    let mut all = HashMap::<_, Vec<_>>::new();
-    while let Some(told) = callers.join_next().await {
-        told.unwrap().into_iter().for_each(|(value, it)| all.entry(value).or_default().push(it));
+    let mut all: HashMap<usize, Vec<Answer>> = HashMap::new();
+    while let Some(answers) = callers.join_next().await {
+        for (value, answer) in answers.unwrap() {
+            all.entry(value).or_default().push(answer);
+        }
     }
     all
 }
 
 async fn check(backend: &str, settings: &[(&str, &str)]) {
-    let services = instances(settings);
-    for (key, values) in [("user", 1), ("user", 2_000)] {
-        let time = Duration::from_millis(1_000);
-        let mut calls = 0;
-        for (value, told) in told(&services, key, values, time).await {
-            // The first of 2,000 is the one of before.
-            let mut counts: Vec<_> = told.iter().map(|(_, left)| LIMIT - left).collect();
+    let settings = [&[("LOCAL_CACHE_SIZE_IN_BYTES", "1048576")], settings].concat();
+    let services = [(); 3].map(|()| Tollgate::start_ready(RULES, &settings));
+    for values in [1, 2_000] {
+        for (value, answers) in load(&services, "user", values, 100).await {
+            let mut counts: Vec<_> =
+                answers.iter().map(|answer| LIMIT - answer.remaining).collect();
             counts.sort_unstable();
-            calls += counts.len();
+            // The first of the 2,000 values has been used in the round before.
             let first = counts[0];
             assert!(first == 1 || value == 0, "{backend}: v{value} begins with {first}");
             let expected: Vec<_> = (first..).take(counts.len()).collect();
             assert_eq!(counts, expected, "{backend}: v{value}");
         }
-        println!("{backend}: {calls} calls on {values} counters of 3 instances, each value once");
-        assert!(calls > 300, "{calls}");
     }
     for key in ["small", "small_bucket"] {
-        let told = told(&services, key, 2, Duration::from_millis(1_500)).await;
-        for (value, told) in told {
-            let passed = told.iter().filter(|(passes, _)| *passes).count();
-            assert_eq!(passed, SMALL, "{backend}: {key} v{value} of {} calls", told.len());
+        for (value, answers) in load(&services, key, 2, 50).await {
+            let passed = answers.iter().filter(|answer| answer.passed).count();
+            assert_eq!(passed, SMALL_LIMIT, "{backend}: {key} v{value}, {} calls", answers.len());
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_are_exact_on_one_server_and_in_a_cluster() {
-    let _alone = ALONE.lock().await;
+    let _exclusive = EXCLUSIVE.lock().await;
     let server = RedisServer::start();
-    check("single", &[("REDIS_URL", server.url().as_str())]).await;
-    let cluster = Cluster::start(3, false);
-    let url = cluster.url();
-    check("cluster", &[("REDIS_TYPE", "cluster"), ("REDIS_URL", url.as_str())]).await;
+    check("single", &[("REDIS_URL", &server.url())]).await;
+    let cluster = Cluster::start(3);
+    check("cluster", &[("REDIS_TYPE", "cluster"), ("REDIS_URL", &cluster.url())]).await;
 }

@@ -1,35 +1,38 @@
-//! Callers that never stop, and what they notice.
+//! Callers that send requests without pause during a fault, and the figures they observe.
 
 use std::{
     future::Future,
+    mem,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use envoy_types::pb::envoy::service::ratelimit::v3::{
     RateLimitResponse, rate_limit_response::Code,
 };
-use tokio::{task::JoinSet, time::sleep};
-
-use crate::support::{
-    eventually,
-    grpc::{Client, ask, connect, descriptor},
-    http,
+use testkit::{
+    grpc::{self, Client, descriptor, is_degraded, request_for},
     tollgate::Tollgate,
+    wait::eventually_async,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
 };
 
-/// Rules, and what is asked about them.
+/// Rules, and the requests that callers send.
 pub(crate) struct Traffic {
     rules: &'static str,
-    /// What each request is about, by its number.
-    about: fn(usize) -> Vec<(&'static str, String)>,
+    /// The keys and values of the request with this number, each in a descriptor.
+    descriptors: fn(usize) -> Vec<(&'static str, String)>,
 }
 
-/// `strict` has a limit that the load reaches soon, the others never.
-pub(crate) const ALONE: Traffic = Traffic {
+/// Each request has one descriptor. The load reaches the limit of `strict` soon and the
+/// others never.
+pub(crate) const SINGLE_SERVER: Traffic = Traffic {
     rules: "
 domain: shop
 descriptors:
@@ -40,19 +43,19 @@ descriptors:
 - key: strict
   rate_limit: { unit: year, requests_per_unit: 100, on_error: deny }
 ",
-    about: |number| match number % 10 {
+    descriptors: |number| match number % 10 {
         0 => vec![("strict", "all".to_owned())],
         1..4 => vec![("bucket", format!("b{}", number % 97))],
         _ => vec![("user", format!("u{}", number % 199))],
     },
 };
 
-/// The value of `strict` about which requests ask alone.
-const ALONE_VALUE: &str = "alone";
+/// The value of `strict` in requests with a single descriptor.
+const SINGLE: &str = "single";
 
-/// Nearly all requests need counters that are in different places, and all of them pass if
-/// nothing is known. A twentieth asks about a limit alone, to compare with.
-pub(crate) const TOGETHER: Traffic = Traffic {
+/// Nearly all requests need counters on different servers, and policies let all of them
+/// pass. One in twenty has a single descriptor, for comparison.
+pub(crate) const CROSS_SERVER: Traffic = Traffic {
     rules: "
 domain: shop
 descriptors:
@@ -63,197 +66,228 @@ descriptors:
 - key: strict
   rate_limit: { unit: year, requests_per_unit: 100, on_error: allow }
 ",
-    about: |number| {
+    descriptors: |number| {
         let second = ("second", format!("s{}", number % 199));
         match number % 20 {
             0 => vec![("strict", "all".to_owned()), second],
-            10 => vec![("strict", ALONE_VALUE.to_owned())],
+            10 => vec![("strict", SINGLE.to_owned())],
             _ => vec![("user", format!("u{}", number % 97)), second],
         }
     },
 };
 
 const CALLERS: usize = 32;
-/// How many instances of the service there are.
 const INSTANCES: usize = 2;
-/// How long each caller waits between two calls.
-const PACE: Duration = Duration::from_millis(15);
+/// The pause of each caller between two calls.
+const PAUSE: Duration = Duration::from_millis(15);
+/// The calls that are made before a fault.
+const WARM_UP_CALLS: usize = 500;
+/// Redis counts as recovered once so many calls in sequence are rarely degraded.
+const RECOVERY_CALLS: usize = 400;
 
-/// One answer.
 struct Answer {
-    at: Instant,
-    took: Duration,
+    sent_at: Instant,
+    latency: Duration,
     degraded: bool,
-    /// How much later than it should the caller went on.
-    late: Duration,
+    /// By how much the pause after the call exceeded [`PAUSE`].
+    scheduling_delay: Duration,
 }
 
-/// What became of requests about the limit `strict`, which has 100.
+/// Results of requests about `strict`, which has a limit of 100.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Strict {
-    pub(crate) asked: usize,
-    /// What the store let pass.
-    pub(crate) known: usize,
-    /// What its policy did.
-    pub(crate) by_policy: usize,
+pub(crate) struct StrictCount {
+    pub(crate) requests: usize,
+    pub(crate) passed_by_store: usize,
+    pub(crate) passed_by_policy: usize,
 }
 
-impl Strict {
-    /// A policy answers as if nobody had asked before.
-    fn answered(&mut self, answer: &RateLimitResponse, degraded: bool) {
-        let by_policy = degraded && answer.statuses[0].limit_remaining == 99;
-        let passed = usize::from(answer.overall_code() == Code::Ok);
-        let of = if by_policy { &mut self.by_policy } else { &mut self.known };
-        *of += passed;
-        self.asked += 1;
+impl StrictCount {
+    fn add(&mut self, response: &RateLimitResponse) {
+        self.requests += 1;
+        if response.overall_code() != Code::Ok {
+            return;
+        }
+        // The policy reports an unused limit.
+        if is_degraded(response) && response.statuses[0].limit_remaining == 99 {
+            self.passed_by_policy += 1;
+        } else {
+            self.passed_by_store += 1;
+        }
     }
 }
 
-/// What is noticed of a fault.
+/// Figures of the calls since the begin of a fault.
 #[derive(Debug)]
-pub(crate) struct Noticed {
+pub(crate) struct Observed {
     calls: usize,
-    by_policy: usize,
-    pub(crate) worst: [Duration; 3],
-    /// What the machine itself is late with, at p99: it may have other work.
-    pub(crate) noise: Duration,
-    pub(crate) recovered: Duration,
-    /// What passed `strict`.
-    pub(crate) strict: usize,
-    pub(crate) together: Strict,
-    /// Of requests about that limit alone.
-    pub(crate) alone: Strict,
-    pub(crate) grown: usize,
+    degraded: usize,
+    /// Percentiles 50, 99 and 99.9.
+    pub(crate) latency: [Duration; 3],
+    /// The 99th percentile of how late callers were because the machine has other work.
+    pub(crate) scheduling_delay: Duration,
+    /// The time from the end of the fault until Redis decides again.
+    recovery: Duration,
+    /// Requests that passed the limit of `strict`.
+    pub(crate) passed: usize,
+    /// Requests about `strict` and another limit.
+    pub(crate) combined: StrictCount,
+    /// Requests about `strict` only.
+    pub(crate) single: StrictCount,
+    /// Growth of the peak memory of an instance, in bytes.
+    pub(crate) memory_growth: usize,
 }
 
-impl Noticed {
+impl Observed {
+    /// Prints a row of the table in docs/redis.md.
     pub(crate) fn print(&self, fault: &str) {
-        let Self { calls, by_policy, worst: [p50, p99, p999], recovered, strict, grown, .. } = self;
+        let Self { calls, degraded, latency: [p50, p99, p999], recovery, passed, .. } = self;
         println!(
-            "| {fault} | {calls} | {:.1} | {:.1} | {:.1} | {by_policy} | {:.1} s | {} | {} MiB |",
+            "| {fault} | {calls} | {:.1} | {:.1} | {:.1} | {degraded} | {:.1} s | {} | {} MiB |",
             millis(*p50),
             millis(*p99),
             millis(*p999),
-            recovered.as_secs_f64(),
-            strict.saturating_sub(100),
-            grown >> 20,
+            recovery.as_secs_f64(),
+            passed.saturating_sub(100),
+            self.memory_growth >> 20,
         );
     }
 }
 
-fn millis(it: Duration) -> f64 {
-    it.as_secs_f64() * 1e3
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
-/// Loads `INSTANCES` of the service with `traffic` while `fault` is under way. It ends
-/// once the backend is well again.
-pub(crate) async fn during(
+/// The results that all callers share.
+#[derive(Default)]
+struct Record {
+    stop: AtomicBool,
+    answers: Mutex<Vec<Answer>>,
+    combined: Mutex<StrictCount>,
+    single: Mutex<StrictCount>,
+}
+
+impl Record {
+    fn calls(&self) -> usize {
+        self.answers.lock().unwrap().len()
+    }
+
+    /// How many of the last [`RECOVERY_CALLS`] before call number `end` were degraded.
+    fn degraded_before(&self, end: usize) -> usize {
+        let answers = self.answers.lock().unwrap();
+        let recent = &answers[end - RECOVERY_CALLS..end];
+        recent.iter().filter(|answer| answer.degraded).count()
+    }
+}
+
+/// Sends `traffic` to [`INSTANCES`] instances while `fault` is under way, and until Redis
+/// decides again. `fault` returns once its cause has ended.
+pub(crate) async fn observe(
     traffic: &'static Traffic,
     settings: &[(&str, &str)],
     fault: impl Future<Output = ()>,
-) -> Noticed {
-    let settings =
-        [&[("RESPONSE_DYNAMIC_METADATA", "always"), ("REDIS_TIMEOUT", "500ms")], settings];
-    let settings = settings.concat();
-    let services = [(); INSTANCES].map(|()| Tollgate::start(traffic.rules, &settings));
-    for service in &services {
-        let ready = || (http::get(service.http, "/ready", &[]).status == 200).then_some(());
-        eventually("readiness", ready);
-    }
-    let stop = Arc::new(AtomicBool::new(false));
-    let answers = Arc::new(Mutex::new(Vec::new()));
-    let strict = Arc::new(Mutex::new([Strict::default(); 2]));
+) -> Observed {
+    let mut all = vec![("RESPONSE_DYNAMIC_METADATA", "always"), ("REDIS_TIMEOUT", "500ms")];
+    all.extend(settings);
+    let services = [(); INSTANCES].map(|()| Tollgate::start_ready(traffic.rules, &all));
+    let record = Arc::new(Record::default());
     let mut callers = JoinSet::new();
-    for caller in 0..CALLERS {
-        let client = connect(services[caller % INSTANCES].grpc).await;
-        let (stop, answers, strict) =
-            (Arc::clone(&stop), Arc::clone(&answers), Arc::clone(&strict));
-        callers.spawn(call(client, (traffic, caller), stop, answers, strict));
+    for number in 0..CALLERS {
+        let client = grpc::connect(services[number % INSTANCES].grpc).await;
+        let caller = Caller { client, traffic, number, record: Arc::clone(&record) };
+        callers.spawn(caller.run());
     }
-    sleep(Duration::from_millis(500)).await;
-    let memory = |all: &[Tollgate]| all.iter().map(Tollgate::peak_memory).max().unwrap();
-    let before = memory(&services);
+    let warm = async || record.calls() >= WARM_UP_CALLS;
+    eventually_async("the first calls", warm).await;
+    let degraded_before = record.degraded_before(record.calls());
+    let memory_before = peak_memory(&services);
     let begin = Instant::now();
     fault.await;
-    let lifted = Instant::now();
-    sleep(Duration::from_millis(3_500)).await;
-    stop.store(true, Relaxed);
+    let ended = Instant::now();
+    let calls_at_end = record.calls();
+    // A busy machine makes some calls late, and a cluster that misses one of three nodes
+    // has a third of its calls degraded: a quarter is between the two.
+    let most = degraded_before + RECOVERY_CALLS / 4;
+    let recovered = async || {
+        let calls = record.calls();
+        calls >= calls_at_end + RECOVERY_CALLS && record.degraded_before(calls) <= most
+    };
+    eventually_async("Redis to decide again", recovered).await;
+    let recovery = ended.elapsed();
+    record.stop.store(true, Relaxed);
     while let Some(caller) = callers.join_next().await {
         caller.expect("every call is answered");
     }
-    let answers = std::mem::take(&mut *answers.lock().unwrap());
-    let since = || answers.iter().filter(|it| begin <= it.at);
-    let part = |of: fn(&Answer) -> Duration, thousandths: usize| {
-        let mut times: Vec<_> = since().map(of).collect();
-        times.sort_unstable();
-        times[(times.len() - 1) * thousandths / 1_000]
-    };
-    let [together, alone] = *strict.lock().unwrap();
-    Noticed {
-        calls: since().count(),
-        by_policy: answers.iter().filter(|it| it.degraded).count(),
-        worst: [500, 990, 999].map(|it| part(|it| it.took, it)),
-        noise: part(|it| it.late, 990),
-        recovered: recovered(&answers, begin, lifted),
-        strict: together.known + together.by_policy,
-        together,
-        alone,
-        grown: memory(&services).saturating_sub(before),
+
+    let mut answers = mem::take(&mut *record.answers.lock().unwrap());
+    answers.retain(|answer| begin <= answer.sent_at);
+    let latency = Percentiles::new(answers.iter().map(|answer| answer.latency));
+    let scheduling = Percentiles::new(answers.iter().map(|answer| answer.scheduling_delay));
+    let (combined, single) = (*record.combined.lock().unwrap(), *record.single.lock().unwrap());
+    Observed {
+        calls: answers.len(),
+        degraded: answers.iter().filter(|answer| answer.degraded).count(),
+        latency: [500, 990, 999].map(|thousandths| latency.at(thousandths)),
+        scheduling_delay: scheduling.at(990),
+        recovery,
+        passed: combined.passed_by_store + combined.passed_by_policy,
+        combined,
+        single,
+        memory_growth: peak_memory(&services).saturating_sub(memory_before),
     }
 }
 
-/// The beginning of the first half second after `lifted` in which at most a quarter of
-/// the answers was degraded that had not been before `begin`. Fewer are what a busy
-/// machine is late with; a node that is missing in a cluster has a third of the counters.
-fn recovered(answers: &[Answer], begin: Instant, lifted: Instant) -> Duration {
-    const STEP: Duration = Duration::from_millis(100);
-    const STEPS: usize = 40;
-    let mut steps = vec![(0, 0); STEPS];
-    for answer in answers.iter().filter(|it| lifted <= it.at) {
-        let step = (answer.at - lifted).as_millis() / STEP.as_millis();
-        if let Some((all, degraded)) = usize::try_from(step).ok().and_then(|it| steps.get_mut(it)) {
-            *all += 1;
-            *degraded += u32::from(answer.degraded);
-        }
-    }
-    let before = answers.iter().filter(|it| it.at < begin);
-    let before = before.fold((0, 0), |sum, it| (sum.0 + 1, sum.1 + u32::from(it.degraded)));
-    let share = |(all, degraded): (u32, u32)| f64::from(degraded) / f64::from(all.max(1));
-    let is_well = |steps: &[(u32, u32)]| {
-        share(steps.iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1)))
-            <= 0.25 + share(before)
-    };
-    let first = steps.windows(5).position(is_well).unwrap_or(STEPS);
-    STEP * u32::try_from(first).unwrap_or(u32::MAX)
+fn peak_memory(services: &[Tollgate]) -> usize {
+    services.iter().map(Tollgate::peak_memory).max().unwrap()
 }
 
-/// Asks until `stop`.
-async fn call(
-    mut client: Client,
-    (traffic, caller): (&'static Traffic, usize),
-    stop: Arc<AtomicBool>,
-    answers: Arc<Mutex<Vec<Answer>>>,
-    strict: Arc<Mutex<[Strict; 2]>>,
-) {
-    let mut number = caller;
-    while !stop.load(Relaxed) {
-        number += CALLERS;
-        let about = (traffic.about)(number);
-        let mut request = ask("shop", &[]);
-        request.descriptors =
-            about.iter().map(|(key, value)| descriptor(&[(key, value)])).collect();
-        let at = Instant::now();
-        let answer = client.should_rate_limit(request).await;
-        let answer = answer.expect("every call is answered").into_inner();
-        let metadata = answer.dynamic_metadata.as_ref().unwrap();
-        let degraded = metadata.fields.contains_key("degraded");
-        if about[0].0 == "strict" {
-            let alone = usize::from(about[0].1 == ALONE_VALUE);
-            strict.lock().unwrap()[alone].answered(&answer, degraded);
+struct Percentiles(Vec<Duration>);
+
+impl Percentiles {
+    fn new(durations: impl Iterator<Item = Duration>) -> Self {
+        let mut sorted: Vec<_> = durations.collect();
+        sorted.sort_unstable();
+        Self(sorted)
+    }
+
+    fn at(&self, thousandths: usize) -> Duration {
+        self.0[(self.0.len() - 1) * thousandths / 1_000]
+    }
+}
+
+/// Sends one request after the other.
+struct Caller {
+    client: Client,
+    traffic: &'static Traffic,
+    number: usize,
+    record: Arc<Record>,
+}
+
+impl Caller {
+    async fn run(mut self) {
+        let mut number = self.number;
+        while !self.record.stop.load(Relaxed) {
+            number += CALLERS;
+            let keys = (self.traffic.descriptors)(number);
+            let mut request = request_for("shop", &[]);
+            request.descriptors.clear();
+            for (key, value) in &keys {
+                request.descriptors.push(descriptor(&[(key, value)]));
+            }
+            let sent_at = Instant::now();
+            let response = grpc::decide(&mut self.client, request).await;
+            let latency = sent_at.elapsed();
+            let (key, value) = &keys[0];
+            if *key == "strict" && value == SINGLE {
+                self.record.single.lock().unwrap().add(&response);
+            } else if *key == "strict" {
+                self.record.combined.lock().unwrap().add(&response);
+            }
+            let pause = Instant::now();
+            sleep(PAUSE).await;
+            let scheduling_delay = pause.elapsed().saturating_sub(PAUSE);
+            let degraded = is_degraded(&response);
+            let answer = Answer { sent_at, latency, degraded, scheduling_delay };
+            self.record.answers.lock().unwrap().push(answer);
         }
-        let (took, pause) = (at.elapsed(), Instant::now());
-        sleep(PACE).await;
-        let late = pause.elapsed().saturating_sub(PACE);
-        answers.lock().unwrap().push(Answer { at, took, degraded, late });
     }
 }

@@ -1,76 +1,77 @@
-//! Servers that are slow and not dead: what the others hold is decided by them.
+//! Servers that are slow but alive: limits on other servers are decided as usual.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
+use testkit::{faulty_proxy::FaultyProxy, redis::RedisServer, redis_cluster::Cluster};
 use tokio::time::sleep;
 
 use crate::{
-    cluster_servers::Cluster,
-    load::{Noticed, TOGETHER, during},
-    proxy::{Faults, proxies, proxy},
-    suite::{ALONE, check_times},
-    support::redis::RedisServer,
+    load::{CROSS_SERVER, Observed, observe},
+    suite::{EXCLUSIVE, check_latency},
 };
 
-/// How much later one of the servers answers, in milliseconds.
-const LATE: [u64; 3] = [5, 20, 40];
+/// The delay of each reply of the slow server, in milliseconds.
+const DELAYS: [u64; 3] = [5, 20, 40];
 
-/// Whether the store let no more pass than the limit, which is on a server that is well,
-/// and decided although the requests are about another server as well. What this machine
-/// itself is late with is decided by policy: few requests, unless it is those about such a
-/// limit alone, too.
+/// Checks that the fast server enforced its limit and decided requests that are also about
+/// the slow server. A few of those may be decided by policy because this machine is late:
+/// as many as among the requests about the fast server alone.
 #[track_caller]
-fn exact(fault: &str, noticed: &Noticed) {
-    check_times(fault, noticed);
-    let Noticed { together, alone, .. } = noticed;
-    assert!(together.known <= 100 && alone.known <= 100, "{fault}: {noticed:?}");
-    let most = together.asked / 25 + 2 * alone.by_policy;
-    assert!(together.by_policy <= most, "{fault}: {noticed:?}");
+fn check_exact(fault: &str, observed: &Observed) {
+    check_latency(fault, observed);
+    let Observed { combined, single, .. } = observed;
+    assert!(combined.passed_by_store <= 100, "{fault}: {observed:?}");
+    assert!(single.passed_by_store <= 100, "{fault}: {observed:?}");
+    let most = combined.requests / 25 + 2 * single.passed_by_policy;
+    assert!(combined.passed_by_policy <= most, "{fault}: {observed:?}");
 }
 
-async fn late(way: &Faults, millis: u64) {
-    way.late(millis);
-    sleep(Duration::from_secs(2)).await;
-    way.late(0);
+async fn delay_replies(proxy: &FaultyProxy, millis: u64) {
+    proxy.set_reply_delay(millis);
+    sleep(Duration::from_secs(1)).await;
+    proxy.set_reply_delay(0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_two_servers_that_is_slow() {
-    let _alone = ALONE.lock().await;
-    for millis in LATE {
+async fn a_slow_server_for_limits_per_second_does_not_affect_other_limits() {
+    let _exclusive = EXCLUSIVE.lock().await;
+    for millis in DELAYS {
         let (main, second) = (RedisServer::start(), RedisServer::start());
-        let (port, way) = proxy(second.port()).await;
-        let urls = [main.url(), format!("127.0.0.1:{port}")];
+        let proxy = FaultyProxy::start(second.port()).await;
+        let (main_url, second_url) = (main.url(), proxy.address());
         let settings = [
-            ("REDIS_URL", urls[0].as_str()),
+            ("REDIS_URL", main_url.as_str()),
             ("REDIS_PERSECOND", "true"),
-            ("REDIS_PERSECOND_URL", urls[1].as_str()),
+            ("REDIS_PERSECOND_URL", &second_url),
         ];
-        let noticed = during(&TOGETHER, &settings, late(&way, millis)).await;
-        exact(&format!("two servers: one answers {millis} ms late"), &noticed);
+        let observed = observe(&CROSS_SERVER, &settings, delay_replies(&proxy, millis)).await;
+        check_exact(&format!("two servers: one answers {millis} ms late"), &observed);
     }
 }
 
-/// The way to a node that does not have the counters of `strict`.
-fn elsewhere(cluster: &Cluster, ways: &[Arc<Faults>]) -> Arc<Faults> {
-    let has_none = |place: &usize| {
-        let keys = cluster.primaries[*place].ask(&["KEYS", "*strict*"]);
-        let keys: Vec<String> = redis::from_redis_value(keys).unwrap();
-        keys.is_empty()
-    };
-    Arc::clone(&ways[(0..3).find(has_none).unwrap()])
+/// The proxy of a node that has no counter of `strict`.
+fn proxy_without_strict(cluster: &Cluster, proxies: &[FaultyProxy]) -> FaultyProxy {
+    for (node, proxy) in cluster.primaries.iter().zip(proxies) {
+        let keys: Vec<String> = node.query(&["KEYS", "*strict*"]);
+        if keys.is_empty() {
+            return proxy.clone();
+        }
+    }
+    panic!("every node has a counter of `strict`")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_node_of_three_that_is_slow() {
-    let _alone = ALONE.lock().await;
-    for millis in LATE {
-        let cluster = Cluster::start(3, false);
-        let (ports, ways) = proxies(&cluster).await;
-        let url = ports.iter().map(|it| format!("127.0.0.1:{it}")).collect::<Vec<_>>().join(",");
+async fn a_slow_node_of_a_cluster_does_not_affect_limits_on_other_nodes() {
+    let _exclusive = EXCLUSIVE.lock().await;
+    for millis in DELAYS {
+        let cluster = Cluster::start(3);
+        let proxies = FaultyProxy::for_cluster(&cluster).await;
+        let addresses: Vec<_> = proxies.iter().map(FaultyProxy::address).collect();
+        let url = addresses.join(",");
         let settings = [("REDIS_TYPE", "cluster"), ("REDIS_URL", url.as_str())];
-        let fault = async { late(&elsewhere(&cluster, &ways), millis).await };
-        let noticed = during(&TOGETHER, &settings, fault).await;
-        exact(&format!("cluster: one node answers {millis} ms late"), &noticed);
+        let fault =
+            async { delay_replies(&proxy_without_strict(&cluster, &proxies), millis).await };
+        let observed = observe(&CROSS_SERVER, &settings, fault).await;
+        check_exact(&format!("cluster: one node answers {millis} ms late"), &observed);
     }
 }

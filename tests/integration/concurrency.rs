@@ -13,15 +13,14 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{
     RateLimitRequest,
     rate_limit_response::{Code, DescriptorStatus},
 };
-use tokio::task::JoinSet;
-
-use crate::support::{
-    fresh,
+use testkit::{
+    current_minute,
     grpc::{self, descriptor},
-    minute,
     redis::RedisServer,
     tollgate::Tollgate,
+    unique_value,
 };
+use tokio::task::JoinSet;
 
 const CLIENTS: usize = 64;
 const KEYS: usize = 16;
@@ -51,8 +50,8 @@ async fn two_instances_on_one_redis_admit_exactly_the_limit() {
 /// Plays, and plays again should a window have ended on the way.
 async fn within_one_minute(services: &[SocketAddr]) {
     loop {
-        let (begin, told) = (minute(), play(services).await);
-        if begin == minute() {
+        let (begin, told) = (current_minute(), play(services).await);
+        if begin == current_minute() {
             return check(told);
         }
     }
@@ -63,7 +62,7 @@ type Told = BTreeMap<(&'static str, String), Vec<DescriptorStatus>>;
 
 /// Every client asks once about every key, for all units in one call.
 async fn play(services: &[SocketAddr]) -> Told {
-    let keys: Arc<Vec<_>> = Arc::new((0..KEYS).map(|_| fresh()).collect());
+    let keys: Arc<Vec<_>> = Arc::new((0..KEYS).map(|_| unique_value()).collect());
     let connected = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for i in 0..CLIENTS {

@@ -6,17 +6,17 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{
     RateLimitResponse, rate_limit_response::Code,
 };
 use futures_util::future::join_all;
-use tokio::time::{sleep, timeout};
-use tonic::{Request, Status};
-
-use crate::support::{
-    eventually, fresh,
-    grpc::{self, Client, ask, descriptor},
+use testkit::{
+    grpc::{self, Client, descriptor, request_for},
     http::{self, Reply},
     prometheus::Metrics,
     redis::RedisServer,
     tollgate::Tollgate,
+    unique_value,
+    wait::eventually,
 };
+use tokio::time::{sleep, timeout};
+use tonic::{Request, Status};
 
 const RULES: &str = "
 domain: shop
@@ -43,13 +43,12 @@ fn start(redis: &RedisServer, more: &[(&str, &str)]) -> Tollgate {
     let url = redis.url();
     let service =
         Tollgate::start(RULES, &[&SETTINGS[..], more, &[("REDIS_URL", url.as_str())]].concat());
-    let ready = || (http::get(service.http, "/ready", &[]).status == 200).then_some(());
-    eventually("readiness", ready);
+    service.wait_until_ready();
     service
 }
 
 async fn hit(client: &mut Client, key: &str) -> Result<RateLimitResponse, Status> {
-    let reply = client.should_rate_limit(ask("shop", &[(key, "ann")])).await;
+    let reply = client.should_rate_limit(request_for("shop", &[(key, "ann")])).await;
     reply.map(tonic::Response::into_inner)
 }
 
@@ -69,7 +68,7 @@ fn is_degraded(response: &RateLimitResponse) -> bool {
 
 /// How many limits each policy has decided.
 fn degraded(to: SocketAddr) -> [f64; 3] {
-    let metrics = Metrics::of(to);
+    let metrics = Metrics::scrape(to, "/metrics");
     ["allow", "deny", "local"].map(|it| metrics.value("tollgate_degraded", &[("policy", it)]))
 }
 
@@ -114,8 +113,8 @@ async fn by_policy(service: &Tollgate, client: &mut Client) {
 /// Asks until Redis decides again; each time costs nothing.
 async fn recovered(client: &mut Client) {
     for _ in 0..2_000 {
-        let mut request = ask("shop", &[("open", "ann")]);
-        request.descriptors = vec![grpc::charging(0, descriptor(&[("open", "ann")]))];
+        let mut request = request_for("shop", &[("open", "ann")]);
+        request.descriptors = vec![grpc::with_hits(descriptor(&[("open", "ann")]), 0)];
         if !is_degraded(&client.should_rate_limit(request).await.unwrap().into_inner()) {
             return;
         }
@@ -132,7 +131,7 @@ async fn while_redis_is_dead_the_policies_decide_and_then_redis_again() {
     normal(&mut client, 0).await;
     redis.stop();
     by_policy(&service, &mut client).await;
-    redis.start_again();
+    redis.restart();
     recovered(&mut client).await;
     // What it held is lost.
     normal(&mut client, 0).await;
@@ -144,10 +143,10 @@ async fn while_redis_is_silent_the_policies_decide_and_then_redis_again() {
     let service = start(&redis, &[]);
     let mut client = grpc::connect(service.grpc).await;
     normal(&mut client, 0).await;
-    redis.freeze();
+    redis.suspend();
     by_policy(&service, &mut client).await;
-    assert!(Metrics::of(service.http).value("tollgate_store_failures", &[]) >= 12.0);
-    redis.thaw();
+    assert!(service.metric("tollgate_store_failures") >= 12.0);
+    redis.resume();
     recovered(&mut client).await;
     // What was asked meanwhile may have been counted late.
     let response = hit(&mut client, "user").await.unwrap();
@@ -184,8 +183,8 @@ async fn a_caller_in_a_hurry_is_answered_before_it_gives_up() {
     let patient = [("STORE_DEADLINE", "10m"), ("REDIS_TIMEOUT", "10m")];
     let service = start(&redis, &patient);
     let mut client = grpc::connect(service.grpc).await;
-    redis.freeze();
-    let mut request = Request::new(ask("shop", &[("open", "ann")]));
+    redis.suspend();
+    let mut request = Request::new(request_for("shop", &[("open", "ann")]));
     request.set_timeout(Duration::from_secs(8));
     let response = client.should_rate_limit(request).await.unwrap().into_inner();
     assert!(is_degraded(&response));
@@ -196,12 +195,12 @@ async fn without_a_policy_too_a_caller_in_a_hurry_hears_that_nothing_is_decided(
     let redis = RedisServer::start();
     let service = start(&redis, &[("REDIS_TIMEOUT", "10m")]);
     let mut client = grpc::connect(service.grpc).await;
-    redis.freeze();
-    let mut request = Request::new(ask("shop", &[("user", "ann")]));
+    redis.suspend();
+    let mut request = Request::new(request_for("shop", &[("user", "ann")]));
     request.set_timeout(Duration::from_secs(8));
     let error = client.should_rate_limit(request).await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::Unavailable, "{error}");
-    assert_eq!(Metrics::of(service.http).value("tollgate_late_answers", &[]), 0.0);
+    assert_eq!(service.metric("tollgate_late_answers"), 0.0);
 }
 
 /// Not even now and then, to see whether it is back: a service that is rarely asked
@@ -212,7 +211,7 @@ async fn nobody_waits_for_a_redis_that_is_known_to_be_silent() {
     let service = start(&redis, &[("REDIS_TIMEOUT", "1s")]);
     let mut client = grpc::connect(service.grpc).await;
     normal(&mut client, 0).await;
-    redis.freeze();
+    redis.suspend();
     let error = hit(&mut client, "user").await.unwrap_err();
     assert!(error.message().contains("did not answer within"), "{error}");
     for _ in 0..20 {
@@ -221,7 +220,7 @@ async fn nobody_waits_for_a_redis_that_is_known_to_be_silent() {
         assert!(!error.message().contains("did not answer within"), "{error}");
         sleep(Duration::from_millis(60)).await;
     }
-    redis.thaw();
+    redis.resume();
     recovered(&mut client).await;
 }
 
@@ -231,12 +230,12 @@ async fn answers_that_come_too_late_are_counted() {
     let service = start(&redis, &[("REDIS_TIMEOUT", "10m")]);
     let mut client = grpc::connect(service.grpc).await;
     normal(&mut client, 0).await;
-    redis.freeze();
+    redis.suspend();
     // The service is not told how long the caller waits.
     let answer = timeout(Duration::from_millis(100), hit(&mut client, "user")).await;
     assert!(answer.is_err());
-    let late = || Metrics::of(service.http).value("tollgate_late_answers", &[]);
-    eventually("the late answer", || (late() > 0.5).then_some(()));
+    let late = || service.metric("tollgate_late_answers");
+    eventually("the late answer", || late() > 0.5);
 }
 
 #[tokio::test]
@@ -246,13 +245,13 @@ async fn a_silent_redis_under_load_costs_little_memory_and_no_answer() {
     let service = start(&redis, &[("STORE_DEADLINE", "15ms"), ("ON_ERROR", "local")]);
     let before = service.peak_memory();
     let client = grpc::connect(service.grpc).await;
-    redis.freeze();
+    redis.suspend();
     let load = (0..CALLS).map(|_| {
         let mut client = client.clone();
         async move {
             for _ in 0..50 {
-                let value = fresh();
-                let request = ask("shop", &[("user", &value)]);
+                let value = unique_value();
+                let request = request_for("shop", &[("user", &value)]);
                 let response = client.should_rate_limit(request).await.unwrap().into_inner();
                 assert_eq!(response.overall_code(), Code::Ok);
                 assert!(is_degraded(&response));
@@ -260,7 +259,7 @@ async fn a_silent_redis_under_load_costs_little_memory_and_no_answer() {
         }
     });
     join_all(load).await;
-    let failures = Metrics::of(service.http).value("tollgate_store_failures", &[]);
+    let failures = service.metric("tollgate_store_failures");
     assert_eq!(failures, f64::from(CALLS * 50));
     let cost = (service.peak_memory() - before) >> 20;
     println!("{} calls to a silent Redis: {cost} MiB", CALLS * 50);

@@ -4,14 +4,12 @@
 use envoy_types::pb::envoy::service::ratelimit::v3::{
     RateLimitResponse, rate_limit_response::Code,
 };
-
-use crate::support::{
-    eventually, fresh,
-    grpc::{self, Client, ask},
+use testkit::{
+    grpc::{self, Client, request_for},
     http,
-    prometheus::Metrics,
     redis::RedisServer,
     tollgate::Tollgate,
+    unique_value,
 };
 
 const RULES: &str = "
@@ -28,8 +26,7 @@ const ASKED: u32 = 100;
 fn start(redis: &RedisServer, more: &[(&str, &str)]) -> Tollgate {
     let url = redis.url();
     let service = Tollgate::start(RULES, &[more, &[("REDIS_URL", url.as_str())]].concat());
-    let ready = || (http::get(service.http, "/ready", &[]).status == 200).then_some(());
-    eventually("readiness", ready);
+    service.wait_until_ready();
     service
 }
 
@@ -45,13 +42,13 @@ pub fn times_asked(redis: &RedisServer) -> f64 {
 }
 
 async fn hit(client: &mut Client, key: &str, value: &str) -> RateLimitResponse {
-    client.should_rate_limit(ask("shop", &[(key, value)])).await.unwrap().into_inner()
+    client.should_rate_limit(request_for("shop", &[(key, value)])).await.unwrap().into_inner()
 }
 
 /// Of `key`: all hits, those within, near and over, and those over that Redis
 /// was not asked about.
 fn statistics(service: &Tollgate, key: &str) -> [f64; 5] {
-    let metrics = Metrics::of(service.http);
+    let metrics = service.metrics();
     ["total_hits", "within_limit", "near_limit", "over_limit", "over_limit_with_local_cache"].map(
         |statistic| {
             let name = format!("ratelimit_service_rate_limit_{statistic}");
@@ -66,7 +63,7 @@ async fn redis_is_asked_once_a_second_about_a_key_that_it_refuses() {
     let service = start(&redis, &[("LOCAL_CACHE_SIZE_IN_BYTES", "1048576")]);
     let mut client = grpc::connect(service.grpc).await;
     for key in KEYS {
-        let (value, before) = (fresh(), times_asked(&redis));
+        let (value, before) = (unique_value(), times_asked(&redis));
         for n in 0..ASKED {
             let response = hit(&mut client, key, &value).await;
             let status = &response.statuses[0];
@@ -94,7 +91,7 @@ async fn without_a_cache_redis_is_asked_every_time() {
     let redis = RedisServer::start();
     let service = start(&redis, &[]);
     let mut client = grpc::connect(service.grpc).await;
-    let value = fresh();
+    let value = unique_value();
     hit(&mut client, "user", &value).await;
     let before = times_asked(&redis);
     for _ in 1..ASKED {

@@ -1,19 +1,15 @@
 //! What is served over plain HTTP, page by page.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    time::Duration,
-};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use serde_json::{Value, json};
-
-use crate::support::{
-    eventually, fresh,
-    grpc::{self, ask},
+use testkit::{
+    grpc::{self, request_for},
     http::{self, Reply},
-    prometheus::Metrics,
     redis::RedisServer,
     tollgate::Tollgate,
+    unique_value,
+    wait::eventually,
 };
 
 const RULES: &str = "
@@ -53,7 +49,7 @@ fn body(reply: &Reply) -> Value {
 #[test]
 fn a_decision_is_200_or_429_with_what_to_do() {
     let service = Tollgate::start(RULES, &[]);
-    let user = fresh();
+    let user = unique_value();
     for remaining in [2, 1, 0] {
         let reply = post(service.http, &about(&[("user", &user)]));
         assert_eq!(reply.status, 200);
@@ -81,7 +77,7 @@ fn a_decision_is_200_or_429_with_what_to_do() {
 #[test]
 fn headers_for_the_client_are_those_of_the_decision() {
     let service = Tollgate::start(RULES, &[("LIMIT_RESPONSE_HEADERS_ENABLED", "true")]);
-    let reply = post(service.http, &about(&[("user", &fresh())]));
+    let reply = post(service.http, &about(&[("user", &unique_value())]));
     assert_eq!(reply.header("ratelimit-limit").unwrap(), "3");
     assert_eq!(reply.header("ratelimit-remaining").unwrap(), "2");
     assert!(reply.header("ratelimit-reset").unwrap().parse::<u64>().unwrap() > 0);
@@ -119,7 +115,7 @@ fn what_makes_no_sense_is_400_with_the_reason() {
 fn a_body_has_a_greatest_length() {
     const LARGEST: usize = 4 << 20;
     let service = Tollgate::start(RULES, &[]);
-    let mut request = about(&[("user", &fresh())]);
+    let mut request = about(&[("user", &unique_value())]);
     request += &" ".repeat(LARGEST - request.len());
     assert_eq!(post(service.http, &request).status, 200);
     assert_eq!(post(service.http, &(request + " ")).status, 413);
@@ -178,14 +174,15 @@ async fn without_redis_decisions_are_503_and_nobody_is_ready() {
     assert_eq!(reply.status, 503);
     assert!(reply.text().starts_with("Service Unavailable: the counter store"), "{}", reply.text());
     let mut client = grpc::connect(service.grpc).await;
-    let error = client.should_rate_limit(ask("shop", &[("user", "ann")])).await.unwrap_err();
+    let error =
+        client.should_rate_limit(request_for("shop", &[("user", "ann")])).await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::Unavailable);
     let ready = http::get(service.http, "/ready", &[]);
     assert_eq!(ready.status, 503);
     assert!(ready.text().starts_with("the counter store does not decide: "), "{}", ready.text());
     let health = http::get(service.http, "/healthcheck", &[]);
     assert_eq!((health.status, health.text().as_str()), (500, ""));
-    let metrics = Metrics::of(service.http);
+    let metrics = service.metrics();
     let errors = "ratelimit_service_should_rate_limit_error";
     assert_eq!(metrics.value(errors, &[("err_type", "redis_error")]), 2.0);
     assert_eq!(metrics.value("tollgate_store_failures", &[]), 2.0);
@@ -199,8 +196,8 @@ fn readiness_follows_the_first_answer_of_redis_and_the_end() {
     let mut service = Tollgate::start(RULES, &[("REDIS_URL", &url), ("DRAIN_DELAY", "60s")]);
     let page = |path| http::get(service.http, path, &[]);
     assert_eq!((page("/ready").status, page("/healthcheck").status), (503, 500));
-    redis.start_again();
-    eventually("readiness", || (page("/ready").status == 200).then_some(()));
+    redis.restart();
+    eventually("readiness", || page("/ready").status == 200);
     assert_eq!(page("/ready").text(), "ready\n");
     assert_eq!((page("/healthcheck").status, page("/healthcheck").text().as_str()), (200, "OK"));
     assert_eq!(post(service.http, &about(&[("user", "ann")])).status, 200);
@@ -210,17 +207,17 @@ fn readiness_follows_the_first_answer_of_redis_and_the_end() {
     assert_eq!((page("/ready").status, page("/healthcheck").status), (200, 200));
 
     service.terminate();
-    eventually("the drain", || (page("/ready").status == 503).then_some(()));
+    eventually("the drain", || page("/ready").status == 503);
     assert_eq!(page("/ready").text(), "the process is shutting down\n");
     assert_eq!(page("/healthcheck").status, 500);
     service.terminate();
-    service.ended(Duration::from_secs(30));
+    service.wait_for_exit();
 }
 
 #[test]
 fn metrics_count_a_known_sequence() {
     let service = Tollgate::start(RULES, &[]);
-    let user = fresh();
+    let user = unique_value();
     (0..5).for_each(|_| drop(post(service.http, &about(&[("user", &user)]))));
     (0..2).for_each(|_| drop(post(service.http, &about(&[("trial", ""), ("free", "")]))));
     let values = ["plain", "a\"b", "a\\b", "a\nb", "a\\nb", "ü \u{2028}\u{0}", "{}=,# "];
@@ -229,7 +226,7 @@ fn metrics_count_a_known_sequence() {
     }
     post(service.http, "{}");
     post(service.http, &about(&[("user", "x")]).replace("shop", "nobody's"));
-    let metrics = Metrics::of(service.http);
+    let metrics = service.metrics();
     let rule = |statistic: &str, key1: &str| {
         let name = format!("ratelimit_service_rate_limit_{statistic}");
         metrics.value(&name, &[("domain", "shop"), ("key1", key1)])
@@ -274,7 +271,7 @@ descriptors:
 ";
     let service = Tollgate::start(rules, &[("MAX_DESCRIPTORS", "1000")]);
     post(service.http, "{}");
-    let before = Metrics::of(service.http).samples.len();
+    let before = service.metrics().samples.len();
     let ask_about = |domain: &str, of: &dyn Fn(usize) -> Value| {
         for batch in 0..20 {
             let descriptors: Vec<_> = (0..1000).map(|it| of(batch * 1000 + it)).collect();
@@ -292,7 +289,7 @@ descriptors:
         assert_eq!(post(service.http, &request.to_string()).status, 200);
     }
     ask_about("shop", &|it| json!({ "entries": entry(it), "limit": limit }));
-    let metrics = Metrics::of(service.http);
+    let metrics = service.metrics();
     assert_eq!(metrics.samples.len(), before + 7);
     let total = "ratelimit_service_rate_limit_total_hits";
     let labels = [("domain", "shop"), ("key1", "override")];
@@ -300,7 +297,7 @@ descriptors:
     assert_eq!(metrics.value("ratelimit_service_rate_limit_domain_not_found", &[]), 10_000.0);
 
     ask_about("shop", &|it| json!({ "entries": entry(it) }));
-    let metrics = Metrics::of(service.http);
+    let metrics = service.metrics();
     let series = metrics.samples.iter().filter(|((name, labels), value)| {
         name == total && labels["key1"].starts_with("user_") && **value > 0.0
     });

@@ -1,5 +1,5 @@
-//! How the image is run by others: Istio's sample, and the name and the rights
-//! that Envoy Gateway and Istio give the process.
+//! The container image as others run it: with the sample of Istio, and under the name and
+//! with the permissions that Envoy Gateway and Istio give the process.
 
 use std::{
     fs,
@@ -9,8 +9,14 @@ use std::{
     process::Command,
 };
 
-use crate::support::{
-    eventually, http, minute, process::Process, redis::RedisServer, tollgate::Tollgate,
+use tempfile::TempDir;
+use testkit::{
+    current_minute, http,
+    network::{free_port, unused_address},
+    process::Process,
+    redis::RedisServer,
+    tollgate::Tollgate,
+    wait::eventually,
 };
 
 /// The rules of the sample, with this limit for `/productpage`.
@@ -31,32 +37,31 @@ descriptors:
     )
 }
 
-/// Brings a new version of a config map to `directory`, as the kubelet does.
-fn exchange(directory: &Path, version: &str, rules: &str) {
-    let at = |it: &str| directory.join(it);
-    fs::create_dir_all(at(version)).unwrap();
-    fs::write(at(version).join("config.yaml"), rules).unwrap();
-    symlink(version, at("..data_tmp")).unwrap();
-    fs::rename(at("..data_tmp"), at("..data")).unwrap();
+/// Publishes a version of a config map in `directory`, as the kubelet does.
+fn publish(directory: &Path, version: &str, rules: &str) {
+    let files = directory.join(version);
+    fs::create_dir_all(&files).unwrap();
+    fs::write(files.join("config.yaml"), rules).unwrap();
+    symlink(version, directory.join("..data_tmp")).unwrap();
+    fs::rename(directory.join("..data_tmp"), directory.join("..data")).unwrap();
 }
 
-fn status(to: SocketAddr, path: &str) -> u16 {
-    let body = serde_json::json!({
-        "domain": "ratelimit",
-        "descriptors": [{ "entries": [{ "key": "PATH", "value": path }] }],
-    });
-    http::send(to, "POST", "/json", &[], body.to_string().as_bytes()).status
+/// The HTTP status of a decision about `path`.
+fn decide(to: SocketAddr, path: &str) -> u16 {
+    let body = http::json_request("ratelimit", &[("PATH", path)]);
+    http::send(to, "POST", "/json", &[], body.as_bytes()).status
 }
 
 #[test]
-fn the_sample_of_istio_works_as_it_is() {
+fn the_sample_of_istio_works_without_changes() {
     let data = tempfile::tempdir().unwrap();
-    let map = data.path().join("ratelimit/config");
-    exchange(&map, "..1", &rules(1));
-    symlink("..data/config.yaml", map.join("config.yaml")).unwrap();
+    let config_map = data.path().join("ratelimit/config");
+    publish(&config_map, "..1", &rules(1));
+    symlink("..data/config.yaml", config_map.join("config.yaml")).unwrap();
     let redis = RedisServer::start();
-    let url = format!("127.0.0.1:{}", redis.port());
+    let url = redis.address();
     let root = data.path().to_str().unwrap();
+    let ports = [(); 2].map(|()| free_port().to_string());
     let service = Tollgate::start(
         "",
         &[
@@ -70,63 +75,59 @@ fn the_sample_of_istio_works_as_it_is() {
             ("RUNTIME_WATCH_ROOT", "false"),
             ("RUNTIME_IGNOREDOTFILES", "true"),
             ("HOST", "::"),
+            ("PORT", &ports[0]),
             ("GRPC_HOST", "::"),
+            ("GRPC_PORT", &ports[1]),
         ],
     );
     let port = service.http.port();
-    let [four, six] = ["127.0.0.1", "[::1]"].map(|it| format!("{it}:{port}").parse().unwrap());
-    for address in [four, six] {
-        eventually("health", || {
-            (http::get(address, "/healthcheck", &[]).status == 200).then_some(())
-        });
+    let [ipv4, ipv6] = ["127.0.0.1", "[::1]"].map(|host| format!("{host}:{port}").parse().unwrap());
+    for address in [ipv4, ipv6] {
+        eventually("health", || http::get(address, "/healthcheck", &[]).status == 200);
     }
     loop {
-        // A minute that has just ended may have left a hit in the next.
+        // An attempt before may have left a hit in this minute.
         redis::cmd("FLUSHALL").exec(&mut redis.client()).unwrap();
-        let begin = minute();
-        let answers = [status(four, "/productpage"), status(six, "/productpage")];
-        let other = status(six, "/ratings");
-        if begin == minute() {
+        let begin = current_minute();
+        let answers = [decide(ipv4, "/productpage"), decide(ipv6, "/productpage")];
+        let other = decide(ipv6, "/ratings");
+        if begin == current_minute() {
             assert_eq!((answers, other), ([200, 429], 200));
             break;
         }
     }
-    exchange(&map, "..2", &rules(3));
+    publish(&config_map, "..2", &rules(3));
     eventually("the new rules", || {
-        let rules = http::get(four, "/rlconfig", &[]).text();
-        rules.contains("requests_per_unit=3,").then_some(())
+        http::get(ipv4, "/rlconfig", &[]).text().contains("requests_per_unit=3,")
     });
-    assert_eq!(status(four, "/productpage"), 200, "it has room again");
-    assert!(service.log().lines().all(|it| !it.contains("WARN")), "{}", service.log());
+    assert_eq!(decide(ipv4, "/productpage"), 200, "the limit is higher now");
+    assert!(!service.log().contains("WARN"), "{}", service.log());
 }
 
 #[test]
-fn it_runs_under_the_name_of_the_reference_where_nothing_can_be_written() {
+fn it_runs_under_the_name_of_the_reference_service_in_a_read_only_directory() {
     let files = tempfile::tempdir().unwrap();
-    let at = |it: &str| files.path().join(it);
-    fs::create_dir_all(at("image/config")).unwrap();
-    fs::write(at("image/config/rules.yaml"), rules(1)).unwrap();
-    symlink(env!("CARGO_BIN_EXE_tollgate"), at("image/ratelimit")).unwrap();
-    let of_image = |mode| {
-        let permissions = fs::Permissions::from_mode(mode);
-        fs::set_permissions(at("image"), permissions).unwrap();
-    };
-    of_image(0o555);
-    let mut command = Command::new(at("image/ratelimit"));
-    command.env_clear().env("LOG_FORMAT", "json").current_dir(at("image"));
-    for (host, port) in [("HOST", "PORT"), ("GRPC_HOST", "GRPC_PORT"), ("DEBUG_HOST", "DEBUG_PORT")]
-    {
-        command.env(host, "127.0.0.1").env(port, "0");
+    let image = files.path().join("image");
+    fs::create_dir_all(image.join("config")).unwrap();
+    fs::write(image.join("config/rules.yaml"), rules(1)).unwrap();
+    symlink(Tollgate::binary(), image.join("ratelimit")).unwrap();
+    let set_mode = |mode| fs::set_permissions(&image, fs::Permissions::from_mode(mode)).unwrap();
+    set_mode(0o555);
+    let mut command = Command::new(image.join("ratelimit"));
+    command.env_clear().env("LOG_FORMAT", "json").current_dir(&image);
+    let address = unused_address();
+    for host in ["HOST", "GRPC_HOST", "DEBUG_HOST"] {
+        command.env(host, address.ip().to_string());
     }
-    let mut process = Process::start("ratelimit", &mut command, at("log"));
-    let address = process.until("listens", |log| Tollgate::address(log, "http"));
-    assert_eq!(http::get(address, "/ready", &[]).status, 200);
-    assert_eq!(status(address, "/ratings"), 200);
-    process.signal("TERM");
-    process.signal("TERM");
-    assert!(process.ended(crate::support::SOON).success());
-    let left: Vec<_> =
-        fs::read_dir(at("image")).unwrap().map(|it| it.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 2, "{left:?}");
-    of_image(0o755);
+    command.env("PORT", address.port().to_string());
+    let mut process = Process::start("ratelimit", &mut command, TempDir::new().unwrap());
+    process.wait_until("is ready", || {
+        http::try_send(address, "GET", "/ready", &[], b"").is_ok_and(|reply| reply.status == 200)
+    });
+    assert_eq!(decide(address, "/ratings"), 200);
+    process.send_signal("TERM");
+    process.send_signal("TERM");
+    assert!(process.wait_for_exit().success());
+    assert_eq!(fs::read_dir(&image).unwrap().count(), 2, "the process wrote a file");
+    set_mode(0o755);
 }

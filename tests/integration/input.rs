@@ -7,15 +7,14 @@ use envoy_types::pb::envoy::{
     service::ratelimit::v3::{RateLimitRequest, RateLimitResponse, rate_limit_response::Code},
 };
 use prost::Message;
+use testkit::{
+    grpc::{self, Client, descriptor, request_for, with_hits},
+    raw_grpc::{RawGrpc, frame},
+    tollgate::Tollgate,
+    unique_value,
+};
 use tollgate::grpc::pb::envoy as ours;
 use tonic::Code as Status;
-
-use crate::support::{
-    fresh,
-    grpc::{self, Client, ask, charging, descriptor},
-    raw::{self, Raw, frame},
-    tollgate::Tollgate,
-};
 
 const RULES: &str = "
 domain: shop
@@ -27,7 +26,7 @@ descriptors:
 /// Fails unless a well-behaved caller gets what is due.
 async fn check_service(service: &Tollgate) {
     let mut client = grpc::connect(service.grpc).await;
-    let reply = decide(&mut client, ask("shop", &[("user", &fresh())])).await;
+    let reply = decide(&mut client, request_for("shop", &[("user", &unique_value())])).await;
     assert_eq!((reply.overall_code(), reply.statuses[0].limit_remaining), (Code::Ok, 2));
 }
 
@@ -41,7 +40,7 @@ async fn a_request_about_nothing_is_refused_with_the_reason() {
     let mut client = grpc::connect(service.grpc).await;
     let nothing = RateLimitRequest { domain: "shop".to_owned(), ..Default::default() };
     for (request, reason) in [
-        (ask("", &[("user", "a")]), "rate limit domain must not be empty"),
+        (request_for("", &[("user", "a")]), "rate limit domain must not be empty"),
         (nothing, "rate limit descriptor list must not be empty"),
     ] {
         let error = client.should_rate_limit(request).await.unwrap_err();
@@ -68,7 +67,7 @@ async fn messages_up_to_4_mib_are_read_and_none_beyond() {
     let service = Tollgate::start(RULES, &[]);
     let mut client = grpc::connect(service.grpc).await;
     let of_size = |size: usize| {
-        let mut request = ask("shop", &[("user", &"x".repeat(size))]);
+        let mut request = request_for("shop", &[("user", &"x".repeat(size))]);
         let more = request.encoded_len() - size;
         request.descriptors[0].entries[0].value.truncate(size - more);
         assert_eq!(request.encoded_len(), size);
@@ -83,7 +82,7 @@ async fn messages_up_to_4_mib_are_read_and_none_beyond() {
 #[tokio::test]
 async fn keys_and_values_are_any_bytes() {
     let service = Tollgate::start(RULES, &[("RESPONSE_DYNAMIC_METADATA", "always")]);
-    let raw = Raw::connect(service.grpc).await;
+    let raw = RawGrpc::connect(service.grpc).await;
     let all: Vec<u8> = (0..=255).collect();
     for (key, value) in [(&all[..], &all[..]), (b"user", &all), (b"user", b"\0"), (b"\xff", b"")] {
         use ours::extensions::common::ratelimit::v3 as common;
@@ -98,12 +97,12 @@ async fn keys_and_values_are_any_bytes() {
             ..Default::default()
         };
         // Upstream's decoder accepts the reply: it is strict about text.
-        let reply: RateLimitResponse = raw::decode(&raw.ask(request.encode_to_vec()).await);
+        let reply: RateLimitResponse = raw.call(request.encode_to_vec()).await.decode();
         assert_eq!(reply.overall_code(), Code::Ok);
         let limited = reply.statuses[0].current_limit.is_some();
         assert_eq!(limited, key == b"user", "{value:?}");
         request.domain = all.clone().into();
-        let reply: RateLimitResponse = raw::decode(&raw.ask(request.encode_to_vec()).await);
+        let reply: RateLimitResponse = raw.call(request.encode_to_vec()).await.decode();
         assert_eq!(reply.overall_code(), Code::Ok);
     }
     check_service(&service).await;
@@ -113,26 +112,26 @@ async fn keys_and_values_are_any_bytes() {
 async fn no_number_of_hits_is_too_large() {
     let service = Tollgate::start(RULES, &[]);
     let mut client = grpc::connect(service.grpc).await;
-    let user = descriptor(&[("user", &fresh())]);
+    let user = descriptor(&[("user", &unique_value())]);
     let of = |descriptor| RateLimitRequest {
         domain: "shop".to_owned(),
         descriptors: vec![descriptor],
         hits_addend: u32::MAX,
     };
     for _ in 0..3 {
-        let reply = decide(&mut client, of(charging(u64::MAX, user.clone()))).await;
+        let reply = decide(&mut client, of(with_hits(user.clone(), u64::MAX))).await;
         assert_eq!(reply.overall_code(), Code::OverLimit);
     }
     assert_eq!(
-        decide(&mut client, of(charging(0, user.clone()))).await.overall_code(),
+        decide(&mut client, of(with_hits(user.clone(), 0))).await.overall_code(),
         Code::OverLimit
     );
     for _ in 0..2 {
-        let mut refund = charging(u64::MAX, user.clone());
+        let mut refund = with_hits(user.clone(), u64::MAX);
         refund.is_negative_hits = true;
         assert_eq!(decide(&mut client, of(refund)).await.overall_code(), Code::Ok);
     }
-    let reply = decide(&mut client, of(charging(0, user))).await;
+    let reply = decide(&mut client, of(with_hits(user, 0))).await;
     assert_eq!((reply.overall_code(), reply.statuses[0].limit_remaining), (Code::Ok, 3));
     check_service(&service).await;
 }
@@ -142,7 +141,7 @@ async fn a_limit_of_an_unknown_unit_is_an_error_and_no_more() {
     let service = Tollgate::start(RULES, &[]);
     let mut client = grpc::connect(service.grpc).await;
     for unit in [0, 8, 99, -1] {
-        let mut request = ask("shop", &[("user", &fresh())]);
+        let mut request = request_for("shop", &[("user", &unique_value())]);
         request.descriptors[0].limit = Some(RateLimitOverride { requests_per_unit: 1, unit });
         client.should_rate_limit(request).await.unwrap_err();
     }
@@ -152,19 +151,19 @@ async fn a_limit_of_an_unknown_unit_is_an_error_and_no_more() {
 #[tokio::test]
 async fn what_is_not_protobuf_is_an_error_and_no_more() {
     let service = Tollgate::start(RULES, &[]);
-    let raw = Raw::connect(service.grpc).await;
-    let message = ask("shop", &[("user", &fresh())]).encode_to_vec();
+    let raw = RawGrpc::connect(service.grpc).await;
+    let message = request_for("shop", &[("user", &unique_value())]).encode_to_vec();
     for end in 1..message.len() {
         // Some beginnings are messages: those that end where a field does.
-        let (code, _) = raw.ask(&message[..end]).await;
+        let code = raw.call(&message[..end]).await.code;
         let valid = RateLimitRequest::decode(&message[..end]).is_ok();
         assert!(code != Status::Ok || valid, "{end} bytes");
     }
-    assert_ne!(raw.ask([0xff; 64]).await.0, Status::Ok);
+    assert_ne!(raw.call([0xff; 64]).await.code, Status::Ok);
     // A frame that ends before its message does.
-    let call = raw.begin().await;
+    let call = raw.open_call().await;
     let mut frame = frame(&message);
     frame.pop();
-    assert_ne!(call.finish(frame).await.0, Status::Ok);
+    assert_ne!(call.finish(frame).await.code, Status::Ok);
     check_service(&service).await;
 }

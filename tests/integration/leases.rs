@@ -1,13 +1,8 @@
 //! Hits taken ahead, by several instances that share a Redis.
 
-use std::time::Duration;
-
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
-
-use crate::support::{
-    eventually,
-    grpc::{self, Client, ask},
-    http,
+use testkit::{
+    grpc::{self, Client, request_for},
     redis::RedisServer,
     tollgate::Tollgate,
 };
@@ -22,8 +17,7 @@ descriptors:
 fn start(settings: &[(&str, &str)]) -> Tollgate {
     let patient = [("STORE_DEADLINE", "10s"), ("DRAIN_DELAY", "0s")];
     let service = Tollgate::start(RULES, &[&patient[..], settings].concat());
-    let ready = || (http::get(service.http, "/ready", &[]).status == 200).then_some(());
-    eventually("readiness", ready);
+    service.wait_until_ready();
     service
 }
 
@@ -31,7 +25,8 @@ fn start(settings: &[(&str, &str)]) -> Tollgate {
 async fn hit(client: &mut Client, calls: usize) -> usize {
     let mut passed = 0;
     for _ in 0..calls {
-        let answer = client.should_rate_limit(ask("shop", &[("user", "ann")])).await.unwrap();
+        let answer =
+            client.should_rate_limit(request_for("shop", &[("user", "ann")])).await.unwrap();
         passed += usize::from(answer.into_inner().overall_code() == Code::Ok);
     }
     passed
@@ -55,8 +50,7 @@ async fn what_an_instance_has_not_spent_at_its_end_passes_elsewhere() {
         assert!(used < 2_000, "nothing is taken ahead");
     }
     drop(client);
-    ends.terminate();
-    assert!(ends.ended(Duration::from_secs(10)).success());
+    ends.stop();
     assert_eq!(counted(), used, "{}", ends.log());
     assert!(ends.log().contains("unused prefetched hits"), "{}", ends.log());
 
@@ -73,8 +67,7 @@ async fn what_cannot_be_given_back_is_said_and_delays_the_end_little() {
     hit(&mut client, 1_000).await;
     drop(client);
     redis.stop();
-    service.terminate();
-    assert!(service.ended(Duration::from_secs(5)).success());
+    service.stop();
     let log = service.log();
     let said = log.lines().filter(|it| it.contains("count as used until their windows end"));
     assert_eq!(said.count(), 1, "{log}");

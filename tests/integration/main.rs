@@ -1,16 +1,6 @@
 //! The binary as an operator runs it: over gRPC, over HTTP and behind a real
 //! Envoy, with counters in memory and in a real Redis.
-#![allow(clippy::panic, clippy::unwrap_used, unreachable_pub, reason = "this is all tests")]
-
-#[path = "../support/mod.rs"]
-mod support;
-use support::certificates;
-
-#[path = "../support/authority.rs"]
-mod authority;
-#[allow(dead_code, reason = "other tests use the rest")]
-#[path = "../support/cluster.rs"]
-mod cluster_servers;
+#![allow(clippy::panic, clippy::unwrap_used, unreachable_pub, reason = "these are tests")]
 
 mod concurrency;
 mod degraded;
@@ -18,6 +8,7 @@ mod deny_cache;
 mod envoy;
 mod http;
 mod image;
+mod in_process;
 mod input;
 mod leases;
 mod memory;

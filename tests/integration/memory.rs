@@ -6,14 +6,13 @@ use std::iter;
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
 use futures_util::future::join_all;
 use prost::Message;
-use tonic::Code as Status;
-
-use crate::support::{
-    grpc::{self, ask, descriptor},
+use testkit::{
+    grpc::{self, descriptor, request_for},
     http,
-    raw::{self, Raw},
+    raw_grpc::RawGrpc,
     tollgate::Tollgate,
 };
+use tonic::Code as Status;
 
 const RULES: &str = "
 domain: shop
@@ -45,12 +44,12 @@ fn entries() -> Vec<u8> {
 async fn cost(message: &[u8], calls: usize) -> (usize, Status) {
     let service = Tollgate::start(RULES, &[]);
     let before = service.peak_memory();
-    let clients = join_all(iter::repeat_with(|| Raw::connect(service.grpc)).take(calls)).await;
-    let answers = join_all(clients.iter().map(|it| it.ask(message))).await;
+    let clients = join_all(iter::repeat_with(|| RawGrpc::connect(service.grpc)).take(calls)).await;
+    let answers = join_all(clients.iter().map(|it| it.call(message))).await;
     let cost = (service.peak_memory() - before) / MIB;
     println!("{calls} calls of {} bytes: {cost} MiB", message.len());
-    assert!(answers.iter().all(|it| it.0 == answers[0].0));
-    (cost, answers[0].0)
+    assert!(answers.iter().all(|it| it.code == answers[0].code));
+    (cost, answers[0].code)
 }
 
 #[tokio::test]
@@ -67,11 +66,11 @@ async fn many_small_elements_cost_no_more_than_the_message() {
 #[tokio::test]
 async fn as_many_elements_as_are_allowed_are_answered() {
     let service = Tollgate::start(RULES, &[("MAX_DESCRIPTORS", "1000")]);
-    let raw = Raw::connect(service.grpc).await;
-    let mut request = ask("shop", &[]);
+    let raw = RawGrpc::connect(service.grpc).await;
+    let mut request = request_for("shop", &[]);
     request.descriptors = vec![descriptor(&[("", ""); 100]); 1000];
     let before = service.peak_memory();
-    let reply: RateLimitResponse = raw::decode(&raw.ask(request.encode_to_vec()).await);
+    let reply: RateLimitResponse = raw.call(request.encode_to_vec()).await.decode();
     assert_eq!(reply.statuses.len(), 1000);
     let cost = (service.peak_memory() - before) / MIB;
     assert!(cost < 64, "{cost} MiB");
@@ -83,7 +82,7 @@ async fn as_many_elements_as_are_allowed_are_answered() {
                   MAX_DESCRIPTORS allows; it can be set to 1000 at most";
     assert_eq!((error.code(), error.message()), (Status::InvalidArgument, reason));
     assert!(service.log().contains(&format!("a request was invalid: {reason}")));
-    let request = ask("shop", &[("", ""); 101]);
+    let request = request_for("shop", &[("", ""); 101]);
     let error = client.should_rate_limit(request).await.unwrap_err();
     let reason = "descriptors[0].entries has 101 elements, expected at most 100";
     assert_eq!((error.code(), error.message()), (Status::InvalidArgument, reason));
@@ -99,7 +98,7 @@ async fn a_request_has_at_most_as_many_descriptors_as_is_set() {
              MAX_DESCRIPTORS allows; it can be set to 1000 at most",
             most + 1
         );
-        let mut request = ask("shop", &[]);
+        let mut request = request_for("shop", &[]);
         request.descriptors = vec![descriptor(&[("path", "/")]); most];
         let reply = client.should_rate_limit(request.clone()).await.unwrap().into_inner();
         assert_eq!(reply.statuses.len(), most);

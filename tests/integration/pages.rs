@@ -7,17 +7,15 @@ use std::{
     time::Duration,
 };
 
+use testkit::{
+    grpc::{self, request_for},
+    http,
+    tollgate::Tollgate,
+    wait::eventually,
+};
 use tokio::{
     task::{JoinSet, spawn_blocking},
     time::{Instant, sleep, sleep_until},
-};
-
-use crate::support::{
-    eventually,
-    grpc::{self, ask},
-    http,
-    prometheus::Metrics,
-    tollgate::Tollgate,
 };
 
 const RULES: usize = 10_000;
@@ -46,7 +44,7 @@ async fn late(service: &Tollgate, number: u32) -> u32 {
         sleep_until(due).await;
         let mut client = client.clone();
         calls.spawn(async move {
-            client.should_rate_limit(ask("shop", &[("user", "v7")])).await.unwrap();
+            client.should_rate_limit(request_for("shop", &[("user", "v7")])).await.unwrap();
             LATE < due.elapsed()
         });
     }
@@ -115,8 +113,8 @@ async fn readers_that_read_nothing_hold_little_and_nobody_up() {
     println!("100 readers took {more} MiB");
     assert!(more < 50, "{more} MiB");
     drop(readers);
-    eventually("room", || (http::get(service.http, "/rlconfig", &[]).status == 200).then_some(()));
-    Metrics::of(service.http).value("tollgate_rules", &[]);
+    eventually("room", || http::get(service.http, "/rlconfig", &[]).status == 200);
+    service.metric("tollgate_rules");
 }
 
 /// A page that is read slowly, and while its rules are replaced, is that of the old rules.
@@ -125,9 +123,9 @@ async fn a_page_is_of_the_rules_that_were_in_force_when_it_was_asked_for() {
     let service = start();
     let mut reader = idle_reader(service.http, "/metrics");
     assert_eq!(status(&mut reader), "200");
-    service.edit("rules.yaml", "domain: shop");
+    service.replace_rules("rules.yaml", "domain: shop");
     let rules = || http::get(service.http, "/rlconfig", &[]).body.len();
-    eventually("new rules", || (rules() == 0).then_some(()));
+    eventually("new rules", || rules() == 0);
     sleep(Duration::from_millis(100)).await;
     let mut page = String::new();
     reader.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -148,7 +146,7 @@ descriptors:
 - { key: "evil\n# forged: \e[31m", rate_limit: { unit: year, requests_per_unit: 1 } }
 "#;
     let service = Tollgate::start(rules, &[]);
-    let page = http::get(service.http, "/rlconfig", &[]).text();
+    let page = service.rules_page();
     assert!(page.ends_with("quota_mode: false\n"), "{page:?}");
     assert!(!page.trim_end().contains(char::is_control), "{page:?}");
 }

@@ -1,17 +1,13 @@
 //! A Redis of their own for limits per second.
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::{Code, rate_limit::Unit};
-
-use crate::{
-    authority::Authority,
-    cluster_servers::{Node, Setup},
-    support::{
-        eventually,
-        grpc::{self, Client, ask, descriptor},
-        http,
-        redis::RedisServer,
-        tollgate::Tollgate,
-    },
+use testkit::{
+    grpc::{self, Client, descriptor, request_for},
+    http,
+    redis::RedisServer,
+    redis_certificates::{ClientCertificates, RedisCertificates},
+    redis_node::{Node, ServerSetup},
+    tollgate::Tollgate,
 };
 
 /// Most of a `second` may pass between two hits, so nothing is said of what remains.
@@ -38,15 +34,14 @@ fn start(settings: &[(&str, &str)]) -> Tollgate {
         ("RESPONSE_DYNAMIC_METADATA", "always"),
     ];
     let service = Tollgate::start(RULES, &[&patient[..], settings].concat());
-    let ready = || (http::get(service.http, "/ready", &[]).status == 200).then_some(());
-    eventually("readiness", ready);
+    service.wait_until_ready();
     service
 }
 
 /// Hits `keys` in one call: the unit and what remains of each, and whether
 /// policies have decided.
 async fn hit(client: &mut Client, keys: &[&str]) -> (Vec<(Unit, u32)>, bool) {
-    let mut request = ask("shop", &[]);
+    let mut request = request_for("shop", &[]);
     request.descriptors = keys.iter().map(|it| descriptor(&[(it, "ann")])).collect();
     let answer = client.should_rate_limit(request).await.unwrap().into_inner();
     assert_eq!(answer.overall_code(), Code::Ok, "{keys:?}");
@@ -89,16 +84,19 @@ type Settings<'a> = &'a [(&'a str, &'a str)];
 
 #[tokio::test]
 async fn limits_per_second_and_nothing_else_go_to_the_redis_of_their_own() {
-    let authority = Authority::new();
+    let authority = RedisCertificates::new();
     let main = RedisServer::with_password("main secret");
     let (plain, locked) = (RedisServer::start(), RedisServer::with_password("other:secret"));
-    let tls = Setup { tls: Some(authority.server("localhost", "no")), ..Setup::default() };
-    let encrypted = Node::of(tls.tell(&["--save", ""]));
+    let tls = ServerSetup {
+        tls: Some(authority.server_arguments("localhost", ClientCertificates::NotRequested)),
+        ..ServerSetup::default()
+    };
+    let encrypted = Node::with_setup(tls.with_arguments(&["--save", ""]));
     let encrypted_url = format!("redis://127.0.0.1:{}", encrypted.port);
     let address = |server: &RedisServer| format!("127.0.0.1:{}", server.port());
-    let (open, socket) = (address(&plain), plain.socket().display().to_string());
-    let (guarded, within) = (address(&locked), format!("localhost:{}", encrypted.service));
-    let own = authority.own().display().to_string();
+    let (open, socket) = (address(&plain), plain.unix_socket().display().to_string());
+    let (guarded, within) = (address(&locked), format!("localhost:{}", encrypted.client_port));
+    let own = authority.ca_certificate().display().to_string();
     let ways: [(&str, &str, Settings<'_>); 4] = [
         (&plain.url(), &open, &[("REDIS_PERSECOND_SOCKET_TYPE", "tcp")]),
         (&plain.url(), &socket, &[("REDIS_PERSECOND_SOCKET_TYPE", "unix")]),
@@ -157,7 +155,7 @@ async fn while_one_of_the_two_is_down_the_other_is_exact() {
         }
     }
     // A limit that is known to be exceeded refuses, whatever the policy of the other.
-    let mut request = ask("shop", &[]);
+    let mut request = request_for("shop", &[]);
     request.descriptors = ["second", "minutes"].map(|it| descriptor(&[(it, "ann")])).into();
     request.hits_addend = 2_000;
     let answer = client.should_rate_limit(request).await.unwrap().into_inner();
@@ -169,10 +167,10 @@ async fn while_one_of_the_two_is_down_the_other_is_exact() {
     let (status, degraded) = hit(&mut client, &["bucket"]).await;
     assert_eq!((status[0].1, degraded), (expected - 1, false));
     assert_eq!(http::get(service.http, "/ready", &[]).status, 200);
-    second.start_again();
+    second.restart();
     let begin = std::time::Instant::now();
     while hit(&mut client, &["bucket", "second"]).await.1 {
-        assert!(begin.elapsed() < crate::support::SOON);
+        assert!(begin.elapsed() < testkit::wait::TIMEOUT);
     }
     main.stop();
     let mut direct = second.client();
@@ -213,12 +211,11 @@ descriptors:
         (&settings.to_vec(), &["hour", "second"]),
     ] {
         let service = Tollgate::start(rules, settings);
-        let ready = || (http::get(service.http, "/ready", &[]).status == 200).then_some(());
-        eventually("readiness", ready);
+        service.wait_until_ready();
         let mut client = grpc::connect(service.grpc).await;
         let mut codes = Vec::new();
         for _ in 0..20 {
-            let mut request = ask("shop", &[]);
+            let mut request = request_for("shop", &[]);
             request.descriptors = keys.iter().map(|it| descriptor(&[(it, "ann")])).collect();
             let answer = client.should_rate_limit(request).await;
             codes.push(answer.map(|it| it.into_inner().overall_code()).map_err(|it| it.code()));

@@ -1,11 +1,10 @@
 //! Commands with a closed pipe for their output.
 
 use std::{fs::File, io, process::Command};
-
-use crate::support::tollgate::Tollgate;
+use testkit::tollgate::Tollgate;
 
 fn tollgate() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_tollgate"))
+    Command::new(Tollgate::binary())
 }
 
 /// A pipe without a reader.

@@ -2,17 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
-
-use crate::{
-    authority::Authority,
-    cluster_servers::{Node, Sentinels, Setup},
-    support::{
-        SOON, eventually,
-        grpc::{self, Client, ask},
-        tollgate::Tollgate,
-    },
+use testkit::{
+    grpc::{self, Client, request_for},
+    redis_certificates::{ClientCertificates, RedisCertificates},
+    redis_cluster::Sentinels,
+    redis_node::{Node, ServerSetup},
+    tollgate::Tollgate,
+    wait::{TIMEOUT, eventually},
 };
+use tokio::time::sleep;
 
 const RULES: &str = "
 domain: shop
@@ -28,7 +26,7 @@ fn start(settings: &[(&str, &str)]) -> Tollgate {
 
 /// What remains; nothing if a policy has decided.
 async fn hit(client: &mut Client) -> Option<u32> {
-    let answer = client.should_rate_limit(ask("shop", &[("user", "ann")])).await;
+    let answer = client.should_rate_limit(request_for("shop", &[("user", "ann")])).await;
     let answer = answer.unwrap().into_inner();
     let degraded = answer.dynamic_metadata.as_ref().unwrap().fields.contains_key("degraded");
     (!degraded).then_some(answer.statuses[0].limit_remaining)
@@ -41,7 +39,7 @@ async fn is_used(service: &Tollgate, first: u32) {
         if let Some(left) = hit(&mut client).await {
             break left;
         }
-        assert!(begin.elapsed() < SOON, "{}", service.log());
+        assert!(begin.elapsed() < TIMEOUT, "{}", service.log());
         sleep(Duration::from_millis(10)).await;
     };
     assert_eq!(left, first);
@@ -50,7 +48,7 @@ async fn is_used(service: &Tollgate, first: u32) {
 
 /// Policies decide, and the log says this, and none of the secrets.
 async fn is_not_used(service: &Tollgate, why: &str, secrets: &[&str]) {
-    eventually(why, || service.log().contains(why).then_some(()));
+    eventually(why, || service.log().contains(why));
     let mut client = grpc::connect(service.grpc).await;
     for _ in 0..20 {
         assert_eq!(hit(&mut client).await, None);
@@ -63,13 +61,14 @@ async fn is_not_used(service: &Tollgate, why: &str, secrets: &[&str]) {
 
 #[tokio::test]
 async fn sentinels_are_told_a_password_of_their_own() {
-    let setup = Setup {
-        sentinel: "sentinel auth-pass main of-the-master\n".into(),
+    let setup = ServerSetup {
+        sentinel_config: "sentinel auth-pass main of-the-master\n".into(),
         sentinel_password: "of-the-guards".into(),
-        ..Setup::default()
+        ..ServerSetup::default()
     };
-    let setup = setup.tell(&["--requirepass", "of-the-master", "--masterauth", "of-the-master"]);
-    let all = Sentinels::of(&setup);
+    let setup =
+        setup.with_arguments(&["--requirepass", "of-the-master", "--masterauth", "of-the-master"]);
+    let all = Sentinels::with_setup(&setup);
     let url = all.url();
     let with = |auth: &'static str, guards: &'static str| {
         let kind = ("REDIS_TYPE", "sentinel");
@@ -91,7 +90,7 @@ async fn sentinels_are_told_a_password_of_their_own() {
     for sentinel in &all.sentinels {
         let user = "ACL SETUSER looks on >of-the-guards -@all +sentinel|master \
                     +sentinel|get-master-addr-by-name +ping";
-        sentinel.ask(&user.split(' ').collect::<Vec<_>>());
+        sentinel.query::<()>(&user.split(' ').collect::<Vec<_>>());
     }
     is_used(&with("default:of-the-master", "looks:of-the-guards"), 991).await;
     let unknown = "cannot connect to the master main: no Sentinel knows it";
@@ -110,11 +109,14 @@ async fn sentinels_are_told_a_password_of_their_own() {
 
 #[tokio::test]
 async fn a_given_authority_is_trusted_besides_those_of_the_system() {
-    let (known, other) = (Authority::new(), Authority::new());
-    let setup = Setup { tls: Some(known.server("localhost", "no")), ..Setup::default() };
-    let server = Node::of(setup.tell(&["--save", ""]));
-    let url = format!("localhost:{}", server.service);
-    let [known, other] = [&known, &other].map(|it| it.own().display().to_string());
+    let (known, other) = (RedisCertificates::new(), RedisCertificates::new());
+    let setup = ServerSetup {
+        tls: Some(known.server_arguments("localhost", ClientCertificates::NotRequested)),
+        ..ServerSetup::default()
+    };
+    let server = Node::with_setup(setup.with_arguments(&["--save", ""]));
+    let url = format!("localhost:{}", server.client_port);
+    let [known, other] = [&known, &other].map(|it| it.ca_certificate().display().to_string());
     let with = |given: &str, system: &str| {
         let tls = [("REDIS_URL", &url[..]), ("REDIS_TLS", "true"), ("SSL_CERT_FILE", system)];
         start(&[&tls[..], &[("REDIS_TLS_CACERT", given)]].concat())

@@ -1,21 +1,18 @@
-//! What the process says of itself while Redis does not answer, and when it
-//! gives up.
+//! Readiness and health while Redis does not decide, and when the process ends because of
+//! that.
 
 use std::time::Duration;
 
+use testkit::{
+    grpc::{self, request_for},
+    http,
+    redis::RedisServer,
+    redis_cluster::Cluster,
+    tollgate::Tollgate,
+    wait::{eventually_async, holds_for},
+};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
-
-use crate::{
-    cluster_servers::Cluster,
-    support::{
-        SOON, eventually,
-        grpc::{self, ask},
-        http,
-        redis::RedisServer,
-        tollgate::Tollgate,
-    },
 };
 
 const RULES: &str = "
@@ -27,242 +24,249 @@ descriptors:
   rate_limit: { unit: second, requests_per_unit: 100 }
 ";
 
-/// What HTTP and gRPC say, as one word each.
-async fn said(service: &Tollgate) -> [String; 4] {
-    let page = |path| http::get(service.http, path, &[]).status.to_string();
-    let mut client = HealthClient::new(grpc::channel(service.grpc).await);
-    let mut asked = Vec::new();
-    for service in ["", "ratelimit"] {
-        let answer = client.check(HealthCheckRequest { service: service.to_owned() }).await;
-        asked.push(format!("{:?}", answer.unwrap().into_inner().status()));
-    }
-    [page("/ready"), page("/healthcheck"), asked.remove(0), asked.remove(0)]
+/// Longer than the interval between the health checks of Redis.
+const SEVERAL_CHECKS: Duration = Duration::from_millis(600);
+
+/// The answers of all health endpoints.
+#[derive(Debug, PartialEq)]
+struct Health {
+    ready: u16,
+    healthcheck: u16,
+    grpc: [ServingStatus; 2],
 }
 
-async fn comes_to_say(service: &Tollgate, healthy: bool) {
-    let serving = if healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
-    let pages = if healthy { ["200", "200"] } else { ["503", "500"] };
-    let serving = format!("{serving:?}");
-    let expected = [pages[0], pages[1], &serving, &serving].map(str::to_owned);
-    let begin = std::time::Instant::now();
-    loop {
-        let found = said(service).await;
-        if found == expected {
-            return;
-        }
-        assert!(begin.elapsed() < SOON, "{found:?}, expected {expected:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+const HEALTHY: Health = Health { ready: 200, healthcheck: 200, grpc: [ServingStatus::Serving; 2] };
+const UNHEALTHY: Health =
+    Health { ready: 503, healthcheck: 500, grpc: [ServingStatus::NotServing; 2] };
+
+async fn health(service: &Tollgate) -> Health {
+    let page = |path| http::get(service.http, path, &[]).status;
+    let mut client = HealthClient::new(grpc::channel(service.grpc).await);
+    let mut grpc = [ServingStatus::Unknown; 2];
+    for (status, name) in grpc.iter_mut().zip(["", "ratelimit"]) {
+        let reply = client.check(HealthCheckRequest { service: name.to_owned() }).await;
+        *status = reply.unwrap().into_inner().status();
     }
+    Health { ready: page("/ready"), healthcheck: page("/healthcheck"), grpc }
+}
+
+async fn wait_for_health(service: &Tollgate, expected: Health) {
+    eventually_async(&format!("{expected:?}"), async || {
+        let found = health(service).await;
+        if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+}
+
+fn ready_page(service: &Tollgate) -> String {
+    http::get(service.http, "/ready", &[]).text()
 }
 
 #[tokio::test]
-async fn health_follows_every_redis_if_told_to() {
+async fn health_follows_every_redis_if_the_setting_is_active() {
     let (mut main, mut second) = (RedisServer::start(), RedisServer::start());
-    let urls = [main.url(), second.url()];
+    let (main_url, second_url) = (main.url(), second.url());
     let service = Tollgate::start(
         RULES,
         &[
-            ("REDIS_URL", &urls[0]),
+            ("REDIS_URL", &main_url),
             ("REDIS_PERSECOND", "true"),
-            ("REDIS_PERSECOND_URL", &urls[1]),
+            ("REDIS_PERSECOND_URL", &second_url),
             ("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", "true"),
             ("REDIS_TIMEOUT", "2s"),
             ("REDIS_PERSECOND_TIMEOUT", "2s"),
         ],
     );
-    comes_to_say(&service, true).await;
+    wait_for_health(&service, HEALTHY).await;
     for server in [&mut main, &mut second] {
         server.stop();
-        comes_to_say(&service, false).await;
-        let why = http::get(service.http, "/ready", &[]).text();
-        assert!(why.starts_with("the counter store does not decide: cannot connect to"), "{why}");
-        server.start_again();
-        comes_to_say(&service, true).await;
+        wait_for_health(&service, UNHEALTHY).await;
+        let page = ready_page(&service);
+        assert!(page.starts_with("the counter store does not decide: cannot connect to"), "{page}");
+        server.restart();
+        wait_for_health(&service, HEALTHY).await;
     }
-    main.freeze();
-    comes_to_say(&service, false).await;
-    main.thaw();
-    comes_to_say(&service, true).await;
+    main.suspend();
+    wait_for_health(&service, UNHEALTHY).await;
+    main.resume();
+    wait_for_health(&service, HEALTHY).await;
 }
 
 #[tokio::test]
-async fn health_does_not_follow_redis_by_itself() {
+async fn health_does_not_follow_redis_by_default() {
     let mut server = RedisServer::start();
-    let url = server.url();
-    let service = Tollgate::start(RULES, &[("REDIS_URL", &url)]);
-    comes_to_say(&service, true).await;
+    let service = Tollgate::start(RULES, &[("REDIS_URL", &server.url())]);
+    wait_for_health(&service, HEALTHY).await;
     server.stop();
-    let lost = || service.log().contains("is lost").then_some(());
-    eventually("the loss of the connection", lost);
-    // Longer than the store is left unasked where health follows it.
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    comes_to_say(&service, true).await;
+    service.wait_for_log("is lost");
+    holds_for(SEVERAL_CHECKS, "health", async || health(&service).await == HEALTHY).await;
 }
 
-/// A process that ends because nothing has answered at `url`; its log.
-fn gives_up(url: &str, settings: &[(&str, &str)]) -> String {
-    let always = [("REDIS_URL", url), ("REDIS_STARTUP_MAX_ELAPSED_TIME", "1s")];
-    let (_files, mut process) = Tollgate::launch(RULES, &[&always[..], settings].concat());
-    assert!(process.ended(SOON).code().is_some_and(|it| it != 0), "{}", process.log());
+/// The log of a process that ends because Redis at `url` does not decide in time.
+fn log_of_failed_start(url: &str, settings: &[(&str, &str)]) -> String {
+    let mut all = vec![("REDIS_URL", url), ("REDIS_STARTUP_MAX_ELAPSED_TIME", "1s")];
+    all.extend(settings);
+    let mut process = Tollgate::launch(RULES, &all);
+    let status = process.wait_for_exit();
+    assert!(status.code().is_some_and(|code| code != 0), "{status}: {}", process.log());
     process.log()
 }
 
 #[test]
-fn the_process_ends_if_redis_does_not_come_in_time() {
+fn the_process_ends_if_redis_does_not_decide_in_time() {
     let mut server = RedisServer::start();
     let expected = "has not decided within REDIS_STARTUP_MAX_ELAPSED_TIME, 1s";
-    // A silent one is waited for no longer than a dead one.
-    server.freeze();
-    let log = gives_up(&server.url(), &[("REDIS_TIMEOUT", "10m")]);
+    // The limit also applies to a server that accepts connections and does not reply.
+    server.suspend();
+    let log = log_of_failed_start(&server.url(), &[("REDIS_TIMEOUT", "10m")]);
     assert!(log.contains(expected), "{log}");
-    server.thaw();
+    server.resume();
     let url = server.url();
-    let port = server.port().to_string();
     server.stop();
-    let log = gives_up(&url, &[]);
-    let why = format!("cannot connect to 127.0.0.1:{port}");
-    assert!(log.contains(expected) && log.contains(&why), "{log}");
-    // One that is well does not make up for the other.
+    let reason = format!("cannot connect to {}", server.address());
+    let log = log_of_failed_start(&url, &[]);
+    assert!(log.contains(expected) && log.contains(&reason), "{log}");
+    // A working second server makes no difference.
     let second = RedisServer::start();
     let second = [("REDIS_PERSECOND", "true"), ("REDIS_PERSECOND_URL", &second.url())];
-    let log = gives_up(&url, &second);
-    assert!(log.contains(expected) && log.contains(&why), "{log}");
+    let log = log_of_failed_start(&url, &second);
+    assert!(log.contains(expected) && log.contains(&reason), "{log}");
 }
 
-#[test]
-fn the_process_goes_on_if_redis_came_in_time() {
+#[tokio::test]
+async fn the_process_keeps_running_if_redis_has_decided_in_time() {
     let mut server = RedisServer::start();
     server.stop();
-    let (url, most) = (server.url(), ("REDIS_STARTUP_MAX_ELAPSED_TIME", "10s"));
-    let service = Tollgate::start(RULES, &[("REDIS_URL", &url), most]);
-    assert_eq!(http::get(service.http, "/ready", &[]).status, 503);
-    server.start_again();
-    eventually("readiness", || {
-        (http::get(service.http, "/ready", &[]).status == 200).then_some(())
-    });
+    let url = server.url();
+    let settings = [("REDIS_URL", url.as_str()), ("REDIS_STARTUP_MAX_ELAPSED_TIME", "1m")];
+    let service = Tollgate::start(RULES, &settings);
+    assert!(!service.is_ready());
+    server.restart();
+    service.wait_until_ready();
 
     let server = RedisServer::start();
-    let (url, most) = (server.url(), ("REDIS_STARTUP_MAX_ELAPSED_TIME", "1s"));
-    let mut service = Tollgate::start(RULES, &[("REDIS_URL", &url), most]);
-    eventually("readiness", || {
-        (http::get(service.http, "/ready", &[]).status == 200).then_some(())
-    });
-    // From then on it may go away.
+    let url = server.url();
+    let settings = [("REDIS_URL", url.as_str()), ("REDIS_STARTUP_MAX_ELAPSED_TIME", "1s")];
+    let mut service = Tollgate::start_ready(RULES, &settings);
+    // From now on the limit does not apply.
     drop(server);
-    std::thread::sleep(Duration::from_millis(1_500));
-    assert_eq!(http::get(service.http, "/ready", &[]).status, 200);
-    service.terminate();
-    assert!(service.ended(SOON).success());
+    let longer_than_limit = Duration::from_millis(1_200);
+    holds_for(longer_than_limit, "readiness", async || service.is_ready()).await;
+    service.stop();
 }
 
-/// The page says this, and health no, whether it follows Redis or not; then all is well
-/// once `mend` has been called.
-async fn is_not_ready(settings: &[(&str, &str)], why: &str, mend: impl Fn(bool)) {
+/// Checks that the service becomes ready only after `set_usable(true)`, and follows
+/// `set_usable(false)` only if the setting is active. Until it is ready, `/ready` reports
+/// `reason`. Both states are observed for the time `hold`.
+async fn check_unusable_redis(
+    settings: &[(&str, &str)],
+    reason: &str,
+    set_usable: impl Fn(bool),
+    hold: Duration,
+) {
     for follows in ["false", "true"] {
-        mend(false);
-        let more = [("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", follows)];
-        let service = Tollgate::start(RULES, &[settings, &more].concat());
-        let page = || http::get(service.http, "/ready", &[]).text();
-        eventually(why, || page().contains(why).then_some(()));
-        for _ in 0..20 {
-            assert_eq!(http::get(service.http, "/ready", &[]).status, 503);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        comes_to_say(&service, false).await;
-        mend(true);
-        comes_to_say(&service, true).await;
-        mend(false);
+        set_usable(false);
+        let mut all = settings.to_vec();
+        all.push(("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", follows));
+        let service = Tollgate::start(RULES, &all);
+        eventually_async(reason, async || ready_page(&service).contains(reason)).await;
+        wait_for_health(&service, UNHEALTHY).await;
+        holds_for(hold, "not ready", async || !service.is_ready()).await;
+        set_usable(true);
+        wait_for_health(&service, HEALTHY).await;
+        set_usable(false);
         if follows == "true" {
-            comes_to_say(&service, false).await;
-            assert!(page().contains(why), "{}", page());
+            wait_for_health(&service, UNHEALTHY).await;
+            let page = ready_page(&service);
+            assert!(page.contains(reason), "{page}");
         } else {
-            tokio::time::sleep(Duration::from_millis(600)).await;
-            comes_to_say(&service, true).await;
+            holds_for(hold, "health", async || health(&service).await == HEALTHY).await;
         }
     }
 }
 
 #[tokio::test]
-async fn a_replica_is_not_ready() {
+async fn the_service_is_not_ready_on_a_replica() {
     let (master, replica) = (RedisServer::start(), RedisServer::start());
-    let url = replica.url();
     let port = master.port().to_string();
-    let follow = |promoted: bool| {
-        let of = if promoted { ["NO", "ONE"] } else { ["127.0.0.1", &port] };
-        redis::cmd("REPLICAOF").arg(&of).exec(&mut replica.client()).unwrap();
+    let set_usable = |promoted: bool| {
+        let master = if promoted { ["NO", "ONE"] } else { ["127.0.0.1", &port] };
+        redis::cmd("REPLICAOF").arg(&master).exec(&mut replica.client()).unwrap();
     };
-    is_not_ready(&[("REDIS_URL", &url)], "READONLY", follow).await;
+    check_unusable_redis(&[("REDIS_URL", &replica.url())], "READONLY", set_usable, SEVERAL_CHECKS)
+        .await;
+}
+
+/// Creates a Redis user with these rights, or changes the rights.
+fn set_rights(server: &RedisServer, rights: &str) {
+    let command = format!("SETUSER counts on >secret {rights}");
+    let words: Vec<_> = command.split(' ').collect();
+    redis::cmd("ACL").arg(words).exec(&mut server.client()).unwrap();
 }
 
 #[tokio::test]
-async fn without_a_right_that_any_decision_needs_nobody_is_ready() {
+async fn the_service_is_not_ready_without_a_right_that_decisions_need() {
     let server = RedisServer::start();
-    let url = format!("redis://counts:secret@127.0.0.1:{}", server.port());
-    let may = |rights: String| {
-        let words = format!("SETUSER counts on >secret ~* {rights}");
-        redis::cmd("ACL").arg(words.split(' ').collect::<Vec<_>>()).exec(&mut server.client())
-    };
+    let url = format!("redis://counts:secret@{}", server.address());
     let needed = [
         "eval", "evalsha", "get", "set", "del", "decrby", "incrby", "pexpire", "pttl", "getrange",
         "setrange", "strlen",
     ];
-    let rights = format!("+{} +ping", needed.join(" +"));
+    let rights = format!("~* -@all +{} +ping", needed.join(" +"));
     for right in needed {
-        let allow = |all: bool| {
-            let less = if all { String::new() } else { format!(" -{right}") };
-            may(format!("-@all {rights}{less}")).unwrap();
+        let set_usable = |complete: bool| {
+            let missing = if complete { String::new() } else { format!(" -{right}") };
+            set_rights(&server, &format!("{rights}{missing}"));
         };
-        // Of what a script may not do, Redis 7 does not say NOPERM.
-        let why = match right {
+        // For commands inside of a script, Redis 7 does not reply with NOPERM.
+        let reason = match right {
             "eval" | "evalsha" => "NOPERM".to_owned(),
             right => format!("can't run this command or subcommand ({})", right.to_uppercase()),
         };
-        is_not_ready(&[("REDIS_URL", &url)], &why, allow).await;
+        let hold = if right == needed[0] { SEVERAL_CHECKS } else { Duration::ZERO };
+        check_unusable_redis(&[("REDIS_URL", &url)], &reason, set_usable, hold).await;
     }
 }
 
 #[tokio::test]
-async fn every_node_of_a_cluster_has_to_decide() {
-    let mut cluster = Cluster::start(3, false);
+async fn health_follows_every_node_of_a_cluster() {
+    let mut cluster = Cluster::start(3);
     let url = cluster.url();
     let kind = [("REDIS_TYPE", "cluster"), ("REDIS_URL", &url[..])];
     let follows = [("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", "true")];
     let service = Tollgate::start(RULES, &[&kind[..], &follows].concat());
-    comes_to_say(&service, true).await;
-    let gone = format!("127.0.0.1:{}", cluster.primaries[1].service);
+    wait_for_health(&service, HEALTHY).await;
+    let dead = format!("127.0.0.1:{}", cluster.primaries[1].client_port);
     cluster.primaries[1].kill();
-    comes_to_say(&service, false).await;
-    let later = Tollgate::start(RULES, &kind);
-    for service in [&service, &later] {
-        let page = || http::get(service.http, "/ready", &[]).text();
-        eventually("the node that is dead", || page().contains(&gone).then_some(()));
+    wait_for_health(&service, UNHEALTHY).await;
+    let started_later = Tollgate::start(RULES, &kind);
+    for service in [&service, &started_later] {
+        let reports_node = async || ready_page(service).contains(&dead);
+        eventually_async("the dead node on the page", reports_node).await;
     }
-    cluster.primaries[1].start_again();
-    comes_to_say(&service, true).await;
-    comes_to_say(&later, true).await;
+    cluster.primaries[1].restart();
+    wait_for_health(&service, HEALTHY).await;
+    wait_for_health(&started_later, HEALTHY).await;
 }
 
-/// That shows only once a counter is asked for: names of keys begin as the operator says.
+/// The health check uses keys of its own, so missing rights for the keys of counters show
+/// only at the first decision.
 #[tokio::test]
-async fn whoever_may_not_use_the_counters_is_not_ready() {
+async fn health_follows_rights_for_the_keys_of_counters() {
     let server = RedisServer::start();
-    let url = format!("redis://counts:secret@127.0.0.1:{}", server.port());
-    let may = |keys: &str| {
-        let words = format!("SETUSER counts on >secret resetkeys {keys} -@all +@all");
-        redis::cmd("ACL").arg(words.split(' ').collect::<Vec<_>>()).exec(&mut server.client())
-    };
-    may("~limits:* ~tollgate-probe-*").unwrap();
+    let url = format!("redis://counts:secret@{}", server.address());
+    set_rights(&server, "resetkeys ~limits:* ~tollgate-probe-* +@all");
     let follows = ("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", "true");
     let service = Tollgate::start(RULES, &[("REDIS_URL", &url), follows]);
-    comes_to_say(&service, true).await;
+    wait_for_health(&service, HEALTHY).await;
     let mut client = grpc::connect(service.grpc).await;
-    let mut call = async || client.should_rate_limit(ask("shop", &[("user", "ann")])).await;
-    let error = call().await.unwrap_err();
+    let request = request_for("shop", &[("user", "ann")]);
+    let error = client.should_rate_limit(request.clone()).await.unwrap_err();
     assert!(error.message().contains("CACHE_KEY_PREFIX"), "{error}");
-    comes_to_say(&service, false).await;
-    let page = http::get(service.http, "/ready", &[]).text();
+    wait_for_health(&service, UNHEALTHY).await;
+    let page = ready_page(&service);
     assert!(page.contains("NOPERM") && page.contains("CACHE_KEY_PREFIX"), "{page}");
-    may("~limits:* ~tollgate-probe-* ~shop|*").unwrap();
-    comes_to_say(&service, true).await;
-    call().await.unwrap();
+    set_rights(&server, "resetkeys ~limits:* ~tollgate-probe-* ~shop|* +@all");
+    wait_for_health(&service, HEALTHY).await;
+    grpc::decide(&mut client, request).await;
 }

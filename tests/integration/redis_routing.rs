@@ -4,19 +4,16 @@
 use std::{net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
-
-use crate::{
-    cluster_servers::{Cluster, Node},
-    support::{
-        SOON,
-        envoy::{self, Envoy, typed},
-        eventually,
-        grpc::{self, ask},
-        http,
-        nutcracker::Nutcracker,
-        redis::RedisServer,
-        tollgate::Tollgate,
-    },
+use testkit::{
+    envoy::{self, Envoy, typed},
+    grpc::{self, request_for},
+    http,
+    redis::RedisServer,
+    redis_cluster::Cluster,
+    redis_node::Node,
+    tollgate::Tollgate,
+    twemproxy::Twemproxy,
+    wait::eventually,
 };
 
 const RULES: &str = "
@@ -31,14 +28,15 @@ descriptors:
 /// It is never ready, and each of these is said by the page, the log and each call.
 async fn is_refused(service: &Tollgate, words: &[&str]) {
     let says = |text: &str| words.iter().all(|it| text.contains(it));
-    eventually("a line in the log", || says(&service.log()).then_some(()));
+    eventually("a line in the log", || says(&service.log()));
     let mut client = grpc::connect(service.grpc).await;
     for _ in 0..5 {
-        let error = client.should_rate_limit(ask("shop", &[("user", "ann")])).await.unwrap_err();
+        let error =
+            client.should_rate_limit(request_for("shop", &[("user", "ann")])).await.unwrap_err();
         assert!(says(error.message()), "{error}");
     }
     let ready = || http::get(service.http, "/ready", &[]);
-    eventually("no readiness", || (ready().status == 503).then_some(()));
+    eventually("no readiness", || ready().status == 503);
     assert!(says(&ready().text()), "{}", ready().text());
 }
 
@@ -46,8 +44,8 @@ async fn is_refused(service: &Tollgate, words: &[&str]) {
 fn ends(port: u16, settings: &[(&str, &str)], words: &[&str]) {
     let url = format!("127.0.0.1:{port}");
     let settings = [&[("REDIS_URL", &url[..])], settings].concat();
-    let (_files, mut process) = Tollgate::launch(RULES, &settings);
-    assert!(process.ended(SOON).code().is_some_and(|it| it != 0), "{}", process.log());
+    let mut process = Tollgate::launch(RULES, &settings);
+    assert!(process.wait_for_exit().code().is_some_and(|it| it != 0), "{}", process.log());
     let log = process.log();
     let says = |line: &str| {
         line.contains(r#""level":"error""#) && words.iter().all(|it| line.contains(it))
@@ -57,15 +55,13 @@ fn ends(port: u16, settings: &[(&str, &str)], words: &[&str]) {
 
 /// Three of many calls at once pass, for each of many counters.
 async fn counts(service: &Tollgate) {
-    eventually("readiness", || {
-        (http::get(service.http, "/ready", &[]).status == 200).then_some(())
-    });
+    service.wait_until_ready();
     let calls = (0..200).map(|number| {
         let grpc = service.grpc;
         tokio::spawn(async move {
             let user = format!("u{}", number % 20);
             let mut client = grpc::connect(grpc).await;
-            let request = ask("shop", &[("user", &user)]);
+            let request = request_for("shop", &[("user", &user)]);
             client.should_rate_limit(request).await.unwrap().into_inner().overall_code
         })
     });
@@ -83,16 +79,16 @@ fn of(port: u16, settings: &[(&str, &str)]) -> Tollgate {
 
 #[tokio::test]
 async fn a_cluster_is_used_only_as_one() {
-    let single = Cluster::start(1, false);
-    let port = single.primaries[0].service;
+    let single = Cluster::start(1);
+    let port = single.primaries[0].client_port;
     let words = ["Redis Cluster", "REDIS_TYPE=cluster"];
     ends(port, &[], &words);
     counts(&of(port, &[("REDIS_TYPE", "cluster")])).await;
     // Of a node without slots, and of several nodes, it is not clear either.
     let lone = Node::start(&["--cluster-enabled", "yes", "--save", ""]);
-    ends(lone.service, &[], &words);
-    let three = Cluster::start(3, false);
-    ends(three.primaries[0].service, &[], &words);
+    ends(lone.client_port, &[], &words);
+    let three = Cluster::start(3);
+    ends(three.primaries[0].client_port, &[], &words);
     let main = RedisServer::start();
     let url = format!("127.0.0.1:{port}");
     let second = [("REDIS_PERSECOND", "true"), ("REDIS_PERSECOND_URL", &url[..])];
@@ -102,22 +98,22 @@ async fn a_cluster_is_used_only_as_one() {
 #[tokio::test]
 async fn a_cluster_in_the_place_of_a_redis_that_has_decided_ends_nothing() {
     let mut server = Node::start(&["--save", ""]);
-    let service = of(server.service, &[("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", "true")]);
+    let service = of(server.client_port, &[("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", "true")]);
     counts(&service).await;
     let says = |text: &str| service.log().contains(text);
     server.kill();
     let refused = "Connection refused";
-    eventually("a line in the log", || says(refused).then_some(()));
-    server.tell(&["--cluster-enabled", "yes"]);
-    server.start_again();
+    eventually("a line in the log", || says(refused));
+    server.add_arguments(&["--cluster-enabled", "yes"]);
+    server.restart();
     is_refused(&service, &["Redis Cluster", "REDIS_TYPE=cluster"]).await;
     let sentence = "set REDIS_TYPE=cluster; retrying";
-    eventually("the other reason", || says(sentence).then_some(()));
+    eventually("the other reason", || says(sentence));
     assert!(says("no longer ready: "), "{}", service.log());
     server.kill();
-    server.tell(&["--cluster-enabled", "no"]);
-    server.start_again();
-    eventually("readiness", || says("ready again").then_some(()));
+    server.add_arguments(&["--cluster-enabled", "no"]);
+    server.restart();
+    eventually("readiness", || says("ready again"));
 }
 
 #[tokio::test]
@@ -140,9 +136,9 @@ async fn what_is_no_cluster_is_not_used_as_one_and_fills_no_log() {
 async fn a_proxy_is_used_only_before_one_server() {
     let (one, other) = (RedisServer::start(), RedisServer::start());
     let words = ["proxy", "twemproxy", "REDIS_URL", "REDIS_TYPE"];
-    let both = Nutcracker::start(&[one.port(), other.port()]);
+    let both = Twemproxy::start(&[one.port(), other.port()]);
     ends(both.port, &[], &words);
-    let alone = Nutcracker::start(&[one.port()]);
+    let alone = Twemproxy::start(&[one.port()]);
     counts(&of(alone.port, &[])).await;
 }
 

@@ -16,13 +16,12 @@ use envoy_types::pb::envoy::{
 use tempfile::TempDir;
 
 use super::deny_cache::times_asked;
-use crate::support::{
-    eventually, fresh,
-    grpc::{self, Client, ask, descriptor},
-    http, minute,
-    prometheus::Metrics,
+use testkit::{
+    current_minute,
+    grpc::{self, Client, descriptor, request_for},
     redis::RedisServer,
     tollgate::Tollgate,
+    unique_value,
 };
 
 const BASIC: &str = "
@@ -76,7 +75,7 @@ struct Flow {
     service: Tollgate,
     main: Option<RedisServer>,
     seconds: Option<RedisServer>,
-    minute: u64,
+    minute: i64,
     /// Since when at least a refusal is remembered that is expected to be.
     remembered: Option<Instant>,
     _files: TempDir,
@@ -122,22 +121,21 @@ impl Flow {
                 ("EXPIRATION_JITTER_MAX_SECONDS", "300"),
             ],
         );
-        let ready = || (http::get(service.http, "/ready", &[]).status == 200).then_some(());
-        eventually("readiness", ready);
+        service.wait_until_ready();
         let client = grpc::connect(service.grpc).await;
-        let (minute, remembered) = (minute(), None);
+        let (minute, remembered) = (current_minute(), None);
         Self { variant, client, service, main, seconds, minute, remembered, _files: files }
     }
 
     async fn call(&mut self, request: RateLimitRequest) -> Result<RateLimitResponse, Late> {
         let response = self.client.should_rate_limit(request).await.unwrap().into_inner();
         let forgotten = self.remembered.is_some_and(|it| BELIEVED <= it.elapsed());
-        if minute() == self.minute && !forgotten { Ok(response) } else { Err(Late) }
+        if current_minute() == self.minute && !forgotten { Ok(response) } else { Err(Late) }
     }
 
     /// What `statistics` of one key of a domain are.
     fn counts<const N: usize>(&self, domain: &str, key: &str, statistics: [&str; N]) -> [f64; N] {
-        let metrics = Metrics::of(self.service.http);
+        let metrics = self.service.metrics();
         statistics.map(|it| {
             let name = format!("ratelimit_service_rate_limit_{it}");
             metrics.value(&name, &[("domain", domain), ("key1", key)])
@@ -164,7 +162,7 @@ impl Flow {
         if !self.variant.cache {
             return;
         }
-        let metrics = Metrics::of(self.service.http);
+        let metrics = self.service.metrics();
         let found = ["hitCount", "missCount", "lookupCount"]
             .map(|it| metrics.value(&format!("ratelimit_localcache_{it}"), &[]));
         assert_eq!(found, [hits, misses, hits + misses].map(f64::from));
@@ -187,11 +185,11 @@ impl Flow {
     }
 
     async fn unknown_and_basic(&mut self) -> Result<(), Late> {
-        let response = self.call(ask("foo", &[("hello", "world")])).await?;
+        let response = self.call(request_for("foo", &[("hello", "world")])).await?;
         assert_eq!(response.overall_code(), Code::Ok);
         assert_eq!(response.statuses, [DescriptorStatus { code: 1, ..Default::default() }]);
         self.assert_looked_up(0, 0);
-        let response = self.call(ask("basic", &[("key1", &fresh())])).await?;
+        let response = self.call(request_for("basic", &[("key1", &unique_value())])).await?;
         assert_eq!(states(&response), [(Code::Ok, 49)]);
         assert_eq!(self.counts("basic", "key1", ["total_hits"]), [1.0]);
         self.assert_looked_up(0, 1);
@@ -200,12 +198,12 @@ impl Flow {
 
     /// 25 calls at a limit of 20 per minute.
     async fn one_descriptor(&mut self) -> Result<(), Late> {
-        let value = fresh();
+        let value = unique_value();
         for i in 0..25 {
             if i == 20 {
                 self.remembered = Some(Instant::now());
             }
-            let response = self.call(ask("another", &[("key2", &value)])).await?;
+            let response = self.call(request_for("another", &[("key2", &value)])).await?;
             let state = if i < 20 { (Code::Ok, 19 - i) } else { (Code::OverLimit, 0) };
             assert_eq!(states(&response), [state], "{i}");
             assert_eq!(response.overall_code(), state.0, "{i}");
@@ -222,7 +220,7 @@ impl Flow {
 
     /// 15 calls at limits of 20 per minute and 10 per hour.
     async fn two_descriptors(&mut self) -> Result<(), Late> {
-        let (value, other) = (fresh(), fresh());
+        let (value, other) = (unique_value(), unique_value());
         let before = self.known(24, 21);
         for i in 0..15 {
             if i == 10 {
@@ -254,9 +252,9 @@ impl Flow {
 
     /// The time until the window ends goes down.
     async fn until_reset(&mut self) -> Result<(), Late> {
-        let value = fresh();
+        let value = unique_value();
         let mut reset = async || {
-            let response = self.call(ask("another", &[("key4", &value)])).await?;
+            let response = self.call(request_for("another", &[("key4", &value)])).await?;
             Ok(response.statuses[0].duration_until_reset.as_ref().unwrap().seconds)
         };
         let first = reset().await?;
@@ -355,7 +353,10 @@ async fn counters_in_both_redis_are_kept_longer_at_random() {
     let mut flow = Flow::begin(variant).await;
     for (domain, key, window) in [("basic", "key1", 1), ("another", "key2", 60)] {
         for _ in 0..30 {
-            flow.client.should_rate_limit(ask(domain, &[(key, &fresh())])).await.unwrap();
+            flow.client
+                .should_rate_limit(request_for(domain, &[(key, &unique_value())]))
+                .await
+                .unwrap();
         }
         let server = if window == 1 { &flow.seconds } else { &flow.main };
         let lifetimes = lifetimes(server.as_ref().unwrap());
@@ -367,19 +368,19 @@ async fn counters_in_both_redis_are_kept_longer_at_random() {
 
 async fn shared(variant: Variant) -> Result<(), Late> {
     let mut flow = Flow::begin(variant).await;
-    let value = fresh();
+    let value = unique_value();
     for i in 0..10 {
         let files = [("files", &*format!("files/{value}.pdf"))];
-        let response = flow.call(ask("shared", &files)).await?;
+        let response = flow.call(request_for("shared", &files)).await?;
         assert_eq!(states(&response), [(Code::Ok, 9 - i)], "{i}");
     }
     let other = [("files", &*format!("files/{value}.csv"))];
-    let response = flow.call(ask("shared", &other)).await?;
+    let response = flow.call(request_for("shared", &other)).await?;
     assert_eq!(states(&response), [(Code::OverLimit, 0)]);
     assert_eq!(response.statuses[0].current_limit.as_ref().unwrap().requests_per_unit, 10);
     for _ in 0..5 {
-        let files = [("files_no_share", &*format!("files/{}", fresh()))];
-        let response = flow.call(ask("shared", &files)).await?;
+        let files = [("files_no_share", &*format!("files/{}", unique_value()))];
+        let response = flow.call(request_for("shared", &files)).await?;
         assert_eq!(states(&response), [(Code::Ok, 9)]);
     }
     Ok(())

@@ -8,13 +8,11 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{
     rate_limit_response::{Code, DescriptorStatus, RateLimit, rate_limit::Unit},
 };
 use tempfile::TempDir;
-
-use crate::support::{
-    ads::{Ads, above, config, limited, node},
-    eventually,
-    grpc::{self, Client, ask},
-    prometheus::Metrics,
+use testkit::{
+    grpc::{self, Client, request_for},
     tollgate::Tollgate,
+    wait::eventually,
+    xds::{XdsServer, domain_config, rule, with_children, with_limit},
 };
 
 const BASIC: &str = "
@@ -67,7 +65,7 @@ fn runtime() -> TempDir {
 
 /// The answer for one descriptor.
 async fn one(client: &mut Client, domain: &str, key: &str) -> RateLimitResponse {
-    let reply = client.should_rate_limit(ask(domain, &[(key, "foo")])).await.unwrap();
+    let reply = client.should_rate_limit(request_for(domain, &[(key, "foo")])).await.unwrap();
     reply.into_inner()
 }
 
@@ -93,12 +91,12 @@ fn first_of_50() -> RateLimitResponse {
 }
 
 fn loads(service: &Tollgate) -> f64 {
-    Metrics::of(service.http).value("ratelimit_service_config_load_success", &[])
+    service.metric("ratelimit_service_config_load_success")
 }
 
 /// Waits until rules have been loaded once more than `before`.
 fn loaded(service: &Tollgate, before: f64) {
-    eventually("a load", || (before < loads(service)).then_some(()));
+    eventually("a load", || before < loads(service));
 }
 
 #[tokio::test]
@@ -150,7 +148,7 @@ async fn the_time_until_the_reset_falls() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_come_and_go_by_xds() {
-    let mut server = Ads::start().await;
+    let mut server = XdsServer::start().await;
     let server_url = server.address.to_string();
     let service = start(
         Path::new("/nowhere"),
@@ -160,31 +158,31 @@ async fn rules_come_and_go_by_xds() {
             ("CONFIG_GRPC_XDS_SERVER_URL", &server_url),
         ],
     );
-    let mut stream = server.stream().await;
-    assert_eq!(stream.request().await.node.unwrap().id, "init-test-node");
+    let mut stream = server.accept().await;
+    assert_eq!(stream.next_request().await.node.unwrap().id, "init-test-node");
     let mut client = grpc::connect(service.grpc).await;
-    let year = |key, requests| limited(node(key, "foo"), requests);
-    let foo = config("foo", vec![year("k1", 3)]);
+    let year = |key, requests| with_limit(rule(key, "foo"), requests);
+    let foo = domain_config("foo", vec![year("k1", 3)]);
     stream.send("1", "a", std::slice::from_ref(&foo));
-    assert_eq!(stream.request().await.version_info, "1");
+    assert_eq!(stream.next_request().await.version_info, "1");
     let remaining = |answer: RateLimitResponse| answer.statuses[0].limit_remaining;
     assert_eq!(remaining(one(&mut client, "foo", "k1").await), 2);
 
     // One more domain, and a changed limit: its counter goes on.
-    let bar = config("bar", vec![above(node("k2", "foo"), vec![year("k3", 1)])]);
-    stream.send("2", "b", &[config("foo", vec![year("k1", 10)]), bar]);
-    assert_eq!(stream.request().await.version_info, "2");
+    let bar = domain_config("bar", vec![with_children(rule("k2", "foo"), vec![year("k3", 1)])]);
+    stream.send("2", "b", &[domain_config("foo", vec![year("k1", 10)]), bar]);
+    assert_eq!(stream.next_request().await.version_info, "2");
     assert_eq!(remaining(one(&mut client, "foo", "k1").await), 8);
     assert_eq!(one(&mut client, "bar", "k2").await, bare(), "the limit is one level deeper");
 
     // The same domain twice is refused, and nothing changes.
     stream.send("3", "c", &[foo.clone(), foo]);
-    let refused = stream.request().await;
+    let refused = stream.next_request().await;
     assert_eq!((refused.version_info.as_str(), refused.response_nonce.as_str()), ("2", "c"));
     assert!(refused.error_detail.unwrap().message.contains("domain"));
     assert_eq!(remaining(one(&mut client, "foo", "k1").await), 7);
 
     stream.send("4", "d", &[]);
-    assert_eq!(stream.request().await.version_info, "4");
+    assert_eq!(stream.next_request().await.version_info, "4");
     assert_eq!(one(&mut client, "foo", "k1").await, bare());
 }

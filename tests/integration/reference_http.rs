@@ -2,17 +2,15 @@
 //! row, and what is better here on purpose.
 
 use serde_json::{Value, json};
+use testkit::{
+    grpc,
+    http::{self, Reply},
+    redis::RedisServer,
+    tollgate::Tollgate,
+};
 use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
-
-use crate::support::{
-    grpc,
-    http::{self, Reply},
-    prometheus::Metrics,
-    redis::RedisServer,
-    tollgate::Tollgate,
 };
 
 /// The example of the reference service's documentation: one descriptor that is
@@ -132,9 +130,7 @@ fn the_health_page_answers_every_method() {
     let url = redis.url();
     let settings = [("REDIS_URL", url.as_str()), ("DRAIN_DELAY", "60s")];
     let mut service = Tollgate::start(RULES, &settings);
-    crate::support::eventually("health", || {
-        (http::get(service.http, "/healthcheck", &[]).status == 200).then_some(())
-    });
+    service.wait_until_healthy();
     for method in ["GET", "POST", "PUT"] {
         let reply = http::send(service.http, method, "/healthcheck", &[], b"");
         assert_eq!((reply.status, reply.text().as_str()), (200, "OK"), "{method}");
@@ -142,12 +138,12 @@ fn the_health_page_answers_every_method() {
     }
     // Once it is told to end there is no way back.
     service.terminate();
-    crate::support::eventually("the drain", || {
+    testkit::wait::eventually("the drain", || {
         (http::get(service.http, "/healthcheck", &[]).status == 500).then_some(())
     });
     assert_eq!(http::get(service.http, "/healthcheck", &[]).text(), "");
     service.terminate();
-    service.ended(crate::support::SOON);
+    service.wait_for_exit();
 }
 
 #[test]
@@ -162,10 +158,10 @@ fn health_can_ask_for_a_domain() {
     let health = || http::get(service.http, "/healthcheck", &[]).status;
     assert_eq!(health(), 500);
     std::fs::write(rules.join("rules.yaml"), RULES).unwrap();
-    crate::support::eventually("health", || (health() == 200).then_some(()));
+    testkit::wait::eventually("health", || health() == 200);
     // Rules that cannot be used change nothing.
     std::fs::write(rules.join("rules.yaml"), "domain: [").unwrap();
-    crate::support::eventually("the refusal", || {
+    testkit::wait::eventually("the refusal", || {
         let rules = http::get(service.debug, "/rlconfig", &[]).text();
         rules.contains("# newer rules were refused").then_some(())
     });
@@ -182,8 +178,8 @@ async fn health_by_grpc_knows_the_names_of_the_reference() {
     }
     let unknown = HealthCheckRequest { service: "nobody".into() };
     assert_eq!(health.check(unknown.clone()).await.unwrap_err().code(), Code::NotFound);
-    let checks = Metrics::of(service.http)
-        .value("ratelimit_service_total_requests", &[("grpc_method", "Check")]);
+    let checks =
+        service.metrics().value("ratelimit_service_total_requests", &[("grpc_method", "Check")]);
     assert_eq!(checks, 3.0);
     let mut watching = health.watch(unknown).await.unwrap().into_inner();
     let told = watching.message().await.unwrap().unwrap();

@@ -8,17 +8,16 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{
     RateLimitResponse,
     rate_limit_response::{Code, rate_limit::Unit},
 };
-
-use crate::{
-    authority::Authority,
-    cluster_servers::{Cluster, Node, Sentinels, Setup},
-    support::{
-        eventually, fresh,
-        grpc::{self, Client, ask},
-        http, minute,
-        redis::RedisServer,
-        tollgate::Tollgate,
-    },
+use testkit::{
+    current_minute,
+    grpc::{self, Client, request_for},
+    redis::RedisServer,
+    redis_certificates::{CertificateFiles, ClientCertificates, RedisCertificates},
+    redis_cluster::{Cluster, Sentinels},
+    redis_node::{Node, ServerSetup},
+    tollgate::Tollgate,
+    unique_value,
+    wait::eventually,
 };
 
 const FILES: [(&str, &str); 2] = [
@@ -55,7 +54,7 @@ fn start(settings: &[(&str, &str)]) -> (Tollgate, tempfile::TempDir) {
         ("REDIS_PERSECOND_TIMEOUT", "10s"),
     ];
     let service = Tollgate::start("", &[&always[..], settings].concat());
-    let healthy = || (http::get(service.http, "/healthcheck", &[]).status == 200).then_some(());
+    let healthy = || (service.is_healthy()).then_some(());
     eventually("health", healthy);
     (service, files)
 }
@@ -72,7 +71,7 @@ fn told(answer: &RateLimitResponse) -> Told {
 }
 
 async fn call(client: &mut Client, domain: &str, key: &str, value: &str) -> Told {
-    let answer = client.should_rate_limit(ask(domain, &[(key, value)])).await;
+    let answer = client.should_rate_limit(request_for(domain, &[(key, value)])).await;
     told(&answer.unwrap().into_inner())
 }
 
@@ -85,15 +84,15 @@ async fn basic_flow(settings: &[(&str, &str)]) {
         (Code::Ok, vec![(Code::Ok, None, 0)])
     );
     let one = |code, limit, rest| (code, vec![(code, Some(limit), rest)]);
-    let answer = call(&mut client, "basic", "key1", &fresh()).await;
+    let answer = call(&mut client, "basic", "key1", &unique_value()).await;
     assert_eq!(answer, one(Code::Ok, (50, Unit::Second), 49), "{settings:?}");
     loop {
-        let (begin, value, mut answers) = (minute(), fresh(), Vec::new());
+        let (begin, value, mut answers) = (current_minute(), unique_value(), Vec::new());
         for _ in 0..25 {
             answers.push(call(&mut client, "another", "key2", &value).await);
         }
         // Those within one window tell.
-        if begin != minute() {
+        if begin != current_minute() {
             continue;
         }
         for (number, answer) in (1..).zip(answers) {
@@ -135,17 +134,20 @@ async fn with_passwords() {
 
 #[tokio::test]
 async fn with_tls() {
-    let authority = Authority::new();
+    let authority = RedisCertificates::new();
     let server = |name| {
-        let setup = Setup { tls: Some(authority.server(name, "yes")), ..Setup::default() };
-        Node::of(setup.tell(&["--save", ""]))
+        let setup = ServerSetup {
+            tls: Some(authority.server_arguments(name, ClientCertificates::Required)),
+            ..ServerSetup::default()
+        };
+        Node::with_setup(setup.with_arguments(&["--save", ""]))
     };
     let (main, second, elsewhere) = (server("localhost"), server("localhost"), server("elsewhere"));
     let [main, second, elsewhere] =
-        [&main, &second, &elsewhere].map(|it| format!("localhost:{}", it.service));
-    let (certificate, key) = authority.issue("client", "tollgate");
+        [&main, &second, &elsewhere].map(|it| format!("localhost:{}", it.client_port));
+    let CertificateFiles { certificate, key } = authority.issue("client", "tollgate");
     let [certificate, key, own] =
-        [certificate, key, authority.own()].map(|it| it.display().to_string());
+        [certificate, key, authority.ca_certificate()].map(|it| it.display().to_string());
     let tls = [
         ("REDIS_TLS", "true"),
         ("REDIS_TLS_CLIENT_CERT", &certificate[..]),
@@ -166,8 +168,11 @@ async fn with_tls() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_clusters() {
-    let (open, locked) = (Setup::default(), Setup::default().tell(&["--requirepass", "secret"]));
-    let (main, second) = (Cluster::of(&open, 3, false), Cluster::of(&locked, 3, false));
+    let (open, locked) = (
+        ServerSetup::default(),
+        ServerSetup::default().with_arguments(&["--requirepass", "secret"]),
+    );
+    let (main, second) = (Cluster::with_setup(&open, 3), Cluster::with_setup(&locked, 3));
     // The first seed is that of nobody.
     let (main, second) = (format!("127.0.0.1:1,{}", main.url()), second.url());
     basic_flow(&[("REDIS_TYPE", "CLUSTER"), ("REDIS_URL", &main)]).await;
@@ -186,8 +191,8 @@ async fn in_clusters() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_sentinels() {
-    let guarded = Setup { sentinel_password: "guard".into(), ..Setup::default() };
-    let (main, second) = (Sentinels::start(), Sentinels::of(&guarded));
+    let guarded = ServerSetup { sentinel_password: "guard".into(), ..ServerSetup::default() };
+    let (main, second) = (Sentinels::start(), Sentinels::with_setup(&guarded));
     let (main, second) = (main.url(), second.url());
     basic_flow(&[("REDIS_TYPE", "sentinel"), ("REDIS_URL", &main)]).await;
     basic_flow(&[

@@ -1,14 +1,10 @@
 //! Every variable of Envoy's reference service: set to something that it takes,
 //! to something that it does not, and to nothing.
 
-use std::{
-    net::{Ipv4Addr, TcpListener, UdpSocket},
-    time::Duration,
-};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
 use rcgen::{CertificateParams, KeyPair};
-
-use crate::support::{http, redis::RedisServer, tollgate::Tollgate};
+use testkit::{http, redis::RedisServer, tollgate::Tollgate};
 
 /// A variable, a legal value, and an illegal one if there is any. `@name` in a
 /// value stands for something that the test makes.
@@ -145,6 +141,10 @@ const VARIABLES: &[Variable] = &[
     ("TRACING_SAMPLING_RATE", "0.5", Some("2")),
 ];
 
+/// The variables that tests set to an address of their own.
+const LISTENERS: [&str; 7] =
+    ["HOST", "PORT", "GRPC_HOST", "GRPC_PORT", "DEBUG_HOST", "DEBUG_PORT", "PROMETHEUS_ADDR"];
+
 const RULES: &str = "domain: shop\ndescriptors:\n- key: user\n  \
                      rate_limit: { unit: year, requests_per_unit: 1 }\n";
 
@@ -158,8 +158,8 @@ fn every_illegal_value_is_named_before_a_port_opens() {
     settings.retain(|(name, _)| *name != "GRPC_PORT");
     // What mogrifiers are made of is read if they are used.
     settings.extend([("GRPC_PORT", port.as_str()), ("USE_DOG_STATSD_MOGRIFIERS", "hits")]);
-    let (_files, mut process) = Tollgate::launch(RULES, &settings);
-    let status = process.ended(Duration::from_secs(20));
+    let mut process = Tollgate::launch(RULES, &settings);
+    let status = process.wait_for_exit();
     assert_eq!(status.code(), Some(2));
     let said = process.log();
     assert!(!said.contains("listen"), "{said}");
@@ -182,8 +182,8 @@ fn each_illegal_value_alone_ends_the_process() {
             if name.starts_with("DOG_STATSD_MOGRIFIER_HITS_") { &VARIABLES[32..37] } else { &[] };
         let mut settings: Vec<_> = more.iter().map(|&(name, legal, _)| (name, legal)).collect();
         settings.push((name, value));
-        let (_files, mut process) = Tollgate::launch(RULES, &settings);
-        let status = process.ended(Duration::from_secs(20));
+        let mut process = Tollgate::launch(RULES, &settings);
+        let status = process.wait_for_exit();
         let said = process.log();
         assert_eq!(status.code(), Some(2), "{name}: {said}");
         assert!(said.contains(name) && !said.contains("listening"), "{name}: {said}");
@@ -192,10 +192,9 @@ fn each_illegal_value_alone_ends_the_process() {
 
 #[test]
 fn empty_values_are_as_if_they_were_not_set() {
-    let listeners = ["HOST", "PORT", "GRPC_HOST", "GRPC_PORT", "DEBUG_HOST", "DEBUG_PORT"];
     let all = VARIABLES.iter().map(|&(name, _, _)| name);
     // Those that the tests set, or the process would use ports of this machine.
-    let settings: Vec<_> = all.filter(|it| !listeners.contains(it)).map(|it| (it, "")).collect();
+    let settings: Vec<_> = all.filter(|it| !LISTENERS.contains(it)).map(|it| (it, "")).collect();
     let (empty, unset) = (
         Tollgate::start(RULES, &[&settings[..], &[("LOG_FORMAT", "json")]].concat()),
         Tollgate::start(RULES, &[]),
@@ -232,13 +231,16 @@ fn all_legal_values_work_together_and_what_is_ignored_is_said_once() {
         "@statsd" => sink.local_addr().unwrap().port().to_string(),
         value => value.to_owned(),
     };
-    let legal: Vec<_> = VARIABLES.iter().map(|&(name, legal, _)| (name, made(legal))).collect();
+    let mut legal = Vec::new();
+    for &(name, value, _) in VARIABLES {
+        if !LISTENERS.contains(&name) {
+            legal.push((name, made(value)));
+        }
+    }
     let mut settings: Vec<_> = legal.iter().map(|(name, value)| (*name, value.as_str())).collect();
     settings.push(("TOLLGATE_CONFIG", ""));
     let service = Tollgate::start("", &settings);
-    crate::support::eventually("health", || {
-        (http::get(service.http, "/healthcheck", &[]).status == 200).then_some(())
-    });
+    service.wait_until_healthy();
     let body = br#"{"domain":"shop","descriptors":[{"entries":[{"key":"user","value":"a"}]}]}"#;
     let reply = http::send(service.http, "POST", "/json", &[], body);
     assert_eq!((reply.status, reply.header("x-limit").as_deref()), (200, Some("1")));

@@ -2,13 +2,12 @@
 
 use prost::Message;
 use prost_types::FileDescriptorProto;
+use testkit::{grpc, tollgate::Tollgate};
 use tonic::codegen::tokio_stream::once;
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
-
-use crate::support::{grpc, tollgate::Tollgate};
 
 #[tokio::test]
 async fn reflection_lists_and_describes_the_service() {

@@ -7,8 +7,7 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
-
-use crate::support::{eventually, http, prometheus::Metrics, tollgate::Tollgate};
+use testkit::{http, tollgate::Tollgate, wait::eventually};
 
 /// Rules of `shop` by which this user may pass so often.
 fn rules(user: &str, requests: u32) -> String {
@@ -24,18 +23,18 @@ fn domain(name: &str) -> String {
 }
 
 fn page(service: &Tollgate) -> String {
-    http::get(service.http, "/rlconfig", &[]).text()
+    service.rules_page()
 }
 
 /// How often rules were put in force, and refused.
 fn loads(service: &Tollgate) -> (f64, f64) {
-    let metrics = Metrics::of(service.http);
+    let metrics = service.metrics();
     let of = |it| metrics.value(&format!("ratelimit_service_config_load_{it}"), &[]);
     (of("success"), of("error"))
 }
 
 fn rejected(service: &Tollgate) -> f64 {
-    Metrics::of(service.http).value("tollgate_rules_rejected", &[])
+    service.metric("tollgate_rules_rejected")
 }
 
 /// Waits until the rules in force are exactly these, and prints how long that
@@ -49,7 +48,7 @@ fn in_force(service: &Tollgate, what: &str, expected: &[(&str, u32)]) {
         )
     };
     let expected: String = expected.iter().map(line).collect();
-    eventually(&format!("{what} to be in force"), || (page(service) == expected).then_some(()));
+    eventually(&format!("{what} to be in force"), || page(service) == expected);
     println!("{what}: in force after {:?}", begin.elapsed());
 }
 
@@ -73,7 +72,7 @@ fn limited(service: &Tollgate, user: &str) -> bool {
 #[test]
 fn every_way_to_change_files_is_seen() {
     let service = Tollgate::start(&rules("ann", 1), &[]);
-    let directory = service.rules();
+    let directory = service.rules_directory();
     let file = directory.join("rules.yaml");
     in_force(&service, "the start", &[("shop.user_ann", 1)]);
     assert!(limited(&service, "ann") && !limited(&service, "ben"));
@@ -81,7 +80,7 @@ fn every_way_to_change_files_is_seen() {
     fs::write(&file, rules("ann", 2)).unwrap();
     in_force(&service, "an edit in place", &[("shop.user_ann", 2)]);
 
-    service.edit("rules.yaml", &rules("ben", 3));
+    service.replace_rules("rules.yaml", &rules("ben", 3));
     in_force(&service, "a rename over the file", &[("shop.user_ben", 3)]);
     assert!(limited(&service, "ben") && !limited(&service, "ann"));
 
@@ -161,21 +160,21 @@ fn a_config_map_is_followed_from_exchange_to_exchange() {
 fn a_mistake_keeps_the_rules_in_force_until_it_is_gone() {
     let service = Tollgate::start(&rules("ann", 1), &[]);
     assert_eq!(rejected(&service), 0.0);
-    service.edit("rules.yaml", &rules("ben", 2).replace("unit:", "unt:"));
+    service.replace_rules("rules.yaml", &rules("ben", 2).replace("unit:", "unt:"));
     let reason = refused(&service);
-    let place = format!("{}:5:", service.rules().join("rules.yaml").display());
+    let place = format!("{}:5:", service.rules_directory().join("rules.yaml").display());
     assert!(reason.contains(&place) && reason.contains("unt"), "{reason}");
     assert!(reason.lines().all(|it| it.starts_with("# ")), "{reason}");
     assert!(limited(&service, "ann") && !limited(&service, "ben"));
     assert_eq!(rejected(&service), 1.0);
     assert_eq!(loads(&service), (1.0, 1.0));
     // Asking again does not say it again.
-    service.hang_up();
-    fs::write(service.rules().join("notes.txt"), "").unwrap();
-    service.edit("zz.yaml", &rules("ben", 2).replace("shop", "other"));
-    eventually("the next refusal", || (loads(&service) == (1.0, 2.0)).then_some(()));
-    fs::remove_file(service.rules().join("zz.yaml")).unwrap();
-    eventually("the first again", || (loads(&service) == (1.0, 3.0)).then_some(()));
+    service.reload();
+    fs::write(service.rules_directory().join("notes.txt"), "").unwrap();
+    service.replace_rules("zz.yaml", &rules("ben", 2).replace("shop", "other"));
+    eventually("the next refusal", || loads(&service) == (1.0, 2.0));
+    fs::remove_file(service.rules_directory().join("zz.yaml")).unwrap();
+    eventually("the first again", || loads(&service) == (1.0, 3.0));
     // One line of JSON for each refusal.
     eventually("the log", || {
         (service.log().matches("new rules rejected").count() == 3).then_some(())
@@ -184,7 +183,7 @@ fn a_mistake_keeps_the_rules_in_force_until_it_is_gone() {
     let mut lines = log.lines().filter(|it| it.contains("new rules rejected"));
     assert!(lines.all(|it| it.contains(&place)), "{log}");
 
-    service.edit("rules.yaml", &rules("ben", 2));
+    service.replace_rules("rules.yaml", &rules("ben", 2));
     in_force(&service, "a correction", &[("shop.user_ben", 2)]);
     assert_eq!(rejected(&service), 0.0);
     assert_eq!(loads(&service), (2.0, 3.0));
@@ -193,30 +192,30 @@ fn a_mistake_keeps_the_rules_in_force_until_it_is_gone() {
 #[test]
 fn rules_that_are_deleted_stay_in_force() {
     let service = Tollgate::start(&rules("ann", 1), &[]);
-    fs::remove_file(service.rules().join("rules.yaml")).unwrap();
+    fs::remove_file(service.rules_directory().join("rules.yaml")).unwrap();
     assert!(refused(&service).contains("no rule file is in this directory"));
     assert!(limited(&service, "ann"));
-    fs::remove_dir(service.rules()).unwrap();
-    eventually("the loss of the directory", || (loads(&service) == (1.0, 2.0)).then_some(()));
+    fs::remove_dir(service.rules_directory()).unwrap();
+    eventually("the loss of the directory", || loads(&service) == (1.0, 2.0));
     let reason = refused(&service);
     assert!(reason.contains("cannot read this: No such file or directory"), "{reason}");
     assert!(service.log().contains("No such file or directory"), "{}", service.log());
     assert!(limited(&service, "ann"));
-    fs::create_dir(service.rules()).unwrap();
-    service.edit("rules.yaml", &rules("ben", 2));
+    fs::create_dir(service.rules_directory()).unwrap();
+    service.replace_rules("rules.yaml", &rules("ben", 2));
     in_force(&service, "their return", &[("shop.user_ben", 2)]);
 }
 
 #[test]
 fn nothing_is_loaded_for_nothing() {
     let service = Tollgate::start(&rules("ann", 1), &[]);
-    let file = service.rules().join("rules.yaml");
+    let file = service.rules_directory().join("rules.yaml");
     fs::write(&file, rules("ann", 1)).unwrap();
     fs::File::open(&file).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
-    service.edit("rules.yaml", &rules("ann", 1));
-    service.hang_up();
+    service.replace_rules("rules.yaml", &rules("ann", 1));
+    service.reload();
     // A change that is loaded later shows that the others have been looked at.
-    service.edit("rules.yaml", &rules("ann", 2));
+    service.replace_rules("rules.yaml", &rules("ann", 2));
     in_force(&service, "a change", &[("shop.user_ann", 2)]);
     assert_eq!(loads(&service), (2.0, 0.0));
 }
@@ -225,12 +224,11 @@ fn nothing_is_loaded_for_nothing() {
 fn sighup_reads_and_ends_nothing() {
     let mut service = Tollgate::start(&rules("ann", 1), &[]);
     for requests in 2..6 {
-        service.edit("rules.yaml", &rules("ann", requests));
-        service.hang_up();
+        service.replace_rules("rules.yaml", &rules("ann", requests));
+        service.reload();
         in_force(&service, "SIGHUP", &[("shop.user_ann", requests)]);
     }
-    service.terminate();
-    assert!(service.ended(Duration::from_secs(10)).success());
+    service.stop();
 }
 
 /// Different ports that nobody listens on: the system may give one out again as
@@ -262,8 +260,8 @@ fn without_rules_it_does_not_start_and_says_why() {
         let mut settings = vec![("PORT", &*texts[0]), ("GRPC_PORT", &*texts[1])];
         settings.push(("DEBUG_PORT", &*texts[2]));
         settings.extend(path.iter().map(|it| ("TOLLGATE_CONFIG", &**it)));
-        let (_files, mut process) = Tollgate::launch(bad, &settings);
-        let status = process.ended(Duration::from_secs(10));
+        let mut process = Tollgate::launch(bad, &settings);
+        let status = process.wait_for_exit();
         let log = process.log();
         assert!(!status.success() && status.code().is_some(), "{status:?}: {log}");
         for reason in reasons.iter().chain(&["tollgate: cannot load the rules of"]) {

@@ -2,23 +2,23 @@
 
 use std::{
     io::Write,
-    net::{Ipv4Addr, TcpListener, TcpStream},
-    time::Duration,
+    net::{TcpListener, TcpStream},
 };
 
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
 use prost::Message;
+use testkit::{
+    grpc::{self, request_for},
+    http,
+    network::unused_address,
+    raw_grpc::{RawGrpc, frame},
+    tollgate::Tollgate,
+    unique_value,
+    wait::{TIMEOUT, eventually},
+};
 use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
-
-use crate::support::{
-    SOON, eventually, fresh,
-    grpc::{self, ask},
-    http,
-    raw::{self, Raw, frame},
-    tollgate::Tollgate,
 };
 
 const RULES: &str = "
@@ -30,12 +30,14 @@ descriptors:
 
 #[test]
 fn a_port_in_use_is_an_error() {
-    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
-    for setting in ["GRPC_PORT", "PORT", "DEBUG_PORT"] {
-        let (_files, mut process) = Tollgate::launch(RULES, &[(setting, &port)]);
-        assert!(!process.ended(Duration::from_secs(10)).success(), "{setting}");
-        assert!(process.log().contains(&port), "{setting}: {}", process.log());
+    let taken = TcpListener::bind(unused_address()).unwrap();
+    let address = taken.local_addr().unwrap();
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    for prefix in ["GRPC_", "", "DEBUG_"] {
+        let settings = [(&*format!("{prefix}HOST"), &*host), (&*format!("{prefix}PORT"), &*port)];
+        let mut process = Tollgate::launch(RULES, &settings);
+        assert!(!process.wait_for_exit().success(), "{prefix}PORT");
+        assert!(process.log().contains(&port), "{prefix}PORT: {}", process.log());
     }
 }
 
@@ -60,28 +62,28 @@ async fn health_says_goodbye_before_the_listeners_do() {
     assert_eq!(status, ServingStatus::NotServing);
     assert_ne!(http::get(service.http, "/healthcheck", &[]).status, 200);
     // Whoever has not noticed yet is still served, on new connections too.
-    client.should_rate_limit(ask("shop", &[("user", &fresh())])).await.unwrap();
+    client.should_rate_limit(request_for("shop", &[("user", &unique_value())])).await.unwrap();
     let mut client = grpc::connect(service.grpc).await;
-    client.should_rate_limit(ask("shop", &[("user", &fresh())])).await.unwrap();
-    assert!(service.ended(Duration::from_secs(10)).success());
+    client.should_rate_limit(request_for("shop", &[("user", &unique_value())])).await.unwrap();
+    assert!(service.wait_for_exit().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_call_in_flight_is_answered() {
     let mut service = Tollgate::start(RULES, &[("DRAIN_DELAY", "0s"), ("DRAIN_TIMEOUT", "20s")]);
-    let raw = Raw::connect(service.grpc).await;
-    let done = ask("shop", &[("user", &fresh())]).encode_to_vec();
-    raw::decode::<RateLimitResponse>(&raw.ask(&done).await);
-    let call = raw.begin().await;
+    let raw = RawGrpc::connect(service.grpc).await;
+    let done = request_for("shop", &[("user", &unique_value())]).encode_to_vec();
+    raw.call(&done).await.decode::<RateLimitResponse>();
+    let call = raw.open_call().await;
     // The answer to a later call shows that the earlier one has arrived.
-    raw::decode::<RateLimitResponse>(&raw.ask(&done).await);
+    raw.call(&done).await.decode::<RateLimitResponse>();
 
     service.terminate();
-    eventually("the listener to close", || TcpStream::connect(service.grpc).is_err().then_some(()));
-    let reply: RateLimitResponse = raw::decode(&call.finish(frame(&done)).await);
+    eventually("the listener to close", || TcpStream::connect(service.grpc).is_err());
+    let reply: RateLimitResponse = call.finish(frame(&done)).await.decode();
     assert_eq!(reply.statuses[0].limit_remaining, 0);
     drop(raw);
-    assert!(service.ended(Duration::from_secs(10)).success());
+    assert!(service.wait_for_exit().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -96,14 +98,14 @@ async fn nobody_can_hold_the_exit_beyond_the_deadline() {
             open.push(stream);
         }
     }
-    let raw = Raw::connect(service.grpc).await;
-    let _unfinished = raw.begin().await;
+    let raw = RawGrpc::connect(service.grpc).await;
+    let _unfinished = raw.open_call().await;
     let mut health = HealthClient::new(grpc::channel(service.grpc).await);
     let mut watch = health.watch(asking("")).await.unwrap().into_inner();
     watch.message().await.unwrap();
 
     service.terminate();
-    service.ended(Duration::from_secs(5));
+    service.wait_for_exit();
     drop(open);
 }
 
@@ -114,15 +116,14 @@ async fn a_call_without_an_end_cannot_hold_an_old_connection() {
     let mut health = HealthClient::new(grpc::channel(service.grpc).await);
     let mut watch = health.watch(asking("")).await.unwrap().into_inner();
     watch.message().await.unwrap();
-    tokio::time::timeout(SOON, watch.message()).await.unwrap().unwrap_err();
+    tokio::time::timeout(TIMEOUT, watch.message()).await.unwrap().unwrap_err();
 }
 
 #[test]
 fn a_second_sigterm_is_not_needed_and_not_harmful() {
     let mut service = Tollgate::start(RULES, &[("DRAIN_DELAY", "0s")]);
     service.terminate();
-    service.terminate();
-    assert!(service.ended(Duration::from_secs(10)).success());
+    service.stop();
 }
 
 fn asking(service: &str) -> HealthCheckRequest {

@@ -1,8 +1,7 @@
 //! Where rules come from, and what happens while there are none.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
-
-use crate::support::{eventually, http, tollgate::Tollgate};
+use testkit::{http, tollgate::Tollgate, wait::eventually};
 
 fn rules(domain: &str, requests: u32) -> String {
     format!(
@@ -26,8 +25,8 @@ fn in_force(service: &Tollgate, expected: &[(&str, u32)]) {
         )
     };
     let expected: String = expected.iter().map(line).collect();
-    let page = || http::get(service.http, "/rlconfig", &[]).text();
-    eventually(&expected, || (page() == expected).then_some(()));
+    let page = || service.rules_page();
+    eventually(&expected, || page() == expected);
 }
 
 fn health(service: &Tollgate) -> (u16, String) {
@@ -110,7 +109,7 @@ fn a_forced_start_refuses_to_decide_until_there_are_rules() {
     let ask = || http::send(service.http, "POST", "/json", &[], body);
     assert!(ask().text().contains("no rate limit configuration loaded"));
     assert_eq!(health(&service), (500, String::new()));
-    service.edit("rules.yaml", &rules("shop", 1));
+    service.replace_rules("rules.yaml", &rules("shop", 1));
     eventually("health", || (health(&service) == (200, "OK".into())).then_some(()));
     assert_eq!(ask().status, 200);
 }
@@ -129,14 +128,14 @@ fn health_asks_for_a_domain_if_told_to() {
         ],
     );
     let until = |status| {
-        eventually("health", || (health(&service).0 == status).then_some(()));
+        eventually("health", || health(&service).0 == status);
     };
     until(500);
     let file = files.path().join("config/rules");
     write(&file, &rules("shop", 1));
     until(200);
     write(&file, "domain: shop\nrules: []\n");
-    eventually("the refusal", || service.log().contains("new rules rejected").then_some(()));
+    eventually("the refusal", || service.log().contains("new rules rejected"));
     assert_eq!(health(&service).0, 200, "a failed load changes nothing");
     fs::remove_file(file).unwrap();
     until(500);

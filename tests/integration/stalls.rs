@@ -7,11 +7,8 @@ use std::{
     },
     time::Duration,
 };
-
-use crate::support::{
-    eventually,
-    grpc::{self, ask},
-    http,
+use testkit::{
+    grpc::{self, request_for},
     redis::RedisServer,
     tollgate::Tollgate,
 };
@@ -26,9 +23,7 @@ descriptors:
 fn start(server: &RedisServer) -> Tollgate {
     let settings = [("REDIS_URL", &server.url()[..]), ("REDIS_TIMEOUT", "500ms")];
     let service = Tollgate::start(RULES, &settings);
-    eventually("readiness", || {
-        (http::get(service.http, "/ready", &[]).status == 200).then_some(())
-    });
+    service.wait_until_ready();
     service
 }
 
@@ -41,7 +36,7 @@ async fn calls(service: &Tollgate, stop: &Arc<AtomicBool>) -> (usize, Vec<String
         callers.push(tokio::spawn(async move {
             let (mut made, mut failed) = (0, Vec::new());
             while !stop.load(Relaxed) {
-                let request = ask("shop", &[("user", &format!("u{}", number % 4))]);
+                let request = request_for("shop", &[("user", &format!("u{}", number % 4))]);
                 let answer = client.should_rate_limit(request).await;
                 failed.extend(answer.err().map(|it| it.message().to_owned()));
                 made += 1;
@@ -69,7 +64,7 @@ async fn a_process_that_does_not_run_does_not_take_redis_for_silent() {
         tokio::task::spawn_blocking(move || {
             for time in [300, 700, 1_500, 300, 700, 3_000] {
                 std::thread::sleep(Duration::from_millis(300));
-                service.stand_still(Duration::from_millis(time));
+                service.suspend_for(Duration::from_millis(time));
             }
             std::thread::sleep(Duration::from_millis(300));
             stop.store(true, Relaxed);
@@ -91,10 +86,10 @@ async fn a_redis_that_stalls_is_told_in_the_log_once() {
         let stop = Arc::clone(&stop);
         tokio::task::spawn_blocking(move || {
             std::thread::sleep(Duration::from_millis(300));
-            server.freeze();
+            server.suspend();
             // Shorter than it takes until the connection is given up.
             std::thread::sleep(Duration::from_millis(700));
-            server.thaw();
+            server.resume();
             std::thread::sleep(Duration::from_millis(300));
             stop.store(true, Relaxed);
             server

@@ -1,15 +1,16 @@
 //! What servers of statsd, DogStatsD and Prometheus are told: every hit once.
 
-use std::{collections::BTreeMap, net::TcpListener, time::Duration};
-
-use crate::support::{
-    eventually, fresh,
-    grpc::{self, Client, ask, charging, descriptor},
+use std::net::{TcpListener, TcpStream};
+use testkit::{
+    grpc::{self, Client, descriptor, request_for, with_hits},
     http,
+    network::unused_address,
     prometheus::Metrics,
     redis::RedisServer,
-    statsd::{Sink, Sum, nobody},
+    statsd::{Statistics, StatsdServer},
     tollgate::Tollgate,
+    unique_value,
+    wait::eventually,
 };
 
 const RULES: &str = "
@@ -60,20 +61,21 @@ impl At {
 
 async fn hit(client: &mut Client, times: u32, entries: &[(&str, &str)]) {
     for _ in 0..times {
-        client.should_rate_limit(ask("shop", entries)).await.unwrap();
+        client.should_rate_limit(request_for("shop", entries)).await.unwrap();
     }
 }
 
-fn count(sums: &BTreeMap<String, Sum>, name: &str) -> u64 {
+fn count(sums: &Statistics, name: &str) -> u64 {
     sums.get(name).map_or(0, |it| it.count)
 }
 
 /// Waits until all that was told comes to `expected`: hits, or calls that were
 /// timed. A flush is many lines, so that some come before others.
-fn until(sink: &Sink, expected: &[(&str, u64)]) -> BTreeMap<String, Sum> {
-    sink.until(&format!("{expected:?}"), |sums| {
-        let told = |it: &(&str, u64)| sums.get(it.0).map_or(0, |sum| sum.count + sum.calls) == it.1;
-        expected.iter().all(told).then(|| sums.clone())
+fn until(sink: &StatsdServer, expected: &[(&str, u64)]) -> Statistics {
+    sink.wait_until(&format!("{expected:?}"), |sums| {
+        expected.iter().all(|(name, count)| {
+            sums.get(*name).map_or(0, |found| found.count + found.timings) == *count
+        })
     })
 }
 
@@ -82,35 +84,34 @@ const REQUESTS: &str = "ratelimit_server.ShouldRateLimit.total_requests";
 const TIMES: &str = "ratelimit_server.ShouldRateLimit.response_time";
 
 /// Of a rule: all hits, those within, near and over.
-fn counts(sums: &BTreeMap<String, Sum>, rule: &str) -> [u64; 4] {
+fn counts(sums: &Statistics, rule: &str) -> [u64; 4] {
     ["total_hits", "within_limit", "near_limit", "over_limit"]
         .map(|it| count(sums, &format!("{RULE}.{rule}.{it}")))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_hit_is_told_once_whatever_becomes_of_the_connection() {
-    let at = nobody();
+    let at = unused_address();
     let mut service = At::new(at).start(RULES, &[("STATS_FLUSH_INTERVAL", SOON)]);
     let mut client = grpc::connect(service.grpc).await;
-    let value = fresh();
+    let value = unique_value();
     let user = [("user", value.as_str())];
     hit(&mut client, 12, &user).await;
     let warning = format!("cannot send statistics to {at} by TCP");
-    eventually("a warning", || service.log().contains(&warning).then_some(()));
+    eventually("a warning", || service.log().contains(&warning));
     hit(&mut client, 1, &user).await;
 
-    let sink = Sink::tcp(at);
+    let sink = StatsdServer::tcp(at);
     let all = |hits| until(&sink, &[(TOTAL, hits), (REQUESTS, hits), (TIMES, hits)]);
     all(13);
-    assert_eq!(sink.hang_up(), 1);
+    assert_eq!(sink.close_connections(), 1);
     hit(&mut client, 7, &user).await;
     all(20);
     hit(&mut client, 5, &user).await;
-    service.terminate();
-    assert!(service.ended(Duration::from_secs(10)).success());
+    service.stop();
     let sums = all(25);
-    sink.until("the others", |it| (counts(it, "shop.user") == [25, 10, 2, 15]).then_some(()));
-    assert_eq!(sums["tollgate.rules"].level, Some(4.0));
+    sink.wait_until("the others", |it| counts(it, "shop.user") == [25, 10, 2, 15]);
+    assert_eq!(sums["tollgate.rules"].gauge, Some(4.0));
     assert_eq!(count(&sums, "ratelimit.service.config_load_success"), 1);
     assert_eq!(count(&sums, "runtime.load_attempts"), 1);
     let failures = service.log().matches(&warning).count();
@@ -119,22 +120,21 @@ async fn every_hit_is_told_once_whatever_becomes_of_the_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_left_at_the_end_is_told() {
-    let at = nobody();
-    let sinks = [Sink::tcp(at), Sink::udp(at)];
+    let at = unused_address();
+    let sinks = [StatsdServer::tcp(at), StatsdServer::udp(at)];
     let settings =
         [("STATS_FLUSH_INTERVAL", NEVER), ("USE_STATSD", "true"), ("USE_DOG_STATSD", "true")];
     let mut service = At::new(at).start(RULES, &settings);
     let mut client = grpc::connect(service.grpc).await;
-    hit(&mut client, 12, &[("user", &fresh())]).await;
+    hit(&mut client, 12, &[("user", &unique_value())]).await;
     // A rule that is gone by then has counted, too.
-    service.edit("rules.yaml", "domain: shop");
-    let loaded = || Metrics::of(service.http).value("tollgate_rules", &[]) == 0.0;
-    eventually("new rules", || loaded().then_some(()));
+    service.replace_rules("rules.yaml", "domain: shop");
+    let loaded = || service.metric("tollgate_rules") == 0.0;
+    eventually("new rules", loaded);
     assert_eq!(sinks.each_ref().map(|it| it.lines().len()), [0, 0]);
-    service.terminate();
-    assert!(service.ended(Duration::from_secs(10)).success());
+    service.stop();
     for sink in &sinks {
-        sink.until("the last ones", |it| (counts(it, "shop.user") == [12, 10, 2, 2]).then_some(()));
+        sink.wait_until("the last ones", |it| counts(it, "shop.user") == [12, 10, 2, 2]);
     }
 }
 
@@ -144,19 +144,18 @@ async fn a_server_that_is_not_there_holds_nobody() {
         let settings = [("STATSD_HOST", host), ("STATSD_PORT", "1"), ("DRAIN_DELAY", "0s")];
         let more = [("STATS_FLUSH_INTERVAL", SOON), ("USE_STATSD", "1"), ("USE_DOG_STATSD", "1")];
         let mut service = Tollgate::start(RULES, &[settings, more].concat());
-        eventually("a warning", || service.log().contains("cannot send statistics").then_some(()));
+        eventually("a warning", || service.log().contains("cannot send statistics"));
         let mut client = grpc::connect(service.grpc).await;
-        hit(&mut client, 1, &[("user", &fresh())]).await;
+        hit(&mut client, 1, &[("user", &unique_value())]).await;
         assert_eq!(http::get(service.http, "/healthcheck", &[]).status, 200);
-        service.terminate();
-        assert!(service.ended(Duration::from_secs(10)).success());
+        service.stop();
     }
 }
 
 /// The requests that the reference service's own test makes, and what it expects.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_and_numbers_are_those_of_the_reference_service() {
-    let (redis, sink) = (RedisServer::start(), Sink::tcp(nobody()));
+    let (redis, sink) = (RedisServer::start(), StatsdServer::tcp(unused_address()));
     let settings = [
         ("EXTRA_TAGS", "foo:bar,a:b"),
         ("STATS_FLUSH_INTERVAL", SOON),
@@ -164,30 +163,30 @@ async fn names_and_numbers_are_those_of_the_reference_service() {
         ("LOCAL_CACHE_SIZE_IN_BYTES", "1000000"),
     ];
     let service = At::new(sink.address).start(ANOTHER, &settings);
-    service.edit("basic.yaml", BASIC);
-    let ready = || Metrics::of(service.http);
+    service.replace_rules("basic.yaml", BASIC);
+    let ready = || service.metrics();
     eventually("all rules", || {
         let tags = [("a", "b"), ("foo", "bar")];
-        (ready().value("tollgate_rules", &tags) == 3.0).then_some(())
+        ready().value("tollgate_rules", &tags) == 3.0
     });
     let mut client = grpc::connect(service.grpc).await;
     let mut call = async |domain: &str, descriptors: &[(&str, &str)]| {
-        let mut request = ask(domain, &[]);
+        let mut request = request_for(domain, &[]);
         request.descriptors = descriptors.iter().map(|it| descriptor(&[*it])).collect();
         client.should_rate_limit(request).await.unwrap();
     };
-    call("foo", &[("key1", &fresh())]).await;
-    call("basic", &[("key1", &fresh())]).await;
-    let value = fresh();
+    call("foo", &[("key1", &unique_value())]).await;
+    call("basic", &[("key1", &unique_value())]).await;
+    let value = unique_value();
     for _ in 0..25 {
         call("another", &[("key2", &value)]).await;
     }
-    let values = [fresh(), fresh()];
+    let values = [unique_value(), unique_value()];
     for _ in 0..15 {
         call("another", &[("key2", &values[0]), ("key3", &values[1])]).await;
     }
     let name = |it: &str| format!("{it}.__a=b.__foo=bar");
-    let metrics = Metrics::of(service.http);
+    let metrics = service.metrics();
     let cached = "over_limit_with_local_cache";
     let labels = [("domain", "another"), ("key1", "key2"), ("a", "b"), ("foo", "bar")];
     let known = metrics.value(&format!("ratelimit_service_rate_limit_{cached}"), &labels);
@@ -205,7 +204,7 @@ async fn names_and_numbers_are_those_of_the_reference_service() {
     ];
     let expected = expected.map(|(it, hits)| (name(it), hits));
     let sums = until(&sink, &expected.each_ref().map(|(name, hits)| (name.as_str(), *hits)));
-    assert_eq!(sums[&name("ratelimit.redis_pool.cx_active")].level, Some(1.0));
+    assert_eq!(sums[&name("ratelimit.redis_pool.cx_active")].gauge, Some(1.0));
     assert!(sums.contains_key(&name("ratelimit.localcache.hitCount")));
     // What was known without Redis is not over the limit twice.
     assert_eq!(metrics.value("ratelimit_service_rate_limit_over_limit", &labels), 5.0);
@@ -220,21 +219,20 @@ const MOGRIFIER: [(&str, &str); 4] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statsd_dogstatsd_and_prometheus_are_told_the_same_at_once() {
-    let at = nobody();
-    let (tcp, udp) = (Sink::tcp(at), Sink::udp(at));
+    let at = unused_address();
+    let (tcp, udp) = (StatsdServer::tcp(at), StatsdServer::udp(at));
     let more = [
         ("STATS_FLUSH_INTERVAL", SOON),
         ("USE_STATSD", "true"),
         ("USE_DOG_STATSD", "true"),
         ("USE_PROMETHEUS", "true"),
-        ("PROMETHEUS_ADDR", ":0"),
         ("PROMETHEUS_PATH", "/a/{b}"),
         ("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", "true"),
         ("EXTRA_TAGS", "version:1.2"),
     ];
     let service = At::new(at).start(RULES, &[&more[..], &MOGRIFIER].concat());
     let mut client = grpc::connect(service.grpc).await;
-    hit(&mut client, 12, &[("plan", "a"), ("user", &fresh())]).await;
+    hit(&mut client, 12, &[("plan", "a"), ("user", &unique_value())]).await;
 
     let tagged = format!("{RULE}.shop.plan.user.total_hits.__version=1_2");
     until(&tcp, &[(&tagged, 12), (&format!("{TIMES}.__version=1_2"), 12)]);
@@ -242,9 +240,9 @@ async fn statsd_dogstatsd_and_prometheus_are_told_the_same_at_once() {
     assert_eq!(sums["limit.total_hits"].tags, "version:1_2,domain:shop,rule:plan.user");
     assert_eq!(sums[TIMES].tags, "version:1_2");
 
-    let mut port = service.prometheus.unwrap();
-    port.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    let metrics = Metrics::at(port, "/a/{b}");
+    service.wait_for_prometheus();
+    let port = service.prometheus;
+    let metrics = Metrics::scrape(port, "/a/{b}");
     let labels = [("domain", "shop"), ("key1", "plan"), ("key2", "user"), ("tag_version", "1.2")];
     assert_eq!(metrics.value("ratelimit_service_rate_limit_total_hits", &labels), 12.0);
     assert_eq!(metrics.value("ratelimit_service_rate_limit_over_limit", &labels), 2.0);
@@ -260,14 +258,14 @@ async fn statsd_dogstatsd_and_prometheus_are_told_the_same_at_once() {
     for path in ["/metrics", "/", "/json"] {
         assert_eq!(http::get(port, path, &[]).status, 404, "{path}");
     }
-    let own = Metrics::of(service.http);
+    let own = service.metrics();
     assert_eq!(own.value("ratelimit_service_rate_limit_total_hits", &labels), 12.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_can_neither_forge_a_line_nor_a_long_packet() {
-    let at = nobody();
-    let sinks = [Sink::tcp(at), Sink::udp(at)];
+    let at = unused_address();
+    let sinks = [StatsdServer::tcp(at), StatsdServer::udp(at)];
     let settings =
         [("STATS_FLUSH_INTERVAL", NEVER), ("USE_STATSD", "true"), ("USE_DOG_STATSD", "true")];
     let mut service = At::new(at).start(RULES, &[&settings[..], &[("EXTRA_TAGS", "a:b")]].concat());
@@ -279,15 +277,14 @@ async fn a_caller_can_neither_forge_a_line_nor_a_long_packet() {
     for value in &values {
         hit(&mut client, 1, &[("path", value)]).await;
     }
-    service.terminate();
-    assert!(service.ended(Duration::from_secs(10)).success());
+    service.stop();
     for sink in &sinks {
-        let hits = |sums: &BTreeMap<String, Sum>| {
+        let hits = |sums: &Statistics| {
             let hits = sums.iter().filter(|(name, _)| name.contains(".total_hits"));
             hits.map(|(_, sum)| sum.count).sum::<u64>()
         };
         let all = values.len() as u64;
-        let sums = sink.until("all hits", |it| (hits(it) == all).then(|| it.clone()));
+        let sums = sink.wait_until("all hits", |it| hits(it) == all);
         for (name, sum) in &sums {
             let known = ["ratelimit.", "ratelimit_server.", "tollgate.", "runtime."];
             assert!(known.iter().any(|it| name.starts_with(it)), "{name:?}");
@@ -303,18 +300,18 @@ async fn a_caller_can_neither_forge_a_line_nor_a_long_packet() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refunds_and_large_requests_are_told_exactly() {
-    let sink = Sink::udp(nobody());
+    let sink = StatsdServer::udp(unused_address());
     let udp = [("STATSD_PROTOCOL", "udp"), ("STATS_FLUSH_INTERVAL", SOON)];
     let service = At::new(sink.address).start(RULES, &udp);
     let mut client = grpc::connect(service.grpc).await;
-    let value = fresh();
+    let value = unique_value();
     for hits in [9, 4_000_000_000, 0, 1] {
-        let mut request = ask("shop", &[]);
-        request.descriptors = vec![charging(hits, descriptor(&[("user", &value)]))];
+        let mut request = request_for("shop", &[]);
+        request.descriptors = vec![with_hits(descriptor(&[("user", &value)]), hits)];
         client.should_rate_limit(request).await.unwrap();
     }
-    let total = |it: &BTreeMap<_, _>| counts(it, "shop.user")[0] == 4_000_000_010;
-    sink.until("all hits", |it| total(it).then_some(()));
+    let total = |it: &Statistics| counts(it, "shop.user")[0] == 4_000_000_010;
+    sink.wait_until("all hits", |it| total(it));
 }
 
 #[test]
@@ -324,8 +321,8 @@ fn a_port_for_prometheus_in_use_is_an_error() {
     for host in ["", "127.0.0.1", "0.0.0.0", "[::]"] {
         let address = format!("{host}:{port}");
         let settings = [("USE_PROMETHEUS", "true"), ("PROMETHEUS_ADDR", address.as_str())];
-        let (_files, mut process) = Tollgate::launch(RULES, &settings);
-        assert!(!process.ended(Duration::from_secs(10)).success(), "{address}");
+        let mut process = Tollgate::launch(RULES, &settings);
+        assert!(!process.wait_for_exit().success(), "{address}");
         assert!(process.log().contains("cannot listen for Prometheus on"), "{address}");
         assert!(process.log().contains(&port.to_string()), "{}", process.log());
     }
@@ -333,28 +330,26 @@ fn a_port_for_prometheus_in_use_is_an_error() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn disabled_statistics_go_nowhere_but_can_be_asked_for() {
-    let at = nobody();
-    let sinks = [Sink::tcp(at), Sink::udp(at)];
+    let at = unused_address();
+    let sinks = [StatsdServer::tcp(at), StatsdServer::udp(at)];
     let settings = [
         ("DISABLE_STATS", "true"),
         ("STATS_FLUSH_INTERVAL", SOON),
         ("USE_STATSD", "true"),
         ("USE_DOG_STATSD", "true"),
         ("USE_PROMETHEUS", "true"),
-        ("PROMETHEUS_ADDR", "127.0.0.1:0"),
     ];
     let mut service = At::new(at).start(RULES, &settings);
     let mut client = grpc::connect(service.grpc).await;
-    hit(&mut client, 3, &[("user", &fresh())]).await;
-    assert_eq!(service.prometheus, None);
+    hit(&mut client, 3, &[("user", &unique_value())]).await;
+    assert!(TcpStream::connect(service.prometheus).is_err(), "the listener is open");
     let labels = [("domain", "shop"), ("key1", "user")];
     let name = "ratelimit_service_rate_limit_total_hits";
-    assert_eq!(Metrics::of(service.http).value(name, &labels), 3.0);
+    assert_eq!(service.metrics().value(name, &labels), 3.0);
     let stats = http::get(service.debug, "/stats", &[]).text();
     assert!(stats.contains("ratelimit.service.rate_limit.shop.user.total_hits: 3\n"), "{stats}");
     assert!(stats.contains("\nruntime.load_attempts: 1\n"), "{stats}");
-    service.terminate();
-    assert!(service.ended(Duration::from_secs(10)).success());
+    service.stop();
     assert_eq!(sinks.each_ref().map(|it| it.lines().len()), [0, 0]);
 }
 
@@ -372,25 +367,23 @@ async fn connections_to_redis_are_counted() {
             .map(|it| metrics.value(&format!("ratelimit_{pool}_{it}"), &[]))
     };
     let until = |expected: [f64; 3]| {
-        eventually("the numbers", || {
-            (pool(&Metrics::of(service.http), "redis_pool") == expected).then_some(())
-        });
+        eventually("the numbers", || pool(&service.metrics(), "redis_pool") == expected);
     };
     until([1.0, 1.0, 0.0]);
     main.stop();
     until([0.0, 1.0, 1.0]);
-    main.start_again();
+    main.restart();
     until([1.0, 2.0, 1.0]);
-    let silent = || Metrics::of(service.http).value("tollgate_redis_silent", &[]);
+    let silent = || service.metric("tollgate_redis_silent");
     assert_eq!(silent(), 0.0);
     // Whoever is asked and says nothing.
-    main.freeze();
+    main.suspend();
     let mut client = grpc::connect(service.grpc).await;
-    let call = tokio::spawn(async move { hit(&mut client, 1, &[("user", &fresh())]).await });
-    eventually("silence", || (silent() == 1.0).then_some(()));
-    main.thaw();
+    let call = tokio::spawn(async move { hit(&mut client, 1, &[("user", &unique_value())]).await });
+    eventually("silence", || silent() == 1.0);
+    main.resume();
     call.await.unwrap();
-    let metrics = Metrics::of(service.http);
+    let metrics = service.metrics();
     assert_eq!(pool(&metrics, "redis_per_second_pool"), [1.0, 1.0, 0.0]);
     assert_eq!(metrics.value("tollgate_redis_per_second_waiting", &[]), 0.0);
 }

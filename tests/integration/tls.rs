@@ -11,6 +11,16 @@ use std::{
 use prost::Message;
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::{ClientConfig, SupportedProtocolVersion, version};
+use testkit::{
+    certificates::{self, CertificateAuthority, Identity, MountedSecret},
+    grpc::request_for,
+    http,
+    network::free_port,
+    raw_grpc::RawGrpc,
+    tollgate::Tollgate,
+    unique_value,
+    wait::{TIMEOUT, eventually},
+};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tonic::{
@@ -19,17 +29,6 @@ use tonic::{
 };
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
-
-use crate::support::{
-    SOON,
-    certificates::{self, Authority, Identity, Secret},
-    eventually, fresh,
-    grpc::ask,
-    http,
-    prometheus::Metrics,
-    raw::Raw,
-    tollgate::Tollgate,
 };
 
 pub(crate) mod reload;
@@ -45,7 +44,7 @@ const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS
 
 /// Serves with the certificates of `secret`, and looks at those of clients if
 /// `check` says so.
-fn start(secret: &Secret, check: &[&str], more: &[(&str, &str)]) -> Tollgate {
+fn start(secret: &MountedSecret, check: &[&str], more: &[(&str, &str)]) -> Tollgate {
     let path = |it: &str| secret.path(it).display().to_string();
     let (certificate, key, ca) = (path("tls.crt"), path("tls.key"), path("ca.crt"));
     let mut settings = vec![
@@ -59,8 +58,8 @@ fn start(secret: &Secret, check: &[&str], more: &[(&str, &str)]) -> Tollgate {
     Tollgate::start(RULES, &settings)
 }
 
-fn secret(authority: &Authority) -> Secret {
-    Secret::new(|it| authority.write(it, "localhost")).0
+fn secret(authority: &CertificateAuthority) -> MountedSecret {
+    MountedSecret::new(|it| authority.write(it, "localhost")).0
 }
 
 async fn shake_hands(
@@ -71,8 +70,8 @@ async fn shake_hands(
     certificates::connect(config, "localhost", stream).await
 }
 
-async fn connect(to: SocketAddr, config: &ClientConfig) -> Raw {
-    Raw::over(shake_hands(to, config).await.unwrap()).await.unwrap()
+async fn connect(to: SocketAddr, config: &ClientConfig) -> RawGrpc {
+    RawGrpc::over(shake_hands(to, config).await.unwrap()).await.unwrap()
 }
 
 /// Whether this client gets an answer on a connection of its own.
@@ -80,27 +79,28 @@ async fn is_served(to: SocketAddr, config: &ClientConfig) -> bool {
     // With TLS 1.3 the client's part of the handshake is over before the server
     // has seen its certificate.
     let Ok(stream) = shake_hands(to, config).await else { return false };
-    let Ok(raw) = Raw::over(stream).await else { return false };
+    let Ok(raw) = RawGrpc::over(stream).await else { return false };
     answers(&raw).await
 }
 
-async fn answers(raw: &Raw) -> bool {
-    let request = ask("shop", &[("user", &fresh())]).encode_to_vec();
-    raw.try_ask(request).await.is_ok_and(|(code, _)| code == Code::Ok)
+async fn answers(raw: &RawGrpc) -> bool {
+    let request = request_for("shop", &[("user", &unique_value())]).encode_to_vec();
+    raw.try_call(request).await.is_ok_and(|reply| reply.code == Code::Ok)
 }
 
 fn failures(service: &Tollgate) -> f64 {
-    Metrics::of(service.http).value("tollgate_failed_handshakes", &[])
+    service.metric("tollgate_failed_handshakes")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_versions_are_spoken_and_health_is_told() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let service = start(&secret(&authority), &[], &[]);
     for version in VERSIONS {
-        let stream = shake_hands(service.grpc, &authority.client(None, &[version])).await.unwrap();
+        let stream =
+            shake_hands(service.grpc, &authority.client_config(None, &[version])).await.unwrap();
         assert_eq!(stream.get_ref().1.protocol_version(), Some(version.version));
-        assert!(answers(&Raw::over(stream).await.unwrap()).await);
+        assert!(answers(&RawGrpc::over(stream).await.unwrap()).await);
     }
     let tls = ClientTlsConfig::new().domain_name("localhost");
     let tls = tls.ca_certificate(Certificate::from_pem(authority.pem()));
@@ -114,7 +114,7 @@ async fn both_versions_are_spoken_and_health_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_are_known_by_their_certificates() {
-    let (authority, other) = (Authority::new(), Authority::new());
+    let (authority, other) = (CertificateAuthority::new(), CertificateAuthority::new());
     let bundle = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(bundle.path(), other.pem()).unwrap();
     // The system trusts the other one.
@@ -141,7 +141,7 @@ async fn clients_are_known_by_their_certificates() {
     ];
     for version in VERSIONS {
         for (what, identity, expected) in &shown {
-            let config = authority.client(identity(), &[version]);
+            let config = authority.client_config(identity(), &[version]);
             let found = [
                 is_served(by_authority.grpc, &config).await,
                 is_served(by_name.grpc, &config).await,
@@ -154,11 +154,11 @@ async fn clients_are_known_by_their_certificates() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_speaks_something_else_is_turned_away_at_once() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let service = start(&secret(&authority), &[], &[("LOG_LEVEL", "debug")]);
     for beginning in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"] {
         let mut plain = Plain::connect(service.grpc).unwrap();
-        plain.set_read_timeout(Some(SOON)).unwrap();
+        plain.set_read_timeout(Some(TIMEOUT)).unwrap();
         plain.write_all(beginning.as_bytes()).unwrap();
         let mut rest = Vec::new();
         // It may be reset.
@@ -166,23 +166,23 @@ async fn whoever_speaks_something_else_is_turned_away_at_once() {
         assert!(!rest.starts_with(b"HTTP") && rest.len() < 16, "an alert at most: {rest:?}");
     }
     for version in VERSIONS {
-        let mut config = authority.client(None, &[version]);
+        let mut config = authority.client_config(None, &[version]);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let error = shake_hands(service.grpc, &config).await.unwrap_err().to_string();
         assert!(error.contains("NoApplicationProtocol"), "{error}");
         config.alpn_protocols = Vec::new();
         assert!(!is_served(service.grpc, &config).await, "without ALPN");
     }
-    eventually("failures", || (failures(&service) == 6.0).then_some(()));
+    eventually("failures", || failures(&service) == 6.0);
     let log = service.log();
     assert!(log.contains("does not offer h2 by ALPN"), "{log}");
     assert!(!log.contains("sent no complete preface"), "at once: {log}");
-    assert!(is_served(service.grpc, &authority.client(None, &VERSIONS)).await);
+    assert!(is_served(service.grpc, &authority.client_config(None, &VERSIONS)).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handshakes_that_do_not_end_hold_up_neither_clients_nor_the_exit() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let settings = [("DRAIN_DELAY", "0s"), ("DRAIN_TIMEOUT", "1h")];
     let mut service = start(&secret(&authority), &[], &settings);
     // The first bytes of a handshake that goes on for 512.
@@ -194,20 +194,20 @@ async fn handshakes_that_do_not_end_hold_up_neither_clients_nor_the_exit() {
             stream
         })
         .collect();
-    let config = authority.client(None, &VERSIONS);
+    let config = authority.client_config(None, &VERSIONS);
     assert!(is_served(service.grpc, &config).await);
     let silent = shake_hands(service.grpc, &config).await.unwrap();
     service.terminate();
     // They could go on for longer.
-    assert!(service.ended(Duration::from_secs(8)).success());
+    assert!(service.wait_for_exit().success());
     drop((slow, silent));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_before_and_after_the_handshake_makes_room_for_others() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let service = start(&secret(&authority), &[], &[("MAX_CONNECTIONS", "2")]);
-    let config = authority.client(None, &VERSIONS);
+    let config = authority.client_config(None, &VERSIONS);
     let _before = TcpStream::connect(service.grpc).await.unwrap();
     let _after = shake_hands(service.grpc, &config).await.unwrap();
     let (first, second) =
@@ -217,10 +217,10 @@ async fn silence_before_and_after_the_handshake_makes_room_for_others() {
 
 #[test]
 fn files_that_are_no_pair_are_an_error_before_a_port_opens() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let (secret, other) = (secret(&authority), secret(&authority));
-    let path = |it: &Secret, name: &str| it.path(name).display().to_string();
-    let (_files, mut process) = Tollgate::launch(
+    let path = |it: &MountedSecret, name: &str| it.path(name).display().to_string();
+    let mut process = Tollgate::launch(
         RULES,
         &[
             ("GRPC_SERVER_USE_TLS", "true"),
@@ -228,19 +228,21 @@ fn files_that_are_no_pair_are_an_error_before_a_port_opens() {
             ("GRPC_SERVER_TLS_KEY", &path(&other, "tls.key")),
         ],
     );
-    assert_eq!(process.ended(SOON).code(), Some(2));
+    assert_eq!(process.wait_for_exit().code(), Some(2));
     let log = process.log();
     assert!(log.contains("GRPC_SERVER_TLS_KEY=") && !log.contains("listening"), "{log}");
 }
 
 #[test]
 fn tollgate_hit_asks_by_tls() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let secret = secret(&authority);
-    let service = start(&secret, &["localhost"], &[]);
+    let port = free_port().to_string();
+    let address = [("GRPC_HOST", "127.0.0.1"), ("GRPC_PORT", port.as_str())];
+    let _service = start(&secret, &["localhost"], &address);
     let hit = |rest: &[&str]| {
-        let address = format!("localhost:{}", service.grpc.port());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        let address = format!("localhost:{port}");
+        let mut command = Command::new(Tollgate::binary());
         command.args(["hit", "--domain", "shop", "--address", &address]).args(rest).arg("user=ann");
         let output = command.output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())

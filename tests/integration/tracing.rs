@@ -8,6 +8,16 @@ use std::{
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
 use prost::Message;
+use testkit::{
+    collector::{Collector, ReceivedSpan, hex},
+    grpc::{self, Client, request_for},
+    http,
+    raw_grpc::{RawGrpc, frame},
+    redis::RedisServer,
+    tollgate::Tollgate,
+    unique_value,
+    wait::eventually,
+};
 use tokio::{net::TcpListener, time::timeout};
 use tokio_rustls::rustls::{
     ServerConfig,
@@ -15,17 +25,6 @@ use tokio_rustls::rustls::{
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 use tonic::{Code, Request, Status, metadata::MetadataMap};
-
-use crate::support::{
-    collector::{Collector, Exported, hex},
-    eventually, fresh,
-    grpc::{self, Client, ask},
-    http,
-    prometheus::Metrics,
-    raw::{self, Raw},
-    redis::RedisServer,
-    tollgate::Tollgate,
-};
 
 const RULES: &str = "
 domain: shop
@@ -80,20 +79,20 @@ fn post(to: SocketAddr, user: &str, headers: &[(&str, &[u8])]) -> u16 {
 
 /// The span of this name, of which there is one.
 #[track_caller]
-fn only<'a>(spans: &'a [Exported], name: &str) -> &'a Exported {
+fn only<'a>(spans: &'a [ReceivedSpan], name: &str) -> &'a ReceivedSpan {
     let mut named = spans.iter().filter(|it| it.span.name == name);
     let one = named.next().unwrap_or_else(|| panic!("no {name} in {spans:?}"));
     assert!(named.next().is_none(), "{name} twice in {spans:?}");
     one
 }
 
-fn status(exported: &Exported) -> (StatusCode, String) {
+fn status(exported: &ReceivedSpan) -> (StatusCode, String) {
     let status = exported.span.status.clone().unwrap_or_default();
     (status.code(), status.message)
 }
 
 /// The server's span, and two below it.
-fn assert_family(spans: &[Exported], server: &str) {
+fn assert_family(spans: &[ReceivedSpan], server: &str) {
     let server = only(spans, server);
     assert_eq!(server.span.kind(), SpanKind::Server);
     for name in [DECISION, STORE] {
@@ -101,7 +100,7 @@ fn assert_family(spans: &[Exported], server: &str) {
         assert_eq!(child.span.kind(), SpanKind::Internal, "{name}");
         assert_eq!(child.span.trace_id, server.span.trace_id, "{name}");
         assert_eq!(child.span.parent_span_id, server.span.span_id, "{name}");
-        let times = |it: &Exported| (it.span.start_time_unix_nano, it.span.end_time_unix_nano);
+        let times = |it: &ReceivedSpan| (it.span.start_time_unix_nano, it.span.end_time_unix_nano);
         let ((start, end), (from, to)) = (times(child), times(server));
         assert!(from <= start && start <= end && end <= to, "{name} is within the call");
     }
@@ -112,7 +111,7 @@ async fn a_call_by_grpc_is_a_server_span_with_two_below_by_either_protocol() {
     let redis = RedisServer::start();
     for protocol in ["http", "grpc"] {
         let collector = Collector::start().await;
-        let (endpoint, redis, user) = (url(&collector), redis.url(), fresh());
+        let (endpoint, redis, user) = (url(&collector), redis.url(), unique_value());
         let service = start(
             &endpoint,
             &[
@@ -128,15 +127,15 @@ async fn a_call_by_grpc_is_a_server_span_with_two_below_by_either_protocol() {
             ],
         );
         let mut client = grpc::connect(service.grpc).await;
-        let mut request = ask("shop", &[("user", &user)]);
+        let mut request = request_for("shop", &[("user", &user)]);
         request.descriptors.push(grpc::descriptor(&[("burst", &user)]));
         request.descriptors.push(grpc::descriptor(&[("burst", "other")]));
         call(&mut client, request, &[]).await.unwrap();
-        let spans = collector.spans(3);
+        let spans = collector.wait_for_spans(3);
 
         assert_family(&spans, SERVER);
         let [server, decision, store] = [SERVER, DECISION, STORE].map(|it| only(&spans, it));
-        assert_eq!(server.parent(), "");
+        assert_eq!(server.parent_id(), "");
         for (name, value) in [
             ("rpc.system", "grpc"),
             ("rpc.service", "envoy.service.ratelimit.v3.RateLimitService"),
@@ -172,14 +171,14 @@ async fn a_call_by_grpc_is_a_server_span_with_two_below_by_either_protocol() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_by_http_is_a_trace_too() {
     let (redis, collector) = (RedisServer::start(), Collector::start().await);
-    let (endpoint, redis, user) = (url(&collector), redis.url(), fresh());
+    let (endpoint, redis, user) = (url(&collector), redis.url(), unique_value());
     let service = start(&endpoint, &[("REDIS_URL", &redis)]);
     let parent = format!("{TRACE}-{SPAN}-1");
     assert_eq!(post(service.http, &user, &[("b3", parent.as_bytes())]), 200);
-    let spans = collector.spans(3);
+    let spans = collector.wait_for_spans(3);
     assert_family(&spans, "POST /json");
     let server = only(&spans, "POST /json");
-    assert_eq!((server.trace(), server.parent()), (TRACE.to_owned(), SPAN.to_owned()));
+    assert_eq!((server.trace_id(), server.parent_id()), (TRACE.to_owned(), SPAN.to_owned()));
     for (name, value) in [
         ("http.request.method", "POST"),
         ("url.path", "/json"),
@@ -193,19 +192,19 @@ async fn a_call_by_http_is_a_trace_too() {
     assert_eq!(instance.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
 
     assert_eq!(post(service.http, &user, &[]), 429);
-    let spans = collector.spans(6).split_off(3);
+    let spans = collector.wait_for_spans(6).split_off(3);
     assert_eq!(only(&spans, "POST /json").attribute("http.response.status_code"), "429");
     assert_eq!(only(&spans, DECISION).attribute("tollgate.code"), "OVER_LIMIT");
     // Other pages are no calls.
     http::get(service.http, "/healthcheck", &[]);
     assert_eq!(http::send(service.http, "POST", "/json", &[], b"{").status, 400);
-    let spans = collector.spans(7).split_off(6);
+    let spans = collector.wait_for_spans(7).split_off(6);
     assert_eq!(only(&spans, "POST /json").attribute("http.response.status_code"), "400");
     for (method, name, as_method) in [("PUT", "PUT /json", "PUT"), ("BREW", "HTTP /json", "_OTHER")]
     {
-        let seen = collector.spans(0).len();
+        let seen = collector.wait_for_spans(0).len();
         assert_eq!(http::send(service.http, method, "/json", &[], b"{").status, 400);
-        let spans = collector.spans(seen + 1).split_off(seen);
+        let spans = collector.wait_for_spans(seen + 1).split_off(seen);
         assert_eq!(only(&spans, name).attribute("http.request.method"), as_method);
     }
 }
@@ -244,23 +243,25 @@ async fn headers_say_to_which_trace_a_call_belongs_and_whether_it_is_recorded() 
         let mut client = grpc::connect(service.grpc).await;
         let mut expected = Vec::new();
         for (case, (headers, own, recorded)) in cases.iter().enumerate() {
-            let request = ask("shop", &[("user", &format!("case {case}"))]);
+            let request = request_for("shop", &[("user", &format!("case {case}"))]);
             call(&mut client, request, headers).await.unwrap();
             if recorded.unwrap_or(open) {
                 expected.push((case, *own));
             }
         }
         // Spans go out in order: all others that are to come have come before it.
-        call(&mut client, ask("shop", &[("user", "case 99")]), &[("b3", "1")]).await.unwrap();
-        let spans = collector.spans(2 * expected.len() + 2);
+        call(&mut client, request_for("shop", &[("user", "case 99")]), &[("b3", "1")])
+            .await
+            .unwrap();
+        let spans = collector.wait_for_spans(2 * expected.len() + 2);
         let mut servers = spans.iter().filter(|it| it.span.name == SERVER);
         for (case, own) in expected.into_iter().chain([(99, false)]) {
             let server = servers.next().unwrap();
-            let decision = |it: &&Exported| it.span.parent_span_id == server.span.span_id;
+            let decision = |it: &&ReceivedSpan| it.span.parent_span_id == server.span.span_id;
             let text = spans.iter().find(decision).unwrap().attribute("request string");
             assert!(text.contains(&format!("\"case {case}\"")), "{case} at {rate}: {text}");
-            assert_eq!(server.trace() == TRACE, own, "{case} at {rate}");
-            assert_eq!(server.parent(), if own { SPAN } else { "" }, "{case} at {rate}");
+            assert_eq!(server.trace_id() == TRACE, own, "{case} at {rate}");
+            assert_eq!(server.parent_id(), if own { SPAN } else { "" }, "{case} at {rate}");
         }
         assert_eq!(servers.count(), 0);
     }
@@ -272,9 +273,9 @@ async fn what_goes_wrong_is_in_the_spans() {
     let (endpoint, address) = (url(&collector), redis.url());
     let service = start(&endpoint, &[("REDIS_URL", &address)]);
     let mut client = grpc::connect(service.grpc).await;
-    let wrong = call(&mut client, ask("", &[("user", "x")]), &[]).await.unwrap_err();
+    let wrong = call(&mut client, request_for("", &[("user", "x")]), &[]).await.unwrap_err();
     assert_eq!(wrong.code(), Code::InvalidArgument);
-    let spans = collector.spans(2);
+    let spans = collector.wait_for_spans(2);
     let (server, decision) = (only(&spans, SERVER), only(&spans, DECISION));
     assert_eq!(server.attribute("rpc.grpc.status_code"), "3");
     // The caller's mistake is not the server's.
@@ -284,11 +285,11 @@ async fn what_goes_wrong_is_in_the_spans() {
     redis.stop();
     let failed = || async {
         let mut client = client.clone();
-        call(&mut client, ask("shop", &[("user", "x")]), &[("b3", "0")]).await.is_err()
+        call(&mut client, request_for("shop", &[("user", "x")]), &[("b3", "0")]).await.is_err()
     };
     while !failed().await {}
-    let failed = call(&mut client, ask("shop", &[("user", "x")]), &[]).await.unwrap_err();
-    let spans = collector.spans(5).split_off(2);
+    let failed = call(&mut client, request_for("shop", &[("user", "x")]), &[]).await.unwrap_err();
+    let spans = collector.wait_for_spans(5).split_off(2);
     assert_family(&spans, SERVER);
     let server = only(&spans, SERVER);
     assert_eq!(server.attribute("rpc.grpc.status_code"), "14");
@@ -296,8 +297,8 @@ async fn what_goes_wrong_is_in_the_spans() {
     assert_eq!(status(only(&spans, DECISION)).0, StatusCode::Error);
     assert_eq!(status(only(&spans, STORE)).0, StatusCode::Error);
 
-    call(&mut client, ask("shop", &[("open", "x")]), &[]).await.unwrap();
-    let spans = collector.spans(8).split_off(5);
+    call(&mut client, request_for("shop", &[("open", "x")]), &[]).await.unwrap();
+    let spans = collector.wait_for_spans(8).split_off(5);
     assert_eq!(status(only(&spans, SERVER)).0, StatusCode::Unset);
     assert_eq!(only(&spans, DECISION).attribute("tollgate.degraded"), "true");
     assert_eq!(status(only(&spans, STORE)).0, StatusCode::Error);
@@ -309,11 +310,10 @@ async fn nothing_is_sent_unless_it_is_enabled() {
     let endpoint = url(&collector);
     let mut service = start(&endpoint, &[("TRACING_ENABLED", "false")]);
     let mut client = grpc::connect(service.grpc).await;
-    call(&mut client, ask("shop", &[("user", "x")]), &[("b3", "1")]).await.unwrap();
+    call(&mut client, request_for("shop", &[("user", "x")]), &[("b3", "1")]).await.unwrap();
     assert_eq!(post(service.http, "x", &[("b3", b"1")]), 429);
-    service.terminate();
-    assert!(service.ended(Duration::from_secs(10)).success());
-    assert_eq!(collector.received().len(), 0);
+    service.stop();
+    assert_eq!(collector.spans().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -336,12 +336,11 @@ async fn what_is_left_is_sent_when_the_process_ends() {
         );
         let mut client = grpc::connect(service.grpc).await;
         for _ in 0..10 {
-            call(&mut client, ask("shop", &[("user", "x")]), &[]).await.unwrap();
+            call(&mut client, request_for("shop", &[("user", "x")]), &[]).await.unwrap();
         }
-        assert_eq!(collector.received().len(), 0, "they wait");
-        service.terminate();
-        assert!(service.ended(Duration::from_secs(30)).success());
-        assert_eq!(collector.received().len(), 10 * each, "{protocol}");
+        assert_eq!(collector.spans().len(), 0, "they wait");
+        service.stop();
+        assert_eq!(collector.spans().len(), 10 * each, "{protocol}");
     }
 }
 
@@ -351,17 +350,17 @@ async fn the_last_call_of_all_is_sent_too() {
     let endpoint = url(&collector);
     let settings = [("OTEL_BSP_SCHEDULE_DELAY", "600000"), ("DRAIN_TIMEOUT", "1m")];
     let mut service = start(&endpoint, &settings);
-    let raw = Raw::connect(service.grpc).await;
-    let last = raw.begin().await;
-    let message = ask("shop", &[("user", "x")]).encode_to_vec();
+    let raw = RawGrpc::connect(service.grpc).await;
+    let last = raw.open_call().await;
+    let message = request_for("shop", &[("user", "x")]).encode_to_vec();
     // The answer to a later call shows that the earlier one has arrived.
-    raw::decode::<RateLimitResponse>(&raw.ask(&message).await);
+    raw.call(&message).await.decode::<RateLimitResponse>();
     service.terminate();
-    eventually("the listener to close", || TcpStream::connect(service.grpc).is_err().then_some(()));
-    raw::decode::<RateLimitResponse>(&last.finish(raw::frame(&message)).await);
+    eventually("the listener to close", || TcpStream::connect(service.grpc).is_err());
+    last.finish(frame(&message)).await.decode::<RateLimitResponse>();
     drop(raw);
-    assert!(service.ended(Duration::from_secs(30)).success());
-    assert_eq!(collector.received().len(), 4);
+    assert!(service.wait_for_exit().success());
+    assert_eq!(collector.spans().len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -377,19 +376,19 @@ async fn a_collector_may_come_late() {
         let mut client = grpc::connect(service.grpc).await;
         let lost = || {
             let labels = [("reason", "export_failed")];
-            Metrics::of(service.http).value("tollgate_spans_lost", &labels)
+            service.metrics().value("tollgate_spans_lost", &labels)
         };
         for round in 1..=3 {
-            call(&mut client, ask("shop", &[("user", "x")]), &[]).await.unwrap();
+            call(&mut client, request_for("shop", &[("user", "x")]), &[]).await.unwrap();
             let all = f64::from(2 * round);
-            eventually("the loss", || (lost() == all).then_some(()));
+            eventually("the loss", || lost() == all);
         }
         let complaints = service.log().matches("spans are lost").count();
         assert_eq!(complaints, 1, "{}", service.log());
 
         let collector = Collector::serve(TcpListener::bind(address).await.unwrap(), None);
-        call(&mut client, ask("shop", &[("user", "x")]), &[]).await.unwrap();
-        assert_eq!(collector.spans(2).len(), 2, "{protocol}");
+        call(&mut client, request_for("shop", &[("user", "x")]), &[]).await.unwrap();
+        assert_eq!(collector.wait_for_spans(2).len(), 2, "{protocol}");
     }
 }
 
@@ -411,14 +410,14 @@ async fn a_collector_that_hangs_holds_up_nobody() {
         );
         let mut client = grpc::connect(service.grpc).await;
         for _ in 0..20 {
-            call(&mut client, ask("shop", &[("user", "x")]), &[]).await.unwrap();
+            call(&mut client, request_for("shop", &[("user", "x")]), &[]).await.unwrap();
         }
         let labels = [("reason", "queue_full")];
-        let lost = Metrics::of(service.http).value("tollgate_spans_lost", &labels);
+        let lost = service.metrics().value("tollgate_spans_lost", &labels);
         // At most four are under way, and four wait.
         assert!((32.0..40.0).contains(&lost), "{lost}");
         service.terminate();
-        assert!(service.ended(Duration::from_secs(30)).success(), "{protocol}");
+        assert!(service.wait_for_exit().success(), "{protocol}");
         assert!(service.log().contains("4 spans are lost"), "{}", service.log());
     }
 }
@@ -447,20 +446,20 @@ async fn a_collector_behind_tls_is_trusted_by_its_authority_alone() {
 
         let service = start(&endpoint, &settings);
         let mut client = grpc::connect(service.grpc).await;
-        call(&mut client, ask("shop", &[("user", "x")]), &[]).await.unwrap();
-        eventually("a refusal", || service.log().contains("spans are lost").then_some(()));
-        assert_eq!(collector.received().len(), 0);
+        call(&mut client, request_for("shop", &[("user", "x")]), &[]).await.unwrap();
+        eventually("a refusal", || service.log().contains("spans are lost"));
+        assert_eq!(collector.spans().len(), 0);
 
         let service = start(&endpoint, &trusting);
         let mut client = grpc::connect(service.grpc).await;
-        call(&mut client, ask("shop", &[("user", "x")]), &[]).await.unwrap();
-        assert_eq!(collector.spans(2).len(), 2, "{protocol}");
+        call(&mut client, request_for("shop", &[("user", "x")]), &[]).await.unwrap();
+        assert_eq!(collector.wait_for_spans(2).len(), 2, "{protocol}");
     }
 }
 
 #[test]
 fn variables_that_make_no_sense_end_the_process_before_a_port_opens() {
-    let (_files, mut process) = Tollgate::launch(
+    let mut process = Tollgate::launch(
         RULES,
         &[
             ("TRACING_ENABLED", "true"),
@@ -468,7 +467,7 @@ fn variables_that_make_no_sense_end_the_process_before_a_port_opens() {
             ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
         ],
     );
-    assert!(!process.ended(Duration::from_secs(10)).success());
+    assert!(!process.wait_for_exit().success());
     let log = process.log();
     for name in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_BSP_MAX_QUEUE_SIZE"] {
         assert!(log.contains(name), "{log}");
@@ -482,12 +481,12 @@ async fn a_call_that_is_given_up_is_recorded_as_such() {
     let (endpoint, address) = (url(&collector), redis.url());
     let service = start(&endpoint, &[("REDIS_URL", &address), ("REDIS_TIMEOUT", "1m")]);
     let mut client = grpc::connect(service.grpc).await;
-    call(&mut client, ask("shop", &[("user", "x")]), &[("b3", "0")]).await.unwrap();
-    redis.freeze();
-    let answer = client.should_rate_limit(ask("shop", &[("user", "x")]));
+    call(&mut client, request_for("shop", &[("user", "x")]), &[("b3", "0")]).await.unwrap();
+    redis.suspend();
+    let answer = client.should_rate_limit(request_for("shop", &[("user", "x")]));
     assert!(timeout(Duration::from_millis(50), answer).await.is_err());
-    let spans = collector.spans(3);
-    redis.thaw();
+    let spans = collector.wait_for_spans(3);
+    redis.resume();
     assert_family(&spans, SERVER);
     assert_eq!(only(&spans, SERVER).attribute("rpc.grpc.status_code"), "1");
     assert_eq!(status(only(&spans, STORE)), (StatusCode::Error, "given up".to_owned()));

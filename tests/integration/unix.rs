@@ -10,18 +10,17 @@ use std::{
 
 use prost::Message;
 use tempfile::TempDir;
-use tokio::net::{TcpStream, UnixStream};
-
-use crate::support::{
-    SOON,
-    certificates::{self, Authority, Secret},
-    fresh,
-    grpc::ask,
+use testkit::{
+    certificates::{self, CertificateAuthority, MountedSecret},
+    grpc::request_for,
     http,
-    process::Process,
-    raw::Raw,
+    network::free_port,
+    raw_grpc::RawGrpc,
     tollgate::Tollgate,
+    unique_value,
+    wait::TIMEOUT,
 };
+use tokio::net::{TcpStream, UnixStream};
 
 const RULES: &str = "
 domain: shop
@@ -30,46 +29,27 @@ descriptors:
   rate_limit: { unit: year, requests_per_unit: 3 }
 ";
 
-/// A service on a socket, and the directory of both.
-struct OnSocket {
-    files: TempDir,
-    process: Process,
-}
-
-impl OnSocket {
-    fn start(path: &Path, more: &[(&str, &str)]) -> Self {
-        let path = path.to_str().unwrap();
-        let settings = [&[("GRPC_UDS", path), ("DRAIN_DELAY", "0s")], more].concat();
-        let (files, mut process) = Tollgate::launch(RULES, &settings);
-        let listens = |log: &str| log.contains(&format!("\"unix:{path}\"")).then_some(());
-        process.until("listens on its socket", listens);
-        process.until("listens for HTTP", |log| Tollgate::address(log, "debug"));
-        Self { files, process }
-    }
-
-    fn end(mut self) {
-        self.process.signal("TERM");
-        assert!(self.process.ended(SOON).success());
-        drop(self.files);
-    }
+fn start(path: &Path, more: &[(&str, &str)]) -> Tollgate {
+    let path = path.to_str().unwrap();
+    Tollgate::start(RULES, &[&[("GRPC_UDS", path), ("DRAIN_DELAY", "0s")], more].concat())
 }
 
 fn socket(directory: &TempDir) -> PathBuf {
     directory.path().join("grpc.sock")
 }
 
-async fn answers(raw: &Raw) -> bool {
-    let request = ask("shop", &[("user", &fresh())]).encode_to_vec();
-    raw.try_ask(request).await.is_ok_and(|(code, _)| code == tonic::Code::Ok)
+async fn answers(raw: &RawGrpc) -> bool {
+    let request = request_for("shop", &[("user", &unique_value())]).encode_to_vec();
+    raw.try_call(request).await.is_ok_and(|reply| reply.code == tonic::Code::Ok)
 }
 
-async fn connect(path: &Path) -> Raw {
-    Raw::over(UnixStream::connect(path).await.unwrap()).await.unwrap()
+async fn connect(path: &Path) -> RawGrpc {
+    RawGrpc::over(UnixStream::connect(path).await.unwrap()).await.unwrap()
 }
 
 fn hit(path: &Path) -> Option<i32> {
     let address = format!("unix:{}", path.display());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    let mut command = Command::new(Tollgate::binary());
     command.args(["hit", "--domain", "shop", "--address", &address, "user=ann"]);
     command.output().unwrap().status.code()
 }
@@ -78,10 +58,10 @@ fn hit(path: &Path) -> Option<i32> {
 async fn a_socket_takes_the_place_of_the_port_and_is_gone_at_the_end() {
     let directory = TempDir::new().unwrap();
     let path = socket(&directory);
-    let service = OnSocket::start(&path, &[]);
+    let mut service = start(&path, &[]);
     assert!(answers(&connect(&path).await).await);
     assert_eq!([(); 4].map(|()| hit(&path)), [0, 0, 0, 1].map(Some));
-    service.end();
+    service.stop();
     assert!(!path.exists());
     assert_eq!(hit(&path), Some(2));
 }
@@ -92,13 +72,13 @@ async fn a_socket_that_was_left_behind_is_replaced_and_nothing_else_is() {
     let path = socket(&directory);
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    let service = OnSocket::start(&path, &[]);
+    let mut service = start(&path, &[]);
     assert!(answers(&connect(&path).await).await);
 
     let refused = |path: &Path, expected: &str| {
         let settings = [("GRPC_UDS", path.to_str().unwrap())];
-        let (_files, mut process) = Tollgate::launch(RULES, &settings);
-        assert_eq!(process.ended(SOON).code(), Some(2));
+        let mut process = Tollgate::launch(RULES, &settings);
+        assert_eq!(process.wait_for_exit().code(), Some(2));
         let log = process.log();
         assert!(log.contains(path.to_str().unwrap()) && log.contains(expected), "{log}");
     };
@@ -106,18 +86,18 @@ async fn a_socket_that_was_left_behind_is_replaced_and_nothing_else_is() {
     assert!(answers(&connect(&path).await).await, "that one goes on");
     let file = directory.path().join("file");
     fs::write(&file, "mine").unwrap();
-    refused(&file, "something else than a socket");
+    refused(&file, "is not a socket");
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
-    refused(directory.path(), "something else than a socket");
+    refused(directory.path(), "is not a socket");
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    refused(&link, "something else than a socket");
+    refused(&link, "is not a socket");
     refused(&directory.path().join("none/grpc.sock"), "No such file");
 
     // Another has taken its place, and keeps it.
     fs::remove_file(&path).unwrap();
     let _other = UnixListener::bind(&path).unwrap();
-    service.end();
+    service.stop();
     assert!(path.exists());
 }
 
@@ -130,23 +110,23 @@ async fn connections_are_limited_as_those_of_a_port_are() {
         ("GRPC_MAX_CONNECTION_AGE", "1s"),
         ("GRPC_MAX_CONNECTION_AGE_GRACE", "10ms"),
     ];
-    let service = OnSocket::start(&path, &settings);
+    let mut service = start(&path, &settings);
     // There is room for the next once this has been silent for long enough.
     let silent = Blocking::connect(&path).unwrap();
     let raw = connect(&path).await;
     assert!(answers(&raw).await);
     // A call without an end, on a connection that is too old for it.
-    let endless = raw.begin().await;
+    let endless = raw.open_call().await;
     let next = connect(&path).await;
     assert!(answers(&next).await);
     drop((endless, silent, next, raw));
-    service.end();
+    service.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_socket_is_encrypted_if_it_is_asked_for() {
-    let authority = Authority::new();
-    let (secret, _) = Secret::new(|it| authority.write(it, "localhost"));
+    let authority = CertificateAuthority::new();
+    let (secret, _) = MountedSecret::new(|it| authority.write(it, "localhost"));
     let file = |it: &str| secret.path(it).display().to_string();
     let directory = TempDir::new().unwrap();
     let path = socket(&directory);
@@ -155,23 +135,31 @@ async fn a_socket_is_encrypted_if_it_is_asked_for() {
         ("GRPC_SERVER_TLS_CERT", &*file("tls.crt")),
         ("GRPC_SERVER_TLS_KEY", &*file("tls.key")),
     ];
-    let service = OnSocket::start(&path, &settings);
-    let config = authority.client(None, rustls::ALL_VERSIONS);
+    let mut service = start(&path, &settings);
+    let config = authority.client_config(None, rustls::ALL_VERSIONS);
     let stream = UnixStream::connect(&path).await.unwrap();
     let stream = certificates::connect(&config, "localhost", stream).await.unwrap();
-    assert!(answers(&Raw::over(stream).await.unwrap()).await);
-    let plain = Raw::over(UnixStream::connect(&path).await.unwrap()).await;
+    assert!(answers(&RawGrpc::over(stream).await.unwrap()).await);
+    let plain = RawGrpc::over(UnixStream::connect(&path).await.unwrap()).await;
     assert!(plain.is_err() || !answers(&plain.unwrap()).await);
-    service.end();
+    service.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_colons_are_both_families() {
-    let hosts = ["HOST", "GRPC_HOST", "DEBUG_HOST"].map(|it| (it, "::"));
-    let service = Tollgate::start(RULES, &hosts);
+    let ports = [(); 3].map(|()| free_port().to_string());
+    let settings = [
+        ("HOST", "::"),
+        ("PORT", ports[0].as_str()),
+        ("GRPC_HOST", "::"),
+        ("GRPC_PORT", &ports[1]),
+        ("DEBUG_HOST", "::"),
+        ("DEBUG_PORT", &ports[2]),
+    ];
+    let service = Tollgate::start(RULES, &settings);
     for host in ["127.0.0.1", "::1"] {
         let at = |port: u16| (host.parse::<std::net::IpAddr>().unwrap(), port).into();
-        let raw = Raw::connect(at(service.grpc.port())).await;
+        let raw = RawGrpc::connect(at(service.grpc.port())).await;
         assert!(answers(&raw).await, "{host}");
         assert_eq!(http::get(at(service.http.port()), "/healthcheck", &[]).status, 200, "{host}");
         assert_eq!(http::get(at(service.debug.port()), "/", &[]).status, 200, "{host}");
@@ -191,7 +179,7 @@ async fn connections_that_begin_together_do_not_end_together() {
             tokio::time::Instant::now()
         });
     }
-    let mut ends = tokio::time::timeout(SOON, connections.join_all()).await.unwrap();
+    let mut ends = tokio::time::timeout(TIMEOUT, connections.join_all()).await.unwrap();
     ends.sort();
     // They are about 25 ms from one another, over a second.
     let apart = |it: &&[tokio::time::Instant]| Duration::from_millis(1) < it[1] - it[0];

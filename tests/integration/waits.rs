@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{http::Reply, in_process::InProcess};
+use testkit::http::Reply;
+
+use crate::in_process::InProcess;
 
 const RULES: &str = "
 domain: shop

@@ -8,14 +8,14 @@ use envoy_types::pb::{
     google::protobuf::{Any, value::Kind},
     ratelimit::config::ratelimit::v3::RateLimitConfig,
 };
-use tonic::Status;
-
-use crate::support::{
-    ads::{self, Ads, Conversation, TYPE_URL, above, config, limited, node},
-    eventually, http,
+use testkit::{
+    http,
     prometheus::Metrics,
     tollgate::Tollgate,
+    wait::eventually,
+    xds::{self, TYPE_URL, XdsServer, XdsStream, domain_config, rule, with_children, with_limit},
 };
+use tonic::Status;
 
 mod gateway;
 mod tls;
@@ -34,7 +34,7 @@ fn follow(server: &str, more: &[(&str, &str)]) -> Tollgate {
 
 /// One domain with a limit for `user`.
 fn rules(domain: &str, requests: u32) -> RateLimitConfig {
-    config(domain, vec![limited(node("user", ""), requests)])
+    domain_config(domain, vec![with_limit(rule("user", ""), requests)])
 }
 
 fn line(domain: &str, requests: u32) -> String {
@@ -45,11 +45,11 @@ fn line(domain: &str, requests: u32) -> String {
 }
 
 fn page(service: &Tollgate) -> String {
-    http::get(service.http, "/rlconfig", &[]).text()
+    service.rules_page()
 }
 
 fn healthy(service: &Tollgate) -> bool {
-    http::get(service.http, "/healthcheck", &[]).status == 200
+    service.is_healthy()
 }
 
 fn ask(service: &Tollgate, domain: &str, entries: &[(&str, &str)]) -> http::Reply {
@@ -62,7 +62,7 @@ fn ask(service: &Tollgate, domain: &str, entries: &[(&str, &str)]) -> http::Repl
 }
 
 fn metric(service: &Tollgate, name: &str) -> f64 {
-    Metrics::of(service.http).value(name, &[])
+    service.metrics().value(name, &[])
 }
 
 /// How often rules were put in force, and refused.
@@ -89,8 +89,8 @@ fn assert_accepted(request: &DiscoveryRequest, version: &str, nonce: &str) {
 }
 
 /// The first request of a stream of a client that has `version`.
-async fn greeting(stream: &mut Conversation, version: &str) -> DiscoveryRequest {
-    let request = stream.request().await;
+async fn greeting(stream: &mut XdsStream, version: &str) -> DiscoveryRequest {
+    let request = stream.next_request().await;
     assert_accepted(&request, version, "");
     assert!(request.node.is_some() && request.resource_names.is_empty(), "{request:?}");
     request
@@ -98,7 +98,7 @@ async fn greeting(stream: &mut Conversation, version: &str) -> DiscoveryRequest 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_says_who_it_is_and_waits_for_rules() {
-    let mut server = Ads::start().await;
+    let mut server = XdsServer::start().await;
     let service = follow(
         &format!("dns:///{}", server.address),
         &[
@@ -107,7 +107,7 @@ async fn the_client_says_who_it_is_and_waits_for_rules() {
             ("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "Authorization:Bearer hunter2,x-a:b"),
         ],
     );
-    let mut stream = server.stream().await;
+    let mut stream = server.accept().await;
     let header = |name| stream.headers.get(name).map(|it| it.to_str().unwrap());
     assert_eq!((header("authorization"), header("x-a")), (Some("Bearer hunter2"), Some("b")));
     let identity = greeting(&mut stream, "").await.node.unwrap();
@@ -128,7 +128,7 @@ async fn the_client_says_who_it_is_and_waits_for_rules() {
     assert!(reply.text().contains("no rate limit configuration loaded"), "{}", reply.text());
 
     stream.send("v1", "n1", &[rules("shop", 1), rules("files", 2)]);
-    let accepted = stream.request().await;
+    let accepted = stream.next_request().await;
     assert_accepted(&accepted, "v1", "n1");
     assert_eq!(accepted.node, Some(identity));
     assert_eq!(page(&service), line("files", 2) + &line("shop", 1));
@@ -140,18 +140,18 @@ async fn the_client_says_who_it_is_and_waits_for_rules() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn good_rules_are_accepted_and_bad_ones_refused_with_the_reason() {
-    let mut server = Ads::start().await;
+    let mut server = XdsServer::start().await;
     let service = follow(&server.address.to_string(), &[]);
-    let mut stream = server.stream().await;
+    let mut stream = server.accept().await;
     greeting(&mut stream, "").await;
     stream.send("v1", "n1", &[rules("shop", 1), rules("files", 2)]);
-    assert_accepted(&stream.request().await, "v1", "n1");
+    assert_accepted(&stream.next_request().await, "v1", "n1");
 
-    let mut bad = limited(node("user", "ben"), 1);
+    let mut bad = with_limit(rule("user", "ben"), 1);
     bad.rate_limit.as_mut().unwrap().unit = 0;
-    let bad = config("ns/gateway/http", vec![above(node("a", "*"), vec![bad])]);
+    let bad = domain_config("ns/gateway/http", vec![with_children(rule("a", "*"), vec![bad])]);
     stream.send("v2", "n2", &[bad, rules("shop", 5)]);
-    let (code, reason) = refusal(stream.request().await, "v1", "n2");
+    let (code, reason) = refusal(stream.next_request().await, "v1", "n2");
     assert_eq!(code, 3);
     let place = "ns/gateway/http: descriptors[0].descriptors[0].rate_limit: ";
     assert!(reason.starts_with(place) && reason.contains("unit"), "{reason}");
@@ -160,79 +160,79 @@ async fn good_rules_are_accepted_and_bad_ones_refused_with_the_reason() {
     assert!(shown.contains("# newer rules were refused:\n") && shown.contains(&reason), "{shown}");
 
     stream.send("v3", "n3", &[rules("shop", 1), rules("shop", 1)]);
-    let (_, reason) = refusal(stream.request().await, "v1", "n3");
+    let (_, reason) = refusal(stream.next_request().await, "v1", "n3");
     assert!(reason.contains("the domain `shop` is already at"), "{reason}");
 
     let broken = Any { type_url: TYPE_URL.into(), value: vec![0x0a, 0xff] };
-    stream.send_raw("v4", "n4", vec![ads::resource(&rules("shop", 3)), broken]);
-    let (_, reason) = refusal(stream.request().await, "v1", "n4");
+    stream.send_raw("v4", "n4", vec![xds::encode(&rules("shop", 3)), broken]);
+    let (_, reason) = refusal(stream.next_request().await, "v1", "n4");
     assert!(reason.starts_with("resources[1] cannot be decoded"), "{reason}");
 
     let type_url = "type.googleapis.com/envoy.config.cluster.v3.Cluster".to_owned();
     let resource = Any { type_url: type_url.clone(), value: Vec::new() };
     stream.send_raw("v5", "n5", vec![resource]);
-    let (_, reason) = refusal(stream.request().await, "v1", "n5");
+    let (_, reason) = refusal(stream.next_request().await, "v1", "n5");
     assert!(
         reason.contains("resources[0] is of the type") && reason.contains(&type_url),
         "{reason}"
     );
     let nonce = "n6".to_owned();
     stream.respond(DiscoveryResponse { type_url, nonce, ..Default::default() });
-    let (_, reason) = refusal(stream.request().await, "v1", "n6");
+    let (_, reason) = refusal(stream.next_request().await, "v1", "n6");
     assert!(reason.contains("the response is of the type"), "{reason}");
     assert_eq!(loads(&service), (1.0, 5.0));
     assert_eq!(metric(&service, "tollgate_rules_rejected"), 1.0);
 
     stream.send("v7", "n7", &[rules("shop", 9)]);
-    assert_accepted(&stream.request().await, "v7", "n7");
+    assert_accepted(&stream.next_request().await, "v7", "n7");
     assert_eq!(page(&service), line("shop", 9));
     stream.send("v8", "n8", &[]);
-    assert_accepted(&stream.request().await, "v8", "n8");
+    assert_accepted(&stream.next_request().await, "v8", "n8");
     assert_eq!(page(&service), "");
     assert!(healthy(&service));
     assert_eq!(ask(&service, "shop", &[("user", "ann")]).status, 200);
-    assert!(stream.is_silent().await, "there is nothing more to say");
+    assert!(stream.sends_nothing().await, "there is nothing more to say");
     assert_eq!(loads(&service), (3.0, 5.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wherever_the_stream_ends_the_rules_stay_and_the_client_comes_back() {
-    let mut server = Ads::start().await;
+    let mut server = XdsServer::start().await;
     let service = follow(&server.address.to_string(), &[]);
     // Before the first response.
-    greeting(&mut server.stream().await, "").await;
-    server.stream().await.fail(Status::unavailable("not yet"));
+    greeting(&mut server.accept().await, "").await;
+    server.accept().await.fail(Status::unavailable("not yet"));
     // After a response: the answer is lost, the rules are not.
-    let stream = server.stream().await;
+    let stream = server.accept().await;
     stream.send("v1", "n1", &[rules("shop", 1)]);
     drop(stream);
-    eventually("the rules", || (page(&service) == line("shop", 1)).then_some(()));
+    eventually("the rules", || page(&service) == line("shop", 1));
     // After a refusal, and before it is heard.
-    let mut stream = server.stream().await;
+    let mut stream = server.accept().await;
     greeting(&mut stream, "v1").await;
     stream.send("v2", "n2", &[rules("", 1)]);
-    refusal(stream.request().await, "v1", "n2");
+    refusal(stream.next_request().await, "v1", "n2");
     stream.fail(Status::internal("broken"));
-    let mut stream = server.stream().await;
+    let mut stream = server.accept().await;
     greeting(&mut stream, "v1").await;
     stream.send("v3", "n3", &[rules("", 2)]);
     drop(stream);
-    let mut stream = server.stream().await;
+    let mut stream = server.accept().await;
     greeting(&mut stream, "v1").await;
     assert!(page(&service).starts_with(&line("shop", 1)));
     assert!(healthy(&service));
     // A response that is longer than it may be.
     let name = "a".repeat(5 << 20);
     stream.send("v4", "n4", &[rules(&name, 1)]);
-    let mut stream = server.stream().await;
+    let mut stream = server.accept().await;
     greeting(&mut stream, "v1").await;
     assert!(service.log().contains("message length too large"), "{}", service.log());
     stream.send("v5", "n5", &[rules("shop", 2)]);
-    assert_accepted(&stream.request().await, "v5", "n5");
+    assert_accepted(&stream.next_request().await, "v5", "n5");
     assert_eq!(page(&service), line("shop", 2));
 
     drop((stream, server));
-    eventually("the loss", || (metric(&service, "tollgate_xds_connected") == 0.0).then_some(()));
+    eventually("the loss", || metric(&service, "tollgate_xds_connected") == 0.0);
     assert_eq!(ask(&service, "shop", &[("user", "ann")]).status, 200);
     assert!(healthy(&service));
 }
@@ -244,43 +244,43 @@ async fn a_server_that_comes_later_is_found() {
     eventually("an attempt", || {
         service.log().contains("cannot follow the source of rules").then_some(())
     });
-    let mut server = Ads::serve(tokio::net::TcpListener::bind(port).await.unwrap(), None);
-    let mut stream = server.stream().await;
+    let mut server = XdsServer::serve(tokio::net::TcpListener::bind(port).await.unwrap(), None);
+    let mut stream = server.accept().await;
     stream.send("v1", "n1", &[rules("shop", 1)]);
     greeting(&mut stream, "").await;
-    assert_accepted(&stream.request().await, "v1", "n1");
+    assert_accepted(&stream.next_request().await, "v1", "n1");
     assert_eq!(page(&service), line("shop", 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_rules_are_taken_if_the_limit_allows_and_domains_merge_if_told_to() {
-    let mut server = Ads::start().await;
+    let mut server = XdsServer::start().await;
     let more = [("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "20000000"), ("MERGE_DOMAIN_CONFIG", "true")];
     let service = follow(&server.address.to_string(), &more);
-    let mut stream = server.stream().await;
+    let mut stream = server.accept().await;
     greeting(&mut stream, "").await;
     let long = "x".repeat(50);
-    let many = (0..100_000).map(|it| limited(node("user", &format!("{long}{it}")), 1)).collect();
+    let many = (0..100_000).map(|it| with_limit(rule("user", &format!("{long}{it}")), 1)).collect();
     let mut more = rules("more", 3);
     more.domain = "shop".into();
-    stream.send("v1", "n1", &[config("shop", many), more]);
-    assert_accepted(&stream.request().await, "v1", "n1");
+    stream.send("v1", "n1", &[domain_config("shop", many), more]);
+    assert_accepted(&stream.next_request().await, "v1", "n1");
     assert_eq!(metric(&service, "tollgate_rules"), 100_001.0);
     assert!(page(&service).contains("shop.user: unit=YEAR requests_per_unit=3"));
     assert_eq!(ask(&service, "shop", &[("user", &format!("{long}99999"))]).status, 200);
     assert_eq!(ask(&service, "shop", &[("user", &format!("{long}99999"))]).status, 429);
 
-    let mut deep = limited(node("a", ""), 1);
+    let mut deep = with_limit(rule("a", ""), 1);
     for _ in 0..40 {
-        deep = above(node("a", ""), vec![deep]);
+        deep = with_children(rule("a", ""), vec![deep]);
     }
-    stream.send("v2", "n2", &[config("deep", vec![deep.clone()])]);
-    let (_, reason) = refusal(stream.request().await, "v1", "n2");
+    stream.send("v2", "n2", &[domain_config("deep", vec![deep.clone()])]);
+    let (_, reason) = refusal(stream.next_request().await, "v1", "n2");
     assert!(reason.contains("nested deeper than 64 levels"), "{reason}");
     for _ in 0..100 {
-        deep = above(node("a", ""), vec![deep]);
+        deep = with_children(rule("a", ""), vec![deep]);
     }
-    stream.send("v3", "n3", &[config("deep", vec![deep])]);
-    let (_, reason) = refusal(stream.request().await, "v1", "n3");
+    stream.send("v3", "n3", &[domain_config("deep", vec![deep])]);
+    let (_, reason) = refusal(stream.next_request().await, "v1", "n3");
     assert!(reason.contains("recursion limit"), "{reason}");
 }

@@ -14,8 +14,8 @@ use super::*;
 use crate::{
     games::{Game, game, longest},
     model::Model,
-    redis_server::RedisServer,
 };
+use testkit::redis::RedisServer;
 
 /// A server, and a store that uses it.
 pub(crate) struct Table {

@@ -12,8 +12,8 @@ use crate::{
     agreement::config,
     games::{consume, hits},
     model::Model,
-    redis_server::RedisServer,
 };
+use testkit::redis::RedisServer;
 
 type Waiting<'a> = Pin<Box<dyn Future<Output = Results> + 'a>>;
 
@@ -192,9 +192,9 @@ async fn a_server_that_falls_silent_under_load_counts_no_call_twice() {
         async move { impatient(&store, 400).await }
     });
     for _ in 0..5 {
-        server.freeze();
+        server.suspend();
         tokio::time::sleep(Duration::from_millis(120)).await;
-        server.thaw();
+        server.resume();
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
     let values = load.await.unwrap();

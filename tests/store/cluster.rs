@@ -6,7 +6,10 @@ use tokio::time::sleep;
 use tollgate::store::redis::RedisType;
 
 use super::*;
-use crate::cluster_servers::{Cluster, Node, Sentinels, Setup};
+use testkit::{
+    redis_cluster::{Cluster, Sentinels},
+    redis_node::{Node, ServerSetup},
+};
 
 pub(crate) fn of(kind: RedisType, url: &str, timeout: Duration) -> Arc<Redis> {
     let settings = RedisSettings::from_url(kind, url, None, timeout).expect("the URL is valid");
@@ -84,24 +87,26 @@ pub(crate) fn soon(millis: u64) -> Instant {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stores_that_share_a_cluster_hand_out_every_value_once() {
-    let cluster = Cluster::start(3, false);
+    let cluster = Cluster::start(3);
     let stores = [(); 3].map(|()| of(RedisType::Cluster, &cluster.url(), PATIENT));
     for store in &stores {
         ready(store).await;
     }
     for keys in [1, 500] {
-        cluster.primaries.iter().for_each(|it| drop(it.ask(&["FLUSHALL"])));
+        cluster.flush();
         let (values, failed) = load(&stores, keys, soon(700)).await;
         assert_eq!(failed, 0);
         assert_exact(values, failed);
     }
-    let has = |it: &crate::cluster_servers::Node| it.text(&["INFO", "keyspace"]).contains("keys=");
+    let has = |it: &testkit::redis_node::Node| {
+        it.query::<String>(&["INFO", "keyspace"]).contains("keys=")
+    };
     assert!(cluster.primaries.iter().all(has), "a node has no counter");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slots_that_move_under_load_lose_no_hit_and_fail_no_call() {
-    let cluster = Arc::new(Cluster::start(3, false));
+    let cluster = Arc::new(Cluster::start(3));
     let stores = [(); 2].map(|()| of(RedisType::Cluster, &cluster.url(), PATIENT));
     for store in &stores {
         ready(store).await;
@@ -118,7 +123,7 @@ async fn slots_that_move_under_load_lose_no_hit_and_fail_no_call() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_on_counters_of_several_nodes_are_made_whole_or_not_at_all() {
-    let cluster = Cluster::start(3, false);
+    let cluster = Cluster::start(3);
     let store = of(RedisType::Cluster, &cluster.url(), PATIENT);
     ready(&store).await;
     let names = ["a", "b", "c", "d", "e", "f"];
@@ -151,7 +156,7 @@ async fn calls_on_counters_of_several_nodes_are_made_whole_or_not_at_all() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_penalty_is_in_the_slot_of_its_counter() {
-    let cluster = Cluster::start(3, false);
+    let cluster = Cluster::start(3);
     let store = of(RedisType::Cluster, &cluster.url(), PATIENT);
     ready(&store).await;
     for name in ["a", "b", "{", "}", "{}", "{x}", "a}b{c"] {
@@ -169,7 +174,7 @@ async fn a_penalty_is_in_the_slot_of_its_counter() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn seeds_with_other_names_than_the_nodes_are_not_connected_to_again_and_again() {
-    let cluster = Cluster::start(3, false);
+    let cluster = Cluster::start(3);
     let store = of(RedisType::Cluster, &cluster.url_at("localhost"), PATIENT);
     ready(&store).await;
     for key in 0..50 {
@@ -178,7 +183,7 @@ async fn seeds_with_other_names_than_the_nodes_are_not_connected_to_again_and_ag
     let first = &cluster.primaries[0];
     // Each time that this is asked is one more.
     let connections = || {
-        let about = first.text(&["INFO", "stats"]);
+        let about = first.query::<String>(&["INFO", "stats"]);
         let (_, rest) = about.split_once("total_connections_received:").expect("it is there");
         rest.lines().next().and_then(|it| it.parse::<u32>().ok()).expect("it is a number")
     };
@@ -191,8 +196,9 @@ async fn seeds_with_other_names_than_the_nodes_are_not_connected_to_again_and_ag
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_do_not_know_their_own_names_are_where_they_were_asked() {
     for kind in ["unknown-endpoint", "hostname"] {
-        let setup = Setup::default().tell(&["--cluster-preferred-endpoint-type", kind]);
-        let cluster = Arc::new(Cluster::of(&setup, 3, false));
+        let setup =
+            ServerSetup::default().with_arguments(&["--cluster-preferred-endpoint-type", kind]);
+        let cluster = Arc::new(Cluster::with_setup(&setup, 3));
         let store = of(RedisType::Cluster, &cluster.url(), PATIENT);
         ready(&store).await;
         let moving = tokio::task::spawn_blocking({
@@ -208,13 +214,13 @@ async fn nodes_that_do_not_know_their_own_names_are_where_they_were_asked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_planned_failover_of_a_node_is_followed() {
-    let cluster = Cluster::start(3, true);
+    let cluster = Cluster::with_replicas(3);
     let stores = [of(RedisType::Cluster, &cluster.url(), PATIENT)];
     ready(&stores[0]).await;
     let running = load(&stores, 300, soon(2_500));
     let failover = async {
         sleep(Duration::from_millis(500)).await;
-        cluster.replicas[0].ask(&["CLUSTER", "FAILOVER"]);
+        cluster.replicas[0].query::<()>(&["CLUSTER", "FAILOVER"]);
     };
     let ((values, failed), ()) = tokio::join!(running, failover);
     println!("planned failover of a node: {failed} calls failed");
@@ -241,14 +247,14 @@ fn on_the_first(cluster: &Cluster) -> (Vec<String>, Vec<String>) {
     (0..60).map(|it| format!("n{it}")).partition(|name| {
         let key = charge(name, minutely(1), Hits::Add(1), NOON).counter.key;
         let text = String::from_utf8(key.as_bytes().to_vec()).expect("it is text");
-        let slot = cluster.primaries[1].ask(&["CLUSTER", "KEYSLOT", &text]);
-        matches!(slot, ::redis::Value::Int(it) if it < 16_384 / 3)
+        let slot: usize = cluster.primaries[1].query(&["CLUSTER", "KEYSLOT", &text]);
+        slot < 16_384 / 3
     })
 }
 
 #[tokio::test]
 async fn what_healthy_nodes_say_of_a_call_is_known_whatever_the_others_do() {
-    let mut cluster = Cluster::start(3, false);
+    let mut cluster = Cluster::start(3);
     let store = of(RedisType::Cluster, &cluster.url(), Duration::from_secs(5));
     ready(&store).await;
     let (dead, healthy) = on_the_first(&cluster);
@@ -267,12 +273,12 @@ async fn what_healthy_nodes_say_of_a_call_is_known_whatever_the_others_do() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_dies_or_falls_silent_hurts_only_its_own_counters_until_it_is_replaced() {
     for frozen in [false, true] {
-        let mut cluster = Cluster::start(3, true);
+        let mut cluster = Cluster::with_replicas(3);
         let store = of(RedisType::Cluster, &cluster.url(), Duration::from_secs(2));
         ready(&store).await;
         let (_, healthy) = on_the_first(&cluster);
         if frozen {
-            cluster.primaries[0].freeze();
+            cluster.primaries[0].suspend();
         } else {
             cluster.primaries[0].kill();
         }
@@ -291,8 +297,8 @@ async fn a_node_that_dies_or_falls_silent_hurts_only_its_own_counters_until_it_i
         let took = recovers(&store).await + begin.elapsed();
         println!("frozen {frozen}: all counters are served again after {took:?}");
         if frozen {
-            cluster.primaries[0].thaw();
-            cluster.settled();
+            cluster.primaries[0].resume();
+            cluster.wait_until_ok();
             recovers(&store).await;
         }
     }
@@ -300,20 +306,16 @@ async fn a_node_that_dies_or_falls_silent_hurts_only_its_own_counters_until_it_i
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_stays_silent_does_not_keep_the_others_busy() {
-    let cluster = Cluster::start(3, false);
+    let cluster = Cluster::start(3);
     let store = of(RedisType::Cluster, &cluster.url(), Duration::from_millis(100));
     ready(&store).await;
     let (lost, _) = on_the_first(&cluster);
     let times = |node: &Node| {
-        let stats = match node.ask(&["INFO", "commandstats"]) {
-            ::redis::Value::VerbatimString { text, .. } => text,
-            ::redis::Value::BulkString(text) => String::from_utf8(text).expect("it is text"),
-            other => panic!("{other:?}"),
-        };
+        let stats: String = node.query(&["INFO", "commandstats"]);
         let (_, rest) = stats.split_once("cmdstat_cluster|slots:calls=").expect("it was asked");
         rest.split(',').next().and_then(|it| it.parse::<u32>().ok()).expect("it is a number")
     };
-    cluster.primaries[0].freeze();
+    cluster.primaries[0].suspend();
     let before = cluster.primaries[1..].iter().map(times).collect::<Vec<_>>();
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(6) {
@@ -325,7 +327,7 @@ async fn a_node_that_stays_silent_does_not_keep_the_others_busy() {
     for asked in after.zip(before).map(|(after, before)| after - before) {
         assert!((3..=4 + 8).contains(&asked), "{asked}");
     }
-    cluster.primaries[0].thaw();
+    cluster.primaries[0].resume();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -335,16 +337,16 @@ async fn the_master_that_sentinels_name_is_used_and_a_failover_is_followed() {
     ready(&store).await;
     assert_eq!(count(&store, "a").await.unwrap(), 1);
     // Planned: the old master goes on as a replica.
-    let first = all.master();
+    let first = all.master_port();
     all.fail_over();
     let begin = Instant::now();
-    while all.master() == first {
+    while all.master_port() == first {
         assert!(begin.elapsed() < Duration::from_secs(20), "no failover");
         sleep(Duration::from_millis(10)).await;
     }
     let begin = Instant::now();
     let second = all.servers.iter().find(|it| it.port != first).expect("there are two");
-    let counted = || second.ask(&["DBSIZE"]) == ::redis::Value::Int(2);
+    let counted = || second.query::<u64>(&["DBSIZE"]) == 2;
     while count(&store, "b").await.is_err() || !counted() {
         assert!(begin.elapsed() < Duration::from_secs(20), "the failover is not followed");
         sleep(Duration::from_millis(10)).await;
@@ -357,7 +359,7 @@ async fn the_master_that_sentinels_name_is_used_and_a_failover_is_followed() {
     let second = all.servers.iter_mut().find(|it| it.port != first).expect("there are two");
     second.kill();
     let begin = Instant::now();
-    while all.master() != first {
+    while all.master_port() != first {
         assert!(begin.elapsed() < Duration::from_secs(30), "no failover");
         sleep(Duration::from_millis(10)).await;
     }
@@ -370,7 +372,7 @@ async fn the_master_that_sentinels_name_is_used_and_a_failover_is_followed() {
     assert!(begin.elapsed() - promoted < Duration::from_secs(3), "{:?}", begin.elapsed());
 
     // Without Sentinels the master is still there.
-    all.sentinels.iter_mut().for_each(crate::cluster_servers::Node::kill);
+    all.sentinels.iter_mut().for_each(testkit::redis_node::Node::kill);
     let begin = Instant::now();
     let mut expected = count(&store, "d").await.unwrap();
     while begin.elapsed() < Duration::from_millis(1_500) {
@@ -385,10 +387,10 @@ async fn the_master_that_sentinels_name_is_used_and_a_failover_is_followed() {
 async fn a_replica_that_sentinels_name_is_not_used() {
     let all = Sentinels::start();
     let name = |server: &Node| {
-        let port = server.service.to_string();
+        let port = server.client_port.to_string();
         for sentinel in &all.sentinels {
-            sentinel.ask(&["SENTINEL", "REMOVE", "main"]);
-            sentinel.ask(&["SENTINEL", "MONITOR", "main", "127.0.0.1", &port, "2"]);
+            sentinel.query::<()>(&["SENTINEL", "REMOVE", "main"]);
+            sentinel.query::<()>(&["SENTINEL", "MONITOR", "main", "127.0.0.1", &port, "2"]);
         }
     };
     name(&all.servers[1]);

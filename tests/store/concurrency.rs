@@ -3,7 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::*;
-use crate::{batches::ran, redis_server::RedisServer};
+use crate::batches::ran;
+use testkit::redis::RedisServer;
 
 /// Every value that `callers` tasks, spread over `stores`, are handed out in
 /// `rounds` calls, by counter. Each call charges each of `names` in several

@@ -7,10 +7,7 @@ use std::sync::Arc;
 use tollgate::store::redis::RedisType;
 
 use super::*;
-use crate::{
-    cluster_servers::{Cluster, Node},
-    redis_server::RedisServer,
-};
+use testkit::{redis::RedisServer, redis_cluster::Cluster, redis_node::Node};
 
 /// How many groups of calls there are for one figure, and how many calls in each at most.
 const GROUPS: u32 = 10;
@@ -233,7 +230,7 @@ async fn what_a_charge_costs_redis() {
 /// The CPU that these servers have used, in microseconds.
 fn cpu(nodes: &[&Node]) -> f64 {
     let used = |node: &&Node| {
-        let text: String = ::redis::from_redis_value(node.ask(&["INFO", "cpu"])).expect("text");
+        let text: String = node.query(&["INFO", "cpu"]);
         let of = |name: &str| {
             let line = text.lines().find_map(|it| it.strip_prefix(name)).expect("it is told");
             line.trim_start_matches(':').parse::<f64>().expect("it is a number")
@@ -274,7 +271,7 @@ async fn load(store: &Arc<Redis>, nodes: &[&Node], limit: &Limit, descriptors_ea
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it measures, and asserts nothing"]
 async fn what_a_cluster_costs() {
-    let (one, cluster) = (Node::start(&[]), Cluster::start(3, false));
+    let (one, cluster) = (Node::start(&[]), Cluster::start(3));
     let alone = crate::cluster::of(RedisType::Single, &format!("127.0.0.1:{}", one.port), PATIENT);
     let store = crate::cluster::of(RedisType::Cluster, &cluster.url(), PATIENT);
     crate::cluster::ready(&alone).await;

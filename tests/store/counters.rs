@@ -3,7 +3,7 @@
 use redis::Commands;
 
 use super::*;
-use crate::redis_server::RedisServer;
+use testkit::redis::RedisServer;
 
 /// The name of the counter that [`hit`] uses.
 fn key(name: &str) -> String {
@@ -130,7 +130,7 @@ async fn a_full_server_is_reported_as_such() {
 #[tokio::test]
 async fn a_unix_socket_and_a_database_lead_to_the_same_server() {
     let server = RedisServer::start();
-    let by_socket = store(&server.socket().display().to_string(), PATIENT);
+    let by_socket = store(&server.unix_socket().display().to_string(), PATIENT);
     let by_port = store(&server.url(), PATIENT);
     let elsewhere = store(&format!("{}/3", server.url()), PATIENT);
     assert_eq!(hit(&by_socket, "a").await.unwrap(), 1);

@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::{join_all, poll_immediate};
 
 use super::*;
-use crate::redis_server::RedisServer;
+use testkit::redis::RedisServer;
 
 const HASTY: Duration = Duration::from_millis(100);
 
@@ -42,7 +42,7 @@ async fn a_server_that_is_down_at_first_is_found_when_it_is_up() {
         assert!(error.to_string().contains(&expected), "{error}");
     }
     assert!(store.ready().await.is_err());
-    server.start_again();
+    server.restart();
     assert_eq!(eventually(|| hit(&store, "a")).await, 1);
     store.ready().await.unwrap();
 }
@@ -55,7 +55,7 @@ async fn a_server_that_is_restarted_is_found_again() {
         assert_eq!(eventually(|| hit(&store, "a")).await, 1);
         server.stop();
         assert!(matches!(hit(&store, "a").await, Err(StoreError::Failed(_))));
-        server.start_again();
+        server.restart();
     }
 }
 
@@ -65,7 +65,7 @@ async fn a_server_that_is_restarted_while_nobody_calls_is_found_again() {
     let store = store(&server.url(), PATIENT);
     assert_eq!(hit(&store, "a").await.unwrap(), 1);
     server.stop();
-    server.start_again();
+    server.restart();
     // Longer than an idle connection goes untried.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert_eq!(hit(&store, "a").await.unwrap(), 1);
@@ -88,7 +88,7 @@ async fn a_silent_server_fails_every_call_in_time_and_may_speak_again() {
     let server = RedisServer::start();
     let store = store(&server.url(), HASTY);
     eventually(|| hit(&store, "a")).await;
-    server.freeze();
+    server.suspend();
     // Long enough that the connection is given up meanwhile, and another tried.
     let begin = Instant::now();
     let (mut calls, mut timeouts) = (0, 0);
@@ -101,7 +101,7 @@ async fn a_silent_server_fails_every_call_in_time_and_may_speak_again() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(timeouts > 0);
-    server.thaw();
+    server.resume();
     assert_eq!(eventually(|| hit(&store, "a")).await, 2);
     // Some of the calls were counted late, but none of them twice.
     let look = charge("b", minutely(10), Hits::Add(0), NOON);

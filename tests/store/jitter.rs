@@ -8,7 +8,7 @@ use std::{
 use ::redis::cmd;
 
 use super::*;
-use crate::redis_server::RedisServer;
+use testkit::redis::RedisServer;
 
 const BOUND: u32 = 50;
 /// How many counters of each kind there are.

@@ -7,15 +7,11 @@ use std::sync::Arc;
 use tollgate::{engine::Engine, store::redis::RedisType, time::ManualClock};
 
 use super::*;
-use crate::{
-    cluster_servers::Cluster,
-    places::{
-        Counters, Place, Shared, ask, counters, engine, passed, passed_at_once, remaining, settles,
-        within,
-    },
-    proxy::{Faults, proxies, proxy},
-    redis_server::RedisServer,
+use crate::places::{
+    Counters, Place, Shared, ask, counters, engine, passed, passed_at_once, remaining, settles,
+    within,
 };
+use testkit::{faulty_proxy::FaultyProxy, redis::RedisServer, redis_cluster::Cluster};
 
 /// When policies decide.
 const DEADLINE: Duration = Duration::from_millis(600);
@@ -26,7 +22,7 @@ const LATE: u64 = 700;
 struct Late {
     place: Place,
     store: Shared,
-    ways: Vec<Arc<Faults>>,
+    ways: Vec<FaultyProxy>,
     servers: Vec<RedisServer>,
     cluster: Option<Cluster>,
 }
@@ -44,8 +40,8 @@ impl Late {
         let servers = vec![RedisServer::start(), RedisServer::start()];
         let (mut urls, mut ways) = (Vec::new(), Vec::new());
         for server in &servers {
-            let (port, way) = proxy(server.port()).await;
-            urls.push(format!("127.0.0.1:{port}"));
+            let way = FaultyProxy::start(server.port()).await;
+            urls.push(way.address());
             ways.push(way);
         }
         let store = Shared::new(RedisType::Single, &urls[0], Some(&urls[1]), PATIENT);
@@ -55,9 +51,9 @@ impl Late {
 
     /// Each is known by the way to it.
     async fn three() -> Self {
-        let cluster = Cluster::start(3, false);
-        let (ports, ways) = proxies(&cluster).await;
-        let urls: Vec<_> = ports.iter().map(|it| format!("127.0.0.1:{it}")).collect();
+        let cluster = Cluster::start(3);
+        let ways = FaultyProxy::for_cluster(&cluster).await;
+        let urls: Vec<_> = ways.iter().map(FaultyProxy::address).collect();
         let store = Shared::new(RedisType::Cluster, &urls.join(","), None, PATIENT);
         store.ready().await;
         let (place, cluster) = (Place::Cluster, Some(cluster));
@@ -77,8 +73,7 @@ impl Late {
         let limit = Limit::fixed(1, Window::new(unit));
         let named = KeyFormat::default().key(b"game", [part].into_iter(), &limit, NOON);
         let name = String::from_utf8(named.key.as_bytes().to_vec()).expect("it is text");
-        let slot = cluster.primaries[0].ask(&["CLUSTER", "KEYSLOT", &name]);
-        let slot: usize = ::redis::from_redis_value(slot).expect("it is a number");
+        let slot: usize = cluster.primaries[0].query(&["CLUSTER", "KEYSLOT", &name]);
         (0..3).rfind(|it| it * 16_384 / 3 <= slot).expect("it is somewhere")
     }
 
@@ -96,15 +91,15 @@ impl Late {
     fn but_hour(&self) {
         let home = self.home("hour", Unit::Hour);
         let others = self.ways.iter().enumerate().filter(|(place, _)| *place != home);
-        others.for_each(|(_, way)| way.delay(LATE));
+        others.for_each(|(_, way)| way.set_delay(LATE));
     }
 
     fn all(&self) {
-        self.ways.iter().for_each(|it| it.delay(LATE));
+        self.ways.iter().for_each(|it| it.set_delay(LATE));
     }
 
     fn well(&self) {
-        self.ways.iter().for_each(|it| it.delay(0));
+        self.ways.iter().for_each(|it| it.set_delay(0));
     }
 }
 
@@ -202,11 +197,11 @@ async fn a_silent_server_drains_no_budget_of_the_other() {
     let late = Late::start(Place::PerSecond).await;
     let tied = ", consume: all_or_nothing, on_error: deny";
     let engine = late.engine(&apart(tied, tied), 0);
-    late.servers[1].freeze();
+    late.servers[1].suspend();
     for _ in 0..3 {
         assert_eq!(passed_at_once(&engine, &ask(&["hour", "second"]), 30).await, 0);
     }
-    late.servers[1].thaw();
+    late.servers[1].resume();
     settles(5, async || remaining(&engine, "hour").await).await;
 }
 

@@ -1,4 +1,5 @@
 //! The stores, against each other and against a real Redis.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "these are tests")]
 
 use std::time::Duration;
 
@@ -12,29 +13,6 @@ use tollgate::{
     time::Timestamp,
 };
 
-#[allow(dead_code, reason = "shared with other tests, each of which uses a part")]
-#[path = "../support/redis.rs"]
-mod redis_server;
-
-#[allow(dead_code, reason = "shared with other tests, each of which uses a part")]
-#[path = "../support/cluster.rs"]
-mod cluster_servers;
-
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared with other tests")]
-#[path = "../support/certificates.rs"]
-mod certificates;
-
-#[path = "../support/authority.rs"]
-mod authority;
-
-#[allow(dead_code, reason = "shared with other tests, each of which uses a part")]
-#[path = "../support/places.rs"]
-mod places;
-
-#[allow(dead_code, clippy::unwrap_used, reason = "shared with other tests")]
-#[path = "../faults/proxy.rs"]
-mod proxy;
-
 mod agreement;
 mod ahead;
 mod batches;
@@ -44,6 +22,7 @@ mod concurrency;
 mod costs;
 mod counters;
 mod crowds;
+mod differential;
 mod faults;
 mod games;
 mod jitter;
@@ -52,6 +31,7 @@ mod lifetimes;
 mod model;
 mod moving;
 mod operators;
+mod places;
 mod refused;
 mod sentinels;
 mod split;

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use tollgate::{engine::Engine, limit::Unit, store::Counters as _, time::ManualClock};
 
 use super::*;
-use crate::{
-    cluster_servers::Cluster,
-    places::{Counters, Place, Servers, ask, counters, engine, passed},
-};
+use crate::places::{Counters, Place, Servers, ask, counters, engine, passed};
+use testkit::redis_cluster::Cluster;
 
 const RULES: &str = "
 domain: game
@@ -34,41 +32,39 @@ async fn instance(servers: &Servers) -> Engine<Counters> {
 fn place(cluster: &Cluster) -> (u16, usize, String) {
     let mut found = Vec::new();
     for (place, node) in cluster.primaries.iter().enumerate() {
-        let keys: Vec<String> =
-            ::redis::from_redis_value(node.ask(&["KEYS", "*"])).expect("they are text");
+        let keys: Vec<String> = node.query(&["KEYS", "*"]);
         found.extend(keys.into_iter().map(|it| (place, it)));
     }
     let (place, key) = found.first().cloned().expect("there is a counter");
-    let slot = cluster.primaries[0].ask(&["CLUSTER", "KEYSLOT", &key]);
-    (::redis::from_redis_value(slot).expect("it is a number"), place, key)
+    let slot = cluster.primaries[0].query(&["CLUSTER", "KEYSLOT", &key]);
+    (slot, place, key)
 }
 
 /// Begins to move a slot from one node to the next.
 fn begin(cluster: &Cluster, slot: u16, from: usize) -> usize {
     let to = (from + 1) % 3;
-    let ids = [from, to].map(|it| cluster.primaries[it].text(&["CLUSTER", "MYID"]));
+    let ids = [from, to].map(|it| cluster.primaries[it].query::<String>(&["CLUSTER", "MYID"]));
     let slot = slot.to_string();
-    cluster.primaries[to].ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]);
-    cluster.primaries[from].ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]);
+    cluster.primaries[to].query::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]);
+    cluster.primaries[from].query::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]);
     to
 }
 
 /// The same, once its counters have gone ahead.
 fn move_counters(cluster: &Cluster, slot: u16, from: usize) {
     let to = begin(cluster, slot, from);
-    let port = cluster.primaries[to].service.to_string();
-    let keys = cluster.primaries[from].ask(&["KEYS", "*"]);
-    let keys: Vec<String> = ::redis::from_redis_value(keys).expect("they are text");
+    let port = cluster.primaries[to].client_port.to_string();
+    let keys: Vec<String> = cluster.primaries[from].query(&["KEYS", "*"]);
     for it in keys {
-        cluster.primaries[from].ask(&["MIGRATE", "127.0.0.1", &port, &it, "0", "5000"]);
+        cluster.primaries[from].query::<()>(&["MIGRATE", "127.0.0.1", &port, &it, "0", "5000"]);
     }
 }
 
 /// Ends it, so that it is where it was.
 fn give_up(cluster: &Cluster, slot: u16) {
     for node in &cluster.primaries {
-        node.ask(&["FLUSHALL"]);
-        node.ask(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"]);
+        node.query::<()>(&["FLUSHALL"]);
+        node.query::<()>(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"]);
     }
 }
 
@@ -96,7 +92,7 @@ async fn are_decided(key: &str) {
     // A user of whom nothing is known.
     passed(&engine, &request, 1).await;
     let (slot, from, _) = place(cluster);
-    cluster.primaries.iter().for_each(|it| drop(it.ask(&["FLUSHALL"])));
+    cluster.flush();
     begin(cluster, slot, from);
     assert_eq!(passed(&engine, &request, 10).await, 2, "{key} of a new user");
     give_up(cluster, slot);

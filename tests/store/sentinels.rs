@@ -17,10 +17,9 @@ use tollgate::store::{StoreStats, redis::RedisType};
 use super::*;
 use crate::{
     cluster::{count, of, ready},
-    cluster_servers::{Sentinels, Setup},
     faults::eventually,
-    redis_server::RedisServer,
 };
+use testkit::{redis::RedisServer, redis_cluster::Sentinels, redis_node::ServerSetup};
 
 /// What a Sentinel says, or nothing; and how long it takes.
 #[derive(Clone, Copy, Default)]
@@ -202,14 +201,14 @@ async fn used(store: &Redis, name: &str, server: &RedisServer) {
 /// failover does not end before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_with_several_replicas_is_one_switch_of_each_instance() {
-    let all = Sentinels::with(&Setup::default(), 2);
+    let all = Sentinels::with_replicas(&ServerSetup::default(), 2);
     let settings =
         RedisSettings::from_url(RedisType::Sentinel, &all.url(), None, Duration::from_secs(1))
             .unwrap();
     let readings = [(); 2].map(|()| StoreStats::default());
     let stores =
         readings.each_ref().map(|it| Arc::new(Redis::with_per_second(&settings, None, it)));
-    let old = all.servers[0].service;
+    let old = all.servers[0].client_port;
     for store in &stores {
         ready(store).await;
     }
@@ -236,7 +235,7 @@ async fn a_failover_with_several_replicas_is_one_switch_of_each_instance() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     stop.store(true, Relaxed);
-    assert_ne!(all.master(), old);
+    assert_ne!(all.master_port(), old);
     for (caller, readings) in callers.into_iter().zip(&readings) {
         let found = caller.await.unwrap();
         // Each server goes on with its own count.

@@ -4,7 +4,7 @@ use ::redis::cmd;
 use tollgate::store::StoreStats;
 
 use super::*;
-use crate::redis_server::RedisServer;
+use testkit::redis::RedisServer;
 
 /// How many scripts a server has run.
 fn scripts(server: &RedisServer) -> u64 {

@@ -266,7 +266,7 @@ fn a_ban_is_kept_behind_the_state_and_nothing_else_is_one() {
 /// Others may leave an integer below 0, which counts as 0 for all who come at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hits_that_meet_on_an_integer_below_0_are_counted_once_each() {
-    let server = crate::redis_server::RedisServer::start();
+    let server = testkit::redis::RedisServer::start();
     let stores = [(); 3].map(|()| store(&server.url(), PATIENT));
     for store in &stores {
         hit(store, "warm").await.expect("it runs");

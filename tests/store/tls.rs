@@ -1,165 +1,166 @@
-//! Encrypted connections.
+//! Encrypted connections to Redis.
 
-use std::time::Instant;
-
+use testkit::{
+    redis_certificates::{CertificateFiles, ClientCertificates, RedisCertificates},
+    redis_cluster::{Cluster, Sentinels},
+    redis_node::{Node, ServerSetup},
+    wait::eventually_async,
+};
 use tollgate::store::{
     StoreError,
     redis::{ClientCertificate, RedisTls, RedisType},
 };
 
 use super::*;
-use crate::{
-    authority::Authority,
-    cluster::ready,
-    cluster_servers::{Cluster, Node, Sentinels, Setup},
-    faults::eventually,
-};
+use crate::cluster::ready;
 
-/// A server whose certificate is for `name`, and its TLS port.
-fn server(authority: &Authority, name: &str, clients: &str) -> (Node, u16) {
-    let node = Node::of(Setup { tls: Some(authority.server(name, clients)), ..Setup::default() });
-    let port = node.service;
-    (node, port)
+/// A server whose certificate is for `name`.
+fn server(certificates: &RedisCertificates, name: &str, clients: ClientCertificates) -> Node {
+    let tls = Some(certificates.server_arguments(name, clients));
+    Node::with_setup(ServerSetup { tls, ..ServerSetup::default() })
 }
 
-async fn counts(port: u16, tls: RedisTls) -> Result<u64, StoreError> {
-    let url = format!("rediss://localhost:{port}");
-    let settings =
-        RedisSettings::parse(&url, None, Duration::from_secs(5)).expect("the URL is valid");
+/// A client certificate signed by the authority.
+fn client_certificate(certificates: &RedisCertificates) -> ClientCertificate {
+    let CertificateFiles { certificate, key } = certificates.issue("client", "tollgate");
+    ClientCertificate { certificate, key }
+}
+
+/// A hit by a new store with these TLS settings.
+async fn hit_with(server: &Node, tls: &RedisTls) -> Result<u64, StoreError> {
+    let url = format!("rediss://localhost:{}", server.client_port);
+    let settings = RedisSettings::parse(&url, None, PATIENT).expect("the URL is valid");
     assert_eq!(settings.tls, Some(RedisTls::default()));
-    hit(&Redis::new(&RedisSettings { tls: Some(tls), ..settings }), "a").await
+    hit(&Redis::new(&RedisSettings { tls: Some(tls.clone()), ..settings }), "a").await
 }
 
 #[tokio::test]
-async fn a_server_is_only_trusted_with_a_certificate_that_is_good() {
-    let certificates = Authority::new();
-    let ca_file = Some(certificates.own());
+async fn a_server_needs_a_certificate_of_a_trusted_ca_for_its_name() {
+    let certificates = RedisCertificates::new();
+    let ca_file = Some(certificates.ca_certificate());
     let trusting = RedisTls { ca_file, ..RedisTls::default() };
-    let (_node, port) = server(&certificates, "localhost", "no");
-    assert_eq!(counts(port, trusting.clone()).await.unwrap(), 1);
-    let error = counts(port, RedisTls::default()).await.unwrap_err().to_string();
+    let valid = server(&certificates, "localhost", ClientCertificates::NotRequested);
+    assert_eq!(hit_with(&valid, &trusting).await.unwrap(), 1);
+    let error = hit_with(&valid, &RedisTls::default()).await.unwrap_err().to_string();
     assert!(error.contains("UnknownIssuer"), "{error}");
 
-    let (_node, port) = server(&certificates, "elsewhere", "no");
-    let error = counts(port, trusting.clone()).await.unwrap_err().to_string();
+    let misnamed = server(&certificates, "elsewhere", ClientCertificates::NotRequested);
+    let error = hit_with(&misnamed, &trusting).await.unwrap_err().to_string();
     assert!(error.contains("not valid for name"), "{error}");
-    assert_eq!(
-        counts(port, RedisTls { skip_hostname_verification: true, ..trusting }).await.unwrap(),
-        1
-    );
-    let other = Authority::new();
-    let theirs =
-        RedisTls { skip_hostname_verification: true, ca_file: Some(other.own()), client: None };
-    assert!(counts(port, theirs).await.is_err(), "nobody we trust has signed it");
+    let any_name = RedisTls { skip_hostname_verification: true, ..trusting };
+    assert_eq!(hit_with(&misnamed, &any_name).await.unwrap(), 1);
+    let other_ca = Some(RedisCertificates::new().ca_certificate());
+    let wrong_ca = RedisTls { ca_file: other_ca, ..any_name };
+    assert!(hit_with(&misnamed, &wrong_ca).await.is_err(), "the CA is still verified");
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_a_certificate_is_shown_ours() {
-    let certificates = Authority::new();
-    let (_node, port) = server(&certificates, "localhost", "yes");
-    let ca_file = Some(certificates.own());
-    let tls = RedisTls { ca_file, ..RedisTls::default() };
-    assert!(counts(port, tls.clone()).await.is_err());
-    let (certificate, key) = certificates.issue("client", "tollgate");
-    let client = Some(ClientCertificate { certificate, key });
-    assert_eq!(counts(port, RedisTls { client, ..tls.clone() }).await.unwrap(), 1);
+async fn the_client_certificate_is_presented_on_request() {
+    let certificates = RedisCertificates::new();
+    let server = server(&certificates, "localhost", ClientCertificates::Required);
+    let ca_file = Some(certificates.ca_certificate());
+    let mut tls = RedisTls { ca_file, ..RedisTls::default() };
+    assert!(hit_with(&server, &tls).await.is_err());
+    tls.client = Some(client_certificate(&certificates));
+    assert_eq!(hit_with(&server, &tls).await.unwrap(), 1);
     let (certificate, key) = (certificates.path("gone.pem"), certificates.path("gone.key"));
-    let gone = Some(ClientCertificate { certificate, key });
-    let error = counts(port, RedisTls { client: gone, ..tls }).await.unwrap_err().to_string();
+    tls.client = Some(ClientCertificate { certificate, key });
+    let error = hit_with(&server, &tls).await.unwrap_err().to_string();
     assert!(error.contains("cannot read") && error.contains("gone.pem"), "{error}");
 }
 
 #[tokio::test]
-async fn certificates_are_read_again_for_each_connection() {
-    let (authority, other) = (Authority::new(), Authority::new());
-    let (node, port) = server(&authority, "localhost", "no");
-    let file = authority.path("trusted.pem");
-    let trust = |it: &Authority| std::fs::copy(it.own(), &file).expect("a file can be made");
-    trust(&authority);
-    let url = format!("rediss://localhost:{port}");
+async fn certificate_files_are_read_again_for_each_connection() {
+    let (certificates, other) = (RedisCertificates::new(), RedisCertificates::new());
+    let server = server(&certificates, "localhost", ClientCertificates::NotRequested);
+    let ca_file = certificates.path("trusted.pem");
+    let trust = |certificates: &RedisCertificates| {
+        std::fs::copy(certificates.ca_certificate(), &ca_file).expect("the file can be written");
+    };
+    trust(&certificates);
+    let url = format!("rediss://localhost:{}", server.client_port);
     let settings = RedisSettings::parse(&url, None, PATIENT).expect("the URL is valid");
-    let tls = RedisTls { ca_file: Some(file.clone()), ..RedisTls::default() };
+    let tls = RedisTls { ca_file: Some(ca_file.clone()), ..RedisTls::default() };
     let store = Redis::new(&RedisSettings { tls: Some(tls), ..settings });
     assert_eq!(hit(&store, "a").await.unwrap(), 1);
     trust(&other);
     assert_eq!(hit(&store, "a").await.unwrap(), 2);
-    node.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    // The first to notice may be told of the connection that is lost.
-    eventually(async || match hit(&store, "a").await {
+    server.query::<()>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    // The first call may fail because of the closed connection.
+    eventually_async("the new CA to be used", async || match hit(&store, "a").await {
         Err(error) if error.to_string().contains("invalid peer certificate") => Ok(()),
-        other => Err(StoreError::Failed(format!("{other:?}"))),
+        other => Err(format!("{other:?}")),
     })
     .await;
-    trust(&authority);
-    let last = eventually(|| hit(&store, "a")).await;
+    trust(&certificates);
+    let last = eventually_async("a connection", async || hit(&store, "a").await).await;
     assert_eq!(hit(&store, "a").await.unwrap(), last + 1);
 }
 
-/// What a store may do that trusts `authority` and shows a certificate of its own.
-fn of(authority: &Authority, kind: RedisType, url: &str) -> Redis {
+/// A store that trusts only this CA and has a client certificate of it.
+fn store_with(certificates: &RedisCertificates, kind: RedisType, url: &str) -> Redis {
     let settings = RedisSettings::from_url(kind, url, None, PATIENT).expect("the URL is valid");
-    let (certificate, key) = authority.issue("client", "tollgate");
-    let client = Some(ClientCertificate { certificate, key });
-    let ca_file = Some(authority.own());
+    let client = Some(client_certificate(certificates));
+    let ca_file = Some(certificates.ca_certificate());
     let tls = RedisTls { client, ca_file, ..RedisTls::default() };
     Redis::new(&RedisSettings { tls: Some(tls), ..settings })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_of_a_cluster_are_encrypted_and_known_by_the_names_that_they_announce() {
-    let authority = Authority::new();
-    // Their certificates are for that name alone.
-    let setup = Setup { tls: Some(authority.server("localhost", "yes")), ..Setup::default() };
-    let cluster = Cluster::of(
-        &setup.tell(&[
-            "--cluster-announce-hostname",
-            "localhost",
-            "--cluster-preferred-endpoint-type",
-            "hostname",
-        ]),
-        3,
-        false,
-    );
-    let store = of(&authority, RedisType::Cluster, &cluster.url_at("localhost"));
+async fn connections_to_cluster_nodes_are_encrypted_and_use_their_announced_names() {
+    let certificates = RedisCertificates::new();
+    // The certificates are valid for this name only.
+    let tls = certificates.server_arguments("localhost", ClientCertificates::Required);
+    let setup = ServerSetup { tls: Some(tls), ..ServerSetup::default() };
+    let setup = setup.with_arguments(&[
+        "--cluster-announce-hostname",
+        "localhost",
+        "--cluster-preferred-endpoint-type",
+        "hostname",
+    ]);
+    let cluster = Cluster::with_setup(&setup, 3);
+    let store = store_with(&certificates, RedisType::Cluster, &cluster.url_at("localhost"));
     ready(&store).await;
-    for expected in 1..=2 {
-        for name in 0..60 {
-            assert_eq!(hit(&store, &format!("n{name}")).await.unwrap(), expected);
+    hit_all(&store, 1).await;
+    for node in &cluster.primaries {
+        assert_ne!(node.query::<u64>(&["DBSIZE"]), 0, "a node has no counter");
+    }
+    // The redirections of the first node use names as well.
+    for name in 0..6 {
+        let slot = slot_of(&cluster, &format!("n{name}"));
+        if slot < 5_461 {
+            cluster.migrate(slot, 0, 1);
         }
-        let counters = |it: &Node| it.ask(&["DBSIZE"]) != ::redis::Value::Int(0);
-        assert!(cluster.primaries.iter().all(counters), "a node has no counter");
-        // All that the first one has goes elsewhere, by names as well.
-        if expected == 1 {
-            let first = &cluster.primaries[0];
-            let slots = |name: u32| {
-                let key = charge(&format!("n{name}"), minutely(1), Hits::Add(1), NOON).counter.key;
-                let key = String::from_utf8(key.as_bytes().to_vec()).expect("it is text");
-                first.ask(&["CLUSTER", "KEYSLOT", &key])
-            };
-            for name in 0..6 {
-                if let ::redis::Value::Int(slot @ 0..5_461) = slots(name) {
-                    cluster.migrate(u16::try_from(slot).expect("it is a slot"), 0, 1);
-                }
-            }
-        }
+    }
+    hit_all(&store, 2).await;
+}
+
+/// Hits 60 counters, each of which then has the value `expected`.
+async fn hit_all(store: &Redis, expected: u64) {
+    for name in 0..60 {
+        assert_eq!(hit(store, &format!("n{name}")).await.unwrap(), expected);
     }
 }
 
+fn slot_of(cluster: &Cluster, name: &str) -> u16 {
+    let key = charge(name, minutely(1), Hits::Add(1), NOON).counter.key;
+    let key = String::from_utf8(key.as_bytes().to_vec()).expect("keys are text");
+    cluster.primaries[0].query(&["CLUSTER", "KEYSLOT", &key])
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sentinels_and_the_master_behind_them_are_encrypted() {
-    let authority = Authority::new();
-    let setup = Setup { tls: Some(authority.server("127.0.0.1", "yes")), ..Setup::default() };
-    let all = Sentinels::of(&setup);
-    let store = of(&authority, RedisType::Sentinel, &all.url());
+async fn connections_to_sentinels_and_their_master_are_encrypted() {
+    let certificates = RedisCertificates::new();
+    let tls = certificates.server_arguments("127.0.0.1", ClientCertificates::Required);
+    let setup = ServerSetup { tls: Some(tls), ..ServerSetup::default() };
+    let sentinels = Sentinels::with_setup(&setup);
+    let store = store_with(&certificates, RedisType::Sentinel, &sentinels.url());
     ready(&store).await;
     assert_eq!(hit(&store, "a").await.unwrap(), 1);
-    let first = all.master();
-    assert_eq!(first, all.servers[0].service);
-    all.fail_over();
-    let begin = Instant::now();
-    let counted = || all.servers[1].ask(&["DBSIZE"]) == ::redis::Value::Int(2);
-    while hit(&store, "b").await.is_err() || !counted() {
-        assert!(begin.elapsed() < PATIENT, "the failover is not followed");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    assert_eq!(sentinels.master_port(), sentinels.servers[0].client_port);
+    sentinels.fail_over();
+    eventually_async("the failover to be followed", async || {
+        hit(&store, "b").await.is_ok() && sentinels.servers[1].query::<u64>(&["DBSIZE"]) == 2
+    })
+    .await;
 }

@@ -16,10 +16,13 @@ use crate::{
     agreement::{Table, config, play},
     batches,
     cluster::{assert_exact, count, load, of, ready, soon},
-    cluster_servers::{Cluster, Sentinels, Setup},
     faults::{a_replica_is_left, eventually},
     games::game,
-    redis_server::RedisServer,
+};
+use testkit::{
+    redis::RedisServer,
+    redis_cluster::{Cluster, Sentinels},
+    redis_node::ServerSetup,
 };
 
 /// Where tests/setup.sh has put the server, and a line of what it says of itself.
@@ -50,7 +53,7 @@ fn programs() -> [PathBuf; 2] {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools");
         let path = tools.join(program);
         assert!(path.exists(), "there is no {}: run tests/setup.sh", path.display());
-        let server = RedisServer::of(&path, "");
+        let server = RedisServer::with_program(&path, "");
         let about: String = cmd("INFO").arg("server").query(&mut server.client()).expect("it says");
         assert!(about.contains(version), "{} is another version: {about}", path.display());
         path
@@ -60,17 +63,17 @@ fn programs() -> [PathBuf; 2] {
 #[test]
 fn scripts_do_what_a_step_says_and_calls_go_together() {
     for program in programs() {
-        let table = Table::with(RedisServer::of(&program, "secret"), 0);
+        let table = Table::with(RedisServer::with_program(&program, "secret"), 0);
         let config = config(300, "tests/store/versions.regressions");
         proptest!(config, |(game in game(2))| play(&table, &game)?);
-        batches::plays(&RedisServer::of(&program, ""), 60);
+        batches::plays(&RedisServer::with_program(&program, ""), 60);
     }
 }
 
 #[tokio::test]
 async fn a_user_with_few_rights_suffices() {
     for program in programs().into_iter().chain(["redis-server".into()]) {
-        let server = RedisServer::of(&program, "");
+        let server = RedisServer::with_program(&program, "");
         let rights = format!("ACL SETUSER counts on >secret ~* -@all {RIGHTS}");
         let mut words = rights.split(' ');
         let mut user = cmd(words.next().expect("it is not empty"));
@@ -99,7 +102,7 @@ async fn a_user_with_few_rights_suffices() {
 #[tokio::test]
 async fn no_right_that_is_missing_lets_more_pass() {
     for program in programs().into_iter().chain(["redis-server".into()]) {
-        let server = RedisServer::of(&program, "");
+        let server = RedisServer::with_program(&program, "");
         let may = |rights: &str| {
             let words = format!("SETUSER counts {rights}");
             cmd("ACL").arg(words.split(' ').collect::<Vec<_>>()).exec(&mut server.client())
@@ -130,14 +133,14 @@ async fn no_right_that_is_missing_lets_more_pass() {
 #[tokio::test]
 async fn a_server_that_became_a_replica_is_left() {
     for program in programs() {
-        a_replica_is_left(&RedisServer::of(&program, "")).await;
+        a_replica_is_left(&RedisServer::with_program(&program, "")).await;
     }
 }
 
 #[tokio::test]
 async fn scripts_that_are_forgotten_are_sent_again_and_a_restart_is_survived() {
     for program in programs() {
-        let mut server = RedisServer::of(&program, "secret");
+        let mut server = RedisServer::with_program(&program, "secret");
         let store = store(&server.url(), PATIENT);
         let mut client = server.client();
         for expected in 1..=5 {
@@ -146,7 +149,7 @@ async fn scripts_that_are_forgotten_are_sent_again_and_a_restart_is_survived() {
         }
         server.stop();
         hit(&store, "a").await.unwrap_err();
-        server.start_again();
+        server.restart();
         assert_eq!(eventually(|| hit(&store, "a")).await, 1);
     }
 }
@@ -154,11 +157,11 @@ async fn scripts_that_are_forgotten_are_sent_again_and_a_restart_is_survived() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_is_exact_while_slots_move() {
     for program in programs() {
-        let setup = Setup { program, ..Setup::default() };
-        let cluster = std::sync::Arc::new(Cluster::of(&setup, 3, false));
+        let setup = ServerSetup { program, ..ServerSetup::default() };
+        let cluster = std::sync::Arc::new(Cluster::with_setup(&setup, 3));
         let rights = format!("ACL SETUSER counts on >secret ~* -@all {RIGHTS} {IN_A_CLUSTER}");
         for node in &cluster.primaries {
-            node.ask(&rights.split(' ').collect::<Vec<_>>());
+            node.query::<()>(&rights.split(' ').collect::<Vec<_>>());
         }
         let url = format!("redis://counts:secret@{}", cluster.url());
         let stores = [(); 2].map(|()| of(RedisType::Cluster, &url, PATIENT));
@@ -179,13 +182,13 @@ async fn a_cluster_is_exact_while_slots_move() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_master_that_sentinels_name_is_followed() {
     for program in programs() {
-        let all = Sentinels::of(&Setup { program, ..Setup::default() });
+        let all = Sentinels::with_setup(&ServerSetup { program, ..ServerSetup::default() });
         let store = of(RedisType::Sentinel, &all.url(), Duration::from_secs(1));
         ready(&store).await;
         assert_eq!(count(&store, "a").await.unwrap(), 1);
         all.fail_over();
         let begin = Instant::now();
-        let counted = || all.servers[1].ask(&["DBSIZE"]) == ::redis::Value::Int(2);
+        let counted = || all.servers[1].query::<u64>(&["DBSIZE"]) == 2;
         while count(&store, "b").await.is_err() || !counted() {
             assert!(begin.elapsed() < Duration::from_secs(20), "the failover is not followed");
             sleep(Duration::from_millis(10)).await;

@@ -1,4 +1,4 @@
-//! Certificates: in files, as Kubernetes would bring them, and in use.
+//! Certificates: in files, as Kubernetes mounts them, and for TLS clients and servers.
 
 use std::{
     fs,
@@ -21,12 +21,12 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// The names of the files, as secrets of Kubernetes have them.
+/// The files of a Kubernetes secret of type `kubernetes.io/tls`.
 const NAMES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
 
-/// One that signs certificates.
+/// A certificate authority.
 #[derive(Debug)]
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct CertificateAuthority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key.
 #[derive(Debug)]
@@ -35,14 +35,15 @@ pub struct Identity {
     key: KeyPair,
 }
 
-impl Authority {
+impl CertificateAuthority {
+    #[allow(clippy::new_without_default, reason = "generates a key")]
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Itself, in PEM.
+    /// The certificate of the authority in PEM.
     pub fn pem(&self) -> String {
         self.0.pem()
     }
@@ -51,17 +52,17 @@ impl Authority {
         self.sign_for(name, Vec::new())
     }
 
-    /// A certificate that is good only for these purposes.
+    /// A certificate for these purposes only; for any purpose if there are none.
     pub fn sign_for(&self, name: &str, purposes: Vec<ExtendedKeyUsagePurpose>) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        // One that is called like its issuer is taken for its own issuer.
+        // A certificate with the name of its issuer is taken for self-signed.
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = purposes;
         Identity { certificate: params.signed_by(&key, &self.0).unwrap(), key }
     }
 
-    /// Writes a certificate for `name` as Kubernetes would.
+    /// Writes the files of a Kubernetes secret with a certificate for `name`.
     pub fn write(&self, directory: &Path, name: &str) -> Identity {
         let identity = self.sign(name);
         identity.write(directory);
@@ -69,8 +70,8 @@ impl Authority {
         identity
     }
 
-    /// A server called `name` that asks clients for a certificate.
-    pub fn server(
+    /// The configuration of a server named `name` that requires client certificates.
+    pub fn server_config(
         &self,
         name: &str,
         versions: &[&'static SupportedProtocolVersion],
@@ -89,8 +90,8 @@ impl Authority {
         config
     }
 
-    /// A client that trusts this alone and shows `identity`, if it has one.
-    pub fn client(
+    /// The configuration of a client that trusts only this authority.
+    pub fn client_config(
         &self,
         identity: Option<Identity>,
         versions: &[&'static SupportedProtocolVersion],
@@ -120,9 +121,12 @@ impl Identity {
         fs::write(directory.join("tls.key"), self.key.serialize_pem()).unwrap();
     }
 
-    /// Both, in PEM.
-    pub fn pem(&self) -> [String; 2] {
-        [self.certificate.pem(), self.key.serialize_pem()]
+    pub fn certificate_pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    pub fn key_pem(&self) -> String {
+        self.key.serialize_pem()
     }
 
     fn into_parts(self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
@@ -131,7 +135,10 @@ impl Identity {
     }
 }
 
-/// Speaks TLS to a server called `name`.
+/// Starts TLS with a server named `name`.
+///
+/// # Errors
+/// The handshake fails.
 pub async fn connect<T: AsyncRead + AsyncWrite + Unpin>(
     config: &ClientConfig,
     name: &str,
@@ -141,37 +148,37 @@ pub async fn connect<T: AsyncRead + AsyncWrite + Unpin>(
     TlsConnector::from(Arc::new(config.clone())).connect(name, stream).await
 }
 
-/// A secret that Kubernetes shows as a directory: `..data` links to the version
-/// that counts, and the files link into it.
+/// A directory in which Kubernetes mounts a secret: `..data` is a link to the current
+/// version, and the files are links into `..data`.
 #[derive(Debug)]
-pub struct Secret {
+pub struct MountedSecret {
     directory: TempDir,
     version: u32,
 }
 
-impl Secret {
-    /// One with the files that `fill` writes.
-    pub fn new<T>(fill: impl FnOnce(&Path) -> T) -> (Self, T) {
+impl MountedSecret {
+    /// A secret with the files that `write_files` writes.
+    pub fn new<T>(write_files: impl FnOnce(&Path) -> T) -> (Self, T) {
         let mut secret = Self { directory: TempDir::new().unwrap(), version: 0 };
-        let filled = secret.exchange(fill);
+        let written = secret.replace(write_files);
         for name in NAMES {
             symlink(format!("..data/{name}"), secret.path(name)).unwrap();
         }
-        (secret, filled)
+        (secret, written)
     }
 
-    /// Exchanges all files at once.
-    pub fn exchange<T>(&mut self, fill: impl FnOnce(&Path) -> T) -> T {
+    /// Replaces all files in one step.
+    pub fn replace<T>(&mut self, write_files: impl FnOnce(&Path) -> T) -> T {
         self.version += 1;
         let version = format!("..{}", self.version);
         fs::create_dir(self.path(&version)).unwrap();
-        let filled = fill(&self.path(&version));
+        let written = write_files(&self.path(&version));
         symlink(&version, self.path("..data_tmp")).unwrap();
         fs::rename(self.path("..data_tmp"), self.path("..data")).unwrap();
-        if let Some(old) = self.version.checked_sub(1).filter(|it| 0 < *it) {
-            fs::remove_dir_all(self.path(&format!("..{old}"))).unwrap();
+        if self.version > 1 {
+            fs::remove_dir_all(self.path(&format!("..{}", self.version - 1))).unwrap();
         }
-        filled
+        written
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

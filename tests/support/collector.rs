@@ -1,4 +1,4 @@
-//! A collector of OpenTelemetry: OTLP by gRPC and by HTTP, on one port.
+//! An OpenTelemetry collector that accepts OTLP over gRPC and over HTTP on one port.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -13,14 +13,13 @@ use opentelemetry_proto::tonic::{
 };
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
-use tokio_rustls::{TlsAcceptor, rustls};
-use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_rustls::rustls;
 use tonic::{Request, Response, Status, service::Routes, transport::Server};
 
-use super::eventually;
+use crate::{tonic_server, wait::eventually};
 
-/// The collector; gone when it is dropped, with all connections.
+/// The collector. Dropping it closes all connections.
 #[derive(Debug)]
 pub struct Collector {
     pub address: SocketAddr,
@@ -28,9 +27,9 @@ pub struct Collector {
     _tasks: JoinSet<()>,
 }
 
-/// A span, and what came with it.
+/// A span with its resource attributes and the headers of the export request.
 #[derive(Clone, Debug)]
-pub struct Exported {
+pub struct ReceivedSpan {
     pub span: Span,
     pub resource: Attributes,
     pub headers: HeaderMap,
@@ -39,16 +38,18 @@ pub struct Exported {
 pub type Attributes = BTreeMap<String, String>;
 
 #[derive(Clone, Debug, Default)]
-struct Received(Arc<Mutex<Vec<Exported>>>);
+struct Received(Arc<Mutex<Vec<ReceivedSpan>>>);
 
 impl Received {
-    fn take(&self, headers: &HeaderMap, request: ExportTraceServiceRequest) {
+    fn store(&self, headers: &HeaderMap, request: ExportTraceServiceRequest) {
         let mut received = self.0.lock();
         for resource_spans in request.resource_spans {
             let resource = attributes(&resource_spans.resource.unwrap().attributes);
-            for span in resource_spans.scope_spans.into_iter().flat_map(|it| it.spans) {
-                let (resource, headers) = (resource.clone(), headers.clone());
-                received.push(Exported { span, resource, headers });
+            for scope in resource_spans.scope_spans {
+                for span in scope.spans {
+                    let (resource, headers) = (resource.clone(), headers.clone());
+                    received.push(ReceivedSpan { span, resource, headers });
+                }
             }
         }
     }
@@ -61,14 +62,14 @@ impl TraceService for Received {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let (headers, _, message) = request.into_parts();
-        self.take(headers.as_ref(), message);
+        self.store(headers.as_ref(), message);
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
-async fn take(State(received): State<Received>, headers: HeaderMap, body: Bytes) -> Vec<u8> {
+async fn receive(State(received): State<Received>, headers: HeaderMap, body: Bytes) -> Vec<u8> {
     assert_eq!(headers["content-type"], "application/x-protobuf");
-    received.take(&headers, ExportTraceServiceRequest::decode(body).unwrap());
+    received.store(&headers, ExportTraceServiceRequest::decode(body).unwrap());
     ExportTraceServiceResponse::default().encode_to_vec()
 }
 
@@ -77,52 +78,34 @@ impl Collector {
         Self::serve(TcpListener::bind("127.0.0.1:0").await.unwrap(), None)
     }
 
-    /// With TLS, if there is a configuration for it.
+    /// Serves on `listener`, with TLS if `tls` is set.
     pub fn serve(listener: TcpListener, tls: Option<rustls::ServerConfig>) -> Self {
         let (address, received) = (listener.local_addr().unwrap(), Received::default());
         let routes = Routes::new(TraceServiceServer::new(received.clone())).prepare();
-        let http = axum::Router::new().route("/v1/traces", post(take)).with_state(received.clone());
+        let http =
+            axum::Router::new().route("/v1/traces", post(receive)).with_state(received.clone());
         let routes = Routes::from(routes.into_axum_router().merge(http));
         let router = Server::builder().accept_http1(true).add_routes(routes);
-        let mut tasks = JoinSet::new();
-        match tls {
-            None => {
-                let incoming = TcpListenerStream::new(listener);
-                tasks.spawn(async { router.serve_with_incoming(incoming).await.unwrap() });
-            }
-            Some(tls) => {
-                let acceptor = TlsAcceptor::from(Arc::new(tls));
-                let (accepted, incoming) = mpsc::unbounded_channel();
-                tasks.spawn(async move {
-                    loop {
-                        let (socket, _) = listener.accept().await.unwrap();
-                        if let Ok(connection) = acceptor.accept(socket).await {
-                            accepted.send(Ok::<_, std::io::Error>(connection)).unwrap();
-                        }
-                    }
-                });
-                let incoming = UnboundedReceiverStream::new(incoming);
-                tasks.spawn(async { router.serve_with_incoming(incoming).await.unwrap() });
-            }
-        }
+        let tasks = tonic_server::serve(router, listener, tls);
         Self { address, received, _tasks: tasks }
     }
 
-    /// What has come so far, in order.
-    pub fn received(&self) -> Vec<Exported> {
+    /// All spans so far, in the order of their arrival.
+    pub fn spans(&self) -> Vec<ReceivedSpan> {
         self.received.0.lock().clone()
     }
 
-    /// Waits until at least so many spans have come.
-    pub fn spans(&self, count: usize) -> Vec<Exported> {
+    /// Waits until at least `count` spans have arrived.
+    #[track_caller]
+    pub fn wait_for_spans(&self, count: usize) -> Vec<ReceivedSpan> {
         eventually(&format!("{count} spans"), || {
-            let received = self.received();
-            (count <= received.len()).then_some(received)
+            let spans = self.spans();
+            (count <= spans.len()).then_some(spans)
         })
     }
 }
 
-impl Exported {
+impl ReceivedSpan {
     /// The value of an attribute, as text.
     #[track_caller]
     pub fn attribute(&self, name: &str) -> String {
@@ -130,31 +113,39 @@ impl Exported {
         attributes.get(name).unwrap_or_else(|| panic!("no {name} in {attributes:?}")).clone()
     }
 
-    /// The names of all attributes.
     pub fn attribute_names(&self) -> Vec<String> {
         attributes(&self.span.attributes).into_keys().collect()
     }
 
-    pub fn trace(&self) -> String {
+    pub fn trace_id(&self) -> String {
         hex(&self.span.trace_id)
     }
 
-    pub fn parent(&self) -> String {
+    pub fn parent_id(&self) -> String {
         hex(&self.span.parent_span_id)
     }
 }
 
-/// As people write IDs.
+/// An ID in the usual notation.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|it| format!("{it:02x}")).collect()
+    let mut text = String::new();
+    for byte in bytes {
+        text += &format!("{byte:02x}");
+    }
+    text
 }
 
 fn attributes(attributes: &[KeyValue]) -> Attributes {
-    let text = |it: &KeyValue| match it.value.as_ref().and_then(|it| it.value.as_ref()) {
-        Some(Value::StringValue(text)) => text.clone(),
-        Some(Value::IntValue(number)) => number.to_string(),
-        Some(Value::BoolValue(truth)) => truth.to_string(),
-        other => panic!("{other:?}"),
-    };
-    attributes.iter().map(|it| (it.key.clone(), text(it))).collect()
+    let mut texts = Attributes::new();
+    for attribute in attributes {
+        let value = attribute.value.as_ref().and_then(|any| any.value.as_ref());
+        let text = match value {
+            Some(Value::StringValue(text)) => text.clone(),
+            Some(Value::IntValue(number)) => number.to_string(),
+            Some(Value::BoolValue(truth)) => truth.to_string(),
+            other => panic!("{other:?}"),
+        };
+        texts.insert(attribute.key.clone(), text);
+    }
+    texts
 }

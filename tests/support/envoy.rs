@@ -1,4 +1,4 @@
-//! A real Envoy, and its configuration in a few words.
+//! A real Envoy, and the parts of its configuration that tests use.
 
 use std::{
     fs,
@@ -10,17 +10,16 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{http, process::Process};
+use crate::{http, process::Process};
 
 #[derive(Debug)]
 pub struct Envoy {
     admin: SocketAddr,
-    _process: Process,
-    files: TempDir,
+    process: Process,
 }
 
 impl Envoy {
-    /// Starts one with these listeners (on port 0) and clusters.
+    /// Starts Envoy with these listeners, which use port 0, and clusters.
     pub fn start(listeners: &[Value], clusters: &[Value]) -> Self {
         let config = json!({
             "admin": { "address": address(([127, 0, 0, 1], 0).into()) },
@@ -32,62 +31,80 @@ impl Envoy {
         Self::run(files, &path)
     }
 
-    /// Starts one with the configuration in `path`.
+    /// Starts Envoy with the configuration file `path`.
     pub fn run(files: TempDir, path: &Path) -> Self {
         let admin = files.path().join("admin");
         let mut command = Command::new(Self::binary());
         command.arg("-c").arg(path).arg("--admin-address-path").arg(&admin);
         command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]);
         command.args(["--file-flush-interval-msec", "20", "--drain-time-s", "1"]);
-        // Its access log goes to the current directory.
+        // The access log is written to the current directory.
         command.current_dir(files.path());
-        let mut process = Process::start("envoy", &mut command, files.path().join("log"));
-        let admin = process
-            .until("listens for admin", |_| fs::read_to_string(&admin).ok()?.trim().parse().ok());
-        process
-            .until("is ready", |_| (http::get(admin, "/ready", &[]).status == 200).then_some(()));
-        Self { admin, _process: process, files }
+        let mut process = Process::start("envoy", &mut command, files);
+        let admin = process.wait_until("opens the admin port", || {
+            fs::read_to_string(&admin).ok()?.trim().parse().ok()
+        });
+        process.wait_until("is ready", || http::get(admin, "/ready", &[]).status == 200);
+        Self { admin, process }
     }
 
-    /// The one that `tests/setup.sh` installs.
-    pub fn binary() -> PathBuf {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools/envoy");
-        assert!(path.exists(), "there is no {}: run tests/setup.sh", path.display());
+    /// The Envoy that `tests/setup.sh` installs.
+    fn binary() -> PathBuf {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-tools/envoy");
+        assert!(path.exists(), "{} is missing: run tests/setup.sh", path.display());
         path
     }
 
-    /// Where a listener listens.
+    /// The address of the listener `name`.
     pub fn listener(&self, name: &str) -> SocketAddr {
         let listeners = http::get(self.admin, "/listeners?format=text", &[]).text();
-        let line = listeners.lines().find_map(|it| it.strip_prefix(name)?.strip_prefix("::"));
-        line.unwrap_or_else(|| panic!("no {name} in {listeners}")).parse().unwrap()
+        for line in listeners.lines() {
+            if let Some((found, address)) = line.split_once("::")
+                && found == name
+            {
+                return address.parse().unwrap();
+            }
+        }
+        panic!("{name} is not in {listeners}")
     }
 
-    /// The value of a counter or gauge; 0 if Envoy has none of that name.
+    /// The value of a counter or gauge; 0 if it does not exist.
     pub fn stat(&self, name: &str) -> u64 {
         let stats = http::get(self.admin, "/stats", &[]).text();
-        let value = stats.lines().find_map(|it| it.strip_prefix(name)?.strip_prefix(": "));
-        value.map_or(0, |it| it.parse().unwrap())
+        for line in stats.lines() {
+            if let Some((found, value)) = line.split_once(": ")
+                && found == name
+            {
+                return value.parse().unwrap();
+            }
+        }
+        0
     }
 
-    /// What has been logged of the requests so far, one object each.
+    /// The entries of the access log so far.
     pub fn access_log(&self) -> Vec<Value> {
-        let log = fs::read_to_string(self.files.path().join("access.log")).unwrap_or_default();
+        let log = fs::read_to_string(self.process.file("access.log")).unwrap_or_default();
         let (complete, _) = log.rsplit_once('\n').unwrap_or_default();
-        complete.lines().map(|it| serde_json::from_str(it).unwrap()).collect()
+        let mut entries = Vec::new();
+        for line in complete.lines() {
+            entries.push(serde_json::from_str(line).unwrap());
+        }
+        entries
     }
 }
 
-/// An Envoy message that says of what type it is.
+/// Adds the type of an Envoy message.
 pub fn typed(message: &str, mut value: Value) -> Value {
     value["@type"] = format!("type.googleapis.com/envoy.{message}").into();
     value
 }
 
-/// A cluster that answers a plain protocol.
+/// A cluster that serves HTTP/1.1 or plain TCP.
 pub fn cluster(name: &str, addresses: &[SocketAddr]) -> Value {
-    let endpoint = |it: &SocketAddr| json!({ "endpoint": { "address": address(*it) } });
-    let endpoints: Vec<_> = addresses.iter().map(endpoint).collect();
+    let mut endpoints = Vec::new();
+    for socket in addresses {
+        endpoints.push(json!({ "endpoint": { "address": address(*socket) } }));
+    }
     json!({
         "name": name,
         "type": "STATIC",
@@ -96,7 +113,7 @@ pub fn cluster(name: &str, addresses: &[SocketAddr]) -> Value {
     })
 }
 
-/// A cluster that speaks gRPC.
+/// A cluster that serves gRPC.
 pub fn grpc_cluster(name: &str, addresses: &[SocketAddr]) -> Value {
     let mut cluster = cluster(name, addresses);
     let options = json!({ "explicit_http_config": { "http2_protocol_options": {} } });
@@ -106,7 +123,7 @@ pub fn grpc_cluster(name: &str, addresses: &[SocketAddr]) -> Value {
     cluster
 }
 
-/// A listener for TCP.
+/// A TCP listener.
 pub fn listener(name: &str, filters: &[Value]) -> Value {
     json!({
         "name": name,
@@ -115,7 +132,7 @@ pub fn listener(name: &str, filters: &[Value]) -> Value {
     })
 }
 
-/// A network filter that answers HTTP: with filters before the router.
+/// A network filter for HTTP, with `filters` before the router.
 pub fn http_filter_chain(filters: &[Value], routes: &[Value]) -> Value {
     let mut filters = filters.to_vec();
     let router = typed("extensions.filters.http.router.v3.Router", json!({}));
@@ -144,8 +161,8 @@ pub fn http_filter_chain(filters: &[Value], routes: &[Value]) -> Value {
     json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager })
 }
 
-/// The rate limit filter, asking the cluster `service`. A deadline of 20 ms,
-/// the default, would make a test of a busy machine.
+/// The rate limit filter, which sends its requests to the cluster `service`. Its timeout
+/// is far longer than the default of 20 ms, which a busy machine would exceed.
 pub fn rate_limit_filter(service: &str, more: &Value) -> Value {
     let mut config = json!({
         "domain": "shop",
@@ -162,8 +179,8 @@ pub fn rate_limit_filter(service: &str, more: &Value) -> Value {
     json!({ "name": "envoy.filters.http.ratelimit", "typed_config": config })
 }
 
-/// A route to the upstream with rate limits in the filter's own configuration
-/// of the route, which is the only place where Envoy sends all of their fields.
+/// A route to the upstream. Its rate limits are in the per-route configuration of the
+/// filter: of those, Envoy sends all fields.
 pub fn route(path: &str, per_route: Value) -> Value {
     let per_route = typed("extensions.filters.http.ratelimit.v3.RateLimitPerRoute", per_route);
     json!({
@@ -173,11 +190,12 @@ pub fn route(path: &str, per_route: Value) -> Value {
     })
 }
 
-/// The entry `key` with the value of the header `x-<key>`.
+/// An action that adds the entry `key` with the value of the header `x-<key>`.
 pub fn header(key: &str) -> Value {
     json!({ "request_headers": { "header_name": format!("x-{key}"), "descriptor_key": key } })
 }
 
-fn address(of: SocketAddr) -> Value {
-    json!({ "socket_address": { "address": of.ip().to_string(), "port_value": of.port() } })
+fn address(socket: SocketAddr) -> Value {
+    let host = socket.ip().to_string();
+    json!({ "socket_address": { "address": host, "port_value": socket.port() } })
 }

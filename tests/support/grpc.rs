@@ -1,4 +1,4 @@
-//! The service over gRPC, in upstream's own messages.
+//! A gRPC client that uses Envoy's own message types.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use envoy_types::pb::{
     envoy::{
         extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry},
         service::ratelimit::v3::{
-            RateLimitRequest, rate_limit_service_client::RateLimitServiceClient,
+            RateLimitRequest, RateLimitResponse, rate_limit_service_client::RateLimitServiceClient,
         },
     },
     google::protobuf::UInt64Value,
@@ -15,20 +15,20 @@ use tonic::transport::{Channel, Endpoint};
 
 pub type Client = RateLimitServiceClient<Channel>;
 
-/// A connection of its own.
+/// Opens a new connection.
 pub async fn channel(to: SocketAddr) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{to}")).unwrap();
     endpoint.connect().await.unwrap()
 }
 
-/// A client on a connection of its own.
+/// A client on a new connection.
 pub async fn connect(to: SocketAddr) -> Client {
     let client = RateLimitServiceClient::new(channel(to).await);
     client.max_decoding_message_size(usize::MAX)
 }
 
-/// A request about one descriptor.
-pub fn ask(domain: &str, entries: &[(&str, &str)]) -> RateLimitRequest {
+/// A request with one descriptor.
+pub fn request_for(domain: &str, entries: &[(&str, &str)]) -> RateLimitRequest {
     RateLimitRequest {
         domain: domain.to_owned(),
         descriptors: vec![descriptor(entries)],
@@ -37,13 +37,27 @@ pub fn ask(domain: &str, entries: &[(&str, &str)]) -> RateLimitRequest {
 }
 
 pub fn descriptor(entries: &[(&str, &str)]) -> RateLimitDescriptor {
-    let entry =
-        |&(key, value): &(&str, &str)| Entry { key: key.to_owned(), value: value.to_owned() };
-    RateLimitDescriptor { entries: entries.iter().map(entry).collect(), ..Default::default() }
+    let mut descriptor = RateLimitDescriptor::default();
+    for (key, value) in entries {
+        descriptor.entries.push(Entry { key: (*key).to_owned(), value: (*value).to_owned() });
+    }
+    descriptor
 }
 
-/// The descriptor with this number of hits.
-pub fn charging(hits: u64, mut descriptor: RateLimitDescriptor) -> RateLimitDescriptor {
+/// Sets `hits_addend` of a descriptor.
+pub fn with_hits(mut descriptor: RateLimitDescriptor, hits: u64) -> RateLimitDescriptor {
     descriptor.hits_addend = Some(UInt64Value { value: hits });
     descriptor
+}
+
+/// Sends a request. Panics unless the call succeeds.
+pub async fn decide(client: &mut Client, request: RateLimitRequest) -> RateLimitResponse {
+    client.should_rate_limit(request).await.unwrap().into_inner()
+}
+
+/// Whether the response metadata states that a policy decided in place of Redis.
+/// `RESPONSE_DYNAMIC_METADATA` has to be `always`.
+pub fn is_degraded(response: &RateLimitResponse) -> bool {
+    let metadata = response.dynamic_metadata.as_ref().unwrap();
+    metadata.fields.contains_key("degraded")
 }

@@ -1,72 +1,77 @@
-//! A child process with a log, killed when it is no longer needed.
+//! A child process with a log file.
 
 use std::{
     fs::{self, File},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     thread,
-    time::{Duration, Instant},
 };
 
-use super::eventually;
+use tempfile::TempDir;
 
+use crate::wait::{Attempt, eventually};
+
+/// A child process. It is killed when dropped; if the test fails, its log is printed.
 #[derive(Debug)]
 pub struct Process {
     name: &'static str,
     child: Child,
     log: PathBuf,
+    files: TempDir,
 }
 
 impl Process {
-    /// Starts `command` with both its outputs in the file `log`.
-    pub fn start(name: &'static str, command: &mut Command, log: PathBuf) -> Self {
+    /// Starts `command` and writes its output to a log in `files`.
+    pub fn start(name: &'static str, command: &mut Command, files: TempDir) -> Self {
+        let log = files.path().join("log");
         let out = File::create(&log).unwrap();
         let err = out.try_clone().unwrap();
         let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn();
         let child = child.unwrap_or_else(|error| panic!("{name} does not start: {error}"));
-        Self { name, child, log }
+        Self { name, child, log, files }
     }
 
-    /// What it has written so far.
+    /// A file in the directory of this process.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.files.path().join(name)
+    }
+
+    /// The output so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
     }
 
-    /// Asks until there is an answer, as long as the process runs.
-    pub fn until<T>(&mut self, what: &str, mut ask: impl FnMut(&str) -> Option<T>) -> T {
-        let what = format!("{} {what}", self.name);
-        eventually(&what, || {
-            let ended = self.child.try_wait().unwrap();
-            let answer = ask(&self.log());
-            assert!(answer.is_some() || ended.is_none(), "{what}: it ended, {ended:?}");
-            answer
+    /// Repeats `attempt` until it succeeds. Panics if the process ends before.
+    pub fn wait_until<A: Attempt>(
+        &mut self,
+        event: &str,
+        mut attempt: impl FnMut() -> A,
+    ) -> A::Value {
+        let event = format!("{}: {event}", self.name);
+        eventually(&event, || {
+            let exit = self.child.try_wait().unwrap();
+            let result = attempt().into_result();
+            assert!(result.is_ok() || exit.is_none(), "{event}: the process ended: {exit:?}");
+            result
         })
     }
 
-    /// Sends the signal of this name, `TERM` for example.
-    pub fn signal(&self, name: &str) {
-        // The shell has `kill` built in; a program of that name may be missing.
-        let kill = format!("kill -{name} {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    /// Sends a signal, for example `TERM`.
+    pub fn send_signal(&self, signal: &str) {
+        send_signal(&self.child, signal);
     }
 
-    /// The most memory that it has had so far, in bytes.
+    /// Peak resident memory so far, in bytes.
     pub fn peak_memory(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:")).unwrap();
-        line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
+        let (_, rest) = status.split_once("VmHWM:").unwrap();
+        let (kibibytes, _) = rest.trim_start().split_once(" kB").unwrap();
+        kibibytes.parse::<usize>().unwrap() << 10
     }
 
-    /// Waits for the end, for a bounded time.
-    pub fn ended(&mut self, within: Duration) -> ExitStatus {
-        let deadline = Instant::now() + within;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "{} still runs after {within:?}", self.name);
-            thread::sleep(Duration::from_millis(5));
-        }
+    /// Waits for the process to end by itself.
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        eventually(&format!("{} to end", self.name), || self.child.try_wait().unwrap())
     }
 }
 
@@ -76,8 +81,16 @@ impl Drop for Process {
         let _ = self.child.wait();
         if thread::panicking() {
             let log = self.log();
-            let start = log.char_indices().rev().nth(8000).map_or(0, |(at, _)| at);
+            let start = log.char_indices().rev().nth(8000).map_or(0, |(index, _)| index);
             eprintln!("--- log of {} ---\n{}", self.name, &log[start..]);
         }
     }
+}
+
+/// Sends a signal to a child process.
+pub(crate) fn send_signal(child: &Child, signal: &str) {
+    // The shell has `kill` built in; a program of that name may be missing.
+    let kill = format!("kill -{signal} {}", child.id());
+    let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
+    assert!(status.success(), "cannot send SIG{signal}");
 }

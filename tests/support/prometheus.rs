@@ -1,11 +1,11 @@
-//! Prometheus' text format, read as strictly as it is written down.
+//! A strict parser of the Prometheus text format.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
 };
 
-use super::http;
+use crate::http;
 
 pub type Labels = BTreeMap<String, String>;
 
@@ -15,14 +15,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// What is at `/metrics`.
-    pub fn of(to: SocketAddr) -> Self {
-        Self::at(to, "/metrics")
-    }
-
-    /// What is at `path`.
-    pub fn at(to: SocketAddr, path: &str) -> Self {
-        let reply = http::get(to, path, &[]);
+    pub fn scrape(server: SocketAddr, path: &str) -> Self {
+        let reply = http::get(server, path, &[]);
         let format = "text/plain; version=0.0.4; charset=utf-8";
         assert_eq!(reply.header("content-type").unwrap(), format);
         Self::parse(std::str::from_utf8(&reply.body).unwrap())
@@ -31,76 +25,92 @@ impl Metrics {
     /// The value of the sample with exactly these labels.
     #[track_caller]
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let key = (name.to_owned(), labels.iter().map(own).collect());
-        *self.samples.get(&key).unwrap_or_else(|| panic!("no {key:?}"))
+        let mut expected = Labels::new();
+        for (label, value) in labels {
+            expected.insert((*label).to_owned(), (*value).to_owned());
+        }
+        let key = (name.to_owned(), expected);
+        *self.samples.get(&key).unwrap_or_else(|| panic!("{key:?} is missing"))
     }
 
     fn parse(text: &str) -> Self {
         assert!(text.ends_with('\n'));
         let mut samples = BTreeMap::new();
-        let (mut families, mut kind) = (BTreeSet::new(), ("", ""));
-        // Only this ends a line.
+        let (mut families, mut family, mut kind) = (BTreeSet::new(), "", "");
+        // `lines` would also end a line at a carriage return.
         for line in text.strip_suffix('\n').unwrap().split('\n') {
             if let Some(help) = line.strip_prefix("# HELP ") {
                 assert!(help.split_once(' ').unwrap().1.ends_with('.'), "{line:?}");
-            } else if let Some(family) = line.strip_prefix("# TYPE ") {
-                kind = family.split_once(' ').unwrap();
-                assert!(["counter", "gauge", "histogram"].contains(&kind.1), "{line:?}");
-                assert!(families.insert(kind.0), "{line:?}");
+            } else if let Some(declaration) = line.strip_prefix("# TYPE ") {
+                (family, kind) = declaration.split_once(' ').unwrap();
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{line:?}");
+                assert!(families.insert(family), "{line:?}");
             } else {
-                let (name, labels, value) = sample(line).unwrap_or_else(|| panic!("{line:?}"));
-                let part = name.strip_prefix(kind.0).unwrap_or_else(|| panic!("{line:?}"));
-                let parts: &[_] =
-                    if kind.1 == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
-                assert!(parts.contains(&part), "{line:?}");
-                assert!(samples.insert((name, labels), value).is_none(), "twice: {line:?}");
+                let sample = Sample::parse(line).unwrap_or_else(|| panic!("{line:?}"));
+                let suffix = sample.name.strip_prefix(family);
+                let suffix = suffix.unwrap_or_else(|| panic!("{line:?}"));
+                let suffixes: &[_] =
+                    if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+                assert!(suffixes.contains(&suffix), "{line:?}");
+                let key = (sample.name, sample.labels);
+                assert!(samples.insert(key, sample.value).is_none(), "twice: {line:?}");
             }
         }
         Self { samples }
     }
 }
 
-fn sample(line: &str) -> Option<(String, Labels, f64)> {
-    let end = line.find(['{', ' '])?;
-    let (name, mut rest) = line.split_at(end);
-    let mut labels = Labels::new();
-    if let Some(inner) = rest.strip_prefix('{') {
-        rest = inner;
-        loop {
-            let (label, quoted) = rest.split_once("=\"")?;
-            let (value, behind) = unquote(quoted)?;
-            is_name(label, false).then_some(())?;
-            labels.insert(label.to_owned(), value).is_none().then_some(())?;
-            rest = match (behind.strip_prefix(','), behind.strip_prefix('}')) {
-                (Some(more), _) => more,
-                (_, Some(end)) => break rest = end,
-                _ => return None,
-            };
+struct Sample {
+    name: String,
+    labels: Labels,
+    value: f64,
+}
+
+impl Sample {
+    fn parse(line: &str) -> Option<Self> {
+        let end = line.find(['{', ' '])?;
+        let (name, mut rest) = line.split_at(end);
+        let mut labels = Labels::new();
+        if let Some(inner) = rest.strip_prefix('{') {
+            rest = inner;
+            loop {
+                let (label, quoted) = rest.split_once("=\"")?;
+                let (value, after) = unquote(quoted)?;
+                let is_new = labels.insert(label.to_owned(), value).is_none();
+                if !is_new || label.contains(':') || !is_name(label) {
+                    return None;
+                }
+                if let Some(next) = after.strip_prefix(',') {
+                    rest = next;
+                } else {
+                    rest = after.strip_prefix('}')?;
+                    break;
+                }
+            }
         }
+        let value = rest.strip_prefix(' ')?.parse().ok()?;
+        is_name(name).then(|| Self { name: name.to_owned(), labels, value })
     }
-    is_name(name, true).then_some(())?;
-    Some((name.to_owned(), labels, rest.strip_prefix(' ')?.parse().ok()?))
 }
 
-fn is_name(name: &str, colons: bool) -> bool {
-    let legal = |it: char| it.is_ascii_alphanumeric() || it == '_' || (colons && it == ':');
-    name.chars().all(legal) && name.starts_with(|it: char| !it.is_ascii_digit())
+fn is_name(name: &str) -> bool {
+    let legal = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == ':';
+    name.chars().all(legal) && !name.starts_with(|letter: char| letter.is_ascii_digit())
 }
 
-/// The text up to the closing quote, and what is behind that.
+/// Splits `text` at the closing quote, and replaces the escapes before it.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut letters = text.char_indices();
     loop {
         match letters.next()? {
-            (at, '"') => return Some((value, &text[at + 1..])),
-            (_, '\\') => value.push(match letters.next()?.1 {
-                'n' => '\n',
-                it @ ('"' | '\\') => it,
+            (index, '"') => return Some((value, &text[index + 1..])),
+            (_, '\\') => match letters.next()?.1 {
+                'n' => value.push('\n'),
+                escaped @ ('"' | '\\') => value.push(escaped),
                 _ => return None,
-            }),
-            (_, it) => value.push(it),
+            },
+            (_, letter) => value.push(letter),
         }
     }
 }

@@ -1,115 +1,238 @@
-//! The service: the binary, started as an operator would.
+//! The `tollgate` binary, started as an operator would start it.
 
 use std::{
-    fs,
-    net::SocketAddr,
+    collections::HashMap,
+    env, fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::PathBuf,
     process::{Command, ExitStatus},
+    thread,
     time::Duration,
 };
 
-use serde_json::Value;
 use tempfile::TempDir;
 
-use super::process::Process;
+use crate::{
+    http::{self, Reply},
+    network,
+    process::Process,
+    prometheus::Metrics,
+    wait::eventually,
+};
 
+/// Every instance has a loopback address of its own, so they can share ports. The kernel
+/// does not use these for outgoing connections.
+const GRPC_PORT: u16 = 62_081;
+const HTTP_PORT: u16 = 62_080;
+const DEBUG_PORT: u16 = 62_070;
+const PROMETHEUS_PORT: u16 = 62_090;
+
+/// A running instance, with its rules in a directory of its own. It is killed when
+/// dropped.
 #[derive(Debug)]
 pub struct Tollgate {
     pub grpc: SocketAddr,
     pub http: SocketAddr,
     pub debug: SocketAddr,
-    /// Unless it was told to, it has no such port.
-    pub prometheus: Option<SocketAddr>,
+    /// Nothing listens here unless `USE_PROMETHEUS` is set.
+    pub prometheus: SocketAddr,
     process: Process,
-    files: TempDir,
 }
 
 impl Tollgate {
-    /// Serves `rules` on ports that the system picks, unless `settings` say
-    /// otherwise.
+    /// Starts an instance with these rules and settings on a loopback address of its own,
+    /// and waits until it serves.
     pub fn start(rules: &str, settings: &[(&str, &str)]) -> Self {
-        let (files, mut process) = Self::launch(rules, settings);
-        let [grpc, http, debug] = ["grpc", "http", "debug"].map(|listener| {
-            process.until(&format!("listens for {listener}"), |log| Self::address(log, listener))
-        });
-        // If there is one, it has been opened before the others were told of.
-        let prometheus = Self::address(&process.log(), "prometheus");
-        Self { grpc, http, debug, prometheus, process, files }
+        Self::start_at(network::unused_host(), rules, settings)
     }
 
-    /// Starts the binary and waits for nothing.
-    pub fn launch(rules: &str, settings: &[(&str, &str)]) -> (TempDir, Process) {
-        let files = TempDir::new().unwrap();
-        fs::create_dir(files.path().join("rules")).unwrap();
-        fs::write(files.path().join("rules/rules.yaml"), rules).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-        command.arg("serve").env_clear();
-        command.env("TOLLGATE_CONFIG", files.path().join("rules"));
-        for host in ["HOST", "GRPC_HOST", "DEBUG_HOST"] {
-            command.env(host, "127.0.0.1");
-        }
-        for port in ["PORT", "GRPC_PORT", "DEBUG_PORT"] {
-            command.env(port, "0");
-        }
-        // Longer than Redis ever takes on a machine that has other work.
-        command.env("REDIS_TIMEOUT", "10s");
-        command.env("LOG_FORMAT", "json").envs(settings.iter().copied());
-        let process = Process::start("tollgate", &mut command, files.path().join("log"));
-        (files, process)
+    /// [`Self::start`], and then waits until the instance is ready to decide.
+    pub fn start_ready(rules: &str, settings: &[(&str, &str)]) -> Self {
+        let service = Self::start(rules, settings);
+        service.wait_until_ready();
+        service
     }
 
-    /// Makes or replaces a file of rules as a careful editor would: by renaming
-    /// a complete one.
-    pub fn edit(&self, file: &str, rules: &str) {
-        let new = self.files.path().join("new");
+    /// [`Self::start`] on the address of an instance that has ended.
+    pub fn start_at(host: Ipv4Addr, rules: &str, settings: &[(&str, &str)]) -> Self {
+        let environment = environment(host, settings);
+        let mut process = spawn(rules, &environment);
+        let address = |host: &str, port: &str| {
+            let host: IpAddr = environment[host].parse().unwrap();
+            let host = if host.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { host };
+            SocketAddr::new(host, environment[port].parse().unwrap())
+        };
+        let debug = address("DEBUG_HOST", "DEBUG_PORT");
+        // All listeners are open before any of them is served.
+        process.wait_until("serves", || http::try_send(debug, "GET", "/", &[], b""));
+        Self {
+            grpc: address("GRPC_HOST", "GRPC_PORT"),
+            http: address("HOST", "PORT"),
+            debug,
+            prometheus: SocketAddr::new(host.into(), PROMETHEUS_PORT),
+            process,
+        }
+    }
+
+    /// Starts the binary without waiting, for tests in which it ends by itself.
+    pub fn launch(rules: &str, settings: &[(&str, &str)]) -> Process {
+        spawn(rules, &environment(network::unused_host(), settings))
+    }
+
+    /// The path of the binary.
+    pub fn binary() -> PathBuf {
+        match env::var_os("CARGO_BIN_EXE_tollgate") {
+            Some(path) => path.into(),
+            // Tests are in `target/debug/deps`, the binary in `target/debug`.
+            None => env::current_exe().unwrap().ancestors().nth(2).unwrap().join("tollgate"),
+        }
+    }
+
+    /// The loopback address of this instance.
+    pub fn host(&self) -> Ipv4Addr {
+        match self.grpc.ip() {
+            IpAddr::V4(host) => host,
+            IpAddr::V6(host) => panic!("{host} is not an IPv4 address"),
+        }
+    }
+
+    /// Writes a rule file with a single rename, so that it is never seen half written.
+    pub fn replace_rules(&self, file: &str, rules: &str) {
+        let new = self.process.file("new");
         fs::write(&new, rules).unwrap();
-        fs::rename(new, self.rules().join(file)).unwrap();
+        fs::rename(new, self.rules_directory().join(file)).unwrap();
     }
 
-    /// Where its rules are.
-    pub fn rules(&self) -> PathBuf {
-        self.files.path().join("rules")
+    pub fn rules_directory(&self) -> PathBuf {
+        self.process.file("rules")
     }
 
-    /// What it has written so far.
+    /// The output so far.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
+    /// Waits until the log contains `text`.
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str) {
+        eventually(&format!("{text:?} in the log"), || self.log().contains(text));
+    }
+
+    /// Whether `/ready` reports that the instance can decide.
+    pub fn is_ready(&self) -> bool {
+        http::get(self.http, "/ready", &[]).status == 200
+    }
+
+    #[track_caller]
+    pub fn wait_until_ready(&self) {
+        eventually("readiness", || {
+            let reply = http::get(self.http, "/ready", &[]);
+            if reply.status == 200 { Ok(()) } else { Err(reply.text()) }
+        });
+    }
+
+    /// Whether `/healthcheck` reports that the instance is healthy.
+    pub fn is_healthy(&self) -> bool {
+        http::get(self.http, "/healthcheck", &[]).status == 200
+    }
+
+    #[track_caller]
+    pub fn wait_until_healthy(&self) {
+        eventually("health", || self.is_healthy());
+    }
+
+    /// The active rules, as `/rlconfig` lists them.
+    pub fn rules_page(&self) -> String {
+        http::get(self.http, "/rlconfig", &[]).text()
+    }
+
+    /// Sends a request for a decision over HTTP.
+    pub fn post_json(&self, body: &str) -> Reply {
+        let json = ("content-type", &b"application/json"[..]);
+        http::send(self.http, "POST", "/json", &[json], body.as_bytes())
+    }
+
+    /// The metrics of the HTTP listener.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::scrape(self.http, "/metrics")
+    }
+
+    /// The value of a metric without labels.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        self.metrics().value(name, &[])
+    }
+
+    /// Waits until the listener for Prometheus accepts connections.
+    pub fn wait_for_prometheus(&self) {
+        eventually("the Prometheus listener", || TcpStream::connect(self.prometheus));
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        self.process.signal("TERM");
+        self.process.send_signal("TERM");
     }
 
-    /// Lets it stand still for so long.
-    pub fn stand_still(&self, time: Duration) {
-        self.process.signal("STOP");
-        std::thread::sleep(time);
-        self.process.signal("CONT");
+    /// Sends SIGHUP, which reads the rules again.
+    pub fn reload(&self) {
+        self.process.send_signal("HUP");
     }
 
-    /// Sends SIGHUP.
-    pub fn hang_up(&self) {
-        self.process.signal("HUP");
+    /// Suspends the process for `time`, as a container without CPU time would be.
+    pub fn suspend_for(&self, time: Duration) {
+        self.process.send_signal("STOP");
+        thread::sleep(time);
+        self.process.send_signal("CONT");
     }
 
-    /// The most memory that it has had so far, in bytes.
+    /// Peak resident memory so far, in bytes.
     pub fn peak_memory(&self) -> usize {
         self.process.peak_memory()
     }
 
-    /// Waits for the end, for a bounded time.
-    pub fn ended(&mut self, within: Duration) -> ExitStatus {
-        self.process.ended(within)
+    /// Waits for the process to end by itself.
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        self.process.wait_for_exit()
     }
 
-    /// Where the log says that a listener is.
-    pub fn address(log: &str, listener: &str) -> Option<SocketAddr> {
-        log.lines().find_map(|line| {
-            let line: Value = serde_json::from_str(line).ok()?;
-            let said = |key| line[key].as_str().or_else(|| line["fields"][key].as_str());
-            let found = said("@message") == Some("listening") && said("listener") == Some(listener);
-            found.then(|| said("address")?.parse().ok())?
-        })
+    /// Sends SIGTERM and waits until the process has ended without an error.
+    pub fn stop(&mut self) {
+        self.terminate();
+        let status = self.wait_for_exit();
+        assert!(status.success(), "{status}");
     }
+}
+
+/// Defaults for tests, overridden by `settings`.
+fn environment(host: Ipv4Addr, settings: &[(&str, &str)]) -> HashMap<String, String> {
+    let prometheus = format!("{host}:{PROMETHEUS_PORT}");
+    let (host, http) = (host.to_string(), HTTP_PORT.to_string());
+    let (grpc, debug) = (GRPC_PORT.to_string(), DEBUG_PORT.to_string());
+    let defaults = [
+        ("HOST", host.as_str()),
+        ("GRPC_HOST", &host),
+        ("DEBUG_HOST", &host),
+        ("PORT", &http),
+        ("GRPC_PORT", &grpc),
+        ("DEBUG_PORT", &debug),
+        ("PROMETHEUS_ADDR", &prometheus),
+        ("LOG_FORMAT", "json"),
+        // Longer than Redis ever takes on a machine with other work.
+        ("REDIS_TIMEOUT", "10s"),
+    ];
+    let mut environment = HashMap::new();
+    for (name, value) in defaults.iter().chain(settings) {
+        environment.insert((*name).to_owned(), (*value).to_owned());
+    }
+    environment
+}
+
+fn spawn(rules: &str, environment: &HashMap<String, String>) -> Process {
+    let files = TempDir::new().unwrap();
+    let directory = files.path().join("rules");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("rules.yaml"), rules).unwrap();
+    let mut command = Command::new(Tollgate::binary());
+    command.arg("serve").env_clear().env("TOLLGATE_CONFIG", directory).envs(environment);
+    Process::start("tollgate", &mut command, files)
 }

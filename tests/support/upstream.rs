@@ -1,4 +1,4 @@
-//! The HTTP server that is being protected.
+//! The HTTP server that Envoy protects.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -7,9 +7,8 @@ use std::{
     thread,
 };
 
-/// Where it listens: one for all tests, until the test process ends.
-///
-/// It answers every request with 200 and repeats the request's `x-cost`.
+/// The address of a server that all tests of the process share. It answers every request
+/// with 200 and copies the header `x-cost` into the reply.
 pub fn address() -> SocketAddr {
     static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -24,7 +23,7 @@ pub fn address() -> SocketAddr {
     *ADDRESS
 }
 
-/// Requests have no body.
+/// Serves one connection. Requests have no body.
 fn serve(stream: TcpStream) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut writer = stream;
@@ -41,8 +40,11 @@ fn serve(stream: TcpStream) -> Option<()> {
         } else if text.starts_with("connection: close") {
             last = true;
         } else if text == "\r\n" {
-            let cost = cost.take().map(|it| format!("x-cost: {it}\r\n")).unwrap_or_default();
-            // In one piece: TCP holds back the second of two.
+            let cost = match cost.take() {
+                Some(cost) => format!("x-cost: {cost}\r\n"),
+                None => String::new(),
+            };
+            // One write: Nagle's algorithm would delay a second one.
             let reply = format!("HTTP/1.1 200 OK\r\n{cost}content-length: 2\r\n\r\nok");
             writer.write_all(reply.as_bytes()).ok()?;
             if last {

@@ -38,9 +38,6 @@ use crate::{
 mod damaged;
 mod found;
 mod moves;
-#[path = "../../../tests/support/redis.rs"]
-#[allow(dead_code, reason = "these tests stop and pause no server")]
-mod server;
 mod text;
 
 /// Where games begin.
@@ -93,7 +90,7 @@ fn a_list_under_another_algorithm_is_no_ban() {
 }
 
 fn play_all(cases: u32, games: &impl Strategy<Value = Game>) {
-    let redis = server::RedisServer::start();
+    let redis = testkit::redis::RedisServer::start();
     let connection = RefCell::new(redis.client());
     let scripts = Scripts::new();
     let config = ProptestConfig { cases, failure_persistence: None, ..Default::default() };

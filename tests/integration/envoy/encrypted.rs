@@ -2,13 +2,12 @@
 //! over a unix socket.
 
 use serde_json::{Value, json};
-
-use crate::support::{
-    certificates::{Authority, Secret},
+use testkit::{
+    certificates::{CertificateAuthority, MountedSecret},
     envoy::{self, Envoy, header, route},
-    fresh, http,
+    http,
     tollgate::Tollgate,
-    upstream,
+    unique_value, upstream,
 };
 
 const RULES: &str = "
@@ -27,7 +26,12 @@ fn listener(service: &str) -> Value {
 }
 
 /// A cluster of gRPC by TLS, for a server called `localhost`.
-fn encrypted(name: &str, service: &Tollgate, authority: &Authority, shown: bool) -> Value {
+fn encrypted(
+    name: &str,
+    service: &Tollgate,
+    authority: &CertificateAuthority,
+    shown: bool,
+) -> Value {
     let inline = |pem: &str| json!({ "inline_string": pem });
     let name_of_server = json!([{ "san_type": "DNS", "matcher": { "exact": "localhost" } }]);
     let mut common = json!({
@@ -37,7 +41,8 @@ fn encrypted(name: &str, service: &Tollgate, authority: &Authority, shown: bool)
         },
     });
     if shown {
-        let [certificate, key] = authority.sign("envoy").pem();
+        let identity = authority.sign("envoy");
+        let (certificate, key) = (identity.certificate_pem(), identity.key_pem());
         common["tls_certificates"] =
             json!([{ "certificate_chain": inline(&certificate), "private_key": inline(&key) }]);
     }
@@ -55,8 +60,8 @@ fn get(envoy: &Envoy, listener: &str, user: &str) -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_envoy_with_a_certificate_is_served_and_one_without_is_not() {
-    let authority = Authority::new();
-    let (secret, _) = Secret::new(|it| authority.write(it, "localhost"));
+    let authority = CertificateAuthority::new();
+    let (secret, _) = MountedSecret::new(|it| authority.write(it, "localhost"));
     let path = |it: &str| secret.path(it).display().to_string();
     let (certificate, key, ca) = (path("tls.crt"), path("tls.key"), path("ca.crt"));
     let service = Tollgate::start(
@@ -77,7 +82,7 @@ async fn an_envoy_with_a_certificate_is_served_and_one_without_is_not() {
             encrypted("unknown", &service, &authority, false),
         ],
     );
-    let user = fresh();
+    let user = unique_value();
     assert_eq!([(); 2].map(|()| get(&envoy, "known", &user)), [200, 429]);
     assert_eq!(get(&envoy, "unknown", &user), 500);
     assert_eq!(envoy.stat("cluster.upstream.ratelimit.error"), 1);
@@ -88,9 +93,7 @@ async fn an_envoy_beside_it_asks_over_a_unix_socket() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("tollgate.sock");
     let socket = socket.to_str().unwrap();
-    let (_files, mut process) = Tollgate::launch(RULES, &[("GRPC_UDS", socket)]);
-    let listening = format!("unix:{socket}");
-    process.until("listens", |log| log.contains(&listening).then_some(()));
+    let _service = Tollgate::start(RULES, &[("GRPC_UDS", socket)]);
     let mut pipe = envoy::grpc_cluster("pipe", &[]);
     let endpoint = json!({ "endpoint": { "address": { "pipe": { "path": socket } } } });
     pipe["load_assignment"]["endpoints"] = json!([{ "lb_endpoints": [endpoint] }]);
@@ -98,6 +101,6 @@ async fn an_envoy_beside_it_asks_over_a_unix_socket() {
         &[listener("pipe")],
         &[envoy::cluster("upstream", &[upstream::address()]), pipe],
     );
-    let user = fresh();
+    let user = unique_value();
     assert_eq!([(); 2].map(|()| get(&envoy, "pipe", &user)), [200, 429]);
 }

@@ -1,13 +1,11 @@
 //! The files in `examples/envoy`, on other ports.
 
-use std::{
-    fs,
-    net::{Ipv4Addr, TcpListener},
-};
+use std::fs;
 
 use tempfile::TempDir;
-
-use crate::support::{envoy::Envoy, eventually, fresh, http, tollgate::Tollgate};
+use testkit::{
+    envoy::Envoy, http, network::free_port, tollgate::Tollgate, unique_value, wait::eventually,
+};
 
 const RULES: &str = include_str!("../../../examples/envoy/rules.yaml");
 const ENVOY: &str = include_str!("../../../examples/envoy/envoy.yaml");
@@ -19,10 +17,15 @@ fn the_example_does_what_its_readme_says() {
     let files = TempDir::new().unwrap();
     let rules = files.path().join("rules.yaml");
     fs::write(&rules, RULES).unwrap();
-    let service = Tollgate::start("", &[("TOLLGATE_CONFIG", rules.to_str().unwrap())]);
-    let hello = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let (grpc, hello) = (free_port(), free_port());
+    let settings = [
+        ("TOLLGATE_CONFIG", rules.to_str().unwrap()),
+        ("GRPC_HOST", "127.0.0.1"),
+        ("GRPC_PORT", &grpc.to_string()),
+    ];
+    let _service = Tollgate::start("", &settings);
     let mut config = ENVOY.to_owned();
-    for (port, other) in [(9901, 0), (10000, 0), (10001, hello), (8081, service.grpc.port())] {
+    for (port, other) in [(9901, 0), (10000, 0), (10001, hello), (8081, grpc)] {
         let (from, to) = (format!("port_value: {port} "), format!("port_value: {other} "));
         assert!(config.contains(&from), "the example does not use {port}");
         config = config.replace(&from, &to);
@@ -32,12 +35,12 @@ fn the_example_does_what_its_readme_says() {
     let envoy = Envoy::run(TempDir::new().unwrap(), &path);
     let address = envoy.listener("limited");
     eventually("the service to be healthy", || {
-        (envoy.stat("cluster.tollgate.membership_healthy") == 1).then_some(())
+        envoy.stat("cluster.tollgate.membership_healthy") == 1
     });
 
     // Another try with another user, should the minute end on the way.
     let refused = eventually("a fourth request to be refused", || {
-        let user = fresh();
+        let user = unique_value();
         let get = |()| http::get(address, "/", &[("x-user", user.as_bytes())]);
         let replies = [(); 4].map(get);
         assert!(replies[..3].iter().all(|it| it.status == 200 && it.text() == "hello\n"));

@@ -1,14 +1,12 @@
 //! What Envoy does without the service, and that it finds its way back.
 
-use std::time::Duration;
-
 use serde_json::json;
-
-use crate::support::{
+use testkit::{
     envoy::{self, Envoy, header, route},
-    eventually, fresh, http,
+    http,
     tollgate::Tollgate,
-    upstream,
+    unique_value, upstream,
+    wait::eventually,
 };
 
 const RULES: &str = "
@@ -41,13 +39,11 @@ fn without_the_service_envoy_does_as_it_is_told_and_comes_back_with_it() {
     };
     let all = |user: &str| ["open", "closed", "busy"].map(|it| get(it, user));
 
-    assert_eq!(all(&fresh()), [200, 429, 429], "with the service");
-    service.terminate();
-    assert!(service.ended(Duration::from_secs(10)).success());
-    assert_eq!(all(&fresh()), [200, 500, 503], "without it");
+    assert_eq!(all(&unique_value()), [200, 429, 429], "with the service");
+    service.stop();
+    assert_eq!(all(&unique_value()), [200, 500, 503], "without it");
 
-    let port = service.grpc.port().to_string();
-    let _back = Tollgate::start(RULES, &[("GRPC_PORT", &port)]);
-    eventually("Envoy to reach the service", || (get("closed", &fresh()) == 200).then_some(()));
-    assert_eq!(all(&fresh()), [200, 429, 429], "with the service again");
+    let _restarted = Tollgate::start_at(service.host(), RULES, &[]);
+    eventually("Envoy to reach the service", || get("closed", &unique_value()) == 200);
+    assert_eq!(all(&unique_value()), [200, 429, 429], "with the service again");
 }

@@ -9,8 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-
-use crate::support::{
+use testkit::{
     envoy::{self, Envoy, header, route},
     http::{self, Reply},
     redis::RedisServer,

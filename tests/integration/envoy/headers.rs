@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::front::{Front, on_each_store};
-use crate::support::{eventually, fresh};
+use testkit::{unique_value, wait::eventually};
 
 const YEAR: u64 = 31_536_000;
 const MONTH: u64 = 2_592_000;
@@ -11,7 +11,7 @@ const MONTH: u64 = 2_592_000;
 #[test]
 fn the_headers_state_the_limit_nearest_to_its_end_and_all_policies() {
     on_each_store(|front| {
-        let (region, user, team) = (fresh(), fresh(), fresh());
+        let (region, user, team) = (unique_value(), unique_value(), unique_value());
         let headers = [("x-region", &*region), ("x-user", &*user), ("x-team", &*team)];
         let policies =
             "1000;w=604800, 3;w=31536000;name=\"per_user\", 2;w=2592000;name=\"per_team\"";
@@ -35,7 +35,7 @@ fn the_headers_state_the_limit_nearest_to_its_end_and_all_policies() {
 #[test]
 fn only_a_refusal_says_that_it_is_one_and_when_to_come_back() {
     on_each_store(|front| {
-        let user = fresh();
+        let user = unique_value();
         let replies = [(); 4].map(|()| front.get("/user", &[("x-user", &user)]));
         for reply in &replies[..3] {
             assert_eq!(reply.header("x-envoy-ratelimited"), None);
@@ -51,7 +51,7 @@ fn only_a_refusal_says_that_it_is_one_and_when_to_come_back() {
 #[test]
 fn the_access_log_names_the_descriptors_and_the_rule() {
     on_each_store(|front| {
-        let user = fresh();
+        let user = unique_value();
         front.get("/user", &[("x-user", &user)]);
         let metadata = logged(&front, &user);
         assert_eq!(metadata["domain"], "shop");

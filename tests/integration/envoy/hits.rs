@@ -1,7 +1,7 @@
 //! Requests that cost more than one hit, or less.
 
 use super::front::{Front, on_each_store};
-use crate::support::{eventually, fresh};
+use testkit::{unique_value, wait::eventually};
 
 /// What is left of the ten, without charging any.
 fn remaining(front: &Front<'_>, budget: &str) -> String {
@@ -12,7 +12,7 @@ fn remaining(front: &Front<'_>, budget: &str) -> String {
 #[test]
 fn a_request_may_cost_a_fixed_number_of_hits() {
     on_each_store(|front| {
-        let budget = fresh();
+        let budget = unique_value();
         assert_eq!(front.statuses(3, "/hits-4", &[("x-budget", &budget)]), [200, 200, 429]);
     });
 }
@@ -20,7 +20,7 @@ fn a_request_may_cost_a_fixed_number_of_hits() {
 #[test]
 fn a_request_may_cost_what_a_header_says() {
     on_each_store(|front| {
-        let budget = fresh();
+        let budget = unique_value();
         let mut statuses = Vec::new();
         for hits in ["7", "1.9", "2", "1"] {
             let headers = [("x-budget", &*budget), ("x-hits", hits)];
@@ -33,7 +33,7 @@ fn a_request_may_cost_what_a_header_says() {
 #[test]
 fn a_request_of_no_hits_looks_and_charges_nothing() {
     on_each_store(|front| {
-        let budget = fresh();
+        let budget = unique_value();
         let headers = [("x-budget", &*budget)];
         assert_eq!(front.statuses(12, "/look", &headers), [200; 12]);
         assert_eq!(remaining(&front, &budget), "10");
@@ -49,7 +49,7 @@ fn a_request_of_no_hits_looks_and_charges_nothing() {
 #[test]
 fn negative_hits_are_given_back() {
     on_each_store(|front| {
-        let budget = fresh();
+        let budget = unique_value();
         let headers = [("x-budget", &*budget)];
         // Nothing has been taken, so there is nothing to give back.
         assert_eq!(front.get("/refund-3", &headers).status, 200);
@@ -65,7 +65,7 @@ fn negative_hits_are_given_back() {
 #[test]
 fn a_reply_may_be_charged_when_it_is_complete() {
     on_each_store(|front| {
-        let budget = fresh();
+        let budget = unique_value();
         let headers = [("x-budget", &*budget), ("x-cost", "6")];
         for left in ["4", "0"] {
             assert_eq!(front.get("/charge-reply", &headers).status, 200);

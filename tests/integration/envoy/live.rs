@@ -1,12 +1,12 @@
 //! Rules that change while Envoy's clients look on.
 
 use super::front::on_each_store;
-use crate::support::{eventually, fresh};
+use testkit::{unique_value, wait::eventually};
 
 #[test]
 fn an_edited_rule_governs_the_next_requests() {
     on_each_store(|front| {
-        let user = fresh();
+        let user = unique_value();
         let get = || front.get("/market", &[("x-user", &user)]);
         let limit = || get().header("x-ratelimit-limit");
         assert_eq!(limit(), None, "there is no rule yet");
@@ -14,7 +14,7 @@ fn an_edited_rule_governs_the_next_requests() {
             let limit = format!("{{ unit: year, requests_per_unit: {limit} }}");
             let rules =
                 format!("domain: market\ndescriptors: [{{ key: user, rate_limit: {limit} }}]\n");
-            front.service.edit("market.yaml", &rules);
+            front.service.replace_rules("market.yaml", &rules);
         };
 
         edit(1000);
@@ -25,7 +25,9 @@ fn an_edited_rule_governs_the_next_requests() {
         eventually("the lower limit", || limit().filter(|it| it == "1, 1;w=31536000"));
         assert_eq!(get().status, 429);
 
-        front.service.edit("market.yaml", "domain: market\ndescriptors: [{ kye: user }]\n");
+        front
+            .service
+            .replace_rules("market.yaml", "domain: market\ndescriptors: [{ kye: user }]\n");
         eventually("the mistake in the log", || {
             front.service.log().contains("market.yaml:2:").then_some(())
         });

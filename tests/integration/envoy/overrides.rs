@@ -1,12 +1,12 @@
 //! Limits that Envoy brings along.
 
 use super::front::on_each_store;
-use crate::support::fresh;
+use testkit::unique_value;
 
 #[test]
 fn a_limit_in_the_route_comes_before_the_rules() {
     on_each_store(|front| {
-        let user = fresh();
+        let user = unique_value();
         let replies = [(); 2].map(|()| front.get("/brought-static", &[("x-user", &user)]));
         assert_eq!(replies.each_ref().map(|it| it.status), [200, 429]);
         let limit = replies[0].header("x-ratelimit-limit");
@@ -17,7 +17,7 @@ fn a_limit_in_the_route_comes_before_the_rules() {
 #[test]
 fn a_limit_in_dynamic_metadata_needs_no_rule() {
     on_each_store(|front| {
-        let visitor = fresh();
+        let visitor = unique_value();
         let headers = [("x-visitor", &*visitor)];
         assert_eq!(front.statuses(3, "/brought-two", &headers), [200, 200, 429]);
     });
@@ -26,7 +26,7 @@ fn a_limit_in_dynamic_metadata_needs_no_rule() {
 #[test]
 fn a_limit_of_none_refuses_everything() {
     on_each_store(|front| {
-        let visitor = fresh();
+        let visitor = unique_value();
         assert_eq!(front.statuses(2, "/brought-none", &[("x-visitor", &visitor)]), [429, 429]);
     });
 }

@@ -1,20 +1,19 @@
-//! Instances and connections come and go: nobody notices.
+//! Instances and connections are replaced while Envoy sends requests.
 
 use std::{
     net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
 };
 
 use serde_json::{Value, json};
-
-use crate::support::{
+use testkit::{
     envoy::{self, Envoy, header, route},
-    eventually, fresh, http,
+    http,
     redis::RedisServer,
     tollgate::Tollgate,
-    upstream,
+    unique_value, upstream,
+    wait::eventually,
 };
 
 const RULES: &str = "
@@ -25,59 +24,54 @@ descriptors:
 ";
 
 #[test]
-fn two_instances_are_restarted_in_turn_and_no_request_fails() {
+fn no_request_fails_while_two_instances_are_restarted_in_turn() {
     let redis = RedisServer::start();
     let url = redis.url();
-    let start = |port: &str| {
-        let settings = [("REDIS_URL", &*url), ("DRAIN_DELAY", "2s"), ("GRPC_PORT", port)];
-        Tollgate::start(RULES, &settings)
-    };
-    let mut services = ["0", "0"].map(start);
-    let envoy = front(&services);
-    let healthy = |expected: u64| {
+    let settings = [("REDIS_URL", url.as_str()), ("DRAIN_DELAY", "2s")];
+    let mut services = [(); 2].map(|()| Tollgate::start(RULES, &settings));
+    let envoy = start_envoy(&services);
+    let wait_for_healthy = |expected: u64| {
         eventually(&format!("{expected} healthy instances"), || {
-            (envoy.stat("cluster.tollgate.membership_healthy") == expected).then_some(())
+            envoy.stat("cluster.tollgate.membership_healthy") == expected
         });
     };
-    healthy(2);
+    wait_for_healthy(2);
     under_load(&envoy, || {
         for service in &mut services {
-            let port = service.grpc.port().to_string();
             service.terminate();
-            healthy(1);
-            // It has said so: it is not that it could not be asked any more.
+            wait_for_healthy(1);
+            // Envoy noticed the health check, not a closed port.
             assert_eq!(http::get(service.http, "/healthcheck", &[]).status, 500);
-            assert!(service.ended(Duration::from_secs(10)).success());
-            *service = start(&port);
-            healthy(2);
+            assert!(service.wait_for_exit().success());
+            *service = Tollgate::start_at(service.host(), RULES, &settings);
+            wait_for_healthy(2);
         }
     });
 }
 
 #[test]
-fn old_connections_are_replaced_and_no_request_fails() {
+fn no_request_fails_while_old_connections_are_replaced() {
     let redis = RedisServer::start();
     let settings = [("REDIS_URL", &*redis.url()), ("GRPC_MAX_CONNECTION_AGE", "300ms")];
     let services = [(); 2].map(|()| Tollgate::start(RULES, &settings));
-    let envoy = front(&services);
+    let envoy = start_envoy(&services);
     under_load(&envoy, || {
         eventually("connections to be replaced", || {
-            (envoy.stat("cluster.tollgate.upstream_cx_total") >= 8).then_some(())
+            envoy.stat("cluster.tollgate.upstream_cx_total") >= 8
         });
     });
 }
 
-/// Has users ask all the time while `something` happens. Each of them gets
-/// exactly what the limit allows.
-fn under_load(envoy: &Envoy, something: impl FnOnce()) {
+/// Sends requests during `event`. Exactly as many as the limit allows pass for each user.
+fn under_load(envoy: &Envoy, event: impl FnOnce()) {
     let address = envoy.listener("http");
-    let over = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let clients = [(); 2].map(|()| scope.spawn(|| play_users(address, &over)));
-        // Also if something goes wrong: the scope waits for its threads.
-        let ending = OnDrop(&over);
-        something();
-        drop(ending);
+        let clients = [(); 2].map(|()| scope.spawn(|| send_requests(address, &stop)));
+        // Also stops the threads if `event` panics: the scope waits for them.
+        let stop_guard = StopOnDrop(&stop);
+        event();
+        drop(stop_guard);
         for client in clients {
             assert!(client.join().unwrap() > 0);
         }
@@ -85,33 +79,36 @@ fn under_load(envoy: &Envoy, something: impl FnOnce()) {
     assert_eq!(envoy.stat("cluster.upstream.ratelimit.error"), 0);
 }
 
-/// Says how many users there were.
-fn play_users(address: SocketAddr, over: &AtomicBool) -> usize {
+/// Sends requests for one user after the other. Returns the number of users.
+fn send_requests(address: SocketAddr, stop: &AtomicBool) -> usize {
     let mut users = 0;
-    while !over.load(Ordering::Relaxed) {
-        let user = fresh();
-        let get = |()| http::get(address, "/user", &[("x-user", user.as_bytes())]).status;
-        assert_eq!([(); 7].map(get), [200, 200, 200, 200, 200, 429, 429]);
+    while !stop.load(Ordering::Relaxed) {
+        let user = unique_value();
+        for expected in [200, 200, 200, 200, 200, 429, 429] {
+            let reply = http::get(address, "/user", &[("x-user", user.as_bytes())]);
+            assert_eq!(reply.status, expected);
+        }
         users += 1;
     }
     users
 }
 
-struct OnDrop<'a>(&'a AtomicBool);
+struct StopOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for OnDrop<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// An Envoy that asks both for their health, and refuses what it cannot ask
-/// about.
-fn front(services: &[Tollgate; 2]) -> Envoy {
+/// An Envoy that checks the health of both instances, and denies requests for which the
+/// rate limit service fails.
+fn start_envoy(services: &[Tollgate; 2]) -> Envoy {
     let filter = envoy::rate_limit_filter("tollgate", &json!({ "failure_mode_deny": true }));
     let user = route("/user", json!({ "rate_limits": [{ "actions": [header("user")] }] }));
     let chain = envoy::http_filter_chain(&[filter], &[user]);
-    let mut tollgate = envoy::grpc_cluster("tollgate", &services.each_ref().map(|it| it.grpc));
+    let addresses = services.each_ref().map(|service| service.grpc);
+    let mut tollgate = envoy::grpc_cluster("tollgate", &addresses);
     tollgate["common_lb_config"] = json!({ "healthy_panic_threshold": { "value": 0 } });
     tollgate["health_checks"] = json!([health_check()]);
     Envoy::start(
@@ -123,7 +120,7 @@ fn front(services: &[Tollgate; 2]) -> Envoy {
 fn health_check() -> Value {
     json!({
         "grpc_health_check": { "service_name": "ratelimit" },
-        "timeout": "1s",
+        "timeout": "10s",
         "interval": "0.1s",
         "no_traffic_interval": "0.1s",
         "unhealthy_threshold": 1,

@@ -1,12 +1,12 @@
 //! Connections rather than requests.
 
 use super::front::on_each_store;
-use crate::support::{eventually, http};
+use testkit::{http, wait::eventually};
 
 #[test]
 fn connections_over_the_limit_are_closed_at_once() {
     on_each_store(|front| {
-        let connect = || http::exchange(front.tcp, "GET", "/", &[], b"").map(|it| it.status).ok();
+        let connect = || http::try_send(front.tcp, "GET", "/", &[], b"").map(|it| it.status).ok();
         // Other tests may share this Envoy, but none of them comes this way.
         assert_eq!([(); 4].map(|()| connect()), [Some(200), Some(200), None, None]);
         let store =

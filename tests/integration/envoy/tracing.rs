@@ -1,13 +1,13 @@
 //! Traces that begin before Envoy and go on in the service.
 
 use serde_json::{Value, json};
-
-use crate::support::{
-    collector::{Collector, Exported, hex},
+use testkit::{
+    collector::{Collector, ReceivedSpan, hex},
     envoy::{self, Envoy, header, route},
-    eventually, fresh, http,
+    http,
     tollgate::Tollgate,
-    upstream,
+    unique_value, upstream,
+    wait::eventually,
 };
 
 const RULES: &str = "
@@ -53,14 +53,14 @@ async fn a_trace_goes_on_through_envoy_whichever_headers_it_sends() {
             envoy::grpc_cluster("tollgate", &[service.grpc]),
         ],
     );
-    let user = fresh();
+    let user = unique_value();
     let get = |name: &str, headers: &[(&str, &[u8])]| {
         let headers = [headers, &[("x-user", user.as_bytes())]].concat();
         assert_eq!(http::get(envoy.listener(name), "/", &headers).status, 200);
     };
     let (yes, no) = (format!("00-{TRACE}-{SPAN}-01"), format!("00-{TRACE}-{SPAN}-00"));
-    let of = |name: &str| -> Vec<Exported> {
-        let all = collector.received().into_iter();
+    let of = |name: &str| -> Vec<ReceivedSpan> {
+        let all = collector.spans().into_iter();
         all.filter(|it| it.resource["service.name"] == name).collect()
     };
     let calls = |count: usize| {
@@ -70,17 +70,17 @@ async fn a_trace_goes_on_through_envoy_whichever_headers_it_sends() {
     get("w3c", &[("traceparent", no.as_bytes())]);
     get("w3c", &[("traceparent", yes.as_bytes())]);
     let call = calls(2).into_iter().find(|it| it.span.name.contains("RateLimitService")).unwrap();
-    assert_eq!(call.trace(), TRACE);
-    let is_parent = |it: &Exported| hex(&it.span.span_id) == call.parent();
+    assert_eq!(call.trace_id(), TRACE);
+    let is_parent = |it: &ReceivedSpan| hex(&it.span.span_id) == call.parent_id();
     let above = eventually("Envoy's span", || of("front").into_iter().find(is_parent));
-    assert_eq!(above.trace(), TRACE);
+    assert_eq!(above.trace_id(), TRACE);
 
     let ids = [("x-b3-traceid", TRACE.as_bytes()), ("x-b3-spanid", SPAN.as_bytes())];
     get("b3", &[&ids[..], &[("x-b3-sampled", b"0")]].concat());
     get("b3", &[&ids[..], &[("x-b3-sampled", b"1")]].concat());
     let call = calls(4).into_iter().rfind(|it| it.span.name.contains("RateLimitService")).unwrap();
-    assert_eq!(call.trace(), TRACE);
-    assert!(!["", SPAN].contains(&call.parent().as_str()), "Envoy's span is in between");
+    assert_eq!(call.trace_id(), TRACE);
+    assert!(!["", SPAN].contains(&call.parent_id().as_str()), "Envoy's span is in between");
 }
 
 /// Envoy's own choice is to record what the caller wants recorded.

@@ -23,11 +23,11 @@ pub(crate) async fn until_shown(service: &Tollgate, config: &ClientConfig, expec
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(SOON, wait).await.expect("the new certificate");
+    tokio::time::timeout(TIMEOUT, wait).await.expect("the new certificate");
 }
 
 fn metric(service: &Tollgate, name: &str) -> f64 {
-    Metrics::of(service.http).value(&format!("tollgate_certificate_{name}"), &[])
+    service.metrics().value(&format!("tollgate_certificate_{name}"), &[])
 }
 
 /// Clients that call all the time, on connections that stay and on new ones.
@@ -83,7 +83,7 @@ impl Load {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_are_renamed_over_the_old_ones_count_for_new_connections() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let files = tempfile::tempdir().unwrap();
     let old = authority.write(files.path(), "localhost");
     let path = |it: &str| files.path().join(it).display().to_string();
@@ -95,7 +95,7 @@ async fn files_that_are_renamed_over_the_old_ones_count_for_new_connections() {
             ("GRPC_SERVER_TLS_KEY", &path("tls.key")),
         ],
     );
-    let config = authority.client(None, &VERSIONS);
+    let config = authority.client_config(None, &VERSIONS);
     assert_eq!(shown(&service, &config).await, old.certificate.der().as_ref());
     let open = connect(service.grpc, &config).await;
     assert!(answers(&open).await);
@@ -114,15 +114,15 @@ async fn files_that_are_renamed_over_the_old_ones_count_for_new_connections() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_is_exchanged_under_load_and_no_call_fails() {
-    let authority = Authority::new();
-    let (mut secret, old) = Secret::new(|it| authority.write(it, "localhost"));
+    let authority = CertificateAuthority::new();
+    let (mut secret, old) = MountedSecret::new(|it| authority.write(it, "localhost"));
     let service = start(&secret, &["envoy"], &[]);
-    let config = authority.client(Some(authority.sign("envoy")), &VERSIONS);
+    let config = authority.client_config(Some(authority.sign("envoy")), &VERSIONS);
     until_shown(&service, &config, &old).await;
     let load = Load::begin(&service, &config).await;
     for _ in 0..3 {
         load.more_calls().await;
-        let new = secret.exchange(|it| authority.write(it, "localhost"));
+        let new = secret.replace(|it| authority.write(it, "localhost"));
         until_shown(&service, &config, &new).await;
     }
     load.more_calls().await;
@@ -132,10 +132,10 @@ async fn a_secret_is_exchanged_under_load_and_no_call_fails() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_authority_of_clients_counts_for_new_connections() {
-    let (old, new) = (Authority::new(), Authority::new());
-    let (mut secret, _) = Secret::new(|it| old.write(it, "localhost"));
+    let (old, new) = (CertificateAuthority::new(), CertificateAuthority::new());
+    let (mut secret, _) = MountedSecret::new(|it| old.write(it, "localhost"));
     let service = start(&secret, &["envoy"], &[]);
-    let known = old.client(Some(old.sign("envoy")), &VERSIONS);
+    let known = old.client_config(Some(old.sign("envoy")), &VERSIONS);
     let open = connect(service.grpc, &known).await;
     assert!(answers(&open).await);
     let server = |it: &Path| {
@@ -143,40 +143,40 @@ async fn another_authority_of_clients_counts_for_new_connections() {
         fs::write(it.join("ca.crt"), new.pem()).unwrap();
         identity
     };
-    let identity = secret.exchange(server);
+    let identity = secret.replace(server);
     until_shown(&service, &known, &identity).await;
     // Nor by resuming a session that the old authority was good for.
     assert!(!is_served(service.grpc, &known).await);
-    assert!(is_served(service.grpc, &old.client(Some(new.sign("envoy")), &VERSIONS)).await);
+    assert!(is_served(service.grpc, &old.client_config(Some(new.sign("envoy")), &VERSIONS)).await);
     assert!(answers(&open).await, "what was open goes on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pair_that_is_none_leaves_the_old_one_in_force() {
-    let authority = Authority::new();
-    let (mut secret, old) = Secret::new(|it| authority.write(it, "localhost"));
+    let authority = CertificateAuthority::new();
+    let (mut secret, old) = MountedSecret::new(|it| authority.write(it, "localhost"));
     let service = start(&secret, &[], &[]);
-    let config = authority.client(None, &VERSIONS);
+    let config = authority.client_config(None, &VERSIONS);
     let loads = || ["load_success", "load_error", "rejected"].map(|it| metric(&service, it));
     assert_eq!(loads(), [1.0, 0.0, 0.0]);
     let year = 365.0 * 86_400.0;
     assert!(metric(&service, "not_after_seconds") > 55.0 * year, "far from 1970");
 
     let key = fs::read(secret.path("tls.key")).unwrap();
-    let half = secret.exchange(|it| {
+    let half = secret.replace(|it| {
         let new = authority.write(it, "localhost");
         fs::write(it.join("tls.key"), &key).unwrap();
         new
     });
-    eventually("the refusal", || (loads() == [1.0, 1.0, 1.0]).then_some(()));
+    eventually("the refusal", || loads() == [1.0, 1.0, 1.0]);
     assert_eq!(shown(&service, &config).await, old.certificate.der().as_ref());
     assert_eq!(http::get(service.http, "/healthcheck", &[]).status, 200);
     fs::write(secret.path("tls.crt"), "").unwrap();
-    eventually("the next refusal", || (loads() == [1.0, 2.0, 1.0]).then_some(()));
-    fs::write(secret.path("tls.key"), half.pem()[1].clone()).unwrap();
-    fs::write(secret.path("tls.crt"), half.pem()[0].clone()).unwrap();
+    eventually("the next refusal", || loads() == [1.0, 2.0, 1.0]);
+    fs::write(secret.path("tls.key"), half.key_pem()).unwrap();
+    fs::write(secret.path("tls.crt"), half.certificate_pem()).unwrap();
     until_shown(&service, &config, &half).await;
-    eventually("the statistics", || (loads()[0] == 2.0 && loads()[2] == 0.0).then_some(()));
+    eventually("the statistics", || loads()[0] == 2.0 && loads()[2] == 0.0);
     let log = service.log();
     let said = log.lines().filter(|it| it.contains("new certificates refused")).count();
     assert!((2..=3).contains(&said), "each of them once: {log}");

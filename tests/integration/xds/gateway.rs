@@ -12,12 +12,10 @@ use std::{
 use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitDescriptor;
 
 use super::*;
-use crate::{
-    support::{
-        certificates::{Authority, Secret},
-        redis::RedisServer,
-    },
-    tls::reload::{Load, until_shown},
+use crate::tls::{reload::Load, reload::until_shown};
+use testkit::{
+    certificates::{CertificateAuthority, MountedSecret},
+    redis::RedisServer,
 };
 
 const LISTENER: &str = "envoy-gateway/gateway-1/http";
@@ -59,7 +57,6 @@ fn start(url: &str, files: &Path, redis: &RedisServer) -> Tollgate {
             ("REDIS_SOCKET_TYPE", "tcp"),
             ("REDIS_URL", &redis),
             ("USE_PROMETHEUS", "true"),
-            ("PROMETHEUS_ADDR", "127.0.0.1:0"),
             ("PROMETHEUS_MAPPER_YAML", "/etc/statsd-exporter/conf.yaml"),
         ],
     )
@@ -69,17 +66,17 @@ fn start(url: &str, files: &Path, redis: &RedisServer) -> Tollgate {
 fn resources() -> [RateLimitConfig; 2] {
     let mut shadowed = chain(&[("rule-1-match--1", "rule-1-match--1")], 0);
     shadowed.shadow_mode = true;
-    let mut on_every_link = above(node("gone", "gone"), vec![shadowed]);
+    let mut on_every_link = with_children(rule("gone", "gone"), vec![shadowed]);
     on_every_link.shadow_mode = true;
-    let listener = config(
+    let listener = domain_config(
         LISTENER,
         vec![
-            above(node(ANY_HOST, ANY_HOST), vec![chain(&[HEADER], 3)]),
-            above(node(ROUTE, ROUTE), vec![chain(&[HEADER], 1), chain(&CIDR, 1)]),
+            with_children(rule(ANY_HOST, ANY_HOST), vec![chain(&[HEADER], 3)]),
+            with_children(rule(ROUTE, ROUTE), vec![chain(&[HEADER], 1), chain(&CIDR, 1)]),
             on_every_link,
         ],
     );
-    let shared = config(
+    let shared = domain_config(
         "default/policy",
         vec![chain(&[("default/policy/rule/0", "default/policy/rule/0"), HEADER], 2)],
     );
@@ -88,31 +85,31 @@ fn resources() -> [RateLimitConfig; 2] {
 
 /// A chain of links, with a limit on the last.
 fn chain(links: &[(&str, &str)], requests: u32) -> RateLimitDescriptor {
-    let mut links = links.iter().rev().map(|(key, value)| node(key, value));
-    let last = limited(links.next().unwrap(), requests);
-    links.fold(last, |below, it| above(it, vec![below]))
+    let mut links = links.iter().rev().map(|(key, value)| rule(key, value));
+    let last = with_limit(links.next().unwrap(), requests);
+    links.fold(last, |below, it| with_children(it, vec![below]))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_environment_and_the_resources_of_envoy_gateway_work() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let files = tempfile::tempdir().unwrap();
     authority.write(files.path(), "envoy-ratelimit");
     // The certificate is that of a service of Kubernetes.
-    let tls = authority.server("envoy-gateway", &[&rustls::version::TLS13]);
+    let tls = authority.server_config("envoy-gateway", &[&rustls::version::TLS13]);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = listener.local_addr().unwrap().to_string();
-    let mut server = Ads::serve(listener, Some(tls));
+    let mut server = XdsServer::serve(listener, Some(tls));
     let redis = RedisServer::start();
     let service = start(&url, files.path(), &redis);
-    let mut stream = server.stream().await;
+    let mut stream = server.accept().await;
     assert_eq!(greeting(&mut stream, "").await.node.unwrap().id, "envoy-ratelimit");
     // No policy exists, so that the gateway says nothing; the pod is not killed.
-    eventually("health", || healthy(&service).then_some(()));
+    eventually("health", || healthy(&service));
     assert_eq!(ask(&service, LISTENER, &[(ROUTE, ROUTE)]).status, 503);
 
     stream.send("1", "1", &resources());
-    assert_accepted(&stream.request().await, "1", "1");
+    assert_accepted(&stream.next_request().await, "1", "1");
     let status = |domain, entries: &[(&str, &str)]| ask(&service, domain, entries).status;
     let passes = |domain, entries: &[(&str, &str)], times| {
         (0..times).all(|_| status(domain, entries) == 200) && status(domain, entries) == 429
@@ -130,31 +127,31 @@ async fn the_environment_and_the_resources_of_envoy_gateway_work() {
     assert_eq!(status(LISTENER, &policy), 200, "no limit of this listener");
 
     stream.send("2", "2", &[]);
-    assert_accepted(&stream.request().await, "2", "2");
+    assert_accepted(&stream.next_request().await, "2", "2");
     assert_eq!(status(LISTENER, &client("10.0.0.1")), 200);
     assert!(healthy(&service));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_certificates_of_envoy_gateway_change_under_load_and_probes_go_on() {
-    let authority = Authority::new();
-    let (mut secret, old) = Secret::new(|it| authority.write(it, "localhost"));
-    let tls = authority.server("envoy-gateway", &[&rustls::version::TLS13]);
+    let authority = CertificateAuthority::new();
+    let (mut secret, old) = MountedSecret::new(|it| authority.write(it, "localhost"));
+    let tls = authority.server_config("envoy-gateway", &[&rustls::version::TLS13]);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = listener.local_addr().unwrap().to_string();
-    let mut server = Ads::serve(listener, Some(tls));
+    let mut server = XdsServer::serve(listener, Some(tls));
     let redis = RedisServer::start();
     let service = start(&url, &secret.path("."), &redis);
-    let mut stream = server.stream().await;
+    let mut stream = server.accept().await;
     greeting(&mut stream, "").await;
     let cidr = ("masked_remote_address", "0.0.0.0/0");
-    let policy = config("default/policy", vec![chain(&[HEADER, cidr], 2)]);
+    let policy = domain_config("default/policy", vec![chain(&[HEADER, cidr], 2)]);
     stream.send("1", "1", &[policy, rules("shop", 1_000_000)]);
-    assert_accepted(&stream.request().await, "1", "1");
-    eventually("health", || healthy(&service).then_some(()));
+    assert_accepted(&stream.next_request().await, "1", "1");
+    eventually("health", || healthy(&service));
 
     // Envoy shows a certificate, and is not asked for it.
-    let envoy = authority.client(Some(authority.sign("envoy")), &[&rustls::version::TLS13]);
+    let envoy = authority.client_config(Some(authority.sign("envoy")), &[&rustls::version::TLS13]);
     until_shown(&service, &envoy, &old).await;
     // Without the service it ends, too.
     let (over, to) = (Arc::new(AtomicBool::new(false)), service.http);
@@ -166,7 +163,7 @@ async fn the_certificates_of_envoy_gateway_change_under_load_and_probes_go_on() 
     let load = Load::begin(&service, &envoy).await;
     for _ in 0..3 {
         load.more_calls().await;
-        let new = secret.exchange(|it| authority.write(it, "localhost"));
+        let new = secret.replace(|it| authority.write(it, "localhost"));
         until_shown(&service, &envoy, &new).await;
     }
     load.more_calls().await;
@@ -176,7 +173,8 @@ async fn the_certificates_of_envoy_gateway_change_under_load_and_probes_go_on() 
 
     let answers = [(); 3].map(|()| ask(&service, "default/policy", &[HEADER, cidr]).status);
     assert_eq!(answers, [200, 200, 429]);
-    let metrics = Metrics::of(service.prometheus.unwrap());
+    service.wait_for_prometheus();
+    let metrics = Metrics::scrape(service.prometheus, "/metrics");
     let labels = [
         ("domain", "default/policy"),
         ("key1", "rule-0-match-0_rule-0-match-0"),

@@ -3,15 +3,15 @@
 use rustls::ServerConfig;
 
 use super::*;
-use crate::support::certificates::Authority;
+use testkit::certificates::CertificateAuthority;
 
-async fn serve(tls: ServerConfig) -> Ads {
-    Ads::serve(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), Some(tls))
+async fn serve(tls: ServerConfig) -> XdsServer {
+    XdsServer::serve(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), Some(tls))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_versions_of_tls_with_a_client_certificate() {
-    let authority = Authority::new();
+    let authority = CertificateAuthority::new();
     let files = tempfile::tempdir().unwrap();
     authority.write(files.path(), "limiter");
     let path = |it: &str| files.path().join(it).display().to_string();
@@ -23,36 +23,36 @@ async fn both_versions_of_tls_with_a_client_certificate() {
         ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", &ca),
     ];
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let mut server = serve(authority.server("localhost", &[version])).await;
+        let mut server = serve(authority.server_config("localhost", &[version])).await;
         let url = format!("localhost:{}", server.address.port());
         let service = follow(&url, &settings);
-        let mut stream = server.stream().await;
+        let mut stream = server.accept().await;
         greeting(&mut stream, "").await;
         stream.send("v1", "n1", &[rules("shop", 1)]);
-        assert_accepted(&stream.request().await, "v1", "n1");
+        assert_accepted(&stream.next_request().await, "v1", "n1");
         assert_eq!(page(&service), line("shop", 1));
     }
 
     // By its address the server has no name that its certificate knows.
-    let mut server = serve(authority.server("gateway", rustls::ALL_VERSIONS)).await;
+    let mut server = serve(authority.server_config("gateway", rustls::ALL_VERSIONS)).await;
     let url = server.address.to_string();
     let service = follow(&url, &settings);
-    eventually("a refusal", || service.log().contains("certificate").then_some(()));
+    eventually("a refusal", || service.log().contains("certificate"));
     drop(service);
     let mut named = settings.to_vec();
     named.push(("CONFIG_GRPC_XDS_SERVER_TLS_SAN", "gateway"));
     let _service = follow(&url, &named);
-    greeting(&mut server.stream().await, "").await;
+    greeting(&mut server.accept().await, "").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_that_were_exchanged_count_at_the_next_connection() {
-    let (old, new) = (Authority::new(), Authority::new());
+    let (old, new) = (CertificateAuthority::new(), CertificateAuthority::new());
     let files = tempfile::tempdir().unwrap();
     old.write(files.path(), "limiter");
     let path = |it: &str| files.path().join(it).display().to_string();
     let (certificate, key, ca) = (path("tls.crt"), path("tls.key"), path("ca.crt"));
-    let mut server = serve(new.server("localhost", rustls::ALL_VERSIONS)).await;
+    let mut server = serve(new.server_config("localhost", rustls::ALL_VERSIONS)).await;
     let url = format!("localhost:{}", server.address.port());
     let service = follow(
         &url,
@@ -63,7 +63,7 @@ async fn certificates_that_were_exchanged_count_at_the_next_connection() {
             ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", &ca),
         ],
     );
-    eventually("a refusal", || service.log().contains("certificate").then_some(()));
+    eventually("a refusal", || service.log().contains("certificate"));
     new.write(files.path(), "limiter");
-    greeting(&mut server.stream().await, "").await;
+    greeting(&mut server.accept().await, "").await;
 }

@@ -31,7 +31,7 @@ fn ask(scripts: &Scripts, server: &mut redis::Connection, charges: &[Charge], no
 /// answer, and none is remembered for longer than the latest lease.
 #[test]
 fn whatever_a_list_holds_it_is_answered_and_ends() {
-    let redis = server::RedisServer::start();
+    let redis = testkit::redis::RedisServer::start();
     let connection = RefCell::new(redis.client());
     let scripts = Scripts::new();
     let limit = limit();
@@ -93,7 +93,7 @@ fn give_back(
 /// Whatever bytes somebody changes, every script answers.
 #[test]
 fn a_list_with_changed_bytes_is_answered() {
-    let redis = server::RedisServer::start();
+    let redis = testkit::redis::RedisServer::start();
     let connection = RefCell::new(redis.client());
     let scripts = Scripts::new();
     let limit = limit();

@@ -19,7 +19,7 @@ fn play(algorithm: Algorithm, old: &str, moves: &[Move]) -> Record {
         counters: vec![(limit, old.into())],
         moves: moves.iter().map(|it| (0, it.clone())).collect(),
     };
-    let redis = server::RedisServer::start();
+    let redis = testkit::redis::RedisServer::start();
     let mut connection = redis.client();
     let scripts = Scripts::new();
     let mut played = Played::of(&game, &scripts, &mut connection);

@@ -1,9 +1,15 @@
 //! The service within the test: no process, no socket, and a clock that follows
 //! the time of Tokio, which a test may pause.
 
+#![allow(dead_code, reason = "not all of it is used yet")]
+
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
+use testkit::{
+    grpc::Client,
+    http::{self, Reply},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     task::JoinHandle,
@@ -17,11 +23,6 @@ use tollgate::{
     time::{Clock, Timestamp},
 };
 use tonic::transport::{Channel, Endpoint, Uri};
-
-use super::{
-    grpc::Client,
-    http::{self, Reply},
-};
 
 /// The time of Tokio, as the time of day.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
-//! A management server for rules, in upstream's own messages, that does what a
-//! test tells it to.
+//! An xDS management server whose responses are written by the test, with Envoy's own
+//! message types.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, time::Duration};
 
 use envoy_types::pb::{
     envoy::service::discovery::v3::{
@@ -16,35 +16,32 @@ use envoy_types::pb::{
     },
 };
 use prost::Message;
-use tokio::{net::TcpListener, sync::mpsc, time};
-use tokio_rustls::{TlsAcceptor, rustls};
-use tokio_stream::{
-    Stream,
-    wrappers::{TcpListenerStream, UnboundedReceiverStream},
-};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time};
+use tokio_rustls::rustls;
+use tokio_stream::{Stream, wrappers::UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap, transport::Server};
 
-use super::SOON;
+use crate::{tonic_server, wait::TIMEOUT};
 
 pub const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
 
-/// The server; gone when it is dropped, with all connections.
+/// The server. Dropping it closes all connections.
 #[derive(Debug)]
-pub struct Ads {
+pub struct XdsServer {
     pub address: SocketAddr,
-    streams: mpsc::UnboundedReceiver<Conversation>,
-    _runtime: tokio::task::JoinSet<()>,
+    streams: mpsc::UnboundedReceiver<XdsStream>,
+    _tasks: JoinSet<()>,
 }
 
-/// One stream, from the side of the server.
+/// The server side of one stream.
 #[derive(Debug)]
-pub struct Conversation {
+pub struct XdsStream {
     pub headers: MetadataMap,
     requests: Streaming<DiscoveryRequest>,
     responses: mpsc::UnboundedSender<Result<DiscoveryResponse, Status>>,
 }
 
-struct Service(mpsc::UnboundedSender<Conversation>);
+struct Service(mpsc::UnboundedSender<XdsStream>);
 
 type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -59,7 +56,7 @@ impl AggregatedDiscoveryService for Service {
     ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
         let (headers, _, requests) = request.into_parts();
         let (responses, receiver) = mpsc::unbounded_channel();
-        self.0.send(Conversation { headers, requests, responses }).unwrap();
+        self.0.send(XdsStream { headers, requests, responses }).unwrap();
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(receiver))))
     }
 
@@ -71,62 +68,42 @@ impl AggregatedDiscoveryService for Service {
     }
 }
 
-impl Ads {
+impl XdsServer {
     pub async fn start() -> Self {
         Self::serve(TcpListener::bind("127.0.0.1:0").await.unwrap(), None)
     }
 
-    /// With TLS, if there is a configuration for it.
+    /// Serves on `listener`, with TLS if `tls` is set.
     pub fn serve(listener: TcpListener, tls: Option<rustls::ServerConfig>) -> Self {
         let address = listener.local_addr().unwrap();
         let (sender, streams) = mpsc::unbounded_channel();
         let service = AggregatedDiscoveryServiceServer::new(Service(sender));
         let router = Server::builder().add_service(service);
-        let mut runtime = tokio::task::JoinSet::new();
-        match tls {
-            None => {
-                let incoming = TcpListenerStream::new(listener);
-                runtime.spawn(async { router.serve_with_incoming(incoming).await.unwrap() });
-            }
-            Some(tls) => {
-                let acceptor = TlsAcceptor::from(Arc::new(tls));
-                let (accepted, incoming) = mpsc::unbounded_channel();
-                runtime.spawn(async move {
-                    loop {
-                        let (socket, _) = listener.accept().await.unwrap();
-                        if let Ok(connection) = acceptor.accept(socket).await {
-                            accepted.send(Ok::<_, std::io::Error>(connection)).unwrap();
-                        }
-                    }
-                });
-                let incoming = UnboundedReceiverStream::new(incoming);
-                runtime.spawn(async { router.serve_with_incoming(incoming).await.unwrap() });
-            }
-        }
-        Self { address, streams, _runtime: runtime }
+        let tasks = tonic_server::serve(router, listener, tls);
+        Self { address, streams, _tasks: tasks }
     }
 
-    /// The next stream that is opened.
-    pub async fn stream(&mut self) -> Conversation {
-        time::timeout(SOON, self.streams.recv()).await.expect("a stream").unwrap()
+    /// Waits for the next stream of the client.
+    pub async fn accept(&mut self) -> XdsStream {
+        time::timeout(TIMEOUT, self.streams.recv()).await.expect("a stream").unwrap()
     }
 }
 
-impl Conversation {
-    /// What the client says next.
-    pub async fn request(&mut self) -> DiscoveryRequest {
-        let message = time::timeout(SOON, self.requests.message()).await;
+impl XdsStream {
+    /// Waits for the next request.
+    pub async fn next_request(&mut self) -> DiscoveryRequest {
+        let message = time::timeout(TIMEOUT, self.requests.message()).await;
         message.expect("a request in time").unwrap().expect("a request, not the end")
     }
 
-    /// Whether the client says nothing for a moment.
-    pub async fn is_silent(&mut self) -> bool {
+    /// Whether the client sends nothing for a short time.
+    pub async fn sends_nothing(&mut self) -> bool {
         time::timeout(Duration::from_millis(200), self.requests.message()).await.is_err()
     }
 
-    /// Sends all rules there are.
+    /// Sends rules that replace all earlier ones.
     pub fn send(&self, version: &str, nonce: &str, rules: &[RateLimitConfig]) {
-        self.send_raw(version, nonce, rules.iter().map(resource).collect());
+        self.send_raw(version, nonce, rules.iter().map(encode).collect());
     }
 
     pub fn send_raw(&self, version: &str, nonce: &str, resources: Vec<Any>) {
@@ -149,32 +126,33 @@ impl Conversation {
     }
 }
 
-pub fn resource(config: &RateLimitConfig) -> Any {
+pub fn encode(config: &RateLimitConfig) -> Any {
     Any { type_url: TYPE_URL.into(), value: config.encode_to_vec() }
 }
 
-pub fn config(name: &str, descriptors: Vec<RateLimitDescriptor>) -> RateLimitConfig {
+pub fn domain_config(name: &str, descriptors: Vec<RateLimitDescriptor>) -> RateLimitConfig {
     RateLimitConfig { name: name.into(), domain: name.into(), descriptors }
 }
 
-pub fn node(key: &str, value: &str) -> RateLimitDescriptor {
+pub fn rule(key: &str, value: &str) -> RateLimitDescriptor {
     RateLimitDescriptor { key: key.into(), value: value.into(), ..Default::default() }
 }
 
-pub fn limited(mut node: RateLimitDescriptor, requests: u32) -> RateLimitDescriptor {
-    node.rate_limit = Some(RateLimitPolicy {
+/// Adds a limit per year.
+pub fn with_limit(mut rule: RateLimitDescriptor, requests: u32) -> RateLimitDescriptor {
+    rule.rate_limit = Some(RateLimitPolicy {
         unit: RateLimitUnit::Year.into(),
         requests_per_unit: requests,
         ..Default::default()
     });
-    node
+    rule
 }
 
-/// A descriptor that goes on with others.
-pub fn above(
-    mut node: RateLimitDescriptor,
+/// Nests other rules below a rule.
+pub fn with_children(
+    mut rule: RateLimitDescriptor,
     descriptors: Vec<RateLimitDescriptor>,
 ) -> RateLimitDescriptor {
-    node.descriptors = descriptors;
-    node
+    rule.descriptors = descriptors;
+    rule
 }

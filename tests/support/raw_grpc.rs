@@ -1,4 +1,4 @@
-//! gRPC by hand: bodies that no generated client would send, or sends at once.
+//! A gRPC client on the level of HTTP/2, for bodies that no generated client sends.
 
 use std::net::SocketAddr;
 
@@ -19,25 +19,46 @@ use tonic::{
 
 const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
+/// gRPC puts a flag and a length of four bytes before each message.
+const FRAME_HEADER: usize = 5;
+
 /// An HTTP/2 connection.
 #[derive(Debug)]
-pub struct Raw {
+pub struct RawGrpc {
     sender: SendRequest<Bytes>,
 }
 
-/// A call whose body is still open.
+/// A call whose request body is still open.
 #[derive(Debug)]
-pub struct Call {
+pub struct OpenCall {
     reply: ResponseFuture,
     body: SendStream<Bytes>,
 }
 
-impl Raw {
+/// The status of a call, and its message, which is empty if there is none.
+#[derive(Debug)]
+pub struct RawReply {
+    pub code: Code,
+    pub message: Vec<u8>,
+}
+
+impl RawReply {
+    /// Panics unless the call succeeded with a message of this type.
+    pub fn decode<M: Message + Default>(&self) -> M {
+        assert_eq!(self.code, Code::Ok);
+        M::decode(self.message.as_slice()).unwrap()
+    }
+}
+
+impl RawGrpc {
     pub async fn connect(to: SocketAddr) -> Self {
         Self::over(TcpStream::connect(to).await.unwrap()).await.unwrap()
     }
 
-    /// Speaks HTTP/2 on anything.
+    /// Starts HTTP/2 on any stream.
+    ///
+    /// # Errors
+    /// The stream does not accept the HTTP/2 preface.
     pub async fn over(
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<Self, h2::Error> {
@@ -46,59 +67,53 @@ impl Raw {
         Ok(Self { sender })
     }
 
-    /// Begins a call to `ShouldRateLimit`.
-    pub async fn begin(&self) -> Call {
-        self.try_begin().await.unwrap()
+    /// Starts a call to `ShouldRateLimit` without a body.
+    pub async fn open_call(&self) -> OpenCall {
+        self.try_open_call().await.unwrap()
     }
 
-    async fn try_begin(&self) -> Result<Call, h2::Error> {
+    async fn try_open_call(&self) -> Result<OpenCall, h2::Error> {
         let request = Request::post(format!("http://test{PATH}"));
         let request = request.header("content-type", "application/grpc").header("te", "trailers");
         let mut sender = self.sender.clone().ready().await?;
         let (reply, body) = sender.send_request(request.body(()).unwrap(), false)?;
-        Ok(Call { reply, body })
+        Ok(OpenCall { reply, body })
     }
 
     /// Calls `ShouldRateLimit` with this message.
-    pub async fn ask(&self, message: impl AsRef<[u8]>) -> Answer {
-        self.try_ask(message).await.unwrap()
+    pub async fn call(&self, message: impl AsRef<[u8]>) -> RawReply {
+        self.try_call(message).await.unwrap()
     }
 
-    /// Like [`Self::ask`], where a closed connection is an answer.
-    pub async fn try_ask(&self, message: impl AsRef<[u8]>) -> Result<Answer, h2::Error> {
-        self.try_begin().await?.try_finish(frame(message.as_ref())).await
+    /// [`Self::call`] that returns an error if the connection is closed.
+    ///
+    /// # Errors
+    /// The connection or the stream ends without a status.
+    pub async fn try_call(&self, message: impl AsRef<[u8]>) -> Result<RawReply, h2::Error> {
+        self.try_open_call().await?.try_finish(frame(message.as_ref())).await
     }
 }
 
-/// The status, and the message if there is one.
-pub type Answer = (Code, Vec<u8>);
-
-impl Call {
-    /// Sends the whole body, and waits for the answer.
-    pub async fn finish(self, body: Vec<u8>) -> Answer {
+impl OpenCall {
+    /// Sends the whole request body and waits for the reply.
+    pub async fn finish(self, body: Vec<u8>) -> RawReply {
         self.try_finish(body).await.unwrap()
     }
 
-    async fn try_finish(mut self, body: Vec<u8>) -> Result<Answer, h2::Error> {
+    async fn try_finish(mut self, body: Vec<u8>) -> Result<RawReply, h2::Error> {
         self.body.send_data(body.into(), true)?;
         let (head, mut body) = self.reply.await?.into_parts();
         let message = read(&mut body).await?;
         let trailers = body.trailers().await?.unwrap_or_default();
-        let status = status(&trailers).or_else(|| status(&head.headers)).unwrap();
-        Ok((status, message.get(5..).unwrap_or_default().to_vec()))
+        let code = status(&trailers).or_else(|| status(&head.headers)).unwrap();
+        Ok(RawReply { code, message: message.get(FRAME_HEADER..).unwrap_or_default().to_vec() })
     }
 }
 
-/// `message` with what gRPC puts in front of it.
+/// Puts the gRPC frame header before `message`.
 pub fn frame(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap();
     [&[0], &length.to_be_bytes()[..], message].concat()
-}
-
-/// The answer's message.
-pub fn decode<M: Message + Default>((code, message): &Answer) -> M {
-    assert_eq!(*code, Code::Ok);
-    M::decode(message.as_slice()).unwrap()
 }
 
 async fn read(body: &mut RecvStream) -> Result<Vec<u8>, h2::Error> {

@@ -10,10 +10,8 @@ use tollgate::{
     time::Timestamp,
 };
 
-use crate::{
-    places,
-    rules::{Kind, RulesText, rules},
-};
+use super::rules::{Kind, RulesText, rules};
+use crate::places;
 
 /// Rules, and what is asked about them.
 #[derive(Clone, Debug)]

@@ -21,11 +21,11 @@ use tollgate::{
     time::{ManualClock, Timestamp},
 };
 
-use crate::{
+use super::{
     calls::{Game, game},
-    places::{Counters, PATIENT, Place, Servers, Shared, counters, engine, memory},
     rules::{Kind, RuleText},
 };
+use crate::places::{Counters, PATIENT, Place, Servers, Shared, counters, engine, memory};
 
 /// How many games there are of each kind in each place.
 const GAMES: u32 = 120;
@@ -196,9 +196,9 @@ impl<'a> Round<'a> {
 /// Plays games of one kind in one place. Those that failed once are played again.
 fn play(place: Place, kind: Kind) {
     let file = match kind {
-        Kind::Independent => "tests/differential/independent.regressions",
-        Kind::AllOrNothing => "tests/differential/all_or_nothing.regressions",
-        Kind::Stop => "tests/differential/stop.regressions",
+        Kind::Independent => "tests/store/differential/independent.regressions",
+        Kind::AllOrNothing => "tests/store/differential/all_or_nothing.regressions",
+        Kind::Stop => "tests/store/differential/stop.regressions",
     };
     let failures = Box::new(FileFailurePersistence::Direct(file));
     let config = Config {

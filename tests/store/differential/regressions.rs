@@ -10,10 +10,8 @@ use tollgate::{
     time::Timestamp,
 };
 
-use crate::{
-    places::{Place, asking, descriptor},
-    play::{Round, Table},
-};
+use super::play::{Round, Table};
+use crate::places::{Place, asking, descriptor};
 
 /// A call: how many milliseconds after the first, and what it is about.
 type Call<'a> = (u64, &'a [About<'a>]);

@@ -7,6 +7,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use testkit::{
+    redis::RedisServer,
+    redis_cluster::{Cluster, Sentinels},
+};
 use tollgate::{
     config::{self, CompileOptions, SourceFile},
     counter::KeyFormat,
@@ -25,11 +29,6 @@ use tollgate::{
         redis::{Redis, RedisSettings, RedisType},
     },
     time::Clock,
-};
-
-use crate::{
-    cluster_servers::{Cluster, Sentinels},
-    redis_server::RedisServer,
 };
 
 /// Long enough that only a server that does not answer exceeds it.
@@ -66,7 +65,7 @@ impl Servers {
         match place {
             Place::One => Self::One(RedisServer::start()),
             Place::PerSecond => Self::PerSecond(RedisServer::start(), RedisServer::start()),
-            Place::Cluster => Self::Cluster(Cluster::start(3, false)),
+            Place::Cluster => Self::Cluster(Cluster::start(3)),
             Place::Sentinels => Self::Sentinels(Box::new(Sentinels::start())),
         }
     }
@@ -98,7 +97,7 @@ impl Servers {
             Self::One(server) => vec![server.client()],
             Self::PerSecond(main, second) => vec![main.client(), second.client()],
             Self::Cluster(cluster) => cluster.primaries.iter().map(|it| at(it.port)).collect(),
-            Self::Sentinels(all) => vec![at(all.master())],
+            Self::Sentinels(all) => vec![at(all.master_port())],
         }
     }
 }

@@ -1,0 +1,7 @@
+//! Random rules, and random requests for them: counters in memory and in every kind of
+//! Redis lead to the same decisions.
+
+mod calls;
+mod play;
+mod regressions;
+mod rules;
