@@ -19,7 +19,7 @@ local function bucket_state(state, tick, size, cost, drain, capacity)
 end
 
 local function bucket_moment(was, size)
-  return math.min(was * size, MOST)
+  return math.min(was * size, MAX_NUMBER)
 end
 
 local function bucket_text(was, size, level, cost)

@@ -5,7 +5,7 @@ local function fixed_window_state(state, start)
   if start == 0 then
     if string.find(state, '^%-?%d+$') then
       -- Another client may have written a value out of range.
-      return 0, math.min(math.max(tonumber(state), 0), MOST)
+      return 0, math.min(math.max(tonumber(state), 0), MAX_NUMBER)
     end
     return 0, 0
   end
@@ -24,7 +24,7 @@ local function fixed_window(state, hits, requests, count_denied, start, length, 
   local began, before = fixed_window_state(state, start)
   local after, passes = math.max(before + hits, 0), true
   if 0 <= hits then
-    after = math.min(after, MOST)
+    after = math.min(after, MAX_NUMBER)
     passes = forced or after <= requests
     if not passes and count_denied == 0 then
       after = before

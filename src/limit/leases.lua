@@ -10,7 +10,7 @@
 -- lists that are longer or have more hits.
 local HEADER, HEADER_SIZE = '>I4BI4I4I7I7I7I7I7', 48
 local NARROW = { number = 1, size = 8, format = '>I6I2', reach = 281474976710656, wrap = 65536 }
-local WIDE = { number = 2, size = 14, format = '>I7I7', reach = MOST + 1, wrap = MOST + 1 }
+local WIDE = { number = 2, size = 14, format = '>I7I7', reach = MAX_NUMBER + 1, wrap = MAX_NUMBER + 1 }
 local KINDS = { NARROW, WIDE }
 -- The slots read at once; the most partial reads, after which the whole list is read; the most
 -- slots written one by one, above which the whole list is written.
@@ -163,7 +163,7 @@ local function parse_old_list(state, lease)
       granted = math.max(granted - lease, 0)
     end
     held = held + hits
-    if MOST < granted + lease or MOST < held then
+    if MAX_NUMBER < granted + lease or MAX_NUMBER < held then
       return EMPTY
     end
     found[#found + 1] = { granted, hits }
@@ -186,7 +186,7 @@ local function parse_list(header, stored)
   -- Each lease has at least one hit.
   local valid = length + 1 == (stored.text and #stored.text or stored.length) and room % 1 == 0
     and 0 < count and count <= room and skip < room and count <= held and held < kind.wrap
-    and start < kind.wrap and base <= first and first <= last and last <= MOST
+    and start < kind.wrap and base <= first and first <= last and last <= MAX_NUMBER
   if not valid then
     return EMPTY
   end
@@ -263,7 +263,7 @@ end
 -- The leases that have not expired, and the present moment, or the latest moment in the list if
 -- a clock is ahead.
 local function live(list, lease)
-  if MOST < list.last + lease then
+  if MAX_NUMBER < list.last + lease then
     return EMPTY, now
   end
   local latest = math.max(list.last, now)
@@ -350,7 +350,7 @@ local function leases(state, hits, requests, lease)
       before[2] = expiry_of(list, lease, held - requests + hits)
       return false, before, before
     end
-    local added = math.min(hits, MOST - held)
+    local added = math.min(hits, MAX_NUMBER - held)
     if 0 < added then
       list = list_with(list, latest, added, list ~= all and 0 < list.count)
     end

@@ -59,7 +59,7 @@ local function sliding_window(state, hits, requests, start, length)
     local left = math.max(length - math.max(now - began, 0), 0)
     passes = forced or 0 <= room and at_most(before, left, room, length)
     if passes then
-      new = math.min(current + hits, MOST)
+      new = math.min(current + hits, MAX_NUMBER)
     end
   else
     -- The latest hits are refunded first.

@@ -11,14 +11,14 @@ pub(crate) struct Enforcement {
     refused: bool,
     /// Set if a charge without a result leaves the request without a decision.
     failed: bool,
-    /// Ordered by number.
+    /// Sorted by number, for a binary search.
     quotas: SmallVec<[Quota; 4]>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Quota {
     number: usize,
-    /// `None` while unknown.
+    /// `None` until all its outcomes are known, or one is over its limit.
     exhausted: Option<bool>,
 }
 

@@ -159,7 +159,6 @@ struct Evaluator<'a, R> {
 type Positions = SmallVec<[usize; 4]>;
 type Bans = SmallVec<[Option<Timestamp>; 4]>;
 
-/// Options of an evaluation.
 #[derive(Clone, Copy)]
 struct Mode {
     /// Makes the charge if its verdict allows that.

@@ -8,7 +8,7 @@ use crate::{
     descriptor::{Descriptor, Entry},
     engine::fallback::FallbackSettings,
     limit::{Hits, step::State},
-    store::redis::simulated::{Dice, Simulated, Weather},
+    store::redis::simulated::{Condition, SharedRng, Simulated},
     time::Timestamp,
 };
 
@@ -18,8 +18,8 @@ async fn passed(rules: &str, keys: &[&str]) -> (usize, u64) {
     let file = SourceFile { name: "rules.yaml".into(), bytes: rules.to_owned().into() };
     let compiled =
         config::compile(&[file], CompileOptions::default()).expect("the rules are valid");
-    let servers = Simulated::servers(2, &Arc::new(Dice::of(1)));
-    servers[1].set(Weather::Down);
+    let servers = Simulated::servers(2, &Arc::new(SharedRng::new(1)));
+    servers[1].set_condition(Condition::Down);
     let engine = Engine {
         rules: SharedRules::new(ArcSwap::from_pointee(compiled.rules)),
         store: Simulated::on(&servers, Duration::from_millis(200)),

@@ -17,7 +17,7 @@ use crate::{
     limit::{Hits, step::State},
     store::{
         Charge, Consume, Deadline, Results,
-        redis::simulated::{Dice, Server, Simulated, Weather},
+        redis::simulated::{Condition, Server, SharedRng, Simulated},
         script::Record,
     },
     time::Timestamp,
@@ -85,7 +85,7 @@ impl Clock for Offset {
 
 /// A game.
 struct Game {
-    dice: Arc<Dice>,
+    dice: Arc<SharedRng>,
     rules: String,
     stop: bool,
     servers: Vec<Arc<Server>>,
@@ -105,10 +105,10 @@ fn held(server: &Server) -> usize {
 }
 
 /// Random rules: a limit for each key.
-fn random_rules(dice: &Dice) -> String {
+fn random_rules(dice: &SharedRng) -> String {
     let mut rules = "domain: d\ndescriptors:\n".to_owned();
     for key in KEYS {
-        let requests = [0, 1, 2, 5, 20][dice.place(5)];
+        let requests = [0, 1, 2, 5, 20][dice.index(5)];
         let mut limit = match dice.below(6) {
             0 | 1 => format!("unit: year, requests_per_unit: {requests}"),
             2 => format!("unit: year, requests_per_unit: {requests}, count_denied: false"),
@@ -130,7 +130,7 @@ fn random_rules(dice: &Dice) -> String {
         if dice.one_in(2) {
             limit += ", consume: all_or_nothing";
         }
-        limit += ["", ", on_error: deny", ", on_error: allow", ", on_error: local"][dice.place(4)];
+        limit += ["", ", on_error: deny", ", on_error: allow", ", on_error: local"][dice.index(4)];
         let watched = match dice.below(8) {
             0 => ", shadow_mode: true",
             1 | 2 => ", quota_mode: true",
@@ -143,7 +143,7 @@ fn random_rules(dice: &Dice) -> String {
 
 impl Game {
     fn of(seed: u64) -> Self {
-        let dice = Arc::new(Dice::of(seed));
+        let dice = Arc::new(SharedRng::new(seed));
         let rules = random_rules(&dice);
         let file = SourceFile { name: "rules.yaml".into(), bytes: rules.clone().into() };
         let compiled =
@@ -188,7 +188,7 @@ impl Game {
     async fn play(&mut self) {
         let mut faults = JoinSet::new();
         for _ in 0..self.dice.below(4) {
-            let at = self.dice.place(3);
+            let at = self.dice.index(3);
             self.well[at] = false;
             let (server, dice) = (Arc::clone(&self.servers[at]), Arc::clone(&self.dice));
             let replaces = dice.one_in(6);
@@ -198,7 +198,7 @@ impl Game {
         let mut callers = JoinSet::new();
         for _ in 0..20 + self.dice.below(80) {
             let dice = Arc::clone(&self.dice);
-            let engine = Arc::clone(&self.instances[dice.place(2)]);
+            let engine = Arc::clone(&self.instances[dice.index(2)]);
             let (journal, late) = (Arc::clone(&self.journal), Arc::clone(&self.late));
             let (begin, request) = (dice.micros(0, 1_500_000), random_request(&dice));
             let leaves = dice.one_in(8).then(|| dice.micros(0, 20_000));
@@ -224,7 +224,7 @@ impl Game {
         }
         while callers.join_next().await.is_some() {}
         while faults.join_next().await.is_some() {}
-        self.servers.iter().for_each(|it| it.set(Weather::Well));
+        self.servers.iter().for_each(|it| it.set_condition(Condition::Healthy));
         // Longer than it takes until what callers have left is settled.
         sleep(Duration::from_secs(3)).await;
         self.held = self.servers.iter().map(|it| held(it)).sum();
@@ -256,7 +256,8 @@ impl Game {
             let first = key[key.iter().position(|it| *it == b'|').unwrap() + 1];
             let server = usize::from(first - b'a');
             let record = self.servers[server].records().get(key).cloned().unwrap_or_default();
-            let unsettled = self.instances.iter().map(|it| it.store.store.not_settled()).sum();
+            let unsettled =
+                self.instances.iter().map(|it| it.store.store.failed_settlements()).sum();
             let why = account.wrong(&record, self.well[server], self.replaced[server], unsettled);
             let key = key.escape_ascii();
             wrongs.extend(why.into_iter().map(|why| format!("{key}: {why} ({account:?})")));
@@ -358,7 +359,7 @@ impl Account {
 }
 
 /// Something is wrong with a server for a while.
-async fn fault(server: &Server, dice: &Dice, replaces: bool) {
+async fn fault(server: &Server, dice: &SharedRng, replaces: bool) {
     sleep(dice.micros(0, 1_000_000)).await;
     if replaces {
         let before = server.records();
@@ -368,24 +369,24 @@ async fn fault(server: &Server, dice: &Dice, replaces: bool) {
     }
     let begun = Instant::now();
     let ends = begun + dice.micros(1_000, if dice.one_in(4) { 4_000_000 } else { 300_000 });
-    server.set(match dice.below(8) {
-        0 => Weather::Slow(Duration::from_millis(5)),
-        1 => Weather::Slow(Duration::from_millis(20)),
-        2 => Weather::Slow(Duration::from_millis(40)),
-        3 => Weather::Slow(dice.micros(0, 100_000)),
-        4 => Weather::Silent(ends),
-        5 => Weather::Down,
-        6 => Weather::Breaking,
-        _ => Weather::Mute,
+    server.set_condition(match dice.below(8) {
+        0 => Condition::Slow(Duration::from_millis(5)),
+        1 => Condition::Slow(Duration::from_millis(20)),
+        2 => Condition::Slow(Duration::from_millis(40)),
+        3 => Condition::Slow(dice.micros(0, 100_000)),
+        4 => Condition::Paused(ends),
+        5 => Condition::Down,
+        6 => Condition::Disconnecting,
+        _ => Condition::Mute,
     });
     sleep_until(ends).await;
-    server.set(Weather::Well);
+    server.set_condition(Condition::Healthy);
 }
 
-fn random_request(dice: &Dice) -> Request {
+fn random_request(dice: &SharedRng) -> Request {
     let mut keys: Vec<&'static str> = KEYS.to_vec();
     let descriptors = (0..=dice.below(3)).map(|_| {
-        let key = keys.swap_remove(dice.place(keys.len()));
+        let key = keys.swap_remove(dice.index(keys.len()));
         let hits = match dice.below(20) {
             0 => u64::MAX,
             1 => 3,

@@ -43,7 +43,7 @@ pub(super) type PartResult = Result<PartReply, NodeError>;
 
 #[derive(Clone, Debug)]
 pub(super) enum PartReply {
-    /// The server's reply.
+    /// The reply of the server, unchanged.
     Value(Value),
     /// A counter below 0 took hits in two steps: the `first` ones counted from 0, the rest
     /// from `before`.

@@ -1,23 +1,23 @@
-//! Calls that share a round trip.
+//! Batches concurrent calls to one server: they share a round trip.
 //!
-//! A call that comes alone goes at once. What comes while it is on its way waits, and goes
-//! in one batch with the next round trip, or as soon as there is enough for a full batch:
-//! several of those are under way at once, so that a server far away is as busy as one
-//! nearby. Hits of one batch on one counter of a fixed window are added up, and calls of
-//! other kinds that may meet on a counter are made by one script, one after the other. Each
-//! call is told what it would have been told if it had been made alone: a counter that
-//! everybody asks about costs Redis no more than one call per batch.
+//! A call that comes alone is sent at once. Calls that come while it is in flight wait, and are
+//! sent as one batch with the next round trip, or as soon as they fill a batch. Several full
+//! batches are in flight at once, so the distance to a server does not limit its throughput.
+//! Within a batch, hits on the same counter of a fixed window are added up, and calls of other
+//! kinds that may share a counter are decided in order by one script run. Each call gets the
+//! result that it would get alone, and a counter that every request charges costs Redis one
+//! command per batch.
 //!
-//! Redis serves nobody else while it works on a script, so a batch is bounded by what it
-//! [costs](super::call::cost). Calls that cost much wait in a [lane](super::lane) of their
-//! own: the others are behind those under way, and not behind those that wait.
+//! Redis serves no other client while it runs a script, so the [cost](super::call::cost) of a
+//! batch is bounded. Expensive calls wait in a [lane](super::lane) of their own: cheap calls
+//! wait for those in flight, but not for those in the queue.
 //!
-//! A fixed window on the fast path takes three commands. All else of a batch takes one script
-//! that decides and one that settles; in a cluster one of each per counter, as a script may
-//! only touch one slot there.
+//! A fixed window on the fast path takes three commands. The rest of a batch takes one script
+//! run that decides and one that settles; in a cluster one of each per counter, as a script run
+//! may only access one slot.
 //!
-//! Nobody who gives up takes the answer along: what it grants too late is
-//! [given back](super::settler).
+//! A call whose caller is cancelled is not cancelled: hits that its reply grants are
+//! [refunded](super::settler).
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,21 +35,19 @@ use super::{
     node_error::NodeError,
 };
 
-/// Makes calls together.
 #[derive(Debug)]
 pub(super) struct Batcher<E: BatchExecutor> {
     sender: Arc<BatchSender<E>>,
     light: Lane,
     heavy: Lane,
-    /// How many more calls may come from other servers of the cluster.
+    /// One permit for each call that another node of the cluster may redirect here.
     redirected: Semaphore,
-    /// Ends with this.
+    /// Aborted when the batcher is dropped.
     _task: JoinSet<()>,
 }
 
 impl<E: BatchExecutor> Batcher<E> {
-    /// Begins to make calls to the server at the end of `wire`, one of a cluster if
-    /// `cluster`. Needs a Tokio runtime.
+    /// Starts a task that sends batches to the server of `executor`. Needs a Tokio runtime.
     pub(super) fn new(
         executor: E,
         timeout: Duration,
@@ -71,18 +69,18 @@ impl<E: BatchExecutor> Batcher<E> {
         Self { sender, light, heavy, redirected: Semaphore::new(QUEUE_CAPACITY), _task: task }
     }
 
-    /// Makes a call, once, and waits for the answer as long as it takes, unless
-    /// it is clear that none comes.
+    /// Sends a call, once, and waits for its result. There is no timeout, but the call fails at
+    /// once while the server is unresponsive.
     pub(super) async fn call(&self, call: &Arc<Call>) -> CallResult {
         self.sender.admit()?;
         let lane = if call.is_heavy() { &self.heavy } else { &self.light };
         lane.call(&self.sender, call).await
     }
 
-    /// Makes a call that another server sent here.
+    /// Sends a call that another node has redirected here.
     pub(super) async fn call_redirected(&self, call: &Arc<Call>) -> CallResult {
         self.sender.admit()?;
-        let Ok(_place) = self.redirected.try_acquire() else {
+        let Ok(_permit) = self.redirected.try_acquire() else {
             return Err(NodeError::unsent(format!(
                 "{QUEUE_CAPACITY} calls wait for Redis already"
             )));
@@ -90,22 +88,22 @@ impl<E: BatchExecutor> Batcher<E> {
         DirectCall::redirected(&self.sender, call).await
     }
 
-    /// How many calls wait for others.
+    /// The number of calls that wait for a batch.
     pub(super) fn queued(&self) -> u64 {
         self.light.queued() + self.heavy.queued()
     }
 
-    /// Whether the server does not answer.
+    /// Returns true while the server does not reply, and calls are rejected.
     pub(super) fn is_unresponsive(&self) -> bool {
         self.sender.is_unresponsive()
     }
 
-    /// Whether nothing makes calls any more.
+    /// Returns true if the task has ended, and no call can be sent.
     pub(super) fn has_ended(&self) -> bool {
         self.light.is_closed()
     }
 
-    /// Ends when nothing makes calls any more.
+    /// Returns once the task has ended.
     pub(super) async fn ended(&self) {
         self.light.closed().await;
     }

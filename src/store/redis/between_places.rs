@@ -1,5 +1,5 @@
-//! Calls whose counters are on several servers, when others hold their last hits, or a
-//! server fails at the worst moment.
+//! Tests of requests with counters on several servers, while other requests hold their last
+//! hits or a server fails.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::simulated::{Dice, Server, Simulated, Weather};
+use super::simulated::{Condition, Server, SharedRng, Simulated};
 use crate::{
     counter::{KeyFormat, KeyPart},
     limit::{Algorithm, Hits, Limit, Unit, Window, step::State},
@@ -17,8 +17,8 @@ use crate::{
 };
 
 const TIMEOUT: Duration = Duration::from_millis(200);
-/// By which number another call holds hits.
-const OTHER: u64 = 999;
+/// The holder id of another request.
+const OTHER_ID: u64 = 999;
 
 fn now() -> Timestamp {
     Timestamp::from_secs(1_700_000_000)
@@ -51,27 +51,27 @@ fn depends(key: &'static str, requests: u32) -> Charge {
     charge(key, requests, Consume::AllOrNothing)
 }
 
-/// Three servers, and one instance that uses them.
-fn three() -> (Vec<Arc<Server>>, Arc<Simulated>) {
-    let servers = Simulated::servers(3, &Arc::new(Dice::of(1)));
+/// Three servers, and the store of one instance.
+fn three_servers() -> (Vec<Arc<Server>>, Arc<Simulated>) {
+    let servers = Simulated::servers(3, &Arc::new(SharedRng::new(1)));
     let store = Simulated::on(&servers, TIMEOUT);
     (servers, Arc::new(store))
 }
 
-/// Another call holds hits, for longer than any test takes.
+/// Another request holds hits, for longer than any test takes.
 fn hold(server: &Server, charge: &Charge, hits: u64) {
     let mut records = server.records();
     let record = records.entry(charge.counter.key.as_bytes().to_vec()).or_default();
     let expires_at = now().plus(Duration::from_secs(1_000));
-    record.holds.push(Hold { id: OTHER, hits, expires_at });
+    record.holds.push(Hold { id: OTHER_ID, hits, expires_at });
     server.replace(records);
 }
 
-/// The other call lets go.
+/// The other request releases its holds.
 fn release(server: &Server, charge: &Charge) {
     let mut records = server.records();
     if let Some(it) = records.get_mut(charge.counter.key.as_bytes()) {
-        it.holds.retain(|it| it.id != OTHER);
+        it.holds.retain(|it| it.id != OTHER_ID);
     }
     server.replace(records);
 }
@@ -85,25 +85,25 @@ fn used(server: &Server, charge: &Charge) -> u64 {
     }
 }
 
-/// How many calls hold hits.
+/// The number of requests that hold hits.
 fn held(server: &Server, charge: &Charge) -> usize {
     server.records().get(charge.counter.key.as_bytes()).map_or(0, |it| it.holds.len())
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_counted_is_not_counted_again_while_a_call_waits_beside_a_dead_server() {
-    let (servers, store) = three();
+async fn independent_hits_count_once_while_a_request_waits_beside_a_dead_server() {
+    let (servers, store) = three_servers();
     let (last, free, dead) =
         (depends("a0", 1), charge("a1", 100, Consume::Independent), depends("b0", 100));
     hold(&servers[0], &last, 1);
-    servers[1].set(Weather::Down);
+    servers[1].set_condition(Condition::Down);
     store.charge(&[last, free.clone(), dead], now(), after(50)).await;
     assert_eq!(used(&servers[0], &free), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_counted_is_not_counted_again_while_a_call_waits_for_others() {
-    let (servers, store) = three();
+async fn independent_hits_count_once_while_a_request_waits_for_holds() {
+    let (servers, store) = three_servers();
     let (last, free, other) =
         (depends("a0", 1), charge("a1", 1, Consume::Independent), depends("b0", 100));
     hold(&servers[0], &last, 1);
@@ -123,10 +123,10 @@ async fn what_is_counted_is_not_counted_again_while_a_call_waits_for_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_server_costs_calls_to_the_others_nothing() {
-    let (servers, store) = three();
+async fn a_dead_server_does_not_delay_requests_to_the_others() {
+    let (servers, store) = three_servers();
     let (a, b, c) = (depends("a0", 100_000), depends("b0", 100_000), depends("c0", 100_000));
-    servers[1].set(Weather::Down);
+    servers[1].set_condition(Condition::Down);
     let begun = Instant::now();
     let results = store.charge(&[a.clone(), b.clone()], now(), None).await;
     assert!(results[1].is_err() && begun.elapsed() < TIMEOUT / 4, "{:?}", begun.elapsed());
@@ -142,12 +142,12 @@ async fn a_dead_server_costs_calls_to_the_others_nothing() {
     assert!(begun.elapsed() < TIMEOUT / 4, "{:?}", begun.elapsed());
     sleep(Duration::from_secs(1)).await;
     assert_eq!((held(&servers[0], &a), held(&servers[2], &c)), (0, 0));
-    assert_eq!((used(&servers[0], &a), store.not_settled()), (1, 0));
+    assert_eq!((used(&servers[0], &a), store.failed_settlements()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_deny_cache_keeps_no_refusal_that_hits_held_by_others_caused() {
-    let (servers, store) = three();
+async fn the_deny_cache_keeps_no_refusal_that_depends_on_holds() {
+    let (servers, store) = three_servers();
     let store = DenyCache::new(store, 1_000_000);
     let algorithm = Algorithm::FixedWindow { count_denied: false };
     let limit = Limit { algorithm, ..Limit::fixed(10, Window::new(Unit::Year)) };
@@ -163,15 +163,15 @@ async fn the_deny_cache_keeps_no_refusal_that_hits_held_by_others_caused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_known_refusal_is_told_whatever_becomes_of_the_rest() {
-    let (servers, store) = three();
+async fn a_known_refusal_is_returned_if_other_charges_fail() {
+    let (servers, store) = three_servers();
     let (none, last) =
         (charge("a0", 0, Consume::Independent), charge("a1", 1, Consume::Independent));
     hold(&servers[0], &last, 1);
     let server = Arc::clone(&servers[0]);
     tokio::spawn(async move {
         sleep(Duration::from_micros(600)).await;
-        server.set(Weather::Down);
+        server.set_condition(Condition::Down);
     });
     let results = store.charge(&[none, last], now(), None).await;
     assert!(results[0].as_ref().is_ok_and(|it| it.over), "{results:?}");
@@ -179,15 +179,15 @@ async fn a_known_refusal_is_told_whatever_becomes_of_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_leaves_between_two_answers_gets_no_lease() {
+async fn a_caller_cancelled_between_two_replies_keeps_no_lease() {
     let algorithm = Algorithm::Concurrency { lease: Duration::from_secs(3_600) };
     let limit = Limit { algorithm, ..Limit::fixed(10, Window::new(Unit::Year)) };
     let lease = with("a0", limit, Consume::Independent);
     let independent = vec![lease.clone(), charge("b0", 100, Consume::Independent)];
     let dependent = vec![lease.clone(), depends("b1", 100), depends("c0", 100)];
     for charges in [independent, dependent] {
-        let (servers, store) = three();
-        servers[1].set(Weather::Slow(Duration::from_millis(40)));
+        let (servers, store) = three_servers();
+        servers[1].set_condition(Condition::Slow(Duration::from_millis(40)));
         let left = timeout(Duration::from_millis(20), store.charge(&charges, now(), None)).await;
         assert!(left.is_err());
         sleep(Duration::from_secs(5)).await;
@@ -195,16 +195,16 @@ async fn a_caller_that_leaves_between_two_answers_gets_no_lease() {
     }
 }
 
-/// Where charges are made together or not at all, and the call is let through without an
-/// answer, all are counted or none.
+/// A caller that is let through by policy has all of its dependent charges counted, and any
+/// other caller none.
 #[tokio::test(start_paused = true)]
-async fn a_late_call_counts_all_of_its_charges_or_none() {
+async fn a_request_without_a_reply_in_time_counts_all_charges_or_none() {
     use OnTimeout::{Allow, Deny, Fail};
     for (first, second) in [(Allow, Allow), (Allow, Fail), (Deny, Allow)] {
-        let (servers, store) = three();
+        let (servers, store) = three_servers();
         let a = Charge { on_timeout: first, ..depends("a0", 10) };
         let b = Charge { on_timeout: second, ..depends("a1", 10) };
-        servers[0].set(Weather::Slow(Duration::from_millis(40)));
+        servers[0].set_condition(Condition::Slow(Duration::from_millis(40)));
         let results = store.charge(&[a.clone(), b.clone()], now(), after(12)).await;
         assert!(results.iter().all(Result::is_err), "{results:?}");
         sleep(Duration::from_secs(5)).await;
@@ -219,34 +219,34 @@ fn slots(key: &'static str, requests: u32) -> Charge {
     with(key, limit, Consume::Independent)
 }
 
-/// Who is served is decided by all charges of a call, also by those elsewhere.
-/// Each part of a divided call has a place of its own in the order; those for which there is
-/// no time are not sent.
+/// The parts of a divided request are sent one after the other.
 #[tokio::test(start_paused = true)]
-async fn after_its_deadline_a_divided_call_sends_nothing() {
-    let servers = Simulated::servers(1, &Arc::new(Dice::of(1)));
+async fn a_divided_request_sends_nothing_after_its_deadline() {
+    let servers = Simulated::servers(1, &Arc::new(SharedRng::new(1)));
     let store = Simulated::divided(&servers, TIMEOUT, 1);
-    servers[0].set(Weather::Slow(Duration::from_millis(40)));
+    servers[0].set_condition(Condition::Slow(Duration::from_millis(40)));
     let keys = ["a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7"];
     let charges = keys.map(|it| depends(it, 10));
     let results = store.charge(&charges, now(), after(20)).await;
     assert!(results.iter().all(Result::is_err), "{results:?}");
     sleep(Duration::from_secs(5)).await;
     let left = charges.each_ref().map(|it| (used(&servers[0], it), held(&servers[0], it)));
-    assert_eq!((left, store.not_settled()), ([(0, 0); 8], 0));
-    // The hold that was on its way, and its end.
-    assert!(servers[0].commands() <= 3, "{}", servers[0].commands());
+    assert_eq!((left, store.failed_settlements()), ([(0, 0); 8], 0));
+    // The hold that was in flight at the deadline, and its release.
+    assert!(servers[0].batches() <= 3, "{}", servers[0].batches());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_grant_is_given_back_if_another_limit_refuses_or_fails_its_call() {
+async fn a_late_grant_is_refunded_if_another_limit_refuses_or_fails_the_request() {
     use OnTimeout::{Allow, Deny, Fail};
     for key in ["a1", "b1"] {
         for (other, kept) in [(Allow, 1), (Deny, 0), (Fail, 0)] {
-            let (servers, store) = three();
+            let (servers, store) = three_servers();
             let lease = Charge { on_timeout: Allow, ..slots("a0", 10) };
             let other = Charge { on_timeout: other, ..charge(key, 10, Consume::Independent) };
-            servers.iter().for_each(|it| it.set(Weather::Slow(Duration::from_millis(40))));
+            servers
+                .iter()
+                .for_each(|it| it.set_condition(Condition::Slow(Duration::from_millis(40))));
             store.charge(&[lease.clone(), other.clone()], now(), after(12)).await;
             sleep(Duration::from_secs(5)).await;
             assert_eq!(used(&servers[0], &lease), kept, "{key}, {other:?}");
@@ -255,10 +255,10 @@ async fn a_late_grant_is_given_back_if_another_limit_refuses_or_fails_its_call()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_leaves_takes_nothing_along_that_its_policy_would_have_let_pass() {
-    let (servers, store) = three();
+async fn a_cancelled_caller_keeps_no_lease_that_its_policy_would_allow() {
+    let (servers, store) = three_servers();
     let lease = Charge { on_timeout: OnTimeout::Allow, ..slots("a0", 10) };
-    servers[0].set(Weather::Slow(Duration::from_millis(20)));
+    servers[0].set_condition(Condition::Slow(Duration::from_millis(20)));
     let call = [lease.clone()];
     let left = timeout(Duration::from_millis(5), store.charge(&call, now(), after(100))).await;
     assert!(left.is_err());
@@ -267,18 +267,18 @@ async fn a_caller_that_leaves_takes_nothing_along_that_its_policy_would_have_let
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_leaves_while_its_hits_are_counted_takes_none_along() {
+async fn a_caller_cancelled_during_settlement_keeps_no_hits() {
     for limit in [slots("a0", 10).limit, Limit::fixed(10, Window::new(Unit::Year))] {
-        let (servers, store) = three();
+        let (servers, store) = three_servers();
         let first = with("a0", limit, Consume::AllOrNothing);
         let second = depends("b0", 10);
         let calls = [first.clone(), second.clone()];
         let server = Arc::clone(&servers[1]);
         tokio::spawn(async move {
             sleep(Duration::from_millis(3)).await;
-            server.set(Weather::Slow(Duration::from_millis(60)));
+            server.set_condition(Condition::Slow(Duration::from_millis(60)));
         });
-        servers[1].set(Weather::Slow(Duration::from_millis(2)));
+        servers[1].set_condition(Condition::Slow(Duration::from_millis(2)));
         let left = timeout(Duration::from_millis(30), store.charge(&calls, now(), None)).await;
         assert!(left.is_err());
         sleep(Duration::from_secs(5)).await;
@@ -291,13 +291,13 @@ fn quota(number: usize, it: Charge) -> Charge {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_that_is_denied_without_an_answer_refuses_no_call_of_which_another_has_room() {
-    let (servers, store) = three();
+async fn a_quota_denied_by_policy_refuses_no_request_while_another_has_room() {
+    let (servers, store) = three_servers();
     let tied = depends("a0", 5);
     let room = quota(0, charge("a1", 100, Consume::Independent));
     let down = quota(1, charge("b0", 100, Consume::Independent));
     let down = Charge { on_timeout: OnTimeout::Deny, ..down };
-    servers[1].set(Weather::Down);
+    servers[1].set_condition(Condition::Down);
     for _ in 0..3 {
         store.charge(&[tied.clone(), room.clone(), down.clone()], now(), after(50)).await;
     }
@@ -306,15 +306,15 @@ async fn a_quota_that_is_denied_without_an_answer_refuses_no_call_of_which_anoth
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_asks_again_does_not_forget_which_quotas_have_room() {
-    let (servers, store) = three();
+async fn a_retry_keeps_the_known_outcomes_of_quotas() {
+    let (servers, store) = three_servers();
     let tied = depends("a0", 5);
     let room = quota(0, charge("a1", 100, Consume::Independent));
     let used_up = quota(1, depends("a2", 0));
     hold(&servers[0], &tied, 5);
     let call = [tied.clone(), room, used_up];
     let results = store.charge(&call, now(), after(20)).await;
-    assert!(results[0].is_err(), "others hold all: {results:?}");
+    assert!(results[0].is_err(), "all hits are held: {results:?}");
     let (server, last) = (Arc::clone(&servers[0]), tied.clone());
     tokio::spawn(async move {
         sleep(Duration::from_millis(10)).await;
@@ -326,8 +326,8 @@ async fn a_call_that_asks_again_does_not_forget_which_quotas_have_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_that_has_all_quotas_refuses_at_once_whatever_others_hold() {
-    let (servers, store) = three();
+async fn a_location_with_all_quotas_refuses_at_once_despite_holds() {
+    let (servers, store) = three_servers();
     let tied = depends("a0", 1);
     let used_up = quota(0, depends("a1", 0));
     hold(&servers[0], &tied, 1);
@@ -338,23 +338,23 @@ async fn a_place_that_has_all_quotas_refuses_at_once_whatever_others_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_let_through_at_its_deadline_counts() {
-    let (servers, store) = three();
+async fn a_request_let_through_at_its_deadline_is_counted() {
+    let (servers, store) = three_servers();
     let late = |it: Charge| Charge { on_timeout: OnTimeout::Allow, ..it };
     let (last, slow) = (late(depends("a0", 1)), late(depends("b0", 100)));
     hold(&servers[0], &last, 1);
-    servers[1].set(Weather::Slow(Duration::from_millis(32)));
+    servers[1].set_condition(Condition::Slow(Duration::from_millis(32)));
     let results = store.charge(&[last, slow.clone()], now(), after(45)).await;
     assert!(results[0].is_err(), "{results:?}");
     sleep(Duration::from_secs(5)).await;
-    let found = (used(&servers[1], &slow), held(&servers[1], &slow), store.not_settled());
+    let found = (used(&servers[1], &slow), held(&servers[1], &slow), store.failed_settlements());
     assert_eq!(found, (1, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_beside_a_dead_server_do_not_wait_for_each_other() {
-    let (servers, store) = three();
-    servers[2].set(Weather::Down);
+async fn requests_beside_a_dead_server_do_not_wait_for_each_other() {
+    let (servers, store) = three_servers();
+    servers[2].set_condition(Condition::Down);
     let mut calls = JoinSet::new();
     for call in 0..12 {
         let mut all = [depends("a0", 1), depends("b0", 1), depends("c0", 9)];
@@ -377,23 +377,22 @@ async fn calls_beside_a_dead_server_do_not_wait_for_each_other() {
     }
 }
 
-/// What has been granted counts, if the server that has the counter is out of reach until
-/// long after hits are held.
+/// The server of a hold is unreachable until after the hold has expired.
 #[tokio::test(start_paused = true)]
-async fn what_is_granted_counts_when_the_server_is_back() {
-    let (servers, store) = three();
+async fn granted_hits_are_counted_once_the_server_is_back() {
+    let (servers, store) = three_servers();
     let (a, b) = (depends("a0", 10), depends("b0", 100));
-    servers[1].set(Weather::Slow(Duration::from_millis(40)));
+    servers[1].set_condition(Condition::Slow(Duration::from_millis(40)));
     let server = Arc::clone(&servers[0]);
     tokio::spawn(async move {
         sleep(Duration::from_millis(20)).await;
-        server.set(Weather::Down);
+        server.set_condition(Condition::Down);
         sleep(Duration::from_secs(15)).await;
-        server.set(Weather::Well);
+        server.set_condition(Condition::Healthy);
     });
     let results = store.charge(&[a.clone(), b], now(), None).await;
     assert!(results.iter().all(|it| it.as_ref().is_ok_and(|it| !it.over)), "{results:?}");
     assert_eq!(used(&servers[0], &a), 0);
     sleep(Duration::from_secs(17)).await;
-    assert_eq!((used(&servers[0], &a), store.not_settled()), (1, 0));
+    assert_eq!((used(&servers[0], &a), store.failed_settlements()), (1, 0));
 }

@@ -23,6 +23,6 @@ pub(super) const MAX_REQUEST_COST_IN_FLIGHT: usize = MAX_HEAVY_BATCHES * FULL_BA
 /// The most dependent charges in one script: about ten milliseconds of Redis.
 pub(super) const MAX_DEPENDENT_CHARGES: usize = 256;
 
-/// How long to wait for a reply after its caller has timed out or been cancelled. Hits that
-/// such a reply grants are refunded.
+/// The time to wait for a reply after its caller has timed out or been cancelled. Hits that such
+/// a reply grants are refunded.
 pub(super) const LATE_REPLY_TIMEOUT: Duration = Duration::from_secs(10);

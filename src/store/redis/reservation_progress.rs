@@ -55,7 +55,7 @@ impl ChargeStatus {
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) charges: Vec<Charge>,
-    /// One for each charge.
+    /// In the order of the charges.
     pub(super) statuses: Vec<ChargeStatus>,
     now: Timestamp,
 }
@@ -190,8 +190,8 @@ impl Progress {
         }
     }
 
-    /// Clones the charges at `positions` for a call, with what the replies so far leave of
-    /// their enforcement.
+    /// Clones the charges at `positions` for a call, and adapts their enforcement to the replies
+    /// so far.
     pub(super) fn charges_at(&self, positions: &[usize]) -> Vec<Charge> {
         let enforcement = self.enforcement();
         let refused = enforcement.refuses();

@@ -1,4 +1,4 @@
-//! Settlements of charges: what they do, and which ones a reservation needs.
+//! Settlements of charges, and their choice for the holds of a reservation.
 
 use std::{collections::HashSet, sync::Arc};
 

@@ -1,7 +1,6 @@
-//! Servers that exist in this process, on a clock that a test moves: they run the twin of
-//! the scripts, and answer as late, as partly and as seldom as their weather says. All that
-//! is between them and a caller is the real thing: batches, breakers, reservations, and the
-//! task that settles.
+//! Simulated servers, on paused time: they run the Rust twin of the scripts, and inject the
+//! faults of their condition. Everything between them and a caller is the product: batches,
+//! breakers, reservations and the settler.
 
 use std::{
     collections::HashMap,
@@ -16,7 +15,7 @@ use parking_lot::Mutex;
 use redis::Value;
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 
 use super::{
@@ -46,26 +45,26 @@ use crate::{
     time::Timestamp,
 };
 
-/// Numbers that a seed decides: splitmix64, <https://prng.di.unimi.it/splitmix64.c>.
+/// Random numbers from a seed: splitmix64, <https://prng.di.unimi.it/splitmix64.c>.
 #[derive(Debug)]
-pub(crate) struct Dice(AtomicU64);
+pub(crate) struct SharedRng(AtomicU64);
 
-impl Dice {
-    pub(crate) fn of(seed: u64) -> Self {
+impl SharedRng {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(AtomicU64::new(seed))
     }
 
     pub(crate) fn below(&self, bound: u64) -> u64 {
         const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mut it = self.0.fetch_add(STEP, SeqCst).wrapping_add(STEP);
-        it = (it ^ (it >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        it = (it ^ (it >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (it ^ (it >> 31)) % bound.max(1)
+        let mut bits = self.0.fetch_add(STEP, SeqCst).wrapping_add(STEP);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (bits ^ (bits >> 31)) % bound.max(1)
     }
 
-    /// A place in a list of so many.
-    pub(crate) fn place(&self, count: usize) -> usize {
-        usize::try_from(self.below(count as u64)).expect("it is below a place")
+    /// An index into a list of `count` elements.
+    pub(crate) fn index(&self, count: usize) -> usize {
+        usize::try_from(self.below(count as u64)).expect("it is below a usize")
     }
 
     pub(crate) fn one_in(&self, odds: u64) -> bool {
@@ -77,50 +76,48 @@ impl Dice {
     }
 }
 
-/// How a server does.
+/// The condition of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Weather {
-    /// It answers within a millisecond.
-    Well,
-    /// It answers, later by this.
+pub(crate) enum Condition {
+    /// It replies within a millisecond.
+    Healthy,
+    /// Its replies are delayed by this.
     Slow(Duration),
-    /// It does what it is told and answers when this is over.
-    Silent(Instant),
-    /// Connections are refused.
+    /// It executes no command until then.
+    Paused(Instant),
+    /// It refuses connections.
     Down,
-    /// It does a part of what it is told, and the connection breaks before it answers.
-    Breaking,
-    /// It does what it is told, and the answer never comes.
+    /// It executes a part of each batch, and closes the connection before it replies.
+    Disconnecting,
+    /// It executes every command, and never replies.
     Mute,
 }
 
-/// A server.
 #[derive(Debug)]
 pub(crate) struct Server {
     records: Mutex<HashMap<Vec<u8>, Record>>,
-    weather: Mutex<Weather>,
-    dice: Arc<Dice>,
+    condition: Mutex<Condition>,
+    rng: Arc<SharedRng>,
     /// Commands without a key, which a real server refuses.
     empty: AtomicU64,
-    /// Batcher that were sent to it.
-    commands: AtomicU64,
+    /// Batches that were sent to it.
+    batches: AtomicU64,
 }
 
 impl Server {
-    pub(crate) fn set(&self, weather: Weather) {
-        *self.weather.lock() = weather;
+    pub(crate) fn set_condition(&self, condition: Condition) {
+        *self.condition.lock() = condition;
     }
 
-    pub(crate) fn weather(&self) -> Weather {
-        *self.weather.lock()
+    pub(crate) fn condition(&self) -> Condition {
+        *self.condition.lock()
     }
 
-    /// What it holds.
     pub(crate) fn records(&self) -> HashMap<Vec<u8>, Record> {
         self.records.lock().clone()
     }
 
-    /// Another takes its place, which knows only this.
+    /// Replaces the server by one that has only these records.
     pub(crate) fn replace(&self, records: HashMap<Vec<u8>, Record>) {
         *self.records.lock() = records;
     }
@@ -129,11 +126,11 @@ impl Server {
         self.empty.load(SeqCst)
     }
 
-    pub(crate) fn commands(&self) -> u64 {
-        self.commands.load(SeqCst)
+    pub(crate) fn batches(&self) -> u64 {
+        self.batches.load(SeqCst)
     }
 
-    fn answer(&self, batch: &Batch<'_>, part: &BatchPart) -> Value {
+    fn execute(&self, batch: &Batch<'_>, part: &BatchPart) -> Value {
         let mut records = self.records.lock();
         match part {
             BatchPart::Count(increment) => {
@@ -246,15 +243,15 @@ fn add_snapshot(numbers: &mut Vec<u64>, evaluation: &Evaluation) {
     numbers.extend(&step::snapshot_numbers(snapshot)[..count]);
 }
 
-/// The way of one instance to a server.
+/// The connection of one instance to a server.
 #[derive(Debug)]
-struct FakeWire {
+struct SimulatedExecutor {
     server: Arc<Server>,
-    /// Held until a command is done: they are done in the order in which they are sent.
+    /// Held while a batch is executed: batches are executed in the order of their arrival.
     order: tokio::sync::Mutex<()>,
 }
 
-impl BatchExecutor for FakeWire {
+impl BatchExecutor for SimulatedExecutor {
     async fn execute(
         &self,
         batch: &Batch<'_>,
@@ -262,54 +259,55 @@ impl BatchExecutor for FakeWire {
         _: bool,
     ) -> Result<Vec<PartResult>, NodeError> {
         let Self { server, order } = self;
-        server.commands.fetch_add(1, SeqCst);
+        server.batches.fetch_add(1, SeqCst);
         if parts.is_empty() {
             server.empty.fetch_add(1, SeqCst);
-            return Err(NodeError::Failed(StoreError::Failed("empty command".into())));
+            return Err(NodeError::failed("empty command".into()));
         }
-        let failed = |why: &str| NodeError::Failed(StoreError::Failed(why.into()));
-        let (there, back) = (server.dice.micros(50, 500), server.dice.micros(50, 500));
+        let (outbound, inbound) = (server.rng.micros(50, 500), server.rng.micros(50, 500));
         let turn = order.lock().await;
-        sleep(there).await;
-        match server.weather() {
-            Weather::Well => {}
-            Weather::Slow(by) => sleep(by / 2).await,
-            Weather::Silent(until) => sleep_until(until).await,
-            Weather::Down => {
-                return Err(NodeError::Unsent(StoreError::Failed("connection refused".into())));
+        sleep(outbound).await;
+        match server.condition() {
+            Condition::Healthy => {}
+            Condition::Slow(by) => sleep(by / 2).await,
+            Condition::Paused(until) => sleep_until(until).await,
+            Condition::Down => {
+                return Err(NodeError::unsent("connection refused".into()));
             }
-            Weather::Breaking => {
-                let some = server.dice.place(parts.len() + 1);
-                for part in parts.iter().take(some) {
-                    server.answer(batch, part);
+            Condition::Disconnecting => {
+                let executed = server.rng.index(parts.len() + 1);
+                for part in &parts[..executed] {
+                    server.execute(batch, part);
                 }
-                sleep(back).await;
-                return Err(failed("the connection broke"));
+                sleep(inbound).await;
+                return Err(NodeError::failed("the connection was closed".into()));
             }
-            Weather::Mute => {
+            Condition::Mute => {
                 for part in parts {
-                    server.answer(batch, part);
+                    server.execute(batch, part);
                 }
                 drop(turn);
                 return std::future::pending().await;
             }
         }
-        let answers =
-            parts.iter().map(|part| Ok(PartReply::Value(server.answer(batch, part)))).collect();
+        let mut results = Vec::with_capacity(parts.len());
+        for part in parts {
+            results.push(Ok(PartReply::Value(server.execute(batch, part))));
+        }
         drop(turn);
-        if let Weather::Slow(by) = server.weather() {
+        if let Condition::Slow(by) = server.condition() {
             sleep(by / 2).await;
         }
-        sleep(back).await;
-        Ok(answers)
+        sleep(inbound).await;
+        Ok(results)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        match self.server.weather() {
-            Weather::Silent(until) => sleep_until(until).await,
-            Weather::Slow(by) => sleep(by).await,
-            Weather::Mute => return std::future::pending().await,
-            Weather::Well | Weather::Down | Weather::Breaking => {
+        match self.server.condition() {
+            Condition::Paused(until) => sleep_until(until).await,
+            Condition::Slow(by) => sleep(by).await,
+            Condition::Mute => return std::future::pending().await,
+            Condition::Healthy | Condition::Down | Condition::Disconnecting => {
                 sleep(Duration::from_micros(200)).await;
             }
         }
@@ -317,41 +315,42 @@ impl BatchExecutor for FakeWire {
     }
 }
 
-/// The ways of one instance to all servers.
+/// The connections of one instance to all servers.
 #[derive(Debug)]
-pub(crate) struct Ways {
-    batches: Vec<Batcher<FakeWire>>,
+pub(crate) struct SimulatedServers {
+    batchers: Vec<Batcher<SimulatedExecutor>>,
     timeout: Duration,
-    at_once: usize,
+    max_cost: usize,
     run_clock: RunClock,
 }
 
-impl Servers for Ways {
-    /// A counter is on the server that the first key of its descriptor says: `a…` on the
-    /// first, `b…` on the second.
+impl Servers for SimulatedServers {
+    /// The first letter of a descriptor key selects the server: `a` the first, `b` the second.
     fn locate(&self, charge: &Charge) -> Location {
         let key = charge.counter.key.as_bytes();
-        let first = key.iter().position(|it| *it == b'|').map_or(0, |it| key[it + 1]);
-        let count = u16::try_from(self.batches.len()).expect("there are few");
+        let first = key.iter().position(|byte| *byte == b'|').map_or(0, |it| key[it + 1]);
+        let count = u16::try_from(self.batchers.len()).expect("there are few");
         let slot = u16::from(first.saturating_sub(b'a')) % count;
         Location { per_second: false, slot }
     }
 
-    fn owner(&self, place: Location) -> u32 {
-        place.slot.into()
+    fn owner(&self, location: Location) -> u32 {
+        location.slot.into()
     }
 
     fn splits_by_counter(&self, _: Location) -> bool {
         false
     }
 
-    async fn send(&self, place: Location, call: &Arc<Call>, until: Instant) -> CallResult {
-        if until <= Instant::now() {
+    async fn send(&self, location: Location, call: &Arc<Call>, deadline: Instant) -> CallResult {
+        if deadline <= Instant::now() {
             return Err(NodeError::Unsent(StoreError::Timeout(self.timeout)));
         }
-        let made = self.batches[usize::from(place.slot)].call(call);
-        let late = |_| Err(NodeError::Failed(StoreError::Timeout(self.timeout)));
-        tokio::time::timeout_at(until, made).await.unwrap_or_else(late)
+        let sent = self.batchers[usize::from(location.slot)].call(call);
+        match timeout_at(deadline, sent).await {
+            Ok(result) => result,
+            Err(_) => Err(NodeError::Failed(StoreError::Timeout(self.timeout))),
+        }
     }
 
     fn timeout(&self) -> Duration {
@@ -363,60 +362,60 @@ impl Servers for Ways {
     }
 
     fn max_cost_in_flight(&self) -> usize {
-        self.at_once
+        self.max_cost
     }
 
     fn max_dependent_charges(&self) -> usize {
-        self.at_once
+        self.max_cost
     }
 }
 
-/// One instance's store.
+/// The store of one instance, on simulated servers.
 #[derive(Debug)]
 pub(crate) struct Simulated {
-    dispatcher: Dispatcher<Ways>,
+    dispatcher: Dispatcher<SimulatedServers>,
     _settler: JoinSet<()>,
 }
 
 impl Simulated {
-    /// So many servers, which instances share.
-    pub(crate) fn servers(count: usize, dice: &Arc<Dice>) -> Vec<Arc<Server>> {
+    /// Creates servers for several instances.
+    pub(crate) fn servers(count: usize, rng: &Arc<SharedRng>) -> Vec<Arc<Server>> {
         let server = || Server {
             records: Mutex::default(),
-            weather: Mutex::new(Weather::Well),
-            dice: Arc::clone(dice),
+            condition: Mutex::new(Condition::Healthy),
+            rng: Arc::clone(rng),
             empty: AtomicU64::new(0),
-            commands: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
         };
         (0..count).map(|_| Arc::new(server())).collect()
     }
 
-    /// An instance that uses them.
+    /// An instance that divides requests as the product does.
     pub(crate) fn on(servers: &[Arc<Server>], timeout: Duration) -> Self {
         Self::divided(servers, timeout, MAX_REQUEST_COST_IN_FLIGHT)
     }
 
-    /// An instance that divides requests which cost more than `at_once`.
-    pub(crate) fn divided(servers: &[Arc<Server>], timeout: Duration, at_once: usize) -> Self {
-        let (late, unsettled) = SettlementQueue::new();
-        let wire = |it: &Arc<Server>| FakeWire {
-            server: Arc::clone(it),
+    /// An instance that divides requests that cost more than `max_cost`.
+    pub(crate) fn divided(servers: &[Arc<Server>], timeout: Duration, max_cost: usize) -> Self {
+        let (settlements, pending) = SettlementQueue::new();
+        let executor = |server: &Arc<Server>| SimulatedExecutor {
+            server: Arc::clone(server),
             order: tokio::sync::Mutex::default(),
         };
         let run_clock = RunClock::start();
-        let context = BackendContext::new(run_clock.clone(), late.clone());
-        let mut batches = Vec::new();
+        let context = BackendContext::new(run_clock.clone(), settlements.clone());
+        let mut batchers = Vec::new();
         for server in servers {
-            batches.push(Batcher::new(wire(server), timeout, ScriptScope::OneSlot, &context));
+            batchers.push(Batcher::new(executor(server), timeout, ScriptScope::OneSlot, &context));
         }
-        let ways = Arc::new(Ways { batches, timeout, at_once, run_clock });
+        let ways = Arc::new(SimulatedServers { batchers, timeout, max_cost, run_clock });
         let mut settler = JoinSet::new();
-        settler.spawn(settler::run(Arc::clone(&ways), late.stats(), unsettled));
-        Self { dispatcher: Dispatcher::new(ways, late), _settler: settler }
+        settler.spawn(settler::run(Arc::clone(&ways), settlements.stats(), pending));
+        Self { dispatcher: Dispatcher::new(ways, settlements), _settler: settler }
     }
 
-    /// How many charges could not be settled.
-    pub(crate) fn not_settled(&self) -> u64 {
+    /// The number of counters that could not be settled.
+    pub(crate) fn failed_settlements(&self) -> u64 {
         self.dispatcher.settlements().stats().failed()
     }
 }

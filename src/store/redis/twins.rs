@@ -1,5 +1,5 @@
-//! Holds the scripts, on a real server, to their twin: every answer, and what is kept
-//! after every call.
+//! Compares the scripts, on a real server, with their Rust twin: every reply, and the records
+//! after every script run.
 
 use std::{cell::RefCell, collections::HashMap, time::Duration};
 
@@ -40,11 +40,10 @@ mod found;
 mod moves;
 mod text;
 
-/// Where games begin.
-const BEGIN: Timestamp = Timestamp::from_secs(1_700_000_040);
+const START: Timestamp = Timestamp::from_secs(1_700_000_040);
 
-/// A game under way: the server, what its twin keeps, and what has been charged.
-struct Played<'a> {
+/// A game in progress: the server, the records of the twin, and the charges so far.
+struct Player<'a> {
     scripts: &'a Scripts,
     server: &'a mut redis::Connection,
     limits: Vec<Limit>,
@@ -53,7 +52,7 @@ struct Played<'a> {
     now: Timestamp,
 }
 
-/// What is kept under each name.
+/// The value of each key.
 type Values = HashMap<CounterKey, Vec<u8>>;
 
 struct Scripts {
@@ -62,12 +61,12 @@ struct Scripts {
 }
 
 #[test]
-fn the_scripts_and_their_twin_say_the_same_and_keep_the_same() {
+fn the_scripts_and_their_twin_agree() {
     play_all(1_500, &game());
 }
 
 #[test]
-fn so_they_do_of_long_lists() {
+fn the_scripts_and_their_twin_agree_on_long_lists() {
     play_all(300, &game_of_lists());
 }
 
@@ -96,7 +95,7 @@ fn play_all(cases: u32, games: &impl Strategy<Value = Game>) {
     let config = ProptestConfig { cases, failure_persistence: None, ..Default::default() };
     let mut runner = TestRunner::new(config);
     let result = runner.run(games, |game| {
-        Played::of(&game, &scripts, &mut connection.borrow_mut()).play(&game.moves);
+        Player::new(&game, &scripts, &mut connection.borrow_mut()).play(&game.moves);
         Ok(())
     });
     match result {
@@ -108,7 +107,7 @@ fn play_all(cases: u32, games: &impl Strategy<Value = Game>) {
 
 impl Scripts {
     fn new() -> Self {
-        // By the clock of the game.
+        // Without TIME, holds expire by the clock of the game.
         let without_time =
             |source: String| LuaScript::new(source.replace("redis.pcall('TIME')", "{}"));
         let (decide, settle) = (decide::source(), settle::source());
@@ -123,7 +122,7 @@ fn counter(at: usize, limit: &Limit, now: Timestamp) -> CounterRef {
     KeyFormat::default().key(b"a", [part].into_iter(), limit, now)
 }
 
-/// The same counter after the rule has changed.
+/// The limit after its rule has been raised.
 fn raised(limit: &Limit, more: u32) -> Limit {
     let longer = if limit.penalty.is_zero() { Duration::ZERO } else { Duration::from_secs(1) };
     Limit {
@@ -134,12 +133,12 @@ fn raised(limit: &Limit, more: u32) -> Limit {
     }
 }
 
-impl<'a> Played<'a> {
-    fn of(game: &Game, scripts: &'a Scripts, server: &'a mut redis::Connection) -> Self {
+impl<'a> Player<'a> {
+    fn new(game: &Game, scripts: &'a Scripts, server: &'a mut redis::Connection) -> Self {
         redis::cmd("FLUSHALL").exec(server).unwrap();
         let mut kept = HashMap::new();
         for (at, (limit, old)) in game.counters.iter().enumerate() {
-            let key = counter(at, limit, BEGIN).key;
+            let key = counter(at, limit, START).key;
             if !old.is_empty() {
                 let mut set = redis::cmd("SET");
                 set.arg(key.as_bytes()).arg(old).arg("PX").arg(60_000).exec(server).unwrap();
@@ -147,7 +146,7 @@ impl<'a> Played<'a> {
             kept.insert(key, (parse(old, limit), limit.clone()));
         }
         let limits = game.counters.iter().map(|(limit, _)| limit.clone()).collect();
-        Self { scripts, server, limits, kept, charged: Vec::new(), now: BEGIN }
+        Self { scripts, server, limits, kept, charged: Vec::new(), now: START }
     }
 
     fn play(&mut self, moves: &[(i64, Move)]) {
@@ -201,15 +200,15 @@ impl<'a> Played<'a> {
         let mut answers = elements(answer, count).unwrap();
         for (charges, now, holder) in &made {
             let own: Vec<_> = answers.drain(..charges.len()).collect();
-            let expected = self.make(charges, *holder, *now);
+            let expected = self.twin_replies(charges, *holder, *now);
             assert_eq!(own, expected, "{charges:?} {holder:?}");
             decide::parse_reply(charges, &own, holder.is_some()).unwrap();
         }
         self.compare(&values, &[]);
     }
 
-    /// What the twin answers.
-    fn make(
+    /// The replies of the twin.
+    fn twin_replies(
         &mut self,
         charges: &[Charge],
         holder: Option<Holder>,
@@ -244,7 +243,7 @@ impl<'a> Played<'a> {
                     How::Count(_, hits) if more => Settlement::CountMore(hits.unwrap_or(own)),
                     How::Count(id, hits) => Settlement::CountHold { id, hits: hits.unwrap_or(own) },
                     How::Release(id) => Settlement::ReleaseHold { id },
-                    How::GiveBack(hits) => Settlement::Refund {
+                    How::Refund(hits) => Settlement::Refund {
                         hits: hits.unwrap_or(own).capped().requested(),
                         snapshot: *told,
                     },
@@ -258,7 +257,7 @@ impl<'a> Played<'a> {
         settlements
     }
 
-    /// Says whether that changes anything.
+    /// Returns for each charge if its record changed.
     fn settle(&mut self, calls: &[(Vec<Charge>, Vec<Settlement>)]) -> Vec<bool> {
         if calls.is_empty() {
             return Vec::new();
@@ -286,7 +285,7 @@ impl<'a> Played<'a> {
         found
     }
 
-    /// What a call holds is settled once.
+    /// Settles holds a second time, which changes nothing.
     fn settle_again(&mut self, calls: &[(Vec<Charge>, Vec<Settlement>)]) {
         let once = |how: &Settlement| {
             matches!(
@@ -301,7 +300,7 @@ impl<'a> Played<'a> {
         assert!(!self.settle(&calls).contains(&true), "{calls:?}");
     }
 
-    /// The answer to a command about `charges`, and what is kept then.
+    /// Runs a command for `charges`. Returns its reply, and the values after it.
     fn run<'c>(
         &mut self,
         command: redis::Cmd,
@@ -317,7 +316,7 @@ impl<'a> Played<'a> {
         all.add_command(command);
         for key in &keys {
             let key = key.as_bytes();
-            // The server's time is not that of the game: nothing ends by it.
+            // The server's clock is not that of the game: no key expires by it.
             all.cmd("GET").arg(key).cmd("PTTL").arg(key);
             all.cmd("PEXPIRE").arg(key).arg(60_000).ignore();
         }
@@ -336,13 +335,13 @@ impl<'a> Played<'a> {
         for (key, (record, limit)) in &self.kept {
             let value = &values[key];
             let (text, name) = (value.escape_ascii(), key.as_bytes().escape_ascii());
-            assert_eq!(parse(value, limit), plain(record), "{text} {limit} {name} {calls:?}");
+            assert_eq!(parse(value, limit), normalized(record), "{text} {limit} {name} {calls:?}");
         }
     }
 }
 
-/// The same, with no list where it is empty.
-fn plain(record: &Record) -> Record {
+/// The record without an empty list, which the scripts delete.
+fn normalized(record: &Record) -> Record {
     let empty = matches!(&record.state, Some(State::Leases(it)) if it.0.is_empty());
     let state = record.state.clone().filter(|_| !empty);
     Record { state, ..record.clone() }

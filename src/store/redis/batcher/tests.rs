@@ -26,14 +26,14 @@ use crate::{
     time::Timestamp,
 };
 
-/// A server that works on one batch after the other, a millisecond for each unit of cost, as
-/// timers are no finer, and to which it takes a while there and back.
+/// A distant server that executes one batch after the other. A unit of cost takes a
+/// millisecond, the resolution of timers.
 #[derive(Debug)]
 struct Distant {
     away: Duration,
-    /// Held while it works.
-    works: tokio::sync::Mutex<()>,
-    /// What each batch cost.
+    /// Held while a batch is executed.
+    busy: tokio::sync::Mutex<()>,
+    /// The cost of each batch.
     costs: Arc<Mutex<Vec<usize>>>,
 }
 
@@ -47,7 +47,7 @@ impl BatchExecutor for Distant {
         let decided = batch.decisions.iter().flat_map(|decide| &decide.call.charges);
         let sum = batch.coalesced.increments.len() + decided.map(cost).sum::<usize>();
         self.costs.lock().push(sum);
-        let turn = self.works.lock().await;
+        let turn = self.busy.lock().await;
         sleep(Duration::from_millis(sum as u64)).await;
         drop(turn);
         sleep(self.away).await;
@@ -69,7 +69,7 @@ impl BatchExecutor for Distant {
 
 fn to(away: Duration) -> (Batcher<Distant>, Arc<Mutex<Vec<usize>>>) {
     let costs = Arc::<Mutex<Vec<usize>>>::default();
-    let wire = Distant { away, works: tokio::sync::Mutex::default(), costs: Arc::clone(&costs) };
+    let wire = Distant { away, busy: tokio::sync::Mutex::default(), costs: Arc::clone(&costs) };
     let (late, _) = SettlementQueue::new();
     (
         Batcher::new(
@@ -104,7 +104,7 @@ fn call(algorithm: Algorithm, names: Range<u64>) -> Arc<Call> {
 const WINDOW: Algorithm = Algorithm::FixedWindow { count_denied: true };
 
 #[tokio::test(start_paused = true)]
-async fn a_server_far_away_is_kept_busy() {
+async fn the_distance_to_a_server_does_not_limit_throughput() {
     let (batches, costs) = to(Duration::from_secs(5));
     let made = AtomicUsize::new(0);
     let end = Instant::now() + Duration::from_secs(1_000);
@@ -119,7 +119,7 @@ async fn a_server_far_away_is_kept_busy() {
         }
     };
     join_all((0..64).map(caller)).await;
-    // All of 64 calls fit into the batches that may be under way.
+    // All 64 calls fit into the batches that may be in flight.
     assert!(made.load(SeqCst) > 64 * 20 * 1_000 / 8, "{made:?}");
     assert!(costs.lock().iter().all(|it| *it <= FULL_BATCH_COST), "{costs:?}");
 }
@@ -144,10 +144,10 @@ async fn calls_that_can_be_made_now_join_the_batch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_costs_little_does_not_wait_for_who_costs_much() {
+async fn cheap_calls_do_not_wait_for_queued_expensive_calls() {
     for large in [false, true] {
         let (batches, costs) = to(Duration::from_millis(100));
-        // Both cost as much.
+        // Both kinds of calls cost the same.
         let dear = |name: u64| match large {
             false => call(Algorithm::SlidingLog, name..name + 1),
             true => {
@@ -168,7 +168,7 @@ async fn who_costs_little_does_not_wait_for_who_costs_much() {
         };
         let (replies, little) = tokio::join!(much, little);
         assert!(replies.iter().all(Result::is_ok));
-        // The batches that may be before each of the three, and not all of them.
+        // Each of the three calls waits for the batches in flight, not for the queue.
         let most = u64::try_from(3 * ((MAX_HEAVY_BATCHES + 2) * FULL_BATCH_COST + 200)).unwrap();
         assert!(little < Duration::from_millis(most), "{little:?}");
         assert!(begin.elapsed() >= Duration::from_secs(32));

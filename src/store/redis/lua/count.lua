@@ -1,74 +1,69 @@
--- Counts hits in fixed windows, the fast path: the twin of `limit::fixed_window::step`.
--- tests/store holds the two to the same answers; change them together.
---
--- Hits on a counter that can take them are added without this script.
+-- Counts hits in a fixed window: the twin of `limit::fixed_window::step`. Tests compare the two;
+-- change them together. The script runs only for counters that INCRBY cannot handle.
 --
 -- KEYS[1]  a counter: an integer, as INCRBY keeps it
--- ARGV[1]  how many milliseconds a counter outlives its window
--- ARGV[2]  hits to add; below 0 to give back; 0 to look
--- ARGV[3]  how many milliseconds the counter is kept from now on: until its window ends,
---          and ARGV[1]
--- ARGV[4]  how many milliseconds to put its expiry off if it has to be set, if there is
---          such an argument
+-- ARGV[1]  the time in milliseconds for which a key outlives its window
+-- ARGV[2]  the hits to add; below 0 for a refund, 0 to read
+-- ARGV[3]  the time in milliseconds until the key expires: the rest of its window, and ARGV[1]
+-- ARGV[4]  optional: the jitter of the expiry in milliseconds
 --
--- Returns the counter before that; below 0 if calls hold hits there, and nothing was
--- counted. Something else than an integer counts for nothing, and is overwritten by hits.
+-- Returns the counter before; -1 if calls hold hits of it, and nothing was counted. Any value
+-- that is not an integer counts as 0, and is overwritten by hits.
 
--- `Hits::MAX`. What is larger has lost its last digits here, but not the fact
--- that it is larger. Numbers are formatted to be written: `tostring` keeps 14
--- digits, and this one has 16.
-local MOST = 9007199254740991
+-- `Hits::MAX`. A larger number loses its last digits here, but stays larger. Numbers are
+-- formatted before they are written, as `tostring` keeps 14 digits only.
+local MAX_NUMBER = 9007199254740991
 
--- Whether an error says that something else than an integer is kept.
-local function foreign(answer)
-  return type(answer) == 'table'
-    and (string.find(answer.err, 'WRONGTYPE', 1, true) or string.find(answer.err, 'not an integer', 1, true))
+-- Returns true for the error of a command on a value that is not an integer.
+local function is_not_integer(reply)
+  return type(reply) == 'table'
+    and (string.find(reply.err, 'WRONGTYPE', 1, true) or string.find(reply.err, 'not an integer', 1, true))
 end
 
--- Whether calls hold hits of the counter: see numbers.lua.
-local function is_held(value)
+-- Returns true if calls hold hits of the counter: see numbers.lua.
+local function has_holds(value)
   return type(value) == 'string' and string.find(value, '^%d*&%d+:%d+:%d+')
 end
 
-local key, grace, hits, ttl, more = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local lifetime = more and string.format('%.0f', ttl + more) or ttl
-local found, before
+local key, slack, hits, ttl, jitter = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local jittered_ttl = jitter and string.format('%.0f', ttl + jitter) or ttl
+local stored, before
 
 local held = false
 if 0 < hits then
-  found = redis.pcall('INCRBY', key, ARGV[2])
-  if type(found) ~= 'number' then
-    before = string.find(found.err, 'overflow', 1, true) and MOST or foreign(found) and 0
-    held = string.find(found.err, 'not an integer', 1, true) and is_held(redis.pcall('GET', key))
-  elseif found <= MOST then
-    before = math.max(found - hits, 0)
+  stored = redis.pcall('INCRBY', key, ARGV[2])
+  if type(stored) ~= 'number' then
+    before = string.find(stored.err, 'overflow', 1, true) and MAX_NUMBER or is_not_integer(stored) and 0
+    held = string.find(stored.err, 'not an integer', 1, true) and has_holds(redis.pcall('GET', key))
+  elseif stored <= MAX_NUMBER then
+    before = math.max(stored - hits, 0)
   else
-    before = math.min(redis.call('DECRBY', key, ARGV[2]), MOST)
+    before = math.min(redis.call('DECRBY', key, ARGV[2]), MAX_NUMBER)
   end
 else
-  found = redis.pcall('GET', key) or '0'
-  held = is_held(found)
-  if type(found) == 'string' or foreign(found) then
-    local number = type(found) == 'string' and string.match(found, '^%-?%d+$') or 0
-    before = math.min(math.max(tonumber(number), 0), MOST)
-    found = before
+  stored = redis.pcall('GET', key) or '0'
+  held = has_holds(stored)
+  if type(stored) == 'string' or is_not_integer(stored) then
+    local number = type(stored) == 'string' and string.match(stored, '^%-?%d+$') or 0
+    before = math.min(math.max(tonumber(number), 0), MAX_NUMBER)
+    stored = before
   end
 end
 if not before then
-  return found
+  return stored
 end
 
-local after = math.min(math.max(before + hits, 0), MOST)
+local after = math.min(math.max(before + hits, 0), MAX_NUMBER)
 if held then
   before = -1
-elseif after ~= found then
-  -- Another client may have taken it out of its range. Rules with windows of different
-  -- length may share it.
-  local rest = redis.call('PTTL', key)
-  local kept = tonumber(ttl) < rest and string.format('%.0f', rest) or lifetime
-  redis.call('SET', key, string.format('%.0f', after), 'PX', kept)
-elseif 0 < hits and (before == 0 or redis.call('PTTL', key) < tonumber(ttl) - grace) then
-  -- It is new, or it would be gone before its window ends, or never.
-  redis.call('PEXPIRE', key, lifetime)
+elseif after ~= stored then
+  -- Another client may have taken the counter out of its range. Rules with windows of different
+  -- lengths may share the key.
+  local remaining = redis.call('PTTL', key)
+  local new_ttl = tonumber(ttl) < remaining and string.format('%.0f', remaining) or jittered_ttl
+  redis.call('SET', key, string.format('%.0f', after), 'PX', new_ttl)
+elseif 0 < hits and (before == 0 or redis.call('PTTL', key) < tonumber(ttl) - slack) then
+  -- The key is new, expires before its window ends, or has no expiry.
+  redis.call('PEXPIRE', key, jittered_ttl)
 end
 return before

@@ -1,11 +1,11 @@
--- Every command that the other scripts use, on a counter of its own. An error says which
--- of them failed.
-local key, kept = KEYS[1], ARGV[1]
+-- Runs every command that the other scripts use, on a key of its own. Returns 1, or the error of
+-- the first command that fails, with its name.
+local key, ttl = KEYS[1], ARGV[1]
 for _, command in ipairs({
-  {'SET', key, '1', 'PX', kept},
+  {'SET', key, '1', 'PX', ttl},
   {'INCRBY', key, 1},
   {'DECRBY', key, 1},
-  {'PEXPIRE', key, kept},
+  {'PEXPIRE', key, ttl},
   {'PTTL', key},
   {'GET', key},
   {'GETRANGE', key, 0, 0},
@@ -13,9 +13,9 @@ for _, command in ipairs({
   {'STRLEN', key},
   {'DEL', key},
 }) do
-  local answer = redis.pcall(unpack(command))
-  if type(answer) == 'table' and answer.err then
-    return {err = answer.err .. ' (' .. command[1] .. ')'}
+  local reply = redis.pcall(unpack(command))
+  if type(reply) == 'table' and reply.err then
+    return {err = reply.err .. ' (' .. command[1] .. ')'}
   end
 end
 return 1

@@ -1,10 +1,10 @@
--- Reads and writes counters; numbers.lua describes their values.
+-- Reads and writes counters as records; numbers.lua describes their format.
 
--- How long a hold that has ended is still known, in microseconds: it takes no room any more,
--- but its hits can be counted.
-local KNOWN = 50000000
--- The time by which holds end: the server's, as the clocks of instances may differ by more
--- than calls take. If it may not be asked for, that of the call.
+-- The time for which an expired hold is kept: it takes no room any more, but its hits can
+-- still be counted.
+local HOLD_MEMORY = 50000000
+-- The clock by which holds expire is that of the server, as the clocks of instances may differ
+-- by more than the duration of a call. Where TIME is not permitted, it is that of the call.
 local server_time
 local function clock()
   if server_time == nil then
@@ -14,92 +14,99 @@ local function clock()
   return server_time or now
 end
 
--- What has been read, what earlier calls will have written, and what this call will.
-local read, written, own = {}, {}, {}
+-- Records by key: as they are in Redis, as earlier calls of this script run leave them, and as
+-- the current call leaves them.
+local stored, finished, current = {}, {}, {}
 
--- The parts of `value`.
-local function parse(value)
-  local own = 0
-  if string.byte(value) == 35 then
-    own = 5 <= #value and struct.unpack('>I4', value, 2) + 1 or #value + 1
-    if #value < own then
-      return { state = '', banned = 0, holds = {} }
-    end
+-- The number of bytes of a binary state; 0 for any other value.
+local function binary_length(value)
+  if string.byte(value) ~= 35 then
+    return 0
   end
-  local at = string.find(value, '[!&]', own + 1)
+  return 5 <= #value and struct.unpack('>I4', value, 2) + 1 or #value + 1
+end
+
+local function parse_record(value)
+  local binary = binary_length(value)
+  if #value < binary then
+    return { state = '', banned_since = 0, holds = {} }
+  end
+  local at = string.find(value, '[!&]', binary + 1)
   if not at then
-    return { state = value, banned = 0, holds = {} }
+    return { state = value, banned_since = 0, holds = {} }
   end
-  local record = { state = string.sub(value, 1, at - 1), banned = 0, holds = {} }
+  local record = { state = string.sub(value, 1, at - 1), banned_since = 0, holds = {} }
   local rest = string.sub(value, at)
   local ban = string.match(rest, '^!(%d+)')
   local length = ban and #ban + 1 or 0
-  record.banned = tonumber(ban or 0)
-  local sound = record.banned <= MOST
-  for id, hits, ends in string.gmatch(string.sub(rest, length + 1), '&(%d+):(%d+):(%d+)') do
-    length = length + #id + #hits + #ends + 3
-    local hold = { id = tonumber(id), hits = tonumber(hits), ends = tonumber(ends) }
-    sound = sound and 0 < hold.id and hold.id <= MOST and hold.hits <= MOST and hold.ends <= MOST
+  record.banned_since = tonumber(ban or 0)
+  local valid = record.banned_since <= MAX_NUMBER
+  for id, hits, expires_at in string.gmatch(string.sub(rest, length + 1), '&(%d+):(%d+):(%d+)') do
+    length = length + #id + #hits + #expires_at + 3
+    local hold = { id = tonumber(id), hits = tonumber(hits), expires_at = tonumber(expires_at) }
+    valid = valid and 0 < hold.id and hold.id <= MAX_NUMBER and hold.hits <= MAX_NUMBER
+      and hold.expires_at <= MAX_NUMBER
     table.insert(record.holds, hold)
   end
-  if not sound or length ~= #rest then
-    record.banned, record.holds = 0, {}
+  if not valid or length ~= #rest then
+    record.banned_since, record.holds = 0, {}
   end
   return record
 end
 
--- What is kept under `key`, as this call sees it.
-local function kept(key)
-  local change = own[key] or written[key]
-  if change then
-    return change
+-- The record under `key`, as the current call sees it.
+local function read_record(key)
+  local record = current[key] or finished[key]
+  if record then
+    return record
   end
-  if not read[key] then
+  if not stored[key] then
     local value = redis.pcall('GET', key)
     if type(value) == 'table' and not string.find(value.err, 'WRONGTYPE', 1, true) then
-      -- It cannot be known what is kept: this fails as well, and with it the call.
+      -- The value cannot be read: the same error ends the script.
       value = redis.call('GET', key)
     end
-    read[key] = parse(type(value) == 'string' and value or '')
+    stored[key] = parse_record(type(value) == 'string' and value or '')
   end
-  return read[key]
+  return stored[key]
 end
 
--- For how many milliseconds `key` is kept, as this call sees it.
-local function left(key)
-  local change = own[key] or written[key]
-  return change and change.ttl or redis.call('PTTL', key)
+-- The remaining time to live of `key` in milliseconds, as the current call sees it.
+local function remaining_ttl(key)
+  local record = current[key] or finished[key]
+  return record and record.ttl or redis.call('PTTL', key)
 end
 
--- Has `key` hold this. `life` is that of the state if that changes; `more` is by how many
--- milliseconds to put the expiry off.
-local function write(charge, state, banned, holds, life)
-  local change = { state = state, banned = banned, holds = {} }
-  local ttl = life and lifetime(life) or 0
-  if 0 < banned and now < banned + charge.penalty then
-    ttl = math.max(ttl, lifetime(math.min(banned + charge.penalty - now, charge.penalty)))
+-- Writes the record of a charge's counter. `life` is that of the state, nil if the state does
+-- not change. The expiry is put off by `charge.jitter` milliseconds if it has to be set.
+local function write_record(charge, state, banned_since, holds, life)
+  local record = { state = state, banned_since = banned_since, holds = {} }
+  local ttl = life and ttl_for(life) or 0
+  local ban_end = banned_since + charge.penalty
+  if 0 < banned_since and now < ban_end then
+    ttl = math.max(ttl, ttl_for(math.min(ban_end - now, charge.penalty)))
   elseif life then
-    -- It is over, and so is what it was about.
-    change.banned = 0
+    -- The ban has ended.
+    record.banned_since = 0
   end
   for _, hold in ipairs(holds) do
-    local left_of_it = hold.ends + KNOWN - clock()
-    if 0 < left_of_it then
-      table.insert(change.holds, hold)
-      ttl = math.max(ttl, lifetime(left_of_it))
+    local kept_for = hold.expires_at + HOLD_MEMORY - clock()
+    if 0 < kept_for then
+      table.insert(record.holds, hold)
+      ttl = math.max(ttl, ttl_for(kept_for))
     end
   end
   local rest = 0
-  if not life or charge.kind.shares or 0 < #holds or 0 < banned then
-    -- Something is kept beside what changes, or rules with windows of different length
-    -- share the name.
-    rest = left(charge.key)
+  if not life or charge.kind.shares or 0 < #holds or 0 < banned_since then
+    -- A part of the record does not change, or rules with windows of different lengths share
+    -- the key: the expiry must not come earlier.
+    rest = remaining_ttl(charge.key)
   end
-  change.ttl = rest < ttl and ttl + charge.more or rest
-  if change.ttl <= 0 then
-    change.ttl = grace
+  record.ttl = rest < ttl and ttl + charge.jitter or rest
+  if record.ttl <= 0 then
+    record.ttl = expiry_slack
   end
-  own[charge.key] = change
+  current[charge.key] = record
 end
 
 local function record_text(record)
@@ -107,34 +114,35 @@ local function record_text(record)
   if type(state) == 'table' then
     state = state.write(state)
   end
-  if record.banned <= 0 and #record.holds == 0 then
+  if record.banned_since <= 0 and #record.holds == 0 then
     return state
   end
   local texts = { state }
-  if 0 < record.banned then
-    table.insert(texts, '!' .. text(record.banned))
+  if 0 < record.banned_since then
+    table.insert(texts, '!' .. text(record.banned_since))
   end
   for _, hold in ipairs(record.holds) do
-    table.insert(texts, '&' .. text(hold.id) .. ':' .. text(hold.hits) .. ':' .. text(hold.ends))
+    table.insert(texts, '&' .. text(hold.id) .. ':' .. text(hold.hits) .. ':' .. text(hold.expires_at))
   end
   return table.concat(texts)
 end
 
--- Has the call that is made be seen by the next.
-local function done()
-  for name, it in pairs(own) do
-    written[name] = it
+-- Ends the current call: later calls see its records.
+local function finish_call()
+  for key, record in pairs(current) do
+    finished[key] = record
   end
-  own = {}
+  current = {}
 end
 
-local function write_all()
-  for name, it in pairs(written) do
-    local value = record_text(it)
+-- Sends the records of all calls to Redis.
+local function store_records()
+  for key, record in pairs(finished) do
+    local value = record_text(record)
     if value == '' then
-      redis.call('DEL', name)
+      redis.call('DEL', key)
     else
-      redis.call('SET', name, value, 'PX', text(it.ttl))
+      redis.call('SET', key, value, 'PX', text(record.ttl))
     end
   end
 end

@@ -1,4 +1,4 @@
--- How many of KEYS hold ARGV[1]. If it is all of them they are dropped.
+-- Returns the number of KEYS whose value is ARGV[1]. If that is all of them they are deleted.
 local found = 0
 for _, key in ipairs(KEYS) do
   if redis.call('GET', key) == ARGV[1] then

@@ -1,21 +1,21 @@
--- The fast path of charge.lua: a script with one charge, to a counter without holds.
--- It does the same as the general path for such a charge; change them together. It runs before
--- the rest is defined, which takes as long as the charge itself. Returns nil,
--- without having changed anything, if the general path is needed.
-local function lone()
+-- The fast path of decide.lua: a script run with one charge, to a counter without holds. It does
+-- the same as the general path; change them together. It runs before the functions of that path
+-- are defined, which takes as long as the charge. Returns nil, without having changed anything,
+-- if the general path is needed.
+local function make_single_charge()
   local flags, hits, penalty = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
   local arguments = {}
   for i = 1, tonumber(ARGV[12]) do
     arguments[i] = tonumber(ARGV[12 + i])
   end
-  -- One call of one charge, which reserves nothing and is not refused by another.
+  -- One call of one charge, which holds no hits and is not refused by another.
   if ARGV[5] ~= '1' or ARGV[6] ~= '0' or ARGV[13 + #arguments] or bit.band(flags, 16) ~= 0 then
     return
   end
   now = tonumber(ARGV[4])
-  local name, adds, value, since = ARGV[8], bit.band(flags, 1) ~= 0, nil, nil
+  local name, adds, value, rest = ARGV[8], bit.band(flags, 1) ~= 0, nil, nil
   if reader(name) then
-    value, since = reader(name)(KEYS[1])
+    value, rest = reader(name)(KEYS[1])
   else
     value = redis.pcall('GET', KEYS[1]) or ''
     -- The value of a list, under a key whose algorithm has changed.
@@ -24,41 +24,42 @@ local function lone()
     end
     local at = string.find(value, '[!&]')
     if at then
-      value, since = string.sub(value, 1, at - 1), string.sub(value, at)
+      value, rest = string.sub(value, 1, at - 1), string.sub(value, at)
     end
   end
   if not value then
     return
   end
-  local banned = 0
-  if since then
-    -- Nothing is counted during a ban. Whatever else follows the state takes the general path.
-    since = tonumber(string.match(since, '^!(%d+)$'))
-    if not since or MOST < since or since <= 0 or penalty <= 0 or not adds then
+  local banned_until = 0
+  if rest then
+    -- Nothing is counted during a ban. With anything else after the state, the general path is
+    -- needed.
+    local banned_since = tonumber(string.match(rest, '^!(%d+)$'))
+    if not banned_since or MAX_NUMBER < banned_since or banned_since <= 0 or penalty <= 0 or not adds then
       return
     end
-    banned = math.min(since, now) + penalty
-    if banned <= now then
+    banned_until = math.min(banned_since, now) + penalty
+    if banned_until <= now then
       return
     end
   end
   local passes, before, after, state, life = algorithm(name)(value, hits, unpack(arguments))
-  if 0 < banned then
-    return { passes and 1 or 0, 0, banned, unpack(before) }
+  if 0 < banned_until then
+    return { passes and 1 or 0, 0, banned_until, unpack(before) }
   end
   passes = passes or not adds
   if not passes and 0 < penalty and 0 < hits then
     return
   end
-  -- An all_or_nothing charge that refuses its call is not counted.
-  local nothing = bit.band(flags, 2) ~= 0 and (bit.band(flags, 8) ~= 0 or 128 <= flags)
-  local made = passes or bit.band(flags, 32) ~= 0 and not nothing
-  if made and state then
-    local ttl, rest = lifetime(life), 0
+  -- A refused all_or_nothing charge that refuses its call is not counted.
+  local counts_nothing = bit.band(flags, 2) ~= 0 and (bit.band(flags, 8) ~= 0 or 128 <= flags)
+  local applied = passes or bit.band(flags, 32) ~= 0 and not counts_nothing
+  if applied and state then
+    local ttl, remaining = ttl_for(life), 0
     if bit.band(flags, 64) ~= 0 then
-      rest = redis.call('PTTL', KEYS[1])
+      remaining = redis.call('PTTL', KEYS[1])
     end
-    ttl = rest < ttl and ttl + tonumber(ARGV[7]) or rest
+    ttl = remaining < ttl and ttl + tonumber(ARGV[7]) or remaining
     if state == '' then
       redis.call('DEL', KEYS[1])
     elseif type(state) == 'table' and state.put(state) then
@@ -68,11 +69,11 @@ local function lone()
       redis.call('SET', KEYS[1], state, 'PX', text(ttl))
     end
   end
-  return { passes and 1 or 0, made and 1 or 0, 0, unpack(made and after or before) }
+  return { passes and 1 or 0, applied and 1 or 0, 0, unpack(applied and after or before) }
 end
 
-local answer = lone()
-if answer then
-  return { answer }
+local reply = make_single_charge()
+if reply then
+  return { reply }
 end
 

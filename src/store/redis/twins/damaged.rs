@@ -1,4 +1,4 @@
-//! Lists that nobody could have written.
+//! Tests of corrupt lists.
 
 use super::{
     text::{Kept, list},
@@ -27,10 +27,10 @@ fn ask(scripts: &Scripts, server: &mut redis::Connection, charges: &[Charge], no
     decide::parse_reply(charges, &answers, false).unwrap();
 }
 
-/// They are not in order, or count back: what is said then may be wrong, but it is an
-/// answer, and none is remembered for longer than the latest lease.
+/// The leases are not in order, or their running totals decrease. The outcomes may be wrong, but
+/// every charge gets a reply, and no lease outlives the latest one.
 #[test]
-fn whatever_a_list_holds_it_is_answered_and_ends() {
+fn a_list_with_invalid_leases_gets_replies_and_expires() {
     let redis = testkit::redis::RedisServer::start();
     let connection = RefCell::new(redis.client());
     let scripts = Scripts::new();
@@ -50,11 +50,11 @@ fn whatever_a_list_holds_it_is_answered_and_ends() {
     proptest!(config, |(leases in leases, wide in any::<bool>(), start in any::<u16>(), skip in 0..9_usize, moves in moves)| {
         let mut connection = connection.borrow_mut();
         let server = &mut *connection;
-        let key = counter(0, &limit, BEGIN);
-        // Moments before the first wrap around.
+        let key = counter(0, &limit, START);
+        // Times before that of the first lease wrap around.
         let leases: Vec<_> = leases
             .iter()
-            .map(|(moment, hits)| (BEGIN.as_micros().saturating_add_signed(*moment), hits.cast_unsigned() & 0xffff))
+            .map(|(moment, hits)| (START.as_micros().saturating_add_signed(*moment), hits.cast_unsigned() & 0xffff))
             .collect();
         let value = list(&leases, Kept { wide, start: start.into(), earlier: 1 << 46, skip });
         let set = |server: &mut redis::Connection| {
@@ -63,7 +63,7 @@ fn whatever_a_list_holds_it_is_answered_and_ends() {
         set(server);
         let charge = |hits| Charge { hits, enforced: Enforced::Yes, ..peek_charge(&key, &limit) };
         for (hits, pause) in &moves {
-            let now = BEGIN.as_micros().saturating_add_signed(*pause);
+            let now = START.as_micros().saturating_add_signed(*pause);
             ask(&scripts, server, &[charge(*hits), charge(Hits::Add(1))], Timestamp::from_micros(now));
         }
         set(server);
@@ -75,8 +75,8 @@ fn whatever_a_list_holds_it_is_answered_and_ends() {
     });
 }
 
-/// Gives back hits of the lease that was granted at `granted`.
-fn give_back(
+/// Refunds hits of the lease that was granted at `granted`.
+fn refund(
     scripts: &Scripts,
     server: &mut redis::Connection,
     (charge, granted): (&Charge, u64),
@@ -90,9 +90,9 @@ fn give_back(
     let _: Vec<i64> = command.query(server).unwrap();
 }
 
-/// Whatever bytes somebody changes, every script answers.
+/// A changed byte stops no script.
 #[test]
-fn a_list_with_changed_bytes_is_answered() {
+fn a_list_with_changed_bytes_gets_replies() {
     let redis = testkit::redis::RedisServer::start();
     let connection = RefCell::new(redis.client());
     let scripts = Scripts::new();
@@ -107,8 +107,8 @@ fn a_list_with_changed_bytes_is_answered() {
     )| {
         let mut connection = connection.borrow_mut();
         let server = &mut *connection;
-        let key = counter(0, &limit, BEGIN);
-        leases.iter_mut().for_each(|it| it.0 += BEGIN.as_micros() - 50_000_000);
+        let key = counter(0, &limit, START);
+        leases.iter_mut().for_each(|it| it.0 += START.as_micros() - 50_000_000);
         leases.sort_unstable();
         let mut value = list(&leases, Kept { skip, ..Kept::default() });
         for (at, byte) in damage {
@@ -117,12 +117,12 @@ fn a_list_with_changed_bytes_is_answered() {
             }
         }
         redis::cmd("SET").arg(key.key.as_bytes()).arg(&value).exec(server).unwrap();
-        let mut now = BEGIN;
+        let mut now = START;
         for (hits, pause, lone) in moves {
             now = now.plus(Duration::from_micros(pause));
             let charge = Charge { hits, enforced: Enforced::Yes, ..peek_charge(&key, &limit) };
             for (granted, _) in &leases {
-                give_back(&scripts, server, (&charge, *granted), now);
+                refund(&scripts, server, (&charge, *granted), now);
             }
             let charges = vec![charge; if lone { 1 } else { 2 }];
             ask(&scripts, server, &charges, now);

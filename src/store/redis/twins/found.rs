@@ -1,4 +1,4 @@
-//! Games in which the scripts and their twin were once of different minds.
+//! Regressions: games on which the scripts and their twin once disagreed.
 
 use super::{
     moves::{CallOf, ChargeOf, How, Move, SettleOf},
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Plays `moves`, at one moment, on one counter under whose name `old` is found.
+/// Plays `moves`, all at the same time, on one counter with the initial value `old`.
 fn play(algorithm: Algorithm, old: &str, moves: &[Move]) -> Record {
     let limit = Limit { algorithm, ..Limit::fixed(5, Window::new(Unit::Minute)) };
     let game = Game {
@@ -22,9 +22,9 @@ fn play(algorithm: Algorithm, old: &str, moves: &[Move]) -> Record {
     let redis = testkit::redis::RedisServer::start();
     let mut connection = redis.client();
     let scripts = Scripts::new();
-    let mut played = Played::of(&game, &scripts, &mut connection);
+    let mut played = Player::new(&game, &scripts, &mut connection);
     played.play(&game.moves);
-    let key = counter(0, &game.counters[0].0, BEGIN).key;
+    let key = counter(0, &game.counters[0].0, START).key;
     played.kept[&key].0.clone()
 }
 
@@ -44,9 +44,8 @@ fn settled(how: &[How]) -> Vec<SettleOf> {
     how.iter().map(|how| SettleOf { charge: 0, how: *how }).collect()
 }
 
-/// What was held is counted once, however many settlements of it are in one script.
 #[test]
-fn a_settlement_that_comes_twice_in_one_script_counts_once() {
+fn two_settlements_of_a_hold_in_one_script_run_count_once() {
     let hit = [(Hits::Add(2), AllOrNothing)];
     let holds = Move::Call(vec![call(Some(1), &hit), call(Some(2), &hit)]);
     let count = |id| settled(&[How::Count(id, None)]);
@@ -58,7 +57,7 @@ fn a_settlement_that_comes_twice_in_one_script_counts_once() {
 }
 
 #[test]
-fn a_call_that_gives_back_more_than_lua_counts_holds_the_same() {
+fn a_holding_call_may_refund_more_than_lua_can_represent() {
     let most = Hits::MAX;
     let changes = [Hits::Refund(most), Hits::Refund(most), Hits::Refund(1)];
     let more = [Hits::Add(most - 1), Hits::Add(most), Hits::Add(5)];
@@ -68,14 +67,14 @@ fn a_call_that_gives_back_more_than_lua_counts_holds_the_same() {
 }
 
 #[test]
-fn a_full_log_tells_when_it_is_free_to_the_hit() {
+fn a_full_log_has_an_exact_time_of_the_next_room() {
     let set = Move::Settle(vec![settled(&[How::Set(Hits::MAX)])], false);
     let hits = |hits| Move::Call(vec![call(None, &[(Hits::Add(hits), Independent)])]);
     play(Algorithm::SlidingLog, "", &[hits(0), set, hits(4)]);
 }
 
 #[test]
-fn a_lease_that_ends_when_lua_does_not_count_any_more_is_not_one() {
+fn a_lease_that_ends_beyond_the_numbers_of_lua_is_ignored() {
     let look = Move::Call(vec![call(None, &[(Hits::Add(0), Independent)])]);
     for old in ["9007199254740990@1,", "9007199254740992:1,"] {
         assert_eq!(play(Algorithm::SlidingLog, old, std::slice::from_ref(&look)).state, None);

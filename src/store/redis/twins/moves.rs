@@ -1,4 +1,4 @@
-//! What happens in a game.
+//! Random games: limits, initial values and moves.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::{
     store::{Consume, Enforced},
 };
 
-/// A game: the limit of each counter and what is found under its name at first, and what
-/// happens, each so many microseconds after what was before.
+/// The limit and the initial value of each counter, and the moves, each with the time in
+/// microseconds since the move before.
 #[derive(Clone, Debug)]
 pub(super) struct Game {
     pub(super) counters: Vec<(Limit, Vec<u8>)>,
@@ -21,9 +21,9 @@ pub(super) struct Game {
 
 #[derive(Clone, Debug)]
 pub(super) enum Move {
-    /// By one script.
+    /// Calls of one run of the script that decides.
     Call(Vec<CallOf>),
-    /// By one script, and perhaps once more.
+    /// Settlements of one script run, which is repeated if the flag is set.
     Settle(Vec<Vec<SettleOf>>, bool),
 }
 
@@ -37,7 +37,7 @@ pub(super) struct CallOf {
 #[derive(Clone, Debug)]
 pub(super) struct ChargeOf {
     pub(super) counter: usize,
-    /// By how much the limit has been raised.
+    /// The increase of the limit since the start.
     pub(super) more: u32,
     pub(super) hits: Hits,
     pub(super) consume: Consume,
@@ -47,17 +47,17 @@ pub(super) struct ChargeOf {
 
 #[derive(Clone, Debug)]
 pub(super) struct SettleOf {
-    /// The charge so many before the last.
+    /// The number of charges after the settled one.
     pub(super) charge: usize,
     pub(super) how: How,
 }
 
-/// Where hits are absent they are those of the charge.
+/// The kind of a settlement. `None` stands for the hits of the charge.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum How {
     Count(u64, Option<Hits>),
     Release(u64),
-    GiveBack(Option<Hits>),
+    Refund(Option<Hits>),
     Set(u64),
 }
 
@@ -68,7 +68,7 @@ pub(super) fn game() -> impl Strategy<Value = Game> {
     (counters, vec((pause(), next()), 1..12)).prop_map(|(counters, moves)| Game { counters, moves })
 }
 
-/// A game with lists of about as many leases as there may be.
+/// A game with lists of about the largest possible length.
 pub(super) fn game_of_lists() -> impl Strategy<Value = Game> {
     let algorithm = prop_oneof![
         Just(Algorithm::SlidingLog),
@@ -89,14 +89,14 @@ pub(super) fn game_of_lists() -> impl Strategy<Value = Game> {
     (counters, vec((pause(), next()), 1..30)).prop_map(|(counters, moves)| Game { counters, moves })
 }
 
-/// In order, and most of them live when the game begins.
+/// Leases in order, most of which are active when the game starts.
 fn leases(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<(u64, u64)>> {
     let most = prop_oneof![8 => Just(2_u64), 1 => Just(100), 1 => Just(100_000)];
     let pause = prop_oneof![8 => Just(60_000_u64), 1 => Just(1 << 40), 1 => Just(1 << 50)];
     (most, pause).prop_flat_map(move |(most, pause)| {
         let each = vec((1..=pause, 1..=most), count.clone());
         (each, 0..5_000_000_u64).prop_map(|(each, ahead)| {
-            let mut granted = BEGIN.as_micros() + ahead;
+            let mut granted = START.as_micros() + ahead;
             let mut leases = Vec::new();
             for (pause, hits) in each {
                 leases.push((granted, hits));
@@ -109,7 +109,7 @@ fn leases(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<(u64, u64)
     })
 }
 
-/// As scripts keep it, and may have kept it.
+/// The formats in which the scripts of this version and earlier ones store a list.
 fn bytes(leases: Vec<(u64, u64)>) -> impl Strategy<Value = Vec<u8>> {
     let hits: u64 = leases.iter().map(|(_, hits)| hits).sum();
     let earlier = prop_oneof![Just(0_u64), 0..1_000_000_u64, Just((1 << 48) - 70_000_000)];
@@ -127,7 +127,7 @@ fn next() -> impl Strategy<Value = Move> {
     let call = (pause(), prop::option::of(id()), vec(charge(), 1..=6));
     let call = call.prop_map(|(pause, holder, charges)| CallOf { pause, holder, charges });
     let settle = (0..12_usize, how()).prop_map(|(charge, how)| SettleOf { charge, how });
-    // A script with one charge takes a fast path.
+    // A script run with one charge takes a fast path.
     let lone = (pause(), charge()).prop_map(|(pause, charge)| CallOf {
         pause,
         holder: None,
@@ -189,12 +189,13 @@ fn how() -> impl Strategy<Value = How> {
     prop_oneof![
         4 => (id(), prop::option::of(hits())).prop_map(|(id, hits)| How::Count(id, hits)),
         2 => id().prop_map(How::Release),
-        3 => prop::option::of(hits()).prop_map(How::GiveBack),
+        3 => prop::option::of(hits()).prop_map(How::Refund),
         1 => prop_oneof![0..9_u64, Just(Hits::MAX)].prop_map(How::Set),
     ]
 }
 
-/// Windows, leases, bans and holds begin and end within the game, and clocks step back.
+/// A time between moves: windows, leases, bans and holds begin and end within the game, and
+/// clocks step back.
 fn pause() -> impl Strategy<Value = i64> {
     let hold = i64::try_from(HOLD_TIMEOUT.as_micros()).unwrap();
     prop_oneof![
@@ -242,7 +243,7 @@ fn algorithm() -> impl Strategy<Value = Algorithm> {
     ]
 }
 
-/// What may be found under a name: what any version has written, or anybody.
+/// Initial values: those of any version, and of other clients.
 fn old() -> impl Strategy<Value = Vec<u8>> {
     let lists = leases(1..6).prop_flat_map(bytes);
     let cut = (leases(1..6).prop_flat_map(bytes), any::<prop::sample::Index>());
@@ -283,7 +284,7 @@ fn rest() -> impl Strategy<Value = String> {
 }
 
 fn old_number() -> impl Strategy<Value = String> {
-    let moment = |it: i64| BEGIN.as_micros().saturating_add_signed(it);
+    let moment = |it: i64| START.as_micros().saturating_add_signed(it);
     prop_oneof![
         5 => (0..9_u64).prop_map(|it| it.to_string()),
         2 => (-70..70_i64).prop_map(move |it| moment(1_000_000 * it).to_string()),

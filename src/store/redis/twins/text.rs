@@ -1,4 +1,4 @@
-//! What the values mean that scripts keep, read by themselves.
+//! A parser of the values that scripts store, independent of the product.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::{
     store::script::Hold,
 };
 
-/// What `value` means under the name of a counter of `limit`.
+/// Parses the value of a counter with this limit.
 pub(super) fn parse(value: &[u8], limit: &Limit) -> Record {
     let own = match value {
         [b'#', a, b, c, d, ..] => 1 + u32::from_be_bytes([*a, *b, *c, *d]) as usize,
@@ -98,13 +98,12 @@ fn big_endian(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// How many bytes the moment is and how many all of a lease is, and what hits wrap at.
+/// The size of a time and of a lease in bytes, and the modulus of the running total.
 fn kind(wide: bool) -> (usize, usize, u64) {
     if wide { (7, 14, Hits::MAX + 1) } else { (6, 8, 1 << 16) }
 }
 
-/// The list that these bytes are; they may hold any moments and hits, as long as these are
-/// in order.
+/// Parses a binary list, whose leases have to be in order.
 fn list_of(bytes: &[u8], lease: Duration) -> Option<Vec<(Timestamp, u64)>> {
     let (header, body) = bytes.split_at_checked(HEADER)?;
     let mut header = header;
@@ -148,13 +147,13 @@ pub(super) struct Kept {
     pub(super) wide: bool,
     /// The number of hits before the first lease.
     pub(super) start: u64,
-    /// By how much the base of its moments is before the first lease.
+    /// The time from the base of its times to the first lease.
     pub(super) earlier: u64,
-    /// The place of the first lease.
+    /// The position of the first lease in the ring.
     pub(super) skip: usize,
 }
 
-/// Encodes a list.
+/// Encodes leases, which are pairs of a time and hits.
 pub(super) fn list(leases: &[(u64, u64)], kept: Kept) -> Vec<u8> {
     let (Some((first, _)), Some((last, _))) = (leases.first(), leases.last()) else {
         return Vec::new();
@@ -183,7 +182,7 @@ pub(super) fn list(leases: &[(u64, u64)], kept: Kept) -> Vec<u8> {
     [bytes, places].concat()
 }
 
-/// None if there is nothing that makes sense.
+/// Parses a list in the text format of earlier versions.
 fn leases_of(text: &str, lease: Duration) -> Option<Vec<(Timestamp, u64)>> {
     let mut leases = Vec::new();
     let mut held = 0_u64;
@@ -198,7 +197,7 @@ fn leases_of(text: &str, lease: Duration) -> Option<Vec<(Timestamp, u64)>> {
         let epoch = Timestamp::default();
         let granted = match part.as_bytes()[at] {
             b'@' => moment,
-            // Before, it was kept when they end.
+            // The oldest format has the end of the lease.
             _ => epoch.plus(moment.since(epoch.plus(lease))),
         };
         held += hits;

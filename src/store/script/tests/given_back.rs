@@ -1,10 +1,10 @@
-//! Hits that are given back because nobody was told in time that they were granted.
+//! Tests of refunds for callers that did not get their grant in time.
 
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
-/// Hits (given back below 0), and how long after the charge before: earlier below 0.
+/// Hits, below 0 for a refund, and the time in microseconds since the charge before.
 type Move = (i64, i64);
 
 fn moves(back: bool) -> impl Strategy<Value = Vec<Move>> {
@@ -17,7 +17,7 @@ fn moves(back: bool) -> impl Strategy<Value = Vec<Move>> {
     vec((-2..4_i64, pauses), 0..12)
 }
 
-/// Windows, leases and the draining of buckets begin and end within the game.
+/// Windows, leases and bucket drains begin and end within the history.
 fn limit() -> impl Strategy<Value = Limit> {
     let seconds = prop_oneof![Just(Unit::Second), Just(Unit::Minute)];
     (0..limits().len(), 1..8_u32, seconds, any::<bool>()).prop_map(
@@ -45,42 +45,42 @@ fn at(limit: &Limit, hits: i64, now: Timestamp) -> Charge {
     Charge { counter, hits, ..charge("a", limit, 0, Consume::Independent) }
 }
 
-/// What anybody can tell of a counter at `now`.
-fn seen(kept: &Kept, limit: &Limit, now: Timestamp) -> Vec<(Verdict, Outcome)> {
+/// The outcomes of all possible charges to a counter at `now`.
+fn observe(counters: &Counters, limit: &Limit, now: Timestamp) -> Vec<(Verdict, Outcome)> {
     let most = i64::from(limit.capacity()) + 1;
-    (0..=most).map(|it| Kept(kept.0.clone()).one(&at(limit, it, now), now)).collect()
+    (0..=most).map(|it| Counters(counters.0.clone()).charge(&at(limit, it, now), now)).collect()
 }
 
-/// How many hits are granted at `now` at least.
-fn room(kept: &Kept, limit: &Limit, now: Timestamp) -> usize {
-    seen(kept, limit, now).iter().filter(|(_, it)| !it.over).count()
+/// The number of charges that are granted at `now`.
+fn room(counters: &Counters, limit: &Limit, now: Timestamp) -> usize {
+    observe(counters, limit, now).iter().filter(|(_, it)| !it.over).count()
 }
 
-/// Plays `history`, and then grants `hits` if that is possible: the counter before and
-/// after, the charge, what was told, and when.
+/// Makes the charges of `history`, and then one of `hits`. Returns the counter before and
+/// after, the charge, its refund and its time, if the hits were granted.
 fn granted(
     limit: &Limit,
     history: &[Move],
     hits: i64,
-) -> Option<([Kept; 2], Charge, Settlement, Timestamp)> {
-    let (mut kept, mut now) = (Kept::default(), NOON);
+) -> Option<([Counters; 2], Charge, Settlement, Timestamp)> {
+    let (mut counters, mut now) = (Counters::default(), NOON);
     for (hits, pause) in history {
         now = shifted(now, *pause);
-        kept.one(&at(limit, *hits, now), now);
+        counters.charge(&at(limit, *hits, now), now);
     }
-    let before = Kept(kept.0.clone());
+    let before = Counters(counters.0.clone());
     let charge = at(limit, hits, now);
-    let attempt = kept.run(None, std::slice::from_ref(&charge), now)[0];
+    let attempt = counters.run(None, std::slice::from_ref(&charge), now)[0];
     let passed = !attempt.outcome(&charge, now).over;
     let settlement = Settlement::Refund { hits: hits.unsigned_abs(), snapshot: attempt.after };
-    passed.then_some(([before, kept], charge, settlement, now))
+    passed.then_some(([before, counters], charge, settlement, now))
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3_000))]
 
     #[test]
-    fn what_is_given_back_was_never_granted(
+    fn a_refund_undoes_its_grant(
         limit in limit(),
         history in moves(true),
         hits in 1..4_i64,
@@ -93,11 +93,11 @@ proptest! {
         let ([without, mut with], late) = (counters, shifted(now, late));
         with.settle(&charge, settlement, late);
         for moment in [late, shifted(late, then)] {
-            prop_assert_eq!(seen(&with, &limit, moment), seen(&without, &limit, moment));
+            prop_assert_eq!(observe(&with, &limit, moment), observe(&without, &limit, moment));
         }
     }
 
-    /// Those come while it is on its way.
+    /// Other charges come between the grant and its refund.
     #[test]
     fn what_is_given_back_is_not_the_hits_of_others(
         limit in limit(),
@@ -113,69 +113,73 @@ proptest! {
         for (hits, pause) in others {
             now = shifted(now, pause);
             let other = at(&limit, hits.abs(), now);
-            if !Kept(with.0.clone()).one(&other, now).1.over {
-                with.one(&other, now);
-                without.one(&other, now);
+            if !Counters(with.0.clone()).charge(&other, now).1.over {
+                with.charge(&other, now);
+                without.charge(&other, now);
             }
         }
         with.settle(&charge, settlement, now);
-        let bucket = matches!(with.of(&charge).state, Some(State::Bucket(_)));
+        let bucket = matches!(with.record(&charge).state, Some(State::Bucket(_)));
         for moment in [now, shifted(now, then)] {
-            // What a bucket has drained in their place stays drained.
+            // A bucket does not refund hits that have drained.
             if bucket {
                 let rooms = [&with, &without].map(|it| room(it, &limit, moment));
                 prop_assert!(rooms[0] <= rooms[1], "{:?}", rooms);
             } else {
-                prop_assert_eq!(seen(&with, &limit, moment), seen(&without, &limit, moment));
+                prop_assert_eq!(observe(&with, &limit, moment), observe(&without, &limit, moment));
             }
         }
     }
 }
 
-/// Where it counts time in ticks of more than a microsecond.
+/// Its ticks are longer than a microsecond.
 #[test]
-fn a_coarse_bucket_gives_back_no_more_than_was_granted() {
+fn a_coarse_bucket_refunds_no_more_than_was_granted() {
     let algorithm = Algorithm::TokenBucket { burst: 3_999_999_937 };
     let limit = Limit { algorithm, ..Limit::fixed(3_999_999_937, Window::new(Unit::Year)) };
     for micros in 0..3_000 {
-        let (mut kept, now) = (Kept::default(), shifted(NOON, 7 * micros));
-        let look = |kept: &mut Kept, now| kept.one(&at(&limit, 0, now), now).1.used;
-        kept.one(&at(&limit, 1_000, NOON), NOON);
+        let (mut counters, now) = (Counters::default(), shifted(NOON, 7 * micros));
+        let look = |counters: &mut Counters, now| counters.charge(&at(&limit, 0, now), now).1.used;
+        counters.charge(&at(&limit, 1_000, NOON), NOON);
         let charge = at(&limit, 1_000_000, now);
-        let without = look(&mut kept, shifted(now, 1_000));
-        let told = kept.run(None, std::slice::from_ref(&charge), now)[0].after;
-        assert!(kept.settle(&charge, Settlement::Refund { hits: 1_000_000, snapshot: told }, now));
-        let with = look(&mut kept, shifted(now, 1_000));
+        let without = look(&mut counters, shifted(now, 1_000));
+        let told = counters.run(None, std::slice::from_ref(&charge), now)[0].after;
+        assert!(counters.settle(
+            &charge,
+            Settlement::Refund { hits: 1_000_000, snapshot: told },
+            now
+        ));
+        let with = look(&mut counters, shifted(now, 1_000));
         assert!((without..=without + 1).contains(&with), "{with} {without} {micros}");
     }
 }
 
 #[test]
-fn nothing_is_given_back_to_a_counter_that_is_not_there() {
+fn a_missing_counter_gets_no_refund() {
     for limit in limits() {
-        let (_, free) = two(&limit, 1);
-        let told = Kept::default().run(None, std::slice::from_ref(&free), NOON)[0].after;
-        let mut kept = Kept::default();
+        let (_, free) = dependent_and_free(&limit, 1);
+        let told = Counters::default().run(None, std::slice::from_ref(&free), NOON)[0].after;
+        let mut counters = Counters::default();
         assert!(
-            !kept.settle(&free, Settlement::Refund { hits: 1, snapshot: told }, NOON),
+            !counters.settle(&free, Settlement::Refund { hits: 1, snapshot: told }, NOON),
             "{limit}"
         );
-        assert_eq!(kept.of(&free), Record::default());
+        assert_eq!(counters.record(&free), Record::default());
     }
 }
 
-/// Though time has passed.
+/// The passage of time alone is no refund.
 #[test]
-fn where_there_is_nothing_to_give_back_nothing_changes() {
+fn a_refund_of_no_hits_changes_nothing() {
     for limit in limits() {
-        let (mut kept, later) = (Kept::default(), NOON.plus(59 * SECOND));
+        let (mut counters, later) = (Counters::default(), NOON.plus(59 * SECOND));
         let charge = at(&limit, 1, NOON);
-        let told = kept.run(None, std::slice::from_ref(&charge), NOON)[0].after;
-        let before = kept.of(&charge);
+        let told = counters.run(None, std::slice::from_ref(&charge), NOON)[0].after;
+        let before = counters.record(&charge);
         assert!(
-            !kept.settle(&charge, Settlement::Refund { hits: 0, snapshot: told }, later),
+            !counters.settle(&charge, Settlement::Refund { hits: 0, snapshot: told }, later),
             "{limit}"
         );
-        assert_eq!(kept.of(&charge), before, "{limit}");
+        assert_eq!(counters.record(&charge), before, "{limit}");
     }
 }
