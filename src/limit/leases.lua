@@ -21,12 +21,16 @@ local READ_SLOTS, MAX_READS, MAX_WRITES = 4, 4, 8
 -- copies share and may extend.
 local EMPTY = { count = 0, held = 0, first = 0, last = 0 }
 
+-- The functions of a list, which the scripts call on a state that is a table.
+local LIST = {}
+LIST.__index = LIST
+
 local function copy(list)
-  return {
+  return setmetatable({
     kind = list.kind, base = list.base, start = list.start, stored = list.stored, room = list.room,
     skip = list.skip, body = list.body, tail = list.tail, more = list.more, count = list.count,
-    held = list.held, first = list.first, last = list.last, write = list.write, put = list.put,
-  }
+    held = list.held, first = list.first, last = list.last,
+  }, LIST)
 end
 
 -- a + b modulo `wrap`. Both are less than `wrap`.
@@ -93,7 +97,7 @@ local function body_text(list)
 end
 
 -- The value of a list, with spare slots for growth.
-local function list_text(list)
+function LIST.text(list)
   local spare = 1 + math.floor(list.count / 64)
   local tail = table.concat(list.tail, '', 1, list.more)
   return header_text(list, list.count + spare, 0) .. body_text(list) .. tail .. string.rep('\0', spare * list.kind.size)
@@ -101,7 +105,7 @@ end
 
 -- Writes the changed slots and the header in place. Returns false if the whole value has to be
 -- written: the list has outgrown its ring, has too many changes, or was not read in part.
-local function list_put(list)
+function LIST.update(list)
   if not list.stored.key or list.room < list.count or MAX_WRITES < list.more then
     return false
   end
@@ -146,11 +150,10 @@ local function packed(found, held)
       leases[#leases + 1] = struct.pack(kind.format, granted - base, sum)
     end
   end
-  return {
+  return setmetatable({
     kind = kind, base = base, start = 0, stored = { text = table.concat(leases), offset = 0 }, room = #leases,
     skip = 0, body = #leases, tail = {}, more = 0, count = #leases, held = held, first = base, last = last,
-    write = list_text, put = list_put,
-  }
+  }, LIST)
 end
 
 -- Parses the formats of earlier versions: `granted@hits,` for each lease, or `end:hits,`.
@@ -190,10 +193,10 @@ local function parse_list(header, stored)
   if not valid then
     return EMPTY
   end
-  return {
+  return setmetatable({
     kind = kind, base = base, start = start, stored = stored, room = room, skip = skip, body = count, tail = {},
-    more = 0, count = count, held = held, first = first, last = last, write = list_text, put = list_put,
-  }
+    more = 0, count = count, held = held, first = first, last = last,
+  }, LIST)
 end
 
 -- The parsed lists, by lease and value: each value is parsed once per script.

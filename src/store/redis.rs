@@ -58,6 +58,7 @@ mod coalesced;
 mod connect_options;
 mod connection;
 mod count;
+mod count_reply;
 mod decide;
 mod direct_call;
 mod dispatch_context;

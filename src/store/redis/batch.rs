@@ -7,11 +7,11 @@ use redis::{Cmd, Value};
 use super::{
     call::{Call, CallKind, CallResult, ChargeReplies},
     coalesced::{Coalesced, Slice},
-    count,
+    count_reply,
     decide::{self, DecideCall},
     jitter::Jitter,
     node_error::NodeError,
-    replies::{elements, non_error},
+    replies::{PartReply, PartResult, elements, non_error},
     settle::{self, SettleCharge},
 };
 use crate::store::script::Holder;
@@ -37,17 +37,6 @@ pub(super) struct Batch<'a> {
 pub(super) struct Decide<'a> {
     pub(super) call: &'a Call,
     pub(super) holder: Option<Holder>,
-}
-
-pub(super) type PartResult = Result<PartReply, NodeError>;
-
-#[derive(Clone, Debug)]
-pub(super) enum PartReply {
-    /// The reply of the server, unchanged.
-    Value(Value),
-    /// A counter below 0 took hits in two steps: the `first` ones counted from 0, the rest
-    /// from `before`.
-    TwoSteps { first: u64, before: u64 },
 }
 
 /// The smallest unit of a batch: one script run, or the three commands of an increment.
@@ -253,7 +242,7 @@ fn count_result(call: &Call, slices: &[Slice], counts: &[PartResult]) -> CallRes
             Ok(reply) => slice.counter_before(reply),
             Err(error) => return Err(error.clone()),
         };
-        replies.push(count::charge_reply(charge, before)?);
+        replies.push(count_reply::charge_reply(charge, before)?);
     }
     Ok(replies)
 }

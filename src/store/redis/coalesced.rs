@@ -6,10 +6,9 @@ use foldhash::fast::RandomState;
 use redis::{Cmd, Value};
 
 use super::{
-    batch::PartReply,
     count::{CounterBefore, FixedWindowHits},
     jitter::Jitter,
-    replies::number,
+    replies::{PartReply, number},
     server_error::cannot_increment,
 };
 use crate::{limit::Hits, store::EXPIRY_SLACK};

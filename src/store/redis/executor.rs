@@ -3,8 +3,9 @@
 use std::future::Future;
 
 use super::{
-    batch::{Batch, BatchPart, PartResult},
+    batch::{Batch, BatchPart},
     node_error::NodeError,
+    replies::PartResult,
 };
 use crate::store::StoreError;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redis::{Cmd, Pipeline, Value};
 
 use super::{
-    batch::{Batch, BatchPart, PartReply, PartResult},
+    batch::{Batch, BatchPart},
     coalesced::{Increment, IncrementReply},
     connection::ServerConnection,
     count, decide,
@@ -14,6 +14,7 @@ use super::{
     lua_script::LuaScript,
     managed_connection::ManagedConnection,
     node_error::NodeError,
+    replies::{PartReply, PartResult},
     settle,
 };
 use crate::store::StoreError;

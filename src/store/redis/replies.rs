@@ -1,9 +1,20 @@
-//! Checks of the values in a server's reply.
+//! The replies of a server, and checks of their values.
 
 use redis::{RedisError, Value};
 
 use super::node_error::NodeError;
 use crate::{limit::Hits, store::StoreError};
+
+pub(super) type PartResult = Result<PartReply, NodeError>;
+
+#[derive(Clone, Debug)]
+pub(super) enum PartReply {
+    /// The reply of the server, unchanged.
+    Value(Value),
+    /// A counter below 0 took hits in two steps: the `first` ones counted from 0, the rest
+    /// from `before`.
+    TwoSteps { first: u64, before: u64 },
+}
 
 /// Returns `reply`, or the error that it is.
 pub(super) fn non_error(reply: Value) -> Result<Value, NodeError> {

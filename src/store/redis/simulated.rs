@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     backend_context::BackendContext,
-    batch::{Batch, BatchPart, Decide, PartReply, PartResult, ScriptScope},
+    batch::{Batch, BatchPart, Decide, ScriptScope},
     batcher::Batcher,
     call::{Call, CallKind, CallResult},
     coalesced::Increment,
@@ -28,6 +28,7 @@ use super::{
     executor::BatchExecutor,
     limits::MAX_REQUEST_COST_IN_FLIGHT,
     node_error::NodeError,
+    replies::{PartReply, PartResult},
     run_clock::RunClock,
     servers::{Location, Servers},
     settler::{self, SettlementQueue},

@@ -4,7 +4,8 @@ use proptest::{collection::vec, prelude::*};
 use redis::Value;
 
 use super::{
-    batch::{Batch, PartReply, ScriptScope},
+    batch::{Batch, ScriptScope},
+    replies::PartReply,
     *,
 };
 use crate::{

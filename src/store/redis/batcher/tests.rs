@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep};
 use super::{
     super::{
         backend_context::BackendContext,
-        batch::{Batch, BatchPart, PartReply, PartResult},
+        batch::{Batch, BatchPart},
         call::cost,
         limits::FULL_BATCH_COST,
+        replies::{PartReply, PartResult},
         run_clock::RunClock,
         settler::SettlementQueue,
     },

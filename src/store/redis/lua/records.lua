@@ -112,7 +112,7 @@ end
 local function record_text(record)
   local state = record.state
   if type(state) == 'table' then
-    state = state.write(state)
+    state = state:text()
   end
   if record.banned_since <= 0 and #record.holds == 0 then
     return state

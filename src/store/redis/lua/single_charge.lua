@@ -62,10 +62,10 @@ local function make_single_charge()
     ttl = remaining < ttl and ttl + tonumber(ARGV[7]) or remaining
     if state == '' then
       redis.call('DEL', KEYS[1])
-    elseif type(state) == 'table' and state.put(state) then
+    elseif type(state) == 'table' and state:update() then
       redis.call('PEXPIRE', KEYS[1], text(ttl))
     else
-      state = type(state) == 'table' and state.write(state) or state
+      state = type(state) == 'table' and state:text() or state
       redis.call('SET', KEYS[1], state, 'PX', text(ttl))
     end
   end
