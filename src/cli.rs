@@ -6,7 +6,7 @@ use clap::{ArgMatches, error::ErrorKind};
 
 use crate::{
     settings::{RuleSettings, Settings, SettingsError},
-    tls::client::ClientTls,
+    tls::client::{ClientIdentity, ClientTls},
 };
 
 mod exit;
@@ -113,12 +113,14 @@ fn client_tls(matches: &ArgMatches) -> ClientTls {
     let certificate: Option<&PathBuf> = matches.get_one("grpc-cert-file");
     let key: Option<&PathBuf> = matches.get_one("grpc-key-file");
     let identity = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+        (Some(certificate), Some(key)) => {
+            Some(ClientIdentity { certificate: certificate.clone(), key: key.clone() })
+        }
         _ => None,
     };
     ClientTls {
         identity,
-        authorities: matches.get_one("grpc-server-ca-file").cloned(),
+        ca_file: matches.get_one("grpc-server-ca-file").cloned(),
         server_name: None,
     }
 }

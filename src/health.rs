@@ -12,9 +12,9 @@ pub struct HealthState {
     store: StoreState,
     /// The number of domains in the active rules, or `None` before the first load.
     domains: Option<usize>,
-    /// Whether rules without a domain are unhealthy.
+    /// If set, rules without a domain are unhealthy.
     domain_required: bool,
-    /// Whether the process is healthy before the first load of rules.
+    /// If set, the process is healthy before the first load of rules.
     no_rules_allowed: bool,
     draining: bool,
     /// Background tasks that ended, although they should run as long as the process.
@@ -26,7 +26,7 @@ pub struct HealthState {
 /// and would become unhealthy at the same moment, with no process left for requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum StoreState {
-    /// No answer yet.
+    /// The store has not answered since the start.
     #[default]
     Unknown,
     Ready,
@@ -76,7 +76,7 @@ impl HealthState {
 }
 
 impl Health {
-    /// The present state.
+    /// The conditions at this moment.
     pub fn state(&self) -> HealthState {
         self.0.borrow().clone()
     }

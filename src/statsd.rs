@@ -12,59 +12,25 @@ use std::{io, sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 
-use crate::{
-    metrics::{
-        Metrics,
-        delta_tracker::{Delta, DeltaTracker},
-        tags::Tags,
-    },
-    net::HostPort,
+use crate::metrics::{
+    Metrics,
+    delta_tracker::{Delta, DeltaTracker},
+    tags::Tags,
 };
 
 mod line;
 pub mod mogrifier;
+mod settings;
 mod transport;
 
+pub use self::settings::{SinkSettings, StatsdProtocol, TagDialect};
 use self::{
     line::LineFormat,
-    mogrifier::Mogrifier,
     transport::{Packet, Transport},
 };
 
 /// The longest pause after a failure.
 const MAX_RETRY_PAUSE: Duration = Duration::from_secs(3);
-
-/// A server that receives statistics, and the way to send them.
-#[derive(Clone, Debug)]
-pub struct SinkSettings {
-    /// The address of the server. The host name is looked up for each connection by TCP
-    /// and before each flush by UDP.
-    pub server: HostPort,
-    /// The transport protocol.
-    pub protocol: StatsdProtocol,
-    /// The way to write tags.
-    pub dialect: TagDialect,
-}
-
-/// The transport protocol to a server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StatsdProtocol {
-    /// One connection that is kept open.
-    #[default]
-    Tcp,
-    /// Packets of less than 1,432 bytes.
-    Udp,
-}
-
-/// The way to write tags.
-#[derive(Clone, Debug)]
-pub enum TagDialect {
-    /// As a part of names, like Envoy's reference service: `name.__key=value`.
-    Statsd,
-    /// Behind the value: `name:value|#key:value`. The mogrifiers turn parts of names into
-    /// tags.
-    DogStatsd(Vec<Mogrifier>),
-}
 
 /// Sends the statistics to one server.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
-//! Rules from a management server: put in force as they come, and kept while
-//! there is no connection.
+//! Rules from an xDS management server. They become active as they arrive, and stay
+//! active while there is no connection.
 
-use std::{convert::Infallible, error::Error, fmt::Write, iter, time::Duration};
+use std::{convert::Infallible, error::Error, fmt::Write, time::Duration};
 
 use tokio::{
     task::{self, JoinError},
@@ -23,79 +23,80 @@ pub mod discovery;
 
 use self::discovery::{Subscriber, Subscription, Update};
 
-/// Where rules come from, and how.
+/// The connection to the management server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct XdsSettings {
-    /// The server.
+    /// The address of the server.
     pub server: HostPort,
-    /// Set if the connection is encrypted.
+    /// Set if the connection uses TLS.
     pub tls: Option<ClientTls>,
-    /// What the server is told.
+    /// The identity of this process, and the bounds of a stream.
     pub subscriber: Subscriber,
-    /// How long to wait for the next attempt to connect.
+    /// The delays between two attempts to connect.
     pub backoff: BackoffSettings,
 }
 
-/// Follows a server.
+/// Receives rules from the management server.
 #[derive(Debug)]
 pub struct XdsClient {
     settings: XdsSettings,
     options: CompileOptions,
     active: ActiveRules,
-    /// The version that was accepted last.
+    /// The last accepted version, or empty before the first.
     accepted: String,
     backoff: Backoff,
 }
 
 /// The delay before the second attempt to connect after the start, unless the initial
-/// backoff is shorter: the server is often only a little late then.
+/// backoff is shorter: the server often starts a little later than tollgate.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 
-type Failure = Box<dyn Error + Send + Sync>;
+/// The reason why a connection ended.
+type Disconnect = Box<dyn Error + Send + Sync>;
 
 impl XdsClient {
-    /// Puts rules in force with `active`, and has not begun yet.
+    /// A client that activates rules through `active`. [`run`](Self::run) starts it.
     pub fn new(settings: XdsSettings, options: CompileOptions, active: ActiveRules) -> Self {
         let backoff = Backoff::starting_at(FIRST_DELAY, settings.backoff);
         Self { settings, options, active, accepted: String::new(), backoff }
     }
 
-    /// Follows the server, and connects again whenever that ends. Does not
-    /// return.
+    /// Receives rules, and connects again with backoff when a connection ends. Runs
+    /// forever.
     ///
     /// # Errors
     ///
-    /// If a look at the rules panics.
+    /// If compiling rules panics.
     pub async fn run(mut self) -> Result<Infallible, JoinError> {
         loop {
-            let failure =
-                match connect::connect(&self.settings.server, self.settings.tls.as_ref()).await {
-                    Ok(channel) => self.connected(channel).await?,
-                    Err(failure) => failure,
-                };
-            let wait = self.backoff.next_delay();
+            let tls = self.settings.tls.as_ref();
+            let disconnect = match connect::connect(&self.settings.server, tls).await {
+                Ok(channel) => self.use_connection(channel).await?,
+                Err(error) => error,
+            };
+            let delay = self.backoff.next_delay();
             let server = &self.settings.server;
-            let reason = causes(&*failure);
-            warn!(%server, "cannot follow the source of rules, next attempt in {wait:?}: {reason}");
-            time::sleep(wait).await;
+            let reason = with_sources(&*disconnect);
+            warn!(%server, "no connection to the xDS server, next attempt in {delay:?}: {reason}");
+            time::sleep(delay).await;
         }
     }
 
-    /// What ended the connection.
-    async fn connected(&mut self, channel: Channel) -> Result<Failure, JoinError> {
-        let since = Instant::now();
+    /// Receives rules until the connection ends.
+    async fn use_connection(&mut self, channel: Channel) -> Result<Disconnect, JoinError> {
+        let connected = Instant::now();
         self.active.metrics.set_xds_connected(true);
-        info!(server = %self.settings.server, "connected to the source of rules");
-        let ended = self.converse(channel).await;
+        info!(server = %self.settings.server, "connected to the xDS server");
+        let ended = self.receive(channel).await;
         self.active.metrics.set_xds_connected(false);
-        // A server that has nothing new to say says nothing.
-        if self.settings.backoff.max < since.elapsed() {
+        // A long connection is a success even if the server had no new rules to send.
+        if self.settings.backoff.max < connected.elapsed() {
             self.backoff.reset();
         }
         ended
     }
 
-    async fn converse(&mut self, channel: Channel) -> Result<Failure, JoinError> {
+    async fn receive(&mut self, channel: Channel) -> Result<Disconnect, JoinError> {
         let accepted = self.accepted.clone();
         let opened = Subscription::open(channel, &self.settings.subscriber, accepted).await;
         let mut stream = match opened {
@@ -108,14 +109,14 @@ impl XdsClient {
                 Ok(None) => return Ok("the server ended the stream".into()),
                 Err(status) => return Ok(status.into()),
             };
-            let Update { receipt, rules } = update;
-            let answered = match self.take(&receipt.version, rules).await? {
+            let Update { version, rules } = update;
+            let answered = match self.activate(&version.name, rules).await? {
                 Ok(()) => {
-                    self.accepted.clone_from(&receipt.version);
+                    self.accepted.clone_from(&version.name);
                     self.backoff.reset();
-                    stream.accept(receipt)
+                    stream.accept(version)
                 }
-                Err(reason) => stream.refuse(receipt, reason),
+                Err(reason) => stream.reject(version, reason),
             };
             if let Err(status) = answered {
                 return Ok(status.into());
@@ -123,8 +124,9 @@ impl XdsClient {
         }
     }
 
-    /// Puts the rules of a version in force, or says why not.
-    async fn take(
+    /// Compiles and activates the rules of a version. The inner error is the reason why
+    /// the rules are rejected.
+    async fn activate(
         &self,
         version: &str,
         rules: Result<Vec<SourceTree>, String>,
@@ -133,47 +135,50 @@ impl XdsClient {
             Ok(trees) => {
                 let options = self.options;
                 let compile = move || config::compile_trees(&trees, options);
-                task::spawn_blocking(compile).await?.map_err(|it| lines(&it))
+                task::spawn_blocking(compile).await?.map_err(|diagnostics| lines(&diagnostics))
             }
             Err(reason) => Err(reason),
         };
-        Ok(match compiled {
+        match compiled {
             Ok(Compiled { rules, warnings }) => {
-                // Nobody wrote these rules by hand, to mend them by hand.
-                warnings.iter().for_each(|it| debug!("{it}"));
-                info!(
-                    version,
-                    domains = rules.domain_count(),
-                    rules = rules.rules().len(),
-                    "rules loaded"
-                );
+                // Only for debugging: these rules were generated, not written by hand.
+                for warning in warnings {
+                    debug!("{warning}");
+                }
+                let (domains, count) = (rules.domain_count(), rules.rules().len());
+                info!(version, domains, rules = count, "rules loaded");
                 self.active.replace(rules);
-                Ok(())
+                Ok(Ok(()))
             }
             Err(reason) => {
                 error!(version, "new rules rejected, the previous rules stay active\n{reason}");
                 self.active.reject(reason.clone());
-                Err(reason)
+                Ok(Err(reason))
             }
-        })
+        }
     }
 }
 
-/// One line for each mistake.
-fn lines(mistakes: &Diagnostics) -> String {
+/// One line for each of the first diagnostics, and the number of the others.
+fn lines(diagnostics: &Diagnostics) -> String {
     let mut text = String::new();
-    for (index, it) in mistakes.iter().take(Diagnostics::MAX_SHOWN).enumerate() {
-        let _ = write!(text, "{}{it}", if index == 0 { "" } else { "\n" });
+    for diagnostic in diagnostics.iter().take(Diagnostics::MAX_SHOWN) {
+        let _ = writeln!(text, "{diagnostic}");
     }
-    match mistakes.len().saturating_sub(Diagnostics::MAX_SHOWN) {
-        0 => text,
-        more => text + &format!("\nand {more} more"),
+    match diagnostics.len().saturating_sub(Diagnostics::MAX_SHOWN) {
+        0 => drop(text.pop()),
+        more => text += &format!("and {more} more"),
     }
+    text
 }
 
-/// An error and all that led to it.
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let all: Vec<_> =
-        iter::successors(Some(error), |&it| it.source()).map(ToString::to_string).collect();
-    all.join(": ")
+/// The text of an error and of all its sources.
+fn with_sources(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
 }

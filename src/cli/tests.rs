@@ -174,7 +174,8 @@ fn hit_reads_the_tls_flags() {
     };
     assert_eq!(hit.address.to_string(), "unix:/e");
     let tls = hit.tls.unwrap();
-    assert_eq!((tls.identity, tls.authorities), (Some(("c".into(), "d".into())), Some("b".into())));
+    let identity = ClientIdentity { certificate: "c".into(), key: "d".into() };
+    assert_eq!((tls.identity, tls.ca_file), (Some(identity), Some("b".into())));
 }
 
 #[test]

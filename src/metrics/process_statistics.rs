@@ -8,7 +8,7 @@ use prometheus::{
 use super::definition::{Definition, register, statistics};
 
 statistics! {
-    /// Statistics of every process.
+    /// Statistics that every process has, with or without TLS.
     struct ProcessStatistics {
         build_info: IntGaugeVec by "version" =>
             "tollgate_build_info",

@@ -16,7 +16,7 @@ pub struct Tags(Vec<Tag>);
 struct Tag {
     /// Without characters that statsd reserves.
     key: String,
-    /// Unchanged.
+    /// Unchanged, as it was set.
     value: String,
 }
 

@@ -1,9 +1,9 @@
-//! What the headers of a call say of the trace that it belongs to.
+//! Reads the trace context that a client sends in headers.
 //!
-//! W3C Trace Context counts before B3, the single header `b3` before the many
-//! `x-b3-*`; what is malformed counts as not there. B3 is read here, as
-//! `opentelemetry-propagator-b3` 0.33.1 does not hear `b3: 0`, and takes `d` and a
-//! choice that is left to us for a refusal.
+//! W3C Trace Context takes precedence over B3, and the single header `b3` over the headers
+//! `x-b3-*`. A malformed header counts as missing. B3 is parsed here because
+//! `opentelemetry-propagator-b3` 0.33.1 ignores `b3: 0`, and treats the sampling states `d`
+//! (debug) and "deferred" as a refusal.
 
 use axum::http::HeaderMap;
 use opentelemetry::{
@@ -17,115 +17,150 @@ use opentelemetry_sdk::{
     trace::{Sampler, SamplingResult, ShouldSample},
 };
 
-/// What the caller says.
+/// The trace context of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Parent {
-    /// The trace and the ID of the caller's span. Valid; its flags say the same
-    /// as `record`.
+    /// The span of the client, if it is valid. Its sampled flag is set exactly if
+    /// `sampling` is `Record`.
     pub(super) span: Option<SpanContext>,
-    /// Whether to record the call; none leaves that to us.
-    pub(super) record: Option<bool>,
+    pub(super) sampling: ParentSampling,
 }
 
-/// What a [`Context`] says to [`ByCaller`], where its span does not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
-    /// Record it.
+/// The sampling decision of a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ParentSampling {
     Record,
-    /// Decide, although the trace is the caller's.
-    Decide,
+    Skip,
+    /// The client leaves the decision to this process.
+    #[default]
+    Deferred,
 }
 
-/// Records what the caller wants recorded; where it leaves the choice, a part of
-/// all traces.
+/// Overrides the sampled flag of the parent in a [`Context`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SamplingOverride {
+    Always,
+    ByRate,
+}
+
+/// Follows the sampling decision of the client. Records a share of the traces for which
+/// the client has not decided.
 #[derive(Clone, Debug)]
-pub(super) struct ByCaller {
-    part: Sampler,
+pub(super) struct ParentSampler {
+    by_rate: Sampler,
     by_parent: Sampler,
 }
 
 impl Parent {
-    /// What `headers` say.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        w3c(headers).or_else(|| single(headers)).unwrap_or_else(|| many(headers))
+    pub(super) fn from_headers(headers: &HeaderMap) -> Self {
+        if let Some(parent) = from_traceparent(headers) {
+            return parent;
+        }
+        match from_single_b3(headers) {
+            Some(parent) => parent,
+            None => from_multiple_b3(headers),
+        }
     }
 
-    fn new(trace: &str, span: &str, record: Option<bool>) -> Option<Self> {
-        let lower = |it: u8| it.is_ascii_digit() || matches!(it, b'a'..=b'f');
-        let is_hex = |it: &str| it.bytes().all(lower);
-        if !matches!(trace.len(), 16 | 32) || span.len() != 16 || !is_hex(trace) || !is_hex(span) {
+    /// A parent with these IDs in hexadecimal, or `None` if they are malformed.
+    fn from_ids(trace: &str, span: &str, sampling: ParentSampling) -> Option<Self> {
+        let has_lengths = matches!(trace.len(), 16 | 32) && span.len() == 16;
+        if !has_lengths || !is_lower_hex(trace) || !is_lower_hex(span) {
             return None;
         }
-        let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
-        let flags = TraceFlags::default().with_sampled(record == Some(true));
+        let trace = TraceId::from_hex(trace).ok()?;
+        let span = SpanId::from_hex(span).ok()?;
+        let sampled = sampling == ParentSampling::Record;
+        let flags = TraceFlags::default().with_sampled(sampled);
         let span = SpanContext::new(trace, span, flags, true, TraceState::default());
-        span.is_valid().then_some(Self { span: Some(span), record })
+        if span.is_valid() { Some(Self { span: Some(span), sampling }) } else { None }
     }
 
-    /// The same for [`ByCaller`].
-    pub(super) fn context(self) -> Context {
-        let Self { span, record } = self;
-        let wish = match (&span, record) {
-            (None, Some(true)) => Some(Wish::Record),
-            (Some(_), None) => Some(Wish::Decide),
+    /// The same as a context for [`ParentSampler`].
+    pub(super) fn into_context(self) -> Context {
+        let sampling_override = match (&self.span, self.sampling) {
+            (None, ParentSampling::Record) => Some(SamplingOverride::Always),
+            (Some(_), ParentSampling::Deferred) => Some(SamplingOverride::ByRate),
             _ => None,
         };
-        let context = Context::new();
-        let context = span.into_iter().fold(context, |it, span| it.with_remote_span_context(span));
-        wish.into_iter().fold(context, |it, wish| it.with_value(wish))
+        let mut context = Context::new();
+        if let Some(span) = self.span {
+            context = context.with_remote_span_context(span);
+        }
+        if let Some(sampling_override) = sampling_override {
+            context = context.with_value(sampling_override);
+        }
+        context
     }
 }
 
-fn w3c(headers: &HeaderMap) -> Option<Parent> {
+fn is_lower_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'))
+}
+
+fn from_traceparent(headers: &HeaderMap) -> Option<Parent> {
     if !headers.contains_key("traceparent") {
         return None;
     }
     let propagator = TraceContextPropagator::new();
     let context = propagator.extract_with_context(&Context::new(), &HeaderExtractor(headers));
     let span = context.span().span_context().clone();
-    let record = Some(span.is_sampled());
-    span.is_valid().then_some(Parent { span: Some(span), record })
+    if !span.is_valid() {
+        return None;
+    }
+    let sampling = if span.is_sampled() { ParentSampling::Record } else { ParentSampling::Skip };
+    Some(Parent { span: Some(span), sampling })
 }
 
-/// `b3: trace-span-state-parent`, of which the last one or two may be missing, or
-/// the state alone.
-fn single(headers: &HeaderMap) -> Option<Parent> {
+/// Reads the header `b3`. It is either `trace-span`, `trace-span-sampling` or
+/// `trace-span-sampling-parent`, or `sampling` alone.
+fn from_single_b3(headers: &HeaderMap) -> Option<Parent> {
     let text = headers.get("b3")?.to_str().ok()?;
-    let state = |it| match it {
-        "1" | "d" => Some(true),
-        "0" => Some(false),
-        _ => None,
-    };
     let mut parts = text.split('-');
     match (parts.next()?, parts.next(), parts.next()) {
-        (alone, None, _) => Some(Parent { span: None, record: Some(state(alone)?) }),
-        (trace, Some(span), None) => Parent::new(trace, span, None),
-        (trace, Some(span), Some(it)) => Parent::new(trace, span, Some(state(it)?)),
+        (sampling, None, _) => Some(Parent { span: None, sampling: b3_sampling(sampling)? }),
+        (trace, Some(span), None) => Parent::from_ids(trace, span, ParentSampling::Deferred),
+        (trace, Some(span), Some(sampling)) => {
+            Parent::from_ids(trace, span, b3_sampling(sampling)?)
+        }
     }
 }
 
-fn many(headers: &HeaderMap) -> Parent {
-    let get = |name| headers.get(name).and_then(|it| it.to_str().ok());
-    // Who debugs wants all there is, whatever else is said.
-    let record = match (get("x-b3-flags"), get("x-b3-sampled")) {
-        (Some("1"), _) | (_, Some("1" | "true")) => Some(true),
-        (_, Some("0" | "false")) => Some(false),
+fn b3_sampling(text: &str) -> Option<ParentSampling> {
+    match text {
+        "1" | "d" => Some(ParentSampling::Record),
+        "0" => Some(ParentSampling::Skip),
         _ => None,
-    };
-    let ids = get("x-b3-traceid").zip(get("x-b3-spanid"));
-    let parent = ids.and_then(|(trace, span)| Parent::new(trace, span, record));
-    parent.unwrap_or(Parent { span: None, record })
-}
-
-impl ByCaller {
-    /// Records the part `rate` of the traces, from 0 to 1.
-    pub(super) fn new(rate: f64) -> Self {
-        let part = Sampler::TraceIdRatioBased(rate);
-        Self { by_parent: Sampler::ParentBased(Box::new(part.clone())), part }
     }
 }
 
-impl ShouldSample for ByCaller {
+/// Reads the headers `x-b3-traceid`, `x-b3-spanid`, `x-b3-sampled` and `x-b3-flags`.
+fn from_multiple_b3(headers: &HeaderMap) -> Parent {
+    let get = |name| headers.get(name)?.to_str().ok();
+    // The debug flag overrides the sampling decision.
+    let sampling = match (get("x-b3-flags"), get("x-b3-sampled")) {
+        (Some("1"), _) | (_, Some("1" | "true")) => ParentSampling::Record,
+        (_, Some("0" | "false")) => ParentSampling::Skip,
+        _ => ParentSampling::Deferred,
+    };
+    if let (Some(trace), Some(span)) = (get("x-b3-traceid"), get("x-b3-spanid"))
+        && let Some(parent) = Parent::from_ids(trace, span, sampling)
+    {
+        return parent;
+    }
+    Parent { span: None, sampling }
+}
+
+impl ParentSampler {
+    /// A sampler that records the share `rate`, from 0 to 1, of the traces for which the
+    /// client has not decided.
+    pub(super) fn new(rate: f64) -> Self {
+        let by_rate = Sampler::TraceIdRatioBased(rate);
+        Self { by_parent: Sampler::ParentBased(Box::new(by_rate.clone())), by_rate }
+    }
+}
+
+impl ShouldSample for ParentSampler {
     fn should_sample(
         &self,
         parent: Option<&Context>,
@@ -135,9 +170,13 @@ impl ShouldSample for ByCaller {
         attributes: &[opentelemetry::KeyValue],
         links: &[Link],
     ) -> SamplingResult {
-        let sampler = match parent.and_then(|it| it.get::<Wish>()) {
-            Some(Wish::Record) => &Sampler::AlwaysOn,
-            Some(Wish::Decide) => &self.part,
+        let sampling_override = match parent {
+            Some(parent) => parent.get::<SamplingOverride>(),
+            None => None,
+        };
+        let sampler = match sampling_override {
+            Some(SamplingOverride::Always) => &Sampler::AlwaysOn,
+            Some(SamplingOverride::ByRate) => &self.by_rate,
             None => &self.by_parent,
         };
         sampler.should_sample(parent, trace, name, kind, attributes, links)
@@ -155,38 +194,42 @@ mod tests {
     const SPAN: &str = "00f067aa0ba902b7";
 
     fn parent(headers: &[(&'static str, &str)]) -> Parent {
-        let header = |(name, value): &(&'static str, &str)| {
-            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
-        };
-        Parent::of(&headers.iter().map(header).collect())
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        }
+        Parent::from_headers(&map)
     }
 
-    /// The IDs and the choice, in short.
+    /// The IDs and the sampling decision, in short.
     fn show(headers: &[(&'static str, &str)]) -> String {
         let parent = parent(headers);
-        let flags = parent.span.as_ref().map(|it| it.is_sampled());
-        assert!(flags.is_none_or(|it| it == (parent.record == Some(true))), "{parent:?}");
-        assert!(parent.span.as_ref().is_none_or(SpanContext::is_remote));
-        let ids = parent.span.map_or("none".to_owned(), |it| {
-            let (trace, span) = (it.trace_id().to_string(), it.span_id().to_string());
-            assert_eq!(span, SPAN);
-            if trace == TRACE { "all".to_owned() } else { trace }
-        });
-        let record = match parent.record {
-            Some(true) => "record",
-            Some(false) => "do not",
-            None => "decide",
+        let ids = match &parent.span {
+            Some(span) => {
+                let is_recorded = parent.sampling == ParentSampling::Record;
+                assert_eq!(span.is_sampled(), is_recorded, "{parent:?}");
+                assert!(span.is_remote());
+                assert_eq!(span.span_id().to_string(), SPAN);
+                let trace = span.trace_id().to_string();
+                if trace == TRACE { "all".to_owned() } else { trace }
+            }
+            None => "none".to_owned(),
         };
-        format!("{ids}, {record}")
+        let sampling = match parent.sampling {
+            ParentSampling::Record => "record",
+            ParentSampling::Skip => "do not",
+            ParentSampling::Deferred => "decide",
+        };
+        format!("{ids}, {sampling}")
     }
 
     #[test]
-    fn nothing_is_said_without_a_header() {
+    fn a_call_without_headers_has_no_parent() {
         assert_eq!(parent(&[]), Parent::default());
     }
 
     #[test]
-    fn w3c_trace_context_is_understood() {
+    fn w3c_trace_context_is_parsed() {
         for (value, expected) in [
             (format!("00-{TRACE}-{SPAN}-01"), "all, record"),
             (format!("00-{TRACE}-{SPAN}-00"), "all, do not"),
@@ -205,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_single_header_of_b3_is_understood() {
+    fn the_single_b3_header_is_parsed() {
         for (value, expected) in [
             (format!("{TRACE}-{SPAN}"), "all, decide"),
             (format!("{TRACE}-{SPAN}-1"), "all, record"),
@@ -231,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_many_headers_of_b3_are_understood() {
+    fn the_multiple_b3_headers_are_parsed() {
         let ids = [("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN)];
         for (more, expected) in [
             (&[][..], "decide"),
@@ -252,25 +295,28 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_can_be_read_counts() {
+    fn the_first_valid_header_takes_precedence() {
         let good = format!("00-{TRACE}-{SPAN}-01");
-        let many = [("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN), ("x-b3-sampled", "1")];
+        let multiple = [("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN), ("x-b3-sampled", "1")];
         assert_eq!(show(&[("traceparent", &good), ("b3", "0")]), "all, record");
         assert_eq!(show(&[("traceparent", "bad"), ("b3", "0")]), "none, do not");
-        assert_eq!(show(&[&many[..], &[("b3", "0")]].concat()), "none, do not");
-        assert_eq!(show(&[&many[..], &[("b3", "bad")]].concat()), "all, record");
+        assert_eq!(show(&[&multiple[..], &[("b3", "0")]].concat()), "none, do not");
+        assert_eq!(show(&[&multiple[..], &[("b3", "bad")]].concat()), "all, record");
     }
 
     #[test]
-    fn the_callers_wish_counts_before_the_rate() {
-        let (deferred, asked) = (format!("{TRACE}-{SPAN}"), format!("{TRACE}-{SPAN}-1"));
-        for (value, never, always) in
-            [("", false, true), (&deferred, false, true), ("1", true, true), (&asked, true, true)]
-        {
+    fn the_decision_of_the_client_overrides_the_rate() {
+        let (deferred, recorded) = (format!("{TRACE}-{SPAN}"), format!("{TRACE}-{SPAN}-1"));
+        for (value, never, always) in [
+            ("", false, true),
+            (&deferred, false, true),
+            ("1", true, true),
+            (&recorded, true, true),
+        ] {
             for (rate, expected) in [(0.0, never), (1.0, always)] {
-                let context = parent(&[("b3", value)]).context();
+                let context = parent(&[("b3", value)]).into_context();
                 let trace = TraceId::from_hex(TRACE).unwrap();
-                let sampler = ByCaller::new(rate);
+                let sampler = ParentSampler::new(rate);
                 let result = sampler.should_sample(
                     Some(&context),
                     trace,

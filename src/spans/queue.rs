@@ -1,4 +1,4 @@
-//! Spans on their way out: a queue of bounded length, and what empties it.
+//! A bounded queue of finished spans, and the task that sends them to the collector.
 
 use std::{
     collections::VecDeque,
@@ -24,67 +24,73 @@ use tracing::{info, warn};
 
 use crate::metrics::{LostSpan, Metrics};
 
-/// How long what is left may take to go out when the process ends.
-const FLUSH: Duration = Duration::from_secs(5);
-/// How often spans go out while the process ends.
-const HURRY: Duration = Duration::from_millis(100);
-/// How often it is said at most that spans are lost.
-const SILENCE: Duration = Duration::from_secs(60);
+/// The timeout for delivering the last spans when the process ends.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest delay of a batch while the process shuts down.
+const SHUTDOWN_DELAY: Duration = Duration::from_millis(100);
+/// The interval between two log lines about lost spans.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How spans wait, and how they go out.
+/// The bounds of the queue and of batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct QueueSettings {
-    /// How long a span waits for others at most. Above 0.
+    /// The longest time that a span waits for its batch. Above 0.
     pub(super) delay: Duration,
-    /// How many wait at most. At least 1.
-    pub(super) most: usize,
-    /// How many go out together at most. At least 1, at most `most`.
-    pub(super) batch: usize,
-    /// How long a batch may take to go out. Above 0.
+    /// The largest number of waiting spans. At least 1.
+    pub(super) max_spans: usize,
+    /// The largest number of spans in a batch. From 1 to `max_spans`.
+    pub(super) max_batch: usize,
+    /// The timeout of sending a batch. Above 0.
     pub(super) timeout: Duration,
 }
 
-/// Takes spans in. The queue ends with this.
+/// Receives finished spans. [`SpanSender`] sends the last ones once this is dropped.
 #[derive(Debug)]
 pub(super) struct Queue {
     shared: Arc<Shared>,
-    _alive: watch::Sender<()>,
+    _open: watch::Sender<()>,
 }
 
 #[derive(Debug)]
 struct Shared {
     spans: Mutex<VecDeque<SpanData>>,
-    /// There are enough for a batch.
-    full: Notify,
-    /// Since the last look, spans found no room.
-    overflown: AtomicBool,
+    /// Notified when there are enough spans for a batch.
+    batch_ready: Notify,
+    /// Set if spans found no room since the last batch.
+    overflowed: AtomicBool,
     settings: QueueSettings,
     metrics: Arc<Metrics>,
 }
 
-/// Sends out the spans that are recorded.
+/// Sends recorded spans to the collector in batches.
 #[derive(Debug)]
 pub struct SpanSender {
     shared: Arc<Shared>,
-    alive: watch::Receiver<()>,
-    client: SpanExporter,
-    /// When it was last said that spans are lost.
-    complained: Option<Instant>,
+    /// Changes when the queue is dropped.
+    open: watch::Receiver<()>,
+    exporter: SpanExporter,
+    /// The time of the last log line about lost spans, until the collector accepts spans
+    /// again.
+    logged: Option<Instant>,
 }
 
 impl Queue {
-    /// A queue, and what empties it through `client`.
+    /// A queue, and the sender that empties it through `exporter`.
     pub(super) fn new(
         settings: QueueSettings,
-        client: SpanExporter,
+        exporter: SpanExporter,
         metrics: Arc<Metrics>,
     ) -> (Self, SpanSender) {
-        let spans = Mutex::new(VecDeque::with_capacity(settings.batch));
-        let (full, overflown) = (Notify::new(), AtomicBool::new(false));
-        let shared = Arc::new(Shared { spans, full, overflown, settings, metrics });
-        let (sender, alive) = watch::channel(());
-        let exporter = SpanSender { shared: Arc::clone(&shared), alive, client, complained: None };
-        (Self { shared, _alive: sender }, exporter)
+        let shared = Arc::new(Shared {
+            spans: Mutex::new(VecDeque::with_capacity(settings.max_batch)),
+            batch_ready: Notify::new(),
+            overflowed: AtomicBool::new(false),
+            settings,
+            metrics,
+        });
+        let (sender, open) = watch::channel(());
+        let span_sender = SpanSender { shared: Arc::clone(&shared), open, exporter, logged: None };
+        (Self { shared, _open: sender }, span_sender)
     }
 }
 
@@ -92,19 +98,19 @@ impl SpanProcessor for Queue {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        let Shared { spans, full, overflown, settings, metrics } = &*self.shared;
+        let Shared { spans, batch_ready, overflowed, settings, metrics } = &*self.shared;
         let mut spans = spans.lock();
-        if settings.most <= spans.len() {
+        if settings.max_spans <= spans.len() {
             drop(spans);
-            overflown.store(true, Relaxed);
+            overflowed.store(true, Relaxed);
             metrics.count_lost_spans(LostSpan::QueueFull, 1);
             return;
         }
         spans.push_back(span);
-        let enough = spans.len() == settings.batch;
+        let is_batch = spans.len() == settings.max_batch;
         drop(spans);
-        if enough {
-            full.notify_one();
+        if is_batch {
+            batch_ready.notify_one();
         }
     }
 
@@ -118,79 +124,103 @@ impl SpanProcessor for Queue {
 }
 
 impl SpanSender {
-    /// Sends spans out until nobody can record any more, and then those that are
-    /// left, for at most 5 s. From `stop` on they wait no longer than they must.
+    /// Sends spans until the queue is dropped, and then the remaining spans for at most
+    /// 5 s. Once `stop` completes, batches are sent without their usual delay.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
-        let (shared, mut alive) = (Arc::clone(&self.shared), self.alive.clone());
-        let overdue = async {
-            while alive.changed().await.is_ok() {}
-            time::sleep(FLUSH).await;
+        let shared = Arc::clone(&self.shared);
+        let mut open = self.open.clone();
+        let timed_out = async {
+            while open.changed().await.is_ok() {}
+            time::sleep(SHUTDOWN_TIMEOUT).await;
         };
         tokio::select! {
-            () = self.work(stop) => {}
-            () = overdue => {}
+            () = self.send_until_closed(stop) => {}
+            () = timed_out => {}
         }
-        // What was under way when the time was over is not counted.
-        let left = shared.spans.lock().len();
-        shared.metrics.count_lost_spans(LostSpan::ExportFailed, left);
-        if left > 0 {
-            warn!("{left} spans are lost: they could not be sent within {FLUSH:?}");
+        // A batch that was being sent at the timeout is not counted: it may have arrived.
+        let remaining = shared.spans.lock().len();
+        shared.metrics.count_lost_spans(LostSpan::ExportFailed, remaining);
+        if remaining > 0 {
+            warn!("{remaining} spans are lost: not sent within {SHUTDOWN_TIMEOUT:?} of shutdown");
         }
     }
 
-    /// Ends when nobody can record any more, and all is sent.
-    async fn work(&mut self, stop: impl Future<Output = ()>) {
-        let (shared, mut alive) = (Arc::clone(&self.shared), self.alive.clone());
+    /// Ends when the queue is dropped and all spans are sent.
+    async fn send_until_closed(&mut self, stop: impl Future<Output = ()>) {
+        let shared = Arc::clone(&self.shared);
+        let mut open = self.open.clone();
         let mut delay = shared.settings.delay;
         let mut stop = std::pin::pin!(stop);
-        let (mut stopping, mut ending) = (false, false);
-        while !ending {
+        let (mut stopping, mut closed) = (false, false);
+        while !closed {
             tokio::select! {
-                () = shared.full.notified() => {}
+                () = shared.batch_ready.notified() => {}
                 () = time::sleep(delay) => {}
                 () = &mut stop, if !stopping => {
                     stopping = true;
-                    delay = delay.min(HURRY);
+                    delay = delay.min(SHUTDOWN_DELAY);
                 }
-                changed = alive.changed() => ending = changed.is_err(),
+                changed = open.changed() => closed = changed.is_err(),
             }
             self.send_all().await;
         }
     }
 
+    /// Sends batches until the queue is empty.
     async fn send_all(&mut self) {
-        let QueueSettings { batch, timeout, .. } = self.shared.settings;
         loop {
-            let spans: Vec<_> = {
-                let mut spans = self.shared.spans.lock();
-                let count = batch.min(spans.len());
-                spans.drain(..count).collect()
-            };
-            let count = spans.len();
-            if self.shared.overflown.swap(false, Relaxed) {
-                self.complain("there are more than the collector takes");
+            let batch = self.shared.next_batch();
+            if self.shared.overflowed.swap(false, Relaxed) {
+                self.log_lost("the queue is full, the collector is too slow");
             }
-            if count == 0 {
+            if batch.is_empty() {
                 return;
             }
-            let sent = match time::timeout(timeout, self.client.export(spans)).await {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err(format!("no answer within {timeout:?}")),
-            };
-            if let Err(why) = &sent {
-                self.shared.metrics.count_lost_spans(LostSpan::ExportFailed, count);
-                self.complain(why);
-            } else if self.complained.take_if(|it| SILENCE <= it.elapsed()).is_some() {
-                info!("the collector takes spans again");
+            let spans = batch.len();
+            match self.send(batch).await {
+                Ok(()) => self.log_recovery(),
+                Err(error) => {
+                    self.shared.metrics.count_lost_spans(LostSpan::ExportFailed, spans);
+                    self.log_lost(&error);
+                }
             }
         }
     }
 
-    fn complain(&mut self, why: &str) {
-        if self.complained.is_none_or(|it| SILENCE <= it.elapsed()) {
-            self.complained = Some(Instant::now());
-            warn!("spans are lost, tollgate_spans_lost counts them: {why}");
+    async fn send(&self, batch: Vec<SpanData>) -> Result<(), String> {
+        let timeout = self.shared.settings.timeout;
+        match time::timeout(timeout, self.exporter.export(batch)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {timeout:?}")),
         }
+    }
+
+    fn log_lost(&mut self, reason: &str) {
+        if let Some(logged) = self.logged
+            && logged.elapsed() < LOG_INTERVAL
+        {
+            return;
+        }
+        self.logged = Some(Instant::now());
+        warn!("spans are lost, tollgate_spans_lost counts them: {reason}");
+    }
+
+    /// Logs that the collector accepts spans again, if the last loss is a while ago.
+    fn log_recovery(&mut self) {
+        if let Some(logged) = self.logged
+            && LOG_INTERVAL <= logged.elapsed()
+        {
+            self.logged = None;
+            info!("the collector accepts spans again");
+        }
+    }
+}
+
+impl Shared {
+    fn next_batch(&self) -> Vec<SpanData> {
+        let mut spans = self.spans.lock();
+        let count = self.settings.max_batch.min(spans.len());
+        spans.drain(..count).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Calls to Redis that belong to a call that is recorded.
+//! Records calls to Redis as children of recorded calls.
 
 use opentelemetry::{
     KeyValue,
@@ -6,32 +6,33 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::Span;
 
-use super::{Tracing, integer};
+use super::{Tracing, text::integer};
 use crate::{
     limit::{Unit, Window},
     store::{Charge, Results, observe::Observer},
 };
 
-/// Records calls to Redis.
+/// Creates a span for each call to Redis.
 #[derive(Debug)]
 pub struct RedisTracer {
-    /// None if nothing is recorded.
+    /// `None` if tracing is off.
     pub spans: Option<Tracing>,
-    /// Whether limits per second have a Redis of their own.
+    /// Whether limits per second are in a Redis of their own.
     pub per_second: bool,
 }
 
-/// A call in flight. Whoever has given up ends the call, and with it this.
+/// The span of a call to Redis. If it is dropped before the call finishes, the call was
+/// cancelled.
 #[derive(Debug)]
 pub struct RedisSpan {
     span: Span,
-    ended: bool,
+    finished: bool,
 }
 
 impl Drop for RedisSpan {
     fn drop(&mut self) {
-        if !self.ended {
-            self.span.set_status(Status::error("given up"));
+        if !self.finished {
+            self.span.set_status(Status::error("cancelled"));
         }
     }
 }
@@ -39,23 +40,31 @@ impl Drop for RedisSpan {
 impl Observer for RedisTracer {
     type Call<'a> = Option<RedisSpan>;
 
-    /// The counters of this call alone: its round trip may carry others as well.
+    /// The lengths are those of this call alone, although calls may share a round trip.
     fn started(&self, charges: &[Charge]) -> Option<RedisSpan> {
-        let mut span = self.spans.as_ref()?.inner("Redis Pipeline Execution")?;
-        let per_second = |it: &&Charge| it.limit.window == Window::new(Unit::Second);
-        let per_second =
-            if self.per_second { charges.iter().filter(per_second).count() } else { 0 };
+        let mut span = self.spans.as_ref()?.start_child("Redis Pipeline Execution")?;
+        let mut per_second = 0;
+        if self.per_second {
+            for charge in charges {
+                if charge.limit.window == Window::new(Unit::Second) {
+                    per_second += 1;
+                }
+            }
+        }
         span.set_attribute(integer("pipeline length", charges.len() - per_second));
         span.set_attribute(integer("perSecondPipeline length", per_second));
         span.set_attribute(KeyValue::new("db.system", "redis"));
-        Some(RedisSpan { span, ended: false })
+        Some(RedisSpan { span, finished: false })
     }
 
     fn finished(&self, call: Option<RedisSpan>, results: &Results) {
         let Some(mut call) = call else { return };
-        call.ended = true;
-        if let Some(error) = results.iter().find_map(|it| it.as_ref().err()) {
-            call.span.set_status(Status::error(error.to_string()));
+        call.finished = true;
+        for result in results {
+            if let Err(error) = result {
+                call.span.set_status(Status::error(error.to_string()));
+                return;
+            }
         }
     }
 }

@@ -1,8 +1,11 @@
 use bytes::Bytes;
 
-use super::{text::LONGEST_TEXT, *};
+use super::{
+    text::{MAX_TEXT_BYTES, RequestText, truncated},
+    *,
+};
 use crate::{
-    descriptor::{Descriptor, Entry},
+    descriptor::{Descriptor, Entry, Request},
     limit::Hits,
 };
 
@@ -16,17 +19,20 @@ fn settings(rate: f64) -> TracingSettings {
     }
 }
 
-async fn mistakes(protocol: OtlpProtocol, variables: &[(&str, &str)]) -> String {
+async fn errors(protocol: OtlpProtocol, variables: &[(&str, &str)]) -> String {
     let settings = TracingSettings { protocol, ..settings(1.0) };
     let env = |name: &str| {
-        variables.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned())
+        let (_, value) = variables.iter().find(|(variable, _)| *variable == name)?;
+        Some((*value).to_owned())
     };
-    let spans = Tracing::new(&settings, &env, Arc::new(Metrics::new(0.8)));
-    spans.map_or_else(|it| it.to_string(), |_| String::new())
+    match Tracing::new(&settings, &env, Arc::new(Metrics::new(0.8))) {
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    }
 }
 
 #[tokio::test]
-async fn every_standard_variable_may_be_legal_or_empty_and_else_is_named() {
+async fn an_error_names_every_variable_that_is_neither_valid_nor_empty() {
     for protocol in [OtlpProtocol::Http, OtlpProtocol::Grpc] {
         for (name, legal, illegal) in [
             (
@@ -45,10 +51,10 @@ async fn every_standard_variable_may_be_legal_or_empty_and_else_is_named() {
             ("OTEL_BSP_EXPORT_TIMEOUT", &["1"], &["0", "-1"]),
         ] {
             for value in legal.iter().chain(&[""]) {
-                assert_eq!(mistakes(protocol, &[(name, value)]).await, "", "{name}={value:?}");
+                assert_eq!(errors(protocol, &[(name, value)]).await, "", "{name}={value:?}");
             }
             for value in illegal {
-                let text = mistakes(protocol, &[(name, value)]).await;
+                let text = errors(protocol, &[(name, value)]).await;
                 assert_eq!(text.lines().count(), 2, "{name}={value:?}: {text:?}");
                 assert!(text.contains(&format!("\n  {name}")), "{text}");
             }
@@ -57,8 +63,8 @@ async fn every_standard_variable_may_be_legal_or_empty_and_else_is_named() {
 }
 
 #[tokio::test]
-async fn all_that_is_wrong_is_said_at_once_and_a_password_is_not() {
-    let text = mistakes(
+async fn all_errors_are_listed_without_passwords() {
+    let text = errors(
         OtlpProtocol::Grpc,
         &[("OTEL_BSP_MAX_QUEUE_SIZE", "x"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "ann:hunter2@a")],
     );
@@ -72,16 +78,16 @@ async fn all_that_is_wrong_is_said_at_once_and_a_password_is_not() {
 }
 
 #[tokio::test]
-async fn a_variable_for_traces_hides_the_general_one() {
+async fn a_variable_for_traces_overrides_the_general_one() {
     let variables = [
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://a/v1/traces"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "x"),
     ];
-    assert_eq!(mistakes(OtlpProtocol::Http, &variables).await, "");
+    assert_eq!(errors(OtlpProtocol::Http, &variables).await, "");
 }
 
 #[test]
-fn what_a_caller_says_is_shown_without_its_bytes_and_cut() {
+fn requests_are_shown_escaped_and_truncated() {
     let entry = |key: &[u8], value: &[u8]| Entry {
         key: Bytes::copy_from_slice(key),
         value: Bytes::copy_from_slice(value),
@@ -95,23 +101,23 @@ fn what_a_caller_says_is_shown_without_its_bytes_and_cut() {
     };
     let show = |value: &[u8]| {
         let request = request(value);
-        Text::default().and(format_args!("{}", Shown(&request)))
+        truncated(format_args!("{}", RequestText(&request)))
     };
     assert_eq!(
         show(b"ann"),
         r#"domain:"shop\xff" descriptors:{entries:{key:"user" value:"ann"} entries:{key:"" value:"\"\n"} hits:1}"#
     );
     let long = show(&vec![b'x'; 1 << 20]);
-    assert_eq!(long.len(), LONGEST_TEXT + "…".len());
+    assert_eq!(long.len(), MAX_TEXT_BYTES + "…".len());
     assert!(long.starts_with("domain:\"shop\\xff\" descriptors:{entries:{key:\"user\" value:\"xx"));
     assert!(long.ends_with("x…"));
-    // Never within a character.
-    let odd = Text::default().and(format_args!("x{}", "ä".repeat(LONGEST_TEXT)));
-    assert!(odd.len() <= LONGEST_TEXT + "…".len() && odd.ends_with("ä…"));
+    // The cut is between two characters.
+    let odd = truncated(format_args!("x{}", "ä".repeat(MAX_TEXT_BYTES)));
+    assert!(odd.len() <= MAX_TEXT_BYTES + "…".len() && odd.ends_with("ä…"));
 }
 
 #[test]
-fn a_random_uuid_is_one() {
+fn a_random_uuid_has_version_4() {
     let [one, other] = [random_uuid(), random_uuid()];
     assert_ne!(one, other);
     let lengths: Vec<_> = one.split('-').map(str::len).collect();
@@ -120,7 +126,7 @@ fn a_random_uuid_is_one() {
 }
 
 #[tokio::test]
-async fn what_is_not_recorded_leaves_no_trace() {
+async fn only_recorded_calls_have_spans() {
     let metrics = Arc::new(Metrics::new(0.8));
     let (spans, _exporter) = Tracing::new(&settings(0.0), &|_| None, metrics).unwrap();
     assert!(spans.start_grpc_call(&HeaderMap::new()).is_none());

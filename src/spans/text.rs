@@ -1,42 +1,41 @@
-//! What callers say, as text that is fit to be recorded.
+//! The text of requests in span attributes.
 
 use std::fmt::{self, Write};
+
+use opentelemetry::KeyValue;
 
 use crate::{
     descriptor::{Descriptor, Entry, Request},
     limit::Hits,
 };
 
-/// How much of what a caller says is recorded, in bytes.
-pub(super) const LONGEST_TEXT: usize = 1_024;
+/// The largest text that is recorded, in bytes, without the `…` of truncated text.
+pub(super) const MAX_TEXT_BYTES: usize = 1_024;
 
-/// Text that is cut where it becomes too long.
-#[derive(Default)]
-pub(super) struct Text(String);
-
-impl Text {
-    /// The text, with `…` where it was cut.
-    pub(super) fn and(mut self, text: fmt::Arguments<'_>) -> String {
-        if self.write_fmt(text).is_err() {
-            self.0.push('…');
-        }
-        self.0
+/// Formats `text`, and cuts it at [`MAX_TEXT_BYTES`] with a `…`. Formatting stops there.
+pub(super) fn truncated(text: fmt::Arguments<'_>) -> String {
+    let mut truncated = Truncated(String::new());
+    if truncated.write_fmt(text).is_err() {
+        truncated.0.push('…');
     }
+    truncated.0
 }
 
-impl Write for Text {
+struct Truncated(String);
+
+impl Write for Truncated {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = LONGEST_TEXT - self.0.len();
+        let room = MAX_TEXT_BYTES - self.0.len();
         let part = &text[..text.floor_char_boundary(room)];
         self.0.push_str(part);
         if part.len() < text.len() { Err(fmt::Error) } else { Ok(()) }
     }
 }
 
-/// A request, much like protobuf writes it for people.
-pub(super) struct Shown<'a>(pub(super) &'a Request);
+/// A request in a form like protobuf's text format.
+pub(super) struct RequestText<'a>(pub(super) &'a Request);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for RequestText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Request { domain, descriptors, .. } = self.0;
         write!(f, "domain:\"{}\"", domain.escape_ascii())?;
@@ -56,4 +55,9 @@ impl fmt::Display for Shown<'_> {
         }
         Ok(())
     }
+}
+
+/// An integer attribute. A number beyond `i64` becomes the largest `i64`.
+pub(super) fn integer(key: &'static str, number: impl TryInto<i64>) -> KeyValue {
+    KeyValue::new(key, number.try_into().unwrap_or(i64::MAX))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{TagDialect, mogrifier::Mogrifier};
+use super::{mogrifier::Mogrifier, settings::TagDialect};
 use crate::metrics::{delta_tracker::Change, tags::Tags};
 
 /// The format of lines for one server.

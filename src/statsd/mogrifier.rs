@@ -19,7 +19,6 @@ pub struct Mogrifier {
 #[derive(Debug)]
 pub(super) struct Mogrified<'m> {
     pub(super) name: String,
-    /// Keys and values.
     pub(super) tags: Vec<(&'m str, String)>,
 }
 

@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{metrics::series::HitCounts, rules::stat_name::StatName};
+use crate::{metrics::series::HitCounts, net::HostPort, rules::stat_name::StatName};
 
 /// The timeout of everything that a test waits for.
 const TIMEOUT: Duration = Duration::from_secs(20);

@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::StatsdProtocol;
+use super::settings::StatsdProtocol;
 use crate::{metrics::delta_tracker::Ack, net::HostPort};
 
 /// The timeout of a connection attempt, of a lookup and of a write.
@@ -31,7 +31,7 @@ pub(super) struct Transport {
     connection: Connection,
 }
 
-/// `None` while not connected.
+/// The connection of either protocol, or `None` while not connected.
 #[derive(Debug)]
 enum Connection {
     Tcp(Option<TcpStream>),
@@ -59,7 +59,6 @@ struct LineAck<'t> {
 }
 
 impl<'t> Packet<'t> {
-    /// The length in bytes.
     pub(super) fn len(&self) -> usize {
         self.text.len()
     }

@@ -1,4 +1,4 @@
-//! Certificates that are exchanged while they are in use.
+//! Replaces the certificate of the gRPC server while the server runs.
 
 use std::{
     convert::Infallible,
@@ -11,54 +11,58 @@ use rustls::ServerConfig;
 use tokio::task::{self, JoinError};
 use tracing::{error, info};
 
-use super::{Contents, Loaded, ServerTls, TlsError, calendar};
+use super::{
+    error::TlsError,
+    pem::calendar,
+    server::{Contents, LoadedTls, ServerTls},
+};
 use crate::{metrics::Metrics, time::Clock, watch::Watch};
 
-/// How new connections are encrypted. Those that are open do not change.
+/// The active TLS configuration. A new one applies to new connections only.
 pub type SharedServerConfig = Arc<ArcSwap<ServerConfig>>;
 
-/// Puts certificates in force, and keeps them up to date.
+/// Loads the TLS files of the gRPC server, and loads them again when they change.
 #[derive(Debug)]
 pub struct CertificateReloader {
     files: ServerTls,
-    in_use: SharedServerConfig,
+    active: SharedServerConfig,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
-    /// What the last attempt found, to tell whether anything is new.
-    last: u64,
+    /// The digest of the last read, so that the same contents are refused only once.
+    last_digest: u64,
 }
 
 impl CertificateReloader {
-    /// Puts the certificates in `files` in force. Blocks.
+    /// Loads the certificate and activates it. Blocks.
     ///
     /// # Errors
     ///
-    /// If they cannot be used.
+    /// If the files cannot be used.
     pub fn start(
         files: ServerTls,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, TlsError> {
-        let read = files.read();
-        let last = digest(&read);
-        let loaded = files.compile(&read?, clock.now())?;
-        let in_use = Arc::new(ArcSwap::new(Arc::clone(&loaded.config)));
-        let keeper = Self { files, in_use, metrics, clock, last };
-        keeper.tell(&loaded);
-        Ok(keeper)
+        let contents = files.read();
+        let last_digest = digest(&contents);
+        let loaded = files.build(&contents?, clock.now())?;
+        let active = Arc::new(ArcSwap::new(Arc::clone(&loaded.config)));
+        let reloader = Self { files, active, metrics, clock, last_digest };
+        reloader.report(&loaded);
+        Ok(reloader)
     }
 
-    /// What is in force, now and later.
+    /// The active configuration, now and after each reload.
     pub fn config(&self) -> SharedServerConfig {
-        Arc::clone(&self.in_use)
+        Arc::clone(&self.active)
     }
 
-    /// Puts certificates in force whenever the files change and can be used. Does
-    /// not return.
+    /// Activates new certificates whenever the files change. Files that cannot be used
+    /// are logged and counted, and the active certificate stays. Runs forever.
     ///
     /// # Errors
     ///
-    /// If a look at the files panics.
+    /// If reading the files panics.
     pub async fn watch(mut self) -> Result<Infallible, JoinError> {
         let mut watch = Watch::start();
         loop {
@@ -68,41 +72,42 @@ impl CertificateReloader {
                 move || files.fingerprint()
             };
             watch.changed(look).await?;
-            self = task::spawn_blocking(move || {
-                if let Err(error) = self.load() {
+            let reload = move || {
+                if let Err(error) = self.reload() {
                     self.metrics.count_refused_certificate();
-                    error!("new certificates refused, the old ones stay in force: {error}");
+                    error!("new certificates refused, the old ones stay active: {error}");
                 }
                 self
-            })
-            .await?;
+            };
+            self = task::spawn_blocking(reload).await?;
         }
     }
 
-    /// The same contents are refused once.
-    fn load(&mut self) -> Result<(), TlsError> {
-        let read = self.files.read();
-        let found = digest(&read);
-        if std::mem::replace(&mut self.last, found) == found {
+    /// Does nothing if the contents are those of the last read.
+    fn reload(&mut self) -> Result<(), TlsError> {
+        let contents = self.files.read();
+        let digest = digest(&contents);
+        if digest == self.last_digest {
             return Ok(());
         }
-        let loaded = self.files.compile(&read?, self.clock.now())?;
-        self.in_use.store(Arc::clone(&loaded.config));
-        self.tell(&loaded);
+        self.last_digest = digest;
+        let loaded = self.files.build(&contents?, self.clock.now())?;
+        self.active.store(Arc::clone(&loaded.config));
+        self.report(&loaded);
         Ok(())
     }
 
-    fn tell(&self, loaded: &Loaded) {
+    fn report(&self, loaded: &LoadedTls) {
         self.metrics.count_certificate_load(loaded.not_after);
-        let until = loaded.not_after.map(|it| calendar(it).to_string());
-        info!(file = %self.files.certificate.display(), until, "certificate loaded");
+        let expires = loaded.not_after.map(|not_after| calendar(not_after).to_string());
+        info!(file = %self.files.certificate.display(), expires, "certificate loaded");
     }
 }
 
-fn digest(read: &Result<Contents, TlsError>) -> u64 {
+fn digest(contents: &Result<Contents, TlsError>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    match read {
-        Ok(it) => (&it.certificate, &it.key, &it.authorities).hash(&mut hasher),
+    match contents {
+        Ok(contents) => contents.hash(&mut hasher),
         Err(error) => error.to_string().hash(&mut hasher),
     }
     hasher.finish()

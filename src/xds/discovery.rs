@@ -1,7 +1,6 @@
-//! Rules by xDS: the aggregated discovery service, state of the world. Every
-//! response holds all rules there are.
+//! The client of the aggregated discovery service (ADS), in the state-of-the-world
+//! protocol: every response holds all rules.
 
-use futures_util::TryFutureExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
@@ -10,86 +9,80 @@ use tonic::{
     transport::Channel,
 };
 
-use self::pb::{
-    envoy::{
-        config::core::v3::Node,
-        service::discovery::v3::{
-            DiscoveryRequest, DiscoveryResponse,
-            aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+use self::{
+    pb::{
+        envoy::{
+            config::core::v3::Node,
+            service::discovery::v3::{
+                DiscoveryRequest, DiscoveryResponse,
+                aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+            },
         },
+        google,
     },
-    google,
+    resource::TYPE_URL,
 };
 use crate::config::SourceTree;
 
+mod pb;
 mod resource;
 
-/// The messages, generated from `proto/`.
-#[allow(dead_code, missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
-mod pb {
-    include!(concat!(env!("OUT_DIR"), "/xds/proto.rs"));
-}
+/// The largest number of requests that the server has not read yet. There is one request
+/// for each response.
+const MAX_UNREAD_REQUESTS: usize = 16;
 
-/// The type of every resource that is asked for.
-pub const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
-
-/// How many requests may wait for a server that does not read. There is one for
-/// each response.
-const WAITING: usize = 16;
-
-/// A header of the call.
+/// A header that is sent when a stream is opened.
 pub type Header = (MetadataKey<Ascii>, MetadataValue<Ascii>);
 
-/// Who asks for rules, and how.
+/// The identity of this process to the server, and the bounds of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscriber {
-    /// The name of this process.
+    /// The ID of this process as an xDS node.
     pub node: String,
-    /// What else the server is told of this process.
+    /// The metadata of the node: keys and values.
     pub metadata: Vec<(String, String)>,
-    /// Sent when a stream is opened.
+    /// Additional headers of each stream.
     pub headers: Vec<Header>,
-    /// The longest response that is read, in bytes.
+    /// The largest accepted response, in bytes.
     pub max_message: usize,
 }
 
-/// A stream of rules.
+/// An open stream of rules.
 #[derive(Debug)]
 pub struct Subscription {
     requests: mpsc::Sender<DiscoveryRequest>,
     responses: Streaming<DiscoveryResponse>,
-    /// What each request says, with the version that was accepted last.
+    /// The common part of all requests, with the last accepted version.
     request: DiscoveryRequest,
 }
 
-/// All rules, as one response has them.
+/// The content of one response: all rules.
 #[derive(Debug)]
 pub struct Update {
-    /// By which the server is answered.
-    pub receipt: Receipt,
-    /// The rules, by the names of their resources; else why they cannot be
-    /// read.
+    /// The version of the rules. Must be accepted or rejected.
+    pub version: Version,
+    /// The rules in order of their resource names, or the reason why they are malformed.
     pub rules: Result<Vec<SourceTree>, String>,
 }
 
-/// Which response is answered.
+/// A version of the rules.
 #[derive(Debug)]
-pub struct Receipt {
-    /// The server's name for this state of the rules.
-    pub version: String,
+pub struct Version {
+    /// The server's name of the version.
+    pub name: String,
+    /// Identifies the response in the answer to the server.
     nonce: String,
 }
 
 impl Subscription {
-    /// Asks for all rules. `accepted` is the version that is in force, empty
-    /// if there is none.
+    /// Opens a stream and requests all rules. `accepted` is the active version, or empty.
     ///
-    /// It may be long until the server has something to say, and this does not
-    /// return before.
+    /// Waits for the headers of the server, which may send them only with the first
+    /// rules.
     ///
     /// # Errors
     ///
-    /// If the server refuses.
+    /// If the server refuses the call, or if the connection fails.
     pub async fn open(
         channel: Channel,
         subscriber: &Subscriber,
@@ -104,7 +97,7 @@ impl Subscription {
             type_url: TYPE_URL.to_owned(),
             ..DiscoveryRequest::default()
         };
-        let (requests, receiver) = mpsc::channel(WAITING);
+        let (requests, receiver) = mpsc::channel(MAX_UNREAD_REQUESTS);
         let mut call = Request::new(ReceiverStream::new(receiver));
         for (name, value) in &subscriber.headers {
             call.metadata_mut().append(name.clone(), value.clone());
@@ -112,44 +105,45 @@ impl Subscription {
         send(&requests, request.clone())?;
         let mut client = AggregatedDiscoveryServiceClient::new(channel)
             .max_decoding_message_size(subscriber.max_message);
-        let responses =
-            client.stream_aggregated_resources(call).map_ok(tonic::Response::into_inner).await?;
-        Ok(Self { requests, responses, request })
+        let responses = client.stream_aggregated_resources(call).await?;
+        Ok(Self { requests, responses: responses.into_inner(), request })
     }
 
-    /// The next state of the rules; none if the server ends the stream.
+    /// Waits for the next version of the rules. Returns `None` if the server ends the
+    /// stream.
     ///
     /// # Errors
     ///
-    /// If the stream breaks.
+    /// If the stream fails.
     pub async fn next(&mut self) -> Result<Option<Update>, Status> {
         let Some(response) = self.responses.message().await? else { return Ok(None) };
         let DiscoveryResponse { version_info, resources, type_url, nonce } = response;
-        let rules = match type_url == TYPE_URL {
-            true => resource::trees(resources),
-            false => Err(format!("the response is of the type {type_url:?}, expected {TYPE_URL}")),
+        let rules = if type_url == TYPE_URL {
+            resource::trees(resources)
+        } else {
+            Err(format!("the response is of the type {type_url:?}, expected {TYPE_URL}"))
         };
-        Ok(Some(Update { receipt: Receipt { version: version_info, nonce }, rules }))
+        Ok(Some(Update { version: Version { name: version_info, nonce }, rules }))
     }
 
-    /// Tells the server that the rules are in force.
+    /// Acknowledges `version` to the server: its rules are active.
     ///
     /// # Errors
     ///
-    /// If the stream is broken.
-    pub fn accept(&mut self, receipt: Receipt) -> Result<(), Status> {
-        self.request.version_info = receipt.version;
-        self.answer(receipt.nonce, None)
+    /// If the stream has failed.
+    pub fn accept(&mut self, version: Version) -> Result<(), Status> {
+        self.request.version_info = version.name;
+        self.answer(version.nonce, None)
     }
 
-    /// Tells the server why the rules are not in force.
+    /// Rejects `version` with a reason for the server: its rules are not active.
     ///
     /// # Errors
     ///
-    /// If the stream is broken.
-    pub fn refuse(&mut self, receipt: Receipt, reason: String) -> Result<(), Status> {
+    /// If the stream has failed.
+    pub fn reject(&mut self, version: Version, reason: String) -> Result<(), Status> {
         let code = Code::InvalidArgument.into();
-        self.answer(receipt.nonce, Some(google::rpc::Status { code, message: reason }))
+        self.answer(version.nonce, Some(google::rpc::Status { code, message: reason }))
     }
 
     fn answer(

@@ -489,7 +489,7 @@ async fn a_call_that_is_given_up_is_recorded_as_such() {
     redis.resume();
     assert_family(&spans, SERVER);
     assert_eq!(only(&spans, SERVER).attribute("rpc.grpc.status_code"), "1");
-    assert_eq!(status(only(&spans, STORE)), (StatusCode::Error, "given up".to_owned()));
+    assert_eq!(status(only(&spans, STORE)), (StatusCode::Error, "cancelled".to_owned()));
     assert!(!only(&spans, DECISION).attribute_names().contains(&"tollgate.code".to_owned()));
     assert_eq!(hex(&only(&spans, SERVER).span.trace_id).len(), 32);
 }

@@ -38,19 +38,19 @@ pub(in crate::metrics) type Values = [u64; STATISTICS.len()];
 /// The hits that one decision adds to a series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HitCounts {
-    /// All hits, except refunds.
+    /// All hits, without those that were refunded.
     pub total: u64,
-    /// Hits within the limit.
+    /// Hits that were within the limit.
     pub within: u64,
     /// Hits near the limit, passed or not.
     pub near: u64,
-    /// Hits over the limit.
+    /// Hits over the limit, passed or not.
     pub over: u64,
     /// Hits over the limit that were decided without a call to the store.
     pub over_cached: u64,
     /// Hits over the limit that passed because of `shadow_mode`.
     pub over_shadowed: u64,
-    /// Hits refunded.
+    /// Hits that were refunded.
     pub refunded: u64,
 }
 

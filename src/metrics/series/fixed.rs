@@ -15,7 +15,7 @@ use crate::rules::{Rule, RuleTree, stat_name::StatName};
 #[derive(Debug, Default)]
 pub(super) struct FixedSeries {
     pub(super) by_name: HashMap<Arc<StatName>, Arc<Series>>,
-    /// By [`Rule::index`]. The name proves that the rule is one of these rules.
+    /// By [`Rule::index`]. A rule with another name at its index is no longer active.
     by_rule: Vec<(Arc<StatName>, Arc<Series>)>,
     /// Sorted when a page is first shown.
     sorted_by_labels: OnceLock<Vec<NamedSeries>>,

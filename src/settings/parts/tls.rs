@@ -39,8 +39,7 @@ pub(super) fn server_tls(reader: &mut SettingReader<'_>) -> Option<ServerTls> {
     if client_ca.is_some() && !is_on {
         reader.reject(CLIENT_CA, &[USE_TLS], &format!("expected {USE_TLS} to be true, too"));
     }
-    let clients =
-        client_ca.map(|authorities| ClientVerification { authorities, name: client_name });
+    let clients = client_ca.map(|ca_file| ClientVerification { ca_file, name: client_name });
     let tls = ServerTls { certificate: certificate?, key: key?, clients };
     reject_unusable_files(reader, &tls);
     if is_on { Some(tls) } else { None }

@@ -6,7 +6,7 @@ use crate::{
     net::HostPort,
     service::LARGEST_MESSAGE,
     settings::{reader::SettingReader, value},
-    tls::client::ClientTls,
+    tls::client::{ClientIdentity, ClientTls},
     xds::{
         XdsSettings,
         discovery::{Header, Subscriber},
@@ -50,13 +50,14 @@ fn max_message(text: &str) -> value::Parsed<usize> {
 }
 
 fn tls(reader: &mut SettingReader<'_>) -> Option<ClientTls> {
+    let identity = client_certificate(
+        reader,
+        "CONFIG_GRPC_XDS_CLIENT_TLS_CERT",
+        "CONFIG_GRPC_XDS_CLIENT_TLS_KEY",
+    );
     let settings = ClientTls {
-        identity: client_certificate(
-            reader,
-            "CONFIG_GRPC_XDS_CLIENT_TLS_CERT",
-            "CONFIG_GRPC_XDS_CLIENT_TLS_KEY",
-        ),
-        authorities: reader.optional("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", value::readable_file),
+        identity: identity.map(|(certificate, key)| ClientIdentity { certificate, key }),
+        ca_file: reader.optional("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", value::readable_file),
         server_name: reader.optional("CONFIG_GRPC_XDS_SERVER_TLS_SAN", value::host),
     };
     let is_on = reader.value("CONFIG_GRPC_XDS_SERVER_USE_TLS", value::boolean);

@@ -71,7 +71,7 @@ fn a_certificate_and_its_key_are_required_and_client_verification_is_optional() 
     assert_eq!(tls.clients, None);
     let san = ("GRPC_CLIENT_TLS_SAN", "envoy.example.com");
     let check = files.read(&[ON, CERT, KEY, CACERT, san]).unwrap().unwrap().clients.unwrap();
-    assert!(check.authorities.ends_with("cert"));
+    assert!(check.ca_file.ends_with("cert"));
     assert_eq!(check.name.unwrap().to_str(), "envoy.example.com");
     let check = files.read(&[ON, CERT, KEY, CACERT]).unwrap().unwrap().clients.unwrap();
     assert_eq!(check.name, None);
@@ -124,7 +124,7 @@ fn files_that_cannot_be_used_are_named_with_the_reason() {
     );
     files.rejects(
         &cert("expired"),
-        r#"GRPC_SERVER_TLS_CERT="expired": this certificate was good until 2020-01-02T00:00:00Z"#,
+        r#"GRPC_SERVER_TLS_CERT="expired": this certificate expired at 2020-01-02T00:00:00Z"#,
     );
     files.rejects(&cert("/"), r#"GRPC_SERVER_TLS_CERT="/": expected a regular file"#);
     let error = files.read(&cert("garbled")).unwrap_err();

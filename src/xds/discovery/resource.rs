@@ -1,46 +1,53 @@
-//! From the resources to what rule files would say in their place.
+//! Converts resources to the source trees that rule files would have.
 
 use std::borrow::Cow;
 
 use prost::Message;
 use prost_types::{Any, Struct, Value, value::Kind};
 
-use super::{
-    TYPE_URL,
-    pb::ratelimit::config::ratelimit::v3::{
-        RateLimitConfig, RateLimitDescriptor, RateLimitPolicy, RateLimitUnit,
-    },
+use super::pb::ratelimit::config::ratelimit::v3::{
+    RateLimitConfig, RateLimitDescriptor, RateLimitPolicy, RateLimitReplace, RateLimitUnit,
 };
 use crate::config::{SourceTree, TreeValue};
 
-/// The longest part of a server's text that is repeated, in characters.
-const QUOTED: usize = 200;
+/// The type of all resources in a request and in its response.
+pub(super) const TYPE_URL: &str =
+    "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
 
-/// The rules of all resources, in the order of their names: the server's own
-/// order may change from one response to the next.
+/// The largest part of a server's text in an error, in characters.
+const MAX_QUOTED_CHARS: usize = 200;
+
+/// The rules of all resources, sorted by resource name: the server's order may change
+/// from one response to the next.
 pub(super) fn trees(resources: Vec<Any>) -> Result<Vec<SourceTree>, String> {
-    let each = resources.into_iter().enumerate().map(|(index, it)| {
-        if it.type_url != TYPE_URL {
-            let found: String = it.type_url.chars().take(QUOTED).collect();
+    let mut trees = Vec::new();
+    for (index, resource) in resources.into_iter().enumerate() {
+        if resource.type_url != TYPE_URL {
+            let found: String = resource.type_url.chars().take(MAX_QUOTED_CHARS).collect();
             return Err(format!(
                 "resources[{index}] is of the type {found:?}, expected {TYPE_URL}"
             ));
         }
-        let config = RateLimitConfig::decode(&*it.value)
-            .map_err(|error| format!("resources[{index}] cannot be decoded: {error}"))?;
-        Ok(tree(config, index))
-    });
-    let mut trees = each.collect::<Result<Vec<_>, _>>()?;
+        match RateLimitConfig::decode(&*resource.value) {
+            Ok(config) => trees.push(tree(config, index)),
+            Err(error) => return Err(format!("resources[{index}] cannot be decoded: {error}")),
+        }
+    }
     trees.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(trees)
 }
 
+/// The metadata of a node, or `None` if there is none.
 pub(super) fn metadata(pairs: &[(String, String)]) -> Option<Struct> {
-    let field = |(key, value): &(String, String)| {
-        (key.clone(), Value { kind: Some(Kind::StringValue(value.clone())) })
-    };
-    let fields = pairs.iter().map(field).collect();
-    (!pairs.is_empty()).then_some(Struct { fields })
+    if pairs.is_empty() {
+        return None;
+    }
+    let mut message = Struct::default();
+    for (key, value) in pairs {
+        let value = Value { kind: Some(Kind::StringValue(value.clone())) };
+        message.fields.insert(key.clone(), value);
+    }
+    Some(message)
 }
 
 fn tree(config: RateLimitConfig, index: usize) -> SourceTree {
@@ -48,65 +55,73 @@ fn tree(config: RateLimitConfig, index: usize) -> SourceTree {
     let name = if name.is_empty() { format!("resources[{index}]") } else { name };
     let mut root = Fields::default();
     root.put("domain", TreeValue::Text(domain));
-    root.list("descriptors", descriptors.into_iter().map(descriptor));
-    SourceTree { name, root: root.tree() }
+    root.put_list("descriptors", descriptors, descriptor);
+    SourceTree { name, root: root.into_tree() }
 }
 
 fn descriptor(message: RateLimitDescriptor) -> TreeValue {
     let mut fields = Fields::default();
     fields.put("key", TreeValue::Text(message.key));
-    fields.text("value", message.value);
+    fields.put_text("value", message.value);
     if let Some(policy) = message.rate_limit {
         fields.put("rate_limit", limit(policy));
     }
-    fields.flag("shadow_mode", message.shadow_mode);
-    fields.flag("detailed_metric", message.detailed_metric);
-    fields.flag("quota_mode", message.quota_mode);
+    fields.put_flag("shadow_mode", message.shadow_mode);
+    fields.put_flag("detailed_metric", message.detailed_metric);
+    fields.put_flag("quota_mode", message.quota_mode);
     if let Some(metadata) = message.metadata {
         fields.put("metadata", map(metadata));
     }
-    fields.list("descriptors", message.descriptors.into_iter().map(descriptor));
-    fields.tree()
+    fields.put_list("descriptors", message.descriptors, descriptor);
+    fields.into_tree()
 }
 
 fn limit(message: RateLimitPolicy) -> TreeValue {
     let mut fields = Fields::default();
     match RateLimitUnit::try_from(message.unit) {
         Ok(RateLimitUnit::Unknown) => {}
-        Ok(unit) => fields.text("unit", unit.as_str_name().to_ascii_lowercase()),
-        Err(_) => fields.text("unit", message.unit.to_string()),
+        Ok(unit) => fields.put_text("unit", unit.as_str_name().to_ascii_lowercase()),
+        Err(_) => fields.put_text("unit", message.unit.to_string()),
     }
-    // Zero cannot be told from nothing, and is what nothing means.
+    // Protobuf does not distinguish 0 from a missing number. Both mean a limit of 0.
     if !message.unlimited || 0 < message.requests_per_unit {
         fields.put("requests_per_unit", TreeValue::Number(message.requests_per_unit.into()));
     }
-    fields.flag("unlimited", message.unlimited);
-    fields.text("name", message.name);
-    let replaces = message.replaces.into_iter().map(|it| {
-        let mut fields = Fields::default();
-        fields.put("name", TreeValue::Text(it.name));
-        fields.tree()
-    });
-    fields.list("replaces", replaces);
-    fields.tree()
+    fields.put_flag("unlimited", message.unlimited);
+    fields.put_text("name", message.name);
+    fields.put_list("replaces", message.replaces, replaced);
+    fields.into_tree()
+}
+
+fn replaced(message: RateLimitReplace) -> TreeValue {
+    let mut fields = Fields::default();
+    fields.put("name", TreeValue::Text(message.name));
+    fields.into_tree()
 }
 
 fn map(message: Struct) -> TreeValue {
-    TreeValue::Map(message.fields.into_iter().map(|(key, it)| (key.into(), value(it))).collect())
+    let mut fields = Vec::new();
+    for (key, field) in message.fields {
+        fields.push((key.into(), value(field)));
+    }
+    TreeValue::Map(fields)
 }
 
 fn value(message: Value) -> TreeValue {
     match message.kind {
         None | Some(Kind::NullValue(_)) => TreeValue::Null,
-        Some(Kind::BoolValue(it)) => TreeValue::Bool(it),
-        Some(Kind::NumberValue(it)) => TreeValue::Number(it),
-        Some(Kind::StringValue(it)) => TreeValue::Text(it),
-        Some(Kind::ListValue(it)) => TreeValue::List(it.values.into_iter().map(value).collect()),
-        Some(Kind::StructValue(it)) => map(it),
+        Some(Kind::BoolValue(flag)) => TreeValue::Bool(flag),
+        Some(Kind::NumberValue(number)) => TreeValue::Number(number),
+        Some(Kind::StringValue(text)) => TreeValue::Text(text),
+        Some(Kind::ListValue(list)) => {
+            TreeValue::List(list.values.into_iter().map(value).collect())
+        }
+        Some(Kind::StructValue(fields)) => map(fields),
     }
 }
 
-/// A map in the making. What protobuf does not tell from nothing is left out.
+/// The fields of a map. Values that protobuf does not distinguish from missing ones are
+/// left out.
 #[derive(Default)]
 struct Fields(Vec<(Cow<'static, str>, TreeValue)>);
 
@@ -115,26 +130,25 @@ impl Fields {
         self.0.push((key.into(), value));
     }
 
-    fn text(&mut self, key: &'static str, text: String) {
+    fn put_text(&mut self, key: &'static str, text: String) {
         if !text.is_empty() {
             self.put(key, TreeValue::Text(text));
         }
     }
 
-    fn flag(&mut self, key: &'static str, flag: bool) {
+    fn put_flag(&mut self, key: &'static str, flag: bool) {
         if flag {
             self.put(key, TreeValue::Bool(true));
         }
     }
 
-    fn list(&mut self, key: &'static str, elements: impl Iterator<Item = TreeValue>) {
-        let elements: Vec<_> = elements.collect();
-        if !elements.is_empty() {
-            self.put(key, TreeValue::List(elements));
+    fn put_list<M>(&mut self, key: &'static str, messages: Vec<M>, convert: fn(M) -> TreeValue) {
+        if !messages.is_empty() {
+            self.put(key, TreeValue::List(messages.into_iter().map(convert).collect()));
         }
     }
 
-    fn tree(self) -> TreeValue {
+    fn into_tree(self) -> TreeValue {
         TreeValue::Map(self.0)
     }
 }

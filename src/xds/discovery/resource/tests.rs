@@ -5,7 +5,7 @@ use proptest::{collection::vec, option, prelude::*};
 use super::*;
 use crate::{
     config::{self, CompileOptions, SourceFile},
-    rules::{Rule, RuleTree},
+    rules::RuleTree,
     xds::discovery::pb::ratelimit::config::ratelimit::v3::RateLimitReplace,
 };
 
@@ -45,11 +45,11 @@ fn descriptors() -> impl Strategy<Value = RateLimitDescriptor> {
     })
 }
 
-/// Without those that would be the same as one before.
+/// Removes descriptors that equal an earlier one.
 fn distinct(mut list: Vec<RateLimitDescriptor>) -> Vec<RateLimitDescriptor> {
     let mut seen = HashSet::new();
-    list.retain(|it| {
-        let RateLimitDescriptor { key, value, .. } = it;
+    list.retain(|descriptor| {
+        let RateLimitDescriptor { key, value, .. } = descriptor;
         seen.insert(if value.is_empty() { key.clone() } else { format!("{key}_{value}") })
     });
     list
@@ -59,55 +59,60 @@ fn distinct(mut list: Vec<RateLimitDescriptor>) -> Vec<RateLimitDescriptor> {
 fn yaml(list: &[RateLimitDescriptor], indent: usize) -> String {
     let mut text = String::new();
     let pad = " ".repeat(indent);
-    for it in list {
-        let _ = writeln!(text, "{pad}- key: '{}'\n{pad}  value: '{}'", it.key, it.value);
+    for descriptor in list {
+        let _ = writeln!(
+            text,
+            "{pad}- key: '{}'\n{pad}  value: '{}'",
+            descriptor.key, descriptor.value
+        );
         for (flag, is_set) in [
-            ("shadow_mode", it.shadow_mode),
-            ("quota_mode", it.quota_mode),
-            ("detailed_metric", it.detailed_metric),
+            ("shadow_mode", descriptor.shadow_mode),
+            ("quota_mode", descriptor.quota_mode),
+            ("detailed_metric", descriptor.detailed_metric),
         ] {
             let _ = writeln!(text, "{pad}  {flag}: {is_set}");
         }
-        if it.metadata.is_some() {
+        if descriptor.metadata.is_some() {
             let _ = writeln!(text, "{pad}  metadata: {{ a: '010' }}");
         }
-        if let Some(limit) = &it.rate_limit {
-            let what = match limit.unlimited {
-                true => "unlimited: true".to_owned(),
-                false => format!(
-                    "unit: {}, requests_per_unit: {}",
-                    limit.unit().as_str_name(),
-                    limit.requests_per_unit
-                ),
+        if let Some(limit) = &descriptor.rate_limit {
+            let rate = if limit.unlimited {
+                "unlimited: true".to_owned()
+            } else {
+                let unit = limit.unit().as_str_name();
+                format!("unit: {unit}, requests_per_unit: {}", limit.requests_per_unit)
             };
-            let replaces: Vec<_> =
-                limit.replaces.iter().map(|it| format!("{{ name: '{}' }}", it.name)).collect();
+            let mut replaces = Vec::new();
+            for replaced in &limit.replaces {
+                replaces.push(format!("{{ name: '{}' }}", replaced.name));
+            }
             let (name, replaces) = (&limit.name, replaces.join(", "));
             let _ = writeln!(
                 text,
-                "{pad}  rate_limit: {{ {what}, name: '{name}', replaces: [{replaces}] }}"
+                "{pad}  rate_limit: {{ {rate}, name: '{name}', replaces: [{replaces}] }}"
             );
         }
-        if !it.descriptors.is_empty() {
-            text += &format!("{pad}  descriptors:\n{}", yaml(&it.descriptors, indent + 2));
+        if !descriptor.descriptors.is_empty() {
+            text += &format!("{pad}  descriptors:\n{}", yaml(&descriptor.descriptors, indent + 2));
         }
     }
     text
 }
 
-/// Everything but where a rule is written.
+/// The rules without their locations in files.
 fn dump(rules: &RuleTree) -> Vec<String> {
-    let line = |rule: &Rule| {
+    let mut lines = Vec::new();
+    for rule in rules.rules() {
         let mut spec = rule.spec.clone();
         spec.location = "".into();
-        format!("{}: {spec:?}", rule.stat_name())
-    };
-    rules.rules().iter().map(|it| line(it)).collect()
+        lines.push(format!("{}: {spec:?}", rule.stat_name()));
+    }
+    lines
 }
 
 proptest! {
     #[test]
-    fn a_message_and_a_file_that_say_the_same_are_the_same_rules(
+    fn equal_messages_and_files_become_equal_rules(
         list in vec(descriptors(), 0..6).prop_map(distinct)
     ) {
         let bytes = format!("domain: 'a/b'\ndescriptors:\n{}", yaml(&list, 0)).into_bytes();
@@ -123,27 +128,27 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_rules_or_a_reason(value in vec(any::<u8>(), 0..200)) {
+    fn any_bytes_become_rules_or_an_error(value in vec(any::<u8>(), 0..200)) {
         let any = Any { type_url: TYPE_URL.into(), value };
         if let Ok(trees) = trees(vec![any]) {
-            let _ = config::compile_trees(&trees, CompileOptions::default()).map_err(|it| it.to_string());
+            let _ = config::compile_trees(&trees, CompileOptions::default()).map_err(|error| error.to_string());
         }
     }
 }
 
 #[test]
-fn resources_stand_in_the_order_of_their_names() {
+fn trees_are_sorted_by_resource_name() {
     let any = |name: &str| {
         let config = RateLimitConfig { name: name.into(), ..RateLimitConfig::default() };
         Any { type_url: TYPE_URL.into(), value: config.encode_to_vec() }
     };
     let trees = trees(vec![any("b"), any(""), any("a")]).unwrap();
-    let names: Vec<_> = trees.iter().map(|it| it.name.as_str()).collect();
+    let names: Vec<_> = trees.iter().map(|tree| tree.name.as_str()).collect();
     assert_eq!(names, ["a", "b", "resources[1]"]);
 }
 
 #[test]
-fn what_is_no_resource_of_ours_is_refused_by_its_place() {
+fn an_error_names_the_position_of_a_wrong_resource() {
     let bad = Any { type_url: TYPE_URL.into(), value: vec![0xff] };
     assert!(trees(vec![bad]).unwrap_err().starts_with("resources[0] cannot be decoded: "));
     let other = Any { type_url: "type.googleapis.com/other".into(), value: Vec::new() };
@@ -153,13 +158,13 @@ fn what_is_no_resource_of_ours_is_refused_by_its_place() {
 }
 
 #[test]
-fn units_and_numbers_that_mean_nothing_are_refused() {
+fn missing_and_unknown_units_are_rejected() {
     let limit = |unit| RateLimitDescriptor {
         key: "a".into(),
         rate_limit: Some(RateLimitPolicy { unit, ..RateLimitPolicy::default() }),
         ..RateLimitDescriptor::default()
     };
-    let mistake = |unit| {
+    let first_error = |unit| {
         let tree = tree(
             RateLimitConfig {
                 name: "n".into(),
@@ -168,11 +173,14 @@ fn units_and_numbers_that_mean_nothing_are_refused() {
             },
             0,
         );
-        let mistakes = config::compile_trees(&[tree], CompileOptions::default()).unwrap_err();
-        mistakes.first().to_string()
+        let errors = config::compile_trees(&[tree], CompileOptions::default()).unwrap_err();
+        errors.first().to_string()
     };
-    let none = mistake(0);
-    assert!(none.starts_with("n: descriptors[0].rate_limit: the limit has no `unit`"), "{none}");
-    let unknown = mistake(42);
+    let missing = first_error(0);
+    assert!(
+        missing.starts_with("n: descriptors[0].rate_limit: the limit has no `unit`"),
+        "{missing}"
+    );
+    let unknown = first_error(42);
     assert!(unknown.contains("descriptors[0].rate_limit.unit: `42` is not a unit"), "{unknown}");
 }

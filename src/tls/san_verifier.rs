@@ -1,4 +1,4 @@
-//! Clients that must have a certain name.
+//! Verifies the name in the certificates of clients.
 
 use std::sync::Arc;
 
@@ -12,16 +12,17 @@ use rustls::{
     },
 };
 
-/// Whoever `any` knows, if the certificate is for `name`, too.
+/// Accepts a client certificate if `chain` accepts it and if `name` is one of its subject
+/// alternative names.
 #[derive(Debug)]
-pub(super) struct Named {
-    pub(super) any: Arc<dyn ClientCertVerifier>,
+pub(super) struct SanVerifier {
+    pub(super) chain: Arc<dyn ClientCertVerifier>,
     pub(super) name: ServerName<'static>,
 }
 
-impl ClientCertVerifier for Named {
+impl ClientCertVerifier for SanVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.any.root_hint_subjects()
+        self.chain.root_hint_subjects()
     }
 
     fn verify_client_cert(
@@ -30,7 +31,7 @@ impl ClientCertVerifier for Named {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.any.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, &self.name)?;
         Ok(verified)
     }
@@ -41,7 +42,7 @@ impl ClientCertVerifier for Named {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.any.verify_tls12_signature(message, cert, signature)
+        self.chain.verify_tls12_signature(message, cert, signature)
     }
 
     fn verify_tls13_signature(
@@ -50,10 +51,10 @@ impl ClientCertVerifier for Named {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.any.verify_tls13_signature(message, cert, signature)
+        self.chain.verify_tls13_signature(message, cert, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.any.supported_verify_schemes()
+        self.chain.supported_verify_schemes()
     }
 }
