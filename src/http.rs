@@ -1,16 +1,16 @@
-//! What is served over plain HTTP.
+//! Health checks, and pages for operators, over HTTP.
 //!
-//! | path           | port  | what                                                    |
+//! | path           | port  | content                                                 |
 //! |----------------|-------|---------------------------------------------------------|
-//! | `/json`        | main  | one decision, by any method: 200 or 429; 400 and 413 are the caller's mistake, 503 is the store's |
 //! | `/healthcheck` | main  | 200 `OK`, or 500                                        |
 //! | `/ready`       | main  | 200, or 503 with the reasons                            |
-//! | `/metrics`     | main  | statistics for Prometheus; also on a port of its own, under a path to choose |
-//! | `/rlconfig`    | both  | the rules in force, and why newer ones were refused     |
-//! | `/stats`       | debug | statistics, for people                                  |
-//! | all others     | debug | what there is                                           |
+//! | `/metrics`     | main  | statistics for Prometheus; also on a separate port with a configurable path |
+//! | `/rlconfig`    | both  | the active rules, and the errors in newer ones          |
+//! | `/stats`       | debug | statistics as text                                      |
+//! | other paths    | debug | an index of the pages                                   |
 //!
-//! `/metrics`, `/rlconfig` and `/stats` grow with the rules, and are written in pieces.
+//! The size of `/metrics`, `/rlconfig` and `/stats` depends on the rules, so these
+//! pages are sent in chunks.
 
 use std::{fmt::Write, iter, sync::Arc};
 
@@ -35,30 +35,29 @@ use crate::{
 
 mod pages;
 
-use self::pages::{Press, Readers};
+use self::pages::{PageBuilder, PageReaders};
 
-/// What the pages show.
+/// The state that the pages show.
 #[derive(Debug)]
 pub struct Pages<S> {
     service: Arc<Service<S>>,
     health: Arc<Health>,
     rejection: Arc<ArcSwapOption<String>>,
-    press: Press,
+    builder: PageBuilder,
 }
 
 impl<S> Pages<S> {
-    /// `service` decides and counts, `health` is whether the process should be sent
-    /// requests, `rejection` why the rule files are not in force as they are now.
+    /// `rejection` holds the errors in the newest rules, if they were rejected.
     pub fn new(
         service: Arc<Service<S>>,
         health: Arc<Health>,
         rejection: Arc<ArcSwapOption<String>>,
     ) -> Arc<Self> {
-        Arc::new(Self { service, health, rejection, press: Press::default() })
+        Arc::new(Self { service, health, rejection, builder: PageBuilder::default() })
     }
 }
 
-/// The main port.
+/// The routes of the main port, besides those of the protocols.
 pub fn main_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
     Router::new()
         .route("/healthcheck", any(healthcheck::<S>))
@@ -66,22 +65,20 @@ pub fn main_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
         .route("/metrics", get(metrics::<S>))
         .route("/rlconfig", get(rlconfig::<S>))
         .fallback(not_found)
-        .layer(Extension(Readers::new(&pages.press)))
+        .layer(Extension(PageReaders::new(&pages.builder)))
         .with_state(pages)
 }
 
-/// A port for Prometheus alone, which asks under `path`.
+/// The routes of the separate port for Prometheus.
 pub fn prometheus_router<S: Store>(pages: Arc<Pages<S>>, path: String) -> Router {
-    let readers = Extension(Readers::new(&pages.press));
-    let page = async move |uri: Uri, version, pages: State<Arc<Pages<S>>>| match uri.path() == path
-    {
-        true => metrics(pages, readers, version).await,
-        false => not_found().await,
+    let readers = Extension(PageReaders::new(&pages.builder));
+    let page = async move |uri: Uri, version, pages: State<Arc<Pages<S>>>| {
+        if uri.path() == path { metrics(pages, readers, version).await } else { not_found().await }
     };
     Router::new().fallback_service(get(page).with_state(pages))
 }
 
-/// The debug port.
+/// The routes of the debug port.
 pub fn debug_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
     const INDEX: &str = "/rlconfig: print out the currently loaded configuration for debugging\n\
                          /stats: print out stats\n";
@@ -89,7 +86,7 @@ pub fn debug_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
         .route("/rlconfig", get(rlconfig::<S>))
         .route("/stats", get(stats::<S>))
         .fallback(async || INDEX)
-        .layer(Extension(Readers::new(&pages.press)))
+        .layer(Extension(PageReaders::new(&pages.builder)))
         .with_state(pages)
 }
 
@@ -98,10 +95,10 @@ async fn not_found() -> Response {
 }
 
 async fn healthcheck<S>(State(pages): State<Arc<Pages<S>>>) -> Response {
-    match pages.health.state().is_healthy() {
-        true => "OK".into_response(),
-        false => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    if pages.health.state().is_healthy() {
+        return "OK".into_response();
     }
+    StatusCode::INTERNAL_SERVER_ERROR.into_response()
 }
 
 async fn ready<S>(State(pages): State<Arc<Pages<S>>>) -> Response {
@@ -114,7 +111,7 @@ async fn ready<S>(State(pages): State<Arc<Pages<S>>>) -> Response {
 
 async fn metrics<S: Store>(
     State(pages): State<Arc<Pages<S>>>,
-    Extension(readers): Extension<Readers>,
+    Extension(readers): Extension<PageReaders>,
     version: Version,
 ) -> Response {
     let service = Arc::clone(&pages.service);
@@ -125,7 +122,7 @@ async fn metrics<S: Store>(
 
 async fn stats<S: Store>(
     State(pages): State<Arc<Pages<S>>>,
-    Extension(readers): Extension<Readers>,
+    Extension(readers): Extension<PageReaders>,
     version: Version,
 ) -> Response {
     let service = Arc::clone(&pages.service);
@@ -133,29 +130,30 @@ async fn stats<S: Store>(
     readers.show(version, PLAIN, iter::once_with(text).flatten())
 }
 
-/// What pages for people are.
+/// The content type of text pages.
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// One line per rule, as Envoy's reference service writes them. Behind `#`,
-/// why the files are not in force as they are now.
+/// One line for each limit, in the format of the reference service, then the errors
+/// in newer rules as lines with `#`.
 async fn rlconfig<S>(
     State(pages): State<Arc<Pages<S>>>,
-    Extension(readers): Extension<Readers>,
+    Extension(readers): Extension<PageReaders>,
     version: Version,
 ) -> Response {
-    let rejection = pages.rejection.load_full().into_iter().map(|it| refusal(&it));
-    let rules = describe(pages.service.engine.rules.load_full());
-    readers.show(version, PLAIN, rules.chain(rejection))
+    let rules = rule_lines(pages.service.engine.rules.load_full());
+    let errors = pages.rejection.load_full().map(|errors| rejection_lines(&errors));
+    readers.show(version, PLAIN, rules.chain(errors))
 }
 
-fn refusal(reasons: &str) -> String {
-    reasons.lines().fold("# newer rules were refused:\n".to_owned(), |mut text, line| {
+fn rejection_lines(errors: &str) -> String {
+    let mut text = "# newer rules were refused:\n".to_owned();
+    for line in errors.lines() {
         let _ = writeln!(text, "# {line}");
-        text
-    })
+    }
+    text
 }
 
-fn describe(rules: Arc<RuleTree>) -> impl Iterator<Item = String> + Send {
+fn rule_lines(rules: Arc<RuleTree>) -> impl Iterator<Item = String> + Send {
     let mut next = 0;
     text_chunks(move |text| {
         let Some(rule) = rules.rules().get(next) else { return false };
@@ -165,9 +163,11 @@ fn describe(rules: Arc<RuleTree>) -> impl Iterator<Item = String> + Send {
     })
 }
 
-/// A line for each limit.
 fn describe_rule(rule: &Rule, text: &mut String) {
-    let name: String = rule.stat_name().to_string().chars().map(config::printable).collect();
+    let mut name = String::new();
+    for letter in rule.stat_name().to_string().chars() {
+        name.push(config::printable(letter));
+    }
     let mut line = |unit: &str, requests, more: &str| {
         let (shadow, quota) = (rule.spec.shadow_mode, rule.spec.quota_mode);
         let _ = writeln!(
@@ -179,9 +179,10 @@ fn describe_rule(rule: &Rule, text: &mut String) {
     if rule.is_unlimited() {
         return line("UNKNOWN", 0, "");
     }
-    for limit in rule.spec.limits.iter().map(|it| &it.limit) {
+    for spec in &rule.spec.limits {
+        let limit = &spec.limit;
         let unit = limit.window.unit();
-        // What the reference service has no words for.
+        // The reference service has no words for other limits.
         let plain = *limit == Limit::fixed(limit.requests, Window::new(unit));
         let more = if plain { String::new() } else { format!(", limit: {limit}") };
         line(&unit.name().to_ascii_uppercase(), limit.requests, &more);

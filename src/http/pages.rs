@@ -1,6 +1,5 @@
-//! Pages that may be long. Their pieces are made beside the threads that decide, one at a
-//! time, and only as fast as they are read: a reader holds a place in the page and one
-//! piece of it.
+//! Long pages. Their chunks are built off the threads that decide, one at a time, and
+//! only as fast as the client reads: a page in progress holds one chunk.
 
 use std::{io, iter, mem, sync::Arc, time::Duration};
 
@@ -20,94 +19,93 @@ use tokio::{
 use super::error_response;
 use crate::engine::warnings::WarningLimiter;
 
-/// How many pages of one port may be made or read at the same time: enough for two of
-/// Prometheus and some people.
-const MOST_READERS: usize = 8;
+/// The most pages in progress on one port: enough for two Prometheus servers and some
+/// people.
+const MAX_READERS: usize = 8;
 
-/// How long a page may be read. Before that, the connection ends if nothing at all is
-/// taken.
-const READING_TIME: Duration = Duration::from_secs(120);
+/// The longest time to read a page. A client that reads nothing at all is
+/// disconnected sooner.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// After how many seconds a reader for whom there is no room may ask again.
-const COME_BACK: &str = "10";
+/// The seconds in `Retry-After` when too many pages are in progress.
+const RETRY_AFTER: &str = "10";
 
-/// Makes the pieces of all pages, one at a time.
+/// Builds the chunks of all pages, one at a time.
 #[derive(Clone, Debug)]
-pub(super) struct Press(Arc<Semaphore>);
+pub(super) struct PageBuilder(Arc<Semaphore>);
 
-impl Default for Press {
+impl Default for PageBuilder {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(1)))
     }
 }
 
-/// Those who read pages at one port.
+/// The pages in progress on one port.
 #[derive(Clone, Debug)]
-pub(super) struct Readers {
+pub(super) struct PageReaders {
     room: Arc<Semaphore>,
-    press: Press,
+    builder: PageBuilder,
     failures: Arc<WarningLimiter>,
 }
 
-/// A page of which somebody has read the beginning.
+/// A page in progress.
 struct Page {
     rest: Box<dyn Iterator<Item = String> + Send>,
-    press: Press,
-    /// Held by the piece that is being sent.
-    way: Arc<Semaphore>,
-    until: Instant,
-    place: Arc<OwnedSemaphorePermit>,
+    builder: PageBuilder,
+    /// Held by the chunk that is being sent.
+    sending: Arc<Semaphore>,
+    deadline: Instant,
+    reader: Arc<OwnedSemaphorePermit>,
     failures: Arc<WarningLimiter>,
 }
 
-/// Text that is being sent.
-struct Piece {
+/// A chunk that is being sent.
+struct Chunk {
     text: String,
-    _way: OwnedSemaphorePermit,
-    _place: Arc<OwnedSemaphorePermit>,
+    _sending: OwnedSemaphorePermit,
+    _reader: Arc<OwnedSemaphorePermit>,
 }
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
         self.text.as_bytes()
     }
 }
 
-impl Readers {
-    /// Nobody yet.
-    pub(super) fn new(press: &Press) -> Self {
+impl PageReaders {
+    pub(super) fn new(builder: &PageBuilder) -> Self {
         let failures = WarningLimiter::new("a page was not shown", "pages were not shown");
-        let room = Arc::new(Semaphore::new(MOST_READERS));
-        Self { room, press: press.clone(), failures: Arc::new(failures) }
+        let room = Arc::new(Semaphore::new(MAX_READERS));
+        Self { room, builder: builder.clone(), failures: Arc::new(failures) }
     }
 
-    /// Answers with the page that `pieces` are; none of them is made here.
+    /// A response with these chunks, which are built as the client reads them.
     pub(super) fn show(
         &self,
         version: Version,
         kind: &'static str,
-        pieces: impl Iterator<Item = String> + Send + 'static,
+        chunks: impl Iterator<Item = String> + Send + 'static,
     ) -> Response {
-        // There, who takes nothing could stay for ever.
+        // An HTTP/2 client that reads nothing could hold the page for ever.
         if version == Version::HTTP_2 {
-            let why = "ask for this page by HTTP/1.1";
+            let why = "request this page over HTTP/1.1";
             return error_response(StatusCode::HTTP_VERSION_NOT_SUPPORTED, why);
         }
-        let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
+        let Ok(reader) = Arc::clone(&self.room).try_acquire_owned() else {
             let why = format!(
-                "{MOST_READERS} pages are being read at this port already, the most at a time; try \
-                 again in {COME_BACK} s"
+                "{MAX_READERS} pages are being read on this port, the most at a time; try again in \
+                 {RETRY_AFTER} s"
             );
             self.failures.warn(&why);
             let refusal = error_response(StatusCode::SERVICE_UNAVAILABLE, &why);
-            return ([(header::RETRY_AFTER, COME_BACK)], refusal).into_response();
+            return ([(header::RETRY_AFTER, RETRY_AFTER)], refusal).into_response();
         };
         let page = Page {
-            rest: Box::new(pieces),
-            press: self.press.clone(),
-            way: Arc::new(Semaphore::new(1)),
-            until: Instant::now() + READING_TIME,
-            place: Arc::new(place),
+            rest: Box::new(chunks),
+            builder: self.builder.clone(),
+            sending: Arc::new(Semaphore::new(1)),
+            deadline: Instant::now() + READ_TIMEOUT,
+            reader: Arc::new(reader),
             failures: Arc::clone(&self.failures),
         };
         let body = Body::from_stream(stream::try_unfold(page, Page::next));
@@ -116,28 +114,28 @@ impl Readers {
 }
 
 impl Page {
-    /// The next piece, once the one before has been sent.
+    /// The next chunk, once the previous one has been sent.
     async fn next(mut self) -> io::Result<Option<(Bytes, Self)>> {
-        let way = permit(&self.way).await;
-        if self.until <= Instant::now() {
-            let why = format!("it was not read within {} s", READING_TIME.as_secs());
+        let sending = permit(&self.sending).await;
+        if self.deadline <= Instant::now() {
+            let why = format!("the client did not read it within {} s", READ_TIMEOUT.as_secs());
             self.failures.warn(&why);
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
-        let turn = permit(&self.press.0).await;
+        let turn = permit(&self.builder.0).await;
         let made = spawn_blocking(move || {
             let text = self.rest.next();
             drop(turn);
-            let place = Arc::clone(&self.place);
-            text.map(|text| (Bytes::from_owner(Piece { text, _way: way, _place: place }), self))
+            let chunk = Chunk { text: text?, _sending: sending, _reader: Arc::clone(&self.reader) };
+            Some((Bytes::from_owner(chunk), self))
         });
         made.await.map_err(io::Error::other)
     }
 }
 
 impl Drop for Page {
-    /// It may be the last to hold rules that are no longer in force, and all their
-    /// statistics: that takes as long as a piece.
+    /// A page may be the last holder of replaced rules and all their statistics. To
+    /// free these takes as long as to build a chunk.
     fn drop(&mut self) {
         let rest = mem::replace(&mut self.rest, Box::new(iter::empty()));
         if let Ok(runtime) = Handle::try_current() {
@@ -157,40 +155,37 @@ async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 mod tests {
     use std::{
         future::IntoFuture,
-        io::Write,
-        net::TcpStream,
         sync::atomic::{AtomicUsize, Ordering::Relaxed},
     };
 
     use axum::Router;
     use futures_util::StreamExt;
-    use tokio::time::{advance, sleep, timeout};
-
-    use super::*;
-    use crate::{
-        listen::{Listener, Protocol},
-        net::{Address, HostPort},
+    use tokio::{
+        io::AsyncWriteExt,
+        time::{advance, sleep, timeout},
     };
 
-    fn readers() -> Readers {
-        Readers::new(&Press::default())
+    use super::*;
+    use crate::listen::{Listener, Protocol};
+
+    fn readers() -> PageReaders {
+        PageReaders::new(&PageBuilder::default())
     }
 
-    /// Without an end.
-    fn text() -> impl Iterator<Item = String> + Send {
+    fn endless_text() -> impl Iterator<Item = String> + Send {
         iter::repeat_with(|| "x".repeat(1 << 16))
     }
 
-    fn show(readers: &Readers) -> Response {
-        readers.show(Version::HTTP_11, "text/plain", text())
+    fn show(readers: &PageReaders) -> Response {
+        readers.show(Version::HTTP_11, "text/plain", endless_text())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_page_is_made_as_it_is_read_and_not_for_ever() {
+    async fn a_page_is_built_as_it_is_read_within_a_bounded_time() {
         let readers = readers();
         let made = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&made);
-        let text = text().inspect(move |_| {
+        let text = endless_text().inspect(move |_| {
             count.fetch_add(1, Relaxed);
         });
         let page = readers.show(Version::HTTP_11, "text/plain", text);
@@ -200,55 +195,51 @@ mod tests {
         assert_eq!((first.len(), made.load(Relaxed)), (1 << 16, 1));
         drop(first);
         drop(page.next().await.unwrap().unwrap());
-        advance(READING_TIME).await;
+        advance(READ_TIMEOUT).await;
         assert!(page.next().await.unwrap().is_err());
         assert_eq!(made.load(Relaxed), 2);
-        assert_eq!(readers.room.available_permits(), MOST_READERS);
+        assert_eq!(readers.room.available_permits(), MAX_READERS);
     }
 
     #[tokio::test]
-    async fn there_is_room_for_some_readers_until_they_have_all() {
+    async fn a_page_counts_as_in_progress_until_its_last_chunk_is_sent() {
         let readers = readers();
-        let mut pages: Vec<_> = (0..MOST_READERS).map(|_| show(&readers)).collect();
+        let mut pages: Vec<_> = (0..MAX_READERS).map(|_| show(&readers)).collect();
         let refusal = show(&readers);
         assert_eq!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(refusal.headers()[header::RETRY_AFTER], COME_BACK);
+        assert_eq!(refusal.headers()[header::RETRY_AFTER], RETRY_AFTER);
         let mut page = pages.pop().unwrap().into_body().into_data_stream();
-        let piece = page.next().await.unwrap().unwrap();
+        let chunk = page.next().await.unwrap().unwrap();
         drop(page);
-        // It is still to be sent.
+        // The last chunk is still being sent.
         assert_eq!(show(&readers).status(), StatusCode::SERVICE_UNAVAILABLE);
-        drop(piece);
+        drop(chunk);
         assert_eq!(show(&readers).status(), StatusCode::OK);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_is_ended() {
-        let place = Address::Tcp(HostPort { host: "127.0.0.1".into(), port: 0 });
-        let listener = Listener::bind("pages", &place, Protocol::Http1, 1).await.unwrap();
-        let Some(Address::Tcp(HostPort { host, port })) = listener.address() else {
-            unreachable!()
-        };
-        let mut reader = TcpStream::connect((host.as_str(), *port)).unwrap();
-        reader.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    async fn a_client_that_reads_nothing_is_disconnected() {
+        let (listener, dialer) = Listener::in_process(Protocol::Http1, 1);
+        let mut client = dialer.connect().await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         let readers = readers();
         let room = Arc::clone(&readers.room);
         let router = Router::new().fallback(async move || show(&readers));
         let server = tokio::spawn(axum::serve(listener, router).into_future());
-        while room.available_permits() == MOST_READERS {
+        while room.available_permits() == MAX_READERS {
             sleep(Duration::from_millis(1)).await;
         }
         let begin = Instant::now();
-        while room.available_permits() < MOST_READERS {
+        while room.available_permits() < MAX_READERS {
             sleep(Duration::from_secs(1)).await;
-            assert!(begin.elapsed() < 2 * READING_TIME);
+            assert!(begin.elapsed() < 2 * READ_TIMEOUT);
         }
         server.abort();
     }
 
     #[tokio::test]
-    async fn by_http_2_where_nobody_can_be_ended_there_is_no_page() {
-        let page = readers().show(Version::HTTP_2, "text/plain", text());
+    async fn pages_are_not_served_over_http_2() {
+        let page = readers().show(Version::HTTP_2, "text/plain", endless_text());
         assert_eq!(page.status(), StatusCode::HTTP_VERSION_NOT_SUPPORTED);
     }
 }
