@@ -7,6 +7,7 @@
 //! a time over [`CONNECTIONS`] connections, about [`KEYS`] different keys: all
 //! equally often, or as often as Zipf's law with the exponent [`SKEW`] says. CPU
 //! time is the kernel's account of each process. It starts its own redis-server.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 use std::{
     env,

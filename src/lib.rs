@@ -1,51 +1,61 @@
 //! A rate-limit decision service for Envoy, and for anything that speaks gRPC
 //! or HTTP.
 //!
-//! One request walks the modules in this order, and they may depend on one
-//! another only backwards, towards the top of the list:
+//! The modules in the order in which a request passes them. A module uses only
+//! modules above it:
 //!
-//! | module         | takes                                  | gives                          |
+//! | module         | input                                  | output                         |
 //! |----------------|----------------------------------------|--------------------------------|
 //! | [`time`]       |                                        | [`time::Timestamp`]            |
-//! | [`duration`]   | a text                                 | a duration                     |
-//! | [`net`]        | a text                                 | an address                     |
+//! | [`duration`]   | text                                   | a duration                     |
+//! | [`net`]        | text                                   | an address                     |
 //! | [`backoff`]    | failures                               | a delay                        |
-//! | [`limit`]      | a counter, hits, now                   | [`limit::Outcome`]             |
-//! | [`counter`]    | the entries of a descriptor, a limit   | [`counter::CounterRef`]        |
+//! | [`limit`]      | a counter, hits, the time              | [`limit::Outcome`]             |
+//! | [`counter`]    | entries of a descriptor, a limit       | [`counter::CounterRef`]        |
 //! | [`descriptor`] |                                        | [`descriptor::Request`]        |
 //! | [`rules`]      | [`descriptor::Descriptor`]             | [`rules::Rule`]                |
 //! | [`config`]     | [`config::SourceFile`]s                | [`rules::RuleTree`]            |
 //! | [`store`]      | [`store::Charge`]s                     | [`limit::Outcome`]s            |
 //! | [`engine`]     | [`descriptor::Request`]                | [`engine::decision::Decision`] |
 //! | [`metrics`]    | [`engine::decision::Decision`]         | statistics                     |
-//! | [`health`]     | what is known of the process           | whether to send it requests    |
-//! | [`watch`]      | files                                  | when they have changed         |
+//! | [`health`]     | events in the process                  | whether to send it requests    |
+//! | [`watch`]      | files                                  | their changes                  |
 //! | [`rule_files`] | a path                                 | [`config::SourceFile`]s        |
-//! | [`reload`]     | files that change                      | the rules in force             |
-//! | [`tls`]        | files of certificates                  | how connections are encrypted  |
-//! | [`spans`]      | what happens with a call               | traces, at a collector         |
+//! | [`reload`]     | changes of files                       | the active rules               |
+//! | [`tls`]        | certificate files                      | TLS configurations             |
+//! | [`spans`]      | calls                                  | traces for a collector         |
 //! | [`answer`]     | [`engine::decision::Decision`]         | statuses, headers, metadata    |
 //! | [`service`]    | [`descriptor::Request`]                | [`engine::decision::Decision`] |
 //! | [`listen`]     | an address                             | connections                    |
-//! | [`http`]       | state of the process                   | pages for operators            |
-//! | [`grpc`]       | protobuf                               | protobuf                       |
+//! | [`http`]       | state of the process                   | health checks and pages        |
+//! | [`grpc`]       | Envoy's protobuf                       | Envoy's protobuf               |
 //! | [`json`]       | JSON                                   | JSON                           |
-//! | [`xds`]        | what a management server says          | the rules in force             |
-//! | [`statsd`]     | statistics                             | lines for servers of statsd    |
+//! | [`xds`]        | rules from a management server         | the active rules               |
+//! | [`statsd`]     | statistics                             | packets for StatsD servers     |
 //! | [`settings`]   | flags and environment                  | [`settings::Settings`]         |
 //! | [`logging`]    | [`settings::LogSettings`]              | log lines                      |
 //! | [`cli`]        | the command line                       | [`cli::Command`]               |
 //! | [`app`]        | [`settings::Settings`]                 | the running service            |
 //!
-//! Everything above `store` is pure: no clock, no socket, no lock, no `async`.
-//! Only `grpc` and `xds` contain protobuf, each its own; only `spans` OpenTelemetry; only
-//! [`time::SystemClock`] asks for the time, and only
-//! [`metrics::Metrics::observe`] counts decisions. Rules are never changed: new
-//! ones take the place of all old ones, between two requests.
+//! `duration`, `net`, `limit`, `counter`, `descriptor`, `rules` and `config` are
+//! pure: no clock, no socket, no file, no lock, no `async`. Only `grpc` and `xds`
+//! contain protobuf, each its own; only `spans` contains OpenTelemetry, and only
+//! `metrics` contains Prometheus. Only [`time::SystemClock`] reads the time of day.
+//! Rules never change: new rules replace all old ones between two requests.
+//! `tests/architecture.rs` checks all of this, except the last sentence, for every
+//! file; a ban of clippy's checks the clock.
 //!
-//! To add something: a key in rule files begins in `config::keys`, a setting in
-//! `settings::table`, a field of the protocol in `proto/` and then `grpc`, a
-//! statistic in `metrics`.
+//! To add something, start here, and see CONTRIBUTING.md:
+//!
+//! | addition               | first file                                          |
+//! |------------------------|-----------------------------------------------------|
+//! | a key in rule files    | `config/keys.rs`                                    |
+//! | an algorithm           | `limit/`, a Rust file and its Lua twin              |
+//! | a setting              | `settings/table/`                                   |
+//! | a statistic            | `metrics/`, its table of statistics                 |
+//! | a protocol             | a module like `json`, and one line in `app`         |
+//! | a page for operators   | `http.rs`                                           |
+//! | a field of Envoy's API | `proto/`, then `grpc`                               |
 
 pub mod time;
 pub mod duration;

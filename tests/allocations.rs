@@ -1,5 +1,10 @@
 //! What a decision allocates: it happens for every request of every proxy.
-#![allow(clippy::panic, clippy::unwrap_used, reason = "this is all tests")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "this is all tests"
+)]
 
 use std::sync::Arc;
 

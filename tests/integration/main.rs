@@ -1,6 +1,12 @@
 //! The binary as an operator runs it: over gRPC, over HTTP and behind a real
 //! Envoy, with counters in memory and in a real Redis.
-#![allow(clippy::panic, clippy::unwrap_used, unreachable_pub, reason = "these are tests")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "these are tests"
+)]
 
 mod concurrency;
 mod degraded;

@@ -1,5 +1,10 @@
 //! The stores, against each other and against a real Redis.
-#![allow(clippy::panic, clippy::unwrap_used, reason = "these are tests")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "these are tests"
+)]
 
 use std::time::Duration;
 
