@@ -49,7 +49,7 @@ mod batch;
 mod batch_sender;
 mod batcher;
 #[cfg(test)]
-mod between_places;
+mod cross_server_tests;
 mod breaker;
 mod call;
 mod caller_guard;

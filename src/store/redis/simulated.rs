@@ -329,7 +329,7 @@ impl Servers for SimulatedServers {
     /// The first letter of a descriptor key selects the server: `a` the first, `b` the second.
     fn locate(&self, charge: &Charge) -> Location {
         let key = charge.counter.key.as_bytes();
-        let first = key.iter().position(|byte| *byte == b'|').map_or(0, |it| key[it + 1]);
+        let first = key.iter().position(|byte| *byte == b'|').map_or(0, |bar| key[bar + 1]);
         let count = u16::try_from(self.batchers.len()).expect("there are few");
         let slot = u16::from(first.saturating_sub(b'a')) % count;
         Location { per_second: false, slot }

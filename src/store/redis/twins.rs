@@ -36,7 +36,7 @@ use crate::{
 };
 
 mod damaged;
-mod found;
+mod regressions;
 mod moves;
 mod text;
 
@@ -127,7 +127,7 @@ fn raised(limit: &Limit, more: u32) -> Limit {
     let longer = if limit.penalty.is_zero() { Duration::ZERO } else { Duration::from_secs(1) };
     Limit {
         requests: limit.requests.saturating_add(more),
-        algorithm: limit.algorithm.with_burst(|it| it.saturating_add(more)),
+        algorithm: limit.algorithm.with_burst(|burst| burst.saturating_add(more)),
         penalty: limit.penalty + more * longer,
         ..limit.clone()
     }
@@ -214,7 +214,8 @@ impl<'a> Player<'a> {
         holder: Option<Holder>,
         now: Timestamp,
     ) -> Vec<redis::Value> {
-        let read = |key: &CounterKey| self.kept.get(key).map(|it| it.0.clone()).unwrap_or_default();
+        let read =
+            |key: &CounterKey| self.kept.get(key).map(|entry| entry.0.clone()).unwrap_or_default();
         let made = script::evaluate(charges, holder, now, read);
         for it in made.writes {
             let charge = &charges[it.position];
@@ -234,7 +235,9 @@ impl<'a> Player<'a> {
         for call in calls {
             let mut one: (Vec<Charge>, Vec<Settlement>) = Default::default();
             for SettleOf { charge, how } in call {
-                let Some((charge, told)) = self.charged.iter().nth_back(*charge) else { continue };
+                let Some((charge, snapshot)) = self.charged.iter().nth_back(*charge) else {
+                    continue;
+                };
                 let own = charge.hits.capped();
                 let same = |it: &Charge| it.counter.key == charge.counter.key;
                 let more = one.0.iter().any(same);
@@ -245,7 +248,7 @@ impl<'a> Player<'a> {
                     How::Release(id) => Settlement::ReleaseHold { id },
                     How::Refund(hits) => Settlement::Refund {
                         hits: hits.unwrap_or(own).capped().requested(),
-                        snapshot: *told,
+                        snapshot: *snapshot,
                     },
                     How::Set(hits) => Settlement::Set(hits),
                 });
@@ -279,7 +282,7 @@ impl<'a> Player<'a> {
                 expected.push(script::settle(record, charge, *how, self.now, taken));
             }
         }
-        let found: Vec<_> = answer.into_iter().map(|it| it == 1).collect();
+        let found: Vec<_> = answer.into_iter().map(|changed| changed == 1).collect();
         assert_eq!(found, expected, "{calls:?}");
         self.compare(&values, calls);
         found

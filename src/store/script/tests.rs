@@ -10,7 +10,7 @@ use crate::{
     store::{Consume, Enforced, OnTimeout},
 };
 
-mod given_back;
+mod refunds;
 mod holds;
 
 const NOON: Timestamp = Timestamp::from_secs(43_200);
@@ -41,7 +41,7 @@ impl Counters {
     }
 
     fn verdicts(&mut self, holder: Option<Holder>, charges: &[Charge]) -> Vec<Verdict> {
-        self.run(holder, charges, NOON).into_iter().map(|it| it.verdict).collect()
+        self.run(holder, charges, NOON).into_iter().map(|evaluation| evaluation.verdict).collect()
     }
 
     /// Makes one charge, without a holder.
@@ -63,7 +63,7 @@ impl Counters {
     /// The numbers of counted and of held hits.
     fn used(&self, charge: &Charge) -> (u64, u64) {
         let mut record = self.record(charge);
-        let held = record.holds.drain(..).map(|it| it.hits).sum();
+        let held = record.holds.drain(..).map(|hold| hold.hits).sum();
         let mut alone = Self::default();
         alone.0.insert(charge.counter.key.clone(), record);
         (alone.charge(&hits(charge, 0), NOON).1.used, held)
@@ -85,7 +85,7 @@ fn limits() -> [Limit; 7] {
         Algorithm::LeakyBucket { burst: 5 },
         Algorithm::Concurrency { lease: Duration::from_secs(10) },
     ]
-    .map(|it| minutely(5, it))
+    .map(|algorithm| minutely(5, algorithm))
 }
 
 fn charge(name: &str, limit: &Limit, hits: u64, consume: Consume) -> Charge {
@@ -211,7 +211,7 @@ fn a_hold_is_counted_even_beyond_the_limit() {
 fn after(charges: &[Charge], holder: Option<Holder>) -> Vec<(u64, u64)> {
     let mut counters = Counters::default();
     counters.run(holder, charges, NOON);
-    charges.iter().map(|it| counters.used(it)).collect()
+    charges.iter().map(|charge| counters.used(charge)).collect()
 }
 
 #[test]
@@ -296,9 +296,13 @@ fn an_undecided_call_makes_no_dependent_charge_unless_another_refuses_it() {
         assert_eq!(counters.used(&call[1]), (0, 5), "{limit}");
         // Independent charges are made, each by itself.
         let mut counters = held();
-        let call = ["free", "held"].map(|it| of(it, 1, Consume::Independent));
+        let call = ["free", "held"].map(|name| of(name, 1, Consume::Independent));
         assert_eq!(counters.verdicts(None, &call), [Passes, Undecided], "{limit}");
-        assert_eq!(call.each_ref().map(|it| counters.used(it)), [(1, 0), (0, 5)], "{limit}");
+        assert_eq!(
+            call.each_ref().map(|charge| counters.used(charge)),
+            [(1, 0), (0, 5)],
+            "{limit}"
+        );
     }
 }
 

@@ -60,7 +60,7 @@ impl BatchExecutor for Distant {
             }
             BatchPart::Settle(_) => Value::Nil,
         };
-        Ok(parts.iter().map(|it| Ok(PartReply::Value(answer(it)))).collect())
+        Ok(parts.iter().map(|part| Ok(PartReply::Value(answer(part)))).collect())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -122,7 +122,7 @@ async fn the_distance_to_a_server_does_not_limit_throughput() {
     join_all((0..64).map(caller)).await;
     // All 64 calls fit into the batches that may be in flight.
     assert!(made.load(SeqCst) > 64 * 20 * 1_000 / 8, "{made:?}");
-    assert!(costs.lock().iter().all(|it| *it <= FULL_BATCH_COST), "{costs:?}");
+    assert!(costs.lock().iter().all(|cost| *cost <= FULL_BATCH_COST), "{costs:?}");
 }
 
 /// Callers whose replies came in one batch send their next calls in one batch.
@@ -157,9 +157,9 @@ async fn cheap_calls_do_not_wait_for_queued_expensive_calls() {
                 Arc::new(Call { large, ..Call::with_kind(charges, now, kind) })
             }
         };
-        let calls = (0..2_000).map(|it| dear(1_000 + it)).collect::<Vec<_>>();
+        let calls = (0..2_000).map(|name| dear(1_000 + name)).collect::<Vec<_>>();
         let begin = Instant::now();
-        let much = join_all(calls.iter().map(|it| batches.call(it)));
+        let much = join_all(calls.iter().map(|call| batches.call(call)));
         let little = async {
             let call = call(WINDOW, 0..1);
             for _ in 0..3 {
@@ -173,6 +173,6 @@ async fn cheap_calls_do_not_wait_for_queued_expensive_calls() {
         let most = u64::try_from(3 * ((MAX_HEAVY_BATCHES + 2) * FULL_BATCH_COST + 200)).unwrap();
         assert!(little < Duration::from_millis(most), "{little:?}");
         assert!(begin.elapsed() >= Duration::from_secs(32));
-        assert!(costs.lock().iter().all(|it| *it <= FULL_BATCH_COST), "{costs:?}");
+        assert!(costs.lock().iter().all(|cost| *cost <= FULL_BATCH_COST), "{costs:?}");
     }
 }

@@ -83,8 +83,8 @@ fn refund(
     now: Timestamp,
 ) {
     let last = Timestamp::from_micros(granted).plus(LEASE);
-    let told = Snapshot::Leases(leases::Summary { last, ..leases::Summary::default() });
-    let settlement = Settlement::Refund { hits: 9, snapshot: told };
+    let snapshot = Snapshot::Leases(leases::Summary { last, ..leases::Summary::default() });
+    let settlement = Settlement::Refund { hits: 9, snapshot };
     let asked = [SettleCharge { charge, settlement, now }];
     let command = settle::command(scripts.settle.eval(), &asked, Jitter::default());
     let _: Vec<i64> = command.query(server).unwrap();
@@ -108,7 +108,7 @@ fn a_list_with_changed_bytes_gets_replies() {
         let mut connection = connection.borrow_mut();
         let server = &mut *connection;
         let key = counter(0, &limit, START);
-        leases.iter_mut().for_each(|it| it.0 += START.as_micros() - 50_000_000);
+        leases.iter_mut().for_each(|lease| lease.0 += START.as_micros() - 50_000_000);
         leases.sort_unstable();
         let mut value = list(&leases, Kept { skip, ..Kept::default() });
         for (at, byte) in damage {

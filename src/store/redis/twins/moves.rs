@@ -261,18 +261,18 @@ fn state() -> impl Strategy<Value = String> {
     prop_oneof![
         Just(String::new()),
         old_number(),
-        vec(old_number(), 2).prop_map(|it| it.join(":")),
-        vec(old_number(), 3).prop_map(|it| it.join(":")),
-        vec(list, 1..5).prop_map(|it| it.concat()),
+        vec(old_number(), 2).prop_map(|numbers| numbers.join(":")),
+        vec(old_number(), 3).prop_map(|numbers| numbers.join(":")),
+        vec(list, 1..5).prop_map(|lists| lists.concat()),
         "[-+0-9:@, a#]{1,6}",
     ]
 }
 
 fn rest() -> impl Strategy<Value = String> {
-    let hold = vec(old_number(), 3).prop_map(|it| format!("&{}", it.join(":")));
+    let hold = vec(old_number(), 3).prop_map(|numbers| format!("&{}", numbers.join(":")));
     let ban = prop_oneof![
         2 => Just(String::new()),
-        1 => old_number().prop_map(|it| format!("!{it}")),
+        1 => old_number().prop_map(|number| format!("!{number}")),
     ];
     prop_oneof![
         1 => Just(String::new()),
@@ -286,10 +286,10 @@ fn rest() -> impl Strategy<Value = String> {
 fn old_number() -> impl Strategy<Value = String> {
     let moment = |it: i64| START.as_micros().saturating_add_signed(it);
     prop_oneof![
-        5 => (0..9_u64).prop_map(|it| it.to_string()),
-        2 => (-70..70_i64).prop_map(move |it| moment(1_000_000 * it).to_string()),
-        2 => (-70_000_000..70_000_000_i64).prop_map(move |it| moment(it).to_string()),
-        1 => (Hits::MAX - 2..=Hits::MAX + 2).prop_map(|it| it.to_string()),
+        5 => (0..9_u64).prop_map(|number| number.to_string()),
+        2 => (-70..70_i64).prop_map(move |seconds| moment(1_000_000 * seconds).to_string()),
+        2 => (-70_000_000..70_000_000_i64).prop_map(move |micros| moment(micros).to_string()),
+        1 => (Hits::MAX - 2..=Hits::MAX + 2).prop_map(|number| number.to_string()),
         1 => Just("99999999999999999999".to_owned()),
     ]
 }

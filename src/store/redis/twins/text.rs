@@ -18,15 +18,15 @@ pub(super) fn parse(value: &[u8], limit: &Limit) -> Record {
     if value.len() < own {
         return Record::default();
     }
-    let length = value[own..].iter().position(|it| matches!(it, b'!' | b'&'));
-    let (state, rest) = value.split_at(length.map_or(value.len(), |it| own + it));
+    let length = value[own..].iter().position(|byte| matches!(byte, b'!' | b'&'));
+    let (state, rest) = value.split_at(length.map_or(value.len(), |length| own + length));
     let rest = std::str::from_utf8(rest).ok().and_then(ban_and_holds);
     let (banned, holds) = rest.unwrap_or_default();
     Record { state: state_of(state, limit), banned_since: banned, holds }
 }
 
 fn number(digits: &str) -> Option<u64> {
-    let sound = !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit());
+    let sound = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     let number = digits.parse().ok()?;
     (sound && number <= Hits::MAX).then_some(number)
 }
@@ -131,7 +131,7 @@ fn list_of(bytes: &[u8], lease: Duration) -> Option<Vec<(Timestamp, u64)>> {
         return None;
     }
     let mut leases = Vec::new();
-    for place in (skip..skip + count).map(|it| it % room) {
+    for place in (skip..skip + count).map(|index| index % room) {
         let one = &body[place * size..][..size];
         let (granted, sums) = (base + big_endian(&one[..moment]), big_endian(&one[moment..]));
         leases.push((Timestamp::from_micros(granted), (sums + wrap - sum) % wrap));
@@ -162,7 +162,7 @@ pub(super) fn list(leases: &[(u64, u64)], kept: Kept) -> Vec<u8> {
     let (base, mut sum) = (first.saturating_sub(kept.earlier), kept.start % wrap);
     let room = leases.len() + 1 + leases.len() / 64;
     let skip = kept.skip % room;
-    let held = leases.iter().map(|it| it.1).sum::<u64>() % wrap;
+    let held = leases.iter().map(|lease| lease.1).sum::<u64>() % wrap;
     let mut bytes = vec![b'#'];
     let mut put = |number: u64, size: usize| bytes.extend(&number.to_be_bytes()[8 - size..]);
     put((HEADER + size * room) as u64, 4);

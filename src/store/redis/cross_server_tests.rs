@@ -71,14 +71,14 @@ fn hold(server: &Server, charge: &Charge, hits: u64) {
 fn release(server: &Server, charge: &Charge) {
     let mut records = server.records();
     if let Some(it) = records.get_mut(charge.counter.key.as_bytes()) {
-        it.holds.retain(|it| it.id != OTHER_ID);
+        it.holds.retain(|hold| hold.id != OTHER_ID);
     }
     server.replace(records);
 }
 
 fn used(server: &Server, charge: &Charge) -> u64 {
     let records = server.records();
-    match records.get(charge.counter.key.as_bytes()).and_then(|it| it.state.as_ref()) {
+    match records.get(charge.counter.key.as_bytes()).and_then(|record| record.state.as_ref()) {
         Some(State::Count(it)) => it.count,
         Some(State::Leases(it)) => it.0.iter().map(|(_, hits)| hits).sum(),
         _ => 0,
@@ -87,7 +87,7 @@ fn used(server: &Server, charge: &Charge) -> u64 {
 
 /// The number of requests that hold hits.
 fn held(server: &Server, charge: &Charge) -> usize {
-    server.records().get(charge.counter.key.as_bytes()).map_or(0, |it| it.holds.len())
+    server.records().get(charge.counter.key.as_bytes()).map_or(0, |record| record.holds.len())
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,7 +117,10 @@ async fn independent_hits_count_once_while_a_request_waits_for_holds() {
     });
     let charges = [last.clone(), free.clone(), other.clone()];
     let results = store.charge(&charges, now(), after(100)).await;
-    assert!(results.iter().all(|it| it.as_ref().is_ok_and(|it| !it.over)), "{results:?}");
+    assert!(
+        results.iter().all(|result| result.as_ref().is_ok_and(|outcome| !outcome.over)),
+        "{results:?}"
+    );
     let counted = [(0, &last), (0, &free), (1, &other)].map(|(at, it)| used(&servers[at], it));
     assert_eq!(counted, [1, 1, 1]);
 }
@@ -156,10 +159,13 @@ async fn the_deny_cache_keeps_no_refusal_that_depends_on_holds() {
     store.charge(&[of(6)], now(), None).await;
     hold(&servers[0], &of(1), 3);
     let refused = store.charge(&[of(5)], now(), None).await;
-    assert!(refused[0].as_ref().is_ok_and(|it| it.over && it.used == 6), "{refused:?}");
+    assert!(
+        refused[0].as_ref().is_ok_and(|outcome| outcome.over && outcome.used == 6),
+        "{refused:?}"
+    );
     release(&servers[0], &of(1));
     let two = store.charge(&[of(2)], now(), None).await;
-    assert!(two[0].as_ref().is_ok_and(|it| !it.over), "6 of 10 are used: {two:?}");
+    assert!(two[0].as_ref().is_ok_and(|outcome| !outcome.over), "6 of 10 are used: {two:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,7 +180,7 @@ async fn a_known_refusal_is_returned_if_other_charges_fail() {
         server.set_condition(Condition::Down);
     });
     let results = store.charge(&[none, last], now(), None).await;
-    assert!(results[0].as_ref().is_ok_and(|it| it.over), "{results:?}");
+    assert!(results[0].as_ref().is_ok_and(|outcome| outcome.over), "{results:?}");
     assert!(results[1].is_err(), "{results:?}");
 }
 
@@ -226,11 +232,12 @@ async fn a_divided_request_sends_nothing_after_its_deadline() {
     let store = Simulated::divided(&servers, TIMEOUT, 1);
     servers[0].set_condition(Condition::Slow(Duration::from_millis(40)));
     let keys = ["a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7"];
-    let charges = keys.map(|it| depends(it, 10));
+    let charges = keys.map(|key| depends(key, 10));
     let results = store.charge(&charges, now(), after(20)).await;
     assert!(results.iter().all(Result::is_err), "{results:?}");
     sleep(Duration::from_secs(5)).await;
-    let left = charges.each_ref().map(|it| (used(&servers[0], it), held(&servers[0], it)));
+    let left =
+        charges.each_ref().map(|charge| (used(&servers[0], charge), held(&servers[0], charge)));
     assert_eq!((left, store.failed_settlements()), ([(0, 0); 8], 0));
     // The hold that was in flight at the deadline, and its release.
     assert!(servers[0].batches() <= 3, "{}", servers[0].batches());
@@ -244,9 +251,9 @@ async fn a_late_grant_is_refunded_if_another_limit_refuses_or_fails_the_request(
             let (servers, store) = three_servers();
             let lease = Charge { on_timeout: Allow, ..slots("a0", 10) };
             let other = Charge { on_timeout: other, ..charge(key, 10, Consume::Independent) };
-            servers
-                .iter()
-                .for_each(|it| it.set_condition(Condition::Slow(Duration::from_millis(40))));
+            servers.iter().for_each(|server| {
+                server.set_condition(Condition::Slow(Duration::from_millis(40)))
+            });
             store.charge(&[lease.clone(), other.clone()], now(), after(12)).await;
             sleep(Duration::from_secs(5)).await;
             assert_eq!(used(&servers[0], &lease), kept, "{key}, {other:?}");
@@ -333,7 +340,7 @@ async fn a_location_with_all_quotas_refuses_at_once_despite_holds() {
     hold(&servers[0], &tied, 1);
     let begun = Instant::now();
     let results = store.charge(&[tied, used_up, depends("b0", 9)], now(), None).await;
-    assert!(results[1].as_ref().is_ok_and(|it| it.over), "{results:?}");
+    assert!(results[1].as_ref().is_ok_and(|outcome| outcome.over), "{results:?}");
     assert!(results.iter().all(Result::is_ok) && begun.elapsed() < TIMEOUT / 4, "{results:?}");
 }
 
@@ -369,7 +376,7 @@ async fn requests_beside_a_dead_server_do_not_wait_for_each_other() {
         });
     }
     let took = calls.join_all().await;
-    assert!(took.iter().all(|it| *it < TIMEOUT / 2), "{took:?}");
+    assert!(took.iter().all(|time| *time < TIMEOUT / 2), "{took:?}");
     for (server, key) in [(0, "a0"), (1, "b0")] {
         let charge = depends(key, 1);
         let found = (used(&servers[server], &charge), held(&servers[server], &charge));
@@ -391,7 +398,10 @@ async fn granted_hits_are_counted_once_the_server_is_back() {
         server.set_condition(Condition::Healthy);
     });
     let results = store.charge(&[a.clone(), b], now(), None).await;
-    assert!(results.iter().all(|it| it.as_ref().is_ok_and(|it| !it.over)), "{results:?}");
+    assert!(
+        results.iter().all(|result| result.as_ref().is_ok_and(|outcome| !outcome.over)),
+        "{results:?}"
+    );
     assert_eq!(used(&servers[0], &a), 0);
     sleep(Duration::from_secs(17)).await;
     assert_eq!((used(&servers[0], &a), store.failed_settlements()), (1, 0));

@@ -17,7 +17,7 @@ fn play(algorithm: Algorithm, old: &str, moves: &[Move]) -> Record {
     let limit = Limit { algorithm, ..Limit::fixed(5, Window::new(Unit::Minute)) };
     let game = Game {
         counters: vec![(limit, old.into())],
-        moves: moves.iter().map(|it| (0, it.clone())).collect(),
+        moves: moves.iter().map(|next| (0, next.clone())).collect(),
     };
     let redis = testkit::redis::RedisServer::start();
     let mut connection = redis.client();
@@ -61,7 +61,8 @@ fn a_holding_call_may_refund_more_than_lua_can_represent() {
     let most = Hits::MAX;
     let changes = [Hits::Refund(most), Hits::Refund(most), Hits::Refund(1)];
     let more = [Hits::Add(most - 1), Hits::Add(most), Hits::Add(5)];
-    let charges: Vec<_> = changes.into_iter().chain(more).map(|it| (it, AllOrNothing)).collect();
+    let charges: Vec<_> =
+        changes.into_iter().chain(more).map(|change| (change, AllOrNothing)).collect();
     let counts_all = Algorithm::FixedWindow { count_denied: true };
     play(counts_all, "", &[Move::Call(vec![call(Some(1), &charges)])]);
 }

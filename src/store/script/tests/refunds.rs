@@ -48,7 +48,7 @@ fn at(limit: &Limit, hits: i64, now: Timestamp) -> Charge {
 /// The outcomes of all possible charges to a counter at `now`.
 fn observe(counters: &Counters, limit: &Limit, now: Timestamp) -> Vec<(Verdict, Outcome)> {
     let most = i64::from(limit.capacity()) + 1;
-    (0..=most).map(|it| Counters(counters.0.clone()).charge(&at(limit, it, now), now)).collect()
+    (0..=most).map(|hits| Counters(counters.0.clone()).charge(&at(limit, hits, now), now)).collect()
 }
 
 /// The number of charges that are granted at `now`.
@@ -123,7 +123,7 @@ proptest! {
         for moment in [now, shifted(now, then)] {
             // A bucket does not refund hits that have drained.
             if bucket {
-                let rooms = [&with, &without].map(|it| room(it, &limit, moment));
+                let rooms = [&with, &without].map(|counters| room(counters, &limit, moment));
                 prop_assert!(rooms[0] <= rooms[1], "{:?}", rooms);
             } else {
                 prop_assert_eq!(observe(&with, &limit, moment), observe(&without, &limit, moment));
@@ -143,12 +143,8 @@ fn a_coarse_bucket_refunds_no_more_than_was_granted() {
         counters.charge(&at(&limit, 1_000, NOON), NOON);
         let charge = at(&limit, 1_000_000, now);
         let without = look(&mut counters, shifted(now, 1_000));
-        let told = counters.run(None, std::slice::from_ref(&charge), now)[0].after;
-        assert!(counters.settle(
-            &charge,
-            Settlement::Refund { hits: 1_000_000, snapshot: told },
-            now
-        ));
+        let snapshot = counters.run(None, std::slice::from_ref(&charge), now)[0].after;
+        assert!(counters.settle(&charge, Settlement::Refund { hits: 1_000_000, snapshot }, now));
         let with = look(&mut counters, shifted(now, 1_000));
         assert!((without..=without + 1).contains(&with), "{with} {without} {micros}");
     }
@@ -158,12 +154,9 @@ fn a_coarse_bucket_refunds_no_more_than_was_granted() {
 fn a_missing_counter_gets_no_refund() {
     for limit in limits() {
         let (_, free) = dependent_and_free(&limit, 1);
-        let told = Counters::default().run(None, std::slice::from_ref(&free), NOON)[0].after;
+        let snapshot = Counters::default().run(None, std::slice::from_ref(&free), NOON)[0].after;
         let mut counters = Counters::default();
-        assert!(
-            !counters.settle(&free, Settlement::Refund { hits: 1, snapshot: told }, NOON),
-            "{limit}"
-        );
+        assert!(!counters.settle(&free, Settlement::Refund { hits: 1, snapshot }, NOON), "{limit}");
         assert_eq!(counters.record(&free), Record::default());
     }
 }
@@ -174,10 +167,10 @@ fn a_refund_of_no_hits_changes_nothing() {
     for limit in limits() {
         let (mut counters, later) = (Counters::default(), NOON.plus(59 * SECOND));
         let charge = at(&limit, 1, NOON);
-        let told = counters.run(None, std::slice::from_ref(&charge), NOON)[0].after;
+        let snapshot = counters.run(None, std::slice::from_ref(&charge), NOON)[0].after;
         let before = counters.record(&charge);
         assert!(
-            !counters.settle(&charge, Settlement::Refund { hits: 0, snapshot: told }, later),
+            !counters.settle(&charge, Settlement::Refund { hits: 0, snapshot }, later),
             "{limit}"
         );
         assert_eq!(counters.record(&charge), before, "{limit}");
