@@ -242,9 +242,7 @@ impl Shard {
         scarce: Resource,
         now: Timestamp,
     ) -> Option<Candidate> {
-        let share = ledger.share(demand.domain.is_none(), scarce);
-        let used = ledger.used_after(demand.domain, &demand.growth, scarce);
-        let within_share = ledger.within_share(demand.domain, &demand.growth, scarce);
+        let search = Search::new(demand, ledger, scarce, now);
         let mut best: Option<Candidate> = None;
         let (mut compared, mut own_below_limit) = (0, 0);
         self.search_cursor = self.search_cursor.wrapping_add(STRIDE);
@@ -257,15 +255,9 @@ impl Shard {
                 continue;
             }
             compared += 1;
-            let own = Some(slot.domain) == demand.domain;
-            let domain_usage = ledger.used_by(slot.domain, scarce);
-            let may_evict = own || share.max(used) < domain_usage;
-            if let Some(class) = eviction_class(&slot.counter, own, within_share, now)
-                && (may_evict || class == EvictionClass::Expired)
-            {
-                own_below_limit += usize::from(own && class < EvictionClass::DeniesHits);
-                let order = eviction_order(&slot.counter, class);
-                let candidate = Candidate { position, class, domain_usage, order };
+            if let Some(candidate) = search.candidate(slot, position) {
+                let own = Some(slot.domain) == demand.domain;
+                own_below_limit += usize::from(own && candidate.class < EvictionClass::DeniesHits);
                 if best.as_ref().is_none_or(|best| candidate.rank() < best.rank()) {
                     best = Some(candidate);
                 }
@@ -281,11 +273,48 @@ impl Shard {
         // Counters that are at their limit at once leave an eighth of their domain's counters
         // to others.
         let crowds_out =
-            demand.growth.exhausted && !within_share && 8 * own_below_limit <= compared;
+            demand.growth.exhausted && !search.within_share && 8 * own_below_limit <= compared;
         if best.class == EvictionClass::BelowLimit && crowds_out {
             return None;
         }
         Some(best)
+    }
+}
+
+/// A search for a counter to evict.
+struct Search<'a> {
+    demand: &'a Demand,
+    ledger: &'a Ledger,
+    scarce: Resource,
+    /// The share of each domain.
+    share: usize,
+    /// The amount that the domain of the demand uses, including the demand.
+    used: usize,
+    /// True if that is at most its share.
+    within_share: bool,
+    now: Timestamp,
+}
+
+impl<'a> Search<'a> {
+    fn new(demand: &'a Demand, ledger: &'a Ledger, scarce: Resource, now: Timestamp) -> Self {
+        let Demand { domain, growth, .. } = demand;
+        let share = ledger.share(domain.is_none(), scarce);
+        let used = ledger.used_after(*domain, growth, scarce);
+        let within_share = ledger.within_share(*domain, growth, scarce);
+        Self { demand, ledger, scarce, share, used, within_share, now }
+    }
+
+    /// The counter in `slot` as a candidate; `None` if it must not be evicted.
+    fn candidate(&self, slot: &Slot, position: usize) -> Option<Candidate> {
+        let own = Some(slot.domain) == self.demand.domain;
+        let domain_usage = self.ledger.used_by(slot.domain, self.scarce);
+        let class = eviction_class(&slot.counter, own, self.within_share, self.now)?;
+        let uses_more = self.share.max(self.used) < domain_usage;
+        if !own && !uses_more && class != EvictionClass::Expired {
+            return None;
+        }
+        let order = eviction_order(&slot.counter, class);
+        Some(Candidate { position, class, domain_usage, order })
     }
 }
 
