@@ -20,7 +20,7 @@ fn limit(name: &str) -> LimitSpec {
     LimitSpec { limit, name: name.into(), all_or_nothing: false, on_error: None }
 }
 
-/// Rules for `a` and for `b`, which both go by `name`.
+/// Rules for `a` and `b`, both called `name`.
 fn rules(name: &str) -> Arc<RuleTree> {
     let descriptor = |key: &str| DescriptorSpec {
         key: key.into(),
@@ -31,7 +31,7 @@ fn rules(name: &str) -> Arc<RuleTree> {
     Arc::new(RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors }]))
 }
 
-/// Asks about `a`, `b`, `a`, `b` and so on.
+/// 100 descriptors, `a` and `b` in turn.
 fn request() -> Request {
     let descriptor = |key: &'static str| Descriptor {
         entries: vec![Entry { key: key.into(), value: "x".into() }],
@@ -54,7 +54,7 @@ fn engine<S: Store>(rules: &SharedRules, store: S) -> Engine<S> {
     }
 }
 
-/// The name of the rules that decided, which is the same for all descriptors.
+/// The name of the rules that decided, the same for all descriptors.
 #[track_caller]
 fn decided_by<S: Store>(engine: &Engine<S>) -> Arc<str> {
     let decision = engine.decide(&request(), None).now_or_never().expect("it waits for nothing");
@@ -66,7 +66,7 @@ fn decided_by<S: Store>(engine: &Engine<S>) -> Arc<str> {
     names.remove(0)
 }
 
-/// A store during whose work rules are replaced.
+/// A store that replaces the rules during a call.
 struct Meanwhile(SharedRules, Memory);
 
 impl Store for Meanwhile {
@@ -81,7 +81,7 @@ impl Store for Meanwhile {
 }
 
 #[test]
-fn rules_that_come_while_the_store_works_are_for_the_next_request() {
+fn rules_replaced_during_a_store_call_apply_to_the_next_request() {
     let shared: SharedRules = Arc::new(ArcSwap::new(rules("old")));
     let engine = engine(&shared, Meanwhile(Arc::clone(&shared), Memory::new(1)));
     assert_eq!(&*decided_by(&engine), "old");
@@ -109,8 +109,8 @@ fn a_request_sees_one_set_of_rules() {
     });
 }
 
-/// What becomes of a request about `a` and `b`, two hits each, at limits of 15 and
-/// 14 that are both at 13: each verdict, and the hits within, near and over.
+/// The verdicts, and the hits within, near and over the limit, of a request for two hits
+/// on `a` and `b`, whose counters are at 13 of 15 and of 14.
 fn stopped(stop: bool, spec: impl Fn(&mut RuleSpec, &str)) -> Vec<(bool, u64, [u64; 3])> {
     let descriptor = |(key, requests): (&str, u32)| {
         let limit = Limit::fixed(requests, Window::new(Unit::Minute));
@@ -142,15 +142,15 @@ fn stopped(stop: bool, spec: impl Fn(&mut RuleSpec, &str)) -> Vec<(bool, u64, [u
 }
 
 #[test]
-fn told_to_stop_a_refused_request_counts_only_where_it_is_over_the_limit() {
+fn in_stop_mode_a_refused_request_counts_only_against_exceeded_limits() {
     let refused = (true, 15, [0, 1, 1]);
     assert_eq!(stopped(false, |_, _| {}), [(false, 15, [2, 2, 0]), refused]);
     assert_eq!(stopped(true, |_, _| {}), [(false, 13, [2, 1, 0]), refused]);
 }
 
-/// Else whoever may not refuse would switch off those that do.
+/// Otherwise a limit in shadow mode would turn off the limits that refuse.
 #[test]
-fn told_to_stop_limits_that_refuse_no_request_by_themselves_stop_no_other() {
+fn in_stop_mode_limits_that_never_refuse_alone_stop_no_other() {
     let counted = (false, 15, [2, 2, 0]);
     assert_eq!(stopped(true, |rule, key| rule.shadow_mode = key == "b")[0], counted);
     // Another quota has room.
@@ -159,14 +159,14 @@ fn told_to_stop_limits_that_refuse_no_request_by_themselves_stop_no_other() {
         (rule.quota_mode, rule.shadow_mode) = (key == "b", key == "b");
     };
     assert_eq!(stopped(true, shadowed)[0], counted);
-    // The only quota is used up, which refuses the request.
+    // The only quota is exhausted, so it refuses the request.
     assert_eq!(stopped(true, |rule, key| rule.quota_mode = key == "b")[0].1, 13);
-    // They are stopped themselves.
+    // Limits in shadow mode stop counting as well.
     assert_eq!(stopped(true, |rule, key| rule.shadow_mode = key == "a")[0].1, 13);
 }
 
 #[test]
-fn told_to_stop_a_limit_that_is_all_or_nothing_stays_so() {
+fn stop_mode_leaves_all_or_nothing_limits_unchanged() {
     let all = |rule: &mut RuleSpec, _: &str| rule.limits[0].all_or_nothing = true;
     let used: Vec<_> = stopped(true, all).iter().map(|it| it.1).collect();
     assert_eq!(used, [13, 13]);

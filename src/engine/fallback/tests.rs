@@ -40,7 +40,7 @@ descriptors:
 
 const FOREVER: Duration = Duration::from_hours(1);
 
-/// A store that does not do what it is for.
+/// A store that fails.
 enum Broken {
     Failing,
     Silent,
@@ -100,7 +100,7 @@ async fn ask<S: Store>(
     engine.decide(&request(descriptors), None).await
 }
 
-/// Whether one hit to each of these is refused, and what remains of each.
+/// Sends one hit to each key; returns the refusal and the remaining hits.
 async fn hit<S: Store>(engine: &Engine<S>, keys: &[&str]) -> (bool, Vec<u32>) {
     let descriptors: Vec<_> = keys.iter().map(|it| (*it, Hits::Add(1))).collect();
     let decision = ask(engine, &descriptors).await.expect("every limit has a policy");
@@ -110,7 +110,7 @@ async fn hit<S: Store>(engine: &Engine<S>, keys: &[&str]) -> (bool, Vec<u32>) {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_or_is_silent_is_replaced_by_the_policy() {
+async fn the_policy_decides_when_the_store_fails_or_is_silent() {
     use OnError::{Allow, Deny, Local};
 
     for broken in [|| Broken::Failing, || Broken::Silent] {
@@ -142,17 +142,17 @@ async fn a_request_fails_if_any_of_its_limits_has_no_policy() {
         let descriptors: Vec<_> = keys.iter().map(|it| (*it, Hits::Add(1))).collect();
         assert!(matches!(ask(&engine, &descriptors).await, Err(StoreError::Failed(_))));
     }
-    // Nor has a limit that the caller brings along.
+    // An override has no policy either.
     let mut overriding = request(&[("allow", Hits::Add(1))]);
     overriding.descriptors[0].limit = Some(Limit::fixed(1, Window::new(Unit::Hour)));
     assert!(engine.decide(&overriding, None).await.is_err());
-    // What has no limit needs none.
+    // A descriptor without a limit needs no policy.
     let decision = ask(&engine, &[("allow", Hits::Add(1)), ("free", Hits::Add(1))]).await;
     assert!(!decision.expect("it is decided").over_limit);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_without_a_policy_waits_as_long_as_the_store_and_its_caller_do() {
+async fn a_request_without_a_policy_waits_for_the_store_until_its_timeout() {
     let engine = engine(Broken::Silent, settings(None));
     let answer = timeout(Duration::from_millis(30), ask(&engine, &[("default", Hits::Add(1))]));
     assert!(answer.await.is_err());
@@ -163,7 +163,7 @@ async fn a_request_without_a_policy_waits_as_long_as_the_store_and_its_caller_do
 }
 
 #[tokio::test]
-async fn a_caller_that_waits_less_than_the_deadline_is_answered_before_it_goes() {
+async fn a_timeout_below_the_deadline_is_met() {
     let settings = FallbackSettings { deadline: FOREVER, ..settings(Some(OnError::Allow)) };
     let engine = engine(Broken::Silent, settings);
     let patience = Duration::from_millis(4);
@@ -178,7 +178,7 @@ async fn a_caller_that_waits_less_than_the_deadline_is_answered_before_it_goes()
 }
 
 #[tokio::test]
-async fn a_store_that_answers_decides_alone() {
+async fn policies_do_not_change_answers_of_the_store() {
     let engine = engine(Memory::new(256), settings(Some(OnError::Deny)));
     for remaining in [9, 8] {
         let decision = ask(&engine, &[("local", Hits::Add(1))]).await.expect("it is in memory");
@@ -190,7 +190,7 @@ async fn a_store_that_answers_decides_alone() {
 }
 
 #[tokio::test]
-async fn limits_of_one_request_keep_their_own_policies() {
+async fn each_limit_of_a_request_uses_its_own_policy() {
     let engine = engine(Broken::Failing, settings(None));
     for (over, remaining) in [(false, 1), (false, 0), (true, 0)] {
         let decision = ask(&engine, &[("both", Hits::Add(1))]).await.expect("it is decided");
@@ -201,8 +201,7 @@ async fn limits_of_one_request_keep_their_own_policies() {
     assert_eq!(hit(&engine, &["local", "allow", "watched"]).await, (false, vec![9, 9, 0]));
 }
 
-/// A store of two parts, of which the second is down: it has all charges but the
-/// first.
+/// A store whose second part is down. The first part has the first charge.
 struct Half(Memory);
 
 impl Store for Half {
@@ -219,7 +218,7 @@ impl Store for Half {
 }
 
 #[tokio::test]
-async fn what_a_part_of_the_store_has_said_is_not_decided_by_policy() {
+async fn policies_do_not_change_answers_of_one_part_of_the_store() {
     let engine = engine(Half(Memory::new(256)), settings(None));
     let both = [("default", Hits::Add(4)), ("allow", Hits::Add(1)), ("local", Hits::Add(4))];
     for (over, left) in [(false, [6, 9, 6]), (false, [2, 9, 2]), (true, [0, 9, 0])] {
@@ -229,7 +228,7 @@ async fn what_a_part_of_the_store_has_said_is_not_decided_by_policy() {
         assert_eq!((decision.over_limit, &found[..]), (over, &left[..]));
         assert_eq!(*decision.policies, [OnError::Allow, OnError::Local]);
     }
-    // Refused by the half that answers, nothing of the share is spent.
+    // The answering part refuses, so the local share is not charged.
     let both = [("default", Hits::Add(1)), ("spared", Hits::Add(3))];
     let decision = ask(&engine, &both).await.expect("the rest has policies");
     assert!(decision.over_limit);
@@ -239,18 +238,18 @@ async fn what_a_part_of_the_store_has_said_is_not_decided_by_policy() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_is_known_refuses_also_where_the_rest_has_no_policy() {
+async fn a_known_refusal_needs_no_policy_for_the_rest() {
     let engine = engine(Half(Memory::new(256)), settings(None));
     let twice = |first, hits| [(first, Hits::Add(hits)), ("default", Hits::Add(1))];
     assert!(ask(&engine, &twice("default", 10)).await.is_err());
     let decision = ask(&engine, &twice("default", 1)).await.expect("it is refused in any case");
     assert!(decision.over_limit && decision.policies.is_empty());
-    // What refuses no request decides nothing.
+    // A limit in shadow mode refuses nothing, so the error stands.
     assert!(ask(&engine, &twice("watched", 11)).await.is_err());
     assert!(ask(&engine, &twice("watched", 11)).await.is_err());
 }
 
-/// A store that is told of each charge what decides without an answer.
+/// Records the `on_timeout` of each charge.
 struct Asked(Mutex<Vec<OnTimeout>>);
 
 impl Store for Asked {
@@ -265,7 +264,7 @@ impl Store for Asked {
 }
 
 #[tokio::test]
-async fn a_store_knows_what_decides_if_it_is_too_late() {
+async fn charges_carry_the_decision_for_a_timeout() {
     use OnTimeout::{Allow, Deny, Fail};
     for (default, expected) in
         [(None, Fail), (Some(OnError::Deny), Deny), (Some(OnError::Local), Allow)]
@@ -280,7 +279,7 @@ async fn a_store_knows_what_decides_if_it_is_too_late() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_denied_costs_nothing_where_it_is_all_or_nothing() {
+async fn a_denied_call_does_not_charge_all_or_nothing_limits() {
     let engine = engine(Broken::Failing, settings(None));
     for _ in 0..20 {
         assert_eq!(hit(&engine, &["spared", "deny"]).await, (true, vec![10, 0]));
@@ -290,7 +289,7 @@ async fn a_call_that_is_denied_costs_nothing_where_it_is_all_or_nothing() {
 }
 
 #[tokio::test]
-async fn what_never_passes_is_refused_and_what_is_given_back_is_not() {
+async fn policies_refuse_impossible_hits_and_no_refunds() {
     let engine = engine(Broken::Failing, settings(None));
     for (key, hits, over) in [
         ("allow", Hits::Add(10), false),
@@ -308,7 +307,7 @@ async fn what_never_passes_is_refused_and_what_is_given_back_is_not() {
 }
 
 #[test]
-fn an_instance_grants_its_share_and_at_least_one() {
+fn the_local_share_is_at_least_one_hit() {
     for (requests, part, expected) in [
         (10, 1.0, 10),
         (10, 0.25, 3),
@@ -327,7 +326,7 @@ fn an_instance_grants_its_share_and_at_least_one() {
 }
 
 #[test]
-fn more_than_a_share_may_pass_later() {
+fn hits_beyond_the_local_share_may_pass_later() {
     let fallback = Fallback::new(FallbackSettings { local_share: 0.5, ..settings(None) });
     let engine = engine(Broken::Failing, settings(None));
     let limit =

@@ -1,4 +1,4 @@
-//! Requests about several servers, one of which is gone.
+//! Requests with counters on several servers, one of them down.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,8 +12,8 @@ use crate::{
     time::Timestamp,
 };
 
-/// How many of 40 requests about `keys` pass while server `b` is down, and what is used
-/// then of the counter that begins with `a0`.
+/// Sends 40 requests for `keys` while server `b` is down. Returns the number that pass and
+/// the hits used of the counter that starts with `a0`.
 async fn passed(rules: &str, keys: &[&str]) -> (usize, u64) {
     let file = SourceFile { name: "rules.yaml".into(), bytes: rules.to_owned().into() };
     let compiled =
@@ -55,7 +55,7 @@ const TIED: &str = "domain: d\ndescriptors:\n- {key: a0, rate_limit: {unit: year
                     requests_per_unit: 5, consume: all_or_nothing}}\n";
 
 #[tokio::test(start_paused = true)]
-async fn a_share_that_is_used_up_refuses_without_a_cost_elsewhere() {
+async fn an_exhausted_local_share_charges_no_other_counter() {
     let rules = format!(
         "{TIED}- {{key: b0, rate_limit: {{unit: year, requests_per_unit: 1, on_error: local}}}}\n"
     );
@@ -63,7 +63,7 @@ async fn a_share_that_is_used_up_refuses_without_a_cost_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_that_nobody_can_ask_switches_no_other_limit_off() {
+async fn an_unreachable_quota_turns_off_no_other_limit() {
     for policy in ["deny", "allow", "local"] {
         let rules = format!(
             "{TIED}- {{key: a1, quota_mode: true, rate_limit: {{unit: year, requests_per_unit: \

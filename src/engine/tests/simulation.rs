@@ -1,5 +1,5 @@
-//! Instances that share servers which answer late, partly or never, and callers that
-//! leave. A schedule is its seed: `SEED=7 cargo test --lib simulation` plays one again.
+//! Instances share servers that answer late, partly or never, and callers cancel. A seed
+//! determines a schedule: `SEED=7 cargo test --lib simulation` replays one.
 
 use std::{collections::HashMap, env, fmt::Write, time::Duration};
 
@@ -23,26 +23,26 @@ use crate::{
     time::Timestamp,
 };
 
-/// How many schedules each run plays.
+/// Schedules in each run.
 const SCHEDULES: u64 = 3_000;
-/// How long a call may take if nobody says what to decide without an answer.
+/// The timeout of calls without a policy.
 const TIMEOUT: Duration = Duration::from_millis(200);
-/// When a request is answered whose limits all say so.
+/// The deadline of requests whose limits all have a policy.
 const DEADLINE: Duration = Duration::from_millis(16);
-/// Two for each of three servers.
+/// Two counters for each of three servers.
 const KEYS: [&str; 6] = ["a0", "a1", "b0", "b1", "c0", "c1"];
 
-/// What one call to the store was about, and what it came to.
+/// One call to the store, and its results.
 #[derive(Debug, Default)]
 struct Entered {
     charges: Vec<Charge>,
-    /// None if the caller had left.
+    /// `None` if the caller cancelled.
     results: Option<Results>,
-    /// Whether the request passes; none without a decision, or if the caller had left.
+    /// The request passes. `None` without a decision, or if the caller cancelled.
     passes: Option<bool>,
 }
 
-/// A store of which everything is written down.
+/// A store that records all calls.
 #[derive(Debug)]
 struct Recorded {
     store: Simulated,
@@ -69,11 +69,11 @@ impl Store for Recorded {
 }
 
 thread_local! {
-    /// The place in the journal of the call that is polled.
+    /// The index in the journal of the call being polled.
     static CALL: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// The clock of one instance, which is off by something.
+/// The clock of one instance, with a skew.
 #[derive(Debug)]
 struct Offset(Instant, Duration);
 
@@ -83,7 +83,7 @@ impl Clock for Offset {
     }
 }
 
-/// A game.
+/// A schedule being played.
 struct Game {
     dice: Arc<SharedRng>,
     rules: String,
@@ -91,15 +91,15 @@ struct Game {
     servers: Vec<Arc<Server>>,
     instances: Vec<Arc<Engine<Recorded>>>,
     journal: Arc<Mutex<Vec<Entered>>>,
-    /// Servers that were well all the time, and how often one was replaced.
+    /// Servers without a fault, and the number of replacements.
     well: [bool; 3],
     replaced: [u64; 3],
     late: Arc<Mutex<Vec<String>>>,
-    /// How many counters had a hold when all should have been settled.
+    /// Counters that still had a hold after the time to settle.
     held: usize,
 }
 
-/// How many counters of a server have a hold.
+/// The number of a server's counters with a hold.
 fn held(server: &Server) -> usize {
     server.records().values().filter(|it| !it.holds.is_empty()).count()
 }
@@ -153,7 +153,7 @@ impl Game {
         let journal = Arc::default();
         let stop = dice.one_in(3);
         let begun = Instant::now();
-        // The second divides every request by counter.
+        // The second instance splits every request by counter.
         let instance = |at_once| {
             let store = Simulated::divided(&servers, TIMEOUT, at_once);
             let store = Recorded { store, journal: Arc::clone(&journal) };
@@ -225,22 +225,22 @@ impl Game {
         while callers.join_next().await.is_some() {}
         while faults.join_next().await.is_some() {}
         self.servers.iter().for_each(|it| it.set_condition(Condition::Healthy));
-        // Longer than it takes until what callers have left is settled.
+        // Longer than it takes to settle cancelled calls.
         sleep(Duration::from_secs(3)).await;
         self.held = self.servers.iter().map(|it| held(it)).sum();
-        // Longer than anything is held, by any clock.
+        // Longer than any hold, by any clock.
         sleep(Duration::from_secs(10)).await;
     }
 
-    /// What is wrong with how it ended.
-    fn wrongs(&self) -> Vec<String> {
+    /// The violations found at the end.
+    fn violations(&self) -> Vec<String> {
         let mut wrongs: Vec<String> = self.late.lock().clone();
         for (server, name) in self.servers.iter().zip(["a", "b", "c"]) {
             if server.empty_commands() > 0 {
                 wrongs.push(format!("{name} was sent a command without keys"));
             }
         }
-        // One that was replaced may know of holds that were settled elsewhere.
+        // A replaced server may have holds that were settled on its successor.
         if self.held > 0 && self.replaced == [0; 3] {
             wrongs.push(format!("{} counters are held, and nobody settles that", self.held));
         }
@@ -258,7 +258,8 @@ impl Game {
             let record = self.servers[server].records().get(key).cloned().unwrap_or_default();
             let unsettled =
                 self.instances.iter().map(|it| it.store.store.failed_settlements()).sum();
-            let why = account.wrong(&record, self.well[server], self.replaced[server], unsettled);
+            let why =
+                account.violations_of(&record, self.well[server], self.replaced[server], unsettled);
             let key = key.escape_ascii();
             wrongs.extend(why.into_iter().map(|why| format!("{key}: {why} ({account:?})")));
         }
@@ -266,27 +267,27 @@ impl Game {
     }
 }
 
-/// The server of a counter: what its first key begins with.
+/// The server of a counter: the first letter of its key.
 fn server(charge: &Charge) -> u8 {
     let key = charge.counter.key.as_bytes();
     key[key.iter().position(|it| *it == b'|').unwrap() + 1]
 }
 
-/// What happened to one counter.
+/// The history of one counter.
 #[derive(Debug, Default)]
 struct Account {
     limit: u64,
     counts_denied: bool,
     depends: bool,
-    /// Hits that passed, of requests that did.
+    /// Hits of requests that passed.
     granted: u64,
-    /// Hits that may have been counted though nobody was told that they passed.
+    /// Hits that may have been counted although no caller got an answer.
     unclear: u64,
     /// Hits that were refused and counted.
     denied: u64,
-    /// The most hits that one charge asked for.
+    /// The most hits of one charge.
     largest: u64,
-    /// Results that were errors.
+    /// Errors among the results.
     failed: u64,
 }
 
@@ -308,7 +309,7 @@ impl Account {
                 self.denied = self.denied.saturating_add(hits);
             }
             Ok(outcome) if outcome.over => {}
-            // The caller left after that, or its request had no decision.
+            // The caller cancelled after that, or its request had no decision.
             Ok(_) if charge.depends_on_others() && entered.passes != Some(true) => {
                 let refused = entered.passes == Some(false) && results.iter().all(Result::is_ok);
                 *unclear = unclear.saturating_add(if refused { 0 } else { hits });
@@ -317,8 +318,8 @@ impl Account {
             Err(_) => {
                 self.failed += 1;
                 let served = entered.passes == Some(true);
-                // What a limit refuses that counts that is never held, and nothing is where
-                // one script sees all.
+                // Refused hits that count are never held, and one script that sees all
+                // counters holds nothing.
                 let counts = charge.consume == Consume::IfRefused && self.counts_denied;
                 let together = entered.charges.iter().all(|it| server(it) == server(charge));
                 let stays = !charge.depends_on_others() || served || counts || together;
@@ -327,7 +328,13 @@ impl Account {
         }
     }
 
-    fn wrong(&self, record: &Record, well: bool, replaced: u64, unsettled: u64) -> Vec<String> {
+    fn violations_of(
+        &self,
+        record: &Record,
+        well: bool,
+        replaced: u64,
+        unsettled: u64,
+    ) -> Vec<String> {
         let mut wrongs = Vec::new();
         let used = match &record.state {
             None => 0,
@@ -358,7 +365,7 @@ impl Account {
     }
 }
 
-/// Something is wrong with a server for a while.
+/// A temporary fault of a server.
 async fn fault(server: &Server, dice: &SharedRng, replaces: bool) {
     sleep(dice.micros(0, 1_000_000)).await;
     if replaces {
@@ -412,7 +419,7 @@ fn play(seed: u64) -> Result<(), String> {
     runtime.block_on(async {
         let mut game = Game::of(seed);
         game.play().await;
-        let wrongs = game.wrongs();
+        let wrongs = game.violations();
         if wrongs.is_empty() {
             return Ok(());
         }
@@ -425,7 +432,7 @@ fn play(seed: u64) -> Result<(), String> {
 }
 
 #[test]
-fn whatever_servers_and_callers_do_limits_hold_and_nothing_is_stranded() {
+fn limits_hold_and_no_hold_is_stranded_under_random_faults() {
     if let Some(seed) = env::var("SEED").ok().and_then(|it| it.parse().ok()) {
         play(seed).unwrap_or_else(|wrong| panic!("{wrong}"));
         return;
@@ -437,7 +444,7 @@ fn whatever_servers_and_callers_do_limits_hold_and_nothing_is_stranded() {
 }
 
 impl Game {
-    /// What happened to one counter, to find out why.
+    /// Prints the history of one counter, to investigate a violation.
     fn trace(&self, key: &str) {
         for entered in self.journal.lock().iter() {
             let keys = entered.charges.iter().map(|it| it.counter.key.as_bytes());
