@@ -25,8 +25,8 @@ struct ShortHelp {
 }
 
 const SHORT_HELP: [ShortHelp; 6] = [
-    ShortHelp { name: "TOLLGATE_CONFIG", text: "Rule file, or directory of rule files" },
-    ShortHelp { name: "REDIS_URL", text: "Count in this Redis instead of in memory" },
+    ShortHelp { name: "TOLLGATE_CONFIG", text: "Rule file or directory" },
+    ShortHelp { name: "REDIS_URL", text: "Redis for the counters" },
     ShortHelp { name: "ON_ERROR", text: "Decision while Redis does not reply" },
     ShortHelp { name: "GRPC_PORT", text: "Port for gRPC" },
     ShortHelp { name: "PORT", text: "Port for HTTP" },
@@ -36,7 +36,7 @@ const SHORT_HELP: [ShortHelp; 6] = [
 pub(super) fn command() -> Command {
     Command::new(env!("CARGO_PKG_NAME"))
         .version(env!("CARGO_PKG_VERSION"))
-        .about(env!("CARGO_PKG_DESCRIPTION"))
+        .about("A rate-limit decision service for Envoy and for clients of gRPC or HTTP")
         .after_help(short_settings_help())
         .after_long_help(SETTINGS_HELP)
         .args_conflicts_with_subcommands(true)
@@ -224,6 +224,7 @@ fn tls_file(name: &'static str) -> Arg {
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
         .requires("grpc-use-tls")
+        .hide_short_help(true)
 }
 
 /// A flag for every setting; [`COMMON`] settings come first. The short help has

@@ -80,9 +80,10 @@ fn short_help_fits_a_screen() {
     for args in
         [&["-h"][..], &["serve", "-h"], &["check", "-h"], &["hit", "-h"], &["migrate", "-h"]]
     {
-        let help = help(args);
+        let args = [&["tollgate"], args].concat();
+        let command = arguments::command().term_width(80);
+        let help = command.try_get_matches_from(args).unwrap_err().to_string();
         assert!(help.lines().count() <= 25, "{help}");
-        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
     }
     for name in ["TOLLGATE_CONFIG", "REDIS_URL", "ON_ERROR", "GRPC_PORT", "PORT", "LOG_LEVEL"] {
         assert!(help(&["-h"]).contains(&format!(" [env: {name}]\n")), "{name}");
