@@ -118,7 +118,7 @@ impl ReadRules {
     }
 }
 
-/// Writes the first of `mistakes`, of which there are `total`.
+/// Writes the first of `mistakes`, and the number of further ones up to `total`.
 fn write_mistakes<'a>(
     mistakes: impl Iterator<Item = &'a Diagnostic>,
     total: usize,

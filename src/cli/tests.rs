@@ -9,7 +9,9 @@ use crate::{
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Command, clap::Error> {
     let args = ["tollgate"].iter().chain(args).map(OsString::from);
-    parse(args, |name| env.iter().find(|it| it.0 == name).map(|it| it.1.to_owned()))
+    parse(args, |name| {
+        env.iter().find(|variable| variable.0 == name).map(|variable| variable.1.to_owned())
+    })
 }
 
 fn served(args: &[&str], env: &[(&str, &str)]) -> Settings {

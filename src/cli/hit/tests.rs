@@ -43,18 +43,18 @@ proptest! {
         pairs in vec((vec(any::<u8>(), 1..4), vec(any::<u8>(), 0..4)), 1..4)
     ) {
         let without = |bytes: &[u8], what: &[u8]| {
-            bytes.iter().map(|it| if what.contains(it) { b'a' } else { *it }).collect::<Vec<_>>()
+            bytes.iter().map(|byte| if what.contains(byte) { b'a' } else { *byte }).collect::<Vec<_>>()
         };
         let entries: Vec<_> = pairs.iter().map(|(key, value)| Entry {
             key: without(key, b"=\\").into(),
             value: without(value, b"\\").into(),
         }).collect();
-        let escape = |bytes: &[u8]| bytes.iter().flat_map(|&it| match it {
+        let escape = |bytes: &[u8]| bytes.iter().flat_map(|&byte| match byte {
             b',' => vec![b'\\', b','],
-            it => vec![it],
+            byte => vec![byte],
         }).collect::<Vec<_>>();
         let written: Vec<_> =
-            entries.iter().map(|it| [escape(&it.key), escape(&it.value)].join(&b'=')).collect();
+            entries.iter().map(|entry| [escape(&entry.key), escape(&entry.value)].join(&b'=')).collect();
         prop_assert_eq!(parse_descriptor(&written.join(&b',')), Ok(entries));
     }
 }

@@ -88,7 +88,7 @@ fn choose_by_name<'n>(candidates: &[Candidate<'n>], wanted: &str) -> Result<Cand
     }
 }
 
-fn choose_by_program<'c, 'n>(candidates: &'c [Candidate<'n>]) -> Result<Candidate<'n>, String> {
+fn choose_by_program<'n>(candidates: &[Candidate<'n>]) -> Result<Candidate<'n>, String> {
     let mut of_reference = Vec::new();
     let mut of_tollgate = Vec::new();
     for candidate in candidates {

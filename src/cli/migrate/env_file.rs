@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::environment::{EnvValue, EnvVariable, Environment};
 
-/// How many wrong lines an error lists.
+/// The number of wrong lines that an error lists.
 const MAX_LISTED: usize = 20;
 
 /// Reads lines `NAME=value` as `env` prints them, as Docker's `--env-file`

@@ -41,8 +41,12 @@ fn found(environment: &str) -> Vec<Finding> {
 
 /// The findings that are not `same`, each as `grade: title`.
 fn titles(findings: &[Finding]) -> Vec<String> {
-    let matters = |it: &&Finding| it.grade != Grade::Same;
-    findings.iter().filter(matters).map(|it| format!("{}: {}", it.grade, it.title)).collect()
+    let matters = |finding: &&Finding| finding.grade != Grade::Same;
+    findings
+        .iter()
+        .filter(matters)
+        .map(|finding| format!("{}: {}", finding.grade, finding.title))
+        .collect()
 }
 
 /// Runs the command on a file with the content `text`.

@@ -8,8 +8,8 @@ use super::{
 /// The findings about `variable`, each as `grade: title`.
 fn titles_about(lines: &str, variable: &str) -> Vec<String> {
     let findings = found(&format!("{SAME}{lines}\n"));
-    let of_it = findings.iter().filter(|it| it.variable == variable);
-    of_it.map(|it| format!("{}: {}", it.grade, it.title)).collect()
+    let of_it = findings.iter().filter(|finding| finding.variable == variable);
+    of_it.map(|finding| format!("{}: {}", finding.grade, finding.title)).collect()
 }
 
 #[test]
@@ -65,9 +65,9 @@ fn values_that_only_the_reference_rejects_differ() {
     ] {
         let (variable, _) = line.split_once('=').unwrap();
         assert_eq!(titles_about(line, variable), [format!("differs: {line}")], "{line}");
-        let it = about(line, variable);
+        let finding = about(line, variable);
         assert_eq!(
-            (it.reference.as_str(), it.remedy.as_str()),
+            (finding.reference.as_str(), finding.remedy.as_str()),
             ("does not start with this", remedy)
         );
     }

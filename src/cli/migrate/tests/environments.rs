@@ -9,14 +9,14 @@ pub(super) fn check(lines: &str, expected: &[&str]) {
 /// Checks the findings for [`SAME`] without one variable.
 #[track_caller]
 fn check_without(name: &str, expected: &[&str]) {
-    let rest: Vec<_> = SAME.lines().filter(|it| !it.starts_with(&format!("{name}="))).collect();
+    let rest: Vec<_> = SAME.lines().filter(|line| !line.starts_with(&format!("{name}="))).collect();
     assert_eq!(titles(&found(&rest.join("\n"))), expected, "{name}");
 }
 
 /// The first finding about `variable` for [`SAME`] followed by `lines`.
 pub(super) fn about(lines: &str, variable: &str) -> Finding {
     let findings = found(&format!("{SAME}{lines}\n"));
-    findings.into_iter().find(|it| it.variable == variable).unwrap()
+    findings.into_iter().find(|finding| finding.variable == variable).unwrap()
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn statsd_by_default_differs() {
     let sent = |lines: &str| {
         let findings = found(&SAME.replace("USE_STATSD=false\n", lines));
         let title = "USE_STATSD is not set";
-        findings.iter().any(|it| it.title == title && it.grade == Grade::Differs)
+        findings.iter().any(|finding| finding.title == title && finding.grade == Grade::Differs)
     };
     assert!(sent(""));
     assert!(!sent("USE_STATSD=true\n"));
@@ -48,15 +48,18 @@ fn statsd_by_default_differs() {
 
 #[test]
 fn rejected_values_have_an_explanation() {
-    let it = about("BACKEND_TYPE=memcache", "BACKEND_TYPE");
-    assert_eq!((it.grade, it.reference.as_str()), (Grade::WillNotStart, "counts in Memcached"));
-    assert!(it.remedy.starts_with("set REDIS_URL"), "{it}");
-    let it = about("PORT=0x1F90", "PORT");
-    assert_eq!((it.grade, it.reference.as_str()), (Grade::WillNotStart, "reads 8080"));
-    let it = about("LOG_LEVEL=loud", "LOG_LEVEL");
-    assert_eq!(it.reference, "does not start with this either");
-    let it = about("REDIS_PERSECOND=true", "REDIS_PERSECOND");
-    assert!(it.remedy.contains("REDIS_PERSECOND_URL"), "{it}");
+    let finding = about("BACKEND_TYPE=memcache", "BACKEND_TYPE");
+    assert_eq!(
+        (finding.grade, finding.reference.as_str()),
+        (Grade::WillNotStart, "counts in Memcached")
+    );
+    assert!(finding.remedy.starts_with("set REDIS_URL"), "{finding}");
+    let finding = about("PORT=0x1F90", "PORT");
+    assert_eq!((finding.grade, finding.reference.as_str()), (Grade::WillNotStart, "reads 8080"));
+    let finding = about("LOG_LEVEL=loud", "LOG_LEVEL");
+    assert_eq!(finding.reference, "does not start with this either");
+    let finding = about("REDIS_PERSECOND=true", "REDIS_PERSECOND");
+    assert!(finding.remedy.contains("REDIS_PERSECOND_URL"), "{finding}");
     check(
         "XDS_CLIENT_BACKOFF_RANDOM_FACTOR=2",
         &["will not start: XDS_CLIENT_BACKOFF_RANDOM_FACTOR=\"2\""],
@@ -71,15 +74,15 @@ fn secrets_are_not_shown() {
                  CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS=secret\n";
     let findings = found(&format!("{SAME}{lines}"));
     assert!(titles(&findings).contains(&"will not start: REDIS_URL (not shown)".into()));
-    assert!(findings.iter().all(|it| !it.to_string().contains("secret")), "{findings:?}");
+    assert!(findings.iter().all(|finding| !finding.to_string().contains("secret")), "{findings:?}");
 }
 
 #[test]
 fn octal_numbers_differ() {
-    let it = about("PORT=010000", "PORT");
-    assert_eq!((it.grade, it.remedy.as_str()), (Grade::Differs, "write 4096 to keep it"));
-    let it = about("PORT=08080", "PORT");
-    assert_eq!((it.grade, it.remedy.as_str()), (Grade::Differs, "write 8080"));
+    let finding = about("PORT=010000", "PORT");
+    assert_eq!((finding.grade, finding.remedy.as_str()), (Grade::Differs, "write 4096 to keep it"));
+    let finding = about("PORT=08080", "PORT");
+    assert_eq!((finding.grade, finding.remedy.as_str()), (Grade::Differs, "write 8080"));
     check("PORT=8080\nLOCAL_CACHE_SIZE_IN_BYTES=0", &[]);
 }
 
@@ -120,7 +123,7 @@ fn variables_with_more_effect_in_tollgate_differ() {
     );
     let sinks = SAME.replace("USE_STATSD=false", "USE_DOG_STATSD=true\nUSE_PROMETHEUS=1");
     let findings = found(&sinks);
-    assert!(findings.iter().any(|it| it.title == "statistics go to several sinks"));
+    assert!(findings.iter().any(|finding| finding.title == "statistics go to several sinks"));
     let mapper = "note: PROMETHEUS_MAPPER_YAML is not read";
     check("PROMETHEUS_MAPPER_YAML=/a.yaml", &[mapper]);
 }
@@ -151,7 +154,7 @@ fn services_that_cannot_share_counters_must_switch_at_once() {
     let of_keys = |lines: &str, is_set: bool| {
         let same = if is_set { SAME } else { &SAME.replace("COUNTER_KEYS=reference\n", "") };
         let findings = found(&format!("{same}{lines}")).into_iter();
-        findings.filter(|it| it.variable == "COUNTER_KEYS").collect::<Vec<_>>()
+        findings.filter(|finding| finding.variable == "COUNTER_KEYS").collect::<Vec<_>>()
     };
     for place in ["REDIS_TYPE=cluster\n", second] {
         let lines = format!("{stop}{place}");
@@ -165,7 +168,7 @@ fn services_that_cannot_share_counters_must_switch_at_once() {
         assert_eq!(of_keys(&lines, true)[0].place, "a.env:5");
     }
     for lines in [stop, "REDIS_TYPE=cluster\n", second] {
-        assert!(of_keys(lines, true).iter().all(|it| it.grade == Grade::Same), "{lines}");
+        assert!(of_keys(lines, true).iter().all(|finding| finding.grade == Grade::Same), "{lines}");
         let found = of_keys(lines, false);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].remedy.contains("while both"), "{}", found[0]);
@@ -207,11 +210,11 @@ fn each_redis_has_its_own_note_about_a_proxy() {
             "{}{lines}",
             SAME.replace("redis:6379", main).replace("REDIS_SOCKET_TYPE=tcp\n", "")
         ));
-        let notes = found.into_iter().filter(|it| it.grade == Grade::Note);
-        notes.map(|it| (it.title, it.place, it.remedy)).collect::<Vec<_>>()
+        let notes = found.into_iter().filter(|note| note.grade == Grade::Note);
+        notes.map(|note| (note.title, note.place, note.remedy)).collect::<Vec<_>>()
     };
     let both = notes(&format!("{lines}REDIS_PERSECOND=true\n"));
-    let places: Vec<_> = both.iter().map(|it| (it.0.as_str(), it.1.as_str())).collect();
+    let places: Vec<_> = both.iter().map(|note| (note.0.as_str(), note.1.as_str())).collect();
     let expected = [
         ("REDIS_URL seems to be the address of a proxy", "a.env:2"),
         ("REDIS_PERSECOND_URL seems to be the address of a proxy", "a.env:13"),
@@ -232,7 +235,7 @@ fn the_address_of_a_cluster_is_noted_if_the_type_is_single() {
     ] {
         let found = with_url(url, "");
         assert_eq!(titles(&found), [cluster], "{url}");
-        let note = found.iter().find(|it| it.grade == Grade::Note).unwrap();
+        let note = found.iter().find(|finding| finding.grade == Grade::Note).unwrap();
         assert_eq!(
             (note.remedy.as_str(), note.place.as_str()),
             ("set REDIS_TYPE=cluster", "a.env:3")
@@ -262,7 +265,7 @@ fn another_location_of_rules_differs() {
     assert!(slash.reference.contains("ends with a slash"), "{slash}");
 
     let without = |names: &[&str]| {
-        let keeps = |it: &&str| !names.iter().any(|name| it.starts_with(name));
+        let keeps = |line: &&str| !names.iter().any(|name| line.starts_with(name));
         let lines: Vec<_> = SAME.lines().filter(keeps).collect();
         titles(&found(&lines.join("\n")))
     };
@@ -314,7 +317,7 @@ fn env_files_of_env_docker_and_shells_are_parsed() {
     .unwrap();
     let known: Vec<_> = ["A", "B", "C", "D", "E", "F", "G", "H"]
         .iter()
-        .map(|it| match &environment.get(it).unwrap().value {
+        .map(|name| match &environment.get(name).unwrap().value {
             environment::EnvValue::Known(text) => text.as_str(),
             environment::EnvValue::Unknown(_) => "?",
         })
@@ -384,9 +387,9 @@ fn two_listeners_on_one_port_are_mistakes() {
     check("PORT=1\nHOST=127.0.0.1\nDEBUG_PORT=1\nDEBUG_HOST=127.0.0.2", &[]);
     check("PORT=0\nDEBUG_PORT=0\nGRPC_PORT=0", &[]);
     check("USE_PROMETHEUS=true\nPORT=9090", &["will not start: PORT=\"9090\""]);
-    let it = about("PORT=9000\nDEBUG_PORT=9000", "DEBUG_PORT");
-    assert_eq!(it.reference, "opens the port twice; a connection may reach either listener");
-    assert_eq!(it.tollgate, "expected another port than that of PORT");
+    let finding = about("PORT=9000\nDEBUG_PORT=9000", "DEBUG_PORT");
+    assert_eq!(finding.reference, "opens the port twice; a connection may reach either listener");
+    assert_eq!(finding.tollgate, "expected another port than that of PORT");
     check(
         "export PORT\nDEBUG_PORT=8080",
         &[
@@ -404,13 +407,19 @@ fn mistakes_in_collector_variables_are_found() {
     };
     let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318\n";
     assert_eq!(traces(endpoint), Vec::<String>::new());
-    let it = about(
+    let finding = about(
         "TRACING_ENABLED=true\nTRACING_EXPORTER_PROTOCOL=grpc\nOTEL_EXPORTER_OTLP_ENDPOINT=a:4317",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
     );
-    assert_eq!((it.grade, it.title.as_str()), (Grade::WillNotStart, "OTEL_EXPORTER_OTLP_ENDPOINT"));
-    assert_eq!(it.tollgate, "expected a URL such as http://collector:4317 or https://collector");
-    assert_eq!(it.place, "a.env:15");
+    assert_eq!(
+        (finding.grade, finding.title.as_str()),
+        (Grade::WillNotStart, "OTEL_EXPORTER_OTLP_ENDPOINT")
+    );
+    assert_eq!(
+        finding.tollgate,
+        "expected a URL such as http://collector:4317 or https://collector"
+    );
+    assert_eq!(finding.place, "a.env:15");
     for (name, value) in [("OTEL_BSP_SCHEDULE_DELAY", "5s"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "0")] {
         let line = format!("{name}={value}\n");
         let expected = format!("will not start: {name}=\"{value}\"");

@@ -22,7 +22,7 @@ fn input_that_is_not_text_is_rejected() {
 
 #[test]
 fn too_many_variables_are_rejected() {
-    let many: String = (0..20_000).map(|it| format!("A{it}=b\n")).collect();
+    let many: String = (0..20_000).map(|index| format!("A{index}=b\n")).collect();
     check(many.as_bytes(), "there are too many variables");
     let long = format!("A={}\n", "x".repeat(3 << 20));
     check(long.as_bytes(), "there are too many variables");
@@ -36,9 +36,9 @@ fn the_list_of_invalid_lines_is_limited() {
 #[test]
 fn yaml_bombs_are_rejected() {
     let mut bomb = String::from("kind: List\na0: &a0 [x]\n");
-    for it in 1..40 {
-        let (alias, last) = (format!("*a{},", it - 1).repeat(9), it - 1);
-        bomb += &format!("a{it}: &a{it} [{alias} *a{last}]\n");
+    for index in 1..40 {
+        let (alias, last) = (format!("*a{},", index - 1).repeat(9), index - 1);
+        bomb += &format!("a{index}: &a{index} [{alias} *a{last}]\n");
     }
     check(bomb.as_bytes(), "nodes here, aliases included");
     check(b"kind: &a [*a]\n", "the alias is inside the node that it refers to");
@@ -49,13 +49,13 @@ fn yaml_bombs_are_rejected() {
 #[test]
 fn the_length_of_expanded_values_is_limited() {
     let mut text = format!("{POD}    env:\n    - {{name: A0, value: xxxxxxxxxx}}\n");
-    for it in 1..2000 {
-        let last = it - 1;
-        text += &format!("    - {{name: A{it}, value: \"$(A{last})$(A{last})\"}}\n");
+    for index in 1..2000 {
+        let last = index - 1;
+        text += &format!("    - {{name: A{index}, value: \"$(A{last})$(A{last})\"}}\n");
     }
     let (out, status) = run(text.as_bytes(), &Migration::default());
     // About twenty values reach the limit for all variables.
-    let refused = status.is_err_and(|it| it.to_string().contains("too many variables"));
+    let refused = status.is_err_and(|error| error.to_string().contains("too many variables"));
     assert!(refused || out.contains(" the same"), "{out:.1000}");
 }
 
@@ -66,7 +66,7 @@ fn the_length_of_mounted_rules_is_limited() {
          - {{name: v, mountPath: /data/config}}\n    env:\n    - {{name: RUNTIME_ROOT, value: \
          /data}}\n  volumes:\n  - {{name: v, configMap: {{name: r}}}}\n",
         "x".repeat(1 << 20),
-        (0..20).map(|it| format!("  b{it}: *a\n")).collect::<String>(),
+        (0..20).map(|index| format!("  b{index}: *a\n")).collect::<String>(),
     );
     check(text.as_bytes(), "the mounted rules are longer than");
 }

@@ -4,16 +4,20 @@ use crate::settings::{hints, table};
 #[test]
 fn every_reference_variable_is_a_setting_or_ignored() {
     assert_eq!(VARIABLES.len(), 115);
-    for it in VARIABLES {
-        let known = table::find(it.name).is_some() || hints::ignored(it.name).is_some();
-        assert!(known, "{}", it.name);
+    for variable in VARIABLES {
+        let known = table::find(variable.name).is_some() || hints::ignored(variable.name).is_some();
+        assert!(known, "{}", variable.name);
     }
 }
 
 #[test]
 fn every_reference_variable_that_is_set_has_a_finding() {
-    for it in VARIABLES {
-        let findings = found(&format!("{}=1\n", it.name));
-        assert!(findings.iter().any(|finding| finding.variable == it.name), "{}", it.name);
+    for variable in VARIABLES {
+        let findings = found(&format!("{}=1\n", variable.name));
+        assert!(
+            findings.iter().any(|finding| finding.variable == variable.name),
+            "{}",
+            variable.name
+        );
     }
 }

@@ -16,8 +16,9 @@ fn find(text: &str, wanted: Option<&str>) -> Result<String, String> {
 #[test]
 fn the_container_that_runs_the_service_is_chosen() {
     let of = |images: &[&str]| {
-        let one = |(at, it): (usize, &&str)| format!("  - {{name: c{at}, {it}}}\n");
-        let list: String = images.iter().enumerate().map(one).collect();
+        let container =
+            |(index, image): (usize, &&str)| format!("  - {{name: c{index}, {image}}}\n");
+        let list: String = images.iter().enumerate().map(container).collect();
         format!("kind: Pod\nmetadata: {{name: p}}\nspec:\n  containers:\n{list}")
     };
     let side = "image: prom/statsd-exporter";

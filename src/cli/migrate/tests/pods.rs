@@ -17,7 +17,7 @@ pub(super) fn found_in(text: &str) -> Vec<Finding> {
 pub(super) fn pod(container: &str, spec: &str, others: &str) -> String {
     let env: String = SAME
         .lines()
-        .filter_map(|it| it.split_once('='))
+        .filter_map(|line| line.split_once('='))
         .map(|(name, value)| format!("    - {{name: {name}, value: \"{value}\"}}\n"))
         .collect();
     let rules = match others.contains("metadata: {name: rules}") {
@@ -104,7 +104,7 @@ fn the_rules_of_a_mounted_config_map_are_compared() {
     let broken =
         sample.replace("    domain: ratelimit\n", "    domain: ratelimit\n    domain: x\n");
     let findings = found_in(&broken);
-    let finding = findings.iter().find(|it| it.grade == Grade::WillNotStart).unwrap();
+    let finding = findings.iter().find(|finding| finding.grade == Grade::WillNotStart).unwrap();
     assert_eq!(finding.place, "/data/ratelimit/config/config.yaml");
     assert!(finding.snippet.contains("config.yaml:2:1"), "{finding}");
 }
@@ -137,9 +137,9 @@ fn commands_and_arguments_are_checked() {
 
 #[test]
 fn failing_probes_and_unused_ports_are_found() {
-    let probe = |it: &str| {
+    let probe = |probe: &str| {
         format!(
-            "    ports:\n    - {{name: web, containerPort: 8080}}\n    readinessProbe: {{{it}}}\n"
+            "    ports:\n    - {{name: web, containerPort: 8080}}\n    readinessProbe: {{{probe}}}\n"
         )
     };
     for good in [

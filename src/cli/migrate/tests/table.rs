@@ -108,21 +108,23 @@ fn table() -> BTreeSet<String> {
     const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
     let document = fs::read_to_string(PATH).unwrap();
     let (_, rest) = document.split_once("These differ:\n").unwrap();
-    let rows = rest.trim_start().lines().take_while(|it| it.starts_with('|')).skip(2);
-    rows.map(|it| it.split('|').nth(1).unwrap().trim().to_owned()).collect()
+    let rows = rest.trim_start().lines().take_while(|line| line.starts_with('|')).skip(2);
+    rows.map(|row| row.split('|').nth(1).unwrap().trim().to_owned()).collect()
 }
 
 #[test]
 fn every_row_of_the_table_has_a_finding() {
-    let rows: BTreeSet<_> = ROWS.iter().map(|it| it.0).chain([POD_ROW]).collect();
+    let rows: BTreeSet<_> = ROWS.iter().map(|row| row.0).chain([POD_ROW]).collect();
     let table = table();
     assert_eq!(rows, table.iter().map(String::as_str).collect());
     for (row, environment, variable) in ROWS {
-        let about_it: Vec<_> =
-            found(environment).into_iter().filter(|it| it.variable == *variable).collect();
+        let about_it: Vec<_> = found(environment)
+            .into_iter()
+            .filter(|finding| finding.variable == *variable)
+            .collect();
         assert!(!about_it.is_empty(), "{row}: no finding");
         assert!(
-            about_it.iter().all(|it| !it.title.ends_with("means the same")),
+            about_it.iter().all(|finding| !finding.title.ends_with("means the same")),
             "{row}: {about_it:?}"
         );
     }
@@ -137,12 +139,12 @@ fn every_check_has_a_row_in_the_table() {
         let finding = environments.iter().find_map(check);
         let finding = finding.unwrap_or_else(|| unreachable!("no row has check {index}"));
         let name = format!("`{}`", finding.variable);
-        assert!(table.iter().any(|it| it.contains(&name)), "{name}");
+        assert!(table.iter().any(|row| row.contains(&name)), "{name}");
     }
     let mut findings = Vec::new();
-    environments.iter().for_each(|it| defaults::defaults(it, &mut findings));
-    for it in findings {
-        let name = format!("`{}`", it.variable);
-        assert!(table.iter().any(|it| it.contains(&name)), "{name}");
+    environments.iter().for_each(|env| defaults::defaults(env, &mut findings));
+    for finding in findings {
+        let name = format!("`{}`", finding.variable);
+        assert!(table.iter().any(|row| row.contains(&name)), "{name}");
     }
 }

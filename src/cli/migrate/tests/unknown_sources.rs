@@ -9,8 +9,9 @@ use super::{
 /// `names`.
 fn with_secret(from: &str, names: &[&str], others: &str) -> String {
     let text = pod("", "", &format!("    envFrom:\n    - {from}\n{others}"));
-    let left_out = |it: &&str| names.iter().any(|name| it.contains(&format!("{{name: {name},")));
-    text.lines().filter(|it| !left_out(it)).map(|it| format!("{it}\n")).collect()
+    let left_out =
+        |line: &&str| names.iter().any(|name| line.contains(&format!("{{name: {name},")));
+    text.lines().filter(|line| !left_out(line)).map(|line| format!("{line}\n")).collect()
 }
 
 const SECRET: &str = "{secretRef: {name: s}}";
@@ -26,7 +27,7 @@ fn findings_that_a_secret_may_change_are_notes() {
     )
     .replace("{name: REDIS_URL,", "{name: A,");
     check(&backend, &[NOTE]);
-    let unless = |it: &str| format!("note: {it}, unless the Secret s changes that");
+    let unless = |title: &str| format!("note: {title}, unless the Secret s changes that");
     for name in ["LOG_LEVEL", "RESPONSE_DYNAMIC_METADATA"] {
         let expected = unless(&format!("{name} is not set"));
         check(&with_secret(SECRET, &[name], ""), &[NOTE, &expected]);
@@ -49,7 +50,7 @@ fn findings_that_a_secret_may_change_are_notes() {
 fn a_secret_is_assumed_to_set_the_redis_url() {
     let names = ["REDIS_URL", "REDIS_SOCKET_TYPE", "REDIS_TIMEOUT", "COUNTER_KEYS"];
     let expected = ["REDIS_URL", "REDIS_TIMEOUT", "COUNTER_KEYS"]
-        .map(|it| format!("note: {it} is not set, unless the Secret s changes that"));
+        .map(|name| format!("note: {name} is not set, unless the Secret s changes that"));
     let expected: Vec<_> = [NOTE].into_iter().chain(expected.iter().map(String::as_str)).collect();
     let findings = found_in(&with_secret(SECRET, &names, ""));
     assert_eq!(titles(&findings), expected);
