@@ -272,8 +272,9 @@ async fn load(store: &Arc<Redis>, nodes: &[&Node], limit: &Limit, descriptors_ea
 #[ignore = "it measures, and asserts nothing"]
 async fn what_a_cluster_costs() {
     let (one, cluster) = (Node::start(&[]), Cluster::start(3));
-    let alone = crate::cluster::of(RedisType::Single, &format!("127.0.0.1:{}", one.port), PATIENT);
-    let store = crate::cluster::of(RedisType::Cluster, &cluster.url(), PATIENT);
+    let alone =
+        crate::cluster::connect(RedisType::Single, &format!("127.0.0.1:{}", one.port), PATIENT);
+    let store = crate::cluster::connect(RedisType::Cluster, &cluster.url(), PATIENT);
     crate::cluster::ready(&alone).await;
     crate::cluster::ready(&store).await;
     let nodes: Vec<_> = cluster.primaries.iter().collect();

@@ -150,7 +150,7 @@ async fn a_late_node_switches_off_no_limit_of_the_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_server_switches_off_no_limit_that_depends_on_what_it_holds() {
     let tied = ", consume: all_or_nothing, on_error: allow";
-    for place in Place::APART {
+    for place in Place::SEVERAL_SERVERS {
         let found = beyond(place, tied, tied).await;
         assert!(found <= 5, "{place:?}: {found} of 5");
     }
@@ -208,7 +208,7 @@ async fn a_silent_server_drains_no_budget_of_the_other() {
 /// Those that leave while their hits are reserved take them along.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_that_leave_drain_no_budget() {
-    for place in Place::APART {
+    for place in Place::SEVERAL_SERVERS {
         let late = Late::start(place).await;
         let tied = ", consume: all_or_nothing";
         let engine = late.engine(&apart(tied, tied), 0);

@@ -33,6 +33,7 @@ mod games;
 mod jitter;
 mod late;
 mod lifetimes;
+mod load;
 mod model;
 mod moving;
 mod operators;

@@ -40,13 +40,10 @@ fn place(cluster: &Cluster) -> (u16, usize, String) {
     (slot, place, key)
 }
 
-/// Begins to move a slot from one node to the next.
+/// Marks a slot as moving to the next node. Returns that node.
 fn begin(cluster: &Cluster, slot: u16, from: usize) -> usize {
     let to = (from + 1) % 3;
-    let ids = [from, to].map(|it| cluster.primaries[it].query::<String>(&["CLUSTER", "MYID"]));
-    let slot = slot.to_string();
-    cluster.primaries[to].query::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]);
-    cluster.primaries[from].query::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]);
+    cluster.begin_migration(slot, from, to);
     to
 }
 

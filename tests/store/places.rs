@@ -1,15 +1,13 @@
-//! Engines, as the service puts them together, whose counters are wherever a
-//! deployment may have them. All that depends on how stores are built is here.
+//! Engines as the service builds them, with counters in every kind of Redis. Only this
+//! file depends on how stores are built.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use testkit::{
     redis::RedisServer,
     redis_cluster::{Cluster, Sentinels},
+    wait::eventually_async,
 };
 use tollgate::{
     config::{self, CompileOptions, SourceFile},
@@ -34,24 +32,24 @@ use tollgate::{
 /// Long enough that only a server that does not answer exceeds it.
 pub(crate) const PATIENT: Duration = Duration::from_secs(10);
 
-/// Where counters are in Redis.
+/// A kind of Redis deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     One,
-    /// Those of limits per second in a server of their own.
+    /// Two servers, one of them for limits per second.
     PerSecond,
-    /// Of three nodes.
+    /// Three nodes.
     Cluster,
-    /// In a master that Sentinels know.
+    /// A master with Sentinels.
     Sentinels,
 }
 
 impl Place {
-    /// Those where a request may need more than one server.
-    pub(crate) const APART: [Self; 2] = [Self::Cluster, Self::PerSecond];
+    /// The deployments in which a request may need more than one server.
+    pub(crate) const SEVERAL_SERVERS: [Self; 2] = [Self::Cluster, Self::PerSecond];
 }
 
-/// Servers of one kind. They end with this.
+/// The servers of a deployment. They are killed when dropped.
 #[derive(Debug)]
 pub(crate) enum Servers {
     One(RedisServer),
@@ -70,7 +68,7 @@ impl Servers {
         }
     }
 
-    /// Another instance's way to them. It works.
+    /// A store that is connected to the servers, as that of another instance.
     pub(crate) async fn store(&self, timeout: Duration) -> Shared {
         let store = match self {
             Self::One(server) => Shared::new(RedisType::Single, &server.url(), None, timeout),
@@ -86,7 +84,7 @@ impl Servers {
         store
     }
 
-    /// Connections to those that have counters.
+    /// Connections to the servers that have counters.
     pub(crate) fn clients(&self) -> Vec<redis::Connection> {
         let at = |port: u16| {
             let client = redis::Client::open(format!("redis://127.0.0.1:{port}"));
@@ -102,12 +100,12 @@ impl Servers {
     }
 }
 
-/// A way to Redis that several engines use, one after the other or together.
+/// A store that several engines share.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared(Arc<Redis>);
 
 impl Shared {
-    /// A way to `url`, and for limits per second to that of their own.
+    /// A store for `url`, with a server for limits per second if `per_second` is set.
     pub(crate) fn new(
         kind: RedisType,
         url: &str,
@@ -121,18 +119,14 @@ impl Shared {
     }
 
     pub(crate) async fn ready(&self) {
-        let begin = Instant::now();
-        while let Err(error) = self.0.ready().await {
-            assert!(begin.elapsed() < Duration::from_secs(20), "{error}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        eventually_async("readiness", async || self.0.ready().await).await;
     }
 }
 
-/// One that the service would have: with hits taken ahead, and with as many bytes
-/// for refusals.
+/// The layers that the service puts on Redis.
 pub(crate) type Counters = DenyCache<PrefetchStore<Arc<Redis>>>;
 
+/// `bytes` is the size of the deny cache.
 pub(crate) fn counters(store: Shared, bytes: usize) -> Counters {
     DenyCache::new(PrefetchStore::new(store.0), bytes)
 }
@@ -141,7 +135,7 @@ pub(crate) fn memory() -> Memory {
     Memory::new(1 << 20)
 }
 
-/// What `text` says.
+/// Compiles a rule file.
 pub(crate) fn rules(text: &str) -> SharedRules {
     let file = SourceFile { name: "rules.yaml".into(), bytes: text.into() };
     match config::compile(&[file], CompileOptions::default()) {
@@ -150,7 +144,7 @@ pub(crate) fn rules(text: &str) -> SharedRules {
     }
 }
 
-/// One that decides by `text`, and by nothing but the store.
+/// An engine with the rules `text` and default settings.
 pub(crate) fn engine<S: Store>(
     text: &str,
     store: S,
@@ -166,14 +160,14 @@ pub(crate) fn engine<S: Store>(
     }
 }
 
-/// An element of a request's list.
+/// A descriptor with one entry.
 pub(crate) fn descriptor(key: &str, value: &str, hits: Hits) -> Descriptor {
     let entry =
         Entry { key: key.as_bytes().to_vec().into(), value: value.as_bytes().to_vec().into() };
     Descriptor { entries: vec![entry], hits: hits.capped(), has_own_hits: true, limit: None }
 }
 
-/// A request about `keys`, one hit each, of one user.
+/// A request with a descriptor for each key, with one hit each.
 pub(crate) fn ask(keys: &[&str]) -> Request {
     asking(keys.iter().map(|it| descriptor(it, "ann", Hits::Add(1))).collect())
 }
@@ -182,13 +176,13 @@ pub(crate) fn asking(descriptors: Vec<Descriptor>) -> Request {
     Request { domain: "game".into(), descriptors, hits_addend: 0 }
 }
 
-/// The same with a `deadline` where policies decide.
+/// Sets the deadline after which policies decide.
 pub(crate) fn within<S: Store>(deadline: Duration, engine: Engine<S>) -> Engine<S> {
     let settings = FallbackSettings { deadline, ..FallbackSettings::default() };
     Engine { fallback: Fallback::new(settings), ..engine }
 }
 
-/// How many of so many requests pass, all at the same time.
+/// Sends `times` requests at the same time, and returns how many pass.
 pub(crate) async fn passed_at_once<S: Store>(
     engine: &Engine<S>,
     request: &Request,
@@ -200,14 +194,14 @@ pub(crate) async fn passed_at_once<S: Store>(
     all.iter().filter(|it| passes(it)).count()
 }
 
-/// What remains of `key`, of which nothing is taken.
+/// The remaining hits of `key`.
 pub(crate) async fn remaining<S: Store>(engine: &Engine<S>, key: &str) -> u32 {
     let look = asking(vec![descriptor(key, "ann", Hits::Add(0))]);
     let decision = engine.decide(&look, None).await.expect("the servers answer");
     decision.verdicts[0].status().expect("a limit applies").outcome.remaining
 }
 
-/// How many of so many requests pass, one after the other.
+/// Sends `times` requests one after the other, and returns how many pass.
 pub(crate) async fn passed<S: Store>(engine: &Engine<S>, request: &Request, times: usize) -> usize {
     let mut passed = 0;
     for _ in 0..times {
@@ -217,17 +211,14 @@ pub(crate) async fn passed<S: Store>(engine: &Engine<S>, request: &Request, time
     passed
 }
 
-/// Waits for what soon holds and then goes on to hold: servers may still be busy with
-/// calls whose callers are gone.
+/// Waits until `attempt` returns `expected`. Servers may still work on cancelled calls.
 pub(crate) async fn settles<T: PartialEq + std::fmt::Debug>(
     expected: T,
-    mut ask: impl AsyncFnMut() -> T,
+    mut attempt: impl AsyncFnMut() -> T,
 ) {
-    let begin = Instant::now();
-    let mut found = ask().await;
-    while found != expected && begin.elapsed() < Duration::from_secs(5) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        found = ask().await;
-    }
-    assert_eq!(found, expected);
+    eventually_async(&format!("{expected:?}"), async || {
+        let found = attempt().await;
+        if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
 }

@@ -1,37 +1,35 @@
-//! The oldest Redis that is supported, and Valkey: what matters most, on each.
-//! All other tests run on the Redis that is installed.
+//! The most important tests on the oldest supported Redis and on Valkey. All other tests
+//! run on the installed Redis.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::path::{Path, PathBuf};
 
 use ::redis::cmd;
 use proptest::prelude::*;
-use tokio::time::sleep;
 use tollgate::store::redis::RedisType;
 
 use super::*;
 use crate::{
     agreement::{Table, config, play},
     batches,
-    cluster::{assert_exact, count, load, of, ready, soon},
-    faults::{a_replica_is_left, eventually},
+    cluster::{connect, count, instances, move_slots, ready},
+    faults::a_replica_is_left,
     games::game,
+    load::load_during,
 };
 use testkit::{
     redis::RedisServer,
     redis_cluster::{Cluster, Sentinels},
     redis_node::ServerSetup,
+    wait::eventually_async,
 };
 
-/// Where tests/setup.sh has put the server, and a line of what it says of itself.
+/// The path below the directory of test tools, and a line of the reply to `INFO server`.
 const SERVERS: [(&str, &str); 2] = [
     ("redis-6.2/redis-server", "redis_version:6.2."),
     ("valkey/usr/bin/valkey-server", "valkey_version:"),
 ];
 
-/// What a user of Redis may do who is to count, as docs/redis.md says.
+/// The rights of a Redis user that docs/redis.md lists.
 const RIGHTS: &str = "+eval +evalsha +get +set +del +incrby +decrby +pexpire +pttl \
     +getrange +setrange +strlen +ping";
 
@@ -47,21 +45,21 @@ const ALGORITHMS: [Algorithm; 7] = [
 
 const IN_A_CLUSTER: &str = "+cluster|slots +asking";
 
-/// The programs, each of which is what it should be.
+/// The paths of the servers, after a check of their versions.
 fn programs() -> [PathBuf; 2] {
     SERVERS.map(|(program, version)| {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools");
         let path = tools.join(program);
-        assert!(path.exists(), "there is no {}: run tests/setup.sh", path.display());
+        assert!(path.exists(), "{} is missing: run tests/setup.sh", path.display());
         let server = RedisServer::with_program(&path, "");
-        let about: String = cmd("INFO").arg("server").query(&mut server.client()).expect("it says");
-        assert!(about.contains(version), "{} is another version: {about}", path.display());
+        let info: String = cmd("INFO").arg("server").query(&mut server.client()).unwrap();
+        assert!(info.contains(version), "{} is another version: {info}", path.display());
         path
     })
 }
 
 #[test]
-fn scripts_do_what_a_step_says_and_calls_go_together() {
+fn scripts_match_the_model_and_calls_are_batched() {
     for program in programs() {
         let table = Table::with(RedisServer::with_program(&program, "secret"), 0);
         let config = config(300, "tests/store/versions.regressions");
@@ -97,17 +95,16 @@ async fn a_user_with_few_rights_suffices() {
     }
 }
 
-/// What may not be done makes the call fail, whatever it was for: never does it look as
-/// if nothing had been counted.
+/// A call that lacks a right fails. It never appears as if nothing had been counted.
 #[tokio::test]
-async fn no_right_that_is_missing_lets_more_pass() {
+async fn a_missing_right_never_lets_more_requests_pass() {
     for program in programs().into_iter().chain(["redis-server".into()]) {
         let server = RedisServer::with_program(&program, "");
-        let may = |rights: &str| {
+        let set_rights = |rights: &str| {
             let words = format!("SETUSER counts {rights}");
             cmd("ACL").arg(words.split(' ').collect::<Vec<_>>()).exec(&mut server.client())
         };
-        may(&format!("on >secret ~* -@all {RIGHTS}")).unwrap();
+        set_rights(&format!("on >secret ~* -@all {RIGHTS}")).unwrap();
         let url = format!("redis://counts:secret@127.0.0.1:{}", server.port());
         let store = store(&url, PATIENT);
         for (number, algorithm) in ALGORITHMS.into_iter().enumerate() {
@@ -117,13 +114,16 @@ async fn no_right_that_is_missing_lets_more_pass() {
                 let store = &store;
                 async move { Ok::<_, StoreError>(outcomes(store, &[charge], NOON).await?[0]) }
             };
-            assert!(!eventually(|| hit(5)).await.over, "{algorithm:?}");
+            assert!(
+                !eventually_async("a connection", async || hit(5).await).await.over,
+                "{algorithm:?}"
+            );
             for right in RIGHTS.split(" +").filter(|it| !it.ends_with("ping")) {
                 let right = right.trim_start_matches('+');
-                may(&format!("-{right}")).unwrap();
+                set_rights(&format!("-{right}")).unwrap();
                 assert!(hit(1).await.is_ok_and(|it| it.over) || hit(1).await.is_err(), "{right}");
-                may(&format!("+{right}")).unwrap();
-                let again = eventually(|| hit(0)).await;
+                set_rights(&format!("+{right}")).unwrap();
+                let again = eventually_async("a connection", async || hit(0).await).await;
                 assert!(5 <= again.used && again.remaining == 0, "{right}, {algorithm:?}");
             }
         }
@@ -131,14 +131,14 @@ async fn no_right_that_is_missing_lets_more_pass() {
 }
 
 #[tokio::test]
-async fn a_server_that_became_a_replica_is_left() {
+async fn a_server_that_became_a_replica_is_not_used() {
     for program in programs() {
         a_replica_is_left(&RedisServer::with_program(&program, "")).await;
     }
 }
 
 #[tokio::test]
-async fn scripts_that_are_forgotten_are_sent_again_and_a_restart_is_survived() {
+async fn scripts_are_sent_again_after_a_flush_and_after_a_restart() {
     for program in programs() {
         let mut server = RedisServer::with_program(&program, "secret");
         let store = store(&server.url(), PATIENT);
@@ -150,7 +150,7 @@ async fn scripts_that_are_forgotten_are_sent_again_and_a_restart_is_survived() {
         server.stop();
         hit(&store, "a").await.unwrap_err();
         server.restart();
-        assert_eq!(eventually(|| hit(&store, "a")).await, 1);
+        assert_eq!(eventually_async("a connection", async || hit(&store, "a").await).await, 1);
     }
 }
 
@@ -164,34 +164,24 @@ async fn a_cluster_is_exact_while_slots_move() {
             node.query::<()>(&rights.split(' ').collect::<Vec<_>>());
         }
         let url = format!("redis://counts:secret@{}", cluster.url());
-        let stores = [(); 2].map(|()| of(RedisType::Cluster, &url, PATIENT));
-        for store in &stores {
-            ready(store).await;
-        }
-        let moving = tokio::task::spawn_blocking({
-            let cluster = std::sync::Arc::clone(&cluster);
-            move || (0..8).for_each(|it| cluster.migrate(it * 600, 0, 1 + usize::from(it % 2)))
-        });
-        let (values, failed) = load(&stores, 300, soon(1_000)).await;
-        moving.await.expect("the slots move");
-        assert_eq!(failed, 0);
-        assert_exact(values, failed);
+        let stores = instances(&url, 2).await;
+        let load = load_during(&stores, 300, move_slots(&cluster, 8, 600)).await;
+        assert_eq!(load.failed_calls, 0);
+        load.assert_exact();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_master_that_sentinels_name_is_followed() {
     for program in programs() {
-        let all = Sentinels::with_setup(&ServerSetup { program, ..ServerSetup::default() });
-        let store = of(RedisType::Sentinel, &all.url(), Duration::from_secs(1));
+        let sentinels = Sentinels::with_setup(&ServerSetup { program, ..ServerSetup::default() });
+        let store = connect(RedisType::Sentinel, &sentinels.url(), Duration::from_secs(1));
         ready(&store).await;
         assert_eq!(count(&store, "a").await.unwrap(), 1);
-        all.fail_over();
-        let begin = Instant::now();
-        let counted = || all.servers[1].query::<u64>(&["DBSIZE"]) == 2;
-        while count(&store, "b").await.is_err() || !counted() {
-            assert!(begin.elapsed() < Duration::from_secs(20), "the failover is not followed");
-            sleep(Duration::from_millis(10)).await;
-        }
+        sentinels.fail_over();
+        eventually_async("the failover to be followed", async || {
+            count(&store, "b").await.is_ok() && sentinels.servers[1].query::<u64>(&["DBSIZE"]) == 2
+        })
+        .await;
     }
 }
