@@ -2,6 +2,7 @@
 
 use std::{fmt, io, pin::Pin, sync::Arc, time::Duration};
 
+use axum::Router;
 use tokio::sync::watch;
 use tracing::info;
 
@@ -32,7 +33,7 @@ mod tasks;
 
 pub use self::{
     command::execute,
-    listeners::{Dialers, Listeners},
+    listeners::{Dialers, HttpListeners, Listeners, PrometheusListener},
     signals::{Remote, Signals},
 };
 use self::{
@@ -102,20 +103,22 @@ struct Telemetry {
 }
 
 impl App {
-    /// Builds the service: reads rules and certificates, and connects to nothing yet.
-    /// `clock` is the time of all decisions.
+    /// Builds the service: reads rules and certificates, and then opens the
+    /// listeners, so that no port is open before a start that fails. Connects to
+    /// nothing yet. `clock` is the time of all decisions.
     ///
     /// # Errors
     ///
-    /// If rules, certificates or the settings of traces cannot be used.
+    /// If rules, certificates or the settings of traces cannot be used, or if a
+    /// listener cannot be opened.
     ///
     /// # Panics
     ///
     /// Outside of a Tokio runtime.
-    pub fn build(
+    pub async fn build(
         settings: Settings,
         clock: Arc<dyn Clock>,
-        listeners: Listeners,
+        listeners: impl Future<Output = Result<Listeners, ListenError>>,
     ) -> Result<Self, AppError> {
         let telemetry = Telemetry::new(&settings)?;
         let metrics = Arc::clone(&telemetry.metrics);
@@ -126,7 +129,7 @@ impl App {
                 memory.publish_usage(metrics.store_stats());
                 let store = ObservedStore { store: memory, observer: metrics };
                 let parts = Parts { settings, clock, listeners, telemetry };
-                parts.build(store, StoreReadiness::default(), Box::pin(async {}))
+                parts.build(store, StoreReadiness::default(), Box::pin(async {})).await
             }
             StoreSettings::Redis { main, per_second, startup_timeout, health_follows_redis } => {
                 let readiness = StoreReadiness { startup_timeout, health_follows_redis };
@@ -149,7 +152,7 @@ impl App {
                 let store = DenyCache::new(prefetch, settings.deny_cache_bytes);
                 let store = store.publish_usage(metrics.store_stats());
                 let parts = Parts { settings, clock, listeners, telemetry };
-                parts.build(store, readiness, Box::pin(settle))
+                parts.build(store, readiness, Box::pin(settle)).await
             }
         }
     }
@@ -186,15 +189,15 @@ impl Telemetry {
 }
 
 /// The arguments of [`App::build`], once the kind of store is known.
-struct Parts {
+struct Parts<L> {
     settings: Settings,
     clock: Arc<dyn Clock>,
-    listeners: Listeners,
+    listeners: L,
     telemetry: Telemetry,
 }
 
-impl Parts {
-    fn build<S: Store>(
+impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
+    async fn build<S: Store>(
         self,
         store: S,
         readiness: StoreReadiness,
@@ -236,18 +239,11 @@ impl Parts {
             max_age: settings.listeners.max_age,
             max_age_grace: settings.listeners.max_age_grace,
         };
-        tasks.server("gRPC server", server.serve(listeners.grpc, stopped.clone()));
-        let pages = http::Pages::new(Arc::clone(&service), Arc::clone(&health), rejection);
+        let Listeners { grpc, http } = listeners.await?;
+        tasks.server("gRPC server", server.serve(grpc, stopped.clone()));
         let stop = ServerStop(stopped);
-        let protocols =
-            http::main_router(Arc::clone(&pages)).merge(json::routes(Arc::clone(&service)));
-        tasks.http_server("HTTP server", listeners.http, protocols, stop.clone());
-        let debug = http::debug_router(Arc::clone(&pages));
-        tasks.http_server("debug server", listeners.debug, debug, stop.clone());
-        if let Some(prometheus) = listeners.prometheus {
-            let page = http::prometheus_router(pages, prometheus.path);
-            tasks.http_server("Prometheus server", prometheus.listener, page, stop.clone());
-        }
+        let pages = http::Pages::new(Arc::clone(&service), Arc::clone(&health), rejection);
+        add_http_servers(&mut tasks, http, &pages, http_protocols(&service), &stop);
 
         if let Some(certificates) = certificates {
             tasks.background("certificate watcher", certificates.watch());
@@ -261,6 +257,28 @@ impl Parts {
         let senders = StatisticsSenders::new(&settings.statistics, &metrics);
         senders.start(&mut tasks);
         Ok(App { tasks, rules, settle, senders })
+    }
+}
+
+/// The protocols on the main HTTP port: one line for each.
+fn http_protocols<S: Store>(service: &Arc<Service<S>>) -> Router {
+    Router::new().merge(json::routes(Arc::clone(service)))
+}
+
+fn add_http_servers<S: Store>(
+    tasks: &mut Tasks,
+    listeners: HttpListeners,
+    pages: &Arc<http::Pages<S>>,
+    protocols: Router,
+    stop: &ServerStop,
+) {
+    let main = http::main_router(Arc::clone(pages)).merge(protocols);
+    tasks.http_server("HTTP server", listeners.main, main, stop.clone());
+    let debug = http::debug_router(Arc::clone(pages));
+    tasks.http_server("debug server", listeners.debug, debug, stop.clone());
+    if let Some(PrometheusListener { listener, path }) = listeners.prometheus {
+        let page = http::prometheus_router(Arc::clone(pages), path);
+        tasks.http_server("Prometheus server", listener, page, stop.clone());
     }
 }
 

@@ -40,8 +40,9 @@ fn serve(settings: Settings) -> Result<CommandStatus, Box<dyn Error>> {
 
 async fn run(settings: Settings) -> Result<(), AppError> {
     let signals = Signals::from_system().map_err(AppError::Signals)?;
-    let listeners = Listeners::bind(&settings).await?;
-    let app = App::build(settings, Arc::new(SystemClock), listeners)?;
+    let prometheus = settings.statistics.prometheus.clone();
+    let listeners = Listeners::bind(settings.listeners.clone(), prometheus);
+    let app = App::build(settings, Arc::new(SystemClock), listeners).await?;
     app.run(signals).await
 }
 

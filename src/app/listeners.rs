@@ -5,7 +5,7 @@ use tracing::info;
 use crate::{
     listen::{Dialer, ListenError, Listener, Protocol},
     net::{Address, HostPort},
-    settings::{PrometheusSettings, Settings},
+    settings::{ListenerSettings, PrometheusSettings},
 };
 
 /// One open listener for each port of the service.
@@ -13,8 +13,15 @@ use crate::{
 pub struct Listeners {
     /// gRPC.
     pub grpc: Listener,
-    /// HTTP: decisions, health and metrics.
-    pub http: Listener,
+    /// HTTP.
+    pub http: HttpListeners,
+}
+
+/// The listeners for HTTP.
+#[derive(Debug)]
+pub struct HttpListeners {
+    /// Decisions, health and metrics.
+    pub main: Listener,
     /// Pages for operators.
     pub debug: Listener,
     /// The separate port for Prometheus, if there is one.
@@ -47,37 +54,40 @@ impl Listeners {
     /// # Errors
     ///
     /// The first port that cannot be opened.
-    pub async fn bind(settings: &Settings) -> Result<Self, ListenError> {
-        let max = settings.listeners.max_connections;
-        let http = Address::Tcp(settings.listeners.http.clone());
-        let debug = Address::Tcp(settings.listeners.debug.clone());
-        let listeners = Self {
-            grpc: Listener::bind("gRPC", &settings.listeners.grpc, Protocol::Http2, max).await?,
-            http: Listener::bind("HTTP", &http, Protocol::Http1, max).await?,
+    pub async fn bind(
+        settings: ListenerSettings,
+        prometheus: Option<PrometheusSettings>,
+    ) -> Result<Self, ListenError> {
+        let max = settings.max_connections;
+        let http = Address::Tcp(settings.http);
+        let debug = Address::Tcp(settings.debug);
+        let grpc = Listener::bind("gRPC", &settings.grpc, Protocol::Http2, max).await?;
+        let http = HttpListeners {
+            main: Listener::bind("HTTP", &http, Protocol::Http1, max).await?,
             debug: Listener::bind("debugging", &debug, Protocol::Http1, max).await?,
-            prometheus: match &settings.statistics.prometheus {
-                Some(prometheus) => Some(PrometheusListener::bind(prometheus, max).await?),
+            prometheus: match prometheus {
+                Some(prometheus) => Some(PrometheusListener::bind(&prometheus, max).await?),
                 None => None,
             },
         };
-        log_address("grpc", &listeners.grpc);
-        log_address("http", &listeners.http);
-        log_address("debug", &listeners.debug);
-        if let Some(prometheus) = &listeners.prometheus {
+        log_address("grpc", &grpc);
+        log_address("http", &http.main);
+        log_address("debug", &http.debug);
+        if let Some(prometheus) = &http.prometheus {
             log_address("prometheus", &prometheus.listener);
         }
-        Ok(listeners)
+        Ok(Self { grpc, http })
     }
 
     /// Listeners without sockets, for clients in this process. There is none for
     /// Prometheus.
-    pub fn in_process(settings: &Settings) -> (Self, Dialers) {
-        let max = settings.listeners.max_connections;
+    pub fn in_process(settings: &ListenerSettings) -> (Self, Dialers) {
+        let max = settings.max_connections;
         let (grpc, grpc_dialer) = Listener::in_process(Protocol::Http2, max);
         let (http, http_dialer) = Listener::in_process(Protocol::Http1, max);
         let (debug, debug_dialer) = Listener::in_process(Protocol::Http1, max);
         let dialers = Dialers { grpc: grpc_dialer, http: http_dialer, debug: debug_dialer };
-        (Self { grpc, http, debug, prometheus: None }, dialers)
+        (Self { grpc, http: HttpListeners { main: http, debug, prometheus: None } }, dialers)
     }
 }
 

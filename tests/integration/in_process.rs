@@ -3,7 +3,7 @@
 
 #![allow(dead_code, reason = "not all of it is used yet")]
 
-use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, future, io, path::PathBuf, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 use testkit::{
@@ -62,11 +62,13 @@ impl InProcess {
         fs::create_dir(files.path().join("rules")).unwrap();
         fs::write(files.path().join("rules/rules.yaml"), rules).unwrap();
         let settings = read_settings(&files.path().join("rules"), settings);
-        let (listeners, dialers) = Listeners::in_process(&settings);
+        let (listeners, dialers) = Listeners::in_process(&settings.listeners);
         let (remote, signals) = Signals::from_remote();
         let clock = Arc::new(TokioClock::starting_at(START));
-        let app = App::build(settings, clock, listeners).unwrap();
-        let running = tokio::spawn(app.run(signals));
+        let running = tokio::spawn(async move {
+            let app = App::build(settings, clock, future::ready(Ok(listeners))).await?;
+            app.run(signals).await
+        });
         Self { dialers, remote, running, files }
     }
 
