@@ -1,12 +1,13 @@
 .PHONY: run test
 
-# Serves config/ from memory: gRPC on 8081, HTTP on 8080.
+# Builds tollgate and serves the rules in config/, with counters in memory: gRPC on port
+# 8081, HTTP on port 8080.
 run:
 	tests/setup.sh build
 	cargo build --release --locked
 	TOLLGATE_CONFIG=config exec $${CARGO_TARGET_DIR:-target}/release/tollgate serve
 
-# Everything there is, against a real Redis and a real Envoy.
+# Installs the tools for the tests and runs all tests, with a real Redis and a real Envoy.
 test:
 	tests/setup.sh
 	cargo test --locked --no-fail-fast
