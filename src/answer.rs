@@ -159,7 +159,8 @@ impl Decision {
         })
     }
 
-    /// The header fields of a refusal: its first 20 exceeded limits. A limit
+    /// The header fields of a refusal: one limit for each of the first 20 descriptors that
+    /// refuse. A limit
     /// without a name that the syntax allows is called `limit-N`, where N is the
     /// number of its descriptor, from 1. Empty if the request passes.
     pub fn refusal_fields(&self) -> RefusalFields {

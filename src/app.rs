@@ -43,7 +43,7 @@ use self::{
     tasks::{ServerStop, Tasks},
 };
 
-/// The longest time, at exit, to settle reservations and return quota leases.
+/// The longest time, at exit, to settle reservations, after quota leases were returned.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the service did not start, or why it ended.
@@ -104,8 +104,8 @@ struct Telemetry {
 
 impl App {
     /// Builds the service: reads rules and certificates, and then opens the
-    /// listeners, so that no port is open before a start that fails. Connects to
-    /// nothing yet. `clock` is the time of all decisions.
+    /// listeners, so that no port is open before a start that fails. Starts to
+    /// connect to Redis. `clock` is the time of all decisions.
     ///
     /// # Errors
     ///
@@ -251,9 +251,9 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
         if let Some(sender) = sender {
             tasks.last("trace exporter", sender.run(stop.clone().wait()));
         }
-        tasks.background("counter store", readiness::watch_tasks(Arc::clone(&service)));
+        tasks.background("store task", readiness::watch_tasks(Arc::clone(&service)));
         let first = readiness.hold(Arc::clone(&service), health, stop.wait());
-        tasks.server("counter store", first);
+        tasks.server("store readiness check", first);
         let senders = StatisticsSenders::new(&settings.statistics, &metrics);
         senders.start(&mut tasks);
         Ok(App { tasks, rules, settle, senders })

@@ -10,7 +10,7 @@ pub mod invalid;
 /// The question whether a request with these descriptors may pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The domain whose rules apply. Not empty, and not always UTF-8: Envoy does not check
+    /// The domain whose rules apply. Not empty after [`validate`](Self::validate), and not always UTF-8: Envoy does not check
     /// it.
     pub domain: Bytes,
     /// The descriptors of the request, at least one.

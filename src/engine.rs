@@ -26,7 +26,7 @@ use self::{
     fallback::{Decided, Fallback},
 };
 
-/// The active rules. A request loads them once; a reload replaces all of them.
+/// The active rules. A decision loads them once; a reload replaces all of them.
 pub type SharedRules = Arc<ArcSwap<RuleTree>>;
 
 /// Decides requests.

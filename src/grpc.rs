@@ -87,7 +87,8 @@ pub async fn answer<S: Store>(
     Ok(response::build(&request, &decision, &service.answers))
 }
 
-/// Counts a call that its client cancels, and one that ends after its deadline.
+/// Counts a call and its time, and whether its answer came too late: after its deadline,
+/// or after the client had cancelled.
 struct CallWatch<'a> {
     metrics: &'a Metrics,
     started: Instant,

@@ -81,7 +81,7 @@ impl Health {
         self.0.borrow().clone()
     }
 
-    /// Receives the present state and every change.
+    /// Receives the present state, and the latest state after changes.
     pub fn subscribe(&self) -> watch::Receiver<HealthState> {
         self.0.subscribe()
     }

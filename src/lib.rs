@@ -1,8 +1,9 @@
 //! A rate-limit decision service for Envoy, and for anything that speaks gRPC
 //! or HTTP.
 //!
-//! The modules in the order in which a request passes them. A module uses only
-//! modules above it:
+//! The modules in the order of their dependencies: a module uses only modules above
+//! it. A request comes in through [`listen`] and a protocol, passes [`service`] and
+//! [`engine`], and reaches [`store`].
 //!
 //! | module         | input                                  | output                         |
 //! |----------------|----------------------------------------|--------------------------------|
@@ -40,22 +41,22 @@
 //! `duration`, `net`, `limit`, `counter`, `descriptor`, `rules` and `config` are
 //! pure: no clock, no socket, no file, no lock, no `async`. Only `grpc` and `xds`
 //! contain protobuf, each its own; only `spans` contains OpenTelemetry, and only
-//! `metrics` contains Prometheus. Only [`time::SystemClock`] reads the time of day.
+//! `metrics` contains Prometheus. Only [`time::SystemClock`] reads the time of day for decisions.
 //! Rules never change: new rules replace all old ones between two requests.
-//! `tests/architecture.rs` checks all of this, except the last sentence, for every
-//! file; a ban of clippy's checks the clock.
+//! `tests/architecture.rs` checks this for every file, except the last sentence; a lint
+//! of clippy checks the clock.
 //!
 //! To add something, start here, and see CONTRIBUTING.md:
 //!
 //! | addition               | first file                                          |
 //! |------------------------|-----------------------------------------------------|
 //! | a key in rule files    | `config/keys.rs`                                    |
-//! | an algorithm           | `limit/`, a Rust file and its Lua twin              |
-//! | a setting              | `settings/table/`                                   |
-//! | a statistic            | `metrics/`, its table of statistics                 |
-//! | a protocol             | a module like `json`, and one line in `app`         |
+//! | an algorithm           | `limit/algorithm.rs`, a file with its Lua twin in `limit/` |
+//! | a setting              | `settings/table/`, then `settings/parts/`           |
+//! | a statistic            | `metrics/process_statistics.rs`                     |
+//! | an HTTP protocol       | a module like `json`, and one line in `app`         |
 //! | a page for operators   | `http.rs`                                           |
-//! | a field of Envoy's API | `proto/`, then `grpc`                               |
+//! | a field of Envoy's API | `proto/`, then `grpc`, `json` and `descriptor/envoy.rs` |
 
 pub mod time;
 pub mod duration;

@@ -159,7 +159,7 @@ impl Reloader {
     ///
     /// # Errors
     ///
-    /// If the function that looks at the files panics.
+    /// If a look at the files or a load panics.
     pub async fn watch(mut self, mut trigger: ReloadTrigger) -> Result<Infallible, JoinError> {
         let mut watch = Watch::start();
         loop {

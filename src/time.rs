@@ -1,4 +1,4 @@
-//! Time as a value. Only a [`Clock`] reads the time; all other code receives it as a
+//! Time as a value. Only a [`Clock`] reads the time of day; all other code receives it as a
 //! parameter.
 
 use std::{

@@ -11,7 +11,7 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// The pause between two checks of a store that is not ready.
+/// The pause between two checks of the store.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// Failed checks in a row that make the service unhealthy: a single one may only

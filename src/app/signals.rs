@@ -43,7 +43,7 @@ pub struct Remote {
 const PENDING: usize = 4;
 
 impl Signals {
-    /// SIGTERM and SIGINT stop the service, SIGHUP reloads its rules.
+    /// SIGTERM and SIGINT stop the service, SIGHUP reloads its rule files.
     ///
     /// # Errors
     ///

@@ -64,11 +64,10 @@ impl Tasks {
     ) {
         let server = async move { server.await.map_err(|error| error.to_string()) };
         self.add(false, async move {
-            // A task of its own, to catch a panic.
-            let why = match tokio::spawn(server).await {
+            let why = match run_alone(server).await {
                 Ok(Ok(())) => return Ended::Server { name, why: "it has ended".into() },
                 Ok(Err(why)) => why,
-                Err(panic) => panic.to_string(),
+                Err(panic) => panic,
             };
             error!("the {name} failed: {why}");
             Ended::Server { name, why }
@@ -94,13 +93,9 @@ impl Tasks {
         task: impl Future<Output = Result<std::convert::Infallible, E>> + Send + 'static,
     ) {
         self.add(true, async move {
-            // A set, because aborting this task then aborts the inner task.
-            let mut inner = JoinSet::new();
-            inner.spawn(task);
-            match inner.join_next().await {
-                Some(Ok(Err(error))) => error!("the {name} failed: {error}"),
-                Some(Err(error)) => error!("the {name} failed: {error}"),
-                None => {}
+            match run_alone(task).await {
+                Ok(Err(error)) => error!("the {name} failed: {error}"),
+                Err(panic) => error!("the {name} failed: {panic}"),
             }
             Ended::Background { name }
         });
@@ -113,8 +108,8 @@ impl Tasks {
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         self.add(false, async move {
-            if let Err(error) = tokio::spawn(task).await {
-                error!("the {name} failed: {error}");
+            if let Err(panic) = run_alone(task).await {
+                error!("the {name} failed: {panic}");
             }
             Ended::Background { name }
         });
@@ -163,6 +158,20 @@ impl Tasks {
             _ = signals.recv() => warn!("another signal: closing all connections now"),
         }
         Ok(())
+    }
+}
+
+/// Runs a part of a task in a task of its own, to catch a panic. A set, because its end
+/// with the outer task aborts the inner one.
+async fn run_alone<T: Send + 'static>(
+    part: impl Future<Output = T> + Send + 'static,
+) -> Result<T, String> {
+    let mut inner = JoinSet::new();
+    inner.spawn(part);
+    match inner.join_next().await {
+        Some(Ok(result)) => Ok(result),
+        Some(Err(panic)) => Err(panic.to_string()),
+        None => Err("it did not run".to_owned()),
     }
 }
 

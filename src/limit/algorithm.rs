@@ -76,7 +76,7 @@ pub enum Algorithm {
 /// The properties of an algorithm that other modules depend on.
 ///
 /// Code outside this module asks for a property here rather than match on [`Algorithm`],
-/// so that it needs no change for a new algorithm.
+/// so that only the parser in `config` needs a change for a new algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlgorithmInfo {
     /// The name in rule files.

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Outcome {
     /// The charge went over the limit.
     pub over: bool,
-    /// The charge went over the limit, and its hits are counted all the same.
+    /// If the charge went over the limit: its hits are counted all the same.
     pub counted: bool,
     /// The hits that now count against the limit.
     pub used: u64,

@@ -2,7 +2,8 @@
 //! outcome. The in-memory store calls these functions; the Redis scripts compute the same
 //! in Lua.
 //!
-//! This file maps [`Algorithm`] to the modules of the algorithms. No other file does.
+//! This file maps [`Algorithm`] to the steps of the algorithms, as `limit.rs` maps it to
+//! their properties.
 
 use std::time::Duration;
 

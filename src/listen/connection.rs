@@ -152,6 +152,8 @@ impl AsyncRead for Connection {
             return read;
         }
         ready!(preface.deadline.as_mut().poll(context));
+        // A completed future must not be polled again.
+        preface.deadline = Box::pin(std::future::ready(()));
         Poll::Ready(Err(no_preface()))
     }
 }

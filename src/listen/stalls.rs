@@ -26,7 +26,12 @@ pub(super) struct RequestTimeout<S> {
     /// The deadline of the next write; `None` between requests.
     due: Option<Pin<Box<Sleep>>>,
     sniffed: Sniffed,
+    /// The bytes of [`PREFACE`] received while the protocol is unknown.
+    matched: usize,
 }
+
+/// The preface of an HTTP/2 connection (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The protocol, as far as the bytes read so far show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,15 +43,31 @@ enum Sniffed {
 
 impl<S> RequestTimeout<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, due: None, sniffed: Sniffed::Unknown }
+        Self { stream, due: None, sniffed: Sniffed::Unknown, matched: 0 }
     }
 
     fn on_read(&mut self, bytes: &[u8]) {
         if self.sniffed == Sniffed::Unknown {
-            self.sniffed = if bytes.starts_with(b"PRI") { Sniffed::Http2 } else { Sniffed::Http1 };
+            self.sniff(bytes);
         }
         if !bytes.is_empty() {
             self.arm();
+        }
+    }
+
+    /// Compares with the whole preface: a method that only starts like it is HTTP/1.
+    fn sniff(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if PREFACE.get(self.matched) != Some(byte) {
+                self.sniffed = Sniffed::Http1;
+                return;
+            }
+            self.matched += 1;
+            if self.matched == PREFACE.len() {
+                self.sniffed = Sniffed::Http2;
+                self.due = None;
+                return;
+            }
         }
     }
 
@@ -174,7 +195,11 @@ mod tests {
         let (ours, theirs) = pair();
         assert_eq!(drip(ours, theirs, b"GET / H").await, 60);
         let (ours, theirs) = pair();
-        assert_eq!(drip(ours, theirs, b"PRI * H").await, 1_000);
+        assert_eq!(drip(ours, theirs, b"PRIX / H").await, 60);
+        let (ours, theirs) = pair();
+        assert_eq!(drip(ours, theirs, b"P").await, 60);
+        let (ours, theirs) = pair();
+        assert_eq!(drip(ours, theirs, PREFACE).await, 1_000);
     }
 
     #[tokio::test(start_paused = true)]

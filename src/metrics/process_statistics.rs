@@ -1,5 +1,5 @@
 //! The table of statistics that the process counts itself. A new statistic is one row
-//! here and one line where it is counted.
+//! here, and a method of [`Metrics`](super::Metrics) that counts it.
 
 use prometheus::{
     Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
@@ -21,7 +21,7 @@ statistics! {
         response_time: HistogramVec by "grpc_method" =>
             "ratelimit_service_response_time_seconds",
             "ratelimit_server.{}.response_time",
-            "Time from the decoded request to the response, by method.";
+            "Time from the request to the response, by method; `json` is POST /json.";
         errors: IntCounterVec by "err_type" =>
             "ratelimit_service_should_rate_limit_error",
             "ratelimit.service.call.should_rate_limit.{}",

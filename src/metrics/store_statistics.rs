@@ -58,15 +58,15 @@ const MEMORY: [StoreStatistic; 4] = [
         "tollgate_memory_evicted",
         "tollgate.memory_evicted",
         "Counters removed before their window ended because memory was full. If it grows, raise \
-         MEMORY_MAX_BYTES.",
+         MEMORY_MAX_BYTES or MEMORY_MAX_KEYS.",
         |usage| Some(usage.memory.evicted),
     ),
     statistic(
         COUNTER,
         "tollgate_memory_not_kept",
         "tollgate.memory_not_kept",
-        "Hits decided but not counted because memory was full of counters over their limit. If it \
-         grows, raise MEMORY_MAX_BYTES.",
+        "Charges decided but not counted because memory was full of counters over their limit. If \
+         it grows, raise MEMORY_MAX_BYTES or MEMORY_MAX_KEYS.",
         |usage| Some(usage.memory.uncounted),
     ),
 ];

@@ -119,16 +119,21 @@ pub fn hint(name: &str, value: &str, mogrifiers: &[String]) -> Option<Hint> {
 }
 
 fn similar_setting(name: &str) -> Option<&'static str> {
+    let mut best = None;
+    let mut fewest = MAX_TYPOS + 1;
     for setting in table::settings() {
         // A difference in length is at least that many typos, and cheaper to compute.
-        if MIN_SIMILAR_NAME <= setting.name.len()
-            && setting.name.len().abs_diff(name.len()) <= MAX_TYPOS
-            && strsim::damerau_levenshtein(setting.name, name) <= MAX_TYPOS
+        if setting.name.len() < MIN_SIMILAR_NAME
+            || MAX_TYPOS < setting.name.len().abs_diff(name.len())
         {
-            return Some(setting.name);
+            continue;
+        }
+        let typos = strsim::damerau_levenshtein(setting.name, name);
+        if typos < fewest {
+            (best, fewest) = (Some(setting.name), typos);
         }
     }
-    None
+    best
 }
 
 /// `rest` is the name of a mogrifier and one of its properties, such as
@@ -174,6 +179,7 @@ mod tests {
     fn typos_are_reported_and_variables_of_other_programs_are_not() {
         let hint = |name, value| hint(name, value, &[]);
         assert_eq!(hint("RUNTIME_ROTO", "x"), Some(Hint::Unknown(Some("RUNTIME_ROOT"))));
+        assert_eq!(hint("GRPC_POT", "x"), Some(Hint::Unknown(Some("GRPC_PORT"))));
         assert_eq!(hint("REDIS_COLOUR", "x"), Some(Hint::Unknown(None)));
         for (name, value) in [
             ("RUNTIME_ROOT", "x"),

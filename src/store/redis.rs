@@ -1,11 +1,11 @@
 //! Counters in Redis, shared by every instance that uses the same server.
 //!
-//! Calls that arrive at the same time share a round trip. One call is one script, so no other
-//! call runs between two of its charges. A call is divided only if its counters are on two
-//! servers or in two slots of a cluster, or if they are too many for one script
-//! (`reservation`). There are three scripts: one for calls that only count in fixed windows,
-//! one for all other calls, and one that settles reservations and refunds. Every key has an
-//! expiry, with random [jitter](Jitter):
+//! Calls that arrive at the same time share a round trip. A call that only counts in fixed
+//! windows takes a few plain commands for each counter, and a script for counters that these
+//! cannot handle. Any other call is one run of a script, so no other call runs between two of
+//! its charges; it is divided only if its counters are on two servers or in two slots of a
+//! cluster, or if they are too many for one script (`reservation`). Another script settles
+//! reservations and refunds. Every key has an expiry, with random [jitter](Jitter):
 //!
 //! | counter                      | value                                        | expires, [`EXPIRY_SLACK`](crate::store::EXPIRY_SLACK) after |
 //! |------------------------------|----------------------------------------------|----------------------------------|
@@ -16,9 +16,9 @@
 //! | a ban, after the state       | `!since`                                     | the end of the penalty           |
 //! | a reservation, after that    | `&call:hits:until`                           | `until`                          |
 //!
-//! A call is sent once. The only exception is a server that does not know the script, after a
-//! restart for example: it has counted nothing, and receives the source of the script with the
-//! second attempt.
+//! A charge is never counted twice. A call is sent again only if it has counted nothing: if the
+//! server does not know the script, if a node of a cluster redirects the call, or if the charge
+//! was undecided because other calls held its hits.
 
 use std::{sync::Arc, time::Duration};
 

@@ -51,7 +51,8 @@ pub(crate) struct Evaluation {
 pub(crate) enum Verdict {
     Passes,
     Refused,
-    /// The verdict depends on hits that other calls hold. Nothing was made.
+    /// The verdict depends on hits that other calls hold, or the counter has no room for
+    /// another hold. Nothing was made.
     Undecided,
 }
 

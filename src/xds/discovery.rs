@@ -121,7 +121,8 @@ impl Subscription {
         let rules = if type_url == TYPE_URL {
             resource::trees(resources)
         } else {
-            Err(format!("the response is of the type {type_url:?}, expected {TYPE_URL}"))
+            let found: String = type_url.chars().take(resource::MAX_QUOTED_CHARS).collect();
+            Err(format!("the response is of the type {found:?}, expected {TYPE_URL}"))
         };
         Ok(Some(Update { version: Version { name: version_info, nonce }, rules }))
     }

@@ -62,7 +62,7 @@ const GENERAL: &[GeneralDifference] = &[
     general(
         "the start",
         "opens no port before it has Redis and the rules",
-        "opens its ports at once, and is unhealthy until it has Redis and the rules",
+        "opens its ports once it has the rules, and is unhealthy until Redis answers",
     ),
     general(
         "rules with mistakes at the start",

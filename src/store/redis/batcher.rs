@@ -5,8 +5,8 @@
 //! batches are in flight at once, so the distance to a server does not limit its throughput.
 //! Within a batch, hits on the same counter of a fixed window are added up, and calls of other
 //! kinds that may share a counter are decided in order by one script run. Each call gets the
-//! result that it would get alone, and a counter that every request charges costs Redis one
-//! command per batch.
+//! result that it would get alone, and a counter that every request charges costs Redis the
+//! same for a batch as for one call.
 //!
 //! Redis serves no other client while it runs a script, so the [cost](super::call::cost) of a
 //! batch is bounded. Expensive calls wait in a [lane](super::lane) of their own: cheap calls

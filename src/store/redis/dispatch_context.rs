@@ -40,7 +40,8 @@ impl HolderIds {
         Self(AtomicU64::new(first << 20))
     }
 
-    /// A number that no other call has, between 1 and [`Hits::MAX`].
+    /// A number between 1 and [`Hits::MAX`] that no other call of this instance has, and with
+    /// high probability none of another instance.
     pub(super) fn next(&self) -> u64 {
         self.0.fetch_add(1, Relaxed) % Hits::MAX + 1
     }

@@ -15,7 +15,7 @@ pub(super) const TYPE_URL: &str =
     "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
 
 /// The largest part of a server's text in an error, in characters.
-const MAX_QUOTED_CHARS: usize = 200;
+pub(super) const MAX_QUOTED_CHARS: usize = 200;
 
 /// The rules of all resources, sorted by resource name: the server's order may change
 /// from one response to the next.
