@@ -1,12 +1,11 @@
-//! What a decision costs: CPU time per call, of the service, of Redis where it is
-//! asked, and of a bare tonic server that answers the same messages without
-//! deciding anything. All run in this one run, so the ratio between them holds on
-//! a noisy machine too.
+//! The cost of a decision: CPU time per call of the service, of Redis if it is used, and
+//! of a bare tonic server that answers the same messages without deciding anything. All
+//! of them run at the same time, so their ratio is valid on a noisy machine as well.
 //!
-//! `cargo bench --bench decision` asks for [`CALLS`] decisions, [`IN_FLIGHT`] at
-//! a time over [`CONNECTIONS`] connections, about [`KEYS`] different keys: all
-//! equally often, or as often as Zipf's law with the exponent [`SKEW`] says. CPU
-//! time is the kernel's account of each process. It starts its own redis-server.
+//! `cargo bench --bench decision` sends [`CALLS`] requests, [`IN_FLIGHT`] at a time over
+//! [`CONNECTIONS`] connections, for [`KEYS`] different keys: uniformly distributed, or by
+//! Zipf's law with the exponent [`SKEW`]. CPU time is taken from the kernel's statistics
+//! of each process. The benchmark starts its own redis-server.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 use std::{
@@ -39,8 +38,8 @@ const IN_FLIGHT: usize = 64;
 const CONNECTIONS: usize = 4;
 const KEYS: u32 = 100_000;
 const SKEW: f64 = 1.1;
-/// The first is never reached. The second is, by the few keys that most calls are
-/// about if keys are skewed.
+/// The first limit is never reached. The second one is reached by the few most frequent
+/// keys if keys are skewed.
 const RULES: &str = "
 domain: bench
 descriptors:
@@ -54,10 +53,10 @@ descriptors:
     rate_limit: {unit: hour, requests_per_unit: 1000}
 ";
 
-/// Keys whose value is looked for among so many patterns.
+/// Keys whose value is matched against this number of patterns.
 const PATTERNS: [(&str, usize); 2] = [("ten", 10), ("many", 10_000)];
 
-/// Rules with patterns, of which the last matches.
+/// Rules with patterns. Only the last one matches.
 fn patterns() -> String {
     let mut text = String::new();
     for (name, count) in PATTERNS {
@@ -111,7 +110,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// What is asked about.
+/// The distribution of the keys.
 struct Load {
     rule: &'static str,
     keys: Keys,
@@ -119,7 +118,7 @@ struct Load {
 
 enum Keys {
     Uniform,
-    /// By the share of all calls that this key and those before it have, of 2^64.
+    /// The cumulative frequency of each key, as a fraction of 2^64.
     Zipf(Arc<Vec<u64>>),
 }
 
@@ -136,7 +135,7 @@ fn zipf() -> Vec<u64> {
 }
 
 impl Load {
-    /// The key of a call. Spread without a pattern that a cache would like.
+    /// The index of the key of a call, in an order without locality.
     fn key(&self, number: u32) -> usize {
         let mixed = u64::from(number).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mixed = (mixed ^ (mixed >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -147,7 +146,7 @@ impl Load {
     }
 }
 
-/// A redis-server of this run, ended on drop.
+/// A redis-server. It is killed when dropped.
 struct RedisServer {
     child: Child,
     port: u16,
@@ -177,7 +176,7 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// How many commands were run, with those of scripts.
+    /// The number of commands so far, including those of scripts.
     fn commands(&self) -> Result<u64> {
         let mut client = redis::Client::open(self.url())?.get_connection()?;
         let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut client)?;
@@ -197,7 +196,7 @@ impl Drop for RedisServer {
     }
 }
 
-/// A server, ended on drop.
+/// A server process. It is killed when dropped.
 struct Process {
     child: Child,
     address: String,
@@ -239,7 +238,7 @@ impl Process {
     }
 }
 
-/// What the process has used so far. The kernel counts in hundredths of a second.
+/// The CPU time of the process so far. The kernel counts in hundredths of a second.
 fn cpu(process: &Child) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.id()))?;
     let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
@@ -254,7 +253,7 @@ impl Drop for Process {
     }
 }
 
-/// CPU time per call in microseconds, with that of Redis.
+/// CPU time per call in microseconds, including that of Redis.
 async fn measure(
     name: &str,
     server: Process,
@@ -325,7 +324,7 @@ fn request(rule: &str, user: usize) -> RateLimitRequest {
     }
 }
 
-/// Answers like the service, and decides nothing.
+/// Answers like the service without deciding anything.
 struct Bare;
 
 #[tonic::async_trait]

@@ -1,4 +1,4 @@
-//! Token buckets, and leaky ones.
+//! Token buckets and leaky buckets.
 
 use proptest::{prelude::*, sample::select};
 use tollgate::limit::{Algorithm, Hits, Limit, Unit, Window, bucket::Scale};
@@ -10,7 +10,7 @@ use crate::{
     rules::passed,
 };
 
-/// How many ticks a bucket may be behind the continuous one.
+/// The ticks by which a bucket may lag behind the continuous definition.
 fn behind(scale: &Scale) -> u64 {
     if scale.tick == 1 { 0 } else { 3 }
 }
@@ -19,7 +19,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn a_bucket_admits_what_the_continuous_one_does_or_a_few_ticks_later(
+    fn a_bucket_admits_hits_at_most_a_few_ticks_later_than_its_definition(
         limit in limits("token_bucket"), calls in calls(false, 40),
     ) {
         let scale = Scale::new(&limit);
@@ -40,7 +40,7 @@ proptest! {
     }
 
     #[test]
-    fn a_bucket_never_admits_more_than_its_burst_and_what_drains(
+    fn a_bucket_never_admits_more_than_its_burst_and_its_refill(
         limit in limits("token_bucket"), calls in calls(false, 50),
     ) {
         let passed = passed(&limit, &calls);
@@ -56,7 +56,7 @@ proptest! {
     }
 
     #[test]
-    fn a_bucket_seen_from_its_other_end_is_the_same(
+    fn leaky_and_token_buckets_are_equivalent(
         limit in limits("token_bucket"), calls in calls(true, 40),
     ) {
         let burst = limit.capacity();
@@ -91,7 +91,7 @@ proptest! {
         let limit = Limit { algorithm: Algorithm::TokenBucket { burst }, ..limit };
         let scale = Scale::new(&limit);
         let mut counter = Counter::new(&limit);
-        // As long as the bucket never runs empty, all that drains is used.
+        // A bucket that never runs empty uses everything that drains.
         let ticks = (scale.capacity - scale.cost) / scale.drain;
         let longest = ticks.saturating_mul(scale.tick).min(400_000_000_000);
         prop_assume!(longest > 0);
@@ -119,8 +119,8 @@ proptest! {
 }
 
 #[test]
-fn what_is_poured_in_late_in_a_tick_does_not_drain_with_what_was_there() {
-    // Less than one hit drains in a tick, and more than one.
+fn hits_late_in_a_tick_do_not_drain_with_earlier_ones() {
+    // Less than one hit drains in a tick, or more than one.
     for (requests, unit) in [(7, Unit::Day), (u32::MAX - 1, Unit::Month)] {
         let algorithm = Algorithm::TokenBucket { burst: u32::MAX };
         let limit = Limit { algorithm, ..Limit::fixed(requests, Window::new(unit)) };
@@ -143,7 +143,7 @@ fn what_is_poured_in_late_in_a_tick_does_not_drain_with_what_was_there() {
 }
 
 #[test]
-fn who_comes_exactly_when_told_gets_the_whole_rate_for_a_year() {
+fn a_client_that_retries_exactly_on_time_gets_the_full_rate_for_a_year() {
     for (requests, unit, burst) in
         [(7, Unit::Day, 3), (11, Unit::Year, 2), (1_000, Unit::Month, 1), (3, Unit::Hour, 3)]
     {

@@ -1,4 +1,4 @@
-//! Windows tile time, wherever they begin.
+//! Windows cover time without gaps or overlaps, in any time zone.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use tollgate::{
     time::Timestamp,
 };
 
-/// Midnight is skipped or comes twice in most of these; one lost a day.
+/// Most of these zones skip or repeat a midnight; one skipped a whole day.
 const ZONES: [&str; 10] = [
     "UTC",
     "Europe/Berlin",
@@ -39,13 +39,13 @@ fn date(at: u64, zone: &TimeZone) -> Date {
     Instant::from_microsecond(at as i64).unwrap().to_zoned(zone.clone()).date()
 }
 
-/// Times from 1971 to 2200, many of them close to a midnight somewhere.
+/// Moments from 1971 to 2200, many of them close to a midnight.
 fn moments() -> impl Strategy<Value = u64> {
     let edge = |hours: u64, micros: i64| (hours * 3_600_000_000).saturating_add_signed(micros);
     prop_oneof![
         31_536_000_000_000..7_258_118_400_000_000_u64,
         (10_000..600_000_u64, -2..=2_i64).prop_map(move |(hours, micros)| edge(hours, micros)),
-        // When Samoa skipped a day, and around.
+        // Around the day that Samoa skipped.
         1_325_000_000_000_000..1_325_500_000_000_000_u64,
     ]
 }
@@ -54,7 +54,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn windows_of_a_length_tile_time(
+    fn windows_of_a_fixed_length_cover_time(
         now in moments(), unit in select(&Unit::ALL[..]), multiplier in 1..100_u32,
         phase in 0..10_000_000_u64, kind in 0..3, seed in any::<u64>(),
     ) {
@@ -75,7 +75,7 @@ proptest! {
     }
 
     #[test]
-    fn windows_of_a_calendar_tile_time(
+    fn calendar_windows_cover_time(
         now in moments(), unit in select(vec![Unit::Day, Unit::Week, Unit::Month]),
         zone in select(&ZONES[..]), first in 1..=28_i8,
     ) {
@@ -90,7 +90,7 @@ proptest! {
         let (begins, ends) = (date(start, &zone), date(end, &zone));
         prop_assert!(date(start - 1, &zone) < begins, "it begins when a day does");
         let days = (ends - begins).get_days();
-        // A day that somebody skipped may be the first.
+        // The first day may be a skipped one.
         let apia = zone.iana_name() == Some("Pacific/Apia");
         let skipped = |it: Date| apia && it == jiff::civil::date(2011, 12, 31);
         match unit {

@@ -1,4 +1,4 @@
-//! Clocks that step, and values that no counter ever had.
+//! Clocks that jump, and stored values that no correct instance writes.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use crate::{
     rules::most_within,
 };
 
-/// How far a clock steps back in games that are about that.
+/// How far a clock steps back, in microseconds.
 const BACK: u64 = 60_000_000;
 const YEAR: u64 = 365 * 86_400_000_000;
 
-/// Plays a game during which the clock steps. Returns when, in true time, how
-/// much passed, the counter, and the true time and the clock's.
+/// Plays a game during which the clock jumps. Returns the hits that passed with their
+/// true times, the counter, and both times at the end.
 fn play_stepping(
     limit: &Limit,
     calls: &[Call],
@@ -50,8 +50,9 @@ fn play_stepping(
     (passed, counter, now - offset)
 }
 
-/// How long a state can keep the whole capacity from passing that nobody adds to. However
-/// far ahead the clock was that wrote it, it is forgotten then.
+/// The longest time, in microseconds, for which a state can keep the whole capacity from
+/// passing if no hits are added. The state expires then, however far ahead the clock was
+/// that wrote it.
 fn heals_within(limit: &Limit) -> Option<u64> {
     let span = limit.window.span(Timestamp::from_micros(START), 0);
     let longest = step::max_ttl(limit, span).as_micros() as u64;
@@ -109,7 +110,7 @@ fn corrupted() -> impl Strategy<Value = (Limit, State, Timestamp)> {
 }
 
 #[test]
-fn a_step_back_is_noticed_however_far_it_is() {
+fn a_step_back_is_detected_whatever_its_size() {
     let limit = |requests, unit, multiplier: u32, algorithm| {
         let window = Window::times(unit, multiplier.try_into().unwrap()).unwrap();
         Limit { algorithm, ..Limit::fixed(requests, window) }
@@ -120,7 +121,7 @@ fn a_step_back_is_noticed_however_far_it_is() {
         limit(5, Unit::Second, 7, Algorithm::SlidingLog),
         limit(5, Unit::Second, 7, Algorithm::Concurrency { lease: Duration::from_secs(7) }),
         limit(5, Unit::Minute, 1, Algorithm::TokenBucket { burst: 5 }),
-        // Its ticks are longer than a second.
+        // The ticks of this limit are longer than a second.
         limit(1, Unit::Week, 2, Algorithm::TokenBucket { burst }),
     ] {
         for now in (START..START + 14_000_000).step_by(500_000) {
@@ -134,7 +135,7 @@ fn a_step_back_is_noticed_however_far_it_is() {
 }
 
 #[test]
-fn what_is_in_a_bucket_stays_in_it_when_the_limit_changes() {
+fn a_bucket_keeps_its_level_when_the_limit_changes() {
     let algorithm = Algorithm::TokenBucket { burst: 10 };
     let minutely =
         |requests| Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Minute)) };
@@ -149,7 +150,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn whatever_is_kept_nothing_breaks(
+    fn any_stored_value_is_processed_without_a_panic(
         (limit, state, ban) in corrupted(), other in any_limit(), hits in number(),
         refund in any::<bool>(), now in number(), seed in any::<u64>(),
     ) {
@@ -170,13 +171,13 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_kept_heals((limit, state, ban) in corrupted(), asks in vec(0..1_000_u64, 0..20)) {
+    fn any_stored_value_recovers((limit, state, ban) in corrupted(), asks in vec(0..1_000_u64, 0..20)) {
         let Some(bound) = heals_within(&limit) else { return Ok(()) };
         let mut counter = Counter::holding(&limit, state, ban, START);
         let capacity = limit.capacity().into();
         let mut asks: Vec<u64> = asks.iter().map(|it| START + bound / 1_000 * it).collect();
         asks.sort_unstable();
-        // Those who keep asking do not put it off.
+        // Refused calls do not prolong it.
         if limit.penalty.is_zero() {
             for now in asks {
                 if !counter.charge(Hits::Add(capacity), now).over {
@@ -184,13 +185,13 @@ proptest! {
                 }
             }
         }
-        // Whoever looks sees to it that it ends.
+        // A look removes it.
         counter.charge(Hits::Add(0), START);
         prop_assert!(counter.would_pass(capacity, START + bound), "{:?}", counter);
     }
 
     #[test]
-    fn a_clock_that_was_far_ahead_is_forgiven(
+    fn a_counter_recovers_from_a_clock_that_was_far_ahead(
         limit in any_limit(), ahead in 1..100 * YEAR, calls in calls(false, 10),
     ) {
         let Some(bound) = heals_within(&limit) else { return Ok(()) };
@@ -201,7 +202,7 @@ proptest! {
             counter.charge(amount(&counter, ask, now), now);
         }
         counter.charge(Hits::Add(0), START);
-        // A fixed window is another counter, and may be yet to come.
+        // A fixed window has another key and may not have begun yet.
         let mut heals = (1..=11).map(|it| START + it * bound);
         let capacity = limit.capacity().into();
         prop_assert!(heals.any(|it| counter.would_pass(capacity, it)), "{counter:?}");
@@ -237,11 +238,10 @@ proptest! {
         }
     }
 
-    /// Instances share a counter, and the clock of each is off by something of its own.
-    /// Within the counter time never goes back: so no more passes than if each instance had
-    /// the limit for itself.
+    /// Instances whose clocks differ share a counter. Time never goes back within the
+    /// counter, so no more hits pass than if each instance had the limit for itself.
     #[test]
-    fn clocks_that_differ_by_any_amount_do_not_switch_a_limit_off(
+    fn clocks_that_differ_do_not_disable_a_limit(
         limit in select(vec!["sliding_window", "sliding_log", "token_bucket", "concurrency"])
             .prop_flat_map(limits),
         offsets in vec(
@@ -256,7 +256,7 @@ proptest! {
         for (pause, who, hits) in calls {
             now += pause * (length / 1_000).max(1);
             let clock = now + offsets[who % offsets.len()];
-            // Nothing is promised of moments that are no more exact in Lua, from 2255 on.
+            // From 2255 on, Lua cannot represent moments exactly.
             if Hits::MAX - 2 * length < clock {
                 break;
             }

@@ -1,4 +1,4 @@
-//! Calls in flight.
+//! Limits on calls in flight.
 
 use std::time::Duration;
 
@@ -15,17 +15,16 @@ fn limit(requests: u32, lease: u64) -> Limit {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// Each caller holds its slots for less than a lease and gives them back, or
-    /// dies.
+    /// Each caller holds its slots for less than a lease and releases them, or dies.
     #[test]
-    fn there_are_never_more_in_flight_and_the_dead_return(
+    fn calls_in_flight_never_exceed_the_limit_and_leases_of_dead_callers_end(
         requests in 1..20_u32, lease in 1..100_u64,
         callers in vec((0..30_u64, 1..4_u64, 0..100_u64, any::<bool>()), 1..60),
     ) {
         let limit = limit(requests, lease);
         let mut counter = Counter::new(&limit);
         let mut now = START;
-        // Until when somebody holds how much, and whether it gives that back.
+        // The end, the number of slots and whether they are released, for each holder.
         let mut flying: Vec<(u64, u64, bool)> = Vec::new();
         for (pause, hits, takes, dies) in callers {
             now += pause;
@@ -49,7 +48,7 @@ proptest! {
 }
 
 #[test]
-fn a_slot_that_is_given_back_is_free_at_once() {
+fn a_released_slot_is_free_at_once() {
     let mut counter = Counter::new(&limit(2, 30_000_000));
     assert!(!counter.charge(Hits::Add(2), START).over);
     assert!(counter.charge(Hits::Add(1), START).over);
@@ -58,7 +57,7 @@ fn a_slot_that_is_given_back_is_free_at_once() {
 }
 
 #[test]
-fn the_slot_of_a_dead_holder_is_free_when_its_lease_is_over() {
+fn the_slot_of_a_dead_holder_is_free_after_its_lease() {
     let counter = &mut Counter::new(&limit(1, 30_000_000));
     assert!(!counter.charge(Hits::Add(1), START).over);
     assert!(counter.would(Hits::Add(1), START + 29_999_999).over);

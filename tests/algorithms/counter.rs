@@ -1,4 +1,4 @@
-//! One counter, kept as the store in memory keeps it.
+//! One counter with the semantics of the store in memory.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +15,16 @@ use tollgate::{
 pub(crate) struct Counter {
     pub(crate) limit: Limit,
     pub(crate) seed: u64,
-    /// By the start of the window, where that is part of the name.
+    /// The states, by the start of the window if the key contains it.
     pub(crate) kept: BTreeMap<u64, Kept>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
     state: Option<State>,
-    /// Since when everything is refused.
+    /// The begin of the ban.
     banned: Timestamp,
-    /// When it is forgotten.
+    /// The expiry.
     until: Timestamp,
 }
 
@@ -33,8 +33,7 @@ impl Counter {
         Self { limit: limit.clone(), seed: 0, kept: BTreeMap::new() }
     }
 
-    /// One that holds `state`, and is banned since a moment. Nobody has said when that is
-    /// forgotten.
+    /// A counter with this state and a ban that began at `banned`, without an expiry.
     pub(crate) fn holding(limit: &Limit, state: State, banned: Timestamp, now: u64) -> Self {
         let mut counter = Self::new(limit);
         let until = Timestamp::from_micros(u64::MAX);
@@ -53,8 +52,7 @@ impl Counter {
         self.charge_by(hits, now, now)
     }
 
-    /// The same where it is kept by somebody who has another clock, by which it is
-    /// forgotten.
+    /// [`Self::charge`] where the state expires by the clock of the store.
     pub(crate) fn charge_by(&mut self, hits: Hits, now: u64, keeper: u64) -> Outcome {
         let name = self.name(now);
         let (now, keeper) = (Timestamp::from_micros(now), Timestamp::from_micros(keeper));
@@ -87,12 +85,12 @@ impl Counter {
         outcome
     }
 
-    /// The states that are kept, by the names of their counters.
+    /// The stored states, by the names of their counters.
     pub(crate) fn states(&self) -> Vec<(u64, &State)> {
         self.kept.iter().filter_map(|(name, it)| Some((*name, it.state.as_ref()?))).collect()
     }
 
-    /// What would become of it.
+    /// The outcome of a charge, without making it.
     pub(crate) fn would(&self, hits: Hits, now: u64) -> Outcome {
         self.clone().charge(hits, now)
     }

@@ -1,16 +1,16 @@
-//! What passes, written from the definitions, in exact fractions: everything is
-//! multiplied by the length of the window, and then whole.
+//! The algorithms, computed from their definitions in exact fractions: all values are
+//! multiplied by the length of the window, so that they are integers.
 
 use tollgate::limit::{Algorithm, Hits, Limit};
 
 use crate::games::length;
 
-/// Remembers all that passed, and works everything out anew each time.
+/// Records all hits, and computes each decision anew.
 #[derive(Debug)]
 pub(crate) struct Definition {
     limit: Limit,
-    /// When how many hits passed; of a fixed window that counts what it
-    /// refuses, when how many were asked for.
+    /// The time and number of all hits that passed; for a fixed window that counts denied
+    /// hits, of all hits.
     past: Vec<(u64, u64)>,
 }
 
@@ -19,12 +19,12 @@ impl Definition {
         Self { limit: limit.clone(), past: Vec::new() }
     }
 
-    /// The hits of the past for which `counts` holds.
+    /// The sum of the recorded hits for whose time `counts` returns true.
     fn sum(&self, counts: impl Fn(u64) -> bool) -> u128 {
         self.past.iter().filter(|(at, _)| counts(*at)).map(|(_, hits)| u128::from(*hits)).sum()
     }
 
-    /// Whether `hits` pass at `now`, which is not before the last call.
+    /// Whether `hits` pass at `now`, which is not before the previous call.
     pub(crate) fn passes(&mut self, hits: Hits, now: u64) -> bool {
         let Hits::Add(asked) = hits else { panic!("definitions know no refunds") };
         let passes = self.would_pass(asked.into(), now);
@@ -37,8 +37,8 @@ impl Definition {
 
     fn would_pass(&self, hits: u128, now: u64) -> bool {
         let (limit, length) = (u128::from(self.limit.requests), length(&self.limit));
-        // Which window a moment lies in: windows begin at multiples of their
-        // length after the phase.
+        // The number of a window: windows begin at multiples of their length after the
+        // phase.
         let window = |at: u64| (at + length - self.phase()) / length;
         match self.limit.algorithm {
             Algorithm::FixedWindow { .. } => {
@@ -71,7 +71,7 @@ impl Definition {
         }
     }
 
-    /// What is in a continuous bucket, in hits times the length of the window.
+    /// The level of a continuous bucket, in hits times the length of the window.
     pub(crate) fn level(&self, now: u64) -> u128 {
         let (mut level, mut last) = (0, 0);
         let drained = |from: u64, to: u64| u128::from(to - from) * u128::from(self.limit.requests);
@@ -83,7 +83,7 @@ impl Definition {
         drain(level, drained(last, now))
     }
 
-    /// Takes over what somebody else let pass.
+    /// Records hits that passed elsewhere.
     pub(crate) fn passed(&mut self, hits: Hits, now: u64) {
         self.past.push((now, hits.requested()));
     }

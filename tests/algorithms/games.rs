@@ -1,4 +1,4 @@
-//! Games: a limit, and what is asked of it when.
+//! Games: a limit, and a sequence of calls.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -10,35 +10,35 @@ use tollgate::{
 
 use crate::counter::Counter;
 
-/// 2026-11-20, and not on any edge.
+/// 2026-11-20, not at the edge of any window.
 pub(crate) const START: u64 = 1_795_163_412_345_678;
 
-/// When games end: everything is forgotten after 100 years.
+/// The end of games. Everything expires after 100 years.
 pub(crate) const END: u64 = START + 99 * 365 * 86_400_000_000;
 
-/// How long to wait before a call.
+/// The pause before a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pause {
     Micros(u64),
-    /// Until the window ends, and a little more or less.
+    /// Until the end of the window, plus this many microseconds.
     Edge(i8),
-    /// Until the last refused call would pass.
+    /// Until the last refused call would pass, plus this many microseconds.
     Retry(i8),
-    /// Until the counter would be as new.
+    /// Until the counter is empty, plus this many microseconds.
     Reset(i8),
-    /// So many 1,000ths of the window.
+    /// Thousandths of the window.
     Part(u16),
-    /// So many 1,000ths of the time in which one hit comes back.
+    /// Thousandths of the time in which one hit is refilled.
     Interval(u16),
 }
 
-/// How much to ask for.
+/// The hits of a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ask {
     Hits(u32),
     Remaining(i8),
     Capacity(i8),
-    /// So many 1,000ths of the capacity.
+    /// Thousandths of the capacity.
     Part(u16),
     Refund(u16),
 }
@@ -127,7 +127,7 @@ pub(crate) fn any_limit() -> BoxedStrategy<Limit> {
     .boxed()
 }
 
-/// Those where a refused call costs nothing.
+/// Limits that do not count refused calls.
 pub(crate) fn sparing_limit() -> impl Strategy<Value = Limit> {
     any_limit().prop_filter("it counts what it refuses", |it| !counts_refused(it))
 }
@@ -136,7 +136,7 @@ pub(crate) fn counts_refused(limit: &Limit) -> bool {
     limit.algorithm == Algorithm::FixedWindow { count_denied: true }
 }
 
-/// How long hits count, roughly.
+/// Roughly the time for which a hit counts.
 pub(crate) fn length(limit: &Limit) -> u64 {
     match limit.algorithm {
         Algorithm::Concurrency { lease } => lease.as_micros() as u64,
@@ -144,17 +144,17 @@ pub(crate) fn length(limit: &Limit) -> u64 {
     }
 }
 
-/// What happened in one call.
+/// One call and its outcome.
 #[derive(Clone, Debug)]
 pub(crate) struct Played {
     pub(crate) now: u64,
     pub(crate) hits: Hits,
     pub(crate) outcome: Outcome,
-    /// How the counter stands then.
+    /// The counter after the call.
     pub(crate) counter: Counter,
 }
 
-/// Plays a game from `START` on.
+/// Plays a game that begins at `START`.
 pub(crate) fn play(limit: &Limit, calls: &[Call]) -> Vec<Played> {
     let mut counter = Counter::new(limit);
     let mut now = START;

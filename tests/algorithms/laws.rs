@@ -1,4 +1,4 @@
-//! What holds for every algorithm.
+//! Properties of all algorithms.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn micros(duration: Duration) -> u64 {
     duration.as_micros() as u64
 }
 
-/// Who has passed passes again when told, and not before.
+/// A client passes again exactly at the announced time and not before.
 pub(crate) fn again_is_exact(limit: &Limit, calls: &[Call]) {
     for call in play(limit, calls).iter().filter(|it| !it.outcome.over) {
         let wait = call.outcome.retry_after.expect("what has passed may pass again");
@@ -32,7 +32,7 @@ pub(crate) fn again_is_exact(limit: &Limit, calls: &[Call]) {
     }
 }
 
-/// Whether the game, in which nothing is forgotten, is still on.
+/// Whether the game, in which nothing expires, has not ended.
 fn lasts(now: u64, wait: Duration) -> bool {
     wait < Duration::from_micros(END) && now + micros(wait) < END
 }
@@ -80,7 +80,7 @@ pub(crate) fn reset_after_is_exact(limit: &Limit, calls: &[Call], hits: u64) {
             assert_eq!(ours, theirs, "not as new after {call:?}");
         }
         let look = |at| call.counter.would(Hits::Add(0), at);
-        // A fixed window ends on its own account, even if it was never used.
+        // A fixed window ends even if it was never used.
         let fixed = matches!(limit.algorithm, Algorithm::FixedWindow { .. });
         if call.now < then && (0 < call.outcome.used || !fixed && look(call.now).over) {
             let look = look(then - 1);
@@ -89,7 +89,7 @@ pub(crate) fn reset_after_is_exact(limit: &Limit, calls: &[Call], hits: u64) {
     }
 }
 
-/// The same game without the calls that `skip` picks.
+/// Plays the same game without the calls that `skip` selects, and compares the others.
 pub(crate) fn nobody_notices_without(
     limit: &Limit,
     calls: &[Call],
@@ -105,41 +105,41 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn what_remains_passes_and_no_more(limit in any_limit(), calls in calls(true, 30)) {
+    fn exactly_the_remaining_hits_pass(limit in any_limit(), calls in calls(true, 30)) {
         remaining_is_exact(&limit, &calls);
     }
 
     #[test]
-    fn who_waits_as_told_passes_and_not_before(limit in any_limit(), calls in calls(true, 30)) {
+    fn a_refused_call_passes_exactly_after_retry_after(limit in any_limit(), calls in calls(true, 30)) {
         retry_after_is_exact(&limit, &calls);
     }
 
     #[test]
-    fn who_passes_again_as_told_does_and_not_before(
+    fn a_call_passes_again_exactly_at_the_announced_time(
         limit in any_limit(), calls in calls(true, 30),
     ) {
         again_is_exact(&limit, &calls);
     }
 
     #[test]
-    fn after_the_reset_all_is_new_and_not_before(
+    fn the_full_limit_is_available_exactly_after_reset_after(
         limit in any_limit(), calls in calls(true, 20), hits in 0..1_000_u64,
     ) {
         reset_after_is_exact(&limit, &calls, hits);
     }
 
     #[test]
-    fn what_is_refused_costs_nothing(limit in sparing_limit(), calls in calls(true, 40)) {
+    fn a_refused_call_costs_nothing(limit in sparing_limit(), calls in calls(true, 40)) {
         nobody_notices_without(&limit, &calls, |it| it.outcome.over);
     }
 
     #[test]
-    fn looking_changes_nothing(limit in any_limit(), calls in calls(true, 40)) {
+    fn a_look_changes_nothing(limit in any_limit(), calls in calls(true, 40)) {
         nobody_notices_without(&limit, &calls, |it| it.hits == Hits::Add(0));
         for call in play(&limit, &calls) {
             let mut counter = call.counter.clone();
             let look = counter.charge(Hits::Add(0), call.now + 1);
-            // What means nothing any more may be forgotten.
+            // A state without effect may have expired.
             if look.reset_after > Duration::ZERO {
                 prop_assert_eq!(counter.states(), call.counter.states());
             }
@@ -147,7 +147,7 @@ proptest! {
     }
 
     #[test]
-    fn more_than_fits_never_passes_and_costs_nothing(
+    fn more_hits_than_the_capacity_never_pass_and_cost_nothing(
         limit in sparing_limit(), calls in calls(true, 20), more in 1..=u64::MAX,
     ) {
         for call in play(&limit, &calls) {
@@ -161,7 +161,7 @@ proptest! {
     }
 
     #[test]
-    fn a_refund_gives_back_no_more_than_was_taken(
+    fn a_refund_returns_no_more_than_was_charged(
         limit in any_limit(), calls in calls(true, 30), refund in any::<u32>(),
     ) {
         for call in play(&limit, &calls) {
@@ -181,7 +181,7 @@ proptest! {
     }
 
     #[test]
-    fn a_limit_of_nothing_refuses_all(limit in any_limit(), calls in calls(true, 20)) {
+    fn a_limit_of_zero_refuses_everything(limit in any_limit(), calls in calls(true, 20)) {
         let limit = Limit { requests: 0, ..limit };
         for call in play(&limit, &calls) {
             prop_assert!(call.outcome.over || call.hits.requested() == 0, "{call:?}");
@@ -189,7 +189,7 @@ proptest! {
     }
 
     #[test]
-    fn another_limit_is_obeyed_soon(
+    fn a_changed_limit_is_applied_soon(
         (limit, other) in prop::sample::select(vec![
             "fixed_window", "sparing", "sliding_window", "sliding_log", "token_bucket", "concurrency",
         ]).prop_flat_map(|it| (limits(it), limits(it))),
@@ -197,14 +197,14 @@ proptest! {
     ) {
         let mut other = Limit { window: limit.window.clone(), ..other };
         if let Algorithm::Concurrency { .. } = limit.algorithm {
-            // Leases that have become too long to be sensible are forgotten.
+            // Leases that are implausibly long are dropped.
             other.algorithm = limit.algorithm;
         }
         let Some(last) = play(&limit, &before).pop() else { return Ok(()) };
         let mut counter = Counter { limit: other.clone(), ..last.counter };
         let look = counter.would(Hits::Add(0), last.now);
         prop_assert!(look.remaining <= other.capacity());
-        // The laws hold at once.
+        // The properties hold from the first call on.
         let remaining = look.remaining.into();
         prop_assert!(remaining == 0 || counter.would_pass(remaining, last.now));
         prop_assert!(!counter.would_pass(remaining + 1, last.now));

@@ -1,5 +1,5 @@
-//! What every algorithm promises, against definitions written from the
-//! formulas in `docs/algorithms.md`, and the plots of that page.
+//! The algorithms compared with definitions written from the formulas in
+//! `docs/algorithms.md`, and the plots of that page.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Limits with a penalty: everything is refused for a while after a refusal.
+//! Limits with a penalty: a refusal is followed by a ban.
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn nothing_passes_until_a_penalty_is_over(limit in penalties(), calls in calls(true, 40)) {
+    fn nothing_passes_during_a_ban(limit in penalties(), calls in calls(true, 40)) {
         let penalty = limit.penalty.as_micros() as u64;
-        // What the algorithm would say, without those that the penalty refuses.
+        // The decision of the algorithm without the hits that the ban refuses.
         let mut free = Counter::new(&Limit { penalty: Duration::ZERO, ..limit.clone() });
         let mut banned = 0;
         for call in play(&limit, &calls) {
@@ -42,7 +42,7 @@ proptest! {
     }
 
     #[test]
-    fn a_penalty_is_not_prolonged(limit in penalties(), calls in calls(true, 40)) {
+    fn a_refusal_during_a_ban_does_not_prolong_it(limit in penalties(), calls in calls(true, 40)) {
         let mut until = 0;
         let skip = |it: &crate::games::Played| it.outcome.over;
         let mut counter = Counter::new(&limit);
@@ -60,22 +60,22 @@ proptest! {
     }
 
     #[test]
-    fn remaining_knows_the_penalty(limit in penalties(), calls in calls(false, 30)) {
+    fn remaining_accounts_for_the_ban(limit in penalties(), calls in calls(false, 30)) {
         laws::remaining_is_exact(&limit, &calls);
     }
 
     #[test]
-    fn retry_after_knows_the_penalty(limit in penalties(), calls in calls(false, 30)) {
+    fn retry_after_accounts_for_the_ban(limit in penalties(), calls in calls(false, 30)) {
         laws::retry_after_is_exact(&limit, &calls);
     }
 
     #[test]
-    fn reset_after_knows_the_penalty(limit in penalties(), calls in calls(false, 20)) {
+    fn reset_after_accounts_for_the_ban(limit in penalties(), calls in calls(false, 20)) {
         laws::reset_after_is_exact(&limit, &calls, 3);
     }
 
     #[test]
-    fn what_is_given_back_hides_no_ban(
+    fn a_refund_does_not_end_a_ban(
         limit in penalties(), calls in calls(true, 30), refund in any::<u32>(),
     ) {
         for call in play(&limit, &calls).iter().filter(|it| it.outcome.over) {
@@ -92,12 +92,12 @@ proptest! {
     }
 
     #[test]
-    fn who_passes_again_knows_the_penalty(limit in penalties(), calls in calls(true, 30)) {
+    fn the_time_to_pass_again_accounts_for_the_ban(limit in penalties(), calls in calls(true, 30)) {
         laws::again_is_exact(&limit, &calls);
     }
 
     #[test]
-    fn looking_is_never_punished(limit in penalties(), calls in calls(true, 30)) {
+    fn a_look_never_starts_a_ban(limit in penalties(), calls in calls(true, 30)) {
         laws::nobody_notices_without(&limit, &calls, |it| it.hits == Hits::Add(0));
     }
 }

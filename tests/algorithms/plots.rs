@@ -1,5 +1,5 @@
-//! The plots of `docs/algorithms.md`: what each algorithm admits of the same
-//! traffic. `UPDATE_DOCS=1 cargo test --test algorithms` draws them anew.
+//! The plots of `docs/algorithms.md`: the hits that each algorithm admits under the same
+//! traffic. `UPDATE_DOCS=1 cargo test --test algorithms` draws them again.
 
 use std::{collections::BTreeMap, env, fs, num::NonZeroU32, path::Path, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 const SECOND: u64 = 1_000_000;
-/// How long the window of every limit is, and how much it lets pass.
+/// The window of all limits in seconds, and the requests they allow.
 const WINDOW: u64 = 10;
 const REQUESTS: u32 = 10;
 /// A multiple of the window.
@@ -30,8 +30,8 @@ fn algorithms() -> Vec<(Algorithm, u32, &'static str)> {
     ]
 }
 
-/// Plays the traffic, which says how much is asked in each second, against one
-/// limit.
+/// Plays traffic, given as hits per second, against one limit. Returns the admitted hits
+/// with their times.
 fn admitted(limit: &Limit, asked: &[u64]) -> Vec<(u64, u64)> {
     let mut counter = Counter::new(limit);
     let mut ends: BTreeMap<u64, u64> = BTreeMap::new();
@@ -69,7 +69,7 @@ fn plot(title: &str, asked: &[u64]) -> (String, Vec<u64>) {
     (draw(title, asked, WINDOW, &rows), rows.iter().map(|it| it.most).collect())
 }
 
-/// So much in each second from `from` to before `to`.
+/// A number of hits in each second from `from` to before `to`.
 fn traffic(parts: &[(usize, usize, u64)]) -> Vec<u64> {
     let mut asked = vec![0; 40];
     parts.iter().for_each(|(from, to, count)| asked[*from..*to].fill(*count));

@@ -1,4 +1,4 @@
-//! Each algorithm admits what its definition admits.
+//! Each algorithm admits the hits that its definition admits.
 
 use proptest::prelude::*;
 use tollgate::limit::{Hits, Limit};
@@ -16,7 +16,7 @@ fn is_as_defined(limit: &Limit, calls: &[Call]) {
     }
 }
 
-/// The most hits that passed within less than `length`.
+/// The maximum of the hits that passed within less than `length`.
 pub(crate) fn most_within(passed: &[(u64, u64)], length: u64) -> u64 {
     let within = |at: u64| move |it: &&(u64, u64)| at <= it.0 && it.0 < at + length;
     let sum = |at: u64| passed.iter().filter(within(at)).map(|it| it.1).sum();
@@ -33,14 +33,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn a_fixed_window_counts_what_it_refuses(
+    fn a_fixed_window_counts_denied_hits_by_default(
         limit in limits("fixed_window"), calls in calls(false, 40),
     ) {
         is_as_defined(&limit, &calls);
     }
 
     #[test]
-    fn a_fixed_window_can_leave_that(limit in limits("sparing"), calls in calls(false, 40)) {
+    fn a_fixed_window_need_not_count_denied_hits(limit in limits("sparing"), calls in calls(false, 40)) {
         is_as_defined(&limit, &calls);
     }
 
@@ -67,7 +67,7 @@ proptest! {
     }
 
     #[test]
-    fn leases_that_nobody_gives_back_are_a_sliding_log(
+    fn unreleased_leases_are_a_sliding_log(
         limit in limits("concurrency"), calls in calls(false, 40),
     ) {
         is_as_defined(&limit, &calls);

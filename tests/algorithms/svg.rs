@@ -1,13 +1,13 @@
-//! Just enough SVG for bars over time, readable on light and dark.
+//! SVG bar charts over time that are readable on light and dark backgrounds.
 
 use std::fmt::Write;
 
-/// How wide a second is, in pixels.
+/// The width of a second, in pixels.
 const SECOND: u64 = 12;
 const LEFT: u64 = 200;
 const TOP: u64 = 66;
 const ROW: u64 = 58;
-/// How high the highest bar is.
+/// The height of the highest bar, in pixels.
 const HIGHEST: u64 = 40;
 
 const STYLE: &str = "
@@ -22,16 +22,16 @@ const STYLE: &str = "
   }
 ";
 
-/// What one algorithm made of the traffic.
+/// The result of one algorithm.
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) note: String,
-    /// In each second.
+    /// The admitted hits of each second.
     pub(crate) admitted: Vec<u64>,
     pub(crate) most: u64,
 }
 
-/// A drawing: what was asked for in each second, and a row for each algorithm.
+/// Draws the requested hits of each second, and a row for each algorithm.
 pub(crate) fn draw(title: &str, asked: &[u64], window: u64, rows: &[Row]) -> String {
     let seconds = asked.len() as u64;
     let (width, height) = (LEFT + seconds * SECOND + 90, TOP + rows.len() as u64 * ROW + 26);

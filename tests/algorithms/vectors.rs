@@ -1,4 +1,4 @@
-//! What Envoy's reference service answers in a fixed window.
+//! Decisions of Envoy's reference service with a fixed window.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn minutely(requests: u32) -> Limit {
     Limit::fixed(requests, Window::new(Unit::Minute))
 }
 
-/// What it means that a counter stands at `after` once `hits` are counted.
+/// The outcome of `hits` after which the counter has the value `after`.
 fn outcome(limit: &Limit, hits: Hits, after: u64, micros: u64) -> Outcome {
     let now = Timestamp::from_micros(micros);
     let passed = matches!(hits, Hits::Refund(_)) || after <= limit.requests.into();
@@ -57,15 +57,15 @@ fn the_reference_vectors_hold() {
 #[test]
 fn a_charge_that_is_not_counted_is_over_with_all_its_hits() {
     let limit = minutely(10);
-    // Refused at 8 of 10, and not made because it was all or nothing.
+    // Refused at 8 of 10. Nothing was counted because of `all_or_nothing`.
     let now = Timestamp::from_secs(0);
     let outcome = counted(&limit, Hits::Add(5), (8, false), now);
     let tally = tally(10, 5, &outcome, 0.8);
     assert_eq!((tally.within, tally.near, tally.over), (0, 0, 5));
 }
 
-/// With `STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT`, where the counter before the hits
-/// is worked out as if they had been counted, and may wrap.
+/// With `STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT` the reference service subtracts the
+/// hits from a counter that does not include them, and the result may wrap.
 #[test]
 fn hits_that_pass_and_are_not_counted_are_near_as_in_the_reference() {
     // (limit, hits, counter) -> [near, over, within]

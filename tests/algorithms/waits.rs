@@ -1,5 +1,5 @@
-//! How long a request that is refused has to wait: after exactly so long it passes,
-//! and a microsecond before it does not, whatever its rules are.
+//! The wait of a refused request: after exactly this time it passes, and a microsecond
+//! before it does not, under any rules.
 
 use std::{
     sync::Arc,
@@ -31,18 +31,18 @@ use crate::games::{END, START, any_limit};
 
 const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-/// What is asked, and how long after the last request.
+/// The hits of a request, and the pause before it.
 #[derive(Clone, Debug)]
 struct Call {
     pause: Pause,
-    /// Whether the hits go to the descriptor with this key, and how many.
+    /// The index of the descriptor and its hits.
     hits: Vec<(usize, Hits)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Pause {
     Micros(u64),
-    /// As long as the last request was told to wait, and so much more or less.
+    /// The wait of the previous answer, plus this many microseconds.
     Told(i8),
 }
 
@@ -54,7 +54,7 @@ struct Game {
     calls: Vec<Call>,
 }
 
-/// All counters, as new.
+/// An engine without any counters.
 fn engine(game: &Game) -> (Engine<Memory>, Arc<ManualClock>) {
     let descriptor = |(key, rule): (&&str, &RuleSpec)| DescriptorSpec {
         key: (*key).to_owned(),
@@ -88,7 +88,7 @@ fn request(hits: &[(usize, Hits)]) -> Request {
 
 type Past = Vec<(u64, Request)>;
 
-/// What becomes of the last of these requests if nobody asks anything else.
+/// The decision about the last of these requests, after the others were made.
 fn last(game: &Game, past: &[(u64, Request)]) -> Decision {
     let (engine, clock) = engine(game);
     let mut decision = None;
@@ -104,7 +104,8 @@ fn passes(game: &Game, past: &Past, request: &Request, now: u64) -> bool {
     !last(game, &past).over_limit
 }
 
-/// Plays a game, and says how many requests were refused for a while, and for ever.
+/// Plays a game, and returns the numbers of requests that were refused for a time and for
+/// ever.
 fn play(game: &Game) -> (u32, u32) {
     let (mut now, mut told) = (START, Duration::ZERO);
     let (mut waits, mut never) = (0, 0);
@@ -123,7 +124,7 @@ fn play(game: &Game) -> (u32, u32) {
         told = decision.wait.filter(|it| micros(*it) < END - START).unwrap_or_default();
         match decision.wait {
             _ if !decision.over_limit => assert_eq!(decision.wait, Some(Duration::ZERO)),
-            // Whatever is kept is forgotten after a hundred years.
+            // Everything expires after 100 years.
             Some(wait) if END - now < micros(wait) => {}
             Some(wait) => {
                 let then = now + micros(wait);
@@ -185,7 +186,7 @@ fn limit() -> impl Strategy<Value = LimitSpec> {
     })
 }
 
-/// No two limits share a counter.
+/// Rules whose limits do not share a counter.
 fn rule() -> impl Strategy<Value = RuleSpec> {
     let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.3));
     (vec(limit(), 1..4), flags).prop_map(|(all, (shadow_mode, quota_mode))| {
@@ -222,7 +223,7 @@ fn call() -> impl Strategy<Value = Call> {
         .prop_map(|(pause, keys, hits)| Call { pause, hits: keys.into_iter().zip(hits).collect() })
 }
 
-/// The last key has no rule.
+/// Games in which the last key has no rule.
 fn game() -> impl Strategy<Value = Game> {
     let mode = (prop::bool::weighted(0.1), prop::bool::weighted(0.2));
     (vec(rule(), KEYS.len() - 1), mode, vec(call(), 1..16))
@@ -230,7 +231,7 @@ fn game() -> impl Strategy<Value = Game> {
 }
 
 #[test]
-fn a_request_that_waits_as_told_passes_and_not_a_microsecond_before() {
+fn a_request_passes_exactly_after_its_wait() {
     let (waited, never) = (AtomicU32::new(0), AtomicU32::new(0));
     let config =
         ProptestConfig { cases: 1_000, source_file: Some(file!()), ..ProptestConfig::default() };

@@ -1,14 +1,13 @@
-//! Plays the cases in `cases/` over gRPC, on counters in memory and on counters
-//! in Redis, also behind a cache: rules, questions, and the answers that are due. The name of a file
-//! is the claim that it makes.
+//! Plays the cases in `cases/` over gRPC, on counters in memory, in Redis, and in Redis
+//! behind a deny cache. A case has rules, requests and the expected responses. The name
+//! of a file is the claim that it makes.
 //!
-//! A question is written `domain / key=value,key=value | key=value …`, with `|`
-//! between descriptors. Behind its entries a descriptor may say `hits 3`,
-//! `refund 2` or `limit 5/minute`. An answer is written `OVER_LIMIT: OK 4 of
-//! 5/minute 60s | OVER_LIMIT 0 of 1/hour 60s | OK`: the overall code, and for
-//! each descriptor its code, what remains of which limit, and the seconds until
-//! it starts anew, or to come back (`never`, if that is of no use). The overall
-//! code alone will do.
+//! A request is written `domain / key=value,key=value | key=value …`, with `|` between
+//! descriptors. The entries of a descriptor may be followed by `hits 3`, `refund 2` or
+//! `limit 5/minute`. A response is written `OVER_LIMIT: OK 4 of 5/minute 60s | OVER_LIMIT
+//! 0 of 1/hour 60s | OK`: the overall code, and for each descriptor its code, the
+//! remaining hits, the limit, and the seconds until the reset or the retry (`never` if
+//! the request can never pass). A step may also name the overall code only.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed")]
 
@@ -57,7 +56,7 @@ use tonic::transport::{Channel, Server, server::TcpIncoming};
 
 mod matrix;
 
-/// One file.
+/// The contents of one file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
@@ -69,7 +68,7 @@ struct Case {
     #[serde(default = "noon")]
     start: u64,
     play: Vec<Step>,
-    /// Statistics at the end: those that are named, and no others.
+    /// All statistics at the end that are not zero.
     statistics: Option<BTreeMap<String, u64>>,
 }
 
@@ -88,16 +87,16 @@ struct CaseSettings {
 #[serde(deny_unknown_fields)]
 struct Step {
     ask: String,
-    /// How often it is asked. The answer must be the same each time.
+    /// The number of times that the request is sent. All responses must be equal.
     #[serde(default = "once")]
     times: u32,
-    /// Seconds that pass before.
+    /// Seconds by which the clock advances before the step.
     #[serde(default)]
     after: u64,
-    /// Seconds by which the clock steps back before.
+    /// Seconds by which the clock steps back before the step.
     #[serde(default)]
     back: u64,
-    /// Of the request as a whole.
+    /// `hits_addend` of the request.
     #[serde(default)]
     hits: u32,
     says: String,
@@ -109,7 +108,7 @@ fn once() -> u32 {
     1
 }
 
-/// Noon on some day: no window of a day or less is about to end.
+/// Noon, so that no window of a day or less is about to end.
 fn noon() -> u64 {
     1_700_000_000 - 1_700_000_000 % 86_400 + 43_200
 }
@@ -205,7 +204,7 @@ fn json(value: Kind) -> serde_json::Value {
     }
 }
 
-/// Serves until the test ends. A client of it.
+/// Serves until the end of the test, and returns a client.
 async fn serve<S: Store>(service: Arc<Service<S>>) -> RateLimitServiceClient<Channel> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -264,7 +263,7 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
     }
 }
 
-/// Those that are not zero, and that do not depend on where it was decided.
+/// The statistics that are not zero and do not depend on the store.
 fn statistics(metrics: &Metrics) -> BTreeMap<String, u64> {
     let dotted: String = metrics.rule_stats().collect();
     let lines = dotted.lines().map(|line| line.rsplit_once(": ").unwrap());

@@ -1,11 +1,11 @@
-//! Every algorithm, with everything that may stand beside it: what all of them
-//! promise alike.
+//! All combinations of an algorithm and the options that a rule may add to it: the
+//! properties that all of them share.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// A limit of three, in every combination that is allowed.
+/// A limit of three, in all valid combinations.
 fn combinations() -> Vec<String> {
     let hour = "requests_per_unit: 3, unit: hour";
     let windows = [
@@ -85,7 +85,7 @@ impl Game {
     }
 
     async fn play(mut self) {
-        // As much as the limit, and no more. Looks change nothing.
+        // Exactly the limit passes. Looks change nothing.
         for remaining in [2, 1, 0] {
             self.expect("k=a hits 0", true, remaining + 1).await;
             self.expect("k=a", true, remaining).await;
@@ -93,25 +93,25 @@ impl Game {
         self.expect("k=a hits 0", true, 0).await;
         let (refused, passed) = self.ask("k=a").await;
         assert!(!passed, "{}", self.limit);
-        // It passes when the answer says so, and not a second earlier.
+        // The request passes exactly after the wait in the answer.
         let wait = refused.duration_until_reset.expect("it will pass").seconds;
         assert!(wait > 0, "{}", self.limit);
         self.clock.advance(Duration::from_secs(wait.unsigned_abs() - 1));
         if !self.limit.contains("penalty") {
-            // With a penalty, to ask too early would begin another one.
+            // With a penalty, an early request would start another ban.
             assert!(!self.ask("k=a").await.1, "{}: {wait} - 1", self.limit);
         }
         self.clock.advance(Duration::from_secs(1));
         assert!(self.ask("k=a").await.1, "{}: {wait}", self.limit);
-        // What is given back is there again, and no more than that.
+        // Refunded hits are available again, and no others.
         self.expect("k=b hits 2", true, 1).await;
         self.expect("k=b refund 1", true, 2).await;
         self.expect("k=b refund 9", true, 3).await;
-        // Another limit refuses the call.
+        // Another limit refuses the request.
         let kept = if self.limit.contains("all_or_nothing") { 3 } else { 2 };
         self.expect("k=c | other=", false, kept).await;
         self.expect("k=c hits 0", true, kept).await;
-        // More than it can ever hold.
+        // More hits than the capacity.
         let (status, passed) = self.ask("k=e hits 4").await;
         let counts = !self.limit.contains("count_denied") && !self.limit.contains("algorithm");
         let says_never = status.duration_until_reset.is_none();
@@ -120,14 +120,14 @@ impl Game {
 }
 
 #[tokio::test]
-async fn every_combination_keeps_what_all_promise_in_memory() {
+async fn all_combinations_share_the_properties_in_memory() {
     for limit in combinations() {
         Game::new(&limit, Memory::new(10_000)).await.play().await;
     }
 }
 
 #[tokio::test]
-async fn every_combination_keeps_what_all_promise_in_redis() {
+async fn all_combinations_share_the_properties_in_redis() {
     let server = testkit::redis::RedisServer::start();
     let settings = RedisSettings::parse(&server.url(), None, Duration::from_secs(5)).unwrap();
     for limit in combinations() {

@@ -20,7 +20,7 @@ use testkit::{
 };
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep},
+    time::{Instant, sleep_until},
 };
 
 /// Rules, and the requests that callers send.
@@ -282,9 +282,9 @@ impl Caller {
             } else if *key == "strict" {
                 self.record.combined.lock().unwrap().add(&response);
             }
-            let pause = Instant::now();
-            sleep(PAUSE).await;
-            let scheduling_delay = pause.elapsed().saturating_sub(PAUSE);
+            let due = Instant::now() + PAUSE;
+            sleep_until(due).await;
+            let scheduling_delay = due.elapsed();
             let degraded = is_degraded(&response);
             let answer = Answer { sent_at, latency, degraded, scheduling_delay };
             self.record.answers.lock().unwrap().push(answer);

@@ -17,7 +17,10 @@ use testkit::{
     redis::RedisServer,
     tollgate::Tollgate,
 };
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Interval, MissedTickBehavior, interval},
+};
 
 use crate::suite::EXCLUSIVE;
 
@@ -129,8 +132,16 @@ descriptors:
     }
 }
 
+/// Ticks that are at least `pause` apart.
+fn pauses(pause: Duration) -> Interval {
+    let mut ticks = interval(pause);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
 async fn send_load(address: SocketAddr, load: Load, caller: u64, stop: Arc<AtomicBool>) {
     let (mut client, mut number) = (grpc::connect(address).await, caller << 32);
+    let mut ticks = pauses(load.pause);
     while !stop.load(Relaxed) {
         let mut request = request_for("shop", &[]);
         request.descriptors.clear();
@@ -141,21 +152,23 @@ async fn send_load(address: SocketAddr, load: Load, caller: u64, stop: Arc<Atomi
         }
         let response = grpc::decide(&mut client, request).await;
         assert_eq!(response.statuses.len() as u64, load.descriptors);
-        sleep(load.pause).await;
+        ticks.tick().await;
     }
 }
 
 async fn scrape(address: SocketAddr, stop: Arc<AtomicBool>) {
+    let mut ticks = pauses(Duration::from_millis(300));
     while !stop.load(Relaxed) {
         let page = tokio::task::spawn_blocking(move || http::get(address, "/metrics", &[]));
         assert_eq!(page.await.unwrap().status, 200);
-        sleep(Duration::from_millis(300)).await;
+        ticks.tick().await;
     }
 }
 
 /// An ordinary caller: one descriptor in each request, one request at a time.
 async fn call(address: SocketAddr, number: usize) -> Count {
     let (mut client, mut count) = (grpc::connect(address).await, Count::default());
+    let mut ticks = pauses(PAUSE);
     for call in 0..CALLS {
         let value = format!("w{}", number as u64 + call % 97 * 8);
         count.calls += 1;
@@ -164,7 +177,7 @@ async fn call(address: SocketAddr, number: usize) -> Count {
             Ok(_) => {}
             Err(_) => count.failed += 1,
         }
-        sleep(PAUSE).await;
+        ticks.tick().await;
     }
     count
 }

@@ -13,9 +13,9 @@ use crate::{
 /// The delay of each reply of the slow server, in milliseconds.
 const DELAYS: [u64; 3] = [5, 20, 40];
 
-/// Checks that the fast server enforced its limit and decided requests that are also about
-/// the slow server. A few of those may be decided by policy because this machine is late:
-/// as many as among the requests about the fast server alone.
+/// Checks that the fast server enforced its limit and decided requests that also need the
+/// slow server. Because this machine may be late, policies may decide a few of them: as
+/// many as of the requests that need the fast server only.
 #[track_caller]
 fn check_exact(fault: &str, observed: &Observed) {
     check_latency(fault, observed);

@@ -47,6 +47,11 @@ pub(crate) fn check_latency(fault: &str, observed: &Observed) {
     assert!(observed.memory_growth < 64 << 20, "{fault}: {observed:?}");
 }
 
+/// Waits for a part of [`OUTAGE`].
+async fn outage(parts: u32) {
+    sleep(OUTAGE / parts).await;
+}
+
 fn client_connections(server: &RedisServer) -> usize {
     let list: String = cmd("CLIENT").arg("LIST").query(&mut server.client()).unwrap();
     list.lines().count()
@@ -64,28 +69,28 @@ async fn a_single_server_that_stalls_or_restarts() {
     let settings = [("REDIS_URL", url.as_str())];
     let suspended = observe(&SINGLE_SERVER, &settings, async {
         server.suspend();
-        sleep(OUTAGE).await;
+        outage(1).await;
         server.resume();
     });
     check("single: SIGSTOP", &suspended.await, 0);
     flush(&server);
     let paused = observe(&SINGLE_SERVER, &settings, async {
         cmd("CLIENT").arg("PAUSE").arg(1_000).exec(&mut server.client()).unwrap();
-        sleep(OUTAGE).await;
+        outage(1).await;
     });
     check("single: CLIENT PAUSE", &paused.await, 0);
     flush(&server);
     let scripts_lost = observe(&SINGLE_SERVER, &settings, async {
         for _ in 0..20 {
             cmd("SCRIPT").arg("FLUSH").exec(&mut server.client()).unwrap();
-            sleep(OUTAGE / 20).await;
+            outage(20).await;
         }
     });
     check("single: SCRIPT FLUSH 20 times", &scripts_lost.await, 0);
     flush(&server);
     let restarted = observe(&SINGLE_SERVER, &settings, async {
         server.stop();
-        sleep(OUTAGE).await;
+        outage(1).await;
         server.restart();
     });
     check("single: kill -9, restarted without data", &restarted.await, 1);
@@ -101,7 +106,7 @@ async fn a_single_server_behind_a_faulty_network() {
     let settings = [("REDIS_URL", url.as_str())];
     let delayed = observe(&SINGLE_SERVER, &settings, async {
         proxy.set_delay(100);
-        sleep(OUTAGE).await;
+        outage(1).await;
         proxy.set_delay(0);
     });
     check("single: 100 ms delay in each direction", &delayed.await, 0);
@@ -109,7 +114,7 @@ async fn a_single_server_behind_a_faulty_network() {
     let closed = observe(&SINGLE_SERVER, &settings, async {
         for _ in 0..10 {
             proxy.close_connections();
-            sleep(OUTAGE / 10).await;
+            outage(10).await;
         }
     });
     check("single: connections closed 10 times", &closed.await, 0);
@@ -117,21 +122,21 @@ async fn a_single_server_behind_a_faulty_network() {
     let reset = observe(&SINGLE_SERVER, &settings, async {
         for _ in 0..10 {
             proxy.reset_connections();
-            sleep(OUTAGE / 10).await;
+            outage(10).await;
         }
     });
     check("single: connections reset 10 times", &reset.await, 0);
     flush(&server);
     let dropped = observe(&SINGLE_SERVER, &settings, async {
         proxy.start_dropping();
-        sleep(OUTAGE).await;
+        outage(1).await;
         proxy.stop_dropping();
     });
     check("single: all packets lost", &dropped.await, 0);
     flush(&server);
     let refused = observe(&SINGLE_SERVER, &settings, async {
         proxy.refuse_connections();
-        sleep(OUTAGE).await;
+        outage(1).await;
         proxy.accept_connections();
     });
     check("single: connections refused", &refused.await, 0);

@@ -1,4 +1,4 @@
-//! Many callers at once get exactly what the limit allows.
+//! Exactly as many concurrent calls pass as the limit allows.
 
 use std::{
     collections::BTreeMap,
@@ -47,7 +47,7 @@ async fn two_instances_on_one_redis_admit_exactly_the_limit() {
     within_one_minute(&services.each_ref().map(|it| it.grpc)).await;
 }
 
-/// Plays, and plays again should a window have ended on the way.
+/// Repeats the calls until all of them are within one minute.
 async fn within_one_minute(services: &[SocketAddr]) {
     loop {
         let (begin, told) = (current_minute(), play(services).await);
@@ -57,10 +57,10 @@ async fn within_one_minute(services: &[SocketAddr]) {
     }
 }
 
-/// What was told about each counter, by its unit and value.
+/// The statuses of each counter, by its unit and value.
 type Told = BTreeMap<(&'static str, String), Vec<DescriptorStatus>>;
 
-/// Every client asks once about every key, for all units in one call.
+/// Each client sends one request for every key, with all units in one request.
 async fn play(services: &[SocketAddr]) -> Told {
     let keys: Arc<Vec<_>> = Arc::new((0..KEYS).map(|_| unique_value()).collect());
     let connected = Arc::new(AtomicUsize::new(0));

@@ -1,4 +1,4 @@
-//! What is answered while Redis does not: killed, or alive and silent.
+//! Decisions while Redis is dead, or alive and silent.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -7,15 +7,15 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{
 };
 use futures_util::future::join_all;
 use testkit::{
-    grpc::{self, Client, descriptor, request_for},
-    http::{self, Reply},
+    grpc::{self, Client, descriptor, is_degraded, request_for, with_hits},
+    http,
     prometheus::Metrics,
     redis::RedisServer,
     tollgate::Tollgate,
     unique_value,
-    wait::eventually,
+    wait::{eventually, eventually_async, holds_for},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tonic::{Request, Status};
 
 const RULES: &str = "
@@ -31,7 +31,8 @@ descriptors:
   rate_limit: { unit: year, requests_per_unit: 8, on_error: local }
 ";
 
-/// Far longer than Redis ever takes to answer on a machine that has other work.
+/// The deadline and the timeout are longer than Redis ever takes on a machine with other
+/// work.
 const SETTINGS: [(&str, &str); 4] = [
     ("STORE_DEADLINE", "5s"),
     ("LOCAL_SHARE", "0.25"),
@@ -41,10 +42,8 @@ const SETTINGS: [(&str, &str); 4] = [
 
 fn start(redis: &RedisServer, more: &[(&str, &str)]) -> Tollgate {
     let url = redis.url();
-    let service =
-        Tollgate::start(RULES, &[&SETTINGS[..], more, &[("REDIS_URL", url.as_str())]].concat());
-    service.wait_until_ready();
-    service
+    let settings = [&SETTINGS[..], more, &[("REDIS_URL", url.as_str())]].concat();
+    Tollgate::start_ready(RULES, &settings)
 }
 
 async fn hit(client: &mut Client, key: &str) -> Result<RateLimitResponse, Status> {
@@ -52,39 +51,31 @@ async fn hit(client: &mut Client, key: &str) -> Result<RateLimitResponse, Status
     reply.map(tonic::Response::into_inner)
 }
 
-fn post(to: SocketAddr, key: &str) -> Reply {
-    let body = format!(
-        r#"{{"domain":"shop","descriptors":[{{"entries":[{{"key":"{key}","value":"ann"}}]}}]}}"#
-    );
-    let json = ("content-type", &b"application/json"[..]);
-    http::send(to, "POST", "/json", &[json], body.as_bytes())
+/// The HTTP status of a hit.
+fn post(service: &Tollgate, key: &str) -> u16 {
+    service.post_json(&http::json_request("shop", &[(key, "ann")])).status
 }
 
-fn is_degraded(response: &RateLimitResponse) -> bool {
-    let metadata = response.dynamic_metadata.as_ref().unwrap();
-    let value = metadata.fields.get("degraded").and_then(|it| it.kind.clone());
-    format!("{value:?}").contains("BoolValue(true)")
-}
-
-/// How many limits each policy has decided.
-fn degraded(to: SocketAddr) -> [f64; 3] {
+/// The number of limits that each policy has decided.
+fn degraded_decisions(to: SocketAddr) -> [f64; 3] {
     let metrics = Metrics::scrape(to, "/metrics");
-    ["allow", "deny", "local"].map(|it| metrics.value("tollgate_degraded", &[("policy", it)]))
+    ["allow", "deny", "local"]
+        .map(|policy| metrics.value("tollgate_degraded", &[("policy", policy)]))
 }
 
-/// Redis decides: every key has been hit `before` times.
-async fn normal(client: &mut Client, before: u32) {
+/// Hits every key once. Redis decides, and nothing has been counted before.
+async fn expect_redis_to_decide(client: &mut Client) {
     for key in ["user", "open", "closed", "local"] {
         let response = hit(client, key).await.unwrap();
         assert_eq!(response.overall_code(), Code::Ok, "{key}");
-        assert_eq!(response.statuses[0].limit_remaining, 7 - before, "{key}");
+        assert_eq!(response.statuses[0].limit_remaining, 7, "{key}");
         assert!(!is_degraded(&response), "{key}");
     }
 }
 
-/// The policies decide. `ON_ERROR` is not set.
-async fn by_policy(service: &Tollgate, client: &mut Client) {
-    let before = degraded(service.http);
+/// Hits every key. Policies decide, except for `user`: `ON_ERROR` is not set.
+async fn expect_policies_to_decide(service: &Tollgate, client: &mut Client) {
+    let before = degraded_decisions(service.http);
     for (key, code, remaining) in [
         ("open", Code::Ok, 7),
         ("open", Code::Ok, 7),
@@ -102,25 +93,22 @@ async fn by_policy(service: &Tollgate, client: &mut Client) {
         assert!(is_degraded(&response), "{key}");
     }
     for (key, status) in [("open", 200), ("closed", 429), ("local", 429), ("user", 503)] {
-        assert_eq!(post(service.http, key).status, status, "{key}");
+        assert_eq!(post(service, key), status, "{key}");
     }
     let error = hit(client, "user").await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::Unavailable);
-    let after = degraded(service.http);
-    assert_eq!([0, 1, 2].map(|it| after[it] - before[it]), [4.0, 2.0, 4.0]);
+    let after = degraded_decisions(service.http);
+    assert_eq!([0, 1, 2].map(|policy| after[policy] - before[policy]), [4.0, 2.0, 4.0]);
 }
 
-/// Asks until Redis decides again; each time costs nothing.
-async fn recovered(client: &mut Client) {
-    for _ in 0..2_000 {
-        let mut request = request_for("shop", &[("open", "ann")]);
-        request.descriptors = vec![grpc::with_hits(descriptor(&[("open", "ann")]), 0)];
-        if !is_degraded(&client.should_rate_limit(request).await.unwrap().into_inner()) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("Redis is up, and still not asked");
+/// Waits until Redis decides again. The requests have no hits.
+async fn wait_for_redis(client: &mut Client) {
+    eventually_async("decisions by Redis", async || {
+        let mut request = request_for("shop", &[]);
+        request.descriptors = vec![with_hits(descriptor(&[("open", "ann")]), 0)];
+        !is_degraded(&grpc::decide(client, request).await)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -128,13 +116,13 @@ async fn while_redis_is_dead_the_policies_decide_and_then_redis_again() {
     let mut redis = RedisServer::start();
     let service = start(&redis, &[]);
     let mut client = grpc::connect(service.grpc).await;
-    normal(&mut client, 0).await;
+    expect_redis_to_decide(&mut client).await;
     redis.stop();
-    by_policy(&service, &mut client).await;
+    expect_policies_to_decide(&service, &mut client).await;
     redis.restart();
-    recovered(&mut client).await;
-    // What it held is lost.
-    normal(&mut client, 0).await;
+    wait_for_redis(&mut client).await;
+    // The restarted server has no data.
+    expect_redis_to_decide(&mut client).await;
 }
 
 #[tokio::test]
@@ -142,20 +130,20 @@ async fn while_redis_is_silent_the_policies_decide_and_then_redis_again() {
     let redis = RedisServer::start();
     let service = start(&redis, &[]);
     let mut client = grpc::connect(service.grpc).await;
-    normal(&mut client, 0).await;
+    expect_redis_to_decide(&mut client).await;
     redis.suspend();
-    by_policy(&service, &mut client).await;
+    expect_policies_to_decide(&service, &mut client).await;
     assert!(service.metric("tollgate_store_failures") >= 12.0);
     redis.resume();
-    recovered(&mut client).await;
-    // What was asked meanwhile may have been counted late.
+    wait_for_redis(&mut client).await;
+    // Calls that timed out may have been counted.
     let response = hit(&mut client, "user").await.unwrap();
     assert_eq!(response.overall_code(), Code::Ok);
     assert!(!is_degraded(&response));
 }
 
 #[tokio::test]
-async fn the_settings_decide_for_rules_that_do_not() {
+async fn the_setting_applies_to_rules_without_a_policy() {
     for (on_error, codes, status) in [
         ("allow", [Code::Ok; 3], 200),
         ("deny", [Code::OverLimit; 3], 429),
@@ -173,15 +161,15 @@ async fn the_settings_decide_for_rules_that_do_not() {
             assert_eq!(response.dynamic_metadata.is_some(), refused, "{on_error}");
             assert!(!refused || is_degraded(&response), "{on_error}");
         }
-        assert_eq!(post(service.http, "user").status, status, "{on_error}");
+        assert_eq!(post(&service, "user"), status, "{on_error}");
     }
 }
 
 #[tokio::test]
-async fn a_caller_in_a_hurry_is_answered_before_it_gives_up() {
+async fn a_policy_decides_before_the_deadline_of_the_caller() {
     let redis = RedisServer::start();
-    let patient = [("STORE_DEADLINE", "10m"), ("REDIS_TIMEOUT", "10m")];
-    let service = start(&redis, &patient);
+    let long_timeouts = [("STORE_DEADLINE", "10m"), ("REDIS_TIMEOUT", "10m")];
+    let service = start(&redis, &long_timeouts);
     let mut client = grpc::connect(service.grpc).await;
     redis.suspend();
     let mut request = Request::new(request_for("shop", &[("open", "ann")]));
@@ -191,7 +179,7 @@ async fn a_caller_in_a_hurry_is_answered_before_it_gives_up() {
 }
 
 #[tokio::test]
-async fn without_a_policy_too_a_caller_in_a_hurry_hears_that_nothing_is_decided() {
+async fn without_a_policy_the_call_fails_before_the_deadline_of_the_caller() {
     let redis = RedisServer::start();
     let service = start(&redis, &[("REDIS_TIMEOUT", "10m")]);
     let mut client = grpc::connect(service.grpc).await;
@@ -203,61 +191,61 @@ async fn without_a_policy_too_a_caller_in_a_hurry_hears_that_nothing_is_decided(
     assert_eq!(service.metric("tollgate_late_answers"), 0.0);
 }
 
-/// Not even now and then, to see whether it is back: a service that is rarely asked
-/// would always wait.
+/// Not even the occasional call that would find out whether Redis is back: with little
+/// traffic, that would be every call.
 #[tokio::test]
-async fn nobody_waits_for_a_redis_that_is_known_to_be_silent() {
+async fn no_call_waits_for_redis_after_it_was_found_silent() {
     let redis = RedisServer::start();
     let service = start(&redis, &[("REDIS_TIMEOUT", "1s")]);
     let mut client = grpc::connect(service.grpc).await;
-    normal(&mut client, 0).await;
+    expect_redis_to_decide(&mut client).await;
     redis.suspend();
     let error = hit(&mut client, "user").await.unwrap_err();
     assert!(error.message().contains("did not answer within"), "{error}");
-    for _ in 0..20 {
+    // Longer than the interval of the store's own attempts.
+    holds_for(Duration::from_millis(1_200), "an immediate error", async || {
         let error = hit(&mut client, "user").await.unwrap_err();
         assert_eq!(error.code(), tonic::Code::Unavailable);
-        assert!(!error.message().contains("did not answer within"), "{error}");
-        sleep(Duration::from_millis(60)).await;
-    }
+        !error.message().contains("did not answer within")
+    })
+    .await;
     redis.resume();
-    recovered(&mut client).await;
+    wait_for_redis(&mut client).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_come_too_late_are_counted() {
+async fn late_answers_are_counted() {
     let redis = RedisServer::start();
     let service = start(&redis, &[("REDIS_TIMEOUT", "10m")]);
     let mut client = grpc::connect(service.grpc).await;
-    normal(&mut client, 0).await;
+    expect_redis_to_decide(&mut client).await;
     redis.suspend();
-    // The service is not told how long the caller waits.
-    let answer = timeout(Duration::from_millis(100), hit(&mut client, "user")).await;
-    assert!(answer.is_err());
-    let late = || service.metric("tollgate_late_answers");
-    eventually("the late answer", || late() > 0.5);
+    // The timeout is not sent to the service.
+    let result = timeout(Duration::from_millis(100), hit(&mut client, "user")).await;
+    assert!(result.is_err());
+    eventually("the late answer", || service.metric("tollgate_late_answers") > 0.5);
 }
 
 #[tokio::test]
-async fn a_silent_redis_under_load_costs_little_memory_and_no_answer() {
+async fn calls_to_a_silent_redis_need_little_memory_and_are_all_answered() {
     const CALLS: u32 = 200;
     let redis = RedisServer::start();
     let service = start(&redis, &[("STORE_DEADLINE", "15ms"), ("ON_ERROR", "local")]);
     let before = service.peak_memory();
     let client = grpc::connect(service.grpc).await;
     redis.suspend();
-    let load = (0..CALLS).map(|_| {
+    let mut load = Vec::new();
+    for _ in 0..CALLS {
         let mut client = client.clone();
-        async move {
+        load.push(async move {
             for _ in 0..50 {
-                let value = unique_value();
-                let request = request_for("shop", &[("user", &value)]);
-                let response = client.should_rate_limit(request).await.unwrap().into_inner();
+                let request = request_for("shop", &[("user", &unique_value())]);
+                let response = grpc::decide(&mut client, request).await;
                 assert_eq!(response.overall_code(), Code::Ok);
                 assert!(is_degraded(&response));
             }
-        }
-    });
+        });
+    }
     join_all(load).await;
     let failures = service.metric("tollgate_store_failures");
     assert_eq!(failures, f64::from(CALLS * 50));

@@ -1,5 +1,5 @@
-//! What Redis has refused, seen from outside: the same answers, and fewer
-//! questions to Redis.
+//! The deny cache, as clients and operators see it: the same answers, and fewer calls to
+//! Redis.
 
 use envoy_types::pb::envoy::service::ratelimit::v3::{
     RateLimitResponse, rate_limit_response::Code,
@@ -8,6 +8,7 @@ use testkit::{
     grpc::{self, Client, request_for},
     http,
     redis::RedisServer,
+    redis_node::command_calls,
     tollgate::Tollgate,
     unique_value,
 };
@@ -30,23 +31,22 @@ fn start(redis: &RedisServer, more: &[(&str, &str)]) -> Tollgate {
     service
 }
 
-/// How often the server was asked about a counter: by a script, or by commands.
+/// The number of calls to Redis that charge a counter.
 pub fn times_asked(redis: &RedisServer) -> f64 {
-    let info: String = redis::cmd("INFO").arg("commandstats").query(&mut redis.client()).unwrap();
-    let calls = |command: &str| -> f64 {
-        let line =
-            info.lines().find_map(|it| it.strip_prefix(&format!("cmdstat_{command}:calls=")));
-        line.map_or(0.0, |it| it.split(',').next().unwrap().parse().unwrap())
-    };
-    calls("evalsha") + calls("eval") + calls("incrby")
+    let mut client = redis.client();
+    let mut calls = 0;
+    for command in ["evalsha", "eval", "incrby"] {
+        calls += command_calls(&mut client, command);
+    }
+    calls.into()
 }
 
 async fn hit(client: &mut Client, key: &str, value: &str) -> RateLimitResponse {
-    client.should_rate_limit(request_for("shop", &[(key, value)])).await.unwrap().into_inner()
+    grpc::decide(client, request_for("shop", &[(key, value)])).await
 }
 
-/// Of `key`: all hits, those within, near and over, and those over that Redis
-/// was not asked about.
+/// The statistics of a rule: all hits, within, near and over the limit, and over the
+/// limit by the deny cache.
 fn statistics(service: &Tollgate, key: &str) -> [f64; 5] {
     let metrics = service.metrics();
     ["total_hits", "within_limit", "near_limit", "over_limit", "over_limit_with_local_cache"].map(
@@ -58,7 +58,7 @@ fn statistics(service: &Tollgate, key: &str) -> [f64; 5] {
 }
 
 #[tokio::test]
-async fn redis_is_asked_once_a_second_about_a_key_that_it_refuses() {
+async fn redis_is_called_once_a_second_for_a_key_over_its_limit() {
     let redis = RedisServer::start();
     let service = start(&redis, &[("LOCAL_CACHE_SIZE_IN_BYTES", "1048576")]);
     let mut client = grpc::connect(service.grpc).await;
@@ -76,10 +76,10 @@ async fn redis_is_asked_once_a_second_about_a_key_that_it_refuses() {
         }
         let [total, within, near, over, cached] = statistics(&service, key);
         assert_eq!([total, within, near, over], [100.0, 3.0, 1.0, 97.0], "{key}");
-        // On a machine that has other work the requests take several seconds.
+        // On a busy machine the requests take several seconds.
         assert!(cached >= 50.0, "{key}: {cached}");
         let asked = times_asked(&redis) - before;
-        // The first time the server does not know the script and is asked twice.
+        // The first call of a script is repeated, as the server does not know it.
         assert!([0.0, 1.0].contains(&(asked - (total - cached))), "{key}: {asked}, {cached}");
     }
     let dotted = http::get(service.debug, "/stats", &[]).text().to_owned();
@@ -87,7 +87,7 @@ async fn redis_is_asked_once_a_second_about_a_key_that_it_refuses() {
 }
 
 #[tokio::test]
-async fn without_a_cache_redis_is_asked_every_time() {
+async fn without_the_cache_redis_is_called_for_each_request() {
     let redis = RedisServer::start();
     let service = start(&redis, &[]);
     let mut client = grpc::connect(service.grpc).await;

@@ -1,4 +1,4 @@
-//! What is served over plain HTTP, page by page.
+//! The pages and decisions that are served over HTTP.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
@@ -34,7 +34,7 @@ fn post(to: SocketAddr, body: &str) -> Reply {
     http::send(to, "POST", "/json", &[json], body.as_bytes())
 }
 
-/// A request about one entry for each descriptor.
+/// A request with a descriptor for each entry.
 fn about(entries: &[(&str, &str)]) -> String {
     let descriptor =
         |(key, value): &(&str, &str)| json!({ "entries": [{ "key": key, "value": value }] });
@@ -47,7 +47,7 @@ fn body(reply: &Reply) -> Value {
 }
 
 #[test]
-fn a_decision_is_200_or_429_with_what_to_do() {
+fn a_decision_is_200_or_429_with_rate_limit_headers() {
     let service = Tollgate::start(RULES, &[]);
     let user = unique_value();
     for remaining in [2, 1, 0] {
@@ -66,7 +66,7 @@ fn a_decision_is_200_or_429_with_what_to_do() {
         let reset = body(&reply)["statuses"][at]["durationUntilReset"].clone();
         reset.as_str().unwrap().strip_suffix('s').unwrap().parse::<u64>().unwrap()
     };
-    // The longest wait of those that refuse.
+    // The longest wait of the refusing limits.
     assert_eq!(reply.header("retry-after").unwrap(), reset(0).max(reset(2)).to_string());
     let policy = r#""per_user";q=3;w=31536000, "limit-3";q=1;w=2592000"#;
     assert_eq!(reply.header("ratelimit-policy").unwrap(), policy);
@@ -75,7 +75,7 @@ fn a_decision_is_200_or_429_with_what_to_do() {
 }
 
 #[test]
-fn headers_for_the_client_are_those_of_the_decision() {
+fn client_headers_are_those_of_the_decision() {
     let service = Tollgate::start(RULES, &[("LIMIT_RESPONSE_HEADERS_ENABLED", "true")]);
     let reply = post(service.http, &about(&[("user", &unique_value())]));
     assert_eq!(reply.header("ratelimit-limit").unwrap(), "3");
@@ -84,7 +84,7 @@ fn headers_for_the_client_are_those_of_the_decision() {
 }
 
 #[test]
-fn what_makes_no_sense_is_400_with_the_reason() {
+fn an_invalid_request_is_400_with_the_reason() {
     let service = Tollgate::start(RULES, &[]);
     let limited = |limit: Value| {
         json!({ "domain": "shop", "descriptors": [{ "entries": [], "limit": limit }] }).to_string()
@@ -112,7 +112,7 @@ fn what_makes_no_sense_is_400_with_the_reason() {
 }
 
 #[test]
-fn a_body_has_a_greatest_length() {
+fn a_body_has_a_maximum_length() {
     const LARGEST: usize = 4 << 20;
     let service = Tollgate::start(RULES, &[]);
     let mut request = about(&[("user", &unique_value())]);
@@ -122,7 +122,7 @@ fn a_body_has_a_greatest_length() {
 }
 
 #[test]
-fn pages_have_their_methods_and_others_do_not_exist() {
+fn other_methods_and_unknown_pages_are_rejected() {
     let service = Tollgate::start(RULES, &[]);
     for (method, path, status) in [
         ("POST", "/metrics", 405),
@@ -161,13 +161,13 @@ fn the_debug_port_shows_rules_and_statistics() {
     assert_eq!(http::get(service.debug, "/json", &[]).status, 200);
 }
 
-/// A port that nobody listens on.
+/// A port that refuses connections.
 fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 #[tokio::test]
-async fn without_redis_decisions_are_503_and_nobody_is_ready() {
+async fn without_redis_decisions_are_503_and_the_service_is_not_ready() {
     let url = format!("redis://127.0.0.1:{}", free_port());
     let service = Tollgate::start(RULES, &[("REDIS_URL", &url)]);
     let reply = post(service.http, &about(&[("user", "ann")]));
@@ -189,7 +189,7 @@ async fn without_redis_decisions_are_503_and_nobody_is_ready() {
 }
 
 #[test]
-fn readiness_follows_the_first_answer_of_redis_and_the_end() {
+fn the_service_is_ready_from_the_first_reply_of_redis_until_shutdown() {
     let mut redis = RedisServer::start();
     redis.stop();
     let url = redis.url();
@@ -201,7 +201,7 @@ fn readiness_follows_the_first_answer_of_redis_and_the_end() {
     assert_eq!(page("/ready").text(), "ready\n");
     assert_eq!((page("/healthcheck").status, page("/healthcheck").text().as_str()), (200, "OK"));
     assert_eq!(post(service.http, &about(&[("user", "ann")])).status, 200);
-    // All instances would be unready at once.
+    // Otherwise all instances would become unready at the same time.
     redis.stop();
     assert_eq!(post(service.http, &about(&[("user", "ann")])).status, 503);
     assert_eq!((page("/ready").status, page("/healthcheck").status), (200, 200));
@@ -260,7 +260,7 @@ fn metrics_count_a_known_sequence() {
 }
 
 #[test]
-fn a_flood_of_values_makes_a_bounded_number_of_series() {
+fn many_values_create_a_bounded_number_of_series() {
     const MOST: usize = 10_000;
     let rules = "
 domain: shop
@@ -280,7 +280,7 @@ descriptors:
         }
     };
     let entry = |it: usize| json!([{ "key": "user", "value": it.to_string() }]);
-    // Of these, no series comes to be but one for all overrides of the domain.
+    // Overrides share one series for each domain.
     let limit = json!({ "requests_per_unit": 1, "unit": "HOUR" });
     for batch in 0..10_000 / 500 {
         let domain = format!("unknown{batch}");
@@ -301,7 +301,7 @@ descriptors:
     let series = metrics.samples.iter().filter(|((name, labels), value)| {
         name == total && labels["key1"].starts_with("user_") && **value > 0.0
     });
-    // `override` is one of them.
+    // `override` is one of the series.
     assert_eq!(series.clone().count(), MOST - 1);
     let other = metrics.value(total, &[("domain", "shop"), ("key1", "other")]);
     assert_eq!(series.map(|(_, value)| value).sum::<f64>() + other, 20_000.0);

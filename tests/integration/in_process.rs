@@ -1,5 +1,5 @@
-//! The service within the test: no process, no socket, and a clock that follows
-//! the time of Tokio, which a test may pause.
+//! The service in the process of the test, without sockets. Its clock follows Tokio's
+//! time, which tests can pause.
 
 #![allow(dead_code, reason = "not all of it is used yet")]
 
@@ -24,7 +24,7 @@ use tollgate::{
 };
 use tonic::transport::{Channel, Endpoint, Uri};
 
-/// The time of Tokio, as the time of day.
+/// A clock that follows Tokio's time.
 #[derive(Debug)]
 pub struct TokioClock {
     start: Timestamp,
@@ -32,7 +32,7 @@ pub struct TokioClock {
 }
 
 impl TokioClock {
-    /// Shows `start` now.
+    /// Starts at `start`.
     pub fn starting_at(start: Timestamp) -> Self {
         Self { start, since: Instant::now() }
     }
@@ -44,7 +44,7 @@ impl Clock for TokioClock {
     }
 }
 
-/// 2026-01-01, at midnight.
+/// 2026-01-01 00:00 UTC.
 pub const START: Timestamp = Timestamp::from_secs(1_767_225_600);
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub struct InProcess {
 }
 
 impl InProcess {
-    /// Serves `rules` with these settings; the time of day is [`START`].
+    /// Starts the service with these rules and settings, at the time [`START`].
     pub fn start(rules: &str, settings: &[(&str, &str)]) -> Self {
         let files = TempDir::new().unwrap();
         fs::create_dir(files.path().join("rules")).unwrap();
@@ -72,7 +72,7 @@ impl InProcess {
         Self { dialers, remote, running, files }
     }
 
-    /// Sends one HTTP request over a connection of its own.
+    /// Sends an HTTP request over a new connection.
     pub async fn http(
         &self,
         method: &str,
@@ -84,37 +84,37 @@ impl InProcess {
         exchange(connection, &http::request(method, path, headers, body)).await
     }
 
-    /// Gets a page of the debug port.
+    /// Sends a GET request to the debug listener.
     pub async fn debug(&self, path: &str) -> Reply {
         let connection = self.dialers.debug.connect().await.unwrap();
         exchange(connection, &http::request("GET", path, &[], b"")).await
     }
 
-    /// A gRPC client on a connection of its own.
+    /// A gRPC client on a new connection.
     pub async fn grpc(&self) -> Client {
         Client::new(self.channel().await).max_decoding_message_size(usize::MAX)
     }
 
-    /// A gRPC connection of its own.
+    /// A new gRPC connection.
     pub async fn channel(&self) -> Channel {
         let dialer = self.dialers.grpc.clone();
         let connector = tower::service_fn(move |_: Uri| connect(dialer.clone()));
         Endpoint::from_static("http://in.process").connect_with_connector(connector).await.unwrap()
     }
 
-    /// The directory of the rules.
+    /// The directory of the rule files.
     pub fn rules(&self) -> PathBuf {
         self.files.path().join("rules")
     }
 
-    /// Creates or replaces a file of rules by renaming a complete one.
+    /// Writes a rule file with a single rename, so that it is never seen half written.
     pub fn edit(&self, file: &str, rules: &str) {
         let new = self.files.path().join("new");
         fs::write(&new, rules).unwrap();
         fs::rename(new, self.rules().join(file)).unwrap();
     }
 
-    /// Sends signals.
+    /// Sends signals to the service.
     pub fn remote(&self) -> &Remote {
         &self.remote
     }
@@ -149,7 +149,7 @@ async fn exchange(mut connection: DuplexStream, request: &[u8]) -> Reply {
     http::parse(&reply).expect("a complete reply")
 }
 
-/// Lets the time of Tokio pass; the test must have paused it.
+/// Lets the paused time of Tokio pass.
 pub async fn pass(time: Duration) {
-    tokio::time::sleep(time).await;
+    tokio::time::advance(time).await;
 }

@@ -1,4 +1,4 @@
-//! Whatever is sent, the next caller is served.
+//! Any input, valid or not: the next call is served.
 
 use envoy_types::pb::envoy::{
     extensions::common::ratelimit::v3::{
@@ -23,7 +23,7 @@ descriptors:
   rate_limit: { unit: year, requests_per_unit: 3 }
 ";
 
-/// Fails unless a well-behaved caller gets what is due.
+/// Checks that a valid request is decided correctly.
 async fn check_service(service: &Tollgate) {
     let mut client = grpc::connect(service.grpc).await;
     let reply = decide(&mut client, request_for("shop", &[("user", &unique_value())])).await;
@@ -35,7 +35,7 @@ async fn decide(client: &mut Client, request: RateLimitRequest) -> RateLimitResp
 }
 
 #[tokio::test]
-async fn a_request_about_nothing_is_refused_with_the_reason() {
+async fn an_empty_request_is_rejected_with_the_reason() {
     let service = Tollgate::start(RULES, &[]);
     let mut client = grpc::connect(service.grpc).await;
     let nothing = RateLimitRequest { domain: "shop".to_owned(), ..Default::default() };
@@ -50,7 +50,7 @@ async fn a_request_about_nothing_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_million_descriptors_are_too_many_and_harm_nobody() {
+async fn a_million_descriptors_are_rejected() {
     let service = Tollgate::start(RULES, &[]);
     let mut client = grpc::connect(service.grpc).await;
     let descriptors = vec![RateLimitDescriptor::default(); 1_000_000];
@@ -62,7 +62,7 @@ async fn a_million_descriptors_are_too_many_and_harm_nobody() {
 }
 
 #[tokio::test]
-async fn messages_up_to_4_mib_are_read_and_none_beyond() {
+async fn messages_up_to_4_mib_are_accepted() {
     const MAX: usize = 4 << 20;
     let service = Tollgate::start(RULES, &[]);
     let mut client = grpc::connect(service.grpc).await;
@@ -96,7 +96,7 @@ async fn keys_and_values_are_any_bytes() {
             descriptors: vec![descriptor],
             ..Default::default()
         };
-        // Upstream's decoder accepts the reply: it is strict about text.
+        // Envoy's message types reject text that is not UTF-8.
         let reply: RateLimitResponse = raw.call(request.encode_to_vec()).await.decode();
         assert_eq!(reply.overall_code(), Code::Ok);
         let limited = reply.statuses[0].current_limit.is_some();
@@ -137,7 +137,7 @@ async fn no_number_of_hits_is_too_large() {
 }
 
 #[tokio::test]
-async fn a_limit_of_an_unknown_unit_is_an_error_and_no_more() {
+async fn a_limit_with_an_unknown_unit_is_an_error() {
     let service = Tollgate::start(RULES, &[]);
     let mut client = grpc::connect(service.grpc).await;
     for unit in [0, 8, 99, -1] {
@@ -149,18 +149,18 @@ async fn a_limit_of_an_unknown_unit_is_an_error_and_no_more() {
 }
 
 #[tokio::test]
-async fn what_is_not_protobuf_is_an_error_and_no_more() {
+async fn invalid_protobuf_is_an_error() {
     let service = Tollgate::start(RULES, &[]);
     let raw = RawGrpc::connect(service.grpc).await;
     let message = request_for("shop", &[("user", &unique_value())]).encode_to_vec();
     for end in 1..message.len() {
-        // Some beginnings are messages: those that end where a field does.
+        // A prefix that ends at the end of a field is a valid message.
         let code = raw.call(&message[..end]).await.code;
         let valid = RateLimitRequest::decode(&message[..end]).is_ok();
         assert!(code != Status::Ok || valid, "{end} bytes");
     }
     assert_ne!(raw.call([0xff; 64]).await.code, Status::Ok);
-    // A frame that ends before its message does.
+    // A frame that is shorter than its header states.
     let call = raw.open_call().await;
     let mut frame = frame(&message);
     frame.pop();

@@ -1,4 +1,4 @@
-//! Hits taken ahead, by several instances that share a Redis.
+//! Prefetched hits of several instances that share a Redis.
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use testkit::{
@@ -21,7 +21,7 @@ fn start(settings: &[(&str, &str)]) -> Tollgate {
     service
 }
 
-/// Asks for one hit, `calls` times; how many pass.
+/// Sends `calls` requests with one hit, and returns how many pass.
 async fn hit(client: &mut Client, calls: usize) -> usize {
     let mut passed = 0;
     for _ in 0..calls {
@@ -33,7 +33,7 @@ async fn hit(client: &mut Client, calls: usize) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_an_instance_has_not_spent_at_its_end_passes_elsewhere() {
+async fn unused_prefetched_hits_are_refunded_at_shutdown() {
     let redis = RedisServer::start();
     let address = redis.url();
     let settings = [("REDIS_URL", address.as_str())];
@@ -59,7 +59,7 @@ async fn what_an_instance_has_not_spent_at_its_end_passes_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_cannot_be_given_back_is_said_and_delays_the_end_little() {
+async fn a_failed_refund_at_shutdown_is_logged_and_delays_the_end_little() {
     let mut redis = RedisServer::start();
     let address = redis.url();
     let mut service = start(&[("REDIS_URL", &address)]);

@@ -1,5 +1,5 @@
-//! What one message may cost: two bytes on the wire make an element that takes
-//! a hundred in memory.
+//! The memory that a message can use: two bytes on the wire make an element of a hundred
+//! bytes.
 
 use std::iter;
 
@@ -25,13 +25,13 @@ const MIB: usize = 1 << 20;
 /// The largest message, in bytes.
 const LARGEST: usize = 4 * MIB;
 
-/// The domain, and then as many empty descriptors as fit.
+/// The domain, and as many empty descriptors as fit.
 fn descriptors() -> Vec<u8> {
     let domain = b"\x0a\x04shop";
     [domain, &[0x12, 0].repeat((LARGEST - domain.len()) / 2)[..]].concat()
 }
 
-/// The domain, and then one descriptor with as many empty entries as fit.
+/// The domain, and one descriptor with as many empty entries as fit.
 fn entries() -> Vec<u8> {
     let mut message = b"\x0a\x04shop\x12".to_vec();
     let entries = [0x0a, 0].repeat((LARGEST - 12) / 2);
@@ -39,8 +39,8 @@ fn entries() -> Vec<u8> {
     [message, entries].concat()
 }
 
-/// Sends `message` so many times at once. How much more memory the service
-/// took at its peak, in MiB; and what it answered.
+/// Sends `message` in `calls` concurrent calls. Returns the growth of the peak memory in
+/// MiB, and the status of the calls.
 async fn cost(message: &[u8], calls: usize) -> (usize, Status) {
     let service = Tollgate::start(RULES, &[]);
     let before = service.peak_memory();
@@ -64,7 +64,7 @@ async fn many_small_elements_cost_no_more_than_the_message() {
 }
 
 #[tokio::test]
-async fn as_many_elements_as_are_allowed_are_answered() {
+async fn the_maximum_number_of_elements_is_accepted() {
     let service = Tollgate::start(RULES, &[("MAX_DESCRIPTORS", "1000")]);
     let raw = RawGrpc::connect(service.grpc).await;
     let mut request = request_for("shop", &[]);
@@ -89,7 +89,7 @@ async fn as_many_elements_as_are_allowed_are_answered() {
 }
 
 #[tokio::test]
-async fn a_request_has_at_most_as_many_descriptors_as_is_set() {
+async fn the_maximum_number_of_descriptors_follows_the_setting() {
     for (set, most) in [(&[][..], 100), (&[("MAX_DESCRIPTORS", "7")], 7)] {
         let service = Tollgate::start(RULES, set);
         let mut client = grpc::connect(service.grpc).await;
@@ -116,7 +116,7 @@ async fn a_request_has_at_most_as_many_descriptors_as_is_set() {
         assert_eq!((reply.status, reply.text()), (400, format!("Bad Request: {reason}\n")));
         let reply = post(most);
         assert_eq!(reply.status, 200);
-        // Nothing has been counted of what was refused.
+        // The refused request was not counted.
         assert_eq!(reply.text().matches(r#""limitRemaining":3"#).count(), most);
     }
 }
@@ -136,7 +136,7 @@ fn many_small_elements_of_json_cost_no_more_than_the_message() {
         let reason = format!("expected a list of at most {most} elements");
         assert!(reply.text().contains(&reason), "{}", reply.text());
     }
-    // Much of it is the pieces in which the bodies arrive.
+    // Most of it is the buffers in which the bodies arrive.
     let cost = (service.peak_memory() - before) / MIB;
     println!("JSON of {LARGEST} bytes, twice: {cost} MiB");
     assert!(cost < 64, "{cost} MiB");

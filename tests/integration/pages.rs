@@ -1,4 +1,4 @@
-//! Pages that are long, as there are many rules; and readers that are slow.
+//! Long pages, because of many rules, and slow readers.
 
 use std::{
     fmt::Write as _,
@@ -15,12 +15,12 @@ use testkit::{
 };
 use tokio::{
     task::{JoinSet, spawn_blocking},
-    time::{Instant, sleep, sleep_until},
+    time::interval,
 };
 
 const RULES: usize = 10_000;
 
-/// One thread decides, so that nothing else can hide that it is held.
+/// With one worker thread, a page that blocks it delays decisions.
 fn start() -> Tollgate {
     let mut rules = "domain: shop\ndescriptors:\n".to_owned();
     for rule in 0..RULES {
@@ -32,16 +32,15 @@ fn start() -> Tollgate {
 
 const CALLS: u32 = 500;
 const PACE: Duration = Duration::from_millis(10);
-/// Longer than Envoy ever waits.
+/// Longer than the timeout of Envoy.
 const LATE: Duration = Duration::from_millis(100);
 
-/// So many calls at a steady pace: how many are answered late.
+/// Makes calls at a steady rate, and returns how many are answered late.
 async fn late(service: &Tollgate, number: u32) -> u32 {
     let client = grpc::connect(service.grpc).await;
-    let (begin, mut calls) = (Instant::now(), JoinSet::new());
-    for number in 0..number {
-        let due = begin + number * PACE;
-        sleep_until(due).await;
+    let (mut ticks, mut calls) = (interval(PACE), JoinSet::new());
+    for _ in 0..number {
+        let due = ticks.tick().await;
         let mut client = client.clone();
         calls.spawn(async move {
             client.should_rate_limit(request_for("shop", &[("user", "v7")])).await.unwrap();
@@ -51,7 +50,7 @@ async fn late(service: &Tollgate, number: u32) -> u32 {
     calls.join_all().await.into_iter().map(u32::from).sum()
 }
 
-/// A machine that has other work is late with some of its own.
+/// Compares with the calls that are late because the machine has other work.
 #[track_caller]
 fn check(control: u32, beside: u32) {
     println!("late: {control} of {CALLS} alone, {beside} beside pages");
@@ -59,7 +58,7 @@ fn check(control: u32, beside: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_page_delays_decisions() {
+async fn long_pages_do_not_delay_decisions() {
     const ROUNDS: u32 = 5;
     let service = start();
     let (mut control, mut beside) = (0, 0);
@@ -79,7 +78,7 @@ async fn no_page_delays_decisions() {
     check(control, beside);
 }
 
-/// Asks for a page and reads nothing.
+/// Sends a request and does not read the reply.
 fn idle_reader(to: SocketAddr, path: &str) -> TcpStream {
     let mut reader = TcpStream::connect(to).unwrap();
     write!(reader, "GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
@@ -93,7 +92,7 @@ fn status(reader: &mut TcpStream) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readers_that_read_nothing_hold_little_and_nobody_up() {
+async fn idle_readers_use_little_memory_and_do_not_delay_decisions() {
     const MOST: usize = 8;
     let service = start();
     let control = late(&service, CALLS).await;
@@ -104,7 +103,7 @@ async fn readers_that_read_nothing_hold_little_and_nobody_up() {
     assert_eq!((refused.status, refused.header("retry-after").unwrap().as_str()), (503, "10"));
     assert!(refused.text().contains(&format!("{MOST} pages are being read")), "{refused:?}");
     assert_eq!(http::get(service.http, "/ready", &[]).status, 200);
-    // Each port has room of its own.
+    // Each listener has its own limit.
     assert_eq!(http::get(service.debug, "/stats", &[]).status, 200);
     let statuses: Vec<_> = readers.iter_mut().map(status).collect();
     assert_eq!(statuses.iter().filter(|it| *it == "200").count(), MOST);
@@ -117,16 +116,15 @@ async fn readers_that_read_nothing_hold_little_and_nobody_up() {
     service.metric("tollgate_rules");
 }
 
-/// A page that is read slowly, and while its rules are replaced, is that of the old rules.
+/// A page that is read slowly shows the rules of the moment of its request.
 #[tokio::test]
-async fn a_page_is_of_the_rules_that_were_in_force_when_it_was_asked_for() {
+async fn a_page_shows_the_rules_of_the_moment_of_its_request() {
     let service = start();
     let mut reader = idle_reader(service.http, "/metrics");
     assert_eq!(status(&mut reader), "200");
     service.replace_rules("rules.yaml", "domain: shop");
     let rules = || http::get(service.http, "/rlconfig", &[]).body.len();
     eventually("new rules", || rules() == 0);
-    sleep(Duration::from_millis(100)).await;
     let mut page = String::new();
     reader.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     while !page.ends_with("\r\n0\r\n\r\n") {
@@ -139,7 +137,7 @@ async fn a_page_is_of_the_rules_that_were_in_force_when_it_was_asked_for() {
 }
 
 #[test]
-fn no_rule_makes_lines_of_its_own_where_rules_are_shown() {
+fn control_characters_in_rules_are_escaped_on_pages() {
     let rules = r#"
 domain: "shop\e[31m"
 descriptors:

@@ -1,4 +1,4 @@
-//! A Redis of their own for limits per second.
+//! A separate Redis server for limits per second.
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::{Code, rate_limit::Unit};
 use testkit::{
@@ -6,11 +6,12 @@ use testkit::{
     http,
     redis::RedisServer,
     redis_certificates::{ClientCertificates, RedisCertificates},
-    redis_node::{Node, ServerSetup},
+    redis_node::{Node, ServerSetup, command_calls},
     tollgate::Tollgate,
+    wait::eventually_async,
 };
 
-/// Most of a `second` may pass between two hits, so nothing is said of what remains.
+/// A second may end between two hits, so their remaining hits are not checked.
 const RULES: &str = "
 domain: shop
 descriptors:
@@ -38,8 +39,8 @@ fn start(settings: &[(&str, &str)]) -> Tollgate {
     service
 }
 
-/// Hits `keys` in one call: the unit and what remains of each, and whether
-/// policies have decided.
+/// Sends one request for `keys`. Returns the unit and the remaining hits of each, and
+/// whether policies decided.
 async fn hit(client: &mut Client, keys: &[&str]) -> (Vec<(Unit, u32)>, bool) {
     let mut request = request_for("shop", &[]);
     request.descriptors = keys.iter().map(|it| descriptor(&[(it, "ann")])).collect();
@@ -53,19 +54,13 @@ async fn hit(client: &mut Client, keys: &[&str]) -> (Vec<(Unit, u32)>, bool) {
     (status.collect(), degraded)
 }
 
-/// How often a server was asked about counters: by a script, or by commands.
+/// The number of calls that charged counters of a server.
 fn times_asked(client: &mut redis::Connection) -> u32 {
-    let about: String = redis::cmd("INFO").arg("commandstats").query(client).unwrap();
-    let calls = |name: &str| {
-        let (_, rest) = about.split_once(&format!("cmdstat_{name}:calls="))?;
-        let (calls, _) = rest.split_once(',')?;
-        calls.parse::<u32>().ok()
-    };
-    // What is not known yet is sent once more, as a whole.
-    calls("evalsha").unwrap_or_default() + calls("incrby").unwrap_or_default()
+    // An unknown script is sent again as a whole.
+    command_calls(client, "evalsha") + command_calls(client, "incrby")
 }
 
-/// How many scripts `main` and `second` run for one hit on `keys`.
+/// The number of calls to each server for one request about `keys`.
 async fn cost(
     service: &mut Client,
     [main, second]: [&mut redis::Connection; 2],
@@ -83,7 +78,7 @@ async fn cost(
 type Settings<'a> = &'a [(&'a str, &'a str)];
 
 #[tokio::test]
-async fn limits_per_second_and_nothing_else_go_to_the_redis_of_their_own() {
+async fn only_limits_per_second_use_the_separate_redis() {
     let authority = RedisCertificates::new();
     let main = RedisServer::with_password("main secret");
     let (plain, locked) = (RedisServer::start(), RedisServer::with_password("other:secret"));
@@ -117,7 +112,7 @@ async fn limits_per_second_and_nothing_else_go_to_the_redis_of_their_own() {
         let mut client = grpc::connect(service.grpc).await;
         let mut both = [main.url().replace(' ', "%20"), other.to_owned()]
             .map(|it| redis::Client::open(it).unwrap().get_connection().unwrap());
-        // Scripts that are not known yet are asked for twice.
+        // Unknown scripts need a second call.
         hit(&mut client, &["second", "second_bucket", "minutes", "bucket"]).await;
         hit(&mut client, &["second", "minutes"]).await;
         for (keys, expected) in [
@@ -125,7 +120,7 @@ async fn limits_per_second_and_nothing_else_go_to_the_redis_of_their_own() {
             (&["second_bucket"], [0, 1]),
             (&["minutes"], [1, 0]),
             (&["bucket"], [1, 0]),
-            // A window of several seconds is none of those that come and go.
+            // A window of several seconds is not a limit per second.
             (&["seconds"], [1, 0]),
             (&["minutes", "second"], [1, 1]),
             (&["second", "bucket", "second_bucket"], [1, 1]),
@@ -137,7 +132,7 @@ async fn limits_per_second_and_nothing_else_go_to_the_redis_of_their_own() {
 }
 
 #[tokio::test]
-async fn while_one_of_the_two_is_down_the_other_is_exact() {
+async fn limits_of_the_other_server_stay_exact_while_one_is_down() {
     let (mut main, mut second) = (RedisServer::start(), RedisServer::start());
     let urls = [main.url(), second.url()];
     let service = start(&[("REDIS_URL", &urls[0]), ("REDIS_PERSECOND_URL", &urls[1])]);
@@ -154,7 +149,7 @@ async fn while_one_of_the_two_is_down_the_other_is_exact() {
             assert!(degraded);
         }
     }
-    // A limit that is known to be exceeded refuses, whatever the policy of the other.
+    // A limit that is known to be exceeded refuses, whatever policies decide for others.
     let mut request = request_for("shop", &[]);
     request.descriptors = ["second", "minutes"].map(|it| descriptor(&[(it, "ann")])).into();
     request.hits_addend = 2_000;
@@ -168,10 +163,11 @@ async fn while_one_of_the_two_is_down_the_other_is_exact() {
     assert_eq!((status[0].1, degraded), (expected - 1, false));
     assert_eq!(http::get(service.http, "/ready", &[]).status, 200);
     second.restart();
-    let begin = std::time::Instant::now();
-    while hit(&mut client, &["bucket", "second"]).await.1 {
-        assert!(begin.elapsed() < testkit::wait::TIMEOUT);
-    }
+    eventually_async("Redis to decide again", async || {
+        let (_, degraded) = hit(&mut client, &["bucket", "second"]).await;
+        !degraded
+    })
+    .await;
     main.stop();
     let mut direct = second.client();
     for _ in 0..5 {
@@ -184,7 +180,7 @@ async fn while_one_of_the_two_is_down_the_other_is_exact() {
 }
 
 #[tokio::test]
-async fn what_is_over_one_of_the_limits_is_refused_and_not_an_error() {
+async fn a_request_over_one_limit_is_refused_without_an_error() {
     let rules = "
 domain: shop
 descriptors:

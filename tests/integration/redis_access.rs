@@ -1,16 +1,13 @@
-//! Who is let in by Redis and by Sentinels, and whom the service trusts.
-
-use std::time::{Duration, Instant};
+//! Authentication at Redis and Sentinels, and verification of their certificates.
 
 use testkit::{
-    grpc::{self, Client, request_for},
+    grpc::{self, Client, is_degraded, request_for},
     redis_certificates::{ClientCertificates, RedisCertificates},
     redis_cluster::Sentinels,
     redis_node::{Node, ServerSetup},
     tollgate::Tollgate,
-    wait::{TIMEOUT, eventually},
+    wait::eventually_async,
 };
-use tokio::time::sleep;
 
 const RULES: &str = "
 domain: shop
@@ -24,43 +21,36 @@ fn start(settings: &[(&str, &str)]) -> Tollgate {
     Tollgate::start(RULES, &[&patient[..], settings].concat())
 }
 
-/// What remains; nothing if a policy has decided.
+/// The remaining hits, or `None` if a policy decided.
 async fn hit(client: &mut Client) -> Option<u32> {
-    let answer = client.should_rate_limit(request_for("shop", &[("user", "ann")])).await;
-    let answer = answer.unwrap().into_inner();
-    let degraded = answer.dynamic_metadata.as_ref().unwrap().fields.contains_key("degraded");
-    (!degraded).then_some(answer.statuses[0].limit_remaining)
+    let response = grpc::decide(client, request_for("shop", &[("user", "ann")])).await;
+    (!is_degraded(&response)).then_some(response.statuses[0].limit_remaining)
 }
 
-async fn is_used(service: &Tollgate, first: u32) {
+/// Checks that Redis decides, with `first` remaining hits after the first one.
+async fn expect_used(service: &Tollgate, first: u32) {
     let mut client = grpc::connect(service.grpc).await;
-    let begin = Instant::now();
-    let left = loop {
-        if let Some(left) = hit(&mut client).await {
-            break left;
-        }
-        assert!(begin.elapsed() < TIMEOUT, "{}", service.log());
-        sleep(Duration::from_millis(10)).await;
-    };
-    assert_eq!(left, first);
+    let remaining = eventually_async("Redis to decide", async || hit(&mut client).await).await;
+    assert_eq!(remaining, first);
     assert_eq!(hit(&mut client).await, Some(first - 1));
 }
 
-/// Policies decide, and the log says this, and none of the secrets.
-async fn is_not_used(service: &Tollgate, why: &str, secrets: &[&str]) {
-    eventually(why, || service.log().contains(why));
+/// Checks that policies decide, and that the log contains the reason and no secret.
+async fn expect_not_used(service: &Tollgate, reason: &str, secrets: &[&str]) {
+    service.wait_for_log(reason);
     let mut client = grpc::connect(service.grpc).await;
     for _ in 0..20 {
         assert_eq!(hit(&mut client).await, None);
-        sleep(Duration::from_millis(20)).await;
     }
     let log = service.log();
-    assert!(secrets.iter().all(|it| !log.contains(it)), "{log}");
-    assert!(log.lines().count() < 20, "{log}");
+    for secret in secrets {
+        assert!(!log.contains(secret), "{log}");
+    }
+    assert!(log.lines().count() < 30, "{log}");
 }
 
 #[tokio::test]
-async fn sentinels_are_told_a_password_of_their_own() {
+async fn sentinels_have_their_own_password() {
     let setup = ServerSetup {
         sentinel_config: "sentinel auth-pass main of-the-master\n".into(),
         sentinel_password: "of-the-guards".into(),
@@ -75,40 +65,40 @@ async fn sentinels_are_told_a_password_of_their_own() {
         start(&[kind, ("REDIS_URL", &url), ("REDIS_AUTH", auth), ("REDIS_SENTINEL_AUTH", guards)])
     };
     let secrets = ["of-the-master", "of-the-guards", "mistaken"];
-    is_used(&with("of-the-master", "of-the-guards"), 999).await;
-    is_used(&with("of-the-master", ":of-the-guards"), 997).await;
-    // So they may be in the addresses, unless the setting says something else.
+    expect_used(&with("of-the-master", "of-the-guards"), 999).await;
+    expect_used(&with("of-the-master", ":of-the-guards"), 997).await;
+    // The password may be in the addresses; the setting overrides it.
     let before = |guards: &str| url.replace("127.0.0.1", &format!("redis://:{guards}@127.0.0.1"));
     let within = |url: &str, guards: &str| {
         let kind = ("REDIS_TYPE", "sentinel");
         let auth = [("REDIS_AUTH", "of-the-master"), ("REDIS_SENTINEL_AUTH", guards)];
         start(&[&[kind, ("REDIS_URL", url)][..], &auth].concat())
     };
-    is_used(&within(&before("of-the-guards"), ""), 995).await;
-    is_used(&within(&before("mistaken"), "of-the-guards"), 993).await;
-    // A user with few rights will do.
+    expect_used(&within(&before("of-the-guards"), ""), 995).await;
+    expect_used(&within(&before("mistaken"), "of-the-guards"), 993).await;
+    // A Sentinel user with few rights suffices.
     for sentinel in &all.sentinels {
         let user = "ACL SETUSER looks on >of-the-guards -@all +sentinel|master \
                     +sentinel|get-master-addr-by-name +ping";
         sentinel.query::<()>(&user.split(' ').collect::<Vec<_>>());
     }
-    is_used(&with("default:of-the-master", "looks:of-the-guards"), 991).await;
+    expect_used(&with("default:of-the-master", "looks:of-the-guards"), 991).await;
     let unknown = "cannot connect to the master main: no Sentinel knows it";
     for wrong in ["mistaken", "of-the-master"] {
         let service = with("of-the-master", wrong);
-        is_not_used(&service, unknown, &secrets).await;
+        expect_not_used(&service, unknown, &secrets).await;
         assert!(service.log().contains("authentication failed"), "{}", service.log());
     }
     let service = with("of-the-master", "");
-    is_not_used(&service, unknown, &secrets).await;
+    expect_not_used(&service, unknown, &secrets).await;
     assert!(service.log().contains("NOAUTH"), "{}", service.log());
     let service = with("mistaken", "of-the-guards");
-    is_not_used(&service, "cannot connect to the master main: ", &secrets).await;
+    expect_not_used(&service, "cannot connect to the master main: ", &secrets).await;
     assert!(service.log().contains("authentication failed"), "{}", service.log());
 }
 
 #[tokio::test]
-async fn a_given_authority_is_trusted_besides_those_of_the_system() {
+async fn the_configured_ca_is_trusted_besides_those_of_the_system() {
     let (known, other) = (RedisCertificates::new(), RedisCertificates::new());
     let setup = ServerSetup {
         tls: Some(known.server_arguments("localhost", ClientCertificates::NotRequested)),
@@ -121,22 +111,22 @@ async fn a_given_authority_is_trusted_besides_those_of_the_system() {
         let tls = [("REDIS_URL", &url[..]), ("REDIS_TLS", "true"), ("SSL_CERT_FILE", system)];
         start(&[&tls[..], &[("REDIS_TLS_CACERT", given)]].concat())
     };
-    is_used(&with(&known, &other), 999).await;
-    is_used(&with(&other, &known), 997).await;
-    is_used(&with("", &known), 995).await;
+    expect_used(&with(&known, &other), 999).await;
+    expect_used(&with(&other, &known), 997).await;
+    expect_used(&with("", &known), 995).await;
     let why = format!("cannot connect to {url}: ");
     for (given, system) in [(&other[..], &other[..]), ("", &other)] {
         let service = with(given, system);
-        is_not_used(&service, &why, &[]).await;
+        expect_not_used(&service, &why, &[]).await;
         assert!(service.log().contains("invalid peer certificate"), "{}", service.log());
     }
-    // One of the two speaks TLS, and the other does not.
+    // Only one side uses TLS.
     let plain = format!("localhost:{}", server.port);
     for settings in [
         &[("REDIS_URL", &url[..])][..],
         &[("REDIS_URL", &plain[..]), ("REDIS_TLS", "true"), ("REDIS_TLS_CACERT", &known)],
     ] {
         let why = format!("cannot connect to {}: ", settings[0].1);
-        is_not_used(&start(settings), &why, &[]).await;
+        expect_not_used(&start(settings), &why, &[]).await;
     }
 }

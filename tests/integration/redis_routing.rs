@@ -1,7 +1,7 @@
-//! What stands between the service and Redis and sends each key where it belongs: it
-//! works, or the service says what to set, and never counts wrongly.
+//! Proxies and clusters that route keys to servers: the service supports them or reports
+//! the necessary setting, and never counts wrongly.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use testkit::{
@@ -25,7 +25,8 @@ descriptors:
   rate_limit: { unit: year, requests_per_unit: 1000, algorithm: token_bucket }
 ";
 
-/// It is never ready, and each of these is said by the page, the log and each call.
+/// Checks that the service is not ready, and that page, log and calls contain these
+/// words.
 async fn is_refused(service: &Tollgate, words: &[&str]) {
     let says = |text: &str| words.iter().all(|it| text.contains(it));
     eventually("a line in the log", || says(&service.log()));
@@ -40,7 +41,7 @@ async fn is_refused(service: &Tollgate, words: &[&str]) {
     assert!(says(&ready().text()), "{}", ready().text());
 }
 
-/// The process ends, and says why.
+/// Checks that the process ends with these words in its log.
 fn ends(port: u16, settings: &[(&str, &str)], words: &[&str]) {
     let url = format!("127.0.0.1:{port}");
     let settings = [&[("REDIS_URL", &url[..])], settings].concat();
@@ -53,7 +54,7 @@ fn ends(port: u16, settings: &[(&str, &str)], words: &[&str]) {
     assert!(log.lines().any(says), "{log}");
 }
 
-/// Three of many calls at once pass, for each of many counters.
+/// Checks that three of ten concurrent calls pass, for each of many counters.
 async fn counts(service: &Tollgate) {
     service.wait_until_ready();
     let calls = (0..200).map(|number| {
@@ -78,13 +79,13 @@ fn of(port: u16, settings: &[(&str, &str)]) -> Tollgate {
 }
 
 #[tokio::test]
-async fn a_cluster_is_used_only_as_one() {
+async fn a_cluster_needs_the_cluster_setting() {
     let single = Cluster::start(1);
     let port = single.primaries[0].client_port;
     let words = ["Redis Cluster", "REDIS_TYPE=cluster"];
     ends(port, &[], &words);
     counts(&of(port, &[("REDIS_TYPE", "cluster")])).await;
-    // Of a node without slots, and of several nodes, it is not clear either.
+    // The same applies to a node without slots and to several nodes.
     let lone = Node::start(&["--cluster-enabled", "yes", "--save", ""]);
     ends(lone.client_port, &[], &words);
     let three = Cluster::start(3);
@@ -96,7 +97,7 @@ async fn a_cluster_is_used_only_as_one() {
 }
 
 #[tokio::test]
-async fn a_cluster_in_the_place_of_a_redis_that_has_decided_ends_nothing() {
+async fn a_server_that_becomes_a_cluster_does_not_end_the_process() {
     let mut server = Node::start(&["--save", ""]);
     let service = of(server.client_port, &[("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", "true")]);
     counts(&service).await;
@@ -117,14 +118,13 @@ async fn a_cluster_in_the_place_of_a_redis_that_has_decided_ends_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_no_cluster_is_not_used_as_one_and_fills_no_log() {
+async fn a_single_server_is_not_used_as_a_cluster_and_does_not_fill_the_log() {
     let server = RedisServer::start();
     let service = of(server.port(), &[("REDIS_TYPE", "cluster")]);
     let words = ["cluster support disabled", "set REDIS_TYPE, or REDIS_PERSECOND_TYPE, to single"];
-    // Each call has it look for the cluster once more.
+    // Each call repeats the search for the cluster.
     for _ in 0..5 {
         is_refused(&service, &words).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
     }
     let log = service.log();
     let times = |text: &str| log.matches(text).count();
@@ -133,7 +133,7 @@ async fn what_is_no_cluster_is_not_used_as_one_and_fills_no_log() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_used_only_before_one_server() {
+async fn twemproxy_is_accepted_with_one_server_only() {
     let (one, other) = (RedisServer::start(), RedisServer::start());
     let words = ["proxy", "twemproxy", "REDIS_URL", "REDIS_TYPE"];
     let both = Twemproxy::start(&[one.port(), other.port()]);
@@ -143,7 +143,7 @@ async fn a_proxy_is_used_only_before_one_server() {
 }
 
 #[tokio::test]
-async fn an_envoy_is_used_only_before_one_server() {
+async fn an_envoy_redis_proxy_is_accepted_with_one_server_only() {
     let (one, other) = (RedisServer::start(), RedisServer::start());
     let at = |it: &RedisServer| SocketAddr::from(([127, 0, 0, 1], it.port()));
     let both = before(&[at(&one), at(&other)]);
@@ -153,7 +153,7 @@ async fn an_envoy_is_used_only_before_one_server() {
     counts(&of(alone.listener("redis").port(), &[])).await;
 }
 
-/// An Envoy that is a proxy for Redis.
+/// An Envoy that is a Redis proxy for these servers.
 fn before(servers: &[SocketAddr]) -> Envoy {
     let proxy = typed(
         "extensions.filters.network.redis_proxy.v3.RedisProxy",

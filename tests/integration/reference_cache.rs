@@ -1,5 +1,5 @@
-//! The flow of the reference service's own integration tests, with its settings
-//! and its counts, call by call.
+//! The flow of the integration tests of the reference service, with its settings and
+//! counts.
 
 use std::{
     fs,
@@ -22,6 +22,7 @@ use testkit::{
     redis::RedisServer,
     tollgate::Tollgate,
     unique_value,
+    wait::eventually_async,
 };
 
 const BASIC: &str = "
@@ -47,20 +48,20 @@ descriptors:
   - { key: files_no_share, value: files/*, rate_limit: { unit: hour, requests_per_unit: 10 } }
 ";
 const PREFIX: &str = "prefix:";
-/// For how long a refusal is remembered.
+/// The lifetime of a cached refusal.
 const BELIEVED: Duration = Duration::from_secs(1);
-/// How often a flow is tried on a machine that has other work.
+/// The maximum of attempts on a busy machine.
 const TRIES: usize = 50;
 
-/// A window has ended meanwhile, or a refusal may have been forgotten: the counts
-/// mean nothing.
+/// A window has ended, or a cached refusal may have expired: the counts are not
+/// comparable.
 #[derive(Debug)]
 struct Late;
 
-/// How the service is set up.
+/// The configuration of the service.
 #[derive(Clone, Copy, Debug)]
 struct Variant {
-    /// Else hits are counted in memory.
+    /// Counters are in Redis and not in memory.
     redis: bool,
     cache: bool,
     stop: bool,
@@ -68,7 +69,7 @@ struct Variant {
     prefix: bool,
 }
 
-/// A service, and what it uses.
+/// A service with its servers and files.
 struct Flow {
     variant: Variant,
     client: Client,
@@ -76,12 +77,12 @@ struct Flow {
     main: Option<RedisServer>,
     seconds: Option<RedisServer>,
     minute: i64,
-    /// Since when at least a refusal is remembered that is expected to be.
+    /// The earliest time at which a refusal that the flow relies on was cached.
     remembered: Option<Instant>,
     _files: TempDir,
 }
 
-/// The rules, where the reference service looks for them.
+/// A rule directory with the layout of the reference service.
 fn files() -> TempDir {
     let files = tempfile::tempdir().unwrap();
     let config = files.path().join("ratelimit/config");
@@ -133,7 +134,7 @@ impl Flow {
         if current_minute() == self.minute && !forgotten { Ok(response) } else { Err(Late) }
     }
 
-    /// What `statistics` of one key of a domain are.
+    /// The values of statistics of a rule.
     fn counts<const N: usize>(&self, domain: &str, key: &str, statistics: [&str; N]) -> [f64; N] {
         let metrics = self.service.metrics();
         statistics.map(|it| {
@@ -142,7 +143,7 @@ impl Flow {
         })
     }
 
-    /// All, within, near, over, and over without asking Redis.
+    /// Checks the hits: all, within, near, over, and over by the deny cache.
     #[track_caller]
     fn assert_counts(&self, key: &str, expected: [u32; 5]) {
         let statistics = [
@@ -156,7 +157,7 @@ impl Flow {
         assert_eq!(found, expected.map(f64::from), "{key}");
     }
 
-    /// Counters looked up, and of how many a refusal was known.
+    /// Checks the lookups of the deny cache.
     #[track_caller]
     fn assert_looked_up(&self, hits: u32, misses: u32) {
         if !self.variant.cache {
@@ -168,7 +169,7 @@ impl Flow {
         assert_eq!(found, [hits, misses, hits + misses].map(f64::from));
     }
 
-    /// What Redis has counted for `value` of `key`, whose names hold them.
+    /// The counter of `value` of `key` in Redis.
     fn counted(&self, key: &str, value: &str) -> Option<u32> {
         let mut client = self.main.as_ref()?.client();
         let pattern = format!("*{key}={value}|*");
@@ -178,8 +179,8 @@ impl Flow {
         Some(redis::cmd("GET").arg(key).query(&mut client).unwrap())
     }
 
-    /// How many of `number` calls, of which `first` was the first that was known
-    /// to be refused, were.
+    /// The number of refusals by the deny cache among `number` calls, of which `first`
+    /// was the first.
     fn known(&self, number: u32, first: u32) -> u32 {
         if self.variant.cache { (number + 1).saturating_sub(first) } else { 0 }
     }
@@ -250,7 +251,7 @@ impl Flow {
         Ok(())
     }
 
-    /// The time until the window ends goes down.
+    /// Checks that the time until the reset decreases.
     async fn until_reset(&mut self) -> Result<(), Late> {
         let value = unique_value();
         let mut reset = async || {
@@ -259,18 +260,17 @@ impl Flow {
         };
         let first = reset().await?;
         assert!((1..=86_400).contains(&first));
-        for _ in 0..15 {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            let now = reset().await?;
-            assert!(now <= first);
-            if now < first {
-                return Ok(());
+        eventually_async("a shorter time until the reset", async || match reset().await {
+            Ok(now) => {
+                assert!(now <= first);
+                (now < first).then_some(Ok(()))
             }
-        }
-        panic!("it is still {first} s after 3 s");
+            Err(late) => Some(Err(late)),
+        })
+        .await
     }
 
-    /// Where the limit per second was counted.
+    /// Checks that limits per second are on their own server only.
     fn assert_places(&self) {
         let Some(main) = &self.main else { return };
         let basic: Vec<String> =
@@ -298,7 +298,7 @@ async fn attempt(variant: Variant) -> Result<(), Late> {
     flow.until_reset().await
 }
 
-/// The flow in every variant with this cache, and told to stop or not.
+/// The flow with and without a prefix and a server for limits per second.
 async fn flows(cache: bool, stop: bool) {
     let switch = [false, true];
     let mut variants = Vec::new();
@@ -309,7 +309,7 @@ async fn flows(cache: bool, stop: bool) {
         variants.push(Variant { redis: false, per_second: false, ..variants[0] });
     }
     for variant in variants {
-        // Seen with the log if it fails.
+        // Printed if the test fails.
         println!("{variant:?}");
         let mut tries = 1;
         while let Err(Late) = attempt(variant).await {
@@ -330,16 +330,16 @@ async fn the_basic_flow_with_a_cache_has_the_counts_of_the_reference() {
 }
 
 #[tokio::test]
-async fn the_basic_flow_told_to_stop_has_the_counts_of_the_reference() {
+async fn the_basic_flow_with_stop_when_over_limit_has_the_counts_of_the_reference() {
     flows(false, true).await;
 }
 
 #[tokio::test]
-async fn the_basic_flow_told_to_stop_with_a_cache_has_the_counts_of_the_reference() {
+async fn the_basic_flow_with_stop_and_a_cache_has_the_counts_of_the_reference() {
     flows(true, true).await;
 }
 
-/// How long `server` keeps each of its counters, in whole seconds.
+/// The remaining life of each counter, in seconds.
 fn lifetimes(server: &RedisServer) -> Vec<i64> {
     let mut client = server.client();
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut client).unwrap();
@@ -347,7 +347,7 @@ fn lifetimes(server: &RedisServer) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn counters_in_both_redis_are_kept_longer_at_random() {
+async fn the_expiry_of_counters_on_both_servers_is_extended_at_random() {
     let variant =
         Variant { redis: true, cache: false, stop: false, per_second: true, prefix: false };
     let mut flow = Flow::begin(variant).await;
@@ -361,7 +361,7 @@ async fn counters_in_both_redis_are_kept_longer_at_random() {
         let server = if window == 1 { &flow.seconds } else { &flow.main };
         let lifetimes = lifetimes(server.as_ref().unwrap());
         assert!(lifetimes.iter().all(|it| *it <= 300 + window), "{lifetimes:?}");
-        // By chance that is so for none once in 10^23 times.
+        // The probability of a failure is 1 in 10^23.
         assert!(lifetimes.iter().any(|it| 50 + window < *it), "{lifetimes:?}");
     }
 }

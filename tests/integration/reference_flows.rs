@@ -1,5 +1,5 @@
-//! The flows that Envoy's reference service is tested by, with its own
-//! variables: those that change the rules.
+//! Flows of the tests of Envoy's reference service, with its settings: those that change
+//! rules.
 
 use std::{fs, path::Path};
 
@@ -37,8 +37,8 @@ descriptors:
       requests_per_unit: 0
 ";
 
-/// The variables that all of the reference service's tests set, where the rules
-/// are in `root`, and these.
+/// Starts a service with the settings of all tests of the reference service, rules in
+/// `root`, and more settings.
 fn start(root: &Path, more: &[(&str, &str)]) -> Tollgate {
     let root = root.display().to_string();
     let mut settings = vec![
@@ -54,7 +54,7 @@ fn start(root: &Path, more: &[(&str, &str)]) -> Tollgate {
     Tollgate::start("", &settings)
 }
 
-/// The layout of the reference service, with one file of rules.
+/// A rule directory with the layout of the reference service and one file.
 fn runtime() -> TempDir {
     let files = tempfile::tempdir().unwrap();
     let rules = files.path().join("current/ratelimit/config");
@@ -63,13 +63,13 @@ fn runtime() -> TempDir {
     files
 }
 
-/// The answer for one descriptor.
+/// The response to a request with one descriptor.
 async fn one(client: &mut Client, domain: &str, key: &str) -> RateLimitResponse {
     let reply = client.should_rate_limit(request_for(domain, &[(key, "foo")])).await.unwrap();
     reply.into_inner()
 }
 
-/// The answer where no rule applies.
+/// The response if no rule applies.
 fn bare() -> RateLimitResponse {
     RateLimitResponse {
         overall_code: Code::Ok.into(),
@@ -78,7 +78,7 @@ fn bare() -> RateLimitResponse {
     }
 }
 
-/// The answer to the first hit of 50 per second, which is always a second's.
+/// The response to the first of 50 hits per second.
 fn first_of_50() -> RateLimitResponse {
     let mut response = bare();
     let status = &mut response.statuses[0];
@@ -94,13 +94,13 @@ fn loads(service: &Tollgate) -> f64 {
     service.metric("ratelimit_service_config_load_success")
 }
 
-/// Waits until rules have been loaded once more than `before`.
+/// Waits for another load of rules after the first `before`.
 fn loaded(service: &Tollgate, before: f64) {
     eventually("a load", || before < loads(service));
 }
 
 #[tokio::test]
-async fn rules_come_and_go_with_their_file() {
+async fn rules_follow_their_files() {
     for watch_root in ["false", "true"] {
         let files = runtime();
         let root = files.path().join("current");
@@ -126,7 +126,7 @@ async fn rules_come_and_go_with_their_file() {
 }
 
 #[tokio::test]
-async fn the_time_until_the_reset_falls() {
+async fn the_time_until_the_reset_decreases() {
     let files = runtime();
     let rules = "domain: another\ndescriptors:\n- key: key4\n  \
                  rate_limit: { unit: day, requests_per_unit: 20 }\n";
@@ -142,12 +142,12 @@ async fn the_time_until_the_reset_falls() {
     while first == last {
         last = until_reset().await;
     }
-    // At midnight it begins anew.
+    // The window may end at midnight.
     assert!(last < first || first == 1, "{first} {last}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rules_come_and_go_by_xds() {
+async fn rules_follow_the_xds_server() {
     let mut server = XdsServer::start().await;
     let server_url = server.address.to_string();
     let service = start(
@@ -168,14 +168,14 @@ async fn rules_come_and_go_by_xds() {
     let remaining = |answer: RateLimitResponse| answer.statuses[0].limit_remaining;
     assert_eq!(remaining(one(&mut client, "foo", "k1").await), 2);
 
-    // One more domain, and a changed limit: its counter goes on.
+    // A new domain, and a changed limit that keeps its counter.
     let bar = domain_config("bar", vec![with_children(rule("k2", "foo"), vec![year("k3", 1)])]);
     stream.send("2", "b", &[domain_config("foo", vec![year("k1", 10)]), bar]);
     assert_eq!(stream.next_request().await.version_info, "2");
     assert_eq!(remaining(one(&mut client, "foo", "k1").await), 8);
     assert_eq!(one(&mut client, "bar", "k2").await, bare(), "the limit is one level deeper");
 
-    // The same domain twice is refused, and nothing changes.
+    // A domain that occurs twice is rejected, and nothing changes.
     stream.send("3", "c", &[foo.clone(), foo]);
     let refused = stream.next_request().await;
     assert_eq!((refused.version_info.as_str(), refused.response_nonce.as_str()), ("2", "c"));

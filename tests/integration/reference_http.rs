@@ -1,5 +1,5 @@
-//! What Envoy's reference service answers over HTTP and to health checks, row by
-//! row, and what is better here on purpose.
+//! Replies of Envoy's reference service over HTTP and to health checks, and the intended
+//! differences.
 
 use serde_json::{Value, json};
 use testkit::{
@@ -13,8 +13,8 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-/// The example of the reference service's documentation: one descriptor that is
-/// over its limit, and one that is not.
+/// The example of the documentation of the reference service: one descriptor over its
+/// limit, and one within.
 const RULES: &str = "
 domain: dummy
 descriptors:
@@ -88,7 +88,7 @@ fn names_are_read_in_either_case_by_any_method() {
 }
 
 #[test]
-fn what_is_not_a_request_is_400() {
+fn an_invalid_request_is_400() {
     let service = Tollgate::start(RULES, &[]);
     for body in [
         "",
@@ -97,7 +97,7 @@ fn what_is_not_a_request_is_400() {
         r#"{"domain": "dummy"} {}"#,
         r#"{"domain": "dummy", "no_such_field": 1}"#,
         r#"{"domain": "dummy", "descriptors": [{"entries": [], "limit": {"unit": "EON"}}]}"#,
-        // Mistakes of which the service tells, and not the reader.
+        // Errors that the service detects, and not the parser.
         r#"{"domain": "", "descriptors": [{"entries": []}]}"#,
         r#"{"domain": "dummy"}"#,
     ] {
@@ -111,7 +111,7 @@ fn what_is_not_a_request_is_400() {
     }
 }
 
-/// The reference service answers 400 here, as if it were the caller's mistake.
+/// The reference service replies with 400, as if the request were invalid.
 #[test]
 fn a_store_that_does_not_answer_is_503() {
     let mut redis = RedisServer::start();
@@ -136,7 +136,7 @@ fn the_health_page_answers_every_method() {
         assert_eq!((reply.status, reply.text().as_str()), (200, "OK"), "{method}");
         assert_eq!(reply.header("content-type").unwrap(), "text/plain; charset=utf-8");
     }
-    // Once it is told to end there is no way back.
+    // From the first signal on the service stays unhealthy.
     service.terminate();
     testkit::wait::eventually("the drain", || {
         (http::get(service.http, "/healthcheck", &[]).status == 500).then_some(())
@@ -147,7 +147,7 @@ fn the_health_page_answers_every_method() {
 }
 
 #[test]
-fn health_can_ask_for_a_domain() {
+fn health_may_require_a_domain() {
     let demand = ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "true");
     let files = tempfile::tempdir().unwrap();
     let rules = files.path().join("config");
@@ -159,7 +159,7 @@ fn health_can_ask_for_a_domain() {
     assert_eq!(health(), 500);
     std::fs::write(rules.join("rules.yaml"), RULES).unwrap();
     testkit::wait::eventually("health", || health() == 200);
-    // Rules that cannot be used change nothing.
+    // Invalid rules change nothing.
     std::fs::write(rules.join("rules.yaml"), "domain: [").unwrap();
     testkit::wait::eventually("the refusal", || {
         let rules = http::get(service.debug, "/rlconfig", &[]).text();
@@ -169,7 +169,7 @@ fn health_can_ask_for_a_domain() {
 }
 
 #[tokio::test]
-async fn health_by_grpc_knows_the_names_of_the_reference() {
+async fn grpc_health_checks_use_the_names_of_the_reference() {
     let service = Tollgate::start(RULES, &[]);
     let mut health = HealthClient::new(grpc::channel(service.grpc).await);
     for name in ["", "ratelimit"] {

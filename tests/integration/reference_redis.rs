@@ -1,6 +1,6 @@
-//! The flow that the reference service is tested by first, with its own variables,
-//! on every Redis that it knows: passwords, TLS, clusters and Sentinels, with and
-//! without a Redis of their own for limits per second.
+//! The first flow of the tests of the reference service, with its settings, on every
+//! Redis that it supports: with passwords, TLS, clusters and Sentinels, with and without
+//! a separate server for limits per second.
 
 use std::fs;
 
@@ -33,7 +33,8 @@ const FILES: [(&str, &str); 2] = [
     ),
 ];
 
-/// The service on rules where the reference looks for them, once Redis answers.
+/// Starts a service with the rule layout of the reference service, and waits until it is
+/// healthy.
 fn start(settings: &[(&str, &str)]) -> (Tollgate, tempfile::TempDir) {
     let files = tempfile::tempdir().unwrap();
     let config = files.path().join("current/ratelimit/config");
@@ -59,7 +60,7 @@ fn start(settings: &[(&str, &str)]) -> (Tollgate, tempfile::TempDir) {
     (service, files)
 }
 
-/// The code of all, and the code, limit and rest of each descriptor.
+/// The overall code, and the code, limit and remaining hits of each descriptor.
 type Told = (Code, Vec<(Code, Option<(u32, Unit)>, u32)>);
 
 fn told(answer: &RateLimitResponse) -> Told {
@@ -75,7 +76,7 @@ async fn call(client: &mut Client, domain: &str, key: &str, value: &str) -> Told
     told(&answer.unwrap().into_inner())
 }
 
-/// An unknown domain, one hit, and 25 hits of which 20 pass.
+/// An unknown domain, one hit, and 25 hits with a limit of 20.
 async fn basic_flow(settings: &[(&str, &str)]) {
     let (service, _files) = start(settings);
     let mut client = grpc::connect(service.grpc).await;
@@ -91,7 +92,7 @@ async fn basic_flow(settings: &[(&str, &str)]) {
         for _ in 0..25 {
             answers.push(call(&mut client, "another", "key2", &value).await);
         }
-        // Those within one window tell.
+        // Repeated if a window ended.
         if begin != current_minute() {
             continue;
         }
@@ -173,7 +174,7 @@ async fn in_clusters() {
         ServerSetup::default().with_arguments(&["--requirepass", "secret"]),
     );
     let (main, second) = (Cluster::with_setup(&open, 3), Cluster::with_setup(&locked, 3));
-    // The first seed is that of nobody.
+    // Nothing listens at the first seed.
     let (main, second) = (format!("127.0.0.1:1,{}", main.url()), second.url());
     basic_flow(&[("REDIS_TYPE", "CLUSTER"), ("REDIS_URL", &main)]).await;
     basic_flow(&[("REDIS_TYPE", "cluster"), ("REDIS_URL", &second), ("REDIS_AUTH", "secret")])

@@ -1,13 +1,13 @@
-//! Every variable of Envoy's reference service: set to something that it takes,
-//! to something that it does not, and to nothing.
+//! Every variable of Envoy's reference service, with a valid, an invalid and an empty
+//! value.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
 use rcgen::{CertificateParams, KeyPair};
 use testkit::{http, redis::RedisServer, tollgate::Tollgate};
 
-/// A variable, a legal value, and an illegal one if there is any. `@name` in a
-/// value stands for something that the test makes.
+/// A variable, a valid value, and an invalid one if there is any. `@name` in a value is
+/// replaced by the test.
 type Variable = (&'static str, &'static str, Option<&'static str>);
 
 const SWITCH: Option<&str> = Some("maybe");
@@ -16,9 +16,9 @@ const NUMBER: Option<&str> = Some("many");
 const PORT: Option<&str> = Some("70000");
 const HOST: Option<&str> = Some("no host");
 const FILE: Option<&str> = Some("/nowhere/at/all.pem");
-/// Every text will do.
+/// Any text is valid.
 const TEXT: Option<&str> = None;
-/// It has no effect, whatever it is.
+/// The variable has no effect.
 const IGNORED: Option<&str> = None;
 
 const VARIABLES: &[Variable] = &[
@@ -149,14 +149,14 @@ const RULES: &str = "domain: shop\ndescriptors:\n- key: user\n  \
                      rate_limit: { unit: year, requests_per_unit: 1 }\n";
 
 #[test]
-fn every_illegal_value_is_named_before_a_port_opens() {
-    // Whether a port opens would show: it is taken.
+fn all_invalid_values_are_reported_before_a_port_opens() {
+    // The port is in use, so opening it would be an error as well.
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let illegal = VARIABLES.iter().filter_map(|&(name, _, illegal)| Some((name, illegal?)));
     let mut settings: Vec<_> = illegal.clone().collect();
     settings.retain(|(name, _)| *name != "GRPC_PORT");
-    // What mogrifiers are made of is read if they are used.
+    // The variables of a mogrifier are only read if it is used.
     settings.extend([("GRPC_PORT", port.as_str()), ("USE_DOG_STATSD_MOGRIFIERS", "hits")]);
     let mut process = Tollgate::launch(RULES, &settings);
     let status = process.wait_for_exit();
@@ -175,9 +175,9 @@ fn every_illegal_value_is_named_before_a_port_opens() {
 }
 
 #[test]
-fn each_illegal_value_alone_ends_the_process() {
+fn each_invalid_value_ends_the_process() {
     for (name, value) in VARIABLES.iter().filter_map(|&(name, _, illegal)| Some((name, illegal?))) {
-        // Alone, what a mogrifier is made of has nobody to use it.
+        // The variables of a mogrifier are only read if it is used.
         let more =
             if name.starts_with("DOG_STATSD_MOGRIFIER_HITS_") { &VARIABLES[32..37] } else { &[] };
         let mut settings: Vec<_> = more.iter().map(|&(name, legal, _)| (name, legal)).collect();
@@ -191,9 +191,9 @@ fn each_illegal_value_alone_ends_the_process() {
 }
 
 #[test]
-fn empty_values_are_as_if_they_were_not_set() {
+fn empty_values_are_equivalent_to_unset_ones() {
     let all = VARIABLES.iter().map(|&(name, _, _)| name);
-    // Those that the tests set, or the process would use ports of this machine.
+    // Without these, the process would use default ports.
     let settings: Vec<_> = all.filter(|it| !LISTENERS.contains(it)).map(|it| (it, "")).collect();
     let (empty, unset) = (
         Tollgate::start(RULES, &[&settings[..], &[("LOG_FORMAT", "json")]].concat()),
@@ -212,7 +212,7 @@ fn empty_values_are_as_if_they_were_not_set() {
 }
 
 #[test]
-fn all_legal_values_work_together_and_what_is_ignored_is_said_once() {
+fn all_valid_values_work_together_and_ignored_ones_are_logged_once() {
     let files = tempfile::tempdir().unwrap();
     let at = |it: &str| files.path().join(it).display().to_string();
     let key = KeyPair::generate().unwrap();
@@ -253,7 +253,7 @@ fn all_legal_values_work_together_and_what_is_ignored_is_said_once() {
     }
 }
 
-/// Whether the variable has no effect, on purpose.
+/// Whether the variable is deliberately ignored.
 fn is_ignored(name: &str) -> bool {
     name.starts_with("MEMCACHE_")
         || name.contains("_POOL_")

@@ -1,4 +1,4 @@
-//! Tools can ask what there is.
+//! gRPC server reflection.
 
 use prost::Message;
 use prost_types::FileDescriptorProto;

@@ -1,4 +1,4 @@
-//! New rules without a restart, on a real file system.
+//! Rule reloads on a real file system.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 };
 use testkit::{http, tollgate::Tollgate, wait::eventually};
 
-/// Rules of `shop` by which this user may pass so often.
+/// Rules of `shop` with a limit for one user.
 fn rules(user: &str, requests: u32) -> String {
     format!(
         "domain: shop\ndescriptors:\n- key: user\n  value: {user}\n  \
@@ -17,7 +17,7 @@ fn rules(user: &str, requests: u32) -> String {
     )
 }
 
-/// One more domain with a single rule.
+/// Another domain with a single rule.
 fn domain(name: &str) -> String {
     rules("ann", 1).replace("shop", name)
 }
@@ -26,7 +26,7 @@ fn page(service: &Tollgate) -> String {
     service.rules_page()
 }
 
-/// How often rules were put in force, and refused.
+/// The number of successful and failed loads of rules.
 fn loads(service: &Tollgate) -> (f64, f64) {
     let metrics = service.metrics();
     let of = |it| metrics.value(&format!("ratelimit_service_config_load_{it}"), &[]);
@@ -37,8 +37,7 @@ fn rejected(service: &Tollgate) -> f64 {
     service.metric("tollgate_rules_rejected")
 }
 
-/// Waits until the rules in force are exactly these, and prints how long that
-/// took after `what`.
+/// Waits until exactly these rules are active.
 #[track_caller]
 fn in_force(service: &Tollgate, what: &str, expected: &[(&str, u32)]) {
     let begin = Instant::now();
@@ -52,7 +51,7 @@ fn in_force(service: &Tollgate, what: &str, expected: &[(&str, u32)]) {
     println!("{what}: in force after {:?}", begin.elapsed());
 }
 
-/// Waits until newer rules are refused. What `/rlconfig` says of them.
+/// Waits until newer rules are rejected. Returns the reason on `/rlconfig`.
 fn refused(service: &Tollgate) -> String {
     let text = eventually("the rules to be refused", || {
         let text = page(service);
@@ -61,7 +60,7 @@ fn refused(service: &Tollgate) -> String {
     text.split_once("# newer rules were refused:\n").unwrap().1.to_owned()
 }
 
-/// Asks for a decision about `user`; whether a limit applied.
+/// Whether a limit applies to `user`.
 fn limited(service: &Tollgate, user: &str) -> bool {
     let body = format!(
         r#"{{"domain":"shop","descriptors":[{{"entries":[{{"key":"user","value":"{user}"}}]}}]}}"#
@@ -70,7 +69,7 @@ fn limited(service: &Tollgate, user: &str) -> bool {
 }
 
 #[test]
-fn every_way_to_change_files_is_seen() {
+fn every_way_to_change_files_is_detected() {
     let service = Tollgate::start(&rules("ann", 1), &[]);
     let directory = service.rules_directory();
     let file = directory.join("rules.yaml");
@@ -98,7 +97,7 @@ fn every_way_to_change_files_is_seen() {
     fs::remove_file(directory.join("zz.yaml")).unwrap();
     in_force(&service, "a file less", &[("shop.user_ann", 4)]);
 
-    // As long as before, and as old as an archive says.
+    // The same size as before, and the modification time of an old archive.
     fs::write(&file, rules("ann", 5)).unwrap();
     let old = std::time::UNIX_EPOCH + Duration::from_secs(1);
     fs::File::options().write(true).open(&file).unwrap().set_modified(old).unwrap();
@@ -106,8 +105,8 @@ fn every_way_to_change_files_is_seen() {
     assert_eq!(loads(&service), (8.0, 0.0));
 }
 
-/// As the kubelet does it: the files are links into `..data`, a link to a
-/// directory with a time in its name, which is exchanged by a rename.
+/// Writes a version of a volume as the kubelet does: the files are links into `..data`,
+/// which is a link to a directory and is replaced by a rename.
 fn mount(volume: &Path, version: &str, files: &[(&str, &str)]) {
     let real = volume.join(version);
     fs::create_dir_all(&real).unwrap();
@@ -135,7 +134,7 @@ fn mount(volume: &Path, version: &str, files: &[(&str, &str)]) {
 }
 
 #[test]
-fn a_config_map_is_followed_from_exchange_to_exchange() {
+fn each_version_of_a_config_map_is_loaded() {
     let volume = tempfile::tempdir().unwrap();
     mount(volume.path(), "..2026_01_01_1", &[("rules.yaml", &rules("ann", 1))]);
     let path = volume.path().to_str().unwrap();
@@ -151,13 +150,12 @@ fn a_config_map_is_followed_from_exchange_to_exchange() {
     in_force(&service, "a file more", &[("files.user_ann", 1), ("shop.user_ben", 7)]);
     mount(volume.path(), "..2026_01_03", &[("a.yaml", &domain("files"))]);
     in_force(&service, "a file less", &[("files.user_ann", 1)]);
-    // Had each file been read once more as `..data/…`, its domain would have
-    // been there twice.
+    // A file that was also read as `..data/…` would define its domain twice.
     assert_eq!(loads(&service), (6.0, 0.0));
 }
 
 #[test]
-fn a_mistake_keeps_the_rules_in_force_until_it_is_gone() {
+fn invalid_rules_keep_the_active_ones() {
     let service = Tollgate::start(&rules("ann", 1), &[]);
     assert_eq!(rejected(&service), 0.0);
     service.replace_rules("rules.yaml", &rules("ben", 2).replace("unit:", "unt:"));
@@ -168,14 +166,14 @@ fn a_mistake_keeps_the_rules_in_force_until_it_is_gone() {
     assert!(limited(&service, "ann") && !limited(&service, "ben"));
     assert_eq!(rejected(&service), 1.0);
     assert_eq!(loads(&service), (1.0, 1.0));
-    // Asking again does not say it again.
+    // Another reload does not report it again.
     service.reload();
     fs::write(service.rules_directory().join("notes.txt"), "").unwrap();
     service.replace_rules("zz.yaml", &rules("ben", 2).replace("shop", "other"));
     eventually("the next refusal", || loads(&service) == (1.0, 2.0));
     fs::remove_file(service.rules_directory().join("zz.yaml")).unwrap();
     eventually("the first again", || loads(&service) == (1.0, 3.0));
-    // One line of JSON for each refusal.
+    // One line of JSON for each rejection.
     eventually("the log", || {
         (service.log().matches("new rules rejected").count() == 3).then_some(())
     });
@@ -190,7 +188,7 @@ fn a_mistake_keeps_the_rules_in_force_until_it_is_gone() {
 }
 
 #[test]
-fn rules_that_are_deleted_stay_in_force() {
+fn deleted_rules_stay_active() {
     let service = Tollgate::start(&rules("ann", 1), &[]);
     fs::remove_file(service.rules_directory().join("rules.yaml")).unwrap();
     assert!(refused(&service).contains("no rule file is in this directory"));
@@ -207,21 +205,21 @@ fn rules_that_are_deleted_stay_in_force() {
 }
 
 #[test]
-fn nothing_is_loaded_for_nothing() {
+fn unchanged_rules_are_not_loaded_again() {
     let service = Tollgate::start(&rules("ann", 1), &[]);
     let file = service.rules_directory().join("rules.yaml");
     fs::write(&file, rules("ann", 1)).unwrap();
     fs::File::open(&file).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
     service.replace_rules("rules.yaml", &rules("ann", 1));
     service.reload();
-    // A change that is loaded later shows that the others have been looked at.
+    // Once a later change is loaded, the earlier ones have been processed.
     service.replace_rules("rules.yaml", &rules("ann", 2));
     in_force(&service, "a change", &[("shop.user_ann", 2)]);
     assert_eq!(loads(&service), (2.0, 0.0));
 }
 
 #[test]
-fn sighup_reads_and_ends_nothing() {
+fn sighup_reloads_and_does_not_end_the_process() {
     let mut service = Tollgate::start(&rules("ann", 1), &[]);
     for requests in 2..6 {
         service.replace_rules("rules.yaml", &rules("ann", requests));
@@ -231,15 +229,14 @@ fn sighup_reads_and_ends_nothing() {
     service.stop();
 }
 
-/// Different ports that nobody listens on: the system may give one out again as
-/// soon as it is free, so that none is until all are known.
+/// Different ports that refuse connections.
 fn free_ports() -> [u16; 3] {
     let sockets = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     sockets.each_ref().map(|it| it.local_addr().unwrap().port())
 }
 
 #[test]
-fn without_rules_it_does_not_start_and_says_why() {
+fn without_rules_the_start_fails_with_the_reason() {
     let bad = "domain: shop\ndescriptors:\n- key: user\n  rate_limit: { unit: eon }\n- kei: user\n";
     let files = tempfile::tempdir().unwrap();
     let missing = files.path().join("missing");

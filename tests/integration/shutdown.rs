@@ -1,4 +1,4 @@
-//! How the process starts, and how it ends.
+//! Start and shutdown of the process.
 
 use std::{
     io::Write,
@@ -42,7 +42,7 @@ fn a_port_in_use_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn health_says_goodbye_before_the_listeners_do() {
+async fn health_checks_fail_before_listeners_close() {
     let mut service = Tollgate::start(RULES, &[("DRAIN_DELAY", "2s")]);
     let mut health = HealthClient::new(grpc::channel(service.grpc).await);
     let mut client = grpc::connect(service.grpc).await;
@@ -61,7 +61,7 @@ async fn health_says_goodbye_before_the_listeners_do() {
     let status = watch.message().await.unwrap().unwrap().status();
     assert_eq!(status, ServingStatus::NotServing);
     assert_ne!(http::get(service.http, "/healthcheck", &[]).status, 200);
-    // Whoever has not noticed yet is still served, on new connections too.
+    // Clients that have not noticed it are still served, on new connections as well.
     client.should_rate_limit(request_for("shop", &[("user", &unique_value())])).await.unwrap();
     let mut client = grpc::connect(service.grpc).await;
     client.should_rate_limit(request_for("shop", &[("user", &unique_value())])).await.unwrap();
@@ -69,13 +69,13 @@ async fn health_says_goodbye_before_the_listeners_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_call_in_flight_is_answered() {
+async fn a_call_in_flight_is_answered_during_shutdown() {
     let mut service = Tollgate::start(RULES, &[("DRAIN_DELAY", "0s"), ("DRAIN_TIMEOUT", "20s")]);
     let raw = RawGrpc::connect(service.grpc).await;
     let done = request_for("shop", &[("user", &unique_value())]).encode_to_vec();
     raw.call(&done).await.decode::<RateLimitResponse>();
     let call = raw.open_call().await;
-    // The answer to a later call shows that the earlier one has arrived.
+    // The reply to a later call shows that the earlier one has arrived.
     raw.call(&done).await.decode::<RateLimitResponse>();
 
     service.terminate();
@@ -87,7 +87,7 @@ async fn a_call_in_flight_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn nobody_can_hold_the_exit_beyond_the_deadline() {
+async fn open_connections_do_not_delay_the_exit_beyond_the_drain_timeout() {
     let settings = [("DRAIN_DELAY", "0s"), ("DRAIN_TIMEOUT", "1s")];
     let mut service = Tollgate::start(RULES, &settings);
     let mut open = Vec::new();
@@ -110,7 +110,7 @@ async fn nobody_can_hold_the_exit_beyond_the_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_call_without_an_end_cannot_hold_an_old_connection() {
+async fn an_endless_call_does_not_keep_an_old_connection() {
     let settings = [("GRPC_MAX_CONNECTION_AGE", "1s"), ("GRPC_MAX_CONNECTION_AGE_GRACE", "10ms")];
     let service = Tollgate::start(RULES, &settings);
     let mut health = HealthClient::new(grpc::channel(service.grpc).await);
@@ -120,7 +120,7 @@ async fn a_call_without_an_end_cannot_hold_an_old_connection() {
 }
 
 #[test]
-fn a_second_sigterm_is_not_needed_and_not_harmful() {
+fn a_second_sigterm_is_harmless() {
     let mut service = Tollgate::start(RULES, &[("DRAIN_DELAY", "0s")]);
     service.terminate();
     service.stop();

@@ -1,4 +1,4 @@
-//! Where rules come from, and what happens while there are none.
+//! Sources of rules, and the service without rules.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 use testkit::{http, tollgate::Tollgate, wait::eventually};
@@ -15,7 +15,7 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-/// Waits until exactly these rules are in force.
+/// Waits until exactly these rules are active.
 #[track_caller]
 fn in_force(service: &Tollgate, expected: &[(&str, u32)]) {
     let line = |(name, requests): &(&str, u32)| {
@@ -35,7 +35,7 @@ fn health(service: &Tollgate) -> (u16, String) {
 }
 
 #[test]
-fn the_layout_of_the_reference_service_follows_every_change_in_both_modes() {
+fn every_change_in_the_layout_of_the_reference_service_is_loaded() {
     for watch_root in ["true", "false"] {
         let files = tempfile::tempdir().unwrap();
         let at = |it: &str| files.path().join(it);
@@ -68,7 +68,7 @@ fn the_layout_of_the_reference_service_follows_every_change_in_both_modes() {
 }
 
 #[test]
-fn a_config_map_is_read_once_whether_or_not_dotfiles_are_ignored() {
+fn a_config_map_is_read_once_with_and_without_dotfiles() {
     for ignore in ["true", "false"] {
         let files = tempfile::tempdir().unwrap();
         let at = |it: &str| files.path().join("ratelimit/config").join(it);
@@ -102,7 +102,7 @@ fn a_config_map_is_read_once_whether_or_not_dotfiles_are_ignored() {
 }
 
 #[test]
-fn a_forced_start_refuses_to_decide_until_there_are_rules() {
+fn a_forced_start_fails_requests_until_rules_are_loaded() {
     let service =
         Tollgate::start("domain: 1: 2", &[("FORCE_START_WITHOUT_INITIAL_CONFIG", "true")]);
     let body = br#"{"domain":"shop","descriptors":[{"entries":[{"key":"user","value":"a"}]}]}"#;
@@ -115,7 +115,7 @@ fn a_forced_start_refuses_to_decide_until_there_are_rules() {
 }
 
 #[test]
-fn health_asks_for_a_domain_if_told_to() {
+fn health_requires_a_domain_if_the_setting_is_active() {
     let files = tempfile::tempdir().unwrap();
     fs::create_dir(files.path().join("config")).unwrap();
     let root = files.path().display().to_string();

@@ -1,4 +1,4 @@
-//! What servers of statsd, DogStatsD and Prometheus are told: every hit once.
+//! statsd, DogStatsD and Prometheus receive every hit exactly once.
 
 use std::net::{TcpListener, TcpStream};
 use testkit::{
@@ -23,8 +23,8 @@ descriptors:
   - {key: user, rate_limit: {unit: year, requests_per_unit: 10}}
 - {key: path, detailed_metric: true, rate_limit: {unit: year, requests_per_unit: 10}}
 ";
-/// The rules of the reference service's own test, with windows that do not end
-/// during this one.
+/// The rules of the test of the reference service, with windows that do not end during
+/// the test.
 const ANOTHER: &str = "
 domain: another
 descriptors:
@@ -37,11 +37,11 @@ descriptors:
 - {key: key1, rate_limit: {unit: second, requests_per_unit: 50}}
 ";
 const SOON: &str = "100ms";
-/// Longer than any test.
+/// Longer than a test.
 const NEVER: &str = "1h";
 const RULE: &str = "ratelimit.service.rate_limit";
 
-/// Settings for a server of statsd.
+/// The settings for a statsd server.
 struct At {
     host: String,
     port: String,
@@ -69,8 +69,8 @@ fn count(sums: &Statistics, name: &str) -> u64 {
     sums.get(name).map_or(0, |it| it.count)
 }
 
-/// Waits until all that was told comes to `expected`: hits, or calls that were
-/// timed. A flush is many lines, so that some come before others.
+/// Waits until the counts or the numbers of timings are `expected`. The lines of one
+/// flush may arrive at different times.
 fn until(sink: &StatsdServer, expected: &[(&str, u64)]) -> Statistics {
     sink.wait_until(&format!("{expected:?}"), |sums| {
         expected.iter().all(|(name, count)| {
@@ -83,14 +83,14 @@ const TOTAL: &str = "ratelimit.service.rate_limit.shop.user.total_hits";
 const REQUESTS: &str = "ratelimit_server.ShouldRateLimit.total_requests";
 const TIMES: &str = "ratelimit_server.ShouldRateLimit.response_time";
 
-/// Of a rule: all hits, those within, near and over.
+/// The statistics of a rule: all hits, within, near and over the limit.
 fn counts(sums: &Statistics, rule: &str) -> [u64; 4] {
     ["total_hits", "within_limit", "near_limit", "over_limit"]
         .map(|it| count(sums, &format!("{RULE}.{rule}.{it}")))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_hit_is_told_once_whatever_becomes_of_the_connection() {
+async fn every_hit_is_sent_once_although_the_connection_is_closed() {
     let at = unused_address();
     let mut service = At::new(at).start(RULES, &[("STATS_FLUSH_INTERVAL", SOON)]);
     let mut client = grpc::connect(service.grpc).await;
@@ -119,7 +119,7 @@ async fn every_hit_is_told_once_whatever_becomes_of_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_left_at_the_end_is_told() {
+async fn the_last_statistics_are_sent_at_shutdown() {
     let at = unused_address();
     let sinks = [StatsdServer::tcp(at), StatsdServer::udp(at)];
     let settings =
@@ -127,7 +127,7 @@ async fn what_is_left_at_the_end_is_told() {
     let mut service = At::new(at).start(RULES, &settings);
     let mut client = grpc::connect(service.grpc).await;
     hit(&mut client, 12, &[("user", &unique_value())]).await;
-    // A rule that is gone by then has counted, too.
+    // A removed rule has counted as well.
     service.replace_rules("rules.yaml", "domain: shop");
     let loaded = || service.metric("tollgate_rules") == 0.0;
     eventually("new rules", loaded);
@@ -139,7 +139,7 @@ async fn what_is_left_at_the_end_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_not_there_holds_nobody() {
+async fn an_unreachable_server_does_not_delay_anything() {
     for host in ["nowhere.invalid", "127.0.0.9"] {
         let settings = [("STATSD_HOST", host), ("STATSD_PORT", "1"), ("DRAIN_DELAY", "0s")];
         let more = [("STATS_FLUSH_INTERVAL", SOON), ("USE_STATSD", "1"), ("USE_DOG_STATSD", "1")];
@@ -152,7 +152,7 @@ async fn a_server_that_is_not_there_holds_nobody() {
     }
 }
 
-/// The requests that the reference service's own test makes, and what it expects.
+/// The requests and results of the test of the reference service.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_and_numbers_are_those_of_the_reference_service() {
     let (redis, sink) = (RedisServer::start(), StatsdServer::tcp(unused_address()));
@@ -206,7 +206,7 @@ async fn names_and_numbers_are_those_of_the_reference_service() {
     let sums = until(&sink, &expected.each_ref().map(|(name, hits)| (name.as_str(), *hits)));
     assert_eq!(sums[&name("ratelimit.redis_pool.cx_active")].gauge, Some(1.0));
     assert!(sums.contains_key(&name("ratelimit.localcache.hitCount")));
-    // What was known without Redis is not over the limit twice.
+    // Refusals by the deny cache are not counted twice.
     assert_eq!(metrics.value("ratelimit_service_rate_limit_over_limit", &labels), 5.0);
 }
 
@@ -218,7 +218,7 @@ const MOGRIFIER: [(&str, &str); 4] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn statsd_dogstatsd_and_prometheus_are_told_the_same_at_once() {
+async fn statsd_dogstatsd_and_prometheus_receive_the_same() {
     let at = unused_address();
     let (tcp, udp) = (StatsdServer::tcp(at), StatsdServer::udp(at));
     let more = [
@@ -253,7 +253,7 @@ async fn statsd_dogstatsd_and_prometheus_are_told_the_same_at_once() {
     };
     assert_eq!(time("count", &[]), 12.0);
     assert_eq!(time("bucket", &[("le", "10000")]), 12.0);
-    // No call takes less than five microseconds, so it is no bound in seconds.
+    // In milliseconds every call exceeds 0.005, so the bound is not in seconds.
     assert_eq!(time("bucket", &[("le", "0.005")]), 0.0);
     for path in ["/metrics", "/", "/json"] {
         assert_eq!(http::get(port, path, &[]).status, 404, "{path}");
@@ -263,7 +263,7 @@ async fn statsd_dogstatsd_and_prometheus_are_told_the_same_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_can_neither_forge_a_line_nor_a_long_packet() {
+async fn values_cannot_forge_lines_or_long_packets() {
     let at = unused_address();
     let sinks = [StatsdServer::tcp(at), StatsdServer::udp(at)];
     let settings =
@@ -299,7 +299,7 @@ async fn a_caller_can_neither_forge_a_line_nor_a_long_packet() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refunds_and_large_requests_are_told_exactly() {
+async fn large_requests_are_counted_exactly() {
     let sink = StatsdServer::udp(unused_address());
     let udp = [("STATSD_PROTOCOL", "udp"), ("STATS_FLUSH_INTERVAL", SOON)];
     let service = At::new(sink.address).start(RULES, &udp);
@@ -329,7 +329,7 @@ fn a_port_for_prometheus_in_use_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn disabled_statistics_go_nowhere_but_can_be_asked_for() {
+async fn disabled_statistics_are_not_sent_but_shown_on_pages() {
     let at = unused_address();
     let sinks = [StatsdServer::tcp(at), StatsdServer::udp(at)];
     let settings = [
@@ -376,7 +376,7 @@ async fn connections_to_redis_are_counted() {
     until([1.0, 2.0, 1.0]);
     let silent = || service.metric("tollgate_redis_silent");
     assert_eq!(silent(), 0.0);
-    // Whoever is asked and says nothing.
+    // The server does not reply.
     main.suspend();
     let mut client = grpc::connect(service.grpc).await;
     let call = tokio::spawn(async move { hit(&mut client, 1, &[("user", &unique_value())]).await });

@@ -1,11 +1,10 @@
-//! gRPC by TLS: who is served, who is turned away, and who holds nobody up.
+//! gRPC with TLS: certificates of clients, and handshakes that fail or do not end.
 
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream as Plain},
     process::Command,
     sync::Arc,
-    time::Duration,
 };
 
 use prost::Message;
@@ -42,8 +41,8 @@ descriptors:
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
 
-/// Serves with the certificates of `secret`, and looks at those of clients if
-/// `check` says so.
+/// Starts a service with the certificates of `secret`. Client certificates are verified
+/// if `check`, a list of names, is not empty.
 fn start(secret: &MountedSecret, check: &[&str], more: &[(&str, &str)]) -> Tollgate {
     let path = |it: &str| secret.path(it).display().to_string();
     let (certificate, key, ca) = (path("tls.crt"), path("tls.key"), path("ca.crt"));
@@ -74,10 +73,10 @@ async fn connect(to: SocketAddr, config: &ClientConfig) -> RawGrpc {
     RawGrpc::over(shake_hands(to, config).await.unwrap()).await.unwrap()
 }
 
-/// Whether this client gets an answer on a connection of its own.
+/// Whether a client with this configuration is served on a new connection.
 async fn is_served(to: SocketAddr, config: &ClientConfig) -> bool {
-    // With TLS 1.3 the client's part of the handshake is over before the server
-    // has seen its certificate.
+    // With TLS 1.3 the client completes the handshake before the server verifies its
+    // certificate.
     let Ok(stream) = shake_hands(to, config).await else { return false };
     let Ok(raw) = RawGrpc::over(stream).await else { return false };
     answers(&raw).await
@@ -93,7 +92,7 @@ fn failures(service: &Tollgate) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_versions_are_spoken_and_health_is_told() {
+async fn both_versions_of_tls_and_health_checks_work() {
     let authority = CertificateAuthority::new();
     let service = start(&secret(&authority), &[], &[]);
     for version in VERSIONS {
@@ -113,11 +112,11 @@ async fn both_versions_are_spoken_and_health_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_are_known_by_their_certificates() {
+async fn clients_are_authenticated_by_their_certificates() {
     let (authority, other) = (CertificateAuthority::new(), CertificateAuthority::new());
     let bundle = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(bundle.path(), other.pem()).unwrap();
-    // The system trusts the other one.
+    // The other CA is the one of the system.
     let system = [("SSL_CERT_FILE", bundle.path().to_str().unwrap())];
     let secret = secret(&authority);
     let by_name = start(&secret, &["envoy"], &system);
@@ -153,7 +152,7 @@ async fn clients_are_known_by_their_certificates() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_speaks_something_else_is_turned_away_at_once() {
+async fn other_protocols_are_rejected_at_once() {
     let authority = CertificateAuthority::new();
     let service = start(&secret(&authority), &[], &[("LOG_LEVEL", "debug")]);
     for beginning in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"] {
@@ -161,7 +160,7 @@ async fn whoever_speaks_something_else_is_turned_away_at_once() {
         plain.set_read_timeout(Some(TIMEOUT)).unwrap();
         plain.write_all(beginning.as_bytes()).unwrap();
         let mut rest = Vec::new();
-        // It may be reset.
+        // The connection may be reset.
         let _ = plain.read_to_end(&mut rest);
         assert!(!rest.starts_with(b"HTTP") && rest.len() < 16, "an alert at most: {rest:?}");
     }
@@ -181,11 +180,11 @@ async fn whoever_speaks_something_else_is_turned_away_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn handshakes_that_do_not_end_hold_up_neither_clients_nor_the_exit() {
+async fn endless_handshakes_delay_neither_clients_nor_the_exit() {
     let authority = CertificateAuthority::new();
     let settings = [("DRAIN_DELAY", "0s"), ("DRAIN_TIMEOUT", "1h")];
     let mut service = start(&secret(&authority), &[], &settings);
-    // The first bytes of a handshake that goes on for 512.
+    // The first bytes of a handshake message of 512 bytes.
     let beginnings = [&b""[..], &[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]];
     let slow: Vec<_> = (0..300)
         .map(|i| {
@@ -198,13 +197,13 @@ async fn handshakes_that_do_not_end_hold_up_neither_clients_nor_the_exit() {
     assert!(is_served(service.grpc, &config).await);
     let silent = shake_hands(service.grpc, &config).await.unwrap();
     service.terminate();
-    // They could go on for longer.
+    // The drain timeout is much longer.
     assert!(service.wait_for_exit().success());
     drop((slow, silent));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn silence_before_and_after_the_handshake_makes_room_for_others() {
+async fn idle_connections_are_closed_in_favour_of_others() {
     let authority = CertificateAuthority::new();
     let service = start(&secret(&authority), &[], &[("MAX_CONNECTIONS", "2")]);
     let config = authority.client_config(None, &VERSIONS);
@@ -216,7 +215,7 @@ async fn silence_before_and_after_the_handshake_makes_room_for_others() {
 }
 
 #[test]
-fn files_that_are_no_pair_are_an_error_before_a_port_opens() {
+fn a_key_of_another_certificate_is_an_error_before_a_port_opens() {
     let authority = CertificateAuthority::new();
     let (secret, other) = (secret(&authority), secret(&authority));
     let path = |it: &MountedSecret, name: &str| it.path(name).display().to_string();
@@ -234,7 +233,7 @@ fn files_that_are_no_pair_are_an_error_before_a_port_opens() {
 }
 
 #[test]
-fn tollgate_hit_asks_by_tls() {
+fn tollgate_hit_supports_tls() {
     let authority = CertificateAuthority::new();
     let secret = secret(&authority);
     let port = free_port().to_string();

@@ -1,4 +1,4 @@
-//! Traces, at a collector.
+//! Traces, as a collector receives them.
 
 use std::{
     net::{SocketAddr, TcpStream},
@@ -42,7 +42,7 @@ const STORE: &str = "Redis Pipeline Execution";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
 
-/// Starts one that sends its traces to `endpoint`, soon.
+/// Starts a service that exports its traces soon.
 fn start(endpoint: &str, more: &[(&str, &str)]) -> Tollgate {
     let settings = [
         ("TRACING_ENABLED", "true"),
@@ -77,7 +77,7 @@ fn post(to: SocketAddr, user: &str, headers: &[(&str, &[u8])]) -> u16 {
     http::send(to, "POST", "/json", headers, body.as_bytes()).status
 }
 
-/// The span of this name, of which there is one.
+/// The only span of this name.
 #[track_caller]
 fn only<'a>(spans: &'a [ReceivedSpan], name: &str) -> &'a ReceivedSpan {
     let mut named = spans.iter().filter(|it| it.span.name == name);
@@ -91,7 +91,7 @@ fn status(exported: &ReceivedSpan) -> (StatusCode, String) {
     (status.code(), status.message)
 }
 
-/// The server's span, and two below it.
+/// Checks the server span and its two children.
 fn assert_family(spans: &[ReceivedSpan], server: &str) {
     let server = only(spans, server);
     assert_eq!(server.span.kind(), SpanKind::Server);
@@ -107,7 +107,7 @@ fn assert_family(spans: &[ReceivedSpan], server: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_by_grpc_is_a_server_span_with_two_below_by_either_protocol() {
+async fn a_grpc_call_has_a_server_span_with_two_children_over_either_protocol() {
     let redis = RedisServer::start();
     for protocol in ["http", "grpc"] {
         let collector = Collector::start().await;
@@ -169,7 +169,7 @@ async fn a_call_by_grpc_is_a_server_span_with_two_below_by_either_protocol() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_by_http_is_a_trace_too() {
+async fn an_http_call_has_a_trace() {
     let (redis, collector) = (RedisServer::start(), Collector::start().await);
     let (endpoint, redis, user) = (url(&collector), redis.url(), unique_value());
     let service = start(&endpoint, &[("REDIS_URL", &redis)]);
@@ -195,7 +195,7 @@ async fn a_call_by_http_is_a_trace_too() {
     let spans = collector.wait_for_spans(6).split_off(3);
     assert_eq!(only(&spans, "POST /json").attribute("http.response.status_code"), "429");
     assert_eq!(only(&spans, DECISION).attribute("tollgate.code"), "OVER_LIMIT");
-    // Other pages are no calls.
+    // Other pages create no spans.
     http::get(service.http, "/healthcheck", &[]);
     assert_eq!(http::send(service.http, "POST", "/json", &[], b"{").status, 400);
     let spans = collector.wait_for_spans(7).split_off(6);
@@ -210,15 +210,15 @@ async fn a_call_by_http_is_a_trace_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_say_to_which_trace_a_call_belongs_and_whether_it_is_recorded() {
+async fn headers_select_the_trace_and_the_sampling() {
     let w3c = |flags: &str| format!("00-{TRACE}-{SPAN}-{flags}");
     let b3 = |state: &str| format!("{TRACE}-{SPAN}{state}");
     let (yes, no) = (w3c("01"), w3c("00"));
     let (asked, debug, denied, deferred) = (b3("-1"), b3("-d"), b3("-0"), b3(""));
     let ids = [("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN)];
     let many = |more| [&ids[..], &[more]].concat();
-    // Headers, whether the caller's trace goes on, and whether the call is recorded:
-    // of those that leave it open, none at a rate of 0 and all at 1.
+    // Headers, whether the trace of the caller is continued, and whether the call is
+    // recorded. If the headers leave that open, the sampling rate decides.
     let cases = [
         (vec![], false, None),
         (vec![("traceparent", yes.as_str())], true, Some(true)),
@@ -249,7 +249,7 @@ async fn headers_say_to_which_trace_a_call_belongs_and_whether_it_is_recorded() 
                 expected.push((case, *own));
             }
         }
-        // Spans go out in order: all others that are to come have come before it.
+        // Spans are exported in order, so this one is the last.
         call(&mut client, request_for("shop", &[("user", "case 99")]), &[("b3", "1")])
             .await
             .unwrap();
@@ -268,7 +268,7 @@ async fn headers_say_to_which_trace_a_call_belongs_and_whether_it_is_recorded() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_goes_wrong_is_in_the_spans() {
+async fn errors_are_recorded_in_spans() {
     let (mut redis, collector) = (RedisServer::start(), Collector::start().await);
     let (endpoint, address) = (url(&collector), redis.url());
     let service = start(&endpoint, &[("REDIS_URL", &address)]);
@@ -278,7 +278,7 @@ async fn what_goes_wrong_is_in_the_spans() {
     let spans = collector.wait_for_spans(2);
     let (server, decision) = (only(&spans, SERVER), only(&spans, DECISION));
     assert_eq!(server.attribute("rpc.grpc.status_code"), "3");
-    // The caller's mistake is not the server's.
+    // An error of the caller is not one of the server.
     assert_eq!(status(server).0, StatusCode::Unset);
     assert_eq!(status(decision), (StatusCode::Error, wrong.message().to_owned()));
 
@@ -317,7 +317,7 @@ async fn nothing_is_sent_unless_it_is_enabled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_left_is_sent_when_the_process_ends() {
+async fn the_last_spans_are_exported_at_shutdown() {
     let redis = RedisServer::start();
     for (protocol, redis, each) in [("http", String::new(), 2), ("grpc", redis.url(), 3)] {
         let collector = Collector::start().await;
@@ -345,7 +345,7 @@ async fn what_is_left_is_sent_when_the_process_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_call_of_all_is_sent_too() {
+async fn the_span_of_the_last_call_is_exported() {
     let collector = Collector::start().await;
     let endpoint = url(&collector);
     let settings = [("OTEL_BSP_SCHEDULE_DELAY", "600000"), ("DRAIN_TIMEOUT", "1m")];
@@ -353,7 +353,7 @@ async fn the_last_call_of_all_is_sent_too() {
     let raw = RawGrpc::connect(service.grpc).await;
     let last = raw.open_call().await;
     let message = request_for("shop", &[("user", "x")]).encode_to_vec();
-    // The answer to a later call shows that the earlier one has arrived.
+    // The reply to a later call shows that the earlier one has arrived.
     raw.call(&message).await.decode::<RateLimitResponse>();
     service.terminate();
     eventually("the listener to close", || TcpStream::connect(service.grpc).is_err());
@@ -364,7 +364,7 @@ async fn the_last_call_of_all_is_sent_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_may_come_late() {
+async fn a_collector_may_start_later() {
     for protocol in ["http", "grpc"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -393,9 +393,9 @@ async fn a_collector_may_come_late() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_hangs_holds_up_nobody() {
+async fn a_hanging_collector_does_not_delay_anything() {
     for protocol in ["http", "grpc"] {
-        // Takes connections, and never says anything.
+        // Accepts connections and never replies.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let mut service = start(
@@ -414,7 +414,7 @@ async fn a_collector_that_hangs_holds_up_nobody() {
         }
         let labels = [("reason", "queue_full")];
         let lost = service.metrics().value("tollgate_spans_lost", &labels);
-        // At most four are under way, and four wait.
+        // At most four are being sent, and four wait.
         assert!((32.0..40.0).contains(&lost), "{lost}");
         service.terminate();
         assert!(service.wait_for_exit().success(), "{protocol}");
@@ -423,7 +423,7 @@ async fn a_collector_that_hangs_holds_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_behind_tls_is_trusted_by_its_authority_alone() {
+async fn the_certificate_of_a_collector_is_verified() {
     let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let files = tempfile::tempdir().unwrap();
     let authority = files.path().join("ca.crt");
@@ -458,7 +458,7 @@ async fn a_collector_behind_tls_is_trusted_by_its_authority_alone() {
 }
 
 #[test]
-fn variables_that_make_no_sense_end_the_process_before_a_port_opens() {
+fn invalid_variables_end_the_process_before_a_port_opens() {
     let mut process = Tollgate::launch(
         RULES,
         &[
@@ -476,7 +476,7 @@ fn variables_that_make_no_sense_end_the_process_before_a_port_opens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_is_given_up_is_recorded_as_such() {
+async fn a_cancelled_call_is_recorded() {
     let (redis, collector) = (RedisServer::start(), Collector::start().await);
     let (endpoint, address) = (url(&collector), redis.url());
     let service = start(&endpoint, &[("REDIS_URL", &address), ("REDIS_TIMEOUT", "1m")]);

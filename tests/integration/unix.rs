@@ -1,4 +1,4 @@
-//! gRPC on a unix socket, and on addresses of both families.
+//! gRPC on a Unix socket, and on both IP versions.
 
 use std::{
     fs,
@@ -55,7 +55,7 @@ fn hit(path: &Path) -> Option<i32> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_socket_takes_the_place_of_the_port_and_is_gone_at_the_end() {
+async fn a_socket_replaces_the_port_and_is_removed_at_shutdown() {
     let directory = TempDir::new().unwrap();
     let path = socket(&directory);
     let mut service = start(&path, &[]);
@@ -67,7 +67,7 @@ async fn a_socket_takes_the_place_of_the_port_and_is_gone_at_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_socket_that_was_left_behind_is_replaced_and_nothing_else_is() {
+async fn only_a_stale_socket_is_replaced() {
     let directory = TempDir::new().unwrap();
     let path = socket(&directory);
     drop(UnixListener::bind(&path).unwrap());
@@ -94,7 +94,7 @@ async fn a_socket_that_was_left_behind_is_replaced_and_nothing_else_is() {
     refused(&link, "is not a socket");
     refused(&directory.path().join("none/grpc.sock"), "No such file");
 
-    // Another has taken its place, and keeps it.
+    // Another process has replaced the socket, and keeps it.
     fs::remove_file(&path).unwrap();
     let _other = UnixListener::bind(&path).unwrap();
     service.stop();
@@ -102,7 +102,7 @@ async fn a_socket_that_was_left_behind_is_replaced_and_nothing_else_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_are_limited_as_those_of_a_port_are() {
+async fn connections_to_a_socket_are_limited() {
     let directory = TempDir::new().unwrap();
     let path = socket(&directory);
     let settings = [
@@ -111,11 +111,11 @@ async fn connections_are_limited_as_those_of_a_port_are() {
         ("GRPC_MAX_CONNECTION_AGE_GRACE", "10ms"),
     ];
     let mut service = start(&path, &settings);
-    // There is room for the next once this has been silent for long enough.
+    // Closed after a while, as it sends nothing.
     let silent = Blocking::connect(&path).unwrap();
     let raw = connect(&path).await;
     assert!(answers(&raw).await);
-    // A call without an end, on a connection that is too old for it.
+    // An endless call on a connection that reaches its maximum age.
     let endless = raw.open_call().await;
     let next = connect(&path).await;
     assert!(answers(&next).await);
@@ -124,7 +124,7 @@ async fn connections_are_limited_as_those_of_a_port_are() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_socket_is_encrypted_if_it_is_asked_for() {
+async fn a_socket_supports_tls() {
     let authority = CertificateAuthority::new();
     let (secret, _) = MountedSecret::new(|it| authority.write(it, "localhost"));
     let file = |it: &str| secret.path(it).display().to_string();
@@ -146,7 +146,7 @@ async fn a_socket_is_encrypted_if_it_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_colons_are_both_families() {
+async fn an_unspecified_ipv6_address_serves_both_ip_versions() {
     let ports = [(); 3].map(|()| free_port().to_string());
     let settings = [
         ("HOST", "::"),
@@ -167,7 +167,7 @@ async fn two_colons_are_both_families() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_begin_together_do_not_end_together() {
+async fn connections_reach_their_maximum_age_at_different_times() {
     let service = Tollgate::start(RULES, &[("GRPC_MAX_CONNECTION_AGE", "5s")]);
     let mut connections = tokio::task::JoinSet::new();
     for _ in 0..40 {
@@ -181,7 +181,7 @@ async fn connections_that_begin_together_do_not_end_together() {
     }
     let mut ends = tokio::time::timeout(TIMEOUT, connections.join_all()).await.unwrap();
     ends.sort();
-    // They are about 25 ms from one another, over a second.
+    // The expected distance is 25 ms.
     let apart = |it: &&[tokio::time::Instant]| Duration::from_millis(1) < it[1] - it[0];
     let spread = ends.windows(2).filter(apart).count();
     assert!(20 <= spread, "{spread} of 39");

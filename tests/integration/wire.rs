@@ -1,4 +1,4 @@
-//! Our own protocol files mean what upstream's mean.
+//! Our protocol files are compatible with Envoy's.
 
 use envoy_types::pb::{
     envoy::{
@@ -11,7 +11,7 @@ use prost::Message;
 use prost_types::value::Kind;
 use tollgate::grpc::pb::envoy as ours;
 
-/// Reads what another implementation of the message has written.
+/// Decodes the encoding of another implementation of the message.
 fn into<M: Message + Default>(message: &impl Message) -> M {
     M::decode(message.encode_to_vec().as_slice()).unwrap()
 }

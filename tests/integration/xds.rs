@@ -1,5 +1,4 @@
-//! Rules from a management server: what is said to it, and what is decided by
-//! what it says.
+//! Rules from an xDS management server.
 
 use std::net::TcpListener as Port;
 
@@ -20,7 +19,7 @@ use tonic::Status;
 mod gateway;
 mod tls;
 
-/// Follows the server, and is quick to come back.
+/// Starts a service that follows this server and reconnects quickly.
 fn follow(server: &str, more: &[(&str, &str)]) -> Tollgate {
     let mut settings = vec![
         ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
@@ -65,13 +64,13 @@ fn metric(service: &Tollgate, name: &str) -> f64 {
     service.metrics().value(name, &[])
 }
 
-/// How often rules were put in force, and refused.
+/// The number of successful and failed loads of rules.
 fn loads(service: &Tollgate) -> (f64, f64) {
     let of = |it| metric(service, &format!("ratelimit_service_config_load_{it}"));
     (of("success"), of("error"))
 }
 
-/// The code and the reason of a refusal, which keeps to `version`.
+/// The code and the message of a rejection, after a check that it keeps `version`.
 #[track_caller]
 fn refusal(request: DiscoveryRequest, version: &str, nonce: &str) -> (i32, String) {
     let sent = (request.version_info.as_str(), request.response_nonce.as_str());
@@ -88,7 +87,7 @@ fn assert_accepted(request: &DiscoveryRequest, version: &str, nonce: &str) {
     assert_eq!(request.type_url, TYPE_URL);
 }
 
-/// The first request of a stream of a client that has `version`.
+/// The first request of a stream, from a client that has `version`.
 async fn greeting(stream: &mut XdsStream, version: &str) -> DiscoveryRequest {
     let request = stream.next_request().await;
     assert_accepted(&request, version, "");
@@ -97,7 +96,7 @@ async fn greeting(stream: &mut XdsStream, version: &str) -> DiscoveryRequest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_client_says_who_it_is_and_waits_for_rules() {
+async fn the_client_identifies_itself_and_waits_for_rules() {
     let mut server = XdsServer::start().await;
     let service = follow(
         &format!("dns:///{}", server.address),
@@ -139,7 +138,7 @@ async fn the_client_says_who_it_is_and_waits_for_rules() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn good_rules_are_accepted_and_bad_ones_refused_with_the_reason() {
+async fn valid_rules_are_accepted_and_invalid_ones_rejected_with_the_reason() {
     let mut server = XdsServer::start().await;
     let service = follow(&server.address.to_string(), &[]);
     let mut stream = server.accept().await;
@@ -196,18 +195,19 @@ async fn good_rules_are_accepted_and_bad_ones_refused_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wherever_the_stream_ends_the_rules_stay_and_the_client_comes_back() {
+async fn the_client_keeps_its_rules_and_reconnects_wherever_a_stream_ends() {
     let mut server = XdsServer::start().await;
     let service = follow(&server.address.to_string(), &[]);
-    // Before the first response.
+    // The stream ends before the first response.
     greeting(&mut server.accept().await, "").await;
     server.accept().await.fail(Status::unavailable("not yet"));
-    // After a response: the answer is lost, the rules are not.
+    // The stream ends after a response: the acknowledgement is lost, and the rules are
+    // not.
     let stream = server.accept().await;
     stream.send("v1", "n1", &[rules("shop", 1)]);
     drop(stream);
     eventually("the rules", || page(&service) == line("shop", 1));
-    // After a refusal, and before it is heard.
+    // The stream ends after a rejection, and before it is received.
     let mut stream = server.accept().await;
     greeting(&mut stream, "v1").await;
     stream.send("v2", "n2", &[rules("", 1)]);
@@ -221,7 +221,7 @@ async fn wherever_the_stream_ends_the_rules_stay_and_the_client_comes_back() {
     greeting(&mut stream, "v1").await;
     assert!(page(&service).starts_with(&line("shop", 1)));
     assert!(healthy(&service));
-    // A response that is longer than it may be.
+    // A response that exceeds the maximum size.
     let name = "a".repeat(5 << 20);
     stream.send("v4", "n4", &[rules(&name, 1)]);
     let mut stream = server.accept().await;
@@ -238,7 +238,7 @@ async fn wherever_the_stream_ends_the_rules_stay_and_the_client_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_comes_later_is_found() {
+async fn a_server_that_starts_later_is_used() {
     let port = Port::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let service = follow(&port.to_string(), &[]);
     eventually("an attempt", || {
@@ -253,7 +253,7 @@ async fn a_server_that_comes_later_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_rules_are_taken_if_the_limit_allows_and_domains_merge_if_told_to() {
+async fn large_rules_and_merged_domains_follow_their_settings() {
     let mut server = XdsServer::start().await;
     let more = [("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "20000000"), ("MERGE_DOMAIN_CONFIG", "true")];
     let service = follow(&server.address.to_string(), &more);

@@ -1,4 +1,4 @@
-//! Memory and Redis give the same answers.
+//! Memory and Redis make the same decisions.
 
 use std::{cell::RefCell, collections::HashMap, time::Instant};
 
@@ -17,11 +17,11 @@ use crate::{
 };
 use testkit::redis::RedisServer;
 
-/// A server, and a store that uses it.
+/// A server and a store that is connected to it.
 pub(crate) struct Table {
     runtime: Runtime,
     store: Redis,
-    /// For how many seconds longer than needed anything is kept, at most.
+    /// The maximum of the random seconds that are added to each expiry.
     spread: u32,
     client: RefCell<::redis::Connection>,
     _server: RedisServer,
@@ -41,7 +41,7 @@ impl Table {
         Self { runtime, store, spread, client: RefCell::new(server.client()), _server: server }
     }
 
-    /// What the server answers to `command`.
+    /// Runs a command on the server.
     pub(crate) fn ask<T: FromRedisValue>(&self, command: &Cmd) -> T {
         command.query(&mut self.client.borrow_mut()).expect("the server runs")
     }
@@ -55,7 +55,7 @@ impl Table {
         results.into_iter().map(|it| it.expect("the server runs")).collect()
     }
 
-    /// How long each key lives, in milliseconds; below 0 for ever.
+    /// The remaining life of each key in milliseconds; negative without an expiry.
     fn lifetimes(&self) -> Vec<(Vec<u8>, i64)> {
         let keys: Vec<Vec<u8>> = self.ask(cmd("KEYS").arg("*"));
         let lifetime = |key: Vec<u8>| {
@@ -66,7 +66,7 @@ impl Table {
     }
 }
 
-/// The games that failed once are played again.
+/// Games that failed before are played again.
 pub(crate) fn config(cases: u32, file: &'static str) -> Config {
     let failures = Box::new(FileFailurePersistence::Direct(file));
     Config { cases, failure_persistence: Some(failures), ..Config::default() }
@@ -84,7 +84,7 @@ pub(crate) fn play(table: &Table, game: &Game) -> TestCaseResult {
         let charges = game.charges(hits, now);
         last = model.charge(&charges, now);
         let theirs = table.charge(&charges, now);
-        // The server has a clock of its own, by which it forgets.
+        // The server expires keys by its own clock.
         prop_assume!(begin.elapsed() < EXPIRY_SLACK);
         prop_assert_eq!(&theirs, &last, "Redis, at {:?}", now);
         if game.may_forget() {
@@ -116,17 +116,17 @@ fn memory_and_redis_agree_on_every_charge() {
     proptest!(config, |(game in game(0))| play(&table, &game)?);
 }
 
-/// What is kept for longer than it means anything means nothing: by the clock of
-/// these games windows end and buckets drain, by that of the server nothing does.
+/// Values without effect may stay: by the clock of these games windows end and buckets
+/// drain, and by that of the server nothing expires.
 #[test]
-fn it_does_not_matter_how_long_anything_is_kept() {
+fn a_later_expiry_changes_no_decision() {
     let table = Table::with(RedisServer::start(), 300);
     let config = config(500, "tests/store/agreement.regressions");
     proptest!(config, |(game in game(0))| play(&table, &game)?);
 }
 
 #[test]
-fn redis_does_what_a_step_says_under_any_clock() {
+fn redis_matches_the_model_under_any_clock() {
     let table = Table::new();
     let config = config(500, "tests/store/glitches.regressions");
     proptest!(config, |(game in game(4))| play(&table, &game)?);

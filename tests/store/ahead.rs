@@ -1,4 +1,4 @@
-//! Hits that an instance has taken ahead.
+//! Hits that an instance has prefetched.
 
 use std::sync::Arc;
 
@@ -22,12 +22,12 @@ fn limited(requests: u32, lease: &str) -> String {
 }
 
 fn busy(text: &str, store: Shared) -> Engine<places::Counters> {
-    // It stands still, so everybody is as busy as can be.
+    // The clock stands still, so the call rate is as high as possible.
     engine(text, counters(store, 0), &Arc::new(ManualClock::new(NOON)))
 }
 
 #[tokio::test]
-async fn a_limit_that_is_lowered_holds_at_once_for_what_was_taken_ahead() {
+async fn a_lowered_limit_applies_at_once_to_prefetched_hits() {
     let servers = Servers::start(Place::One);
     let engine = busy(&limited(100_000, "1%"), servers.store(PATIENT).await);
     assert_eq!(passed(&engine, &ask(&["user"]), 1_500).await, 1_500);
@@ -37,9 +37,9 @@ async fn a_limit_that_is_lowered_holds_at_once_for_what_was_taken_ahead() {
     assert_eq!(passed(&engine, &ask(&["user"]), 100).await, 100);
 }
 
-/// Each part that a rule may say is of use, or is a mistake of the rule.
+/// Every share that a rule may lease saves calls; others are rejected by the config.
 #[tokio::test]
-async fn every_part_that_may_be_taken_ahead_spares_calls() {
+async fn every_valid_lease_saves_calls_to_redis() {
     let Servers::One(server) = Servers::start(Place::One) else { unreachable!("it is one") };
     let servers = Servers::One(server);
     for lease in ["10%", "5%", "1%"] {
@@ -59,7 +59,7 @@ async fn every_part_that_may_be_taken_ahead_spares_calls() {
 }
 
 #[tokio::test]
-async fn never_more_passes_than_the_limit() {
+async fn prefetching_never_exceeds_the_limit() {
     let servers = Servers::start(Place::One);
     for (key, lease) in [("user", "10%"), ("user", "1%")] {
         let mut client = servers.clients().remove(0);

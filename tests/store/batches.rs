@@ -1,4 +1,4 @@
-//! Calls that come at the same time.
+//! Calls that are made at the same time.
 
 use std::{mem, ops::Range, pin::Pin, sync::Arc};
 
@@ -17,7 +17,7 @@ use testkit::redis::RedisServer;
 
 type Waiting<'a> = Pin<Box<dyn Future<Output = Results> + 'a>>;
 
-/// One call after the other, each before anything else may run.
+/// Starts calls one after the other, before any other task runs.
 async fn begin<'a>(store: &'a Redis, calls: &'a [Vec<Charge>]) -> Vec<Waiting<'a>> {
     let mut waiting = Vec::new();
     for charges in calls {
@@ -28,7 +28,7 @@ async fn begin<'a>(store: &'a Redis, calls: &'a [Vec<Charge>]) -> Vec<Waiting<'a
     waiting
 }
 
-/// How often the server ran `command` since it last forgot.
+/// The number of calls of `command` since the statistics were reset.
 pub(crate) fn ran(client: &mut ::redis::Connection, command: &str) -> u32 {
     let info: String = cmd("INFO").arg("commandstats").query(client).expect("the server runs");
     let Some((_, rest)) = info.split_once(&format!("cmdstat_{command}:calls=")) else { return 0 };
@@ -36,12 +36,12 @@ pub(crate) fn ran(client: &mut ::redis::Connection, command: &str) -> u32 {
 }
 
 #[tokio::test]
-async fn calls_that_wait_share_a_round_trip_and_hits_on_one_counter_a_command() {
+async fn waiting_calls_share_a_round_trip_and_hits_on_one_counter_share_a_command() {
     let server = RedisServer::start();
     let (store, mut client) = (store(&server.url(), PATIENT), server.client());
     hit(&store, "a").await.unwrap();
-    // The first goes at once. The others, with two charges each, are as many as go together,
-    // and one more.
+    // The first call is sent at once. The last counts are one full batch, and one call
+    // more, with two charges each.
     for (calls, batches) in [(1, 1), (2, 2), (129, 2), (130, 3)] {
         cmd("CONFIG").arg("RESETSTAT").exec(&mut client).unwrap();
         let call = ["hot", "hotter"].map(|it| charge(it, minutely(10), Hits::Add(1), NOON));
@@ -53,9 +53,9 @@ async fn calls_that_wait_share_a_round_trip_and_hits_on_one_counter_a_command() 
     assert_eq!(hit(&store, "hot").await.unwrap(), 1 + 2 + 129 + 130 + 1);
 }
 
-/// Charges to a few counters, and whether the caller gives up while it waits.
-/// Calls on the fast path are made before the others of the same batch, and calls with
-/// lists wait by themselves, so no counter is charged in two of these ways here.
+/// Charges to a few counters, and whether the call is cancelled while it waits. Calls on
+/// the fast path run before the others of the same batch, and calls with lists are
+/// batched separately, so no counter here is charged in two ways.
 fn call() -> impl Strategy<Value = (Vec<Charge>, bool)> {
     let plain = (0..3_u32, hits()).prop_map(|(name, hits)| {
         let limit = minutely([0, 7, 1_000][name as usize]);
@@ -78,7 +78,7 @@ fn call() -> impl Strategy<Value = (Vec<Charge>, bool)> {
     (calls, prop::bool::weighted(0.2))
 }
 
-/// The first that is a list.
+/// The first counter that is a list.
 const LISTS: u32 = 4;
 
 fn other(name: u32) -> Limit {
@@ -102,7 +102,7 @@ async fn play(store: &Redis, rounds: &[Vec<(Vec<Charge>, bool)>]) -> TestCaseRes
         let lists = |charges: &[Charge]| charges[0].limit.algorithm.info().keeps_each_hit;
         let (mut first, mut first_of_lists) = (true, true);
         for (place, call) in begin(store, &calls).await.into_iter().enumerate() {
-            // The first that waits for nobody is on its way.
+            // The first call of each batch is sent at once.
             let waits = if lists(&calls[place]) { &mut first_of_lists } else { &mut first };
             if mem::take(waits) || !round[place].1 {
                 waiting.push((call, &calls[place]));
@@ -117,11 +117,11 @@ async fn play(store: &Redis, rounds: &[Vec<(Vec<Charge>, bool)>]) -> TestCaseRes
 }
 
 #[test]
-fn calls_that_go_together_get_what_they_would_get_alone_in_the_order_in_which_they_came() {
+fn batched_calls_get_the_results_of_single_calls_in_their_order() {
     plays(&RedisServer::start(), 500);
 }
 
-/// So many games on `server`.
+/// Plays this number of games on `server`.
 pub(crate) fn plays(server: &RedisServer, games: u32) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -139,8 +139,7 @@ pub(crate) fn plays(server: &RedisServer, games: u32) {
     });
 }
 
-/// Every value that 64 callers are handed out who make so many calls each, and
-/// give up after up to 3 ms.
+/// The values that 64 callers get in `calls` calls each, with timeouts of up to 3 ms.
 async fn impatient(store: &Arc<Redis>, calls: u64) -> Vec<u64> {
     let caller = |caller: u64| {
         let store = Arc::clone(store);
@@ -148,7 +147,7 @@ async fn impatient(store: &Arc<Redis>, calls: u64) -> Vec<u64> {
             let mut values = Vec::new();
             for call in 0..calls {
                 let patience = Duration::from_micros((caller * 31 + call * 17) % 3_000);
-                // What is refused and counted is never given back, however late.
+                // A refused hit that is counted is never refunded.
                 let refused = [charge("a", minutely(0), Hits::Add(1), NOON)];
                 let used = after(&store, &refused, NOON);
                 if let Ok(Ok(it)) = tokio::time::timeout(patience, used).await {
@@ -173,7 +172,7 @@ fn assert_unique(values: &[u64]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn callers_that_give_up_take_nothing_from_others() {
+async fn cancelled_calls_do_not_affect_the_results_of_others() {
     let server = RedisServer::start();
     let store = Arc::new(store(&server.url(), PATIENT));
     let values = impatient(&store, 100).await;
@@ -183,7 +182,7 @@ async fn callers_that_give_up_take_nothing_from_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_server_that_falls_silent_under_load_counts_no_call_twice() {
+async fn no_call_is_counted_twice_when_a_server_becomes_silent_under_load() {
     let server = RedisServer::start();
     let store = Arc::new(store(&server.url(), Duration::from_millis(100)));
     hit(&store, "a").await.unwrap();
@@ -191,15 +190,19 @@ async fn a_server_that_falls_silent_under_load_counts_no_call_twice() {
         let store = Arc::clone(&store);
         async move { impatient(&store, 400).await }
     });
+    let mut changes = tokio::time::interval(Duration::from_millis(75));
+    changes.tick().await;
     for _ in 0..5 {
         server.suspend();
-        tokio::time::sleep(Duration::from_millis(120)).await;
+        // Longer than the timeout of the store.
+        changes.tick().await;
+        changes.tick().await;
         server.resume();
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        changes.tick().await;
     }
     let values = load.await.unwrap();
     assert_unique(&values);
-    // Answers to what was given up come first.
+    // Replies to cancelled calls arrive first.
     let last = loop {
         if let Ok(it) = hit(&store, "a").await {
             break it;

@@ -24,8 +24,8 @@ descriptors:
   rate_limit: {requests_per_unit: 10, algorithm: concurrency, lease: 24h}
 ";
 
-/// How many of 100 requests pass, asked of two instances in turn, the second of which
-/// is `behind`.
+/// The number of 100 requests that pass through two instances in turn. The clock of the
+/// second one is late by `behind`.
 async fn admitted(servers: &Servers, key: &str, behind: Duration) -> usize {
     let late = Timestamp::from_micros(
         NOON.as_micros() - u64::try_from(behind.as_micros()).expect("it is short"),
@@ -44,7 +44,7 @@ async fn admitted(servers: &Servers, key: &str, behind: Duration) -> usize {
     admitted
 }
 
-/// However far behind the second instance is, no more than `most` of ten pass.
+/// No more than `most` of ten requests pass, however late the second clock is.
 async fn bounded(key: &str, most: usize) {
     let servers = Servers::start(Place::One);
     for seconds in [0, 1, 30, 59, 61, 62, 90, 600, 3_600, 10_000] {
@@ -56,20 +56,20 @@ async fn bounded(key: &str, most: usize) {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_behind_switches_no_bucket_off() {
+async fn a_late_clock_does_not_disable_a_bucket() {
     bounded("token_bucket", 10).await;
     bounded("leaky_bucket", 10).await;
 }
 
 #[tokio::test]
-async fn a_clock_that_is_behind_switches_no_window_off() {
+async fn a_late_clock_does_not_disable_a_window() {
     bounded("fixed", 10).await;
     bounded("sliding", 10).await;
 }
 
-/// What lies too far ahead counts for nothing, once.
+/// Entries that are too far in the future are ignored once.
 #[tokio::test]
-async fn a_clock_that_is_behind_lets_a_log_and_slots_pass_once_more_at_most() {
+async fn a_late_clock_doubles_a_log_and_slots_at_most() {
     bounded("log", 20).await;
     bounded("slots", 20).await;
 }

@@ -1,4 +1,4 @@
-//! Many callers at once.
+//! Concurrent callers.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,8 +6,8 @@ use super::*;
 use crate::batches::ran;
 use testkit::redis::RedisServer;
 
-/// Every value that `callers` tasks, spread over `stores`, are handed out in
-/// `rounds` calls, by counter. Each call charges each of `names` in several
+/// The values that `callers` tasks get in `rounds` calls, by counter. The tasks are
+/// distributed over `stores`, and each call charges several counters in one of several
 /// windows.
 async fn handed_out(
     stores: &[Arc<Redis>],
@@ -53,7 +53,7 @@ fn assert_each_once(by_counter: HashMap<String, Vec<u64>>, counters: usize, valu
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_stores_hand_out_every_value_once() {
+async fn two_stores_return_every_value_once() {
     let server = RedisServer::start();
     let stores = [(); 2].map(|()| Arc::new(store(&server.url(), PATIENT)));
     assert_each_once(handed_out(&stores, 64, 100).await, 25, 64 * 20);
@@ -62,14 +62,14 @@ async fn two_stores_hand_out_every_value_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_server_that_forgets_the_script_fails_and_repeats_no_call() {
+async fn no_call_fails_or_is_repeated_when_scripts_are_flushed() {
     let server = RedisServer::start();
     let stores = [Arc::new(store(&server.url(), PATIENT))];
     let flushing = tokio::task::spawn_blocking({
         let mut client = server.client();
         move || {
             let mut flushed = 0;
-            // Goes on until the server is gone.
+            // Repeats until the server is killed.
             while redis::cmd("SCRIPT").arg("FLUSH").exec(&mut client).is_ok() {
                 flushed += 1;
             }
@@ -82,12 +82,12 @@ async fn a_server_that_forgets_the_script_fails_and_repeats_no_call() {
 }
 
 #[tokio::test]
-async fn callers_that_give_up_leave_the_connection_usable() {
+async fn cancelled_calls_leave_the_connection_usable() {
     let server = RedisServer::start();
     let store = store(&server.url(), PATIENT);
     assert_eq!(hit(&store, "a").await.unwrap(), 1);
     for _ in 0..2_000 {
-        // Polled once: enough to queue it, not enough for an answer.
+        // Polled once: the call is queued, and its reply has not arrived.
         tokio::select! {
             biased;
             answer = hit(&store, "b") => assert!(answer.is_ok()),
@@ -98,7 +98,7 @@ async fn callers_that_give_up_leave_the_connection_usable() {
     assert!(hit(&store, "b").await.unwrap() <= 2_001);
 }
 
-/// Limits of `requests` per hour, or at once.
+/// Limits of `requests` per hour, or in flight.
 fn hourly(requests: u32) -> [Limit; 5] {
     [
         Algorithm::FixedWindow { count_denied: true },
@@ -110,8 +110,8 @@ fn hourly(requests: u32) -> [Limit; 5] {
     .map(|algorithm| Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Hour)) })
 }
 
-/// How many of 64 callers, over two stores, pass in ten calls each. Every other
-/// caller makes its charges in the opposite order.
+/// The number of calls that pass, of ten calls of each of 64 callers through two stores.
+/// Every other caller makes its charges in reverse order.
 async fn admitted(server: &RedisServer, charges: &[Charge]) -> usize {
     let stores = [(); 2].map(|()| Arc::new(store(&server.url(), PATIENT)));
     let caller = |caller: usize| {
@@ -147,7 +147,7 @@ async fn two_stores_admit_exactly_the_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn told_to_stop_no_call_that_is_refused_counts_where_it_is_not_over_the_limit() {
+async fn with_if_refused_a_refused_call_counts_only_where_it_is_over_the_limit() {
     let server = RedisServer::start();
     let charges = [("wide", minutely(300)), ("tight", minutely(200))].map(|(name, limit)| {
         let charge = charge(name, limit, Hits::Add(1), NOON);
@@ -160,7 +160,7 @@ async fn told_to_stop_no_call_that_is_refused_counts_where_it_is_not_over_the_li
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_call_of_all_or_nothing_that_is_refused_leaves_no_trace() {
+async fn a_refused_all_or_nothing_call_changes_no_counter() {
     let server = RedisServer::start();
     for (wide, tight) in hourly(300).into_iter().zip(hourly(200)) {
         let charges = [("wide", wide), ("tight", tight)].map(|(name, limit)| Charge {

@@ -1,4 +1,4 @@
-//! What a charge costs Redis, as docs/algorithms.md tells it.
+//! The cost of a charge in Redis, for docs/algorithms.md.
 
 use ::redis::{Client, Commands, Connection, cmd};
 
@@ -9,21 +9,21 @@ use tollgate::store::redis::RedisType;
 use super::*;
 use testkit::{redis::RedisServer, redis_cluster::Cluster, redis_node::Node};
 
-/// How many groups of calls there are for one figure, and how many calls in each at most.
+/// The number of groups of calls for one figure.
 const GROUPS: u32 = 10;
 const EACH: u32 = 40;
-/// How many charges are made by one script.
+/// The numbers of charges per script.
 const BATCHES: [u32; 3] = [1, 16, 64];
 const LIMIT: u32 = 1_000;
 
-/// What is found of a counter, and what becomes of a charge.
+/// The state of a counter before a charge.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Case {
     New,
     Half,
-    /// Refused.
+    /// The charge is refused.
     Full,
-    /// Time has passed since, so that there is room for what is charged.
+    /// Enough time has passed for the charge.
     Passed,
 }
 
@@ -42,7 +42,7 @@ impl Bench {
         Self { client: client.expect("it runs"), store, _server: server }
     }
 
-    /// Uses so much of the limit, each hit at a moment of its own.
+    /// Uses a part of the limit, with one moment for each hit.
     async fn fill(&mut self, limit: &Limit, hits: u32) -> (Vec<u8>, Vec<u8>) {
         cmd("FLUSHALL").exec(&mut self.client).expect("it runs");
         let listed = limit.algorithm.info().keeps_each_hit;
@@ -58,8 +58,8 @@ impl Bench {
         (key, value.unwrap_or_default())
     }
 
-    /// Microseconds for each charge of a script: of the group of calls that took least, as
-    /// others may use the machine.
+    /// Microseconds for each charge of a script, in the fastest group of calls: others
+    /// may use the machine.
     async fn cost(
         &mut self,
         limit: &Limit,
@@ -91,7 +91,7 @@ impl Bench {
         least
     }
 
-    /// What the server says of a command.
+    /// A statistic of a command.
     fn stat(&mut self, command: &str, what: &str) -> u32 {
         let stats: String =
             cmd("INFO").arg("commandstats").query(&mut self.client).expect("it runs");
@@ -118,7 +118,7 @@ async fn a_full_list_is_small_and_read_once_by_a_script() {
     cmd("CONFIG").arg("RESETSTAT").exec(&mut bench.client).expect("it runs");
     let now = NOON.plus(Duration::from_millis(60_000 + 99));
     let mut used = u64::from(LIMIT) - 100;
-    // What goes together, and more than that, which is divided.
+    // One batch, and several.
     for (count, scripts) in [(16, 1), (64, 4)] {
         let charges = vec![charge("a", limit.clone(), Hits::Add(1), now); count];
         let last = outcomes(&bench.store, &charges, now).await.expect("it runs")[count - 1];
@@ -130,9 +130,9 @@ async fn a_full_list_is_small_and_read_once_by_a_script() {
     }
 }
 
-/// Charges that are independent are divided; others are made at once, and read the list once.
+/// Independent charges are divided; others run in one script that reads the list once.
 #[tokio::test]
-async fn a_thousand_charges_of_a_full_list_hold_redis_for_a_moment_at_a_time() {
+async fn a_thousand_charges_of_a_full_list_are_divided_into_short_scripts() {
     for consume in [Consume::Independent, Consume::AllOrNothing] {
         let mut bench = Bench::start().await;
         let limit = Limit { algorithm: Algorithm::SlidingLog, ..minutely(LIMIT) };
@@ -147,14 +147,14 @@ async fn a_thousand_charges_of_a_full_list_hold_redis_for_a_moment_at_a_time() {
         let divided = consume == Consume::Independent;
         assert_eq!(bench.stat("evalsha", "calls"), if divided { 2 * 63 } else { 2 });
         if divided {
-            // On average: others may use the machine.
+            // An average, as others may use the machine.
             let each = bench.stat("evalsha", "usec") / (2 * 63);
             assert!(each < 20_000, "{each} µs");
         }
     }
 }
 
-/// Limits that depend on each other are decided together, by scripts that each touch a few.
+/// Dependent limits are decided together, by scripts that each charge a few counters.
 #[tokio::test]
 async fn hundreds_of_limits_that_depend_on_each_other_are_divided_by_counter() {
     let mut bench = Bench::start().await;
@@ -163,7 +163,7 @@ async fn hundreds_of_limits_that_depend_on_each_other_are_divided_by_counter() {
         consume: Consume::AllOrNothing,
         ..charge(&format!("log {name}"), limit.clone(), Hits::Add(1), NOON)
     };
-    // One of them twice, and far apart.
+    // One counter twice, at both ends.
     let all: Vec<_> = (0..600).chain([0]).map(log).collect();
     cmd("CONFIG").arg(&["SET", "slowlog-log-slower-than", "0"]).exec(&mut bench.client).expect("");
     cmd("CONFIG").arg(&["SET", "slowlog-max-len", "10000"]).exec(&mut bench.client).expect("");
@@ -171,7 +171,7 @@ async fn hundreds_of_limits_that_depend_on_each_other_are_divided_by_counter() {
     let first = outcomes(&bench.store, &all, NOON).await.expect("it runs");
     assert!(first.iter().all(|it| !it.over));
     assert_eq!((first[0].used, first[599].used, first[600].used), (1, 1, 2));
-    // The first is used up, so nothing is counted.
+    // The first limit is used up, so nothing is counted.
     let second = outcomes(&bench.store, &all, NOON).await.expect("it runs");
     let over: Vec<_> = (0..=600).filter(|it| second[*it].over).collect();
     assert_eq!(over, [0, 600]);
@@ -186,7 +186,7 @@ async fn hundreds_of_limits_that_depend_on_each_other_are_divided_by_counter() {
         .map(|it| String::from_utf8_lossy(&it[2]).parse().expect("it is a number"))
         .collect();
     assert!(8 < counters.len() && counters.iter().all(|it| *it <= 256), "{counters:?}");
-    // What is different for one counter cannot be divided.
+    // Different charges of one counter cannot be divided.
     let different = (0..300).map(|it| Charge { hits: Hits::Add(it), ..log(0) }).collect::<Vec<_>>();
     let refused = outcomes(&bench.store, &different, NOON).await.expect_err("it is too much");
     assert!(refused.to_string().contains("more than 256 different charges"), "{refused}");
@@ -227,7 +227,7 @@ async fn what_a_charge_costs_redis() {
     }
 }
 
-/// The CPU that these servers have used, in microseconds.
+/// The CPU time of these servers so far, in microseconds.
 fn cpu(nodes: &[&Node]) -> f64 {
     let used = |node: &&Node| {
         let text: String = node.query(&["INFO", "cpu"]);
@@ -240,7 +240,8 @@ fn cpu(nodes: &[&Node]) -> f64 {
     nodes.iter().map(used).sum()
 }
 
-/// Microseconds of CPU for each charge, where 64 callers make requests with so many charges.
+/// Microseconds of CPU time per charge, with 64 callers whose requests have `each`
+/// charges.
 async fn load(store: &Arc<Redis>, nodes: &[&Node], limit: &Limit, descriptors_each: u32) -> f64 {
     const EACH: u32 = 200;
     let mut least = f64::INFINITY;
@@ -296,7 +297,7 @@ async fn what_a_cluster_costs() {
     }
 }
 
-/// Forwards to `port`, where everything arrives so much later: half of the way there, half back.
+/// A proxy for `port` that delays each direction by half of `round_trip`.
 async fn far_away(port: u16, round_trip: Duration) -> u16 {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},

@@ -1,17 +1,17 @@
-//! What is kept in Redis.
+//! The keys and values in Redis.
 
 use redis::Commands;
 
 use super::*;
 use testkit::redis::RedisServer;
 
-/// The name of the counter that [`hit`] uses.
+/// The key of the counter that [`hit`] charges.
 fn key(name: &str) -> String {
     format!("domain_name_{name}_43200")
 }
 
 #[tokio::test]
-async fn a_look_and_a_refund_of_nothing_keep_nothing() {
+async fn a_look_and_a_refund_of_nothing_create_no_key() {
     let server = RedisServer::start();
     let store = store(&server.url(), PATIENT);
     let charges = [Hits::Add(0), Hits::Refund(0), Hits::Refund(3)]
@@ -31,14 +31,14 @@ async fn a_look_changes_nothing() {
     assert_eq!(client.pttl(key("a")), Ok(-1));
 }
 
-/// Milliseconds since the epoch, by the server's clock.
+/// The server's time in milliseconds since the epoch.
 fn now(client: &mut redis::Connection) -> u64 {
     let (secs, micros): (u64, u64) = redis::cmd("TIME").query(client).expect("the server runs");
     secs * 1_000 + micros / 1_000
 }
 
 #[tokio::test]
-async fn a_counter_lives_until_a_second_after_its_window() {
+async fn a_counter_expires_a_second_after_its_window() {
     let server = RedisServer::start();
     let (store, mut client) = (store(&server.url(), PATIENT), server.client());
     let moment = NOON.plus(Duration::from_millis(20_500));
@@ -49,7 +49,7 @@ async fn a_counter_lives_until_a_second_after_its_window() {
 }
 
 #[tokio::test]
-async fn a_lifetime_that_is_missing_or_too_short_is_healed() {
+async fn a_missing_or_too_short_expiry_is_corrected() {
     let server = RedisServer::start();
     let (store, mut client) = (store(&server.url(), PATIENT), server.client());
     for (hits, expected) in [(Hits::Add(1), 8), (Hits::Refund(1), 6)] {
@@ -78,7 +78,7 @@ async fn a_counter_shares_with_a_client_that_only_increments() {
 }
 
 #[tokio::test]
-async fn a_counter_that_another_client_took_out_of_range_comes_back() {
+async fn a_counter_out_of_range_is_corrected() {
     let server = RedisServer::start();
     let (store, mut client) = (store(&server.url(), PATIENT), server.client());
     for (value, hits, expected) in [
@@ -99,7 +99,7 @@ async fn a_counter_that_another_client_took_out_of_range_comes_back() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_counter_counts_for_nothing_and_is_overwritten_by_hits() {
+async fn a_value_that_is_not_a_counter_is_ignored_and_overwritten() {
     let server = RedisServer::start();
     let (store, mut client) = (store(&server.url(), PATIENT), server.client());
     for hits in [Hits::Add(0), Hits::Refund(1), Hits::Add(3)] {
@@ -109,7 +109,7 @@ async fn what_is_not_a_counter_counts_for_nothing_and_is_overwritten_by_hits() {
         let expected = hits.requested();
         assert_eq!(after(&store, &charges, NOON).await.unwrap(), [expected; 2], "{hits:?}");
     }
-    // From then on they are counters like any other, and do not stay for ever.
+    // Now they are ordinary counters with an expiry.
     for name in ["text", "list"] {
         assert_eq!(hit(&store, name).await.unwrap(), 4);
         assert!(client.pttl::<_, i64>(key(name)).unwrap() > 0);
@@ -117,7 +117,7 @@ async fn what_is_not_a_counter_counts_for_nothing_and_is_overwritten_by_hits() {
 }
 
 #[tokio::test]
-async fn a_full_server_is_reported_as_such() {
+async fn out_of_memory_is_reported() {
     let server = RedisServer::start();
     let (store, mut client) = (store(&server.url(), PATIENT), server.client());
     redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1).exec(&mut client).unwrap();

@@ -1,4 +1,5 @@
-//! Many callers of two instances, whose requests depend on counters that are apart.
+//! Many callers of two instances, with requests that depend on counters on several
+//! servers.
 
 use std::sync::{
     Arc,
@@ -15,7 +16,7 @@ use tollgate::{
 use super::*;
 use crate::places::{Counters, Place, Servers, ask, counters, engine, passed, remaining, settles};
 
-/// Limits of each kind; `gate` and `door` refuse a part, wherever counters are.
+/// Limits of each kind. `gate` and `door` refuse some requests in every deployment.
 const RULES: &str = "
 domain: game
 descriptors:
@@ -46,12 +47,12 @@ descriptors:
 ";
 const KINDS: [&str; 6] = ["fixed", "gentle", "sliding", "log", "bucket", "slots"];
 
-/// Two instances, which remember refusals if `bytes` are not 0.
+/// Two instances, with a deny cache of `bytes` bytes.
 async fn instances(servers: &Servers, mode: Mode, bytes: usize) -> [Arc<Engine<Counters>>; 2] {
     instances_at([NOON; 2], servers, mode, bytes).await
 }
 
-/// The same, whose clocks show this.
+/// [`instances`] with these clocks.
 async fn instances_at(
     clocks: [Timestamp; 2],
     servers: &Servers,
@@ -59,7 +60,7 @@ async fn instances_at(
     bytes: usize,
 ) -> [Arc<Engine<Counters>>; 2] {
     let mut both = Vec::new();
-    // The mode does it as well.
+    // The mode has the same effect.
     let text = if mode.stop_counting {
         RULES.replace(", consume: all_or_nothing", "")
     } else {
@@ -73,8 +74,8 @@ async fn instances_at(
     both.try_into().expect("there are two")
 }
 
-/// How many of the requests pass that 16 callers make of two instances: of each kind of
-/// request, by turns.
+/// The number of requests that pass, of each kind. 16 callers send them to two instances
+/// in turn.
 async fn crowd(
     engines: &[Arc<Engine<Counters>>; 2],
     requests: &[Request],
@@ -117,8 +118,7 @@ async fn nothing_is_lost(place: Place, mode: Mode) {
         let what = format!("{place:?}, {mode:?}, {kind}: {alone} and {gated}");
         assert_eq!(never, 0, "{what}");
         assert!(alone + gated <= 50 && gated <= 20, "{what}");
-        // What passed has been counted, and nothing else: but for a window that counts
-        // what it refuses by itself, if that is what the mode says.
+        // Exactly the passed requests have been counted.
         let left = 50 - alone - gated;
         settles(left, async || remaining(&engines[0], kind).await).await;
         if left > 0 {
@@ -130,7 +130,7 @@ async fn nothing_is_lost(place: Place, mode: Mode) {
     }
 }
 
-/// A test for each place.
+/// A test for each deployment.
 macro_rules! everywhere {
     ($($name:ident: $mode:expr),*) => {$(
         mod $name {
@@ -159,9 +159,9 @@ everywhere!(
     requests_that_are_refused_cost_nothing_told_to_stop: stop()
 );
 
-/// Their clocks differ by more than hits are held.
+/// The clocks differ by more than the time for which hits are reserved.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn instances_whose_clocks_differ_hold_hits_for_each_other() {
+async fn instances_with_different_clocks_respect_reservations() {
     for place in Place::SEVERAL_SERVERS {
         let servers = Servers::start(place);
         let clocks = [NOON, NOON.plus(Duration::from_secs(11))];
@@ -174,7 +174,7 @@ async fn instances_whose_clocks_differ_hold_hits_for_each_other() {
     }
 }
 
-/// What only refused requests took is all there, at once and for everybody.
+/// Hits that only refused requests reserved are available at once, through any instance.
 async fn nobody_is_refused_for_others(place: Place, mode: Mode, bytes: usize) {
     let servers = Servers::start(place);
     let engines = instances(&servers, mode, bytes).await;
@@ -187,7 +187,7 @@ async fn nobody_is_refused_for_others(place: Place, mode: Mode, bytes: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limit_that_only_refused_requests_took_from_has_all_it_had() {
+async fn refused_requests_leave_the_whole_limit() {
     for place in Place::SEVERAL_SERVERS {
         nobody_is_refused_for_others(place, Mode::default(), 0).await;
         nobody_is_refused_for_others(place, Mode::default(), 1 << 20).await;
@@ -195,7 +195,7 @@ async fn a_limit_that_only_refused_requests_took_from_has_all_it_had() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limit_that_only_refused_requests_took_from_has_all_it_had_told_to_stop() {
+async fn refused_requests_leave_the_whole_limit_with_if_refused() {
     for place in Place::SEVERAL_SERVERS {
         nobody_is_refused_for_others(place, stop(), 0).await;
         nobody_is_refused_for_others(place, stop(), 1 << 20).await;
@@ -218,14 +218,14 @@ async fn check_no_ban(place: Place, mode: Mode, key: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_banned_who_never_had_a_hit() {
+async fn a_user_without_a_granted_hit_is_not_banned() {
     for place in [Place::One, Place::Cluster, Place::PerSecond] {
         check_no_ban(place, Mode::default(), "pen").await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_banned_who_never_had_a_hit_told_to_stop() {
+async fn a_user_without_a_granted_hit_is_not_banned_with_if_refused() {
     for place in [Place::One, Place::Cluster, Place::PerSecond] {
         for key in ["pen", "pens"] {
             check_no_ban(place, stop(), key).await;

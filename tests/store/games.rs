@@ -1,42 +1,39 @@
-//! Random calls to random counters, under a clock that does what it likes.
+//! Random calls to random counters, with a clock that moves at random.
 
 use proptest::{collection::vec, prelude::*};
 use tollgate::limit::{Outcome, bucket::Scale, leases, step, window::Phase};
 
 use super::*;
 
-/// Some counters, and what happens to them.
+/// Some counters and a sequence of calls.
 #[derive(Clone, Debug)]
 pub(crate) struct Game {
     pub(crate) start: Timestamp,
-    /// The limits to which each counter is held, one after the other: a rule is
-    /// changed now and then.
+    /// The limits of each counter: a rule changes from time to time.
     pub(crate) counters: Vec<Vec<Limit>>,
     pub(crate) calls: Vec<(Step, Vec<Hit>)>,
 }
 
-/// How the clock moves before a call.
+/// The movement of the clock before a call.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Forward(Duration),
-    /// Back from the latest moment so far, by up to the grace.
+    /// Back from the latest moment of the game, by less than the expiry slack.
     Back(Duration),
-    /// By so many thousandths of a window of this counter.
+    /// Thousandths of the window of this counter.
     Windows(usize, u32),
-    /// To the moment that the last call was told to come back, or so many
-    /// microseconds before.
+    /// To the `retry_after` of the last outcome, or so many microseconds before.
     Retry(u64),
-    /// To the moment that the last call was told everything starts anew, or so
-    /// many microseconds before.
+    /// To the `reset_after` of the last outcome, or so many microseconds before.
     Reset(u64),
-    /// To anywhere near, back or forth, by seconds: a glitch.
+    /// By seconds in either direction.
     Glitch(i64),
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Hit {
     counter: usize,
-    /// Which of its limits.
+    /// The index of the limit.
     limit: usize,
     amount: Amount,
     consume: Consume,
@@ -47,12 +44,12 @@ pub(crate) struct Hit {
 #[derive(Clone, Debug)]
 enum Amount {
     Hits(Hits),
-    /// The capacity, and so many more.
+    /// The capacity plus this number.
     Capacity(u32),
 }
 
 impl Game {
-    /// The moment of a call.
+    /// Computes the moment of a call.
     pub(crate) fn moment(
         &self,
         step: &Step,
@@ -101,8 +98,8 @@ impl Game {
         hits.iter().map(charge).collect()
     }
 
-    /// Whether a state that was forgotten in time would mean nothing to any later
-    /// limit: no bucket drains slower than it did.
+    /// Whether an expired state has no effect on any later limit: no bucket drains slower
+    /// than before.
     pub(crate) fn may_forget(&self) -> bool {
         let rate = |it: &Limit| {
             let Scale { tick, cost, drain, .. } = Scale::new(it);
@@ -114,7 +111,8 @@ impl Game {
         let steady = |limits: &Vec<Limit>| {
             !is_bucket(&limits[0]) || limits.iter().all(|it| rate(it) == rate(&limits[0]))
         };
-        // What was over may not be by a longer penalty or lease, or a larger bucket.
+        // A longer penalty or lease, or a larger bucket, could make an old state
+        // effective again.
         let lasts = |it: &Limit| {
             let capacity = if is_bucket(it) { it.capacity() } else { 0 };
             (it.penalty, leases::lease(it), capacity)
@@ -125,9 +123,9 @@ impl Game {
     }
 }
 
-/// The longest that Redis may keep what `charge` writes.
+/// The longest expiry that Redis may set for `charge`.
 pub(crate) fn longest(charge: &Charge) -> Duration {
-    // A counter whose clock steps back over an edge has its window before it again.
+    // After a step back over an edge, the counter has its earlier window again.
     let behind = Duration::from_secs(1);
     let longest = step::max_ttl(&charge.limit, charge.counter.span);
     longest + behind + EXPIRY_SLACK + Duration::from_millis(1)
@@ -178,8 +176,7 @@ fn penalty() -> impl Strategy<Value = Duration> {
     .prop_map(Duration::from_micros)
 }
 
-/// Limits that share a counter: they differ in all but the kind of algorithm and
-/// the window.
+/// Limits that share a counter: only the algorithm and the window are equal.
 fn counter() -> impl Strategy<Value = Vec<Limit>> {
     let limit = (requests(), requests(), 1..100_u64, any::<bool>(), penalty());
     let limits = (vec(limit, 1..4), prop::bool::weighted(0.3)).prop_map(|(mut limits, several)| {
@@ -231,7 +228,7 @@ pub(crate) fn consume() -> impl Strategy<Value = Consume> {
     ]
 }
 
-/// Quotas rather often, or a call would rarely have no more than one.
+/// Many quotas, as few calls would have several otherwise.
 pub(crate) fn enforced() -> impl Strategy<Value = Enforced> {
     let one = prop_oneof![8 => Just(Enforced::Yes), 2 => Just(Enforced::No)];
     prop_oneof![2 => one, 1 => (0..2_usize).prop_map(Enforced::Quota)]
@@ -245,7 +242,7 @@ fn hit() -> impl Strategy<Value = Hit> {
     let flags = (consume(), enforced(), prop::bool::weighted(0.05));
     (0..4_usize, 0..6_usize, amount, flags).prop_map(
         |(counter, limit, amount, (consume, enforced, refused))| {
-            // Most of the time the first: a change is a change only now and then.
+            // Mostly the first limit, so that limits change rarely.
             let limit = limit.saturating_sub(3);
             Hit { counter, limit, amount, consume, enforced, refused }
         },

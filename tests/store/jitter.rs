@@ -1,4 +1,4 @@
-//! For how long counters are kept if that is left to chance.
+//! The random part of the expiry of counters.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,10 +11,10 @@ use super::*;
 use testkit::redis::RedisServer;
 
 const BOUND: u32 = 50;
-/// How many counters of each kind there are.
+/// The number of counters of each kind.
 const MANY: usize = 40;
 
-/// Limits of every kind, and one with a penalty.
+/// Limits of all kinds, and one with a penalty.
 fn limits() -> Vec<Limit> {
     let algorithms = [
         Algorithm::FixedWindow { count_denied: true },
@@ -29,7 +29,7 @@ fn limits() -> Vec<Limit> {
     limits
 }
 
-/// When each key expires, in milliseconds since the epoch.
+/// The expiry of each key in milliseconds since the epoch.
 fn expiries(server: &RedisServer) -> HashMap<Vec<u8>, u64> {
     let mut client = server.client();
     let keys: Vec<Vec<u8>> = cmd("KEYS").arg("*").query(&mut client).expect("the server runs");
@@ -40,7 +40,7 @@ fn expiries(server: &RedisServer) -> HashMap<Vec<u8>, u64> {
     keys.into_iter().map(expiry).collect()
 }
 
-/// Charges every counter, alone if `alone`, else all in one call.
+/// Charges all counters: in a call each if `alone`, and in one call otherwise.
 async fn charge_all(store: &Redis, limit: &Limit, alone: bool) {
     let name = |it: usize| format!("{}{}{it}", limit.algorithm.name(), limit.penalty.as_secs());
     let charges: Vec<_> =
@@ -51,7 +51,7 @@ async fn charge_all(store: &Redis, limit: &Limit, alone: bool) {
 }
 
 #[tokio::test]
-async fn each_counter_is_kept_for_another_number_of_seconds_below_the_bound_longer() {
+async fn each_expiry_is_extended_by_random_seconds_below_the_bound() {
     for limit in limits() {
         for alone in [true, false] {
             let servers = [(); 2].map(|()| RedisServer::start());
@@ -66,7 +66,7 @@ async fn each_counter_is_kept_for_another_number_of_seconds_below_the_bound_long
             let mut seen = BTreeSet::new();
             for (key, until) in &sure {
                 let longer = spread[key].checked_sub(*until).expect("it is not kept for less");
-                // The second of the two is as much later as the calls took.
+                // The calls to the second server were later.
                 assert!(longer % 1_000 <= elapsed, "{limit}: {longer} ms longer");
                 assert!(longer < u64::from(BOUND) * 1_000 + elapsed, "{limit}: {longer} ms longer");
                 seen.insert(longer / 1_000);
@@ -76,17 +76,17 @@ async fn each_counter_is_kept_for_another_number_of_seconds_below_the_bound_long
     }
 }
 
-/// Else all counters that are charged often would be kept for as long as chance
-/// ever said.
+/// Otherwise each charge could lengthen the expiry, and frequent counters would reach the
+/// maximum.
 #[tokio::test]
-async fn the_expiry_of_a_window_is_chosen_once() {
+async fn the_expiry_of_a_window_is_set_once() {
     for limit in &limits()[..2] {
         let server = RedisServer::start();
         let store = jittering(&server.url(), BOUND);
         charge_all(&store, limit, false).await;
         let first = expiries(&server);
-        // Those for which chance chose nothing may be lengthened: they would
-        // end with their window.
+        // Counters without additional time may be lengthened: they would end with their
+        // window.
         let sure = |it: &u64| first.values().min().is_some_and(|least| least + 1_000 <= *it);
         for _ in 0..3 {
             charge_all(&store, limit, true).await;
@@ -94,14 +94,14 @@ async fn the_expiry_of_a_window_is_chosen_once() {
         let last = expiries(&server);
         let kept: Vec<_> = first.iter().filter(|(_, until)| sure(until)).collect();
         assert!(kept.len() > MANY / 2);
-        // What is written anew is given the rest of its time, to the millisecond.
+        // A rewritten value keeps its expiry, up to milliseconds.
         let moved = kept.iter().map(|(key, until)| last[*key].abs_diff(**until));
         assert!(moved.max() < Some(500), "{limit}");
     }
 }
 
 #[tokio::test]
-async fn a_lifetime_that_is_too_short_is_healed() {
+async fn a_too_short_expiry_is_corrected() {
     let server = RedisServer::start();
     let store = jittering(&server.url(), BOUND);
     for limit in &limits()[..2] {

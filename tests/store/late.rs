@@ -1,6 +1,6 @@
-//! A server that is late hurts what it holds, and nothing else.
+//! A slow server affects only limits whose counters it has.
 //!
-//! Here it is late by much more than a busy machine ever is, and so is the deadline.
+//! The delay and the deadline are much longer than the delays of a busy machine.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::places::{
 };
 use testkit::{faulty_proxy::FaultyProxy, redis::RedisServer, redis_cluster::Cluster};
 
-/// When policies decide.
+/// The deadline after which policies decide.
 const DEADLINE: Duration = Duration::from_millis(600);
-/// How late what is late is, on each way, in milliseconds.
+/// The delay of each direction, in milliseconds.
 const LATE: u64 = 700;
 
-/// Servers that can each be made late.
+/// Servers, each behind a proxy that can delay it.
 struct Late {
     place: Place,
     store: Shared,
@@ -35,7 +35,7 @@ impl Late {
         }
     }
 
-    /// The second is that for limits per second.
+    /// Two servers. The second one is for limits per second.
     async fn two() -> Self {
         let servers = vec![RedisServer::start(), RedisServer::start()];
         let (mut urls, mut ways) = (Vec::new(), Vec::new());
@@ -49,7 +49,7 @@ impl Late {
         Self { place: Place::PerSecond, store, ways, servers, cluster: None }
     }
 
-    /// Each is known by the way to it.
+    /// A cluster whose nodes announce the proxies.
     async fn three() -> Self {
         let cluster = Cluster::start(3);
         let ways = FaultyProxy::for_cluster(&cluster).await;
@@ -60,13 +60,13 @@ impl Late {
         Self { place, store, ways, servers: Vec::new(), cluster }
     }
 
-    /// One that decides by `text`, at noon.
+    /// An engine with the rules `text`, at noon.
     fn engine(&self, text: &str, bytes: usize) -> Engine<Counters> {
         let clock = Arc::new(ManualClock::new(NOON));
         within(DEADLINE, engine(text, counters(self.store.clone(), bytes), &clock))
     }
 
-    /// Where the counter of `key` is, which counts per `unit`.
+    /// The index of the server that has the counter of `key`.
     fn home(&self, key: &str, unit: Unit) -> usize {
         let Some(cluster) = &self.cluster else { return usize::from(unit == Unit::Second) };
         let part = KeyPart { key: key.as_bytes(), value: b"ann", shared: false };
@@ -77,7 +77,7 @@ impl Late {
         (0..3).rfind(|it| it * 16_384 / 3 <= slot).expect("it is somewhere")
     }
 
-    /// A limit that has its counter on another server than `hour`.
+    /// A limit whose counter is on another server than that of `hour`.
     fn elsewhere(&self, name: &str) -> String {
         if self.place == Place::PerSecond {
             return if name == "far" { "second" } else { "shut" }.into();
@@ -87,7 +87,7 @@ impl Late {
         others.find(|it| self.home(it, Unit::Minute) != home).expect("not all are on one node")
     }
 
-    /// Makes all late but the one that has the counter of `hour`.
+    /// Delays all servers but the one that has the counter of `hour`.
     fn but_hour(&self) {
         let home = self.home("hour", Unit::Hour);
         let others = self.ways.iter().enumerate().filter(|(place, _)| *place != home);
@@ -103,8 +103,8 @@ impl Late {
     }
 }
 
-/// A `hour` and a `month` that are on one server, and others that are not: where there
-/// are three, of each of them one is elsewhere.
+/// Rules with limits on the same server and on others. With three nodes, at least one
+/// limit of each kind is on another node than `hour`.
 fn apart(hour: &str, others: &str) -> String {
     let mut text = format!(
         "domain: game\ndescriptors:\n- key: hour\n  rate_limit: {{unit: hour, \
@@ -121,8 +121,8 @@ fn apart(hour: &str, others: &str) -> String {
     text + "- key: shut\n  rate_limit: {unit: second, requests_per_unit: 0, consume: all_or_nothing, on_error: deny}\n"
 }
 
-/// How many of 100 requests pass about a limit of five, whose server is well, and one
-/// that nobody reaches, whose server is late.
+/// The number of 100 requests that pass. They need a limit of five on a fast server, and
+/// a limit that is never reached on a slow one.
 async fn beyond(place: Place, hour: &str, others: &str) -> usize {
     let late = Late::start(place).await;
     let engine = late.engine(&apart(hour, others), 0);
@@ -132,7 +132,7 @@ async fn beyond(place: Place, hour: &str, others: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_late_server_switches_off_no_limit_of_the_other() {
+async fn a_slow_server_does_not_disable_limits_of_the_other() {
     for policy in ["allow", "deny", "local"] {
         let hour = format!(", on_error: {policy}");
         assert_eq!(beyond(Place::PerSecond, &hour, ", on_error: allow").await, 5, "{policy}");
@@ -140,7 +140,7 @@ async fn a_late_server_switches_off_no_limit_of_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_late_node_switches_off_no_limit_of_the_others() {
+async fn a_slow_node_does_not_disable_limits_of_the_others() {
     for policy in ["allow", "deny"] {
         let hour = format!(", on_error: {policy}");
         assert_eq!(beyond(Place::Cluster, &hour, ", on_error: allow").await, 5, "{policy}");
@@ -148,7 +148,7 @@ async fn a_late_node_switches_off_no_limit_of_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_late_server_switches_off_no_limit_that_depends_on_what_it_holds() {
+async fn a_slow_server_does_not_disable_dependent_limits() {
     let tied = ", consume: all_or_nothing, on_error: allow";
     for place in Place::SEVERAL_SERVERS {
         let found = beyond(place, tied, tied).await;
@@ -157,7 +157,7 @@ async fn a_late_server_switches_off_no_limit_that_depends_on_what_it_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refusal_that_is_remembered_stands_whatever_else_is_late() {
+async fn a_cached_refusal_applies_although_servers_are_slow() {
     let late = Late::start(Place::PerSecond).await;
     let engine = late.engine(&apart(", on_error: allow", ", on_error: allow"), 1 << 20);
     assert_eq!(passed(&engine, &ask(&["hour"]), 6).await, 5);
@@ -167,8 +167,7 @@ async fn a_refusal_that_is_remembered_stands_whatever_else_is_late() {
     }
 }
 
-/// Requests about a budget and a limit that refuses, whose server answers too late,
-/// leave the budget as it was.
+/// Requests that a limit on a slow server refuses too late do not change a budget.
 async fn costs_nothing(place: Place) {
     let late = Late::start(place).await;
     let tied = ", consume: all_or_nothing, on_error: deny";
@@ -183,17 +182,17 @@ async fn costs_nothing(place: Place) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_late_server_drains_no_budget_of_the_other() {
+async fn a_slow_server_does_not_drain_a_budget_of_the_other() {
     costs_nothing(Place::PerSecond).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_late_node_drains_no_budget_of_the_others() {
+async fn a_slow_node_does_not_drain_a_budget_of_the_others() {
     costs_nothing(Place::Cluster).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_server_drains_no_budget_of_the_other() {
+async fn a_silent_server_does_not_drain_a_budget_of_the_other() {
     let late = Late::start(Place::PerSecond).await;
     let tied = ", consume: all_or_nothing, on_error: deny";
     let engine = late.engine(&apart(tied, tied), 0);
@@ -205,9 +204,9 @@ async fn a_silent_server_drains_no_budget_of_the_other() {
     settles(5, async || remaining(&engine, "hour").await).await;
 }
 
-/// Those that leave while their hits are reserved take them along.
+/// Cancelled while their hits are reserved.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_that_leave_drain_no_budget() {
+async fn cancelled_calls_do_not_drain_a_budget() {
     for place in Place::SEVERAL_SERVERS {
         let late = Late::start(place).await;
         let tied = ", consume: all_or_nothing";
@@ -235,28 +234,28 @@ descriptors:
   rate_limit: {unit: hour, requests_per_unit: 100, count_denied: false, on_error: deny}
 ";
 
-/// What is granted after the caller has been denied is given back.
+/// Hits that are granted after the request was denied are refunded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_short_stall_costs_no_slot_and_no_hit() {
+async fn a_short_delay_costs_no_slot_and_no_hit() {
     let late = Late::start(Place::PerSecond).await;
     let engine = late.engine(ALONE, 0);
     for (key, all) in [("slots", 20), ("window", 100), ("careful", 100)] {
         late.all();
         assert_eq!(passed_at_once(&engine, &ask(&[key]), 40).await, 0);
         late.well();
-        // By the clock here no lease ends.
+        // The clock stands still, so no lease ends.
         settles(all, async || remaining(&engine, key).await).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_that_leave_take_no_slot_and_no_hit_along() {
+async fn cancelled_calls_cost_no_slot_and_no_hit() {
     let late = Late::start(Place::PerSecond).await;
     let engine = late.engine(&ALONE.replace(", on_error: deny", ""), 0);
     for (key, all) in [("slots", 20), ("window", 100)] {
         late.all();
         let request = ask(&[key]);
-        // One is under way when the others come, who then wait for it.
+        // The first call is under way, and the others wait for it.
         for _ in 0..3 {
             let several = (0..10).map(|_| engine.decide(&request, None));
             let several = futures_util::future::join_all(several);

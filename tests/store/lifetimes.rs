@@ -1,4 +1,4 @@
-//! How long what is kept lives, and where it is kept.
+//! The expiry of keys, and the servers that have them.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -11,7 +11,7 @@ use tollgate::{
 use super::*;
 use crate::places::{Place, Servers, ask, asking, counters, descriptor, engine, passed};
 
-/// How long each key lives, in milliseconds.
+/// The remaining life of each key, in milliseconds.
 fn lives(client: &mut ::redis::Connection) -> Vec<(String, i64)> {
     let keys: Vec<String> = ::redis::cmd("KEYS").arg("*").query(client).expect("it runs");
     let live = |key: String| {
@@ -21,8 +21,8 @@ fn lives(client: &mut ::redis::Connection) -> Vec<(String, i64)> {
     keys.into_iter().map(live).collect()
 }
 
-/// Whether what is asked for by `key` lives long in the server for limits per second,
-/// which need not survive a restart.
+/// Whether a key of the limit `key` lives long on the server for limits per second, whose
+/// data need not survive a restart.
 async fn lasts_there(key: &str) -> bool {
     let text = "
 domain: game
@@ -45,18 +45,18 @@ descriptors:
 }
 
 #[tokio::test]
-async fn calls_in_flight_are_not_kept_where_limits_per_second_are() {
+async fn calls_in_flight_are_not_on_the_server_for_limits_per_second() {
     assert!(!lasts_there("second").await);
     assert!(!lasts_there("job").await);
 }
 
 #[tokio::test]
-async fn bans_are_not_kept_where_limits_per_second_are() {
+async fn bans_are_not_on_the_server_for_limits_per_second() {
     assert!(!lasts_there("pen").await);
 }
 
-/// In the reference service's names a window of a second and one of a minute are one
-/// counter if they begin at the same moment.
+/// With the keys of the reference service, a window of a second and one of a minute share
+/// a counter if they begin at the same moment.
 #[tokio::test]
 async fn a_refund_does_not_shorten_the_life_of_a_counter() {
     let text = "

@@ -47,7 +47,7 @@ mod versions;
 
 const NOON: Timestamp = Timestamp::from_secs(43_200);
 
-/// Long enough that only a server that does not answer exceeds it.
+/// Only calls to a server that does not answer take this long.
 const PATIENT: Duration = Duration::from_secs(10);
 
 fn store(url: &str, timeout: Duration) -> Redis {
@@ -59,14 +59,13 @@ fn minutely(requests: u32) -> Limit {
     Limit::fixed(requests, Window::new(Unit::Minute))
 }
 
-/// A store that keeps counters for longer than needed: by less than `bound` seconds.
+/// A store that extends each expiry by a random number of seconds below `bound`.
 fn jittering(url: &str, bound: u32) -> Redis {
     let settings = RedisSettings::parse(url, None, PATIENT).expect("the URL is valid");
     Redis::new(&RedisSettings { jitter: Jitter::below(bound), ..settings })
 }
 
-/// A charge to the counter called `name`, under the name that Envoy's reference
-/// service uses.
+/// A charge to the counter `name`, with the keys of Envoy's reference service.
 fn charge(name: &str, limit: Limit, hits: Hits, now: Timestamp) -> Charge {
     let part = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
     let format = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
@@ -83,7 +82,7 @@ fn charge(name: &str, limit: Limit, hits: Hits, now: Timestamp) -> Charge {
     }
 }
 
-/// The outcomes of `charges`; the first error if there is one.
+/// The outcomes of `charges`, or the first error.
 async fn outcomes(
     store: &impl Store,
     charges: &[Charge],
@@ -92,12 +91,12 @@ async fn outcomes(
     store.charge(charges, now, None).await.into_iter().collect()
 }
 
-/// The counters after `charges`.
+/// The values of the counters after `charges`.
 async fn after(store: &Redis, charges: &[Charge], now: Timestamp) -> Result<Vec<u64>, StoreError> {
     Ok(outcomes(store, charges, now).await?.iter().map(|it| it.used).collect())
 }
 
-/// One hit on the counter called `name` at noon.
+/// Hits the counter `name` once, at noon.
 async fn hit(store: &Redis, name: &str) -> Result<u64, StoreError> {
     let charge = charge(name, minutely(10), Hits::Add(1), NOON);
     Ok(after(store, &[charge], NOON).await?[0])

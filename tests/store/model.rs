@@ -1,5 +1,5 @@
-//! What a store is to do, in the plainest words: it forgets nothing, serves one
-//! call after the other, and copies everything to try a call.
+//! A model of a store: it never expires anything, serves one call after the other, and
+//! copies all data to try a call.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,7 +16,7 @@ use tollgate::{
 #[derive(Clone, Default)]
 pub(crate) struct Model {
     pub(crate) states: HashMap<CounterKey, State>,
-    /// Since when.
+    /// The begin of each ban.
     bans: HashMap<CounterKey, Timestamp>,
 }
 
@@ -71,7 +71,7 @@ impl Model {
         if made && let Some(state) = state {
             self.states.insert(counter.key.clone(), state);
             if banned <= now {
-                // It is over, whatever another rule says later.
+                // The ban has ended, also for other rules.
                 self.bans.remove(&counter.key);
             }
         }
@@ -97,7 +97,7 @@ fn counts_denied(charge: &Charge) -> bool {
     charge.limit.algorithm == Algorithm::FixedWindow { count_denied: true }
 }
 
-/// Whether there are quotas, and each has a charge that is over.
+/// Whether there are quotas and all of them are exhausted.
 fn used_up(over: &[(&Charge, bool)]) -> bool {
     let quotas = over.iter().filter(|(it, _)| matches!(it.enforced, Enforced::Quota(_)));
     let quotas: HashSet<_> = quotas.map(|(it, _)| it.enforced).collect();

@@ -1,4 +1,4 @@
-//! Slots that are on their way from one node to another.
+//! Slots that move from one node to another.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ async fn instance(servers: &Servers) -> Engine<Counters> {
     engine(RULES, counters(servers.store(PATIENT).await, 0), &clock)
 }
 
-/// The slot of the counter of `key`, the primary that has it, and its name.
+/// The slot of the only counter, its node, and its key.
 fn place(cluster: &Cluster) -> (u16, usize, String) {
     let mut found = Vec::new();
     for (place, node) in cluster.primaries.iter().enumerate() {
@@ -47,7 +47,7 @@ fn begin(cluster: &Cluster, slot: u16, from: usize) -> usize {
     to
 }
 
-/// The same, once its counters have gone ahead.
+/// Moves all keys ahead of the slot.
 fn move_counters(cluster: &Cluster, slot: u16, from: usize) {
     let to = begin(cluster, slot, from);
     let port = cluster.primaries[to].client_port.to_string();
@@ -57,7 +57,7 @@ fn move_counters(cluster: &Cluster, slot: u16, from: usize) {
     }
 }
 
-/// Ends it, so that it is where it was.
+/// Cancels the move and removes all keys.
 fn give_up(cluster: &Cluster, slot: u16) {
     for node in &cluster.primaries {
         node.query::<()>(&["FLUSHALL"]);
@@ -77,7 +77,7 @@ async fn limits_with_a_penalty_are_decided_while_their_slot_moves() {
 }
 
 #[tokio::test]
-async fn limits_that_share_a_slot_and_a_fate_are_decided_while_it_moves() {
+async fn dependent_limits_in_one_slot_are_decided_while_it_moves() {
     are_decided("both").await;
 }
 
@@ -86,19 +86,19 @@ async fn are_decided(key: &str) {
     let Servers::Cluster(cluster) = &servers else { unreachable!("it is a cluster") };
     let engine = instance(&servers).await;
     let request = ask(&[key]);
-    // A user of whom nothing is known.
+    // A user without a counter.
     passed(&engine, &request, 1).await;
     let (slot, from, _) = place(cluster);
     cluster.flush();
     begin(cluster, slot, from);
     assert_eq!(passed(&engine, &request, 10).await, 2, "{key} of a new user");
     give_up(cluster, slot);
-    // One whose counter has not moved yet.
+    // A user whose counter has not moved yet.
     assert_eq!(passed(&engine, &request, 1).await, 1);
     begin(cluster, slot, from);
     assert_eq!(passed(&engine, &request, 10).await, 1, "{key} before it has moved");
     give_up(cluster, slot);
-    // One whose counter has moved, while the slot has not.
+    // A user whose counter has moved before the slot.
     assert_eq!(passed(&engine, &request, 1).await, 1);
     move_counters(cluster, slot, from);
     assert_eq!(passed(&engine, &request, 10).await, 1, "{key} after it has moved");

@@ -1,4 +1,4 @@
-//! What operators do to single counters, wherever these are.
+//! Operations on single counters, in every deployment.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::places::{Counters, Place, Servers, counters};
 
 const PENALTY: Duration = Duration::from_secs(600);
 
-/// One hit on each of many counters of seven: of every algorithm, per second and per hour,
-/// without and with a penalty.
+/// One hit on each of many counters with a limit of seven: of all algorithms, per second
+/// and per hour, with and without a penalty.
 fn charges() -> Vec<Charge> {
     let algorithms = [
         Algorithm::FixedWindow { count_denied: true },
@@ -70,7 +70,7 @@ async fn at(place: Place) {
         assert!(hit(&store, &charge, 1).await.over, "{what}");
         let banned = look(&store, &charge).await.banned;
         assert_eq!(banned, charge.limit.penalty, "{what}");
-        // A ban ends with the counter, and what was refused is not remembered.
+        // A reset also ends the ban and removes the cached refusal.
         assert!(reset(&store, &charge).await, "{what}");
         assert_eq!(look(&store, &charge).await.used, 0, "{what}");
         assert!(!hit(&store, &charge, 1).await.over, "{what}");

@@ -29,7 +29,7 @@ use tollgate::{
     time::Clock,
 };
 
-/// Long enough that only a server that does not answer exceeds it.
+/// Only calls to a server that does not answer take this long.
 pub(crate) const PATIENT: Duration = Duration::from_secs(10);
 
 /// A kind of Redis deployment.

@@ -1,5 +1,5 @@
-//! What requests cost that are refused, where their counters are on several servers.
-//! In memory and on one server it is the same.
+//! The cost of refused requests whose counters are on several servers. It is the same as
+//! in memory and on one server.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::places::{
     Counters, Place, Servers, ask, asking, counters, descriptor, engine, memory, passed, remaining,
 };
 
-/// A test for each place.
+/// A test for each deployment.
 macro_rules! everywhere {
     ($($name:ident),*) => {$(
         mod $name {
@@ -53,7 +53,7 @@ everywhere!(
     a_request_that_another_limit_refuses_bans_nobody_told_to_stop
 );
 
-/// One that decides by `text`, at noon.
+/// An engine with the rules `text`, at noon.
 async fn table(servers: &Servers, text: &str) -> (Engine<Counters>, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(NOON));
     let store = counters(servers.store(PATIENT).await, 0);
@@ -64,7 +64,7 @@ fn stop() -> Mode {
     Mode { stop_counting: true, ..Mode::default() }
 }
 
-/// The codes of each request: whether it is refused; none if there is no decision.
+/// Whether each request is refused; `None` for an error.
 async fn codes<S: Store>(engine: &Engine<S>, request: &Request, times: usize) -> Vec<Option<bool>> {
     let mut codes = Vec::new();
     for _ in 0..times {
@@ -73,13 +73,13 @@ async fn codes<S: Store>(engine: &Engine<S>, request: &Request, times: usize) ->
     codes
 }
 
-/// Five that pass and so many that are refused.
+/// Five passed requests, and refused ones up to `times`.
 fn five_of(times: usize) -> Vec<Option<bool>> {
     (0..times).map(|it| Some(5 <= it)).collect()
 }
 
 #[tokio::test]
-async fn with_two_servers_what_is_over_is_refused_and_not_an_error() {
+async fn a_request_over_the_limit_is_refused_although_the_other_server_fails() {
     let servers = Servers::start(Place::PerSecond);
     let one = "domain: game\ndescriptors:\n- key: user\n  rate_limits:\n  \
                - {unit: second, requests_per_unit: 100}\n  \
@@ -90,7 +90,7 @@ async fn with_two_servers_what_is_over_is_refused_and_not_an_error() {
 }
 
 #[tokio::test]
-async fn with_two_servers_what_is_over_is_refused_whatever_policies_say() {
+async fn a_request_over_the_limit_is_refused_under_any_policy() {
     let servers = Servers::start(Place::PerSecond);
     let wide = "second, requests_per_unit: 100000";
     for (name, mode, hour, second) in [
@@ -111,7 +111,7 @@ async fn with_two_servers_what_is_over_is_refused_whatever_policies_say() {
                  requests_per_unit: 5{hour}}}\n- key: second\n  rate_limit: {{unit: {wide}{second}}}\n"
             );
             let (engine, _) = table(&servers, &text).await;
-            // Longer than a healthy server ever takes.
+            // Longer than a healthy server takes.
             let deadline = PATIENT;
             let settings =
                 FallbackSettings { on_error: Some(on_error), deadline, ..Default::default() };
@@ -143,7 +143,7 @@ descriptors:
   rate_limit: {unit: hour, requests_per_unit: 3, penalty: 10m}
 ";
 
-/// Both are closed, wherever their counters are.
+/// Adds two limits that refuse every request in every deployment.
 fn closed_with(others: &[(&str, Hits)]) -> Request {
     let mut all =
         vec![descriptor("closed", "ann", Hits::Add(1)), descriptor("shut", "ann", Hits::Add(1))];
@@ -184,7 +184,7 @@ async fn requests_that_are_refused_keep_no_log_full(place: Place) {
     clock.advance(Duration::from_secs(9));
     assert_eq!(passed(&engine, &closed_with(&[("log", Hits::Add(1))]), 5).await, 0);
     assert_eq!(remaining(&engine, "log").await, 5);
-    // The first five are over now.
+    // The first five have ended.
     clock.advance(Duration::from_millis(1_500));
     assert_eq!(passed(&engine, &ask(&["log"]), 12).await, 10);
 }
@@ -192,7 +192,7 @@ async fn requests_that_are_refused_keep_no_log_full(place: Place) {
 async fn requests_that_are_refused_keep_no_slot_of_a_caller_that_died(place: Place) {
     let servers = Servers::start(place);
     let (engine, clock) = table(&servers, WITH_CLOSED).await;
-    // It never gives it back.
+    // The slot is never released.
     assert_eq!(passed(&engine, &ask(&["job"]), 1).await, 1);
     for _ in 0..12 {
         clock.advance(Duration::from_secs(1));
@@ -220,7 +220,7 @@ fn only(all: &[(&str, Hits)]) -> Request {
     asking(all.iter().map(|(key, hits)| descriptor(key, "ann", *hits)).collect())
 }
 
-/// Of the last descriptor: whether it is over, what remains and how long it is banned.
+/// The status of the last descriptor.
 async fn told<S: Store>(engine: &Engine<S>, request: &Request) -> (bool, u32, Duration) {
     let decision = engine.decide(request, None).await.expect("the servers answer");
     let last = decision.verdicts.last().expect("there is one");
@@ -232,7 +232,7 @@ async fn nobody_is_banned(place: Place, mode: Mode) {
     let servers = Servers::start(place);
     let (engine, _) = table(&servers, WITH_CLOSED).await;
     let engine = Engine { mode, ..engine };
-    // Three fit, so the fourth is the one that would be refused.
+    // Three hits fit, so the fourth would be refused.
     assert_eq!(passed(&engine, &closed_with(&[("pen", Hits::Add(1))]), 8).await, 0);
     assert_eq!(passed(&engine, &ask(&["pen"]), 4).await, 3);
 }

@@ -1,4 +1,4 @@
-//! Two Redis: one for limits per second, one for all others.
+//! Two Redis servers, one of them for limits per second.
 
 use ::redis::cmd;
 use tollgate::store::StoreStats;
@@ -6,7 +6,7 @@ use tollgate::store::StoreStats;
 use super::*;
 use testkit::redis::RedisServer;
 
-/// How many scripts a server has run.
+/// The number of scripts that a server has run.
 fn scripts(server: &RedisServer) -> u64 {
     let info: String =
         cmd("INFO").arg("commandstats").query(&mut server.client()).expect("it runs");
@@ -18,7 +18,7 @@ fn scripts(server: &RedisServer) -> u64 {
 }
 
 #[tokio::test]
-async fn what_a_call_consumes_that_one_of_two_servers_refuses() {
+async fn consumption_of_a_call_that_one_of_two_servers_refuses() {
     let servers = [(); 2].map(|()| RedisServer::start());
     let settings = servers
         .each_ref()
@@ -45,8 +45,7 @@ async fn what_a_call_consumes_that_one_of_two_servers_refuses() {
             assert_eq!(used(consume, &name, false).await, expected, "{consume:?}");
         }
     }
-    // Of a call that is refused anyway nothing is counted that passes, and nothing
-    // is reserved for that.
+    // A call that another limit refused counts no passed charge and reserves nothing.
     let before = servers.each_ref().map(scripts);
     assert_eq!(used(Consume::IfRefused, "other", true).await, [0, 0, 0]);
     assert_eq!(used(Consume::AllOrNothing, "other", true).await, [0, 0, 0]);

@@ -1,4 +1,4 @@
-//! What is found under a key, whoever has written it.
+//! Arbitrary values of keys, correct or not.
 
 use ::redis::cmd;
 use proptest::{collection::vec, prelude::*};
@@ -18,7 +18,7 @@ use crate::{
     model::Model,
 };
 
-/// Numbers of every size, all below 2^53.
+/// Numbers of all magnitudes below 2^53.
 fn number() -> impl Strategy<Value = u64> {
     (0..=53_u32, 0..=Hits::MAX).prop_map(|(bits, it)| it & ((1 << bits) - 1))
 }
@@ -54,8 +54,8 @@ fn charged(
     }
 }
 
-/// Charges a counter under which `text` is kept twice, and so does a model that
-/// has `state`.
+/// Sets a counter to `text`, charges it twice, and compares a model that begins with
+/// `state`.
 fn check(
     table: &Table,
     charge: &Charge,
@@ -97,7 +97,7 @@ fn any_sliding_window_is_weighed_exactly() {
         let mut before = before;
         let room = u64::from(limit).saturating_sub(current.saturating_add(hits.requested()));
         if exactly {
-            // As many as just fit, give or take a few.
+            // The largest number that fits, or one close to it.
             let left = span.end.since(now).as_micros().max(1);
             let fit = u128::from(room) * u128::try_from(length).unwrap() / left;
             before = u64::try_from(fit).unwrap_or(Hits::MAX).saturating_add_signed(near);
@@ -158,7 +158,7 @@ fn any_leases_are_counted_exactly() {
         let charge = charged(Algorithm::Concurrency { lease }, limit, window, hits, now);
         let end = |&(end, hits)| (now.as_micros().saturating_add_signed(end), hits);
         let ends: Vec<(u64, u64)> = ends.iter().map(end).collect();
-        // As they were kept before, each with its end; and as they are, since when.
+        // An older format with the end of each lease, and the current one with its begin.
         let mark = if before { ":" } else { "@" };
         let kept = |end: u64| if before { end + 10_000_000 } else { end };
         let text: String =
@@ -170,7 +170,7 @@ fn any_leases_are_counted_exactly() {
 }
 
 #[test]
-fn lists_that_an_older_version_has_kept_are_read_and_kept_as_they_are_now() {
+fn lists_of_an_older_version_are_read_and_converted() {
     let table = Table::new();
     let lease = Duration::from_secs(60);
     let window = Window::new(Unit::Minute);
@@ -191,7 +191,7 @@ fn lists_that_an_older_version_has_kept_are_read_and_kept_as_they_are_now() {
 }
 
 #[test]
-fn what_is_no_state_counts_for_nothing_and_is_overwritten() {
+fn an_invalid_state_is_ignored_and_overwritten() {
     let table = Table::new();
     let window = || Window::new(Unit::Minute);
     for algorithm in [
@@ -239,14 +239,14 @@ fn what_is_no_state_counts_for_nothing_and_is_overwritten() {
 }
 
 #[test]
-fn a_ban_is_kept_behind_the_state_and_nothing_else_is_one() {
+fn only_a_valid_suffix_of_the_state_is_a_ban() {
     let table = Table::new();
     for (text, over) in [
         ("43200000000:0!43199000000", true),
         ("!43199000000", true),
         ("!43190000001", true),
         ("!43190000000", false),
-        // Of a clock that is ahead, however far.
+        // Written by a clock that is ahead.
         ("!43200000001", true),
         ("!9007199254740991", true),
         ("!9007199254740992", false),
@@ -263,9 +263,9 @@ fn a_ban_is_kept_behind_the_state_and_nothing_else_is_one() {
     }
 }
 
-/// Others may leave an integer below 0, which counts as 0 for all who come at once.
+/// Another client may leave a negative integer, which counts as 0 for concurrent calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hits_that_meet_on_an_integer_below_0_are_counted_once_each() {
+async fn concurrent_hits_on_a_negative_integer_are_counted_once_each() {
     let server = testkit::redis::RedisServer::start();
     let stores = [(); 3].map(|()| store(&server.url(), PATIENT));
     for store in &stores {

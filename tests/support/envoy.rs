@@ -180,7 +180,7 @@ pub fn rate_limit_filter(service: &str, more: &Value) -> Value {
 }
 
 /// A route to the upstream. Its rate limits are in the per-route configuration of the
-/// filter: of those, Envoy sends all fields.
+/// filter, as Envoy sends all of their fields only from there.
 pub fn route(path: &str, per_route: Value) -> Value {
     let per_route = typed("extensions.filters.http.ratelimit.v3.RateLimitPerRoute", per_route);
     json!({

@@ -1,4 +1,4 @@
-//! What passes and what does not.
+//! Requests that pass, and requests that are refused.
 
 use super::front::on_each_store;
 use testkit::{http, unique_value};
@@ -31,7 +31,7 @@ fn one_refused_descriptor_of_several_refuses_the_request() {
     on_each_store(|front| {
         let (region, team) = (unique_value(), unique_value());
         let statuses = [200, 200, 429].map(|expected| {
-            // The user and the region have room: the team has none.
+            // The user and the region are within their limits, the team is not.
             let user = unique_value();
             let headers = [("x-region", &*region), ("x-user", &*user), ("x-team", &*team)];
             (front.get("/all", &headers).status, expected)
@@ -75,7 +75,7 @@ fn bytes_that_are_not_utf8_are_limited_like_any_others() {
         user.extend_from_slice(b"\xff\xfe\x80");
         let get = |user: &[u8]| http::get(front.http, "/user", &[("x-user", user)]).status;
         assert_eq!([(); 5].map(|()| get(&user)), [200, 200, 200, 429, 429]);
-        // Another value, not the same one with the bad bytes replaced.
+        // A different value, not the same one with the invalid bytes replaced.
         user.pop();
         assert_eq!(get(&user), 200);
         assert_eq!(front.errors(), 0, "Envoy did not accept a reply");

@@ -1,5 +1,4 @@
-//! An Envoy that asks by TLS with a certificate of its own, and one that asks
-//! over a unix socket.
+//! Envoy connected by TLS with a client certificate, and over a Unix socket.
 
 use serde_json::{Value, json};
 use testkit::{
@@ -17,15 +16,15 @@ descriptors:
   rate_limit: { unit: year, requests_per_unit: 1 }
 ";
 
-/// A listener that limits by what the cluster `service` says, and refuses where
-/// it says nothing.
+/// A listener that uses the cluster `service` for rate limits, and denies requests if it
+/// fails.
 fn listener(service: &str) -> Value {
     let filter = envoy::rate_limit_filter(service, &json!({ "failure_mode_deny": true }));
     let user = route("/", json!({ "rate_limits": [{ "actions": [header("user")] }] }));
     envoy::listener(service, &[envoy::http_filter_chain(&[filter], &[user])])
 }
 
-/// A cluster of gRPC by TLS, for a server called `localhost`.
+/// A gRPC cluster with TLS, for a server named `localhost`.
 fn encrypted(
     name: &str,
     service: &Tollgate,
@@ -59,7 +58,7 @@ fn get(envoy: &Envoy, listener: &str, user: &str) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_envoy_with_a_certificate_is_served_and_one_without_is_not() {
+async fn only_an_envoy_with_a_client_certificate_is_served() {
     let authority = CertificateAuthority::new();
     let (secret, _) = MountedSecret::new(|it| authority.write(it, "localhost"));
     let path = |it: &str| secret.path(it).display().to_string();
@@ -89,7 +88,7 @@ async fn an_envoy_with_a_certificate_is_served_and_one_without_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_envoy_beside_it_asks_over_a_unix_socket() {
+async fn envoy_connects_over_a_unix_socket() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("tollgate.sock");
     let socket = socket.to_str().unwrap();

@@ -1,4 +1,4 @@
-//! The files in `examples/envoy`, on other ports.
+//! The files in `examples/envoy`, with other ports.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ const README: &str = include_str!("../../../examples/envoy/README.md");
 const SETUP: &str = include_str!("../../setup.sh");
 
 #[test]
-fn the_example_does_what_its_readme_says() {
+fn the_example_matches_its_readme() {
     let files = TempDir::new().unwrap();
     let rules = files.path().join("rules.yaml");
     fs::write(&rules, RULES).unwrap();
@@ -38,7 +38,7 @@ fn the_example_does_what_its_readme_says() {
         envoy.stat("cluster.tollgate.membership_healthy") == 1
     });
 
-    // Another try with another user, should the minute end on the way.
+    // Repeated with another user if the minute ends.
     let refused = eventually("a fourth request to be refused", || {
         let user = unique_value();
         let get = |()| http::get(address, "/", &[("x-user", user.as_bytes())]);
@@ -55,7 +55,7 @@ fn the_example_does_what_its_readme_says() {
         assert!(README.contains(&format!("\n{name}: ")), "{name}");
     }
 
-    // "Now raise her limit", the way a simple editor does: in place.
+    // "Now raise her limit": the file is written in place, as simple editors do.
     fs::write(&rules, RULES.replace("requests_per_unit: 3,", "requests_per_unit: 30,")).unwrap();
     eventually("the higher limit", || {
         let reply = http::get(address, "/", &[("x-user", b"alice")]);

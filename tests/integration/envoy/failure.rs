@@ -1,4 +1,4 @@
-//! What Envoy does without the service, and that it finds its way back.
+//! Envoy without the service, and after the service returns.
 
 use serde_json::json;
 use testkit::{
@@ -17,7 +17,7 @@ descriptors:
 ";
 
 #[test]
-fn without_the_service_envoy_does_as_it_is_told_and_comes_back_with_it() {
+fn envoy_follows_its_failure_mode_without_the_service_and_reconnects() {
     let mut service = Tollgate::start(RULES, &[("DRAIN_DELAY", "0s")]);
     let listeners = [
         ("open", json!({})),

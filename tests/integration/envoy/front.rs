@@ -1,5 +1,5 @@
-//! One Envoy for most tests: it limits the same routes once by counters in
-//! memory and once by counters in Redis.
+//! One Envoy for most tests. It applies the same limits to the same routes twice: with
+//! counters in memory and with counters in Redis.
 //!
 //! Limits are per year and per month, so that no window ends during a test.
 
@@ -41,7 +41,7 @@ pub struct Fronts {
     _redis: RedisServer,
 }
 
-/// What a test talks to.
+/// The listeners and the service for one store.
 #[derive(Clone, Copy, Debug)]
 pub struct Front<'a> {
     pub envoy: &'a Envoy,
@@ -51,25 +51,25 @@ pub struct Front<'a> {
 }
 
 impl Front<'_> {
-    /// Asks for `path` through Envoy.
+    /// Sends a GET request through Envoy.
     pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
         let headers: Vec<_> =
             headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
         http::get(self.http, path, &headers)
     }
 
-    /// The statuses of as many equal requests.
+    /// The statuses of `times` equal requests.
     pub fn statuses(&self, times: usize, path: &str, headers: &[(&str, &str)]) -> Vec<u16> {
         (0..times).map(|_| self.get(path, headers).status).collect()
     }
 
-    /// How many calls Envoy counts as failed, from its start.
+    /// The number of calls to the service that failed, since the start of Envoy.
     pub fn errors(&self) -> u64 {
         self.envoy.stat("cluster.upstream.ratelimit.error")
     }
 }
 
-/// Plays a test on counters in memory, and again on counters in Redis.
+/// Runs a test with counters in memory, and again with counters in Redis.
 pub fn on_each_store(test: impl Fn(Front<'_>)) {
     let fronts = Fronts::shared();
     for (service, store) in fronts.services.iter().zip(["memory", "redis"]) {
@@ -84,7 +84,7 @@ pub fn on_each_store(test: impl Fn(Front<'_>)) {
 }
 
 impl Fronts {
-    /// The one that other tests are using right now, or a new one.
+    /// The instance that other tests use at the moment, or a new one.
     fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Fronts>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);

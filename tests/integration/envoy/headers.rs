@@ -1,4 +1,4 @@
-//! What the client and the access log are told.
+//! Response headers for the client, and the metadata in the access log.
 
 use serde_json::Value;
 
@@ -15,8 +15,8 @@ fn the_headers_state_the_limit_nearest_to_its_end_and_all_policies() {
         let headers = [("x-region", &*region), ("x-user", &*user), ("x-team", &*team)];
         let policies =
             "1000;w=604800, 3;w=31536000;name=\"per_user\", 2;w=2592000;name=\"per_team\"";
-        // At the end neither user nor team has any left: Envoy names the first,
-        // and the service the one that refuses.
+        // At the end user and team are exhausted: Envoy names the first of them, and the
+        // service the one that refuses.
         for (status, remaining, nearest) in [(200, "1", 2), (200, "0", 2), (429, "0", 3)] {
             let reply = front.get("/all", &headers);
             assert_eq!(reply.status, status);
@@ -24,7 +24,7 @@ fn the_headers_state_the_limit_nearest_to_its_end_and_all_policies() {
             assert_eq!(reply.header("x-ratelimit-remaining").as_deref(), Some(remaining));
             let reset = |name| reply.header(name).unwrap().parse::<u64>().unwrap();
             assert!((1..=YEAR).contains(&reset("x-ratelimit-reset")));
-            // The service's own, for clients that know the names without x-.
+            // The headers of the service, for clients that use the names without `x-`.
             assert_eq!(reply.header("ratelimit-limit").as_deref(), Some("2"));
             assert_eq!(reply.header("ratelimit-remaining").as_deref(), Some(remaining));
             assert!((1..=MONTH).contains(&reset("ratelimit-reset")));
@@ -33,7 +33,7 @@ fn the_headers_state_the_limit_nearest_to_its_end_and_all_policies() {
 }
 
 #[test]
-fn only_a_refusal_says_that_it_is_one_and_when_to_come_back() {
+fn only_a_refusal_has_the_headers_of_a_refusal() {
     on_each_store(|front| {
         let user = unique_value();
         let replies = [(); 4].map(|()| front.get("/user", &[("x-user", &user)]));

@@ -3,7 +3,7 @@
 use super::front::{Front, on_each_store};
 use testkit::{unique_value, wait::eventually};
 
-/// What is left of the ten, without charging any.
+/// The remaining hits of the limit of ten, without a charge.
 fn remaining(front: &Front<'_>, budget: &str) -> String {
     let reply = front.get("/look", &[("x-budget", budget)]);
     reply.header("x-ratelimit-remaining").unwrap()
@@ -18,7 +18,7 @@ fn a_request_may_cost_a_fixed_number_of_hits() {
 }
 
 #[test]
-fn a_request_may_cost_what_a_header_says() {
+fn a_header_may_set_the_number_of_hits() {
     on_each_store(|front| {
         let budget = unique_value();
         let mut statuses = Vec::new();
@@ -31,7 +31,7 @@ fn a_request_may_cost_what_a_header_says() {
 }
 
 #[test]
-fn a_request_of_no_hits_looks_and_charges_nothing() {
+fn a_request_without_hits_reads_and_charges_nothing() {
     on_each_store(|front| {
         let budget = unique_value();
         let headers = [("x-budget", &*budget)];
@@ -39,7 +39,7 @@ fn a_request_of_no_hits_looks_and_charges_nothing() {
         assert_eq!(remaining(&front, &budget), "10");
         let hits = |hits| [("x-budget", &*budget), ("x-hits", hits)];
         assert_eq!(front.get("/hits-of-header", &hits("10")).status, 200);
-        // At the limit, but not over it.
+        // At the limit and not over it.
         assert_eq!(front.get("/look", &headers).status, 200);
         assert_eq!(front.get("/hits-of-header", &hits("1")).status, 429);
         assert_eq!(front.get("/look", &headers).status, 429);
@@ -47,11 +47,11 @@ fn a_request_of_no_hits_looks_and_charges_nothing() {
 }
 
 #[test]
-fn negative_hits_are_given_back() {
+fn negative_hits_are_a_refund() {
     on_each_store(|front| {
         let budget = unique_value();
         let headers = [("x-budget", &*budget)];
-        // Nothing has been taken, so there is nothing to give back.
+        // Nothing has been charged, so there is nothing to refund.
         assert_eq!(front.get("/refund-3", &headers).status, 200);
         assert_eq!(remaining(&front, &budget), "10");
         assert_eq!(front.get("/hits-4", &headers).status, 200);

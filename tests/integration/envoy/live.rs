@@ -1,10 +1,10 @@
-//! Rules that change while Envoy's clients look on.
+//! Rules that change while clients send requests through Envoy.
 
 use super::front::on_each_store;
 use testkit::{unique_value, wait::eventually};
 
 #[test]
-fn an_edited_rule_governs_the_next_requests() {
+fn an_edited_rule_applies_to_the_next_requests() {
     on_each_store(|front| {
         let user = unique_value();
         let get = || front.get("/market", &[("x-user", &user)]);
@@ -20,7 +20,7 @@ fn an_edited_rule_governs_the_next_requests() {
         edit(1000);
         eventually("the new rule", || limit().filter(|it| it == "1000, 1000;w=31536000"));
         assert_eq!(get().status, 200);
-        // What has been counted stays counted.
+        // The counter is kept.
         edit(1);
         eventually("the lower limit", || limit().filter(|it| it == "1, 1;w=31536000"));
         assert_eq!(get().status, 429);

@@ -1,10 +1,10 @@
-//! Limits that Envoy brings along.
+//! Limits in the requests of Envoy.
 
 use super::front::on_each_store;
 use testkit::unique_value;
 
 #[test]
-fn a_limit_in_the_route_comes_before_the_rules() {
+fn a_limit_in_the_route_overrides_the_rules() {
     on_each_store(|front| {
         let user = unique_value();
         let replies = [(); 2].map(|()| front.get("/brought-static", &[("x-user", &user)]));

@@ -1,4 +1,4 @@
-//! Connections rather than requests.
+//! Limits on connections.
 
 use super::front::on_each_store;
 use testkit::{http, wait::eventually};
@@ -7,7 +7,7 @@ use testkit::{http, wait::eventually};
 fn connections_over_the_limit_are_closed_at_once() {
     on_each_store(|front| {
         let connect = || http::try_send(front.tcp, "GET", "/", &[], b"").map(|it| it.status).ok();
-        // Other tests may share this Envoy, but none of them comes this way.
+        // Other tests share this Envoy, but do not use this listener.
         assert_eq!([(); 4].map(|()| connect()), [Some(200), Some(200), None, None]);
         let store =
             if front.http == front.envoy.listener("http-redis") { "redis" } else { "memory" };

@@ -1,4 +1,4 @@
-//! Traces that begin before Envoy and go on in the service.
+//! Traces that start before Envoy and continue in the service.
 
 use serde_json::{Value, json};
 use testkit::{
@@ -20,7 +20,7 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trace_goes_on_through_envoy_whichever_headers_it_sends() {
+async fn a_trace_continues_through_envoy_with_either_kind_of_headers() {
     let collector = Collector::start().await;
     let endpoint = format!("http://{}", collector.address);
     let service = Tollgate::start(
@@ -83,7 +83,7 @@ async fn a_trace_goes_on_through_envoy_whichever_headers_it_sends() {
     assert!(!["", SPAN].contains(&call.parent_id().as_str()), "Envoy's span is in between");
 }
 
-/// Envoy's own choice is to record what the caller wants recorded.
+/// Envoy samples the requests that the caller wants to be sampled.
 fn listener(name: &str, tracer: &Value) -> Value {
     let filter = envoy::rate_limit_filter("tollgate", &json!({ "failure_mode_deny": true }));
     let limits = json!({ "rate_limits": [{ "actions": [header("user")] }] });

@@ -1,4 +1,4 @@
-//! Certificates that are exchanged while they are in use.
+//! Certificates that are replaced while the service runs.
 
 use std::{
     fs,
@@ -8,29 +8,29 @@ use std::{
 
 use tokio::task::JoinSet;
 
+use testkit::wait::eventually_async;
+
 use super::*;
 
-/// The certificate that the server shows to whoever comes now.
+/// The certificate that the server presents on a new connection.
 async fn shown(service: &Tollgate, config: &ClientConfig) -> Vec<u8> {
     let stream = shake_hands(service.grpc, config).await.unwrap();
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
 
-/// Waits until it is this one.
+/// Waits until the server presents this certificate.
 pub(crate) async fn until_shown(service: &Tollgate, config: &ClientConfig, expected: &Identity) {
-    let wait = async {
-        while shown(service, config).await != expected.certificate.der().as_ref() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(TIMEOUT, wait).await.expect("the new certificate");
+    eventually_async("the new certificate", async || {
+        shown(service, config).await == expected.certificate.der().as_ref()
+    })
+    .await;
 }
 
 fn metric(service: &Tollgate, name: &str) -> f64 {
     service.metrics().value(&format!("tollgate_certificate_{name}"), &[])
 }
 
-/// Clients that call all the time, on connections that stay and on new ones.
+/// Clients that send calls without pause, on open and on new connections.
 pub(crate) struct Load {
     over: Arc<AtomicBool>,
     calls: Arc<AtomicUsize>,
@@ -66,15 +66,13 @@ impl Load {
         Self { over, calls, clients }
     }
 
-    /// So that every client has had its turn since.
+    /// Waits until every client has made more calls.
     pub(crate) async fn more_calls(&self) {
-        let before = self.calls.load(Ordering::Relaxed);
-        while self.calls.load(Ordering::Relaxed) < before + 100 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let enough = self.calls.load(Ordering::Relaxed) + 100;
+        eventually_async("more calls", async || self.calls.load(Ordering::Relaxed) >= enough).await;
     }
 
-    /// How many calls failed.
+    /// Stops the clients, and returns the number of failed calls.
     pub(crate) async fn end(self) -> usize {
         self.over.store(true, Ordering::Relaxed);
         self.clients.join_all().await.into_iter().sum()
@@ -82,7 +80,7 @@ impl Load {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_that_are_renamed_over_the_old_ones_count_for_new_connections() {
+async fn renamed_files_apply_to_new_connections() {
     let authority = CertificateAuthority::new();
     let files = tempfile::tempdir().unwrap();
     let old = authority.write(files.path(), "localhost");
@@ -106,14 +104,14 @@ async fn files_that_are_renamed_over_the_old_ones_count_for_new_connections() {
         fs::rename(staging.path().join(name), path(name)).unwrap();
     }
     until_shown(&service, &config, &new).await;
-    // And by writing into the files.
+    // The same with files that are written in place.
     let newest = authority.write(files.path(), "localhost");
     until_shown(&service, &config, &newest).await;
     assert!(answers(&open).await, "what was open goes on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_is_exchanged_under_load_and_no_call_fails() {
+async fn no_call_fails_while_a_secret_is_replaced() {
     let authority = CertificateAuthority::new();
     let (mut secret, old) = MountedSecret::new(|it| authority.write(it, "localhost"));
     let service = start(&secret, &["envoy"], &[]);
@@ -131,7 +129,7 @@ async fn a_secret_is_exchanged_under_load_and_no_call_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_authority_of_clients_counts_for_new_connections() {
+async fn a_new_client_ca_applies_to_new_connections() {
     let (old, new) = (CertificateAuthority::new(), CertificateAuthority::new());
     let (mut secret, _) = MountedSecret::new(|it| old.write(it, "localhost"));
     let service = start(&secret, &["envoy"], &[]);
@@ -145,14 +143,14 @@ async fn another_authority_of_clients_counts_for_new_connections() {
     };
     let identity = secret.replace(server);
     until_shown(&service, &known, &identity).await;
-    // Nor by resuming a session that the old authority was good for.
+    // A session of the old CA cannot be resumed either.
     assert!(!is_served(service.grpc, &known).await);
     assert!(is_served(service.grpc, &old.client_config(Some(new.sign("envoy")), &VERSIONS)).await);
     assert!(answers(&open).await, "what was open goes on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pair_that_is_none_leaves_the_old_one_in_force() {
+async fn an_invalid_pair_keeps_the_active_one() {
     let authority = CertificateAuthority::new();
     let (mut secret, old) = MountedSecret::new(|it| authority.write(it, "localhost"));
     let service = start(&secret, &[], &[]);

@@ -1,4 +1,4 @@
-//! What Envoy Gateway sets, and what it sends.
+//! The settings of Envoy Gateway, and the rules that it sends.
 
 use std::{
     path::Path,
@@ -25,8 +25,7 @@ const ANY_HOST: &str = "httproute/default/backend/rule/0/match/0/*_example_com";
 const HEADER: (&str, &str) = ("rule-0-match-0", "rule-0-match-0");
 const CIDR: [(&str, &str); 2] = [("masked_remote_address", "10.0.0.0/8"), ("remote_address", "")];
 
-/// All that the gateway sets, with the certificates in `files` and counters in
-/// `redis`. The ports are the test's.
+/// Starts a service with all settings of the gateway. Only the ports are different.
 fn start(url: &str, files: &Path, redis: &RedisServer) -> Tollgate {
     let path = |it: &str| files.join(it).display().to_string();
     let (certificate, key, ca) = (path("tls.crt"), path("tls.key"), path("ca.crt"));
@@ -62,7 +61,7 @@ fn start(url: &str, files: &Path, redis: &RedisServer) -> Tollgate {
     )
 }
 
-/// One listener, and one policy that several share.
+/// The rules of a listener, and of a policy that several listeners share.
 fn resources() -> [RateLimitConfig; 2] {
     let mut shadowed = chain(&[("rule-1-match--1", "rule-1-match--1")], 0);
     shadowed.shadow_mode = true;
@@ -83,7 +82,7 @@ fn resources() -> [RateLimitConfig; 2] {
     [listener, shared]
 }
 
-/// A chain of links, with a limit on the last.
+/// Nested rules, with a limit on the innermost one.
 fn chain(links: &[(&str, &str)], requests: u32) -> RateLimitDescriptor {
     let mut links = links.iter().rev().map(|(key, value)| rule(key, value));
     let last = with_limit(links.next().unwrap(), requests);
@@ -91,11 +90,11 @@ fn chain(links: &[(&str, &str)], requests: u32) -> RateLimitDescriptor {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_environment_and_the_resources_of_envoy_gateway_work() {
+async fn the_settings_and_resources_of_envoy_gateway_work() {
     let authority = CertificateAuthority::new();
     let files = tempfile::tempdir().unwrap();
     authority.write(files.path(), "envoy-ratelimit");
-    // The certificate is that of a service of Kubernetes.
+    // The certificate is for the name of the Kubernetes service.
     let tls = authority.server_config("envoy-gateway", &[&rustls::version::TLS13]);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = listener.local_addr().unwrap().to_string();
@@ -104,7 +103,7 @@ async fn the_environment_and_the_resources_of_envoy_gateway_work() {
     let service = start(&url, files.path(), &redis);
     let mut stream = server.accept().await;
     assert_eq!(greeting(&mut stream, "").await.node.unwrap().id, "envoy-ratelimit");
-    // No policy exists, so that the gateway says nothing; the pod is not killed.
+    // Without any policy the gateway sends nothing; the pod must stay healthy.
     eventually("health", || healthy(&service));
     assert_eq!(ask(&service, LISTENER, &[(ROUTE, ROUTE)]).status, 503);
 
@@ -133,7 +132,7 @@ async fn the_environment_and_the_resources_of_envoy_gateway_work() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_certificates_of_envoy_gateway_change_under_load_and_probes_go_on() {
+async fn certificates_of_envoy_gateway_are_replaced_under_load() {
     let authority = CertificateAuthority::new();
     let (mut secret, old) = MountedSecret::new(|it| authority.write(it, "localhost"));
     let tls = authority.server_config("envoy-gateway", &[&rustls::version::TLS13]);
@@ -150,10 +149,10 @@ async fn the_certificates_of_envoy_gateway_change_under_load_and_probes_go_on() 
     assert_accepted(&stream.next_request().await, "1", "1");
     eventually("health", || healthy(&service));
 
-    // Envoy shows a certificate, and is not asked for it.
+    // Envoy presents a certificate although none is required.
     let envoy = authority.client_config(Some(authority.sign("envoy")), &[&rustls::version::TLS13]);
     until_shown(&service, &envoy, &old).await;
-    // Without the service it ends, too.
+    // The probe stops at the first failure.
     let (over, to) = (Arc::new(AtomicBool::new(false)), service.http);
     let end = Arc::clone(&over);
     let probes = thread::spawn(move || {

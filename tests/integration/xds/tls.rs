@@ -1,4 +1,4 @@
-//! TLS to the management server.
+//! TLS to the xDS management server.
 
 use rustls::ServerConfig;
 
@@ -33,7 +33,7 @@ async fn both_versions_of_tls_with_a_client_certificate() {
         assert_eq!(page(&service), line("shop", 1));
     }
 
-    // By its address the server has no name that its certificate knows.
+    // The certificate is not valid for the address of the server.
     let mut server = serve(authority.server_config("gateway", rustls::ALL_VERSIONS)).await;
     let url = server.address.to_string();
     let service = follow(&url, &settings);
@@ -46,7 +46,7 @@ async fn both_versions_of_tls_with_a_client_certificate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn certificates_that_were_exchanged_count_at_the_next_connection() {
+async fn replaced_certificates_apply_to_the_next_connection() {
     let (old, new) = (CertificateAuthority::new(), CertificateAuthority::new());
     let files = tempfile::tempdir().unwrap();
     old.write(files.path(), "limiter");

@@ -1,4 +1,4 @@
-//! Random calls, under a clock that mostly goes on.
+//! Random calls with a clock that mostly goes forward.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -13,45 +13,44 @@ use tollgate::{
 use super::rules::{Kind, RulesText, rules};
 use crate::places;
 
-/// Rules, and what is asked about them.
+/// Rules and a sequence of calls.
 #[derive(Clone, Debug)]
 pub(crate) struct Game {
     pub(crate) rules: RulesText,
     pub(crate) mode: Mode,
-    /// Whether refusals are remembered. Then nothing is given back and no limit is
-    /// raised: what others have been told is believed for a second.
+    /// Whether there is a deny cache. Then games have no refunds and raise no limit, as
+    /// cached refusals are valid for a second.
     pub(crate) remembers: bool,
     pub(crate) start: Timestamp,
     pub(crate) calls: Vec<(Step, Vec<Ask>)>,
 }
 
-/// How the clock moves before a call.
+/// The movement of the clock before a call.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Forward(Duration),
-    /// Back from the latest moment so far.
+    /// Back from the latest moment of the game.
     Back(Duration),
-    /// To the moment that the last call was told to come back, or so many
-    /// microseconds before.
+    /// To the end of the wait of the last answer, or so many microseconds before.
     Retry(u64),
-    /// To the next second, or so many microseconds before.
+    /// To the next full second, or so many microseconds before.
     Second(u64),
 }
 
-/// About one descriptor.
+/// One descriptor of a call.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
     key: usize,
     value: &'static str,
     amount: Amount,
-    /// A limit that the caller brings along: so many, per unit, times.
+    /// A limit in the request: requests, unit and multiplier.
     brought: Option<(u32, Unit, u32)>,
 }
 
 #[derive(Clone, Debug)]
 enum Amount {
     Hits(Hits),
-    /// As many as the first limit of the rule, and so many more.
+    /// The first limit of the rule, plus this number.
     Limit(u64),
 }
 
@@ -60,13 +59,13 @@ impl Game {
         places::asking(asks.iter().map(|it| self.descriptor(it)).collect())
     }
 
-    /// Whether it asks for hits of limits in the rules alone.
+    /// Whether it adds hits to limits of the rules only.
     pub(crate) fn is_plain(&self, ask: &Ask) -> bool {
         let Descriptor { hits, limit, .. } = self.descriptor(ask);
         matches!(hits, Hits::Add(_)) && limit.is_none()
     }
 
-    /// About all that games are about, without changing it.
+    /// A look at all counters of the game.
     pub(crate) fn looks(&self) -> Request {
         let look = |value| {
             let keys = (0..self.rules.0.len()).map(|it| format!("k{it}"));
@@ -92,7 +91,7 @@ impl Game {
 }
 
 impl Step {
-    /// When the next call is, if the latest was told to `wait`.
+    /// The moment of the next call, after an answer with this wait.
     pub(crate) fn moment(
         &self,
         now: Timestamp,

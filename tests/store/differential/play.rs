@@ -1,4 +1,4 @@
-//! Each game is played in memory and in another place.
+//! Each game is played in memory and in one Redis deployment.
 
 use std::{
     cell::Cell,
@@ -27,12 +27,12 @@ use super::{
 };
 use crate::places::{Counters, PATIENT, Place, Servers, Shared, counters, engine, memory};
 
-/// How many games there are of each kind in each place.
+/// The number of games of each kind in each deployment.
 const GAMES: u32 = 120;
-/// How many calls these are at least.
+/// The minimum of the calls of all these games.
 const CALLS: usize = 1_000;
 
-/// Where a game is played.
+/// A Redis deployment for games.
 pub(crate) struct Table {
     runtime: Runtime,
     store: Shared,
@@ -41,7 +41,7 @@ pub(crate) struct Table {
     _servers: Servers,
 }
 
-/// What a caller is told of a descriptor, and what decides it.
+/// The part of an answer about one descriptor.
 #[derive(Debug, PartialEq)]
 struct Told {
     limit: String,
@@ -51,7 +51,7 @@ struct Told {
     wait: Option<Duration>,
 }
 
-/// What a caller is told.
+/// An answer.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Answer {
     over: bool,
@@ -85,13 +85,13 @@ impl Answer {
         }
     }
 
-    /// The codes alone.
+    /// The codes without other values.
     fn codes(&self) -> (bool, bool, Vec<Option<bool>>) {
         let codes = self.verdicts.iter().map(|it| it.as_ref().map(|it| it.over));
         (self.over, self.shadowed, codes.collect())
     }
 
-    /// The longest that anybody is told to wait.
+    /// The longest wait of the refused descriptors.
     fn wait(&self) -> Option<Duration> {
         self.verdicts.iter().flatten().filter(|it| it.over).filter_map(|it| it.wait).max()
     }
@@ -112,7 +112,7 @@ impl Table {
         }
     }
 
-    /// What both say to each call.
+    /// Compares the answers to each call.
     fn play(&self, game: &Game) -> TestCaseResult {
         let round = Round::new(self, &game.rules.to_string(), game.mode, game.remembers);
         let (mut now, mut latest, mut wait) = (game.start, game.start, None);
@@ -127,7 +127,7 @@ impl Table {
             }
             wait = answer.wait();
             self.calls.set(self.calls.get() + 1);
-            // What is left behind may show much later, or never.
+            // A wrong state may show later or never, so it is looked at now.
             if !game.remembers && answer.verdicts.iter().flatten().any(|it| it.over) {
                 round.call(&game.looks(), now)?;
             }
@@ -136,14 +136,14 @@ impl Table {
     }
 }
 
-/// The same rules in memory and in the other place.
+/// The same rules in memory and in Redis.
 pub(crate) struct Round<'a> {
     table: &'a Table,
     begin: Instant,
     clock: Arc<ManualClock>,
     ours: Engine<Memory>,
     theirs: Engine<Counters>,
-    /// Whether refusals are remembered. Then only codes are the same.
+    /// Whether there is a deny cache. Then only codes are compared.
     remembers: bool,
 }
 
@@ -157,12 +157,12 @@ impl<'a> Round<'a> {
         Self { table, begin: Instant::now(), clock, ours, theirs, remembers }
     }
 
-    /// What memory says, if the other place says so too.
+    /// The answer of memory, which Redis must give as well.
     pub(crate) fn call(&self, request: &Request, now: Timestamp) -> Result<Answer, TestCaseError> {
         self.clock.set(now);
         let expected = self.decide(&self.ours, request)?;
         let found = self.decide(&self.theirs, request);
-        // The server has a clock of its own, by which it forgets.
+        // The server expires keys by its own clock.
         prop_assume!(self.begin.elapsed() < EXPIRY_SLACK);
         let found = found?;
         if self.remembers {
@@ -173,7 +173,7 @@ impl<'a> Round<'a> {
         Ok(expected)
     }
 
-    /// What remains in memory of all that a refused request leaves as it is.
+    /// The remaining hits in memory of all limits that refused requests do not change.
     fn look(&self, game: &Game, now: Timestamp) -> Result<Vec<Option<u32>>, TestCaseError> {
         self.clock.set(now);
         let answer = self.decide(&self.ours, &game.looks())?;
@@ -193,7 +193,7 @@ impl<'a> Round<'a> {
     }
 }
 
-/// Plays games of one kind in one place. Those that failed once are played again.
+/// Plays games of one kind in one deployment. Games that failed before are played again.
 fn play(place: Place, kind: Kind) {
     let file = match kind {
         Kind::Independent => "tests/store/differential/independent.regressions",

@@ -1,4 +1,4 @@
-//! Games that were once decided otherwise than in memory, by what was wrong.
+//! Games in which Redis once decided differently from memory.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use tollgate::{
 use super::play::{Round, Table};
 use crate::places::{Place, asking, descriptor};
 
-/// A call: how many milliseconds after the first, and what it is about.
+/// A call: the milliseconds since the first one, and its descriptors.
 type Call<'a> = (u64, &'a [About<'a>]);
 
-/// A key, and hits on it. `a at 3` brings along a limit of 3 per hour.
+/// A key and its hits. `a at 3` adds a limit of 3 per hour to the request.
 type About<'a> = (&'a str, Hits);
 
 const START: Timestamp = Timestamp::from_secs(1_001_000_000);
@@ -25,7 +25,7 @@ fn stop() -> Mode {
     Mode { stop_counting: true, ..Mode::default() }
 }
 
-/// Where else counters may be.
+/// The Redis deployments.
 struct Elsewhere([(Place, Table); 3]);
 
 impl Elsewhere {
@@ -33,20 +33,20 @@ impl Elsewhere {
         Self([Place::One, Place::PerSecond, Place::Cluster].map(|it| (it, Table::new(it))))
     }
 
-    /// Whether each call is answered as in memory, wherever counters are. `limits` are
-    /// pairs of a key and its limits.
+    /// Checks that every deployment answers each call as memory does. `limits` are pairs
+    /// of a key and its limits.
     #[track_caller]
     fn alike(&self, mode: Mode, limits: &[(&str, &[&str])], calls: &[Call<'_>]) {
         let mut rules = "domain: game\ndescriptors:\n".to_owned();
         for (key, limits) in limits {
-            // `a, quota` is a quota.
+            // `a, quota` stands for a rule with `quota_mode`.
             let key = key.replace(", quota", "\n  quota_mode: true");
             rules += &format!("- key: {key}\n  rate_limits:\n");
             limits.iter().for_each(|it| rules += &format!("  - {{{it}}}\n"));
         }
         let mut wrong = Vec::new();
         for (place, table) in &self.0 {
-            // It begins anew if the machine was too busy to end it in time.
+            // Repeated if the machine is too busy to finish in time.
             let result = (0..20).map(|_| play(&Round::new(table, &rules, mode, false), calls));
             let mut result = result.skip_while(|it| matches!(it, Err(TestCaseError::Reject(_))));
             if let Err(why) = result.next().expect("it is fast enough now and then") {
@@ -61,7 +61,7 @@ fn play(round: &Round<'_>, calls: &[Call<'_>]) -> TestCaseResult {
     for (millis, about) in calls {
         let about = about.iter().map(|(key, hits)| match key.split_once(" at ") {
             None => descriptor(key, "ann", *hits),
-            // The caller brings a limit along.
+            // The request contains a limit.
             Some((key, requests)) => {
                 let requests = requests.parse().expect("it is a number");
                 let limit = Some(Limit::fixed(requests, Window::new(Unit::Hour)));
@@ -76,7 +76,7 @@ fn play(round: &Round<'_>, calls: &[Call<'_>]) -> TestCaseResult {
 const ONE: Hits = Hits::Add(1);
 
 #[test]
-fn nothing_is_to_be_given_back_to_one_of_the_servers() {
+fn no_refund_is_needed_on_one_of_the_servers() {
     let elsewhere = Elsewhere::start();
     let tied = "unit: second, requests_per_unit: 0, consume: all_or_nothing";
     let free = "unit: minute, requests_per_unit: 1";
@@ -90,7 +90,7 @@ fn nothing_is_to_be_given_back_to_one_of_the_servers() {
 }
 
 #[test]
-fn a_request_whose_quotas_are_all_used_up_costs_what_a_refused_one_does() {
+fn a_request_with_exhausted_quotas_costs_the_same_as_a_refused_one() {
     let elsewhere = Elsewhere::start();
     let one = ["unit: minute, requests_per_unit: 1"];
     let two = ["unit: second, requests_per_unit: 2"];
@@ -102,7 +102,7 @@ fn a_request_whose_quotas_are_all_used_up_costs_what_a_refused_one_does() {
     elsewhere.alike(Mode::default(), &rules, &calls);
     let free = ["unit: hour, requests_per_unit: 9"];
     elsewhere.alike(stop(), &[rules[0], rules[1], ("c", &free)], &calls);
-    // A quota of one limit that is tied itself.
+    // A quota with one dependent limit.
     let tied = ["unit: second, requests_per_unit: 1, consume: all_or_nothing", tied[0]];
     let alone: [Call<'_>; 3] =
         [(0, &[("a", Hits::Add(2))]), (0, &[("a", ONE)]), (0, &[("a", ONE)])];
@@ -110,7 +110,7 @@ fn a_request_whose_quotas_are_all_used_up_costs_what_a_refused_one_does() {
 }
 
 #[test]
-fn a_ban_is_told_of_whatever_else_refuses() {
+fn a_ban_is_reported_beside_other_refusals() {
     let elsewhere = Elsewhere::start();
     let limits = [
         "unit: second, requests_per_unit: 5, penalty: 1ms, consume: all_or_nothing",
@@ -120,7 +120,7 @@ fn a_ban_is_told_of_whatever_else_refuses() {
 }
 
 #[test]
-fn a_refused_request_with_more_hits_than_anybody_counts_leaves_the_counter() {
+fn a_refused_request_with_too_many_hits_leaves_the_counter_unchanged() {
     let elsewhere = Elsewhere::start();
     let limits = ["unit: hour, requests_per_unit: 3", "unit: second, requests_per_unit: 3"];
     let huge: &[_] = &[("a", Hits::Add(u64::MAX))];
@@ -131,7 +131,7 @@ fn a_refused_request_with_more_hits_than_anybody_counts_leaves_the_counter() {
 }
 
 #[test]
-fn a_log_has_what_it_had_after_a_refused_request() {
+fn a_refused_request_leaves_a_log_unchanged() {
     let elsewhere = Elsewhere::start();
     let log = "unit: minute, requests_per_unit: 2, algorithm: sliding_log";
     let closed = "period: 2s, requests_per_unit: 0";
@@ -145,7 +145,7 @@ fn a_log_has_what_it_had_after_a_refused_request() {
 }
 
 #[test]
-fn a_slot_has_the_lease_it_had_after_a_refused_request() {
+fn a_refused_request_leaves_leases_unchanged() {
     let elsewhere = Elsewhere::start();
     let slots = "requests_per_unit: 3, lease: 10s, algorithm: concurrency, consume: all_or_nothing";
     let closed = "period: 2s, requests_per_unit: 0, consume: all_or_nothing";
@@ -162,9 +162,9 @@ fn a_slot_has_the_lease_it_had_after_a_refused_request() {
     );
 }
 
-/// A window that turns while hits are reserved, a clock that steps back meanwhile.
+/// A window that ends while hits are reserved, and a clock that steps back meanwhile.
 #[test]
-fn a_window_that_turns_has_what_it_had_after_a_refused_request() {
+fn a_refused_request_leaves_a_window_that_ends_unchanged() {
     let elsewhere = Elsewhere::start();
     let closed = "period: 2s, requests_per_unit: 0";
     let shut = "unit: second, requests_per_unit: 0";
@@ -185,9 +185,9 @@ fn a_window_that_turns_has_what_it_had_after_a_refused_request() {
     }
 }
 
-/// More hits than ever pass are refused without a look at the other limits.
+/// More hits than the capacity are refused without a look at the other limits.
 #[test]
-fn a_window_turns_alike_when_what_can_never_pass_is_refused() {
+fn a_window_ends_alike_when_too_many_hits_are_refused() {
     let elsewhere = Elsewhere::start();
     for (requests, tied) in
         [(2, ", consume: all_or_nothing"), (3, ", consume: all_or_nothing"), (3, "")]
@@ -209,7 +209,7 @@ fn a_window_turns_alike_when_what_can_never_pass_is_refused() {
 }
 
 #[test]
-fn what_one_request_takes_gives_back_and_takes_again_is_decided_alike() {
+fn a_charge_a_refund_and_a_charge_in_one_request_are_decided_alike() {
     let elsewhere = Elsewhere::start();
     let all: &[_] = &[("b", ONE), ("c", ONE), ("a", ONE), ("a", Hits::Refund(1)), ("a", ONE)];
     for limit in ["unit: second, count_denied: false", "unit: minute", "unit: second"] {
@@ -224,7 +224,7 @@ fn what_one_request_takes_gives_back_and_takes_again_is_decided_alike() {
 }
 
 #[test]
-fn what_is_granted_in_two_places_ends_when_it_should() {
+fn hits_granted_on_two_servers_expire_on_time() {
     let elsewhere = Elsewhere::start();
     let bucket = "unit: second, requests_per_unit: 5, algorithm: token_bucket";
     for limit in [
@@ -240,7 +240,7 @@ fn what_is_granted_in_two_places_ends_when_it_should() {
 }
 
 #[test]
-fn what_a_refused_request_gives_back_counts_alike() {
+fn refunds_of_a_refused_request_count_alike() {
     let elsewhere = Elsewhere::start();
     let sliding = "unit: hour, requests_per_unit: 6, algorithm: sliding_window";
     let slots = "requests_per_unit: 3, lease: 10s, algorithm: concurrency";
@@ -262,7 +262,7 @@ fn what_a_refused_request_gives_back_counts_alike() {
 }
 
 #[test]
-fn a_counter_that_a_refused_request_charges_twice_is_told_of_alike() {
+fn two_charges_of_one_counter_in_a_refused_request_are_reported_alike() {
     let elsewhere = Elsewhere::start();
     let tied = "unit: second, requests_per_unit: 1, consume: all_or_nothing";
     let closed = "unit: minute, requests_per_unit: 0";
@@ -283,7 +283,7 @@ fn a_counter_that_a_refused_request_charges_twice_is_told_of_alike() {
 }
 
 #[test]
-fn what_a_request_charges_to_one_counter_is_charged_in_order() {
+fn charges_of_one_counter_are_made_in_order() {
     let elsewhere = Elsewhere::start();
     let gentle: &[&str] = &["unit: hour, requests_per_unit: 5, count_denied: false"];
     let mut calls: Vec<Call<'_>> = Vec::new();

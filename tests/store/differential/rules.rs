@@ -1,16 +1,16 @@
-//! Random rules, as somebody may write them.
+//! Random rules.
 
 use std::fmt::{self, Display, Formatter};
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use tollgate::limit::Unit;
 
-/// How a request depends on its limits.
+/// The dependence of a request on its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// No limit says `consume`.
+    /// No limit sets `consume`.
     Independent,
-    /// Most say `all_or_nothing`.
+    /// Most limits are `all_or_nothing`.
     AllOrNothing,
     /// With `STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT`.
     Stop,
@@ -21,7 +21,7 @@ pub(crate) enum Kind {
 pub(crate) struct LimitText {
     algorithm: &'static str,
     pub(crate) requests: u32,
-    /// `unit: minute` or the like; nothing for `concurrency`.
+    /// `unit: minute` or similar; empty for `concurrency`.
     window: String,
     seconds: u64,
     more: String,
@@ -33,13 +33,13 @@ pub(crate) struct LimitText {
 pub(crate) struct RuleText {
     pub(crate) limits: Vec<LimitText>,
     flags: &'static str,
-    /// Whether all values count together.
+    /// The rule has `share_threshold`.
     shared: bool,
-    /// Whether it switches off the rule with this number.
+    /// The number of the rule that this one replaces.
     replaces: Option<usize>,
 }
 
-/// All of a file. Its keys are `k0`, `k1` and so on.
+/// A rule file with the keys `k0`, `k1` and so on.
 #[derive(Clone)]
 pub(crate) struct RulesText(pub(crate) Vec<RuleText>);
 
@@ -57,7 +57,7 @@ impl Display for RulesText {
             for (place, limit) in limits.iter().enumerate() {
                 let LimitText { algorithm, requests, window, more, all_or_nothing, .. } = limit;
                 let consume = if *all_or_nothing { ", consume: all_or_nothing" } else { "" };
-                // A rule cannot replace itself, and only one is there to be replaced.
+                // A rule cannot replace itself, and only one `replaces` is valid.
                 let replaces = match replaces.filter(|it| *it != number && *it < self.0.len()) {
                     Some(other) if place == 0 => format!(", replaces: [{{name: n{other}}}]"),
                     _ => String::new(),
@@ -74,7 +74,7 @@ impl Display for RulesText {
 }
 
 impl RuleText {
-    /// Whether requests that are refused leave its limits as they are.
+    /// Whether refused requests leave its limits unchanged.
     pub(crate) fn is_spared(&self) -> bool {
         self.limits.iter().all(|it| it.all_or_nothing && !it.more.contains("penalty"))
     }
@@ -96,7 +96,8 @@ fn requests() -> impl Strategy<Value = u32> {
     ]
 }
 
-/// With its length; as often per second as not: those may have a Redis of their own.
+/// A window and its length. Half of them are seconds, which may have a server of their
+/// own.
 fn window() -> impl Strategy<Value = (String, u64)> {
     let units = prop_oneof![
         6 => Just(Unit::Second),
@@ -113,7 +114,7 @@ fn window() -> impl Strategy<Value = (String, u64)> {
     ]
 }
 
-/// What is beyond the window of those that have one.
+/// The options of a limit besides its window.
 fn more(algorithm: &'static str) -> BoxedStrategy<String> {
     let none = Just(String::new());
     match algorithm {
@@ -140,7 +141,7 @@ fn penalty() -> impl Strategy<Value = String> {
     ]
 }
 
-/// What may follow a calendar.
+/// The units that a calendar supports.
 const MAY: [&str; 3] = [", unit: day", ", unit: week", ", unit: month"];
 
 fn limit(kind: Kind) -> impl Strategy<Value = LimitText> {
@@ -169,7 +170,7 @@ fn limit(kind: Kind) -> impl Strategy<Value = LimitText> {
             };
             let (window, seconds, more) = match algorithm {
                 "concurrency" => (String::new(), 0, format!(", lease: {lease}s")),
-                // Days, weeks and months may be those of some place.
+                // Days, weeks and months may be calendar windows.
                 "fixed_window" if lease % 3 == 0 && more.is_empty() && MAY.contains(&&*window) => {
                     let place = ", calendar: {time_zone: Europe/Berlin}".to_owned();
                     (window, seconds, place + &penalty)
@@ -193,7 +194,7 @@ fn rule(kind: Kind) -> impl Strategy<Value = RuleText> {
         |(all, flags, shared, replaces)| {
             let mut limits: Vec<LimitText> = Vec::new();
             for it in all {
-                // Those would share a counter.
+                // Such limits would share a counter.
                 let like = |other: &LimitText| {
                     (other.algorithm, other.seconds) == (it.algorithm, it.seconds)
                 };
