@@ -15,7 +15,7 @@ use crate::{
 pub mod client;
 pub mod codec;
 mod health;
-mod request;
+pub mod request;
 mod response;
 pub mod server;
 mod timeout;

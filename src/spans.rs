@@ -28,6 +28,8 @@ use crate::metrics::Metrics;
 
 mod collector;
 mod decision_span;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod parent;
 mod queue;
 pub mod redis_tracer;

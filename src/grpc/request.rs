@@ -17,7 +17,7 @@ use crate::descriptor::{
 /// # Errors
 ///
 /// If an override is invalid.
-pub(super) fn read(message: RateLimitRequest) -> Result<Request, InvalidRequest> {
+pub fn read(message: RateLimitRequest) -> Result<Request, InvalidRequest> {
     let RateLimitRequest { domain, descriptors, hits_addend } = message;
     let mut read = Vec::with_capacity(descriptors.len());
     for (position, descriptor) in descriptors.into_iter().enumerate() {

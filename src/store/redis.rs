@@ -66,6 +66,8 @@ mod dispatcher;
 mod endpoint;
 mod error_log;
 mod executor;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod groups;
 mod in_flight;
 mod jitter;

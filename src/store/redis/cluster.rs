@@ -30,7 +30,7 @@ use crate::store::{PoolUsage, StoreError};
 
 mod refresh;
 mod slot_map;
-mod slots_reply;
+pub(super) mod slots_reply;
 mod topology;
 
 /// The most redirections that one call follows.

@@ -156,7 +156,7 @@ async fn query_master(connection: &ServerConnection, master: &str) -> Result<Mas
 /// failover, the first has the epoch of the new master but the address of the old one, and the
 /// second is right. The second may be an error: the ACL for older versions of tollgate did not
 /// need it.
-fn parse_report(fields: Value, address: Value) -> Result<MasterReport, String> {
+pub(super) fn parse_report(fields: Value, address: Value) -> Result<MasterReport, String> {
     const MALFORMED: &str = "the reply lacks the address or the epoch of the master";
     let fields: HashMap<String, String> = match fields {
         Value::ServerError(error) => return Err(error_text(&error.into())),

@@ -5,7 +5,7 @@ use redis::Value;
 use crate::store::redis::{settings::RedisAddress, slot_vote::SlotRange, slots::SLOT_COUNT};
 
 /// Parses the `reply` of the node at `from`. Returns `None` if it is malformed.
-pub(super) fn parse(reply: &Value, from: &RedisAddress) -> Option<Vec<SlotRange>> {
+pub(in crate::store::redis) fn parse(reply: &Value, from: &RedisAddress) -> Option<Vec<SlotRange>> {
     let Value::Array(ranges) = reply else { return None };
     ranges.iter().map(|range| parse_range(range, from)).collect()
 }
