@@ -1,6 +1,6 @@
 //! Builds the service from its parts, and runs it until a signal ends it.
 
-use std::{fmt, io, pin::Pin, sync::Arc, time::Duration};
+use std::{any::Any, fmt, io, pin::Pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::sync::watch;
@@ -87,7 +87,11 @@ pub struct App {
     rules: RuleUpdater,
     settle: BoxFuture,
     senders: StatisticsSenders,
+    gauges: Gauges,
 }
+
+/// Keeps the counters whose gauges the last delivery of statistics reads.
+type Gauges = Vec<Arc<dyn Any + Send + Sync>>;
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,8 +131,9 @@ impl App {
                 info!(%bounds, "counters are kept in memory");
                 let memory = Arc::new(Memory::with_bounds(bounds));
                 memory.publish_usage(metrics.store_stats());
+                let gauges: Gauges = vec![Arc::clone(&memory) as _];
                 let store = ObservedStore { store: memory, observer: metrics };
-                let parts = Parts { settings, clock, listeners, telemetry };
+                let parts = Parts { settings, clock, listeners, telemetry, gauges };
                 parts.build(store, StoreReadiness::default(), Box::pin(async {})).await
             }
             StoreSettings::Redis { main, per_second, startup_timeout, health_follows_redis } => {
@@ -142,6 +147,7 @@ impl App {
                 let observed = ObservedStore { store: Arc::clone(&redis), observer };
                 let prefetch = PrefetchStore::new(observed);
                 let leases = prefetch.leases();
+                let gauges: Gauges = vec![Arc::clone(&redis) as _];
                 let exit_clock = Arc::clone(&clock);
                 // Holds only Redis: a handle of the whole store would keep its senders of
                 // traces and statistics alive.
@@ -151,7 +157,7 @@ impl App {
                 };
                 let store = DenyCache::new(prefetch, settings.deny_cache_bytes);
                 let store = store.publish_usage(metrics.store_stats());
-                let parts = Parts { settings, clock, listeners, telemetry };
+                let parts = Parts { settings, clock, listeners, telemetry, gauges };
                 parts.build(store, readiness, Box::pin(settle)).await
             }
         }
@@ -166,6 +172,7 @@ impl App {
         self.rules.start(&mut self.tasks, signals.reload);
         let result = self.tasks.run(signals.stop).await;
         tokio::join!(self.settle, self.senders.finish());
+        drop(self.gauges);
         result
     }
 }
@@ -194,6 +201,7 @@ struct Parts<L> {
     clock: Arc<dyn Clock>,
     listeners: L,
     telemetry: Telemetry,
+    gauges: Gauges,
 }
 
 impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
@@ -203,12 +211,13 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
         readiness: StoreReadiness,
         settle: BoxFuture,
     ) -> Result<App, AppError> {
-        let Self { settings, clock, listeners, telemetry } = self;
+        let Self { settings, clock, listeners, telemetry, mut gauges } = self;
         let Telemetry { metrics, spans, sender } = telemetry;
         let active = no_rules(&metrics);
         let health = Arc::clone(&active.health);
         let rejection = Arc::clone(&active.rejection);
         let fallback = fallback(&settings, &metrics);
+        gauges.push(fallback.local_counters());
         let service = Arc::new(Service {
             engine: Engine {
                 rules: Arc::clone(&active.rules),
@@ -256,7 +265,7 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
         tasks.server("store readiness check", first);
         let senders = StatisticsSenders::new(&settings.statistics, &metrics);
         senders.start(&mut tasks);
-        Ok(App { tasks, rules, settle, senders })
+        Ok(App { tasks, rules, settle, senders, gauges })
     }
 }
 

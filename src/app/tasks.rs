@@ -138,7 +138,7 @@ impl Tasks {
         health.start_draining();
         if reason == Stop::Terminate && !drain.delay.is_zero() {
             let delay = drain.delay;
-            info!("shutting down: health checks now fail, serving for {delay:?} more");
+            info!(?delay, "shutting down: health checks fail from now on, still serving");
             tokio::select! {
                 failed = running.supervise(&health) => return Err(failed),
                 () = time::sleep(delay) => {}

@@ -81,6 +81,11 @@ impl Fallback {
         self.local.publish_usage(stats);
     }
 
+    /// The local counters. While they are held, their memory use is published.
+    pub fn local_counters(&self) -> Arc<Memory> {
+        Arc::clone(&self.local)
+    }
+
     /// The policy of each limit that applies, in order.
     pub(super) fn policies(&self, matches: &[Match]) -> LimitPolicies {
         let default = self.settings.on_error;
