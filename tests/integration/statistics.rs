@@ -387,3 +387,21 @@ async fn connections_to_redis_are_counted() {
     assert_eq!(pool(&metrics, "redis_per_second_pool"), [1.0, 1.0, 0.0]);
     assert_eq!(metrics.value("tollgate_redis_per_second_waiting", &[]), 0.0);
 }
+
+/// A StatsD server that keeps the last value of a gauge would show no counters after a
+/// restart.
+#[tokio::test]
+async fn the_last_delivery_has_the_true_gauges() {
+    let at = unused_address();
+    let server = StatsdServer::tcp(at);
+    let settings = [("USE_STATSD", "true"), ("STATS_FLUSH_INTERVAL", NEVER)];
+    let mut service = At::new(at).start(RULES, &settings);
+    let mut client = grpc::connect(service.grpc).await;
+    client.should_rate_limit(request_for("shop", &[("user", "ann")])).await.unwrap();
+    service.terminate();
+    service.wait_for_exit();
+    server.wait_until("the last delivery", |found| found.contains_key("tollgate.memory_counters"));
+    let mut gauges = server.lines();
+    gauges.retain(|line| line.starts_with("tollgate.memory_counters:"));
+    assert_eq!(gauges, ["tollgate.memory_counters:1|g"]);
+}
