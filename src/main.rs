@@ -18,10 +18,8 @@ use tollgate::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let command = match cli::parse(std::env::args_os(), environment::variable) {
-        Ok(command) => command,
-        Err(error) => error.exit(),
-    };
+    let parsed = cli::parse(std::env::args_os(), environment::variable);
+    let command = parsed.unwrap_or_else(|error| error.exit());
     match app::execute(command) {
         Ok(status) => status.into(),
         Err(error) => fail(&*error),
