@@ -126,7 +126,7 @@ pub(crate) struct Observed {
     /// The 99th percentile of how late callers were because the machine has other work.
     pub(crate) scheduling_delay: Duration,
     /// The time from the end of the fault until Redis decides again.
-    recovery: Duration,
+    pub(crate) recovery: Duration,
     /// Requests that passed the limit of `strict`.
     pub(crate) passed: usize,
     /// Requests about `strict` and another limit.

@@ -32,17 +32,21 @@ fn check(fault: &str, observed: &Observed, losses: usize) {
 #[track_caller]
 pub(crate) fn check_latency(fault: &str, observed: &Observed) {
     observed.print(fault);
-    // Without other work on the machine, calls end within the store deadline of 15 ms, or
-    // within 500 ms if they wait for Redis. On its way a call waits for its turn in several
-    // processes, hence the multiple of the delay that the load generator itself observed.
     let [_, p99, p999] = observed.latency;
     let scheduling = 20 * observed.scheduling_delay;
-    assert!(p99 < Duration::from_millis(500) + scheduling, "{fault}: {observed:?}");
-    assert!(p999 < Duration::from_secs(1) + scheduling, "{fault}: {observed:?}");
     // If the scheduling delay exceeds the deadline, policies decide whatever Redis does.
-    if observed.scheduling_delay < Duration::from_millis(15) {
+    let is_quiet = observed.scheduling_delay < Duration::from_millis(15);
+    if is_quiet {
+        // Calls end within the store deadline of 15 ms. On its way a call waits for its turn
+        // in several processes, hence the multiple of the delay that the load generator saw.
+        assert!(p99 < Duration::from_millis(150) + scheduling, "{fault}: {observed:?}");
+        assert!(p999 < Duration::from_millis(400) + scheduling, "{fault}: {observed:?}");
+        assert!(observed.recovery < Duration::from_secs(3), "{fault}: {observed:?}");
         // A cancelled call may have been counted, so fewer calls may pass.
         assert!(50 <= observed.passed, "{fault}: {observed:?}");
+    } else {
+        assert!(p99 < Duration::from_millis(500) + scheduling, "{fault}: {observed:?}");
+        assert!(p999 < Duration::from_secs(1) + scheduling, "{fault}: {observed:?}");
     }
     assert!(observed.memory_growth < 64 << 20, "{fault}: {observed:?}");
 }
