@@ -7,9 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use tollgate::{
     descriptor::invalid::MOST_DESCRIPTORS,
-    grpc::{
-        codec::Checked, pb::envoy::service::ratelimit::v3::RateLimitRequest, request,
-    },
+    grpc::{codec::Checked, pb::envoy::service::ratelimit::v3::RateLimitRequest, request},
     json,
 };
 use tollgate_fuzz::{check_memory, is_too_large, peak_bytes, to_json, to_message};

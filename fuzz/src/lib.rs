@@ -54,7 +54,11 @@ pub fn to_message(request: &Request) -> RateLimitRequest {
     for descriptor in &request.descriptors {
         descriptors.push(to_descriptor(descriptor));
     }
-    RateLimitRequest { domain: request.domain.clone(), descriptors, hits_addend: request.hits_addend }
+    RateLimitRequest {
+        domain: request.domain.clone(),
+        descriptors,
+        hits_addend: request.hits_addend,
+    }
 }
 
 fn to_descriptor(descriptor: &Descriptor) -> RateLimitDescriptor {

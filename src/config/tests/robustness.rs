@@ -163,6 +163,10 @@ fn invalid_utf_8_and_invalid_yaml_are_errors_with_a_position() {
         "r.yaml:2:5: the byte 0xff is not UTF-8 (save the file as UTF-8)\n"
     );
     assert_eq!(
+        place(b"a\rb\r\nc\xff"),
+        "r.yaml:3:2: the byte 0xff is not UTF-8 (save the file as UTF-8)\n"
+    );
+    assert_eq!(
         place(b"\xef\xbb\xbfdomain: d"),
         "r.yaml:1:1: the file begins with a byte order mark (save it as UTF-8 without a byte order mark)\n"
     );

@@ -35,6 +35,8 @@ pub(super) fn decode<'a>(sink: &mut DiagnosticSink<'a>, index: usize) -> Option<
 /// The location of the byte at `offset`, before which `bytes` must be UTF-8.
 fn byte_location(source: usize, bytes: &[u8], offset: usize) -> Location {
     let before = String::from_utf8_lossy(&bytes[..offset]);
+    // The YAML parser also counts a carriage return alone as the end of a line.
+    let before = before.replace("\r\n", "\n").replace('\r', "\n");
     let line_start = before.rfind('\n').map_or(0, |line_break| line_break + 1);
     Location {
         source,
