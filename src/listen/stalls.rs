@@ -198,8 +198,8 @@ mod tests {
         assert_eq!(drip(ours, theirs, b"PRIX / H").await, 60);
         let (ours, theirs) = pair();
         assert_eq!(drip(ours, theirs, b"P").await, 60);
-        let (ours, theirs) = pair();
-        assert_eq!(drip(ours, theirs, PREFACE).await, 1_000);
+        let (ours, theirs) = duplex(PREFACE.len());
+        assert_eq!(drip(RequestTimeout::new(ours), theirs, PREFACE).await, 1_000);
     }
 
     #[tokio::test(start_paused = true)]
