@@ -160,9 +160,8 @@ impl Decision {
     }
 
     /// The header fields of a refusal: one limit for each of the first 20 descriptors that
-    /// refuse. A limit
-    /// without a name that the syntax allows is called `limit-N`, where N is the
-    /// number of its descriptor, from 1. Empty if the request passes.
+    /// refuse. A limit without a name that the syntax allows is called `limit-N`, where N
+    /// is the number of its descriptor, from 1. Empty if the request passes.
     pub fn refusal_fields(&self) -> RefusalFields {
         let mut fields = RefusalFields::default();
         if self.over_limit {
