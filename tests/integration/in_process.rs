@@ -1,18 +1,26 @@
 //! The service in the process of the test, without sockets. Its clock follows Tokio's
-//! time, which tests can pause.
+//! time, which tests can pause, or is moved by the test.
 
-#![allow(dead_code, reason = "not all of it is used yet")]
-
-use std::{fs, future, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs, future, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use testkit::{
     grpc::Client,
     http::{self, Reply},
+    prometheus::Metrics,
+    raw_grpc::RawGrpc,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
-    task::JoinHandle,
+    task::JoinSet,
     time::Instant,
 };
 use tollgate::{
@@ -44,31 +52,54 @@ impl Clock for TokioClock {
     }
 }
 
-/// 2026-01-01 00:00 UTC.
+/// A clock that only the test moves. It starts at [`START`].
+#[derive(Debug, Default)]
+pub struct ManualClock {
+    passed: AtomicU64,
+}
+
+impl ManualClock {
+    pub fn advance(&self, seconds: u64) {
+        self.passed.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        START.plus(Duration::from_secs(self.passed.load(Ordering::Relaxed)))
+    }
+}
+
+/// 2026-01-01 00:00 UTC, a Thursday.
 pub const START: Timestamp = Timestamp::from_secs(1_767_225_600);
 
+/// A running service, with its rules in a directory of its own. It is aborted when
+/// dropped.
 #[derive(Debug)]
 pub struct InProcess {
-    dialers: Dialers,
-    remote: Remote,
-    running: JoinHandle<Result<(), AppError>>,
+    pub dialers: Dialers,
+    pub remote: Remote,
+    running: JoinSet<Result<(), AppError>>,
     files: TempDir,
 }
 
 impl InProcess {
     /// Starts the service with these rules and settings, at the time [`START`].
-    pub fn start(rules: &str, settings: &[(&str, &str)]) -> Self {
+    pub async fn start(rules: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_with(Arc::new(TokioClock::starting_at(START)), rules, settings).await
+    }
+
+    /// Starts the service with this clock.
+    pub async fn start_with(clock: Arc<dyn Clock>, rules: &str, settings: &[(&str, &str)]) -> Self {
         let files = TempDir::new().unwrap();
         fs::create_dir(files.path().join("rules")).unwrap();
         fs::write(files.path().join("rules/rules.yaml"), rules).unwrap();
         let settings = read_settings(&files.path().join("rules"), settings);
         let (listeners, dialers) = Listeners::in_process(&settings.listeners);
         let (remote, signals) = Signals::from_remote();
-        let clock = Arc::new(TokioClock::starting_at(START));
-        let running = tokio::spawn(async move {
-            let app = App::build(settings, clock, future::ready(Ok(listeners))).await?;
-            app.run(signals).await
-        });
+        let app = App::build(settings, clock, future::ready(Ok(listeners))).await.unwrap();
+        let mut running = JoinSet::new();
+        running.spawn(app.run(signals));
         Self { dialers, remote, running, files }
     }
 
@@ -84,10 +115,36 @@ impl InProcess {
         exchange(connection, &http::request(method, path, headers, body)).await
     }
 
+    /// Sends a GET request to the HTTP listener.
+    pub async fn get(&self, path: &str) -> Reply {
+        self.http("GET", path, &[], b"").await
+    }
+
     /// Sends a GET request to the debug listener.
     pub async fn debug(&self, path: &str) -> Reply {
         let connection = self.dialers.debug.connect().await.unwrap();
         exchange(connection, &http::request("GET", path, &[], b"")).await
+    }
+
+    /// Sends a request for a decision over HTTP.
+    pub async fn post_json(&self, body: &str) -> Reply {
+        let json = ("content-type", &b"application/json"[..]);
+        self.http("POST", "/json", &[json], body.as_bytes()).await
+    }
+
+    /// The active rules, as `/rlconfig` lists them.
+    pub async fn rules_page(&self) -> String {
+        self.get("/rlconfig").await.text()
+    }
+
+    /// The metrics of the HTTP listener.
+    pub async fn metrics(&self) -> Metrics {
+        Metrics::from_reply(&self.get("/metrics").await)
+    }
+
+    /// The value of a metric without labels.
+    pub async fn metric(&self, name: &str) -> f64 {
+        self.metrics().await.value(name, &[])
     }
 
     /// A gRPC client on a new connection.
@@ -102,6 +159,11 @@ impl InProcess {
         Endpoint::from_static("http://in.process").connect_with_connector(connector).await.unwrap()
     }
 
+    /// A client on the level of HTTP/2, on a new connection.
+    pub async fn raw_grpc(&self) -> RawGrpc {
+        RawGrpc::over(self.dialers.grpc.connect().await.unwrap()).await.unwrap()
+    }
+
     /// The directory of the rule files.
     pub fn rules(&self) -> PathBuf {
         self.files.path().join("rules")
@@ -114,18 +176,13 @@ impl InProcess {
         fs::rename(new, self.rules().join(file)).unwrap();
     }
 
-    /// Sends signals to the service.
-    pub fn remote(&self) -> &Remote {
-        &self.remote
-    }
-
-    /// Waits until the service has ended.
-    pub async fn ended(self) -> Result<(), AppError> {
-        self.running.await.unwrap()
+    /// Waits until the service has ended without an error.
+    pub async fn ended(mut self) {
+        self.running.join_next().await.unwrap().unwrap().unwrap();
     }
 }
 
-fn read_settings(rules: &std::path::Path, settings: &[(&str, &str)]) -> Settings {
+fn read_settings(rules: &Path, settings: &[(&str, &str)]) -> Settings {
     let env = |name: &str| {
         if let Some((_, value)) = settings.iter().find(|(key, _)| *key == name) {
             return Some((*value).to_owned());
@@ -142,14 +199,17 @@ async fn connect(dialer: Dialer) -> io::Result<hyper_util::rt::TokioIo<DuplexStr
     Ok(hyper_util::rt::TokioIo::new(dialer.connect().await?))
 }
 
-async fn exchange(mut connection: DuplexStream, request: &[u8]) -> Reply {
-    connection.write_all(request).await.unwrap();
+/// Sends the request and reads the reply at the same time: the service may reply before it
+/// has read the whole request.
+async fn exchange(connection: DuplexStream, request: &[u8]) -> Reply {
+    let (mut reader, mut writer) = tokio::io::split(connection);
     let mut reply = Vec::new();
-    connection.read_to_end(&mut reply).await.unwrap();
+    let (_, read) = tokio::join!(writer.write_all(request), reader.read_to_end(&mut reply));
+    read.unwrap();
     http::parse(&reply).expect("a complete reply")
 }
 
-/// Lets the paused time of Tokio pass.
+/// Lets paused time pass, with everything that happens meanwhile.
 pub async fn pass(time: Duration) {
-    tokio::time::advance(time).await;
+    tokio::time::sleep(time).await;
 }

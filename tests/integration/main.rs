@@ -1,5 +1,5 @@
-//! The binary as an operator runs it: over gRPC, over HTTP and behind a real
-//! Envoy, with counters in memory and in a real Redis.
+//! The service over gRPC, over HTTP and behind a real Envoy, with counters in memory and
+//! in a real Redis: as the binary that an operator runs, or in the process of the test.
 #![allow(
     clippy::disallowed_methods,
     clippy::panic,

@@ -72,7 +72,7 @@ fn wait(reply: &Reply) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn a_ban_decides_the_wait_in_any_order_of_limits() {
-    let service = InProcess::start(RULES, &[]);
+    let service = InProcess::start(RULES, &[]).await;
     for _ in 0..2 {
         assert_eq!(ask(&service, &["login"], 1).await.status, 200);
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -96,7 +96,7 @@ fn reply_seconds(reply: &Reply) -> String {
 /// The limit counts the hit although another limit refuses it.
 #[tokio::test(start_paused = true)]
 async fn the_wait_covers_a_limit_that_the_refused_call_used_up() {
-    let service = InProcess::start(RULES, &[]);
+    let service = InProcess::start(RULES, &[]).await;
     assert_eq!(ask(&service, &["refill"], 1).await.status, 200);
     let refused = ask(&service, &["refill"], 1).await;
     assert_eq!(wait(&refused), MONTH);
@@ -104,7 +104,7 @@ async fn the_wait_covers_a_limit_that_the_refused_call_used_up() {
 
 #[tokio::test(start_paused = true)]
 async fn of_several_quotas_the_shortest_wait_is_sent() {
-    let service = InProcess::start(RULES, &[]);
+    let service = InProcess::start(RULES, &[]).await;
     assert_eq!(ask(&service, &["slow", "quick"], 1).await.status, 200);
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(wait(&ask(&service, &["slow", "quick"], 1).await), 2);
@@ -114,7 +114,7 @@ async fn of_several_quotas_the_shortest_wait_is_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn an_exhausted_quota_beside_a_free_one_adds_no_wait() {
-    let service = InProcess::start(RULES, &[]);
+    let service = InProcess::start(RULES, &[]).await;
     assert_eq!(ask(&service, &["slow", "free", "minute"], 1).await.status, 200);
     tokio::time::advance(Duration::from_secs(18)).await;
     let reply = ask(&service, &["slow", "free", "minute"], 1).await;
@@ -125,7 +125,7 @@ async fn an_exhausted_quota_beside_a_free_one_adds_no_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_never_passes_gets_no_retry_after() {
-    let service = InProcess::start(RULES, &[]);
+    let service = InProcess::start(RULES, &[]).await;
     ask(&service, &["once"], 1).await;
     for (keys, hits) in [
         (&["closed"][..], 1),
@@ -144,7 +144,7 @@ async fn a_request_that_never_passes_gets_no_retry_after() {
 
 #[tokio::test(start_paused = true)]
 async fn headers_stay_short_however_many_limits_refuse() {
-    let service = InProcess::start(RULES, &[("MAX_DESCRIPTORS", "1000")]);
+    let service = InProcess::start(RULES, &[("MAX_DESCRIPTORS", "1000")]).await;
     ask(&service, &["once"], 1).await;
     let keys: Vec<_> = ["free", "once"].into_iter().cycle().take(1_000).collect();
     let reply = ask(&service, &keys, 1).await;
@@ -160,7 +160,7 @@ async fn headers_stay_short_however_many_limits_refuse() {
 /// The comment in the example file promises two at a time and twenty a month.
 #[tokio::test(start_paused = true)]
 async fn finished_exports_do_not_refund_the_monthly_quota() {
-    let service = InProcess::start(include_str!("../../config/shop.yaml"), &[]);
+    let service = InProcess::start(include_str!("../../config/shop.yaml"), &[]).await;
     let export = async |back: bool| {
         let entries = json!([{ "key": "export", "value": "ann" }]);
         let descriptor = json!({ "entries": entries, "isNegativeHits": back, "hitsAddend": 1 });

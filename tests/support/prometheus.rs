@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
 };
 
-use crate::http;
+use crate::http::{self, Reply};
 
 pub type Labels = BTreeMap<String, String>;
 
@@ -16,7 +16,11 @@ pub struct Metrics {
 
 impl Metrics {
     pub fn scrape(server: SocketAddr, path: &str) -> Self {
-        let reply = http::get(server, path, &[]);
+        Self::from_reply(&http::get(server, path, &[]))
+    }
+
+    /// The metrics on a page.
+    pub fn from_reply(reply: &Reply) -> Self {
         let format = "text/plain; version=0.0.4; charset=utf-8";
         assert_eq!(reply.header("content-type").unwrap(), format);
         Self::parse(std::str::from_utf8(&reply.body).unwrap())
