@@ -1,16 +1,17 @@
 //! The pages and decisions that are served over HTTP.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 
 use serde_json::{Value, json};
 use testkit::{
     grpc::{self, request_for},
-    http::{self, Reply},
+    http::{self, Reply, json_request},
     redis::RedisServer,
     tollgate::Tollgate,
-    unique_value,
     wait::eventually,
 };
+
+use crate::in_process::InProcess;
 
 const RULES: &str = "
 domain: shop
@@ -29,63 +30,55 @@ descriptors:
   rate_limit: { unlimited: true }
 ";
 
-fn post(to: SocketAddr, body: &str) -> Reply {
-    let json = ("content-type", &b"application/json"[..]);
-    http::send(to, "POST", "/json", &[json], body.as_bytes())
-}
-
 /// A request with a descriptor for each entry.
 fn about(entries: &[(&str, &str)]) -> String {
-    let descriptor =
-        |(key, value): &(&str, &str)| json!({ "entries": [{ "key": key, "value": value }] });
-    let descriptors: Vec<_> = entries.iter().map(descriptor).collect();
-    json!({ "domain": "shop", "descriptors": descriptors }).to_string()
+    json_request("shop", entries)
 }
 
-fn body(reply: &Reply) -> Value {
-    serde_json::from_slice(&reply.body).unwrap()
+/// The seconds until the window of a status ends.
+fn reset(reply: &Reply, status: usize) -> u64 {
+    let reset = reply.json()["statuses"][status]["durationUntilReset"].clone();
+    reset.as_str().unwrap().strip_suffix('s').unwrap().parse().unwrap()
 }
 
-#[test]
-fn a_decision_is_200_or_429_with_rate_limit_headers() {
-    let service = Tollgate::start(RULES, &[]);
-    let user = unique_value();
+#[tokio::test(start_paused = true)]
+async fn a_decision_is_200_or_429_with_rate_limit_headers() {
+    let service = InProcess::start(RULES, &[]).await;
     for remaining in [2, 1, 0] {
-        let reply = post(service.http, &about(&[("user", &user)]));
+        let reply = service.post_json(&about(&[("user", "ann")])).await;
         assert_eq!(reply.status, 200);
         assert_eq!(reply.header("content-type").unwrap(), "application/json");
-        let status = &body(&reply)["statuses"][0];
-        assert_eq!(status.get("limitRemaining").map_or(0, |it| it.as_u64().unwrap()), remaining);
+        let status = &reply.json()["statuses"][0];
+        assert_eq!(status["limitRemaining"].as_u64().unwrap_or(0), remaining);
         assert_eq!(reply.header("retry-after"), None);
     }
-    post(service.http, &about(&[("once", &user)]));
-    let reply = post(service.http, &about(&[("user", &user), ("free", ""), ("once", &user)]));
+    service.post_json(&about(&[("once", "ann")])).await;
+    let request = about(&[("user", "ann"), ("free", ""), ("once", "ann")]);
+    let reply = service.post_json(&request).await;
     assert_eq!(reply.status, 429);
-    assert_eq!(body(&reply)["overallCode"], "OVER_LIMIT");
-    let reset = |at: usize| {
-        let reset = body(&reply)["statuses"][at]["durationUntilReset"].clone();
-        reset.as_str().unwrap().strip_suffix('s').unwrap().parse::<u64>().unwrap()
-    };
+    assert_eq!(reply.json()["overallCode"], "OVER_LIMIT");
+    let (year, month) = (reset(&reply, 0), reset(&reply, 2));
     // The longest wait of the refusing limits.
-    assert_eq!(reply.header("retry-after").unwrap(), reset(0).max(reset(2)).to_string());
+    assert_eq!(reply.header("retry-after").unwrap(), year.max(month).to_string());
     let policy = r#""per_user";q=3;w=31536000, "limit-3";q=1;w=2592000"#;
     assert_eq!(reply.header("ratelimit-policy").unwrap(), policy);
-    let standing = format!(r#""per_user";r=0;t={}, "limit-3";r=0;t={}"#, reset(0), reset(2));
+    let standing = format!(r#""per_user";r=0;t={year}, "limit-3";r=0;t={month}"#);
     assert_eq!(reply.header("ratelimit").unwrap(), standing);
 }
 
-#[test]
-fn client_headers_are_those_of_the_decision() {
-    let service = Tollgate::start(RULES, &[("LIMIT_RESPONSE_HEADERS_ENABLED", "true")]);
-    let reply = post(service.http, &about(&[("user", &unique_value())]));
+#[tokio::test(start_paused = true)]
+async fn client_headers_are_those_of_the_decision() {
+    let service = InProcess::start(RULES, &[("LIMIT_RESPONSE_HEADERS_ENABLED", "true")]).await;
+    let reply = service.post_json(&about(&[("user", "ann")])).await;
     assert_eq!(reply.header("ratelimit-limit").unwrap(), "3");
     assert_eq!(reply.header("ratelimit-remaining").unwrap(), "2");
-    assert!(reply.header("ratelimit-reset").unwrap().parse::<u64>().unwrap() > 0);
+    assert_eq!(reply.header("ratelimit-reset").unwrap(), reset(&reply, 0).to_string());
+    assert!(reset(&reply, 0) > 0);
 }
 
-#[test]
-fn an_invalid_request_is_400_with_the_reason() {
-    let service = Tollgate::start(RULES, &[]);
+#[tokio::test(start_paused = true)]
+async fn an_invalid_request_is_400_with_the_reason() {
+    let service = InProcess::start(RULES, &[]).await;
     let limited = |limit: Value| {
         json!({ "domain": "shop", "descriptors": [{ "entries": [], "limit": limit }] }).to_string()
     };
@@ -102,7 +95,7 @@ fn an_invalid_request_is_400_with_the_reason() {
         (limited(json!({ "unit": 8 })), "descriptors[0].limit.unit is 8, expected SECOND (1)"),
         (limited(json!({})), "descriptors[0].limit.unit is 0, expected"),
     ] {
-        let reply = post(service.http, &request);
+        let reply = service.post_json(&request).await;
         assert_eq!(reply.status, 400, "{request}");
         let text = reply.text();
         assert!(text.starts_with("Bad Request: ") && text.contains(reason), "{request}: {text}");
@@ -111,54 +104,53 @@ fn an_invalid_request_is_400_with_the_reason() {
     }
 }
 
-#[test]
-fn a_body_has_a_maximum_length() {
+#[tokio::test(start_paused = true)]
+async fn a_body_has_a_maximum_length() {
     const LARGEST: usize = 4 << 20;
-    let service = Tollgate::start(RULES, &[]);
-    let mut request = about(&[("user", &unique_value())]);
+    let service = InProcess::start(RULES, &[]).await;
+    let mut request = about(&[("user", "ann")]);
     request += &" ".repeat(LARGEST - request.len());
-    assert_eq!(post(service.http, &request).status, 200);
-    assert_eq!(post(service.http, &(request + " ")).status, 413);
+    assert_eq!(service.post_json(&request).await.status, 200);
+    assert_eq!(service.post_json(&(request + " ")).await.status, 413);
 }
 
-#[test]
-fn other_methods_and_unknown_pages_are_rejected() {
-    let service = Tollgate::start(RULES, &[]);
+#[tokio::test(start_paused = true)]
+async fn other_methods_and_unknown_pages_are_rejected() {
+    let service = InProcess::start(RULES, &[]).await;
     for (method, path, status) in [
         ("POST", "/metrics", 405),
         ("GET", "/", 404),
         ("GET", "/json/", 404),
         ("POST", "/nothing", 404),
     ] {
-        let reply = http::send(service.http, method, path, &[], b"");
+        let reply = service.http(method, path, &[], b"").await;
         assert_eq!(reply.status, status, "{method} {path}");
     }
-    assert_eq!(http::get(service.http, "/nothing", &[]).text(), "404 page not found\n");
+    assert_eq!(service.get("/nothing").await.text(), "404 page not found\n");
 }
 
-#[test]
-fn the_debug_port_shows_rules_and_statistics() {
-    let service = Tollgate::start(RULES, &[]);
-    post(service.http, &about(&[("user", "ann"), ("path", "/a\nb")]));
+#[tokio::test(start_paused = true)]
+async fn the_debug_port_shows_rules_and_statistics() {
+    let service = InProcess::start(RULES, &[]).await;
+    service.post_json(&about(&[("user", "ann"), ("path", "/a\nb")])).await;
     let rules = "shop.user: unit=YEAR requests_per_unit=3, shadow_mode: false, quota_mode: false\n\
         shop.once: unit=MONTH requests_per_unit=1, shadow_mode: false, quota_mode: false\n\
         shop.path: unit=YEAR requests_per_unit=1000, shadow_mode: false, quota_mode: false\n\
         shop.trial: unit=YEAR requests_per_unit=0, shadow_mode: true, quota_mode: false\n\
         shop.free: unit=UNKNOWN requests_per_unit=0, shadow_mode: false, quota_mode: false\n";
-    for port in [service.http, service.debug] {
-        assert_eq!(http::get(port, "/rlconfig", &[]).text(), rules);
-    }
-    let stats = http::get(service.debug, "/stats", &[]).text();
+    assert_eq!(service.get("/rlconfig").await.text(), rules);
+    assert_eq!(service.debug("/rlconfig").await.text(), rules);
+    let stats = service.debug("/stats").await.text();
     for line in ["shop.user.total_hits: 1", "shop.path_/a_b.within_limit: 1"] {
-        let line = format!("ratelimit.service.rate_limit.{line}");
-        assert!(stats.lines().any(|it| it == line), "{line} in {stats}");
+        let line = format!("\nratelimit.service.rate_limit.{line}\n");
+        assert!(stats.contains(&line), "{line} in {stats}");
     }
     for path in ["/", "/nothing"] {
-        let index = http::get(service.debug, path, &[]);
+        let index = service.debug(path).await;
         assert_eq!(index.status, 200);
         assert!(index.text().contains("/rlconfig: ") && index.text().contains("/stats: "));
     }
-    assert_eq!(http::get(service.debug, "/json", &[]).status, 200);
+    assert_eq!(service.debug("/json").await.status, 200);
 }
 
 /// A port that refuses connections.
@@ -170,7 +162,7 @@ fn free_port() -> u16 {
 async fn without_redis_decisions_are_503_and_the_service_is_not_ready() {
     let url = format!("redis://127.0.0.1:{}", free_port());
     let service = Tollgate::start(RULES, &[("REDIS_URL", &url)]);
-    let reply = post(service.http, &about(&[("user", "ann")]));
+    let reply = service.post_json(&about(&[("user", "ann")]));
     assert_eq!(reply.status, 503);
     assert!(reply.text().starts_with("Service Unavailable: the counter store"), "{}", reply.text());
     let mut client = grpc::connect(service.grpc).await;
@@ -200,10 +192,10 @@ fn the_service_is_ready_from_the_first_reply_of_redis_until_shutdown() {
     eventually("readiness", || page("/ready").status == 200);
     assert_eq!(page("/ready").text(), "ready\n");
     assert_eq!((page("/healthcheck").status, page("/healthcheck").text().as_str()), (200, "OK"));
-    assert_eq!(post(service.http, &about(&[("user", "ann")])).status, 200);
+    assert_eq!(service.post_json(&about(&[("user", "ann")])).status, 200);
     // Otherwise all instances would become unready at the same time.
     redis.stop();
-    assert_eq!(post(service.http, &about(&[("user", "ann")])).status, 503);
+    assert_eq!(service.post_json(&about(&[("user", "ann")])).status, 503);
     assert_eq!((page("/ready").status, page("/healthcheck").status), (200, 200));
 
     service.terminate();
@@ -214,27 +206,30 @@ fn the_service_is_ready_from_the_first_reply_of_redis_until_shutdown() {
     service.wait_for_exit();
 }
 
-#[test]
-fn metrics_count_a_known_sequence() {
-    let service = Tollgate::start(RULES, &[]);
-    let user = unique_value();
-    (0..5).for_each(|_| drop(post(service.http, &about(&[("user", &user)]))));
-    (0..2).for_each(|_| drop(post(service.http, &about(&[("trial", ""), ("free", "")]))));
+#[tokio::test(start_paused = true)]
+async fn metrics_count_a_known_sequence() {
+    let service = InProcess::start(RULES, &[]).await;
+    for _ in 0..5 {
+        service.post_json(&about(&[("user", "ann")])).await;
+    }
+    for _ in 0..2 {
+        service.post_json(&about(&[("trial", ""), ("free", "")])).await;
+    }
     let values = ["plain", "a\"b", "a\\b", "a\nb", "a\\nb", "ü \u{2028}\u{0}", "{}=,# "];
     for value in values {
-        post(service.http, &about(&[("path", value)]));
+        service.post_json(&about(&[("path", value)])).await;
     }
-    post(service.http, "{}");
-    post(service.http, &about(&[("user", "x")]).replace("shop", "nobody's"));
-    let metrics = service.metrics();
+    service.post_json("{}").await;
+    service.post_json(&json_request("nobody's", &[("user", "x")])).await;
+    let metrics = service.metrics().await;
     let rule = |statistic: &str, key1: &str| {
         let name = format!("ratelimit_service_rate_limit_{statistic}");
         metrics.value(&name, &[("domain", "shop"), ("key1", key1)])
     };
-    let of =
-        |key1| ["total_hits", "within_limit", "near_limit", "over_limit"].map(|it| rule(it, key1));
-    assert_eq!(of("user"), [5.0, 3.0, 1.0, 2.0]);
-    assert_eq!(of("trial"), [2.0, 0.0, 0.0, 2.0]);
+    for (key, expected) in [("user", [5.0, 3.0, 1.0, 2.0]), ("trial", [2.0, 0.0, 0.0, 2.0])] {
+        let found = ["total_hits", "within_limit", "near_limit", "over_limit"];
+        assert_eq!(found.map(|it| rule(it, key)), expected, "{key}");
+    }
     assert_eq!(rule("shadow_mode", "trial"), 2.0);
     assert_eq!(rule("shadow_mode", "user"), 0.0);
     for value in values {
@@ -259,8 +254,22 @@ fn metrics_count_a_known_sequence() {
     }
 }
 
-#[test]
-fn many_values_create_a_bounded_number_of_series() {
+/// 1,000 descriptors for different users, from `first` on.
+fn users(first: usize, limit: Option<&Value>) -> String {
+    let mut descriptors = Vec::new();
+    for user in first..first + 1_000 {
+        let entries = json!([{ "key": "user", "value": user.to_string() }]);
+        let mut descriptor = json!({ "entries": entries });
+        if let Some(limit) = limit {
+            descriptor["limit"] = limit.clone();
+        }
+        descriptors.push(descriptor);
+    }
+    json!({ "domain": "shop", "descriptors": descriptors }).to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_values_create_a_bounded_number_of_series() {
     const MOST: usize = 10_000;
     let rules = "
 domain: shop
@@ -269,41 +278,42 @@ descriptors:
   detailed_metric: true
   rate_limit: { unit: year, requests_per_unit: 1 }
 ";
-    let service = Tollgate::start(rules, &[("MAX_DESCRIPTORS", "1000")]);
-    post(service.http, "{}");
-    let before = service.metrics().samples.len();
-    let ask_about = |domain: &str, of: &dyn Fn(usize) -> Value| {
-        for batch in 0..20 {
-            let descriptors: Vec<_> = (0..1000).map(|it| of(batch * 1000 + it)).collect();
-            let request = json!({ "domain": domain, "descriptors": descriptors });
-            assert_ne!(post(service.http, &request.to_string()).status, 400);
-        }
-    };
-    let entry = |it: usize| json!([{ "key": "user", "value": it.to_string() }]);
+    let service = InProcess::start(rules, &[("MAX_DESCRIPTORS", "1000")]).await;
+    service.post_json("{}").await;
+    let before = service.metrics().await.samples.len();
     // Overrides share one series for each domain.
     let limit = json!({ "requests_per_unit": 1, "unit": "HOUR" });
     for batch in 0..10_000 / 500 {
         let domain = format!("unknown{batch}");
-        let descriptors = vec![json!({ "entries": entry(batch), "limit": limit }); 500];
+        let entries = json!([{ "key": "user", "value": batch.to_string() }]);
+        let descriptors = vec![json!({ "entries": entries, "limit": limit }); 500];
         let request = json!({ "domain": domain, "descriptors": descriptors });
-        assert_eq!(post(service.http, &request.to_string()).status, 200);
+        assert_eq!(service.post_json(&request.to_string()).await.status, 200);
     }
-    ask_about("shop", &|it| json!({ "entries": entry(it), "limit": limit }));
-    let metrics = service.metrics();
+    for first in (0..20_000).step_by(1_000) {
+        assert_eq!(service.post_json(&users(first, Some(&limit))).await.status, 200);
+    }
+    let metrics = service.metrics().await;
     assert_eq!(metrics.samples.len(), before + 7);
     let total = "ratelimit_service_rate_limit_total_hits";
     let labels = [("domain", "shop"), ("key1", "override")];
     assert_eq!(metrics.value(total, &labels), 20_000.0);
     assert_eq!(metrics.value("ratelimit_service_rate_limit_domain_not_found", &[]), 10_000.0);
 
-    ask_about("shop", &|it| json!({ "entries": entry(it) }));
-    let metrics = service.metrics();
-    let series = metrics.samples.iter().filter(|((name, labels), value)| {
-        name == total && labels["key1"].starts_with("user_") && **value > 0.0
-    });
+    for first in (0..20_000).step_by(1_000) {
+        assert_eq!(service.post_json(&users(first, None)).await.status, 200);
+    }
+    let metrics = service.metrics().await;
+    let (mut series, mut sum) = (0, 0.0);
+    for ((name, labels), value) in &metrics.samples {
+        if name == total && labels["key1"].starts_with("user_") && *value > 0.0 {
+            series += 1;
+            sum += value;
+        }
+    }
     // `override` is one of the series.
-    assert_eq!(series.clone().count(), MOST - 1);
+    assert_eq!(series, MOST - 1);
     let other = metrics.value(total, &[("domain", "shop"), ("key1", "other")]);
-    assert_eq!(series.map(|(_, value)| value).sum::<f64>() + other, 20_000.0);
+    assert_eq!(sum + other, 20_000.0);
     assert_eq!(metrics.value("tollgate_series_folded", &[]), other);
 }

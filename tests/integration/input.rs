@@ -8,13 +8,14 @@ use envoy_types::pb::envoy::{
 };
 use prost::Message;
 use testkit::{
-    grpc::{self, Client, descriptor, request_for, with_hits},
-    raw_grpc::{RawGrpc, frame},
-    tollgate::Tollgate,
+    grpc::{decide, descriptor, request_for, with_hits},
+    raw_grpc::frame,
     unique_value,
 };
 use tollgate::grpc::pb::envoy as ours;
 use tonic::Code as Status;
+
+use crate::in_process::InProcess;
 
 const RULES: &str = "
 domain: shop
@@ -24,20 +25,16 @@ descriptors:
 ";
 
 /// Checks that a valid request is decided correctly.
-async fn check_service(service: &Tollgate) {
-    let mut client = grpc::connect(service.grpc).await;
+async fn check_service(service: &InProcess) {
+    let mut client = service.grpc().await;
     let reply = decide(&mut client, request_for("shop", &[("user", &unique_value())])).await;
     assert_eq!((reply.overall_code(), reply.statuses[0].limit_remaining), (Code::Ok, 2));
 }
 
-async fn decide(client: &mut Client, request: RateLimitRequest) -> RateLimitResponse {
-    client.should_rate_limit(request).await.unwrap().into_inner()
-}
-
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_empty_request_is_rejected_with_the_reason() {
-    let service = Tollgate::start(RULES, &[]);
-    let mut client = grpc::connect(service.grpc).await;
+    let service = InProcess::start(RULES, &[]).await;
+    let mut client = service.grpc().await;
     let nothing = RateLimitRequest { domain: "shop".to_owned(), ..Default::default() };
     for (request, reason) in [
         (request_for("", &[("user", "a")]), "rate limit domain must not be empty"),
@@ -49,10 +46,10 @@ async fn an_empty_request_is_rejected_with_the_reason() {
     check_service(&service).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_million_descriptors_are_rejected() {
-    let service = Tollgate::start(RULES, &[]);
-    let mut client = grpc::connect(service.grpc).await;
+    let service = InProcess::start(RULES, &[]).await;
+    let mut client = service.grpc().await;
     let descriptors = vec![RateLimitDescriptor::default(); 1_000_000];
     let request = RateLimitRequest { domain: "shop".to_owned(), descriptors, hits_addend: 1 };
     let error = client.should_rate_limit(request).await.unwrap_err();
@@ -61,28 +58,29 @@ async fn a_million_descriptors_are_rejected() {
     check_service(&service).await;
 }
 
-#[tokio::test]
+fn request_of_size(size: usize) -> RateLimitRequest {
+    let mut request = request_for("shop", &[("user", &"x".repeat(size))]);
+    let more = request.encoded_len() - size;
+    request.descriptors[0].entries[0].value.truncate(size - more);
+    assert_eq!(request.encoded_len(), size);
+    request
+}
+
+#[tokio::test(start_paused = true)]
 async fn messages_up_to_4_mib_are_accepted() {
     const MAX: usize = 4 << 20;
-    let service = Tollgate::start(RULES, &[]);
-    let mut client = grpc::connect(service.grpc).await;
-    let of_size = |size: usize| {
-        let mut request = request_for("shop", &[("user", &"x".repeat(size))]);
-        let more = request.encoded_len() - size;
-        request.descriptors[0].entries[0].value.truncate(size - more);
-        assert_eq!(request.encoded_len(), size);
-        request
-    };
-    let reply = decide(&mut client, of_size(MAX)).await;
+    let service = InProcess::start(RULES, &[]).await;
+    let mut client = service.grpc().await;
+    let reply = decide(&mut client, request_of_size(MAX)).await;
     assert_eq!(reply.statuses[0].limit_remaining, 2);
-    client.should_rate_limit(of_size(MAX + 1)).await.unwrap_err();
+    client.should_rate_limit(request_of_size(MAX + 1)).await.unwrap_err();
     check_service(&service).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn keys_and_values_are_any_bytes() {
-    let service = Tollgate::start(RULES, &[("RESPONSE_DYNAMIC_METADATA", "always")]);
-    let raw = RawGrpc::connect(service.grpc).await;
+    let service = InProcess::start(RULES, &[("RESPONSE_DYNAMIC_METADATA", "always")]).await;
+    let raw = service.raw_grpc().await;
     let all: Vec<u8> = (0..=255).collect();
     for (key, value) in [(&all[..], &all[..]), (b"user", &all), (b"user", b"\0"), (b"\xff", b"")] {
         use ours::extensions::common::ratelimit::v3 as common;
@@ -108,38 +106,34 @@ async fn keys_and_values_are_any_bytes() {
     check_service(&service).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_number_of_hits_is_too_large() {
-    let service = Tollgate::start(RULES, &[]);
-    let mut client = grpc::connect(service.grpc).await;
+    let service = InProcess::start(RULES, &[]).await;
+    let mut client = service.grpc().await;
     let user = descriptor(&[("user", &unique_value())]);
-    let of = |descriptor| RateLimitRequest {
+    let request = |descriptor| RateLimitRequest {
         domain: "shop".to_owned(),
         descriptors: vec![descriptor],
         hits_addend: u32::MAX,
     };
-    for _ in 0..3 {
-        let reply = decide(&mut client, of(with_hits(user.clone(), u64::MAX))).await;
+    for hits in [u64::MAX, u64::MAX, u64::MAX, 0] {
+        let reply = decide(&mut client, request(with_hits(user.clone(), hits))).await;
         assert_eq!(reply.overall_code(), Code::OverLimit);
     }
-    assert_eq!(
-        decide(&mut client, of(with_hits(user.clone(), 0))).await.overall_code(),
-        Code::OverLimit
-    );
     for _ in 0..2 {
         let mut refund = with_hits(user.clone(), u64::MAX);
         refund.is_negative_hits = true;
-        assert_eq!(decide(&mut client, of(refund)).await.overall_code(), Code::Ok);
+        assert_eq!(decide(&mut client, request(refund)).await.overall_code(), Code::Ok);
     }
-    let reply = decide(&mut client, of(with_hits(user, 0))).await;
+    let reply = decide(&mut client, request(with_hits(user, 0))).await;
     assert_eq!((reply.overall_code(), reply.statuses[0].limit_remaining), (Code::Ok, 3));
     check_service(&service).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_limit_with_an_unknown_unit_is_an_error() {
-    let service = Tollgate::start(RULES, &[]);
-    let mut client = grpc::connect(service.grpc).await;
+    let service = InProcess::start(RULES, &[]).await;
+    let mut client = service.grpc().await;
     for unit in [0, 8, 99, -1] {
         let mut request = request_for("shop", &[("user", &unique_value())]);
         request.descriptors[0].limit = Some(RateLimitOverride { requests_per_unit: 1, unit });
@@ -148,10 +142,10 @@ async fn a_limit_with_an_unknown_unit_is_an_error() {
     check_service(&service).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn invalid_protobuf_is_an_error() {
-    let service = Tollgate::start(RULES, &[]);
-    let raw = RawGrpc::connect(service.grpc).await;
+    let service = InProcess::start(RULES, &[]).await;
+    let raw = service.raw_grpc().await;
     let message = request_for("shop", &[("user", &unique_value())]).encode_to_vec();
     for end in 1..message.len() {
         // A prefix that ends at the end of a field is a valid message.

@@ -8,11 +8,12 @@ use futures_util::future::join_all;
 use prost::Message;
 use testkit::{
     grpc::{self, descriptor, request_for},
-    http,
     raw_grpc::RawGrpc,
     tollgate::Tollgate,
 };
 use tonic::Code as Status;
+
+use crate::in_process::InProcess;
 
 const RULES: &str = "
 domain: shop
@@ -88,11 +89,11 @@ async fn the_maximum_number_of_elements_is_accepted() {
     assert_eq!((error.code(), error.message()), (Status::InvalidArgument, reason));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_maximum_number_of_descriptors_follows_the_setting() {
     for (set, most) in [(&[][..], 100), (&[("MAX_DESCRIPTORS", "7")], 7)] {
-        let service = Tollgate::start(RULES, set);
-        let mut client = grpc::connect(service.grpc).await;
+        let service = InProcess::start(RULES, set).await;
+        let mut client = service.grpc().await;
         let reason = format!(
             "rate limit descriptor list has {} elements, expected at most {most}, as \
              MAX_DESCRIPTORS allows; it can be set to 1000 at most",
@@ -106,19 +107,20 @@ async fn the_maximum_number_of_descriptors_follows_the_setting() {
         let error = client.should_rate_limit(request).await.unwrap_err();
         assert_eq!((error.code(), error.message()), (Status::InvalidArgument, &*reason));
 
-        let post = |count: usize| {
-            let entries = r#"{"entries":[{"key":"user","value":"ann"}],"hitsAddend":0}"#;
-            let list = vec![entries; count].join(",");
-            let body = format!(r#"{{"domain":"shop","descriptors":[{list}]}}"#);
-            http::send(service.http, "POST", "/json", &[], body.as_bytes())
-        };
-        let reply = post(most + 1);
+        let reply = service.post_json(&json_for_ann(most + 1)).await;
         assert_eq!((reply.status, reply.text()), (400, format!("Bad Request: {reason}\n")));
-        let reply = post(most);
+        let reply = service.post_json(&json_for_ann(most)).await;
         assert_eq!(reply.status, 200);
         // The refused request was not counted.
         assert_eq!(reply.text().matches(r#""limitRemaining":3"#).count(), most);
     }
+}
+
+/// A request without hits that has the same descriptor `count` times.
+fn json_for_ann(count: usize) -> String {
+    let descriptor = r#"{"entries":[{"key":"user","value":"ann"}],"hitsAddend":0}"#;
+    let descriptors = vec![descriptor; count].join(",");
+    format!(r#"{{"domain":"shop","descriptors":[{descriptors}]}}"#)
 }
 
 #[test]
@@ -131,7 +133,7 @@ fn many_small_elements_of_json_cost_no_more_than_the_message() {
         (format!(r#""descriptors":[{{"entries":[{elements}]}}]"#), 100),
     ] {
         let body = format!(r#"{{"domain":"shop",{list}}}"#);
-        let reply = http::send(service.http, "POST", "/json", &[], body.as_bytes());
+        let reply = service.post_json(&body);
         assert_eq!(reply.status, 400);
         let reason = format!("expected a list of at most {most} elements");
         assert!(reply.text().contains(&reason), "{}", reply.text());

@@ -1,17 +1,17 @@
 //! Replies of Envoy's reference service over HTTP and to health checks, and the intended
 //! differences.
 
+use std::fs;
+
 use serde_json::{Value, json};
-use testkit::{
-    grpc,
-    http::{self, Reply},
-    redis::RedisServer,
-    tollgate::Tollgate,
-};
+use testkit::{http::Reply, redis::RedisServer, tollgate::Tollgate, wait::eventually_async};
+use tokio::time::Instant;
 use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+
+use crate::in_process::InProcess;
 
 /// The example of the documentation of the reference service: one descriptor over its
 /// limit, and one within.
@@ -29,8 +29,8 @@ const BOTH: &str = r#"{"domain": "dummy", "descriptors": [
     {"entries": [{"key": "two_per_minute"}]}
 ]}"#;
 
-fn any_method(service: &Tollgate, method: &str, body: &str) -> Reply {
-    http::send(service.http, method, "/json", &[], body.as_bytes())
+async fn any_method(service: &InProcess, method: &str, body: &str) -> Reply {
+    service.http(method, "/json", &[], body.as_bytes()).await
 }
 
 fn json_of(reply: &Reply) -> Value {
@@ -46,18 +46,18 @@ fn json_of(reply: &Reply) -> Value {
     json
 }
 
-#[test]
-fn decisions_are_200_and_429_with_the_same_json() {
-    let service = Tollgate::start(RULES, &[("RESPONSE_DYNAMIC_METADATA", "false")]);
+#[tokio::test(start_paused = true)]
+async fn decisions_are_200_and_429_with_the_same_json() {
+    let service = InProcess::start(RULES, &[("RESPONSE_DYNAMIC_METADATA", "false")]).await;
     let limit = |requests| json!({ "requestsPerUnit": requests, "unit": "YEAR" });
-    let reply = any_method(&service, "POST", BOTH);
+    let reply = any_method(&service, "POST", BOTH).await;
     assert_eq!(reply.status, 200);
     let expected = json!({ "overallCode": "OK", "statuses": [
         { "code": "OK", "currentLimit": limit(1) },
         { "code": "OK", "currentLimit": limit(2), "limitRemaining": 1 },
     ]});
     assert_eq!(json_of(&reply), expected);
-    let reply = any_method(&service, "POST", BOTH);
+    let reply = any_method(&service, "POST", BOTH).await;
     assert_eq!(reply.status, 429);
     let expected = json!({ "overallCode": "OVER_LIMIT", "statuses": [
         { "code": "OVER_LIMIT", "currentLimit": limit(1) },
@@ -66,9 +66,9 @@ fn decisions_are_200_and_429_with_the_same_json() {
     assert_eq!(json_of(&reply), expected);
 }
 
-#[test]
-fn names_are_read_in_either_case_by_any_method() {
-    let service = Tollgate::start(RULES, &[]);
+#[tokio::test(start_paused = true)]
+async fn names_are_read_in_either_case_by_any_method() {
+    let service = InProcess::start(RULES, &[]).await;
     let request = |hits: &str, limit: &str, requests: &str| {
         format!(
             r#"{{"domain": "dummy", "{hits}": 2, "descriptors": [
@@ -82,14 +82,14 @@ fn names_are_read_in_either_case_by_any_method() {
         ("DELETE", "hits_addend", "requestsPerUnit"),
     ] {
         let body = request(hits, "limit", requests);
-        let first = any_method(&service, method, &body);
+        let first = any_method(&service, method, &body).await;
         assert_eq!(first.status, if method == "DELETE" { 429 } else { 200 }, "{method} {body}");
     }
 }
 
-#[test]
-fn an_invalid_request_is_400() {
-    let service = Tollgate::start(RULES, &[]);
+#[tokio::test(start_paused = true)]
+async fn an_invalid_request_is_400() {
+    let service = InProcess::start(RULES, &[]).await;
     for body in [
         "",
         "}",
@@ -102,7 +102,7 @@ fn an_invalid_request_is_400() {
         r#"{"domain": "dummy"}"#,
     ] {
         for method in ["POST", "GET"] {
-            let reply = any_method(&service, method, body);
+            let reply = any_method(&service, method, body).await;
             assert_eq!(reply.status, 400, "{method} {body}");
             assert_eq!(reply.header("content-type").unwrap(), "text/plain; charset=utf-8");
             assert_eq!(reply.header("x-content-type-options").unwrap(), "nosniff");
@@ -115,88 +115,91 @@ fn an_invalid_request_is_400() {
 #[test]
 fn a_store_that_does_not_answer_is_503() {
     let mut redis = RedisServer::start();
-    let url = redis.url();
-    let service = Tollgate::start(RULES, &[("REDIS_URL", &url)]);
-    assert_eq!(any_method(&service, "POST", BOTH).status, 200);
+    let service = Tollgate::start(RULES, &[("REDIS_URL", &redis.url())]);
+    assert_eq!(service.post_json(BOTH).status, 200);
     redis.stop();
-    let reply = any_method(&service, "POST", BOTH);
+    let reply = service.post_json(BOTH);
     assert_eq!(reply.status, 503);
     assert_eq!(reply.header("content-type").unwrap(), "text/plain; charset=utf-8");
 }
 
-#[test]
-fn the_health_page_answers_every_method() {
-    let redis = RedisServer::start();
-    let url = redis.url();
-    let settings = [("REDIS_URL", url.as_str()), ("DRAIN_DELAY", "60s")];
-    let mut service = Tollgate::start(RULES, &settings);
-    service.wait_until_healthy();
+#[tokio::test(start_paused = true)]
+async fn the_health_page_answers_every_method() {
+    let service = InProcess::start(RULES, &[("DRAIN_DELAY", "60s")]).await;
     for method in ["GET", "POST", "PUT"] {
-        let reply = http::send(service.http, method, "/healthcheck", &[], b"");
+        let reply = service.http(method, "/healthcheck", &[], b"").await;
         assert_eq!((reply.status, reply.text().as_str()), (200, "OK"), "{method}");
         assert_eq!(reply.header("content-type").unwrap(), "text/plain; charset=utf-8");
     }
     // From the first signal on the service stays unhealthy.
-    service.terminate();
-    testkit::wait::eventually("the drain", || {
-        (http::get(service.http, "/healthcheck", &[]).status == 500).then_some(())
-    });
-    assert_eq!(http::get(service.http, "/healthcheck", &[]).text(), "");
-    service.terminate();
-    service.wait_for_exit();
+    let signal = Instant::now();
+    service.remote.terminate();
+    eventually_async("the drain", async || health(&service).await == 500).await;
+    assert_eq!(service.get("/healthcheck").await.text(), "");
+    // The second signal ends the drain delay.
+    service.remote.terminate();
+    service.ended().await;
+    assert_eq!(signal.elapsed().as_secs(), 0);
 }
 
-#[test]
-fn health_may_require_a_domain() {
-    let demand = ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "true");
+#[tokio::test(start_paused = true)]
+async fn health_may_require_a_domain() {
     let files = tempfile::tempdir().unwrap();
     let rules = files.path().join("config");
-    std::fs::create_dir(&rules).unwrap();
-    let root = files.path().to_str().unwrap();
-    let settings = [demand, ("TOLLGATE_CONFIG", ""), ("RUNTIME_ROOT", root)];
-    let service = Tollgate::start(RULES, &settings);
-    let health = || http::get(service.http, "/healthcheck", &[]).status;
-    assert_eq!(health(), 500);
-    std::fs::write(rules.join("rules.yaml"), RULES).unwrap();
-    testkit::wait::eventually("health", || health() == 200);
+    fs::create_dir(&rules).unwrap();
+    let settings = [
+        ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "true"),
+        ("TOLLGATE_CONFIG", ""),
+        ("RUNTIME_ROOT", files.path().to_str().unwrap()),
+    ];
+    let service = InProcess::start(RULES, &settings).await;
+    assert_eq!(health(&service).await, 500);
+    fs::write(rules.join("rules.yaml"), RULES).unwrap();
+    eventually_async("health", async || health(&service).await == 200).await;
     // Invalid rules change nothing.
-    std::fs::write(rules.join("rules.yaml"), "domain: [").unwrap();
-    testkit::wait::eventually("the refusal", || {
-        let rules = http::get(service.debug, "/rlconfig", &[]).text();
-        rules.contains("# newer rules were refused").then_some(())
-    });
-    assert_eq!(health(), 200);
+    fs::write(rules.join("rules.yaml"), "domain: [").unwrap();
+    eventually_async("the refusal", async || {
+        service.debug("/rlconfig").await.text().contains("# newer rules were refused")
+    })
+    .await;
+    assert_eq!(health(&service).await, 200);
 }
 
-#[tokio::test]
+async fn health(service: &InProcess) -> u16 {
+    service.get("/healthcheck").await.status
+}
+
+#[tokio::test(start_paused = true)]
 async fn grpc_health_checks_use_the_names_of_the_reference() {
-    let service = Tollgate::start(RULES, &[]);
-    let mut health = HealthClient::new(grpc::channel(service.grpc).await);
+    let service = InProcess::start(RULES, &[]).await;
+    let mut health = HealthClient::new(service.channel().await);
     for name in ["", "ratelimit"] {
         let reply = health.check(HealthCheckRequest { service: name.into() }).await.unwrap();
         assert_eq!(reply.into_inner().status(), ServingStatus::Serving, "{name:?}");
     }
     let unknown = HealthCheckRequest { service: "nobody".into() };
     assert_eq!(health.check(unknown.clone()).await.unwrap_err().code(), Code::NotFound);
-    let checks =
-        service.metrics().value("ratelimit_service_total_requests", &[("grpc_method", "Check")]);
+    let checks = service
+        .metrics()
+        .await
+        .value("ratelimit_service_total_requests", &[("grpc_method", "Check")]);
     assert_eq!(checks, 3.0);
     let mut watching = health.watch(unknown).await.unwrap().into_inner();
     let told = watching.message().await.unwrap().unwrap();
     assert_eq!(told.status(), ServingStatus::ServiceUnknown);
 }
 
-#[test]
-fn pages_that_do_not_exist_are_404_or_the_index() {
-    let service = Tollgate::start(RULES, &[]);
-    let reply = http::get(service.http, "/nothing", &[]);
+#[tokio::test(start_paused = true)]
+async fn pages_that_do_not_exist_are_404_or_the_index() {
+    let service = InProcess::start(RULES, &[]).await;
+    let reply = service.get("/nothing").await;
     assert_eq!((reply.status, reply.text().as_str()), (404, "404 page not found\n"));
-    let index = http::get(service.debug, "/nothing", &[]);
+    let index = service.debug("/nothing").await;
     assert_eq!(index.status, 200);
     let text = index.text();
     let lines: Vec<_> = text.lines().collect();
     assert!(lines.is_sorted() && lines.iter().all(|it| it.starts_with('/')), "{text}");
-    let rules = http::get(service.debug, "/rlconfig", &[]).text();
+    let rules = service.debug("/rlconfig").await.text();
     let line = "dummy.one_per_minute: unit=YEAR requests_per_unit=1, shadow_mode: false, \
                 quota_mode: false";
     assert!(rules.lines().any(|it| it == line), "{rules}");

@@ -2,18 +2,19 @@
 
 use prost::Message;
 use prost_types::FileDescriptorProto;
-use testkit::{grpc, tollgate::Tollgate};
 use tonic::codegen::tokio_stream::once;
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
-#[tokio::test]
+use crate::in_process::InProcess;
+
+#[tokio::test(start_paused = true)]
 async fn reflection_lists_and_describes_the_service() {
     const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
-    let service = Tollgate::start("domain: shop\n", &[]);
-    let mut client = ServerReflectionClient::new(grpc::channel(service.grpc).await);
+    let service = InProcess::start("domain: shop\n", &[]).await;
+    let mut client = ServerReflectionClient::new(service.channel().await);
     let mut ask = async |message_request| {
         let request =
             ServerReflectionRequest { host: String::new(), message_request: Some(message_request) };
