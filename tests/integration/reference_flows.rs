@@ -1,7 +1,7 @@
 //! Flows of the tests of Envoy's reference service, with its settings: those that change
 //! rules.
 
-use std::{fs, path::Path};
+use std::{fs, time::Duration};
 
 use envoy_types::pb::envoy::service::ratelimit::v3::{
     RateLimitResponse,
@@ -9,11 +9,14 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{
 };
 use tempfile::TempDir;
 use testkit::{
-    grpc::{self, Client, request_for},
+    grpc::{self, Client, decide, request_for},
     tollgate::Tollgate,
-    wait::eventually,
+    wait::eventually_async,
     xds::{XdsServer, domain_config, rule, with_children, with_limit},
 };
+use tokio::time::advance;
+
+use crate::in_process::InProcess;
 
 const BASIC: &str = "
 domain: basic
@@ -37,21 +40,18 @@ descriptors:
       requests_per_unit: 0
 ";
 
-/// Starts a service with the settings of all tests of the reference service, rules in
-/// `root`, and more settings.
-fn start(root: &Path, more: &[(&str, &str)]) -> Tollgate {
-    let root = root.display().to_string();
+/// The settings of all tests of the reference service, and more.
+fn settings<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let mut settings = vec![
         ("TOLLGATE_CONFIG", ""),
         ("USE_STATSD", "false"),
-        ("RUNTIME_ROOT", root.as_str()),
         ("RUNTIME_SUBDIRECTORY", "ratelimit"),
         ("RUNTIME_APPDIRECTORY", "config"),
         ("REDIS_SOCKET_TYPE", "tcp"),
         ("REDIS_PERSECOND_SOCKET_TYPE", "tcp"),
     ];
     settings.extend(more);
-    Tollgate::start("", &settings)
+    settings
 }
 
 /// A rule directory with the layout of the reference service and one file.
@@ -65,8 +65,7 @@ fn runtime() -> TempDir {
 
 /// The response to a request with one descriptor.
 async fn one(client: &mut Client, domain: &str, key: &str) -> RateLimitResponse {
-    let reply = client.should_rate_limit(request_for(domain, &[(key, "foo")])).await.unwrap();
-    reply.into_inner()
+    decide(client, request_for(domain, &[(key, "foo")])).await
 }
 
 /// The response if no rule applies.
@@ -90,74 +89,68 @@ fn first_of_50() -> RateLimitResponse {
     response
 }
 
-fn loads(service: &Tollgate) -> f64 {
-    service.metric("ratelimit_service_config_load_success")
+async fn loads(service: &InProcess) -> f64 {
+    service.metric("ratelimit_service_config_load_success").await
 }
 
-/// Waits for another load of rules after the first `before`.
-fn loaded(service: &Tollgate, before: f64) {
-    eventually("a load", || before < loads(service));
+/// Waits until rules have been loaded `number` times.
+async fn loaded(service: &InProcess, number: f64) {
+    eventually_async("a load", async || loads(service).await == number).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn rules_follow_their_files() {
     for watch_root in ["false", "true"] {
         let files = runtime();
         let root = files.path().join("current");
-        let service = start(&root, &[("RUNTIME_WATCH_ROOT", watch_root)]);
-        let mut client = grpc::connect(service.grpc).await;
+        let more = [("RUNTIME_ROOT", root.to_str().unwrap()), ("RUNTIME_WATCH_ROOT", watch_root)];
+        let service = InProcess::start("", &settings(&more)).await;
+        let mut client = service.grpc().await;
         assert_eq!(one(&mut client, "reload", "key1").await, bare());
         assert_eq!(one(&mut client, "basic", "key1").await, first_of_50());
 
-        let before = loads(&service);
-        assert_eq!(before, 1.0, "the first load counts");
+        assert_eq!(loads(&service).await, 1.0, "the first load counts");
         let file = root.join("ratelimit/config/reload.yaml");
         fs::write(&file, RELOADED).unwrap();
-        loaded(&service, before);
+        loaded(&service, 2.0).await;
         assert_eq!(one(&mut client, "reload", "key1").await, first_of_50());
         let blocked = one(&mut client, "reload", "block").await;
         assert_eq!(blocked.overall_code(), Code::OverLimit);
 
-        let before = loads(&service);
         fs::remove_file(file).unwrap();
-        loaded(&service, before);
+        loaded(&service, 3.0).await;
         assert_eq!(one(&mut client, "reload", "block").await, bare());
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_time_until_the_reset_decreases() {
     let files = runtime();
     let rules = "domain: another\ndescriptors:\n- key: key4\n  \
                  rate_limit: { unit: day, requests_per_unit: 20 }\n";
     fs::write(files.path().join("current/ratelimit/config/another.yaml"), rules).unwrap();
-    let service = start(&files.path().join("current"), &[]);
-    let mut client = grpc::connect(service.grpc).await;
-    let mut until_reset = async || {
+    let root = files.path().join("current");
+    let service =
+        InProcess::start("", &settings(&[("RUNTIME_ROOT", root.to_str().unwrap())])).await;
+    let mut client = service.grpc().await;
+    for seconds in [86_400, 86_399, 86_398] {
         let answer = one(&mut client, "another", "key4").await;
-        answer.statuses[0].duration_until_reset.as_ref().unwrap().seconds
-    };
-    let first = until_reset().await;
-    let mut last = first;
-    while first == last {
-        last = until_reset().await;
+        assert_eq!(answer.statuses[0].duration_until_reset.as_ref().unwrap().seconds, seconds);
+        advance(Duration::from_secs(1)).await;
     }
-    // The window may end at midnight.
-    assert!(last < first || first == 1, "{first} {last}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_follow_the_xds_server() {
     let mut server = XdsServer::start().await;
     let server_url = server.address.to_string();
-    let service = start(
-        Path::new("/nowhere"),
-        &[
-            ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
-            ("CONFIG_GRPC_XDS_NODE_ID", "init-test-node"),
-            ("CONFIG_GRPC_XDS_SERVER_URL", &server_url),
-        ],
-    );
+    let more = [
+        ("RUNTIME_ROOT", "/nowhere"),
+        ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
+        ("CONFIG_GRPC_XDS_NODE_ID", "init-test-node"),
+        ("CONFIG_GRPC_XDS_SERVER_URL", &server_url),
+    ];
+    let service = Tollgate::start("", &settings(&more));
     let mut stream = server.accept().await;
     assert_eq!(stream.next_request().await.node.unwrap().id, "init-test-node");
     let mut client = grpc::connect(service.grpc).await;

@@ -5,9 +5,16 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::symlink,
     path::Path,
-    time::{Duration, Instant},
+    time::{Duration, UNIX_EPOCH},
 };
-use testkit::{http, tollgate::Tollgate, wait::eventually};
+
+use testkit::{
+    http::json_request,
+    tollgate::Tollgate,
+    wait::{eventually, eventually_async},
+};
+
+use crate::in_process::{InProcess, pass};
 
 /// Rules of `shop` with a limit for one user.
 fn rules(user: &str, requests: u32) -> String {
@@ -22,92 +29,89 @@ fn domain(name: &str) -> String {
     rules("ann", 1).replace("shop", name)
 }
 
-fn page(service: &Tollgate) -> String {
-    service.rules_page()
-}
-
 /// The number of successful and failed loads of rules.
-fn loads(service: &Tollgate) -> (f64, f64) {
-    let metrics = service.metrics();
-    let of = |it| metrics.value(&format!("ratelimit_service_config_load_{it}"), &[]);
-    (of("success"), of("error"))
+async fn loads(service: &InProcess) -> (f64, f64) {
+    let metrics = service.metrics().await;
+    let success = metrics.value("ratelimit_service_config_load_success", &[]);
+    (success, metrics.value("ratelimit_service_config_load_error", &[]))
 }
 
-fn rejected(service: &Tollgate) -> f64 {
-    service.metric("tollgate_rules_rejected")
+async fn rejected(service: &InProcess) -> f64 {
+    service.metric("tollgate_rules_rejected").await
+}
+
+/// The page with exactly these rules.
+fn page_of(rules: &[(&str, u32)]) -> String {
+    let mut page = String::new();
+    for (name, requests) in rules {
+        page += &format!("{name}: unit=YEAR requests_per_unit={requests}, ");
+        page += "shadow_mode: false, quota_mode: false\n";
+    }
+    page
 }
 
 /// Waits until exactly these rules are active.
-#[track_caller]
-fn in_force(service: &Tollgate, what: &str, expected: &[(&str, u32)]) {
-    let begin = Instant::now();
-    let line = |(name, requests): &(&str, u32)| {
-        format!(
-            "{name}: unit=YEAR requests_per_unit={requests}, shadow_mode: false, quota_mode: false\n"
-        )
-    };
-    let expected: String = expected.iter().map(line).collect();
-    eventually(&format!("{what} to be in force"), || page(service) == expected);
-    println!("{what}: in force after {:?}", begin.elapsed());
+async fn in_force(service: &InProcess, event: &str, expected: &[(&str, u32)]) {
+    let expected = page_of(expected);
+    eventually_async(event, async || service.rules_page().await == expected).await;
 }
 
 /// Waits until newer rules are rejected. Returns the reason on `/rlconfig`.
-fn refused(service: &Tollgate) -> String {
-    let text = eventually("the rules to be refused", || {
-        let text = page(service);
-        text.contains("# newer rules were refused:\n").then_some(text)
-    });
-    text.split_once("# newer rules were refused:\n").unwrap().1.to_owned()
+async fn refused(service: &InProcess) -> String {
+    eventually_async("the rules to be refused", async || {
+        let page = service.rules_page().await;
+        let (_, reason) = page.split_once("# newer rules were refused:\n")?;
+        Some(reason.to_owned())
+    })
+    .await
 }
 
 /// Whether a limit applies to `user`.
-fn limited(service: &Tollgate, user: &str) -> bool {
-    let body = format!(
-        r#"{{"domain":"shop","descriptors":[{{"entries":[{{"key":"user","value":"{user}"}}]}}]}}"#
-    );
-    http::send(service.http, "POST", "/json", &[], body.as_bytes()).text().contains("currentLimit")
+async fn limited(service: &InProcess, user: &str) -> bool {
+    let reply = service.post_json(&json_request("shop", &[("user", user)])).await;
+    reply.text().contains("currentLimit")
 }
 
-#[test]
-fn every_way_to_change_files_is_detected() {
-    let service = Tollgate::start(&rules("ann", 1), &[]);
-    let directory = service.rules_directory();
+#[tokio::test(start_paused = true)]
+async fn every_way_to_change_files_is_detected() {
+    let service = InProcess::start(&rules("ann", 1), &[]).await;
+    let directory = service.rules();
     let file = directory.join("rules.yaml");
-    in_force(&service, "the start", &[("shop.user_ann", 1)]);
-    assert!(limited(&service, "ann") && !limited(&service, "ben"));
+    in_force(&service, "the start", &[("shop.user_ann", 1)]).await;
+    assert!(limited(&service, "ann").await && !limited(&service, "ben").await);
 
     fs::write(&file, rules("ann", 2)).unwrap();
-    in_force(&service, "an edit in place", &[("shop.user_ann", 2)]);
+    in_force(&service, "an edit in place", &[("shop.user_ann", 2)]).await;
 
-    service.replace_rules("rules.yaml", &rules("ben", 3));
-    in_force(&service, "a rename over the file", &[("shop.user_ben", 3)]);
-    assert!(limited(&service, "ben") && !limited(&service, "ann"));
+    service.edit("rules.yaml", &rules("ben", 3));
+    in_force(&service, "a rename over the file", &[("shop.user_ben", 3)]).await;
+    assert!(limited(&service, "ben").await && !limited(&service, "ann").await);
 
     fs::remove_file(&file).unwrap();
     fs::write(&file, rules("ann", 4)).unwrap();
-    in_force(&service, "delete and create", &[("shop.user_ann", 4)]);
+    in_force(&service, "delete and create", &[("shop.user_ann", 4)]).await;
 
     fs::create_dir(directory.join("below")).unwrap();
     fs::write(directory.join("below/more.yml"), domain("files")).unwrap();
-    in_force(&service, "a new file", &[("files.user_ann", 1), ("shop.user_ann", 4)]);
+    in_force(&service, "a new file", &[("files.user_ann", 1), ("shop.user_ann", 4)]).await;
 
     fs::rename(directory.join("below/more.yml"), directory.join("zz.yaml")).unwrap();
-    in_force(&service, "another order", &[("shop.user_ann", 4), ("files.user_ann", 1)]);
+    in_force(&service, "another order", &[("shop.user_ann", 4), ("files.user_ann", 1)]).await;
 
     fs::remove_file(directory.join("zz.yaml")).unwrap();
-    in_force(&service, "a file less", &[("shop.user_ann", 4)]);
+    in_force(&service, "a file less", &[("shop.user_ann", 4)]).await;
 
     // The same size as before, and the modification time of an old archive.
     fs::write(&file, rules("ann", 5)).unwrap();
-    let old = std::time::UNIX_EPOCH + Duration::from_secs(1);
+    let old = UNIX_EPOCH + Duration::from_secs(1);
     fs::File::options().write(true).open(&file).unwrap().set_modified(old).unwrap();
-    in_force(&service, "an old file", &[("shop.user_ann", 5)]);
-    assert_eq!(loads(&service), (8.0, 0.0));
+    in_force(&service, "an old file", &[("shop.user_ann", 5)]).await;
+    assert_eq!(loads(&service).await, (8.0, 0.0));
 }
 
 /// Writes a version of a volume as the kubelet does: the files are links into `..data`,
 /// which is a link to a directory and is replaced by a rename.
-fn mount(volume: &Path, version: &str, files: &[(&str, &str)]) {
+fn mount(volume: &Path, version: &str, files: &[(&str, String)]) {
     let real = volume.join(version);
     fs::create_dir_all(&real).unwrap();
     for (name, text) in files {
@@ -122,10 +126,11 @@ fn mount(volume: &Path, version: &str, files: &[(&str, &str)]) {
             symlink(Path::new("..data").join(name), link).unwrap();
         }
     }
-    for link in fs::read_dir(volume).unwrap().map(|it| it.unwrap().path()) {
-        let name = link.file_name().unwrap().to_str().unwrap();
-        if !name.starts_with("..") && !files.iter().any(|it| it.0 == name) {
-            fs::remove_file(&link).unwrap();
+    for entry in fs::read_dir(volume).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if !name.starts_with("..") && !files.iter().any(|(file, _)| *file == name) {
+            fs::remove_file(entry.path()).unwrap();
         }
     }
     if let Ok(old) = old {
@@ -133,89 +138,111 @@ fn mount(volume: &Path, version: &str, files: &[(&str, &str)]) {
     }
 }
 
-#[test]
-fn each_version_of_a_config_map_is_loaded() {
+#[tokio::test(start_paused = true)]
+async fn each_version_of_a_config_map_is_loaded() {
     let volume = tempfile::tempdir().unwrap();
-    mount(volume.path(), "..2026_01_01_1", &[("rules.yaml", &rules("ann", 1))]);
+    mount(volume.path(), "..2026_01_01_1", &[("rules.yaml", rules("ann", 1))]);
     let path = volume.path().to_str().unwrap();
-    let service = Tollgate::start("", &[("TOLLGATE_CONFIG", path)]);
-    in_force(&service, "the first volume", &[("shop.user_ann", 1)]);
+    let service = InProcess::start("", &[("TOLLGATE_CONFIG", path)]).await;
+    in_force(&service, "the first volume", &[("shop.user_ann", 1)]).await;
     for version in 2..5 {
         let name = format!("..2026_01_01_{version}");
-        mount(volume.path(), &name, &[("rules.yaml", &rules("ann", version))]);
-        in_force(&service, "an exchange", &[("shop.user_ann", version)]);
+        mount(volume.path(), &name, &[("rules.yaml", rules("ann", version))]);
+        in_force(&service, "an exchange", &[("shop.user_ann", version)]).await;
     }
-    let files = [("a.yaml", &*domain("files")), ("rules.yaml", &*rules("ben", 7))];
+    let files = [("a.yaml", domain("files")), ("rules.yaml", rules("ben", 7))];
     mount(volume.path(), "..2026_01_02", &files);
-    in_force(&service, "a file more", &[("files.user_ann", 1), ("shop.user_ben", 7)]);
-    mount(volume.path(), "..2026_01_03", &[("a.yaml", &domain("files"))]);
-    in_force(&service, "a file less", &[("files.user_ann", 1)]);
+    in_force(&service, "a file more", &[("files.user_ann", 1), ("shop.user_ben", 7)]).await;
+    mount(volume.path(), "..2026_01_03", &[("a.yaml", domain("files"))]);
+    in_force(&service, "a file less", &[("files.user_ann", 1)]).await;
     // A file that was also read as `..data/…` would define its domain twice.
-    assert_eq!(loads(&service), (6.0, 0.0));
+    assert_eq!(loads(&service).await, (6.0, 0.0));
 }
 
-#[test]
-fn invalid_rules_keep_the_active_ones() {
-    let service = Tollgate::start(&rules("ann", 1), &[]);
-    assert_eq!(rejected(&service), 0.0);
-    service.replace_rules("rules.yaml", &rules("ben", 2).replace("unit:", "unt:"));
-    let reason = refused(&service);
-    let place = format!("{}:5:", service.rules_directory().join("rules.yaml").display());
+#[tokio::test(start_paused = true)]
+async fn invalid_rules_keep_the_active_ones() {
+    let service = InProcess::start(&rules("ann", 1), &[]).await;
+    assert_eq!(rejected(&service).await, 0.0);
+    service.edit("rules.yaml", &rules("ben", 2).replace("unit:", "unt:"));
+    let reason = refused(&service).await;
+    let place = format!("{}:5:", service.rules().join("rules.yaml").display());
     assert!(reason.contains(&place) && reason.contains("unt"), "{reason}");
     assert!(reason.lines().all(|it| it.starts_with("# ")), "{reason}");
-    assert!(limited(&service, "ann") && !limited(&service, "ben"));
-    assert_eq!(rejected(&service), 1.0);
-    assert_eq!(loads(&service), (1.0, 1.0));
+    assert!(limited(&service, "ann").await && !limited(&service, "ben").await);
+    assert_eq!(rejected(&service).await, 1.0);
+    assert_eq!(loads(&service).await, (1.0, 1.0));
     // Another reload does not report it again.
-    service.reload();
-    fs::write(service.rules_directory().join("notes.txt"), "").unwrap();
-    service.replace_rules("zz.yaml", &rules("ben", 2).replace("shop", "other"));
-    eventually("the next refusal", || loads(&service) == (1.0, 2.0));
-    fs::remove_file(service.rules_directory().join("zz.yaml")).unwrap();
-    eventually("the first again", || loads(&service) == (1.0, 3.0));
-    // One line of JSON for each rejection.
-    eventually("the log", || {
-        (service.log().matches("new rules rejected").count() == 3).then_some(())
-    });
-    let log = service.log();
-    let mut lines = log.lines().filter(|it| it.contains("new rules rejected"));
-    assert!(lines.all(|it| it.contains(&place)), "{log}");
+    service.remote.reload();
+    pass(Duration::from_secs(20)).await;
+    assert_eq!(loads(&service).await, (1.0, 1.0));
+    fs::write(service.rules().join("notes.txt"), "").unwrap();
+    service.edit("zz.yaml", &rules("ben", 2).replace("shop", "other"));
+    eventually_async("the next refusal", async || loads(&service).await == (1.0, 2.0)).await;
+    fs::remove_file(service.rules().join("zz.yaml")).unwrap();
+    eventually_async("the first again", async || loads(&service).await == (1.0, 3.0)).await;
 
-    service.replace_rules("rules.yaml", &rules("ben", 2));
-    in_force(&service, "a correction", &[("shop.user_ben", 2)]);
-    assert_eq!(rejected(&service), 0.0);
-    assert_eq!(loads(&service), (2.0, 3.0));
+    service.edit("rules.yaml", &rules("ben", 2));
+    in_force(&service, "a correction", &[("shop.user_ben", 2)]).await;
+    assert_eq!(rejected(&service).await, 0.0);
+    assert_eq!(loads(&service).await, (2.0, 3.0));
 }
 
-#[test]
-fn deleted_rules_stay_active() {
-    let service = Tollgate::start(&rules("ann", 1), &[]);
-    fs::remove_file(service.rules_directory().join("rules.yaml")).unwrap();
-    assert!(refused(&service).contains("no rule file is in this directory"));
-    assert!(limited(&service, "ann"));
-    fs::remove_dir(service.rules_directory()).unwrap();
-    eventually("the loss of the directory", || loads(&service) == (1.0, 2.0));
-    let reason = refused(&service);
+#[tokio::test(start_paused = true)]
+async fn deleted_rules_stay_active() {
+    let service = InProcess::start(&rules("ann", 1), &[]).await;
+    fs::remove_file(service.rules().join("rules.yaml")).unwrap();
+    assert!(refused(&service).await.contains("no rule file is in this directory"));
+    assert!(limited(&service, "ann").await);
+    fs::remove_dir(service.rules()).unwrap();
+    eventually_async("a loss", async || loads(&service).await == (1.0, 2.0)).await;
+    let reason = refused(&service).await;
     assert!(reason.contains("cannot read this: No such file or directory"), "{reason}");
-    assert!(service.log().contains("No such file or directory"), "{}", service.log());
-    assert!(limited(&service, "ann"));
-    fs::create_dir(service.rules_directory()).unwrap();
-    service.replace_rules("rules.yaml", &rules("ben", 2));
-    in_force(&service, "their return", &[("shop.user_ben", 2)]);
+    assert!(limited(&service, "ann").await);
+    fs::create_dir(service.rules()).unwrap();
+    service.edit("rules.yaml", &rules("ben", 2));
+    in_force(&service, "their return", &[("shop.user_ben", 2)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn unchanged_rules_are_not_loaded_again() {
+    let service = InProcess::start(&rules("ann", 1), &[]).await;
+    let file = service.rules().join("rules.yaml");
+    fs::write(&file, rules("ann", 1)).unwrap();
+    fs::File::open(&file).unwrap().set_modified(UNIX_EPOCH).unwrap();
+    pass(Duration::from_secs(20)).await;
+    service.edit("rules.yaml", &rules("ann", 1));
+    pass(Duration::from_secs(20)).await;
+    service.remote.reload();
+    pass(Duration::from_secs(20)).await;
+    assert_eq!(loads(&service).await, (1.0, 0.0));
+    service.edit("rules.yaml", &rules("ann", 2));
+    in_force(&service, "a change", &[("shop.user_ann", 2)]).await;
+    assert_eq!(loads(&service).await, (2.0, 0.0));
 }
 
 #[test]
-fn unchanged_rules_are_not_loaded_again() {
+fn each_rejection_is_logged_once_with_its_reason() {
     let service = Tollgate::start(&rules("ann", 1), &[]);
-    let file = service.rules_directory().join("rules.yaml");
-    fs::write(&file, rules("ann", 1)).unwrap();
-    fs::File::open(&file).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
-    service.replace_rules("rules.yaml", &rules("ann", 1));
+    let rejections = |number: f64| {
+        eventually("a rejection", || {
+            service.metric("ratelimit_service_config_load_error") == number
+        });
+    };
+    service.replace_rules("rules.yaml", &rules("ben", 2).replace("unit:", "unt:"));
+    rejections(1.0);
     service.reload();
-    // Once a later change is loaded, the earlier ones have been processed.
-    service.replace_rules("rules.yaml", &rules("ann", 2));
-    in_force(&service, "a change", &[("shop.user_ann", 2)]);
-    assert_eq!(loads(&service), (2.0, 0.0));
+    service.replace_rules("zz.yaml", &domain("other"));
+    rejections(2.0);
+    fs::remove_file(service.rules_directory().join("zz.yaml")).unwrap();
+    rejections(3.0);
+    // One line of JSON for each rejection.
+    let place = format!("{}:5:", service.rules_directory().join("rules.yaml").display());
+    eventually("the log", || service.log().matches("new rules rejected").count() == 3);
+    for line in service.log().lines() {
+        assert!(!line.contains("new rules rejected") || line.contains(&place), "{line}");
+    }
+    fs::remove_dir_all(service.rules_directory()).unwrap();
+    service.wait_for_log("No such file or directory");
 }
 
 #[test]
@@ -224,7 +251,8 @@ fn sighup_reloads_and_does_not_end_the_process() {
     for requests in 2..6 {
         service.replace_rules("rules.yaml", &rules("ann", requests));
         service.reload();
-        in_force(&service, "SIGHUP", &[("shop.user_ann", requests)]);
+        let expected = page_of(&[("shop.user_ann", requests)]);
+        eventually("SIGHUP", || service.rules_page() == expected);
     }
     service.stop();
 }
@@ -243,20 +271,21 @@ fn without_rules_the_start_fails_with_the_reason() {
     let link = files.path().join("rules.yaml");
     symlink("nowhere", &link).unwrap();
     let empty = tempfile::tempdir().unwrap();
-    let of = |path: &Path| path.to_str().unwrap().to_owned();
     for (path, reasons) in [
         (None, &["rules.yaml:4:", "rules.yaml:5:", "eon", "kei"][..]),
-        (Some(of(empty.path())), &["no rule file is in this directory"]),
-        (Some(of(&missing)), &["No such file or directory"]),
-        (Some(of(&link)), &["No such file or directory"]),
-        (Some("/dev/null".to_owned()), &["neither a file nor a directory"]),
-        (Some("/proc/self/mem".to_owned()), &["cannot read this", "error"]),
+        (Some(empty.path()), &["no rule file is in this directory"]),
+        (Some(&missing), &["No such file or directory"]),
+        (Some(&link), &["No such file or directory"]),
+        (Some(Path::new("/dev/null")), &["neither a file nor a directory"]),
+        (Some(Path::new("/proc/self/mem")), &["cannot read this", "error"]),
     ] {
         let ports = free_ports();
         let texts = ports.map(|it| it.to_string());
         let mut settings = vec![("PORT", &*texts[0]), ("GRPC_PORT", &*texts[1])];
         settings.push(("DEBUG_PORT", &*texts[2]));
-        settings.extend(path.iter().map(|it| ("TOLLGATE_CONFIG", &**it)));
+        if let Some(path) = path {
+            settings.push(("TOLLGATE_CONFIG", path.to_str().unwrap()));
+        }
         let mut process = Tollgate::launch(bad, &settings);
         let status = process.wait_for_exit();
         let log = process.log();

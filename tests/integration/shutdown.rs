@@ -1,25 +1,23 @@
 //! Start and shutdown of the process.
 
-use std::{
-    io::Write,
-    net::{TcpListener, TcpStream},
-};
+use std::{net::TcpListener, time::Duration};
 
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
 use prost::Message;
 use testkit::{
-    grpc::{self, request_for},
-    http,
+    grpc::{decide, request_for},
     network::unused_address,
-    raw_grpc::{RawGrpc, frame},
+    raw_grpc::frame,
     tollgate::Tollgate,
-    unique_value,
-    wait::{TIMEOUT, eventually},
+    wait::eventually_async,
 };
+use tokio::{io::AsyncWriteExt, time::Instant};
 use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+
+use crate::in_process::{InProcess, pass};
 
 const RULES: &str = "
 domain: shop
@@ -41,11 +39,11 @@ fn a_port_in_use_is_an_error() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[tokio::test(start_paused = true)]
 async fn health_checks_fail_before_listeners_close() {
-    let mut service = Tollgate::start(RULES, &[("DRAIN_DELAY", "2s")]);
-    let mut health = HealthClient::new(grpc::channel(service.grpc).await);
-    let mut client = grpc::connect(service.grpc).await;
+    let service = InProcess::start(RULES, &[("DRAIN_DELAY", "2s")]).await;
+    let mut health = HealthClient::new(service.channel().await);
+    let mut client = service.grpc().await;
     for name in ["", "ratelimit"] {
         let mut watch = health.watch(asking(name)).await.unwrap().into_inner();
         let status = watch.message().await.unwrap().unwrap().status();
@@ -53,70 +51,88 @@ async fn health_checks_fail_before_listeners_close() {
     }
     let unknown = health.check(asking("nobody")).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound);
-    assert_eq!(http::get(service.http, "/healthcheck", &[]).status, 200);
+    assert_eq!(service.get("/healthcheck").await.status, 200);
 
     let mut watch = health.watch(asking("ratelimit")).await.unwrap().into_inner();
     watch.message().await.unwrap();
-    service.terminate();
+    let signal = Instant::now();
+    service.remote.terminate();
     let status = watch.message().await.unwrap().unwrap().status();
     assert_eq!(status, ServingStatus::NotServing);
-    assert_ne!(http::get(service.http, "/healthcheck", &[]).status, 200);
-    // Clients that have not noticed it are still served, on new connections as well.
-    client.should_rate_limit(request_for("shop", &[("user", &unique_value())])).await.unwrap();
-    let mut client = grpc::connect(service.grpc).await;
-    client.should_rate_limit(request_for("shop", &[("user", &unique_value())])).await.unwrap();
-    assert!(service.wait_for_exit().success());
+    assert_eq!(service.get("/healthcheck").await.status, 500);
+    // Clients that have not noticed it are still served, on new connections as well, until
+    // the end of the delay.
+    pass(Duration::from_millis(1_999)).await;
+    decide(&mut client, request_for("shop", &[("user", "ann")])).await;
+    let mut client = service.grpc().await;
+    decide(&mut client, request_for("shop", &[("user", "ann")])).await;
+    drop((client, health, watch));
+    service.ended().await;
+    assert_eq!(signal.elapsed(), Duration::from_secs(2));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[tokio::test(start_paused = true)]
 async fn a_call_in_flight_is_answered_during_shutdown() {
-    let mut service = Tollgate::start(RULES, &[("DRAIN_DELAY", "0s"), ("DRAIN_TIMEOUT", "20s")]);
-    let raw = RawGrpc::connect(service.grpc).await;
-    let done = request_for("shop", &[("user", &unique_value())]).encode_to_vec();
+    let settings = [("DRAIN_DELAY", "0s"), ("DRAIN_TIMEOUT", "20s")];
+    let service = InProcess::start(RULES, &settings).await;
+    let raw = service.raw_grpc().await;
+    let done = request_for("shop", &[("user", "ann")]).encode_to_vec();
     raw.call(&done).await.decode::<RateLimitResponse>();
     let call = raw.open_call().await;
     // The reply to a later call shows that the earlier one has arrived.
     raw.call(&done).await.decode::<RateLimitResponse>();
 
-    service.terminate();
-    eventually("the listener to close", || TcpStream::connect(service.grpc).is_err());
+    let signal = Instant::now();
+    service.remote.terminate();
+    eventually_async("the listener to close", async || {
+        service.dialers.grpc.connect().await.is_err()
+    })
+    .await;
+    pass(Duration::from_secs(19)).await;
     let reply: RateLimitResponse = call.finish(frame(&done)).await.decode();
     assert_eq!(reply.statuses[0].limit_remaining, 0);
     drop(raw);
-    assert!(service.wait_for_exit().success());
+    service.ended().await;
+    assert_eq!(signal.elapsed().as_secs(), 19);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[tokio::test(start_paused = true)]
 async fn open_connections_do_not_delay_the_exit_beyond_the_drain_timeout() {
     let settings = [("DRAIN_DELAY", "0s"), ("DRAIN_TIMEOUT", "1s")];
-    let mut service = Tollgate::start(RULES, &settings);
+    let service = InProcess::start(RULES, &settings).await;
     let mut open = Vec::new();
-    for listener in [service.grpc, service.http, service.debug] {
+    for listener in [&service.dialers.grpc, &service.dialers.http, &service.dialers.debug] {
         for beginning in ["", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\nhost:"] {
-            let mut stream = TcpStream::connect(listener).unwrap();
-            stream.write_all(beginning.as_bytes()).unwrap();
+            let mut stream = listener.connect().await.unwrap();
+            stream.write_all(beginning.as_bytes()).await.unwrap();
             open.push(stream);
         }
     }
-    let raw = RawGrpc::connect(service.grpc).await;
+    let raw = service.raw_grpc().await;
     let _unfinished = raw.open_call().await;
-    let mut health = HealthClient::new(grpc::channel(service.grpc).await);
+    let mut health = HealthClient::new(service.channel().await);
     let mut watch = health.watch(asking("")).await.unwrap().into_inner();
     watch.message().await.unwrap();
 
-    service.terminate();
-    service.wait_for_exit();
+    let signal = Instant::now();
+    service.remote.terminate();
+    service.ended().await;
+    assert_eq!(signal.elapsed(), Duration::from_secs(1));
     drop(open);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[tokio::test(start_paused = true)]
 async fn an_endless_call_does_not_keep_an_old_connection() {
     let settings = [("GRPC_MAX_CONNECTION_AGE", "1s"), ("GRPC_MAX_CONNECTION_AGE_GRACE", "10ms")];
-    let service = Tollgate::start(RULES, &settings);
-    let mut health = HealthClient::new(grpc::channel(service.grpc).await);
+    let service = InProcess::start(RULES, &settings).await;
+    let begin = Instant::now();
+    let mut health = HealthClient::new(service.channel().await);
     let mut watch = health.watch(asking("")).await.unwrap().into_inner();
     watch.message().await.unwrap();
-    tokio::time::timeout(TIMEOUT, watch.message()).await.unwrap().unwrap_err();
+    watch.message().await.unwrap_err();
+    // The age varies by a tenth.
+    let age = begin.elapsed().as_millis();
+    assert!((910..=1_112).contains(&age), "{age} ms");
 }
 
 #[test]

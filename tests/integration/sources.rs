@@ -1,7 +1,14 @@
 //! Sources of rules, and the service without rules.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
-use testkit::{http, tollgate::Tollgate, wait::eventually};
+
+use testkit::{
+    http::{Reply, json_request},
+    tollgate::Tollgate,
+    wait::eventually_async,
+};
+
+use crate::in_process::InProcess;
 
 fn rules(domain: &str, requests: u32) -> String {
     format!(
@@ -16,26 +23,22 @@ fn write(path: &Path, text: &str) {
 }
 
 /// Waits until exactly these rules are active.
-#[track_caller]
-fn in_force(service: &Tollgate, expected: &[(&str, u32)]) {
-    let line = |(name, requests): &(&str, u32)| {
-        format!(
-            "{name}.user: unit=YEAR requests_per_unit={requests}, shadow_mode: false, quota_mode: \
-             false\n"
-        )
-    };
-    let expected: String = expected.iter().map(line).collect();
-    let page = || service.rules_page();
-    eventually(&expected, || page() == expected);
+async fn in_force(service: &InProcess, rules: &[(&str, u32)]) {
+    let mut expected = String::new();
+    for (domain, requests) in rules {
+        expected += &format!("{domain}.user: unit=YEAR requests_per_unit={requests}, ");
+        expected += "shadow_mode: false, quota_mode: false\n";
+    }
+    eventually_async(&expected, async || service.rules_page().await == expected).await;
 }
 
-fn health(service: &Tollgate) -> (u16, String) {
-    let answer = http::get(service.http, "/healthcheck", &[]);
-    (answer.status, answer.text())
+async fn health(service: &InProcess) -> (u16, String) {
+    let reply = service.get("/healthcheck").await;
+    (reply.status, reply.text())
 }
 
-#[test]
-fn every_change_in_the_layout_of_the_reference_service_is_loaded() {
+#[tokio::test(start_paused = true)]
+async fn every_change_in_the_layout_of_the_reference_service_is_loaded() {
     for watch_root in ["true", "false"] {
         let files = tempfile::tempdir().unwrap();
         let at = |it: &str| files.path().join(it);
@@ -44,7 +47,7 @@ fn every_change_in_the_layout_of_the_reference_service_is_loaded() {
         write(&at("v2/ratelimit/config/deep/shop.yaml"), &rules("shop", 2));
         symlink("v1", at("current")).unwrap();
         let root = format!("{}/", at("current").display());
-        let service = Tollgate::start(
+        let service = InProcess::start(
             "",
             &[
                 ("TOLLGATE_CONFIG", ""),
@@ -53,22 +56,23 @@ fn every_change_in_the_layout_of_the_reference_service_is_loaded() {
                 ("RUNTIME_APPDIRECTORY", "config"),
                 ("RUNTIME_WATCH_ROOT", watch_root),
             ],
-        );
-        in_force(&service, &[("shop", 1)]);
+        )
+        .await;
+        in_force(&service, &[("shop", 1)]).await;
         write(&at("v1/ratelimit/config/shop.any"), &rules("shop", 3));
-        in_force(&service, &[("shop", 3)]);
+        in_force(&service, &[("shop", 3)]).await;
         write(&at("v1/ratelimit/config/tap"), &rules("tap", 4));
-        in_force(&service, &[("shop", 3), ("tap", 4)]);
+        in_force(&service, &[("shop", 3), ("tap", 4)]).await;
         fs::remove_file(at("v1/ratelimit/config/tap")).unwrap();
-        in_force(&service, &[("shop", 3)]);
+        in_force(&service, &[("shop", 3)]).await;
         symlink("v2", at("next")).unwrap();
         fs::rename(at("next"), at("current")).unwrap();
-        in_force(&service, &[("shop", 2)]);
+        in_force(&service, &[("shop", 2)]).await;
     }
 }
 
-#[test]
-fn a_config_map_is_read_once_with_and_without_dotfiles() {
+#[tokio::test(start_paused = true)]
+async fn a_config_map_is_read_once_with_and_without_dotfiles() {
     for ignore in ["true", "false"] {
         let files = tempfile::tempdir().unwrap();
         let at = |it: &str| files.path().join("ratelimit/config").join(it);
@@ -76,7 +80,7 @@ fn a_config_map_is_read_once_with_and_without_dotfiles() {
         symlink("..1", at("..data")).unwrap();
         symlink("..data/rules.yaml", at("rules.yaml")).unwrap();
         let root = files.path().display().to_string();
-        let service = Tollgate::start(
+        let service = InProcess::start(
             "",
             &[
                 ("TOLLGATE_CONFIG", ""),
@@ -84,59 +88,65 @@ fn a_config_map_is_read_once_with_and_without_dotfiles() {
                 ("RUNTIME_SUBDIRECTORY", "ratelimit"),
                 ("RUNTIME_WATCH_ROOT", "false"),
                 ("RUNTIME_IGNOREDOTFILES", ignore),
-                ("RUNTIME_ROTO", "x"),
-                ("REDIS_PIPELINE_LIMIT", "8"),
-                ("REDIS_PORT", "tcp://10.0.0.1:6379"),
             ],
-        );
-        in_force(&service, &[("shop", 1)]);
+        )
+        .await;
+        in_force(&service, &[("shop", 1)]).await;
         write(&at("..2/rules.yaml"), &rules("shop", 2));
         symlink("..2", at("..tmp")).unwrap();
         fs::rename(at("..tmp"), at("..data")).unwrap();
-        in_force(&service, &[("shop", 2)]);
-        let log = service.log();
-        assert!(log.contains("did you mean RUNTIME_ROOT?"), "{log}");
-        assert!(log.contains("REDIS_PIPELINE_LIMIT is ignored: "), "{log}");
-        assert!(log.contains("in its own memory") && !log.contains("REDIS_PORT"), "{log}");
+        in_force(&service, &[("shop", 2)]).await;
     }
 }
 
 #[test]
-fn a_forced_start_fails_requests_until_rules_are_loaded() {
-    let service =
-        Tollgate::start("domain: 1: 2", &[("FORCE_START_WITHOUT_INITIAL_CONFIG", "true")]);
-    let body = br#"{"domain":"shop","descriptors":[{"entries":[{"key":"user","value":"a"}]}]}"#;
-    let ask = || http::send(service.http, "POST", "/json", &[], body);
-    assert!(ask().text().contains("no rate limit configuration loaded"));
-    assert_eq!(health(&service), (500, String::new()));
-    service.replace_rules("rules.yaml", &rules("shop", 1));
-    eventually("health", || (health(&service) == (200, "OK".into())).then_some(()));
-    assert_eq!(ask().status, 200);
+fn variables_without_an_effect_are_logged() {
+    let settings = [
+        ("RUNTIME_ROTO", "x"),
+        ("REDIS_PIPELINE_LIMIT", "8"),
+        ("REDIS_PORT", "tcp://10.0.0.1:6379"),
+    ];
+    let log = Tollgate::start(&rules("shop", 1), &settings).log();
+    assert!(log.contains("did you mean RUNTIME_ROOT?"), "{log}");
+    assert!(log.contains("REDIS_PIPELINE_LIMIT is ignored: "), "{log}");
+    assert!(log.contains("in its own memory") && !log.contains("REDIS_PORT"), "{log}");
 }
 
-#[test]
-fn health_requires_a_domain_if_the_setting_is_active() {
+#[tokio::test(start_paused = true)]
+async fn a_forced_start_fails_requests_until_rules_are_loaded() {
+    let service =
+        InProcess::start("domain: 1: 2", &[("FORCE_START_WITHOUT_INITIAL_CONFIG", "true")]).await;
+    assert!(ask(&service).await.text().contains("no rate limit configuration loaded"));
+    assert_eq!(health(&service).await, (500, String::new()));
+    service.edit("rules.yaml", &rules("shop", 1));
+    eventually_async("health", async || health(&service).await == (200, "OK".to_owned())).await;
+    assert_eq!(ask(&service).await.status, 200);
+}
+
+async fn ask(service: &InProcess) -> Reply {
+    service.post_json(&json_request("shop", &[("user", "a")])).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_requires_a_domain_if_the_setting_is_active() {
     let files = tempfile::tempdir().unwrap();
     fs::create_dir(files.path().join("config")).unwrap();
-    let root = files.path().display().to_string();
-    let service = Tollgate::start(
-        "",
-        &[
-            ("TOLLGATE_CONFIG", ""),
-            ("RUNTIME_ROOT", &root),
-            ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "true"),
-        ],
-    );
-    let until = |status| {
-        eventually("health", || health(&service).0 == status);
-    };
-    until(500);
+    let settings = [
+        ("TOLLGATE_CONFIG", ""),
+        ("RUNTIME_ROOT", files.path().to_str().unwrap()),
+        ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "true"),
+    ];
+    let service = InProcess::start("", &settings).await;
+    assert_eq!(health(&service).await.0, 500);
     let file = files.path().join("config/rules");
     write(&file, &rules("shop", 1));
-    until(200);
+    eventually_async("health", async || health(&service).await.0 == 200).await;
     write(&file, "domain: shop\nrules: []\n");
-    eventually("the refusal", || service.log().contains("new rules rejected"));
-    assert_eq!(health(&service).0, 200, "a failed load changes nothing");
+    eventually_async("the refusal", async || {
+        service.rules_page().await.contains("# newer rules were refused")
+    })
+    .await;
+    assert_eq!(health(&service).await.0, 200, "a failed load changes nothing");
     fs::remove_file(file).unwrap();
-    until(500);
+    eventually_async("the loss of health", async || health(&service).await.0 == 500).await;
 }
