@@ -247,7 +247,7 @@ fn each_rejection_is_logged_once_with_its_reason() {
 
 #[test]
 fn sighup_reloads_and_does_not_end_the_process() {
-    let mut service = Tollgate::start(&rules("ann", 1), &[]);
+    let mut service = Tollgate::start(&rules("ann", 1), &[("DRAIN_DELAY", "0s")]);
     for requests in 2..6 {
         service.replace_rules("rules.yaml", &rules("ann", requests));
         service.reload();
