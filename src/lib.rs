@@ -10,6 +10,7 @@
 //! | [`time`]       |                                        | [`time::Timestamp`]            |
 //! | [`duration`]   | text                                   | a duration                     |
 //! | [`net`]        | text                                   | an address                     |
+//! | [`causes`]     | an error                               | its text with all sources      |
 //! | [`backoff`]    | failures                               | a delay                        |
 //! | [`limit`]      | a counter, hits, the time              | [`limit::Outcome`]             |
 //! | [`counter`]    | entries of a descriptor, a limit       | [`counter::CounterRef`]        |
@@ -61,6 +62,7 @@
 pub mod time;
 pub mod duration;
 pub mod net;
+pub mod causes;
 pub mod backoff;
 pub mod limit;
 pub mod counter;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tollgate::{
-    app,
+    app, causes,
     cli::{self, CommandStatus},
     settings::environment,
 };
@@ -26,14 +26,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn fail(error: &dyn Error) -> ExitCode {
-    let mut message = format!("tollgate: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        message += &format!(": {error}");
-        cause = error.source();
-    }
+fn fail(error: &(dyn Error + 'static)) -> ExitCode {
     // Standard error may be closed.
-    let _ = writeln!(io::stderr(), "{message}");
+    let _ = writeln!(io::stderr(), "tollgate: {}", causes::text(error));
     CommandStatus::Failed.into()
 }

@@ -12,6 +12,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     backoff::{Backoff, BackoffSettings},
+    causes,
     config::{self, CompileOptions, Compiled, Diagnostics, SourceTree},
     net::HostPort,
     reload::ActiveRules,
@@ -76,7 +77,7 @@ impl XdsClient {
             };
             let delay = self.backoff.next_delay();
             let server = &self.settings.server;
-            let reason = with_sources(&*disconnect);
+            let reason = causes::text(&*disconnect);
             warn!(%server, "no connection to the xDS server, next attempt in {delay:?}: {reason}");
             time::sleep(delay).await;
         }
@@ -168,17 +169,6 @@ fn lines(diagnostics: &Diagnostics) -> String {
     match diagnostics.len().saturating_sub(Diagnostics::MAX_SHOWN) {
         0 => drop(text.pop()),
         more => text += &format!("and {more} more"),
-    }
-    text
-}
-
-/// The text of an error and of all its sources.
-fn with_sources(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let _ = write!(text, ": {error}");
-        source = error.source();
     }
     text
 }

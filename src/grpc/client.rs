@@ -1,6 +1,6 @@
 //! A client of the service, for `tollgate hit`.
 
-use std::{error::Error, io, iter, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use prost_types::value::Kind;
 use serde_json::{Map, Value as Json};
@@ -15,6 +15,7 @@ use super::pb::envoy::{
     },
 };
 use crate::{
+    causes,
     descriptor::{Descriptor, Request},
     limit::{self, Hits},
     net::Address,
@@ -175,12 +176,8 @@ async fn connect(
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).connect().await?)
 }
 
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    iter::successors(Some(error), |&cause| cause.source())
-}
-
 fn is_refused(error: &(dyn Error + 'static)) -> bool {
-    for cause in causes(error) {
+    for cause in causes::chain(error) {
         if let Some(io) = cause.downcast_ref::<io::Error>()
             && io.kind() == io::ErrorKind::ConnectionRefused
         {
@@ -192,7 +189,7 @@ fn is_refused(error: &(dyn Error + 'static)) -> bool {
 
 /// The last cause: those above it only wrap it.
 fn root(error: &(dyn Error + 'static)) -> String {
-    causes(error).last().unwrap_or(error).to_string()
+    causes::chain(error).last().unwrap_or(error).to_string()
 }
 
 fn write_request(request: &Request) -> RateLimitRequest {
