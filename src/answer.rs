@@ -11,7 +11,7 @@ pub mod metadata;
 /// The optional parts of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnswerSettings {
-    /// The names of the [limit headers](Decision::limit_headers); `None` omits them.
+    /// The names of the [limit headers](Self::limit_headers); `None` omits them.
     pub headers: Option<HeaderNames>,
     /// Selects the answers with [metadata](metadata::build).
     pub metadata: MetadataWhen,
@@ -24,7 +24,7 @@ pub struct HeaderNames {
     pub limit: String,
     /// Remaining hits.
     pub remaining: String,
-    /// Seconds until the limit resets.
+    /// Seconds, rounded up, until the limit resets.
     pub reset: String,
 }
 
@@ -48,6 +48,19 @@ impl AnswerSettings {
             MetadataWhen::Always => true,
             MetadataWhen::Never => false,
         }
+    }
+
+    /// The limit headers of the reference service; `None` if they are disabled, or if no
+    /// limit applies.
+    pub fn limit_headers(&self, decision: &Decision) -> Option<[(&str, u64); 3]> {
+        let HeaderNames { limit, remaining, reset } = self.headers.as_ref()?;
+        let status = decision.verdicts.get(decision.header_verdict?)?.status()?;
+        let wait = status.wait.unwrap_or(status.outcome.reset_after);
+        Some([
+            (limit, status.limit.requests.into()),
+            (remaining, status.outcome.remaining.into()),
+            (reset, ceil_seconds(wait)),
+        ])
     }
 }
 
@@ -79,23 +92,18 @@ pub struct CurrentLimit<'a> {
     pub name: &'a str,
 }
 
-impl Verdict {
-    /// The status of this descriptor.
-    pub fn descriptor_status(&self) -> DescriptorStatus<'_> {
-        let Some(LimitStatus { limit, name, outcome, wait }) = self.status() else {
+impl<'a> DescriptorStatus<'a> {
+    /// The status of the descriptor with this verdict.
+    pub fn new(verdict: &'a Verdict) -> Self {
+        let Some(LimitStatus { limit, name, outcome, wait }) = verdict.status() else {
             // Envoy makes headers of the remaining hits only beside a limit.
-            let unlimited = matches!(self.matched, Match::Unlimited(_));
+            let unlimited = matches!(verdict.matched, Match::Unlimited(_));
             let remaining = if unlimited { u32::MAX } else { 0 };
-            return DescriptorStatus {
-                over_limit: false,
-                limit: None,
-                remaining,
-                reset_seconds: None,
-            };
+            return Self { over_limit: false, limit: None, remaining, reset_seconds: None };
         };
         let multiplier = limit.window.multiplier().get();
-        DescriptorStatus {
-            over_limit: self.is_refused(),
+        Self {
+            over_limit: verdict.is_refused(),
             limit: Some(CurrentLimit {
                 requests: limit.requests,
                 unit: if limit.has_slots() { None } else { Some(limit.window.unit()) },
@@ -105,28 +113,6 @@ impl Verdict {
             remaining: outcome.remaining,
             reset_seconds: wait.map(ceil_seconds),
         }
-    }
-}
-
-/// The values of the headers in [`HeaderNames`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitHeaders {
-    /// Hits per window.
-    pub limit: u32,
-    /// Remaining hits.
-    pub remaining: u32,
-    /// Seconds, rounded up.
-    pub reset_seconds: u64,
-}
-
-impl LimitHeaders {
-    /// The names with their values.
-    pub fn named(self, names: &HeaderNames) -> [(&str, u64); 3] {
-        [
-            (&names.limit, self.limit.into()),
-            (&names.remaining, self.remaining.into()),
-            (&names.reset, self.reset_seconds),
-        ]
     }
 }
 
@@ -147,27 +133,16 @@ pub struct RefusalFields {
 /// some kilobytes of headers.
 const MOST_LISTED: usize = 20;
 
-impl Decision {
-    /// The limit headers of the reference service; `None` if no limit applies.
-    pub fn limit_headers(&self) -> Option<LimitHeaders> {
-        let verdict = self.verdicts.get(self.header_verdict?)?;
-        let LimitStatus { limit, outcome, wait, .. } = verdict.status()?;
-        Some(LimitHeaders {
-            limit: limit.requests,
-            remaining: outcome.remaining,
-            reset_seconds: ceil_seconds(wait.unwrap_or(outcome.reset_after)),
-        })
-    }
-
+impl RefusalFields {
     /// The header fields of a refusal: one limit for each of the first 20 descriptors that
     /// refuse. A limit without a name that the syntax allows is called `limit-N`, where N
     /// is the number of its descriptor, from 1. Empty if the request passes.
-    pub fn refusal_fields(&self) -> RefusalFields {
-        let mut fields = RefusalFields::default();
-        if self.over_limit {
-            fields.retry_after = self.wait.map(ceil_seconds);
+    pub fn new(decision: &Decision) -> Self {
+        let mut fields = Self::default();
+        if decision.over_limit {
+            fields.retry_after = decision.wait.map(ceil_seconds);
         }
-        for (position, verdict) in self.refusing().take(MOST_LISTED) {
+        for (position, verdict) in decision.refusing().take(MOST_LISTED) {
             let Some(LimitStatus { limit, name, outcome, wait }) = verdict.status() else {
                 continue;
             };

@@ -17,7 +17,7 @@ use axum::{
 use tokio::time::Instant;
 
 use crate::{
-    answer::AnswerSettings,
+    answer::{AnswerSettings, RefusalFields},
     descriptor::Request,
     engine::decision::Decision,
     http::error_response,
@@ -29,7 +29,7 @@ use crate::{
 mod read;
 mod write;
 
-pub use self::{read::decode, write::encode};
+pub use self::read::decode;
 
 /// The routes of this protocol.
 pub fn routes<S: Store>(service: Arc<Service<S>>) -> Router {
@@ -107,24 +107,22 @@ async fn answer<S: Store>(
 fn respond(request: &Request, decision: &Decision, settings: &AnswerSettings) -> Response {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(names) = &settings.headers
-        && let Some(limit) = decision.limit_headers()
-    {
-        for (name, value) in limit.named(names) {
-            if let Ok(name) = name.parse::<HeaderName>() {
-                headers.append(name, value.into());
-            }
+    let limit_headers = settings.limit_headers(decision);
+    let limit_headers = limit_headers.as_ref().map_or(&[][..], |headers| headers);
+    for &(name, value) in limit_headers {
+        if let Ok(name) = name.parse::<HeaderName>() {
+            headers.append(name, value.into());
         }
     }
     let status = if decision.over_limit { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
     if decision.over_limit {
         add_refusal_fields(&mut headers, decision);
     }
-    (status, headers, encode(request, decision, settings)).into_response()
+    (status, headers, write::encode(request, decision, settings, limit_headers)).into_response()
 }
 
 fn add_refusal_fields(headers: &mut HeaderMap, decision: &Decision) {
-    let fields = decision.refusal_fields();
+    let fields = RefusalFields::new(decision);
     if let Some(seconds) = fields.retry_after {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }

@@ -10,7 +10,7 @@ use super::pb::envoy::{
     },
 };
 use crate::{
-    answer::{self, AnswerSettings, CurrentLimit, HeaderNames, metadata},
+    answer::{self, AnswerSettings, CurrentLimit, metadata},
     descriptor::Request,
     engine::decision::Decision,
     limit::Unit,
@@ -24,15 +24,12 @@ pub(super) fn build(
 ) -> RateLimitResponse {
     let mut statuses = Vec::with_capacity(decision.verdicts.len());
     for verdict in &decision.verdicts {
-        statuses.push(status(verdict.descriptor_status()));
+        statuses.push(status(answer::DescriptorStatus::new(verdict)));
     }
     RateLimitResponse {
         overall_code: code(decision.over_limit),
         statuses,
-        response_headers_to_add: match &settings.headers {
-            Some(names) => headers(decision, names),
-            None => Vec::new(),
-        },
+        response_headers_to_add: headers(decision, settings),
         dynamic_metadata: if settings.has_metadata(decision) {
             Some(structure(metadata::build(request, decision)))
         } else {
@@ -79,10 +76,9 @@ fn unit(unit: Option<Unit>) -> rate_limit::Unit {
     }
 }
 
-fn headers(decision: &Decision, names: &HeaderNames) -> Vec<HeaderValue> {
-    let Some(headers) = decision.limit_headers() else { return Vec::new() };
-    let named = headers.named(names);
-    named.map(|(key, value)| HeaderValue { key: key.into(), value: value.to_string() }).into()
+fn headers(decision: &Decision, settings: &AnswerSettings) -> Vec<HeaderValue> {
+    let Some(headers) = settings.limit_headers(decision) else { return Vec::new() };
+    headers.map(|(key, value)| HeaderValue { key: key.into(), value: value.to_string() }).into()
 }
 
 impl metadata::Tree for Value {

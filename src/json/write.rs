@@ -13,16 +13,25 @@ use crate::{
 /// The largest whole number below which `f64` is exact: 2⁵³.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// Writes the response to `request`, on one line.
-pub fn encode(request: &Request, decision: &Decision, settings: &AnswerSettings) -> String {
+/// Writes the response to `request`, on one line, with these limit headers.
+pub(super) fn encode(
+    request: &Request,
+    decision: &Decision,
+    settings: &AnswerSettings,
+    limit_headers: &[(&str, u64)],
+) -> String {
     let mut statuses = Vec::with_capacity(decision.verdicts.len());
     for verdict in &decision.verdicts {
-        statuses.push(StatusJson::new(verdict.descriptor_status()));
+        statuses.push(StatusJson::new(DescriptorStatus::new(verdict)));
+    }
+    let mut headers = Vec::with_capacity(limit_headers.len());
+    for &(key, value) in limit_headers {
+        headers.push(HeaderJson { key, value: value.to_string() });
     }
     let response = ResponseJson {
         overall_code: code(decision.over_limit),
         statuses,
-        response_headers_to_add: headers(decision, settings),
+        response_headers_to_add: headers,
         dynamic_metadata: if settings.has_metadata(decision) {
             Some(metadata::Tree::object(metadata::build(request, decision)))
         } else {
@@ -30,18 +39,6 @@ pub fn encode(request: &Request, decision: &Decision, settings: &AnswerSettings)
         },
     };
     serde_json::to_string(&response).unwrap_or_default()
-}
-
-fn headers<'a>(decision: &Decision, settings: &'a AnswerSettings) -> Vec<HeaderJson<'a>> {
-    let mut headers = Vec::new();
-    if let Some(names) = &settings.headers
-        && let Some(limit) = decision.limit_headers()
-    {
-        for (key, value) in limit.named(names) {
-            headers.push(HeaderJson { key, value: value.to_string() });
-        }
-    }
-    headers
 }
 
 #[derive(Serialize)]
