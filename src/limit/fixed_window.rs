@@ -64,15 +64,24 @@ pub(super) fn roll(state: Option<State>, limit: &Limit, span: Span) -> State {
     }
 }
 
-/// Returns the count after `hits`, within `0..=Hits::MAX`, and whether the hits pass.
-pub fn step(before: u64, hits: Hits, requests: u32, count_denied: bool) -> (u64, bool) {
+/// A charge on the count of one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountStep {
+    /// The count after the charge, within `0..=Hits::MAX`.
+    pub count: u64,
+    /// False if the hits are refused.
+    pub passes: bool,
+}
+
+/// Charges `hits` to the count `before`.
+pub fn step(before: u64, hits: Hits, requests: u32, count_denied: bool) -> CountStep {
     match hits {
         Hits::Add(hits) => {
             let after = before.saturating_add(hits).min(Hits::MAX);
             let passes = after <= u64::from(requests);
-            (if passes || count_denied { after } else { before }, passes)
+            CountStep { count: if passes || count_denied { after } else { before }, passes }
         }
-        Hits::Refund(hits) => (before.saturating_sub(hits), true),
+        Hits::Refund(hits) => CountStep { count: before.saturating_sub(hits), passes: true },
     }
 }
 

@@ -51,17 +51,25 @@ pub(crate) const LUA: &str = include_str!("leases.lua");
 /// The largest limit: it bounds the length of the list.
 pub const MAX_REQUESTS: u32 = 1_000;
 
-/// The moments at which leases were granted, each with its hits, in ascending order. The
-/// list is shared, because most charges leave it unchanged.
+/// The hits that were granted at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lease {
+    /// The moment.
+    pub granted: Timestamp,
+    /// The hits, each of which holds a slot.
+    pub hits: u64,
+}
+
+/// The leases in ascending order. The list is shared, because most charges leave it unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State(pub Arc<Vec<(Timestamp, u64)>>);
+pub struct State(pub Arc<Vec<Lease>>);
 
 impl State {
     /// The memory that the list takes, in bytes.
     pub(crate) fn allocated(&self) -> usize {
         let Self(leases) = self;
         let reference_counts = 2 * size_of::<usize>();
-        let elements = leases.capacity() * size_of::<(Timestamp, u64)>();
+        let elements = leases.capacity() * size_of::<Lease>();
         reference_counts + size_of_val(&**leases) + elements
     }
 }
@@ -86,7 +94,7 @@ pub fn lease(limit: &Limit) -> Duration {
 /// The leases that have not expired.
 struct Active<'a> {
     /// In ascending order, each with at least one hit.
-    leases: Cow<'a, [(Timestamp, u64)]>,
+    leases: Cow<'a, [Lease]>,
     /// The present moment, or the latest moment in the list if a clock is ahead.
     latest: Timestamp,
 }
@@ -95,26 +103,25 @@ impl<'a> Active<'a> {
     fn new(state: &'a State, lease: Duration, now: Timestamp) -> Self {
         let leases = &state.0[..];
         let mut latest = now;
-        for (granted, _) in leases {
-            latest = latest.max(*granted);
+        for lease in leases {
+            latest = latest.max(lease.granted);
         }
-        let is_active =
-            |(granted, hits): &(Timestamp, u64)| latest < granted.plus(lease) && *hits > 0;
+        let is_active = |one: &Lease| latest < one.granted.plus(lease) && one.hits > 0;
         let first = leases.iter().position(is_active).unwrap_or(leases.len());
         let rest = &leases[first..];
-        if rest.iter().all(is_active) && rest.is_sorted_by_key(|(granted, _)| *granted) {
+        if rest.iter().all(is_active) && rest.is_sorted_by_key(|one| one.granted) {
             return Self { leases: Cow::Borrowed(rest), latest };
         }
         let mut rest = rest.to_vec();
         rest.retain(is_active);
-        rest.sort_by_key(|(granted, _)| *granted);
+        rest.sort_by_key(|one| one.granted);
         Self { leases: Cow::Owned(rest), latest }
     }
 }
 
-fn summary(leases: &[(Timestamp, u64)], lease: Duration) -> Summary {
+fn summary(leases: &[Lease], lease: Duration) -> Summary {
     let last = match leases.last() {
-        Some((granted, _)) => granted.plus(lease),
+        Some(last) => last.granted.plus(lease),
         None => Timestamp::default(),
     };
     Summary { held: total(leases), free: Timestamp::default(), last }
@@ -171,12 +178,12 @@ pub(super) fn step(state: &State, limit: &Limit, amount: Amount, now: Timestamp)
 }
 
 /// The leases and one more, granted at `latest`.
-fn with_lease(leases: &[(Timestamp, u64)], latest: Timestamp, hits: u64) -> Vec<(Timestamp, u64)> {
+fn with_lease(leases: &[Lease], latest: Timestamp, hits: u64) -> Vec<Lease> {
     let mut all = Vec::with_capacity(leases.len() + 1);
     all.extend_from_slice(leases);
     match all.last_mut() {
-        Some((granted, held)) if *granted == latest => *held = held.saturating_add(hits),
-        _ if hits > 0 => all.push((latest, hits)),
+        Some(last) if last.granted == latest => last.hits = last.hits.saturating_add(hits),
+        _ if hits > 0 => all.push(Lease { granted: latest, hits }),
         _ => {}
     }
     all
@@ -207,21 +214,21 @@ pub(super) fn ttl(summary: Summary, limit: &Limit, now: Timestamp) -> Duration {
     summary.last.since(now).min(lease(limit))
 }
 
-fn total(leases: &[(Timestamp, u64)]) -> u64 {
+fn total(leases: &[Lease]) -> u64 {
     let mut total: u64 = 0;
-    for (_, hits) in leases {
-        total = total.saturating_add(*hits);
+    for lease in leases {
+        total = total.saturating_add(lease.hits);
     }
     total
 }
 
 /// The moment at which the leases of the first `excess` hits have expired; the epoch if
 /// `excess` is 0 or larger than the number of hits.
-fn expiry_of(leases: &[(Timestamp, u64)], lease: Duration, mut excess: u64) -> Timestamp {
+fn expiry_of(leases: &[Lease], lease: Duration, mut excess: u64) -> Timestamp {
     if excess == 0 {
         return Timestamp::default();
     }
-    for (granted, hits) in leases {
+    for Lease { granted, hits } in leases {
         excess = excess.saturating_sub(*hits);
         if excess == 0 {
             return granted.plus(lease);
@@ -231,19 +238,15 @@ fn expiry_of(leases: &[(Timestamp, u64)], lease: Duration, mut excess: u64) -> T
 }
 
 /// Releases `hits` of the leases whose moment is `eligible`, the earliest first.
-fn release(
-    leases: &mut Vec<(Timestamp, u64)>,
-    mut hits: u64,
-    eligible: impl Fn(Timestamp) -> bool,
-) {
-    for (granted, held) in leases.iter_mut() {
-        if eligible(*granted) {
-            let released = hits.min(*held);
-            *held -= released;
+fn release(leases: &mut Vec<Lease>, mut hits: u64, eligible: impl Fn(Timestamp) -> bool) {
+    for lease in leases.iter_mut() {
+        if eligible(lease.granted) {
+            let released = hits.min(lease.hits);
+            lease.hits -= released;
             hits -= released;
         }
     }
-    leases.retain(|(_, held)| *held > 0);
+    leases.retain(|lease| lease.hits > 0);
 }
 
 /// The outcome of a charge that left the leases as in `summary`.

@@ -98,7 +98,7 @@ fn fixed_window_step(
     let before = fixed_window::roll(state, limit, span);
     let forced = amount.is_forced();
     let requests = if forced { u32::MAX } else { limit.requests };
-    let (count, passes) =
+    let fixed_window::CountStep { count, passes } =
         fixed_window::step(before.count, amount.hits, requests, count_denied || forced);
     let after = fixed_window::State { count, ..before };
     Step {

@@ -91,9 +91,11 @@ fn state(algorithm: Algorithm) -> BoxedStrategy<State> {
                 .prop_map(|(at, level, cost)| State::Bucket(bucket::State { at, level, cost }))
                 .boxed()
         }
-        Algorithm::SlidingLog | Algorithm::Concurrency { .. } => vec((moment(), number()), 0..10)
-            .prop_map(|it| State::Leases(leases::State(it.into())))
-            .boxed(),
+        Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
+            let lease =
+                (moment(), number()).prop_map(|(granted, hits)| leases::Lease { granted, hits });
+            vec(lease, 0..10).prop_map(|it| State::Leases(leases::State(it.into()))).boxed()
+        }
     }
 }
 

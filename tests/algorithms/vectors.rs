@@ -5,7 +5,7 @@ use std::time::Duration;
 use tollgate::{
     limit::{
         Hits, Limit, Outcome, Unit, Window,
-        fixed_window::{State, step},
+        fixed_window::{CountStep, State, step},
         step::{self, Snapshot, StepResult},
         tally,
     },
@@ -20,10 +20,11 @@ fn minutely(requests: u32) -> Limit {
 fn outcome(limit: &Limit, hits: Hits, after: u64, micros: u64) -> Outcome {
     let now = Timestamp::from_micros(micros);
     let passed = matches!(hits, Hits::Refund(_)) || after <= limit.requests.into();
-    counted(limit, hits, (after, passed), now)
+    counted(limit, hits, CountStep { count: after, passes: passed }, now)
 }
 
-fn counted(limit: &Limit, hits: Hits, (count, passes): (u64, bool), now: Timestamp) -> Outcome {
+fn counted(limit: &Limit, hits: Hits, counted: CountStep, now: Timestamp) -> Outcome {
+    let CountStep { count, passes } = counted;
     let told = Snapshot::Count(State { start: Timestamp::default(), count });
     let answer = StepResult { passes, banned_until: Timestamp::default(), snapshot: told };
     step::outcome(limit, limit.window.span(now, 0), hits, answer, now)
@@ -46,7 +47,11 @@ fn the_reference_vectors_hold() {
     ];
     for ((requests, hits, after), expected) in vectors {
         let stepped = step(after - hits, Hits::Add(hits), requests, true);
-        assert_eq!(stepped, (after, !expected.0), "limit {requests}, hits {hits}");
+        assert_eq!(
+            (stepped.count, stepped.passes),
+            (after, !expected.0),
+            "limit {requests}, hits {hits}"
+        );
         let outcome = outcome(&minutely(requests), Hits::Add(hits), after, 1_000_000_000);
         let tally = tally(requests, hits, &outcome, 0.8);
         let actual = (outcome.over, outcome.remaining, [tally.near, tally.over, tally.within]);
@@ -59,7 +64,7 @@ fn a_charge_that_is_not_counted_is_over_with_all_its_hits() {
     let limit = minutely(10);
     // Refused at 8 of 10. Nothing was counted because of `all_or_nothing`.
     let now = Timestamp::from_secs(0);
-    let outcome = counted(&limit, Hits::Add(5), (8, false), now);
+    let outcome = counted(&limit, Hits::Add(5), CountStep { count: 8, passes: false }, now);
     let tally = tally(10, 5, &outcome, 0.8);
     assert_eq!((tally.within, tally.near, tally.over), (0, 0, 5));
 }
@@ -83,15 +88,18 @@ fn hits_that_pass_and_are_not_counted_are_near_as_in_the_reference() {
 
 #[test]
 fn a_counter_stays_in_its_range() {
-    assert_eq!(step(3, Hits::Refund(5), 10, true), (0, true));
-    assert_eq!(step(Hits::MAX, Hits::Add(Hits::MAX), 10, true), (Hits::MAX, false));
-    assert_eq!(step(7, Hits::Add(0), 10, true), (7, true));
-    assert_eq!(step(7, Hits::Add(4), 10, false), (7, false));
+    assert_eq!(step(3, Hits::Refund(5), 10, true), CountStep { count: 0, passes: true });
+    assert_eq!(
+        step(Hits::MAX, Hits::Add(Hits::MAX), 10, true),
+        CountStep { count: Hits::MAX, passes: false }
+    );
+    assert_eq!(step(7, Hits::Add(0), 10, true), CountStep { count: 7, passes: true });
+    assert_eq!(step(7, Hits::Add(4), 10, false), CountStep { count: 7, passes: false });
 }
 
 #[test]
 fn a_refund_is_never_over() {
-    assert_eq!(step(5, Hits::Refund(1), 1, true), (4, true));
+    assert_eq!(step(5, Hits::Refund(1), 1, true), CountStep { count: 4, passes: true });
     assert!(!outcome(&minutely(1), Hits::Refund(1), 5, 0).over);
 }
 

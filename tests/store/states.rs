@@ -163,7 +163,10 @@ fn any_leases_are_counted_exactly() {
         let kept = |end: u64| if before { end + 10_000_000 } else { end };
         let text: String =
             ends.iter().map(|(end, hits)| format!("{}{mark}{hits},", kept(*end))).collect();
-        let ends = ends.iter().map(|(end, hits)| (Timestamp::from_micros(*end), *hits)).collect();
+        let lease_of = |&(end, hits): &(u64, u64)| {
+            leases::Lease { granted: Timestamp::from_micros(end), hits }
+        };
+        let ends = ends.iter().map(lease_of).collect();
         let state = State::Leases(leases::State(std::sync::Arc::new(ends)));
         check(&table, &charge, (&text, Some(state)), now)?;
     });

@@ -122,8 +122,8 @@ fn charge(counter: Counter, spec: &LimitSpec, hits: Hits, now: Timestamp) -> (Co
     let span = Some(spec.limit.window.span(now, 0));
     let before = if counter.0 == span { counter.1 } else { 0 };
     let count_denied = spec.limit.algorithm == Algorithm::FixedWindow { count_denied: true };
-    let (after, passes) = fixed_window::step(before, hits, spec.limit.requests, count_denied);
-    ((span, after), passes)
+    let step = fixed_window::step(before, hits, spec.limit.requests, count_denied);
+    ((span, step.count), step.passes)
 }
 
 proptest! {

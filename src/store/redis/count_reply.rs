@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     limit::{
-        fixed_window::{State, step},
+        fixed_window::{CountStep, State, step},
         step::{Snapshot, StepResult},
     },
     store::{Charge, StoreError},
@@ -20,7 +20,8 @@ pub(super) fn charge_reply(
 ) -> Result<Option<ChargeReply>, StoreError> {
     match before {
         Some(CounterBefore::Hits(before)) => {
-            let (count, passes) = step(before, charge.hits, charge.limit.requests, true);
+            let CountStep { count, passes } =
+                step(before, charge.hits, charge.limit.requests, true);
             let never = Timestamp::default();
             let snapshot = Snapshot::Count(State { start: never, count });
             let step = StepResult { passes, banned_until: never, snapshot };

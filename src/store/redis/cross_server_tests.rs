@@ -80,7 +80,7 @@ fn used(server: &Server, charge: &Charge) -> u64 {
     let records = server.records();
     match records.get(charge.counter.key.as_bytes()).and_then(|record| record.state.as_ref()) {
         Some(State::Count(it)) => it.count,
-        Some(State::Leases(it)) => it.0.iter().map(|(_, hits)| hits).sum(),
+        Some(State::Leases(it)) => it.0.iter().map(|lease| lease.hits).sum(),
         _ => 0,
     }
 }

@@ -42,23 +42,44 @@ impl Group {
     }
 }
 
+/// The location of a charge, by its position in the request.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct LocatedCharge {
+    location: Location,
+    position: usize,
+}
+
+/// The server of a group, by the group's position.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct OwnedGroup {
+    owner: u32,
+    group: usize,
+}
+
+/// Charges that may share a group.
+#[derive(PartialEq, Eq, Hash)]
+struct GroupKey<'a> {
+    location: Location,
+    /// Set where each counter has groups of its own.
+    counter: Option<&'a CounterKey>,
+}
+
 /// Divides charges that do not depend on each other. A group costs at most as much as a full
 /// batch.
 pub(super) fn independent_groups<S: Servers>(servers: &S, charges: &[Charge]) -> Groups {
     let mut groups = Groups::new();
-    // The last group for a location, or for one counter of it.
-    let mut last: HashMap<(Location, Option<&CounterKey>), usize, RandomState> = HashMap::default();
+    let mut last: HashMap<GroupKey<'_>, usize, RandomState> = HashMap::default();
     for (position, charge) in charges.iter().enumerate() {
         let location = servers.locate(charge);
         let counter = servers.splits_by_counter(location).then_some(&charge.counter.key);
-        let cost = cost(charge);
-        if let Some(&last) = last.get(&(location, counter))
+        let (key, cost) = (GroupKey { location, counter }, cost(charge));
+        if let Some(&last) = last.get(&key)
             && groups[last].cost + cost <= FULL_BATCH_COST
         {
             groups[last].add(position, cost);
             continue;
         }
-        last.insert((location, counter), groups.len());
+        last.insert(key, groups.len());
         groups.push(Group { location, positions: smallvec![position], cost });
     }
     groups
@@ -68,16 +89,16 @@ pub(super) fn independent_groups<S: Servers>(servers: &S, charges: &[Charge]) ->
 /// by counter, where one would have too many charges. Groups are ordered by location and then
 /// by counter. All requests reserve them in this order, so no two wait for each other.
 pub(super) fn dependent_groups<S: Servers>(servers: &S, charges: &[Charge]) -> Groups {
-    let mut order = SmallVec::<[(Location, usize); 4]>::new();
+    let mut order = SmallVec::<[LocatedCharge; 4]>::new();
     for (position, charge) in charges.iter().enumerate() {
-        order.push((servers.locate(charge), position));
+        order.push(LocatedCharge { location: servers.locate(charge), position });
     }
     order.sort_unstable();
     let mut groups = Groups::new();
-    for own in order.chunk_by(|left, right| left.0 == right.0) {
-        let (location, _) = own[0];
+    for own in order.chunk_by(|left, right| left.location == right.location) {
+        let location = own[0].location;
         let mut group = Group { location, positions: SmallVec::new(), cost: 0 };
-        for &(_, position) in own {
+        for &LocatedCharge { position, .. } in own {
             group.add(position, cost(&charges[position]));
         }
         if group.positions.len() <= servers.max_dependent_charges() {
@@ -139,13 +160,13 @@ pub(super) async fn call_each<S: Servers, T, F: Future<Output = T>>(
     groups: &[Group],
     call: impl Fn(usize) -> F,
 ) -> Vec<GroupResult<T>> {
-    let mut order = SmallVec::<[(u32, usize); 4]>::new();
+    let mut order = SmallVec::<[OwnedGroup; 4]>::new();
     for (position, group) in groups.iter().enumerate() {
-        order.push((servers.owner(group.location), position));
+        order.push(OwnedGroup { owner: servers.owner(group.location), group: position });
     }
     order.sort_unstable();
     let mut calls = Vec::new();
-    for own in order.chunk_by(|left, right| left.0 == right.0) {
+    for own in order.chunk_by(|left, right| left.owner == right.owner) {
         calls.push(call_in_waves(groups, own, servers.max_cost_in_flight(), &call));
     }
     let mut results = Vec::with_capacity(groups.len());
@@ -158,7 +179,7 @@ pub(super) async fn call_each<S: Servers, T, F: Future<Output = T>>(
 /// Runs `call` for the groups of one server, in waves that cost at most `max_cost` each.
 async fn call_in_waves<T, F: Future<Output = T>>(
     groups: &[Group],
-    mut order: &[(u32, usize)],
+    mut order: &[OwnedGroup],
     max_cost: usize,
     call: &impl Fn(usize) -> F,
 ) -> Vec<GroupResult<T>> {
@@ -166,11 +187,11 @@ async fn call_in_waves<T, F: Future<Output = T>>(
     while !order.is_empty() {
         let (wave, rest) = order.split_at(wave_length(groups, order, max_cost));
         let mut calls = Vec::with_capacity(wave.len());
-        for &(_, group) in wave {
-            calls.push(call(group));
+        for own in wave {
+            calls.push(call(own.group));
         }
-        for (&(_, group), result) in wave.iter().zip(join_all(calls).await) {
-            results.push(GroupResult { group, result });
+        for (own, result) in wave.iter().zip(join_all(calls).await) {
+            results.push(GroupResult { group: own.group, result });
         }
         order = rest;
     }
@@ -178,10 +199,10 @@ async fn call_in_waves<T, F: Future<Output = T>>(
 }
 
 /// The number of groups in the next wave. A group that costs more is a wave of its own.
-fn wave_length(groups: &[Group], order: &[(u32, usize)], max_cost: usize) -> usize {
+fn wave_length(groups: &[Group], order: &[OwnedGroup], max_cost: usize) -> usize {
     let mut cost = 0;
-    for (length, &(_, group)) in order.iter().enumerate() {
-        cost += groups[group].cost;
+    for (length, own) in order.iter().enumerate() {
+        cost += groups[own.group].cost;
         if max_cost < cost && 0 < length {
             return length;
         }

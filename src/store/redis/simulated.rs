@@ -202,7 +202,7 @@ fn count(records: &mut HashMap<Vec<u8>, Record>, increment: &Increment<'_>) -> V
         Ok(hits) => Hits::Add(hits),
         Err(_) => Hits::Refund(increment.hits.unsigned_abs()),
     };
-    let (count, _) = fixed_window::step(before, hits, 0, true);
+    let count = fixed_window::step(before, hits, 0, true).count;
     if count != before {
         let start = Timestamp::default();
         record.state = Some(State::Count(fixed_window::State { start, count }));

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    limit::{Algorithm, bucket, fixed_window, leases, sliding_window},
+    limit::{
+        Algorithm, bucket, fixed_window,
+        leases::{self, Lease},
+        sliding_window,
+    },
     store::script::Hold,
 };
 
@@ -83,8 +87,8 @@ fn state_of(state: &[u8], limit: &Limit) -> Option<State> {
             let mut leases = leases_of(text, leases::lease(limit))?;
             leases.sort_unstable();
             leases.dedup_by(|next, first| {
-                let same = next.0 == first.0;
-                first.1 += if same { next.1 } else { 0 };
+                let same = next.granted == first.granted;
+                first.hits += if same { next.hits } else { 0 };
                 same
             });
             State::Leases(leases::State(leases.into()))
@@ -104,7 +108,7 @@ fn kind(wide: bool) -> (usize, usize, u64) {
 }
 
 /// Parses a binary list, whose leases have to be in order.
-fn list_of(bytes: &[u8], lease: Duration) -> Option<Vec<(Timestamp, u64)>> {
+fn list_of(bytes: &[u8], lease: Duration) -> Option<Vec<Lease>> {
     let (header, body) = bytes.split_at_checked(HEADER)?;
     let mut header = header;
     let mut next = |size: usize| {
@@ -134,7 +138,8 @@ fn list_of(bytes: &[u8], lease: Duration) -> Option<Vec<(Timestamp, u64)>> {
     for place in (skip..skip + count).map(|index| index % room) {
         let one = &body[place * size..][..size];
         let (granted, sums) = (base + big_endian(&one[..moment]), big_endian(&one[moment..]));
-        leases.push((Timestamp::from_micros(granted), (sums + wrap - sum) % wrap));
+        let granted = Timestamp::from_micros(granted);
+        leases.push(Lease { granted, hits: (sums + wrap - sum) % wrap });
         sum = sums;
     }
     let end = last.checked_add(u64::try_from(lease.as_micros()).ok()?)?;
@@ -183,7 +188,7 @@ pub(super) fn list(leases: &[(u64, u64)], kept: Kept) -> Vec<u8> {
 }
 
 /// Parses a list in the text format of earlier versions.
-fn leases_of(text: &str, lease: Duration) -> Option<Vec<(Timestamp, u64)>> {
+fn leases_of(text: &str, lease: Duration) -> Option<Vec<Lease>> {
     let mut leases = Vec::new();
     let mut held = 0_u64;
     for part in text.strip_suffix(',')?.split(',') {
@@ -204,7 +209,7 @@ fn leases_of(text: &str, lease: Duration) -> Option<Vec<(Timestamp, u64)>> {
         if Hits::MAX < held || Hits::MAX < granted.plus(lease).as_micros() {
             return None;
         }
-        leases.push((granted, hits));
+        leases.push(Lease { granted, hits });
     }
     Some(leases)
 }
