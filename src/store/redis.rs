@@ -145,9 +145,10 @@ impl Redis {
         Self { dispatcher: Dispatcher::new(backends, settlements), _settler: settler }
     }
 
-    /// Waits until all reservations are settled and all refunds are made, up to `timeout`.
+    /// Waits until all reservations are settled and all refunds are made, up to `timeout`. Calls
+    /// whose limits depend on each other may fail meanwhile.
     pub async fn settle_pending(&self, timeout: Duration) {
-        self.dispatcher.settlements().drain(timeout).await;
+        self.dispatcher.settle_pending(Instant::now() + timeout).await;
     }
 }
 

@@ -384,6 +384,28 @@ async fn requests_beside_a_dead_server_do_not_wait_for_each_other() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_process_waits_for_a_request_whose_caller_has_left() {
+    let (servers, store) = three_servers();
+    let (a, b) = (depends("a0", 10), depends("b0", 10));
+    servers[1].set_condition(Condition::Slow(Duration::from_millis(80)));
+    let both = [a.clone(), b.clone()];
+    let call = timeout(Duration::from_millis(20), store.charge(&both, now(), None));
+    assert!(call.await.is_err());
+    assert_eq!((held(&servers[0], &a), store.failed_settlements()), (1, 0));
+    store.settle_pending(Duration::from_secs(2)).await;
+    for (server, charge) in [(0, &a), (1, &b)] {
+        assert_eq!((held(&servers[server], charge), used(&servers[server], charge)), (0, 0));
+    }
+    // The wait has a bound.
+    servers[1].set_condition(Condition::Mute);
+    let call = timeout(Duration::from_millis(20), store.charge(&both, now(), None));
+    assert!(call.await.is_err());
+    let begun = Instant::now();
+    store.settle_pending(Duration::from_millis(50)).await;
+    assert!(begun.elapsed() < Duration::from_millis(60), "{:?}", begun.elapsed());
+}
+
 /// The server of a hold is unreachable until after the hold has expired.
 #[tokio::test(start_paused = true)]
 async fn granted_hits_are_counted_once_the_server_is_back() {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 use tokio::{
     sync::{Semaphore, oneshot},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -67,6 +67,15 @@ impl<S: Servers> Dispatcher<S> {
 
     pub(super) fn settlements(&self) -> &SettlementQueue {
         &self.context.settlements
+    }
+
+    /// Waits until all reservations are settled and all refunds are made, or until `deadline`.
+    pub(super) async fn settle_pending(&self, deadline: Instant) {
+        // A reservation keeps its permits until it is settled, also after its caller has left.
+        let all = u32::try_from(MAX_RESERVED_GROUPS).unwrap_or(u32::MAX);
+        let settled = self.reservation_permits.acquire_many(all);
+        let _ = timeout_at(deadline, settled).await;
+        self.settlements().drain(deadline).await;
     }
 
     /// Makes all `charges`: see [`Store::charge`](crate::store::Store::charge).

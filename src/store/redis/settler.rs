@@ -17,7 +17,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use smallvec::{SmallVec, smallvec};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -167,10 +167,10 @@ impl SettlementQueue {
         self.sender.closed().await;
     }
 
-    /// Waits until every settlement has ended, for at most `max_wait`.
-    pub(super) async fn drain(&self, max_wait: Duration) {
+    /// Waits until every settlement has ended, or until `deadline`.
+    pub(super) async fn drain(&self, deadline: Instant) {
         let mut pending = self.stats.pending.subscribe();
-        let _ = timeout(max_wait, pending.wait_for(|count| *count == 0)).await;
+        let _ = timeout_at(deadline, pending.wait_for(|count| *count == 0)).await;
     }
 }
 

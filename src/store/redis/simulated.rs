@@ -415,6 +415,11 @@ impl Simulated {
         Self { dispatcher: Dispatcher::new(ways, settlements), _settler: settler }
     }
 
+    /// As at the end of the process.
+    pub(crate) async fn settle_pending(&self, timeout: Duration) {
+        self.dispatcher.settle_pending(Instant::now() + timeout).await;
+    }
+
     /// The number of counters that could not be settled.
     pub(crate) fn failed_settlements(&self) -> u64 {
         self.dispatcher.settlements().stats().failed()
