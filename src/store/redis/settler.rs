@@ -25,16 +25,22 @@ use super::{
     limits::{LATE_REPLY_TIMEOUT, QUEUE_CAPACITY},
     settlement::{ChargeSettlement, CounterTotals, HoldSettlements, PendingSettlement},
 };
-use crate::store::{Charge, script::Settlement};
+use crate::{
+    backoff::{Backoff, BackoffSettings},
+    store::{Charge, script::Settlement},
+};
 
 /// The most settlements in flight. Lanes queue more calls than that, so settlements leave room
 /// for calls; and it is large, so those for a dead server do not delay the others.
 const MAX_IN_FLIGHT: usize = QUEUE_CAPACITY / 8;
 /// The most settlements that wait; further ones are dropped and counted as failed.
 const MAX_QUEUED: usize = 3 * QUEUE_CAPACITY;
-/// The delay before the first retry. It doubles with each retry.
-const MIN_RETRY_DELAY: Duration = Duration::from_millis(5);
-const MAX_RETRY_DELAY: Duration = Duration::from_millis(500);
+/// The delays between retries.
+const BACKOFF: BackoffSettings = BackoffSettings {
+    initial: Duration::from_millis(5),
+    max: Duration::from_millis(500),
+    jitter: 0.5,
+};
 
 /// Sends settlements to the servers of their counters.
 pub(super) trait SendSettlement: Send + Sync + 'static {
@@ -231,7 +237,7 @@ async fn settle<S: SendSettlement>(servers: &S, pending: PendingSettlement) -> b
         charges.push(charge);
         kinds.push(settlement);
     }
-    let mut delay = MIN_RETRY_DELAY;
+    let mut backoff = Backoff::new(BACKOFF);
     loop {
         // Held hits count at the time of their call; a refund is made now.
         let now = if is_idempotent {
@@ -250,10 +256,10 @@ async fn settle<S: SendSettlement>(servers: &S, pending: PendingSettlement) -> b
             Err(error) if !is_idempotent && error.may_be_made() => return false,
             Err(_) => {}
         }
+        let delay = backoff.next_delay();
         if deadline <= Instant::now() + delay {
             return false;
         }
         sleep(delay).await;
-        delay = (2 * delay).min(MAX_RETRY_DELAY);
     }
 }

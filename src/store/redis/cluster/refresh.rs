@@ -12,20 +12,27 @@ use super::{
     slots_reply,
     topology::Topology,
 };
-use crate::store::{
-    StoreError,
-    redis::{
-        settings::RedisServers,
-        slot_vote::{SlotRange, majority},
+use crate::{
+    backoff::{Backoff, BackoffSettings},
+    store::{
+        StoreError,
+        redis::{
+            settings::RedisServers,
+            slot_vote::{SlotRange, majority},
+        },
     },
 };
 
 /// The interval of refreshes if calls succeed.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
-/// The shortest delay between two refreshes. It doubles up to the longest delay while calls
-/// fail but the map stays the same: a node that is down for long must not keep the others busy.
-const MIN_REFRESH_DELAY: Duration = Duration::from_millis(100);
-const MAX_REFRESH_DELAY: Duration = Duration::from_secs(1);
+/// The delays between two refreshes while calls fail but the map stays the same: a node that is
+/// down for long must not keep the others busy. Instances that lost the same node should not ask
+/// at the same moment.
+const BACKOFF: BackoffSettings = BackoffSettings {
+    initial: Duration::from_millis(125),
+    max: Duration::from_millis(1_250),
+    jitter: 0.4,
+};
 /// The number of nodes that are asked for their slot map.
 const MAX_MAPS: usize = 5;
 /// The time that the other nodes have after the first reply.
@@ -35,6 +42,13 @@ const OTHERS_TIMEOUT: Duration = Duration::from_millis(100);
 enum Refreshed {
     Changed,
     Unchanged,
+}
+
+/// The replacement of a slot map.
+struct Update {
+    refreshed: Refreshed,
+    /// The addresses of all nodes, if they differ from those before.
+    new_nodes: Option<Vec<String>>,
 }
 
 /// Notifies [`Topology::refresh_ended`] when the task ends, also by a panic.
@@ -53,7 +67,7 @@ pub(super) async fn keep_up_to_date(topology: Arc<Topology>) {
     let topology = &guard.0;
     let mut seeds = Vec::new();
     let mut is_failing = false;
-    let mut delay = MIN_REFRESH_DELAY;
+    let mut backoff = Backoff::new(BACKOFF);
     loop {
         let refreshed = refresh(topology, &mut seeds).await;
         match &refreshed {
@@ -61,7 +75,7 @@ pub(super) async fn keep_up_to_date(topology: Arc<Topology>) {
                 is_failing = false;
                 seeds.clear();
                 if *refreshed == Refreshed::Changed {
-                    delay = MIN_REFRESH_DELAY;
+                    backoff.reset();
                 }
             }
             Err(error) => {
@@ -79,13 +93,10 @@ pub(super) async fn keep_up_to_date(topology: Arc<Topology>) {
         if topology.slot_map().nodes.iter().any(|node| node.node.has_task_ended()) {
             return;
         }
-        // Instances that lost the same node should not ask at the same moment.
-        sleep(delay.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-        let request = timeout(REFRESH_INTERVAL, topology.refresh_requested.notified()).await;
-        delay = match request {
-            Ok(()) => MAX_REFRESH_DELAY.min(2 * delay),
-            Err(_) => MIN_REFRESH_DELAY,
-        };
+        sleep(backoff.next_delay()).await;
+        if timeout(REFRESH_INTERVAL, topology.refresh_requested.notified()).await.is_err() {
+            backoff.reset();
+        }
     }
 }
 
@@ -122,7 +133,7 @@ fn update(
     maps: &[Vec<SlotRange>],
     asked: &[ClusterNode],
 ) -> Result<Refreshed, StoreError> {
-    topology.replace_map(|old| {
+    let update = topology.replace_map(|old| {
         let known_owner = |slot| old.owner(slot).map(|owner| &owner.address);
         let mut new = SlotMap::empty();
         for SlotRange { first, last, owner } in majority(maps, known_owner) {
@@ -138,13 +149,15 @@ fn update(
             new.assign(first, last, index);
         }
         let nodes = new.addresses();
-        if nodes != old.addresses() {
-            info!(nodes = nodes.join(","), "the nodes of the Redis Cluster have changed");
-        }
+        let new_nodes = if nodes == old.addresses() { None } else { Some(nodes) };
         let refreshed =
             if old.has_same_owners(&new) { Refreshed::Unchanged } else { Refreshed::Changed };
-        Ok((new, refreshed))
-    })
+        Ok((new, Update { refreshed, new_nodes }))
+    })?;
+    if let Some(nodes) = update.new_nodes {
+        info!(nodes = nodes.join(","), "the nodes of the Redis Cluster have changed");
+    }
+    Ok(update.refreshed)
 }
 
 /// Returns random nodes, so that each is asked less often the more nodes there are. Excludes

@@ -46,6 +46,7 @@ impl SlotMap {
     /// Returns the indexes of the nodes that own slots.
     pub(super) fn owners(&self) -> Vec<u16> {
         let mut owners = self.owner_indexes.to_vec();
+        owners.retain(|owner| *owner != UNASSIGNED);
         owners.sort_unstable();
         owners.dedup();
         owners
@@ -72,5 +73,20 @@ impl SlotMap {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unassigned_slot_has_no_owner() {
+        let mut map = SlotMap::empty();
+        assert!(map.owners().is_empty());
+        map.assign(0, 99, 1);
+        map.assign(200, SLOT_COUNT, 0);
+        assert_eq!(map.owners(), [0, 1]);
+        assert_eq!(map.owner_index(100), UNASSIGNED);
     }
 }
