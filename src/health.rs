@@ -66,12 +66,7 @@ impl HealthState {
 
     /// Whether the process should receive requests.
     pub fn is_healthy(&self) -> bool {
-        let rules_loaded = match self.domains {
-            None => self.no_rules_allowed && !self.domain_required,
-            Some(domains) => 0 < domains || !self.domain_required,
-        };
-        let store_ready = self.store == StoreState::Ready;
-        store_ready && rules_loaded && !self.draining && self.failed_tasks.is_empty()
+        self.problems().is_empty()
     }
 }
 
