@@ -16,8 +16,10 @@ pub(super) const SHUTDOWN: Group = Group {
             name: "DRAIN_TIMEOUT",
             value: DURATION,
             default: "20s",
-            help: "Time that running calls have after `DRAIN_DELAY`. A further signal ends the \
-                   process at once. Keep the sum of both below `terminationGracePeriodSeconds`.",
+            help: "Time that running calls have after `DRAIN_DELAY`. A further signal ends it. The \
+                   process then takes up to 4 s to give unused hits back to Redis and to send the \
+                   last statistics. Keep the sum of all three below \
+                   `terminationGracePeriodSeconds`.",
         },
     ],
 };
