@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::{
-    engine::{Engine, fallback::Fallback, warnings::WarningLimiter},
+    engine::{Engine, fallback::Fallback},
     grpc, http, json,
     listen::ListenError,
     metrics::{Metrics, TimeUnit},
@@ -21,6 +21,7 @@ use crate::{
     },
     time::Clock,
     tls::{CertificateReloader, TlsError},
+    warnings::WarningLimiter,
 };
 
 mod command;

@@ -18,7 +18,6 @@ mod charges;
 pub mod decision;
 pub mod fallback;
 mod matching;
-pub mod warnings;
 
 use self::{
     charges::ChargeBuilder,

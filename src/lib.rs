@@ -12,6 +12,7 @@
 //! | [`net`]        | text                                   | an address                     |
 //! | [`causes`]     | an error                               | its text with all sources      |
 //! | [`backoff`]    | failures                               | a delay                        |
+//! | [`warnings`]   | errors that repeat                     | a log line a minute            |
 //! | [`limit`]      | a counter, hits, the time              | [`limit::Outcome`]             |
 //! | [`counter`]    | entries of a descriptor, a limit       | [`counter::CounterRef`]        |
 //! | [`descriptor`] |                                        | [`descriptor::Request`]        |
@@ -64,6 +65,7 @@ pub mod duration;
 pub mod net;
 pub mod causes;
 pub mod backoff;
+pub mod warnings;
 pub mod limit;
 pub mod counter;
 pub mod descriptor;

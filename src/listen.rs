@@ -3,9 +3,8 @@
 use std::{io, sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time};
-use tracing::warn;
 
-use crate::net::Address;
+use crate::{net::Address, warnings::WarningLimiter};
 
 mod connection;
 mod memory;
@@ -58,6 +57,7 @@ pub struct Listener {
     address: Option<Address>,
     protocol: Protocol,
     room: Arc<Semaphore>,
+    failures: WarningLimiter,
 }
 
 impl Listener {
@@ -94,7 +94,11 @@ impl Listener {
         max_connections: usize,
     ) -> Self {
         let room = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-        Self { socket, address, protocol, room }
+        let failures = WarningLimiter::new(
+            "a connection could not be accepted, retrying",
+            "attempts to accept connections failed",
+        );
+        Self { socket, address, protocol, room, failures }
     }
 
     /// The bound address, with the port that the system chose; `None` for a
@@ -119,7 +123,7 @@ impl Listener {
                     return Connection::new(stream, peer, self.protocol.preface_length(), permit);
                 }
                 Err(error) => {
-                    warn!("cannot accept a connection, retrying in {ACCEPT_RETRY:?}: {error}");
+                    self.failures.warn(&error);
                     time::sleep(ACCEPT_RETRY).await;
                 }
             }

@@ -6,10 +6,11 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     answer::AnswerSettings,
     descriptor::{Request, invalid::InvalidRequest},
-    engine::{Engine, decision::Decision, warnings::WarningLimiter},
+    engine::{Engine, decision::Decision},
     metrics::{ErrorType, Metrics},
     spans::{DecisionSpan, Tracing},
     store::{Store, StoreError},
+    warnings::WarningLimiter,
 };
 
 /// The largest request body or message accepted, in bytes: gRPC's default.

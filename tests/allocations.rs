@@ -20,7 +20,6 @@ use tollgate::{
         Engine,
         decision::Mode,
         fallback::{Fallback, FallbackSettings},
-        warnings::WarningLimiter,
     },
     grpc::{
         self,
@@ -41,6 +40,7 @@ use tollgate::{
         memory::{Bounds, Memory},
     },
     time::{ManualClock, Timestamp},
+    warnings::WarningLimiter,
 };
 
 /// `key: user`, `key: plan` with the value `paid` and `key: tenant` with a user

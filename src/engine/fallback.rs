@@ -4,10 +4,7 @@ use std::{iter, sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
 
-use super::{
-    decision::{Match, Outcomes, UsedPolicies},
-    warnings::WarningLimiter,
-};
+use super::decision::{Match, Outcomes, UsedPolicies};
 use crate::{
     limit::{Hits, Limit, Outcome},
     rules::spec::OnError,
@@ -17,6 +14,7 @@ use crate::{
         memory::{Bounds, Memory},
     },
     time::Timestamp,
+    warnings::WarningLimiter,
 };
 
 /// The wait sent to clients during an outage: about the time to reconnect to a

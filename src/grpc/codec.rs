@@ -18,7 +18,7 @@ use tonic_prost::ProstEncoder;
 use super::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use crate::{
     descriptor::invalid::{InvalidRequest, MOST_DESCRIPTORS, MOST_ENTRIES},
-    engine::warnings::WarningLimiter,
+    warnings::WarningLimiter,
 };
 
 /// The field of a request that holds its descriptors.

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::error_response;
-use crate::engine::warnings::WarningLimiter;
+use crate::warnings::WarningLimiter;
 
 /// The most pages in progress on one port: enough for two Prometheus servers and some
 /// people.

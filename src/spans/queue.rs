@@ -22,14 +22,17 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::metrics::{LostSpan, Metrics};
+use crate::{
+    metrics::{LostSpan, Metrics},
+    warnings::WarningLimiter,
+};
 
 /// The timeout for delivering the last spans when the process ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest delay of a batch while the process shuts down.
 const SHUTDOWN_DELAY: Duration = Duration::from_millis(100);
-/// The interval between two log lines about lost spans.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// The time without a loss after which a batch that is sent is logged as a recovery.
+const RECOVERY_TIME: Duration = Duration::from_secs(60);
 
 /// The bounds of the queue and of batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +72,9 @@ pub struct SpanSender {
     /// Changes when the queue is dropped.
     open: watch::Receiver<()>,
     exporter: SpanExporter,
-    /// The time of the last log line about lost spans, until the collector accepts spans
-    /// again.
-    logged: Option<Instant>,
+    losses: WarningLimiter,
+    /// The time of the last loss, until its end is logged.
+    last_loss: Option<Instant>,
 }
 
 impl Queue {
@@ -89,7 +92,16 @@ impl Queue {
             metrics,
         });
         let (sender, open) = watch::channel(());
-        let span_sender = SpanSender { shared: Arc::clone(&shared), open, exporter, logged: None };
+        let span_sender = SpanSender {
+            shared: Arc::clone(&shared),
+            open,
+            exporter,
+            losses: WarningLimiter::new(
+                "spans are lost, tollgate_spans_lost counts them",
+                "batches of spans had losses",
+            ),
+            last_loss: None,
+        };
         (Self { shared, _open: sender }, span_sender)
     }
 }
@@ -197,21 +209,16 @@ impl SpanSender {
     }
 
     fn log_lost(&mut self, reason: &str) {
-        if let Some(logged) = self.logged
-            && logged.elapsed() < LOG_INTERVAL
-        {
-            return;
-        }
-        self.logged = Some(Instant::now());
-        warn!("spans are lost, tollgate_spans_lost counts them: {reason}");
+        self.last_loss = Some(Instant::now());
+        self.losses.warn(&reason);
     }
 
     /// Logs that the collector accepts spans again, if the last loss is a while ago.
     fn log_recovery(&mut self) {
-        if let Some(logged) = self.logged
-            && LOG_INTERVAL <= logged.elapsed()
+        if let Some(last) = self.last_loss
+            && RECOVERY_TIME <= last.elapsed()
         {
-            self.logged = None;
+            self.last_loss = None;
             info!("the collector accepts spans again");
         }
     }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 pub use self::bounds::Bounds;
 use self::{
+    pressure::PressureWarnings,
     shard::KeyedCounter,
     shards::{Expiry, Location, Shards, max_ttl},
     slot::{Counter, CounterState},
@@ -40,6 +41,7 @@ use crate::{
 
 mod bounds;
 mod ledger;
+mod pressure;
 mod shard;
 mod shards;
 mod slot;
@@ -49,6 +51,7 @@ mod table;
 #[derive(Debug)]
 pub struct Memory {
     shards: Shards,
+    warnings: PressureWarnings,
 }
 
 impl Memory {
@@ -62,7 +65,7 @@ impl Memory {
     /// Besides its bounds it takes 128 KiB, and while one of up to 256 tables grows, the
     /// size of that table once more.
     pub fn with_bounds(bounds: Bounds) -> Self {
-        Self { shards: Shards::new(bounds) }
+        Self { shards: Shards::new(bounds), warnings: PressureWarnings::new() }
     }
 
     /// The number of counters, including expired ones that are not removed yet.
@@ -119,7 +122,10 @@ impl Memory {
                 denies_until,
             };
             let domain = charge.counter.key.domain();
-            shard.put(KeyedCounter { key, domain, counter }, &self.shards.ledger, now);
+            let ledger = &self.shards.ledger;
+            let pressure = shard.put(KeyedCounter { key, domain, counter }, ledger, now);
+            drop(shard);
+            self.warnings.log(pressure, ledger);
         }
         outcome
     }
@@ -145,6 +151,7 @@ impl Memory {
             let expires_at = state_end.max(ban_end).plus(EXPIRY_SLACK);
             shards.write(charge, record, Expiry { expires_at, denies_until });
         }
+        self.warnings.log(shards.unlock(), &self.shards.ledger);
         let mut results = Results::new();
         for (charge, evaluation) in charges.iter().zip(&call.evaluations) {
             results.push(Ok(evaluation.outcome(charge, now)));
@@ -231,7 +238,9 @@ impl Counters for Memory {
         };
         let mut shards = self.shards.lock_all(&charges, now);
         shards.remove(&counter.key);
-        if shards.write(charge, record, expiry) {
+        let is_kept = shards.write(charge, record, expiry);
+        self.warnings.log(shards.unlock(), &self.shards.ledger);
+        if is_kept {
             return Ok(());
         }
         Err(StoreError::Failed(

@@ -22,7 +22,6 @@ use tollgate::{
         Engine,
         decision::Mode,
         fallback::{Fallback, FallbackSettings},
-        warnings::WarningLimiter,
     },
     grpc::{
         Grpc,
@@ -48,6 +47,7 @@ use tollgate::{
         redis::{Redis, RedisSettings},
     },
     time::{ManualClock, Timestamp},
+    warnings::WarningLimiter,
 };
 
 use prost_types::value::Kind;

@@ -168,7 +168,7 @@ async fn redis_decides_again_once_the_cause_of_a_refusal_is_gone() {
     }
     // Few of very many refusals are logged.
     let log = scenario.service.log();
-    let refusals: Vec<_> = log.lines().filter(|line| line.contains("calls to ")).collect();
+    let refusals: Vec<_> = log.lines().filter(|line| line.contains("to Redis failed")).collect();
     assert!(refusals.len() < 9 && refusals[0].contains("OOM"), "{refusals:?}");
     for _ in 0..5 {
         redis.query::<()>(&["SCRIPT", "FLUSH"]);

@@ -1,14 +1,8 @@
 //! The number and size of counters, in all and by domain.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
-
-use tracing::warn;
+use std::{collections::HashMap, sync::Arc};
 
 use super::bounds::Bounds;
-use crate::time::Timestamp;
-
-/// The shortest time between two warnings of the same kind.
-const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The sums over all shards.
 ///
@@ -23,8 +17,6 @@ pub(super) struct Ledger {
     pub(super) evicted: u64,
     /// Charges that were decided but not counted, because there was no room.
     pub(super) uncounted: u64,
-    eviction_warning: WarnLimiter,
-    uncounted_warning: WarnLimiter,
     /// The numbers of all domains that have counters.
     numbers: HashMap<Arc<[u8]>, u16>,
     domains: Vec<Domain>,
@@ -68,29 +60,6 @@ impl Growth {
     }
 }
 
-/// Counts events, and limits how often they are logged.
-#[derive(Debug, Default)]
-struct WarnLimiter {
-    last: Option<Timestamp>,
-    events: u64,
-}
-
-impl WarnLimiter {
-    /// Counts an event. Returns the number of events since the last warning, if the next
-    /// is due.
-    fn count(&mut self, now: Timestamp) -> Option<u64> {
-        self.events += 1;
-        if let Some(last) = self.last
-            && last <= now
-            && now < last.plus(WARN_INTERVAL)
-        {
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.events))
-    }
-}
-
 impl Ledger {
     pub(super) fn new(bounds: Bounds) -> Self {
         Self {
@@ -99,8 +68,6 @@ impl Ledger {
             counters: 0,
             evicted: 0,
             uncounted: 0,
-            eviction_warning: WarnLimiter::default(),
-            uncounted_warning: WarnLimiter::default(),
             numbers: HashMap::new(),
             domains: Vec::new(),
             free: Vec::new(),
@@ -231,42 +198,13 @@ impl Ledger {
     }
 
     /// The setting whose bound is reached, with its value.
-    fn reached_bound(&self) -> String {
+    pub(super) fn reached_bound(&self) -> String {
         let Bounds { bytes, keys } = self.bounds;
         match keys {
             Some(keys) if self.bytes / bytes.div_ceil(keys).max(1) <= self.counters => {
                 format!("MEMORY_MAX_KEYS ({keys})")
             }
             Some(_) | None => format!("MEMORY_MAX_BYTES ({bytes})"),
-        }
-    }
-
-    /// Counts an evicted counter, and logs a warning at most once a minute.
-    pub(super) fn count_eviction(&mut self, now: Timestamp) {
-        self.evicted += 1;
-        if let Some(evicted) = self.eviction_warning.count(now) {
-            let (bound, counters, bytes) = (self.reached_bound(), self.counters, self.bytes);
-            warn!(
-                evicted,
-                counters,
-                bytes,
-                "memory for counters is full: evicted counters start again at 0; raise {bound}"
-            );
-        }
-    }
-
-    /// Counts a charge without room, and logs a warning at most once a minute.
-    pub(super) fn count_uncounted(&mut self, now: Timestamp) {
-        self.uncounted += 1;
-        if let Some(charges) = self.uncounted_warning.count(now) {
-            let (bound, counters, bytes) = (self.reached_bound(), self.counters, self.bytes);
-            warn!(
-                charges,
-                counters,
-                bytes,
-                "memory for counters is full of counters over their limits, which are not \
-                 evicted: some charges are decided but not counted; raise {bound}"
-            );
         }
     }
 }

@@ -1,11 +1,19 @@
 //! A part of the counters, and the choice of counters to evict.
 //!
-//! When there is no room, counters of the domain that uses most are evicted, if it uses
-//! more than its share and more than the domain that needs room. Expired counters are
-//! removed first; then counters below their limits, those that expire first. Counters that
-//! deny hits are evicted only for a domain within its share, and bans only if there is
-//! nothing else, the newest first. A domain that uses its share or more can only evict
-//! counters of its own. If nothing can be evicted, the new counter is not kept.
+//! When there is no room, some counters of the shard are compared, and the first of this order
+//! is evicted:
+//!
+//! 1. expired counters
+//! 2. counters below their limits, except those of class 5
+//! 3. counters that deny hits
+//! 4. bans, the newest first
+//! 5. counters below their limits of the domain that needs room, if it is within its share
+//!
+//! Within a class, the domain that uses most comes first, and then the counter that expires
+//! first. A domain evicts unexpired counters of another only if that uses more than its share
+//! and more than the domain that needs room. It evicts bans and counters that deny hits only of
+//! others, and only while it is itself within its share. If nothing can be evicted, a new counter
+//! is not kept.
 
 use std::{cmp::Reverse, time::Duration};
 
@@ -13,6 +21,7 @@ use parking_lot::Mutex;
 
 use super::{
     ledger::{Growth, Ledger, Resource},
+    pressure::Pressure,
     slot::{Counter, CounterState, Key, Slot},
     table::Table,
 };
@@ -63,6 +72,13 @@ struct Demand {
     /// The counter itself, which must not be evicted.
     key: Key,
     growth: Growth,
+}
+
+/// The result of an attempt to make room.
+struct Room {
+    made: bool,
+    /// A counter was evicted that had not expired.
+    evicted: bool,
 }
 
 /// The value of a counter to the service. Counters of the lowest class are evicted first.
@@ -142,13 +158,13 @@ impl Shard {
         }
     }
 
-    /// Writes the counter, and returns false if there is no room for it.
+    /// Writes the counter, if there is room for it.
     pub(super) fn put(
         &mut self,
         keyed: KeyedCounter<'_>,
         ledger: &Mutex<Ledger>,
         now: Timestamp,
-    ) -> bool {
+    ) -> Pressure {
         let KeyedCounter { key, domain, mut counter } = keyed;
         let Some(slot) = self.table.find_mut(key) else {
             return self.add(KeyedCounter { key, domain, counter }, &mut ledger.lock(), now);
@@ -164,7 +180,7 @@ impl Shard {
             ledger.lock().shrink(slot.domain, before - after);
         }
         slot.counter = counter;
-        true
+        Pressure::default()
     }
 
     /// Replaces a counter by a larger one, if there is room.
@@ -174,11 +190,12 @@ impl Shard {
         mut counter: Counter,
         ledger: &mut Ledger,
         now: Timestamp,
-    ) -> bool {
-        if !self.make_room(demand, ledger, now) {
+    ) -> Pressure {
+        let room = self.make_room(demand, ledger, now);
+        if !room.made {
             if !counter.state.has_ban() {
-                ledger.count_uncounted(now);
-                return false;
+                ledger.uncounted += 1;
+                return Pressure { evicted: room.evicted, uncounted: true };
             }
             // A ban is more important than the state, and needs no room.
             counter.state = CounterState::ban(counter.state.banned_since());
@@ -188,44 +205,47 @@ impl Shard {
             ledger.grow(slot.domain, counter.bytes());
             slot.counter = counter;
         }
-        true
+        Pressure { evicted: room.evicted, uncounted: false }
     }
 
     /// Inserts a counter whose key is new, if there is room.
-    fn add(&mut self, keyed: KeyedCounter<'_>, ledger: &mut Ledger, now: Timestamp) -> bool {
+    fn add(&mut self, keyed: KeyedCounter<'_>, ledger: &mut Ledger, now: Timestamp) -> Pressure {
         let KeyedCounter { key, domain, counter } = keyed;
         let bytes = counter.bytes();
         let growth = Growth { counters: 1, bytes, exhausted: now < counter.denies_until };
         let demand = Demand { domain: ledger.number(domain), key, growth };
-        if !self.make_room(&demand, ledger, now) {
-            ledger.count_uncounted(now);
-            return false;
+        let room = self.make_room(&demand, ledger, now);
+        if room.made {
+            let domain = ledger.add(domain, bytes);
+            self.table.insert(Slot::new(key, domain, counter));
+        } else {
+            ledger.uncounted += 1;
         }
-        let domain = ledger.add(domain, bytes);
-        self.table.insert(Slot::new(key, domain, counter));
-        true
+        Pressure { evicted: room.evicted, uncounted: !room.made }
     }
 
-    /// Evicts counters until there is room, and returns false if that is impossible.
-    fn make_room(&mut self, demand: &Demand, ledger: &mut Ledger, now: Timestamp) -> bool {
+    /// Evicts counters until there is room, if that is possible.
+    fn make_room(&mut self, demand: &Demand, ledger: &mut Ledger, now: Timestamp) -> Room {
+        let mut evicted = false;
         let mut growth = demand.growth;
         let domain_is_small = Resource::ALL
             .iter()
             .all(|resource| ledger.within_share(demand.domain, &growth, *resource));
         growth.exhausted &= !domain_is_small;
         for _ in 0..MAX_EVICTIONS {
-            let Some(scarce) = ledger.scarce(&growth) else { return true };
+            let Some(scarce) = ledger.scarce(&growth) else { break };
             let Some(candidate) = self.choose_eviction(demand, ledger, scarce, now) else {
-                return false;
+                return Room { made: false, evicted };
             };
             if candidate.class != EvictionClass::Expired {
-                ledger.count_eviction(now);
+                ledger.evicted += 1;
+                evicted = true;
             }
             self.remove_at(candidate.position, ledger);
             // The counter replaces the evicted one, so the reserve does not shrink.
             growth.exhausted = false;
         }
-        ledger.scarce(&growth).is_none()
+        Room { made: ledger.scarce(&growth).is_none(), evicted }
     }
 
     fn remove_at(&mut self, position: usize, ledger: &mut Ledger) {

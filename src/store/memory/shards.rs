@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::{
     bounds::Bounds,
     ledger::Ledger,
+    pressure::Pressure,
     shard::{KeyedCounter, Shard},
     slot::{Counter, CounterState, Key},
 };
@@ -86,7 +87,8 @@ impl Shards {
         for index in indices {
             guards.push(LockedShard { index, shard: self.lock(index, now) });
         }
-        LockedShards { shards: self, charges, max_ttls: None, guards, now }
+        let pressure = Pressure::default();
+        LockedShards { shards: self, charges, max_ttls: None, guards, now, pressure }
     }
 }
 
@@ -109,6 +111,8 @@ pub(super) struct LockedShards<'a> {
     /// In ascending order of indices.
     guards: SmallVec<[LockedShard<'a>; 4]>,
     now: Timestamp,
+    /// Of all writes so far.
+    pressure: Pressure,
 }
 
 struct LockedShard<'a> {
@@ -153,7 +157,15 @@ impl LockedShards<'_> {
         };
         let domain = charge.counter.key.domain();
         let (now, ledger) = (self.now, &self.shards.ledger);
-        locked(&mut self.guards, shard).put(KeyedCounter { key, domain, counter }, ledger, now)
+        let keyed = KeyedCounter { key, domain, counter };
+        let pressure = locked(&mut self.guards, shard).put(keyed, ledger, now);
+        self.pressure.add(pressure);
+        !pressure.uncounted
+    }
+
+    /// Unlocks the shards, and returns the pressure of all writes.
+    pub(super) fn unlock(self) -> Pressure {
+        self.pressure
     }
 
     /// Removes the counter `name`, and returns true if it existed.

@@ -13,7 +13,7 @@ use tokio::{sync::Notify, task::spawn_blocking};
 
 use super::{
     connect_options::ConnectOptions,
-    error_log::ErrorLogLimiter,
+    error_log::ErrorLog,
     server_error::{error_text, is_authentication_failure, requires_reconnect},
     settings::RedisAddress,
 };
@@ -31,7 +31,7 @@ pub(super) struct ServerConnection {
     pub(super) lost: Notify,
     /// The first error that requires a reconnect.
     refusal: OnceLock<String>,
-    error_log: ErrorLogLimiter,
+    error_log: ErrorLog,
 }
 
 impl ServerConnection {
@@ -59,7 +59,7 @@ impl ServerConnection {
             connection: client.get_multiplexed_async_connection_with_config(&config).await?,
             lost: Notify::new(),
             refusal: OnceLock::new(),
-            error_log: ErrorLogLimiter::new(address.clone()),
+            error_log: ErrorLog::new(address.clone()),
         };
         connection.send(&cmd("PING")).await?;
         Ok(connection)

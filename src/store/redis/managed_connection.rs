@@ -10,12 +10,7 @@
 use std::{sync::Arc, time::Duration};
 
 use redis::cmd;
-use tokio::{
-    select,
-    sync::watch,
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::{select, sync::watch, task::JoinSet, time::sleep};
 use tracing::{info, warn};
 
 use super::{
@@ -30,6 +25,7 @@ use super::{
 use crate::{
     backoff::{Backoff, BackoffSettings},
     store::StoreError,
+    warnings::WarningLimiter,
 };
 
 /// The delays between attempts to connect. A server that comes back is found within the
@@ -39,9 +35,6 @@ const BACKOFF: BackoffSettings = BackoffSettings {
     max: Duration::from_secs(1),
     jitter: 0.5,
 };
-/// The shortest time between two log lines about attempts to connect that failed for
-/// different reasons. The same reason is not logged again.
-const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// The shortest timeout for connecting and for keepalives.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -70,7 +63,7 @@ impl ManagedConnection {
             timeout: timeout.max(MIN_TIMEOUT),
             context,
             backoff: Backoff::new(BACKOFF),
-            last_failure: None,
+            warnings: ConnectWarnings::new(),
             refusing: None,
         };
         let (sender, state) = watch::channel(ConnectionState::Connecting);
@@ -126,16 +119,28 @@ struct Supervisor {
     timeout: Duration,
     context: BackendContext,
     backoff: Backoff,
-    /// The last failure that was logged since the last connection.
-    last_failure: Option<LoggedFailure>,
+    /// Of attempts to connect since the last connection.
+    warnings: ConnectWarnings,
     /// The server whose last connection ended because it refused calls. Unset once it replies
     /// without an error.
     refusing: Option<RedisAddress>,
 }
 
-struct LoggedFailure {
-    reason: String,
-    logged_at: Instant,
+/// Logs attempts to connect that failed.
+struct ConnectWarnings {
+    failures: WarningLimiter,
+    /// Apart, so that failures before it do not hide it.
+    misconfigurations: WarningLimiter,
+}
+
+impl ConnectWarnings {
+    const fn new() -> Self {
+        let often = "attempts to connect to Redis failed";
+        Self {
+            failures: WarningLimiter::new("Redis is not available", often),
+            misconfigurations: WarningLimiter::new("Redis cannot be used", often),
+        }
+    }
 }
 
 struct ConnectError {
@@ -201,7 +206,7 @@ impl Supervisor {
             return;
         }
         info!("connected to {address}");
-        self.last_failure = None;
+        self.warnings = ConnectWarnings::new();
         self.refusing = None;
         self.backoff.reset();
     }
@@ -234,18 +239,13 @@ impl Supervisor {
 
     fn on_failure(&mut self, error: ConnectError) -> StoreError {
         let reason = format!("cannot connect to {}: {}", self.endpoint, error.reason);
-        let is_logged = match &self.last_failure {
-            Some(last) => last.reason == reason || last.logged_at.elapsed() < FAILURE_LOG_INTERVAL,
-            None => false,
-        };
-        if !is_logged {
-            warn!("{reason}; retrying");
-            self.last_failure =
-                Some(LoggedFailure { reason: reason.clone(), logged_at: Instant::now() });
-        }
+        let ConnectWarnings { failures, misconfigurations } = &self.warnings;
+        let line = format!("{reason}; retrying");
         if error.is_misconfiguration {
+            misconfigurations.warn(&line);
             StoreError::Misconfigured(reason)
         } else {
+            failures.warn(&line);
             StoreError::Failed(reason)
         }
     }

@@ -1,5 +1,7 @@
 //! Full memory: the choice of counters to evict.
 
+use std::{io, sync::Arc};
+
 use futures_util::FutureExt;
 
 use super::{
@@ -337,5 +339,57 @@ proptest! {
             let charge = charge(&name.to_be_bytes(), &hourly(1), Hits::Add(0), NOON);
             prop_assert_eq!(memory.charge_one(&charge, NOON).used > 0, model.contains(&name));
         }
+    }
+}
+
+/// Checks at each log line that no lock is held.
+#[derive(Clone)]
+struct UnlockedLog {
+    memory: Arc<Memory>,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl io::Write for UnlockedLog {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Shards { shards, ledger, .. } = &self.memory.shards;
+        let locked = ledger.is_locked() || shards.iter().any(Mutex::is_locked);
+        let line = String::from_utf8_lossy(bytes);
+        self.lines.lock().push(format!("locked: {locked}, {line}"));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn full_memory_is_logged_while_no_lock_is_held() {
+    let dependent = |name: &str| Charge {
+        consume: Consume::AllOrNothing,
+        ..charge_in("shop", name.as_bytes(), &hourly(1_000), (Hits::Add(1), NOON))
+    };
+    for together in [false, true] {
+        let memory = Arc::new(store_for(100));
+        let log = UnlockedLog { memory: Arc::clone(&memory), lines: Arc::default() };
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            if together {
+                for it in 0..200 {
+                    outcomes(&memory, &[dependent(&format!("{it}")), dependent("other")], NOON);
+                }
+            } else {
+                flood(&memory, "shop", &hourly(2), 200);
+            }
+            let full = store_for(1);
+            flood(&full, "shop", &hourly(1), 2);
+        });
+        let lines = log.lines.lock();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        let evicted = "a call evicted counters, which start again at 0: memory for counters is \
+                       full, with 100 counters in 10000 bytes; raise MEMORY_MAX_BYTES (10000)";
+        assert!(lines[0].starts_with("locked: false") && lines[0].contains(evicted), "{lines:?}");
+        assert!(lines[1].contains("a call was decided but not counted: memory"), "{lines:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Rate-limited warnings about errors that repeat.
+//! Warnings about errors that repeat. No other module limits how often it logs.
 
 use std::{fmt::Display, time::Duration};
 
@@ -46,16 +46,14 @@ impl WarningLimiter {
         let Self { once, often, pending } = self;
         let mut pending = pending.lock();
         pending.errors += 1;
-        let mut line = match pending.last {
-            None => format!("{once}: "),
-            Some(last) => {
-                let age = now.saturating_duration_since(last);
-                if age < PAUSE {
-                    return None;
-                }
+        let age = pending.last.map(|last| now.saturating_duration_since(last));
+        let mut line = match age {
+            Some(age) if age < PAUSE => return None,
+            Some(age) if 1 < pending.errors => {
                 let (errors, seconds) = (pending.errors, age.as_secs());
                 format!("{errors} {often} in the last {seconds} s; the last of them: ")
             }
+            Some(_) | None => format!("{once}: "),
         };
         *pending = Pending { last: Some(now), errors: 0 };
         drop(pending);
@@ -70,15 +68,13 @@ impl WarningLimiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::StoreError;
 
     #[test]
     fn the_first_error_is_logged_and_then_a_count_every_minute() {
         let limiter = WarningLimiter::new("a call failed", "calls failed");
         let start = Instant::now();
-        let late = StoreError::Timeout(Duration::from_millis(15));
-        let line = |second| limiter.line(&late, start + Duration::from_secs(second));
-        let why = "the counter store did not answer within 15ms";
+        let why = "no answer within 15ms";
+        let line = |second| limiter.line(&why, start + Duration::from_secs(second));
         assert_eq!(line(0), Some(format!("a call failed: {why}")));
         assert_eq!([line(0), line(1), line(59)], [None, None, None]);
         let count = "4 calls failed in the last 60 s; the last of them: ";
@@ -86,6 +82,7 @@ mod tests {
         assert_eq!(line(61), None);
         let later = line(4_000).unwrap();
         assert!(later.starts_with("2 calls failed") && later.contains("last 3940 s"), "{later}");
+        assert_eq!(line(5_000), Some(format!("a call failed: {why}")));
     }
 
     #[test]
