@@ -25,6 +25,17 @@ use self::{
     fallback::{Decided, Fallback},
 };
 
+/// Why a request has no decision.
+#[derive(Debug, thiserror::Error)]
+pub enum DecideError {
+    /// No rules have been loaded since the start.
+    #[error("no rate limit configuration loaded")]
+    NoRules,
+    /// The counters could not be reached in time, and no policy decides without them.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// The active rules. A decision loads them once; a reload replaces all of them.
 pub type SharedRules = Arc<ArcSwap<RuleTree>>;
 
@@ -53,15 +64,18 @@ impl<S: Store> Engine<S> {
     ///
     /// # Errors
     ///
-    /// If the store does not answer in time and a limit has no policy for that.
-    /// Hits may have been counted all the same.
+    /// If no rules are loaded, or if the store does not answer in time and a limit has no
+    /// policy for that. Hits may have been counted in the second case.
     pub async fn decide(
         &self,
         request: &Request,
         timeout: Option<Duration>,
-    ) -> Result<Decision, StoreError> {
+    ) -> Result<Decision, DecideError> {
         let now = self.clock.now();
         let rules = self.rules.load();
+        if !rules.is_loaded() {
+            return Err(DecideError::NoRules);
+        }
         let matches = matching::find(&rules, request);
         let policies = self.fallback.policies(&matches);
         let builder = ChargeBuilder {

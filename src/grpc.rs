@@ -122,7 +122,7 @@ impl From<RequestError> for Status {
     fn from(error: RequestError) -> Self {
         match &error {
             RequestError::Invalid(invalid) => Self::invalid_argument(invalid.to_string()),
-            RequestError::NoRules | RequestError::Store(_) => Self::unavailable(error.to_string()),
+            RequestError::Undecided(_) => Self::unavailable(error.to_string()),
         }
     }
 }

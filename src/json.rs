@@ -89,8 +89,8 @@ async fn try_decide<S: Store>(
         Err(RequestError::Invalid(invalid)) => {
             error_response(StatusCode::BAD_REQUEST, &invalid.to_string())
         }
-        Err(error @ (RequestError::NoRules | RequestError::Store(_))) => {
-            error_response(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
+        Err(RequestError::Undecided(undecided)) => {
+            error_response(StatusCode::SERVICE_UNAVAILABLE, &undecided.to_string())
         }
     }
 }

@@ -6,10 +6,10 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     answer::AnswerSettings,
     descriptor::{Request, invalid::InvalidRequest},
-    engine::{Engine, decision::Decision},
+    engine::{DecideError, Engine, decision::Decision},
     metrics::{ErrorType, Metrics},
     spans::{DecisionSpan, Tracing},
-    store::{Store, StoreError},
+    store::Store,
     warnings::WarningLimiter,
 };
 
@@ -39,12 +39,9 @@ pub enum RequestError {
     /// The request is invalid.
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
-    /// No rules have been loaded since the start.
-    #[error("no rate limit configuration loaded")]
-    NoRules,
-    /// The counters could not be reached in time, and no policy decides without them.
+    /// The request is valid, but the engine cannot decide it.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Undecided(#[from] DecideError),
 }
 
 impl<S: Store> Service<S> {
@@ -87,8 +84,12 @@ impl<S: Store> Service<S> {
                 self.metrics.count_error(ErrorType::Service);
                 self.invalid.warn(invalid);
             }
-            RequestError::NoRules => self.metrics.count_error(ErrorType::Service),
-            RequestError::Store(_) => self.metrics.count_error(ErrorType::Store),
+            RequestError::Undecided(DecideError::NoRules) => {
+                self.metrics.count_error(ErrorType::Service);
+            }
+            RequestError::Undecided(DecideError::Store(_)) => {
+                self.metrics.count_error(ErrorType::Store);
+            }
         }
     }
 
@@ -101,9 +102,6 @@ impl<S: Store> Service<S> {
         request.validate(self.max_descriptors)?;
         if let Some(span) = &mut span {
             span.record_request(request);
-        }
-        if !self.engine.rules.load().is_loaded() {
-            return Err(RequestError::NoRules);
         }
         let decision = self.engine.decide(request, timeout).await?;
         self.metrics.observe(request, &decision);

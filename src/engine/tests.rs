@@ -66,6 +66,15 @@ fn decided_by<S: Store>(engine: &Engine<S>) -> Arc<str> {
     names.remove(0)
 }
 
+#[test]
+fn nothing_is_decided_before_rules_are_loaded() {
+    let engine = engine(&SharedRules::default(), Memory::new(9));
+    let decision = engine.decide(&request(), None).now_or_never().expect("it waits for nothing");
+    assert!(matches!(decision, Err(DecideError::NoRules)), "{decision:?}");
+    engine.rules.store(rules("loaded"));
+    assert_eq!(&*decided_by(&engine), "loaded");
+}
+
 /// A store that replaces the rules during a call.
 struct Meanwhile(SharedRules, Memory);
 

@@ -14,13 +14,13 @@ use tollgate::{
     counter::KeyFormat,
     descriptor::{Descriptor, Entry, Request},
     engine::{
-        Engine, SharedRules,
+        DecideError, Engine, SharedRules,
         decision::{Decision, Mode},
         fallback::{Fallback, FallbackSettings},
     },
     limit::Hits,
     store::{
-        Store, StoreError, StoreStats,
+        Store, StoreStats,
         deny_cache::DenyCache,
         memory::Memory,
         prefetch::PrefetchStore,
@@ -190,7 +190,7 @@ pub(crate) async fn passed_at_once<S: Store>(
 ) -> usize {
     let all = (0..times).map(|_| engine.decide(request, None));
     let all = futures_util::future::join_all(all).await;
-    let passes = |it: &Result<Decision, StoreError>| it.as_ref().is_ok_and(|it| !it.over_limit);
+    let passes = |it: &Result<Decision, DecideError>| it.as_ref().is_ok_and(|it| !it.over_limit);
     all.iter().filter(|it| passes(it)).count()
 }
 

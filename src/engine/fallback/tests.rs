@@ -11,7 +11,7 @@ use crate::{
     counter::KeyFormat,
     descriptor::{Descriptor, Entry, Request},
     engine::{
-        Engine,
+        DecideError, Engine,
         decision::{Decision, Mode, Verdict},
     },
     limit::{Algorithm, Unit, Window},
@@ -96,7 +96,7 @@ fn request(descriptors: &[(&str, Hits)]) -> Request {
 async fn ask<S: Store>(
     engine: &Engine<S>,
     descriptors: &[(&str, Hits)],
-) -> Result<Decision, StoreError> {
+) -> Result<Decision, DecideError> {
     engine.decide(&request(descriptors), None).await
 }
 
@@ -140,7 +140,10 @@ async fn a_request_fails_if_any_of_its_limits_has_no_policy() {
     let engine = engine(Broken::Failing, settings(None));
     for keys in [&["default"][..], &["allow", "default"], &["default", "deny"]] {
         let descriptors: Vec<_> = keys.iter().map(|it| (*it, Hits::Add(1))).collect();
-        assert!(matches!(ask(&engine, &descriptors).await, Err(StoreError::Failed(_))));
+        assert!(matches!(
+            ask(&engine, &descriptors).await,
+            Err(DecideError::Store(StoreError::Failed(_)))
+        ));
     }
     // An override has no policy either.
     let mut overriding = request(&[("allow", Hits::Add(1))]);
@@ -159,7 +162,10 @@ async fn a_request_without_a_policy_waits_for_the_store_until_its_timeout() {
     let patience = Some(Duration::from_millis(4));
     let request = request(&[("default", Hits::Add(1))]);
     let answer = timeout(FOREVER / 180, engine.decide(&request, patience)).await;
-    assert!(matches!(answer, Ok(Err(StoreError::Timeout(it))) if it == Duration::from_millis(3)));
+    let Ok(Err(DecideError::Store(StoreError::Timeout(after)))) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(after, Duration::from_millis(3));
 }
 
 #[tokio::test]
