@@ -19,6 +19,7 @@ pub mod request;
 mod response;
 pub mod server;
 mod timeout;
+mod unread;
 
 use self::pb::envoy::service::ratelimit::v3::{
     RateLimitRequest, RateLimitResponse, rate_limit_service_server::RateLimitService,
@@ -120,9 +121,11 @@ impl From<RequestError> for Status {
     /// A store that does not answer is UNAVAILABLE: a retry may succeed, and the
     /// request is valid. Envoy treats all errors alike, by `failure_mode_deny`.
     fn from(error: RequestError) -> Self {
-        match &error {
+        let mut status = match &error {
             RequestError::Invalid(invalid) => Self::invalid_argument(invalid.to_string()),
-            RequestError::Undecided(_) => Self::unavailable(error.to_string()),
-        }
+            RequestError::Undecided(undecided) => Self::unavailable(undecided.to_string()),
+        };
+        status.set_source(Arc::new(error));
+        status
     }
 }

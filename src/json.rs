@@ -73,12 +73,15 @@ async fn try_decide<S: Store>(
     let started = Instant::now();
     let body = match body {
         Ok(body) => body,
-        Err(rejection) => return error_response(rejection.status(), &rejection.body_text()),
+        Err(rejection) => {
+            service.reject_unread(&rejection);
+            return error_response(rejection.status(), &rejection.body_text());
+        }
     };
     let message = match read::parse(&body) {
         Ok(message) => message,
         Err(error) => {
-            service.invalid.warn(&error);
+            service.reject_unread(&error);
             return error_response(StatusCode::BAD_REQUEST, &error.to_string());
         }
     };

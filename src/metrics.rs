@@ -57,7 +57,7 @@ pub struct Metrics {
 /// The reason why a request is answered with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorType {
-    /// The request is invalid, or no rules are loaded.
+    /// The request is invalid or cannot be read, or no rules are loaded.
     Service,
     /// The counter store failed.
     Store,

@@ -1,7 +1,7 @@
 //! The rate-limit service, for any protocol: takes a [`Request`], returns a
 //! [`Decision`], and counts, logs and traces the result.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use crate::{
     answer::AnswerSettings,
@@ -64,7 +64,13 @@ impl<S: Store> Service<S> {
         result
     }
 
-    /// Records a request that its protocol could not read.
+    /// Records a request whose message could not be read: it is too large or malformed.
+    pub fn reject_unread(&self, reason: &impl Display) {
+        self.metrics.count_error(ErrorType::Service);
+        self.invalid.warn(reason);
+    }
+
+    /// Records a request whose message could be read, but whose content is invalid.
     pub fn reject(&self, invalid: InvalidRequest) -> RequestError {
         let error = RequestError::Invalid(invalid);
         self.record_error(self.start_span(), &error);

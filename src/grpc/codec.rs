@@ -16,20 +16,12 @@ use tonic::{
 use tonic_prost::ProstEncoder;
 
 use super::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use crate::{
-    descriptor::invalid::{InvalidRequest, MOST_DESCRIPTORS, MOST_ENTRIES},
-    warnings::WarningLimiter,
-};
+use crate::descriptor::invalid::{InvalidRequest, MOST_DESCRIPTORS, MOST_ENTRIES};
 
 /// The field of a request that holds its descriptors.
 const DESCRIPTORS: u32 = 2;
 /// The field of a descriptor that holds its entries.
 const ENTRIES: u32 = 1;
-
-/// Logs requests that are rejected before decoding. Static, because tonic creates
-/// codecs by `Default`.
-static TOO_LARGE: WarningLimiter =
-    WarningLimiter::new("a request was invalid", "requests were invalid");
 
 /// A message whose encoded form can be checked.
 pub trait Checked {
@@ -135,7 +127,6 @@ impl<T, U: Checked + Message + Default> Decoder for CheckedCodec<T, U> {
         // Shares memory with the buffer, as do the message's own bytes.
         let message = buffer.copy_to_bytes(buffer.remaining());
         if let Err(invalid) = U::check(&message) {
-            TOO_LARGE.warn(&invalid);
             return Err(Status::invalid_argument(invalid.to_string()));
         }
         match U::decode(message) {

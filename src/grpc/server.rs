@@ -13,6 +13,7 @@ use tracing::{debug, error};
 use super::{
     DESCRIPTORS, Grpc, health,
     pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer,
+    unread::RecordUnread,
 };
 use crate::{
     health::Health,
@@ -55,8 +56,10 @@ impl<S: Store> Server<S> {
         stop: watch::Receiver<bool>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let metrics = Arc::clone(&self.service.metrics);
-        let decisions = RateLimitServiceServer::new(Grpc(self.service))
+        let service = self.service;
+        let server = RateLimitServiceServer::new(Grpc(Arc::clone(&service)))
             .max_decoding_message_size(LARGEST_MESSAGE);
+        let decisions = RecordUnread { server, service };
         let health = health::server(Arc::clone(&metrics), self.health.subscribe(), stop.clone());
         let routes = Routes::new(decisions)
             .add_service(health)

@@ -26,7 +26,8 @@ statistics! {
             "ratelimit_service_should_rate_limit_error",
             "ratelimit.service.call.should_rate_limit.{}",
             "Requests answered with an error instead of a decision. service_error: the request was \
-             invalid, or no rules were loaded. redis_error: the counter store failed.";
+             invalid, too large or unreadable, or no rules were loaded. redis_error: the counter \
+             store failed.";
         domain_not_found: IntCounter =>
             "ratelimit_service_rate_limit_domain_not_found",
             "ratelimit.service.rate_limit.domain_not_found",

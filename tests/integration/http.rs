@@ -79,6 +79,7 @@ async fn client_headers_are_those_of_the_decision() {
 #[tokio::test(start_paused = true)]
 async fn an_invalid_request_is_400_with_the_reason() {
     let service = InProcess::start(RULES, &[]).await;
+    let mut expected = 0.0;
     let limited = |limit: Value| {
         json!({ "domain": "shop", "descriptors": [{ "entries": [], "limit": limit }] }).to_string()
     };
@@ -101,6 +102,8 @@ async fn an_invalid_request_is_400_with_the_reason() {
         assert!(text.starts_with("Bad Request: ") && text.contains(reason), "{request}: {text}");
         assert_eq!(reply.header("content-type").unwrap(), "text/plain; charset=utf-8");
         assert_eq!(reply.header("x-content-type-options").unwrap(), "nosniff");
+        expected += 1.0;
+        assert_eq!(service.service_errors().await, expected, "{request}");
     }
 }
 
@@ -111,7 +114,9 @@ async fn a_body_has_a_maximum_length() {
     let mut request = about(&[("user", "ann")]);
     request += &" ".repeat(LARGEST - request.len());
     assert_eq!(service.post_json(&request).await.status, 200);
+    assert_eq!(service.service_errors().await, 0.0);
     assert_eq!(service.post_json(&(request + " ")).await.status, 413);
+    assert_eq!(service.service_errors().await, 1.0);
 }
 
 #[tokio::test(start_paused = true)]

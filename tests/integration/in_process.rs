@@ -147,6 +147,13 @@ impl InProcess {
         self.metrics().await.value(name, &[])
     }
 
+    /// The number of answers that are errors, except errors of the counter store.
+    pub async fn service_errors(&self) -> f64 {
+        let labels = [("err_type", "service_error")];
+        let name = "ratelimit_service_should_rate_limit_error";
+        self.metrics().await.value(name, &labels)
+    }
+
     /// A gRPC client on a new connection.
     pub async fn grpc(&self) -> Client {
         Client::new(self.channel().await).max_decoding_message_size(usize::MAX)

@@ -55,6 +55,7 @@ async fn a_million_descriptors_are_rejected() {
     let error = client.should_rate_limit(request).await.unwrap_err();
     assert_eq!(error.code(), Status::InvalidArgument);
     assert!(error.message().contains("1000000 elements"), "{error}");
+    assert_eq!(service.service_errors().await, 1.0);
     check_service(&service).await;
 }
 
@@ -73,7 +74,9 @@ async fn messages_up_to_4_mib_are_accepted() {
     let mut client = service.grpc().await;
     let reply = decide(&mut client, request_of_size(MAX)).await;
     assert_eq!(reply.statuses[0].limit_remaining, 2);
+    assert_eq!(service.service_errors().await, 0.0);
     client.should_rate_limit(request_of_size(MAX + 1)).await.unwrap_err();
+    assert_eq!(service.service_errors().await, 1.0);
     check_service(&service).await;
 }
 
@@ -147,11 +150,13 @@ async fn invalid_protobuf_is_an_error() {
     let service = InProcess::start(RULES, &[]).await;
     let raw = service.raw_grpc().await;
     let message = request_for("shop", &[("user", &unique_value())]).encode_to_vec();
+    let mut errors = 0;
     for end in 1..message.len() {
         // A prefix that ends at the end of a field is a valid message.
         let code = raw.call(&message[..end]).await.code;
         let valid = RateLimitRequest::decode(&message[..end]).is_ok();
         assert!(code != Status::Ok || valid, "{end} bytes");
+        errors += u32::from(code != Status::Ok);
     }
     assert_ne!(raw.call([0xff; 64]).await.code, Status::Ok);
     // A frame that is shorter than its header states.
@@ -159,5 +164,6 @@ async fn invalid_protobuf_is_an_error() {
     let mut frame = frame(&message);
     frame.pop();
     assert_ne!(call.finish(frame).await.code, Status::Ok);
+    assert_eq!(service.service_errors().await, f64::from(errors + 2));
     check_service(&service).await;
 }
