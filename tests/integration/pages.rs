@@ -37,7 +37,7 @@ fn start() -> Tollgate {
     Tollgate::start(&rules(), &[("TOKIO_WORKER_THREADS", "1")])
 }
 
-const CALLS: u32 = 500;
+const CALLS: u32 = 200;
 const PACE: Duration = Duration::from_millis(10);
 /// Longer than the timeout of Envoy.
 const LATE: Duration = Duration::from_millis(100);
