@@ -2,45 +2,54 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::*;
-use crate::batches::ran;
-use testkit::redis::RedisServer;
+use tokio::task::JoinSet;
 
-/// The values that `callers` tasks get in `rounds` calls, by counter. The tasks are
-/// distributed over `stores`, and each call charges several counters in one of several
-/// windows.
-async fn handed_out(
-    stores: &[Arc<Redis>],
-    callers: usize,
-    rounds: u64,
-) -> HashMap<String, Vec<u64>> {
-    let tasks: Vec<_> = (0..callers)
-        .map(|caller| {
-            let store = Arc::clone(&stores[caller % stores.len()]);
-            tokio::spawn(async move {
-                let mut values = Vec::new();
-                for round in 0..rounds {
-                    let now = NOON.plus(Duration::from_secs(60 * (round % 5)));
-                    let charges: Vec<_> = (0..5)
-                        .map(|it| charge(&it.to_string(), minutely(10), Hits::Add(1), now))
-                        .collect();
-                    let counters = after(&store, &charges, now).await.expect("the server runs");
-                    let names = charges
-                        .iter()
-                        .map(|it| it.counter.key.as_bytes().escape_ascii().to_string());
-                    values.extend(names.zip(counters));
-                }
-                values
-            })
-        })
-        .collect();
+use super::*;
+use testkit::{redis::RedisServer, redis_node::command_calls};
+
+/// The value that a counter had after a call.
+struct Reading {
+    counter: String,
+    value: u64,
+}
+
+/// Two stores, as two instances have.
+fn two_stores(server: &RedisServer) -> Vec<Arc<Redis>> {
+    vec![Arc::new(store(&server.url(), PATIENT)), Arc::new(store(&server.url(), PATIENT))]
+}
+
+/// The values that 64 callers get in 100 calls each, by counter. The callers are
+/// distributed over `stores`.
+async fn values_by_counter(stores: &[Arc<Redis>]) -> HashMap<String, Vec<u64>> {
+    let mut callers = JoinSet::new();
+    for caller in 0..64 {
+        callers.spawn(charge_in_several_windows(Arc::clone(&stores[caller % stores.len()])));
+    }
     let mut by_counter: HashMap<_, Vec<_>> = HashMap::new();
-    for task in tasks {
-        for (name, value) in task.await.expect("no caller fails") {
-            by_counter.entry(name).or_default().push(value);
+    for readings in callers.join_all().await {
+        for Reading { counter, value } in readings {
+            by_counter.entry(counter).or_default().push(value);
         }
     }
     by_counter
+}
+
+/// Makes 100 calls that each charge five counters in one of five windows.
+async fn charge_in_several_windows(store: Arc<Redis>) -> Vec<Reading> {
+    let mut readings = Vec::new();
+    for call in 0..100 {
+        let now = NOON.plus(Duration::from_secs(60 * (call % 5)));
+        let mut charges = Vec::new();
+        for name in ["0", "1", "2", "3", "4"] {
+            charges.push(charge(name, minutely(10), Hits::Add(1), now));
+        }
+        let values = after(&store, &charges, now).await.expect("the server runs");
+        for (charge, value) in charges.iter().zip(values) {
+            let counter = charge.counter.key.as_bytes().escape_ascii().to_string();
+            readings.push(Reading { counter, value });
+        }
+    }
+    readings
 }
 
 #[track_caller]
@@ -55,9 +64,8 @@ fn assert_each_once(by_counter: HashMap<String, Vec<u64>>, counters: usize, valu
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_stores_return_every_value_once() {
     let server = RedisServer::start();
-    let stores = [(); 2].map(|()| Arc::new(store(&server.url(), PATIENT)));
-    assert_each_once(handed_out(&stores, 64, 100).await, 25, 64 * 20);
-    let scripts = ran(&mut server.client(), "evalsha");
+    assert_each_once(values_by_counter(&two_stores(&server)).await, 25, 64 * 20);
+    let scripts = command_calls(&mut server.client(), "evalsha");
     assert!(scripts < 64 * 100 / 2, "{scripts} scripts");
 }
 
@@ -76,7 +84,7 @@ async fn no_call_fails_or_is_repeated_when_scripts_are_flushed() {
             flushed
         }
     });
-    assert_each_once(handed_out(&stores, 64, 100).await, 25, 64 * 20);
+    assert_each_once(values_by_counter(&stores).await, 25, 64 * 20);
     drop(server);
     assert!(flushing.await.unwrap() > 10);
 }
@@ -99,42 +107,54 @@ async fn cancelled_calls_leave_the_connection_usable() {
 }
 
 /// Limits of `requests` per hour, or in flight.
-fn hourly(requests: u32) -> [Limit; 5] {
-    [
+fn hourly(requests: u32) -> Vec<Limit> {
+    let mut limits = Vec::new();
+    for algorithm in [
         Algorithm::FixedWindow { count_denied: true },
         Algorithm::SlidingWindow,
         Algorithm::SlidingLog,
         Algorithm::TokenBucket { burst: requests },
         Algorithm::Concurrency { lease: Duration::from_secs(3_600) },
-    ]
-    .map(|algorithm| Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Hour)) })
+    ] {
+        limits.push(Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Hour)) });
+    }
+    limits
 }
 
 /// The number of calls that pass, of ten calls of each of 64 callers through two stores.
 /// Every other caller makes its charges in reverse order.
-async fn admitted(server: &RedisServer, charges: &[Charge]) -> usize {
-    let stores = [(); 2].map(|()| Arc::new(store(&server.url(), PATIENT)));
-    let caller = |caller: usize| {
+async fn count_admitted(server: &RedisServer, charges: &[Charge]) -> usize {
+    let stores = two_stores(server);
+    let mut callers = JoinSet::new();
+    for caller in 0..64 {
         let store = Arc::clone(&stores[caller % 2]);
         let mut charges = charges.to_vec();
         if caller % 4 < 2 {
             charges.reverse();
         }
-        tokio::spawn(async move {
-            let mut passed = 0;
+        callers.spawn(async move {
+            let mut admitted = 0;
             for _ in 0..10 {
                 let outcomes = outcomes(&store, &charges, NOON).await.expect("the server runs");
-                passed += usize::from(outcomes.iter().all(|it| !it.over));
+                let over = outcomes.iter().any(|outcome| outcome.over);
+                admitted += usize::from(!over);
             }
-            passed
-        })
-    };
-    let callers: Vec<_> = (0..64).map(caller).collect();
+            admitted
+        });
+    }
     let mut admitted = 0;
-    for it in callers {
-        admitted += it.await.expect("no caller fails");
+    for calls in callers.join_all().await {
+        admitted += calls;
     }
     admitted
+}
+
+/// One hit on the counters `wide` and `tight`, which depend on each other.
+fn dependent_charges(consume: Consume, wide: &Limit, tight: &Limit, hits: u64) -> [Charge; 2] {
+    [
+        Charge { consume, ..charge("wide", wide.clone(), Hits::Add(hits), NOON) },
+        Charge { consume, ..charge("tight", tight.clone(), Hits::Add(hits), NOON) },
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -142,34 +162,30 @@ async fn two_stores_admit_exactly_the_limit() {
     let server = RedisServer::start();
     for limit in hourly(200) {
         let charges = [charge("a", limit.clone(), Hits::Add(1), NOON)];
-        assert_eq!(admitted(&server, &charges).await, 200, "{limit}");
+        assert_eq!(count_admitted(&server, &charges).await, 200, "{limit}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn with_if_refused_a_refused_call_counts_only_where_it_is_over_the_limit() {
     let server = RedisServer::start();
-    let charges = [("wide", minutely(300)), ("tight", minutely(200))].map(|(name, limit)| {
-        let charge = charge(name, limit, Hits::Add(1), NOON);
-        Charge { consume: Consume::IfRefused, ..charge }
-    });
-    assert_eq!(admitted(&server, &charges).await, 200);
-    let looks = charges.map(|it| Charge { hits: Hits::Add(0), ..it });
+    let (consume, wide, tight) = (Consume::IfRefused, minutely(300), minutely(200));
+    let charges = dependent_charges(consume, &wide, &tight, 1);
+    assert_eq!(count_admitted(&server, &charges).await, 200);
+    let peeks = dependent_charges(consume, &wide, &tight, 0);
     let store = store(&server.url(), PATIENT);
-    assert_eq!(after(&store, &looks, NOON).await.unwrap(), [200, 640]);
+    assert_eq!(after(&store, &peeks, NOON).await.unwrap(), [200, 640]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_refused_all_or_nothing_call_changes_no_counter() {
     let server = RedisServer::start();
-    for (wide, tight) in hourly(300).into_iter().zip(hourly(200)) {
-        let charges = [("wide", wide), ("tight", tight)].map(|(name, limit)| Charge {
-            consume: Consume::AllOrNothing,
-            ..charge(name, limit, Hits::Add(1), NOON)
-        });
-        assert_eq!(admitted(&server, &charges).await, 200, "{}", charges[0].limit);
-        let looks = charges.map(|it| Charge { hits: Hits::Add(0), ..it });
+    let consume = Consume::AllOrNothing;
+    for (wide, tight) in hourly(300).iter().zip(&hourly(200)) {
+        let charges = dependent_charges(consume, wide, tight, 1);
+        assert_eq!(count_admitted(&server, &charges).await, 200, "{wide}");
+        let peeks = dependent_charges(consume, wide, tight, 0);
         let store = store(&server.url(), PATIENT);
-        assert_eq!(after(&store, &looks, NOON).await.unwrap(), [200, 200], "{}", looks[0].limit);
+        assert_eq!(after(&store, &peeks, NOON).await.unwrap(), [200, 200], "{wide}");
     }
 }

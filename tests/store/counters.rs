@@ -14,8 +14,10 @@ fn key(name: &str) -> String {
 async fn a_look_and_a_refund_of_nothing_create_no_key() {
     let server = RedisServer::start();
     let store = store(&server.url(), PATIENT);
-    let charges = [Hits::Add(0), Hits::Refund(0), Hits::Refund(3)]
-        .map(|hits| charge("a", minutely(1), hits, NOON));
+    let mut charges = Vec::new();
+    for hits in [Hits::Add(0), Hits::Refund(0), Hits::Refund(3)] {
+        charges.push(charge("a", minutely(1), hits, NOON));
+    }
     assert_eq!(after(&store, &charges, NOON).await.unwrap(), [0, 0, 0]);
     assert_eq!(redis::cmd("DBSIZE").query(&mut server.client()), Ok(0));
 }
@@ -105,7 +107,8 @@ async fn a_value_that_is_not_a_counter_is_ignored_and_overwritten() {
     for hits in [Hits::Add(0), Hits::Refund(1), Hits::Add(3)] {
         client.set::<_, _, ()>(key("text"), "1e3").unwrap();
         client.rpush::<_, _, ()>(key("list"), "1").unwrap();
-        let charges = ["text", "list"].map(|it| charge(it, minutely(10), hits, NOON));
+        let charges =
+            [charge("text", minutely(10), hits, NOON), charge("list", minutely(10), hits, NOON)];
         let expected = hits.requested();
         assert_eq!(after(&store, &charges, NOON).await.unwrap(), [expected; 2], "{hits:?}");
     }

@@ -2,6 +2,6 @@
 //! Redis lead to the same decisions.
 
 mod calls;
-mod play;
+mod comparison;
 mod regressions;
 mod rules;

@@ -107,8 +107,14 @@ async fn a_cancelled_call_does_not_affect_others() {
     drop(cancelled);
     // A connection is closed if a reply is missing for longer than this.
     tokio::time::sleep(Duration::from_millis(1_200)).await;
-    let calls = join_all((0..50).map(|_| hit(&store, "b"))).await;
-    let mut values: Vec<_> = calls.into_iter().map(|it| it.expect("the server runs")).collect();
+    let mut calls = Vec::new();
+    for _ in 0..50 {
+        calls.push(hit(&store, "b"));
+    }
+    let mut values = Vec::new();
+    for value in join_all(calls).await {
+        values.push(value.expect("the server runs"));
+    }
     values.sort_unstable();
     assert_eq!(values, (1..=50).collect::<Vec<u64>>());
 }
@@ -139,16 +145,16 @@ fn info(client: &mut redis::Connection, section: &str, field: &str) -> u32 {
 
 #[tokio::test]
 async fn a_server_that_became_a_replica_is_not_used_until_it_is_a_primary_again() {
-    a_replica_is_left(&RedisServer::start()).await;
+    check_replica_is_not_used(&RedisServer::start()).await;
 }
 
 /// Tests each of the scripts: servers report errors of commands inside of scripts in
 /// different ways.
-pub(crate) async fn a_replica_is_left(server: &RedisServer) {
+pub(crate) async fn check_replica_is_not_used(server: &RedisServer) {
     let bucket = Limit { algorithm: Algorithm::TokenBucket { burst: 9 }, ..minutely(9) };
     for (name, limit) in [("window", minutely(9)), ("bucket", bucket)] {
         let store = store(&server.url(), PATIENT);
-        let hit = || async {
+        let hit = async || {
             let charge = charge(name, limit.clone(), Hits::Add(1), NOON);
             Ok::<_, StoreError>(after(&store, &[charge], NOON).await?[0])
         };

@@ -18,28 +18,29 @@ use tollgate::{
     time::Timestamp,
 };
 
-mod agreement;
-mod ahead;
 mod batches;
 mod clocks;
 mod cluster;
 mod concurrency;
-mod costs;
+mod concurrent_requests;
+mod counter_operations;
 mod counters;
-mod crowds;
+mod cross_server_refusals;
+mod deployments;
 mod differential;
 mod faults;
-mod games;
 mod jitter;
-mod late;
 mod lifetimes;
 mod load;
-mod model;
-mod moving;
-mod operators;
-mod places;
-mod refused;
+mod load_cost;
+mod model_store;
+mod prefetch;
+mod random_calls;
+mod random_tests;
+mod redis_cost;
+mod resharding;
 mod sentinels;
+mod slow_servers;
 mod split;
 mod states;
 mod tls;
@@ -93,7 +94,11 @@ async fn outcomes(
 
 /// The values of the counters after `charges`.
 async fn after(store: &Redis, charges: &[Charge], now: Timestamp) -> Result<Vec<u64>, StoreError> {
-    Ok(outcomes(store, charges, now).await?.iter().map(|it| it.used).collect())
+    let mut values = Vec::new();
+    for outcome in outcomes(store, charges, now).await? {
+        values.push(outcome.used);
+    }
+    Ok(values)
 }
 
 /// Hits the counter `name` once, at noon.

@@ -1,40 +1,51 @@
 //! Two Redis servers, one of them for limits per second.
 
-use ::redis::cmd;
 use tollgate::store::StoreStats;
 
 use super::*;
-use testkit::redis::RedisServer;
+use testkit::{redis::RedisServer, redis_node::command_calls};
 
-/// The number of scripts that a server has run.
-fn scripts(server: &RedisServer) -> u64 {
-    let info: String =
-        cmd("INFO").arg("commandstats").query(&mut server.client()).expect("it runs");
-    let calls = |line: &str| -> Option<u64> {
-        let rest = line.strip_prefix("cmdstat_evalsha:calls=")?;
-        rest.split(',').next()?.parse().ok()
-    };
-    info.lines().find_map(calls).unwrap_or_default()
+struct TwoServers {
+    main: RedisServer,
+    per_second: RedisServer,
+    store: Redis,
+}
+
+impl TwoServers {
+    fn start() -> Self {
+        let (main, per_second) = (RedisServer::start(), RedisServer::start());
+        let main_settings = RedisSettings::parse(&main.url(), None, PATIENT).unwrap();
+        let second_settings = RedisSettings::parse(&per_second.url(), None, PATIENT).unwrap();
+        let stats = StoreStats::default();
+        let store = Redis::with_per_second(&main_settings, Some(&second_settings), &stats);
+        Self { main, per_second, store }
+    }
+
+    /// The number of scripts that each server has run.
+    fn scripts(&self) -> [u32; 2] {
+        let servers = [&self.main, &self.per_second];
+        servers.map(|server| command_calls(&mut server.client(), "evalsha"))
+    }
+
+    /// Charges a limit of two and a limit of nine on the main server, and between them one
+    /// on the other server. Returns the values of the counters. `refused` is whether
+    /// another limit has refused the call.
+    async fn charge_three(&self, consume: Consume, name: &str, refused: bool) -> Vec<u64> {
+        let per_second = Limit::fixed(9, Window::new(Unit::Second));
+        let mut charges = Vec::new();
+        for (limit_name, limit) in
+            [("tight", minutely(2)), ("wide", per_second), ("free", minutely(9))]
+        {
+            let charge = charge(&format!("{name}{limit_name}"), limit, Hits::Add(1), NOON);
+            charges.push(Charge { consume, refused, ..charge });
+        }
+        after(&self.store, &charges, NOON).await.expect("the servers run")
+    }
 }
 
 #[tokio::test]
 async fn consumption_of_a_call_that_one_of_two_servers_refuses() {
-    let servers = [(); 2].map(|()| RedisServer::start());
-    let settings = servers
-        .each_ref()
-        .map(|it| RedisSettings::parse(&it.url(), None, PATIENT).expect("the URL is valid"));
-    let store = Redis::with_per_second(&settings[0], Some(&settings[1]), &StoreStats::default());
-    let secondly = |requests| Limit::fixed(requests, Window::new(Unit::Second));
-    let used = async |consume, name: &str, refused| {
-        let limits = [("tight", minutely(2)), ("wide", secondly(9)), ("free", minutely(9))];
-        let charges = limits.map(|(limit, it)| Charge {
-            consume,
-            refused,
-            ..charge(&format!("{name}{limit}"), it, Hits::Add(1), NOON)
-        });
-        let outcomes = outcomes(&store, &charges, NOON).await.expect("the servers run");
-        outcomes.iter().map(|it| it.used).collect::<Vec<_>>()
-    };
+    let servers = TwoServers::start();
     for (consume, third, fourth) in [
         (Consume::Independent, [3, 3, 3], [4, 4, 4]),
         (Consume::AllOrNothing, [2, 2, 2], [2, 2, 2]),
@@ -42,12 +53,13 @@ async fn consumption_of_a_call_that_one_of_two_servers_refuses() {
     ] {
         let name = format!("{consume:?}");
         for expected in [[1; 3], [2; 3], third, fourth] {
-            assert_eq!(used(consume, &name, false).await, expected, "{consume:?}");
+            assert_eq!(servers.charge_three(consume, &name, false).await, expected, "{name}");
         }
     }
     // A call that another limit refused counts no passed charge and reserves nothing.
-    let before = servers.each_ref().map(scripts);
-    assert_eq!(used(Consume::IfRefused, "other", true).await, [0, 0, 0]);
-    assert_eq!(used(Consume::AllOrNothing, "other", true).await, [0, 0, 0]);
-    assert_eq!(servers.each_ref().map(scripts), before.map(|it| it + 2));
+    let before = servers.scripts();
+    for consume in [Consume::IfRefused, Consume::AllOrNothing] {
+        assert_eq!(servers.charge_three(consume, "other", true).await, [0, 0, 0]);
+    }
+    assert_eq!(servers.scripts(), before.map(|scripts| scripts + 2));
 }

@@ -13,28 +13,30 @@ use tollgate::{
 
 use super::*;
 use crate::{
-    agreement::{Table, config},
-    games::hits,
-    model::Model,
+    model_store::ModelStore,
+    random_calls::hits,
+    random_tests::{TestStore, config},
 };
 
 /// Numbers of all magnitudes below 2^53.
 fn number() -> impl Strategy<Value = u64> {
-    (0..=53_u32, 0..=Hits::MAX).prop_map(|(bits, it)| it & ((1 << bits) - 1))
+    (0..=53_u32, 0..=Hits::MAX).prop_map(|(bits, number)| number & ((1 << bits) - 1))
 }
 
 fn window() -> impl Strategy<Value = Window> {
     // Up to ten years.
-    prop_oneof![1..100_u32, 1..315_360_000_u32].prop_map(|it| {
-        Window::times(Unit::Second, it.try_into().expect("it is not 0")).expect("it is short")
-    })
+    prop_oneof![1..100_u32, 1..315_360_000_u32].prop_map(seconds)
+}
+
+fn seconds(count: u32) -> Window {
+    Window::times(Unit::Second, count.try_into().expect("it is not 0")).expect("it is short")
 }
 
 fn requests() -> impl Strategy<Value = u32> {
     prop_oneof![0..10_u32, any::<u32>()]
 }
 
-fn charged(
+fn new_charge(
     algorithm: Algorithm,
     requests: u32,
     window: Window,
@@ -57,18 +59,20 @@ fn charged(
 /// Sets a counter to `text`, charges it twice, and compares a model that begins with
 /// `state`.
 fn check(
-    table: &Table,
+    test: &TestStore,
     charge: &Charge,
     (text, state): (&str, Option<State>),
     now: Timestamp,
 ) -> Result<(), TestCaseError> {
     let key: &CounterKey = &charge.counter.key;
-    table.ask::<()>(cmd("SET").arg(key.as_bytes()).arg(text));
-    let mut model = Model::default();
-    model.states.extend(state.map(|it| (key.clone(), it)));
+    test.query::<()>(cmd("SET").arg(key.as_bytes()).arg(text));
+    let mut model = ModelStore::default();
+    if let Some(state) = state {
+        model.states.insert(key.clone(), state);
+    }
     for _ in 0..2 {
         let expected = model.charge(std::slice::from_ref(charge), now);
-        let found = table.charge(std::slice::from_ref(charge), now);
+        let found = test.charge(std::slice::from_ref(charge), now);
         prop_assert_eq!(found, expected);
     }
     Ok(())
@@ -80,7 +84,7 @@ fn now() -> impl Strategy<Value = u64> {
 
 #[test]
 fn any_sliding_window_is_weighed_exactly() {
-    let table = Table::new();
+    let test = TestStore::new();
     let ahead = prop_oneof![Just(0_i64), -2..=2_i64, any::<i32>().prop_map(i64::from)];
     proptest!(config(6_000, "tests/store/states.regressions"), |(
         window in window(), limit in requests(), hits in hits(), now in now(), windows in -3..=3_i64,
@@ -88,7 +92,7 @@ fn any_sliding_window_is_weighed_exactly() {
         (exactly, current) in (any::<bool>(), prop_oneof![0..20_u64, number()]),
     )| {
         let now = Timestamp::from_micros(now);
-        let charge = charged(Algorithm::SlidingWindow, limit, window, hits, now);
+        let charge = new_charge(Algorithm::SlidingWindow, limit, window, hits, now);
         let span = charge.counter.span;
         let length = u64::try_from(span.end.since(span.start).as_micros()).unwrap();
         let length = i64::try_from(length).unwrap();
@@ -106,20 +110,20 @@ fn any_sliding_window_is_weighed_exactly() {
         let state =
             sliding_window::State { start: Timestamp::from_micros(start), before, current };
         let text = format!("{start}:{before}:{current}");
-        check(&table, &charge, (&text, Some(State::Window(state))), now)?;
+        check(&test, &charge, (&text, Some(State::Window(state))), now)?;
     });
 }
 
 #[test]
 fn any_bucket_is_drained_exactly() {
-    let table = Table::new();
+    let test = TestStore::new();
     proptest!(config(6_000, "tests/store/states.regressions"), |(
         window in window(), limit in requests(), burst in requests(), hits in hits(), now in now(),
         back in prop_oneof![-200_000_000..200_000_000_i64, -5..5_i64, any::<i64>()],
         level in number(), (near, kind) in (-2..=2_i64, 0..5_u8), other in number(),
     )| {
         let now = Timestamp::from_micros(now);
-        let charge = charged(Algorithm::TokenBucket { burst }, limit, window, hits, now);
+        let charge = new_charge(Algorithm::TokenBucket { burst }, limit, window, hits, now);
         let scale = Scale::new(&charge.limit);
         let tick = scale.tick_at(now).saturating_add_signed(back).min(Hits::MAX);
         let asked = hits.requested().saturating_mul(scale.cost);
@@ -135,13 +139,13 @@ fn any_bucket_is_drained_exactly() {
         let text = format!("{at}:{level}:{cost}");
         let at = Timestamp::from_micros(at);
         let state = State::Bucket(bucket::State { at, level, cost });
-        check(&table, &charge, (&text, Some(state)), now)?;
+        check(&test, &charge, (&text, Some(state)), now)?;
     });
 }
 
 #[test]
 fn any_leases_are_counted_exactly() {
-    let table = Table::new();
+    let test = TestStore::new();
     let end = prop_oneof![
         3 => -5_000_000..20_000_000_i64,
         1 => -2..=2_i64,
@@ -155,38 +159,41 @@ fn any_leases_are_counted_exactly() {
         let now = Timestamp::from_micros(now);
         let lease = Duration::from_secs(10);
         let window = Window::new(Unit::Second);
-        let charge = charged(Algorithm::Concurrency { lease }, limit, window, hits, now);
-        let end = |&(end, hits)| (now.as_micros().saturating_add_signed(end), hits);
-        let ends: Vec<(u64, u64)> = ends.iter().map(end).collect();
-        // An older format with the end of each lease, and the current one with its begin.
-        let mark = if before { ":" } else { "@" };
-        let kept = |end: u64| if before { end + 10_000_000 } else { end };
-        let text: String =
-            ends.iter().map(|(end, hits)| format!("{}{mark}{hits},", kept(*end))).collect();
-        let lease_of = |&(end, hits): &(u64, u64)| {
-            leases::Lease { granted: Timestamp::from_micros(end), hits }
-        };
-        let ends = ends.iter().map(lease_of).collect();
-        let state = State::Leases(leases::State(std::sync::Arc::new(ends)));
-        check(&table, &charge, (&text, Some(state)), now)?;
+        let charge = new_charge(Algorithm::Concurrency { lease }, limit, window, hits, now);
+        let (mut text, mut leases) = (String::new(), Vec::new());
+        for (offset, hits) in ends {
+            let end = now.as_micros().saturating_add_signed(offset);
+            // An older format with the end of each lease, and the current one with its begin.
+            text += &if before {
+                format!("{}:{hits},", end + 10_000_000)
+            } else {
+                format!("{end}@{hits},")
+            };
+            leases.push(leases::Lease { granted: Timestamp::from_micros(end), hits });
+        }
+        let state = State::Leases(leases::State(std::sync::Arc::new(leases)));
+        check(&test, &charge, (&text, Some(state)), now)?;
     });
 }
 
 #[test]
 fn lists_of_an_older_version_are_read_and_converted() {
-    let table = Table::new();
+    let test = TestStore::new();
     let lease = Duration::from_secs(60);
     let window = Window::new(Unit::Minute);
     for (mark, until) in [('@', 0), (':', 60_000_000)] {
         for algorithm in [Algorithm::SlidingLog, Algorithm::Concurrency { lease }] {
-            let charge = charged(algorithm, 1_000, window.clone(), Hits::Add(1), NOON);
+            let charge = new_charge(algorithm, 1_000, window.clone(), Hits::Add(1), NOON);
             let key = charge.counter.key.as_bytes();
             let moments = NOON.as_micros() - 500 + until..NOON.as_micros() + until;
-            let text: String = moments.map(|it| format!("{it}{mark}1,")).collect();
-            table.ask::<()>(cmd("SET").arg(key).arg(text));
+            let mut text = String::new();
+            for moment in moments {
+                text += &format!("{moment}{mark}1,");
+            }
+            test.query::<()>(cmd("SET").arg(key).arg(text));
             for used in 501..=502 {
-                assert_eq!(table.charge(std::slice::from_ref(&charge), NOON)[0].used, used);
-                let kept: Vec<u8> = table.ask(cmd("GET").arg(key));
+                assert_eq!(test.charge(std::slice::from_ref(&charge), NOON)[0].used, used);
+                let kept: Vec<u8> = test.query(cmd("GET").arg(key));
                 assert!(kept[0] == b'#' && kept.len() < 4_200, "{} bytes", kept.len());
             }
         }
@@ -195,15 +202,15 @@ fn lists_of_an_older_version_are_read_and_converted() {
 
 #[test]
 fn an_invalid_state_is_ignored_and_overwritten() {
-    let table = Table::new();
-    let window = || Window::new(Unit::Minute);
+    let test = TestStore::new();
+    let window = Window::new(Unit::Minute);
     for algorithm in [
         Algorithm::FixedWindow { count_denied: false },
         Algorithm::SlidingWindow,
         Algorithm::SlidingLog,
         Algorithm::TokenBucket { burst: 5 },
     ] {
-        let charge = charged(algorithm, 5, window(), Hits::Add(2), NOON);
+        let charge = new_charge(algorithm, 5, window.clone(), Hits::Add(2), NOON);
         for text in [
             "",
             "text",
@@ -230,20 +237,20 @@ fn an_invalid_state_is_ignored_and_overwritten() {
             // A lease without a hit.
             "#\0\0\0\x1b\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
         ] {
-            check(&table, &charge, (text, None), NOON).expect(text);
+            check(&test, &charge, (text, None), NOON).expect(text);
         }
         let key = charge.counter.key.as_bytes();
-        table.ask::<()>(cmd("DEL").arg(key));
-        table.ask::<()>(cmd("RPUSH").arg(key).arg("1"));
-        assert_eq!(table.charge(std::slice::from_ref(&charge), NOON)[0].used, 2);
-        let kind: String = table.ask(cmd("TYPE").arg(key));
+        test.query::<()>(cmd("DEL").arg(key));
+        test.query::<()>(cmd("RPUSH").arg(key).arg("1"));
+        assert_eq!(test.charge(std::slice::from_ref(&charge), NOON)[0].used, 2);
+        let kind: String = test.query(cmd("TYPE").arg(key));
         assert_eq!(kind, "string");
     }
 }
 
 #[test]
 fn only_a_valid_suffix_of_the_state_is_a_ban() {
-    let table = Table::new();
+    let test = TestStore::new();
     for (text, over) in [
         ("43200000000:0!43199000000", true),
         ("!43199000000", true),
@@ -258,11 +265,11 @@ fn only_a_valid_suffix_of_the_state_is_a_ban() {
         ("!43199000000&", false),
         ("43199000000", false),
     ] {
-        table.clear();
+        test.clear();
         let limit = Limit { penalty: Duration::from_secs(10), ..minutely(5) };
         let charge = charge("a", limit, Hits::Add(1), NOON);
-        table.ask::<()>(cmd("SET").arg(charge.counter.key.as_bytes()).arg(text));
-        assert_eq!(table.charge(&[charge], NOON)[0].over, over, "{text}");
+        test.query::<()>(cmd("SET").arg(charge.counter.key.as_bytes()).arg(text));
+        assert_eq!(test.charge(&[charge], NOON)[0].over, over, "{text}");
     }
 }
 
@@ -270,9 +277,12 @@ fn only_a_valid_suffix_of_the_state_is_a_ban() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_hits_on_a_negative_integer_are_counted_once_each() {
     let server = testkit::redis::RedisServer::start();
-    let stores = [(); 3].map(|()| store(&server.url(), PATIENT));
-    for store in &stores {
-        hit(store, "warm").await.expect("it runs");
+    let first = store(&server.url(), PATIENT);
+    let second = store(&server.url(), PATIENT);
+    let third = store(&server.url(), PATIENT);
+    let stores = [&first, &second, &third];
+    for store in stores {
+        hit(store, "warm").await.expect("the server runs");
     }
     let mut client = server.client();
     for below in [1, 2, 3, 1_000] {
@@ -281,9 +291,14 @@ async fn concurrent_hits_on_a_negative_integer_are_counted_once_each() {
             let one = charge(&name, minutely(9), Hits::Add(1), NOON);
             let key = one.counter.key.as_bytes();
             cmd("SET").arg(key).arg(-below).exec(&mut client).expect("it runs");
-            let calls = stores.iter().chain(&stores).map(|it| hit(it, &name));
-            let found = futures_util::future::join_all(calls).await;
-            let mut found: Vec<_> = found.into_iter().map(|it| it.expect("it runs")).collect();
+            let mut calls = Vec::new();
+            for store in [stores, stores].concat() {
+                calls.push(hit(store, &name));
+            }
+            let mut found = Vec::new();
+            for value in futures_util::future::join_all(calls).await {
+                found.push(value.expect("the server runs"));
+            }
             found.sort_unstable();
             let kept: u64 = cmd("GET").arg(key).query(&mut client).expect("it runs");
             assert_eq!((found, kept), ((1..=6).collect(), 6), "{below}");

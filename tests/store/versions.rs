@@ -9,12 +9,12 @@ use tollgate::store::redis::RedisType;
 
 use super::*;
 use crate::{
-    agreement::{Table, config, play},
     batches,
     cluster::{connect, count, instances, move_slots, ready},
-    faults::a_replica_is_left,
-    games::game,
+    faults::check_replica_is_not_used,
     load::load_during,
+    random_calls::random_calls,
+    random_tests::{TestStore, compare, config},
 };
 use testkit::{
     redis::RedisServer,
@@ -46,31 +46,40 @@ const ALGORITHMS: [Algorithm; 7] = [
 const IN_A_CLUSTER: &str = "+cluster|slots +asking";
 
 /// The paths of the servers, after a check of their versions.
-fn programs() -> [PathBuf; 2] {
-    SERVERS.map(|(program, version)| {
-        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools");
+fn programs() -> Vec<PathBuf> {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools");
+    let mut paths = Vec::new();
+    for (program, version) in SERVERS {
         let path = tools.join(program);
         assert!(path.exists(), "{} is missing: run tests/setup.sh", path.display());
         let server = RedisServer::with_program(&path, "");
         let info: String = cmd("INFO").arg("server").query(&mut server.client()).unwrap();
         assert!(info.contains(version), "{} is another version: {info}", path.display());
-        path
-    })
+        paths.push(path);
+    }
+    paths
+}
+
+/// [`programs`] and the installed server.
+fn all_programs() -> Vec<PathBuf> {
+    let mut programs = programs();
+    programs.push("redis-server".into());
+    programs
 }
 
 #[test]
 fn scripts_match_the_model_and_calls_are_batched() {
     for program in programs() {
-        let table = Table::with(RedisServer::with_program(&program, "secret"), 0);
+        let test = TestStore::with_jitter(RedisServer::with_program(&program, "secret"), 0);
         let config = config(300, "tests/store/versions.regressions");
-        proptest!(config, |(game in game(2))| play(&table, &game)?);
-        batches::plays(&RedisServer::with_program(&program, ""), 60);
+        proptest!(config, |(calls in random_calls(2))| compare(&test, &calls)?);
+        batches::check_random_batches(&RedisServer::with_program(&program, ""), 60);
     }
 }
 
 #[tokio::test]
 async fn a_user_with_few_rights_suffices() {
-    for program in programs().into_iter().chain(["redis-server".into()]) {
+    for program in all_programs() {
         let server = RedisServer::with_program(&program, "");
         let rights = format!("ACL SETUSER counts on >secret ~* -@all {RIGHTS}");
         let mut words = rights.split(' ');
@@ -98,7 +107,7 @@ async fn a_user_with_few_rights_suffices() {
 /// A call that lacks a right fails. It never appears as if nothing had been counted.
 #[tokio::test]
 async fn a_missing_right_never_lets_more_requests_pass() {
-    for program in programs().into_iter().chain(["redis-server".into()]) {
+    for program in all_programs() {
         let server = RedisServer::with_program(&program, "");
         let set_rights = |rights: &str| {
             let words = format!("SETUSER counts {rights}");
@@ -109,19 +118,22 @@ async fn a_missing_right_never_lets_more_requests_pass() {
         let store = store(&url, PATIENT);
         for (number, algorithm) in ALGORITHMS.into_iter().enumerate() {
             let limit = Limit { algorithm, ..minutely(5) };
-            let hit = |hits| {
+            let hit = async |hits| {
                 let charge = charge(&number.to_string(), limit.clone(), Hits::Add(hits), NOON);
-                let store = &store;
-                async move { Ok::<_, StoreError>(outcomes(store, &[charge], NOON).await?[0]) }
+                Ok::<_, StoreError>(outcomes(&store, &[charge], NOON).await?[0])
             };
-            assert!(
-                !eventually_async("a connection", async || hit(5).await).await.over,
-                "{algorithm:?}"
-            );
-            for right in RIGHTS.split(" +").filter(|it| !it.ends_with("ping")) {
+            let first = eventually_async("a connection", async || hit(5).await).await;
+            assert!(!first.over, "{algorithm:?}");
+            for right in RIGHTS.split_whitespace() {
                 let right = right.trim_start_matches('+');
+                if right == "ping" {
+                    continue;
+                }
                 set_rights(&format!("-{right}")).unwrap();
-                assert!(hit(1).await.is_ok_and(|it| it.over) || hit(1).await.is_err(), "{right}");
+                assert!(
+                    hit(1).await.is_ok_and(|outcome| outcome.over) || hit(1).await.is_err(),
+                    "{right}"
+                );
                 set_rights(&format!("+{right}")).unwrap();
                 let again = eventually_async("a connection", async || hit(0).await).await;
                 assert!(5 <= again.used && again.remaining == 0, "{right}, {algorithm:?}");
@@ -133,7 +145,7 @@ async fn a_missing_right_never_lets_more_requests_pass() {
 #[tokio::test]
 async fn a_server_that_became_a_replica_is_not_used() {
     for program in programs() {
-        a_replica_is_left(&RedisServer::with_program(&program, "")).await;
+        check_replica_is_not_used(&RedisServer::with_program(&program, "")).await;
     }
 }
 

@@ -10,26 +10,32 @@ use tollgate::{
     time::Timestamp,
 };
 
-use super::rules::{Kind, RulesText, rules};
-use crate::places;
+use super::rules::{ConsumeMode, RulesText, rules};
+use crate::deployments::{self, request_with};
 
 /// Rules and a sequence of calls.
 #[derive(Clone, Debug)]
-pub(crate) struct Game {
+pub(crate) struct RandomCalls {
     pub(crate) rules: RulesText,
     pub(crate) mode: Mode,
-    /// Whether there is a deny cache. Then games have no refunds and raise no limit, as
-    /// cached refusals are valid for a second.
-    pub(crate) remembers: bool,
+    /// Then there are no refunds, and no limit is raised, as cached refusals are valid for a
+    /// second.
+    pub(crate) has_deny_cache: bool,
     pub(crate) start: Timestamp,
-    pub(crate) calls: Vec<(Step, Vec<Ask>)>,
+    pub(crate) calls: Vec<RandomCall>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct RandomCall {
+    pub(crate) clock_move: ClockMove,
+    pub(crate) descriptors: Vec<RandomDescriptor>,
 }
 
 /// The movement of the clock before a call.
 #[derive(Clone, Debug)]
-pub(crate) enum Step {
+pub(crate) enum ClockMove {
     Forward(Duration),
-    /// Back from the latest moment of the game.
+    /// Back from the latest time so far.
     Back(Duration),
     /// To the end of the wait of the last answer, or so many microseconds before.
     Retry(u64),
@@ -39,12 +45,19 @@ pub(crate) enum Step {
 
 /// One descriptor of a call.
 #[derive(Clone, Debug)]
-pub(crate) struct Ask {
+pub(crate) struct RandomDescriptor {
     key: usize,
     value: &'static str,
     amount: Amount,
-    /// A limit in the request: requests, unit and multiplier.
-    brought: Option<(u32, Unit, u32)>,
+    /// A limit in the request.
+    limit_override: Option<LimitOverride>,
+}
+
+#[derive(Clone, Debug)]
+struct LimitOverride {
+    requests: u32,
+    unit: Unit,
+    multiplier: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -54,73 +67,114 @@ enum Amount {
     Limit(u64),
 }
 
-impl Game {
-    pub(crate) fn request(&self, asks: &[Ask]) -> Request {
-        places::asking(asks.iter().map(|it| self.descriptor(it)).collect())
+impl RandomCalls {
+    pub(crate) fn request(&self, call: &RandomCall) -> Request {
+        let mut descriptors = Vec::new();
+        for descriptor in &call.descriptors {
+            descriptors.push(self.descriptor(descriptor));
+        }
+        request_with(descriptors)
     }
 
-    /// Whether it adds hits to limits of the rules only.
-    pub(crate) fn is_plain(&self, ask: &Ask) -> bool {
-        let Descriptor { hits, limit, .. } = self.descriptor(ask);
-        matches!(hits, Hits::Add(_)) && limit.is_none()
+    /// A request of no hits with all counters.
+    pub(crate) fn peek_request(&self) -> Request {
+        let mut descriptors = Vec::new();
+        for value in ["ann", "bob"] {
+            for number in 0..self.rules.0.len() {
+                let key = format!("k{number}");
+                descriptors.push(deployments::descriptor(&key, value, Hits::Add(0)));
+            }
+        }
+        request_with(descriptors)
     }
 
-    /// A look at all counters of the game.
-    pub(crate) fn looks(&self) -> Request {
-        let look = |value| {
-            let keys = (0..self.rules.0.len()).map(|it| format!("k{it}"));
-            keys.map(move |it| places::descriptor(&it, value, Hits::Add(0)))
-        };
-        places::asking(look("ann").chain(look("bob")).collect())
-    }
-
-    fn descriptor(&self, ask: &Ask) -> Descriptor {
-        let key = ask.key % self.rules.0.len();
+    fn descriptor(&self, random: &RandomDescriptor) -> Descriptor {
+        let key = random.key % self.rules.0.len();
         let requests = u64::from(self.rules.0[key].limits[0].requests);
-        let hits = match ask.amount {
-            Amount::Hits(Hits::Refund(it)) if self.remembers => Hits::Add(it),
-            Amount::Hits(it) => it,
+        let hits = match random.amount {
+            Amount::Hits(Hits::Refund(hits)) if self.has_deny_cache => Hits::Add(hits),
+            Amount::Hits(hits) => hits,
             Amount::Limit(more) => Hits::Add(requests + more),
         };
-        let limit = ask.brought.filter(|_| !self.remembers).map(|(requests, unit, times)| {
-            let times = NonZeroU32::new(times).expect("it is not 0");
-            Limit::fixed(requests, Window::times(unit, times).expect("it is short"))
-        });
-        Descriptor { limit, ..places::descriptor(&format!("k{key}"), ask.value, hits) }
+        let mut descriptor = deployments::descriptor(&format!("k{key}"), random.value, hits);
+        if let Some(limit) = &random.limit_override
+            && !self.has_deny_cache
+        {
+            descriptor.limit = Some(limit.limit());
+        }
+        descriptor
     }
 }
 
-impl Step {
-    /// The moment of the next call, after an answer with this wait.
-    pub(crate) fn moment(
+impl LimitOverride {
+    fn limit(&self) -> Limit {
+        let multiplier = NonZeroU32::new(self.multiplier).expect("it is not 0");
+        let window = Window::times(self.unit, multiplier).expect("it is short");
+        Limit::fixed(self.requests, window)
+    }
+}
+
+/// Whether the request adds hits to limits of the rules only.
+pub(crate) fn only_adds_to_rules(request: &Request) -> bool {
+    for Descriptor { hits, limit, .. } in &request.descriptors {
+        if matches!(hits, Hits::Refund(_)) || limit.is_some() {
+            return false;
+        }
+    }
+    true
+}
+
+impl ClockMove {
+    /// The time of the next call, after an answer with this wait.
+    pub(crate) fn time(
         &self,
         now: Timestamp,
         latest: Timestamp,
         wait: Option<Duration>,
     ) -> Timestamp {
-        let before = |it: Timestamp, by: u64| Timestamp::from_micros(it.as_micros() - by);
         match *self {
             Self::Forward(by) => latest.plus(by),
             Self::Back(by) => before(latest, u64::try_from(by.as_micros()).expect("it is short")),
-            Self::Retry(by) => {
-                let near = wait.filter(|it| *it < Duration::from_secs(400 * 86_400));
-                before(latest.max(now.plus(near.unwrap_or_default())), by)
+            Self::Retry(micros) => {
+                let mut wait = wait.unwrap_or_default();
+                if wait >= FAR_FUTURE {
+                    wait = Duration::ZERO;
+                }
+                before(latest.max(now.plus(wait)), micros)
             }
-            Self::Second(by) => before(Timestamp::from_secs(latest.as_secs() + 1), by),
+            Self::Second(micros) => before(Timestamp::from_secs(latest.as_secs() + 1), micros),
         }
     }
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let micros = Duration::from_micros;
+/// The clock does not move forward by as much as this.
+const FAR_FUTURE: Duration = Duration::from_secs(400 * 86_400);
+
+fn before(time: Timestamp, micros: u64) -> Timestamp {
+    Timestamp::from_micros(time.as_micros() - micros)
+}
+
+fn forward(micros: u64) -> ClockMove {
+    ClockMove::Forward(Duration::from_micros(micros))
+}
+
+fn forward_seconds(seconds: u64) -> ClockMove {
+    ClockMove::Forward(Duration::from_secs(seconds))
+}
+
+fn back(micros: u64) -> ClockMove {
+    ClockMove::Back(Duration::from_micros(micros))
+}
+
+fn clock_move() -> impl Strategy<Value = ClockMove> {
     prop_oneof![
-        6 => Just(Step::Forward(Duration::ZERO)),
-        3 => (0..1_000_u64).prop_map(move |it| Step::Forward(micros(it))),
-        3 => (0..1_500_000_u64).prop_map(move |it| Step::Forward(micros(it))),
-        1 => (0..600_u64).prop_map(move |it| Step::Forward(Duration::from_secs(it))),
-        1 => (0..=900_000_u64).prop_map(move |it| Step::Back(micros(it))),
-        3 => (0..2_u64).prop_map(Step::Retry),
-        1 => (0..2_u64).prop_map(Step::Second),
+        6 => Just(ClockMove::Forward(Duration::ZERO)),
+        3 => (0..1_000_u64).prop_map(forward),
+        3 => (0..1_500_000_u64).prop_map(forward),
+        1 => (0..600_u64).prop_map(forward_seconds),
+        1 => (0..=900_000_u64).prop_map(back),
+        3 => (0..2_u64).prop_map(ClockMove::Retry),
+        1 => (0..2_u64).prop_map(ClockMove::Second),
     ]
 }
 
@@ -137,34 +191,35 @@ fn amount() -> impl Strategy<Value = Amount> {
     prop_oneof![12 => hits.prop_map(Amount::Hits), 1 => (0..2_u64).prop_map(Amount::Limit)]
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
+fn limit_override((requests, unit, multiplier): (u32, Unit, u32)) -> Option<LimitOverride> {
+    Some(LimitOverride { requests, unit, multiplier })
+}
+
+fn descriptor() -> impl Strategy<Value = RandomDescriptor> {
     let unit = select(&[Unit::Second, Unit::Minute, Unit::Hour][..]);
-    let brought = prop_oneof![
+    let limit = prop_oneof![
         10 => Just(None),
-        1 => (0..6_u32, unit, 1..3_u32).prop_map(Some),
+        1 => (0..6_u32, unit, 1..3_u32).prop_map(limit_override),
     ];
     let value = prop_oneof![3 => Just("ann"), 1 => Just("bob")];
-    (0..4_usize, value, amount(), brought).prop_map(|(key, value, amount, brought)| Ask {
-        key,
-        value,
-        amount,
-        brought,
+    (0..4_usize, value, amount(), limit).prop_map(|(key, value, amount, limit_override)| {
+        RandomDescriptor { key, value, amount, limit_override }
     })
 }
 
-pub(crate) fn game(kind: Kind) -> impl Strategy<Value = Game> {
-    let calls = vec((step(), vec(ask(), 1..=5)), 1..50);
+pub(crate) fn random_calls(consume: ConsumeMode) -> impl Strategy<Value = RandomCalls> {
+    let call = (clock_move(), vec(descriptor(), 1..=5))
+        .prop_map(|(clock_move, descriptors)| RandomCall { clock_move, descriptors });
     // From 2001 to 2033.
     let start = 1_000_000_000..2_000_000_000_000_000_u64;
     let flags =
         (prop::bool::weighted(0.25), prop::bool::weighted(0.05), prop::bool::weighted(0.05));
-    (rules(kind), flags, start, calls).prop_map(
-        move |(rules, (remembers, shadow, quota), start, calls)| Game {
-            rules,
-            mode: Mode { shadow, quota, stop_counting: kind == Kind::Stop },
-            remembers,
-            start: Timestamp::from_micros(1_000_000_000_000 + start),
-            calls,
+    (rules(consume), flags, start, vec(call, 1..50)).prop_map(
+        move |(rules, (has_deny_cache, shadow, quota), start, calls)| {
+            let stop_counting = consume == ConsumeMode::StopCounting;
+            let mode = Mode { shadow, quota, stop_counting };
+            let start = Timestamp::from_micros(1_000_000_000_000 + start);
+            RandomCalls { rules, mode, has_deny_cache, start, calls }
         },
     )
 }

@@ -8,7 +8,7 @@ use tollgate::{
 };
 
 use super::*;
-use crate::places::{Counters, Place, Servers, counters};
+use crate::deployments::{Deployment, Servers, ServiceStore, service_store};
 
 const PENALTY: Duration = Duration::from_secs(600);
 
@@ -32,7 +32,7 @@ fn charges() -> Vec<Charge> {
                 let name = charges.len().to_string();
                 let part = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
                 let keys = KeyFormat::default();
-                let counter = keys.key(b"game", [part].into_iter(), &limit, NOON);
+                let counter = keys.key(b"shop", [part].into_iter(), &limit, NOON);
                 charges.push(Charge { counter, ..charge("", limit, Hits::Add(1), NOON) });
             }
         }
@@ -40,66 +40,66 @@ fn charges() -> Vec<Charge> {
     charges
 }
 
-async fn hit(store: &Counters, charge: &Charge, hits: u64) -> Outcome {
+async fn hit(store: &ServiceStore, charge: &Charge, hits: u64) -> Outcome {
     let charge = Charge { hits: Hits::Add(hits), ..charge.clone() };
     outcomes(store, &[charge], NOON).await.expect("the servers answer")[0]
 }
 
-async fn look(store: &Counters, charge: &Charge) -> Outcome {
+async fn peek(store: &ServiceStore, charge: &Charge) -> Outcome {
     store.peek(&charge.counter, &charge.limit, NOON).await.expect("the servers answer")
 }
 
-async fn reset(store: &Counters, charge: &Charge) -> bool {
+async fn reset(store: &ServiceStore, charge: &Charge) -> bool {
     store.reset(&charge.counter.key).await.expect("the servers answer")
 }
 
-async fn set(store: &Counters, charge: &Charge, used: u64) {
+async fn set(store: &ServiceStore, charge: &Charge, used: u64) {
     let set = store.set(&charge.counter, &charge.limit, used, NOON);
     set.await.expect("the servers answer");
 }
 
-async fn at(place: Place) {
-    let servers = Servers::start(place);
-    let store = counters(servers.store(PATIENT).await, 1 << 20);
+async fn check_operations(deployment: Deployment) {
+    let servers = Servers::start(deployment);
+    let store = service_store(servers.store(PATIENT).await, 1 << 20);
     for charge in charges() {
-        let what = format!("{place:?}, {:?}", charge.limit);
-        assert!(!reset(&store, &charge).await, "{what}");
-        assert_eq!(look(&store, &charge).await.used, 0, "{what}");
-        assert_eq!(hit(&store, &charge, 7).await.used, 7, "{what}");
-        assert_eq!(look(&store, &charge).await.remaining, 0, "{what}");
-        assert!(hit(&store, &charge, 1).await.over, "{what}");
-        let banned = look(&store, &charge).await.banned;
-        assert_eq!(banned, charge.limit.penalty, "{what}");
+        let context = format!("{deployment:?}, {:?}", charge.limit);
+        assert!(!reset(&store, &charge).await, "{context}");
+        assert_eq!(peek(&store, &charge).await.used, 0, "{context}");
+        assert_eq!(hit(&store, &charge, 7).await.used, 7, "{context}");
+        assert_eq!(peek(&store, &charge).await.remaining, 0, "{context}");
+        assert!(hit(&store, &charge, 1).await.over, "{context}");
+        let banned = peek(&store, &charge).await.banned;
+        assert_eq!(banned, charge.limit.penalty, "{context}");
         // A reset also ends the ban and removes the cached refusal.
-        assert!(reset(&store, &charge).await, "{what}");
-        assert_eq!(look(&store, &charge).await.used, 0, "{what}");
-        assert!(!hit(&store, &charge, 1).await.over, "{what}");
+        assert!(reset(&store, &charge).await, "{context}");
+        assert_eq!(peek(&store, &charge).await.used, 0, "{context}");
+        assert!(!hit(&store, &charge, 1).await.over, "{context}");
         set(&store, &charge, 6).await;
-        assert_eq!(look(&store, &charge).await.used, 6, "{what}");
+        assert_eq!(peek(&store, &charge).await.used, 6, "{context}");
         let last = [hit(&store, &charge, 1).await.over, hit(&store, &charge, 1).await.over];
-        assert_eq!(last, [false, true], "{what}");
+        assert_eq!(last, [false, true], "{context}");
         set(&store, &charge, 2).await;
         let used = hit(&store, &charge, 1).await;
-        assert_eq!((used.over, used.used, used.banned), (false, 3, Duration::ZERO), "{what}");
+        assert_eq!((used.over, used.used, used.banned), (false, 3, Duration::ZERO), "{context}");
     }
 }
 
 #[tokio::test]
-async fn counters_on_one_server_are_looked_at_reset_and_set() {
-    at(Place::One).await;
+async fn counters_on_one_server_are_read_reset_and_set() {
+    check_operations(Deployment::One).await;
 }
 
 #[tokio::test]
-async fn counters_on_two_servers_are_looked_at_reset_and_set() {
-    at(Place::PerSecond).await;
+async fn counters_on_two_servers_are_read_reset_and_set() {
+    check_operations(Deployment::PerSecond).await;
 }
 
 #[tokio::test]
-async fn counters_in_a_cluster_are_looked_at_reset_and_set() {
-    at(Place::Cluster).await;
+async fn counters_in_a_cluster_are_read_reset_and_set() {
+    check_operations(Deployment::Cluster).await;
 }
 
 #[tokio::test]
-async fn counters_behind_sentinels_are_looked_at_reset_and_set() {
-    at(Place::Sentinels).await;
+async fn counters_behind_sentinels_are_read_reset_and_set() {
+    check_operations(Deployment::Sentinels).await;
 }

@@ -14,8 +14,8 @@ use tollgate::{
     counter::KeyFormat,
     descriptor::{Descriptor, Entry, Request},
     engine::{
-        DecideError, Engine, SharedRules,
-        decision::{Decision, Mode},
+        Engine, SharedRules,
+        decision::Mode,
         fallback::{Fallback, FallbackSettings},
     },
     limit::Hits,
@@ -34,7 +34,7 @@ pub(crate) const PATIENT: Duration = Duration::from_secs(10);
 
 /// A kind of Redis deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Deployment {
     One,
     /// Two servers, one of them for limits per second.
     PerSecond,
@@ -44,7 +44,7 @@ pub(crate) enum Place {
     Sentinels,
 }
 
-impl Place {
+impl Deployment {
     /// The deployments in which a request may need more than one server.
     pub(crate) const SEVERAL_SERVERS: [Self; 2] = [Self::Cluster, Self::PerSecond];
 }
@@ -59,26 +59,28 @@ pub(crate) enum Servers {
 }
 
 impl Servers {
-    pub(crate) fn start(place: Place) -> Self {
-        match place {
-            Place::One => Self::One(RedisServer::start()),
-            Place::PerSecond => Self::PerSecond(RedisServer::start(), RedisServer::start()),
-            Place::Cluster => Self::Cluster(Cluster::start(3)),
-            Place::Sentinels => Self::Sentinels(Box::new(Sentinels::start())),
+    pub(crate) fn start(deployment: Deployment) -> Self {
+        match deployment {
+            Deployment::One => Self::One(RedisServer::start()),
+            Deployment::PerSecond => Self::PerSecond(RedisServer::start(), RedisServer::start()),
+            Deployment::Cluster => Self::Cluster(Cluster::start(3)),
+            Deployment::Sentinels => Self::Sentinels(Box::new(Sentinels::start())),
         }
     }
 
     /// A store that is connected to the servers, as that of another instance.
-    pub(crate) async fn store(&self, timeout: Duration) -> Shared {
+    pub(crate) async fn store(&self, timeout: Duration) -> SharedRedis {
         let store = match self {
-            Self::One(server) => Shared::new(RedisType::Single, &server.url(), None, timeout),
+            Self::One(server) => SharedRedis::new(RedisType::Single, &server.url(), None, timeout),
             Self::PerSecond(main, second) => {
-                Shared::new(RedisType::Single, &main.url(), Some(&second.url()), timeout)
+                SharedRedis::new(RedisType::Single, &main.url(), Some(&second.url()), timeout)
             }
             Self::Cluster(cluster) => {
-                Shared::new(RedisType::Cluster, &cluster.url(), None, timeout)
+                SharedRedis::new(RedisType::Cluster, &cluster.url(), None, timeout)
             }
-            Self::Sentinels(all) => Shared::new(RedisType::Sentinel, &all.url(), None, timeout),
+            Self::Sentinels(sentinels) => {
+                SharedRedis::new(RedisType::Sentinel, &sentinels.url(), None, timeout)
+            }
         };
         store.ready().await;
         store
@@ -86,25 +88,39 @@ impl Servers {
 
     /// Connections to the servers that have counters.
     pub(crate) fn clients(&self) -> Vec<redis::Connection> {
-        let at = |port: u16| {
-            let client = redis::Client::open(format!("redis://127.0.0.1:{port}"));
-            let client = client.expect("the URL is valid").get_connection();
-            client.expect("the server runs")
-        };
         match self {
             Self::One(server) => vec![server.client()],
             Self::PerSecond(main, second) => vec![main.client(), second.client()],
-            Self::Cluster(cluster) => cluster.primaries.iter().map(|it| at(it.port)).collect(),
-            Self::Sentinels(all) => vec![at(all.master_port())],
+            Self::Cluster(cluster) => {
+                let mut clients = Vec::new();
+                for node in &cluster.primaries {
+                    clients.push(client(node.port));
+                }
+                clients
+            }
+            Self::Sentinels(sentinels) => vec![client(sentinels.master_port())],
+        }
+    }
+
+    /// Removes all keys.
+    pub(crate) fn flush(&self) {
+        for mut client in self.clients() {
+            redis::cmd("FLUSHALL").exec(&mut client).expect("the server runs");
         }
     }
 }
 
+fn client(port: u16) -> redis::Connection {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}"));
+    let client = client.expect("the URL is valid").get_connection();
+    client.expect("the server runs")
+}
+
 /// A store that several engines share.
 #[derive(Clone, Debug)]
-pub(crate) struct Shared(Arc<Redis>);
+pub(crate) struct SharedRedis(Arc<Redis>);
 
-impl Shared {
+impl SharedRedis {
     /// A store for `url`, with a server for limits per second if `per_second` is set.
     pub(crate) fn new(
         kind: RedisType,
@@ -113,8 +129,8 @@ impl Shared {
         timeout: Duration,
     ) -> Self {
         let main = RedisSettings::from_url(kind, url, None, timeout).expect("the URL is valid");
-        let per_second =
-            per_second.map(|it| RedisSettings::parse(it, None, timeout).expect("the URL is valid"));
+        let per_second = per_second
+            .map(|url| RedisSettings::parse(url, None, timeout).expect("the URL is valid"));
         Self(Arc::new(Redis::with_per_second(&main, per_second.as_ref(), &StoreStats::default())))
     }
 
@@ -124,10 +140,10 @@ impl Shared {
 }
 
 /// The layers that the service puts on Redis.
-pub(crate) type Counters = DenyCache<PrefetchStore<Arc<Redis>>>;
+pub(crate) type ServiceStore = DenyCache<PrefetchStore<Arc<Redis>>>;
 
 /// `bytes` is the size of the deny cache.
-pub(crate) fn counters(store: Shared, bytes: usize) -> Counters {
+pub(crate) fn service_store(store: SharedRedis, bytes: usize) -> ServiceStore {
     DenyCache::new(PrefetchStore::new(store.0), bytes)
 }
 
@@ -140,7 +156,7 @@ pub(crate) fn rules(text: &str) -> SharedRules {
     let file = SourceFile { name: "rules.yaml".into(), bytes: text.into() };
     match config::compile(&[file], CompileOptions::default()) {
         Ok(compiled) => Arc::new(ArcSwap::from_pointee(compiled.rules)),
-        Err(mistakes) => unreachable!("{mistakes}\n{text}"),
+        Err(errors) => unreachable!("{errors}\n{text}"),
     }
 }
 
@@ -168,41 +184,54 @@ pub(crate) fn descriptor(key: &str, value: &str, hits: Hits) -> Descriptor {
 }
 
 /// A request with a descriptor for each key, with one hit each.
-pub(crate) fn ask(keys: &[&str]) -> Request {
-    asking(keys.iter().map(|it| descriptor(it, "ann", Hits::Add(1))).collect())
+pub(crate) fn request_for(keys: &[&str]) -> Request {
+    let mut descriptors = Vec::new();
+    for key in keys {
+        descriptors.push(descriptor(key, "ann", Hits::Add(1)));
+    }
+    request_with(descriptors)
 }
 
-pub(crate) fn asking(descriptors: Vec<Descriptor>) -> Request {
-    Request { domain: "game".into(), descriptors, hits_addend: 0 }
+pub(crate) fn request_with(descriptors: Vec<Descriptor>) -> Request {
+    Request { domain: "shop".into(), descriptors, hits_addend: 0 }
 }
 
 /// Sets the deadline after which policies decide.
-pub(crate) fn within<S: Store>(deadline: Duration, engine: Engine<S>) -> Engine<S> {
+pub(crate) fn with_deadline<S: Store>(deadline: Duration, engine: Engine<S>) -> Engine<S> {
     let settings = FallbackSettings { deadline, ..FallbackSettings::default() };
     Engine { fallback: Fallback::new(settings), ..engine }
 }
 
 /// Sends `times` requests at the same time, and returns how many pass.
-pub(crate) async fn passed_at_once<S: Store>(
+pub(crate) async fn count_passed_concurrently<S: Store>(
     engine: &Engine<S>,
     request: &Request,
     times: usize,
 ) -> usize {
-    let all = (0..times).map(|_| engine.decide(request, None));
-    let all = futures_util::future::join_all(all).await;
-    let passes = |it: &Result<Decision, DecideError>| it.as_ref().is_ok_and(|it| !it.over_limit);
-    all.iter().filter(|it| passes(it)).count()
+    let mut calls = Vec::new();
+    for _ in 0..times {
+        calls.push(engine.decide(request, None));
+    }
+    let mut passed = 0;
+    for result in futures_util::future::join_all(calls).await {
+        passed += usize::from(result.is_ok_and(|decision| !decision.over_limit));
+    }
+    passed
 }
 
 /// The remaining hits of `key`.
 pub(crate) async fn remaining<S: Store>(engine: &Engine<S>, key: &str) -> u32 {
-    let look = asking(vec![descriptor(key, "ann", Hits::Add(0))]);
-    let decision = engine.decide(&look, None).await.expect("the servers answer");
+    let peek = request_with(vec![descriptor(key, "ann", Hits::Add(0))]);
+    let decision = engine.decide(&peek, None).await.expect("the servers answer");
     decision.verdicts[0].status().expect("a limit applies").outcome.remaining
 }
 
 /// Sends `times` requests one after the other, and returns how many pass.
-pub(crate) async fn passed<S: Store>(engine: &Engine<S>, request: &Request, times: usize) -> usize {
+pub(crate) async fn count_passed<S: Store>(
+    engine: &Engine<S>,
+    request: &Request,
+    times: usize,
+) -> usize {
     let mut passed = 0;
     for _ in 0..times {
         let decision = engine.decide(request, None).await.expect("the servers answer");
@@ -212,7 +241,7 @@ pub(crate) async fn passed<S: Store>(engine: &Engine<S>, request: &Request, time
 }
 
 /// Waits until `attempt` returns `expected`. Servers may still work on cancelled calls.
-pub(crate) async fn settles<T: PartialEq + std::fmt::Debug>(
+pub(crate) async fn wait_until_equal<T: PartialEq + std::fmt::Debug>(
     expected: T,
     mut attempt: impl AsyncFnMut() -> T,
 ) {

@@ -1,10 +1,7 @@
 //! Many callers of two instances, with requests that depend on counters on several
 //! servers.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering::Relaxed},
-};
+use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tollgate::{
@@ -14,11 +11,14 @@ use tollgate::{
 };
 
 use super::*;
-use crate::places::{Counters, Place, Servers, ask, counters, engine, passed, remaining, settles};
+use crate::deployments::{
+    Deployment, Servers, ServiceStore, count_passed, engine, remaining, request_for, service_store,
+    wait_until_equal,
+};
 
 /// Limits of each kind. `gate` and `door` refuse some requests in every deployment.
 const RULES: &str = "
-domain: game
+domain: shop
 descriptors:
 - key: fixed
   rate_limit: {unit: hour, requests_per_unit: 50, consume: all_or_nothing}
@@ -48,7 +48,7 @@ descriptors:
 const KINDS: [&str; 6] = ["fixed", "gentle", "sliding", "log", "bucket", "slots"];
 
 /// Two instances, with a deny cache of `bytes` bytes.
-async fn instances(servers: &Servers, mode: Mode, bytes: usize) -> [Arc<Engine<Counters>>; 2] {
+async fn instances(servers: &Servers, mode: Mode, bytes: usize) -> [Arc<Engine<ServiceStore>>; 2] {
     instances_at([NOON; 2], servers, mode, bytes).await
 }
 
@@ -58,8 +58,8 @@ async fn instances_at(
     servers: &Servers,
     mode: Mode,
     bytes: usize,
-) -> [Arc<Engine<Counters>>; 2] {
-    let mut both = Vec::new();
+) -> [Arc<Engine<ServiceStore>>; 2] {
+    let mut engines = Vec::new();
     // The mode has the same effect.
     let text = if mode.stop_counting {
         RULES.replace(", consume: all_or_nothing", "")
@@ -67,168 +67,179 @@ async fn instances_at(
         RULES.into()
     };
     for now in clocks {
-        let store = counters(servers.store(PATIENT).await, bytes);
+        let store = service_store(servers.store(PATIENT).await, bytes);
         let clock = Arc::new(ManualClock::new(now));
-        both.push(Arc::new(Engine { mode, ..engine(&text, store, &clock) }));
+        engines.push(Arc::new(Engine { mode, ..engine(&text, store, &clock) }));
     }
-    both.try_into().expect("there are two")
+    engines.try_into().expect("there are two")
 }
 
 /// The number of requests that pass, of each kind. 16 callers send them to two instances
 /// in turn.
-async fn crowd(
-    engines: &[Arc<Engine<Counters>>; 2],
+async fn count_passed_of_each(
+    engines: &[Arc<Engine<ServiceStore>>; 2],
     requests: &[Request],
     rounds: usize,
 ) -> Vec<u32> {
-    let passed: Arc<Vec<AtomicU32>> =
-        Arc::new(requests.iter().map(|_| AtomicU32::new(0)).collect());
     let mut callers = JoinSet::new();
     for caller in 0..16 {
         let engine = Arc::clone(&engines[caller % 2]);
-        let (requests, passed) = (requests.to_vec(), Arc::clone(&passed));
+        let requests = requests.to_vec();
         callers.spawn(async move {
+            let mut passed = vec![0; requests.len()];
             for round in 0..rounds {
                 let kind = (caller / 2 + round) % requests.len();
                 let decision = engine.decide(&requests[kind], None).await;
                 let decision = decision.expect("the servers answer");
-                passed[kind].fetch_add(u32::from(!decision.over_limit), Relaxed);
+                passed[kind] += u32::from(!decision.over_limit);
             }
+            passed
         });
     }
-    while let Some(caller) = callers.join_next().await {
-        caller.expect("no caller fails");
+    let mut total = vec![0; requests.len()];
+    for passed in callers.join_all().await {
+        for (total, passed) in total.iter_mut().zip(passed) {
+            *total += passed;
+        }
     }
-    passed.iter().map(|it| it.load(Relaxed)).collect()
+    total
 }
 
-fn stop() -> Mode {
+fn stop_counting() -> Mode {
     Mode { stop_counting: true, ..Mode::default() }
 }
 
-async fn nothing_is_lost(place: Place, mode: Mode) {
-    let servers = Servers::start(place);
+async fn check_exact_consumption(deployment: Deployment, mode: Mode) {
+    let servers = Servers::start(deployment);
     let engines = instances(&servers, mode, 0).await;
     for kind in KINDS {
-        let requests =
-            [ask(&[kind, "free"]), ask(&["free", "gate", kind]), ask(&[kind, "door", "free"])];
-        let [alone, gated, never] = crowd(&engines, &requests, 9).await[..] else {
+        let requests = [
+            request_for(&[kind, "free"]),
+            request_for(&["free", "gate", kind]),
+            request_for(&[kind, "door", "free"]),
+        ];
+        let [alone, gated, never] = count_passed_of_each(&engines, &requests, 9).await[..] else {
             unreachable!("there are three")
         };
-        let what = format!("{place:?}, {mode:?}, {kind}: {alone} and {gated}");
-        assert_eq!(never, 0, "{what}");
-        assert!(alone + gated <= 50 && gated <= 20, "{what}");
+        let context = format!("{deployment:?}, {mode:?}, {kind}: {alone} and {gated}");
+        assert_eq!(never, 0, "{context}");
+        assert!(alone + gated <= 50 && gated <= 20, "{context}");
         // Exactly the passed requests have been counted.
         let left = 50 - alone - gated;
-        settles(left, async || remaining(&engines[0], kind).await).await;
+        wait_until_equal(left, async || remaining(&engines[0], kind).await).await;
         if left > 0 {
-            assert_eq!(passed(&engines[1], &ask(&[kind]), 60).await, left as usize, "{what}");
+            assert_eq!(
+                count_passed(&engines[1], &request_for(&[kind]), 60).await,
+                left as usize,
+                "{context}"
+            );
         }
-        for mut client in servers.clients() {
-            ::redis::cmd("FLUSHALL").exec(&mut client).expect("it runs");
-        }
+        servers.flush();
     }
 }
 
 /// A test for each deployment.
-macro_rules! everywhere {
+macro_rules! test_each_deployment {
     ($($name:ident: $mode:expr),*) => {$(
         mod $name {
             use super::*;
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn one_server() {
-                nothing_is_lost(Place::One, $mode).await;
+                check_exact_consumption(Deployment::One, $mode).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn two_servers() {
-                nothing_is_lost(Place::PerSecond, $mode).await;
+                check_exact_consumption(Deployment::PerSecond, $mode).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn a_cluster() {
-                nothing_is_lost(Place::Cluster, $mode).await;
+                check_exact_consumption(Deployment::Cluster, $mode).await;
             }
         }
     )*};
 }
 
-everywhere!(
-    requests_that_are_refused_cost_nothing: Mode::default(),
-    requests_that_are_refused_cost_nothing_told_to_stop: stop()
+test_each_deployment!(
+    refused_requests_cost_nothing: Mode::default(),
+    refused_requests_cost_nothing_with_stop_counting: stop_counting()
 );
 
 /// The clocks differ by more than the time for which hits are reserved.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_with_different_clocks_respect_reservations() {
-    for place in Place::SEVERAL_SERVERS {
-        let servers = Servers::start(place);
+    for deployment in Deployment::SEVERAL_SERVERS {
+        let servers = Servers::start(deployment);
         let clocks = [NOON, NOON.plus(Duration::from_secs(11))];
         let engines = instances_at(clocks, &servers, Mode::default(), 0).await;
         for kind in KINDS {
-            let requests = [ask(&[kind, "free"]), ask(&["free", kind])];
-            let granted: u32 = crowd(&engines, &requests, 8).await.iter().sum();
-            assert_eq!(granted, 50, "{place:?}, {kind}");
+            let requests = [request_for(&[kind, "free"]), request_for(&["free", kind])];
+            let granted: u32 = count_passed_of_each(&engines, &requests, 8).await.iter().sum();
+            assert_eq!(granted, 50, "{deployment:?}, {kind}");
         }
     }
 }
 
 /// Hits that only refused requests reserved are available at once, through any instance.
-async fn nobody_is_refused_for_others(place: Place, mode: Mode, bytes: usize) {
-    let servers = Servers::start(place);
+async fn check_refused_requests_cost_nothing(deployment: Deployment, mode: Mode, bytes: usize) {
+    let servers = Servers::start(deployment);
     let engines = instances(&servers, mode, bytes).await;
     for key in KINDS {
-        let refused = [ask(&[key, "free", "door"]), ask(&["closed", "free", key])];
-        assert_eq!(crowd(&engines, &refused, 6).await, [0, 0]);
-        settles(50, async || remaining(&engines[0], key).await).await;
-        assert_eq!(passed(&engines[0], &ask(&[key]), 55).await, 50, "{place:?}, {mode:?}, {key}");
+        let refused = [request_for(&[key, "free", "door"]), request_for(&["closed", "free", key])];
+        assert_eq!(count_passed_of_each(&engines, &refused, 6).await, [0, 0]);
+        wait_until_equal(50, async || remaining(&engines[0], key).await).await;
+        assert_eq!(
+            count_passed(&engines[0], &request_for(&[key]), 55).await,
+            50,
+            "{deployment:?}, {mode:?}, {key}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_requests_leave_the_whole_limit() {
-    for place in Place::SEVERAL_SERVERS {
-        nobody_is_refused_for_others(place, Mode::default(), 0).await;
-        nobody_is_refused_for_others(place, Mode::default(), 1 << 20).await;
+    for deployment in Deployment::SEVERAL_SERVERS {
+        check_refused_requests_cost_nothing(deployment, Mode::default(), 0).await;
+        check_refused_requests_cost_nothing(deployment, Mode::default(), 1 << 20).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_requests_leave_the_whole_limit_with_if_refused() {
-    for place in Place::SEVERAL_SERVERS {
-        nobody_is_refused_for_others(place, stop(), 0).await;
-        nobody_is_refused_for_others(place, stop(), 1 << 20).await;
+    for deployment in Deployment::SEVERAL_SERVERS {
+        check_refused_requests_cost_nothing(deployment, stop_counting(), 0).await;
+        check_refused_requests_cost_nothing(deployment, stop_counting(), 1 << 20).await;
     }
 }
 
 /// Refused requests never grant a hit of `key`, a limit of one hit: no user is banned.
-async fn check_no_ban(place: Place, mode: Mode, key: &str) {
-    let servers = Servers::start(place);
+async fn check_no_ban(deployment: Deployment, mode: Mode, key: &str) {
+    let servers = Servers::start(deployment);
     let engines = instances(&servers, mode, 0).await;
     for _ in 0..5 {
-        let refused = [ask(&[key, "closed", "free"]), ask(&["door", "free", key])];
-        assert_eq!(crowd(&engines, &refused, 3).await, [0, 0]);
+        let refused = [request_for(&[key, "closed", "free"]), request_for(&["door", "free", key])];
+        assert_eq!(count_passed_of_each(&engines, &refused, 3).await, [0, 0]);
         // The clock stands still, so a ban would not end.
-        settles(1, async || passed(&engines[0], &ask(&[key]), 1).await).await;
-        for mut client in servers.clients() {
-            ::redis::cmd("FLUSHALL").exec(&mut client).expect("the server runs");
-        }
+        wait_until_equal(1, async || count_passed(&engines[0], &request_for(&[key]), 1).await)
+            .await;
+        servers.flush();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_without_a_granted_hit_is_not_banned() {
-    for place in [Place::One, Place::Cluster, Place::PerSecond] {
-        check_no_ban(place, Mode::default(), "pen").await;
+    for deployment in [Deployment::One, Deployment::Cluster, Deployment::PerSecond] {
+        check_no_ban(deployment, Mode::default(), "pen").await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_without_a_granted_hit_is_not_banned_with_if_refused() {
-    for place in [Place::One, Place::Cluster, Place::PerSecond] {
+    for deployment in [Deployment::One, Deployment::Cluster, Deployment::PerSecond] {
         for key in ["pen", "pens"] {
-            check_no_ban(place, stop(), key).await;
+            check_no_ban(deployment, stop_counting(), key).await;
         }
     }
 }
