@@ -5,9 +5,9 @@ use tollgate::limit::{Algorithm, Hits, Limit, Unit, Window, bucket::Scale};
 
 use crate::{
     counter::Counter,
-    definitions::Definition,
-    games::{START, calls, limits, play, requests},
-    rules::passed,
+    definitions::ReferenceAlgorithm,
+    random_calls::{START, calls, limits, requests, run_calls},
+    rules::{PassedHits, passed},
 };
 
 /// The ticks by which a bucket may lag behind the continuous definition.
@@ -23,9 +23,9 @@ proptest! {
         limit in limits("token_bucket"), calls in calls(false, 40),
     ) {
         let scale = Scale::new(&limit);
-        let mut continuous = Definition::new(&limit);
+        let mut continuous = ReferenceAlgorithm::new(&limit);
         let length = u128::from(limit.window.seconds() * 1_000_000);
-        for call in play(&limit, &calls) {
+        for call in run_calls(&limit, &calls) {
             let Hits::Add(hits) = call.hits else { unreachable!() };
             let level = continuous.level(call.now) + u128::from(hits) * length;
             let full = u128::from(limit.capacity()) * length;
@@ -45,11 +45,11 @@ proptest! {
     ) {
         let passed = passed(&limit, &calls);
         let length = u128::from(limit.window.seconds() * 1_000_000);
-        for (i, (from, _)) in passed.iter().enumerate() {
+        for (index, first) in passed.iter().enumerate() {
             let mut sum = 0;
-            for (to, hits) in &passed[i..] {
+            for PassedHits { at, hits } in &passed[index..] {
                 sum += u128::from(*hits);
-                let drained = u128::from(limit.requests) * u128::from(to - from);
+                let drained = u128::from(limit.requests) * u128::from(at - first.at);
                 prop_assert!(sum * length <= u128::from(limit.capacity()) * length + drained);
             }
         }
@@ -61,7 +61,7 @@ proptest! {
     ) {
         let burst = limit.capacity();
         let leaky = Limit { algorithm: Algorithm::LeakyBucket { burst }, ..limit.clone() };
-        for (token, leaky) in play(&limit, &calls).into_iter().zip(play(&leaky, &calls)) {
+        for (token, leaky) in run_calls(&limit, &calls).into_iter().zip(run_calls(&leaky, &calls)) {
             prop_assert_eq!(token.outcome, leaky.outcome);
         }
     }

@@ -13,47 +13,50 @@ use tollgate::{
 
 use crate::{
     counter::Counter,
-    games::{Call, END, START, amount, any_limit, calls, length, limits, wait},
-    rules::most_within,
+    random_calls::{Call, END, START, any_limit, calls, hits_of, length, limits, wait},
+    rules::{PassedHits, most_within},
 };
 
 /// How far a clock steps back, in microseconds.
 const BACK: u64 = 60_000_000;
 const YEAR: u64 = 365 * 86_400_000_000;
 
-/// Plays a game during which the clock jumps. Returns the hits that passed with their
-/// true times, the counter, and both times at the end.
-fn play_stepping(
-    limit: &Limit,
-    calls: &[Call],
-    at: usize,
-    back: u64,
-) -> (Vec<(u64, u64)>, Counter, u64) {
+/// The result of calls during which the clock stepped.
+struct SteppedRun {
+    /// The hits that passed, with their true times.
+    passed: Vec<PassedHits>,
+    counter: Counter,
+    /// The time of the counter at the end.
+    now: u64,
+}
+
+/// Makes calls, before one of which the clock steps back.
+fn run_with_clock_step(limit: &Limit, calls: &[Call], step_before: usize, back: u64) -> SteppedRun {
     let mut counter = Counter::new(limit);
     let (mut now, mut offset, mut last) = (START, 0, None);
     let mut passed = Vec::new();
-    for (i, (pause, ask)) in calls.iter().enumerate() {
+    for (index, (pause, amount)) in calls.iter().enumerate() {
         now = wait(&counter, last, now - offset, *pause) + offset;
         if END < now {
             break;
         }
-        if i == at {
+        if index == step_before {
             offset = back;
         }
-        let hits = amount(&counter, *ask, now - offset);
+        let hits = hits_of(&counter, *amount, now - offset);
         let outcome = counter.charge(hits, now - offset);
         last = Some(outcome);
         if let (Hits::Add(hits), false) = (hits, outcome.over) {
-            passed.push((now, hits));
+            passed.push(PassedHits { at: now, hits });
         }
     }
-    (passed, counter, now - offset)
+    SteppedRun { passed, counter, now: now - offset }
 }
 
 /// The longest time, in microseconds, for which a state can keep the whole capacity from
 /// passing if no hits are added. The state expires then, however far ahead the clock was
 /// that wrote it.
-fn heals_within(limit: &Limit) -> Option<u64> {
+fn recovery_time(limit: &Limit) -> Option<u64> {
     let span = limit.window.span(Timestamp::from_micros(START), 0);
     let longest = step::max_ttl(limit, span).as_micros() as u64;
     (longest < 1_000 * YEAR).then_some(longest + 2_000_000)
@@ -94,7 +97,7 @@ fn state(algorithm: Algorithm) -> BoxedStrategy<State> {
         Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
             let lease =
                 (moment(), number()).prop_map(|(granted, hits)| leases::Lease { granted, hits });
-            vec(lease, 0..10).prop_map(|it| State::Leases(leases::State(it.into()))).boxed()
+            vec(lease, 0..10).prop_map(|leases| State::Leases(leases::State(leases.into()))).boxed()
         }
     }
 }
@@ -173,15 +176,18 @@ proptest! {
     }
 
     #[test]
-    fn any_stored_value_recovers((limit, state, ban) in corrupted(), asks in vec(0..1_000_u64, 0..20)) {
-        let Some(bound) = heals_within(&limit) else { return Ok(()) };
+    fn any_stored_value_recovers((limit, state, ban) in corrupted(), calls in vec(0..1_000_u64, 0..20)) {
+        let Some(bound) = recovery_time(&limit) else { return Ok(()) };
         let mut counter = Counter::holding(&limit, state, ban, START);
         let capacity = limit.capacity().into();
-        let mut asks: Vec<u64> = asks.iter().map(|it| START + bound / 1_000 * it).collect();
-        asks.sort_unstable();
+        let mut times = Vec::new();
+        for thousandths in calls {
+            times.push(START + bound / 1_000 * thousandths);
+        }
+        times.sort_unstable();
         // Refused calls do not prolong it.
         if limit.penalty.is_zero() {
-            for now in asks {
+            for now in times {
                 if !counter.charge(Hits::Add(capacity), now).over {
                     return Ok(());
                 }
@@ -196,18 +202,18 @@ proptest! {
     fn a_counter_recovers_from_a_clock_that_was_far_ahead(
         limit in any_limit(), ahead in 1..100 * YEAR, calls in calls(false, 10),
     ) {
-        let Some(bound) = heals_within(&limit) else { return Ok(()) };
+        let Some(bound) = recovery_time(&limit) else { return Ok(()) };
         let mut counter = Counter::new(&limit);
         let mut now = START + ahead;
-        for (pause, ask) in calls {
+        for (pause, amount) in calls {
             now = wait(&counter, None, now, pause);
-            counter.charge(amount(&counter, ask, now), now);
+            counter.charge(hits_of(&counter, amount, now), now);
         }
         counter.charge(Hits::Add(0), START);
         // A fixed window has another key and may not have begun yet.
-        let mut heals = (1..=11).map(|it| START + it * bound);
         let capacity = limit.capacity().into();
-        prop_assert!(heals.any(|it| counter.would_pass(capacity, it)), "{counter:?}");
+        let mut times = (1..=11).map(|bounds| START + bounds * bound);
+        prop_assert!(times.any(|time| counter.would_pass(capacity, time)), "{counter:?}");
     }
 
     #[test]
@@ -217,17 +223,17 @@ proptest! {
         calls in calls(false, 40), at in 0..40_usize,
         back in prop_oneof![Just(BACK), 1..=BACK, 1..1_000 * BACK],
     ) {
-        let (passed, counter, now) = play_stepping(&limit, &calls, at, back);
+        let SteppedRun { passed, counter, now } = run_with_clock_step(&limit, &calls, at, back);
         let length = length(&limit);
         let requests = u64::from(limit.requests);
         match limit.algorithm {
             Algorithm::SlidingWindow => prop_assert!(most_within(&passed, length) <= 2 * requests),
             Algorithm::TokenBucket { burst } => {
-                for (i, (from, _)) in passed.iter().enumerate() {
+                for (index, first) in passed.iter().enumerate() {
                     let mut sum = 0;
-                    for (to, hits) in &passed[i..] {
+                    for PassedHits { at, hits } in &passed[index..] {
                         sum += u128::from(*hits);
-                        let drained = u128::from(requests) * u128::from(to - from);
+                        let drained = u128::from(requests) * u128::from(at - first.at);
                         let length = u128::from(length);
                         prop_assert!(sum * length <= u128::from(burst) * length + drained);
                     }
@@ -235,7 +241,7 @@ proptest! {
             }
             _ => prop_assert!(most_within(&passed, length) <= requests),
         }
-        if let Some(bound) = heals_within(&limit) {
+        if let Some(bound) = recovery_time(&limit) {
             prop_assert!(counter.would_pass(limit.capacity().into(), now + back + bound));
         }
     }

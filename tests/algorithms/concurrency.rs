@@ -5,11 +5,19 @@ use std::time::Duration;
 use proptest::{collection::vec, prelude::*};
 use tollgate::limit::{Algorithm, Hits, Limit, Unit, Window};
 
-use crate::{counter::Counter, games::START};
+use crate::{counter::Counter, random_calls::START};
 
 fn limit(requests: u32, lease: u64) -> Limit {
     let algorithm = Algorithm::Concurrency { lease: Duration::from_micros(lease) };
     Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Second)) }
+}
+
+/// The slots of one caller.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct HeldSlots {
+    end: u64,
+    slots: u64,
+    are_released: bool,
 }
 
 proptest! {
@@ -24,23 +32,26 @@ proptest! {
         let limit = limit(requests, lease);
         let mut counter = Counter::new(&limit);
         let mut now = START;
-        // The end, the number of slots and whether they are released, for each holder.
-        let mut flying: Vec<(u64, u64, bool)> = Vec::new();
-        for (pause, hits, takes, dies) in callers {
+        let mut held: Vec<HeldSlots> = Vec::new();
+        for (pause, slots, duration, dies) in callers {
             now += pause;
-            flying.sort_unstable();
-            while let Some(&(end, held, gives)) = flying.first().filter(|it| it.0 <= now) {
-                if gives {
-                    counter.charge(Hits::Refund(held), end);
+            held.sort_unstable();
+            while held.first().is_some_and(|first| first.end <= now) {
+                let first = held.remove(0);
+                if first.are_released {
+                    counter.charge(Hits::Refund(first.slots), first.end);
                 }
-                flying.remove(0);
             }
-            let aloft: u64 = flying.iter().map(|it| it.1).sum();
-            let outcome = counter.charge(Hits::Add(hits), now);
+            let mut in_flight = 0;
+            for holder in &held {
+                in_flight += holder.slots;
+            }
+            let outcome = counter.charge(Hits::Add(slots), now);
             if !outcome.over {
-                prop_assert!(aloft + hits <= u64::from(requests));
-                let end = if dies { now + lease } else { now + (takes % lease).max(1).min(lease) };
-                flying.push((end, hits, !dies && end < now + lease));
+                prop_assert!(in_flight + slots <= u64::from(requests));
+                let end =
+                    if dies { now + lease } else { now + (duration % lease).max(1).min(lease) };
+                held.push(HeldSlots { end, slots, are_released: !dies && end < now + lease });
             }
         }
         prop_assert!(counter.would_pass(requests.into(), now + lease), "a slot is lost");

@@ -3,25 +3,31 @@
 
 use tollgate::limit::{Algorithm, Hits, Limit};
 
-use crate::games::length;
+use crate::random_calls::length;
 
 /// Records all hits, and computes each decision anew.
 #[derive(Debug)]
-pub(crate) struct Definition {
+pub(crate) struct ReferenceAlgorithm {
     limit: Limit,
     /// The time and number of all hits that passed; for a fixed window that counts denied
     /// hits, of all hits.
     past: Vec<(u64, u64)>,
 }
 
-impl Definition {
+impl ReferenceAlgorithm {
     pub(crate) fn new(limit: &Limit) -> Self {
         Self { limit: limit.clone(), past: Vec::new() }
     }
 
     /// The sum of the recorded hits for whose time `counts` returns true.
     fn sum(&self, counts: impl Fn(u64) -> bool) -> u128 {
-        self.past.iter().filter(|(at, _)| counts(*at)).map(|(_, hits)| u128::from(*hits)).sum()
+        let mut sum = 0;
+        for (at, hits) in &self.past {
+            if counts(*at) {
+                sum += u128::from(*hits);
+            }
+        }
+        sum
     }
 
     /// Whether `hits` pass at `now`, which is not before the previous call.

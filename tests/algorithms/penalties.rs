@@ -7,8 +7,8 @@ use tollgate::limit::{Hits, Limit};
 
 use crate::{
     counter::Counter,
-    games::{any_limit, calls, play},
-    laws,
+    properties,
+    random_calls::{any_limit, calls, run_calls},
 };
 
 fn penalties() -> impl Strategy<Value = Limit> {
@@ -26,7 +26,7 @@ proptest! {
         // The decision of the algorithm without the hits that the ban refuses.
         let mut free = Counter::new(&Limit { penalty: Duration::ZERO, ..limit.clone() });
         let mut banned = 0;
-        for call in play(&limit, &calls) {
+        for call in run_calls(&limit, &calls) {
             let refund = matches!(call.hits, Hits::Refund(_));
             if call.now < banned && !refund {
                 prop_assert!(call.outcome.over && !call.outcome.counted, "{call:?}");
@@ -44,12 +44,11 @@ proptest! {
     #[test]
     fn a_refusal_during_a_ban_does_not_prolong_it(limit in penalties(), calls in calls(true, 40)) {
         let mut until = 0;
-        let skip = |it: &crate::games::Played| it.outcome.over;
         let mut counter = Counter::new(&limit);
-        for call in play(&limit, &calls) {
+        for call in run_calls(&limit, &calls) {
             let asked = matches!(call.hits, Hits::Add(_));
             if call.now < until && asked {
-                prop_assert!(skip(&call));
+                prop_assert!(call.outcome.over);
                 continue;
             }
             prop_assert_eq!(counter.charge(call.hits, call.now), call.outcome);
@@ -61,24 +60,27 @@ proptest! {
 
     #[test]
     fn remaining_accounts_for_the_ban(limit in penalties(), calls in calls(false, 30)) {
-        laws::remaining_is_exact(&limit, &calls);
+        properties::remaining_is_exact(&limit, &calls);
     }
 
     #[test]
     fn retry_after_accounts_for_the_ban(limit in penalties(), calls in calls(false, 30)) {
-        laws::retry_after_is_exact(&limit, &calls);
+        properties::retry_after_is_exact(&limit, &calls);
     }
 
     #[test]
     fn reset_after_accounts_for_the_ban(limit in penalties(), calls in calls(false, 20)) {
-        laws::reset_after_is_exact(&limit, &calls, 3);
+        properties::reset_after_is_exact(&limit, &calls, 3);
     }
 
     #[test]
     fn a_refund_does_not_end_a_ban(
         limit in penalties(), calls in calls(true, 30), refund in any::<u32>(),
     ) {
-        for call in play(&limit, &calls).iter().filter(|it| it.outcome.over) {
+        for call in run_calls(&limit, &calls) {
+            if !call.outcome.over {
+                continue;
+            }
             let ban = call.outcome.banned;
             let outcome = call.counter.would(Hits::Refund(refund.into()), call.now);
             let held = call.counter.would(Hits::Add(0), call.now).banned;
@@ -93,11 +95,11 @@ proptest! {
 
     #[test]
     fn the_time_to_pass_again_accounts_for_the_ban(limit in penalties(), calls in calls(true, 30)) {
-        laws::again_is_exact(&limit, &calls);
+        properties::next_pass_is_exact(&limit, &calls);
     }
 
     #[test]
     fn a_look_never_starts_a_ban(limit in penalties(), calls in calls(true, 30)) {
-        laws::nobody_notices_without(&limit, &calls, |it| it.hits == Hits::Add(0));
+        properties::has_no_effect(&limit, &calls, |call| call.hits == Hits::Add(0));
     }
 }

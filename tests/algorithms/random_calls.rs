@@ -1,4 +1,4 @@
-//! Games: a limit, and a sequence of calls.
+//! Random calls to one limit.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::counter::Counter;
 /// 2026-11-20, not at the edge of any window.
 pub(crate) const START: u64 = 1_795_163_412_345_678;
 
-/// The end of games. Everything expires after 100 years.
+/// The end of all calls. Everything expires after 100 years.
 pub(crate) const END: u64 = START + 99 * 365 * 86_400_000_000;
 
 /// The pause before a call.
@@ -34,7 +34,7 @@ pub(crate) enum Pause {
 
 /// The hits of a call.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Ask {
+pub(crate) enum Amount {
     Hits(u32),
     Remaining(i8),
     Capacity(i8),
@@ -43,7 +43,7 @@ pub(crate) enum Ask {
     Refund(u16),
 }
 
-pub(crate) type Call = (Pause, Ask);
+pub(crate) type Call = (Pause, Amount);
 
 pub(crate) fn calls(refunds: bool, most: usize) -> BoxedStrategy<Vec<Call>> {
     let pause = prop_oneof![
@@ -57,37 +57,38 @@ pub(crate) fn calls(refunds: bool, most: usize) -> BoxedStrategy<Vec<Call>> {
         4 => (0..2_500_u16).prop_map(Pause::Interval),
         1 => Just(Pause::Part(30_000)),
     ];
-    let ask = prop_oneof![
-        4 => Just(Ask::Hits(1)),
-        2 => (0..20_u32).prop_map(Ask::Hits),
-        3 => (-1..=1_i8).prop_map(Ask::Remaining),
-        1 => (-1..=1_i8).prop_map(Ask::Capacity),
-        3 => (0..1_000_u16).prop_map(Ask::Part),
-        1 => any::<u32>().prop_map(Ask::Hits),
+    let amount = prop_oneof![
+        4 => Just(Amount::Hits(1)),
+        2 => (0..20_u32).prop_map(Amount::Hits),
+        3 => (-1..=1_i8).prop_map(Amount::Remaining),
+        1 => (-1..=1_i8).prop_map(Amount::Capacity),
+        3 => (0..1_000_u16).prop_map(Amount::Part),
+        1 => any::<u32>().prop_map(Amount::Hits),
     ];
-    let refund = (0..1_200_u16).prop_map(Ask::Refund);
-    let ask = prop_oneof![8 => ask, u32::from(refunds) => refund];
-    vec((pause, ask), 1..most).boxed()
+    let refund = (0..1_200_u16).prop_map(Amount::Refund);
+    let amount = prop_oneof![8 => amount, u32::from(refunds) => refund];
+    vec((pause, amount), 1..most).boxed()
 }
 
 pub(crate) fn requests(most: u32) -> impl Strategy<Value = u32> {
     let usual = [1, 2, 3, 7, 10, 60, 100, 999, 1_000, 86_400, 10_000_000, u32::MAX];
-    let usual: Vec<u32> = usual.into_iter().filter(|it| *it <= most).collect();
+    let mut usual = Vec::from(usual);
+    usual.retain(|requests| *requests <= most);
     prop_oneof![4 => select(usual), 1 => 1..=most]
 }
 
 pub(crate) fn windows() -> impl Strategy<Value = Window> {
     let multiplier = prop_oneof![4 => Just(1), 1 => select(vec![2, 7, 60, 90])];
-    (select(&Unit::ALL[..]), multiplier, 0..4_u8, 0..4_000_u64).prop_map(
-        |(unit, multiplier, phase, seconds)| {
-            let window = Window::times(unit, NonZeroU32::new(multiplier).unwrap());
-            let mut window = window.unwrap_or(Window::new(unit));
-            if phase == 0 {
-                window.phase = Phase::Shifted(Duration::from_secs(seconds));
-            }
-            window
-        },
-    )
+    (select(&Unit::ALL[..]), multiplier, 0..4_u8, 0..4_000_u64).prop_map(window)
+}
+
+fn window((unit, multiplier, phase, seconds): (Unit, u32, u8, u64)) -> Window {
+    let window = Window::times(unit, NonZeroU32::new(multiplier).unwrap());
+    let mut window = window.unwrap_or(Window::new(unit));
+    if phase == 0 {
+        window.phase = Phase::Shifted(Duration::from_secs(seconds));
+    }
+    window
 }
 
 pub(crate) fn limits(algorithm: &'static str) -> BoxedStrategy<Limit> {
@@ -101,7 +102,7 @@ pub(crate) fn limits(algorithm: &'static str) -> BoxedStrategy<Limit> {
             let burst = if same { requests } else { burst };
             let algorithm = match algorithm {
                 "fixed_window" => Algorithm::FixedWindow { count_denied: true },
-                "sparing" => Algorithm::FixedWindow { count_denied: false },
+                "fixed_window_without_denied" => Algorithm::FixedWindow { count_denied: false },
                 "sliding_window" => Algorithm::SlidingWindow,
                 "sliding_log" => Algorithm::SlidingLog,
                 "token_bucket" => Algorithm::TokenBucket { burst },
@@ -117,7 +118,7 @@ pub(crate) fn limits(algorithm: &'static str) -> BoxedStrategy<Limit> {
 pub(crate) fn any_limit() -> BoxedStrategy<Limit> {
     prop_oneof![
         limits("fixed_window"),
-        limits("sparing"),
+        limits("fixed_window_without_denied"),
         limits("sliding_window"),
         limits("sliding_log"),
         limits("token_bucket"),
@@ -128,11 +129,11 @@ pub(crate) fn any_limit() -> BoxedStrategy<Limit> {
 }
 
 /// Limits that do not count refused calls.
-pub(crate) fn sparing_limit() -> impl Strategy<Value = Limit> {
-    any_limit().prop_filter("it counts what it refuses", |it| !counts_refused(it))
+pub(crate) fn limit_without_counted_denials() -> impl Strategy<Value = Limit> {
+    any_limit().prop_filter("the limit counts denied hits", |limit| !counts_denied(limit))
 }
 
-pub(crate) fn counts_refused(limit: &Limit) -> bool {
+pub(crate) fn counts_denied(limit: &Limit) -> bool {
     limit.algorithm == Algorithm::FixedWindow { count_denied: true }
 }
 
@@ -146,7 +147,7 @@ pub(crate) fn length(limit: &Limit) -> u64 {
 
 /// One call and its outcome.
 #[derive(Clone, Debug)]
-pub(crate) struct Played {
+pub(crate) struct Record {
     pub(crate) now: u64,
     pub(crate) hits: Hits,
     pub(crate) outcome: Outcome,
@@ -154,23 +155,23 @@ pub(crate) struct Played {
     pub(crate) counter: Counter,
 }
 
-/// Plays a game that begins at `START`.
-pub(crate) fn play(limit: &Limit, calls: &[Call]) -> Vec<Played> {
+/// Makes the calls to a new counter, from `START` on.
+pub(crate) fn run_calls(limit: &Limit, calls: &[Call]) -> Vec<Record> {
     let mut counter = Counter::new(limit);
     let mut now = START;
     let mut last: Option<Outcome> = None;
-    let mut played = Vec::new();
-    for (pause, ask) in calls {
+    let mut records = Vec::new();
+    for (pause, amount) in calls {
         now = wait(&counter, last, now, *pause);
         if END < now {
             break;
         }
-        let hits = amount(&counter, *ask, now);
+        let hits = hits_of(&counter, *amount, now);
         let outcome = counter.charge(hits, now);
         last = Some(outcome);
-        played.push(Played { now, hits, outcome, counter: counter.clone() });
+        records.push(Record { now, hits, outcome, counter: counter.clone() });
     }
-    played
+    records
 }
 
 pub(crate) fn wait(counter: &Counter, last: Option<Outcome>, now: u64, pause: Pause) -> u64 {
@@ -185,8 +186,12 @@ pub(crate) fn wait(counter: &Counter, last: Option<Outcome>, now: u64, pause: Pa
             let span = limit.window.span(Timestamp::from_micros(now), counter.seed);
             then(span.end.since(Timestamp::from_micros(now)), more)
         }
-        Pause::Retry(more) => then(last.and_then(|it| it.retry_after).unwrap_or_default(), more),
-        Pause::Reset(more) => then(last.map(|it| it.reset_after).unwrap_or_default(), more),
+        Pause::Retry(more) => {
+            then(last.and_then(|outcome| outcome.retry_after).unwrap_or_default(), more)
+        }
+        Pause::Reset(more) => {
+            then(last.map(|outcome| outcome.reset_after).unwrap_or_default(), more)
+        }
         Pause::Part(part) => now + length(limit) / 1_000 * u64::from(part),
         Pause::Interval(part) => {
             now + length(limit) * u64::from(part) / 1_000 / u64::from(limit.requests.max(1))
@@ -194,17 +199,17 @@ pub(crate) fn wait(counter: &Counter, last: Option<Outcome>, now: u64, pause: Pa
     }
 }
 
-pub(crate) fn amount(counter: &Counter, ask: Ask, now: u64) -> Hits {
+pub(crate) fn hits_of(counter: &Counter, amount: Amount, now: u64) -> Hits {
     let capacity = u64::from(counter.limit.capacity());
     let part = |part: u16| capacity * u64::from(part) / 1_000;
-    match ask {
-        Ask::Hits(hits) => Hits::Add(hits.into()),
-        Ask::Remaining(more) => {
+    match amount {
+        Amount::Hits(hits) => Hits::Add(hits.into()),
+        Amount::Remaining(more) => {
             let remaining = u64::from(counter.would(Hits::Add(0), now).remaining);
             Hits::Add(remaining.saturating_add_signed(more.into()))
         }
-        Ask::Capacity(more) => Hits::Add(capacity.saturating_add_signed(more.into())),
-        Ask::Part(share) => Hits::Add(part(share)),
-        Ask::Refund(share) => Hits::Refund(part(share).max(share.into())),
+        Amount::Capacity(more) => Hits::Add(capacity.saturating_add_signed(more.into())),
+        Amount::Part(share) => Hits::Add(part(share)),
+        Amount::Refund(share) => Hits::Refund(part(share).max(share.into())),
     }
 }

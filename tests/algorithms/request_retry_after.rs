@@ -2,6 +2,7 @@
 //! before it does not, under any rules.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
@@ -27,7 +28,7 @@ use tollgate::{
     time::{ManualClock, Timestamp},
 };
 
-use crate::games::{END, START, any_limit};
+use crate::random_calls::{END, START, any_limit};
 
 const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -43,11 +44,11 @@ struct Call {
 enum Pause {
     Micros(u64),
     /// The wait of the previous answer, plus this many microseconds.
-    Told(i8),
+    AfterWait(i8),
 }
 
 #[derive(Clone, Debug)]
-struct Game {
+struct Scenario {
     rules: Vec<RuleSpec>,
     quota: bool,
     stop: bool,
@@ -55,13 +56,12 @@ struct Game {
 }
 
 /// An engine without any counters.
-fn engine(game: &Game) -> (Engine<Memory>, Arc<ManualClock>) {
-    let descriptor = |(key, rule): (&&str, &RuleSpec)| DescriptorSpec {
-        key: (*key).to_owned(),
-        rule: Some(rule.clone()),
-        ..DescriptorSpec::default()
-    };
-    let descriptors = KEYS.iter().zip(&game.rules).map(descriptor).collect();
+fn engine(scenario: &Scenario) -> (Engine<Memory>, Arc<ManualClock>) {
+    let mut descriptors = Vec::new();
+    for (key, rule) in KEYS.iter().zip(&scenario.rules) {
+        let (key, rule) = ((*key).to_owned(), Some(rule.clone()));
+        descriptors.push(DescriptorSpec { key, rule, ..DescriptorSpec::default() });
+    }
     let tree = RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors }]);
     let clock = Arc::new(ManualClock::new(Timestamp::default()));
     let engine = Engine {
@@ -69,28 +69,30 @@ fn engine(game: &Game) -> (Engine<Memory>, Arc<ManualClock>) {
         store: Memory::new(10_000),
         clock: Arc::clone(&clock) as _,
         keys: KeyFormat::default(),
-        mode: Mode { shadow: false, quota: game.quota, stop_counting: game.stop },
+        mode: Mode { shadow: false, quota: scenario.quota, stop_counting: scenario.stop },
         fallback: Fallback::new(FallbackSettings::default()),
     };
     (engine, clock)
 }
 
 fn request(hits: &[(usize, Hits)]) -> Request {
-    let descriptor = |&(key, hits): &(usize, Hits)| Descriptor {
-        entries: vec![Entry { key: KEYS[key].into(), value: "x".into() }],
-        hits,
-        has_own_hits: true,
-        limit: None,
-    };
-    let descriptors = hits.iter().map(descriptor).collect();
+    let mut descriptors = Vec::new();
+    for (key, hits) in hits {
+        descriptors.push(Descriptor {
+            entries: vec![Entry { key: KEYS[*key].into(), value: "x".into() }],
+            hits: *hits,
+            has_own_hits: true,
+            limit: None,
+        });
+    }
     Request { domain: "shop".into(), descriptors, hits_addend: 0 }
 }
 
 type Past = Vec<(u64, Request)>;
 
 /// The decision about the last of these requests, after the others were made.
-fn last(game: &Game, past: &[(u64, Request)]) -> Decision {
-    let (engine, clock) = engine(game);
+fn last(scenario: &Scenario, past: &[(u64, Request)]) -> Decision {
+    let (engine, clock) = engine(scenario);
     let mut decision = None;
     for (now, request) in past {
         clock.set(Timestamp::from_micros(*now));
@@ -99,50 +101,62 @@ fn last(game: &Game, past: &[(u64, Request)]) -> Decision {
     decision.unwrap()
 }
 
-fn passes(game: &Game, past: &Past, request: &Request, now: u64) -> bool {
+fn passes(scenario: &Scenario, past: &Past, request: &Request, now: u64) -> bool {
     let past = [past.as_slice(), &[(now, request.clone())]].concat();
-    !last(game, &past).over_limit
+    !last(scenario, &past).over_limit
 }
 
-/// Plays a game, and returns the numbers of requests that were refused for a time and for
+/// The numbers of refused requests.
+#[derive(Default)]
+struct Waits {
+    passed_later: u32,
+    never_passed: u32,
+}
+
+/// Makes the calls, and returns the numbers of requests that were refused for a time and for
 /// ever.
-fn play(game: &Game) -> (u32, u32) {
-    let (mut now, mut told) = (START, Duration::ZERO);
-    let (mut waits, mut never) = (0, 0);
+fn count_waits(scenario: &Scenario) -> Waits {
+    let (mut now, mut last_wait) = (START, Duration::ZERO);
+    let mut counts = Waits::default();
     let mut past = Past::new();
-    for call in &game.calls {
+    for call in &scenario.calls {
         now = match call.pause {
             Pause::Micros(micros) => now + micros,
-            Pause::Told(more) => (now + micros(told)).saturating_add_signed(more.into()).max(now),
+            Pause::AfterWait(more) => {
+                (now + micros(last_wait)).saturating_add_signed(more.into()).max(now)
+            }
         };
         if END < now {
             break;
         }
         let request = request(&call.hits);
         past.push((now, request.clone()));
-        let decision = last(game, &past);
-        told = decision.wait.filter(|it| micros(*it) < END - START).unwrap_or_default();
+        let decision = last(scenario, &past);
+        last_wait = decision.wait.unwrap_or_default();
+        if END - START <= micros(last_wait) {
+            last_wait = Duration::ZERO;
+        }
         match decision.wait {
             _ if !decision.over_limit => assert_eq!(decision.wait, Some(Duration::ZERO)),
             // Everything expires after 100 years.
             Some(wait) if END - now < micros(wait) => {}
             Some(wait) => {
                 let then = now + micros(wait);
-                let place = format!("told to wait {wait:?} by {decision:?} after {past:?}");
-                assert!(passes(game, &past, &request, then), "refused when {place}");
-                assert!(!passes(game, &past, &request, then - 1), "passes before {place}");
-                waits += 1;
+                let context = format!("the wait of {wait:?} in {decision:?} after {past:?}");
+                assert!(passes(scenario, &past, &request, then), "refused after {context}");
+                assert!(!passes(scenario, &past, &request, then - 1), "passes before {context}");
+                counts.passed_later += 1;
             }
             None => {
                 for seconds in [0, 1, 60, 86_400, 40_000_000, 400_000_000] {
                     let then = now + seconds * 1_000_000;
-                    assert!(!passes(game, &past, &request, then), "never passes: {decision:?}");
+                    assert!(!passes(scenario, &past, &request, then), "never passes: {decision:?}");
                 }
-                never += 1;
+                counts.never_passed += 1;
             }
         }
     }
-    (waits, never)
+    counts
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -151,10 +165,9 @@ fn micros(duration: Duration) -> u64 {
 
 fn small_limit() -> impl Strategy<Value = Limit> {
     let window = (prop::sample::select(&[Unit::Second, Unit::Minute, Unit::Hour][..]), 1..4_u32);
-    let window =
-        window.prop_map(|(unit, times)| Window::times(unit, times.try_into().unwrap()).unwrap());
     (0..7_u8, window, 2..6_u32, 2..6_u32, 1..100_u64).prop_map(
-        |(kind, window, requests, burst, lease)| {
+        |(kind, (unit, times), requests, burst, lease)| {
+            let window = Window::times(unit, times.try_into().unwrap()).unwrap();
             let algorithm = match kind {
                 0 => Algorithm::FixedWindow { count_denied: true },
                 1 => Algorithm::FixedWindow { count_denied: false },
@@ -189,20 +202,28 @@ fn limit() -> impl Strategy<Value = LimitSpec> {
 /// Rules whose limits do not share a counter.
 fn rule() -> impl Strategy<Value = RuleSpec> {
     let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.3));
-    (vec(limit(), 1..4), flags).prop_map(|(all, (shadow_mode, quota_mode))| {
-        let mut limits: Vec<LimitSpec> = Vec::new();
-        for it in all {
-            let kind = |it: &LimitSpec| match it.limit.algorithm {
-                Algorithm::Concurrency { .. } => ("concurrency", 0),
-                Algorithm::LeakyBucket { .. } => ("token_bucket", it.limit.window.seconds()),
-                algorithm => (algorithm.name(), it.limit.window.seconds()),
-            };
-            if !limits.iter().any(|other| kind(other) == kind(&it)) {
-                limits.push(it);
-            }
-        }
+    (vec(limit(), 1..4), flags).prop_map(|(limits, (shadow_mode, quota_mode))| {
+        let limits = with_counters_of_their_own(limits);
         RuleSpec { limits, shadow_mode, quota_mode, ..RuleSpec::default() }
     })
+}
+
+/// Drops limits that would share the counter of an earlier one.
+fn with_counters_of_their_own(all: Vec<LimitSpec>) -> Vec<LimitSpec> {
+    let mut seen = HashSet::new();
+    let mut limits = Vec::new();
+    for spec in all {
+        let seconds = spec.limit.window.seconds();
+        let kind = match spec.limit.algorithm {
+            Algorithm::Concurrency { .. } => ("concurrency", 0),
+            Algorithm::LeakyBucket { .. } => ("token_bucket", seconds),
+            algorithm => (algorithm.name(), seconds),
+        };
+        if seen.insert(kind) {
+            limits.push(spec);
+        }
+    }
+    limits
 }
 
 fn call() -> impl Strategy<Value = Call> {
@@ -210,7 +231,7 @@ fn call() -> impl Strategy<Value = Call> {
         3 => Just(Pause::Micros(0)),
         3 => (0..400_000_u64).prop_map(Pause::Micros),
         2 => (0..90_000_000_u64).prop_map(Pause::Micros),
-        2 => (-1..=1_i8).prop_map(Pause::Told),
+        2 => (-1..=1_i8).prop_map(Pause::AfterWait),
     ];
     let hits = prop_oneof![
         40 => Just(Hits::Add(1)),
@@ -223,11 +244,11 @@ fn call() -> impl Strategy<Value = Call> {
         .prop_map(|(pause, keys, hits)| Call { pause, hits: keys.into_iter().zip(hits).collect() })
 }
 
-/// Games in which the last key has no rule.
-fn game() -> impl Strategy<Value = Game> {
+/// The last key has no rule.
+fn scenario() -> impl Strategy<Value = Scenario> {
     let mode = (prop::bool::weighted(0.1), prop::bool::weighted(0.2));
     (vec(rule(), KEYS.len() - 1), mode, vec(call(), 1..16))
-        .prop_map(|(rules, (quota, stop), calls)| Game { rules, quota, stop, calls })
+        .prop_map(|(rules, (quota, stop), calls)| Scenario { rules, quota, stop, calls })
 }
 
 #[test]
@@ -236,13 +257,13 @@ fn a_request_passes_exactly_after_its_wait() {
     let config =
         ProptestConfig { cases: 1_000, source_file: Some(file!()), ..ProptestConfig::default() };
     let mut runner = TestRunner::new(config);
-    let result = runner.run(&game(), |game| {
-        let (waits, forever) = play(&game);
-        waited.fetch_add(waits, Relaxed);
-        never.fetch_add(forever, Relaxed);
+    let result = runner.run(&scenario(), |scenario| {
+        let waits = count_waits(&scenario);
+        waited.fetch_add(waits.passed_later, Relaxed);
+        never.fetch_add(waits.never_passed, Relaxed);
         Ok(())
     });
-    result.unwrap_or_else(|it| panic!("{it}"));
+    result.unwrap_or_else(|error| panic!("{error}"));
     let (waited, never) = (waited.into_inner(), never.into_inner());
     assert!(1_000 < waited && 100 < never, "{waited} waited, {never} never pass");
 }

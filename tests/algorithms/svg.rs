@@ -56,7 +56,10 @@ pub(crate) fn draw(title: &str, asked: &[u64], window: u64, rows: &[Row]) -> Str
             line(&mut svg, "edge", (x, base - HIGHEST), (x, base));
         }
         for (class, counts) in [("asked", asked), ("admitted", &row.admitted)] {
-            for (second, count) in (0..).zip(counts).filter(|it| *it.1 > 0) {
+            for (second, count) in (0..).zip(counts) {
+                if *count == 0 {
+                    continue;
+                }
                 let high = (count * HIGHEST / scale).max(1);
                 let x = LEFT + second * SECOND + 1;
                 rect(&mut svg, class, (x, base - high), (SECOND - 2, high));
