@@ -1,4 +1,4 @@
-//! Plays the cases in `cases/` over gRPC, on counters in memory, in Redis, and in Redis
+//! Checks the cases in `cases/` over gRPC, on counters in memory, in Redis, and in Redis
 //! behind a deny cache. A case has rules, requests and the expected responses. The name
 //! of a file is the claim that it makes.
 //!
@@ -116,7 +116,7 @@ fn noon() -> u64 {
 #[tokio::test]
 async fn every_case_holds_in_memory() {
     for (name, case) in cases() {
-        play(&name, case, Memory::new(10_000)).await;
+        check_case(&name, case, Memory::new(10_000)).await;
     }
 }
 
@@ -127,7 +127,7 @@ async fn every_case_holds_in_redis() {
     for (name, case) in cases() {
         redis::cmd("FLUSHALL").exec(&mut server.client()).unwrap();
         let store = Redis::new(&settings);
-        play(&name, case, store).await;
+        check_case(&name, case, store).await;
     }
 }
 
@@ -138,28 +138,28 @@ async fn every_case_holds_in_redis_behind_a_cache() {
     for (name, case) in cases() {
         redis::cmd("FLUSHALL").exec(&mut server.client()).unwrap();
         let store = Redis::new(&settings);
-        play(&name, case, DenyCache::new(store, 1_000_000)).await;
+        check_case(&name, case, DenyCache::new(store, 1_000_000)).await;
     }
 }
 
 fn cases() -> Vec<(String, Case)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/cases");
-    let mut cases: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| {
-            let path = entry.unwrap().path();
-            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-            let text = fs::read_to_string(path).unwrap();
-            let case = serde_saphyr::from_str(&text).unwrap_or_else(|it| panic!("{name}: {it}"));
-            (name, case)
-        })
-        .collect();
+    let mut cases = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let text = fs::read_to_string(path).unwrap();
+        match serde_saphyr::from_str(&text) {
+            Ok(case) => cases.push((name, case)),
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
     assert!(!cases.is_empty());
-    cases.sort_by(|(a, _), (b, _)| a.cmp(b));
+    cases.sort_by(|(one, _), (other, _)| one.cmp(other));
     cases
 }
 
-async fn play<S: Store>(name: &str, case: Case, store: S) {
+async fn check_case<S: Store>(name: &str, case: Case, store: S) {
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(case.start)));
     let service = Arc::new(service(name, &case, store, Arc::clone(&clock)));
     let mut client = serve(Arc::clone(&service)).await;
@@ -167,21 +167,9 @@ async fn play<S: Store>(name: &str, case: Case, store: S) {
         clock.advance(Duration::from_secs(step.after));
         clock.set(Timestamp::from_secs(clock_secs(&clock) - step.back));
         for time in 0..step.times {
-            let place = format!("{name}, step {number}, time {time}: {}", step.ask);
-            let response = client.should_rate_limit(ask(step)).await;
-            let response = response.unwrap_or_else(|it| panic!("{place}: {it}")).into_inner();
-            let says = if step.says.contains(':') { full(&response) } else { overall(&response) };
-            assert_eq!(says, step.says, "{place}");
-            if let Some(expected) = &step.headers {
-                let headers = response.response_headers_to_add.iter();
-                let headers: Vec<_> =
-                    headers.map(|it| format!("{}: {}", it.key, it.value)).collect();
-                assert_eq!(headers, *expected, "{place}");
-            }
-            if let Some(expected) = &step.metadata {
-                let metadata = response.dynamic_metadata.clone().unwrap_or_default();
-                assert_eq!(json(Kind::StructValue(metadata)), *expected, "{place}");
-            }
+            let context = format!("{name}, step {number}, time {time}: {}", step.ask);
+            let response = client.should_rate_limit(request(step)).await;
+            check(step, &response.expect(&context).into_inner(), &context);
         }
     }
     if let Some(expected) = case.statistics {
@@ -189,19 +177,48 @@ async fn play<S: Store>(name: &str, case: Case, store: S) {
     }
 }
 
+fn check(step: &Step, response: &RateLimitResponse, context: &str) {
+    let text = if step.says.contains(':') { full_text(response) } else { overall_code(response) };
+    assert_eq!(text, step.says, "{context}");
+    if let Some(expected) = &step.headers {
+        let mut headers = Vec::new();
+        for header in &response.response_headers_to_add {
+            headers.push(format!("{}: {}", header.key, header.value));
+        }
+        assert_eq!(headers, *expected, "{context}");
+    }
+    if let Some(expected) = &step.metadata {
+        let metadata = response.dynamic_metadata.clone().unwrap_or_default();
+        assert_eq!(json(Kind::StructValue(metadata)), *expected, "{context}");
+    }
+}
+
 /// Protobuf's JSON for a value.
 fn json(value: Kind) -> serde_json::Value {
-    let nested = |value: prost_types::Value| value.kind.map_or(serde_json::Value::Null, json);
     match value {
         Kind::NullValue(_) => serde_json::Value::Null,
         Kind::BoolValue(flag) => flag.into(),
         Kind::NumberValue(number) => serde_json::from_str(&number.to_string()).unwrap(),
         Kind::StringValue(text) => text.into(),
-        Kind::ListValue(list) => list.values.into_iter().map(nested).collect(),
+        Kind::ListValue(list) => {
+            let mut values = Vec::new();
+            for value in list.values {
+                values.push(json_or_null(value));
+            }
+            values.into()
+        }
         Kind::StructValue(fields) => {
-            fields.fields.into_iter().map(|(key, value)| (key, nested(value))).collect()
+            let mut object = serde_json::Map::new();
+            for (key, value) in fields.fields {
+                object.insert(key, json_or_null(value));
+            }
+            object.into()
         }
     }
+}
+
+fn json_or_null(value: prost_types::Value) -> serde_json::Value {
+    value.kind.map_or(serde_json::Value::Null, json)
 }
 
 /// Serves until the end of the test, and returns a client.
@@ -218,17 +235,18 @@ fn clock_secs(clock: &ManualClock) -> u64 {
 }
 
 fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>) -> Service<S> {
-    let files: Vec<_> = case
-        .rules
-        .iter()
-        .map(|(name, text)| SourceFile { name: name.clone(), bytes: text.clone().into_bytes() })
-        .collect();
+    let mut files = Vec::new();
+    for (name, text) in &case.rules {
+        files.push(SourceFile { name: name.clone(), bytes: text.clone().into_bytes() });
+    }
     let settings = &case.settings;
     let options = config::CompileOptions { merge_domains: settings.merge_domains };
-    let compiled = config::compile(&files, options).unwrap_or_else(|it| panic!("{name}: {it}"));
+    let compiled = match config::compile(&files, options) {
+        Ok(compiled) => compiled,
+        Err(errors) => panic!("{name}: {errors}"),
+    };
     let metrics = Arc::new(Metrics::new(0.8));
     metrics.install_rules(&compiled.rules);
-    let names = |it: &str| format!("RateLimit-{it}");
     Service {
         engine: Engine {
             rules: Arc::new(Arc::new(compiled.rules).into()),
@@ -236,9 +254,10 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
             clock,
             keys: KeyFormat {
                 prefix: String::new(),
-                style: match settings.reference_keys {
-                    true => KeyStyle::Reference,
-                    false => KeyStyle::Unambiguous,
+                style: if settings.reference_keys {
+                    KeyStyle::Reference
+                } else {
+                    KeyStyle::Unambiguous
                 },
             },
             mode: Mode {
@@ -253,51 +272,57 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
         invalid: WarningLimiter::new("", ""),
         spans: None,
         answers: AnswerSettings {
-            headers: settings.headers.then(|| HeaderNames {
-                limit: names("Limit"),
-                remaining: names("Remaining"),
-                reset: names("Reset"),
-            }),
+            headers: if settings.headers { Some(header_names()) } else { None },
             metadata: if settings.metadata { MetadataWhen::Always } else { MetadataWhen::Refused },
         },
+    }
+}
+
+fn header_names() -> HeaderNames {
+    HeaderNames {
+        limit: "RateLimit-Limit".to_owned(),
+        remaining: "RateLimit-Remaining".to_owned(),
+        reset: "RateLimit-Reset".to_owned(),
     }
 }
 
 /// The statistics that are not zero and do not depend on the store.
 fn statistics(metrics: &Metrics) -> BTreeMap<String, u64> {
     let dotted: String = metrics.rule_stats().collect();
-    let lines = dotted.lines().map(|line| line.rsplit_once(": ").unwrap());
-    lines
-        .map(|(name, value)| {
-            let name = name.strip_prefix("ratelimit.service.rate_limit.").unwrap();
-            (name.to_owned(), value.parse().unwrap())
-        })
-        .filter(|(name, value): &(String, _)| {
-            *value > 0 && !name.ends_with(".over_limit_with_local_cache")
-        })
-        .collect()
+    let mut statistics = BTreeMap::new();
+    for line in dotted.lines() {
+        let (name, value) = line.rsplit_once(": ").unwrap();
+        let name = name.strip_prefix("ratelimit.service.rate_limit.").unwrap();
+        let value = value.parse().unwrap();
+        if value > 0 && !name.ends_with(".over_limit_with_local_cache") {
+            statistics.insert(name.to_owned(), value);
+        }
+    }
+    statistics
 }
 
-fn ask(step: &Step) -> RateLimitRequest {
-    let (domain, descriptors) = step.ask.split_once(" / ").expect("domain / descriptors");
-    RateLimitRequest {
-        domain: domain.to_owned().into(),
-        descriptors: descriptors.split(" | ").map(descriptor).collect(),
-        hits_addend: step.hits,
+fn request(step: &Step) -> RateLimitRequest {
+    let (domain, text) = step.ask.split_once(" / ").expect("domain / descriptors");
+    let (domain, hits_addend) = (domain.to_owned().into(), step.hits);
+    RateLimitRequest { domain, descriptors: descriptors(text), hits_addend }
+}
+
+/// Parses descriptors with `|` between them.
+fn descriptors(text: &str) -> Vec<RateLimitDescriptor> {
+    let mut descriptors = Vec::new();
+    for text in text.split(" | ") {
+        descriptors.push(descriptor(text));
     }
+    descriptors
 }
 
 fn descriptor(text: &str) -> RateLimitDescriptor {
     let mut words = text.split(' ');
-    let entries = words.next().unwrap_or_default();
-    let entry = |it: &str| {
-        let (key, value) = it.split_once('=').expect("key=value");
-        Entry { key: key.to_owned().into(), value: value.to_owned().into() }
-    };
-    let mut message = RateLimitDescriptor {
-        entries: entries.split(',').filter(|it| !it.is_empty()).map(entry).collect(),
-        ..Default::default()
-    };
+    let mut message = RateLimitDescriptor::default();
+    for entry in words.next().unwrap_or_default().split_terminator(',') {
+        let (key, value) = entry.split_once('=').expect("key=value");
+        message.entries.push(Entry { key: key.to_owned().into(), value: value.to_owned().into() });
+    }
     while let Some(word) = words.next() {
         let value = words.next().expect("a value behind hits, refund and limit");
         match word {
@@ -325,16 +350,19 @@ fn limit(text: &str) -> RateLimitOverride {
     }
 }
 
-fn overall(response: &RateLimitResponse) -> String {
+fn overall_code(response: &RateLimitResponse) -> String {
     response.overall_code().as_str_name().to_owned()
 }
 
-fn full(response: &RateLimitResponse) -> String {
-    let statuses: Vec<_> = response.statuses.iter().map(status).collect();
-    format!("{}: {}", overall(response), statuses.join(" | "))
+fn full_text(response: &RateLimitResponse) -> String {
+    let mut statuses = Vec::new();
+    for status in &response.statuses {
+        statuses.push(status_text(status));
+    }
+    format!("{}: {}", overall_code(response), statuses.join(" | "))
 }
 
-fn status(status: &DescriptorStatus) -> String {
+fn status_text(status: &DescriptorStatus) -> String {
     let mut text = status.code().as_str_name().to_owned();
     let Some(limit) = &status.current_limit else {
         assert_eq!(status.duration_until_reset, None);
@@ -346,11 +374,17 @@ fn status(status: &DescriptorStatus) -> String {
         };
     };
     let unit = limit.unit().as_str_name().to_lowercase();
-    let multiplier = limit.unit_multiplier.map(|it| it.to_string()).unwrap_or_default();
-    let reset = status.duration_until_reset.map_or("never".to_owned(), |reset| {
-        assert_eq!(reset.nanos, 0);
-        format!("{}s", reset.seconds)
-    });
+    let multiplier = match limit.unit_multiplier {
+        Some(multiplier) => multiplier.to_string(),
+        None => String::new(),
+    };
+    let reset = match &status.duration_until_reset {
+        Some(reset) => {
+            assert_eq!(reset.nanos, 0);
+            format!("{}s", reset.seconds)
+        }
+        None => "never".to_owned(),
+    };
     let (remaining, requests) = (status.limit_remaining, limit.requests_per_unit);
     write!(text, " {remaining} of {requests}/{multiplier}{unit} {reset}").unwrap();
     if !limit.name.is_empty() {

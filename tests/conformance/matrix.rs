@@ -21,10 +21,10 @@ fn combinations() -> Vec<String> {
         "requests_per_unit: 3, unit: month, calendar: {time_zone: America/New_York, first_day: 15}",
     ];
     let mut limits = Vec::new();
-    for (i, window) in windows.iter().chain(&calendars).enumerate() {
-        limits.push((*window).to_owned());
+    for window in [&windows[..], &calendars].concat() {
+        limits.push(window.to_owned());
         limits.push(format!("{window}, count_denied: false"));
-        if i < windows.len() {
+        if windows.contains(&window) {
             limits.push(format!("{window}, algorithm: sliding_window"));
         }
     }
@@ -33,12 +33,20 @@ fn combinations() -> Vec<String> {
         limits.push(format!("{window}, algorithm: token_bucket"));
         limits.push(format!("{window}, algorithm: leaky_bucket, burst: 3"));
     }
-    let penalties = ["", ", penalty: 20m"];
-    let with = |limit: &String| penalties.map(|penalty| format!("{limit}{penalty}"));
-    let mut limits: Vec<_> = limits.iter().flat_map(with).collect();
+    let mut limits = with_each(&limits, ["", ", penalty: 20m"]);
     limits.push("requests_per_unit: 3, algorithm: concurrency, lease: 30s".into());
-    let consume = ["", ", consume: all_or_nothing"];
-    limits.iter().flat_map(|limit| consume.map(|it| format!("{limit}{it}"))).collect()
+    with_each(&limits, ["", ", consume: all_or_nothing"])
+}
+
+/// Each limit with each of the options.
+fn with_each(limits: &[String], options: [&str; 2]) -> Vec<String> {
+    let mut all = Vec::new();
+    for limit in limits {
+        for option in options {
+            all.push(format!("{limit}{option}"));
+        }
+    }
+    all
 }
 
 fn case(limit: &str, step: &str) -> Case {
@@ -55,13 +63,13 @@ fn case(limit: &str, step: &str) -> Case {
     }
 }
 
-struct Game {
+struct CombinationTest {
     client: RateLimitServiceClient<Channel>,
     clock: Arc<ManualClock>,
     limit: String,
 }
 
-impl Game {
+impl CombinationTest {
     async fn new<S: Store>(limit: &str, store: S) -> Self {
         let case = case(limit, "rules");
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(case.start)));
@@ -70,8 +78,8 @@ impl Game {
     }
 
     /// The status of the first descriptor, and whether the request passes.
-    async fn ask(&mut self, descriptors: &str) -> (DescriptorStatus, bool) {
-        let descriptors = descriptors.split(" | ").map(descriptor).collect();
+    async fn decide(&mut self, descriptors: &str) -> (DescriptorStatus, bool) {
+        let descriptors = super::descriptors(descriptors);
         let request = RateLimitRequest { domain: "d".into(), descriptors, hits_addend: 0 };
         let response = self.client.should_rate_limit(request).await.unwrap().into_inner();
         let passes = response.overall_code() == Code::Ok;
@@ -79,19 +87,19 @@ impl Game {
     }
 
     async fn expect(&mut self, descriptors: &str, passes: bool, remaining: u32) {
-        let (status, passed) = self.ask(descriptors).await;
+        let (status, passed) = self.decide(descriptors).await;
         let found = (passed, status.limit_remaining);
         assert_eq!(found, (passes, remaining), "{}: {descriptors}", self.limit);
     }
 
-    async fn play(mut self) {
+    async fn run(mut self) {
         // Exactly the limit passes. Looks change nothing.
         for remaining in [2, 1, 0] {
             self.expect("k=a hits 0", true, remaining + 1).await;
             self.expect("k=a", true, remaining).await;
         }
         self.expect("k=a hits 0", true, 0).await;
-        let (refused, passed) = self.ask("k=a").await;
+        let (refused, passed) = self.decide("k=a").await;
         assert!(!passed, "{}", self.limit);
         // The request passes exactly after the wait in the answer.
         let wait = refused.duration_until_reset.expect("it will pass").seconds;
@@ -99,10 +107,10 @@ impl Game {
         self.clock.advance(Duration::from_secs(wait.unsigned_abs() - 1));
         if !self.limit.contains("penalty") {
             // With a penalty, an early request would start another ban.
-            assert!(!self.ask("k=a").await.1, "{}: {wait} - 1", self.limit);
+            assert!(!self.decide("k=a").await.1, "{}: {wait} - 1", self.limit);
         }
         self.clock.advance(Duration::from_secs(1));
-        assert!(self.ask("k=a").await.1, "{}: {wait}", self.limit);
+        assert!(self.decide("k=a").await.1, "{}: {wait}", self.limit);
         // Refunded hits are available again, and no others.
         self.expect("k=b hits 2", true, 1).await;
         self.expect("k=b refund 1", true, 2).await;
@@ -112,7 +120,7 @@ impl Game {
         self.expect("k=c | other=", false, kept).await;
         self.expect("k=c hits 0", true, kept).await;
         // More hits than the capacity.
-        let (status, passed) = self.ask("k=e hits 4").await;
+        let (status, passed) = self.decide("k=e hits 4").await;
         let counts = !self.limit.contains("count_denied") && !self.limit.contains("algorithm");
         let says_never = status.duration_until_reset.is_none();
         assert_eq!((passed, says_never), (false, !counts), "{}", self.limit);
@@ -122,7 +130,7 @@ impl Game {
 #[tokio::test]
 async fn all_combinations_share_the_properties_in_memory() {
     for limit in combinations() {
-        Game::new(&limit, Memory::new(10_000)).await.play().await;
+        CombinationTest::new(&limit, Memory::new(10_000)).await.run().await;
     }
 }
 
@@ -132,6 +140,6 @@ async fn all_combinations_share_the_properties_in_redis() {
     let settings = RedisSettings::parse(&server.url(), None, Duration::from_secs(5)).unwrap();
     for limit in combinations() {
         redis::cmd("FLUSHALL").exec(&mut server.client()).unwrap();
-        Game::new(&limit, Redis::new(&settings)).await.play().await;
+        CombinationTest::new(&limit, Redis::new(&settings)).await.run().await;
     }
 }
