@@ -93,6 +93,14 @@ struct Answer {
     scheduling_delay: Duration,
 }
 
+fn count_degraded(answers: &[Answer]) -> usize {
+    let mut degraded = 0;
+    for answer in answers {
+        degraded += usize::from(answer.degraded);
+    }
+    degraded
+}
+
 /// Results of requests about `strict`, which has a limit of 100.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StrictCount {
@@ -174,8 +182,7 @@ impl Record {
     /// How many of the last [`RECOVERY_CALLS`] before call number `end` were degraded.
     fn degraded_before(&self, end: usize) -> usize {
         let answers = self.answers.lock().unwrap();
-        let recent = &answers[end - RECOVERY_CALLS..end];
-        recent.iter().filter(|answer| answer.degraded).count()
+        count_degraded(&answers[end - RECOVERY_CALLS..end])
     }
 }
 
@@ -220,13 +227,17 @@ pub(crate) async fn observe(
 
     let mut answers = mem::take(&mut *record.answers.lock().unwrap());
     answers.retain(|answer| begin <= answer.sent_at);
-    let latency = Percentiles::new(answers.iter().map(|answer| answer.latency));
-    let scheduling = Percentiles::new(answers.iter().map(|answer| answer.scheduling_delay));
+    let (mut latencies, mut delays) = (Vec::new(), Vec::new());
+    for answer in &answers {
+        latencies.push(answer.latency);
+        delays.push(answer.scheduling_delay);
+    }
+    let (latency, scheduling) = (Percentiles::new(latencies), Percentiles::new(delays));
     let (combined, single) = (*record.combined.lock().unwrap(), *record.single.lock().unwrap());
     Observed {
         calls: answers.len(),
-        degraded: answers.iter().filter(|answer| answer.degraded).count(),
-        latency: [500, 990, 999].map(|thousandths| latency.at(thousandths)),
+        degraded: count_degraded(&answers),
+        latency: [latency.at(500), latency.at(990), latency.at(999)],
         scheduling_delay: scheduling.at(990),
         recovery,
         passed: combined.passed_by_store + combined.passed_by_policy,
@@ -243,10 +254,9 @@ fn peak_memory(services: &[Tollgate]) -> usize {
 struct Percentiles(Vec<Duration>);
 
 impl Percentiles {
-    fn new(durations: impl Iterator<Item = Duration>) -> Self {
-        let mut sorted: Vec<_> = durations.collect();
-        sorted.sort_unstable();
-        Self(sorted)
+    fn new(mut durations: Vec<Duration>) -> Self {
+        durations.sort_unstable();
+        Self(durations)
     }
 
     fn at(&self, thousandths: usize) -> Duration {

@@ -66,7 +66,10 @@ async fn a_slow_node_of_a_cluster_does_not_affect_limits_on_other_nodes() {
     for millis in DELAYS {
         let cluster = Cluster::start(3);
         let proxies = FaultyProxy::for_cluster(&cluster).await;
-        let addresses: Vec<_> = proxies.iter().map(FaultyProxy::address).collect();
+        let mut addresses = Vec::new();
+        for proxy in &proxies {
+            addresses.push(proxy.address());
+        }
         let url = addresses.join(",");
         let settings = [("REDIS_TYPE", "cluster"), ("REDIS_URL", url.as_str())];
         let fault =
