@@ -61,7 +61,7 @@ fn the_sample_of_istio_works_without_changes() {
     let redis = RedisServer::start();
     let url = redis.address();
     let root = data.path().to_str().unwrap();
-    let ports = [(); 2].map(|()| free_port().to_string());
+    let ports = [free_port().to_string(), free_port().to_string()];
     let service = Tollgate::start(
         "",
         &[

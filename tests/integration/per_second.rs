@@ -1,8 +1,11 @@
 //! A separate Redis server for limits per second.
 
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::{Code, rate_limit::Unit};
+use envoy_types::pb::envoy::service::ratelimit::v3::{
+    RateLimitRequest,
+    rate_limit_response::{Code, rate_limit::Unit},
+};
 use testkit::{
-    grpc::{self, Client, descriptor, request_for},
+    grpc::{self, Client, descriptor, is_degraded, request_for},
     http,
     redis::RedisServer,
     redis_certificates::{ClientCertificates, RedisCertificates},
@@ -39,23 +42,42 @@ fn start(settings: &[(&str, &str)]) -> Tollgate {
     service
 }
 
-/// Sends one request for `keys`. Returns the unit and the remaining hits of each, and
-/// whether policies decided.
-async fn hit(client: &mut Client, keys: &[&str]) -> (Vec<(Unit, u32)>, bool) {
+/// The limit and the remaining hits of a descriptor.
+struct Status {
+    unit: Unit,
+    remaining: u32,
+}
+
+struct Answer {
+    statuses: Vec<Status>,
+    /// Whether policies decided.
+    degraded: bool,
+}
+
+/// A request with a descriptor for each key.
+fn request(keys: &[&str]) -> RateLimitRequest {
     let mut request = request_for("shop", &[]);
-    request.descriptors = keys.iter().map(|it| descriptor(&[(it, "ann")])).collect();
-    let answer = client.should_rate_limit(request).await.unwrap().into_inner();
-    assert_eq!(answer.overall_code(), Code::Ok, "{keys:?}");
-    let status = answer
-        .statuses
-        .iter()
-        .map(|it| (it.current_limit.as_ref().unwrap().unit(), it.limit_remaining));
-    let degraded = answer.dynamic_metadata.as_ref().unwrap().fields.contains_key("degraded");
-    (status.collect(), degraded)
+    request.descriptors.clear();
+    for key in keys {
+        request.descriptors.push(descriptor(&[(key, "ann")]));
+    }
+    request
+}
+
+/// Sends one request for `keys`.
+async fn hit(client: &mut Client, keys: &[&str]) -> Answer {
+    let response = grpc::decide(client, request(keys)).await;
+    assert_eq!(response.overall_code(), Code::Ok, "{keys:?}");
+    let mut statuses = Vec::new();
+    for status in &response.statuses {
+        let unit = status.current_limit.as_ref().unwrap().unit();
+        statuses.push(Status { unit, remaining: status.limit_remaining });
+    }
+    Answer { statuses, degraded: is_degraded(&response) }
 }
 
 /// The number of calls that charged counters of a server.
-fn times_asked(client: &mut redis::Connection) -> u32 {
+fn decision_calls(client: &mut redis::Connection) -> u32 {
     // An unknown script is sent again as a whole.
     command_calls(client, "evalsha") + command_calls(client, "incrby")
 }
@@ -66,13 +88,17 @@ async fn cost(
     [main, second]: [&mut redis::Connection; 2],
     keys: &[&str],
 ) -> [u32; 2] {
-    let before = [times_asked(main), times_asked(second)];
-    let (units, degraded) = hit(service, keys).await;
-    assert!(!degraded, "{keys:?}");
-    for (key, (unit, _)) in keys.iter().zip(units) {
-        assert_eq!(unit == Unit::Second, key.starts_with("second"), "{keys:?}");
+    let before = [decision_calls(main), decision_calls(second)];
+    let answer = hit(service, keys).await;
+    assert!(!answer.degraded, "{keys:?}");
+    for (key, status) in keys.iter().zip(answer.statuses) {
+        assert_eq!(status.unit == Unit::Second, key.starts_with("second"), "{keys:?}");
     }
-    [times_asked(main) - before[0], times_asked(second) - before[1]]
+    [decision_calls(main) - before[0], decision_calls(second) - before[1]]
+}
+
+fn connect_to(url: &str) -> redis::Connection {
+    redis::Client::open(url).unwrap().get_connection().unwrap()
 }
 
 type Settings<'a> = &'a [(&'a str, &'a str)];
@@ -88,11 +114,10 @@ async fn only_limits_per_second_use_the_separate_redis() {
     };
     let encrypted = Node::with_setup(tls.with_arguments(&["--save", ""]));
     let encrypted_url = format!("redis://127.0.0.1:{}", encrypted.port);
-    let address = |server: &RedisServer| format!("127.0.0.1:{}", server.port());
-    let (open, socket) = (address(&plain), plain.unix_socket().display().to_string());
-    let (guarded, within) = (address(&locked), format!("localhost:{}", encrypted.client_port));
+    let (open, socket) = (plain.address(), plain.unix_socket().display().to_string());
+    let (guarded, within) = (locked.address(), format!("localhost:{}", encrypted.client_port));
     let own = authority.ca_certificate().display().to_string();
-    let ways: [(&str, &str, Settings<'_>); 4] = [
+    let cases: [(&str, &str, Settings<'_>); 4] = [
         (&plain.url(), &open, &[("REDIS_PERSECOND_SOCKET_TYPE", "tcp")]),
         (&plain.url(), &socket, &[("REDIS_PERSECOND_SOCKET_TYPE", "unix")]),
         (
@@ -102,16 +127,16 @@ async fn only_limits_per_second_use_the_separate_redis() {
         ),
         (&encrypted_url, &within, &[("REDIS_PERSECOND_TLS", "true"), ("REDIS_TLS_CACERT", &own)]),
     ];
-    for (other, url, settings) in ways {
+    for (other, url, settings) in cases {
         let ours = [
-            ("REDIS_URL", &address(&main)[..]),
+            ("REDIS_URL", &main.address()[..]),
             ("REDIS_AUTH", "main secret"),
             ("REDIS_PERSECOND_URL", url),
         ];
         let service = start(&[&ours[..], settings].concat());
         let mut client = grpc::connect(service.grpc).await;
-        let mut both = [main.url().replace(' ', "%20"), other.to_owned()]
-            .map(|it| redis::Client::open(it).unwrap().get_connection().unwrap());
+        let mut main_client = connect_to(&main.url().replace(' ', "%20"));
+        let mut other_client = connect_to(other);
         // Unknown scripts need a second call.
         hit(&mut client, &["second", "second_bucket", "minutes", "bucket"]).await;
         hit(&mut client, &["second", "minutes"]).await;
@@ -125,8 +150,8 @@ async fn only_limits_per_second_use_the_separate_redis() {
             (&["minutes", "second"], [1, 1]),
             (&["second", "bucket", "second_bucket"], [1, 1]),
         ] {
-            let [main, other] = &mut both;
-            assert_eq!(cost(&mut client, [main, other], keys).await, expected, "{url}: {keys:?}");
+            let clients = [&mut main_client, &mut other_client];
+            assert_eq!(cost(&mut client, clients, keys).await, expected, "{url}: {keys:?}");
         }
     }
 }
@@ -140,42 +165,43 @@ async fn limits_of_the_other_server_stay_exact_while_one_is_down() {
     let mut expected = 1_000;
     second.stop();
     for _ in 0..5 {
-        assert!(hit(&mut client, &["second"]).await.1);
+        assert!(hit(&mut client, &["second"]).await.degraded);
         expected -= 1;
         for keys in [["minutes", "second"], ["second_bucket", "bucket"]] {
-            let (status, degraded) = hit(&mut client, &keys).await;
-            let exact = status.iter().filter(|(unit, _)| *unit != Unit::Second);
-            assert_eq!(exact.map(|it| it.1).collect::<Vec<_>>(), [expected]);
-            assert!(degraded);
+            let answer = hit(&mut client, &keys).await;
+            for (key, status) in keys.iter().zip(answer.statuses) {
+                assert_eq!(status.unit == Unit::Second, key.starts_with("second"), "{keys:?}");
+                if status.unit != Unit::Second {
+                    assert_eq!(status.remaining, expected);
+                }
+            }
+            assert!(answer.degraded);
         }
     }
     // A limit that is known to be exceeded refuses, whatever policies decide for others.
-    let mut request = request_for("shop", &[]);
-    request.descriptors = ["second", "minutes"].map(|it| descriptor(&[(it, "ann")])).into();
-    request.hits_addend = 2_000;
-    let answer = client.should_rate_limit(request).await.unwrap().into_inner();
-    let codes: Vec<_> = answer.statuses.iter().map(|it| it.code()).collect();
-    assert_eq!(
-        (answer.overall_code(), &codes[..]),
-        (Code::OverLimit, &[Code::Ok, Code::OverLimit][..])
-    );
-    let (status, degraded) = hit(&mut client, &["bucket"]).await;
-    assert_eq!((status[0].1, degraded), (expected - 1, false));
+    let mut refused = request(&["second", "minutes"]);
+    refused.hits_addend = 2_000;
+    let response = grpc::decide(&mut client, refused).await;
+    assert_eq!(response.overall_code(), Code::OverLimit);
+    assert_eq!(response.statuses.len(), 2);
+    assert_eq!(response.statuses[0].code(), Code::Ok);
+    assert_eq!(response.statuses[1].code(), Code::OverLimit);
+    let answer = hit(&mut client, &["bucket"]).await;
+    assert_eq!((answer.statuses[0].remaining, answer.degraded), (expected - 1, false));
     assert_eq!(http::get(service.http, "/ready", &[]).status, 200);
     second.restart();
     eventually_async("Redis to decide again", async || {
-        let (_, degraded) = hit(&mut client, &["bucket", "second"]).await;
-        !degraded
+        !hit(&mut client, &["bucket", "second"]).await.degraded
     })
     .await;
     main.stop();
     let mut direct = second.client();
     for _ in 0..5 {
-        assert!(hit(&mut client, &["bucket"]).await.1);
-        assert!(hit(&mut client, &["bucket", "second"]).await.1);
-        let before = times_asked(&mut direct);
-        assert!(!hit(&mut client, &["second"]).await.1);
-        assert_eq!(times_asked(&mut direct), before + 1);
+        assert!(hit(&mut client, &["bucket"]).await.degraded);
+        assert!(hit(&mut client, &["bucket", "second"]).await.degraded);
+        let before = decision_calls(&mut direct);
+        assert!(!hit(&mut client, &["second"]).await.degraded);
+        assert_eq!(decision_calls(&mut direct), before + 1);
     }
 }
 
@@ -209,14 +235,10 @@ descriptors:
         let service = Tollgate::start(rules, settings);
         service.wait_until_ready();
         let mut client = grpc::connect(service.grpc).await;
-        let mut codes = Vec::new();
-        for _ in 0..20 {
-            let mut request = request_for("shop", &[]);
-            request.descriptors = keys.iter().map(|it| descriptor(&[(it, "ann")])).collect();
-            let answer = client.should_rate_limit(request).await;
-            codes.push(answer.map(|it| it.into_inner().overall_code()).map_err(|it| it.code()));
+        for call in 0..20 {
+            let response = grpc::decide(&mut client, request(keys)).await;
+            let expected = if call < 5 { Code::Ok } else { Code::OverLimit };
+            assert_eq!(response.overall_code(), expected, "{keys:?}, call {call}");
         }
-        let over = |it: usize| Ok(if it < 5 { Code::Ok } else { Code::OverLimit });
-        assert_eq!(codes, (0..20).map(over).collect::<Vec<_>>(), "{keys:?}");
     }
 }

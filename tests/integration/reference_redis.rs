@@ -55,38 +55,44 @@ fn start(settings: &[(&str, &str)]) -> (Tollgate, tempfile::TempDir) {
         ("REDIS_PERSECOND_TIMEOUT", "10s"),
     ];
     let service = Tollgate::start("", &[&always[..], settings].concat());
-    let healthy = || (service.is_healthy()).then_some(());
-    eventually("health", healthy);
+    eventually("health", || service.is_healthy());
     (service, files)
 }
 
-/// The overall code, and the code, limit and remaining hits of each descriptor.
-type Told = (Code, Vec<(Code, Option<(u32, Unit)>, u32)>);
-
-fn told(answer: &RateLimitResponse) -> Told {
-    let status = answer.statuses.iter().map(|it| {
-        let limit = it.current_limit.as_ref().map(|it| (it.requests_per_unit, it.unit()));
-        (it.code(), limit, it.limit_remaining)
-    });
-    (answer.overall_code(), status.collect())
+/// A response with one descriptor.
+#[derive(Debug, PartialEq)]
+struct Answer {
+    overall_code: Code,
+    code: Code,
+    limit: Option<(u32, Unit)>,
+    remaining: u32,
 }
 
-async fn call(client: &mut Client, domain: &str, key: &str, value: &str) -> Told {
-    let answer = client.should_rate_limit(request_for(domain, &[(key, value)])).await;
-    told(&answer.unwrap().into_inner())
+impl Answer {
+    fn new(response: &RateLimitResponse) -> Self {
+        let [status] = &response.statuses[..] else { panic!("expected one status: {response:?}") };
+        let limit = status.current_limit.as_ref();
+        let limit = limit.map(|limit| (limit.requests_per_unit, limit.unit()));
+        let (overall_code, code) = (response.overall_code(), status.code());
+        Self { overall_code, code, limit, remaining: status.limit_remaining }
+    }
+}
+
+async fn call(client: &mut Client, domain: &str, key: &str, value: &str) -> Answer {
+    Answer::new(&grpc::decide(client, request_for(domain, &[(key, value)])).await)
 }
 
 /// An unknown domain, one hit, and 25 hits with a limit of 20.
 async fn basic_flow(settings: &[(&str, &str)]) {
     let (service, _files) = start(settings);
     let mut client = grpc::connect(service.grpc).await;
-    assert_eq!(
-        call(&mut client, "foo", "hello", "world").await,
-        (Code::Ok, vec![(Code::Ok, None, 0)])
-    );
-    let one = |code, limit, rest| (code, vec![(code, Some(limit), rest)]);
+    let (overall_code, code) = (Code::Ok, Code::Ok);
+    let unlimited = Answer { overall_code, code, limit: None, remaining: 0 };
+    assert_eq!(call(&mut client, "foo", "hello", "world").await, unlimited);
+    let limit = Some((50, Unit::Second));
+    let first = Answer { overall_code, code, limit, remaining: 49 };
     let answer = call(&mut client, "basic", "key1", &unique_value()).await;
-    assert_eq!(answer, one(Code::Ok, (50, Unit::Second), 49), "{settings:?}");
+    assert_eq!(answer, first, "{settings:?}");
     loop {
         let (begin, value, mut answers) = (current_minute(), unique_value(), Vec::new());
         for _ in 0..25 {
@@ -98,8 +104,8 @@ async fn basic_flow(settings: &[(&str, &str)]) {
         }
         for (number, answer) in (1..).zip(answers) {
             let code = if number <= 20 { Code::Ok } else { Code::OverLimit };
-            let rest = 20_u32.saturating_sub(number);
-            let expected = one(code, (20, Unit::Minute), rest);
+            let (limit, remaining) = (Some((20, Unit::Minute)), 20_u32.saturating_sub(number));
+            let expected = Answer { overall_code: code, code, limit, remaining };
             assert_eq!(answer, expected, "{number}, {settings:?}");
         }
         break;
@@ -109,7 +115,8 @@ async fn basic_flow(settings: &[(&str, &str)]) {
 #[tokio::test]
 async fn on_one_server() {
     let (main, second) = (RedisServer::start(), RedisServer::start());
-    let [main, second] = [&main, &second].map(|it| format!("localhost:{}", it.port()));
+    let (main, second) =
+        (format!("localhost:{}", main.port()), format!("localhost:{}", second.port()));
     basic_flow(&[("REDIS_URL", &main)]).await;
     let both = [("REDIS_PERSECOND", "true"), ("REDIS_PERSECOND_URL", &second)];
     basic_flow(&[&both[..], &[("REDIS_URL", &main)]].concat()).await;
@@ -118,7 +125,8 @@ async fn on_one_server() {
 #[tokio::test]
 async fn with_passwords() {
     let (main, second) = (RedisServer::with_password("one"), RedisServer::with_password("two"));
-    let [main, second] = [&main, &second].map(|it| format!("localhost:{}", it.port()));
+    let (main, second) =
+        (format!("localhost:{}", main.port()), format!("localhost:{}", second.port()));
     let main_url = format!("redis://default:one@{main}");
     for first in
         [&[("REDIS_URL", &main[..]), ("REDIS_AUTH", "one")][..], &[("REDIS_URL", &main_url)]]

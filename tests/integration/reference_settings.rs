@@ -10,6 +10,17 @@ use testkit::{http, redis::RedisServer, tollgate::Tollgate};
 /// replaced by the test.
 type Variable = (&'static str, &'static str, Option<&'static str>);
 
+/// All variables that have an invalid value, with it.
+fn invalid_settings() -> Vec<(&'static str, &'static str)> {
+    let mut settings = Vec::new();
+    for (name, _, invalid) in VARIABLES {
+        if let Some(invalid) = invalid {
+            settings.push((*name, *invalid));
+        }
+    }
+    settings
+}
+
 const SWITCH: Option<&str> = Some("maybe");
 const DURATION: Option<&str> = Some("soon");
 const NUMBER: Option<&str> = Some("many");
@@ -153,91 +164,112 @@ fn all_invalid_values_are_reported_before_a_port_opens() {
     // The port is in use, so opening it would be an error as well.
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let illegal = VARIABLES.iter().filter_map(|&(name, _, illegal)| Some((name, illegal?)));
-    let mut settings: Vec<_> = illegal.clone().collect();
-    settings.retain(|(name, _)| *name != "GRPC_PORT");
+    let mut invalid = invalid_settings();
+    invalid.retain(|(name, _)| *name != "GRPC_PORT");
+    let mut settings = invalid.clone();
     // The variables of a mogrifier are only read if it is used.
     settings.extend([("GRPC_PORT", port.as_str()), ("USE_DOG_STATSD_MOGRIFIERS", "hits")]);
     let mut process = Tollgate::launch(RULES, &settings);
     let status = process.wait_for_exit();
     assert_eq!(status.code(), Some(2));
-    let said = process.log();
-    assert!(!said.contains("listen"), "{said}");
-    let lines: Vec<_> = said.lines().map(str::trim).collect();
-    for (name, value) in illegal.filter(|(name, _)| *name != "GRPC_PORT") {
-        let line = lines
-            .iter()
-            .find(|it| it.strip_prefix(name).is_some_and(|it| it.starts_with(['=', ' ', ':'])));
-        let line = line.unwrap_or_else(|| panic!("{name} is not named in\n{said}"));
+    let log = process.log();
+    assert!(!log.contains("listen"), "{log}");
+    for (name, value) in invalid {
+        let line = line_about(&log, name);
         assert!(line.contains("expected") || line.contains("use redis"), "{line}");
         assert!(line.contains(value) || line.contains("(not shown)"), "{line}");
     }
 }
 
+/// The line of the log that begins with the name of the variable.
+fn line_about<'a>(log: &'a str, name: &str) -> &'a str {
+    for line in log.lines() {
+        if let Some(rest) = line.trim().strip_prefix(name)
+            && rest.starts_with(['=', ' ', ':'])
+        {
+            return line;
+        }
+    }
+    panic!("{name} is not named in\n{log}")
+}
+
 #[test]
 fn each_invalid_value_ends_the_process() {
-    for (name, value) in VARIABLES.iter().filter_map(|&(name, _, illegal)| Some((name, illegal?))) {
+    for (name, value) in invalid_settings() {
         // The variables of a mogrifier are only read if it is used.
-        let more =
-            if name.starts_with("DOG_STATSD_MOGRIFIER_HITS_") { &VARIABLES[32..37] } else { &[] };
-        let mut settings: Vec<_> = more.iter().map(|&(name, legal, _)| (name, legal)).collect();
+        let mut settings = Vec::new();
+        if name.starts_with("DOG_STATSD_MOGRIFIER_HITS_") {
+            for (name, valid, _) in &VARIABLES[32..37] {
+                settings.push((*name, *valid));
+            }
+        }
         settings.push((name, value));
         let mut process = Tollgate::launch(RULES, &settings);
         let status = process.wait_for_exit();
-        let said = process.log();
-        assert_eq!(status.code(), Some(2), "{name}: {said}");
-        assert!(said.contains(name) && !said.contains("listening"), "{name}: {said}");
+        let log = process.log();
+        assert_eq!(status.code(), Some(2), "{name}: {log}");
+        assert!(log.contains(name) && !log.contains("listening"), "{name}: {log}");
     }
 }
 
 #[test]
 fn empty_values_are_equivalent_to_unset_ones() {
-    let all = VARIABLES.iter().map(|&(name, _, _)| name);
-    // Without these, the process would use default ports.
-    let settings: Vec<_> = all.filter(|it| !LISTENERS.contains(it)).map(|it| (it, "")).collect();
-    let (empty, unset) = (
-        Tollgate::start(RULES, &[&settings[..], &[("LOG_FORMAT", "json")]].concat()),
-        Tollgate::start(RULES, &[]),
-    );
+    let mut settings = Vec::new();
+    for (name, ..) in VARIABLES {
+        // Without these, the process would use default ports.
+        if !LISTENERS.contains(name) {
+            settings.push((*name, ""));
+        }
+    }
+    settings.push(("LOG_FORMAT", "json"));
+    let (empty, unset) = (Tollgate::start(RULES, &settings), Tollgate::start(RULES, &[]));
     for path in ["/rlconfig", "/ready", "/healthcheck"] {
-        let [one, other] = [&empty, &unset].map(|it| http::get(it.http, path, &[]));
+        let one = http::get(empty.http, path, &[]);
+        let other = http::get(unset.http, path, &[]);
         assert_eq!((one.status, one.text()), (other.status, other.text()), "{path}");
     }
-    let messages = |service: &Tollgate| {
-        let log = service.log();
-        let lines = log.lines().map(|it| serde_json::from_str::<serde_json::Value>(it).unwrap());
-        lines.map(|it| it["@message"].to_string()).collect::<Vec<_>>()
-    };
-    assert_eq!(messages(&empty), messages(&unset));
+    assert_eq!(log_messages(&empty), log_messages(&unset));
+}
+
+fn log_messages(service: &Tollgate) -> Vec<String> {
+    let mut messages = Vec::new();
+    for line in service.log().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        messages.push(line["@message"].to_string());
+    }
+    messages
 }
 
 #[test]
 fn all_valid_values_work_together_and_ignored_ones_are_logged_once() {
     let files = tempfile::tempdir().unwrap();
-    let at = |it: &str| files.path().join(it).display().to_string();
+    let path = |name: &str| files.path().join(name).display().to_string();
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    std::fs::write(at("tls.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
-    std::fs::write(at("tls.key"), key.serialize_pem()).unwrap();
-    std::fs::create_dir_all(at("root/ratelimit/config")).unwrap();
-    std::fs::write(at("root/ratelimit/config/rules.yaml"), RULES).unwrap();
+    std::fs::write(path("tls.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(path("tls.key"), key.serialize_pem()).unwrap();
+    std::fs::create_dir_all(path("root/ratelimit/config")).unwrap();
+    std::fs::write(path("root/ratelimit/config/rules.yaml"), RULES).unwrap();
     let redis = RedisServer::start();
     let sink = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let made = |value: &str| match value {
-        "@cert" => at("tls.crt"),
-        "@key" => at("tls.key"),
-        "@rules" => at("root"),
+    let expand = |value: &str| match value {
+        "@cert" => path("tls.crt"),
+        "@key" => path("tls.key"),
+        "@rules" => path("root"),
         "@redis" => format!("127.0.0.1:{}", redis.port()),
         "@statsd" => sink.local_addr().unwrap().port().to_string(),
         value => value.to_owned(),
     };
-    let mut legal = Vec::new();
+    let mut valid = Vec::new();
     for &(name, value, _) in VARIABLES {
         if !LISTENERS.contains(&name) {
-            legal.push((name, made(value)));
+            valid.push((name, expand(value)));
         }
     }
-    let mut settings: Vec<_> = legal.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut settings = Vec::new();
+    for (name, value) in &valid {
+        settings.push((*name, value.as_str()));
+    }
     settings.push(("TOLLGATE_CONFIG", ""));
     let service = Tollgate::start("", &settings);
     service.wait_until_healthy();
@@ -245,10 +277,10 @@ fn all_valid_values_work_together_and_ignored_ones_are_logged_once() {
     let reply = http::send(service.http, "POST", "/json", &[], body);
     assert_eq!((reply.status, reply.header("x-limit").as_deref()), (200, Some("1")));
     let log = service.log();
-    for &(name, value, illegal) in VARIABLES {
-        let said = log.matches(&format!("\"{name} is ignored: ")).count();
-        let ignored = illegal.is_none() && is_ignored(name);
-        assert_eq!(said, usize::from(ignored && !value.is_empty()), "{name}: {log}");
+    for &(name, value, invalid) in VARIABLES {
+        let messages = log.matches(&format!("\"{name} is ignored: ")).count();
+        let ignored = invalid.is_none() && is_ignored(name);
+        assert_eq!(messages, usize::from(ignored && !value.is_empty()), "{name}: {log}");
         assert!(!log.contains(&format!("\"{name} is not a setting")), "{name}: {log}");
     }
 }

@@ -44,21 +44,33 @@ const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS
 /// Starts a service with the certificates of `secret`. Client certificates are verified
 /// if `check`, a list of names, is not empty.
 fn start(secret: &MountedSecret, check: &[&str], more: &[(&str, &str)]) -> Tollgate {
-    let path = |it: &str| secret.path(it).display().to_string();
-    let (certificate, key, ca) = (path("tls.crt"), path("tls.key"), path("ca.crt"));
+    let (certificate, key) = (path(secret, "tls.crt"), path(secret, "tls.key"));
+    let ca = path(secret, "ca.crt");
     let mut settings = vec![
         ("GRPC_SERVER_USE_TLS", "true"),
         ("GRPC_SERVER_TLS_CERT", &*certificate),
         ("GRPC_SERVER_TLS_KEY", &*key),
     ];
-    settings.extend([("GRPC_CLIENT_TLS_CACERT", &*ca)].iter().filter(|_| !check.is_empty()));
-    settings.extend(check.iter().map(|it| ("GRPC_CLIENT_TLS_SAN", *it)));
+    if !check.is_empty() {
+        settings.push(("GRPC_CLIENT_TLS_CACERT", &*ca));
+    }
+    for name in check {
+        settings.push(("GRPC_CLIENT_TLS_SAN", *name));
+    }
     settings.extend(more);
     Tollgate::start(RULES, &settings)
 }
 
+fn sign_for(authority: &CertificateAuthority, purpose: ExtendedKeyUsagePurpose) -> Identity {
+    authority.sign_for("envoy", vec![purpose])
+}
+
+fn path(secret: &MountedSecret, name: &str) -> String {
+    secret.path(name).display().to_string()
+}
+
 fn secret(authority: &CertificateAuthority) -> MountedSecret {
-    MountedSecret::new(|it| authority.write(it, "localhost")).0
+    MountedSecret::new(|directory| authority.write(directory, "localhost")).0
 }
 
 async fn shake_hands(
@@ -121,31 +133,32 @@ async fn clients_are_authenticated_by_their_certificates() {
     let secret = secret(&authority);
     let by_name = start(&secret, &["envoy"], &system);
     let by_authority = {
-        let ca = secret.path("ca.crt").display().to_string();
+        let ca = path(&secret, "ca.crt");
         start(&secret, &[], &[("GRPC_CLIENT_TLS_CACERT", &ca), system[0]])
     };
-    let purpose = |it| authority.sign_for("envoy", vec![it]);
-    type Shown<'a> = (&'a str, Box<dyn Fn() -> Option<Identity> + 'a>, [bool; 2]);
-    let shown: [Shown<'_>; 6] = [
-        ("none", Box::new(|| None), [false, false]),
-        ("of another authority", Box::new(|| Some(other.sign("envoy"))), [false, false]),
-        ("of another name", Box::new(|| Some(authority.sign("curl"))), [true, false]),
-        (
-            "of a server",
-            Box::new(|| Some(purpose(ExtendedKeyUsagePurpose::ServerAuth))),
-            [false, false],
-        ),
-        ("of a client", Box::new(|| Some(purpose(ExtendedKeyUsagePurpose::ClientAuth))), [true; 2]),
-        ("for anything", Box::new(|| Some(authority.sign("envoy"))), [true; 2]),
-    ];
     for version in VERSIONS {
-        for (what, identity, expected) in &shown {
-            let config = authority.client_config(identity(), &[version]);
+        for (case, expected) in [
+            ("no certificate", [false, false]),
+            ("another authority", [false, false]),
+            ("another name", [true, false]),
+            ("for servers", [false, false]),
+            ("for clients", [true; 2]),
+            ("for anything", [true; 2]),
+        ] {
+            let identity = match case {
+                "no certificate" => None,
+                "another authority" => Some(other.sign("envoy")),
+                "another name" => Some(authority.sign("curl")),
+                "for servers" => Some(sign_for(&authority, ExtendedKeyUsagePurpose::ServerAuth)),
+                "for clients" => Some(sign_for(&authority, ExtendedKeyUsagePurpose::ClientAuth)),
+                _ => Some(authority.sign("envoy")),
+            };
+            let config = authority.client_config(identity, &[version]);
             let found = [
                 is_served(by_authority.grpc, &config).await,
                 is_served(by_name.grpc, &config).await,
             ];
-            assert_eq!(found, *expected, "{what}, {:?}", version.version);
+            assert_eq!(found, expected, "{case}, {:?}", version.version);
         }
     }
     assert_eq!([&by_authority, &by_name].map(failures), [6.0, 8.0]);
@@ -186,13 +199,12 @@ async fn endless_handshakes_delay_neither_clients_nor_the_exit() {
     let mut service = start(&secret(&authority), &[], &settings);
     // The first bytes of a handshake message of 512 bytes.
     let beginnings = [&b""[..], &[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]];
-    let slow: Vec<_> = (0..300)
-        .map(|i| {
-            let mut stream = Plain::connect(service.grpc).unwrap();
-            stream.write_all(beginnings[i % 2]).unwrap();
-            stream
-        })
-        .collect();
+    let mut slow = Vec::new();
+    for number in 0..300 {
+        let mut stream = Plain::connect(service.grpc).unwrap();
+        stream.write_all(beginnings[number % 2]).unwrap();
+        slow.push(stream);
+    }
     let config = authority.client_config(None, &VERSIONS);
     assert!(is_served(service.grpc, &config).await);
     let silent = shake_hands(service.grpc, &config).await.unwrap();
@@ -218,7 +230,6 @@ async fn idle_connections_are_closed_in_favour_of_others() {
 fn a_key_of_another_certificate_is_an_error_before_a_port_opens() {
     let authority = CertificateAuthority::new();
     let (secret, other) = (secret(&authority), secret(&authority));
-    let path = |it: &MountedSecret, name: &str| it.path(name).display().to_string();
     let mut process = Tollgate::launch(
         RULES,
         &[
@@ -246,8 +257,8 @@ fn tollgate_hit_supports_tls() {
         let output = command.output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
-    let path = |it: &str| secret.path(it).display().to_string();
-    let (ca, certificate, key) = (path("ca.crt"), path("tls.crt"), path("tls.key"));
+    let (certificate, key) = (path(&secret, "tls.crt"), path(&secret, "tls.key"));
+    let ca = path(&secret, "ca.crt");
     let all = [
         &["--grpc-use-tls", "--grpc-server-ca-file", &*ca][..],
         &["--grpc-cert-file", &*certificate, "--grpc-key-file", &*key],

@@ -60,10 +60,21 @@ async fn a_socket_replaces_the_port_and_is_removed_at_shutdown() {
     let path = socket(&directory);
     let mut service = start(&path, &[]);
     assert!(answers(&connect(&path).await).await);
-    assert_eq!([(); 4].map(|()| hit(&path)), [0, 0, 0, 1].map(Some));
+    for expected in [0, 0, 0, 1] {
+        assert_eq!(hit(&path), Some(expected));
+    }
     service.stop();
     assert!(!path.exists());
     assert_eq!(hit(&path), Some(2));
+}
+
+/// Checks that a process with this socket ends with an error.
+fn check_start_fails(path: &Path, expected: &str) {
+    let settings = [("GRPC_UDS", path.to_str().unwrap())];
+    let mut process = Tollgate::launch(RULES, &settings);
+    assert_eq!(process.wait_for_exit().code(), Some(2));
+    let log = process.log();
+    assert!(log.contains(path.to_str().unwrap()) && log.contains(expected), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,24 +86,17 @@ async fn only_a_stale_socket_is_replaced() {
     let mut service = start(&path, &[]);
     assert!(answers(&connect(&path).await).await);
 
-    let refused = |path: &Path, expected: &str| {
-        let settings = [("GRPC_UDS", path.to_str().unwrap())];
-        let mut process = Tollgate::launch(RULES, &settings);
-        assert_eq!(process.wait_for_exit().code(), Some(2));
-        let log = process.log();
-        assert!(log.contains(path.to_str().unwrap()) && log.contains(expected), "{log}");
-    };
-    refused(&path, "uses this socket");
+    check_start_fails(&path, "uses this socket");
     assert!(answers(&connect(&path).await).await, "that one goes on");
     let file = directory.path().join("file");
     fs::write(&file, "mine").unwrap();
-    refused(&file, "is not a socket");
+    check_start_fails(&file, "is not a socket");
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
-    refused(directory.path(), "is not a socket");
+    check_start_fails(directory.path(), "is not a socket");
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    refused(&link, "is not a socket");
-    refused(&directory.path().join("none/grpc.sock"), "No such file");
+    check_start_fails(&link, "is not a socket");
+    check_start_fails(&directory.path().join("none/grpc.sock"), "No such file");
 
     // Another process has replaced the socket, and keeps it.
     fs::remove_file(&path).unwrap();
@@ -147,7 +151,7 @@ async fn a_socket_supports_tls() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unspecified_ipv6_address_serves_both_ip_versions() {
-    let ports = [(); 3].map(|()| free_port().to_string());
+    let ports = [free_port().to_string(), free_port().to_string(), free_port().to_string()];
     let settings = [
         ("HOST", "::"),
         ("PORT", ports[0].as_str()),
@@ -158,11 +162,15 @@ async fn an_unspecified_ipv6_address_serves_both_ip_versions() {
     ];
     let service = Tollgate::start(RULES, &settings);
     for host in ["127.0.0.1", "::1"] {
-        let at = |port: u16| (host.parse::<std::net::IpAddr>().unwrap(), port).into();
-        let raw = RawGrpc::connect(at(service.grpc.port())).await;
+        let ip: std::net::IpAddr = host.parse().unwrap();
+        let raw = RawGrpc::connect((ip, service.grpc.port()).into()).await;
         assert!(answers(&raw).await, "{host}");
-        assert_eq!(http::get(at(service.http.port()), "/healthcheck", &[]).status, 200, "{host}");
-        assert_eq!(http::get(at(service.debug.port()), "/", &[]).status, 200, "{host}");
+        assert_eq!(
+            http::get((ip, service.http.port()).into(), "/healthcheck", &[]).status,
+            200,
+            "{host}"
+        );
+        assert_eq!(http::get((ip, service.debug.port()).into(), "/", &[]).status, 200, "{host}");
     }
 }
 
@@ -182,7 +190,9 @@ async fn connections_reach_their_maximum_age_at_different_times() {
     let mut ends = tokio::time::timeout(TIMEOUT, connections.join_all()).await.unwrap();
     ends.sort();
     // The expected distance is 25 ms.
-    let apart = |it: &&[tokio::time::Instant]| Duration::from_millis(1) < it[1] - it[0];
-    let spread = ends.windows(2).filter(apart).count();
+    let mut spread = 0;
+    for pair in ends.windows(2) {
+        spread += usize::from(Duration::from_millis(1) < pair[1] - pair[0]);
+    }
     assert!(20 <= spread, "{spread} of 39");
 }

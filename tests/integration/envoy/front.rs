@@ -46,6 +46,7 @@ pub struct Fronts {
 pub struct Front<'a> {
     pub envoy: &'a Envoy,
     pub service: &'a Tollgate,
+    pub store: &'static str,
     pub http: SocketAddr,
     pub tcp: SocketAddr,
 }
@@ -53,9 +54,11 @@ pub struct Front<'a> {
 impl Front<'_> {
     /// Sends a GET request through Envoy.
     pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
-        let headers: Vec<_> =
-            headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-        http::get(self.http, path, &headers)
+        let mut byte_headers = Vec::new();
+        for (name, value) in headers {
+            byte_headers.push((*name, value.as_bytes()));
+        }
+        http::get(self.http, path, &byte_headers)
     }
 
     /// The statuses of `times` equal requests.
@@ -69,23 +72,19 @@ impl Front<'_> {
     }
 }
 
-/// Runs a test with counters in memory, and again with counters in Redis.
-pub fn on_each_store(test: impl Fn(Front<'_>)) {
-    let fronts = Fronts::shared();
-    for (service, store) in fronts.services.iter().zip(["memory", "redis"]) {
-        println!("--- counters in {store}");
-        test(Front {
-            envoy: &fronts.envoy,
-            service,
-            http: fronts.envoy.listener(&format!("http-{store}")),
-            tcp: fronts.envoy.listener(&format!("tcp-{store}")),
-        });
-    }
-}
-
 impl Fronts {
+    /// The front with counters in memory, and then the one with counters in Redis.
+    pub fn each_store(&self) -> impl Iterator<Item = Front<'_>> {
+        ["memory", "redis"].into_iter().zip(&self.services).map(|(store, service)| {
+            println!("--- counters in {store}");
+            let http = self.envoy.listener(&format!("http-{store}"));
+            let tcp = self.envoy.listener(&format!("tcp-{store}"));
+            Front { envoy: &self.envoy, service, store, http, tcp }
+        })
+    }
+
     /// The instance that other tests use at the moment, or a new one.
-    fn shared() -> Arc<Self> {
+    pub fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Fronts>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {

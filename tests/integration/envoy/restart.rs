@@ -28,24 +28,25 @@ fn no_request_fails_while_two_instances_are_restarted_in_turn() {
     let redis = RedisServer::start();
     let url = redis.url();
     let settings = [("REDIS_URL", url.as_str()), ("DRAIN_DELAY", "2s")];
-    let mut services = [(); 2].map(|()| Tollgate::start(RULES, &settings));
+    let mut services = [Tollgate::start(RULES, &settings), Tollgate::start(RULES, &settings)];
     let envoy = start_envoy(&services);
-    let wait_for_healthy = |expected: u64| {
-        eventually(&format!("{expected} healthy instances"), || {
-            envoy.stat("cluster.tollgate.membership_healthy") == expected
-        });
-    };
-    wait_for_healthy(2);
+    wait_for_healthy(&envoy, 2);
     under_load(&envoy, || {
         for service in &mut services {
             service.terminate();
-            wait_for_healthy(1);
+            wait_for_healthy(&envoy, 1);
             // Envoy noticed the health check, not a closed port.
             assert_eq!(http::get(service.http, "/healthcheck", &[]).status, 500);
             assert!(service.wait_for_exit().success());
             *service = Tollgate::start_at(service.host(), RULES, &settings);
-            wait_for_healthy(2);
+            wait_for_healthy(&envoy, 2);
         }
+    });
+}
+
+fn wait_for_healthy(envoy: &Envoy, expected: u64) {
+    eventually(&format!("{expected} healthy instances"), || {
+        envoy.stat("cluster.tollgate.membership_healthy") == expected
     });
 }
 
@@ -53,7 +54,7 @@ fn no_request_fails_while_two_instances_are_restarted_in_turn() {
 fn no_request_fails_while_old_connections_are_replaced() {
     let redis = RedisServer::start();
     let settings = [("REDIS_URL", &*redis.url()), ("GRPC_MAX_CONNECTION_AGE", "300ms")];
-    let services = [(); 2].map(|()| Tollgate::start(RULES, &settings));
+    let services = [Tollgate::start(RULES, &settings), Tollgate::start(RULES, &settings)];
     let envoy = start_envoy(&services);
     under_load(&envoy, || {
         eventually("connections to be replaced", || {
@@ -107,7 +108,7 @@ fn start_envoy(services: &[Tollgate; 2]) -> Envoy {
     let filter = envoy::rate_limit_filter("tollgate", &json!({ "failure_mode_deny": true }));
     let user = route("/user", json!({ "rate_limits": [{ "actions": [header("user")] }] }));
     let chain = envoy::http_filter_chain(&[filter], &[user]);
-    let addresses = services.each_ref().map(|service| service.grpc);
+    let addresses = [services[0].grpc, services[1].grpc];
     let mut tollgate = envoy::grpc_cluster("tollgate", &addresses);
     tollgate["common_lb_config"] = json!({ "healthy_panic_threshold": { "value": 0 } });
     tollgate["health_checks"] = json!([health_check()]);

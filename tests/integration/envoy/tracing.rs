@@ -59,28 +59,42 @@ async fn a_trace_continues_through_envoy_with_either_kind_of_headers() {
         assert_eq!(http::get(envoy.listener(name), "/", &headers).status, 200);
     };
     let (yes, no) = (format!("00-{TRACE}-{SPAN}-01"), format!("00-{TRACE}-{SPAN}-00"));
-    let of = |name: &str| -> Vec<ReceivedSpan> {
-        let all = collector.spans().into_iter();
-        all.filter(|it| it.resource["service.name"] == name).collect()
-    };
-    let calls = |count: usize| {
-        eventually("the spans of the call", || Some(of("RateLimit")).filter(|it| it.len() == count))
-    };
 
     get("w3c", &[("traceparent", no.as_bytes())]);
     get("w3c", &[("traceparent", yes.as_bytes())]);
-    let call = calls(2).into_iter().find(|it| it.span.name.contains("RateLimitService")).unwrap();
+    let call = last_server_span(&collector, 2);
     assert_eq!(call.trace_id(), TRACE);
-    let is_parent = |it: &ReceivedSpan| hex(&it.span.span_id) == call.parent_id();
-    let above = eventually("Envoy's span", || of("front").into_iter().find(is_parent));
-    assert_eq!(above.trace_id(), TRACE);
+    let parent = eventually("Envoy's span", || parent_of(&call, spans_of(&collector, "front")));
+    assert_eq!(parent.trace_id(), TRACE);
 
     let ids = [("x-b3-traceid", TRACE.as_bytes()), ("x-b3-spanid", SPAN.as_bytes())];
     get("b3", &[&ids[..], &[("x-b3-sampled", b"0")]].concat());
     get("b3", &[&ids[..], &[("x-b3-sampled", b"1")]].concat());
-    let call = calls(4).into_iter().rfind(|it| it.span.name.contains("RateLimitService")).unwrap();
+    let call = last_server_span(&collector, 4);
     assert_eq!(call.trace_id(), TRACE);
     assert!(!["", SPAN].contains(&call.parent_id().as_str()), "Envoy's span is in between");
+}
+
+fn spans_of(collector: &Collector, service_name: &str) -> Vec<ReceivedSpan> {
+    let mut spans = collector.spans();
+    spans.retain(|exported| exported.resource["service.name"] == service_name);
+    spans
+}
+
+/// The last server span, once `count` spans of the service have arrived.
+fn last_server_span(collector: &Collector, count: usize) -> ReceivedSpan {
+    eventually("the spans of the call", || spans_of(collector, "RateLimit").len() == count);
+    let mut last = None;
+    for exported in spans_of(collector, "RateLimit") {
+        if exported.span.name.contains("RateLimitService") {
+            last = Some(exported);
+        }
+    }
+    last.expect("there is a server span")
+}
+
+fn parent_of(child: &ReceivedSpan, spans: Vec<ReceivedSpan>) -> Option<ReceivedSpan> {
+    spans.into_iter().find(|exported| hex(&exported.span.span_id) == child.parent_id())
 }
 
 /// Envoy samples the requests that the caller wants to be sampled.
