@@ -133,10 +133,14 @@ pub struct RefusalFields {
 /// some kilobytes of headers.
 const MOST_LISTED: usize = 20;
 
+/// The longest name listed there, in bytes.
+const LONGEST_NAME: usize = 100;
+
 impl RefusalFields {
     /// The header fields of a refusal: one limit for each of the first 20 descriptors that
-    /// refuse. A limit without a name that the syntax allows is called `limit-N`, where N
-    /// is the number of its descriptor, from 1. Empty if the request passes.
+    /// refuse. A limit without a name, or with one that is longer than 100 bytes or that the
+    /// syntax does not allow, is called `limit-N`, where N is the number of its descriptor,
+    /// from 1. Empty if the request passes.
     pub fn new(decision: &Decision) -> Self {
         let mut fields = Self::default();
         if decision.over_limit {
@@ -146,7 +150,7 @@ impl RefusalFields {
             let Some(LimitStatus { limit, name, outcome, wait }) = verdict.status() else {
                 continue;
             };
-            let name = if is_quotable(name) {
+            let name = if is_quotable(name) && name.len() <= LONGEST_NAME {
                 name.to_string()
             } else {
                 format!("limit-{}", position + 1)

@@ -26,6 +26,7 @@ use crate::{
 
 mod command;
 mod listeners;
+mod open_files;
 mod readiness;
 mod rules;
 mod signals;
@@ -70,6 +71,9 @@ pub enum AppError {
     /// The system refused to register signal handlers.
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
+    /// A panic during the start.
+    #[error("the start failed: {0}")]
+    Start(String),
     /// A server ended before it was asked to stop.
     #[error("the {name} failed: {why}")]
     Ended {

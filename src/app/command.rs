@@ -2,9 +2,13 @@
 
 use std::{error::Error, io, sync::Arc};
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinSet,
+};
+use tracing::info;
 
-use super::{App, AppError, Listeners, Signals};
+use super::{App, AppError, Listeners, Signals, open_files};
 use crate::{
     cli::{Command, CommandStatus, PipeOutput, check, hit, migrate},
     logging,
@@ -28,21 +32,40 @@ pub fn execute(command: Command) -> Result<CommandStatus, Box<dyn Error>> {
 }
 
 fn serve(settings: Settings) -> Result<CommandStatus, Box<dyn Error>> {
+    let runtime = runtime()?;
+    // First, because a signal without a handler ends the process.
+    let signals = {
+        let _context = runtime.enter();
+        Signals::from_system().map_err(AppError::Signals)?
+    };
     logging::init(&settings.log)?;
     environment::report(&settings);
-    let runtime = runtime()?;
-    let result = runtime.block_on(run(settings));
+    open_files::raise_limit(&settings);
+    let result = runtime.block_on(run(settings, signals));
     // A name lookup in progress would delay the exit.
     runtime.shutdown_background();
     result?;
     Ok(CommandStatus::Positive)
 }
 
-async fn run(settings: Settings) -> Result<(), AppError> {
-    let signals = Signals::from_system().map_err(AppError::Signals)?;
+/// Starts the service and runs it. A signal to stop during the start ends it at once.
+async fn run(settings: Settings, mut signals: Signals) -> Result<(), AppError> {
     let prometheus = settings.statistics.prometheus.clone();
     let listeners = Listeners::bind(settings.listeners.clone(), prometheus);
-    let app = App::build(settings, Arc::new(SystemClock), listeners).await?;
+    // A task of its own, because reading many rules blocks its thread.
+    let mut start = JoinSet::new();
+    start.spawn(App::build(settings, Arc::new(SystemClock), listeners));
+    let app = tokio::select! {
+        built = start.join_next() => match built {
+            Some(Ok(app)) => app?,
+            Some(Err(panic)) => return Err(AppError::Start(panic.to_string())),
+            None => return Ok(()),
+        },
+        _ = signals.stop.recv() => {
+            info!("a signal has ended the start");
+            return Ok(());
+        }
+    };
     app.run(signals).await
 }
 

@@ -7,9 +7,10 @@ use prost::Message;
 use testkit::{
     grpc::{decide, request_for},
     network::unused_address,
+    process::Process,
     raw_grpc::frame,
     tollgate::Tollgate,
-    wait::eventually_async,
+    wait::{eventually, eventually_async},
 };
 use tokio::{io::AsyncWriteExt, time::Instant};
 use tonic::Code;
@@ -133,6 +134,64 @@ async fn an_endless_call_does_not_keep_an_old_connection() {
     // The age varies by a tenth.
     let age = begin.elapsed().as_millis();
     assert!((910..=1_112).contains(&age), "{age} ms");
+}
+
+/// As many rules as take much longer to load than a signal takes to arrive.
+fn many_rules() -> String {
+    let mut rules = "domain: shop\ndescriptors:\n".to_owned();
+    for number in 0..40_000 {
+        rules += &format!(
+            "- {{ key: k, value: v{number}, rate_limit: {{ unit: hour, requests_per_unit: 3 }} }}\n"
+        );
+    }
+    rules
+}
+
+/// Starts the binary and waits until it loads rules.
+fn launch_loading() -> Process {
+    let process = Tollgate::launch(&many_rules(), &[("DRAIN_DELAY", "0s")]);
+    eventually("the load", || process.log().contains("counters are kept in memory"));
+    process
+}
+
+#[test]
+fn sigterm_ends_the_start_with_success() {
+    let mut process = launch_loading();
+    process.send_signal("TERM");
+    assert!(process.wait_for_exit().success());
+    assert!(!process.log().contains("listening"), "{}", process.log());
+}
+
+#[test]
+fn sighup_does_not_end_the_start() {
+    let mut process = launch_loading();
+    process.send_signal("HUP");
+    eventually("the ports to open", || process.log().contains("listening"));
+    process.send_signal("TERM");
+    assert!(process.wait_for_exit().success());
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_to_the_hard_limit() {
+    let process = Tollgate::launch_with_open_files("-Sn 64", RULES, &[]);
+    eventually("the service", || process.log().contains("listening"));
+    let limits = process.proc_file("limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let columns: Vec<_> = line["Max open files".len()..].split_whitespace().collect();
+    assert_ne!(columns[0], "64");
+    assert_eq!(columns[0], columns[1]);
+}
+
+#[test]
+fn a_limit_of_open_files_below_max_connections_is_reported() {
+    let settings = [("MAX_CONNECTIONS", "100")];
+    let process = Tollgate::launch_with_open_files("-n 256", RULES, &settings);
+    eventually("the service", || process.log().contains("listening"));
+    let log = process.log();
+    assert!(log.contains("\"allowed\":256") && log.contains("MAX_CONNECTIONS=100"), "{log}");
+    let process = Tollgate::launch_with_open_files("-n 2000", RULES, &settings);
+    eventually("the service", || process.log().contains("listening"));
+    assert!(!process.log().contains("the limit of open files (`ulimit"), "{}", process.log());
 }
 
 #[test]

@@ -157,6 +157,29 @@ async fn headers_stay_short_however_many_limits_refuse() {
     assert!(reply.header("retry-after").is_some());
 }
 
+#[tokio::test(start_paused = true)]
+async fn headers_stay_short_however_long_names_are() {
+    let name = |length| "n".repeat(length);
+    let limit = "unit: year, requests_per_unit: 0";
+    let rules = format!(
+        "domain: shop\ndescriptors:\n- key: long\n  rate_limit: {{ {limit}, name: {} }}\n- key: \
+         longest\n  rate_limit: {{ {limit}, name: {} }}\n",
+        name(1_000),
+        name(100),
+    );
+    let service = InProcess::start(&rules, &[]).await;
+    for (key, expected) in [("long", "limit-20"), ("longest", &*name(100))] {
+        let reply = ask(&service, &[key; 20], 1).await;
+        let mut length = 0;
+        for header in ["ratelimit", "ratelimit-policy"] {
+            let text = reply.header(header).unwrap();
+            assert!(text.contains(&format!("\"{expected}\";")), "{text}");
+            length += text.len();
+        }
+        assert!(length < 7_000, "{key}: {length}");
+    }
+}
+
 /// The comment in the example file promises two at a time and twenty a month.
 #[tokio::test(start_paused = true)]
 async fn finished_exports_do_not_refund_the_monthly_quota() {

@@ -61,6 +61,11 @@ impl Process {
         send_signal(&self.child, signal);
     }
 
+    /// A file of the process in `/proc`.
+    pub fn proc_file(&self, name: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).unwrap()
+    }
+
     /// Peak resident memory so far, in bytes.
     pub fn peak_memory(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

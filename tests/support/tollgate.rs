@@ -79,6 +79,13 @@ impl Tollgate {
         spawn(rules, &environment(network::unused_host(), settings))
     }
 
+    /// [`Self::launch`], with the limit on open files that these arguments of `ulimit` set.
+    pub fn launch_with_open_files(limit: &str, rules: &str, settings: &[(&str, &str)]) -> Process {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("ulimit {limit} && exec \"$0\" serve")]).arg(Self::binary());
+        spawn_command(command, rules, &environment(network::unused_host(), settings))
+    }
+
     /// The path of the binary.
     pub fn binary() -> PathBuf {
         match env::var_os("CARGO_BIN_EXE_tollgate") {
@@ -228,11 +235,20 @@ fn environment(host: Ipv4Addr, settings: &[(&str, &str)]) -> HashMap<String, Str
 }
 
 fn spawn(rules: &str, environment: &HashMap<String, String>) -> Process {
+    let mut command = Command::new(Tollgate::binary());
+    command.arg("serve");
+    spawn_command(command, rules, environment)
+}
+
+fn spawn_command(
+    mut command: Command,
+    rules: &str,
+    environment: &HashMap<String, String>,
+) -> Process {
     let files = TempDir::new().unwrap();
     let directory = files.path().join("rules");
     fs::create_dir(&directory).unwrap();
     fs::write(directory.join("rules.yaml"), rules).unwrap();
-    let mut command = Command::new(Tollgate::binary());
-    command.arg("serve").env_clear().env("TOLLGATE_CONFIG", directory).envs(environment);
+    command.env_clear().env("TOLLGATE_CONFIG", directory).envs(environment);
     Process::start("tollgate", &mut command, files)
 }
