@@ -123,15 +123,20 @@ fn judge(rounds: &[Round]) -> Verdict {
 /// Checks that ordinary callers get at least half of their calls through during the load, in
 /// most rounds or in all together, and that policies decide few more of them: in some round
 /// as [`Round::is_degraded`] demands, and in all rounds together, because of other work on
-/// the machine, with twice the allowance.
+/// the machine, with twice the allowance. A machine that is too busy for half of the calls
+/// beside ordinary requests has no CPU time left for the load, so a fifth is enough there.
 #[track_caller]
 fn check(name: &str, rounds: &[Round]) {
     let verdict = judge(rounds);
     println!("{name}: {verdict:?}");
     let Verdict { throughput, degraded_rounds, total: Round { control, loaded } } = verdict;
     assert_eq!((control.failed, loaded.failed), (0, 0), "{name}: {rounds:?}");
-    let half = throughput >= 50 || 2 * loaded.calls >= control.calls;
-    assert!(half, "{name}: {throughput} % of the calls, {rounds:?}");
+    // The time of all callers of an instance in all rounds.
+    let time = PERIOD * u32::try_from(ROUNDS * ORDINARY_CALLERS / INSTANCES).unwrap();
+    let is_quiet = 2 * u128::from(control.calls) >= time.as_millis() / PAUSE.as_millis();
+    let least = if is_quiet { 50 } else { 20 };
+    let throughput = throughput.max(verdict.total.throughput());
+    assert!(throughput >= least, "{name}: {throughput} % of the calls, {rounds:?}");
     assert!(degraded_rounds < ROUNDS, "{name}: every round is degraded, {rounds:?}");
     let most = 2 * control.degraded + loaded.calls / 10;
     assert!(loaded.degraded <= most, "{name}: {} > {most}, {rounds:?}", loaded.degraded);
