@@ -100,7 +100,10 @@ impl Cluster {
                 }
             }
             attempts += 1;
-            self.nodes().all(|node| node.query::<String>(&["CLUSTER", "INFO"]).contains(&expected))
+            self.nodes().all(|node| {
+                let info = node.try_query_text(&["CLUSTER", "INFO"]).unwrap_or_default();
+                info.contains(&expected)
+            })
         });
     }
 
