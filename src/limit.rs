@@ -6,8 +6,8 @@ pub mod algorithm;
 pub mod bucket;
 pub mod fixed_window;
 pub mod hits;
-pub mod leases;
 pub mod outcome;
+pub mod permits;
 pub mod sliding_window;
 pub mod step;
 pub mod window;
@@ -25,10 +25,10 @@ impl Algorithm {
         match self {
             Self::FixedWindow { .. } => fixed_window::INFO,
             Self::SlidingWindow => sliding_window::INFO,
-            Self::SlidingLog => leases::SLIDING_LOG,
+            Self::SlidingLog => permits::SLIDING_LOG,
             Self::TokenBucket { .. } => bucket::TOKEN_BUCKET,
             Self::LeakyBucket { .. } => bucket::LEAKY_BUCKET,
-            Self::Concurrency { .. } => leases::CONCURRENCY,
+            Self::Concurrency { .. } => permits::CONCURRENCY,
         }
     }
 
@@ -45,9 +45,9 @@ impl Limit {
         self.algorithm.info().window_in_key && self.penalty.is_zero()
     }
 
-    /// True if hits occupy slots that callers release, as for `concurrency`.
-    pub const fn has_slots(&self) -> bool {
-        self.algorithm.info().lease
+    /// True if hits hold permits that callers release, as for `concurrency`.
+    pub const fn has_permits(&self) -> bool {
+        self.algorithm.info().lifetime
     }
 }
 

@@ -63,7 +63,7 @@ fn limits() -> Vec<(Limit, &'static str)> {
     let time_zone = TimeZone::get("Europe/Berlin").expect("a time zone");
     let calendar = Phase::Calendar(Arc::new(Calendar { time_zone, first_day: 1 }));
     let shifted = Phase::Shifted(Duration::from_secs(15));
-    let lease = Duration::from_secs(9);
+    let lifetime = Duration::from_secs(9);
     vec![
         (limit(fixed, minute()), "60s@1234500"),
         (limit(fixed, five.expect("it is short")), "300s@1234500"),
@@ -75,7 +75,7 @@ fn limits() -> Vec<(Limit, &'static str)> {
         (limit(Algorithm::SlidingLog, minute()), "sliding_log:60s"),
         (limit(Algorithm::TokenBucket { burst: 1 }, minute()), "token_bucket:60s"),
         (limit(Algorithm::LeakyBucket { burst: 1 }, minute()), "leaky_bucket:60s"),
-        (limit(Algorithm::Concurrency { lease }, minute()), "concurrency"),
+        (limit(Algorithm::Concurrency { lifetime }, minute()), "concurrency"),
     ]
 }
 

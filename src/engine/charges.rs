@@ -83,13 +83,15 @@ impl ChargeBuilder<'_> {
                 charges.push(new_charge(counter, limit, descriptor.hits, enforced));
             }
             Match::Rule(rule, limits) => {
-                let has_slots =
-                    limits.iter().any(|limit| rule.spec.limits[*limit].limit.has_slots());
+                let has_permits =
+                    limits.iter().any(|limit| rule.spec.limits[*limit].limit.has_permits());
                 for limit in limits {
                     let spec = &rule.spec.limits[*limit];
                     let hits = match descriptor.hits {
-                        // The end of a call returns its slot. It does not refund the call.
-                        Hits::Refund(_) if has_slots && !spec.limit.has_slots() => Hits::Refund(0),
+                        // The end of a call returns its permit. It does not refund the call.
+                        Hits::Refund(_) if has_permits && !spec.limit.has_permits() => {
+                            Hits::Refund(0)
+                        }
                         hits => hits,
                     };
                     let counter =

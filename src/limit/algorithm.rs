@@ -54,7 +54,7 @@ pub enum Algorithm {
     },
     /// See [`sliding_window`](super::sliding_window).
     SlidingWindow,
-    /// See [`leases`](super::leases); a lease lasts as long as the window.
+    /// See [`permits`](super::permits); a permit lasts as long as the window.
     SlidingLog,
     /// See [`bucket`](super::bucket).
     TokenBucket {
@@ -66,10 +66,11 @@ pub enum Algorithm {
         /// The requests in a full queue: the most hits that pass at once.
         burst: u32,
     },
-    /// See [`leases`](super::leases); callers release their leases.
+    /// See [`permits`](super::permits); callers release their permits.
     Concurrency {
-        /// A slot that its caller does not release becomes free after this time.
-        lease: Duration,
+        /// A permit that its caller does not release expires after this time, the `lease`
+        /// in rule files.
+        lifetime: Duration,
     },
 }
 
@@ -93,8 +94,8 @@ pub struct AlgorithmInfo {
     pub phase: bool,
     /// Rules may set a burst.
     pub burst: bool,
-    /// Callers release their hits, and rules set a lease.
-    pub lease: bool,
+    /// Callers release their hits, and rules set the lifetime of a permit as `lease`.
+    pub lifetime: bool,
     /// The state is a list with an element for each hit, so the limit is bounded.
     pub keeps_each_hit: bool,
     /// The counter's key contains the window's start, unless the limit has a penalty.
@@ -110,7 +111,7 @@ pub enum Denial {
     UntilWindowEnds,
     /// The refusal of a single hit holds until there is room for one.
     UntilOneFits,
-    /// The refusal may end at any time, because another caller may release a slot.
+    /// The refusal may end at any time, because another caller may release a permit.
     Never,
 }
 
@@ -127,11 +128,11 @@ impl Algorithm {
         }
     }
 
-    /// The time after which a slot that was not released becomes free. `None` for
-    /// algorithms without slots.
-    pub const fn lease(self) -> Option<Duration> {
+    /// The time after which a permit that was not released expires. `None` for
+    /// algorithms whose permits nobody releases.
+    pub const fn lifetime(self) -> Option<Duration> {
         match self {
-            Self::Concurrency { lease } => Some(lease),
+            Self::Concurrency { lifetime } => Some(lifetime),
             Self::FixedWindow { .. }
             | Self::SlidingWindow
             | Self::SlidingLog

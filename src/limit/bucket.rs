@@ -34,7 +34,7 @@ pub(super) const TOKEN_BUCKET: AlgorithmInfo = AlgorithmInfo {
     count_denied: false,
     phase: false,
     burst: true,
-    lease: false,
+    lifetime: false,
     keeps_each_hit: false,
     window_in_key: false,
     denial: Denial::UntilOneFits,

@@ -13,9 +13,8 @@ use super::{
     algorithm::{Algorithm, Limit},
     bucket, fixed_window,
     hits::{Amount, Decided, Hits, LimitCheck},
-    leases,
     outcome::Outcome,
-    sliding_window,
+    permits, sliding_window,
     window::{Span, Window},
 };
 use crate::time::Timestamp;
@@ -30,7 +29,7 @@ pub enum State {
     /// Of a token bucket or a leaky bucket.
     Bucket(bucket::State),
     /// Of a sliding log, or of calls in flight.
-    Leases(leases::State),
+    Permits(permits::State),
 }
 
 /// The part of a state that an outcome depends on. A store returns it with each charge.
@@ -43,7 +42,7 @@ pub enum Snapshot {
     /// Of a token bucket or a leaky bucket.
     Bucket(bucket::State),
     /// Of a sliding log, or of calls in flight.
-    Leases(leases::Summary),
+    Permits(permits::Summary),
 }
 
 /// The effect that a charge would have on a counter.
@@ -82,7 +81,7 @@ pub fn step_with(
             bucket_step(limit, state, amount, now)
         }
         Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
-            leases_step(limit, state, amount, now)
+            permits_step(limit, state, amount, now)
         }
     }
 }
@@ -141,17 +140,17 @@ fn bucket_step(limit: &Limit, state: Option<State>, amount: Amount, now: Timesta
     }
 }
 
-fn leases_step(limit: &Limit, state: Option<State>, amount: Amount, now: Timestamp) -> Step {
+fn permits_step(limit: &Limit, state: Option<State>, amount: Amount, now: Timestamp) -> Step {
     let state = match state {
-        Some(State::Leases(state)) => state,
-        _ => leases::State::default(),
+        Some(State::Permits(state)) => state,
+        _ => permits::State::default(),
     };
-    let step = leases::step(&state, limit, amount, now);
+    let step = permits::step(&state, limit, amount, now);
     Step {
         passes: step.passes,
-        before: Snapshot::Leases(step.before),
-        after: Snapshot::Leases(step.after),
-        state: step.state.map(State::Leases),
+        before: Snapshot::Permits(step.before),
+        after: Snapshot::Permits(step.after),
+        state: step.state.map(State::Permits),
     }
 }
 
@@ -197,10 +196,10 @@ fn without(
             let scale = bucket::Scale::new(limit);
             Some(State::Bucket(bucket::undo(*state, &scale, hits, granted, now)))
         }
-        (State::Leases(state), Snapshot::Leases(granted)) => {
-            Some(State::Leases(leases::undo(state, limit, hits, granted, now)))
+        (State::Permits(state), Snapshot::Permits(granted)) => {
+            Some(State::Permits(permits::undo(state, limit, hits, granted, now)))
         }
-        (State::Count(_) | State::Window(_) | State::Bucket(_) | State::Leases(_), _) => None,
+        (State::Count(_) | State::Window(_) | State::Bucket(_) | State::Permits(_), _) => None,
     }
 }
 
@@ -239,7 +238,7 @@ pub fn outcome(
         Snapshot::Count(state) => fixed_window::outcome(limit, span, state, decided, now),
         Snapshot::Window(state) => sliding_window::outcome(limit, span, state, decided, now),
         Snapshot::Bucket(state) => bucket::outcome(limit, state, decided, now),
-        Snapshot::Leases(summary) => leases::outcome(limit, summary, decided, now),
+        Snapshot::Permits(summary) => permits::outcome(limit, summary, decided, now),
     };
     let refund = matches!(hits, Hits::Refund(_));
     if refund {
@@ -279,10 +278,10 @@ pub fn ttl(limit: &Limit, span: Span, snapshot: Snapshot, now: Timestamp) -> Dur
         Snapshot::Count(state) => (fixed_window::ttl(state, limit, span, now), state.start),
         Snapshot::Window(state) => (sliding_window::ttl(state, span, now), state.start),
         Snapshot::Bucket(state) => (bucket::ttl(state, &bucket::Scale::new(limit), now), state.at),
-        Snapshot::Leases(summary) => {
+        Snapshot::Permits(summary) => {
             let epoch = Timestamp::default();
-            let last_granted = summary.last.since(epoch).saturating_sub(leases::lease(limit));
-            (leases::ttl(summary, limit, now), epoch.plus(last_granted))
+            let last_granted = summary.last.since(epoch).saturating_sub(permits::lifetime(limit));
+            (permits::ttl(summary, limit, now), epoch.plus(last_granted))
         }
     };
     let ahead = written.since(now).min(MAX_STEP_BACK);
@@ -300,7 +299,7 @@ pub fn max_ttl(limit: &Limit, span: Span) -> Duration {
             let ticks = scale.ticks_to_drain(scale.capacity).saturating_add(1);
             Duration::from_micros(ticks.saturating_mul(scale.tick))
         }
-        Algorithm::SlidingLog | Algorithm::Concurrency { .. } => leases::lease(limit),
+        Algorithm::SlidingLog | Algorithm::Concurrency { .. } => permits::lifetime(limit),
     };
     ttl.min(Duration::from_secs(Window::MAX_SECONDS)).max(limit.penalty)
 }
@@ -319,7 +318,7 @@ pub fn arguments(limit: &Limit, span: Span, now: Timestamp) -> Numbers {
             Numbers::from_slice(&bucket::arguments(limit, now))
         }
         Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
-            Numbers::from_slice(&leases::arguments(limit))
+            Numbers::from_slice(&permits::arguments(limit))
         }
     }
 }
@@ -340,7 +339,7 @@ pub fn parse_snapshot(limit: &Limit, numbers: &[u64]) -> Option<Snapshot> {
             Snapshot::Bucket(bucket::State { at: moment(at), level: level.min(capacity), cost })
         }
         (Algorithm::SlidingLog | Algorithm::Concurrency { .. }, &[held, free, last]) => {
-            Snapshot::Leases(leases::Summary { held, free: moment(free), last: moment(last) })
+            Snapshot::Permits(permits::Summary { held, free: moment(free), last: moment(last) })
         }
         (
             Algorithm::FixedWindow { .. }
@@ -361,7 +360,7 @@ pub fn snapshot_numbers(snapshot: Snapshot) -> [u64; 3] {
         Snapshot::Count(state) => [state.start.as_micros(), state.count, 0],
         Snapshot::Window(state) => [state.start.as_micros(), state.before, state.current],
         Snapshot::Bucket(state) => [state.at.as_micros(), state.level, 0],
-        Snapshot::Leases(summary) => {
+        Snapshot::Permits(summary) => {
             [summary.held, summary.free.as_micros(), summary.last.as_micros()]
         }
     }
@@ -377,7 +376,7 @@ pub fn lua() -> String {
         ("fixed_window", fixed_window::LUA, ""),
         ("sliding_window", sliding_window::LUA, ""),
         ("bucket", bucket::LUA, ""),
-        ("leases", leases::LUA, ", stored_leases"),
+        ("permits", permits::LUA, ", stored_permits"),
     ];
     let mut source = "local DEFINE = {}\n\n".to_owned();
     for (name, functions, reader) in algorithms {

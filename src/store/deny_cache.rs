@@ -11,7 +11,7 @@
 //! | a fixed window over its limit, which counts denied hits | any hits    | the window ends    |
 //! | another algorithm, not `concurrency` | a single hit                   | a hit fits         |
 //!
-//! Denials by `concurrency` are not cached, because another caller may release a slot at
+//! Denials by `concurrency` are not cached, because another caller may release a permit at
 //! any time. Neither are other numbers of hits: the room for them, and the moment at which
 //! they fit, change meanwhile. A charge of 0 hits is answered from the cache if a fixed
 //! window is over its limit, and otherwise sent to the store. Refunds are always sent.

@@ -12,7 +12,7 @@
 //! | fixed window                 | an integer for INCRBY; with a penalty `start:count` | the end of the window     |
 //! | sliding window               | `start:before:current`                       | the last window it counts in     |
 //! | bucket                       | `moment:level:cost`                          | the moment the bucket is empty   |
-//! | log, concurrency             | a ring of binary records                     | the end of the last lease        |
+//! | log, concurrency             | a ring of binary records                     | the end of the last permit       |
 //! | a ban, after the state       | `!since`                                     | the end of the penalty           |
 //! | a reservation, after that    | `&call:hits:until`                           | `until`                          |
 //!

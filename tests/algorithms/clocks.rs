@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::{collection::vec, prelude::*, sample::select};
 use tollgate::{
     limit::{
-        Algorithm, Hits, Limit, Unit, Window, bucket, fixed_window, leases, sliding_window,
+        Algorithm, Hits, Limit, Unit, Window, bucket, fixed_window, permits, sliding_window,
         step::{self, State, StepResult},
     },
     time::Timestamp,
@@ -95,9 +95,11 @@ fn state(algorithm: Algorithm) -> BoxedStrategy<State> {
                 .boxed()
         }
         Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
-            let lease =
-                (moment(), number()).prop_map(|(granted, hits)| leases::Lease { granted, hits });
-            vec(lease, 0..10).prop_map(|leases| State::Leases(leases::State(leases.into()))).boxed()
+            let permit =
+                (moment(), number()).prop_map(|(granted, hits)| permits::Permit { granted, hits });
+            vec(permit, 0..10)
+                .prop_map(|permits| State::Permits(permits::State(permits.into())))
+                .boxed()
         }
     }
 }
@@ -124,7 +126,7 @@ fn a_step_back_is_detected_whatever_its_size() {
     for limit in [
         limit(5, Unit::Second, 7, Algorithm::SlidingWindow),
         limit(5, Unit::Second, 7, Algorithm::SlidingLog),
-        limit(5, Unit::Second, 7, Algorithm::Concurrency { lease: Duration::from_secs(7) }),
+        limit(5, Unit::Second, 7, Algorithm::Concurrency { lifetime: Duration::from_secs(7) }),
         limit(5, Unit::Minute, 1, Algorithm::TokenBucket { burst: 5 }),
         // The ticks of this limit are longer than a second.
         limit(1, Unit::Week, 2, Algorithm::TokenBucket { burst }),

@@ -7,8 +7,8 @@ use tollgate::limit::{Algorithm, Hits, Limit, Unit, Window};
 
 use crate::{counter::Counter, random_calls::START};
 
-fn limit(requests: u32, lease: u64) -> Limit {
-    let algorithm = Algorithm::Concurrency { lease: Duration::from_micros(lease) };
+fn limit(requests: u32, lifetime: u64) -> Limit {
+    let algorithm = Algorithm::Concurrency { lifetime: Duration::from_micros(lifetime) };
     Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Second)) }
 }
 
@@ -23,13 +23,13 @@ struct HeldSlots {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// Each caller holds its slots for less than a lease and releases them, or dies.
+    /// Each caller holds its slots for less than their lifetime and releases them, or dies.
     #[test]
-    fn calls_in_flight_never_exceed_the_limit_and_leases_of_dead_callers_end(
-        requests in 1..20_u32, lease in 1..100_u64,
+    fn calls_in_flight_never_exceed_the_limit_and_permits_of_dead_callers_end(
+        requests in 1..20_u32, lifetime in 1..100_u64,
         callers in vec((0..30_u64, 1..4_u64, 0..100_u64, any::<bool>()), 1..60),
     ) {
-        let limit = limit(requests, lease);
+        let limit = limit(requests, lifetime);
         let mut counter = Counter::new(&limit);
         let mut now = START;
         let mut held: Vec<HeldSlots> = Vec::new();
@@ -50,11 +50,11 @@ proptest! {
             if !outcome.over {
                 prop_assert!(in_flight + slots <= u64::from(requests));
                 let end =
-                    if dies { now + lease } else { now + (duration % lease).max(1).min(lease) };
-                held.push(HeldSlots { end, slots, are_released: !dies && end < now + lease });
+                    if dies { now + lifetime } else { now + (duration % lifetime).max(1).min(lifetime) };
+                held.push(HeldSlots { end, slots, are_released: !dies && end < now + lifetime });
             }
         }
-        prop_assert!(counter.would_pass(requests.into(), now + lease), "a slot is lost");
+        prop_assert!(counter.would_pass(requests.into(), now + lifetime), "a slot is lost");
     }
 }
 

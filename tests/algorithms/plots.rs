@@ -26,7 +26,7 @@ struct PlottedLimit {
 }
 
 fn limits() -> Vec<PlottedLimit> {
-    let lease = Duration::from_secs(30);
+    let lifetime = Duration::from_secs(30);
     let window = "10 per 10 s";
     let mut limits = Vec::new();
     for (algorithm, requests, note) in [
@@ -35,7 +35,7 @@ fn limits() -> Vec<PlottedLimit> {
         (Algorithm::SlidingLog, REQUESTS, window),
         (Algorithm::TokenBucket { burst: REQUESTS }, REQUESTS, "10 per 10 s, burst 10"),
         (Algorithm::TokenBucket { burst: 2 }, REQUESTS, "10 per 10 s, burst 2"),
-        (Algorithm::Concurrency { lease }, 2, "2 at a time, 2 s each"),
+        (Algorithm::Concurrency { lifetime }, 2, "2 at a time, 2 s each"),
     ] {
         limits.push(PlottedLimit { algorithm, requests, note });
     }

@@ -208,7 +208,7 @@ proptest! {
     ) {
         let mut other = Limit { window: limit.window.clone(), ..other };
         if let Algorithm::Concurrency { .. } = limit.algorithm {
-            // Leases that are implausibly long are dropped.
+            // Permits that are implausibly long are dropped.
             other.algorithm = limit.algorithm;
         }
         let Some(last) = run_calls(&limit, &before).pop() else { return Ok(()) };

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use tollgate::{
-    limit::{Algorithm, Hits, Limit, Outcome, Unit, Window, leases, window::Phase},
+    limit::{Algorithm, Hits, Limit, Outcome, Unit, Window, permits, window::Phase},
     time::Timestamp,
 };
 
@@ -93,12 +93,13 @@ fn window((unit, multiplier, phase, seconds): (Unit, u32, u8, u64)) -> Window {
 
 pub(crate) fn limits(algorithm: &'static str) -> BoxedStrategy<Limit> {
     let most = match algorithm {
-        "sliding_log" | "concurrency" => leases::MAX_REQUESTS,
+        "sliding_log" | "concurrency" => permits::MAX_REQUESTS,
         _ => u32::MAX,
     };
-    let lease = prop_oneof![Just(1_u64), Just(1_000_000), 1..100_000_000_u64, Just(86_400_000_000)];
-    (requests(most), windows(), requests(u32::MAX), any::<bool>(), lease)
-        .prop_map(move |(requests, window, burst, same, lease)| {
+    let lifetime =
+        prop_oneof![Just(1_u64), Just(1_000_000), 1..100_000_000_u64, Just(86_400_000_000)];
+    (requests(most), windows(), requests(u32::MAX), any::<bool>(), lifetime)
+        .prop_map(move |(requests, window, burst, same, lifetime)| {
             let burst = if same { requests } else { burst };
             let algorithm = match algorithm {
                 "fixed_window" => Algorithm::FixedWindow { count_denied: true },
@@ -107,7 +108,9 @@ pub(crate) fn limits(algorithm: &'static str) -> BoxedStrategy<Limit> {
                 "sliding_log" => Algorithm::SlidingLog,
                 "token_bucket" => Algorithm::TokenBucket { burst },
                 "leaky_bucket" => Algorithm::LeakyBucket { burst },
-                "concurrency" => Algorithm::Concurrency { lease: Duration::from_micros(lease) },
+                "concurrency" => {
+                    Algorithm::Concurrency { lifetime: Duration::from_micros(lifetime) }
+                }
                 _ => unreachable!(),
             };
             Limit { requests, window, algorithm, penalty: Duration::ZERO, max_prefetch: 0 }
@@ -140,7 +143,7 @@ pub(crate) fn counts_denied(limit: &Limit) -> bool {
 /// Roughly the time for which a hit counts.
 pub(crate) fn length(limit: &Limit) -> u64 {
     match limit.algorithm {
-        Algorithm::Concurrency { lease } => lease.as_micros() as u64,
+        Algorithm::Concurrency { lifetime } => lifetime.as_micros() as u64,
         _ => limit.window.seconds() * 1_000_000,
     }
 }

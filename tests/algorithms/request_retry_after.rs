@@ -166,7 +166,7 @@ fn micros(duration: Duration) -> u64 {
 fn small_limit() -> impl Strategy<Value = Limit> {
     let window = (prop::sample::select(&[Unit::Second, Unit::Minute, Unit::Hour][..]), 1..4_u32);
     (0..7_u8, window, 2..6_u32, 2..6_u32, 1..100_u64).prop_map(
-        |(kind, (unit, times), requests, burst, lease)| {
+        |(kind, (unit, times), requests, burst, lifetime)| {
             let window = Window::times(unit, times.try_into().unwrap()).unwrap();
             let algorithm = match kind {
                 0 => Algorithm::FixedWindow { count_denied: true },
@@ -175,7 +175,7 @@ fn small_limit() -> impl Strategy<Value = Limit> {
                 3 => Algorithm::SlidingLog,
                 4 => Algorithm::TokenBucket { burst },
                 5 => Algorithm::LeakyBucket { burst },
-                _ => Algorithm::Concurrency { lease: Duration::from_millis(lease * 100) },
+                _ => Algorithm::Concurrency { lifetime: Duration::from_millis(lifetime * 100) },
             };
             Limit { algorithm, ..Limit::fixed(requests, window) }
         },

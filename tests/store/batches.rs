@@ -108,7 +108,7 @@ fn script_limit(name: u32) -> Limit {
         2 => Algorithm::TokenBucket { burst: 9 },
         3 => Algorithm::FixedWindow { count_denied: true },
         LISTS => Algorithm::SlidingLog,
-        _ => Algorithm::Concurrency { lease: Duration::from_secs(9) },
+        _ => Algorithm::Concurrency { lifetime: Duration::from_secs(9) },
     };
     let penalty = Duration::from_secs(if name == 3 { 60 } else { 0 });
     Limit { algorithm, penalty, ..minutely(7) }

@@ -114,7 +114,7 @@ fn hourly(requests: u32) -> Vec<Limit> {
         Algorithm::SlidingWindow,
         Algorithm::SlidingLog,
         Algorithm::TokenBucket { burst: requests },
-        Algorithm::Concurrency { lease: Duration::from_secs(3_600) },
+        Algorithm::Concurrency { lifetime: Duration::from_secs(3_600) },
     ] {
         limits.push(Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Hour)) });
     }

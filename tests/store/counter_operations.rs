@@ -22,7 +22,7 @@ fn charges() -> Vec<Charge> {
         Algorithm::SlidingLog,
         Algorithm::TokenBucket { burst: 7 },
         Algorithm::LeakyBucket { burst: 7 },
-        Algorithm::Concurrency { lease: Duration::from_secs(3_600) },
+        Algorithm::Concurrency { lifetime: Duration::from_secs(3_600) },
     ];
     let mut charges = Vec::new();
     for algorithm in algorithms {

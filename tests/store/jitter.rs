@@ -22,7 +22,7 @@ fn limits() -> Vec<Limit> {
         Algorithm::SlidingWindow,
         Algorithm::SlidingLog,
         Algorithm::TokenBucket { burst: 9 },
-        Algorithm::Concurrency { lease: Duration::from_secs(90) },
+        Algorithm::Concurrency { lifetime: Duration::from_secs(90) },
     ];
     let mut limits = Vec::new();
     for algorithm in algorithms {

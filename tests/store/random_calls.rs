@@ -1,7 +1,7 @@
 //! Random calls to random counters, with a clock that moves at random.
 
 use proptest::{collection::vec, prelude::*};
-use tollgate::limit::{Outcome, bucket::Scale, leases, step, window::Phase};
+use tollgate::limit::{Outcome, bucket::Scale, permits, step, window::Phase};
 
 use super::*;
 
@@ -78,7 +78,7 @@ impl Progress {
             ClockMove::Back(by) => latest - micros(by),
             ClockMove::Windows(counter, thousandths) => {
                 let limit = &counters[counter % counters.len()][0];
-                return self.latest.plus(leases::lease(limit) / 1_000 * thousandths);
+                return self.latest.plus(permits::lifetime(limit) / 1_000 * thousandths);
             }
             ClockMove::Retry(before) => self.end_of(self.longest_retry()) - before,
             ClockMove::Reset(before) => self.end_of(self.longest_reset()) - before,
@@ -162,9 +162,9 @@ impl RandomCalls {
 /// The properties of a limit that determine how long a state has an effect.
 #[derive(PartialEq)]
 struct Lifetime {
-    /// A longer penalty or lease could make an old state effective again.
+    /// A longer penalty or lifetime could make an old state effective again.
     penalty: Duration,
-    lease: Duration,
+    lifetime: Duration,
     bucket: Option<BucketLifetime>,
 }
 
@@ -178,7 +178,7 @@ struct BucketLifetime {
 
 fn lifetime(limit: &Limit) -> Lifetime {
     let mut lifetime =
-        Lifetime { penalty: limit.penalty, lease: leases::lease(limit), bucket: None };
+        Lifetime { penalty: limit.penalty, lifetime: permits::lifetime(limit), bucket: None };
     if let Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } = limit.algorithm {
         let Scale { tick, cost, drain, .. } = Scale::new(limit);
         lifetime.bucket = Some(BucketLifetime { capacity: limit.capacity(), tick, cost, drain });
@@ -254,17 +254,17 @@ fn limits_of_counter(
 ) -> Vec<Limit> {
     let rate = all_parts[0].0;
     let mut limits = Vec::new();
-    for (requests, burst, lease, count_denied, penalty) in all_parts {
+    for (requests, burst, lifetime, count_denied, penalty) in all_parts {
         let algorithm = match kind {
             0 => Algorithm::FixedWindow { count_denied },
             1 => Algorithm::SlidingWindow,
             2 => Algorithm::SlidingLog,
             3 => Algorithm::TokenBucket { burst },
             4 => Algorithm::LeakyBucket { burst },
-            _ => Algorithm::Concurrency { lease: Duration::from_secs(lease) },
+            _ => Algorithm::Concurrency { lifetime: Duration::from_secs(lifetime) },
         };
         let requests = match kind {
-            2 | 5 => requests.min(leases::MAX_REQUESTS),
+            2 | 5 => requests.min(permits::MAX_REQUESTS),
             3 | 4 if steady => rate,
             _ => requests,
         };

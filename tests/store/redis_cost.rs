@@ -248,7 +248,7 @@ async fn cost_of_a_charge() {
         Algorithm::SlidingWindow,
         Algorithm::TokenBucket { burst: LIMIT },
         Algorithm::SlidingLog,
-        Algorithm::Concurrency { lease: Duration::from_secs(60) },
+        Algorithm::Concurrency { lifetime: Duration::from_secs(60) },
     ] {
         let limit = Limit { algorithm, ..minutely(LIMIT) };
         let name = algorithm.info().name;

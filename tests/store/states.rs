@@ -6,7 +6,7 @@ use tollgate::{
     counter::CounterKey,
     limit::{
         bucket::{self, Scale},
-        leases, sliding_window,
+        permits, sliding_window,
         step::State,
     },
 };
@@ -157,21 +157,21 @@ fn any_leases_are_counted_exactly() {
         before in any::<bool>(),
     )| {
         let now = Timestamp::from_micros(now);
-        let lease = Duration::from_secs(10);
+        let lifetime = Duration::from_secs(10);
         let window = Window::new(Unit::Second);
-        let charge = new_charge(Algorithm::Concurrency { lease }, limit, window, hits, now);
-        let (mut text, mut leases) = (String::new(), Vec::new());
+        let charge = new_charge(Algorithm::Concurrency { lifetime }, limit, window, hits, now);
+        let (mut text, mut permits) = (String::new(), Vec::new());
         for (offset, hits) in ends {
             let end = now.as_micros().saturating_add_signed(offset);
-            // An older format with the end of each lease, and the current one with its begin.
+            // An older format with the end of each permit, and the current one with its begin.
             text += &if before {
                 format!("{}:{hits},", end + 10_000_000)
             } else {
                 format!("{end}@{hits},")
             };
-            leases.push(leases::Lease { granted: Timestamp::from_micros(end), hits });
+            permits.push(permits::Permit { granted: Timestamp::from_micros(end), hits });
         }
-        let state = State::Leases(leases::State(std::sync::Arc::new(leases)));
+        let state = State::Permits(permits::State(std::sync::Arc::new(permits)));
         check(&test, &charge, (&text, Some(state)), now)?;
     });
 }
@@ -179,10 +179,10 @@ fn any_leases_are_counted_exactly() {
 #[test]
 fn lists_of_an_older_version_are_read_and_converted() {
     let test = TestStore::new();
-    let lease = Duration::from_secs(60);
+    let lifetime = Duration::from_secs(60);
     let window = Window::new(Unit::Minute);
     for (mark, until) in [('@', 0), (':', 60_000_000)] {
-        for algorithm in [Algorithm::SlidingLog, Algorithm::Concurrency { lease }] {
+        for algorithm in [Algorithm::SlidingLog, Algorithm::Concurrency { lifetime }] {
             let charge = new_charge(algorithm, 1_000, window.clone(), Hits::Add(1), NOON);
             let key = charge.counter.key.as_bytes();
             let moments = NOON.as_micros() - 500 + until..NOON.as_micros() + until;
@@ -234,7 +234,7 @@ fn an_invalid_state_is_ignored_and_overwritten() {
             "#",
             "#\0\0\0",
             "#\0\0\0\x13\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-            // A lease without a hit.
+            // A permit without a hit.
             "#\0\0\0\x1b\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
         ] {
             check(&test, &charge, (text, None), NOON).expect(text);

@@ -40,7 +40,7 @@ const ALGORITHMS: [Algorithm; 7] = [
     Algorithm::SlidingLog,
     Algorithm::TokenBucket { burst: 5 },
     Algorithm::LeakyBucket { burst: 5 },
-    Algorithm::Concurrency { lease: Duration::from_secs(9) },
+    Algorithm::Concurrency { lifetime: Duration::from_secs(9) },
 ];
 
 const IN_A_CLUSTER: &str = "+cluster|slots +asking";

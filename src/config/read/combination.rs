@@ -9,7 +9,7 @@ use super::{
     block::LimitBlock,
     reader::{SourceReader, non_null},
 };
-use crate::limit::{Algorithm, AlgorithmInfo, leases};
+use crate::limit::{Algorithm, AlgorithmInfo, permits};
 
 /// Keys that only some algorithms support.
 struct KeyRule {
@@ -32,7 +32,7 @@ fn key_rules(info: AlgorithmInfo) -> [KeyRule; 5] {
         },
         KeyRule {
             keys: &["lease"],
-            is_allowed: info.lease,
+            is_allowed: info.lifetime,
             algorithms: "`concurrency`",
             reason: "the other algorithms have no slots to free",
         },
@@ -155,7 +155,7 @@ impl<'a> SourceReader<'a, '_> {
     }
 
     fn check_lease(&mut self, block: LimitBlock<'_, 'a>, algorithm: Algorithm) {
-        if algorithm.info().lease && non_null(block.map, "lease").is_none() {
+        if algorithm.info().lifetime && non_null(block.map, "lease").is_none() {
             let message = "the limit has no `lease`, expected one such as `lease: 30s`";
             let help = "it frees the slot of a client that does not release it";
             self.sink.error_with_help(block.location, message, help);
@@ -180,11 +180,11 @@ impl<'a> SourceReader<'a, '_> {
             }
             return;
         };
-        let max = leases::MAX_REQUESTS;
+        let max = permits::MAX_REQUESTS;
         if info.keeps_each_hit && requests > Some(max) {
             let message =
                 format!("`requests_per_unit` of `{own}` is above {max}, expected no more");
-            let help = if info.lease {
+            let help = if info.lifetime {
                 "each request in flight is stored by itself"
             } else {
                 "use sliding_window, which stores two numbers instead of each hit"

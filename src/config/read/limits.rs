@@ -29,7 +29,7 @@ const ALGORITHMS: [Algorithm; 6] = [
     Algorithm::SlidingLog,
     Algorithm::TokenBucket { burst: 0 },
     Algorithm::LeakyBucket { burst: 0 },
-    Algorithm::Concurrency { lease: Duration::ZERO },
+    Algorithm::Concurrency { lifetime: Duration::ZERO },
 ];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -57,7 +57,7 @@ impl AlgorithmParameters {
             Algorithm::TokenBucket { .. } => Algorithm::TokenBucket { burst },
             Algorithm::LeakyBucket { .. } => Algorithm::LeakyBucket { burst },
             Algorithm::Concurrency { .. } => {
-                Algorithm::Concurrency { lease: self.lease.unwrap_or_default() }
+                Algorithm::Concurrency { lifetime: self.lease.unwrap_or_default() }
             }
         }
     }

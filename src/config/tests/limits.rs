@@ -51,9 +51,9 @@ fn the_example_of_the_reference_gives_these_limits() {
         ..Limit::fixed(5, minute())
     };
     let month = Limit::fixed(1000, calendar(Unit::Month, "Europe/Berlin", 1));
-    let lease = Duration::from_secs(30);
+    let lifetime = Duration::from_secs(30);
     let export = Limit {
-        algorithm: Algorithm::Concurrency { lease },
+        algorithm: Algorithm::Concurrency { lifetime },
         ..Limit::fixed(4, Window::new(Unit::Second))
     };
     let report = Limit {
@@ -69,7 +69,7 @@ fn the_example_of_the_reference_gives_these_limits() {
 #[test]
 fn each_algorithm_is_read_by_its_name() {
     let minute = "requests_per_unit: 7, unit: minute";
-    let lease = Duration::from_millis(1500);
+    let lifetime = Duration::from_millis(1500);
     for (text, expected) in [
         (minute.to_owned(), Algorithm::FixedWindow { count_denied: true }),
         (format!("{minute}, count_denied: true"), Algorithm::FixedWindow { count_denied: true }),
@@ -89,7 +89,7 @@ fn each_algorithm_is_read_by_its_name() {
         ),
         (
             "requests_per_unit: 1000, algorithm: concurrency, lease: 1.5s".into(),
-            Algorithm::Concurrency { lease },
+            Algorithm::Concurrency { lifetime },
         ),
     ] {
         assert_eq!(limit(&text).limit.algorithm, expected, "{text}");

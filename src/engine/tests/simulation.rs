@@ -341,7 +341,7 @@ impl Account {
             Some(State::Count(it)) => it.count,
             Some(State::Window(it)) => it.before + it.current,
             Some(State::Bucket(it)) => it.level.div_ceil(it.cost),
-            Some(State::Leases(it)) => it.0.iter().map(|lease| lease.hits).sum(),
+            Some(State::Permits(it)) => it.0.iter().map(|permit| permit.hits).sum(),
         };
         if self.limit * (1 + replaced) < self.granted {
             wrongs.push(format!("{} passed of {}", self.granted, self.limit));

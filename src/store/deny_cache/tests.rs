@@ -198,7 +198,7 @@ fn charges_of_0_hits_are_denied_and_cached_if_a_window_is_over_its_limit() {
 
 #[test]
 fn concurrency_is_never_cached() {
-    let algorithm = Algorithm::Concurrency { lease: Duration::from_secs(9) };
+    let algorithm = Algorithm::Concurrency { lifetime: Duration::from_secs(9) };
     for penalty in [Duration::ZERO, Duration::from_secs(9)] {
         let play = Play::new(Limit { algorithm, penalty, ..fixed(1, true) });
         assert_eq!([play.add(1), play.add(1), play.add(1)], [PASSED, DENIED, DENIED]);

@@ -97,7 +97,7 @@ impl CounterState {
     fn allocated(&self) -> usize {
         let Self::Boxed(boxed) = self else { return 0 };
         let list = match &boxed.state {
-            Some(State::Leases(leases)) => leases.allocated(),
+            Some(State::Permits(permits)) => permits.allocated(),
             Some(State::Count(_) | State::Window(_) | State::Bucket(_)) | None => 0,
         };
         size_of::<BoxedState>() + list

@@ -80,7 +80,7 @@ fn used(server: &Server, charge: &Charge) -> u64 {
     let records = server.records();
     match records.get(charge.counter.key.as_bytes()).and_then(|record| record.state.as_ref()) {
         Some(State::Count(it)) => it.count,
-        Some(State::Leases(it)) => it.0.iter().map(|lease| lease.hits).sum(),
+        Some(State::Permits(it)) => it.0.iter().map(|permit| permit.hits).sum(),
         _ => 0,
     }
 }
@@ -185,19 +185,19 @@ async fn a_known_refusal_is_returned_if_other_charges_fail() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_cancelled_between_two_replies_keeps_no_lease() {
-    let algorithm = Algorithm::Concurrency { lease: Duration::from_secs(3_600) };
+async fn a_caller_cancelled_between_two_replies_keeps_no_permit() {
+    let algorithm = Algorithm::Concurrency { lifetime: Duration::from_secs(3_600) };
     let limit = Limit { algorithm, ..Limit::fixed(10, Window::new(Unit::Year)) };
-    let lease = with("a0", limit, Consume::Independent);
-    let independent = vec![lease.clone(), charge("b0", 100, Consume::Independent)];
-    let dependent = vec![lease.clone(), depends("b1", 100), depends("c0", 100)];
+    let permit = with("a0", limit, Consume::Independent);
+    let independent = vec![permit.clone(), charge("b0", 100, Consume::Independent)];
+    let dependent = vec![permit.clone(), depends("b1", 100), depends("c0", 100)];
     for charges in [independent, dependent] {
         let (servers, store) = three_servers();
         servers[1].set_condition(Condition::Slow(Duration::from_millis(40)));
         let left = timeout(Duration::from_millis(20), store.charge(&charges, now(), None)).await;
         assert!(left.is_err());
         sleep(Duration::from_secs(5)).await;
-        assert_eq!(used(&servers[0], &lease), 0);
+        assert_eq!(used(&servers[0], &permit), 0);
     }
 }
 
@@ -220,7 +220,7 @@ async fn a_request_without_a_reply_in_time_counts_all_charges_or_none() {
 }
 
 fn slots(key: &'static str, requests: u32) -> Charge {
-    let algorithm = Algorithm::Concurrency { lease: Duration::from_secs(3_600) };
+    let algorithm = Algorithm::Concurrency { lifetime: Duration::from_secs(3_600) };
     let limit = Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Year)) };
     with(key, limit, Consume::Independent)
 }
@@ -249,28 +249,28 @@ async fn a_late_grant_is_refunded_if_another_limit_refuses_or_fails_the_request(
     for key in ["a1", "b1"] {
         for (other, kept) in [(Allow, 1), (Deny, 0), (Fail, 0)] {
             let (servers, store) = three_servers();
-            let lease = Charge { on_timeout: Allow, ..slots("a0", 10) };
+            let permit = Charge { on_timeout: Allow, ..slots("a0", 10) };
             let other = Charge { on_timeout: other, ..charge(key, 10, Consume::Independent) };
             servers.iter().for_each(|server| {
                 server.set_condition(Condition::Slow(Duration::from_millis(40)))
             });
-            store.charge(&[lease.clone(), other.clone()], now(), after(12)).await;
+            store.charge(&[permit.clone(), other.clone()], now(), after(12)).await;
             sleep(Duration::from_secs(5)).await;
-            assert_eq!(used(&servers[0], &lease), kept, "{key}, {other:?}");
+            assert_eq!(used(&servers[0], &permit), kept, "{key}, {other:?}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_caller_keeps_no_lease_that_its_policy_would_allow() {
+async fn a_cancelled_caller_keeps_no_permit_that_its_policy_would_allow() {
     let (servers, store) = three_servers();
-    let lease = Charge { on_timeout: OnTimeout::Allow, ..slots("a0", 10) };
+    let permit = Charge { on_timeout: OnTimeout::Allow, ..slots("a0", 10) };
     servers[0].set_condition(Condition::Slow(Duration::from_millis(20)));
-    let call = [lease.clone()];
+    let call = [permit.clone()];
     let left = timeout(Duration::from_millis(5), store.charge(&call, now(), after(100))).await;
     assert!(left.is_err());
     sleep(Duration::from_secs(5)).await;
-    assert_eq!(used(&servers[0], &lease), 0);
+    assert_eq!(used(&servers[0], &permit), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -70,7 +70,7 @@ fn charges() -> Vec<Charge> {
         Algorithm::SlidingLog,
         Algorithm::TokenBucket { burst: 3 },
         Algorithm::LeakyBucket { burst: 9 },
-        Algorithm::Concurrency { lease: Duration::from_secs(9) },
+        Algorithm::Concurrency { lifetime: Duration::from_secs(9) },
     ];
     let mut charges = Vec::new();
     for algorithm in algorithms {

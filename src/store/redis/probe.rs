@@ -59,7 +59,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::limit::leases;
+    use crate::limit::permits;
     use crate::store::redis::slots::{SLOT_COUNT, key_slot};
 
     #[test]
@@ -68,7 +68,7 @@ mod tests {
             include_str!("lua/single_charge.lua"),
             include_str!("lua/records.lua"),
             include_str!("lua/count.lua"),
-            leases::LUA,
+            permits::LUA,
         ];
         let calls = used.iter().flat_map(|it| it.split("call('").skip(1));
         let used: HashSet<_> = calls.filter_map(|it| it.split_once('\'')).map(|it| it.0).collect();

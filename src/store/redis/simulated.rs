@@ -239,7 +239,7 @@ fn add_snapshot(numbers: &mut Vec<u64>, evaluation: &Evaluation) {
     let snapshot = if evaluation.applied { evaluation.after } else { evaluation.before };
     let count = match snapshot {
         Snapshot::Count(_) | Snapshot::Bucket(_) => 2,
-        Snapshot::Window(_) | Snapshot::Leases(_) => 3,
+        Snapshot::Window(_) | Snapshot::Permits(_) => 3,
     };
     numbers.extend(&step::snapshot_numbers(snapshot)[..count]);
 }

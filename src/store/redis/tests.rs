@@ -23,7 +23,7 @@ fn limits() -> Vec<Limit> {
         Algorithm::SlidingLog,
         Algorithm::TokenBucket { burst: 3 },
         Algorithm::LeakyBucket { burst: 9 },
-        Algorithm::Concurrency { lease: Duration::from_secs(9) },
+        Algorithm::Concurrency { lifetime: Duration::from_secs(9) },
     ]
     .map(limit)
     .into()

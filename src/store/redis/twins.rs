@@ -345,7 +345,7 @@ impl<'a> Player<'a> {
 
 /// The record without an empty list, which the scripts delete.
 fn normalized(record: &Record) -> Record {
-    let empty = matches!(&record.state, Some(State::Leases(it)) if it.0.is_empty());
+    let empty = matches!(&record.state, Some(State::Permits(it)) if it.0.is_empty());
     let state = record.state.clone().filter(|_| !empty);
     Record { state, ..record.clone() }
 }

@@ -83,7 +83,7 @@ fn limits() -> [Limit; 7] {
         Algorithm::SlidingLog,
         Algorithm::TokenBucket { burst: 5 },
         Algorithm::LeakyBucket { burst: 5 },
-        Algorithm::Concurrency { lease: Duration::from_secs(10) },
+        Algorithm::Concurrency { lifetime: Duration::from_secs(10) },
     ]
     .map(|algorithm| minutely(5, algorithm))
 }

@@ -16,7 +16,7 @@ fn limit(counter: usize, changes: u32) -> Limit {
         2 => Algorithm::SlidingWindow,
         3 => Algorithm::SlidingLog,
         4 => Algorithm::TokenBucket { burst: 3 + changes },
-        _ => Algorithm::Concurrency { lease: Duration::from_secs(2) },
+        _ => Algorithm::Concurrency { lifetime: Duration::from_secs(2) },
     };
     let changes = if is_counting(counter) { 0 } else { changes };
     let penalty = if counter < 6 { Duration::ZERO } else { 700 * MILLI };

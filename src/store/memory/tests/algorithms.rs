@@ -5,7 +5,7 @@ use futures_util::FutureExt;
 use super::*;
 use crate::{limit::Algorithm, time::thread_cpu_time};
 
-const LEASE: Duration = Duration::from_secs(10);
+const LIFETIME: Duration = Duration::from_secs(10);
 
 pub(super) fn minutely(requests: u32, algorithm: Algorithm) -> Limit {
     Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Minute)) }
@@ -19,7 +19,7 @@ pub(super) fn algorithms() -> [Algorithm; 7] {
         Algorithm::SlidingLog,
         Algorithm::TokenBucket { burst: 7 },
         Algorithm::LeakyBucket { burst: 7 },
-        Algorithm::Concurrency { lease: LEASE },
+        Algorithm::Concurrency { lifetime: LIFETIME },
     ]
 }
 

@@ -234,7 +234,7 @@ fn a_counter_can_be_evicted_once_it_denies_no_hits() {
 
 #[test]
 fn lists_count_with_their_memory_and_leave_others_their_share() {
-    for algorithm in [Algorithm::SlidingLog, Algorithm::Concurrency { lease: HOUR }] {
+    for algorithm in [Algorithm::SlidingLog, Algorithm::Concurrency { lifetime: HOUR }] {
         let memory = store_for(10_000);
         let limit = minutely(1_000, algorithm);
         hit(&memory, "before", "a", &hourly(5));

@@ -5,14 +5,14 @@ use super::{
     *,
 };
 use crate::{
-    limit::{Algorithm, Unit, Window, leases},
+    limit::{Algorithm, Unit, Window, permits},
     store::{Enforced, peek_charge},
 };
 
-const LEASE: Duration = Duration::from_secs(60);
+const LIFETIME: Duration = Duration::from_secs(60);
 
 fn limit() -> Limit {
-    let algorithm = Algorithm::Concurrency { lease: LEASE };
+    let algorithm = Algorithm::Concurrency { lifetime: LIFETIME };
     Limit { algorithm, ..Limit::fixed(5, Window::new(Unit::Minute)) }
 }
 
@@ -27,10 +27,10 @@ fn ask(scripts: &Scripts, server: &mut redis::Connection, charges: &[Charge], no
     decide::parse_reply(charges, &answers, false).unwrap();
 }
 
-/// The leases are not in order, or their running totals decrease. The outcomes may be wrong, but
-/// every charge gets a reply, and no lease outlives the latest one.
+/// The permits are not in order, or their running totals decrease. The outcomes may be wrong, but
+/// every charge gets a reply, and no permit outlives the latest one.
 #[test]
-fn a_list_with_invalid_leases_gets_replies_and_expires() {
+fn a_list_with_invalid_permits_gets_replies_and_expires() {
     let redis = testkit::redis::RedisServer::start();
     let connection = RefCell::new(redis.client());
     let scripts = Scripts::new();
@@ -45,18 +45,18 @@ fn a_list_with_invalid_leases_gets_replies_and_expires() {
         1 => Just(Hits::Add(Hits::MAX)),
     ];
     let config = ProptestConfig { cases: 1_000, failure_persistence: None, ..Default::default() };
-    let leases = vec((moment, hits), 1..9);
+    let permits = vec((moment, hits), 1..9);
     let moves = vec((change, -50_000_000..50_000_000_i64), 1..9);
-    proptest!(config, |(leases in leases, wide in any::<bool>(), start in any::<u16>(), skip in 0..9_usize, moves in moves)| {
+    proptest!(config, |(permits in permits, wide in any::<bool>(), start in any::<u16>(), skip in 0..9_usize, moves in moves)| {
         let mut connection = connection.borrow_mut();
         let server = &mut *connection;
         let key = counter(0, &limit, START);
-        // Times before that of the first lease wrap around.
-        let leases: Vec<_> = leases
+        // Times before that of the first permit wrap around.
+        let permits: Vec<_> = permits
             .iter()
             .map(|(moment, hits)| (START.as_micros().saturating_add_signed(*moment), hits.cast_unsigned() & 0xffff))
             .collect();
-        let value = list(&leases, Kept { wide, start: start.into(), earlier: 1 << 46, skip });
+        let value = list(&permits, Kept { wide, start: start.into(), earlier: 1 << 46, skip });
         let set = |server: &mut redis::Connection| {
             redis::cmd("SET").arg(key.key.as_bytes()).arg(&value).exec(server).unwrap();
         };
@@ -67,23 +67,23 @@ fn a_list_with_invalid_leases_gets_replies_and_expires() {
             ask(&scripts, server, &[charge(*hits), charge(Hits::Add(1))], Timestamp::from_micros(now));
         }
         set(server);
-        let latest = leases.iter().map(|(granted, _)| *granted).max().unwrap();
-        let now = Timestamp::from_micros(latest).plus(LEASE);
+        let latest = permits.iter().map(|(granted, _)| *granted).max().unwrap();
+        let now = Timestamp::from_micros(latest).plus(LIFETIME);
         ask(&scripts, server, &[charge(Hits::Add(1))], now);
         let kept: Vec<u8> = redis::cmd("GET").arg(key.key.as_bytes()).query(server).unwrap();
         prop_assert_eq!(kept, list(&[(now.as_micros(), 1)], Kept::default()));
     });
 }
 
-/// Refunds hits of the lease that was granted at `granted`.
+/// Refunds hits of the permit that was granted at `granted`.
 fn refund(
     scripts: &Scripts,
     server: &mut redis::Connection,
     (charge, granted): (&Charge, u64),
     now: Timestamp,
 ) {
-    let last = Timestamp::from_micros(granted).plus(LEASE);
-    let snapshot = Snapshot::Leases(leases::Summary { last, ..leases::Summary::default() });
+    let last = Timestamp::from_micros(granted).plus(LIFETIME);
+    let snapshot = Snapshot::Permits(permits::Summary { last, ..permits::Summary::default() });
     let settlement = Settlement::Refund { hits: 9, snapshot };
     let asked = [SettleCharge { charge, settlement, now }];
     let command = settle::command(scripts.settle.eval(), &asked, Jitter::default());
@@ -98,19 +98,19 @@ fn a_list_with_changed_bytes_gets_replies() {
     let scripts = Scripts::new();
     let limit = limit();
     let config = ProptestConfig { cases: 1_500, failure_persistence: None, ..Default::default() };
-    let lease = (0..50_000_000_u64, 1..4_u64);
+    let permit = (0..50_000_000_u64, 1..4_u64);
     let byte = (1..80_usize, prop_oneof![any::<u8>(), 0..6_u8]);
     let change = prop_oneof![(0..9_u64).prop_map(Hits::Add), (0..9_u64).prop_map(Hits::Refund)];
     proptest!(config, |(
-        mut leases in vec(lease, 1..9), skip in 0..9_usize, damage in vec(byte, 1..4),
+        mut permits in vec(permit, 1..9), skip in 0..9_usize, damage in vec(byte, 1..4),
         moves in vec((change, 0..9_000_000_u64, any::<bool>()), 1..6),
     )| {
         let mut connection = connection.borrow_mut();
         let server = &mut *connection;
         let key = counter(0, &limit, START);
-        leases.iter_mut().for_each(|lease| lease.0 += START.as_micros() - 50_000_000);
-        leases.sort_unstable();
-        let mut value = list(&leases, Kept { skip, ..Kept::default() });
+        permits.iter_mut().for_each(|permit| permit.0 += START.as_micros() - 50_000_000);
+        permits.sort_unstable();
+        let mut value = list(&permits, Kept { skip, ..Kept::default() });
         for (at, byte) in damage {
             if let Some(it) = value.get_mut(at) {
                 *it = byte;
@@ -121,7 +121,7 @@ fn a_list_with_changed_bytes_gets_replies() {
         for (hits, pause, lone) in moves {
             now = now.plus(Duration::from_micros(pause));
             let charge = Charge { hits, enforced: Enforced::Yes, ..peek_charge(&key, &limit) };
-            for (granted, _) in &leases {
+            for (granted, _) in &permits {
                 refund(&scripts, server, (&charge, *granted), now);
             }
             let charges = vec![charge; if lone { 1 } else { 2 }];

@@ -72,54 +72,54 @@ pub(super) fn game() -> impl Strategy<Value = Game> {
 pub(super) fn game_of_lists() -> impl Strategy<Value = Game> {
     let algorithm = prop_oneof![
         Just(Algorithm::SlidingLog),
-        Just(Algorithm::Concurrency { lease: Duration::from_secs(60) }),
+        Just(Algorithm::Concurrency { lifetime: Duration::from_secs(60) }),
     ];
     let limit = (algorithm, 990..=1_010_u32, window()).prop_map(|(algorithm, requests, window)| {
         Limit { algorithm, ..Limit::fixed(requests, window) }
     });
-    let old = leases(980..1_020).prop_flat_map(|leases| {
+    let old = permits(980..1_020).prop_flat_map(|permits| {
         let text = |mark| {
-            let each = leases.iter().map(|(granted, hits)| format!("{granted}{mark}{hits},"));
+            let each = permits.iter().map(|(granted, hits)| format!("{granted}{mark}{hits},"));
             each.collect::<String>().into_bytes()
         };
         let old = [text('@'), text(':')];
-        prop_oneof![2 => prop::sample::select(old.to_vec()), 8 => bytes(leases)]
+        prop_oneof![2 => prop::sample::select(old.to_vec()), 8 => bytes(permits)]
     });
     let counters = vec((limit, old), COUNTERS);
     (counters, vec((pause(), next()), 1..30)).prop_map(|(counters, moves)| Game { counters, moves })
 }
 
-/// Leases in order, most of which are active when the game starts.
-fn leases(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<(u64, u64)>> {
+/// Permits in order, most of which are active when the game starts.
+fn permits(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<(u64, u64)>> {
     let most = prop_oneof![8 => Just(2_u64), 1 => Just(100), 1 => Just(100_000)];
     let pause = prop_oneof![8 => Just(60_000_u64), 1 => Just(1 << 40), 1 => Just(1 << 50)];
     (most, pause).prop_flat_map(move |(most, pause)| {
         let each = vec((1..=pause, 1..=most), count.clone());
         (each, 0..5_000_000_u64).prop_map(|(each, ahead)| {
             let mut granted = START.as_micros() + ahead;
-            let mut leases = Vec::new();
+            let mut permits = Vec::new();
             for (pause, hits) in each {
-                leases.push((granted, hits));
+                permits.push((granted, hits));
                 granted = granted.saturating_sub(pause).max(1);
             }
-            leases.reverse();
-            leases.dedup_by_key(|(granted, _)| *granted);
-            leases
+            permits.reverse();
+            permits.dedup_by_key(|(granted, _)| *granted);
+            permits
         })
     })
 }
 
 /// The formats in which the scripts of this version and earlier ones store a list.
-fn bytes(leases: Vec<(u64, u64)>) -> impl Strategy<Value = Vec<u8>> {
-    let hits: u64 = leases.iter().map(|(_, hits)| hits).sum();
+fn bytes(permits: Vec<(u64, u64)>) -> impl Strategy<Value = Vec<u8>> {
+    let hits: u64 = permits.iter().map(|(_, hits)| hits).sum();
     let earlier = prop_oneof![Just(0_u64), 0..1_000_000_u64, Just((1 << 48) - 70_000_000)];
     let start = prop_oneof![Just(0), 65_530..65_536_u64, Just(Hits::MAX)];
     (earlier, start, any::<bool>(), 0..9_usize).prop_map(move |(earlier, start, wide, skip)| {
-        let first = leases.first().map_or(0, |(granted, _)| *granted);
-        let last = leases.last().map_or(0, |(granted, _)| *granted);
+        let first = permits.first().map_or(0, |(granted, _)| *granted);
+        let last = permits.last().map_or(0, |(granted, _)| *granted);
         let short = last - first.saturating_sub(earlier) < 1 << 48;
         let wide = wide || !short || 65_535 < hits;
-        list(&leases, Kept { wide, start, earlier, skip })
+        list(&permits, Kept { wide, start, earlier, skip })
     })
 }
 
@@ -194,7 +194,7 @@ fn how() -> impl Strategy<Value = How> {
     ]
 }
 
-/// A time between moves: windows, leases, bans and holds begin and end within the game, and
+/// A time between moves: windows, permits, bans and holds begin and end within the game, and
 /// clocks step back.
 fn pause() -> impl Strategy<Value = i64> {
     let hold = i64::try_from(HOLD_TIMEOUT.as_micros()).unwrap();
@@ -239,14 +239,14 @@ fn algorithm() -> impl Strategy<Value = Algorithm> {
         Just(Algorithm::SlidingLog),
         burst.clone().prop_map(|burst| Algorithm::TokenBucket { burst }),
         burst.prop_map(|burst| Algorithm::LeakyBucket { burst }),
-        Just(Algorithm::Concurrency { lease: Duration::from_secs(2) }),
+        Just(Algorithm::Concurrency { lifetime: Duration::from_secs(2) }),
     ]
 }
 
 /// Initial values: those of any version, and of other clients.
 fn old() -> impl Strategy<Value = Vec<u8>> {
-    let lists = leases(1..6).prop_flat_map(bytes);
-    let cut = (leases(1..6).prop_flat_map(bytes), any::<prop::sample::Index>());
+    let lists = permits(1..6).prop_flat_map(bytes);
+    let cut = (permits(1..6).prop_flat_map(bytes), any::<prop::sample::Index>());
     let state = prop_oneof![6 => state().prop_map(String::into_bytes), 4 => lists];
     prop_oneof![
         4 => Just(Vec::new()),

@@ -75,7 +75,7 @@ fn a_full_log_has_an_exact_time_of_the_next_room() {
 }
 
 #[test]
-fn a_lease_that_ends_beyond_the_numbers_of_lua_is_ignored() {
+fn a_permit_that_ends_beyond_the_numbers_of_lua_is_ignored() {
     let look = Move::Call(vec![call(None, &[(Hits::Add(0), Independent)])]);
     for old in ["9007199254740990@1,", "9007199254740992:1,"] {
         assert_eq!(play(Algorithm::SlidingLog, old, std::slice::from_ref(&look)).state, None);

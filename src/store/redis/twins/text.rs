@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     limit::{
         Algorithm, bucket, fixed_window,
-        leases::{self, Lease},
+        permits::{self, Permit},
         sliding_window,
     },
     store::script::Hold,
@@ -61,8 +61,8 @@ fn state_of(state: &[u8], limit: &Limit) -> Option<State> {
     let moment = Timestamp::from_micros;
     if let (Some((b'#', list)), true) = (state.split_first(), limit.algorithm.info().keeps_each_hit)
     {
-        let leases = list_of(list, leases::lease(limit))?;
-        return Some(State::Leases(leases::State(leases.into())));
+        let permits = list_of(list, permits::lifetime(limit))?;
+        return Some(State::Permits(permits::State(permits.into())));
     }
     let text = std::str::from_utf8(state).ok()?;
     Some(match limit.algorithm {
@@ -84,14 +84,14 @@ fn state_of(state: &[u8], limit: &Limit) -> Option<State> {
             State::Bucket(bucket::State { at: moment(at), level, cost })
         }
         Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
-            let mut leases = leases_of(text, leases::lease(limit))?;
-            leases.sort_unstable();
-            leases.dedup_by(|next, first| {
+            let mut permits = permits_of(text, permits::lifetime(limit))?;
+            permits.sort_unstable();
+            permits.dedup_by(|next, first| {
                 let same = next.granted == first.granted;
                 first.hits += if same { next.hits } else { 0 };
                 same
             });
-            State::Leases(leases::State(leases.into()))
+            State::Permits(permits::State(permits.into()))
         }
     })
 }
@@ -102,13 +102,13 @@ fn big_endian(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// The size of a time and of a lease in bytes, and the modulus of the running total.
+/// The size of a time and of a permit in bytes, and the modulus of the running total.
 fn kind(wide: bool) -> (usize, usize, u64) {
     if wide { (7, 14, Hits::MAX + 1) } else { (6, 8, 1 << 16) }
 }
 
-/// Parses a binary list, whose leases have to be in order.
-fn list_of(bytes: &[u8], lease: Duration) -> Option<Vec<Lease>> {
+/// Parses a binary list, whose permits have to be in order.
+fn list_of(bytes: &[u8], lifetime: Duration) -> Option<Vec<Permit>> {
     let (header, body) = bytes.split_at_checked(HEADER)?;
     let mut header = header;
     let mut next = |size: usize| {
@@ -134,51 +134,51 @@ fn list_of(bytes: &[u8], lease: Duration) -> Option<Vec<Lease>> {
     if !sound {
         return None;
     }
-    let mut leases = Vec::new();
+    let mut permits = Vec::new();
     for place in (skip..skip + count).map(|index| index % room) {
         let one = &body[place * size..][..size];
         let (granted, sums) = (base + big_endian(&one[..moment]), big_endian(&one[moment..]));
         let granted = Timestamp::from_micros(granted);
-        leases.push(Lease { granted, hits: (sums + wrap - sum) % wrap });
+        permits.push(Permit { granted, hits: (sums + wrap - sum) % wrap });
         sum = sums;
     }
-    let end = last.checked_add(u64::try_from(lease.as_micros()).ok()?)?;
-    (end <= Hits::MAX).then_some(leases)
+    let end = last.checked_add(u64::try_from(lifetime.as_micros()).ok()?)?;
+    (end <= Hits::MAX).then_some(permits)
 }
 
 /// The layout of a stored list.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Kept {
     pub(super) wide: bool,
-    /// The number of hits before the first lease.
+    /// The number of hits before the first permit.
     pub(super) start: u64,
-    /// The time from the base of its times to the first lease.
+    /// The time from the base of its times to the first permit.
     pub(super) earlier: u64,
-    /// The position of the first lease in the ring.
+    /// The position of the first permit in the ring.
     pub(super) skip: usize,
 }
 
-/// Encodes leases, which are pairs of a time and hits.
-pub(super) fn list(leases: &[(u64, u64)], kept: Kept) -> Vec<u8> {
-    let (Some((first, _)), Some((last, _))) = (leases.first(), leases.last()) else {
+/// Encodes permits, which are pairs of a time and hits.
+pub(super) fn list(permits: &[(u64, u64)], kept: Kept) -> Vec<u8> {
+    let (Some((first, _)), Some((last, _))) = (permits.first(), permits.last()) else {
         return Vec::new();
     };
     let (moment, size, wrap) = kind(kept.wide);
     let (base, mut sum) = (first.saturating_sub(kept.earlier), kept.start % wrap);
-    let room = leases.len() + 1 + leases.len() / 64;
+    let room = permits.len() + 1 + permits.len() / 64;
     let skip = kept.skip % room;
-    let held = leases.iter().map(|lease| lease.1).sum::<u64>() % wrap;
+    let held = permits.iter().map(|permit| permit.1).sum::<u64>() % wrap;
     let mut bytes = vec![b'#'];
     let mut put = |number: u64, size: usize| bytes.extend(&number.to_be_bytes()[8 - size..]);
     put((HEADER + size * room) as u64, 4);
     put(1 + u64::from(kept.wide), 1);
     put(skip as u64, 4);
-    put(leases.len() as u64, 4);
+    put(permits.len() as u64, 4);
     for number in [base, sum, held, *first, *last] {
         put(number, 7);
     }
     let mut places = vec![0; size * room];
-    for (at, (granted, hits)) in leases.iter().enumerate() {
+    for (at, (granted, hits)) in permits.iter().enumerate() {
         sum = (sum + hits) % wrap;
         let place = &mut places[(skip + at) % room * size..][..size];
         place[..moment].copy_from_slice(&granted.wrapping_sub(base).to_be_bytes()[8 - moment..]);
@@ -188,8 +188,8 @@ pub(super) fn list(leases: &[(u64, u64)], kept: Kept) -> Vec<u8> {
 }
 
 /// Parses a list in the text format of earlier versions.
-fn leases_of(text: &str, lease: Duration) -> Option<Vec<Lease>> {
-    let mut leases = Vec::new();
+fn permits_of(text: &str, lifetime: Duration) -> Option<Vec<Permit>> {
+    let mut permits = Vec::new();
     let mut held = 0_u64;
     for part in text.strip_suffix(',')?.split(',') {
         let at = part.find(['@', ':'])?;
@@ -202,14 +202,14 @@ fn leases_of(text: &str, lease: Duration) -> Option<Vec<Lease>> {
         let epoch = Timestamp::default();
         let granted = match part.as_bytes()[at] {
             b'@' => moment,
-            // The oldest format has the end of the lease.
-            _ => epoch.plus(moment.since(epoch.plus(lease))),
+            // The oldest format has the end of the permit.
+            _ => epoch.plus(moment.since(epoch.plus(lifetime))),
         };
         held += hits;
-        if Hits::MAX < held || Hits::MAX < granted.plus(lease).as_micros() {
+        if Hits::MAX < held || Hits::MAX < granted.plus(lifetime).as_micros() {
             return None;
         }
-        leases.push(Lease { granted, hits });
+        permits.push(Permit { granted, hits });
     }
-    Some(leases)
+    Some(permits)
 }

@@ -17,14 +17,14 @@ fn moves(back: bool) -> impl Strategy<Value = Vec<Move>> {
     vec((-2..4_i64, pauses), 0..12)
 }
 
-/// Windows, leases and bucket drains begin and end within the history.
+/// Windows, permits and bucket drains begin and end within the history.
 fn limit() -> impl Strategy<Value = Limit> {
     let seconds = prop_oneof![Just(Unit::Second), Just(Unit::Minute)];
     (0..limits().len(), 1..8_u32, seconds, any::<bool>()).prop_map(
         |(which, requests, unit, penalty)| {
             let Limit { algorithm, .. } = limits()[which].clone();
             let algorithm = match algorithm {
-                Algorithm::Concurrency { .. } => Algorithm::Concurrency { lease: 2 * SECOND },
+                Algorithm::Concurrency { .. } => Algorithm::Concurrency { lifetime: 2 * SECOND },
                 other => other,
             };
             let penalty = if penalty { Duration::from_millis(300) } else { Duration::ZERO };

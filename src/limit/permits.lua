@@ -1,10 +1,10 @@
--- Leases are stored in a ring buffer, so that a charge reads and writes only the slots that
+-- Permits are stored in a ring buffer, so that a charge reads and writes only the slots that
 -- change. The value is `#`, a header, and slots of equal size. The header contains: the length
--- of the value in bytes, the kind of the slots, the slot of the oldest lease, the number of
--- leases, the base of their moments, the number of hits before the oldest lease, the number
--- of hits, and the moments of the oldest and the latest lease. A slot contains the moment of
--- its lease and the running total of hits including it, so that a binary search finds the
--- expired leases.
+-- of the value in bytes, the kind of the slots, the slot of the oldest permit, the number of
+-- permits, the base of their moments, the number of hits before the oldest permit, the number
+-- of hits, and the moments of the oldest and the latest permit. A slot contains the moment of
+-- its permit and the running total of hits including it, so that a binary search finds the
+-- expired permits.
 --
 -- Moments and totals are modulo `reach` and `wrap`: 2^48 and 2^16, or both 2^53 in the few
 -- lists that are longer or have more hits.
@@ -16,8 +16,8 @@ local KINDS = { NARROW, WIDE }
 -- slots written one by one, above which the whole list is written.
 local READ_SLOTS, MAX_READS, MAX_WRITES = 4, 4, 8
 
--- A list is an immutable table; changes make a copy. Its first `body` leases are `stored` in
--- Redis, starting at the slot `skip`. The `more` leases after them are in `tail`, an array that
+-- A list is an immutable table; changes make a copy. Its first `body` permits are `stored` in
+-- Redis, starting at the slot `skip`. The `more` permits after them are in `tail`, an array that
 -- copies share and may extend.
 local EMPTY = { count = 0, held = 0, first = 0, last = 0 }
 
@@ -65,8 +65,8 @@ local function stored_at(list, slot)
   return whole_text(list), stored.offset + slot * size + 1
 end
 
--- The moment of a lease, and the running total of hits up to it.
-local function lease_at(list, i)
+-- The moment of a permit, and the running total of hits up to it.
+local function permit_at(list, i)
   local kind, text, from = list.kind, nil, 1
   if i <= list.body then
     text, from = stored_at(list, (list.skip + i - 1) % list.room)
@@ -117,14 +117,14 @@ function LIST.update(list)
   return true
 end
 
--- The index of the first lease after `moment` whose running total exceeds `hits`; the index
--- after the last lease if no lease matches. A galloping search, because the match is mostly
+-- The index of the first permit after `moment` whose running total exceeds `hits`; the index
+-- after the last permit if no permit matches. A galloping search, because the match is mostly
 -- near the front.
 local function index_after(list, moment, hits)
   local low, high, far = 1, list.count + 1, 1
   while low < high do
     local middle = math.min(math.floor((low + high) / 2), far)
-    local granted, held = lease_at(list, middle)
+    local granted, held = permit_at(list, middle)
     if moment < granted and hits < held then
       high = middle
     else
@@ -138,35 +138,35 @@ local function is_narrow(first, last, held)
   return last - first < NARROW.reach and held < NARROW.wrap
 end
 
--- A new list of the leases in `found`, which are sorted and have `held` hits.
+-- A new list of the permits in `found`, which are sorted and have `held` hits.
 local function packed(found, held)
-  local base, last, sum, leases = found[1][1], found[#found][1], 0, {}
+  local base, last, sum, permits = found[1][1], found[#found][1], 0, {}
   local kind = is_narrow(base, last, held) and NARROW or WIDE
-  for i, lease in ipairs(found) do
-    local granted, hits = lease[1], lease[2]
+  for i, permit in ipairs(found) do
+    local granted, hits = permit[1], permit[2]
     sum = sum + hits
-    -- Leases granted at the same moment are one.
+    -- Permits granted at the same moment are one.
     if i == #found or granted < found[i + 1][1] then
-      leases[#leases + 1] = struct.pack(kind.format, granted - base, sum)
+      permits[#permits + 1] = struct.pack(kind.format, granted - base, sum)
     end
   end
   return setmetatable({
-    kind = kind, base = base, start = 0, stored = { text = table.concat(leases), offset = 0 }, room = #leases,
-    skip = 0, body = #leases, tail = {}, more = 0, count = #leases, held = held, first = base, last = last,
+    kind = kind, base = base, start = 0, stored = { text = table.concat(permits), offset = 0 }, room = #permits,
+    skip = 0, body = #permits, tail = {}, more = 0, count = #permits, held = held, first = base, last = last,
   }, LIST)
 end
 
--- Parses the formats of earlier versions: `granted@hits,` for each lease, or `end:hits,`.
-local function parse_old_list(state, lease)
+-- Parses the formats of earlier versions: `granted@hits,` for each permit, or `end:hits,`.
+local function parse_old_list(state, lifetime)
   local found, length, held = {}, 0, 0
   for granted, mark, hits in string.gmatch(state, '(%d+)([@:])([1-9]%d*),') do
     length = length + #granted + #hits + 2
     granted, hits = tonumber(granted), tonumber(hits)
     if mark == ':' then
-      granted = math.max(granted - lease, 0)
+      granted = math.max(granted - lifetime, 0)
     end
     held = held + hits
-    if MAX_NUMBER < granted + lease or MAX_NUMBER < held then
+    if MAX_NUMBER < granted + lifetime or MAX_NUMBER < held then
       return EMPTY
     end
     found[#found + 1] = { granted, hits }
@@ -186,7 +186,7 @@ local function parse_list(header, stored)
   local length, number, skip, count, base, start, held, first, last = struct.unpack(HEADER, header, 2)
   local kind = KINDS[number]
   local room = kind and (length - HEADER_SIZE) / kind.size or 0
-  -- Each lease has at least one hit.
+  -- Each permit has at least one hit.
   local valid = length + 1 == (stored.text and #stored.text or stored.length) and room % 1 == 0
     and 0 < count and count <= room and skip < room and count <= held and held < kind.wrap
     and start < kind.wrap and base <= first and first <= last and last <= MAX_NUMBER
@@ -199,29 +199,29 @@ local function parse_list(header, stored)
   }, LIST)
 end
 
--- The parsed lists, by lease and value: each value is parsed once per script.
+-- The parsed lists, by lifetime and value: each value is parsed once per script.
 local lists = {}
 
-local function list_in(state, lease)
+local function list_in(state, lifetime)
   if type(state) == 'table' then
     return state
   end
-  lists[lease] = lists[lease] or {}
-  local list = lists[lease][state]
+  lists[lifetime] = lists[lifetime] or {}
+  local list = lists[lifetime][state]
   if not list then
     if string.byte(state) == 35 then
       list = parse_list(state, { text = state, offset = HEADER_SIZE + 1 })
     else
-      list = parse_old_list(state, lease)
+      list = parse_old_list(state, lifetime)
     end
-    lists[lease][state] = list
+    lists[lifetime][state] = list
   end
   return list
 end
 
 -- Opens the list under `key` and reads only its header. Returns the list and the text after it;
 -- nil if the value is not a list.
-local function stored_leases(key)
+local function stored_permits(key)
   local header = redis.pcall('GETRANGE', key, 0, HEADER_SIZE)
   if header == '' then
     return EMPTY
@@ -239,7 +239,7 @@ local function stored_leases(key)
   end
 end
 
--- The list from the lease at `index` on.
+-- The list from the permit at `index` on.
 local function list_from(list, index)
   local kind, gone = list.kind, index - 1
   if gone == 0 then
@@ -247,9 +247,9 @@ local function list_from(list, index)
   elseif list.count == gone then
     return EMPTY
   end
-  local _, hits = lease_at(list, gone)
+  local _, hits = permit_at(list, gone)
   local rest = copy(list)
-  rest.first = lease_at(list, index)
+  rest.first = permit_at(list, index)
   rest.count, rest.held = list.count - gone, (list.held - hits) % kind.wrap
   rest.start = wrapped(list.start, hits, kind.wrap)
   local stored = math.min(gone, list.body)
@@ -263,23 +263,23 @@ local function list_from(list, index)
   return rest
 end
 
--- The leases that have not expired, and the present moment, or the latest moment in the list if
+-- The permits that have not expired, and the present moment, or the latest moment in the list if
 -- a clock is ahead.
-local function live(list, lease)
-  if MAX_NUMBER < list.last + lease then
+local function live(list, lifetime)
+  if MAX_NUMBER < list.last + lifetime then
     return EMPTY, now
   end
   local latest = math.max(list.last, now)
-  if list.last + lease <= latest then
+  if list.last + lifetime <= latest then
     return EMPTY, latest
   end
-  if list.count == 0 or latest < list.first + lease then
+  if list.count == 0 or latest < list.first + lifetime then
     return list, latest
   end
-  return list_from(list, index_after(list, latest - lease, 0)), latest
+  return list_from(list, index_after(list, latest - lifetime, 0)), latest
 end
 
--- The list with another lease of `hits`, at a `moment` not before the latest. A `fresh` list is
+-- The list with another permit of `hits`, at a `moment` not before the latest. A `fresh` list is
 -- not shared yet and is changed in place.
 local function list_with(list, moment, hits, fresh)
   local held = list.held + hits
@@ -287,7 +287,7 @@ local function list_with(list, moment, hits, fresh)
   if list.kind ~= kind or kind.reach <= moment - list.base then
     local found, before = {}, 0
     for i = 1, list.count do
-      local granted, sum = lease_at(list, i)
+      local granted, sum = permit_at(list, i)
       found[i], before = { granted, sum - before }, sum
     end
     found[list.count + 1] = { moment, hits }
@@ -300,7 +300,7 @@ local function list_with(list, moment, hits, fresh)
     all.body, all.more = all.body - 1, 1
   end
   if all.tail[all.more] then
-    -- The element belongs to another copy, or to the latest lease, which gets more hits.
+    -- The element belongs to another copy, or to the latest permit, which gets more hits.
     local tail = all.tail
     all.tail = {}
     for i = 1, all.more - 1 do
@@ -312,7 +312,7 @@ local function list_with(list, moment, hits, fresh)
   return all
 end
 
--- The list without `hits` of the leases that expire first. It has more hits than that.
+-- The list without `hits` of the permits that expire first. It has more hits than that.
 local function list_without(list, hits)
   local rest = copy(list_from(list, math.min(index_after(list, -1, hits), list.count)))
   hits = hits - (list.held - rest.held)
@@ -320,60 +320,60 @@ local function list_without(list, hits)
   return rest
 end
 
--- The moment at which the leases of `excess` hits have expired; 0 if `excess` is 0 or larger than
+-- The moment at which the permits of `excess` hits have expired; 0 if `excess` is 0 or larger than
 -- the number of hits.
-local function expiry_of(list, lease, excess)
+local function expiry_of(list, lifetime, excess)
   if excess <= 0 or list.held < excess then
     return 0
   elseif excess == 1 then
-    return list.first + lease
+    return list.first + lifetime
   end
-  return lease_at(list, math.min(index_after(list, -1, excess - 1), list.count)) + lease
+  return permit_at(list, math.min(index_after(list, -1, excess - 1), list.count)) + lifetime
 end
 
 -- The state to write, and its time to live.
-local function leases_state(list, lease, latest)
+local function permits_state(list, lifetime, latest)
   if list.count == 0 then
     return '', 0
   end
-  return list, life_after(latest, math.max(list.last + lease - latest, 0))
+  return list, life_after(latest, math.max(list.last + lifetime - latest, 0))
 end
 
-local function leases_snapshot(list, lease, free)
-  return { list.held, free, list.count > 0 and list.last + lease or 0 }
+local function permits_snapshot(list, lifetime, free)
+  return { list.held, free, list.count > 0 and list.last + lifetime or 0 }
 end
 
-local function leases(state, hits, requests, lease)
-  local all = list_in(state, lease)
-  local list, latest = live(all, lease)
+local function permits(state, hits, requests, lifetime)
+  local all = list_in(state, lifetime)
+  local list, latest = live(all, lifetime)
   local held = list.held
-  local before, free = leases_snapshot(list, lease, 0), 0
+  local before, free = permits_snapshot(list, lifetime, 0), 0
   if 0 < hits then
     if not forced and requests < held + hits then
-      before[2] = expiry_of(list, lease, held - requests + hits)
+      before[2] = expiry_of(list, lifetime, held - requests + hits)
       return false, before, before
     end
     local added = math.min(hits, MAX_NUMBER - held)
     if 0 < added then
       list = list_with(list, latest, added, list ~= all and 0 < list.count)
     end
-    free = expiry_of(list, lease, list.held - requests + hits)
+    free = expiry_of(list, lifetime, list.held - requests + hits)
   elseif hits < 0 and held > 0 then
     list = -hits < held and list_without(list, -hits) or EMPTY
   else
     return true, before, before
   end
-  return true, before, leases_snapshot(list, lease, free), leases_state(list, lease, latest)
+  return true, before, permits_snapshot(list, lifetime, free), permits_state(list, lifetime, latest)
 end
 
--- The list without `released` of the `own` hits of the lease at `index`.
+-- The list without `released` of the `own` hits of the permit at `index`.
 local function list_less(list, index, released, own)
   if list.held == released then
     return EMPTY
   end
   local kind, rest, later = list.kind, copy(list), {}
   for i = released < own and index or index + 1, list.count do
-    local moment, sum = lease_at(list, i)
+    local moment, sum = permit_at(list, i)
     later[#later + 1] = struct.pack(kind.format, moment - list.base, wrapped(list.start, sum - released, kind.wrap))
   end
   rest.body, rest.tail = math.min(list.body, index - 1), {}
@@ -388,26 +388,26 @@ local function list_less(list, index, released, own)
     return EMPTY
   end
   rest.count, rest.held = rest.body + rest.more, list.held - released
-  rest.first, rest.last = (lease_at(rest, 1)), (lease_at(rest, rest.count))
+  rest.first, rest.last = (permit_at(rest, 1)), (permit_at(rest, rest.count))
   return rest
 end
 
--- Releases hits of the lease that expires at `granted_last`, if it still exists.
-local function undo_leases(state, hits, _, _, granted_last, _, lease)
-  local list, latest = live(list_in(state, lease), lease)
-  local index = index_after(list, granted_last - lease - 1, 0)
+-- Releases hits of the permit that expires at `granted_last`, if it still exists.
+local function undo_permits(state, hits, _, _, granted_last, _, lifetime)
+  local list, latest = live(list_in(state, lifetime), lifetime)
+  local index = index_after(list, granted_last - lifetime - 1, 0)
   if list.count < index then
     return
   end
-  local granted, sum = lease_at(list, index)
+  local granted, sum = permit_at(list, index)
   local own = sum
   if 1 < index then
-    local _, before = lease_at(list, index - 1)
+    local _, before = permit_at(list, index - 1)
     own = sum - before
   end
   local released = math.min(hits, own)
-  if granted + lease ~= granted_last or released <= 0 then
+  if granted + lifetime ~= granted_last or released <= 0 then
     return
   end
-  return leases_state(list_less(list, index, released, own), lease, latest)
+  return permits_state(list_less(list, index, released, own), lifetime, latest)
 end
