@@ -240,7 +240,7 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
         });
         let rules = RuleUpdater::load(settings.rules, active)?;
         let certificates = match settings.listeners.tls {
-            Some(files) => Some(CertificateReloader::start(files, Arc::clone(&metrics), clock)?),
+            Some(files) => Some(CertificateReloader::load(files, Arc::clone(&metrics), clock)?),
             None => None,
         };
 

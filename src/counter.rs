@@ -102,7 +102,7 @@ pub struct KeyPart<'a> {
 
 impl KeyFormat {
     /// The counter of a descriptor with these entries, and its window at `now`.
-    pub fn key<'a>(
+    pub fn counter<'a>(
         &self,
         domain: &[u8],
         parts: impl Iterator<Item = KeyPart<'a>>,
@@ -118,7 +118,7 @@ impl KeyFormat {
 
     /// The counter of a descriptor with several limits. Their names differ also with
     /// [`KeyStyle::Reference`], although the reference service supports only one limit.
-    pub fn key_of_several<'a>(
+    pub fn counter_of_several<'a>(
         &self,
         domain: &[u8],
         parts: impl Iterator<Item = KeyPart<'a>>,

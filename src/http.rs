@@ -146,7 +146,7 @@ async fn rlconfig<S>(
 }
 
 fn rejection_lines(errors: &str) -> String {
-    let mut text = "# newer rules were refused:\n".to_owned();
+    let mut text = "# newer rules were rejected:\n".to_owned();
     for line in errors.lines() {
         let _ = writeln!(text, "# {line}");
     }

@@ -13,7 +13,7 @@ pub mod step;
 pub mod window;
 
 pub use self::{
-    algorithm::{Algorithm, AlgorithmInfo, Denial, Limit},
+    algorithm::{Algorithm, AlgorithmInfo, Limit, RefusalEnd},
     hits::Hits,
     outcome::{Outcome, Tally, ceil_seconds, tally},
     window::{Span, Unit, Window},

@@ -22,7 +22,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1, or HTTP/2 if the client starts with its preface.
-    Http1,
+    Http,
     /// HTTP/2 only.
     Http2,
 }
@@ -33,7 +33,7 @@ impl Protocol {
     /// section 3.4).
     const fn preface_length(self) -> usize {
         match self {
-            Self::Http1 => "GET / HTTP/1.1\r\n".len(),
+            Self::Http => "GET / HTTP/1.1\r\n".len(),
             Self::Http2 => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len(),
         }
     }
@@ -117,7 +117,7 @@ impl Listener {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
                     let stream = match self.protocol {
-                        Protocol::Http1 => Box::new(RequestTimeout::new(stream)),
+                        Protocol::Http => Box::new(RequestTimeout::new(stream)),
                         Protocol::Http2 => stream,
                     };
                     return Connection::new(stream, peer, self.protocol.preface_length(), permit);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     async fn bind(address: &Address) -> Result<Listener, ListenError> {
-        Listener::bind("a test", address, Protocol::Http1, 1).await
+        Listener::bind("a test", address, Protocol::Http, 1).await
     }
 
     /// Listens at `one`, then at the same port of `other`.

@@ -212,11 +212,11 @@ impl Metrics {
         self.process.rules.set(i64::try_from(rules.rules().len()).unwrap_or(i64::MAX));
     }
 
-    /// Counts a load whose rules were refused.
-    pub fn count_refused_rules(&self) {
+    /// Counts a load whose rules were rejected.
+    pub fn count_rejected_rules(&self) {
         self.process.load_attempts.inc();
         self.process.load_failures.inc();
-        self.process.refused_loads.inc();
+        self.process.rejected_loads.inc();
         self.process.rules_rejected.set(1);
     }
 
@@ -241,10 +241,10 @@ impl Metrics {
         certificates.not_after.set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
-    /// Counts a load of TLS files that were refused.
-    pub fn count_refused_certificate(&self) {
+    /// Counts a load of TLS files that were rejected.
+    pub fn count_rejected_certificate(&self) {
         let certificates = self.certificates();
-        certificates.refused_loads.inc();
+        certificates.rejected_loads.inc();
         certificates.rejected.set(1);
     }
 

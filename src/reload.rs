@@ -66,7 +66,7 @@ impl ActiveRules {
 
     /// Records that newer rules were rejected. The current rules stay active.
     pub fn reject(&self, reason: String) {
-        self.metrics.count_refused_rules();
+        self.metrics.count_rejected_rules();
         self.rejection.store(Some(Arc::new(reason)));
     }
 }

@@ -206,7 +206,7 @@ fn hit(name: u64, limit: &Limit) -> Charge {
     let part = KeyPart { key: b"user", value: value.as_bytes(), shared: false };
     let now = Timestamp::from_secs(1_200);
     Charge {
-        counter: KeyFormat::default().key(b"shop", [part].into_iter(), limit, now),
+        counter: KeyFormat::default().counter(b"shop", [part].into_iter(), limit, now),
         limit: limit.clone(),
         hits: Hits::Add(1),
         consume: Consume::Independent,

@@ -63,8 +63,8 @@ impl Listeners {
         let debug = Address::Tcp(settings.debug);
         let grpc = Listener::bind("gRPC", &settings.grpc, Protocol::Http2, max).await?;
         let http = HttpListeners {
-            main: Listener::bind("HTTP", &http, Protocol::Http1, max).await?,
-            debug: Listener::bind("debugging", &debug, Protocol::Http1, max).await?,
+            main: Listener::bind("HTTP", &http, Protocol::Http, max).await?,
+            debug: Listener::bind("debugging", &debug, Protocol::Http, max).await?,
             prometheus: match prometheus {
                 Some(prometheus) => Some(PrometheusListener::bind(&prometheus, max).await?),
                 None => None,
@@ -84,8 +84,8 @@ impl Listeners {
     pub fn in_process(settings: &ListenerSettings) -> (Self, Dialers) {
         let max = settings.max_connections;
         let (grpc, grpc_dialer) = Listener::in_process(Protocol::Http2, max);
-        let (http, http_dialer) = Listener::in_process(Protocol::Http1, max);
-        let (debug, debug_dialer) = Listener::in_process(Protocol::Http1, max);
+        let (http, http_dialer) = Listener::in_process(Protocol::Http, max);
+        let (debug, debug_dialer) = Listener::in_process(Protocol::Http, max);
         let dialers = Dialers { grpc: grpc_dialer, http: http_dialer, debug: debug_dialer };
         (Self { grpc, http: HttpListeners { main: http, debug, prometheus: None } }, dialers)
     }
@@ -102,11 +102,11 @@ impl PrometheusListener {
     async fn bind(settings: &PrometheusSettings, max: usize) -> Result<Self, ListenError> {
         let path = settings.path.clone();
         let address = Address::Tcp(settings.address.clone());
-        let bound = Listener::bind("Prometheus", &address, Protocol::Http1, max).await;
+        let bound = Listener::bind("Prometheus", &address, Protocol::Http, max).await;
         if bound.is_err() && settings.address.host == "::" {
             let host = "0.0.0.0".to_owned();
             let address = Address::Tcp(HostPort { host, port: settings.address.port });
-            let listener = Listener::bind("Prometheus", &address, Protocol::Http1, max).await?;
+            let listener = Listener::bind("Prometheus", &address, Protocol::Http, max).await?;
             return Ok(Self { listener, path });
         }
         Ok(Self { listener: bound?, path })

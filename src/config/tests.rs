@@ -9,7 +9,7 @@ use crate::{
 mod dialect;
 mod documents;
 mod limits;
-mod refused;
+mod rejected;
 mod robustness;
 mod semantics;
 mod trees;

@@ -9,7 +9,7 @@ use crate::limit::{Algorithm, Unit, window::Calendar};
 fn key(format: &KeyFormat, entries: &[(&[u8], &[u8], bool)], unit: Unit, now: u64) -> Vec<u8> {
     let parts = entries.iter().map(|&(key, value, shared)| KeyPart { key, value, shared });
     let limit = Limit::fixed(1, Window::new(unit));
-    format.key(b"domain", parts, &limit, Timestamp::from_secs(now)).key.name
+    format.counter(b"domain", parts, &limit, Timestamp::from_secs(now)).key.name
 }
 
 #[track_caller]
@@ -84,7 +84,7 @@ fn a_name_ends_with_the_algorithm_or_the_window() {
     for (limit, expected) in limits() {
         let parts = [KeyPart { key: b"a", value: b"b", shared: false }];
         let now = Timestamp::from_secs(1_234_520);
-        let name = KeyFormat::default().key(b"d", parts.into_iter(), &limit, now).key;
+        let name = KeyFormat::default().counter(b"d", parts.into_iter(), &limit, now).key;
         let name = String::from_utf8_lossy(name.as_bytes()).into_owned();
         assert!(name.starts_with(&format!("d|a=b|{expected}")), "{name}");
     }
@@ -100,7 +100,7 @@ fn limits_of_one_descriptor_never_share_a_name() {
                 let limit = Limit { penalty, ..limit.clone() };
                 let part = KeyPart { key: b"a", value: b"b", shared: false };
                 let now = Timestamp::from_secs(1_234_520);
-                let named = format.key_of_several(b"d", [part].into_iter(), &limit, now);
+                let named = format.counter_of_several(b"d", [part].into_iter(), &limit, now);
                 assert!(names.insert(named.key), "{limit:?}");
             }
         }
@@ -113,14 +113,15 @@ fn a_penalty_outlasts_the_window_of_its_counter() {
     let limit = Limit { penalty: Duration::from_secs(1), ..Limit::fixed(1, window) };
     for style in [KeyStyle::Unambiguous, KeyStyle::Reference] {
         let format = KeyFormat { style, ..KeyFormat::default() };
-        let named = |limit, now| format.key(b"d", [].into_iter(), limit, Timestamp::from_secs(now));
+        let named =
+            |limit, now| format.counter(b"d", [].into_iter(), limit, Timestamp::from_secs(now));
         let (first, second) = (named(&limit, 1), named(&limit, 2));
         assert_eq!(first.key, second.key);
         assert_ne!(first.span, second.span);
         let limit = Limit { penalty: Duration::ZERO, ..limit.clone() };
         assert_ne!(named(&limit, 1).key, named(&limit, 2).key);
     }
-    let name = KeyFormat::default().key(b"d", [].into_iter(), &limit, Timestamp::default()).key;
+    let name = KeyFormat::default().counter(b"d", [].into_iter(), &limit, Timestamp::default()).key;
     assert_eq!(String::from_utf8_lossy(&name.name), "d|penalty:fixed_window:1s");
 }
 
@@ -133,7 +134,7 @@ fn spread_windows_of_different_counters_begin_at_different_times() {
         let value = user.to_string();
         let part = KeyPart { key: b"user", value: value.as_bytes(), shared: false };
         let now = Timestamp::from_secs(1_000_000);
-        let counter = KeyFormat::default().key(b"d", [part].into_iter(), &limit, now);
+        let counter = KeyFormat::default().counter(b"d", [part].into_iter(), &limit, now);
         starts.insert(counter.span.start);
     }
     assert!(starts.len() > 90, "{}", starts.len());
@@ -177,7 +178,7 @@ fn a_name_begins_with_its_domain() {
     for (style, domain) in [(KeyStyle::Unambiguous, "p:a%7cb"), (KeyStyle::Reference, "p:a|b")] {
         let format = KeyFormat { prefix: "p:".into(), style };
         let part = KeyPart { key: b"c", value: b"d", shared: false };
-        let named = format.key(b"a|b", [part].into_iter(), &limit, Timestamp::default());
+        let named = format.counter(b"a|b", [part].into_iter(), &limit, Timestamp::default());
         assert_eq!(named.key.domain(), domain.as_bytes());
     }
 }

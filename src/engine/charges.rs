@@ -112,7 +112,7 @@ impl ChargeBuilder<'_> {
             value: &entry.value,
             shared: false,
         });
-        self.keys.key(self.domain, parts, limit, self.now)
+        self.keys.counter(self.domain, parts, limit, self.now)
     }
 }
 

@@ -219,7 +219,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_is_disconnected() {
-        let (listener, dialer) = Listener::in_process(Protocol::Http1, 1);
+        let (listener, dialer) = Listener::in_process(Protocol::Http, 1);
         let mut client = dialer.connect().await.unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         let readers = readers();

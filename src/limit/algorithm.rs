@@ -100,19 +100,19 @@ pub struct AlgorithmInfo {
     pub keeps_each_hit: bool,
     /// The counter's key contains the window's start, unless the limit has a penalty.
     pub window_in_key: bool,
-    /// The time for which a refusal can be cached.
-    pub denial: Denial,
+    /// The end of a refusal, until which it can be cached.
+    pub refusal_end: RefusalEnd,
 }
 
-/// The time for which a refusal holds, whatever other callers do.
+/// The moment at which a refusal ends, whatever other callers do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denial {
+pub enum RefusalEnd {
     /// The refusal holds until the window ends.
-    UntilWindowEnds,
+    WindowEnd,
     /// The refusal of a single hit holds until there is room for one.
-    UntilOneFits,
+    OneFits,
     /// The refusal may end at any time, because another caller may release a permit.
-    Never,
+    AnyTime,
 }
 
 impl Algorithm {

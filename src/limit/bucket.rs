@@ -20,7 +20,7 @@
 use std::time::Duration;
 
 use super::{
-    algorithm::{AlgorithmInfo, Denial, Limit},
+    algorithm::{AlgorithmInfo, Limit, RefusalEnd},
     hits::{Amount, Decided, Hits, Stepped},
     outcome::{Outcome, micros},
 };
@@ -37,7 +37,7 @@ pub(super) const TOKEN_BUCKET: AlgorithmInfo = AlgorithmInfo {
     lifetime: false,
     keeps_each_hit: false,
     window_in_key: false,
-    denial: Denial::UntilOneFits,
+    refusal_end: RefusalEnd::OneFits,
 };
 
 pub(super) const LEAKY_BUCKET: AlgorithmInfo =

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use super::{
-    algorithm::{AlgorithmInfo, Denial, Limit},
+    algorithm::{AlgorithmInfo, Limit, RefusalEnd},
     hits::{Decided, Hits},
     outcome::Outcome,
     window::Span,
@@ -29,7 +29,7 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     lifetime: false,
     keeps_each_hit: false,
     window_in_key: true,
-    denial: Denial::UntilWindowEnds,
+    refusal_end: RefusalEnd::WindowEnd,
 };
 
 /// [`step`] and [`undo`] in Lua.

@@ -18,7 +18,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
-    algorithm::{AlgorithmInfo, Denial, Limit},
+    algorithm::{AlgorithmInfo, Limit, RefusalEnd},
     hits::{Amount, Decided, Hits},
     outcome::Outcome,
 };
@@ -35,14 +35,14 @@ pub(super) const SLIDING_LOG: AlgorithmInfo = AlgorithmInfo {
     lifetime: false,
     keeps_each_hit: true,
     window_in_key: false,
-    denial: Denial::UntilOneFits,
+    refusal_end: RefusalEnd::OneFits,
 };
 
 pub(super) const CONCURRENCY: AlgorithmInfo = AlgorithmInfo {
     name: "concurrency",
     window: false,
     lifetime: true,
-    denial: Denial::Never,
+    refusal_end: RefusalEnd::AnyTime,
     ..SLIDING_LOG
 };
 

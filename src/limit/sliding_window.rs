@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use super::{
-    algorithm::{AlgorithmInfo, Denial, Limit},
+    algorithm::{AlgorithmInfo, Limit, RefusalEnd},
     hits::{Amount, Decided, Hits, Stepped},
     outcome::{Outcome, micros},
     window::Span,
@@ -31,7 +31,7 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     lifetime: false,
     keeps_each_hit: false,
     window_in_key: false,
-    denial: Denial::UntilOneFits,
+    refusal_end: RefusalEnd::OneFits,
 };
 
 /// [`step`] and [`undo`] in Lua.

@@ -37,7 +37,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sniffed {
     Unknown,
-    Http1,
+    Http,
     Http2,
 }
 
@@ -59,7 +59,7 @@ impl<S> RequestTimeout<S> {
     fn sniff(&mut self, bytes: &[u8]) {
         for byte in bytes {
             if PREFACE.get(self.matched) != Some(byte) {
-                self.sniffed = Sniffed::Http1;
+                self.sniffed = Sniffed::Http;
                 return;
             }
             self.matched += 1;

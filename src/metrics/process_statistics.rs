@@ -41,14 +41,14 @@ statistics! {
             "ratelimit_service_config_load_success",
             "ratelimit.service.config_load_success",
             "Times that rules were loaded and activated.";
-        refused_loads: IntCounter =>
+        rejected_loads: IntCounter =>
             "ratelimit_service_config_load_error",
             "ratelimit.service.config_load_error",
-            "Times that rules were refused because they were invalid or could not be read.";
+            "Times that rules were rejected because they were invalid or could not be read.";
         load_attempts: IntCounter =>
             "runtime_load_attempts",
             "runtime.load_attempts",
-            "Times that rules were loaded or refused.";
+            "Times that rules were loaded or rejected.";
         load_failures: IntCounter =>
             "runtime_load_failures",
             "runtime.load_failures",
@@ -56,7 +56,7 @@ statistics! {
         rules_rejected: IntGauge =>
             "tollgate_rules_rejected",
             "tollgate.rules_rejected",
-            "1 while the newest rules are refused and older ones stay active, else 0. Alert on 1.";
+            "1 while the newest rules are rejected and older ones stay active, else 0. Alert on 1.";
         rules: IntGauge =>
             "tollgate_rules",
             "tollgate.rules",
@@ -101,15 +101,15 @@ statistics! {
             "tollgate_certificate_load_success",
             "tollgate.certificate_load_success",
             "Times that a server certificate for gRPC was loaded and activated.";
-        refused_loads: IntCounter =>
+        rejected_loads: IntCounter =>
             "tollgate_certificate_load_error",
             "tollgate.certificate_load_error",
-            "Times that the TLS files for gRPC were refused because the certificate had expired, \
+            "Times that the TLS files for gRPC were rejected because the certificate had expired, \
              its key did not match, or a file could not be read.";
         rejected: IntGauge =>
             "tollgate_certificate_rejected",
             "tollgate.certificate_rejected",
-            "1 while the newest TLS files are refused and older ones stay active, else 0. Alert \
+            "1 while the newest TLS files are rejected and older ones stay active, else 0. Alert \
              on 1.";
         not_after: IntGauge =>
             "tollgate_certificate_not_after_seconds",

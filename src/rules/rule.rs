@@ -80,9 +80,9 @@ impl Rule {
         let parts = self.steps.iter().zip(entries).map(|(step, entry)| step.key_part(entry));
         let domain = self.domain.as_bytes();
         if self.spec.limits.len() > 1 {
-            format.key_of_several(domain, parts, limit, now)
+            format.counter_of_several(domain, parts, limit, now)
         } else {
-            format.key(domain, parts, limit, now)
+            format.counter(domain, parts, limit, now)
         }
     }
 }

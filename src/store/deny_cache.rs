@@ -43,7 +43,7 @@ pub use self::denial::MAX_TTL;
 use self::table::DenialTable;
 use crate::{
     counter::{CounterKey, CounterRef},
-    limit::{Denial, Limit, Outcome},
+    limit::{Limit, Outcome, RefusalEnd},
     store::{
         Charge, Counters, Deadline, Results, Store, StoreError, StoreStats, enforced::Enforcement,
     },
@@ -138,7 +138,7 @@ struct RefundGuard<'a> {
 impl Drop for RefundGuard<'_> {
     fn drop(&mut self) {
         for charge in self.charges {
-            let cacheable = charge.limit.algorithm.info().denial != Denial::Never;
+            let cacheable = charge.limit.algorithm.info().refusal_end != RefusalEnd::AnyTime;
             if charge.is_refund() && cacheable {
                 self.denials.lift(&charge.counter.key);
             }

@@ -119,7 +119,7 @@ mod tests {
         let limit = Limit::fixed(1, Window::new(Unit::Minute));
         let part = KeyPart { key: b"key", value: b"value", shared: false };
         let now = Timestamp::default();
-        let counter = KeyFormat::default().key(b"domain", [part].into_iter(), &limit, now);
+        let counter = KeyFormat::default().counter(b"domain", [part].into_iter(), &limit, now);
         let peek = peek_charge(&counter, &limit);
         let mut enforcement = Enforcement::default();
         for &(enforced, over) in charges {

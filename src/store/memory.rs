@@ -111,15 +111,15 @@ impl Memory {
         let result = StepResult { passes, banned_until: Timestamp::default(), snapshot: after };
         let outcome = charge.outcome(result, now);
         if let Some(state) = state {
-            let denies_until = match (outcome.remaining, charge.hits) {
+            let refuses_until = match (outcome.remaining, charge.hits) {
                 (0, Hits::Add(1)) => retry_at(&outcome, now),
-                (0, _) => denies_until(charge, Some(state.clone()), Timestamp::default(), now),
+                (0, _) => refuses_until(charge, Some(state.clone()), Timestamp::default(), now),
                 _ => Timestamp::default(),
             };
             let counter = Counter {
                 state: CounterState::new(Some(state), Timestamp::default()),
                 expires_at: now.plus(step::ttl(limit, span, after, now)).plus(EXPIRY_SLACK),
-                denies_until,
+                refuses_until,
             };
             let domain = charge.counter.key.domain();
             let ledger = &self.shards.ledger;
@@ -143,13 +143,13 @@ impl Memory {
                 None => Timestamp::default(),
             };
             let outcome = call.evaluations[position].outcome(charge, now);
-            let denies_until = if outcome.remaining == 0 {
-                denies_until(charge, record.state.clone(), ban_end, now)
+            let refuses_until = if outcome.remaining == 0 {
+                refuses_until(charge, record.state.clone(), ban_end, now)
             } else {
                 ban_end
             };
             let expires_at = state_end.max(ban_end).plus(EXPIRY_SLACK);
-            shards.write(charge, record, Expiry { expires_at, denies_until });
+            shards.write(charge, record, Expiry { expires_at, refuses_until });
         }
         self.warnings.log(shards.unlock(), &self.shards.ledger);
         let mut results = Results::new();
@@ -168,9 +168,9 @@ impl Memory {
     }
 }
 
-/// The moment until which a counter in `state`, with a ban until `ban_end`, denies another
+/// The moment until which a counter in `state`, with a ban until `ban_end`, refuses another
 /// hit.
-fn denies_until(
+fn refuses_until(
     charge: &Charge,
     state: Option<State>,
     ban_end: Timestamp,
@@ -234,7 +234,7 @@ impl Counters for Memory {
         script::settle(&mut record, charge, set, now, &mut false);
         let expiry = Expiry {
             expires_at: now.plus(step::max_ttl(limit, counter.span)).plus(EXPIRY_SLACK),
-            denies_until: denies_until(charge, record.state.clone(), Timestamp::default(), now),
+            refuses_until: refuses_until(charge, record.state.clone(), Timestamp::default(), now),
         };
         let mut shards = self.shards.lock_all(&charges, now);
         shards.remove(&counter.key);

@@ -1,4 +1,4 @@
-//! The reasons why TLS files are refused.
+//! The reasons why TLS files are rejected.
 
 use std::{fmt, io, path::PathBuf};
 
@@ -54,7 +54,7 @@ pub enum Problem {
     /// The certificate expired at this time.
     #[error("this certificate expired at {0}")]
     Expired(jiff::Timestamp),
-    /// The TLS library refused the content.
+    /// The TLS library rejected the content.
     #[error("this cannot be used ({0})")]
     Unusable(String),
 }

@@ -28,7 +28,7 @@ pub struct CertificateReloader {
     active: SharedServerConfig,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
-    /// The digest of the last read, so that the same contents are refused only once.
+    /// The digest of the last read, so that the same contents are rejected only once.
     last_digest: u64,
 }
 
@@ -38,7 +38,7 @@ impl CertificateReloader {
     /// # Errors
     ///
     /// If the files cannot be used.
-    pub fn start(
+    pub fn load(
         files: ServerTls,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
@@ -74,8 +74,8 @@ impl CertificateReloader {
             watch.changed(look).await?;
             let reload = move || {
                 if let Err(error) = self.reload() {
-                    self.metrics.count_refused_certificate();
-                    error!("new certificates refused, the old ones stay active: {error}");
+                    self.metrics.count_rejected_certificate();
+                    error!("new certificates rejected, the old ones stay active: {error}");
                 }
                 self
             };

@@ -150,7 +150,7 @@ impl ServerTls {
         })
     }
 
-    /// The error of a certificate and key that the TLS library refuses.
+    /// The error of a certificate and key that the TLS library rejects.
     fn unusable_pair(&self, error: &rustls::Error) -> TlsError {
         match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {

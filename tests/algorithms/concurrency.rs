@@ -68,7 +68,7 @@ fn a_released_slot_is_free_at_once() {
 }
 
 #[test]
-fn the_slot_of_a_dead_holder_is_free_after_its_lease() {
+fn the_slot_of_a_dead_holder_is_free_after_its_lifetime() {
     let counter = &mut Counter::new(&limit(1, 30_000_000));
     assert!(!counter.charge(Hits::Add(1), START).over);
     assert!(counter.would(Hits::Add(1), START + 29_999_999).over);

@@ -159,7 +159,7 @@ async fn health_may_require_a_domain() {
     // Invalid rules change nothing.
     fs::write(rules.join("rules.yaml"), "domain: [").unwrap();
     eventually_async("the refusal", async || {
-        service.debug("/rlconfig").await.text().contains("# newer rules were refused")
+        service.debug("/rlconfig").await.text().contains("# newer rules were rejected")
     })
     .await;
     assert_eq!(health(&service).await, 200);

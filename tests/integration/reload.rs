@@ -60,10 +60,10 @@ async fn in_force(service: &InProcess, event: &str, expected: &[(&str, u32)]) {
 }
 
 /// Waits until newer rules are rejected. Returns the reason on `/rlconfig`.
-async fn refused(service: &InProcess) -> String {
-    eventually_async("the rules to be refused", async || {
+async fn rejection(service: &InProcess) -> String {
+    eventually_async("the rules to be rejected", async || {
         let page = service.rules_page().await;
-        let (_, reason) = page.split_once("# newer rules were refused:\n")?;
+        let (_, reason) = page.split_once("# newer rules were rejected:\n")?;
         Some(reason.to_owned())
     })
     .await
@@ -168,7 +168,7 @@ async fn invalid_rules_keep_the_active_ones() {
     let service = InProcess::start(&rules("ann", 1), &[]).await;
     assert_eq!(rejected(&service).await, 0.0);
     service.edit("rules.yaml", &rules("ben", 2).replace("unit:", "unt:"));
-    let reason = refused(&service).await;
+    let reason = rejection(&service).await;
     let place = format!("{}:5:", service.rules().join("rules.yaml").display());
     assert!(reason.contains(&place) && reason.contains("unt"), "{reason}");
     assert!(reason.lines().all(|it| it.starts_with("# ")), "{reason}");
@@ -195,11 +195,11 @@ async fn invalid_rules_keep_the_active_ones() {
 async fn deleted_rules_stay_active() {
     let service = InProcess::start(&rules("ann", 1), &[]).await;
     fs::remove_file(service.rules().join("rules.yaml")).unwrap();
-    assert!(refused(&service).await.contains("no rule file is in this directory"));
+    assert!(rejection(&service).await.contains("no rule file is in this directory"));
     assert!(limited(&service, "ann").await);
     fs::remove_dir(service.rules()).unwrap();
     eventually_async("a loss", async || loads(&service).await == (1.0, 2.0)).await;
-    let reason = refused(&service).await;
+    let reason = rejection(&service).await;
     assert!(reason.contains("cannot read this: No such file or directory"), "{reason}");
     assert!(limited(&service, "ann").await);
     fs::create_dir(service.rules()).unwrap();

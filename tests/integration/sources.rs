@@ -147,7 +147,7 @@ async fn health_requires_a_domain_if_the_setting_is_active() {
     eventually_async("health", async || health(&service).await.0 == 200).await;
     write(&file, "domain: shop\nrules: []\n");
     eventually_async("the refusal", async || {
-        service.rules_page().await.contains("# newer rules were refused")
+        service.rules_page().await.contains("# newer rules were rejected")
     })
     .await;
     assert_eq!(health(&service).await.0, 200, "a failed load changes nothing");

@@ -156,7 +156,7 @@ async fn valid_rules_are_accepted_and_invalid_ones_rejected_with_the_reason() {
     assert!(reason.starts_with(place) && reason.contains("unit"), "{reason}");
     let shown = page(&service);
     assert!(shown.starts_with(&(line("files", 2) + &line("shop", 1))), "{shown}");
-    assert!(shown.contains("# newer rules were refused:\n") && shown.contains(&reason), "{shown}");
+    assert!(shown.contains("# newer rules were rejected:\n") && shown.contains(&reason), "{shown}");
 
     stream.send("v3", "n3", &[rules("shop", 1), rules("shop", 1)]);
     let (_, reason) = refusal(stream.next_request().await, "v1", "n3");

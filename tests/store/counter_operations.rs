@@ -32,7 +32,7 @@ fn charges() -> Vec<Charge> {
                 let name = charges.len().to_string();
                 let part = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
                 let keys = KeyFormat::default();
-                let counter = keys.key(b"shop", [part].into_iter(), &limit, NOON);
+                let counter = keys.counter(b"shop", [part].into_iter(), &limit, NOON);
                 charges.push(Charge { counter, ..charge("", limit, Hits::Add(1), NOON) });
             }
         }

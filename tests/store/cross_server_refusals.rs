@@ -48,7 +48,7 @@ test_each_deployment!(
     refused_hits_beyond_the_maximum_do_not_empty_a_counter,
     refunds_of_a_refused_request_count_as_they_do_in_memory,
     refused_requests_do_not_keep_a_log_full,
-    refused_requests_do_not_extend_a_lease,
+    refused_requests_do_not_extend_a_permit,
     bans_are_reported_as_they_are_in_memory,
     a_request_that_another_limit_refuses_starts_no_ban,
     a_request_that_another_limit_refuses_starts_no_ban_with_stop_counting
@@ -203,7 +203,7 @@ async fn refused_requests_do_not_keep_a_log_full(deployment: Deployment) {
     assert_eq!(count_passed(&engine, &request_for(&["log"]), 12).await, 10);
 }
 
-async fn refused_requests_do_not_extend_a_lease(deployment: Deployment) {
+async fn refused_requests_do_not_extend_a_permit(deployment: Deployment) {
     let servers = Servers::start(deployment);
     let (engine, clock) = engine_at_noon(&servers, WITH_CLOSED).await;
     // The slot is never released.

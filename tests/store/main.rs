@@ -70,7 +70,7 @@ fn jittering(url: &str, bound: u32) -> Redis {
 fn charge(name: &str, limit: Limit, hits: Hits, now: Timestamp) -> Charge {
     let part = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
     let format = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
-    let counter = format.key(b"domain", [part].into_iter(), &limit, now);
+    let counter = format.counter(b"domain", [part].into_iter(), &limit, now);
     let consume = Consume::Independent;
     Charge {
         counter,

@@ -135,7 +135,7 @@ impl RandomCalls {
         };
         let name = counter.to_string();
         let part = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
-        let counter = KeyFormat::default().key(b"shop", [part].into_iter(), &limit, now);
+        let counter = KeyFormat::default().counter(b"shop", [part].into_iter(), &limit, now);
         let RandomCharge { consume, enforced, refused, .. } = *charge;
         Charge { counter, limit, hits, consume, enforced, refused, on_timeout: OnTimeout::Fail }
     }
@@ -164,7 +164,7 @@ impl RandomCalls {
 struct Lifetime {
     /// A longer penalty or lifetime could make an old state effective again.
     penalty: Duration,
-    lifetime: Duration,
+    permit: Duration,
     bucket: Option<BucketLifetime>,
 }
 
@@ -178,7 +178,7 @@ struct BucketLifetime {
 
 fn lifetime(limit: &Limit) -> Lifetime {
     let mut lifetime =
-        Lifetime { penalty: limit.penalty, lifetime: permits::lifetime(limit), bucket: None };
+        Lifetime { penalty: limit.penalty, permit: permits::lifetime(limit), bucket: None };
     if let Algorithm::TokenBucket { .. } | Algorithm::LeakyBucket { .. } = limit.algorithm {
         let Scale { tick, cost, drain, .. } = Scale::new(limit);
         lifetime.bucket = Some(BucketLifetime { capacity: limit.capacity(), tick, cost, drain });

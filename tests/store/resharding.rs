@@ -122,7 +122,7 @@ async fn a_counter_is_reset_while_its_slot_moves() {
     migrate_keys(cluster, &location);
     let limit = Limit::fixed(2, Window::new(Unit::Hour));
     let part = KeyPart { key: b"plain", value: b"ann", shared: false };
-    let counter = KeyFormat::default().key(b"shop", [part].into_iter(), &limit, NOON);
+    let counter = KeyFormat::default().counter(b"shop", [part].into_iter(), &limit, NOON);
     assert!(engine.store.reset(&counter.key).await.expect("the servers answer"));
     assert_eq!(count_passed(&engine, &request_for(&["plain"]), 3).await, 2);
     cancel_migration(cluster, &location);

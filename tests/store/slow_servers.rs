@@ -73,7 +73,7 @@ impl ProxiedServers {
         let Some(cluster) = &self.cluster else { return usize::from(unit == Unit::Second) };
         let part = KeyPart { key: key.as_bytes(), value: b"ann", shared: false };
         let limit = Limit::fixed(1, Window::new(unit));
-        let counter = KeyFormat::default().key(b"shop", [part].into_iter(), &limit, NOON);
+        let counter = KeyFormat::default().counter(b"shop", [part].into_iter(), &limit, NOON);
         let name = String::from_utf8(counter.key.as_bytes().to_vec()).expect("keys are text");
         let slot: usize = cluster.primaries[0].query(&["CLUSTER", "KEYSLOT", &name]);
         let mut owner = 0;
@@ -292,7 +292,7 @@ async fn a_short_delay_costs_no_slot_and_no_hit() {
         servers.delay_all();
         assert_eq!(count_passed_concurrently(&engine, &request_for(&[key]), 40).await, 0);
         servers.end_delays();
-        // The clock stands still, so no lease ends.
+        // The clock stands still, so no permit expires.
         wait_until_equal(limit, async || remaining(&engine, key).await).await;
     }
 }

@@ -44,7 +44,7 @@ fn new_charge(
     now: Timestamp,
 ) -> Charge {
     let limit = Limit { algorithm, ..Limit::fixed(requests, window) };
-    let counter = KeyFormat::default().key(b"d", [].into_iter(), &limit, now);
+    let counter = KeyFormat::default().counter(b"d", [].into_iter(), &limit, now);
     Charge {
         counter,
         limit,
@@ -144,7 +144,7 @@ fn any_bucket_is_drained_exactly() {
 }
 
 #[test]
-fn any_leases_are_counted_exactly() {
+fn any_permits_are_counted_exactly() {
     let test = TestStore::new();
     let end = prop_oneof![
         3 => -5_000_000..20_000_000_i64,

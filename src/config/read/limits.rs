@@ -132,7 +132,8 @@ impl<'a> SourceReader<'a, '_> {
         let mut keys = Vec::with_capacity(limits.len());
         for limit in limits {
             let format = KeyFormat::default();
-            let counter = format.key(b"", [].into_iter(), &limit.spec.limit, Timestamp::default());
+            let counter =
+                format.counter(b"", [].into_iter(), &limit.spec.limit, Timestamp::default());
             if let Some(first) = keys.iter().position(|key| *key == counter.key) {
                 let first = self.sink.describe(limits[first].location);
                 let message = format!(

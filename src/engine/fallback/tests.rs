@@ -339,7 +339,7 @@ fn hits_beyond_the_local_share_may_pass_later() {
         Limit { algorithm: Algorithm::SlidingWindow, ..Limit::fixed(10, Window::new(Unit::Hour)) };
     let now = Timestamp::from_secs(1_000);
     let charge = |hits| Charge {
-        counter: engine.keys.key(b"shop", iter::empty(), &limit, now),
+        counter: engine.keys.counter(b"shop", iter::empty(), &limit, now),
         limit: limit.clone(),
         hits: Hits::Add(hits),
         consume: Consume::Independent,

@@ -14,7 +14,7 @@ fn value(metrics: &Metrics, name: &str) -> Option<SampleValue> {
 fn statistics_have_the_names_of_the_reference_service() {
     let metrics = Metrics::new(0.8);
     metrics.count_error(ErrorType::Store);
-    metrics.count_refused_rules();
+    metrics.count_rejected_rules();
     let value = |name: &str| value(&metrics, name);
     let errors = "ratelimit.service.call.should_rate_limit";
     assert_eq!(value(&format!("{errors}.redis_error")), Some(SampleValue::Count(1)));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     limit::{
-        Denial, Limit, Outcome,
+        Limit, Outcome, RefusalEnd,
         fixed_window::State,
         step::{Snapshot, StepResult},
     },
@@ -55,7 +55,7 @@ impl CachedDenial {
         if !self.is_valid(now) || self.limit != charge.limit {
             return None;
         }
-        let fixed_window = self.limit.algorithm.info().denial == Denial::UntilWindowEnds;
+        let fixed_window = self.limit.algorithm.info().refusal_end == RefusalEnd::WindowEnd;
         if fixed_window && self.window_start != charge.counter.span.start {
             return None;
         }
@@ -104,10 +104,10 @@ impl CachedDenial {
 fn ttl(charge: &Charge, outcome: &Outcome, now: Timestamp) -> Option<Duration> {
     let hits = charge.hits.requested();
     let has_penalty = !charge.limit.penalty.is_zero();
-    match charge.limit.algorithm.info().denial {
-        Denial::Never => None,
-        Denial::UntilWindowEnds if !has_penalty => Some(charge.counter.span.end.since(now)),
-        Denial::UntilWindowEnds | Denial::UntilOneFits => {
+    match charge.limit.algorithm.info().refusal_end {
+        RefusalEnd::AnyTime => None,
+        RefusalEnd::WindowEnd if !has_penalty => Some(charge.counter.span.end.since(now)),
+        RefusalEnd::WindowEnd | RefusalEnd::OneFits => {
             if hits == 0 {
                 None
             } else if has_penalty {

@@ -89,7 +89,7 @@ fn window(seconds: u32) -> Window {
 
 fn charge(name: &str, limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
     let part = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
-    let counter = KeyFormat::default().key(b"domain", [part].into_iter(), limit, now);
+    let counter = KeyFormat::default().counter(b"domain", [part].into_iter(), limit, now);
     Charge {
         counter,
         limit: limit.clone(),

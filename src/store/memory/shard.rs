@@ -86,7 +86,7 @@ struct Room {
 enum EvictionClass {
     Expired,
     BelowLimit,
-    DeniesHits,
+    RefusesHits,
     Banned,
     /// A counter below its limit, of the domain that needs room, while that is within its
     /// share.
@@ -212,7 +212,7 @@ impl Shard {
     fn add(&mut self, keyed: KeyedCounter<'_>, ledger: &mut Ledger, now: Timestamp) -> Pressure {
         let KeyedCounter { key, domain, counter } = keyed;
         let bytes = counter.bytes();
-        let growth = Growth { counters: 1, bytes, exhausted: now < counter.denies_until };
+        let growth = Growth { counters: 1, bytes, exhausted: now < counter.refuses_until };
         let demand = Demand { domain: ledger.number(domain), key, growth };
         let room = self.make_room(&demand, ledger, now);
         if room.made {
@@ -277,7 +277,7 @@ impl Shard {
             compared += 1;
             if let Some(candidate) = search.candidate(slot, position) {
                 let own = Some(slot.domain) == demand.domain;
-                own_below_limit += usize::from(own && candidate.class < EvictionClass::DeniesHits);
+                own_below_limit += usize::from(own && candidate.class < EvictionClass::RefusesHits);
                 if best.as_ref().is_none_or(|best| candidate.rank() < best.rank()) {
                     best = Some(candidate);
                 }
@@ -350,14 +350,14 @@ fn eviction_class(
 ) -> Option<EvictionClass> {
     if counter.expires_at <= now {
         Some(EvictionClass::Expired)
-    } else if counter.denies_until <= now {
+    } else if counter.refuses_until <= now {
         Some(if own && within_share { EvictionClass::Own } else { EvictionClass::BelowLimit })
     } else if own || !within_share {
         None
     } else if counter.state.has_ban() {
         Some(EvictionClass::Banned)
     } else {
-        Some(EvictionClass::DeniesHits)
+        Some(EvictionClass::RefusesHits)
     }
 }
 
@@ -367,7 +367,7 @@ fn eviction_order(counter: &Counter, class: EvictionClass) -> u64 {
         EvictionClass::Banned => u64::MAX - counter.state.banned_since().as_micros(),
         EvictionClass::Expired
         | EvictionClass::BelowLimit
-        | EvictionClass::DeniesHits
+        | EvictionClass::RefusesHits
         | EvictionClass::Own => counter.expires_at.as_micros(),
     }
 }

@@ -124,8 +124,8 @@ struct LockedShard<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Expiry {
     pub(super) expires_at: Timestamp,
-    /// The moment until which another hit is denied; in the past if a hit passes.
-    pub(super) denies_until: Timestamp,
+    /// The moment until which another hit is refused; in the past if a hit passes.
+    pub(super) refuses_until: Timestamp,
 }
 
 impl LockedShards<'_> {
@@ -153,7 +153,7 @@ impl LockedShards<'_> {
         let counter = Counter {
             state: CounterState::new(record.state, record.banned_since),
             expires_at: expiry.expires_at,
-            denies_until: expiry.denies_until,
+            refuses_until: expiry.refuses_until,
         };
         let domain = charge.counter.key.domain();
         let (now, ledger) = (self.now, &self.shards.ledger);

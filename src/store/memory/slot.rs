@@ -21,8 +21,8 @@ pub(super) struct Counter {
     pub(super) state: CounterState,
     /// The counter can be removed after this.
     pub(super) expires_at: Timestamp,
-    /// The moment until which another hit is denied; in the past if a hit passes.
-    pub(super) denies_until: Timestamp,
+    /// The moment until which another hit is refused; in the past if a hit passes.
+    pub(super) refuses_until: Timestamp,
 }
 
 /// A counter in its table. A slot is one cache line of the processor.

@@ -25,7 +25,7 @@ fn charge(name: &[u8], limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
 fn charge_in(domain: &str, name: &[u8], limit: &Limit, (hits, now): (Hits, Timestamp)) -> Charge {
     let part = KeyPart { key: b"name", value: name, shared: false };
     let format = KeyFormat { style: KeyStyle::Reference, ..KeyFormat::default() };
-    let counter = format.key(domain.as_bytes(), [part].into_iter(), limit, now);
+    let counter = format.counter(domain.as_bytes(), [part].into_iter(), limit, now);
     Charge {
         counter,
         limit: limit.clone(),

@@ -53,7 +53,7 @@ fn shared() -> Shared {
 }
 
 fn charge(limit: &Limit, hits: Hits, now: Timestamp) -> Charge {
-    let counter = KeyFormat::default().key(b"a", [].into_iter(), limit, now);
+    let counter = KeyFormat::default().counter(b"a", [].into_iter(), limit, now);
     Charge {
         counter,
         limit: limit.clone(),
@@ -154,7 +154,7 @@ fn prefetched_hits_are_not_spent_in_another_window_with_the_same_name() {
     let shared = shared();
     let instance = PrefetchStore::new(shared.clone());
     let (start, limit) = (Timestamp::from_secs(3_600), hourly(100_000, 1_000));
-    let counter = keys.key(b"a", [].into_iter(), &limit, start);
+    let counter = keys.counter(b"a", [].into_iter(), &limit, start);
     for hit in 0..1_200 {
         let now = start.plus(Duration::from_micros(hit * 100));
         let counter = counter.clone();
@@ -164,7 +164,7 @@ fn prefetched_hits_are_not_spent_in_another_window_with_the_same_name() {
     let before = shared.calls();
     for (limit, calls) in [(hourly(100_000, 1_000), 0), (minute, 1)] {
         let now = start.plus(Duration::from_secs(1));
-        let counter = keys.key(b"a", [].into_iter(), &limit, now);
+        let counter = keys.counter(b"a", [].into_iter(), &limit, now);
         call(&instance, Charge { counter, ..charge(&limit, Hits::Add(1), now) }, now);
         assert_eq!(shared.calls() - before, calls, "{limit}");
     }

@@ -35,7 +35,7 @@ fn charge(key: &'static str, requests: u32, consume: Consume) -> Charge {
 
 fn with(key: &'static str, limit: Limit, consume: Consume) -> Charge {
     let part = KeyPart { key: key.as_bytes(), value: b"x", shared: false };
-    let counter = KeyFormat::default().key(b"d", [part].into_iter(), &limit, now());
+    let counter = KeyFormat::default().counter(b"d", [part].into_iter(), &limit, now());
     Charge {
         counter,
         limit,

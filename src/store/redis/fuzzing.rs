@@ -83,7 +83,7 @@ fn charges() -> Vec<Charge> {
 
 fn charge(limit: Limit) -> Charge {
     Charge {
-        counter: KeyFormat::default().key(b"domain", [].into_iter(), &limit, NOW),
+        counter: KeyFormat::default().counter(b"domain", [].into_iter(), &limit, NOW),
         limit,
         hits: Hits::Add(1),
         consume: Consume::Independent,

@@ -30,7 +30,7 @@ fn limits() -> Vec<Limit> {
 }
 
 fn charge(limit: &Limit) -> Charge {
-    let counter = KeyFormat::default().key(b"a", [].into_iter(), limit, Timestamp::default());
+    let counter = KeyFormat::default().counter(b"a", [].into_iter(), limit, Timestamp::default());
     let hits = Hits::Add(1);
     Charge {
         counter,

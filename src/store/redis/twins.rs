@@ -119,7 +119,7 @@ impl Scripts {
 fn counter(at: usize, limit: &Limit, now: Timestamp) -> CounterRef {
     let value = [b'0' + u8::try_from(at).unwrap()];
     let part = KeyPart { key: b"counter", value: &value, shared: false };
-    KeyFormat::default().key(b"a", [part].into_iter(), limit, now)
+    KeyFormat::default().counter(b"a", [part].into_iter(), limit, now)
 }
 
 /// The limit after its rule has been raised.

@@ -91,7 +91,7 @@ fn limits() -> [Limit; 7] {
 fn charge(name: &str, limit: &Limit, hits: u64, consume: Consume) -> Charge {
     let part = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
     Charge {
-        counter: KeyFormat::default().key(b"a", [part].into_iter(), limit, NOON),
+        counter: KeyFormat::default().counter(b"a", [part].into_iter(), limit, NOON),
         limit: limit.clone(),
         hits: Hits::Add(hits),
         consume,
@@ -368,7 +368,7 @@ fn an_ended_ban_does_not_resume_with_a_longer_penalty() {
         let later = NOON.plus(60 * SECOND);
         let next = |limit: &Limit| {
             let part = KeyPart { key: b"name", value: b"a", shared: false };
-            let counter = KeyFormat::default().key(b"a", [part].into_iter(), limit, later);
+            let counter = KeyFormat::default().counter(b"a", [part].into_iter(), limit, later);
             Charge { counter, limit: limit.clone(), ..hits(&free, 1) }
         };
         assert!(!counters.charge(&next(&limit), later).1.over, "{limit}");

@@ -180,7 +180,7 @@ async fn an_invalid_pair_keeps_the_active_one() {
     until_shown(&service, &config, &half).await;
     eventually("the statistics", || loads(&service)[0] == 2.0 && loads(&service)[2] == 0.0);
     let log = service.log();
-    let refusals = log.matches("new certificates refused").count();
+    let refusals = log.matches("new certificates rejected").count();
     assert!((2..=3).contains(&refusals), "each of them once: {log}");
     assert!(log.contains("this is not the key of the certificate in"), "{log}");
 }

@@ -44,9 +44,9 @@ fn floods() -> [Limit; 3] {
 }
 
 #[test]
-fn a_flood_stays_within_the_bound_and_evicts_no_denying_counter_of_its_domain() {
+fn a_flood_stays_within_the_bound_and_evicts_no_refusing_counter_of_its_domain() {
     let once = hourly(1);
-    let names: Vec<_> = (0..100).map(|it| format!("denied {it}")).collect();
+    let names: Vec<_> = (0..100).map(|it| format!("refused {it}")).collect();
     for limit in floods() {
         let memory = store_for(5_000);
         for name in names.iter().chain(&names) {
@@ -216,8 +216,8 @@ fn a_flood_leaves_slots_near_their_home_position() {
 }
 
 #[test]
-fn a_counter_can_be_evicted_once_it_denies_no_hits() {
-    // One hit passes each second, so a counter at its limit denies hits for a second.
+fn a_counter_can_be_evicted_once_it_refuses_no_hits() {
+    // One hit passes each second, so a counter at its limit refuses hits for a second.
     for algorithm in [Algorithm::TokenBucket { burst: 1 }, Algorithm::LeakyBucket { burst: 1 }] {
         let memory = store_for(1_000);
         let limit = minutely(60, algorithm);

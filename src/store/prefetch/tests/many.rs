@@ -5,7 +5,8 @@ use crate::time::thread_cpu_time;
 
 /// A charge of one hit to the counter called `name`.
 fn named(name: usize, limit: &Limit, now: Timestamp) -> Charge {
-    let counter = KeyFormat::default().key(name.to_string().as_bytes(), [].into_iter(), limit, now);
+    let counter =
+        KeyFormat::default().counter(name.to_string().as_bytes(), [].into_iter(), limit, now);
     Charge { counter, ..charge(limit, Hits::Add(1), now) }
 }
 

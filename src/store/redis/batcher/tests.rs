@@ -90,7 +90,7 @@ fn call(algorithm: Algorithm, names: Range<u64>) -> Arc<Call> {
         let name = name.to_string();
         let entry = KeyPart { key: b"name", value: name.as_bytes(), shared: false };
         Charge {
-            counter: KeyFormat::default().key(b"a", [entry].into_iter(), &limit, now),
+            counter: KeyFormat::default().counter(b"a", [entry].into_iter(), &limit, now),
             limit: limit.clone(),
             hits: Hits::Add(1),
             consume: Consume::Independent,

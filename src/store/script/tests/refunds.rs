@@ -41,7 +41,7 @@ fn shifted(now: Timestamp, micros: i64) -> Timestamp {
 fn at(limit: &Limit, hits: i64, now: Timestamp) -> Charge {
     let amount = hits.unsigned_abs();
     let hits = if hits < 0 { Hits::Refund(amount) } else { Hits::Add(amount) };
-    let counter = KeyFormat::default().key(b"a", [].into_iter(), limit, now);
+    let counter = KeyFormat::default().counter(b"a", [].into_iter(), limit, now);
     Charge { counter, hits, ..charge("a", limit, 0, Consume::Independent) }
 }
 
