@@ -53,6 +53,10 @@ pub fn parse(
     let mut command = arguments::command();
     let matches = command.try_get_matches_from_mut(args)?;
     let parsed = match matches.subcommand() {
+        Some(("check", matches)) if reads_stdin_twice(matches) => {
+            let problem = "`-` is given twice, but standard input can be read only once: remove one";
+            return Err(command.error(ErrorKind::ArgumentConflict, problem));
+        }
         Some(("check", matches)) => check(matches, env),
         Some(("hit", matches)) => Ok(Command::Hit(hit(matches))),
         Some(("migrate", matches)) => Ok(Command::Migrate(migrate(matches))),
@@ -91,6 +95,11 @@ fn check(
         None => CheckedRules::Configured(source),
     };
     Ok(Command::Check(Check { rules, merge_domains }))
+}
+
+fn reads_stdin_twice(matches: &ArgMatches) -> bool {
+    let paths = matches.get_many::<PathBuf>("paths").unwrap_or_default();
+    paths.filter(|path| input::is_stdin(path)).count() > 1
 }
 
 fn hit(matches: &ArgMatches) -> Hit {

@@ -82,7 +82,7 @@ pub enum ReloadTrigger {
 
 impl ReloadTrigger {
     /// Waits for the next request. If the sender is gone, waits forever.
-    async fn recv(&mut self) {
+    pub async fn recv(&mut self) {
         let received = match self {
             Self::Signal(signal) => signal.recv().await,
             Self::Channel(messages) => messages.recv().await,

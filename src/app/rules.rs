@@ -1,8 +1,8 @@
 //! Loads the rules and keeps them up to date.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{AppError, tasks::Tasks};
 use crate::{
@@ -66,7 +66,21 @@ impl RuleUpdater {
     pub(super) fn start(self, tasks: &mut Tasks, trigger: ReloadTrigger) {
         match self {
             Self::Files(reloader) => tasks.background("rule watcher", reloader.watch(trigger)),
-            Self::Xds(client) => tasks.background("xDS client", client.run()),
+            Self::Xds(client) => {
+                tasks.background("xDS client", client.run());
+                tasks.background("reload requests", ignore_reloads(trigger));
+            }
         }
+    }
+}
+
+/// Logs requests to reload rules that a management server sends. Does not return.
+async fn ignore_reloads(mut trigger: ReloadTrigger) -> Result<Infallible, Infallible> {
+    loop {
+        trigger.recv().await;
+        info!(
+            "nothing to reload: the rules come from the xDS management server, which sends changes \
+             by itself"
+        );
     }
 }

@@ -127,6 +127,24 @@ fn invalid_settings_are_rejected() {
 }
 
 #[test]
+fn a_path_is_rejected_if_rules_come_from_a_management_server() {
+    let xds = [("CONFIG_TYPE", "GRPC_XDS_SOTW"), ("CONFIG_GRPC_XDS_SERVER_URL", "a:1")];
+    let problem = "this path is not read, because CONFIG_TYPE is GRPC_XDS_SOTW";
+    for args in [&["serve", "b"][..], &["serve", "--config", "b"], &["--config", "b"]] {
+        check_rejected(args, &xds, &format!("--config=\"b\": {problem}"));
+    }
+    let variable = [xds[0], xds[1], ("TOLLGATE_CONFIG", "c")];
+    check_rejected(&["serve"], &variable, &format!("TOLLGATE_CONFIG=\"c\": {problem}"));
+    served(&["serve"], &xds);
+}
+
+#[test]
+fn standard_input_is_read_only_once() {
+    let problem = "`-` is given twice, but standard input can be read only once";
+    check_rejected(&["check", "-", "a", "-"], &[], problem);
+}
+
+#[test]
 fn check_without_paths_uses_the_configured_rules() {
     let check = |args: &[&str], env: &[(&str, &str)]| match run(args, env) {
         Ok(Command::Check(Check { rules, merge_domains })) => (rules, merge_domains),

@@ -51,6 +51,7 @@ pub(super) fn all(reader: &mut SettingReader<'_>) -> Settings {
     };
     let prometheus = settings.statistics.prometheus.as_ref();
     listeners::reject_shared_ports(reader, &settings.listeners, prometheus);
+    rules::reject_unread_path(reader, &settings.rules);
     settings
 }
 

@@ -22,6 +22,7 @@ mod tls;
 /// Starts a service that follows this server and reconnects quickly.
 fn follow(server: &str, more: &[(&str, &str)]) -> Tollgate {
     let mut settings = vec![
+        ("TOLLGATE_CONFIG", ""),
         ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
         ("CONFIG_GRPC_XDS_SERVER_URL", server),
         ("XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", "20ms"),
@@ -29,6 +30,17 @@ fn follow(server: &str, more: &[(&str, &str)]) -> Tollgate {
     ];
     settings.extend(more);
     Tollgate::start("this is not read: [", &settings)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_without_rule_files_is_logged() {
+    let server = XdsServer::start().await;
+    let service = follow(&server.address.to_string(), &[]);
+    service.reload();
+    eventually("the reload in the log", || {
+        let log = service.log();
+        if log.contains("nothing to reload: the rules come from") { Ok(()) } else { Err(log) }
+    });
 }
 
 /// One domain with a limit for `user`.

@@ -37,7 +37,8 @@ pub(super) struct ManifestRules {
 }
 
 /// Reads the rule files of the manifest `file`. Returns `None` for a file that is
-/// not a manifest.
+/// not a manifest. A rule file with keys of manifests is not one: its errors name
+/// these keys.
 ///
 /// # Errors
 ///
@@ -45,7 +46,7 @@ pub(super) struct ManifestRules {
 /// content with aliases.
 pub(super) fn read(file: &SourceFile) -> Result<Option<ManifestRules>, String> {
     let text = String::from_utf8_lossy(&file.bytes);
-    if !is_manifest(&text) {
+    if !is_manifest(&text) || is_rule_file(&file.bytes) {
         return Ok(None);
     }
     let documents = documents::read(file);

@@ -202,6 +202,20 @@ fn invalid_rules_in_a_manifest_are_mistakes() {
 }
 
 #[test]
+fn a_rule_file_with_a_key_of_manifests_is_a_rule_file() {
+    for (text, expected) in [
+        (format!("apiVersion: v1\n{GOOD}"), "error: the key `apiVersion` is unknown"),
+        (format!("{GOOD}apiVersion: v1\n"), " --> a.yaml:4:1\n"),
+        (format!("apiVersion: v1\nkind: ConfigMap\n{GOOD}"), " --> a.yaml:2:1\n"),
+        ("apiVersion: v1\ndomain: [\n".to_owned(), " --> a.yaml:"),
+    ] {
+        let (out, status) = run(&[("a.yaml", &text)]);
+        assert!(out.contains(expected), "{out}");
+        assert_eq!(status, CommandStatus::Negative, "{out}");
+    }
+}
+
+#[test]
 fn a_directory_may_not_have_manifests() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("k.yaml"), MANIFEST).unwrap();

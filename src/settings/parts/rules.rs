@@ -40,6 +40,16 @@ fn source(reader: &mut SettingReader<'_>) -> RuleSource {
     }
 }
 
+/// Reports a path of rule files if a management server has the rules. Paths in
+/// `RUNTIME_*` are ignored, as in envoyproxy/ratelimit.
+pub(super) fn reject_unread_path(reader: &mut SettingReader<'_>, rules: &RuleSettings) {
+    if rules.xds.is_some() && reader.is_given("TOLLGATE_CONFIG") {
+        let problem = "this path is not read, because CONFIG_TYPE is GRPC_XDS_SOTW and the rules \
+                       come from a management server; remove the path, or CONFIG_TYPE";
+        reader.reject("TOLLGATE_CONFIG", &["CONFIG_TYPE"], problem);
+    }
+}
+
 /// A path below another one. A slash at its start is removed.
 fn relative_path(text: &str) -> value::Parsed<String> {
     if text.split('/').any(|component| component == "..") {

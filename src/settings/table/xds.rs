@@ -9,8 +9,8 @@ pub(super) const XDS: Group = Group {
             default: "FILE",
             help: "Source of the rules: `FILE`, or `GRPC_XDS_SOTW` for a management server such as \
                    Envoy Gateway, through the aggregated discovery service (ADS). With xDS no rule \
-                   files are read, every update applies at once, and the rules stay active while \
-                   the connection is down.",
+                   files are read (`TOLLGATE_CONFIG` must not be set), every update applies at \
+                   once, and the rules stay active while the connection is down.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_SERVER_URL",
