@@ -54,7 +54,8 @@ pub fn parse(
     let matches = command.try_get_matches_from_mut(args)?;
     let parsed = match matches.subcommand() {
         Some(("check", matches)) if reads_stdin_twice(matches) => {
-            let problem = "`-` is given twice, but standard input can be read only once: remove one";
+            let problem =
+                "`-` is given twice, but standard input can be read only once: remove one";
             return Err(command.error(ErrorKind::ArgumentConflict, problem));
         }
         Some(("check", matches)) => check(matches, env),

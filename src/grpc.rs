@@ -32,7 +32,7 @@ pub mod pb {
 }
 
 /// The encoded `FileDescriptorSet` of the messages, for reflection.
-const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/grpc/descriptors.bin"));
+const FILE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/grpc/descriptors.bin"));
 
 /// Serves `envoy.service.ratelimit.v3.RateLimitService`.
 #[derive(Debug)]

@@ -77,7 +77,7 @@ where
             Level::DEBUG => "debug",
             Level::TRACE => "trace",
         };
-        let mut fields = Fields(Map::new());
+        let mut fields = EventFields(Map::new());
         fields.0.insert("@timestamp".into(), time.into());
         fields.0.insert("level".into(), level.into());
         event.record(&mut fields);
@@ -86,16 +86,16 @@ where
 }
 
 /// Collects the fields of an event.
-struct Fields(Map<String, Value>);
+struct EventFields(Map<String, Value>);
 
-impl Fields {
+impl EventFields {
     fn add(&mut self, field: &Field, value: impl Into<Value>) {
         let name = if field.name() == "message" { "@message" } else { field.name() };
         self.0.insert(name.into(), value.into());
     }
 }
 
-impl Visit for Fields {
+impl Visit for EventFields {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         self.add(field, format!("{value:?}"));
     }

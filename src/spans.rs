@@ -42,7 +42,7 @@ pub use self::{
     decision_span::DecisionSpan,
     queue::SpanSender,
     server_span::ServerSpan,
-    settings::{Environment, OtlpProtocol, TracingSettings},
+    settings::{OtlpProtocol, TracingSettings, VariableLookup},
     variables::{VariableError, check_variables},
 };
 use self::{
@@ -91,7 +91,7 @@ impl Tracing {
     /// Outside of a Tokio runtime.
     pub fn new(
         settings: &TracingSettings,
-        env: Environment<'_>,
+        env: VariableLookup<'_>,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, SpanSender), TracingError> {
         let export = variables::read(settings.protocol, env).map_err(TracingError::Variables)?;

@@ -53,7 +53,7 @@ pub struct XdsClient {
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 
 /// The reason why a connection ended.
-type Disconnect = Box<dyn Error + Send + Sync>;
+type DisconnectReason = Box<dyn Error + Send + Sync>;
 
 impl XdsClient {
     /// A client that activates rules through `active`. [`run`](Self::run) starts it.
@@ -84,7 +84,7 @@ impl XdsClient {
     }
 
     /// Receives rules until the connection ends.
-    async fn use_connection(&mut self, channel: Channel) -> Result<Disconnect, JoinError> {
+    async fn use_connection(&mut self, channel: Channel) -> Result<DisconnectReason, JoinError> {
         let connected = Instant::now();
         self.active.metrics.set_xds_connected(true);
         info!(server = %self.settings.server, "connected to the xDS server");
@@ -97,7 +97,7 @@ impl XdsClient {
         ended
     }
 
-    async fn receive(&mut self, channel: Channel) -> Result<Disconnect, JoinError> {
+    async fn receive(&mut self, channel: Channel) -> Result<DisconnectReason, JoinError> {
         let accepted = self.accepted.clone();
         let opened = Subscription::open(channel, &self.settings.subscriber, accepted).await;
         let mut stream = match opened {

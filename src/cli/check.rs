@@ -60,9 +60,9 @@ pub fn check(check: &Check, out: &mut impl Write) -> io::Result<CommandStatus> {
         config::compile(&rules.files, CompileOptions { merge_domains: check.merge_domains });
     match &result {
         Ok(compiled) => {
-            write_mistakes(compiled.warnings.iter(), compiled.warnings.len(), &rules, out)?;
+            write_diagnostics(compiled.warnings.iter(), compiled.warnings.len(), &rules, out)?;
         }
-        Err(mistakes) => write_mistakes(mistakes.iter(), mistakes.len(), &rules, out)?,
+        Err(diagnostics) => write_diagnostics(diagnostics.iter(), diagnostics.len(), &rules, out)?,
     }
     let status = match &result {
         _ if !rules.errors.is_empty() => CommandStatus::Failed,
@@ -118,17 +118,17 @@ impl ReadRules {
     }
 }
 
-/// Writes the first of `mistakes`, and the number of further ones up to `total`.
-fn write_mistakes<'a>(
-    mistakes: impl Iterator<Item = &'a Diagnostic>,
+/// Writes the first of `diagnostics`, and the number of further ones up to `total`.
+fn write_diagnostics<'a>(
+    diagnostics: impl Iterator<Item = &'a Diagnostic>,
     total: usize,
     rules: &ReadRules,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    for mistake in mistakes.take(Diagnostics::MAX_SHOWN) {
-        let mut mistake = mistake.clone();
-        move_to_manifest(&mut mistake, rules);
-        writeln!(out, "{}", mistake.snippet())?;
+    for diagnostic in diagnostics.take(Diagnostics::MAX_SHOWN) {
+        let mut diagnostic = diagnostic.clone();
+        move_to_manifest(&mut diagnostic, rules);
+        writeln!(out, "{}", diagnostic.snippet())?;
     }
     if total > Diagnostics::MAX_SHOWN {
         writeln!(out, "and {} more\n", total - Diagnostics::MAX_SHOWN)?;
@@ -137,9 +137,9 @@ fn write_mistakes<'a>(
 }
 
 /// Changes the position in a ConfigMap's value to that in the manifest.
-fn move_to_manifest(mistake: &mut Diagnostic, rules: &ReadRules) {
-    if let Some(block) = rules.blocks.get(&mistake.file)
-        && let Position::Line { line, column } = &mut mistake.position
+fn move_to_manifest(diagnostic: &mut Diagnostic, rules: &ReadRules) {
+    if let Some(block) = rules.blocks.get(&diagnostic.file)
+        && let Position::Line { line, column } = &mut diagnostic.position
     {
         // A mistake in the value as a whole is reported at its padding.
         *line = (*line).max(block.skipped_lines + 1);
@@ -158,7 +158,7 @@ fn summary(
             parts.push(count(rules.rules().len(), "rule"));
             parts.push(count(warnings.len(), "warning"));
         }
-        Err(mistakes) => parts.push(count(mistakes.len(), "mistake")),
+        Err(diagnostics) => parts.push(count(diagnostics.len(), "mistake")),
     }
     if rules.skipped_keys > 0 {
         let keys = count(rules.skipped_keys, "key");

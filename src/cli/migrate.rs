@@ -149,8 +149,8 @@ fn find_pod<'n>(
     documents: &'n Documents<'_>,
     migration: &Migration,
 ) -> Result<Pod<'n>, String> {
-    if let Some(mistakes) = &documents.diagnostics {
-        return Err(format!("this is not a valid manifest:\n{mistakes}"));
+    if let Some(diagnostics) = &documents.diagnostics {
+        return Err(format!("this is not a valid manifest:\n{diagnostics}"));
     }
     Pod::find(&source.name, documents, migration.container.as_deref())
 }
@@ -190,9 +190,9 @@ fn compare_environment(env: &Environment, findings: &mut Vec<Finding>) {
 }
 
 /// A check for one kind of difference.
-type Check = fn(&Environment) -> Option<Finding>;
+type DifferenceCheck = fn(&Environment) -> Option<Finding>;
 
-fn checks() -> Vec<Check> {
+fn checks() -> Vec<DifferenceCheck> {
     [behaviour::CHECKS, layout::CHECKS, statistics::CHECKS].concat()
 }
 

@@ -48,7 +48,7 @@ pub struct RuleKey {
 
 const TEXT: &str = "a string";
 const FLAG: &str = "`true` or `false`";
-const DESCRIPTORS: &str = "a list of descriptors, each with a `key`";
+const DESCRIPTOR_LIST: &str = "a list of descriptors, each with a `key`";
 
 /// All keys, in the order of the documentation.
 pub const KEYS: [RuleKey; 34] = [
@@ -61,7 +61,7 @@ pub const KEYS: [RuleKey; 34] = [
     RuleKey {
         name: "descriptors",
         context: KeyContext::File,
-        expects: DESCRIPTORS,
+        expects: DESCRIPTOR_LIST,
         help: "The rules for the first entry of a descriptor.",
     },
     RuleKey {
@@ -88,12 +88,12 @@ pub const KEYS: [RuleKey; 34] = [
         context: KeyContext::Descriptor,
         expects: "a list of 1 to 8 maps, each like `rate_limit`",
         help: "Several limits instead of one, such as 10 per second and 1000 per day. All are \
-               counted, and each can reject a request.",
+               counted, and each can refuse a request.",
     },
     RuleKey {
         name: "descriptors",
         context: KeyContext::Descriptor,
-        expects: DESCRIPTORS,
+        expects: DESCRIPTOR_LIST,
         help: "The rules for the next entry of the descriptor.",
     },
     RuleKey {
@@ -101,13 +101,13 @@ pub const KEYS: [RuleKey; 34] = [
         context: KeyContext::Descriptor,
         expects: FLAG,
         help: "Set it to try out a limit: it is counted and shown in the statistics, but never \
-               rejects a request.",
+               refuses a request.",
     },
     RuleKey {
         name: "quota_mode",
         context: KeyContext::Descriptor,
         expects: FLAG,
-        help: "Makes the limit a quota: it rejects a request only when all quotas of the request \
+        help: "Makes the limit a quota: it refuses a request only when all quotas of the request \
                are used up.",
     },
     RuleKey {
@@ -146,7 +146,7 @@ pub const KEYS: [RuleKey; 34] = [
         name: "requests_per_unit",
         context: KeyContext::RateLimit,
         expects: "a whole number from 0 to 4294967295",
-        help: "The number of hits allowed per window, from 0, which rejects everything, to \
+        help: "The number of hits allowed per window, from 0, which refuses everything, to \
                4294967295. With `concurrency`, the number of requests in flight at the same time.",
     },
     RuleKey {
@@ -180,21 +180,21 @@ pub const KEYS: [RuleKey; 34] = [
         name: "count_denied",
         context: KeyContext::RateLimit,
         expects: FLAG,
-        help: "By default, a fixed window also counts the hits that it rejects. Set `false` to \
-               count only allowed hits. The other algorithms never count rejected hits.",
+        help: "By default, a fixed window also counts the hits that it refuses. Set `false` to \
+               count only allowed hits. The other algorithms never count refused hits.",
     },
     RuleKey {
         name: "penalty",
         context: KeyContext::RateLimit,
         expects: "a duration of whole milliseconds from `1ms` to `87600h`",
-        help: "After a rejection, everything is rejected for this long. Requests during the \
+        help: "After a refusal, everything is refused for this long. Requests during the \
                penalty do not extend it.",
     },
     RuleKey {
         name: "consume",
         context: KeyContext::RateLimit,
         expects: "`independent` or `all_or_nothing`",
-        help: "`independent` (default): this limit is charged even if another limit rejects the \
+        help: "`independent` (default): this limit is charged even if another limit refuses the \
                request. `all_or_nothing`: it is not charged then.",
     },
     RuleKey {

@@ -95,7 +95,7 @@ pub(super) fn check_flags(
     }
 }
 
-/// Warns of limits of one descriptor that reject no request that another of
+/// Warns of limits of one descriptor that refuse no request that another of
 /// its limits allows.
 pub(super) fn check_limits(limits: &[ParsedLimit], sink: &mut DiagnosticSink<'_>) {
     for (index, limit) in limits.iter().enumerate() {
@@ -103,7 +103,7 @@ pub(super) fn check_limits(limits: &[ParsedLimit], sink: &mut DiagnosticSink<'_>
             if other_index != index && implies(&other.spec, &limit.spec) {
                 let place = sink.describe(other.location);
                 let message =
-                    format!("this limit rejects nothing that the limit at {place} allows");
+                    format!("this limit refuses nothing that the limit at {place} allows");
                 sink.warning(limit.location, message);
                 break;
             }
@@ -111,9 +111,9 @@ pub(super) fn check_limits(limits: &[ParsedLimit], sink: &mut DiagnosticSink<'_>
     }
 }
 
-/// True if `outer` rejects every request that `inner` rejects: its windows
+/// True if `outer` refuses every request that `inner` refuses: its windows
 /// consist of whole windows of `inner`, its limit is not higher, and it counts
-/// rejected hits, too.
+/// refused hits, too.
 fn implies(outer: &LimitSpec, inner: &LimitSpec) -> bool {
     let (outer_window, inner_window) = (&outer.limit.window, &inner.limit.window);
     outer.limit.algorithm.counts_denied()

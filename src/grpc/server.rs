@@ -11,7 +11,7 @@ use tonic::{service::Routes, transport};
 use tracing::{debug, error};
 
 use super::{
-    DESCRIPTORS, Grpc, health,
+    FILE_DESCRIPTORS, Grpc, health,
     pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer,
     unread::RecordUnread,
 };
@@ -165,7 +165,7 @@ fn log_panic(ended: Result<(), JoinError>) {
 
 fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
     tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 

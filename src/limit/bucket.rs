@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::{
     algorithm::{AlgorithmInfo, Limit, RefusalEnd},
-    hits::{Amount, Decided, Hits, Stepped},
+    hits::{Amount, DecidedHits, Hits, Stepped},
     outcome::{Outcome, micros},
 };
 use crate::time::Timestamp;
@@ -229,7 +229,12 @@ pub(super) fn ttl(state: State, scale: &Scale, now: Timestamp) -> Duration {
 }
 
 /// The outcome of a charge that left the bucket in `state`.
-pub(super) fn outcome(limit: &Limit, state: State, decided: Decided, now: Timestamp) -> Outcome {
+pub(super) fn outcome(
+    limit: &Limit,
+    state: State,
+    decided: DecidedHits,
+    now: Timestamp,
+) -> Outcome {
     let scale = &Scale::new(limit);
     let state = State { level: state.level.min(scale.capacity), ..state };
     let requested = decided.hits.requested();

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::{
     algorithm::{AlgorithmInfo, Limit, RefusalEnd},
-    hits::{Decided, Hits},
+    hits::{DecidedHits, Hits},
     outcome::Outcome,
     window::Span,
 };
@@ -123,7 +123,7 @@ pub(super) fn outcome(
     limit: &Limit,
     span: Span,
     state: State,
-    decided: Decided,
+    decided: DecidedHits,
     now: Timestamp,
 ) -> Outcome {
     let requests = u64::from(limit.requests);

@@ -69,7 +69,7 @@ impl Amount {
 
 /// The hits of a charge, and the algorithm's decision about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Decided {
+pub(super) struct DecidedHits {
     pub(super) hits: Hits,
     /// False if the hits were refused.
     pub(super) passed: bool,

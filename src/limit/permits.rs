@@ -19,7 +19,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
     algorithm::{AlgorithmInfo, Limit, RefusalEnd},
-    hits::{Amount, Decided, Hits},
+    hits::{Amount, DecidedHits, Hits},
     outcome::Outcome,
 };
 use crate::time::Timestamp;
@@ -257,7 +257,7 @@ fn release(permits: &mut Vec<Permit>, mut hits: u64, eligible: impl Fn(Timestamp
 pub(super) fn outcome(
     limit: &Limit,
     summary: Summary,
-    decided: Decided,
+    decided: DecidedHits,
     now: Timestamp,
 ) -> Outcome {
     let requests = u64::from(limit.requests);

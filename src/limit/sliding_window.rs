@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::{
     algorithm::{AlgorithmInfo, Limit, RefusalEnd},
-    hits::{Amount, Decided, Hits, Stepped},
+    hits::{Amount, DecidedHits, Hits, Stepped},
     outcome::{Outcome, micros},
     window::Span,
 };
@@ -149,7 +149,7 @@ pub(super) fn outcome(
     limit: &Limit,
     span: Span,
     state: State,
-    decided: Decided,
+    decided: DecidedHits,
     now: Timestamp,
 ) -> Outcome {
     let requests = u64::from(limit.requests);

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::{
     algorithm::{Algorithm, Limit},
     bucket, fixed_window,
-    hits::{Amount, Decided, Hits, LimitCheck},
+    hits::{Amount, DecidedHits, Hits, LimitCheck},
     outcome::Outcome,
     permits, sliding_window,
     window::{Span, Window},
@@ -233,7 +233,7 @@ pub fn outcome(
     now: Timestamp,
 ) -> Outcome {
     let StepResult { passes, banned_until, snapshot } = result;
-    let decided = Decided { hits, passed: passes };
+    let decided = DecidedHits { hits, passed: passes };
     let mut outcome = match snapshot {
         Snapshot::Count(state) => fixed_window::outcome(limit, span, state, decided, now),
         Snapshot::Window(state) => sliding_window::outcome(limit, span, state, decided, now),

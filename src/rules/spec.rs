@@ -48,7 +48,7 @@ impl DescriptorSpec {
 /// The limits of a descriptor, and the flags that apply to them.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSpec {
-    /// All limits are charged, and each can reject a request. If there are
+    /// All limits are charged, and each can refuse a request. If there are
     /// none, every request passes, and nothing is counted.
     pub limits: Vec<LimitSpec>,
     /// The name of a rule without limits, by which other rules replace it.
@@ -57,9 +57,9 @@ pub struct RuleSpec {
     /// The names of limits and rules that do not apply to a request to which
     /// this rule applies.
     pub replaces: Vec<Arc<str>>,
-    /// The limits are charged, but never reject a request.
+    /// The limits are charged, but never refuse a request.
     pub shadow_mode: bool,
-    /// The limits reject a request only if all quotas of the request are used
+    /// The limits refuse a request only if all quotas of the request are used
     /// up.
     pub quota_mode: bool,
     /// Keeps statistics for each descriptor.
@@ -78,7 +78,7 @@ pub struct LimitSpec {
     /// The name by which other rules replace the limit, also shown to clients.
     /// Empty if it has no name.
     pub name: Arc<str>,
-    /// The limit is not charged if another limit rejects the request.
+    /// The limit is not charged if another limit refuses the request.
     pub all_or_nothing: bool,
     /// The decision if the store does not answer. `None` uses the default of
     /// the service.
@@ -91,7 +91,7 @@ pub enum OnError {
     /// Decides as if the counter were empty: the request passes unless it has
     /// more hits than the limit ever allows.
     Allow,
-    /// Rejects every request, except refunds.
+    /// Refuses every request, except refunds.
     Deny,
     /// Charges a counter in the memory of this process.
     Local,

@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use super::{
     collector::CollectorSettings,
     queue::QueueSettings,
-    settings::{Environment, OtlpProtocol},
+    settings::{OtlpProtocol, VariableLookup},
 };
 
 /// Pairs of a variable for traces and the general one, which it overrides.
@@ -51,7 +51,7 @@ pub(super) struct ExportSettings {
 }
 
 /// Returns the errors in the variables that `env` looks up.
-pub fn check_variables(protocol: OtlpProtocol, env: Environment<'_>) -> Vec<VariableError> {
+pub fn check_variables(protocol: OtlpProtocol, env: VariableLookup<'_>) -> Vec<VariableError> {
     match read(protocol, env) {
         Ok(_) => Vec::new(),
         Err(errors) => errors,
@@ -61,7 +61,7 @@ pub fn check_variables(protocol: OtlpProtocol, env: Environment<'_>) -> Vec<Vari
 /// Reads all variables, or returns all errors.
 pub(super) fn read(
     protocol: OtlpProtocol,
-    env: Environment<'_>,
+    env: VariableLookup<'_>,
 ) -> Result<ExportSettings, Vec<VariableError>> {
     let mut reader = VariableReader { env, errors: Vec::new() };
     let queue = reader.queue();
@@ -81,7 +81,7 @@ struct Variable {
 
 /// Reads variables and collects the errors.
 struct VariableReader<'a> {
-    env: Environment<'a>,
+    env: VariableLookup<'a>,
     errors: Vec<VariableError>,
 }
 

@@ -28,12 +28,12 @@ const MAX_TCP_LINE_BYTES: usize = 4_095;
 #[derive(Debug)]
 pub(super) struct Transport {
     server: HostPort,
-    connection: Connection,
+    connection: StatsdConnection,
 }
 
 /// The connection of either protocol, or `None` while not connected.
 #[derive(Debug)]
-enum Connection {
+enum StatsdConnection {
     Tcp(Option<TcpStream>),
     Udp(Option<ConnectedSocket>),
 }
@@ -82,23 +82,23 @@ impl<'t> Packet<'t> {
 impl Transport {
     pub(super) fn new(server: HostPort, protocol: StatsdProtocol) -> Self {
         let connection = match protocol {
-            StatsdProtocol::Tcp => Connection::Tcp(None),
-            StatsdProtocol::Udp => Connection::Udp(None),
+            StatsdProtocol::Tcp => StatsdConnection::Tcp(None),
+            StatsdProtocol::Udp => StatsdConnection::Udp(None),
         };
         Self { server, connection }
     }
 
     pub(super) const fn max_line_bytes(&self) -> usize {
         match self.connection {
-            Connection::Tcp(_) => MAX_TCP_LINE_BYTES,
-            Connection::Udp(_) => MAX_UDP_BYTES,
+            StatsdConnection::Tcp(_) => MAX_TCP_LINE_BYTES,
+            StatsdConnection::Udp(_) => MAX_UDP_BYTES,
         }
     }
 
     pub(super) const fn max_packet_bytes(&self) -> usize {
         match self.connection {
-            Connection::Tcp(_) => TCP_WRITE_BYTES,
-            Connection::Udp(_) => MAX_UDP_BYTES,
+            StatsdConnection::Tcp(_) => TCP_WRITE_BYTES,
+            StatsdConnection::Udp(_) => MAX_UDP_BYTES,
         }
     }
 
@@ -108,13 +108,13 @@ impl Transport {
         let is_open = self.is_open();
         let host_and_port = (self.server.host.as_str(), self.server.port);
         match &mut self.connection {
-            Connection::Tcp(stream) => {
+            StatsdConnection::Tcp(stream) => {
                 if !is_open {
                     *stream = None;
                     *stream = Some(with_timeout(TcpStream::connect(host_and_port)).await?);
                 }
             }
-            Connection::Udp(connected) => {
+            StatsdConnection::Udp(connected) => {
                 let peer = look_up(&self.server).await?;
                 let is_current = match connected {
                     Some(connected) => connected.peer == peer,
@@ -133,9 +133,9 @@ impl Transport {
     /// operating system has noticed.
     pub(super) fn is_open(&self) -> bool {
         match &self.connection {
-            Connection::Tcp(Some(stream)) => is_open(stream),
-            Connection::Udp(Some(_)) => true,
-            Connection::Tcp(None) | Connection::Udp(None) => false,
+            StatsdConnection::Tcp(Some(stream)) => is_open(stream),
+            StatsdConnection::Udp(Some(_)) => true,
+            StatsdConnection::Tcp(None) | StatsdConnection::Udp(None) => false,
         }
     }
 
@@ -143,13 +143,13 @@ impl Transport {
     /// accepts. Closes the TCP connection on an error.
     pub(super) async fn send(&mut self, packet: &mut Packet<'_>) -> io::Result<()> {
         let sent = match &mut self.connection {
-            Connection::Tcp(Some(stream)) => write(stream, packet).await,
-            Connection::Udp(Some(connected)) => send_packet(&connected.socket, packet).await,
-            Connection::Tcp(None) | Connection::Udp(None) => {
+            StatsdConnection::Tcp(Some(stream)) => write(stream, packet).await,
+            StatsdConnection::Udp(Some(connected)) => send_packet(&connected.socket, packet).await,
+            StatsdConnection::Tcp(None) | StatsdConnection::Udp(None) => {
                 Err(io::ErrorKind::NotConnected.into())
             }
         };
-        if let (Err(_), Connection::Tcp(stream)) = (&sent, &mut self.connection) {
+        if let (Err(_), StatsdConnection::Tcp(stream)) = (&sent, &mut self.connection) {
             *stream = None;
         }
         packet.text.clear();
@@ -226,8 +226,8 @@ async fn with_timeout<T>(operation: impl Future<Output = io::Result<T>>) -> io::
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protocol = match self.connection {
-            Connection::Tcp(_) => "TCP",
-            Connection::Udp(_) => "UDP",
+            StatsdConnection::Tcp(_) => "TCP",
+            StatsdConnection::Udp(_) => "UDP",
         };
         write!(f, "{} by {protocol}", self.server)
     }

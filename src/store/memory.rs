@@ -21,7 +21,7 @@ pub use self::bounds::Bounds;
 use self::{
     pressure::PressureWarnings,
     shard::KeyedCounter,
-    shards::{Expiry, Location, Shards, max_ttl},
+    shards::{Expiry, ShardKey, Shards, max_ttl},
     slot::{Counter, CounterState},
 };
 use crate::{
@@ -101,7 +101,7 @@ impl Memory {
     /// Applies a charge that depends on no other, to a counter without a penalty.
     fn charge_one(&self, charge: &Charge, now: Timestamp) -> Outcome {
         let (limit, span) = (&charge.limit, charge.counter.span);
-        let Location { key, shard } = self.shards.locate(&charge.counter.key);
+        let ShardKey { key, shard } = self.shards.locate(&charge.counter.key);
         let mut shard = self.shards.lock(shard, now);
         let state = match shard.get(key, now, || max_ttl(charge)) {
             Some(counter) => counter.state.state(),
@@ -217,7 +217,7 @@ impl Counters for Memory {
     }
 
     async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
-        let Location { key, shard } = self.shards.locate(counter);
+        let ShardKey { key, shard } = self.shards.locate(counter);
         Ok(self.shards.shards[shard].lock().remove(key, &self.shards.ledger))
     }
 

@@ -33,7 +33,7 @@ const MAX_HOLDS: usize = 1_000;
 /// The evaluation of one charge.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evaluation {
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: ChargeVerdict,
     /// The end of the ban that was active before the charge.
     pub(crate) banned_until: Timestamp,
     pub(crate) before: Snapshot,
@@ -48,7 +48,7 @@ pub(crate) struct Evaluation {
 
 /// The algorithm's verdict on the hits of a charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum ChargeVerdict {
     Passes,
     Refused,
     /// The verdict depends on hits that other calls hold, or the counter has no room for
@@ -59,12 +59,12 @@ pub(crate) enum Verdict {
 impl Evaluation {
     /// Returns true if the charge is certainly over its limit.
     fn is_over(&self, charge: &Charge, now: Timestamp) -> bool {
-        self.verdict == Verdict::Refused || !charge.is_refund() && now < self.banned_until
+        self.verdict == ChargeVerdict::Refused || !charge.is_refund() && now < self.banned_until
     }
 
     pub(crate) fn outcome(&self, charge: &Charge, now: Timestamp) -> Outcome {
         let step = StepResult {
-            passes: self.verdict != Verdict::Refused,
+            passes: self.verdict != ChargeVerdict::Refused,
             banned_until: self.banned_until,
             snapshot: if self.applied { self.after } else { self.before },
         };
@@ -117,9 +117,9 @@ pub(crate) fn evaluate(
     let mut enforcement = Enforcement::default();
     let (mut dependent, mut undecided) = (false, false);
     for (position, charge) in charges.iter().enumerate() {
-        let evaluation = call.evaluate(position, Mode::APPLY);
+        let evaluation = call.evaluate(position, ChargeMode::APPLY);
         dependent |= charge.depends_on_others();
-        undecided |= evaluation.verdict == Verdict::Undecided;
+        undecided |= evaluation.verdict == ChargeVerdict::Undecided;
         enforcement.add(charge, Some(evaluation.is_over(charge, now)));
         evaluations.push(evaluation);
     }
@@ -161,14 +161,14 @@ type Positions = SmallVec<[usize; 4]>;
 type Bans = SmallVec<[Option<Timestamp>; 4]>;
 
 #[derive(Clone, Copy)]
-struct Mode {
+struct ChargeMode {
     /// Makes the charge if its verdict allows that.
     apply: bool,
     /// Refuses the charge in any case.
     refuse: bool,
 }
 
-impl Mode {
+impl ChargeMode {
     const APPLY: Self = Self { apply: true, refuse: false };
 }
 
@@ -211,10 +211,10 @@ impl<R: FnMut(&CounterKey) -> Record> Evaluator<'_, R> {
     fn evaluate_independent(&mut self, evaluations: &mut Evaluations) {
         for (position, charge) in self.charges.iter().enumerate() {
             if charge.depends_on_others() {
-                evaluations[position].verdict = Verdict::Undecided;
+                evaluations[position].verdict = ChargeVerdict::Undecided;
                 evaluations[position].applied = false;
             } else {
-                evaluations[position] = self.evaluate(position, Mode::APPLY);
+                evaluations[position] = self.evaluate(position, ChargeMode::APPLY);
             }
         }
     }
@@ -222,17 +222,17 @@ impl<R: FnMut(&CounterKey) -> Record> Evaluator<'_, R> {
     /// Evaluates one charge of a refused call, after its `first` evaluation.
     fn evaluate_refused(&mut self, position: usize, first: Evaluation) -> Evaluation {
         let charge = &self.charges[position];
-        let undecided = first.verdict == Verdict::Undecided;
-        let refuse = first.verdict == Verdict::Refused;
+        let undecided = first.verdict == ChargeVerdict::Undecided;
+        let refuse = first.verdict == ChargeVerdict::Refused;
         let apply = charge.is_applied_if_call_refused(!refuse) && !undecided;
-        let last = self.evaluate(position, Mode { apply, refuse });
+        let last = self.evaluate(position, ChargeMode { apply, refuse });
         if first.is_over(charge, self.now) {
             let applied = first.applied && apply;
             Evaluation { applied, changes_state: last.changes_state, ..first }
         } else if !undecided {
             last
         } else if charge.depends_on_others() {
-            Evaluation { verdict: Verdict::Passes, applied: false, ..first }
+            Evaluation { verdict: ChargeVerdict::Passes, applied: false, ..first }
         } else {
             first
         }
@@ -287,7 +287,7 @@ impl<R: FnMut(&CounterKey) -> Record> Evaluator<'_, R> {
         }
     }
 
-    fn evaluate(&mut self, position: usize, mode: Mode) -> Evaluation {
+    fn evaluate(&mut self, position: usize, mode: ChargeMode) -> Evaluation {
         let charge = &self.charges[position];
         let (limit, now) = (&charge.limit, self.now);
         let mut record = self.record(position);
@@ -295,26 +295,26 @@ impl<R: FnMut(&CounterKey) -> Record> Evaluator<'_, R> {
         let banned = !charge.is_refund() && now < banned_until;
         let state = record.state.clone();
         let step = step::step(limit, charge.counter.span, state, charge.hits, now);
-        let Checked { mut verdict, before, after } = self.check_holds(charge, &record, &step);
-        if verdict == Verdict::Passes && self.lacks_room_for_hold(charge, &record) {
-            verdict = Verdict::Undecided;
+        let CheckedCharge { mut verdict, before, after } = self.check_holds(charge, &record, &step);
+        if verdict == ChargeVerdict::Passes && self.lacks_room_for_hold(charge, &record) {
+            verdict = ChargeVerdict::Undecided;
         }
         if mode.refuse {
-            verdict = Verdict::Refused;
-        } else if banned && verdict == Verdict::Undecided {
+            verdict = ChargeVerdict::Refused;
+        } else if banned && verdict == ChargeVerdict::Undecided {
             // The ban decides.
-            verdict = Verdict::Passes;
+            verdict = ChargeVerdict::Passes;
         }
         let makes = match verdict {
-            Verdict::Passes => true,
-            Verdict::Refused => charge.counts_denied(),
-            Verdict::Undecided => false,
+            ChargeVerdict::Passes => true,
+            ChargeVerdict::Refused => charge.counts_denied(),
+            ChargeVerdict::Undecided => false,
         };
         let applied = mode.apply && !banned && makes;
         let changes_state = applied && step.state.is_some();
         let requested = charge.hits.capped().requested();
         let starts_ban = !limit.penalty.is_zero()
-            && verdict == Verdict::Refused
+            && verdict == ChargeVerdict::Refused
             && requested > 0
             && banned_until <= now;
         if changes_state {
@@ -339,12 +339,12 @@ impl<R: FnMut(&CounterKey) -> Record> Evaluator<'_, R> {
 
     /// Takes the holds of other calls into account, which take room as counted hits do. `step`
     /// is the step without them.
-    fn check_holds(&self, charge: &Charge, record: &Record, step: &Step) -> Checked {
-        let verdict = if step.passes { Verdict::Passes } else { Verdict::Refused };
+    fn check_holds(&self, charge: &Charge, record: &Record, step: &Step) -> CheckedCharge {
+        let verdict = if step.passes { ChargeVerdict::Passes } else { ChargeVerdict::Refused };
         let held = record.held_by_others(self.holder, self.now);
         if held == 0 || !charge.is_refund() && !step.passes {
             // A certain refusal is reported without the holds.
-            return Checked { verdict, before: step.before, after: step.after };
+            return CheckedCharge { verdict, before: step.before, after: step.after };
         }
         let (limit, span) = (&charge.limit, charge.counter.span);
         let amount = Amount { hits: Hits::Add(held), check: LimitCheck::Skip };
@@ -352,8 +352,8 @@ impl<R: FnMut(&CounterKey) -> Record> Evaluator<'_, R> {
         let state = counted.state.or_else(|| record.state.clone());
         let with_holds = step::step(limit, span, state, charge.hits, self.now);
         let undecided = step.passes && !with_holds.passes && !charge.is_refund();
-        Checked {
-            verdict: if undecided { Verdict::Undecided } else { verdict },
+        CheckedCharge {
+            verdict: if undecided { ChargeVerdict::Undecided } else { verdict },
             before: with_holds.before,
             after: with_holds.after,
         }
@@ -369,8 +369,8 @@ impl<R: FnMut(&CounterKey) -> Record> Evaluator<'_, R> {
 }
 
 /// A verdict, and the snapshots to return.
-struct Checked {
-    verdict: Verdict,
+struct CheckedCharge {
+    verdict: ChargeVerdict,
     before: Snapshot,
     after: Snapshot,
 }

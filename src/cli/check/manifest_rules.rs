@@ -50,8 +50,8 @@ pub(super) fn read(file: &SourceFile) -> Result<Option<ManifestRules>, String> {
         return Ok(None);
     }
     let documents = documents::read(file);
-    if let Some(mistakes) = &documents.diagnostics {
-        return Err(format!("this is not a valid manifest:\n{mistakes}"));
+    if let Some(diagnostics) = &documents.diagnostics {
+        return Err(format!("this is not a valid manifest:\n{diagnostics}"));
     }
     let manifest = Manifest { name: &file.name, lines: text.lines().collect() };
     let mut rules = ManifestRules::default();

@@ -37,7 +37,7 @@ pub(super) fn response(
         )?;
     }
     if let Some(seconds) = penalty_seconds(response) {
-        writeln!(out, "a penalty rejects all requests for {seconds} s")?;
+        writeln!(out, "a penalty refuses all requests for {seconds} s")?;
     }
     if !response.headers.is_empty() {
         writeln!(out, "response headers")?;

@@ -132,7 +132,7 @@ fn an_answer_is_shown_as_text() {
   odd=�ä: OK, no limit
   lost=: no answer
 no limit: no rule of the domain shop matches, the rule is unlimited, or the service has no such domain
-a penalty rejects all requests for 42 s
+a penalty refuses all requests for 42 s
 response headers
   RateLimit-Limit: 5
 metadata

@@ -79,8 +79,8 @@ fn check_file(file: &SourceFile, merge_domains: bool, domains: &mut Domains) -> 
 /// Returns true if the file has no mistakes, except for duplicate keys: the
 /// reference takes the last.
 fn is_yaml(documents: &Documents<'_>) -> bool {
-    let Some(mistakes) = &documents.diagnostics else { return true };
-    mistakes.iter().all(|mistake| mistake.message.starts_with("the key "))
+    let Some(diagnostics) = &documents.diagnostics else { return true };
+    diagnostics.iter().all(|diagnostic| diagnostic.message.starts_with("the key "))
 }
 
 /// The error is the reason for a rejection.

@@ -56,23 +56,23 @@ pub(super) fn invalid_settings(env: &Environment, findings: &mut Vec<Finding>) {
         return;
     };
     let mut unreadable = Vec::new();
-    for mistake in error.invalid_settings() {
-        if mistake.is_unreadable_file() {
-            unreadable.push(mistake.name.as_str());
-        } else if !depends_on_unknown(env, mistake) {
-            findings.push(invalid_setting(env, mistake));
+    for setting in error.invalid_settings() {
+        if setting.is_unreadable_file() {
+            unreadable.push(setting.name.as_str());
+        } else if !depends_on_unknown(env, setting) {
+            findings.push(invalid_setting(env, setting));
         }
     }
     add_unreadable_files(&unreadable, findings);
 }
 
-fn depends_on_unknown(env: &Environment, mistake: &InvalidSetting) -> bool {
-    for name in &mistake.related {
+fn depends_on_unknown(env: &Environment, setting: &InvalidSetting) -> bool {
+    for name in &setting.related {
         if env.unknown_origin(&[name]).is_some() {
             return true;
         }
     }
-    env.unknown_origin(&[&mistake.name]).is_some()
+    env.unknown_origin(&[&setting.name]).is_some()
 }
 
 /// Adds one finding for the files `names`. They are in the container, not on
@@ -98,12 +98,12 @@ pub(super) fn invalid_collector(env: &Environment, findings: &mut Vec<Finding>) 
     };
     let known_value = |name: &str| env.text(name).map(str::to_owned);
     let mut unreadable = Vec::new();
-    for mistake in spans::check_variables(protocol, &known_value) {
-        if mistake.is_unreadable_file {
-            unreadable.push(mistake.name);
-        } else if !is_overridden_for_traces(env, mistake.name) {
-            let finding = Finding::new(Grade::WillNotStart, mistake.place);
-            findings.push(finding.about(env, mistake.name).tollgate(mistake.problem));
+    for setting in spans::check_variables(protocol, &known_value) {
+        if setting.is_unreadable_file {
+            unreadable.push(setting.name);
+        } else if !is_overridden_for_traces(env, setting.name) {
+            let finding = Finding::new(Grade::WillNotStart, setting.place);
+            findings.push(finding.about(env, setting.name).tollgate(setting.problem));
         }
     }
     add_unreadable_files(&unreadable, findings);
@@ -116,25 +116,25 @@ fn is_overridden_for_traces(env: &Environment, name: &str) -> bool {
     traces_name != name && env.is_set(&traces_name)
 }
 
-fn invalid_setting(env: &Environment, mistake: &InvalidSetting) -> Finding {
-    let name = mistake.name.as_str();
-    Finding::new(Grade::WillNotStart, mistake.place.as_str())
+fn invalid_setting(env: &Environment, setting: &InvalidSetting) -> Finding {
+    let name = setting.name.as_str();
+    Finding::new(Grade::WillNotStart, setting.place.as_str())
         .about(env, name)
-        .reference(reference_behaviour(mistake, env.text(name)))
-        .tollgate(mistake.problem.as_str())
+        .reference(reference_behaviour(setting, env.text(name)))
+        .tollgate(setting.problem.as_str())
         .remedy(find_remedy(name, env.text(name)))
 }
 
 /// Describes the effect of a rejected value on the reference; empty if unknown.
-fn reference_behaviour(mistake: &InvalidSetting, text: Option<&str>) -> String {
-    let name = mistake.name.as_str();
+fn reference_behaviour(setting: &InvalidSetting, text: Option<&str>) -> String {
+    let name = setting.name.as_str();
     if name == "BACKEND_TYPE" && text == Some("memcache") {
         return "counts in Memcached".to_owned();
     }
     let Some(variable) = reference::find(name) else { return String::new() };
     // A port is rejected beside another variable if that has the same port.
-    if name.ends_with("PORT") && !mistake.related.is_empty() {
-        for other in &mistake.related {
+    if name.ends_with("PORT") && !setting.related.is_empty() {
+        for other in &setting.related {
             if other == "PROMETHEUS_ADDR" {
                 return String::new();
             }

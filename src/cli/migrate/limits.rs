@@ -44,7 +44,7 @@ pub(super) fn compare(env: &Environment, files: &[SourceFile], findings: &mut Ve
         let Some(mut roots) = documents.roots() else { continue };
         let Some(root) = roots.next() else { continue };
         let domain = text(root, "domain");
-        let parent = Parent {
+        let parent = ListPosition {
             file: &file.name,
             domain,
             counter: Some(format!("{domain}_")),
@@ -60,7 +60,7 @@ pub(super) fn compare(env: &Environment, files: &[SourceFile], findings: &mut Ve
 
 /// The position of a list of descriptors.
 #[derive(Clone)]
-struct Parent<'a> {
+struct ListPosition<'a> {
     file: &'a str,
     domain: &'a str,
     /// The first part of the counter's name, or `None` below a descriptor that
@@ -72,7 +72,7 @@ struct Parent<'a> {
 }
 
 impl LimitSurvey {
-    fn add_descriptors(&mut self, parent_item: Item<'_>, parent: &Parent<'_>) {
+    fn add_descriptors(&mut self, parent_item: Item<'_>, parent: &ListPosition<'_>) {
         for descriptor in list(parent_item, "descriptors") {
             let (key, value) = (text(descriptor, "key"), text(descriptor, "value"));
             let is_pattern = key.contains('*') || value.contains('*');
@@ -88,7 +88,7 @@ impl LimitSurvey {
                 Some(prefix) if !matches_several => Some(format!("{prefix}{key}_{value}_")),
                 _ => None,
             };
-            let position = Parent {
+            let position = ListPosition {
                 counter,
                 is_counted_by_value: parent.is_counted_by_value || is_by_value,
                 depth: parent.depth + 1,
@@ -103,7 +103,7 @@ impl LimitSurvey {
         }
     }
 
-    fn add_limit(&mut self, descriptor: Item<'_>, limit: Item<'_>, position: &Parent<'_>) {
+    fn add_limit(&mut self, descriptor: Item<'_>, limit: Item<'_>, position: &ListPosition<'_>) {
         let place = format!("{}:{}", position.file, descriptor.line);
         let is_leaf = descriptor.get("descriptors").is_none();
         let is_detailed = is_leaf && is_true(descriptor, "detailed_metric");

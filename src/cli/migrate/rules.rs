@@ -37,8 +37,8 @@ pub(super) fn compare(env: &Environment, files: &[SourceFile], findings: &mut Ve
     let acceptances = acceptance::check(files, merge_domains);
     let compiled = match config::compile(files, CompileOptions { merge_domains }) {
         Ok(compiled) => compiled,
-        Err(mistakes) => {
-            add_mistakes(env, &mistakes, files, &acceptances, findings);
+        Err(diagnostics) => {
+            add_diagnostics(env, &diagnostics, files, &acceptances, findings);
             return;
         }
     };
@@ -58,15 +58,15 @@ pub(super) fn compare(env: &Environment, files: &[SourceFile], findings: &mut Ve
     }
 }
 
-fn add_mistakes(
+fn add_diagnostics(
     env: &Environment,
-    mistakes: &Diagnostics,
+    diagnostics: &Diagnostics,
     files: &[SourceFile],
     acceptances: &[Acceptance],
     findings: &mut Vec<Finding>,
 ) {
-    for mistake in mistakes.iter().take(Diagnostics::MAX_SHOWN) {
-        let mut finding = Finding::new(Grade::WillNotStart, mistake.message.as_str())
+    for diagnostic in diagnostics.iter().take(Diagnostics::MAX_SHOWN) {
+        let mut finding = Finding::new(Grade::WillNotStart, diagnostic.message.as_str())
             .tollgate(if env.is_true("FORCE_START_WITHOUT_INITIAL_CONFIG") {
                 "starts without rules, and every request fails until this is corrected"
             } else {
@@ -74,15 +74,15 @@ fn add_mistakes(
             })
             .remedy("correct this first; `tollgate check` checks the rules");
         for (file, acceptance) in files.iter().zip(acceptances) {
-            if file.name == mistake.file {
+            if file.name == diagnostic.file {
                 finding.reference = reference_behaviour(acceptance);
                 break;
             }
         }
-        findings.push(with_snippet(finding, mistake));
+        findings.push(with_snippet(finding, diagnostic));
     }
-    if mistakes.len() > Diagnostics::MAX_SHOWN {
-        let more = mistakes.len() - Diagnostics::MAX_SHOWN;
+    if diagnostics.len() > Diagnostics::MAX_SHOWN {
+        let more = diagnostics.len() - Diagnostics::MAX_SHOWN;
         let title = format!("and {more} more mistakes in rule files");
         findings.push(Finding::new(Grade::WillNotStart, title));
     }
@@ -96,15 +96,15 @@ fn reference_behaviour(acceptance: &Acceptance) -> String {
     }
 }
 
-/// Sets the place of `finding` to that of `mistake`, with its line.
-fn with_snippet(finding: Finding, mistake: &Diagnostic) -> Finding {
-    let snippet = mistake.snippet().to_string();
+/// Sets the place of `finding` to that of `diagnostic`, with its line.
+fn with_snippet(finding: Finding, diagnostic: &Diagnostic) -> Finding {
+    let snippet = diagnostic.snippet().to_string();
     // The first line is the message.
     let snippet = match snippet.split_once('\n') {
         Some((_, rest)) => rest.to_owned(),
         None => String::new(),
     };
-    Finding { snippet, place: mistake.file.clone(), ..finding }
+    Finding { snippet, place: diagnostic.file.clone(), ..finding }
 }
 
 /// Adds the first file that only tollgate accepts: with it there is no way

@@ -130,7 +130,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
     #[test]
-    fn an_implied_limit_never_rejects_alone(
+    fn an_implied_limit_never_refuses_alone(
         outer in fixed(),
         inner in fixed(),
         calls in vec((0_u64..3, 0_u64..4, 0..5), 1..40),

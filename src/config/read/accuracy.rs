@@ -62,7 +62,7 @@ impl<'a> SourceReader<'a, '_> {
         }
         if !algorithm.counts_denied() {
             let message = "`accuracy` is not `exact`, expected a `fixed_window` that counts what \
-                           it rejects";
+                           it refuses";
             let help = "an instance may use reserved hits late, which only the end of a fixed \
                         window prevents: with any other algorithm, more hits than the limit could \
                         be allowed; leave out `accuracy` or `algorithm`";

@@ -149,7 +149,7 @@ impl<'a> SourceReader<'a, '_> {
         {
             let message =
                 format!("`count_denied: true` is for `fixed_window`, and this is `{own}`");
-            let help = "the other algorithms never count rejected hits: remove it";
+            let help = "the other algorithms never count refused hits: remove it";
             self.sink.error_with_help(entry.key_location, message, help);
         }
     }
@@ -172,7 +172,7 @@ impl<'a> SourceReader<'a, '_> {
         let own = algorithm.name();
         let Some(entry) = non_null(block.map, "requests_per_unit") else {
             if info.count_denied {
-                let message = "`requests_per_unit` is missing, so that every request is rejected";
+                let message = "`requests_per_unit` is missing, so that every request is refused";
                 self.sink.warning(block.location, message);
             } else {
                 let message = "the limit has no `requests_per_unit`, expected one";
@@ -193,7 +193,7 @@ impl<'a> SourceReader<'a, '_> {
         }
         if !info.keeps_each_hit && !info.count_denied && requests == Some(0) {
             let message = format!("`requests_per_unit` of `{own}` is 0, expected at least 1");
-            let help = "use fixed_window with 0 to reject everything";
+            let help = "use fixed_window with 0 to refuse everything";
             self.sink.error_with_help(entry.node.location, message, help);
         }
     }

@@ -262,7 +262,7 @@ fn a_limit_that_another_limit_implies_is_reported() {
     };
     let hour = "unit: hour, requests_per_unit: 100";
     let minute = "unit: minute, requests_per_unit: 100";
-    let message = "this limit rejects nothing that the limit at r.yaml:5 allows";
+    let message = "this limit refuses nothing that the limit at r.yaml:5 allows";
     check(hour, minute, &[&format!("6:5: {message}")]);
     check(
         hour,

@@ -71,7 +71,7 @@ fn an_unsupported_accuracy_is_an_error() {
     check("accuracy: {lease: }", &none);
     check("accuracy: {part: 1%}", "12: the key `part` is unknown (expected one of lease)");
     let window = "1: `accuracy` is not `exact`, expected a `fixed_window` that counts what it \
-                  rejects (an instance may use reserved hits late, which only the end of a fixed \
+                  refuses (an instance may use reserved hits late, which only the end of a fixed \
                   window prevents: with any other algorithm, more hits than the limit could be \
                   allowed; leave out `accuracy` or `algorithm`)";
     check("accuracy: {lease: 1%}, algorithm: token_bucket", window);
@@ -188,7 +188,7 @@ fn keys_of_another_algorithm_are_errors_with_the_reason() {
         ("lease: 5s", format!("1: `lease` is for `concurrency`, and this is `fixed_window` {lease_reason}")),
         (
             "count_denied: true, algorithm: sliding_window",
-            "1: `count_denied: true` is for `fixed_window`, and this is `sliding_window` (the other algorithms never count rejected hits: remove it)".into(),
+            "1: `count_denied: true` is for `fixed_window`, and this is `sliding_window` (the other algorithms never count refused hits: remove it)".into(),
         ),
     ] {
         check(&format!("{text}, unit: day, requests_per_unit: 1"), &[&expected]);
@@ -261,7 +261,7 @@ fn keys_with_the_same_meaning_cannot_be_combined() {
 fn a_limit_that_cannot_be_counted_is_an_error() {
     for name in ["sliding_window", "token_bucket", "leaky_bucket"] {
         let zero = format!(
-            "20: `requests_per_unit` of `{name}` is 0, expected at least 1 (use fixed_window with 0 to reject everything)"
+            "20: `requests_per_unit` of `{name}` is 0, expected at least 1 (use fixed_window with 0 to refuse everything)"
         );
         check(&format!("requests_per_unit: 0, unit: day, algorithm: {name}"), &[&zero]);
     }
@@ -300,7 +300,7 @@ fn all_errors_of_a_limit_are_reported_at_once() {
         &[
             "0: the limit has no `requests_per_unit`, expected one",
             "33: `burst` is `0`, expected a whole number from 1 to 4294967295",
-            "36: `count_denied: true` is for `fixed_window`, and this is `token_bucket` (the other algorithms never count rejected hits: remove it)",
+            "36: `count_denied: true` is for `fixed_window`, and this is `token_bucket` (the other algorithms never count refused hits: remove it)",
             "63: `period` is `5`, expected a duration of whole seconds from `1s` to `876000h`",
             "75: `penalty` is `x`, expected a duration of whole milliseconds from `1ms` to `87600h`",
             "88: `on_error` is `x`, expected `allow`, `deny` or `local`",

@@ -97,7 +97,7 @@ fn flags_of_a_limit_have_no_effect_without_one() {
 fn a_missing_requests_per_unit_is_reported_but_zero_is_not() {
     check_warnings(
         "- { key: a, rate_limit: { unit: day } }\n- { key: b, rate_limit: { unit: day, requests_per_unit: 0 } }\n",
-        &["3:13: `requests_per_unit` is missing, so that every request is rejected"],
+        &["3:13: `requests_per_unit` is missing, so that every request is refused"],
     );
 }
 

@@ -50,7 +50,7 @@ struct PieceSequence {
 }
 
 /// A sequence in the course of the second pass.
-struct Progress {
+struct SequenceProgress {
     sequence: u32,
     /// The number of pieces found so far.
     found: usize,
@@ -142,10 +142,10 @@ impl PieceMatcher {
     /// Like [`Self::first`], but only for the sequences in `possible`.
     fn first_sequence(&self, text: &[u8], mut best: usize, possible: &[u32]) -> usize {
         // The sequences by the next piece that they need.
-        let mut waiting: HashMap<u32, Vec<Progress>, RandomState> = HashMap::default();
+        let mut waiting: HashMap<u32, Vec<SequenceProgress>, RandomState> = HashMap::default();
         for &sequence in possible {
             let first_piece = self.sequences[sequence as usize].pieces[0];
-            let progress = Progress { sequence, found: 0, end: 0 };
+            let progress = SequenceProgress { sequence, found: 0, end: 0 };
             waiting.entry(first_piece).or_default().push(progress);
         }
         self.automaton.scan(text, |number, end| {

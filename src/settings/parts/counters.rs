@@ -29,7 +29,7 @@ pub(super) fn deny_cache_bytes(reader: &mut SettingReader<'_>) -> usize {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Backend {
+enum BackendType {
     Memory,
     Redis,
 }
@@ -42,18 +42,18 @@ pub(super) fn store(
     let backend = if reader.is_set("BACKEND_TYPE") {
         reader.optional("BACKEND_TYPE", backend)
     } else if reader.is_set("REDIS_URL") {
-        Some(Backend::Redis)
+        Some(BackendType::Redis)
     } else {
-        Some(Backend::Memory)
+        Some(BackendType::Memory)
     };
     let servers = redis::redis(reader, key_prefix);
-    if backend == Some(Backend::Redis) {
+    if backend == Some(BackendType::Redis) {
         reader.require("BACKEND_TYPE", "REDIS_URL");
     }
     let startup_timeout = reader.value("REDIS_STARTUP_MAX_ELAPSED_TIME", value::optional_duration);
     let health_follows_redis = reader.value("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", value::boolean);
     match (backend, servers.main) {
-        (Some(Backend::Redis), Some(main)) => StoreSettings::Redis {
+        (Some(BackendType::Redis), Some(main)) => StoreSettings::Redis {
             main: Box::new(main),
             per_second: servers.per_second.map(Box::new),
             startup_timeout,
@@ -63,13 +63,13 @@ pub(super) fn store(
     }
 }
 
-fn backend(text: &str) -> value::Parsed<Backend> {
+fn backend(text: &str) -> value::Parsed<BackendType> {
     if text.eq_ignore_ascii_case("memcache") {
         return Err("tollgate does not count in Memcached; use redis to count across instances, \
                     or memory"
             .into());
     }
-    value::one_of(text, &[("memory", Backend::Memory), ("redis", Backend::Redis)])
+    value::one_of(text, &[("memory", BackendType::Memory), ("redis", BackendType::Redis)])
 }
 
 pub(super) fn fallback(reader: &mut SettingReader<'_>, bounds: Bounds) -> FallbackSettings {

@@ -14,13 +14,13 @@ const TYPES: [(&str, RedisType); 3] = [
 ];
 
 /// The Redis servers to connect to. Both are `None` unless their URL is set.
-pub(super) struct Servers {
+pub(super) struct RedisPair {
     pub(super) main: Option<RedisSettings>,
     /// A separate Redis for limits per second.
     pub(super) per_second: Option<RedisSettings>,
 }
 
-pub(super) fn redis(reader: &mut SettingReader<'_>, key_prefix: &str) -> Servers {
+pub(super) fn redis(reader: &mut SettingReader<'_>, key_prefix: &str) -> RedisPair {
     let tls = tls(reader);
     let jitter = Jitter::below(reader.value("EXPIRATION_JITTER_MAX_SECONDS", value::seconds));
     let main = server(reader, &tls, "REDIS");
@@ -29,7 +29,8 @@ pub(super) fn redis(reader: &mut SettingReader<'_>, key_prefix: &str) -> Servers
     if use_per_second {
         reader.require("REDIS_PERSECOND", "REDIS_PERSECOND_URL");
     }
-    let mut servers = Servers { main, per_second: if use_per_second { per_second } else { None } };
+    let mut servers =
+        RedisPair { main, per_second: if use_per_second { per_second } else { None } };
     for server in [&mut servers.main, &mut servers.per_second].into_iter().flatten() {
         server.jitter = jitter;
         key_prefix.clone_into(&mut server.key_prefix);

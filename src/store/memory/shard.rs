@@ -94,7 +94,7 @@ enum EvictionClass {
 }
 
 /// A counter that can be evicted.
-struct Candidate {
+struct EvictionCandidate {
     position: usize,
     class: EvictionClass,
     /// The amount of the scarce resource that its domain uses: more is evicted first.
@@ -103,7 +103,7 @@ struct Candidate {
     order: u64,
 }
 
-impl Candidate {
+impl EvictionCandidate {
     fn rank(&self) -> (EvictionClass, Reverse<usize>, u64) {
         (self.class, Reverse(self.domain_usage), self.order)
     }
@@ -261,9 +261,9 @@ impl Shard {
         ledger: &Ledger,
         scarce: Resource,
         now: Timestamp,
-    ) -> Option<Candidate> {
+    ) -> Option<EvictionCandidate> {
         let search = Search::new(demand, ledger, scarce, now);
-        let mut best: Option<Candidate> = None;
+        let mut best: Option<EvictionCandidate> = None;
         let (mut compared, mut own_below_limit) = (0, 0);
         self.search_cursor = self.search_cursor.wrapping_add(STRIDE);
         let mut next = self.table.home(self.search_cursor);
@@ -325,7 +325,7 @@ impl<'a> Search<'a> {
     }
 
     /// The counter in `slot` as a candidate; `None` if it must not be evicted.
-    fn candidate(&self, slot: &Slot, position: usize) -> Option<Candidate> {
+    fn candidate(&self, slot: &Slot, position: usize) -> Option<EvictionCandidate> {
         let own = Some(slot.domain) == self.demand.domain;
         let domain_usage = self.ledger.used_by(slot.domain, self.scarce);
         let class = eviction_class(&slot.counter, own, self.within_share, self.now)?;
@@ -334,7 +334,7 @@ impl<'a> Search<'a> {
             return None;
         }
         let order = eviction_order(&slot.counter, class);
-        Some(Candidate { position, class, domain_usage, order })
+        Some(EvictionCandidate { position, class, domain_usage, order })
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     backend_context::BackendContext,
     call::{Call, CallResult},
     run_clock::RunClock,
-    servers::{Location, Servers},
+    servers::{CounterLocation, Servers},
     settings::RedisSettings,
     settler::SettlementQueue,
 };
@@ -48,7 +48,7 @@ impl Backends {
         Self { main, per_second, timeout, run_clock }
     }
 
-    fn backend(&self, location: Location) -> &Backend {
+    fn backend(&self, location: CounterLocation) -> &Backend {
         match &self.per_second {
             Some(backend) if location.per_second => backend,
             _ => &self.main,
@@ -98,22 +98,27 @@ fn is_per_second(limit: &Limit) -> bool {
 }
 
 impl Servers for Backends {
-    fn locate(&self, charge: &Charge) -> Location {
+    fn locate(&self, charge: &Charge) -> CounterLocation {
         let per_second = self.per_second.is_some() && is_per_second(&charge.limit);
-        let location = Location { per_second, slot: 0 };
-        Location { slot: self.backend(location).slot(&charge.counter.key), ..location }
+        let location = CounterLocation { per_second, slot: 0 };
+        CounterLocation { slot: self.backend(location).slot(&charge.counter.key), ..location }
     }
 
-    fn owner(&self, location: Location) -> u32 {
+    fn owner(&self, location: CounterLocation) -> u32 {
         let index = self.backend(location).owner_index(location.slot);
         2 * u32::from(index) + u32::from(location.per_second)
     }
 
-    fn splits_by_counter(&self, location: Location) -> bool {
+    fn splits_by_counter(&self, location: CounterLocation) -> bool {
         self.backend(location).is_cluster()
     }
 
-    async fn send(&self, location: Location, call: &Arc<Call>, until: Instant) -> CallResult {
+    async fn send(
+        &self,
+        location: CounterLocation,
+        call: &Arc<Call>,
+        until: Instant,
+    ) -> CallResult {
         self.backend(location).call(location.slot, call, until).await
     }
 

@@ -20,11 +20,11 @@ use super::{
         DispatchContext, HolderIds, MIN_RETRY_DELAY, Timing, retry_delay, still_held,
     },
     groups::{
-        Group, Groups, call_each, dependent_groups, independent_groups, max_distinct_changes,
+        ChargeGroup, Groups, call_each, dependent_groups, independent_groups, max_distinct_changes,
     },
     limits::{MAX_DEPENDENT_CHARGES, QUEUE_CAPACITY},
     reservation::Reservation,
-    servers::{Location, Servers},
+    servers::{CounterLocation, Servers},
     settler::SettlementQueue,
 };
 use crate::{
@@ -45,7 +45,7 @@ pub(super) struct Dispatcher<S> {
 
 /// The request to which the charges of a call belong.
 #[derive(Clone, Copy, Debug)]
-struct Request<'a> {
+struct CallOrigin<'a> {
     caller: &'a Arc<CallerStatus>,
     /// Set if the request has several calls.
     divided: bool,
@@ -89,7 +89,7 @@ impl<S: Servers> Dispatcher<S> {
         if let [charge] = charges {
             let caller = CallerGuard::new(self.settlements());
             let location = self.servers().locate(charge);
-            let request = Request { caller: &caller.status, divided: false, large: false };
+            let request = CallOrigin { caller: &caller.status, divided: false, large: false };
             let results = self.call_location(location, charges, timing, request).await;
             return report(caller, charges, results, now);
         }
@@ -129,13 +129,18 @@ impl<S: Servers> Dispatcher<S> {
     }
 
     /// Makes each group by a call of its own.
-    async fn charge_groups(&self, charges: &[Charge], groups: &[Group], timing: Timing) -> Results {
+    async fn charge_groups(
+        &self,
+        charges: &[Charge],
+        groups: &[ChargeGroup],
+        timing: Timing,
+    ) -> Results {
         let mut cost = 0;
         for group in groups {
             cost += group.cost;
         }
         let caller = CallerGuard::new(self.settlements());
-        let request = Request {
+        let request = CallOrigin {
             caller: &caller.status,
             divided: groups.len() > 1,
             large: MAX_SMALL_REQUEST_COST < cost,
@@ -151,9 +156,9 @@ impl<S: Servers> Dispatcher<S> {
     async fn call_groups(
         &self,
         charges: &[Charge],
-        groups: &[Group],
+        groups: &[ChargeGroup],
         timing: Timing,
-        request: Request<'_>,
+        request: CallOrigin<'_>,
     ) -> Results {
         let call = async |group: usize| {
             let group = &groups[group];
@@ -180,10 +185,10 @@ impl<S: Servers> Dispatcher<S> {
     /// calls hold.
     async fn call_location(
         &self,
-        location: Location,
+        location: CounterLocation,
         charges: &[Charge],
         timing: Timing,
-        request: Request<'_>,
+        request: CallOrigin<'_>,
     ) -> Results {
         let now = timing.start.timestamp;
         let call = Arc::new(Call {
@@ -210,7 +215,7 @@ impl<S: Servers> Dispatcher<S> {
 
     async fn retry_undecided(
         &self,
-        location: Location,
+        location: CounterLocation,
         call: &Arc<Call>,
         mut replies: ChargeReplies,
         deadline: Instant,

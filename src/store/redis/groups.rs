@@ -12,22 +12,22 @@ use smallvec::{SmallVec, smallvec};
 use super::{
     call::cost,
     limits::FULL_BATCH_COST,
-    servers::{Location, Servers},
+    servers::{CounterLocation, Servers},
 };
 use crate::{counter::CounterKey, store::Charge};
 
-pub(super) type Groups = SmallVec<[Group; 4]>;
+pub(super) type Groups = SmallVec<[ChargeGroup; 4]>;
 
 /// Charges at one location, by their positions in the request.
 #[derive(Clone, Debug)]
-pub(super) struct Group {
-    pub(super) location: Location,
+pub(super) struct ChargeGroup {
+    pub(super) location: CounterLocation,
     pub(super) positions: SmallVec<[usize; 4]>,
     /// The sum of their [costs](cost).
     pub(super) cost: usize,
 }
 
-impl Group {
+impl ChargeGroup {
     fn add(&mut self, position: usize, cost: usize) {
         self.positions.push(position);
         self.cost += cost;
@@ -45,7 +45,7 @@ impl Group {
 /// The location of a charge, by its position in the request.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct LocatedCharge {
-    location: Location,
+    location: CounterLocation,
     position: usize,
 }
 
@@ -59,7 +59,7 @@ struct OwnedGroup {
 /// Charges that may share a group.
 #[derive(PartialEq, Eq, Hash)]
 struct GroupKey<'a> {
-    location: Location,
+    location: CounterLocation,
     /// Set where each counter has groups of its own.
     counter: Option<&'a CounterKey>,
 }
@@ -80,7 +80,7 @@ pub(super) fn independent_groups<S: Servers>(servers: &S, charges: &[Charge]) ->
             continue;
         }
         last.insert(key, groups.len());
-        groups.push(Group { location, positions: smallvec![position], cost });
+        groups.push(ChargeGroup { location, positions: smallvec![position], cost });
     }
     groups
 }
@@ -97,7 +97,7 @@ pub(super) fn dependent_groups<S: Servers>(servers: &S, charges: &[Charge]) -> G
     let mut groups = Groups::new();
     for own in order.chunk_by(|left, right| left.location == right.location) {
         let location = own[0].location;
-        let mut group = Group { location, positions: SmallVec::new(), cost: 0 };
+        let mut group = ChargeGroup { location, positions: SmallVec::new(), cost: 0 };
         for &LocatedCharge { position, .. } in own {
             group.add(position, cost(&charges[position]));
         }
@@ -111,7 +111,7 @@ pub(super) fn dependent_groups<S: Servers>(servers: &S, charges: &[Charge]) -> G
 }
 
 /// Divides a group into groups of at most `max_charges`, unless a single counter has more.
-fn divided_by_counter(mut group: Group, charges: &[Charge], max_charges: usize) -> Groups {
+fn divided_by_counter(mut group: ChargeGroup, charges: &[Charge], max_charges: usize) -> Groups {
     let key = |position: usize| charges[position].counter.key.as_bytes();
     group.positions.sort_unstable_by_key(|&position| (key(position), position));
     let mut parts = Groups::new();
@@ -121,7 +121,11 @@ fn divided_by_counter(mut group: Group, charges: &[Charge], max_charges: usize) 
             None => false,
         };
         if !fits {
-            parts.push(Group { location: group.location, positions: SmallVec::new(), cost: 0 });
+            parts.push(ChargeGroup {
+                location: group.location,
+                positions: SmallVec::new(),
+                cost: 0,
+            });
         }
         if let Some(part) = parts.last_mut() {
             for &position in counter {
@@ -157,7 +161,7 @@ pub(super) struct GroupResult<T> {
 /// between the parts of a very large one.
 pub(super) async fn call_each<S: Servers, T, F: Future<Output = T>>(
     servers: &S,
-    groups: &[Group],
+    groups: &[ChargeGroup],
     call: impl Fn(usize) -> F,
 ) -> Vec<GroupResult<T>> {
     let mut order = SmallVec::<[OwnedGroup; 4]>::new();
@@ -178,7 +182,7 @@ pub(super) async fn call_each<S: Servers, T, F: Future<Output = T>>(
 
 /// Runs `call` for the groups of one server, in waves that cost at most `max_cost` each.
 async fn call_in_waves<T, F: Future<Output = T>>(
-    groups: &[Group],
+    groups: &[ChargeGroup],
     mut order: &[OwnedGroup],
     max_cost: usize,
     call: &impl Fn(usize) -> F,
@@ -199,7 +203,7 @@ async fn call_in_waves<T, F: Future<Output = T>>(
 }
 
 /// The number of groups in the next wave. A group that costs more is a wave of its own.
-fn wave_length(groups: &[Group], order: &[OwnedGroup], max_cost: usize) -> usize {
+fn wave_length(groups: &[ChargeGroup], order: &[OwnedGroup], max_cost: usize) -> usize {
     let mut cost = 0;
     for (length, own) in order.iter().enumerate() {
         cost += groups[own.group].cost;

@@ -30,7 +30,7 @@ use tokio::{
 use super::{
     call::{Call, CallKind, CallerStatus, ChargeReplies, HoldAction},
     dispatch_context::{DispatchContext, MIN_RETRY_DELAY, Timing, retry_delay},
-    groups::{Group, Groups, call_each},
+    groups::{ChargeGroup, Groups, call_each},
     reservation_progress::{ChargeStatus, Progress},
     servers::Servers,
     settlement::{HoldSettlements, PendingSettlement, Settlements},
@@ -194,7 +194,7 @@ impl<S: Servers> Reservation<S> {
     /// Sends the open charges of a group again, and returns true if none is undecided any
     /// more. A request that is refused by now holds nothing.
     async fn retry_group(&mut self, group: usize) -> bool {
-        let Group { location, positions, .. } = &self.groups[group];
+        let ChargeGroup { location, positions, .. } = &self.groups[group];
         let location = *location;
         let mut open = SmallVec::<[usize; 4]>::new();
         for &position in positions {
@@ -263,7 +263,11 @@ impl<S: Servers> Reservation<S> {
     }
 
     /// Settles the holds of charges that have a reply.
-    fn settle_confirmed(&self, group: &Group, action: HoldAction) -> Option<oneshot::Receiver<()>> {
+    fn settle_confirmed(
+        &self,
+        group: &ChargeGroup,
+        action: HoldAction,
+    ) -> Option<oneshot::Receiver<()>> {
         let mut holds = HoldSettlements::new(self.holder_id, action);
         for position in &group.positions {
             if let ChargeStatus::Replied(reply) = &self.progress.statuses[*position] {
@@ -280,7 +284,7 @@ impl<S: Servers> Reservation<S> {
 
     /// Settles the holds of charges that were sent and have no reply. A server that recovers
     /// may still make them.
-    fn settle_unconfirmed(&self, group: &Group, action: HoldAction) {
+    fn settle_unconfirmed(&self, group: &ChargeGroup, action: HoldAction) {
         let mut holds = HoldSettlements::new(self.holder_id, action);
         for position in &group.positions {
             if let ChargeStatus::Failed { sent: true, .. } = &self.progress.statuses[*position] {

@@ -15,7 +15,7 @@ use crate::store::Charge;
 
 /// The location of a counter. One script run can change all counters of a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Location {
+pub(super) struct CounterLocation {
     /// Set for a counter in the Redis for per-second limits.
     pub(super) per_second: bool,
     /// The slot in a cluster, else 0.
@@ -23,20 +23,20 @@ pub(super) struct Location {
 }
 
 pub(super) trait Servers: Send + Sync + 'static {
-    fn locate(&self, charge: &Charge) -> Location;
+    fn locate(&self, charge: &Charge) -> CounterLocation;
 
     /// The number of the server that currently owns `location`. May be out of date.
-    fn owner(&self, location: Location) -> u32;
+    fn owner(&self, location: CounterLocation) -> u32;
 
     /// Returns true if independent charges to different counters at `location` are separate
     /// calls, which share round trips with the other calls to their server.
-    fn splits_by_counter(&self, location: Location) -> bool;
+    fn splits_by_counter(&self, location: CounterLocation) -> bool;
 
     /// Sends a call whose charges are all at `location`, and waits for its result until the
     /// deadline.
     fn send(
         &self,
-        location: Location,
+        location: CounterLocation,
         call: &Arc<Call>,
         deadline: Instant,
     ) -> impl Future<Output = CallResult> + Send;

@@ -30,7 +30,7 @@ use super::{
     node_error::NodeError,
     replies::{PartReply, PartResult},
     run_clock::RunClock,
-    servers::{Location, Servers},
+    servers::{CounterLocation, Servers},
     settler::{self, SettlementQueue},
 };
 use crate::{
@@ -41,7 +41,7 @@ use crate::{
     },
     store::{
         Charge, Deadline, Results, Store, StoreError,
-        script::{self, Evaluation, Holder, Record, Verdict},
+        script::{self, ChargeVerdict, Evaluation, Holder, Record},
     },
     time::Timestamp,
 };
@@ -214,15 +214,15 @@ fn count(records: &mut HashMap<Vec<u8>, Record>, increment: &Increment<'_>) -> V
 /// holder.
 pub(super) fn decide_reply(evaluation: &Evaluation, if_refused: Option<&Evaluation>) -> Value {
     let verdict = match evaluation.verdict {
-        Verdict::Refused => 0,
-        Verdict::Passes => 1,
-        Verdict::Undecided => 2,
+        ChargeVerdict::Refused => 0,
+        ChargeVerdict::Passes => 1,
+        ChargeVerdict::Undecided => 2,
     };
     let banned_until = evaluation.banned_until.as_micros();
     let mut numbers = vec![verdict, evaluation.applied.into(), banned_until];
     add_snapshot(&mut numbers, evaluation);
     if let Some(if_refused) = if_refused {
-        let passes = if_refused.verdict == Verdict::Passes;
+        let passes = if_refused.verdict == ChargeVerdict::Passes;
         let flags = [if_refused.applied, evaluation.held, if_refused.held, passes];
         let mut sum = 0;
         for (bit, flag) in flags.into_iter().enumerate() {
@@ -327,23 +327,28 @@ pub(crate) struct SimulatedServers {
 
 impl Servers for SimulatedServers {
     /// The first letter of a descriptor key selects the server: `a` the first, `b` the second.
-    fn locate(&self, charge: &Charge) -> Location {
+    fn locate(&self, charge: &Charge) -> CounterLocation {
         let key = charge.counter.key.as_bytes();
         let first = key.iter().position(|byte| *byte == b'|').map_or(0, |bar| key[bar + 1]);
         let count = u16::try_from(self.batchers.len()).expect("there are few");
         let slot = u16::from(first.saturating_sub(b'a')) % count;
-        Location { per_second: false, slot }
+        CounterLocation { per_second: false, slot }
     }
 
-    fn owner(&self, location: Location) -> u32 {
+    fn owner(&self, location: CounterLocation) -> u32 {
         location.slot.into()
     }
 
-    fn splits_by_counter(&self, _: Location) -> bool {
+    fn splits_by_counter(&self, _: CounterLocation) -> bool {
         false
     }
 
-    async fn send(&self, location: Location, call: &Arc<Call>, deadline: Instant) -> CallResult {
+    async fn send(
+        &self,
+        location: CounterLocation,
+        call: &Arc<Call>,
+        deadline: Instant,
+    ) -> CallResult {
         if deadline <= Instant::now() {
             return Err(NodeError::Unsent(StoreError::Timeout(self.timeout)));
         }

@@ -15,7 +15,7 @@ pub(super) struct SlotRange {
 }
 
 /// The index of an owner in a list of candidates; `None` for an unassigned slot.
-type Candidate = Option<usize>;
+type CandidateIndex = Option<usize>;
 
 /// Returns the slot map that most of `maps` agree on. `known_owner` returns the owner of a
 /// slot before the vote.
@@ -55,12 +55,12 @@ fn candidates(maps: &[Vec<SlotRange>]) -> Vec<&RedisAddress> {
     owners
 }
 
-fn index_of(candidates: &[&RedisAddress], owner: &RedisAddress) -> Candidate {
+fn index_of(candidates: &[&RedisAddress], owner: &RedisAddress) -> CandidateIndex {
     candidates.iter().position(|candidate| *candidate == owner)
 }
 
 /// Returns the owner of every slot according to `map`.
-fn ballot(map: &[SlotRange], candidates: &[&RedisAddress]) -> Box<[Candidate]> {
+fn ballot(map: &[SlotRange], candidates: &[&RedisAddress]) -> Box<[CandidateIndex]> {
     let mut owners = vec![None; SLOT_COUNT.into()].into_boxed_slice();
     for SlotRange { first, last, owner } in map {
         owners[usize::from(*first)..=usize::from(*last)].fill(index_of(candidates, owner));
@@ -70,7 +70,7 @@ fn ballot(map: &[SlotRange], candidates: &[&RedisAddress]) -> Box<[Candidate]> {
 
 /// Returns the candidate with the most votes for `slot`; in a tie the known owner, then the
 /// last candidate.
-fn winner(ballots: &[Box<[Candidate]>], slot: u16, known: Candidate) -> Candidate {
+fn winner(ballots: &[Box<[CandidateIndex]>], slot: u16, known: CandidateIndex) -> CandidateIndex {
     let slot = usize::from(slot);
     let mut best = (0, false, None);
     for ballot in ballots {

@@ -1,7 +1,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::{
-    Verdict::{Passes, Refused, Undecided},
+    ChargeVerdict::{Passes, Refused, Undecided},
     *,
 };
 use crate::{
@@ -40,12 +40,12 @@ impl Counters {
         evaluated.evaluations.into_vec()
     }
 
-    fn verdicts(&mut self, holder: Option<Holder>, charges: &[Charge]) -> Vec<Verdict> {
+    fn verdicts(&mut self, holder: Option<Holder>, charges: &[Charge]) -> Vec<ChargeVerdict> {
         self.run(holder, charges, NOON).into_iter().map(|evaluation| evaluation.verdict).collect()
     }
 
     /// Makes one charge, without a holder.
-    fn charge(&mut self, charge: &Charge, now: Timestamp) -> (Verdict, Outcome) {
+    fn charge(&mut self, charge: &Charge, now: Timestamp) -> (ChargeVerdict, Outcome) {
         let attempt = self.run(None, std::slice::from_ref(charge), now)[0];
         (attempt.verdict, attempt.outcome(charge, now))
     }

@@ -53,14 +53,14 @@ pub(super) fn metadata(pairs: &[(String, String)]) -> Option<Struct> {
 fn tree(config: RateLimitConfig, index: usize) -> SourceTree {
     let RateLimitConfig { name, domain, descriptors } = config;
     let name = if name.is_empty() { format!("resources[{index}]") } else { name };
-    let mut root = Fields::default();
+    let mut root = TreeFields::default();
     root.put("domain", TreeValue::Text(domain));
     root.put_list("descriptors", descriptors, descriptor);
     SourceTree { name, root: root.into_tree() }
 }
 
 fn descriptor(message: RateLimitDescriptor) -> TreeValue {
-    let mut fields = Fields::default();
+    let mut fields = TreeFields::default();
     fields.put("key", TreeValue::Text(message.key));
     fields.put_text("value", message.value);
     if let Some(policy) = message.rate_limit {
@@ -77,7 +77,7 @@ fn descriptor(message: RateLimitDescriptor) -> TreeValue {
 }
 
 fn limit(message: RateLimitPolicy) -> TreeValue {
-    let mut fields = Fields::default();
+    let mut fields = TreeFields::default();
     match RateLimitUnit::try_from(message.unit) {
         Ok(RateLimitUnit::Unknown) => {}
         Ok(unit) => fields.put_text("unit", unit.as_str_name().to_ascii_lowercase()),
@@ -94,7 +94,7 @@ fn limit(message: RateLimitPolicy) -> TreeValue {
 }
 
 fn replaced(message: RateLimitReplace) -> TreeValue {
-    let mut fields = Fields::default();
+    let mut fields = TreeFields::default();
     fields.put("name", TreeValue::Text(message.name));
     fields.into_tree()
 }
@@ -123,9 +123,9 @@ fn value(message: Value) -> TreeValue {
 /// The fields of a map. Values that protobuf does not distinguish from missing ones are
 /// left out.
 #[derive(Default)]
-struct Fields(Vec<(Cow<'static, str>, TreeValue)>);
+struct TreeFields(Vec<(Cow<'static, str>, TreeValue)>);
 
-impl Fields {
+impl TreeFields {
     fn put(&mut self, key: &'static str, value: TreeValue) {
         self.0.push((key.into(), value));
     }

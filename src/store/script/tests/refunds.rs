@@ -46,7 +46,7 @@ fn at(limit: &Limit, hits: i64, now: Timestamp) -> Charge {
 }
 
 /// The outcomes of all possible charges to a counter at `now`.
-fn observe(counters: &Counters, limit: &Limit, now: Timestamp) -> Vec<(Verdict, Outcome)> {
+fn observe(counters: &Counters, limit: &Limit, now: Timestamp) -> Vec<(ChargeVerdict, Outcome)> {
     let most = i64::from(limit.capacity()) + 1;
     (0..=most).map(|hits| Counters(counters.0.clone()).charge(&at(limit, hits, now), now)).collect()
 }
