@@ -146,6 +146,12 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
+    /// Whether calls reach the store before its deadline of 15 ms. If not, policies decide
+    /// whatever Redis does.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.scheduling_delay < Duration::from_millis(15)
+    }
+
     /// Prints a row of the table in docs/redis.md.
     pub(crate) fn print(&self, fault: &str) {
         let Self { calls, degraded, latency: [p50, p99, p999], recovery, passed, .. } = self;

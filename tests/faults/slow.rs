@@ -15,14 +15,16 @@ const DELAYS: [u64; 3] = [5, 20, 40];
 
 /// Checks that the fast server enforced its limit and decided requests that also need the
 /// slow server. Because this machine may be late, policies may decide a few of them: as
-/// many as of the requests that need the fast server only.
+/// many as of the requests that need the fast server only, and many if the machine delays
+/// calls by more than the store's deadline.
 #[track_caller]
 fn check_exact(fault: &str, observed: &Observed) {
     check_latency(fault, observed);
     let Observed { combined, single, .. } = observed;
     assert!(combined.passed_by_store <= 100, "{fault}: {observed:?}");
     assert!(single.passed_by_store <= 100, "{fault}: {observed:?}");
-    let most = combined.requests / 25 + 2 * single.passed_by_policy;
+    let allowance = combined.requests / if observed.is_quiet() { 25 } else { 4 };
+    let most = allowance + 2 * single.passed_by_policy;
     assert!(combined.passed_by_policy <= most, "{fault}: {observed:?}");
 }
 

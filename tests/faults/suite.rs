@@ -34,9 +34,7 @@ pub(crate) fn check_latency(fault: &str, observed: &Observed) {
     observed.print(fault);
     let [_, p99, p999] = observed.latency;
     let scheduling = 20 * observed.scheduling_delay;
-    // If the scheduling delay exceeds the deadline, policies decide whatever Redis does.
-    let is_quiet = observed.scheduling_delay < Duration::from_millis(15);
-    if is_quiet {
+    if observed.is_quiet() {
         // Calls end within the store deadline of 15 ms. On its way a call waits for its turn
         // in several processes, hence the multiple of the delay that the load generator saw.
         assert!(p99 < Duration::from_millis(150) + scheduling, "{fault}: {observed:?}");
