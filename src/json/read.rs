@@ -263,6 +263,10 @@ impl Visitor<'_> for UnitVisitor {
         i32::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
     }
 
+    fn visit_i64<E: Error>(self, number: i64) -> Result<i32, E> {
+        i32::try_from(number).map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
+    }
+
     fn visit_str<E: Error>(self, text: &str) -> Result<i32, E> {
         match text {
             "UNKNOWN" => Ok(0),
@@ -335,6 +339,9 @@ mod tests {
         assert!(error(r#"{"descriptors":"all"}"#).contains("expected a list of at most 1000"));
         let unit = r#"{"descriptors":[{"limit":{"unit":"FORTNIGHT"}}]}"#;
         assert!(error(unit).contains(r#"string "FORTNIGHT", expected SECOND, MINUTE"#));
+        // As in gRPC, which has every number of 32 bits.
+        let unit = r#"{"descriptors":[{"limit":{"unit":-1}}]}"#;
+        assert!(error(unit).contains("descriptors[0].limit.unit is -1, expected SECOND (1)"));
     }
 
     #[test]
