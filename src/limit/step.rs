@@ -246,7 +246,8 @@ pub fn outcome(
         outcome.retry_after = Some(Duration::ZERO);
     }
     let ban = if now < banned_until {
-        banned_until.since(now)
+        // A server may have sent a reply that is wrong.
+        banned_until.since(now).min(limit.penalty)
     } else if !passes && hits.requested() > 0 {
         limit.penalty
     } else {

@@ -122,6 +122,18 @@ fn a_reply_of_the_script_has_a_valid_state_for_each_charge_or_is_an_error() {
     check(&limits[4], false, &[1, 1, 0, 0, 1 << 52], "3");
 }
 
+#[test]
+fn a_ban_in_a_reply_is_not_longer_than_the_penalty() {
+    let now = Timestamp::from_secs(1_000);
+    for penalty in [Duration::ZERO, Duration::from_secs(90)] {
+        let limit = Limit { penalty, ..limits()[0].clone() };
+        let call = decided(&limit, now, false);
+        let reply = Value::Array(vec![list(&[1, 0, 1 << 52, 960_000_000, 4])]);
+        let outcome = parse(&call, reply).unwrap().unwrap();
+        assert_eq!((outcome.banned, outcome.over), (penalty, !penalty.is_zero()));
+    }
+}
+
 fn replies() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         3 => (0..=1_i64).prop_map(Value::Int),
