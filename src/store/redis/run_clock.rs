@@ -60,6 +60,14 @@ impl RunClock {
         Self { ticks, _task: Arc::new(task) }
     }
 
+    /// A clock without ticks, for tests on paused time, in which the process never stalls: the
+    /// ticks would be most of the work of a simulation.
+    #[cfg(test)]
+    pub(super) fn without_stalls() -> Self {
+        let (start, due, stalled) = (Instant::now(), u64::MAX.into(), 0.into());
+        Self { ticks: Arc::new(Ticks { start, due, stalled }), _task: Arc::default() }
+    }
+
     /// Returns the time for which the process has run since the start of this clock.
     pub(super) fn now(&self) -> Duration {
         Duration::from_micros(self.ticks.running_time(micros(self.ticks.start.elapsed())))

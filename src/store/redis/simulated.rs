@@ -408,7 +408,7 @@ impl Simulated {
             server: Arc::clone(server),
             order: tokio::sync::Mutex::default(),
         };
-        let run_clock = RunClock::start();
+        let run_clock = RunClock::without_stalls();
         let context = BackendContext::new(run_clock.clone(), settlements.clone());
         let mut batchers = Vec::new();
         for server in servers {
