@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 
 mod collector;
 mod decision_span;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod parent;
 mod queue;

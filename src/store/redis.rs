@@ -66,7 +66,7 @@ mod dispatcher;
 mod endpoint;
 mod error_log;
 mod executor;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod groups;
 mod in_flight;

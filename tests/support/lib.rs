@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod collector;
 pub mod envoy;
 pub mod faulty_proxy;
+pub mod fuzz;
 pub mod grpc;
 pub mod http;
 pub mod network;

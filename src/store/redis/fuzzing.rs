@@ -1,6 +1,6 @@
-//! The entry point of the fuzz target for replies.
+//! The fuzz target for replies of Redis servers, Redis Cluster nodes and Sentinels.
 
-use std::time::Duration;
+use std::{slice, time::Duration};
 
 use redis::{Parser, Value};
 use smallvec::smallvec;
@@ -100,7 +100,7 @@ fn holder() -> Holder {
 /// Interprets `reply` as the reply to one charge of each algorithm.
 fn check_single_calls(reply: &Value) {
     for charge in charges() {
-        let counted = Call::new(&[charge.clone()], NOW);
+        let counted = Call::new(slice::from_ref(&charge), NOW);
         check_call(&counted, reply);
         for holder in [None, Some(holder())] {
             let kind = CallKind::Decide(holder);
@@ -172,7 +172,8 @@ fn check_result(call: &Call, result: &CallResult) {
 fn check_increment(count: &Value, ttl: &Value) {
     let hits = FixedWindowHits::new(&charges()[0], NOW);
     let coalesced = Coalesced::new(&[&hits, &hits]);
-    let [increment] = &coalesced.increments[..] else { panic!("the key is the same") };
+    assert_eq!(coalesced.increments.len(), 1, "the key is the same");
+    let increment = &coalesced.increments[0];
     let reply = match increment.parse_replies(count, ttl) {
         IncrementReply::Added(before) | IncrementReply::ExpiresEarly(before) => {
             PartReply::Value(before)
@@ -228,5 +229,15 @@ fn owner_in(map: &[SlotRange], slot: u16) -> Option<&RedisAddress> {
 fn check_sorted(map: &[SlotRange]) {
     for pair in map.windows(2) {
         assert!(pair[0].last < pair[1].first, "{pair:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_replies;
+
+    #[test]
+    fn mutated_replies_give_results_within_their_ranges() {
+        testkit::fuzz::run("redis", check_replies);
     }
 }
