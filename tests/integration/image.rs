@@ -120,6 +120,10 @@ fn it_runs_under_the_name_of_the_reference_service_in_a_read_only_directory() {
         command.env(host, address.ip().to_string());
     }
     command.env("PORT", address.port().to_string());
+    // Another service of this machine may have the default ports of all addresses.
+    for port in ["GRPC_PORT", "DEBUG_PORT"] {
+        command.env(port, free_port().to_string());
+    }
     let mut process = Process::start("ratelimit", &mut command, TempDir::new().unwrap());
     process.wait_until("is ready", || {
         http::try_send(address, "GET", "/ready", &[], b"").is_ok_and(|reply| reply.status == 200)
