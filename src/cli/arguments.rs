@@ -88,9 +88,9 @@ fn check_command() -> Command {
                 .num_args(0..)
                 .value_parser(value_parser!(PathBuf))
                 .help(
-                    "Rule files, directories of them, and Kubernetes manifests with rules in \
-                     ConfigMaps; - reads standard input [default: the rules that `serve` would \
-                     read]",
+                    "Rule files, directories of them, and files with Kubernetes manifests, whose \
+                     ConfigMaps hold rules; - reads standard input [default: the rules that \
+                     `serve` would read]",
                 ),
         )
         .arg(

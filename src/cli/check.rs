@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{exit::CommandStatus, input};
+use super::{exit::CommandStatus, input, manifest::is_manifest};
 use crate::{
     config::{self, CompileOptions, Compiled, Diagnostic, Diagnostics, Position, SourceFile},
     rule_files::{self, RuleSource},
@@ -91,12 +91,8 @@ fn read(checked: &CheckedRules) -> ReadRules {
 
 impl ReadRules {
     fn read_path(&mut self, path: &Path) {
-        // A directory is read as `serve` reads it, which does not accept manifests.
         if path.is_dir() {
-            match rule_files::read(path) {
-                Ok(files) => self.files.extend(files),
-                Err(error) => self.errors.push(error.to_string()),
-            }
+            self.read_directory(path);
             return;
         }
         let file = match input::read(path) {
@@ -114,6 +110,28 @@ impl ReadRules {
             }
             Ok(None) => self.files.push(file),
             Err(error) => self.errors.push(format!("{}: {error}", file.name)),
+        }
+    }
+
+    /// Reads a directory as `serve` does, which does not accept manifests.
+    fn read_directory(&mut self, path: &Path) {
+        let files = match rule_files::read(path) {
+            Ok(files) => files,
+            Err(error) => {
+                self.errors.push(error.to_string());
+                return;
+            }
+        };
+        for file in files {
+            if is_manifest(&String::from_utf8_lossy(&file.bytes)) {
+                self.errors.push(format!(
+                    "{}: this is a Kubernetes manifest, which `serve` does not read; to check the \
+                     rules in its ConfigMaps, name the file itself",
+                    file.name
+                ));
+            } else {
+                self.files.push(file);
+            }
         }
     }
 }

@@ -284,6 +284,20 @@ pub fn find(context: KeyContext, name: &str) -> Option<&'static RuleKey> {
     KEYS.iter().find(|key| key.context == context && key.name == name)
 }
 
+/// The key of `context` that the unknown key `name` is probably a misspelling of.
+pub(super) fn misspelt(context: KeyContext, name: &str) -> Option<&'static str> {
+    if KEYS.iter().any(|key| key.name == name) {
+        return None;
+    }
+    let mut names = Vec::new();
+    for key in &KEYS {
+        if key.context == context {
+            names.push(key.name);
+        }
+    }
+    nearest(name, &names)
+}
+
 /// A proposal for the unknown key `name` in `context`: the context where it is
 /// allowed, a key with a similar name, or the list of all keys.
 pub(super) fn hint(context: KeyContext, name: &str) -> String {
@@ -300,7 +314,7 @@ pub(super) fn hint(context: KeyContext, name: &str) -> String {
     if !other_contexts.is_empty() {
         return format!("it belongs {}", other_contexts.join(", or "));
     }
-    match nearest(name, &names) {
+    match misspelt(context, name) {
         Some(similar) => format!("did you mean `{similar}`?"),
         None => format!("expected one of {}", names.join(", ")),
     }

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use self::reader::SourceReader;
+use self::reader::{SourceReader, is_misspelt};
 use super::{
     excerpt::quote,
     keys::KeyContext,
@@ -80,7 +80,10 @@ impl<'a> SourceReader<'a, '_> {
         if let Some(entry) = map.get("domain") {
             self.domain.location = entry.key_location;
         }
-        if self.domain.name.is_empty() && self.is_text_or_absent(map, "domain") {
+        if self.domain.name.is_empty()
+            && self.is_text_or_absent(map, "domain")
+            && !is_misspelt(map, KeyContext::File, "domain")
+        {
             let message = "there is no `domain`, expected one that is not empty";
             let help = "add `domain: …` at the top";
             self.sink.error_with_help(self.domain.location, message, help);
@@ -109,7 +112,10 @@ impl<'a> SourceReader<'a, '_> {
             share_threshold: self.flag(map, context, "share_threshold"),
             ..DescriptorSpec::default()
         };
-        if spec.key.is_empty() && self.is_text_or_absent(map, "key") {
+        if spec.key.is_empty()
+            && self.is_text_or_absent(map, "key")
+            && !is_misspelt(map, context, "key")
+        {
             let location = map.get("key").map_or(node.location, |entry| entry.key_location);
             let message = "the descriptor has no `key`, expected one that is not empty";
             self.sink.error(location, message);

@@ -7,7 +7,7 @@ use super::{
         yaml::MapEntry,
     },
     block::LimitBlock,
-    reader::{SourceReader, non_null},
+    reader::{SourceReader, is_misspelt, non_null},
 };
 use crate::limit::{Algorithm, AlgorithmInfo, permits};
 
@@ -155,7 +155,10 @@ impl<'a> SourceReader<'a, '_> {
     }
 
     fn check_lease(&mut self, block: LimitBlock<'_, 'a>, algorithm: Algorithm) {
-        if algorithm.info().lifetime && non_null(block.map, "lease").is_none() {
+        if algorithm.info().lifetime
+            && non_null(block.map, "lease").is_none()
+            && !is_misspelt(block.map, KeyContext::RateLimit, "lease")
+        {
             let message = "the limit has no `lease`, expected one such as `lease: 30s`";
             let help = "it frees the slot of a client that does not release it";
             self.sink.error_with_help(block.location, message, help);
@@ -171,6 +174,9 @@ impl<'a> SourceReader<'a, '_> {
         let info = algorithm.info();
         let own = algorithm.name();
         let Some(entry) = non_null(block.map, "requests_per_unit") else {
+            if is_misspelt(block.map, KeyContext::RateLimit, "requests_per_unit") {
+                return;
+            }
             if info.count_denied {
                 let message = "`requests_per_unit` is missing, so that every request is refused";
                 self.sink.warning(block.location, message);

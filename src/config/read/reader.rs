@@ -216,6 +216,12 @@ impl<'a> SourceReader<'a, '_> {
     }
 }
 
+/// True if a key of `map` is reported as a misspelling of `name`, so that its absence need
+/// not be reported, too.
+pub(super) fn is_misspelt(map: &Map<'_>, context: KeyContext, name: &str) -> bool {
+    map.keys().any(|key| keys::misspelt(context, key) == Some(name))
+}
+
 /// The entry under `name`, unless its value is null.
 pub(super) fn non_null<'m, 'a>(map: &'m Map<'a>, name: &str) -> Option<&'m MapEntry<'a>> {
     map.get(name).filter(|entry| !entry.node.is_null())

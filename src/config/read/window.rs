@@ -9,7 +9,7 @@ use super::{
         yaml::{Map, MapEntry, YamlValue},
     },
     block::LimitBlock,
-    reader::{SECOND, SourceReader, expected_value, non_null},
+    reader::{SECOND, SourceReader, expected_value, is_misspelt, non_null},
 };
 use crate::limit::{Algorithm, Unit, Window, window::Phase};
 
@@ -87,6 +87,11 @@ impl<'a> SourceReader<'a, '_> {
     }
 
     fn report_missing_unit(&mut self, block: LimitBlock<'_, 'a>) {
+        for name in ["unit", "period", "unlimited"] {
+            if is_misspelt(block.map, KeyContext::RateLimit, name) {
+                return;
+            }
+        }
         let location = block.map.get("unit").map_or(block.location, |entry| entry.key_location);
         let alternatives =
             if block.is_single { ", a `period`, or `unlimited: true`" } else { " or a `period`" };

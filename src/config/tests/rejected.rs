@@ -315,3 +315,25 @@ fn a_list_of_too_many_limits_is_rejected_without_reading_it() {
     let errors = compile_one(&text).expect_err("too many").to_string();
     assert!(errors.contains("there are 100000 limits, expected at most 8\n"), "{errors}");
 }
+
+#[test]
+fn a_misspelt_key_is_not_reported_as_missing_too() {
+    let check_one = |text: &str, name: &str, similar: &str| {
+        let file = format!("domain: d\ndescriptors:\n- key: a\n  rate_limit: {{ {text} }}\n");
+        let errors = compile_one(&file).expect_err(text);
+        let column = 17 + text.find(name).unwrap();
+        let expected =
+            format!("4:{column}: the key `{name}` is unknown (did you mean `{similar}`?)\n");
+        assert_eq!(lines(errors.iter()), format!("r.yaml:{expected}"), "{text}");
+    };
+    check_one("unti: day, requests_per_unit: 1", "unti", "unit");
+    check_one("unit: day, request_per_unit: 1", "request_per_unit", "requests_per_unit");
+    check_one("algorithm: concurrency, requests_per_unit: 1, leese: 3s", "leese", "lease");
+    check_errors(
+        "domian: d\ndescriptors: [{kye: a, rate_limit: {unlimited: true}}]\n",
+        &[
+            "1:1: the key `domian` is unknown (did you mean `domain`?)",
+            "2:16: the key `kye` is unknown (did you mean `key`?)",
+        ],
+    );
+}

@@ -171,7 +171,12 @@ fn invalid_utf_8_and_invalid_yaml_are_errors_with_a_position() {
         "r.yaml:1:1: the file begins with a byte order mark (save it as UTF-8 without a byte order mark)\n"
     );
     for (text, expected, help) in [
-        ("domain: d\ndescriptors:\n\t- key: a\n", "r.yaml:3:2: ", "(indent with spaces)\n"),
+        ("domain: d\ndescriptors:\n\t- key: a\n", "r.yaml:3:1: ", "(indent with spaces)\n"),
+        (
+            "domain: d\ndescriptors:\n- key: a\n  rate_limit:\n    unit: day\n \n  \tname: b\n",
+            "r.yaml:7:3: ",
+            "(indent with spaces)\n",
+        ),
         ("domain: \"d\n", "r.yaml:2:1: ", "(is a quote above not closed?)\n"),
         ("domain: a: b\n", "r.yaml:1:10: ", "(quote a text that contains `: `)\n"),
         ("domain: *\n", "r.yaml:1:9: ", "(quote a text that begins with `*` or `&`)\n"),

@@ -44,6 +44,7 @@ enum RepeatedKey {
 
 struct Composer<'a, 'r> {
     events: Parser<'a, StrInput<'a>>,
+    text: &'a str,
     sink: &'r mut DiagnosticSink<'a>,
     file: usize,
     /// The anchored nodes of the current document, by the number that the
@@ -67,7 +68,7 @@ impl<'a, 'r> Composer<'a, 'r> {
         };
         options.set_emit_comments(false);
         let events = Parser::new_from_str_with_options(text, options);
-        Some(Self { events, sink, file, anchors: HashMap::new(), nodes: 0, repeated_key })
+        Some(Self { events, text, sink, file, anchors: HashMap::new(), nodes: 0, repeated_key })
     }
 
     fn report_failure<T>(self, result: Result<T, SyntaxError>) -> Option<T> {
@@ -295,7 +296,11 @@ impl<'a, 'r> Composer<'a, 'r> {
     }
 
     fn syntax_error(&self, error: &ScanError) -> SyntaxError {
-        syntax::explain(error, self.location(*error.marker(), *error.marker()))
+        let mut location = self.location(*error.marker(), *error.marker());
+        if syntax::is_about_tab(error) {
+            location = syntax::tab_at_or_after(self.text, location);
+        }
+        syntax::explain(error, location)
     }
 
     fn location(&self, start: Marker, end: Marker) -> Location {

@@ -2,7 +2,7 @@
 
 use granit_parser::{ErrorKind, ScanError};
 
-use super::{super::source::Location, node::MAX_DEPTH};
+use super::{super::source::Location, node::MAX_DEPTH, text::saturating_u32};
 
 pub(super) struct SyntaxError {
     pub(super) location: Location,
@@ -21,14 +21,41 @@ impl SyntaxError {
     }
 }
 
+/// True for an error about a tab in an indentation.
+pub(super) fn is_about_tab(error: &ScanError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::TabNotAllowed
+            | ErrorKind::TabInBlockIndentation
+            | ErrorKind::TabInIndentation
+            | ErrorKind::TabAtBlockScalarStart
+            | ErrorKind::TabInPlainScalar
+    )
+}
+
+/// The first tab in an indentation at or below the line of `location`, which the parser may
+/// give as the end of the text above. `location` itself if there is none.
+pub(super) fn tab_at_or_after(text: &str, location: Location) -> Location {
+    let mut start = 0;
+    for (line, number) in text.split_inclusive('\n').zip(1..) {
+        let indent = line.len() - line.trim_start_matches([' ', '\t']).len();
+        if location.line <= number
+            && let Some(column) = line[..indent].find('\t')
+        {
+            let byte = saturating_u32(start + column);
+            let column = saturating_u32(column + 1);
+            return Location { line: number, column, start: byte, end: byte, ..location };
+        }
+        start += line.len();
+    }
+    location
+}
+
 /// Turns an error of the parser into a message with a proposal for a correction.
 pub(super) fn explain(error: &ScanError, location: Location) -> SyntaxError {
     let help = match error.kind() {
         ErrorKind::RecursionLimitExceeded => return SyntaxError::too_deep(location),
-        ErrorKind::TabNotAllowed
-        | ErrorKind::TabInBlockIndentation
-        | ErrorKind::TabInIndentation
-        | ErrorKind::TabAtBlockScalarStart => Some("indent with spaces".to_owned()),
+        _ if is_about_tab(error) => Some("indent with spaces".to_owned()),
         ErrorKind::UnexpectedCharacter { .. } => {
             Some("quote the text that begins with it".to_owned())
         }
