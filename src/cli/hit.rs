@@ -38,8 +38,13 @@ pub struct Hit {
 #[derive(Debug, thiserror::Error)]
 pub enum HitError {
     /// The service returned no answer.
-    #[error(transparent)]
-    Call(#[from] CallError),
+    #[error("{error}{advice}")]
+    Call {
+        /// The cause.
+        error: CallError,
+        /// The flags that may help; may be empty.
+        advice: &'static str,
+    },
     /// The answer cannot be written.
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
@@ -53,7 +58,7 @@ pub enum HitError {
 /// If there is no answer, or `out` cannot be written.
 pub async fn run(hit: &Hit, out: &mut impl io::Write) -> Result<CommandStatus, HitError> {
     let result = client::call(&hit.address, hit.tls.as_ref(), &request(hit)).await;
-    let response = result.map_err(printable)?;
+    let response = result.map_err(explain)?;
     render::response(&hit.domain, &hit.descriptors, &response, out)?;
     Ok(match response.code {
         ResponseCode::Ok => CommandStatus::Positive,
@@ -62,14 +67,43 @@ pub async fn run(hit: &Hit, out: &mut impl io::Write) -> Result<CommandStatus, H
     })
 }
 
-/// Escapes control characters in the text of the service.
-fn printable(error: CallError) -> CallError {
-    match error {
+/// Texts in errors of the libraries for TLS and gRPC, and advice that follows them.
+const ADVICE: [(&str, &str); 7] = [
+    ("UnknownIssuer", "; name the CA certificate of the service with --grpc-server-ca-file"),
+    (
+        "CertificateRequired",
+        "; the service requires a client certificate: --grpc-cert-file and --grpc-key-file",
+    ),
+    ("UnknownCA", "; the service does not trust the client certificate of --grpc-cert-file"),
+    (
+        "InvalidContentType",
+        "; this port does not use TLS: omit --grpc-use-tls, or name the gRPC port, 8081 by default",
+    ),
+    (
+        "invalid compression flag",
+        "; this is an HTTP port, and gRPC is on GRPC_PORT, 8081 by default",
+    ),
+    ("404 Not Found", "; this is an HTTP port, and gRPC is on GRPC_PORT, 8081 by default"),
+    ("is that its gRPC port?", " If it uses TLS, set --grpc-use-tls"),
+];
+
+/// Adds advice, and escapes control characters in the text of the service.
+fn explain(error: CallError) -> HitError {
+    let text = error.to_string();
+    let mut advice = "";
+    for (part, advised) in ADVICE {
+        if text.contains(part) {
+            advice = advised;
+            break;
+        }
+    }
+    let error = match error {
         CallError::Status { address, code, message } => {
             CallError::Status { address, code, message: render::printable(&message) }
         }
         error => error,
-    }
+    };
+    HitError::Call { error, advice }
 }
 
 fn request(hit: &Hit) -> Request {

@@ -7,7 +7,10 @@ use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
 };
-use tonic::{service::Routes, transport};
+use tonic::{
+    service::Routes,
+    transport::{self, server::Connected},
+};
 use tracing::{debug, error};
 
 use super::{
@@ -22,6 +25,7 @@ use crate::{
     service::{LARGEST_MESSAGE, Service},
     store::Store,
     tls::SharedServerConfig,
+    warnings::WarningLimiter,
 };
 
 /// The most calls in flight on one connection: Envoy's own limit.
@@ -67,7 +71,18 @@ impl<S: Store> Server<S> {
             .add_service(reflection().build_v1alpha()?)
             .prepare();
         let (max_age, max_age_grace) = (self.max_age, self.max_age_grace);
-        let acceptor = Acceptor { routes, metrics, tls: self.tls, max_age, max_age_grace };
+        let failed_handshakes = WarningLimiter::new(
+            "a TLS handshake for gRPC failed",
+            "TLS handshakes for gRPC failed",
+        );
+        let acceptor = Acceptor {
+            routes,
+            metrics,
+            tls: self.tls,
+            max_age,
+            max_age_grace,
+            failed_handshakes: Arc::new(failed_handshakes),
+        };
         acceptor.serve(listener, stop).await;
         Ok(())
     }
@@ -81,6 +96,7 @@ struct Acceptor {
     tls: Option<SharedServerConfig>,
     max_age: Option<Duration>,
     max_age_grace: Option<Duration>,
+    failed_handshakes: Arc<WarningLimiter>,
 }
 
 impl Acceptor {
@@ -107,6 +123,7 @@ impl Acceptor {
         // The server can end a connection in order only after the client's preface.
         let mut end = stop.clone();
         connection.expect_preface_before(async move { drop(end.wait_for(|stop| *stop).await) });
+        let peer = connection.connect_info().remote_addr;
         let connection = match &self.tls {
             None => Ok(connection),
             Some(tls) => connection.encrypt(tls.load_full()).await,
@@ -115,7 +132,9 @@ impl Acceptor {
             Ok(connection) => self.serve_calls(connection, stop).await,
             Err(error) => {
                 self.metrics.count_failed_handshake();
-                debug!("a TLS handshake failed: {error}");
+                let peer = peer.map_or("a Unix socket".to_owned(), |peer| peer.to_string());
+                debug!("a TLS handshake with {peer} failed: {error}");
+                self.failed_handshakes.warn(&format!("{peer}: {error}"));
             }
         }
     }

@@ -249,13 +249,14 @@ fn tollgate_hit_supports_tls() {
     let secret = secret(&authority);
     let port = free_port().to_string();
     let address = [("GRPC_HOST", "127.0.0.1"), ("GRPC_PORT", port.as_str())];
-    let _service = start(&secret, &["localhost"], &address);
+    let service = start(&secret, &["localhost"], &address);
     let hit = |rest: &[&str]| {
         let address = format!("localhost:{port}");
         let mut command = Command::new(Tollgate::binary());
         command.args(["hit", "--domain", "shop", "--address", &address]).args(rest).arg("user=ann");
         let output = command.output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
     };
     let (certificate, key) = (path(&secret, "tls.crt"), path(&secret, "tls.key"));
     let ca = path(&secret, "ca.crt");
@@ -266,7 +267,36 @@ fn tollgate_hit_supports_tls() {
     let (code, answer) = hit(&all.concat());
     assert_eq!(code, Some(0));
     assert!(answer.starts_with("OK\n"), "{answer}");
-    assert_eq!(hit(&[]).0, Some(2), "in the clear");
-    assert_eq!(hit(all[0]).0, Some(2), "without a certificate");
-    assert_eq!(hit(&[&["--grpc-use-tls"], all[1]].concat()).0, Some(2), "without the authority");
+    let without_authority = [&["--grpc-use-tls"], all[1]].concat();
+    for (flags, advice) in [
+        (&[][..], "set --grpc-use-tls\n"),
+        (all[0], "requires a client certificate: --grpc-cert-file and --grpc-key-file\n"),
+        (&without_authority, "name the CA certificate of the service with --grpc-server-ca-file\n"),
+    ] {
+        let (code, error) = hit(flags);
+        assert_eq!(code, Some(2), "{flags:?}");
+        assert!(error.ends_with(advice), "{flags:?}: {error}");
+    }
+    service.wait_for_log("a TLS handshake for gRPC failed: 127.0.0.1:");
+}
+
+#[test]
+fn tollgate_hit_names_the_mistake_in_the_port_or_its_flags() {
+    let service = Tollgate::start(RULES, &[]);
+    for (address, flags, advice) in [
+        (
+            service.http,
+            &[][..],
+            "this is an HTTP port, and gRPC is on GRPC_PORT, 8081 by default\n",
+        ),
+        (service.grpc, &["--grpc-use-tls"], "this port does not use TLS: omit --grpc-use-tls, "),
+        (service.http, &["--grpc-use-tls"], "or name the gRPC port, 8081 by default\n"),
+    ] {
+        let mut command = Command::new(Tollgate::binary());
+        command.args(["hit", "--domain", "shop", "--address", &address.to_string(), "user=ann"]);
+        let output = command.args(flags).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        assert!(error.contains(advice), "{flags:?}: {error}");
+    }
 }

@@ -17,12 +17,13 @@ pub(super) fn response(
     out: &mut impl Write,
 ) -> io::Result<()> {
     writeln!(out, "{}", response.code.name())?;
+    let never_passes = rule_flag(response, "neverPasses");
     let mut has_no_limit = false;
     for (index, entries) in descriptors.iter().enumerate() {
         let status = match response.statuses.get(index) {
             Some(status) => {
                 has_no_limit |= status.limit.is_none();
-                describe_status(status)
+                describe_status(status, never_passes)
             }
             None => "no answer".to_owned(),
         };
@@ -32,12 +33,25 @@ pub(super) fn response(
         let domain = printable(&String::from_utf8_lossy(domain));
         writeln!(
             out,
-            "no limit: no rule of the domain {domain} matches, the rule is unlimited, or the \
-             service has no such domain"
+            "no limit: no rule of the domain {domain} matches, the rule is unlimited or replaced by \
+             that of another descriptor, or the service has no such domain"
         )?;
     }
+    if never_passes && response.code == ResponseCode::OverLimit {
+        writeln!(out, "this request can never pass: it has more hits than the limit allows")?;
+    }
     if let Some(seconds) = penalty_seconds(response) {
-        writeln!(out, "a penalty refuses all requests for {seconds} s")?;
+        if is_shadow(response) {
+            writeln!(
+                out,
+                "without the shadow mode, a penalty would refuse all requests for {seconds} s"
+            )?;
+        } else {
+            writeln!(out, "a penalty refuses all requests for {seconds} s")?;
+        }
+    }
+    if response.metadata.get("degraded") == Some(&Json::Bool(true)) {
+        writeln!(out, "decided by on_error: the counter store did not answer")?;
     }
     if !response.headers.is_empty() {
         writeln!(out, "response headers")?;
@@ -52,6 +66,19 @@ pub(super) fn response(
         writeln!(out, "  {}: {}", printable(name), printable(&value.to_string()))?;
     }
     Ok(())
+}
+
+fn rule_flag(response: &Response, name: &str) -> bool {
+    let rule = response.metadata.get("rule");
+    rule.and_then(|rule| rule.get(name)) == Some(&Json::Bool(true))
+}
+
+/// True if the limit of the metadata refuses nothing: by its rule, or because the service
+/// allows a request whose descriptor is over its limit.
+fn is_shadow(response: &Response) -> bool {
+    let is_over = |status: &ResponseStatus| status.code == ResponseCode::OverLimit;
+    let is_ignored = response.code == ResponseCode::Ok && response.statuses.iter().any(is_over);
+    rule_flag(response, "shadowMode") || is_ignored
 }
 
 /// The remaining seconds of an active penalty, from the metadata.
@@ -78,15 +105,15 @@ fn escape(bytes: &[u8]) -> String {
     printable(&String::from_utf8_lossy(bytes)).replace(',', "\\,")
 }
 
-fn describe_status(status: &ResponseStatus) -> String {
+fn describe_status(status: &ResponseStatus, never_passes: bool) -> String {
     let code = status.code.name();
     let Some(limit) = &status.limit else { return format!("{code}, no limit") };
     let reset = match (status.reset_seconds, status.code) {
         (None, _) => "is never allowed".to_owned(),
-        (Some(seconds), ResponseCode::OverLimit) => format!("retry in {seconds} s"),
-        (Some(seconds), ResponseCode::Ok | ResponseCode::Unknown) => {
-            format!("resets in {seconds} s")
+        (Some(seconds), ResponseCode::OverLimit) if !never_passes => {
+            format!("retry in {seconds} s")
         }
+        (Some(seconds), _) => format!("resets in {seconds} s"),
     };
     let limit = describe_limit(limit);
     format!("{code}, {limit}, {} remaining, {reset}", status.remaining)

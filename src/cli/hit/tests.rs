@@ -131,7 +131,7 @@ fn an_answer_is_shown_as_text() {
   cart=7\n: OK, 20 per 10 hours (carts\u{1b}[2J), 3 remaining, resets in 42 s
   odd=�ä: OK, no limit
   lost=: no answer
-no limit: no rule of the domain shop matches, the rule is unlimited, or the service has no such domain
+no limit: no rule of the domain shop matches, the rule is unlimited or replaced by that of another descriptor, or the service has no such domain
 a penalty refuses all requests for 42 s
 response headers
   RateLimit-Limit: 5
@@ -140,6 +140,44 @@ metadata
   rule: {"bannedSeconds":42,"limit":5,"name":"per user"}
 "#
     );
+}
+
+fn rendered(response: &Response) -> String {
+    let mut out = Vec::new();
+    let descriptors = [vec![entry("user", "ann")]];
+    render::response(b"shop", &descriptors, response, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_request_that_never_passes_has_no_time_for_a_retry() {
+    let mut response = over_limit();
+    response.metadata =
+        serde_json::json!({"rule": {"neverPasses": true}}).as_object().unwrap().clone();
+    let text = rendered(&response);
+    assert!(text.contains("OVER_LIMIT, 5 per minute, 0 remaining, resets in 42 s\n"), "{text}");
+    assert!(text.contains("\nthis request can never pass: it has more hits"), "{text}");
+}
+
+#[test]
+fn the_penalty_of_a_rule_in_shadow_mode_refuses_nothing() {
+    let expected = "\nwithout the shadow mode, a penalty would refuse all requests for 42 s\n";
+    let mut response = over_limit();
+    response.code = ResponseCode::Ok;
+    let text = rendered(&response);
+    assert!(text.contains(expected), "{text}");
+    response.metadata["rule"]["shadowMode"] = true.into();
+    response.statuses.clear();
+    let text = rendered(&response);
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn a_decision_without_the_store_is_called_so() {
+    let mut response = over_limit();
+    response.metadata.insert("degraded".into(), true.into());
+    let text = rendered(&response);
+    assert!(text.contains("\ndecided by on_error: the counter store did not answer\n"), "{text}");
 }
 
 #[test]
@@ -156,8 +194,8 @@ fn an_answer_without_a_limit_has_the_possible_reasons() {
         String::from_utf8(out).unwrap(),
         "OK
   user=ann: OK, no limit
-no limit: no rule of the domain shop\\n matches, the rule is unlimited, or the service has no such \
-         domain\n"
+no limit: no rule of the domain shop\\n matches, the rule is unlimited or replaced by that of \
+         another descriptor, or the service has no such domain\n"
     );
 }
 
