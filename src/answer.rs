@@ -31,7 +31,7 @@ pub struct HeaderNames {
 /// The answers with metadata, which names the rule that decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetadataWhen {
-    /// Refusals only.
+    /// Refusals, and decisions without the store.
     #[default]
     Refused,
     /// All answers.
@@ -44,7 +44,7 @@ impl AnswerSettings {
     /// Returns true if the answer to this decision has metadata.
     pub fn has_metadata(&self, decision: &Decision) -> bool {
         match self.metadata {
-            MetadataWhen::Refused => decision.over_limit,
+            MetadataWhen::Refused => decision.over_limit || !decision.policies.is_empty(),
             MetadataWhen::Always => true,
             MetadataWhen::Never => false,
         }

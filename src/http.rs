@@ -24,16 +24,11 @@ use axum::{
 };
 
 use crate::{
-    config,
-    health::Health,
-    limit::{Limit, Window},
-    metrics::chunks::text_chunks,
-    rules::{Rule, RuleTree},
-    service::Service,
-    store::Store,
+    health::Health, metrics::chunks::text_chunks, rules::RuleTree, service::Service, store::Store,
 };
 
 mod pages;
+mod rule_lines;
 
 use self::pages::{PageBuilder, PageReaders};
 
@@ -133,17 +128,20 @@ async fn stats<S: Store>(
 /// The content type of text pages.
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// One line for each limit, in the format of the reference service, then the errors
-/// in newer rules as lines with `#`.
+/// One line for each limit, in the format of the reference service, then lines with `#`:
+/// whether all limits are in shadow mode, and the errors in newer rules.
 async fn rlconfig<S>(
     State(pages): State<Arc<Pages<S>>>,
     Extension(readers): Extension<PageReaders>,
     version: Version,
 ) -> Response {
     let rules = rule_lines(pages.service.engine.rules.load_full());
+    let mode = pages.service.engine.mode.shadow.then(|| SHADOW_LINE.to_owned());
     let errors = pages.rejection.load_full().map(|errors| rejection_lines(&errors));
-    readers.show(version, PLAIN, rules.chain(errors))
+    readers.show(version, PLAIN, rules.chain(mode).chain(errors))
 }
+
+const SHADOW_LINE: &str = "# SHADOW_MODE is true: no request is refused\n";
 
 fn rejection_lines(errors: &str) -> String {
     let mut text = "# newer rules were rejected:\n".to_owned();
@@ -157,36 +155,10 @@ fn rule_lines(rules: Arc<RuleTree>) -> impl Iterator<Item = String> + Send {
     let mut next = 0;
     text_chunks(move |text| {
         let Some(rule) = rules.rules().get(next) else { return false };
-        describe_rule(rule, text);
+        rule_lines::describe(rule, text);
         next += 1;
         true
     })
-}
-
-fn describe_rule(rule: &Rule, text: &mut String) {
-    let mut name = String::new();
-    for letter in rule.stat_name().to_string().chars() {
-        name.push(config::printable(letter));
-    }
-    let mut line = |unit: &str, requests, more: &str| {
-        let (shadow, quota) = (rule.spec.shadow_mode, rule.spec.quota_mode);
-        let _ = writeln!(
-            text,
-            "{name}: unit={unit} requests_per_unit={requests}, shadow_mode: {shadow}, \
-             quota_mode: {quota}{more}"
-        );
-    };
-    if rule.is_unlimited() {
-        return line("UNKNOWN", 0, "");
-    }
-    for spec in &rule.spec.limits {
-        let limit = &spec.limit;
-        let unit = limit.window.unit();
-        // The reference service has no words for other limits.
-        let plain = *limit == Limit::fixed(limit.requests, Window::new(unit));
-        let more = if plain { String::new() } else { format!(", limit: {limit}") };
-        line(&unit.name().to_ascii_uppercase(), limit.requests, &more);
-    }
 }
 
 /// A plain-text error response.

@@ -110,11 +110,14 @@ fn prototext(limit: &Limit) -> String {
 /// The limit that decided: its rule, its state, and the time to wait.
 fn rule<T: Tree>(verdict: &Verdict, status: LimitStatus<'_>, wait: Option<Duration>) -> T {
     let LimitStatus { limit, name, outcome, .. } = status;
-    let mut fields = Vec::with_capacity(6);
+    let mut fields = Vec::with_capacity(7);
     match verdict.matched.rule() {
         Some(rule) => {
-            fields.push(("key", T::text(rule.stat_name().to_string())));
+            fields.push(("key", T::text(rule.name())));
             fields.push(("place", T::text(rule.spec.location.to_string())));
+            if rule.spec.shadow_mode {
+                fields.push(("shadowMode", T::flag(true)));
+            }
         }
         None => fields.push(("key", T::text("override".to_owned()))),
     }

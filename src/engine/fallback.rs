@@ -1,6 +1,6 @@
 //! Decides when the store does not answer in time.
 
-use std::{iter, sync::Arc, time::Duration};
+use std::{fmt, iter, sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
 
@@ -148,7 +148,7 @@ impl Fallback {
         let Some(error) = first_error else {
             return Ok(Decided { outcomes, used: UsedPolicies::new() });
         };
-        self.failures.warn(error);
+        self.failures.warn(&Undecided { error, policies, results: &results });
         if !is_refused(charges, &results) {
             for (policy, result) in iter::zip(policies, &results) {
                 if policy.is_none()
@@ -242,6 +242,26 @@ impl Fallback {
     fn local_share(&self, charge: &Charge) -> Charge {
         let limit = share(&charge.limit, self.settings.local_share);
         Charge { limit, ..charge.clone() }
+    }
+}
+
+/// A failure of the store, and its effect on the call, for the log.
+struct Undecided<'a> {
+    error: &'a StoreError,
+    policies: &'a LimitPolicies,
+    results: &'a Results,
+}
+
+impl fmt::Display for Undecided<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names: SmallVec<[&str; 2]> = SmallVec::new();
+        for (policy, result) in iter::zip(self.policies, self.results) {
+            let name = policy.map_or("error", OnError::name);
+            if result.is_err() && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        write!(f, "{}; on_error decides: {}", self.error, names.join(" and "))
     }
 }
 

@@ -48,6 +48,27 @@ impl Rule {
         self.spec.limits.is_empty()
     }
 
+    /// The domain, and the key and value of each step as they are written in the rules,
+    /// joined with dots.
+    pub fn name(&self) -> String {
+        let mut name = self.domain.to_string();
+        for step in &self.steps {
+            name.push('.');
+            name.push_str(step.composite_key());
+        }
+        name
+    }
+
+    /// True if values that match a pattern of this rule share a counter.
+    pub fn shares_counter(&self) -> bool {
+        self.steps.iter().any(|step| step.shared_pattern().is_some())
+    }
+
+    /// True if the name in the statistics contains the value of some entry.
+    pub fn has_value_to_metric(&self) -> bool {
+        self.steps.iter().any(RuleStep::value_to_metric)
+    }
+
     /// The name in the statistics, for requests to which
     /// [`Self::stat_name_for`] gives no other name.
     pub fn stat_name(&self) -> &Arc<StatName> {

@@ -15,7 +15,7 @@ pub fn variable(name: &str) -> Option<String> {
 }
 
 /// Logs every variable of this process that looks like a setting and has no
-/// effect, and then where the counters are.
+/// effect, then where the counters are, and whether limits are enforced.
 pub fn report(settings: &Settings) {
     for (name, value) in std::env::vars_os() {
         let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
@@ -36,5 +36,8 @@ pub fn report(settings: &Settings) {
             info!("each instance counts in its own memory; set REDIS_URL to share the counters");
         }
         StoreSettings::Redis { .. } => info!("counters are shared through Redis"),
+    }
+    if settings.mode.shadow {
+        warn!("SHADOW_MODE is true: no request is refused, whatever the limits are");
     }
 }

@@ -138,11 +138,14 @@ async fn other_methods_and_unknown_pages_are_rejected() {
 async fn the_debug_port_shows_rules_and_statistics() {
     let service = InProcess::start(RULES, &[]).await;
     service.post_json(&about(&[("user", "ann"), ("path", "/a\nb")])).await;
-    let rules = "shop.user: unit=YEAR requests_per_unit=3, shadow_mode: false, quota_mode: false\n\
+    let rules = "shop.user: unit=YEAR requests_per_unit=3, shadow_mode: false, quota_mode: false, \
+        name: per_user\n\
         shop.once: unit=MONTH requests_per_unit=1, shadow_mode: false, quota_mode: false\n\
-        shop.path: unit=YEAR requests_per_unit=1000, shadow_mode: false, quota_mode: false\n\
+        shop.path: unit=YEAR requests_per_unit=1000, shadow_mode: false, quota_mode: false, \
+        value_to_metric: true\n\
         shop.trial: unit=YEAR requests_per_unit=0, shadow_mode: true, quota_mode: false\n\
-        shop.free: unit=UNKNOWN requests_per_unit=0, shadow_mode: false, quota_mode: false\n";
+        shop.free: unit=UNKNOWN requests_per_unit=0, shadow_mode: false, quota_mode: false, \
+        unlimited: true\n";
     assert_eq!(service.get("/rlconfig").await.text(), rules);
     assert_eq!(service.debug("/rlconfig").await.text(), rules);
     let stats = service.debug("/stats").await.text();

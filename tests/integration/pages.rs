@@ -150,6 +150,15 @@ async fn a_page_shows_the_rules_of_the_moment_of_its_request() {
     assert_eq!(lines, RULES);
 }
 
+#[test]
+fn the_mode_without_refusals_is_in_the_log_and_on_the_page() {
+    let rules = "domain: shop\ndescriptors: [{key: a, rate_limit: {unlimited: true}}]";
+    let service = Tollgate::start(rules, &[("SHADOW_MODE", "true")]);
+    assert!(service.rules_page().ends_with("\n# SHADOW_MODE is true: no request is refused\n"));
+    assert!(service.log().contains("SHADOW_MODE is true: no request is refused"));
+    assert!(!Tollgate::start(rules, &[]).rules_page().contains("SHADOW_MODE"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn control_characters_in_rules_are_escaped_on_pages() {
     let rules = r#"

@@ -33,8 +33,9 @@ pub(super) const ANSWERS: Group = Group {
             value: ValueKind::Text("WHEN"),
             default: "refused",
             help: "Answers with dynamic metadata, for example for Envoy's access log: `refused` \
-                   (those that refuse), `always` (or `true`), `never` (or `false`). The metadata \
-                   names the rule that decided. Set `never` to save the bytes if nothing reads it.",
+                   (those that refuse, and those that `ON_ERROR` or `on_error` decided), `always` \
+                   (or `true`), `never` (or `false`). The metadata names the rule that decided. \
+                   Set `never` to save the bytes if nothing reads it.",
         },
     ],
 };

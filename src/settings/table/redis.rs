@@ -82,8 +82,9 @@ pub(super) const REDIS: Group = Group {
             name: "REDIS_TIMEOUT",
             value: DURATION,
             default: "500ms",
-            help: "Timeout for connecting to Redis, and for each command; above 0. Raise it only \
-                   if Redis is far away: requests under the policy `error` wait for it.",
+            help: "Timeout for each command to Redis, above 0. Connecting may take as long, and \
+                   at least one second. Raise it only if Redis is far away: requests under the \
+                   policy `error` wait for it.",
         },
         Setting {
             name: "EXPIRATION_JITTER_MAX_SECONDS",
@@ -160,8 +161,8 @@ pub(super) const REDIS: Group = Group {
             name: "REDIS_PERSECOND_TIMEOUT",
             value: DURATION,
             default: "500ms",
-            help: "Timeout for connecting to the Redis for limits per second, and for each \
-                   command; above 0.",
+            help: "Timeout for each command to the Redis for limits per second, above 0. \
+                   Connecting may take as long, and at least one second.",
         },
     ],
 };

@@ -14,6 +14,7 @@ use tokio::{sync::Notify, task::spawn_blocking};
 use super::{
     connect_options::ConnectOptions,
     error_log::ErrorLog,
+    node_error::NodeError,
     server_error::{error_text, is_authentication_failure, requires_reconnect},
     settings::RedisAddress,
 };
@@ -72,6 +73,17 @@ impl ServerConnection {
     /// Returns the error that requires another connection, if the server sent one.
     pub(super) fn refusal(&self) -> Option<&String> {
         self.refusal.get()
+    }
+
+    /// The error of a call on this connection. If no reply came, the text contains the
+    /// address of the server.
+    pub(super) fn call_error(&self, error: &RedisError) -> NodeError {
+        match NodeError::from(error) {
+            NodeError::Failed(StoreError::Failed(reason)) if error.code().is_none() => {
+                NodeError::failed(format!("{}: {reason}", self.address()))
+            }
+            error => error,
+        }
     }
 
     /// Sends `command` once, and waits for the reply without a timeout.

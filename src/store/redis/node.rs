@@ -121,7 +121,7 @@ impl Node {
     ) -> Result<T, NodeError> {
         let send = async {
             let connection = self.connection.get().await.map_err(NodeError::Failed)?;
-            send(connection).await.map_err(|error| NodeError::from(&error))
+            send(Arc::clone(&connection)).await.map_err(|error| connection.call_error(&error))
         };
         match self.connection.run_clock().within(self.timeout, send).await {
             Some(result) => result,

@@ -129,8 +129,11 @@ impl RoundTrip<'_> {
             }
             pipeline.add_command(command);
         }
-        let replies =
-            self.connection.send_all(&pipeline).await.map_err(|error| NodeError::from(&error))?;
+        let replies = self
+            .connection
+            .send_all(&pipeline)
+            .await
+            .map_err(|error| self.connection.call_error(&error))?;
         let (received, expected) = (replies.len(), pipeline.len());
         if received != expected {
             return Err(NodeError::failed(format!(
