@@ -41,12 +41,28 @@ impl Protocol {
 
 /// A socket could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for {purpose} on {address}")]
+#[error("cannot listen for {} on {address}, as {} has it", .purpose.name, .purpose.settings)]
 pub struct ListenError {
-    purpose: &'static str,
+    purpose: Purpose,
     address: Address,
     #[source]
     source: io::Error,
+}
+
+impl ListenError {
+    /// Returns true if another listener has the address.
+    pub fn is_in_use(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+/// The use of a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Purpose {
+    /// What clients use it for.
+    pub name: &'static str,
+    /// The settings that choose its address.
+    pub settings: &'static str,
 }
 
 /// Accepts a bounded number of concurrent connections; more of them wait in
@@ -69,7 +85,7 @@ impl Listener {
     /// If the host does not resolve, if the port or the unix socket is in use,
     /// or if the path exists and is not a unix socket.
     pub async fn bind(
-        purpose: &'static str,
+        purpose: Purpose,
         address: &Address,
         protocol: Protocol,
         max_connections: usize,
@@ -154,7 +170,8 @@ mod tests {
     }
 
     async fn bind(address: &Address) -> Result<Listener, ListenError> {
-        Listener::bind("a test", address, Protocol::Http, 1).await
+        let purpose = Purpose { name: "a test", settings: "it" };
+        Listener::bind(purpose, address, Protocol::Http, 1).await
     }
 
     /// Listens at `one`, then at the same port of `other`.

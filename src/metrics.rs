@@ -33,7 +33,7 @@ pub mod tags;
 
 pub use self::latency::TimeUnit;
 use self::{
-    process_statistics::{CertificateStatistics, ProcessStatistics},
+    process_statistics::{CertificateStatistics, ProcessStatistics, XdsStatistics},
     samples::{Sample, SampleValue},
     series::{HitCounts, SeriesTable},
     tags::Tags,
@@ -46,6 +46,8 @@ pub struct Metrics {
     process: ProcessStatistics,
     /// Registered with the first certificate, so that servers without TLS show none.
     certificates: OnceLock<CertificateStatistics>,
+    /// Registered by the xDS client, so that an alert on it concerns no other process.
+    xds: OnceLock<XdsStatistics>,
     series: SeriesTable,
     store: StoreStats,
     near_limit_ratio: f32,
@@ -94,6 +96,7 @@ impl Metrics {
             series: SeriesTable::new(process.series_folded.clone()),
             process,
             certificates: OnceLock::new(),
+            xds: OnceLock::new(),
             store: StoreStats::default(),
             near_limit_ratio,
             tags: Tags::default(),
@@ -228,7 +231,8 @@ impl Metrics {
 
     /// Sets whether there is a connection to the xDS management server.
     pub fn set_xds_connected(&self, connected: bool) {
-        self.process.xds_connected.set(connected.into());
+        let xds = self.xds.get_or_init(|| XdsStatistics::register(&self.registry));
+        xds.connected.set(connected.into());
     }
 
     /// Counts a load of TLS files that are active from now on. `not_after` is the

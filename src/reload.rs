@@ -39,6 +39,15 @@ pub enum LoadError {
     Invalid(#[from] Diagnostics),
 }
 
+/// The effect of a load without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loaded {
+    /// The rules of the files are active.
+    New,
+    /// The files are those of the last load, which may have failed.
+    Unchanged,
+}
+
 /// The rules that decide requests, and the handles that report a change.
 #[derive(Clone, Debug)]
 pub struct ActiveRules {
@@ -119,17 +128,17 @@ impl Reloader {
     ///
     /// If the files cannot be read or have errors; the previous rules stay
     /// active. An error is returned only once: another call with the same files
-    /// returns `Ok` and changes nothing.
-    pub fn load(&mut self) -> Result<(), LoadError> {
+    /// returns [`Loaded::Unchanged`].
+    pub fn load(&mut self) -> Result<Loaded, LoadError> {
         let files = self.source.read();
         let hash = hash(&files);
         if self.last_hash.replace(hash) == Some(hash) {
-            return Ok(());
+            return Ok(Loaded::Unchanged);
         }
         match self.compile(files) {
             Ok(rules) => {
                 self.active.replace(rules);
-                Ok(())
+                Ok(Loaded::New)
             }
             Err(error) => {
                 self.active.reject(error.to_string());
@@ -168,13 +177,22 @@ impl Reloader {
                 let source = source.clone();
                 move || source.fingerprint()
             };
-            tokio::select! {
-                changed = watch.changed(fingerprint) => changed?,
-                () = trigger.recv() => {}
-            }
+            let is_requested = tokio::select! {
+                changed = watch.changed(fingerprint) => {
+                    changed?;
+                    false
+                }
+                () = trigger.recv() => true,
+            };
             self = task::spawn_blocking(move || {
-                if let Err(error) = self.load() {
-                    error!("new rules rejected, the previous rules stay active\n{error}");
+                match self.load() {
+                    Ok(Loaded::Unchanged) if is_requested => {
+                        info!("read the rule files again: they are unchanged");
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        error!("new rules rejected, the previous rules stay active\n{error}");
+                    }
                 }
                 self
             })

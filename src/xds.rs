@@ -59,6 +59,7 @@ impl XdsClient {
     /// A client that activates rules through `active`. [`run`](Self::run) starts it.
     pub fn new(settings: XdsSettings, options: CompileOptions, active: ActiveRules) -> Self {
         let backoff = Backoff::starting_at(FIRST_DELAY, settings.backoff);
+        active.metrics.set_xds_connected(false);
         Self { settings, options, active, accepted: String::new(), backoff }
     }
 

@@ -6,13 +6,14 @@ use tokio::{
     runtime::{Builder, Runtime},
     task::JoinSet,
 };
-use tracing::info;
+use tracing::{error, info};
 
 use super::{App, AppError, Listeners, Signals, open_files};
 use crate::{
+    causes,
     cli::{Command, CommandStatus, PipeOutput, check, hit, migrate},
     logging,
-    settings::{Settings, environment},
+    settings::{LogFormat, Settings, environment},
     time::SystemClock,
 };
 
@@ -40,12 +41,20 @@ fn serve(settings: Settings) -> Result<CommandStatus, Box<dyn Error>> {
     };
     logging::init(&settings.log)?;
     environment::report(&settings);
+    let format = settings.log.format;
     open_files::raise_limit(&settings);
     let result = runtime.block_on(run(settings, signals));
     // A name lookup in progress would delay the exit.
     runtime.shutdown_background();
-    result?;
-    Ok(CommandStatus::Positive)
+    match result {
+        Ok(()) => Ok(CommandStatus::Positive),
+        // A collector of logs expects every line in its format.
+        Err(error) if format == LogFormat::Json => {
+            error!("{}", causes::text(&error));
+            Ok(CommandStatus::Failed)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Starts the service and runs it. A signal to stop during the start ends it at once.

@@ -3,10 +3,16 @@
 use tracing::info;
 
 use crate::{
-    listen::{Dialer, ListenError, Listener, Protocol},
+    listen::{Dialer, ListenError, Listener, Protocol, Purpose},
     net::{Address, HostPort},
     settings::{ListenerSettings, PrometheusSettings},
 };
+
+const GRPC: Purpose = Purpose { name: "gRPC", settings: "GRPC_HOST and GRPC_PORT" };
+const GRPC_SOCKET: Purpose = Purpose { name: "gRPC", settings: "GRPC_UDS" };
+const HTTP: Purpose = Purpose { name: "HTTP", settings: "HOST and PORT" };
+const DEBUG: Purpose = Purpose { name: "debugging", settings: "DEBUG_HOST and DEBUG_PORT" };
+const PROMETHEUS: Purpose = Purpose { name: "Prometheus", settings: "PROMETHEUS_ADDR" };
 
 /// One open listener for each port of the service.
 #[derive(Debug)]
@@ -61,10 +67,14 @@ impl Listeners {
         let max = settings.max_connections;
         let http = Address::Tcp(settings.http);
         let debug = Address::Tcp(settings.debug);
-        let grpc = Listener::bind("gRPC", &settings.grpc, Protocol::Http2, max).await?;
+        let purpose = match settings.grpc {
+            Address::Tcp(_) => GRPC,
+            Address::Unix(_) => GRPC_SOCKET,
+        };
+        let grpc = Listener::bind(purpose, &settings.grpc, Protocol::Http2, max).await?;
         let http = HttpListeners {
-            main: Listener::bind("HTTP", &http, Protocol::Http, max).await?,
-            debug: Listener::bind("debugging", &debug, Protocol::Http, max).await?,
+            main: Listener::bind(HTTP, &http, Protocol::Http, max).await?,
+            debug: Listener::bind(DEBUG, &debug, Protocol::Http, max).await?,
             prometheus: match prometheus {
                 Some(prometheus) => Some(PrometheusListener::bind(&prometheus, max).await?),
                 None => None,
@@ -98,17 +108,21 @@ fn log_address(name: &str, listener: &Listener) {
 }
 
 impl PrometheusListener {
-    /// Falls back from `::` to `0.0.0.0` on hosts without IPv6.
+    /// Falls back from `::` to `0.0.0.0` on hosts without IPv6. If the port is taken, the
+    /// error names the address as it was asked for.
     async fn bind(settings: &PrometheusSettings, max: usize) -> Result<Self, ListenError> {
         let path = settings.path.clone();
         let address = Address::Tcp(settings.address.clone());
-        let bound = Listener::bind("Prometheus", &address, Protocol::Http, max).await;
-        if bound.is_err() && settings.address.host == "::" {
-            let host = "0.0.0.0".to_owned();
-            let address = Address::Tcp(HostPort { host, port: settings.address.port });
-            let listener = Listener::bind("Prometheus", &address, Protocol::Http, max).await?;
-            return Ok(Self { listener, path });
+        let error = match Listener::bind(PROMETHEUS, &address, Protocol::Http, max).await {
+            Ok(listener) => return Ok(Self { listener, path }),
+            Err(error) => error,
+        };
+        if error.is_in_use() || settings.address.host != "::" {
+            return Err(error);
         }
-        Ok(Self { listener: bound?, path })
+        let host = "0.0.0.0".to_owned();
+        let address = Address::Tcp(HostPort { host, port: settings.address.port });
+        let listener = Listener::bind(PROMETHEUS, &address, Protocol::Http, max).await?;
+        Ok(Self { listener, path })
     }
 }

@@ -54,7 +54,7 @@ impl RuleUpdater {
         let place = source.to_string();
         let mut reloader = Reloader::new(source, options, active);
         match reloader.load() {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(error) if force_start => {
                 warn!("started without rules; every decision fails until rules load\n{error}");
             }

@@ -61,10 +61,6 @@ statistics! {
             "tollgate_rules",
             "tollgate.rules",
             "Active rules.";
-        xds_connected: IntGauge =>
-            "tollgate_xds_connected",
-            "tollgate.xds_connected",
-            "1 while connected to the xDS management server, else 0.";
         store_time: Histogram =>
             "tollgate_store_seconds",
             "tollgate.store_time",
@@ -91,6 +87,16 @@ statistics! {
             "tollgate.series_folded",
             "Descriptors counted as `other` because there were too many series, or because the \
              name of the series was too long.";
+    }
+}
+
+statistics! {
+    /// Statistics of a process whose rules come by xDS.
+    struct XdsStatistics {
+        connected: IntGauge =>
+            "tollgate_xds_connected",
+            "tollgate.xds_connected",
+            "1 while connected to the xDS management server, else 0. Exists only with xDS.";
     }
 }
 

@@ -4,7 +4,7 @@ use prometheus::proto::{Histogram, LabelPair, MetricFamily, MetricType};
 
 use super::{
     definition::Definition,
-    process_statistics::{CertificateStatistics, ProcessStatistics},
+    process_statistics::{CertificateStatistics, ProcessStatistics, XdsStatistics},
     store_statistics,
 };
 
@@ -58,7 +58,12 @@ pub(super) fn samples(families: &[MetricFamily]) -> Vec<Sample> {
 
 /// The row of the tables with this Prometheus name.
 fn find(prometheus: &str) -> Option<&'static Definition> {
-    for definitions in [ProcessStatistics::DEFINITIONS, CertificateStatistics::DEFINITIONS] {
+    let tables = [
+        ProcessStatistics::DEFINITIONS,
+        CertificateStatistics::DEFINITIONS,
+        XdsStatistics::DEFINITIONS,
+    ];
+    for definitions in tables {
         for definition in definitions {
             if definition.prometheus == prometheus {
                 return Some(definition);

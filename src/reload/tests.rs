@@ -32,10 +32,10 @@ fn the_same_contents_are_loaded_or_rejected_only_once() {
     let file = directory.path().join("rules.yaml");
     let mut reloader = reloader(directory.path());
     fs::write(&file, VALID).unwrap();
-    reloader.load().unwrap();
+    assert_eq!(reloader.load().unwrap(), Loaded::New);
     let rules = reloader.active.rules.load_full();
     File::options().write(true).open(&file).unwrap().set_modified(UNIX_EPOCH).unwrap();
-    reloader.load().unwrap();
+    assert_eq!(reloader.load().unwrap(), Loaded::Unchanged);
     fs::remove_file(&file).unwrap();
     fs::write(&file, VALID).unwrap();
     reloader.load().unwrap();

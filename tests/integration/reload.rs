@@ -235,6 +235,7 @@ fn each_rejection_is_logged_once_with_its_reason() {
     service.replace_rules("rules.yaml", &rules("ben", 2).replace("unit:", "unt:"));
     rejections(1.0);
     service.reload();
+    service.wait_for_log("read the rule files again: they are unchanged");
     service.replace_rules("zz.yaml", &domain("other"));
     rejections(2.0);
     fs::remove_file(service.rules_directory().join("zz.yaml")).unwrap();
@@ -294,7 +295,7 @@ fn without_rules_the_start_fails_with_the_reason() {
         let status = process.wait_for_exit();
         let log = process.log();
         assert!(!status.success() && status.code().is_some(), "{status:?}: {log}");
-        for reason in reasons.iter().chain(&["tollgate: cannot load the rules of"]) {
+        for reason in reasons.iter().chain(&["cannot load the rules of"]) {
             assert!(log.contains(reason), "{path:?}: {reason}: {log}");
         }
         assert!(!log.contains("listening"), "{log}");

@@ -36,8 +36,24 @@ fn a_port_in_use_is_an_error() {
         let settings = [(&*format!("{prefix}HOST"), &*host), (&*format!("{prefix}PORT"), &*port)];
         let mut process = Tollgate::launch(RULES, &settings);
         assert!(!process.wait_for_exit().success(), "{prefix}PORT");
-        assert!(process.log().contains(&port), "{prefix}PORT: {}", process.log());
+        let expected = format!(" on {address}, as {prefix}HOST and {prefix}PORT has it: ");
+        assert!(process.log().contains(&expected), "{prefix}PORT: {}", process.log());
     }
+}
+
+#[test]
+fn a_failed_start_is_one_line_of_json() {
+    let rules = "domain: shop\ndescriptors: [{kye: a}, {kye: b}]";
+    let mut process = Tollgate::launch(rules, &[("LOG_FORMAT", "json")]);
+    assert_eq!(process.wait_for_exit().code(), Some(2));
+    let log = process.log();
+    let mut last = serde_json::Value::Null;
+    for line in log.lines() {
+        last = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+    assert_eq!(last["level"], "error", "{log}");
+    let message = last["@message"].as_str().unwrap();
+    assert_eq!(message.matches("the key `kye` is unknown").count(), 2, "{message}");
 }
 
 #[tokio::test(start_paused = true)]

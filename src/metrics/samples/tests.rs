@@ -32,6 +32,7 @@ fn statistics_have_the_names_of_the_reference_service() {
 fn each_name_is_declared_once_and_has_a_place_for_its_label() {
     let mut definitions = ProcessStatistics::DEFINITIONS.to_vec();
     definitions.extend_from_slice(CertificateStatistics::DEFINITIONS);
+    definitions.extend_from_slice(XdsStatistics::DEFINITIONS);
     for statistic in store_statistics::TABLES.into_iter().flatten() {
         definitions.push(statistic.definition);
     }
@@ -48,6 +49,7 @@ fn each_name_is_declared_once_and_has_a_place_for_its_label() {
 fn every_family_is_in_the_tables() {
     let metrics = Metrics::new(0.8);
     metrics.count_failed_handshake();
+    metrics.set_xds_connected(true);
     metrics.count_call("ShouldRateLimit", Duration::ZERO);
     for family in metrics.gather() {
         assert!(find(family.name()).is_some(), "{}", family.name());
