@@ -36,14 +36,14 @@ const DEFAULTS: &[DifferingDefault] = &[
         name: "REDIS_TIMEOUT",
         matters: Environment::uses_redis,
         reference: "connecting may take 10s, and a command as long as the caller waits",
-        tollgate: "500ms to connect, and for the reply to each command",
+        tollgate: "1s to connect, and 500ms for the reply to each command",
         remedy: "make sure that commands take less, or set REDIS_TIMEOUT",
     },
     DifferingDefault {
         name: "REDIS_PERSECOND_TIMEOUT",
         matters: has_per_second_redis,
         reference: "connecting may take 10s, and a command as long as the caller waits",
-        tollgate: "500ms to connect, and for the reply to each command",
+        tollgate: "1s to connect, and 500ms for the reply to each command",
         remedy: "make sure that commands take less, or set REDIS_PERSECOND_TIMEOUT",
     },
     DifferingDefault {
