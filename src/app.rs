@@ -12,7 +12,7 @@ use crate::{
     listen::ListenError,
     metrics::{Metrics, TimeUnit},
     reload::LoadError,
-    service::Service,
+    service::{InProgress, Service},
     settings::{Settings, StatisticsSettings, StoreSettings, environment},
     spans::{SpanSender, Tracing, TracingError, redis_tracer::RedisTracer},
     store::{
@@ -223,6 +223,7 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
         let rejection = Arc::clone(&active.rejection);
         let fallback = fallback(&settings, &metrics);
         gauges.push(fallback.local_counters());
+        let in_progress = InProgress::default();
         let service = Arc::new(Service {
             engine: Engine {
                 rules: Arc::clone(&active.rules),
@@ -237,6 +238,7 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
             invalid: WarningLimiter::new("a request was invalid", "requests were invalid"),
             answers: settings.answers,
             spans,
+            in_progress: in_progress.clone(),
         });
         let rules = RuleUpdater::load(settings.rules, active)?;
         let certificates = match settings.listeners.tls {
@@ -245,7 +247,7 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
         };
 
         let (stop, stopped) = watch::channel(false);
-        let mut tasks = Tasks::new(Arc::clone(&health), stop, settings.drain);
+        let mut tasks = Tasks::new(Arc::clone(&health), stop, settings.drain, in_progress);
         let server = grpc::server::Server {
             service: Arc::clone(&service),
             health: Arc::clone(&health),
@@ -253,7 +255,9 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
             max_age: settings.listeners.max_age,
             max_age_grace: settings.listeners.max_age_grace,
         };
-        let Listeners { grpc, http } = listeners.await?;
+        let listeners = listeners.await?;
+        listeners.report_to(&metrics);
+        let Listeners { grpc, http } = listeners;
         tasks.server("gRPC server", server.serve(grpc, stopped.clone()));
         let stop = ServerStop(stopped);
         let pages = http::Pages::new(Arc::clone(&service), Arc::clone(&health), rejection);

@@ -110,6 +110,11 @@ impl Health {
         });
     }
 
+    /// Whether the process is shutting down.
+    pub fn is_draining(&self) -> bool {
+        self.0.borrow().draining
+    }
+
     /// Reports that the process is shutting down. Cannot be undone.
     pub fn start_draining(&self) {
         self.0.send_modify(|state| state.draining = true);

@@ -18,7 +18,8 @@ use arc_swap::ArcSwapOption;
 use axum::{
     Extension, Router,
     extract::State,
-    http::{StatusCode, Uri, Version, header},
+    http::{HeaderValue, StatusCode, Uri, Version, header},
+    middleware::map_response_with_state,
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -83,6 +84,19 @@ pub fn debug_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
         .fallback(async || INDEX)
         .layer(Extension(PageReaders::new(&pages.builder)))
         .with_state(pages)
+}
+
+/// Adds `Connection: close` to each answer while the process is shutting down, so that
+/// clients with keep-alive leave before their connections are closed.
+pub fn ask_to_leave_while_draining(router: Router, health: Arc<Health>) -> Router {
+    router.layer(map_response_with_state(health, close_if_draining))
+}
+
+async fn close_if_draining(State(health): State<Arc<Health>>, mut response: Response) -> Response {
+    if health.is_draining() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn not_found() -> Response {

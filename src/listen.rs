@@ -1,47 +1,84 @@
 //! Listening sockets, and the connections accepted from them.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, time};
+use tokio::time;
 
-use crate::{net::Address, warnings::WarningLimiter};
+use crate::{metrics::Metrics, net::Address, warnings::WarningLimiter};
 
 mod connection;
 mod memory;
+mod room;
 mod socket;
 mod stalls;
 
-pub use self::{connection::Connection, memory::Dialer};
-use self::{socket::Socket, stalls::RequestTimeout};
+pub use self::{connection::Connection, memory::Dialer, room::ConnectionBounds};
+use self::{connection::Stream, room::Room, socket::Socket, stalls::RequestTimeout};
 
 /// The pause after the system failed to accept a connection, as it does when
 /// file descriptors run out.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// The protocols spoken on a listener's connections.
+/// The purposes of listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1, or HTTP/2 if the client starts with its preface.
+pub enum Purpose {
+    /// gRPC, over HTTP/2 only.
+    Grpc,
+    /// HTTP: decisions, health and metrics.
     Http,
-    /// HTTP/2 only.
-    Http2,
+    /// Pages for operators.
+    Debug,
+    /// The separate port for Prometheus.
+    Prometheus,
 }
 
-impl Protocol {
+impl Purpose {
+    /// The value of the label `listener` in metrics and in the log.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+            Self::Debug => "debug",
+            Self::Prometheus => "prometheus",
+        }
+    }
+
+    /// The settings that choose the address.
+    const fn settings(self, address: &Address) -> &'static str {
+        match (self, address) {
+            (Self::Grpc, Address::Tcp(_)) => "GRPC_HOST and GRPC_PORT",
+            (Self::Grpc, Address::Unix(_)) => "GRPC_UDS",
+            (Self::Http, _) => "HOST and PORT",
+            (Self::Debug, _) => "DEBUG_HOST and DEBUG_PORT",
+            (Self::Prometheus, _) => "PROMETHEUS_ADDR",
+        }
+    }
+
     /// The number of bytes that a new connection must send within the preface
     /// timeout: the shortest request line, or HTTP/2's preface (RFC 9113,
     /// section 3.4).
     const fn preface_length(self) -> usize {
         match self {
-            Self::Http => "GET / HTTP/1.1\r\n".len(),
-            Self::Http2 => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len(),
+            Self::Grpc => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len(),
+            Self::Http | Self::Debug | Self::Prometheus => "GET / HTTP/1.1\r\n".len(),
         }
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Grpc => "gRPC",
+            Self::Http => "HTTP",
+            Self::Debug => "debugging",
+            Self::Prometheus => "Prometheus",
+        })
     }
 }
 
 /// A socket could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for {} on {address}, as {} has it", .purpose.name, .purpose.settings)]
+#[error("cannot listen for {} on {address}, as {} has it", .purpose, .purpose.settings(.address))]
 pub struct ListenError {
     purpose: Purpose,
     address: Address,
@@ -56,29 +93,19 @@ impl ListenError {
     }
 }
 
-/// The use of a listener.
-#[derive(Clone, Copy, Debug)]
-pub struct Purpose {
-    /// What clients use it for.
-    pub name: &'static str,
-    /// The settings that choose its address.
-    pub settings: &'static str,
-}
-
-/// Accepts a bounded number of concurrent connections; more of them wait in
-/// the system's queue. Removes its unix socket when dropped.
+/// Accepts connections and bounds their number. Removes its unix socket when dropped.
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
     address: Option<Address>,
-    protocol: Protocol,
-    room: Arc<Semaphore>,
+    purpose: Purpose,
+    room: Arc<Room>,
     failures: WarningLimiter,
 }
 
 impl Listener {
-    /// Listens at `address`, with at most `max_connections` at a time. The host
-    /// `::` accepts IPv4 and IPv6. A stale unix socket is replaced.
+    /// Listens at `address`. The host `::` accepts IPv4 and IPv6. A stale unix socket is
+    /// replaced.
     ///
     /// # Errors
     ///
@@ -87,34 +114,32 @@ impl Listener {
     pub async fn bind(
         purpose: Purpose,
         address: &Address,
-        protocol: Protocol,
-        max_connections: usize,
+        bounds: ConnectionBounds,
     ) -> Result<Self, ListenError> {
         let error = |source| ListenError { purpose, address: address.clone(), source };
         let socket = Socket::bind(address).await.map_err(error)?;
         let bound = socket.address().map_err(error)?;
-        Ok(Self::new(socket, bound, protocol, max_connections))
+        Ok(Self::new(socket, bound, purpose, bounds))
     }
 
     /// A listener without a socket: the [`Dialer`] opens connections to it
     /// within this process.
-    pub fn in_process(protocol: Protocol, max_connections: usize) -> (Self, Dialer) {
+    pub fn in_process(purpose: Purpose, bounds: ConnectionBounds) -> (Self, Dialer) {
         let (dialer, incoming) = memory::pair();
-        (Self::new(Socket::Memory(incoming), None, protocol, max_connections), dialer)
+        (Self::new(Socket::Memory(incoming), None, purpose, bounds), dialer)
     }
 
     fn new(
         socket: Socket,
         address: Option<Address>,
-        protocol: Protocol,
-        max_connections: usize,
+        purpose: Purpose,
+        bounds: ConnectionBounds,
     ) -> Self {
-        let room = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
         let failures = WarningLimiter::new(
             "a connection could not be accepted, retrying",
             "attempts to accept connections failed",
         );
-        Self { socket, address, protocol, room, failures }
+        Self { socket, address, purpose, room: Room::new(purpose, bounds), failures }
     }
 
     /// The bound address, with the port that the system chose; `None` for a
@@ -123,20 +148,30 @@ impl Listener {
         self.address.as_ref()
     }
 
+    /// The purpose of the listener.
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// Reports its connections to `metrics` from now on.
+    pub fn report_to(&self, metrics: Arc<Metrics>) {
+        self.room.report_to(metrics);
+    }
+
     /// Waits for the next connection. Errors of single connections are logged
     /// and retried. Cancel safe: dropping the future loses no connection.
     pub async fn accept(&mut self) -> Connection {
         loop {
-            let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else {
-                unreachable!("the semaphore is never closed")
-            };
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
-                    let stream = match self.protocol {
-                        Protocol::Http => Box::new(RequestTimeout::new(stream)),
-                        Protocol::Http2 => stream,
+                    let (place, stream) = self.room.enter(stream, peer);
+                    let stream: Stream = match self.purpose {
+                        Purpose::Grpc => Box::new(stream),
+                        Purpose::Http | Purpose::Debug | Purpose::Prometheus => {
+                            Box::new(RequestTimeout::new(stream))
+                        }
                     };
-                    return Connection::new(stream, peer, self.protocol.preface_length(), permit);
+                    return Connection::new(stream, peer, self.purpose.preface_length(), place);
                 }
                 Err(error) => {
                     self.failures.warn(&error);
@@ -170,8 +205,8 @@ mod tests {
     }
 
     async fn bind(address: &Address) -> Result<Listener, ListenError> {
-        let purpose = Purpose { name: "a test", settings: "it" };
-        Listener::bind(purpose, address, Protocol::Http, 1).await
+        let bounds = ConnectionBounds { most: 1, most_per_peer: None };
+        Listener::bind(Purpose::Http, address, bounds).await
     }
 
     /// Listens at `one`, then at the same port of `other`.

@@ -74,6 +74,17 @@ pub enum LostSpan {
     ExportFailed,
 }
 
+/// The reason why a connection is closed for lack of room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClosedConnection {
+    /// The listener has as many as it may.
+    Full,
+    /// The address has as many as it may.
+    Peer,
+    /// There are too many unfinished handshakes.
+    Handshake,
+}
+
 impl Metrics {
     /// Statistics with all counts 0. A hit beyond `near_limit_ratio` of its limit, from
     /// 0 to 1, counts as near the limit.
@@ -87,6 +98,10 @@ impl Metrics {
         }
         for reason in [LostSpan::QueueFull, LostSpan::ExportFailed] {
             process.spans_lost.with_label_values(&[reason.label()]);
+        }
+        for reason in [ClosedConnection::Full, ClosedConnection::Peer, ClosedConnection::Handshake]
+        {
+            process.closed_connections.with_label_values(&[reason.label()]);
         }
         for error in [ErrorType::Service, ErrorType::Store] {
             process.errors.with_label_values(&[error.label()]);
@@ -181,6 +196,22 @@ impl Metrics {
     /// Counts a call whose client no longer waits for the answer.
     pub fn count_late_answer(&self) {
         self.process.late_answers.inc();
+    }
+
+    /// Changes the number of open connections. `listener` must be one of a few constants,
+    /// as each creates a series.
+    pub fn add_connections(&self, listener: &'static str, change: i64) {
+        self.process.connections.with_label_values(&[listener]).add(change);
+    }
+
+    /// Changes the number of unfinished handshakes, likewise.
+    pub fn add_handshakes(&self, listener: &'static str, change: i64) {
+        self.process.handshakes.with_label_values(&[listener]).add(change);
+    }
+
+    /// Counts a connection that is closed for lack of room.
+    pub fn count_closed_connection(&self, reason: ClosedConnection) {
+        self.process.closed_connections.with_label_values(&[reason.label()]).inc();
     }
 
     /// Counts a request that is answered with an error.
@@ -312,6 +343,16 @@ impl ErrorType {
         match self {
             Self::Service => "service_error",
             Self::Store => "redis_error",
+        }
+    }
+}
+
+impl ClosedConnection {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Peer => "peer",
+            Self::Handshake => "handshake",
         }
     }
 }

@@ -1,7 +1,14 @@
 //! The rate-limit service, for any protocol: takes a [`Request`], returns a
 //! [`Decision`], and counts, logs and traces the result.
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use crate::{
     answer::AnswerSettings,
@@ -31,6 +38,33 @@ pub struct Service<S> {
     pub answers: AnswerSettings,
     /// `None` if tracing is off.
     pub spans: Option<Tracing>,
+    /// The requests in progress.
+    pub in_progress: InProgress,
+}
+
+/// The number of requests that are being decided.
+#[derive(Clone, Debug, Default)]
+pub struct InProgress(Arc<AtomicUsize>);
+
+/// A request that is being decided until this is dropped.
+struct RequestInProgress<'a>(&'a AtomicUsize);
+
+impl InProgress {
+    /// Whether no request is being decided.
+    pub fn is_empty(&self) -> bool {
+        self.0.load(Relaxed) == 0
+    }
+
+    fn start(&self) -> RequestInProgress<'_> {
+        self.0.fetch_add(1, Relaxed);
+        RequestInProgress(&self.0)
+    }
+}
+
+impl Drop for RequestInProgress<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Why a request has no decision.
@@ -56,6 +90,7 @@ impl<S: Store> Service<S> {
         request: &Request,
         timeout: Option<Duration>,
     ) -> Result<Decision, RequestError> {
+        let _in_progress = self.in_progress.start();
         let mut span = self.start_span();
         let result = self.try_decide(request, timeout, span.as_mut()).await;
         if let Err(error) = &result {

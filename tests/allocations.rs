@@ -33,7 +33,7 @@ use tollgate::{
     limit::{Algorithm, Hits, Limit, Unit, Window},
     metrics::Metrics,
     rules::RuleTree,
-    service::Service,
+    service::{InProgress, Service},
     spans::{OtlpProtocol, Tracing, TracingSettings},
     store::{
         Charge, Consume, Enforced, OnTimeout, Store,
@@ -160,6 +160,7 @@ fn answering(spans: Option<Tracing>) -> u64 {
         invalid: WarningLimiter::new("", ""),
         answers: AnswerSettings::default(),
         spans,
+        in_progress: InProgress::default(),
     };
     let entry = WireEntry { key: "user".into(), value: "ann".into() };
     let descriptor = RateLimitDescriptor { entries: vec![entry], ..Default::default() };

@@ -1,18 +1,15 @@
 //! The listeners of the service.
 
+use std::sync::Arc;
+
 use tracing::info;
 
 use crate::{
-    listen::{Dialer, ListenError, Listener, Protocol, Purpose},
+    listen::{ConnectionBounds, Dialer, ListenError, Listener, Purpose},
+    metrics::Metrics,
     net::{Address, HostPort},
     settings::{ListenerSettings, PrometheusSettings},
 };
-
-const GRPC: Purpose = Purpose { name: "gRPC", settings: "GRPC_HOST and GRPC_PORT" };
-const GRPC_SOCKET: Purpose = Purpose { name: "gRPC", settings: "GRPC_UDS" };
-const HTTP: Purpose = Purpose { name: "HTTP", settings: "HOST and PORT" };
-const DEBUG: Purpose = Purpose { name: "debugging", settings: "DEBUG_HOST and DEBUG_PORT" };
-const PROMETHEUS: Purpose = Purpose { name: "Prometheus", settings: "PROMETHEUS_ADDR" };
 
 /// One open listener for each port of the service.
 #[derive(Debug)]
@@ -64,56 +61,62 @@ impl Listeners {
         settings: ListenerSettings,
         prometheus: Option<PrometheusSettings>,
     ) -> Result<Self, ListenError> {
-        let max = settings.max_connections;
+        let bounds = settings.bounds;
         let http = Address::Tcp(settings.http);
         let debug = Address::Tcp(settings.debug);
-        let purpose = match settings.grpc {
-            Address::Tcp(_) => GRPC,
-            Address::Unix(_) => GRPC_SOCKET,
-        };
-        let grpc = Listener::bind(purpose, &settings.grpc, Protocol::Http2, max).await?;
+        let grpc = Listener::bind(Purpose::Grpc, &settings.grpc, bounds).await?;
         let http = HttpListeners {
-            main: Listener::bind(HTTP, &http, Protocol::Http, max).await?,
-            debug: Listener::bind(DEBUG, &debug, Protocol::Http, max).await?,
+            main: Listener::bind(Purpose::Http, &http, bounds).await?,
+            debug: Listener::bind(Purpose::Debug, &debug, bounds).await?,
             prometheus: match prometheus {
-                Some(prometheus) => Some(PrometheusListener::bind(&prometheus, max).await?),
+                Some(prometheus) => Some(PrometheusListener::bind(&prometheus, bounds).await?),
                 None => None,
             },
         };
-        log_address("grpc", &grpc);
-        log_address("http", &http.main);
-        log_address("debug", &http.debug);
-        if let Some(prometheus) = &http.prometheus {
-            log_address("prometheus", &prometheus.listener);
+        let listeners = Self { grpc, http };
+        for listener in listeners.all() {
+            if let Some(address) = listener.address() {
+                info!(listener = listener.purpose().label(), %address, "listening");
+            }
         }
-        Ok(Self { grpc, http })
+        Ok(listeners)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Listener> {
+        let HttpListeners { main, debug, prometheus } = &self.http;
+        let prometheus = prometheus.as_ref().map(|it| &it.listener);
+        [&self.grpc, main, debug].into_iter().chain(prometheus)
+    }
+
+    /// Reports the connections of all listeners to `metrics` from now on.
+    pub(super) fn report_to(&self, metrics: &Arc<Metrics>) {
+        for listener in self.all() {
+            listener.report_to(Arc::clone(metrics));
+        }
     }
 
     /// Listeners without sockets, for clients in this process. There is none for
     /// Prometheus.
     pub fn in_process(settings: &ListenerSettings) -> (Self, Dialers) {
-        let max = settings.max_connections;
-        let (grpc, grpc_dialer) = Listener::in_process(Protocol::Http2, max);
-        let (http, http_dialer) = Listener::in_process(Protocol::Http, max);
-        let (debug, debug_dialer) = Listener::in_process(Protocol::Http, max);
+        let bounds = settings.bounds;
+        let (grpc, grpc_dialer) = Listener::in_process(Purpose::Grpc, bounds);
+        let (http, http_dialer) = Listener::in_process(Purpose::Http, bounds);
+        let (debug, debug_dialer) = Listener::in_process(Purpose::Debug, bounds);
         let dialers = Dialers { grpc: grpc_dialer, http: http_dialer, debug: debug_dialer };
         (Self { grpc, http: HttpListeners { main: http, debug, prometheus: None } }, dialers)
-    }
-}
-
-fn log_address(name: &str, listener: &Listener) {
-    if let Some(address) = listener.address() {
-        info!(listener = name, %address, "listening");
     }
 }
 
 impl PrometheusListener {
     /// Falls back from `::` to `0.0.0.0` on hosts without IPv6. If the port is taken, the
     /// error names the address as it was asked for.
-    async fn bind(settings: &PrometheusSettings, max: usize) -> Result<Self, ListenError> {
+    async fn bind(
+        settings: &PrometheusSettings,
+        bounds: ConnectionBounds,
+    ) -> Result<Self, ListenError> {
         let path = settings.path.clone();
         let address = Address::Tcp(settings.address.clone());
-        let error = match Listener::bind(PROMETHEUS, &address, Protocol::Http, max).await {
+        let error = match Listener::bind(Purpose::Prometheus, &address, bounds).await {
             Ok(listener) => return Ok(Self { listener, path }),
             Err(error) => error,
         };
@@ -122,7 +125,7 @@ impl PrometheusListener {
         }
         let host = "0.0.0.0".to_owned();
         let address = Address::Tcp(HostPort { host, port: settings.address.port });
-        let listener = Listener::bind(PROMETHEUS, &address, Protocol::Http, max).await?;
+        let listener = Listener::bind(Purpose::Prometheus, &address, bounds).await?;
         Ok(Self { listener, path })
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn raise_limit(settings: &Settings) {
     let Some(allowed) = getrlimit(Resource::Nofile).current else { return };
     let needed = needed(settings);
     if allowed < needed {
-        let most = settings.listeners.max_connections;
+        let most = settings.listeners.bounds.most;
         warn!(
             allowed,
             needed,
@@ -41,6 +41,8 @@ pub(super) fn raise_limit(settings: &Settings) {
 fn needed(settings: &Settings) -> u64 {
     // gRPC, HTTP and the pages for operators.
     let listeners = if settings.statistics.prometheus.is_some() { 4 } else { 3 };
-    let most = u64::try_from(settings.listeners.max_connections).unwrap_or(u64::MAX);
+    let bounds = settings.listeners.bounds;
+    let most = bounds.most.saturating_add(bounds.most_handshakes());
+    let most = u64::try_from(most).unwrap_or(u64::MAX);
     most.saturating_mul(listeners).saturating_add(OTHER_FILES)
 }

@@ -1,6 +1,6 @@
 //! The tasks of the service: supervised while it runs, ended in order.
 
-use std::{fmt, future::IntoFuture, sync::Arc};
+use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
 
 use axum::Router;
 use futures_util::future::BoxFuture;
@@ -12,7 +12,10 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::signals::{Stop, StopSignals};
-use crate::{app::AppError, health::Health, listen::Listener, settings::DrainSettings};
+use crate::{
+    app::AppError, health::Health, http, listen::Listener, service::InProgress,
+    settings::DrainSettings,
+};
 
 /// All tasks. They start with [`Tasks::run`].
 pub(super) struct Tasks {
@@ -20,13 +23,31 @@ pub(super) struct Tasks {
     health: Arc<Health>,
     stop: watch::Sender<bool>,
     drain: DrainSettings,
+    in_progress: InProgress,
 }
 
 struct Waiting {
     task: BoxFuture<'static, Ended>,
-    /// Aborted when the servers stop.
-    is_background: bool,
+    kind: Kind,
 }
+
+/// The kinds of tasks, by the way in which they end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Ends when its clients have left; aborted if they do not.
+    Server,
+    /// Aborted when the servers stop.
+    Background,
+    /// Ends by itself.
+    Last,
+}
+
+/// The time that clients have to finish their requests after the servers were asked to
+/// stop, if none is being decided.
+const UNFINISHED_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// The time to write the answers to the last decisions.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A task that has ended without being aborted.
 enum Ended {
@@ -52,8 +73,9 @@ impl Tasks {
         health: Arc<Health>,
         stop: watch::Sender<bool>,
         drain: DrainSettings,
+        in_progress: InProgress,
     ) -> Self {
-        Self { waiting: Vec::new(), health, stop, drain }
+        Self { waiting: Vec::new(), health, stop, drain, in_progress }
     }
 
     /// Adds a server. If it ends before it is asked to stop, the process ends.
@@ -63,7 +85,7 @@ impl Tasks {
         server: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
         let server = async move { server.await.map_err(|error| error.to_string()) };
-        self.add(false, async move {
+        self.add(Kind::Server, async move {
             let why = match run_alone(server).await {
                 Ok(Ok(())) => return Ended::Server { name, why: "it has ended".into() },
                 Ok(Err(why)) => why,
@@ -82,6 +104,7 @@ impl Tasks {
         router: Router,
         stop: ServerStop,
     ) {
+        let router = http::ask_to_leave_while_draining(router, Arc::clone(&self.health));
         let serve = axum::serve(listener, router).with_graceful_shutdown(stop.wait());
         self.server(name, serve.into_future());
     }
@@ -92,7 +115,7 @@ impl Tasks {
         name: &'static str,
         task: impl Future<Output = Result<std::convert::Infallible, E>> + Send + 'static,
     ) {
-        self.add(true, async move {
+        self.add(Kind::Background, async move {
             match run_alone(task).await {
                 Ok(Err(error)) => error!("the {name} failed: {error}"),
                 Err(panic) => error!("the {name} failed: {panic}"),
@@ -107,7 +130,7 @@ impl Tasks {
         name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        self.add(false, async move {
+        self.add(Kind::Last, async move {
             if let Err(panic) = run_alone(task).await {
                 error!("the {name} failed: {panic}");
             }
@@ -115,13 +138,14 @@ impl Tasks {
         });
     }
 
-    fn add(&mut self, is_background: bool, task: impl Future<Output = Ended> + Send + 'static) {
-        self.waiting.push(Waiting { task: Box::pin(task), is_background });
+    fn add(&mut self, kind: Kind, task: impl Future<Output = Ended> + Send + 'static) {
+        self.waiting.push(Waiting { task: Box::pin(task), kind });
     }
 
     /// Runs until a signal, then shuts down in order: health checks fail while the
     /// servers still serve, so that clients leave; then the servers stop, and calls
-    /// in flight have a bounded time to finish.
+    /// in flight have a bounded time to finish: the drain timeout if they are being
+    /// decided, and a second if their clients have not finished them.
     ///
     /// A second signal ends the wait for clients, a third one the wait for calls.
     ///
@@ -129,7 +153,7 @@ impl Tasks {
     ///
     /// If a server ends before the shutdown.
     pub(super) async fn run(self, mut signals: StopSignals) -> Result<(), AppError> {
-        let Self { waiting, health, stop, drain } = self;
+        let Self { waiting, health, stop, drain, in_progress } = self;
         let mut running = Running::start(waiting);
         let reason = tokio::select! {
             failed = running.supervise(&health) => return Err(failed),
@@ -151,7 +175,7 @@ impl Tasks {
             handle.abort();
         }
         tokio::select! {
-            () = running.all_ended() => info!("shut down"),
+            () = running.end(&in_progress) => info!("shut down"),
             () = time::sleep(drain.timeout) => {
                 warn!("closing connections with unfinished calls after {:?}", drain.timeout);
             }
@@ -178,15 +202,19 @@ async fn run_alone<T: Send + 'static>(
 struct Running {
     tasks: JoinSet<Ended>,
     background: Vec<AbortHandle>,
+    servers: Vec<AbortHandle>,
 }
 
 impl Running {
     fn start(waiting: Vec<Waiting>) -> Self {
-        let mut running = Self { tasks: JoinSet::new(), background: Vec::new() };
-        for Waiting { task, is_background } in waiting {
+        let mut running =
+            Self { tasks: JoinSet::new(), background: Vec::new(), servers: Vec::new() };
+        for Waiting { task, kind } in waiting {
             let handle = running.tasks.spawn(task);
-            if is_background {
-                running.background.push(handle);
+            match kind {
+                Kind::Server => running.servers.push(handle),
+                Kind::Background => running.background.push(handle),
+                Kind::Last => {}
             }
         }
         running
@@ -208,7 +236,33 @@ impl Running {
         }
     }
 
+    /// Waits for the end of all tasks. Servers are aborted if only their clients keep them:
+    /// by streams without an end, or requests of which a part is missing.
+    async fn end(&mut self, in_progress: &InProgress) {
+        tokio::select! {
+            () = self.all_ended() => return,
+            () = abandoned(in_progress) => {}
+        }
+        info!("closing connections whose clients have not finished their requests");
+        for server in &self.servers {
+            server.abort();
+        }
+        self.all_ended().await;
+    }
+
     async fn all_ended(&mut self) {
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+/// Completes when clients have had time to finish their requests and no request is being
+/// decided.
+async fn abandoned(in_progress: &InProgress) {
+    loop {
+        time::sleep(UNFINISHED_TIMEOUT).await;
+        if in_progress.is_empty() {
+            break;
+        }
+    }
+    time::sleep(WRITE_TIMEOUT).await;
 }

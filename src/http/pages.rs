@@ -166,7 +166,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::listen::{Listener, Protocol};
+    use crate::listen::{ConnectionBounds, Listener, Purpose};
 
     fn readers() -> PageReaders {
         PageReaders::new(&PageBuilder::default())
@@ -219,7 +219,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_is_disconnected() {
-        let (listener, dialer) = Listener::in_process(Protocol::Http, 1);
+        let bounds = ConnectionBounds { most: 1, most_per_peer: None };
+        let (listener, dialer) = Listener::in_process(Purpose::Http, bounds);
         let mut client = dialer.connect().await.unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         let readers = readers();

@@ -14,12 +14,13 @@ use std::{
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::{OwnedSemaphorePermit, oneshot},
+    sync::oneshot,
     time::{self, Sleep},
 };
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::room::Place;
 use crate::tls::ALPN;
 
 /// The time within which a new connection must finish its TLS handshake and send
@@ -46,7 +47,7 @@ pub struct Connection {
     end: Option<Pin<Box<Sleep>>>,
     /// Dropped with the connection, which completes [`Self::closed`].
     open: Option<oneshot::Sender<()>>,
-    _permit: OwnedSemaphorePermit,
+    place: Place,
 }
 
 struct PrefaceTimeout {
@@ -66,11 +67,11 @@ impl Connection {
         stream: Stream,
         peer: Option<SocketAddr>,
         preface_length: usize,
-        permit: OwnedSemaphorePermit,
+        place: Place,
     ) -> Self {
         let deadline = Box::pin(time::sleep(PREFACE_TIMEOUT));
         let preface = Some(PrefaceTimeout { missing: preface_length, deadline });
-        Self { stream, peer, preface, end: None, open: None, _permit: permit }
+        Self { stream, peer, preface, end: None, open: None, place }
     }
 
     /// Ends the preface timeout early when `moment` completes.
@@ -148,6 +149,7 @@ impl AsyncRead for Connection {
             preface.missing = preface.missing.saturating_sub(arrived);
             if preface.missing == 0 {
                 self.preface = None;
+                self.place.establish()?;
             }
             return read;
         }

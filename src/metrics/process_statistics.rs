@@ -74,6 +74,20 @@ statistics! {
             "tollgate.late_answers",
             "gRPC calls that the client cancelled, or whose deadline passed, before they were \
              answered.";
+        connections: IntGaugeVec by "listener" =>
+            "tollgate_connections",
+            "tollgate.connections.{}",
+            "Open connections of each listener, at most MAX_CONNECTIONS. Alert near that.";
+        handshakes: IntGaugeVec by "listener" =>
+            "tollgate_unfinished_handshakes",
+            "tollgate.unfinished_handshakes.{}",
+            "Connections that have not finished their TLS handshake or not begun to speak yet.";
+        closed_connections: IntCounterVec by "reason" =>
+            "tollgate_connections_closed",
+            "tollgate.connections_closed.{}",
+            "Connections that were closed for lack of room, new ones or silent ones in favour of \
+             new ones. full: the listener had MAX_CONNECTIONS. peer: the address had \
+             MAX_CONNECTIONS_PER_PEER. handshake: there were too many unfinished handshakes.";
         degraded: IntCounterVec by "policy" =>
             "tollgate_degraded",
             "tollgate.degraded.{}",

@@ -8,6 +8,7 @@ use crate::{
     answer::AnswerSettings,
     counter::KeyFormat,
     engine::{decision::Mode, fallback::FallbackSettings},
+    listen::ConnectionBounds,
     metrics::tags::Tags,
     net::{Address, HostPort},
     rule_files::RuleSource,
@@ -82,8 +83,8 @@ pub struct ListenerSettings {
     pub http: HostPort,
     /// Host and port of the pages for operators.
     pub debug: HostPort,
-    /// Most open connections of each listener, at least 1.
-    pub max_connections: usize,
+    /// Bounds on the connections of each listener.
+    pub bounds: ConnectionBounds,
     /// Age at which a gRPC connection stops accepting calls; `None` for no bound.
     pub max_age: Option<Duration>,
     /// Time that running calls have after that; `None` for no bound.

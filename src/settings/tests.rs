@@ -42,7 +42,8 @@ fn show(settings: &Settings, name: &str) -> String {
         }
         "HOST" | "PORT" => listeners.http.to_string(),
         "DEBUG_HOST" | "DEBUG_PORT" => listeners.debug.to_string(),
-        "MAX_CONNECTIONS" => listeners.max_connections.to_string(),
+        "MAX_CONNECTIONS" => listeners.bounds.most.to_string(),
+        "MAX_CONNECTIONS_PER_PEER" => format!("{:?}", listeners.bounds.most_per_peer),
         "GRPC_MAX_CONNECTION_AGE" => format!("{:?}", listeners.max_age),
         "GRPC_MAX_CONNECTION_AGE_GRACE" => format!("{:?}", listeners.max_age_grace),
         "LOCAL_CACHE_SIZE_IN_BYTES" => deny_cache_bytes.to_string(),

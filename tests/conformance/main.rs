@@ -39,7 +39,7 @@ use tollgate::{
         },
     },
     metrics::Metrics,
-    service::Service,
+    service::{InProgress, Service},
     store::{
         Store,
         deny_cache::DenyCache,
@@ -271,6 +271,7 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
         max_descriptors: 100,
         invalid: WarningLimiter::new("", ""),
         spans: None,
+        in_progress: InProgress::default(),
         answers: AnswerSettings {
             headers: if settings.headers { Some(header_names()) } else { None },
             metadata: if settings.metadata { MetadataWhen::Always } else { MetadataWhen::Refused },

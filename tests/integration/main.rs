@@ -9,6 +9,7 @@
 )]
 
 mod concurrency;
+mod connections;
 mod degraded;
 mod deny_cache;
 mod envoy;

@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpStream as Plain},
     process::Command,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use prost::Message;
@@ -20,7 +21,7 @@ use testkit::{
     unique_value,
     wait::{TIMEOUT, eventually},
 };
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::client::TlsStream;
 use tonic::{
     Code,
@@ -217,13 +218,43 @@ async fn endless_handshakes_delay_neither_clients_nor_the_exit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_are_closed_in_favour_of_others() {
     let authority = CertificateAuthority::new();
-    let service = start(&secret(&authority), &[], &[("MAX_CONNECTIONS", "2")]);
+    let service = start(
+        &secret(&authority),
+        &[],
+        &[("MAX_CONNECTIONS", "2"), ("MAX_CONNECTIONS_PER_PEER", "2")],
+    );
     let config = authority.client_config(None, &VERSIONS);
     let _before = TcpStream::connect(service.grpc).await.unwrap();
     let _after = shake_hands(service.grpc, &config).await.unwrap();
     let (first, second) =
         (connect(service.grpc, &config).await, connect(service.grpc, &config).await);
     assert!(answers(&first).await && answers(&second).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unfinished_handshakes_take_no_places_of_connections() {
+    let authority = CertificateAuthority::new();
+    let service = start(&secret(&authority), &[], &[("MAX_CONNECTIONS", "4")]);
+    let config = authority.client_config(None, &VERSIONS);
+    let established = connect(service.grpc, &config).await;
+    assert!(answers(&established).await);
+    let mut unfinished = Vec::new();
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect(service.grpc).await.unwrap();
+        // The beginning of a handshake.
+        let _ = stream.write_all(b"\x16\x03\x01\x02\x00\x01").await;
+        unfinished.push(stream);
+    }
+    let begin = Instant::now();
+    let next = connect(service.grpc, &config).await;
+    assert!(answers(&next).await && answers(&established).await);
+    // Earlier than the timeout of handshakes.
+    assert!(begin.elapsed() < Duration::from_secs(8));
+    let metrics = service.metrics();
+    let listener = [("listener", "grpc")];
+    assert!(metrics.value("tollgate_unfinished_handshakes", &listener) <= 16.0);
+    assert_eq!(metrics.value("tollgate_connections", &listener), 2.0);
+    service.wait_for_log("unfinished handshakes");
 }
 
 #[test]

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use super::tls::server_tls;
 use crate::{
+    listen::ConnectionBounds,
     net::{self, Address, HostPort},
     settings::{
         model::{ListenerSettings, PrometheusSettings},
@@ -20,10 +21,21 @@ pub(super) fn listeners(reader: &mut SettingReader<'_>) -> ListenerSettings {
         tls: server_tls(reader),
         http,
         debug,
-        max_connections: reader.value("MAX_CONNECTIONS", |text| value::number(text, 1..=u32::MAX)),
+        bounds: bounds(reader),
         max_age: reader.value("GRPC_MAX_CONNECTION_AGE", value::optional_duration),
         max_age_grace: reader.value("GRPC_MAX_CONNECTION_AGE_GRACE", value::optional_duration),
     }
+}
+
+fn bounds(reader: &mut SettingReader<'_>) -> ConnectionBounds {
+    let most = reader.value("MAX_CONNECTIONS", |text| value::number(text, 1..=u32::MAX));
+    let per_peer = |text: &str| value::number(text, 0..=u32::MAX);
+    let most_per_peer = match reader.optional("MAX_CONNECTIONS_PER_PEER", per_peer) {
+        Some(0) => None,
+        Some(most_per_peer) => Some(most_per_peer),
+        None => Some(most.div_ceil(2)),
+    };
+    ConnectionBounds { most, most_per_peer }
 }
 
 fn host_port(reader: &mut SettingReader<'_>, host: &str, port: &str) -> HostPort {

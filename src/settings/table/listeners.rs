@@ -57,9 +57,20 @@ pub(super) const LISTENERS: Group = Group {
             name: "MAX_CONNECTIONS",
             value: NUMBER,
             default: "10000",
-            help: "Most open connections of each listener, at least 1. Further connections wait in \
-                   the queue of the system. Raise it if more proxies connect, together with the \
-                   limit of open files.",
+            help: "Most open connections of each listener, at least 1; unfinished handshakes are \
+                   bounded apart, by a fourth of it. A further connection replaces one of the \
+                   address with the most connections, if that has been silent for a second, or is \
+                   closed itself. Raise it if the log reports that few places are left, together \
+                   with the limit of open files (`ulimit -n`).",
+        },
+        Setting {
+            name: "MAX_CONNECTIONS_PER_PEER",
+            value: NUMBER,
+            default: "",
+            help: "Most open connections from one address (of IPv6, from one /64 network) to each \
+                   listener. 0 means no bound. Default: half of `MAX_CONNECTIONS`. Unix sockets \
+                   have no such bound. Set it to 0 if all clients share one address, as behind NAT; \
+                   lower it if you do not trust clients.",
         },
         Setting {
             name: "GRPC_MAX_CONNECTION_AGE",

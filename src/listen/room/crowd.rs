@@ -1,0 +1,223 @@
+//! Connections by their peer, and the choice of one to close.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::{Closed, ConnectionBounds, SILENCE};
+use crate::metrics::ClosedConnection;
+
+/// The most connections to look at for a silent one.
+const TRIES: usize = 16;
+
+/// The peers that share a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Peer {
+    /// A unix socket, or this process.
+    Local,
+    V4(Ipv4Addr),
+    /// The first 64 bits: a single host usually has all addresses that begin with them.
+    V6(u64),
+}
+
+impl Peer {
+    pub(super) fn of(address: Option<SocketAddr>) -> Self {
+        let Some(address) = address else { return Self::Local };
+        match address.ip().to_canonical() {
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("local peers"),
+            Self::V4(address) => address.fmt(f),
+            Self::V6(prefix) => {
+                write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(*prefix) << 64))
+            }
+        }
+    }
+}
+
+/// A connection or a handshake.
+#[derive(Debug)]
+pub(super) struct Member {
+    id: u64,
+    /// Milliseconds from the start of the room to the last byte.
+    last_byte: AtomicU64,
+    evict: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl Member {
+    /// `id` grows with each new member.
+    pub(super) fn new(id: u64, evict: oneshot::Sender<()>, now: Duration) -> Self {
+        let member = Self { id, last_byte: AtomicU64::new(0), evict: Mutex::new(Some(evict)) };
+        member.touch(now);
+        member
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn touch(&self, now: Duration) {
+        self.last_byte.store(milliseconds(now), Relaxed);
+    }
+
+    fn is_silent(&self, now: Duration) -> bool {
+        let silence = milliseconds(now).saturating_sub(self.last_byte.load(Relaxed));
+        milliseconds(SILENCE) <= silence
+    }
+
+    fn evict(&self) {
+        if let Some(sender) = self.evict.lock().take() {
+            // An error means that the connection has just ended.
+            let _ = sender.send(());
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Connections by their peer.
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    peers: HashMap<Peer, PeerMembers>,
+    /// All peers, by the number of their members.
+    by_count: BTreeSet<(usize, Peer)>,
+    len: usize,
+}
+
+#[derive(Debug, Default)]
+struct PeerMembers {
+    /// By their IDs, so the oldest is the first.
+    members: BTreeMap<u64, Arc<Member>>,
+    /// The ID from which to look for the next silent member, so that all get their turn.
+    next: u64,
+}
+
+impl PeerMembers {
+    /// A silent member, one of a few that are looked at.
+    fn find_silent(&mut self, now: Duration) -> Option<u64> {
+        for _ in 0..TRIES.min(self.members.len()) {
+            let mut turn = self.members.range(self.next..).chain(&self.members);
+            let (id, member) = turn.next()?;
+            self.next = id + 1;
+            if member.is_silent(now) {
+                return Some(*id);
+            }
+        }
+        None
+    }
+}
+
+impl Crowd {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    fn count(&self, peer: Peer) -> usize {
+        self.peers.get(&peer).map_or(0, |it| it.members.len())
+    }
+
+    /// The peer with the most members, and their number.
+    pub(super) fn largest_peer(&self) -> Option<(Peer, usize)> {
+        self.by_count.last().map(|(count, peer)| (*peer, *count))
+    }
+
+    pub(super) fn insert(&mut self, peer: Peer, member: Arc<Member>) {
+        let members = &mut self.peers.entry(peer).or_default().members;
+        let before = members.len();
+        members.insert(member.id, member);
+        let after = members.len();
+        self.recount(peer, before, after);
+    }
+
+    /// Removes a member, if it is there.
+    pub(super) fn remove(&mut self, peer: Peer, id: u64) -> Option<Arc<Member>> {
+        let members = &mut self.peers.get_mut(&peer)?.members;
+        let before = members.len();
+        let removed = members.remove(&id)?;
+        let after = members.len();
+        if after == 0 {
+            self.peers.remove(&peer);
+        }
+        self.recount(peer, before, after);
+        Some(removed)
+    }
+
+    fn recount(&mut self, peer: Peer, before: usize, after: usize) {
+        self.by_count.remove(&(before, peer));
+        if 0 < after {
+            self.by_count.insert((after, peer));
+        }
+        self.len = self.len + after - before;
+    }
+
+    /// Closes the oldest member of a peer.
+    pub(super) fn evict_oldest(&mut self, peer: Peer) {
+        let oldest = self.peers.get(&peer).and_then(|it| it.members.keys().next().copied());
+        if let Some(id) = oldest {
+            self.evict(peer, id);
+        }
+    }
+
+    fn evict(&mut self, peer: Peer, id: u64) {
+        if let Some(member) = self.remove(peer, id) {
+            member.evict();
+        }
+    }
+
+    /// Makes sure that there is a place for a connection of `peer`. Returns the member
+    /// that was closed for it, or that the new connection is the one to close.
+    pub(super) fn find_place(
+        &mut self,
+        peer: Peer,
+        bounds: ConnectionBounds,
+        now: Duration,
+    ) -> Result<Option<Closed>, Closed> {
+        let own = self.count(peer);
+        let is_bounded = peer != Peer::Local;
+        if is_bounded && bounds.most_per_peer.is_some_and(|most| most <= own) {
+            let closed = Closed { reason: ClosedConnection::Peer, peer, count: own };
+            return self.evict_silent(peer, now).then_some(Some(closed)).ok_or(closed);
+        }
+        if self.len < bounds.most {
+            return Ok(None);
+        }
+        let Some((largest, count)) = self.largest_peer() else { return Ok(None) };
+        let closed = Closed { reason: ClosedConnection::Full, peer: largest, count };
+        if self.evict_silent(largest, now) {
+            return Ok(Some(closed));
+        }
+        // A peer with few connections, such as a health check, is served in any case.
+        if 2 * (own + 1) <= count {
+            self.evict_oldest(largest);
+            return Ok(Some(closed));
+        }
+        Err(closed)
+    }
+
+    fn evict_silent(&mut self, peer: Peer, now: Duration) -> bool {
+        let Some(id) = self.peers.get_mut(&peer).and_then(|it| it.find_silent(now)) else {
+            return false;
+        };
+        self.evict(peer, id);
+        true
+    }
+}
