@@ -58,10 +58,9 @@ async fn late(service: &Tollgate, number: u32) -> u32 {
 }
 
 /// Compares with the calls that are late because the machine has other work.
-#[track_caller]
-fn check(control: u32, beside: u32) {
+fn delays_few(control: u32, beside: u32) -> bool {
     println!("late: {control} of {CALLS} alone, {beside} beside pages");
-    assert!(beside <= 2 * control + CALLS / 4, "{control} alone, {beside} beside pages");
+    beside <= 2 * control + CALLS / 4
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,7 +81,7 @@ async fn long_pages_do_not_delay_decisions() {
         beside += late(&service, CALLS / ROUNDS).await;
         reading.await.unwrap();
     }
-    check(control, beside);
+    assert!(delays_few(control, beside), "{control} alone, {beside} beside pages");
 }
 
 /// Requests a long page and does not read it.
@@ -102,13 +101,23 @@ fn status(reader: &mut TcpStream) -> String {
 async fn idle_readers_use_little_memory_and_do_not_delay_decisions() {
     const MOST: usize = 8;
     let service = start();
-    let control = late(&service, CALLS).await;
     let before = service.peak_memory();
     let mut readers = Vec::new();
-    for _ in 0..100 {
-        readers.push(idle_reader(service.http));
+    // Readers that delay decisions do so in each round, other work on the machine does not.
+    let mut rounds_left = 3;
+    loop {
+        let control = late(&service, CALLS).await;
+        for _ in 0..100 {
+            readers.push(idle_reader(service.http));
+        }
+        if delays_few(control, late(&service, CALLS).await) {
+            break;
+        }
+        rounds_left -= 1;
+        assert!(0 < rounds_left, "idle readers delay decisions");
+        readers.clear();
+        eventually("room", || http::get(service.http, "/rlconfig", &[]).status == 200);
     }
-    check(control, late(&service, CALLS).await);
     let refused = http::get(service.http, "/rlconfig", &[]);
     assert_eq!((refused.status, refused.header("retry-after").unwrap().as_str()), (503, "10"));
     assert!(refused.text().contains(&format!("{MOST} pages are being read")), "{refused:?}");
