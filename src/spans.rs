@@ -27,6 +27,7 @@ use tracing::info;
 use crate::metrics::Metrics;
 
 mod collector;
+mod http_client;
 mod decision_span;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

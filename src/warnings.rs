@@ -37,9 +37,14 @@ impl WarningLimiter {
 
     /// Counts an error, and logs it if the previous warning is a minute old.
     pub fn warn(&self, error: &impl Display) {
-        if let Some(line) = self.line(error, Instant::now()) {
+        if let Some(line) = self.count(error) {
             warn!("{line}");
         }
+    }
+
+    /// Counts an error. Returns the line to log if the previous one is a minute old.
+    pub fn count(&self, error: &impl Display) -> Option<String> {
+        self.line(error, Instant::now())
     }
 
     fn line(&self, error: &impl Display, now: Instant) -> Option<String> {
@@ -65,9 +70,75 @@ impl WarningLimiter {
     }
 }
 
+/// Bounds the lines about peers that each may be new, such as the servers to which another
+/// one redirects.
+#[derive(Debug)]
+pub struct LineBudget {
+    left_out: &'static str,
+    current: Mutex<Minute>,
+}
+
+/// The lines since the first one of a minute.
+#[derive(Debug)]
+struct Minute {
+    begin: Option<Instant>,
+    lines: u64,
+}
+
+impl LineBudget {
+    /// The number of lines a minute.
+    const MAX_LINES: u64 = 100;
+
+    /// `left_out` follows the number of lines that were not logged.
+    pub const fn new(left_out: &'static str) -> Self {
+        Self { left_out, current: Mutex::new(Minute { begin: None, lines: 0 }) }
+    }
+
+    /// Returns whether there is room for a line. Logs the number of lines that had none in
+    /// the minute before.
+    pub fn allows_line(&self) -> bool {
+        let Room { is_left, left_out } = self.take(Instant::now());
+        if 0 < left_out {
+            warn!("{left_out} {}", self.left_out);
+        }
+        is_left
+    }
+
+    fn take(&self, now: Instant) -> Room {
+        let mut current = self.current.lock();
+        let mut left_out = 0;
+        if current.begin.is_none_or(|begin| PAUSE <= now.saturating_duration_since(begin)) {
+            left_out = current.lines.saturating_sub(Self::MAX_LINES);
+            *current = Minute { begin: Some(now), lines: 0 };
+        }
+        current.lines += 1;
+        Room { is_left: current.lines <= Self::MAX_LINES, left_out }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Room {
+    is_left: bool,
+    /// The lines without room in the minute before, once.
+    left_out: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_beyond_a_budget_are_counted() {
+        let budget = LineBudget::new("lines");
+        let begin = Instant::now();
+        let mut logged = 0;
+        for _ in 0..250 {
+            logged += u64::from(budget.take(begin).is_left);
+        }
+        assert_eq!(logged, LineBudget::MAX_LINES);
+        assert_eq!(budget.take(begin + PAUSE), Room { is_left: true, left_out: 150 });
+        assert_eq!(budget.take(begin + PAUSE), Room { is_left: true, left_out: 0 });
+    }
 
     #[test]
     fn the_first_error_is_logged_and_then_a_count_every_minute() {

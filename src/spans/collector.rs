@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper_rustls::HttpsConnectorBuilder;
-use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_otlp::{
     Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
@@ -14,7 +12,7 @@ use rustls::{
 };
 use tonic::transport::Certificate;
 
-use super::settings::OtlpProtocol;
+use super::{http_client::CollectorClient, settings::OtlpProtocol};
 use crate::tls::client::with_system_roots;
 
 /// The settings of the connection to the collector. The OpenTelemetry library reads the
@@ -36,23 +34,26 @@ pub(super) fn exporter(settings: CollectorSettings) -> Result<SpanExporter, Stri
     }
 }
 
-/// HTTP/1.1, with TLS for an `https` URL.
-fn http_exporter(timeout: Duration, ca_pem: Option<Vec<u8>>) -> Result<SpanExporter, String> {
+/// Trusts these CA certificates and those of the operating system.
+pub(super) fn tls_config(ca_pem: Option<Vec<u8>>) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let ca_pem = ca_pem.unwrap_or_default();
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&ca_pem).flatten());
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector =
-        HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
+        .with_no_client_auth())
+}
+
+/// HTTP/1.1, with TLS for an `https` URL.
+fn http_exporter(timeout: Duration, ca_pem: Option<Vec<u8>>) -> Result<SpanExporter, String> {
+    let client = CollectorClient::new(tls_config(ca_pem)?, timeout);
     SpanExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)
-        .with_http_client(HyperClient::new(connector, timeout, None))
+        .with_http_client(client)
         .with_timeout(timeout)
         .build()
         .map_err(|error| error.to_string())

@@ -114,6 +114,26 @@ async fn a_connection_closed_by_the_server_is_replaced() {
     assert_eq!(hits(&read_all(second).await)["ratelimit.service.rate_limit.shop.a"], 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_sends_without_end_is_left() {
+    let metrics = Arc::new(Metrics::new(0.8));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut exporter = exporter(port, StatsdProtocol::Tcp, &metrics);
+    exporter.flush(INTERVAL).await;
+    let mut server = accept(&listener).await;
+    let sender = tokio::spawn(async move { while server.write_all(&[0; 65_536]).await.is_ok() {} });
+    let left = async {
+        while exporter.transport.is_open() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        exporter.flush(INTERVAL).await;
+        accept(&listener).await;
+        sender.await.unwrap();
+    };
+    timeout(TIMEOUT, left).await.expect("the exporter reads on");
+}
+
 #[tokio::test]
 async fn a_refused_packet_is_sent_again() {
     let metrics = Arc::new(Metrics::new(0.8));

@@ -21,6 +21,8 @@ const IO_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_UDP_BYTES: usize = 1_431;
 /// The number of bytes per write to a TCP connection.
 const TCP_WRITE_BYTES: usize = 1 << 16;
+/// The number of reads, of 4 KiB each, that discard what the server has sent.
+const MAX_DISCARDS: u32 = 16;
 /// The longest line that statsd servers read from a TCP connection.
 const MAX_TCP_LINE_BYTES: usize = 4_095;
 
@@ -200,17 +202,19 @@ async fn send_packet(socket: &UdpSocket, packet: &mut Packet<'_>) -> io::Result<
     Ok(())
 }
 
-/// Whether the server has not closed the connection. Discards everything that the server
-/// sends.
+/// Whether the server has not closed the connection. Discards what the server sends. A
+/// server that sends more than it is sent would keep this busy, and its connection counts
+/// as closed.
 fn is_open(stream: &TcpStream) -> bool {
-    let mut discarded = [0; 256];
-    loop {
+    let mut discarded = [0; 4_096];
+    for _ in 0..MAX_DISCARDS {
         match stream.try_read(&mut discarded) {
             Ok(0) => return false,
             Ok(_) => {}
             Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
         }
     }
+    false
 }
 
 async fn with_timeout<T>(operation: impl Future<Output = io::Result<T>>) -> io::Result<T> {

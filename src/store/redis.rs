@@ -83,6 +83,7 @@ mod node_error;
 mod probe;
 mod redis_executor;
 mod replies;
+mod reply_scanner;
 mod reservation;
 mod reservation_progress;
 mod routing;
@@ -98,6 +99,7 @@ mod settler;
 pub(crate) mod simulated;
 mod slot_vote;
 mod slots;
+mod stream;
 mod tls;
 #[cfg(test)]
 mod twins;

@@ -13,6 +13,7 @@ mod connections;
 mod degraded;
 mod deny_cache;
 mod envoy;
+mod hostile;
 mod http;
 mod image;
 mod in_process;

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use super::{in_flight::InFlight, run_clock::RunClock, settler::SettlementQueue};
-use crate::store::PoolUsage;
+use crate::{store::PoolUsage, warnings::LineBudget};
 
 /// Handles to the shared state. Clones refer to the same state.
 #[derive(Clone, Debug)]
@@ -14,6 +14,9 @@ pub(super) struct BackendContext {
     pub(super) run_clock: RunClock,
     pub(super) in_flight: InFlight,
     pub(super) settlements: SettlementQueue,
+    /// Of the lines about connections. A cluster may have any number of nodes, and name new
+    /// ones at any time.
+    pub(super) log_lines: Arc<LineBudget>,
     connections: Arc<ConnectionCounts>,
 }
 
@@ -30,7 +33,14 @@ pub(super) struct OpenGuard(Arc<ConnectionCounts>);
 impl BackendContext {
     pub(super) fn new(run_clock: RunClock, settlements: SettlementQueue) -> Self {
         let in_flight = InFlight::default();
-        Self { run_clock, in_flight, settlements, connections: Arc::default() }
+        let log_lines = LineBudget::new("lines about connections to Redis were left out");
+        Self {
+            run_clock,
+            in_flight,
+            settlements,
+            log_lines: Arc::new(log_lines),
+            connections: Arc::default(),
+        }
     }
 
     /// Counts an open connection.

@@ -1,14 +1,20 @@
 //! The credentials, database and TLS settings of connections.
 
-use redis::{
-    Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult,
-    io::tcp::TcpSettings,
-};
+use std::sync::Arc;
+
+use redis::RedisConnectionInfo;
+use rustls::ClientConfig;
 
 use super::{
-    settings::{Login, RedisAddress, RedisSettings},
+    settings::{Login, RedisServers, RedisSettings},
     tls::RedisTls,
 };
+
+/// The largest reply of a server. The replies to scripts are much smaller.
+const MAX_REPLY_BYTES: u64 = 1 << 20;
+/// The largest reply of a node of a cluster. CLUSTER SLOTS takes some MiB if each of the
+/// 16,384 slots is a range of its own.
+const MAX_CLUSTER_REPLY_BYTES: u64 = 8 << 20;
 
 #[derive(Clone, Debug)]
 pub(super) struct ConnectOptions {
@@ -17,6 +23,7 @@ pub(super) struct ConnectOptions {
     auth_setting: String,
     database: i64,
     tls: Option<RedisTls>,
+    pub(super) max_reply_bytes: u64,
 }
 
 impl ConnectOptions {
@@ -27,6 +34,10 @@ impl ConnectOptions {
             auth_setting: format!("{}_AUTH", settings.setting_prefix),
             database: settings.database,
             tls: settings.tls.clone(),
+            max_reply_bytes: match settings.servers {
+                RedisServers::Cluster(_) => MAX_CLUSTER_REPLY_BYTES,
+                _ => MAX_REPLY_BYTES,
+            },
         }
     }
 
@@ -36,6 +47,7 @@ impl ConnectOptions {
             auth_setting: format!("{}_SENTINEL_AUTH", settings.setting_prefix),
             database: 0,
             tls: settings.tls.clone(),
+            max_reply_bytes: MAX_REPLY_BYTES,
         }
     }
 
@@ -55,29 +67,17 @@ impl ConnectOptions {
         Some("a proxy such as twemproxy supports neither users nor databases other than 0")
     }
 
-    /// Creates a client for the server at `address`. Reads certificate files, and so blocks.
-    pub(super) fn client(&self, address: &RedisAddress) -> RedisResult<Client> {
-        let (host, port) = match address {
-            RedisAddress::Tcp { host, port } => (host.clone(), *port),
-            RedisAddress::Unix(path) => {
-                return Client::open(self.connection_info(ConnectionAddr::Unix(path.clone()))?);
-            }
-        };
-        let Some(tls) = &self.tls else {
-            return Client::open(self.connection_info(ConnectionAddr::Tcp(host, port))?);
-        };
-        let certificates = tls.read().map_err(std::io::Error::other)?;
-        let address = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
-        let client = Client::build_with_tls(self.connection_info(address)?, certificates)?;
-        if !tls.skip_hostname_verification {
-            return Ok(client);
+    /// Reads the certificate files, and so blocks. `None` without TLS. An error names the
+    /// file.
+    pub(super) fn tls_config(&self) -> Result<Option<Arc<ClientConfig>>, String> {
+        match &self.tls {
+            Some(tls) => Ok(Some(Arc::new(tls.config()?))),
+            None => Ok(None),
         }
-        let mut address = client.get_connection_info().addr().clone();
-        address.set_danger_accept_invalid_hostnames(true);
-        Client::open(self.connection_info(address)?)
     }
 
-    fn connection_info(&self, address: ConnectionAddr) -> RedisResult<redis::ConnectionInfo> {
+    /// The parameters of AUTH and SELECT.
+    pub(super) fn login(&self) -> RedisConnectionInfo {
         // Proxies close the connection after a command that they do not support, such as
         // CLIENT SETINFO.
         let mut redis =
@@ -88,8 +88,6 @@ impl ConnectOptions {
         if let Some(password) = &self.login.password {
             redis = redis.set_password(password);
         }
-        let tcp = TcpSettings::default().set_nodelay(true);
-        let info = address.into_connection_info()?;
-        Ok(info.set_redis_settings(redis).set_tcp_settings(tcp))
+        redis
     }
 }

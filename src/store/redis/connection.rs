@@ -5,18 +5,17 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use redis::{
-    AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisResult, Value,
-    aio::MultiplexedConnection, cmd,
-};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisResult, Value, cmd};
 use tokio::{sync::Notify, task::spawn_blocking};
 
 use super::{
     connect_options::ConnectOptions,
     error_log::ErrorLog,
     node_error::NodeError,
+    reply_scanner::ExpectedReplies,
     server_error::{error_text, is_authentication_failure, requires_reconnect},
     settings::RedisAddress,
+    stream::{self, ClientConnection, ReplyBounds},
 };
 use crate::store::StoreError;
 
@@ -27,7 +26,8 @@ const PIPELINE_BUFFER: usize = 1_024;
 
 #[derive(Debug)]
 pub(super) struct ServerConnection {
-    connection: MultiplexedConnection,
+    client: ClientConnection,
+    bounds: ReplyBounds,
     /// Notified when the connection is lost, or an error requires another one.
     pub(super) lost: Notify,
     /// The first error that requires a reconnect.
@@ -53,11 +53,18 @@ impl ServerConnection {
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(PIPELINE_BUFFER);
-        let (own_options, own_address) = (Arc::clone(options), address.clone());
-        let client = spawn_blocking(move || own_options.client(&own_address)).await;
-        let client = client.map_err(io::Error::other)??;
+        let own_options = Arc::clone(options);
+        let tls = spawn_blocking(move || own_options.tls_config()).await;
+        let tls = tls.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        let bounds = ReplyBounds {
+            expected: ExpectedReplies::for_handshake(),
+            max_bytes: options.max_reply_bytes,
+            violation: Arc::default(),
+        };
+        let own_bounds = bounds.clone();
         let connection = Self {
-            connection: client.get_multiplexed_async_connection_with_config(&config).await?,
+            client: stream::connect(address, tls, &options.login(), config, own_bounds).await?,
+            bounds,
             lost: Notify::new(),
             refusal: OnceLock::new(),
             error_log: ErrorLog::new(address.clone()),
@@ -86,9 +93,17 @@ impl ServerConnection {
         }
     }
 
+    /// Returns the bound that the server exceeded, after which the connection is closed.
+    pub(super) fn violation(&self) -> Option<&String> {
+        self.bounds.violation.get()
+    }
+
     /// Sends `command` once, and waits for the reply without a timeout.
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
-        let reply = command.query_async(&mut self.connection.clone()).await;
+        self.bounds.expected.add(1);
+        let reply: RedisResult<Value> =
+            command.query_async(&mut self.client.connection.clone()).await;
+        let reply = reply.map_err(|error| self.explain(error));
         if let Err(error) = &reply {
             self.on_error(error);
         }
@@ -122,7 +137,20 @@ impl ServerConnection {
 
     /// Sends commands whose errors are neither logged nor a reason to reconnect.
     pub(super) async fn send_all_quietly(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
-        self.connection.clone().send_packed_commands(commands, 0, commands.len()).await
+        self.bounds.expected.add(commands.len());
+        let mut connection = self.client.connection.clone();
+        let replies = connection.send_packed_commands(commands, 0, commands.len()).await;
+        replies.map_err(|error| self.explain(error))
+    }
+
+    /// Replaces the error of a connection that was cut: the client reports it as closed.
+    fn explain(&self, error: RedisError) -> RedisError {
+        match self.violation() {
+            Some(violation) if error.is_unrecoverable_error() => {
+                io::Error::new(io::ErrorKind::ConnectionAborted, violation.clone()).into()
+            }
+            _ => error,
+        }
     }
 
     fn on_error(&self, error: &RedisError) {

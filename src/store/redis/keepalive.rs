@@ -27,13 +27,16 @@ pub(super) enum Disconnect {
     Replaced,
     /// The server replies with this error.
     Refused(String),
+    /// The replies of the server exceed a bound.
+    Cut(String),
 }
 
 impl Disconnect {
     pub(super) fn of(connection: &ServerConnection) -> Self {
-        match connection.refusal() {
-            Some(error) => Self::Refused(error.clone()),
-            None => Self::Closed,
+        match (connection.violation(), connection.refusal()) {
+            (Some(violation), _) => Self::Cut(violation.clone()),
+            (None, Some(error)) => Self::Refused(error.clone()),
+            (None, None) => Self::Closed,
         }
     }
 }

@@ -64,6 +64,8 @@ impl ManagedConnection {
             context,
             backoff: Backoff::new(BACKOFF),
             warnings: ConnectWarnings::new(),
+            losses: LossWarnings::new(),
+            is_quiet: false,
             refusing: None,
         };
         let (sender, state) = watch::channel(ConnectionState::Connecting);
@@ -121,6 +123,9 @@ struct Supervisor {
     backoff: Backoff,
     /// Of attempts to connect since the last connection.
     warnings: ConnectWarnings,
+    losses: LossWarnings,
+    /// Whether the next connection is news.
+    is_quiet: bool,
     /// The server whose last connection ended because it refused calls. Unset once it replies
     /// without an error.
     refusing: Option<RedisAddress>,
@@ -139,6 +144,27 @@ impl ConnectWarnings {
         Self {
             failures: WarningLimiter::new("Redis is not available", often),
             misconfigurations: WarningLimiter::new("Redis cannot be used", often),
+        }
+    }
+}
+
+/// Logs connections that ended, however often the server accepts new ones.
+struct LossWarnings {
+    closed: WarningLimiter,
+    cut: WarningLimiter,
+}
+
+impl LossWarnings {
+    const fn new() -> Self {
+        Self {
+            closed: WarningLimiter::new(
+                "the connection to Redis is lost",
+                "connections to Redis were lost",
+            ),
+            cut: WarningLimiter::new(
+                "closed the connection to Redis because of its replies",
+                "connections to Redis were closed because of its replies",
+            ),
         }
     }
 }
@@ -205,8 +231,12 @@ impl Supervisor {
         if self.refusing.as_ref() == Some(address) {
             return;
         }
-        info!("connected to {address}");
-        self.warnings = ConnectWarnings::new();
+        if !self.is_quiet {
+            if self.context.log_lines.allows_line() {
+                info!("connected to {address}");
+            }
+            self.warnings = ConnectWarnings::new();
+        }
         self.refusing = None;
         self.backoff.reset();
     }
@@ -214,7 +244,9 @@ impl Supervisor {
     fn on_disconnect(&mut self, address: &RedisAddress, disconnect: Disconnect) -> ConnectionState {
         match disconnect {
             Disconnect::Closed => {
-                warn!("the connection to {address} is lost; reconnecting");
+                let line = self.losses.closed.count(&format_args!("{address}; reconnecting"));
+                self.is_quiet = line.is_none();
+                self.log(line);
                 ConnectionState::Connecting
             }
             Disconnect::Replaced => {
@@ -224,6 +256,13 @@ impl Supervisor {
             Disconnect::Unresponsive => {
                 let reason = format!("{address} does not answer");
                 warn!("{reason}; reconnecting");
+                ConnectionState::Failed(StoreError::Failed(reason))
+            }
+            Disconnect::Cut(violation) => {
+                let reason = format!("{address}: {violation}");
+                let line = self.losses.cut.count(&format_args!("{reason}; reconnecting"));
+                self.is_quiet = line.is_none();
+                self.log(line);
                 ConnectionState::Failed(StoreError::Failed(reason))
             }
             Disconnect::Refused(error) => {
@@ -242,11 +281,19 @@ impl Supervisor {
         let ConnectWarnings { failures, misconfigurations } = &self.warnings;
         let line = format!("{reason}; retrying");
         if error.is_misconfiguration {
-            misconfigurations.warn(&line);
+            self.log(misconfigurations.count(&line));
             StoreError::Misconfigured(reason)
         } else {
-            failures.warn(&line);
+            self.log(failures.count(&line));
             StoreError::Failed(reason)
+        }
+    }
+
+    fn log(&self, line: Option<String>) {
+        if let Some(line) = line
+            && self.context.log_lines.allows_line()
+        {
+            warn!("{line}");
         }
     }
 

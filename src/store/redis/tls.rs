@@ -3,12 +3,17 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 
 /// The TLS settings of connections to Redis.
@@ -34,19 +39,60 @@ pub struct ClientCertificate {
 impl RedisTls {
     /// Reads the files, once for each connection, so that renewed certificates are used
     /// without a restart. An error names the file.
-    pub(super) fn read(&self) -> Result<redis::TlsCertificates, String> {
-        let client_tls = match &self.client {
-            Some(client) => Some(redis::ClientTlsConfig {
-                client_cert: read(&client.certificate)?,
-                client_key: read(&client.key)?,
-            }),
-            None => None,
-        };
-        let root_cert = match &self.ca_file {
-            Some(path) => Some(ca_certificates(path)?),
-            None => None,
-        };
-        Ok(redis::TlsCertificates { client_tls, root_cert })
+    pub(super) fn config(&self) -> Result<ClientConfig, String> {
+        let roots = Arc::new(self.roots()?);
+        let provider = Arc::new(ring::default_provider());
+        let mut verifier: Arc<dyn ServerCertVerifier> =
+            WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
+                .build()
+                .map_err(|error| error.to_string())?;
+        if self.skip_hostname_verification {
+            verifier = Arc::new(AnyNameVerifier(verifier));
+        }
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let Some(client) = &self.client else { return Ok(config.with_no_client_auth()) };
+        let chain = client.chain()?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&client.key)?)
+            .map_err(|error| format!("{}: no private key: {error}", client.key.display()))?;
+        config
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| format!("{}: {error}", client.certificate.display()))
+    }
+
+    /// The CA certificates of the file and those of the operating system.
+    fn roots(&self) -> Result<RootCertStore, String> {
+        let mut roots = RootCertStore::empty();
+        if let Some(path) = &self.ca_file {
+            let pem = read(path)?;
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
+                let certificate = certificate.map_err(|error| not_ca_certificates(path, &error))?;
+                roots.add(certificate).map_err(|error| not_ca_certificates(path, &error))?;
+            }
+            if roots.is_empty() {
+                return Err(format!("{} holds no certificate in PEM", path.display()));
+            }
+        }
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Err("the operating system has no CA certificates; see REDIS_TLS_CACERT".into());
+        }
+        Ok(roots)
+    }
+}
+
+impl ClientCertificate {
+    fn chain(&self) -> Result<Vec<CertificateDer<'static>>, String> {
+        let pem = read(&self.certificate)?;
+        let mut chain = Vec::new();
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            let place = self.certificate.display();
+            chain.push(certificate.map_err(|error| format!("{place}: {error}"))?);
+        }
+        Ok(chain)
     }
 }
 
@@ -54,32 +100,54 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
-/// Returns the CA certificates of the file at `path` and those of the operating system, in
-/// PEM. The Redis client would otherwise trust only the file.
-fn ca_certificates(path: &Path) -> Result<Vec<u8>, String> {
-    let mut pem = read(path)?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| not_ca_certificates(path, &error))?;
-        roots.add(certificate).map_err(|error| not_ca_certificates(path, &error))?;
-    }
-    if roots.is_empty() {
-        return Err(format!("{} holds no certificate in PEM", path.display()));
-    }
-    for certificate in rustls_native_certs::load_native_certs().certs {
-        // The Redis client rejects the whole list if one certificate is malformed.
-        if roots.add(certificate.clone()).is_ok() {
-            let text = BASE64_STANDARD.encode(&certificate);
-            let block =
-                format!("\n-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
-            pem.extend_from_slice(block.as_bytes());
-        }
-    }
-    Ok(pem)
-}
-
 fn not_ca_certificates(path: &Path, error: &dyn std::fmt::Display) -> String {
     format!("{} is not a list of CA certificates: {error}", path.display())
+}
+
+/// Accepts certificates that are valid except for the host name.
+#[derive(Debug)]
+struct AnyNameVerifier(Arc<dyn ServerCertVerifier>);
+
+impl ServerCertVerifier for AnyNameVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        // The name is verified after everything else.
+        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        {
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            result => result,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 #[cfg(test)]
@@ -93,7 +161,7 @@ mod tests {
         let check = |text: &str, expected: &str| {
             fs::write(&path, text).unwrap();
             let tls = RedisTls { ca_file: Some(path.clone()), ..RedisTls::default() };
-            let error = tls.read().err().unwrap();
+            let error = tls.config().err().unwrap();
             let path = path.display().to_string();
             assert!(error.contains(&path) && error.contains(expected), "{error}");
         };

@@ -35,6 +35,8 @@ const BACKOFF: BackoffSettings = BackoffSettings {
 };
 /// The number of nodes that are asked for their slot map.
 const MAX_MAPS: usize = 5;
+/// The number of nodes in a log line.
+const MAX_LOGGED_NODES: usize = 50;
 /// The time that the other nodes have after the first reply.
 const OTHERS_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -154,8 +156,12 @@ fn update(
             if old.has_same_owners(&new) { Refreshed::Unchanged } else { Refreshed::Changed };
         Ok((new, Update { refreshed, new_nodes }))
     })?;
-    if let Some(nodes) = update.new_nodes {
-        info!(nodes = nodes.join(","), "the nodes of the Redis Cluster have changed");
+    if let Some(nodes) = update.new_nodes
+        && topology.context.log_lines.allows_line()
+    {
+        let count = nodes.len();
+        let nodes = nodes[..count.min(MAX_LOGGED_NODES)].join(",");
+        info!(count, nodes, "the nodes of the Redis Cluster have changed");
     }
     Ok(update.refreshed)
 }

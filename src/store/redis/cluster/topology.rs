@@ -25,7 +25,7 @@ const MAX_NODES: usize = 1_000;
 #[derive(Debug)]
 pub(super) struct Topology {
     pub(super) settings: RedisSettings,
-    context: BackendContext,
+    pub(super) context: BackendContext,
     map: ArcSwap<SlotMap>,
     /// Held while the map is replaced.
     replacing: Mutex<()>,
