@@ -90,12 +90,12 @@ fn check(
         "MERGE_DOMAIN_CONFIG" if merges => Some("true".to_owned()),
         _ => None,
     };
-    let RuleSettings { source, merge_domains, .. } = RuleSettings::read(flags, env)?;
+    let RuleSettings { source, links, merge_domains, .. } = RuleSettings::read(flags, env)?;
     let rules = match matches.get_many::<PathBuf>("paths") {
         Some(paths) => CheckedRules::Paths(paths.cloned().collect()),
         None => CheckedRules::Configured(source),
     };
-    Ok(Command::Check(Check { rules, merge_domains }))
+    Ok(Command::Check(Check { rules, links, merge_domains }))
 }
 
 fn reads_stdin_twice(matches: &ArgMatches) -> bool {

@@ -25,7 +25,7 @@ mod tree_reader;
 mod yaml;
 
 pub use self::{
-    diagnostic::{Diagnostic, Diagnostics, Position, Severity, Snippet},
+    diagnostic::{Diagnostic, Diagnostics, Position, PublicDiagnostic, Severity, Snippet},
     excerpt::printable,
     source::{MAX_BYTES, SourceFile, SourceTree, TreeValue},
 };

@@ -12,7 +12,7 @@
 //! The size of `/metrics`, `/rlconfig` and `/stats` depends on the rules, so these
 //! pages are sent in chunks.
 
-use std::{fmt::Write, iter, sync::Arc};
+use std::{iter, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use axum::{
@@ -25,7 +25,8 @@ use axum::{
 };
 
 use crate::{
-    health::Health, metrics::chunks::text_chunks, rules::RuleTree, service::Service, store::Store,
+    config, health::Health, metrics::chunks::text_chunks, rules::RuleTree, service::Service,
+    store::Store,
 };
 
 mod pages;
@@ -160,7 +161,9 @@ const SHADOW_LINE: &str = "# SHADOW_MODE is true: no request is refused\n";
 fn rejection_lines(errors: &str) -> String {
     let mut text = "# newer rules were rejected:\n".to_owned();
     for line in errors.lines() {
-        let _ = writeln!(text, "# {line}");
+        text += "# ";
+        text.extend(line.chars().map(config::printable));
+        text.push('\n');
     }
     text
 }

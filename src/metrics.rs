@@ -254,6 +254,11 @@ impl Metrics {
         self.process.rules_rejected.set(1);
     }
 
+    /// Counts a read of the rule files that did not end in time.
+    pub fn count_hung_read(&self) {
+        self.process.hung_reads.inc();
+    }
+
     /// Counts `count` spans that are not delivered to the collector.
     pub fn count_lost_spans(&self, reason: LostSpan, count: usize) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);

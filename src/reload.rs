@@ -15,6 +15,7 @@ use tokio::{
     signal::unix::Signal,
     sync::mpsc,
     task::{self, JoinError},
+    time,
 };
 use tracing::{error, info, warn};
 
@@ -23,10 +24,15 @@ use crate::{
     engine::SharedRules,
     health::Health,
     metrics::Metrics,
-    rule_files::{ReadError, RuleSource},
+    rule_files::{LinkPolicy, ReadError, RuleSource},
     rules::RuleTree,
+    warnings::WarningLimiter,
     watch::Watch,
 };
+
+mod reads;
+
+use self::reads::{ReadFailure, Reads};
 
 /// The reason why a set of rule files was rejected.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +54,16 @@ pub enum Loaded {
     Unchanged,
 }
 
+impl LoadError {
+    /// The errors without text of the rule files.
+    fn public(&self) -> String {
+        match self {
+            Self::Read(error) => error.to_string(),
+            Self::Invalid(diagnostics) => diagnostics.public(),
+        }
+    }
+}
+
 /// The rules that decide requests, and the handles that report a change.
 #[derive(Clone, Debug)]
 pub struct ActiveRules {
@@ -57,8 +73,8 @@ pub struct ActiveRules {
     pub metrics: Arc<Metrics>,
     /// Receives the number of domains.
     pub health: Arc<Health>,
-    /// The reason why newer rules were rejected; `None` if the newest rules are
-    /// active.
+    /// The reason why newer rules were rejected, without text of the rules; `None` if
+    /// the newest rules are active.
     pub rejection: Arc<ArcSwapOption<String>>,
 }
 
@@ -107,18 +123,61 @@ impl ReloadTrigger {
 pub struct Reloader {
     /// The place of the files.
     pub source: RuleSource,
+    /// The symbolic links that are followed.
+    pub links: LinkPolicy,
     /// The options for the compilation.
     pub options: CompileOptions,
     /// The rules that a load replaces.
     pub active: ActiveRules,
     /// The hash of the contents, or of the error, at the last load.
     last_hash: Option<u64>,
+    reads: Reads,
+    hung_reads: WarningLimiter,
+}
+
+/// The files that a [`Reloader`] watches. Both methods block.
+trait Source: Clone + Send + 'static {
+    fn fingerprint(&self) -> u64;
+    fn read(&self) -> Result<Vec<SourceFile>, ReadError>;
+}
+
+/// The result of a read.
+struct Look {
+    /// True if a [`ReloadTrigger`] requested it.
+    is_requested: bool,
+    files: Result<Vec<SourceFile>, ReadError>,
+}
+
+#[derive(Clone)]
+struct LinkedSource {
+    source: RuleSource,
+    links: LinkPolicy,
+}
+
+impl Source for LinkedSource {
+    fn fingerprint(&self) -> u64 {
+        self.source.fingerprint()
+    }
+
+    fn read(&self) -> Result<Vec<SourceFile>, ReadError> {
+        self.source.read(self.links)
+    }
 }
 
 impl Reloader {
     /// Does not load anything before the first call of [`Self::load`].
-    pub fn new(source: RuleSource, options: CompileOptions, active: ActiveRules) -> Self {
-        Self { source, options, active, last_hash: None }
+    pub fn new(
+        source: RuleSource,
+        links: LinkPolicy,
+        options: CompileOptions,
+        active: ActiveRules,
+    ) -> Self {
+        let hung_reads = WarningLimiter::new(
+            "the rule files cannot be read; the previous rules stay active",
+            "reads of the rule files did not end; the previous rules stay active",
+        );
+        let reads = Reads::new(reads::TIMEOUT);
+        Self { source, links, options, active, last_hash: None, reads, hung_reads }
     }
 
     /// Reads the files and makes their rules active, unless the files are the
@@ -130,7 +189,14 @@ impl Reloader {
     /// active. An error is returned only once: another call with the same files
     /// returns [`Loaded::Unchanged`].
     pub fn load(&mut self) -> Result<Loaded, LoadError> {
-        let files = self.source.read();
+        let files = self.source.read(self.links);
+        self.load_files(files)
+    }
+
+    fn load_files(
+        &mut self,
+        files: Result<Vec<SourceFile>, ReadError>,
+    ) -> Result<Loaded, LoadError> {
         let hash = hash(&files);
         if self.last_hash.replace(hash) == Some(hash) {
             return Ok(Loaded::Unchanged);
@@ -141,7 +207,7 @@ impl Reloader {
                 Ok(Loaded::New)
             }
             Err(error) => {
-                self.active.reject(error.to_string());
+                self.active.reject(error.public());
                 Err(error)
             }
         }
@@ -169,23 +235,30 @@ impl Reloader {
     /// # Errors
     ///
     /// If a look at the files or a load panics.
-    pub async fn watch(mut self, mut trigger: ReloadTrigger) -> Result<Infallible, JoinError> {
+    pub async fn watch(self, trigger: ReloadTrigger) -> Result<Infallible, JoinError> {
+        let source = LinkedSource { source: self.source.clone(), links: self.links };
+        self.watch_source(source, trigger).await
+    }
+
+    async fn watch_source(
+        mut self,
+        source: impl Source,
+        mut trigger: ReloadTrigger,
+    ) -> Result<Infallible, JoinError> {
         let mut watch = Watch::start();
         loop {
-            let source = &self.source;
-            let fingerprint = || {
-                let source = source.clone();
-                move || source.fingerprint()
-            };
-            let is_requested = tokio::select! {
-                changed = watch.changed(fingerprint) => {
-                    changed?;
-                    false
+            let look = match self.next_look(&source, &mut watch, &mut trigger).await {
+                Ok(look) => look,
+                Err(ReadFailure::Panicked(panic)) => return Err(panic),
+                Err(ReadFailure::Hung) => {
+                    self.on_hung_read();
+                    time::sleep(self.reads.timeout).await;
+                    continue;
                 }
-                () = trigger.recv() => true,
             };
+            let Look { is_requested, files } = look;
             self = task::spawn_blocking(move || {
-                match self.load() {
+                match self.load_files(files) {
                     Ok(Loaded::Unchanged) if is_requested => {
                         info!("read the rule files again: they are unchanged");
                     }
@@ -199,10 +272,45 @@ impl Reloader {
             .await?;
         }
     }
+
+    /// Waits for a change or a request, and reads the files.
+    async fn next_look(
+        &self,
+        source: &impl Source,
+        watch: &mut Watch,
+        trigger: &mut ReloadTrigger,
+    ) -> Result<Look, ReadFailure> {
+        let fingerprint = || {
+            let (reads, source) = (self.reads.clone(), source.clone());
+            async move { reads.run(move || source.fingerprint()).await }
+        };
+        let is_requested = tokio::select! {
+            changed = watch.changed(fingerprint) => {
+                changed?;
+                false
+            }
+            () = trigger.recv() => true,
+        };
+        let source = source.clone();
+        let files = self.reads.run(move || source.read()).await?;
+        Ok(Look { is_requested, files })
+    }
+
+    /// Rejects the files, until a read ends.
+    fn on_hung_read(&mut self) {
+        let timeout = self.reads.timeout;
+        let reason = format!("{}: a read did not end within {timeout:?}", self.source);
+        self.hung_reads.warn(&reason);
+        self.active.metrics.count_hung_read();
+        let hash = hash(&Err(reason.as_str()));
+        if self.last_hash.replace(hash) != Some(hash) {
+            self.active.reject(reason);
+        }
+    }
 }
 
 /// Hashes the names and contents of the files, or the error.
-fn hash(files: &Result<Vec<SourceFile>, ReadError>) -> u64 {
+fn hash(files: &Result<Vec<SourceFile>, impl ToString>) -> u64 {
     let mut hasher = DefaultHasher::new();
     match files {
         Ok(files) => {

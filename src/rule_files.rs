@@ -2,17 +2,20 @@
 
 use std::{
     fmt,
-    fs::File,
+    fs::{self, File},
     hash::{DefaultHasher, Hash, Hasher},
     io::Read,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
+
+use rustix::fs::OFlags;
 
 mod error;
 mod walk;
 
 pub use self::error::{MAX_TOTAL_BYTES, ReadError};
-use self::walk::{DirectoryWalk, ListedFile, NameFilter};
+use self::walk::{DirectoryWalk, ListedFile, Listing, NameFilter};
 use crate::{
     config::{MAX_BYTES, SourceFile},
     watch,
@@ -45,6 +48,19 @@ pub struct RuntimeLayout {
     pub ignore_dot_files: bool,
 }
 
+/// The symbolic links to files that are read below a directory of rules.
+///
+/// Whoever writes the directory, such as the authors of a Git repository, could make a
+/// link to any file that the process can read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkPolicy {
+    /// Links to files in the directory. The directory itself may be a link.
+    #[default]
+    Inside,
+    /// Links to any file.
+    Anywhere,
+}
+
 impl RuleSource {
     /// Reads the rule files, in the order of their paths.
     ///
@@ -55,9 +71,10 @@ impl RuleSource {
     ///
     /// # Errors
     ///
-    /// If a file cannot be read, is not a regular file or is too long.
-    pub fn read(&self) -> Result<Vec<SourceFile>, ReadError> {
-        read_all(self.list()?)
+    /// If a file cannot be read, is not a regular file or is too long, or if a link is
+    /// not allowed by `links`.
+    pub fn read(&self, links: LinkPolicy) -> Result<Vec<SourceFile>, ReadError> {
+        read_all(self.list()?, links)
     }
 
     /// A hash of the metadata of all rule files; see [`fingerprint`].
@@ -65,7 +82,7 @@ impl RuleSource {
         fingerprint_of(self.list())
     }
 
-    fn list(&self) -> Result<Vec<ListedFile>, ReadError> {
+    fn list(&self) -> Result<Listing, ReadError> {
         match self {
             Self::Path(path) => list(path),
             Self::Runtime(layout) => layout.list(),
@@ -88,7 +105,7 @@ impl RuntimeLayout {
         self.root.join(&self.subdirectory).join(&self.app_directory)
     }
 
-    fn list(&self) -> Result<Vec<ListedFile>, ReadError> {
+    fn list(&self) -> Result<Listing, ReadError> {
         let include_hidden = !self.ignore_dot_files;
         if self.watch_root {
             let name = self.app_directory.trim_matches('/').replace('/', ".");
@@ -106,14 +123,15 @@ impl RuntimeLayout {
 /// Below a directory, the rule files are those whose names end in `.yaml` or
 /// `.yml`. Names that start with a dot and symbolic links to directories are
 /// skipped: a volume of Kubernetes contains both, and each file would be read
-/// twice. Symbolic links to files are followed.
+/// twice. Symbolic links to files are followed if `links` allows them. `path` itself may
+/// be any link.
 ///
 /// # Errors
 ///
-/// If there is no rule file, or if a file cannot be read, is not a regular file
-/// or is too long.
-pub fn read(path: &Path) -> Result<Vec<SourceFile>, ReadError> {
-    read_all(list(path)?)
+/// If there is no rule file, if a file cannot be read, is not a regular file or is too
+/// long, or if a link is not allowed.
+pub fn read(path: &Path, links: LinkPolicy) -> Result<Vec<SourceFile>, ReadError> {
+    read_all(list(path)?, links)
 }
 
 /// A hash of the metadata of the files that [`read`] would read, or of its
@@ -123,51 +141,85 @@ pub fn fingerprint(path: &Path) -> u64 {
     fingerprint_of(list(path))
 }
 
-fn list(path: &Path) -> Result<Vec<ListedFile>, ReadError> {
+fn list(path: &Path) -> Result<Listing, ReadError> {
     let metadata = walk::metadata(path)?;
     if !metadata.is_dir() {
         walk::check_regular_file(path, &metadata)?;
         let name = path.display().to_string();
-        return Ok(vec![ListedFile { path: path.to_owned(), name, metadata }]);
+        let file = ListedFile { path: path.to_owned(), name, metadata, is_link: false };
+        return Ok(Listing { directory: path.to_owned(), files: vec![file] });
     }
-    let files = DirectoryWalk::list(path, NameFilter::Yaml)?;
-    if files.is_empty() {
+    let listing = DirectoryWalk::list(path, NameFilter::Yaml)?;
+    if listing.files.is_empty() {
         return Err(ReadError::Empty(path.to_owned()));
     }
-    Ok(files)
+    Ok(listing)
 }
 
-fn read_all(listed: Vec<ListedFile>) -> Result<Vec<SourceFile>, ReadError> {
+fn read_all(listing: Listing, links: LinkPolicy) -> Result<Vec<SourceFile>, ReadError> {
     let mut total_bytes = 0;
-    let mut files = Vec::with_capacity(listed.len());
-    for ListedFile { path, name, .. } in listed {
-        let bytes = read_file(&path)?;
+    let mut files = Vec::with_capacity(listing.files.len());
+    for listed in listing.files {
+        let file = open(&listed.path)?;
+        if listed.is_link && links == LinkPolicy::Inside {
+            check_inside(&listing.directory, &listed.path, &file)?;
+        }
+        let bytes = read_file(&listed.path, file)?;
         total_bytes += bytes.len();
         if total_bytes > MAX_TOTAL_BYTES {
-            return Err(ReadError::Size(path));
+            return Err(ReadError::Size(listed.path));
         }
-        files.push(SourceFile { name, bytes });
+        files.push(SourceFile { name: listed.name, bytes });
     }
     Ok(files)
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, ReadError> {
+/// Opens a regular file. A pipe that took its place since it was listed is an error, and
+/// neither blocks.
+fn open(path: &Path) -> Result<File, ReadError> {
     let io_error = |error| ReadError::Io(path.to_owned(), error);
-    let file = File::open(path).map_err(io_error)?;
+    let mut options = File::options();
+    options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let file = options.open(path).map_err(io_error)?;
+    walk::check_regular_file(path, &file.metadata().map_err(io_error)?)?;
+    Ok(file)
+}
+
+/// Rejects the link at `path` unless `file`, which was opened through it, is in
+/// `directory`.
+fn check_inside(directory: &Path, path: &Path, file: &File) -> Result<(), ReadError> {
+    let io_error = |error| ReadError::Io(path.to_owned(), error);
+    let root = fs::canonicalize(directory).map_err(io_error)?;
+    let target = fs::canonicalize(path).map_err(io_error)?;
+    if !target.starts_with(&root) {
+        return Err(ReadError::Outside(path.to_owned(), target));
+    }
+    // The link may have been replaced since the file was opened.
+    let opened = file.metadata().map_err(io_error)?;
+    let found = walk::metadata(&target)?;
+    if (opened.dev(), opened.ino()) == (found.dev(), found.ino()) {
+        Ok(())
+    } else {
+        Err(ReadError::Replaced(path.to_owned()))
+    }
+}
+
+fn read_file(path: &Path, file: File) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(io_error)?;
+    let read = file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| ReadError::Io(path.to_owned(), error))?;
     if bytes.len() > MAX_BYTES {
         return Err(ReadError::Size(path.to_owned()));
     }
     Ok(bytes)
 }
 
-fn fingerprint_of(listed: Result<Vec<ListedFile>, ReadError>) -> u64 {
+fn fingerprint_of(listed: Result<Listing, ReadError>) -> u64 {
     let mut hasher = DefaultHasher::new();
     match listed {
         Err(error) => format!("{error:?}").hash(&mut hasher),
-        Ok(files) => {
-            for ListedFile { path, metadata, .. } in &files {
+        Ok(listing) => {
+            for ListedFile { path, metadata, .. } in &listing.files {
                 path.hash(&mut hasher);
                 watch::hash_metadata(metadata, &mut hasher);
             }

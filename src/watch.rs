@@ -6,10 +6,7 @@
 
 use std::{fs::Metadata, hash::Hash, os::unix::fs::MetadataExt, time::Duration};
 
-use tokio::{
-    task::{self, JoinError},
-    time::{self, Interval, MissedTickBehavior},
-};
+use tokio::time::{self, Interval, MissedTickBehavior};
 
 /// The time between two polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -51,22 +48,20 @@ impl Watch {
     /// poll. Also returns if they keep changing for a second, and 10 seconds
     /// after the last return in any case.
     ///
-    /// For each poll, `fingerprint` makes a function that is called on a
-    /// blocking thread. Its result must change with the files.
+    /// Each poll calls `fingerprint`. Its result must change with the files.
     ///
     /// The future can be dropped at any time without the loss of a change.
     ///
     /// # Errors
     ///
-    /// If the function panics.
-    pub async fn changed<F>(&mut self, fingerprint: impl Fn() -> F) -> Result<(), JoinError>
+    /// Those of `fingerprint`.
+    pub async fn changed<F, E>(&mut self, fingerprint: impl Fn() -> F) -> Result<(), E>
     where
-        F: FnOnce() -> u64 + Send + 'static,
+        F: Future<Output = Result<u64, E>>,
     {
         loop {
             self.ticks.tick().await;
-            let found = task::spawn_blocking(fingerprint()).await?;
-            if self.poll(found) {
+            if self.poll(fingerprint().await?) {
                 return Ok(());
             }
         }

@@ -17,12 +17,17 @@ use crate::{
     net::HostPort,
     reload::ActiveRules,
     tls::client::ClientTls,
+    warnings::WarningLimiter,
 };
 
 mod connect;
 pub mod discovery;
+mod pace;
 
-use self::discovery::{Subscriber, Subscription, Update};
+use self::{
+    discovery::{Subscriber, Subscription, Update},
+    pace::Pace,
+};
 
 /// The connection to the management server.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +51,10 @@ pub struct XdsClient {
     /// The last accepted version, or empty before the first.
     accepted: String,
     backoff: Backoff,
+    pace: Pace,
+    /// The reason of the last rejection.
+    rejection: String,
+    repeats: WarningLimiter,
 }
 
 /// The delay before the second attempt to connect after the start, unless the initial
@@ -60,7 +69,20 @@ impl XdsClient {
     pub fn new(settings: XdsSettings, options: CompileOptions, active: ActiveRules) -> Self {
         let backoff = Backoff::starting_at(FIRST_DELAY, settings.backoff);
         active.metrics.set_xds_connected(false);
-        Self { settings, options, active, accepted: String::new(), backoff }
+        let repeats = WarningLimiter::new(
+            "the xDS server sent the same rules again",
+            "times the xDS server sent the same rules again",
+        );
+        Self {
+            settings,
+            options,
+            active,
+            accepted: String::new(),
+            backoff,
+            pace: Pace::new(),
+            rejection: String::new(),
+            repeats,
+        }
     }
 
     /// Receives rules, and connects again with backoff when a connection ends. Runs
@@ -112,7 +134,9 @@ impl XdsClient {
                 Err(status) => return Ok(status.into()),
             };
             let Update { version, rules } = update;
-            let answered = match self.activate(&version.name, rules).await? {
+            let activated = self.activate(&version.name, rules).await?;
+            self.pace.wait(activated.is_ok()).await;
+            let answered = match activated {
                 Ok(()) => {
                     self.accepted.clone_from(&version.name);
                     self.backoff.reset();
@@ -129,15 +153,19 @@ impl XdsClient {
     /// Compiles and activates the rules of a version. The inner error is the reason why
     /// the rules are rejected.
     async fn activate(
-        &self,
+        &mut self,
         version: &str,
         rules: Result<Vec<SourceTree>, String>,
     ) -> Result<Result<(), String>, JoinError> {
+        let mut public = None;
         let compiled = match rules {
             Ok(trees) => {
                 let options = self.options;
                 let compile = move || config::compile_trees(&trees, options);
-                task::spawn_blocking(compile).await?.map_err(|diagnostics| lines(&diagnostics))
+                task::spawn_blocking(compile).await?.map_err(|diagnostics| {
+                    public = Some(diagnostics.public());
+                    lines(&diagnostics)
+                })
             }
             Err(reason) => Err(reason),
         };
@@ -148,13 +176,23 @@ impl XdsClient {
                     debug!("{warning}");
                 }
                 let (domains, count) = (rules.domain_count(), rules.rules().len());
-                info!(version, domains, rules = count, "rules loaded");
+                if self.accepted == version {
+                    self.repeats.warn(&format_args!("version {version:?}"));
+                } else {
+                    info!(version, domains, rules = count, "rules loaded");
+                }
+                self.rejection.clear();
                 self.active.replace(rules);
                 Ok(Ok(()))
             }
             Err(reason) => {
-                error!(version, "new rules rejected, the previous rules stay active\n{reason}");
-                self.active.reject(reason.clone());
+                if self.rejection == reason {
+                    self.repeats.warn(&format_args!("version {version:?}, which was rejected"));
+                } else {
+                    error!(version, "new rules rejected, the previous rules stay active\n{reason}");
+                    self.rejection.clone_from(&reason);
+                }
+                self.active.reject(public.unwrap_or_else(|| reason.clone()));
                 Ok(Err(reason))
             }
         }

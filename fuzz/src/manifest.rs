@@ -3,9 +3,12 @@
 use std::{fs, path::Path};
 
 use tempfile::NamedTempFile;
-use tollgate::cli::{
-    check::{self, Check, CheckedRules},
-    migrate::{self, Migration},
+use tollgate::{
+    cli::{
+        check::{self, Check, CheckedRules},
+        migrate::{self, Migration},
+    },
+    rule_files::LinkPolicy,
 };
 
 use super::properties::check_printable;
@@ -39,7 +42,8 @@ pub fn check(input: &[u8]) {
 fn run_check(path: &Path) -> String {
     let rules = CheckedRules::Paths(vec![path.to_owned()]);
     let mut output = Vec::new();
-    let status = check::check(&Check { rules, merge_domains: false }, &mut output);
+    let check = Check { rules, links: LinkPolicy::Inside, merge_domains: false };
+    let status = check::check(&check, &mut output);
     let output = String::from_utf8(output).expect("the output is UTF-8");
     format!("{output}\n{status:?}")
 }

@@ -27,7 +27,7 @@ pub(super) fn no_rules(metrics: &Arc<Metrics>) -> ActiveRules {
 
 /// Replaces the active rules whenever their source changes.
 pub(super) enum RuleUpdater {
-    Files(Reloader),
+    Files(Box<Reloader>),
     Xds(Box<XdsClient>),
 }
 
@@ -39,9 +39,8 @@ impl RuleUpdater {
     /// If the files cannot be loaded and the settings do not allow a start without
     /// rules.
     pub(super) fn load(settings: RuleSettings, active: ActiveRules) -> Result<Self, AppError> {
-        let RuleSettings { source, xds, merge_domains, force_start, unhealthy_without_domains } =
-            settings;
-        if unhealthy_without_domains {
+        let RuleSettings { source, links, xds, merge_domains, force_start, .. } = settings;
+        if settings.unhealthy_without_domains {
             active.health.require_domain();
         }
         let options = CompileOptions { merge_domains };
@@ -52,7 +51,7 @@ impl RuleUpdater {
             return Ok(Self::Xds(Box::new(XdsClient::new(xds, options, active))));
         }
         let place = source.to_string();
-        let mut reloader = Reloader::new(source, options, active);
+        let mut reloader = Reloader::new(source, links, options, active);
         match reloader.load() {
             Ok(_) => {}
             Err(error) if force_start => {
@@ -60,7 +59,7 @@ impl RuleUpdater {
             }
             Err(source) => return Err(AppError::Rules { place, source }),
         }
-        Ok(Self::Files(reloader))
+        Ok(Self::Files(Box::new(reloader)))
     }
 
     pub(super) fn start(self, tasks: &mut Tasks, trigger: ReloadTrigger) {

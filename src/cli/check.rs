@@ -9,7 +9,7 @@ use std::{
 use super::{exit::CommandStatus, input, manifest::is_manifest};
 use crate::{
     config::{self, CompileOptions, Compiled, Diagnostic, Diagnostics, Position, SourceFile},
-    rule_files::{self, RuleSource},
+    rule_files::{self, LinkPolicy, RuleSource},
 };
 
 mod manifest_rules;
@@ -21,6 +21,8 @@ use self::manifest_rules::Block;
 pub struct Check {
     /// The rules, which are checked as one set.
     pub rules: CheckedRules,
+    /// The symbolic links that are followed below a directory.
+    pub links: LinkPolicy,
     /// Set if several files may have the same domain.
     pub merge_domains: bool,
 }
@@ -52,7 +54,7 @@ struct ReadRules {
 ///
 /// If `out` cannot be written.
 pub fn check(check: &Check, out: &mut impl Write) -> io::Result<CommandStatus> {
-    let rules = read(&check.rules);
+    let rules = read(&check.rules, check.links);
     for error in &rules.errors {
         writeln!(out, "error: {error}\n")?;
     }
@@ -73,16 +75,16 @@ pub fn check(check: &Check, out: &mut impl Write) -> io::Result<CommandStatus> {
     Ok(status)
 }
 
-fn read(checked: &CheckedRules) -> ReadRules {
+fn read(checked: &CheckedRules, links: LinkPolicy) -> ReadRules {
     let mut rules = ReadRules::default();
     match checked {
-        CheckedRules::Configured(source) => match source.read() {
+        CheckedRules::Configured(source) => match source.read(links) {
             Ok(files) => rules.files = files,
             Err(error) => rules.errors.push(error.to_string()),
         },
         CheckedRules::Paths(paths) => {
             for path in paths {
-                rules.read_path(path);
+                rules.read_path(path, links);
             }
         }
     }
@@ -90,9 +92,9 @@ fn read(checked: &CheckedRules) -> ReadRules {
 }
 
 impl ReadRules {
-    fn read_path(&mut self, path: &Path) {
+    fn read_path(&mut self, path: &Path, links: LinkPolicy) {
         if path.is_dir() {
-            self.read_directory(path);
+            self.read_directory(path, links);
             return;
         }
         let file = match input::read(path) {
@@ -114,8 +116,8 @@ impl ReadRules {
     }
 
     /// Reads a directory as `serve` does, which does not accept manifests.
-    fn read_directory(&mut self, path: &Path) {
-        let files = match rule_files::read(path) {
+    fn read_directory(&mut self, path: &Path, links: LinkPolicy) {
+        let files = match rule_files::read(path, links) {
             Ok(files) => files,
             Err(error) => {
                 self.errors.push(error.to_string());

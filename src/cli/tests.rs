@@ -147,7 +147,7 @@ fn standard_input_is_read_only_once() {
 #[test]
 fn check_without_paths_uses_the_configured_rules() {
     let check = |args: &[&str], env: &[(&str, &str)]| match run(args, env) {
-        Ok(Command::Check(Check { rules, merge_domains })) => (rules, merge_domains),
+        Ok(Command::Check(Check { rules, merge_domains, .. })) => (rules, merge_domains),
         other => unreachable!("{args:?}: {other:?}"),
     };
     let configured = |path: &str| CheckedRules::Configured(RuleSource::Path(path.into()));

@@ -28,6 +28,8 @@ pub struct Diagnostic {
     pub position: Position,
     /// The problem, followed by the expected value if there is one.
     pub message: String,
+    /// The message without text of the file, if it differs from `message`.
+    pub(super) public_message: Option<String>,
     /// A proposal for a correction.
     pub help: Option<String>,
     /// The line of the file. Empty for a tree.
@@ -54,11 +56,15 @@ impl Diagnostic {
     pub fn snippet(&self) -> Snippet<'_> {
         Snippet(self)
     }
-}
 
-impl fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, position, message, .. } = self;
+    /// Displays the diagnostic on one line, without text of the file except the
+    /// keys in a path: the file may not be meant for everyone that sees its errors.
+    pub fn public(&self) -> PublicDiagnostic<'_> {
+        PublicDiagnostic(self)
+    }
+
+    fn write_line(&self, f: &mut fmt::Formatter<'_>, message: &str) -> fmt::Result {
+        let Self { file, position, .. } = self;
         match position {
             Position::Line { line, column } => write!(f, "{file}:{line}:{column}: {message}")?,
             Position::Path(path) if path.is_empty() => write!(f, "{file}: {message}")?,
@@ -68,6 +74,23 @@ impl fmt::Display for Diagnostic {
             write!(f, " ({help})")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_line(f, &self.message)
+    }
+}
+
+/// The display of a [`Diagnostic`] without text of its file.
+#[derive(Clone, Copy, Debug)]
+pub struct PublicDiagnostic<'a>(&'a Diagnostic);
+
+impl fmt::Display for PublicDiagnostic<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Diagnostic { message, public_message, .. } = self.0;
+        self.0.write_line(f, public_message.as_ref().unwrap_or(message))
     }
 }
 
@@ -147,6 +170,20 @@ impl Diagnostics {
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
         self.list.len() + self.unlisted
+    }
+
+    /// One line for each of the first errors, without text of their files, and the
+    /// number of the others.
+    pub fn public(&self) -> String {
+        let mut lines = Vec::new();
+        for diagnostic in self.list.iter().take(Self::MAX_SHOWN) {
+            lines.push(diagnostic.public().to_string());
+        }
+        let more = self.len().saturating_sub(Self::MAX_SHOWN);
+        if more > 0 {
+            lines.push(format!("and {more} more"));
+        }
+        lines.join("\n")
     }
 }
 

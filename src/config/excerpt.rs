@@ -62,13 +62,34 @@ pub fn printable(character: char) -> char {
     }
 }
 
+/// Marks the text of a rule file in a message. [`printable`] replaces both
+/// characters, so they are never part of that text.
+const QUOTE_START: char = '\u{2068}';
+const QUOTE_END: char = '\u{2069}';
+
 /// Puts text of a rule file in backquotes for a message: printable, and cut
-/// after 80 characters.
+/// after 80 characters. [`with_quotes`] and [`without_quotes`] remove its marks.
 pub(super) fn quote(text: &str) -> String {
     const MAX_CHARACTERS: usize = 80;
     let mut short: String = text.chars().take(MAX_CHARACTERS).map(printable).collect();
     if text.chars().nth(MAX_CHARACTERS).is_some() {
         short.push('…');
     }
-    format!("`{short}`")
+    format!("`{QUOTE_START}{short}{QUOTE_END}`")
+}
+
+/// The message with the text of the rule file.
+pub(super) fn with_quotes(message: &str) -> String {
+    message.replace([QUOTE_START, QUOTE_END], "")
+}
+
+/// The message with `…` for each text of the rule file. `None` if it has none.
+pub(super) fn without_quotes(message: &str) -> Option<String> {
+    let (mut rest, mut text) = (message, String::new());
+    while let Some((before, quoted)) = rest.split_once(QUOTE_START) {
+        text += before;
+        text.push('…');
+        rest = quoted.split_once(QUOTE_END).map_or("", |(_, after)| after);
+    }
+    if text.is_empty() { None } else { Some(text + rest) }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     diagnostic::{Diagnostic, Diagnostics, Position, Severity},
-    excerpt::{Excerpt, printable},
+    excerpt::{Excerpt, printable, with_quotes, without_quotes},
     source::{Location, PathSegment, SourceFile, SourceTree, Sources},
 };
 
@@ -83,8 +83,9 @@ impl Locator<'_> {
             severity,
             file: self.name(location).to_owned(),
             position: self.position(location),
-            message,
-            help,
+            message: with_quotes(&message),
+            public_message: without_quotes(&message),
+            help: help.map(|help| with_quotes(&help)),
             excerpt: self.excerpt(location),
         }
     }

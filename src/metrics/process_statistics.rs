@@ -57,6 +57,11 @@ statistics! {
             "tollgate_rules_rejected",
             "tollgate.rules_rejected",
             "1 while the newest rules are rejected and older ones stay active, else 0. Alert on 1.";
+        hung_reads: IntCounter =>
+            "tollgate_rule_reads_hung",
+            "tollgate.rule_reads_hung",
+            "Reads of the rule files that did not end within 30 s, for example because a network \
+             file system does not answer. Alert if it rises.";
         rules: IntGauge =>
             "tollgate_rules",
             "tollgate.rules",

@@ -22,6 +22,13 @@ pub enum ReadError {
     /// The path is a device, a socket or a pipe.
     #[error("{}: this is neither a file nor a directory", .0.display())]
     Kind(PathBuf),
+    /// The symbolic link leads to the second path, which is not in the directory of the
+    /// rules.
+    #[error("{}: this link leads out of the rules, to {}; copy the file, or set ALLOW_OUTSIDE_LINKS=true", .0.display(), .1.display())]
+    Outside(PathBuf, PathBuf),
+    /// The symbolic link was replaced during the read.
+    #[error("{}: this link was replaced while it was read", .0.display())]
+    Replaced(PathBuf),
     /// The directory contains no rule file.
     #[error("{}: no rule file is in this directory, expected names that end in .yaml or .yml", .0.display())]
     Empty(PathBuf),

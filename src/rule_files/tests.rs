@@ -1,6 +1,10 @@
 use std::{collections::HashSet, fs, os::unix::fs::symlink, process::Command};
 
-use super::*;
+use super::{LinkPolicy::Inside, *};
+
+fn read(path: &Path) -> Result<Vec<SourceFile>, ReadError> {
+    super::read(path, Inside)
+}
 
 /// Makes a directory with these files. The contents of a file are its name.
 fn directory(names: &[&str]) -> tempfile::TempDir {
@@ -70,6 +74,58 @@ fn a_link_to_a_directory_is_not_followed() {
     symlink(".", directory.path().join("loop")).unwrap();
     symlink(".", directory.path().join("loop.yaml")).unwrap();
     assert_eq!(names(directory.path()), ["a.yaml"]);
+}
+
+#[test]
+fn a_link_out_of_the_directory_is_refused_unless_it_is_allowed() {
+    let files = directory(&["rules/a.yaml", "secret", "rules/sub/c.yaml"]);
+    let rules = files.path().join("rules");
+    symlink("sub/c.yaml", rules.join("inside.yaml")).unwrap();
+    assert_eq!(names(&rules), ["a.yaml", "inside.yaml", "sub/c.yaml"]);
+    for target in ["../secret".into(), files.path().join("secret"), "/proc/self/environ".into()] {
+        let link = rules.join("b.yaml");
+        symlink(&target, &link).unwrap();
+        let error = error(&rules);
+        assert!(error.starts_with("this link leads out of the rules, to /"), "{error}");
+        assert!(error.ends_with("; copy the file, or set ALLOW_OUTSIDE_LINKS=true"), "{error}");
+        assert_eq!(super::read(&rules, LinkPolicy::Anywhere).unwrap().len(), 4);
+        fs::remove_file(link).unwrap();
+    }
+    let prefix = files.path().join("rules-and-more/b.yaml");
+    write(files.path(), "rules-and-more/b.yaml", "");
+    symlink(prefix, rules.join("b.yaml")).unwrap();
+    assert!(error(&rules).starts_with("this link leads out"));
+}
+
+/// The layout of git-sync: a link to a worktree, replaced at each new commit.
+#[test]
+fn a_link_to_a_worktree_is_followed_like_its_directory() {
+    let git = directory(&[".worktrees/1/rules/a.yaml", ".worktrees/2/rules/b.yaml"]);
+    symlink("a.yaml", git.path().join(".worktrees/1/rules/same.yaml")).unwrap();
+    let link = git.path().join("link");
+    symlink(".worktrees/1", &link).unwrap();
+    assert_eq!(names(&link.join("rules")), ["a.yaml", "same.yaml"]);
+    let before = fingerprint(&link.join("rules"));
+    symlink(".worktrees/2", git.path().join("next")).unwrap();
+    fs::rename(git.path().join("next"), &link).unwrap();
+    assert_eq!(names(&link.join("rules")), ["b.yaml"]);
+    assert_ne!(fingerprint(&link.join("rules")), before);
+    // The rules are the root of the worktree, or a single file.
+    assert_eq!(names(&link), ["rules/b.yaml"]);
+    let file = git.path().join("rules.yaml");
+    symlink("link/rules/b.yaml", &file).unwrap();
+    assert_eq!(read(&file).unwrap()[0].bytes, b".worktrees/2/rules/b.yaml");
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_listed_file_is_not_waited_for() {
+    let directory = directory(&["a.yaml"]);
+    let listed = list(directory.path()).unwrap();
+    let path = directory.path().join("a.yaml");
+    fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let error = read_all(listed, Inside).unwrap_err().to_string();
+    assert!(error.ends_with("this is neither a file nor a directory"), "{error}");
 }
 
 #[test]

@@ -12,7 +12,16 @@ pub(super) struct ListedFile {
     pub(super) path: PathBuf,
     /// The name that diagnostics show.
     pub(super) name: String,
+    /// Of the file, not of a link to it.
     pub(super) metadata: Metadata,
+    /// True for a symbolic link in the directory.
+    pub(super) is_link: bool,
+}
+
+/// The rule files of one directory, or a single file.
+pub(super) struct Listing {
+    pub(super) directory: PathBuf,
+    pub(super) files: Vec<ListedFile>,
 }
 
 /// Chooses rule files by their names.
@@ -70,11 +79,11 @@ pub(super) struct DirectoryWalk {
 
 impl DirectoryWalk {
     /// The files below `directory` that `filter` allows, sorted by path.
-    pub(super) fn list(directory: &Path, filter: NameFilter) -> Result<Vec<ListedFile>, ReadError> {
+    pub(super) fn list(directory: &Path, filter: NameFilter) -> Result<Listing, ReadError> {
         let mut walk = Self { filter, files: Vec::new(), entries: 0 };
         walk.directory(directory, "", 0)?;
         walk.files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(walk.files)
+        Ok(Listing { directory: directory.to_owned(), files: walk.files })
     }
 
     fn directory(
@@ -100,8 +109,9 @@ impl DirectoryWalk {
             let name = name.to_string_lossy();
             let key =
                 if depth == 0 { name.into_owned() } else { format!("{directory_key}.{name}") };
-            if !entry.file_type().map_err(io_error)?.is_dir() {
-                self.file(&entry, key)?;
+            let kind = entry.file_type().map_err(io_error)?;
+            if !kind.is_dir() {
+                self.file(&entry, key, kind.is_symlink())?;
             } else if self.filter.allows_directory(&key) {
                 self.directory(&entry.path(), &key, depth + 1)?;
             }
@@ -109,7 +119,7 @@ impl DirectoryWalk {
         Ok(())
     }
 
-    fn file(&mut self, entry: &DirEntry, key: String) -> Result<(), ReadError> {
+    fn file(&mut self, entry: &DirEntry, key: String, is_link: bool) -> Result<(), ReadError> {
         if !self.filter.allows_file(&key) {
             return Ok(());
         }
@@ -121,7 +131,7 @@ impl DirectoryWalk {
         }
         check_regular_file(&path, &metadata)?;
         let name = self.filter.display_name(&path, key);
-        self.files.push(ListedFile { path, name, metadata });
+        self.files.push(ListedFile { path, name, metadata, is_link });
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     listen::ConnectionBounds,
     metrics::tags::Tags,
     net::{Address, HostPort},
-    rule_files::RuleSource,
+    rule_files::{LinkPolicy, RuleSource},
     spans::TracingSettings,
     statsd::SinkSettings,
     store::{memory::Bounds, redis::RedisSettings},
@@ -61,6 +61,8 @@ pub struct Settings {
 pub struct RuleSettings {
     /// Path of the rule files. Ignored if `xds` is set.
     pub source: RuleSource,
+    /// The symbolic links that are followed below that path.
+    pub links: LinkPolicy,
     /// The xDS management server; if set, no rule files are read.
     pub xds: Option<XdsSettings>,
     /// Allows several files to define the same domain.

@@ -32,6 +32,7 @@ fn show(settings: &Settings, name: &str) -> String {
     match name {
         "TOLLGATE_CONFIG" => rules.source.to_string(),
         name if name.starts_with("RUNTIME_") => format!("{:?}", rules.source),
+        "ALLOW_OUTSIDE_LINKS" => format!("{:?}", rules.links),
         "FORCE_START_WITHOUT_INITIAL_CONFIG" => rules.force_start.to_string(),
         "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED" => rules.unhealthy_without_domains.to_string(),
         name if name.starts_with("CONFIG_") || name.starts_with("XDS_") => show_xds(rules, name),

@@ -66,10 +66,9 @@ impl CertificateReloader {
     pub async fn watch(mut self) -> Result<Infallible, JoinError> {
         let mut watch = Watch::start();
         loop {
-            let files = &self.files;
             let look = || {
-                let files = files.clone();
-                move || files.fingerprint()
+                let files = self.files.clone();
+                task::spawn_blocking(move || files.fingerprint())
             };
             watch.changed(look).await?;
             let reload = move || {

@@ -170,7 +170,8 @@ async fn invalid_rules_keep_the_active_ones() {
     service.edit("rules.yaml", &rules("ben", 2).replace("unit:", "unt:"));
     let reason = rejection(&service).await;
     let place = format!("{}:5:", service.rules().join("rules.yaml").display());
-    assert!(reason.contains(&place) && reason.contains("unt"), "{reason}");
+    assert!(reason.contains(&place) && reason.contains("did you mean `unit`?"), "{reason}");
+    assert!(!reason.contains("unt"), "the page shows no text of the files: {reason}");
     assert!(reason.lines().all(|it| it.starts_with("# ")), "{reason}");
     assert!(limited(&service, "ann").await && !limited(&service, "ben").await);
     assert_eq!(rejected(&service).await, 1.0);
@@ -189,6 +190,57 @@ async fn invalid_rules_keep_the_active_ones() {
     in_force(&service, "a correction", &[("shop.user_ben", 2)]).await;
     assert_eq!(rejected(&service).await, 0.0);
     assert_eq!(loads(&service).await, (2.0, 3.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_does_not_show_the_text_of_files_that_are_not_rules() {
+    let service = InProcess::start(&rules("ann", 1), &[]).await;
+    for text in [
+        "REDIS_AUTH=s3cret\0GRPC_HOST=0.0.0.0\0",
+        "s3cret",
+        "s3cret: {",
+        "\"s3cret\": s3cret\n",
+        "- s3cret: s3cret",
+        "domain: !s3cret a\n",
+        "domain: shop\ndescriptors: s3cret\n",
+        "root:s3cret:0:0\ndaemon:s3cret:1:1\n",
+        "-----BEGIN PRIVATE KEY-----\ns3cret\n-----END PRIVATE KEY-----\n",
+        "domain: shop\ndescriptors: [{key: s3cret, rate_limit: {unit: s3cret, \
+         requests_per_unit: s3cret, calendar: {time_zone: s3cret}}}, {key: s3cret}, {key: s3cret}]",
+    ] {
+        let failed = loads(&service).await.1;
+        service.edit("b.yaml", text);
+        eventually_async(text, async || failed < loads(&service).await.1).await;
+        let page = service.rules_page().await;
+        assert!(page.contains("# newer rules were rejected:\n"), "{page}");
+        assert!(page.contains("b.yaml:") && !page.contains("s3cret"), "{text}: {page}");
+    }
+    fs::remove_file(service.rules().join("b.yaml")).unwrap();
+    let secret = service.rules().parent().unwrap().join("secret");
+    fs::write(&secret, "s3cret").unwrap();
+    symlink(&secret, service.rules().join("c.yaml")).unwrap();
+    eventually_async("the refusal of the link", async || {
+        rejection(&service).await.contains("c.yaml: this link leads out of the rules, to /")
+    })
+    .await;
+    assert!(limited(&service, "ann").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_of_files_and_keys_cannot_add_lines_to_the_page() {
+    let service = InProcess::start(&rules("ann", 1), &[]).await;
+    let rule = rules(r#""evil\n# fake\e[31m""#, 2).replace("shop", r#""d\nomain""#);
+    service.edit("b.yaml", &rule);
+    let page = eventually_async("two rules", async || {
+        let page = service.rules_page().await;
+        if page.contains("evil") { Some(page) } else { None }
+    })
+    .await;
+    assert!(!page.contains("\n#") && !page.contains('\x1b'), "{page:?}");
+    service.edit("a\n# fake\x1b.yaml", "no: rules");
+    let reason = rejection(&service).await;
+    assert!(reason.contains("fake") && !reason.contains("\n# fake"), "{reason:?}");
+    assert!(!reason.contains('\x1b'), "{reason:?}");
 }
 
 #[tokio::test(start_paused = true)]

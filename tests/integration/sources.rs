@@ -103,6 +103,34 @@ async fn a_config_map_is_read_once_with_and_without_dotfiles() {
     }
 }
 
+/// The layout of git-sync: a link to a worktree, which is replaced at each commit.
+#[tokio::test(start_paused = true)]
+async fn a_link_to_a_worktree_is_followed_at_each_commit() {
+    let files = tempfile::tempdir().unwrap();
+    let at = |it: &str| files.path().join(it);
+    write(&at(".worktrees/1/rules/shop.yaml"), &rules("shop", 1));
+    symlink(".worktrees/1", at("link")).unwrap();
+    let path = at("link/rules").display().to_string();
+    let service = InProcess::start("", &[("TOLLGATE_CONFIG", &path)]).await;
+    in_force(&service, &[("shop", 1)]).await;
+    write(&at(".worktrees/2/rules/deep/shop.yaml"), &rules("shop", 2));
+    symlink(".worktrees/2", at("next")).unwrap();
+    fs::rename(at("next"), at("link")).unwrap();
+    in_force(&service, &[("shop", 2)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn links_out_of_the_directory_are_followed_if_they_are_allowed() {
+    let files = tempfile::tempdir().unwrap();
+    let at = |it: &str| files.path().join(it);
+    write(&at("shared.yaml"), &rules("shop", 1));
+    fs::create_dir(at("rules")).unwrap();
+    symlink("../shared.yaml", at("rules/shop.yaml")).unwrap();
+    let path = at("rules").display().to_string();
+    let settings = [("TOLLGATE_CONFIG", path.as_str()), ("ALLOW_OUTSIDE_LINKS", "true")];
+    in_force(&InProcess::start("", &settings).await, &[("shop", 1)]).await;
+}
+
 #[test]
 fn variables_without_an_effect_are_logged() {
     let settings = [

@@ -1,6 +1,9 @@
 //! Rules from an xDS management server.
 
-use std::net::TcpListener as Port;
+use std::{
+    net::TcpListener as Port,
+    time::{Duration, Instant},
+};
 
 use envoy_types::pb::{
     envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse},
@@ -168,7 +171,7 @@ async fn valid_rules_are_accepted_and_invalid_ones_rejected_with_the_reason() {
     assert!(reason.starts_with(place) && reason.contains("unit"), "{reason}");
     let shown = page(&service);
     assert!(shown.starts_with(&(line("files", 2) + &line("shop", 1))), "{shown}");
-    assert!(shown.contains("# newer rules were rejected:\n") && shown.contains(&reason), "{shown}");
+    assert!(shown.contains("# newer rules were rejected:\n") && shown.contains(place), "{shown}");
 
     stream.send("v3", "n3", &[rules("shop", 1), rules("shop", 1)]);
     let (_, reason) = refusal(stream.next_request().await, "v1", "n3");
@@ -295,4 +298,32 @@ async fn large_rules_and_merged_domains_follow_their_settings() {
     stream.send("v3", "n3", &[domain_config("deep", vec![deep])]);
     let (_, reason) = refusal(stream.next_request().await, "v1", "n3");
     assert!(reason.contains("recursion limit"), "{reason}");
+}
+
+/// A server that sends its rules again after each answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_repeats_its_rules_is_answered_ever_more_slowly() {
+    let mut server = XdsServer::start().await;
+    let service = follow(&server.address.to_string(), &[]);
+    let mut stream = server.accept().await;
+    greeting(&mut stream, "").await;
+    let mut bad = rules("shop", 1);
+    bad.domain.clear();
+    let begin = Instant::now();
+    for _ in 0..6 {
+        stream.send("bad", "n", &[bad.clone()]);
+        refusal(stream.next_request().await, "", "n");
+    }
+    // 100, 200, 400, 800 and 1600 ms.
+    assert!(Duration::from_secs(3) < begin.elapsed(), "{:?}", begin.elapsed());
+    let begin = Instant::now();
+    for _ in 0..12 {
+        stream.send("v1", "n", &[rules("shop", 1)]);
+        assert_accepted(&stream.next_request().await, "v1", "n");
+    }
+    assert!(Duration::from_secs(1) < begin.elapsed(), "{:?}", begin.elapsed());
+    let log = service.log();
+    assert_eq!(log.matches("new rules rejected").count(), 1, "{log}");
+    assert_eq!(log.matches("rules loaded").count(), 1, "{log}");
+    assert_eq!(log.matches("sent the same rules again").count(), 1, "{log}");
 }

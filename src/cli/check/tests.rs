@@ -20,7 +20,8 @@ fn run(files: &[(&str, &str)]) -> (String, CommandStatus) {
 
 fn run_check(rules: CheckedRules) -> (String, CommandStatus) {
     let mut out = Vec::new();
-    let status = check(&Check { rules, merge_domains: false }, &mut out).unwrap();
+    let status =
+        check(&Check { rules, links: LinkPolicy::Inside, merge_domains: false }, &mut out).unwrap();
     (String::from_utf8(out).unwrap(), status)
 }
 

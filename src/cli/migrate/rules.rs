@@ -10,14 +10,14 @@ use super::{
 };
 use crate::{
     config::{self, CompileOptions, Diagnostic, Diagnostics, SourceFile},
-    rule_files::{self, ReadError, RuleSource, RuntimeLayout},
+    rule_files::{self, LinkPolicy, ReadError, RuleSource, RuntimeLayout},
 };
 
 /// Reads the rules at `path` as both services would: all files of a directory,
 /// with any extension.
 pub(super) fn read(env: &Environment, path: &Path) -> Result<Vec<SourceFile>, ReadError> {
     if !path.is_dir() {
-        return rule_files::read(path);
+        return rule_files::read(path, LinkPolicy::Anywhere);
     }
     let layout = RuntimeLayout {
         root: path.to_owned(),
@@ -26,7 +26,7 @@ pub(super) fn read(env: &Environment, path: &Path) -> Result<Vec<SourceFile>, Re
         watch_root: false,
         ignore_dot_files: env.is_true("RUNTIME_IGNOREDOTFILES"),
     };
-    RuleSource::Runtime(layout).read()
+    RuleSource::Runtime(layout).read(LinkPolicy::Anywhere)
 }
 
 /// Compares the effect of `files` in both services.

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use super::xds::xds;
 use crate::{
-    rule_files::{RuleSource, RuntimeLayout},
+    rule_files::{LinkPolicy, RuleSource, RuntimeLayout},
     settings::{model::RuleSettings, reader::SettingReader, value},
 };
 
@@ -14,11 +14,20 @@ const DEFAULT_ROOT: &str = "/srv/runtime_data/current";
 pub(in crate::settings) fn rules(reader: &mut SettingReader<'_>) -> RuleSettings {
     RuleSettings {
         source: source(reader),
+        links: links(reader),
         xds: xds(reader),
         merge_domains: reader.value("MERGE_DOMAIN_CONFIG", value::boolean),
         force_start: reader.value("FORCE_START_WITHOUT_INITIAL_CONFIG", value::boolean),
         unhealthy_without_domains: reader
             .value("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", value::boolean),
+    }
+}
+
+fn links(reader: &mut SettingReader<'_>) -> LinkPolicy {
+    if reader.value("ALLOW_OUTSIDE_LINKS", value::boolean) {
+        LinkPolicy::Anywhere
+    } else {
+        LinkPolicy::Inside
     }
 }
 

@@ -51,6 +51,16 @@ pub(super) const RULES: Group = Group {
                    versions of a ConfigMap there.",
         },
         Setting {
+            name: "ALLOW_OUTSIDE_LINKS",
+            value: ValueKind::Switch,
+            default: "false",
+            help: "Follow symbolic links in a directory of rules that lead out of it. Without it, \
+                   such a link is an error: whoever can add one could read any file of the \
+                   process. The path of the directory, or of a single rule file, may be a link in \
+                   both cases. Set it if rule files are links to a directory elsewhere, and all \
+                   authors of the rules are trusted.",
+        },
+        Setting {
             name: "FORCE_START_WITHOUT_INITIAL_CONFIG",
             value: ValueKind::Switch,
             default: "false",

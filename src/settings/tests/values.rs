@@ -83,6 +83,7 @@ pub(super) const LEGAL: &[(&str, Pairs<'_>)] = &[
         &[("1", "BackoffSettings { initial: 10s, max: 60s, jitter: 1.0 }")],
     ),
     ("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", &[("", "4194304"), ("0", "4194304"), ("1", "1")]),
+    ("ALLOW_OUTSIDE_LINKS", &[("", "Inside"), ("true", "Anywhere")]),
     ("FORCE_START_WITHOUT_INITIAL_CONFIG", &[("", "false"), ("true", "true")]),
     ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", &[("", "false"), ("T", "true")]),
     (
@@ -292,6 +293,7 @@ pub(super) const ILLEGAL: &[(&str, &[&str])] = &[
     ("XDS_CLIENT_BACKOFF_JITTER", &["0.5"]),
     ("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", &["-0.1", "1.1", "nan", "half"]),
     ("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", &["-1", "4MiB"]),
+    ("ALLOW_OUTSIDE_LINKS", &["maybe"]),
     ("FORCE_START_WITHOUT_INITIAL_CONFIG", &["maybe"]),
     ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", &["one"]),
     ("REDIS_AUTH", &[]),
