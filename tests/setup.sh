@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing: a C compiler to build with and, unless the argument
-# is `build`, an Envoy, a Redis of today, an old Redis, a Valkey and a twemproxy to
-# test with.
+# is `build`, an Envoy, a Redis of today, an old Redis, a Valkey, a twemproxy, an
+# nginx and a promtool to test with.
 # Costs nothing the second time.
 set -eu
 exec </dev/null
@@ -15,6 +15,7 @@ tools=$PWD/target/test-tools
 old_redis=$tools/redis-6.2/redis-server
 valkey=$tools/valkey/usr/bin/valkey-server
 nginx=$tools/nginx/usr/sbin/nginx
+promtool=$tools/prometheus/usr/bin/promtool
 
 die() {
     echo "setup: $*" >&2
@@ -142,20 +143,23 @@ nginx_works() {
     "$nginx" -v 2>/dev/null || nginx -v 2>/dev/null
 }
 
-# Unpacked and not installed, so that no server starts.
-install_nginx() {
-    echo 'setup: getting nginx' >&2
-    has apt-get && has dpkg || die 'please install nginx'
+promtool_works() {
+    "$promtool" --version >/dev/null 2>&1 || has promtool
+}
+
+# Debian's package $1, unpacked and not installed, so that no server starts.
+unpack() {
+    echo "setup: getting $1" >&2
+    has apt-get && has dpkg || die "please install $1"
     # A library that nginx needs; this also updates the lists of packages.
-    [ -n "$(apt-cache show nginx 2>/dev/null)" ] || install libpcre2-8-0
-    new=$tools/nginx.new
-    rm -rf "$new" "$tools/nginx"
+    [ -n "$(apt-cache show "$1" 2>/dev/null)" ] || install libpcre2-8-0
+    new=$tools/$1.new
+    rm -rf "$new" "${tools:?}/$1"
     mkdir -p "$new"
-    (cd "$new" && apt-get -q download nginx >&2) || die 'apt-get could not download nginx'
-    dpkg -x "$new"/*.deb "$new/root" || die 'dpkg could not unpack nginx'
-    mv "$new/root" "$tools/nginx"
+    (cd "$new" && apt-get -q download "$1" >&2) || die "apt-get could not download $1"
+    dpkg -x "$new"/*.deb "$new/root" || die "dpkg could not unpack $1"
+    mv "$new/root" "$tools/$1"
     rm -rf "$new"
-    nginx_works || die "nginx does not run: $nginx"
 }
 
 has cargo || die 'please install Rust: https://rustup.rs'
@@ -168,4 +172,7 @@ has nutcracker || [ -x /usr/sbin/nutcracker ] || install nutcracker
 envoy_works || install_envoy
 old_redis_works || install_old_redis
 valkey_works || install_valkey
-nginx_works || install_nginx
+nginx_works || unpack nginx
+nginx_works || die "nginx does not run: $nginx"
+promtool_works || unpack prometheus
+promtool_works || die "promtool does not run: $promtool"

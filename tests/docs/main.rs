@@ -16,7 +16,12 @@ mod links;
 mod output;
 mod session;
 
-use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use blocks::{Block, pages};
 use testkit::tollgate::Tollgate;
@@ -80,16 +85,16 @@ fn rule_files_are_valid() {
 }
 
 /// The program that `tests/setup.sh` unpacks, or the one that is installed.
-fn nginx() -> PathBuf {
-    let unpacked =
-        concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-tools/nginx/usr/sbin/nginx").into();
-    if fs::exists(&unpacked).unwrap() { unpacked } else { "nginx".into() }
+fn test_tool(unpacked: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools").join(unpacked);
+    if path.exists() { path } else { path.file_name().unwrap().into() }
 }
 
 #[test]
 fn nginx_accepts_its_configuration() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("nginx.conf");
+    let nginx = test_tool("nginx/usr/sbin/nginx");
     for block in runnable("nginx") {
         let mut paths = format!("pid {}/pid;\n", directory.path().display());
         let mut temporary = String::new();
@@ -100,11 +105,11 @@ fn nginx_accepts_its_configuration() {
         let text = &block.text;
         let whole = format!("{paths}http {{\naccess_log off;\n{temporary}{text}}}\n");
         fs::write(&file, whole).unwrap();
-        let test = Command::new(nginx())
+        let test = Command::new(&nginx)
             .args(["-t", "-e", "/dev/stderr", "-c"])
             .arg(&file)
             .output()
-            .unwrap_or_else(|error| panic!("{}: {error}; run tests/setup.sh", nginx().display()));
+            .unwrap_or_else(|error| panic!("{}: {error}; run tests/setup.sh", nginx.display()));
         assert!(test.status.success(), "{block}: {}", String::from_utf8_lossy(&test.stderr));
     }
 }
