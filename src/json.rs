@@ -74,7 +74,10 @@ async fn try_decide<S: Store>(
     let body = match body {
         Ok(body) => body,
         Err(rejection) => {
-            service.reject_unread(&rejection);
+            // Otherwise the client has left before the end of the body.
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                service.reject_unread(&rejection);
+            }
             return error_response(rejection.status(), &rejection.body_text());
         }
     };

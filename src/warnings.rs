@@ -1,4 +1,4 @@
-//! Warnings about errors that repeat. No other module limits how often it logs.
+//! Warnings about errors that repeat. No other module limits log lines by time.
 
 use std::{fmt::Display, time::Duration};
 

@@ -16,10 +16,7 @@ use tonic::{
 };
 
 use super::{Grpc, pb::envoy::service::ratelimit::v3::rate_limit_service_server};
-use crate::{
-    service::{RequestError, Service},
-    store::Store,
-};
+use crate::{service::Service, store::Store};
 
 type Server<S> = rate_limit_service_server::RateLimitServiceServer<Grpc<S>>;
 type Response = http::Response<Body>;
@@ -69,7 +66,7 @@ impl<S: Store> Future for RecordedResponse<S> {
         let response = ready!(self.response.as_mut().poll(context))?;
         // tonic leaves the status of a call that failed here.
         if let Some(status) = response.extensions().get::<Status>()
-            && !is_recorded(status)
+            && is_malformed(status)
         {
             self.service.reject_unread(&status.message());
         }
@@ -77,7 +74,9 @@ impl<S: Store> Future for RecordedResponse<S> {
     }
 }
 
-/// True if the service has returned the error, and so has recorded it.
-fn is_recorded(status: &Status) -> bool {
-    status.source().is_some_and(|source| source.is::<RequestError>())
+/// True if tonic could not read the message. It gives such an error no source. The source is
+/// a `RequestError` if the service has returned and recorded the error, and an error of the
+/// connection if the client left before the end of the message, which is not an invalid request.
+fn is_malformed(status: &Status) -> bool {
+    status.source().is_none()
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 pub use self::bounds::Bounds;
 use self::{
-    pressure::PressureWarnings,
+    pressure::{Pressure, PressureWarnings},
     shard::KeyedCounter,
     shards::{Expiry, ShardKey, Shards, max_ttl},
     slot::{Counter, CounterState},
@@ -99,7 +99,7 @@ impl Memory {
     }
 
     /// Applies a charge that depends on no other, to a counter without a penalty.
-    fn charge_one(&self, charge: &Charge, now: Timestamp) -> Outcome {
+    fn apply(&self, charge: &Charge, now: Timestamp, pressure: &mut Pressure) -> Outcome {
         let (limit, span) = (&charge.limit, charge.counter.span);
         let ShardKey { key, shard } = self.shards.locate(&charge.counter.key);
         let mut shard = self.shards.lock(shard, now);
@@ -123,9 +123,7 @@ impl Memory {
             };
             let domain = charge.counter.key.domain();
             let ledger = &self.shards.ledger;
-            let pressure = shard.put(KeyedCounter { key, domain, counter }, ledger, now);
-            drop(shard);
-            self.warnings.log(pressure, ledger);
+            pressure.add(shard.put(KeyedCounter { key, domain, counter }, ledger, now));
         }
         outcome
     }
@@ -198,7 +196,13 @@ impl Store for Memory {
                 return self.charge_together(charges, now);
             }
         }
-        charges.iter().map(|charge| Ok(self.charge_one(charge, now))).collect()
+        let mut pressure = Pressure::default();
+        let mut results = Results::new();
+        for charge in charges {
+            results.push(Ok(self.apply(charge, now, &mut pressure)));
+        }
+        self.warnings.log(pressure, &self.shards.ledger);
+        results
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

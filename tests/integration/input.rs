@@ -146,6 +146,24 @@ async fn a_limit_with_an_unknown_unit_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_within_a_message_is_no_error() {
+    let service = InProcess::start(RULES, &[]).await;
+    let raw = service.raw_grpc().await;
+    let message = request_for("shop", &[("user", &unique_value())]).encode_to_vec();
+    for _ in 0..10 {
+        let call = raw.open_call().await;
+        // The server reads the head and waits for the message.
+        raw.call(&message).await;
+        let mut frame = frame(&message);
+        frame.pop();
+        call.abort(frame);
+        raw.call(&message).await;
+    }
+    check_service(&service).await;
+    assert_eq!(service.service_errors().await, 0.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn invalid_protobuf_is_an_error() {
     let service = InProcess::start(RULES, &[]).await;
     let raw = service.raw_grpc().await;

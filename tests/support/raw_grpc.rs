@@ -95,6 +95,12 @@ impl RawGrpc {
 }
 
 impl OpenCall {
+    /// Sends a part of the request body, and resets the stream.
+    pub fn abort(mut self, body: Vec<u8>) {
+        self.body.send_data(body.into(), false).unwrap();
+        self.body.send_reset(h2::Reason::CANCEL);
+    }
+
     /// Sends the whole request body and waits for the reply.
     pub async fn finish(self, body: Vec<u8>) -> RawReply {
         self.try_finish(body).await.unwrap()

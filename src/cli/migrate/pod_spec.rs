@@ -13,6 +13,10 @@ use crate::{
     settings::table,
 };
 
+/// The longest time, in seconds, that tollgate takes to exit after `DRAIN_DELAY` and
+/// `DRAIN_TIMEOUT`.
+const EXIT_TIME: u64 = 4;
+
 /// Finds Services for which Kubernetes sets a variable of the pod that tollgate
 /// reads as a setting, such as `GRPC_PORT` for a Service `grpc`.
 pub(super) fn service_links(env: &Environment, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
@@ -56,16 +60,17 @@ fn has_address(service: Item<'_>) -> bool {
 pub(super) fn grace_period(env: &Environment, pod: &Pod<'_>, findings: &mut Vec<Finding>) {
     let Some(item) = pod.spec.get("terminationGracePeriodSeconds") else { return };
     let Kind::Int(grace) = item.kind() else { return };
-    let shutdown = whole_seconds(env, "DRAIN_DELAY", 3) + whole_seconds(env, "DRAIN_TIMEOUT", 20);
-    if grace >= i128::from(shutdown) {
+    let needed = whole_seconds(env, "DRAIN_DELAY", 3)
+        .saturating_add(whole_seconds(env, "DRAIN_TIMEOUT", 20))
+        .saturating_add(EXIT_TIME);
+    if grace >= i128::from(needed) {
         return;
     }
-    let needed = shutdown + 2;
     findings.push(
         Finding::new(Grade::Differs, format!("terminationGracePeriodSeconds is {grace}"))
             .at(pod.place(item))
             .reference("exits when its open requests have ended")
-            .tollgate(format!("takes up to {shutdown}s to exit, and may be killed before"))
+            .tollgate(format!("takes up to {needed}s to exit, and may be killed before"))
             .remedy(format!("set it to {needed} or more, or set DRAIN_DELAY and DRAIN_TIMEOUT"))
             .unless_set(env, &["DRAIN_DELAY", "DRAIN_TIMEOUT"]),
     );

@@ -41,6 +41,12 @@ fn add(name: &str, requests: u32, now: Timestamp) -> Charge {
     fixed(name.as_bytes(), requests, Unit::Minute, Hits::Add(1), now)
 }
 
+impl Memory {
+    fn charge_one(&self, charge: &Charge, now: Timestamp) -> Outcome {
+        self.apply(charge, now, &mut Pressure::default())
+    }
+}
+
 const NOON: Timestamp = Timestamp::from_secs(43_200);
 
 #[test]

@@ -402,8 +402,16 @@ async fn the_end_of_the_process_waits_for_a_request_whose_caller_has_left() {
     let call = timeout(Duration::from_millis(20), store.charge(&both, now(), None));
     assert!(call.await.is_err());
     let begun = Instant::now();
-    store.settle_pending(Duration::from_millis(50)).await;
+    let late = async {
+        sleep(Duration::from_millis(10)).await;
+        store.charge(&both, now(), None).await
+    };
+    let (results, ()) = tokio::join!(late, store.settle_pending(Duration::from_millis(50)));
     assert!(begun.elapsed() < Duration::from_millis(60), "{:?}", begun.elapsed());
+    for result in results {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("the process is shutting down"), "{error}");
+    }
 }
 
 /// The server of a hold is unreachable until after the hold has expired.

@@ -5,7 +5,10 @@
 //! does not affect the results from the others. Only charges that depend on each other and
 //! cannot be made by one script run need more: a [`Reservation`].
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use smallvec::{SmallVec, smallvec};
 use tokio::{
@@ -41,6 +44,8 @@ const MAX_SMALL_REQUEST_COST: usize = 100;
 pub(super) struct Dispatcher<S> {
     context: Arc<DispatchContext<S>>,
     reservation_permits: Arc<Semaphore>,
+    /// Set once [`settle_pending`](Self::settle_pending) has been called.
+    is_ending: AtomicBool,
 }
 
 /// The request to which the charges of a call belong.
@@ -58,6 +63,7 @@ impl<S: Servers> Dispatcher<S> {
         Self {
             context: Arc::new(DispatchContext { servers, settlements, holder_ids }),
             reservation_permits: Arc::new(Semaphore::new(MAX_RESERVED_GROUPS)),
+            is_ending: AtomicBool::new(false),
         }
     }
 
@@ -71,6 +77,7 @@ impl<S: Servers> Dispatcher<S> {
 
     /// Waits until all reservations are settled and all refunds are made, or until `deadline`.
     pub(super) async fn settle_pending(&self, deadline: Instant) {
+        self.is_ending.store(true, Relaxed);
         // A reservation keeps its permits until it is settled, also after its caller has left.
         let all = u32::try_from(MAX_RESERVED_GROUPS).unwrap_or(u32::MAX);
         let settled = self.reservation_permits.acquire_many(all);
@@ -89,8 +96,8 @@ impl<S: Servers> Dispatcher<S> {
         if let [charge] = charges {
             let caller = CallerGuard::new(self.settlements());
             let location = self.servers().locate(charge);
-            let request = CallOrigin { caller: &caller.status, divided: false, large: false };
-            let results = self.call_location(location, charges, timing, request).await;
+            let origin = CallOrigin { caller: &caller.status, divided: false, large: false };
+            let results = self.call_location(location, charges, timing, origin).await;
             return report(caller, charges, results, now);
         }
         if charges.iter().any(|charge| charge.depends_on_others() && !charge.refused) {
@@ -140,15 +147,15 @@ impl<S: Servers> Dispatcher<S> {
             cost += group.cost;
         }
         let caller = CallerGuard::new(self.settlements());
-        let request = CallOrigin {
+        let origin = CallOrigin {
             caller: &caller.status,
             divided: groups.len() > 1,
             large: MAX_SMALL_REQUEST_COST < cost,
         };
         let results = if let [group] = groups {
-            self.call_location(group.location, charges, timing, request).await
+            self.call_location(group.location, charges, timing, origin).await
         } else {
-            self.call_groups(charges, groups, timing, request).await
+            self.call_groups(charges, groups, timing, origin).await
         };
         report(caller, charges, results, timing.start.timestamp)
     }
@@ -158,11 +165,11 @@ impl<S: Servers> Dispatcher<S> {
         charges: &[Charge],
         groups: &[ChargeGroup],
         timing: Timing,
-        request: CallOrigin<'_>,
+        origin: CallOrigin<'_>,
     ) -> Results {
         let call = async |group: usize| {
             let group = &groups[group];
-            self.call_location(group.location, &group.charges(charges), timing, request).await
+            self.call_location(group.location, &group.charges(charges), timing, origin).await
         };
         let mut results: SmallVec<[Option<_>; 4]> = smallvec![None; charges.len()];
         for found in call_each(self.servers(), groups, call).await {
@@ -188,14 +195,14 @@ impl<S: Servers> Dispatcher<S> {
         location: CounterLocation,
         charges: &[Charge],
         timing: Timing,
-        request: CallOrigin<'_>,
+        origin: CallOrigin<'_>,
     ) -> Results {
         let now = timing.start.timestamp;
         let call = Arc::new(Call {
             started_at: timing.start.instant,
             run_time_at_start: Some(timing.run_time_at_start),
-            caller: Some(Arc::clone(request.caller)),
-            large: request.large,
+            caller: Some(Arc::clone(origin.caller)),
+            large: origin.large,
             ..Call::new(charges, now)
         });
         let replies = match self.servers().send(location, &call, timing.deadline).await {
@@ -204,8 +211,8 @@ impl<S: Servers> Dispatcher<S> {
         };
         let undecided = replies.iter().any(Option::is_none);
         // The complete reply to the only call of a request reaches the caller at once.
-        if undecided || request.divided {
-            request.caller.on_reply(&call, &replies);
+        if undecided || origin.divided {
+            origin.caller.on_reply(&call, &replies);
         }
         if undecided {
             return Box::pin(self.retry_undecided(location, &call, replies, timing.deadline)).await;
@@ -246,7 +253,11 @@ impl<S: Servers> Dispatcher<S> {
         let count = u32::try_from(groups.len()).unwrap_or(u32::MAX);
         let permits = Arc::clone(&self.reservation_permits);
         let Ok(permits) = permits.try_acquire_many_owned(count) else {
-            let reason = format!("{MAX_RESERVED_GROUPS} groups of dependent limits are reserved");
+            let reason = if self.is_ending.load(Relaxed) {
+                "the process is shutting down".into()
+            } else {
+                format!("{MAX_RESERVED_GROUPS} groups of dependent limits are reserved")
+            };
             return all_failed(charges.len(), &StoreError::Failed(reason));
         };
         let context = Arc::clone(&self.context);

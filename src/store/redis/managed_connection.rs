@@ -10,7 +10,12 @@
 use std::{sync::Arc, time::Duration};
 
 use redis::cmd;
-use tokio::{select, sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    select,
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 use tracing::{info, warn};
 
 use super::{
@@ -35,6 +40,9 @@ const BACKOFF: BackoffSettings = BackoffSettings {
     max: Duration::from_secs(1),
     jitter: 0.5,
 };
+/// A connection that lasted this long shows that the server is available. A shorter one is a
+/// failed attempt to connect.
+const STABLE_TIME: Duration = Duration::from_secs(1);
 /// The shortest timeout for connecting and for keepalives.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -151,6 +159,7 @@ impl ConnectWarnings {
 /// Logs connections that ended, however often the server accepts new ones.
 struct LossWarnings {
     closed: WarningLimiter,
+    unanswered: WarningLimiter,
     cut: WarningLimiter,
 }
 
@@ -160,6 +169,10 @@ impl LossWarnings {
             closed: WarningLimiter::new(
                 "the connection to Redis is lost",
                 "connections to Redis were lost",
+            ),
+            unanswered: WarningLimiter::new(
+                "Redis does not answer",
+                "connections to Redis were closed because it did not answer",
             ),
             cut: WarningLimiter::new(
                 "closed the connection to Redis because of its replies",
@@ -191,7 +204,11 @@ impl Supervisor {
                     let connection = Arc::new(connection);
                     self.on_connect(connection.address());
                     state.send_replace(ConnectionState::Connected(Arc::clone(&connection)));
+                    let connected_at = Instant::now();
                     let disconnect = self.wait_for_disconnect(&connection).await;
+                    if STABLE_TIME <= connected_at.elapsed() {
+                        self.on_stable(&disconnect);
+                    }
                     state.send_replace(self.on_disconnect(connection.address(), disconnect));
                     drop(open);
                 }
@@ -238,7 +255,19 @@ impl Supervisor {
             self.warnings = ConnectWarnings::new();
         }
         self.refusing = None;
+    }
+
+    /// The connection that has ended was stable.
+    fn on_stable(&mut self, disconnect: &Disconnect) {
+        // A server that still refuses calls has not recovered.
+        if self.refusing.is_some() {
+            return;
+        }
         self.backoff.reset();
+        // It takes longer than that to notice that a server does not answer.
+        if matches!(disconnect, Disconnect::Closed) {
+            self.losses.closed = LossWarnings::new().closed;
+        }
     }
 
     fn on_disconnect(&mut self, address: &RedisAddress, disconnect: Disconnect) -> ConnectionState {
@@ -254,9 +283,10 @@ impl Supervisor {
                 ConnectionState::Connecting
             }
             Disconnect::Unresponsive => {
-                let reason = format!("{address} does not answer");
-                warn!("{reason}; reconnecting");
-                ConnectionState::Failed(StoreError::Failed(reason))
+                let line = self.losses.unanswered.count(&format_args!("{address}; reconnecting"));
+                self.is_quiet = line.is_none();
+                self.log(line);
+                ConnectionState::Failed(StoreError::Failed(format!("{address} does not answer")))
             }
             Disconnect::Cut(violation) => {
                 let reason = format!("{address}: {violation}");

@@ -203,7 +203,9 @@ fn missing_rule_mounts_are_found() {
 fn a_short_termination_grace_period_differs() {
     let expected = "differs: terminationGracePeriodSeconds is 10";
     check(&pod("", "  terminationGracePeriodSeconds: 10\n", ""), &[expected]);
-    check(&pod("", "  terminationGracePeriodSeconds: 30\n", ""), &[]);
+    let expected = "differs: terminationGracePeriodSeconds is 25";
+    check(&pod("", "  terminationGracePeriodSeconds: 25\n", ""), &[expected]);
+    check(&pod("", "  terminationGracePeriodSeconds: 27\n", ""), &[]);
 }
 
 #[test]

@@ -393,3 +393,24 @@ fn full_memory_is_logged_while_no_lock_is_held() {
         assert!(lines[1].contains("a call was decided but not counted: memory"), "{lines:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_evicts_several_counters_is_logged_as_one() {
+    let memory = Arc::new(store_for(100));
+    let log = UnlockedLog { memory: Arc::clone(&memory), lines: Arc::default() };
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    flood(&memory, "shop", &hourly(2), 100);
+    for call in 0..2 {
+        let new = |it| format!("{call} {it}");
+        let charge =
+            |it: u8| charge_in("shop", new(it).as_bytes(), &hourly(2), (Hits::Add(1), NOON));
+        outcomes(&memory, &[charge(1), charge(2), charge(3)], NOON);
+        tokio::time::advance(Duration::from_secs(60)).await;
+    }
+    drop(guard);
+    let lines = log.lines.lock();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains("a call evicted counters")), "{lines:?}");
+}
