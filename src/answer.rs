@@ -106,7 +106,7 @@ impl<'a> DescriptorStatus<'a> {
             over_limit: verdict.is_refused(),
             limit: Some(CurrentLimit {
                 requests: limit.requests,
-                unit: if limit.has_permits() { None } else { Some(limit.window.unit()) },
+                unit: if limit.releases_permits() { None } else { Some(limit.window.unit()) },
                 multiplier: if multiplier > 1 { Some(multiplier) } else { None },
                 name,
             }),
@@ -155,7 +155,7 @@ impl RefusalFields {
             } else {
                 format!("limit-{}", position + 1)
             };
-            let window = if limit.has_permits() { 0 } else { limit.window.seconds() };
+            let window = if limit.releases_permits() { 0 } else { limit.window.seconds() };
             let reset = wait.map_or(0, ceil_seconds);
             let separator = if fields.policy.is_empty() { "" } else { ", " };
             fields.policy += &format!("{separator}\"{name}\";q={};w={window}", limit.requests);

@@ -46,8 +46,8 @@ impl Limit {
     }
 
     /// True if hits hold permits that callers release, as for `concurrency`.
-    pub const fn has_permits(&self) -> bool {
-        self.algorithm.info().lifetime
+    pub const fn releases_permits(&self) -> bool {
+        self.algorithm.info().releasable
     }
 }
 

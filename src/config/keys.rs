@@ -231,8 +231,8 @@ pub const KEYS: [RuleKey; 34] = [
         name: "lease",
         context: KeyContext::RateLimit,
         expects: "a duration of whole milliseconds from `1s` to `24h`",
-        help: "The time after which a request in flight frees its slot if its client has not \
-               released it. `concurrency` requires it.",
+        help: "The time after which a request in flight frees its permit if its client has \
+               not released it. `concurrency` requires it.",
     },
     RuleKey {
         name: "unlimited",

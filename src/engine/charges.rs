@@ -84,12 +84,12 @@ impl ChargeBuilder<'_> {
             }
             Match::Rule(rule, limits) => {
                 let has_permits =
-                    limits.iter().any(|limit| rule.spec.limits[*limit].limit.has_permits());
+                    limits.iter().any(|limit| rule.spec.limits[*limit].limit.releases_permits());
                 for limit in limits {
                     let spec = &rule.spec.limits[*limit];
                     let hits = match descriptor.hits {
                         // The end of a call returns its permit. It does not refund the call.
-                        Hits::Refund(_) if has_permits && !spec.limit.has_permits() => {
+                        Hits::Refund(_) if has_permits && !spec.limit.releases_permits() => {
                             Hits::Refund(0)
                         }
                         hits => hits,

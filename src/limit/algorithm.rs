@@ -95,7 +95,7 @@ pub struct AlgorithmInfo {
     /// Rules may set a burst.
     pub burst: bool,
     /// Callers release their hits, and rules set the lifetime of a permit as `lease`.
-    pub lifetime: bool,
+    pub releasable: bool,
     /// The state is a list with an element for each hit, so the limit is bounded.
     pub keeps_each_hit: bool,
     /// The counter's key contains the window's start, unless the limit has a penalty.
@@ -129,7 +129,7 @@ impl Algorithm {
     }
 
     /// The time after which a permit that was not released expires. `None` for
-    /// algorithms whose permits nobody releases.
+    /// all but `concurrency`.
     pub const fn lifetime(self) -> Option<Duration> {
         match self {
             Self::Concurrency { lifetime } => Some(lifetime),

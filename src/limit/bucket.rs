@@ -34,7 +34,7 @@ pub(super) const TOKEN_BUCKET: AlgorithmInfo = AlgorithmInfo {
     count_denied: false,
     phase: false,
     burst: true,
-    lifetime: false,
+    releasable: false,
     keeps_each_hit: false,
     window_in_key: false,
     refusal_end: RefusalEnd::OneFits,

@@ -26,7 +26,7 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     count_denied: true,
     phase: true,
     burst: false,
-    lifetime: false,
+    releasable: false,
     keeps_each_hit: false,
     window_in_key: true,
     refusal_end: RefusalEnd::WindowEnd,

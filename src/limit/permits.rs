@@ -32,7 +32,7 @@ pub(super) const SLIDING_LOG: AlgorithmInfo = AlgorithmInfo {
     count_denied: false,
     phase: false,
     burst: false,
-    lifetime: false,
+    releasable: false,
     keeps_each_hit: true,
     window_in_key: false,
     refusal_end: RefusalEnd::OneFits,
@@ -41,7 +41,7 @@ pub(super) const SLIDING_LOG: AlgorithmInfo = AlgorithmInfo {
 pub(super) const CONCURRENCY: AlgorithmInfo = AlgorithmInfo {
     name: "concurrency",
     window: false,
-    lifetime: true,
+    releasable: true,
     refusal_end: RefusalEnd::AnyTime,
     ..SLIDING_LOG
 };
@@ -54,23 +54,23 @@ pub const MAX_REQUESTS: u32 = 1_000;
 
 /// The hits that were granted at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Permit {
+pub struct Grant {
     /// The moment.
-    pub granted: Timestamp,
+    pub granted_at: Timestamp,
     /// The hits, each of which holds a permit.
     pub hits: u64,
 }
 
 /// The permits in ascending order. The list is shared, because most charges leave it unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State(pub Arc<Vec<Permit>>);
+pub struct State(pub Arc<Vec<Grant>>);
 
 impl State {
     /// The memory that the list takes, in bytes.
     pub(crate) fn allocated(&self) -> usize {
         let Self(permits) = self;
         let reference_counts = 2 * size_of::<usize>();
-        let elements = permits.capacity() * size_of::<Permit>();
+        let elements = permits.capacity() * size_of::<Grant>();
         reference_counts + size_of_val(&**permits) + elements
     }
 }
@@ -95,7 +95,7 @@ pub fn lifetime(limit: &Limit) -> Duration {
 /// The permits that have not expired.
 struct Active<'a> {
     /// In ascending order, each with at least one hit.
-    permits: Cow<'a, [Permit]>,
+    permits: Cow<'a, [Grant]>,
     /// The present moment, or the latest moment in the list if a clock is ahead.
     latest: Timestamp,
 }
@@ -105,24 +105,24 @@ impl<'a> Active<'a> {
         let permits = &state.0[..];
         let mut latest = now;
         for permit in permits {
-            latest = latest.max(permit.granted);
+            latest = latest.max(permit.granted_at);
         }
-        let is_active = |one: &Permit| latest < one.granted.plus(lifetime) && one.hits > 0;
+        let is_active = |one: &Grant| latest < one.granted_at.plus(lifetime) && one.hits > 0;
         let first = permits.iter().position(is_active).unwrap_or(permits.len());
         let rest = &permits[first..];
-        if rest.iter().all(is_active) && rest.is_sorted_by_key(|one| one.granted) {
+        if rest.iter().all(is_active) && rest.is_sorted_by_key(|one| one.granted_at) {
             return Self { permits: Cow::Borrowed(rest), latest };
         }
         let mut rest = rest.to_vec();
         rest.retain(is_active);
-        rest.sort_by_key(|one| one.granted);
+        rest.sort_by_key(|one| one.granted_at);
         Self { permits: Cow::Owned(rest), latest }
     }
 }
 
-fn summary(permits: &[Permit], lifetime: Duration) -> Summary {
+fn summary(permits: &[Grant], lifetime: Duration) -> Summary {
     let last = match permits.last() {
-        Some(last) => last.granted.plus(lifetime),
+        Some(last) => last.granted_at.plus(lifetime),
         None => Timestamp::default(),
     };
     Summary { held: total(permits), free: Timestamp::default(), last }
@@ -179,12 +179,12 @@ pub(super) fn step(state: &State, limit: &Limit, amount: Amount, now: Timestamp)
 }
 
 /// The permits and one more, granted at `latest`.
-fn with_permit(permits: &[Permit], latest: Timestamp, hits: u64) -> Vec<Permit> {
+fn with_permit(permits: &[Grant], latest: Timestamp, hits: u64) -> Vec<Grant> {
     let mut all = Vec::with_capacity(permits.len() + 1);
     all.extend_from_slice(permits);
     match all.last_mut() {
-        Some(last) if last.granted == latest => last.hits = last.hits.saturating_add(hits),
-        _ if hits > 0 => all.push(Permit { granted: latest, hits }),
+        Some(last) if last.granted_at == latest => last.hits = last.hits.saturating_add(hits),
+        _ if hits > 0 => all.push(Grant { granted_at: latest, hits }),
         _ => {}
     }
     all
@@ -215,7 +215,7 @@ pub(super) fn ttl(summary: Summary, limit: &Limit, now: Timestamp) -> Duration {
     summary.last.since(now).min(lifetime(limit))
 }
 
-fn total(permits: &[Permit]) -> u64 {
+fn total(permits: &[Grant]) -> u64 {
     let mut total: u64 = 0;
     for permit in permits {
         total = total.saturating_add(permit.hits);
@@ -225,23 +225,23 @@ fn total(permits: &[Permit]) -> u64 {
 
 /// The moment at which the permits of the first `excess` hits have expired; the epoch if
 /// `excess` is 0 or larger than the number of hits.
-fn expiry_of(permits: &[Permit], lifetime: Duration, mut excess: u64) -> Timestamp {
+fn expiry_of(permits: &[Grant], lifetime: Duration, mut excess: u64) -> Timestamp {
     if excess == 0 {
         return Timestamp::default();
     }
-    for Permit { granted, hits } in permits {
+    for Grant { granted_at, hits } in permits {
         excess = excess.saturating_sub(*hits);
         if excess == 0 {
-            return granted.plus(lifetime);
+            return granted_at.plus(lifetime);
         }
     }
     Timestamp::default()
 }
 
 /// Releases `hits` of the permits whose moment is `eligible`, the earliest first.
-fn release(permits: &mut Vec<Permit>, mut hits: u64, eligible: impl Fn(Timestamp) -> bool) {
+fn release(permits: &mut Vec<Grant>, mut hits: u64, eligible: impl Fn(Timestamp) -> bool) {
     for permit in permits.iter_mut() {
-        if eligible(permit.granted) {
+        if eligible(permit.granted_at) {
             let released = hits.min(permit.hits);
             permit.hits -= released;
             hits -= released;

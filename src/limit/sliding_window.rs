@@ -28,7 +28,7 @@ pub(super) const INFO: AlgorithmInfo = AlgorithmInfo {
     count_denied: false,
     phase: true,
     burst: false,
-    lifetime: false,
+    releasable: false,
     keeps_each_hit: false,
     window_in_key: false,
     refusal_end: RefusalEnd::OneFits,

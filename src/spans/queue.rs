@@ -97,8 +97,8 @@ impl Queue {
             open,
             exporter,
             losses: WarningLimiter::new(
-                "spans are lost, tollgate_spans_lost counts them",
-                "batches of spans had losses",
+                "spans are lost (tollgate_spans_lost)",
+                "losses of spans (tollgate_spans_lost)",
             ),
             last_loss: None,
         };
@@ -183,7 +183,9 @@ impl SpanSender {
         loop {
             let batch = self.shared.next_batch();
             if self.shared.overflowed.swap(false, Relaxed) {
-                self.log_lost("the queue is full, the collector is too slow");
+                self.log_lost(
+                    "the queue is full; check the collector, or raise OTEL_BSP_MAX_QUEUE_SIZE",
+                );
             }
             if batch.is_empty() {
                 return;

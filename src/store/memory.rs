@@ -21,7 +21,7 @@ pub use self::bounds::Bounds;
 use self::{
     pressure::{Pressure, PressureWarnings},
     shard::KeyedCounter,
-    shards::{Expiry, ShardKey, Shards, max_ttl},
+    shards::{CounterPlace, Expiry, Shards, max_ttl},
     slot::{Counter, CounterState},
 };
 use crate::{
@@ -101,7 +101,7 @@ impl Memory {
     /// Applies a charge that depends on no other, to a counter without a penalty.
     fn apply(&self, charge: &Charge, now: Timestamp, pressure: &mut Pressure) -> Outcome {
         let (limit, span) = (&charge.limit, charge.counter.span);
-        let ShardKey { key, shard } = self.shards.locate(&charge.counter.key);
+        let CounterPlace { key, shard } = self.shards.locate(&charge.counter.key);
         let mut shard = self.shards.lock(shard, now);
         let state = match shard.get(key, now, || max_ttl(charge)) {
             Some(counter) => counter.state.state(),
@@ -221,7 +221,7 @@ impl Counters for Memory {
     }
 
     async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
-        let ShardKey { key, shard } = self.shards.locate(counter);
+        let CounterPlace { key, shard } = self.shards.locate(counter);
         Ok(self.shards.shards[shard].lock().remove(key, &self.shards.ledger))
     }
 

@@ -95,8 +95,8 @@ fn state(algorithm: Algorithm) -> BoxedStrategy<State> {
                 .boxed()
         }
         Algorithm::SlidingLog | Algorithm::Concurrency { .. } => {
-            let permit =
-                (moment(), number()).prop_map(|(granted, hits)| permits::Permit { granted, hits });
+            let permit = (moment(), number())
+                .prop_map(|(granted_at, hits)| permits::Grant { granted_at, hits });
             vec(permit, 0..10)
                 .prop_map(|permits| State::Permits(permits::State(permits.into())))
                 .boxed()

@@ -12,18 +12,18 @@ fn limit(requests: u32, lifetime: u64) -> Limit {
     Limit { algorithm, ..Limit::fixed(requests, Window::new(Unit::Second)) }
 }
 
-/// The slots of one caller.
+/// The permits of one caller.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct HeldSlots {
+struct HeldPermits {
     end: u64,
-    slots: u64,
+    permits: u64,
     are_released: bool,
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// Each caller holds its slots for less than their lifetime and releases them, or dies.
+    /// Each caller holds its permits for less than their lifetime and releases them, or dies.
     #[test]
     fn calls_in_flight_never_exceed_the_limit_and_permits_of_dead_callers_end(
         requests in 1..20_u32, lifetime in 1..100_u64,
@@ -32,29 +32,29 @@ proptest! {
         let limit = limit(requests, lifetime);
         let mut counter = Counter::new(&limit);
         let mut now = START;
-        let mut held: Vec<HeldSlots> = Vec::new();
-        for (pause, slots, duration, dies) in callers {
+        let mut held: Vec<HeldPermits> = Vec::new();
+        for (pause, permits, duration, dies) in callers {
             now += pause;
             held.sort_unstable();
             while held.first().is_some_and(|first| first.end <= now) {
                 let first = held.remove(0);
                 if first.are_released {
-                    counter.charge(Hits::Refund(first.slots), first.end);
+                    counter.charge(Hits::Refund(first.permits), first.end);
                 }
             }
             let mut in_flight = 0;
             for holder in &held {
-                in_flight += holder.slots;
+                in_flight += holder.permits;
             }
-            let outcome = counter.charge(Hits::Add(slots), now);
+            let outcome = counter.charge(Hits::Add(permits), now);
             if !outcome.over {
-                prop_assert!(in_flight + slots <= u64::from(requests));
+                prop_assert!(in_flight + permits <= u64::from(requests));
                 let end =
                     if dies { now + lifetime } else { now + (duration % lifetime).max(1).min(lifetime) };
-                held.push(HeldSlots { end, slots, are_released: !dies && end < now + lifetime });
+                held.push(HeldPermits { end, permits, are_released: !dies && end < now + lifetime });
             }
         }
-        prop_assert!(counter.would_pass(requests.into(), now + lifetime), "a slot is lost");
+        prop_assert!(counter.would_pass(requests.into(), now + lifetime), "a permit is lost");
     }
 }
 

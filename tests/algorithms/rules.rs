@@ -88,7 +88,7 @@ proptest! {
     }
 
     #[test]
-    fn unreleased_leases_are_a_sliding_log(
+    fn unreleased_permits_are_a_sliding_log(
         limit in limits("concurrency"), calls in calls(false, 40),
     ) {
         check_definition(&limit, &calls);

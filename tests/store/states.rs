@@ -169,7 +169,7 @@ fn any_permits_are_counted_exactly() {
             } else {
                 format!("{end}@{hits},")
             };
-            permits.push(permits::Permit { granted: Timestamp::from_micros(end), hits });
+            permits.push(permits::Grant { granted_at: Timestamp::from_micros(end), hits });
         }
         let state = State::Permits(permits::State(std::sync::Arc::new(permits)));
         check(&test, &charge, (&text, Some(state)), now)?;

@@ -17,8 +17,13 @@ const SECONDS: u64 = 5;
 /// Longer inputs only slow the target down.
 const MAX_LENGTH: usize = 16 * 1024;
 
+/// The seed without `FUZZ_SEED`, so that a change does not fail on a mutation that it has not
+/// caused.
+const SEED: u64 = 1;
+
 /// Runs `check` on each file of `fuzz/corpus/TARGET`, and then on mutations: for the time in
-/// the variable `FUZZ_SECONDS` if it is set.
+/// the variable `FUZZ_SECONDS` if it is set. They are the same in each run, unless the variable
+/// `FUZZ_SEED` is another number or `random`.
 ///
 /// # Panics
 ///
@@ -26,19 +31,29 @@ const MAX_LENGTH: usize = 16 * 1024;
 pub fn run(target: &str, check: fn(&[u8])) {
     let corpus = read_corpus(target);
     for input in &corpus {
-        run_once(target, check, input);
+        run_once(target, check, input, None);
     }
     let wanted = env::var("FUZZ_SECONDS")
         .ok()
         .map(|it| it.parse().expect("FUZZ_SECONDS is a whole number of seconds"));
     let ends = Instant::now() + Duration::from_secs(wanted.unwrap_or(SECONDS));
-    let mut rng = Rng::new();
+    let seed = seed();
+    let mut rng = Rng::with_seed(seed);
     let mut executed = 0_u64;
     while Instant::now() < ends && (wanted.is_some() || executed < MUTATIONS) {
-        run_once(target, check, &mutate(&corpus, &mut rng));
+        run_once(target, check, &mutate(&corpus, &mut rng), Some(seed));
         executed += 1;
     }
-    println!("fuzz: {target}: {} files of the corpus, {executed} mutations", corpus.len());
+    let files = corpus.len();
+    println!("fuzz: {target}: {files} files of the corpus, {executed} mutations, seed {seed}");
+}
+
+fn seed() -> u64 {
+    match env::var("FUZZ_SEED").as_deref() {
+        Ok("random") => fastrand::u64(..),
+        Ok(number) => number.parse().expect("FUZZ_SEED is a whole number or `random`"),
+        Err(_) => SEED,
+    }
 }
 
 fn fuzz_folder() -> PathBuf {
@@ -56,12 +71,16 @@ fn read_corpus(target: &str) -> Vec<Vec<u8>> {
     corpus
 }
 
-fn run_once(target: &str, check: fn(&[u8]), input: &[u8]) {
+/// `seed` is that of the mutations.
+fn run_once(target: &str, check: fn(&[u8]), input: &[u8], seed: Option<u64>) {
     let Err(failure) = panic::catch_unwind(AssertUnwindSafe(|| check(input))) else { return };
     let folder = fuzz_folder().join("artifacts").join(target);
     fs::create_dir_all(&folder).expect("the folder can be created");
     let file = folder.join("mutated");
     fs::write(&file, input).expect("the file is writable");
+    if let Some(seed) = seed {
+        eprintln!("fuzz: a mutation failed, of the seed {seed} (FUZZ_SEED)");
+    }
     eprintln!("to repeat it: fuzz/run fuzz/artifacts/{target}/mutated {target}");
     panic::resume_unwind(failure);
 }

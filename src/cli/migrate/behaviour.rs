@@ -224,7 +224,7 @@ fn stopped_counting(env: &Environment) -> Option<Finding> {
     let finding = Finding::new(Grade::Differs, title)
         .about(env, NAME)
         .reference("any exceeded limit of a request stops the other limits from counting")
-        .tollgate("only a limit that rejects the request does");
+        .tollgate("only a limit that refuses the request does");
     Some(finding)
 }
 

@@ -82,7 +82,7 @@ fn counted_twice(env: &Environment) -> Option<Finding> {
     let title = "over_limit of rules with several keys counts less for Prometheus";
     let finding = Finding::new(Grade::Differs, title)
         .about(env, NAME)
-        .reference("counts a request twice if the local cache rejects it")
+        .reference("counts a request twice if the local cache refuses it")
         .tollgate("counts every hit once")
         .remedy("expect smaller numbers on dashboards, and check the thresholds of alerts");
     Some(finding)

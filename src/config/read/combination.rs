@@ -32,9 +32,9 @@ fn key_rules(info: AlgorithmInfo) -> [KeyRule; 5] {
         },
         KeyRule {
             keys: &["lease"],
-            is_allowed: info.lifetime,
+            is_allowed: info.releasable,
             algorithms: "`concurrency`",
-            reason: "the other algorithms have no slots to free",
+            reason: "the other algorithms have no permits to release",
         },
         KeyRule {
             keys: &["burst"],
@@ -155,12 +155,12 @@ impl<'a> SourceReader<'a, '_> {
     }
 
     fn check_lease(&mut self, block: LimitBlock<'_, 'a>, algorithm: Algorithm) {
-        if algorithm.info().lifetime
+        if algorithm.info().releasable
             && non_null(block.map, "lease").is_none()
             && !is_misspelt(block.map, KeyContext::RateLimit, "lease")
         {
             let message = "the limit has no `lease`, expected one such as `lease: 30s`";
-            let help = "it frees the slot of a client that does not release it";
+            let help = "it frees the permit of a client that does not release it";
             self.sink.error_with_help(block.location, message, help);
         }
     }
@@ -190,7 +190,7 @@ impl<'a> SourceReader<'a, '_> {
         if info.keeps_each_hit && requests > Some(max) {
             let message =
                 format!("`requests_per_unit` of `{own}` is above {max}, expected no more");
-            let help = if info.lifetime {
+            let help = if info.releasable {
                 "each request in flight is stored by itself"
             } else {
                 "use sliding_window, which stores two numbers instead of each hit"

@@ -161,12 +161,12 @@ fn an_invalid_calendar_is_reported_with_the_expected_value() {
 fn keys_of_another_algorithm_are_errors_with_the_reason() {
     let window_reason =
         "and this is `concurrency` (it limits the requests in flight, not the requests per time)";
-    let slots = "algorithm: concurrency, lease: 1s, requests_per_unit: 1";
+    let permits = "algorithm: concurrency, lease: 1s, requests_per_unit: 1";
     for key in ["unit: day", "unit_multiplier: 2", "period: 5s", "penalty: 1s"] {
         let name = key.split(':').next().unwrap();
         let expected =
             format!("1: `{name}` is for every algorithm but `concurrency`, {window_reason}");
-        check(&format!("{key}, {slots}"), &[&expected]);
+        check(&format!("{key}, {permits}"), &[&expected]);
     }
     let burst = "`burst` is for `token_bucket` and `leaky_bucket`, and this is";
     let burst_reason = "(the other algorithms allow all hits of the limit at once)";
@@ -174,7 +174,7 @@ fn keys_of_another_algorithm_are_errors_with_the_reason() {
     let phase_reason = "(the other algorithms have no windows with a fixed start)";
     let calendar = "`calendar` is for `fixed_window`, and this is";
     let calendar_reason = "(the other algorithms need windows of equal length)";
-    let lease_reason = "(the other algorithms have no slots to free)";
+    let lease_reason = "(the other algorithms have no permits to release)";
     for (text, expected) in [
         ("burst: 1", format!("1: {burst} `fixed_window` {burst_reason}")),
         ("burst: 1, algorithm: sliding_log", format!("1: {burst} `sliding_log` {burst_reason}")),
@@ -194,7 +194,7 @@ fn keys_of_another_algorithm_are_errors_with_the_reason() {
         check(&format!("{text}, unit: day, requests_per_unit: 1"), &[&expected]);
     }
     check(
-        &format!("calendar: {{time_zone: UTC}}, phase: spread, {slots}"),
+        &format!("calendar: {{time_zone: UTC}}, phase: spread, {permits}"),
         &[
             "1: `calendar` is combined with `phase`, expected one of the two",
             &format!("1: {calendar} `concurrency` {calendar_reason}"),
@@ -280,7 +280,7 @@ fn a_limit_that_cannot_be_counted_is_an_error() {
     check(
         "requests_per_unit: 1, algorithm: concurrency",
         &[
-            "0: the limit has no `lease`, expected one such as `lease: 30s` (it frees the slot of a client that does not release it)",
+            "0: the limit has no `lease`, expected one such as `lease: 30s` (it frees the permit of a client that does not release it)",
         ],
     );
     check(

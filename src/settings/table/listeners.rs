@@ -61,7 +61,8 @@ pub(super) const LISTENERS: Group = Group {
                    bounded apart, by a fourth of it. A further connection replaces one of the \
                    address with the most connections, if that has been silent for a second, or is \
                    closed itself. Raise it if the log reports that few places are left, together \
-                   with the limit of open files (`ulimit -n`).",
+                   with the hard limit of open files (`ulimit -Hn`); each listener may use that \
+                   many.",
         },
         Setting {
             name: "MAX_CONNECTIONS_PER_PEER",

@@ -5,13 +5,13 @@
 //!
 //! 1. expired counters
 //! 2. counters below their limits, except those of class 5
-//! 3. counters that deny hits
+//! 3. counters that refuse hits
 //! 4. bans, the newest first
 //! 5. counters below their limits of the domain that needs room, if it is within its share
 //!
 //! Within a class, the domain that uses most comes first, and then the counter that expires
 //! first. A domain evicts unexpired counters of another only if that uses more than its share
-//! and more than the domain that needs room. It evicts bans and counters that deny hits only of
+//! and more than the domain that needs room. It evicts bans and counters that refuse hits only of
 //! others, and only while it is itself within its share. If nothing can be evicted, a new counter
 //! is not kept.
 
@@ -72,13 +72,6 @@ struct Demand {
     /// The counter itself, which must not be evicted.
     key: Key,
     growth: Growth,
-}
-
-/// The result of an attempt to make room.
-struct Room {
-    made: bool,
-    /// A counter was evicted that had not expired.
-    evicted: bool,
 }
 
 /// The value of a counter to the service. Counters of the lowest class are evicted first.
@@ -191,21 +184,22 @@ impl Shard {
         ledger: &mut Ledger,
         now: Timestamp,
     ) -> Pressure {
-        let room = self.make_room(demand, ledger, now);
-        if !room.made {
+        let mut pressure = self.make_room(demand, ledger, now);
+        if pressure.uncounted {
             if !counter.state.has_ban() {
                 ledger.uncounted += 1;
-                return Pressure { evicted: room.evicted, uncounted: true };
+                return pressure;
             }
             // A ban is more important than the state, and needs no room.
             counter.state = CounterState::ban(counter.state.banned_since());
+            pressure.uncounted = false;
         }
         if let Some(slot) = self.table.find_mut(demand.key) {
             ledger.shrink(slot.domain, slot.counter.bytes());
             ledger.grow(slot.domain, counter.bytes());
             slot.counter = counter;
         }
-        Pressure { evicted: room.evicted, uncounted: false }
+        pressure
     }
 
     /// Inserts a counter whose key is new, if there is room.
@@ -214,19 +208,19 @@ impl Shard {
         let bytes = counter.bytes();
         let growth = Growth { counters: 1, bytes, exhausted: now < counter.refuses_until };
         let demand = Demand { domain: ledger.number(domain), key, growth };
-        let room = self.make_room(&demand, ledger, now);
-        if room.made {
+        let pressure = self.make_room(&demand, ledger, now);
+        if pressure.uncounted {
+            ledger.uncounted += 1;
+        } else {
             let domain = ledger.add(domain, bytes);
             self.table.insert(Slot::new(key, domain, counter));
-        } else {
-            ledger.uncounted += 1;
         }
-        Pressure { evicted: room.evicted, uncounted: !room.made }
+        pressure
     }
 
-    /// Evicts counters until there is room, if that is possible.
-    fn make_room(&mut self, demand: &Demand, ledger: &mut Ledger, now: Timestamp) -> Room {
-        let mut evicted = false;
+    /// Evicts counters until there is room. The charge is uncounted if that is not possible.
+    fn make_room(&mut self, demand: &Demand, ledger: &mut Ledger, now: Timestamp) -> Pressure {
+        let mut pressure = Pressure::default();
         let mut growth = demand.growth;
         let domain_is_small = Resource::ALL
             .iter()
@@ -235,17 +229,18 @@ impl Shard {
         for _ in 0..MAX_EVICTIONS {
             let Some(scarce) = ledger.scarce(&growth) else { break };
             let Some(candidate) = self.choose_eviction(demand, ledger, scarce, now) else {
-                return Room { made: false, evicted };
+                return Pressure { uncounted: true, ..pressure };
             };
             if candidate.class != EvictionClass::Expired {
                 ledger.evicted += 1;
-                evicted = true;
+                pressure.evicted = true;
             }
             self.remove_at(candidate.position, ledger);
             // The counter replaces the evicted one, so the reserve does not shrink.
             growth.exhausted = false;
         }
-        Room { made: ledger.scarce(&growth).is_none(), evicted }
+        pressure.uncounted = ledger.scarce(&growth).is_some();
+        pressure
     }
 
     fn remove_at(&mut self, position: usize, ledger: &mut Ledger) {

@@ -36,9 +36,9 @@ pub(super) struct Shards {
     hasher: RandomState,
 }
 
-/// The place of a counter.
+/// The shard of a counter, and its key there.
 #[derive(Clone, Copy)]
-pub(super) struct ShardKey {
+pub(super) struct CounterPlace {
     pub(super) key: Key,
     /// The index of its shard.
     pub(super) shard: usize,
@@ -52,7 +52,7 @@ impl Shards {
         Self { shards, ledger: Mutex::new(Ledger::new(bounds)), hasher: RandomState::new() }
     }
 
-    pub(super) fn locate(&self, name: &CounterKey) -> ShardKey {
+    pub(super) fn locate(&self, name: &CounterKey) -> CounterPlace {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(name.as_bytes());
         let hash = hasher.finish();
@@ -60,7 +60,7 @@ impl Shards {
         hasher.write_u8(0);
         let [a, b, c, d, shard @ ..] = hasher.finish().to_le_bytes();
         let shard = u32::from_le_bytes(shard) as usize % self.shards.len();
-        ShardKey { key: Key { hash, check: u32::from_le_bytes([a, b, c, d]) }, shard }
+        CounterPlace { key: Key { hash, check: u32::from_le_bytes([a, b, c, d]) }, shard }
     }
 
     /// Locks a shard, and removes some expired counters.
@@ -131,7 +131,7 @@ pub(super) struct Expiry {
 impl LockedShards<'_> {
     /// The counter `name`, which must belong to one of the charges.
     pub(super) fn read(&mut self, name: &CounterKey) -> Record {
-        let ShardKey { key, shard } = self.shards.locate(name);
+        let CounterPlace { key, shard } = self.shards.locate(name);
         let (now, charges, max_ttls) = (self.now, self.charges, &mut self.max_ttls);
         let max_ttl = || {
             let max_ttls = max_ttls.get_or_insert_with(|| max_ttls_of(charges));
@@ -149,7 +149,7 @@ impl LockedShards<'_> {
 
     /// Writes the counter of `charge`, and returns false if there was no room.
     pub(super) fn write(&mut self, charge: &Charge, record: Record, expiry: Expiry) -> bool {
-        let ShardKey { key, shard } = self.shards.locate(&charge.counter.key);
+        let CounterPlace { key, shard } = self.shards.locate(&charge.counter.key);
         let counter = Counter {
             state: CounterState::new(record.state, record.banned_since),
             expires_at: expiry.expires_at,
@@ -170,7 +170,7 @@ impl LockedShards<'_> {
 
     /// Removes the counter `name`, and returns true if it existed.
     pub(super) fn remove(&mut self, name: &CounterKey) -> bool {
-        let ShardKey { key, shard } = self.shards.locate(name);
+        let CounterPlace { key, shard } = self.shards.locate(name);
         locked(&mut self.guards, shard).remove(key, &self.shards.ledger)
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     count::{self, FixedWindowHits},
@@ -229,13 +229,32 @@ enum CallerState {
     /// Holds the replies that the caller has not received yet.
     Waiting(Vec<UnreadReply>),
     Served,
-    /// The request was rejected, failed or cancelled.
-    NotServed,
+    /// The request was rejected, failed or cancelled. Pending if calls may be in flight.
+    NotServed {
+        _pending: Option<PendingRequest>,
+    },
 }
 
 impl Default for CallerState {
     fn default() -> Self {
         Self::Waiting(Vec::new())
+    }
+}
+
+/// Counts a request that may need settlements later, until it is dropped.
+#[derive(Debug)]
+pub(super) struct PendingRequest(watch::Sender<usize>);
+
+impl PendingRequest {
+    pub(super) fn new(pending: &watch::Sender<usize>) -> Self {
+        pending.send_modify(|count| *count += 1);
+        Self(pending.clone())
+    }
+}
+
+impl Drop for PendingRequest {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
     }
 }
 
@@ -266,15 +285,18 @@ impl CallerStatus {
                 false
             }
             CallerState::Served => false,
-            CallerState::NotServed => true,
+            CallerState::NotServed { .. } => true,
         }
     }
 
     /// The caller receives its results. Returns the replies to refund: late ones, unless the
     /// request passed.
     pub(super) fn finish(&self, served: bool) -> Vec<UnreadReply> {
-        let mut unread =
-            self.end(if served { CallerState::Served } else { CallerState::NotServed });
+        let mut unread = self.end(if served {
+            CallerState::Served
+        } else {
+            CallerState::NotServed { _pending: None }
+        });
         if served {
             unread.clear();
         }
@@ -283,14 +305,14 @@ impl CallerStatus {
     }
 
     /// The caller was cancelled. Returns the replies to refund: all of them.
-    pub(super) fn cancel(&self) -> Vec<UnreadReply> {
-        self.end(CallerState::NotServed)
+    pub(super) fn cancel(&self, pending: PendingRequest) -> Vec<UnreadReply> {
+        self.end(CallerState::NotServed { _pending: Some(pending) })
     }
 
     fn end(&self, state: CallerState) -> Vec<UnreadReply> {
         match mem::replace(&mut *self.0.lock(), state) {
             CallerState::Waiting(unread) => unread,
-            CallerState::Served | CallerState::NotServed => Vec::new(),
+            CallerState::Served | CallerState::NotServed { .. } => Vec::new(),
         }
     }
 }

@@ -28,7 +28,9 @@ impl<'a> CallerGuard<'a> {
 impl Drop for CallerGuard<'_> {
     fn drop(&mut self) {
         if !self.is_finished {
-            self.settlements.refund_unread(self.status.cancel());
+            // Calls in flight share the status, so it is dropped after the last reply.
+            let pending = self.settlements.pending_request();
+            self.settlements.refund_unread(self.status.cancel(pending));
         }
     }
 }

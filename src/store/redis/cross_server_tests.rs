@@ -397,6 +397,12 @@ async fn the_end_of_the_process_waits_for_a_request_whose_caller_has_left() {
     for (server, charge) in [(0, &a), (1, &b)] {
         assert_eq!((held(&servers[server], charge), used(&servers[server], charge)), (0, 0));
     }
+    // A call in flight that needs no reservation.
+    let plain = Charge { consume: Consume::Independent, ..b.clone() };
+    let call = store.charge(std::slice::from_ref(&plain), now(), None);
+    assert!(timeout(Duration::from_millis(20), call).await.is_err());
+    store.settle_pending(Duration::from_secs(2)).await;
+    assert_eq!((used(&servers[1], &plain), store.failed_settlements()), (0, 0));
     // The wait has a bound.
     servers[1].set_condition(Condition::Mute);
     let call = timeout(Duration::from_millis(20), store.charge(&both, now(), None));

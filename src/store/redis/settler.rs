@@ -21,7 +21,9 @@ use tokio::{
 };
 
 use super::{
-    call::{Call, CallKind, CallResult, ChargeReplies, ChargeReply, Moment, UnreadReply},
+    call::{
+        Call, CallKind, CallResult, ChargeReplies, ChargeReply, Moment, PendingRequest, UnreadReply,
+    },
     limits::{LATE_REPLY_TIMEOUT, QUEUE_CAPACITY},
     settlement::{ChargeSettlement, CounterTotals, HoldSettlements, PendingSettlement},
 };
@@ -63,7 +65,7 @@ pub(super) struct SettlementQueue {
 pub(super) struct SettlementStats {
     refunded: AtomicU64,
     failed: AtomicU64,
-    /// Settlements that wait or are in flight.
+    /// Settlements that wait or are in flight, and requests that may need some.
     pending: watch::Sender<usize>,
 }
 
@@ -127,6 +129,11 @@ impl SettlementQueue {
                 self.refund(charge, reply, call.start());
             }
         }
+    }
+
+    /// Lets [`drain`](Self::drain) wait for a request.
+    pub(super) fn pending_request(&self) -> PendingRequest {
+        PendingRequest::new(&self.stats.pending)
     }
 
     /// Refunds replies that their caller has not received.

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     limit::{
         Algorithm, bucket, fixed_window,
-        permits::{self, Permit},
+        permits::{self, Grant},
         sliding_window,
     },
     store::script::Hold,
@@ -87,7 +87,7 @@ fn state_of(state: &[u8], limit: &Limit) -> Option<State> {
             let mut permits = permits_of(text, permits::lifetime(limit))?;
             permits.sort_unstable();
             permits.dedup_by(|next, first| {
-                let same = next.granted == first.granted;
+                let same = next.granted_at == first.granted_at;
                 first.hits += if same { next.hits } else { 0 };
                 same
             });
@@ -108,7 +108,7 @@ fn kind(wide: bool) -> (usize, usize, u64) {
 }
 
 /// Parses a binary list, whose permits have to be in order.
-fn list_of(bytes: &[u8], lifetime: Duration) -> Option<Vec<Permit>> {
+fn list_of(bytes: &[u8], lifetime: Duration) -> Option<Vec<Grant>> {
     let (header, body) = bytes.split_at_checked(HEADER)?;
     let mut header = header;
     let mut next = |size: usize| {
@@ -139,7 +139,7 @@ fn list_of(bytes: &[u8], lifetime: Duration) -> Option<Vec<Permit>> {
         let one = &body[place * size..][..size];
         let (granted, sums) = (base + big_endian(&one[..moment]), big_endian(&one[moment..]));
         let granted = Timestamp::from_micros(granted);
-        permits.push(Permit { granted, hits: (sums + wrap - sum) % wrap });
+        permits.push(Grant { granted_at: granted, hits: (sums + wrap - sum) % wrap });
         sum = sums;
     }
     let end = last.checked_add(u64::try_from(lifetime.as_micros()).ok()?)?;
@@ -188,7 +188,7 @@ pub(super) fn list(permits: &[(u64, u64)], kept: Kept) -> Vec<u8> {
 }
 
 /// Parses a list in the text format of earlier versions.
-fn permits_of(text: &str, lifetime: Duration) -> Option<Vec<Permit>> {
+fn permits_of(text: &str, lifetime: Duration) -> Option<Vec<Grant>> {
     let mut permits = Vec::new();
     let mut held = 0_u64;
     for part in text.strip_suffix(',')?.split(',') {
@@ -209,7 +209,7 @@ fn permits_of(text: &str, lifetime: Duration) -> Option<Vec<Permit>> {
         if Hits::MAX < held || Hits::MAX < granted.plus(lifetime).as_micros() {
             return None;
         }
-        permits.push(Permit { granted, hits });
+        permits.push(Grant { granted_at: granted, hits });
     }
     Some(permits)
 }
