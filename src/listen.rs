@@ -174,7 +174,11 @@ impl Listener {
                     return Connection::new(stream, peer, self.purpose.preface_length(), place);
                 }
                 Err(error) => {
-                    self.failures.warn(&error);
+                    self.failures.warn(&format_args!(
+                        "for {}: {error}; if too many files are open, raise `ulimit -n` or lower \
+                         MAX_CONNECTIONS",
+                        self.purpose
+                    ));
                     time::sleep(ACCEPT_RETRY).await;
                 }
             }
