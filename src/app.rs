@@ -1,15 +1,18 @@
 //! Builds the service from its parts, and runs it until a signal ends it.
 
-use std::{any::Any, fmt, io, pin::Pin, sync::Arc, time::Duration};
+use std::{any::Any, convert::Infallible, fmt, io, pin::Pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::sync::watch;
 use tracing::info;
 
 use crate::{
+    budget::Budget,
     engine::{Engine, fallback::Fallback},
-    grpc, http, json,
-    listen::ListenError,
+    grpc,
+    health::Health,
+    http, json,
+    listen::{ListenError, Listener},
     metrics::{Metrics, TimeUnit},
     reload::LoadError,
     service::{InProgress, Service},
@@ -241,19 +244,18 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
             in_progress: in_progress.clone(),
         });
         let rules = RuleUpdater::load(settings.rules, active)?;
-        let certificates = match settings.listeners.tls {
-            Some(files) => Some(CertificateReloader::load(files, Arc::clone(&metrics), clock)?),
-            None => None,
-        };
+        let load = |files| CertificateReloader::load(files, Arc::clone(&metrics), clock);
+        let certificates = settings.listeners.tls.map(load).transpose()?;
 
+        let budget = Budget::new(settings.max_bytes_in_flight, Arc::clone(&metrics));
         let (stop, stopped) = watch::channel(false);
         let mut tasks = Tasks::new(Arc::clone(&health), stop, settings.drain, in_progress);
         let server = grpc::server::Server {
             service: Arc::clone(&service),
             health: Arc::clone(&health),
             tls: certificates.as_ref().map(CertificateReloader::config),
-            max_age: settings.listeners.max_age,
-            max_age_grace: settings.listeners.max_age_grace,
+            limits: settings.listeners.connections,
+            budget: Arc::clone(&budget),
         };
         let listeners = listeners.await?;
         listeners.report_to(&metrics);
@@ -261,7 +263,8 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
         tasks.server("gRPC server", server.serve(grpc, stopped.clone()));
         let stop = ServerStop(stopped);
         let pages = http::Pages::new(Arc::clone(&service), Arc::clone(&health), rejection);
-        add_http_servers(&mut tasks, http, &pages, http_protocols(&service), &stop);
+        let servers = HttpServers { health: &health, budget: &budget, stop: &stop };
+        servers.add(&mut tasks, http, &pages, http_protocols(&service, settings.json_max_bytes));
 
         if let Some(certificates) = certificates {
             tasks.background("certificate watcher", certificates.watch());
@@ -279,24 +282,42 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
 }
 
 /// The protocols on the main HTTP port: one line for each.
-fn http_protocols<S: Store>(service: &Arc<Service<S>>) -> Router {
-    Router::new().merge(json::routes(Arc::clone(service)))
+fn http_protocols<S: Store>(service: &Arc<Service<S>>, json_max_bytes: usize) -> Router {
+    Router::new().merge(json::routes(Arc::clone(service), json_max_bytes))
 }
 
-fn add_http_servers<S: Store>(
-    tasks: &mut Tasks,
-    listeners: HttpListeners,
-    pages: &Arc<http::Pages<S>>,
-    protocols: Router,
-    stop: &ServerStop,
-) {
-    let main = http::main_router(Arc::clone(pages)).merge(protocols);
-    tasks.http_server("HTTP server", listeners.main, main, stop.clone());
-    let debug = http::debug_router(Arc::clone(pages));
-    tasks.http_server("debug server", listeners.debug, debug, stop.clone());
-    if let Some(PrometheusListener { listener, path }) = listeners.prometheus {
-        let page = http::prometheus_router(Arc::clone(pages), path);
-        tasks.http_server("Prometheus server", listener, page, stop.clone());
+/// Parts of all HTTP servers.
+struct HttpServers<'a> {
+    health: &'a Arc<Health>,
+    budget: &'a Arc<Budget>,
+    stop: &'a ServerStop,
+}
+
+impl HttpServers<'_> {
+    fn add<S: Store>(
+        &self,
+        tasks: &mut Tasks,
+        listeners: HttpListeners,
+        pages: &Arc<http::Pages<S>>,
+        protocols: Router,
+    ) {
+        let main = http::main_router(Arc::clone(pages)).merge(protocols);
+        tasks.server("HTTP server", self.serve(listeners.main, main));
+        let debug = http::debug_router(Arc::clone(pages));
+        tasks.server("debug server", self.serve(listeners.debug, debug));
+        if let Some(PrometheusListener { listener, path }) = listeners.prometheus {
+            let page = http::prometheus_router(Arc::clone(pages), path);
+            tasks.server("Prometheus server", self.serve(listener, page));
+        }
+    }
+
+    fn serve(
+        &self,
+        listener: Listener,
+        router: Router,
+    ) -> impl Future<Output = Result<(), Infallible>> + Send + use<> {
+        let router = http::ask_to_leave_while_draining(router, Arc::clone(self.health));
+        http::server::serve(listener, router, Arc::clone(self.budget), self.stop.0.clone())
     }
 }
 

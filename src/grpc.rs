@@ -12,8 +12,10 @@ use crate::{
     store::Store,
 };
 
+mod call;
 pub mod client;
 pub mod codec;
+pub mod connection;
 mod health;
 pub mod request;
 mod response;

@@ -18,7 +18,7 @@ use arc_swap::ArcSwapOption;
 use axum::{
     Extension, Router,
     extract::State,
-    http::{HeaderValue, StatusCode, Uri, Version, header},
+    http::{HeaderValue, StatusCode, Uri, header},
     middleware::map_response_with_state,
     response::{IntoResponse, Response},
     routing::{any, get},
@@ -31,6 +31,7 @@ use crate::{
 
 mod pages;
 mod rule_lines;
+pub mod server;
 
 use self::pages::{PageBuilder, PageReaders};
 
@@ -69,8 +70,8 @@ pub fn main_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
 /// The routes of the separate port for Prometheus.
 pub fn prometheus_router<S: Store>(pages: Arc<Pages<S>>, path: String) -> Router {
     let readers = Extension(PageReaders::new(&pages.builder));
-    let page = async move |uri: Uri, version, pages: State<Arc<Pages<S>>>| {
-        if uri.path() == path { metrics(pages, readers, version).await } else { not_found().await }
+    let page = async move |uri: Uri, pages: State<Arc<Pages<S>>>| {
+        if uri.path() == path { metrics(pages, readers).await } else { not_found().await }
     };
     Router::new().fallback_service(get(page).with_state(pages))
 }
@@ -122,22 +123,20 @@ async fn ready<S>(State(pages): State<Arc<Pages<S>>>) -> Response {
 async fn metrics<S: Store>(
     State(pages): State<Arc<Pages<S>>>,
     Extension(readers): Extension<PageReaders>,
-    version: Version,
 ) -> Response {
     let service = Arc::clone(&pages.service);
     let text = move || service.metrics.prometheus();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    readers.show(version, kind, iter::once_with(text).flatten())
+    readers.show(kind, iter::once_with(text).flatten())
 }
 
 async fn stats<S: Store>(
     State(pages): State<Arc<Pages<S>>>,
     Extension(readers): Extension<PageReaders>,
-    version: Version,
 ) -> Response {
     let service = Arc::clone(&pages.service);
     let text = move || service.metrics.rule_stats().chain([service.metrics.process_stats()]);
-    readers.show(version, PLAIN, iter::once_with(text).flatten())
+    readers.show(PLAIN, iter::once_with(text).flatten())
 }
 
 /// The content type of text pages.
@@ -148,12 +147,11 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 async fn rlconfig<S>(
     State(pages): State<Arc<Pages<S>>>,
     Extension(readers): Extension<PageReaders>,
-    version: Version,
 ) -> Response {
     let rules = rule_lines(pages.service.engine.rules.load_full());
     let mode = pages.service.engine.mode.shadow.then(|| SHADOW_LINE.to_owned());
     let errors = pages.rejection.load_full().map(|errors| rejection_lines(&errors));
-    readers.show(version, PLAIN, rules.chain(mode).chain(errors))
+    readers.show(PLAIN, rules.chain(mode).chain(errors))
 }
 
 const SHADOW_LINE: &str = "# SHADOW_MODE is true: no request is refused\n";

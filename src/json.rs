@@ -7,9 +7,9 @@
 use std::{convert::Infallible, sync::Arc};
 
 use axum::{
-    Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
+    Extension, Router,
+    body::{Body, HttpBody},
+    extract::{FromRequestParts, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::any,
@@ -18,10 +18,11 @@ use tokio::time::Instant;
 
 use crate::{
     answer::{AnswerSettings, RefusalFields},
+    budget::{self, CALL_BYTES, Held, ReadError, ReadLimits, Reader, Share},
     descriptor::Request,
     engine::decision::Decision,
     http::error_response,
-    service::{LARGEST_MESSAGE, RequestError, Service},
+    service::{RequestError, Service},
     spans::ServerSpan,
     store::Store,
 };
@@ -31,11 +32,11 @@ mod write;
 
 pub use self::read::decode;
 
-/// The routes of this protocol.
-pub fn routes<S: Store>(service: Arc<Service<S>>) -> Router {
+/// The routes of this protocol, for bodies of at most `max_bytes`.
+pub fn routes<S: Store>(service: Arc<Service<S>>, max_bytes: usize) -> Router {
     Router::new()
         .route("/json", any(decide::<S>))
-        .layer(DefaultBodyLimit::max(LARGEST_MESSAGE))
+        .layer(Extension(MaxBytes(max_bytes)))
         .with_state(service)
 }
 
@@ -54,41 +55,77 @@ impl<S: Store> FromRequestParts<Arc<Service<S>>> for CallSpan {
     }
 }
 
+/// The longest body of a request.
+#[derive(Clone, Copy)]
+struct MaxBytes(usize);
+
 async fn decide<S: Store>(
     State(service): State<Arc<Service<S>>>,
     CallSpan(span): CallSpan,
-    body: Result<Bytes, BytesRejection>,
+    Extension(max): Extension<MaxBytes>,
+    Extension(share): Extension<Arc<Share>>,
+    body: Body,
 ) -> Response {
-    let response = try_decide(&service, body);
+    let response = try_decide(&service, body, max, &share);
     let Some(span) = span else { return response.await };
     let response = span.instrument(response).await;
     span.end_http(response.status().as_u16());
     response
 }
 
+async fn read_body(
+    body: Body,
+    max: MaxBytes,
+    share: &Arc<Share>,
+) -> Result<budget::Body, ReadError> {
+    if body.size_hint().lower() > max.0 as u64 {
+        return Err(ReadError::TooLong);
+    }
+    // The connection limits the time.
+    let limits = ReadLimits { longest: max.0, patience: None };
+    let held = share.hold(CALL_BYTES, false)?;
+    Reader::new(body.into_data_stream(), limits, held).read().await
+}
+
+fn body_error(error: &ReadError, MaxBytes(max): MaxBytes) -> Response {
+    let status = match error {
+        ReadError::TooLong => {
+            let why = format!("expected a body of at most {max} bytes (JSON_MAX_BYTES)");
+            return error_response(StatusCode::PAYLOAD_TOO_LARGE, &why);
+        }
+        ReadError::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
+        ReadError::Late => StatusCode::REQUEST_TIMEOUT,
+        ReadError::Cancelled => StatusCode::BAD_REQUEST,
+    };
+    error_response(status, &error.to_string())
+}
+
 async fn try_decide<S: Store>(
     service: &Service<S>,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
+    max: MaxBytes,
+    share: &Arc<Share>,
 ) -> Response {
     let started = Instant::now();
-    let body = match body {
+    let budget::Body { bytes, held } = match read_body(body, max, share).await {
         Ok(body) => body,
-        Err(rejection) => {
-            // Otherwise the client has left before the end of the body.
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                service.reject_unread(&rejection);
+        Err(error) => {
+            // Otherwise the client has left, or is not to blame.
+            if error == ReadError::TooLong {
+                service.reject_unread(&error);
             }
-            return error_response(rejection.status(), &rejection.body_text());
+            return body_error(&error, max);
         }
     };
-    let message = match read::parse(&body) {
+    let message = match read::parse(&bytes) {
         Ok(message) => message,
         Err(error) => {
             service.reject_unread(&error);
             return error_response(StatusCode::BAD_REQUEST, &error.to_string());
         }
     };
-    let result = answer(service, message).await;
+    drop(bytes);
+    let result = answer(service, message, held).await;
     service.metrics.count_call("json", started.elapsed());
     match result {
         Ok(response) => response,
@@ -104,13 +141,19 @@ async fn try_decide<S: Store>(
 async fn answer<S: Store>(
     service: &Service<S>,
     message: read::RequestJson,
+    held: Held,
 ) -> Result<Response, RequestError> {
     let request = message.request().map_err(|invalid| service.reject(invalid))?;
     let decision = service.decide(&request, None).await?;
-    Ok(respond(&request, &decision, &service.answers))
+    Ok(respond(&request, &decision, &service.answers, held))
 }
 
-fn respond(request: &Request, decision: &Decision, settings: &AnswerSettings) -> Response {
+fn respond(
+    request: &Request,
+    decision: &Decision,
+    settings: &AnswerSettings,
+    held: Held,
+) -> Response {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let limit_headers = settings.limit_headers(decision);
@@ -124,7 +167,8 @@ fn respond(request: &Request, decision: &Decision, settings: &AnswerSettings) ->
     if decision.over_limit {
         add_refusal_fields(&mut headers, decision);
     }
-    (status, headers, write::encode(request, decision, settings, limit_headers)).into_response()
+    let text = write::encode(request, decision, settings, limit_headers);
+    (status, headers, held.attach(text)).into_response()
 }
 
 fn add_refusal_fields(headers: &mut HeaderMap, decision: &Decision) {

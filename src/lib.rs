@@ -29,6 +29,7 @@
 //! | [`spans`]      | calls                                  | traces for a collector         |
 //! | [`answer`]     | [`engine::decision::Decision`]         | statuses, headers, metadata    |
 //! | [`service`]    | [`descriptor::Request`]                | [`engine::decision::Decision`] |
+//! | [`budget`]     | bytes of calls in flight               | whether there is room          |
 //! | [`listen`]     | an address                             | connections                    |
 //! | [`http`]       | state of the process                   | health checks and pages        |
 //! | [`grpc`]       | Envoy's protobuf                       | Envoy's protobuf               |
@@ -82,6 +83,7 @@ pub mod tls;
 pub mod spans;
 pub mod answer;
 pub mod service;
+pub mod budget;
 pub mod listen;
 pub mod http;
 pub mod grpc;

@@ -85,6 +85,41 @@ pub enum ClosedConnection {
     Handshake,
 }
 
+/// The reason why a call is refused or ended because of its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutOff {
+    /// The message was not complete in time.
+    LateMessage,
+    /// The client did not read the answer in time.
+    AnswerNotTaken,
+    /// The connection has too many streams of health or reflection.
+    TooManyStreams,
+    /// The memory for calls in flight was used up.
+    NoRoom,
+    /// The connection held the most of this memory, and was closed.
+    ConnectionClosed,
+}
+
+impl CutOff {
+    const ALL: [Self; 5] = [
+        Self::LateMessage,
+        Self::AnswerNotTaken,
+        Self::TooManyStreams,
+        Self::NoRoom,
+        Self::ConnectionClosed,
+    ];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::LateMessage => "late_message",
+            Self::AnswerNotTaken => "answer_not_taken",
+            Self::TooManyStreams => "too_many_streams",
+            Self::NoRoom => "no_room",
+            Self::ConnectionClosed => "connection_closed",
+        }
+    }
+}
+
 impl Metrics {
     /// Statistics with all counts 0. A hit beyond `near_limit_ratio` of its limit, from
     /// 0 to 1, counts as near the limit.
@@ -102,6 +137,9 @@ impl Metrics {
         for reason in [ClosedConnection::Full, ClosedConnection::Peer, ClosedConnection::Handshake]
         {
             process.closed_connections.with_label_values(&[reason.label()]);
+        }
+        for reason in CutOff::ALL {
+            process.cut_off.with_label_values(&[reason.label()]);
         }
         for error in [ErrorType::Service, ErrorType::Store] {
             process.errors.with_label_values(&[error.label()]);
@@ -212,6 +250,11 @@ impl Metrics {
     /// Counts a connection that is closed for lack of room.
     pub fn count_closed_connection(&self, reason: ClosedConnection) {
         self.process.closed_connections.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// Counts a call that is refused or ended because of its client.
+    pub fn count_cut_off(&self, reason: CutOff) {
+        self.process.cut_off.with_label_values(&[reason.label()]).inc();
     }
 
     /// Counts a request that is answered with an error.

@@ -20,7 +20,7 @@ use crate::{
     warnings::WarningLimiter,
 };
 
-/// The largest request body or message accepted, in bytes: gRPC's default.
+/// The largest message accepted, in bytes: gRPC's default.
 pub const LARGEST_MESSAGE: usize = 4 << 20;
 
 /// Decides requests and records the results.

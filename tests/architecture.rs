@@ -120,6 +120,8 @@ fn each_crate_stays_in_its_modules() {
         ("tonic_prost", &["grpc", "xds"]),
         ("tonic_health", &["grpc"]),
         ("tonic_reflection", &["grpc"]),
+        ("h2", &["grpc"]),
+        ("hyper", &["http"]),
         ("opentelemetry", &["spans"]),
         ("opentelemetry_sdk", &["spans"]),
         ("opentelemetry_otlp", &["spans"]),

@@ -1,8 +1,7 @@
 //! The tasks of the service: supervised while it runs, ended in order.
 
-use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
-use axum::Router;
 use futures_util::future::BoxFuture;
 use tokio::{
     sync::watch,
@@ -12,10 +11,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::signals::{Stop, StopSignals};
-use crate::{
-    app::AppError, health::Health, http, listen::Listener, service::InProgress,
-    settings::DrainSettings,
-};
+use crate::{app::AppError, health::Health, service::InProgress, settings::DrainSettings};
 
 /// All tasks. They start with [`Tasks::run`].
 pub(super) struct Tasks {
@@ -96,24 +92,11 @@ impl Tasks {
         });
     }
 
-    /// Adds an HTTP server, which finishes its requests when `stop` asks for it.
-    pub(super) fn http_server(
-        &mut self,
-        name: &'static str,
-        listener: Listener,
-        router: Router,
-        stop: ServerStop,
-    ) {
-        let router = http::ask_to_leave_while_draining(router, Arc::clone(&self.health));
-        let serve = axum::serve(listener, router).with_graceful_shutdown(stop.wait());
-        self.server(name, serve.into_future());
-    }
-
     /// Adds a task without an end. If it ends, the process goes on, unhealthy.
     pub(super) fn background<E: fmt::Display + Send + 'static>(
         &mut self,
         name: &'static str,
-        task: impl Future<Output = Result<std::convert::Infallible, E>> + Send + 'static,
+        task: impl Future<Output = Result<Infallible, E>> + Send + 'static,
     ) {
         self.add(Kind::Background, async move {
             match run_alone(task).await {

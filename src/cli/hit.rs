@@ -68,7 +68,7 @@ pub async fn run(hit: &Hit, out: &mut impl io::Write) -> Result<CommandStatus, H
 }
 
 /// Texts in errors of the libraries for TLS and gRPC, and advice that follows them.
-const ADVICE: [(&str, &str); 7] = [
+const ADVICE: [(&str, &str); 8] = [
     ("UnknownIssuer", "; name the CA certificate of the service with --grpc-server-ca-file"),
     (
         "CertificateRequired",
@@ -83,6 +83,7 @@ const ADVICE: [(&str, &str); 7] = [
         "invalid compression flag",
         "; this is an HTTP port, and gRPC is on GRPC_PORT, 8081 by default",
     ),
+    ("requires HTTP/1.1", "; this is an HTTP port, and gRPC is on GRPC_PORT, 8081 by default"),
     ("404 Not Found", "; this is an HTTP port, and gRPC is on GRPC_PORT, 8081 by default"),
     ("is that its gRPC port?", " If it uses TLS, set --grpc-use-tls"),
 ];

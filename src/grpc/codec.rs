@@ -11,12 +11,18 @@ use prost::{
 };
 use tonic::{
     Status,
-    codec::{Codec, DecodeBuf, Decoder},
+    codec::{BufferSettings, Codec, DecodeBuf, Decoder},
 };
 use tonic_prost::ProstEncoder;
 
 use super::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use crate::descriptor::invalid::{InvalidRequest, MOST_DESCRIPTORS, MOST_ENTRIES};
+
+/// A message rarely needs more than this buffer, and each call in flight has two. They
+/// grow with the message. The second number counts in streams of messages only.
+fn buffers() -> BufferSettings {
+    BufferSettings::new(512, 32 << 10)
+}
 
 /// The field of a request that holds its descriptors.
 const DESCRIPTORS: u32 = 2;
@@ -111,7 +117,7 @@ where
     type Decoder = Self;
 
     fn encoder(&mut self) -> ProstEncoder<T> {
-        ProstEncoder::default()
+        ProstEncoder::new(buffers())
     }
 
     fn decoder(&mut self) -> Self {
@@ -122,6 +128,10 @@ where
 impl<T, U: Checked + Message + Default> Decoder for CheckedCodec<T, U> {
     type Item = U;
     type Error = Status;
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffers()
+    }
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         // Shares memory with the buffer, as do the message's own bytes.

@@ -5,7 +5,7 @@ use std::{io, iter, mem, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
-    http::{StatusCode, Version, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
@@ -82,15 +82,9 @@ impl PageReaders {
     /// A response with these chunks, which are built as the client reads them.
     pub(super) fn show(
         &self,
-        version: Version,
         kind: &'static str,
         chunks: impl Iterator<Item = String> + Send + 'static,
     ) -> Response {
-        // An HTTP/2 client that reads nothing could hold the page for ever.
-        if version == Version::HTTP_2 {
-            let why = "request this page over HTTP/1.1";
-            return error_response(StatusCode::HTTP_VERSION_NOT_SUPPORTED, why);
-        }
         let Ok(reader) = Arc::clone(&self.room).try_acquire_owned() else {
             let why = format!(
                 "{MAX_READERS} pages are being read on this port, the most at a time; try again in \
@@ -153,20 +147,23 @@ async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        future::IntoFuture,
-        sync::atomic::{AtomicUsize, Ordering::Relaxed},
-    };
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use axum::Router;
     use futures_util::StreamExt;
     use tokio::{
         io::AsyncWriteExt,
+        sync::watch,
         time::{advance, sleep, timeout},
     };
 
     use super::*;
-    use crate::listen::{ConnectionBounds, Listener, Purpose};
+    use crate::{
+        budget::Budget,
+        http::server,
+        listen::{ConnectionBounds, Listener, Purpose},
+        metrics::Metrics,
+    };
 
     fn readers() -> PageReaders {
         PageReaders::new(&PageBuilder::default())
@@ -177,7 +174,7 @@ mod tests {
     }
 
     fn show(readers: &PageReaders) -> Response {
-        readers.show(Version::HTTP_11, "text/plain", endless_text())
+        readers.show("text/plain", endless_text())
     }
 
     #[tokio::test(start_paused = true)]
@@ -188,7 +185,7 @@ mod tests {
         let text = endless_text().inspect(move |_| {
             count.fetch_add(1, Relaxed);
         });
-        let page = readers.show(Version::HTTP_11, "text/plain", text);
+        let page = readers.show("text/plain", text);
         let mut page = page.into_body().into_data_stream();
         let first = page.next().await.unwrap().unwrap();
         assert!(timeout(Duration::from_secs(30), page.next()).await.is_err());
@@ -226,7 +223,9 @@ mod tests {
         let readers = readers();
         let room = Arc::clone(&readers.room);
         let router = Router::new().fallback(async move || show(&readers));
-        let server = tokio::spawn(axum::serve(listener, router).into_future());
+        let budget = Budget::new(1 << 20, Arc::new(Metrics::new(0.8)));
+        let (_running, stop) = watch::channel(false);
+        let server = tokio::spawn(server::serve(listener, router, budget, stop));
         while room.available_permits() == MAX_READERS {
             sleep(Duration::from_millis(1)).await;
         }
@@ -236,11 +235,5 @@ mod tests {
             assert!(begin.elapsed() < 2 * READ_TIMEOUT);
         }
         server.abort();
-    }
-
-    #[tokio::test]
-    async fn pages_are_not_served_over_http_2() {
-        let page = readers().show(Version::HTTP_2, "text/plain", endless_text());
-        assert_eq!(page.status(), StatusCode::HTTP_VERSION_NOT_SUPPORTED);
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::oneshot,
+    task::coop,
     time::{self, Sleep},
 };
 use tokio_rustls::TlsAcceptor;
@@ -26,6 +26,11 @@ use crate::tls::ALPN;
 /// The time within which a new connection must finish its TLS handshake and send
 /// the preface of its protocol.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The bytes that a read may return for one of the 128 units that Tokio gives a task for
+/// its turn. A connection that reads much pauses then, so that a call counts in the budget
+/// before the next are read.
+const BYTES_PER_UNIT: usize = 64;
 
 /// A byte stream: plain or encrypted, over any kind of socket.
 pub(super) type Stream = Box<dyn Duplex>;
@@ -45,8 +50,7 @@ pub struct Connection {
     preface: Option<PrefaceTimeout>,
     /// The end of its maximum age.
     end: Option<Pin<Box<Sleep>>>,
-    /// Dropped with the connection, which completes [`Self::closed`].
-    open: Option<oneshot::Sender<()>>,
+    stalls: Option<WriteTimeout>,
     place: Place,
 }
 
@@ -71,7 +75,7 @@ impl Connection {
     ) -> Self {
         let deadline = Box::pin(time::sleep(PREFACE_TIMEOUT));
         let preface = Some(PrefaceTimeout { missing: preface_length, deadline });
-        Self { stream, peer, preface, end: None, open: None, place }
+        Self { stream, peer, preface, end: None, stalls: None, place }
     }
 
     /// Ends the preface timeout early when `moment` completes.
@@ -114,12 +118,59 @@ impl Connection {
         self.end = Some(Box::pin(time::sleep(age)));
     }
 
-    /// Completes when the connection is dropped. A second call replaces the
-    /// first, whose future completes at once.
-    pub fn closed(&mut self) -> impl Future<Output = ()> + Send + use<> {
-        let (open, closed) = oneshot::channel();
-        self.open = Some(open);
-        async { drop(closed.await) }
+    /// Fails a write that makes no progress for `timeout`, because the peer does not read.
+    pub fn limit_stalls(&mut self, timeout: Duration) {
+        self.stalls = Some(WriteTimeout { timeout, deadline: None });
+    }
+
+    /// The address of the peer; `None` on unix sockets and within the process.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    fn check_stall<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        match &mut self.stalls {
+            Some(stalls) => stalls.check(written, context),
+            None => written,
+        }
+    }
+}
+
+/// The time within which the peer must read something.
+#[derive(Debug)]
+struct WriteTimeout {
+    timeout: Duration,
+    /// Set while a write makes no progress.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl WriteTimeout {
+    fn check<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.deadline = None;
+            return written;
+        }
+        let timeout = self.timeout;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(time::sleep(timeout)));
+        ready!(deadline.as_mut().poll(context));
+        self.deadline = None;
+        let why = "the peer does not read";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
+    }
+}
+
+fn spend_turn(bytes: usize, context: &mut Context<'_>) {
+    for _ in 0..bytes / BYTES_PER_UNIT {
+        let Poll::Ready(unit) = coop::poll_proceed(context) else { return };
+        unit.made_progress();
     }
 }
 
@@ -143,6 +194,7 @@ impl AsyncRead for Connection {
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        spend_turn(buffer.filled().len() - before, context);
         let Some(preface) = &mut self.preface else { return read };
         if read.is_ready() {
             let arrived = buffer.filled().len() - before;
@@ -166,7 +218,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.check_stall(written, context)
     }
 
     fn poll_write_vectored(
@@ -174,7 +227,8 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.check_stall(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {

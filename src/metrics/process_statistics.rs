@@ -93,6 +93,14 @@ statistics! {
             "Connections that were closed for lack of room, new ones or silent ones in favour of \
              new ones. full: the listener had MAX_CONNECTIONS. peer: the address had \
              MAX_CONNECTIONS_PER_PEER. handshake: there were too many unfinished handshakes.";
+        cut_off: IntCounterVec by "reason" =>
+            "tollgate_calls_cut_off",
+            "tollgate.calls_cut_off.{}",
+            "Calls that were refused or ended because of their client. late_message: the message \
+             was not complete in time. answer_not_taken: the client did not read the answer in \
+             time. too_many_streams: the connection has too many streams of health or reflection. \
+             no_room: MAX_BYTES_IN_FLIGHT was used up. connection_closed: connections, closed with \
+             all their calls because they held the most of MAX_BYTES_IN_FLIGHT.";
         degraded: IntCounterVec by "policy" =>
             "tollgate_degraded",
             "tollgate.degraded.{}",

@@ -8,6 +8,7 @@ use crate::{
     answer::AnswerSettings,
     counter::KeyFormat,
     engine::{decision::Mode, fallback::FallbackSettings},
+    grpc::connection::ConnectionLimits,
     listen::ConnectionBounds,
     metrics::tags::Tags,
     net::{Address, HostPort},
@@ -40,6 +41,10 @@ pub struct Settings {
     /// Most descriptors in one request: 1 to
     /// [`MOST_DESCRIPTORS`](crate::descriptor::invalid::MOST_DESCRIPTORS).
     pub max_descriptors: usize,
+    /// Most memory for calls in flight, in bytes, at least 1 MiB.
+    pub max_bytes_in_flight: usize,
+    /// Longest body of a request to `/json`, in bytes, at least 1.
+    pub json_max_bytes: usize,
     /// Fraction of a limit above which a counter is near the limit: above 0, at
     /// most 1. Single precision, as in envoyproxy/ratelimit, so that both services
     /// report the same hits as near the limit.
@@ -87,10 +92,8 @@ pub struct ListenerSettings {
     pub debug: HostPort,
     /// Bounds on the connections of each listener.
     pub bounds: ConnectionBounds,
-    /// Age at which a gRPC connection stops accepting calls; `None` for no bound.
-    pub max_age: Option<Duration>,
-    /// Time that running calls have after that; `None` for no bound.
-    pub max_age_grace: Option<Duration>,
+    /// Bounds on each gRPC connection.
+    pub connections: ConnectionLimits,
 }
 
 /// Storage of the counters, with the settings that only this storage has.

@@ -39,6 +39,9 @@ pub(super) fn all(reader: &mut SettingReader<'_>) -> Settings {
             stop_counting: reader.value("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", value::boolean),
         },
         max_descriptors: reader.value("MAX_DESCRIPTORS", max_descriptors),
+        max_bytes_in_flight: reader
+            .value("MAX_BYTES_IN_FLIGHT", |text| value::bytes(text, 1 << 20)),
+        json_max_bytes: reader.value("JSON_MAX_BYTES", |text| value::bytes(text, 1)),
         near_limit_ratio: reader.value("NEAR_LIMIT_RATIO", value::ratio),
         answers: answers::answers(reader),
         log: logging::log(reader),

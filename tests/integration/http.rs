@@ -109,7 +109,7 @@ async fn an_invalid_request_is_400_with_the_reason() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_has_a_maximum_length() {
-    const LARGEST: usize = 4 << 20;
+    const LARGEST: usize = 1 << 20;
     let service = InProcess::start(RULES, &[]).await;
     let mut request = about(&[("user", "ann")]);
     request += &" ".repeat(LARGEST - request.len());

@@ -171,6 +171,11 @@ impl InProcess {
         RawGrpc::over(self.dialers.grpc.connect().await.unwrap()).await.unwrap()
     }
 
+    /// [`Self::raw_grpc`], with room for so many bytes of each answer until they are read.
+    pub async fn raw_grpc_with_window(&self, window: u32) -> RawGrpc {
+        RawGrpc::with_window(self.dialers.grpc.connect().await.unwrap(), window).await.unwrap()
+    }
+
     /// The directory of the rule files.
     pub fn rules(&self) -> PathBuf {
         self.files.path().join("rules")

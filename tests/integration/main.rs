@@ -8,6 +8,7 @@
     reason = "these are tests"
 )]
 
+mod bounds;
 mod concurrency;
 mod connections;
 mod degraded;

@@ -43,7 +43,10 @@ fn entries() -> Vec<u8> {
 /// Sends `message` in `calls` concurrent calls. Returns the growth of the peak memory in
 /// MiB, and the status of the calls.
 async fn cost(message: &[u8], calls: usize) -> (usize, Status) {
-    let service = Tollgate::start(RULES, &[]);
+    let service = Tollgate::start(
+        RULES,
+        &[("MAX_BYTES_IN_FLIGHT", "1073741824"), ("GRPC_TRANSFER_TIMEOUT", "10m")],
+    );
     let before = service.peak_memory();
     let clients = join_all(iter::repeat_with(|| RawGrpc::connect(service.grpc)).take(calls)).await;
     let answers = join_all(clients.iter().map(|it| it.call(message))).await;
@@ -125,7 +128,7 @@ fn json_for_ann(count: usize) -> String {
 
 #[test]
 fn many_small_elements_of_json_cost_no_more_than_the_message() {
-    let service = Tollgate::start(RULES, &[]);
+    let service = Tollgate::start(RULES, &[("JSON_MAX_BYTES", &LARGEST.to_string())]);
     let before = service.peak_memory();
     let elements = "{},".repeat(LARGEST / 3 - 20) + "{}";
     for (list, most) in [

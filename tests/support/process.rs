@@ -68,8 +68,17 @@ impl Process {
 
     /// Peak resident memory so far, in bytes.
     pub fn peak_memory(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    /// Resident memory, in bytes.
+    pub fn resident_memory(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, field: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let (_, rest) = status.split_once("VmHWM:").unwrap();
+        let (_, rest) = status.split_once(field).unwrap();
         let (kibibytes, _) = rest.trim_start().split_once(" kB").unwrap();
         kibibytes.parse::<usize>().unwrap() << 10
     }

@@ -62,7 +62,19 @@ impl RawGrpc {
     pub async fn over(
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<Self, h2::Error> {
-        let (sender, connection) = h2::client::handshake(stream).await?;
+        Self::with_window(stream, 65_535).await
+    }
+
+    /// [`Self::over`], with room for so many bytes of each answer until they are read.
+    ///
+    /// # Errors
+    /// The stream does not accept the HTTP/2 preface.
+    pub async fn with_window(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        window: u32,
+    ) -> Result<Self, h2::Error> {
+        let mut builder = h2::client::Builder::new();
+        let (sender, connection) = builder.initial_window_size(window).handshake(stream).await?;
         tokio::spawn(connection);
         Ok(Self { sender })
     }
@@ -72,7 +84,11 @@ impl RawGrpc {
         self.try_open_call().await.unwrap()
     }
 
-    async fn try_open_call(&self) -> Result<OpenCall, h2::Error> {
+    /// Starts a call without a body, or returns the error of the connection.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub async fn try_open_call(&self) -> Result<OpenCall, h2::Error> {
         let request = Request::post(format!("http://test{PATH}"));
         let request = request.header("content-type", "application/grpc").header("te", "trailers");
         let mut sender = self.sender.clone().ready().await?;
@@ -101,6 +117,36 @@ impl OpenCall {
         self.body.send_reset(h2::Reason::CANCEL);
     }
 
+    /// Sends a part of the request body.
+    ///
+    /// # Errors
+    /// The stream has ended.
+    pub fn send_part(&mut self, part: Bytes) -> Result<(), h2::Error> {
+        self.body.send_data(part, false)
+    }
+
+    /// Waits for the reply without ending the request body.
+    ///
+    /// # Errors
+    /// The connection or the stream ends without a status.
+    pub async fn reply(self) -> Result<RawReply, h2::Error> {
+        let Self { reply, body: _body } = self;
+        read_reply(reply).await
+    }
+
+    /// Sends the whole request body, and leaves the windows of the reply closed.
+    ///
+    /// # Errors
+    /// The server resets the stream.
+    pub async fn finish_unread(mut self, body: Vec<u8>) -> Result<(), h2::Error> {
+        self.body.send_data(body.into(), true)?;
+        let mut reply = self.reply.await?.into_body();
+        while let Some(data) = reply.data().await {
+            data?;
+        }
+        Ok(())
+    }
+
     /// Sends the whole request body and waits for the reply.
     pub async fn finish(self, body: Vec<u8>) -> RawReply {
         self.try_finish(body).await.unwrap()
@@ -108,12 +154,16 @@ impl OpenCall {
 
     async fn try_finish(mut self, body: Vec<u8>) -> Result<RawReply, h2::Error> {
         self.body.send_data(body.into(), true)?;
-        let (head, mut body) = self.reply.await?.into_parts();
-        let message = read(&mut body).await?;
-        let trailers = body.trailers().await?.unwrap_or_default();
-        let code = status(&trailers).or_else(|| status(&head.headers)).unwrap();
-        Ok(RawReply { code, message: message.get(FRAME_HEADER..).unwrap_or_default().to_vec() })
+        read_reply(self.reply).await
     }
+}
+
+async fn read_reply(reply: ResponseFuture) -> Result<RawReply, h2::Error> {
+    let (head, mut body) = reply.await?.into_parts();
+    let message = read(&mut body).await?;
+    let trailers = body.trailers().await?.unwrap_or_default();
+    let code = status(&trailers).or_else(|| status(&head.headers)).unwrap();
+    Ok(RawReply { code, message: message.get(FRAME_HEADER..).unwrap_or_default().to_vec() })
 }
 
 /// Puts the gRPC frame header before `message`.

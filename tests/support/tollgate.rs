@@ -197,6 +197,11 @@ impl Tollgate {
         self.process.peak_memory()
     }
 
+    /// Resident memory, in bytes.
+    pub fn resident_memory(&self) -> usize {
+        self.process.resident_memory()
+    }
+
     /// Waits for the process to end by itself.
     pub fn wait_for_exit(&mut self) -> ExitStatus {
         self.process.wait_for_exit()

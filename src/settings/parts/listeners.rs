@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use super::tls::server_tls;
 use crate::{
+    grpc::connection::ConnectionLimits,
     listen::ConnectionBounds,
     net::{self, Address, HostPort},
     settings::{
@@ -22,9 +23,18 @@ pub(super) fn listeners(reader: &mut SettingReader<'_>) -> ListenerSettings {
         http,
         debug,
         bounds: bounds(reader),
-        max_age: reader.value("GRPC_MAX_CONNECTION_AGE", value::optional_duration),
-        max_age_grace: reader.value("GRPC_MAX_CONNECTION_AGE_GRACE", value::optional_duration),
+        connections: ConnectionLimits {
+            max_streams: reader.value("GRPC_MAX_STREAMS", max_streams),
+            transfer_timeout: reader.value("GRPC_TRANSFER_TIMEOUT", value::positive_duration),
+            max_age: reader.value("GRPC_MAX_CONNECTION_AGE", value::optional_duration),
+            max_age_grace: reader.value("GRPC_MAX_CONNECTION_AGE_GRACE", value::optional_duration),
+        },
     }
+}
+
+fn max_streams(text: &str) -> value::Parsed<u32> {
+    let streams = value::number(text, 1..=u32::MAX)?;
+    Ok(u32::try_from(streams).unwrap_or(u32::MAX))
 }
 
 fn bounds(reader: &mut SettingReader<'_>) -> ConnectionBounds {

@@ -74,6 +74,40 @@ pub(super) const LISTENERS: Group = Group {
                    lower it if you do not trust clients.",
         },
         Setting {
+            name: "MAX_BYTES_IN_FLIGHT",
+            value: NUMBER,
+            default: "33554432",
+            help: "Most memory for calls in flight, in bytes, at least 1048576: of gRPC and \
+                   `/json`, over all connections. A call counts as 8192 and the bytes of its \
+                   headers, its message and its answer. Beyond the bound, the connection with the \
+                   most unfinished messages and unread answers is closed, or the call is answered \
+                   with RESOURCE_EXHAUSTED or 503, and `tollgate_calls_cut_off` grows. Raise it, together with the memory limit of the \
+                   container, if that happens without an attack.",
+        },
+        Setting {
+            name: "JSON_MAX_BYTES",
+            value: NUMBER,
+            default: "1048576",
+            help: "Longest body of a request to `/json`, in bytes; a longer one gets a 413. Raise \
+                   it if requests with many descriptors are refused.",
+        },
+        Setting {
+            name: "GRPC_MAX_STREAMS",
+            value: NUMBER,
+            default: "256",
+            help: "Most calls in flight on one gRPC connection, at least 1. Clients queue further \
+                   calls or open another connection. Raise it if a client waits for room on its \
+                   only connection.",
+        },
+        Setting {
+            name: "GRPC_TRANSFER_TIMEOUT",
+            value: DURATION,
+            default: "10s",
+            help: "Time for a message to arrive once a gRPC call has begun, and for the client to \
+                   take its answer, above 0. Later calls end with DEADLINE_EXCEEDED or are reset. \
+                   Raise it for clients with slow links.",
+        },
+        Setting {
             name: "GRPC_MAX_CONNECTION_AGE",
             value: DURATION,
             default: "24h",

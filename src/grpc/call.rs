@@ -1,0 +1,392 @@
+//! One gRPC call over HTTP/2. Its message is read whole before the handler runs, so an
+//! unfinished call takes little memory.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use axum::{body, http};
+use bytes::{Buf, Bytes};
+use futures_util::{Stream, StreamExt, stream};
+use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use tokio::{sync::Semaphore, time};
+use tonic::{
+    Status,
+    body::Body,
+    codegen::{Body as _, Service as _},
+    service::Routes,
+    transport::server::TcpConnectInfo,
+};
+
+use crate::{
+    budget::{self, CALL_BYTES, Held, NoRoom, ReadError, ReadLimits, Reader, Share},
+    metrics::CutOff,
+    service::LARGEST_MESSAGE,
+};
+
+/// The most long streams of one connection: a client has one for each service whose
+/// health it watches.
+const MAX_LONG_STREAMS: usize = 8;
+
+/// The memory of the buffers of a stream of reflection.
+const REFLECTION_BYTES: usize = 2 * CALL_BYTES;
+
+/// The memory of a header, about, without its name and value.
+const HEADER_BYTES: usize = 160;
+
+/// The flag and the length before a message.
+const MESSAGE_HEADER: usize = 5;
+
+/// Serves the calls of one connection.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) routes: Routes,
+    pub(super) peer: TcpConnectInfo,
+    /// The time for a message to arrive, and for its answer to be taken.
+    pub(super) patience: Duration,
+    pub(super) share: Arc<Share>,
+    pub(super) long_streams: Semaphore,
+}
+
+/// A call that has begun.
+struct Call {
+    parts: http::request::Parts,
+    message: Message,
+}
+
+/// The request body of a call.
+enum Message {
+    /// All of it was read.
+    Read(Result<budget::Body, ReadError>),
+    /// A part of it has not arrived.
+    Arrives(Reader<Chunks>),
+    /// It is a stream of messages.
+    Stream(Chunks, Held),
+}
+
+/// A part of an answer, which counts in the budget until it has been written.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    bytes: Bytes,
+    _held: Option<Held>,
+}
+
+impl Buf for Chunk {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+    }
+}
+
+/// The kinds of calls, by their bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// One message, one answer.
+    Unary,
+    /// One message, answers without an end.
+    Watch,
+    /// Messages and answers in any order: reflection, and unknown methods.
+    Streams,
+}
+
+impl Kind {
+    fn of(path: &str) -> Self {
+        match path {
+            "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+            | "/grpc.health.v1.Health/Check" => Self::Unary,
+            "/grpc.health.v1.Health/Watch" => Self::Watch,
+            _ => Self::Streams,
+        }
+    }
+}
+
+/// Why a call ends without a status.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("the client did not take the answer in time")]
+    NotTaken,
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    #[error("the answer could not be built")]
+    Failed,
+    #[error("the call was cancelled")]
+    Cancelled,
+}
+
+impl From<h2::Error> for Broken {
+    fn from(_: h2::Error) -> Self {
+        Self::Cancelled
+    }
+}
+
+/// The most long streams of one connection.
+pub(super) fn long_streams() -> Semaphore {
+    Semaphore::new(MAX_LONG_STREAMS)
+}
+
+impl Caller {
+    /// Serves a call in a task of its own, or refuses it if the budget has no room. Reads
+    /// as much of the message as has arrived, so that the budget knows at once which calls
+    /// wait for the client.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        request: http::Request<RecvStream>,
+        mut respond: SendResponse<Chunk>,
+    ) {
+        let (parts, body) = request.into_parts();
+        let kind = Kind::of(parts.uri.path());
+        match self.share.hold(CALL_BYTES + header_bytes(&parts), false) {
+            Ok(held) => {
+                let message = match kind {
+                    Kind::Unary | Kind::Watch => self.read_arrived(Chunks(body), held),
+                    Kind::Streams => Message::Stream(Chunks(body), held),
+                };
+                tokio::spawn(Arc::clone(self).serve(kind, Call { parts, message }, respond));
+            }
+            Err(refusal) => {
+                let refusal = Status::resource_exhausted(refusal.to_string()).into_http();
+                // An error means that the stream or the connection has ended.
+                let _ = respond.send_response(refusal, true);
+            }
+        }
+    }
+
+    fn read_arrived(&self, chunks: Chunks, held: Held) -> Message {
+        let limits =
+            ReadLimits { longest: LARGEST_MESSAGE + MESSAGE_HEADER, patience: Some(self.patience) };
+        let mut reader = Reader::new(chunks, limits, held);
+        match reader.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(read) => Message::Read(read),
+            Poll::Pending => Message::Arrives(reader),
+        }
+    }
+
+    async fn serve(self: Arc<Self>, kind: Kind, call: Call, mut respond: SendResponse<Chunk>) {
+        let served = match kind {
+            Kind::Unary => self.serve_message(call, &mut respond).await,
+            // Boxed, because the future of a unary call should not have room for it.
+            Kind::Watch | Kind::Streams => Box::pin(self.serve_long(call, &mut respond)).await,
+        };
+        match served {
+            Ok(()) | Err(Broken::Cancelled) => {}
+            Err(Broken::Failed) => respond.send_reset(Reason::INTERNAL_ERROR),
+            Err(Broken::NotTaken) => {
+                self.share.budget().count_cut_off(CutOff::AnswerNotTaken);
+                respond.send_reset(Reason::CANCEL);
+            }
+            Err(Broken::NoRoom(_)) => respond.send_reset(Reason::ENHANCE_YOUR_CALM),
+        }
+    }
+
+    async fn serve_message(
+        &self,
+        call: Call,
+        respond: &mut SendResponse<Chunk>,
+    ) -> Result<(), Broken> {
+        let Call { parts, message } = call;
+        let read = match message {
+            Message::Read(read) => read,
+            Message::Arrives(reader) => reader.read().await,
+            Message::Stream(..) => return Err(Broken::Failed),
+        };
+        let message = match read {
+            Ok(message) => message,
+            Err(ReadError::Cancelled) => return Err(Broken::Cancelled),
+            Err(ReadError::TooLong) => {
+                let response = self.handle(parts, too_long(), respond).await?;
+                return self.send(response, respond).await;
+            }
+            Err(error) => {
+                let status = refusal(&error, self.patience);
+                return self.send(status.into_http(), respond).await;
+            }
+        };
+        let response = self.handle(parts, message.bytes.into(), respond).await?;
+        drop(message.held);
+        self.send(response, respond).await
+    }
+
+    /// Watches and reflection, which a connection may have only a few of.
+    async fn serve_long(
+        &self,
+        call: Call,
+        respond: &mut SendResponse<Chunk>,
+    ) -> Result<(), Broken> {
+        let Ok(_permit) = self.long_streams.try_acquire() else {
+            self.share.budget().count_cut_off(CutOff::TooManyStreams);
+            let why = format!(
+                "expected at most {MAX_LONG_STREAMS} streams of health watches and reflection on \
+                 one connection"
+            );
+            return self.send(Status::resource_exhausted(why).into_http(), respond).await;
+        };
+        let Call { parts, message } = call;
+        let Message::Stream(chunks, mut held) = message else {
+            return self.serve_message(Call { parts, message }, respond).await;
+        };
+        held.set_waits(true);
+        if let Err(refusal) = held.grow(REFLECTION_BYTES) {
+            let status = Status::resource_exhausted(refusal.to_string());
+            return self.send(status.into_http(), respond).await;
+        }
+        let messages = body::Body::from_stream(timely(chunks, self.patience));
+        let response = self.handle(parts, messages, respond).await?;
+        self.send(response, respond).await
+    }
+
+    async fn handle(
+        &self,
+        parts: http::request::Parts,
+        body: body::Body,
+        respond: &mut SendResponse<Chunk>,
+    ) -> Result<http::Response<Body>, Broken> {
+        let mut request = http::Request::from_parts(parts, body);
+        request.extensions_mut().insert(self.peer.clone());
+        let handling = self.routes.clone().call(request);
+        tokio::select! {
+            biased;
+            response = handling => match response {
+                Ok(response) => Ok(response),
+                Err(never) => match never {},
+            },
+            _ = poll_fn(|context| respond.poll_reset(context)) => Err(Broken::Cancelled),
+        }
+    }
+
+    async fn send(
+        &self,
+        response: http::Response<Body>,
+        respond: &mut SendResponse<Chunk>,
+    ) -> Result<(), Broken> {
+        let (parts, mut body) = response.into_parts();
+        let ends = body.is_end_stream();
+        let mut stream = respond.send_response(http::Response::from_parts(parts, ()), ends)?;
+        if ends {
+            return Ok(());
+        }
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)) => frame,
+                _ = poll_fn(|context| stream.poll_reset(context)) => return Err(Broken::Cancelled),
+            };
+            let Some(frame) = frame else {
+                return Ok(stream.send_data(Chunk { bytes: Bytes::new(), _held: None }, true)?);
+            };
+            match frame.map_err(|_| Broken::Failed)?.into_data() {
+                Ok(data) => self.send_data(data, &mut stream).await?,
+                Err(frame) => match frame.into_trailers() {
+                    Ok(trailers) => return Ok(stream.send_trailers(trailers)?),
+                    // HTTP has no frames of other kinds.
+                    Err(_) => return Err(Broken::Failed),
+                },
+            }
+        }
+    }
+
+    /// Sends as much as the client's windows allow, until all is sent or its time is over.
+    async fn send_data(
+        &self,
+        mut data: Bytes,
+        stream: &mut SendStream<Chunk>,
+    ) -> Result<(), Broken> {
+        stream.reserve_capacity(data.len());
+        let room = stream.capacity().min(data.len());
+        self.send_chunk(data.split_to(room), stream)?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        let _waiting = self.share.hold(CALL_BYTES + data.len(), true)?;
+        let rest = async {
+            while !data.is_empty() {
+                stream.reserve_capacity(data.len());
+                let room = poll_fn(|context| stream.poll_capacity(context)).await;
+                let room = room.ok_or(Broken::Cancelled)??.min(data.len());
+                self.send_chunk(data.split_to(room), stream)?;
+            }
+            Ok(())
+        };
+        time::timeout(self.patience, rest).await.unwrap_or(Err(Broken::NotTaken))
+    }
+
+    fn send_chunk(&self, bytes: Bytes, stream: &mut SendStream<Chunk>) -> Result<(), Broken> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let held = self.share.hold(bytes.len(), true)?;
+        Ok(stream.send_data(Chunk { bytes, _held: Some(held) }, false)?)
+    }
+}
+
+/// The memory of the headers, about.
+fn header_bytes(parts: &http::request::Parts) -> usize {
+    let mut bytes = parts.uri.path().len();
+    for (name, value) in &parts.headers {
+        bytes += HEADER_BYTES + name.as_str().len() + value.len();
+    }
+    bytes
+}
+
+/// The status for a message that was not read whole.
+fn refusal(error: &ReadError, patience: Duration) -> Status {
+    match error {
+        ReadError::Late => {
+            Status::deadline_exceeded(format!("the message did not arrive within {patience:?}"))
+        }
+        ReadError::NoRoom(_) => Status::resource_exhausted(error.to_string()),
+        ReadError::TooLong | ReadError::Cancelled => Status::cancelled(error.to_string()),
+    }
+}
+
+/// The beginning of a message that is too long. The handler refuses and counts such messages
+/// by their length.
+fn too_long() -> body::Body {
+    let length = u32::try_from(LARGEST_MESSAGE + 1).unwrap_or(u32::MAX).to_be_bytes();
+    body::Body::from([&[0][..], &length].concat())
+}
+
+/// The content of DATA frames. Reading it opens the client's windows.
+struct Chunks(RecvStream);
+
+impl Stream for Chunks {
+    type Item = Result<Bytes, h2::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let read = self.0.poll_data(context);
+        if let Poll::Ready(Some(Ok(data))) = &read {
+            // An error means that the stream has ended; the next read returns it.
+            let _ = self.0.flow_control().release_capacity(data.len());
+        }
+        read
+    }
+}
+
+/// `chunks` until one of them takes longer than `patience`.
+fn timely(
+    chunks: Chunks,
+    patience: Duration,
+) -> impl Stream<Item = Result<Bytes, Status>> + Send + 'static {
+    stream::unfold(Some(chunks), move |chunks| async move {
+        let mut chunks = chunks?;
+        match time::timeout(patience, chunks.next()).await {
+            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(chunks))),
+            Ok(Some(Err(error))) => Some((Err(Status::cancelled(error.to_string())), None)),
+            Ok(None) => None,
+            Err(_) => {
+                let why = format!("no message arrived within {patience:?}");
+                Some((Err(Status::deadline_exceeded(why)), None))
+            }
+        }
+    })
+}

@@ -1,0 +1,180 @@
+//! One gRPC connection: HTTP/2 with bounds on its calls, in number, bytes and time.
+
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+use h2::{Ping, PingPong, server};
+use tokio::{pin, sync::watch, time};
+use tonic::{service::Routes, transport::server::Connected};
+use tracing::debug;
+
+use super::call::{self, Caller, Chunk};
+use crate::{budget::Budget, listen::Connection};
+
+/// The bytes of one call that may arrive before they are read.
+const STREAM_WINDOW: u32 = 64 << 10;
+
+/// The bytes of all calls that may arrive before they are read.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// The bytes of one answer that wait to be written.
+const SEND_BUFFER: usize = 64 << 10;
+
+/// The most bytes of a call's headers, each counted with 32 more.
+const MAX_HEADERS: u32 = 16 << 10;
+
+/// The time between two pings.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The time to answer a ping.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The bounds on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// The most calls at the same time.
+    pub max_streams: u32,
+    /// The time for a message to arrive, and for its answer to be taken.
+    pub transfer_timeout: Duration,
+    /// The age at which it accepts no more calls, give or take a tenth.
+    pub max_age: Option<Duration>,
+    /// The time after `max_age` at which it is closed.
+    pub max_age_grace: Option<Duration>,
+}
+
+/// Serves connections.
+#[derive(Clone, Debug)]
+pub(super) struct ConnectionServer {
+    pub(super) routes: Routes,
+    pub(super) limits: ConnectionLimits,
+    pub(super) budget: Arc<Budget>,
+}
+
+impl ConnectionServer {
+    /// Serves a connection until it closes. When `stop` becomes true, the client is asked
+    /// to make no more calls.
+    pub(super) async fn serve(self, connection: Connection, stop: watch::Receiver<bool>) {
+        if let Err(error) = self.try_serve(connection, stop).await {
+            debug!("a connection failed: {error}");
+        }
+    }
+
+    async fn try_serve(
+        self,
+        mut connection: Connection,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), h2::Error> {
+        let Self { routes, limits, budget } = self;
+        let peer = connection.connect_info();
+        let age = limits.max_age.map(|age| spread(age, fastrand::f64()));
+        if let (Some(age), Some(grace)) = (age, limits.max_age_grace) {
+            connection.limit_age(age.saturating_add(grace));
+        }
+        connection.limit_stalls(limits.transfer_timeout);
+        let mut connection = handshake(connection, limits.max_streams).await?;
+        let share = budget.connect(peer.remote_addr());
+        let pings = connection.ping_pong();
+        let caller = Arc::new(Caller {
+            routes,
+            peer,
+            patience: limits.transfer_timeout,
+            share: Arc::clone(&share),
+            long_streams: call::long_streams(),
+        });
+
+        let leave = async {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => {}
+                () = sleep(age) => {}
+            }
+        };
+        let lost = async {
+            tokio::select! {
+                () = share.closed() => {}
+                () = silence(pings) => {}
+            }
+        };
+        pin!(leave, lost);
+        let mut leaving = false;
+        loop {
+            // `tokio::select!` would pause after each call once the connection has used up
+            // its turn, and calls that are not accepted do not count in the budget.
+            let call = poll_fn(|context| {
+                loop {
+                    if let Poll::Ready(call) = connection.poll_accept(context) {
+                        return Poll::Ready(call);
+                    }
+                    if lost.as_mut().poll(context).is_ready() {
+                        return Poll::Ready(None);
+                    }
+                    if leaving || leave.as_mut().poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    leaving = true;
+                    connection.graceful_shutdown();
+                }
+            });
+            let Some(call) = call.await else { return Ok(()) };
+            let (request, respond) = call?;
+            caller.start(request, respond);
+        }
+    }
+}
+
+async fn handshake(
+    connection: Connection,
+    max_streams: u32,
+) -> Result<server::Connection<Connection, Chunk>, h2::Error> {
+    server::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(max_streams)
+        .max_header_list_size(MAX_HEADERS)
+        .max_send_buffer_size(SEND_BUFFER)
+        .handshake(connection)
+        .await
+}
+
+async fn sleep(time: Option<Duration>) {
+    match time {
+        Some(time) => time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Completes when the peer does not answer a ping.
+async fn silence(pings: Option<PingPong>) {
+    let Some(mut pings) = pings else { std::future::pending().await };
+    loop {
+        time::sleep(PING_INTERVAL).await;
+        let answered = time::timeout(PING_TIMEOUT, pings.ping(Ping::opaque())).await;
+        if !matches!(answered, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
+/// `age`, up to a tenth more or less for `random` from 0 to 1, so that connections
+/// opened together do not end together.
+fn spread(age: Duration, random: f64) -> Duration {
+    age.saturating_sub(age / 10).saturating_add((age / 5).mul_f64(random))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_differ_by_a_tenth_at_most() {
+        for seconds in [0, 1, 86_400, u64::MAX] {
+            let age = Duration::from_secs(seconds);
+            let (least, most) = (spread(age, 0.0), spread(age, 1.0));
+            assert!(least <= age && age <= most.saturating_add(Duration::from_nanos(10)));
+            assert_eq!(spread(Duration::from_secs(100), 0.25), Duration::from_secs(95));
+        }
+        let ages: Vec<_> =
+            (0..100).map(|_| spread(Duration::from_secs(1000), fastrand::f64())).collect();
+        let (first, last) = (ages.iter().min().unwrap(), ages.iter().max().unwrap());
+        assert!(Duration::from_secs(900) <= *first && *last <= Duration::from_secs(1100));
+        assert!(Duration::from_secs(50) < *last - *first, "{first:?} {last:?}");
+    }
+}

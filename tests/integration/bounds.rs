@@ -1,0 +1,313 @@
+//! Peers that leave calls unfinished, to fill the memory.
+
+use std::{
+    io::Write,
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use prost::Message;
+use testkit::{
+    grpc::{self, request_for},
+    http,
+    raw_grpc::{self, OpenCall, RawGrpc},
+    tollgate::Tollgate,
+    wait::{TIMEOUT, eventually_async},
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use tonic::Code;
+
+use crate::in_process::InProcess;
+
+mod attacker;
+
+use self::attacker::Attacker;
+
+const RULES: &str = "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: year, requests_per_unit: 1000000 }
+";
+
+const MIB: usize = 1 << 20;
+
+/// The most memory that an attack may cost.
+const MOST: usize = 64 * MIB;
+
+/// How long each attack is watched: calls are reset after 10 s, so they are all open.
+const WATCHED: Duration = Duration::from_secs(5);
+
+fn message() -> Vec<u8> {
+    raw_grpc::frame(&request_for("shop", &[("user", "ann")]).encode_to_vec())
+}
+
+/// Callers that behave well, over gRPC and HTTP, on connections of their own.
+struct Beside {
+    stop: Arc<AtomicBool>,
+    calls: Arc<AtomicUsize>,
+    callers: JoinSet<Vec<String>>,
+}
+
+impl Beside {
+    async fn start(service: &Tollgate) -> Self {
+        let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut callers = JoinSet::new();
+        let client = grpc::connect(service.grpc).await;
+        for _ in 0..8 {
+            let (mut client, stop, calls) = (client.clone(), Arc::clone(&stop), Arc::clone(&calls));
+            callers.spawn(async move {
+                let mut errors = Vec::new();
+                while !stop.load(Relaxed) {
+                    let request = request_for("shop", &[("user", "beside")]);
+                    if let Err(error) = client.should_rate_limit(request).await {
+                        errors.push(error.to_string());
+                    }
+                    calls.fetch_add(1, Relaxed);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                errors
+            });
+        }
+        let (to, ended) = (service.http, Arc::clone(&stop));
+        callers.spawn_blocking(move || {
+            let body = http::json_request("shop", &[("user", "beside")]);
+            let mut errors = Vec::new();
+            while !ended.load(Relaxed) {
+                match http::try_send(to, "POST", "/json", &[], body.as_bytes()) {
+                    Ok(reply) if reply.status == 200 => {}
+                    Ok(reply) => errors.push(reply.text()),
+                    Err(error) => errors.push(error.to_string()),
+                }
+                thread::sleep(Duration::from_millis(50));
+            }
+            errors
+        });
+        Self { stop, calls, callers }
+    }
+
+    /// Waits until each caller has made some more calls.
+    async fn more_calls(&self) {
+        let enough = self.calls.load(Relaxed) + 100;
+        eventually_async("more calls", async || self.calls.load(Relaxed) >= enough).await;
+    }
+
+    async fn stop(self) -> Vec<String> {
+        self.stop.store(true, Relaxed);
+        self.callers.join_all().await.concat()
+    }
+}
+
+/// Starts the attack and watches it: the memory stays bounded, and a client beside sees no
+/// error. The attack lasts until its value is dropped.
+async fn withstands<T>(name: &str, attack: impl AsyncFnOnce(&Tollgate) -> T) {
+    let service = Tollgate::start_ready(RULES, &[]);
+    let beside = Beside::start(&service).await;
+    beside.more_calls().await;
+    let idle = service.resident_memory();
+    let begin = Instant::now();
+    let attack = attack(&service).await;
+    while begin.elapsed() < WATCHED {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    beside.more_calls().await;
+    let cost = service.peak_memory().saturating_sub(idle);
+    drop(attack);
+    let errors = beside.stop().await;
+    println!("{name}: {} KiB; {:?}", cost >> 10, cut_off(&service));
+    assert!(errors.is_empty(), "{name}: {errors:?}");
+    assert!(cost <= MOST, "{name}: {} MiB", cost / MIB);
+    let log = service.log();
+    assert!(!log.contains("panicked") && log.lines().count() < 40, "{log}");
+}
+
+/// The calls that were ended because of their client, by reason.
+fn cut_off(service: &Tollgate) -> Vec<(&'static str, f64)> {
+    let metrics = service.metrics();
+    let reasons =
+        ["late_message", "answer_not_taken", "too_many_streams", "no_room", "connection_closed"];
+    let count = |reason| metrics.value("tollgate_calls_cut_off", &[("reason", reason)]);
+    reasons.map(|reason| (reason, count(reason))).to_vec()
+}
+
+const CALL: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_without_a_message_are_bounded() {
+    // 256 calls are allowed on a connection.
+    for (connections, calls) in [(10, 1024), (36, 1024), (144, 256)] {
+        withstands(&format!("headers only, {connections} x {calls}"), async |service| {
+            Attacker::all(service.grpc, connections, 65_535, |attacker| {
+                attacker.calls(calls, CALL, None)
+            })
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_of_calls_without_a_message_are_bounded() {
+    withstands("400 headers, 40 x 256", async |service| {
+        Attacker::all(service.grpc, 40, 65_535, |attacker| {
+            attacker.calls_with_headers(256, CALL, 400)
+        })
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_takes_are_bounded() {
+    for (window, connections, calls) in [(0, 10, 1024), (0, 40, 256), (1, 40, 256)] {
+        let name = format!("window of {window}, {connections} x {calls}");
+        withstands(&name, async |service| {
+            Attacker::all(service.grpc, connections, window, |attacker| {
+                attacker.calls(calls, CALL, Some(&message()))
+            })
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_watches_are_bounded() {
+    // A watch of the whole process: an empty message.
+    let watch = raw_grpc::frame(&[]);
+    withstands("watches, 40 x 256", async |service| {
+        Attacker::all(service.grpc, 40, 65_535, |attacker| {
+            attacker.calls(256, "/grpc.health.v1.Health/Watch", Some(&watch))
+        })
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_messages_are_bounded() {
+    withstands("400 half messages on one connection", async |service| {
+        let connection = RawGrpc::connect(service.grpc).await;
+        let part = Bytes::from([&[0, 0, 64, 0, 0][..], &vec![b'x'; MIB]].concat());
+        let mut calls = JoinSet::new();
+        calls.spawn(async move {
+            let mut open = Vec::new();
+            while open.len() < 400 {
+                let Ok(mut call) = connection.try_open_call().await else { break };
+                if call.send_part(part.clone()).is_err() {
+                    break;
+                }
+                open.push(call);
+            }
+            std::future::pending::<()>().await;
+        });
+        calls
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_http_requests_are_bounded() {
+    let head = format!("POST /json HTTP/1.1\r\nhost: test\r\ncontent-length: {MIB}\r\n\r\n");
+    let body = [head.as_bytes(), &vec![b' '; MIB - 1]].concat();
+    let header = [b"GET /json HTTP/1.1\r\nx: ", &vec![b'x'; MIB][..]].concat();
+    for (name, request) in [("bodies", body), ("headers", header)] {
+        withstands(&format!("200 half {name} over HTTP/1"), async |service| {
+            let to = service.http;
+            let open = move || half_requests(to, &request, 200);
+            tokio::task::spawn_blocking(open).await.unwrap()
+        })
+        .await;
+    }
+}
+
+/// Sends this part of a request on so many connections.
+fn half_requests(to: SocketAddr, request: &[u8], connections: usize) -> Vec<TcpStream> {
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        let mut connection = TcpStream::connect(to).unwrap();
+        connection.set_write_timeout(Some(TIMEOUT)).unwrap();
+        // The server closes connections that hold too much.
+        let _ = connection.write_all(request);
+        open.push(connection);
+    }
+    open
+}
+
+#[tokio::test]
+async fn the_http_ports_speak_http_1_alone() {
+    let service = Tollgate::start(RULES, &[]);
+    for port in [service.http, service.debug] {
+        let client = RawGrpc::connect(port).await;
+        let error = client.try_call(&message()[5..]).await.unwrap_err();
+        assert_eq!(error.reason(), Some(h2::Reason::HTTP_1_1_REQUIRED));
+    }
+}
+
+#[test]
+fn json_bodies_are_bounded_by_a_setting() {
+    let service = Tollgate::start(RULES, &[("JSON_MAX_BYTES", "300")]);
+    let reply = service.post_json(&" ".repeat(301));
+    let why = "Payload Too Large: expected a body of at most 300 bytes (JSON_MAX_BYTES)\n";
+    assert_eq!((reply.status, reply.text()), (413, why.to_owned()));
+    let body = http::json_request("shop", &[("user", "ann")]);
+    let padding = " ".repeat(300 - body.len());
+    assert_eq!(service.post_json(&(body + &padding)).status, 200);
+}
+
+/// The status of a call that is left alone.
+async fn left_alone(call: OpenCall) -> Result<Code, h2::Reason> {
+    match timeout(TIMEOUT, call.reply()).await.unwrap() {
+        Ok(reply) => Ok(reply.code),
+        Err(error) => Err(error.reason().unwrap()),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unfinished_call_ends_after_the_transfer_timeout() {
+    let service = InProcess::start(RULES, &[("GRPC_TRANSFER_TIMEOUT", "3s")]).await;
+    let message = message();
+    for part in [&message[..0], &message[..3], &message[..message.len() - 1], &message] {
+        let connection = service.raw_grpc().await;
+        let mut call = connection.open_call().await;
+        call.send_part(part.to_vec().into()).unwrap();
+        let begin = Instant::now();
+        assert_eq!(left_alone(call).await, Ok(Code::DeadlineExceeded));
+        assert_eq!(begin.elapsed().as_secs(), 3);
+        // The connection still serves.
+        assert_eq!(connection.call(&message[5..]).await.code, Code::Ok);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_not_taken_is_reset_after_the_transfer_timeout() {
+    let service = InProcess::start(RULES, &[("GRPC_TRANSFER_TIMEOUT", "3s")]).await;
+    let message = message();
+    for window in [0, 1] {
+        let connection = service.raw_grpc_with_window(window).await;
+        let call = connection.open_call().await;
+        let begin = Instant::now();
+        let error = call.finish_unread(message.clone()).await.unwrap_err();
+        assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
+        assert_eq!(begin.elapsed().as_secs(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_has_a_bounded_number_of_calls() {
+    let service = Tollgate::start(RULES, &[("GRPC_MAX_STREAMS", "2")]);
+    let connection = RawGrpc::connect(service.grpc).await;
+    // The client has read the server's settings once a call was answered.
+    connection.call(&message()[5..]).await;
+    let (first, _second) = (connection.open_call().await, connection.open_call().await);
+    let third = connection.open_call().await.finish(message());
+    tokio::pin!(third);
+    assert!(timeout(Duration::from_millis(100), third.as_mut()).await.is_err());
+    first.finish(message()).await;
+    assert_eq!(third.await.code, Code::Ok);
+}
