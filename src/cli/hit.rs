@@ -58,7 +58,7 @@ pub enum HitError {
 /// If there is no answer, or `out` cannot be written.
 pub async fn run(hit: &Hit, out: &mut impl io::Write) -> Result<CommandStatus, HitError> {
     let result = client::call(&hit.address, hit.tls.as_ref(), &request(hit)).await;
-    let response = result.map_err(explain)?;
+    let response = result.map_err(|error| explain(error, hit.tls.as_ref()))?;
     render::response(&hit.domain, &hit.descriptors, &response, out)?;
     Ok(match response.code {
         ResponseCode::Ok => CommandStatus::Positive,
@@ -68,7 +68,7 @@ pub async fn run(hit: &Hit, out: &mut impl io::Write) -> Result<CommandStatus, H
 }
 
 /// Texts in errors of the libraries for TLS and gRPC, and advice that follows them.
-const ADVICE: [(&str, &str); 8] = [
+const ADVICE: [(&str, &str); 7] = [
     ("UnknownIssuer", "; name the CA certificate of the service with --grpc-server-ca-file"),
     (
         "CertificateRequired",
@@ -85,13 +85,25 @@ const ADVICE: [(&str, &str); 8] = [
     ),
     ("requires HTTP/1.1", "; this is an HTTP port, and gRPC is on GRPC_PORT, 8081 by default"),
     ("404 Not Found", "; this is an HTTP port, and gRPC is on GRPC_PORT, 8081 by default"),
-    ("is that its gRPC port?", " If it uses TLS, set --grpc-use-tls"),
 ];
 
+/// Advice if the service closed the connection without a reason.
+fn advice_if_closed(tls: Option<&ClientTls>) -> &'static str {
+    match tls {
+        None => " If it uses TLS, set --grpc-use-tls",
+        // Its reason, an alert of TLS, can be lost with the connection.
+        Some(tls) if tls.identity.is_none() => {
+            " If it requires a client certificate, set --grpc-cert-file and --grpc-key-file"
+        }
+        Some(_) => "",
+    }
+}
+
 /// Adds advice, and escapes control characters in the text of the service.
-fn explain(error: CallError) -> HitError {
+fn explain(error: CallError, tls: Option<&ClientTls>) -> HitError {
     let text = error.to_string();
-    let mut advice = "";
+    let mut advice =
+        if text.ends_with("is that its gRPC port?") { advice_if_closed(tls) } else { "" };
     for (part, advised) in ADVICE {
         if text.contains(part) {
             advice = advised;

@@ -124,7 +124,8 @@ fn judge(rounds: &[Round]) -> Verdict {
 /// most rounds or in all together, and that policies decide few more of them: in some round
 /// as [`Round::is_degraded`] demands, and in all rounds together, because of other work on
 /// the machine, with twice the allowance. A machine that is too busy for half of the calls
-/// beside ordinary requests has no CPU time left for the load, so a fifth is enough there.
+/// beside ordinary requests has no CPU time left for the load, so a fifth of the calls and
+/// one such round are enough there.
 #[track_caller]
 fn check(name: &str, rounds: &[Round]) {
     let verdict = judge(rounds);
@@ -139,7 +140,8 @@ fn check(name: &str, rounds: &[Round]) {
     assert!(throughput >= least, "{name}: {throughput} % of the calls, {rounds:?}");
     assert!(degraded_rounds < ROUNDS, "{name}: every round is degraded, {rounds:?}");
     let most = 2 * control.degraded + loaded.calls / 10;
-    assert!(loaded.degraded <= most, "{name}: {} > {most}, {rounds:?}", loaded.degraded);
+    let few = loaded.degraded <= most;
+    assert!(few || !is_quiet, "{name}: {} > {most}, {rounds:?}", loaded.degraded);
 }
 
 struct Bench {

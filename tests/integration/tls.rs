@@ -301,7 +301,7 @@ fn tollgate_hit_supports_tls() {
     let without_authority = [&["--grpc-use-tls"], all[1]].concat();
     for (flags, advice) in [
         (&[][..], "set --grpc-use-tls\n"),
-        (all[0], "requires a client certificate: --grpc-cert-file and --grpc-key-file\n"),
+        (all[0], " --grpc-cert-file and --grpc-key-file\n"),
         (&without_authority, "name the CA certificate of the service with --grpc-server-ca-file\n"),
     ] {
         let (code, error) = hit(flags);

@@ -40,8 +40,8 @@ const BACKOFF: BackoffSettings = BackoffSettings {
     max: Duration::from_secs(1),
     jitter: 0.5,
 };
-/// A connection that lasted this long shows that the server is available. A shorter one is a
-/// failed attempt to connect.
+/// The loss of a connection that lasted this long is logged at once, that of shorter ones is
+/// limited.
 const STABLE_TIME: Duration = Duration::from_secs(1);
 /// The shortest timeout for connecting and for keepalives.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -206,8 +206,10 @@ impl Supervisor {
                     state.send_replace(ConnectionState::Connected(Arc::clone(&connection)));
                     let connected_at = Instant::now();
                     let disconnect = self.wait_for_disconnect(&connection).await;
-                    if STABLE_TIME <= connected_at.elapsed() {
-                        self.on_stable(&disconnect);
+                    if STABLE_TIME <= connected_at.elapsed()
+                        && matches!(disconnect, Disconnect::Closed)
+                    {
+                        self.losses.closed = LossWarnings::new().closed;
                     }
                     state.send_replace(self.on_disconnect(connection.address(), disconnect));
                     drop(open);
@@ -255,19 +257,7 @@ impl Supervisor {
             self.warnings = ConnectWarnings::new();
         }
         self.refusing = None;
-    }
-
-    /// The connection that has ended was stable.
-    fn on_stable(&mut self, disconnect: &Disconnect) {
-        // A server that still refuses calls has not recovered.
-        if self.refusing.is_some() {
-            return;
-        }
         self.backoff.reset();
-        // It takes longer than that to notice that a server does not answer.
-        if matches!(disconnect, Disconnect::Closed) {
-            self.losses.closed = LossWarnings::new().closed;
-        }
     }
 
     fn on_disconnect(&mut self, address: &RedisAddress, disconnect: Disconnect) -> ConnectionState {
