@@ -160,7 +160,7 @@ fn rejection_lines(errors: &str) -> String {
     let mut text = "# newer rules were rejected:\n".to_owned();
     for line in errors.lines() {
         text += "# ";
-        text.extend(line.chars().map(config::printable));
+        text += &config::printable_text(line);
         text.push('\n');
     }
     text

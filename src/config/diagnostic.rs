@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use super::excerpt::Excerpt;
+use super::excerpt::{Excerpt, printable_text};
 
 /// The effect of a problem on the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +64,8 @@ impl Diagnostic {
     }
 
     fn write_line(&self, f: &mut fmt::Formatter<'_>, message: &str) -> fmt::Result {
-        let Self { file, position, .. } = self;
-        match position {
+        let file = printable_text(&self.file);
+        match &self.position {
             Position::Line { line, column } => write!(f, "{file}:{line}:{column}: {message}")?,
             Position::Path(path) if path.is_empty() => write!(f, "{file}: {message}")?,
             Position::Path(path) => write!(f, "{file}: {path}: {message}")?,
@@ -101,7 +101,7 @@ pub struct Snippet<'a>(&'a Diagnostic);
 
 impl Snippet<'_> {
     fn write_path(&self, f: &mut fmt::Formatter<'_>, path: &str) -> fmt::Result {
-        writeln!(f, " --> {}: {path}", self.0.file)?;
+        writeln!(f, " --> {}: {path}", printable_text(&self.0.file))?;
         if let Some(help) = &self.0.help {
             writeln!(f, "  = help: {help}")?;
         }
@@ -110,6 +110,7 @@ impl Snippet<'_> {
 
     fn write_line(&self, f: &mut fmt::Formatter<'_>, line: u32, column: u32) -> fmt::Result {
         let Diagnostic { file, help, excerpt, .. } = self.0;
+        let file = printable_text(file);
         let margin = line.to_string().len();
         writeln!(f, "{:margin$}--> {file}:{line}:{column}", "")?;
         writeln!(f, "{:margin$} |", "")?;

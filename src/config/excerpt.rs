@@ -53,13 +53,18 @@ impl Excerpt {
 /// Replaces characters that would move the cursor or change the direction of
 /// the text, so that a rule file cannot send commands to a terminal. Every
 /// result takes one column, which keeps a caret below its character.
-pub fn printable(character: char) -> char {
+fn printable(character: char) -> char {
     match character {
         '\t' => ' ',
         '\u{feff}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
         control if control.is_control() => '\u{fffd}',
         other => other,
     }
+}
+
+/// `text` on one line, each character as [`printable`] returns it.
+pub fn printable_text(text: &str) -> String {
+    text.chars().map(printable).collect()
 }
 
 /// Marks the text of a rule file in a message. [`printable`] replaces both

@@ -2,7 +2,7 @@
 
 use super::{
     diagnostic::{Diagnostic, Diagnostics, Position, Severity},
-    excerpt::{Excerpt, printable, with_quotes, without_quotes},
+    excerpt::{Excerpt, printable_text, with_quotes, without_quotes},
     source::{Location, PathSegment, SourceFile, SourceTree, Sources},
 };
 
@@ -66,7 +66,7 @@ impl Locator<'_> {
                 PathSegment::Key(key) => path += &format!(".{key}"),
             }
         }
-        path.chars().map(printable).collect()
+        printable_text(&path)
     }
 
     fn excerpt(&self, location: Location) -> Excerpt {

@@ -156,6 +156,8 @@ fn a_long_list_of_errors_is_cut() {
 #[test]
 fn a_snippet_contains_no_control_characters() {
     let text = "domain: d\n\"\\e[2J\u{202e}x\": \u{85}1 # \u{7f}\t\n";
-    let shown = compile_one(text).expect_err("an unknown key").to_string();
+    let file = source("a\tb\u{1b}[2J.yaml", text);
+    let shown =
+        compile(&[file], CompileOptions::default()).expect_err("an unknown key").to_string();
     assert!(!shown.contains(|it: char| it.is_control() && it != '\n' || it == '\u{202e}'));
 }

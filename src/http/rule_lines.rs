@@ -58,7 +58,7 @@ fn line(rule: &Rule, unit: &str, requests: u32, keys: &Keys, text: &mut String) 
         rule.name(),
         keys.0
     );
-    text.extend(line.chars().map(config::printable));
+    *text += &config::printable_text(&line);
     text.push('\n');
 }
 

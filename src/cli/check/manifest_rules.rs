@@ -117,8 +117,7 @@ fn entry_name(object: Item<'_>, entry: &ConfigMapEntry<'_>) -> String {
         ("", name) => name.to_owned(),
         (namespace, name) => format!("{namespace}/{name}"),
     };
-    let text = format!("ConfigMap {name}, key {}", entry.key);
-    text.chars().map(config::printable).collect()
+    config::printable_text(&format!("ConfigMap {name}, key {}", entry.key))
 }
 
 impl ManifestRules {

@@ -106,26 +106,21 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {}", self.grade, printable(&self.title))?;
+        writeln!(f, "{}: {}", self.grade, config::printable_text(&self.title))?;
         if !self.snippet.is_empty() {
             f.write_str(&self.snippet)?;
         } else if !self.place.is_empty() {
-            writeln!(f, " --> {}", printable(&self.place))?;
+            writeln!(f, " --> {}", config::printable_text(&self.place))?;
         }
         let lines =
             [("ratelimit", &self.reference), ("tollgate", &self.tollgate), ("to do", &self.remedy)];
         for (label, text) in lines {
             if !text.is_empty() {
-                writeln!(f, "  = {label}: {}", printable(text))?;
+                writeln!(f, "  = {label}: {}", config::printable_text(text))?;
             }
         }
         Ok(())
     }
-}
-
-/// `text` on one line, without control characters for a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(config::printable).collect()
 }
 
 /// Writes `findings`, the gravest first, and a last line that counts them.
