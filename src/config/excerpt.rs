@@ -62,7 +62,8 @@ fn printable(character: char) -> char {
     }
 }
 
-/// `text` on one line, each character as [`printable`] returns it.
+/// `text` on one line. Characters that would move the cursor of a terminal or change the
+/// direction of the text are replaced.
 pub fn printable_text(text: &str) -> String {
     text.chars().map(printable).collect()
 }
