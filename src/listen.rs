@@ -9,6 +9,7 @@ use crate::{metrics::Metrics, net::Address, warnings::WarningLimiter};
 mod connection;
 mod memory;
 mod room;
+mod serve;
 mod socket;
 mod stalls;
 

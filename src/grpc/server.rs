@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::{
-    sync::watch,
-    task::{JoinError, JoinSet},
-};
+use tokio::sync::watch;
 use tonic::{service::Routes, transport::server::Connected};
-use tracing::{debug, error};
+use tracing::debug;
 
 use super::{
     FILE_DESCRIPTORS, Grpc,
@@ -71,12 +68,13 @@ impl<S: Store> Server<S> {
         );
         let failed_handshakes = Arc::new(failed_handshakes);
         let acceptor = Acceptor { calls, metrics, tls: self.tls, failed_handshakes };
-        acceptor.serve(listener, stop).await;
+        let serve = |connection| acceptor.clone().serve_connection(connection, stop.clone());
+        listener.serve(stop.clone(), serve).await;
         Ok(())
     }
 }
 
-/// Accepts connections and serves each in a task of its own.
+/// Serves a connection from its handshake on.
 #[derive(Clone)]
 struct Acceptor {
     calls: ConnectionServer,
@@ -86,25 +84,6 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn serve(self, mut listener: Listener, mut stop: watch::Receiver<bool>) {
-        let mut connections = JoinSet::new();
-        loop {
-            let connection = tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => break,
-                Some(ended) = connections.join_next() => {
-                    log_panic(ended);
-                    continue;
-                }
-                connection = listener.accept() => connection,
-            };
-            connections.spawn(self.clone().serve_connection(connection, stop.clone()));
-        }
-        drop(listener);
-        while let Some(ended) = connections.join_next().await {
-            log_panic(ended);
-        }
-    }
-
     async fn serve_connection(self, mut connection: Connection, stop: watch::Receiver<bool>) {
         // The server can end a connection in order only after the client's preface.
         let mut end = stop.clone();
@@ -123,12 +102,6 @@ impl Acceptor {
                 self.failed_handshakes.warn(&format!("{peer}: {error}"));
             }
         }
-    }
-}
-
-fn log_panic(ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
-        error!("a connection failed: {error}");
     }
 }
 

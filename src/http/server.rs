@@ -9,11 +9,10 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     pin,
     sync::watch,
-    task::{JoinError, JoinSet},
     time,
 };
 use tower::Service;
-use tracing::{debug, error};
+use tracing::debug;
 
 use crate::{
     budget::{Budget, Share},
@@ -35,28 +34,16 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Serves until `stop` is true, then until the requests in progress have ended. Each
 /// request has the [`Share`] of its connection as an extension.
 pub async fn serve(
-    mut listener: Listener,
+    listener: Listener,
     router: Router,
     budget: Arc<Budget>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) -> Result<(), Infallible> {
-    let mut connections = JoinSet::new();
-    loop {
-        let connection = tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => break,
-            Some(ended) = connections.join_next() => {
-                log_panic(ended);
-                continue;
-            }
-            connection = listener.accept() => connection,
-        };
+    let serve = |connection: Connection| {
         let share = budget.connect(connection.peer());
-        connections.spawn(serve_connection(connection, router.clone(), share, stop.clone()));
-    }
-    drop(listener);
-    while let Some(ended) = connections.join_next().await {
-        log_panic(ended);
-    }
+        serve_connection(connection, router.clone(), share, stop.clone())
+    };
+    listener.serve(stop.clone(), serve).await;
     Ok(())
 }
 
@@ -106,10 +93,4 @@ async fn require_http_1(mut connection: Connection) -> io::Result<()> {
     // Unread bytes would reset the connection, and the client might not see the reason.
     while 0 < connection.read(&mut [0; 1024]).await? {}
     Ok(())
-}
-
-fn log_panic(ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
-        error!("a connection failed: {error}");
-    }
 }
