@@ -47,6 +47,11 @@ impl WarningLimiter {
         self.line(error, Instant::now())
     }
 
+    /// Logs the next error at once.
+    pub fn reset(&self) {
+        *self.pending.lock() = Pending { last: None, errors: 0 };
+    }
+
     fn line(&self, error: &impl Display, now: Instant) -> Option<String> {
         let Self { once, often, pending } = self;
         let mut pending = pending.lock();

@@ -209,7 +209,7 @@ impl Supervisor {
                     if STABLE_TIME <= connected_at.elapsed()
                         && matches!(disconnect, Disconnect::Closed)
                     {
-                        self.losses.closed = LossWarnings::new().closed;
+                        self.losses.closed.reset();
                     }
                     state.send_replace(self.on_disconnect(connection.address(), disconnect));
                     drop(open);
@@ -264,8 +264,7 @@ impl Supervisor {
         match disconnect {
             Disconnect::Closed => {
                 let line = self.losses.closed.count(&format_args!("{address}; reconnecting"));
-                self.is_quiet = line.is_none();
-                self.log(line);
+                self.log_loss(line);
                 ConnectionState::Connecting
             }
             Disconnect::Replaced => {
@@ -274,15 +273,13 @@ impl Supervisor {
             }
             Disconnect::Unresponsive => {
                 let line = self.losses.unanswered.count(&format_args!("{address}; reconnecting"));
-                self.is_quiet = line.is_none();
-                self.log(line);
+                self.log_loss(line);
                 ConnectionState::Failed(StoreError::Failed(format!("{address} does not answer")))
             }
             Disconnect::Cut(violation) => {
                 let reason = format!("{address}: {violation}");
                 let line = self.losses.cut.count(&format_args!("{reason}; reconnecting"));
-                self.is_quiet = line.is_none();
-                self.log(line);
+                self.log_loss(line);
                 ConnectionState::Failed(StoreError::Failed(reason))
             }
             Disconnect::Refused(error) => {
@@ -307,6 +304,11 @@ impl Supervisor {
             self.log(failures.count(&line));
             StoreError::Failed(reason)
         }
+    }
+
+    fn log_loss(&mut self, line: Option<String>) {
+        self.is_quiet = line.is_none();
+        self.log(line);
     }
 
     fn log(&self, line: Option<String>) {
