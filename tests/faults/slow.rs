@@ -1,13 +1,10 @@
 //! Servers that are slow but alive: limits on other servers are decided as usual.
 
-use std::time::Duration;
-
 use testkit::{faulty_proxy::FaultyProxy, redis::RedisServer, redis_cluster::Cluster};
-use tokio::time::sleep;
 
 use crate::{
     load::{CROSS_SERVER, Observed, observe},
-    suite::{EXCLUSIVE, check_latency},
+    suite::{EXCLUSIVE, check_latency, outage},
 };
 
 /// The delay of each reply of the slow server, in milliseconds.
@@ -30,7 +27,7 @@ fn check_exact(fault: &str, observed: &Observed) {
 
 async fn delay_replies(proxy: &FaultyProxy, millis: u64) {
     proxy.set_reply_delay(millis);
-    sleep(Duration::from_secs(1)).await;
+    outage(1).await;
     proxy.set_reply_delay(0);
 }
 

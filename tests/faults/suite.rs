@@ -50,7 +50,7 @@ pub(crate) fn check_latency(fault: &str, observed: &Observed) {
 }
 
 /// Waits for a part of [`OUTAGE`].
-async fn outage(parts: u32) {
+pub(crate) async fn outage(parts: u32) {
     sleep(OUTAGE / parts).await;
 }
 

@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
-    thread,
     time::Duration,
 };
 
@@ -18,11 +17,11 @@ use testkit::{
     http,
     raw_grpc::{self, OpenCall, RawGrpc},
     tollgate::Tollgate,
-    wait::{TIMEOUT, eventually_async},
+    wait::{TIMEOUT, eventually_async, holds_for},
 };
 use tokio::{
-    task::JoinSet,
-    time::{Instant, timeout},
+    task::{JoinSet, spawn_blocking},
+    time::{Instant, Interval, MissedTickBehavior, interval, timeout},
 };
 use tonic::Code;
 
@@ -51,6 +50,13 @@ fn message() -> Vec<u8> {
     raw_grpc::frame(&request_for("shop", &[("user", "ann")]).encode_to_vec())
 }
 
+/// Ticks every so many milliseconds, and no faster after a delay.
+fn every(millis: u64) -> Interval {
+    let mut ticks = interval(Duration::from_millis(millis));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
 /// Callers that behave well, over gRPC and HTTP, on connections of their own.
 struct Beside {
     stop: Arc<AtomicBool>,
@@ -67,28 +73,33 @@ impl Beside {
             let (mut client, stop, calls) = (client.clone(), Arc::clone(&stop), Arc::clone(&calls));
             callers.spawn(async move {
                 let mut errors = Vec::new();
+                let mut pace = every(20);
                 while !stop.load(Relaxed) {
+                    pace.tick().await;
                     let request = request_for("shop", &[("user", "beside")]);
                     if let Err(error) = client.should_rate_limit(request).await {
                         errors.push(error.to_string());
                     }
                     calls.fetch_add(1, Relaxed);
-                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 errors
             });
         }
         let (to, ended) = (service.http, Arc::clone(&stop));
-        callers.spawn_blocking(move || {
-            let body = http::json_request("shop", &[("user", "beside")]);
+        callers.spawn(async move {
             let mut errors = Vec::new();
+            let mut pace = every(50);
             while !ended.load(Relaxed) {
-                match http::try_send(to, "POST", "/json", &[], body.as_bytes()) {
+                pace.tick().await;
+                let call = spawn_blocking(move || {
+                    let body = http::json_request("shop", &[("user", "beside")]);
+                    http::try_send(to, "POST", "/json", &[], body.as_bytes())
+                });
+                match call.await.unwrap() {
                     Ok(reply) if reply.status == 200 => {}
                     Ok(reply) => errors.push(reply.text()),
                     Err(error) => errors.push(error.to_string()),
                 }
-                thread::sleep(Duration::from_millis(50));
             }
             errors
         });
@@ -116,9 +127,8 @@ async fn withstands<T>(name: &str, attack: impl AsyncFnOnce(&Tollgate) -> T) {
     let idle = service.resident_memory();
     let begin = Instant::now();
     let attack = attack(&service).await;
-    while begin.elapsed() < WATCHED {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    let rest = WATCHED.saturating_sub(begin.elapsed());
+    holds_for(rest, "bounded memory", async || service.resident_memory() <= idle + MOST).await;
     beside.more_calls().await;
     let cost = service.peak_memory().saturating_sub(idle);
     drop(attack);

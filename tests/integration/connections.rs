@@ -3,8 +3,11 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
-    time::Duration,
 };
 
 use prost::Message;
@@ -127,28 +130,29 @@ fn idle_http_connections_do_not_keep_out_probes_and_metrics() {
 #[test]
 fn clients_with_keep_alive_lose_no_request_at_the_end() {
     let mut service = Tollgate::start(RULES, &[("DRAIN_DELAY", "3s")]);
-    let to = service.http;
-    let clients: Vec<_> = (0..8)
-        .map(|_| {
-            thread::spawn(move || {
-                let mut stream = keep_alive(to);
-                let mut calls = 0;
-                loop {
-                    let reply = ask(&mut stream, "/ready")
-                        .map_err(|error| format!("call {calls}: {error}"))?;
-                    calls += 1;
-                    if reply.header("connection").is_some_and(|it| it == "close") {
-                        return Ok::<_, String>(calls);
-                    }
-                    thread::sleep(Duration::from_millis(10));
+    let (to, running) = (service.http, Arc::new(AtomicUsize::new(0)));
+    let clients = [(); 8].map(|()| {
+        let running = Arc::clone(&running);
+        thread::spawn(move || {
+            let mut stream = keep_alive(to);
+            let mut calls = 0;
+            loop {
+                let reply =
+                    ask(&mut stream, "/ready").map_err(|error| format!("call {calls}: {error}"))?;
+                calls += 1;
+                if reply.header("connection").is_some_and(|it| it == "close") {
+                    return Ok::<_, String>(calls);
                 }
-            })
+                if calls == 10 {
+                    running.fetch_add(1, Relaxed);
+                }
+            }
         })
-        .collect();
-    thread::sleep(Duration::from_millis(200));
+    });
+    eventually("all clients to make calls", || running.load(Relaxed) == clients.len());
     service.terminate();
     for client in clients {
-        assert!(1 < client.join().unwrap().unwrap());
+        assert!(10 < client.join().unwrap().unwrap());
     }
     assert!(service.wait_for_exit().success());
 }

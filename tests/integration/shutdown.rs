@@ -2,17 +2,19 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
-use futures_util::stream::pending;
+use envoy_types::pb::envoy::service::ratelimit::v3::{
+    RateLimitResponse, rate_limit_service_client::RateLimitServiceClient,
+};
+use futures_util::{FutureExt, future::poll_immediate, stream::pending};
 use prost::Message;
 use testkit::{
-    grpc::{connect, decide, request_for},
+    grpc::{channel, decide, request_for},
     network::unused_address,
     process::Process,
     raw_grpc::frame,
     redis::RedisServer,
     tollgate::Tollgate,
-    wait::{eventually, eventually_async},
+    wait::{eventually, eventually_async, holds_for},
 };
 use tokio::{io::AsyncWriteExt, time::Instant};
 use tonic::Code;
@@ -154,19 +156,19 @@ async fn a_decision_is_waited_for_longer_than_a_second() {
     let redis = RedisServer::start();
     let settings = [("REDIS_URL", &*redis.url()), ("DRAIN_DELAY", "0s"), ("STORE_DEADLINE", "10s")];
     let mut service = Tollgate::start_ready(RULES, &settings);
-    let mut client = connect(service.grpc).await;
+    let channel = channel(service.grpc).await;
+    let mut client = RateLimitServiceClient::new(channel.clone());
     decide(&mut client, request_for("shop", &[("user", "ann")])).await;
     redis.suspend();
-    let mut waiting = client.clone();
-    let call = tokio::spawn(async move {
-        waiting.should_rate_limit(request_for("shop", &[("user", "ann")])).await
-    });
-    // Until the call has arrived.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut call = client.should_rate_limit(request_for("shop", &[("user", "ann")])).boxed();
+    assert!(poll_immediate(&mut call).await.is_none());
+    // The service reads a connection in order, so it has the call before this one.
+    HealthClient::new(channel).check(asking("")).await.unwrap();
     service.terminate();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let time = Duration::from_secs(2);
+    holds_for(time, "no answer", async || poll_immediate(&mut call).await.is_none()).await;
     redis.resume();
-    let answer = call.await.unwrap().unwrap().into_inner();
+    let answer = call.await.unwrap().into_inner();
     assert_eq!(answer.statuses[0].limit_remaining, 1);
     drop(client);
     assert!(service.wait_for_exit().success());
