@@ -1,8 +1,8 @@
 //! gRPC server reflection.
 
 use prost::Message;
-use prost_types::FileDescriptorProto;
-use tonic::codegen::tokio_stream::once;
+use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::Type};
+use tonic::{codegen::tokio_stream::once, transport::Channel};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
@@ -10,26 +10,74 @@ use tonic_reflection::pb::v1::{
 
 use crate::in_process::InProcess;
 
-#[tokio::test(start_paused = true)]
-async fn reflection_lists_and_describes_the_service() {
-    const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
-    let service = InProcess::start("domain: shop\n", &[]).await;
-    let mut client = ServerReflectionClient::new(service.channel().await);
-    let mut ask = async |message_request| {
+const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
+
+struct Reflection(ServerReflectionClient<Channel>);
+
+impl Reflection {
+    async fn of(service: &InProcess) -> Self {
+        Self(ServerReflectionClient::new(service.channel().await))
+    }
+
+    async fn ask(&mut self, message_request: MessageRequest) -> MessageResponse {
         let request =
             ServerReflectionRequest { host: String::new(), message_request: Some(message_request) };
-        let mut replies = client.server_reflection_info(once(request)).await.unwrap().into_inner();
+        let mut replies = self.0.server_reflection_info(once(request)).await.unwrap().into_inner();
         replies.message().await.unwrap().unwrap().message_response.unwrap()
-    };
+    }
 
-    let listed = ask(MessageRequest::ListServices(String::new())).await;
+    /// The file that declares this symbol.
+    async fn file(&mut self, symbol: &str) -> FileDescriptorProto {
+        match self.ask(MessageRequest::FileContainingSymbol(symbol.to_owned())).await {
+            MessageResponse::FileDescriptorResponse(reply) => {
+                FileDescriptorProto::decode(&*reply.file_descriptor_proto[0]).unwrap()
+            }
+            other => panic!("{symbol}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reflection_lists_and_describes_the_service() {
+    let service = InProcess::start("domain: shop\n", &[]).await;
+    let mut reflection = Reflection::of(&service).await;
+    let listed = reflection.ask(MessageRequest::ListServices(String::new())).await;
     let MessageResponse::ListServicesResponse(listed) = listed else { panic!("{listed:?}") };
-    assert!(listed.service.iter().any(|it| it.name == SERVICE), "{listed:?}");
-
-    let described = ask(MessageRequest::FileContainingSymbol(SERVICE.to_owned())).await;
-    let MessageResponse::FileDescriptorResponse(described) = described else {
-        panic!("{described:?}")
-    };
-    let file = FileDescriptorProto::decode(described.file_descriptor_proto[0].as_slice()).unwrap();
+    let names: Vec<_> = listed.service.iter().map(|it| it.name.as_str()).collect();
+    assert!(names.contains(&SERVICE) && names.contains(&"grpc.health.v1.Health"), "{names:?}");
+    let file = reflection.file(SERVICE).await;
     assert_eq!(file.service[0].method[0].name(), "ShouldRateLimit");
+}
+
+/// The fields of `message` and of those in it with the type `wanted`.
+fn fields(wanted: Type, message: &DescriptorProto) -> Vec<String> {
+    let mut found = Vec::new();
+    for field in &message.field {
+        if field.r#type() == wanted {
+            found.push(format!("{}.{}", message.name(), field.name()));
+        }
+    }
+    for nested in &message.nested_type {
+        found.extend(fields(wanted, nested));
+    }
+    found
+}
+
+/// A client that knows the messages from reflection writes `bytes` as base64.
+#[tokio::test(start_paused = true)]
+async fn texts_are_strings_for_clients() {
+    let service = InProcess::start("domain: shop\n", &[]).await;
+    let mut reflection = Reflection::of(&service).await;
+    for (symbol, strings) in [
+        (SERVICE, "RateLimitRequest.domain RateLimit.name"),
+        ("envoy.extensions.common.ratelimit.v3.RateLimitDescriptor", "Entry.key Entry.value"),
+        ("envoy.config.core.v3.HeaderValue", "HeaderValue.key HeaderValue.value Node.id"),
+    ] {
+        let file = reflection.file(symbol).await;
+        let of = |wanted| -> Vec<_> {
+            file.message_type.iter().flat_map(|message| fields(wanted, message)).collect()
+        };
+        assert_eq!(of(Type::String).join(" "), strings, "{symbol}");
+        assert!(of(Type::Bytes).is_empty(), "{symbol}");
+    }
 }
