@@ -8,6 +8,7 @@ use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Type};
 
 const SERVICE: &str = "envoy/service/ratelimit/v3/rls.proto";
+const HEALTH: &str = "grpc/health/v1/health.proto";
 const RULES: &str = "ratelimit/config/ratelimit/v3/rls_conf.proto";
 const DISCOVERY: &str = "envoy/service/discovery/v3/ads.proto";
 
@@ -26,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(&grpc)?;
     fs::create_dir_all(&xds)?;
 
-    let mut served = protox::compile([SERVICE], ["proto"])?;
+    let mut served = protox::compile([SERVICE, HEALTH], ["proto"])?;
     fs::write(grpc.join("descriptors.bin"), served.encode_to_vec())?;
     let replaced = replace_unchecked_strings(&mut served);
     assert_eq!(replaced, UNCHECKED_STRINGS.len(), "fields of {UNCHECKED_STRINGS:?} in proto/");

@@ -19,6 +19,7 @@ pub mod connection;
 mod health;
 pub mod request;
 mod response;
+mod routes;
 pub mod server;
 mod timeout;
 mod unread;

@@ -118,7 +118,6 @@ fn each_crate_stays_in_its_modules() {
         ("prost", &["grpc", "xds"][..]),
         ("prost_types", &["grpc", "xds"]),
         ("tonic_prost", &["grpc", "xds"]),
-        ("tonic_health", &["grpc"]),
         ("tonic_reflection", &["grpc"]),
         ("h2", &["grpc"]),
         ("hyper", &["http"]),

@@ -104,7 +104,8 @@ impl Kind {
     fn of(path: &str) -> Self {
         match path {
             "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
-            | "/grpc.health.v1.Health/Check" => Self::Unary,
+            | "/grpc.health.v1.Health/Check"
+            | "/grpc.health.v1.Health/List" => Self::Unary,
             "/grpc.health.v1.Health/Watch" => Self::Watch,
             _ => Self::Streams,
         }

@@ -15,7 +15,10 @@ use tonic::{
 };
 use tonic_prost::ProstEncoder;
 
-use super::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use super::pb::{
+    envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse},
+    grpc::health::v1 as health,
+};
 use crate::descriptor::invalid::{InvalidRequest, MOST_DESCRIPTORS, MOST_ENTRIES};
 
 /// A message rarely needs more than this buffer, and each call in flight has two. They
@@ -44,6 +47,10 @@ pub trait Checked {
 }
 
 impl Checked for RateLimitResponse {}
+impl Checked for health::HealthCheckRequest {}
+impl Checked for health::HealthCheckResponse {}
+impl Checked for health::HealthListRequest {}
+impl Checked for health::HealthListResponse {}
 
 impl Checked for RateLimitRequest {
     fn check(message: &[u8]) -> Result<(), InvalidRequest> {

@@ -6,12 +6,12 @@ use futures_util::{StreamExt, stream::BoxStream};
 use tokio::{sync::watch, time::Instant};
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
-use tonic_health::pb::{
-    HealthCheckRequest, HealthCheckResponse,
+
+use super::pb::grpc::health::v1::{
+    HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
     health_check_response::ServingStatus,
     health_server::{self, HealthServer},
 };
-
 use crate::{health::HealthState, metrics::Metrics};
 
 /// The services with a health state: the process, and the name that the reference
@@ -61,6 +61,17 @@ impl health_server::Health for Probes {
         };
         self.metrics.count_call("Check", started.elapsed());
         answer
+    }
+
+    async fn list(
+        &self,
+        _: Request<HealthListRequest>,
+    ) -> Result<Response<HealthListResponse>, Status> {
+        let started = Instant::now();
+        let status = response(status(&self.health.borrow()));
+        let statuses = NAMES.map(|name| (name.to_owned(), status)).into();
+        self.metrics.count_call("List", started.elapsed());
+        Ok(Response::new(HealthListResponse { statuses }))
     }
 
     type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;

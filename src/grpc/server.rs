@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tonic::{service::Routes, transport::server::Connected};
+use tonic::transport::server::Connected;
 use tracing::debug;
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     connection::{ConnectionLimits, ConnectionServer},
     health,
     pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer,
+    routes::Services,
     unread::RecordUnread,
 };
 use crate::{
@@ -56,11 +57,12 @@ impl<S: Store> Server<S> {
             .max_decoding_message_size(LARGEST_MESSAGE);
         let decisions = RecordUnread { server, service };
         let health = health::server(Arc::clone(&metrics), self.health.subscribe(), stop.clone());
-        let routes = Routes::new(decisions)
-            .add_service(health)
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?)
-            .prepare();
+        let routes = Services::default()
+            .add(decisions, &["ShouldRateLimit"])
+            .add(health, &["Check", "List", "Watch"])
+            .add(reflection().build_v1()?, &["ServerReflectionInfo"])
+            .add(reflection().build_v1alpha()?, &["ServerReflectionInfo"])
+            .routes();
         let calls = ConnectionServer { routes, limits: self.limits, budget: self.budget };
         let failed_handshakes = WarningLimiter::new(
             "a TLS handshake for gRPC failed",
@@ -108,5 +110,4 @@ impl Acceptor {
 fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }

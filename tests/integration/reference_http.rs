@@ -6,10 +6,13 @@ use std::fs;
 use serde_json::{Value, json};
 use testkit::{http::Reply, redis::RedisServer, tollgate::Tollgate, wait::eventually_async};
 use tokio::time::Instant;
-use tonic::Code;
+use tollgate::grpc::pb::grpc::health::v1 as pb;
+use tonic::{Code, codegen::http::uri::PathAndQuery};
 use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_client::HealthClient,
 };
+use tonic_prost::ProstCodec;
 
 use crate::in_process::InProcess;
 
@@ -179,14 +182,39 @@ async fn grpc_health_checks_use_the_names_of_the_reference() {
     }
     let unknown = HealthCheckRequest { service: "nobody".into() };
     assert_eq!(health.check(unknown.clone()).await.unwrap_err().code(), Code::NotFound);
-    let checks = service
-        .metrics()
-        .await
-        .value("ratelimit_service_total_requests", &[("grpc_method", "Check")]);
-    assert_eq!(checks, 3.0);
+    let mut lists = pb::health_client::HealthClient::new(service.channel().await);
+    let listed = lists.list(pb::HealthListRequest {}).await.unwrap().into_inner().statuses;
+    let serving = pb::HealthCheckResponse { status: ServingStatus::Serving.into() };
+    assert_eq!(listed, ["", "ratelimit"].map(|name| (name.to_owned(), serving)).into());
+    let metrics = service.metrics().await;
+    for (method, calls) in [("Check", 3.0), ("List", 1.0)] {
+        let labels = [("grpc_method", method)];
+        assert_eq!(metrics.value("ratelimit_service_total_requests", &labels), calls);
+    }
     let mut watching = health.watch(unknown).await.unwrap().into_inner();
     let told = watching.message().await.unwrap().unwrap();
     assert_eq!(told.status(), ServingStatus::ServiceUnknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_of_an_unknown_method_is_told_its_name() {
+    let service = InProcess::start(RULES, &[]).await;
+    let mut client = tonic::client::Grpc::new(service.channel().await);
+    for (path, expected) in [
+        ("/no.Such/Get", "unknown service no.Such"),
+        ("/grpc.health.v1.Health/Get", "unknown method Get for service grpc.health.v1.Health"),
+        (
+            "/envoy.service.ratelimit.v3.RateLimitService/Get",
+            "unknown method Get for service envoy.service.ratelimit.v3.RateLimitService",
+        ),
+    ] {
+        client.ready().await.unwrap();
+        let codec = ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
+        let request = tonic::Request::new(HealthCheckRequest::default());
+        let path = PathAndQuery::from_static(path);
+        let error = client.unary(request, path, codec).await.unwrap_err();
+        assert_eq!((error.code(), error.message()), (Code::Unimplemented, expected));
+    }
 }
 
 #[tokio::test(start_paused = true)]

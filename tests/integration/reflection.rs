@@ -72,6 +72,7 @@ async fn texts_are_strings_for_clients() {
         (SERVICE, "RateLimitRequest.domain RateLimit.name"),
         ("envoy.extensions.common.ratelimit.v3.RateLimitDescriptor", "Entry.key Entry.value"),
         ("envoy.config.core.v3.HeaderValue", "HeaderValue.key HeaderValue.value Node.id"),
+        ("grpc.health.v1.Health", "HealthCheckRequest.service StatusesEntry.key"),
     ] {
         let file = reflection.file(symbol).await;
         let of = |wanted| -> Vec<_> {
