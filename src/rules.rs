@@ -16,7 +16,10 @@ use std::{collections::HashMap, sync::Arc};
 use crate::descriptor::Entry;
 
 mod compiler;
+mod element;
+pub mod explain;
 mod level;
+pub mod lookup;
 pub mod pattern;
 mod patterns;
 mod rule;
@@ -24,8 +27,13 @@ pub mod spec;
 pub mod stat_name;
 mod step;
 
-pub use self::rule::Rule;
-use self::{compiler::Compiler, level::Level, spec::DomainSpec};
+use self::{
+    compiler::Compiler,
+    level::{Found, Level},
+    lookup::{Lookup, LookupEnd, LookupStep},
+    spec::DomainSpec,
+};
+pub use self::{element::Element, rule::Rule};
 
 /// All rules that are active at the same time.
 #[derive(Debug, Default)]
@@ -73,6 +81,11 @@ impl RuleTree {
         self.domains.len()
     }
 
+    /// The names of all domains, in no order.
+    pub fn domain_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.domains.values().map(|domain| &domain.name)
+    }
+
     /// Every rule, in the order of the sources.
     pub fn rules(&self) -> &[Arc<Rule>] {
         &self.rules
@@ -92,12 +105,43 @@ impl Domain {
     /// following entries match nothing below the chosen rule, no rule applies. A
     /// rule applies only to descriptors with as many entries as the rule.
     pub fn find(&self, entries: &[Entry]) -> Option<&Arc<Rule>> {
-        let (last, first) = entries.split_last()?;
-        let mut level = &self.root;
-        for entry in first {
-            level = level.find(entry)?.children.as_deref()?;
+        match walk(&self.root, entries, |_| {}) {
+            LookupEnd::Rule(rule) => Some(rule),
+            _ => None,
         }
-        level.find(last)?.rule.as_ref()
+    }
+
+    /// The lookup that [`Self::find`] makes, with its steps.
+    pub fn lookup(&self, entries: &[Entry]) -> Lookup<'_> {
+        let mut steps = Vec::new();
+        let end = walk(&self.root, entries, |Found { branch, by }| {
+            steps.push(LookupStep { element: &branch.element, by });
+        });
+        Lookup { steps, end }
+    }
+}
+
+/// Looks `entries` up from `level` on, and calls `on_match` with the element that matches
+/// each of them.
+fn walk<'t>(
+    mut level: &'t Level,
+    entries: &[Entry],
+    mut on_match: impl FnMut(Found<'t>),
+) -> LookupEnd<'t> {
+    let Some((last, first)) = entries.split_last() else { return LookupEnd::NoEntries };
+    for entry in first {
+        let Some(found) = level.find(entry) else { return LookupEnd::NoElement };
+        on_match(found);
+        let Some(children) = found.branch.children.as_deref() else {
+            return LookupEnd::NothingBelow;
+        };
+        level = children;
+    }
+    let Some(found) = level.find(last) else { return LookupEnd::NoElement };
+    on_match(found);
+    match &found.branch.rule {
+        Some(rule) => LookupEnd::Rule(rule),
+        None => LookupEnd::NoLimit,
     }
 }
 

@@ -110,6 +110,7 @@ impl<'a> SourceReader<'a, '_> {
             value: self.text(map, context, "value"),
             value_to_metric: self.flag(map, context, "value_to_metric"),
             share_threshold: self.flag(map, context, "share_threshold"),
+            location: self.sink.describe(node.location).into(),
             ..DescriptorSpec::default()
         };
         if spec.key.is_empty()
@@ -128,14 +129,14 @@ impl<'a> SourceReader<'a, '_> {
             let message = "`share_threshold` needs a `*` in `key` or `value`";
             self.sink.error(entry.key_location, message);
         }
-        spec.rule = self.rule(map, node.location);
+        spec.rule = self.rule(map, &spec.location);
         let children = self.descriptors(map, context);
         check_duplicates(&children, self.sink);
         lint::check_siblings(&children, self.sink);
         Some(ParsedDescriptor { spec, composite_key, location: node.location, children })
     }
 
-    fn rule(&mut self, map: &Map<'a>, location: Location) -> Option<RuleSpec> {
+    fn rule(&mut self, map: &Map<'a>, location: &Arc<str>) -> Option<RuleSpec> {
         let context = KeyContext::Descriptor;
         let mut rule = RuleSpec {
             shadow_mode: self.flag(map, context, "shadow_mode"),
@@ -148,7 +149,7 @@ impl<'a> SourceReader<'a, '_> {
         }
         let has_rule = self.limits(map, &mut rule);
         lint::check_flags(map, &rule, has_rule, self.sink);
-        rule.location = self.sink.describe(location).into();
+        rule.location = Arc::clone(location);
         has_rule.then_some(rule)
     }
 }

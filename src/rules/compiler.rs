@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    element::Element,
     level::{Branch, Level, LevelBuilder},
     rule::Rule,
     spec::DescriptorSpec,
@@ -36,7 +37,8 @@ impl<'a> Compiler<'a> {
     }
 
     fn branch(&mut self, descriptor: DescriptorSpec) -> Branch {
-        let mut branch = Branch::default();
+        let element = Box::new(Element::new(&descriptor));
+        let mut branch = Branch { element, rule: None, children: None };
         if let Some(spec) = descriptor.rule {
             let rule = Arc::new(Rule::new(self.rules.len(), self.domain, spec, &self.path));
             self.rules.push(Arc::clone(&rule));

@@ -3,6 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
+    element::Element,
+    lookup::MatchKind,
     pattern::{Pattern, TextBuffer},
     patterns::Patterns,
     rule::Rule,
@@ -22,26 +24,65 @@ pub(super) struct Level {
 
 /// An element of the list: the rule for descriptors that end with it, and the
 /// level for the next entry.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Branch {
+    pub(super) element: Box<Element>,
     pub(super) rule: Option<Arc<Rule>>,
     pub(super) children: Option<Box<Level>>,
 }
 
+/// The element of a level that matches an entry.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'l> {
+    pub(super) branch: &'l Branch,
+    pub(super) by: MatchKind,
+}
+
 impl Level {
-    pub(super) fn find(&self, entry: &Entry) -> Option<&Branch> {
+    pub(super) fn find(&self, entry: &Entry) -> Option<Found<'_>> {
         let (key, value) = (entry.key.as_ref(), entry.value.as_ref());
         let composite_length = key.len() + 1 + value.len();
         if composite_length <= self.longest_exact || !self.patterns.is_empty() {
             let composite = join(key, value);
             if let Some(branch) = self.exact.get(composite.as_slice()) {
-                return Some(branch);
+                return Some(Found { branch, by: MatchKind::Value });
             }
             if let Some(position) = self.patterns.first(&composite) {
-                return Some(&self.pattern_branches[position]);
+                let branch = &self.pattern_branches[position];
+                return Some(Found { branch, by: MatchKind::Pattern });
             }
         }
-        self.exact.get(key)
+        let branch = self.exact.get(key)?;
+        Some(Found { branch, by: MatchKind::AnyValue })
+    }
+
+    /// Every element that matches `entry`, the one that [`Self::find`] returns first. Tests
+    /// each pattern, so it is slow for a level with many.
+    pub(super) fn find_all(&self, entry: &Entry) -> Vec<Found<'_>> {
+        let composite = join(&entry.key, &entry.value);
+        let mut all = Vec::new();
+        if let Some(branch) = self.exact.get(composite.as_slice()) {
+            all.push(Found { branch, by: MatchKind::Value });
+        }
+        for branch in &self.pattern_branches {
+            if Pattern::new(branch.element.composite_key().as_bytes()).matches(&composite) {
+                all.push(Found { branch, by: MatchKind::Pattern });
+            }
+        }
+        if let Some(branch) = self.exact.get(entry.key.as_ref()) {
+            all.push(Found { branch, by: MatchKind::AnyValue });
+        }
+        all
+    }
+
+    /// The elements with a `*`, in the order of the source.
+    pub(super) fn patterns(&self) -> &[Branch] {
+        &self.pattern_branches
+    }
+
+    /// Every element: patterns in the order of the source, then the others in no order.
+    pub(super) fn branches(&self) -> impl Iterator<Item = &Branch> {
+        self.pattern_branches.iter().chain(self.exact.values())
     }
 }
 

@@ -32,6 +32,8 @@ pub struct DescriptorSpec {
     pub share_threshold: bool,
     /// The rules for the next entry.
     pub descriptors: Vec<DescriptorSpec>,
+    /// The position in the source, as `file:line` or `tree: path`.
+    pub location: Arc<str>,
 }
 
 impl DescriptorSpec {

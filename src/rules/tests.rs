@@ -14,13 +14,13 @@ use crate::{
     time::Timestamp,
 };
 
-fn node(key: &str, value: &str, descriptors: Vec<DescriptorSpec>) -> DescriptorSpec {
+pub(super) fn node(key: &str, value: &str, descriptors: Vec<DescriptorSpec>) -> DescriptorSpec {
     let (key, value) = (key.to_owned(), value.to_owned());
     DescriptorSpec { key, value, descriptors, ..DescriptorSpec::default() }
 }
 
 /// A descriptor with a limit. `name` is the name of its rule.
-fn leaf(key: &str, value: &str, name: &str) -> DescriptorSpec {
+pub(super) fn leaf(key: &str, value: &str, name: &str) -> DescriptorSpec {
     limited(node(key, value, Vec::new()), name)
 }
 
@@ -48,12 +48,12 @@ fn detailed(mut spec: DescriptorSpec) -> DescriptorSpec {
     spec
 }
 
-fn tree(domain: &str, descriptors: Vec<DescriptorSpec>) -> RuleTree {
+pub(super) fn tree(domain: &str, descriptors: Vec<DescriptorSpec>) -> RuleTree {
     RuleTree::compile(vec![DomainSpec { domain: domain.into(), descriptors }])
 }
 
 /// Parses entries such as `key=value key=value`.
-fn entries(text: &str) -> Vec<Entry> {
+pub(super) fn entries(text: &str) -> Vec<Entry> {
     let bytes = |it: &str| Bytes::copy_from_slice(it.as_bytes());
     let pairs = text.split_whitespace().map(|pair| pair.split_once('=').expect("a pair"));
     pairs.map(|(key, value)| Entry { key: bytes(key), value: bytes(value) }).collect()
@@ -281,7 +281,7 @@ fn detailed_metric_puts_every_value_into_the_stat_name() {
 }
 
 /// Random lists of descriptors, in which every rule has a unique name.
-fn trees() -> impl Strategy<Value = Vec<DescriptorSpec>> {
+pub(super) fn trees() -> impl Strategy<Value = Vec<DescriptorSpec>> {
     let key = || prop::sample::select(vec!["a", "b", "a_b", "b_a", "a*", "*", "*_b"]);
     let value = || prop::sample::select(vec!["", "a", "b", "b_a", "*", "a*", "*_*"]);
     let leaf = (key(), value(), any::<bool>()).prop_map(|(key, value, is_limited)| {

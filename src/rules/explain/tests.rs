@@ -1,0 +1,190 @@
+use bytes::Bytes;
+use proptest::{collection::vec, prelude::*};
+
+use super::{
+    super::{
+        RuleTree,
+        tests::{entries, leaf, node, tree, trees},
+    },
+    *,
+};
+
+/// The explanation as text: for each level the elements tried, then the end, the shadowed
+/// rules and the advice.
+fn explained(tree: &RuleTree, descriptor: &str) -> String {
+    let domain = tree.domain(b"d").unwrap();
+    let explanation = domain.explain(&entries(descriptor));
+    let mut text = String::new();
+    for level in &explanation.levels {
+        for Tried { element, result } in &level.tried {
+            text += &format!("{} {result:?}, ", element.composite_key());
+        }
+    }
+    text += "| ";
+    text += explanation.end.name();
+    for Shadowed { element, chosen, rule, .. } in explanation.shadowed {
+        let (element, chosen) = (element.composite_key(), chosen.composite_key());
+        text += &format!("; {chosen} shadows {element} of {}", rule.spec.name);
+    }
+    for advice in &explanation.advice {
+        text += &format!("; {}", advised(advice));
+    }
+    text
+}
+
+fn advised(advice: &Advice<'_>) -> String {
+    match advice {
+        Advice::Similar { element, part, difference, .. } => {
+            format!("{part:?} like {}: {difference:?}", element.composite_key())
+        }
+        Advice::Deeper(paths) => format!("deeper: {}", rules(paths)),
+        Advice::Order { order, rule } => format!("order {order:?}: {}", rule.spec.name),
+        Advice::Part { entries, rule } => format!("part {entries:?}: {}", rule.spec.name),
+        Advice::Elsewhere { paths, .. } => format!("elsewhere: {}", rules(paths)),
+        Advice::Known { elements, unlisted, .. } => {
+            let keys: Vec<_> = elements.iter().map(|element| element.composite_key()).collect();
+            format!("known: {} and {unlisted}", keys.join(" "))
+        }
+    }
+}
+
+fn rules(paths: &[RulePath<'_>]) -> String {
+    let mut text = String::new();
+    for RulePath { elements, rule } in paths {
+        let keys: Vec<_> = elements.iter().map(|element| element.composite_key()).collect();
+        text += &format!("{} ({})", keys.join("."), rule.spec.name);
+    }
+    text
+}
+
+fn shop() -> RuleTree {
+    let cluster = "outbound|80||shop.svc";
+    let rules = vec![
+        leaf("path", "/api/*", "api"),
+        leaf("path", "/api/v1*", "v1"),
+        leaf("path", "", "any path"),
+        node("path", "/login", vec![leaf("address", "", "login")]),
+        node("tenant", "", vec![leaf("user", "ann", "ann"), leaf("user", "", "user")]),
+        leaf("destination_cluster", cluster, "cluster"),
+    ];
+    tree("d", rules)
+}
+
+#[test]
+fn the_elements_are_told_in_the_order_of_the_lookup() {
+    let cases = [
+        (
+            "path=/api/v1",
+            "path_/api/* Chosen(Pattern), path_/api/v1* Later(Pattern), \
+          path Later(AnyValue), | rule; path_/api/* shadows path_/api/v1* of v1; \
+          path_/api/* shadows path of any path",
+        ),
+        (
+            "path=/x",
+            "path_/api/* Unmatched, path_/api/v1* Unmatched, path Chosen(AnyValue), | rule",
+        ),
+        (
+            "tenant=a user=ann",
+            "tenant Chosen(AnyValue), user_ann Chosen(Value), user Later(AnyValue), | rule; \
+          user_ann shadows user of user",
+        ),
+        ("", "| no_entries"),
+    ];
+    for (descriptor, expected) in cases {
+        assert_eq!(explained(&shop(), descriptor), expected, "{descriptor}");
+    }
+}
+
+/// Checks the end of the explanation of each descriptor, from the name of the end on.
+#[track_caller]
+fn check_advice(cases: &[(&str, &str)]) {
+    for (descriptor, expected) in cases {
+        let text = explained(&shop(), descriptor);
+        let (_, advice) = text.split_once("| ").unwrap();
+        assert_eq!(advice, *expected, "{descriptor}: {text}");
+    }
+}
+
+#[test]
+fn each_usual_mistake_is_found() {
+    check_advice(&[
+        (
+            "path=/login",
+            "no_limit; path_/login shadows path of any path; deeper: path_/login.address (login)",
+        ),
+        ("user=ann tenant=a", "no_element; order [1, 0]: ann"),
+        ("tenant=a user=ann path=/x", "nothing_below; part [0, 1]: ann"),
+        ("Tenant=a user=ann", "no_element; Key like tenant: Case"),
+        (
+            "destination_cluster=\"outbound|80||shop.svc\"",
+            "no_element; Value like destination_cluster_outbound|80||shop.svc: Quotes",
+        ),
+        (
+            "destination_cluster=outbound_80__shop_svc",
+            "no_element; Value like destination_cluster_outbound|80||shop.svc: Punctuation",
+        ),
+        ("user=ann", "no_element; elsewhere: tenant.user_ann (ann)tenant.user (user)"),
+        (
+            "metal=tin",
+            "no_element; known: destination_cluster_outbound|80||shop.svc path path_/api/* and 3",
+        ),
+        ("tenant=a", "no_limit; deeper: tenant.user_ann (ann)tenant.user (user)"),
+    ]);
+}
+
+#[test]
+fn many_patterns_are_counted_but_not_listed() {
+    let patterns: Vec<_> = (0..30).map(|it| leaf("a", &format!("{it}*x"), "")).collect();
+    let tree = tree("d", patterns);
+    let explanation = tree.domain(b"d").unwrap().explain(&entries("a=y"));
+    let level = &explanation.levels[0];
+    assert_eq!((level.tried.len(), level.unlisted, level.size), (20, 10, 30));
+}
+
+#[test]
+fn all_orders_are_tried() {
+    let mut order = [0, 1, 2];
+    let mut orders = vec![order];
+    while advice::next_permutation(&mut order) {
+        orders.push(order);
+    }
+    let expected = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    assert_eq!(orders, expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #[test]
+    fn the_explained_rule_is_the_rule_that_decides(
+        list in trees(),
+        descriptors in vec(vec(("[ab_]{0,3}", "[ab_]{0,3}"), 0..4), 8),
+    ) {
+        let tree = tree("d", list);
+        let domain = tree.domain(b"d").unwrap();
+        for descriptor in descriptors {
+            let bytes = |it: &str| Bytes::copy_from_slice(it.as_bytes());
+            let entries: Vec<_> =
+                descriptor.iter().map(|(k, v)| Entry { key: bytes(k), value: bytes(v) }).collect();
+            let explanation = domain.explain(&entries);
+            let decided = domain.find(&entries).map(|rule| rule.index);
+            prop_assert_eq!(explanation.end.rule().map(|rule| rule.index), decided);
+            let steps = domain.lookup(&entries).steps;
+            let mut chosen = Vec::new();
+            for level in &explanation.levels {
+                chosen.extend(level.tried.iter().filter_map(|tried| match tried.result {
+                    TriedResult::Chosen(by) => Some((std::ptr::from_ref(tried.element), by)),
+                    _ => None,
+                }));
+            }
+            let steps: Vec<_> =
+                steps.iter().map(|step| (std::ptr::from_ref(step.element), step.by)).collect();
+            prop_assert_eq!(chosen, steps);
+            for advice in &explanation.advice {
+                if let Advice::Order { order: indexes, rule } | Advice::Part { entries: indexes, rule } = advice {
+                    let other: Vec<_> = indexes.iter().map(|index| entries[*index].clone()).collect();
+                    prop_assert_eq!(domain.find(&other).map(|rule| rule.index), Some(rule.index));
+                }
+            }
+        }
+    }
+}
