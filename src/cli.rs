@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{ArgMatches, error::ErrorKind};
 
 use crate::{
-    settings::{RuleSettings, Settings, SettingsError},
+    settings::{DecisionSettings, RuleSettings, Settings, SettingsError},
     tls::client::{ClientIdentity, ClientTls},
 };
 
@@ -13,17 +13,22 @@ mod exit;
 mod input;
 mod manifest;
 mod output;
+mod rule_input;
+mod rehearsal;
 pub mod check;
 pub mod hit;
+pub mod explain;
+pub mod test;
 mod arguments;
 pub mod migrate;
 
-use self::{
-    check::{Check, CheckedRules},
-    hit::Hit,
-    migrate::Migration,
+pub use self::{
+    exit::CommandStatus,
+    input::InputError,
+    output::PipeOutput,
+    rule_input::{RuleInput, RulePlaces},
 };
-pub use self::{exit::CommandStatus, input::InputError, output::PipeOutput};
+use self::{explain::Explain, hit::Hit, migrate::Migration, test::TestRun};
 
 /// A command with its arguments.
 #[derive(Clone, Debug)]
@@ -31,7 +36,11 @@ pub enum Command {
     /// Runs the service until it receives a signal to shut down.
     Serve(Box<Settings>),
     /// Checks rules without serving them.
-    Check(Check),
+    Check(RuleInput),
+    /// Runs tests of rules.
+    Test(TestRun),
+    /// Shows which rule applies to a request.
+    Explain(Box<Explain>),
     /// Sends one request to a running service.
     Hit(Hit),
     /// Compares an installation of Envoy's reference service with tollgate.
@@ -53,13 +62,15 @@ pub fn parse(
     let mut command = arguments::command();
     let matches = command.try_get_matches_from_mut(args)?;
     let parsed = match matches.subcommand() {
-        Some(("check", matches)) if reads_stdin_twice(matches) => {
+        Some(("check" | "explain" | "test", matches)) if reads_stdin_twice(matches) => {
             let problem =
                 "`-` is given twice, but standard input can be read only once: remove one";
             return Err(command.error(ErrorKind::ArgumentConflict, problem));
         }
         Some(("check", matches)) => check(matches, env),
-        Some(("hit", matches)) => Ok(Command::Hit(hit(matches))),
+        Some(("test", matches)) => Ok(Command::Test(test(matches))),
+        Some(("explain", matches)) => explain(matches, env),
+        Some(("hit", matches)) => Ok(Command::Hit(hit(matches, env))),
         Some(("migrate", matches)) => Ok(Command::Migrate(migrate(matches))),
         Some((_, matches)) => serve(matches, matches.get_one("path"), env),
         None => serve(&matches, None, env),
@@ -90,12 +101,42 @@ fn check(
         "MERGE_DOMAIN_CONFIG" if merges => Some("true".to_owned()),
         _ => None,
     };
-    let RuleSettings { source, links, merge_domains, .. } = RuleSettings::read(flags, env)?;
+    Ok(Command::Check(rule_input(matches, RuleSettings::read(flags, env)?)))
+}
+
+fn rule_input(matches: &ArgMatches, settings: RuleSettings) -> RuleInput {
+    let RuleSettings { source, links, merge_domains, .. } = settings;
     let rules = match matches.get_many::<PathBuf>("paths") {
-        Some(paths) => CheckedRules::Paths(paths.cloned().collect()),
-        None => CheckedRules::Configured(source),
+        Some(paths) => RulePlaces::Paths(paths.cloned().collect()),
+        None => RulePlaces::Configured(source),
     };
-    Ok(Command::Check(Check { rules, links, merge_domains }))
+    RuleInput { rules, links, merge_domains }
+}
+
+fn explain(
+    matches: &ArgMatches,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Command, SettingsError> {
+    let merges = matches.get_flag("merge-domains");
+    let flags = |name: &str| match name {
+        "MERGE_DOMAIN_CONFIG" if merges => Some("true".to_owned()),
+        _ => None,
+    };
+    let settings = DecisionSettings::read(flags, &env)?;
+    Ok(Command::Explain(Box::new(Explain {
+        input: rule_input(matches, settings.rules.clone()),
+        settings,
+        hit: hit(matches, &env),
+        ask_server: matches.contains_id("address"),
+        json: matches.get_flag("json"),
+    })))
+}
+
+fn test(matches: &ArgMatches) -> TestRun {
+    TestRun {
+        files: matches.get_many("paths").unwrap_or_default().cloned().collect(),
+        junit: matches.get_one("junit").cloned(),
+    }
 }
 
 fn reads_stdin_twice(matches: &ArgMatches) -> bool {
@@ -103,7 +144,7 @@ fn reads_stdin_twice(matches: &ArgMatches) -> bool {
     paths.filter(|path| input::is_stdin(path)).count() > 1
 }
 
-fn hit(matches: &ArgMatches) -> Hit {
+fn hit(matches: &ArgMatches, env: impl Fn(&str) -> Option<String>) -> Hit {
     let domain: OsString = matches.get_one("domain").cloned().unwrap_or_default();
     let mut descriptors = Vec::new();
     for descriptor in matches.get_many("descriptors").unwrap_or_default() {
@@ -115,7 +156,9 @@ fn hit(matches: &ArgMatches) -> Hit {
         domain: domain.into_encoded_bytes().into(),
         descriptors,
         hits: matches.get_one("hits").copied(),
-        refund: matches.get_flag("refund"),
+        refund: matches.try_get_one::<bool>("refund").is_ok_and(|refund| refund == Some(&true)),
+        // That of the service if this runs in its container.
+        http_port: env("PORT").and_then(|port| port.parse().ok()).unwrap_or(hit::HTTP_PORT),
     }
 }
 

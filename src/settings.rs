@@ -14,8 +14,8 @@ pub mod environment;
 
 pub use self::{
     model::{
-        DrainSettings, ListenerSettings, LogFormat, LogSettings, PrometheusSettings, RuleSettings,
-        Settings, StatisticsSettings, StoreSettings,
+        DecisionSettings, DrainSettings, ListenerSettings, LogFormat, LogSettings,
+        PrometheusSettings, RuleSettings, Settings, StatisticsSettings, StoreSettings,
     },
     reader::{InvalidSetting, SettingsError},
 };
@@ -55,6 +55,22 @@ impl RuleSettings {
     ) -> Result<Self, SettingsError> {
         let mut reader = SettingReader::new(&flags, &env);
         let settings = parts::rules(&mut reader);
+        reader.finish(settings)
+    }
+}
+
+impl DecisionSettings {
+    /// Reads these settings and no others, like [`Settings::read`].
+    ///
+    /// # Errors
+    ///
+    /// Every invalid setting among them.
+    pub fn read(
+        flags: impl Fn(&str) -> Option<String>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, SettingsError> {
+        let mut reader = SettingReader::new(&flags, &env);
+        let settings = parts::decision(&mut reader);
         reader.finish(settings)
     }
 }

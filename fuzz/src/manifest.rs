@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use tempfile::NamedTempFile;
 use tollgate::{
     cli::{
-        check::{self, Check, CheckedRules},
+        RuleInput, RulePlaces, check,
         migrate::{self, Migration},
     },
     rule_files::LinkPolicy,
@@ -40,9 +40,9 @@ pub fn check(input: &[u8]) {
 }
 
 fn run_check(path: &Path) -> String {
-    let rules = CheckedRules::Paths(vec![path.to_owned()]);
+    let rules = RulePlaces::Paths(vec![path.to_owned()]);
     let mut output = Vec::new();
-    let check = Check { rules, links: LinkPolicy::Inside, merge_domains: false };
+    let check = RuleInput { rules, links: LinkPolicy::Inside, merge_domains: false };
     let status = check::check(&check, &mut output);
     let output = String::from_utf8(output).expect("the output is UTF-8");
     format!("{output}\n{status:?}")

@@ -11,7 +11,7 @@ use tracing::{error, info};
 use super::{App, AppError, Listeners, Signals, open_files};
 use crate::{
     causes,
-    cli::{Command, CommandStatus, PipeOutput, check, hit, migrate},
+    cli::{Command, CommandStatus, PipeOutput, check, explain, hit, migrate, test},
     logging,
     settings::{LogFormat, Settings, environment},
     time::SystemClock,
@@ -24,10 +24,16 @@ use crate::{
 /// If the command fails, as opposed to a negative result.
 pub fn execute(command: Command) -> Result<CommandStatus, Box<dyn Error>> {
     let out = &mut PipeOutput(io::stdout());
+    let errors = &mut PipeOutput(io::stderr());
     match command {
         Command::Serve(settings) => serve(*settings),
         Command::Check(rules) => Ok(check::check(&rules, out)?),
-        Command::Hit(question) => Ok(runtime()?.block_on(hit::run(&question, out))?),
+        Command::Test(tests) => Ok(runtime()?.block_on(test::run(&tests, out, errors))?),
+        Command::Explain(question) => {
+            let clock = Arc::new(SystemClock);
+            Ok(runtime()?.block_on(explain::run(&question, clock, out, errors))?)
+        }
+        Command::Hit(question) => Ok(runtime()?.block_on(hit::run(&question, out, errors))?),
         Command::Migrate(migration) => Ok(migrate::migrate(&migration, out)?),
     }
 }

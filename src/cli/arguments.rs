@@ -43,19 +43,21 @@ pub(super) fn command() -> Command {
         .args(settings())
         .subcommand(serve_command())
         .subcommand(check_command())
+        .subcommand(test_command())
+        .subcommand(explain_command())
         .subcommand(hit_command())
         .subcommand(migrate_command())
 }
 
 /// The end of the short help, with the settings that most users need.
 fn short_settings_help() -> String {
-    let mut help = "Most used settings, as a flag or an environment variable:\n".to_owned();
+    let mut help =
+        "Most used settings, as a flag or an environment variable; `--help` lists all:".to_owned();
     for ShortHelp { name, text } in SHORT_HELP {
         let Some(setting) = table::find(name) else { continue };
         let flag = format!("--{} <{}>", setting.flag(), setting.value.placeholder());
-        let _ = writeln!(help, "  {flag:<22} {text} [env: {name}]");
+        let _ = write!(help, "\n  {flag:<22} {text} [env: {name}]");
     }
-    help += "\n`--help` lists all settings. Without a command, tollgate serves.";
     help
 }
 
@@ -93,64 +95,123 @@ fn check_command() -> Command {
                      `serve` would read]",
                 ),
         )
-        .arg(
-            Arg::new("merge-domains")
-                .long("merge-domains")
-                .action(ArgAction::SetTrue)
-                .help("Allow several files for the same domain [env: MERGE_DOMAIN_CONFIG]"),
+        .arg(merge_domains())
+}
+
+fn merge_domains() -> Arg {
+    Arg::new("merge-domains")
+        .long("merge-domains")
+        .action(ArgAction::SetTrue)
+        .help("Allow several files for the same domain [env: MERGE_DOMAIN_CONFIG]")
+}
+
+fn test_command() -> Command {
+    Command::new("test")
+        .about("Run tests of rules: files with requests and the expected answers")
+        .after_help(
+            "Exits with 0 if all tests pass, with 1 if one fails, and with 2 if a file cannot be \
+             used.\n\n\
+             Example: tollgate test rules_test.yaml --junit report.xml",
         )
+        .arg(
+            Arg::new("paths")
+                .value_name("FILE")
+                .num_args(1..)
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("Files with tests, in YAML; - reads standard input"),
+        )
+        .arg(
+            Arg::new("junit")
+                .long("junit")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Also write a report in the format of JUnit, for a CI server"),
+        )
+}
+
+fn explain_command() -> Command {
+    Command::new("explain")
+        .about("Show the rule for a request, or why none applies; no service needed")
+        .after_help(
+            "Exits with 0 if a rule applies to each descriptor, with 3 if not, and with 2 if there \
+             is no answer.\n\n\
+             Example: tollgate explain --config rules/ --domain shop user=ann,path=/cart",
+        )
+        .arg(
+            Arg::new("paths")
+                .long("config")
+                .value_name("PATH")
+                .action(ArgAction::Append)
+                .value_parser(value_parser!(PathBuf))
+                .help("Rules to read, as by `check`; may be repeated [default: as `serve`]"),
+        )
+        .arg(merge_domains().hide_short_help(true))
+        .arg(domain())
+        .arg(hits().help("Hits of the request [default: 1]"))
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Write JSON, for programs"),
+        )
+        .arg(address().help("Also ask the running service, which charges nothing"))
+        .args(tls_arguments())
+        .arg(descriptors())
 }
 
 fn hit_command() -> Command {
     Command::new("hit")
         .about("Send one request to a running service, and show the answer")
         .after_help(
-            "Exits with 0 if the request is allowed, with 1 if it is over a limit, and with 2 if \
-             there is no answer.\n\n\
+            "Exits with 0 if the request is allowed, with 1 if it is over a limit, with 2 if there \
+             is no answer, and with 3 if it is allowed because no rule applies to a descriptor.\n\n\
              Example: tollgate hit --domain shop user=ann,path=/cart plan=free",
         )
-        .arg(
-            Arg::new("domain")
-                .long("domain")
-                .value_name("DOMAIN")
-                .required(true)
-                .value_parser(value_parser!(OsString))
-                .help("The domain of the rules to apply"),
-        )
-        .arg(
-            Arg::new("hits")
-                .long("hits")
-                .value_name("N")
-                .value_parser(value_parser!(u64).range(0..=Hits::MAX))
-                .help("Number of hits to charge; 0 charges nothing [default: 1]"),
-        )
+        .arg(domain())
+        .arg(hits().help("Number of hits to charge; 0 charges nothing [default: 1]"))
         .arg(
             Arg::new("refund")
                 .long("refund")
                 .action(ArgAction::SetTrue)
                 .help("Refund the hits instead of charging them"),
         )
-        .arg(
-            Arg::new("address")
-                .long("address")
-                .value_name("HOST:PORT")
-                .value_parser(hit::parse_address)
-                .help(
-                    "gRPC address of the service, or unix:path for a unix socket [default: \
-                     localhost:8081]",
-                ),
-        )
+        .arg(address().help(
+            "gRPC address of the service, or unix:path for a unix socket [default: localhost:8081]",
+        ))
         .args(tls_arguments())
-        .arg(
-            Arg::new("descriptors")
-                .value_name("DESCRIPTOR")
-                .num_args(1..)
-                .required(true)
-                .value_parser(OsStringValueParser::new().try_map(parse_descriptor))
-                .help(
-                    "The descriptors of the request, each key=value or key=value,key=value and so \
-                     on; write \\, for a comma in a value",
-                ),
+        .arg(descriptors())
+}
+
+fn domain() -> Arg {
+    Arg::new("domain")
+        .long("domain")
+        .value_name("DOMAIN")
+        .required(true)
+        .value_parser(value_parser!(OsString))
+        .help("The domain of the rules to apply")
+}
+
+fn hits() -> Arg {
+    Arg::new("hits")
+        .long("hits")
+        .value_name("N")
+        .value_parser(value_parser!(u64).range(0..=Hits::MAX))
+}
+
+fn address() -> Arg {
+    Arg::new("address").long("address").value_name("HOST:PORT").value_parser(hit::parse_address)
+}
+
+fn descriptors() -> Arg {
+    Arg::new("descriptors")
+        .value_name("DESCRIPTOR")
+        .num_args(1..)
+        .required(true)
+        .value_parser(OsStringValueParser::new().try_map(parse_descriptor))
+        .help(
+            "The descriptors of the request, each key=value or key=value,key=value and so on; \
+             write \\, for a comma in a value",
         )
 }
 

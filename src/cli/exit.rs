@@ -13,6 +13,8 @@ pub enum CommandStatus {
     Negative,
     /// Exit code 2: the question cannot be answered, or the arguments are wrong.
     Failed,
+    /// Exit code 3: no rule applies to a descriptor of the request.
+    Unmatched,
 }
 
 impl From<CommandStatus> for ExitCode {
@@ -21,6 +23,7 @@ impl From<CommandStatus> for ExitCode {
             CommandStatus::Positive => 0,
             CommandStatus::Negative => 1,
             CommandStatus::Failed => 2,
+            CommandStatus::Unmatched => 3,
         })
     }
 }

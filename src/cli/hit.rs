@@ -8,13 +8,14 @@ use bytes::Bytes;
 use super::exit::CommandStatus;
 use crate::{
     descriptor::{Descriptor, Entry, Request},
-    grpc::client::{self, CallError, ResponseCode},
+    grpc::client::{self, CallError, Response, ResponseCode},
     limit::Hits,
     net::{self, Address, HostPort},
     tls::client::ClientTls,
 };
 
-mod render;
+pub(super) mod render;
+mod unmatched;
 
 /// The arguments of `tollgate hit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Hit {
     pub hits: Option<u64>,
     /// Set to refund the hits instead.
     pub refund: bool,
+    /// The port of the service's HTTP pages, which name its rules.
+    pub http_port: u16,
 }
 
 /// The reason why `tollgate hit` failed.
@@ -50,21 +53,38 @@ pub enum HitError {
     Output(#[from] io::Error),
 }
 
-/// Sends the request, and writes the answer to `out`. Returns
-/// [`CommandStatus::Positive`] if the request is allowed.
+/// Sends the request, and writes the answer to `out`. Descriptors to which no rule applies
+/// are named on `errors`. Returns [`CommandStatus::Positive`] if the request is allowed and
+/// a rule applies to each descriptor.
 ///
 /// # Errors
 ///
-/// If there is no answer, or `out` cannot be written.
-pub async fn run(hit: &Hit, out: &mut impl io::Write) -> Result<CommandStatus, HitError> {
-    let result = client::call(&hit.address, hit.tls.as_ref(), &request(hit)).await;
-    let response = result.map_err(|error| explain(error, hit.tls.as_ref()))?;
-    render::response(&hit.domain, &hit.descriptors, &response, out)?;
+/// If there is no answer, or the output cannot be written.
+pub async fn run(
+    hit: &Hit,
+    out: &mut impl io::Write,
+    errors: &mut impl io::Write,
+) -> Result<CommandStatus, HitError> {
+    let response = call(hit).await?;
+    let descriptors: Vec<_> = hit.descriptors.iter().map(Vec::as_slice).collect();
+    render::response(&descriptors, &response, out)?;
+    out.flush()?;
+    let unmatched = unmatched::descriptors(&hit.descriptors, &response);
+    if !unmatched.is_empty() {
+        unmatched::report(hit, &unmatched, errors).await?;
+    }
     Ok(match response.code {
+        ResponseCode::Ok if !unmatched.is_empty() => CommandStatus::Unmatched,
         ResponseCode::Ok => CommandStatus::Positive,
         ResponseCode::OverLimit => CommandStatus::Negative,
         ResponseCode::Unknown => CommandStatus::Failed,
     })
+}
+
+/// Sends the request.
+pub(super) async fn call(hit: &Hit) -> Result<Response, HitError> {
+    let result = client::call(&hit.address, hit.tls.as_ref(), &request(hit)).await;
+    result.map_err(|error| explain(error, hit.tls.as_ref()))
 }
 
 /// Texts in errors of the libraries for TLS and gRPC, and advice that follows them.
@@ -119,7 +139,7 @@ fn explain(error: CallError, tls: Option<&ClientTls>) -> HitError {
     HitError::Call { error, advice }
 }
 
-fn request(hit: &Hit) -> Request {
+pub(super) fn request(hit: &Hit) -> Request {
     let hits = hit.hits.unwrap_or(1);
     let hits = if hit.refund { Hits::Refund(hits) } else { Hits::Add(hits) };
     let mut descriptors = Vec::with_capacity(hit.descriptors.len());
@@ -184,6 +204,9 @@ fn split_pairs(text: &[u8]) -> Vec<Vec<u8>> {
         };
     }
 }
+
+/// The port of HTTP of a service with default settings.
+pub const HTTP_PORT: u16 = 8080;
 
 /// The gRPC address of a service with default settings.
 pub fn default_address() -> Address {

@@ -79,10 +79,8 @@ fn long_help_shows_every_setting_with_its_variable_and_default() {
 
 #[test]
 fn short_help_fits_a_screen() {
-    for args in
-        [&["-h"][..], &["serve", "-h"], &["check", "-h"], &["hit", "-h"], &["migrate", "-h"]]
-    {
-        let args = [&["tollgate"], args].concat();
+    for args in ["-h", "serve -h", "check -h", "test -h", "explain -h", "hit -h", "migrate -h"] {
+        let args = ["tollgate"].into_iter().chain(args.split(' '));
         let command = arguments::command().term_width(80);
         let help = command.try_get_matches_from(args).unwrap_err().to_string();
         assert!(help.lines().count() <= 25, "{help}");
@@ -94,7 +92,7 @@ fn short_help_fits_a_screen() {
 
 #[test]
 fn help_of_commands_has_exit_codes_and_an_example() {
-    for command in ["check", "hit", "migrate"] {
+    for command in ["check", "test", "explain", "hit", "migrate"] {
         for flag in ["-h", "--help"] {
             let help = help(&[command, flag]);
             assert!(help.contains("\nExits with 0 if "), "{help}");
@@ -147,14 +145,14 @@ fn standard_input_is_read_only_once() {
 #[test]
 fn check_without_paths_uses_the_configured_rules() {
     let check = |args: &[&str], env: &[(&str, &str)]| match run(args, env) {
-        Ok(Command::Check(Check { rules, merge_domains, .. })) => (rules, merge_domains),
+        Ok(Command::Check(RuleInput { rules, merge_domains, .. })) => (rules, merge_domains),
         other => unreachable!("{args:?}: {other:?}"),
     };
-    let configured = |path: &str| CheckedRules::Configured(RuleSource::Path(path.into()));
+    let configured = |path: &str| RulePlaces::Configured(RuleSource::Path(path.into()));
     let env = [("TOLLGATE_CONFIG", "rules"), ("MERGE_DOMAIN_CONFIG", "1"), ("PORT", "unrelated")];
     assert_eq!(check(&["check"], &[]), (configured("config/"), false));
     assert_eq!(check(&["check"], &env), (configured("rules"), true));
-    let paths = |paths: &[&str]| CheckedRules::Paths(paths.iter().map(PathBuf::from).collect());
+    let paths = |paths: &[&str]| RulePlaces::Paths(paths.iter().map(PathBuf::from).collect());
     assert_eq!(check(&["check", "a", "-"], &[]), (paths(&["a", "-"]), false));
     assert_eq!(check(&["check", "--merge-domains", "a"], &[]), (paths(&["a"]), true));
     check_rejected(&["check"], &[("MERGE_DOMAIN_CONFIG", "x")], "MERGE_DOMAIN_CONFIG=\"x\"");
@@ -182,6 +180,7 @@ fn hit_accepts_any_bytes() {
             ],
             hits: Some(3),
             refund: true,
+            http_port: 8080,
         }
     );
 }

@@ -25,7 +25,22 @@ pub struct Documents<'a> {
 pub struct Item<'n> {
     /// The line on which the value begins, from 1.
     pub line: u32,
+    /// The column of its first character, from 1.
+    pub column: u32,
     node: &'n YamlNode<'n>,
+}
+
+/// A key of a map, and its value.
+#[derive(Clone, Copy, Debug)]
+pub struct Field<'n> {
+    /// The key.
+    pub key: &'n str,
+    /// The line of the key, from 1.
+    pub line: u32,
+    /// The column of its first character, from 1.
+    pub column: u32,
+    /// The value.
+    pub value: Item<'n>,
 }
 
 /// The type of a value in a document, by the rules of YAML 1.1.
@@ -65,7 +80,7 @@ impl Documents<'_> {
 
 impl<'n> Item<'n> {
     fn new(node: &'n YamlNode<'_>) -> Self {
-        Self { line: node.location.line, node }
+        Self { line: node.location.line, column: node.location.column, node }
     }
 
     /// The type of the value; for a flag or a whole number, also the value.
@@ -110,6 +125,21 @@ impl<'n> Item<'n> {
         map.into_iter().flatten().map(|(key, entry)| {
             let is_text = !entry.key_is_plain || scalar::resolve(key) == Plain::Text;
             (&**key, is_text, Item::new(&entry.node))
+        })
+    }
+
+    /// The entries of a map with the positions of their keys, in order. Empty if the value
+    /// is not a map.
+    pub fn fields(self) -> impl Iterator<Item = Field<'n>> {
+        let map = match &self.node.value {
+            YamlValue::Map(map) => Some(map),
+            _ => None,
+        };
+        map.into_iter().flatten().map(|(key, entry)| Field {
+            key,
+            line: entry.key_location.line,
+            column: entry.key_location.column,
+            value: Item::new(&entry.node),
         })
     }
 

@@ -86,6 +86,14 @@ pub struct ResponseStatus {
     pub reset_seconds: Option<u64>,
 }
 
+impl ResponseStatus {
+    /// True if no rule applies to the descriptor. Only the remaining hits distinguish this
+    /// from a rule without limits, in this service as in the reference service.
+    pub fn is_unmatched(&self) -> bool {
+        self.limit.is_none() && self.remaining != u32::MAX
+    }
+}
+
 /// The limit of a descriptor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseLimit {

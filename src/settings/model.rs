@@ -61,6 +61,19 @@ pub struct Settings {
     pub drain: DrainSettings,
 }
 
+/// The settings that shape answers and names of counters, without those of the process.
+#[derive(Clone, Debug)]
+pub struct DecisionSettings {
+    /// Source of the rules.
+    pub rules: RuleSettings,
+    /// Format of the counters' names in the store.
+    pub key_format: KeyFormat,
+    /// Modes that apply to all rules.
+    pub mode: Mode,
+    /// Headers and metadata of answers.
+    pub answers: AnswerSettings,
+}
+
 /// Source of the rules, and the service's state while there are no rules.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleSettings {

@@ -4,7 +4,7 @@
 //! show up later, when another setting turns them on.
 
 use super::{
-    model::{DrainSettings, Settings},
+    model::{DecisionSettings, DrainSettings, Settings},
     reader::SettingReader,
     value,
 };
@@ -33,11 +33,7 @@ pub(super) fn all(reader: &mut SettingReader<'_>) -> Settings {
         deny_cache_bytes: counters::deny_cache_bytes(reader),
         fallback: counters::fallback(reader, bounds),
         key_format,
-        mode: Mode {
-            shadow: reader.value("SHADOW_MODE", value::boolean),
-            quota: reader.value("QUOTA_MODE", value::boolean),
-            stop_counting: reader.value("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", value::boolean),
-        },
+        mode: mode(reader),
         max_descriptors: reader.value("MAX_DESCRIPTORS", max_descriptors),
         max_bytes_in_flight: reader
             .value("MAX_BYTES_IN_FLIGHT", |text| value::bytes(text, 1 << 20)),
@@ -56,6 +52,24 @@ pub(super) fn all(reader: &mut SettingReader<'_>) -> Settings {
     listeners::reject_shared_ports(reader, &settings.listeners, prometheus);
     rules::reject_unread_path(reader, &settings.rules);
     settings
+}
+
+/// The settings of `tollgate explain`.
+pub(super) fn decision(reader: &mut SettingReader<'_>) -> DecisionSettings {
+    DecisionSettings {
+        rules: rules(reader),
+        key_format: counters::key_format(reader),
+        mode: mode(reader),
+        answers: answers::answers(reader),
+    }
+}
+
+fn mode(reader: &mut SettingReader<'_>) -> Mode {
+    Mode {
+        shadow: reader.value("SHADOW_MODE", value::boolean),
+        quota: reader.value("QUOTA_MODE", value::boolean),
+        stop_counting: reader.value("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", value::boolean),
+    }
 }
 
 fn max_descriptors(text: &str) -> value::Parsed<usize> {

@@ -14,6 +14,7 @@ mod connections;
 mod degraded;
 mod deny_cache;
 mod envoy;
+mod explain;
 mod hostile;
 mod http;
 mod image;

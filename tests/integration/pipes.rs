@@ -20,7 +20,8 @@ fn an_error_for_a_closed_pipe_is_not_a_crash() {
 
 #[test]
 fn a_command_with_a_closed_pipe_ends_with_its_own_exit_code() {
-    let service = Tollgate::start("domain: shop", &[]);
+    let rules = "domain: shop\ndescriptors: [{ key: user, rate_limit: { unlimited: true } }]";
+    let service = Tollgate::start(rules, &[]);
     let address = service.grpc.to_string();
     let hit = ["hit", "--domain", "shop", "--address", &address, "user=ann"];
     for arguments in [&hit[..], &["migrate", "--rules", "config"], &["check", "config"], &["-h"]] {

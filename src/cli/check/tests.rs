@@ -1,6 +1,10 @@
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use super::*;
+use crate::{
+    cli::rule_input::RulePlaces,
+    rule_files::{self, LinkPolicy, RuleSource},
+};
 
 /// Checks files, each a name and a content; an empty content stands for a file
 /// that does not exist. Returns the output without directories.
@@ -14,14 +18,15 @@ fn run(files: &[(&str, &str)]) -> (String, CommandStatus) {
         }
         paths.push(path);
     }
-    let (out, status) = run_check(CheckedRules::Paths(paths));
+    let (out, status) = run_check(RulePlaces::Paths(paths));
     (out.replace(&format!("{}/", directory.path().display()), ""), status)
 }
 
-fn run_check(rules: CheckedRules) -> (String, CommandStatus) {
+fn run_check(rules: RulePlaces) -> (String, CommandStatus) {
     let mut out = Vec::new();
     let status =
-        check(&Check { rules, links: LinkPolicy::Inside, merge_domains: false }, &mut out).unwrap();
+        check(&RuleInput { rules, links: LinkPolicy::Inside, merge_domains: false }, &mut out)
+            .unwrap();
     (String::from_utf8(out).unwrap(), status)
 }
 
@@ -103,11 +108,11 @@ fn configured_rules_are_read_as_serve_reads_them() {
         watch_root: false,
         ignore_dot_files: false,
     };
-    let (out, status) = run_check(CheckedRules::Configured(RuleSource::Runtime(layout)));
+    let (out, status) = run_check(RulePlaces::Configured(RuleSource::Runtime(layout)));
     assert_eq!(out, "1 file, 1 rule, 0 warnings: ok\n");
     assert_eq!(status, CommandStatus::Positive);
     let missing = RuleSource::Path("/nowhere".into());
-    assert_eq!(run_check(CheckedRules::Configured(missing)).1, CommandStatus::Failed);
+    assert_eq!(run_check(RulePlaces::Configured(missing)).1, CommandStatus::Failed);
 }
 
 const MANIFEST: &str = include_str!("../../../k8s/tollgate.yaml");
@@ -220,7 +225,7 @@ fn a_rule_file_with_a_key_of_manifests_is_a_rule_file() {
 fn a_directory_may_not_have_manifests() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("k.yaml"), MANIFEST).unwrap();
-    let (out, status) = run_check(CheckedRules::Paths(vec![directory.path().into()]));
+    let (out, status) = run_check(RulePlaces::Paths(vec![directory.path().into()]));
     assert_eq!(status, CommandStatus::Failed);
     assert!(out.contains("k.yaml: this is a Kubernetes manifest, "), "{out}");
     assert!(

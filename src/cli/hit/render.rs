@@ -10,32 +10,19 @@ use crate::{
 };
 
 /// Writes the overall result of a request, then the details.
-pub(super) fn response(
-    domain: &[u8],
-    descriptors: &[Vec<Entry>],
+pub(in crate::cli) fn response(
+    descriptors: &[&[Entry]],
     response: &Response,
     out: &mut impl Write,
 ) -> io::Result<()> {
     writeln!(out, "{}", response.code.name())?;
     let never_passes = rule_flag(response, "neverPasses");
-    let mut has_no_limit = false;
     for (index, entries) in descriptors.iter().enumerate() {
         let status = match response.statuses.get(index) {
-            Some(status) => {
-                has_no_limit |= status.limit.is_none();
-                describe_status(status, never_passes)
-            }
+            Some(status) => describe_status(status, never_passes),
             None => "no answer".to_owned(),
         };
-        writeln!(out, "  {}: {status}", describe_descriptor(entries))?;
-    }
-    if has_no_limit {
-        let domain = printable(&String::from_utf8_lossy(domain));
-        writeln!(
-            out,
-            "no limit: no rule of the domain {domain} matches, the rule is unlimited or replaced by \
-             that of another descriptor, or the service has no such domain"
-        )?;
+        writeln!(out, "  {}: {status}", descriptor(entries))?;
     }
     if never_passes && response.code == ResponseCode::OverLimit {
         writeln!(out, "this request can never pass: it has more hits than the limit allows")?;
@@ -88,7 +75,7 @@ fn penalty_seconds(response: &Response) -> Option<&Json> {
 }
 
 /// The `key=value` pairs as on the command line.
-fn describe_descriptor(entries: &[Entry]) -> String {
+pub(in crate::cli) fn descriptor(entries: &[Entry]) -> String {
     let mut text = String::new();
     for Entry { key, value } in entries {
         if !text.is_empty() {
@@ -107,7 +94,10 @@ fn escape(bytes: &[u8]) -> String {
 
 fn describe_status(status: &ResponseStatus, never_passes: bool) -> String {
     let code = status.code.name();
-    let Some(limit) = &status.limit else { return format!("{code}, no limit") };
+    let Some(limit) = &status.limit else {
+        let limit = if status.is_unmatched() { "no limit" } else { "unlimited" };
+        return format!("{code}, {limit}");
+    };
     let reset = match (status.reset_seconds, status.code) {
         (None, _) => "is never allowed".to_owned(),
         (Some(seconds), ResponseCode::OverLimit) if !never_passes => {
@@ -133,7 +123,7 @@ fn describe_limit(limit: &ResponseLimit) -> String {
 }
 
 /// Escapes control characters, which could change the output of a terminal.
-pub(super) fn printable(text: &str) -> String {
+pub(in crate::cli) fn printable(text: &str) -> String {
     let mut printable = String::new();
     for char in text.chars() {
         if char.is_control() {

@@ -11,7 +11,15 @@ fn entry(key: &'static str, value: &'static str) -> Entry {
 
 fn hit(descriptors: Vec<Vec<Entry>>) -> Hit {
     let address = default_address();
-    Hit { address, tls: None, domain: "shop".into(), descriptors, hits: None, refund: false }
+    Hit {
+        address,
+        tls: None,
+        domain: "shop".into(),
+        descriptors,
+        hits: None,
+        refund: false,
+        http_port: HTTP_PORT,
+    }
 }
 
 #[track_caller]
@@ -122,16 +130,13 @@ fn an_answer_is_shown_as_text() {
         vec![Entry { key: "odd".into(), value: (&b"\xff\xc3\xa4"[..]).into() }],
         vec![entry("lost", "")],
     ]);
-    let mut out = Vec::new();
-    render::response(&question.domain, &question.descriptors, &over_limit(), &mut out).unwrap();
     assert_eq!(
-        String::from_utf8(out).unwrap(),
+        rendered(&question.descriptors, &over_limit()),
         r#"OVER_LIMIT
   user=ann,path=/a\,b: OVER_LIMIT, 5 per minute, 0 remaining, retry in 42 s
   cart=7\n: OK, 20 per 10 hours (carts\u{1b}[2J), 3 remaining, resets in 42 s
   odd=�ä: OK, no limit
   lost=: no answer
-no limit: no rule of the domain shop matches, the rule is unlimited or replaced by that of another descriptor, or the service has no such domain
 a penalty refuses all requests for 42 s
 response headers
   RateLimit-Limit: 5
@@ -142,11 +147,15 @@ metadata
     );
 }
 
-fn rendered(response: &Response) -> String {
+fn rendered(descriptors: &[Vec<Entry>], response: &Response) -> String {
     let mut out = Vec::new();
-    let descriptors = [vec![entry("user", "ann")]];
-    render::response(b"shop", &descriptors, response, &mut out).unwrap();
+    let descriptors: Vec<_> = descriptors.iter().map(Vec::as_slice).collect();
+    render::response(&descriptors, response, &mut out).unwrap();
     String::from_utf8(out).unwrap()
+}
+
+fn rendered_for_ann(response: &Response) -> String {
+    rendered(&[vec![entry("user", "ann")]], response)
 }
 
 #[test]
@@ -154,7 +163,7 @@ fn a_request_that_never_passes_has_no_time_for_a_retry() {
     let mut response = over_limit();
     response.metadata =
         serde_json::json!({"rule": {"neverPasses": true}}).as_object().unwrap().clone();
-    let text = rendered(&response);
+    let text = rendered_for_ann(&response);
     assert!(text.contains("OVER_LIMIT, 5 per minute, 0 remaining, resets in 42 s\n"), "{text}");
     assert!(text.contains("\nthis request can never pass: it has more hits"), "{text}");
 }
@@ -164,11 +173,11 @@ fn the_penalty_of_a_rule_in_shadow_mode_refuses_nothing() {
     let expected = "\nwithout the shadow mode, a penalty would refuse all requests for 42 s\n";
     let mut response = over_limit();
     response.code = ResponseCode::Ok;
-    let text = rendered(&response);
+    let text = rendered_for_ann(&response);
     assert!(text.contains(expected), "{text}");
     response.metadata["rule"]["shadowMode"] = true.into();
     response.statuses.clear();
-    let text = rendered(&response);
+    let text = rendered_for_ann(&response);
     assert!(text.contains(expected), "{text}");
 }
 
@@ -176,27 +185,28 @@ fn the_penalty_of_a_rule_in_shadow_mode_refuses_nothing() {
 fn a_decision_without_the_store_is_called_so() {
     let mut response = over_limit();
     response.metadata.insert("degraded".into(), true.into());
-    let text = rendered(&response);
+    let text = rendered_for_ann(&response);
     assert!(text.contains("\ndecided by on_error: the counter store did not answer\n"), "{text}");
 }
 
 #[test]
-fn an_answer_without_a_limit_has_the_possible_reasons() {
+fn an_unlimited_rule_is_not_a_missing_one() {
+    let without_limit = |remaining| ResponseStatus {
+        code: ResponseCode::Ok,
+        remaining,
+        ..ResponseStatus::default()
+    };
     let response = Response {
         code: ResponseCode::Ok,
-        statuses: vec![ResponseStatus { code: ResponseCode::Ok, ..ResponseStatus::default() }],
+        statuses: vec![without_limit(0), without_limit(u32::MAX)],
         ..Response::default()
     };
-    let mut out = Vec::new();
-    let descriptors = [vec![entry("user", "ann")]];
-    render::response(b"shop\n", &descriptors, &response, &mut out).unwrap();
+    let asked = [vec![entry("user", "ann")], vec![entry("user", "bob")]];
     assert_eq!(
-        String::from_utf8(out).unwrap(),
-        "OK
-  user=ann: OK, no limit
-no limit: no rule of the domain shop\\n matches, the rule is unlimited or replaced by that of \
-         another descriptor, or the service has no such domain\n"
+        rendered(&asked, &response),
+        "OK\n  user=ann: OK, no limit\n  user=bob: OK, unlimited\n"
     );
+    assert_eq!(unmatched::descriptors(&asked, &response), [&asked[0]]);
 }
 
 #[tokio::test]
@@ -207,7 +217,7 @@ async fn a_refused_connection_has_a_plain_error() {
     let question =
         Hit { address: parse_address(&address).unwrap(), ..hit(vec![vec![entry("user", "ann")]]) };
     assert_eq!(
-        run(&question, &mut Vec::new()).await.unwrap_err().to_string(),
+        run(&question, &mut Vec::new(), &mut Vec::new()).await.unwrap_err().to_string(),
         format!("nothing listens at {address}; is tollgate running?")
     );
 }

@@ -67,7 +67,7 @@ impl Difference {
         plain
     }
 
-    /// The difference as a phrase that follows "differs".
+    /// The difference as a phrase that follows "differs from" and the other text.
     pub const fn phrase(self) -> &'static str {
         match self {
             Self::Case => "only in upper and lower case",

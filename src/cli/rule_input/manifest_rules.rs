@@ -21,6 +21,15 @@ pub(super) struct Block {
     pub(super) indent: u32,
 }
 
+impl Block {
+    /// A rule file with the line numbers of the manifest.
+    pub(super) fn file(self, name: String, content: &[u8]) -> SourceFile {
+        let mut bytes = vec![b'\n'; self.skipped_lines as usize];
+        bytes.extend_from_slice(content);
+        SourceFile { name, bytes }
+    }
+}
+
 struct Manifest<'a> {
     name: &'a str,
     lines: Vec<&'a str>,
@@ -137,15 +146,13 @@ impl ManifestRules {
         };
         let name = format!("{entry_name}, {}", manifest.name);
         self.blocks.insert(name.clone(), block);
-        let mut padded = vec![b'\n'; block.skipped_lines as usize];
-        padded.extend(bytes);
-        self.files.push(SourceFile { name, bytes: padded });
+        self.files.push(block.file(name, &bytes));
     }
 }
 
 /// Finds `bytes`, the content of `value`, in the lines of the manifest. Returns
 /// `None` if they are written in another form, such as a quoted string.
-fn find_block(lines: &[&str], value: Item<'_>, bytes: &[u8]) -> Option<Block> {
+pub(super) fn find_block(lines: &[&str], value: Item<'_>, bytes: &[u8]) -> Option<Block> {
     let text = str::from_utf8(bytes).ok()?;
     // The parser reports the first line of the content, or the line above.
     for skipped_lines in [value.line.saturating_sub(1), value.line] {

@@ -1,0 +1,251 @@
+//! `tollgate explain`: shows which rule applies to a request, or why none does. Needs no
+//! running service.
+
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{
+    check,
+    exit::CommandStatus,
+    hit::{self, Hit, HitError},
+    rehearsal::{self, Rehearsal},
+    rule_input::{RuleInput, RulePlaces},
+};
+use crate::{
+    config,
+    descriptor::{
+        Entry, Request,
+        invalid::{InvalidRequest, MOST_DESCRIPTORS},
+    },
+    engine::{DecideError, decision::Match},
+    grpc::client::Response,
+    rules::{Rule, RuleTree, explain::Explanation},
+    settings::DecisionSettings,
+    time::{Clock, Timestamp},
+};
+
+pub(super) mod advice;
+mod json;
+mod text;
+
+/// The arguments of `tollgate explain`.
+#[derive(Clone, Debug)]
+pub struct Explain {
+    /// The rules.
+    pub input: RuleInput,
+    /// The settings of the service that decides by these rules.
+    pub settings: DecisionSettings,
+    /// The request.
+    pub hit: Hit,
+    /// Set to ask the running service as well, without charging it.
+    pub ask_server: bool,
+    /// Set to write JSON instead of text.
+    pub json: bool,
+}
+
+/// The reason why `tollgate explain` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplainError {
+    /// The service returned no answer, or the output cannot be written.
+    #[error(transparent)]
+    Hit(#[from] HitError),
+    /// No service accepts the request.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequest),
+    /// The request cannot be decided.
+    #[error(transparent)]
+    Undecided(#[from] DecideError),
+}
+
+impl From<io::Error> for ExplainError {
+    fn from(error: io::Error) -> Self {
+        Self::Hit(error.into())
+    }
+}
+
+/// All that is known of a request.
+struct Report<'t> {
+    domain: &'t Bytes,
+    rules: &'t RuleTree,
+    descriptors: Vec<DescriptorReport<'t>>,
+    /// The answer with unused counters.
+    answer: Response,
+    /// The answer of the running service.
+    server: Option<Response>,
+}
+
+struct DescriptorReport<'t> {
+    entries: &'t [Entry],
+    /// `None` if the domain is unknown.
+    explanation: Option<Explanation<'t>>,
+    /// The limits of the rule.
+    limits: Vec<LimitReport>,
+    /// The rule is one without limits that another rule replaces.
+    replaced: bool,
+}
+
+struct LimitReport {
+    /// The index in the rule.
+    index: usize,
+    counter: String,
+    /// Another rule of the request replaces this limit.
+    replaced: bool,
+}
+
+/// Explains the request, and writes the result to `out`. Mistakes in the rules go to
+/// `errors`. Returns [`CommandStatus::Positive`] if a rule applies to every descriptor.
+///
+/// # Errors
+///
+/// If the running service does not answer, or the output cannot be written.
+pub async fn run(
+    explain: &Explain,
+    clock: Arc<dyn Clock>,
+    out: &mut impl Write,
+    errors: &mut impl Write,
+) -> Result<CommandStatus, ExplainError> {
+    if explain.settings.rules.xds.is_some()
+        && matches!(explain.input.rules, RulePlaces::Configured(_))
+    {
+        writeln!(
+            errors,
+            "error: the rules come from a management server, because CONFIG_TYPE is \
+             GRPC_XDS_SOTW, expected files: name them with --config. The page /rlconfig of the \
+             service lists its rules, and `tollgate hit --hits 0` shows an answer"
+        )?;
+        return Ok(CommandStatus::Failed);
+    }
+    let Some(rules) = read_rules(&explain.input, errors)? else {
+        return Ok(CommandStatus::Failed);
+    };
+    let request = hit::request(&explain.hit);
+    request.validate(MOST_DESCRIPTORS)?;
+    let report = report(explain, &request, &rules, clock).await?;
+    if explain.json {
+        writeln!(out, "{:#}", json::report(&report))?;
+    } else {
+        text::write(&report, out)?;
+    }
+    let all_match = report.descriptors.iter().all(DescriptorReport::is_matched);
+    Ok(if all_match { CommandStatus::Positive } else { CommandStatus::Unmatched })
+}
+
+/// The rules, or `None` if they have mistakes, which are written to `errors`.
+fn read_rules(input: &RuleInput, errors: &mut impl Write) -> io::Result<Option<Arc<RuleTree>>> {
+    let read = input.read();
+    for error in &read.errors {
+        writeln!(errors, "error: {error}\n")?;
+    }
+    match config::compile(&read.files, input.options()) {
+        Ok(_) if !read.errors.is_empty() => Ok(None),
+        Ok(compiled) => Ok(Some(Arc::new(compiled.rules))),
+        Err(diagnostics) => {
+            check::write_diagnostics(diagnostics.iter(), diagnostics.len(), &read, errors)?;
+            Ok(None)
+        }
+    }
+}
+
+async fn report<'t>(
+    explain: &'t Explain,
+    request: &'t Request,
+    rules: &'t Arc<RuleTree>,
+    clock: Arc<dyn Clock>,
+) -> Result<Report<'t>, ExplainError> {
+    let DecisionSettings { key_format, mode, answers, .. } = &explain.settings;
+    let now = clock.now();
+    let rehearsal = Rehearsal::new(Arc::clone(rules), clock, key_format.clone(), *mode);
+    let decision = rehearsal.decide(request).await?;
+    let domain = rules.domain(&request.domain);
+    let mut descriptors = Vec::with_capacity(request.descriptors.len());
+    for (descriptor, verdict) in request.descriptors.iter().zip(&decision.verdicts) {
+        let entries = descriptor.entries.as_slice();
+        let explanation = domain.map(|domain| domain.explain(entries));
+        let rule = explanation.as_ref().and_then(|explanation| explanation.end.rule());
+        descriptors.push(DescriptorReport {
+            limits: rule.map_or_else(Vec::new, |rule| {
+                limits(rule, &verdict.matched, entries, &explain.settings, now)
+            }),
+            replaced: rule.is_some_and(|rule| rule.is_unlimited())
+                && matches!(verdict.matched, Match::None { .. }),
+            entries,
+            explanation,
+        });
+    }
+    let server = if explain.ask_server {
+        Some(hit::call(&Hit { hits: Some(0), ..explain.hit.clone() }).await?)
+    } else {
+        None
+    };
+    let answer = rehearsal::response(request, &decision, answers);
+    Ok(Report { domain: &request.domain, rules, descriptors, answer, server })
+}
+
+fn limits(
+    rule: &Rule,
+    matched: &Match,
+    entries: &[Entry],
+    settings: &DecisionSettings,
+    now: Timestamp,
+) -> Vec<LimitReport> {
+    let mut limits = Vec::with_capacity(rule.spec.limits.len());
+    for (index, spec) in rule.spec.limits.iter().enumerate() {
+        let counter = rule.counter(&spec.limit, &settings.key_format, entries, now);
+        limits.push(LimitReport {
+            index,
+            counter: String::from_utf8_lossy(counter.key.as_bytes()).into_owned(),
+            replaced: match matched {
+                Match::Rule(_, applied) => !applied.contains(&index),
+                _ => true,
+            },
+        });
+    }
+    limits
+}
+
+impl Report<'_> {
+    /// The sentence that the running service has other rules; `None` if nothing shows it.
+    fn difference(&self) -> Option<&'static str> {
+        let server = self.server.as_ref()?;
+        for (position, there) in server.statuses.iter().enumerate() {
+            let Some(here) = self.answer.statuses.get(position) else { continue };
+            // Of several limits, the counters choose the one in the answer.
+            let is_single = self.descriptors.get(position).is_some_and(|it| it.limits.len() == 1);
+            let differs = if is_single {
+                here.limit != there.limit
+            } else {
+                here.limit.is_some() != there.limit.is_some()
+            };
+            if differs {
+                return Some(
+                    "the running service has other rules than these: compare them with its page \
+                     /rlconfig, whose end lists the mistakes of rejected rules",
+                );
+            }
+        }
+        None
+    }
+}
+
+impl DescriptorReport<'_> {
+    /// The rule that governs the descriptor, also if other rules replace its limits.
+    fn rule(&self) -> Option<&Arc<Rule>> {
+        self.explanation.as_ref()?.end.rule()
+    }
+
+    /// True if a limit applies, or a rule that allows everything.
+    fn is_matched(&self) -> bool {
+        match self.rule() {
+            None => false,
+            Some(rule) if rule.is_unlimited() => !self.replaced,
+            Some(_) => self.limits.iter().any(|limit| !limit.replaced),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

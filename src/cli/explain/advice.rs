@@ -1,0 +1,159 @@
+//! Advice as sentences.
+
+use crate::{
+    cli::hit::render::{descriptor, printable},
+    descriptor::Entry,
+    rules::{
+        Element, Rule, RuleTree,
+        explain::{Advice, EntryPart, Explanation, RulePath, Shadowed, similar_names},
+        lookup::LookupEnd,
+    },
+};
+
+/// The most domains listed.
+const MOST_NAMES: usize = 10;
+/// The most domains listed that are like the one asked for.
+const MOST_SIMILAR: usize = 3;
+
+/// The element in the notation of a descriptor: `key=value`, or the key if it matches any
+/// value.
+pub(super) fn element(element: &Element) -> String {
+    let text = match element.value() {
+        "" => element.key().to_owned(),
+        value => format!("{}={value}", element.key()),
+    };
+    printable(&text)
+}
+
+fn entry(entries: &[Entry], index: usize) -> String {
+    entries.get(index..=index).map_or_else(String::new, descriptor)
+}
+
+fn place(rule: &Rule) -> String {
+    format!("{} at {}", printable(&rule.name()), rule.spec.location)
+}
+
+/// The reason why no rule applies.
+pub(in crate::cli) fn reason(explanation: &Explanation<'_>, entries: &[Entry]) -> String {
+    let next = entry(entries, explanation.chosen().count());
+    let Some(last) = explanation.chosen().last() else {
+        if entries.is_empty() {
+            return "a descriptor without entries matches none".to_owned();
+        }
+        return format!("none begins with `{next}`");
+    };
+    let last = format!("`{}` at {}", element(last), last.location);
+    match explanation.end {
+        LookupEnd::NoLimit => format!("{last} has no limit, and no entry follows"),
+        LookupEnd::NothingBelow => format!("`{next}` follows, but {last} has no `descriptors`"),
+        _ => format!("below {last}, nothing matches `{next}`"),
+    }
+}
+
+/// The problem of a domain without rules, with the names that may have been meant. `None`
+/// for a known domain.
+pub(in crate::cli) fn unknown_domain(rules: &RuleTree, domain: &[u8]) -> Option<String> {
+    if rules.domain(domain).is_some() {
+        return None;
+    }
+    let asked = String::from_utf8_lossy(domain);
+    let mut names: Vec<&str> = rules.domain_names().map(|name| &**name).collect();
+    names.sort_unstable();
+    let mut problem = format!("no rule file has the domain `{}`", printable(&asked));
+    let similar = similar_names(&asked, names.iter().copied(), MOST_SIMILAR);
+    if similar.is_empty() {
+        problem += &format!("; the domains are {}", quoted(&names));
+    } else {
+        problem += &format!("; did you mean {}?", quoted(&similar));
+    }
+    Some(problem)
+}
+
+/// The advice as a sentence, for a descriptor with these entries.
+pub(in crate::cli) fn sentence(advice: &Advice<'_>, entries: &[Entry]) -> String {
+    match advice {
+        Advice::Similar { entry: index, element: found, part, difference } => {
+            let part = match part {
+                EntryPart::Value => "value",
+                EntryPart::Key => "key",
+            };
+            format!(
+                "the {part} in `{}` differs from `{}` at {} {}",
+                entry(entries, *index),
+                element(found),
+                found.location,
+                difference.phrase()
+            )
+        }
+        Advice::Deeper(paths) => {
+            format!("the rules below it need more entries: {}", rule_paths(paths))
+        }
+        Advice::Order { order, rule } => format!(
+            "in another order, `{}`, the rule {} applies",
+            chosen_entries(entries, order),
+            place(rule)
+        ),
+        Advice::Part { entries: kept, rule } => format!(
+            "a rule applies only to descriptors that end with it: to `{}` alone, {} applies",
+            chosen_entries(entries, kept),
+            place(rule)
+        ),
+        Advice::Elsewhere { entry: index, paths } => {
+            let key = entries
+                .get(*index)
+                .map_or_else(String::new, |entry| printable(&String::from_utf8_lossy(&entry.key)));
+            format!("the key `{key}` belongs elsewhere, in {}", rule_paths(paths))
+        }
+        Advice::Known { entry: index, elements, unlisted } => {
+            let mut known: Vec<_> =
+                elements.iter().map(|it| format!("`{}`", element(it))).collect();
+            if *unlisted > 0 {
+                known.push(format!("{unlisted} more"));
+            }
+            format!(
+                "nothing there is like `{}`; known: {}",
+                entry(entries, *index),
+                known.join(", ")
+            )
+        }
+    }
+}
+
+/// A rule that an element of another one hides.
+pub(super) fn shadowed(shadowed: &Shadowed<'_>) -> String {
+    format!(
+        "{} would apply if `{}` at {} did not come first",
+        place(shadowed.rule),
+        element(shadowed.chosen),
+        shadowed.chosen.location
+    )
+}
+
+fn chosen_entries(entries: &[Entry], indexes: &[usize]) -> String {
+    let mut chosen = Vec::with_capacity(indexes.len());
+    for index in indexes {
+        chosen.extend(entries.get(*index).cloned());
+    }
+    descriptor(&chosen)
+}
+
+fn rule_paths(paths: &[RulePath<'_>]) -> String {
+    let mut texts = Vec::with_capacity(paths.len());
+    for RulePath { elements, rule } in paths {
+        let keys: Vec<_> = elements.iter().map(|it| element(it)).collect();
+        texts.push(format!("`{}` at {}", keys.join(","), rule.spec.location));
+    }
+    texts.join(", ")
+}
+
+/// The first of `names`, and the number of the others.
+fn quoted(names: &[&str]) -> String {
+    let mut texts = Vec::new();
+    for name in names.iter().take(MOST_NAMES) {
+        texts.push(format!("`{}`", printable(name)));
+    }
+    if MOST_NAMES < names.len() {
+        texts.push(format!("{} more", names.len() - MOST_NAMES));
+    }
+    texts.join(", ")
+}

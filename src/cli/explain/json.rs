@@ -1,0 +1,131 @@
+//! The report as JSON.
+
+use serde_json::{Value, json};
+
+use super::{DescriptorReport, Report, advice, text};
+use crate::{
+    cli::hit::render::descriptor,
+    descriptor::Entry,
+    grpc::client::{Response, ResponseStatus},
+    rules::{
+        Rule,
+        explain::{Explanation, Tried, TriedLevel, TriedResult},
+        lookup::MatchKind,
+    },
+};
+
+pub(super) fn report(report: &Report<'_>) -> Value {
+    let descriptors: Vec<_> = report.descriptors.iter().map(described).collect();
+    json!({
+        "domain": String::from_utf8_lossy(report.domain),
+        "problem": advice::unknown_domain(report.rules, report.domain),
+        "descriptors": descriptors,
+        "answer": answer(report, &report.answer),
+        "server": report.server.as_ref().map(|server| answer(report, server)),
+        "difference": report.difference(),
+    })
+}
+
+fn described(described: &DescriptorReport<'_>) -> Value {
+    let mut value = json!({
+        "descriptor": descriptor(described.entries),
+        "matched": described.is_matched(),
+        "rule": described.rule().map(|found| rule(described, found)),
+    });
+    if let Some(explanation) = &described.explanation {
+        explain(explanation, described.entries, &mut value);
+    }
+    value
+}
+
+fn explain(explanation: &Explanation<'_>, entries: &[Entry], value: &mut Value) {
+    let levels: Vec<_> = explanation.levels.iter().zip(entries).map(level).collect();
+    let shadowed: Vec<_> = explanation.shadowed.iter().map(advice::shadowed).collect();
+    let hints: Vec<_> = explanation.advice.iter().map(|it| advice::sentence(it, entries)).collect();
+    value["end"] = explanation.end.name().into();
+    if explanation.end.rule().is_none() {
+        value["problem"] = advice::reason(explanation, entries).into();
+    }
+    value["entries"] = levels.into();
+    value["shadowed"] = shadowed.into();
+    value["hints"] = hints.into();
+}
+
+fn level((level, entry): (&TriedLevel<'_>, &Entry)) -> Value {
+    let tried: Vec<_> = level.tried.iter().map(tried).collect();
+    json!({
+        "entry": descriptor(std::slice::from_ref(entry)),
+        "tried": tried,
+        "unlisted": level.unlisted,
+    })
+}
+
+fn tried(tried: &Tried<'_>) -> Value {
+    let (result, by) = match tried.result {
+        TriedResult::Chosen(by) => ("chosen", Some(by)),
+        TriedResult::Later(by) => ("later", Some(by)),
+        TriedResult::Unmatched => ("unmatched", None),
+    };
+    json!({
+        "element": advice::element(tried.element),
+        "place": &*tried.element.location,
+        "result": result,
+        "by": by.map(MatchKind::name),
+    })
+}
+
+fn rule(described: &DescriptorReport<'_>, rule: &Rule) -> Value {
+    let mut limits = Vec::new();
+    for limit in &described.limits {
+        let Some(spec) = rule.spec.limits.get(limit.index) else { continue };
+        limits.push(json!({
+            "limit": text::limit_text(spec),
+            "name": &*spec.name,
+            "counter": limit.counter,
+            "replaced": limit.replaced,
+        }));
+    }
+    json!({
+        "key": rule.name(),
+        "place": &*rule.spec.location,
+        "unlimited": rule.is_unlimited(),
+        "replaced": described.replaced,
+        "shadowMode": rule.spec.shadow_mode,
+        "quotaMode": rule.spec.quota_mode,
+        "limits": limits,
+    })
+}
+
+/// An answer with the names of `/json`.
+fn answer(report: &Report<'_>, answer: &Response) -> Value {
+    let mut statuses = Vec::new();
+    for (described, found) in report.descriptors.iter().zip(&answer.statuses) {
+        statuses.push(status(described.entries, found));
+    }
+    let headers: Vec<_> =
+        answer.headers.iter().map(|(name, value)| json!({"key": name, "value": value})).collect();
+    json!({
+        "overallCode": answer.code.name(),
+        "statuses": statuses,
+        "responseHeadersToAdd": headers,
+        "dynamicMetadata": answer.metadata,
+    })
+}
+
+fn status(entries: &[Entry], status: &ResponseStatus) -> Value {
+    let limit = status.limit.as_ref().map(|limit| {
+        json!({
+            "name": limit.name,
+            "requestsPerUnit": limit.requests,
+            "unit": limit.unit,
+            "unitMultiplier": limit.multiplier,
+        })
+    });
+    json!({
+        "descriptor": descriptor(entries),
+        "code": status.code.name(),
+        "currentLimit": limit,
+        "limitRemaining": status.remaining,
+        "resetSeconds": status.reset_seconds,
+    })
+}

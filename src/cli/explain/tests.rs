@@ -1,0 +1,202 @@
+use std::collections::HashSet;
+
+use futures_util::FutureExt;
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+use crate::{
+    cli::rule_input::RulePlaces,
+    counter::KeyFormat,
+    descriptor::Descriptor,
+    engine::decision::Mode,
+    limit::{Hits, Limit, Unit, Window},
+    rule_files::LinkPolicy,
+    rules::spec::{DescriptorSpec, DomainSpec, LimitSpec, RuleSpec},
+    time::{ManualClock, Timestamp},
+};
+
+const RULES: &str = "\
+domain: edge
+descriptors:
+- key: path
+  rate_limit: { unit: second, requests_per_unit: 50 }
+- key: path
+  value: /login
+  descriptors:
+  - key: address
+    shadow_mode: true
+    rate_limits:
+    - { unit: minute, requests_per_unit: 5, algorithm: sliding_window, penalty: 10m, name: slow }
+    - { unit: day, requests_per_unit: 100, name: daily }
+- key: plan
+  value: paid
+  rate_limit: { unlimited: true, replaces: [{ name: daily }] }
+";
+
+fn explained(descriptors: &[&str], domain: &'static str, json: bool) -> (String, CommandStatus) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("rules.yaml");
+    std::fs::write(&path, RULES).unwrap();
+    let explain = Explain {
+        input: RuleInput {
+            rules: RulePlaces::Paths(vec![path]),
+            links: LinkPolicy::Inside,
+            merge_domains: false,
+        },
+        settings: DecisionSettings::read(|_| None, |_| None).unwrap(),
+        hit: Hit {
+            address: hit::default_address(),
+            tls: None,
+            domain: domain.into(),
+            descriptors: descriptors
+                .iter()
+                .map(|text| hit::parse_descriptor(text.as_bytes()).unwrap())
+                .collect(),
+            hits: None,
+            refund: false,
+            http_port: hit::HTTP_PORT,
+        },
+        ask_server: false,
+        json,
+    };
+    let (mut out, mut errors) = (Vec::new(), Vec::new());
+    let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
+    let status = run(&explain, clock, &mut out, &mut errors).now_or_never().unwrap().unwrap();
+    assert_eq!(String::from_utf8(errors).unwrap(), "");
+    let place = format!("{}/", directory.path().display());
+    (String::from_utf8(out).unwrap().replace(&place, ""), status)
+}
+
+#[test]
+fn the_rule_its_limits_and_the_answer_are_shown() {
+    let (text, status) = explained(&["path=/login,address=::1", "plan=paid"], "edge", false);
+    let expected = "\
+path=/login,address=::1
+  entry path=/login
+    path=/login at rules.yaml:5: matches, by the exact value
+    path at rules.yaml:3: comes later, matches by any value
+  entry address=::1
+    address at rules.yaml:8: matches, by any value
+  rule edge.path_/login.address at rules.yaml:8, in shadow mode: it refuses nothing
+    limit 5 per minute by sliding_window, penalty 600s, name slow
+      counter edge|path=/login|address=::1|penalty:sliding_window:60s
+    limit 100 per day, name daily
+      does not apply: another descriptor's rule replaces `daily`
+plan=paid
+  entry plan=paid
+    plan=paid at rules.yaml:13: matches, by the exact value
+  rule edge.plan_paid at rules.yaml:13, replaces daily
+    unlimited: every request passes, and nothing is counted
+answer if nothing has been counted
+  OK
+    path=/login,address=::1: OK, 5 per minute (slow), 4 remaining, resets in 120 s
+    plan=paid: OK, unlimited
+";
+    assert_eq!((text.as_str(), status), (expected, CommandStatus::Positive));
+}
+
+#[test]
+fn the_reason_and_hints_are_shown_if_no_rule_applies() {
+    let (text, status) = explained(&["path=/login"], "edge", false);
+    let expected = "\
+path=/login
+  entry path=/login
+    path=/login at rules.yaml:5: matches, by the exact value
+    path at rules.yaml:3: comes later, matches by any value
+  no rule applies: `path=/login` at rules.yaml:5 has no limit, and no entry follows
+  shadowed: edge.path at rules.yaml:3 would apply if `path=/login` at rules.yaml:5 did not come first
+  hint: the rules below it need more entries: `path=/login,address` at rules.yaml:8
+answer if nothing has been counted
+  OK
+    path=/login: OK, no limit
+";
+    assert_eq!((text.as_str(), status), (expected, CommandStatus::Unmatched));
+}
+
+#[test]
+fn an_unknown_domain_comes_with_the_known_ones() {
+    let (text, status) = explained(&["path=/"], "Edge", false);
+    assert!(
+        text.starts_with("no rule file has the domain `Edge`; did you mean `edge`?\n"),
+        "{text}"
+    );
+    assert_eq!(status, CommandStatus::Unmatched);
+    let (text, _) = explained(&["path=/"], "mail", false);
+    assert!(
+        text.starts_with("no rule file has the domain `mail`; the domains are `edge`\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn programs_read_json() {
+    let (text, _) = explained(&["path=/login,address=::1", "plan=free"], "edge", true);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let [first, second] = json["descriptors"].as_array().unwrap().as_slice() else {
+        unreachable!("{json}")
+    };
+    assert_eq!(first["rule"]["key"], "edge.path_/login.address");
+    assert_eq!(first["rule"]["limits"][1]["limit"], "100 per day, name daily");
+    assert_eq!(first["entries"][0]["tried"][1]["result"], "later");
+    assert_eq!((&first["matched"], &second["matched"]), (&true.into(), &false.into()));
+    assert_eq!((&second["end"], &second["rule"]), (&"no_element".into(), &().into()));
+    assert_eq!(json["answer"]["statuses"][0]["limitRemaining"], 4);
+}
+
+/// Random lists of descriptors: with limits, without them, and unlimited.
+fn lists(depth: u32) -> BoxedStrategy<Vec<DescriptorSpec>> {
+    let key = prop::sample::select(vec!["a", "b", "a_b", "a*", "*"]);
+    let value = prop::sample::select(vec!["", "a", "b", "a*", "*"]);
+    let below = if depth == 0 { Just(Vec::new()).boxed() } else { lists(depth - 1) };
+    let element = (key, value, 0..3, below).prop_map(|(key, value, kind, descriptors)| {
+        let limit = LimitSpec {
+            limit: Limit::fixed(5, Window::new(Unit::Minute)),
+            name: Arc::default(),
+            all_or_nothing: false,
+            on_error: None,
+        };
+        let limits = if kind == 0 { vec![limit] } else { Vec::new() };
+        let rule = (kind < 2).then(|| RuleSpec { limits, ..RuleSpec::default() });
+        let (key, value) = (key.to_owned(), value.to_owned());
+        DescriptorSpec { key, value, rule, descriptors, ..DescriptorSpec::default() }
+    });
+    vec(element, 0..5).prop_map(without_duplicates).boxed()
+}
+
+fn without_duplicates(mut list: Vec<DescriptorSpec>) -> Vec<DescriptorSpec> {
+    let mut seen = HashSet::new();
+    list.retain(|spec| seen.insert(spec.composite_key()));
+    list
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+    #[test]
+    fn the_explained_rule_decides(
+        descriptors in lists(2),
+        asked in vec(vec(("[ab_]{0,3}", "[ab_]{0,3}"), 0..4), 1..6),
+    ) {
+        let domain = "d".to_owned();
+        let rules = Arc::new(RuleTree::compile(vec![DomainSpec { domain, descriptors }]));
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(9)));
+        let keys = KeyFormat::default();
+        let service = Rehearsal::new(Arc::clone(&rules), clock, keys, Mode::default());
+        let mut descriptors = Vec::new();
+        for pairs in asked {
+            let entries = pairs
+                .into_iter()
+                .map(|(key, value)| Entry { key: key.into(), value: value.into() })
+                .collect();
+            let hits = Hits::Add(1);
+            descriptors.push(Descriptor { entries, hits, has_own_hits: false, limit: None });
+        }
+        let request = Request { domain: "d".into(), descriptors, hits_addend: 0 };
+        let decision = service.decide(&request).now_or_never().unwrap().unwrap();
+        let domain = rules.domain(b"d").unwrap();
+        for (descriptor, verdict) in request.descriptors.iter().zip(&decision.verdicts) {
+            let explained = domain.explain(&descriptor.entries).end.rule();
+            let decided = verdict.matched.rule();
+            prop_assert_eq!(explained.map(|rule| rule.index), decided.map(|rule| rule.index));
+        }
+    }
+}

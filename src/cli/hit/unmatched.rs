@@ -1,0 +1,179 @@
+//! Tells that no rule applies, which looks like a success otherwise.
+
+use std::{io, time::Duration};
+
+use axum::body::{self, Body};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tokio::time;
+
+use super::{
+    Hit,
+    render::{descriptor, printable},
+};
+use crate::{
+    descriptor::Entry,
+    grpc::client::Response,
+    net::{Address, HostPort},
+    rules::explain::similar_names,
+};
+
+/// The time for the page of the rules: it is only an advice.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The most bytes of the page that are read: some 100,000 rules.
+const MOST_PAGE_BYTES: usize = 16 << 20;
+/// The most names listed.
+const MOST_NAMES: usize = 3;
+
+/// The descriptors to which no rule applies.
+pub(super) fn descriptors<'h>(asked: &'h [Vec<Entry>], response: &Response) -> Vec<&'h [Entry]> {
+    let mut unmatched = Vec::new();
+    for (entries, status) in asked.iter().zip(&response.statuses) {
+        if status.is_unmatched() {
+            unmatched.push(entries.as_slice());
+        }
+    }
+    unmatched
+}
+
+/// Writes that no rule applies to the descriptors in `unmatched`, with the nearest names
+/// if the service shows its rules, and the command that tells the reason.
+pub(super) async fn report(
+    hit: &Hit,
+    unmatched: &[&[Entry]],
+    errors: &mut impl io::Write,
+) -> io::Result<()> {
+    let domain = printable(&String::from_utf8_lossy(&hit.domain));
+    for entries in unmatched {
+        let entries = descriptor(entries);
+        writeln!(errors, "tollgate: NO RULE of the domain `{domain}` applies to `{entries}`")?;
+    }
+    match read_page(hit).await {
+        Some(page) => {
+            let known = known(&hit.domain, unmatched, &page.names);
+            writeln!(errors, "{} shows: {known}", page.url)?;
+        }
+        None => writeln!(
+            errors,
+            "the service has no such domain, or no rule that matches, or another descriptor's rule \
+             replaces its limit"
+        )?,
+    }
+    let mut command = format!("tollgate explain --config RULES --domain {}", quoted(&domain));
+    for entries in &hit.descriptors {
+        command += &format!(" {}", quoted(&descriptor(entries)));
+    }
+    writeln!(errors, "to see the reason: {command}")
+}
+
+/// A word of a shell command.
+fn quoted(text: &str) -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "=,./:_-".contains(char);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// The sentence about the rules of the service. `names` are those of its rules.
+fn known(domain: &[u8], unmatched: &[&[Entry]], names: &[String]) -> String {
+    let domain = printable(&String::from_utf8_lossy(domain));
+    let prefix = format!("{domain}.");
+    let mut own = Vec::new();
+    let mut domains = Vec::new();
+    for name in names {
+        match name.strip_prefix(&prefix) {
+            Some(keys) => own.push(keys),
+            None => domains.extend(name.split('.').next()),
+        }
+    }
+    if own.is_empty() {
+        domains.sort_unstable();
+        domains.dedup();
+        let list = nearest(&domain, &domains);
+        return format!("no rule in this domain; the domains: {list}");
+    }
+    let mut lists = Vec::new();
+    for entries in unmatched {
+        let keys: Vec<_> = entries.iter().map(|it| String::from_utf8_lossy(&it.key)).collect();
+        lists.push(nearest(&keys.join("."), &own));
+    }
+    format!("the domain has other rules, the nearest: {}", lists.join("; "))
+}
+
+/// The names that are most like `asked`, or else the first ones.
+fn nearest(asked: &str, names: &[&str]) -> String {
+    let mut nearest = similar_names(asked, names.iter().copied(), MOST_NAMES);
+    if nearest.is_empty() {
+        nearest.extend(names.iter().take(MOST_NAMES));
+    }
+    let mut texts: Vec<_> = nearest.iter().map(|name| format!("`{name}`")).collect();
+    if texts.len() < names.len() {
+        texts.push(format!("{} more", names.len() - texts.len()));
+    }
+    texts.join(", ")
+}
+
+/// The page that lists the rules of a service.
+struct RulePage {
+    url: String,
+    /// The names of the rules, at least one.
+    names: Vec<String>,
+}
+
+/// Reads the page `/rlconfig`; `None` if it cannot be read, or has no rules.
+async fn read_page(hit: &Hit) -> Option<RulePage> {
+    let Address::Tcp(address) = &hit.address else { return None };
+    let page = HostPort { host: address.host.clone(), port: hit.http_port };
+    let url = format!("http://{page}/rlconfig");
+    let text = time::timeout(PAGE_TIMEOUT, get(&url)).await.ok()??;
+    let mut names = Vec::new();
+    for line in text.lines() {
+        if let Some((name, _)) = line.split_once(": unit=") {
+            names.push(name.to_owned());
+        }
+    }
+    if names.is_empty() { None } else { Some(RulePage { url, names }) }
+}
+
+async fn get(url: &str) -> Option<String> {
+    let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+    let response = client.get(url.parse().ok()?).await.ok()?;
+    if !response.status().is_success() {
+        return None;
+    }
+    let body = body::to_bytes(Body::new(response.into_body()), MOST_PAGE_BYTES).await.ok()?;
+    Some(String::from_utf8_lossy(&body).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(key: &'static str) -> Vec<Entry> {
+        vec![Entry { key: key.into(), value: "x".into() }]
+    }
+
+    #[test]
+    fn the_nearest_names_are_told() {
+        let names = ["shop.user", "shop.path_/a.address", "mail.user"].map(str::to_owned);
+        let users = entries("users");
+        let cases: [(&[u8], &str); 3] = [
+            (b"shop", "the domain has other rules, the nearest: `user`, 1 more"),
+            (b"Shop", "no rule in this domain; the domains: `shop`, 1 more"),
+            (b"x", "no rule in this domain; the domains: `mail`, `shop`"),
+        ];
+        for (domain, expected) in cases {
+            assert_eq!(known(domain, &[&users], &names), expected);
+        }
+    }
+
+    #[test]
+    fn words_of_the_shell_are_quoted() {
+        assert_eq!(quoted("user=ann,path=/a"), "user=ann,path=/a");
+        assert_eq!(quoted("c=outbound|80||a"), "'c=outbound|80||a'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
+}

@@ -1,0 +1,242 @@
+use std::path::Path;
+
+use futures_util::FutureExt;
+
+use super::*;
+
+/// The results of files, each a name and a content, of which the last has tests.
+struct Outcome {
+    status: CommandStatus,
+    out: String,
+    errors: String,
+    junit: String,
+}
+
+fn run_files(files: &[(&str, &str)]) -> Outcome {
+    let directory = tempfile::tempdir().unwrap();
+    let mut last = PathBuf::new();
+    for (name, text) in files {
+        last = directory.path().join(name);
+        fs::write(&last, text).unwrap();
+    }
+    run_paths(vec![last], directory.path())
+}
+
+fn run_paths(files: Vec<PathBuf>, directory: &Path) -> Outcome {
+    let (mut out, mut errors) = (Vec::new(), Vec::new());
+    let junit = directory.join("junit.xml");
+    let tests = TestRun { files, junit: Some(junit.clone()) };
+    let status = run(&tests, &mut out, &mut errors).now_or_never().unwrap().unwrap();
+    let place = format!("{}/", directory.display());
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(&place, "");
+    let junit = fs::read(junit).unwrap();
+    Outcome { status, out: text(out), errors: text(errors), junit: text(junit) }
+}
+
+const RULES: &str = "\
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: minute, requests_per_unit: 2, name: per_user, replaces: [{ name: old }] }
+- key: plan
+  rate_limit: { unit: hour, requests_per_unit: 9, name: old }
+- key: free
+  rate_limit: { unlimited: true }
+- key: slow
+  rate_limit: { unit: minute, requests_per_unit: 2, algorithm: sliding_window }
+";
+
+/// Checks the results of these tests of [`RULES`].
+#[track_caller]
+fn check(tests: &str, status: CommandStatus, expected: &str) {
+    let text = format!("rules: rules.yaml\ndomain: shop\ntests:\n{tests}");
+    let outcome = run_files(&[("rules.yaml", RULES), ("a_test.yaml", &text)]);
+    assert_eq!((outcome.out.as_str(), outcome.errors.as_str()), (expected, ""));
+    assert_eq!(outcome.status, status);
+}
+
+#[test]
+fn the_example_passes() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tests/edge_test.yaml");
+    let directory = tempfile::tempdir().unwrap();
+    let outcome = run_paths(vec![example], directory.path());
+    assert!(outcome.out.ends_with("\n4 tests, 0 failed\n"), "{}{}", outcome.out, outcome.errors);
+    assert_eq!(outcome.status, CommandStatus::Positive);
+}
+
+#[test]
+fn every_field_of_an_answer_can_be_expected() {
+    let tests = r"
+- name: all fields
+  steps:
+  - descriptors: [user=ann]
+    hits: 0
+    expect: { code: OK, limit: 2 per minute, remaining: 2, reset: 60s, rule: shop.user }
+  - descriptors: [user=ann]
+    hits: 3
+    expect: { code: OVER_LIMIT, reset: 60s }
+  - descriptors: [slow=x]
+    hits: 3
+    expect: { code: OVER_LIMIT, reset: never }
+  - { advance: 90s }
+  - descriptors: [user=ann, plan=a, free=x, cart=y]
+    times: 2
+    expect:
+      code: OK
+      descriptors:
+      - { code: OK, reset: 30s }
+      - { rule: none, limit: none }
+      - { rule: shop.free, limit: none }
+      - { rule: none }
+  - descriptors: [user=ann]
+    refund: true
+    hits: 2
+    expect: { remaining: 2 }
+";
+    check(tests, CommandStatus::Positive, "pass  all fields\n1 test, 0 failed\n");
+}
+
+#[test]
+fn a_failure_shows_the_expected_and_the_whole_answer() {
+    let tests = r"
+- name: passes
+  steps:
+  - descriptors: [user=ann]
+- name: fails
+  steps:
+  - descriptors: [user=ann]
+    times: 4
+    expect: { code: OK, limit: 2 per minute }
+  - descriptors: [user=bob, Plan=a]
+    expect: { descriptors: [{ remaining: 2, rule: shop.usr }, { rule: shop.plan }] }
+";
+    let expected = "\
+pass  passes
+FAIL  fails (a_test.yaml:8)
+  step 1, line 10, request 3 of 4
+    code: expected OK, got OVER_LIMIT
+    answer: user=ann: OVER_LIMIT, limit 2 per minute, remaining 0, reset 60s, rule shop.user at rules.yaml:3
+  step 2, line 13
+    rule of user=bob: expected shop.usr, got shop.user
+    remaining of user=bob: expected 2, got 1
+    rule of Plan=a: expected shop.plan, got none
+    answer: user=bob: OK, limit 2 per minute, remaining 1, reset 60s, rule shop.user at rules.yaml:3
+    answer: Plan=a: OK, no rule applies: none begins with `Plan=a`; the key in `Plan=a` differs from `plan` at rules.yaml:5 only in upper and lower case
+2 tests, 1 failed
+";
+    check(tests, CommandStatus::Negative, expected);
+}
+
+#[test]
+fn each_test_begins_with_unused_counters_at_its_own_time() {
+    let tests = r"
+- name: one
+  start: 2026-03-01T12:00:50+01:00
+  steps:
+  - { descriptors: [user=ann], hits: 2, expect: { reset: 10s } }
+- name: two
+  steps:
+  - { descriptors: [user=ann], expect: { remaining: 1, reset: 60s } }
+";
+    check(tests, CommandStatus::Positive, "pass  one\npass  two\n2 tests, 0 failed\n");
+}
+
+#[test]
+fn mistakes_have_a_line_and_a_column() {
+    let text = r"
+rules: rules.yaml
+domain: shop
+start: noon
+tests:
+- nam: a
+  steps:
+  - descriptors: [user=ann]
+    expect: { remainig: 1 }
+  - descriptors: [user]
+    times: 0
+  - expect: { code: YES }
+  - descriptors: [user=a, user=b]
+    expect: { remaining: 1, code: YES, descriptors: [{ reset: 1.5s }] }
+";
+    let outcome = run_files(&[("rules.yaml", RULES), ("a_test.yaml", text)]);
+    let expected = "\
+a_test.yaml:4:8: `start` is `noon`, expected a time such as 2026-03-01T12:00:00Z, from 1970 on
+a_test.yaml:6:3: the key `nam` is unknown in a test, expected name, start, steps
+a_test.yaml:6:3: the test has no `name`
+a_test.yaml:9:15: the key `remainig` is unknown in `expect`, expected code, limit, remaining, reset, rule, descriptors
+a_test.yaml:10:19: not a descriptor, expected key=value,key=value and so on
+a_test.yaml:10:5: rate limit descriptor list must not be empty
+a_test.yaml:11:12: `times` is `0`, expected a whole number from 1 to 100000
+a_test.yaml:12:5: the step has no `descriptors`
+a_test.yaml:14:35: `code` is `YES`, expected OK or OVER_LIMIT
+a_test.yaml:14:13: `limit`, `remaining`, `reset` and `rule` belong to one descriptor, expected them in the elements of `descriptors`
+a_test.yaml:14:13: `descriptors` of `expect` has 1 elements, expected one for each of 2 descriptors, and no `limit`, `remaining`, `reset` or `rule` beside it
+a_test.yaml:14:63: `reset` is `1.5s`, expected whole seconds such as 30s, or never
+";
+    assert_eq!(outcome.errors, expected);
+    assert_eq!(outcome.status, CommandStatus::Failed);
+}
+
+#[test]
+fn inline_rules_have_the_lines_of_the_file() {
+    let text = r"
+inline_rules: |
+  domain: shop
+  descriptors:
+  - key: user
+    rate_limit: { unit: minute, requests_per_unit: 2 }
+tests:
+- name: a
+  steps:
+  - { domain: shop, descriptors: [user=ann], expect: { remaining: 3 } }
+";
+    let outcome = run_files(&[("a_test.yaml", text)]);
+    assert!(outcome.out.contains("rule shop.user at a_test.yaml:5\n"), "{}", outcome.out);
+    let text = text.replace("unit: minute", "unit: minuet");
+    let outcome = run_files(&[("a_test.yaml", &text)]);
+    assert!(outcome.errors.contains("--> a_test.yaml:6:25\n"), "{}", outcome.errors);
+    assert_eq!(outcome.status, CommandStatus::Failed);
+}
+
+#[test]
+fn unusable_files_and_rules_have_their_own_exit_code() {
+    let test = "tests: [{ name: a, steps: [{ domain: d, descriptors: [a=b] }] }]\n";
+    for (text, expected) in [
+        ("rules: missing.yaml\n".to_owned() + test, "missing.yaml: cannot read this: No such file"),
+        (test.to_owned(), "a_test.yaml:1:1: the file has no `rules`"),
+        ("rules: [a_test.yaml]\n".to_owned() + test, "error: the key `rules` is unknown"),
+        ("{".to_owned(), "error: this is not YAML"),
+        ("[]".to_owned(), "a_test.yaml:1:1: a file with tests is not a map"),
+    ] {
+        let outcome = run_files(&[("a_test.yaml", &text)]);
+        assert!(outcome.errors.contains(expected), "{}", outcome.errors);
+        assert_eq!(outcome.status, CommandStatus::Failed, "{text}");
+    }
+}
+
+#[test]
+fn the_report_is_well_formed() {
+    let tests = r#"
+rules: rules.yaml
+tests:
+- { name: 'a <"b"> & c', steps: [{ domain: shop, descriptors: [user=<ann>], expect: { remaining: 9 } }] }
+- { name: passes, steps: [] }
+"#;
+    let outcome = run_files(&[("rules.yaml", RULES), ("a_test.yaml", tests)]);
+    let expected = r#"<?xml version="1.0" encoding="UTF-8"?>
+<testsuites>
+  <testsuite name="a_test.yaml" tests="2" failures="1">
+    <testcase name="a &lt;&quot;b&quot;&gt; &amp; c" classname="a_test.yaml">
+      <failure message="the answer is not the expected one">
+a_test.yaml:4
+  step 1, line 4
+    remaining of user=&lt;ann&gt;: expected 9, got 1
+    answer: user=&lt;ann&gt;: OK, limit 2 per minute, remaining 1, reset 60s, rule shop.user at rules.yaml:3
+      </failure>
+    </testcase>
+    <testcase name="passes" classname="a_test.yaml"/>
+  </testsuite>
+</testsuites>
+"#;
+    assert_eq!(outcome.junit, expected);
+}
