@@ -121,7 +121,7 @@ async fn try_decide<S: Store>(
         Ok(message) => message,
         Err(error) => {
             service.reject_unread(&error);
-            return error_response(StatusCode::BAD_REQUEST, &error.to_string());
+            return error_response(StatusCode::BAD_REQUEST, &error);
         }
     };
     drop(bytes);

@@ -16,24 +16,37 @@ use crate::descriptor::{
     invalid::{InvalidRequest, MOST_DESCRIPTORS, MOST_ENTRIES},
 };
 
+/// The most bytes of a message about malformed JSON, without the place of the error.
+const MAX_REASON: usize = 500;
+
 /// Reads a request; [`Request::validate`] checks its sizes.
 ///
 /// # Errors
 ///
 /// The first error of the JSON, with its line and column, or of the request.
 pub fn decode(text: &[u8]) -> Result<Request, String> {
-    let message = parse(text).map_err(|error| error.to_string())?;
-    message.request().map_err(|error| error.to_string())
+    parse(text)?.request().map_err(|error| error.to_string())
 }
 
 /// Parses the JSON of a request.
 ///
 /// # Errors
 ///
-/// The first error, with its line and column.
-pub(super) fn parse(text: &[u8]) -> Result<RequestJson, serde_json::Error> {
-    let Object(request) = serde_json::from_slice(text)?;
+/// The first error, with its line and column. It quotes little of the text.
+pub(super) fn parse(text: &[u8]) -> Result<RequestJson, String> {
+    let Object(request) = serde_json::from_slice(text).map_err(|error| reason(&error))?;
     Ok(request)
+}
+
+/// The text of an error, cut if it quotes a long name or value: the client may leave the
+/// answer unread.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let begin = &text[..text.floor_char_boundary(MAX_REASON)];
+    if begin.len() == text.len() {
+        return text;
+    }
+    format!("{begin}… at line {} column {}", error.line(), error.column())
 }
 
 #[derive(Deserialize)]

@@ -120,6 +120,31 @@ async fn a_body_has_a_maximum_length() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_answer_to_malformed_json_quotes_little_of_it() {
+    let service = InProcess::start(RULES, &[]).await;
+    let long = "x".repeat(1 << 19);
+    for request in
+        [json!({ &*long: 1 }), json!({ "domain": [&long] }), json!({ "hitsAddend": &long })]
+    {
+        let reply = service.post_json(&request.to_string()).await;
+        let text = reply.text();
+        assert_eq!(reply.status, 400);
+        assert!(text.len() < 700 && text.contains(" at line 1 column "), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn heads_of_requests_have_a_maximum_length() {
+    let service = InProcess::start(RULES, &[]).await;
+    let long = "x".repeat(100_000).into_bytes();
+    assert_eq!(service.http("GET", "/ready", &[("x", &long)], b"").await.status, 431);
+    let many = [("x", &b"y"[..]); 101];
+    assert_eq!(service.http("GET", "/ready", &many, b"").await.status, 431);
+    let some = [("x", &long[..300]); 90];
+    assert_eq!(service.http("GET", "/ready", &some, b"").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
 async fn other_methods_and_unknown_pages_are_rejected() {
     let service = InProcess::start(RULES, &[]).await;
     for (method, path, status) in [
