@@ -9,11 +9,14 @@ use envoy_types::pb::envoy::{
 use prost::Message;
 use testkit::{
     grpc::{decide, descriptor, request_for, with_hits},
+    http::json_request,
+    network::free_port,
     raw_grpc::frame,
+    tollgate::Tollgate,
     unique_value,
 };
 use tollgate::grpc::pb::envoy as ours;
-use tonic::Code as Status;
+use tonic::{Code as Status, Request};
 
 use crate::in_process::InProcess;
 
@@ -81,6 +84,21 @@ async fn messages_up_to_4_mib_are_accepted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn headers_of_up_to_16_kib_are_accepted() {
+    let service = InProcess::start(RULES, &[]).await;
+    let mut client = service.grpc().await;
+    let mut call = async |bytes: usize| {
+        let mut request = Request::new(request_for("shop", &[("user", &unique_value())]));
+        request.metadata_mut().insert("x", "y".repeat(bytes).parse().unwrap());
+        client.should_rate_limit(request).await
+    };
+    call(15_000).await.unwrap();
+    call(17_000).await.unwrap_err();
+    // The connection is not closed.
+    call(15_000).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn keys_and_values_are_any_bytes() {
     let service = InProcess::start(RULES, &[("RESPONSE_DYNAMIC_METADATA", "always")]).await;
     let raw = service.raw_grpc().await;
@@ -107,6 +125,25 @@ async fn keys_and_values_are_any_bytes() {
         assert_eq!(reply.overall_code(), Code::Ok);
     }
     check_service(&service).await;
+}
+
+/// Also if a request is refused, invalid, or not decided by Redis.
+#[test]
+fn values_of_requests_are_not_logged() {
+    let redis = format!("127.0.0.1:{}", free_port());
+    for settings in
+        [&[][..], &[("REDIS_URL", &*redis)], &[("REDIS_URL", &redis), ("ON_ERROR", "local")]]
+    {
+        let service = Tollgate::start(RULES, &[settings, &[("LOG_LEVEL", "trace")]].concat());
+        let body = json_request("shop", &[("user", "s3cret")]);
+        for _ in 0..5 {
+            service.post_json(&body);
+        }
+        service.post_json(&json_request("shop", &[("user", "s3cret"); 101]));
+        service.wait_for_log("a request was invalid");
+        let log = service.log();
+        assert!(!log.contains("s3cret"), "{log}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

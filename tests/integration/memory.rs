@@ -1,7 +1,11 @@
 //! The memory that a message can use: two bytes on the wire make an element of a hundred
 //! bytes.
 
-use std::iter;
+use std::{
+    io::Write,
+    iter,
+    net::{SocketAddr, TcpStream},
+};
 
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
 use futures_util::future::join_all;
@@ -10,6 +14,7 @@ use testkit::{
     grpc::{self, descriptor, request_for},
     raw_grpc::RawGrpc,
     tollgate::Tollgate,
+    wait::eventually,
 };
 use tonic::Code as Status;
 
@@ -145,4 +150,47 @@ fn many_small_elements_of_json_cost_no_more_than_the_message() {
     let cost = (service.peak_memory() - before) / MIB;
     println!("JSON of {LARGEST} bytes, twice: {cost} MiB");
     assert!(cost < 64, "{cost} MiB");
+}
+
+/// So many connections that each send this.
+fn send_on_each(to: SocketAddr, bytes: &[u8], connections: u32) -> Vec<TcpStream> {
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        let mut stream = TcpStream::connect(to).unwrap();
+        stream.write_all(bytes).unwrap();
+        open.push(stream);
+    }
+    open
+}
+
+/// The beginning of a gRPC call: a frame with headers, to be continued in another.
+fn half_headers() -> Vec<u8> {
+    // Without Huffman coding, not to be kept: `x`, and a value of 1,000 bytes.
+    let header = [&[0, 1, b'x', 0x7f, 0xe9, 0x06][..], &[b'y'; 1_000]].concat();
+    let block = header.repeat(14);
+    let length = u32::try_from(block.len()).unwrap().to_be_bytes();
+    let frame = [&length[1..], &[1, 0, 0, 0, 0, 1], &block].concat();
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", &frame[..]].concat()
+}
+
+/// The figure of docs/security.md, which `k8s/tollgate.yaml` relies on.
+#[test]
+fn a_connection_takes_80_kib_at_most() {
+    const CONNECTIONS: u32 = 900;
+    let half_head = [b"GET /ready HTTP/1.1\r\nx: ", &[b'y'; 31_000][..]].concat();
+    for (listener, bytes) in [("http", half_head), ("grpc", half_headers())] {
+        // A fourth of them may be unfinished handshakes.
+        let settings = [("MAX_CONNECTIONS", "4000"), ("MAX_CONNECTIONS_PER_PEER", "0")];
+        let service = Tollgate::start(RULES, &settings);
+        let before = service.peak_memory();
+        let to = if listener == "grpc" { service.grpc } else { service.http };
+        let _open = send_on_each(to, &bytes, CONNECTIONS);
+        eventually("connections", || {
+            let open = service.metrics().value("tollgate_connections", &[("listener", listener)]);
+            f64::from(CONNECTIONS) <= open
+        });
+        let cost = (service.peak_memory() - before) / CONNECTIONS as usize;
+        println!("{listener}: {cost} bytes for each connection");
+        assert!(cost < 80 << 10, "{listener}: {cost} bytes");
+    }
 }

@@ -1,8 +1,10 @@
 //! gRPC server reflection.
 
+use futures_util::stream::pending;
 use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorProto, field_descriptor_proto::Type};
-use tonic::{codegen::tokio_stream::once, transport::Channel};
+use tonic::{Code, codegen::tokio_stream::once, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
@@ -81,4 +83,26 @@ async fn texts_are_strings_for_clients() {
         assert_eq!(of(Type::String).join(" "), strings, "{symbol}");
         assert!(of(Type::Bytes).is_empty(), "{symbol}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_has_a_bounded_number_of_watches_and_reflections() {
+    let service = InProcess::start("domain: shop\n", &[]).await;
+    let channel = service.channel().await;
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        let mut client = HealthClient::new(channel.clone());
+        let mut watch = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+        watch.message().await.unwrap();
+        open.push(watch);
+    }
+    let mut reflection = ServerReflectionClient::new(channel.clone());
+    let refused = reflection.server_reflection_info(pending()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let reason = [("reason", "too_many_streams")];
+    assert_eq!(service.metrics().await.value("tollgate_calls_cut_off", &reason), 1.0);
+    // The connection still serves, and another one has streams of its own.
+    HealthClient::new(channel).check(HealthCheckRequest::default()).await.unwrap();
+    let mut other = ServerReflectionClient::new(service.channel().await);
+    other.server_reflection_info(pending()).await.unwrap();
 }

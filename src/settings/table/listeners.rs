@@ -61,8 +61,9 @@ pub(super) const LISTENERS: Group = Group {
                    bounded apart, by a fourth of it. A further connection replaces one of the \
                    address with the most connections, if that has been silent for a second, or is \
                    closed itself. Raise it if the log reports that few places are left, together \
-                   with the hard limit of open files (`ulimit -Hn`); each listener may use that \
-                   many.",
+                   with the hard limit of open files (`ulimit -Hn`), as each listener may use that \
+                   many, and with the memory of the container, 200 KiB for each. Lower it if the \
+                   container has less than 2.2 GiB.",
         },
         Setting {
             name: "MAX_CONNECTIONS_PER_PEER",
