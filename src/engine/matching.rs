@@ -46,8 +46,8 @@ fn drop_replaced(matches: &mut [Match]) {
     }
     for found in matches {
         let is_replaced = match found {
-            Match::None { .. } | Match::Override(_) => false,
-            Match::Unlimited(rule) => replaced.contains(&rule.spec.name),
+            // Replaced or not, an unlimited rule counts nothing.
+            Match::None { .. } | Match::Override(_) | Match::Unlimited(_) => false,
             Match::Rule(rule, limits) => {
                 limits.retain(|limit| !replaced.contains(&rule.spec.limits[*limit].name));
                 limits.is_empty()
