@@ -10,6 +10,7 @@ use std::{
 };
 
 use rustix::fs::OFlags;
+use tracing::warn;
 
 mod error;
 mod walk;
@@ -67,7 +68,7 @@ impl RuleSource {
     /// For a path, see [`read`]. The files of a [`RuntimeLayout`] may have any
     /// extension, and there may be no file. Each is named as in the reference
     /// service: by its path below the directory that is read, with dots instead
-    /// of slashes.
+    /// of slashes. Links without a target are skipped, with a warning.
     ///
     /// # Errors
     ///
@@ -123,8 +124,8 @@ impl RuntimeLayout {
 /// Below a directory, the rule files are those whose names end in `.yaml` or
 /// `.yml`. Names that start with a dot and symbolic links to directories are
 /// skipped: a volume of Kubernetes contains both, and each file would be read
-/// twice. Symbolic links to files are followed if `links` allows them. `path` itself may
-/// be any link.
+/// twice. Symbolic links to files are followed if `links` allows them; those without a
+/// target are skipped, with a warning. `path` itself may be any link.
 ///
 /// # Errors
 ///
@@ -147,7 +148,11 @@ fn list(path: &Path) -> Result<Listing, ReadError> {
         walk::check_regular_file(path, &metadata)?;
         let name = path.display().to_string();
         let file = ListedFile { path: path.to_owned(), name, metadata, is_link: false };
-        return Ok(Listing { directory: path.to_owned(), files: vec![file] });
+        return Ok(Listing {
+            directory: path.to_owned(),
+            files: vec![file],
+            broken_links: Vec::new(),
+        });
     }
     let listing = DirectoryWalk::list(path, NameFilter::Yaml)?;
     if listing.files.is_empty() {
@@ -157,6 +162,9 @@ fn list(path: &Path) -> Result<Listing, ReadError> {
 }
 
 fn read_all(listing: Listing, links: LinkPolicy) -> Result<Vec<SourceFile>, ReadError> {
+    for link in &listing.broken_links {
+        warn!("{}: skipped this link, as its target does not exist", link.display());
+    }
     let mut total_bytes = 0;
     let mut files = Vec::with_capacity(listing.files.len());
     for listed in listing.files {

@@ -137,8 +137,25 @@ fn errors_name_the_path() {
     );
     let gone = "cannot read this: No such file or directory (os error 2)";
     assert_eq!(error(&directory.path().join("missing")), gone);
-    symlink("nowhere", directory.path().join("a.yaml")).unwrap();
-    assert_eq!(error(directory.path()), gone);
+}
+
+#[test]
+fn a_link_without_a_target_is_skipped() {
+    let directory = directory(&["a.yaml"]);
+    symlink("ann@desk.17:1700000000", directory.path().join(".#a.yaml")).unwrap();
+    symlink("nowhere", directory.path().join("b.yaml")).unwrap();
+    assert_eq!(names(directory.path()), ["a.yaml"]);
+    let layout = RuntimeLayout {
+        root: directory.path().to_owned(),
+        subdirectory: PathBuf::new(),
+        app_directory: String::new(),
+        watch_root: false,
+        ignore_dot_files: false,
+    };
+    let files = RuleSource::Runtime(layout).read(LinkPolicy::Inside).unwrap();
+    assert_eq!(files.len(), 1);
+    write(directory.path(), "nowhere", "");
+    assert_eq!(names(directory.path()), ["a.yaml", "b.yaml"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, DirEntry, Metadata},
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -22,6 +23,8 @@ pub(super) struct ListedFile {
 pub(super) struct Listing {
     pub(super) directory: PathBuf,
     pub(super) files: Vec<ListedFile>,
+    /// Links whose target does not exist, such as the `.#name` of an editor.
+    pub(super) broken_links: Vec<PathBuf>,
 }
 
 /// Chooses rule files by their names.
@@ -73,6 +76,7 @@ impl NameFilter {
 pub(super) struct DirectoryWalk {
     filter: NameFilter,
     files: Vec<ListedFile>,
+    broken_links: Vec<PathBuf>,
     /// The number of files and directories so far.
     entries: usize,
 }
@@ -80,10 +84,11 @@ pub(super) struct DirectoryWalk {
 impl DirectoryWalk {
     /// The files below `directory` that `filter` allows, sorted by path.
     pub(super) fn list(directory: &Path, filter: NameFilter) -> Result<Listing, ReadError> {
-        let mut walk = Self { filter, files: Vec::new(), entries: 0 };
+        let mut walk = Self { filter, files: Vec::new(), broken_links: Vec::new(), entries: 0 };
         walk.directory(directory, "", 0)?;
-        walk.files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Listing { directory: directory.to_owned(), files: walk.files })
+        let Self { mut files, broken_links, .. } = walk;
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Listing { directory: directory.to_owned(), files, broken_links })
     }
 
     fn directory(
@@ -124,7 +129,13 @@ impl DirectoryWalk {
             return Ok(());
         }
         let path = entry.path();
-        let metadata = metadata(&path)?;
+        let metadata = match metadata(&path) {
+            Err(ReadError::Io(path, error)) if is_link && error.kind() == ErrorKind::NotFound => {
+                self.broken_links.push(path);
+                return Ok(());
+            }
+            metadata => metadata?,
+        };
         // A symbolic link to a directory.
         if metadata.is_dir() {
             return Ok(());
