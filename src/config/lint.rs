@@ -41,7 +41,10 @@ pub(super) fn check_siblings(list: &[ParsedDescriptor], sink: &mut DiagnosticSin
             let name = quote(&list[cover].composite_key);
             let place = sink.describe(list[cover].location);
             let message = if descriptor.composite_key.contains('*') {
-                format!("nothing reaches this: {name} at {place} comes first and matches it all")
+                format!(
+                    "only an entry with this very text reaches this: {name} at {place} comes \
+                     first and matches all others"
+                )
             } else {
                 format!("no entry with this key reaches this: {name} at {place} matches all")
             };

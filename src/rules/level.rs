@@ -20,6 +20,8 @@ pub(super) struct Level {
     patterns: Patterns,
     /// The branch of each pattern, at the position of the pattern.
     pattern_branches: Vec<Branch>,
+    /// The position of each pattern, by its text.
+    pattern_positions: HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>,
 }
 
 /// An element of the list: the rule for descriptors that end with it, and the
@@ -47,7 +49,7 @@ impl Level {
             if let Some(branch) = self.exact.get(composite.as_slice()) {
                 return Some(Found { branch, by: MatchKind::Value });
             }
-            if let Some(position) = self.patterns.first(&composite) {
+            if let Some(position) = self.pattern(&composite) {
                 let branch = &self.pattern_branches[position];
                 return Some(Found { branch, by: MatchKind::Pattern });
             }
@@ -64,7 +66,15 @@ impl Level {
         if let Some(branch) = self.exact.get(composite.as_slice()) {
             all.push(Found { branch, by: MatchKind::Value });
         }
-        for branch in &self.pattern_branches {
+        let literal = self.pattern_positions.get(composite.as_slice());
+        if let Some(&position) = literal {
+            let branch = &self.pattern_branches[position];
+            all.push(Found { branch, by: MatchKind::Pattern });
+        }
+        for (position, branch) in self.pattern_branches.iter().enumerate() {
+            if literal == Some(&position) {
+                continue;
+            }
             if Pattern::new(branch.element.composite_key().as_bytes()).matches(&composite) {
                 all.push(Found { branch, by: MatchKind::Pattern });
             }
@@ -83,6 +93,17 @@ impl Level {
     /// Every element: patterns in the order of the source, then the others in no order.
     pub(super) fn branches(&self) -> impl Iterator<Item = &Branch> {
         self.pattern_branches.iter().chain(self.exact.values())
+    }
+
+    /// The position of the pattern for an entry: the one with this very text, or the first
+    /// that matches it.
+    fn pattern(&self, composite: &[u8]) -> Option<usize> {
+        if composite.contains(&b'*')
+            && let Some(position) = self.pattern_positions.get(composite)
+        {
+            return Some(*position);
+        }
+        self.patterns.first(composite)
     }
 }
 
@@ -108,6 +129,7 @@ impl LevelBuilder {
     pub(super) fn add(&mut self, composite_key: &str, branch: Branch) {
         let level = &mut self.level;
         if composite_key.contains('*') {
+            level.pattern_positions.insert(composite_key.as_bytes().into(), self.patterns.len());
             self.patterns.push(Pattern::new(composite_key.as_bytes()));
             level.pattern_branches.push(branch);
         } else {

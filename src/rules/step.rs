@@ -35,10 +35,10 @@ impl RuleStep {
         self.value_to_metric
     }
 
-    /// The pattern of the value, if all values that match it share one counter.
+    /// The pattern of the value, if all values that match it share one counter. Empty if
+    /// the pattern is in the key alone.
     pub(super) fn shared_pattern(&self) -> Option<&str> {
         if self.is_pattern && self.share_threshold {
-            // A pattern in the key alone has an empty value.
             Some(self.composite_key.get(self.key_length + 1..).unwrap_or_default())
         } else {
             None
@@ -47,9 +47,16 @@ impl RuleStep {
 
     /// The part of a counter's name for `entry`, which this step matches.
     pub(super) fn key_part<'a>(&'a self, entry: &'a Entry) -> KeyPart<'a> {
-        match self.shared_pattern() {
-            Some(pattern) => KeyPart { key: &entry.key, value: pattern.as_bytes(), shared: true },
-            None => KeyPart { key: &entry.key, value: &entry.value, shared: false },
+        if !self.is_pattern || !self.share_threshold {
+            return KeyPart { key: &entry.key, value: &entry.value, shared: false };
         }
+        // As in the reference service, the pattern loses the key only if it begins with the
+        // key of the entry: not if the `*` is in it.
+        let pattern = self.composite_key.as_bytes();
+        let value = match pattern.strip_prefix(&*entry.key) {
+            Some(rest) => rest.strip_prefix(b"_").unwrap_or(pattern),
+            None => pattern,
+        };
+        KeyPart { key: &entry.key, value, shared: true }
     }
 }

@@ -87,6 +87,15 @@ fn the_first_matching_pattern_wins() {
 }
 
 #[test]
+fn an_entry_like_a_pattern_comes_before_earlier_patterns() {
+    let rules =
+        || vec![leaf("path", "*", "all"), leaf("path", "/api/*", "api"), leaf("pa*h", "", "keys")];
+    check(rules(), &[("path=/api/*", "api"), ("path=/api/1", "all"), ("path=*", "all")]);
+    let keys = || vec![leaf("*", "", "all"), leaf("a*", "b", "literal")];
+    check(keys(), &[("a*=b", "literal"), ("ax=b", "all"), ("a*=c", "all")]);
+}
+
+#[test]
 fn a_lookup_does_not_backtrack() {
     let rules = vec![
         node("a", "x", vec![leaf("b", "1", "exact")]),
@@ -181,6 +190,13 @@ fn each_value_has_a_counter_unless_the_threshold_is_shared() {
     let repeated = vec![shared(node("k", "a*", vec![leaf("k", "b*", "b")]))];
     check_counter(repeated, "k=a1 k=b1", "domain_k_a*_k_b1_1234");
     check_counter(vec![leaf("a", "", "a")], "a=x", "domain_a_x_1234");
+    let in_key = || vec![shared(leaf("route/*", "", "routes"))];
+    check_counter(in_key(), "route/1=x", "domain_route/1_route/*_1234");
+    let in_both = || vec![shared(leaf("pa*", "x*", "both"))];
+    check_counter(in_both(), "path=x1", "domain_path_pa*_x*_1234");
+    check_counter(in_both(), "pa*=x1", "domain_pa*_x*_1234");
+    let across = || vec![shared(leaf("a", "*", "across"))];
+    check_counter(across(), "a_b=c", "domain_a_b_a_*_1234");
 }
 
 #[test]
@@ -324,8 +340,7 @@ fn find_by_definition<'a>(
     let ((key, value), rest) = entries.split_first()?;
     let joined = format!("{key}_{value}");
     let is_pattern = |it: &&DescriptorSpec| it.composite_key().contains('*');
-    let named =
-        |name: &str| list.iter().find(|spec| !is_pattern(spec) && spec.composite_key() == name);
+    let named = |name: &str| list.iter().find(|spec| spec.composite_key() == name);
     let matches = |it: &DescriptorSpec| {
         Pattern::new(it.composite_key().as_bytes()).matches(joined.as_bytes())
     };
@@ -340,7 +355,7 @@ proptest! {
     #[test]
     fn a_lookup_agrees_with_its_definition(
         list in trees(),
-        descriptors in vec(vec(("[ab_]{0,3}", "[ab_]{0,3}"), 0..4), 8),
+        descriptors in vec(vec(("[ab_*]{0,3}", "[ab_*]{0,3}"), 0..4), 8),
     ) {
         let tree = tree("d", list.clone());
         for descriptor in descriptors {

@@ -14,7 +14,9 @@ fn a_pattern_after_a_more_general_one_is_reported() {
 - {{ key: a, {LIMIT} }}
 "
         ),
-        &["5:3: nothing reaches this: `a_x*` at r.yaml:4 comes first and matches it all"],
+        &[
+            "5:3: only an entry with this very text reaches this: `a_x*` at r.yaml:4 comes first and matches all others",
+        ],
     );
 }
 
