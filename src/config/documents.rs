@@ -124,7 +124,7 @@ impl<'n> Item<'n> {
         };
         map.into_iter().flatten().map(|(key, entry)| {
             let is_text = !entry.key_is_plain || scalar::resolve(key) == Plain::Text;
-            (&**key, is_text, Item::new(&entry.node))
+            (&**key, is_text, Item::new(entry.last_value()))
         })
     }
 

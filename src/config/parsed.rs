@@ -3,7 +3,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::source::Location;
+use super::{source::Location, yaml::KeyOrigin};
 use crate::rules::spec::{DescriptorSpec, DomainSpec, LimitSpec};
 
 /// The unit of a lease share: it is counted in millionths of the limit.
@@ -36,6 +36,8 @@ pub(super) struct ParsedDescriptor {
     pub(super) spec: DescriptorSpec,
     pub(super) composite_key: String,
     pub(super) location: Location,
+    /// The origin of `key` and `value`.
+    pub(super) key_origin: KeyOrigin,
     pub(super) children: Vec<ParsedDescriptor>,
 }
 

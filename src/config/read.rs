@@ -12,9 +12,8 @@ use super::{
     lint,
     parsed::{ParsedDescriptor, ParsedDomain},
     sink::DiagnosticSink,
-    source::Location,
     tree_reader,
-    yaml::{self, Map, YamlNode, YamlValue},
+    yaml::{self, KeyOrigin, Map, YamlNode, YamlValue},
 };
 use crate::rules::spec::{DescriptorSpec, RuleSpec};
 
@@ -44,19 +43,47 @@ pub(super) fn read(sink: &mut DiagnosticSink<'_>, index: usize) -> Option<Parsed
 
 /// Reports elements of one list with the same key and value.
 pub(super) fn check_duplicates(siblings: &[ParsedDescriptor], sink: &mut DiagnosticSink<'_>) {
-    let mut first_locations: HashMap<&str, Location> = HashMap::with_capacity(siblings.len());
+    let mut firsts: HashMap<&str, &ParsedDescriptor> = HashMap::with_capacity(siblings.len());
     for descriptor in siblings {
         if descriptor.spec.key.is_empty() {
             continue;
         }
-        if let Some(&first) = first_locations.get(descriptor.composite_key.as_str()) {
-            let (name, first) = (quote(&descriptor.composite_key), sink.describe(first));
-            let message = format!("the key and value {name} are already in this list, at {first}");
-            sink.error_with_help(descriptor.location, message, "remove one of them");
+        if let Some(first) = firsts.get(descriptor.composite_key.as_str()) {
+            let (name, place) = (quote(&descriptor.composite_key), sink.describe(first.location));
+            let message = format!("the key and value {name} are already in this list, at {place}");
+            sink.error_with_help(descriptor.location, message, duplicate_help(first, descriptor));
         } else {
-            first_locations.insert(&descriptor.composite_key, descriptor.location);
+            firsts.insert(&descriptor.composite_key, descriptor);
         }
     }
+}
+
+/// Advice for two elements with the same key and value.
+fn duplicate_help(first: &ParsedDescriptor, second: &ParsedDescriptor) -> &'static str {
+    match second.key_origin {
+        KeyOrigin::Replaced => return "a `<<` below them replaces them: write it first, above them",
+        KeyOrigin::Inherited => return "they come from a `<<`: write others below it",
+        KeyOrigin::Written => {}
+    }
+    let both_have_limits = first.spec.rule.is_some() && second.spec.rule.is_some();
+    let both_have_children = !first.children.is_empty() && !second.children.is_empty();
+    let (with_rule, with_children) = match (&first.spec.rule, &second.spec.rule) {
+        (Some(one), Some(two)) => (one.limits != two.limits, both_have_children),
+        _ => (false, both_have_children),
+    };
+    if with_children {
+        "put both lists of `descriptors` under one of them"
+    } else if with_rule {
+        "for several limits, list them in the `rate_limits` of one of them"
+    } else if both_have_limits || !has_content(first) || !has_content(second) {
+        "remove one of them"
+    } else {
+        "put the limit and the list of `descriptors` under one of them"
+    }
+}
+
+fn has_content(descriptor: &ParsedDescriptor) -> bool {
+    descriptor.spec.rule.is_some() || !descriptor.children.is_empty()
 }
 
 impl<'a> SourceReader<'a, '_> {
@@ -70,6 +97,11 @@ impl<'a> SourceReader<'a, '_> {
                 return self.unexpected(root, "the file", expected);
             }
         };
+        if map.contains_key("apiVersion") && !map.contains_key("domain") {
+            let message = "this is a Kubernetes manifest, expected a rule file";
+            let help = "mount its ConfigMap as a volume, and name the mounted file";
+            return self.sink.error_with_help(root.location, message, help);
+        }
         self.check_keys(map, KeyContext::File);
         self.domain_name(map);
         self.domain.descriptors = self.descriptors(map, KeyContext::File);
@@ -133,7 +165,14 @@ impl<'a> SourceReader<'a, '_> {
         let children = self.descriptors(map, context);
         check_duplicates(&children, self.sink);
         lint::check_siblings(&children, self.sink);
-        Some(ParsedDescriptor { spec, composite_key, location: node.location, children })
+        let key_origin = key_origin(map);
+        Some(ParsedDescriptor {
+            spec,
+            composite_key,
+            location: node.location,
+            key_origin,
+            children,
+        })
     }
 
     fn rule(&mut self, map: &Map<'a>, location: &Arc<str>) -> Option<RuleSpec> {
@@ -145,11 +184,25 @@ impl<'a> SourceReader<'a, '_> {
             ..RuleSpec::default()
         };
         if let Some(metadata) = self.map(map, context, "metadata") {
-            rule.metadata = Some(Arc::new(self.json_object(metadata)));
+            rule.metadata = Some(Arc::new(self.metadata(metadata)));
         }
         let has_rule = self.limits(map, &mut rule);
         lint::check_flags(map, &rule, has_rule, self.sink);
         rule.location = Arc::clone(location);
         has_rule.then_some(rule)
     }
+}
+
+/// The origin of the key and the value of a descriptor: [`KeyOrigin::Replaced`] if it is
+/// that of one of them, [`KeyOrigin::Inherited`] if it is that of all.
+fn key_origin(map: &Map<'_>) -> KeyOrigin {
+    let mut result = KeyOrigin::Inherited;
+    for name in ["key", "value"] {
+        match map.get(name) {
+            Some(entry) if entry.origin == KeyOrigin::Replaced => return KeyOrigin::Replaced,
+            Some(entry) if entry.origin == KeyOrigin::Written => result = KeyOrigin::Written,
+            _ => {}
+        }
+    }
+    result
 }

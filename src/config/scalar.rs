@@ -13,6 +13,17 @@ pub(super) enum Plain {
     Text,
 }
 
+impl Plain {
+    /// The number as one that may have a fraction.
+    pub(super) fn into_float(self) -> Self {
+        match self {
+            #[expect(clippy::cast_precision_loss, reason = "a float has no more digits")]
+            Self::Int(number) => Self::Float(number as f64),
+            other => other,
+        }
+    }
+}
+
 /// Finds the value of the unquoted scalar `text`.
 pub(super) fn resolve(text: &str) -> Plain {
     match text {

@@ -192,6 +192,16 @@ impl<'a> DiagnosticSink<'a> {
         self.warnings.push(RawDiagnostic { location, message: message.into(), help: None });
     }
 
+    pub(super) fn warning_with_help(
+        &mut self,
+        location: Location,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        let help = Some(help.into());
+        self.warnings.push(RawDiagnostic { location, message: message.into(), help });
+    }
+
     /// The number of errors so far.
     pub(super) fn error_count(&self) -> usize {
         self.errors.list.len() + self.errors.unlisted

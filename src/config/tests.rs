@@ -3,12 +3,13 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     limit::{Limit, Unit, Window},
-    rules::Rule,
+    rules::{Rule, spec::LimitSpec},
 };
 
 mod dialect;
 mod documents;
 mod limits;
+mod merges;
 mod rejected;
 mod robustness;
 mod semantics;

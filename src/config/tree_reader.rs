@@ -6,7 +6,7 @@ use std::{borrow::Cow, rc::Rc};
 use super::{
     sink::DiagnosticSink,
     source::{Location, PathSegment, TreeValue},
-    yaml::{MAX_DEPTH, MAX_NODES, Map, MapEntry, Scalar, YamlNode, YamlValue},
+    yaml::{MAX_DEPTH, MAX_NODES, Map, MapEntry, Scalar, ScalarKind, YamlNode, YamlValue},
 };
 
 /// The root node of tree `index`; `None` if the tree is too deep or too large,
@@ -59,7 +59,7 @@ impl<'a> TreeReader<'a, '_> {
             TreeValue::Bool(false) => plain("false"),
             TreeValue::Number(number) => plain(yaml_number(*number)),
             TreeValue::Text(text) => {
-                YamlValue::Scalar(Scalar { text: text.into(), is_plain: false })
+                YamlValue::Scalar(Scalar { text: text.into(), kind: ScalarKind::Text })
             }
             TreeValue::List(list) => self.list(list, location, depth)?,
             TreeValue::Map(map) => self.map(map, location, depth)?,
@@ -91,15 +91,14 @@ impl<'a> TreeReader<'a, '_> {
         for (key, value) in map {
             let location = self.sink.child(location, PathSegment::Key(key));
             let node = self.node(value, location, depth + 1)?;
-            let entry = MapEntry { key_location: location, key_is_plain: false, node };
-            nodes.insert(Cow::Borrowed(&**key), entry);
+            nodes.insert(Cow::Borrowed(&**key), MapEntry::new(location, false, node));
         }
         Ok(YamlValue::Map(nodes))
     }
 }
 
 fn plain<'a>(text: impl Into<Cow<'a, str>>) -> YamlValue<'a> {
-    YamlValue::Scalar(Scalar { text: text.into(), is_plain: true })
+    YamlValue::Scalar(Scalar { text: text.into(), kind: ScalarKind::Plain })
 }
 
 /// Writes `number` as YAML 1.1 does.

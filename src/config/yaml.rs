@@ -5,11 +5,15 @@
 //! number where a number is expected, and a string where a string is expected.
 
 mod compose;
+mod merge;
 mod node;
 mod syntax;
+mod tags;
 mod text;
 
 pub(super) use self::{
     compose::{parse, parse_all},
-    node::{MAX_DEPTH, MAX_NODES, Map, MapEntry, Scalar, YamlNode, YamlValue},
+    node::{
+        KeyOrigin, MAX_DEPTH, MAX_NODES, Map, MapEntry, Scalar, ScalarKind, YamlNode, YamlValue,
+    },
 };

@@ -73,7 +73,7 @@ pub struct RuleSpec {
 }
 
 /// One limit of a rule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitSpec {
     /// The number of hits per window, and the algorithm.
     pub limit: Limit,

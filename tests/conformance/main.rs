@@ -55,6 +55,7 @@ use tokio::net::TcpListener;
 use tonic::transport::{Channel, Server, server::TcpIncoming};
 
 mod matrix;
+mod merges;
 
 /// The contents of one file.
 #[derive(Deserialize)]

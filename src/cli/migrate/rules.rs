@@ -43,7 +43,9 @@ pub(super) fn compare(env: &Environment, files: &[SourceFile], findings: &mut Ve
         }
     };
     for warning in compiled.warnings.iter().take(Diagnostics::MAX_SHOWN) {
-        let finding = Finding::new(Grade::Same, warning.message.as_str());
+        // Advice is for a line whose effect its author did not expect, in either service.
+        let grade = if warning.help.is_some() { Grade::Note } else { Grade::Same };
+        let finding = Finding::new(grade, warning.message.as_str());
         findings.push(with_snippet(finding, warning));
     }
     only_for_tollgate(files, &acceptances, findings);

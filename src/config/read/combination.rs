@@ -4,7 +4,7 @@ use super::{
     super::{
         keys::{KEYS, KeyContext},
         scalar::Plain,
-        yaml::MapEntry,
+        yaml::{KeyOrigin, Map, MapEntry},
     },
     block::LimitBlock,
     reader::{SourceReader, is_misspelt, non_null},
@@ -96,7 +96,7 @@ impl<'a> SourceReader<'a, '_> {
                 && !ALLOWED.contains(&key.name)
                 && let Some(entry) = non_null(map, key.name)
             {
-                self.conflict(entry, key.name, "`unlimited: true`");
+                self.conflict_with_unlimited(map, entry, key.name);
             }
         }
         let requests = self.number(map, KeyContext::RateLimit, "requests_per_unit", 0..=u32::MAX);
@@ -107,6 +107,18 @@ impl<'a> SourceReader<'a, '_> {
             self.sink.warning(entry.key_location, message);
         }
         true
+    }
+
+    fn conflict_with_unlimited(&mut self, map: &Map<'a>, entry: &MapEntry<'a>, name: &str) {
+        const UNLIMITED: &str = "`unlimited: true`";
+        let Some(unlimited) = map.get("unlimited") else { return };
+        if unlimited.origin == KeyOrigin::Written {
+            return self.conflict(entry, name, UNLIMITED);
+        }
+        let message = format!("`{name}` is combined with {UNLIMITED}, expected one of the two");
+        let place = self.sink.describe(unlimited.key_location);
+        let help = format!("a `<<` brings {UNLIMITED} from {place}: write `unlimited: false` here");
+        self.sink.error_with_help(entry.key_location, message, help);
     }
 
     /// Reports keys that conflict with the algorithm or with one another.

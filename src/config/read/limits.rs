@@ -100,7 +100,13 @@ impl<'a> SourceReader<'a, '_> {
         list: &'m [Rc<YamlNode<'a>>],
     ) -> Vec<LimitBlock<'m, 'a>> {
         let mut blocks = Vec::new();
-        if let Some(limit) = self.map(map, KeyContext::Descriptor, "rate_limit") {
+        if let Some(entry) = map.get("rate_limit")
+            && matches!(entry.node.value, YamlValue::List(_))
+        {
+            let message = "`rate_limit` is a list, expected a map";
+            let help = "for several limits, write `rate_limits` instead";
+            self.sink.error_with_help(entry.key_location, message, help);
+        } else if let Some(limit) = self.map(map, KeyContext::Descriptor, "rate_limit") {
             let location = map["rate_limit"].key_location;
             blocks.push(LimitBlock { map: limit, location, is_single: true });
         }

@@ -9,7 +9,7 @@ use super::super::{
     parsed::ParsedDomain,
     scalar::Plain,
     sink::DiagnosticSink,
-    yaml::{Map, MapEntry, YamlNode, YamlValue},
+    yaml::{Map, MapEntry, ScalarKind, YamlNode, YamlValue},
 };
 use crate::duration;
 
@@ -190,7 +190,10 @@ impl<'a> SourceReader<'a, '_> {
     /// value.
     pub(super) fn unexpected(&mut self, node: &YamlNode<'a>, name: &str, expected: &str) {
         let message = format!("{name} is {}, expected {expected}", node.describe());
-        let is_quoted = matches!(&node.value, YamlValue::Scalar(scalar) if !scalar.is_plain);
+        let is_quoted = matches!(
+            &node.value,
+            YamlValue::Scalar(scalar) if scalar.kind == ScalarKind::Text
+        );
         let expects_plain = expected.starts_with("a whole number") || expected.starts_with('`');
         if is_quoted && expects_plain {
             self.sink.error_with_help(node.location, message, "remove the quotes");

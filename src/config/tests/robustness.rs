@@ -141,14 +141,14 @@ fn a_message_about_a_long_text_is_short() {
 }
 
 #[test]
-fn fifty_thousand_descriptors_are_not_too_many() {
+fn a_hundred_thousand_descriptors_are_not_too_many() {
     let element = |it: usize| {
         format!(
             "- key: user\n  value: u{it}\n  rate_limit:\n    unit: day\n    requests_per_unit: {it}\n"
         )
     };
-    let text = (0..50_000).map(element).collect::<String>();
-    assert_eq!(rules(&("domain: d\ndescriptors:\n".to_owned() + &text)).len(), 50_000);
+    let text = (0..100_000).map(element).collect::<String>();
+    assert_eq!(rules(&("domain: d\ndescriptors:\n".to_owned() + &text)).len(), 100_000);
 }
 
 #[test]
@@ -179,6 +179,9 @@ fn invalid_utf_8_and_invalid_yaml_are_errors_with_a_position() {
         ),
         ("domain: \"d\n", "r.yaml:2:1: ", "(is a quote above not closed?)\n"),
         ("domain: a: b\n", "r.yaml:1:10: ", "(quote a text that contains `: `)\n"),
+        ("domain: d\n  descriptors:\n", "r.yaml:2:14: ", "(indent all keys of a map alike)\n"),
+        ("a:\n- b: c\n    d: e\n", "r.yaml:3:6: ", "(indent all keys of a map alike)\n"),
+        ("a:\n- b:\n    c: d\n   e: f\n", "r.yaml:4:4: ", "(indent all keys of a map alike)\n"),
         ("domain: *\n", "r.yaml:1:9: ", "(quote a text that begins with `*` or `&`)\n"),
     ] {
         let line = place(text.as_bytes());

@@ -190,15 +190,77 @@ fn only_a_pattern_can_share_its_threshold() {
 }
 
 #[test]
-fn metadata_is_any_map_that_json_can_express() {
+fn the_same_key_and_value_twice_is_explained_by_the_contents() {
+    const LIMIT: &str = "rate_limit: { unit: day, requests_per_unit: 1 }";
+    const CHILDREN: &str = "descriptors: [{ key: x, rate_limit: { unlimited: true } }]";
+    for (first, second, help) in [
+        (LIMIT, LIMIT, "remove one of them"),
+        (LIMIT, "shadow_mode: true", "remove one of them"),
+        (
+            LIMIT,
+            "rate_limit: { unit: hour, requests_per_unit: 1 }",
+            "for several limits, list them in the `rate_limits` of one of them",
+        ),
+        (CHILDREN, CHILDREN, "put both lists of `descriptors` under one of them"),
+        (CHILDREN, LIMIT, "put the limit and the list of `descriptors` under one of them"),
+    ] {
+        let text =
+            format!("domain: d\ndescriptors:\n- {{ key: a, {first} }}\n- {{ key: a, {second} }}\n");
+        let twice = "4:3: the key and value `a` are already in this list, at r.yaml:3";
+        check_errors(&text, &[&format!("{twice} ({help})")]);
+    }
+}
+
+#[test]
+fn a_manifest_and_a_list_of_limits_are_recognized() {
     check_errors(
-        "domain: d\ndescriptors:\n- { key: a, metadata: [1] }\n- { key: b, metadata: { x: [.nan, -.inf], unit: day, key: 1 } }\n",
+        "apiVersion: v1\nkind: ConfigMap\ndata: { a.yaml: 'domain: d' }\n",
         &[
-            "3:23: `metadata` is a list, expected a map",
-            "4:29: a value in `metadata` is `.nan`, expected a number that is finite",
-            "4:35: a value in `metadata` is `-.inf`, expected a number that is finite",
+            "1:1: this is a Kubernetes manifest, expected a rule file (mount its ConfigMap as a volume, and name the mounted file)",
         ],
     );
+    check_errors(
+        "domain: d\ndescriptors:\n- key: a\n  rate_limit:\n  - { unit: day, requests_per_unit: 1 }\n",
+        &[
+            "4:3: `rate_limit` is a list, expected a map (for several limits, write `rate_limits` instead)",
+        ],
+    );
+}
+
+#[test]
+fn metadata_is_a_map_and_keeps_its_own_keys() {
+    check_errors(
+        "domain: d\ndescriptors:\n- { key: a, metadata: [1] }\n",
+        &["3:23: `metadata` is a list, expected a map"],
+    );
+    let rule = rule(
+        "  metadata: { n: 1, y: 2, yes: 3, 011: 4, ~: 5, below: { n: 1, 011: 2, '~': 3 }, unit: day }\n  rate_limit: { unlimited: true }",
+    );
+    let metadata = serde_json::to_string(&rule.spec.metadata.as_deref()).unwrap();
+    let expected =
+        r#"{"":5,"011":4,"below":{"9":2,"false":1,"~":3},"n":1,"unit":"day","y":2,"yes":3}"#;
+    assert_eq!(metadata, expected);
+}
+
+#[test]
+fn metadata_that_json_cannot_express_is_changed_with_a_warning() {
+    let text = "domain: d\ndescriptors:\n- key: a\n  rate_limit: { unlimited: true }\n  metadata: { x: [.nan, -.inf, .inf], z: { y: 1, yes: 2 } }\n";
+    let compiled = compile_one(text).unwrap_or_else(|errors| panic!("{errors}"));
+    let metadata = compiled.rules.rules()[0].spec.metadata.clone();
+    let metadata = serde_json::to_string(&metadata.as_deref()).unwrap();
+    assert_eq!(metadata, r#"{"x":["NaN","-Infinity","Infinity"],"z":{"true":2}}"#);
+    let number = |column, from, to| {
+        format!(
+            "r.yaml:5:{column}: the number `{from}` is returned as the text `{to}` (JSON has no such number: quote it)\n"
+        )
+    };
+    let expected = [
+        number(19, ".nan", "NaN"),
+        number(25, "-.inf", "-Infinity"),
+        number(32, ".inf", "Infinity"),
+        "r.yaml:5:50: the key is the same as one before it, and replaces its value (remove one of them, or quote both)\n".into(),
+    ];
+    assert_eq!(lines(&compiled.warnings), expected.concat());
 }
 
 #[test]
@@ -241,6 +303,6 @@ fn merged_files_may_not_repeat_a_top_level_key_and_value() {
     let errors = two(first, first, true).expect_err("twice the same key");
     assert_eq!(
         lines(errors.iter()),
-        "b.yaml:3:3: the key and value `a` are already in this list, at a.yaml:3 (remove one of them)\n"
+        "b.yaml:3:3: the key and value `a` are already in this list, at a.yaml:3 (put both lists of `descriptors` under one of them)\n"
     );
 }

@@ -1,14 +1,17 @@
 //! Composes nodes from the events of the parser.
 
-use std::{borrow::Cow, collections::HashMap, rc::Rc};
+use std::{collections::HashMap, rc::Rc};
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
-use indexmap::map::Entry as Slot;
 
 use super::{
     super::{excerpt::quote, sink::DiagnosticSink, source::Location},
-    node::{MAX_DEPTH, MAX_NODES, Map, MapEntry, Scalar, YamlNode, YamlValue},
+    merge::Merger,
+    node::{
+        KeyOrigin, MAX_DEPTH, MAX_NODES, Map, MapEntry, Scalar, ScalarKind, YamlNode, YamlValue,
+    },
     syntax::{self, SyntaxError},
+    tags::{self, InvalidTag},
     text::{decode, saturating_u32},
 };
 
@@ -50,8 +53,8 @@ struct Composer<'a, 'r> {
     /// The anchored nodes of the current document, by the number that the
     /// parser gave to the anchor.
     anchors: HashMap<usize, Rc<YamlNode<'a>>>,
-    /// The number of nodes so far, including those that aliases repeat.
-    nodes: usize,
+    /// The number of nodes so far that aliases and merges have added.
+    added_nodes: usize,
     repeated_key: RepeatedKey,
 }
 
@@ -68,7 +71,15 @@ impl<'a, 'r> Composer<'a, 'r> {
         };
         options.set_emit_comments(false);
         let events = Parser::new_from_str_with_options(text, options);
-        Some(Self { events, text, sink, file, anchors: HashMap::new(), nodes: 0, repeated_key })
+        Some(Self {
+            events,
+            text,
+            sink,
+            file,
+            anchors: HashMap::new(),
+            added_nodes: 0,
+            repeated_key,
+        })
     }
 
     fn report_failure<T>(self, result: Result<T, SyntaxError>) -> Option<T> {
@@ -146,22 +157,17 @@ impl<'a, 'r> Composer<'a, 'r> {
         if depth > MAX_DEPTH && !matches!(event, Event::Scalar(..) | Event::Alias(_)) {
             return Err(SyntaxError::too_deep(location));
         }
-        self.count_nodes(1, location)?;
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let is_string = tag.as_deref().is_some_and(is_string_tag);
-                if !is_string {
-                    self.reject_tag(tag, span);
-                }
-                let is_plain = style == ScalarStyle::Plain && !is_string;
-                (YamlValue::Scalar(Scalar { text, is_plain }), anchor)
+                let kind = self.scalar_kind(&text, style, tag.as_deref(), span);
+                (YamlValue::Scalar(Scalar { text, kind }), anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.reject_tag(tag, span);
+                self.check_collection(tag.as_deref(), "seq", span);
                 (YamlValue::List(self.list(depth)?), anchor)
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.reject_tag(tag, span);
+                self.check_collection(tag.as_deref(), "map", span);
                 (YamlValue::Map(self.map(depth)?), anchor)
             }
             Event::Alias(anchor) => return self.alias(anchor, location, depth),
@@ -186,12 +192,19 @@ impl<'a, 'r> Composer<'a, 'r> {
 
     fn map(&mut self, depth: usize) -> Result<Map<'a>, SyntaxError> {
         let mut map = Map::default();
-        let mut merged = None;
         loop {
-            let key = match self.next_in_document()? {
-                (Event::MappingEnd, _) => break,
-                (event, span) => self.node(event, span, depth + 1)?,
-            };
+            let (event, span) = self.next_in_document()?;
+            if matches!(event, Event::MappingEnd) {
+                return Ok(map);
+            }
+            if is_merge_key(&event) {
+                let key_location = self.location(span.start, span.end);
+                let (event, span) = self.next_in_document()?;
+                let from = self.node(event, span, depth + 1)?;
+                self.merge(&mut map, key_location, &from)?;
+                continue;
+            }
+            let key = self.node(event, span, depth + 1)?;
             let (event, span) = self.next_in_document()?;
             let node = self.node(event, span, depth + 1)?;
             let YamlValue::Scalar(scalar) = &key.value else {
@@ -199,61 +212,63 @@ impl<'a, 'r> Composer<'a, 'r> {
                 self.sink.error(key.location, message);
                 continue;
             };
-            if scalar.is_plain && scalar.text == "<<" && merged.is_none() {
-                merged = Some(node);
-                continue;
-            }
-            self.insert(&mut map, key.location, scalar, node);
+            self.insert(&mut map, key.location, scalar, node)?;
         }
-        if let Some(node) = merged {
-            self.merge(&mut map, &node);
-        }
-        Ok(map)
     }
 
+    /// Adds an entry that is written in `map`.
     fn insert(
         &mut self,
         map: &mut Map<'a>,
         key_location: Location,
         key: &Scalar<'a>,
         node: Rc<YamlNode<'a>>,
-    ) {
-        let entry = MapEntry { key_location, key_is_plain: key.is_plain, node };
-        match map.entry(key.text.clone()) {
-            Slot::Vacant(slot) => {
-                slot.insert(entry);
+    ) -> Result<(), SyntaxError> {
+        let entry = MapEntry::new(key_location, key.kind != ScalarKind::Text, node);
+        if let Some(first) = map.get(&key.text)
+            && first.origin != KeyOrigin::Inherited
+        {
+            let first = self.sink.describe(first.key_location);
+            let message = format!("the key {} is already at {first}", quote(&key.text));
+            self.sink.error_with_help(key_location, message, "remove one of them");
+            if self.repeated_key == RepeatedKey::KeepLast {
+                map.insert(key.text.clone(), entry);
             }
-            Slot::Occupied(mut slot) => {
-                let first = self.sink.describe(slot.get().key_location);
-                let message = format!("the key {} is already at {first}", quote(&key.text));
-                self.sink.error_with_help(key_location, message, "remove one of them");
-                if self.repeated_key == RepeatedKey::KeepLast {
-                    slot.insert(entry);
-                }
-            }
+            return Ok(());
         }
+        let mut merger = Merger { sink: self.sink, merge_key: None, added: 0 };
+        merger.put(map, key.text.clone(), entry);
+        let added = merger.added;
+        self.count_nodes(added, key_location)
     }
 
-    /// Handles the merge key `<<`: copies the entries of `from`, or of each map
-    /// in it, to `map` where `map` does not have their keys.
-    fn merge(&mut self, map: &mut Map<'a>, from: &Rc<YamlNode<'a>>) {
+    /// Handles a merge key `<<`: puts the entries of `from`, or of each map in it, into
+    /// `map`. Of a list, the first map that has a key wins.
+    fn merge(
+        &mut self,
+        map: &mut Map<'a>,
+        merge_key: Location,
+        from: &Rc<YamlNode<'a>>,
+    ) -> Result<(), SyntaxError> {
         let sources = match &from.value {
             YamlValue::List(list) => list.as_slice(),
             _ => std::slice::from_ref(from),
         };
-        for source in sources {
+        for source in sources.iter().rev() {
             let YamlValue::Map(other) = &source.value else {
                 let actual = source.describe();
                 let message = format!("`<<` is {actual}, expected a map or a list of maps");
                 self.sink.error(source.location, message);
                 continue;
             };
+            let mut merger = Merger { sink: self.sink, merge_key: Some(merge_key), added: 0 };
             for (key, entry) in other {
-                if !map.contains_key(key) {
-                    map.insert(key.clone(), entry.clone());
-                }
+                merger.put(map, key.clone(), entry.clone());
             }
+            let added = merger.added;
+            self.count_nodes(added, merge_key)?;
         }
+        Ok(())
     }
 
     fn alias(
@@ -276,23 +291,47 @@ impl<'a, 'r> Composer<'a, 'r> {
     }
 
     fn count_nodes(&mut self, nodes: usize, location: Location) -> Result<(), SyntaxError> {
-        self.nodes += nodes;
-        if self.nodes <= MAX_NODES {
+        self.added_nodes += nodes;
+        if self.added_nodes <= MAX_NODES {
             return Ok(());
         }
         Err(SyntaxError {
             location,
-            message: format!("the file has more than {MAX_NODES} nodes here, aliases included"),
+            message: format!("aliases and `<<` add more than {MAX_NODES} nodes to this file"),
             help: Some("split it into several files".into()),
         })
     }
 
-    fn reject_tag(&mut self, tag: Option<Cow<'_, Tag>>, span: Span) {
-        let Some(tag) = tag else { return };
+    fn scalar_kind(
+        &mut self,
+        text: &str,
+        style: ScalarStyle,
+        tag: Option<&Tag>,
+        span: Span,
+    ) -> ScalarKind {
+        let kind = match tag {
+            Some(tag) => tags::scalar_kind(tag, text),
+            None if style == ScalarStyle::Plain => Ok(ScalarKind::Plain),
+            None => Ok(ScalarKind::Text),
+        };
+        kind.unwrap_or_else(|invalid| {
+            self.report_tag(invalid, span);
+            ScalarKind::Text
+        })
+    }
+
+    fn check_collection(&mut self, tag: Option<&Tag>, core: &str, span: Span) {
+        if let Some(tag) = tag
+            && let Err(invalid) = tags::check_collection(tag, core)
+        {
+            self.report_tag(invalid, span);
+        }
+    }
+
+    fn report_tag(&mut self, invalid: InvalidTag, span: Span) {
         let span = span.tag_span().unwrap_or(span);
         let location = self.location(span.start, span.end);
-        let message = format!("the tag {} is not understood", quote(&tag.original()));
-        self.sink.error_with_help(location, message, "remove it");
+        self.sink.error_with_help(location, invalid.message, invalid.help);
     }
 
     fn syntax_error(&self, error: &ScanError) -> SyntaxError {
@@ -300,7 +339,7 @@ impl<'a, 'r> Composer<'a, 'r> {
         if syntax::is_about_tab(error) {
             location = syntax::tab_at_or_after(self.text, location);
         }
-        syntax::explain(error, location)
+        syntax::explain(error, self.text, location)
     }
 
     fn location(&self, start: Marker, end: Marker) -> Location {
@@ -315,9 +354,14 @@ impl<'a, 'r> Composer<'a, 'r> {
     }
 }
 
-/// True for the tags that make a scalar a string, as quotes do.
-fn is_string_tag(tag: &Tag) -> bool {
-    tag.is_yaml_core_schema_tag("str") || tag.original() == "!"
+/// True for an unquoted `<<`, and for one with the tag `!!merge`.
+fn is_merge_key(event: &Event<'_>) -> bool {
+    let Event::Scalar(text, style, _, tag) = event else { return false };
+    text == "<<"
+        && match tag.as_deref() {
+            Some(tag) => tags::is_merge(tag),
+            None => *style == ScalarStyle::Plain,
+        }
 }
 
 fn is_node(event: &Event<'_>) -> bool {

@@ -51,8 +51,18 @@ pub(super) fn tab_at_or_after(text: &str, location: Location) -> Location {
     location
 }
 
-/// Turns an error of the parser into a message with a proposal for a correction.
-pub(super) fn explain(error: &ScanError, location: Location) -> SyntaxError {
+/// The text between the start of the line of `location`, with its indentation and its `- `,
+/// and `location`.
+fn text_before(text: &str, location: Location) -> &str {
+    let before = text.get(..location.start as usize).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    line.trim_start_matches([' ', '-'])
+}
+
+/// Turns an error of the parser about `text` into a message with a proposal for a
+/// correction.
+pub(super) fn explain(error: &ScanError, text: &str, location: Location) -> SyntaxError {
+    const INDENTATION: &str = "indent all keys of a map alike";
     let help = match error.kind() {
         ErrorKind::RecursionLimitExceeded => return SyntaxError::too_deep(location),
         _ if is_about_tab(error) => Some("indent with spaces".to_owned()),
@@ -65,7 +75,14 @@ pub(super) fn explain(error: &ScanError, location: Location) -> SyntaxError {
         ErrorKind::UnclosedQuotedScalar | ErrorKind::InvalidQuotedScalarIndent => {
             Some("is a quote above not closed?".to_owned())
         }
+        // The first key of a line is only wrong because of its place.
+        ErrorKind::MappingValueNotAllowed if !text_before(text, location).contains(": ") => {
+            Some(INDENTATION.to_owned())
+        }
         ErrorKind::MappingValueNotAllowed => Some("quote a text that contains `: `".to_owned()),
+        ErrorKind::ExpectedBlockMappingKey if text_before(text, location).is_empty() => {
+            Some(INDENTATION.to_owned())
+        }
         _ => None,
     };
     SyntaxError { location, message: format!("this is not YAML: {}", error.info()), help }

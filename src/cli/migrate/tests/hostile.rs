@@ -40,7 +40,7 @@ fn yaml_bombs_are_rejected() {
         let (alias, last) = (format!("*a{},", index - 1).repeat(9), index - 1);
         bomb += &format!("a{index}: &a{index} [{alias} *a{last}]\n");
     }
-    check(bomb.as_bytes(), "nodes here, aliases included");
+    check(bomb.as_bytes(), "add more than 1000000 nodes");
     check(b"kind: &a [*a]\n", "the alias is inside the node that it refers to");
     check(format!("kind: {}", "[".repeat(100_000)).as_bytes(), "nested deeper");
     check(b"kind: {{ .Values.kind }}\nspec: [\n", "this is not a valid manifest");

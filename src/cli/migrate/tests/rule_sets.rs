@@ -91,6 +91,29 @@ fn rules_for_tollgate_only_are_noted() {
 }
 
 #[test]
+fn a_merge_that_replaces_a_key_above_it_is_noted_with_both_values() {
+    let text = "\
+domain: d
+descriptors:
+- {key: a, rate_limit: &default {unit: day, requests_per_unit: 100}}
+- {key: b, rate_limit: {requests_per_unit: 1000, <<: *default}}
+";
+    let found = found_in("", &[("a.yaml", text)]);
+    assert_eq!(
+        found[0].to_string(),
+        "\
+note: `requests_per_unit` is `100` here, not `1000`: the `<<` at a.yaml:4 is below it, and replaces it
+ --> a.yaml:4:25
+  |
+4 | - {key: b, rate_limit: {requests_per_unit: 1000, <<: *default}}
+  |                         ^^^^^^^^^^^^^^^^^
+  = help: write `<<` first, above the keys that differ from it
+"
+    );
+    assert_eq!(found.len(), 1);
+}
+
+#[test]
 fn returned_metadata_differs() {
     let limit = "rate_limit: {unit: day, requests_per_unit: 1}, metadata: {a: 1}";
     let text = format!(
