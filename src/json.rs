@@ -1,10 +1,10 @@
 //! Envoy's rate-limit service as JSON over HTTP: `/json`, by any method.
 //!
 //! The bodies follow protobuf's JSON mapping of `RateLimitRequest` and
-//! `RateLimitResponse`. 200 and 429 carry a decision, 400 and 413 are errors of
+//! `RateLimitResponse`. 200 and 429 carry a decision, 400, 408 and 413 are errors of
 //! the request, 503 is an error of the counters.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -31,6 +31,11 @@ mod read;
 mod write;
 
 pub use self::read::decode;
+
+/// The time for a body to arrive. The connection has a longer timeout of its own, but a byte
+/// that is written ends it, as by `100 Continue`, and it starts again only with the next byte
+/// that is read.
+const BODY_TIMEOUT: Duration = Duration::from_secs(55);
 
 /// The routes of this protocol, for bodies of at most `max_bytes`.
 pub fn routes<S: Store>(service: Arc<Service<S>>, max_bytes: usize) -> Router {
@@ -81,8 +86,7 @@ async fn read_body(
     if body.size_hint().lower() > max.0 as u64 {
         return Err(ReadError::TooLong);
     }
-    // The connection limits the time.
-    let limits = ReadLimits { longest: max.0, patience: None };
+    let limits = ReadLimits { longest: max.0, patience: BODY_TIMEOUT };
     let held = share.hold(CALL_BYTES, false)?;
     Reader::new(body.into_data_stream(), limits, held).read().await
 }

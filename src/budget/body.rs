@@ -50,8 +50,8 @@ pub enum ReadError {
 pub struct ReadLimits {
     /// The most bytes.
     pub longest: usize,
-    /// The longest wait for all of it; `None` if something else limits it.
-    pub patience: Option<Duration>,
+    /// The longest wait for all of it.
+    pub patience: Duration,
 }
 
 /// Reads a whole body, and adds its bytes to those of the call.
@@ -104,9 +104,7 @@ where
     /// Those of [`Self::poll`], and if the body does not arrive in time.
     pub async fn read(mut self) -> Result<Body, ReadError> {
         let patience = self.limits.patience;
-        let reading = poll_fn(|context| self.poll(context));
-        let Some(patience) = patience else { return reading.await };
-        match timeout(patience, reading).await {
+        match timeout(patience, poll_fn(|context| self.poll(context))).await {
             Ok(read) => read,
             Err(_) => {
                 self.buffer.held.share.budget.count_cut_off(CutOff::LateMessage);
@@ -217,7 +215,7 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
             Ok::<_, Infallible>(Bytes::from(vec![u8::try_from(number).unwrap(); 3_000]))
         });
-        let limits = ReadLimits { longest, patience: Some(Duration::from_secs(20)) };
+        let limits = ReadLimits { longest, patience: Duration::from_secs(20) };
         Reader::new(Box::pin(chunks), limits, share().hold(0, false).unwrap()).read().await
     }
 

@@ -165,7 +165,7 @@ impl Caller {
 
     fn read_arrived(&self, chunks: Chunks, held: Held) -> Message {
         let limits =
-            ReadLimits { longest: LARGEST_MESSAGE + MESSAGE_HEADER, patience: Some(self.patience) };
+            ReadLimits { longest: LARGEST_MESSAGE + MESSAGE_HEADER, patience: self.patience };
         let mut reader = Reader::new(chunks, limits, held);
         match reader.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(read) => Message::Read(read),

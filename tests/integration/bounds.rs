@@ -20,6 +20,7 @@ use testkit::{
     wait::{TIMEOUT, eventually_async, holds_for},
 };
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     task::{JoinSet, spawn_blocking},
     time::{Instant, Interval, MissedTickBehavior, interval, timeout},
 };
@@ -268,6 +269,23 @@ fn json_bodies_are_bounded_by_a_setting() {
     let body = http::json_request("shop", &[("user", "ann")]);
     let padding = " ".repeat(300 - body.len());
     assert_eq!(service.post_json(&(body + &padding)).status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_json_body_that_does_not_arrive_is_answered_in_time() {
+    let service = InProcess::start(RULES, &[]).await;
+    let post = "POST /json HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n";
+    let behind_another = format!("GET /ready HTTP/1.1\r\nhost: test\r\n\r\n{post}\r\n{{");
+    for beginning in [format!("{post}expect: 100-continue\r\n\r\n"), behind_another] {
+        let mut stream = service.dialers.http.connect().await.unwrap();
+        let begin = Instant::now();
+        stream.write_all(beginning.as_bytes()).await.unwrap();
+        let mut replies = String::new();
+        let read = timeout(TIMEOUT * 10, stream.read_to_string(&mut replies)).await;
+        read.expect("an end").unwrap();
+        assert!(replies.contains("HTTP/1.1 408 Request Timeout"), "{replies}");
+        assert_eq!(begin.elapsed().as_secs(), 55);
+    }
 }
 
 /// The status of a call that is left alone.
