@@ -25,6 +25,10 @@ use crate::{
     warnings::WarningLimiter,
 };
 
+/// The longest message of a stream of reflection: the name of a file or a symbol. tonic keeps
+/// a message that has not arrived whole.
+const LONGEST_QUESTION: usize = 4 << 10;
+
 /// The gRPC server.
 #[derive(Debug)]
 pub struct Server<S> {
@@ -57,11 +61,13 @@ impl<S: Store> Server<S> {
             .max_decoding_message_size(LARGEST_MESSAGE);
         let decisions = RecordUnread { server, service };
         let health = health::server(Arc::clone(&metrics), self.health.subscribe(), stop.clone());
+        let v1 = reflection().build_v1()?.max_decoding_message_size(LONGEST_QUESTION);
+        let v1alpha = reflection().build_v1alpha()?.max_decoding_message_size(LONGEST_QUESTION);
         let routes = Services::default()
             .add(decisions, &["ShouldRateLimit"])
             .add(health, &["Check", "List", "Watch"])
-            .add(reflection().build_v1()?, &["ServerReflectionInfo"])
-            .add(reflection().build_v1alpha()?, &["ServerReflectionInfo"])
+            .add(v1, &["ServerReflectionInfo"])
+            .add(v1alpha, &["ServerReflectionInfo"])
             .routes();
         let calls = ConnectionServer { routes, limits: self.limits, budget: self.budget };
         let failed_handshakes = WarningLimiter::new(

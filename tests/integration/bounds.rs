@@ -150,6 +150,8 @@ fn cut_off(service: &Tollgate) -> Vec<(&'static str, f64)> {
     reasons.map(|reason| (reason, count(reason))).to_vec()
 }
 
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const CALL: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -194,7 +196,7 @@ async fn health_watches_are_bounded() {
     let watch = raw_grpc::frame(&[]);
     withstands("watches, 40 x 256", async |service| {
         Attacker::all(service.grpc, 40, 65_535, |attacker| {
-            attacker.calls(256, "/grpc.health.v1.Health/Watch", Some(&watch))
+            attacker.calls(256, WATCH, Some(&watch))
         })
     })
     .await;
@@ -218,6 +220,26 @@ async fn half_messages_are_bounded() {
             std::future::pending::<()>().await;
         });
         calls
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_messages_of_reflection_are_bounded() {
+    withstands("8 half messages of reflection on each of 6 connections", async |service| {
+        let announced = u32::try_from(4 * MIB).unwrap().to_be_bytes();
+        let part = Bytes::from([&[0][..], &announced, &vec![b'x'; 4 * MIB - 1]].concat());
+        let mut open = Vec::new();
+        for _ in 0..6 {
+            let connection = RawGrpc::connect(service.grpc).await;
+            for _ in 0..8 {
+                let Ok(mut call) = connection.try_open_call_of(REFLECTION).await else { break };
+                // The server may have refused the calls before.
+                let _ = call.send_part(part.clone());
+                open.push(call);
+            }
+        }
+        open
     })
     .await;
 }
@@ -310,6 +332,27 @@ async fn an_unfinished_call_ends_after_the_transfer_timeout() {
         // The connection still serves.
         assert_eq!(connection.call(&message[5..]).await.code, Code::Ok);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_of_reflection_are_bounded_in_number_and_time() {
+    let service = InProcess::start(RULES, &[("GRPC_TRANSFER_TIMEOUT", "3s")]).await;
+    let connection = service.raw_grpc().await;
+    let begin = Instant::now();
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        open.push(connection.try_open_call_of(REFLECTION).await.unwrap());
+    }
+    let ninth = connection.try_open_call_of(REFLECTION).await.unwrap();
+    assert_eq!(left_alone(ninth).await, Ok(Code::ResourceExhausted));
+    assert_eq!(begin.elapsed().as_secs(), 0);
+    for call in open {
+        assert_eq!(left_alone(call).await, Ok(Code::Ok));
+    }
+    assert_eq!(begin.elapsed().as_secs(), 3);
+    // There is room again.
+    let next = connection.try_open_call_of(REFLECTION).await.unwrap();
+    assert_eq!(left_alone(next).await, Ok(Code::Ok));
 }
 
 #[tokio::test(start_paused = true)]

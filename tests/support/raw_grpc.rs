@@ -89,7 +89,15 @@ impl RawGrpc {
     /// # Errors
     /// The connection has ended.
     pub async fn try_open_call(&self) -> Result<OpenCall, h2::Error> {
-        let request = Request::post(format!("http://test{PATH}"));
+        self.try_open_call_of(PATH).await
+    }
+
+    /// [`Self::try_open_call`] of the method with this path.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub async fn try_open_call_of(&self, path: &str) -> Result<OpenCall, h2::Error> {
+        let request = Request::post(format!("http://test{path}"));
         let request = request.header("content-type", "application/grpc").header("te", "trailers");
         let mut sender = self.sender.clone().ready().await?;
         let (reply, body) = sender.send_request(request.body(()).unwrap(), false)?;
@@ -123,6 +131,14 @@ impl OpenCall {
     /// The stream has ended.
     pub fn send_part(&mut self, part: Bytes) -> Result<(), h2::Error> {
         self.body.send_data(part, false)
+    }
+
+    /// Sends the whole request body.
+    ///
+    /// # Errors
+    /// The stream has ended.
+    pub fn send_whole(&mut self, body: Vec<u8>) -> Result<(), h2::Error> {
+        self.body.send_data(body.into(), true)
     }
 
     /// Waits for the reply without ending the request body.
