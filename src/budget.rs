@@ -59,8 +59,15 @@ pub struct Budget {
 struct Connections {
     next_id: u64,
     open: HashMap<u64, Arc<Usage>>,
-    /// The time of the last search that found no connection to close.
-    in_vain: Option<Instant>,
+    in_vain: Option<VainSearch>,
+}
+
+/// The last search that found no connection to close.
+#[derive(Clone, Copy, Debug)]
+struct VainSearch {
+    at: Instant,
+    /// No connection waited for more.
+    least: usize,
 }
 
 /// The bytes that one connection uses.
@@ -192,6 +199,10 @@ impl Budget {
 
     fn close(&self, usage: &Usage) {
         let (before, after) = usage.change(|bytes| bytes.closed = true);
+        // Another call may have found it, too.
+        if before.closed {
+            return;
+        }
         self.update(before, after);
         usage.closed.notify_one();
         self.count_cut_off(CutOff::ConnectionClosed);
@@ -201,10 +212,14 @@ impl Budget {
 
 impl Connections {
     /// The connection that waits for most, if that is more than `least`. Does not search
-    /// shortly after it has found none.
+    /// shortly after it has found none. A connection that holds much itself searches in
+    /// vain, which does not keep others from a search of their own.
     fn largest_above(&mut self, least: usize) -> Option<Arc<Usage>> {
         let now = Instant::now();
-        if self.in_vain.is_some_and(|it| now.saturating_duration_since(it) < SEARCH_PAUSE) {
+        if let Some(last) = self.in_vain
+            && last.least <= least
+            && now.saturating_duration_since(last.at) < SEARCH_PAUSE
+        {
             return None;
         }
         let mut most = least;
@@ -216,7 +231,7 @@ impl Connections {
                 largest = Some(usage);
             }
         }
-        self.in_vain = if largest.is_some() { None } else { Some(now) };
+        self.in_vain = if largest.is_some() { None } else { Some(VainSearch { at: now, least }) };
         largest.cloned()
     }
 }
@@ -378,84 +393,4 @@ impl Drop for Held {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-
-    use super::*;
-
-    const MOST: usize = 1 << 20;
-
-    fn budget() -> Arc<Budget> {
-        Budget::new(MOST, Arc::new(Metrics::new(0.8)))
-    }
-
-    fn totals(budget: &Budget) -> [usize; 3] {
-        [&budget.used, &budget.waiting, &budget.closing].map(|total| total.load(Relaxed))
-    }
-
-    fn is_closed(share: &Share) -> bool {
-        share.closed().now_or_never().is_some()
-    }
-
-    #[test]
-    fn everything_is_given_back() {
-        let budget = budget();
-        let share = budget.connect(None);
-        let mut held = share.hold(500, true).unwrap();
-        held.grow(200).unwrap();
-        let other = share.hold(300, false).unwrap();
-        assert_eq!(totals(&budget), [1_000, 700, 0]);
-        held.set_waits(false);
-        assert_eq!(totals(&budget), [1_000, 0, 0]);
-        assert!(share.hold(MOST, true).is_err());
-        assert_eq!(totals(&budget), [1_000, 0, 0]);
-        drop((held, other));
-        assert_eq!(totals(&budget), [0, 0, 0]);
-        drop(share);
-        assert!(budget.connections.lock().open.is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_connection_that_waits_for_most_is_closed_for_another() {
-        let budget = budget();
-        let (small, large) = (budget.connect(None), budget.connect(None));
-        let _some = small.hold(MOST / 4, true).unwrap();
-        let most = large.hold(3 * MOST / 4, true).unwrap();
-        // It cannot make room for itself.
-        assert!(large.hold(1, true).is_err());
-        assert!(!is_closed(&large));
-        tokio::time::advance(SEARCH_PAUSE).await;
-        let modest = budget.connect(None);
-        let room = modest.hold(MOST / 2, false).unwrap();
-        assert!(is_closed(&large) && !is_closed(&small));
-        assert!(large.hold(1, false).is_err());
-        assert_eq!(totals(&budget), [3 * MOST / 2, MOST / 4, 3 * MOST / 4]);
-        // No more are closed until the first has ended.
-        assert!(modest.hold(MOST / 2, false).is_err());
-        assert!(!is_closed(&small));
-        drop((room, most));
-        assert_eq!(totals(&budget), [MOST / 4, MOST / 4, 0]);
-    }
-
-    #[test]
-    fn connections_are_not_closed_because_decisions_take_long() {
-        let budget = budget();
-        let (busy, other) = (budget.connect(None), budget.connect(None));
-        let _decided = busy.hold(MOST, false).unwrap();
-        let _arriving = other.hold(MOST / 8, true).unwrap();
-        assert!(busy.hold(1, false).is_err());
-        assert!(!is_closed(&busy) && !is_closed(&other));
-    }
-
-    #[test]
-    fn a_connection_within_its_share_is_never_refused() {
-        let budget = budget();
-        let (busy, other) = (budget.connect(None), budget.connect(None));
-        let _decided = busy.hold(MOST, false).unwrap();
-        let _share = other.hold(MOST / 2, false).unwrap();
-        assert!(other.hold(1, false).is_err());
-        let more: Vec<_> = (0..1_000).map(|_| budget.connect(None)).collect();
-        assert!(more[0].hold(LEAST_SHARE, false).is_ok());
-        assert!(more[0].hold(LEAST_SHARE + 1, false).is_err());
-    }
-}
+mod tests;
