@@ -54,6 +54,7 @@ pub(super) struct Caller {
 
 /// A call that has begun.
 struct Call {
+    kind: Kind,
     parts: http::request::Parts,
     message: Message,
 }
@@ -153,7 +154,7 @@ impl Caller {
                     Kind::Unary | Kind::Watch => self.read_arrived(Chunks(body), held),
                     Kind::Streams => Message::Stream(Chunks(body), held),
                 };
-                tokio::spawn(Arc::clone(self).serve(kind, Call { parts, message }, respond));
+                tokio::spawn(Arc::clone(self).serve(Call { kind, parts, message }, respond));
             }
             Err(refusal) => {
                 let refusal = Status::resource_exhausted(refusal.to_string()).into_http();
@@ -173,8 +174,8 @@ impl Caller {
         }
     }
 
-    async fn serve(self: Arc<Self>, kind: Kind, call: Call, mut respond: SendResponse<Chunk>) {
-        let served = match kind {
+    async fn serve(self: Arc<Self>, call: Call, mut respond: SendResponse<Chunk>) {
+        let served = match call.kind {
             Kind::Unary => self.serve_message(call, &mut respond).await,
             // Boxed, because the future of a unary call should not have room for it.
             Kind::Watch | Kind::Streams => Box::pin(self.serve_long(call, &mut respond)).await,
@@ -195,13 +196,13 @@ impl Caller {
         call: Call,
         respond: &mut SendResponse<Chunk>,
     ) -> Result<(), Broken> {
-        let Call { parts, message } = call;
+        let Call { kind, parts, message } = call;
         let read = match message {
             Message::Read(read) => read,
             Message::Arrives(reader) => reader.read().await,
             Message::Stream(..) => return Err(Broken::Failed),
         };
-        let message = match read {
+        let budget::Body { bytes, mut held } = match read {
             Ok(message) => message,
             Err(ReadError::Cancelled) => return Err(Broken::Cancelled),
             Err(ReadError::TooLong) => {
@@ -213,8 +214,14 @@ impl Caller {
                 return self.send(status.into_http(), respond).await;
             }
         };
-        let response = self.handle(parts, message.bytes.into(), respond).await?;
-        drop(message.held);
+        let response = self.handle(parts, bytes.into(), respond).await?;
+        if kind != Kind::Watch {
+            // The parts of the answer count by themselves.
+            drop(held);
+            return self.send(response, respond).await;
+        }
+        // It counts until it ends.
+        held.set_waits(true);
         self.send(response, respond).await
     }
 
@@ -232,9 +239,9 @@ impl Caller {
             );
             return self.send(Status::resource_exhausted(why).into_http(), respond).await;
         };
-        let Call { parts, message } = call;
+        let Call { kind, parts, message } = call;
         let Message::Stream(chunks, mut held) = message else {
-            return self.serve_message(Call { parts, message }, respond).await;
+            return self.serve_message(Call { kind, parts, message }, respond).await;
         };
         held.set_waits(true);
         if let Err(refusal) = held.grow(REFLECTION_BYTES) {
@@ -332,7 +339,11 @@ impl Caller {
 
 /// The memory of the headers, about.
 fn header_bytes(parts: &http::request::Parts) -> usize {
-    let mut bytes = parts.uri.path().len();
+    let http::request::Parts { method, uri, .. } = parts;
+    // The query, which gRPC does not use, may be long.
+    let path = uri.path_and_query().map_or(0, |it| it.as_str().len());
+    let authority = uri.authority().map_or(0, |it| it.as_str().len());
+    let mut bytes = method.as_str().len() + path + authority;
     for (name, value) in &parts.headers {
         bytes += HEADER_BYTES + name.as_str().len() + value.len();
     }
@@ -390,4 +401,27 @@ fn timely(
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_a_client_can_make_long_counts() {
+        let bytes = |uri: String, method: &str, value: &str| {
+            let call = http::Request::builder().uri(uri).method(method).header("x", value);
+            header_bytes(&call.body(()).unwrap().into_parts().0)
+        };
+        let least = bytes("http://a/b".to_owned(), "POST", "");
+        let long = "x".repeat(1_000);
+        for grown in [
+            bytes(format!("http://a/b?{long}"), "POST", ""),
+            bytes(format!("http://a{long}/b"), "POST", ""),
+            bytes("http://a/b".to_owned(), &format!("POST{long}"), ""),
+            bytes("http://a/b".to_owned(), "POST", &long),
+        ] {
+            assert!((least + 1_000..=least + 1_001).contains(&grown), "{least} {grown}");
+        }
+    }
 }

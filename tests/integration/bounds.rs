@@ -202,6 +202,28 @@ async fn health_watches_are_bounded() {
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn health_watches_of_all_connections_are_bounded() {
+    let service = InProcess::start(RULES, &[("MAX_BYTES_IN_FLIGHT", "1048576")]).await;
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        let connection = service.raw_grpc().await;
+        for _ in 0..8 {
+            let mut watch = connection.try_open_call_of(WATCH).await.unwrap();
+            watch.send_whole(raw_grpc::frame(&[])).unwrap();
+            open.push(watch);
+        }
+        // Its reply, an error if the budget is used up, shows that the watches have begun.
+        connection.call(&message()[5..]).await;
+    }
+    // There is room for 128 calls without headers.
+    let metrics = service.metrics().await;
+    let count = |reason| metrics.value("tollgate_calls_cut_off", &[("reason", reason)]);
+    assert!(0.0 < count("no_room") + count("connection_closed"), "{metrics:?}");
+    let beside = service.raw_grpc().await;
+    assert_eq!(beside.call(&message()[5..]).await.code, Code::Ok);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_messages_are_bounded() {
     withstands("400 half messages on one connection", async |service| {
