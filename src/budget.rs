@@ -369,9 +369,14 @@ impl Held {
 
 impl Held {
     /// Text for the peer that counts until the peer has taken it.
-    pub fn attach(mut self, text: String) -> bytes::Bytes {
+    ///
+    /// # Errors
+    ///
+    /// If the budget has no room.
+    pub fn attach(mut self, text: String) -> Result<bytes::Bytes, NoRoom> {
         self.set_waits(true);
-        bytes::Bytes::from_owner(HeldText { text, _held: self })
+        self.grow(text.capacity())?;
+        Ok(bytes::Bytes::from_owner(HeldText { text, _held: self }))
     }
 }
 

@@ -172,7 +172,10 @@ fn respond(
         add_refusal_fields(&mut headers, decision);
     }
     let text = write::encode(request, decision, settings, limit_headers);
-    (status, headers, held.attach(text)).into_response()
+    match held.attach(text) {
+        Ok(text) => (status, headers, text).into_response(),
+        Err(error) => error_response(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
 }
 
 fn add_refusal_fields(headers: &mut HeaderMap, decision: &Decision) {

@@ -76,3 +76,14 @@ fn a_connection_within_its_share_is_never_refused() {
     assert!(more[0].hold(LEAST_SHARE, false).is_ok());
     assert!(more[0].hold(LEAST_SHARE + 1, false).is_err());
 }
+
+#[test]
+fn a_text_counts_until_it_is_taken() {
+    let budget = budget();
+    let share = budget.connect(None);
+    let text = share.hold(100, false).unwrap().attach("x".repeat(900)).unwrap();
+    assert_eq!(totals(&budget), [1_000, 1_000, 0]);
+    drop(text);
+    assert!(share.hold(100, false).unwrap().attach("x".repeat(MOST)).is_err());
+    assert_eq!(totals(&budget), [0, 0, 0]);
+}
