@@ -21,10 +21,6 @@ use crate::{service::Service, store::Store};
 type Server<S> = rate_limit_service_server::RateLimitServiceServer<Grpc<S>>;
 type Response = http::Response<Body>;
 
-/// The error of tonic if a call ends without a message. It takes a stream that the client has
-/// reset within the message for such a call.
-const NO_MESSAGE: &str = "Missing request message.";
-
 /// A gRPC server whose refusals are recorded by its service.
 #[derive(Debug)]
 pub(super) struct RecordUnread<S> {
@@ -70,17 +66,11 @@ impl<S: Store> Future for RecordedResponse<S> {
         let response = ready!(self.response.as_mut().poll(context))?;
         // tonic leaves the status of a call that failed here.
         if let Some(status) = response.extensions().get::<Status>()
-            && is_malformed(status)
+            // The service has recorded its own errors, which have a source.
+            && status.source().is_none()
         {
             self.service.reject_unread(&status.message());
         }
         Poll::Ready(Ok(response))
     }
-}
-
-/// True if tonic could not read the message. It gives such an error no source. The source is
-/// a `RequestError` if the service has returned and recorded the error, and an error of the
-/// connection if the client left before the end of the message, which is not an invalid request.
-fn is_malformed(status: &Status) -> bool {
-    status.source().is_none() && status.message() != NO_MESSAGE
 }

@@ -219,6 +219,8 @@ async fn invalid_protobuf_is_an_error() {
     let mut frame = frame(&message);
     frame.pop();
     assert_ne!(call.finish(frame).await.code, Status::Ok);
-    assert_eq!(service.service_errors().await, f64::from(errors + 2));
+    // No message at all.
+    assert_ne!(raw.open_call().await.finish(Vec::new()).await.code, Status::Ok);
+    assert_eq!(service.service_errors().await, f64::from(errors + 3));
     check_service(&service).await;
 }
