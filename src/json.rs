@@ -21,7 +21,7 @@ use crate::{
     budget::{self, CALL_BYTES, Held, ReadError, ReadLimits, Reader, Share},
     descriptor::Request,
     engine::decision::Decision,
-    http::error_response,
+    http::{error_response, server::REQUEST_TIMEOUT},
     service::{RequestError, Service},
     spans::ServerSpan,
     store::Store,
@@ -32,10 +32,9 @@ mod write;
 
 pub use self::read::decode;
 
-/// The time for a body to arrive. The connection has a longer timeout of its own, but a byte
-/// that is written ends it, as by `100 Continue`, and it starts again only with the next byte
-/// that is read.
-const BODY_TIMEOUT: Duration = Duration::from_secs(55);
+/// The time for a body to arrive. [`REQUEST_TIMEOUT`] ends with a byte that is written, such as
+/// those of `100 Continue`, and does not start again until the next byte arrives.
+const BODY_TIMEOUT: Duration = REQUEST_TIMEOUT.saturating_sub(Duration::from_secs(5));
 
 /// The routes of this protocol, for bodies of at most `max_bytes`.
 pub fn routes<S: Store>(service: Arc<Service<S>>, max_bytes: usize) -> Router {

@@ -14,7 +14,7 @@ mod socket;
 mod stalls;
 
 pub use self::{connection::Connection, memory::Dialer, room::ConnectionBounds};
-use self::{connection::Stream, room::Room, socket::Socket, stalls::RequestTimeout};
+use self::{room::Room, socket::Socket};
 
 /// The pause after the system failed to accept a connection, as it does when
 /// file descriptors run out.
@@ -166,13 +166,8 @@ impl Listener {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
                     let (place, stream) = self.room.enter(stream, peer);
-                    let stream: Stream = match self.purpose {
-                        Purpose::Grpc => Box::new(stream),
-                        Purpose::Http | Purpose::Debug | Purpose::Prometheus => {
-                            Box::new(RequestTimeout::new(stream))
-                        }
-                    };
-                    return Connection::new(stream, peer, self.purpose.preface_length(), place);
+                    let preface = self.purpose.preface_length();
+                    return Connection::new(Box::new(stream), peer, preface, place);
                 }
                 Err(error) => {
                     self.failures.warn(&format_args!(

@@ -19,6 +19,10 @@ use crate::{
     listen::{Connection, Listener},
 };
 
+/// The longest time from the first byte of a request to the first byte of the response,
+/// and between two writes of a response.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The most bytes of a request's headers, and of a body that arrive at once.
 const BUFFER: usize = 32 << 10;
 
@@ -53,6 +57,7 @@ async fn serve_connection(
     share: Arc<Share>,
     mut stop: watch::Receiver<bool>,
 ) {
+    connection.limit_requests(REQUEST_TIMEOUT);
     let extension = Arc::clone(&share);
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(Arc::clone(&extension));

@@ -20,7 +20,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use super::room::Place;
+use super::{room::Place, stalls::StallTimeout};
 use crate::tls::ALPN;
 
 /// The time within which a new connection must finish its TLS handshake and send
@@ -50,7 +50,7 @@ pub struct Connection {
     preface: Option<PrefaceTimeout>,
     /// The end of its maximum age.
     end: Option<Pin<Box<Sleep>>>,
-    stalls: Option<WriteTimeout>,
+    stalls: Option<StallTimeout>,
     place: Place,
 }
 
@@ -120,7 +120,13 @@ impl Connection {
 
     /// Fails a write that makes no progress for `timeout`, because the peer does not read.
     pub fn limit_stalls(&mut self, timeout: Duration) {
-        self.stalls = Some(WriteTimeout { timeout, deadline: None });
+        self.stalls = Some(StallTimeout::of_writes(timeout));
+    }
+
+    /// [`Self::limit_stalls`], and fails also if nothing is written for `timeout` after the
+    /// first byte of a request.
+    pub fn limit_requests(&mut self, timeout: Duration) {
+        self.stalls = Some(StallTimeout::of_requests(timeout));
     }
 
     /// The address of the peer; `None` on unix sockets and within the process.
@@ -134,36 +140,9 @@ impl Connection {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
         match &mut self.stalls {
-            Some(stalls) => stalls.check(written, context),
+            Some(stalls) => stalls.on_write(written, context),
             None => written,
         }
-    }
-}
-
-/// The time within which the peer must read something.
-#[derive(Debug)]
-struct WriteTimeout {
-    timeout: Duration,
-    /// Set while a write makes no progress.
-    deadline: Option<Pin<Box<Sleep>>>,
-}
-
-impl WriteTimeout {
-    fn check<T>(
-        &mut self,
-        written: Poll<io::Result<T>>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.deadline = None;
-            return written;
-        }
-        let timeout = self.timeout;
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(time::sleep(timeout)));
-        ready!(deadline.as_mut().poll(context));
-        self.deadline = None;
-        let why = "the peer does not read";
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
     }
 }
 
@@ -193,11 +172,14 @@ impl AsyncRead for Connection {
             )));
         }
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        spend_turn(buffer.filled().len() - before, context);
+        let mut read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let arrived = buffer.filled().len() - before;
+        spend_turn(arrived, context);
+        if let Some(stalls) = &mut self.stalls {
+            read = stalls.on_read(read, arrived, context);
+        }
         let Some(preface) = &mut self.preface else { return read };
         if read.is_ready() {
-            let arrived = buffer.filled().len() - before;
             preface.missing = preface.missing.saturating_sub(arrived);
             if preface.missing == 0 {
                 self.preface = None;

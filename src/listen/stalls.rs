@@ -1,4 +1,4 @@
-//! Closes HTTP/1 connections whose request or response stalls.
+//! Bounds the time of peers that stall.
 
 use std::{
     io,
@@ -7,110 +7,78 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{self, Sleep},
-};
+use tokio::time::{self, Sleep};
 
-use super::connection::Duplex;
-
-/// The longest time from the first byte of a request to the first byte of the
-/// response, and between two writes of a response.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// A stream that fails if a request or its response stalls. The time between two
-/// requests is not limited.
+/// The time in which a peer must take some of the bytes that are written to it. It may
+/// also bound requests: the time from the first byte that arrives to the next that is
+/// written. The time between a response and the next request is not limited.
 #[derive(Debug)]
-pub(super) struct RequestTimeout<S> {
-    stream: S,
-    /// The deadline of the next write; `None` between requests.
+pub(super) struct StallTimeout {
+    timeout: Duration,
+    bounds_requests: bool,
+    /// The deadline of the next write, if there is one.
     due: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> RequestTimeout<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, due: None }
+impl StallTimeout {
+    /// A timeout of writes alone.
+    pub(super) fn of_writes(timeout: Duration) -> Self {
+        Self { timeout, bounds_requests: false, due: None }
     }
 
-    fn arm(&mut self) {
-        self.due.get_or_insert_with(|| Box::pin(time::sleep(STALL_TIMEOUT)));
+    /// A timeout of requests and of the writes of their responses.
+    pub(super) fn of_requests(timeout: Duration) -> Self {
+        Self { timeout, bounds_requests: true, due: None }
     }
 
-    /// Fails once the deadline has passed.
-    fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        match &mut self.due {
-            Some(due) => due.as_mut().poll(context).map(|()| Err(too_slow())),
-            None => Poll::Pending,
-        }
-    }
-
-    fn on_write(
+    /// The result of a read of so many bytes.
+    pub(super) fn on_read(
         &mut self,
-        written: Poll<io::Result<usize>>,
+        read: Poll<io::Result<()>>,
+        bytes: usize,
         context: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<()>> {
+        if !self.bounds_requests {
+            return read;
+        }
+        if read.is_pending() {
+            return self.wait(context);
+        }
+        if 0 < bytes {
+            self.start();
+        }
+        read
+    }
+
+    /// The result of a write.
+    pub(super) fn on_write<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
         if written.is_pending() {
-            self.arm();
+            self.start();
             return self.wait(context);
         }
         self.due = None;
         written
     }
-}
 
-fn too_slow() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the request or its response stalled")
-}
+    fn start(&mut self) {
+        self.due.get_or_insert_with(|| Box::pin(time::sleep(self.timeout)));
+    }
 
-impl<S: Duplex> AsyncRead for RequestTimeout<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        match Pin::new(&mut self.stream).poll_read(context, buffer) {
-            Poll::Ready(read) => {
-                if before < buffer.filled().len() {
-                    self.arm();
-                }
-                Poll::Ready(read)
-            }
-            Poll::Pending => self.wait(context),
+    /// Fails once the deadline has passed.
+    fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        match &mut self.due {
+            Some(due) => due.as_mut().poll(context).map(|()| Err(stalled())),
+            None => Poll::Pending,
         }
     }
 }
 
-impl<S: Duplex> AsyncWrite for RequestTimeout<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.on_write(written, context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.on_write(written, context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
+fn stalled() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the peer does not read, or its request stalled")
 }
 
 #[cfg(test)]
@@ -121,19 +89,20 @@ mod tests {
     };
 
     use super::*;
+    use crate::listen::{Connection, ConnectionBounds, Purpose, room::Room};
 
     /// The server's and the client's end, with a buffer of 8 bytes each way.
-    fn pair() -> (RequestTimeout<DuplexStream>, DuplexStream) {
+    fn pair() -> (Connection, DuplexStream) {
         let (ours, theirs) = duplex(8);
-        (RequestTimeout::new(ours), theirs)
+        let bounds = ConnectionBounds { most: 1, most_per_peer: None };
+        let (place, stream) = Room::new(Purpose::Http, bounds).enter(ours, None);
+        let mut connection = Connection::new(Box::new(stream), None, 1, place);
+        connection.limit_requests(Duration::from_secs(60));
+        (connection, theirs)
     }
 
     /// Sends one byte every ten seconds; returns the seconds until the connection fails.
-    async fn drip(
-        mut ours: RequestTimeout<DuplexStream>,
-        mut theirs: DuplexStream,
-        first: &[u8],
-    ) -> u64 {
+    async fn drip(mut ours: Connection, mut theirs: DuplexStream, first: &[u8]) -> u64 {
         let begin = Instant::now();
         theirs.write_all(first).await.unwrap();
         let peer = async {

@@ -195,9 +195,7 @@ async fn health_watches_are_bounded() {
     // A watch of the whole process: an empty message.
     let watch = raw_grpc::frame(&[]);
     withstands("watches, 40 x 256", async |service| {
-        Attacker::all(service.grpc, 40, 65_535, |attacker| {
-            attacker.calls(256, WATCH, Some(&watch))
-        })
+        Attacker::all(service.grpc, 40, 65_535, |attacker| attacker.calls(256, WATCH, Some(&watch)))
     })
     .await;
 }
