@@ -168,6 +168,15 @@ macro_rules! pool_statistics {
             ),
             statistic(
                 COUNTER,
+                concat!("tollgate_", $redis, "_full"),
+                concat!("tollgate.", $redis, "_full"),
+                "Calls that Redis refused because its memory is full (OOM), so that on_error \
+                 decided. If it grows, raise maxmemory, and look for a client that sends ever new \
+                 values.",
+                |usage| Some(usage.pools.$pool?.out_of_memory),
+            ),
+            statistic(
+                COUNTER,
                 concat!("tollgate_", $redis, "_given_back"),
                 concat!("tollgate.", $redis, "_given_back"),
                 "Counters to which hits were refunded: hits reserved for a call that was then \
@@ -186,8 +195,8 @@ macro_rules! pool_statistics {
     };
 }
 
-const MAIN_POOL: [StoreStatistic; 7] = pool_statistics!("redis", main);
-const PER_SECOND_POOL: [StoreStatistic; 7] = pool_statistics!("redis_per_second", per_second);
+const MAIN_POOL: [StoreStatistic; 8] = pool_statistics!("redis", main);
+const PER_SECOND_POOL: [StoreStatistic; 8] = pool_statistics!("redis_per_second", per_second);
 
 /// Every statistic of the store.
 pub(super) const TABLES: [&[StoreStatistic]; 4] =

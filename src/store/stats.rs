@@ -80,6 +80,8 @@ pub struct PoolUsage {
     pub waiting: u64,
     /// Servers that do not respond. Calls to them fail at once.
     pub unresponsive: u64,
+    /// Calls since the start that a server refused because its memory is full.
+    pub out_of_memory: u64,
     /// Refunds since the start of hits that were granted or reserved in vain, one for
     /// each counter.
     pub refunded: u64,

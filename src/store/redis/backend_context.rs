@@ -17,6 +17,8 @@ pub(super) struct BackendContext {
     /// Of the lines about connections. A cluster may have any number of nodes, and name new
     /// ones at any time.
     pub(super) log_lines: Arc<LineBudget>,
+    /// Replies of servers that are out of memory.
+    pub(super) out_of_memory: Arc<AtomicU64>,
     connections: Arc<ConnectionCounts>,
 }
 
@@ -39,6 +41,7 @@ impl BackendContext {
             in_flight,
             settlements,
             log_lines: Arc::new(log_lines),
+            out_of_memory: Arc::default(),
             connections: Arc::default(),
         }
     }
@@ -49,12 +52,14 @@ impl BackendContext {
         OpenGuard(Arc::clone(&self.connections))
     }
 
-    /// Returns the counts of connections; all other fields are zero.
+    /// Returns the counts of connections and of their replies; all other fields are zero.
     pub(super) fn connection_usage(&self) -> PoolUsage {
         // In this order, `opened` is never less than `closed`.
         let closed = self.connections.closed.load(SeqCst);
         let opened = self.connections.opened.load(SeqCst);
-        PoolUsage { active: opened - closed, opened, closed, ..PoolUsage::default() }
+        let out_of_memory = self.out_of_memory.load(SeqCst);
+        let active = opened - closed;
+        PoolUsage { active, opened, closed, out_of_memory, ..PoolUsage::default() }
     }
 }
 

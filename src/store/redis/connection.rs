@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisResult, Value, cmd};
@@ -13,7 +16,7 @@ use super::{
     error_log::ErrorLog,
     node_error::NodeError,
     reply_scanner::ExpectedReplies,
-    server_error::{error_text, is_authentication_failure, requires_reconnect},
+    server_error::{error_text, is_authentication_failure, is_out_of_memory, requires_reconnect},
     settings::RedisAddress,
     stream::{self, ClientConnection, ReplyBounds},
 };
@@ -33,6 +36,8 @@ pub(super) struct ServerConnection {
     /// The first error that requires a reconnect.
     refusal: OnceLock<String>,
     error_log: ErrorLog,
+    /// Counts the replies of a server that is out of memory.
+    pub(super) out_of_memory: Arc<AtomicU64>,
 }
 
 impl ServerConnection {
@@ -68,6 +73,7 @@ impl ServerConnection {
             lost: Notify::new(),
             refusal: OnceLock::new(),
             error_log: ErrorLog::new(address.clone()),
+            out_of_memory: Arc::default(),
         };
         connection.send(&cmd("PING")).await?;
         Ok(connection)
@@ -155,6 +161,9 @@ impl ServerConnection {
 
     fn on_error(&self, error: &RedisError) {
         self.error_log.log(error);
+        if is_out_of_memory(error) {
+            self.out_of_memory.fetch_add(1, Relaxed);
+        }
         let is_refusal = requires_reconnect(error);
         if is_refusal {
             // Only the first one is kept.

@@ -199,7 +199,8 @@ impl Supervisor {
     async fn run(mut self, state: watch::Sender<ConnectionState>) {
         loop {
             match self.connect().await {
-                Ok(connection) => {
+                Ok(mut connection) => {
+                    connection.out_of_memory = Arc::clone(&self.context.out_of_memory);
                     let open = self.context.open_connection();
                     let connection = Arc::new(connection);
                     self.on_connect(connection.address());

@@ -67,10 +67,19 @@ pub(super) fn error_text(error: &RedisError) -> String {
 /// Returns whether to connect again after this error. The name of a demoted server may
 /// resolve to its successor by now, and a server with new passwords may accept ours later.
 pub(super) fn requires_reconnect(error: &RedisError) -> bool {
+    UNUSABLE.iter().any(|unusable| has_code(error, unusable))
+}
+
+/// Returns whether the server had no memory for a counter.
+pub(super) fn is_out_of_memory(error: &RedisError) -> bool {
+    has_code(error, "OOM")
+}
+
+fn has_code(error: &RedisError, expected: &str) -> bool {
     let Some(code) = error.code() else { return false };
     // Before Redis 7, the error of a command in a script is part of the text.
     let text = error.detail().unwrap_or_default();
-    UNUSABLE.iter().any(|unusable| code == *unusable || text.contains(&format!("-{unusable} ")))
+    code == expected || text.contains(&format!("-{expected} "))
 }
 
 /// Returns whether INCRBY cannot add to a value because it is not an integer, or too large.
@@ -128,5 +137,14 @@ pub(super) mod tests {
             };
             assert!(error.contains(&command.to_lowercase()), "{command}: {error}");
         }
+    }
+
+    #[test]
+    fn a_full_server_is_known_also_from_within_a_script() {
+        let full = "OOM command not allowed when used memory > 'maxmemory'.";
+        assert!(is_out_of_memory(&server_error(full)));
+        let in_script = format!("ERR Error running script (call to f_2dbbc5e5): -{full}");
+        assert!(is_out_of_memory(&server_error(&in_script)));
+        assert!(!is_out_of_memory(&server_error("READONLY You can't write")));
     }
 }
