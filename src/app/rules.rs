@@ -1,7 +1,11 @@
 //! Loads the rules and keeps them up to date.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use tokio::{
+    pin, task,
+    time::{self, Instant},
+};
 use tracing::{info, warn};
 
 use super::{AppError, tasks::Tasks};
@@ -14,6 +18,9 @@ use crate::{
     settings::RuleSettings,
     xds::XdsClient,
 };
+
+/// The time between two warnings about rules that are being loaded at the start.
+const SLOW_LOAD: Duration = Duration::from_secs(30);
 
 /// The state before any rules are loaded.
 pub(super) fn no_rules(metrics: &Arc<Metrics>) -> ActiveRules {
@@ -37,8 +44,11 @@ impl RuleUpdater {
     /// # Errors
     ///
     /// If the files cannot be loaded and the settings do not allow a start without
-    /// rules.
-    pub(super) fn load(settings: RuleSettings, active: ActiveRules) -> Result<Self, AppError> {
+    /// rules, or if the load panics.
+    pub(super) async fn load(
+        settings: RuleSettings,
+        active: ActiveRules,
+    ) -> Result<Self, AppError> {
         let RuleSettings { source, links, xds, merge_domains, force_start, .. } = settings;
         if settings.unhealthy_without_domains {
             active.health.require_domain();
@@ -52,7 +62,20 @@ impl RuleUpdater {
         }
         let place = source.to_string();
         let mut reloader = Reloader::new(source, links, options, active);
-        match reloader.load() {
+        let load = task::spawn_blocking(move || {
+            let result = reloader.load();
+            (reloader, result)
+        });
+        let loaded = report_while_pending(load, SLOW_LOAD, |elapsed| {
+            warn!(
+                "the rules of {place} are not loaded after {} s, and no port opens before; a read \
+                 hangs if the server of a network file system is gone",
+                elapsed.as_secs()
+            );
+        });
+        let (reloader, result) =
+            loaded.await.map_err(|panic| AppError::Start(panic.to_string()))?;
+        match result {
             Ok(_) => {}
             Err(error) if force_start => {
                 warn!("started without rules; every decision fails until rules load\n{error}");
@@ -81,5 +104,37 @@ async fn ignore_reloads(mut trigger: ReloadTrigger) -> Result<Infallible, Infall
             "nothing to reload: the rules come from the xDS management server, which sends changes \
              by itself"
         );
+    }
+}
+
+/// Waits for `task`. Calls `report` with the time so far whenever another `period` has passed.
+async fn report_while_pending<T>(
+    task: impl Future<Output = T>,
+    period: Duration,
+    report: impl Fn(Duration),
+) -> T {
+    let begin = Instant::now();
+    pin!(task);
+    loop {
+        match time::timeout(period, task.as_mut()).await {
+            Ok(result) => return result,
+            Err(_) => report(begin.elapsed()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_load_that_hangs_is_reported_until_it_ends() {
+        let reports = RefCell::new(Vec::new());
+        let load = time::sleep(Duration::from_secs(100));
+        report_while_pending(load, SLOW_LOAD, |time| reports.borrow_mut().push(time.as_secs()))
+            .await;
+        assert_eq!(reports.into_inner(), [30, 60, 90]);
     }
 }
