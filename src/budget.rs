@@ -269,6 +269,11 @@ impl Usage {
 }
 
 impl Share {
+    /// Closes the connection.
+    pub fn close(&self) {
+        self.usage.closed.notify_one();
+    }
+
     /// Completes when the connection has to be closed.
     pub async fn closed(&self) {
         self.usage.closed.notified().await;

@@ -25,8 +25,8 @@ use axum::{
 };
 
 use crate::{
-    config, health::Health, metrics::chunks::text_chunks, rules::RuleTree, service::Service,
-    store::Store,
+    budget::Share, config, health::Health, metrics::chunks::text_chunks, rules::RuleTree,
+    service::Service, store::Store,
 };
 
 mod pages;
@@ -70,8 +70,8 @@ pub fn main_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
 /// The routes of the separate port for Prometheus.
 pub fn prometheus_router<S: Store>(pages: Arc<Pages<S>>, path: String) -> Router {
     let readers = Extension(PageReaders::new(&pages.builder));
-    let page = async move |uri: Uri, pages: State<Arc<Pages<S>>>| {
-        if uri.path() == path { metrics(pages, readers).await } else { not_found().await }
+    let page = async move |uri: Uri, pages: State<Arc<Pages<S>>>, share: Extension<Arc<Share>>| {
+        if uri.path() == path { metrics(pages, readers, share).await } else { not_found().await }
     };
     Router::new().fallback_service(get(page).with_state(pages))
 }
@@ -123,20 +123,22 @@ async fn ready<S>(State(pages): State<Arc<Pages<S>>>) -> Response {
 async fn metrics<S: Store>(
     State(pages): State<Arc<Pages<S>>>,
     Extension(readers): Extension<PageReaders>,
+    Extension(share): Extension<Arc<Share>>,
 ) -> Response {
     let service = Arc::clone(&pages.service);
     let text = move || service.metrics.prometheus();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    readers.show(kind, iter::once_with(text).flatten())
+    readers.show(share, kind, iter::once_with(text).flatten())
 }
 
 async fn stats<S: Store>(
     State(pages): State<Arc<Pages<S>>>,
     Extension(readers): Extension<PageReaders>,
+    Extension(share): Extension<Arc<Share>>,
 ) -> Response {
     let service = Arc::clone(&pages.service);
     let text = move || service.metrics.rule_stats().chain([service.metrics.process_stats()]);
-    readers.show(PLAIN, iter::once_with(text).flatten())
+    readers.show(share, PLAIN, iter::once_with(text).flatten())
 }
 
 /// The content type of text pages.
@@ -147,11 +149,12 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 async fn rlconfig<S>(
     State(pages): State<Arc<Pages<S>>>,
     Extension(readers): Extension<PageReaders>,
+    Extension(share): Extension<Arc<Share>>,
 ) -> Response {
     let rules = rule_lines(pages.service.engine.rules.load_full());
     let mode = pages.service.engine.mode.shadow.then(|| SHADOW_LINE.to_owned());
     let errors = pages.rejection.load_full().map(|errors| rejection_lines(&errors));
-    readers.show(PLAIN, rules.chain(mode).chain(errors))
+    readers.show(share, PLAIN, rules.chain(mode).chain(errors))
 }
 
 const SHADOW_LINE: &str = "# SHADOW_MODE is true: no request is refused\n";

@@ -12,19 +12,19 @@ use futures_util::stream;
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
-    task::spawn_blocking,
-    time::Instant,
+    task::{JoinSet, spawn_blocking},
+    time::sleep,
 };
 
 use super::error_response;
-use crate::warnings::WarningLimiter;
+use crate::{budget::Share, warnings::WarningLimiter};
 
 /// The most pages in progress on one port: enough for two Prometheus servers and some
 /// people.
 const MAX_READERS: usize = 8;
 
-/// The longest time to read a page. A client that reads nothing at all is
-/// disconnected sooner.
+/// The longest time to read a page, after which the connection is closed. A client that
+/// reads nothing at all is disconnected sooner.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The seconds in `Retry-After` when too many pages are in progress.
@@ -54,16 +54,21 @@ struct Page {
     builder: PageBuilder,
     /// Held by the chunk that is being sent.
     sending: Arc<Semaphore>,
-    deadline: Instant,
-    reader: Arc<OwnedSemaphorePermit>,
-    failures: Arc<WarningLimiter>,
+    reader: Arc<Reader>,
+}
+
+/// A client that reads a page.
+struct Reader {
+    _permit: OwnedSemaphorePermit,
+    /// Aborted when the page has been read.
+    _timeout: JoinSet<()>,
 }
 
 /// A chunk that is being sent.
 struct Chunk {
     text: String,
     _sending: OwnedSemaphorePermit,
-    _reader: Arc<OwnedSemaphorePermit>,
+    _reader: Arc<Reader>,
 }
 
 impl AsRef<[u8]> for Chunk {
@@ -79,13 +84,15 @@ impl PageReaders {
         Self { room, builder: builder.clone(), failures: Arc::new(failures) }
     }
 
-    /// A response with these chunks, which are built as the client reads them.
+    /// A response with these chunks, which are built as the client reads them. `share` is
+    /// that of its connection.
     pub(super) fn show(
         &self,
+        share: Arc<Share>,
         kind: &'static str,
         chunks: impl Iterator<Item = String> + Send + 'static,
     ) -> Response {
-        let Ok(reader) = Arc::clone(&self.room).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
             let why = format!(
                 "{MAX_READERS} pages are being read on this port, the most at a time; try again in \
                  {RETRY_AFTER} s"
@@ -98,12 +105,24 @@ impl PageReaders {
             rest: Box::new(chunks),
             builder: self.builder.clone(),
             sending: Arc::new(Semaphore::new(1)),
-            deadline: Instant::now() + READ_TIMEOUT,
-            reader: Arc::new(reader),
-            failures: Arc::clone(&self.failures),
+            reader: Arc::new(Reader { _permit: permit, _timeout: self.limit_time(share) }),
         };
         let body = Body::from_stream(stream::try_unfold(page, Page::next));
         ([(header::CONTENT_TYPE, kind)], body).into_response()
+    }
+
+    /// Closes the connection after the longest time to read a page. The page itself cannot
+    /// check it, because it is not asked for more while a chunk is being sent.
+    fn limit_time(&self, share: Arc<Share>) -> JoinSet<()> {
+        let failures = Arc::clone(&self.failures);
+        let mut timeout = JoinSet::new();
+        timeout.spawn(async move {
+            sleep(READ_TIMEOUT).await;
+            let seconds = READ_TIMEOUT.as_secs();
+            failures.warn(&format_args!("the client did not read it within {seconds} s"));
+            share.close();
+        });
+        timeout
     }
 }
 
@@ -111,11 +130,6 @@ impl Page {
     /// The next chunk, once the previous one has been sent.
     async fn next(mut self) -> io::Result<Option<(Bytes, Self)>> {
         let sending = permit(&self.sending).await;
-        if self.deadline <= Instant::now() {
-            let why = format!("the client did not read it within {} s", READ_TIMEOUT.as_secs());
-            self.failures.warn(&why);
-            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
-        }
         let turn = permit(&self.builder.0).await;
         let made = spawn_blocking(move || {
             let text = self.rest.next();
@@ -149,12 +163,12 @@ async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-    use axum::Router;
+    use axum::{Extension, Router};
     use futures_util::StreamExt;
     use tokio::{
-        io::AsyncWriteExt,
+        io::{AsyncReadExt, AsyncWriteExt},
         sync::watch,
-        time::{advance, sleep, timeout},
+        time::{Instant, timeout},
     };
 
     use super::*;
@@ -173,8 +187,12 @@ mod tests {
         iter::repeat_with(|| "x".repeat(1 << 16))
     }
 
+    fn share() -> Arc<Share> {
+        Budget::new(1 << 20, Arc::new(Metrics::new(0.8))).connect(None)
+    }
+
     fn show(readers: &PageReaders) -> Response {
-        readers.show("text/plain", endless_text())
+        readers.show(share(), "text/plain", endless_text())
     }
 
     #[tokio::test(start_paused = true)]
@@ -185,16 +203,17 @@ mod tests {
         let text = endless_text().inspect(move |_| {
             count.fetch_add(1, Relaxed);
         });
-        let page = readers.show("text/plain", text);
+        let share = share();
+        let page = readers.show(Arc::clone(&share), "text/plain", text);
         let mut page = page.into_body().into_data_stream();
         let first = page.next().await.unwrap().unwrap();
         assert!(timeout(Duration::from_secs(30), page.next()).await.is_err());
         assert_eq!((first.len(), made.load(Relaxed)), (1 << 16, 1));
         drop(first);
         drop(page.next().await.unwrap().unwrap());
-        advance(READ_TIMEOUT).await;
-        assert!(page.next().await.unwrap().is_err());
         assert_eq!(made.load(Relaxed), 2);
+        timeout(READ_TIMEOUT, share.closed()).await.expect("a bounded time");
+        drop(page);
         assert_eq!(readers.room.available_permits(), MAX_READERS);
     }
 
@@ -214,15 +233,16 @@ mod tests {
         assert_eq!(show(&readers).status(), StatusCode::OK);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_reads_nothing_is_disconnected() {
+    /// The time until a client is disconnected. It reads a byte each second, or nothing.
+    async fn time_until_disconnected(reads: bool) -> Duration {
         let bounds = ConnectionBounds { most: 1, most_per_peer: None };
         let (listener, dialer) = Listener::in_process(Purpose::Http, bounds);
         let mut client = dialer.connect().await.unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         let readers = readers();
         let room = Arc::clone(&readers.room);
-        let router = Router::new().fallback(async move || show(&readers));
+        let page = async move |Extension(share)| readers.show(share, "text/plain", endless_text());
+        let router = Router::new().fallback(page);
         let budget = Budget::new(1 << 20, Arc::new(Metrics::new(0.8)));
         let (_running, stop) = watch::channel(false);
         let server = tokio::spawn(server::serve(listener, router, budget, stop));
@@ -232,8 +252,20 @@ mod tests {
         let begin = Instant::now();
         while room.available_permits() < MAX_READERS {
             sleep(Duration::from_secs(1)).await;
+            if reads {
+                // An error means that the connection has ended.
+                let _ = client.read_u8().await;
+            }
             assert!(begin.elapsed() < 2 * READ_TIMEOUT);
         }
         server.abort();
+        begin.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_slowly_or_nothing_is_disconnected() {
+        assert_eq!(time_until_disconnected(true).await.as_secs(), READ_TIMEOUT.as_secs());
+        let sooner = time_until_disconnected(false).await;
+        assert!(sooner < READ_TIMEOUT, "{sooner:?}");
     }
 }
