@@ -41,6 +41,7 @@ mod sources;
 mod statistics;
 mod suspension;
 mod tls;
+mod tonic_server;
 mod tracing;
 mod unix;
 mod waits;
