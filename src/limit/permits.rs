@@ -104,18 +104,18 @@ impl<'a> Active<'a> {
     fn new(state: &'a State, lifetime: Duration, now: Timestamp) -> Self {
         let permits = &state.0[..];
         let mut latest = now;
-        for permit in permits {
-            latest = latest.max(permit.granted_at);
+        for grant in permits {
+            latest = latest.max(grant.granted_at);
         }
-        let is_active = |one: &Grant| latest < one.granted_at.plus(lifetime) && one.hits > 0;
+        let is_active = |grant: &Grant| latest < grant.granted_at.plus(lifetime) && grant.hits > 0;
         let first = permits.iter().position(is_active).unwrap_or(permits.len());
         let rest = &permits[first..];
-        if rest.iter().all(is_active) && rest.is_sorted_by_key(|one| one.granted_at) {
+        if rest.iter().all(is_active) && rest.is_sorted_by_key(|grant| grant.granted_at) {
             return Self { permits: Cow::Borrowed(rest), latest };
         }
         let mut rest = rest.to_vec();
         rest.retain(is_active);
-        rest.sort_by_key(|one| one.granted_at);
+        rest.sort_by_key(|grant| grant.granted_at);
         Self { permits: Cow::Owned(rest), latest }
     }
 }
@@ -160,7 +160,7 @@ pub(super) fn step(state: &State, limit: &Limit, amount: Amount, now: Timestamp)
             }
             // The sum of all hits stays a number that Lua counts exactly.
             let added = hits.min(Hits::MAX.saturating_sub(before.held));
-            let permits = with_permit(&permits, latest, added);
+            let permits = with_grant(&permits, latest, added);
             let excess = total(&permits).saturating_add(hits).saturating_sub(requests);
             let free = expiry_of(&permits, lifetime, excess);
             (permits, free)
@@ -178,8 +178,8 @@ pub(super) fn step(state: &State, limit: &Limit, amount: Amount, now: Timestamp)
     PermitStep { state: Some(State(Arc::new(permits))), before, after, passes: true }
 }
 
-/// The permits and one more, granted at `latest`.
-fn with_permit(permits: &[Grant], latest: Timestamp, hits: u64) -> Vec<Grant> {
+/// The permits and those of `hits` more, granted at `latest`.
+fn with_grant(permits: &[Grant], latest: Timestamp, hits: u64) -> Vec<Grant> {
     let mut all = Vec::with_capacity(permits.len() + 1);
     all.extend_from_slice(permits);
     match all.last_mut() {
@@ -217,8 +217,8 @@ pub(super) fn ttl(summary: Summary, limit: &Limit, now: Timestamp) -> Duration {
 
 fn total(permits: &[Grant]) -> u64 {
     let mut total: u64 = 0;
-    for permit in permits {
-        total = total.saturating_add(permit.hits);
+    for grant in permits {
+        total = total.saturating_add(grant.hits);
     }
     total
 }
@@ -240,14 +240,14 @@ fn expiry_of(permits: &[Grant], lifetime: Duration, mut excess: u64) -> Timestam
 
 /// Releases `hits` of the permits whose moment is `eligible`, the earliest first.
 fn release(permits: &mut Vec<Grant>, mut hits: u64, eligible: impl Fn(Timestamp) -> bool) {
-    for permit in permits.iter_mut() {
-        if eligible(permit.granted_at) {
-            let released = hits.min(permit.hits);
-            permit.hits -= released;
+    for grant in permits.iter_mut() {
+        if eligible(grant.granted_at) {
+            let released = hits.min(grant.hits);
+            grant.hits -= released;
             hits -= released;
         }
     }
-    permits.retain(|permit| permit.hits > 0);
+    permits.retain(|grant| grant.hits > 0);
 }
 
 /// The outcome of a charge that left the permits as in `summary`.
