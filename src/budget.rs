@@ -6,29 +6,33 @@
 //! used up and at least a quarter of it waits for peers (the rest of a message, or an
 //! answer that the peer does not take), the connection with most of that is closed. In
 //! other cases the new call is refused.
+//!
+//! One address may use three quarters of the budget. What its connections use beyond, each
+//! within its share, does not take room from others.
 
 use std::{
-    collections::HashMap,
     fmt, mem,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 
 use crate::{
     metrics::{CutOff, Metrics},
+    net::Peer,
     warnings::WarningLimiter,
 };
 
 mod body;
+mod connections;
 
 pub use self::body::{Body, ReadError, ReadLimits, Reader};
+use self::connections::{Connections, PeerUsage};
 
 /// The memory of a call without its headers and its message.
 pub const CALL_BYTES: usize = 8 << 10;
@@ -36,18 +40,16 @@ pub const CALL_BYTES: usize = 8 << 10;
 /// The least share of a connection.
 const LEAST_SHARE: usize = 2 * CALL_BYTES;
 
-/// The pause after a search for a connection to close that found none.
-const SEARCH_PAUSE: Duration = Duration::from_millis(10);
-
 /// The budget of the process.
 #[derive(Debug)]
 pub struct Budget {
     most: usize,
-    /// Bytes in use.
+    /// Bytes in use, of each peer up to its most, without those of connections that are
+    /// being closed.
     used: AtomicUsize,
-    /// The part of `used` that waits for peers.
+    /// Bytes that wait for peers.
     waiting: AtomicUsize,
-    /// The part of `used` of connections that are being closed; it waits for nobody.
+    /// Bytes of connections that are being closed; they wait for nobody.
     closing: AtomicUsize,
     connections: Mutex<Connections>,
     metrics: Arc<Metrics>,
@@ -55,25 +57,11 @@ pub struct Budget {
     closed: WarningLimiter,
 }
 
-#[derive(Debug, Default)]
-struct Connections {
-    next_id: u64,
-    open: HashMap<u64, Arc<Usage>>,
-    in_vain: Option<VainSearch>,
-}
-
-/// The last search that found no connection to close.
-#[derive(Clone, Copy, Debug)]
-struct VainSearch {
-    at: Instant,
-    /// No connection waited for more.
-    least: usize,
-}
-
 /// The bytes that one connection uses.
 #[derive(Debug)]
 struct Usage {
-    peer: Option<SocketAddr>,
+    address: Option<SocketAddr>,
+    peer: Arc<PeerUsage>,
     bytes: Mutex<Bytes>,
     closed: Notify,
 }
@@ -88,6 +76,11 @@ struct Bytes {
 }
 
 impl Bytes {
+    /// The bytes of a connection that is not being closed.
+    fn open(self) -> usize {
+        if self.closed { 0 } else { self.used }
+    }
+
     fn waiting(self) -> usize {
         if self.closed { 0 } else { self.waiting }
     }
@@ -137,12 +130,8 @@ impl Budget {
 
     /// The share of a new connection.
     pub fn connect(self: &Arc<Self>, peer: Option<SocketAddr>) -> Arc<Share> {
-        let usage = Arc::new(Usage { peer, bytes: Mutex::default(), closed: Notify::new() });
-        let mut connections = self.connections.lock();
-        let id = connections.next_id;
-        connections.next_id += 1;
-        connections.open.insert(id, Arc::clone(&usage));
-        drop(connections);
+        let most_per_peer = self.most - self.most / 4;
+        let (id, usage) = self.connections.lock().add(peer, most_per_peer);
         Arc::new(Share { budget: Arc::clone(self), usage, id })
     }
 
@@ -152,9 +141,10 @@ impl Budget {
     }
 
     /// Counts the difference between two states of a connection.
-    fn update(&self, before: Bytes, after: Bytes) {
+    fn update(&self, peer: &PeerUsage, before: Bytes, after: Bytes) {
+        let [of_peer_before, of_peer_after] = peer.update(before.open(), after.open());
         for (total, before, after) in [
-            (&self.used, before.used, after.used),
+            (&self.used, of_peer_before, of_peer_after),
             (&self.waiting, before.waiting(), after.waiting()),
             (&self.closing, before.closing(), after.closing()),
         ] {
@@ -165,74 +155,38 @@ impl Budget {
         }
     }
 
-    /// Whether the budget has room, apart from the bytes of connections that are being
-    /// closed.
-    fn has_room(&self) -> bool {
-        self.used.load(Relaxed).saturating_sub(self.closing.load(Relaxed)) <= self.most
+    fn has_room(&self, peer: &PeerUsage) -> bool {
+        self.used.load(Relaxed) <= self.most && peer.has_room()
     }
 
     /// Whether a connection may use `bytes`, which count already. Closes other connections
     /// for it.
-    fn make_room(&self, bytes: Bytes) -> bool {
-        let mut share = None;
-        while !self.has_room() {
+    fn make_room(&self, usage: &Usage, bytes: Bytes) -> bool {
+        while !self.has_room(&usage.peer) {
             // The memory of closed connections is free once their tasks have ended.
             if self.most / 4 <= self.closing.load(Relaxed)
                 || self.waiting.load(Relaxed) < self.most / 4
             {
                 break;
             }
-            let mut connections = self.connections.lock();
-            let fair = self.fair_share(&connections);
-            share = Some(fair);
-            let Some(largest) = connections.largest_above(fair.max(bytes.waiting)) else { break };
-            drop(connections);
-            self.close(&largest);
+            // A peer that has used up its part makes room for itself.
+            let peer = if usage.peer.has_room() { None } else { Some(Peer::of(usage.address)) };
+            let hoarder = self.connections.lock().find_hoarder(self.most, bytes.waiting, peer);
+            let Some(hoarder) = hoarder else { break };
+            self.close(&hoarder);
         }
-        self.has_room()
-            || bytes.used <= share.unwrap_or_else(|| self.fair_share(&self.connections.lock()))
-    }
-
-    fn fair_share(&self, connections: &Connections) -> usize {
-        (self.most / connections.open.len().max(1)).max(LEAST_SHARE)
+        self.has_room(&usage.peer) || bytes.used <= self.connections.lock().fair_share(self.most)
     }
 
     fn close(&self, usage: &Usage) {
-        let (before, after) = usage.change(|bytes| bytes.closed = true);
+        let Changed { before, .. } = usage.change(self, |bytes| bytes.closed = true);
         // Another call may have found it, too.
         if before.closed {
             return;
         }
-        self.update(before, after);
         usage.closed.notify_one();
         self.count_cut_off(CutOff::ConnectionClosed);
-        self.closed.warn(&Hoarder { peer: usage.peer, bytes: before.waiting, most: self.most });
-    }
-}
-
-impl Connections {
-    /// The connection that waits for most, if that is more than `least`. Does not search
-    /// shortly after it has found none. A connection that holds much itself searches in
-    /// vain, which does not keep others from a search of their own.
-    fn largest_above(&mut self, least: usize) -> Option<Arc<Usage>> {
-        let now = Instant::now();
-        if let Some(last) = self.in_vain
-            && last.least <= least
-            && now.saturating_duration_since(last.at) < SEARCH_PAUSE
-        {
-            return None;
-        }
-        let mut most = least;
-        let mut largest = None;
-        for usage in self.open.values() {
-            let waiting = usage.bytes.lock().waiting();
-            if most < waiting {
-                most = waiting;
-                largest = Some(usage);
-            }
-        }
-        self.in_vain = if largest.is_some() { None } else { Some(VainSearch { at: now, least }) };
-        largest.cloned()
+        self.closed.warn(&Hoarder { peer: usage.address, bytes: before.waiting, most: self.most });
     }
 }
 
@@ -258,13 +212,25 @@ impl fmt::Display for Hoarder {
     }
 }
 
+/// The bytes of a connection before and after a change.
+struct Changed {
+    before: Bytes,
+    after: Bytes,
+}
+
 impl Usage {
-    /// Changes the bytes; returns them as they were before and are after.
-    fn change(&self, change: impl FnOnce(&mut Bytes)) -> (Bytes, Bytes) {
+    fn new(address: Option<SocketAddr>, peer: Arc<PeerUsage>) -> Self {
+        Self { address, peer, bytes: Mutex::default(), closed: Notify::new() }
+    }
+
+    /// Changes the bytes. The totals change under the same lock, so none is ever below 0.
+    fn change(&self, budget: &Budget, change: impl FnOnce(&mut Bytes)) -> Changed {
         let mut bytes = self.bytes.lock();
         let before = *bytes;
         change(&mut bytes);
-        (before, *bytes)
+        let after = *bytes;
+        budget.update(&self.peer, before, after);
+        Changed { before, after }
     }
 }
 
@@ -296,15 +262,13 @@ impl Share {
     }
 
     fn change(&self, change: impl FnOnce(&mut Bytes)) -> Bytes {
-        let (before, after) = self.usage.change(change);
-        self.budget.update(before, after);
-        after
+        self.usage.change(&self.budget, change).after
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.connections.lock().open.remove(&self.id);
+        self.budget.connections.lock().remove(self.id);
     }
 }
 
@@ -329,7 +293,7 @@ impl Held {
             self.shrink(bytes);
             return Err(refusal);
         }
-        if budget.make_room(after) {
+        if budget.make_room(&self.share.usage, after) {
             return Ok(());
         }
         budget.count_cut_off(CutOff::NoRoom);

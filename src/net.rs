@@ -1,8 +1,8 @@
-//! Addresses of servers and listeners.
+//! Addresses of servers, listeners and peers.
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -76,6 +76,41 @@ impl fmt::Display for Address {
 /// Returns true if the length of `path` allows a unix socket there.
 pub fn is_socket_path(path: &Path) -> bool {
     (1..=MAX_SOCKET_PATH).contains(&path.as_os_str().len())
+}
+
+/// The peers that share a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Peer {
+    /// A unix socket, or this process.
+    Local,
+    /// An IPv4 address, or the same mapped to IPv6.
+    V4(Ipv4Addr),
+    /// The first 64 bits of an IPv6 address: a single host usually has all addresses that
+    /// begin with them.
+    V6(u64),
+}
+
+impl Peer {
+    /// The peer at this address; `None` is local.
+    pub fn of(address: Option<SocketAddr>) -> Self {
+        let Some(address) = address else { return Self::Local };
+        match address.ip().to_canonical() {
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("local peers"),
+            Self::V4(address) => address.fmt(f),
+            Self::V6(prefix) => {
+                write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(*prefix) << 64))
+            }
+        }
+    }
 }
 
 #[cfg(test)]

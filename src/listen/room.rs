@@ -20,11 +20,12 @@ use tokio::{sync::oneshot, time::Instant};
 mod crowd;
 mod watched;
 
-use self::crowd::{Crowd, Member, Peer};
+use self::crowd::{Crowd, Member};
 pub(super) use self::watched::Watched;
 use super::Purpose;
 use crate::{
     metrics::{ClosedConnection, Metrics},
+    net::Peer,
     warnings::WarningLimiter,
 };
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -21,6 +21,7 @@ use testkit::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
     task::{JoinSet, spawn_blocking},
     time::{Instant, Interval, MissedTickBehavior, interval, timeout},
 };
@@ -198,6 +199,31 @@ async fn health_watches_are_bounded() {
         Attacker::all(service.grpc, 40, 65_535, |attacker| attacker.calls(256, WATCH, Some(&watch)))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_small_connections_of_one_address_leave_room_for_others() {
+    let settings = [("MAX_BYTES_IN_FLIGHT", "1048576"), ("GRPC_TRANSFER_TIMEOUT", "10m")];
+    let service = Tollgate::start(RULES, &settings);
+    let mut hoard = Vec::new();
+    for _ in 0..150 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, 5), 0).into()).unwrap();
+        let stream = socket.connect(service.grpc).await.unwrap();
+        let connection = RawGrpc::over(stream).await.unwrap();
+        hoard.push(connection.open_call().await);
+        // Its reply, an error if the budget is used up, shows that the first call has begun.
+        connection.call(&message()[5..]).await;
+    }
+    let client = RawGrpc::connect(service.grpc).await;
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        open.push(client.open_call().await);
+    }
+    for call in open {
+        assert_eq!(call.finish(message()).await.code, Code::Ok);
+    }
+    drop(hoard);
 }
 
 #[tokio::test(start_paused = true)]

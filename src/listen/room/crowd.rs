@@ -2,8 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -15,42 +13,10 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{Closed, ConnectionBounds, SILENCE};
-use crate::metrics::ClosedConnection;
+use crate::{metrics::ClosedConnection, net::Peer};
 
 /// The most connections to look at for a silent one.
 const TRIES: usize = 16;
-
-/// The peers that share a bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Peer {
-    /// A unix socket, or this process.
-    Local,
-    V4(Ipv4Addr),
-    /// The first 64 bits: a single host usually has all addresses that begin with them.
-    V6(u64),
-}
-
-impl Peer {
-    pub(super) fn of(address: Option<SocketAddr>) -> Self {
-        let Some(address) = address else { return Self::Local };
-        match address.ip().to_canonical() {
-            IpAddr::V4(address) => Self::V4(address),
-            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
-        }
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Local => f.write_str("local peers"),
-            Self::V4(address) => address.fmt(f),
-            Self::V6(prefix) => {
-                write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(*prefix) << 64))
-            }
-        }
-    }
-}
 
 /// A connection or a handshake.
 #[derive(Debug)]
