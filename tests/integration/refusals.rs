@@ -6,11 +6,12 @@ use std::thread;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use testkit::{
     grpc::{self, Client, is_degraded, request_for},
+    http::json_request,
     redis_cluster::Cluster,
     redis_node::{Node, ServerSetup},
     tollgate::Tollgate,
     unique_value,
-    wait::eventually_async,
+    wait::{eventually, eventually_async},
 };
 
 const LIMIT: u32 = 1_000;
@@ -106,6 +107,41 @@ impl Scenario {
         self.wait_until(false, cause).await;
         self.expect_exact(cause).await;
     }
+}
+
+/// A client fills Redis with invented users until no other one can be counted. Three requests
+/// of another user, whose limit is 2, then have these statuses.
+fn check_full_redis(on_error: &str, expected: [u16; 3]) {
+    const RULES: &str = "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { unit: year, requests_per_unit: 2 }
+";
+    let redis =
+        Node::start(&["--save", "", "--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]);
+    let url = format!("127.0.0.1:{}", redis.port);
+    let service = Tollgate::start_ready(RULES, &[("REDIS_URL", &url), ("ON_ERROR", on_error)]);
+    eventually(on_error, || {
+        let names: Vec<_> = (0..100).map(|_| unique_value()).collect();
+        let users: Vec<_> = names.iter().map(|name| ("user", name.as_str())).collect();
+        service.post_json(&json_request("shop", &users));
+        if !service.log().contains("OOM") {
+            return false;
+        }
+        // A few bytes may become free at any time.
+        let request = json_request("shop", &[("user", &unique_value())]);
+        [(); 3].map(|()| service.post_json(&request).status) == expected
+    });
+    let degraded = service.metrics().value("tollgate_degraded", &[("policy", "local")]);
+    assert_eq!(0.0 < degraded, on_error == "local");
+}
+
+#[test]
+fn a_client_that_fills_redis_turns_limits_off_only_without_a_policy() {
+    check_full_redis("error", [503; 3]);
+    check_full_redis("deny", [429; 3]);
+    check_full_redis("local", [200, 200, 429]);
 }
 
 /// Runs commands that may close the connection before their reply arrives.
