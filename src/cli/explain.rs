@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{
     check,
     exit::CommandStatus,
-    hit::{self, Hit, HitError},
+    hit::{self, Hit},
     rehearsal::{self, Rehearsal},
     rule_input::{RuleInput, RulePlaces},
 };
@@ -50,21 +50,15 @@ pub struct Explain {
 /// The reason why `tollgate explain` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
-    /// The service returned no answer, or the output cannot be written.
-    #[error(transparent)]
-    Hit(#[from] HitError),
+    /// The output cannot be written.
+    #[error("cannot write the explanation")]
+    Output(#[from] io::Error),
     /// No service accepts the request.
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
     /// The request cannot be decided.
     #[error(transparent)]
     Undecided(#[from] DecideError),
-}
-
-impl From<io::Error> for ExplainError {
-    fn from(error: io::Error) -> Self {
-        Self::Hit(error.into())
-    }
 }
 
 /// All that is known of a request.
@@ -74,8 +68,8 @@ struct Report<'t> {
     descriptors: Vec<DescriptorReport<'t>>,
     /// The answer with unused counters.
     answer: Response,
-    /// The answer of the running service.
-    server: Option<Response>,
+    /// The answer of the running service, or the reason why there is none.
+    server: Option<Result<Response, String>>,
 }
 
 struct DescriptorReport<'t> {
@@ -101,7 +95,7 @@ struct LimitReport {
 ///
 /// # Errors
 ///
-/// If the running service does not answer, or the output cannot be written.
+/// If no service accepts the request, or the output cannot be written.
 pub async fn run(
     explain: &Explain,
     clock: Arc<dyn Clock>,
@@ -131,14 +125,21 @@ pub async fn run(
         text::write(&report, out)?;
     }
     let all_match = report.descriptors.iter().all(DescriptorReport::is_matched);
-    Ok(if all_match { CommandStatus::Positive } else { CommandStatus::Unmatched })
+    Ok(match report.server {
+        Some(Err(_)) => CommandStatus::Failed,
+        _ if all_match => CommandStatus::Positive,
+        _ => CommandStatus::Unmatched,
+    })
 }
 
 /// The rules, or `None` if they have mistakes, which are written to `errors`.
 fn read_rules(input: &RuleInput, errors: &mut impl Write) -> io::Result<Option<Arc<RuleTree>>> {
     let read = input.read();
     for error in &read.errors {
-        writeln!(errors, "error: {error}\n")?;
+        writeln!(errors, "error: {error}")?;
+    }
+    if !read.errors.is_empty() && matches!(input.rules, RulePlaces::Configured(_)) {
+        writeln!(errors, "name the rules of the service with --config")?;
     }
     match config::compile(&read.files, input.options()) {
         Ok(_) if !read.errors.is_empty() => Ok(None),
@@ -176,13 +177,15 @@ async fn report<'t>(
             explanation,
         });
     }
-    let server = if explain.ask_server {
-        Some(hit::call(&Hit { hits: Some(0), ..explain.hit.clone() }).await?)
-    } else {
-        None
-    };
+    let server = if explain.ask_server { Some(ask_server(&explain.hit).await) } else { None };
     let answer = rehearsal::response(request, &decision, answers);
     Ok(Report { domain: &request.domain, rules, descriptors, answer, server })
+}
+
+/// Asks the running service with 0 hits, which charges nothing.
+async fn ask_server(hit: &Hit) -> Result<Response, String> {
+    let look = Hit { hits: Some(0), ..hit.clone() };
+    hit::call(&look).await.map_err(|error| error.to_string())
 }
 
 fn limits(
@@ -210,7 +213,7 @@ fn limits(
 impl Report<'_> {
     /// The sentence that the running service has other rules; `None` if nothing shows it.
     fn difference(&self) -> Option<&'static str> {
-        let server = self.server.as_ref()?;
+        let server = self.server.as_ref()?.as_ref().ok()?;
         for (position, there) in server.statuses.iter().enumerate() {
             let Some(here) = self.answer.statuses.get(position) else { continue };
             // Of several limits, the counters choose the one in the answer.

@@ -127,6 +127,12 @@ fn a_running_service_is_asked_without_a_charge() {
     let arguments = ["explain", "--config", path.to_str().unwrap(), "--address", &address];
     let ended = tollgate(&[&arguments[..], &descriptor].concat(), &[]);
     assert!(ended.out.contains("the running service has other rules than these"), "{}", ended.out);
+    drop(service);
+    let ended = tollgate(&[&arguments[..], &descriptor].concat(), &[]);
+    let expected = format!("\nno answer of the running service: nothing listens at {address}; ");
+    assert!(ended.out.starts_with("tenant=a,user=ann\n"), "{}", ended.out);
+    assert!(ended.out.contains(&expected), "{}", ended.out);
+    assert_eq!(ended.code, Some(2));
 }
 
 #[test]

@@ -21,7 +21,10 @@ pub(super) fn report(report: &Report<'_>) -> Value {
         "problem": advice::unknown_domain(report.rules, report.domain),
         "descriptors": descriptors,
         "answer": answer(report, &report.answer),
-        "server": report.server.as_ref().map(|server| answer(report, server)),
+        "server": report.server.as_ref().map(|server| match server {
+            Ok(found) => answer(report, found),
+            Err(error) => json!({ "error": error }),
+        }),
         "difference": report.difference(),
     })
 }

@@ -26,8 +26,13 @@ pub(super) fn write(report: &Report<'_>, out: &mut impl Write) -> io::Result<()>
     writeln!(out, "answer if nothing has been counted")?;
     write_answer(report, &report.answer, out)?;
     if let Some(server) = &report.server {
-        writeln!(out, "answer of the running service to a request with 0 hits")?;
-        write_answer(report, server, out)?;
+        match server {
+            Ok(answer) => {
+                writeln!(out, "answer of the running service to a request with 0 hits")?;
+                write_answer(report, answer, out)?;
+            }
+            Err(error) => writeln!(out, "no answer of the running service: {error}")?,
+        }
         if let Some(difference) = report.difference() {
             writeln!(out, "{difference}")?;
         }

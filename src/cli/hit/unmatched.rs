@@ -24,6 +24,8 @@ use crate::{
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most bytes of the page that are read: some 100,000 rules.
 const MOST_PAGE_BYTES: usize = 16 << 20;
+/// A reason that only a request of several descriptors can have.
+const OR_REPLACED: &str = "; or another descriptor's rule replaces its limit";
 /// The most names listed.
 const MOST_NAMES: usize = 3;
 
@@ -53,7 +55,8 @@ pub(super) async fn report(
     match read_page(hit).await {
         Some(page) => {
             let known = known(&hit.domain, unmatched, &page.names);
-            writeln!(errors, "{} shows: {known}", page.url)?;
+            let or = if hit.descriptors.len() > 1 { OR_REPLACED } else { "" };
+            writeln!(errors, "{} shows: {known}{or}", page.url)?;
         }
         None => writeln!(
             errors,
@@ -125,8 +128,11 @@ struct RulePage {
 
 /// Reads the page `/rlconfig`; `None` if it cannot be read, or has no rules.
 async fn read_page(hit: &Hit) -> Option<RulePage> {
-    let Address::Tcp(address) = &hit.address else { return None };
-    let page = HostPort { host: address.host.clone(), port: hit.http_port };
+    let host = match &hit.address {
+        Address::Tcp(address) => address.host.clone(),
+        Address::Unix(_) => "localhost".to_owned(),
+    };
+    let page = HostPort { host, port: hit.http_port };
     let url = format!("http://{page}/rlconfig");
     let text = time::timeout(PAGE_TIMEOUT, get(&url)).await.ok()??;
     let mut names = Vec::new();

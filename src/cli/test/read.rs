@@ -47,11 +47,17 @@ pub(super) fn read(
         return Err(mistakes);
     }
     let mut reader = Reader { mistakes, domain: None, start: DEFAULT_START };
-    let root = documents.roots().and_then(|mut roots| roots.next());
-    let suite = match root {
+    let mut roots = documents.roots().into_iter().flatten();
+    let suite = match roots.next() {
         Some(root) => reader.file(root, file, path, rules),
-        None => None,
+        None => {
+            reader.mistakes.add_text(&format!("{}: the file is empty", file.name));
+            None
+        }
     };
+    if let Some(second) = roots.next() {
+        reader.mistakes.add(second, "this is a second document, expected one in a file");
+    }
     match suite {
         Some(suite) if reader.mistakes.is_empty() => Ok(suite),
         _ => Err(reader.mistakes),

@@ -206,6 +206,8 @@ fn unusable_files_and_rules_have_their_own_exit_code() {
         (test.to_owned(), "a_test.yaml:1:1: the file has no `rules`"),
         ("rules: [a_test.yaml]\n".to_owned() + test, "error: the key `rules` is unknown"),
         ("{".to_owned(), "error: this is not YAML"),
+        (String::new(), "a_test.yaml: the file is empty"),
+        (test.to_owned() + "---\na: b\n", "a_test.yaml:3:1: this is a second document"),
         ("[]".to_owned(), "a_test.yaml:1:1: a file with tests is not a map"),
     ] {
         let outcome = run_files(&[("a_test.yaml", &text)]);
