@@ -132,16 +132,14 @@ impl<'t> Advisor<'_, 't> {
         for branch in self.level.branches() {
             let element = &*branch.element;
             if let Some((part, difference)) = near(element, &key, &value) {
-                found.push((difference, part, element.composite_key(), element));
+                let has_other_value = !element.value().is_empty() && element.value() != value;
+                let rank = (difference, part, has_other_value, element.composite_key());
+                found.push((rank, Advice::Similar { entry: index, element, part, difference }));
             }
         }
-        found.sort_unstable_by_key(|(difference, part, key, _)| (*difference, *part, *key));
+        found.sort_unstable_by_key(|(rank, _)| *rank);
         found.truncate(MOST_LISTED);
-        let mut advice = Vec::with_capacity(found.len());
-        for (difference, part, _, element) in found {
-            advice.push(Advice::Similar { entry: index, element, part, difference });
-        }
-        advice
+        found.into_iter().map(|(_, advice)| advice).collect()
     }
 
     /// The rules below the last element.

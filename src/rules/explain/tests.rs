@@ -123,6 +123,7 @@ fn each_usual_mistake_is_found() {
             "destination_cluster=outbound_80__shop_svc",
             "no_element; Value like destination_cluster_outbound|80||shop.svc: Punctuation",
         ),
+        ("paht=/api/x", "no_element; Key like path: Spelling; Key like path_/login: Spelling"),
         ("user=ann", "no_element; elsewhere: tenant.user_ann (ann)tenant.user (user)"),
         (
             "metal=tin",
