@@ -27,6 +27,7 @@ use crate::{
     store::Store,
 };
 
+mod number;
 mod read;
 mod write;
 
