@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{ArgMatches, error::ErrorKind};
 
 use crate::{
-    settings::{DecisionSettings, RuleSettings, Settings, SettingsError},
+    settings::{DecisionSettings, LogFormat, LogSettings, RuleSettings, Settings, SettingsError},
     tls::client::{ClientIdentity, ClientTls},
 };
 
@@ -35,6 +35,9 @@ use self::{explain::Explain, hit::Hit, migrate::Migration, test::TestRun};
 pub enum Command {
     /// Runs the service until it receives a signal to shut down.
     Serve(Box<Settings>),
+    /// Logs that the service cannot use its settings. A collector of logs expects every
+    /// line in its format.
+    Reject(SettingsError, LogSettings),
     /// Checks rules without serving them.
     Check(RuleInput),
     /// Runs tests of rules.
@@ -52,7 +55,7 @@ pub enum Command {
 ///
 /// # Errors
 ///
-/// If the arguments or the settings are invalid. Also for `--help` and
+/// If the arguments or the settings are invalid, unless that belongs in the log. Also for `--help` and
 /// `--version`: the error holds their text. `clap::Error::exit` prints the error
 /// and exits with the right code.
 pub fn parse(
@@ -88,8 +91,13 @@ fn serve(
         Some(path) if name == "TOLLGATE_CONFIG" => Some(path.clone()),
         _ => matches.get_one(name).cloned(),
     };
-    let settings = Settings::read(flags, env)?;
-    Ok(Command::Serve(Box::new(settings)))
+    match Settings::read(flags, &env) {
+        Ok(settings) => Ok(Command::Serve(Box::new(settings))),
+        Err(error) => match LogSettings::read(flags, env) {
+            log if log.format == LogFormat::Json => Ok(Command::Reject(error, log)),
+            _ => Err(error),
+        },
+    }
 }
 
 fn check(

@@ -75,5 +75,16 @@ impl DecisionSettings {
     }
 }
 
+impl LogSettings {
+    /// Reads the settings of the log and no others, like [`Settings::read`]. Those that are
+    /// invalid have their defaults.
+    pub fn read(
+        flags: impl Fn(&str) -> Option<String>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Self {
+        parts::log(&mut SettingReader::new(&flags, &env))
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,11 @@ pub fn execute(command: Command) -> Result<CommandStatus, Box<dyn Error>> {
     let errors = &mut PipeOutput(io::stderr());
     match command {
         Command::Serve(settings) => serve(*settings),
+        Command::Reject(error, log) => {
+            logging::init(&log)?;
+            error!("{error}");
+            Ok(CommandStatus::Failed)
+        }
         Command::Check(rules) => Ok(check::check(&rules, out)?),
         Command::Test(tests) => Ok(runtime()?.block_on(test::run(&tests, out, errors))?),
         Command::Explain(question) => {

@@ -47,6 +47,16 @@ fn serve_is_the_default_command() {
     }
 }
 
+#[test]
+fn invalid_settings_are_an_event_of_a_log_in_json() {
+    let env = [("LOG_FORMAT", "json"), ("GRPC_PORT", "x")];
+    for (args, env) in [(&["--log-format=json", "--grpc-port=x"][..], &[][..]), (&[], &env)] {
+        let Ok(Command::Reject(error, log)) = run(args, env) else { unreachable!("{args:?}") };
+        assert_eq!((error.invalid_settings().len(), log.format), (1, LogFormat::Json));
+    }
+    check_rejected(&["--log-format=text"], &env, "GRPC_PORT=\"x\"");
+}
+
 /// The text of `--help` and the like.
 fn help(args: &[&str]) -> String {
     let help = run(args, &[]).unwrap_err();

@@ -21,7 +21,7 @@ mod logging;
 mod statistics;
 mod tracing;
 
-pub(super) use self::rules::rules;
+pub(super) use self::{logging::log, rules::rules};
 
 pub(super) fn all(reader: &mut SettingReader<'_>) -> Settings {
     let bounds = counters::bounds(reader);
@@ -40,7 +40,7 @@ pub(super) fn all(reader: &mut SettingReader<'_>) -> Settings {
         json_max_bytes: reader.value("JSON_MAX_BYTES", |text| value::bytes(text, 1)),
         near_limit_ratio: reader.value("NEAR_LIMIT_RATIO", value::ratio),
         answers: answers::answers(reader),
-        log: logging::log(reader),
+        log: log(reader),
         statistics: statistics::statistics(reader),
         tracing: tracing::tracing(reader),
         drain: DrainSettings {

@@ -8,11 +8,11 @@ use super::{
 };
 
 /// All invalid settings; at least one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SettingsError(Vec<InvalidSetting>);
 
 /// An invalid setting, with an explanation for the operator.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct InvalidSetting {
     /// The name of the environment variable, also if a flag set the value.
     pub name: String,

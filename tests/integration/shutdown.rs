@@ -48,17 +48,23 @@ fn a_port_in_use_is_an_error() {
 
 #[test]
 fn a_failed_start_is_one_line_of_json() {
-    let rules = "domain: shop\ndescriptors: [{kye: a}, {kye: b}]";
-    let mut process = Tollgate::launch(rules, &[("LOG_FORMAT", "json")]);
-    assert_eq!(process.wait_for_exit().code(), Some(2));
-    let log = process.log();
-    let mut last = serde_json::Value::Null;
-    for line in log.lines() {
-        last = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let mistaken = "domain: shop\ndescriptors: [{kye: a}, {kye: b}]";
+    for (rules, ratio, expected, times) in [
+        (mistaken, "0.8", "the key `kye` is unknown", 2),
+        (RULES, "much", "\n  NEAR_LIMIT_RATIO=\"much\": expected", 1),
+    ] {
+        let settings = [("LOG_FORMAT", "json"), ("NEAR_LIMIT_RATIO", ratio)];
+        let mut process = Tollgate::launch(rules, &settings);
+        assert_eq!(process.wait_for_exit().code(), Some(2));
+        let log = process.log();
+        let mut last = serde_json::Value::Null;
+        for line in log.lines() {
+            last = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        }
+        assert_eq!(last["level"], "error", "{log}");
+        let message = last["@message"].as_str().unwrap();
+        assert_eq!(message.matches(expected).count(), times, "{message}");
     }
-    assert_eq!(last["level"], "error", "{log}");
-    let message = last["@message"].as_str().unwrap();
-    assert_eq!(message.matches("the key `kye` is unknown").count(), 2, "{message}");
 }
 
 #[tokio::test(start_paused = true)]

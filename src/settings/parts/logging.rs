@@ -6,7 +6,7 @@ use crate::settings::{
     value,
 };
 
-pub(super) fn log(reader: &mut SettingReader<'_>) -> LogSettings {
+pub(in crate::settings) fn log(reader: &mut SettingReader<'_>) -> LogSettings {
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     LogSettings {
         level: reader.optional("LOG_LEVEL", level).unwrap_or(Level::INFO),
