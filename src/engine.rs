@@ -88,7 +88,7 @@ impl<S: Store> Engine<S> {
         let charges = builder.build(request, &matches, &policies);
         drop(rules);
         if charges.is_empty() {
-            return Ok(Decision::new(matches, Outcomes::new(), self.mode));
+            return Ok(Decision::new(matches, Outcomes::new(), self.mode, now));
         }
         let has_policies = policies.iter().all(Option::is_some);
         let store_timeout = self.fallback.store_timeout(has_policies, timeout);
@@ -96,7 +96,8 @@ impl<S: Store> Engine<S> {
         let results = self.store.charge(&charges, now, deadline).await;
         let decided = self.fallback.decide(&charges, &policies, results, now).await?;
         let Decided { outcomes, used } = decided;
-        Ok(Decision { policies: used, ..Decision::new(matches, outcomes, self.mode) })
+        let decision = Decision::new(matches, outcomes, self.mode, now);
+        Ok(Decision { policies: used, ..decision })
     }
 }
 

@@ -6,7 +6,7 @@
 //! one row: those that this process counts in `process_statistics`, those that the
 //! counter store keeps in `store_statistics`, those of each rule in `series::counts`.
 
-use std::{fmt::Write, iter, sync::OnceLock, time::Duration};
+use std::{fmt::Write, sync::OnceLock, time::Duration};
 
 use prometheus::{Registry, TextEncoder, proto::MetricFamily};
 
@@ -21,10 +21,12 @@ use crate::{
 
 pub mod chunks;
 mod definition;
+mod domain_counters;
 pub mod delta_tracker;
 mod label;
 mod latency;
 mod process_statistics;
+mod process_usage;
 pub mod samples;
 pub mod series;
 mod store_statistics;
@@ -33,6 +35,7 @@ pub mod tags;
 
 pub use self::latency::TimeUnit;
 use self::{
+    domain_counters::DomainCounters,
     process_statistics::{CertificateStatistics, ProcessStatistics, XdsStatistics},
     samples::{Sample, SampleValue},
     series::{HitCounts, SeriesTable},
@@ -48,6 +51,7 @@ pub struct Metrics {
     certificates: OnceLock<CertificateStatistics>,
     /// Registered by the xDS client, so that an alert on it concerns no other process.
     xds: OnceLock<XdsStatistics>,
+    unmatched: DomainCounters,
     series: SeriesTable,
     store: StoreStats,
     near_limit_ratio: f32,
@@ -72,6 +76,17 @@ pub enum LostSpan {
     QueueFull,
     /// The collector refused the span or did not answer.
     ExportFailed,
+}
+
+/// The reason why a line is missing in the decision log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostDecision {
+    /// There were more lines in a second than allowed.
+    OverRate,
+    /// The queue of lines was full.
+    QueueFull,
+    /// The line could not be written.
+    WriteFailed,
 }
 
 /// The reason why a connection is closed for lack of room.
@@ -138,6 +153,9 @@ impl Metrics {
         {
             process.closed_connections.with_label_values(&[reason.label()]);
         }
+        for reason in [LostDecision::OverRate, LostDecision::QueueFull, LostDecision::WriteFailed] {
+            process.decisions_lost.with_label_values(&[reason.label()]);
+        }
         for reason in CutOff::ALL {
             process.cut_off.with_label_values(&[reason.label()]);
         }
@@ -146,7 +164,8 @@ impl Metrics {
         }
         Self {
             registry,
-            series: SeriesTable::new(process.series_folded.clone()),
+            unmatched: DomainCounters::new(process.unmatched.clone()),
+            series: SeriesTable::new(process.series_folded.clone(), process.series_lost.clone()),
             process,
             certificates: OnceLock::new(),
             xds: OnceLock::new(),
@@ -174,14 +193,19 @@ impl Metrics {
         for policy in &decision.policies {
             self.process.degraded.with_label_values(&[policy.name()]).inc();
         }
+        if let Some(Verdict { matched: Match::UnknownDomain, .. }) = decision.verdicts.first() {
+            self.process.unknown_domain_requests.inc();
+        }
         for (descriptor, verdict) in request.descriptors.iter().zip(&decision.verdicts) {
             self.observe_verdict(&request.domain, descriptor, verdict);
         }
     }
 
     fn observe_verdict(&self, domain: &[u8], descriptor: &Descriptor, verdict: &Verdict) {
-        if let Match::None { domain_known: false } = verdict.matched {
-            self.process.domain_not_found.inc();
+        match verdict.matched {
+            Match::UnknownDomain => self.process.domain_not_found.inc(),
+            Match::None => self.unmatched.count(domain),
+            _ => {}
         }
         let Some(counts) = self.hit_counts(descriptor.hits, verdict) else { return };
         match &verdict.matched {
@@ -193,10 +217,9 @@ impl Metrics {
             // of series.
             Match::Override(_) => {
                 let domain = String::from_utf8_lossy(domain);
-                let name = StatName::new(&domain, iter::once("override".to_owned()));
-                self.series.add_to_name(name, counts);
+                self.series.add_to_name(StatName::overrides(&domain), counts);
             }
-            Match::None { .. } | Match::Unlimited(_) => {}
+            Match::UnknownDomain | Match::None | Match::Replaced(_) | Match::Unlimited(_) => {}
         }
     }
 
@@ -283,6 +306,7 @@ impl Metrics {
     /// ends.
     pub fn install_rules(&self, rules: &RuleTree) {
         self.series.install(rules);
+        self.unmatched.install(rules);
         self.process.load_attempts.inc();
         self.process.loads.inc();
         self.process.rules_rejected.set(0);
@@ -300,6 +324,12 @@ impl Metrics {
     /// Counts a read of the rule files that did not end in time.
     pub fn count_hung_read(&self) {
         self.process.hung_reads.inc();
+    }
+
+    /// Counts `count` lines that are missing in the decision log.
+    pub fn count_lost_decisions(&self, reason: LostDecision, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.process.decisions_lost.with_label_values(&[reason.label()]).inc_by(count);
     }
 
     /// Counts `count` spans that are not delivered to the collector.
@@ -344,6 +374,8 @@ impl Metrics {
     /// later chunks may include later requests.
     pub fn prometheus(&self) -> impl Iterator<Item = String> + Send + use<> {
         let mut families = self.gather();
+        families.extend(process_usage::families());
+        families.sort_by(|a, b| a.name().cmp(b.name()));
         if self.response_time_unit == TimeUnit::Milliseconds {
             latency::to_milliseconds(&mut families);
         }
@@ -391,6 +423,16 @@ impl ErrorType {
         match self {
             Self::Service => "service_error",
             Self::Store => "redis_error",
+        }
+    }
+}
+
+impl LostDecision {
+    fn label(self) -> &'static str {
+        match self {
+            Self::OverRate => "over_rate",
+            Self::QueueFull => "queue_full",
+            Self::WriteFailed => "write_failed",
         }
     }
 }

@@ -77,7 +77,7 @@ impl ChargeBuilder<'_> {
         enforced: Enforced,
     ) {
         match found {
-            Match::None { .. } | Match::Unlimited(_) => {}
+            Match::UnknownDomain | Match::None | Match::Replaced(_) | Match::Unlimited(_) => {}
             Match::Override(limit) => {
                 let counter = self.override_counter(&descriptor.entries, limit);
                 charges.push(new_charge(counter, limit, descriptor.hits, enforced));

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use crate::{
     limit::{Limit, Outcome},
     rules::{Rule, spec::OnError},
+    time::Timestamp,
 };
 
 /// Modes that apply to all rules.
@@ -26,11 +27,12 @@ pub struct Mode {
 /// The rule or limit that applies to a descriptor.
 #[derive(Clone, Debug)]
 pub enum Match {
-    /// No rule.
-    None {
-        /// Rules exist for the domain.
-        domain_known: bool,
-    },
+    /// The domain has no rules.
+    UnknownDomain,
+    /// The domain has rules, but none matches.
+    None,
+    /// A rule that a rule of another descriptor replaces, so that no limit applies.
+    Replaced(Arc<Rule>),
     /// A rule that allows everything.
     Unlimited(Arc<Rule>),
     /// A rule, and the indexes of its limits that apply, at least one.
@@ -40,11 +42,11 @@ pub enum Match {
 }
 
 impl Match {
-    /// The matching rule.
+    /// The rule that applies.
     pub fn rule(&self) -> Option<&Arc<Rule>> {
         match self {
             Self::Rule(rule, _) | Self::Unlimited(rule) => Some(rule),
-            Self::None { .. } | Self::Override(_) => None,
+            Self::UnknownDomain | Self::None | Self::Replaced(_) | Self::Override(_) => None,
         }
     }
 
@@ -67,7 +69,7 @@ impl Match {
         match self {
             Self::Rule(_, limits) => limits.len(),
             Self::Override(_) => 1,
-            Self::None { .. } | Self::Unlimited(_) => 0,
+            Self::UnknownDomain | Self::None | Self::Replaced(_) | Self::Unlimited(_) => 0,
         }
     }
 
@@ -79,7 +81,7 @@ impl Match {
                 Some((&spec.limit, &spec.name))
             }
             Self::Override(limit) => Some((limit, &NO_NAME)),
-            Self::None { .. } | Self::Unlimited(_) => None,
+            Self::UnknownDomain | Self::None | Self::Replaced(_) | Self::Unlimited(_) => None,
         }
     }
 }
@@ -166,7 +168,8 @@ impl Verdict {
         )
     }
 
-    fn is_over(&self) -> bool {
+    /// Returns true if the descriptor is over a limit, also if its rule refuses nothing.
+    pub fn is_over(&self) -> bool {
         self.outcomes.iter().any(|outcome| outcome.over)
     }
 
@@ -213,6 +216,8 @@ pub type UsedPolicies = SmallVec<[OnError; 2]>;
 /// The decision about a request.
 #[derive(Clone, Debug)]
 pub struct Decision {
+    /// The time of the decision.
+    pub at: Timestamp,
     /// One for each descriptor, in order.
     pub verdicts: Vec<Verdict>,
     /// The request is refused.
@@ -234,8 +239,9 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Concludes from the outcomes: one for each limit of `matches`, in order.
-    pub fn new(matches: Vec<Match>, outcomes: Outcomes, mode: Mode) -> Self {
+    /// Concludes from the outcomes at the time `at`: one for each limit of `matches`, in
+    /// order.
+    pub fn new(matches: Vec<Match>, outcomes: Outcomes, mode: Mode, at: Timestamp) -> Self {
         let mut verdicts = Vec::with_capacity(matches.len());
         let mut outcomes = outcomes.into_iter();
         for matched in matches {
@@ -253,7 +259,7 @@ impl Decision {
         };
         let shadowed = over && mode.shadow;
         let policies = UsedPolicies::new();
-        Self { verdicts, over_limit, shadowed, wait, header_verdict, binding_verdict, policies }
+        Self { at, verdicts, over_limit, shadowed, wait, header_verdict, binding_verdict, policies }
     }
 
     /// The verdict and the limit that decided: for a refused request those with its

@@ -90,7 +90,7 @@ impl Fallback {
         let mut policies = LimitPolicies::new();
         for found in matches {
             match found {
-                Match::None { .. } | Match::Unlimited(_) => {}
+                Match::UnknownDomain | Match::None | Match::Replaced(_) | Match::Unlimited(_) => {}
                 Match::Override(_) => policies.push(default),
                 Match::Rule(rule, limits) => {
                     for limit in limits {

@@ -23,12 +23,12 @@ pub(super) fn find(rules: &RuleTree, request: &Request) -> Vec<Match> {
 }
 
 fn find_one(domain: Option<&Domain>, descriptor: &Descriptor) -> Match {
-    let Some(domain) = domain else { return Match::None { domain_known: false } };
+    let Some(domain) = domain else { return Match::UnknownDomain };
     if let Some(limit) = &descriptor.limit {
         return Match::Override(limit.clone());
     }
     match domain.find(&descriptor.entries) {
-        None => Match::None { domain_known: true },
+        None => Match::None,
         Some(rule) if rule.is_unlimited() => Match::Unlimited(Arc::clone(rule)),
         Some(rule) => Match::Rule(Arc::clone(rule), (0..rule.spec.limits.len()).collect()),
     }
@@ -45,16 +45,12 @@ fn drop_replaced(matches: &mut [Match]) {
         return;
     }
     for found in matches {
-        let is_replaced = match found {
-            // Replaced or not, an unlimited rule counts nothing.
-            Match::None { .. } | Match::Override(_) | Match::Unlimited(_) => false,
-            Match::Rule(rule, limits) => {
-                limits.retain(|limit| !replaced.contains(&rule.spec.limits[*limit].name));
-                limits.is_empty()
-            }
-        };
-        if is_replaced {
-            *found = Match::None { domain_known: true };
+        // Replaced or not, an unlimited rule counts nothing.
+        let Match::Rule(rule, limits) = found else { continue };
+        limits.retain(|limit| !replaced.contains(&rule.spec.limits[*limit].name));
+        if limits.is_empty() {
+            let rule = Arc::clone(rule);
+            *found = Match::Replaced(rule);
         }
     }
 }

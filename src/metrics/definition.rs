@@ -2,7 +2,9 @@
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, Result, core::Collector,
+    Registry, Result,
+    core::Collector,
+    proto::{Counter, Gauge, Metric, MetricFamily, MetricType},
 };
 
 use super::latency::BUCKET_SECONDS;
@@ -31,6 +33,26 @@ pub(super) fn register<S: Statistic>(registry: &Registry, definition: &Definitio
     let collector = Box::new(statistic.clone());
     registry.register(collector).expect("the names in the table are unique");
     statistic
+}
+
+/// A family of one sample without labels.
+pub(super) fn family(name: &str, help: &str, kind: MetricType, value: f64) -> MetricFamily {
+    let mut metric = Metric::default();
+    if kind == MetricType::COUNTER {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    } else {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    }
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(vec![metric]);
+    family
 }
 
 fn options(definition: &Definition) -> Opts {

@@ -11,7 +11,7 @@ use std::{
 use super::{
     Metrics,
     samples::{Sample, SampleValue},
-    series::{MAX_DYNAMIC_SERIES, NamedSeries, STATISTICS, SeriesWatcher, Values, statsd_name},
+    series::{MAX_REMOVED_SERIES, NamedSeries, STATISTICS, SeriesWatcher, Values, statsd_name},
 };
 
 /// Remembers the counts that one server has received.
@@ -31,8 +31,8 @@ pub struct DeltaTracker {
 struct SeriesCursor {
     series: NamedSeries,
     delivered: Values,
-    /// The last round in which the rules had this series.
-    last_active_round: u64,
+    /// The last round in which the rules had this series, or in which it was removed.
+    last_seen_round: u64,
 }
 
 /// A change that the server has not received.
@@ -139,29 +139,33 @@ impl DeltaTracker {
     /// Adds new series, and drops those without rules that have no change left to deliver.
     fn update_series(&mut self) {
         self.round += 1;
-        for watched in self.watcher.series() {
-            let cursor = match self.series.entry(watched.series.address()) {
+        for series in self.watcher.series() {
+            let cursor = match self.series.entry(series.address()) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => new.insert(SeriesCursor {
-                    series: watched.series,
+                    series,
                     delivered: Values::default(),
-                    last_active_round: 0,
+                    last_seen_round: 0,
                 }),
             };
-            if watched.active {
-                cursor.last_active_round = self.round;
-            }
+            cursor.last_seen_round = self.round;
         }
-        // The number of inactive series is bounded: rules may be replaced any number of
-        // times while the server is unreachable.
-        let mut inactive = 0;
+        // Rules may be replaced any number of times while the server is unreachable.
+        let mut waiting = 0;
+        let mut lost = 0;
         self.series.retain(|_, cursor| {
-            if cursor.last_active_round == self.round {
+            if cursor.last_seen_round == self.round {
                 return true;
             }
-            inactive += 1;
-            inactive <= MAX_DYNAMIC_SERIES && !cursor.is_delivered()
+            if cursor.is_delivered() {
+                return false;
+            }
+            waiting += 1;
+            let has_room = waiting <= MAX_REMOVED_SERIES;
+            lost += u64::from(!has_room);
+            has_room
         });
+        self.metrics.process.series_lost.inc_by(lost);
     }
 }
 

@@ -33,6 +33,17 @@ statistics! {
             "ratelimit.service.rate_limit.domain_not_found",
             "Descriptors of a domain without rules. If it grows, a client sends a wrong domain, or \
              its rule file is missing.";
+        unknown_domain_requests: IntCounter =>
+            "tollgate_unknown_domain_requests_total",
+            "tollgate.unknown_domain_requests",
+            "Requests of a domain without rules. Nothing limits them. LOG_LEVEL=debug logs the \
+             domain.";
+        unmatched: IntCounterVec by "domain" =>
+            "tollgate_unmatched_descriptors_total",
+            "tollgate.unmatched_descriptors.{}",
+            "Descriptors of a domain with rules that no rule matched, so that nothing limited \
+             them. If it grows with all requests, compare the keys and their order with \
+             /rlconfig; LOG_LEVEL=debug logs the reason.";
         shadowed: IntCounter =>
             "ratelimit_service_global_shadow_mode",
             "ratelimit.service.global_shadow_mode",
@@ -58,7 +69,7 @@ statistics! {
             "tollgate.rules_rejected",
             "1 while the newest rules are rejected and older ones stay active, else 0. Alert on 1.";
         hung_reads: IntCounter =>
-            "tollgate_rule_reads_hung",
+            "tollgate_rule_reads_hung_total",
             "tollgate.rule_reads_hung",
             "Reads of the rule files that did not end within 30 s, for example because a network \
              file system does not answer. Alert if it rises.";
@@ -71,11 +82,11 @@ statistics! {
             "tollgate.store_time",
             "Time that the counter store took for all counters of one request.";
         store_failures: IntCounter =>
-            "tollgate_store_failures",
+            "tollgate_store_failures_total",
             "tollgate.store_failures",
             "Calls to the counter store that failed, timed out or were cancelled.";
         late_answers: IntCounter =>
-            "tollgate_late_answers",
+            "tollgate_late_answers_total",
             "tollgate.late_answers",
             "gRPC calls that the client cancelled, or whose deadline passed, before they were \
              answered.";
@@ -88,13 +99,13 @@ statistics! {
             "tollgate.unfinished_handshakes.{}",
             "Connections that have not finished their TLS handshake or not begun to speak yet.";
         closed_connections: IntCounterVec by "reason" =>
-            "tollgate_connections_closed",
+            "tollgate_connections_closed_total",
             "tollgate.connections_closed.{}",
             "Connections that were closed for lack of room, new ones or silent ones in favour of \
              new ones. full: the listener had MAX_CONNECTIONS. peer: the address had \
              MAX_CONNECTIONS_PER_PEER. handshake: there were too many unfinished handshakes.";
         cut_off: IntCounterVec by "reason" =>
-            "tollgate_calls_cut_off",
+            "tollgate_calls_cut_off_total",
             "tollgate.calls_cut_off.{}",
             "Calls that were refused or ended because of their client. late_message: the message \
              was not complete in time. answer_not_taken: the client did not read the answer in \
@@ -102,18 +113,29 @@ statistics! {
              no_room: MAX_BYTES_IN_FLIGHT was used up. connection_closed: connections, closed with \
              all their calls because they held the most of MAX_BYTES_IN_FLIGHT.";
         degraded: IntCounterVec by "policy" =>
-            "tollgate_degraded",
+            "tollgate_degraded_total",
             "tollgate.degraded.{}",
             "Limits decided by their on_error policy because the counter store failed.";
         spans_lost: IntCounterVec by "reason" =>
-            "tollgate_spans_lost",
+            "tollgate_spans_lost_total",
             "tollgate.spans_lost.{}",
             "Recorded spans that were not delivered to the collector.";
+        decisions_lost: IntCounterVec by "reason" =>
+            "tollgate_decision_log_lost_total",
+            "tollgate.decision_log_lost.{}",
+            "Lines missing in the decision log. over_rate: there were more than \
+             DECISION_LOG_MAX_LINES in a second. queue_full: they came faster than they were \
+             written. write_failed: the file or standard output could not be written.";
         series_folded: IntCounter =>
-            "tollgate_series_folded",
+            "tollgate_series_folded_total",
             "tollgate.series_folded",
-            "Descriptors counted as `other` because there were too many series, or because the \
+            "Descriptors counted as `|other|` because there were too many series, or because the \
              name of the series was too long.";
+        series_lost: IntCounter =>
+            "tollgate_series_lost_total",
+            "tollgate.series_lost",
+            "Series of removed rules whose last hits did not reach a StatsD server, because more \
+             than 100,000 waited while it was unreachable.";
     }
 }
 
@@ -131,11 +153,11 @@ statistics! {
     /// Statistics of a gRPC server with TLS.
     struct CertificateStatistics {
         loads: IntCounter =>
-            "tollgate_certificate_load_success",
+            "tollgate_certificate_load_success_total",
             "tollgate.certificate_load_success",
             "Times that a server certificate for gRPC was loaded and activated.";
         rejected_loads: IntCounter =>
-            "tollgate_certificate_load_error",
+            "tollgate_certificate_load_error_total",
             "tollgate.certificate_load_error",
             "Times that the TLS files for gRPC were rejected because the certificate had expired, \
              its key did not match, or a file could not be read.";
@@ -149,7 +171,7 @@ statistics! {
             "tollgate.certificate_not_after_time",
             "Expiry of the active server certificate for gRPC, in seconds since 1970.";
         failed_handshakes: IntCounter =>
-            "tollgate_failed_handshakes",
+            "tollgate_failed_handshakes_total",
             "tollgate.failed_handshakes",
             "Connections for gRPC whose TLS handshake failed, for example because the client had \
              no valid certificate.";

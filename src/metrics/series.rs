@@ -12,6 +12,7 @@ use crate::rules::{Rule, RuleTree, stat_name::StatName};
 mod counts;
 mod fixed;
 mod order;
+mod past;
 mod text;
 
 pub use self::counts::HitCounts;
@@ -20,11 +21,11 @@ use self::{counts::Series, fixed::FixedSeries, order::Order, text::Rows};
 
 /// The largest number of series that values of requests can create, through
 /// `detailed_metric` and `value_to_metric`. Further values are counted in the series
-/// `other` of their domain.
+/// `|other|` of their domain.
 pub const MAX_DYNAMIC_SERIES: usize = 10_000;
 
 /// The longest name that values of a request can create. Hits with a longer name are
-/// counted as `other`, so that the series have bounded memory.
+/// counted as `|other|`, so that the series have bounded memory.
 const MAX_NAME_BYTES: usize = 1024;
 
 /// The number of dynamic series that are copied while no new one can be created.
@@ -39,13 +40,19 @@ struct Tables {
     fixed: ArcSwap<FixedSeries>,
     /// The series whose names contain values of requests.
     dynamic: RwLock<IndexMap<Arc<StatName>, Arc<Series>>>,
-    /// Counts descriptors that were counted as `other`.
+    /// Counts descriptors that were counted under a common name.
     folded: IntCounter,
+    /// Counts removed series whose last counts a watcher may not have delivered.
+    lost: IntCounter,
     /// The removed series that each watcher has not read yet.
     watchers: Mutex<Vec<Weak<RemovedSeries>>>,
 }
 
-/// Series of rules that were replaced. At most [`MAX_DYNAMIC_SERIES`].
+/// The most removed series whose last counts wait for one watcher, apart from those that
+/// the last reload removed.
+pub(super) const MAX_REMOVED_SERIES: usize = if cfg!(test) { 10_000 } else { 100_000 };
+
+/// Series of rules that were replaced.
 type RemovedSeries = Mutex<Vec<NamedSeries>>;
 
 /// Reads all series, including those that are removed between two reads.
@@ -55,36 +62,25 @@ pub(super) struct SeriesWatcher {
     removed: Arc<RemovedSeries>,
 }
 
-/// A series, and whether it is one of the active rules or was removed.
-#[derive(Debug)]
-pub(super) struct WatchedSeries {
-    pub(super) series: NamedSeries,
-    pub(super) active: bool,
-}
-
 impl SeriesWatcher {
     /// All active series, and those that were removed since the last call.
-    pub(super) fn series(&self) -> Vec<WatchedSeries> {
-        let mut all = Vec::new();
-        for series in self.tables.active() {
-            all.push(WatchedSeries { series, active: true });
-        }
+    pub(super) fn series(&self) -> Vec<NamedSeries> {
+        let mut all = self.tables.active();
         // Last, so that a series removed meanwhile is read here or in the next call.
-        let removed = std::mem::take(&mut *self.removed.lock());
-        for series in removed {
-            all.push(WatchedSeries { series, active: false });
-        }
+        all.append(&mut self.removed.lock());
         all
     }
 }
 
 impl SeriesTable {
-    /// A table without series. `folded` counts descriptors that are counted as `other`.
-    pub(super) fn new(folded: IntCounter) -> Self {
+    /// A table without series. `folded` counts descriptors that are counted under a common
+    /// name, `lost` removed series that a watcher does not read.
+    pub(super) fn new(folded: IntCounter, lost: IntCounter) -> Self {
         Self(Arc::new(Tables {
             fixed: ArcSwap::default(),
             dynamic: RwLock::default(),
             folded,
+            lost,
             watchers: Mutex::default(),
         }))
     }
@@ -110,7 +106,7 @@ impl SeriesTable {
         let is_full = MAX_DYNAMIC_SERIES <= dynamic.len() && !dynamic.contains_key(&name);
         let name = if is_full || MAX_NAME_BYTES < name.length() {
             self.0.folded.inc();
-            StatName::new(name.domain(), std::iter::once("other".to_owned()))
+            StatName::folded(name.domain())
         } else {
             name
         };
@@ -122,13 +118,15 @@ impl SeriesTable {
     pub(super) fn install(&self, rules: &RuleTree) {
         let old = self.0.fixed.load();
         let new = FixedSeries::new(rules, &old);
-        let removed = old.missing_from(&new);
+        let removed = new.removed();
         // Before the swap, so that a watcher finds each series in at least one place.
         for watcher in self.0.watchers.lock().iter() {
             if let Some(watcher) = watcher.upgrade() {
                 let mut unread = watcher.lock();
-                let room = MAX_DYNAMIC_SERIES.saturating_sub(unread.len());
-                unread.extend(removed.iter().take(room).cloned());
+                let excess = unread.len().saturating_sub(MAX_REMOVED_SERIES);
+                unread.drain(..excess);
+                unread.extend(removed.iter().cloned());
+                self.0.lost.inc_by(excess.try_into().unwrap_or(u64::MAX));
             }
         }
         self.0.fixed.store(Arc::new(new));

@@ -2,11 +2,11 @@
 //! whenever statistics are shown or sent.
 
 use prometheus::proto::{
-    Counter, Gauge, Metric, MetricFamily,
+    MetricFamily,
     MetricType::{self, COUNTER, GAUGE},
 };
 
-use super::definition::Definition;
+use super::definition::{Definition, family};
 use crate::store::{DenyCacheUsage, MemoryUsage, Pools, StoreStats};
 
 /// One reading of the store.
@@ -20,7 +20,7 @@ struct StoreUsage {
 #[derive(Debug)]
 pub(super) struct StoreStatistic {
     pub(super) definition: Definition,
-    kind: MetricType,
+    pub(super) kind: MetricType,
     /// Returns `None` if the store has no such part.
     read: fn(&StoreUsage) -> Option<u64>,
 }
@@ -55,7 +55,7 @@ const MEMORY: [StoreStatistic; 4] = [
     ),
     statistic(
         COUNTER,
-        "tollgate_memory_evicted",
+        "tollgate_memory_evicted_total",
         "tollgate.memory_evicted",
         "Counters removed before their window ended because memory was full. If it grows, raise \
          MEMORY_MAX_BYTES or MEMORY_MAX_KEYS.",
@@ -63,7 +63,7 @@ const MEMORY: [StoreStatistic; 4] = [
     ),
     statistic(
         COUNTER,
-        "tollgate_memory_not_kept",
+        "tollgate_memory_not_kept_total",
         "tollgate.memory_not_kept",
         "Charges decided but not counted because memory was full of counters over their limit. If \
          it grows, raise MEMORY_MAX_BYTES or MEMORY_MAX_KEYS.",
@@ -168,7 +168,7 @@ macro_rules! pool_statistics {
             ),
             statistic(
                 COUNTER,
-                concat!("tollgate_", $redis, "_full"),
+                concat!("tollgate_", $redis, "_full_total"),
                 concat!("tollgate.", $redis, "_full"),
                 "Calls that Redis refused because its memory is full (OOM), so that on_error \
                  decided. If it grows, raise maxmemory, and look for a client that sends ever new \
@@ -177,7 +177,7 @@ macro_rules! pool_statistics {
             ),
             statistic(
                 COUNTER,
-                concat!("tollgate_", $redis, "_given_back"),
+                concat!("tollgate_", $redis, "_given_back_total"),
                 concat!("tollgate.", $redis, "_given_back"),
                 "Counters to which hits were refunded: hits reserved for a call that was then \
                  refused, or granted after its deadline.",
@@ -185,7 +185,7 @@ macro_rules! pool_statistics {
             ),
             statistic(
                 COUNTER,
-                concat!("tollgate_", $redis, "_not_given_back"),
+                concat!("tollgate_", $redis, "_not_given_back_total"),
                 concat!("tollgate.", $redis, "_not_given_back"),
                 "Counters whose refund or reservation was not settled in time. If it grows, a \
                  Redis server is unreachable or too slow.",
@@ -212,29 +212,14 @@ pub(super) fn families(stats: &StoreStats) -> Vec<MetricFamily> {
     let mut families = Vec::new();
     for statistic in TABLES.into_iter().flatten() {
         if let Some(value) = (statistic.read)(&usage) {
-            families.push(family(statistic, value));
+            let Definition { prometheus, help, .. } = statistic.definition;
+            families.push(family(prometheus, help, statistic.kind, as_f64(value)));
         }
     }
     families
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus has only f64")]
-fn family(statistic: &StoreStatistic, value: u64) -> MetricFamily {
-    let value = value as f64;
-    let mut metric = Metric::default();
-    if statistic.kind == COUNTER {
-        let mut counter = Counter::default();
-        counter.set_value(value);
-        metric.set_counter(counter);
-    } else {
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
-        metric.set_gauge(gauge);
-    }
-    let mut family = MetricFamily::default();
-    family.set_name(statistic.definition.prometheus.to_owned());
-    family.set_help(statistic.definition.help.to_owned());
-    family.set_field_type(statistic.kind);
-    family.set_metric(vec![metric]);
-    family
+fn as_f64(value: u64) -> f64 {
+    value as f64
 }

@@ -122,7 +122,7 @@ async fn a_read_that_never_ends_is_reported_and_later_edits_are_loaded() {
     assert!(reason.contains("a read did not end within 200ms"), "{reason}");
     let page: String = active.metrics.prometheus().collect();
     assert!(page.contains("tollgate_rules_rejected 1\n"), "{page}");
-    assert!(!page.contains("tollgate_rule_reads_hung 0\n"), "{page}");
+    assert!(!page.contains("tollgate_rule_reads_hung_total 0\n"), "{page}");
 
     fs::write(&file, VALID.replace("user", "users")).unwrap();
     hangs.store(false, SeqCst);

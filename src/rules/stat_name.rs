@@ -16,12 +16,29 @@ pub struct StatName {
     components: Vec<String>,
 }
 
+/// The component that stands for too many names, and the domain that stands for too many
+/// domains. No rule has it, because `|` is replaced in all others.
+pub const FOLDED: &str = "|other|";
+
+/// The component of all limits that requests bring along. No rule has it either.
+const OVERRIDES: &str = "|override|";
+
 impl StatName {
     /// Makes a name of `domain` and `components`, and replaces the characters
     /// with a meaning in statsd.
     pub fn new(domain: &str, components: impl Iterator<Item = String>) -> Self {
         let components = components.map(|component| clean(&component)).collect();
         Self { domain: clean(domain), components }
+    }
+
+    /// The name for hits of `domain` whose own names would be too many or too long.
+    pub fn folded(domain: &str) -> Self {
+        Self { domain: clean(domain), components: vec![FOLDED.to_owned()] }
+    }
+
+    /// The name for the hits of all limits that requests of `domain` bring along.
+    pub fn overrides(domain: &str) -> Self {
+        Self { domain: clean(domain), components: vec![OVERRIDES.to_owned()] }
     }
 
     /// The domain of the rule.

@@ -97,8 +97,8 @@ impl Queue {
             open,
             exporter,
             losses: WarningLimiter::new(
-                "spans are lost (tollgate_spans_lost)",
-                "losses of spans (tollgate_spans_lost)",
+                "spans are lost (tollgate_spans_lost_total)",
+                "losses of spans (tollgate_spans_lost_total)",
             ),
             last_loss: None,
         };

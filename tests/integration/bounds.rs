@@ -147,7 +147,7 @@ fn cut_off(service: &Tollgate) -> Vec<(&'static str, f64)> {
     let metrics = service.metrics();
     let reasons =
         ["late_message", "answer_not_taken", "too_many_streams", "no_room", "connection_closed"];
-    let count = |reason| metrics.value("tollgate_calls_cut_off", &[("reason", reason)]);
+    let count = |reason| metrics.value("tollgate_calls_cut_off_total", &[("reason", reason)]);
     reasons.map(|reason| (reason, count(reason))).to_vec()
 }
 
@@ -242,7 +242,7 @@ async fn health_watches_of_all_connections_are_bounded() {
     }
     // There is room for 128 calls without headers.
     let metrics = service.metrics().await;
-    let count = |reason| metrics.value("tollgate_calls_cut_off", &[("reason", reason)]);
+    let count = |reason| metrics.value("tollgate_calls_cut_off_total", &[("reason", reason)]);
     assert!(0.0 < count("no_room") + count("connection_closed"), "{metrics:?}");
     let beside = service.raw_grpc().await;
     assert_eq!(beside.call(&message()[5..]).await.code, Code::Ok);

@@ -65,7 +65,7 @@ async fn one_address_cannot_take_all_connections() {
     assert!(answers(&client).await);
     let metrics = service.metrics();
     assert_eq!(metrics.value("tollgate_connections", &[("listener", "grpc")]), 11.0);
-    let closed = metrics.value("tollgate_connections_closed", &[("reason", "peer")]);
+    let closed = metrics.value("tollgate_connections_closed_total", &[("reason", "peer")]);
     assert_eq!(closed, 20.0);
     service.wait_for_log("connections from 127.0.0.5");
     let log = service.log();

@@ -60,7 +60,7 @@ fn post(service: &Tollgate, key: &str) -> u16 {
 fn degraded_decisions(to: SocketAddr) -> [f64; 3] {
     let metrics = Metrics::scrape(to, "/metrics");
     ["allow", "deny", "local"]
-        .map(|policy| metrics.value("tollgate_degraded", &[("policy", policy)]))
+        .map(|policy| metrics.value("tollgate_degraded_total", &[("policy", policy)]))
 }
 
 /// Hits every key once. Redis decides, and nothing has been counted before.
@@ -137,7 +137,7 @@ async fn while_redis_is_silent_the_policies_decide_and_then_redis_again() {
     expect_redis_to_decide(&mut client).await;
     redis.suspend();
     expect_policies_to_decide(&service, &mut client).await;
-    assert!(service.metric("tollgate_store_failures") >= 12.0);
+    assert!(service.metric("tollgate_store_failures_total") >= 12.0);
     redis.resume();
     wait_for_redis(&mut client).await;
     // Calls that timed out may have been counted.
@@ -190,7 +190,7 @@ async fn without_a_policy_the_call_fails_before_the_deadline_of_the_caller() {
     request.set_timeout(Duration::from_secs(8));
     let error = client.should_rate_limit(request).await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::Unavailable, "{error}");
-    assert_eq!(service.metric("tollgate_late_answers"), 0.0);
+    assert_eq!(service.metric("tollgate_late_answers_total"), 0.0);
 }
 
 /// Not even the occasional call that would find out whether Redis is back: with little
@@ -225,7 +225,7 @@ async fn late_answers_are_counted() {
     // The timeout is not sent to the service.
     let result = timeout(Duration::from_millis(100), hit(&mut client, "user")).await;
     assert!(result.is_err());
-    eventually("the late answer", || service.metric("tollgate_late_answers") > 0.5);
+    eventually("the late answer", || service.metric("tollgate_late_answers_total") > 0.5);
 }
 
 #[tokio::test]
@@ -249,7 +249,7 @@ async fn calls_to_a_silent_redis_need_little_memory_and_are_all_answered() {
         });
     }
     join_all(load).await;
-    let failures = service.metric("tollgate_store_failures");
+    let failures = service.metric("tollgate_store_failures_total");
     assert_eq!(failures, f64::from(CALLS * 50));
     let cost = (service.peak_memory() - before) >> 20;
     println!("{} calls to a silent Redis: {cost} MiB", CALLS * 50);

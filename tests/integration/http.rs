@@ -210,7 +210,7 @@ async fn without_redis_decisions_are_503_and_the_service_is_not_ready() {
     let metrics = service.metrics();
     let errors = "ratelimit_service_should_rate_limit_error";
     assert_eq!(metrics.value(errors, &[("err_type", "redis_error")]), 2.0);
-    assert_eq!(metrics.value("tollgate_store_failures", &[]), 2.0);
+    assert_eq!(metrics.value("tollgate_store_failures_total", &[]), 2.0);
 }
 
 #[test]
@@ -279,7 +279,7 @@ async fn metrics_count_a_known_sequence() {
         ("tollgate_rules", &[], 5.0),
         ("tollgate_rules_rejected", &[], 0.0),
         ("tollgate_memory_counters", &[], 9.0),
-        ("tollgate_series_folded", &[], 0.0),
+        ("tollgate_series_folded_total", &[], 0.0),
         ("tollgate_store_seconds_count", &[], 14.0),
         ("tollgate_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0),
     ] {
@@ -329,7 +329,7 @@ descriptors:
     let metrics = service.metrics().await;
     assert_eq!(metrics.samples.len(), before + 7);
     let total = "ratelimit_service_rate_limit_total_hits";
-    let labels = [("domain", "shop"), ("key1", "override")];
+    let labels = [("domain", "shop"), ("key1", "|override|")];
     assert_eq!(metrics.value(total, &labels), 20_000.0);
     assert_eq!(metrics.value("ratelimit_service_rate_limit_domain_not_found", &[]), 10_000.0);
 
@@ -344,9 +344,9 @@ descriptors:
             sum += value;
         }
     }
-    // `override` is one of the series.
+    // `|override|` is one of the series.
     assert_eq!(series, MOST - 1);
-    let other = metrics.value(total, &[("domain", "shop"), ("key1", "other")]);
+    let other = metrics.value(total, &[("domain", "shop"), ("key1", "|other|")]);
     assert_eq!(sum + other, 20_000.0);
-    assert_eq!(metrics.value("tollgate_series_folded", &[]), other);
+    assert_eq!(metrics.value("tollgate_series_folded_total", &[]), other);
 }

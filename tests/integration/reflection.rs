@@ -100,7 +100,7 @@ async fn a_connection_has_a_bounded_number_of_watches_and_reflections() {
     let refused = reflection.server_reflection_info(pending()).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     let reason = [("reason", "too_many_streams")];
-    assert_eq!(service.metrics().await.value("tollgate_calls_cut_off", &reason), 1.0);
+    assert_eq!(service.metrics().await.value("tollgate_calls_cut_off_total", &reason), 1.0);
     // The connection still serves, and another one has streams of its own.
     HealthClient::new(channel).check(HealthCheckRequest::default()).await.unwrap();
     let mut other = ServerReflectionClient::new(service.channel().await);

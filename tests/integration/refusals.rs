@@ -133,7 +133,7 @@ descriptors:
         let request = json_request("shop", &[("user", &unique_value())]);
         [(); 3].map(|()| service.post_json(&request).status) == expected
     });
-    let degraded = service.metrics().value("tollgate_degraded", &[("policy", "local")]);
+    let degraded = service.metrics().value("tollgate_degraded_total", &[("policy", "local")]);
     assert_eq!(0.0 < degraded, on_error == "local");
 }
 
@@ -199,7 +199,7 @@ async fn redis_decides_again_once_the_cause_of_a_refusal_is_gone() {
     let redis = Node::start(&["--save", "", "--enable-protected-configs", "yes"]);
     let url = format!("127.0.0.1:{}", redis.port);
     let mut scenario = Scenario::start(&[("REDIS_URL", &url)]).await;
-    let full = |scenario: &Scenario| scenario.service.metrics().value("tollgate_redis_full", &[]);
+    let full = |scenario: &Scenario| scenario.service.metrics().value("tollgate_redis_full_total", &[]);
     for Cause { name, begin, end } in CAUSES {
         let before = full(&scenario);
         scenario.check_refusal(name, || run(&redis, begin), || run(&redis, end)).await;

@@ -101,7 +101,7 @@ async fn answers(raw: &RawGrpc) -> bool {
 }
 
 fn failures(service: &Tollgate) -> f64 {
-    service.metric("tollgate_failed_handshakes")
+    service.metric("tollgate_failed_handshakes_total")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -382,7 +382,7 @@ async fn a_collector_may_start_later() {
             call(&mut client, request_for("shop", &[("user", "x")]), &[]).await.unwrap();
             let all = f64::from(2 * round);
             eventually("the loss", || {
-                service.metrics().value("tollgate_spans_lost", &labels) == all
+                service.metrics().value("tollgate_spans_lost_total", &labels) == all
             });
         }
         let complaints = service.log().matches("spans are lost").count();
@@ -415,7 +415,7 @@ async fn a_hanging_collector_does_not_delay_anything() {
             call(&mut client, request_for("shop", &[("user", "x")]), &[]).await.unwrap();
         }
         let labels = [("reason", "queue_full")];
-        let lost = service.metrics().value("tollgate_spans_lost", &labels);
+        let lost = service.metrics().value("tollgate_spans_lost_total", &labels);
         // At most four are being sent, and four wait.
         assert!((32.0..40.0).contains(&lost), "{lost}");
         service.terminate();

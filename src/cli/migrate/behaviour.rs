@@ -82,7 +82,7 @@ const GENERAL: &[GeneralDifference] = &[
     general(
         "statistics of the gRPC certificates",
         "certs.load_attempts, certs.load_failures, certs.num_values",
-        "tollgate_certificate_load_success, tollgate_certificate_load_error and others",
+        "tollgate_certificate_load_success_total, tollgate_certificate_load_error_total and others",
     ),
     general(
         "the debug port or the Prometheus port is in use by another process",

@@ -95,6 +95,56 @@ fn removed_rules_deliver_their_last_hits_and_new_rules_of_the_same_name_start_at
     assert_eq!(tracker.series.len(), 1, "series of removed rules are dropped");
 }
 
+/// So many rules, whose names contain `round`.
+fn many_rules(round: usize, count: usize) -> RuleTree {
+    let keys: Vec<_> = (0..count).map(|key| format!("{round}_{key}")).collect();
+    rules(&keys.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn all_rules_that_a_reload_removes_deliver_their_last_hits() {
+    const RULES: usize = 20_000;
+    let metrics = Arc::new(Metrics::new(0.8));
+    let mut tracker = DeltaTracker::new(Arc::clone(&metrics));
+    for round in 0..2 {
+        let rules = many_rules(round, RULES);
+        metrics.install_rules(&rules);
+        hit_each(&metrics, &rules);
+    }
+    let delivered = hits(&mut tracker, Delivery::Succeeds);
+    assert_eq!(delivered.values().sum::<u64>(), 2 * RULES as u64);
+    assert_eq!(metrics.process.series_lost.get(), 0);
+}
+
+#[test]
+fn removed_rules_take_bounded_memory_while_the_server_is_unreachable() {
+    const RULES: usize = 4_000;
+    let metrics = Arc::new(Metrics::new(0.8));
+    let mut tracker = DeltaTracker::new(Arc::clone(&metrics));
+    for round in 0..5 {
+        let rules = many_rules(round, RULES);
+        metrics.install_rules(&rules);
+        hit_each(&metrics, &rules);
+    }
+    metrics.install_rules(&rules(&[]));
+    let waiting = hits(&mut tracker, Delivery::Fails).len();
+    let lost = usize::try_from(metrics.process.series_lost.get()).unwrap();
+    assert_eq!(waiting + lost, 5 * RULES);
+    assert!(waiting <= MAX_REMOVED_SERIES + RULES, "{waiting}");
+    assert!(hits(&mut tracker, Delivery::Fails).len() <= MAX_REMOVED_SERIES);
+}
+
+#[test]
+fn a_hit_that_is_counted_after_its_rule_was_removed_is_delivered() {
+    let metrics = Arc::new(Metrics::new(0.8));
+    let mut tracker = DeltaTracker::new(Arc::clone(&metrics));
+    let old = rules(&["a"]);
+    metrics.install_rules(&old);
+    metrics.install_rules(&rules(&["b"]));
+    hit_each(&metrics, &old);
+    assert_eq!(hits(&mut tracker, Delivery::Succeeds), map(&[("shop.a", 1)]));
+}
+
 #[test]
 fn two_servers_receive_deltas_independently() {
     let metrics = Arc::new(Metrics::new(0.8));

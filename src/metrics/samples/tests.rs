@@ -46,6 +46,42 @@ fn each_name_is_declared_once_and_has_a_place_for_its_label() {
 }
 
 #[test]
+fn own_counters_end_in_total_and_nothing_else_does() {
+    let metrics = Metrics::new(0.8);
+    metrics.count_failed_handshake();
+    metrics.set_xds_connected(true);
+    let page: String = metrics.prometheus().collect();
+    let mut counters = 0;
+    for line in page.lines() {
+        let Some(family) = line.strip_prefix("# TYPE ") else { continue };
+        let (name, kind) = family.split_once(' ').unwrap();
+        if name.starts_with("tollgate_") || name.starts_with("process_") {
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{family}");
+            counters += usize::from(kind == "counter");
+        }
+    }
+    assert!(10 < counters, "{page}");
+    for statistic in store_statistics::TABLES.into_iter().flatten() {
+        let name = statistic.definition.prometheus;
+        let is_counter = statistic.kind == MetricType::COUNTER;
+        assert!(!name.starts_with("tollgate_") || name.ends_with("_total") == is_counter, "{name}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_page_shows_the_resources_of_the_process() {
+    let page: String = Metrics::new(0.8).prometheus().collect();
+    for name in ["cpu_seconds_total", "open_fds", "max_fds", "resident_memory_bytes", "threads"] {
+        let name = format!("process_{name} ");
+        let line = page.lines().find(|line| line.starts_with(&name)).unwrap();
+        assert!(0.0 <= line[name.len()..].parse().unwrap(), "{line}");
+    }
+    let start = page.lines().find_map(|it| it.strip_prefix("process_start_time_seconds "));
+    assert!(1.6e9 < start.unwrap().parse().unwrap(), "{start:?}");
+}
+
+#[test]
 fn every_family_is_in_the_tables() {
     let metrics = Metrics::new(0.8);
     metrics.count_failed_handshake();

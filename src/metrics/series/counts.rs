@@ -35,6 +35,13 @@ pub(in crate::metrics) const STATISTICS: [SeriesStatistic; 7] = [
 /// One value for each of [`STATISTICS`], in the same order.
 pub(in crate::metrics) type Values = [u64; STATISTICS.len()];
 
+/// Adds `more` to `sums`, which stop at their largest value.
+pub(super) fn add_values(sums: &mut Values, more: Values) {
+    for (sum, value) in sums.iter_mut().zip(more) {
+        *sum = sum.saturating_add(value);
+    }
+}
+
 /// The hits that one decision adds to a series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HitCounts {
@@ -95,6 +102,10 @@ pub(in crate::metrics) struct NamedSeries {
 impl NamedSeries {
     pub(super) fn new(name: &Arc<StatName>, series: &Arc<Series>) -> Self {
         Self { name: Arc::clone(name), series: Arc::clone(series) }
+    }
+
+    pub(super) fn shared_name(&self) -> &Arc<StatName> {
+        &self.name
     }
 
     pub(in crate::metrics) fn name(&self) -> &StatName {

@@ -6,8 +6,9 @@ use std::{
 };
 
 use super::{
-    counts::{HitCounts, NamedSeries, Series},
+    counts::{HitCounts, NamedSeries, Series, Values},
     order::Order,
+    past::PastCounts,
 };
 use crate::rules::{Rule, RuleTree, stat_name::StatName};
 
@@ -18,6 +19,9 @@ pub(super) struct FixedSeries {
     /// By [`Rule::index`]. A rule with another name at its index is no longer active.
     by_rule: Vec<(Arc<StatName>, Arc<Series>)>,
     /// Sorted when a page is first shown.
+    /// The series that the last reload removed. Decisions in progress still add to them.
+    removed: HashMap<Arc<StatName>, Arc<Series>>,
+    past: PastCounts,
     sorted_by_labels: OnceLock<Vec<NamedSeries>>,
     sorted_by_name: OnceLock<Vec<NamedSeries>>,
 }
@@ -34,18 +38,32 @@ impl FixedSeries {
             }
             new.by_rule.push((Arc::clone(name), Arc::clone(&new.by_name[name])));
         }
+        for (name, series) in &old.by_name {
+            if !new.by_name.contains_key(name) {
+                new.removed.insert(Arc::clone(name), Arc::clone(series));
+            }
+        }
+        new.past = old.past.after_reload(new.removed(), new.by_name.keys());
         new
     }
 
-    /// The series of this value that `new` has not.
-    pub(super) fn missing_from(&self, new: &Self) -> Vec<NamedSeries> {
-        let mut missing = Vec::new();
-        for (name, series) in &self.by_name {
-            if !new.by_name.contains_key(name) {
-                missing.push(NamedSeries::new(name, series));
-            }
+    /// The series that the last reload removed.
+    pub(super) fn removed(&self) -> Vec<NamedSeries> {
+        let mut removed = Vec::with_capacity(self.removed.len());
+        for (name, series) in &self.removed {
+            removed.push(NamedSeries::new(name, series));
         }
-        missing
+        removed
+    }
+
+    /// The counts of removed series with the same labels as `name`.
+    pub(super) fn past(&self, name: &StatName) -> Values {
+        self.past.of(name)
+    }
+
+    #[cfg(test)]
+    pub(super) fn past_count(&self) -> usize {
+        self.past.len()
     }
 
     pub(super) fn add(&self, rule: &Rule, counts: HitCounts) {
@@ -55,7 +73,8 @@ impl FixedSeries {
             return series.add(counts);
         }
         // The request was decided by rules that have been replaced since.
-        if let Some(series) = self.by_name.get(rule.stat_name()) {
+        let name = rule.stat_name();
+        if let Some(series) = self.by_name.get(name).or_else(|| self.removed.get(name)) {
             series.add(counts);
         }
     }

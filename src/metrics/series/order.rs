@@ -30,6 +30,30 @@ impl Order {
     }
 }
 
+/// A name that is compared by its labels.
+#[derive(Debug)]
+pub(super) struct ByLabels<'a>(pub(super) &'a StatName);
+
+impl Ord for ByLabels<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        Order::Labels.compare(self.0, other.0)
+    }
+}
+
+impl PartialOrd for ByLabels<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByLabels<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ByLabels<'_> {}
+
 /// The values of the labels `domain`, `key1` and `key2`. An empty value means that the
 /// series has no such label.
 pub(super) fn labels(name: &StatName) -> [&str; 3] {

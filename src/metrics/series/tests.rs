@@ -14,7 +14,8 @@ const HIT: HitCounts = HitCounts {
 };
 
 fn table() -> SeriesTable {
-    SeriesTable::new(IntCounter::new("folded", "Folded.").unwrap())
+    let counter = |name: &str| IntCounter::new(name, name).unwrap();
+    SeriesTable::new(counter("folded"), counter("lost"))
 }
 
 /// Rules of the domain `shop` with these keys.
@@ -133,7 +134,7 @@ fn series_beyond_the_maximum_are_counted_as_other() {
     let hits = hits(&table);
     assert_eq!(hits.len(), MAX_DYNAMIC_SERIES + 1);
     assert_eq!((hits["shop.user_0"], hits["shop.user_1"]), (2, 1));
-    assert_eq!(hits["shop.other"], MAX_DYNAMIC_SERIES as u64);
+    assert_eq!(hits["shop.|other|"], MAX_DYNAMIC_SERIES as u64);
     assert_eq!(folded(&table), MAX_DYNAMIC_SERIES as u64);
 }
 
@@ -143,8 +144,86 @@ fn a_name_beyond_the_maximum_length_is_counted_as_other() {
     let longest = "x".repeat(MAX_NAME_BYTES - "shop".len());
     table.add_to_name(name(&longest), HIT);
     table.add_to_name(name(&(longest.clone() + "x")), HIT);
-    check(&table, &[("shop.other", 1), (&format!("shop.{longest}"), 1)]);
+    check(&table, &[("shop.|other|", 1), (&format!("shop.{longest}"), 1)]);
     assert_eq!(folded(&table), 1);
+}
+
+/// Rules of the domain `shop` with these keys below `a` and `b`.
+fn deep_rules(keys: &[&str]) -> RuleTree {
+    let rule = Some(RuleSpec::default());
+    let leaf = |key: &&str| DescriptorSpec {
+        key: (*key).into(),
+        rule: rule.clone(),
+        ..DescriptorSpec::default()
+    };
+    let parent = |key: &str, descriptors| DescriptorSpec {
+        key: key.into(),
+        descriptors,
+        ..DescriptorSpec::default()
+    };
+    let descriptors = vec![parent("a", vec![parent("b", keys.iter().map(leaf).collect())])];
+    RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors }])
+}
+
+/// The total hits of the series for Prometheus with the labels of [`deep_rules`].
+fn shown(table: &SeriesTable) -> Option<u64> {
+    let page: String = table.prometheus(String::new()).collect();
+    let series = r#"ratelimit_service_rate_limit_total_hits{domain="shop",key1="a",key2="b"} "#;
+    let line = page.lines().find_map(|line| line.strip_prefix(series))?;
+    Some(line.parse().unwrap())
+}
+
+#[test]
+fn a_shown_counter_never_falls_when_rules_are_replaced() {
+    let table = table();
+    let (both, first, second) = (deep_rules(&["c", "d"]), deep_rules(&["c"]), deep_rules(&["d"]));
+    table.install(&both);
+    let hit = |rule: &Rule, total| table.add_to_rule(rule, HitCounts { total, ..HIT });
+    hit(&both.rules()[0], 1_000);
+    hit(&both.rules()[1], 500);
+    assert_eq!(shown(&table), Some(1_500));
+    table.install(&first);
+    assert_eq!(shown(&table), Some(1_500));
+    // A request that was decided by the removed rule.
+    hit(&both.rules()[1], 7);
+    assert_eq!(shown(&table), Some(1_507));
+    for rules in [&second, &first, &both] {
+        table.install(rules);
+        assert_eq!(shown(&table), Some(1_507));
+    }
+    hit(&both.rules()[1], 1);
+    assert_eq!(shown(&table), Some(1_508));
+    table.install(&rules(&["x"]));
+    assert_eq!(shown(&table), None, "no rule has these labels");
+    table.install(&second);
+    assert_eq!(shown(&table), Some(1_508));
+}
+
+#[test]
+fn the_counts_of_removed_rules_take_bounded_memory() {
+    let table = table();
+    for round in 0..4 {
+        let keys: Vec<_> = (0..6_000).map(|key| format!("{round}_{key}")).collect();
+        let rules = rules(&keys.iter().map(String::as_str).collect::<Vec<_>>());
+        table.install(&rules);
+        for rule in rules.rules() {
+            table.add_to_rule(rule, HIT);
+        }
+    }
+    table.install(&rules(&[]));
+    assert_eq!(table.0.fixed.load().past_count(), past::MAX_UNUSED);
+}
+
+#[test]
+fn no_rule_shares_the_series_of_names_that_are_too_many() {
+    let table = table();
+    let rules = rules(&["other", "_other_", "|other|"]);
+    table.install(&rules);
+    for rule in rules.rules() {
+        table.add_to_rule(rule, HIT);
+    }
+    table.add_to_name(name(&"x".repeat(MAX_NAME_BYTES)), HIT);
+    check(&table, &[("shop.other", 1), ("shop._other_", 2), ("shop.|other|", 1)]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{fmt::Write, sync::Arc};
 
 use super::{
-    counts::{NamedSeries, STATISTICS, Values, statsd_name},
+    counts::{NamedSeries, STATISTICS, Values, add_values, statsd_name},
     fixed::FixedSeries,
     order::{Order, labels},
 };
@@ -56,16 +56,18 @@ impl Rows {
             if self.order.compare(name, series.name()).is_ne() {
                 break;
             }
-            for (sum, value) in sums.iter_mut().zip(series.values()) {
-                *sum = sum.saturating_add(value);
-            }
+            add_values(&mut sums, series.values());
             if take_dynamic {
                 self.next_dynamic += 1;
             } else {
                 self.next_fixed += 1;
             }
         }
-        Some((first?, sums))
+        let name = first?;
+        if self.order == Order::Labels {
+            add_values(&mut sums, self.fixed.past(name));
+        }
+        Some((name, sums))
     }
 
     /// The rows in Prometheus' text format, in chunks. Each sample has the labels in

@@ -27,7 +27,7 @@ pub(super) const COUNTERS: Group = Group {
                    counters that refuse from their first hit may take seven eighths of the memory. \
                    A hit that finds no room is decided, but not counted. Raise it, together with \
                    the memory limit of the container, if the log reports dropped counters or \
-                   `tollgate_memory_evicted` or `tollgate_memory_not_kept` grows.",
+                   `tollgate_memory_evicted_total` or `tollgate_memory_not_kept_total` grows.",
         },
         Setting {
             name: "MEMORY_MAX_KEYS",

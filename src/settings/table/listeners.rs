@@ -83,7 +83,7 @@ pub(super) const LISTENERS: Group = Group {
                    headers, its message and its answer. One address may use three quarters of it. \
                    Beyond the bound, the connection with the most unfinished messages and unread \
                    answers is closed, or the call is answered with RESOURCE_EXHAUSTED or 503, and \
-                   `tollgate_calls_cut_off` grows. Raise it, together with the memory limit of the \
+                   `tollgate_calls_cut_off_total` grows. Raise it, together with the memory limit of the \
                    container, if that happens without an attack.",
         },
         Setting {

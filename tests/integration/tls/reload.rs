@@ -125,7 +125,10 @@ async fn no_call_fails_while_a_secret_is_replaced() {
     }
     load.more_calls().await;
     assert_eq!(load.end().await, 0);
-    assert_eq!((metric(&service, "load_success"), metric(&service, "load_error")), (4.0, 0.0));
+    assert_eq!(
+        (metric(&service, "load_success_total"), metric(&service, "load_error_total")),
+        (4.0, 0.0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,7 +154,11 @@ async fn a_new_client_ca_applies_to_new_connections() {
 
 /// The metrics of successful, failed and rejected loads.
 fn loads(service: &Tollgate) -> [f64; 3] {
-    [metric(service, "load_success"), metric(service, "load_error"), metric(service, "rejected")]
+    [
+        metric(service, "load_success_total"),
+        metric(service, "load_error_total"),
+        metric(service, "rejected"),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

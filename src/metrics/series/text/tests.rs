@@ -73,7 +73,8 @@ fn values(counts: HitCounts) -> Values {
 
 /// A table in which the first `of_rules` series belong to rules.
 fn table(counted: &[Counted], of_rules: usize) -> SeriesTable {
-    let table = SeriesTable::new(IntCounter::new("folded", "Folded.").unwrap());
+    let counter = |name: &str| IntCounter::new(name, name).unwrap();
+    let table = SeriesTable::new(counter("folded"), counter("lost"));
     let mut fixed = FixedSeries::default();
     for (at, (name, counts)) in counted.iter().enumerate() {
         if at < of_rules {
