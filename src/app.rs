@@ -8,6 +8,7 @@ use tracing::info;
 
 use crate::{
     budget::Budget,
+    decision_log::{DecisionLog, DecisionLogWriter},
     engine::{Engine, fallback::Fallback},
     grpc,
     health::Health,
@@ -43,7 +44,7 @@ pub use self::{
 };
 use self::{
     readiness::StoreReadiness,
-    rules::{RuleUpdater, no_rules},
+    rules::{RuleUpdater, no_rules, report_unused_leases},
     statistics::StatisticsSenders,
     tasks::{ServerStop, Tasks},
 };
@@ -227,6 +228,8 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
         let fallback = fallback(&settings, &metrics);
         gauges.push(fallback.local_counters());
         let in_progress = InProgress::default();
+        let log = settings.decision_log.map(|it| DecisionLog::new(it, Arc::clone(&metrics)));
+        let (decision_log, decision_writer) = log.unzip();
         let service = Arc::new(Service {
             engine: Engine {
                 rules: Arc::clone(&active.rules),
@@ -240,10 +243,12 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
             max_descriptors: settings.max_descriptors,
             invalid: WarningLimiter::new("a request was invalid", "requests were invalid"),
             answers: settings.answers,
+            decision_log,
             spans,
             in_progress: in_progress.clone(),
         });
         let rules = RuleUpdater::load(settings.rules, active).await?;
+        report_unused_leases(&service.engine.rules.load(), &settings.store);
         let load = |files| CertificateReloader::load(files, Arc::clone(&metrics), clock);
         let certificates = settings.listeners.tls.map(load).transpose()?;
 
@@ -266,18 +271,35 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
         let servers = HttpServers { health: &health, budget: &budget, stop: &stop };
         servers.add(&mut tasks, http, &pages, http_protocols(&service, settings.json_max_bytes));
 
-        if let Some(certificates) = certificates {
-            tasks.background("certificate watcher", certificates.watch());
-        }
-        if let Some(sender) = sender {
-            tasks.last("trace exporter", sender.run(stop.clone().wait()));
-        }
+        let optional = OptionalTasks { certificates, decision_writer, sender };
+        optional.add(&mut tasks, &stop);
         tasks.background("store task", readiness::watch_tasks(Arc::clone(&service)));
         let first = readiness.hold(Arc::clone(&service), health, stop.wait());
         tasks.server("store readiness check", first);
         let senders = StatisticsSenders::new(&settings.statistics, &metrics);
         senders.start(&mut tasks);
         Ok(App { tasks, rules, settle, senders, gauges })
+    }
+}
+
+/// Tasks that exist only with some settings.
+struct OptionalTasks {
+    certificates: Option<CertificateReloader>,
+    decision_writer: Option<DecisionLogWriter>,
+    sender: Option<SpanSender>,
+}
+
+impl OptionalTasks {
+    fn add(self, tasks: &mut Tasks, stop: &ServerStop) {
+        if let Some(certificates) = self.certificates {
+            tasks.background("certificate watcher", certificates.watch());
+        }
+        if let Some(writer) = self.decision_writer {
+            tasks.last("writer of the decision log", writer.run());
+        }
+        if let Some(sender) = self.sender {
+            tasks.last("trace exporter", sender.run(stop.clone().wait()));
+        }
     }
 }
 

@@ -28,6 +28,7 @@
 //! | [`tls`]        | certificate files                      | TLS configurations             |
 //! | [`spans`]      | calls                                  | traces for a collector         |
 //! | [`answer`]     | [`engine::decision::Decision`]         | statuses, headers, metadata    |
+//! | [`decision_log`] | [`engine::decision::Decision`]       | log lines                      |
 //! | [`service`]    | [`descriptor::Request`]                | [`engine::decision::Decision`] |
 //! | [`budget`]     | bytes of calls in flight               | whether there is room          |
 //! | [`listen`]     | an address                             | connections                    |
@@ -82,6 +83,7 @@ pub mod reload;
 pub mod tls;
 pub mod spans;
 pub mod answer;
+pub mod decision_log;
 pub mod service;
 pub mod budget;
 pub mod listen;

@@ -10,8 +10,11 @@ use std::{
     time::Duration,
 };
 
+use tracing::Level;
+
 use crate::{
     answer::AnswerSettings,
+    decision_log::{DecisionLog, log_decision, log_failure},
     descriptor::{Request, invalid::InvalidRequest},
     engine::{DecideError, Engine, decision::Decision},
     metrics::{ErrorType, Metrics},
@@ -36,6 +39,8 @@ pub struct Service<S> {
     pub invalid: WarningLimiter,
     /// The optional parts of answers.
     pub answers: AnswerSettings,
+    /// `None` if decisions are not logged.
+    pub decision_log: Option<DecisionLog>,
     /// `None` if tracing is off.
     pub spans: Option<Tracing>,
     /// The requests in progress.
@@ -95,6 +100,9 @@ impl<S: Store> Service<S> {
         let result = self.try_decide(request, timeout, span.as_mut()).await;
         if let Err(error) = &result {
             self.record_error(span, error);
+            if tracing::enabled!(Level::DEBUG) {
+                log_failure(request, error);
+            }
         }
         result
     }
@@ -146,6 +154,12 @@ impl<S: Store> Service<S> {
         }
         let decision = self.engine.decide(request, timeout).await?;
         self.metrics.observe(request, &decision);
+        if let Some(log) = &self.decision_log {
+            log.record(request, &decision, &self.engine.keys);
+        }
+        if tracing::enabled!(Level::DEBUG) {
+            log_decision(request, &decision, &self.engine.rules.load());
+        }
         if let Some(span) = span {
             span.record_decision(&decision);
         }

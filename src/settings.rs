@@ -10,12 +10,13 @@ mod reader;
 mod model;
 mod parts;
 pub mod hints;
+mod unused;
 pub mod environment;
 
 pub use self::{
     model::{
         DecisionSettings, DrainSettings, ListenerSettings, LogFormat, LogSettings,
-        PrometheusSettings, RuleSettings, Settings, StatisticsSettings, StoreSettings,
+        PrometheusSettings, RuleSettings, Settings, StatisticsSettings, StoreSettings, Unused,
     },
     reader::{InvalidSetting, SettingsError},
 };
@@ -38,7 +39,8 @@ impl Settings {
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingsError> {
         let mut reader = SettingReader::new(&flags, &env);
-        let settings = parts::all(&mut reader);
+        let mut settings = parts::all(&mut reader);
+        settings.unused = unused::unused(&reader, &settings);
         reader.finish(settings)
     }
 }

@@ -159,6 +159,7 @@ fn answering(spans: Option<Tracing>) -> u64 {
         max_descriptors: 100,
         invalid: WarningLimiter::new("", ""),
         answers: AnswerSettings::default(),
+        decision_log: None,
         spans,
         in_progress: InProgress::default(),
     };

@@ -15,7 +15,8 @@ use crate::{
     health::Health,
     metrics::Metrics,
     reload::{ActiveRules, ReloadTrigger, Reloader},
-    settings::RuleSettings,
+    rules::RuleTree,
+    settings::{RuleSettings, StoreSettings},
     xds::XdsClient,
 };
 
@@ -93,6 +94,20 @@ impl RuleUpdater {
                 tasks.background("reload requests", ignore_reloads(trigger));
             }
         }
+    }
+}
+
+/// Logs that leases have no effect on counters in memory, if a rule has any.
+pub(super) fn report_unused_leases(rules: &RuleTree, store: &StoreSettings) {
+    if let StoreSettings::Redis { .. } = store {
+        return;
+    }
+    let mut unused = 0;
+    for rule in rules.rules() {
+        unused += usize::from(rule.spec.limits.iter().any(|it| 0 < it.limit.max_prefetch));
+    }
+    if 0 < unused {
+        info!("the `accuracy` of {unused} rules has no effect: the counters are in memory");
     }
 }
 

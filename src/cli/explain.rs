@@ -172,7 +172,7 @@ async fn report<'t>(
                 limits(rule, &verdict.matched, entries, &explain.settings, now)
             }),
             replaced: rule.is_some_and(|rule| rule.is_unlimited())
-                && matches!(verdict.matched, Match::None { .. }),
+                && matches!(verdict.matched, Match::Replaced(_)),
             entries,
             explanation,
         });

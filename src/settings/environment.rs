@@ -4,7 +4,7 @@ use tracing::{info, warn};
 
 use super::{
     hints::{self, Hint},
-    model::{Settings, StoreSettings},
+    model::{Settings, StoreSettings, Unused},
 };
 
 /// Looks up a variable of this process. Bytes that are not UTF-8 become
@@ -15,7 +15,7 @@ pub fn variable(name: &str) -> Option<String> {
 }
 
 /// Logs every variable of this process that looks like a setting and has no
-/// effect, then where the counters are, and whether limits are enforced.
+/// effect, the settings that others make useless, then where the counters are, and whether limits are enforced.
 pub fn report(settings: &Settings) {
     for (name, value) in std::env::vars_os() {
         let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
@@ -31,6 +31,9 @@ pub fn report(settings: &Settings) {
             None => {}
         }
     }
+    if let Some(list) = unused_list(&settings.unused) {
+        info!("these settings are given and have no effect: {list}");
+    }
     match settings.store {
         StoreSettings::Memory { .. } => {
             info!("each instance counts in its own memory; set REDIS_URL to share the counters");
@@ -40,4 +43,13 @@ pub fn report(settings: &Settings) {
     if settings.mode.shadow {
         warn!("SHADOW_MODE is true: no request is refused, whatever the limits are");
     }
+}
+
+/// The names and reasons in one line; `None` if there are none.
+fn unused_list(unused: &[Unused]) -> Option<String> {
+    let mut parts = Vec::new();
+    for Unused { names, reason } in unused {
+        parts.push(format!("{} ({reason})", names.join(", ")));
+    }
+    if parts.is_empty() { None } else { Some(parts.join("; ")) }
 }

@@ -7,6 +7,7 @@ use tracing::Level;
 use crate::{
     answer::AnswerSettings,
     counter::KeyFormat,
+    decision_log::DecisionLogSettings,
     engine::{decision::Mode, fallback::FallbackSettings},
     grpc::connection::ConnectionLimits,
     listen::ConnectionBounds,
@@ -53,12 +54,16 @@ pub struct Settings {
     pub answers: AnswerSettings,
     /// Level and format of the log.
     pub log: LogSettings,
+    /// The decision log; `None` if it is off.
+    pub decision_log: Option<DecisionLogSettings>,
     /// Delivery of statistics to StatsD, DogStatsD and Prometheus.
     pub statistics: StatisticsSettings,
     /// Tracing; `None` if it is off.
     pub tracing: Option<TracingSettings>,
     /// Time limits of a graceful shutdown.
     pub drain: DrainSettings,
+    /// Settings that are given and have no effect.
+    pub unused: Vec<Unused>,
 }
 
 /// The settings that shape answers and names of counters, without those of the process.
@@ -184,4 +189,13 @@ pub struct DrainSettings {
     pub delay: Duration,
     /// Time that running calls have after `delay`.
     pub timeout: Duration,
+}
+
+/// Settings without effect, for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unused {
+    /// Their names. Never empty.
+    pub names: Vec<&'static str>,
+    /// The reason, as a clause without a full stop.
+    pub reason: &'static str,
 }

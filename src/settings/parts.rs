@@ -41,12 +41,14 @@ pub(super) fn all(reader: &mut SettingReader<'_>) -> Settings {
         near_limit_ratio: reader.value("NEAR_LIMIT_RATIO", value::ratio),
         answers: answers::answers(reader),
         log: log(reader),
+        decision_log: logging::decision_log(reader),
         statistics: statistics::statistics(reader),
         tracing: tracing::tracing(reader),
         drain: DrainSettings {
             delay: reader.value("DRAIN_DELAY", value::duration),
             timeout: reader.value("DRAIN_TIMEOUT", value::duration),
         },
+        unused: Vec::new(),
     };
     let prometheus = settings.statistics.prometheus.as_ref();
     listeners::reject_shared_ports(reader, &settings.listeners, prometheus);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    table::{self, ValueKind},
+    table::{self, Setting, ValueKind},
     value,
 };
 
@@ -149,6 +149,19 @@ impl<'a> SettingReader<'a> {
             Some(flag) => !flag.is_empty(),
             None => self.has_variable(name),
         }
+    }
+
+    /// True if `setting` is given and differs from its default. A switch that is given as
+    /// false does not differ from one that is not given.
+    pub(super) fn is_changed(&self, setting: &Setting) -> bool {
+        if !self.is_given(setting.name) {
+            return false;
+        }
+        let Some(RawValue { text, .. }) = self.find(setting.name) else { return false };
+        let is_off = matches!(setting.value, ValueKind::Switch)
+            && setting.default != "true"
+            && value::boolean(&text) == Ok(false);
+        text != setting.default && !is_off
     }
 
     /// True if the environment variable `name` is set and not empty.

@@ -68,6 +68,7 @@ fn show(settings: &Settings, name: &str) -> String {
         "RESPONSE_DYNAMIC_METADATA" => format!("{:?}", response.metadata),
         "LOG_LEVEL" => log.level.to_string(),
         "LOG_FORMAT" => format!("{:?}", log.format),
+        name if name.starts_with("DECISION_LOG") => show_decision_log(settings, name),
         name if table::STATISTICS.settings.iter().any(|setting| setting.name == name) => {
             statistics::show(&settings.statistics, name)
         }
@@ -75,6 +76,15 @@ fn show(settings: &Settings, name: &str) -> String {
         "DRAIN_DELAY" => format!("{:?}", drain.delay),
         "DRAIN_TIMEOUT" => format!("{:?}", drain.timeout),
         _ => format!("{store:?}"),
+    }
+}
+
+fn show_decision_log(settings: &Settings, name: &str) -> String {
+    let Some(log) = &settings.decision_log else { return "None".to_owned() };
+    match name {
+        "DECISION_LOG_PASSED_SHARE" => format!("{:?}", log.passed_share),
+        "DECISION_LOG_MAX_LINES" => log.max_lines.to_string(),
+        _ => format!("{:?}", Some(&log.target)),
     }
 }
 
@@ -123,6 +133,9 @@ fn every_legal_value_is_accepted() {
             }
             if name.contains("XDS_") {
                 env.push(("CONFIG_TYPE", "GRPC_XDS_SOTW"));
+            }
+            if name.starts_with("DECISION_LOG_") {
+                env.push(("DECISION_LOG", "stdout"));
             }
             if name.starts_with("TRACING_") {
                 env.push(("TRACING_ENABLED", "true"));

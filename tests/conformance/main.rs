@@ -271,6 +271,7 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
         metrics,
         max_descriptors: 100,
         invalid: WarningLimiter::new("", ""),
+        decision_log: None,
         spans: None,
         in_progress: InProgress::default(),
         answers: AnswerSettings {

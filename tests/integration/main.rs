@@ -36,6 +36,7 @@ mod reference_settings;
 mod reflection;
 mod refusals;
 mod reload;
+mod seeing;
 mod shutdown;
 mod sources;
 mod statistics;

@@ -199,7 +199,8 @@ async fn redis_decides_again_once_the_cause_of_a_refusal_is_gone() {
     let redis = Node::start(&["--save", "", "--enable-protected-configs", "yes"]);
     let url = format!("127.0.0.1:{}", redis.port);
     let mut scenario = Scenario::start(&[("REDIS_URL", &url)]).await;
-    let full = |scenario: &Scenario| scenario.service.metrics().value("tollgate_redis_full_total", &[]);
+    let full =
+        |scenario: &Scenario| scenario.service.metrics().value("tollgate_redis_full_total", &[]);
     for Cause { name, begin, end } in CAUSES {
         let before = full(&scenario);
         scenario.check_refusal(name, || run(&redis, begin), || run(&redis, end)).await;

@@ -1,16 +1,42 @@
 use tracing::Level;
 
-use crate::settings::{
-    model::{LogFormat, LogSettings},
-    reader::SettingReader,
-    value,
+use crate::{
+    decision_log::{DecisionLogSettings, DecisionLogTarget},
+    settings::{
+        model::{LogFormat, LogSettings},
+        reader::SettingReader,
+        value,
+    },
 };
+
+/// The highest value of `DECISION_LOG_MAX_LINES`.
+const MAX_DECISION_LINES: u32 = 100_000;
 
 pub(in crate::settings) fn log(reader: &mut SettingReader<'_>) -> LogSettings {
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     LogSettings {
         level: reader.optional("LOG_LEVEL", level).unwrap_or(Level::INFO),
         format: reader.choice("LOG_FORMAT", &formats),
+    }
+}
+
+pub(super) fn decision_log(reader: &mut SettingReader<'_>) -> Option<DecisionLogSettings> {
+    let target = reader.optional("DECISION_LOG", decision_log_target);
+    let passed_share = reader.value("DECISION_LOG_PASSED_SHARE", value::fraction);
+    let max_lines =
+        reader.value("DECISION_LOG_MAX_LINES", |text| value::number(text, 1..=MAX_DECISION_LINES));
+    let max_lines = u32::try_from(max_lines).unwrap_or(MAX_DECISION_LINES);
+    Some(DecisionLogSettings { target: target?, passed_share, max_lines })
+}
+
+fn decision_log_target(text: &str) -> value::Parsed<DecisionLogTarget> {
+    match text {
+        "stdout" => Ok(DecisionLogTarget::Stdout),
+        // Likely meant as the stream, not as a file of this name.
+        "stderr" => Err("expected stdout or a path; the log of the process is on standard \
+                         error"
+            .into()),
+        path => Ok(DecisionLogTarget::File(path.into())),
     }
 }
 

@@ -51,7 +51,8 @@ pub const COMMON: &[Common] = &[
     },
     Common {
         name: "LOG_LEVEL",
-        advice: "Leave it. `debug` logs more about connections and rules, for an investigation.",
+        advice: "Set it to `debug` for a short time if a limit seems to do nothing: each descriptor \
+                 is logged with its rule, or the reason why none applies.",
     },
     Common { name: "LOG_FORMAT", advice: "Set it to `json` if the log is collected." },
     Common {

@@ -231,6 +231,12 @@ pub(super) const LEGAL: &[(&str, Pairs<'_>)] = &[
         ],
     ),
     ("LOG_FORMAT", &[("", "Text"), ("text", "Text"), ("JSON", "Json")]),
+    (
+        "DECISION_LOG",
+        &[("", "None"), ("stdout", "Some(Stdout)"), ("/var/log/d", "Some(File(\"/var/log/d\"))")],
+    ),
+    ("DECISION_LOG_PASSED_SHARE", &[("", "0.0"), ("1", "1.0"), ("0.01", "0.01")]),
+    ("DECISION_LOG_MAX_LINES", &[("", "100"), ("1", "1"), ("100000", "100000")]),
     ("DISABLE_STATS", &[("", "[]"), ("true", "[]")]),
     (
         "EXTRA_TAGS",
@@ -371,6 +377,9 @@ pub(super) const ILLEGAL: &[(&str, &[&str])] = &[
     ("RESPONSE_DYNAMIC_METADATA", &["sometimes"]),
     ("LOG_LEVEL", &["loud", "0"]),
     ("LOG_FORMAT", &["xml"]),
+    ("DECISION_LOG", &["stderr"]),
+    ("DECISION_LOG_PASSED_SHARE", &["-0.1", "1.1", "10%"]),
+    ("DECISION_LOG_MAX_LINES", &["0", "100001", "many"]),
     ("DISABLE_STATS", &["none"]),
     ("EXTRA_TAGS", &["a", ":b", "a:b:c", "a=b", "a:b,a:c", "a.b:1,a-b:2"]),
     ("STATS_FLUSH_INTERVAL", &["0", "10", "99ms", "-1s"]),

@@ -1,0 +1,90 @@
+//! Decisions in the log of the process, at the level `debug`.
+
+use std::fmt::{Display, Write};
+
+use tracing::debug;
+
+use super::{
+    reason,
+    shown::{self, Shown},
+};
+use crate::{
+    descriptor::{Descriptor, Request},
+    engine::decision::{Decision, LimitStatus, Match, Verdict},
+    limit::ceil_seconds,
+    rules::RuleTree,
+};
+
+/// Logs one line for each descriptor: the entries as received, the decision, and the rule
+/// or the reason why none applies. `rules` are the active rules.
+pub fn log_decision(request: &Request, decision: &Decision, rules: &RuleTree) {
+    for (descriptor, verdict) in request.descriptors.iter().zip(&decision.verdicts) {
+        debug!("{}", line(&request.domain, descriptor, verdict, rules));
+    }
+}
+
+/// Logs one line for a request without a decision.
+pub fn log_failure(request: &Request, error: &impl Display) {
+    debug!("{}", failure_line(request, error));
+}
+
+pub(super) fn failure_line(request: &Request, error: &impl Display) -> String {
+    let (domain, error) = (Shown(&request.domain), error.to_string());
+    let mut text = format!("domain {domain}: ");
+    match &request.descriptors[..] {
+        [] => text += "no descriptors",
+        [only] => text += &shown::entries(&only.entries),
+        [first, more @ ..] => {
+            let _ = write!(text, "{} and {} more", shown::entries(&first.entries), more.len());
+        }
+    }
+    let _ = write!(text, ": no decision: {}", Shown(error.as_bytes()));
+    text
+}
+
+pub(super) fn line(
+    domain: &[u8],
+    descriptor: &Descriptor,
+    verdict: &Verdict,
+    rules: &RuleTree,
+) -> String {
+    let mut text = format!("domain {}: {}: ", Shown(domain), shown::entries(&descriptor.entries));
+    text += if verdict.is_refused() { "OVER_LIMIT" } else { "OK" };
+    let Some(status) = verdict.status() else {
+        let reason = match &verdict.matched {
+            Match::None => reason::of_search(rules, domain, descriptor),
+            other => reason::of_match(other).unwrap_or_default(),
+        };
+        let _ = write!(text, ", no limit: {reason}");
+        return text;
+    };
+    push_status(&mut text, verdict, status);
+    match verdict.matched.rule() {
+        Some(rule) => {
+            let (name, place) = (rule.name(), rule.spec.location.as_bytes());
+            let _ = write!(text, ", rule {} at {}", Shown(name.as_bytes()), Shown(place));
+        }
+        None => text += ", limit of the request",
+    }
+    text
+}
+
+fn push_status(text: &mut String, verdict: &Verdict, status: LimitStatus<'_>) {
+    let LimitStatus { limit, name, outcome, wait } = status;
+    let _ = write!(text, ", {limit}");
+    if !name.is_empty() {
+        let _ = write!(text, " ({})", Shown(name.as_bytes()));
+    }
+    let _ = write!(text, ", {} remaining", outcome.remaining);
+    let _ = match wait {
+        None => write!(text, ", never passes"),
+        Some(wait) if verdict.is_over() => write!(text, ", retry in {} s", ceil_seconds(wait)),
+        Some(wait) => write!(text, ", resets in {} s", ceil_seconds(wait)),
+    };
+    if !outcome.banned.is_zero() {
+        let _ = write!(text, ", penalty for {} s", ceil_seconds(outcome.banned));
+    }
+    if verdict.is_over() && !verdict.is_refused() {
+        *text += ", over the limit, but shadow_mode refuses nothing";
+    }
+}
