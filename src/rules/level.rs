@@ -54,7 +54,7 @@ impl Level {
                 return Some(Found { branch, by: MatchKind::Pattern });
             }
         }
-        let branch = self.exact.get(key)?;
+        let branch = self.any_value(key)?;
         Some(Found { branch, by: MatchKind::AnyValue })
     }
 
@@ -79,7 +79,9 @@ impl Level {
                 all.push(Found { branch, by: MatchKind::Pattern });
             }
         }
-        if let Some(branch) = self.exact.get(entry.key.as_ref()) {
+        if let Some(branch) = self.any_value(&entry.key)
+            && !all.iter().any(|found| std::ptr::eq(found.branch, branch))
+        {
             all.push(Found { branch, by: MatchKind::AnyValue });
         }
         all
@@ -93,6 +95,16 @@ impl Level {
     /// Every element: patterns in the order of the source, then the others in no order.
     pub(super) fn branches(&self) -> impl Iterator<Item = &Branch> {
         self.pattern_branches.iter().chain(self.exact.values())
+    }
+
+    /// The element for any value of `key`: the one with this very text, be it a pattern or
+    /// not.
+    fn any_value(&self, key: &[u8]) -> Option<&Branch> {
+        let exact = self.exact.get(key);
+        if exact.is_some() || !key.contains(&b'*') {
+            return exact;
+        }
+        self.pattern_branches.get(*self.pattern_positions.get(key)?)
     }
 
     /// The position of the pattern for an entry: the one with this very text, or the first

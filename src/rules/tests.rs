@@ -93,6 +93,8 @@ fn an_entry_like_a_pattern_comes_before_earlier_patterns() {
     check(rules(), &[("path=/api/*", "api"), ("path=/api/1", "all"), ("path=*", "all")]);
     let keys = || vec![leaf("*", "", "all"), leaf("a*", "b", "literal")];
     check(keys(), &[("a*=b", "literal"), ("ax=b", "all"), ("a*=c", "all")]);
+    // The last lookup is one for the text of the key, too.
+    check(vec![leaf("*", "a", "joined")], &[("*_a=", "joined"), ("*_a=b", "joined")]);
 }
 
 #[test]
