@@ -2,13 +2,11 @@
 //!
 //! A call counts as [`CALL_BYTES`] and the bytes of its headers, its message and its
 //! answer, from the first byte to the last. A connection that uses no more than its share
-//! (the budget divided by the number of connections) is never refused. When the budget is
+//! (the budget divided by the number of connections) is never refused, and neither is an
+//! address (the budget divided by the number of addresses). When the budget is
 //! used up and at least a quarter of it waits for peers (the rest of a message, or an
 //! answer that the peer does not take), the connection with most of that is closed. In
 //! other cases the new call is refused.
-//!
-//! One address may use three quarters of the budget. What its connections use beyond, each
-//! within its share, does not take room from others.
 
 use std::{
     fmt, mem,
@@ -24,7 +22,6 @@ use tokio::sync::Notify;
 
 use crate::{
     metrics::{CutOff, Metrics},
-    net::Peer,
     warnings::WarningLimiter,
 };
 
@@ -44,8 +41,7 @@ const LEAST_SHARE: usize = 2 * CALL_BYTES;
 #[derive(Debug)]
 pub struct Budget {
     most: usize,
-    /// Bytes in use, of each peer up to its most, without those of connections that are
-    /// being closed.
+    /// Bytes in use, without those of connections that are being closed.
     used: AtomicUsize,
     /// Bytes that wait for peers.
     waiting: AtomicUsize,
@@ -130,8 +126,7 @@ impl Budget {
 
     /// The share of a new connection.
     pub fn connect(self: &Arc<Self>, peer: Option<SocketAddr>) -> Arc<Share> {
-        let most_per_peer = self.most - self.most / 4;
-        let (id, usage) = self.connections.lock().add(peer, most_per_peer);
+        let (id, usage) = self.connections.lock().add(peer);
         Arc::new(Share { budget: Arc::clone(self), usage, id })
     }
 
@@ -142,9 +137,9 @@ impl Budget {
 
     /// Counts the difference between two states of a connection.
     fn update(&self, peer: &PeerUsage, before: Bytes, after: Bytes) {
-        let [of_peer_before, of_peer_after] = peer.update(before.open(), after.open());
         for (total, before, after) in [
-            (&self.used, of_peer_before, of_peer_after),
+            (&self.used, before.open(), after.open()),
+            (&peer.used, before.open(), after.open()),
             (&self.waiting, before.waiting(), after.waiting()),
             (&self.closing, before.closing(), after.closing()),
         ] {
@@ -155,27 +150,30 @@ impl Budget {
         }
     }
 
-    fn has_room(&self, peer: &PeerUsage) -> bool {
-        self.used.load(Relaxed) <= self.most && peer.has_room()
+    fn has_room(&self) -> bool {
+        self.used.load(Relaxed) <= self.most
     }
 
     /// Whether a connection may use `bytes`, which count already. Closes other connections
     /// for it.
     fn make_room(&self, usage: &Usage, bytes: Bytes) -> bool {
-        while !self.has_room(&usage.peer) {
+        while !self.has_room() {
             // The memory of closed connections is free once their tasks have ended.
             if self.most / 4 <= self.closing.load(Relaxed)
                 || self.waiting.load(Relaxed) < self.most / 4
             {
                 break;
             }
-            // A peer that has used up its part makes room for itself.
-            let peer = if usage.peer.has_room() { None } else { Some(Peer::of(usage.address)) };
-            let hoarder = self.connections.lock().find_hoarder(self.most, bytes.waiting, peer);
+            let hoarder = self.connections.lock().find_hoarder(self.most, bytes.waiting);
             let Some(hoarder) = hoarder else { break };
             self.close(&hoarder);
         }
-        self.has_room(&usage.peer) || bytes.used <= self.connections.lock().fair_share(self.most)
+        if self.has_room() {
+            return true;
+        }
+        let connections = self.connections.lock();
+        bytes.used <= connections.fair_share(self.most)
+            || usage.peer.used.load(Relaxed) <= connections.fair_share_of_peer(self.most)
     }
 
     fn close(&self, usage: &Usage) {

@@ -3,10 +3,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -27,11 +24,10 @@ pub(super) struct Connections {
     in_vain: Option<VainSearch>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct PeerConnections {
     usage: Arc<PeerUsage>,
     count: usize,
-    in_vain: Option<VainSearch>,
 }
 
 /// The last search that found no connection to close.
@@ -42,50 +38,17 @@ struct VainSearch {
     own: usize,
 }
 
-impl VainSearch {
-    /// Whether a connection for which `own` bytes wait would search in vain, too.
-    fn covers(self, own: usize, now: Instant) -> bool {
-        self.own <= own && now.saturating_duration_since(self.at) < SEARCH_PAUSE
-    }
-}
-
-/// The bytes that all connections of one peer use, without those that are being closed.
-#[derive(Debug)]
+/// The bytes that the connections of one peer use.
+#[derive(Debug, Default)]
 pub(super) struct PeerUsage {
-    used: AtomicUsize,
-    /// The bytes above which it has no room, and does not take room from others.
-    most: usize,
-}
-
-impl PeerUsage {
-    pub(super) fn has_room(&self) -> bool {
-        self.used.load(Relaxed) <= self.most
-    }
-
-    /// Counts the change of a connection from `before` to `after` bytes. Returns the bytes
-    /// of the peer before and after it, up to the most.
-    pub(super) fn update(&self, before: usize, after: usize) -> [usize; 2] {
-        // It wraps around, so a decrease is an increase.
-        let change = after.wrapping_sub(before);
-        let old = self.used.fetch_add(change, Relaxed);
-        [old, old.wrapping_add(change)].map(|used| used.min(self.most))
-    }
+    /// Without those of connections that are being closed.
+    pub(super) used: AtomicUsize,
 }
 
 impl Connections {
-    /// Adds a connection that uses nothing. A peer with an address may use `most_per_peer`
-    /// bytes. Returns its ID, too.
-    pub(super) fn add(
-        &mut self,
-        address: Option<SocketAddr>,
-        most_per_peer: usize,
-    ) -> (u64, Arc<Usage>) {
-        let peer = Peer::of(address);
-        let connections = self.peers.entry(peer).or_insert_with(|| {
-            let most = if peer == Peer::Local { usize::MAX } else { most_per_peer };
-            let usage = Arc::new(PeerUsage { used: AtomicUsize::new(0), most });
-            PeerConnections { usage, count: 0, in_vain: None }
-        });
+    /// Adds a connection that uses nothing. Returns its ID, too.
+    pub(super) fn add(&mut self, address: Option<SocketAddr>) -> (u64, Arc<Usage>) {
+        let connections = self.peers.entry(Peer::of(address)).or_default();
         connections.count += 1;
         let usage = Arc::new(Usage::new(address, Arc::clone(&connections.usage)));
         let id = self.next_id;
@@ -115,39 +78,35 @@ impl Connections {
         (most / self.open.len().max(1)).max(LEAST_SHARE)
     }
 
+    /// The part of a budget of `most` bytes that the connections of a peer may use together
+    /// in any case.
+    pub(super) fn fair_share_of_peer(&self, most: usize) -> usize {
+        most / self.peers.len().max(1)
+    }
+
     /// The connection to close for another one, for which `own` bytes wait: the one that
-    /// waits for most, if that is above its share. If `peer` is set, one of that peer.
+    /// waits for most, if that is above its share.
     ///
     /// Does not search shortly after a search in vain of a connection that waits for as
     /// little. One that waits for much does not keep others from a search of their own.
-    pub(super) fn find_hoarder(
-        &mut self,
-        most: usize,
-        own: usize,
-        peer: Option<Peer>,
-    ) -> Option<Arc<Usage>> {
-        let least = self.fair_share(most).max(own);
-        let in_vain = match peer {
-            None => &mut self.in_vain,
-            Some(peer) => &mut self.peers.get_mut(&peer)?.in_vain,
-        };
+    pub(super) fn find_hoarder(&mut self, most: usize, own: usize) -> Option<Arc<Usage>> {
         let now = Instant::now();
-        if in_vain.is_some_and(|last| last.covers(own, now)) {
+        if let Some(last) = self.in_vain
+            && last.own <= own
+            && now.saturating_duration_since(last.at) < SEARCH_PAUSE
+        {
             return None;
         }
         let mut largest = None;
-        let mut found = least;
+        let mut found = self.fair_share(most).max(own);
         for usage in self.open.values() {
-            if peer.is_some_and(|peer| peer != Peer::of(usage.address)) {
-                continue;
-            }
             let waiting = usage.bytes.lock().waiting();
             if found < waiting {
                 found = waiting;
                 largest = Some(usage);
             }
         }
-        *in_vain = if largest.is_some() { None } else { Some(VainSearch { at: now, own }) };
+        self.in_vain = if largest.is_some() { None } else { Some(VainSearch { at: now, own }) };
         largest.cloned()
     }
 }

@@ -88,42 +88,22 @@ fn a_text_counts_until_it_is_taken() {
     assert_eq!(totals(&budget), [0, 0, 0]);
 }
 
-/// Many connections of one address, each with a call.
-fn small_hoard(budget: &Arc<Budget>) -> Vec<Held> {
-    let mut hoard = Vec::new();
-    for _ in 0..2 * MOST / CALL_BYTES {
-        hoard.push(budget.connect(peer(1)).hold(CALL_BYTES, true).unwrap());
-    }
-    hoard
-}
-
 fn peer(host: u8) -> Option<SocketAddr> {
     Some(SocketAddr::from(([10, 0, 0, host], 1)))
 }
 
 #[test]
-fn an_address_with_many_small_connections_leaves_room_for_others() {
+fn an_address_within_its_share_is_never_refused() {
     let budget = budget();
-    let hoard = small_hoard(&budget);
-    assert_eq!(totals(&budget), [3 * MOST / 4, 2 * MOST, 0]);
-    let other = budget.connect(peer(2));
-    let calls = other.hold(MOST / 4, false).unwrap();
+    // Each connection is within its own share, but their addresses are not.
+    let mut hoard = Vec::new();
+    for number in 0..4 * MOST / CALL_BYTES {
+        let host = if number % 2 == 0 { 1 } else { 2 };
+        hoard.push(budget.connect(peer(host)).hold(CALL_BYTES, true).unwrap());
+    }
+    let other = budget.connect(peer(3));
+    let _calls = other.hold(MOST / 3, false).unwrap();
     assert!(other.hold(1, false).is_err());
     assert!(!hoard.iter().any(|held| is_closed(&held.share)));
-    let own = budget.connect(peer(1));
-    assert!(own.hold(LEAST_SHARE + 1, false).is_err());
-    drop((hoard, calls));
-    assert_eq!(totals(&budget), [0, 0, 0]);
-}
-
-#[test]
-fn an_address_that_has_used_up_its_part_loses_its_largest_connection() {
-    let budget = budget();
-    let other = budget.connect(peer(2));
-    let _half = other.hold(MOST / 4, true).unwrap();
-    let large = budget.connect(peer(1));
-    let _most = large.hold(MOST / 2, true).unwrap();
-    let small = budget.connect(peer(1));
-    let _calls = small.hold(MOST / 3, false).unwrap();
-    assert!(is_closed(&large) && !is_closed(&other));
+    assert!(budget.connect(peer(1)).hold(LEAST_SHARE + 1, false).is_err());
 }
