@@ -6,7 +6,7 @@ use clap::{ArgMatches, error::ErrorKind};
 
 use crate::{
     settings::{DecisionSettings, LogFormat, LogSettings, RuleSettings, Settings, SettingsError},
-    tls::client::{ClientIdentity, ClientTls},
+    trust::{ClientIdentity, ClientTls, ExpectedName},
 };
 
 mod exit;
@@ -182,7 +182,7 @@ fn client_tls(matches: &ArgMatches) -> ClientTls {
     ClientTls {
         identity,
         ca_file: matches.get_one("grpc-server-ca-file").cloned(),
-        server_name: None,
+        name: ExpectedName::Host,
     }
 }
 

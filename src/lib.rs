@@ -13,6 +13,7 @@
 //! | [`causes`]     | an error                               | its text with all sources      |
 //! | [`backoff`]    | failures                               | a delay                        |
 //! | [`warnings`]   | errors that repeat                     | a log line a minute            |
+//! | [`trust`]      | certificates of other processes        | whether they are accepted      |
 //! | [`limit`]      | a counter, hits, the time              | [`limit::Outcome`]             |
 //! | [`counter`]    | entries of a descriptor, a limit       | [`counter::CounterRef`]        |
 //! | [`descriptor`] |                                        | [`descriptor::Request`]        |
@@ -25,7 +26,7 @@
 //! | [`watch`]      | files                                  | their changes                  |
 //! | [`rule_files`] | a path                                 | [`config::SourceFile`]s        |
 //! | [`reload`]     | changes of files                       | the active rules               |
-//! | [`tls`]        | certificate files                      | TLS configurations             |
+//! | [`tls`]        | certificate files                      | the TLS of the gRPC server     |
 //! | [`spans`]      | calls                                  | traces for a collector         |
 //! | [`answer`]     | [`engine::decision::Decision`]         | statuses, headers, metadata    |
 //! | [`decision_log`] | [`engine::decision::Decision`]       | log lines                      |
@@ -68,6 +69,7 @@ pub mod net;
 pub mod causes;
 pub mod backoff;
 pub mod warnings;
+pub mod trust;
 pub mod limit;
 pub mod counter;
 pub mod descriptor;

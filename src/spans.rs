@@ -96,7 +96,7 @@ impl Tracing {
         metrics: Arc<Metrics>,
     ) -> Result<(Self, SpanSender), TracingError> {
         let export = variables::read(settings.protocol, env).map_err(TracingError::Variables)?;
-        let mut exporter = collector::exporter(export.collector).map_err(TracingError::Client)?;
+        let mut exporter = collector::exporter(&export.collector).map_err(TracingError::Client)?;
         let resource = resource(settings);
         info!(protocol = ?settings.protocol, rate = settings.rate, "tracing is on");
         exporter.set_resource(&resource);

@@ -1,14 +1,11 @@
-//! TLS of the gRPC server, and of connections to other servers.
+//! TLS of the gRPC server.
 
-pub mod client;
 mod error;
-mod pem;
 mod reloader;
-mod san_verifier;
 mod server;
 
 pub use self::{
-    error::{Problem, TlsError, TlsFile},
+    error::{TlsError, TlsFile},
     reloader::{CertificateReloader, SharedServerConfig},
     server::{ALPN, ClientVerification, LoadedTls, ServerTls},
 };

@@ -1,6 +1,6 @@
 //! Warnings about errors that repeat. No other module limits log lines by time.
 
-use std::{fmt::Display, time::Duration};
+use std::{collections::HashMap, fmt::Display, net::IpAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -52,6 +52,12 @@ impl WarningLimiter {
         *self.pending.lock() = Pending { last: None, errors: 0 };
     }
 
+    /// Returns true for a minute after a warning.
+    fn is_pausing(&self, now: Instant) -> bool {
+        let last = self.pending.lock().last;
+        last.is_some_and(|last| now.saturating_duration_since(last) < PAUSE)
+    }
+
     fn line(&self, error: &impl Display, now: Instant) -> Option<String> {
         let Self { once, often, pending } = self;
         let mut pending = pending.lock();
@@ -72,6 +78,45 @@ impl WarningLimiter {
             line.push(if letter.is_control() { ' ' } else { letter });
         }
         Some(line)
+    }
+}
+
+/// One kind of error that many clients cause. Each address has a limiter of its own, so that
+/// one of them does not hide the others.
+#[derive(Debug)]
+pub struct ClientWarnings {
+    once: &'static str,
+    often: &'static str,
+    /// By address; `None` on Unix sockets.
+    limiters: Mutex<HashMap<Option<IpAddr>, Arc<WarningLimiter>>>,
+    /// Shared by the addresses for which there is no room.
+    others: Arc<WarningLimiter>,
+}
+
+impl ClientWarnings {
+    const MAX_LIMITERS: usize = 64;
+
+    /// The texts are those of [`WarningLimiter::new`].
+    pub fn new(once: &'static str, often: &'static str) -> Self {
+        let others = Arc::new(WarningLimiter::new(once, often));
+        Self { once, often, limiters: Mutex::default(), others }
+    }
+
+    /// Counts an error, and logs it if the previous warning about `client` is a minute old.
+    pub fn warn(&self, client: Option<IpAddr>, error: &impl Display) {
+        self.limiter(client, Instant::now()).warn(error);
+    }
+
+    fn limiter(&self, client: Option<IpAddr>, now: Instant) -> Arc<WarningLimiter> {
+        let mut limiters = self.limiters.lock();
+        if limiters.len() == Self::MAX_LIMITERS && !limiters.contains_key(&client) {
+            limiters.retain(|_, limiter| limiter.is_pausing(now));
+            if limiters.len() == Self::MAX_LIMITERS {
+                return Arc::clone(&self.others);
+            }
+        }
+        let new = || Arc::new(WarningLimiter::new(self.once, self.often));
+        Arc::clone(limiters.entry(client).or_insert_with(new))
     }
 }
 
@@ -159,6 +204,25 @@ mod tests {
         let later = line(4_000).unwrap();
         assert!(later.starts_with("2 calls failed") && later.contains("last 3940 s"), "{later}");
         assert_eq!(line(5_000), Some(format!("a call failed: {why}")));
+    }
+
+    #[test]
+    fn each_client_has_its_own_warnings_up_to_a_bound() {
+        let warnings = ClientWarnings::new("a call failed", "calls failed");
+        let begin = Instant::now();
+        let client = |number: usize| Some(IpAddr::from([10, 0, 0, u8::try_from(number).unwrap()]));
+        let line = |number, now| warnings.limiter(client(number), now).line(&"why", now);
+        for number in 0..ClientWarnings::MAX_LIMITERS {
+            assert_eq!(
+                [line(number, begin).is_some(), line(number, begin).is_some()],
+                [true, false]
+            );
+        }
+        let beyond = [100, 101].map(|number| line(number, begin).is_some());
+        assert_eq!(beyond, [true, false]);
+        // A minute later, the first ones make room.
+        let later = [102, 103].map(|number| line(number, begin + PAUSE).is_some());
+        assert_eq!(later, [true, true]);
     }
 
     #[test]

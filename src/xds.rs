@@ -16,7 +16,7 @@ use crate::{
     config::{self, CompileOptions, Compiled, Diagnostics, SourceTree},
     net::HostPort,
     reload::ActiveRules,
-    tls::client::ClientTls,
+    trust::ClientTls,
     warnings::WarningLimiter,
 };
 

@@ -168,6 +168,7 @@ has cc || install gcc libc6-dev
 
 has redis-server || install redis-server
 has curl || install curl
+has openssl || install openssl
 has nutcracker || [ -x /usr/sbin/nutcracker ] || install nutcracker
 envoy_works || install_envoy
 old_redis_works || install_old_redis

@@ -11,7 +11,7 @@ use crate::{
     grpc::client::{self, CallError, Response, ResponseCode},
     limit::Hits,
     net::{self, Address, HostPort},
-    tls::client::ClientTls,
+    trust::ClientTls,
 };
 
 pub(super) mod render;

@@ -2,6 +2,7 @@
 
 use std::{error::Error, io, time::Duration};
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use prost_types::value::Kind;
 use serde_json::{Map, Value as Json};
 use tonic::transport::{Channel, Endpoint};
@@ -19,7 +20,7 @@ use crate::{
     descriptor::{Descriptor, Request},
     limit::{self, Hits},
     net::Address,
-    tls::client::ClientTls,
+    trust::{self, ClientTls},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -171,17 +172,23 @@ async fn connect(
     address: &Address,
     tls: Option<&ClientTls>,
 ) -> Result<Channel, Box<dyn Error + Send + Sync>> {
-    let scheme = if tls.is_some() { "https://" } else { "http://" };
-    let (uri, host) = match address {
-        Address::Tcp(tcp) => (format!("{scheme}{tcp}"), tcp.host.clone()),
-        // tonic refuses to encrypt a unix socket.
-        unix @ Address::Unix(_) => (unix.to_string(), String::new()),
-    };
-    let mut endpoint = Endpoint::from_shared(uri)?;
-    if let Some(tls) = tls {
-        endpoint = endpoint.tls_config(tls.clone().config(host)?)?;
+    let with_timeouts =
+        |endpoint: Endpoint| endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
+    match (address, tls) {
+        (Address::Tcp(server), Some(tls)) => {
+            let name = tls.name_for(&server.host);
+            let connector = trust::grpc::connector(HttpConnector::new(), tls.config()?, name)?;
+            let endpoint = with_timeouts(trust::grpc::endpoint(server)?);
+            Ok(endpoint.connect_with_connector(connector).await?)
+        }
+        (Address::Unix(_), Some(_)) => Err("a unix socket has no TLS".into()),
+        (Address::Tcp(server), None) => {
+            Ok(with_timeouts(Endpoint::from_shared(format!("http://{server}"))?).connect().await?)
+        }
+        (unix, None) => {
+            Ok(with_timeouts(Endpoint::from_shared(unix.to_string())?).connect().await?)
+        }
     }
-    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).connect().await?)
 }
 
 fn is_refused(error: &(dyn Error + 'static)) -> bool {

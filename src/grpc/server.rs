@@ -22,7 +22,7 @@ use crate::{
     service::{LARGEST_MESSAGE, Service},
     store::Store,
     tls::SharedServerConfig,
-    warnings::WarningLimiter,
+    warnings::ClientWarnings,
 };
 
 /// The longest message of a stream of reflection: the name of a file or a symbol. tonic keeps
@@ -70,7 +70,7 @@ impl<S: Store> Server<S> {
             .add(v1alpha, &["ServerReflectionInfo"])
             .routes();
         let calls = ConnectionServer { routes, limits: self.limits, budget: self.budget };
-        let failed_handshakes = WarningLimiter::new(
+        let failed_handshakes = ClientWarnings::new(
             "a TLS handshake for gRPC failed",
             "TLS handshakes for gRPC failed",
         );
@@ -88,7 +88,7 @@ struct Acceptor {
     calls: ConnectionServer,
     metrics: Arc<Metrics>,
     tls: Option<SharedServerConfig>,
-    failed_handshakes: Arc<WarningLimiter>,
+    failed_handshakes: Arc<ClientWarnings>,
 }
 
 impl Acceptor {
@@ -105,9 +105,10 @@ impl Acceptor {
             Ok(connection) => self.calls.serve(connection, stop).await,
             Err(error) => {
                 self.metrics.count_failed_handshake();
-                let peer = peer.map_or("a Unix socket".to_owned(), |peer| peer.to_string());
-                debug!("a TLS handshake with {peer} failed: {error}");
-                self.failed_handshakes.warn(&format!("{peer}: {error}"));
+                let place = peer.map_or("a Unix socket".to_owned(), |peer| peer.to_string());
+                debug!("a TLS handshake with {place} failed: {error}");
+                let client = peer.map(|peer| peer.ip());
+                self.failed_handshakes.warn(client, &format!("{place}: {error}"));
             }
         }
     }

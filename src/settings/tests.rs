@@ -98,7 +98,7 @@ fn show_xds(rules: &RuleSettings, name: &str) -> String {
         "CONFIG_GRPC_XDS_NODE_METADATA" => format!("{:?}", xds.subscriber.metadata),
         "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS" => format!("{:?}", xds.subscriber.headers),
         "CONFIG_GRPC_XDS_SERVER_TLS_CACERT" => format!("{:?}", tls.map(|tls| &tls.ca_file)),
-        "CONFIG_GRPC_XDS_SERVER_TLS_SAN" => format!("{:?}", tls.map(|tls| &tls.server_name)),
+        "CONFIG_GRPC_XDS_SERVER_TLS_SAN" => format!("{:?}", tls.map(|tls| &tls.name)),
         "CONFIG_GRPC_XDS_SERVER_USE_TLS" => tls.is_some().to_string(),
         "XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES" => xds.subscriber.max_message.to_string(),
         _ => format!("{:?}", xds.backoff),

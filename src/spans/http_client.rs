@@ -69,7 +69,7 @@ mod tests {
             let _ = stream.write_all(head.as_bytes()).await;
             let _ = stream.write_all(&vec![0; bytes]).await;
         });
-        let tls = super::super::collector::tls_config(None).unwrap();
+        let tls = super::super::collector::plaintext_config().unwrap();
         let client = CollectorClient::new(tls, Duration::from_secs(60));
         let request = Request::post(url).body(Bytes::new()).unwrap();
         let response = client.send_bytes(request).await;

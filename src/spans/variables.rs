@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, time::Duration};
 
-use axum::http::Uri;
+use axum::http::{Uri, uri::Scheme};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{
@@ -10,12 +10,16 @@ use super::{
     queue::QueueSettings,
     settings::{OtlpProtocol, VariableLookup},
 };
+use crate::net::HostPort;
 
 /// Pairs of a variable for traces and the general one, which it overrides.
 const ENDPOINT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const CERTIFICATE: [&str; 2] =
     ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"];
 const TIMEOUT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
+
+/// The port of an `https` URL without one.
+const HTTPS_PORT: u16 = 443;
 
 /// Default values of the OpenTelemetry specification.
 const DEFAULT_TIMEOUT_MILLIS: u64 = 10_000;
@@ -133,19 +137,20 @@ impl VariableReader<'_> {
     }
 
     fn collector(&mut self, protocol: OtlpProtocol) -> CollectorSettings {
-        self.check_endpoint(protocol);
+        let tls_server = self.tls_server(protocol);
         let timeout = match self.first_set(TIMEOUT) {
             Some(variable) => self.millis(variable.name, DEFAULT_TIMEOUT_MILLIS),
             None => Duration::from_millis(DEFAULT_TIMEOUT_MILLIS),
         };
-        CollectorSettings { protocol, timeout, ca_pem: self.ca_pem() }
+        CollectorSettings { protocol, tls_server, timeout, ca_pem: self.ca_pem() }
     }
 
-    /// The OpenTelemetry library reads the endpoint itself, but does not report errors.
-    fn check_endpoint(&mut self, protocol: OtlpProtocol) {
-        let Some(Variable { name, value }) = self.first_set(ENDPOINT) else { return };
-        if is_http_url(&value) {
-            return;
+    /// The server to reach by TLS. The OpenTelemetry library reads the endpoint itself, but
+    /// does not report errors.
+    fn tls_server(&mut self, protocol: OtlpProtocol) -> Option<HostPort> {
+        let Variable { name, value } = self.first_set(ENDPOINT)?;
+        if let Some(url) = http_url(&value) {
+            return https_server(&url);
         }
         let port = match protocol {
             OtlpProtocol::Http => 4318,
@@ -155,6 +160,7 @@ impl VariableReader<'_> {
             format!("expected a URL such as http://collector:{port} or https://collector");
         // Without the value: a URL may contain a password.
         self.reject(name, name.to_owned(), problem);
+        None
     }
 
     /// The contents of the file of CA certificates, if one is set.
@@ -179,8 +185,16 @@ fn has_certificate(pem: &[u8]) -> bool {
     matches!(CertificateDer::pem_slice_iter(pem).next(), Some(Ok(_)))
 }
 
-fn is_http_url(text: &str) -> bool {
-    let Ok(uri) = text.parse::<Uri>() else { return false };
-    let has_host = matches!(uri.host(), Some(host) if !host.is_empty());
-    has_host && matches!(uri.scheme_str(), Some("http" | "https"))
+fn http_url(text: &str) -> Option<Uri> {
+    let url: Uri = text.parse().ok()?;
+    let is_http = matches!(url.scheme_str(), Some("http" | "https"));
+    if is_http && !url.host()?.is_empty() { Some(url) } else { None }
+}
+
+fn https_server(url: &Uri) -> Option<HostPort> {
+    if url.scheme() != Some(&Scheme::HTTPS) {
+        return None;
+    }
+    let host = url.host()?.trim_matches(['[', ']']).to_owned();
+    Some(HostPort { host, port: url.port_u16().unwrap_or(HTTPS_PORT) })
 }

@@ -100,13 +100,11 @@ pub(crate) mod simulated;
 mod slot_vote;
 mod slots;
 mod stream;
-mod tls;
 #[cfg(test)]
 mod twins;
 
 pub use self::jitter::Jitter;
 pub use self::settings::{Login, RedisAddress, RedisServers, RedisSettings, RedisType};
-pub use self::tls::{ClientCertificate, RedisTls};
 
 /// A store in Redis. Counters of limits per second may be in a Redis of their own: they are
 /// the most frequent, and need no persistence.

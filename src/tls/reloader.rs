@@ -13,10 +13,9 @@ use tracing::{error, info};
 
 use super::{
     error::TlsError,
-    pem::calendar,
     server::{Contents, LoadedTls, ServerTls},
 };
-use crate::{metrics::Metrics, time::Clock, watch::Watch};
+use crate::{metrics::Metrics, time::Clock, trust::pem, watch::Watch};
 
 /// The active TLS configuration. A new one applies to new connections only.
 pub type SharedServerConfig = Arc<ArcSwap<ServerConfig>>;
@@ -98,7 +97,7 @@ impl CertificateReloader {
 
     fn report(&self, loaded: &LoadedTls) {
         self.metrics.count_certificate_load(loaded.not_after);
-        let expires = loaded.not_after.map(|not_after| calendar(not_after).to_string());
+        let expires = loaded.not_after.map(|not_after| pem::calendar(not_after).to_string());
         info!(file = %self.files.certificate.display(), expires, "certificate loaded");
     }
 }

@@ -8,18 +8,18 @@ use std::{
 };
 
 use rustls::{
-    InconsistentKeys, RootCertStore, ServerConfig,
-    crypto::{CryptoProvider, ring},
+    InconsistentKeys, ServerConfig,
+    crypto::ring,
     pki_types::ServerName,
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
-use super::{
-    error::{Problem, TlsError, TlsFile},
-    pem,
-    san_verifier::SanVerifier,
+use super::error::{TlsError, TlsFile};
+use crate::{
+    time::Timestamp,
+    trust::{Authorities, Problem, pem},
+    watch,
 };
-use crate::{time::Timestamp, watch};
 
 /// The only application protocol (ALPN) that the gRPC server accepts over TLS.
 pub const ALPN: &[u8] = b"h2";
@@ -114,11 +114,10 @@ impl ServerTls {
         }
         let key =
             pem::private_key(&contents.key).map_err(|problem| self.error(TlsFile::Key, problem))?;
-        let provider = Arc::new(ring::default_provider());
         let verifier = self
-            .client_verifier(contents, &provider)
+            .client_verifier(contents)
             .map_err(|problem| self.error(TlsFile::ClientCa, problem))?;
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| in_certificate(Problem::unusable(error)))?
             .with_client_cert_verifier(verifier)
@@ -128,26 +127,11 @@ impl ServerTls {
         Ok(LoadedTls { config: Arc::new(config), not_after })
     }
 
-    fn client_verifier(
-        &self,
-        contents: &Contents,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
+    fn client_verifier(&self, contents: &Contents) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
         let (Some(clients), Some(client_ca)) = (&self.clients, &contents.client_ca) else {
             return Ok(WebPkiClientVerifier::no_client_auth());
         };
-        let mut roots = RootCertStore::empty();
-        for certificate in pem::certificates(client_ca)? {
-            roots.add(certificate).map_err(Problem::unusable)?;
-        }
-        let provider = Arc::clone(provider);
-        let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(Problem::unusable)?;
-        Ok(match &clients.name {
-            Some(name) => Arc::new(SanVerifier { chain, name: name.clone() }),
-            None => chain,
-        })
+        Authorities::from_pem(client_ca)?.client_verifier(clients.name.clone())
     }
 
     /// The error of a certificate and key that the TLS library rejects.

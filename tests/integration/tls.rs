@@ -166,6 +166,27 @@ async fn clients_are_authenticated_by_their_certificates() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_self_signed_client_is_trusted_if_its_certificate_is_in_the_ca_file() {
+    let authority = CertificateAuthority::new();
+    let client = Identity::self_signed("envoy");
+    let files = tempfile::tempdir().unwrap();
+    let ca = files.path().join("clients.crt");
+    std::fs::write(&ca, client.certificate_pem()).unwrap();
+    let ca = [("GRPC_CLIENT_TLS_CACERT", ca.to_str().unwrap())];
+    let secret = secret(&authority);
+    let service = start(&secret, &[], &ca);
+    let by_other_name = start(&secret, &[], &[ca[0], ("GRPC_CLIENT_TLS_SAN", "gateway")]);
+    let config = authority.client_config(Some(client), &VERSIONS);
+    assert!(is_served(service.grpc, &config).await);
+    assert!(!is_served(by_other_name.grpc, &config).await);
+    by_other_name.wait_for_log("certificate not valid for name");
+    // The same name, and another key.
+    let other = Identity::self_signed("envoy");
+    assert!(!is_served(service.grpc, &authority.client_config(Some(other), &VERSIONS)).await);
+    service.wait_for_log("it says CA:TRUE, expected CA:FALSE; or add this certificate itself");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_protocols_are_rejected_at_once() {
     let authority = CertificateAuthority::new();
     let service = start(&secret(&authority), &[], &[("LOG_LEVEL", "debug")]);

@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimit
 use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
 use prost::Message;
 use testkit::{
+    certificates::Identity,
     collector::{Collector, ReceivedSpan, hex},
     grpc::{self, Client, request_for},
     http,
@@ -19,11 +20,6 @@ use testkit::{
     wait::eventually,
 };
 use tokio::{net::TcpListener, time::timeout};
-use tokio_rustls::rustls::{
-    ServerConfig,
-    crypto::ring,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
-};
 use tonic::{Code, Request, Status, metadata::MetadataMap};
 
 const RULES: &str = "
@@ -426,25 +422,17 @@ async fn a_hanging_collector_does_not_delay_anything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_certificate_of_a_collector_is_verified() {
-    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let files = tempfile::tempdir().unwrap();
-    let authority = files.path().join("ca.crt");
-    std::fs::write(&authority, signed.cert.pem()).unwrap();
-    let authority = authority.display().to_string();
+    let authority = files.path().join("tls.crt");
+    let authority = authority.to_str().unwrap();
     for protocol in ["http", "grpc"] {
-        let key = PrivatePkcs8KeyDer::from(signed.signing_key.serialize_der());
-        let mut tls = ServerConfig::builder_with_provider(ring::default_provider().into())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![signed.cert.der().clone()], PrivateKeyDer::Pkcs8(key))
-            .unwrap();
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let certificate = Identity::self_signed("localhost");
+        certificate.write(files.path());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let collector = Collector::serve(listener, Some(tls));
+        let collector = Collector::serve(listener, Some(certificate.server_config()));
         let endpoint = format!("https://localhost:{}", collector.address.port());
         let settings = [("TRACING_EXPORTER_PROTOCOL", protocol)];
-        let trusting = [("OTEL_EXPORTER_OTLP_CERTIFICATE", authority.as_str()), settings[0]];
+        let trusting = [("OTEL_EXPORTER_OTLP_CERTIFICATE", authority), settings[0]];
 
         let service = start(&endpoint, &settings);
         let mut client = grpc::connect(service.grpc).await;

@@ -1,14 +1,16 @@
 //! Encrypted connections to Redis.
 
+use std::{path::Path, process::Command};
+
 use testkit::{
     redis_certificates::{CertificateFiles, ClientCertificates, RedisCertificates},
     redis_cluster::{Cluster, Sentinels},
     redis_node::{Node, ServerSetup},
     wait::eventually_async,
 };
-use tollgate::store::{
-    StoreError,
-    redis::{ClientCertificate, RedisTls, RedisType},
+use tollgate::{
+    store::{StoreError, redis::RedisType},
+    trust::{ClientIdentity, ClientTls, ExpectedName},
 };
 
 use super::*;
@@ -21,16 +23,16 @@ fn server(certificates: &RedisCertificates, name: &str, clients: ClientCertifica
 }
 
 /// A client certificate signed by the authority.
-fn client_certificate(certificates: &RedisCertificates) -> ClientCertificate {
+fn client_certificate(certificates: &RedisCertificates) -> ClientIdentity {
     let CertificateFiles { certificate, key } = certificates.issue("client", "tollgate");
-    ClientCertificate { certificate, key }
+    ClientIdentity { certificate, key }
 }
 
 /// A hit by a new store with these TLS settings.
-async fn hit_with(server: &Node, tls: &RedisTls) -> Result<u64, StoreError> {
+async fn hit_with(server: &Node, tls: &ClientTls) -> Result<u64, StoreError> {
     let url = format!("rediss://localhost:{}", server.client_port);
     let settings = RedisSettings::parse(&url, None, PATIENT).expect("the URL is valid");
-    assert_eq!(settings.tls, Some(RedisTls::default()));
+    assert_eq!(settings.tls, Some(ClientTls::default()));
     hit(&Redis::new(&RedisSettings { tls: Some(tls.clone()), ..settings }), "a").await
 }
 
@@ -38,20 +40,71 @@ async fn hit_with(server: &Node, tls: &RedisTls) -> Result<u64, StoreError> {
 async fn a_server_needs_a_certificate_of_a_trusted_ca_for_its_name() {
     let certificates = RedisCertificates::new();
     let ca_file = Some(certificates.ca_certificate());
-    let trusting = RedisTls { ca_file, ..RedisTls::default() };
+    let trusting = ClientTls { ca_file, ..ClientTls::default() };
     let valid = server(&certificates, "localhost", ClientCertificates::NotRequested);
     assert_eq!(hit_with(&valid, &trusting).await.unwrap(), 1);
-    let error = hit_with(&valid, &RedisTls::default()).await.unwrap_err().to_string();
+    let error = hit_with(&valid, &ClientTls::default()).await.unwrap_err().to_string();
     assert!(error.contains("UnknownIssuer"), "{error}");
 
     let misnamed = server(&certificates, "elsewhere", ClientCertificates::NotRequested);
     let error = hit_with(&misnamed, &trusting).await.unwrap_err().to_string();
     assert!(error.contains("not valid for name"), "{error}");
-    let any_name = RedisTls { skip_hostname_verification: true, ..trusting };
+    let any_name = ClientTls { name: ExpectedName::Any, ..trusting };
     assert_eq!(hit_with(&misnamed, &any_name).await.unwrap(), 1);
     let other_ca = Some(RedisCertificates::new().ca_certificate());
-    let wrong_ca = RedisTls { ca_file: other_ca, ..any_name };
+    let wrong_ca = ClientTls { ca_file: other_ca, ..any_name };
     assert!(hit_with(&misnamed, &wrong_ca).await.is_err(), "the CA is still verified");
+}
+
+/// A certificate and key by `openssl req -x509`, with its defaults except for the names.
+fn openssl_certificate(directory: &Path, names: &[&str]) -> CertificateFiles {
+    let files = CertificateFiles {
+        certificate: directory.join("redis.crt"),
+        key: directory.join("redis.key"),
+    };
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=redis"]);
+    command.arg("-keyout").arg(&files.key).arg("-out").arg(&files.certificate);
+    for name in names {
+        command.args(["-addext", &format!("subjectAltName=DNS:{name}")]);
+    }
+    let output = command.output().expect("openssl runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    files
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_trusted_if_it_is_the_ca_file() {
+    let directory = tempfile::tempdir().unwrap();
+    for (names, is_for_host) in [(&["localhost"][..], true), (&["elsewhere"], false), (&[], false)]
+    {
+        let CertificateFiles { certificate, key } = openssl_certificate(directory.path(), names);
+        let mut arguments = Vec::new();
+        for (option, value) in [
+            ("--tls-cert-file", certificate.to_str().unwrap()),
+            ("--tls-key-file", key.to_str().unwrap()),
+            ("--tls-ca-cert-file", certificate.to_str().unwrap()),
+            ("--tls-auth-clients", "no"),
+        ] {
+            arguments.extend([option.to_owned(), value.to_owned()]);
+        }
+        let tls = Some(arguments);
+        let server = Node::with_setup(ServerSetup { tls, ..ServerSetup::default() });
+        let error = hit_with(&server, &ClientTls::default()).await.unwrap_err().to_string();
+        assert!(error.contains("invalid peer certificate"), "{error}");
+        let pinned = ClientTls { ca_file: Some(certificate), ..ClientTls::default() };
+        match hit_with(&server, &pinned).await {
+            Ok(hits) => assert_eq!((hits, is_for_host), (1, true)),
+            Err(error) => {
+                assert!(
+                    !is_for_host && error.to_string().contains("not valid for name"),
+                    "{error}"
+                );
+            }
+        }
+        let any_name = ClientTls { name: ExpectedName::Any, ..pinned };
+        hit_with(&server, &any_name).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -59,14 +112,14 @@ async fn the_client_certificate_is_presented_on_request() {
     let certificates = RedisCertificates::new();
     let server = server(&certificates, "localhost", ClientCertificates::Required);
     let ca_file = Some(certificates.ca_certificate());
-    let mut tls = RedisTls { ca_file, ..RedisTls::default() };
+    let mut tls = ClientTls { ca_file, ..ClientTls::default() };
     assert!(hit_with(&server, &tls).await.is_err());
-    tls.client = Some(client_certificate(&certificates));
+    tls.identity = Some(client_certificate(&certificates));
     assert_eq!(hit_with(&server, &tls).await.unwrap(), 1);
     let (certificate, key) = (certificates.path("gone.pem"), certificates.path("gone.key"));
-    tls.client = Some(ClientCertificate { certificate, key });
+    tls.identity = Some(ClientIdentity { certificate, key });
     let error = hit_with(&server, &tls).await.unwrap_err().to_string();
-    assert!(error.contains("cannot read") && error.contains("gone.pem"), "{error}");
+    assert!(error.contains("can be read") && error.contains("gone.pem"), "{error}");
 }
 
 #[tokio::test]
@@ -80,7 +133,7 @@ async fn certificate_files_are_read_again_for_each_connection() {
     trust(&certificates);
     let url = format!("rediss://localhost:{}", server.client_port);
     let settings = RedisSettings::parse(&url, None, PATIENT).expect("the URL is valid");
-    let tls = RedisTls { ca_file: Some(ca_file.clone()), ..RedisTls::default() };
+    let tls = ClientTls { ca_file: Some(ca_file.clone()), ..ClientTls::default() };
     let store = Redis::new(&RedisSettings { tls: Some(tls), ..settings });
     assert_eq!(hit(&store, "a").await.unwrap(), 1);
     trust(&other);
@@ -100,9 +153,9 @@ async fn certificate_files_are_read_again_for_each_connection() {
 /// A store that trusts only this CA and has a client certificate of it.
 fn store_with(certificates: &RedisCertificates, kind: RedisType, url: &str) -> Redis {
     let settings = RedisSettings::from_url(kind, url, None, PATIENT).expect("the URL is valid");
-    let client = Some(client_certificate(certificates));
+    let identity = Some(client_certificate(certificates));
     let ca_file = Some(certificates.ca_certificate());
-    let tls = RedisTls { client, ca_file, ..RedisTls::default() };
+    let tls = ClientTls { identity, ca_file, ..ClientTls::default() };
     Redis::new(&RedisSettings { tls: Some(tls), ..settings })
 }
 

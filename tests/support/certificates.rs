@@ -116,6 +116,28 @@ impl CertificateAuthority {
 }
 
 impl Identity {
+    /// A certificate that is its own authority, as `openssl req -x509` makes it.
+    pub fn self_signed(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self { certificate: params.self_signed(&key).unwrap(), key }
+    }
+
+    /// The configuration of a server that asks for no client certificates.
+    pub fn server_config(self) -> ServerConfig {
+        let (chain, key) = self.into_parts();
+        let mut config = ServerConfig::builder_with_provider(ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config
+    }
+
     pub fn write(&self, directory: &Path) {
         fs::write(directory.join("tls.crt"), self.certificate.pem()).unwrap();
         fs::write(directory.join("tls.key"), self.key.serialize_pem()).unwrap();

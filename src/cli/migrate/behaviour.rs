@@ -22,6 +22,7 @@ pub(super) const CHECKS: &[fn(&Environment) -> Option<Finding>] = &[
     redis_address::per_second_url,
     collector,
     client_ca,
+    certificates,
     pool,
 ];
 
@@ -254,6 +255,29 @@ fn client_ca(env: &Environment) -> Option<Finding> {
         .reference("also accepts certificates of the system's CAs")
         .tollgate("accepts only certificates of a CA in the file")
         .remedy("make sure that the file has the CA of every client");
+    Some(finding)
+}
+
+fn certificates(env: &Environment) -> Option<Finding> {
+    const SWITCHES: [&str; 4] = [
+        "REDIS_TLS",
+        "REDIS_PERSECOND_TLS",
+        "GRPC_CLIENT_TLS_CACERT",
+        "CONFIG_GRPC_XDS_SERVER_USE_TLS",
+    ];
+    let is_on = |name: &&&str| env.is_true(name) || name.ends_with("CACERT") && env.is_set(name);
+    let name = SWITCHES.iter().find(is_on)?;
+    let finding = Finding::new(Grade::Note, "some certificates are refused")
+        .about(env, name)
+        .reference(
+            "accepts issued certificates that say CA:TRUE, version 1 of X.509, and keys of P-521 \
+             or of RSA with fewer than 2048 bits",
+        )
+        .tollgate(
+            "refuses them, and logs that; one that says CA:TRUE is accepted if it is itself in the \
+             file of CA certificates",
+        )
+        .remedy("look at the certificates with `openssl x509 -noout -text`");
     Some(finding)
 }
 

@@ -1,10 +1,8 @@
 use super::tls::client_certificate;
 use crate::{
     settings::{reader::SettingReader, value},
-    store::redis::{
-        ClientCertificate, Jitter, Login, RedisAddress, RedisServers, RedisSettings, RedisTls,
-        RedisType,
-    },
+    store::redis::{Jitter, Login, RedisAddress, RedisServers, RedisSettings, RedisType},
+    trust::{ClientTls, ExpectedName},
 };
 
 const TYPES: [(&str, RedisType); 3] = [
@@ -49,7 +47,7 @@ struct Names {
 /// `prefix` is the start of the names of its settings.
 fn server(
     reader: &mut SettingReader<'_>,
-    tls: &RedisTls,
+    tls: &ClientTls,
     prefix: &'static str,
 ) -> Option<RedisSettings> {
     let names = Names {
@@ -88,13 +86,12 @@ fn server(
     Some(settings)
 }
 
-fn tls(reader: &mut SettingReader<'_>) -> RedisTls {
-    let files = client_certificate(reader, "REDIS_TLS_CLIENT_CERT", "REDIS_TLS_CLIENT_KEY");
-    let client = files.map(|(certificate, key)| ClientCertificate { certificate, key });
+fn tls(reader: &mut SettingReader<'_>) -> ClientTls {
+    let identity = client_certificate(reader, "REDIS_TLS_CLIENT_CERT", "REDIS_TLS_CLIENT_KEY");
     let ca_file = reader.optional("REDIS_TLS_CACERT", value::readable_file);
-    let skip_hostname_verification =
-        reader.value("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", value::boolean);
-    RedisTls { client, ca_file, skip_hostname_verification }
+    let allows_any_name = reader.value("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", value::boolean);
+    let name = if allows_any_name { ExpectedName::Any } else { ExpectedName::Host };
+    ClientTls { identity, ca_file, name }
 }
 
 fn check_socket_type(

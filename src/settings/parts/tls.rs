@@ -1,11 +1,10 @@
-use std::path::PathBuf;
-
 use rustls::pki_types::ServerName;
 
 use crate::{
     settings::{reader::SettingReader, value},
     time::{Clock, SystemClock},
     tls::{ClientVerification, ServerTls, TlsFile},
+    trust::ClientIdentity,
 };
 
 const USE_TLS: &str = "GRPC_SERVER_USE_TLS";
@@ -65,13 +64,12 @@ fn certificate_name(text: &str) -> value::Parsed<ServerName<'static>> {
     }
 }
 
-/// The files of a client certificate and of its private key. Reports one that is set
-/// without the other.
+/// A client certificate. Reports one without its private key, and the reverse.
 pub(super) fn client_certificate(
     reader: &mut SettingReader<'_>,
     certificate_name: &str,
     key_name: &str,
-) -> Option<(PathBuf, PathBuf)> {
+) -> Option<ClientIdentity> {
     let certificate = reader.optional(certificate_name, value::readable_file);
     let key = reader.optional(key_name, value::readable_file);
     if certificate.is_some() {
@@ -80,5 +78,5 @@ pub(super) fn client_certificate(
     if key.is_some() {
         reader.require(key_name, certificate_name);
     }
-    Some((certificate?, key?))
+    Some(ClientIdentity { certificate: certificate?, key: key? })
 }

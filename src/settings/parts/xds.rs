@@ -6,7 +6,7 @@ use crate::{
     net::HostPort,
     service::LARGEST_MESSAGE,
     settings::{reader::SettingReader, value},
-    tls::client::{ClientIdentity, ClientTls},
+    trust::{ClientTls, ExpectedName},
     xds::{
         XdsSettings,
         discovery::{Header, Subscriber},
@@ -55,11 +55,12 @@ fn tls(reader: &mut SettingReader<'_>) -> Option<ClientTls> {
         "CONFIG_GRPC_XDS_CLIENT_TLS_CERT",
         "CONFIG_GRPC_XDS_CLIENT_TLS_KEY",
     );
-    let settings = ClientTls {
-        identity: identity.map(|(certificate, key)| ClientIdentity { certificate, key }),
-        ca_file: reader.optional("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", value::readable_file),
-        server_name: reader.optional("CONFIG_GRPC_XDS_SERVER_TLS_SAN", value::host),
+    let ca_file = reader.optional("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", value::readable_file);
+    let name = match reader.optional("CONFIG_GRPC_XDS_SERVER_TLS_SAN", value::host) {
+        Some(name) => ExpectedName::Name(name),
+        None => ExpectedName::Host,
     };
+    let settings = ClientTls { identity, ca_file, name };
     let is_on = reader.value("CONFIG_GRPC_XDS_SERVER_USE_TLS", value::boolean);
     if is_on { Some(settings) } else { None }
 }

@@ -28,8 +28,8 @@ pub(super) const TLS: Group = Group {
             name: "GRPC_CLIENT_TLS_CACERT",
             value: FILE,
             default: "",
-            help: "Require client certificates, signed by one of these CA certificates (PEM). Set \
-                   it to accept only your own proxies.",
+            help: "Require client certificates, signed by one of these CA certificates (PEM) or \
+                   contained in the file. Set it to accept only your own proxies.",
         },
         Setting {
             name: "GRPC_CLIENT_TLS_SAN",

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use redis::RedisConnectionInfo;
 use rustls::ClientConfig;
 
-use super::{
-    settings::{Login, RedisServers, RedisSettings},
-    tls::RedisTls,
-};
+use super::settings::{Login, RedisServers, RedisSettings};
+use crate::trust::{ClientTls, ClientTlsError};
 
 /// The largest reply of a server. The replies to scripts are much smaller.
 const MAX_REPLY_BYTES: u64 = 1 << 20;
@@ -22,7 +20,7 @@ pub(super) struct ConnectOptions {
     /// The setting that contains the password, for error messages.
     auth_setting: String,
     database: i64,
-    tls: Option<RedisTls>,
+    tls: Option<ClientTls>,
     pub(super) max_reply_bytes: u64,
 }
 
@@ -69,7 +67,7 @@ impl ConnectOptions {
 
     /// Reads the certificate files, and so blocks. `None` without TLS. An error names the
     /// file.
-    pub(super) fn tls_config(&self) -> Result<Option<Arc<ClientConfig>>, String> {
+    pub(super) fn tls_config(&self) -> Result<Option<Arc<ClientConfig>>, ClientTlsError> {
         match &self.tls {
             Some(tls) => Ok(Some(Arc::new(tls.config()?))),
             None => Ok(None),

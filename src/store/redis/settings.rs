@@ -4,7 +4,8 @@ use std::time::Duration;
 
 pub use self::address::{Login, RedisAddress};
 use self::url::SharedValues;
-use super::{jitter::Jitter, tls::RedisTls};
+use super::jitter::Jitter;
+use crate::trust::ClientTls;
 
 mod address;
 mod url;
@@ -21,7 +22,7 @@ pub struct RedisSettings {
     /// The number for SELECT; 0 in a cluster.
     pub database: i64,
     /// The TLS settings, or `None` for plain connections.
-    pub tls: Option<RedisTls>,
+    pub tls: Option<ClientTls>,
     /// The timeout of each call, and of each attempt to connect.
     pub timeout: Duration,
     /// A random addition to the expiry of each counter.
@@ -128,7 +129,7 @@ impl RedisSettings {
             login,
             sentinel_login,
             database,
-            tls: if tls == Some(true) { Some(RedisTls::default()) } else { None },
+            tls: if tls == Some(true) { Some(ClientTls::default()) } else { None },
             timeout,
             jitter: Jitter::default(),
             key_prefix: String::new(),

@@ -3,7 +3,7 @@
 use rustls::ServerConfig;
 
 use super::*;
-use testkit::certificates::CertificateAuthority;
+use testkit::certificates::{CertificateAuthority, Identity};
 
 async fn serve(tls: ServerConfig) -> XdsServer {
     XdsServer::serve(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), Some(tls))
@@ -42,6 +42,22 @@ async fn both_versions_of_tls_with_a_client_certificate() {
     let mut named = settings.to_vec();
     named.push(("CONFIG_GRPC_XDS_SERVER_TLS_SAN", "gateway"));
     let _service = follow(&url, &named);
+    greeting(&mut server.accept().await, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_self_signed_server_is_trusted_if_its_certificate_is_the_ca_file() {
+    let files = tempfile::tempdir().unwrap();
+    let certificate = Identity::self_signed("localhost");
+    certificate.write(files.path());
+    let ca = files.path().join("tls.crt").display().to_string();
+    let mut server = serve(certificate.server_config()).await;
+    let url = format!("localhost:{}", server.address.port());
+    let use_tls = ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true");
+    let service = follow(&url, &[use_tls]);
+    eventually("a refusal", || service.log().contains("certificate"));
+    drop(service);
+    let _service = follow(&url, &[use_tls, ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", &ca)]);
     greeting(&mut server.accept().await, "").await;
 }
 

@@ -1,26 +1,26 @@
-//! Verifies the name in the certificates of clients.
+//! Verifies the certificates of clients.
 
 use std::sync::Arc;
 
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
-    client::{danger::HandshakeSignatureValid, verify_server_name},
+    client::danger::HandshakeSignatureValid,
     pki_types::{CertificateDer, ServerName, UnixTime},
-    server::{
-        ParsedCertificate,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
-/// Accepts a client certificate if `chain` accepts it and if `name` is one of its subject
-/// alternative names.
+use super::listed::{self, Listed, Purpose};
+
+/// Accepts a client's certificate if it is one of `listed`, or if `chain` accepts it.
 #[derive(Debug)]
-pub(super) struct SanVerifier {
+pub(super) struct ClientVerifier {
+    pub(super) listed: Listed,
     pub(super) chain: Arc<dyn ClientCertVerifier>,
-    pub(super) name: ServerName<'static>,
+    /// A subject alternative name that each certificate must have.
+    pub(super) name: Option<ServerName<'static>>,
 }
 
-impl ClientCertVerifier for SanVerifier {
+impl ClientCertVerifier for ClientVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.chain.root_hint_subjects()
     }
@@ -31,9 +31,16 @@ impl ClientCertVerifier for SanVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, &self.name)?;
-        Ok(verified)
+        if listed::contains(&self.listed, end_entity) {
+            listed::verify(end_entity, Purpose::Client, now)?;
+        } else {
+            let result = self.chain.verify_client_cert(end_entity, intermediates, now);
+            result.map_err(|error| listed::explain(error, end_entity))?;
+        }
+        if let Some(name) = &self.name {
+            listed::verify_name(end_entity, name)?;
+        }
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -14,8 +14,8 @@ use rustls::pki_types::{
 use super::error::{MAX_FILE_BYTES, Problem};
 use crate::time::Timestamp;
 
-/// Reads a file of at most [`MAX_FILE_BYTES`]. Blocks.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+/// Reads a file of at most 4 MiB. Blocks.
+pub fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     // Opening a pipe could block forever.
     if !fs::metadata(path)?.is_file() {
         return Err(Problem::NotAFile);
@@ -29,7 +29,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
 }
 
 /// All certificates in `pem`: at least one.
-pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let mut certificates = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         certificates.push(certificate.map_err(Problem::Pem)?);
@@ -41,7 +41,7 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, P
 }
 
 /// The first private key in `pem`.
-pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
+pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
     match PrivateKeyDer::from_pem_slice(pem) {
         Ok(key) => Ok(key),
         Err(pem::Error::NoItemsFound) => Err(Problem::Missing("a private key")),
@@ -50,7 +50,7 @@ pub(super) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Problem>
 }
 
 /// The expiry of a certificate, or `None` if the certificate is malformed.
-pub(super) fn expiry(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+pub fn expiry(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let seconds = parsed.validity().not_after.timestamp();
     // A certificate that expired before 1970 counts as expired in 1970.
@@ -58,7 +58,7 @@ pub(super) fn expiry(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
 }
 
 /// `time` as a date for people.
-pub(super) fn calendar(time: Timestamp) -> jiff::Timestamp {
+pub fn calendar(time: Timestamp) -> jiff::Timestamp {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX)
 }
