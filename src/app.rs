@@ -247,7 +247,7 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
             spans,
             in_progress: in_progress.clone(),
         });
-        let rules = RuleUpdater::load(settings.rules, active).await?;
+        let rules = RuleUpdater::load(settings.rules, active, clock.now()).await?;
         report_unused_leases(&service.engine.rules.load(), &settings.store);
         let load = |files| CertificateReloader::load(files, Arc::clone(&metrics), clock);
         let certificates = settings.listeners.tls.map(load).transpose()?;

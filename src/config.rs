@@ -9,7 +9,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::rules::RuleTree;
+use crate::{rules::RuleTree, time_zones::TimeZones};
 
 mod diagnostic;
 pub mod documents;
@@ -32,11 +32,19 @@ pub use self::{
 use self::{excerpt::quote, parsed::ParsedDomain, sink::DiagnosticSink, source::Sources};
 
 /// The options of a compilation.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct CompileOptions {
     /// Allows several files to add descriptors to the same domain. If false, a
     /// domain that occurs twice is an error.
     pub merge_domains: bool,
+    /// The time zones that calendars name.
+    pub time_zones: &'static TimeZones,
+}
+
+impl Default for CompileOptions {
+    fn default() -> Self {
+        Self { merge_domains: false, time_zones: TimeZones::built_in() }
+    }
 }
 
 /// The result of a compilation without errors.
@@ -98,7 +106,7 @@ fn read_domains(
     let mut domains: Vec<ParsedDomain> = Vec::new();
     let mut positions: HashMap<Arc<str>, usize> = HashMap::new();
     for index in 0..source_count {
-        let Some(domain) = read::read(sink, index) else { continue };
+        let Some(domain) = read::read(sink, index, options.time_zones) else { continue };
         let position = *positions.entry(Arc::clone(&domain.name)).or_insert(domains.len());
         let is_first = position == domains.len();
         // The empty name has been reported as an error.

@@ -14,6 +14,7 @@
 //! | [`backoff`]    | failures                               | a delay                        |
 //! | [`warnings`]   | errors that repeat                     | a log line a minute            |
 //! | [`trust`]      | certificates of other processes        | whether they are accepted      |
+//! | [`time_zones`] | names                                  | time zones                     |
 //! | [`limit`]      | a counter, hits, the time              | [`limit::Outcome`]             |
 //! | [`counter`]    | entries of a descriptor, a limit       | [`counter::CounterRef`]        |
 //! | [`descriptor`] |                                        | [`descriptor::Request`]        |
@@ -44,7 +45,8 @@
 //! | [`app`]        | [`settings::Settings`]                 | the running service            |
 //!
 //! `duration`, `net`, `limit`, `counter`, `descriptor`, `rules` and `config` are
-//! pure: no clock, no socket, no file, no lock, no `async`. Only `grpc` and `xds`
+//! pure: no clock, no socket, no file, no lock, no `async`; but the time zones that `config`
+//! is given may read their files. Only `grpc` and `xds`
 //! contain protobuf, each its own; only `spans` contains OpenTelemetry, and only
 //! `metrics` contains Prometheus. Only [`time::SystemClock`] reads the time of day for decisions.
 //! Rules never change: new rules replace all old ones between two requests.
@@ -70,6 +72,7 @@ pub mod causes;
 pub mod backoff;
 pub mod warnings;
 pub mod trust;
+pub mod time_zones;
 pub mod limit;
 pub mod counter;
 pub mod descriptor;

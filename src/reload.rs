@@ -8,6 +8,7 @@ use std::{
     future,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
+    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
@@ -26,13 +27,19 @@ use crate::{
     metrics::Metrics,
     rule_files::{LinkPolicy, ReadError, RuleSource},
     rules::RuleTree,
+    time::Timestamp,
     warnings::WarningLimiter,
-    watch::Watch,
+    watch::{self, Watch},
 };
 
 mod reads;
 
 use self::reads::{ReadFailure, Reads};
+
+/// The time for which a start waits for files that are being written.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+const BUSY: &str = "the rule files keep changing; the previous rules stay active";
 
 /// The reason why a set of rule files was rejected.
 #[derive(Debug, thiserror::Error)]
@@ -193,6 +200,35 @@ impl Reloader {
         self.load_files(files)
     }
 
+    /// Waits until nobody writes the files, for a minute at most. Does not wait if the last
+    /// edit is older than [`watch::QUIET_TIME`].
+    ///
+    /// # Errors
+    ///
+    /// If a look at the files panics.
+    pub async fn wait_for_writers(&self, now: Timestamp) -> Result<(), JoinError> {
+        let source = self.source.clone();
+        let modified = task::spawn_blocking(move || source.last_modified()).await?;
+        // A time in the future says nothing: the clock of a file server can be ahead.
+        let is_quiet =
+            |modified: Timestamp| modified <= now && watch::QUIET_TIME < now.since(modified);
+        if modified.is_none_or(is_quiet) {
+            return Ok(());
+        }
+        let mut watch = Watch::start(BUSY);
+        let fingerprint = || {
+            let source = self.source.clone();
+            task::spawn_blocking(move || source.fingerprint())
+        };
+        match time::timeout(MAX_WAIT, watch.changed(fingerprint)).await {
+            Ok(quiet) => quiet,
+            Err(_) => {
+                warn!("{}: the rule files keep changing, and are read nevertheless", self.source);
+                Ok(())
+            }
+        }
+    }
+
     fn load_files(
         &mut self,
         files: Result<Vec<SourceFile>, ReadError>,
@@ -245,7 +281,7 @@ impl Reloader {
         source: impl Source,
         mut trigger: ReloadTrigger,
     ) -> Result<Infallible, JoinError> {
-        let mut watch = Watch::start();
+        let mut watch = Watch::start(BUSY);
         loop {
             let look = match self.next_look(&source, &mut watch, &mut trigger).await {
                 Ok(look) => look,
@@ -273,7 +309,7 @@ impl Reloader {
         }
     }
 
-    /// Waits for a change or a request, and reads the files.
+    /// Waits for a change or a request, and reads the files once nobody writes them.
     async fn next_look(
         &self,
         source: &impl Source,
@@ -284,16 +320,24 @@ impl Reloader {
             let (reads, source) = (self.reads.clone(), source.clone());
             async move { reads.run(move || source.fingerprint()).await }
         };
-        let is_requested = tokio::select! {
-            changed = watch.changed(fingerprint) => {
-                changed?;
-                false
+        let mut is_requested = false;
+        loop {
+            tokio::select! {
+                changed = watch.changed(fingerprint) => changed?,
+                () = trigger.recv() => {
+                    is_requested = true;
+                    watch.request();
+                    continue;
+                }
             }
-            () = trigger.recv() => true,
-        };
-        let source = source.clone();
-        let files = self.reads.run(move || source.read()).await?;
-        Ok(Look { is_requested, files })
+            let read_source = source.clone();
+            let read = move || (read_source.read(), read_source.fingerprint());
+            let (files, fingerprint) = self.reads.run(read).await?;
+            // Otherwise they were edited during the read, which the watch reports again.
+            if watch.has_reported(fingerprint) {
+                return Ok(Look { is_requested, files });
+            }
+        }
     }
 
     /// Rejects the files, until a read ends.

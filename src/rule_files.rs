@@ -7,6 +7,7 @@ use std::{
     io::Read,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
 use rustix::fs::OFlags;
@@ -19,6 +20,7 @@ pub use self::error::{MAX_TOTAL_BYTES, ReadError};
 use self::walk::{DirectoryWalk, ListedFile, Listing, NameFilter};
 use crate::{
     config::{MAX_BYTES, SourceFile},
+    time::Timestamp,
     watch,
 };
 
@@ -81,6 +83,16 @@ impl RuleSource {
     /// A hash of the metadata of all rule files; see [`fingerprint`].
     pub fn fingerprint(&self) -> u64 {
         fingerprint_of(self.list())
+    }
+
+    /// The time of the last edit of a rule file; `None` if there is none that can be read.
+    pub fn last_modified(&self) -> Option<Timestamp> {
+        let mut last = None;
+        for file in self.list().ok()?.files {
+            let modified = file.metadata.modified().ok()?.duration_since(UNIX_EPOCH);
+            last = last.max(Some(Timestamp::default().plus(modified.unwrap_or_default())));
+        }
+        last
     }
 
     fn list(&self) -> Result<Listing, ReadError> {

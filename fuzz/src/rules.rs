@@ -21,7 +21,7 @@ const MAX_FILES: usize = 4;
 pub fn check(input: &[u8]) {
     let files = split(input);
     for merge_domains in [false, true] {
-        let options = CompileOptions { merge_domains };
+        let options = CompileOptions { merge_domains, ..CompileOptions::default() };
         let (result, peak) = peak_bytes(|| config::compile(&files, options));
         check_memory(peak, input.len(), 4_096);
         let again = config::compile(&files, options);

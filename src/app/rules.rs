@@ -17,6 +17,8 @@ use crate::{
     reload::{ActiveRules, ReloadTrigger, Reloader},
     rules::RuleTree,
     settings::{RuleSettings, StoreSettings},
+    time::Timestamp,
+    time_zones::TimeZones,
     xds::XdsClient,
 };
 
@@ -49,12 +51,14 @@ impl RuleUpdater {
     pub(super) async fn load(
         settings: RuleSettings,
         active: ActiveRules,
+        now: Timestamp,
     ) -> Result<Self, AppError> {
         let RuleSettings { source, links, xds, merge_domains, force_start, .. } = settings;
         if settings.unhealthy_without_domains {
             active.health.require_domain();
         }
-        let options = CompileOptions { merge_domains };
+        info!(version = %TimeZones::newest(), "time zones of calendars");
+        let options = CompileOptions { merge_domains, time_zones: TimeZones::newest() };
         if let Some(xds) = xds {
             if force_start {
                 active.health.allow_no_rules();
@@ -63,10 +67,14 @@ impl RuleUpdater {
         }
         let place = source.to_string();
         let mut reloader = Reloader::new(source, links, options, active);
-        let load = task::spawn_blocking(move || {
-            let result = reloader.load();
-            (reloader, result)
-        });
+        let load = async move {
+            reloader.wait_for_writers(now).await?;
+            task::spawn_blocking(move || {
+                let result = reloader.load();
+                (reloader, result)
+            })
+            .await
+        };
         let loaded = report_while_pending(load, SLOW_LOAD, |elapsed| {
             warn!(
                 "the rules of {place} are not loaded after {} s, and no port opens before; a read \

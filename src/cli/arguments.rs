@@ -12,11 +12,14 @@ use super::hit;
 use crate::{
     limit::Hits,
     settings::table::{self, COMMON, GROUPS, Setting, ValueKind},
+    time_zones::TimeZones,
 };
 
 const SETTINGS_HELP: &str = "\
 Without a command, tollgate serves. A flag overrides its environment variable. An empty variable \
 counts as not set. Durations are written like 500ms, 10s or 1h30m.";
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A setting in the short help, with a shorter text than `--help` has.
 struct ShortHelp {
@@ -35,7 +38,8 @@ const SHORT_HELP: [ShortHelp; 6] = [
 
 pub(super) fn command() -> Command {
     Command::new(env!("CARGO_PKG_NAME"))
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(VERSION)
+        .long_version(format!("{VERSION}\ntime zones: {}", TimeZones::newest()))
         .about("A rate-limit decision service for Envoy and for clients of gRPC or HTTP")
         .after_help(short_settings_help())
         .after_long_help(SETTINGS_HELP)

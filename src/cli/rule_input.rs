@@ -10,6 +10,7 @@ use super::{input, manifest::is_manifest};
 use crate::{
     config::{CompileOptions, Diagnostic, Position, SourceFile, documents::Item},
     rule_files::{self, LinkPolicy, RuleSource},
+    time_zones::TimeZones,
 };
 
 mod manifest_rules;
@@ -66,7 +67,7 @@ impl RuleInput {
     }
 
     pub(super) fn options(&self) -> CompileOptions {
-        CompileOptions { merge_domains: self.merge_domains }
+        CompileOptions { merge_domains: self.merge_domains, time_zones: TimeZones::newest() }
     }
 }
 

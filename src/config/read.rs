@@ -15,7 +15,10 @@ use super::{
     tree_reader,
     yaml::{self, KeyOrigin, Map, YamlNode, YamlValue},
 };
-use crate::rules::spec::{DescriptorSpec, RuleSpec};
+use crate::{
+    rules::spec::{DescriptorSpec, RuleSpec},
+    time_zones::TimeZones,
+};
 
 mod accuracy;
 mod block;
@@ -29,14 +32,18 @@ mod window;
 
 /// Reads source `index`. Parts with errors are reported and left out; `None` if
 /// the source cannot be parsed at all.
-pub(super) fn read(sink: &mut DiagnosticSink<'_>, index: usize) -> Option<ParsedDomain> {
+pub(super) fn read(
+    sink: &mut DiagnosticSink<'_>,
+    index: usize,
+    time_zones: &TimeZones,
+) -> Option<ParsedDomain> {
     let root = match sink.tree(index) {
         Some(_) => tree_reader::read(sink, index)?,
         None => yaml::parse(sink, index)?,
     };
     let location = sink.start_of(index);
     let domain = ParsedDomain { location, ..ParsedDomain::default() };
-    let mut reader = SourceReader { sink, domain };
+    let mut reader = SourceReader { sink, domain, time_zones };
     reader.file(&root);
     Some(reader.domain)
 }

@@ -63,7 +63,7 @@ impl CertificateReloader {
     ///
     /// If reading the files panics.
     pub async fn watch(mut self) -> Result<Infallible, JoinError> {
-        let mut watch = Watch::start();
+        let mut watch = Watch::start("the certificate files keep changing");
         loop {
             let look = || {
                 let files = self.files.clone();

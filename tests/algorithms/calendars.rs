@@ -2,7 +2,11 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use jiff::{Timestamp as Instant, civil::Date, tz::TimeZone};
+use jiff::{
+    Timestamp as Instant,
+    civil::Date,
+    tz::{TimeZone, TimeZoneDatabase},
+};
 use proptest::{prelude::*, sample::select};
 use tollgate::{
     limit::{
@@ -79,7 +83,7 @@ proptest! {
         now in moments(), unit in select(vec![Unit::Day, Unit::Week, Unit::Month]),
         zone in select(&ZONES[..]), first in 1..=28_i8,
     ) {
-        let zone = TimeZone::get(zone).unwrap();
+        let zone = TimeZoneDatabase::bundled().get(zone).unwrap();
         let first_day = if unit == Unit::Week { (first - 1) % 7 + 1 } else { first };
         let calendar = Calendar { time_zone: zone.clone(), first_day };
         let mut window = Window::new(unit);

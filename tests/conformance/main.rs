@@ -241,7 +241,10 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
         files.push(SourceFile { name: name.clone(), bytes: text.clone().into_bytes() });
     }
     let settings = &case.settings;
-    let options = config::CompileOptions { merge_domains: settings.merge_domains };
+    let options = config::CompileOptions {
+        merge_domains: settings.merge_domains,
+        ..config::CompileOptions::default()
+    };
     let compiled = match config::compile(&files, options) {
         Ok(compiled) => compiled,
         Err(errors) => panic!("{name}: {errors}"),

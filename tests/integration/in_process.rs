@@ -17,6 +17,7 @@ use testkit::{
     http::{self, Reply},
     prometheus::Metrics,
     raw_grpc::RawGrpc,
+    tollgate::write_old,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -93,7 +94,7 @@ impl InProcess {
     pub async fn start_with(clock: Arc<dyn Clock>, rules: &str, settings: &[(&str, &str)]) -> Self {
         let files = TempDir::new().unwrap();
         fs::create_dir(files.path().join("rules")).unwrap();
-        fs::write(files.path().join("rules/rules.yaml"), rules).unwrap();
+        write_old(&files.path().join("rules/rules.yaml"), rules);
         let settings = read_settings(&files.path().join("rules"), settings);
         let (listeners, dialers) = Listeners::in_process(&settings.listeners);
         let (remote, signals) = Signals::from_remote();

@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{
 use tempfile::TempDir;
 use testkit::{
     grpc::{self, Client, decide, request_for},
-    tollgate::Tollgate,
+    tollgate::{Tollgate, write_old},
     wait::eventually_async,
     xds::{XdsServer, domain_config, rule, with_children, with_limit},
 };
@@ -59,7 +59,7 @@ fn runtime() -> TempDir {
     let files = tempfile::tempdir().unwrap();
     let rules = files.path().join("current/ratelimit/config");
     fs::create_dir_all(&rules).unwrap();
-    fs::write(rules.join("basic.yaml"), BASIC).unwrap();
+    write_old(&rules.join("basic.yaml"), BASIC);
     files
 }
 
@@ -128,7 +128,7 @@ async fn the_time_until_the_reset_decreases() {
     let files = runtime();
     let rules = "domain: another\ndescriptors:\n- key: key4\n  \
                  rate_limit: { unit: day, requests_per_unit: 20 }\n";
-    fs::write(files.path().join("current/ratelimit/config/another.yaml"), rules).unwrap();
+    write_old(&files.path().join("current/ratelimit/config/another.yaml"), rules);
     let root = files.path().join("current");
     let service =
         InProcess::start("", &settings(&[("RUNTIME_ROOT", root.to_str().unwrap())])).await;

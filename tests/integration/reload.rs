@@ -1,7 +1,9 @@
 //! Rule reloads on a real file system.
 
 use std::{
+    fmt::Write as _,
     fs,
+    io::Write as _,
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::symlink,
     path::Path,
@@ -51,12 +53,12 @@ fn page_of(rules: &[(&str, u32)]) -> String {
     page
 }
 
-/// Waits until exactly these rules are active, which takes two polls.
+/// Waits until exactly these rules are active, which takes a second and two polls.
 async fn in_force(service: &InProcess, event: &str, expected: &[(&str, u32)]) {
     let begin = Instant::now();
     let expected = page_of(expected);
     eventually_async(event, async || service.rules_page().await == expected).await;
-    assert!(begin.elapsed() < Duration::from_secs(1), "{event}: {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(2), "{event}: {:?}", begin.elapsed());
 }
 
 /// Waits until newer rules are rejected. Returns the reason on `/rlconfig`.
@@ -111,6 +113,33 @@ async fn every_way_to_change_files_is_detected() {
     fs::File::options().write(true).open(&file).unwrap().set_modified(old).unwrap();
     in_force(&service, "an old file", &[("shop.user_ann", 55)]).await;
     assert_eq!(loads(&service).await, (8.0, 0.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_being_written_is_not_active_in_part() {
+    let mut text = "domain: shop\ndescriptors:\n".to_owned();
+    let mut expected = Vec::new();
+    for number in 0..40 {
+        let name = format!("key{number}");
+        writeln!(text, "- {{key: {name}, rate_limit: {{unit: year, requests_per_unit: 1}}}}")
+            .unwrap();
+        expected.push((format!("shop.{name}"), 1));
+    }
+    let expected: Vec<_> = expected.iter().map(|(name, limit)| (name.as_str(), *limit)).collect();
+    let service = InProcess::start(&rules("ann", 1), &[]).await;
+    let old = page_of(&[("shop.user_ann", 1)]);
+    in_force(&service, "the start", &[("shop.user_ann", 1)]).await;
+    let mut file = fs::File::create(service.rules().join("rules.yaml")).unwrap();
+    for line in text.lines() {
+        writeln!(file, "{line}").unwrap();
+        service.remote.reload();
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert_eq!(service.rules_page().await, old, "{line}");
+        }
+    }
+    in_force(&service, "the whole file", &expected).await;
+    assert_eq!(loads(&service).await, (2.0, 0.0));
 }
 
 /// Writes a version of a volume as the kubelet does: the files are links into `..data`,

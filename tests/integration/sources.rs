@@ -23,7 +23,7 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-/// Waits until exactly these rules are active, which takes two polls.
+/// Waits until exactly these rules are active, which takes a second and two polls.
 async fn in_force(service: &InProcess, rules: &[(&str, u32)]) {
     let begin = Instant::now();
     let mut expected = String::new();
@@ -32,7 +32,7 @@ async fn in_force(service: &InProcess, rules: &[(&str, u32)]) {
         expected += "shadow_mode: false, quota_mode: false\n";
     }
     eventually_async(&expected, async || service.rules_page().await == expected).await;
-    assert!(begin.elapsed() < Duration::from_secs(1), "{expected}: {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(2), "{expected}: {:?}", begin.elapsed());
 }
 
 async fn health(service: &InProcess) -> (u16, String) {

@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashMap,
-    env, fs,
+    env,
+    fs::{self, File},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus},
     thread,
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use tempfile::TempDir;
@@ -239,6 +240,12 @@ fn environment(host: Ipv4Addr, settings: &[(&str, &str)]) -> HashMap<String, Str
     environment
 }
 
+/// Writes a file with the modification time of one that nobody is writing any more.
+pub fn write_old(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    File::options().write(true).open(path).unwrap().set_modified(UNIX_EPOCH).unwrap();
+}
+
 fn spawn(rules: &str, environment: &HashMap<String, String>) -> Process {
     let mut command = Command::new(Tollgate::binary());
     command.arg("serve");
@@ -253,7 +260,7 @@ fn spawn_command(
     let files = TempDir::new().unwrap();
     let directory = files.path().join("rules");
     fs::create_dir(&directory).unwrap();
-    fs::write(directory.join("rules.yaml"), rules).unwrap();
+    write_old(&directory.join("rules.yaml"), rules);
     command.env_clear().env("TOLLGATE_CONFIG", directory).envs(environment);
     Process::start("tollgate", &mut command, files)
 }

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     config::{self, CompileOptions, Diagnostic, Diagnostics, SourceFile},
     rule_files::{self, LinkPolicy, ReadError, RuleSource, RuntimeLayout},
+    time_zones::TimeZones,
 };
 
 /// Reads the rules at `path` as both services would: all files of a directory,
@@ -35,7 +36,10 @@ pub(super) fn compare(env: &Environment, files: &[SourceFile], findings: &mut Ve
     // If the variable is unknown, the rules are most likely valid with its value.
     let merge_domains = env.is_true(MERGE) || env.unknown_origin(&[MERGE]).is_some();
     let acceptances = acceptance::check(files, merge_domains);
-    let compiled = match config::compile(files, CompileOptions { merge_domains }) {
+    let compiled = match config::compile(
+        files,
+        CompileOptions { merge_domains, time_zones: TimeZones::newest() },
+    ) {
         Ok(compiled) => compiled,
         Err(diagnostics) => {
             add_diagnostics(env, &diagnostics, files, &acceptances, findings);
@@ -52,7 +56,7 @@ pub(super) fn compare(env: &Environment, files: &[SourceFile], findings: &mut Ve
     other_extensions(env, files, findings);
     limits::compare(env, files, findings);
     if merge_domains && !env.is_true(MERGE) {
-        let unmerged = CompileOptions { merge_domains: false };
+        let unmerged = CompileOptions { merge_domains: false, time_zones: TimeZones::newest() };
         if config::compile(files, unmerged).is_err() {
             let title = "the rule files are valid only if MERGE_DOMAIN_CONFIG is true";
             findings.push(Finding::new(Grade::Note, title).about(env, MERGE));

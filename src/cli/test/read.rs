@@ -20,6 +20,7 @@ use crate::{
     limit::Hits,
     rule_files::LinkPolicy,
     time::Timestamp,
+    time_zones::TimeZones,
 };
 
 const FILE_KEYS: [&str; 6] = ["rules", "inline_rules", "merge_domains", "domain", "start", "tests"];
@@ -89,7 +90,10 @@ impl Reader {
         for item in self.mistakes.list(&fields, "tests") {
             tests.extend(self.test(item));
         }
-        Some(ParsedSuite { options: CompileOptions { merge_domains }, tests })
+        Some(ParsedSuite {
+            options: CompileOptions { merge_domains, time_zones: TimeZones::newest() },
+            tests,
+        })
     }
 
     /// Reads the rules. Their paths are relative to the directory of the file.

@@ -55,13 +55,11 @@ impl<'a> SourceReader<'a, '_> {
         };
         let expected = expected_value(KeyContext::Calendar, "time_zone");
         let name = self.text_of(&entry.node, "time_zone", expected)?;
-        match TimeZone::get(&name) {
-            Ok(time_zone) if !time_zone.is_unknown() => Some(time_zone),
-            _ => {
-                let message = format!("{} is not a time zone, expected {expected}", quote(&name));
-                self.sink.error(entry.node.location, message);
-                None
-            }
+        let time_zone = self.time_zones.get(&name);
+        if time_zone.is_none() {
+            let message = format!("{} is not a time zone, expected {expected}", quote(&name));
+            self.sink.error(entry.node.location, message);
         }
+        time_zone
     }
 }

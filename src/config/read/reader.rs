@@ -11,7 +11,7 @@ use super::super::{
     sink::DiagnosticSink,
     yaml::{Map, MapEntry, ScalarKind, YamlNode, YamlValue},
 };
-use crate::duration;
+use crate::{duration, time_zones::TimeZones};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
@@ -21,6 +21,7 @@ pub(super) struct SourceReader<'a, 'r> {
     pub(super) sink: &'r mut DiagnosticSink<'a>,
     /// The contents of the source so far.
     pub(super) domain: ParsedDomain,
+    pub(super) time_zones: &'r TimeZones,
 }
 
 impl<'a> SourceReader<'a, '_> {

@@ -1,7 +1,5 @@
 use std::{num::NonZeroU32, time::Duration};
 
-use jiff::tz::TimeZone;
-
 use super::*;
 use crate::{
     limit::{
@@ -9,6 +7,7 @@ use crate::{
         window::{Calendar, Phase},
     },
     rules::spec::{LimitSpec, OnError},
+    time_zones::TimeZones,
 };
 
 /// The only limit of a descriptor with `rate_limit: { text }`.
@@ -22,7 +21,7 @@ fn times(unit: Unit, multiplier: u32) -> Window {
 }
 
 fn calendar(unit: Unit, zone: &str, first_day: i8) -> Window {
-    let time_zone = TimeZone::get(zone).unwrap();
+    let time_zone = TimeZones::built_in().get(zone).unwrap();
     phased(Window::new(unit), Phase::Calendar(Arc::new(Calendar { time_zone, first_day })))
 }
 

@@ -30,7 +30,7 @@ descriptors:
 /// or of the errors.
 fn compile_and_display(bytes: Vec<u8>) -> Result<usize, usize> {
     let files = [SourceFile { name: "r.yaml".into(), bytes }];
-    match compile(&files, CompileOptions { merge_domains: true }) {
+    match compile(&files, CompileOptions { merge_domains: true, ..CompileOptions::default() }) {
         Ok(compiled) => Ok(lines(&compiled.warnings).len()),
         Err(errors) => {
             let shown = errors.to_string() + &lines(errors.iter());

@@ -274,7 +274,10 @@ fn a_second_document_is_an_error() {
 }
 
 fn two(first: &str, second: &str, merge_domains: bool) -> Result<Compiled, Diagnostics> {
-    compile(&[source("a.yaml", first), source("b.yaml", second)], CompileOptions { merge_domains })
+    compile(
+        &[source("a.yaml", first), source("b.yaml", second)],
+        CompileOptions { merge_domains, ..CompileOptions::default() },
+    )
 }
 
 #[test]
