@@ -186,6 +186,26 @@ async fn the_debug_port_shows_rules_and_statistics() {
     assert_eq!(service.debug("/json").await.status, 200);
 }
 
+#[tokio::test(start_paused = true)]
+async fn names_of_statistics_do_not_grow_with_overrides_and_unknown_domains() {
+    let service = InProcess::start(RULES, &[("EXTRA_TAGS", "region:eu")]).await;
+    for name in ["ann", "ben"] {
+        let entries = json!([{ "key": "user", "value": name }]);
+        let limit = json!({ "requestsPerUnit": 5, "unit": "DAY" });
+        let descriptors = json!([{ "entries": entries, "limit": limit }]);
+        let request = json!({ "domain": "shop", "descriptors": descriptors });
+        service.post_json(&request.to_string()).await;
+        let request = json!({ "domain": name, "descriptors": [{ "entries": entries }] });
+        service.post_json(&request.to_string()).await;
+    }
+    let stats = service.debug("/stats").await.text();
+    for line in ["shop.override.total_hits: 2", "domain_not_found: 2"] {
+        let line = format!("\nratelimit.service.rate_limit.{line}\n");
+        assert!(stats.contains(&line), "{line} in {stats}");
+    }
+    assert!(!stats.contains("region") && !stats.contains("ann"), "{stats}");
+}
+
 /// A port that refuses connections.
 fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()

@@ -20,6 +20,8 @@ pub(super) const CHECKS: &[fn(&Environment) -> Option<Finding>] = &[
     shared_counters,
     redis_address::redis_url,
     redis_address::per_second_url,
+    redis_address::only_here,
+    redis_address::per_second_only_here,
     collector,
     client_ca,
     certificates,
@@ -103,6 +105,21 @@ const GENERAL: &[GeneralDifference] = &[
         "waits for DRAIN_DELAY and then up to DRAIN_TIMEOUT",
     ),
     general("/debug/pprof", "has profiles of the process", "does not exist"),
+    general(
+        "/stats on the debug port",
+        "shows the arguments and the memory of the process, and no statistics of limits",
+        "shows all statistics, with names that lack EXTRA_TAGS",
+    ),
+    general(
+        "statistics of limits in requests",
+        "have the entries of the descriptor in their names",
+        "are one statistic of the domain, named override, as clients choose the entries",
+    ),
+    general(
+        "statistics of domains without rules",
+        "have the domain in their names: DOMAIN.domain_not_found",
+        "are one statistic, domain_not_found, as clients choose the domain",
+    ),
     general(
         "names of counters",
         "two rules, or two units, may share a counter if values contain underscores",

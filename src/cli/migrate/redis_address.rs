@@ -1,4 +1,5 @@
-//! Addresses that seem to belong to a proxy or a cluster instead of one Redis.
+//! Addresses that seem to belong to a proxy or a cluster instead of one Redis, and those
+//! that the reference does not understand.
 
 use super::{
     environment::Environment,
@@ -47,6 +48,46 @@ pub(super) fn per_second_url(env: &Environment) -> Option<Finding> {
         return None;
     }
     check(env, "REDIS_PERSECOND_URL", "REDIS_PERSECOND_TYPE")
+}
+
+/// Checks for an address of the main Redis that only tollgate understands.
+pub(super) fn only_here(env: &Environment) -> Option<Finding> {
+    check_form(env, "REDIS_URL", "REDIS_TYPE", "REDIS_TLS")
+}
+
+/// Checks for an address of the Redis for limits per second that only tollgate understands.
+pub(super) fn per_second_only_here(env: &Environment) -> Option<Finding> {
+    if !env.is_true("REDIS_PERSECOND") {
+        return None;
+    }
+    check_form(env, "REDIS_PERSECOND_URL", "REDIS_PERSECOND_TYPE", "REDIS_PERSECOND_TLS")
+}
+
+fn check_form(
+    env: &Environment,
+    url_name: &str,
+    type_name: &str,
+    tls_name: &str,
+) -> Option<Finding> {
+    let is_single = env.text(type_name).is_none() || env.is_word(type_name, "single");
+    let url = env.text(url_name)?;
+    if !is_single || !env.uses_redis() {
+        return None;
+    }
+    let (title, tollgate, remedy) = if url.starts_with("rediss://") && !env.is_true(tls_name) {
+        ("begins with rediss://", "connects with TLS", format!("set {tls_name}=true"))
+    } else if !url.contains([':', '/']) {
+        ("has no port", "connects to port 6379", format!("write {url}:6379"))
+    } else {
+        return None;
+    };
+    let finding = Finding::new(Grade::Differs, format!("{url_name} {title}"))
+        .about(env, url_name)
+        .reference("does not understand this, and never becomes ready")
+        .tollgate(tollgate)
+        .remedy(format!("{remedy}, so that the reference works, too"))
+        .unless_set(env, &[tls_name]);
+    Some(finding)
 }
 
 fn check(env: &Environment, url_name: &str, type_name: &str) -> Option<Finding> {

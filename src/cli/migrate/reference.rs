@@ -56,12 +56,15 @@ enum LetterCase {
 
 const LOG_LEVELS: &[&str] =
     &["panic", "fatal", "error", "warn", "warning", "info", "debug", "trace"];
+const NETWORKS: &[&str] = &["tcp", "tcp4", "tcp6", "unix"];
 const REDIS_TYPES: &[&str] = &["single", "sentinel", "cluster"];
 
 const WORD_LISTS: &[WordList] = &[
     WordList { name: "LOG_LEVEL", case: LetterCase::Any, words: LOG_LEVELS },
     WordList { name: "CONFIG_TYPE", case: LetterCase::Exact, words: &["FILE", "GRPC_XDS_SOTW"] },
     WordList { name: "BACKEND_TYPE", case: LetterCase::Exact, words: &["redis", "memcache"] },
+    WordList { name: "REDIS_SOCKET_TYPE", case: LetterCase::Exact, words: NETWORKS },
+    WordList { name: "REDIS_PERSECOND_SOCKET_TYPE", case: LetterCase::Exact, words: NETWORKS },
     WordList { name: "REDIS_TYPE", case: LetterCase::Any, words: REDIS_TYPES },
     WordList { name: "REDIS_PERSECOND_TYPE", case: LetterCase::Any, words: REDIS_TYPES },
     WordList {

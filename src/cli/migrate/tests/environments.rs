@@ -70,6 +70,26 @@ fn rejected_values_have_an_explanation() {
 }
 
 #[test]
+fn addresses_that_only_tollgate_understands_differ() {
+    let with_url = |url: &str, lines: &str| {
+        let environment = SAME.replace("redis:6379", url);
+        titles(&found(&format!("{environment}{lines}")))
+    };
+    let no_port = "differs: REDIS_URL has no port";
+    assert_eq!(with_url("127.0.0.1", ""), [no_port]);
+    let no_switch = "differs: REDIS_URL begins with rediss://";
+    assert_eq!(with_url("rediss://redis:6379", ""), [no_switch]);
+    let tls = "note: some certificates are refused";
+    assert_eq!(with_url("rediss://redis:6379", "REDIS_TLS=true"), [tls]);
+    for url in ["redis:6379", "redis://redis:6379", "redis://redis"] {
+        assert_eq!(with_url(url, ""), [""; 0], "{url}");
+    }
+    let upper = titles(&found(&SAME.replace("=tcp", "=TCP")));
+    assert_eq!(upper, ["differs: REDIS_SOCKET_TYPE=TCP"]);
+    assert!(about("REDIS_SOCKET_TYPE=TCP", "REDIS_SOCKET_TYPE").remedy == "write tcp");
+}
+
+#[test]
 fn secrets_are_not_shown() {
     let lines = "REDIS_URL=http://secret\nREDIS_AUTH=secret\nPATTERN=secret\n\
                  REDIS_SENTINEL_AUTH=secret\nREDIS_COLOUR=secret\n\
@@ -236,7 +256,7 @@ fn the_address_of_a_cluster_is_noted_if_the_type_is_single() {
         "redis://my-redis-cluster.envoy-system.svc:6379/0",
     ] {
         let found = with_url(url, "");
-        assert_eq!(titles(&found), [cluster], "{url}");
+        assert_eq!(titles(&found)[0], cluster, "{url}");
         let note = found.iter().find(|finding| finding.grade == Grade::Note).unwrap();
         assert_eq!(
             (note.remedy.as_str(), note.place.as_str()),

@@ -52,6 +52,7 @@ fn envoy_gateway_can_replace_the_image() {
             "differs: EXPIRATION_JITTER_MAX_SECONDS is not set",
             "differs: RESPONSE_DYNAMIC_METADATA is not set",
             "differs: the delay between attempts to connect to the xDS server grows",
+            "note: some certificates are refused",
             "note: PROMETHEUS_MAPPER_YAML is not read",
         ]
         .into_iter()

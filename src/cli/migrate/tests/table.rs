@@ -1,11 +1,13 @@
 //! Compares the checks with the table of differences in `docs/settings.md`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write as _, path::Path};
 
 use super::*;
 
 const PROXY: &str = "`REDIS_URL` or `REDIS_PERSECOND_URL` of a proxy or a node of a cluster, with \
                      `REDIS_TYPE=single`";
+
+const CERTIFICATES: &str = "`REDIS_TLS`, `REDIS_PERSECOND_TLS`, `GRPC_CLIENT_TLS_CACERT`, `CONFIG_GRPC_XDS_SERVER_USE_TLS`";
 
 /// For each row of the table: an environment with that difference, and the
 /// variable that the finding is about.
@@ -19,7 +21,16 @@ const ROWS: &[(&str, &str, &str)] = &[
         "REDIS_URL=a:1\nREDIS_PERSECOND=true\nREDIS_PERSECOND_URL=b:22121",
         "REDIS_PERSECOND_URL",
     ),
+    ("`REDIS_URL`", "REDIS_URL=a", "REDIS_URL"),
+    ("`REDIS_URL`", "REDIS_URL=rediss://a:1", "REDIS_URL"),
+    (
+        "`REDIS_URL`",
+        "REDIS_URL=a:1\nREDIS_PERSECOND=true\nREDIS_PERSECOND_URL=b",
+        "REDIS_PERSECOND_URL",
+    ),
     ("`REDIS_SOCKET_TYPE`", "REDIS_URL=a:1", "REDIS_SOCKET_TYPE"),
+    ("`REDIS_SOCKET_TYPE`", "REDIS_URL=a:1\nREDIS_SOCKET_TYPE=TCP", "REDIS_SOCKET_TYPE"),
+    (CERTIFICATES, "REDIS_URL=a:1\nREDIS_TLS=true", "REDIS_TLS"),
     (
         "`REDIS_TIMEOUT`, `REDIS_PERSECOND_TIMEOUT`",
         "REDIS_URL=a:1\nREDIS_TIMEOUT=1ms\nREDIS_PERSECOND=true\nREDIS_PERSECOND_URL=b:1",
@@ -127,6 +138,47 @@ fn every_row_of_the_table_has_a_finding() {
             about_it.iter().all(|finding| !finding.title.ends_with("means the same")),
             "{row}: {about_it:?}"
         );
+    }
+}
+
+/// All tests of the repository, by the names of their functions and of their files.
+fn tests(directory: &Path, names: &mut String) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            tests(&path, names);
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            names.push_str(&fs::read_to_string(&path).unwrap());
+        } else if let Some(name) = path.file_stem() {
+            writeln!(names, "fn {}(", name.display()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_general_difference_is_documented_with_its_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/migrate.md")).unwrap();
+    let (_, section) = document.split_once("## What still differs\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    let mut general = Vec::new();
+    behaviour::general_differences(&Environment::default(), &mut general);
+    assert_eq!(rows.len(), general.len());
+    let mut sources = String::new();
+    for directory in ["src", "tests"] {
+        tests(&root.join(directory), &mut sources);
+    }
+    for finding in general.iter().filter(|finding| finding.variable.is_empty()) {
+        let Finding { title, reference, tollgate, .. } = finding;
+        let row = format!("| {title} | {reference} | {tollgate} | ");
+        assert!(rows.iter().any(|line| line.starts_with(&row)), "no row {row}");
+    }
+    for row in rows {
+        let test = row.split(" | ").last().unwrap();
+        for name in test.split('`').skip(1).step_by(2) {
+            assert!(sources.contains(&format!("fn {name}(")), "{row}: no such test");
+        }
     }
 }
 
