@@ -1,4 +1,4 @@
-.PHONY: run test
+.PHONY: run test test-gateway
 
 # Builds tollgate and serves the rules in config/, with counters in memory: gRPC on port
 # 8081, HTTP on port 8080.
@@ -11,3 +11,8 @@ run:
 test:
 	tests/setup.sh
 	cargo test --locked --no-fail-fast
+
+# Runs tollgate behind a real Envoy Gateway, which is built from source once. Needs Go and
+# bubblewrap.
+test-gateway:
+	tests/gateway/run.sh
