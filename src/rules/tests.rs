@@ -253,6 +253,7 @@ fn the_stat_name_is_the_rule_as_written_by_default() {
     let spec = node("k1", "", vec![leaf("k2", "v", "")]);
     check_name("d", spec, "k1=A k2=v", "d.k1.k2_v");
     check_name("test-domain", leaf("wild", "foo*", ""), "wild=foo1", "test-domain.wild_foo*");
+    check_name("d", leaf("route/*", "", ""), "route/1=x", "d.route/*");
 }
 
 #[test]

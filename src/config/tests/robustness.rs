@@ -24,6 +24,8 @@ descriptors:
   - { unit: day, unit_multiplier: 2, requests_per_unit: 3, algorithm: token_bucket, burst: 2 }
   - { requests_per_unit: 1, algorithm: concurrency, lease: 1500ms, on_error: local }
   - { unit: hour, requests_per_unit: 2, algorithm: sliding_window, phase: spread }
+- &e { key: e, rate_limit: *l, metadata: &m { a: { b: !!float 1 }, y: 2 } }
+- { <<: [*e, { value: v }], !!merge <<: { metadata: *m, rate_limit: { name: o } }, key: !!str f }
 "#;
 
 /// Compiles `bytes` and displays the result. Returns the length of the warnings
