@@ -60,7 +60,7 @@ provider:
     infrastructure:
       type: Host
       host: {{configHome: {home}, dataHome: {home}, stateHome: {home}, runtimeDir: {home}/run}}
-rateLimit: {{backend: {{type: Redis, redis: {{url: 'redis://127.0.0.1:6379'}}}}}}
+rateLimit: {{timeout: 10s, backend: {{type: Redis, redis: {{url: 'redis://127.0.0.1:6379'}}}}}}
 extensionApis: {{enableBackend: true}}
 ",
             resources.display()
@@ -183,9 +183,12 @@ fn a_real_envoy_gateway_uses_tollgate() {
     eventually("a limit per address", || {
         last += 1;
         let from = Ipv4Addr::new(127, 0, 0, last);
-        [(); 3].map(|()| status("/one", "cidr", from)) == [200, 200, 429]
+        // Other users, so that the previous limit does not apply.
+        ["a", "b", "c"].map(|user| status("/one", &format!("{user}-{last}"), from))
+            == [200, 200, 429]
     });
-    assert_eq!(status("/one", "cidr", Ipv4Addr::new(127, 0, 9, 9)), 200);
+    let outside = Ipv4Addr::new(127, 0, 9, 9);
+    assert_eq!(["a", "b", "c"].map(|user| status("/one", user, outside)), [200; 3]);
 
     gateway.set_rules(&[&per_user(2, ", shared: true")]);
     let mut attempt = 0;
@@ -206,8 +209,11 @@ fn a_real_envoy_gateway_uses_tollgate() {
     gateway.set_rules(&[&per_user(4, "")]);
     wait_for_limit("again", 4);
     let rules = service.rules_page();
+    let losses = service.log().matches("no connection to the xDS server").count();
     drop(gateway);
-    service.wait_for_log("xDS");
+    eventually("the loss of the control plane", || {
+        service.log().matches("no connection to the xDS server").count() > losses
+    });
     assert!(service.is_ready());
     assert_eq!(service.rules_page(), rules);
     write_resources(&directory.path().join("resources.yaml"), &[&per_user(2, "")]);
