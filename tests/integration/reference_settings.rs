@@ -222,7 +222,9 @@ fn empty_values_are_equivalent_to_unset_ones() {
         }
     }
     settings.push(("LOG_FORMAT", "json"));
-    let (empty, unset) = (Tollgate::start(RULES, &settings), Tollgate::start(RULES, &[]));
+    let empty = Tollgate::start(RULES, &settings);
+    // `Tollgate` sets this one otherwise.
+    let unset = Tollgate::start(RULES, &[("REDIS_TIMEOUT", "")]);
     for path in ["/rlconfig", "/ready", "/healthcheck"] {
         let one = http::get(empty.http, path, &[]);
         let other = http::get(unset.http, path, &[]);

@@ -113,7 +113,7 @@ const GENERAL: &[GeneralDifference] = &[
     general(
         "statistics of limits in requests",
         "have the entries of the descriptor in their names",
-        "are one statistic of the domain, named override, as clients choose the entries",
+        "are one statistic of the domain, as clients choose the entries",
     ),
     general(
         "statistics of domains without rules",
