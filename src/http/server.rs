@@ -33,7 +33,7 @@ const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 13];
 
 /// The time in which a client of HTTP/2 has to read that.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves until `stop` is true, then until the requests in progress have ended. Each
 /// request has the [`Share`] of its connection as an extension.

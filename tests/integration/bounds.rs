@@ -328,6 +328,19 @@ async fn the_http_ports_speak_http_1_alone() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_slow_client_of_http_2_can_read_why_it_is_refused() {
+    let service = InProcess::start(RULES, &[]).await;
+    let mut stream = service.dialers.http.connect().await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // On a connection that is closed, this would cost a client of TCP the answer.
+    stream.write_all(&[0; 9]).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.ends_with(&[13]), "{answer:?}");
+}
+
 #[test]
 fn json_bodies_are_bounded_by_a_setting() {
     let service = Tollgate::start(RULES, &[("JSON_MAX_BYTES", "300")]);
