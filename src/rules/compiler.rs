@@ -29,15 +29,15 @@ impl<'a> Compiler<'a> {
             let step = RuleStep::new(&spec);
             let composite_key = Arc::clone(step.composite_key());
             self.path.push(step);
-            let branch = self.branch(spec);
+            let branch = self.branch(spec, &composite_key);
             self.path.pop();
             level.add(&composite_key, branch);
         }
         level.build()
     }
 
-    fn branch(&mut self, descriptor: DescriptorSpec) -> Branch {
-        let element = Box::new(Element::new(&descriptor));
+    fn branch(&mut self, descriptor: DescriptorSpec, composite_key: &Arc<str>) -> Branch {
+        let element = Box::new(Element::new(&descriptor, composite_key));
         let mut branch = Branch { element, rule: None, children: None };
         if let Some(spec) = descriptor.rule {
             let rule = Arc::new(Rule::new(self.rules.len(), self.domain, spec, &self.path));

@@ -7,7 +7,7 @@ use super::spec::DescriptorSpec;
 /// An element of a `descriptors` list: it matches one entry of a descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Element {
-    composite_key: Box<str>,
+    composite_key: Arc<str>,
     /// The length of the key within the composite key, in bytes.
     key_length: usize,
     /// The position in the source, as `file:line` or `tree: path`.
@@ -15,9 +15,9 @@ pub struct Element {
 }
 
 impl Element {
-    pub(super) fn new(spec: &DescriptorSpec) -> Self {
+    pub(super) fn new(spec: &DescriptorSpec, composite_key: &Arc<str>) -> Self {
         Self {
-            composite_key: spec.composite_key().into(),
+            composite_key: Arc::clone(composite_key),
             key_length: spec.key.len(),
             location: Arc::clone(&spec.location),
         }
