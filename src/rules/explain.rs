@@ -45,6 +45,8 @@ pub struct TriedLevel<'t> {
     pub unlisted: usize,
     /// The number of elements in the list.
     pub size: usize,
+    /// The list has an element with the key of the entry.
+    pub knows_key: bool,
 }
 
 /// An element that was tried.
@@ -169,7 +171,12 @@ fn tried_level<'t>(level: &'t Level, entry: &Entry, matching: &[Found<'t>]) -> T
         };
         tried.push(Tried { element: &found.branch.element, result });
     }
-    TriedLevel { tried, unlisted, size: level.branches().count() }
+    TriedLevel {
+        tried,
+        unlisted,
+        size: level.branches().count(),
+        knows_key: level.branches().any(|branch| branch.element.key().as_bytes() == entry.key),
+    }
 }
 
 #[cfg(test)]

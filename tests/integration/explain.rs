@@ -54,6 +54,17 @@ fn explain(domain: &str, descriptor: &str) -> Ended {
 #[test]
 fn the_reason_is_one_command_away() {
     for (domain, descriptor, reason) in [
+        ("shop", "metal=tin", "no rule applies: the key `metal` is unknown for the first entry\n"),
+        (
+            "shop",
+            "path=/",
+            "the key `path` is known for the first entry, but not with the value `/`\n",
+        ),
+        (
+            "shop",
+            "tenant=a,usr=ann",
+            "no rule applies: the key `usr` is unknown below `tenant` at ",
+        ),
         ("Shop", "tenant=a,user=ann", "no rule file has the domain `Shop`; did you mean `shop`?"),
         ("shop", "user=ann,tenant=a", "in another order, `tenant=a,user=ann`, the rule "),
         ("shop", "tenant=a", "the rules below it need more entries: `tenant,user`"),

@@ -35,19 +35,35 @@ fn place(rule: &Rule) -> String {
 
 /// The reason why no rule applies.
 pub(in crate::cli) fn reason(explanation: &Explanation<'_>, entries: &[Entry]) -> String {
-    let next = entry(entries, explanation.chosen().count());
-    let Some(last) = explanation.chosen().last() else {
-        if entries.is_empty() {
-            return "a descriptor without entries matches none".to_owned();
+    let next = explanation.chosen().count();
+    let last = explanation
+        .chosen()
+        .last()
+        .map(|element| format!("`{}` at {}", self::element(element), element.location));
+    match (explanation.end, last) {
+        (LookupEnd::NoLimit, Some(last)) => format!("{last} has no limit, and no entry follows"),
+        (LookupEnd::NothingBelow, Some(last)) => {
+            format!("`{}` follows, but {last} has no `descriptors`", entry(entries, next))
         }
-        return format!("none begins with `{next}`");
-    };
-    let last = format!("`{}` at {}", element(last), last.location);
-    match explanation.end {
-        LookupEnd::NoLimit => format!("{last} has no limit, and no entry follows"),
-        LookupEnd::NothingBelow => format!("`{next}` follows, but {last} has no `descriptors`"),
-        _ => format!("below {last}, nothing matches `{next}`"),
+        (_, last) => {
+            let place = last
+                .map_or_else(|| "for the first entry".to_owned(), |last| format!("below {last}"));
+            unknown_entry(explanation, entries.get(next), &place)
+        }
     }
+}
+
+/// The reason if nothing matches the entry `next`, which is the last one looked up.
+fn unknown_entry(explanation: &Explanation<'_>, next: Option<&Entry>, place: &str) -> String {
+    let (Some(next), Some(level)) = (next, explanation.levels.last()) else {
+        return "a descriptor without entries matches none".to_owned();
+    };
+    let key = printable(&String::from_utf8_lossy(&next.key));
+    if level.knows_key {
+        let value = printable(&String::from_utf8_lossy(&next.value));
+        return format!("the key `{key}` is known {place}, but not with the value `{value}`");
+    }
+    format!("the key `{key}` is unknown {place}")
 }
 
 /// The problem of a domain without rules, with the names that may have been meant. `None`

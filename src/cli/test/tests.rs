@@ -121,7 +121,7 @@ FAIL  fails (a_test.yaml:8)
     remaining of user=bob: expected 2, got 1
     rule of Plan=a: expected shop.plan, got none
     answer: user=bob: OK, limit 2 per minute, remaining 1, reset 60s, rule shop.user at rules.yaml:3
-    answer: Plan=a: OK, no rule applies: none begins with `Plan=a`; the key in `Plan=a` differs from `plan` at rules.yaml:5 only in upper and lower case
+    answer: Plan=a: OK, no rule applies: the key `Plan` is unknown for the first entry; the key in `Plan=a` differs from `plan` at rules.yaml:5 only in upper and lower case
 2 tests, 1 failed
 ";
     check(tests, CommandStatus::Negative, expected);
