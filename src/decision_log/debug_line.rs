@@ -18,9 +18,25 @@ use crate::{
 /// Logs one line for each descriptor: the entries as received, the decision, and the rule
 /// or the reason why none applies. `rules` are the active rules.
 pub fn log_decision(request: &Request, decision: &Decision, rules: &RuleTree) {
-    for (descriptor, verdict) in request.descriptors.iter().zip(&decision.verdicts) {
-        debug!("{}", line(&request.domain, descriptor, verdict, rules));
+    for line in lines(request, decision, rules) {
+        debug!("{line}");
     }
+}
+
+pub(super) fn lines(request: &Request, decision: &Decision, rules: &RuleTree) -> Vec<String> {
+    let mut lines = Vec::with_capacity(request.descriptors.len());
+    for (descriptor, verdict) in request.descriptors.iter().zip(&decision.verdicts) {
+        let mut line = line(&request.domain, descriptor, verdict, rules);
+        if verdict.is_refused() && !decision.over_limit {
+            line += if decision.shadowed {
+                ", but the request passes because of SHADOW_MODE"
+            } else {
+                ", but the request passes because of another quota"
+            };
+        }
+        lines.push(line);
+    }
+    lines
 }
 
 /// Logs one line for a request without a decision.
@@ -42,12 +58,7 @@ pub(super) fn failure_line(request: &Request, error: &impl Display) -> String {
     text
 }
 
-pub(super) fn line(
-    domain: &[u8],
-    descriptor: &Descriptor,
-    verdict: &Verdict,
-    rules: &RuleTree,
-) -> String {
+fn line(domain: &[u8], descriptor: &Descriptor, verdict: &Verdict, rules: &RuleTree) -> String {
     let mut text = format!("domain {}: {}: ", Shown(domain), shown::entries(&descriptor.entries));
     text += if verdict.is_refused() { "OVER_LIMIT" } else { "OK" };
     let Some(status) = verdict.status() else {

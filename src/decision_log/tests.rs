@@ -64,14 +64,13 @@ fn decide(engine: &Engine<Memory>, request: &Request) -> Decision {
 }
 
 fn debug_lines(request: &Request) -> Vec<String> {
-    let engine = engine();
+    debug_lines_in(Mode::default(), request)
+}
+
+fn debug_lines_in(mode: Mode, request: &Request) -> Vec<String> {
+    let engine = Engine { mode, ..engine() };
     let decision = decide(&engine, request);
-    let rules = engine.rules.load();
-    let mut lines = Vec::new();
-    for (descriptor, verdict) in request.descriptors.iter().zip(&decision.verdicts) {
-        lines.push(debug_line::line(&request.domain, descriptor, verdict, &rules));
-    }
-    lines
+    debug_line::lines(request, &decision, &engine.rules.load())
 }
 
 #[test]
@@ -145,6 +144,19 @@ fn a_debug_line_names_a_replaced_rule() {
                     demo.user";
     assert_eq!(lines[0], expected);
     assert!(lines[1].contains("rule demo.vip"), "{lines:?}");
+}
+
+#[test]
+fn a_debug_line_tells_why_a_request_over_its_limit_passes() {
+    let refused = || descriptor(&[(b"login", b"ann")]);
+    let shadow = Mode { shadow: true, ..Mode::default() };
+    let lines = debug_lines_in(shadow, &request(b"demo", vec![refused()]));
+    assert!(lines[0].contains("OVER_LIMIT") && lines[0].ends_with("SHADOW_MODE"), "{lines:?}");
+    let quota = Mode { quota: true, ..Mode::default() };
+    let both = vec![refused(), descriptor(&[(b"user", b"ann")])];
+    let lines = debug_lines_in(quota, &request(b"demo", both));
+    assert!(lines[0].contains("OVER_LIMIT") && lines[0].ends_with("another quota"), "{lines:?}");
+    assert!(!lines[1].contains("quota"), "{lines:?}");
 }
 
 #[test]

@@ -50,10 +50,22 @@ pub(super) fn samples(families: &[MetricFamily]) -> Vec<Sample> {
                 _ => SampleValue::Level(metric.get_gauge().get_value()),
             };
             let name = statsd_name(definition, metric.get_label());
-            samples.push(Sample { name, value });
+            push(&mut samples, Sample { name, value });
         }
     }
     samples
+}
+
+/// Adds `sample`. Counts of labels that differ only in replaced characters are one.
+fn push(samples: &mut Vec<Sample>, sample: Sample) {
+    if let SampleValue::Count(count) = sample.value
+        && let Some(known) = samples.iter_mut().rev().find(|known| known.name == sample.name)
+        && let SampleValue::Count(sum) = &mut known.value
+    {
+        *sum = sum.saturating_add(count);
+        return;
+    }
+    samples.push(sample);
 }
 
 /// The row of the tables with this Prometheus name.

@@ -1,7 +1,10 @@
 use std::{collections::HashSet, time::Duration};
 
 use super::*;
-use crate::metrics::{ErrorType, Metrics};
+use crate::{
+    metrics::{ErrorType, Metrics},
+    rules::{RuleTree, spec::DomainSpec},
+};
 
 fn value(metrics: &Metrics, name: &str) -> Option<SampleValue> {
     let mut samples = metrics.samples();
@@ -79,6 +82,33 @@ fn the_page_shows_the_resources_of_the_process() {
     }
     let start = page.lines().find_map(|it| it.strip_prefix("process_start_time_seconds "));
     assert!(1.6e9 < start.unwrap().parse().unwrap(), "{start:?}");
+}
+
+#[test]
+fn domains_with_the_same_name_in_statsd_are_counted_together() {
+    let metrics = Metrics::new(0.8);
+    for domain in ["a.b", "a_b"] {
+        let spec = DomainSpec { domain: domain.to_owned(), ..DomainSpec::default() };
+        metrics.install_rules(&RuleTree::compile(vec![spec]));
+        metrics.unmatched.count(domain.as_bytes());
+    }
+    let name = "tollgate.unmatched_descriptors.a_b";
+    assert_eq!(value(&metrics, name), Some(SampleValue::Count(2)));
+}
+
+#[test]
+fn domains_without_a_label_of_their_own_share_one() {
+    let metrics = Metrics::new(0.8);
+    let mut domains = Vec::new();
+    for domain in 0..1_500 {
+        domains.push(DomainSpec { domain: domain.to_string(), ..DomainSpec::default() });
+    }
+    metrics.install_rules(&RuleTree::compile(domains));
+    for domain in 0..1_500 {
+        metrics.unmatched.count(domain.to_string().as_bytes());
+    }
+    let name = "tollgate.unmatched_descriptors._other_";
+    assert_eq!(value(&metrics, name), Some(SampleValue::Count(500)));
 }
 
 #[test]
