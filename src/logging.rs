@@ -23,7 +23,10 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-use crate::settings::{LogFormat, LogSettings};
+use crate::{
+    settings::{LogFormat, LogSettings},
+    warnings::PlaceLimiter,
+};
 
 /// Starts logging to standard error, for the whole process.
 ///
@@ -47,10 +50,43 @@ where
         .with_target(env!("CARGO_CRATE_NAME"), settings.level);
     let layer = fmt::layer().with_target(false).with_writer(writer);
     let layer = match settings.format {
-        LogFormat::Text => layer.with_ansi(color).boxed(),
-        LogFormat::Json => layer.event_format(JsonLine).boxed(),
+        LogFormat::Text => layer.with_ansi(color).map_event_format(WithoutRepeats::new).boxed(),
+        LogFormat::Json => layer.event_format(WithoutRepeats::new(JsonLine)).boxed(),
     };
     layer.with_filter(filter)
+}
+
+/// Writes no lines of libraries that repeat.
+struct WithoutRepeats<F> {
+    format: F,
+    places: PlaceLimiter,
+}
+
+impl<F> WithoutRepeats<F> {
+    fn new(format: F) -> Self {
+        Self { format, places: PlaceLimiter::default() }
+    }
+}
+
+impl<S, N, F> FormatEvent<S, N> for WithoutRepeats<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        line: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let place = event.metadata();
+        let is_ours = place.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"));
+        if !is_ours && !self.places.allows_line(place) {
+            return Ok(());
+        }
+        self.format.format_event(context, line, event)
+    }
 }
 
 /// Formats a line as a JSON object, with the keys and the names of levels that
@@ -187,5 +223,18 @@ mod tests {
         assert!(lines.contains("ours") && lines.contains("a warning"), "{lines}");
         assert!(!lines.contains("finer") && !lines.contains("hunter2"), "{lines}");
         assert_eq!(logged(Level::ERROR, LogFormat::Text, all), "");
+    }
+
+    #[test]
+    fn a_line_of_a_library_that_repeats_is_logged_once() {
+        let lines = logged(Level::INFO, LogFormat::Text, || {
+            for attempt in 0..100 {
+                tracing::warn!(target: "h2::proto", attempt, "reset");
+                tracing::error!(target: "rustls", attempt, "broken");
+                tracing::warn!(attempt, "ours");
+            }
+        });
+        assert_eq!(lines.lines().count(), 102, "{lines}");
+        assert!(lines.contains("reset attempt=0") && lines.contains("ours attempt=99"), "{lines}");
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt::Display, net::IpAddr, sync::Arc, time::Dura
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{Metadata, warn};
 
 /// The time between two warnings of one kind.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -173,6 +173,35 @@ struct Room {
     left_out: u64,
 }
 
+/// Bounds the lines of libraries, which peers can cause: one a minute from each place in
+/// their code.
+#[derive(Debug, Default)]
+pub struct PlaceLimiter(Mutex<HashMap<Place, Instant>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    module: &'static str,
+    line: Option<u32>,
+}
+
+impl PlaceLimiter {
+    /// Returns whether the place of `event` may log a line now.
+    pub fn allows_line(&self, event: &'static Metadata<'static>) -> bool {
+        let place = Place { module: event.target(), line: event.line() };
+        self.allows_line_at(place, Instant::now())
+    }
+
+    fn allows_line_at(&self, place: Place, now: Instant) -> bool {
+        let mut lines = self.0.lock();
+        let last = lines.get(&place);
+        if last.is_some_and(|last| now.saturating_duration_since(*last) < PAUSE) {
+            return false;
+        }
+        lines.insert(place, now);
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +217,18 @@ mod tests {
         assert_eq!(logged, LineBudget::MAX_LINES);
         assert_eq!(budget.take(begin + PAUSE), Room { is_left: true, left_out: 150 });
         assert_eq!(budget.take(begin + PAUSE), Room { is_left: true, left_out: 0 });
+    }
+
+    #[test]
+    fn each_place_logs_one_line_a_minute() {
+        let limiter = PlaceLimiter::default();
+        let start = Instant::now();
+        let allows = |line, second| {
+            let place = Place { module: "h2::proto", line: Some(line) };
+            limiter.allows_line_at(place, start + Duration::from_secs(second))
+        };
+        assert!(allows(1, 0) && allows(2, 1));
+        assert!(!allows(1, 59) && allows(1, 60) && !allows(2, 60) && allows(2, 61));
     }
 
     #[test]
