@@ -19,7 +19,7 @@ mod walk;
 pub use self::error::{MAX_TOTAL_BYTES, ReadError};
 use self::walk::{DirectoryWalk, ListedFile, Listing, NameFilter};
 use crate::{
-    config::{MAX_BYTES, SourceFile},
+    config::{MAX_BYTES, SourceFile, printable_path},
     time::Timestamp,
     watch,
 };
@@ -70,7 +70,8 @@ impl RuleSource {
     /// For a path, see [`read`]. The files of a [`RuntimeLayout`] may have any
     /// extension, and there may be no file. Each is named as in the reference
     /// service: by its path below the directory that is read, with dots instead
-    /// of slashes. Links without a target are skipped, with a warning.
+    /// of slashes. Links without a target and links to directories are skipped, with a
+    /// warning.
     ///
     /// # Errors
     ///
@@ -106,8 +107,8 @@ impl RuleSource {
 impl fmt::Display for RuleSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Path(path) => path.display().fmt(f),
-            Self::Runtime(layout) => layout.rules_directory().display().fmt(f),
+            Self::Path(path) => f.write_str(&printable_path(path)),
+            Self::Runtime(layout) => f.write_str(&printable_path(&layout.rules_directory())),
         }
     }
 }
@@ -134,10 +135,10 @@ impl RuntimeLayout {
 /// `path`, in the order of their paths.
 ///
 /// Below a directory, the rule files are those whose names end in `.yaml` or
-/// `.yml`. Names that start with a dot and symbolic links to directories are
-/// skipped: a volume of Kubernetes contains both, and each file would be read
-/// twice. Symbolic links to files are followed if `links` allows them; those without a
-/// target are skipped, with a warning. `path` itself may be any link.
+/// `.yml`. Names that start with a dot are skipped: a volume of Kubernetes contains them,
+/// and each file would be read twice. Symbolic links to files are followed if `links`
+/// allows them; those to directories and those without a target are skipped, with a
+/// warning. `path` itself may be any link.
 ///
 /// # Errors
 ///
@@ -158,12 +159,12 @@ fn list(path: &Path) -> Result<Listing, ReadError> {
     let metadata = walk::metadata(path)?;
     if !metadata.is_dir() {
         walk::check_regular_file(path, &metadata)?;
-        let name = path.display().to_string();
+        let name = printable_path(path);
         let file = ListedFile { path: path.to_owned(), name, metadata, is_link: false };
         return Ok(Listing {
             directory: path.to_owned(),
             files: vec![file],
-            broken_links: Vec::new(),
+            skipped_links: Vec::new(),
         });
     }
     let listing = DirectoryWalk::list(path, NameFilter::Yaml)?;
@@ -174,8 +175,8 @@ fn list(path: &Path) -> Result<Listing, ReadError> {
 }
 
 fn read_all(listing: Listing, links: LinkPolicy) -> Result<Vec<SourceFile>, ReadError> {
-    for link in &listing.broken_links {
-        warn!("{}: skipped this link, as its target does not exist", link.display());
+    for link in &listing.skipped_links {
+        warn!("{link}");
     }
     let mut total_bytes = 0;
     let mut files = Vec::with_capacity(listing.files.len());

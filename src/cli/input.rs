@@ -6,16 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::{MAX_BYTES, SourceFile};
+use crate::config::{MAX_BYTES, SourceFile, printable_path};
 
 /// The reason why an input cannot be read. Holds the path.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// The system reports an error.
-    #[error("{}: cannot read this: {_1}", .0.display())]
+    #[error("{}: cannot read this: {_1}", printable_path(.0))]
     Io(PathBuf, io::Error),
     /// The file is longer than a rule file may be.
-    #[error("{}: this is too long, expected at most {MAX_BYTES} bytes", .0.display())]
+    #[error("{}: this is too long, expected at most {MAX_BYTES} bytes", printable_path(.0))]
     TooLong(PathBuf),
 }
 
@@ -40,7 +40,7 @@ pub(super) fn read(path: &Path) -> Result<SourceFile, InputError> {
     if bytes.len() > MAX_BYTES {
         return Err(InputError::TooLong(path.to_owned()));
     }
-    let name = if is_stdin(path) { "stdin".into() } else { path.display().to_string() };
+    let name = if is_stdin(path) { "stdin".into() } else { printable_path(path) };
     Ok(SourceFile { name, bytes })
 }
 

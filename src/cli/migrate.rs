@@ -73,7 +73,7 @@ pub enum MigrateError {
     #[error(transparent)]
     Input(#[from] InputError),
     /// The environment is neither a valid file of variables nor a valid manifest.
-    #[error("{}: {_1}", .0.display())]
+    #[error("{}: {_1}", crate::config::printable_path(.0))]
     Environment(PathBuf, String),
     /// The rules cannot be read.
     #[error(transparent)]

@@ -1,5 +1,7 @@
 //! Text from rule files, made safe to print.
 
+use std::path::Path;
+
 /// The part of a line that a diagnostic shows, and the columns that it marks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Excerpt {
@@ -66,6 +68,11 @@ fn printable(character: char) -> char {
 /// direction of the text are replaced.
 pub fn printable_text(text: &str) -> String {
     text.chars().map(printable).collect()
+}
+
+/// `path` on one line, like [`printable_text`]. Whoever adds a file chooses its name.
+pub fn printable_path(path: &Path) -> String {
+    printable_text(&path.to_string_lossy())
 }
 
 /// Marks the text of a rule file in a message. [`printable`] replaces both

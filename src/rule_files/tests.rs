@@ -73,7 +73,42 @@ fn a_link_to_a_directory_is_not_followed() {
     let directory = directory(&["a.yaml"]);
     symlink(".", directory.path().join("loop")).unwrap();
     symlink(".", directory.path().join("loop.yaml")).unwrap();
+    symlink("a.yaml", directory.path().join("file")).unwrap();
+    symlink(".", directory.path().join("..data")).unwrap();
     assert_eq!(names(directory.path()), ["a.yaml"]);
+    let mut skipped: Vec<_> =
+        list(directory.path()).unwrap().skipped_links.iter().map(ToString::to_string).collect();
+    skipped.sort();
+    let line = |name: &str| {
+        let path = directory.path().join(name);
+        format!("{}: skipped this link, as it leads to a directory", path.display())
+    };
+    assert_eq!(skipped, [line("loop.yaml"), line("loop")]);
+}
+
+/// The directory of the rules is a link in the layout of the reference.
+#[test]
+fn a_link_in_place_of_the_directory_of_the_rules_is_named() {
+    let files = directory(&["versions/1/a.yaml", "versions/2/b.yaml"]);
+    let root = files.path().join("root");
+    fs::create_dir(&root).unwrap();
+    symlink("../versions/1", root.join("config")).unwrap();
+    symlink("../versions/2", root.join("other")).unwrap();
+    let layout = RuntimeLayout {
+        root: root.clone(),
+        subdirectory: PathBuf::new(),
+        app_directory: "config".into(),
+        watch_root: true,
+        ignore_dot_files: false,
+    };
+    let listing = layout.list().unwrap();
+    assert!(listing.files.is_empty());
+    let skipped: Vec<_> = listing.skipped_links.iter().map(ToString::to_string).collect();
+    let path = root.join("config");
+    assert_eq!(
+        skipped,
+        [format!("{}: skipped this link, as it leads to a directory", path.display())],
+    );
 }
 
 #[test]
@@ -137,6 +172,34 @@ fn errors_name_the_path() {
     );
     let gone = "cannot read this: No such file or directory (os error 2)";
     assert_eq!(error(&directory.path().join("missing")), gone);
+}
+
+#[test]
+fn a_name_with_a_line_break_forges_no_line() {
+    let name = "b\nINFO forged\u{202e}.yaml";
+    let files = directory(&["rules/a.yaml", "t\nINFO forged"]);
+    let rules = files.path().join("rules");
+    let path = rules.join(name);
+    let check = |kind: &str, text: String| {
+        assert!(text.contains("INFO forged"), "{kind}: {text:?}");
+        assert!(!text.contains(['\n', '\u{202e}']), "{kind}: {text:?}");
+    };
+    let error = || super::read(&rules, Inside).unwrap_err().to_string();
+    fs::write(&path, "").unwrap();
+    check("a file", names(&rules).remove(1));
+    let too_long = u64::try_from(MAX_BYTES).unwrap() + 1;
+    File::options().write(true).open(&path).unwrap().set_len(too_long).unwrap();
+    check("a long file", error());
+    fs::remove_file(&path).unwrap();
+    symlink("../t\nINFO forged", &path).unwrap();
+    check("a link that leads out", error());
+    fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    check("a pipe", error());
+    fs::remove_file(&path).unwrap();
+    symlink("nowhere", &path).unwrap();
+    let listing = list(&rules).unwrap();
+    check("a link without a target", listing.skipped_links[0].to_string());
 }
 
 #[test]

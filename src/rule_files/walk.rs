@@ -1,12 +1,14 @@
 //! Lists the rule files below a directory.
 
 use std::{
+    fmt,
     fs::{self, DirEntry, Metadata},
     io::ErrorKind,
     path::{Path, PathBuf},
 };
 
 use super::error::{MAX_DEPTH, MAX_ENTRIES, ReadError};
+use crate::config::{printable_path, printable_text};
 
 /// A rule file that has not been read.
 pub(super) struct ListedFile {
@@ -23,8 +25,31 @@ pub(super) struct ListedFile {
 pub(super) struct Listing {
     pub(super) directory: PathBuf,
     pub(super) files: Vec<ListedFile>,
-    /// Links whose target does not exist, such as the `.#name` of an editor.
-    pub(super) broken_links: Vec<PathBuf>,
+    pub(super) skipped_links: Vec<SkippedLink>,
+}
+
+/// A symbolic link that is not followed.
+pub(super) struct SkippedLink {
+    path: PathBuf,
+    reason: SkipReason,
+}
+
+#[derive(Clone, Copy)]
+enum SkipReason {
+    /// The target does not exist, such as that of the `.#name` of an editor.
+    Broken,
+    /// Links between directories could form a loop.
+    Directory,
+}
+
+impl fmt::Display for SkippedLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = match self.reason {
+            SkipReason::Broken => "its target does not exist",
+            SkipReason::Directory => "it leads to a directory",
+        };
+        write!(f, "{}: skipped this link, as {reason}", printable_path(&self.path))
+    }
 }
 
 /// Chooses rule files by their names.
@@ -65,10 +90,10 @@ impl NameFilter {
     }
 
     /// The name that diagnostics show for a file.
-    fn display_name(&self, path: &Path, key: String) -> String {
+    fn display_name(&self, path: &Path, key: &str) -> String {
         match self {
-            Self::Yaml => path.display().to_string(),
-            Self::Prefix { .. } => key,
+            Self::Yaml => printable_path(path),
+            Self::Prefix { .. } => printable_text(key),
         }
     }
 }
@@ -76,7 +101,7 @@ impl NameFilter {
 pub(super) struct DirectoryWalk {
     filter: NameFilter,
     files: Vec<ListedFile>,
-    broken_links: Vec<PathBuf>,
+    skipped_links: Vec<SkippedLink>,
     /// The number of files and directories so far.
     entries: usize,
 }
@@ -84,11 +109,11 @@ pub(super) struct DirectoryWalk {
 impl DirectoryWalk {
     /// The files below `directory` that `filter` allows, sorted by path.
     pub(super) fn list(directory: &Path, filter: NameFilter) -> Result<Listing, ReadError> {
-        let mut walk = Self { filter, files: Vec::new(), broken_links: Vec::new(), entries: 0 };
+        let mut walk = Self { filter, files: Vec::new(), skipped_links: Vec::new(), entries: 0 };
         walk.directory(directory, "", 0)?;
-        let Self { mut files, broken_links, .. } = walk;
+        let Self { mut files, skipped_links, .. } = walk;
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Listing { directory: directory.to_owned(), files, broken_links })
+        Ok(Listing { directory: directory.to_owned(), files, skipped_links })
     }
 
     fn directory(
@@ -125,23 +150,27 @@ impl DirectoryWalk {
     }
 
     fn file(&mut self, entry: &DirEntry, key: String, is_link: bool) -> Result<(), ReadError> {
+        let path = entry.path();
+        if is_link && self.filter.allows_directory(&key) && path.is_dir() {
+            self.skipped_links.push(SkippedLink { path, reason: SkipReason::Directory });
+            return Ok(());
+        }
         if !self.filter.allows_file(&key) {
             return Ok(());
         }
-        let path = entry.path();
         let metadata = match metadata(&path) {
             Err(ReadError::Io(path, error)) if is_link && error.kind() == ErrorKind::NotFound => {
-                self.broken_links.push(path);
+                self.skipped_links.push(SkippedLink { path, reason: SkipReason::Broken });
                 return Ok(());
             }
             metadata => metadata?,
         };
-        // A symbolic link to a directory.
+        // A symbolic link to a directory that can contain no rule file.
         if metadata.is_dir() {
             return Ok(());
         }
         check_regular_file(&path, &metadata)?;
-        let name = self.filter.display_name(&path, key);
+        let name = self.filter.display_name(&path, &key);
         self.files.push(ListedFile { path, name, metadata, is_link });
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cli::manifest::{config_map_entries, list},
-    config::{MAX_BYTES, SourceFile, documents::Item},
+    config::{MAX_BYTES, SourceFile, documents::Item, printable_path},
 };
 
 /// The mounts that may contain rules, and the rule files in them.
@@ -86,7 +86,7 @@ impl<'n> MountedRules<'n> {
                 return Err(format!("the mounted rules are longer than {MAX_BYTES} bytes"));
             }
             self.remaining_bytes -= bytes.len();
-            self.files.push(SourceFile { name: path.display().to_string(), bytes });
+            self.files.push(SourceFile { name: printable_path(&path), bytes });
         }
         Ok(())
     }
