@@ -38,6 +38,10 @@ const REFLECTION_BYTES: usize = 2 * CALL_BYTES;
 /// The memory of a header, about, without its name and value.
 const HEADER_BYTES: usize = 160;
 
+/// The longest name of an encoding. tonic repeats the name if it does not know it, and each
+/// of its bytes may become three in the answer.
+const LONGEST_ENCODING: usize = 40;
+
 /// The flag and the length before a message.
 const MESSAGE_HEADER: usize = 5;
 
@@ -146,7 +150,8 @@ impl Caller {
         request: http::Request<RecvStream>,
         mut respond: SendResponse<Chunk>,
     ) {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        cut_encoding(&mut parts.headers);
         let kind = Kind::of(parts.uri.path());
         match self.share.hold(CALL_BYTES + header_bytes(&parts), false) {
             Ok(held) => {
@@ -337,6 +342,16 @@ impl Caller {
     }
 }
 
+/// Cuts the name of the encoding.
+fn cut_encoding(headers: &mut http::HeaderMap) {
+    let Some(name) = headers.get("grpc-encoding") else { return };
+    if let Some(begin) = name.as_bytes().get(..LONGEST_ENCODING)
+        && let Ok(begin) = http::HeaderValue::from_bytes(begin)
+    {
+        headers.insert("grpc-encoding", begin);
+    }
+}
+
 /// The memory of the headers, about.
 fn header_bytes(parts: &http::request::Parts) -> usize {
     let http::request::Parts { method, uri, .. } = parts;
@@ -406,6 +421,19 @@ fn timely(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_name_of_an_encoding_is_cut() {
+        let cut = |name: &[u8]| {
+            let mut headers = http::HeaderMap::new();
+            headers.insert("grpc-encoding", http::HeaderValue::from_bytes(name).unwrap());
+            cut_encoding(&mut headers);
+            headers["grpc-encoding"].as_bytes().to_vec()
+        };
+        assert_eq!(cut(b"identity"), b"identity");
+        assert_eq!(cut(&[b'%'; 14_000]), [b'%'; LONGEST_ENCODING]);
+        assert_eq!(cut(&[0xe9; 14_000]), [0xe9; LONGEST_ENCODING]);
+    }
 
     #[test]
     fn all_that_a_client_can_make_long_counts() {
