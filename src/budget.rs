@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 
 use crate::{
     metrics::{CutOff, Metrics},
+    net::Peer,
     warnings::WarningLimiter,
 };
 
@@ -241,6 +242,11 @@ impl Share {
     /// Completes when the connection has to be closed.
     pub async fn closed(&self) {
         self.usage.closed.notified().await;
+    }
+
+    /// The address of the connection.
+    pub fn peer(&self) -> Peer {
+        Peer::of(self.usage.address)
     }
 
     /// The budget that this is a share of.

@@ -16,12 +16,11 @@ use tokio::{
     time::sleep,
 };
 
-use super::error_response;
+use super::{
+    error_response,
+    page_places::{PagePlace, PagePlaces},
+};
 use crate::{budget::Share, warnings::WarningLimiter};
-
-/// The most pages in progress on one port: enough for two Prometheus servers and some
-/// people.
-const MAX_READERS: usize = 8;
 
 /// The longest time to read a page, after which the connection is closed. A client that
 /// reads nothing at all is disconnected sooner.
@@ -43,7 +42,7 @@ impl Default for PageBuilder {
 /// The pages in progress on one port.
 #[derive(Clone, Debug)]
 pub(super) struct PageReaders {
-    room: Arc<Semaphore>,
+    places: PagePlaces,
     builder: PageBuilder,
     failures: Arc<WarningLimiter>,
 }
@@ -59,7 +58,7 @@ struct Page {
 
 /// A client that reads a page.
 struct Reader {
-    _permit: OwnedSemaphorePermit,
+    _place: PagePlace,
     /// Aborted when the page has been read.
     _timeout: JoinSet<()>,
 }
@@ -80,8 +79,8 @@ impl AsRef<[u8]> for Chunk {
 impl PageReaders {
     pub(super) fn new(builder: &PageBuilder) -> Self {
         let failures = WarningLimiter::new("a page was not shown", "pages were not shown");
-        let room = Arc::new(Semaphore::new(MAX_READERS));
-        Self { room, builder: builder.clone(), failures: Arc::new(failures) }
+        let places = PagePlaces::default();
+        Self { places, builder: builder.clone(), failures: Arc::new(failures) }
     }
 
     /// A response with these chunks, which are built as the client reads them. `share` is
@@ -92,20 +91,23 @@ impl PageReaders {
         kind: &'static str,
         chunks: impl Iterator<Item = String> + Send + 'static,
     ) -> Response {
-        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
-            let why = format!(
-                "{MAX_READERS} pages are being read on this port, the most at a time; try again in \
-                 {RETRY_AFTER} s"
-            );
-            self.failures.warn(&why);
-            let refusal = error_response(StatusCode::SERVICE_UNAVAILABLE, &why);
-            return ([(header::RETRY_AFTER, RETRY_AFTER)], refusal).into_response();
+        let found = match self.places.take(&share) {
+            Ok(found) => found,
+            Err(refusal) => {
+                let why = format!("{refusal}; try again in {RETRY_AFTER} s");
+                self.failures.warn(&why);
+                let refusal = error_response(StatusCode::SERVICE_UNAVAILABLE, &why);
+                return ([(header::RETRY_AFTER, RETRY_AFTER)], refusal).into_response();
+            }
         };
+        if let Some(slow) = found.closed {
+            self.failures.warn(&slow);
+        }
         let page = Page {
             rest: Box::new(chunks),
             builder: self.builder.clone(),
             sending: Arc::new(Semaphore::new(1)),
-            reader: Arc::new(Reader { _permit: permit, _timeout: self.limit_time(share) }),
+            reader: Arc::new(Reader { _place: found.place, _timeout: self.limit_time(share) }),
         };
         let body = Body::from_stream(stream::try_unfold(page, Page::next));
         ([(header::CONTENT_TYPE, kind)], body).into_response()
@@ -118,8 +120,8 @@ impl PageReaders {
         let mut timeout = JoinSet::new();
         timeout.spawn(async move {
             sleep(READ_TIMEOUT).await;
-            let seconds = READ_TIMEOUT.as_secs();
-            failures.warn(&format_args!("the client did not read it within {seconds} s"));
+            let (peer, seconds) = (share.peer(), READ_TIMEOUT.as_secs());
+            failures.warn(&format_args!("{peer} did not read it within {seconds} s"));
             share.close();
         });
         timeout
@@ -174,7 +176,7 @@ mod tests {
     use super::*;
     use crate::{
         budget::Budget,
-        http::server,
+        http::{page_places::MAX_READERS, server},
         listen::{ConnectionBounds, Listener, Purpose},
         metrics::Metrics,
     };
@@ -214,7 +216,7 @@ mod tests {
         assert_eq!(made.load(Relaxed), 2);
         timeout(READ_TIMEOUT, share.closed()).await.expect("a bounded time");
         drop(page);
-        assert_eq!(readers.room.available_permits(), MAX_READERS);
+        assert_eq!(readers.places.taken(), 0);
     }
 
     #[tokio::test]
@@ -240,17 +242,17 @@ mod tests {
         let mut client = dialer.connect().await.unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         let readers = readers();
-        let room = Arc::clone(&readers.room);
+        let places = readers.places.clone();
         let page = async move |Extension(share)| readers.show(share, "text/plain", endless_text());
         let router = Router::new().fallback(page);
         let budget = Budget::new(1 << 20, Arc::new(Metrics::new(0.8)));
         let (_running, stop) = watch::channel(false);
         let server = tokio::spawn(server::serve(listener, router, budget, stop));
-        while room.available_permits() == MAX_READERS {
+        while places.taken() == 0 {
             sleep(Duration::from_millis(1)).await;
         }
         let begin = Instant::now();
-        while room.available_permits() < MAX_READERS {
+        while 0 < places.taken() {
             sleep(Duration::from_secs(1)).await;
             if reads {
                 // An error means that the connection has ended.
