@@ -111,7 +111,7 @@ async fn try_decide<S: Store>(
     share: &Arc<Share>,
 ) -> Response {
     let started = Instant::now();
-    let budget::Body { bytes, held } = match read_body(body, max, share).await {
+    let budget::Body { bytes, mut held } = match read_body(body, max, share).await {
         Ok(body) => body,
         Err(error) => {
             // Otherwise the client has left, or is not to blame.
@@ -129,6 +129,9 @@ async fn try_decide<S: Store>(
         }
     };
     drop(bytes);
+    if let Err(error) = held.grow(message.decoded_bytes()) {
+        return body_error(&error.into(), max);
+    }
     let result = answer(service, message, held).await;
     service.metrics.count_call("json", started.elapsed());
     match result {

@@ -22,6 +22,7 @@ use tonic::{
     transport::server::TcpConnectInfo,
 };
 
+use super::codec;
 use crate::{
     budget::{self, CALL_BYTES, Held, NoRoom, ReadError, ReadLimits, Reader, Share},
     metrics::CutOff,
@@ -219,6 +220,11 @@ impl Caller {
                 return self.send(status.into_http(), respond).await;
             }
         };
+        let decoded = codec::decoded_bytes(bytes.get(MESSAGE_HEADER..).unwrap_or_default());
+        if let Err(refusal) = held.grow(decoded) {
+            let status = Status::resource_exhausted(refusal.to_string());
+            return self.send(status.into_http(), respond).await;
+        }
         let response = self.handle(parts, bytes.into(), respond).await?;
         if kind != Kind::Watch {
             // The parts of the answer count by themselves.

@@ -19,7 +19,10 @@ use super::pb::{
     envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse},
     grpc::health::v1 as health,
 };
-use crate::descriptor::invalid::{InvalidRequest, MOST_DESCRIPTORS, MOST_ENTRIES};
+use crate::descriptor::{
+    Descriptor, Entry,
+    invalid::{InvalidRequest, MOST_DESCRIPTORS, MOST_ENTRIES},
+};
 
 /// A message rarely needs more than this buffer, and each call in flight has two. They
 /// grow with the message. The second number counts in streams of messages only.
@@ -73,6 +76,22 @@ impl Checked for RateLimitRequest {
             None => Ok(()),
         }
     }
+}
+
+/// The memory that a request takes once it has been decoded, about, besides the encoded
+/// message, which is kept for its texts. 0 if it has too many elements to be decoded.
+pub(super) fn decoded_bytes(request: &[u8]) -> usize {
+    let mut descriptors = 0;
+    let mut entries = 0;
+    for descriptor in (Fields { bytes: request, number: DESCRIPTORS }) {
+        let more = Fields { bytes: descriptor, number: ENTRIES }.count();
+        if descriptors == MOST_DESCRIPTORS || MOST_ENTRIES < more {
+            return 0;
+        }
+        descriptors += 1;
+        entries += more;
+    }
+    descriptors * size_of::<Descriptor>() + entries * size_of::<Entry>()
 }
 
 /// The length-delimited fields with one number, up to the first malformed field,
@@ -189,6 +208,18 @@ mod tests {
         let entries = MOST_ENTRIES + 1;
         let refused = Err(InvalidRequest::TooManyEntries { descriptor: 1, entries });
         assert_eq!(check(&[1, entries, entries + 1]), refused);
+    }
+
+    #[test]
+    fn a_decoded_request_counts_all_its_elements() {
+        let bytes = |entries: &[usize]| decoded_bytes(&request(entries).encode_to_vec());
+        let (descriptor, entry) = (size_of::<Descriptor>(), size_of::<Entry>());
+        assert_eq!(bytes(&[]), 0);
+        assert_eq!(bytes(&[0, 2, 1]), 3 * descriptor + 3 * entry);
+        let most = bytes(&[MOST_ENTRIES; MOST_DESCRIPTORS]);
+        assert_eq!(most, MOST_DESCRIPTORS * (descriptor + MOST_ENTRIES * entry));
+        assert_eq!(bytes(&[MOST_ENTRIES + 1]), 0);
+        assert_eq!(bytes(&[1; MOST_DESCRIPTORS + 1]), 0);
     }
 
     #[test]

@@ -86,6 +86,17 @@ struct OverrideJson {
 }
 
 impl RequestJson {
+    /// The memory of the descriptors and entries, about, without their texts.
+    pub(super) fn decoded_bytes(&self) -> usize {
+        let Some(List(descriptors)) = &self.descriptors else { return 0 };
+        let mut bytes = 0;
+        for Object(descriptor) in descriptors {
+            let entries = descriptor.entries.as_ref().map_or(0, |List(entries)| entries.len());
+            bytes += size_of::<Descriptor>() + entries * size_of::<Entry>();
+        }
+        bytes
+    }
+
     /// The request in our terms.
     ///
     /// # Errors
@@ -333,6 +344,14 @@ mod tests {
         // As in gRPC, which has every number of 32 bits.
         let unit = r#"{"descriptors":[{"limit":{"unit":-1}}]}"#;
         assert!(error(unit).contains("descriptors[0].limit.unit is -1, expected SECOND (1)"));
+    }
+
+    #[test]
+    fn a_parsed_request_counts_all_its_elements() {
+        let bytes = |text: &str| parse(text.as_bytes()).unwrap().decoded_bytes();
+        assert_eq!(bytes("{}"), 0);
+        let two = r#"{"descriptors":[{},{"entries":[{},{},{}]}]}"#;
+        assert_eq!(bytes(two), 2 * size_of::<Descriptor>() + 3 * size_of::<Entry>());
     }
 
     #[test]

@@ -352,6 +352,24 @@ fn json_bodies_are_bounded_by_a_setting() {
     assert_eq!(service.post_json(&(body + &padding)).status, 200);
 }
 
+/// Entries of 2 bytes take about 30 times as much once they are decoded.
+#[tokio::test]
+async fn decoded_requests_count_in_the_budget() {
+    let settings = [("MAX_BYTES_IN_FLIGHT", "1048576"), ("MAX_DESCRIPTORS", "1000")];
+    let service = Tollgate::start(RULES, &settings);
+    let mut request = request_for("shop", &[]);
+    request.descriptors = vec![grpc::descriptor(&[("", ""); 30]); 1_000];
+    let connection = RawGrpc::connect(service.grpc).await;
+    let reply = connection.call(request.encode_to_vec()).await;
+    assert_eq!(reply.code, Code::ResourceExhausted);
+    let descriptor = format!(r#"{{"entries":[{}]}}"#, ["{}"; 30].join(","));
+    let descriptors = vec![descriptor; 1_000].join(",");
+    let body = format!(r#"{{"domain":"shop","descriptors":[{descriptors}]}}"#);
+    assert_eq!(service.post_json(&body).status, 503);
+    // The connection still serves.
+    assert_eq!(connection.call(&message()[5..]).await.code, Code::Ok);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_json_body_that_does_not_arrive_is_answered_in_time() {
     let service = InProcess::start(RULES, &[]).await;

@@ -80,8 +80,8 @@ pub(super) const LISTENERS: Group = Group {
             default: "33554432",
             help: "Most memory for calls in flight, in bytes, at least 1048576: of gRPC and \
                    `/json`, over all connections. A call counts as 8192 and the bytes of its \
-                   headers, its message and its answer. Beyond the bound, the connection with the \
-                   most unfinished messages and unread answers is closed, or the call is answered \
+                   headers, its message, encoded and decoded, and its answer. Beyond the bound, \
+                   the connection with the most unfinished messages and unread answers is closed, or the call is answered \
                    with RESOURCE_EXHAUSTED or 503, and `tollgate_calls_cut_off_total` grows. Raise \
                    it, together with the memory limit of the container, if that happens without an \
                    attack.",
