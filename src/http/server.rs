@@ -1,6 +1,15 @@
 //! The HTTP server: HTTP/1 alone, which has a limit in time for each request.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use axum::{Router, http};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -9,7 +18,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     pin,
     sync::watch,
-    time,
+    task, time,
 };
 use tower::Service;
 use tracing::debug;
@@ -59,9 +68,16 @@ async fn serve_connection(
 ) {
     connection.limit_requests(REQUEST_TIMEOUT);
     let extension = Arc::clone(&share);
+    let turn = Arc::new(Turn::default());
+    let turns = Arc::clone(&turn);
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(Arc::clone(&extension));
-        router.clone().call(request)
+        let response = router.clone().call(request);
+        let turns = Arc::clone(&turns);
+        async move {
+            turns.take().await;
+            response.await
+        }
     });
     let mut server = http1::Builder::new();
     let stream = TokioIo::new(&mut connection);
@@ -71,7 +87,10 @@ async fn serve_connection(
     pin!(stopped);
     loop {
         tokio::select! {
-            served = serving.as_mut() => {
+            served = poll_fn(|context| {
+                turn.begin();
+                serving.as_mut().poll(context)
+            }) => {
                 let Err(error) = served else { return };
                 debug!("a connection failed: {error}");
                 if error.is_parse_version_h2() {
@@ -91,6 +110,27 @@ async fn serve_connection(
     let _ = time::timeout(REFUSAL_TIMEOUT, require_http_1(connection)).await;
 }
 
+/// The turn that the scheduler gives to a connection: one request, so that a client that
+/// sends many at once does not delay others.
+#[derive(Debug, Default)]
+struct Turn {
+    is_used: AtomicBool,
+}
+
+impl Turn {
+    fn begin(&self) {
+        self.is_used.store(false, Relaxed);
+    }
+
+    /// Waits for the next turn if a request has used this one.
+    async fn take(&self) {
+        if self.is_used.swap(true, Relaxed) {
+            task::yield_now().await;
+            self.is_used.store(true, Relaxed);
+        }
+    }
+}
+
 /// Tells a client that starts with HTTP/2 the reason for the end of the connection.
 async fn require_http_1(mut connection: Connection) -> io::Result<()> {
     connection.write_all(&[&SETTINGS[..], &GOAWAY].concat()).await?;
@@ -98,4 +138,40 @@ async fn require_http_1(mut connection: Connection) -> io::Result<()> {
     // Unread bytes would reset the connection, and the client might not see the reason.
     while 0 < connection.read(&mut [0; 1024]).await? {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::{
+        listen::{ConnectionBounds, Purpose},
+        metrics::Metrics,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_arrive_at_once_take_turns_with_other_connections() {
+        let bounds = ConnectionBounds { most: 9, most_per_peer: None };
+        let (listener, dialer) = Listener::in_process(Purpose::Http, bounds);
+        let order = Arc::new(Mutex::new(String::new()));
+        let seen = Arc::clone(&order);
+        let router = Router::new().fallback(async move |uri: http::Uri| {
+            *seen.lock() += uri.path();
+        });
+        let mut many = dialer.connect().await.unwrap();
+        let mut single = dialer.connect().await.unwrap();
+        let request = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+        many.write_all(request("/m").repeat(20).as_bytes()).await.unwrap();
+        single.write_all(request("/s").as_bytes()).await.unwrap();
+        let budget = Budget::new(1 << 20, Arc::new(Metrics::new(0.8)));
+        let (_running, stop) = watch::channel(false);
+        let server = tokio::spawn(serve(listener, router, budget, stop));
+        while order.lock().len() < 42 {
+            task::yield_now().await;
+        }
+        server.abort();
+        let before = order.lock().find("/s").unwrap() / 2;
+        assert!(before < 8, "{}", order.lock());
+    }
 }
