@@ -2,7 +2,7 @@
 
 use tokio::{
     sync::watch,
-    task::{JoinError, JoinSet},
+    task::{JoinError, JoinSet, yield_now},
 };
 use tracing::error;
 
@@ -29,6 +29,8 @@ impl Listener {
                 connection = self.accept() => connection,
             };
             connections.spawn(serve(connection));
+            // Handshakes that have arrived are read before more connections are accepted.
+            yield_now().await;
         }
         drop(self);
         while let Some(ended) = connections.join_next().await {
@@ -40,5 +42,46 @@ impl Listener {
 fn log_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         error!("a connection failed: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::listen::{ConnectionBounds, Purpose};
+
+    /// Clients that all start at the same time, such as those of a deployment.
+    #[tokio::test(start_paused = true)]
+    async fn many_clients_that_start_at_once_are_served() {
+        let bounds = ConnectionBounds { most: 100, most_per_peer: None };
+        let (listener, dialer) = Listener::in_process(Purpose::Grpc, bounds);
+        let (_running, stop) = watch::channel(false);
+        let dialer = Arc::new(dialer);
+        let mut clients = JoinSet::new();
+        for _ in 0..90 {
+            let dialer = Arc::clone(&dialer);
+            clients.spawn(async move {
+                let mut client = dialer.connect().await?;
+                client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
+                client.read_u8().await
+            });
+        }
+        let echo = async |mut connection: Connection| {
+            let mut preface = [0; 24];
+            if connection.read_exact(&mut preface).await.is_ok() {
+                let _ = connection.write_u8(1).await;
+            }
+        };
+        let server = tokio::spawn(listener.serve(stop, echo));
+        let mut served = 0;
+        while let Some(answer) = clients.join_next().await {
+            served += usize::from(answer.unwrap().is_ok());
+        }
+        server.abort();
+        assert_eq!(served, 90);
     }
 }
