@@ -5,14 +5,20 @@ use std::sync::Arc;
 use redis::RedisConnectionInfo;
 use rustls::ClientConfig;
 
-use super::settings::{Login, RedisServers, RedisSettings};
+use super::{
+    reply_scanner::MostOfReply,
+    settings::{Login, RedisServers, RedisSettings},
+    slots::SLOT_COUNT,
+};
 use crate::trust::{ClientTls, ClientTlsError};
 
-/// The largest reply of a server. The replies to scripts are much smaller.
-const MAX_REPLY_BYTES: u64 = 1 << 20;
+/// The largest reply of a server. The replies to scripts are much smaller: a list of a few
+/// values for each of the charges, of which a full batch has 256.
+const MOST_OF_REPLY: MostOfReply = MostOfReply { bytes: 1 << 20, values: 8 << 10 };
 /// The largest reply of a node of a cluster. CLUSTER SLOTS takes some MiB if each of the
-/// 16,384 slots is a range of its own.
-const MAX_CLUSTER_REPLY_BYTES: u64 = 8 << 20;
+/// 16,384 slots is a range of its own. A range of three nodes has 24 values.
+const MOST_OF_CLUSTER_REPLY: MostOfReply =
+    MostOfReply { bytes: 8 << 20, values: 24 * SLOT_COUNT as u64 };
 
 #[derive(Clone, Debug)]
 pub(super) struct ConnectOptions {
@@ -21,7 +27,7 @@ pub(super) struct ConnectOptions {
     auth_setting: String,
     database: i64,
     tls: Option<ClientTls>,
-    pub(super) max_reply_bytes: u64,
+    pub(super) most_of_reply: MostOfReply,
 }
 
 impl ConnectOptions {
@@ -32,9 +38,9 @@ impl ConnectOptions {
             auth_setting: format!("{}_AUTH", settings.setting_prefix),
             database: settings.database,
             tls: settings.tls.clone(),
-            max_reply_bytes: match settings.servers {
-                RedisServers::Cluster(_) => MAX_CLUSTER_REPLY_BYTES,
-                _ => MAX_REPLY_BYTES,
+            most_of_reply: match settings.servers {
+                RedisServers::Cluster(_) => MOST_OF_CLUSTER_REPLY,
+                _ => MOST_OF_REPLY,
             },
         }
     }
@@ -45,7 +51,7 @@ impl ConnectOptions {
             auth_setting: format!("{}_SENTINEL_AUTH", settings.setting_prefix),
             database: 0,
             tls: settings.tls.clone(),
-            max_reply_bytes: MAX_REPLY_BYTES,
+            most_of_reply: MOST_OF_REPLY,
         }
     }
 

@@ -63,7 +63,7 @@ impl ServerConnection {
         let tls = tls.map_err(io::Error::other)?.map_err(io::Error::other)?;
         let bounds = ReplyBounds {
             expected: ExpectedReplies::for_handshake(),
-            max_bytes: options.max_reply_bytes,
+            most: options.most_of_reply,
             violation: Arc::default(),
         };
         let own_bounds = bounds.clone();

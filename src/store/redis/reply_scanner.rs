@@ -26,16 +26,25 @@ impl ExpectedReplies {
     }
 }
 
+/// The largest reply.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MostOfReply {
+    pub(super) bytes: u64,
+    /// The values in it, at any depth. A value of four bytes takes hundreds in memory.
+    pub(super) values: u64,
+}
+
 /// Follows the boundaries of replies in a stream of bytes, in the protocol RESP2.
 #[derive(Debug)]
 pub(super) struct ReplyScanner {
     expected: ExpectedReplies,
-    /// The most bytes of a reply, and the most values in it.
-    max: u64,
+    most: MostOfReply,
     /// The number of replies that have begun.
     replies: u64,
     /// The number of bytes of the current reply.
     bytes: u64,
+    /// The number of values of the current reply that have begun.
+    values: u64,
     /// The number of values that the current reply still lacks; 0 between two replies.
     missing: u64,
     part: Part,
@@ -67,6 +76,8 @@ struct Line {
 pub(super) enum Violation {
     #[error("a reply is longer than {0} bytes")]
     TooLong(u64),
+    #[error("a reply has more than {0} values")]
+    TooManyValues(u64),
     #[error("a reply that no command asked for")]
     Unexpected,
     #[error("a reply is not valid RESP2: it begins with the byte {0}")]
@@ -74,12 +85,13 @@ pub(super) enum Violation {
 }
 
 impl ReplyScanner {
-    pub(super) fn new(expected: ExpectedReplies, max_bytes: u64) -> Self {
+    pub(super) fn new(expected: ExpectedReplies, most: MostOfReply) -> Self {
         Self {
             expected,
-            max: max_bytes,
+            most,
             replies: 0,
             bytes: 0,
+            values: 0,
             missing: 0,
             part: Part::Type,
             last: 0,
@@ -109,8 +121,8 @@ impl ReplyScanner {
             let (done, after) = rest.split_at(taken);
             self.last = done.last().copied().unwrap_or(self.last);
             self.bytes = self.bytes.saturating_add(u64::try_from(taken).unwrap_or(u64::MAX));
-            if self.max < self.bytes {
-                return Err(Violation::TooLong(self.max));
+            if self.most.bytes < self.bytes {
+                return Err(Violation::TooLong(self.most.bytes));
             }
             rest = after;
         }
@@ -128,7 +140,9 @@ impl ReplyScanner {
             self.replies += 1;
             self.missing = 1;
             self.bytes = 0;
+            self.values = 0;
         }
+        self.values += 1;
         self.part = Part::Line(Line { kind, is_negative: false, number: 0 });
         Ok(())
     }
@@ -165,8 +179,8 @@ impl ReplyScanner {
         }
         // Fails before the announced bytes or values arrive.
         if line.kind == b'$' {
-            if self.max < self.bytes.saturating_add(line.number) {
-                return Err(Violation::TooLong(self.max));
+            if self.most.bytes < self.bytes.saturating_add(line.number) {
+                return Err(Violation::TooLong(self.most.bytes));
             }
             // With the line break at its end.
             self.part = Part::Text(line.number + 2);
@@ -174,7 +188,10 @@ impl ReplyScanner {
         }
         self.missing = self.missing.saturating_add(line.number);
         self.end_value();
-        if self.max < self.missing { Err(Violation::TooLong(self.max)) } else { Ok(()) }
+        if self.most.values < self.values.saturating_add(self.missing) {
+            return Err(Violation::TooManyValues(self.most.values));
+        }
+        Ok(())
     }
 
     fn end_value(&mut self) {
@@ -190,11 +207,12 @@ mod tests {
     use super::*;
 
     const MAX: u64 = 1_000;
+    const MOST: MostOfReply = MostOfReply { bytes: MAX, values: 100 };
 
     fn scanner(expected: usize) -> ReplyScanner {
         let replies = ExpectedReplies(Arc::default());
         replies.add(expected);
-        ReplyScanner::new(replies, MAX)
+        ReplyScanner::new(replies, MOST)
     }
 
     /// The number of replies in `text`, or the violation.
@@ -229,18 +247,23 @@ mod tests {
     #[test]
     fn long_replies_are_noticed_before_they_arrive() {
         let too_long = Err(Violation::TooLong(MAX));
-        for reply in [
-            "$536870912\r\n",
-            "$18446744073709551615\r\n",
-            "*1001\r\n",
-            "*99999999999999999999\r\n",
-        ] {
+        for reply in ["$536870912\r\n", "$18446744073709551615\r\n"] {
             assert_eq!(scan(1, reply), too_long, "{reply:?}");
         }
         assert_eq!(scan(1, &format!("+{}", "a".repeat(1_000))), too_long, "an endless line");
-        assert_eq!(scan(1, &"*1\r\n".repeat(251)), too_long, "endless nesting");
-        assert_eq!(scan(1, &format!("*900\r\n{}", ":10\r\n".repeat(400))), too_long);
+        assert_eq!(scan(1, &format!("*90\r\n{}", "+0123456789\r\n".repeat(90))), too_long);
         assert_eq!(scan(1, &format!("$900\r\n{}\r\n", "a".repeat(900))), Ok(1));
+    }
+
+    #[test]
+    fn replies_of_many_values_are_noticed_before_they_arrive() {
+        let too_many = Err(Violation::TooManyValues(100));
+        for reply in ["*100\r\n", "*99999999999999999999\r\n", "*50\r\n*0\r\n*50\r\n"] {
+            assert_eq!(scan(1, reply), too_many, "{reply:?}");
+        }
+        assert_eq!(scan(1, &"*1\r\n".repeat(100)), too_many, "endless nesting");
+        let most = format!("*99\r\n{}", "*0\r\n".repeat(99));
+        assert_eq!(scan(2, &format!("{most}{most}")), Ok(2));
     }
 
     #[test]

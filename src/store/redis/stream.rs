@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    reply_scanner::{ExpectedReplies, ReplyScanner},
+    reply_scanner::{ExpectedReplies, MostOfReply, ReplyScanner},
     settings::RedisAddress,
 };
 
@@ -25,8 +25,7 @@ use super::{
 #[derive(Clone, Debug)]
 pub(super) struct ReplyBounds {
     pub(super) expected: ExpectedReplies,
-    /// The largest reply, in bytes.
-    pub(super) max_bytes: u64,
+    pub(super) most: MostOfReply,
     /// Set when the connection is cut because the server exceeded a bound.
     pub(super) violation: Arc<OnceLock<String>>,
 }
@@ -70,7 +69,7 @@ async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let scanner = ReplyScanner::new(bounds.expected, bounds.max_bytes);
+    let scanner = ReplyScanner::new(bounds.expected, bounds.most);
     let stream = BoundedStream { stream, scanner, violation: bounds.violation };
     let (connection, driver) =
         MultiplexedConnection::new_with_config(login, stream, config).await?;
