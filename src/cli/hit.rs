@@ -110,7 +110,7 @@ const ADVICE: [(&str, &str); 7] = [
 /// Advice if the service closed the connection without a reason.
 fn advice_if_closed(tls: Option<&ClientTls>) -> &'static str {
     match tls {
-        None => " If it uses TLS, set --grpc-use-tls",
+        None => " gRPC is on GRPC_PORT, 8081 by default; if it uses TLS, set --grpc-use-tls",
         // Its reason, an alert of TLS, can be lost with the connection.
         Some(tls) if tls.identity.is_none() => {
             " If it requires a client certificate, set --grpc-cert-file and --grpc-key-file"
