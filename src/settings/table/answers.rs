@@ -8,25 +8,29 @@ pub(super) const ANSWERS: Group = Group {
             value: ValueKind::Switch,
             default: "false",
             help: "Add rate-limit headers to gRPC answers; Envoy passes them to the client. Not \
-                   needed if Envoy sets `enable_x_ratelimit_headers`.",
+                   needed if Envoy sets `enable_x_ratelimit_headers`. Set it if clients should \
+                   see how much they have left.",
         },
         Setting {
             name: "LIMIT_LIMIT_HEADER",
             value: HEADER,
             default: "RateLimit-Limit",
-            help: "Name of the header with the limit.",
+            help: "Name of the header with the limit. Change it if your clients read another \
+                   name.",
         },
         Setting {
             name: "LIMIT_REMAINING_HEADER",
             value: HEADER,
             default: "RateLimit-Remaining",
-            help: "Name of the header with the number of hits that the limit still allows.",
+            help: "Name of the header with the number of hits that the limit still allows. \
+                   Change it if your clients read another name.",
         },
         Setting {
             name: "LIMIT_RESET_HEADER",
             value: HEADER,
             default: "RateLimit-Reset",
-            help: "Name of the header with the seconds until the limit resets.",
+            help: "Name of the header with the seconds until the limit resets. Change it if \
+                   your clients read another name.",
         },
         Setting {
             name: "RESPONSE_DYNAMIC_METADATA",

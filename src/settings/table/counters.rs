@@ -33,8 +33,9 @@ pub(super) const COUNTERS: Group = Group {
             name: "MEMORY_MAX_KEYS",
             value: NUMBER,
             default: "",
-            help: "Most counters in memory, from 256 to 4294967295, if `MEMORY_MAX_BYTES` is not \
-                   reached first. Without it, `MEMORY_MAX_BYTES` is the only bound.",
+            help: "Most counters in memory, from 256 to 4294967295, if `MEMORY_MAX_BYTES` is \
+                   not reached first. Without it, `MEMORY_MAX_BYTES` is the only bound. Set it \
+                   if the number of counters matters more than their bytes.",
         },
         Setting {
             name: "LOCAL_CACHE_SIZE_IN_BYTES",

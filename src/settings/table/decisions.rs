@@ -14,8 +14,9 @@ pub(super) const DECISIONS: Group = Group {
             name: "QUOTA_MODE",
             value: ValueKind::Switch,
             default: "false",
-            help: "Treat every rule as if it had `quota_mode`: a request is refused only when all \
-                   its quotas are used up.",
+            help: "Treat every rule as if it had `quota_mode`: a request is refused only when \
+                   all its quotas are used up. Set it if the limits of a request are \
+                   alternatives instead of conditions.",
         },
         Setting {
             name: "MAX_DESCRIPTORS",

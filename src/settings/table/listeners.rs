@@ -7,8 +7,9 @@ pub(super) const LISTENERS: Group = Group {
             name: "GRPC_HOST",
             value: HOST,
             default: "0.0.0.0",
-            help: "Address to listen on for gRPC: a hostname, an IPv4 address or an IPv6 address \
-                   (`::` for all addresses).",
+            help: "Address to listen on for gRPC: a hostname, an IPv4 address or an IPv6 \
+                   address (`::` for all addresses). Set it to 127.0.0.1 if the proxy is on the \
+                   same host or in the same pod.",
         },
         Setting {
             name: "GRPC_PORT",
@@ -51,7 +52,8 @@ pub(super) const LISTENERS: Group = Group {
             name: "DEBUG_PORT",
             value: PORT,
             default: "6070",
-            help: "Port for operators: `/rlconfig` (active rules) and `/stats` (statistics).",
+            help: "Port for operators: `/rlconfig` (active rules) and `/stats` (statistics). \
+                   Change it if another process uses the port.",
         },
         Setting {
             name: "MAX_CONNECTIONS",
@@ -122,7 +124,8 @@ pub(super) const LISTENERS: Group = Group {
             value: DURATION,
             default: "1h",
             help: "Time that running calls have after `GRPC_MAX_CONNECTION_AGE`, before the \
-                   connection is closed. 0 means no bound.",
+                   connection is closed. 0 means no bound. Lower it if old connections must end \
+                   soon, but keep it above the longest call.",
         },
     ],
 };

@@ -33,8 +33,8 @@ pub(super) const REDIS: Group = Group {
             name: "REDIS_TLS",
             value: ValueKind::Switch,
             default: "false",
-            help: "Connect to Redis and to the Sentinels with TLS. `rediss://` in `REDIS_URL` has \
-                   the same effect.",
+            help: "Connect to Redis and to the Sentinels with TLS. `rediss://` in `REDIS_URL` \
+                   has the same effect. Set it if the network to Redis is not private.",
         },
         Setting {
             name: "REDIS_TLS_CLIENT_CERT",
@@ -68,8 +68,9 @@ pub(super) const REDIS: Group = Group {
             value: ValueKind::Secret("[USER:]PASSWORD"),
             default: "",
             help: "Password for the Sentinels, or `user:password`; overrides the one in \
-                   `REDIS_URL`. Write `:password` if the password contains a colon. `REDIS_AUTH` \
-                   is not sent to the Sentinels.",
+                   `REDIS_URL`. Write `:password` if the password contains a colon. \
+                   `REDIS_AUTH` is not sent to the Sentinels. Set it if the Sentinels ask for a \
+                   password.",
         },
         Setting {
             name: "REDIS_SOCKET_TYPE",
@@ -100,7 +101,8 @@ pub(super) const REDIS: Group = Group {
             default: "0",
             help: "Exit if Redis has not decided a request within this time after the start. 0 \
                    means never. Until then the service runs, is not ready, and answers by \
-                   `ON_ERROR`.",
+                   `ON_ERROR`. Set it if a restart is better than an instance that waits for \
+                   Redis.",
         },
         Setting {
             name: "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION",
@@ -122,14 +124,15 @@ pub(super) const REDIS: Group = Group {
             name: "REDIS_PERSECOND_URL",
             value: ValueKind::Secret("URL"),
             default: "",
-            help: "Redis for limits per second, written like `REDIS_URL`.",
+            help: "Redis for limits per second, written like `REDIS_URL`. Set it if limits per \
+                   second load the other Redis too much.",
         },
         Setting {
             name: "REDIS_PERSECOND_TYPE",
             value: ValueKind::Text("TYPE"),
             default: "single",
             help: "Deployment of the Redis for limits per second: `single`, `sentinel` or \
-                   `cluster`.",
+                   `cluster`. Set it to what your `REDIS_PERSECOND_URL` points to.",
         },
         Setting {
             name: "REDIS_PERSECOND_AUTH",
@@ -141,8 +144,8 @@ pub(super) const REDIS: Group = Group {
             name: "REDIS_PERSECOND_TLS",
             value: ValueKind::Switch,
             default: "false",
-            help: "Connect to the Redis for limits per second with TLS, with the certificates of \
-                   `REDIS_TLS_*`.",
+            help: "Connect to the Redis for limits per second with TLS, with the certificates \
+                   of `REDIS_TLS_*`. Set it if the network to that Redis is not private.",
         },
         Setting {
             name: "REDIS_PERSECOND_SENTINEL_AUTH",
@@ -162,7 +165,8 @@ pub(super) const REDIS: Group = Group {
             value: DURATION,
             default: "500ms",
             help: "Timeout for each command to the Redis for limits per second, above 0. \
-                   Connecting may take as long, and at least one second.",
+                   Connecting may take as long, and at least one second. Keep it below the \
+                   timeout of your proxy.",
         },
     ],
 };

@@ -24,14 +24,16 @@ pub(super) const RULES: Group = Group {
             name: "RUNTIME_SUBDIRECTORY",
             value: ValueKind::Text("PATH"),
             default: "",
-            help: "Middle part of the path described at `RUNTIME_ROOT`. Without it, the path has \
-                   no middle part.",
+            help: "Middle part of the path described at `RUNTIME_ROOT`. Without it, the path \
+                   has no middle part. Set it where rules are mounted below another directory, \
+                   as with envoyproxy/ratelimit.",
         },
         Setting {
             name: "RUNTIME_APPDIRECTORY",
             value: ValueKind::Text("PATH"),
             default: "config",
-            help: "Last part of the path described at `RUNTIME_ROOT`.",
+            help: "Last part of the path described at `RUNTIME_ROOT`. Set it if the mounted \
+                   directory has another name.",
         },
         Setting {
             name: "RUNTIME_WATCH_ROOT",
@@ -48,7 +50,8 @@ pub(super) const RULES: Group = Group {
             default: "false",
             help: "Skip files and directories in `RUNTIME_ROOT` whose names start with a dot. \
                    Names with two leading dots are always skipped, as Kubernetes keeps old \
-                   versions of a ConfigMap there.",
+                   versions of a ConfigMap there. Set it if editors or tools leave such files \
+                   between the rules.",
         },
         Setting {
             name: "ALLOW_OUTSIDE_LINKS",

@@ -8,7 +8,8 @@ pub(in crate::settings) const STATISTICS: Group = Group {
             value: ValueKind::Switch,
             default: "false",
             help: "Send no statistics, and open no separate port for them, whatever the other \
-                   settings are. `/metrics` on `PORT` and `/stats` on `DEBUG_PORT` remain.",
+                   settings are. `/metrics` on `PORT` and `/stats` on `DEBUG_PORT` remain. Set \
+                   it if Prometheus scrapes `PORT` and nothing else collects statistics.",
         },
         Setting {
             name: "EXTRA_TAGS",
@@ -22,7 +23,8 @@ pub(in crate::settings) const STATISTICS: Group = Group {
             name: "STATS_FLUSH_INTERVAL",
             value: DURATION,
             default: "10s",
-            help: "Time between two deliveries of statistics, at least 100ms.",
+            help: "Time between two deliveries of statistics, at least 100ms. Raise it to send \
+                   less, lower it for finer graphs.",
         },
         Setting {
             name: "USE_STATSD",
@@ -43,13 +45,15 @@ pub(in crate::settings) const STATISTICS: Group = Group {
             name: "STATSD_PORT",
             value: PORT,
             default: "8125",
-            help: "Port of the StatsD or DogStatsD server, from 1 to 65535.",
+            help: "Port of the StatsD or DogStatsD server, from 1 to 65535. Set it to the port \
+                   of your agent.",
         },
         Setting {
             name: "STATSD_PROTOCOL",
             value: ValueKind::Text("PROTOCOL"),
             default: "tcp",
-            help: "Protocol of the StatsD server: `tcp` or `udp`. DogStatsD always uses UDP.",
+            help: "Protocol of the StatsD server: `tcp` or `udp`. DogStatsD always uses UDP. \
+                   Set it to what the server listens for: most agents use UDP.",
         },
         Setting {
             name: "USE_DOG_STATSD",
@@ -79,13 +83,15 @@ pub(in crate::settings) const STATISTICS: Group = Group {
             value: ValueKind::Text("ADDRESS"),
             default: ":9090",
             help: "Address of the separate Prometheus port: `host:port`, or `:port` for all \
-                   addresses.",
+                   addresses. Change it if another process uses the port, or to close it to \
+                   other hosts.",
         },
         Setting {
             name: "PROMETHEUS_PATH",
             value: ValueKind::Text("PATH"),
             default: "/metrics",
-            help: "Path of the metrics on the separate Prometheus port.",
+            help: "Path of the metrics on the separate Prometheus port. Change it if your \
+                   scraper expects another path.",
         },
         Setting {
             name: "PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS",

@@ -16,7 +16,8 @@ pub(super) const XDS: Group = Group {
             name: "CONFIG_GRPC_XDS_SERVER_URL",
             value: ValueKind::Text("HOST:PORT"),
             default: "localhost:18000",
-            help: "Management server, as `host:port` or `dns:///host:port`.",
+            help: "Management server, as `host:port` or `dns:///host:port`. Set it to the \
+                   address of your control plane.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_NODE_ID",
@@ -30,14 +31,14 @@ pub(super) const XDS: Group = Group {
             value: ValueKind::Text("KEY=VALUE,…"),
             default: "",
             help: "Node metadata that this process reports to the management server: \
-                   `key=value,key=value`.",
+                   `key=value,key=value`. Set it if the management server selects rules by it.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS",
             value: ValueKind::Secret("NAME:VALUE,…"),
             default: "",
             help: "Extra headers for the management server, for example with a token: \
-                   `name:value,name:value`.",
+                   `name:value,name:value`. Set it if the management server asks for them.",
         },
         Setting {
             name: "CONFIG_GRPC_XDS_SERVER_USE_TLS",
@@ -77,28 +78,31 @@ pub(super) const XDS: Group = Group {
             value: DURATION,
             default: "10s",
             help: "Delay before reconnecting to the management server, above 0. Each failed \
-                   attempt doubles it; it is reset when rules arrive. Before the first rules have \
-                   arrived, it is at most one second.",
+                   attempt doubles it; it is reset when rules arrive. Before the first rules \
+                   have arrived, it is at most one second. Lower it to recover sooner, raise it \
+                   if many instances share one server.",
         },
         Setting {
             name: "XDS_CLIENT_BACKOFF_MAX_INTERVAL",
             value: DURATION,
             default: "60s",
             help: "Longest delay before reconnecting to the management server, at least \
-                   `XDS_CLIENT_BACKOFF_INITIAL_INTERVAL`.",
+                   `XDS_CLIENT_BACKOFF_INITIAL_INTERVAL`. Lower it if rules must arrive soon \
+                   after a long outage of the server.",
         },
         Setting {
             name: "XDS_CLIENT_BACKOFF_JITTER",
             value: ValueKind::Switch,
             default: "true",
-            help: "Shorten each delay by a random part, so that instances do not reconnect all at \
-                   once.",
+            help: "Shorten each delay by a random part, so that instances do not reconnect all \
+                   at once. Keep it, except to reproduce timings.",
         },
         Setting {
             name: "XDS_CLIENT_BACKOFF_RANDOM_FACTOR",
             value: NUMBER,
             default: "0.5",
-            help: "Largest fraction by which jitter shortens a delay, from 0 to 1.",
+            help: "Largest fraction by which jitter shortens a delay, from 0 to 1. Raise it if \
+                   many instances reconnect at the same moment.",
         },
         Setting {
             name: "XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES",
