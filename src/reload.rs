@@ -78,7 +78,8 @@ pub struct ActiveRules {
     pub rules: SharedRules,
     /// Counts successful and failed loads.
     pub metrics: Arc<Metrics>,
-    /// Receives the number of domains.
+    /// Is told the number of domains after each load, since an instance without any may be
+    /// unhealthy.
     pub health: Arc<Health>,
     /// The reason why newer rules were rejected, without text of the rules; `None` if
     /// the newest rules are active.

@@ -341,7 +341,7 @@ mod tests {
         assert!(error(r#"{"descriptors":"all"}"#).contains("expected a list of at most 1000"));
         let unit = r#"{"descriptors":[{"limit":{"unit":"FORTNIGHT"}}]}"#;
         assert!(error(unit).contains(r#"string "FORTNIGHT", expected SECOND, MINUTE"#));
-        // As in gRPC, which has every number of 32 bits.
+        // Protobuf lets an enum be any number of 32 bits, also one without a name.
         let unit = r#"{"descriptors":[{"limit":{"unit":-1}}]}"#;
         assert!(error(unit).contains("descriptors[0].limit.unit is -1, expected SECOND (1)"));
     }

@@ -62,9 +62,14 @@ fn fuzz_folder() -> PathBuf {
 
 fn read_corpus(target: &str) -> Vec<Vec<u8>> {
     let folder = fuzz_folder().join("corpus").join(target);
-    let mut corpus = Vec::new();
+    let mut paths = Vec::new();
     for file in fs::read_dir(&folder).expect("the target has a corpus") {
-        let path = file.expect("the folder is readable").path();
+        paths.push(file.expect("the folder is readable").path());
+    }
+    // A seed chooses files by their position, and each file system has an order of its own.
+    paths.sort();
+    let mut corpus = Vec::new();
+    for path in paths {
         corpus.push(fs::read(path).expect("the file is readable"));
     }
     assert!(!corpus.is_empty(), "{} contains no file", folder.display());
