@@ -16,8 +16,11 @@ use tracing::warn;
 mod error;
 mod walk;
 
-pub use self::error::{MAX_TOTAL_BYTES, ReadError};
 use self::walk::{DirectoryWalk, ListedFile, Listing, NameFilter};
+pub use self::{
+    error::{MAX_TOTAL_BYTES, ReadError},
+    walk::is_rule_file_name,
+};
 use crate::{
     config::{MAX_BYTES, SourceFile, printable_path},
     time::Timestamp,

@@ -18,6 +18,12 @@ pub fn check(input: &RuleInput, out: &mut impl Write) -> io::Result<CommandStatu
     for error in &rules.errors {
         writeln!(out, "error: {error}\n")?;
     }
+    for note in rules.notes.iter().take(Diagnostics::MAX_SHOWN) {
+        writeln!(out, "note: {note}\n")?;
+    }
+    if rules.notes.len() > Diagnostics::MAX_SHOWN {
+        writeln!(out, "note: and {} more like this\n", rules.notes.len() - Diagnostics::MAX_SHOWN)?;
+    }
     let result = config::compile(&rules.files, input.options());
     match &result {
         Ok(compiled) => {
@@ -64,10 +70,6 @@ fn summary(
             parts.push(count(warnings.len(), "warning"));
         }
         Err(diagnostics) => parts.push(count(diagnostics.len(), "mistake")),
-    }
-    if rules.skipped_keys > 0 {
-        let keys = count(rules.skipped_keys, "key");
-        parts.push(format!("{keys} without rules skipped"));
     }
     if !rules.errors.is_empty() {
         parts.push(format!("{} unreadable", count(rules.errors.len(), "path")));

@@ -45,8 +45,8 @@ pub(super) struct ReadRules {
     blocks: HashMap<String, Block>,
     /// The errors of the paths that could not be read.
     pub(super) errors: Vec<String>,
-    /// Keys of ConfigMaps that are not rule files.
-    pub(super) skipped_keys: usize,
+    /// The ConfigMaps and keys of manifests that are not read, or not by `serve`.
+    pub(super) notes: Vec<String>,
 }
 
 impl RuleInput {
@@ -103,7 +103,7 @@ impl ReadRules {
             Ok(Some(found)) => {
                 self.files.extend(found.files);
                 self.blocks.extend(found.blocks);
-                self.skipped_keys += found.skipped_keys;
+                self.notes.extend(found.notes);
             }
             Ok(None) => self.files.push(file),
             Err(error) => self.errors.push(format!("{}: {error}", file.name)),

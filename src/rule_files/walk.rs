@@ -84,7 +84,7 @@ impl NameFilter {
 
     fn allows_file(&self, key: &str) -> bool {
         match self {
-            Self::Yaml => key.ends_with(".yaml") || key.ends_with(".yml"),
+            Self::Yaml => has_yaml_extension(key),
             Self::Prefix { prefix, .. } => key.starts_with(prefix),
         }
     }
@@ -96,6 +96,15 @@ impl NameFilter {
             Self::Prefix { .. } => printable_text(key),
         }
     }
+}
+
+fn has_yaml_extension(name: &str) -> bool {
+    name.ends_with(".yaml") || name.ends_with(".yml")
+}
+
+/// Returns true if a file of this name in a directory of rules is a rule file.
+pub fn is_rule_file_name(name: &str) -> bool {
+    has_yaml_extension(name) && !name.starts_with('.')
 }
 
 pub(super) struct DirectoryWalk {

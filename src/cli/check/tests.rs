@@ -152,6 +152,10 @@ metadata: {name: other}
 ";
     let (out, status) = run(&[("k.yaml", manifest)]);
     let expected = "\
+note: ConfigMap shop/rules, key LOG_LEVEL has no rules and is skipped
+
+note: ConfigMap other has no rules and is skipped
+
 error: the key `limit` is unknown
   --> ConfigMap shop/rules, key a.yaml, k.yaml:14:35
    |
@@ -165,15 +169,67 @@ error: the key `limit` is unknown
     assert!(out.contains(expected), "{out}");
     let expected = " --> k.yaml, ConfigMap shop/rules, key c.yaml:1:1\n";
     assert!(out.contains(expected), "{out}");
-    assert!(out.ends_with("1 key without rules skipped: not ok\n"), "{out}");
+    assert!(out.ends_with("\n3 files, 3 mistakes: not ok\n"), "{out}");
     assert_eq!(status, CommandStatus::Negative);
+}
+
+#[test]
+fn each_yaml_key_beside_rules_is_a_rule_file_as_for_serve() {
+    for value in
+        ["", "{}", "[]", "null", "plain text", "domains: x", "Domain: x", "- a", "key: a\nvalue: b"]
+    {
+        for name in ["b.yaml", "b.yml"] {
+            let quoted = value.replace('\n', "\\n");
+            let manifest = format!(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: r}}\ndata:\n  {name}: \
+                 \"{quoted}\"\n  a.yaml: |\n    {}\n",
+                GOOD.trim_end().replace('\n', "\n    ")
+            );
+            let (out, status) = run(&[("k.yaml", &manifest)]);
+            assert_eq!(status, CommandStatus::Negative, "{value}: {out}");
+            assert!(out.contains(&format!("ConfigMap r, key {name}")), "{value}: {out}");
+            assert!(out.contains("\n2 files, "), "{value}: {out}");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_serve_does_not_read_from_a_directory_is_named() {
+    for name in ["rules.txt", "rules", ".a.yaml"] {
+        let value = GOOD.trim_end().replace('\n', "\n    ");
+        let manifest = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: r}}\ndata:\n  {name}: |\n    {value}\n"
+        );
+        let (out, status) = run(&[("k.yaml", &manifest)]);
+        let expected = format!("note: ConfigMap r, key {name}: `serve` does not read this from a ");
+        assert!(out.starts_with(&expected), "{out}");
+        assert!(out.ends_with("\n1 file, 1 rule, 0 warnings: ok\n"), "{out}");
+        assert_eq!(status, CommandStatus::Positive);
+    }
+}
+
+#[test]
+fn skipped_keys_and_config_maps_are_named_up_to_a_bound() {
+    let mut manifest = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: r}}\ndata:\n  a.yaml: |\n    {}\n",
+        GOOD.trim_end().replace('\n', "\n    ")
+    );
+    for number in 0..1000 {
+        manifest += &format!("  key{number}: a\n");
+    }
+    manifest += "---\nkind: ConfigMap\nmetadata: {name: o}\ndata: {a.yaml: '- a'}\n";
+    let (out, status) = run(&[("k.yaml", &manifest)]);
+    assert!(out.starts_with("note: ConfigMap r, key key0 has no rules and is skipped\n"), "{out}");
+    let more = format!("note: and {} more like this\n", 1001 - Diagnostics::MAX_SHOWN);
+    assert!(out.contains(&more), "{out}");
+    assert_eq!(status, CommandStatus::Positive);
 }
 
 #[test]
 fn a_manifest_in_json_is_checked() {
     let manifest = "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"data\": \
-                    {\"a\": \"domain: d\\ndescriptors: [{key: a, rate_limit: {unlimited: true}}]\"}}";
-    let (out, status) = run(&[("k.json", manifest)]);
+                    {\"a.yaml\": \"domain: d\\ndescriptors: [{key: a, rate_limit: {unlimited: true}}]\"}}";
+    let (out, status) = run(&[("k.json", &manifest)]);
     assert_eq!(
         (out.as_str(), status),
         ("1 file, 1 rule, 0 warnings: ok\n", CommandStatus::Positive)

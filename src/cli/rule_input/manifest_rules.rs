@@ -10,6 +10,7 @@ use crate::{
         self, MAX_BYTES, SourceFile,
         documents::{self, Item},
     },
+    rule_files,
 };
 
 /// The position of a value in its manifest, where it is a block scalar.
@@ -35,14 +36,22 @@ struct Manifest<'a> {
     lines: Vec<&'a str>,
 }
 
+/// The value of one key of a ConfigMap.
+struct Value<'n> {
+    entry: ConfigMapEntry<'n>,
+    bytes: Vec<u8>,
+    /// Set if the content is that of a rule file.
+    is_rule_file: bool,
+}
+
 /// The rule files of one manifest.
 #[derive(Debug, Default)]
 pub(super) struct ManifestRules {
     pub(super) files: Vec<SourceFile>,
     /// By file name. A file with a block has the line numbers of the manifest.
     pub(super) blocks: HashMap<String, Block>,
-    /// Keys of ConfigMaps that are not rule files.
-    pub(super) skipped_keys: usize,
+    /// The ConfigMaps and keys that are not read, or not by `serve`.
+    pub(super) notes: Vec<String>,
 }
 
 /// Reads the rule files of the manifest `file`. Returns `None` for a file that is
@@ -66,22 +75,8 @@ pub(super) fn read(file: &SourceFile) -> Result<Option<ManifestRules>, String> {
     let mut rules = ManifestRules::default();
     let mut remaining_bytes = MAX_BYTES;
     for object in objects(&documents) {
-        if kind(object) != "ConfigMap" {
-            continue;
-        }
-        for entry in config_map_entries(object) {
-            let Some(bytes) = entry.bytes() else {
-                return Err(format!("{} is not valid base64", entry_name(object, &entry)));
-            };
-            if !is_rule_file(&bytes) {
-                rules.skipped_keys += 1;
-                continue;
-            }
-            if bytes.len() > remaining_bytes {
-                return Err(format!("the rules are longer than {MAX_BYTES} bytes in total"));
-            }
-            remaining_bytes -= bytes.len();
-            rules.add(&manifest, &entry_name(object, &entry), &entry, bytes);
+        if kind(object) == "ConfigMap" {
+            rules.add_config_map(&manifest, object, &mut remaining_bytes)?;
         }
     }
     if rules.files.is_empty() {
@@ -121,15 +116,67 @@ fn is_rule_file(bytes: &[u8]) -> bool {
 
 /// For example `ConfigMap edge/rules, key a.yaml`.
 fn entry_name(object: Item<'_>, entry: &ConfigMapEntry<'_>) -> String {
+    format!("{}, key {}", config_map_name(object), config::printable_text(entry.key))
+}
+
+fn config_map_name(object: Item<'_>) -> String {
     let name = match (namespace(object), name(object)) {
         ("", "") => "(without a name)".to_owned(),
         ("", name) => name.to_owned(),
         (namespace, name) => format!("{namespace}/{name}"),
     };
-    config::printable_text(&format!("ConfigMap {name}, key {}", entry.key))
+    config::printable_text(&format!("ConfigMap {name}"))
 }
 
 impl ManifestRules {
+    /// Adds the rule files of a ConfigMap. If one of its values is a rule file, each key
+    /// that `serve` would read from the mounted directory is one too.
+    fn add_config_map(
+        &mut self,
+        manifest: &Manifest<'_>,
+        object: Item<'_>,
+        remaining_bytes: &mut usize,
+    ) -> Result<(), String> {
+        let mut values = Vec::new();
+        let mut has_rules = false;
+        for entry in config_map_entries(object) {
+            let Some(bytes) = entry.bytes() else {
+                return Err(format!("{} is not valid base64", entry_name(object, &entry)));
+            };
+            let is_rule_file = is_rule_file(&bytes);
+            has_rules |= is_rule_file;
+            values.push(Value { entry, bytes, is_rule_file });
+        }
+        if !has_rules {
+            let name = config_map_name(object);
+            self.notes.push(format!("{name} has no rules and is skipped"));
+            return Ok(());
+        }
+        for Value { entry, bytes, is_rule_file } in values {
+            let name = entry_name(object, &entry);
+            if !rule_files::is_rule_file_name(entry.key) {
+                self.notes.push(if is_rule_file {
+                    format!(
+                        "{name}: `serve` does not read this from a directory, where the names of \
+                         rule files end in .yaml or .yml and do not start with a dot; with \
+                         RUNTIME_ROOT, it does"
+                    )
+                } else {
+                    format!("{name} has no rules and is skipped")
+                });
+                if !is_rule_file {
+                    continue;
+                }
+            }
+            if bytes.len() > *remaining_bytes {
+                return Err(format!("the rules are longer than {MAX_BYTES} bytes in total"));
+            }
+            *remaining_bytes -= bytes.len();
+            self.add(manifest, &name, &entry, bytes);
+        }
+        Ok(())
+    }
+
     /// Adds the value of `entry`, with the line numbers of the manifest if its
     /// lines are lines of the manifest.
     fn add(
