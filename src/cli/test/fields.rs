@@ -30,6 +30,10 @@ impl Mistakes {
         self.list.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     /// Adds lines that have their own positions.
     pub(super) fn add_text(&mut self, text: &str) {
         self.list.push(text.trim_end().to_owned());
@@ -91,6 +95,18 @@ impl Mistakes {
             self.add(item, &format!("`{key}` is not a list, expected one"));
         }
         item.list().collect()
+    }
+
+    /// The elements of the list under `key`, which has at least one.
+    pub(super) fn filled_list<'n>(&mut self, fields: &Fields<'n>, key: &str) -> Vec<Item<'n>> {
+        let list = self.list(fields, key);
+        if let Some(item) = fields.get(key)
+            && item.kind() == Kind::List
+            && list.is_empty()
+        {
+            self.add(item, &format!("`{key}` is empty, expected at least one element"));
+        }
+        list
     }
 
     pub(super) fn require(&mut self, fields: &Fields<'_>, key: &str, what: &str) {

@@ -103,6 +103,35 @@ fn differences(ask: &Ask, decision: &Decision) -> Vec<String> {
         field("remaining", remaining.map(|it| it.to_string()), actual.remaining);
         field("reset", reset.map(seconds), actual.reset);
     }
+    differences.extend(unexpectedly_unmatched(ask, decision));
+    differences
+}
+
+/// The descriptors without a rule, if the file does not expect that. Otherwise a misspelt
+/// domain or key would pass as OK.
+fn unexpectedly_unmatched(ask: &Ask, decision: &Decision) -> Vec<String> {
+    let has_rule = |verdict: &Verdict| verdict.matched.rule().is_some();
+    let expects_rules = ask.statuses.iter().any(|expected| expected.rule.is_some());
+    let is_limited = decision.verdicts.iter().any(has_rule);
+    let mut differences = Vec::new();
+    for (index, verdict) in decision.verdicts.iter().enumerate() {
+        let expected = ask.statuses.get(index);
+        let is_compared = match expected {
+            // A difference to this rule is listed already.
+            Some(ExpectedStatus { rule: Some(_), .. }) => continue,
+            Some(expected) => expected.compares(),
+            None => false,
+        };
+        if has_rule(verdict) || !(is_compared || !is_limited && !expects_rules) {
+            continue;
+        }
+        if let Some(asked) = ask.request.descriptors.get(index) {
+            let name = descriptor(&asked.entries);
+            differences.push(format!(
+                "rule of {name}: expected one, got none; if that is right, expect `rule: {NONE}`"
+            ));
+        }
+    }
     differences
 }
 

@@ -87,7 +87,7 @@ impl Reader {
         self.start = self.start(&fields);
         self.mistakes.require(&fields, "tests", "the file");
         let mut tests = Vec::new();
-        for item in self.mistakes.list(&fields, "tests") {
+        for item in self.mistakes.filled_list(&fields, "tests") {
             tests.extend(self.test(item));
         }
         Some(ParsedSuite {
@@ -135,9 +135,15 @@ impl Reader {
         self.mistakes.require(&fields, "steps", "the test");
         let name = self.mistakes.parse(&fields, "name", "a text", |text| Some(text.to_owned()));
         let start = self.start(&fields);
-        let mut steps = Vec::new();
-        for step in self.mistakes.list(&fields, "steps") {
+        let mut steps: Vec<Step> = Vec::new();
+        let mistakes_before = self.mistakes.len();
+        for step in self.mistakes.filled_list(&fields, "steps") {
             steps.extend(self.step(step));
+        }
+        let compares = steps.iter().flat_map(|step| &step.ask).any(Ask::compares);
+        if !compares && fields.get("steps").is_some() && self.mistakes.len() == mistakes_before {
+            let message = "the test compares nothing, expected a step with `expect`";
+            self.mistakes.add(item, message);
         }
         Some(Test { name: name.unwrap_or_default(), line: item.line, start, steps })
     }
@@ -170,7 +176,12 @@ impl Reader {
         });
         let mut ask = Ask { request, times: times.unwrap_or(1), code: None, statuses: Vec::new() };
         if let Some(expect) = fields.get("expect") {
+            let mistakes_before = self.mistakes.len();
             self.expect(expect, &mut ask);
+            if !ask.compares() && self.mistakes.len() == mistakes_before {
+                let message = format!("`expect` is empty, expected {}", EXPECT_KEYS.join(", "));
+                self.mistakes.add(expect, &message);
+            }
         }
         Some(ask)
     }

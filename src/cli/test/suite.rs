@@ -52,8 +52,15 @@ pub(super) struct Ask {
     pub(super) statuses: Vec<ExpectedStatus>,
 }
 
+impl Ask {
+    /// Returns true if a part of the answer is compared.
+    pub(super) fn compares(&self) -> bool {
+        self.code.is_some() || self.statuses.iter().any(ExpectedStatus::compares)
+    }
+}
+
 /// The expected answer to a descriptor. `None` expects nothing.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 pub(super) struct ExpectedStatus {
     pub(super) code: Option<ResponseCode>,
     /// As in metadata, such as `5 per minute`, or [`NONE`].
@@ -63,6 +70,13 @@ pub(super) struct ExpectedStatus {
     pub(super) reset: Option<Option<u64>>,
     /// The name of the rule, or [`NONE`].
     pub(super) rule: Option<String>,
+}
+
+impl ExpectedStatus {
+    /// Returns true if a part of the answer is compared.
+    pub(super) fn compares(&self) -> bool {
+        *self != Self::default()
+    }
 }
 
 /// No rule, or no limit.

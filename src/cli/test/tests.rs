@@ -101,7 +101,7 @@ fn a_failure_shows_the_expected_and_the_whole_answer() {
     let tests = r"
 - name: passes
   steps:
-  - descriptors: [user=ann]
+  - { descriptors: [user=ann], expect: { code: OK } }
 - name: fails
   steps:
   - descriptors: [user=ann]
@@ -178,6 +178,78 @@ a_test.yaml:14:63: `reset` is `1.5s`, expected whole seconds such as 30s, or nev
 }
 
 #[test]
+fn a_file_that_compares_nothing_is_a_mistake() {
+    for (tests, expected) in [
+        ("[]", "a_test.yaml:3:8: `tests` is empty, expected at least one element"),
+        ("[{ name: a, steps: [] }]", "a_test.yaml:3:27: `steps` is empty, expected at least one"),
+        ("[{ name: a, steps: [{ advance: 1s }] }]", "a_test.yaml:3:9: the test compares nothing"),
+        ("[{ name: a, steps: [{ descriptors: [user=a] }] }]", "3:9: the test compares nothing"),
+        (
+            "[{ name: a, steps: [{ descriptors: [user=a], expect: {} }] }]",
+            "a_test.yaml:3:61: `expect` is empty, expected code, limit, ",
+        ),
+        (
+            "[{ name: a, steps: [{ descriptors: [user=a], expect: { descriptors: [{}] } }] }]",
+            "a_test.yaml:3:61: `expect` is empty, expected code, limit, ",
+        ),
+    ] {
+        let text = format!("rules: rules.yaml\ndomain: shop\ntests: {tests}\n");
+        let outcome = run_files(&[("rules.yaml", RULES), ("a_test.yaml", &text)]);
+        assert!(outcome.errors.contains(expected), "{tests}: {}", outcome.errors);
+        assert_eq!(outcome.status, CommandStatus::Failed, "{tests}");
+    }
+}
+
+#[test]
+fn a_request_that_no_rule_matches_fails_unless_that_is_expected() {
+    const ONE: &str = "[user=a]";
+    const TWO: &str = "[user=a, usr=a]";
+    for (domain, descriptors, expect, expected) in [
+        ("shop", ONE, "{ code: OK }", ""),
+        ("shp", ONE, "{ code: OK }", "rule of user=a"),
+        ("shp", ONE, "{ limit: none }", "rule of user=a"),
+        ("shp", ONE, "{ rule: none }", ""),
+        ("shop", "[usr=a]", "{ code: OK }", "rule of usr=a"),
+        ("shop", "[usr=a]", "{ code: OK, rule: none }", ""),
+        ("shop", TWO, "{ code: OK }", ""),
+        ("shp", TWO, "{ code: OK }", "rule of user=a"),
+        ("shop", TWO, "{ descriptors: [{ code: OK }, {}] }", ""),
+        ("shop", TWO, "{ descriptors: [{ code: OK }, { code: OK }] }", "rule of usr=a"),
+        ("shop", TWO, "{ descriptors: [{ code: OK }, { rule: none }] }", ""),
+        ("shp", TWO, "{ descriptors: [{ rule: none }, {}] }", ""),
+    ] {
+        let text = format!(
+            "rules: rules.yaml\ndomain: {domain}\ntests:\n- name: a\n  steps:\n  \
+             - {{ descriptors: {descriptors}, expect: {expect} }}\n"
+        );
+        let outcome = run_files(&[("rules.yaml", RULES), ("a_test.yaml", &text)]);
+        let place = format!("{domain}, {descriptors}, {expect}: {}", outcome.out);
+        assert_eq!(outcome.errors, "", "{place}");
+        if expected.is_empty() {
+            assert_eq!(outcome.status, CommandStatus::Positive, "{place}");
+        } else {
+            let expected = format!("    {expected}: expected one, got none; if that is right, ");
+            assert!(outcome.out.contains(&expected), "{place}");
+            assert_eq!(outcome.status, CommandStatus::Negative, "{place}");
+        }
+    }
+}
+
+#[test]
+fn a_request_before_the_compared_one_needs_a_rule() {
+    let tests = r"
+- name: a
+  steps:
+  - { descriptors: [usr=ann], hits: 2 }
+  - { descriptors: [user=ann], expect: { code: OK } }
+";
+    let text = format!("rules: rules.yaml\ndomain: shop\ntests:\n{tests}");
+    let outcome = run_files(&[("rules.yaml", RULES), ("a_test.yaml", &text)]);
+    assert!(outcome.out.contains("  step 1, line 7\n    rule of usr=ann: "), "{}", outcome.out);
+    assert_eq!(outcome.status, CommandStatus::Negative);
+}
+
+#[test]
 fn inline_rules_have_the_lines_of_the_file() {
     let text = r"
 inline_rules: |
@@ -200,7 +272,8 @@ tests:
 
 #[test]
 fn unusable_files_and_rules_have_their_own_exit_code() {
-    let test = "tests: [{ name: a, steps: [{ domain: d, descriptors: [a=b] }] }]\n";
+    let test =
+        "tests: [{ name: a, steps: [{ domain: d, descriptors: [a=b], expect: { code: OK } }] }]\n";
     for (text, expected) in [
         ("rules: missing.yaml\n".to_owned() + test, "missing.yaml: cannot read this: No such file"),
         (test.to_owned(), "a_test.yaml:1:1: the file has no `rules`"),
@@ -222,7 +295,7 @@ fn the_report_is_well_formed() {
 rules: rules.yaml
 tests:
 - { name: 'a <"b"> & c', steps: [{ domain: shop, descriptors: [user=<ann>], expect: { remaining: 9 } }] }
-- { name: passes, steps: [] }
+- { name: passes, steps: [{ domain: shop, descriptors: [user=a], expect: { code: OK } }] }
 "#;
     let outcome = run_files(&[("rules.yaml", RULES), ("a_test.yaml", tests)]);
     let expected = r#"<?xml version="1.0" encoding="UTF-8"?>
