@@ -229,7 +229,7 @@ fn skipped_keys_and_config_maps_are_named_up_to_a_bound() {
 fn a_manifest_in_json_is_checked() {
     let manifest = "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"data\": \
                     {\"a.yaml\": \"domain: d\\ndescriptors: [{key: a, rate_limit: {unlimited: true}}]\"}}";
-    let (out, status) = run(&[("k.json", &manifest)]);
+    let (out, status) = run(&[("k.json", manifest)]);
     assert_eq!(
         (out.as_str(), status),
         ("1 file, 1 rule, 0 warnings: ok\n", CommandStatus::Positive)
