@@ -1,21 +1,16 @@
 //! A bound on the memory for calls in flight, over all connections.
 //!
 //! A call counts as [`CALL_BYTES`] and the bytes of its headers, its message and its
-//! answer, from the first byte to the last. A connection that uses no more than its share
-//! (the budget divided by the number of connections) is never refused, and neither is an
-//! address (the budget divided by the number of addresses). When the budget is
-//! used up and at least a quarter of it waits for peers (the rest of a message, or an
-//! answer that the peer does not take), the connection with most of that is closed. In
-//! other cases the new call is refused.
+//! answer, from the first byte to the last. Its bytes wait while the peer has to send the
+//! rest of the message or to take the answer. The others are in use for decisions.
+//!
+//! When the budget is used up and at least a quarter of it waits, a connection that waits
+//! for much is closed, of the address that waits for most. So a call with a whole message
+//! is not refused because of unfinished ones: only if decisions use three quarters of the
+//! budget, and its address more than its share. Shares are three quarters of the budget,
+//! divided by the number of addresses.
 
-use std::{
-    fmt, mem,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::{fmt, mem, net::SocketAddr, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -28,26 +23,22 @@ use crate::{
 
 mod body;
 mod connections;
+mod totals;
 
 pub use self::body::{Body, ReadError, ReadLimits, Reader};
-use self::connections::{Connections, PeerUsage};
+use self::{connections::Connections, totals::Totals};
 
 /// The memory of a call without its headers and its message.
 pub const CALL_BYTES: usize = 8 << 10;
 
-/// The least share of a connection.
+/// The least share of an address.
 const LEAST_SHARE: usize = 2 * CALL_BYTES;
 
 /// The budget of the process.
 #[derive(Debug)]
 pub struct Budget {
     most: usize,
-    /// Bytes in use, without those of connections that are being closed.
-    used: AtomicUsize,
-    /// Bytes that wait for peers.
-    waiting: AtomicUsize,
-    /// Bytes of connections that are being closed; they wait for nobody.
-    closing: AtomicUsize,
+    totals: Totals,
     connections: Mutex<Connections>,
     metrics: Arc<Metrics>,
     refused: WarningLimiter,
@@ -58,32 +49,26 @@ pub struct Budget {
 #[derive(Debug)]
 struct Usage {
     address: Option<SocketAddr>,
-    peer: Arc<PeerUsage>,
+    /// The sums over all connections of the peer.
+    peer: Arc<Totals>,
     bytes: Mutex<Bytes>,
     closed: Notify,
 }
 
+/// The bytes of calls in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Bytes {
-    used: usize,
-    /// The part of `used` that waits for the peer.
+    /// Those that do not wait for the peer.
+    deciding: usize,
+    /// Those that wait for the peer.
     waiting: usize,
-    /// Whether the connection is being closed.
+    /// Whether the connection is being closed, so that they will be free soon.
     closed: bool,
 }
 
 impl Bytes {
-    /// The bytes of a connection that is not being closed.
-    fn open(self) -> usize {
-        if self.closed { 0 } else { self.used }
-    }
-
-    fn waiting(self) -> usize {
-        if self.closed { 0 } else { self.waiting }
-    }
-
-    fn closing(self) -> usize {
-        if self.closed { self.used } else { 0 }
+    fn of_kind(&mut self, waits: bool) -> &mut usize {
+        if waits { &mut self.waiting } else { &mut self.deciding }
     }
 }
 
@@ -115,9 +100,7 @@ impl Budget {
     pub fn new(most: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             most,
-            used: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
-            closing: AtomicUsize::new(0),
+            totals: Totals::default(),
             connections: Mutex::default(),
             metrics,
             refused: WarningLimiter::new("a call was refused", "calls were refused"),
@@ -136,49 +119,35 @@ impl Budget {
         self.metrics.count_cut_off(reason);
     }
 
-    /// Counts the difference between two states of a connection.
-    fn update(&self, peer: &PeerUsage, before: Bytes, after: Bytes) {
-        for (total, before, after) in [
-            (&self.used, before.open(), after.open()),
-            (&peer.used, before.open(), after.open()),
-            (&self.waiting, before.waiting(), after.waiting()),
-            (&self.closing, before.closing(), after.closing()),
-        ] {
-            // An atomic counter wraps around, so a decrease is an increase.
-            if before != after {
-                total.fetch_add(after.wrapping_sub(before), Relaxed);
-            }
-        }
+    /// The part of the budget that decisions may use.
+    fn most_deciding(&self) -> usize {
+        self.most - self.most / 4
     }
 
-    fn has_room(&self) -> bool {
-        self.used.load(Relaxed) <= self.most
-    }
-
-    /// Whether a connection may use `bytes`, which count already. Closes other connections
-    /// for it.
-    fn make_room(&self, usage: &Usage, bytes: Bytes) -> bool {
-        while !self.has_room() {
-            // The memory of closed connections is free once their tasks have ended.
-            if self.most / 4 <= self.closing.load(Relaxed)
-                || self.waiting.load(Relaxed) < self.most / 4
-            {
-                break;
-            }
-            let hoarder = self.connections.lock().find_hoarder(self.most, bytes.waiting);
-            let Some(hoarder) = hoarder else { break };
+    /// Whether bytes of a connection, which count already, have room. Closes connections
+    /// for them.
+    fn make_room(&self, usage: &Usage, waits: bool) -> bool {
+        // The memory of closed connections is free once their tasks have ended.
+        while self.most < self.totals.open()
+            && self.most / 4 <= self.totals.waiting()
+            && self.totals.closing() < self.most / 4
+        {
+            let Some(hoarder) = self.connections.lock().find_hoarder() else { break };
             self.close(&hoarder);
         }
-        if self.has_room() {
-            return true;
+        if usage.is_closed() {
+            return false;
         }
-        let connections = self.connections.lock();
-        bytes.used <= connections.fair_share(self.most)
-            || usage.peer.used.load(Relaxed) <= connections.fair_share_of_peer(self.most)
+        let has_room = if waits {
+            self.totals.open() <= self.most
+        } else {
+            self.totals.deciding() <= self.most_deciding()
+        };
+        has_room || usage.peer.open() <= self.connections.lock().share(self.most_deciding())
     }
 
     fn close(&self, usage: &Usage) {
-        let Changed { before, .. } = usage.change(self, |bytes| bytes.closed = true);
+        let before = usage.change(self, |bytes| bytes.closed = true);
         // Another call may have found it, too.
         if before.closed {
             return;
@@ -189,7 +158,7 @@ impl Budget {
     }
 }
 
-/// The connection that is closed because it holds the most.
+/// The connection that is closed because its peer holds the most.
 struct Hoarder {
     peer: Option<SocketAddr>,
     bytes: usize,
@@ -205,31 +174,37 @@ impl fmt::Display for Hoarder {
         }
         write!(
             f,
-            " left {bytes} bytes of calls unfinished, more than any other peer, and the memory for \
-             calls in flight is used up: {most} bytes (MAX_BYTES_IN_FLIGHT)"
+            " left {bytes} bytes of calls unfinished on this connection, and more than any other peer \
+             on all of its connections. The memory for calls in flight is used up: {most} bytes \
+             (MAX_BYTES_IN_FLIGHT)"
         )
     }
 }
 
-/// The bytes of a connection before and after a change.
-struct Changed {
-    before: Bytes,
-    after: Bytes,
-}
-
 impl Usage {
-    fn new(address: Option<SocketAddr>, peer: Arc<PeerUsage>) -> Self {
+    fn new(address: Option<SocketAddr>, peer: Arc<Totals>) -> Self {
         Self { address, peer, bytes: Mutex::default(), closed: Notify::new() }
     }
 
-    /// Changes the bytes. The totals change under the same lock, so none is ever below 0.
-    fn change(&self, budget: &Budget, change: impl FnOnce(&mut Bytes)) -> Changed {
+    fn waiting(&self) -> usize {
+        let bytes = self.bytes.lock();
+        if bytes.closed { 0 } else { bytes.waiting }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.bytes.lock().closed
+    }
+
+    /// Changes the bytes, and returns those of before. The totals change under the same
+    /// lock, so none is ever below 0.
+    fn change(&self, budget: &Budget, change: impl FnOnce(&mut Bytes)) -> Bytes {
         let mut bytes = self.bytes.lock();
         let before = *bytes;
         change(&mut bytes);
-        let after = *bytes;
-        budget.update(&self.peer, before, after);
-        Changed { before, after }
+        for totals in [&budget.totals, &*self.peer] {
+            totals.update(before, *bytes);
+        }
+        before
     }
 }
 
@@ -265,14 +240,14 @@ impl Share {
         Ok(held)
     }
 
-    fn change(&self, change: impl FnOnce(&mut Bytes)) -> Bytes {
-        self.usage.change(&self.budget, change).after
+    fn change(&self, change: impl FnOnce(&mut Bytes)) {
+        self.usage.change(&self.budget, change);
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.connections.lock().remove(self.id);
+        self.budget.connections.lock().remove(self.usage.address, self.id);
     }
 }
 
@@ -284,25 +259,21 @@ impl Held {
     /// If the budget has no room; nothing has changed then.
     pub fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let waits = self.waits;
-        let after = self.share.change(|it| {
-            it.used += bytes;
-            if waits {
-                it.waiting += bytes;
-            }
-        });
+        self.share.change(|it| *it.of_kind(waits) += bytes);
         self.bytes += bytes;
-        let budget = &self.share.budget;
-        let refusal = NoRoom { most: budget.most };
-        if after.closed {
-            self.shrink(bytes);
-            return Err(refusal);
-        }
-        if budget.make_room(&self.share.usage, after) {
+        self.make_room().inspect_err(|_| self.shrink(bytes))
+    }
+
+    fn make_room(&self) -> Result<(), NoRoom> {
+        let Share { budget, usage, .. } = &*self.share;
+        if budget.make_room(usage, self.waits) {
             return Ok(());
         }
-        budget.count_cut_off(CutOff::NoRoom);
-        budget.refused.warn(&refusal);
-        self.shrink(bytes);
+        let refusal = NoRoom { most: budget.most };
+        if !usage.is_closed() {
+            budget.count_cut_off(CutOff::NoRoom);
+            budget.refused.warn(&refusal);
+        }
         Err(refusal)
     }
 
@@ -314,28 +285,34 @@ impl Held {
 
     fn shrink(&mut self, bytes: usize) {
         let waits = self.waits;
-        self.share.change(|it| {
-            it.used -= bytes;
-            if waits {
-                it.waiting -= bytes;
-            }
-        });
+        self.share.change(|it| *it.of_kind(waits) -= bytes);
         self.bytes -= bytes;
     }
 
-    /// Sets whether the bytes are in use because of the peer.
-    pub fn set_waits(&mut self, waits: bool) {
-        if self.waits == waits {
-            return;
+    /// The bytes wait for the peer from now on.
+    ///
+    /// # Errors
+    ///
+    /// If the budget has no room for what waits.
+    pub fn wait(&mut self) -> Result<(), NoRoom> {
+        if self.waits {
+            return Ok(());
         }
+        self.set_waits(true);
+        self.make_room()
+    }
+
+    /// The bytes do not wait for the peer any more.
+    pub fn stop_waiting(&mut self) {
+        self.set_waits(false);
+    }
+
+    fn set_waits(&mut self, waits: bool) {
+        let (before, bytes) = (self.waits, self.bytes);
         self.waits = waits;
-        let bytes = self.bytes;
         self.share.change(|it| {
-            if waits {
-                it.waiting += bytes;
-            } else {
-                it.waiting -= bytes;
-            }
+            *it.of_kind(before) -= bytes;
+            *it.of_kind(waits) += bytes;
         });
     }
 }
@@ -347,7 +324,7 @@ impl Held {
     ///
     /// If the budget has no room.
     pub fn attach(mut self, text: String) -> Result<bytes::Bytes, NoRoom> {
-        self.set_waits(true);
+        self.wait()?;
         self.grow(text.capacity())?;
         Ok(bytes::Bytes::from_owner(HeldText { text, _held: self }))
     }

@@ -90,7 +90,7 @@ where
                 Poll::Ready(None) => return Poll::Ready(Ok(self.buffer.finish()?)),
                 Poll::Pending => {
                     self.buffer.copy()?;
-                    self.buffer.held.set_waits(true);
+                    self.buffer.held.wait()?;
                     return Poll::Pending;
                 }
             }
@@ -174,7 +174,7 @@ impl Buffer {
     }
 
     fn finish(&mut self) -> Result<Body, NoRoom> {
-        self.held.set_waits(false);
+        self.held.stop_waiting();
         let bytes = match (self.whole.take(), self.blocks.pop()) {
             (Some(whole), _) => whole,
             (None, None) => Bytes::new(),

@@ -232,7 +232,7 @@ impl Caller {
             return self.send(response, respond).await;
         }
         // It counts until it ends.
-        held.set_waits(true);
+        held.wait()?;
         self.send(response, respond).await
     }
 
@@ -254,8 +254,7 @@ impl Caller {
         let Message::Stream(chunks, mut held) = message else {
             return self.serve_message(Call { kind, parts, message }, respond).await;
         };
-        held.set_waits(true);
-        if let Err(refusal) = held.grow(REFLECTION_BYTES) {
+        if let Err(refusal) = held.wait().and_then(|()| held.grow(REFLECTION_BYTES)) {
             let status = Status::resource_exhausted(refusal.to_string());
             return self.send(status.into_http(), respond).await;
         }

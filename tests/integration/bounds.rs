@@ -202,20 +202,24 @@ async fn health_watches_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_small_connections_of_two_addresses_leave_room_for_others() {
+async fn unfinished_calls_on_many_connections_take_no_room_from_whole_ones() {
     let settings = [("MAX_BYTES_IN_FLIGHT", "1048576"), ("GRPC_TRANSFER_TIMEOUT", "10m")];
     let service = Tollgate::start(RULES, &settings);
-    let mut hoard = Vec::new();
-    for number in 0..250 {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind((Ipv4Addr::new(127, 0, 0, 5 + number % 2), 0).into()).unwrap();
-        let stream = socket.connect(service.grpc).await.unwrap();
-        let connection = RawGrpc::over(stream).await.unwrap();
-        hoard.push(connection.open_call().await);
-        // Its end shows that the first call has begun. It is refused once the budget is used up.
-        let _ = connection.try_call(&message()[5..]).await;
-    }
+    // The address of the client has unfinished calls, too.
+    let neighbour = RawGrpc::connect(service.grpc).await;
+    let mut hoard = vec![neighbour.open_call().await];
     let client = RawGrpc::connect(service.grpc).await;
+    for _ in 0..250 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, 5), 0).into()).unwrap();
+        let stream = socket.connect(service.grpc).await.unwrap();
+        let Ok(connection) = RawGrpc::over(stream).await else { continue };
+        hoard.extend(connection.try_open_call().await);
+        // Whole calls, though the connection may have been closed for others meanwhile.
+        let _ = connection.try_call(&message()[5..]).await;
+        assert_eq!(client.call(&message()[5..]).await.code, Code::Ok);
+    }
+    assert!(0.0 < cut_off(&service).iter().map(|(_, count)| count).sum::<f64>());
     let mut open = Vec::new();
     for _ in 0..8 {
         open.push(client.open_call().await);
@@ -223,6 +227,7 @@ async fn many_small_connections_of_two_addresses_leave_room_for_others() {
     for call in open {
         assert_eq!(call.finish(message()).await.code, Code::Ok);
     }
+    assert_eq!(neighbour.call(&message()[5..]).await.code, Code::Ok);
     drop(hoard);
 }
 

@@ -83,10 +83,10 @@ pub(super) const LISTENERS: Group = Group {
             help: "Most memory for calls in flight, in bytes, at least 1048576: of gRPC and \
                    `/json`, over all connections. A call counts as 8192 and the bytes of its \
                    headers, its message, encoded and decoded, and its answer. Beyond the bound, \
-                   the connection with the most unfinished messages and unread answers is closed, or the call is answered \
-                   with RESOURCE_EXHAUSTED or 503, and `tollgate_calls_cut_off_total` grows. Raise \
-                   it, together with the memory limit of the container, if that happens without an \
-                   attack.",
+                   connections of the address with the most unfinished messages and unread answers are closed, or \
+                   calls are answered with RESOURCE_EXHAUSTED or 503, and \
+                   `tollgate_calls_cut_off_total` grows. Raise it, together with the memory limit \
+                   of the container, if that happens without an attack.",
         },
         Setting {
             name: "JSON_MAX_BYTES",
