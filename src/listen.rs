@@ -13,7 +13,11 @@ mod serve;
 mod socket;
 mod stalls;
 
-pub use self::{connection::Connection, memory::Dialer, room::ConnectionBounds};
+pub use self::{
+    connection::Connection,
+    memory::Dialer,
+    room::{Activity, ConnectionBounds},
+};
 use self::{room::Room, socket::Socket};
 
 /// The pause after the system failed to accept a connection, as it does when

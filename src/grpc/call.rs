@@ -25,6 +25,7 @@ use tonic::{
 use super::codec;
 use crate::{
     budget::{self, CALL_BYTES, Held, NoRoom, ReadError, ReadLimits, Reader, Share},
+    listen::Activity,
     metrics::CutOff,
     service::LARGEST_MESSAGE,
 };
@@ -54,6 +55,7 @@ pub(super) struct Caller {
     /// The time for a message to arrive, and for its answer to be taken.
     pub(super) patience: Duration,
     pub(super) share: Arc<Share>,
+    pub(super) activity: Activity,
     pub(super) long_streams: Semaphore,
 }
 
@@ -226,6 +228,7 @@ impl Caller {
             return self.send(status.into_http(), respond).await;
         }
         let response = self.handle(parts, bytes.into(), respond).await?;
+        self.activity.note_call();
         if kind != Kind::Watch {
             // The parts of the answer count by themselves.
             drop(held);
@@ -260,6 +263,7 @@ impl Caller {
         }
         let messages = body::Body::from_stream(timely(chunks, self.patience));
         let response = self.handle(parts, messages, respond).await?;
+        self.activity.note_call();
         self.send(response, respond).await
     }
 

@@ -70,6 +70,7 @@ impl ConnectionServer {
             connection.limit_age(age.saturating_add(grace));
         }
         connection.limit_stalls(limits.transfer_timeout);
+        let activity = connection.activity();
         let mut connection = handshake(connection, limits.max_streams).await?;
         let share = budget.connect(peer.remote_addr());
         let pings = connection.ping_pong();
@@ -78,6 +79,7 @@ impl ConnectionServer {
             peer,
             patience: limits.transfer_timeout,
             share: Arc::clone(&share),
+            activity,
             long_streams: call::long_streams(),
         });
 

@@ -67,16 +67,19 @@ async fn serve_connection(
     mut stop: watch::Receiver<bool>,
 ) {
     connection.limit_requests(REQUEST_TIMEOUT);
+    let activity = connection.activity();
     let extension = Arc::clone(&share);
     let turn = Arc::new(Turn::default());
     let turns = Arc::clone(&turn);
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(Arc::clone(&extension));
-        let response = router.clone().call(request);
+        let (activity, response) = (activity.clone(), router.clone().call(request));
         let turns = Arc::clone(&turns);
         async move {
             turns.take().await;
-            response.await
+            let response = response.await;
+            activity.note_call();
+            response
         }
     });
     let mut server = http1::Builder::new();

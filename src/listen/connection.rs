@@ -20,7 +20,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use super::{room::Place, stalls::StallTimeout};
+use super::{
+    room::{Activity, Place},
+    stalls::StallTimeout,
+};
 use crate::tls::ALPN;
 
 /// The time within which a new connection must finish its TLS handshake and send
@@ -132,6 +135,11 @@ impl Connection {
     /// The address of the peer; `None` on unix sockets and within the process.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// Where to report its calls.
+    pub fn activity(&self) -> Activity {
+        self.place.activity()
     }
 
     fn check_stall<T>(

@@ -5,7 +5,9 @@
 //! oldest handshake of the address with the most of them is closed. Then the connection
 //! takes one of `MAX_CONNECTIONS` places. If its address has as many as it may, or if there
 //! is none left, a silent connection is closed for it: of the same address, or of that
-//! with the most. If none is silent, the new connection is closed.
+//! with the most. If all addresses have few, none of them is to blame, and it may be of any.
+//! One without an answered call is closed before others. If none is silent, the new
+//! connection is closed.
 
 use std::{
     io,
@@ -29,8 +31,14 @@ use crate::{
     warnings::WarningLimiter,
 };
 
-/// A connection that neither sends nor takes a byte for this time is silent.
+/// A connection is silent if no call was answered for this time.
 const SILENCE: Duration = Duration::from_secs(1);
+
+/// A new connection is silent if no call was answered until then.
+const FIRST_CALL: Duration = Duration::from_millis(200);
+
+/// Addresses with so many connections have few.
+const FEW: usize = 16;
 
 /// The fewest places for handshakes.
 const MIN_HANDSHAKES: usize = 16;
@@ -50,6 +58,11 @@ impl ConnectionBounds {
     /// that start at the same time.
     pub fn most_handshakes(&self) -> usize {
         (self.most / 4).max(MIN_HANDSHAKES)
+    }
+
+    /// The connections that an address can have without being to blame for a lack of places.
+    fn few(&self) -> usize {
+        (self.most / 4).min(FEW)
     }
 }
 
@@ -149,7 +162,7 @@ impl Room {
         let mut members = self.members.lock();
         let id = members.next_id;
         members.next_id += 1;
-        let member = Arc::new(Member::new(id, sender, self.now()));
+        let member = Arc::new(Member::new(id, sender));
         let mut closed = None;
         if self.bounds.most_handshakes() <= members.handshakes.len()
             && let Some((peer, count)) = members.handshakes.largest_peer()
@@ -157,15 +170,14 @@ impl Room {
             members.handshakes.evict_oldest(peer);
             closed = Some(Closed { reason: ClosedConnection::Handshake, peer, count });
         }
-        members.handshakes.insert(peer, Arc::clone(&member));
+        members.handshakes.insert(peer, Arc::clone(&member), self.now());
         drop(members);
         self.with_metrics(|it, label| it.add_handshakes(label, 1));
         if let Some(closed) = closed {
             self.report(closed);
         }
-        let watched =
-            Watched { stream, room: Arc::clone(self), member: Arc::clone(&member), evicted };
-        (Place { room: Arc::clone(self), peer, member, established: false }, watched)
+        let place = Place { room: Arc::clone(self), peer, member, established: false };
+        (place, Watched { stream, evicted })
     }
 
     /// Makes a handshake a connection. `Err` if it has been closed, or if there is no place
@@ -177,7 +189,7 @@ impl Room {
         }
         let found = members.connections.find_place(peer, self.bounds, self.now());
         if found.is_ok() {
-            members.connections.insert(peer, Arc::clone(member));
+            members.connections.insert(peer, Arc::clone(member), self.now());
         }
         let count = members.connections.len();
         drop(members);
@@ -238,7 +250,25 @@ impl Room {
     }
 }
 
+/// Tells the room of a connection about its calls.
+#[derive(Clone, Debug)]
+pub struct Activity {
+    room: Arc<Room>,
+    member: Arc<Member>,
+}
+
+impl Activity {
+    /// A call was answered.
+    pub fn note_call(&self) {
+        self.member.note_call(self.room.now());
+    }
+}
+
 impl Place {
+    pub(super) fn activity(&self) -> Activity {
+        Activity { room: Arc::clone(&self.room), member: Arc::clone(&self.member) }
+    }
+
     /// Takes the place of a connection, now that the handshake is done.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! Connections by their peer, and the choice of one to close.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -12,40 +13,49 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{Closed, ConnectionBounds, SILENCE};
+use super::{Closed, ConnectionBounds, FIRST_CALL, SILENCE};
 use crate::{metrics::ClosedConnection, net::Peer};
 
-/// The most connections to look at for a silent one.
+/// The most connections to look at for one to close.
 const TRIES: usize = 16;
 
 /// A connection or a handshake.
 #[derive(Debug)]
 pub(super) struct Member {
     id: u64,
-    /// Milliseconds from the start of the room to the last byte.
-    last_byte: AtomicU64,
+    /// When it became a handshake or a connection, in milliseconds from the start of the room.
+    begin: AtomicU64,
+    /// The time of the last call that was answered; 0 for none.
+    last_call: AtomicU64,
     evict: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 impl Member {
     /// `id` grows with each new member.
-    pub(super) fn new(id: u64, evict: oneshot::Sender<()>, now: Duration) -> Self {
-        let member = Self { id, last_byte: AtomicU64::new(0), evict: Mutex::new(Some(evict)) };
-        member.touch(now);
-        member
+    pub(super) fn new(id: u64, evict: oneshot::Sender<()>) -> Self {
+        let evict = Mutex::new(Some(evict));
+        Self { id, begin: AtomicU64::new(0), last_call: AtomicU64::new(0), evict }
     }
 
     pub(super) fn id(&self) -> u64 {
         self.id
     }
 
-    pub(super) fn touch(&self, now: Duration) {
-        self.last_byte.store(milliseconds(now), Relaxed);
+    /// A call was answered.
+    pub(super) fn note_call(&self, now: Duration) {
+        self.last_call.store(milliseconds(now).max(1), Relaxed);
     }
 
-    fn is_silent(&self, now: Duration) -> bool {
-        let silence = milliseconds(now).saturating_sub(self.last_byte.load(Relaxed));
-        milliseconds(SILENCE) <= silence
+    /// How soon it has to make room, the least first, or `None` if it does not have to:
+    /// those without an answered call, and those whose last one is longest ago.
+    fn rank(&self, now: Duration) -> Option<Rank> {
+        let last_call = self.last_call.load(Relaxed);
+        let (since, pause) = match last_call {
+            0 => (self.begin.load(Relaxed), FIRST_CALL),
+            _ => (last_call, SILENCE),
+        };
+        let is_silent = milliseconds(pause) <= milliseconds(now).saturating_sub(since);
+        is_silent.then_some(Rank { last_call, id: self.id })
     }
 
     fn evict(&self) {
@@ -60,10 +70,19 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The order in which members make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    last_call: u64,
+    id: u64,
+}
+
 /// Connections by their peer.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
-    peers: HashMap<Peer, PeerMembers>,
+    peers: BTreeMap<Peer, PeerMembers>,
+    /// The peer after which to look for the next silent member.
+    last: Option<Peer>,
     /// All peers, by the number of their members.
     by_count: BTreeSet<(usize, Peer)>,
     len: usize,
@@ -78,17 +97,18 @@ struct PeerMembers {
 }
 
 impl PeerMembers {
-    /// A silent member, one of a few that are looked at.
-    fn find_silent(&mut self, now: Duration) -> Option<u64> {
-        for _ in 0..TRIES.min(self.members.len()) {
+    /// The first to make room of the next few members, if they have to.
+    fn find_silent(&mut self, tries: usize, now: Duration) -> Option<Rank> {
+        let mut first: Option<Rank> = None;
+        for _ in 0..tries.min(self.members.len()) {
             let mut turn = self.members.range(self.next..).chain(&self.members);
-            let (id, member) = turn.next()?;
+            let Some((id, member)) = turn.next() else { break };
             self.next = id + 1;
-            if member.is_silent(now) {
-                return Some(*id);
+            if let Some(rank) = member.rank(now) {
+                first = Some(first.map_or(rank, |first| first.min(rank)));
             }
         }
-        None
+        first
     }
 }
 
@@ -106,7 +126,8 @@ impl Crowd {
         self.by_count.last().map(|(count, peer)| (*peer, *count))
     }
 
-    pub(super) fn insert(&mut self, peer: Peer, member: Arc<Member>) {
+    pub(super) fn insert(&mut self, peer: Peer, member: Arc<Member>, now: Duration) {
+        member.begin.store(milliseconds(now), Relaxed);
         let members = &mut self.peers.entry(peer).or_default().members;
         let before = members.len();
         members.insert(member.id, member);
@@ -161,14 +182,17 @@ impl Crowd {
         let is_bounded = peer != Peer::Local;
         if is_bounded && bounds.most_per_peer.is_some_and(|most| most <= own) {
             let closed = Closed { reason: ClosedConnection::Peer, peer, count: own };
-            return self.evict_silent(peer, now).then_some(Some(closed)).ok_or(closed);
+            return self.evict_silent_of(peer, now).then_some(Some(closed)).ok_or(closed);
         }
         if self.len < bounds.most {
             return Ok(None);
         }
         let Some((largest, count)) = self.largest_peer() else { return Ok(None) };
         let closed = Closed { reason: ClosedConnection::Full, peer: largest, count };
-        if self.evict_silent(largest, now) {
+        if count <= bounds.few() {
+            return self.evict_silent(now).then_some(Some(closed)).ok_or(closed);
+        }
+        if self.evict_silent_of(largest, now) {
             return Ok(Some(closed));
         }
         // A peer with few connections, such as a health check, is served in any case.
@@ -179,10 +203,27 @@ impl Crowd {
         Err(closed)
     }
 
-    fn evict_silent(&mut self, peer: Peer, now: Duration) -> bool {
-        let Some(id) = self.peers.get_mut(&peer).and_then(|it| it.find_silent(now)) else {
-            return false;
-        };
+    fn evict_silent_of(&mut self, peer: Peer, now: Duration) -> bool {
+        let Some(members) = self.peers.get_mut(&peer) else { return false };
+        let Some(Rank { id, .. }) = members.find_silent(TRIES, now) else { return false };
+        self.evict(peer, id);
+        true
+    }
+
+    /// Closes a silent member of any peer.
+    fn evict_silent(&mut self, now: Duration) -> bool {
+        let mut first: Option<(Rank, Peer)> = None;
+        for _ in 0..TRIES.min(self.peers.len()) {
+            let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+            let mut turn = self.peers.range((after, Bound::Unbounded)).chain(&self.peers);
+            let Some((&peer, _)) = turn.next() else { break };
+            self.last = Some(peer);
+            let Some(members) = self.peers.get_mut(&peer) else { break };
+            if let Some(rank) = members.find_silent(TRIES, now) {
+                first = Some(first.map_or((rank, peer), |first| first.min((rank, peer))));
+            }
+        }
+        let Some((Rank { id, .. }, peer)) = first else { return false };
         self.evict(peer, id);
         true
     }

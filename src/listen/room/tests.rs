@@ -37,9 +37,14 @@ impl Client {
         matches!(self.stream.read_u8().now_or_never(), Some(Err(_)))
     }
 
-    async fn send(&mut self) {
+    /// Sends something that is no call.
+    async fn ping(&mut self) {
         self.theirs.write_u8(0).await.unwrap();
         self.stream.read_u8().await.unwrap();
+    }
+
+    fn call(&self) {
+        self.place.activity().note_call();
     }
 }
 
@@ -71,8 +76,9 @@ async fn a_silent_connection_of_the_same_address_is_closed() {
     let room = room(BOUNDS);
     let mut places: Vec<_> = (0..6).filter_map(|_| connect(&room, address(1))).collect();
     advance(SILENCE).await;
-    for client in &mut places[1..] {
-        client.send().await;
+    places[0].ping().await;
+    for client in &places[1..] {
+        client.call();
     }
     let _new = connect(&room, address(1)).unwrap();
     let closed: Vec<_> = places.iter_mut().map(Client::is_closed).collect();
@@ -105,6 +111,32 @@ async fn the_address_with_most_connections_makes_room() {
     assert!(more.is_some());
     assert_eq!(many.iter_mut().filter_map(|it| it.is_closed().then_some(())).count(), 2);
     assert!(!few.iter_mut().any(Client::is_closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_peers_without_calls_give_way_before_one_with_calls() {
+    let bounds = ConnectionBounds { most: 100, most_per_peer: None };
+    for local in [false, true] {
+        let room = room(bounds);
+        let from = |host| if local { None } else { address(host) };
+        let mut proxy: Vec<_> = (0..3).filter_map(|_| connect(&room, from(1))).collect();
+        let mut others = Vec::new();
+        for round in 0..1_000_u16 {
+            if round % 85 == 0 {
+                // One call each 1.7 s.
+                proxy.iter().for_each(Client::call);
+            }
+            advance(Duration::from_millis(20)).await;
+            let new = connect(&room, from(2 + u8::try_from(round % 200).unwrap()));
+            others.extend(new);
+            others.retain_mut(|other| !other.is_closed());
+            for other in &mut others {
+                other.ping().await;
+            }
+            assert!(!proxy.iter_mut().any(Client::is_closed), "{round}");
+        }
+        assert!(90 < others.len() && connect(&room, from(250)).is_some());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,9 @@
-//! A stream that notes when its peer is active, and fails once it has to make room.
+//! A stream that fails once its connection has to make room.
 
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use futures_util::FutureExt;
@@ -13,14 +12,12 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::{Room, crowd::Member, no_place};
+use super::no_place;
 
 /// The stream of a connection.
 #[derive(Debug)]
 pub(in crate::listen) struct Watched<S> {
     pub(super) stream: S,
-    pub(super) room: Arc<Room>,
-    pub(super) member: Arc<Member>,
     pub(super) evicted: oneshot::Receiver<()>,
 }
 
@@ -29,10 +26,6 @@ impl<S> Watched<S> {
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let evicted = self.evicted.is_terminated() || self.evicted.poll_unpin(context).is_ready();
         if evicted { Err(no_place()) } else { Ok(()) }
-    }
-
-    fn touch(&self) {
-        self.member.touch(self.room.now());
     }
 }
 
@@ -43,9 +36,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(context)?;
-        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
-        self.touch();
-        Poll::Ready(read)
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -56,9 +47,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.check(context)?;
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
-        self.touch();
-        Poll::Ready(written)
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -67,9 +56,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check(context)?;
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices));
-        self.touch();
-        Poll::Ready(written)
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

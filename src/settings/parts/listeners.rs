@@ -37,13 +37,16 @@ fn max_streams(text: &str) -> value::Parsed<u32> {
     Ok(u32::try_from(streams).unwrap_or(u32::MAX))
 }
 
+/// The default of `MAX_CONNECTIONS_PER_PEER`, if half of all connections are more.
+const MOST_PER_PEER: usize = 1_000;
+
 fn bounds(reader: &mut SettingReader<'_>) -> ConnectionBounds {
     let most = reader.value("MAX_CONNECTIONS", |text| value::number(text, 1..=u32::MAX));
     let per_peer = |text: &str| value::number(text, 0..=u32::MAX);
     let most_per_peer = match reader.optional("MAX_CONNECTIONS_PER_PEER", per_peer) {
         Some(0) => None,
         Some(most_per_peer) => Some(most_per_peer),
-        None => Some(most.div_ceil(2)),
+        None => Some(most.div_ceil(2).min(MOST_PER_PEER)),
     };
     ConnectionBounds { most, most_per_peer }
 }

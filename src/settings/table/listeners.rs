@@ -61,8 +61,8 @@ pub(super) const LISTENERS: Group = Group {
             default: "10000",
             help: "Most open connections of each listener, at least 1; unfinished handshakes are \
                    bounded apart, by a fourth of it. A further connection replaces one of the \
-                   address with the most connections, if that has been silent for a second, or is \
-                   closed itself. Raise it if the log reports that few places are left, together \
+                   address with the most connections, if no call on that was answered for a \
+                   second, or is closed itself. Raise it if the log reports that few places are left, together \
                    with the hard limit of open files (`ulimit -Hn`), as each listener may use that \
                    many, and with the memory of the container, 200 KiB for each. Lower it if the \
                    container has less than 2.2 GiB.",
@@ -72,9 +72,10 @@ pub(super) const LISTENERS: Group = Group {
             value: NUMBER,
             default: "",
             help: "Most open connections from one address (of IPv6, from one /64 network) to each \
-                   listener. 0 means no bound. Default: half of `MAX_CONNECTIONS`. Unix sockets \
-                   have no such bound. Set it to 0 if all clients share one address, as behind NAT; \
-                   lower it if you do not trust clients.",
+                   listener. 0 means no bound. Default: 1000, or half of `MAX_CONNECTIONS` if that \
+                   is less. Unix sockets have no such bound. Raise it if more clients share one \
+                   address, as behind NAT, or if the log reports it for a proxy; lower it if you do \
+                   not trust clients.",
         },
         Setting {
             name: "MAX_BYTES_IN_FLIGHT",
