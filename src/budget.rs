@@ -264,6 +264,18 @@ impl Held {
         self.make_room().inspect_err(|_| self.shrink(bytes))
     }
 
+    /// Uses so many bytes if these are more.
+    ///
+    /// # Errors
+    ///
+    /// If the budget has no room.
+    pub fn grow_to(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        match bytes.checked_sub(self.bytes) {
+            None | Some(0) => Ok(()),
+            Some(more) => self.grow(more),
+        }
+    }
+
     fn make_room(&self) -> Result<(), NoRoom> {
         let Share { budget, usage, .. } = &*self.share;
         if budget.make_room(usage, self.waits) {

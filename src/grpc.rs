@@ -16,6 +16,7 @@ mod call;
 pub mod client;
 pub mod codec;
 pub mod connection;
+mod frames;
 mod health;
 pub mod request;
 mod response;

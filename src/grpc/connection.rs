@@ -7,7 +7,10 @@ use tokio::{pin, sync::watch, time};
 use tonic::{service::Routes, transport::server::Connected};
 use tracing::debug;
 
-use super::call::{self, Caller, Chunk};
+use super::{
+    call::{self, Caller, Chunk},
+    frames::Frames,
+};
 use crate::{budget::Budget, listen::Connection};
 
 /// The bytes of one call that may arrive before they are read.
@@ -71,8 +74,9 @@ impl ConnectionServer {
         }
         connection.limit_stalls(limits.transfer_timeout);
         let activity = connection.activity();
-        let mut connection = handshake(connection, limits.max_streams).await?;
         let share = budget.connect(peer.remote_addr());
+        let frames = Frames::new(connection, Arc::clone(&share), limits.transfer_timeout);
+        let mut connection = handshake(frames, limits.max_streams).await?;
         let pings = connection.ping_pong();
         let caller = Arc::new(Caller {
             routes,
@@ -123,9 +127,9 @@ impl ConnectionServer {
 }
 
 async fn handshake(
-    connection: Connection,
+    connection: Frames,
     max_streams: u32,
-) -> Result<server::Connection<Connection, Chunk>, h2::Error> {
+) -> Result<server::Connection<Frames, Chunk>, h2::Error> {
     server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

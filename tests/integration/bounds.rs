@@ -20,10 +20,10 @@ use testkit::{
     wait::{TIMEOUT, eventually_async, holds_for},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, split},
     net::TcpSocket,
     task::{JoinSet, spawn_blocking},
-    time::{Instant, Interval, MissedTickBehavior, interval, timeout},
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout},
 };
 use tonic::Code;
 
@@ -449,6 +449,61 @@ async fn an_answer_that_is_not_taken_is_reset_after_the_transfer_timeout() {
         assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
         assert_eq!(begin.elapsed().as_secs(), 3);
     }
+}
+
+/// A gRPC connection that begins with this frame, after empty settings.
+async fn begin_frame(service: &InProcess, frame: &[u8]) -> DuplexStream {
+    let mut stream = service.dialers.grpc.connect().await.unwrap();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    stream.write_all(&[preface, &settings[..], frame].concat()).await.unwrap();
+    stream
+}
+
+/// The beginning of a frame of an unknown type, of 16 KiB.
+const UNKNOWN: [u8; 9] = [0, 64, 0, 0xbb, 0, 0, 0, 0, 0];
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_drips_in_is_late_after_the_transfer_timeout() {
+    let service = InProcess::start(RULES, &[("GRPC_TRANSFER_TIMEOUT", "3s")]).await;
+    // And headers that a further frame has to end.
+    for frame in [UNKNOWN, [0, 0, 1, 1, 0, 0, 0, 0, 1]] {
+        let (mut reader, mut writer) = split(begin_frame(&service, &frame).await);
+        let begin = Instant::now();
+        let drip = async {
+            loop {
+                sleep(Duration::from_millis(400)).await;
+                // An error means that the connection is closed.
+                let _ = writer.write_all(&[0]).await;
+            }
+        };
+        tokio::select! {
+            () = drip => {}
+            read = timeout(TIMEOUT, async { reader.read_to_end(&mut Vec::new()).await }) => {
+                read.expect("an end").unwrap();
+            }
+        }
+        assert_eq!(begin.elapsed().as_secs(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_frames_are_bounded() {
+    let settings = [("MAX_BYTES_IN_FLIGHT", "1048576"), ("GRPC_TRANSFER_TIMEOUT", "10m")];
+    let service = InProcess::start(RULES, &settings).await;
+    let mut open = Vec::new();
+    for _ in 0..100 {
+        let half = [&UNKNOWN[..], &[b'x'; 16_000]].concat();
+        open.push(begin_frame(&service, &half).await);
+        sleep(Duration::from_millis(1)).await;
+    }
+    // There is room for 65 of them.
+    let labels = [("reason", "connection_closed")];
+    let metrics = service.metrics().await;
+    let closed = metrics.value("tollgate_calls_cut_off_total", &labels);
+    assert!((35.0..50.0).contains(&closed), "{closed}");
+    let beside = service.raw_grpc().await;
+    assert_eq!(beside.call(&message()[5..]).await.code, Code::Ok);
 }
 
 #[tokio::test]
