@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// A connection is silent if no call was answered for this time.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// A new connection is silent if no call was answered until then.
 const FIRST_CALL: Duration = Duration::from_millis(200);

@@ -121,7 +121,7 @@ async fn connections_to_a_socket_are_limited() {
     assert!(answers(&raw).await);
     // An endless call on a connection that reaches its maximum age.
     let endless = raw.open_call().await;
-    // In favour of others, once it has been silent for a second, or at that age.
+    // In favour of others, once no call was answered for 2 s, or at that age.
     eventually_async("a place", async || {
         let stream = UnixStream::connect(&path).await.unwrap();
         match RawGrpc::over(stream).await {

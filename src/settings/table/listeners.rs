@@ -61,8 +61,8 @@ pub(super) const LISTENERS: Group = Group {
             default: "10000",
             help: "Most open connections of each listener, at least 1; unfinished handshakes are \
                    bounded apart, by a fourth of it. A further connection replaces one of the \
-                   address with the most connections, if no call on that was answered for a \
-                   second, or is closed itself. Raise it if the log reports that few places are left, together \
+                   address with the most connections, if no call on that was answered for 2 s, \
+                   or is closed itself. Raise it if the log reports that few places are left, together \
                    with the hard limit of open files (`ulimit -Hn`), as each listener may use that \
                    many, and with the memory of the container, 200 KiB for each. Lower it if the \
                    container has less than 2.2 GiB.",
