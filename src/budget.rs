@@ -93,6 +93,7 @@ pub struct Held {
     share: Arc<Share>,
     bytes: usize,
     waits: bool,
+    is_answer: bool,
 }
 
 impl Budget {
@@ -126,7 +127,7 @@ impl Budget {
 
     /// Whether bytes of a connection, which count already, have room. Closes connections
     /// for them.
-    fn make_room(&self, usage: &Usage, waits: bool) -> bool {
+    fn make_room(&self, usage: &Usage, held: &Held) -> bool {
         // The memory of closed connections is free once their tasks have ended.
         while self.most < self.totals.open()
             && self.most / 4 <= self.totals.waiting()
@@ -138,10 +139,11 @@ impl Budget {
         if usage.is_closed() {
             return false;
         }
-        let has_room = if waits {
-            self.totals.open() <= self.most
-        } else {
-            self.totals.deciding() <= self.most_deciding()
+        let has_room = match (held.waits, held.is_answer) {
+            (false, _) => self.totals.deciding() <= self.most_deciding(),
+            (true, false) => self.totals.open() <= self.most,
+            // While connections are being closed, unfinished calls leave room for answers.
+            (true, true) => self.totals.open() <= self.most + self.most / 4,
         };
         has_room || usage.peer.open() <= self.connections.lock().share(self.most_deciding())
     }
@@ -235,7 +237,18 @@ impl Share {
     ///
     /// If the budget has no room.
     pub fn hold(self: &Arc<Self>, bytes: usize, waits: bool) -> Result<Held, NoRoom> {
-        let mut held = Held { share: Arc::clone(self), bytes: 0, waits };
+        let mut held = Held { share: Arc::clone(self), bytes: 0, waits, is_answer: false };
+        held.grow(bytes)?;
+        Ok(held)
+    }
+
+    /// Uses `bytes` of an answer, until the peer has taken them.
+    ///
+    /// # Errors
+    ///
+    /// If the budget has no room.
+    pub fn hold_answer(self: &Arc<Self>, bytes: usize) -> Result<Held, NoRoom> {
+        let mut held = Held { share: Arc::clone(self), bytes: 0, waits: true, is_answer: true };
         held.grow(bytes)?;
         Ok(held)
     }
@@ -278,7 +291,7 @@ impl Held {
 
     fn make_room(&self) -> Result<(), NoRoom> {
         let Share { budget, usage, .. } = &*self.share;
-        if budget.make_room(usage, self.waits) {
+        if budget.make_room(usage, self) {
             return Ok(());
         }
         let refusal = NoRoom { most: budget.most };
@@ -292,7 +305,7 @@ impl Held {
     /// The bytes, which this does not hold any more.
     fn take(&mut self) -> Self {
         let bytes = mem::take(&mut self.bytes);
-        Self { share: Arc::clone(&self.share), bytes, waits: self.waits }
+        Self { share: Arc::clone(&self.share), bytes, waits: self.waits, is_answer: self.is_answer }
     }
 
     fn shrink(&mut self, bytes: usize) {
@@ -336,6 +349,7 @@ impl Held {
     ///
     /// If the budget has no room.
     pub fn attach(mut self, text: String) -> Result<bytes::Bytes, NoRoom> {
+        self.is_answer = true;
         self.wait()?;
         self.grow(text.capacity())?;
         Ok(bytes::Bytes::from_owner(HeldText { text, _held: self }))

@@ -88,7 +88,8 @@ async fn read_body(
     }
     let limits = ReadLimits { longest: max.0, patience: BODY_TIMEOUT };
     let held = share.hold(CALL_BYTES, false)?;
-    Reader::new(body.into_data_stream(), limits, held).read().await
+    // hyper reads a body once it is asked for it.
+    Reader::of_lazy(body.into_data_stream(), limits, held).read().await
 }
 
 fn body_error(error: &ReadError, MaxBytes(max): MaxBytes) -> Response {

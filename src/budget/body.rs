@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    mem,
     task::{Context, Poll},
     time::Duration,
 };
@@ -59,6 +60,8 @@ pub struct ReadLimits {
 pub struct Reader<S> {
     chunks: S,
     limits: ReadLimits,
+    /// Whether the body arrives without being asked for.
+    asked: bool,
     buffer: Buffer,
 }
 
@@ -68,7 +71,14 @@ where
 {
     /// `held` are the bytes of the call without its body.
     pub fn new(chunks: S, limits: ReadLimits, held: Held) -> Self {
-        Self { chunks, limits, buffer: Buffer { held, whole: None, blocks: Vec::new(), len: 0 } }
+        let buffer = Buffer { held, whole: None, blocks: Vec::new(), len: 0 };
+        Self { chunks, limits, asked: true, buffer }
+    }
+
+    /// A reader of a body that arrives only once it has been asked for, so that the first
+    /// attempt finds nothing even if all of it is there.
+    pub fn of_lazy(chunks: S, limits: ReadLimits, held: Held) -> Self {
+        Self { asked: false, ..Self::new(chunks, limits, held) }
     }
 
     /// Reads as much as has arrived. If that is not all, the bytes of the call wait for
@@ -89,6 +99,10 @@ where
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(ReadError::Cancelled)),
                 Poll::Ready(None) => return Poll::Ready(Ok(self.buffer.finish()?)),
                 Poll::Pending => {
+                    if !mem::replace(&mut self.asked, true) {
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     self.buffer.copy()?;
                     self.buffer.held.wait()?;
                     return Poll::Pending;

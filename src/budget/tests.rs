@@ -54,8 +54,9 @@ fn the_connection_that_waits_for_most_is_closed_for_another() {
     // No more are closed until the first has ended.
     let more = modest.hold(MOST / 4, false).unwrap();
     assert!(small.hold(MOST / 4, true).is_err());
+    let answer = small.hold_answer(MOST / 4).unwrap();
     assert!(!is_closed(&small));
-    drop((room, more, most));
+    drop((room, more, answer, most));
     assert_eq!(totals(&budget), [0, MOST / 4, 0]);
 }
 

@@ -151,7 +151,7 @@ impl Caller {
     pub(super) fn start(
         self: &Arc<Self>,
         request: http::Request<RecvStream>,
-        mut respond: SendResponse<Chunk>,
+        respond: SendResponse<Chunk>,
     ) {
         let (mut parts, body) = request.into_parts();
         cut_encoding(&mut parts.headers);
@@ -162,13 +162,13 @@ impl Caller {
                     Kind::Unary | Kind::Watch => self.read_arrived(Chunks(body), held),
                     Kind::Streams => Message::Stream(Chunks(body), held),
                 };
+                // A task would keep the headers of a refused call until it runs.
+                if let Message::Read(Err(ReadError::NoRoom(refusal))) = message {
+                    return refuse(refusal, respond);
+                }
                 tokio::spawn(Arc::clone(self).serve(Call { kind, parts, message }, respond));
             }
-            Err(refusal) => {
-                let refusal = Status::resource_exhausted(refusal.to_string()).into_http();
-                // An error means that the stream or the connection has ended.
-                let _ = respond.send_response(refusal, true);
-            }
+            Err(refusal) => refuse(refusal, respond),
         }
     }
 
@@ -329,7 +329,7 @@ impl Caller {
         if data.is_empty() {
             return Ok(());
         }
-        let _waiting = self.share.hold(CALL_BYTES + data.len(), true)?;
+        let _waiting = self.share.hold_answer(CALL_BYTES + data.len())?;
         let rest = async {
             while !data.is_empty() {
                 stream.reserve_capacity(data.len());
@@ -346,7 +346,7 @@ impl Caller {
         if bytes.is_empty() {
             return Ok(());
         }
-        let held = self.share.hold(bytes.len(), true)?;
+        let held = self.share.hold_answer(bytes.len())?;
         Ok(stream.send_data(Chunk { bytes, _held: Some(held) }, false)?)
     }
 }
@@ -359,6 +359,12 @@ fn cut_encoding(headers: &mut http::HeaderMap) {
     {
         headers.insert("grpc-encoding", begin);
     }
+}
+
+fn refuse(refusal: NoRoom, mut respond: SendResponse<Chunk>) {
+    let refusal = Status::resource_exhausted(refusal.to_string()).into_http();
+    // An error means that the stream or the connection has ended.
+    let _ = respond.send_response(refusal, true);
 }
 
 /// The memory of the headers, about.
