@@ -2,7 +2,8 @@
 //! or HTTP.
 //!
 //! The modules in the order of their dependencies: a module uses only modules above
-//! it. A request comes in through [`listen`] and a protocol, passes [`service`] and
+//! it. Below a module, two siblings never use each other, not even through others; a child
+//! may use the types of its parent, which uses the child. A request comes in through [`listen`] and a protocol, passes [`service`] and
 //! [`engine`], and reaches [`store`].
 //!
 //! | module         | input                                  | output                         |
@@ -50,8 +51,8 @@
 //! contain protobuf, each its own; only `spans` contains OpenTelemetry, and only
 //! `metrics` contains Prometheus. Only [`time::SystemClock`] reads the time of day for decisions.
 //! Rules never change: new rules replace all old ones between two requests.
-//! `tests/architecture.rs` checks this for every file, except the last sentence; a lint
-//! of clippy checks the clock.
+//! `tests/architecture` checks this in the product code of every file, by the names in it,
+//! except the last sentence; a lint of clippy checks the clock.
 //!
 //! To add something, start here, and see CONTRIBUTING.md:
 //!
