@@ -160,7 +160,7 @@ fn every_general_difference_is_documented_with_its_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = fs::read_to_string(root.join("docs/migrate.md")).unwrap();
     let (_, section) = document.split_once("## What still differs\n").unwrap();
-    let section = section.split("\n## ").next().unwrap();
+    let section = section.split("\n##").next().unwrap();
     let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
     let mut general = Vec::new();
     behaviour::general_differences(&Environment::default(), &mut general);
