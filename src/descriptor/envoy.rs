@@ -95,7 +95,10 @@ mod tests {
             Override { requests_per_unit: 1, unit, unit_multiplier }.limit(0)
         };
         let error = |unit, multiplier| limit(unit, multiplier).unwrap_err().to_string();
-        assert!(error(0, None).starts_with("descriptors[0].limit.unit is 0, expected"));
+        assert!(
+            error(0, None)
+                .starts_with("descriptors[0].limit.unit is missing or UNKNOWN (0), expected")
+        );
         assert!(error(8, None).starts_with("descriptors[0].limit.unit is 8, expected"));
         assert!(error(6, Some(101)).contains("at most 100 years"));
         assert!(error(3, Some(u32::MAX)).contains("at most 100 years"));

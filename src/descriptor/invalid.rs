@@ -41,8 +41,9 @@ pub enum InvalidRequest {
     },
     /// The unit of an override is unknown.
     #[error(
-        "descriptors[{descriptor}].limit.unit is {unit}, expected SECOND (1), MINUTE (2), \
-         HOUR (3), DAY (4), MONTH (5), YEAR (6) or WEEK (7)"
+        "descriptors[{descriptor}].limit.unit is {}, expected SECOND (1), MINUTE (2), \
+         HOUR (3), DAY (4), MONTH (5), YEAR (6) or WEEK (7)",
+        unit_text(*unit)
     )]
     OverrideUnit {
         /// The index of the descriptor.
@@ -88,6 +89,14 @@ impl Request {
             }
         }
         Ok(())
+    }
+}
+
+fn unit_text(unit: i32) -> String {
+    match unit {
+        // A client that leaves the field out sent no number.
+        0 => "missing or UNKNOWN (0)".to_owned(),
+        unit => unit.to_string(),
     }
 }
 

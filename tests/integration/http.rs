@@ -94,7 +94,7 @@ async fn an_invalid_request_is_400_with_the_reason() {
         (r#"{"domain":"shop"}"#.to_owned(), "rate limit descriptor list must not be empty"),
         (limited(json!({ "unit": "EON" })), r#""EON", expected SECOND, MINUTE"#),
         (limited(json!({ "unit": 8 })), "descriptors[0].limit.unit is 8, expected SECOND (1)"),
-        (limited(json!({})), "descriptors[0].limit.unit is 0, expected"),
+        (limited(json!({})), "descriptors[0].limit.unit is missing or UNKNOWN (0), expected"),
     ] {
         let reply = service.post_json(&request).await;
         assert_eq!(reply.status, 400, "{request}");
