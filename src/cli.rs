@@ -2,7 +2,10 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{ArgMatches, error::ErrorKind};
+use clap::{
+    ArgMatches,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use crate::{
     settings::{DecisionSettings, LogFormat, LogSettings, RuleSettings, Settings, SettingsError},
@@ -63,7 +66,7 @@ pub fn parse(
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Command, clap::Error> {
     let mut command = arguments::command();
-    let matches = command.try_get_matches_from_mut(args)?;
+    let matches = command.try_get_matches_from_mut(args).map_err(with_tip)?;
     let parsed = match matches.subcommand() {
         Some(("check" | "explain" | "test", matches)) if reads_stdin_twice(matches) => {
             let problem =
@@ -79,6 +82,26 @@ pub fn parse(
         None => serve(&matches, None, env),
     };
     parsed.map_err(|error| command.error(ErrorKind::ValueValidation, error))
+}
+
+/// Adds the command that was probably meant.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    let given = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(given)) => given.clone(),
+        _ => return error,
+    };
+    let is_path = given.contains('/') || given.ends_with(".yaml") || given.ends_with(".yml");
+    let tip = match error.kind() {
+        ErrorKind::InvalidSubcommand if is_path => {
+            format!("to serve these rules: tollgate serve {given}")
+        }
+        ErrorKind::ArgumentConflict => {
+            format!("write flags behind the command, as in `tollgate {given} [FLAGS]`")
+        }
+        _ => return error,
+    };
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    error
 }
 
 /// `path` replaces the flag `--config`.

@@ -4,7 +4,7 @@ use std::{ffi::OsString, fmt::Write, path::PathBuf};
 
 use clap::{
     Arg, ArgAction, Command,
-    builder::{OsStringValueParser, TypedValueParser},
+    builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser},
     value_parser,
 };
 
@@ -74,6 +74,7 @@ fn serve_command() -> Command {
             Arg::new("path")
                 .value_name("PATH")
                 .conflicts_with("TOLLGATE_CONFIG")
+                .value_parser(NonEmptyStringValueParser::new())
                 .help("A rule file, or a directory of them: the same as --config PATH"),
         )
         .args(settings())

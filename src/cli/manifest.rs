@@ -11,21 +11,35 @@ pub(super) fn is_manifest(text: &str) -> bool {
     if text.trim_start().starts_with('{') {
         return text.contains("\"apiVersion\":");
     }
-    text.lines().any(|line| line.starts_with("apiVersion:"))
+    const KEYS: [&str; 3] = ["apiVersion:", "\"apiVersion\":", "'apiVersion':"];
+    text.lines().any(|line| KEYS.iter().any(|key| line.starts_with(key)))
 }
 
-/// The objects of all documents. A `List` is replaced by its items.
+/// The objects of all documents. A list, such as a `List` or `ConfigMapList`, is replaced by
+/// its items, also in another list.
 pub(super) fn objects<'n>(documents: &'n Documents<'_>) -> Vec<Item<'n>> {
     let mut objects = Vec::new();
     let Some(roots) = documents.roots() else { return objects };
     for root in roots {
-        if kind(root) == "List" {
-            objects.extend(list(root, "items"));
-        } else {
-            objects.push(root);
-        }
+        add_objects(root, &mut objects);
     }
     objects
+}
+
+fn add_objects<'n>(object: Item<'n>, objects: &mut Vec<Item<'n>>) {
+    if !kind(object).ends_with("List") || object.get("items").is_none() {
+        objects.push(object);
+        return;
+    }
+    for item in list(object, "items") {
+        add_objects(item, objects);
+    }
+}
+
+/// Returns true for a ConfigMap, also as an item of a `ConfigMapList`, which may have no kind.
+pub(super) fn is_config_map(object: Item<'_>) -> bool {
+    let has_data = object.get("data").is_some() || object.get("binaryData").is_some();
+    kind(object) == "ConfigMap" || kind(object).is_empty() && has_data
 }
 
 pub(super) fn kind(object: Item<'_>) -> &str {

@@ -2,7 +2,7 @@
 //! line.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -58,7 +58,16 @@ impl RuleInput {
                 Err(error) => rules.errors.push(error.to_string()),
             },
             RulePlaces::Paths(paths) => {
+                let mut known = HashSet::new();
                 for path in paths {
+                    // Also other spellings of a path. Standard input has none.
+                    if let Ok(place) = path.canonicalize()
+                        && !known.insert(place)
+                    {
+                        let error = format!("{}: this is given twice: remove one", path.display());
+                        rules.errors.push(error);
+                        continue;
+                    }
                     rules.read_path(path, self.links);
                 }
             }

@@ -123,12 +123,6 @@ fn load(path: &Path, errors: &mut impl Write) -> io::Result<Option<Suite>> {
             return Ok(None);
         }
     };
-    for error in &rules.errors {
-        writeln!(errors, "error: {error}")?;
-    }
-    if !rules.errors.is_empty() {
-        return Ok(None);
-    }
     match config::compile(&rules.files, suite.options) {
         Ok(compiled) => Ok(Some(suite.with_rules(file.name, compiled.rules))),
         Err(diagnostics) => {

@@ -48,6 +48,15 @@ fn serve_is_the_default_command() {
 }
 
 #[test]
+fn a_path_without_a_command_and_flags_before_it_get_a_tip() {
+    check_rejected(&["r.yaml"], &[], "tip: to serve these rules: tollgate serve r.yaml\n");
+    check_rejected(&["rules/"], &[], "tip: to serve these rules: tollgate serve rules/\n");
+    let tip = "tip: write flags behind the command, as in `tollgate serve [FLAGS]`\n";
+    check_rejected(&["--port", "1", "serve", "r.yaml"], &[], tip);
+    check_rejected(&["serve", ""], &[], "a value is required for '[PATH]'");
+}
+
+#[test]
 fn invalid_settings_are_an_event_of_a_log_in_json() {
     let env = [("LOG_FORMAT", "json"), ("GRPC_PORT", "x")];
     for (args, env) in [(&["--log-format=json", "--grpc-port=x"][..], &[][..]), (&[], &env)] {

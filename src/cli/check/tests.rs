@@ -237,6 +237,47 @@ fn a_manifest_in_json_is_checked() {
 }
 
 #[test]
+fn lists_of_all_kinds_and_quoted_keys_are_read() {
+    let data = "{a.yaml: \"domain: d\\ndescriptors: [{key: a, rate_limit: {unlimited: true}}]\"}";
+    for manifest in [
+        format!("apiVersion: v1\nkind: ConfigMapList\nitems:\n- data: {data}\n"),
+        format!(
+            "apiVersion: v1\nkind: List\nitems:\n- kind: List\n  items:\n  - kind: ConfigMap\n    \
+             data: {data}\n"
+        ),
+        format!("\"apiVersion\": v1\n\"kind\": ConfigMap\n\"data\": {data}\n"),
+        format!("'apiVersion': v1\n'kind': ConfigMap\n'data': {data}\n"),
+    ] {
+        let (out, status) = run(&[("k.yaml", &manifest)]);
+        assert_eq!(out, "1 file, 1 rule, 0 warnings: ok\n", "{manifest}");
+        assert_eq!(status, CommandStatus::Positive);
+    }
+}
+
+#[test]
+fn a_template_is_named_with_its_line() {
+    for line in ["  a: {{ .Values.a }}", "{{- if .Values.a }}"] {
+        let manifest = format!("apiVersion: v1\nkind: ConfigMap\ndata:\n{line}\n  b: c\n");
+        let (out, status) = run(&[("k.yaml", &manifest)]);
+        assert!(out.starts_with("error: k.yaml: line 4 has the template `{{"), "{out}");
+        assert!(out.contains(".Values.a }}`, expected a manifest: render it first"), "{out}");
+        assert_eq!(status, CommandStatus::Failed);
+    }
+}
+
+#[test]
+fn a_path_that_is_given_twice_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.yaml");
+    fs::write(&path, GOOD).unwrap();
+    let other = directory.path().join(".").join("a.yaml");
+    let (out, status) = run_check(RulePlaces::Paths(vec![path, other]));
+    assert!(out.contains("a.yaml: this is given twice: remove one\n"), "{out}");
+    assert!(!out.contains("the domain"), "{out}");
+    assert_eq!(status, CommandStatus::Failed);
+}
+
+#[test]
 fn a_manifest_without_readable_rules_is_a_failure() {
     for (manifest, expected) in [
         ("apiVersion: v1\nkind: Service\n", "no ConfigMap in this manifest has a rule file"),

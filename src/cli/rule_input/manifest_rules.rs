@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::{
     cli::manifest::{
-        ConfigMapEntry, config_map_entries, is_manifest, kind, name, namespace, objects,
+        ConfigMapEntry, config_map_entries, is_config_map, is_manifest, name, namespace, objects,
     },
     config::{
         self, MAX_BYTES, SourceFile,
@@ -69,13 +69,16 @@ pub(super) fn read(file: &SourceFile) -> Result<Option<ManifestRules>, String> {
     }
     let documents = documents::read(file);
     if let Some(diagnostics) = &documents.diagnostics {
+        if let Some(error) = template_error(&text) {
+            return Err(error);
+        }
         return Err(format!("this is not a valid manifest:\n{diagnostics}"));
     }
     let manifest = Manifest { name: &file.name, lines: text.lines().collect() };
     let mut rules = ManifestRules::default();
     let mut remaining_bytes = MAX_BYTES;
     for object in objects(&documents) {
-        if kind(object) == "ConfigMap" {
+        if is_config_map(object) {
             rules.add_config_map(&manifest, object, &mut remaining_bytes)?;
         }
     }
@@ -87,6 +90,22 @@ pub(super) fn read(file: &SourceFile) -> Result<Option<ManifestRules>, String> {
         );
     }
     Ok(Some(rules))
+}
+
+/// Names the first line with a template, if there is one.
+fn template_error(text: &str) -> Option<String> {
+    for (index, line) in text.lines().enumerate() {
+        let Some((_, rest)) = line.split_once("{{") else { continue };
+        if let Some((template, _)) = rest.split_once("}}") {
+            let template = config::printable_text(template);
+            return Some(format!(
+                "line {} has the template `{{{{{template}}}}}`, expected a manifest: render it \
+                 first, for example with `helm template`",
+                index + 1
+            ));
+        }
+    }
+    None
 }
 
 /// Returns true if the top level has a key of rule files, also in a file that

@@ -39,6 +39,12 @@ impl Mistakes {
         self.list.push(text.trim_end().to_owned());
     }
 
+    /// Adds an error with the position of its cause. It may have several lines.
+    pub(super) fn add_lines(&mut self, item: Item<'_>, error: &str) {
+        let place = format!("{}:{}:{}", self.file, item.line, item.column);
+        self.add_text(&format!("{place}: {error}"));
+    }
+
     pub(super) fn add(&mut self, item: Item<'_>, message: &str) {
         self.add_at(item.line, item.column, message);
     }

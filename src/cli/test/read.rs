@@ -123,7 +123,12 @@ impl Reader {
         }
         for item in paths {
             match item.text() {
-                Some(text) => rules.read_path(&directory.join(text), LinkPolicy::Inside),
+                Some(text) => {
+                    rules.read_path(&directory.join(text), LinkPolicy::Inside);
+                    for error in rules.errors.drain(..) {
+                        self.mistakes.add_lines(item, &error);
+                    }
+                }
                 None => self.mistakes.add(item, "this is not a path, expected that of rules"),
             }
         }
@@ -265,7 +270,7 @@ impl Reader {
     }
 
     fn start(&mut self, fields: &Fields<'_>) -> Timestamp {
-        let expected = "a time such as 2026-03-01T12:00:00Z, from 1970 on";
+        let expected = "a time such as 2026-03-01T12:00:00Z, from 1970 to 9999-12-30T22:00:00Z";
         let start = self.mistakes.parse(fields, "start", expected, |text| {
             let time: jiff::Timestamp = text.parse().ok()?;
             Some(Timestamp::from_micros(time.as_microsecond().try_into().ok()?))

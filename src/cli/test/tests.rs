@@ -160,7 +160,7 @@ tests:
 ";
     let outcome = run_files(&[("rules.yaml", RULES), ("a_test.yaml", text)]);
     let expected = "\
-a_test.yaml:4:8: `start` is `noon`, expected a time such as 2026-03-01T12:00:00Z, from 1970 on
+a_test.yaml:4:8: `start` is `noon`, expected a time such as 2026-03-01T12:00:00Z, from 1970 to 9999-12-30T22:00:00Z
 a_test.yaml:6:3: the key `nam` is unknown in a test, expected name, start, steps
 a_test.yaml:6:3: the test has no `name`
 a_test.yaml:9:15: the key `remainig` is unknown in `expect`, expected code, limit, remaining, reset, rule, descriptors
@@ -275,7 +275,10 @@ fn unusable_files_and_rules_have_their_own_exit_code() {
     let test =
         "tests: [{ name: a, steps: [{ domain: d, descriptors: [a=b], expect: { code: OK } }] }]\n";
     for (text, expected) in [
-        ("rules: missing.yaml\n".to_owned() + test, "missing.yaml: cannot read this: No such file"),
+        (
+            "rules: missing.yaml\n".to_owned() + test,
+            "a_test.yaml:1:8: missing.yaml: cannot read this: No such file",
+        ),
         (test.to_owned(), "a_test.yaml:1:1: the file has no `rules`"),
         ("rules: [a_test.yaml]\n".to_owned() + test, "error: the key `rules` is unknown"),
         ("{".to_owned(), "error: this is not YAML"),
