@@ -102,18 +102,14 @@ pub async fn run(
     out: &mut impl Write,
     errors: &mut impl Write,
 ) -> Result<CommandStatus, ExplainError> {
-    if explain.settings.rules.xds.is_some()
-        && matches!(explain.input.rules, RulePlaces::Configured(_))
-    {
-        writeln!(
-            errors,
-            "error: the rules come from a management server, because CONFIG_TYPE is \
-             GRPC_XDS_SOTW, expected files: name them with --config. The page /rlconfig of the \
-             service lists its rules, and `tollgate hit --hits 0` shows an answer"
-        )?;
-        return Ok(CommandStatus::Failed);
-    }
-    let Some(rules) = read_rules(&explain.input, errors)? else {
+    let mut mistakes = Vec::new();
+    let rules = read_rules(explain, &mut mistakes)?;
+    errors.write_all(&mistakes)?;
+    let Some(rules) = rules else {
+        if explain.json {
+            let error = String::from_utf8_lossy(&mistakes);
+            writeln!(out, "{:#}", json::unusable(&explain.hit.domain, error.trim_end()))?;
+        }
         return Ok(CommandStatus::Failed);
     };
     let request = hit::request(&explain.hit);
@@ -133,7 +129,17 @@ pub async fn run(
 }
 
 /// The rules, or `None` if they have mistakes, which are written to `errors`.
-fn read_rules(input: &RuleInput, errors: &mut impl Write) -> io::Result<Option<Arc<RuleTree>>> {
+fn read_rules(explain: &Explain, errors: &mut impl Write) -> io::Result<Option<Arc<RuleTree>>> {
+    let input = &explain.input;
+    if explain.settings.rules.xds.is_some() && matches!(input.rules, RulePlaces::Configured(_)) {
+        writeln!(
+            errors,
+            "error: the rules come from a management server, because CONFIG_TYPE is \
+             GRPC_XDS_SOTW, expected files: name them with --config. The page /rlconfig of the \
+             service lists its rules, and `tollgate hit --hits 0` shows an answer"
+        )?;
+        return Ok(None);
+    }
     let read = input.read();
     for error in &read.errors {
         writeln!(errors, "error: {error}")?;

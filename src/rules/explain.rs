@@ -1,11 +1,11 @@
-//! Explains a lookup: the elements that it tried, and the likely mistakes if no rule
-//! applies. Takes much longer than the lookup.
+//! Explains a lookup: the elements that it tried, and the likely mistakes. Takes much longer than the lookup.
 
 use std::sync::Arc;
 
 use self::advice::Advisor;
 pub use self::{
-    advice::{Advice, EntryPart, RulePath},
+    advice::{Advice, RulePath},
+    near::{EntryPart, NearElement},
     similar::{Difference, similar_names},
 };
 use super::{
@@ -17,6 +17,7 @@ use super::{
 use crate::descriptor::Entry;
 
 mod advice;
+mod near;
 mod similar;
 
 /// The most patterns listed of one level that do not match.
@@ -29,9 +30,11 @@ pub struct Explanation<'t> {
     pub levels: Vec<TriedLevel<'t>>,
     /// The end of the lookup.
     pub end: LookupEnd<'t>,
-    /// Rules that would apply if the elements before them were removed.
+    /// Rules that would apply if the element before theirs were removed, at most one for each
+    /// entry.
     pub shadowed: Vec<Shadowed<'t>>,
-    /// The likely mistakes if no rule applies, the most likely first.
+    /// The likely mistakes, the most likely first. If a rule applies: the elements that would
+    /// come first but for a slip, such as upper case.
     pub advice: Vec<Advice<'t>>,
 }
 
@@ -69,14 +72,14 @@ pub enum TriedResult {
     Unmatched,
 }
 
-/// A rule that would apply if another element did not come before one of its own.
+/// The rule that would apply if one element were removed.
 #[derive(Clone, Copy, Debug)]
 pub struct Shadowed<'t> {
     /// The index of the entry that both elements match.
     pub entry: usize,
     /// The element of the rule.
     pub element: &'t Element,
-    /// The element that comes before it.
+    /// The element to remove.
     pub chosen: &'t Element,
     /// The rule.
     pub rule: &'t Arc<Rule>,
@@ -91,21 +94,24 @@ impl Domain {
         let levels = levels(&self.root, &chosen, end);
         let mut tried = Vec::with_capacity(levels.len());
         let mut shadowed = Vec::new();
+        let mut advice = Vec::new();
         for (index, (level, entry)) in levels.iter().zip(entries).enumerate() {
             let matching = level.find_all(entry);
             tried.push(tried_level(level, entry, &matching));
-            let Some((first, others)) = matching.split_first() else { continue };
-            for other in others {
-                if let Some(rule) = rule_from(*other, &entries[index + 1..]) {
-                    let (element, chosen) = (&*other.branch.element, &*first.branch.element);
-                    shadowed.push(Shadowed { entry: index, element, chosen, rule });
-                }
+            let Some(first) = matching.first() else { continue };
+            let missed = near::missed(level, index, entry, &matching);
+            advice.extend(missed.into_iter().map(Advice::Similar));
+            // Only the next element would be chosen without the first: it hides all others.
+            if let Some(next) = matching.get(1)
+                && let Some(rule) = rule_from(*next, &entries[index + 1..])
+            {
+                let (element, chosen) = (&*next.branch.element, &*first.branch.element);
+                shadowed.push(Shadowed { entry: index, element, chosen, rule });
             }
         }
-        let advice = match levels.last() {
-            Some(level) => Advisor { domain: self, entries, level, end, chosen: &chosen }.advice(),
-            None => Vec::new(),
-        };
+        if let Some(level) = levels.last() {
+            advice.extend(Advisor { domain: self, entries, level, end, chosen: &chosen }.advice());
+        }
         Explanation { levels: tried, end, shadowed, advice }
     }
 }
@@ -175,7 +181,7 @@ fn tried_level<'t>(level: &'t Level, entry: &Entry, matching: &[Found<'t>]) -> T
         tried,
         unlisted,
         size: level.branches().count(),
-        knows_key: level.branches().any(|branch| branch.element.key().as_bytes() == entry.key),
+        knows_key: level.elements_of(&entry.key).next().is_some(),
     }
 }
 

@@ -97,6 +97,12 @@ impl Level {
         self.pattern_branches.iter().chain(self.exact.values())
     }
 
+    /// The elements with this very key.
+    pub(super) fn elements_of(&self, key: &[u8]) -> impl Iterator<Item = &Element> {
+        let elements = self.branches().map(|branch| &*branch.element);
+        elements.filter(move |element| element.key().as_bytes() == key)
+    }
+
     /// The element for any value of `key`: the one with this very text, be it a pattern or
     /// not.
     fn any_value(&self, key: &[u8]) -> Option<&Branch> {

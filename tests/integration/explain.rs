@@ -20,6 +20,11 @@ descriptors:
 - key: destination_cluster
   value: outbound|80||shop.svc
   rate_limit: { unit: year, requests_per_unit: 9 }
+- key: address
+  value: local
+  rate_limit: { unit: year, requests_per_unit: 7 }
+- key: address
+  rate_limit: { unit: year, requests_per_unit: 700 }
 - key: free
   rate_limit: { unlimited: true }
 "#;
@@ -47,7 +52,8 @@ fn explain(domain: &str, descriptor: &str) -> Ended {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("rules.yaml");
     std::fs::write(&path, RULES).unwrap();
-    let path = path.to_str().unwrap();
+    std::fs::write(directory.path().join("empty.yaml"), "domain: empty").unwrap();
+    let path = directory.path().to_str().unwrap();
     tollgate(&["explain", "--config", path, "--domain", domain, descriptor], &[])
 }
 
@@ -68,7 +74,22 @@ fn the_reason_is_one_command_away() {
         ("Shop", "tenant=a,user=ann", "no rule file has the domain `Shop`; did you mean `shop`?"),
         ("shop", "user=ann,tenant=a", "in another order, `tenant=a,user=ann`, the rule "),
         ("shop", "tenant=a", "the rules below it need more entries: `tenant,user`"),
-        ("shop", "tenant=a,user=ann,path=/", "to `tenant=a,user=ann` alone, shop.tenant.user at "),
+        (
+            "shop",
+            "tenant=a,user=ann,path=/",
+            "`path=/` is one entry too many: to `tenant=a,user=ann` alone, shop.tenant.user at ",
+        ),
+        (
+            "shop",
+            "path=/,tenant=a,user=ann",
+            "`path=/` is one entry too many: to `tenant=a,user=ann` alone, shop.tenant.user at ",
+        ),
+        (
+            "shop",
+            "path=/cart",
+            "hint: the key `path` is known here, the value is not; known here: `path=/api/*` at ",
+        ),
+        ("empty", "a=b", "no rule applies: the domain has no rules\nanswer "),
         ("shop", "user=ann", "the key `user` belongs elsewhere, in `tenant,user` at "),
         (
             "shop",
@@ -103,6 +124,14 @@ fn a_rule_that_another_one_hides_is_named() {
 }
 
 #[test]
+fn a_slip_in_a_value_is_named_although_a_rule_applies() {
+    let Ended { code, out, .. } = explain("shop", "address=LOCAL");
+    let hint = "  hint: the value in `address=LOCAL` differs from `address=local` at ";
+    assert!(out.contains(hint) && out.contains(" only in upper and lower case\n"), "{out}");
+    assert_eq!(code, Some(0));
+}
+
+#[test]
 fn rules_with_mistakes_explain_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("rules.yaml");
@@ -111,6 +140,11 @@ fn rules_with_mistakes_explain_nothing() {
         let ended = tollgate(&["explain", "--config", path, "--domain", "shop", "a=b"], &[]);
         assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{}", ended.errors);
         assert!(ended.errors.starts_with("error: "), "{}", ended.errors);
+        let json =
+            tollgate(&["explain", "--json", "--config", path, "--domain", "shop", "a=b"], &[]);
+        let report: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+        assert_eq!(report["error"], json.errors.trim_end());
+        assert_eq!(report["descriptors"], serde_json::json!([]));
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     descriptor::Entry,
     rules::{
         Element, Rule, RuleTree,
-        explain::{Advice, EntryPart, Explanation, RulePath, Shadowed, similar_names},
+        explain::{Advice, EntryPart, Explanation, NearElement, RulePath, Shadowed, similar_names},
         lookup::LookupEnd,
     },
 };
@@ -58,6 +58,9 @@ fn unknown_entry(explanation: &Explanation<'_>, next: Option<&Entry>, place: &st
     let (Some(next), Some(level)) = (next, explanation.levels.last()) else {
         return "a descriptor without entries matches none".to_owned();
     };
+    if level.size == 0 {
+        return "the domain has no rules".to_owned();
+    }
     let key = printable(&String::from_utf8_lossy(&next.key));
     if level.knows_key {
         let value = printable(&String::from_utf8_lossy(&next.value));
@@ -88,7 +91,7 @@ pub(in crate::cli) fn unknown_domain(rules: &RuleTree, domain: &[u8]) -> Option<
 /// The advice as a sentence, for a descriptor with these entries.
 pub(in crate::cli) fn sentence(advice: &Advice<'_>, entries: &[Entry]) -> String {
     match advice {
-        Advice::Similar { entry: index, element: found, part, difference } => {
+        Advice::Similar(NearElement { entry: index, element: found, part, difference }) => {
             let part = match part {
                 EntryPart::Value => "value",
                 EntryPart::Key => "key",
@@ -109,30 +112,53 @@ pub(in crate::cli) fn sentence(advice: &Advice<'_>, entries: &[Entry]) -> String
             chosen_entries(entries, order),
             place(rule)
         ),
-        Advice::Part { entries: kept, rule } => format!(
-            "a rule applies only to descriptors that end with it: to `{}` alone, {} applies",
-            chosen_entries(entries, kept),
-            place(rule)
+        Advice::Part { entries: kept, rule } => surplus(entries, kept, rule),
+        Advice::OtherValues { entry: index, elements, unlisted } => format!(
+            "the key `{}` is known here, the value is not; known here: {}",
+            key(entries, *index),
+            listed(elements, *unlisted)
         ),
         Advice::Elsewhere { entry: index, paths } => {
-            let key = entries
-                .get(*index)
-                .map_or_else(String::new, |entry| printable(&String::from_utf8_lossy(&entry.key)));
+            let key = key(entries, *index);
             format!("the key `{key}` belongs elsewhere, in {}", rule_paths(paths))
         }
-        Advice::Known { entry: index, elements, unlisted } => {
-            let mut known: Vec<_> =
-                elements.iter().map(|it| format!("`{}`", element(it))).collect();
-            if *unlisted > 0 {
-                known.push(format!("{unlisted} more"));
-            }
-            format!(
-                "nothing there is like `{}`; known: {}",
-                entry(entries, *index),
-                known.join(", ")
-            )
-        }
+        Advice::Known { entry: index, elements, unlisted } => format!(
+            "nothing there is like `{}`; known: {}",
+            entry(entries, *index),
+            listed(elements, *unlisted)
+        ),
     }
+}
+
+fn key(entries: &[Entry], index: usize) -> String {
+    let key = entries.get(index).map_or(&[][..], |entry| &entry.key);
+    printable(&String::from_utf8_lossy(key))
+}
+
+fn listed(elements: &[&Element], unlisted: usize) -> String {
+    let mut texts = Vec::with_capacity(elements.len() + 1);
+    for found in elements {
+        texts.push(format!("`{}` at {}", element(found), found.location));
+    }
+    if unlisted > 0 {
+        texts.push(format!("{unlisted} more"));
+    }
+    texts.join(", ")
+}
+
+/// The sentence that `rule` applies to the entries with the indexes `kept`.
+fn surplus(entries: &[Entry], kept: &[usize], rule: &Rule) -> String {
+    let others: Vec<_> = (0..entries.len()).filter(|index| !kept.contains(index)).collect();
+    let count = match others.len() {
+        1 => "is one entry too many".to_owned(),
+        count => format!("are {count} entries too many"),
+    };
+    format!(
+        "`{}` {count}: to `{}` alone, {} applies",
+        chosen_entries(entries, &others),
+        chosen_entries(entries, kept),
+        place(rule)
+    )
 }
 
 /// A rule that an element of another one hides.

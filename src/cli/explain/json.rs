@@ -9,14 +9,15 @@ use crate::{
     grpc::client::{Response, ResponseStatus},
     rules::{
         Rule,
-        explain::{Explanation, Tried, TriedLevel, TriedResult},
+        explain::{Tried, TriedLevel, TriedResult},
         lookup::MatchKind,
     },
 };
 
 pub(super) fn report(report: &Report<'_>) -> Value {
-    let descriptors: Vec<_> = report.descriptors.iter().map(described).collect();
+    let descriptors: Vec<_> = report.descriptors.iter().map(|it| described(report, it)).collect();
     json!({
+        "error": null,
         "domain": String::from_utf8_lossy(report.domain),
         "problem": advice::unknown_domain(report.rules, report.domain),
         "descriptors": descriptors,
@@ -29,29 +30,41 @@ pub(super) fn report(report: &Report<'_>) -> Value {
     })
 }
 
-fn described(described: &DescriptorReport<'_>) -> Value {
-    let mut value = json!({
-        "descriptor": descriptor(described.entries),
-        "matched": described.is_matched(),
-        "rule": described.rule().map(|found| rule(described, found)),
-    });
-    if let Some(explanation) = &described.explanation {
-        explain(explanation, described.entries, &mut value);
-    }
-    value
+/// The same fields as those of [`report`], for rules that cannot be used.
+pub(super) fn unusable(domain: &[u8], error: &str) -> Value {
+    json!({
+        "error": error,
+        "domain": String::from_utf8_lossy(domain),
+        "problem": null,
+        "descriptors": [],
+        "answer": null,
+        "server": null,
+        "difference": null,
+    })
 }
 
-fn explain(explanation: &Explanation<'_>, entries: &[Entry], value: &mut Value) {
-    let levels: Vec<_> = explanation.levels.iter().zip(entries).map(level).collect();
-    let shadowed: Vec<_> = explanation.shadowed.iter().map(advice::shadowed).collect();
-    let hints: Vec<_> = explanation.advice.iter().map(|it| advice::sentence(it, entries)).collect();
-    value["end"] = explanation.end.name().into();
-    if explanation.end.rule().is_none() {
-        value["problem"] = advice::reason(explanation, entries).into();
+fn described(report: &Report<'_>, described: &DescriptorReport<'_>) -> Value {
+    let entries = described.entries;
+    let mut problem = advice::unknown_domain(report.rules, report.domain);
+    let (mut levels, mut shadowed, mut hints) = (Vec::new(), Vec::new(), Vec::new());
+    if let Some(explanation) = &described.explanation {
+        if explanation.end.rule().is_none() {
+            problem = Some(advice::reason(explanation, entries));
+        }
+        levels.extend(explanation.levels.iter().zip(entries).map(level));
+        shadowed.extend(explanation.shadowed.iter().map(advice::shadowed));
+        hints.extend(explanation.advice.iter().map(|it| advice::sentence(it, entries)));
     }
-    value["entries"] = levels.into();
-    value["shadowed"] = shadowed.into();
-    value["hints"] = hints.into();
+    json!({
+        "descriptor": descriptor(entries),
+        "matched": described.is_matched(),
+        "rule": described.rule().map(|found| rule(described, found)),
+        "end": described.explanation.as_ref().map(|explanation| explanation.end.name()),
+        "problem": problem,
+        "entries": levels,
+        "shadowed": shadowed,
+        "hints": hints,
+    })
 }
 
 fn level((level, entry): (&TriedLevel<'_>, &Entry)) -> Value {

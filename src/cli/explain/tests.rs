@@ -143,6 +143,25 @@ fn programs_read_json() {
     assert_eq!(json["answer"]["statuses"][0]["limitRemaining"], 4);
 }
 
+#[test]
+fn json_has_the_same_fields_in_every_case() {
+    let mut fields = HashSet::new();
+    for (domain, problem) in [("edge", false), ("edge", true), ("mail", true)] {
+        let descriptor = if problem { "plan=free" } else { "plan=paid" };
+        let (text, _) = explained(&[descriptor], domain, true);
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let described = json["descriptors"][0].as_object().unwrap();
+        assert_eq!(described["problem"].is_string(), problem, "{json}");
+        fields.insert(described.keys().cloned().collect::<Vec<_>>());
+    }
+    assert_eq!(fields.len(), 1, "{fields:?}");
+    let keys = |json: &serde_json::Value| json.as_object().unwrap().keys().cloned().collect();
+    let usable: Vec<String> =
+        keys(&serde_json::from_str(&explained(&["plan=paid"], "edge", true).0).unwrap());
+    let unusable: Vec<String> = keys(&json::unusable(b"edge", "no rules"));
+    assert_eq!(usable, unusable);
+}
+
 /// Random lists of descriptors: with limits, without them, and unlimited.
 fn lists(depth: u32) -> BoxedStrategy<Vec<DescriptorSpec>> {
     let key = prop::sample::select(vec!["a", "b", "a_b", "a*", "*"]);

@@ -7,15 +7,13 @@ use super::{
         Domain, Element, Rule,
         level::{Branch, Found, Level},
         lookup::LookupEnd,
-        pattern::Pattern,
         walk,
     },
-    similar::Difference,
+    near::{self, MOST_LISTED, NearElement},
+    similar::distance,
 };
 use crate::descriptor::Entry;
 
-/// The most elements or rules listed of each kind.
-const MOST_LISTED: usize = 3;
 /// The most elements that are searched for a key: those of a large domain.
 const MOST_SEARCHED: usize = 200_000;
 /// The most entries of which all orders are tried: 720 orders.
@@ -23,20 +21,11 @@ const MOST_ORDERED: usize = 6;
 /// The most entries of which all parts are tried: 1,024 parts.
 const MOST_PARTED: usize = 10;
 
-/// A likely reason why no rule applies.
+/// A likely reason why no rule applies, or another one than expected.
 #[derive(Clone, Debug)]
 pub enum Advice<'t> {
-    /// An element nearly matches the entry that nothing matches.
-    Similar {
-        /// The index of the entry.
-        entry: usize,
-        /// The element.
-        element: &'t Element,
-        /// The part of the entry that differs.
-        part: EntryPart,
-        /// The difference.
-        difference: Difference,
-    },
+    /// An element nearly matches the entry.
+    Similar(NearElement<'t>),
     /// The element of the last entry has no limit. Rules below it need more entries.
     Deeper(Vec<RulePath<'t>>),
     /// A rule applies if the entries come in another order.
@@ -52,6 +41,15 @@ pub enum Advice<'t> {
         entries: Vec<usize>,
         /// The rule.
         rule: &'t Arc<Rule>,
+    },
+    /// The list has the key of the entry that nothing matches, with other values.
+    OtherValues {
+        /// The index of the entry.
+        entry: usize,
+        /// Some of the elements with the key, the nearest value first.
+        elements: Vec<&'t Element>,
+        /// The number of the others.
+        unlisted: usize,
     },
     /// The key of the entry that nothing matches is known elsewhere, in these rules.
     Elsewhere {
@@ -69,15 +67,6 @@ pub enum Advice<'t> {
         /// The number of the others.
         unlisted: usize,
     },
-}
-
-/// A part of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum EntryPart {
-    /// The value.
-    Value,
-    /// The key.
-    Key,
 }
 
 /// A rule, and the elements that lead to it.
@@ -105,7 +94,7 @@ impl<'t> Advisor<'_, 't> {
         let mut advice = Vec::new();
         match self.end {
             LookupEnd::Rule(_) | LookupEnd::NoEntries => return advice,
-            LookupEnd::NoElement => advice.extend(self.similar()),
+            LookupEnd::NoElement => advice.extend(self.nearest()),
             LookupEnd::NoLimit => advice.extend(self.deeper()),
             LookupEnd::NothingBelow => {}
         }
@@ -116,30 +105,37 @@ impl<'t> Advisor<'_, 't> {
         if matches!(self.end, LookupEnd::NoElement) && advice.is_empty() {
             advice.extend(self.elsewhere());
             if advice.is_empty() {
-                advice.push(self.known());
+                advice.extend(self.known());
             }
         }
         advice
     }
 
-    /// The elements that nearly match the entry that nothing matches.
-    fn similar(&self) -> Vec<Advice<'t>> {
+    /// The elements that nearly match the entry that nothing matches, or have its key.
+    fn nearest(&self) -> Vec<Advice<'t>> {
         let index = self.chosen.len();
         let Some(entry) = self.entries.get(index) else { return Vec::new() };
-        let key = String::from_utf8_lossy(&entry.key);
-        let value = String::from_utf8_lossy(&entry.value);
-        let mut found = Vec::new();
-        for branch in self.level.branches() {
-            let element = &*branch.element;
-            if let Some((part, difference)) = near(element, &key, &value) {
-                let has_other_value = !element.value().is_empty() && element.value() != value;
-                let rank = (difference, part, has_other_value, element.composite_key());
-                found.push((rank, Advice::Similar { entry: index, element, part, difference }));
-            }
+        let mut similar = Vec::new();
+        for near in near::similar(self.level, index, entry) {
+            similar.push(Advice::Similar(near));
         }
-        found.sort_unstable_by_key(|(rank, _)| *rank);
-        found.truncate(MOST_LISTED);
-        found.into_iter().map(|(_, advice)| advice).collect()
+        if similar.is_empty() {
+            similar.extend(self.other_values(index, entry));
+        }
+        similar
+    }
+
+    /// The elements with the key of `entry`, none of which has its value.
+    fn other_values(&self, index: usize, entry: &Entry) -> Option<Advice<'t>> {
+        let value = String::from_utf8_lossy(&entry.value);
+        let mut elements: Vec<_> = self.level.elements_of(&entry.key).collect();
+        elements.sort_by_cached_key(|it| (distance(it.value(), &value), it.composite_key()));
+        let unlisted = elements.len().saturating_sub(MOST_LISTED);
+        elements.truncate(MOST_LISTED);
+        if elements.is_empty() {
+            return None;
+        }
+        Some(Advice::OtherValues { entry: index, elements, unlisted })
     }
 
     /// The rules below the last element.
@@ -203,35 +199,17 @@ impl<'t> Advisor<'_, 't> {
         if paths.is_empty() { None } else { Some(Advice::Elsewhere { entry: index, paths }) }
     }
 
-    fn known(&self) -> Advice<'t> {
+    /// Some elements of the list; `None` if it is empty.
+    fn known(&self) -> Option<Advice<'t>> {
         let mut elements: Vec<_> = self.level.branches().map(|branch| &*branch.element).collect();
         elements.sort_unstable_by_key(|element| element.composite_key());
         let unlisted = elements.len().saturating_sub(MOST_LISTED);
         elements.truncate(MOST_LISTED);
-        Advice::Known { entry: self.chosen.len(), elements, unlisted }
+        if elements.is_empty() {
+            return None;
+        }
+        Some(Advice::Known { entry: self.chosen.len(), elements, unlisted })
     }
-}
-
-/// The difference between an entry and `element`, which does not match it.
-fn near(element: &Element, key: &str, value: &str) -> Option<(EntryPart, Difference)> {
-    if element.is_pattern() {
-        let text = format!("{key}_{value}");
-        let matches = |level: &Difference| {
-            let pattern = level.plain(element.composite_key());
-            Pattern::new(pattern.as_bytes()).matches(level.plain(&text).as_bytes())
-        };
-        let difference = Difference::LEVELS.into_iter().find(matches)?;
-        let part = if element.key() == key { EntryPart::Value } else { EntryPart::Key };
-        return Some((part, difference));
-    }
-    if element.key() == key {
-        return Some((EntryPart::Value, Difference::between(element.value(), value)?));
-    }
-    let difference = Difference::between(element.key(), key)?;
-    let has_value = element.value().is_empty()
-        || element.value() == value
-        || Difference::between(element.value(), value).is_some();
-    if has_value { Some((EntryPart::Key, difference)) } else { None }
 }
 
 /// Collects rules, with the elements that lead to them.

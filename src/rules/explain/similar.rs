@@ -40,7 +40,7 @@ impl Difference {
             return Some(Self::Length);
         }
         let longer = a.len().max(b.len());
-        let is_close = longer <= MOST_COMPARED && strsim::osa_distance(a, b) <= 1.max(longer / 4);
+        let is_close = distance(a, b) <= 1.max(longer / 4);
         // Of short texts every other one is close.
         if is_close && 1 < shorter { Some(Self::Spelling) } else { None }
     }
@@ -78,6 +78,14 @@ impl Difference {
             Self::Spelling => "in spelling",
         }
     }
+}
+
+/// The number of characters to change between two texts: the largest number for long ones.
+pub(super) fn distance(a: &str, b: &str) -> usize {
+    if MOST_COMPARED < a.len().max(b.len()) {
+        return usize::MAX;
+    }
+    strsim::osa_distance(a, b)
 }
 
 /// The names like `asked`, the most similar first; at most `most` of them.

@@ -4,6 +4,7 @@ use proptest::{collection::vec, prelude::*};
 use super::{
     super::{
         RuleTree,
+        spec::DescriptorSpec,
         tests::{entries, leaf, node, tree, trees},
     },
     *,
@@ -34,13 +35,17 @@ fn explained(tree: &RuleTree, descriptor: &str) -> String {
 
 fn advised(advice: &Advice<'_>) -> String {
     match advice {
-        Advice::Similar { element, part, difference, .. } => {
+        Advice::Similar(NearElement { element, part, difference, .. }) => {
             format!("{part:?} like {}: {difference:?}", element.composite_key())
         }
         Advice::Deeper(paths) => format!("deeper: {}", rules(paths)),
         Advice::Order { order, rule } => format!("order {order:?}: {}", rule.spec.name),
         Advice::Part { entries, rule } => format!("part {entries:?}: {}", rule.spec.name),
         Advice::Elsewhere { paths, .. } => format!("elsewhere: {}", rules(paths)),
+        Advice::OtherValues { elements, unlisted, .. } => {
+            let values: Vec<_> = elements.iter().map(|element| element.value()).collect();
+            format!("other values: {} and {unlisted}", values.join(" "))
+        }
         Advice::Known { elements, unlisted, .. } => {
             let keys: Vec<_> = elements.iter().map(|element| element.composite_key()).collect();
             format!("known: {} and {unlisted}", keys.join(" "))
@@ -76,8 +81,7 @@ fn the_elements_are_told_in_the_order_of_the_lookup() {
         (
             "path=/api/v1",
             "path_/api/* Chosen(Pattern), path_/api/v1* Later(Pattern), \
-          path Later(AnyValue), | rule; path_/api/* shadows path_/api/v1* of v1; \
-          path_/api/* shadows path of any path",
+          path Later(AnyValue), | rule; path_/api/* shadows path_/api/v1* of v1",
         ),
         (
             "path=/x",
@@ -133,6 +137,52 @@ fn each_usual_mistake_is_found() {
 }
 
 #[test]
+fn a_slip_is_found_beside_the_element_that_matches() {
+    let rules = vec![
+        leaf("path", "/login", "login"),
+        leaf("path", "/LOGIN/*", "below"),
+        leaf("path", "/l*", "l"),
+        leaf("path", "", "any"),
+        leaf("Path", "", "other key"),
+        node("tenant", "ann", vec![leaf("user", "", "user")]),
+        leaf("tenant", "", "tenant"),
+    ];
+    let tree = tree("d", rules);
+    for (descriptor, hint) in [
+        ("path=/Login", "; Value like path_/login: Case"),
+        ("path=\"/login\"", "; Value like path_/login: Quotes"),
+        ("path=/lOGIN", "; Value like path_/login: Case"),
+        ("Path=/login", "; Key like path_/login: Case"),
+        ("path=/Login/x", "; Value like path_/LOGIN/*: Case"),
+        ("tenant=Ann user=x", "; Value like tenant_ann: Case"),
+    ] {
+        let text = explained(&tree, descriptor);
+        assert!(text.contains(hint), "{descriptor}: {text}");
+    }
+    for descriptor in ["path=/login", "path=/logi", "path=/x", "path=", "Path=/x", "tenant=bob"] {
+        let text = explained(&tree, descriptor);
+        assert!(!text.contains("like"), "{descriptor}: {text}");
+    }
+}
+
+#[test]
+fn other_values_of_a_known_key_are_listed_the_nearest_first() {
+    let mut rules = ["platinum", "gold*", "basic", "free"].map(|tier| leaf("tier", tier, ""));
+    rules.reverse();
+    let below = node("tenant", "", rules.clone().into());
+    let tree = tree("d", [rules.to_vec(), vec![below]].concat());
+    let expected = "tier_gold* Unmatched, | no_element; other values: gold* free basic and 1";
+    assert_eq!(explained(&tree, "tier=gilt"), expected);
+    let text = explained(&tree, "tenant=a tier=gilt");
+    assert!(text.contains("other values: gold* free basic and 1"), "{text}");
+}
+
+#[test]
+fn an_empty_domain_has_no_advice() {
+    assert_eq!(explained(&tree("d", Vec::new()), "a=b"), "| no_element");
+}
+
+#[test]
 fn an_element_with_the_same_value_comes_first() {
     let rules = ["ann1", "ann2", "ann3"].map(|value| leaf("user", value, ""));
     let tree = tree("d", rules.into());
@@ -159,6 +209,21 @@ fn all_orders_are_tried() {
     }
     let expected = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     assert_eq!(orders, expected);
+}
+
+/// Removes the element at the end of `path`, which are composite keys from the root on.
+fn remove(list: &mut Vec<DescriptorSpec>, path: &[&str]) {
+    match path {
+        [] => {}
+        [last] => list.retain(|spec| spec.composite_key() != *last),
+        [first, rest @ ..] => {
+            for spec in list {
+                if spec.composite_key() == *first {
+                    remove(&mut spec.descriptors, rest);
+                }
+            }
+        }
+    }
 }
 
 proptest! {
@@ -194,6 +259,27 @@ proptest! {
                     prop_assert_eq!(domain.find(&other).map(|rule| rule.index), Some(rule.index));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_shadowed_rule_applies_without_the_element_before_it(
+        list in trees(),
+        descriptor in vec(("[ab_*]{0,3}", "[ab_*]{0,3}"), 1..4),
+    ) {
+        let bytes = |it: &str| Bytes::copy_from_slice(it.as_bytes());
+        let entries: Vec<_> =
+            descriptor.iter().map(|(k, v)| Entry { key: bytes(k), value: bytes(v) }).collect();
+        let whole = tree("d", list.clone());
+        let explanation = whole.domain(b"d").unwrap().explain(&entries);
+        let path: Vec<_> = explanation.chosen().map(Element::composite_key).collect();
+        for shadowed in &explanation.shadowed {
+            prop_assert_eq!(shadowed.chosen.composite_key(), path[shadowed.entry]);
+            let mut others = list.clone();
+            remove(&mut others, &path[..=shadowed.entry]);
+            let others = tree("d", others);
+            let decided = others.domain(b"d").unwrap().find(&entries);
+            prop_assert_eq!(decided.map(|rule| &rule.spec.name), Some(&shadowed.rule.spec.name));
         }
     }
 }
