@@ -26,7 +26,7 @@ mod yaml;
 
 pub use self::{
     diagnostic::{Diagnostic, Diagnostics, Position, PublicDiagnostic, Severity, Snippet},
-    excerpt::{printable_path, printable_text},
+    excerpt::{is_unprintable, printable_path, printable_text},
     source::{MAX_BYTES, SourceFile, SourceTree, TreeValue},
 };
 use self::{excerpt::quote, parsed::ParsedDomain, sink::DiagnosticSink, source::Sources};

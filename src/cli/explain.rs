@@ -65,6 +65,8 @@ pub enum ExplainError {
 struct Report<'t> {
     domain: &'t Bytes,
     rules: &'t RuleTree,
+    /// `SHADOW_MODE`: no request is refused.
+    shadow: bool,
     descriptors: Vec<DescriptorReport<'t>>,
     /// The answer with unused counters.
     answer: Response,
@@ -185,7 +187,7 @@ async fn report<'t>(
     }
     let server = if explain.ask_server { Some(ask_server(&explain.hit).await) } else { None };
     let answer = rehearsal::response(request, &decision, answers);
-    Ok(Report { domain: &request.domain, rules, descriptors, answer, server })
+    Ok(Report { domain: &request.domain, rules, shadow: mode.shadow, descriptors, answer, server })
 }
 
 /// Asks the running service with 0 hits, which charges nothing.

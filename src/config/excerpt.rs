@@ -58,10 +58,22 @@ impl Excerpt {
 fn printable(character: char) -> char {
     match character {
         '\t' => ' ',
-        '\u{feff}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        control if control.is_control() => '\u{fffd}',
+        other if is_unprintable(other) => '\u{fffd}',
         other => other,
     }
+}
+
+/// Returns true for characters that would move the cursor, end the line or change the
+/// direction of the text.
+pub fn is_unprintable(character: char) -> bool {
+    matches!(
+        character,
+        '\u{61c}'
+            | '\u{200e}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{feff}'
+    ) || character.is_control()
 }
 
 /// `text` on one line. Characters that would move the cursor of a terminal or change the

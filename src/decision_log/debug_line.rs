@@ -27,12 +27,11 @@ pub(super) fn lines(request: &Request, decision: &Decision, rules: &RuleTree) ->
     let mut lines = Vec::with_capacity(request.descriptors.len());
     for (descriptor, verdict) in request.descriptors.iter().zip(&decision.verdicts) {
         let mut line = line(&request.domain, descriptor, verdict, rules);
-        if verdict.is_refused() && !decision.over_limit {
-            line += if decision.shadowed {
-                ", but the request passes because of SHADOW_MODE"
-            } else {
-                ", but the request passes because of another quota"
-            };
+        if let Some(cause) = reason::of_pass(verdict, decision) {
+            let _ = write!(line, ", but the request passes because of {cause}");
+        }
+        if verdict.status().is_some() && !decision.policies.is_empty() {
+            line += ", decided by on_error: the store did not answer";
         }
         lines.push(line);
     }
@@ -64,7 +63,8 @@ fn line(domain: &[u8], descriptor: &Descriptor, verdict: &Verdict, rules: &RuleT
     let Some(status) = verdict.status() else {
         let reason = match &verdict.matched {
             Match::None => reason::of_search(rules, domain, descriptor),
-            other => reason::of_match(other).unwrap_or_default(),
+            other => reason::of_match(other, |name| Shown(name.as_bytes()).to_string())
+                .unwrap_or_default(),
         };
         let _ = write!(text, ", no limit: {reason}");
         return text;
@@ -81,14 +81,14 @@ fn line(domain: &[u8], descriptor: &Descriptor, verdict: &Verdict, rules: &RuleT
 }
 
 fn push_status(text: &mut String, verdict: &Verdict, status: LimitStatus<'_>) {
-    let LimitStatus { limit, name, outcome, wait } = status;
+    let LimitStatus { limit, name, outcome, .. } = status;
     let _ = write!(text, ", {limit}");
     if !name.is_empty() {
         let _ = write!(text, " ({})", Shown(name.as_bytes()));
     }
     let _ = write!(text, ", {} remaining", outcome.remaining);
-    let _ = match wait {
-        None => write!(text, ", never passes"),
+    let _ = match status.exact_wait() {
+        None => write!(text, ", can never pass"),
         Some(wait) if verdict.is_over() => write!(text, ", retry in {} s", ceil_seconds(wait)),
         Some(wait) => write!(text, ", resets in {} s", ceil_seconds(wait)),
     };

@@ -1,27 +1,33 @@
-//! The reason why no limit applies to a descriptor, in words.
+//! The reasons why no limit applies to a descriptor, or why a refused one passes, in words.
 
 use super::shown::{Shown, ShownEntry};
 use crate::{
     descriptor::Descriptor,
-    engine::decision::Match,
+    engine::decision::{Decision, Match, Verdict},
     rules::{
         RuleTree,
         lookup::{Lookup, LookupEnd},
     },
 };
 
-/// The reason why no limit applies, if the match itself tells it.
-pub(super) fn of_match(matched: &Match) -> Option<String> {
+/// The cause for which a request passes though it refuses this descriptor.
+pub(super) fn of_pass(verdict: &Verdict, decision: &Decision) -> Option<&'static str> {
+    if !verdict.is_refused() || decision.over_limit {
+        return None;
+    }
+    Some(if decision.shadowed { "SHADOW_MODE" } else { "another quota" })
+}
+
+/// The reason why no limit applies, if the match itself tells it. `show` makes the name of
+/// a rule fit to be shown.
+pub(super) fn of_match(matched: &Match, show: impl Fn(&str) -> String) -> Option<String> {
     match matched {
         Match::UnknownDomain => Some("no rules define this domain".to_owned()),
         Match::None => Some("no rule matches".to_owned()),
-        Match::Replaced(rule) => Some(format!(
-            "the rule of another descriptor replaces {}",
-            Shown(rule.name().as_bytes())
-        )),
-        Match::Unlimited(rule) => {
-            Some(format!("the rule {} is unlimited", Shown(rule.name().as_bytes())))
+        Match::Replaced(rule) => {
+            Some(format!("the rule of another descriptor replaces {}", show(&rule.name())))
         }
+        Match::Unlimited(rule) => Some(format!("the rule {} is unlimited", show(&rule.name()))),
         Match::Rule(..) | Match::Override(_) => None,
     }
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{reason, shown::excerpt};
 use crate::{
+    config::is_unprintable,
     counter::{KeyFormat, KeyPart},
     descriptor::{Descriptor, Entry},
     engine::decision::{Decision, LimitStatus, Match, Verdict},
@@ -43,6 +44,8 @@ struct Record {
     shadow_mode: bool,
     #[serde(skip_serializing_if = "is_false")]
     degraded: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passes_because_of: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     no_limit: Option<String>,
     #[serde(flatten)]
@@ -110,7 +113,8 @@ pub(super) fn line(
         over_limit: verdict.is_over(),
         shadow_mode: verdict.matched.rule().is_some_and(|rule| rule.spec.shadow_mode),
         degraded: !decision.policies.is_empty(),
-        no_limit: reason::of_match(&verdict.matched),
+        passes_because_of: reason::of_pass(verdict, decision),
+        no_limit: reason::of_match(&verdict.matched, |name| excerpt(name.as_bytes(), MAX_NAME)),
         applied: verdict.status().map(|status| applied(verdict, status, &counter)),
     };
     let mut line = escape_controls(serde_json::to_string(&record).unwrap_or_default());
@@ -145,7 +149,7 @@ fn shown_entries(entries: &[Entry]) -> Vec<RecordEntry> {
 }
 
 fn applied(verdict: &Verdict, status: LimitStatus<'_>, counter: &Counter<'_>) -> AppliedLimit {
-    let LimitStatus { limit, name, outcome, wait } = status;
+    let LimitStatus { limit, name, outcome, .. } = status;
     let (rule, place) = match verdict.matched.rule() {
         Some(rule) => {
             let place = excerpt(rule.spec.location.as_bytes(), MAX_TEXT);
@@ -153,6 +157,7 @@ fn applied(verdict: &Verdict, status: LimitStatus<'_>, counter: &Counter<'_>) ->
         }
         None => ("override".to_owned(), None),
     };
+    let wait = status.exact_wait();
     let banned = ceil_seconds(outcome.banned);
     AppliedLimit {
         rule,
@@ -194,15 +199,15 @@ impl Counter<'_> {
     }
 }
 
-/// Escapes the control characters that JSON allows, such as the C1 controls, which some
-/// terminals obey.
+/// Escapes the characters that JSON allows and a terminal or editor may obey, such as the
+/// C1 controls and marks of the direction of text.
 fn escape_controls(json: String) -> String {
-    if !json.contains(char::is_control) {
+    if !json.contains(is_unprintable) {
         return json;
     }
     let mut escaped = String::with_capacity(json.len() + 16);
     for letter in json.chars() {
-        if letter.is_control() {
+        if is_unprintable(letter) {
             escaped += &format!("\\u{:04x}", u32::from(letter));
         } else {
             escaped.push(letter);

@@ -116,6 +116,14 @@ pub struct LimitStatus<'a> {
     pub wait: Option<Duration>,
 }
 
+impl LimitStatus<'_> {
+    /// Like `wait`, but `None` for every request that can never pass: a fixed window that
+    /// counts refused hits has the end of the window in `wait`.
+    pub fn exact_wait(&self) -> Option<Duration> {
+        if self.outcome.over { self.outcome.retry_after } else { self.wait }
+    }
+}
+
 impl Verdict {
     fn new(matched: Match, outcomes: SmallVec<[Outcome; 1]>, mode: Mode) -> Self {
         Self { quota: matched.is_quota(mode), matched, outcomes }

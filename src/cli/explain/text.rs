@@ -25,6 +25,9 @@ pub(super) fn write(report: &Report<'_>, out: &mut impl Write) -> io::Result<()>
     }
     writeln!(out, "answer if nothing has been counted")?;
     write_answer(report, &report.answer, out)?;
+    if report.shadow {
+        writeln!(out, "SHADOW_MODE is true: the service refuses no request")?;
+    }
     if let Some(server) = &report.server {
         match server {
             Ok(answer) => {

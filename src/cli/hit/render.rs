@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde_json::Value as Json;
 
 use crate::{
+    config::is_unprintable,
     descriptor::Entry,
     grpc::client::{Response, ResponseCode, ResponseLimit, ResponseStatus},
 };
@@ -23,6 +24,13 @@ pub(in crate::cli) fn response(
             None => "no answer".to_owned(),
         };
         writeln!(out, "  {}: {status}", descriptor(entries))?;
+    }
+    if is_ignored(response) {
+        writeln!(
+            out,
+            "the request passes though a limit is exceeded: SHADOW_MODE refuses nothing, or \
+             another quota is left"
+        )?;
     }
     if never_passes && response.code == ResponseCode::OverLimit {
         writeln!(out, "this request can never pass: it has more hits than the limit allows")?;
@@ -63,9 +71,13 @@ fn rule_flag(response: &Response, name: &str) -> bool {
 /// True if the limit of the metadata refuses nothing: by its rule, or because the service
 /// allows a request whose descriptor is over its limit.
 fn is_shadow(response: &Response) -> bool {
+    rule_flag(response, "shadowMode") || is_ignored(response)
+}
+
+/// True if the service allows a request with a descriptor that is over its limit.
+fn is_ignored(response: &Response) -> bool {
     let is_over = |status: &ResponseStatus| status.code == ResponseCode::OverLimit;
-    let is_ignored = response.code == ResponseCode::Ok && response.statuses.iter().any(is_over);
-    rule_flag(response, "shadowMode") || is_ignored
+    response.code == ResponseCode::Ok && response.statuses.iter().any(is_over)
 }
 
 /// The remaining seconds of an active penalty, from the metadata.
@@ -122,11 +134,11 @@ fn describe_limit(limit: &ResponseLimit) -> String {
     format!("{} {per}{name}", limit.requests)
 }
 
-/// Escapes control characters, which could change the output of a terminal.
+/// Escapes the characters that could change the output of a terminal.
 pub(in crate::cli) fn printable(text: &str) -> String {
     let mut printable = String::new();
     for char in text.chars() {
-        if char.is_control() {
+        if is_unprintable(char) {
             printable.extend(char.escape_default());
         } else {
             printable.push(char);

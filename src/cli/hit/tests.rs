@@ -175,10 +175,18 @@ fn the_penalty_of_a_rule_in_shadow_mode_refuses_nothing() {
     response.code = ResponseCode::Ok;
     let text = rendered_for_ann(&response);
     assert!(text.contains(expected), "{text}");
+    assert!(text.contains("\nthe request passes though a limit is exceeded: SHADOW"), "{text}");
     response.metadata["rule"]["shadowMode"] = true.into();
     response.statuses.clear();
     let text = rendered_for_ann(&response);
     assert!(text.contains(expected), "{text}");
+    assert!(!text.contains("SHADOW_MODE"), "{text}");
+}
+
+#[test]
+fn text_that_changes_the_direction_or_the_line_is_escaped() {
+    let text = render::descriptor(&[entry("user", "a\u{202e}b\u{2028}c")]);
+    assert_eq!(text, "user=a\\u{202e}b\\u{2028}c");
 }
 
 #[test]

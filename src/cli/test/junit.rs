@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::SuiteResult;
+use crate::config::is_unprintable;
 
 pub(super) fn report(suites: &[SuiteResult]) -> String {
     let mut xml = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n".to_owned();
@@ -42,7 +43,7 @@ fn escape(text: &str) -> String {
             '>' => escaped += "&gt;",
             '"' => escaped += "&quot;",
             '\n' => escaped.push('\n'),
-            control if control.is_control() => escaped.push('\u{fffd}'),
+            control if is_unprintable(control) => escaped.push('\u{fffd}'),
             '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
             other => escaped.push(other),
         }

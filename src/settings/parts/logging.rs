@@ -31,11 +31,14 @@ pub(super) fn decision_log(reader: &mut SettingReader<'_>) -> Option<DecisionLog
 
 fn decision_log_target(text: &str) -> value::Parsed<DecisionLogTarget> {
     match text {
-        "stdout" => Ok(DecisionLogTarget::Stdout),
+        stdout if stdout.eq_ignore_ascii_case("stdout") => Ok(DecisionLogTarget::Stdout),
+        "-" => Err("expected stdout or a path".into()),
         // Likely meant as the stream, not as a file of this name.
-        "stderr" => Err("expected stdout or a path; the log of the process is on standard \
+        stderr if stderr.eq_ignore_ascii_case("stderr") => {
+            Err("expected stdout or a path; the log of the process is on standard \
                          error"
-            .into()),
+                .into())
+        }
         path => Ok(DecisionLogTarget::File(path.into())),
     }
 }

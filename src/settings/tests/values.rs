@@ -233,7 +233,12 @@ pub(super) const LEGAL: &[(&str, Pairs<'_>)] = &[
     ("LOG_FORMAT", &[("", "Text"), ("text", "Text"), ("JSON", "Json")]),
     (
         "DECISION_LOG",
-        &[("", "None"), ("stdout", "Some(Stdout)"), ("/var/log/d", "Some(File(\"/var/log/d\"))")],
+        &[
+            ("", "None"),
+            ("stdout", "Some(Stdout)"),
+            ("Stdout", "Some(Stdout)"),
+            ("/var/log/d", "Some(File(\"/var/log/d\"))"),
+        ],
     ),
     ("DECISION_LOG_PASSED_SHARE", &[("", "0.0"), ("1", "1.0"), ("0.01", "0.01")]),
     ("DECISION_LOG_MAX_LINES", &[("", "100"), ("1", "1"), ("100000", "100000")]),
@@ -377,7 +382,7 @@ pub(super) const ILLEGAL: &[(&str, &[&str])] = &[
     ("RESPONSE_DYNAMIC_METADATA", &["sometimes"]),
     ("LOG_LEVEL", &["loud", "0"]),
     ("LOG_FORMAT", &["xml"]),
-    ("DECISION_LOG", &["stderr"]),
+    ("DECISION_LOG", &["stderr", "STDERR", "-"]),
     ("DECISION_LOG_PASSED_SHARE", &["-0.1", "1.1", "10%"]),
     ("DECISION_LOG_MAX_LINES", &["0", "100001", "many"]),
     ("DISABLE_STATS", &["none"]),
