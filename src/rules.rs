@@ -101,9 +101,9 @@ impl Domain {
     /// The rule that applies to a descriptor with these entries.
     ///
     /// At each level, a rule with the text of the entry comes first, then the first
-    /// pattern that matches, then a rule that matches any value. The search does not backtrack: if the
-    /// following entries match nothing below the chosen rule, no rule applies. A
-    /// rule applies only to descriptors with as many entries as the rule.
+    /// pattern that matches, then a rule that matches any value. The search does not
+    /// backtrack: if the following entries match nothing below the chosen rule, no rule
+    /// applies. A rule applies only to descriptors with as many entries as the rule.
     pub fn find(&self, entries: &[Entry]) -> Option<&Arc<Rule>> {
         match walk(&self.root, entries, |_| {}) {
             LookupEnd::Rule(rule) => Some(rule),

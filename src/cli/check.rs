@@ -18,12 +18,7 @@ pub fn check(input: &RuleInput, out: &mut impl Write) -> io::Result<CommandStatu
     for error in &rules.errors {
         writeln!(out, "error: {error}\n")?;
     }
-    for note in rules.notes.iter().take(Diagnostics::MAX_SHOWN) {
-        writeln!(out, "note: {note}\n")?;
-    }
-    if rules.notes.len() > Diagnostics::MAX_SHOWN {
-        writeln!(out, "note: and {} more like this\n", rules.notes.len() - Diagnostics::MAX_SHOWN)?;
-    }
+    write_notes(&rules, out)?;
     let result = config::compile(&rules.files, input.options());
     match &result {
         Ok(compiled) => {
@@ -38,6 +33,17 @@ pub fn check(input: &RuleInput, out: &mut impl Write) -> io::Result<CommandStatu
     };
     writeln!(out, "{}", summary(&rules, &result, status))?;
     Ok(status)
+}
+
+/// Writes the first notes on files that `serve` reads otherwise, and the number of others.
+pub(super) fn write_notes(rules: &ReadRules, out: &mut impl Write) -> io::Result<()> {
+    for note in rules.notes.iter().take(Diagnostics::MAX_SHOWN) {
+        writeln!(out, "note: {note}\n")?;
+    }
+    if rules.notes.len() > Diagnostics::MAX_SHOWN {
+        writeln!(out, "note: and {} more like this\n", rules.notes.len() - Diagnostics::MAX_SHOWN)?;
+    }
+    Ok(())
 }
 
 /// Writes the first of `diagnostics`, and the number of further ones up to `total`.

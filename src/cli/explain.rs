@@ -149,6 +149,7 @@ fn read_rules(explain: &Explain, errors: &mut impl Write) -> io::Result<Option<A
     if !read.errors.is_empty() && matches!(input.rules, RulePlaces::Configured(_)) {
         writeln!(errors, "name the rules of the service with --config")?;
     }
+    check::write_notes(&read, errors)?;
     match config::compile(&read.files, input.options()) {
         Ok(_) if !read.errors.is_empty() => Ok(None),
         Ok(compiled) => Ok(Some(Arc::new(compiled.rules))),

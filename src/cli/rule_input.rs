@@ -81,7 +81,7 @@ impl RuleInput {
 }
 
 impl ReadRules {
-    /// Adds rules that are written in `file`, as its value `rules`.
+    /// Adds rules that are written in `file`, as its value `inline_rules`.
     pub(super) fn add_inline(&mut self, file: &SourceFile, rules: Item<'_>) {
         let content = rules.text().unwrap_or_default().as_bytes();
         let text = String::from_utf8_lossy(&file.bytes);

@@ -123,6 +123,7 @@ fn load(path: &Path, errors: &mut impl Write) -> io::Result<Option<Suite>> {
             return Ok(None);
         }
     };
+    check::write_notes(&rules, errors)?;
     match config::compile(&rules.files, suite.options) {
         Ok(compiled) => Ok(Some(suite.with_rules(file.name, compiled.rules))),
         Err(diagnostics) => {

@@ -5,8 +5,19 @@ use prometheus::proto::{LabelPair, MetricFamily};
 use super::label::push_label;
 
 /// Label names that statistics or Prometheus itself use.
-const RESERVED_LABELS: [&str; 9] =
-    ["domain", "key1", "key2", "grpc_method", "err_type", "policy", "version", "le", "quantile"];
+const RESERVED_LABELS: [&str; 11] = [
+    "domain",
+    "key1",
+    "key2",
+    "grpc_method",
+    "err_type",
+    "listener",
+    "policy",
+    "reason",
+    "version",
+    "le",
+    "quantile",
+];
 
 /// The tags of all statistics, sorted by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,6 +127,8 @@ mod tests {
             ("domain", "tag_domain"),
             ("version", "tag_version"),
             ("le", "tag_le"),
+            ("listener", "tag_listener"),
+            ("reason", "tag_reason"),
             ("__name__", "tag___name__"),
         ] {
             assert_eq!(label_name(&clean(key)), expected);

@@ -158,8 +158,13 @@ fn tried_level<'t>(level: &'t Level, entry: &Entry, matching: &[Found<'t>]) -> T
     let chosen = matching.first();
     if chosen.is_none_or(|found| found.by != MatchKind::Value) {
         for branch in level.patterns() {
-            if chosen.is_some_and(|found| std::ptr::eq(found.branch, branch)) {
+            let is_branch = |found: &Found<'_>| std::ptr::eq(found.branch, branch);
+            if chosen.is_some_and(is_branch) {
                 break;
+            }
+            // It matches too, but the pattern with the text of the entry comes first.
+            if matching.iter().any(is_branch) {
+                continue;
             }
             let element = &*branch.element;
             let has_key = element.key().as_bytes() == entry.key || element.key().contains('*');

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs tests/gateway with a real Envoy Gateway, whose control plane is built once from its
-# Go modules (about 15 minutes, and 3 GB of caches), into target/test-tools.
+# Go modules into target/test-tools (about 15 minutes, and 3 GB in the caches of Go).
 # Its ports, names and the directory /certs are fixed, so the test runs in a network and a
 # file system of its own.
 set -eu

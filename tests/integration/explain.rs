@@ -192,7 +192,7 @@ fn hit_tells_loudly_that_no_rule_applies() {
     assert!(missing.out.starts_with("OK\n"), "{}", missing.out);
     let expected = [
         "tollgate: NO RULE of the domain `shop` applies to `user=ann`\n",
-        "/rlconfig shows: the domain has other rules, the nearest: `tenant.user`, ",
+        "/rlconfig shows: the nearest rules that begin with `shop.`: `tenant.user`, ",
         "\nto see the reason: tollgate explain --config RULES --domain shop \
          tenant=a,user=ann user=ann\n",
     ];
@@ -202,7 +202,7 @@ fn hit_tells_loudly_that_no_rule_applies() {
     assert_eq!(missing.code, Some(3));
 
     let typo = hit("shp", &["tenant=a,user=ann"], &port);
-    assert!(typo.errors.contains("no rule in this domain; the domains: `shop`"), "{}", typo.errors);
+    assert!(typo.errors.contains(", the nearest: `shop."), "{}", typo.errors);
     assert_eq!(typo.code, Some(3));
     let without_page = hit("shp", &["tenant=a,user=ann"], &free_port().to_string());
     assert!(without_page.errors.contains("the service has no such domain, or"), "{}", typo.errors);

@@ -27,6 +27,7 @@ pub(super) fn report(report: &Report<'_>) -> Value {
             Err(error) => json!({ "error": error }),
         }),
         "difference": report.difference(),
+        "globalShadowMode": report.shadow,
     })
 }
 
@@ -40,6 +41,7 @@ pub(super) fn unusable(domain: &[u8], error: &str) -> Value {
         "answer": null,
         "server": null,
         "difference": null,
+        "globalShadowMode": null,
     })
 }
 

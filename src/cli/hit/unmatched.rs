@@ -85,25 +85,29 @@ fn known(domain: &[u8], unmatched: &[&[Entry]], names: &[String]) -> String {
     let domain = printable(&String::from_utf8_lossy(domain));
     let prefix = format!("{domain}.");
     let mut own = Vec::new();
-    let mut domains = Vec::new();
+    let mut others = Vec::new();
     for name in names {
         match name.strip_prefix(&prefix) {
             Some(keys) => own.push(keys),
-            None => domains.extend(name.split('.').next()),
+            None => others.push(name.as_str()),
         }
-    }
-    if own.is_empty() {
-        domains.sort_unstable();
-        domains.dedup();
-        let list = nearest(&domain, &domains);
-        return format!("no rule in this domain; the domains: {list}");
     }
     let mut lists = Vec::new();
     for entries in unmatched {
         let keys: Vec<_> = entries.iter().map(|it| String::from_utf8_lossy(&it.key)).collect();
-        lists.push(nearest(&keys.join("."), &own));
+        let keys = keys.join(".");
+        lists.push(if own.is_empty() {
+            nearest(&format!("{prefix}{keys}"), &others)
+        } else {
+            nearest(&keys, &own)
+        });
     }
-    format!("the domain has other rules, the nearest: {}", lists.join("; "))
+    let lists = lists.join("; ");
+    // A name does not show where its domain ends.
+    if own.is_empty() {
+        return format!("no rule has a name that begins with `{prefix}`, the nearest: {lists}");
+    }
+    format!("the nearest rules that begin with `{prefix}`: {lists}")
 }
 
 /// The names that are most like `asked`, or else the first ones.
@@ -138,9 +142,11 @@ async fn read_page(hit: &Hit) -> Option<RulePage> {
     let mut names = Vec::new();
     for line in text.lines() {
         if let Some((name, _)) = line.split_once(": unit=") {
-            names.push(name.to_owned());
+            names.push(printable(name));
         }
     }
+    // A rule with several limits has a line for each.
+    names.dedup();
     if names.is_empty() { None } else { Some(RulePage { url, names }) }
 }
 
@@ -164,12 +170,19 @@ mod tests {
 
     #[test]
     fn the_nearest_names_are_told() {
-        let names = ["shop.user", "shop.path_/a.address", "mail.user"].map(str::to_owned);
+        let names = ["shop.user", "shop.path_/a.address", "api.prod.user"].map(str::to_owned);
         let users = entries("users");
         let cases: [(&[u8], &str); 3] = [
-            (b"shop", "the domain has other rules, the nearest: `user`, 1 more"),
-            (b"Shop", "no rule in this domain; the domains: `shop`, 1 more"),
-            (b"x", "no rule in this domain; the domains: `mail`, `shop`"),
+            (b"shop", "the nearest rules that begin with `shop.`: `user`, 1 more"),
+            (
+                b"Shop",
+                "no rule has a name that begins with `Shop.`, the nearest: `shop.user`, 2 more",
+            ),
+            (
+                b"api.prd",
+                "no rule has a name that begins with `api.prd.`, the nearest: `api.prod.user`, \
+                 2 more",
+            ),
         ];
         for (domain, expected) in cases {
             assert_eq!(known(domain, &[&users], &names), expected);

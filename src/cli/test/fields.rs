@@ -72,6 +72,9 @@ impl Mistakes {
                 let expected = keys.join(", ");
                 let message = format!("the key `{key}` is unknown in {what}, expected {expected}");
                 self.add_at(field.line, field.column, &message);
+            } else if field.value.kind() == Kind::Null {
+                let message = format!("`{}` has no value, expected one", field.key);
+                self.add_at(field.line, field.column, &message);
             }
         }
         Some(Fields { list, map: item })

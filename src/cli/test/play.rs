@@ -83,7 +83,7 @@ fn differences(ask: &Ask, decision: &Decision) -> Vec<String> {
         if let Some(expected) = expected
             && expected != actual
         {
-            let expected = printable(&expected);
+            let (expected, actual) = (printable(&expected), printable(&actual));
             differences.push(format!("{name}: expected {expected}, got {actual}"));
         }
     };

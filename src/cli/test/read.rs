@@ -158,7 +158,8 @@ impl Reader {
         let expected = "a duration such as 30s or 1h30m";
         let advance = self.mistakes.parse(&fields, "advance", expected, duration::parse);
         let has_request = fields.get("descriptors").is_some();
-        if !has_request && advance.is_none() {
+        let asks = STEP_KEYS.iter().any(|key| *key != "advance" && fields.get(key).is_some());
+        if !has_request && (asks || advance.is_none()) {
             self.mistakes.require(&fields, "descriptors", "the step");
         }
         let ask = if has_request { self.ask(item, &fields) } else { None };

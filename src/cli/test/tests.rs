@@ -192,6 +192,14 @@ fn a_file_that_compares_nothing_is_a_mistake() {
             "[{ name: a, steps: [{ descriptors: [user=a], expect: { descriptors: [{}] } }] }]",
             "a_test.yaml:3:61: `expect` is empty, expected code, limit, ",
         ),
+        (
+            "[{ name: a, steps: [{ advance: 1s, expect: { code: OK } }] }]",
+            "a_test.yaml:3:28: the step has no `descriptors`",
+        ),
+        (
+            "[{ name: a, steps: [{ descriptors: [user=a], expect: { code: OK, remaining: } }] }]",
+            "a_test.yaml:3:73: `remaining` has no value, expected one",
+        ),
     ] {
         let text = format!("rules: rules.yaml\ndomain: shop\ntests: {tests}\n");
         let outcome = run_files(&[("rules.yaml", RULES), ("a_test.yaml", &text)]);

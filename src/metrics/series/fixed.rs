@@ -18,10 +18,10 @@ pub(super) struct FixedSeries {
     pub(super) by_name: HashMap<Arc<StatName>, Arc<Series>>,
     /// By [`Rule::index`]. A rule with another name at its index is no longer active.
     by_rule: Vec<(Arc<StatName>, Arc<Series>)>,
-    /// Sorted when a page is first shown.
     /// The series that the last reload removed. Decisions in progress still add to them.
     removed: HashMap<Arc<StatName>, Arc<Series>>,
     past: PastCounts,
+    /// Sorted when a page is first shown.
     sorted_by_labels: OnceLock<Vec<NamedSeries>>,
     sorted_by_name: OnceLock<Vec<NamedSeries>>,
 }

@@ -166,6 +166,14 @@ fn a_slip_is_found_beside_the_element_that_matches() {
 }
 
 #[test]
+fn a_pattern_with_the_text_of_the_entry_comes_first() {
+    let tree = tree("d", ["/a*", "/a/*"].map(|value| leaf("path", value, "")).to_vec());
+    let text = explained(&tree, "path=/a/*");
+    assert!(text.starts_with("path_/a/* Chosen"), "{text}");
+    assert!(!text.contains("path_/a* Unmatched"), "{text}");
+}
+
+#[test]
 fn other_values_of_a_known_key_are_listed_the_nearest_first() {
     let mut rules = ["platinum", "gold*", "basic", "free"].map(|tier| leaf("tier", tier, ""));
     rules.reverse();
