@@ -127,12 +127,14 @@ fn check(
     matches: &ArgMatches,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Command, SettingsError> {
-    let merges = matches.get_flag("merge-domains");
-    let flags = |name: &str| match name {
-        "MERGE_DOMAIN_CONFIG" if merges => Some("true".to_owned()),
-        _ => None,
-    };
-    Ok(Command::Check(rule_input(matches, RuleSettings::read(flags, env)?)))
+    let settings = RuleSettings::read(|name| merge_flag(matches, name), env)?;
+    Ok(Command::Check(rule_input(matches, settings)))
+}
+
+/// The value that `--merge-domains` gives to the setting `name`.
+fn merge_flag(matches: &ArgMatches, name: &str) -> Option<String> {
+    let is_set = name == "MERGE_DOMAIN_CONFIG" && matches.get_flag("merge-domains");
+    is_set.then(|| "true".to_owned())
 }
 
 fn rule_input(matches: &ArgMatches, settings: RuleSettings) -> RuleInput {
@@ -148,12 +150,7 @@ fn explain(
     matches: &ArgMatches,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Command, SettingsError> {
-    let merges = matches.get_flag("merge-domains");
-    let flags = |name: &str| match name {
-        "MERGE_DOMAIN_CONFIG" if merges => Some("true".to_owned()),
-        _ => None,
-    };
-    let settings = DecisionSettings::read(flags, &env)?;
+    let settings = DecisionSettings::read(|name| merge_flag(matches, name), &env)?;
     Ok(Command::Explain(Box::new(Explain {
         input: rule_input(matches, settings.rules.clone()),
         settings,

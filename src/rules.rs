@@ -105,10 +105,7 @@ impl Domain {
     /// backtrack: if the following entries match nothing below the chosen rule, no rule
     /// applies. A rule applies only to descriptors with as many entries as the rule.
     pub fn find(&self, entries: &[Entry]) -> Option<&Arc<Rule>> {
-        match walk(&self.root, entries, |_| {}) {
-            LookupEnd::Rule(rule) => Some(rule),
-            _ => None,
-        }
+        walk(&self.root, entries, |_| {}).rule()
     }
 
     /// The lookup that [`Self::find`] makes, with its steps.

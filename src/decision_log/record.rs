@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::{reason, shown::excerpt};
+use super::{
+    reason,
+    shown::{MAX_ENTRIES, MAX_TEXT, excerpt},
+};
 use crate::{
     config::is_unprintable,
     counter::{KeyFormat, KeyPart},
@@ -12,14 +15,8 @@ use crate::{
     time::Timestamp,
 };
 
-/// The longest text in a line, in bytes without escapes.
-const MAX_TEXT: usize = 200;
-
-/// The longest name of a counter or of a rule, likewise.
+/// The longest name of a counter or of a rule, in bytes without escapes.
 const MAX_NAME: usize = 400;
-
-/// The longest list of entries, likewise, beside its last entry.
-const MAX_ENTRIES: usize = 1_000;
 
 /// One descriptor and its decision. The names are those of the answer's metadata where
 /// that has them.

@@ -5,10 +5,10 @@ use std::fmt::{self, Write};
 use crate::descriptor::Entry;
 
 /// The longest text that is shown, in bytes.
-const MAX_TEXT: usize = 200;
+pub(super) const MAX_TEXT: usize = 200;
 
 /// The longest list of entries that is shown, in bytes, beside its last entry.
-const MAX_ENTRIES: usize = 1_000;
+pub(super) const MAX_ENTRIES: usize = 1_000;
 
 /// A text on one line: control characters, backslashes and commas are escaped, bytes that
 /// are not UTF-8 replaced, and the end of a long text is left out.
