@@ -7,8 +7,10 @@
 //! When the budget is used up and at least a quarter of it waits, a connection that waits
 //! for much is closed, of the address that waits for most. So a call with a whole message
 //! is not refused because of unfinished ones: only if decisions use three quarters of the
-//! budget, and its address more than its share. Shares are three quarters of the budget,
-//! divided by the number of addresses.
+//! budget, and its address and its connection more than their shares. The share of an
+//! address is three quarters of the budget, divided by the number of addresses; the share
+//! of a connection is a quarter, divided by the number of connections. Shares are free even
+//! while the budget is used up, until connections have been closed.
 
 use std::{fmt, mem, net::SocketAddr, sync::Arc};
 
@@ -145,7 +147,12 @@ impl Budget {
             // While connections are being closed, unfinished calls leave room for answers.
             (true, true) => self.totals.open() <= self.most + self.most / 4,
         };
-        has_room || usage.peer.open() <= self.connections.lock().share(self.most_deciding())
+        if has_room {
+            return true;
+        }
+        let connections = self.connections.lock();
+        usage.peer.open() <= connections.share_of_peer(self.most_deciding())
+            || usage.open() <= connections.share_of_connection(self.most / 4)
     }
 
     fn close(&self, usage: &Usage) {
@@ -191,6 +198,11 @@ impl Usage {
     fn waiting(&self) -> usize {
         let bytes = self.bytes.lock();
         if bytes.closed { 0 } else { bytes.waiting }
+    }
+
+    fn open(&self) -> usize {
+        let bytes = self.bytes.lock();
+        bytes.deciding + bytes.waiting
     }
 
     fn is_closed(&self) -> bool {

@@ -16,6 +16,7 @@ const TRIES: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     next_id: u64,
+    count: usize,
     peers: HashMap<Peer, PeerConnections>,
 }
 
@@ -35,13 +36,16 @@ impl Connections {
         let peer = self.peers.entry(Peer::of(address)).or_default();
         let usage = Arc::new(Usage::new(address, Arc::clone(&peer.totals)));
         peer.open.insert(id, Arc::clone(&usage));
+        self.count += 1;
         (id, usage)
     }
 
     pub(super) fn remove(&mut self, address: Option<SocketAddr>, id: u64) {
         let peer = Peer::of(address);
         let Some(connections) = self.peers.get_mut(&peer) else { return };
-        connections.open.remove(&id);
+        if connections.open.remove(&id).is_some() {
+            self.count -= 1;
+        }
         if connections.open.is_empty() {
             self.peers.remove(&peer);
         }
@@ -53,8 +57,13 @@ impl Connections {
     }
 
     /// The part of `most` bytes that each peer may use in any case.
-    pub(super) fn share(&self, most: usize) -> usize {
+    pub(super) fn share_of_peer(&self, most: usize) -> usize {
         (most / self.peers.len().max(1)).max(LEAST_SHARE)
+    }
+
+    /// The part of `most` bytes that each connection may use in any case.
+    pub(super) fn share_of_connection(&self, most: usize) -> usize {
+        most / self.count.max(1)
     }
 
     /// The connection to close: of the peer that waits for most, one that waits for much.

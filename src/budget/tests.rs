@@ -83,6 +83,28 @@ fn connections_are_not_closed_because_decisions_take_long() {
 }
 
 #[test]
+fn a_connection_within_its_share_is_not_refused_because_of_others_of_its_address() {
+    let budget = budget();
+    let beside = budget.connect(peer(1));
+    let hoard: Vec<_> = (0..15).map(|_| budget.connect(peer(1))).collect();
+    let mut held = Vec::new();
+    for _ in 0..2 * MOST / CALL_BYTES {
+        for share in &hoard {
+            held.extend(share.hold(CALL_BYTES, true));
+        }
+    }
+    assert!(hoard.iter().any(|share| share.hold(CALL_BYTES, true).is_err()));
+    // 16 connections have a quarter of the budget.
+    let share = MOST / 4 / 16;
+    let call = beside.hold(share, true).unwrap();
+    assert!(beside.hold(1, true).is_err());
+    drop(call);
+    assert!(beside.hold(share, false).is_ok());
+    let [_, waiting, closing] = totals(&budget);
+    assert!(waiting + closing <= MOST + MOST / 2, "{waiting} {closing}");
+}
+
+#[test]
 fn an_address_within_its_share_is_never_refused() {
     let budget = budget();
     let (busy, other) = (budget.connect(peer(1)), budget.connect(peer(2)));
