@@ -257,6 +257,7 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
         let mut tasks = Tasks::new(Arc::clone(&health), stop, settings.drain, in_progress);
         let server = grpc::server::Server {
             service: Arc::clone(&service),
+            others: grpc::routes::Services::default(),
             health: Arc::clone(&health),
             tls: certificates.as_ref().map(CertificateReloader::config),
             limits: settings.listeners.connections,

@@ -1,14 +1,13 @@
 //! Envoy's rate-limit service over gRPC, with health and reflection. Its
-//! protobuf stays in this module.
+//! protobuf stays in this module. The server serves services of other modules, too.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
 use tonic::{Request as Call, Response as Reply, Status};
 
 use crate::{
-    metrics::Metrics,
     service::{RequestError, Service},
+    spans::GrpcMethod,
     store::Store,
 };
 
@@ -18,15 +17,20 @@ pub mod codec;
 pub mod connection;
 mod frames;
 mod health;
+pub mod method;
+pub mod observed;
 pub mod request;
 mod response;
-mod routes;
+pub mod routes;
 pub mod server;
 mod timeout;
-mod unread;
+pub mod unread;
 
-use self::pb::envoy::service::ratelimit::v3::{
-    RateLimitRequest, RateLimitResponse, rate_limit_service_server::RateLimitService,
+use self::{
+    observed::ObservedCall,
+    pb::envoy::service::ratelimit::v3::{
+        RateLimitRequest, RateLimitResponse, rate_limit_service_server::RateLimitService,
+    },
 };
 
 /// The messages, generated from `proto/`.
@@ -49,31 +53,10 @@ impl<S: Store> RateLimitService for Grpc<S> {
         call: Call<RateLimitRequest>,
     ) -> Result<Reply<RateLimitResponse>, Status> {
         let Self(service) = self;
-        let timeout = timeout::read(call.metadata());
-        let mut watch = CallWatch::start(&service.metrics, timeout);
-        let span = service
-            .spans
-            .as_ref()
-            .and_then(|spans| spans.start_grpc_call(call.metadata().as_ref()));
-        if let Some(span) = &span
-            && let Some(peer) = call.remote_addr()
-        {
-            span.set_peer(peer);
-        }
-        let answer = answer(service, call.into_inner(), timeout);
-        let result = match &span {
-            None => answer.await,
-            Some(span) => span.instrument(answer).await,
-        };
-        watch.end();
-        let result = result.map_err(Status::from);
-        if let Some(span) = span {
-            match &result {
-                Ok(_) => span.end_grpc(tonic::Code::Ok.into(), None),
-                Err(status) => span.end_grpc(status.code().into(), Some(status.message())),
-            }
-        }
-        Ok(Reply::new(result?))
+        let observed =
+            ObservedCall::start(service, "ShouldRateLimit", GrpcMethod::ShouldRateLimit, &call);
+        let answer = answer(service, call.into_inner(), observed.timeout);
+        observed.answer(answer).await
     }
 }
 
@@ -90,35 +73,6 @@ pub async fn answer<S: Store>(
     let request = request::read(message).map_err(|invalid| service.reject(invalid))?;
     let decision = service.decide(&request, timeout).await?;
     Ok(response::build(&request, &decision, &service.answers))
-}
-
-/// Counts a call and its time, and whether its answer came too late: after its deadline,
-/// or after the client had cancelled.
-struct CallWatch<'a> {
-    metrics: &'a Metrics,
-    started: Instant,
-    timeout: Option<Duration>,
-    ended: bool,
-}
-
-impl<'a> CallWatch<'a> {
-    fn start(metrics: &'a Metrics, timeout: Option<Duration>) -> Self {
-        Self { metrics, started: Instant::now(), timeout, ended: false }
-    }
-
-    fn end(&mut self) {
-        self.ended = true;
-        self.metrics.count_call("ShouldRateLimit", self.started.elapsed());
-    }
-}
-
-impl Drop for CallWatch<'_> {
-    fn drop(&mut self) {
-        let cancelled = !self.ended;
-        if cancelled || self.timeout.is_some_and(|timeout| timeout <= self.started.elapsed()) {
-            self.metrics.count_late_answer();
-        }
-    }
 }
 
 impl From<RequestError> for Status {

@@ -52,9 +52,33 @@ use self::{
     server_span::CallProtocol,
 };
 
-const GRPC_SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
-const GRPC_SPAN: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 const INSTANCE_ID: &str = "service.instance.id";
+
+/// The method of a gRPC call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrpcMethod {
+    /// Of Envoy's rate-limit service.
+    ShouldRateLimit,
+}
+
+/// The names of a gRPC method in its spans.
+struct GrpcNames {
+    service: &'static str,
+    method: &'static str,
+    span: &'static str,
+}
+
+impl GrpcMethod {
+    const fn names(self) -> GrpcNames {
+        match self {
+            Self::ShouldRateLimit => GrpcNames {
+                service: "envoy.service.ratelimit.v3.RateLimitService",
+                method: "ShouldRateLimit",
+                span: "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+            },
+        }
+    }
+}
 
 /// The reason why traces cannot be sent.
 #[derive(Debug, thiserror::Error)]
@@ -113,13 +137,10 @@ impl Tracing {
     }
 
     /// Starts the span of a gRPC call, or returns `None` if the call is not recorded.
-    pub fn start_grpc_call(&self, headers: &HeaderMap) -> Option<ServerSpan> {
-        let attributes = [
-            ("rpc.system", "grpc"),
-            ("rpc.service", GRPC_SERVICE),
-            ("rpc.method", "ShouldRateLimit"),
-        ];
-        self.start_call(CallProtocol::Grpc, GRPC_SPAN, headers, attributes)
+    pub fn start_grpc_call(&self, method: GrpcMethod, headers: &HeaderMap) -> Option<ServerSpan> {
+        let GrpcNames { service, method, span } = method.names();
+        let attributes = [("rpc.system", "grpc"), ("rpc.service", service), ("rpc.method", method)];
+        self.start_call(CallProtocol::Grpc, span, headers, attributes)
     }
 
     /// Starts the span of an HTTP call, or returns `None` if the call is not recorded.

@@ -34,7 +34,7 @@ use tollgate::{
     metrics::Metrics,
     rules::RuleTree,
     service::{InProgress, Service},
-    spans::{OtlpProtocol, Tracing, TracingSettings},
+    spans::{GrpcMethod, OtlpProtocol, Tracing, TracingSettings},
     store::{
         Charge, Consume, Enforced, OnTimeout, Store,
         memory::{Bounds, Memory},
@@ -195,9 +195,11 @@ async fn a_call_that_is_not_recorded_allocates_nothing_for_it() {
         let header = |(name, value): &(&str, &str)| (name.parse().unwrap(), value.parse().unwrap());
         let headers = headers.iter().map(header).collect();
         // The generator of IDs is made once for each thread.
-        let _ = spans.start_grpc_call(&headers);
+        let _ = spans.start_grpc_call(GrpcMethod::ShouldRateLimit, &headers);
         let mut recorded = true;
-        let info = measure(|| recorded = spans.start_grpc_call(&headers).is_some());
+        let info = measure(|| {
+            recorded = spans.start_grpc_call(GrpcMethod::ShouldRateLimit, &headers).is_some()
+        });
         assert!(!recorded);
         assert!(info.count_total <= expected, "{} for {headers:?}", info.count_total);
     }

@@ -18,11 +18,10 @@ use tonic::{
     Status,
     body::Body,
     codegen::{Body as _, Service as _},
-    service::Routes,
     transport::server::TcpConnectInfo,
 };
 
-use super::codec;
+use super::{method::Kind, routes::Methods};
 use crate::{
     budget::{self, CALL_BYTES, Held, NoRoom, ReadError, ReadLimits, Reader, Share},
     listen::Activity,
@@ -50,7 +49,7 @@ const MESSAGE_HEADER: usize = 5;
 /// Serves the calls of one connection.
 #[derive(Debug)]
 pub(super) struct Caller {
-    pub(super) routes: Routes,
+    pub(super) methods: Methods,
     pub(super) peer: TcpConnectInfo,
     /// The time for a message to arrive, and for its answer to be taken.
     pub(super) patience: Duration,
@@ -97,29 +96,6 @@ impl Buf for Chunk {
     }
 }
 
-/// The kinds of calls, by their bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// One message, one answer.
-    Unary,
-    /// One message, answers without an end.
-    Watch,
-    /// Messages and answers in any order: reflection, and unknown methods.
-    Streams,
-}
-
-impl Kind {
-    fn of(path: &str) -> Self {
-        match path {
-            "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
-            | "/grpc.health.v1.Health/Check"
-            | "/grpc.health.v1.Health/List" => Self::Unary,
-            "/grpc.health.v1.Health/Watch" => Self::Watch,
-            _ => Self::Streams,
-        }
-    }
-}
-
 /// Why a call ends without a status.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
@@ -155,11 +131,11 @@ impl Caller {
     ) {
         let (mut parts, body) = request.into_parts();
         cut_encoding(&mut parts.headers);
-        let kind = Kind::of(parts.uri.path());
+        let kind = self.methods.kinds.of(parts.uri.path());
         match self.share.hold(CALL_BYTES + header_bytes(&parts), false) {
             Ok(held) => {
                 let message = match kind {
-                    Kind::Unary | Kind::Watch => self.read_arrived(Chunks(body), held),
+                    Kind::Unary(_) | Kind::Watch => self.read_arrived(Chunks(body), held),
                     Kind::Streams => Message::Stream(Chunks(body), held),
                 };
                 // A task would keep the headers of a refused call until it runs.
@@ -184,7 +160,7 @@ impl Caller {
 
     async fn serve(self: Arc<Self>, call: Call, mut respond: SendResponse<Chunk>) {
         let served = match call.kind {
-            Kind::Unary => self.serve_message(call, &mut respond).await,
+            Kind::Unary(_) => self.serve_message(call, &mut respond).await,
             // Boxed, because the future of a unary call should not have room for it.
             Kind::Watch | Kind::Streams => Box::pin(self.serve_long(call, &mut respond)).await,
         };
@@ -222,14 +198,14 @@ impl Caller {
                 return self.send(status.into_http(), respond).await;
             }
         };
-        let decoded = codec::decoded_bytes(bytes.get(MESSAGE_HEADER..).unwrap_or_default());
+        let decoded = kind.decoded_bytes(bytes.get(MESSAGE_HEADER..).unwrap_or_default());
         if let Err(refusal) = held.grow(decoded) {
             let status = Status::resource_exhausted(refusal.to_string());
             return self.send(status.into_http(), respond).await;
         }
         let response = self.handle(parts, bytes.into(), respond).await?;
         self.activity.note_call();
-        if kind != Kind::Watch {
+        if !matches!(kind, Kind::Watch) {
             // The parts of the answer count by themselves.
             drop(held);
             return self.send(response, respond).await;
@@ -275,7 +251,7 @@ impl Caller {
     ) -> Result<http::Response<Body>, Broken> {
         let mut request = http::Request::from_parts(parts, body);
         request.extensions_mut().insert(self.peer.clone());
-        let handling = self.routes.clone().call(request);
+        let handling = self.methods.routes.clone().call(request);
         tokio::select! {
             biased;
             response = handling => match response {

@@ -2,7 +2,11 @@
 //! on the wire takes a hundred bytes in memory, and a message has room for two
 //! million elements.
 
-use std::{fmt, marker::PhantomData};
+use std::{
+    convert::Infallible,
+    fmt::{self, Display},
+    marker::PhantomData,
+};
 
 use bytes::Buf;
 use prost::{
@@ -37,25 +41,44 @@ const ENTRIES: u32 = 1;
 
 /// A message whose encoded form can be checked.
 pub trait Checked {
+    /// Why a message is not decoded.
+    type Invalid: Display;
+
     /// Checks an encoded message. Bytes that are no valid message pass: the
     /// decoder rejects them.
     ///
     /// # Errors
     ///
     /// If the message has too many elements.
-    fn check(message: &[u8]) -> Result<(), InvalidRequest> {
+    fn check(message: &[u8]) -> Result<(), Self::Invalid> {
         let _ = message;
         Ok(())
     }
 }
 
-impl Checked for RateLimitResponse {}
-impl Checked for health::HealthCheckRequest {}
-impl Checked for health::HealthCheckResponse {}
-impl Checked for health::HealthListRequest {}
-impl Checked for health::HealthListResponse {}
+impl Checked for RateLimitResponse {
+    type Invalid = Infallible;
+}
+
+impl Checked for health::HealthCheckRequest {
+    type Invalid = Infallible;
+}
+
+impl Checked for health::HealthCheckResponse {
+    type Invalid = Infallible;
+}
+
+impl Checked for health::HealthListRequest {
+    type Invalid = Infallible;
+}
+
+impl Checked for health::HealthListResponse {
+    type Invalid = Infallible;
+}
 
 impl Checked for RateLimitRequest {
+    type Invalid = InvalidRequest;
+
     fn check(message: &[u8]) -> Result<(), InvalidRequest> {
         let mut descriptors = 0;
         let mut too_long = None;
@@ -96,9 +119,12 @@ pub(super) fn decoded_bytes(request: &[u8]) -> usize {
 
 /// The length-delimited fields with one number, up to the first malformed field,
 /// where the decoder stops as well.
-struct Fields<'a> {
-    bytes: &'a [u8],
-    number: u32,
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
+    /// An encoded message.
+    pub bytes: &'a [u8],
+    /// The number of the fields.
+    pub number: u32,
 }
 
 impl<'a> Iterator for Fields<'a> {

@@ -4,12 +4,13 @@ use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use h2::{Ping, PingPong, server};
 use tokio::{pin, sync::watch, time};
-use tonic::{service::Routes, transport::server::Connected};
+use tonic::transport::server::Connected;
 use tracing::debug;
 
 use super::{
     call::{self, Caller, Chunk},
     frames::Frames,
+    routes::Methods,
 };
 use crate::{budget::Budget, listen::Connection};
 
@@ -47,7 +48,7 @@ pub struct ConnectionLimits {
 /// Serves connections.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionServer {
-    pub(super) routes: Routes,
+    pub(super) methods: Methods,
     pub(super) limits: ConnectionLimits,
     pub(super) budget: Arc<Budget>,
 }
@@ -66,7 +67,7 @@ impl ConnectionServer {
         mut connection: Connection,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), h2::Error> {
-        let Self { routes, limits, budget } = self;
+        let Self { methods, limits, budget } = self;
         let peer = connection.connect_info();
         let age = limits.max_age.map(|age| spread(age, fastrand::f64()));
         if let (Some(age), Some(grace)) = (age, limits.max_age_grace) {
@@ -79,7 +80,7 @@ impl ConnectionServer {
         let mut connection = handshake(frames, limits.max_streams).await?;
         let pings = connection.ping_pong();
         let caller = Arc::new(Caller {
-            routes,
+            methods,
             peer,
             patience: limits.transfer_timeout,
             share: Arc::clone(&share),

@@ -11,19 +11,30 @@ use axum::{
 use tonic::{Status, body::Body, server::NamedService, service::Routes};
 use tower::{Service, ServiceExt};
 
+use super::method::{Kinds, Method};
+
 /// The most characters of an unknown name in a status.
 const LONGEST_NAME: usize = 200;
 
 /// The services of a listener.
-#[derive(Default)]
-pub(super) struct Services {
+#[derive(Debug, Default)]
+pub struct Services {
     router: Router,
     names: Vec<&'static str>,
+    kinds: Kinds,
+}
+
+/// The routes to all methods, and their kinds.
+#[derive(Clone, Debug)]
+pub(super) struct Methods {
+    pub(super) routes: Routes,
+    pub(super) kinds: Arc<Kinds>,
 }
 
 impl Services {
     /// Adds a service with these methods.
-    pub(super) fn add<S>(mut self, service: S, methods: &[&str]) -> Self
+    #[must_use]
+    pub fn add<S>(mut self, service: S, methods: &[Method]) -> Self
     where
         S: Service<Request<Body>, Error = Infallible, Response: IntoResponse, Future: Send>
             + NamedService
@@ -35,18 +46,20 @@ impl Services {
         let service =
             service.map_request(|request: Request<axum::body::Body>| request.map(Body::new));
         for method in methods {
-            let path = format!("/{}/{method}", S::NAME);
+            let path = format!("/{}/{}", S::NAME, method.name);
             self.router = self.router.route_service(&path, service.clone());
+            self.kinds.add(path, method.kind);
         }
         self.names.push(S::NAME);
         self
     }
 
-    /// The routes to all methods.
-    pub(super) fn routes(self) -> Routes {
+    /// The methods of all services.
+    pub(super) fn methods(self) -> Methods {
         let names = Arc::<[_]>::from(self.names);
         let unknown = move |uri: Uri| ready(unimplemented(uri.path(), &names).into_http::<Body>());
-        Routes::from(self.router.fallback(unknown)).prepare()
+        let routes = Routes::from(self.router.fallback(unknown)).prepare();
+        Methods { routes, kinds: Arc::new(self.kinds) }
     }
 }
 

@@ -1,15 +1,16 @@
-//! The gRPC server: decisions, health, reflection.
+//! The gRPC server: decisions, health, reflection, and the services of other modules.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tonic::transport::server::Connected;
+use tonic::{Status, transport::server::Connected};
 use tracing::debug;
 
 use super::{
-    FILE_DESCRIPTORS, Grpc,
+    FILE_DESCRIPTORS, Grpc, codec,
     connection::{ConnectionLimits, ConnectionServer},
     health,
+    method::{Kind, Method, SMALL},
     pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer,
     routes::Services,
     unread::RecordUnread,
@@ -29,11 +30,16 @@ use crate::{
 /// a message that has not arrived whole.
 const LONGEST_QUESTION: usize = 4 << 10;
 
+/// The method of both versions of reflection.
+const REFLECTION: Method = Method { name: "ServerReflectionInfo", kind: Kind::Streams };
+
 /// The gRPC server.
 #[derive(Debug)]
 pub struct Server<S> {
     /// Decides.
     pub service: Arc<Service<S>>,
+    /// Other services of the listener.
+    pub others: Services,
     /// Reported to health checks.
     pub health: Arc<Health>,
     /// `None` for plaintext.
@@ -59,17 +65,28 @@ impl<S: Store> Server<S> {
         let service = self.service;
         let server = RateLimitServiceServer::new(Grpc(Arc::clone(&service)))
             .max_decoding_message_size(LARGEST_MESSAGE);
-        let decisions = RecordUnread { server, service };
+        let decisions = RecordUnread { server, service, answer: Status::into_http };
         let health = health::server(Arc::clone(&metrics), self.health.subscribe(), stop.clone());
         let v1 = reflection().build_v1()?.max_decoding_message_size(LONGEST_QUESTION);
         let v1alpha = reflection().build_v1alpha()?.max_decoding_message_size(LONGEST_QUESTION);
-        let routes = Services::default()
-            .add(decisions, &["ShouldRateLimit"])
-            .add(health, &["Check", "List", "Watch"])
-            .add(v1, &["ServerReflectionInfo"])
-            .add(v1alpha, &["ServerReflectionInfo"])
-            .routes();
-        let calls = ConnectionServer { routes, limits: self.limits, budget: self.budget };
+        let methods = self
+            .others
+            .add(
+                decisions,
+                &[Method { name: "ShouldRateLimit", kind: Kind::Unary(codec::decoded_bytes) }],
+            )
+            .add(
+                health,
+                &[
+                    Method { name: "Check", kind: SMALL },
+                    Method { name: "List", kind: SMALL },
+                    Method { name: "Watch", kind: Kind::Watch },
+                ],
+            )
+            .add(v1, &[REFLECTION])
+            .add(v1alpha, &[REFLECTION])
+            .methods();
+        let calls = ConnectionServer { methods, limits: self.limits, budget: self.budget };
         let failed_handshakes = ClientWarnings::new(
             "a TLS handshake for gRPC failed",
             "TLS handshakes for gRPC failed",

@@ -1,4 +1,5 @@
-//! Records calls whose message cannot be read: tonic answers them before [`Grpc`] is called.
+//! Records calls whose message cannot be read: tonic answers them before the service is
+//! called.
 
 use std::{
     convert::Infallible,
@@ -11,66 +12,82 @@ use std::{
 use tonic::{
     Status,
     body::Body,
-    codegen::{BoxFuture, Service as HttpService, http},
+    codegen::{Service as HttpService, http},
     server::NamedService,
 };
 
-use super::{Grpc, pb::envoy::service::ratelimit::v3::rate_limit_service_server};
 use crate::{service::Service, store::Store};
 
-type Server<S> = rate_limit_service_server::RateLimitServiceServer<Grpc<S>>;
 type Response = http::Response<Body>;
 
-/// A gRPC server whose refusals are recorded by its service.
+/// A gRPC server whose refusals are recorded by a service.
 #[derive(Debug)]
-pub(super) struct RecordUnread<S> {
-    pub(super) server: Server<S>,
-    pub(super) service: Arc<Service<S>>,
+pub struct RecordUnread<T, S> {
+    /// The server.
+    pub server: T,
+    /// Records its refusals.
+    pub service: Arc<Service<S>>,
+    /// Gives the response in place of the status of a call whose message cannot be read.
+    pub answer: fn(Status) -> Response,
+}
+
+impl<T: Clone, S> Clone for RecordUnread<T, S> {
+    fn clone(&self) -> Self {
+        let Self { server, service, answer } = self;
+        Self { server: server.clone(), service: Arc::clone(service), answer: *answer }
+    }
+}
+
+impl<T: NamedService, S> NamedService for RecordUnread<T, S> {
+    const NAME: &'static str = T::NAME;
+}
+
+impl<T, S> HttpService<http::Request<Body>> for RecordUnread<T, S>
+where
+    T: HttpService<http::Request<Body>, Response = Response, Error = Infallible>,
+    T::Future: Unpin,
+    S: Store,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = RecordedResponse<T::Future, S>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.server.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let response = self.server.call(request);
+        RecordedResponse { response, service: Arc::clone(&self.service), answer: self.answer }
+    }
 }
 
 /// The response to one call.
-pub(super) struct RecordedResponse<S> {
-    response: BoxFuture<Response, Infallible>,
+#[derive(Debug)]
+pub struct RecordedResponse<F, S> {
+    response: F,
     service: Arc<Service<S>>,
+    answer: fn(Status) -> Response,
 }
 
-impl<S> Clone for RecordUnread<S> {
-    fn clone(&self) -> Self {
-        Self { server: self.server.clone(), service: Arc::clone(&self.service) }
-    }
-}
-
-impl<S: Store> NamedService for RecordUnread<S> {
-    const NAME: &'static str = <Server<S> as NamedService>::NAME;
-}
-
-impl<S: Store> HttpService<http::Request<Body>> for RecordUnread<S> {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = RecordedResponse<S>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        HttpService::<http::Request<Body>>::poll_ready(&mut self.server, context)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> RecordedResponse<S> {
-        let response = self.server.call(request);
-        RecordedResponse { response, service: Arc::clone(&self.service) }
-    }
-}
-
-impl<S: Store> Future for RecordedResponse<S> {
+impl<F, S> Future for RecordedResponse<F, S>
+where
+    F: Future<Output = Result<Response, Infallible>> + Unpin,
+    S: Store,
+{
     type Output = Result<Response, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(self.response.as_mut().poll(context))?;
+        let mut response = ready!(Pin::new(&mut self.response).poll(context))?;
         // tonic leaves the status of a call that failed here.
-        if let Some(status) = response.extensions().get::<Status>()
-            // The service has recorded its own errors, which have a source.
-            && status.source().is_none()
-        {
-            self.service.reject_unread(&status.message());
+        let Some(status) = response.extensions_mut().remove::<Status>() else {
+            return Poll::Ready(Ok(response));
+        };
+        // The service has recorded its own errors, which have a source.
+        if status.source().is_some() {
+            return Poll::Ready(Ok(response));
         }
-        Poll::Ready(Ok(response))
+        self.service.reject_unread(&status.message());
+        Poll::Ready(Ok((self.answer)(status)))
     }
 }
