@@ -6,7 +6,9 @@ use crate::{
     limit::{Unit, ceil_seconds},
 };
 
+pub mod fields;
 pub mod metadata;
+pub mod problem;
 
 /// The optional parts of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,59 +116,4 @@ impl<'a> DescriptorStatus<'a> {
             reset_seconds: wait.map(ceil_seconds),
         }
     }
-}
-
-/// Header fields that explain a refusal to an HTTP client. Their values are
-/// printable ASCII.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RefusalFields {
-    /// `Retry-After` (RFC 9110, section 10.2.3), in seconds; `None` if no retry
-    /// ever passes.
-    pub retry_after: Option<u64>,
-    /// `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-09).
-    pub policy: String,
-    /// `RateLimit`, of the same draft.
-    pub limit: String,
-}
-
-/// The most limits listed in [`RefusalFields`]: clients and proxies accept only
-/// some kilobytes of headers.
-const MOST_LISTED: usize = 20;
-
-/// The longest name listed there, in bytes.
-const LONGEST_NAME: usize = 100;
-
-impl RefusalFields {
-    /// The header fields of a refusal: one limit for each of the first 20 descriptors that
-    /// refuse. A limit without a name, or with one that is longer than 100 bytes or that the
-    /// syntax does not allow, is called `limit-N`, where N is the number of its descriptor,
-    /// from 1. Empty if the request passes.
-    pub fn new(decision: &Decision) -> Self {
-        let mut fields = Self::default();
-        if decision.over_limit {
-            fields.retry_after = decision.wait.map(ceil_seconds);
-        }
-        for (position, verdict) in decision.refusing().take(MOST_LISTED) {
-            let Some(LimitStatus { limit, name, outcome, wait }) = verdict.status() else {
-                continue;
-            };
-            let name = if is_quotable(name) && name.len() <= LONGEST_NAME {
-                name.to_string()
-            } else {
-                format!("limit-{}", position + 1)
-            };
-            let window = if limit.releases_permits() { 0 } else { limit.window.seconds() };
-            let reset = wait.map_or(0, ceil_seconds);
-            let separator = if fields.policy.is_empty() { "" } else { ", " };
-            fields.policy += &format!("{separator}\"{name}\";q={};w={window}", limit.requests);
-            fields.limit += &format!("{separator}\"{name}\";r={};t={reset}", outcome.remaining);
-        }
-        fields
-    }
-}
-
-/// Returns true for the content of an RFC 8941 string that needs no escapes.
-fn is_quotable(name: &str) -> bool {
-    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-    !name.is_empty() && name.bytes().all(plain)
 }

@@ -12,7 +12,11 @@
 //! of a connection is a quarter, divided by the number of connections. Shares are free even
 //! while the budget is used up, until connections have been closed.
 
-use std::{fmt, mem, net::SocketAddr, sync::Arc};
+use std::{
+    fmt, mem,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -236,6 +240,11 @@ impl Share {
     /// The address of the connection.
     pub fn peer(&self) -> Peer {
         Peer::of(self.usage.address)
+    }
+
+    /// The IP address of the connection; `None` on Unix sockets and within the process.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.usage.address.map(|address| address.ip())
     }
 
     /// The budget that this is a share of.

@@ -17,13 +17,13 @@ use axum::{
 use tokio::time::Instant;
 
 use crate::{
-    answer::{AnswerSettings, RefusalFields},
+    answer::{AnswerSettings, fields::LimitFields},
     budget::{self, CALL_BYTES, Held, ReadError, ReadLimits, Reader, Share},
     descriptor::Request,
     engine::decision::Decision,
     http::{error_response, server::REQUEST_TIMEOUT},
     service::{RequestError, Service},
-    spans::ServerSpan,
+    spans::{HttpRoute, ServerSpan},
     store::Store,
 };
 
@@ -56,7 +56,7 @@ impl<S: Store> FromRequestParts<Arc<Service<S>>> for CallSpan {
         service: &Arc<Service<S>>,
     ) -> Result<Self, Infallible> {
         let Some(spans) = &service.spans else { return Ok(Self(None)) };
-        Ok(Self(spans.start_http_call(&parts.method, &parts.headers)))
+        Ok(Self(spans.start_http_call(HttpRoute::Json, &parts.method, &parts.headers)))
     }
 }
 
@@ -173,23 +173,11 @@ fn respond(
     }
     let status = if decision.over_limit { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
     if decision.over_limit {
-        add_refusal_fields(&mut headers, decision);
+        LimitFields::new(decision).insert_into(&mut headers);
     }
     let text = write::encode(request, decision, settings, limit_headers);
     match held.attach(text) {
         Ok(text) => (status, headers, text).into_response(),
         Err(error) => error_response(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
-    }
-}
-
-fn add_refusal_fields(headers: &mut HeaderMap, decision: &Decision) {
-    let fields = RefusalFields::new(decision);
-    if let Some(seconds) = fields.retry_after {
-        headers.insert(header::RETRY_AFTER, seconds.into());
-    }
-    for (name, text) in [("ratelimit-policy", fields.policy), ("ratelimit", fields.limit)] {
-        if let Ok(value) = HeaderValue::from_str(&text) {
-            headers.insert(name, value);
-        }
     }
 }

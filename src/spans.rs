@@ -4,14 +4,14 @@
 //! | span                                              | covers                                 |
 //! |---------------------------------------------------|----------------------------------------|
 //! | `envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit` | a gRPC call                |
-//! | `POST /json`                                      | an HTTP call                           |
+//! | `POST /json`, `GET /check`                        | an HTTP call                           |
 //! | `ShouldRateLimit Execution`                       | the decision, child of either          |
 //! | `Redis Pipeline Execution`                        | a call to Redis, child of either       |
 //!
 //! Whether a call is recorded is decided when it arrives. A call that is not recorded
 //! costs nothing beyond that. Export to the collector is not traced itself.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::http::{HeaderMap, Method};
 use opentelemetry::{
@@ -95,6 +95,24 @@ fn list(errors: &[VariableError]) -> String {
     errors.iter().map(|error| format!("\n  {error}")).collect()
 }
 
+/// The protocol of an HTTP call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpRoute {
+    /// `/json`.
+    Json,
+    /// `/check`. What follows in the path is not recorded: it may be a client's.
+    Check,
+}
+
+impl HttpRoute {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Json => "/json",
+            Self::Check => "/check",
+        }
+    }
+}
+
 /// Creates the spans of calls.
 #[derive(Clone, Debug)]
 pub struct Tracing {
@@ -140,29 +158,36 @@ impl Tracing {
     pub fn start_grpc_call(&self, method: GrpcMethod, headers: &HeaderMap) -> Option<ServerSpan> {
         let GrpcNames { service, method, span } = method.names();
         let attributes = [("rpc.system", "grpc"), ("rpc.service", service), ("rpc.method", method)];
-        self.start_call(CallProtocol::Grpc, span, headers, attributes)
+        self.start_call(CallProtocol::Grpc, || span.into(), headers, attributes)
     }
 
     /// Starts the span of an HTTP call, or returns `None` if the call is not recorded.
-    pub fn start_http_call(&self, method: &Method, headers: &HeaderMap) -> Option<ServerSpan> {
+    pub fn start_http_call(
+        &self,
+        route: HttpRoute,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Option<ServerSpan> {
         // Unknown methods share a name: a client could invent any number.
-        let (method, name) = match method.as_str() {
-            "GET" => ("GET", "GET /json"),
-            "POST" => ("POST", "POST /json"),
-            "PUT" => ("PUT", "PUT /json"),
-            "PATCH" => ("PATCH", "PATCH /json"),
-            "DELETE" => ("DELETE", "DELETE /json"),
-            _ => ("_OTHER", "HTTP /json"),
+        let (method, in_name) = match method.as_str() {
+            "GET" => ("GET", "GET"),
+            "POST" => ("POST", "POST"),
+            "PUT" => ("PUT", "PUT"),
+            "PATCH" => ("PATCH", "PATCH"),
+            "DELETE" => ("DELETE", "DELETE"),
+            _ => ("_OTHER", "HTTP"),
         };
+        let route = route.path();
+        let name = || format!("{in_name} {route}").into();
         let attributes =
-            [("http.request.method", method), ("url.path", "/json"), ("http.route", "/json")];
+            [("http.request.method", method), ("url.path", route), ("http.route", route)];
         self.start_call(CallProtocol::Http, name, headers, attributes)
     }
 
     fn start_call(
         &self,
         protocol: CallProtocol,
-        name: &'static str,
+        name: impl FnOnce() -> Cow<'static, str>,
         headers: &HeaderMap,
         attributes: [(&'static str, &'static str); 3],
     ) -> Option<ServerSpan> {
@@ -170,7 +195,7 @@ impl Tracing {
         if parent.sampling == ParentSampling::Skip {
             return None;
         }
-        let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server);
+        let builder = SpanBuilder::from_name(name()).with_kind(SpanKind::Server);
         let mut span = self.tracer.build_with_context(builder, &parent.into_context());
         if !span.is_recording() {
             return None;

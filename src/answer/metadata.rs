@@ -26,6 +26,16 @@ pub trait Tree: Sized {
     fn json(value: &Value) -> Self;
 }
 
+/// The readers of metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Its filters and logs.
+    Proxy,
+    /// Perhaps an end user: some callers of an HTTP protocol pass its answers on. The key and
+    /// the place of the rule are left out.
+    Anyone,
+}
+
 /// The fields of the metadata:
 ///
 /// | field                                    | content                                 |
@@ -38,7 +48,11 @@ pub trait Tree: Sized {
 /// The names, except `rule` and `degraded`, are those of the reference service.
 /// Bytes of the request that are not UTF-8 are replaced: Envoy rejects an answer
 /// that contains any.
-pub fn build<T: Tree>(request: &Request, decision: &Decision) -> Vec<(&'static str, T)> {
+pub fn build<T: Tree>(
+    request: &Request,
+    decision: &Decision,
+    audience: Audience,
+) -> Vec<(&'static str, T)> {
     let mut descriptors = Vec::with_capacity(request.descriptors.len());
     for asked in &request.descriptors {
         descriptors.push(descriptor(asked));
@@ -50,7 +64,7 @@ pub fn build<T: Tree>(request: &Request, decision: &Decision) -> Vec<(&'static s
     }
     if let Some((verdict, status)) = decision.binding() {
         let wait = if decision.over_limit { decision.wait } else { status.wait };
-        fields.push(("rule", rule(verdict, status, wait)));
+        fields.push(("rule", rule(verdict, status, wait, audience)));
     }
     let metadata = rule_metadata(decision);
     if !metadata.is_empty() {
@@ -108,18 +122,26 @@ fn prototext(limit: &Limit) -> String {
 }
 
 /// The limit that decided: its rule, its state, and the time to wait.
-fn rule<T: Tree>(verdict: &Verdict, status: LimitStatus<'_>, wait: Option<Duration>) -> T {
+fn rule<T: Tree>(
+    verdict: &Verdict,
+    status: LimitStatus<'_>,
+    wait: Option<Duration>,
+    audience: Audience,
+) -> T {
     let LimitStatus { limit, name, outcome, .. } = status;
     let mut fields = Vec::with_capacity(7);
-    match verdict.matched.rule() {
-        Some(rule) => {
-            fields.push(("key", T::text(rule.name())));
-            fields.push(("place", T::text(rule.spec.location.to_string())));
-            if rule.spec.shadow_mode {
-                fields.push(("shadowMode", T::flag(true)));
+    let rule = verdict.matched.rule();
+    if audience == Audience::Proxy {
+        match rule {
+            Some(rule) => {
+                fields.push(("key", T::text(rule.name())));
+                fields.push(("place", T::text(rule.spec.location.to_string())));
             }
+            None => fields.push(("key", T::text("override".to_owned()))),
         }
-        None => fields.push(("key", T::text("override".to_owned()))),
+    }
+    if rule.is_some_and(|rule| rule.spec.shadow_mode) {
+        fields.push(("shadowMode", T::flag(true)));
     }
     if !name.is_empty() {
         fields.push(("name", T::text(Arc::as_ref(name).to_owned())));

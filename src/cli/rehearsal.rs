@@ -5,7 +5,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::{
-    answer::{AnswerSettings, CurrentLimit, DescriptorStatus, metadata},
+    answer::{
+        AnswerSettings, CurrentLimit, DescriptorStatus,
+        metadata::{self, Audience},
+    },
     counter::KeyFormat,
     descriptor::Request,
     engine::{
@@ -57,7 +60,7 @@ pub(super) fn response(
         response.headers.push((name.to_owned(), value.to_string()));
     }
     if settings.has_metadata(decision) {
-        for (name, value) in metadata::build(request, decision) {
+        for (name, value) in metadata::build(request, decision, Audience::Proxy) {
             response.metadata.insert(name.to_owned(), value);
         }
     }

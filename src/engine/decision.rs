@@ -60,7 +60,7 @@ impl Match {
     }
 
     /// Returns true if the rule counts hits and refuses none.
-    pub(super) fn is_shadow(&self) -> bool {
+    pub fn is_shadow(&self) -> bool {
         self.rule().is_some_and(|rule| rule.spec.shadow_mode)
     }
 
@@ -174,6 +174,11 @@ impl Verdict {
                 (wait(best), best.over) < (wait(outcome), outcome.over)
             })?,
         )
+    }
+
+    /// The limits that apply, in order.
+    pub fn statuses(&self) -> impl Iterator<Item = LimitStatus<'_>> {
+        (0..self.outcomes.len()).filter_map(|position| self.status_at(position))
     }
 
     /// Returns true if the descriptor is over a limit, also if its rule refuses nothing.

@@ -10,7 +10,10 @@ use super::pb::envoy::{
     },
 };
 use crate::{
-    answer::{self, AnswerSettings, CurrentLimit, metadata},
+    answer::{
+        self, AnswerSettings, CurrentLimit,
+        metadata::{self, Audience},
+    },
     descriptor::Request,
     engine::decision::Decision,
     limit::Unit,
@@ -31,7 +34,7 @@ pub(super) fn build(
         statuses,
         response_headers_to_add: headers(decision, settings),
         dynamic_metadata: if settings.has_metadata(decision) {
-            Some(structure(metadata::build(request, decision)))
+            Some(structure(metadata::build(request, decision, Audience::Proxy)))
         } else {
             None
         },

@@ -35,6 +35,9 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// The most bytes of a request's headers, and of a body that arrive at once.
 const BUFFER: usize = 32 << 10;
 
+/// The most headers of a request. Proxies accept about 100, and add their own.
+const MOST_HEADERS: usize = 256;
+
 /// An empty SETTINGS frame of HTTP/2.
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
@@ -83,8 +86,9 @@ async fn serve_connection(
         }
     });
     let mut server = http1::Builder::new();
+    server.max_buf_size(BUFFER).max_headers(MOST_HEADERS);
     let stream = TokioIo::new(&mut connection);
-    let mut serving = Box::pin(server.max_buf_size(BUFFER).serve_connection(stream, service));
+    let mut serving = Box::pin(server.serve_connection(stream, service));
     let mut stopping = false;
     let stopped = stop.wait_for(|stop| *stop);
     pin!(stopped);

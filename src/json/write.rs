@@ -4,7 +4,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    answer::{AnswerSettings, CurrentLimit, DescriptorStatus, metadata},
+    answer::{
+        AnswerSettings, CurrentLimit, DescriptorStatus, MetadataWhen,
+        metadata::{self, Audience},
+    },
     descriptor::Request,
     engine::decision::Decision,
     limit::Unit,
@@ -32,8 +35,9 @@ pub(super) fn encode(
         overall_code: code(decision.over_limit),
         statuses,
         response_headers_to_add: headers,
-        dynamic_metadata: if settings.has_metadata(decision) {
-            Some(metadata::Tree::object(metadata::build(request, decision)))
+        // As in the reference service, only if it is asked for: the answer may reach end users.
+        dynamic_metadata: if settings.metadata == MetadataWhen::Always {
+            Some(metadata::Tree::object(metadata::build(request, decision, Audience::Anyone)))
         } else {
             None
         },

@@ -1,4 +1,4 @@
-//! The declaration of a statistic: its names, its label and its help text.
+//! The declaration of a statistic: its names, its labels and its help text.
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -14,9 +14,10 @@ use super::latency::BUCKET_SECONDS;
 pub(super) struct Definition {
     /// The name of the family on the Prometheus page.
     pub(super) prometheus: &'static str,
-    /// The name sent to statsd. `{}` stands for the value of the label.
+    /// The name sent to statsd. Each `{}` stands for the value of a label, in their order.
     pub(super) statsd: &'static str,
-    /// The name of the label: one if the statistic is counted by label value, else none.
+    /// The names of the labels by whose values the statistic is counted, in alphabetical
+    /// order.
     pub(super) labels: &'static [&'static str],
     /// The text behind `# HELP` on the Prometheus page.
     pub(super) help: &'static str,
@@ -100,10 +101,10 @@ impl Statistic for HistogramVec {
 }
 
 /// Declares a struct of statistics, one row for each field:
-/// `field: type, optionally by "label" => Prometheus name, statsd name, help text`.
+/// `field: type, optionally by "label", "label" => Prometheus name, statsd name, help text`.
 macro_rules! statistics {
     ($(#[$attribute:meta])* struct $group:ident {
-        $($field:ident: $kind:ident $(by $label:literal)? =>
+        $($field:ident: $kind:ident $(by $($label:literal),+)? =>
             $prometheus:literal, $statsd:literal, $help:literal;)+
     }) => {
         $(#[$attribute])*
@@ -116,7 +117,7 @@ macro_rules! statistics {
             pub(super) const DEFINITIONS: &[Definition] = &[$(Definition {
                 prometheus: $prometheus,
                 statsd: $statsd,
-                labels: &[$($label)?],
+                labels: &[$($($label),+)?],
                 help: $help,
             },)+];
 

@@ -91,10 +91,13 @@ fn find(prometheus: &str) -> Option<&'static Definition> {
 }
 
 fn statsd_name(definition: &Definition, labels: &[LabelPair]) -> String {
-    match labels.first() {
-        Some(label) => definition.statsd.replace("{}", &clean(label.value())),
-        None => definition.statsd.to_owned(),
+    let mut parts = definition.statsd.split("{}");
+    let mut name = parts.next().unwrap_or_default().to_owned();
+    for (label, part) in labels.iter().zip(parts) {
+        name += &clean(label.value());
+        name += part;
     }
+    name
 }
 
 /// Replaces the characters that separate names, values and types in statsd.

@@ -130,7 +130,7 @@ async fn only_recorded_calls_have_spans() {
     let metrics = Arc::new(Metrics::new(0.8));
     let (spans, _exporter) = Tracing::new(&settings(0.0), &|_| None, metrics).unwrap();
     assert!(spans.start_grpc_call(GrpcMethod::ShouldRateLimit, &HeaderMap::new()).is_none());
-    assert!(spans.start_http_call(&Method::POST, &HeaderMap::new()).is_none());
+    assert!(spans.start_http_call(HttpRoute::Json, &Method::POST, &HeaderMap::new()).is_none());
     assert!(spans.start_decision().is_none());
     let call = Tracing::start_grpc_call(
         &spans,

@@ -29,12 +29,16 @@ impl Metrics {
     /// The value of the sample with exactly these labels.
     #[track_caller]
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.find(name, labels).unwrap_or_else(|| panic!("{name} {labels:?} is missing"))
+    }
+
+    /// [`Self::value`], if there is such a sample.
+    pub fn find(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let mut expected = Labels::new();
         for (label, value) in labels {
             expected.insert((*label).to_owned(), (*value).to_owned());
         }
-        let key = (name.to_owned(), expected);
-        *self.samples.get(&key).unwrap_or_else(|| panic!("{key:?} is missing"))
+        self.samples.get(&(name.to_owned(), expected)).copied()
     }
 
     fn parse(text: &str) -> Self {

@@ -39,7 +39,8 @@ pub(super) const ANSWERS: Group = Group {
             help: "Answers with dynamic metadata, for example for Envoy's access log: `refused` \
                    (those that refuse, and those that `ON_ERROR` or `on_error` decided), `always` \
                    (or `true`), `never` (or `false`). The metadata names the rule that decided. \
-                   Set `never` to save the bytes if nothing reads it.",
+                   Set `never` to save the bytes if nothing reads it. Answers of `/json` have it \
+                   only with `always`.",
         },
     ],
 };
