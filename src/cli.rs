@@ -18,6 +18,7 @@ mod manifest;
 mod output;
 mod rule_input;
 mod rehearsal;
+mod http_question;
 pub mod check;
 pub mod hit;
 pub mod explain;
@@ -27,6 +28,7 @@ pub mod migrate;
 
 pub use self::{
     exit::CommandStatus,
+    http_question::{HeaderLine, HttpQuestion, RequestLine},
     input::InputError,
     output::PipeOutput,
     rule_input::{RuleInput, RulePlaces},
@@ -155,9 +157,17 @@ fn explain(
         input: rule_input(matches, settings.rules.clone()),
         settings,
         hit: hit(matches, &env),
+        http: http_question(matches),
         ask_server: matches.contains_id("address"),
         json: matches.get_flag("json"),
     })))
+}
+
+fn http_question(matches: &ArgMatches) -> Option<HttpQuestion> {
+    let line: &RequestLine = matches.get_one("http")?;
+    let headers: Vec<HeaderLine> =
+        matches.get_many("header").unwrap_or_default().cloned().collect();
+    Some(HttpQuestion { line: line.clone(), headers, from: matches.get_one("from").copied() })
 }
 
 fn test(matches: &ArgMatches) -> TestRun {

@@ -89,6 +89,7 @@ fn compile_all(
         read::check_duplicates(&domain.descriptors, &mut sink);
         lint::check_siblings(&domain.descriptors, &mut sink);
         lint::check_replaced_names(domain, &mut sink);
+        lint::check_http(domain, &mut sink);
     }
     let warnings = sink.finish()?;
     let mut specs = Vec::with_capacity(domains.len());
@@ -113,6 +114,7 @@ fn read_domains(
         if is_first || domain.name.is_empty() {
             domains.push(domain);
         } else if options.merge_domains {
+            report_second_http(&domain, &domains[position], sink);
             domains[position].merge(domain);
         } else {
             report_duplicate_domain(&domain, &domains[position], sink);
@@ -131,6 +133,16 @@ fn report_duplicate_domain(
     let message = format!("the domain {} is already at {place}", quote(&second.name));
     let help = "put all of it into one file, or switch on the merging of domains";
     sink.error_with_help(second.location, message, help);
+}
+
+/// Two files that add descriptors to requests would charge each other's rules unseen.
+fn report_second_http(second: &ParsedDomain, first: &ParsedDomain, sink: &mut DiagnosticSink<'_>) {
+    if let (Some(second_http), Some(first_http)) = (&second.http, &first.http) {
+        let (name, place) = (quote(&second.name), sink.describe(first_http.location));
+        let message = format!("the domain {name} already has `http` at {place}");
+        let help = "put both into one file: a domain has one `http`";
+        sink.error_with_help(second_http.location, message, help);
+    }
 }
 
 #[cfg(test)]

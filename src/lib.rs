@@ -19,6 +19,7 @@
 //! | [`limit`]      | a counter, hits, the time              | [`limit::Outcome`]             |
 //! | [`counter`]    | entries of a descriptor, a limit       | [`counter::CounterRef`]        |
 //! | [`descriptor`] |                                        | [`descriptor::Request`]        |
+//! | [`mapping`]    | HTTP requests                          | [`descriptor::Request`]        |
 //! | [`rules`]      | [`descriptor::Descriptor`]             | [`rules::Rule`]                |
 //! | [`config`]     | [`config::SourceFile`]s                | [`rules::RuleTree`]            |
 //! | [`store`]      | [`store::Charge`]s                     | [`limit::Outcome`]s            |
@@ -45,7 +46,7 @@
 //! | [`cli`]        | the command line                       | [`cli::Command`]               |
 //! | [`app`]        | [`settings::Settings`]                 | the running service            |
 //!
-//! `duration`, `net`, `limit`, `counter`, `descriptor`, `rules` and `config` are
+//! `duration`, `net`, `limit`, `counter`, `descriptor`, `mapping`, `rules` and `config` are
 //! pure: no clock, no socket, no file, no lock, no `async`; but the time zones that `config`
 //! is given may read their files. Only `grpc` and `xds`
 //! contain protobuf, each its own; only `spans` contains OpenTelemetry, and only
@@ -77,6 +78,7 @@ pub mod time_zones;
 pub mod limit;
 pub mod counter;
 pub mod descriptor;
+pub mod mapping;
 pub mod rules;
 pub mod config;
 pub mod store;

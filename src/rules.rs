@@ -13,7 +13,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::descriptor::Entry;
+use crate::{descriptor::Entry, mapping::Mapping};
 
 mod compiler;
 mod element;
@@ -48,6 +48,7 @@ pub struct RuleTree {
 pub struct Domain {
     name: Arc<str>,
     root: Level,
+    mapping: Option<Mapping>,
 }
 
 impl RuleTree {
@@ -60,7 +61,8 @@ impl RuleTree {
         for spec in domains {
             let name: Arc<str> = spec.domain.into();
             let root = Compiler::new(&name, &mut tree.rules).level(spec.descriptors);
-            tree.domains.insert(name.as_bytes().into(), Domain { name, root });
+            let mapping = spec.http.map(|http| Mapping::new(&name, http));
+            tree.domains.insert(name.as_bytes().into(), Domain { name, root, mapping });
         }
         tree
     }
@@ -68,6 +70,12 @@ impl RuleTree {
     /// The rules of the domain called `name`.
     pub fn domain(&self, name: &[u8]) -> Option<&Domain> {
         self.domains.get(name)
+    }
+
+    /// The descriptors of HTTP requests in the domain called `name`; `None` if there is no such
+    /// domain, or if it has no `http`.
+    pub fn mapping(&self, name: &[u8]) -> Option<&Mapping> {
+        self.domain(name)?.mapping.as_ref()
     }
 
     /// True for a compiled tree, even an empty one. False for the default, which

@@ -3,5 +3,6 @@
 pub mod grpc;
 pub mod json;
 pub mod manifest;
+pub mod mapping;
 mod properties;
 pub mod rules;

@@ -1,6 +1,6 @@
 //! The flags and arguments of all commands, with their help texts.
 
-use std::{ffi::OsString, fmt::Write, path::PathBuf};
+use std::{ffi::OsString, fmt::Write, net::IpAddr, path::PathBuf};
 
 use clap::{
     Arg, ArgAction, Command,
@@ -8,7 +8,10 @@ use clap::{
     value_parser,
 };
 
-use super::hit;
+use super::{
+    hit,
+    http_question::{HeaderLine, RequestLine},
+};
 use crate::{
     limit::Hits,
     settings::table::{self, COMMON, GROUPS, Setting, ValueKind},
@@ -141,7 +144,8 @@ fn explain_command() -> Command {
         .after_help(
             "Exits with 0 if a rule applies to each descriptor, with 3 if not, and with 2 if there \
              is no answer.\n\n\
-             Example: tollgate explain --config rules/ --domain shop user=ann,path=/cart",
+             Example: tollgate explain --config rules/ --domain shop user=ann,path=/cart\n\
+             Example: tollgate explain --domain edge --http 'GET /login' --from 192.0.2.1",
         )
         .arg(
             Arg::new("paths")
@@ -162,7 +166,35 @@ fn explain_command() -> Command {
         )
         .arg(address().help("Also ask the running service, which charges nothing"))
         .args(tls_arguments())
-        .arg(descriptors())
+        .args(http_arguments())
+        .arg(descriptors().required(false).required_unless_present("http").conflicts_with("http"))
+}
+
+/// The HTTP request whose descriptors the rules make.
+fn http_arguments() -> [Arg; 3] {
+    [
+        Arg::new("http")
+            .long("http")
+            .value_name("REQUEST")
+            .value_parser(OsStringValueParser::new().try_map(RequestLine::parse))
+            .help("Instead, an HTTP request such as 'GET /login'"),
+        Arg::new("header")
+            .long("header")
+            .short('H')
+            .value_name("HEADER")
+            .action(ArgAction::Append)
+            .requires("http")
+            .value_parser(OsStringValueParser::new().try_map(HeaderLine::parse))
+            .hide_short_help(true)
+            .help("A header of the HTTP request, such as 'X-Api-Key: k'; may be repeated"),
+        Arg::new("from")
+            .long("from")
+            .value_name("ADDRESS")
+            .requires("http")
+            .hide_short_help(true)
+            .value_parser(value_parser!(IpAddr))
+            .help("The address of the client, unless there is a header X-Forwarded-For"),
+    ]
 }
 
 fn hit_command() -> Command {

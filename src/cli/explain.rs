@@ -11,7 +11,8 @@ use bytes::Bytes;
 use super::{
     check,
     exit::CommandStatus,
-    hit::{self, Hit},
+    hit::{self, Hit, render::printable},
+    http_question::HttpQuestion,
     rehearsal::{self, Rehearsal},
     rule_input::{RuleInput, RulePlaces},
 };
@@ -23,6 +24,7 @@ use crate::{
     },
     engine::{DecideError, decision::Match},
     grpc::client::Response,
+    mapping::{MappingCourse, MappingError},
     rules::{Rule, RuleTree, explain::Explanation},
     settings::DecisionSettings,
     time::{Clock, Timestamp},
@@ -39,8 +41,10 @@ pub struct Explain {
     pub input: RuleInput,
     /// The settings of the service that decides by these rules.
     pub settings: DecisionSettings,
-    /// The request.
+    /// The request. Without descriptors if they come from `http`.
     pub hit: Hit,
+    /// The HTTP request whose descriptors the rules make.
+    pub http: Option<HttpQuestion>,
     /// Set to ask the running service as well, without charging it.
     pub ask_server: bool,
     /// Set to write JSON instead of text.
@@ -59,11 +63,19 @@ pub enum ExplainError {
     /// The request cannot be decided.
     #[error(transparent)]
     Undecided(#[from] DecideError),
+    /// The domain has no descriptors for HTTP requests.
+    #[error("{0}")]
+    NoMapping(String),
+    /// The rules cannot make descriptors of the HTTP request.
+    #[error("the proxy that asks about this request is told that it asks wrongly: {0}")]
+    Mapping(#[from] MappingError),
 }
 
 /// All that is known of a request.
 struct Report<'t> {
     domain: &'t Bytes,
+    /// The descriptors of the HTTP request, and the reasons for those that it does not have.
+    http: Option<&'t MappingCourse>,
     rules: &'t RuleTree,
     /// `SHADOW_MODE`: no request is refused.
     shadow: bool,
@@ -114,9 +126,24 @@ pub async fn run(
         }
         return Ok(CommandStatus::Failed);
     };
-    let request = hit::request(&explain.hit);
+    let mut hit = explain.hit.clone();
+    let course = match &explain.http {
+        Some(question) => Some(map(question, &hit.domain, &rules)?),
+        None => None,
+    };
+    if let Some(course) = &course {
+        hit.descriptors = present(course);
+        if hit.descriptors.is_empty() {
+            return without_descriptors(explain, course, out);
+        }
+    }
+    let request = hit::request(&hit);
     request.validate(MOST_DESCRIPTORS)?;
-    let report = report(explain, &request, &rules, clock).await?;
+    let mut report = report(explain, &request, &rules, clock).await?;
+    report.http = course.as_ref();
+    if explain.ask_server {
+        report.server = Some(ask_server(&hit).await);
+    }
     if explain.json {
         writeln!(out, "{:#}", json::report(&report))?;
     } else {
@@ -128,6 +155,44 @@ pub async fn run(
         _ if all_match => CommandStatus::Positive,
         _ => CommandStatus::Unmatched,
     })
+}
+
+/// The descriptors that `rules` make of an HTTP request in `domain`.
+fn map(
+    question: &HttpQuestion,
+    domain: &[u8],
+    rules: &RuleTree,
+) -> Result<MappingCourse, ExplainError> {
+    let Some(mapping) = rules.mapping(domain) else {
+        let problem = advice::unknown_domain(rules, domain).unwrap_or_else(|| {
+            let name = printable(&String::from_utf8_lossy(domain));
+            format!("the rules of the domain `{name}` have no `http`, which makes descriptors of HTTP requests")
+        });
+        return Err(ExplainError::NoMapping(problem));
+    };
+    Ok(question.ask(|request| mapping.explain(request))?)
+}
+
+/// The descriptors that the request has.
+fn present(course: &MappingCourse) -> Vec<Vec<Entry>> {
+    match course {
+        MappingCourse::Skipped(_) => Vec::new(),
+        MappingCourse::Descriptors(list) => list.iter().flatten().cloned().collect(),
+    }
+}
+
+/// Reports on an HTTP request that has no descriptors, so that it passes.
+fn without_descriptors(
+    explain: &Explain,
+    course: &MappingCourse,
+    out: &mut impl Write,
+) -> Result<CommandStatus, ExplainError> {
+    if explain.json {
+        writeln!(out, "{:#}", json::without_descriptors(&explain.hit.domain, course))?;
+    } else {
+        text::write_http(course, out)?;
+    }
+    Ok(CommandStatus::Unmatched)
 }
 
 /// The rules, or `None` if they have mistakes, which are written to `errors`.
@@ -186,9 +251,15 @@ async fn report<'t>(
             explanation,
         });
     }
-    let server = if explain.ask_server { Some(ask_server(&explain.hit).await) } else { None };
-    let answer = rehearsal::response(request, &decision, answers);
-    Ok(Report { domain: &request.domain, rules, shadow: mode.shadow, descriptors, answer, server })
+    Ok(Report {
+        domain: &request.domain,
+        http: None,
+        rules,
+        shadow: mode.shadow,
+        descriptors,
+        answer: rehearsal::response(request, &decision, answers),
+        server: None,
+    })
 }
 
 /// Asks the running service with 0 hits, which charges nothing.

@@ -125,7 +125,15 @@ fn load(path: &Path, errors: &mut impl Write) -> io::Result<Option<Suite>> {
     };
     check::write_notes(&rules, errors)?;
     match config::compile(&rules.files, suite.options) {
-        Ok(compiled) => Ok(Some(suite.with_rules(file.name, compiled.rules))),
+        Ok(compiled) => match suite.with_rules(file.name, compiled.rules) {
+            Ok(suite) => Ok(Some(suite)),
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    writeln!(errors, "{}", config::printable_text(&mistake))?;
+                }
+                Ok(None)
+            }
+        },
         Err(diagnostics) => {
             check::write_diagnostics(diagnostics.iter(), diagnostics.len(), &rules, errors)?;
             Ok(None)

@@ -3,6 +3,10 @@
 
 use std::fmt;
 
+mod http;
+
+use self::http::HTTP_KEYS;
+
 /// A kind of map in a rule file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyContext {
@@ -18,6 +22,20 @@ pub enum KeyContext {
     Accuracy,
     /// An element of `replaces`.
     Replaces,
+    /// The `http` of a file.
+    Http,
+    /// An element of the `skip` of `http`.
+    Skip,
+    /// An entry of a descriptor of `http`.
+    HttpEntry,
+    /// The `remote_address` of such an entry.
+    AddressMask,
+}
+
+impl KeyContext {
+    fn is_in_http(self) -> bool {
+        matches!(self, Self::Http | Self::Skip | Self::HttpEntry | Self::AddressMask)
+    }
 }
 
 impl fmt::Display for KeyContext {
@@ -29,6 +47,10 @@ impl fmt::Display for KeyContext {
             Self::Calendar => "in `calendar`",
             Self::Accuracy => "in `accuracy`",
             Self::Replaces => "in an element of `replaces`",
+            Self::Http => "in `http`",
+            Self::Skip => "in an element of `skip`",
+            Self::HttpEntry => "in an entry of the `descriptors` of `http`",
+            Self::AddressMask => "in `remote_address`",
         })
     }
 }
@@ -51,7 +73,12 @@ const FLAG: &str = "`true` or `false`";
 const DESCRIPTOR_LIST: &str = "a list of descriptors, each with a `key`";
 
 /// All keys, in the order of the documentation.
-pub const KEYS: [RuleKey; 34] = [
+pub fn all() -> impl Iterator<Item = &'static RuleKey> {
+    KEYS.iter().chain(&HTTP_KEYS)
+}
+
+/// The keys outside `http`.
+const KEYS: [RuleKey; 35] = [
     RuleKey {
         name: "domain",
         context: KeyContext::File,
@@ -63,6 +90,13 @@ pub const KEYS: [RuleKey; 34] = [
         context: KeyContext::File,
         expects: DESCRIPTOR_LIST,
         help: "The rules for the first entry of a descriptor.",
+    },
+    RuleKey {
+        name: "http",
+        context: KeyContext::File,
+        expects: "a map with `descriptors`",
+        help: "The descriptors of HTTP requests, for proxies that ask with the request itself: see \
+               [HTTP requests](#http-requests).",
     },
     RuleKey {
         name: "key",
@@ -281,16 +315,21 @@ pub const KEYS: [RuleKey; 34] = [
 
 /// The key called `name` in `context`.
 pub fn find(context: KeyContext, name: &str) -> Option<&'static RuleKey> {
-    KEYS.iter().find(|key| key.context == context && key.name == name)
+    all().find(|key| key.context == context && key.name == name)
+}
+
+/// True if `name` is a key in some context.
+pub(super) fn is_known(name: &str) -> bool {
+    all().any(|key| key.name == name)
 }
 
 /// The key of `context` that the unknown key `name` is probably a misspelling of.
 pub(super) fn misspelt(context: KeyContext, name: &str) -> Option<&'static str> {
-    if KEYS.iter().any(|key| key.name == name) {
+    if is_known(name) {
         return None;
     }
     let mut names = Vec::new();
-    for key in &KEYS {
+    for key in all() {
         if key.context == context {
             names.push(key.name);
         }
@@ -301,18 +340,22 @@ pub(super) fn misspelt(context: KeyContext, name: &str) -> Option<&'static str> 
 /// A proposal for the unknown key `name` in `context`: the context where it is
 /// allowed, a key with a similar name, or the list of all keys.
 pub(super) fn hint(context: KeyContext, name: &str) -> String {
+    let mut near_contexts = Vec::new();
     let mut other_contexts = Vec::new();
     let mut names = Vec::new();
-    for key in &KEYS {
-        if key.name == name {
+    for key in all() {
+        if key.name == name && key.context.is_in_http() == context.is_in_http() {
+            near_contexts.push(key.context.to_string());
+        } else if key.name == name {
             other_contexts.push(key.context.to_string());
         }
         if key.context == context {
             names.push(key.name);
         }
     }
-    if !other_contexts.is_empty() {
-        return format!("it belongs {}", other_contexts.join(", or "));
+    let contexts = if near_contexts.is_empty() { other_contexts } else { near_contexts };
+    if !contexts.is_empty() {
+        return format!("it belongs {}", contexts.join(", or "));
     }
     match misspelt(context, name) {
         Some(similar) => format!("did you mean `{similar}`?"),

@@ -4,6 +4,9 @@
 
 use std::collections::HashSet;
 
+mod http;
+
+pub(super) use self::http::check_http;
 use super::{
     excerpt::quote,
     parsed::{MAX_LEASE_SHARE, ParsedDescriptor, ParsedDomain, ParsedLimit, WHOLE_LIMIT},

@@ -4,7 +4,10 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{source::Location, yaml::KeyOrigin};
-use crate::rules::spec::{DescriptorSpec, DomainSpec, LimitSpec};
+use crate::{
+    mapping::{ClientAddress, ConditionSpec, EntrySpec, MappingSpec},
+    rules::spec::{DescriptorSpec, DomainSpec, LimitSpec},
+};
 
 /// The unit of a lease share: it is counted in millionths of the limit.
 pub(super) const WHOLE_LIMIT: u64 = 1_000_000;
@@ -21,6 +24,31 @@ pub(super) struct ParsedDomain {
     pub(super) names: HashSet<Arc<str>>,
     /// The names in all `replaces` lists.
     pub(super) replaced_names: Vec<ReplacedName>,
+    pub(super) http: Option<ParsedHttp>,
+}
+
+/// The `http` of a domain.
+#[derive(Debug)]
+pub(super) struct ParsedHttp {
+    /// The location of the key.
+    pub(super) location: Location,
+    pub(super) client: ClientAddress,
+    pub(super) skip: Vec<ConditionSpec>,
+    pub(super) descriptors: Vec<ParsedTemplate>,
+}
+
+/// A descriptor of `http`.
+#[derive(Debug)]
+pub(super) struct ParsedTemplate {
+    pub(super) location: Location,
+    pub(super) entries: Vec<ParsedEntry>,
+}
+
+/// An entry of a descriptor of `http`.
+#[derive(Debug)]
+pub(super) struct ParsedEntry {
+    pub(super) location: Location,
+    pub(super) spec: EntrySpec,
 }
 
 #[derive(Debug)]
@@ -48,15 +76,33 @@ pub(super) struct ParsedLimit {
 }
 
 impl ParsedDomain {
-    /// Adds the rules of another file for the same domain.
+    /// Adds the rules of another file for the same domain. Only one of them should have
+    /// `http`.
     pub(super) fn merge(&mut self, other: Self) {
         self.descriptors.extend(other.descriptors);
         self.names.extend(other.names);
         self.replaced_names.extend(other.replaced_names);
+        if self.http.is_none() {
+            self.http = other.http;
+        }
     }
 
     pub(super) fn into_spec(self) -> DomainSpec {
-        DomainSpec { domain: self.name.to_string(), descriptors: into_specs(self.descriptors) }
+        DomainSpec {
+            domain: self.name.to_string(),
+            descriptors: into_specs(self.descriptors),
+            http: self.http.map(ParsedHttp::into_spec),
+        }
+    }
+}
+
+impl ParsedHttp {
+    fn into_spec(self) -> MappingSpec {
+        let mut descriptors = Vec::with_capacity(self.descriptors.len());
+        for template in self.descriptors {
+            descriptors.push(template.entries.into_iter().map(|entry| entry.spec).collect());
+        }
+        MappingSpec { client: self.client, skip: self.skip, descriptors }
     }
 }
 

@@ -24,6 +24,8 @@ mod accuracy;
 mod block;
 mod calendar;
 mod combination;
+mod http;
+mod http_entry;
 mod limits;
 mod metadata;
 mod names;
@@ -112,6 +114,7 @@ impl<'a> SourceReader<'a, '_> {
         self.check_keys(map, KeyContext::File);
         self.domain_name(map);
         self.domain.descriptors = self.descriptors(map, KeyContext::File);
+        self.domain.http = self.http(map);
     }
 
     fn domain_name(&mut self, map: &Map<'a>) {

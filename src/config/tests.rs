@@ -8,6 +8,7 @@ use crate::{
 
 mod dialect;
 mod documents;
+mod http;
 mod limits;
 mod merges;
 mod rejected;

@@ -28,7 +28,7 @@ fn rules(name: &str) -> Arc<RuleTree> {
         ..DescriptorSpec::default()
     };
     let descriptors = ["a", "b"].map(descriptor).into();
-    Arc::new(RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors }]))
+    Arc::new(RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors, http: None }]))
 }
 
 /// 100 descriptors, `a` and `b` in turn.
@@ -129,7 +129,8 @@ fn stopped(stop: bool, spec: impl Fn(&mut RuleSpec, &str)) -> Vec<(bool, u64, [u
         DescriptorSpec { key: key.into(), rule: Some(rule), ..DescriptorSpec::default() }
     };
     let descriptors = [("a", 15), ("b", 14)].map(descriptor).into();
-    let tree = RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors }]);
+    let tree =
+        RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors, http: None }]);
     let rules = SharedRules::from(Arc::new(ArcSwap::from_pointee(tree)));
     let mode = Mode { stop_counting: stop, ..Mode::default() };
     let engine = Engine { mode, ..engine(&rules, Memory::new(10_000)) };

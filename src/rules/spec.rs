@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::limit::Limit;
+use crate::{limit::Limit, mapping::MappingSpec};
 
 /// The rules of one domain.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +14,8 @@ pub struct DomainSpec {
     pub domain: String,
     /// The rules for the first entry of a descriptor.
     pub descriptors: Vec<DescriptorSpec>,
+    /// The descriptors of HTTP requests, if the domain has `http`.
+    pub http: Option<MappingSpec>,
 }
 
 /// One element of a `descriptors` list.

@@ -49,7 +49,7 @@ fn detailed(mut spec: DescriptorSpec) -> DescriptorSpec {
 }
 
 pub(super) fn tree(domain: &str, descriptors: Vec<DescriptorSpec>) -> RuleTree {
-    RuleTree::compile(vec![DomainSpec { domain: domain.into(), descriptors }])
+    RuleTree::compile(vec![DomainSpec { domain: domain.into(), descriptors, http: None }])
 }
 
 /// Parses entries such as `key=value key=value`.

@@ -62,7 +62,8 @@ fn engine(scenario: &Scenario) -> (Engine<Memory>, Arc<ManualClock>) {
         let (key, rule) = ((*key).to_owned(), Some(rule.clone()));
         descriptors.push(DescriptorSpec { key, rule, ..DescriptorSpec::default() });
     }
-    let tree = RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors }]);
+    let tree =
+        RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors, http: None }]);
     let clock = Arc::new(ManualClock::new(Timestamp::default()));
     let engine = Engine {
         rules: Arc::new(ArcSwap::from_pointee(tree)),

@@ -26,3 +26,8 @@ fn mutated_grpc_requests_are_read_as_json_is() {
 fn mutated_manifests_are_checked_and_migrated_the_same_twice() {
     fuzz::run("manifest", targets::manifest::check);
 }
+
+#[test]
+fn mutated_http_requests_have_normalized_descriptors() {
+    fuzz::run("mapping", targets::mapping::check);
+}

@@ -3,6 +3,7 @@
 use crate::{
     cli::hit::render::{descriptor, printable},
     descriptor::Entry,
+    mapping::Missing,
     rules::{
         Element, Rule, RuleTree,
         explain::{Advice, EntryPart, Explanation, NearElement, RulePath, Shadowed, similar_names},
@@ -67,6 +68,21 @@ fn unknown_entry(explanation: &Explanation<'_>, next: Option<&Entry>, place: &st
         return format!("the key `{key}` is known {place}, but not with the value `{value}`");
     }
     format!("the key `{key}` is unknown {place}")
+}
+
+/// The reason why an HTTP request does not have a descriptor.
+pub(super) fn missing(missing: &Missing) -> String {
+    let Missing { key, source, why } = missing;
+    let key = printable(&String::from_utf8_lossy(key));
+    printable(&format!("the entry `{key}` has no value, because {source} {why}"))
+}
+
+/// The reason why an HTTP request has no descriptors.
+pub(super) fn skipped(index: usize) -> String {
+    format!(
+        "element {} of `skip` matches the request: it passes, and nothing is counted",
+        index + 1
+    )
 }
 
 /// The problem of a domain without rules, with the names that may have been meant. `None`

@@ -7,6 +7,7 @@ use crate::{
     cli::hit::render::descriptor,
     descriptor::Entry,
     grpc::client::{Response, ResponseStatus},
+    mapping::MappingCourse,
     rules::{
         Rule,
         explain::{Tried, TriedLevel, TriedResult},
@@ -20,6 +21,7 @@ pub(super) fn report(report: &Report<'_>) -> Value {
         "error": null,
         "domain": String::from_utf8_lossy(report.domain),
         "problem": advice::unknown_domain(report.rules, report.domain),
+        "http": report.http.map(http),
         "descriptors": descriptors,
         "answer": answer(report, &report.answer),
         "server": report.server.as_ref().map(|server| match server {
@@ -37,12 +39,46 @@ pub(super) fn unusable(domain: &[u8], error: &str) -> Value {
         "error": error,
         "domain": String::from_utf8_lossy(domain),
         "problem": null,
+        "http": null,
         "descriptors": [],
         "answer": null,
         "server": null,
         "difference": null,
         "globalShadowMode": null,
     })
+}
+
+/// The same fields, for an HTTP request without descriptors.
+pub(super) fn without_descriptors(domain: &[u8], course: &MappingCourse) -> Value {
+    json!({
+        "error": null,
+        "domain": String::from_utf8_lossy(domain),
+        "problem": null,
+        "http": http(course),
+        "descriptors": [],
+        "answer": null,
+        "server": null,
+        "difference": null,
+        "globalShadowMode": null,
+    })
+}
+
+/// The descriptors of an HTTP request, or the reasons why it has none.
+fn http(course: &MappingCourse) -> Value {
+    let mut descriptors = Vec::new();
+    let mut skipped = None;
+    match course {
+        MappingCourse::Skipped(index) => skipped = Some(advice::skipped(*index)),
+        MappingCourse::Descriptors(list) => {
+            for mapped in list {
+                descriptors.push(match mapped {
+                    Ok(entries) => json!({ "descriptor": descriptor(entries), "problem": null }),
+                    Err(it) => json!({ "descriptor": null, "problem": advice::missing(it) }),
+                });
+            }
+        }
+    }
+    json!({ "skipped": skipped, "descriptors": descriptors })
 }
 
 fn described(report: &Report<'_>, described: &DescriptorReport<'_>) -> Value {

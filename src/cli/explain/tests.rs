@@ -5,7 +5,10 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
-    cli::rule_input::RulePlaces,
+    cli::{
+        http_question::{HeaderLine, RequestLine},
+        rule_input::RulePlaces,
+    },
     counter::KeyFormat,
     descriptor::Descriptor,
     engine::decision::Mode,
@@ -34,9 +37,31 @@ descriptors:
 ";
 
 fn explained(descriptors: &[&str], domain: &'static str, json: bool) -> (String, CommandStatus) {
+    let hit = Hit {
+        address: hit::default_address(),
+        tls: None,
+        domain: domain.into(),
+        descriptors: descriptors
+            .iter()
+            .map(|text| hit::parse_descriptor(text.as_bytes()).unwrap())
+            .collect(),
+        hits: None,
+        refund: false,
+        http_port: hit::HTTP_PORT,
+    };
+    let (text, result) = explain(RULES, hit, None, json);
+    (text, result.unwrap())
+}
+
+fn explain(
+    rules: &str,
+    hit: Hit,
+    http: Option<HttpQuestion>,
+    json: bool,
+) -> (String, Result<CommandStatus, ExplainError>) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("rules.yaml");
-    std::fs::write(&path, RULES).unwrap();
+    std::fs::write(&path, rules).unwrap();
     let explain = Explain {
         input: RuleInput {
             rules: RulePlaces::Paths(vec![path]),
@@ -44,27 +69,17 @@ fn explained(descriptors: &[&str], domain: &'static str, json: bool) -> (String,
             merge_domains: false,
         },
         settings: DecisionSettings::read(|_| None, |_| None).unwrap(),
-        hit: Hit {
-            address: hit::default_address(),
-            tls: None,
-            domain: domain.into(),
-            descriptors: descriptors
-                .iter()
-                .map(|text| hit::parse_descriptor(text.as_bytes()).unwrap())
-                .collect(),
-            hits: None,
-            refund: false,
-            http_port: hit::HTTP_PORT,
-        },
+        hit,
+        http,
         ask_server: false,
         json,
     };
     let (mut out, mut errors) = (Vec::new(), Vec::new());
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
-    let status = run(&explain, clock, &mut out, &mut errors).now_or_never().unwrap().unwrap();
+    let result = run(&explain, clock, &mut out, &mut errors).now_or_never().unwrap();
     assert_eq!(String::from_utf8(errors).unwrap(), "");
     let place = format!("{}/", directory.path().display());
-    (String::from_utf8(out).unwrap().replace(&place, ""), status)
+    (String::from_utf8(out).unwrap().replace(&place, ""), result)
 }
 
 #[test]
@@ -196,7 +211,7 @@ proptest! {
         asked in vec(vec(("[ab_*]{0,3}", "[ab_*]{0,3}"), 0..4), 1..6),
     ) {
         let domain = "d".to_owned();
-        let rules = Arc::new(RuleTree::compile(vec![DomainSpec { domain, descriptors }]));
+        let rules = Arc::new(RuleTree::compile(vec![DomainSpec { domain, descriptors, http: None }]));
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(9)));
         let keys = KeyFormat::default();
         let service = Rehearsal::new(Arc::clone(&rules), clock, keys, Mode::default());
@@ -218,4 +233,97 @@ proptest! {
             prop_assert_eq!(explained.map(|rule| rule.index), decided.map(|rule| rule.index));
         }
     }
+}
+
+const HTTP_RULES: &str = "\
+domain: edge
+http:
+  skip: [{ method: OPTIONS }]
+  descriptors:
+  - [path, remote_address]
+  - [{ header: x-api-key, key: api_key }]
+  - [{ header: x-claims, claim: sub, key: user }]
+descriptors:
+- key: path
+  value: /login
+  descriptors:
+  - { key: remote_address, rate_limit: { unit: day, requests_per_unit: 3 } }
+- { key: api_key, rate_limit: { unit: day, requests_per_unit: 5 } }
+- { key: user, rate_limit: { unit: day, requests_per_unit: 5 } }
+";
+
+fn explain_http(
+    line: &str,
+    headers: &[&str],
+    domain: &'static str,
+    json: bool,
+) -> (String, Result<CommandStatus, ExplainError>) {
+    let hit = Hit {
+        address: hit::default_address(),
+        tls: None,
+        domain: domain.into(),
+        descriptors: Vec::new(),
+        hits: None,
+        refund: false,
+        http_port: hit::HTTP_PORT,
+    };
+    let http = HttpQuestion {
+        line: RequestLine::parse(line.into()).unwrap(),
+        headers: headers.iter().map(|line| HeaderLine::parse(line.into()).unwrap()).collect(),
+        from: "192.0.2.1".parse().ok(),
+    };
+    explain(HTTP_RULES, hit, Some(http), json)
+}
+
+#[test]
+fn the_descriptors_of_an_http_request_are_shown() {
+    let (text, status) =
+        explain_http("GET //login?a", &["X-Api-Key: k", "X-Claims: x"], "edge", false);
+    let expected = "\
+descriptors of the HTTP request
+  path=/login,remote_address=192.0.2.1
+  api_key=k
+  none: the entry `user` has no value, because the claim `sub` of the header `x-claims` cannot be read: the header is not base64url
+path=/login,remote_address=192.0.2.1
+";
+    assert!(text.starts_with(expected), "{text}");
+    assert!(text.ends_with("  OK\n    path=/login,remote_address=192.0.2.1: OK, 3 per day, 2 remaining, resets in 57600 s\n    api_key=k: OK, 5 per day, 4 remaining, resets in 57600 s\n"), "{text}");
+    assert_eq!(status.unwrap(), CommandStatus::Positive);
+}
+
+#[test]
+fn an_http_request_without_descriptors_passes() {
+    let (text, status) = explain_http("OPTIONS /login", &[], "edge", false);
+    let expected = "\
+descriptors of the HTTP request
+  none: element 1 of `skip` matches the request: it passes, and nothing is counted
+";
+    assert_eq!((text.as_str(), status.unwrap()), (expected, CommandStatus::Unmatched));
+    let (text, _) = explain_http("OPTIONS /login", &[], "edge", true);
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["http"]["descriptors"], serde_json::json!([]));
+    assert!(report["http"]["skipped"].as_str().is_some_and(|it| it.starts_with("element 1")));
+    let (text, _) = explain_http("GET /login", &[], "edge", true);
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let first = &report["http"]["descriptors"][0]["descriptor"];
+    assert_eq!(first, "path=/login,remote_address=192.0.2.1");
+    assert_eq!(report["http"]["descriptors"][1]["descriptor"], serde_json::Value::Null);
+    assert_eq!(report["descriptors"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn a_request_that_a_proxy_asks_wrongly_is_an_error() {
+    let error = |line, headers: &[&str], domain| {
+        explain_http(line, headers, domain, false).1.unwrap_err().to_string()
+    };
+    assert_eq!(
+        error("GET /", &["X-Forwarded-For: unix:"], "edge"),
+        "the proxy that asks about this request is told that it asks wrongly: the entry of \
+         X-Forwarded-For at position 1 from the right is `unix:`, expected an IP address; the \
+         proxies there may be fewer than trusted_hops or trusted_proxies say"
+    );
+    assert_eq!(
+        error("GET /", &[], "Edge"),
+        "no rule file has the domain `Edge`; did you mean `edge`?"
+    );
 }

@@ -6,6 +6,7 @@ use super::{DescriptorReport, Report, advice};
 use crate::{
     cli::hit::render::{self, descriptor, printable},
     grpc::client::Response,
+    mapping::MappingCourse,
     rules::{
         Rule,
         explain::{Explanation, Tried, TriedLevel, TriedResult},
@@ -14,6 +15,9 @@ use crate::{
 };
 
 pub(super) fn write(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
+    if let Some(course) = report.http {
+        write_http(course, out)?;
+    }
     if let Some(problem) = advice::unknown_domain(report.rules, report.domain) {
         writeln!(out, "{problem}")?;
     }
@@ -38,6 +42,26 @@ pub(super) fn write(report: &Report<'_>, out: &mut impl Write) -> io::Result<()>
         }
         if let Some(difference) = report.difference() {
             writeln!(out, "{difference}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the descriptors that the rules make of an HTTP request.
+pub(super) fn write_http(course: &MappingCourse, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "descriptors of the HTTP request")?;
+    match course {
+        MappingCourse::Skipped(index) => writeln!(out, "  none: {}", advice::skipped(*index))?,
+        MappingCourse::Descriptors(list) => {
+            for mapped in list {
+                match mapped {
+                    Ok(entries) => writeln!(out, "  {}", descriptor(entries))?,
+                    Err(missing) => writeln!(out, "  none: {}", advice::missing(missing))?,
+                }
+            }
+            if list.iter().all(Result::is_err) {
+                writeln!(out, "the request passes, and nothing is counted")?;
+            }
         }
     }
     Ok(())

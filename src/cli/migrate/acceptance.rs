@@ -274,6 +274,7 @@ mod tests {
         check("domain: [a]", Some("not a map"));
         check("a: b", Some("the key a is unknown"));
         check("on: b", Some("not a string"));
+        check("domain: d\nhttp: {descriptors: [[path]]}", Some("the key http is unknown"));
         check("domain: d\ndescriptors: {key: a}", Some("not a list"));
         check_descriptor("value: a", Some("without a key"));
         check_descriptor("key: a, value: 18446744073709551615", Some("too large"));

@@ -89,6 +89,15 @@ fn differences(ask: &Ask, decision: &Decision) -> Vec<String> {
     };
     let code = if decision.over_limit { "OVER_LIMIT" } else { "OK" };
     compare("code".into(), ask.code.map(|code| code.name().to_owned()), code.to_owned());
+    let actual = ask.request.descriptors.len();
+    // Of other requests, the reader of the file has compared the numbers.
+    let has_statuses = ask.expects_none || !ask.statuses.is_empty();
+    if ask.http.is_some() && has_statuses && actual != ask.statuses.len() {
+        compare("descriptors".into(), Some(ask.statuses.len().to_string()), actual.to_string());
+    } else if ask.http.is_some() && actual == 0 && !ask.expects_none {
+        let expected = "some (if none is right, expect `descriptors: []`)";
+        compare("descriptors".into(), Some(expected.into()), "none".into());
+    }
     let pairs = ask.statuses.iter().zip(&decision.verdicts);
     for ((expected, verdict), asked) in pairs.zip(&ask.request.descriptors) {
         let name = descriptor(&asked.entries);

@@ -6,13 +6,18 @@ use bytes::Bytes;
 
 use super::{
     fields::{Fields, Mistakes},
-    suite::{Ask, ExpectedStatus, NEVER, NONE, ParsedSuite, Step, Test},
+    suite::{Ask, ExpectedStatus, HttpAsk, NEVER, NONE, ParsedSuite, Step, Test},
 };
 use crate::{
-    cli::{hit::parse_descriptor, input::is_stdin, rule_input::ReadRules},
+    cli::{
+        hit::parse_descriptor,
+        http_question::{HeaderLine, HttpQuestion, RequestLine},
+        input::is_stdin,
+        rule_input::ReadRules,
+    },
     config::{
         CompileOptions, SourceFile,
-        documents::{self, Item, Kind},
+        documents::{self, Field, Item, Kind},
     },
     descriptor::{Descriptor, Request, invalid::MOST_DESCRIPTORS},
     duration,
@@ -25,8 +30,18 @@ use crate::{
 
 const FILE_KEYS: [&str; 6] = ["rules", "inline_rules", "merge_domains", "domain", "start", "tests"];
 const TEST_KEYS: [&str; 3] = ["name", "start", "steps"];
-const STEP_KEYS: [&str; 7] =
-    ["advance", "domain", "descriptors", "hits", "refund", "times", "expect"];
+const STEP_KEYS: [&str; 10] = [
+    "advance",
+    "domain",
+    "descriptors",
+    "http",
+    "headers",
+    "from",
+    "hits",
+    "refund",
+    "times",
+    "expect",
+];
 const STATUS_KEYS: [&str; 5] = ["code", "limit", "remaining", "reset", "rule"];
 const EXPECT_KEYS: [&str; 6] = ["code", "limit", "remaining", "reset", "rule", "descriptors"];
 
@@ -63,6 +78,14 @@ pub(super) fn read(
         Some(suite) if reader.mistakes.is_empty() => Ok(suite),
         _ => Err(reader.mistakes),
     }
+}
+
+/// The hits of each descriptor of a step.
+#[derive(Clone, Copy)]
+struct HitsOfStep {
+    hits: Hits,
+    /// The step sets them.
+    is_own: bool,
 }
 
 struct Reader {
@@ -157,7 +180,7 @@ impl Reader {
         let fields = self.mistakes.fields(item, "a step", &STEP_KEYS)?;
         let expected = "a duration such as 30s or 1h30m";
         let advance = self.mistakes.parse(&fields, "advance", expected, duration::parse);
-        let has_request = fields.get("descriptors").is_some();
+        let has_request = fields.get("descriptors").is_some() || fields.get("http").is_some();
         let asks = STEP_KEYS.iter().any(|key| *key != "advance" && fields.get(key).is_some());
         if !has_request && (asks || advance.is_none()) {
             self.mistakes.require(&fields, "descriptors", "the step");
@@ -171,16 +194,27 @@ impl Reader {
         if domain.is_none() {
             self.mistakes.require(fields, "domain", "the step");
         }
-        let descriptors = self.descriptors(fields);
+        let hits = self.hits(fields);
+        let http = self.http(item, fields, hits);
+        let descriptors = self.descriptors(fields, hits);
         let request = Request { domain: domain.unwrap_or_default(), descriptors, hits_addend: 0 };
-        if let Err(invalid) = request.validate(MOST_DESCRIPTORS) {
+        if fields.get("http").is_none()
+            && let Err(invalid) = request.validate(MOST_DESCRIPTORS)
+        {
             self.mistakes.add(item, &invalid.to_string());
         }
         let expected = format!("a whole number from 1 to {MOST_TIMES}");
         let times = self.mistakes.parse(fields, "times", &expected, |text| {
             text.parse().ok().filter(|times| (1..=MOST_TIMES).contains(times))
         });
-        let mut ask = Ask { request, times: times.unwrap_or(1), code: None, statuses: Vec::new() };
+        let mut ask = Ask {
+            request,
+            http,
+            times: times.unwrap_or(1),
+            code: None,
+            statuses: Vec::new(),
+            expects_none: false,
+        };
         if let Some(expect) = fields.get("expect") {
             let mistakes_before = self.mistakes.len();
             self.expect(expect, &mut ask);
@@ -192,22 +226,15 @@ impl Reader {
         Some(ask)
     }
 
-    fn descriptors(&mut self, fields: &Fields<'_>) -> Vec<Descriptor> {
-        let expected = format!("a whole number from 0 to {}", Hits::MAX);
-        let hits = self.mistakes.parse(fields, "hits", &expected, |text| {
-            text.parse().ok().filter(|hits| *hits <= Hits::MAX)
-        });
-        let refund = self.flag(fields, "refund");
+    fn descriptors(&mut self, fields: &Fields<'_>, hits: HitsOfStep) -> Vec<Descriptor> {
+        let HitsOfStep { hits, is_own } = hits;
         let mut descriptors = Vec::new();
         for item in self.mistakes.list(fields, "descriptors") {
             match parse_descriptor(item.text().unwrap_or_default().as_bytes()) {
                 Ok(entries) => descriptors.push(Descriptor {
                     entries,
-                    hits: match hits.unwrap_or(1) {
-                        hits if refund => Hits::Refund(hits),
-                        hits => Hits::Add(hits),
-                    },
-                    has_own_hits: hits.is_some(),
+                    hits,
+                    has_own_hits: is_own,
                     limit: None,
                 }),
                 Err(expected) => self.mistakes.add(item, &format!("not a descriptor, {expected}")),
@@ -216,13 +243,70 @@ impl Reader {
         descriptors
     }
 
+    fn hits(&mut self, fields: &Fields<'_>) -> HitsOfStep {
+        let expected = format!("a whole number from 0 to {}", Hits::MAX);
+        let hits = self.mistakes.parse(fields, "hits", &expected, |text| {
+            text.parse().ok().filter(|hits| *hits <= Hits::MAX)
+        });
+        let refund = self.flag(fields, "refund");
+        HitsOfStep {
+            hits: match hits.unwrap_or(1) {
+                hits if refund => Hits::Refund(hits),
+                hits => Hits::Add(hits),
+            },
+            is_own: hits.is_some(),
+        }
+    }
+
+    /// The HTTP request of a step, if it has one.
+    fn http(&mut self, item: Item<'_>, fields: &Fields<'_>, hits: HitsOfStep) -> Option<HttpAsk> {
+        let Some(line) = fields.get("http") else {
+            for key in ["headers", "from"] {
+                if let Some(item) = fields.get(key) {
+                    self.mistakes.add(item, &format!("`{key}` is without `http`, expected both"));
+                }
+            }
+            return None;
+        };
+        if fields.get("descriptors").is_some() {
+            let message = "the step has `http` and `descriptors`, expected one of the two";
+            self.mistakes.add(item, message);
+        }
+        let mut headers = Vec::new();
+        if let Some(map) = fields.get("headers") {
+            headers = self.headers(map);
+        }
+        let from = self.mistakes.parse(fields, "from", "an IP address", |text| text.parse().ok());
+        let line = RequestLine::parse(line.text().unwrap_or_default().into())
+            .map_err(|expected| self.mistakes.add(line, &format!("not a request, {expected}")))
+            .ok()?;
+        let question = HttpQuestion { line, headers, from };
+        Some(HttpAsk { question, hits: hits.hits, has_own_hits: hits.is_own })
+    }
+
+    fn headers(&mut self, map: Item<'_>) -> Vec<HeaderLine> {
+        if map.kind() != Kind::Map {
+            self.mistakes.add(map, "`headers` is not a map, expected names and values");
+        }
+        let mut headers = Vec::new();
+        for Field { key, value, .. } in map.fields() {
+            let text = value.text().unwrap_or_default();
+            match HeaderLine::parse(format!("{key}: {text}").into()) {
+                Ok(line) => headers.push(line),
+                Err(expected) => self.mistakes.add(value, &format!("not a header, {expected}")),
+            }
+        }
+        headers
+    }
+
     fn expect(&mut self, item: Item<'_>, ask: &mut Ask) {
         let Some(fields) = self.mistakes.fields(item, "`expect`", &EXPECT_KEYS) else { return };
         let own = self.status(&fields);
         ask.code = own.code;
         let own = ExpectedStatus { code: None, ..own };
         let has_own = STATUS_KEYS[1..].iter().any(|key| fields.get(key).is_some());
-        if has_own && ask.request.descriptors.len() != 1 {
+        let is_http = ask.http.is_some();
+        if has_own && !is_http && ask.request.descriptors.len() != 1 {
             let message = "`limit`, `remaining`, `reset` and `rule` belong to one descriptor, \
                            expected them in the elements of `descriptors`";
             self.mistakes.add(item, message);
@@ -231,9 +315,9 @@ impl Reader {
             ask.statuses.push(own);
         }
         let listed = self.mistakes.list(&fields, "descriptors");
-        if fields.get("descriptors").is_some()
-            && (has_own || listed.len() != ask.request.descriptors.len())
-        {
+        let has_list = fields.get("descriptors").is_some();
+        ask.expects_none = is_http && has_list && listed.is_empty();
+        if has_list && (has_own || !is_http && listed.len() != ask.request.descriptors.len()) {
             let message = format!(
                 "`descriptors` of `expect` has {} elements, expected one for each of {} \
                  descriptors, and no `limit`, `remaining`, `reset` or `rule` beside it",

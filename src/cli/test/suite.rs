@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    config::CompileOptions, descriptor::Request, grpc::client::ResponseCode, rules::RuleTree,
-    time::Timestamp,
+    cli::http_question::HttpQuestion, config::CompileOptions, descriptor::Request,
+    grpc::client::ResponseCode, limit::Hits, mapping::Mapped, rules::RuleTree, time::Timestamp,
 };
 
 /// The tests of one file, and the rules that they test.
@@ -21,8 +21,30 @@ pub(super) struct ParsedSuite {
 }
 
 impl ParsedSuite {
-    pub(super) fn with_rules(self, file: String, rules: RuleTree) -> Suite {
-        Suite { file, rules: Arc::new(rules), tests: self.tests }
+    /// Adds the rules, which make the descriptors of HTTP requests.
+    ///
+    /// # Errors
+    ///
+    /// A line for each HTTP request of which they cannot make any.
+    pub(super) fn with_rules(
+        mut self,
+        file: String,
+        rules: RuleTree,
+    ) -> Result<Suite, Vec<String>> {
+        let mut mistakes = Vec::new();
+        for test in &mut self.tests {
+            for step in &mut test.steps {
+                if let Some(ask) = &mut step.ask
+                    && let Err(mistake) = ask.map(&rules)
+                {
+                    mistakes.push(format!("{file}:{}: {mistake}", step.line));
+                }
+            }
+        }
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        Ok(Suite { file, rules: Arc::new(rules), tests: self.tests })
     }
 }
 
@@ -44,18 +66,51 @@ pub(super) struct Step {
 
 /// A request, and the expected answer.
 pub(super) struct Ask {
+    /// Without descriptors if they come from `http`.
     pub(super) request: Request,
+    /// The HTTP request whose descriptors the rules make.
+    pub(super) http: Option<HttpAsk>,
     /// The number of times that the request is sent. Each answer is expected.
     pub(super) times: u32,
     pub(super) code: Option<ResponseCode>,
     /// One for each of the first descriptors.
     pub(super) statuses: Vec<ExpectedStatus>,
+    /// The HTTP request should have no descriptors.
+    pub(super) expects_none: bool,
+}
+
+/// An HTTP request, and the hits that each of its descriptors is charged.
+pub(super) struct HttpAsk {
+    pub(super) question: HttpQuestion,
+    pub(super) hits: Hits,
+    pub(super) has_own_hits: bool,
 }
 
 impl Ask {
     /// Returns true if a part of the answer is compared.
     pub(super) fn compares(&self) -> bool {
-        self.code.is_some() || self.statuses.iter().any(ExpectedStatus::compares)
+        self.code.is_some()
+            || self.expects_none
+            || self.statuses.iter().any(ExpectedStatus::compares)
+    }
+
+    /// Makes the descriptors of the HTTP request, if it is one.
+    fn map(&mut self, rules: &RuleTree) -> Result<(), String> {
+        let Some(http) = &self.http else { return Ok(()) };
+        let Some(mapping) = rules.mapping(&self.request.domain) else {
+            let domain = String::from_utf8_lossy(&self.request.domain);
+            return Err(format!("no rules of the domain `{domain}` have `http`, expected them"));
+        };
+        let mapped = http.question.ask(|request| mapping.map(request));
+        match mapped.map_err(|error| error.to_string())? {
+            Mapped::Request(request) => self.request.descriptors = request.descriptors,
+            Mapped::NoDescriptors | Mapped::Skipped => {}
+        }
+        for descriptor in &mut self.request.descriptors {
+            descriptor.hits = http.hits;
+            descriptor.has_own_hits = http.has_own_hits;
+        }
+        Ok(())
     }
 }
 

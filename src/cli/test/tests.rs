@@ -326,3 +326,87 @@ a_test.yaml:4
 "#;
     assert_eq!(outcome.junit, expected);
 }
+
+const HTTP_RULES: &str = "\
+domain: edge
+http:
+  skip: [{ method: OPTIONS }]
+  descriptors:
+  - [path, remote_address]
+  - [{ header: x-api-key, key: api_key }]
+descriptors:
+- key: path
+  value: /login
+  descriptors:
+  - { key: remote_address, rate_limit: { unit: minute, requests_per_unit: 2 } }
+- { key: api_key, rate_limit: { unit: minute, requests_per_unit: 9 } }
+";
+
+#[track_caller]
+fn check_http(steps: &str, expected: &str, expected_errors: &str) {
+    let text = format!("rules: rules.yaml\ndomain: edge\ntests:\n- name: http\n  steps:\n{steps}");
+    let outcome = run_files(&[("rules.yaml", HTTP_RULES), ("a_test.yaml", &text)]);
+    assert_eq!((outcome.out.as_str(), outcome.errors.as_str()), (expected, expected_errors));
+}
+
+#[test]
+fn an_http_request_has_the_descriptors_that_the_rules_make() {
+    let steps = "
+  - http: GET //login?a
+    from: 192.0.2.1
+    times: 2
+    expect: { code: OK, limit: 2 per minute }
+  - http: GET /login
+    headers: { X-Forwarded-For: '192.0.2.9, 192.0.2.1', X-Api-Key: k }
+    expect: { code: OVER_LIMIT, descriptors: [{ remaining: 0 }, { code: OK, remaining: 8 }] }
+  - http: GET /login
+    from: 192.0.2.2
+    expect: { code: OK, remaining: 1 }
+  - http: OPTIONS /login
+    expect: { code: OK, descriptors: [] }
+";
+    check_http(steps, "pass  http\n1 test, 0 failed\n", "");
+}
+
+#[test]
+fn an_http_request_with_other_descriptors_than_expected_fails() {
+    let steps = "
+  - http: GET /login
+    from: 192.0.2.1
+    expect: { descriptors: [] }
+  - http: OPTIONS /login
+    expect: { code: OK }
+";
+    let expected = "\
+FAIL  http (a_test.yaml:4)
+  step 1, line 7
+    descriptors: expected 0, got 1
+    answer: path=/login,remote_address=192.0.2.1: OK, limit 2 per minute, remaining 1, reset 60s, rule edge.path_/login.remote_address at rules.yaml:11
+  step 2, line 10
+    descriptors: expected some (if none is right, expect `descriptors: []`), got none
+1 test, 1 failed
+";
+    check_http(steps, expected, "");
+}
+
+#[test]
+fn a_wrong_http_request_is_an_error_with_its_place() {
+    let steps = "
+  - { http: GET, expect: { code: OK } }
+  - { http: GET /, headers: { 'a b': c }, from: here, expect: { code: OK } }
+  - { http: GET /, descriptors: [a=b], expect: { code: OK } }
+  - { descriptors: [a=b], from: 192.0.2.1, expect: { code: OK } }
+";
+    let errors = "\
+a_test.yaml:7:13: not a request, expected a method and a path or URI, such as 'GET /login'
+a_test.yaml:8:38: not a header, expected a name, a colon and a value, such as 'X-Api-Key: k'
+a_test.yaml:8:49: `from` is `here`, expected an IP address
+a_test.yaml:9:5: the step has `http` and `descriptors`, expected one of the two
+a_test.yaml:10:33: `from` is without `http`, expected both
+";
+    check_http(steps, "0 tests, 0 failed\n", errors);
+    let errors = "\
+a_test.yaml:6: the address of the client is missing, expected the proxy to send it in X-Forwarded-For
+";
+    check_http("  - { http: GET /, expect: { code: OK } }\n", "0 tests, 0 failed\n", errors);
+}

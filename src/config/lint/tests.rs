@@ -50,7 +50,7 @@ fn chosen(tree: &RuleTree, key: &str, value: &str) -> Option<usize> {
 }
 
 fn tree(descriptors: Vec<DescriptorSpec>) -> RuleTree {
-    RuleTree::compile(vec![DomainSpec { domain: "d".into(), descriptors }])
+    RuleTree::compile(vec![DomainSpec { domain: "d".into(), descriptors, http: None }])
 }
 
 proptest! {

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        keys::{KEYS, KeyContext},
+        keys::{self, KeyContext},
         scalar::Plain,
         yaml::{KeyOrigin, Map, MapEntry},
     },
@@ -91,7 +91,7 @@ impl<'a> SourceReader<'a, '_> {
         if !self.flag(map, KeyContext::RateLimit, "unlimited") {
             return false;
         }
-        for key in &KEYS {
+        for key in keys::all() {
             if key.context == KeyContext::RateLimit
                 && !ALLOWED.contains(&key.name)
                 && let Some(entry) = non_null(map, key.name)

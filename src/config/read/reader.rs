@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, rc::Rc, time::Duration};
 
 use super::super::{
     excerpt::quote,
-    keys::{self, KEYS, KeyContext},
+    keys::{self, KeyContext},
     parsed::ParsedDomain,
     scalar::Plain,
     sink::DiagnosticSink,
@@ -210,7 +210,7 @@ impl<'a> SourceReader<'a, '_> {
                 continue;
             }
             let quoted = quote(name);
-            let message = if KEYS.iter().any(|key| key.name == name) {
+            let message = if keys::is_known(name) {
                 format!("the key {quoted} does not belong here")
             } else {
                 format!("the key {quoted} is unknown")

@@ -3,7 +3,7 @@
 use std::{env, fmt::Write as _, fs, path::Path};
 
 use super::{
-    keys::{KEYS, KeyContext},
+    keys::{self, KeyContext},
     *,
 };
 
@@ -12,18 +12,22 @@ const PATH: &str = "docs/rules.md";
 const TABLE_HEAD: &str = "| key | value | meaning |\n|---|---|---|\n";
 
 /// The contexts in the order of their tables in the documentation.
-const CONTEXTS: [KeyContext; 6] = [
+const CONTEXTS: [KeyContext; 10] = [
     KeyContext::File,
     KeyContext::Descriptor,
     KeyContext::RateLimit,
     KeyContext::Calendar,
     KeyContext::Accuracy,
     KeyContext::Replaces,
+    KeyContext::Http,
+    KeyContext::HttpEntry,
+    KeyContext::AddressMask,
+    KeyContext::Skip,
 ];
 
 fn rows(context: KeyContext) -> String {
     let mut rows = String::new();
-    for key in KEYS {
+    for key in keys::all() {
         if key.context == context {
             writeln!(rows, "| `{}` | {} | {} |", key.name, key.expects, key.help).unwrap();
         }

@@ -34,7 +34,7 @@ fn rules(keys: &[&str]) -> RuleTree {
         let key = (*key).into();
         descriptors.push(DescriptorSpec { key, rule, ..DescriptorSpec::default() });
     }
-    RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors }])
+    RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors, http: None }])
 }
 
 /// The hits of rules in the deltas, by name without prefix.

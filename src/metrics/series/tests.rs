@@ -26,7 +26,7 @@ fn rules(keys: &[&str]) -> RuleTree {
         let key = (*key).into();
         descriptors.push(DescriptorSpec { key, rule, ..DescriptorSpec::default() });
     }
-    RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors }])
+    RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors, http: None }])
 }
 
 fn name(component: &str) -> StatName {
@@ -162,7 +162,7 @@ fn deep_rules(keys: &[&str]) -> RuleTree {
         ..DescriptorSpec::default()
     };
     let descriptors = vec![parent("a", vec![parent("b", keys.iter().map(leaf).collect())])];
-    RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors }])
+    RuleTree::compile(vec![DomainSpec { domain: "shop".into(), descriptors, http: None }])
 }
 
 /// The total hits of the series for Prometheus with the labels of [`deep_rules`].

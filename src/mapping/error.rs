@@ -1,0 +1,52 @@
+//! Requests that cannot be mapped.
+
+use super::{MOST_VALUE_BYTES, Source};
+
+/// Why a request cannot be mapped: with few exceptions, a mistake in the setup of the proxy.
+/// Such a request must not pass, or a mistake would switch limits off without a trace.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MappingError {
+    /// The mapping needs the method, and the proxy did not tell it.
+    #[error("the method of the request is missing, expected the proxy to send it")]
+    NoMethod,
+    /// The mapping needs the path or the query, and the proxy did not tell the URI.
+    #[error("the URI of the request is missing, expected the proxy to send it")]
+    NoUri,
+    /// The mapping needs the address of the client, and nothing tells it.
+    #[error(
+        "the address of the client is missing, expected the proxy to send it in X-Forwarded-For"
+    )]
+    NoAddress,
+    /// The entry of `X-Forwarded-For` that should be the client is no address.
+    #[error(
+        "the entry of X-Forwarded-For at position {position} from the right is `{}`, expected an IP \
+         address; the proxies there may be fewer than trusted_hops or trusted_proxies say",
+        .entry.escape_ascii()
+    )]
+    BadAddress {
+        /// The position in the list, from 1.
+        position: usize,
+        /// The first bytes of the entry.
+        entry: Vec<u8>,
+    },
+    /// The value of a source exceeds [`MOST_VALUE_BYTES`].
+    #[error("{0} has more than {MOST_VALUE_BYTES} bytes")]
+    TooLong(Source),
+}
+
+impl MappingError {
+    /// Every result of [`Self::name`].
+    pub const NAMES: [&str; 5] = ["no_method", "no_uri", "no_address", "bad_address", "too_long"];
+
+    /// A name of the reason, for statistics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::NoMethod => "no_method",
+            Self::NoUri => "no_uri",
+            Self::NoAddress => "no_address",
+            Self::BadAddress { .. } => "bad_address",
+            Self::TooLong(_) => "too_long",
+        }
+    }
+}

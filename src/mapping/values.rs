@@ -1,0 +1,140 @@
+//! The values of sources in one request.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+
+use super::{
+    HttpRequest, MOST_VALUE_BYTES, MappingError,
+    absent::Absent,
+    address::{self, ClientAddress},
+    claim, cookie, host, path, query,
+    source::Source,
+    target::Target,
+};
+
+/// The value of a source, or the reason why it has none.
+pub(super) type Value = Result<Bytes, Absent>;
+
+/// Reads the value of each source when it is needed, and only once.
+pub(super) struct Values<'a> {
+    sources: &'a [Source],
+    client: &'a ClientAddress,
+    request: &'a HttpRequest<'a>,
+    /// The value of each source that has been read.
+    read: Vec<Option<Value>>,
+}
+
+impl<'a> Values<'a> {
+    pub(super) fn new(
+        sources: &'a [Source],
+        client: &'a ClientAddress,
+        request: &'a HttpRequest<'a>,
+    ) -> Self {
+        Self { sources, client, request, read: vec![None; sources.len()] }
+    }
+
+    /// The value of the source with this index, which is not empty.
+    pub(super) fn get(&mut self, index: usize) -> Result<Value, MappingError> {
+        if let Some(Some(value)) = self.read.get(index) {
+            return Ok(value.clone());
+        }
+        let Some(source) = self.sources.get(index) else { return Ok(Err(Absent::Missing)) };
+        let value = self
+            .read(source)?
+            .and_then(|value| if value.is_empty() { Err(Absent::Empty) } else { Ok(value) });
+        if value.as_ref().is_ok_and(|value| value.len() > MOST_VALUE_BYTES) {
+            return Err(MappingError::TooLong(source.clone()));
+        }
+        if let Some(read) = self.read.get_mut(index) {
+            *read = Some(value.clone());
+        }
+        Ok(value)
+    }
+
+    fn read(&self, source: &Source) -> Result<Value, MappingError> {
+        let text = match source {
+            Source::RemoteAddress => Ok(self.address()?.to_string().into_bytes()),
+            Source::MaskedAddress(mask) => Ok(address::masked(self.address()?, *mask).into_bytes()),
+            Source::Path => Ok(path::normalize(self.bounded(self.target()?.path, source)?)),
+            Source::RawPath => Ok(self.bounded(self.target()?.path, source)?.to_vec()),
+            Source::Method => match self.request.method {
+                Some(method) if !method.is_empty() => Ok(self.bounded(method, source)?.to_vec()),
+                _ => return Err(MappingError::NoMethod),
+            },
+            Source::Host => match self.request.host.or(self.absolute().authority) {
+                Some(host) => Ok(host::normalize(self.bounded(host, source)?)),
+                None => Err(Absent::Missing),
+            },
+            Source::Scheme => match self.request.scheme.or(self.absolute().scheme) {
+                Some(scheme) => Ok(self.bounded(scheme, source)?.to_ascii_lowercase()),
+                None => Err(Absent::Missing),
+            },
+            Source::Header(name) => self.header(name, source)?,
+            Source::Query(name) => match self.target()?.query {
+                Some(query) => query::parameter(query, name).ok_or(Absent::Missing),
+                None => Err(Absent::Missing),
+            },
+            Source::Cookie(name) => self.cookie(name),
+            Source::Claim { header, path } => {
+                let encoded = self.header(header, source)?;
+                encoded.and_then(|encoded| claim::find(&encoded, path))
+            }
+            Source::Constant(text) => return Ok(Ok(text.clone())),
+        };
+        Ok(text.map(Bytes::from))
+    }
+
+    fn address(&self) -> Result<IpAddr, MappingError> {
+        address::client(self.client, self.request)
+    }
+
+    fn target(&self) -> Result<Target<'a>, MappingError> {
+        match self.request.target {
+            Some(target) if !target.is_empty() => Ok(Target::split(target)),
+            _ => Err(MappingError::NoUri),
+        }
+    }
+
+    /// The parts of an absolute target; of any other, none but the path and the query.
+    fn absolute(&self) -> Target<'a> {
+        Target::split(self.request.target.unwrap_or_default())
+    }
+
+    /// `text`, before anything is made of it that may be several times as long.
+    fn bounded<'t>(&self, text: &'t [u8], source: &Source) -> Result<&'t [u8], MappingError> {
+        if text.len() > MOST_VALUE_BYTES {
+            return Err(MappingError::TooLong(source.clone()));
+        }
+        Ok(text)
+    }
+
+    fn header(&self, name: &str, source: &Source) -> Result<Result<Vec<u8>, Absent>, MappingError> {
+        let mut joined: Option<Vec<u8>> = None;
+        let mut is_too_long = false;
+        self.request.headers.visit(name, &mut |line| match &mut joined {
+            _ if is_too_long => {}
+            Some(joined) if joined.len() + line.len() >= MOST_VALUE_BYTES => is_too_long = true,
+            Some(joined) => {
+                joined.push(b',');
+                joined.extend_from_slice(line);
+            }
+            None if line.len() > MOST_VALUE_BYTES => is_too_long = true,
+            None => joined = Some(line.to_vec()),
+        });
+        if is_too_long {
+            return Err(MappingError::TooLong(source.clone()));
+        }
+        Ok(joined.ok_or(Absent::Missing))
+    }
+
+    fn cookie(&self, name: &str) -> Result<Vec<u8>, Absent> {
+        let mut found = None;
+        self.request.headers.visit("cookie", &mut |line| {
+            if found.is_none() {
+                found = cookie::find(line, name);
+            }
+        });
+        Ok(found.ok_or(Absent::Missing)?.to_vec())
+    }
+}
