@@ -1,6 +1,6 @@
 //! Builds the service from its parts, and runs it until a signal ends it.
 
-use std::{any::Any, convert::Infallible, fmt, io, pin::Pin, sync::Arc, time::Duration};
+use std::{any::Any, fmt, io, pin::Pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::sync::watch;
@@ -13,7 +13,7 @@ use crate::{
     grpc,
     health::Health,
     http, json,
-    listen::{ListenError, Listener},
+    listen::ListenError,
     metrics::{Metrics, TimeUnit},
     reload::LoadError,
     service::{InProgress, Service},
@@ -24,10 +24,11 @@ use crate::{
         prefetch::PrefetchStore, redis::Redis,
     },
     time::Clock,
-    tls::{CertificateReloader, TlsError},
+    tls::TlsError,
     warnings::WarningLimiter,
 };
 
+mod certificates;
 mod command;
 mod listeners;
 mod open_files;
@@ -37,16 +38,17 @@ mod signals;
 mod statistics;
 mod tasks;
 
-pub use self::{
-    command::execute,
-    listeners::{Dialers, HttpListeners, Listeners, PrometheusListener},
-    signals::{Remote, Signals},
-};
 use self::{
+    certificates::Certificates,
     readiness::StoreReadiness,
     rules::{RuleUpdater, no_rules, report_unused_leases},
     statistics::StatisticsSenders,
     tasks::{ServerStop, Tasks},
+};
+pub use self::{
+    command::execute,
+    listeners::{Dialers, HttpListeners, Listeners, PrometheusListener},
+    signals::{Remote, Signals},
 };
 
 /// The longest time, at exit, to settle reservations, after quota leases were returned.
@@ -63,8 +65,8 @@ pub enum AppError {
         /// The cause.
         source: LoadError,
     },
-    /// The certificates of the gRPC listener cannot be used.
-    #[error("cannot encrypt gRPC")]
+    /// The certificates of a listener cannot be used.
+    #[error("cannot encrypt {}", .0.protocol)]
     Tls(#[from] TlsError),
     /// A listener could not be opened.
     #[error(transparent)]
@@ -249,8 +251,7 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
         });
         let rules = RuleUpdater::load(settings.rules, active, clock.now()).await?;
         report_unused_leases(&service.engine.rules.load(), &settings.store);
-        let load = |files| CertificateReloader::load(files, Arc::clone(&metrics), clock);
-        let certificates = settings.listeners.tls.map(load).transpose()?;
+        let certificates = Certificates::load(&settings.listeners, &metrics, &clock)?;
 
         let budget = Budget::new(settings.max_bytes_in_flight, Arc::clone(&metrics));
         let (stop, stopped) = watch::channel(false);
@@ -259,7 +260,7 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
             service: Arc::clone(&service),
             others: grpc::routes::Services::default(),
             health: Arc::clone(&health),
-            tls: certificates.as_ref().map(CertificateReloader::config),
+            encryption: certificates.grpc.clone(),
             limits: settings.listeners.connections,
             budget: Arc::clone(&budget),
         };
@@ -269,7 +270,8 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
         tasks.server("gRPC server", server.serve(grpc, stopped.clone()));
         let stop = ServerStop(stopped);
         let pages = http::Pages::new(Arc::clone(&service), Arc::clone(&health), rejection);
-        let servers = HttpServers { health: &health, budget: &budget, stop: &stop };
+        let tls = &certificates;
+        let servers = HttpServers { health: &health, budget: &budget, stop: &stop, tls };
         servers.add(&mut tasks, http, &pages, http_protocols(&service, settings.json_max_bytes));
 
         let optional = OptionalTasks { certificates, decision_writer, sender };
@@ -285,14 +287,14 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
 
 /// Tasks that exist only with some settings.
 struct OptionalTasks {
-    certificates: Option<CertificateReloader>,
+    certificates: Certificates,
     decision_writer: Option<DecisionLogWriter>,
     sender: Option<SpanSender>,
 }
 
 impl OptionalTasks {
     fn add(self, tasks: &mut Tasks, stop: &ServerStop) {
-        if let Some(certificates) = self.certificates {
+        for certificates in self.certificates.reloaders {
             tasks.background("certificate watcher", certificates.watch());
         }
         if let Some(writer) = self.decision_writer {
@@ -314,6 +316,7 @@ struct HttpServers<'a> {
     health: &'a Arc<Health>,
     budget: &'a Arc<Budget>,
     stop: &'a ServerStop,
+    tls: &'a Certificates,
 }
 
 impl HttpServers<'_> {
@@ -325,22 +328,23 @@ impl HttpServers<'_> {
         protocols: Router,
     ) {
         let main = http::main_router(Arc::clone(pages)).merge(protocols);
-        tasks.server("HTTP server", self.serve(listeners.main, main));
-        let debug = http::debug_router(Arc::clone(pages));
-        tasks.server("debug server", self.serve(listeners.debug, debug));
+        let main = http::server::Server { encryption: self.tls.http.clone(), ..self.plain(main) };
+        tasks.server("HTTP server", main.serve(listeners.main, self.stop.0.clone()));
+        let debug = self.plain(http::debug_router(Arc::clone(pages)));
+        tasks.server("debug server", debug.serve(listeners.debug, self.stop.0.clone()));
+        if let Some(listener) = listeners.probes {
+            let probes = self.plain(http::probe_router(Arc::clone(pages)));
+            tasks.server("probe server", probes.serve(listener, self.stop.0.clone()));
+        }
         if let Some(PrometheusListener { listener, path }) = listeners.prometheus {
-            let page = http::prometheus_router(Arc::clone(pages), path);
-            tasks.server("Prometheus server", self.serve(listener, page));
+            let page = self.plain(http::prometheus_router(Arc::clone(pages), path));
+            tasks.server("Prometheus server", page.serve(listener, self.stop.0.clone()));
         }
     }
 
-    fn serve(
-        &self,
-        listener: Listener,
-        router: Router,
-    ) -> impl Future<Output = Result<(), Infallible>> + Send + use<> {
+    fn plain(&self, router: Router) -> http::server::Server {
         let router = http::ask_to_leave_while_draining(router, Arc::clone(self.health));
-        http::server::serve(listener, router, Arc::clone(self.budget), self.stop.0.clone())
+        http::server::Server { router, budget: Arc::clone(self.budget), encryption: None }
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! | path           | port  | content                                                 |
 //! |----------------|-------|---------------------------------------------------------|
-//! | `/healthcheck` | main  | 200 `OK`, or 500                                        |
-//! | `/ready`       | main  | 200, or 503 with the reasons                            |
+//! | `/healthcheck` | main, probes | 200 `OK`, or 500                                 |
+//! | `/ready`       | main, probes | 200, or 503 with the reasons                     |
 //! | `/metrics`     | main  | statistics for Prometheus; also on a separate port with a configurable path |
 //! | `/rlconfig`    | both  | the active rules, and the errors in newer ones          |
 //! | `/stats`       | debug | statistics as text                                      |
@@ -58,13 +58,21 @@ impl<S> Pages<S> {
 
 /// The routes of the main port, besides those of the protocols.
 pub fn main_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
+    let readers = Extension(PageReaders::new(&pages.builder));
+    Router::new()
+        .route("/metrics", get(metrics::<S>))
+        .route("/rlconfig", get(rlconfig::<S>))
+        .layer(readers)
+        .with_state(Arc::clone(&pages))
+        .merge(probe_router(pages))
+}
+
+/// The routes of the separate port for health checks.
+pub fn probe_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
     Router::new()
         .route("/healthcheck", any(healthcheck::<S>))
         .route("/ready", get(ready::<S>))
-        .route("/metrics", get(metrics::<S>))
-        .route("/rlconfig", get(rlconfig::<S>))
         .fallback(not_found)
-        .layer(Extension(PageReaders::new(&pages.builder)))
         .with_state(pages)
 }
 

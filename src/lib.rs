@@ -29,7 +29,7 @@
 //! | [`watch`]      | files                                  | their changes                  |
 //! | [`rule_files`] | a path                                 | [`config::SourceFile`]s        |
 //! | [`reload`]     | changes of files                       | the active rules               |
-//! | [`tls`]        | certificate files                      | the TLS of the gRPC server     |
+//! | [`tls`]        | certificate files                      | the TLS of the servers         |
 //! | [`spans`]      | calls                                  | traces for a collector         |
 //! | [`answer`]     | [`engine::decision::Decision`]         | statuses, headers, metadata    |
 //! | [`decision_log`] | [`engine::decision::Decision`]       | log lines                      |

@@ -7,6 +7,7 @@ use tokio::time;
 use crate::{metrics::Metrics, net::Address, warnings::WarningLimiter};
 
 mod connection;
+mod encryption;
 mod memory;
 mod room;
 mod serve;
@@ -15,6 +16,7 @@ mod stalls;
 
 pub use self::{
     connection::Connection,
+    encryption::Encryption,
     memory::Dialer,
     room::{Activity, ConnectionBounds},
 };
@@ -35,6 +37,8 @@ pub enum Purpose {
     Debug,
     /// The separate port for Prometheus.
     Prometheus,
+    /// The separate port for health checks.
+    Probes,
 }
 
 impl Purpose {
@@ -45,6 +49,7 @@ impl Purpose {
             Self::Http => "http",
             Self::Debug => "debug",
             Self::Prometheus => "prometheus",
+            Self::Probes => "probes",
         }
     }
 
@@ -56,6 +61,7 @@ impl Purpose {
             (Self::Http, _) => "HOST and PORT",
             (Self::Debug, _) => "DEBUG_HOST and DEBUG_PORT",
             (Self::Prometheus, _) => "PROMETHEUS_ADDR",
+            (Self::Probes, _) => "PROBE_ADDR",
         }
     }
 
@@ -65,7 +71,9 @@ impl Purpose {
     const fn preface_length(self) -> usize {
         match self {
             Self::Grpc => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len(),
-            Self::Http | Self::Debug | Self::Prometheus => "GET / HTTP/1.1\r\n".len(),
+            Self::Http | Self::Debug | Self::Prometheus | Self::Probes => {
+                "GET / HTTP/1.1\r\n".len()
+            }
         }
     }
 }
@@ -77,6 +85,7 @@ impl fmt::Display for Purpose {
             Self::Http => "HTTP",
             Self::Debug => "debugging",
             Self::Prometheus => "Prometheus",
+            Self::Probes => "probes",
         })
     }
 }

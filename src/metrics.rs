@@ -344,26 +344,31 @@ impl Metrics {
         xds.connected.set(connected.into());
     }
 
-    /// Counts a load of TLS files that are active from now on. `not_after` is the
-    /// expiry of the certificate, if it is known.
-    pub fn count_certificate_load(&self, not_after: Option<Timestamp>) {
+    /// Counts a load of TLS files that are active at `listener` from now on. `not_after` is
+    /// the expiry of the certificate, if it is known.
+    pub fn count_certificate_load(&self, listener: &'static str, not_after: Option<Timestamp>) {
         let seconds = not_after.map_or(0, Timestamp::as_secs);
         let certificates = self.certificates();
-        certificates.loads.inc();
-        certificates.rejected.set(0);
-        certificates.not_after.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        let label = &[listener];
+        certificates.loads.with_label_values(label).inc();
+        certificates.rejected.with_label_values(label).set(0);
+        let not_after = certificates.not_after.with_label_values(label);
+        not_after.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        // Shown from the start.
+        certificates.rejected_loads.with_label_values(label).inc_by(0);
+        certificates.failed_handshakes.with_label_values(label).inc_by(0);
     }
 
     /// Counts a load of TLS files that were rejected.
-    pub fn count_rejected_certificate(&self) {
+    pub fn count_rejected_certificate(&self, listener: &'static str) {
         let certificates = self.certificates();
-        certificates.rejected_loads.inc();
-        certificates.rejected.set(1);
+        certificates.rejected_loads.with_label_values(&[listener]).inc();
+        certificates.rejected.with_label_values(&[listener]).set(1);
     }
 
     /// Counts a connection whose TLS handshake failed.
-    pub fn count_failed_handshake(&self) {
-        self.certificates().failed_handshakes.inc();
+    pub fn count_failed_handshake(&self, listener: &'static str) {
+        self.certificates().failed_handshakes.with_label_values(&[listener]).inc();
     }
 
     fn certificates(&self) -> &CertificateStatistics {

@@ -1,11 +1,13 @@
-//! TLS of the gRPC server.
+//! TLS of the servers for gRPC and HTTP.
 
 mod error;
+mod protocol;
 mod reloader;
 mod server;
 
 pub use self::{
     error::{TlsError, TlsFile},
+    protocol::Protocol,
     reloader::{CertificateReloader, SharedServerConfig},
-    server::{ALPN, ClientVerification, LoadedTls, ServerTls},
+    server::{ClientVerification, LoadedTls, ServerTls},
 };

@@ -29,6 +29,8 @@ pub struct HttpListeners {
     pub debug: Listener,
     /// The separate port for Prometheus, if there is one.
     pub prometheus: Option<PrometheusListener>,
+    /// The separate port for health checks, if there is one.
+    pub probes: Option<Listener>,
 }
 
 /// The separate port for Prometheus.
@@ -69,7 +71,14 @@ impl Listeners {
             main: Listener::bind(Purpose::Http, &http, bounds).await?,
             debug: Listener::bind(Purpose::Debug, &debug, bounds).await?,
             prometheus: match prometheus {
-                Some(prometheus) => Some(PrometheusListener::bind(&prometheus, bounds).await?),
+                Some(PrometheusSettings { address, path }) => {
+                    let listener = bind_any(Purpose::Prometheus, address, bounds).await?;
+                    Some(PrometheusListener { listener, path })
+                }
+                None => None,
+            },
+            probes: match settings.probes {
+                Some(address) => Some(bind_any(Purpose::Probes, address, bounds).await?),
                 None => None,
             },
         };
@@ -83,9 +92,9 @@ impl Listeners {
     }
 
     fn all(&self) -> impl Iterator<Item = &Listener> {
-        let HttpListeners { main, debug, prometheus } = &self.http;
+        let HttpListeners { main, debug, prometheus, probes } = &self.http;
         let prometheus = prometheus.as_ref().map(|it| &it.listener);
-        [&self.grpc, main, debug].into_iter().chain(prometheus)
+        [&self.grpc, main, debug].into_iter().chain(prometheus).chain(probes)
     }
 
     /// Reports the connections of all listeners to `metrics` from now on.
@@ -95,37 +104,35 @@ impl Listeners {
         }
     }
 
-    /// Listeners without sockets, for clients in this process. There is none for
-    /// Prometheus.
+    /// Listeners without sockets, for clients in this process. There are none for
+    /// Prometheus and probes.
     pub fn in_process(settings: &ListenerSettings) -> (Self, Dialers) {
         let bounds = settings.bounds;
         let (grpc, grpc_dialer) = Listener::in_process(Purpose::Grpc, bounds);
         let (http, http_dialer) = Listener::in_process(Purpose::Http, bounds);
         let (debug, debug_dialer) = Listener::in_process(Purpose::Debug, bounds);
         let dialers = Dialers { grpc: grpc_dialer, http: http_dialer, debug: debug_dialer };
-        (Self { grpc, http: HttpListeners { main: http, debug, prometheus: None } }, dialers)
+        let http = HttpListeners { main: http, debug, prometheus: None, probes: None };
+        (Self { grpc, http }, dialers)
     }
 }
 
-impl PrometheusListener {
-    /// Falls back from `::` to `0.0.0.0` on hosts without IPv6. If the port is taken, the
-    /// error names the address as it was asked for.
-    async fn bind(
-        settings: &PrometheusSettings,
-        bounds: ConnectionBounds,
-    ) -> Result<Self, ListenError> {
-        let path = settings.path.clone();
-        let address = Address::Tcp(settings.address.clone());
-        let error = match Listener::bind(Purpose::Prometheus, &address, bounds).await {
-            Ok(listener) => return Ok(Self { listener, path }),
-            Err(error) => error,
-        };
-        if error.is_in_use() || settings.address.host != "::" {
-            return Err(error);
-        }
-        let host = "0.0.0.0".to_owned();
-        let address = Address::Tcp(HostPort { host, port: settings.address.port });
-        let listener = Listener::bind(Purpose::Prometheus, &address, bounds).await?;
-        Ok(Self { listener, path })
+/// Falls back from `::` to `0.0.0.0` on hosts without IPv6. If the port is taken, the error
+/// names the address as it was asked for.
+async fn bind_any(
+    purpose: Purpose,
+    address: HostPort,
+    bounds: ConnectionBounds,
+) -> Result<Listener, ListenError> {
+    let port = address.port;
+    let falls_back = address.host == "::";
+    let error = match Listener::bind(purpose, &Address::Tcp(address), bounds).await {
+        Ok(listener) => return Ok(listener),
+        Err(error) => error,
+    };
+    if error.is_in_use() || !falls_back {
+        return Err(error);
     }
+    let address = Address::Tcp(HostPort { host: "0.0.0.0".to_owned(), port });
+    Listener::bind(purpose, &address, bounds).await
 }

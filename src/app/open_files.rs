@@ -40,7 +40,9 @@ pub(super) fn raise_limit(settings: &Settings) {
 /// The number of files that are open if each listener has as many connections as it may.
 fn needed(settings: &Settings) -> u64 {
     // gRPC, HTTP and the pages for operators.
-    let listeners = if settings.statistics.prometheus.is_some() { 4 } else { 3 };
+    let listeners = 3
+        + u64::from(settings.statistics.prometheus.is_some())
+        + u64::from(settings.listeners.probes.is_some());
     let bounds = settings.listeners.bounds;
     let most = bounds.most.saturating_add(bounds.most_handshakes());
     let most = u64::try_from(most).unwrap_or(u64::MAX);

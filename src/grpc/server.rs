@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tonic::{Status, transport::server::Connected};
-use tracing::debug;
+use tonic::Status;
 
 use super::{
     FILE_DESCRIPTORS, Grpc, codec,
@@ -18,12 +17,9 @@ use super::{
 use crate::{
     budget::Budget,
     health::Health,
-    listen::{Connection, Listener},
-    metrics::Metrics,
+    listen::{Connection, Encryption, Listener},
     service::{LARGEST_MESSAGE, Service},
     store::Store,
-    tls::SharedServerConfig,
-    warnings::ClientWarnings,
 };
 
 /// The longest message of a stream of reflection: the name of a file or a symbol. tonic keeps
@@ -43,7 +39,7 @@ pub struct Server<S> {
     /// Reported to health checks.
     pub health: Arc<Health>,
     /// `None` for plaintext.
-    pub tls: Option<SharedServerConfig>,
+    pub encryption: Option<Arc<Encryption>>,
     /// The bounds on each connection.
     pub limits: ConnectionLimits,
     /// The bound on all calls in flight.
@@ -87,12 +83,7 @@ impl<S: Store> Server<S> {
             .add(v1alpha, &[REFLECTION])
             .methods();
         let calls = ConnectionServer { methods, limits: self.limits, budget: self.budget };
-        let failed_handshakes = ClientWarnings::new(
-            "a TLS handshake for gRPC failed",
-            "TLS handshakes for gRPC failed",
-        );
-        let failed_handshakes = Arc::new(failed_handshakes);
-        let acceptor = Acceptor { calls, metrics, tls: self.tls, failed_handshakes };
+        let acceptor = Acceptor { calls, encryption: self.encryption };
         let serve = |connection| acceptor.clone().serve_connection(connection, stop.clone());
         listener.serve(stop.clone(), serve).await;
         Ok(())
@@ -103,31 +94,18 @@ impl<S: Store> Server<S> {
 #[derive(Clone)]
 struct Acceptor {
     calls: ConnectionServer,
-    metrics: Arc<Metrics>,
-    tls: Option<SharedServerConfig>,
-    failed_handshakes: Arc<ClientWarnings>,
+    encryption: Option<Arc<Encryption>>,
 }
 
 impl Acceptor {
     async fn serve_connection(self, mut connection: Connection, stop: watch::Receiver<bool>) {
         // The server can end a connection in order only after the client's preface.
-        let mut end = stop.clone();
-        connection.expect_preface_before(async move { drop(end.wait_for(|stop| *stop).await) });
-        let peer = connection.connect_info().remote_addr;
-        let connection = match &self.tls {
-            None => Ok(connection),
-            Some(tls) => connection.encrypt(tls.load_full()).await,
-        };
-        match connection {
-            Ok(connection) => self.calls.serve(connection, stop).await,
-            Err(error) => {
-                self.metrics.count_failed_handshake();
-                let place = peer.map_or("a Unix socket".to_owned(), |peer| peer.to_string());
-                debug!("a TLS handshake with {place} failed: {error}");
-                let client = peer.map(|peer| peer.ip());
-                self.failed_handshakes.warn(client, &format!("{place}: {error}"));
-            }
+        connection.expect_preface_before(stop.clone());
+        if let Some(encryption) = &self.encryption {
+            let Some(encrypted) = encryption.begin(connection).await else { return };
+            connection = encrypted;
         }
+        self.calls.serve(connection, stop).await;
     }
 }
 

@@ -247,7 +247,8 @@ mod tests {
         let router = Router::new().fallback(page);
         let budget = Budget::new(1 << 20, Arc::new(Metrics::new(0.8)));
         let (_running, stop) = watch::channel(false);
-        let server = tokio::spawn(server::serve(listener, router, budget, stop));
+        let server = server::Server { router, budget, encryption: None };
+        let server = tokio::spawn(server.serve(listener, stop));
         while places.taken() == 0 {
             sleep(Duration::from_millis(1)).await;
         }

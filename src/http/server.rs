@@ -25,7 +25,7 @@ use tracing::debug;
 
 use crate::{
     budget::{Budget, Share},
-    listen::{Connection, Listener},
+    listen::{Connection, Encryption, Listener},
 };
 
 /// The longest time from the first byte of a request to the first byte of the response,
@@ -47,23 +47,41 @@ const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 13];
 /// The time in which a client of HTTP/2 has to read that.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves until `stop` is true, then until the requests in progress have ended. Each
-/// request has the [`Share`] of its connection as an extension.
-pub async fn serve(
-    listener: Listener,
-    router: Router,
-    budget: Arc<Budget>,
-    stop: watch::Receiver<bool>,
-) -> Result<(), Infallible> {
-    let serve = |connection: Connection| {
-        let share = budget.connect(connection.peer());
-        serve_connection(connection, router.clone(), share, stop.clone())
-    };
-    listener.serve(stop.clone(), serve).await;
-    Ok(())
+/// An HTTP server.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Answers the requests. Each has the [`Share`] of its connection as an extension.
+    pub router: Router,
+    /// The bound on all calls in flight.
+    pub budget: Arc<Budget>,
+    /// `None` for plaintext.
+    pub encryption: Option<Arc<Encryption>>,
 }
 
-async fn serve_connection(
+impl Server {
+    /// Serves until `stop` is true, then until the requests in progress have ended.
+    pub async fn serve(
+        self,
+        listener: Listener,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), Infallible> {
+        let serve = |connection| self.clone().serve_connection(connection, stop.clone());
+        listener.serve(stop.clone(), serve).await;
+        Ok(())
+    }
+
+    async fn serve_connection(self, mut connection: Connection, stop: watch::Receiver<bool>) {
+        if let Some(encryption) = &self.encryption {
+            connection.expect_preface_before(stop.clone());
+            let Some(encrypted) = encryption.begin(connection).await else { return };
+            connection = encrypted;
+        }
+        let share = self.budget.connect(connection.peer());
+        serve_requests(connection, self.router, share, stop).await;
+    }
+}
+
+async fn serve_requests(
     mut connection: Connection,
     router: Router,
     share: Arc<Share>,
@@ -173,7 +191,8 @@ mod tests {
         single.write_all(request("/s").as_bytes()).await.unwrap();
         let budget = Budget::new(1 << 20, Arc::new(Metrics::new(0.8)));
         let (_running, stop) = watch::channel(false);
-        let server = tokio::spawn(serve(listener, router, budget, stop));
+        let server = Server { router, budget, encryption: None };
+        let server = tokio::spawn(server.serve(listener, stop));
         while order.lock().len() < 42 {
             task::yield_now().await;
         }

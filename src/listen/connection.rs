@@ -14,6 +14,7 @@ use std::{
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::watch,
     task::coop,
     time::{self, Sleep},
 };
@@ -24,7 +25,7 @@ use super::{
     room::{Activity, Place},
     stalls::StallTimeout,
 };
-use crate::tls::ALPN;
+use crate::tls::Protocol;
 
 /// The time within which a new connection must finish its TLS handshake and send
 /// the preface of its protocol.
@@ -81,13 +82,13 @@ impl Connection {
         Self { stream, peer, preface, end: None, stalls: None, place }
     }
 
-    /// Ends the preface timeout early when `moment` completes.
-    pub fn expect_preface_before(&mut self, moment: impl Future<Output = ()> + Send + 'static) {
+    /// Ends the preface timeout early when `stop` becomes true.
+    pub fn expect_preface_before(&mut self, mut stop: watch::Receiver<bool>) {
         if let Some(PrefaceTimeout { missing, mut deadline }) = self.preface.take() {
             let deadline = Box::pin(async move {
                 tokio::select! {
                     () = deadline.as_mut() => {}
-                    () = moment => {}
+                    _ = stop.wait_for(|stop| *stop) => {}
                 }
             });
             self.preface = Some(PrefaceTimeout { missing, deadline });
@@ -99,9 +100,13 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// If the handshake fails or times out, or if the client does not offer
-    /// HTTP/2.
-    pub async fn encrypt(mut self, config: Arc<ServerConfig>) -> io::Result<Self> {
+    /// If the handshake fails or times out, or if the client does not offer the protocol
+    /// and must.
+    pub(super) async fn encrypt(
+        mut self,
+        config: Arc<ServerConfig>,
+        protocol: Protocol,
+    ) -> io::Result<Self> {
         let handshake = TlsAcceptor::from(config).accept(self.stream);
         let encrypted = match &mut self.preface {
             Some(preface) => tokio::select! {
@@ -110,7 +115,8 @@ impl Connection {
             },
             None => handshake.await?,
         };
-        if encrypted.get_ref().1.alpn_protocol() != Some(ALPN) {
+        // A client that offers others only has been rejected.
+        if encrypted.get_ref().1.alpn_protocol().is_none() && !protocol.is_implied() {
             return Err(io::Error::other("the client does not offer h2 by ALPN"));
         }
         Ok(Self { stream: Box::new(encrypted), ..self })

@@ -150,30 +150,30 @@ statistics! {
 }
 
 statistics! {
-    /// Statistics of a gRPC server with TLS.
+    /// Statistics of servers with TLS.
     struct CertificateStatistics {
-        loads: IntCounter =>
+        loads: IntCounterVec by "listener" =>
             "tollgate_certificate_load_success_total",
-            "tollgate.certificate_load_success",
-            "Times that a server certificate for gRPC was loaded and activated.";
-        rejected_loads: IntCounter =>
+            "tollgate.certificate_load_success.{}",
+            "Times that a server certificate was loaded and activated.";
+        rejected_loads: IntCounterVec by "listener" =>
             "tollgate_certificate_load_error_total",
-            "tollgate.certificate_load_error",
-            "Times that the TLS files for gRPC were rejected because the certificate had expired, \
+            "tollgate.certificate_load_error.{}",
+            "Times that the TLS files were rejected because the certificate had expired, \
              its key did not match, or a file could not be read.";
-        rejected: IntGauge =>
+        rejected: IntGaugeVec by "listener" =>
             "tollgate_certificate_rejected",
-            "tollgate.certificate_rejected",
+            "tollgate.certificate_rejected.{}",
             "1 while the newest TLS files are rejected and older ones stay active, else 0. Alert \
              on 1.";
-        not_after: IntGauge =>
+        not_after: IntGaugeVec by "listener" =>
             "tollgate_certificate_not_after_seconds",
-            "tollgate.certificate_not_after_time",
-            "Expiry of the active server certificate for gRPC, in seconds since 1970.";
-        failed_handshakes: IntCounter =>
+            "tollgate.certificate_not_after_time.{}",
+            "Expiry of the active server certificate, in seconds since 1970.";
+        failed_handshakes: IntCounterVec by "listener" =>
             "tollgate_failed_handshakes_total",
-            "tollgate.failed_handshakes",
-            "Connections for gRPC whose TLS handshake failed, for example because the client had \
-             no valid certificate.";
+            "tollgate.failed_handshakes.{}",
+            "Connections whose TLS handshake failed, for example because the client had no valid \
+             certificate.";
     }
 }

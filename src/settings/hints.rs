@@ -49,6 +49,8 @@ const PREFIXES: &[&str] = &[
     "REDIS_",
     "GRPC_SERVER_",
     "GRPC_CLIENT_",
+    "HTTP_SERVER_TLS_",
+    "HTTP_CLIENT_TLS_",
     "GRPC_MAX_",
     "RUNTIME_",
     "CONFIG_GRPC_XDS_",

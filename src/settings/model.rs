@@ -103,9 +103,13 @@ pub struct ListenerSettings {
     /// Port or Unix socket for gRPC.
     pub grpc: Address,
     /// TLS for gRPC; `None` for plaintext.
-    pub tls: Option<ServerTls>,
+    pub grpc_tls: Option<ServerTls>,
     /// Host and port to listen on for HTTP.
     pub http: HostPort,
+    /// TLS for HTTP; `None` for plaintext. The other HTTP ports have none.
+    pub http_tls: Option<ServerTls>,
+    /// Host and port of the health checks alone, if there is a separate one.
+    pub probes: Option<HostPort>,
     /// Host and port of the pages for operators.
     pub debug: HostPort,
     /// Bounds on the connections of each listener.

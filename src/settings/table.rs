@@ -30,6 +30,7 @@ pub const GROUPS: &[Group] = &[
     xds::XDS,
     listeners::LISTENERS,
     tls::TLS,
+    tls::HTTP_TLS,
     counters::COUNTERS,
     redis::REDIS,
     decisions::DECISIONS,

@@ -39,8 +39,12 @@ fn show(settings: &Settings, name: &str) -> String {
         "MERGE_DOMAIN_CONFIG" => rules.merge_domains.to_string(),
         "GRPC_HOST" | "GRPC_PORT" | "GRPC_UDS" => listeners.grpc.to_string(),
         name if name.contains("_TLS") && name.starts_with("GRPC_") => {
-            format!("{:?}", listeners.tls.is_some())
+            format!("{:?}", listeners.grpc_tls.is_some())
         }
+        name if name.contains("_TLS") && name.starts_with("HTTP_") => {
+            format!("{:?}", listeners.http_tls.is_some())
+        }
+        "PROBE_ADDR" => format!("{:?}", listeners.probes.as_ref().map(ToString::to_string)),
         "HOST" | "PORT" => listeners.http.to_string(),
         "DEBUG_HOST" | "DEBUG_PORT" => listeners.debug.to_string(),
         "MAX_CONNECTIONS" => listeners.bounds.most.to_string(),
@@ -275,6 +279,11 @@ fn listeners_with_the_same_port_are_rejected() {
     assert!(one.ends_with("GRPC_PORT=\"8080\": expected another port than that of PORT"), "{one}");
     let one = problem(&[("USE_PROMETHEUS", "true"), ("GRPC_PORT", "9090")]);
     assert!(one.ends_with("expected another port than that of PROMETHEUS_ADDR"), "{one}");
+    let one = problem(&[("PROBE_ADDR", ":8080")]);
+    assert!(
+        one.ends_with("PROBE_ADDR=\":8080\": expected another port than that of PORT"),
+        "{one}"
+    );
     for distinct in [
         &[("PORT", "9090"), ("DEBUG_PORT", "0")][..],
         &[("GRPC_PORT", "8080"), ("GRPC_UDS", "/run/t.sock")],

@@ -62,8 +62,18 @@ const DEPENDENT: &[Dependent] = &[
             "GRPC_CLIENT_TLS_CACERT",
             "GRPC_CLIENT_TLS_SAN",
         ],
-        is_unused: |settings| settings.listeners.tls.is_none(),
+        is_unused: |settings| settings.listeners.grpc_tls.is_none(),
         reason: "GRPC_SERVER_USE_TLS is not true, so gRPC is not encrypted",
+    },
+    Dependent {
+        names: &[
+            "HTTP_SERVER_TLS_CERT",
+            "HTTP_SERVER_TLS_KEY",
+            "HTTP_CLIENT_TLS_CACERT",
+            "HTTP_CLIENT_TLS_SAN",
+        ],
+        is_unused: |settings| settings.listeners.http_tls.is_none(),
+        reason: "HTTP_SERVER_USE_TLS is not true, so HTTP is not encrypted",
     },
     Dependent {
         names: &["GRPC_HOST", "GRPC_PORT"],

@@ -162,6 +162,16 @@ pub(super) fn host_port(text: &str, expected: &str) -> Parsed<HostPort> {
     }
 }
 
+/// An address to listen on, in the notation of Go.
+pub(super) fn listen_address(text: &str) -> Parsed<HostPort> {
+    const EXPECTED: &str = "expected host:port, or :port for all addresses";
+    if text.rfind(':') == Some(0) {
+        host_port(&format!("[::]{text}"), EXPECTED)
+    } else {
+        host_port(text, EXPECTED)
+    }
+}
+
 /// The items between commas, without surrounding spaces and without empty items.
 pub(super) fn list(text: &str) -> Vec<&str> {
     let mut items = Vec::new();

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
+use super::protocol::Protocol;
 use crate::trust::Problem;
 
-/// A TLS file of the gRPC server that cannot be used.
+/// A TLS file of a server that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", path.display())]
 pub struct TlsError {
+    /// The protocol of the server.
+    pub protocol: Protocol,
     /// The purpose of the file.
     pub file: TlsFile,
     /// The path of the file.

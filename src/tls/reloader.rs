@@ -1,4 +1,4 @@
-//! Replaces the certificate of the gRPC server while the server runs.
+//! Replaces the certificate of a server while it runs.
 
 use std::{
     convert::Infallible,
@@ -13,6 +13,7 @@ use tracing::{error, info};
 
 use super::{
     error::TlsError,
+    protocol::Protocol,
     server::{Contents, LoadedTls, ServerTls},
 };
 use crate::{metrics::Metrics, time::Clock, trust::pem, watch::Watch};
@@ -20,7 +21,7 @@ use crate::{metrics::Metrics, time::Clock, trust::pem, watch::Watch};
 /// The active TLS configuration. A new one applies to new connections only.
 pub type SharedServerConfig = Arc<ArcSwap<ServerConfig>>;
 
-/// Loads the TLS files of the gRPC server, and loads them again when they change.
+/// Loads the TLS files of a server, and loads them again when they change.
 #[derive(Debug)]
 pub struct CertificateReloader {
     files: ServerTls,
@@ -56,6 +57,11 @@ impl CertificateReloader {
         Arc::clone(&self.active)
     }
 
+    /// The protocol that is served with the certificate.
+    pub fn protocol(&self) -> Protocol {
+        self.files.protocol
+    }
+
     /// Activates new certificates whenever the files change. Files that cannot be used
     /// are logged and counted, and the active certificate stays. Runs forever.
     ///
@@ -72,8 +78,12 @@ impl CertificateReloader {
             watch.changed(look).await?;
             let reload = move || {
                 if let Err(error) = self.reload() {
-                    self.metrics.count_rejected_certificate();
-                    error!("new certificates rejected, the old ones stay active: {error}");
+                    let protocol = self.protocol();
+                    self.metrics.count_rejected_certificate(protocol.label());
+                    error!(
+                        "new certificates for {protocol} rejected, the old ones stay active: \
+                         {error}"
+                    );
                 }
                 self
             };
@@ -96,9 +106,11 @@ impl CertificateReloader {
     }
 
     fn report(&self, loaded: &LoadedTls) {
-        self.metrics.count_certificate_load(loaded.not_after);
+        let listener = self.protocol().label();
+        self.metrics.count_certificate_load(listener, loaded.not_after);
         let expires = loaded.not_after.map(|not_after| pem::calendar(not_after).to_string());
-        info!(file = %self.files.certificate.display(), expires, "certificate loaded");
+        let file = self.files.certificate.display();
+        info!(listener, %file, expires, "certificate loaded");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The TLS files of the gRPC server, and the configuration that they become.
+//! The TLS files of a server, and the configuration that they become.
 
 use std::{
     fs,
@@ -14,19 +14,21 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
-use super::error::{TlsError, TlsFile};
+use super::{
+    error::{TlsError, TlsFile},
+    protocol::Protocol,
+};
 use crate::{
     time::Timestamp,
     trust::{Authorities, Problem, pem},
     watch,
 };
 
-/// The only application protocol (ALPN) that the gRPC server accepts over TLS.
-pub const ALPN: &[u8] = b"h2";
-
-/// The TLS files of the gRPC server, in PEM.
+/// The TLS files of a server, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {
+    /// The protocol of the server.
+    pub protocol: Protocol,
     /// The file with the certificate chain, leaf first.
     pub certificate: PathBuf,
     /// The file with the private key of the leaf.
@@ -45,7 +47,7 @@ pub struct ClientVerification {
     pub name: Option<ServerName<'static>>,
 }
 
-/// A valid TLS configuration of the gRPC server.
+/// A valid TLS configuration of a server.
 #[derive(Clone, Debug)]
 pub struct LoadedTls {
     pub(super) config: Arc<ServerConfig>,
@@ -123,7 +125,7 @@ impl ServerTls {
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
             .map_err(|error| self.unusable_pair(&error))?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = vec![self.protocol.alpn().to_vec()];
         Ok(LoadedTls { config: Arc::new(config), not_after })
     }
 
@@ -152,6 +154,6 @@ impl ServerTls {
             (TlsFile::ClientCa, Some(clients)) => &clients.ca_file,
             (TlsFile::Key | TlsFile::ClientCa, _) => &self.key,
         };
-        TlsError { file, path: path.clone(), problem }
+        TlsError { protocol: self.protocol, file, path: path.clone(), problem }
     }
 }

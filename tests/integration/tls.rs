@@ -1,4 +1,4 @@
-//! gRPC with TLS: certificates of clients, and handshakes that fail or do not end.
+//! TLS: certificates of clients, and handshakes that fail or do not end.
 
 use std::{
     io::{Read, Write},
@@ -31,6 +31,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
+mod http_port;
 pub(crate) mod reload;
 
 const RULES: &str = "
@@ -101,7 +102,7 @@ async fn answers(raw: &RawGrpc) -> bool {
 }
 
 fn failures(service: &Tollgate) -> f64 {
-    service.metric("tollgate_failed_handshakes_total")
+    service.metrics().value("tollgate_failed_handshakes_total", &[("listener", "grpc")])
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

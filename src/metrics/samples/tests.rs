@@ -51,7 +51,7 @@ fn each_name_is_declared_once_and_has_a_place_for_its_label() {
 #[test]
 fn own_counters_end_in_total_and_nothing_else_does() {
     let metrics = Metrics::new(0.8);
-    metrics.count_failed_handshake();
+    metrics.count_certificate_load("http", None);
     metrics.set_xds_connected(true);
     let page: String = metrics.prometheus().collect();
     let mut counters = 0;
@@ -114,7 +114,7 @@ fn domains_without_a_label_of_their_own_share_one() {
 #[test]
 fn every_family_is_in_the_tables() {
     let metrics = Metrics::new(0.8);
-    metrics.count_failed_handshake();
+    metrics.count_certificate_load("http", None);
     metrics.set_xds_connected(true);
     metrics.count_call("ShouldRateLimit", Duration::ZERO);
     for family in metrics.gather() {

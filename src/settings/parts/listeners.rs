@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use super::tls::server_tls;
+use super::tls;
 use crate::{
     grpc::connection::ConnectionLimits,
     listen::ConnectionBounds,
@@ -19,8 +19,10 @@ pub(super) fn listeners(reader: &mut SettingReader<'_>) -> ListenerSettings {
     let socket = reader.optional("GRPC_UDS", socket_path);
     ListenerSettings {
         grpc: socket.map_or(Address::Tcp(grpc), Address::Unix),
-        tls: server_tls(reader),
+        grpc_tls: tls::server_tls(reader, &tls::GRPC),
         http,
+        http_tls: tls::server_tls(reader, &tls::HTTP),
+        probes: reader.optional("PROBE_ADDR", value::listen_address),
         debug,
         bounds: bounds(reader),
         connections: ConnectionLimits {
@@ -106,6 +108,9 @@ fn ports<'a>(
         host_setting: "DEBUG_HOST",
         address: &settings.debug,
     });
+    if let Some(address) = &settings.probes {
+        ports.push(Port { port_setting: "PROBE_ADDR", host_setting: "PROBE_ADDR", address });
+    }
     if let Some(PrometheusSettings { address, .. }) = prometheus {
         ports.push(Port {
             port_setting: "PROMETHEUS_ADDR",

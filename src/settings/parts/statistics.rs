@@ -67,7 +67,7 @@ fn names_statsd_server(reader: &SettingReader<'_>) -> bool {
 
 fn prometheus(reader: &mut SettingReader<'_>) -> Option<PrometheusSettings> {
     let is_on = reader.value("USE_PROMETHEUS", value::boolean);
-    let address = reader.optional("PROMETHEUS_ADDR", listen_address);
+    let address = reader.optional("PROMETHEUS_ADDR", value::listen_address);
     let path = reader.value("PROMETHEUS_PATH", url_path);
     if is_on { Some(PrometheusSettings { address: address?, path }) } else { None }
 }
@@ -85,16 +85,6 @@ fn flush_interval(text: &str) -> value::Parsed<Duration> {
         return Err(format!("expected at least {MIN_FLUSH_INTERVAL:?}"));
     }
     Ok(interval)
-}
-
-/// An address to listen on, in the notation of Go.
-fn listen_address(text: &str) -> value::Parsed<HostPort> {
-    const EXPECTED: &str = "expected host:port, or :port for all addresses";
-    if text.rfind(':') == Some(0) {
-        value::host_port(&format!("[::]{text}"), EXPECTED)
-    } else {
-        value::host_port(text, EXPECTED)
-    }
 }
 
 fn url_path(text: &str) -> value::Parsed<String> {

@@ -3,55 +3,80 @@ use rustls::pki_types::ServerName;
 use crate::{
     settings::{reader::SettingReader, value},
     time::{Clock, SystemClock},
-    tls::{ClientVerification, ServerTls, TlsFile},
+    tls::{ClientVerification, Protocol, ServerTls, TlsFile},
     trust::ClientIdentity,
 };
 
-const USE_TLS: &str = "GRPC_SERVER_USE_TLS";
-const CERTIFICATE: &str = "GRPC_SERVER_TLS_CERT";
-const KEY: &str = "GRPC_SERVER_TLS_KEY";
-const CLIENT_CA: &str = "GRPC_CLIENT_TLS_CACERT";
-const CLIENT_NAME: &str = "GRPC_CLIENT_TLS_SAN";
+/// The names of the settings of a listener with TLS.
+pub(super) struct Names {
+    protocol: Protocol,
+    use_tls: &'static str,
+    certificate: &'static str,
+    key: &'static str,
+    client_ca: &'static str,
+    client_name: &'static str,
+}
 
-/// TLS of the gRPC listener; `None` if it is off.
-pub(super) fn server_tls(reader: &mut SettingReader<'_>) -> Option<ServerTls> {
-    let is_on = reader.value(USE_TLS, value::boolean);
-    let certificate = reader.optional(CERTIFICATE, value::readable_file);
-    let key = reader.optional(KEY, value::readable_file);
-    let client_ca = reader.optional(CLIENT_CA, value::readable_file);
-    let client_name = reader.optional(CLIENT_NAME, certificate_name);
-    if reader.is_set(CERTIFICATE) {
-        reader.require(CERTIFICATE, KEY);
+pub(super) const GRPC: Names = Names {
+    protocol: Protocol::Grpc,
+    use_tls: "GRPC_SERVER_USE_TLS",
+    certificate: "GRPC_SERVER_TLS_CERT",
+    key: "GRPC_SERVER_TLS_KEY",
+    client_ca: "GRPC_CLIENT_TLS_CACERT",
+    client_name: "GRPC_CLIENT_TLS_SAN",
+};
+
+pub(super) const HTTP: Names = Names {
+    protocol: Protocol::Http,
+    use_tls: "HTTP_SERVER_USE_TLS",
+    certificate: "HTTP_SERVER_TLS_CERT",
+    key: "HTTP_SERVER_TLS_KEY",
+    client_ca: "HTTP_CLIENT_TLS_CACERT",
+    client_name: "HTTP_CLIENT_TLS_SAN",
+};
+
+/// TLS of a listener; `None` if it is off.
+pub(super) fn server_tls(reader: &mut SettingReader<'_>, names: &Names) -> Option<ServerTls> {
+    let is_on = reader.value(names.use_tls, value::boolean);
+    let certificate = reader.optional(names.certificate, value::readable_file);
+    let key = reader.optional(names.key, value::readable_file);
+    let client_ca = reader.optional(names.client_ca, value::readable_file);
+    let client_name = reader.optional(names.client_name, certificate_name);
+    if reader.is_set(names.certificate) {
+        reader.require(names.certificate, names.key);
     }
-    if reader.is_set(KEY) {
-        reader.require(KEY, CERTIFICATE);
+    if reader.is_set(names.key) {
+        reader.require(names.key, names.certificate);
     }
-    if is_on && !reader.is_set(CERTIFICATE) && !reader.is_set(KEY) {
-        let problem = format!("expected {CERTIFICATE} and {KEY} to be set, too");
-        reader.reject(USE_TLS, &[CERTIFICATE, KEY], &problem);
+    if is_on && !reader.is_set(names.certificate) && !reader.is_set(names.key) {
+        let problem = format!("expected {} and {} to be set, too", names.certificate, names.key);
+        reader.reject(names.use_tls, &[names.certificate, names.key], &problem);
     }
     // Without these two checks, clients would connect unverified although a setting
     // asks for their verification.
     if client_name.is_some() {
-        reader.require(CLIENT_NAME, CLIENT_CA);
+        reader.require(names.client_name, names.client_ca);
     }
     if client_ca.is_some() && !is_on {
-        reader.reject(CLIENT_CA, &[USE_TLS], &format!("expected {USE_TLS} to be true, too"));
+        let problem = format!("expected {} to be true, too", names.use_tls);
+        reader.reject(names.client_ca, &[names.use_tls], &problem);
     }
     let clients = client_ca.map(|ca_file| ClientVerification { ca_file, name: client_name });
-    let tls = ServerTls { certificate: certificate?, key: key?, clients };
-    reject_unusable_files(reader, &tls);
+    let (certificate, key) = (certificate?, key?);
+    let tls = ServerTls { protocol: names.protocol, certificate, key, clients };
+    reject_unusable_files(reader, names, &tls);
     if is_on { Some(tls) } else { None }
 }
 
-fn reject_unusable_files(reader: &mut SettingReader<'_>, tls: &ServerTls) {
+fn reject_unusable_files(reader: &mut SettingReader<'_>, names: &Names, tls: &ServerTls) {
     if let Err(error) = tls.load(SystemClock.now()) {
         let name = match error.file {
-            TlsFile::Certificate => CERTIFICATE,
-            TlsFile::Key => KEY,
-            TlsFile::ClientCa => CLIENT_CA,
+            TlsFile::Certificate => names.certificate,
+            TlsFile::Key => names.key,
+            TlsFile::ClientCa => names.client_ca,
         };
-        reader.reject(name, &[CERTIFICATE, KEY, CLIENT_CA], &error.problem.to_string());
+        let related = [names.certificate, names.key, names.client_ca];
+        reader.reject(name, &related, &error.problem.to_string());
     }
 }
 

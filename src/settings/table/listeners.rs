@@ -1,4 +1,4 @@
-use super::setting::{DURATION, Group, HOST, NUMBER, PATH, PORT, Setting};
+use super::setting::{DURATION, Group, HOST, NUMBER, PATH, PORT, Setting, ValueKind};
 
 pub(super) const LISTENERS: Group = Group {
     heading: "Listeners",
@@ -54,6 +54,15 @@ pub(super) const LISTENERS: Group = Group {
             default: "6070",
             help: "Port for operators: `/rlconfig` (active rules) and `/stats` (statistics). \
                    Change it if another process uses the port.",
+        },
+        Setting {
+            name: "PROBE_ADDR",
+            value: ValueKind::Text("ADDRESS"),
+            default: "",
+            help: "Address of a separate port for health checks, `host:port`, or `:port` for all \
+                   addresses. It serves `/healthcheck` and `/ready` alone, always without TLS; \
+                   `PORT` serves them, too. Set it if `HTTP_SERVER_USE_TLS` is true and the prober \
+                   has no TLS or no certificate, or if a prober must not reach decisions.",
         },
         Setting {
             name: "MAX_CONNECTIONS",

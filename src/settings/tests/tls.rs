@@ -1,4 +1,5 @@
-//! TLS of the gRPC listener: required combinations and the checks of its files.
+//! TLS of the listeners: required combinations and the checks of its files. The settings of
+//! HTTP have the names of those of gRPC, with another first word.
 
 use std::{fs, path::Path};
 
@@ -6,7 +7,7 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
 use super::*;
-use crate::tls::ServerTls;
+use crate::tls::{Protocol, ServerTls};
 
 struct Files(TempDir);
 
@@ -32,8 +33,25 @@ impl Files {
         files
     }
 
-    /// Reads `env`, with each value that names one of the files replaced by its path.
+    /// Reads `env`, with each value that names one of the files replaced by its path: once
+    /// as it is, and once for HTTP. The result of gRPC.
     fn read(&self, env: &[(&str, &str)]) -> Result<Option<ServerTls>, String> {
+        let http: Vec<_> = env.iter().map(|it| (for_http(it.0), it.1)).collect();
+        let http: Vec<_> = http.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        let http = self.read_all(&http).map(|it| it.http_tls);
+        let grpc = self.read_all(env).map(|it| it.grpc_tls);
+        match (&grpc, http) {
+            (Ok(grpc), Ok(http)) => {
+                let grpc = grpc.clone().map(|it| ServerTls { protocol: Protocol::Http, ..it });
+                assert_eq!(http, grpc);
+            }
+            (Err(grpc), Err(http)) => assert_eq!(http, for_http(grpc)),
+            (grpc, http) => panic!("{grpc:?}, and for HTTP {http:?}"),
+        }
+        grpc
+    }
+
+    fn read_all(&self, env: &[(&str, &str)]) -> Result<ListenerSettings, String> {
         let path = |name: &str| self.0.path().join(name);
         let value = |(name, value): &(&str, &str)| {
             let exists = !value.is_empty() && Path::new(&path(value)).exists();
@@ -44,7 +62,7 @@ impl Files {
         let env: Vec<_> = env.iter().map(value).collect();
         let look = |name: &str| env.iter().find(|it| it.0 == name).map(|it| it.1.clone());
         let settings = Settings::read(|_| None, look).map_err(|it| it.to_string())?;
-        Ok(settings.listeners.tls)
+        Ok(settings.listeners)
     }
 
     /// Expects a single error; `expected` has no directory in its paths.
@@ -56,6 +74,10 @@ impl Files {
         assert_eq!(mistakes.len(), 1, "{error}");
         assert_eq!(mistake.trim(), expected);
     }
+}
+
+fn for_http(text: &str) -> String {
+    text.replace("GRPC_", "HTTP_")
 }
 
 const ON: (&str, &str) = ("GRPC_SERVER_USE_TLS", "true");

@@ -27,7 +27,7 @@ pub(crate) async fn until_shown(service: &Tollgate, config: &ClientConfig, expec
 }
 
 fn metric(service: &Tollgate, name: &str) -> f64 {
-    service.metrics().value(&format!("tollgate_certificate_{name}"), &[])
+    service.metrics().value(&format!("tollgate_certificate_{name}"), &[("listener", "grpc")])
 }
 
 /// Clients that send calls without pause, on open and on new connections.
@@ -187,7 +187,7 @@ async fn an_invalid_pair_keeps_the_active_one() {
     until_shown(&service, &config, &half).await;
     eventually("the statistics", || loads(&service)[0] == 2.0 && loads(&service)[2] == 0.0);
     let log = service.log();
-    let refusals = log.matches("new certificates rejected").count();
+    let refusals = log.matches("new certificates for gRPC rejected").count();
     assert!((2..=3).contains(&refusals), "each of them once: {log}");
     assert!(log.contains("this is not the key of the certificate in"), "{log}");
 }
