@@ -65,7 +65,8 @@ local function stored_at(list, slot)
   return whole_text(list), stored.offset + slot * size + 1
 end
 
--- The moment of a permit, and the running total of hits up to it.
+-- The moment of a permit, and the running total of hits up to it. Both are within those of the
+-- header, which the slots of a corrupt list may contradict.
 local function permit_at(list, i)
   local kind, text, from = list.kind, nil, 1
   if i <= list.body then
@@ -74,7 +75,8 @@ local function permit_at(list, i)
     text = list.tail[i - list.body]
   end
   local moment, sum = struct.unpack(kind.format, text, from)
-  return list.base + moment, (sum - list.start) % kind.wrap
+  moment = math.max(list.first, math.min(list.base + moment, list.last))
+  return moment, math.min((sum - list.start) % kind.wrap, list.held)
 end
 
 local function header_text(list, room, skip)

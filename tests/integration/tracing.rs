@@ -474,7 +474,8 @@ async fn a_cancelled_call_is_recorded() {
     call(&mut client, request_for("shop", &[("user", "x")]), &[("b3", "0")]).await.unwrap();
     redis.suspend();
     let answer = client.should_rate_limit(request_for("shop", &[("user", "x")]));
-    assert!(timeout(Duration::from_millis(50), answer).await.is_err());
+    // Long enough for the call to reach Redis on a busy machine.
+    assert!(timeout(Duration::from_secs(2), answer).await.is_err());
     let spans = collector.wait_for_spans(3);
     redis.resume();
     assert_family(&spans, SERVER);

@@ -90,42 +90,76 @@ fn refund(
     let _: Vec<i64> = command.query(server).unwrap();
 }
 
+/// A list some of whose bytes have changed, and charges that follow.
+#[derive(Debug)]
+struct Damaged {
+    /// Microseconds since 50 s before `START`, and hits.
+    permits: Vec<(u64, u64)>,
+    kept: Kept,
+    /// Positions and new bytes.
+    damage: Vec<(usize, u8)>,
+    /// Hits, microseconds before them, and whether the charge is the only one of its call.
+    moves: Vec<(Hits, u64, bool)>,
+}
+
+impl Damaged {
+    fn get_replies(&self, scripts: &Scripts, server: &mut redis::Connection) {
+        let limit = limit();
+        let key = counter(0, &limit, START);
+        let begin = START.as_micros() - 50_000_000;
+        let mut permits: Vec<_> =
+            self.permits.iter().map(|(micros, hits)| (begin + micros, *hits)).collect();
+        permits.sort_unstable();
+        let mut value = list(&permits, self.kept);
+        for (at, byte) in &self.damage {
+            if let Some(it) = value.get_mut(*at) {
+                *it = *byte;
+            }
+        }
+        redis::cmd("SET").arg(key.key.as_bytes()).arg(&value).exec(server).unwrap();
+        let mut now = START;
+        for (hits, pause, lone) in &self.moves {
+            now = now.plus(Duration::from_micros(*pause));
+            let charge =
+                Charge { hits: *hits, enforced: Enforced::Yes, ..peek_charge(&key, &limit) };
+            for (granted, _) in &permits {
+                refund(scripts, server, (&charge, *granted), now);
+            }
+            let charges = vec![charge; if *lone { 1 } else { 2 }];
+            ask(scripts, server, &charges, now);
+        }
+    }
+}
+
+/// The slots are not in order and far from their base.
+#[test]
+fn slots_that_contradict_the_header_get_replies() {
+    let redis = testkit::redis::RedisServer::start();
+    let damaged = Damaged {
+        permits: vec![(0, 1), (0, 1), (0, 1)],
+        kept: Kept { skip: 3, ..Kept::default() },
+        damage: vec![(14, 0), (73, 1)],
+        moves: vec![(Hits::Add(2), 0, false)],
+    };
+    damaged.get_replies(&Scripts::new(), &mut redis.client());
+}
+
 /// A changed byte stops no script.
 #[test]
 fn a_list_with_changed_bytes_gets_replies() {
     let redis = testkit::redis::RedisServer::start();
     let connection = RefCell::new(redis.client());
     let scripts = Scripts::new();
-    let limit = limit();
     let config = ProptestConfig { cases: 1_500, failure_persistence: None, ..Default::default() };
     let permit = (0..50_000_000_u64, 1..4_u64);
-    let byte = (1..80_usize, prop_oneof![any::<u8>(), 0..6_u8]);
+    let byte = (1..120_usize, prop_oneof![any::<u8>(), 0..6_u8]);
     let change = prop_oneof![(0..9_u64).prop_map(Hits::Add), (0..9_u64).prop_map(Hits::Refund)];
     proptest!(config, |(
-        mut permits in vec(permit, 1..9), skip in 0..9_usize, damage in vec(byte, 1..4),
-        moves in vec((change, 0..9_000_000_u64, any::<bool>()), 1..6),
+        permits in vec(permit, 1..9), skip in 0..9_usize, wide in any::<bool>(),
+        damage in vec(byte, 1..4), moves in vec((change, 0..9_000_000_u64, any::<bool>()), 1..6),
     )| {
-        let mut connection = connection.borrow_mut();
-        let server = &mut *connection;
-        let key = counter(0, &limit, START);
-        permits.iter_mut().for_each(|permit| permit.0 += START.as_micros() - 50_000_000);
-        permits.sort_unstable();
-        let mut value = list(&permits, Kept { skip, ..Kept::default() });
-        for (at, byte) in damage {
-            if let Some(it) = value.get_mut(at) {
-                *it = byte;
-            }
-        }
-        redis::cmd("SET").arg(key.key.as_bytes()).arg(&value).exec(server).unwrap();
-        let mut now = START;
-        for (hits, pause, lone) in moves {
-            now = now.plus(Duration::from_micros(pause));
-            let charge = Charge { hits, enforced: Enforced::Yes, ..peek_charge(&key, &limit) };
-            for (granted, _) in &permits {
-                refund(&scripts, server, (&charge, *granted), now);
-            }
-            let charges = vec![charge; if lone { 1 } else { 2 }];
-            ask(&scripts, server, &charges, now);
-        }
+        let kept = Kept { skip, wide, ..Kept::default() };
+        let damaged = Damaged { permits, kept, damage, moves };
+        damaged.get_replies(&scripts, &mut connection.borrow_mut());
     });
 }
