@@ -135,6 +135,7 @@ fn each_page_with_commands_is_run() {
         "docs/migrate.md",
         "docs/operate.md",
         "docs/redis.md",
+        "docs/rules.md",
         "docs/settings.md",
         "docs/testing.md",
     ];
@@ -165,6 +166,11 @@ fn the_page_on_operation_prints_what_the_commands_print() {
 #[test]
 fn the_page_on_redis_prints_what_the_commands_print() {
     session::run("docs/redis.md", &[]);
+}
+
+#[test]
+fn the_page_on_rules_prints_what_the_commands_print() {
+    session::run("docs/rules.md", &[]);
 }
 
 #[test]
