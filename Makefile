@@ -1,4 +1,4 @@
-.PHONY: run test test-gateway
+.PHONY: run test test-middleware test-gateway
 
 # Builds tollgate and serves the rules in config/, with counters in memory: gRPC on port
 # 8081, HTTP on port 8080.
@@ -11,6 +11,11 @@ run:
 test:
 	tests/setup.sh
 	cargo test --locked --no-fail-fast
+
+# Runs the examples of middleware in all languages. Needs Go and a JDK.
+test-middleware:
+	tests/setup.sh
+	ALL_EXAMPLES=1 cargo test --locked --test integration middleware
 
 # Runs tollgate behind a real Envoy Gateway, which is built from source once. Needs Go and
 # bubblewrap.

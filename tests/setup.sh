@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing: a C compiler to build with and, unless the argument
 # is `build`, an Envoy, a Redis of today, an old Redis, a Valkey, a twemproxy, an
-# nginx and a promtool to test with.
+# nginx, a promtool and Node to test with.
 # Costs nothing the second time.
 set -eu
 exec </dev/null
@@ -169,6 +169,7 @@ has cc || install gcc libc6-dev
 has redis-server || install redis-server
 has curl || install curl
 has openssl || install openssl
+has node || install nodejs
 has nutcracker || [ -x /usr/sbin/nutcracker ] || install nutcracker
 envoy_works || install_envoy
 old_redis_works || install_old_redis

@@ -6,6 +6,7 @@
 //!   that ends with `_test.yaml` is a file for `tollgate test`, which the page runs.
 //! - `console` holds commands behind `$ ` and their output, see [`session`].
 //! - `nginx` has the right syntax.
+//! - `js` with a file name is the content of this file.
 //! - `text` is not checked.
 //!
 //! `no-run` behind the language excludes a block; [`NOT_RUN`] counts these blocks.
@@ -29,9 +30,10 @@ use blocks::{Block, pages};
 use testkit::tollgate::Tollgate;
 
 /// The blocks that need Docker, a cluster, a compiler or a whole installation.
-const NOT_RUN: [(&str, usize); 6] = [
+const NOT_RUN: [(&str, usize); 7] = [
     ("CONTRIBUTING.md", 1),
     ("README.md", 5),
+    ("docs/middleware.md", 1),
     ("docs/migrate.md", 1),
     ("docs/operate.md", 2),
     ("docs/security.md", 1),
@@ -59,6 +61,7 @@ fn each_block_is_checked_or_excluded_on_purpose() {
         for block in &page.blocks {
             match block.language.as_str() {
                 "yaml" | "console" | "nginx" | "text" => {}
+                "js" if block.no_run || block.file_name.is_some() => {}
                 "sh" if block.no_run => {}
                 "sh" => panic!("{block}: use `console` with the output, or `sh no-run`"),
                 other => panic!("{block}: the language `{other}` is not checked"),
@@ -132,6 +135,7 @@ fn each_page_with_commands_is_run() {
     let expected = [
         "README.md",
         "docs/http.md",
+        "docs/middleware.md",
         "docs/migrate.md",
         "docs/operate.md",
         "docs/redis.md",
@@ -150,6 +154,20 @@ fn the_readme_prints_what_the_commands_print() {
 #[test]
 fn the_page_on_http_prints_what_the_commands_print() {
     session::run("docs/http.md", &[]);
+}
+
+#[test]
+fn the_page_on_middleware_prints_what_the_commands_print() {
+    session::run("docs/middleware.md", &[]);
+}
+
+#[test]
+fn printed_files_are_those_of_the_repository() {
+    for block in runnable("js") {
+        let name = block.file_name.as_ref().unwrap();
+        let file = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+        assert_eq!(block.text, file, "{block}");
+    }
 }
 
 #[test]

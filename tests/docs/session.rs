@@ -106,7 +106,8 @@ impl Session {
             if block.no_run {
                 continue;
             }
-            if let Some(file) = &block.file_name {
+            // A path with directories is that of a printed file.
+            if let Some(file) = block.file_name.as_ref().filter(|it| !it.contains('/')) {
                 fs::write(self.directory.path().join(file), &block.text).unwrap();
             }
             if block.language == "console" {

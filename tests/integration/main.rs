@@ -22,6 +22,7 @@ mod in_process;
 mod input;
 mod leases;
 mod memory;
+mod middleware;
 mod per_second;
 mod pages;
 mod pipes;

@@ -39,6 +39,8 @@ struct Faults {
     refuses: AtomicBool,
     close: Notify,
     reset: Notify,
+    /// The number of connections so far.
+    accepted: AtomicU64,
     /// Everything that is sent is dropped. A connection that has lost data once stays
     /// silent for ever.
     drops: AtomicBool,
@@ -56,6 +58,7 @@ impl FaultyProxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let faults = Arc::clone(&faults);
+                faults.accepted.fetch_add(1, Relaxed);
                 tokio::spawn(async move {
                     if !faults.refuses.load(Relaxed) {
                         forward_connection(client, port, &faults).await;
@@ -88,6 +91,11 @@ impl FaultyProxy {
     /// `127.0.0.1` and the port.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The number of connections that clients have opened so far.
+    pub fn accepted(&self) -> u64 {
+        self.faults.accepted.load(Relaxed)
     }
 
     /// Delays requests and replies by so many milliseconds.
