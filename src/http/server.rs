@@ -44,8 +44,11 @@ const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// A GOAWAY frame with HTTP_1_1_REQUIRED (RFC 9113, section 7).
 const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 13];
 
-/// The time in which a client of HTTP/2 has to read that.
+/// The time in which a client has to read the reason for the end of its connection.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The most bytes that such a client may still send.
+const REFUSED_BYTES: usize = 1 << 20;
 
 /// An HTTP server.
 #[derive(Clone, Debug)]
@@ -108,9 +111,10 @@ async fn serve_requests(
     let stream = TokioIo::new(&mut connection);
     let mut serving = Box::pin(server.serve_connection(stream, service));
     let mut stopping = false;
+    let mut ends = stop.clone();
     let stopped = stop.wait_for(|stop| *stop);
     pin!(stopped);
-    loop {
+    let speaks_http_2 = loop {
         tokio::select! {
             served = poll_fn(|context| {
                 turn.begin();
@@ -118,8 +122,8 @@ async fn serve_requests(
             }) => {
                 let Err(error) = served else { return };
                 debug!("a connection failed: {error}");
-                if error.is_parse_version_h2() {
-                    break;
+                if error.is_parse() {
+                    break error.is_parse_version_h2();
                 }
                 return;
             }
@@ -129,10 +133,14 @@ async fn serve_requests(
             }
             () = share.closed() => return,
         }
-    }
+    };
     drop(serving);
     // The connection ends in any case.
-    let _ = time::timeout(REFUSAL_TIMEOUT, require_http_1(connection)).await;
+    tokio::select! {
+        biased;
+        _ = time::timeout(REFUSAL_TIMEOUT, refuse(connection, speaks_http_2)) => {}
+        _ = ends.wait_for(|stop| *stop) => {}
+    }
 }
 
 /// The turn that the scheduler gives to a connection: one request, so that a client that
@@ -156,12 +164,23 @@ impl Turn {
     }
 }
 
-/// Tells a client that starts with HTTP/2 the reason for the end of the connection.
-async fn require_http_1(mut connection: Connection) -> io::Result<()> {
-    connection.write_all(&[&SETTINGS[..], &GOAWAY].concat()).await?;
+/// Ends a connection after a request that cannot be read, and lets the client read the
+/// answer. It has the answer already, unless it speaks HTTP/2.
+async fn refuse(mut connection: Connection, speaks_http_2: bool) -> io::Result<()> {
+    if speaks_http_2 {
+        connection.write_all(&[&SETTINGS[..], &GOAWAY].concat()).await?;
+    }
     connection.shutdown().await?;
-    // Unread bytes would reset the connection, and the client might not see the reason.
-    while 0 < connection.read(&mut [0; 1024]).await? {}
+    // Unread bytes would reset the connection. A proxy that is still sending takes this for a
+    // failure of the service, and may then let the request pass.
+    let (mut left, mut rest) = (REFUSED_BYTES, [0; 1024]);
+    while left > 0 {
+        let length = connection.read(&mut rest).await?;
+        if length == 0 {
+            break;
+        }
+        left = left.saturating_sub(length);
+    }
     Ok(())
 }
 
@@ -199,5 +218,31 @@ mod tests {
         server.abort();
         let before = order.lock().find("/s").unwrap() / 2;
         assert!(before < 8, "{}", order.lock());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_can_send_a_refused_head_to_its_end() {
+        let bounds = ConnectionBounds { most: 9, most_per_peer: None };
+        let (listener, dialer) = Listener::in_process(Purpose::Http, bounds);
+        let budget = Budget::new(1 << 20, Arc::new(Metrics::new(0.8)));
+        let (_running, stop) = watch::channel(false);
+        let server = Server { router: Router::new(), budget, encryption: None };
+        tokio::spawn(server.serve(listener, stop));
+        let mut client = dialer.connect().await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        let headers = b"a: b\r\n".repeat(MOST_HEADERS + 1);
+        client.write_all(&headers).await.unwrap();
+        let mut reply = Vec::new();
+        client.read_to_end(&mut reply).await.unwrap();
+        assert!(reply.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&reply));
+        for _ in 0..100 {
+            client.write_all(&headers).await.unwrap();
+        }
+        // But not for ever.
+        let started = time::Instant::now();
+        while client.write_all(b"a").await.is_ok() {
+            assert!(started.elapsed() < REQUEST_TIMEOUT);
+            time::sleep(Duration::from_secs(1)).await;
+        }
     }
 }
