@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing: a C compiler to build with and, unless the argument
 # is `build`, an Envoy, a Redis of today, an old Redis, a Valkey, a twemproxy, an
-# nginx, a promtool and Node to test with.
+# nginx, a HAProxy, a Caddy, a promtool and Node to test with.
 # Costs nothing the second time.
 set -eu
 exec </dev/null
@@ -15,6 +15,8 @@ tools=$PWD/target/test-tools
 old_redis=$tools/redis-6.2/redis-server
 valkey=$tools/valkey/usr/bin/valkey-server
 nginx=$tools/nginx/usr/sbin/nginx
+haproxy=$tools/haproxy/usr/sbin/haproxy
+caddy=$tools/caddy/usr/bin/caddy
 promtool=$tools/prometheus/usr/bin/promtool
 
 die() {
@@ -143,6 +145,15 @@ nginx_works() {
     "$nginx" -v 2>/dev/null || nginx -v 2>/dev/null
 }
 
+# With Lua, which not every build has.
+haproxy_works() {
+    "$haproxy" -vv 2>/dev/null | grep -q '+LUA' || haproxy -vv 2>/dev/null | grep -q '+LUA'
+}
+
+caddy_works() {
+    "$caddy" version >/dev/null 2>&1 || has caddy
+}
+
 promtool_works() {
     "$promtool" --version >/dev/null 2>&1 || has promtool
 }
@@ -162,6 +173,13 @@ unpack() {
     rm -rf "$new"
 }
 
+# The libraries of Debian's package $1 that are not installed.
+missing_libraries() {
+    apt-cache depends "$1" | sed -n 's/^  Depends: \(lib.*\)$/\1/p' | while read -r library; do
+        dpkg -s "$library" >/dev/null 2>&1 || echo "$library"
+    done
+}
+
 has cargo || die 'please install Rust: https://rustup.rs'
 has cc || install gcc libc6-dev
 [ "${1-}" != build ] || exit 0
@@ -176,5 +194,10 @@ old_redis_works || install_old_redis
 valkey_works || install_valkey
 nginx_works || unpack nginx
 nginx_works || die "nginx does not run: $nginx"
+haproxy_works || unpack haproxy
+haproxy_works || install $(missing_libraries haproxy)
+haproxy_works || die "HAProxy does not run, or has no Lua: $haproxy"
+caddy_works || unpack caddy
+caddy_works || die "Caddy does not run: $caddy"
 promtool_works || unpack prometheus
 promtool_works || die "promtool does not run: $promtool"

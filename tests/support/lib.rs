@@ -3,7 +3,9 @@
 //! Nothing here uses the library under test: tests start the `tollgate` binary
 //! ([`tollgate::Tollgate`]) and reach it as a client would.
 
+pub mod application;
 pub mod certificates;
+pub mod check_tap;
 pub mod collector;
 pub mod envoy;
 pub mod faulty_proxy;
@@ -24,6 +26,7 @@ mod tonic_server;
 pub mod twemproxy;
 pub mod upstream;
 pub mod wait;
+pub mod web_proxy;
 pub mod xds;
 
 use std::sync::atomic::{AtomicU32, Ordering};
