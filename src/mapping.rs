@@ -58,9 +58,9 @@ pub struct HttpRequest<'a> {
     /// The path and the query as the client sent them. An absolute URI is possible, too.
     /// `None` or empty if the proxy did not tell it.
     pub target: Option<&'a [u8]>,
-    /// The host, with or without a port. If it is `None`, that of an absolute `target`.
+    /// The host, with or without a port. If it is `None` or empty, that of an absolute `target`.
     pub host: Option<&'a [u8]>,
-    /// The scheme. If it is `None`, that of an absolute `target`.
+    /// The scheme. If it is `None` or empty, that of an absolute `target`.
     pub scheme: Option<&'a [u8]>,
     /// The headers of the client, and `X-Forwarded-For` with the peers that proxies added.
     pub headers: &'a dyn Headers,

@@ -251,3 +251,31 @@ fn migrate_needs_an_environment_or_rules() {
     check_rejected(&["migrate"], &[], "<ENVIRONMENT>");
     check_rejected(&["migrate", "--rules", "c", "--container", "b"], &[], "<ENVIRONMENT>");
 }
+
+#[test]
+fn explain_takes_descriptors_or_an_http_request() {
+    let explained = |args: &[&str]| match run(&[&["explain", "--domain", "d"], args].concat(), &[])
+    {
+        Ok(Command::Explain(explain)) => explain,
+        other => unreachable!("{args:?}: {other:?}"),
+    };
+    assert!(explained(&["a=b"]).http.is_none());
+    let headers = ["-H", "X-Api-Key: k", "--header", "Host: a"];
+    let explain = explained(&[&["--http", "GET /a", "--from", "::1"], &headers[..]].concat());
+    assert!(explain.hit.descriptors.is_empty());
+    let http = explain.http.unwrap();
+    assert_eq!(http.line, RequestLine::parse("GET /a".into()).unwrap());
+    assert_eq!(
+        http.headers,
+        [headers[1], headers[3]].map(|it| HeaderLine::parse(it.into()).unwrap())
+    );
+    assert_eq!(http.from, "::1".parse().ok());
+
+    let explain = |args: &[&'static str]| [&["explain", "--domain", "d"], args].concat();
+    check_rejected(&explain(&[]), &[], "<DESCRIPTOR>");
+    check_rejected(&explain(&["--http", "GET /a", "a=b"]), &[], "cannot be used with");
+    check_rejected(&explain(&["--http", "GET"]), &[], "expected a method and a path or URI");
+    check_rejected(&explain(&["a=b", "-H", "a: b"]), &[], "--http <REQUEST>");
+    check_rejected(&explain(&["--http", "GET /", "-H", "a"]), &[], "expected a name, a colon");
+    check_rejected(&explain(&["--http", "GET /", "--from", "a"]), &[], "invalid IP address");
+}

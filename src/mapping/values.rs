@@ -58,15 +58,15 @@ impl<'a> Values<'a> {
             Source::MaskedAddress(mask) => Ok(address::masked(self.address()?, *mask).into_bytes()),
             Source::Path => Ok(path::normalize(self.bounded(self.target()?.path, source)?)),
             Source::RawPath => Ok(self.bounded(self.target()?.path, source)?.to_vec()),
-            Source::Method => match self.request.method {
-                Some(method) if !method.is_empty() => Ok(self.bounded(method, source)?.to_vec()),
-                _ => return Err(MappingError::NoMethod),
+            Source::Method => match filled(self.request.method) {
+                Some(method) => Ok(self.bounded(method, source)?.to_vec()),
+                None => return Err(MappingError::NoMethod),
             },
-            Source::Host => match self.request.host.or(self.absolute().authority) {
+            Source::Host => match filled(self.request.host).or(self.absolute().authority) {
                 Some(host) => Ok(host::normalize(self.bounded(host, source)?)),
                 None => Err(Absent::Missing),
             },
-            Source::Scheme => match self.request.scheme.or(self.absolute().scheme) {
+            Source::Scheme => match filled(self.request.scheme).or(self.absolute().scheme) {
                 Some(scheme) => Ok(self.bounded(scheme, source)?.to_ascii_lowercase()),
                 None => Err(Absent::Missing),
             },
@@ -90,9 +90,9 @@ impl<'a> Values<'a> {
     }
 
     fn target(&self) -> Result<Target<'a>, MappingError> {
-        match self.request.target {
-            Some(target) if !target.is_empty() => Ok(Target::split(target)),
-            _ => Err(MappingError::NoUri),
+        match filled(self.request.target) {
+            Some(target) => Ok(Target::split(target)),
+            None => Err(MappingError::NoUri),
         }
     }
 
@@ -137,4 +137,9 @@ impl<'a> Values<'a> {
         });
         Ok(found.ok_or(Absent::Missing)?.to_vec())
     }
+}
+
+/// `text` unless it is empty: some protocols cannot tell that from a missing one.
+fn filled(text: Option<&[u8]>) -> Option<&[u8]> {
+    text.filter(|text| !text.is_empty())
 }
