@@ -184,6 +184,8 @@ fn http_arguments() -> [Arg; 3] {
             .value_name("HEADER")
             .action(ArgAction::Append)
             .requires("http")
+            // `requires` alone is not enforced beside what conflicts with `http`.
+            .conflicts_with("descriptors")
             .value_parser(OsStringValueParser::new().try_map(HeaderLine::parse))
             .hide_short_help(true)
             .help("A header of the HTTP request, such as 'X-Api-Key: k'; may be repeated"),
@@ -191,6 +193,7 @@ fn http_arguments() -> [Arg; 3] {
             .long("from")
             .value_name("ADDRESS")
             .requires("http")
+            .conflicts_with("descriptors")
             .hide_short_help(true)
             .value_parser(value_parser!(IpAddr))
             .help("The address of the client, unless there is a header X-Forwarded-For"),

@@ -275,7 +275,9 @@ fn explain_takes_descriptors_or_an_http_request() {
     check_rejected(&explain(&[]), &[], "<DESCRIPTOR>");
     check_rejected(&explain(&["--http", "GET /a", "a=b"]), &[], "cannot be used with");
     check_rejected(&explain(&["--http", "GET"]), &[], "expected a method and a path or URI");
-    check_rejected(&explain(&["a=b", "-H", "a: b"]), &[], "--http <REQUEST>");
+    check_rejected(&explain(&["a=b", "-H", "a: b"]), &[], "cannot be used with");
+    check_rejected(&explain(&["a=b", "--from", "::1"]), &[], "cannot be used with");
+    check_rejected(&explain(&["--from", "::1"]), &[], "--http <REQUEST>");
     check_rejected(&explain(&["--http", "GET /", "-H", "a"]), &[], "expected a name, a colon");
     check_rejected(&explain(&["--http", "GET /", "--from", "a"]), &[], "invalid IP address");
 }
