@@ -14,17 +14,8 @@ use super::{
 };
 use crate::{budget::Budget, listen::Connection};
 
-/// The bytes of one call that may arrive before they are read.
-const STREAM_WINDOW: u32 = 64 << 10;
-
-/// The bytes of all calls that may arrive before they are read.
-const CONNECTION_WINDOW: u32 = 1 << 20;
-
 /// The bytes of one answer that wait to be written.
 const SEND_BUFFER: usize = 64 << 10;
-
-/// The most bytes of a call's headers, each counted with 32 more.
-const MAX_HEADERS: u32 = 16 << 10;
 
 /// The time between two pings.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
@@ -37,6 +28,12 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct ConnectionLimits {
     /// The most calls at the same time.
     pub max_streams: u32,
+    /// The bytes of one call that may arrive before they are read, at most 2^31 - 1.
+    pub stream_window: u32,
+    /// The bytes of all calls that may arrive before they are read, from 65,535 to 2^31 - 1.
+    pub connection_window: u32,
+    /// The most bytes of a call's headers, each counted with 32 more.
+    pub max_header_bytes: u32,
     /// The time for a message to arrive, and for its answer to be taken.
     pub transfer_timeout: Duration,
     /// The age at which it accepts no more calls, give or take a tenth.
@@ -77,7 +74,7 @@ impl ConnectionServer {
         let activity = connection.activity();
         let share = budget.connect(peer.remote_addr());
         let frames = Frames::new(connection, Arc::clone(&share), limits.transfer_timeout);
-        let mut connection = handshake(frames, limits.max_streams).await?;
+        let mut connection = handshake(frames, limits).await?;
         let pings = connection.ping_pong();
         let caller = Arc::new(Caller {
             methods,
@@ -129,13 +126,13 @@ impl ConnectionServer {
 
 async fn handshake(
     connection: Frames,
-    max_streams: u32,
+    limits: ConnectionLimits,
 ) -> Result<server::Connection<Frames, Chunk>, h2::Error> {
     server::Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(max_streams)
-        .max_header_list_size(MAX_HEADERS)
+        .initial_window_size(limits.stream_window)
+        .initial_connection_window_size(limits.connection_window)
+        .max_concurrent_streams(limits.max_streams)
+        .max_header_list_size(limits.max_header_bytes)
         .max_send_buffer_size(SEND_BUFFER)
         .handshake(connection)
         .await

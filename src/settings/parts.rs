@@ -52,6 +52,8 @@ pub(super) fn all(reader: &mut SettingReader<'_>) -> Settings {
     };
     let prometheus = settings.statistics.prometheus.as_ref();
     listeners::reject_shared_ports(reader, &settings.listeners, prometheus);
+    let connections = settings.listeners.connections;
+    listeners::reject_large_windows(reader, connections, settings.max_bytes_in_flight);
     rules::reject_unread_path(reader, &settings.rules);
     settings
 }

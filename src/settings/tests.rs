@@ -52,6 +52,9 @@ fn show(settings: &Settings, name: &str) -> String {
         "GRPC_MAX_CONNECTION_AGE" => format!("{:?}", listeners.connections.max_age),
         "GRPC_MAX_CONNECTION_AGE_GRACE" => format!("{:?}", listeners.connections.max_age_grace),
         "GRPC_MAX_STREAMS" => listeners.connections.max_streams.to_string(),
+        "GRPC_STREAM_WINDOW_BYTES" => listeners.connections.stream_window.to_string(),
+        "GRPC_CONNECTION_WINDOW_BYTES" => listeners.connections.connection_window.to_string(),
+        "GRPC_MAX_HEADER_BYTES" => listeners.connections.max_header_bytes.to_string(),
         "GRPC_TRANSFER_TIMEOUT" => format!("{:?}", listeners.connections.transfer_timeout),
         "MAX_BYTES_IN_FLIGHT" => settings.max_bytes_in_flight.to_string(),
         "JSON_MAX_BYTES" => settings.json_max_bytes.to_string(),
@@ -291,6 +294,26 @@ fn listeners_with_the_same_port_are_rejected() {
     ] {
         assert!(read(&[], distinct).is_ok(), "{distinct:?}");
     }
+}
+
+#[test]
+fn windows_above_their_bounds_are_rejected() {
+    let problem = |env| read(&[], env).unwrap_err().to_string();
+    assert_eq!(
+        problem(&[
+            ("GRPC_STREAM_WINDOW_BYTES", "4194305"),
+            ("GRPC_CONNECTION_WINDOW_BYTES", "4194304"),
+            ("MAX_BYTES_IN_FLIGHT", "2097152"),
+        ]),
+        "these settings cannot be used:\n  \
+         GRPC_STREAM_WINDOW_BYTES=\"4194305\": expected no more than \
+         GRPC_CONNECTION_WINDOW_BYTES, which is 4194304\n  \
+         GRPC_CONNECTION_WINDOW_BYTES=\"4194304\": expected no more than MAX_BYTES_IN_FLIGHT, \
+         which is 2097152"
+    );
+    // An invalid value is reported once.
+    let one = problem(&[("GRPC_CONNECTION_WINDOW_BYTES", "0")]);
+    assert_eq!(one.lines().count(), 2, "{one}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Peers that leave calls unfinished, to fill the memory.
 
 use std::{
+    collections::BTreeMap,
     io::Write,
     net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::{
@@ -504,6 +505,70 @@ async fn half_frames_are_bounded() {
     assert!((35.0..50.0).contains(&closed), "{closed}");
     let beside = service.raw_grpc().await;
     assert_eq!(beside.call(&message()[5..]).await.code, Code::Ok);
+}
+
+/// A frame of HTTP/2.
+struct Frame {
+    kind: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+async fn read_frame(stream: &mut DuplexStream) -> Frame {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    let [high, middle, low, kind, _, id @ ..] = head;
+    let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
+    stream.read_exact(&mut payload).await.unwrap();
+    Frame { kind, stream: u32::from_be_bytes(id), payload }
+}
+
+/// The settings of the server, and the window of the connection.
+async fn announced(service: &InProcess) -> (BTreeMap<u16, u32>, u32) {
+    const SETTINGS: u8 = 4;
+    const WINDOW_UPDATE: u8 = 8;
+    let mut stream = begin_frame(service, &[]).await;
+    let mut settings = BTreeMap::new();
+    loop {
+        match read_frame(&mut stream).await {
+            Frame { kind: SETTINGS, payload, .. } => {
+                for entry in payload.chunks_exact(6) {
+                    let value = u32::from_be_bytes(entry[2..].try_into().unwrap());
+                    settings.insert(u16::from_be_bytes([entry[0], entry[1]]), value);
+                }
+            }
+            Frame { kind: WINDOW_UPDATE, stream: 0, payload } => {
+                return (settings, 65_535 + u32::from_be_bytes(payload.try_into().unwrap()));
+            }
+            Frame { .. } => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_learns_the_bounds_of_its_connection() {
+    const MAX_CONCURRENT_STREAMS: u16 = 3;
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    const MAX_HEADER_LIST_SIZE: u16 = 6;
+    let changed = [
+        ("GRPC_MAX_STREAMS", "7"),
+        ("GRPC_STREAM_WINDOW_BYTES", "16384"),
+        ("GRPC_CONNECTION_WINDOW_BYTES", "2000000"),
+        ("GRPC_MAX_HEADER_BYTES", "4096"),
+    ];
+    for (given, expected) in [
+        (&[][..], ([256, 64 << 10, 16 << 10], 1 << 20)),
+        (&changed[..], ([7, 16 << 10, 4 << 10], 2_000_000)),
+    ] {
+        let service = InProcess::start(RULES, given).await;
+        let (settings, window) = announced(&service).await;
+        let names = [MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_HEADER_LIST_SIZE];
+        assert_eq!((names.map(|name| settings[&name]), window), expected);
+        let connection = service.raw_grpc().await;
+        // More than a window.
+        let long = request_for(&"x".repeat(100_000), &[("user", "ann")]).encode_to_vec();
+        assert_eq!(connection.call(long).await.code, Code::Ok);
+    }
 }
 
 #[tokio::test]

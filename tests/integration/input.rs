@@ -85,17 +85,28 @@ async fn messages_up_to_4_mib_are_accepted() {
 
 #[tokio::test(start_paused = true)]
 async fn headers_of_up_to_16_kib_are_accepted() {
-    let service = InProcess::start(RULES, &[]).await;
+    check_header_bytes(&[], 15_000, 17_000).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_maximum_of_headers_follows_the_setting() {
+    check_header_bytes(&[("GRPC_MAX_HEADER_BYTES", "4096")], 3_000, 5_000).await;
+    check_header_bytes(&[("GRPC_MAX_HEADER_BYTES", "262144")], 250_000, 270_000).await;
+}
+
+async fn check_header_bytes(settings: &[(&str, &str)], accepted: usize, refused: usize) {
+    let service = InProcess::start(RULES, settings).await;
     let mut client = service.grpc().await;
     let mut call = async |bytes: usize| {
         let mut request = Request::new(request_for("shop", &[("user", &unique_value())]));
         request.metadata_mut().insert("x", "y".repeat(bytes).parse().unwrap());
         client.should_rate_limit(request).await
     };
-    call(15_000).await.unwrap();
-    call(17_000).await.unwrap_err();
+    call(accepted).await.unwrap();
+    let status = call(refused).await.unwrap_err();
+    assert!(status.message().contains("431"), "{status}");
     // The connection is not closed.
-    call(15_000).await.unwrap();
+    call(accepted).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

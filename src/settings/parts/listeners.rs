@@ -1,4 +1,7 @@
-use std::path::{Path, PathBuf};
+use std::{
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
 
 use super::tls;
 use crate::{
@@ -11,6 +14,23 @@ use crate::{
         value,
     },
 };
+
+const STREAM_WINDOW: &str = "GRPC_STREAM_WINDOW_BYTES";
+const CONNECTION_WINDOW: &str = "GRPC_CONNECTION_WINDOW_BYTES";
+
+/// The least window of a stream: that of a frame of the usual length.
+const LEAST_STREAM_WINDOW: u32 = 16 << 10;
+
+/// The least window of a connection: the default of a stream's. Before any setting, it is one
+/// byte less (RFC 9113, section 6.9.2).
+const LEAST_CONNECTION_WINDOW: u32 = 64 << 10;
+
+/// The most of either (section 6.9.1).
+const MOST_WINDOW: u32 = i32::MAX.cast_unsigned();
+
+/// The most bytes of headers: a fourth of the least `MAX_BYTES_IN_FLIGHT`.
+const MOST_HEADERS: u32 = 256 << 10;
+const LEAST_HEADERS: u32 = 4 << 10;
 
 pub(super) fn listeners(reader: &mut SettingReader<'_>) -> ListenerSettings {
     let grpc = host_port(reader, "GRPC_HOST", "GRPC_PORT");
@@ -26,7 +46,14 @@ pub(super) fn listeners(reader: &mut SettingReader<'_>) -> ListenerSettings {
         debug,
         bounds: bounds(reader),
         connections: ConnectionLimits {
-            max_streams: reader.value("GRPC_MAX_STREAMS", max_streams),
+            max_streams: reader.value("GRPC_MAX_STREAMS", |text| whole(text, 1..=u32::MAX)),
+            stream_window: reader
+                .value(STREAM_WINDOW, |text| whole(text, LEAST_STREAM_WINDOW..=MOST_WINDOW)),
+            connection_window: reader.value(CONNECTION_WINDOW, |text| {
+                whole(text, LEAST_CONNECTION_WINDOW..=MOST_WINDOW)
+            }),
+            max_header_bytes: reader
+                .value("GRPC_MAX_HEADER_BYTES", |text| whole(text, LEAST_HEADERS..=MOST_HEADERS)),
             transfer_timeout: reader.value("GRPC_TRANSFER_TIMEOUT", value::positive_duration),
             max_age: reader.value("GRPC_MAX_CONNECTION_AGE", value::optional_duration),
             max_age_grace: reader.value("GRPC_MAX_CONNECTION_AGE_GRACE", value::optional_duration),
@@ -34,9 +61,30 @@ pub(super) fn listeners(reader: &mut SettingReader<'_>) -> ListenerSettings {
     }
 }
 
-fn max_streams(text: &str) -> value::Parsed<u32> {
-    let streams = value::number(text, 1..=u32::MAX)?;
-    Ok(u32::try_from(streams).unwrap_or(u32::MAX))
+fn whole(text: &str, range: RangeInclusive<u32>) -> value::Parsed<u32> {
+    let number = value::number(text, range)?;
+    Ok(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+/// Reports windows that promise more room than there is.
+pub(super) fn reject_large_windows(
+    reader: &mut SettingReader<'_>,
+    limits: ConnectionLimits,
+    max_bytes_in_flight: usize,
+) {
+    const BUDGET: &str = "MAX_BYTES_IN_FLIGHT";
+    let ConnectionLimits { stream_window, connection_window, .. } = limits;
+    // An invalid value is 0, and reported already.
+    if 0 < connection_window && connection_window < stream_window {
+        let problem =
+            format!("expected no more than {CONNECTION_WINDOW}, which is {connection_window}");
+        reader.reject(STREAM_WINDOW, &[CONNECTION_WINDOW], &problem);
+    }
+    let is_above = usize::try_from(connection_window).is_ok_and(|it| max_bytes_in_flight < it);
+    if 0 < max_bytes_in_flight && is_above {
+        let problem = format!("expected no more than {BUDGET}, which is {max_bytes_in_flight}");
+        reader.reject(CONNECTION_WINDOW, &[BUDGET], &problem);
+    }
 }
 
 /// The default of `MAX_CONNECTIONS_PER_PEER`, if half of all connections are more.

@@ -114,6 +114,33 @@ pub(super) const LISTENERS: Group = Group {
                    only connection.",
         },
         Setting {
+            name: "GRPC_STREAM_WINDOW_BYTES",
+            value: NUMBER,
+            default: "65536",
+            help: "Most bytes of one gRPC call that a client sends before they are read, from 16384 \
+                   to `GRPC_CONNECTION_WINDOW_BYTES`. A longer message takes one more round trip \
+                   for each further window. Raise it if clients far away send requests of more \
+                   than 64 KiB.",
+        },
+        Setting {
+            name: "GRPC_CONNECTION_WINDOW_BYTES",
+            value: NUMBER,
+            default: "1048576",
+            help: "Most bytes of all calls on one gRPC connection that a client sends before they \
+                   are read, from 65536 to `MAX_BYTES_IN_FLIGHT`, and at most 2147483647. Raise it \
+                   if one connection over a long way carries more than 1 MiB in each round trip; \
+                   lower it to bound more tightly the bytes that one client can send at once.",
+        },
+        Setting {
+            name: "GRPC_MAX_HEADER_BYTES",
+            value: NUMBER,
+            default: "16384",
+            help: "Most bytes of the headers of one gRPC call, each counted with 32 more, from \
+                   4096 to 262144. Clients learn it when they connect; a call with more gets \
+                   status 431 of HTTP and is not counted. Raise it if clients send large tokens or \
+                   baggage with each call.",
+        },
+        Setting {
             name: "GRPC_TRANSFER_TIMEOUT",
             value: DURATION,
             default: "10s",
