@@ -7,7 +7,13 @@
 //! is none left, a silent connection is closed for it: of the same address, or of that
 //! with the most. If all addresses have few, none of them is to blame, and it may be of any.
 //! One without an answered call is closed before others. If none is silent, the new
-//! connection is closed.
+//! connection is closed; but if its address has less than half as many as that with the
+//! most, the oldest of the latter is.
+//!
+//! Age breaks all ties, and never the order of addresses: of addresses with as many, the one
+//! with the oldest is to blame, and of connections with calls as long ago, or none, the oldest
+//! is closed. A connection's age counts from the end of its handshake, so one whose preface
+//! arrives late is the youngest then.
 
 use std::{
     io,
@@ -81,7 +87,15 @@ pub(super) struct Room {
 struct Members {
     handshakes: Crowd,
     connections: Crowd,
-    next_id: u64,
+    /// The number of handshakes and connections that have begun.
+    begun: u64,
+}
+
+impl Members {
+    fn next_order(&mut self) -> u64 {
+        self.begun += 1;
+        self.begun
+    }
 }
 
 #[derive(Debug)]
@@ -160,9 +174,7 @@ impl Room {
         let peer = Peer::of(address);
         let (sender, evicted) = oneshot::channel();
         let mut members = self.members.lock();
-        let id = members.next_id;
-        members.next_id += 1;
-        let member = Arc::new(Member::new(id, sender));
+        let member = Arc::new(Member::new(sender));
         let mut closed = None;
         if self.bounds.most_handshakes() <= members.handshakes.len()
             && let Some((peer, count)) = members.handshakes.largest_peer()
@@ -170,7 +182,8 @@ impl Room {
             members.handshakes.evict_oldest(peer);
             closed = Some(Closed { reason: ClosedConnection::Handshake, peer, count });
         }
-        members.handshakes.insert(peer, Arc::clone(&member), self.now());
+        member.begin(members.next_order(), self.now());
+        members.handshakes.insert(peer, Arc::clone(&member));
         drop(members);
         self.with_metrics(|it, label| it.add_handshakes(label, 1));
         if let Some(closed) = closed {
@@ -184,12 +197,13 @@ impl Room {
     /// for it.
     fn establish(&self, peer: Peer, member: &Arc<Member>) -> Result<(), ()> {
         let mut members = self.members.lock();
-        if members.handshakes.remove(peer, member.id()).is_none() {
+        if members.handshakes.remove(peer, member.order()).is_none() {
             return Err(());
         }
         let found = members.connections.find_place(peer, self.bounds, self.now());
         if found.is_ok() {
-            members.connections.insert(peer, Arc::clone(member), self.now());
+            member.begin(members.next_order(), self.now());
+            members.connections.insert(peer, Arc::clone(member));
         }
         let count = members.connections.len();
         drop(members);
@@ -297,7 +311,7 @@ impl Drop for Place {
         let mut members = self.room.members.lock();
         let crowd =
             if self.established { &mut members.connections } else { &mut members.handshakes };
-        crowd.remove(self.peer, self.member.id());
+        crowd.remove(self.peer, self.member.order());
         drop(members);
         let established = self.established;
         self.room.with_metrics(|it, label| {

@@ -1,6 +1,7 @@
 //! Connections by their peer, and the choice of one to close.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::{
@@ -22,7 +23,9 @@ const TRIES: usize = 16;
 /// A connection or a handshake.
 #[derive(Debug)]
 pub(super) struct Member {
-    id: u64,
+    /// Its place in the order in which handshakes and connections began. A connection that was
+    /// a handshake for long is no older than others that began at the same time.
+    order: AtomicU64,
     /// When it became a handshake or a connection, in milliseconds from the start of the room.
     begin: AtomicU64,
     /// The time of the last call that was answered; 0 for none.
@@ -31,14 +34,24 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// `id` grows with each new member.
-    pub(super) fn new(id: u64, evict: oneshot::Sender<()>) -> Self {
-        let evict = Mutex::new(Some(evict));
-        Self { id, begin: AtomicU64::new(0), last_call: AtomicU64::new(0), evict }
+    pub(super) fn new(evict: oneshot::Sender<()>) -> Self {
+        Self {
+            order: AtomicU64::new(0),
+            begin: AtomicU64::new(0),
+            last_call: AtomicU64::new(0),
+            evict: Mutex::new(Some(evict)),
+        }
     }
 
-    pub(super) fn id(&self) -> u64 {
-        self.id
+    /// It becomes a handshake or a connection. Each call has a greater `order`. It must not be
+    /// in a crowd.
+    pub(super) fn begin(&self, order: u64, now: Duration) {
+        self.order.store(order, Relaxed);
+        self.begin.store(milliseconds(now), Relaxed);
+    }
+
+    pub(super) fn order(&self) -> u64 {
+        self.order.load(Relaxed)
     }
 
     /// A call was answered.
@@ -47,7 +60,8 @@ impl Member {
     }
 
     /// How soon it has to make room, the least first, or `None` if it does not have to:
-    /// those without an answered call, and those whose last one is longest ago.
+    /// those without an answered call, and then those whose last one is longest ago. Of
+    /// several, the one that became a connection first.
     fn rank(&self, now: Duration) -> Option<Rank> {
         let last_call = self.last_call.load(Relaxed);
         let (since, pause) = match last_call {
@@ -55,7 +69,7 @@ impl Member {
             _ => (last_call, SILENCE),
         };
         let is_silent = milliseconds(pause) <= milliseconds(now).saturating_sub(since);
-        is_silent.then_some(Rank { last_call, id: self.id })
+        is_silent.then_some(Rank { last_call, order: self.order() })
     }
 
     fn evict(&self) {
@@ -74,7 +88,16 @@ fn milliseconds(time: Duration) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     last_call: u64,
-    id: u64,
+    order: u64,
+}
+
+/// The order in which peers make room, the greatest first: the one with the most members, and
+/// of several that with the oldest one. So the order of their addresses does not matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Standing {
+    count: usize,
+    oldest: Reverse<u64>,
+    peer: Peer,
 }
 
 /// Connections by their peer.
@@ -83,16 +106,16 @@ pub(super) struct Crowd {
     peers: BTreeMap<Peer, PeerMembers>,
     /// The peer after which to look for the next silent member.
     last: Option<Peer>,
-    /// All peers, by the number of their members.
-    by_count: BTreeSet<(usize, Peer)>,
+    /// All peers.
+    standings: BTreeSet<Standing>,
     len: usize,
 }
 
 #[derive(Debug, Default)]
 struct PeerMembers {
-    /// By their IDs, so the oldest is the first.
+    /// By their order, so the oldest is the first.
     members: BTreeMap<u64, Arc<Member>>,
-    /// The ID from which to look for the next silent member, so that all get their turn.
+    /// The order from which to look for the next silent member, so that all get their turn.
     next: u64,
 }
 
@@ -102,8 +125,8 @@ impl PeerMembers {
         let mut first: Option<Rank> = None;
         for _ in 0..tries.min(self.members.len()) {
             let mut turn = self.members.range(self.next..).chain(&self.members);
-            let Some((id, member)) = turn.next() else { break };
-            self.next = id + 1;
+            let Some((order, member)) = turn.next() else { break };
+            self.next = order + 1;
             if let Some(rank) = member.rank(now) {
                 first = Some(first.map_or(rank, |first| first.min(rank)));
             }
@@ -121,51 +144,57 @@ impl Crowd {
         self.peers.get(&peer).map_or(0, |it| it.members.len())
     }
 
-    /// The peer with the most members, and their number.
+    /// The first peer to make room, and the number of its members.
     pub(super) fn largest_peer(&self) -> Option<(Peer, usize)> {
-        self.by_count.last().map(|(count, peer)| (*peer, *count))
+        self.standings.last().map(|it| (it.peer, it.count))
     }
 
-    pub(super) fn insert(&mut self, peer: Peer, member: Arc<Member>, now: Duration) {
-        member.begin.store(milliseconds(now), Relaxed);
-        let members = &mut self.peers.entry(peer).or_default().members;
-        let before = members.len();
-        members.insert(member.id, member);
-        let after = members.len();
-        self.recount(peer, before, after);
+    pub(super) fn insert(&mut self, peer: Peer, member: Arc<Member>) {
+        let before = self.standing(peer);
+        self.peers.entry(peer).or_default().members.insert(member.order(), member);
+        self.update(peer, before);
     }
 
     /// Removes a member, if it is there.
-    pub(super) fn remove(&mut self, peer: Peer, id: u64) -> Option<Arc<Member>> {
+    pub(super) fn remove(&mut self, peer: Peer, order: u64) -> Option<Arc<Member>> {
+        let before = self.standing(peer);
         let members = &mut self.peers.get_mut(&peer)?.members;
-        let before = members.len();
-        let removed = members.remove(&id)?;
-        let after = members.len();
-        if after == 0 {
+        let removed = members.remove(&order)?;
+        if members.is_empty() {
             self.peers.remove(&peer);
         }
-        self.recount(peer, before, after);
+        self.update(peer, before);
         Some(removed)
     }
 
-    fn recount(&mut self, peer: Peer, before: usize, after: usize) {
-        self.by_count.remove(&(before, peer));
-        if 0 < after {
-            self.by_count.insert((after, peer));
+    /// `None` if the peer has no members.
+    fn standing(&self, peer: Peer) -> Option<Standing> {
+        let members = &self.peers.get(&peer)?.members;
+        let (oldest, _) = members.first_key_value()?;
+        Some(Standing { count: members.len(), oldest: Reverse(*oldest), peer })
+    }
+
+    fn update(&mut self, peer: Peer, before: Option<Standing>) {
+        if let Some(before) = before {
+            self.standings.remove(&before);
+            self.len -= before.count;
         }
-        self.len = self.len + after - before;
+        if let Some(after) = self.standing(peer) {
+            self.standings.insert(after);
+            self.len += after.count;
+        }
     }
 
     /// Closes the oldest member of a peer.
     pub(super) fn evict_oldest(&mut self, peer: Peer) {
         let oldest = self.peers.get(&peer).and_then(|it| it.members.keys().next().copied());
-        if let Some(id) = oldest {
-            self.evict(peer, id);
+        if let Some(order) = oldest {
+            self.evict(peer, order);
         }
     }
 
-    fn evict(&mut self, peer: Peer, id: u64) {
-        if let Some(member) = self.remove(peer, id) {
+    fn evict(&mut self, peer: Peer, order: u64) {
+        if let Some(member) = self.remove(peer, order) {
             member.evict();
         }
     }
@@ -205,8 +234,8 @@ impl Crowd {
 
     fn evict_silent_of(&mut self, peer: Peer, now: Duration) -> bool {
         let Some(members) = self.peers.get_mut(&peer) else { return false };
-        let Some(Rank { id, .. }) = members.find_silent(TRIES, now) else { return false };
-        self.evict(peer, id);
+        let Some(Rank { order, .. }) = members.find_silent(TRIES, now) else { return false };
+        self.evict(peer, order);
         true
     }
 
@@ -223,8 +252,8 @@ impl Crowd {
                 first = Some(first.map_or((rank, peer), |first| first.min((rank, peer))));
             }
         }
-        let Some((Rank { id, .. }, peer)) = first else { return false };
-        self.evict(peer, id);
+        let Some((Rank { order, .. }, peer)) = first else { return false };
+        self.evict(peer, order);
         true
     }
 }

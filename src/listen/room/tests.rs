@@ -6,6 +6,8 @@ use tokio::{
 
 use super::*;
 
+mod fairness;
+
 const BOUNDS: ConnectionBounds = ConnectionBounds { most: 10, most_per_peer: Some(6) };
 
 fn room(bounds: ConnectionBounds) -> Arc<Room> {
