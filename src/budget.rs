@@ -5,12 +5,13 @@
 //! rest of the message or to take the answer. The others are in use for decisions.
 //!
 //! When the budget is used up and at least a quarter of it waits, a connection that waits
-//! for much is closed, of the address that waits for most. So a call with a whole message
-//! is not refused because of unfinished ones: only if decisions use three quarters of the
-//! budget, and its address and its connection more than their shares. The share of an
-//! address is three quarters of the budget, divided by the number of addresses; the share
-//! of a connection is a quarter, divided by the number of connections. Shares are free even
-//! while the budget is used up, until connections have been closed.
+//! for much is closed, of the address that waits for most: for no less than the average of
+//! its connections. So a call with a whole message is not refused because of unfinished ones:
+//! only if decisions use three quarters of the budget, and its address and its connection more
+//! than their shares. The share of an address is three quarters of the budget, divided by the
+//! number of addresses; the share of a connection is a quarter, divided by the number of
+//! connections. Shares are free even while the budget is used up, until connections have been
+//! closed.
 
 use std::{
     fmt, mem,

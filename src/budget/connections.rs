@@ -74,8 +74,11 @@ impl Connections {
 }
 
 impl PeerConnections {
-    /// The connection that waits for most, of the next few that wait for anything.
+    /// The connection that waits for most, of the next few that wait for no less than the
+    /// average, so that none is closed because of the first bytes of a frame while others
+    /// wait for much.
     fn find_hoarder(&mut self) -> Option<Arc<Usage>> {
+        let average = self.totals.waiting() / self.open.len().max(1);
         let mut largest = None;
         let (mut most, mut tries, mut next) = (0, 0, self.next);
         for (id, usage) in self.open.range(self.next..).chain(self.open.range(..self.next)) {
@@ -86,6 +89,9 @@ impl PeerConnections {
             if most < waiting {
                 most = waiting;
                 largest = Some(Arc::clone(usage));
+            }
+            if waiting < average {
+                continue;
             }
             next = id + 1;
             tries += 1;

@@ -1,4 +1,5 @@
 use futures_util::FutureExt;
+use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
@@ -148,4 +149,33 @@ fn a_text_counts_until_it_is_taken() {
     drop(text);
     assert!(share.hold(100, false).unwrap().attach("x".repeat(MOST)).is_err());
     assert_eq!(totals(&budget), [0, 0, 0]);
+}
+
+#[test]
+fn connections_with_the_first_bytes_of_a_frame_are_not_closed_for_a_large_one() {
+    let budget = budget();
+    let starting: Vec<_> = (0..40).map(|_| budget.connect(peer(1))).collect();
+    let prefaces: Vec<_> = starting.iter().map(|share| share.hold(20, true).unwrap()).collect();
+    let large = budget.connect(peer(1));
+    let _most = large.hold(MOST - 40 * 20, true).unwrap();
+    let _more = budget.connect(peer(2)).hold(MOST / 4, false).unwrap();
+    assert!(is_closed(&large) && !starting.iter().any(|share| is_closed(share)));
+    drop(prefaces);
+}
+
+proptest! {
+    #[test]
+    fn a_connection_is_only_closed_if_it_waits_for_no_less_than_the_average(
+        sizes in vec(prop_oneof![Just(0), 1..30_usize, 1..MOST / 64], 1..64)
+    ) {
+        let budget = budget();
+        let hold = |bytes: &usize| budget.connect(peer(1)).hold(*bytes, true);
+        let held: Vec<_> = sizes.iter().map(hold).collect();
+        let total: usize = sizes.iter().sum();
+        for _ in 0..8 {
+            let hoarder = budget.connections.lock().find_hoarder();
+            let waiting = hoarder.map_or(0, |it| it.waiting());
+            prop_assert!(total <= waiting * held.len());
+        }
+    }
 }
