@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use testkit::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
     task::{JoinSet, spawn_blocking},
     time::interval,
 };
@@ -143,6 +144,38 @@ async fn idle_readers_use_little_memory_and_do_not_delay_decisions() {
     drop(readers);
     eventually("room", || http::get(service.http, "/rlconfig", &[]).status == 200);
     service.metric("tollgate_rules");
+}
+
+/// [`idle_reader`] from this address, once the page has begun.
+async fn idle_reader_from(from: Ipv4Addr, to: SocketAddr) -> tokio::net::TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let mut reader = socket.connect(to).await.unwrap();
+    reader.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    let mut begin = [0; "HTTP/1.1 200".len()];
+    reader.read_exact(&mut begin).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200");
+    reader
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_readers_of_two_addresses_do_not_keep_others_from_metrics() {
+    let service = Tollgate::start(&rules(), &[]);
+    let mut readers = Vec::new();
+    for from in [Ipv4Addr::new(127, 0, 0, 5), Ipv4Addr::new(127, 0, 0, 6)] {
+        for _ in 0..4 {
+            readers.push(idle_reader_from(from, service.http).await);
+        }
+    }
+    let scrape = http::get(service.http, "/metrics", &[]);
+    assert_eq!(scrape.status, 200);
+    assert!(scrape.text().lines().count() > RULES);
+    // One place is free now, and then the other address has more.
+    let _slow = idle_reader_from(Ipv4Addr::new(127, 0, 0, 7), service.http).await;
+    for path in ["/ready", "/healthcheck", "/rlconfig"] {
+        assert_eq!(http::get(service.http, path, &[]).status, 200, "{path}");
+    }
+    drop(readers);
 }
 
 /// A page that is read slowly shows the rules of the moment of its request.
