@@ -25,7 +25,7 @@ use tracing_subscriber::{
 
 use crate::{
     settings::{LogFormat, LogSettings},
-    warnings::PlaceLimiter,
+    warnings::{Place, PlaceLimiter},
 };
 
 /// Starts logging to standard error, for the whole process.
@@ -80,12 +80,42 @@ where
         line: Writer<'_>,
         event: &Event<'_>,
     ) -> std::fmt::Result {
-        let place = event.metadata();
-        let is_ours = place.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"));
-        if !is_ours && !self.places.allows_line(place) {
+        let target = event.metadata().target();
+        let is_ours = target.split("::").next() == Some(env!("CARGO_CRATE_NAME"));
+        if !is_ours && !self.places.allows_line(place(event)) {
             return Ok(());
         }
         self.format.format_event(context, line, event)
+    }
+}
+
+/// The place in the code of a library. All lines of the `log` crate come from one place, and
+/// have theirs in fields.
+fn place(event: &Event<'_>) -> Place {
+    let metadata = event.metadata();
+    let mut place = Place { target: metadata.target().into(), line: metadata.line() };
+    if metadata.target() == "log" {
+        event.record(&mut LogPlace(&mut place));
+    }
+    place
+}
+
+/// Reads the place of a line of the `log` crate.
+struct LogPlace<'a>(&'a mut Place);
+
+impl Visit for LogPlace<'_> {
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "log.target" {
+            self.0.target = value.to_owned().into();
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "log.line" {
+            self.0.line = u32::try_from(value).ok();
+        }
     }
 }
 
@@ -236,5 +266,21 @@ mod tests {
         });
         assert_eq!(lines.lines().count(), 102, "{lines}");
         assert!(lines.contains("reset attempt=0") && lines.contains("ours attempt=99"), "{lines}");
+    }
+
+    #[test]
+    fn lines_of_the_log_crate_have_a_place_each() {
+        // Another test may have done it.
+        let _ = tracing_log::LogTracer::init();
+        let lines = logged(Level::INFO, LogFormat::Text, || {
+            for attempt in 0..100 {
+                log::warn!(target: "rustls::conn", "handshake {attempt}");
+                log::warn!(target: "rustls::conn", "alert {attempt}");
+                log::warn!(target: "redis", "reply {attempt}");
+            }
+        });
+        let first = ["handshake 0", "alert 0", "reply 0"];
+        assert!(first.iter().all(|it| lines.contains(it)), "{lines}");
+        assert_eq!(lines.lines().count(), 3, "{lines}");
     }
 }

@@ -1,10 +1,12 @@
 //! Warnings about errors that repeat. No other module limits log lines by time.
 
-use std::{collections::HashMap, fmt::Display, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow, collections::HashMap, fmt::Display, net::IpAddr, sync::Arc, time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tracing::{Metadata, warn};
+use tracing::warn;
 
 /// The time between two warnings of one kind.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -174,25 +176,36 @@ struct Room {
 }
 
 /// Bounds the lines of libraries, which peers can cause: one a minute from each place in
-/// their code.
+/// their code. Places beyond a bound share one.
 #[derive(Debug, Default)]
 pub struct PlaceLimiter(Mutex<HashMap<Place, Instant>>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Place {
-    module: &'static str,
-    line: Option<u32>,
+/// A place in the code of a library.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The target of the line, usually its module.
+    pub target: Cow<'static, str>,
+    /// The number of the line in its file, if that is known.
+    pub line: Option<u32>,
 }
 
 impl PlaceLimiter {
-    /// Returns whether the place of `event` may log a line now.
-    pub fn allows_line(&self, event: &'static Metadata<'static>) -> bool {
-        let place = Place { module: event.target(), line: event.line() };
+    /// The most places, besides the one that others share.
+    const MAX_PLACES: usize = 1_000;
+
+    /// Returns whether `place` may log a line now.
+    pub fn allows_line(&self, place: Place) -> bool {
         self.allows_line_at(place, Instant::now())
     }
 
-    fn allows_line_at(&self, place: Place, now: Instant) -> bool {
+    fn allows_line_at(&self, mut place: Place, now: Instant) -> bool {
         let mut lines = self.0.lock();
+        if Self::MAX_PLACES <= lines.len() && !lines.contains_key(&place) {
+            lines.retain(|_, last| now.saturating_duration_since(*last) < PAUSE);
+            if Self::MAX_PLACES <= lines.len() {
+                place = Place::default();
+            }
+        }
         let last = lines.get(&place);
         if last.is_some_and(|last| now.saturating_duration_since(*last) < PAUSE) {
             return false;
@@ -224,11 +237,25 @@ mod tests {
         let limiter = PlaceLimiter::default();
         let start = Instant::now();
         let allows = |line, second| {
-            let place = Place { module: "h2::proto", line: Some(line) };
+            let place = Place { target: "h2::proto".into(), line: Some(line) };
             limiter.allows_line_at(place, start + Duration::from_secs(second))
         };
         assert!(allows(1, 0) && allows(2, 1));
         assert!(!allows(1, 59) && allows(1, 60) && !allows(2, 60) && allows(2, 61));
+    }
+
+    #[test]
+    fn places_beyond_a_bound_share_one() {
+        let limiter = PlaceLimiter::default();
+        let begin = Instant::now();
+        let allows = |line, now| {
+            limiter.allows_line_at(Place { target: "redis".into(), line: Some(line) }, now)
+        };
+        let logged = (0..2_000).filter(|line| allows(*line, begin)).count();
+        assert_eq!(logged, PlaceLimiter::MAX_PLACES + 1);
+        assert_eq!(limiter.0.lock().len(), PlaceLimiter::MAX_PLACES + 1);
+        // A minute later, the first ones make room.
+        assert!(allows(3_000, begin + PAUSE) && allows(3_001, begin + PAUSE));
     }
 
     #[test]
