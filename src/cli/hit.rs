@@ -88,7 +88,7 @@ pub(super) async fn call(hit: &Hit) -> Result<Response, HitError> {
 }
 
 /// Texts in errors of the libraries for TLS and gRPC, and advice that follows them.
-const ADVICE: [(&str, &str); 7] = [
+const ADVICE: [(&str, &str); 8] = [
     ("UnknownIssuer", "; name the CA certificate of the service with --grpc-server-ca-file"),
     (
         "CertificateRequired",
@@ -98,6 +98,10 @@ const ADVICE: [(&str, &str); 7] = [
     (
         "InvalidContentType",
         "; this port does not use TLS: omit --grpc-use-tls, or name the gRPC port, 8081 by default",
+    ),
+    (
+        "NoApplicationProtocol",
+        "; this port does not speak gRPC: name the gRPC port, 8081 by default",
     ),
     (
         "invalid compression flag",

@@ -243,6 +243,21 @@ async fn unfinished_handshakes_of_http_keep_out_nobody_and_delay_no_exit() {
 }
 
 #[test]
+fn tollgate_hit_names_the_mistake_at_an_https_port() {
+    let authority = CertificateAuthority::new();
+    let secret = secret(&authority);
+    let service = Service::start(&secret, &[]);
+    let address = service.tollgate.http.to_string();
+    let mut hit = Command::new(Tollgate::binary());
+    hit.args(["hit", "--domain", "shop", "--address", &address, "--grpc-use-tls", "user=ann"]);
+    hit.args(["--grpc-server-ca-file", &path(&secret, "ca.crt")]);
+    let output = hit.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(error.contains("this port does not speak gRPC: name the gRPC port"), "{error}");
+}
+
+#[test]
 fn a_key_of_another_certificate_names_its_setting_and_file() {
     let authority = CertificateAuthority::new();
     let (secret, other) = (secret(&authority), secret(&authority));
