@@ -3,6 +3,8 @@
 //! A call counts as [`CALL_BYTES`] and the bytes of its headers, its message and its
 //! answer, from the first byte to the last. Its bytes wait while the peer has to send the
 //! rest of the message or to take the answer. The others are in use for decisions.
+//! [`Arriving`] counts what else arrives in part, such as heads and frames, and
+//! [`CONNECTION_BYTES`] count once for a connection on which something waits for the peer.
 //!
 //! When the budget is used up and at least a quarter of it waits, a connection that waits
 //! for much is closed, of the address that waits for most: for no less than the average of
@@ -28,15 +30,23 @@ use crate::{
     warnings::WarningLimiter,
 };
 
+mod arriving;
 mod body;
 mod connections;
 mod totals;
 
-pub use self::body::{Body, ReadError, ReadLimits, Reader};
+pub use self::{
+    arriving::Arriving,
+    body::{Body, ReadError, ReadLimits, Reader},
+};
 use self::{connections::Connections, totals::Totals};
 
 /// The memory of a call without its headers and its message.
 pub const CALL_BYTES: usize = 8 << 10;
+
+/// The memory of a connection with its buffers. It counts only while the peer has to send the
+/// rest of something, or to take an answer: the number of idle connections has a bound of its own.
+pub const CONNECTION_BYTES: usize = 24 << 10;
 
 /// The least share of an address.
 const LEAST_SHARE: usize = 2 * CALL_BYTES;
@@ -67,8 +77,10 @@ struct Usage {
 struct Bytes {
     /// Those that do not wait for the peer.
     deciding: usize,
-    /// Those that wait for the peer.
+    /// Those that wait for the peer, without those of the connection itself.
     waiting: usize,
+    /// The number of things that the peer has to end, for which the connection counts.
+    unfinished: usize,
     /// Whether the connection is being closed, so that they will be free soon.
     closed: bool,
 }
@@ -76,6 +88,10 @@ struct Bytes {
 impl Bytes {
     fn of_kind(&mut self, waits: bool) -> &mut usize {
         if waits { &mut self.waiting } else { &mut self.deciding }
+    }
+
+    fn all_waiting(self) -> usize {
+        self.waiting + if 0 < self.unfinished { CONNECTION_BYTES } else { 0 }
     }
 }
 
@@ -103,6 +119,12 @@ pub struct Held {
     is_answer: bool,
 }
 
+/// The memory of a connection that is in use for the peer until this is dropped.
+#[derive(Debug)]
+pub struct HeldConnection {
+    share: Arc<Share>,
+}
+
 impl Budget {
     /// A budget of `most` bytes.
     pub fn new(most: usize, metrics: Arc<Metrics>) -> Arc<Self> {
@@ -120,6 +142,11 @@ impl Budget {
     pub fn connect(self: &Arc<Self>, peer: Option<SocketAddr>) -> Arc<Share> {
         let (id, usage) = self.connections.lock().add(peer);
         Arc::new(Share { budget: Arc::clone(self), usage, id })
+    }
+
+    /// Its bytes.
+    pub fn most(&self) -> usize {
+        self.most
     }
 
     /// Counts a call that was ended because of its peer.
@@ -168,7 +195,11 @@ impl Budget {
         }
         usage.closed.notify_one();
         self.count_cut_off(CutOff::ConnectionClosed);
-        self.closed.warn(&Hoarder { peer: usage.address, bytes: before.waiting, most: self.most });
+        self.closed.warn(&Hoarder {
+            peer: usage.address,
+            bytes: before.all_waiting(),
+            most: self.most,
+        });
     }
 }
 
@@ -201,10 +232,11 @@ impl Usage {
     }
 
     fn waiting(&self) -> usize {
-        let bytes = self.bytes.lock();
-        if bytes.closed { 0 } else { bytes.waiting }
+        let bytes = *self.bytes.lock();
+        if bytes.closed { 0 } else { bytes.all_waiting() }
     }
 
+    /// Without the memory of the connection itself.
     fn open(&self) -> usize {
         let bytes = self.bytes.lock();
         bytes.deciding + bytes.waiting
@@ -264,6 +296,13 @@ impl Share {
         Ok(held)
     }
 
+    /// Uses [`CONNECTION_BYTES`] as well, because something waits for the peer: once for all
+    /// that waits at the same time. The connection has them already, so they are not refused.
+    pub fn hold_connection(self: &Arc<Self>) -> HeldConnection {
+        self.change(|it| it.unfinished += 1);
+        HeldConnection { share: Arc::clone(self) }
+    }
+
     /// Uses `bytes` of an answer, until the peer has taken them.
     ///
     /// # Errors
@@ -299,16 +338,17 @@ impl Held {
         self.make_room().inspect_err(|_| self.shrink(bytes))
     }
 
-    /// Uses so many bytes if these are more.
+    /// Uses so many bytes from now on, more or fewer.
     ///
     /// # Errors
     ///
-    /// If the budget has no room.
-    pub fn grow_to(&mut self, bytes: usize) -> Result<(), NoRoom> {
-        match bytes.checked_sub(self.bytes) {
-            None | Some(0) => Ok(()),
-            Some(more) => self.grow(more),
+    /// If the budget has no room for more; nothing has changed then.
+    fn set(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        if self.bytes < bytes {
+            return self.grow(bytes - self.bytes);
         }
+        self.shrink(self.bytes - bytes);
+        Ok(())
     }
 
     fn make_room(&self) -> Result<(), NoRoom> {
@@ -332,8 +372,10 @@ impl Held {
 
     fn shrink(&mut self, bytes: usize) {
         let waits = self.waits;
-        self.share.change(|it| *it.of_kind(waits) -= bytes);
-        self.bytes -= bytes;
+        if 0 < bytes {
+            self.share.change(|it| *it.of_kind(waits) -= bytes);
+            self.bytes -= bytes;
+        }
     }
 
     /// The bytes wait for the peer from now on.
@@ -386,6 +428,12 @@ struct HeldText {
 impl AsRef<[u8]> for HeldText {
     fn as_ref(&self) -> &[u8] {
         self.text.as_bytes()
+    }
+}
+
+impl Drop for HeldConnection {
+    fn drop(&mut self) {
+        self.share.change(|it| it.unfinished -= 1);
     }
 }
 

@@ -17,12 +17,14 @@ pub mod codec;
 pub mod connection;
 mod frames;
 mod health;
+mod kept;
 pub mod method;
 pub mod observed;
 pub mod request;
 mod response;
 pub mod routes;
 pub mod server;
+mod table;
 mod timeout;
 pub mod unread;
 

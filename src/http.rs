@@ -29,6 +29,7 @@ use crate::{
     service::Service, store::Store,
 };
 
+mod heads;
 mod page_places;
 mod pages;
 mod rule_lines;

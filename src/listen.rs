@@ -6,6 +6,7 @@ use tokio::time;
 
 use crate::{metrics::Metrics, net::Address, warnings::WarningLimiter};
 
+mod ciphertext;
 mod connection;
 mod encryption;
 mod memory;

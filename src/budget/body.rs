@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use tokio::time::timeout;
 
-use super::{Held, NoRoom};
+use super::{Held, HeldConnection, NoRoom};
 use crate::metrics::CutOff;
 
 /// The first block of a body that arrives in parts, in bytes.
@@ -63,6 +63,8 @@ pub struct Reader<S> {
     /// Whether the body arrives without being asked for.
     asked: bool,
     buffer: Buffer,
+    /// Set once it waits for the peer.
+    connection: Option<HeldConnection>,
 }
 
 impl<S, E> Reader<S>
@@ -72,7 +74,7 @@ where
     /// `held` are the bytes of the call without its body.
     pub fn new(chunks: S, limits: ReadLimits, held: Held) -> Self {
         let buffer = Buffer { held, whole: None, blocks: Vec::new(), len: 0 };
-        Self { chunks, limits, asked: true, buffer }
+        Self { chunks, limits, asked: true, buffer, connection: None }
     }
 
     /// A reader of a body that arrives only once it has been asked for, so that the first
@@ -104,6 +106,9 @@ where
                         return Poll::Pending;
                     }
                     self.buffer.copy()?;
+                    if self.connection.is_none() {
+                        self.connection = Some(self.buffer.held.share.hold_connection());
+                    }
                     self.buffer.held.wait()?;
                     return Poll::Pending;
                 }

@@ -179,3 +179,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_memory_of_a_connection_counts_once_while_it_waits() {
+    let budget = budget();
+    let share = budget.connect(None);
+    let mut head = Arriving::new(&share);
+    assert_eq!(totals(&budget), [0, 0, 0]);
+    head.set(500).unwrap();
+    let answer = share.hold_connection();
+    assert_eq!(totals(&budget), [0, CONNECTION_BYTES + 500, 0]);
+    head.set(100).unwrap();
+    assert_eq!(totals(&budget), [0, CONNECTION_BYTES + 100, 0]);
+    head.set(0).unwrap();
+    assert_eq!(totals(&budget), [0, CONNECTION_BYTES, 0]);
+    drop(answer);
+    assert_eq!(totals(&budget), [0, 0, 0]);
+    assert!(head.set(MOST).is_err());
+}

@@ -46,6 +46,6 @@ impl Totals {
 
 /// The bytes of a connection in each total.
 fn parts(bytes: Bytes) -> [usize; 3] {
-    let Bytes { deciding, waiting, closed } = bytes;
-    if closed { [0, 0, deciding + waiting] } else { [deciding, waiting, 0] }
+    let (deciding, waiting) = (bytes.deciding, bytes.all_waiting());
+    if bytes.closed { [0, 0, deciding + waiting] } else { [deciding, waiting, 0] }
 }

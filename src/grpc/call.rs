@@ -36,8 +36,12 @@ const MAX_LONG_STREAMS: usize = 8;
 /// The memory of the buffers of a stream of reflection.
 const REFLECTION_BYTES: usize = 2 * CALL_BYTES;
 
-/// The memory of a header, about, without its name and value.
-const HEADER_BYTES: usize = 160;
+/// The memory of a health watch, beside that of a call.
+const WATCH_BYTES: usize = CALL_BYTES;
+
+/// The memory of a header, about, without its name and value, and with the room that is left
+/// when a table of headers has grown.
+pub(super) const HEADER_BYTES: usize = 224;
 
 /// The longest name of an encoding. tonic repeats the name if it does not know it, and each
 /// of its bytes may become three in the answer.
@@ -131,6 +135,7 @@ impl Caller {
     ) {
         let (mut parts, body) = request.into_parts();
         cut_encoding(&mut parts.headers);
+        parts.uri = copy(&parts.uri);
         let kind = self.methods.kinds.of(parts.uri.path());
         match self.share.hold(CALL_BYTES + header_bytes(&parts), false) {
             Ok(held) => {
@@ -212,6 +217,7 @@ impl Caller {
         }
         // It counts until it ends.
         held.wait()?;
+        held.grow(WATCH_BYTES)?;
         self.send(response, respond).await
     }
 
@@ -305,6 +311,7 @@ impl Caller {
         if data.is_empty() {
             return Ok(());
         }
+        let _connection = self.share.hold_connection();
         let _waiting = self.share.hold_answer(CALL_BYTES + data.len())?;
         let rest = async {
             while !data.is_empty() {
@@ -325,6 +332,13 @@ impl Caller {
         let held = self.share.hold_answer(bytes.len())?;
         Ok(stream.send_data(Chunk { bytes, _held: Some(held) }, false)?)
     }
+}
+
+/// The path and authority in memory of their own. h2 leaves them in the buffer in which they
+/// arrived, with other frames.
+fn copy(uri: &http::Uri) -> http::Uri {
+    // An error is impossible, because h2 has parsed it.
+    uri.to_string().try_into().unwrap_or_default()
 }
 
 /// Cuts the name of the encoding.

@@ -10,9 +10,13 @@ use tracing::debug;
 use super::{
     call::{self, Caller, Chunk},
     frames::Frames,
+    kept::AllKept,
     routes::Methods,
 };
-use crate::{budget::Budget, listen::Connection};
+use crate::{
+    budget::{Budget, Share},
+    listen::Connection,
+};
 
 /// The bytes of one answer that wait to be written.
 const SEND_BUFFER: usize = 64 << 10;
@@ -22,6 +26,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The time to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The time to end the calls of a connection that has to end for the memory that it keeps.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The bounds on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +55,24 @@ pub(super) struct ConnectionServer {
     pub(super) methods: Methods,
     pub(super) limits: ConnectionLimits,
     pub(super) budget: Arc<Budget>,
+    pub(super) kept: AllKept,
 }
 
 impl ConnectionServer {
     /// Serves a connection until it closes. When `stop` becomes true, the client is asked
     /// to make no more calls.
-    pub(super) async fn serve(self, connection: Connection, stop: watch::Receiver<bool>) {
-        if let Err(error) = self.try_serve(connection, stop).await {
+    pub(super) async fn serve(
+        self,
+        mut connection: Connection,
+        share: Arc<Share>,
+        stop: watch::Receiver<bool>,
+    ) {
+        if let Err(error) = connection.await_preface().await {
+            debug!("a connection failed: {error}");
+            return;
+        }
+        // Boxed, because a connection without a preface should not have room for it.
+        if let Err(error) = Box::pin(self.try_serve(connection, share, stop)).await {
             debug!("a connection failed: {error}");
         }
     }
@@ -62,9 +80,11 @@ impl ConnectionServer {
     async fn try_serve(
         self,
         mut connection: Connection,
-        mut stop: watch::Receiver<bool>,
+        share: Arc<Share>,
+        stop: watch::Receiver<bool>,
     ) -> Result<(), h2::Error> {
-        let Self { methods, limits, budget } = self;
+        let Self { methods, limits, kept, .. } = self;
+        let mut kept = kept.connect();
         let peer = connection.connect_info();
         let age = limits.max_age.map(|age| spread(age, fastrand::f64()));
         if let (Some(age), Some(grace)) = (age, limits.max_age_grace) {
@@ -72,7 +92,6 @@ impl ConnectionServer {
         }
         connection.limit_stalls(limits.transfer_timeout);
         let activity = connection.activity();
-        let share = budget.connect(peer.remote_addr());
         let frames = Frames::new(connection, Arc::clone(&share), limits.transfer_timeout);
         let mut connection = handshake(frames, limits).await?;
         let pings = connection.ping_pong();
@@ -85,18 +104,9 @@ impl ConnectionServer {
             long_streams: call::long_streams(),
         });
 
-        let leave = async {
-            tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => {}
-                () = sleep(age) => {}
-            }
-        };
-        let lost = async {
-            tokio::select! {
-                () = share.closed() => {}
-                () = silence(pings) => {}
-            }
-        };
+        let (keeps_much, too_much) = watch::channel(false);
+        let leave = has_to_leave(stop, age, too_much.clone());
+        let lost = is_lost(&share, pings, too_much);
         pin!(leave, lost);
         let mut leaving = false;
         loop {
@@ -120,6 +130,10 @@ impl ConnectionServer {
             let Some(call) = call.await else { return Ok(()) };
             let (request, respond) = call?;
             caller.start(request, respond);
+            // Each call in flight has the caller.
+            if !kept.note_calls(Arc::strong_count(&caller)) {
+                keeps_much.send_replace(true);
+            }
         }
     }
 }
@@ -143,6 +157,34 @@ async fn sleep(time: Option<Duration>) {
         Some(time) => time::sleep(time).await,
         None => std::future::pending().await,
     }
+}
+
+/// Completes when the client should make no more calls.
+async fn has_to_leave(
+    mut stop: watch::Receiver<bool>,
+    age: Option<Duration>,
+    too_much: watch::Receiver<bool>,
+) {
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = sleep(age) => {}
+        () = after(too_much, Duration::ZERO) => {}
+    }
+}
+
+/// Completes when the connection has to be closed.
+async fn is_lost(share: &Share, pings: Option<PingPong>, too_much: watch::Receiver<bool>) {
+    tokio::select! {
+        () = share.closed() => {}
+        () = silence(pings) => {}
+        () = after(too_much, LEAVE_TIMEOUT) => {}
+    }
+}
+
+/// Completes so long after `moment` has become true.
+async fn after(mut moment: watch::Receiver<bool>, time: Duration) {
+    let _ = moment.wait_for(|it| *it).await;
+    time::sleep(time).await;
 }
 
 /// Completes when the peer does not answer a ping.

@@ -1,9 +1,10 @@
 //! A connection whose unfinished frames are bounded in bytes and time: h2 keeps a frame, or
-//! a block of headers in several frames, until it is whole.
+//! a block of headers in several frames, until it is whole. Headers that the client adds to the
+//! table of HPACK are bounded in bytes.
 
 use std::{
     future::Future,
-    io,
+    io, mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -15,8 +16,9 @@ use tokio::{
     time::{self, Sleep},
 };
 
+use super::{call::HEADER_BYTES, table::Table};
 use crate::{
-    budget::{Held, Share},
+    budget::{Arriving, Share},
     listen::Connection,
 };
 
@@ -25,6 +27,10 @@ const HEAD: usize = 9;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const PRIORITY: u8 = 32;
+/// The bytes of a priority (section 6.2).
+const PRIORITY_LEN: usize = 5;
 
 /// Finds the ends of frames and blocks of headers (RFC 9113, sections 4.1 and 6.10).
 #[derive(Debug)]
@@ -35,6 +41,15 @@ struct Scanner {
     /// The bytes of the payload that have not arrived.
     missing: usize,
     in_headers: bool,
+    /// The bytes before the headers of the frame that have not arrived, and whether the first
+    /// of them is the length of the padding.
+    prefix: usize,
+    is_padded: bool,
+    /// The bytes of the headers of the frame that have not arrived.
+    headers: usize,
+    table: Table,
+    /// The bytes of the connection.
+    position: u64,
     /// The bytes since the last end.
     unfinished: usize,
     /// The number of ends.
@@ -43,9 +58,19 @@ struct Scanner {
 
 impl Scanner {
     fn new() -> Self {
-        let missing = PREFACE;
-        let head = [0; HEAD];
-        Self { head, head_len: 0, missing, in_headers: false, unfinished: 0, ends: 0 }
+        Self {
+            head: [0; HEAD],
+            head_len: 0,
+            missing: PREFACE,
+            in_headers: false,
+            prefix: 0,
+            is_padded: false,
+            headers: 0,
+            table: Table::new(),
+            position: 0,
+            unfinished: 0,
+            ends: 0,
+        }
     }
 
     fn read(&mut self, mut bytes: &[u8]) {
@@ -56,9 +81,11 @@ impl Scanner {
             self.unfinished += part.len();
             if 0 < self.missing {
                 self.missing -= part.len();
+                self.read_headers(part);
             } else {
                 self.read_head(part);
             }
+            self.position += part.len() as u64;
             if self.missing == 0 && self.head_len == 0 && !self.in_headers {
                 self.unfinished = 0;
                 self.ends += 1;
@@ -79,9 +106,41 @@ impl Scanner {
         self.head_len = 0;
         let [high, middle, low, kind, flags, ..] = self.head;
         self.missing = (usize::from(high) << 16) | (usize::from(middle) << 8) | usize::from(low);
-        if matches!(kind, HEADERS | CONTINUATION) {
-            self.in_headers = flags & END_HEADERS == 0;
+        self.headers = 0;
+        if !matches!(kind, HEADERS | CONTINUATION) {
+            self.table.begin_frame(self.missing);
+            return;
         }
+        self.in_headers = flags & END_HEADERS == 0;
+        if kind == HEADERS {
+            self.table.begin_block();
+        }
+        self.table.begin_headers(self.missing);
+        self.is_padded = kind == HEADERS && flags & PADDED != 0;
+        let has_priority = kind == HEADERS && flags & PRIORITY != 0;
+        let priority = if has_priority { PRIORITY_LEN } else { 0 };
+        self.prefix = (usize::from(self.is_padded) + priority).min(self.missing);
+        self.headers = self.missing - self.prefix;
+    }
+
+    /// The memory of the frame, or of the block of headers, that has arrived in part.
+    fn unfinished_memory(&self) -> usize {
+        let fields = if self.in_headers { self.table.fields() } else { 0 };
+        self.unfinished + fields * HEADER_BYTES
+    }
+
+    /// Reads the headers in a part of a payload.
+    fn read_headers(&mut self, part: &[u8]) {
+        let (prefix, rest) = part.split_at(self.prefix.min(part.len()));
+        self.prefix -= prefix.len();
+        if let Some(padding) = prefix.first()
+            && mem::take(&mut self.is_padded)
+        {
+            self.headers = self.headers.saturating_sub(usize::from(*padding));
+        }
+        let (headers, _padding) = rest.split_at(self.headers.min(rest.len()));
+        self.headers -= headers.len();
+        self.table.read(headers, self.position);
     }
 }
 
@@ -91,7 +150,7 @@ struct Unfinished {
     /// The number of ends before it.
     ends: u64,
     deadline: Pin<Box<Sleep>>,
-    held: Held,
+    arriving: Arriving,
 }
 
 /// A connection that counts what h2 keeps.
@@ -102,18 +161,25 @@ pub(super) struct Frames {
     timeout: Duration,
     scanner: Scanner,
     unfinished: Option<Unfinished>,
+    /// The memory that the table of headers keeps.
+    table: Arriving,
 }
 
 impl Frames {
     /// Frames have `timeout` to arrive whole.
     pub(super) fn new(connection: Connection, share: Arc<Share>, timeout: Duration) -> Self {
-        Self { connection, share, timeout, scanner: Scanner::new(), unfinished: None }
+        let table = Arriving::new(&share);
+        let scanner = Scanner::new();
+        Self { connection, share, timeout, scanner, unfinished: None, table }
     }
 
     /// Fails if the frame that has arrived in part is late, or has no room. A frame that
     /// arrives at once is not counted.
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let pinned = self.scanner.table.pinned(self.scanner.position);
+        self.table.set(pinned).map_err(io::Error::other)?;
         let Scanner { ends, unfinished: bytes, .. } = self.scanner;
+        let memory = self.scanner.unfinished_memory();
         if bytes == 0 || self.unfinished.as_ref().is_some_and(|it| it.ends != ends) {
             self.unfinished = None;
         }
@@ -124,11 +190,10 @@ impl Frames {
             Some(unfinished) => unfinished,
             none => {
                 let deadline = Box::pin(time::sleep(self.timeout));
-                let held = self.share.hold(0, true).map_err(io::Error::other)?;
-                none.insert(Unfinished { ends, deadline, held })
+                none.insert(Unfinished { ends, deadline, arriving: Arriving::new(&self.share) })
             }
         };
-        unfinished.held.grow_to(bytes).map_err(io::Error::other)?;
+        unfinished.arriving.set(memory).map_err(io::Error::other)?;
         if unfinished.deadline.as_mut().poll(context).is_ready() {
             let why = "a frame, or a block of headers, did not arrive in time";
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));

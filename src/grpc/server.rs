@@ -9,6 +9,7 @@ use super::{
     FILE_DESCRIPTORS, Grpc, codec,
     connection::{ConnectionLimits, ConnectionServer},
     health,
+    kept::AllKept,
     method::{Kind, Method, SMALL},
     pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer,
     routes::Services,
@@ -82,7 +83,12 @@ impl<S: Store> Server<S> {
             .add(v1, &[REFLECTION])
             .add(v1alpha, &[REFLECTION])
             .methods();
-        let calls = ConnectionServer { methods, limits: self.limits, budget: self.budget };
+        let calls = ConnectionServer {
+            methods,
+            limits: self.limits,
+            kept: AllKept::new(self.budget.most()),
+            budget: self.budget,
+        };
         let acceptor = Acceptor { calls, encryption: self.encryption };
         let serve = |connection| acceptor.clone().serve_connection(connection, stop.clone());
         listener.serve(stop.clone(), serve).await;
@@ -101,11 +107,12 @@ impl Acceptor {
     async fn serve_connection(self, mut connection: Connection, stop: watch::Receiver<bool>) {
         // The server can end a connection in order only after the client's preface.
         connection.expect_preface_before(stop.clone());
+        let share = self.calls.budget.connect(connection.peer());
         if let Some(encryption) = &self.encryption {
-            let Some(encrypted) = encryption.begin(connection).await else { return };
+            let Some(encrypted) = encryption.begin(connection, &share).await else { return };
             connection = encrypted;
         }
-        self.calls.serve(connection, stop).await;
+        self.calls.serve(connection, share, stop).await;
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, http};
+use axum::{Router, http, response::Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -23,9 +23,10 @@ use tokio::{
 use tower::Service;
 use tracing::debug;
 
+use super::heads::{self, Heads, Progress};
 use crate::{
     budget::{Budget, Share},
-    listen::{Connection, Encryption, Listener},
+    listen::{Activity, Connection, Encryption, Listener},
 };
 
 /// The longest time from the first byte of a request to the first byte of the response,
@@ -74,12 +75,12 @@ impl Server {
     }
 
     async fn serve_connection(self, mut connection: Connection, stop: watch::Receiver<bool>) {
+        connection.expect_preface_before(stop.clone());
+        let share = self.budget.connect(connection.peer());
         if let Some(encryption) = &self.encryption {
-            connection.expect_preface_before(stop.clone());
-            let Some(encrypted) = encryption.begin(connection).await else { return };
+            let Some(encrypted) = encryption.begin(connection, &share).await else { return };
             connection = encrypted;
         }
-        let share = self.budget.connect(connection.peer());
         serve_requests(connection, self.router, share, stop).await;
     }
 }
@@ -90,26 +91,25 @@ async fn serve_requests(
     share: Arc<Share>,
     mut stop: watch::Receiver<bool>,
 ) {
+    if let Err(error) = connection.await_preface().await {
+        debug!("a connection failed: {error}");
+        return;
+    }
     connection.limit_requests(REQUEST_TIMEOUT);
-    let activity = connection.activity();
-    let extension = Arc::clone(&share);
     let turn = Arc::new(Turn::default());
-    let turns = Arc::clone(&turn);
-    let service = service_fn(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(Arc::clone(&extension));
-        let (activity, response) = (activity.clone(), router.clone().call(request));
-        let turns = Arc::clone(&turns);
-        async move {
-            turns.take().await;
-            let response = response.await;
-            activity.note_call();
-            response
-        }
-    });
+    let activity = connection.activity();
+    let heads = Heads::new(&mut connection, &share);
+    let requests = Requests {
+        router,
+        share: Arc::clone(&share),
+        activity,
+        turn: Arc::clone(&turn),
+        progress: heads.progress(),
+    };
+    let service = service_fn(move |request| requests.answer(request));
     let mut server = http1::Builder::new();
     server.max_buf_size(BUFFER).max_headers(MOST_HEADERS);
-    let stream = TokioIo::new(&mut connection);
-    let mut serving = Box::pin(server.serve_connection(stream, service));
+    let mut serving = Box::pin(server.serve_connection(TokioIo::new(heads), service));
     let mut stopping = false;
     let mut ends = stop.clone();
     let stopped = stop.wait_for(|stop| *stop);
@@ -140,6 +140,39 @@ async fn serve_requests(
         biased;
         _ = time::timeout(REFUSAL_TIMEOUT, refuse(connection, speaks_http_2)) => {}
         _ = ends.wait_for(|stop| *stop) => {}
+    }
+}
+
+/// Answers the requests of a connection.
+struct Requests {
+    router: Router,
+    share: Arc<Share>,
+    activity: Activity,
+    turn: Arc<Turn>,
+    progress: Arc<Progress>,
+}
+
+impl Requests {
+    fn answer(
+        &self,
+        mut request: http::Request<Incoming>,
+    ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+        self.progress.begin_answer();
+        let is_long = heads::is_long(&request);
+        request.extensions_mut().insert(Arc::clone(&self.share));
+        let response = self.router.clone().call(request);
+        let (turn, progress) = (Arc::clone(&self.turn), Arc::clone(&self.progress));
+        let activity = self.activity.clone();
+        async move {
+            turn.take().await;
+            let mut response = response.await?;
+            activity.note_call();
+            progress.end_answer();
+            if is_long {
+                heads::close_after(&mut response);
+            }
+            Ok(response)
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{self, Future},
     io,
     net::SocketAddr,
     pin::Pin,
@@ -11,9 +11,10 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     sync::watch,
     task::coop,
     time::{self, Sleep},
@@ -22,10 +23,11 @@ use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::{
+    ciphertext::{Ciphertext, Decryption},
     room::{Activity, Place},
     stalls::StallTimeout,
 };
-use crate::tls::Protocol;
+use crate::{budget::Share, tls::Protocol};
 
 /// The time within which a new connection must finish its TLS handshake and send
 /// the preface of its protocol.
@@ -35,6 +37,10 @@ const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// its turn. A connection that reads much pauses then, so that a call counts in the budget
 /// before the next are read.
 const BYTES_PER_UNIT: usize = 64;
+
+/// The bytes of a new connection that are read at once. hyper recognizes HTTP/2 only by its
+/// whole preface.
+const READ_AHEAD: usize = 64;
 
 /// A byte stream: plain or encrypted, over any kind of socket.
 pub(super) type Stream = Box<dyn Duplex>;
@@ -52,6 +58,10 @@ pub struct Connection {
     peer: Option<SocketAddr>,
     /// Set until the preface has arrived.
     preface: Option<PrefaceTimeout>,
+    /// The preface, to be read once more.
+    read_ahead: Bytes,
+    /// Set on an encrypted connection.
+    decryption: Option<Arc<Decryption>>,
     /// The end of its maximum age.
     end: Option<Pin<Box<Sleep>>>,
     stalls: Option<StallTimeout>,
@@ -79,7 +89,16 @@ impl Connection {
     ) -> Self {
         let deadline = Box::pin(time::sleep(PREFACE_TIMEOUT));
         let preface = Some(PrefaceTimeout { missing: preface_length, deadline });
-        Self { stream, peer, preface, end: None, stalls: None, place }
+        Self {
+            stream,
+            peer,
+            preface,
+            read_ahead: Bytes::new(),
+            decryption: None,
+            end: None,
+            stalls: None,
+            place,
+        }
     }
 
     /// Ends the preface timeout early when `stop` becomes true.
@@ -95,31 +114,57 @@ impl Connection {
         }
     }
 
-    /// Performs the TLS handshake, within the preface timeout. The preface follows
-    /// the handshake.
+    /// Waits for the preface, or for a line that is none. It is read once more afterwards. So
+    /// nothing that takes memory has to be made for a client that does not begin to speak.
     ///
     /// # Errors
     ///
-    /// If the handshake fails or times out, or if the client does not offer the protocol
-    /// and must.
+    /// If the preface does not arrive in time, or if there is no place for the connection.
+    pub async fn await_preface(&mut self) -> io::Result<()> {
+        let mut preface = Vec::with_capacity(READ_AHEAD);
+        while self.preface.is_some() && !preface.contains(&b'\n') {
+            if self.read_buf(&mut preface).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        self.read_ahead = preface.into();
+        Ok(())
+    }
+
+    /// Performs the TLS handshake, within the preface timeout. The preface follows
+    /// the handshake. Bytes count in the budget until they are decrypted.
+    ///
+    /// # Errors
+    ///
+    /// If the handshake fails or times out, if the budget has no room for it, or if the client
+    /// does not offer the protocol and must.
     pub(super) async fn encrypt(
         mut self,
         config: Arc<ServerConfig>,
         protocol: Protocol,
+        share: &Arc<Share>,
     ) -> io::Result<Self> {
-        let handshake = TlsAcceptor::from(config).accept(self.stream);
-        let encrypted = match &mut self.preface {
-            Some(preface) => tokio::select! {
-                encrypted = handshake => encrypted?,
-                () = preface.deadline.as_mut() => return Err(no_preface()),
-            },
-            None => handshake.await?,
+        let ciphertext = Ciphertext::new(self.stream, share);
+        let decryption = ciphertext.decryption();
+        let handshake = TlsAcceptor::from(config).accept(ciphertext);
+        let preface = &mut self.preface;
+        let late = async {
+            match preface {
+                Some(preface) => preface.deadline.as_mut().await,
+                None => future::pending().await,
+            }
         };
+        let encrypted = tokio::select! {
+            encrypted = handshake => encrypted?,
+            () = late => return Err(no_preface()),
+            () = share.closed() => return Err(no_memory()),
+        };
+        decryption.progress();
         // A client that offers others only has been rejected.
         if encrypted.get_ref().1.alpn_protocol().is_none() && !protocol.is_implied() {
             return Err(io::Error::other("the client does not offer h2 by ALPN"));
         }
-        Ok(Self { stream: Box::new(encrypted), ..self })
+        Ok(Self { stream: Box::new(encrypted), decryption: Some(decryption), ..self })
     }
 
     /// Closes the connection after `age` from now, whatever is in flight.
@@ -171,6 +216,10 @@ fn no_preface() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the client sent no complete preface in time")
 }
 
+fn no_memory() -> io::Error {
+    io::Error::new(io::ErrorKind::OutOfMemory, "closed to make room for calls in flight")
+}
+
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -185,10 +234,24 @@ impl AsyncRead for Connection {
                 "the connection has reached its maximum age",
             )));
         }
+        if !self.read_ahead.is_empty() {
+            let length = self.read_ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.read_ahead.split_to(length));
+            let read = Poll::Ready(Ok(()));
+            return match &mut self.stalls {
+                Some(stalls) => stalls.on_read(read, length, context),
+                None => read,
+            };
+        }
         let before = buffer.filled().len();
         let mut read = Pin::new(&mut self.stream).poll_read(context, buffer);
         let arrived = buffer.filled().len() - before;
         spend_turn(arrived, context);
+        if 0 < arrived
+            && let Some(decryption) = &self.decryption
+        {
+            decryption.progress();
+        }
         if let Some(stalls) = &mut self.stalls {
             read = stalls.on_read(read, arrived, context);
         }
@@ -203,7 +266,7 @@ impl AsyncRead for Connection {
         }
         ready!(preface.deadline.as_mut().poll(context));
         // A completed future must not be polled again.
-        preface.deadline = Box::pin(std::future::ready(()));
+        preface.deadline = Box::pin(future::ready(()));
         Poll::Ready(Err(no_preface()))
     }
 }

@@ -6,6 +6,7 @@ use tracing::debug;
 
 use super::Connection;
 use crate::{
+    budget::Share,
     metrics::Metrics,
     tls::{CertificateReloader, Protocol, SharedServerConfig},
     warnings::ClientWarnings,
@@ -34,9 +35,9 @@ impl Encryption {
 
     /// Performs the TLS handshake of a connection, within the preface timeout. `None` if it
     /// fails, which is counted and logged.
-    pub async fn begin(&self, connection: Connection) -> Option<Connection> {
+    pub async fn begin(&self, connection: Connection, share: &Arc<Share>) -> Option<Connection> {
         let peer = connection.peer();
-        let error = match connection.encrypt(self.config.load_full(), self.protocol).await {
+        let error = match connection.encrypt(self.config.load_full(), self.protocol, share).await {
             Ok(connection) => return Some(connection),
             Err(error) => error,
         };

@@ -31,6 +31,7 @@ use tonic::Code;
 use crate::in_process::InProcess;
 
 mod attacker;
+mod buffers;
 
 use self::attacker::Attacker;
 
@@ -498,11 +499,11 @@ async fn half_frames_are_bounded() {
         open.push(begin_frame(&service, &half).await);
         sleep(Duration::from_millis(1)).await;
     }
-    // There is room for 65 of them.
+    // There is room for 25 of them, with the memory of their connections.
     let labels = [("reason", "connection_closed")];
     let metrics = service.metrics().await;
     let closed = metrics.value("tollgate_calls_cut_off_total", &labels);
-    assert!((35.0..50.0).contains(&closed), "{closed}");
+    assert!((70.0..90.0).contains(&closed), "{closed}");
     let beside = service.raw_grpc().await;
     assert_eq!(beside.call(&message()[5..]).await.code, Code::Ok);
 }

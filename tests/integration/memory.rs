@@ -163,22 +163,31 @@ fn send_on_each(to: SocketAddr, bytes: &[u8], connections: u32) -> Vec<TcpStream
     open
 }
 
-/// The beginning of a gRPC call: a frame with headers, to be continued in another.
-fn half_headers() -> Vec<u8> {
-    // Without Huffman coding, not to be kept: `x`, and a value of 1,000 bytes.
-    let header = [&[0, 1, b'x', 0x7f, 0xe9, 0x06][..], &[b'y'; 1_000]].concat();
-    let block = header.repeat(14);
-    let length = u32::try_from(block.len()).unwrap().to_be_bytes();
-    let frame = [&length[1..], &[1, 0, 0, 0, 0, 1], &block].concat();
-    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", &frame[..]].concat()
+/// A gRPC connection with so many calls at the same time, which have an answer each.
+fn whole_calls(calls: u32) -> Vec<u8> {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    // POST, http, and a literal `:path`, not to be kept.
+    let path = b"/grpc.health.v1.Health/Check";
+    let block = [&[0x83, 0x86, 0x04, u8::try_from(path.len()).unwrap()], &path[..]].concat();
+    let length = u8::try_from(block.len()).unwrap();
+    for call in 0..calls {
+        let stream = (2 * call + 1).to_be_bytes();
+        bytes.extend([&[0, 0, length, 1, 4], &stream[..], &block].concat());
+    }
+    for call in 0..calls {
+        let stream = (2 * call + 1).to_be_bytes();
+        bytes.extend([&[0, 0, 5, 0, 1], &stream[..], &[0; 5]].concat());
+    }
+    bytes
 }
 
-/// The figure of docs/security.md, which `k8s/tollgate.yaml` relies on.
+/// The figure of docs/security.md, which `k8s/tollgate.yaml` relies on: the memory of a
+/// connection that does not count in `MAX_BYTES_IN_FLIGHT`.
 #[test]
-fn a_connection_takes_80_kib_at_most() {
-    const CONNECTIONS: u32 = 900;
-    let half_head = [b"GET /ready HTTP/1.1\r\nx: ", &[b'y'; 31_000][..]].concat();
-    for (listener, bytes) in [("http", half_head), ("grpc", half_headers())] {
+fn an_idle_connection_takes_80_kib_at_most() {
+    const CONNECTIONS: u32 = 400;
+    let request = format!("GET /ready HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(8_000));
+    for (listener, bytes) in [("http", request.into_bytes()), ("grpc", whole_calls(10))] {
         // A fourth of them may be unfinished handshakes.
         let settings = [("MAX_CONNECTIONS", "4000"), ("MAX_CONNECTIONS_PER_PEER", "0")];
         let service = Tollgate::start(RULES, &settings);

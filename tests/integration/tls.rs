@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream as Plain},
+    net::{Ipv4Addr, SocketAddr, TcpStream as Plain},
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
@@ -21,7 +21,10 @@ use testkit::{
     unique_value,
     wait::{TIMEOUT, eventually},
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
+};
 use tokio_rustls::client::TlsStream;
 use tonic::{
     Code,
@@ -277,6 +280,42 @@ async fn unfinished_handshakes_take_no_places_of_connections() {
     assert!(metrics.value("tollgate_unfinished_handshakes", &listener) <= 16.0);
     assert_eq!(metrics.value("tollgate_connections", &listener), 2.0);
     service.wait_for_log("unfinished handshakes");
+}
+
+/// The beginning of a ClientHello of 60,000 bytes, in records of 16 KiB.
+fn half_hello() -> Vec<u8> {
+    let hello = [&[1, 0, 0xea, 0x60][..], &[b'x'; 50_000]].concat();
+    let mut records = Vec::new();
+    for part in hello.chunks(16 << 10) {
+        let length = u16::try_from(part.len()).unwrap().to_be_bytes();
+        records.extend([&[0x16, 3, 1], &length[..], part].concat());
+    }
+    records
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_handshakes_are_bounded_in_bytes() {
+    let authority = CertificateAuthority::new();
+    let settings = [("MAX_BYTES_IN_FLIGHT", "4194304")];
+    let service = start(&secret(&authority), &[], &settings);
+    let config = authority.client_config(None, &VERSIONS);
+    let established = connect(service.grpc, &config).await;
+    assert!(answers(&established).await);
+    let idle = service.resident_memory();
+    let mut unfinished = Vec::new();
+    for _ in 0..900 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, 5), 0).into()).unwrap();
+        let mut stream = socket.connect(service.grpc).await.unwrap();
+        let _ = stream.write_all(&half_hello()).await;
+        unfinished.push(stream);
+    }
+    let next = connect(service.grpc, &config).await;
+    assert!(answers(&next).await && answers(&established).await);
+    let cost = service.peak_memory().saturating_sub(idle) >> 20;
+    println!("half handshakes: {cost} MiB");
+    // Without a bound, they take 60.
+    assert!(cost < 40, "{cost} MiB");
 }
 
 #[test]
