@@ -8,6 +8,7 @@ use tracing::info;
 
 use crate::{
     budget::Budget,
+    check,
     decision_log::{DecisionLog, DecisionLogWriter},
     engine::{Engine, fallback::Fallback},
     grpc,
@@ -308,7 +309,9 @@ impl OptionalTasks {
 
 /// The protocols on the main HTTP port: one line for each.
 fn http_protocols<S: Store>(service: &Arc<Service<S>>, json_max_bytes: usize) -> Router {
-    Router::new().merge(json::routes(Arc::clone(service), json_max_bytes))
+    Router::new()
+        .merge(json::routes(Arc::clone(service), json_max_bytes))
+        .merge(check::routes(Arc::clone(service)))
 }
 
 /// Parts of all HTTP servers.

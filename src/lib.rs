@@ -39,6 +39,7 @@
 //! | [`http`]       | state of the process                   | health checks and pages        |
 //! | [`grpc`]       | Envoy's protobuf                       | Envoy's protobuf               |
 //! | [`json`]       | JSON                                   | JSON                           |
+//! | [`check`]      | HTTP requests of proxies               | HTTP statuses                  |
 //! | [`xds`]        | rules from a management server         | the active rules               |
 //! | [`statsd`]     | statistics                             | packets for StatsD servers     |
 //! | [`settings`]   | flags and environment                  | [`settings::Settings`]         |
@@ -98,6 +99,7 @@ pub mod listen;
 pub mod http;
 pub mod grpc;
 pub mod json;
+pub mod check;
 pub mod xds;
 pub mod statsd;
 pub mod settings;

@@ -19,6 +19,7 @@ use crate::{
     time::Timestamp,
 };
 
+mod check_counters;
 pub mod chunks;
 mod definition;
 mod domain_counters;
@@ -33,13 +34,17 @@ mod store_statistics;
 pub mod store_timer;
 pub mod tags;
 
-pub use self::latency::TimeUnit;
 use self::{
+    check_counters::CheckCounters,
     domain_counters::DomainCounters,
     process_statistics::{CertificateStatistics, ProcessStatistics, XdsStatistics},
     samples::{Sample, SampleValue},
     series::{HitCounts, SeriesTable},
     tags::Tags,
+};
+pub use self::{
+    check_counters::{CheckFault, CheckResult},
+    latency::TimeUnit,
 };
 
 /// All statistics of this process.
@@ -52,6 +57,7 @@ pub struct Metrics {
     /// Registered by the xDS client, so that an alert on it concerns no other process.
     xds: OnceLock<XdsStatistics>,
     unmatched: DomainCounters,
+    checks: CheckCounters,
     series: SeriesTable,
     store: StoreStats,
     near_limit_ratio: f32,
@@ -159,12 +165,16 @@ impl Metrics {
         for reason in CutOff::ALL {
             process.cut_off.with_label_values(&[reason.label()]);
         }
+        for reason in CheckFault::labels() {
+            process.misconfigured_checks.with_label_values(&[reason]);
+        }
         for error in [ErrorType::Service, ErrorType::Store] {
             process.errors.with_label_values(&[error.label()]);
         }
         Self {
             registry,
             unmatched: DomainCounters::new(process.unmatched.clone()),
+            checks: CheckCounters::new(process.checks.clone()),
             series: SeriesTable::new(process.series_folded.clone(), process.series_lost.clone()),
             process,
             certificates: OnceLock::new(),
@@ -292,6 +302,17 @@ impl Metrics {
         self.process.response_time.with_label_values(&[method]).observe(time.as_secs_f64());
     }
 
+    /// Counts an HTTP check of `domain`, which must have rules. `dialect` must be one of a few
+    /// constants, as each creates a series.
+    pub fn count_check(&self, dialect: &'static str, domain: &str, result: CheckResult) {
+        self.checks.count(dialect, domain, result);
+    }
+
+    /// Counts an HTTP check that is answered with 400 or 404.
+    pub fn count_misconfigured_check(&self, fault: CheckFault) {
+        self.process.misconfigured_checks.with_label_values(&[fault.label()]).inc();
+    }
+
     /// Counts a call to the counter store that took `time`.
     fn count_store_call(&self, time: Duration, succeeded: bool) {
         self.process.store_time.observe(time.as_secs_f64());
@@ -307,6 +328,7 @@ impl Metrics {
     pub fn install_rules(&self, rules: &RuleTree) {
         self.series.install(rules);
         self.unmatched.install(rules);
+        self.checks.install(rules);
         self.process.load_attempts.inc();
         self.process.loads.inc();
         self.process.rules_rejected.set(0);

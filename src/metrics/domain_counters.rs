@@ -12,7 +12,7 @@ use crate::rules::{
 
 /// The most domains with a series of their own since the start of the process. Further
 /// domains share one.
-const MAX_DOMAINS: usize = 1_000;
+pub(super) const MAX_DOMAINS: usize = 1_000;
 
 /// One counter for each domain that has had rules. It stays when its domain goes, because
 /// a counter must not fall.

@@ -92,9 +92,20 @@ impl InProcess {
 
     /// Starts the service with this clock.
     pub async fn start_with(clock: Arc<dyn Clock>, rules: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_with_files(clock, &[("rules.yaml", rules)], settings).await
+    }
+
+    /// Starts the service with this clock and these rule files.
+    pub async fn start_with_files(
+        clock: Arc<dyn Clock>,
+        rules: &[(&str, &str)],
+        settings: &[(&str, &str)],
+    ) -> Self {
         let files = TempDir::new().unwrap();
         fs::create_dir(files.path().join("rules")).unwrap();
-        write_old(&files.path().join("rules/rules.yaml"), rules);
+        for (name, text) in rules {
+            write_old(&files.path().join("rules").join(name), text);
+        }
         let settings = read_settings(&files.path().join("rules"), settings);
         let (listeners, dialers) = Listeners::in_process(&settings.listeners);
         let (remote, signals) = Signals::from_remote();

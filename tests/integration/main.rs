@@ -9,6 +9,7 @@
 )]
 
 mod bounds;
+mod check;
 mod concurrency;
 mod connections;
 mod degraded;

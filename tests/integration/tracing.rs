@@ -209,6 +209,15 @@ async fn an_http_call_has_a_trace() {
         let spans = collector.wait_for_spans(seen + 1).split_off(seen);
         assert_eq!(only(&spans, name).attribute("http.request.method"), as_method);
     }
+    let seen = collector.wait_for_spans(0).len();
+    let headers = [("b3", parent.as_bytes())];
+    let path = "/check/envoy/edge/secret";
+    assert_eq!(http::get(service.http, path, &headers).status, 404);
+    let spans = collector.wait_for_spans(seen + 1).split_off(seen);
+    let check = only(&spans, "GET /check");
+    assert_eq!(check.trace_id(), TRACE);
+    assert_eq!(check.attribute("url.path"), "/check");
+    assert_eq!(check.attribute("http.response.status_code"), "404");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,204 @@
+//! The HTTP check: `/check/{dialect}/{domain}`, by any method, with which proxies ask before
+//! they serve a request.
+//!
+//! The status is the decision: 200, or 429 (403 for nginx). 400 and 404 are mistakes in the
+//! setup, 503 means that nothing was decided. Only the path decides which rules apply. It is
+//! read as it was sent, and so is the request that the proxy describes; the body and, except
+//! by Envoy, the query are not read at all.
+
+use std::{str, sync::Arc};
+
+use axum::{
+    Extension, Router,
+    extract::{Request, State},
+    http::request::Parts,
+    response::Response,
+    routing::any,
+};
+use tokio::time::Instant;
+
+use crate::{
+    budget::{CALL_BYTES, NoRoom, Share},
+    descriptor,
+    engine::{DecideError, decision::Decision},
+    mapping::Mapped,
+    metrics::{CheckFault, CheckResult, ErrorType},
+    service::{RequestError, Service},
+    spans::HttpRoute,
+    store::Store,
+    warnings::ClientWarnings,
+};
+
+mod answer;
+mod dialect;
+mod mistake;
+mod target;
+
+use self::{
+    dialect::CheckHeaders,
+    mistake::{LoggedMistake, Mistake},
+    target::Target,
+};
+
+/// The routes of this protocol.
+pub fn routes<S: Store>(service: Arc<Service<S>>) -> Router {
+    let mistakes =
+        ClientWarnings::new("an HTTP check cannot be decided", "HTTP checks could not be decided");
+    let checks = Arc::new(Checks { service, mistakes });
+    Router::new()
+        .route("/check", any(check::<S>))
+        .route("/check/", any(check::<S>))
+        // The handler reads the path as it was sent, not the decoded parameter.
+        .route("/check/{*target}", any(check::<S>))
+        .with_state(checks)
+}
+
+struct Checks<S> {
+    service: Arc<Service<S>>,
+    /// Logs mistakes, at a bounded rate for each proxy.
+    mistakes: ClientWarnings,
+}
+
+/// Why a check is not decided.
+enum Undecided {
+    Mistake(Mistake),
+    /// The reason, which has been counted.
+    Error(&'static str),
+}
+
+impl From<Mistake> for Undecided {
+    fn from(mistake: Mistake) -> Self {
+        Self::Mistake(mistake)
+    }
+}
+
+async fn check<S: Store>(
+    State(checks): State<Arc<Checks<S>>>,
+    Extension(share): Extension<Arc<Share>>,
+    request: Request,
+) -> Response {
+    // The body is dropped unread: the proxy may have announced one that never comes.
+    let (parts, _) = request.into_parts();
+    let spans = checks.service.spans.as_ref();
+    let span =
+        spans.and_then(|it| it.start_http_call(HttpRoute::Check, &parts.method, &parts.headers));
+    let response = checks.answer(&parts, &share);
+    let Some(span) = span else { return response.await };
+    let response = span.instrument(response).await;
+    span.end_http(response.status().as_u16());
+    response
+}
+
+impl<S: Store> Checks<S> {
+    async fn answer(&self, parts: &Parts, share: &Arc<Share>) -> Response {
+        let started = Instant::now();
+        let target = match Target::parse(parts.uri.path()) {
+            Ok(target) => target,
+            Err(mistake) => return self.report(&mistake, parts.uri.path(), share),
+        };
+        let decided = self.decide(&target, parts, share).await;
+        let metrics = &self.service.metrics;
+        metrics.count_call("check", started.elapsed());
+        let (result, response) = match decided {
+            Ok(None) => (CheckResult::Allowed, answer::pass()),
+            Ok(Some(decision)) => {
+                let result =
+                    if decision.over_limit { CheckResult::Refused } else { CheckResult::Allowed };
+                (result, answer::decided(&decision, target.dialect))
+            }
+            Err(Undecided::Error(why)) => (CheckResult::Error, answer::undecided(why)),
+            Err(Undecided::Mistake(mistake)) => {
+                let response = self.report(&mistake, target.prefix, share);
+                if mistake.fault == CheckFault::UnknownDomain {
+                    return response;
+                }
+                (CheckResult::Misconfigured, response)
+            }
+        };
+        // Rules have no other domains.
+        if let Ok(domain) = str::from_utf8(&target.domain) {
+            metrics.count_check(target.dialect.name(), domain, result);
+        }
+        response
+    }
+
+    /// Returns `None` if the rules limit nothing in the request.
+    async fn decide(
+        &self,
+        target: &Target<'_>,
+        parts: &Parts,
+        share: &Arc<Share>,
+    ) -> Result<Option<Decision>, Undecided> {
+        let bytes = CALL_BYTES + COPIES * head_bytes(parts);
+        let _held = share.hold(bytes, false)?;
+        let Some(request) = self.map(target, parts)? else { return Ok(None) };
+        match self.service.decide(&request, None).await {
+            Ok(decision) => Ok(Some(decision)),
+            Err(RequestError::Invalid(_)) => {
+                let text =
+                    "`http` in the rules makes an invalid request of it; the log has the reason";
+                Err(Mistake::new(CheckFault::InvalidRequest, text).into())
+            }
+            Err(RequestError::Undecided(DecideError::NoRules)) => Err(NO_RULES),
+            Err(RequestError::Undecided(DecideError::Store(_))) => {
+                Err(Undecided::Error("the counters cannot be reached"))
+            }
+        }
+    }
+
+    /// Maps the request by the rules of the domain. Returns `None` if they limit nothing in it.
+    fn map(
+        &self,
+        target: &Target<'_>,
+        parts: &Parts,
+    ) -> Result<Option<descriptor::Request>, Undecided> {
+        let rules = self.service.engine.rules.load();
+        if !rules.is_loaded() {
+            self.service.metrics.count_error(ErrorType::Service);
+            return Err(NO_RULES);
+        }
+        let Some(mapping) = rules.mapping(&target.domain) else {
+            let mistake = if rules.domain(&target.domain).is_none() {
+                Mistake::new(CheckFault::UnknownDomain, "no rules are loaded for the domain")
+            } else {
+                Mistake::new(CheckFault::NoHttp, "the rules of the domain have no `http`")
+            };
+            return Err(mistake.into());
+        };
+        let headers = CheckHeaders(&parts.headers);
+        let described = target.dialect.read(parts, target.rest, &headers)?;
+        match mapping.map(&described).map_err(Mistake::from)? {
+            Mapped::Request(request) => Ok(Some(request)),
+            Mapped::NoDescriptors | Mapped::Skipped => Ok(None),
+        }
+    }
+
+    /// Counts, logs and answers a mistake. `path` is shown in the log.
+    fn report(&self, mistake: &Mistake, path: &str, share: &Share) -> Response {
+        self.service.metrics.count_error(ErrorType::Service);
+        self.service.metrics.count_misconfigured_check(mistake.fault);
+        self.mistakes.warn(share.address(), &LoggedMistake { path, mistake });
+        answer::mistake(mistake)
+    }
+}
+
+const NO_RULES: Undecided = Undecided::Error("no rules are loaded");
+
+impl From<NoRoom> for Undecided {
+    fn from(_: NoRoom) -> Self {
+        Self::Error("the memory for calls in flight is used up (MAX_BYTES_IN_FLIGHT)")
+    }
+}
+
+/// The times that the bytes of a head are copied into descriptors, at most: a path may be
+/// three times as long once it is escaped, and several entries may have a part of one header.
+const COPIES: usize = 4;
+
+fn head_bytes(parts: &Parts) -> usize {
+    let target = parts.uri.path_and_query().map_or(0, |it| it.as_str().len());
+    let mut bytes = target;
+    for (name, value) in &parts.headers {
+        bytes += name.as_str().len() + value.len();
+    }
+    bytes
+}

@@ -1,0 +1,121 @@
+//! The counters of HTTP checks.
+
+use std::{collections::HashMap, iter, sync::Arc};
+
+use parking_lot::RwLock;
+use prometheus::IntCounterVec;
+
+use super::domain_counters::MAX_DOMAINS;
+use crate::{
+    mapping::MappingError,
+    rules::{
+        RuleTree,
+        stat_name::{self, StatName},
+    },
+};
+
+/// The end of an HTTP check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckResult {
+    /// The request passes.
+    Allowed,
+    /// The request is over a limit.
+    Refused,
+    /// The check lacks something that the rules need.
+    Misconfigured,
+    /// The check could not be decided.
+    Error,
+}
+
+impl CheckResult {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Refused => "refused",
+            Self::Misconfigured => "misconfigured",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// The reason why a check is answered with 400 or 404.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckFault {
+    /// The path names no dialect.
+    UnknownDialect,
+    /// The path goes on behind the domain.
+    UnexpectedPath,
+    /// No rules are loaded for the domain.
+    UnknownDomain,
+    /// The rules of the domain have no `http`.
+    NoHttp,
+    /// A header that the proxy has to write occurs twice.
+    RepeatedHeader,
+    /// The rules make a request of it that is invalid.
+    InvalidRequest,
+    /// The rules need a part that the proxy did not send, or that cannot be read: the
+    /// [name](MappingError::name) of the error.
+    Unmapped(&'static str),
+}
+
+impl CheckFault {
+    const OTHERS: [Self; 6] = [
+        Self::UnknownDialect,
+        Self::UnexpectedPath,
+        Self::UnknownDomain,
+        Self::NoHttp,
+        Self::RepeatedHeader,
+        Self::InvalidRequest,
+    ];
+
+    /// The labels of all.
+    pub(super) fn labels() -> impl Iterator<Item = &'static str> {
+        Self::OTHERS.iter().map(|fault| fault.label()).chain(MappingError::NAMES)
+    }
+
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::UnknownDialect => "unknown_dialect",
+            Self::UnexpectedPath => "unexpected_path",
+            Self::UnknownDomain => "unknown_domain",
+            Self::NoHttp => "no_http",
+            Self::RepeatedHeader => "repeated_header",
+            Self::InvalidRequest => "invalid_request",
+            Self::Unmapped(name) => name,
+        }
+    }
+}
+
+/// The counters of the domains that have had rules.
+#[derive(Debug)]
+pub(super) struct CheckCounters {
+    counters: IntCounterVec,
+    /// The labels of the domains, as the series of rules have them.
+    labels: RwLock<HashMap<Arc<str>, String, foldhash::fast::RandomState>>,
+}
+
+impl CheckCounters {
+    /// No counters; `counters` has the labels dialect, domain and result.
+    pub(super) fn new(counters: IntCounterVec) -> Self {
+        Self { counters, labels: RwLock::default() }
+    }
+
+    /// Makes the domains of `rules` known.
+    pub(super) fn install(&self, rules: &RuleTree) {
+        let mut labels = self.labels.write();
+        for name in rules.domain_names() {
+            if MAX_DOMAINS <= labels.len() {
+                break;
+            }
+            let label = StatName::new(name, iter::empty()).domain().to_owned();
+            labels.insert(Arc::clone(name), label);
+        }
+    }
+
+    /// Counts a check of `domain`, which must have rules.
+    pub(super) fn count(&self, dialect: &'static str, domain: &str, result: CheckResult) {
+        let labels = self.labels.read();
+        let domain = labels.get(domain).map_or(stat_name::FOLDED, String::as_str);
+        self.counters.with_label_values(&[dialect, domain, result.label()]).inc();
+    }
+}
