@@ -6,6 +6,9 @@
 //! [`CONNECTIONS`] connections, for [`KEYS`] different keys: uniformly distributed, or by
 //! Zipf's law with the exponent [`SKEW`]. CPU time is taken from the kernel's statistics
 //! of each process. The benchmark starts its own redis-server.
+//!
+//! The rows of HTTP come from one server: `/healthcheck` with the headers of a check, checks
+//! without a limit, and checks with one.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 use std::{
@@ -42,6 +45,9 @@ const SKEW: f64 = 1.1;
 /// keys if keys are skewed.
 const RULES: &str = "
 domain: bench
+http:
+  skip: [{path: /free}]
+  descriptors: [[{key: tenant, value: acme}, {header: x-user, key: user}]]
 descriptors:
 - key: tenant
   descriptors:
@@ -70,6 +76,8 @@ fn patterns() -> String {
     text
 }
 
+mod http;
+
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
@@ -84,6 +92,7 @@ async fn main() -> Result<()> {
     let memory = Process::tollgate(&rules, None, "0")?;
     let memory = measure("tollgate, memory", memory, None, &uniform).await?;
     println!("    {:.2} times the bare server", memory / bare);
+    http::measure_checks(&rules).await?;
     let mut of_ten = None;
     for (name, count) in PATTERNS {
         let load = Arc::new(Load { rule: name, keys: Keys::Uniform });
@@ -199,13 +208,18 @@ impl Drop for RedisServer {
 /// A server process. It is killed when dropped.
 struct Process {
     child: Child,
+    /// Of gRPC.
     address: String,
+    /// Of HTTP, if it has such a port.
+    http: Option<String>,
 }
 
 impl Process {
     fn bare() -> Result<Self> {
         let mut command = Command::new(env::current_exe()?);
-        Self::start(command.arg("--bare-server").stdout(Stdio::piped()), |it| it.stdout.take())
+        Self::start(command.arg("--bare-server").stdout(Stdio::piped()), false, |it| {
+            it.stdout.take()
+        })
     }
 
     fn tollgate(rules: &tempfile::NamedTempFile, redis: Option<&str>, cache: &str) -> Result<Self> {
@@ -218,20 +232,27 @@ impl Process {
         }
         command.env("REDIS_URL", redis.unwrap_or_default()).env("REDIS_TIMEOUT", "5s");
         command.env("LOCAL_CACHE_SIZE_IN_BYTES", cache);
-        Self::start(&mut command, |it| it.stderr.take())
+        Self::start(&mut command, true, |it| it.stderr.take())
     }
 
     fn start<R: std::io::Read>(
         command: &mut Command,
+        has_http: bool,
         output: impl Fn(&mut Child) -> Option<R>,
     ) -> Result<Self> {
         let mut child = command.spawn()?;
         let lines = BufReader::new(output(&mut child).ok_or("no output")?).lines();
+        let mut address = String::new();
         for line in lines {
             let line = line?;
-            if let Some((_, address)) = line.split_once("listener=\"grpc\" address=") {
-                let address = format!("http://{}", address.trim());
-                return Ok(Self { child, address });
+            if let Some((_, grpc)) = line.split_once("listener=\"grpc\" address=") {
+                address = format!("http://{}", grpc.trim());
+                if !has_http {
+                    return Ok(Self { child, address, http: None });
+                }
+            }
+            if let Some((_, http)) = line.split_once("listener=\"http\" address=") {
+                return Ok(Self { child, address, http: Some(http.trim().to_owned()) });
             }
         }
         Err("the server ended before it listened".into())
