@@ -36,8 +36,14 @@ pub(super) fn is_about_tab(error: &ScanError) -> bool {
 /// The first tab in an indentation at or below the line of `location`, which the parser may
 /// give as the end of the text above. `location` itself if there is none.
 pub(super) fn tab_at_or_after(text: &str, location: Location) -> Location {
-    let mut start = 0;
-    for (line, number) in text.split_inclusive('\n').zip(1..) {
+    let (mut start, mut number, mut after_return) = (0, 1, false);
+    // The parser also counts a carriage return alone as the end of a line.
+    for line in text.split_inclusive(['\n', '\r']) {
+        if after_return && line == "\n" {
+            start += 1;
+            after_return = false;
+            continue;
+        }
         let indent = line.len() - line.trim_start_matches([' ', '\t']).len();
         if location.line <= number
             && let Some(column) = line[..indent].find('\t')
@@ -47,6 +53,8 @@ pub(super) fn tab_at_or_after(text: &str, location: Location) -> Location {
             return Location { line: number, column, start: byte, end: byte, ..location };
         }
         start += line.len();
+        number += 1;
+        after_return = line.ends_with('\r');
     }
     location
 }
@@ -55,7 +63,7 @@ pub(super) fn tab_at_or_after(text: &str, location: Location) -> Location {
 /// and `location`.
 fn text_before(text: &str, location: Location) -> &str {
     let before = text.get(..location.start as usize).unwrap_or_default();
-    let line = before.rsplit('\n').next().unwrap_or_default();
+    let line = before.rsplit(['\n', '\r']).next().unwrap_or_default();
     line.trim_start_matches([' ', '-'])
 }
 
@@ -86,4 +94,26 @@ pub(super) fn explain(error: &ScanError, text: &str, location: Location) -> Synt
         _ => None,
     };
     SyntaxError { location, message: format!("this is not YAML: {}", error.info()), help }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tab_is_found_whatever_ends_the_lines() {
+        for end in ["\n", "\r\n", "\r"] {
+            let text = ["a: ?", "", "b:", " \tc: 1", "d: 2", ""].join(end);
+            let place = |line| {
+                let asked = Location { source: 0, line, column: 1, start: 0, end: 0 };
+                let found = tab_at_or_after(&text, asked);
+                (found.line, found.column, found.start as usize)
+            };
+            let tab = text.find('\t').unwrap();
+            for line in 1..=4 {
+                assert_eq!(place(line), (4, 2, tab), "{end:?}");
+            }
+            assert_eq!(place(5), (5, 1, 0), "{end:?}");
+        }
+    }
 }
