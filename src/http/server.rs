@@ -33,8 +33,9 @@ use crate::{
 /// and between two writes of a response.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The most bytes of a request's headers, and of a body that arrive at once.
-const BUFFER: usize = 32 << 10;
+/// The most bytes of the head of a request. Proxies accept heads of about 100 KiB, and ask
+/// about all of them.
+const MOST_HEAD_BYTES: usize = 128 << 10;
 
 /// The most headers of a request. Proxies accept about 100, and add their own.
 const MOST_HEADERS: usize = 256;
@@ -108,7 +109,7 @@ async fn serve_requests(
     };
     let service = service_fn(move |request| requests.answer(request));
     let mut server = http1::Builder::new();
-    server.max_buf_size(BUFFER).max_headers(MOST_HEADERS);
+    server.max_buf_size(MOST_HEAD_BYTES).max_headers(MOST_HEADERS);
     let mut serving = Box::pin(server.serve_connection(TokioIo::new(heads), service));
     let mut stopping = false;
     let mut ends = stop.clone();

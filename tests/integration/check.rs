@@ -425,6 +425,15 @@ async fn each_spelling_of_an_address_is_one_client() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn without_rules_nothing_is_decided() {
+    let settings = [("FORCE_START_WITHOUT_INITIAL_CONFIG", "true")];
+    let service = InProcess::start("domain: 1: 2", &settings).await;
+    let reply = check(&service, &[]).await;
+    assert_eq!((reply.status, &reply.json()["detail"]), (503, &json!("no rules are loaded")));
+    assert_eq!(reply.header("cache-control").unwrap(), "no-store");
+}
+
 const ON_ERROR: &str = "
 domain: edge
 http:

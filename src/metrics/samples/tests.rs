@@ -2,7 +2,7 @@ use std::{collections::HashSet, time::Duration};
 
 use super::*;
 use crate::{
-    metrics::{ErrorType, Metrics},
+    metrics::{CheckResult, ErrorType, Metrics},
     rules::{RuleTree, spec::DomainSpec},
 };
 
@@ -29,6 +29,20 @@ fn statistics_have_the_names_of_the_reference_service() {
     assert_eq!(value("tollgate.rules_rejected"), Some(SampleValue::Level(1.0)));
     assert_eq!(value("tollgate.memory_evicted"), Some(SampleValue::Count(0)));
     assert_eq!(value("ratelimit.localcache.hitCount"), None, "there is no deny cache");
+}
+
+#[test]
+fn each_label_has_its_place_in_the_statsd_name() {
+    let metrics = Metrics::new(0.8);
+    let spec = DomainSpec { domain: "a.b{}".into(), ..DomainSpec::default() };
+    metrics.install_rules(&RuleTree::compile(vec![spec]));
+    for domain in ["a.b{}", "unknown"] {
+        metrics.count_check("nginx", domain, CheckResult::Refused);
+    }
+    for name in ["a_b{}", "_other_"] {
+        let name = format!("tollgate.checks.nginx.{name}.refused");
+        assert_eq!(value(&metrics, &name), Some(SampleValue::Count(1)), "{name}");
+    }
 }
 
 #[test]

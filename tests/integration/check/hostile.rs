@@ -85,9 +85,9 @@ async fn http_1_0_is_answered() {
 async fn long_heads_are_checked_up_to_a_bound() {
     let service = start().await;
     let cookies = [("x-filler", &b"y"[..]); 240];
-    let long = "c".repeat(24_000).into_bytes();
-    let longer = "c".repeat(100_000).into_bytes();
-    let target = format!("/{}", "p".repeat(10_000));
+    let long = "c".repeat(100_000).into_bytes();
+    let longer = "c".repeat(140_000).into_bytes();
+    let target = format!("/{}", "p".repeat(60_000));
     for (more, uri, status) in [
         (&cookies[..], "/", 200),
         (&[("x-filler", &b"y"[..]); 260], "/", 431),
