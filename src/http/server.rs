@@ -266,6 +266,7 @@ mod tests {
         client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
         let headers = b"a: b\r\n".repeat(MOST_HEADERS + 1);
         client.write_all(&headers).await.unwrap();
+        client.write_all(b"\r\n").await.unwrap();
         let mut reply = Vec::new();
         client.read_to_end(&mut reply).await.unwrap();
         assert!(reply.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&reply));
