@@ -11,7 +11,7 @@ use crate::{
     check,
     decision_log::{DecisionLog, DecisionLogWriter},
     engine::{Engine, fallback::Fallback},
-    grpc,
+    ext_authz, grpc,
     health::Health,
     http, json,
     listen::ListenError,
@@ -259,7 +259,7 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
         let mut tasks = Tasks::new(Arc::clone(&health), stop, settings.drain, in_progress);
         let server = grpc::server::Server {
             service: Arc::clone(&service),
-            others: grpc::routes::Services::default(),
+            others: ext_authz::services(Arc::clone(&service), settings.ext_authz_domain),
             health: Arc::clone(&health),
             encryption: certificates.grpc.clone(),
             limits: settings.listeners.connections,

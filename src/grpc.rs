@@ -21,7 +21,7 @@ mod kept;
 pub mod method;
 pub mod observed;
 pub mod request;
-mod response;
+pub mod response;
 pub mod routes;
 pub mod server;
 mod table;

@@ -38,6 +38,7 @@
 //! | [`listen`]     | an address                             | connections                    |
 //! | [`http`]       | state of the process                   | health checks and pages        |
 //! | [`grpc`]       | Envoy's protobuf                       | Envoy's protobuf               |
+//! | [`ext_authz`]  | Envoy's protobuf                       | Envoy's protobuf               |
 //! | [`json`]       | JSON                                   | JSON                           |
 //! | [`check`]      | HTTP requests of proxies               | HTTP statuses                  |
 //! | [`xds`]        | rules from a management server         | the active rules               |
@@ -49,8 +50,8 @@
 //!
 //! `duration`, `net`, `limit`, `counter`, `descriptor`, `mapping`, `rules` and `config` are
 //! pure: no clock, no socket, no file, no lock, no `async`; but the time zones that `config`
-//! is given may read their files. Only `grpc` and `xds`
-//! contain protobuf, each its own; only `spans` contains OpenTelemetry, and only
+//! is given may read their files. Only `grpc`, `ext_authz`
+//! and `xds` contain protobuf, each its own; only `spans` contains OpenTelemetry, and only
 //! `metrics` contains Prometheus. Only [`time::SystemClock`] reads the time of day for decisions.
 //! Rules never change: new rules replace all old ones between two requests.
 //! `tests/architecture` checks this in the product code of every file, by the names in it,
@@ -98,6 +99,7 @@ pub mod budget;
 pub mod listen;
 pub mod http;
 pub mod grpc;
+pub mod ext_authz;
 pub mod json;
 pub mod check;
 pub mod xds;

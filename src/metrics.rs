@@ -308,7 +308,7 @@ impl Metrics {
         self.checks.count(dialect, domain, result);
     }
 
-    /// Counts an HTTP check that is answered with 400 or 404.
+    /// Counts an HTTP check that is refused as wrongly set up.
     pub fn count_misconfigured_check(&self, fault: CheckFault) {
         self.process.misconfigured_checks.with_label_values(&[fault.label()]).inc();
     }

@@ -4,6 +4,7 @@
 //! | span                                              | covers                                 |
 //! |---------------------------------------------------|----------------------------------------|
 //! | `envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit` | a gRPC call                |
+//! | `envoy.service.auth.v3.Authorization/Check`       | a gRPC call                            |
 //! | `POST /json`, `GET /check`                        | an HTTP call                           |
 //! | `ShouldRateLimit Execution`                       | the decision, child of either          |
 //! | `Redis Pipeline Execution`                        | a call to Redis, child of either       |
@@ -59,6 +60,8 @@ const INSTANCE_ID: &str = "service.instance.id";
 pub enum GrpcMethod {
     /// Of Envoy's rate-limit service.
     ShouldRateLimit,
+    /// Of Envoy's external authorization.
+    Check,
 }
 
 /// The names of a gRPC method in its spans.
@@ -75,6 +78,11 @@ impl GrpcMethod {
                 service: "envoy.service.ratelimit.v3.RateLimitService",
                 method: "ShouldRateLimit",
                 span: "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+            },
+            Self::Check => GrpcNames {
+                service: "envoy.service.auth.v3.Authorization",
+                method: "Check",
+                span: "envoy.service.auth.v3.Authorization/Check",
             },
         }
     }

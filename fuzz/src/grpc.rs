@@ -1,5 +1,7 @@
-//! Requests of Envoy's gRPC service: `grpc::codec` and `grpc::request`.
+//! Requests of Envoy's gRPC services: `grpc::codec` and `grpc::request`; and the same bytes as a
+//! check, see [`ext_authz`].
 
+use super::ext_authz;
 use super::properties::{check_memory, is_too_large, peak_bytes, to_json, to_message};
 use bytes::Bytes;
 use prost::Message;
@@ -18,6 +20,7 @@ const ERROR_BYTES: u64 = 128;
 ///
 /// If a property does not hold.
 pub fn check(input: &[u8]) {
+    ext_authz::check(input);
     let bytes = Bytes::copy_from_slice(input);
     let (checked, peak) = peak_bytes(|| RateLimitRequest::check(&bytes));
     assert!(peak <= ERROR_BYTES, "the check allocated {peak} bytes");

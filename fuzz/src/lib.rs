@@ -1,5 +1,6 @@
 //! The checks of the fuzz targets. `tests/fuzz` runs them too, without coverage.
 
+mod ext_authz;
 pub mod grpc;
 pub mod json;
 pub mod manifest;

@@ -28,9 +28,11 @@ impl Mistake {
             | CheckFault::UnexpectedPath
             | CheckFault::UnknownDomain
             | CheckFault::NoHttp => StatusCode::NOT_FOUND,
-            CheckFault::RepeatedHeader | CheckFault::InvalidRequest | CheckFault::Unmapped(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            CheckFault::NoDomain
+            | CheckFault::Unreadable
+            | CheckFault::RepeatedHeader
+            | CheckFault::InvalidRequest
+            | CheckFault::Unmapped(_) => StatusCode::BAD_REQUEST,
         }
     }
 }

@@ -14,9 +14,9 @@ use super::pb::grpc::health::v1::{
 };
 use crate::{health::HealthState, metrics::Metrics};
 
-/// The services with a health state: the process, and the name that the reference
-/// service uses.
-const NAMES: [&str; 2] = ["", "ratelimit"];
+/// The services with a health state: the process, the name that the reference service uses,
+/// and the external authorization.
+const NAMES: [&str; 3] = ["", "ratelimit", "envoy.service.auth.v3.Authorization"];
 
 /// The health of the process.
 struct Probes {

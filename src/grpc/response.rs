@@ -81,7 +81,15 @@ fn unit(unit: Option<Unit>) -> rate_limit::Unit {
 
 fn headers(decision: &Decision, settings: &AnswerSettings) -> Vec<HeaderValue> {
     let Some(headers) = settings.limit_headers(decision) else { return Vec::new() };
-    headers.map(|(key, value)| HeaderValue { key: key.into(), value: value.to_string() }).into()
+    let mut added = Vec::with_capacity(headers.len());
+    for (key, value) in headers {
+        added.push(HeaderValue {
+            key: key.to_owned(),
+            value: value.to_string(),
+            ..HeaderValue::default()
+        });
+    }
+    added
 }
 
 impl metadata::Tree for Value {
@@ -132,7 +140,8 @@ impl metadata::Tree for Value {
     }
 }
 
-fn structure(fields: Vec<(&'static str, Value)>) -> Struct {
+/// The message with these fields.
+pub fn structure(fields: Vec<(&'static str, Value)>) -> Struct {
     let mut map = Struct::default();
     for (key, value) in fields {
         map.fields.insert(key.to_owned(), value);

@@ -38,17 +38,21 @@ impl CheckResult {
     }
 }
 
-/// The reason why a check is answered with 400 or 404.
+/// The reason why a check is refused as wrongly set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckFault {
     /// The path names no dialect.
     UnknownDialect,
     /// The path goes on behind the domain.
     UnexpectedPath,
+    /// It names no domain.
+    NoDomain,
     /// No rules are loaded for the domain.
     UnknownDomain,
     /// The rules of the domain have no `http`.
     NoHttp,
+    /// It has no HTTP request, or is too large to be read.
+    Unreadable,
     /// A header that the proxy has to write occurs twice.
     RepeatedHeader,
     /// The rules make a request of it that is invalid.
@@ -59,11 +63,13 @@ pub enum CheckFault {
 }
 
 impl CheckFault {
-    const OTHERS: [Self; 6] = [
+    const OTHERS: [Self; 8] = [
         Self::UnknownDialect,
         Self::UnexpectedPath,
+        Self::NoDomain,
         Self::UnknownDomain,
         Self::NoHttp,
+        Self::Unreadable,
         Self::RepeatedHeader,
         Self::InvalidRequest,
     ];
@@ -77,8 +83,10 @@ impl CheckFault {
         match self {
             Self::UnknownDialect => "unknown_dialect",
             Self::UnexpectedPath => "unexpected_path",
+            Self::NoDomain => "no_domain",
             Self::UnknownDomain => "unknown_domain",
             Self::NoHttp => "no_http",
+            Self::Unreadable => "unreadable",
             Self::RepeatedHeader => "repeated_header",
             Self::InvalidRequest => "invalid_request",
             Self::Unmapped(name) => name,

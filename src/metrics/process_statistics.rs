@@ -22,7 +22,7 @@ statistics! {
             "ratelimit_service_response_time_seconds",
             "ratelimit_server.{}.response_time",
             "Time from the request to the response, by method; `json` is POST /json, `check` \
-             is /check.";
+             is /check, `ext_authz` is Envoy's external authorization.";
         errors: IntCounterVec by "err_type" =>
             "ratelimit_service_should_rate_limit_error",
             "ratelimit.service.call.should_rate_limit.{}",
@@ -48,15 +48,16 @@ statistics! {
         checks: IntCounterVec by "dialect", "domain", "result" =>
             "tollgate_checks_total",
             "tollgate.checks.{}.{}.{}",
-            "Checks of HTTP requests (/check), by domain. allowed: no limit refused the request. \
+            "Checks of HTTP requests (/check and ext_authz), by domain. allowed: no limit refused the request. \
              refused: it was over a limit. misconfigured: it was not decided because the proxy sends \
              too little; see tollgate_check_misconfigured_total. error: it was not decided because \
              the counter store failed or memory was short.";
         misconfigured_checks: IntCounterVec by "reason" =>
             "tollgate_check_misconfigured_total",
             "tollgate.check_misconfigured.{}",
-            "Checks of HTTP requests that were answered with 400 or 404 because the proxy or the \
-             rules are set up wrongly. The log has the details. Alert if it grows.";
+            "Checks of HTTP requests that were refused because the proxy or the rules are set up \
+             wrongly, with a status other than that of a limit. The log has the details. Alert if it \
+             grows.";
         shadowed: IntCounter =>
             "ratelimit_service_global_shadow_mode",
             "ratelimit.service.global_shadow_mode",

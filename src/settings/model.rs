@@ -42,6 +42,8 @@ pub struct Settings {
     /// Most descriptors in one request: 1 to
     /// [`MOST_DESCRIPTORS`](crate::descriptor::invalid::MOST_DESCRIPTORS).
     pub max_descriptors: usize,
+    /// Domain of the checks of `ext_authz` that name none. Not empty.
+    pub ext_authz_domain: Option<String>,
     /// Most memory for calls in flight, in bytes, at least 1 MiB.
     pub max_bytes_in_flight: usize,
     /// Longest body of a request to `/json`, in bytes, at least 1.

@@ -35,6 +35,7 @@ pub(super) fn all(reader: &mut SettingReader<'_>) -> Settings {
         key_format,
         mode: mode(reader),
         max_descriptors: reader.value("MAX_DESCRIPTORS", max_descriptors),
+        ext_authz_domain: reader.optional("EXT_AUTHZ_DOMAIN", value::text),
         max_bytes_in_flight: reader
             .value("MAX_BYTES_IN_FLIGHT", |text| value::bytes(text, 1 << 20)),
         json_max_bytes: reader.value("JSON_MAX_BYTES", |text| value::bytes(text, 1)),

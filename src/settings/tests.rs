@@ -68,6 +68,7 @@ fn show(settings: &Settings, name: &str) -> String {
         "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT" => mode.stop_counting.to_string(),
         "QUOTA_MODE" => mode.quota.to_string(),
         "MAX_DESCRIPTORS" => max_descriptors.to_string(),
+        "EXT_AUTHZ_DOMAIN" => format!("{:?}", settings.ext_authz_domain),
         "NEAR_LIMIT_RATIO" => near_limit_ratio.to_string(),
         "LIMIT_LIMIT_HEADER" => headers.map_or("off".into(), |names| names.limit.clone()),
         "LIMIT_REMAINING_HEADER" => headers.map_or("off".into(), |names| names.remaining.clone()),

@@ -79,9 +79,9 @@ const IMPURE_CALLS: [&str; 12] = [
 
 /// The modules that may use a crate.
 const HOMES: [(&str, &[&str]); 14] = [
-    ("prost", &["grpc", "xds"]),
-    ("prost_types", &["grpc", "xds"]),
-    ("tonic_prost", &["grpc", "xds"]),
+    ("prost", &["grpc", "ext_authz", "xds"]),
+    ("prost_types", &["grpc", "ext_authz", "xds"]),
+    ("tonic_prost", &["grpc", "ext_authz", "xds"]),
     ("tonic_reflection", &["grpc"]),
     ("h2", &["grpc"]),
     ("hyper", &["http"]),

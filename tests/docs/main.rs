@@ -7,6 +7,7 @@
 //! - `console` holds commands behind `$ ` and their output, see [`session`].
 //! - `nginx` has the right syntax.
 //! - `js` with a file name is the content of this file.
+//! - `envoy` is a part of a file in `examples/envoy`, which other tests run.
 //! - `text` is not checked.
 //!
 //! `no-run` behind the language excludes a block; [`NOT_RUN`] counts these blocks.
@@ -30,9 +31,10 @@ use blocks::{Block, pages};
 use testkit::tollgate::Tollgate;
 
 /// The blocks that need Docker, a cluster, a compiler or a whole installation.
-const NOT_RUN: [(&str, usize); 7] = [
+const NOT_RUN: [(&str, usize); 8] = [
     ("CONTRIBUTING.md", 1),
     ("README.md", 5),
+    ("docs/ext_authz.md", 6),
     ("docs/middleware.md", 1),
     ("docs/migrate.md", 1),
     ("docs/operate.md", 2),
@@ -60,7 +62,7 @@ fn each_block_is_checked_or_excluded_on_purpose() {
     for page in pages() {
         for block in &page.blocks {
             match block.language.as_str() {
-                "yaml" | "console" | "nginx" | "text" => {}
+                "yaml" | "console" | "envoy" | "nginx" | "text" => {}
                 "js" if block.no_run || block.file_name.is_some() => {}
                 "sh" if block.no_run => {}
                 "sh" => panic!("{block}: use `console` with the output, or `sh no-run`"),
@@ -90,6 +92,28 @@ fn rule_files_are_valid() {
         let output = String::from_utf8_lossy(&check.stdout);
         assert!(check.status.success(), "{block}: {output}");
         assert!(output.ends_with(" 0 warnings: ok\n"), "{block}: {output}");
+    }
+}
+
+/// The lines without their indentation, which differs between a page and an example.
+fn flat(text: &str) -> String {
+    let mut flat = String::new();
+    for line in text.lines() {
+        flat.push_str(line.trim_start());
+        flat.push('\n');
+    }
+    flat
+}
+
+#[test]
+fn parts_of_envoys_configuration_are_those_of_the_examples() {
+    let mut examples = Vec::new();
+    for entry in fs::read_dir("examples/envoy").unwrap() {
+        examples.push(flat(&fs::read_to_string(entry.unwrap().path()).unwrap()));
+    }
+    for block in runnable("envoy") {
+        let part = flat(&block.text);
+        assert!(examples.iter().any(|it| it.contains(&part)), "{block}: no example has this part");
     }
 }
 

@@ -1,5 +1,6 @@
 //! A real Envoy in front of the service, driven by HTTP.
 
+mod authorization;
 mod counting;
 mod encrypted;
 mod example;

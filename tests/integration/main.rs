@@ -15,6 +15,7 @@ mod connections;
 mod degraded;
 mod deny_cache;
 mod envoy;
+mod ext_authz;
 mod explain;
 mod hostile;
 mod http;

@@ -173,10 +173,11 @@ async fn health(service: &InProcess) -> u16 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn grpc_health_checks_use_the_names_of_the_reference() {
+async fn grpc_health_checks_know_the_names_of_the_reference() {
     let service = InProcess::start(RULES, &[]).await;
     let mut health = HealthClient::new(service.channel().await);
-    for name in ["", "ratelimit"] {
+    const AUTHORIZATION: &str = "envoy.service.auth.v3.Authorization";
+    for name in ["", "ratelimit", AUTHORIZATION] {
         let reply = health.check(HealthCheckRequest { service: name.into() }).await.unwrap();
         assert_eq!(reply.into_inner().status(), ServingStatus::Serving, "{name:?}");
     }
@@ -185,9 +186,12 @@ async fn grpc_health_checks_use_the_names_of_the_reference() {
     let mut lists = pb::health_client::HealthClient::new(service.channel().await);
     let listed = lists.list(pb::HealthListRequest {}).await.unwrap().into_inner().statuses;
     let serving = pb::HealthCheckResponse { status: ServingStatus::Serving.into() };
-    assert_eq!(listed, ["", "ratelimit"].map(|name| (name.to_owned(), serving)).into());
+    assert_eq!(
+        listed,
+        ["", "ratelimit", AUTHORIZATION].map(|name| (name.to_owned(), serving)).into()
+    );
     let metrics = service.metrics().await;
-    for (method, calls) in [("Check", 3.0), ("List", 1.0)] {
+    for (method, calls) in [("Check", 4.0), ("List", 1.0)] {
         let labels = [("grpc_method", method)];
         assert_eq!(metrics.value("ratelimit_service_total_requests", &labels), calls);
     }

@@ -49,6 +49,9 @@ async fn reflection_lists_and_describes_the_service() {
     assert!(names.contains(&SERVICE) && names.contains(&"grpc.health.v1.Health"), "{names:?}");
     let file = reflection.file(SERVICE).await;
     assert_eq!(file.service[0].method[0].name(), "ShouldRateLimit");
+    let authorization = "envoy.service.auth.v3.Authorization".to_owned();
+    assert!(names.contains(&authorization.as_str()), "{names:?}");
+    assert_eq!(reflection.file(&authorization).await.service[0].method[0].name(), "Check");
 }
 
 /// The fields of `message` and of those in it with the type `wanted`.
@@ -73,7 +76,12 @@ async fn texts_are_strings_for_clients() {
     for (symbol, strings) in [
         (SERVICE, "RateLimitRequest.domain RateLimit.name"),
         ("envoy.extensions.common.ratelimit.v3.RateLimitDescriptor", "Entry.key Entry.value"),
-        ("envoy.config.core.v3.HeaderValue", "HeaderValue.key HeaderValue.value Node.id"),
+        (
+            "envoy.service.auth.v3.AttributeContext",
+            "HttpRequest.method HttpRequest.path HttpRequest.host HttpRequest.scheme \
+             HeadersEntry.key HeadersEntry.value ContextExtensionsEntry.key \
+             ContextExtensionsEntry.value",
+        ),
         ("grpc.health.v1.Health", "HealthCheckRequest.service StatusesEntry.key"),
     ] {
         let file = reflection.file(symbol).await;

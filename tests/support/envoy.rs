@@ -179,6 +179,27 @@ pub fn rate_limit_filter(service: &str, more: &Value) -> Value {
     json!({ "name": "envoy.filters.http.ratelimit", "typed_config": config })
 }
 
+/// The external authorization filter. `more` is merged into its configuration.
+pub fn ext_authz_filter(more: &Value) -> Value {
+    let mut config = json!({ "transport_api_version": "V3" });
+    for (key, value) in more.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    let config = typed("extensions.filters.http.ext_authz.v3.ExtAuthz", config);
+    json!({ "name": "envoy.filters.http.ext_authz", "typed_config": config })
+}
+
+/// A route to the upstream, whose checks have these context extensions.
+pub fn checked_route(prefix: &str, extensions: &Value) -> Value {
+    let settings = json!({ "check_settings": { "context_extensions": extensions } });
+    let per_route = typed("extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute", settings);
+    json!({
+        "match": { "prefix": prefix },
+        "route": { "cluster": "upstream" },
+        "typed_per_filter_config": { "envoy.filters.http.ext_authz": per_route },
+    })
+}
+
 /// A route to the upstream. Its rate limits are in the per-route configuration of the
 /// filter, as Envoy sends all of their fields only from there.
 pub fn route(path: &str, per_route: Value) -> Value {

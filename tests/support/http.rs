@@ -71,7 +71,20 @@ pub fn try_send(
     headers: &Headers<'_>,
     body: &[u8],
 ) -> io::Result<Reply> {
-    let mut stream = TcpStream::connect(to)?;
+    exchange(TcpStream::connect(to)?, method, path, headers, body)
+}
+
+/// [`send`] over a connection that is open.
+///
+/// # Errors
+/// The connection ends before a whole reply arrives.
+pub fn exchange(
+    mut stream: TcpStream,
+    method: &str,
+    path: &str,
+    headers: &Headers<'_>,
+    body: &[u8],
+) -> io::Result<Reply> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(&request(method, path, headers, body))?;
     let mut reply = Vec::new();

@@ -50,7 +50,11 @@ impl RateLimitService for Strict {
         Ok(Reply::new(RateLimitResponse {
             overall_code: Code::OverLimit.into(),
             statuses: vec![limited, free],
-            response_headers_to_add: vec![HeaderValue { key: "a".into(), value: "b".into() }],
+            response_headers_to_add: vec![HeaderValue {
+                key: "a".into(),
+                value: "b".into(),
+                raw_value: "".into(),
+            }],
             dynamic_metadata: Some(prost_types::Struct { fields }),
         }))
     }

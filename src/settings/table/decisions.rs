@@ -29,6 +29,15 @@ pub(super) const DECISIONS: Group = Group {
                    longer for each of them.",
         },
         Setting {
+            name: "EXT_AUTHZ_DOMAIN",
+            value: ValueKind::Text("DOMAIN"),
+            default: "",
+            help: "Domain of the checks by Envoy's filter `ext_authz` over gRPC whose route names \
+                   none in `context_extensions`. Without it, their requests are refused. Set it if \
+                   the configuration of the proxy cannot name a domain: with Istio, and with the \
+                   filter `ExternalAuth` of Gateway API.",
+        },
+        Setting {
             name: "NEAR_LIMIT_RATIO",
             value: ValueKind::Text("RATIO"),
             default: "0.8",

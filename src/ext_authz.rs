@@ -1,0 +1,168 @@
+//! Envoy's external authorization over gRPC: `envoy.service.auth.v3.Authorization`. Its
+//! protobuf stays in this module.
+//!
+//! Every answer that is not a decision to let the request pass is a refusal, also if the proxy,
+//! the rules or the request are wrong: Envoy with `failure_mode_allow` lets pass whatever is
+//! answered with an error. Only if the service cannot decide at present, the answer is one.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use tonic::{Request as Call, Response as Reply, Status};
+
+use crate::{
+    engine::DecideError,
+    grpc::{
+        method::{Kind, Method},
+        observed::ObservedCall,
+        routes::Services,
+        unread::RecordUnread,
+    },
+    mapping::{Mapped, MappingError},
+    metrics::{CheckResult, ErrorType},
+    service::{LARGEST_MESSAGE, RequestError, Service},
+    spans::GrpcMethod,
+    store::Store,
+    warnings::ClientWarnings,
+};
+
+mod refusal;
+pub mod request;
+mod response;
+pub mod size;
+
+use self::pb::envoy::service::auth::v3::{
+    CheckRequest, CheckResponse,
+    authorization_server::{Authorization, AuthorizationServer},
+};
+pub use self::refusal::Mistake;
+
+/// The messages, generated from `proto/`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
+pub mod pb {
+    include!(concat!(env!("OUT_DIR"), "/ext_authz/proto.rs"));
+}
+
+/// The name of this protocol in the statistics of checks.
+const DIALECT: &str = "ext_authz";
+
+/// The services of this module for the gRPC listener. `default_domain` is the domain of checks
+/// that name none.
+pub fn services<S: Store>(service: Arc<Service<S>>, default_domain: Option<String>) -> Services {
+    let mistakes = ClientWarnings::new(
+        "a check of Envoy's ext_authz filter was refused, because the proxy or the rules are set \
+         up wrongly",
+        "checks of Envoy's ext_authz filter were refused, because the proxy or the rules are set \
+         up wrongly",
+    );
+    let checks = ExtAuthz { service: Arc::clone(&service), default_domain, mistakes };
+    let server = AuthorizationServer::new(checks).max_decoding_message_size(LARGEST_MESSAGE);
+    let server = RecordUnread { server, service, answer: refusal::of_unread };
+    let check = Method { name: "Check", kind: Kind::Unary(size::decoded_bytes) };
+    Services::default().add(server, &[check])
+}
+
+/// Serves `envoy.service.auth.v3.Authorization`.
+#[derive(Debug)]
+struct ExtAuthz<S> {
+    service: Arc<Service<S>>,
+    default_domain: Option<String>,
+    /// Logs mistakes, at a bounded rate for each proxy.
+    mistakes: ClientWarnings,
+}
+
+#[tonic::async_trait]
+impl<S: Store> Authorization for ExtAuthz<S> {
+    async fn check(&self, call: Call<CheckRequest>) -> Result<Reply<CheckResponse>, Status> {
+        let observed = ObservedCall::start(&self.service, DIALECT, GrpcMethod::Check, &call);
+        let proxy = call.remote_addr().map(|address| address.ip());
+        let answer = self.answer(call.into_inner(), proxy, observed.timeout);
+        observed.answer(answer).await
+    }
+}
+
+impl<S: Store> ExtAuthz<S> {
+    async fn answer(
+        &self,
+        message: CheckRequest,
+        proxy: Option<IpAddr>,
+        timeout: Option<Duration>,
+    ) -> Result<CheckResponse, RequestError> {
+        let question = match self.map(&message) {
+            Ok(question) => question,
+            Err(Unmapped::Mistake(mistake)) => return Ok(self.refuse(proxy, &mistake)),
+            Err(Unmapped::NoRules) => {
+                self.service.metrics.count_error(ErrorType::Service);
+                return Err(DecideError::NoRules.into());
+            }
+        };
+        drop(message);
+        let Question { domain, mapped } = question;
+        let request = match mapped {
+            Ok(Mapped::Request(request)) => request,
+            Ok(Mapped::NoDescriptors | Mapped::Skipped) => {
+                self.count(&domain, CheckResult::Allowed);
+                return Ok(response::unlimited());
+            }
+            Err(error) => {
+                self.count(&domain, CheckResult::Misconfigured);
+                return Ok(self.refuse(proxy, &error.into()));
+            }
+        };
+        let decided = self.service.decide(&request, timeout).await;
+        let result = match &decided {
+            Ok(decision) if decision.over_limit => CheckResult::Refused,
+            Ok(_) => CheckResult::Allowed,
+            Err(RequestError::Invalid(_)) => CheckResult::Misconfigured,
+            Err(RequestError::Undecided(_)) => CheckResult::Error,
+        };
+        self.count(&domain, result);
+        match decided {
+            Ok(decision) => Ok(response::of_decision(&request, &decision, &self.service.answers)),
+            Err(RequestError::Invalid(invalid)) => Ok(self.refuse(proxy, &invalid.into())),
+            Err(undecided) => Err(undecided),
+        }
+    }
+
+    /// Maps the request by the active rules.
+    fn map(&self, message: &CheckRequest) -> Result<Question, Unmapped> {
+        let rules = self.service.engine.rules.load();
+        if !rules.is_loaded() {
+            return Err(Unmapped::NoRules);
+        }
+        let default = self.default_domain.as_deref();
+        let check = request::read(message, default).map_err(Unmapped::Mistake)?;
+        let Some(domain) = rules.domain(check.domain) else {
+            let name = check.domain.escape_ascii().to_string();
+            return Err(Unmapped::Mistake(Mistake::UnknownDomain(name)));
+        };
+        let domain = Arc::clone(domain.name());
+        let Some(mapping) = rules.mapping(check.domain) else {
+            return Err(Unmapped::Mistake(Mistake::NoMapping(domain)));
+        };
+        Ok(Question { mapped: mapping.map(&check.request()), domain })
+    }
+
+    /// Counts, logs and answers a mistake.
+    fn refuse(&self, proxy: Option<IpAddr>, mistake: &Mistake) -> CheckResponse {
+        self.service.metrics.count_error(ErrorType::Service);
+        self.service.metrics.count_misconfigured_check(mistake.fault());
+        self.mistakes.warn(proxy, mistake);
+        refusal::of_mistake(mistake)
+    }
+
+    fn count(&self, domain: &str, result: CheckResult) {
+        self.service.metrics.count_check(DIALECT, domain, result);
+    }
+}
+
+/// A check of a domain with a mapping.
+struct Question {
+    domain: Arc<str>,
+    mapped: Result<Mapped, MappingError>,
+}
+
+/// Why a check has no domain with a mapping.
+enum Unmapped {
+    NoRules,
+    Mistake(Mistake),
+}
