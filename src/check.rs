@@ -37,7 +37,7 @@ mod target;
 use self::{
     dialect::CheckHeaders,
     mistake::{LoggedMistake, Mistake},
-    target::Target,
+    target::{Target, written_part},
 };
 
 /// The routes of this protocol.
@@ -94,7 +94,7 @@ impl<S: Store> Checks<S> {
         let started = Instant::now();
         let target = match Target::parse(parts.uri.path()) {
             Ok(target) => target,
-            Err(mistake) => return self.report(&mistake, parts.uri.path(), share),
+            Err(mistake) => return self.report(&mistake, parts, share),
         };
         let decided = self.decide(&target, parts, share).await;
         let metrics = &self.service.metrics;
@@ -108,7 +108,7 @@ impl<S: Store> Checks<S> {
             }
             Err(Undecided::Error(why)) => (CheckResult::Error, answer::undecided(why)),
             Err(Undecided::Mistake(mistake)) => {
-                let response = self.report(&mistake, target.prefix, share);
+                let response = self.report(&mistake, parts, share);
                 if mistake.fault == CheckFault::UnknownDomain {
                     return response;
                 }
@@ -173,10 +173,14 @@ impl<S: Store> Checks<S> {
         }
     }
 
-    /// Counts, logs and answers a mistake. `path` is shown in the log.
-    fn report(&self, mistake: &Mistake, path: &str, share: &Share) -> Response {
-        self.service.metrics.count_error(ErrorType::Service);
+    /// Counts, logs and answers a mistake.
+    fn report(&self, mistake: &Mistake, parts: &Parts, share: &Share) -> Response {
+        // The service has counted an invalid request.
+        if mistake.fault != CheckFault::InvalidRequest {
+            self.service.metrics.count_error(ErrorType::Service);
+        }
         self.service.metrics.count_misconfigured_check(mistake.fault);
+        let path = written_part(parts.uri.path());
         self.mistakes.warn(share.address(), &LoggedMistake { path, mistake });
         answer::mistake(mistake)
     }

@@ -10,8 +10,6 @@ use crate::metrics::CheckFault;
 /// The parts of a path `/check/{dialect}/{domain}[/{rest}]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target<'p> {
-    /// The path without `rest`.
-    pub(super) prefix: &'p str,
     pub(super) dialect: Dialect,
     /// Without its percent-encoding.
     pub(super) domain: Cow<'p, [u8]>,
@@ -23,8 +21,8 @@ pub(super) struct Target<'p> {
 impl<'p> Target<'p> {
     /// Reads a path as it was sent. The dialect and the domain depend only on its first three
     /// segments, whatever follows.
-    pub(super) fn parse(whole: &'p str) -> Result<Self, Mistake> {
-        let path = whole.strip_prefix("/check/").unwrap_or_default();
+    pub(super) fn parse(path: &'p str) -> Result<Self, Mistake> {
+        let path = path.strip_prefix("/check/").unwrap_or_default();
         let (dialect, path) = path.split_once('/').unwrap_or((path, ""));
         let Some(dialect) = Dialect::named(dialect) else {
             let expected = "expected a path /check/{dialect}/{domain} with the dialect forwarded, \
@@ -38,8 +36,15 @@ impl<'p> Target<'p> {
                             envoy; write a slash within the domain as %2F";
             return Err(Mistake::new(CheckFault::UnexpectedPath, expected));
         }
-        let prefix = whole.strip_suffix(rest).unwrap_or(whole);
-        Ok(Self { prefix, dialect, domain: percent_decode_str(domain).into(), rest })
+        Ok(Self { dialect, domain: percent_decode_str(domain).into(), rest })
+    }
+}
+
+/// The part of a path that the operator has written: its first three segments.
+pub(super) fn written_part(path: &str) -> &str {
+    match path.match_indices('/').nth(3) {
+        Some((end, _)) => path.get(..end).unwrap_or(path),
+        None => path,
     }
 }
 
@@ -74,6 +79,14 @@ mod tests {
             let target = Target::parse(&path).unwrap();
             assert_eq!((&*target.domain, target.rest), (&b"edge"[..], rest));
         }
+    }
+
+    #[test]
+    fn the_operator_has_written_three_segments() {
+        for path in ["/check", "/check/", "/check/envoy/", "/check/envyo/edge"] {
+            assert_eq!(written_part(path), path);
+        }
+        assert_eq!(written_part("/check/envoy/edge/secret/é"), "/check/envoy/edge");
     }
 
     #[test]

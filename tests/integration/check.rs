@@ -385,6 +385,16 @@ descriptors:
     assert!(reply.header("ratelimit").unwrap().starts_with(r#""limit-1";r=9;t=86400, "#));
 }
 
+#[tokio::test(start_paused = true)]
+async fn more_descriptors_than_the_setting_allows_are_an_error() {
+    let service = InProcess::start(EDGE, &[("MAX_DESCRIPTORS", "2")]).await;
+    let whole = [("x-api-key", "k"), ("x-user", "ann")];
+    assert_eq!(check(&service, &whole).await.status, 400);
+    assert_eq!(misconfigured(&service, "invalid_request").await, 1.0);
+    assert_eq!(service.service_errors().await, 1.0);
+    assert_eq!(check(&service, &whole[..1]).await.status, 200);
+}
+
 /// One limit, whoever asks.
 #[tokio::test(start_paused = true)]
 async fn all_protocols_share_the_counters() {
