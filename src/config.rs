@@ -26,7 +26,6 @@ mod yaml;
 
 pub use self::{
     diagnostic::{Diagnostic, Diagnostics, Position, PublicDiagnostic, Severity, Snippet},
-    excerpt::{is_unprintable, printable_path, printable_text},
     source::{MAX_BYTES, SourceFile, SourceTree, TreeValue},
 };
 use self::{excerpt::quote, parsed::ParsedDomain, sink::DiagnosticSink, source::Sources};

@@ -25,8 +25,8 @@ use axum::{
 };
 
 use crate::{
-    budget::Share, config, health::Health, metrics::chunks::text_chunks, rules::RuleTree,
-    service::Service, store::Store,
+    budget::Share, health::Health, metrics::chunks::text_chunks, printable::printable_text,
+    rules::RuleTree, service::Service, store::Store,
 };
 
 mod heads;
@@ -173,7 +173,7 @@ fn rejection_lines(errors: &str) -> String {
     let mut text = "# newer rules were rejected:\n".to_owned();
     for line in errors.lines() {
         text += "# ";
-        text += &config::printable_text(line);
+        text += &printable_text(line);
         text.push('\n');
     }
     text

@@ -10,6 +10,7 @@
 //! |----------------|----------------------------------------|--------------------------------|
 //! | [`time`]       |                                        | [`time::Timestamp`]            |
 //! | [`duration`]   | text                                   | a duration                     |
+//! | [`printable`]  | text of others                         | text that is safe to print     |
 //! | [`net`]        | text                                   | an address                     |
 //! | [`causes`]     | an error                               | its text with all sources      |
 //! | [`backoff`]    | failures                               | a delay                        |
@@ -48,8 +49,8 @@
 //! | [`cli`]        | the command line                       | [`cli::Command`]               |
 //! | [`app`]        | [`settings::Settings`]                 | the running service            |
 //!
-//! `duration`, `net`, `limit`, `counter`, `descriptor`, `mapping`, `rules` and `config` are
-//! pure: no clock, no socket, no file, no lock, no `async`; but the time zones that `config`
+//! `duration`, `printable`, `net`, `limit`, `counter`, `descriptor`, `mapping`, `rules` and `config`
+//! are pure: no clock, no socket, no file, no lock, no `async`; but the time zones that `config`
 //! is given may read their files. Only `grpc`, `ext_authz`
 //! and `xds` contain protobuf, each its own; only `spans` contains OpenTelemetry, and only
 //! `metrics` contains Prometheus. Only [`time::SystemClock`] reads the time of day for decisions.
@@ -71,6 +72,7 @@
 
 pub mod time;
 pub mod duration;
+pub mod printable;
 pub mod net;
 pub mod causes;
 pub mod backoff;

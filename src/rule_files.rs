@@ -22,7 +22,8 @@ pub use self::{
     walk::is_rule_file_name,
 };
 use crate::{
-    config::{MAX_BYTES, SourceFile, printable_path},
+    config::{MAX_BYTES, SourceFile},
+    printable::printable_path,
     time::Timestamp,
     watch,
 };

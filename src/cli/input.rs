@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::{MAX_BYTES, SourceFile, printable_path};
+use crate::{
+    config::{MAX_BYTES, SourceFile},
+    printable::printable_path,
+};
 
 /// The reason why an input cannot be read. Holds the path.
 #[derive(Debug, thiserror::Error)]

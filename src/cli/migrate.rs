@@ -21,6 +21,7 @@ use crate::{
         SourceFile,
         documents::{self, Documents},
     },
+    printable::printable_path,
     rule_files::ReadError,
 };
 
@@ -73,7 +74,7 @@ pub enum MigrateError {
     #[error(transparent)]
     Input(#[from] InputError),
     /// The environment is neither a valid file of variables nor a valid manifest.
-    #[error("{}: {_1}", crate::config::printable_path(.0))]
+    #[error("{}: {_1}", printable_path(.0))]
     Environment(PathBuf, String),
     /// The rules cannot be read.
     #[error(transparent)]

@@ -8,7 +8,7 @@ use std::{
 
 use self::{play::TestResult, suite::Suite};
 use super::{check, exit::CommandStatus, input, rule_input::ReadRules};
-use crate::{config, engine::DecideError};
+use crate::{config, engine::DecideError, printable::printable_text};
 
 mod fields;
 mod junit;
@@ -129,7 +129,7 @@ fn load(path: &Path, errors: &mut impl Write) -> io::Result<Option<Suite>> {
             Ok(suite) => Ok(Some(suite)),
             Err(mistakes) => {
                 for mistake in mistakes {
-                    writeln!(errors, "{}", config::printable_text(&mistake))?;
+                    writeln!(errors, "{}", printable_text(&mistake))?;
                 }
                 Ok(None)
             }

@@ -2,7 +2,8 @@
 
 use std::{error::Error, fmt};
 
-use super::excerpt::{Excerpt, printable_text};
+use super::excerpt::Excerpt;
+use crate::printable::printable_text;
 
 /// The effect of a problem on the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Text from rule files, made safe to print.
 
-use std::path::Path;
+use crate::printable::printable;
 
 /// The part of a line that a diagnostic shows, and the columns that it marks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,41 +50,6 @@ impl Excerpt {
             width: marked.trim_end().chars().count().max(1),
         }
     }
-}
-
-/// Replaces characters that would move the cursor or change the direction of
-/// the text, so that a rule file cannot send commands to a terminal. Every
-/// result takes one column, which keeps a caret below its character.
-fn printable(character: char) -> char {
-    match character {
-        '\t' => ' ',
-        other if is_unprintable(other) => '\u{fffd}',
-        other => other,
-    }
-}
-
-/// Returns true for characters that would move the cursor, end the line or change the
-/// direction of the text.
-pub fn is_unprintable(character: char) -> bool {
-    matches!(
-        character,
-        '\u{61c}'
-            | '\u{200e}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}'
-            | '\u{feff}'
-    ) || character.is_control()
-}
-
-/// `text` on one line. Characters that would move the cursor of a terminal or change the
-/// direction of the text are replaced.
-pub fn printable_text(text: &str) -> String {
-    text.chars().map(printable).collect()
-}
-
-/// `path` on one line, like [`printable_text`]. Whoever adds a file chooses its name.
-pub fn printable_path(path: &Path) -> String {
-    printable_text(&path.to_string_lossy())
 }
 
 /// Marks the text of a rule file in a message. [`printable`] replaces both

@@ -2,9 +2,10 @@
 
 use super::{
     diagnostic::{Diagnostic, Diagnostics, Position, Severity},
-    excerpt::{Excerpt, printable_text, with_quotes, without_quotes},
+    excerpt::{Excerpt, with_quotes, without_quotes},
     source::{Location, PathSegment, SourceFile, SourceTree, Sources},
 };
+use crate::printable::printable_text;
 
 /// The maximum number of errors, and of warnings, that are kept. More are only
 /// counted.

@@ -7,11 +7,11 @@ use super::{
     shown::{MAX_ENTRIES, MAX_TEXT, excerpt},
 };
 use crate::{
-    config::is_unprintable,
     counter::{KeyFormat, KeyPart},
     descriptor::{Descriptor, Entry},
     engine::decision::{Decision, LimitStatus, Match, Verdict},
     limit::{Hits, Limit, ceil_seconds},
+    printable::is_unprintable,
     time::Timestamp,
 };
 

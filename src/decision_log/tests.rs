@@ -16,6 +16,7 @@ use crate::{
         fallback::{Fallback, FallbackSettings},
     },
     limit::Hits,
+    printable,
     rules::spec::OnError,
     store::memory::Memory,
     time::{ManualClock, Timestamp},
@@ -238,7 +239,7 @@ fn hostile() -> Vec<Request> {
 fn check_printable(line: &str, most: usize) {
     assert!(line.len() <= most, "{} bytes: {line:.200}", line.len());
     for letter in line.chars() {
-        assert!(!config::is_unprintable(letter), "{line:?}");
+        assert!(!printable::is_unprintable(letter), "{line:?}");
     }
 }
 

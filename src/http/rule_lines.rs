@@ -4,8 +4,8 @@
 use std::fmt::{Display, Write};
 
 use crate::{
-    config,
     limit::{Limit, Window, window::Phase},
+    printable::printable_text,
     rules::{
         Rule,
         spec::{LimitSpec, OnError},
@@ -58,7 +58,7 @@ fn line(rule: &Rule, unit: &str, requests: u32, keys: &Keys, text: &mut String) 
         rule.name(),
         keys.0
     );
-    *text += &config::printable_text(&line);
+    *text += &printable_text(&line);
     text.push('\n');
 }
 

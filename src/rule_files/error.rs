@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::config::{MAX_BYTES, printable_path};
+use crate::{config::MAX_BYTES, printable::printable_path};
 
 /// The maximum depth of directories.
 pub(super) const MAX_DEPTH: usize = 16;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::error::{MAX_DEPTH, MAX_ENTRIES, ReadError};
-use crate::config::{printable_path, printable_text};
+use crate::printable::{printable_path, printable_text};
 
 /// A rule file that has not been read.
 pub(super) struct ListedFile {

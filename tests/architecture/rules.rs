@@ -8,8 +8,17 @@ use std::{
 use crate::{Source, names::ModulePath};
 
 /// The modules that `lib.rs` calls pure.
-const PURE: [&str; 8] =
-    ["duration", "net", "limit", "counter", "descriptor", "mapping", "rules", "config"];
+const PURE: [&str; 9] = [
+    "duration",
+    "printable",
+    "net",
+    "limit",
+    "counter",
+    "descriptor",
+    "mapping",
+    "rules",
+    "config",
+];
 
 /// The parts of `std` that pure modules may name. A new one must not touch the system.
 const PURE_STD: [&str; 27] = [

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use serde_json::Value as Json;
 
 use crate::{
-    config::is_unprintable,
     descriptor::Entry,
     grpc::client::{Response, ResponseCode, ResponseLimit, ResponseStatus},
+    printable::is_unprintable,
 };
 
 /// Writes the overall result of a request, then the details.

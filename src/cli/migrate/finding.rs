@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::environment::Environment;
-use crate::config;
+use crate::printable::printable_text;
 
 /// The weight of a finding, the gravest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,17 +106,17 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {}", self.grade, config::printable_text(&self.title))?;
+        writeln!(f, "{}: {}", self.grade, printable_text(&self.title))?;
         if !self.snippet.is_empty() {
             f.write_str(&self.snippet)?;
         } else if !self.place.is_empty() {
-            writeln!(f, " --> {}", config::printable_text(&self.place))?;
+            writeln!(f, " --> {}", printable_text(&self.place))?;
         }
         let lines =
             [("ratelimit", &self.reference), ("tollgate", &self.tollgate), ("to do", &self.remedy)];
         for (label, text) in lines {
             if !text.is_empty() {
-                writeln!(f, "  = {label}: {}", config::printable_text(text))?;
+                writeln!(f, "  = {label}: {}", printable_text(text))?;
             }
         }
         Ok(())

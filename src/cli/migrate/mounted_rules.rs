@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     cli::manifest::{config_map_entries, list},
-    config::{MAX_BYTES, SourceFile, documents::Item, printable_path},
+    config::{MAX_BYTES, SourceFile, documents::Item},
+    printable::printable_path,
 };
 
 /// The mounts that may contain rules, and the rule files in them.

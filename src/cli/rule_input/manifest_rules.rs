@@ -7,9 +7,10 @@ use crate::{
         ConfigMapEntry, config_map_entries, is_config_map, is_manifest, name, namespace, objects,
     },
     config::{
-        self, MAX_BYTES, SourceFile,
+        MAX_BYTES, SourceFile,
         documents::{self, Item},
     },
+    printable::printable_text,
     rule_files,
 };
 
@@ -97,7 +98,7 @@ fn template_error(text: &str) -> Option<String> {
     for (index, line) in text.lines().enumerate() {
         let Some((_, rest)) = line.split_once("{{") else { continue };
         if let Some((template, _)) = rest.split_once("}}") {
-            let template = config::printable_text(template);
+            let template = printable_text(template);
             return Some(format!(
                 "line {} has the template `{{{{{template}}}}}`, expected a manifest: render it \
                  first, for example with `helm template`",
@@ -135,7 +136,7 @@ fn is_rule_file(bytes: &[u8]) -> bool {
 
 /// For example `ConfigMap edge/rules, key a.yaml`.
 fn entry_name(object: Item<'_>, entry: &ConfigMapEntry<'_>) -> String {
-    format!("{}, key {}", config_map_name(object), config::printable_text(entry.key))
+    format!("{}, key {}", config_map_name(object), printable_text(entry.key))
 }
 
 fn config_map_name(object: Item<'_>) -> String {
@@ -144,7 +145,7 @@ fn config_map_name(object: Item<'_>) -> String {
         ("", name) => name.to_owned(),
         (namespace, name) => format!("{namespace}/{name}"),
     };
-    config::printable_text(&format!("ConfigMap {name}"))
+    printable_text(&format!("ConfigMap {name}"))
 }
 
 impl ManifestRules {

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::config::{
-    documents::{Field, Item, Kind},
-    printable_text,
+use crate::{
+    config::documents::{Field, Item, Kind},
+    printable::printable_text,
 };
 
 /// All mistakes of a file, each on a line.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::SuiteResult;
-use crate::config::is_unprintable;
+use crate::printable::is_unprintable;
 
 pub(super) fn report(suites: &[SuiteResult]) -> String {
     let mut xml = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n".to_owned();
