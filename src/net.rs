@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::printable::printable_path;
+
 /// The longest path of a unix socket, in bytes: the size of the system's
 /// `sockaddr_un`, less its terminating zero.
 pub const MAX_SOCKET_PATH: usize = 107;
@@ -68,7 +70,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(path) => write!(f, "unix:{}", printable_path(path)),
         }
     }
 }

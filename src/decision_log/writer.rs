@@ -18,6 +18,7 @@ use tracing::info;
 use super::DecisionLogTarget;
 use crate::{
     metrics::{LostDecision, Metrics},
+    printable::printable_path,
     warnings::WarningLimiter,
 };
 
@@ -58,7 +59,7 @@ impl fmt::Display for DecisionLogTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stdout => f.write_str("standard output"),
-            Self::File(path) => write!(f, "{}", path.display()),
+            Self::File(path) => f.write_str(&printable_path(path)),
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use super::protocol::Protocol;
-use crate::trust::Problem;
+use crate::{printable::printable_path, trust::Problem};
 
 /// A TLS file of a server that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {problem}", path.display())]
+#[error("{}: {problem}", printable_path(path))]
 pub struct TlsError {
     /// The protocol of the server.
     pub protocol: Protocol,
@@ -28,4 +28,17 @@ pub enum TlsFile {
     Key,
     /// The CA certificates that verify clients.
     ClientCa,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_with_control_characters_stay_on_one_line() {
+        let path = PathBuf::from("a\nb\u{1b}[31m");
+        let (protocol, problem) = (Protocol::Grpc, Problem::WrongKey(path.clone()));
+        let error = TlsError { protocol, file: TlsFile::Key, path, problem }.to_string();
+        assert!(!error.contains(char::is_control) && error.ends_with("in a\u{fffd}b\u{fffd}[31m"));
+    }
 }

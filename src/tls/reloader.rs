@@ -16,7 +16,7 @@ use super::{
     protocol::Protocol,
     server::{Contents, LoadedTls, ServerTls},
 };
-use crate::{metrics::Metrics, time::Clock, trust::pem, watch::Watch};
+use crate::{metrics::Metrics, printable::printable_path, time::Clock, trust::pem, watch::Watch};
 
 /// The active TLS configuration. A new one applies to new connections only.
 pub type SharedServerConfig = Arc<ArcSwap<ServerConfig>>;
@@ -109,7 +109,7 @@ impl CertificateReloader {
         let listener = self.protocol().label();
         self.metrics.count_certificate_load(listener, loaded.not_after);
         let expires = loaded.not_after.map(|not_after| pem::calendar(not_after).to_string());
-        let file = self.files.certificate.display();
+        let file = printable_path(&self.files.certificate);
         info!(listener, %file, expires, "certificate loaded");
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rustls::ClientConfig;
 
 use super::{authorities::Authorities, error::Problem, pem};
+use crate::printable::printable_path;
 
 /// The TLS settings of connections to servers. The files are in PEM and are read for each
 /// connection, so that renewed certificates are used without a restart.
@@ -43,7 +44,7 @@ pub struct ClientIdentity {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientTlsError {
     /// A file cannot be used.
-    #[error("{}: {_1}", .0.display())]
+    #[error("{}: {_1}", printable_path(.0))]
     File(PathBuf, Problem),
     /// Nothing is trusted.
     #[error(transparent)]
@@ -106,13 +107,14 @@ mod tests {
     #[test]
     fn a_ca_file_without_a_valid_certificate_is_an_error_that_names_the_file() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ca.pem");
+        // Control characters would change the lines of a log or a terminal.
+        let path = directory.path().join("ca\n\u{1b}[31m.pem");
         let check = |text: &str, expected: &str| {
             fs::write(&path, text).unwrap();
             let tls = ClientTls { ca_file: Some(path.clone()), ..ClientTls::default() };
             let error = tls.config().err().unwrap().to_string();
-            let path = path.display().to_string();
-            assert!(error.contains(&path) && error.contains(expected), "{error}");
+            assert!(error.contains("/ca\u{fffd}\u{fffd}[31m.pem: "), "{error:?}");
+            assert!(error.contains(expected), "{error}");
         };
         check("", "expected a certificate in PEM");
         check("ca", "expected a certificate in PEM");

@@ -4,6 +4,8 @@ use std::{fmt, io, path::PathBuf};
 
 use rustls::pki_types;
 
+use crate::printable::printable_path;
+
 /// The largest file that is read.
 pub(super) const MAX_FILE_BYTES: u64 = 4 << 20;
 
@@ -26,7 +28,7 @@ pub enum Problem {
     #[error("expected {0} in PEM, and there is none in this file")]
     Missing(&'static str),
     /// The key does not belong to the certificate in the file at this path.
-    #[error("this is not the key of the certificate in {}", .0.display())]
+    #[error("this is not the key of the certificate in {}", printable_path(.0))]
     WrongKey(PathBuf),
     /// The certificate expired at this time.
     #[error("this certificate expired at {0}")]

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use crate::printable::printable_path;
+
 /// The address that a Redis server listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisAddress {
@@ -47,7 +49,7 @@ impl fmt::Display for RedisAddress {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => path.display().fmt(f),
+            Self::Unix(path) => f.write_str(&printable_path(path)),
         }
     }
 }
