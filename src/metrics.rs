@@ -28,6 +28,7 @@ mod label;
 mod latency;
 mod process_statistics;
 mod process_usage;
+mod reasons;
 pub mod samples;
 pub mod series;
 mod store_statistics;
@@ -45,6 +46,7 @@ use self::{
 pub use self::{
     check_counters::{CheckFault, CheckResult},
     latency::TimeUnit,
+    reasons::{ClosedConnection, CutOff, ErrorType, LostDecision, LostSpan},
 };
 
 /// All statistics of this process.
@@ -66,81 +68,6 @@ pub struct Metrics {
     response_time_unit: TimeUnit,
 }
 
-/// The reason why a request is answered with an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorType {
-    /// The request is invalid or cannot be read, or no rules are loaded.
-    Service,
-    /// The counter store failed.
-    Store,
-}
-
-/// The reason why a span is not delivered to the collector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LostSpan {
-    /// The queue of spans was full.
-    QueueFull,
-    /// The collector refused the span or did not answer.
-    ExportFailed,
-}
-
-/// The reason why a line is missing in the decision log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LostDecision {
-    /// There were more lines in a second than allowed.
-    OverRate,
-    /// The queue of lines was full.
-    QueueFull,
-    /// The line could not be written.
-    WriteFailed,
-}
-
-/// The reason why a connection is closed for lack of room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClosedConnection {
-    /// The listener has as many as it may.
-    Full,
-    /// The address has as many as it may.
-    Peer,
-    /// There are too many unfinished handshakes.
-    Handshake,
-}
-
-/// The reason why a call is refused or ended because of its client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CutOff {
-    /// The message was not complete in time.
-    LateMessage,
-    /// The client did not read the answer in time.
-    AnswerNotTaken,
-    /// The connection has too many streams of health or reflection.
-    TooManyStreams,
-    /// The memory for calls in flight was used up.
-    NoRoom,
-    /// The connection held the most of this memory, and was closed.
-    ConnectionClosed,
-}
-
-impl CutOff {
-    const ALL: [Self; 5] = [
-        Self::LateMessage,
-        Self::AnswerNotTaken,
-        Self::TooManyStreams,
-        Self::NoRoom,
-        Self::ConnectionClosed,
-    ];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::LateMessage => "late_message",
-            Self::AnswerNotTaken => "answer_not_taken",
-            Self::TooManyStreams => "too_many_streams",
-            Self::NoRoom => "no_room",
-            Self::ConnectionClosed => "connection_closed",
-        }
-    }
-}
-
 impl Metrics {
     /// Statistics with all counts 0. A hit beyond `near_limit_ratio` of its limit, from
     /// 0 to 1, counts as near the limit.
@@ -152,24 +79,19 @@ impl Metrics {
         for policy in OnError::ALL {
             process.degraded.with_label_values(&[policy.name()]);
         }
-        for reason in [LostSpan::QueueFull, LostSpan::ExportFailed] {
-            process.spans_lost.with_label_values(&[reason.label()]);
-        }
-        for reason in [ClosedConnection::Full, ClosedConnection::Peer, ClosedConnection::Handshake]
-        {
-            process.closed_connections.with_label_values(&[reason.label()]);
-        }
-        for reason in [LostDecision::OverRate, LostDecision::QueueFull, LostDecision::WriteFailed] {
-            process.decisions_lost.with_label_values(&[reason.label()]);
-        }
-        for reason in CutOff::ALL {
-            process.cut_off.with_label_values(&[reason.label()]);
-        }
         for reason in CheckFault::labels() {
             process.misconfigured_checks.with_label_values(&[reason]);
         }
-        for error in [ErrorType::Service, ErrorType::Store] {
-            process.errors.with_label_values(&[error.label()]);
+        for (counter, labels) in [
+            (&process.spans_lost, LostSpan::LABELS),
+            (&process.closed_connections, ClosedConnection::LABELS),
+            (&process.decisions_lost, LostDecision::LABELS),
+            (&process.cut_off, CutOff::LABELS),
+            (&process.errors, ErrorType::LABELS),
+        ] {
+            for label in labels {
+                counter.with_label_values(&[label]);
+            }
         }
         Self {
             registry,
@@ -442,43 +364,5 @@ impl Metrics {
         families.extend(store_statistics::families(&self.store));
         families.sort_by(|a, b| a.name().cmp(b.name()));
         families
-    }
-}
-
-impl ErrorType {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Service => "service_error",
-            Self::Store => "redis_error",
-        }
-    }
-}
-
-impl LostDecision {
-    fn label(self) -> &'static str {
-        match self {
-            Self::OverRate => "over_rate",
-            Self::QueueFull => "queue_full",
-            Self::WriteFailed => "write_failed",
-        }
-    }
-}
-
-impl ClosedConnection {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Peer => "peer",
-            Self::Handshake => "handshake",
-        }
-    }
-}
-
-impl LostSpan {
-    fn label(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue_full",
-            Self::ExportFailed => "export_failed",
-        }
     }
 }
