@@ -109,7 +109,7 @@ const KEYS: [RuleKey; 35] = [
         context: KeyContext::Descriptor,
         expects: TEXT,
         help: "The value of the entry; each `*` matches any text. Leave it out to match every \
-               value that no other element of the list matches.",
+               value that no other element of the list matches; an empty text is the same.",
     },
     RuleKey {
         name: "rate_limit",

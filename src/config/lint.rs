@@ -12,7 +12,7 @@ use super::{
     parsed::{MAX_LEASE_SHARE, ParsedDescriptor, ParsedDomain, ParsedLimit, WHOLE_LIMIT},
     sink::DiagnosticSink,
     source::Location,
-    yaml::Map,
+    yaml::{KeyOrigin, Map, YamlValue},
 };
 use crate::{
     limit::window::Phase,
@@ -60,6 +60,22 @@ pub(super) fn check_siblings(list: &[ParsedDescriptor], sink: &mut DiagnosticSin
                            no other rule would match its entries";
             sink.warning(descriptor.location, message);
         }
+    }
+}
+
+/// Warns of a `value` that is an empty text, and not `null` or left blank. One that replaces a
+/// value from `<<` is not written by mistake.
+pub(super) fn check_value(map: &Map<'_>, sink: &mut DiagnosticSink<'_>) {
+    if let Some(entry) = map.get("value")
+        && entry.origin == KeyOrigin::Written
+        && !entry.is_fresh
+        && let YamlValue::Scalar(scalar) = &entry.node.value
+        && scalar.text.is_empty()
+    {
+        let message = "an empty `value` matches every value that no other element of the list \
+                       matches, and not the empty value alone";
+        let help = "remove it, or write the value";
+        sink.warning_with_help(entry.key_location, message, help);
     }
 }
 

@@ -155,6 +155,7 @@ impl<'a> SourceReader<'a, '_> {
             location: self.sink.describe(node.location).into(),
             ..DescriptorSpec::default()
         };
+        lint::check_value(map, self.sink);
         if spec.key.is_empty()
             && self.is_text_or_absent(map, "key")
             && !is_misspelt(map, context, "key")

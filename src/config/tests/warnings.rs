@@ -36,6 +36,27 @@ fn a_key_beside_a_pattern_for_every_value_is_reported() {
 }
 
 #[test]
+fn an_empty_value_is_reported_as_any_value() {
+    let text = "an empty `value` matches every value that no other element of the list matches, \
+                and not the empty value alone (remove it, or write the value)";
+    check_warnings(
+        &format!(
+            "
+- {{ key: a, value: \"\", {LIMIT} }}
+- {{ key: b, value: , {LIMIT} }}
+- key: c
+  descriptors: [{{ key: d, value: '', {LIMIT} }}]
+- {{ key: g, value: ~, {LIMIT} }}
+- &any {{ key: e, value: x, {LIMIT} }}
+- {{ <<: *any, value: '' }}
+- {{ key: f, value: ' ', {LIMIT} }}
+"
+        ),
+        &[&format!("4:13: {text}"), &format!("7:27: {text}")],
+    );
+}
+
+#[test]
 fn an_empty_descriptor_must_exempt_entries_from_another_rule() {
     let useful = format!(
         "

@@ -67,8 +67,8 @@ pub(in super::super) struct MapEntry<'a> {
     pub(in super::super) node: Rc<YamlNode<'a>>,
     /// The last value by itself, if `node` is a union.
     pub(super) last: Option<Rc<YamlNode<'a>>>,
-    /// True if `node` replaces a map from `<<` instead of joining it.
-    pub(super) is_fresh: bool,
+    /// True if `node` replaces a value from `<<`, instead of joining it as maps do.
+    pub(in super::super) is_fresh: bool,
 }
 
 /// The way in which a key came into its map.

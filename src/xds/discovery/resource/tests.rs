@@ -60,11 +60,11 @@ fn yaml(list: &[RateLimitDescriptor], indent: usize) -> String {
     let mut text = String::new();
     let pad = " ".repeat(indent);
     for descriptor in list {
-        let _ = writeln!(
-            text,
-            "{pad}- key: '{}'\n{pad}  value: '{}'",
-            descriptor.key, descriptor.value
-        );
+        let value = match descriptor.value.as_str() {
+            "" => "~".to_owned(),
+            value => format!("'{value}'"),
+        };
+        let _ = writeln!(text, "{pad}- key: '{}'\n{pad}  value: {value}", descriptor.key);
         for (flag, is_set) in [
             ("shadow_mode", descriptor.shadow_mode),
             ("quota_mode", descriptor.quota_mode),
