@@ -214,6 +214,40 @@ fn hit_tells_loudly_that_no_rule_applies() {
 }
 
 #[test]
+fn hit_tells_that_another_rule_replaces_a_limit() {
+    let rules = "
+domain: shop
+descriptors:
+- key: user
+  rate_limit: { name: base, unit: year, requests_per_unit: 1 }
+- key: plan
+  rate_limit: { unit: year, requests_per_unit: 9, replaces: [{ name: base }] }
+";
+    let service = Tollgate::start(rules, &[]);
+    let (address, port) = (service.grpc.to_string(), service.http.port().to_string());
+    let hit = |descriptors: &[&str]| {
+        let arguments = ["hit", "--address", &address, "--domain", "shop"];
+        tollgate(&[&arguments[..], descriptors].concat(), &[("PORT", &port)])
+    };
+    let replaced = hit(&["user=ann", "plan=paid"]);
+    assert!(replaced.out.contains("user=ann: OK, no limit\n"), "{}", replaced.out);
+    assert_eq!(
+        replaced.errors,
+        "tollgate: `user=ann` is NOT LIMITED in this request: the rule of another descriptor \
+         replaces its rule\n\
+         to see the reason: tollgate explain --config RULES --domain shop user=ann plan=paid\n"
+    );
+    assert_eq!(replaced.code, Some(3));
+    let both = hit(&["user=ann", "plan=paid", "usr=ann"]);
+    assert!(both.errors.contains("`user=ann` is NOT LIMITED"), "{}", both.errors);
+    assert!(both.errors.contains("NO RULE of the domain `shop` applies to `usr=ann`\n"));
+    assert!(!both.errors.contains("or another descriptor's rule"), "{}", both.errors);
+    // The questions charged nothing.
+    let alone = hit(&["user=ann"]);
+    assert!(alone.out.contains("user=ann: OK, 1 per year (base), 0 remaining"), "{}", alone.out);
+}
+
+#[test]
 fn test_has_exit_codes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("shop_test.yaml");

@@ -24,7 +24,7 @@ use crate::{
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most bytes of the page that are read: some 100,000 rules.
 const MOST_PAGE_BYTES: usize = 16 << 20;
-/// A reason that only a request of several descriptors can have.
+/// A reason that only a request of several descriptors can have, if the service did not tell.
 const OR_REPLACED: &str = "; or another descriptor's rule replaces its limit";
 /// The most names listed.
 const MOST_NAMES: usize = 3;
@@ -40,35 +40,79 @@ pub(super) fn descriptors<'h>(asked: &'h [Vec<Entry>], response: &Response) -> V
     unmatched
 }
 
-/// Writes that no rule applies to the descriptors in `unmatched`, with the nearest names
-/// if the service shows its rules, and the command that tells the reason.
+/// Writes that no rule applies to the descriptors in `unmatched`, or that another rule
+/// replaces theirs, with the nearest names if the service shows its rules, and the command that
+/// tells the reason.
 pub(super) async fn report(
     hit: &Hit,
     unmatched: &[&[Entry]],
     errors: &mut impl io::Write,
 ) -> io::Result<()> {
     let domain = printable(&String::from_utf8_lossy(&hit.domain));
-    for entries in unmatched {
+    let Reasons { replaced, missing, may_be_replaced } = ask_alone(hit, unmatched).await;
+    for entries in replaced {
+        let entries = descriptor(entries);
+        writeln!(
+            errors,
+            "tollgate: `{entries}` is NOT LIMITED in this request: the rule of another descriptor \
+             replaces its rule"
+        )?;
+    }
+    for entries in &missing {
         let entries = descriptor(entries);
         writeln!(errors, "tollgate: NO RULE of the domain `{domain}` applies to `{entries}`")?;
     }
-    match read_page(hit).await {
-        Some(page) => {
-            let known = known(&hit.domain, unmatched, &page.names);
-            let or = if hit.descriptors.len() > 1 { OR_REPLACED } else { "" };
-            writeln!(errors, "{} shows: {known}{or}", page.url)?;
+    if !missing.is_empty() {
+        let or = if may_be_replaced { OR_REPLACED } else { "" };
+        match read_page(hit).await {
+            Some(page) => {
+                let known = known(&hit.domain, &missing, &page.names);
+                writeln!(errors, "{} shows: {known}{or}", page.url)?;
+            }
+            None => {
+                writeln!(errors, "the service has no such domain, or no rule that matches{or}")?;
+            }
         }
-        None => writeln!(
-            errors,
-            "the service has no such domain, or no rule that matches, or another descriptor's rule \
-             replaces its limit"
-        )?,
     }
     let mut command = format!("tollgate explain --config RULES --domain {}", quoted(&domain));
     for entries in &hit.descriptors {
         command += &format!(" {}", quoted(&descriptor(entries)));
     }
     writeln!(errors, "to see the reason: {command}")
+}
+
+/// Descriptors without a limit, by the reason.
+#[derive(Default)]
+struct Reasons<'h> {
+    /// Their rule is replaced.
+    replaced: Vec<&'h [Entry]>,
+    /// They have no rule.
+    missing: Vec<&'h [Entry]>,
+    /// Some of `missing` may belong to `replaced`: the service did not answer.
+    may_be_replaced: bool,
+}
+
+/// Asks for each of several descriptors alone, with 0 hits, which charges nothing: a limit
+/// that it has then was replaced in the request.
+async fn ask_alone<'h>(hit: &Hit, unmatched: &[&'h [Entry]]) -> Reasons<'h> {
+    let mut reasons = Reasons::default();
+    for &entries in unmatched {
+        if 1 < hit.descriptors.len() {
+            let descriptors = vec![entries.to_vec()];
+            let look = Hit { descriptors, hits: Some(0), refund: false, ..hit.clone() };
+            match super::call(&look).await {
+                Ok(response) => {
+                    if response.statuses.first().is_some_and(|it| !it.is_unmatched()) {
+                        reasons.replaced.push(entries);
+                        continue;
+                    }
+                }
+                Err(_) => reasons.may_be_replaced = true,
+            }
+        }
+        reasons.missing.push(entries);
+    }
+    reasons
 }
 
 /// A word of a shell command.
