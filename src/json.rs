@@ -20,7 +20,7 @@ use crate::{
     answer::{AnswerSettings, fields::LimitFields},
     budget::{self, CALL_BYTES, Held, ReadError, ReadLimits, Reader, Share},
     descriptor::Request,
-    engine::decision::Decision,
+    engine::{DecideError, decision::Decision},
     http::{error_response, server::REQUEST_TIMEOUT},
     service::{RequestError, Service},
     spans::{HttpRoute, ServerSpan},
@@ -141,7 +141,14 @@ async fn try_decide<S: Store>(
             error_response(StatusCode::BAD_REQUEST, &invalid.to_string())
         }
         Err(RequestError::Undecided(undecided)) => {
-            error_response(StatusCode::SERVICE_UNAVAILABLE, &undecided.to_string())
+            let why = match undecided {
+                DecideError::NoRules => undecided.to_string(),
+                // The error has addresses of servers, and the answer may reach end users.
+                DecideError::Store(_) => {
+                    "the counter store did not decide; the log has the reason".to_owned()
+                }
+            };
+            error_response(StatusCode::SERVICE_UNAVAILABLE, &why)
         }
     }
 }
