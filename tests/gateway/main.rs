@@ -9,7 +9,7 @@
 
 use std::{
     env, fs,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -20,6 +20,9 @@ use testkit::{
 };
 
 const RESOURCES: &str = include_str!("resources.yaml");
+
+/// Has a `SecurityPolicy`, which the test applies.
+const PAGE: &str = include_str!("../../docs/ext_authz.md");
 
 /// A policy for both routes, without its rules.
 const POLICY: &str = "
@@ -80,13 +83,20 @@ extensionApis: {{enableBackend: true}}
 }
 
 fn write_resources(path: &Path, rules: &[&str]) {
-    let mut text = RESOURCES.replace("UPSTREAM_PORT", &upstream::address().port().to_string());
+    let mut text = String::new();
     if !rules.is_empty() {
         text += POLICY;
     }
     for rule in rules {
         text += &format!("      - {rule}\n");
     }
+    write_with(path, &text);
+}
+
+/// Writes the resources without policies, and `more`.
+fn write_with(path: &Path, more: &str) {
+    let mut text = RESOURCES.replace("UPSTREAM_PORT", &upstream::address().port().to_string());
+    text += more;
     let new = path.with_extension("new");
     fs::write(&new, text).unwrap();
     fs::rename(new, path).unwrap();
@@ -160,6 +170,60 @@ fn per_user(requests: u32, more: &str) -> String {
     )
 }
 
+/// The block of [`PAGE`] that contains `text`.
+fn block(text: &str) -> &'static str {
+    let blocks = PAGE.split("```").skip(1).step_by(2);
+    let found = blocks.filter(|block| block.contains(text)).collect::<Vec<_>>();
+    let [block] = found[..] else { panic!("{} blocks have {text}", found.len()) };
+    block.split_once('\n').unwrap().1
+}
+
+/// The policy of [`PAGE`] for the route `one`, with `ext_auth` in place of its part for gRPC.
+fn security_policy(ext_auth: &str, tollgate: SocketAddr) -> String {
+    let policy = block("kind: SecurityPolicy")
+        .replace("{ name: limits }", "{ name: limits, namespace: default }")
+        .replace("name: shop", "name: one")
+        .replace(EXT_AUTH_OF_GRPC, ext_auth)
+        .replace("timeout: 250ms", "timeout: 10s");
+    let policy = ["8080", "8081"].iter().fold(policy, |policy, port| {
+        let page = format!("{{ name: tollgate, port: {port} }}");
+        policy.replace(&page, "{ group: gateway.envoyproxy.io, kind: Backend, name: tollgate }")
+    });
+    let (ip, port) = (tollgate.ip(), tollgate.port());
+    format!(
+        "---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: Backend
+metadata: {{name: tollgate, namespace: default}}
+spec:
+  endpoints:
+  - ip: {{address: {ip}, port: {port}}}
+---
+{policy}"
+    )
+}
+
+const EXT_AUTH_OF_GRPC: &str = "    grpc:
+      backendRefs: [{ name: tollgate, port: 8081 }]
+    contextExtensions: [{ name: domain, type: Value, value: example }]
+";
+
+/// The examples of the documentation for `ext_authz`, by gRPC and by HTTP.
+fn check_external_authorization(resources: &Path) {
+    let rules = block("domain: example\nhttp:").replace("minute", "year");
+    let service = Tollgate::start(&rules.replace("100,", "1000000,"), &[]);
+    let policy = block("kind: SecurityPolicy");
+    assert!(policy.contains(EXT_AUTH_OF_GRPC), "{policy}");
+    for (name, ext_auth, address) in [
+        ("by-grpc", EXT_AUTH_OF_GRPC, service.grpc),
+        ("by-http", block("backendRefs: [{ name: tollgate, port: 8080 }]"), service.http),
+    ] {
+        write_with(resources, &security_policy(ext_auth, address));
+        wait_for_limit(name, 3);
+        assert_eq!([(); 5].map(|()| ask("/two", "free")), [200; 5], "{name}");
+    }
+}
+
 #[test]
 fn a_real_envoy_gateway_uses_tollgate() {
     let redis = RedisServer::start();
@@ -219,4 +283,6 @@ fn a_real_envoy_gateway_uses_tollgate() {
     write_resources(&directory.path().join("resources.yaml"), &[&per_user(2, "")]);
     let _gateway = Gateway::start(directory.path());
     wait_for_limit("after the restart", 2);
+
+    check_external_authorization(&directory.path().join("resources.yaml"));
 }
