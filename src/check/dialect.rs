@@ -107,12 +107,12 @@ impl Dialect {
 
 /// The path `rest`, which is the end of the request's path, and the query.
 fn with_query<'r>(parts: &'r Parts, rest: &'r str) -> &'r [u8] {
-    if rest.is_empty() {
-        return b"/";
-    }
-    let Some(whole) = parts.uri.path_and_query() else { return rest.as_bytes() };
+    let whole = parts.uri.path_and_query().map_or("", |it| it.as_str());
     let before = parts.uri.path().len().saturating_sub(rest.len());
-    whole.as_str().as_bytes().get(before..).unwrap_or_default()
+    match whole.as_bytes().get(before..) {
+        None | Some([]) => b"/",
+        Some(target) => target,
+    }
 }
 
 /// The headers of a check.
@@ -138,5 +138,23 @@ impl mapping::Headers for CheckHeaders<'_> {
         for value in self.0.get_all(name) {
             visit(value.as_bytes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    #[test]
+    fn the_target_of_envoy_is_all_behind_the_domain() {
+        for (rest, query) in [("/a", "?b"), ("/a", ""), ("/", "?b"), ("", "?b"), ("//a/../", "?")] {
+            let uri = format!("/check/envoy/edge{rest}{query}");
+            let (parts, ()) = Request::get(uri).body(()).unwrap().into_parts();
+            assert_eq!(with_query(&parts, rest), format!("{rest}{query}").as_bytes());
+        }
+        let (parts, ()) = Request::get("/check/envoy/edge").body(()).unwrap().into_parts();
+        assert_eq!(with_query(&parts, ""), b"/");
     }
 }

@@ -67,7 +67,7 @@ pub enum ExplainError {
     #[error("{0}")]
     NoMapping(String),
     /// The rules cannot make descriptors of the HTTP request.
-    #[error("the proxy that asks about this request is told that it asks wrongly: {0}")]
+    #[error("the proxy that asks about this request is told that it asks wrongly")]
     Mapping(#[from] MappingError),
 }
 

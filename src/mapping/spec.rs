@@ -66,8 +66,15 @@ impl TextPattern {
         Some(Self { text: text.to_owned(), is_prefix })
     }
 
+    /// Returns true if the pattern matches this path or host. A prefix is not that of a path with
+    /// `..` behind it, as in `/health/..%2Flogin`: applications may resolve them.
     pub(super) fn matches(&self, value: &[u8]) -> bool {
         let text = self.text.as_bytes();
-        if self.is_prefix { value.starts_with(text) } else { value == text }
+        if !self.is_prefix {
+            return value == text;
+        }
+        // The first dot may be the end of the prefix.
+        let rest = value.get(text.len().saturating_sub(1)..).unwrap_or_default();
+        value.starts_with(text) && !rest.windows(2).any(|two| two == b"..")
     }
 }

@@ -212,6 +212,45 @@ fn skipped_requests_have_no_descriptors() {
 }
 
 #[test]
+fn an_application_that_decodes_slashes_serves_no_skipped_request_for_another() {
+    let spec = MappingSpec {
+        skip: vec![ConditionSpec {
+            path: TextPattern::parse("/health/*"),
+            ..ConditionSpec::default()
+        }],
+        descriptors: vec![vec![entry("path", Source::Path)]],
+        ..MappingSpec::default()
+    };
+    let mapping = Mapping::new("edge", spec);
+    let headers = lines(&[]);
+    for target in ["/health/", "/health/a.b", "/health/a%2Fb", "/health/%2e", "/health/?a=.."] {
+        assert_eq!(mapping.map(&get(target, &headers)), Ok(Mapped::Skipped), "{target}");
+    }
+    // nginx decodes %2F before it resolves dots, .NET takes a backslash for a slash, and
+    // servlets leave out a parameter.
+    for target in [
+        "/health/..%2flogin",
+        "/health/a%2F%2e%2E%2F..%2Flogin",
+        "/health/%2e.%5clogin",
+        "/health/..\\login",
+        "/health/..;/login",
+    ] {
+        let mapped = text(mapping.map(&get(target, &headers)));
+        assert!(mapped.starts_with("path=/health/"), "{target}: {mapped}");
+    }
+}
+
+#[test]
+fn an_empty_path_is_a_slash() {
+    // nginx sends `?a` for the target `http://h?a`.
+    let mapping =
+        mapping(vec![vec![entry("raw_path", Source::RawPath), entry("path", Source::Path)]]);
+    for target in ["?a", "http://h?a", "http://h", "#a", "/"] {
+        assert_eq!(text(mapping.map(&get(target, &lines(&[])))), "raw_path=/ path=/", "{target}");
+    }
+}
+
+#[test]
 fn a_value_that_is_too_long_is_an_error() {
     let longest = "x".repeat(MOST_VALUE_BYTES);
     let mapping = mapping(vec![vec![entry("key", header("x-key"))]]);

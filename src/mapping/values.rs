@@ -57,7 +57,11 @@ impl<'a> Values<'a> {
             Source::RemoteAddress => Ok(self.address()?.to_string().into_bytes()),
             Source::MaskedAddress(mask) => Ok(address::masked(self.address()?, *mask).into_bytes()),
             Source::Path => Ok(path::normalize(self.bounded(self.target()?.path, source)?)),
-            Source::RawPath => Ok(self.bounded(self.target()?.path, source)?.to_vec()),
+            Source::RawPath => match self.bounded(self.target()?.path, source)? {
+                // RFC 9110, section 4.2.3: both are the same.
+                b"" => Ok(b"/".to_vec()),
+                path => Ok(path.to_vec()),
+            },
             Source::Method => match filled(self.request.method) {
                 Some(method) => Ok(self.bounded(method, source)?.to_vec()),
                 None => return Err(MappingError::NoMethod),

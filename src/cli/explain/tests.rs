@@ -5,6 +5,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
+    causes,
     cli::{
         http_question::{HeaderLine, RequestLine},
         rule_input::RulePlaces,
@@ -314,7 +315,7 @@ descriptors of the HTTP request
 #[test]
 fn a_request_that_a_proxy_asks_wrongly_is_an_error() {
     let error = |line, headers: &[&str], domain| {
-        explain_http(line, headers, domain, false).1.unwrap_err().to_string()
+        causes::text(&explain_http(line, headers, domain, false).1.unwrap_err())
     };
     assert_eq!(
         error("GET /", &["X-Forwarded-For: unix:"], "edge"),
