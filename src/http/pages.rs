@@ -148,8 +148,16 @@ impl Drop for Page {
     /// free these takes as long as to build a chunk.
     fn drop(&mut self) {
         let rest = mem::replace(&mut self.rest, Box::new(iter::empty()));
+        let builder = self.builder.clone();
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn_blocking(|| drop(rest));
+            // In turn, because each thread keeps megabytes of freed memory.
+            runtime.spawn(async move {
+                let turn = permit(&builder.0).await;
+                spawn_blocking(move || {
+                    drop(rest);
+                    drop(turn);
+                });
+            });
         }
     }
 }
@@ -163,13 +171,17 @@ async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        thread,
+    };
 
     use axum::{Extension, Router};
     use futures_util::StreamExt;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         sync::watch,
+        task,
         time::{Instant, timeout},
     };
 
@@ -217,6 +229,38 @@ mod tests {
         timeout(READ_TIMEOUT, share.closed()).await.expect("a bounded time");
         drop(page);
         assert_eq!(readers.places.taken(), 0);
+    }
+
+    /// A page whose end takes a while. Notes how many end at the same time.
+    struct SlowEnd {
+        ending: Arc<AtomicUsize>,
+        most: Arc<AtomicUsize>,
+    }
+
+    impl Drop for SlowEnd {
+        fn drop(&mut self) {
+            let ending = self.ending.fetch_add(1, Relaxed) + 1;
+            self.most.fetch_max(ending, Relaxed);
+            thread::sleep(Duration::from_millis(20));
+            self.ending.fetch_sub(1, Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_that_end_together_use_one_thread() {
+        let readers = readers();
+        let (ending, most) = (Arc::default(), Arc::<AtomicUsize>::default());
+        for _ in 0..20 {
+            let end = SlowEnd { ending: Arc::clone(&ending), most: Arc::clone(&most) };
+            let chunks = endless_text().inspect(move |_| {
+                let _ = &end;
+            });
+            drop(readers.show(share(), "text/plain", chunks));
+        }
+        while 1 < Arc::strong_count(&ending) {
+            task::yield_now().await;
+        }
+        assert_eq!(most.load(Relaxed), 1);
     }
 
     #[tokio::test]
