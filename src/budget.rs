@@ -176,8 +176,11 @@ impl Budget {
         let has_room = match (held.waits, held.is_answer) {
             (false, _) => self.totals.deciding() <= self.most_deciding(),
             (true, false) => self.totals.open() <= self.most,
-            // While connections are being closed, unfinished calls leave room for answers.
-            (true, true) => self.totals.open() <= self.most + self.most / 4,
+            // While connections are being closed, unfinished calls leave room for answers, and
+            // a peer that takes its answers gets them in any case.
+            (true, true) => {
+                self.totals.open() <= self.most + self.most / 4 || usage.waits_for_little()
+            }
         };
         if has_room {
             return true;
@@ -240,6 +243,10 @@ impl Usage {
     fn open(&self) -> usize {
         let bytes = self.bytes.lock();
         bytes.deciding + bytes.waiting
+    }
+
+    fn waits_for_little(&self) -> bool {
+        self.bytes.lock().waiting <= LEAST_SHARE
     }
 
     fn is_closed(&self) -> bool {

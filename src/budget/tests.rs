@@ -141,6 +141,19 @@ fn unfinished_calls_on_many_connections_take_no_room_from_whole_ones() {
 }
 
 #[test]
+fn small_answers_are_not_refused_because_of_others_of_the_address() {
+    let budget = budget();
+    // More than are closed at a time.
+    let hoard: Vec<_> = (0..100).map(|_| budget.connect(peer(1))).collect();
+    let _unfinished: Vec<_> = hoard.iter().map(Share::hold_connection).collect();
+    let beside = budget.connect(peer(1));
+    let _calls = beside.hold(MOST / 8, false).unwrap();
+    assert!(beside.hold_answer(LEAST_SHARE).is_ok());
+    assert!(beside.hold_answer(LEAST_SHARE + 1).is_err());
+    assert!(!is_closed(&beside));
+}
+
+#[test]
 fn a_text_counts_until_it_is_taken() {
     let budget = budget();
     let share = budget.connect(None);
