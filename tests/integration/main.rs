@@ -28,6 +28,7 @@ mod middleware;
 mod per_second;
 mod pages;
 mod pipes;
+mod proxies;
 mod redis_access;
 mod redis_health;
 mod redis_routing;

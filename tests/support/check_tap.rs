@@ -120,7 +120,7 @@ fn forward(mut client: TcpStream, state: &State) -> io::Result<()> {
     let (mut from_server, mut to_client) = (server.try_clone()?, client.try_clone()?);
     thread::spawn(move || {
         let _ = io::copy(&mut from_server, &mut to_client);
-        let _ = to_client.shutdown(Shutdown::Both);
+        let _ = to_client.shutdown(Shutdown::Write);
     });
     let mut received = state.received.lock();
     let number = received.len();

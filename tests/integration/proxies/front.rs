@@ -1,0 +1,135 @@
+//! A proxy with the configuration in `examples/`, its application, and a record of the checks.
+
+use std::{fs, net::SocketAddr, path::Path};
+
+use testkit::{
+    application::Application,
+    check_tap::CheckTap,
+    http::Reply,
+    network::unused_host,
+    web_proxy::{WebProxy, WebProxyKind},
+};
+
+use super::client::Request;
+
+/// A file below `examples/`.
+fn example(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    fs::read_to_string(path).unwrap()
+}
+
+/// The shared rules of the examples, with limits per year.
+pub fn rules() -> String {
+    let mut rules = example("web.yaml");
+    for unit in ["unit: minute", "unit: hour"] {
+        substitute(&mut rules, unit, "unit: year");
+    }
+    rules
+}
+
+/// The proxy's policy for requests that the service does not decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undecided {
+    Refuse,
+    Pass,
+}
+
+/// The proxy's timeouts for a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeouts {
+    /// Those of the examples, which a busy machine exceeds.
+    Short,
+    Long,
+}
+
+#[derive(Debug)]
+pub struct Front {
+    pub kind: WebProxyKind,
+    pub undecided: Undecided,
+    pub proxy: WebProxy,
+    pub tap: CheckTap,
+    pub application: Application,
+}
+
+impl Front {
+    pub fn start(
+        kind: WebProxyKind,
+        service: SocketAddr,
+        undecided: Undecided,
+        timeouts: Timeouts,
+    ) -> Self {
+        let (tap, application) = (CheckTap::start(service), Application::start());
+        let names = match kind {
+            WebProxyKind::Nginx => &["nginx/nginx.conf"][..],
+            WebProxyKind::Haproxy => &["haproxy/haproxy.cfg", "haproxy/tollgate.lua"],
+            WebProxyKind::Caddy => &["caddy/Caddyfile"],
+        };
+        let mut files = Vec::new();
+        for name in names {
+            let (_, file) = name.split_once('/').unwrap();
+            files.push((file, example(name)));
+        }
+        let main = &mut files[0].1;
+        if undecided == Undecided::Pass {
+            fail_open(kind, main);
+        }
+        if timeouts == Timeouts::Long {
+            substitute(main, "100ms", "60s");
+            substitute(main, "200ms", "60s");
+        }
+        substitute(main, "127.0.0.1:8080", "SERVICE");
+        substitute(main, "127.0.0.1:9000", "APPLICATION");
+        let host = unused_host().to_string();
+        for (_, text) in &mut files {
+            substitute(text, "127.0.0.1", &host);
+        }
+        let main = &mut files[0].1;
+        substitute(main, "SERVICE", &tap.address.to_string());
+        substitute(main, "APPLICATION", &application.address.to_string());
+        let address = format!("{host}:8000").parse().unwrap();
+        Self { kind, undecided, proxy: WebProxy::start(kind, address, &files), tap, application }
+    }
+
+    /// `None` if the proxy ends the connection without a reply.
+    pub fn send(&self, request: &Request) -> Option<Reply> {
+        request.send(self.proxy.address)
+    }
+
+    /// The status of the reply; 0 without one.
+    pub fn status(&self, request: &Request) -> u16 {
+        self.send(request).map_or(0, |reply| reply.status)
+    }
+
+    /// The statuses of equal requests.
+    pub fn statuses<const N: usize>(&self, request: &Request) -> [u16; N] {
+        [(); N].map(|()| self.status(request))
+    }
+}
+
+/// Changes a configuration as the comments in it describe.
+fn fail_open(kind: WebProxyKind, config: &mut String) {
+    match kind {
+        WebProxyKind::Nginx => {
+            substitute(config, "# proxy_intercept_errors on;", "proxy_intercept_errors on;");
+            substitute(config, "# error_page 502 503 504", "error_page 502 503 504");
+        }
+        WebProxyKind::Haproxy => {
+            let line = "    http-request deny deny_status 503 if { var(txn.undecided) -m bool }\n";
+            substitute(config, line, "");
+        }
+        WebProxyKind::Caddy => {
+            let asked = "forward_auth 127.0.0.1:8080";
+            substitute(config, asked, &format!("{asked} 127.0.0.1:8003"));
+            for line in ["lb_policy first", "lb_retries 1", "fail_duration 1s"] {
+                substitute(config, &format!("# {line}"), line);
+            }
+        }
+    }
+}
+
+/// Replaces text that has to be there.
+#[track_caller]
+fn substitute(text: &mut String, from: &str, to: &str) {
+    assert!(text.contains(from), "{from:?} is not in the example");
+    *text = text.replace(from, to);
+}
