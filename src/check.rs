@@ -167,7 +167,7 @@ impl<S: Store> Checks<S> {
         };
         let headers = CheckHeaders(&parts.headers);
         let described = target.dialect.read(parts, target.rest, &headers)?;
-        match mapping.map(&described).map_err(Mistake::from)? {
+        match mapping.map(&described).map_err(|error| Mistake::unmapped(error, target.dialect))? {
             Mapped::Request(request) => Ok(Some(request)),
             Mapped::NoDescriptors | Mapped::Skipped => Ok(None),
         }

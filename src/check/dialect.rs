@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request
 
 use super::mistake::Mistake;
 use crate::{
-    mapping::{self, HttpRequest},
+    mapping::{self, HttpRequest, MappingError},
     metrics::CheckFault,
 };
 
@@ -55,6 +55,18 @@ impl Dialect {
         match self {
             Self::Nginx | Self::IngressNginx => StatusCode::FORBIDDEN,
             Self::Forwarded | Self::Envoy => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+
+    /// The header with the part of the request that is missing by `error`.
+    pub(super) fn missing_header(self, error: &MappingError) -> Option<&'static HeaderName> {
+        match (self, error) {
+            (Self::Forwarded, MappingError::NoMethod) => Some(&FORWARDED_METHOD),
+            (Self::Forwarded, MappingError::NoUri) => Some(&FORWARDED_URI),
+            (Self::Nginx | Self::IngressNginx, MappingError::NoMethod) => Some(&ORIGINAL_METHOD),
+            (Self::Nginx, MappingError::NoUri) => Some(&ORIGINAL_URI),
+            (Self::IngressNginx, MappingError::NoUri) => Some(&ORIGINAL_URL),
+            _ => None,
         }
     }
 

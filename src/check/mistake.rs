@@ -4,6 +4,7 @@ use std::{borrow::Cow, fmt};
 
 use axum::http::StatusCode;
 
+use super::dialect::Dialect;
 use crate::{mapping::MappingError, metrics::CheckFault};
 
 /// Why a check is answered with 400 or 404.
@@ -35,10 +36,13 @@ impl Mistake {
             | CheckFault::Unmapped(_) => StatusCode::BAD_REQUEST,
         }
     }
-}
 
-impl From<MappingError> for Mistake {
-    fn from(error: MappingError) -> Self {
+    /// The request that a proxy has described in `dialect` cannot be mapped.
+    pub(super) fn unmapped(error: MappingError, dialect: Dialect) -> Self {
+        let fault = CheckFault::Unmapped(error.name());
+        if let Some(header) = dialect.missing_header(&error) {
+            return Self::new(fault, format!("{error} in {header}"));
+        }
         let text = match error {
             MappingError::BadAddress { .. } => {
                 "the address of the client in X-Forwarded-For is no IP address".into()
@@ -46,7 +50,7 @@ impl From<MappingError> for Mistake {
             MappingError::TooLong(_) => "a part of the request is too long".into(),
             _ => error.to_string().into(),
         };
-        Self { fault: CheckFault::Unmapped(error.name()), text, cause: Some(error) }
+        Self { fault, text, cause: Some(error) }
     }
 }
 

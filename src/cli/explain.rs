@@ -66,9 +66,12 @@ pub enum ExplainError {
     /// The domain has no descriptors for HTTP requests.
     #[error("{0}")]
     NoMapping(String),
+    /// The rules need the address of the client, and nothing tells it.
+    #[error("the rules need the address of the client, expected `--from ADDRESS`")]
+    NoAddress,
     /// The rules cannot make descriptors of the HTTP request.
-    #[error("the proxy that asks about this request is told that it asks wrongly")]
-    Mapping(#[from] MappingError),
+    #[error("a proxy that asks about this request gets status 400")]
+    Mapping(#[source] MappingError),
 }
 
 /// All that is known of a request.
@@ -170,7 +173,10 @@ fn map(
         });
         return Err(ExplainError::NoMapping(problem));
     };
-    Ok(question.ask(|request| mapping.explain(request))?)
+    question.ask(|request| mapping.explain(request)).map_err(|error| match error {
+        MappingError::NoAddress => ExplainError::NoAddress,
+        error => ExplainError::Mapping(error),
+    })
 }
 
 /// The descriptors that the request has.

@@ -259,6 +259,16 @@ fn explain_http(
     domain: &'static str,
     json: bool,
 ) -> (String, Result<CommandStatus, ExplainError>) {
+    explain_http_from(Some("192.0.2.1"), line, headers, domain, json)
+}
+
+fn explain_http_from(
+    from: Option<&str>,
+    line: &str,
+    headers: &[&str],
+    domain: &'static str,
+    json: bool,
+) -> (String, Result<CommandStatus, ExplainError>) {
     let hit = Hit {
         address: hit::default_address(),
         tls: None,
@@ -271,7 +281,7 @@ fn explain_http(
     let http = HttpQuestion {
         line: RequestLine::parse(line.into()).unwrap(),
         headers: headers.iter().map(|line| HeaderLine::parse(line.into()).unwrap()).collect(),
-        from: "192.0.2.1".parse().ok(),
+        from: from.map(|it| it.parse().unwrap()),
     };
     explain(HTTP_RULES, hit, Some(http), json)
 }
@@ -319,9 +329,13 @@ fn a_request_that_a_proxy_asks_wrongly_is_an_error() {
     };
     assert_eq!(
         error("GET /", &["X-Forwarded-For: unix:"], "edge"),
-        "the proxy that asks about this request is told that it asks wrongly: the entry of \
-         X-Forwarded-For at position 1 from the right is `unix:`, expected an IP address; the \
-         proxies there may be fewer than trusted_hops or trusted_proxies say"
+        "a proxy that asks about this request gets status 400: the entry of X-Forwarded-For at \
+         position 1 from the right is `unix:`, expected an IP address; the proxies there may be fewer than trusted_hops or trusted_proxies say"
+    );
+    let unknown = explain_http_from(None, "GET /", &[], "edge", false).1.unwrap_err();
+    assert_eq!(
+        causes::text(&unknown),
+        "the rules need the address of the client, expected `--from ADDRESS`"
     );
     assert_eq!(
         error("GET /", &[], "Edge"),

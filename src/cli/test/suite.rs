@@ -3,8 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    cli::http_question::HttpQuestion, config::CompileOptions, descriptor::Request,
-    grpc::client::ResponseCode, limit::Hits, mapping::Mapped, rules::RuleTree, time::Timestamp,
+    cli::http_question::HttpQuestion,
+    config::CompileOptions,
+    descriptor::Request,
+    grpc::client::ResponseCode,
+    limit::Hits,
+    mapping::{Mapped, MappingError},
+    rules::RuleTree,
+    time::Timestamp,
 };
 
 /// The tests of one file, and the rules that they test.
@@ -102,7 +108,13 @@ impl Ask {
             return Err(format!("no rules of the domain `{domain}` have `http`, expected them"));
         };
         let mapped = http.question.ask(|request| mapping.map(request));
-        match mapped.map_err(|error| error.to_string())? {
+        let mapped = mapped.map_err(|error| match error {
+            MappingError::NoAddress => {
+                "the rules need the address of the client, expected `from`".into()
+            }
+            error => error.to_string(),
+        });
+        match mapped? {
             Mapped::Request(request) => self.request.descriptors = request.descriptors,
             Mapped::NoDescriptors | Mapped::Skipped => {}
         }

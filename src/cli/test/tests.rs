@@ -406,7 +406,7 @@ a_test.yaml:10:33: `from` is without `http`, expected both
 ";
     check_http(steps, "0 tests, 0 failed\n", errors);
     let errors = "\
-a_test.yaml:6: the address of the client is missing, expected the proxy to send it in X-Forwarded-For
+a_test.yaml:6: the rules need the address of the client, expected `from`
 ";
     check_http("  - { http: GET /, expect: { code: OK } }\n", "0 tests, 0 failed\n", errors);
 }

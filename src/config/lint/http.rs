@@ -137,8 +137,14 @@ fn check_spelling(spec: &EntrySpec, element: &ParsedDescriptor, sink: &mut Diagn
     let normal = spec.source.normalize(value);
     if normal != *value && spec.default.as_ref() != Some(value) {
         let source = noun(&spec.source);
-        let message = format!("no request has the value {}: it is that of {source}", quote(value));
-        sink.warning_with_help(element.location, message, format!("write {}", quote(&normal)));
+        let message = format!("no request has the value {}: {source} is normalized", quote(value));
+        let mut help = format!("write {}", quote(&normal));
+        if matches!(spec.source, Source::Path)
+            && let Some((path, _)) = value.split_once('?')
+        {
+            help = format!("write {}, as the query is not part of the path", quote(path));
+        }
+        sink.warning_with_help(element.location, message, help);
     }
 }
 

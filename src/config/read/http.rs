@@ -20,8 +20,14 @@ const MOST_CONDITIONS: usize = 100;
 impl<'a> SourceReader<'a, '_> {
     /// The value of the key `http`, of which parts with errors are left out.
     pub(super) fn http(&mut self, map: &Map<'a>) -> Option<ParsedHttp> {
+        const NONE: &str = "`http` has no `descriptors`, expected at least one";
+        const EXAMPLE: &str = "for example: [[remote_address]]";
+        let entry = map.get("http")?;
+        let location = entry.key_location;
+        if entry.node.is_null() {
+            self.sink.error_with_help(location, NONE, EXAMPLE);
+        }
         let http = self.map(map, KeyContext::File, "http")?;
-        let location = map.get("http")?.key_location;
         self.check_keys(http, KeyContext::Http);
         let client = self.client_address(http);
         let skip = self.conditions(http);
@@ -36,9 +42,7 @@ impl<'a> SourceReader<'a, '_> {
         }
         let is_empty_list = elements.is_empty() && self.is_list_or_absent(http, "descriptors");
         if is_empty_list && !is_misspelt(http, KeyContext::Http, "descriptors") {
-            let message = "`http` has no `descriptors`, expected at least one";
-            let help = "for example: [[remote_address]]";
-            self.sink.error_with_help(location, message, help);
+            self.sink.error_with_help(location, NONE, EXAMPLE);
         }
         Some(ParsedHttp { location, client, skip, descriptors })
     }
@@ -171,7 +175,8 @@ impl<'a> SourceReader<'a, '_> {
         Some((pattern, node.location))
     }
 
-    /// One descriptor: a list of entries.
+    /// One descriptor: a list of entries. `None` if it has an error: the rest of it would look
+    /// like another descriptor.
     fn template(&mut self, node: &YamlNode<'a>) -> Option<ParsedTemplate> {
         let YamlValue::List(elements) = &node.value else {
             let message =
@@ -186,10 +191,12 @@ impl<'a> SourceReader<'a, '_> {
             self.sink.error(node.location, message);
             return None;
         }
+        let errors_before = self.sink.error_count();
         let mut entries = Vec::with_capacity(elements.len());
         for element in elements {
             entries.extend(self.entry(element));
         }
-        Some(ParsedTemplate { location: node.location, entries })
+        let is_whole = self.sink.error_count() == errors_before;
+        is_whole.then_some(ParsedTemplate { location: node.location, entries })
     }
 }

@@ -245,6 +245,14 @@ fn a_mistake_around_the_entries_is_reported() {
            of them)",
         ],
     );
+    // An entry with a mistake does not make its descriptor equal to another one.
+    check(
+        "descriptors: [[path], [path, { heder: x }], [{ heder: x }]]",
+        &[
+            "32: the key `heder` is unknown (did you mean `header`?)",
+            "48: the key `heder` is unknown (did you mean `header`?)",
+        ],
+    );
     let many = "[path], ".repeat(100);
     let long = "path, ".repeat(32);
     check(
@@ -254,6 +262,8 @@ fn a_mistake_around_the_entries_is_reported() {
     let errors = compile_one(&format!("domain: d\nhttp: {{ descriptors: [{many} [host]] }}"));
     let message = &errors.unwrap_err().iter().last().unwrap().message.clone();
     assert_eq!(message, "`descriptors` has more than 100 elements");
+    let errors = compile_one("domain: d\nhttp:\n").unwrap_err();
+    assert_eq!(errors.first().message, "`http` has no `descriptors`, expected at least one");
     let errors = compile_one("domain: d\nhttp: [path]\n").unwrap_err();
     assert_eq!(errors.first().message, "`http` is a list, expected a map with `descriptors`");
 }
@@ -411,7 +421,7 @@ fn a_value_that_no_request_has_is_a_warning() {
     let rule = |key: &str, value: &str| format!("- key: {key}\n  value: {value}\n  {LIMIT}\n");
     let check = |key: &str, value: &str, normal: &str, source: &str| {
         let warning = format!(
-            "4:3: no request has the value `{value}`: it is that of {source} (write `{normal}`)"
+            "4:3: no request has the value `{value}`: {source} is normalized (write `{normal}`)"
         );
         check_warnings(&format!("[{key}]"), &rule(key, value), &[&warning]);
         check_warnings(&format!("[{key}]"), &rule(key, normal), &[]);
@@ -419,4 +429,7 @@ fn a_value_that_no_request_has_is_a_warning() {
     check("path", "/a//%6cogin", "/a/login", "the path");
     check("method", "get", "GET", "the method");
     check("host", "A.example:80", "a.example", "the host");
+    let warning = "4:3: no request has the value `/a?b`: the path is normalized (write `/a`, as the \
+                   query is not part of the path)";
+    check_warnings("[path]", &rule("path", "/a?b"), &[warning]);
 }

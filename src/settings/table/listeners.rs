@@ -38,8 +38,8 @@ pub(super) const LISTENERS: Group = Group {
             name: "PORT",
             value: PORT,
             default: "8080",
-            help: "Port for HTTP: `/json`, `/healthcheck`, `/ready`, `/metrics` (Prometheus) and \
-                   `/rlconfig` (active rules).",
+            help: "Port for HTTP: `/json`, `/check`, `/healthcheck`, `/ready`, `/metrics` \
+                   (Prometheus) and `/rlconfig` (active rules).",
         },
         Setting {
             name: "DEBUG_HOST",
