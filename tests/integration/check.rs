@@ -227,7 +227,10 @@ async fn a_check_without_what_the_rules_need_is_400() {
         headers.push(("x-user", b"ann"));
         let reply = service.http("GET", "/check/forwarded/edge", &headers, b"").await;
         assert_eq!(reply.status, 400, "{missing}: {}", reply.text());
-        assert_eq!(reply.json()["status"], 400);
+        let problem = reply.json();
+        assert_eq!(problem["status"], 400);
+        let detail = problem["detail"].as_str().unwrap().to_lowercase();
+        assert!(detail.contains(missing), "{detail}");
         assert_eq!(misconfigured(&service, reason).await, 1.0);
     }
     let bad = check(&service, &[("x-forwarded-for", "192.0.2.1, unknown")]).await;
