@@ -167,7 +167,11 @@ impl<S: Store> Checks<S> {
         };
         let headers = CheckHeaders(&parts.headers);
         let described = target.dialect.read(parts, target.rest, &headers)?;
-        match mapping.map(&described).map_err(|error| Mistake::unmapped(error, target.dialect))? {
+        let mapped = mapping.map(&described).map_err(|error| {
+            let missing = target.dialect.missing_header(&error);
+            Mistake::unmapped(error, missing)
+        });
+        match mapped? {
             Mapped::Request(request) => Ok(Some(request)),
             Mapped::NoDescriptors | Mapped::Skipped => Ok(None),
         }

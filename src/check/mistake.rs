@@ -2,9 +2,8 @@
 
 use std::{borrow::Cow, fmt};
 
-use axum::http::StatusCode;
+use axum::http::{HeaderName, StatusCode};
 
-use super::dialect::Dialect;
 use crate::{mapping::MappingError, metrics::CheckFault};
 
 /// Why a check is answered with 400 or 404.
@@ -37,10 +36,10 @@ impl Mistake {
         }
     }
 
-    /// The request that a proxy has described in `dialect` cannot be mapped.
-    pub(super) fn unmapped(error: MappingError, dialect: Dialect) -> Self {
+    /// The request cannot be mapped. `missing` is the header that would have the missing part.
+    pub(super) fn unmapped(error: MappingError, missing: Option<&HeaderName>) -> Self {
         let fault = CheckFault::Unmapped(error.name());
-        if let Some(header) = dialect.missing_header(&error) {
+        if let Some(header) = missing {
             return Self::new(fault, format!("{error} in {header}"));
         }
         let text = match error {
