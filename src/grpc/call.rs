@@ -47,6 +47,10 @@ pub(super) const HEADER_BYTES: usize = 224;
 /// of its bytes may become three in the answer.
 const LONGEST_ENCODING: usize = 40;
 
+/// The memory of an answer that waits to be written, about, without its message: h2 keeps its
+/// headers, its trailers and its stream.
+const ANSWER_BYTES: usize = 4 << 10;
+
 /// The flag and the length before a message.
 const MESSAGE_HEADER: usize = 5;
 
@@ -329,7 +333,7 @@ impl Caller {
         if bytes.is_empty() {
             return Ok(());
         }
-        let held = self.share.hold_answer(bytes.len())?;
+        let held = self.share.hold_answer(ANSWER_BYTES + bytes.len())?;
         Ok(stream.send_data(Chunk { bytes, _held: Some(held) }, false)?)
     }
 }

@@ -453,6 +453,28 @@ async fn an_answer_that_is_not_taken_is_reset_after_the_transfer_timeout() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn answers_that_nobody_reads_count_with_the_memory_of_their_streams() {
+    let settings = [("MAX_BYTES_IN_FLIGHT", "1048576"), ("GRPC_TRANSFER_TIMEOUT", "10m")];
+    let service = InProcess::start(RULES, &settings).await;
+    let calls = attacker::whole_calls(1_200, CALL, &message());
+    let mut deaf = Vec::new();
+    for _ in 0..8 {
+        let mut stream = begin_frame(&service, &[]).await;
+        for part in calls.chunks(10_000) {
+            // The service may have closed the connection, or read no more.
+            let _ = timeout(Duration::from_secs(1), stream.write_all(part)).await;
+        }
+        deaf.push(stream);
+    }
+    let labels = [("reason", "connection_closed")];
+    let metrics = service.metrics().await;
+    let closed = metrics.value("tollgate_calls_cut_off_total", &labels);
+    assert!(4.0 <= closed, "{closed}");
+    let beside = service.raw_grpc().await;
+    assert_eq!(beside.call(&message()[5..]).await.code, Code::Ok);
+}
+
 /// A gRPC connection that begins with this frame, after empty settings.
 async fn begin_frame(service: &InProcess, frame: &[u8]) -> DuplexStream {
     let mut stream = service.dialers.grpc.connect().await.unwrap();

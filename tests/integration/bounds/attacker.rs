@@ -83,15 +83,25 @@ impl Attacker {
         body: Option<&[u8]>,
     ) -> std::io::Result<()> {
         for call in 0..calls {
-            let stream = 2 * call + 1;
-            let mut bytes = frame(HEADERS, END_HEADERS, stream, headers);
-            if let Some(body) = body {
-                bytes.extend(frame(DATA, END_STREAM, stream, body));
-            }
-            self.stream.write_all(&bytes)?;
+            self.stream.write_all(&frames(call, headers, body))?;
         }
         Ok(())
     }
+}
+
+/// The frames of whole calls, the first ones of a connection.
+pub(super) fn whole_calls(calls: u32, path: &str, body: &[u8]) -> Vec<u8> {
+    let headers = headers(path);
+    (0..calls).flat_map(|call| frames(call, &headers, Some(body))).collect()
+}
+
+fn frames(call: u32, headers: &[u8], body: Option<&[u8]>) -> Vec<u8> {
+    let stream = 2 * call + 1;
+    let mut bytes = frame(HEADERS, END_HEADERS, stream, headers);
+    if let Some(body) = body {
+        bytes.extend(frame(DATA, END_STREAM, stream, body));
+    }
+    bytes
 }
 
 impl Drop for Attacker {
