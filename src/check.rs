@@ -21,7 +21,8 @@ use crate::{
     budget::{CALL_BYTES, NoRoom, Share},
     descriptor,
     engine::{DecideError, decision::Decision},
-    mapping::Mapped,
+    http::head_bytes,
+    mapping::{COPIES, Mapped},
     metrics::{CheckFault, CheckResult, ErrorType},
     service::{RequestError, Service},
     spans::HttpRoute,
@@ -129,7 +130,7 @@ impl<S: Store> Checks<S> {
         parts: &Parts,
         share: &Arc<Share>,
     ) -> Result<Option<Decision>, Undecided> {
-        let bytes = CALL_BYTES + COPIES * head_bytes(parts);
+        let bytes = CALL_BYTES + COPIES * head_bytes(&parts.uri, &parts.headers);
         let _held = share.hold(bytes, false)?;
         let Some(request) = self.map(target, parts)? else { return Ok(None) };
         match self.service.decide(&request, None).await {
@@ -196,17 +197,4 @@ impl From<NoRoom> for Undecided {
     fn from(_: NoRoom) -> Self {
         Self::Error("the memory for calls in flight is used up (MAX_BYTES_IN_FLIGHT)")
     }
-}
-
-/// The times that the bytes of a head are copied into descriptors, at most: a path may be
-/// three times as long once it is escaped, and several entries may have a part of one header.
-const COPIES: usize = 4;
-
-fn head_bytes(parts: &Parts) -> usize {
-    let target = parts.uri.path_and_query().map_or(0, |it| it.as_str().len());
-    let mut bytes = target;
-    for (name, value) in &parts.headers {
-        bytes += name.as_str().len() + value.len();
-    }
-    bytes
 }

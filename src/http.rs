@@ -35,6 +35,7 @@ mod pages;
 mod rule_lines;
 pub mod server;
 
+pub use self::heads::head_bytes;
 use self::pages::{PageBuilder, PageReaders};
 
 /// The state that the pages show.

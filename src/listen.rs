@@ -6,6 +6,46 @@ use tokio::time;
 
 use crate::{metrics::Metrics, net::Address, warnings::WarningLimiter};
 
+/// The functions of `AsyncWrite`, for a wrapper that changes no writes of the stream in `$field`.
+macro_rules! pass_writes {
+    ($field:ident) => {
+        fn poll_write(
+            mut self: ::std::pin::Pin<&mut Self>,
+            context: &mut ::std::task::Context<'_>,
+            bytes: &[u8],
+        ) -> ::std::task::Poll<::std::io::Result<usize>> {
+            ::std::pin::Pin::new(&mut self.$field).poll_write(context, bytes)
+        }
+
+        fn poll_write_vectored(
+            mut self: ::std::pin::Pin<&mut Self>,
+            context: &mut ::std::task::Context<'_>,
+            slices: &[::std::io::IoSlice<'_>],
+        ) -> ::std::task::Poll<::std::io::Result<usize>> {
+            ::std::pin::Pin::new(&mut self.$field).poll_write_vectored(context, slices)
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            self.$field.is_write_vectored()
+        }
+
+        fn poll_flush(
+            mut self: ::std::pin::Pin<&mut Self>,
+            context: &mut ::std::task::Context<'_>,
+        ) -> ::std::task::Poll<::std::io::Result<()>> {
+            ::std::pin::Pin::new(&mut self.$field).poll_flush(context)
+        }
+
+        fn poll_shutdown(
+            mut self: ::std::pin::Pin<&mut Self>,
+            context: &mut ::std::task::Context<'_>,
+        ) -> ::std::task::Poll<::std::io::Result<()>> {
+            ::std::pin::Pin::new(&mut self.$field).poll_shutdown(context)
+        }
+    };
+}
+pub(crate) use pass_writes;
+
 mod ciphertext;
 mod connection;
 mod encryption;

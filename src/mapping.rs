@@ -40,6 +40,10 @@ pub use self::{
     spec::{ConditionSpec, EntrySpec, MappingSpec, TextPattern},
 };
 
+/// The times that the bytes of a request are copied into descriptors, at most: a path may be
+/// three times as long once it is escaped, and several entries may have a part of one header.
+pub const COPIES: usize = 4;
+
 /// The most descriptors of a mapping: the default of MAX_DESCRIPTORS.
 pub const MOST_DESCRIPTORS: usize = 100;
 

@@ -10,7 +10,10 @@ use super::pb::envoy::{
         attribute_context::{ContextExtensionsEntry, http_request::HeadersEntry},
     },
 };
-use crate::grpc::codec::{Checked, Fields};
+use crate::{
+    grpc::codec::{Checked, Fields},
+    mapping::COPIES,
+};
 
 /// The most headers of a request, and the most context extensions. Envoy accepts 100 headers,
 /// unless it is told to accept more.
@@ -53,10 +56,6 @@ pub(super) fn decoded_bytes(message: &[u8]) -> usize {
         sizes.elements * LARGEST_ELEMENT + COPIES * sizes.texts
     }
 }
-
-/// The times that the bytes of a request are copied into descriptors, at most: a path may be
-/// three times as long once it is escaped, and several entries may have a part of one header.
-const COPIES: usize = 4;
 
 const LARGEST_ELEMENT: usize = {
     let (entry, header) = (size_of::<HeadersEntry>(), size_of::<HeaderValue>());

@@ -11,12 +11,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::http::{HeaderMap, HeaderValue, Request, Response, header::CONNECTION};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, Uri, header::CONNECTION};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::{
     budget::{Arriving, Share},
-    listen::Connection,
+    listen::{Connection, pass_writes},
 };
 
 /// The most bytes that hyper gets at once. It doubles its buffer of 8 KiB, and does not make
@@ -57,11 +57,16 @@ impl Progress {
 
 /// Returns true if a connection should end with this request, for the memory of its head.
 pub(super) fn is_long<T>(request: &Request<T>) -> bool {
-    let mut bytes = request.uri().path_and_query().map_or(0, |it| it.as_str().len());
-    for (name, value) in request.headers() {
+    LONG_HEAD < head_bytes(request.uri(), request.headers())
+}
+
+/// The bytes of the target and of the names and values of the headers.
+pub fn head_bytes(uri: &Uri, headers: &HeaderMap) -> usize {
+    let mut bytes = uri.path_and_query().map_or(0, |it| it.as_str().len());
+    for (name, value) in headers {
         bytes += name.as_str().len() + value.len();
     }
-    LONG_HEAD < bytes
+    bytes
 }
 
 /// Ends the connection after this response.
@@ -73,24 +78,19 @@ pub(super) fn close_after<T>(response: &mut Response<T>) {
 /// The connection that hyper reads and writes.
 #[derive(Debug)]
 pub(super) struct Heads<'a> {
-    connection: Take<&'a mut Connection>,
+    connection: &'a mut Connection,
     progress: Arc<Progress>,
     arriving: Arriving,
 }
 
 impl<'a> Heads<'a> {
     pub(super) fn new(connection: &'a mut Connection, share: &Arc<Share>) -> Self {
-        let connection = connection.take(MOST_AT_ONCE);
         Self { connection, progress: Arc::default(), arriving: Arriving::new(share) }
     }
 
     /// To be told when heads are whole.
     pub(super) fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
-    }
-
-    fn inner(&mut self) -> Pin<&mut Connection> {
-        Pin::new(self.connection.get_mut())
     }
 }
 
@@ -101,8 +101,8 @@ impl AsyncRead for Heads<'_> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        self.connection.set_limit(MOST_AT_ONCE);
-        let read = Pin::new(&mut self.connection).poll_read(context, buffer);
+        let mut connection = (&mut *self.connection).take(MOST_AT_ONCE);
+        let read = Pin::new(&mut connection).poll_read(context, buffer);
         if read.is_pending() {
             // A head that arrives at once is not counted.
             let bytes = self.progress.arrived.load(Relaxed);
@@ -114,31 +114,5 @@ impl AsyncRead for Heads<'_> {
 }
 
 impl AsyncWrite for Heads<'_> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.inner().poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.inner().poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.connection.get_ref().is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner().poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner().poll_shutdown(context)
-    }
+    pass_writes!(connection);
 }
