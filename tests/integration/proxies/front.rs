@@ -45,7 +45,6 @@ pub enum Timeouts {
 #[derive(Debug)]
 pub struct Front {
     pub kind: WebProxyKind,
-    pub undecided: Undecided,
     pub proxy: WebProxy,
     pub tap: CheckTap,
     pub application: Application,
@@ -87,7 +86,7 @@ impl Front {
         substitute(main, "SERVICE", &tap.address.to_string());
         substitute(main, "APPLICATION", &application.address.to_string());
         let address = format!("{host}:8000").parse().unwrap();
-        Self { kind, undecided, proxy: WebProxy::start(kind, address, &files), tap, application }
+        Self { kind, proxy: WebProxy::start(kind, address, &files), tap, application }
     }
 
     /// `None` if the proxy ends the connection without a reply.

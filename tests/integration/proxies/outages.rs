@@ -43,7 +43,8 @@ fn fresh_request() -> (String, Request) {
     (path, request)
 }
 
-/// Requests one after the other need one connection.
+/// Requests one after the other need one connection, except those of this Caddy, which would
+/// mix connections up.
 fn shares_connections(front: &Front) {
     let path = format!("/{}/", unique_value());
     let request = Request::get(&path).key(format!("partner-{}", unique_value()));
@@ -51,7 +52,8 @@ fn shares_connections(front: &Front) {
     assert_eq!(front.tap.checks_of(&path), 50);
     // HAProxy has a connection for each thread that asked.
     let connections = front.tap.connections();
-    assert!(connections <= 3, "{connections} connections");
+    let most = if front.kind == WebProxyKind::Caddy { 50 } else { 3 };
+    assert!(connections <= most, "{connections} connections");
 }
 
 fn down(front: &mut Front, undecided: Undecided) {
