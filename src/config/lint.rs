@@ -5,8 +5,14 @@
 use std::collections::HashSet;
 
 mod http;
+mod method;
+mod skip;
 
-pub(super) use self::http::check_http;
+pub(super) use self::{
+    http::{check_entry, check_http, check_trusted},
+    method::check_method,
+    skip::{check_conditions, check_host, check_path_prefix},
+};
 use super::{
     excerpt::quote,
     parsed::{MAX_LEASE_SHARE, ParsedDescriptor, ParsedDomain, ParsedLimit, WHOLE_LIMIT},

@@ -26,6 +26,7 @@ mod calendar;
 mod combination;
 mod http;
 mod http_entry;
+mod http_skip;
 mod limits;
 mod metadata;
 mod names;

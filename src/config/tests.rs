@@ -9,6 +9,7 @@ use crate::{
 mod dialect;
 mod documents;
 mod http;
+mod http_warnings;
 mod limits;
 mod merges;
 mod rejected;

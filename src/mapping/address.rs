@@ -63,6 +63,11 @@ impl Network {
         })
     }
 
+    /// Returns true if it contains every IPv4 address, or every IPv6 address.
+    pub fn is_everything(&self) -> bool {
+        self.bits == 0
+    }
+
     /// The network of `address` with a prefix of at most `bits`.
     fn of(address: IpAddr, bits: u8) -> Self {
         match address {

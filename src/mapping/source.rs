@@ -1,6 +1,6 @@
 //! The sources of values.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use bytes::Bytes;
 
@@ -73,6 +73,10 @@ impl Source {
             Self::Host => host::normalize(text.as_bytes()),
             Self::Scheme => text.to_ascii_lowercase().into_bytes(),
             Self::Method => text.to_ascii_uppercase().into_bytes(),
+            Self::RemoteAddress => match text.parse::<IpAddr>() {
+                Ok(address) => address.to_canonical().to_string().into_bytes(),
+                Err(_) => text.as_bytes().to_vec(),
+            },
             _ => text.as_bytes().to_vec(),
         };
         String::from_utf8_lossy(&normal).into_owned()

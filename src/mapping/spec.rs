@@ -46,6 +46,18 @@ pub struct TextPattern {
 }
 
 impl ConditionSpec {
+    /// Returns true if this condition holds wherever `other` does.
+    pub fn covers(&self, other: &Self) -> bool {
+        let covers = |own: &Option<TextPattern>, other: &Option<TextPattern>| match (own, other) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(other)) => own.covers(other),
+        };
+        covers(&self.method, &other.method)
+            && covers(&self.path, &other.path)
+            && covers(&self.host, &other.host)
+    }
+
     pub(super) fn into_tests(self) -> impl Iterator<Item = (Source, TextPattern)> {
         let tests =
             [(Source::Method, self.method), (Source::Path, self.path), (Source::Host, self.host)];
@@ -64,6 +76,11 @@ impl TextPattern {
             return None;
         }
         Some(Self { text: text.to_owned(), is_prefix })
+    }
+
+    /// Returns true if this pattern matches whatever `other` matches.
+    fn covers(&self, other: &Self) -> bool {
+        (self.is_prefix || !other.is_prefix) && self.matches(other.text.as_bytes())
     }
 
     /// Returns true if the pattern matches this path or host. A prefix is not that of a path with

@@ -1,14 +1,18 @@
 //! Checks the `http` of a domain against its rules.
 
+use std::net::IpAddr;
+
 use super::{
     super::{
         excerpt::quote,
         parsed::{ParsedDescriptor, ParsedDomain, ParsedEntry, ParsedTemplate},
         sink::DiagnosticSink,
+        source::Location,
+        yaml::{KeyOrigin, Map, YamlValue},
     },
-    overlap,
+    check_method, overlap,
 };
-use crate::mapping::{EntrySpec, Source};
+use crate::mapping::{EntrySpec, Network, Source};
 
 /// Headers whose values differ with each client or each request, and that anybody can choose.
 const FREE_HEADERS: [&str; 8] = [
@@ -45,6 +49,52 @@ pub(in super::super) fn check_http(domain: &ParsedDomain, sink: &mut DiagnosticS
         }
         let reached = reach(domain, template, sink);
         check_limits(template, &reached, sink);
+    }
+}
+
+/// Warns of a network of `trusted_proxies` that contains all clients.
+pub(in super::super) fn check_trusted(
+    network: Network,
+    location: Location,
+    sink: &mut DiagnosticSink<'_>,
+) {
+    if network.is_everything() {
+        let message = "this network contains every client, so that the leftmost address of \
+                       `X-Forwarded-For` counts, which clients write themselves";
+        sink.warning_with_help(location, message, "name the networks of your proxies alone");
+    }
+}
+
+/// Warns of a source that no request has, and of options of an entry without a value.
+pub(in super::super) fn check_entry(
+    map: &Map<'_>,
+    source: &Source,
+    location: Location,
+    sink: &mut DiagnosticSink<'_>,
+) {
+    match source {
+        Source::Header(name) if &**name == "host" => {
+            let message = "the header `host` of a check may be the address of tollgate, and with \
+                           HTTP/2 it is missing";
+            sink.warning_with_help(location, message, "use the source `host`");
+        }
+        Source::Cookie(name) if name.contains(['=', ';']) || name.trim_ascii() != &**name => {
+            let message = format!("no cookie has the name {}", quote(name));
+            let help = "write the name alone, as it is in front of the `=`";
+            sink.warning_with_help(location, message, help);
+        }
+        _ => {}
+    }
+    for name in ["claim", "default"] {
+        if let Some(entry) = map.get(name)
+            && entry.origin == KeyOrigin::Written
+            && !entry.is_fresh
+            && let YamlValue::Scalar(scalar) = &entry.node.value
+            && (scalar.text.is_empty() || entry.node.is_null())
+        {
+            let message = format!("`{name}` has no value, so it has no effect");
+            sink.warning_with_help(entry.key_location, message, "remove it, or write the value");
+        }
     }
 }
 
@@ -134,7 +184,14 @@ fn check_spelling(spec: &EntrySpec, element: &ParsedDescriptor, sink: &mut Diagn
     if element.spec.key != spec.key || value.is_empty() || value.contains('*') {
         return;
     }
+    if let Some(reason) = impossible_value(&spec.source, value) {
+        let message = format!("no request has the value {}: {reason}", quote(value));
+        return sink.warning(element.location, message);
+    }
     let normal = spec.source.normalize(value);
+    if normal == *value && matches!(spec.source, Source::Method) {
+        return check_method(value, element.location, sink);
+    }
     if normal != *value && spec.default.as_ref() != Some(value) {
         let source = noun(&spec.source);
         let message = format!("no request has the value {}: {source} is normalized", quote(value));
@@ -145,6 +202,17 @@ fn check_spelling(spec: &EntrySpec, element: &ParsedDescriptor, sink: &mut Diagn
             help = format!("write {}, as the query is not part of the path", quote(path));
         }
         sink.warning_with_help(element.location, message, help);
+    }
+}
+
+/// Why the source never has the value, however it is written.
+fn impossible_value(source: &Source, value: &str) -> Option<&'static str> {
+    let is_address = value.parse::<IpAddr>().is_ok();
+    let is_network = Network::parse(value).is_some() && !is_address;
+    match source {
+        Source::RemoteAddress if !is_address => Some("it is no IP address"),
+        Source::MaskedAddress(_) if !is_network => Some("it is no network, such as `10.0.0.0/8`"),
+        _ => None,
     }
 }
 

@@ -2,20 +2,16 @@
 
 use super::{
     super::{
-        excerpt::quote,
         keys::KeyContext,
+        lint,
         parsed::{ParsedHttp, ParsedTemplate},
-        source::Location,
         yaml::{Map, YamlNode, YamlValue},
     },
     reader::{SourceReader, expected_value, is_misspelt, non_null},
 };
-use crate::mapping::{
-    self, ClientAddress, ConditionSpec, MOST_DESCRIPTORS, MOST_ENTRIES, Network, TextPattern,
-};
+use crate::mapping::{ClientAddress, MOST_DESCRIPTORS, MOST_ENTRIES, Network};
 
 const MOST_PROXIES: usize = 256;
-const MOST_CONDITIONS: usize = 100;
 
 impl<'a> SourceReader<'a, '_> {
     /// The value of the key `http`, of which parts with errors are left out.
@@ -85,94 +81,9 @@ impl<'a> SourceReader<'a, '_> {
             let expected = "a network such as `10.0.0.0/8` or `fd00::/8`";
             self.unexpected(node, "an element of `trusted_proxies`", expected);
         }
-        network
-    }
-
-    fn conditions(&mut self, http: &Map<'a>) -> Vec<ConditionSpec> {
-        let mut conditions = Vec::new();
-        let elements = self.list(http, KeyContext::Http, "skip");
-        for node in elements.iter().take(MOST_CONDITIONS) {
-            conditions.extend(self.condition(node));
-        }
-        if let Some(node) = elements.get(MOST_CONDITIONS) {
-            let message = format!("`skip` has more than {MOST_CONDITIONS} elements");
-            self.sink.error(node.location, message);
-        }
-        conditions
-    }
-
-    fn condition(&mut self, node: &YamlNode<'a>) -> Option<ConditionSpec> {
-        const CONTEXT: KeyContext = KeyContext::Skip;
-        let YamlValue::Map(map) = &node.value else {
-            let expected = "a map with `method`, `path` or `host`";
-            self.unexpected(node, "an element of `skip`", expected);
-            return None;
-        };
-        let errors_before = self.sink.error_count();
-        self.check_keys(map, CONTEXT);
-        let condition = ConditionSpec {
-            method: self.skipped_method(map),
-            path: self.skipped_path(map),
-            host: self.skipped_host(map),
-        };
-        if condition == ConditionSpec::default() && self.sink.error_count() == errors_before {
-            let message = "this would skip every request, expected `method`, `path` or `host`";
-            self.sink.error(node.location, message);
-        }
-        Some(condition)
-    }
-
-    fn skipped_method(&mut self, map: &Map<'a>) -> Option<TextPattern> {
-        let method = self.text(map, KeyContext::Skip, "method");
-        let entry = non_null(map, "method")?;
-        let upper_case = method.to_ascii_uppercase();
-        if method != upper_case {
-            let message = format!("the method {} is not in upper case", quote(&method));
-            let help = format!("write {}", quote(&upper_case));
-            self.sink.error_with_help(entry.node.location, message, help);
-        }
-        (!method.is_empty()).then_some(TextPattern { text: method, is_prefix: false })
-    }
-
-    fn skipped_path(&mut self, map: &Map<'a>) -> Option<TextPattern> {
-        let (pattern, location) = self.text_pattern(map, "path")?;
-        let text = &pattern.text;
-        let normal =
-            String::from_utf8_lossy(&mapping::normalize_path(text.as_bytes())).into_owned();
-        if !text.starts_with('/') {
-            let message = format!("the path {} matches no path", quote(text));
-            self.sink.error_with_help(location, message, "begin it with `/`");
-        } else if !pattern.is_prefix && *text != normal {
-            let message = format!("the path {} matches no normalized path", quote(text));
-            self.sink.error_with_help(location, message, format!("write {}", quote(&normal)));
-        }
-        Some(pattern)
-    }
-
-    fn skipped_host(&mut self, map: &Map<'a>) -> Option<TextPattern> {
-        let (pattern, location) = self.text_pattern(map, "host")?;
-        let lower_case = pattern.text.to_ascii_lowercase();
-        if pattern.text != lower_case {
-            let message = format!("the host {} is not in lower case", quote(&pattern.text));
-            let help = format!("write {}", quote(&lower_case));
-            self.sink.error_with_help(location, message, help);
-        }
-        Some(pattern)
-    }
-
-    /// The pattern under `name` of an element of `skip`, with its location.
-    fn text_pattern(&mut self, map: &Map<'a>, name: &str) -> Option<(TextPattern, Location)> {
-        let text = self.text(map, KeyContext::Skip, name);
-        let node = &non_null(map, name)?.node;
-        if text.is_empty() {
-            return None;
-        }
-        let Some(pattern) = TextPattern::parse(&text) else {
-            let expected = expected_value(KeyContext::Skip, name);
-            self.unexpected(node, &format!("`{name}`"), expected);
-            return None;
-        };
-        Some((pattern, node.location))
+        let network = network?;
+        lint::check_trusted(network, node.location, self.sink);
+        Some(network)
     }
 
     /// One descriptor: a list of entries. `None` if it has an error: the rest of it would look

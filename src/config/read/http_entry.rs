@@ -4,6 +4,7 @@ use super::{
     super::{
         excerpt::quote,
         keys::{self, KeyContext},
+        lint,
         parsed::ParsedEntry,
         scalar::Plain,
         yaml::{Map, MapEntry, YamlNode, YamlValue},
@@ -83,6 +84,7 @@ impl<'a> SourceReader<'a, '_> {
             return None;
         };
         let source = self.source(map, entry, name)?;
+        lint::check_entry(map, &source, entry.node.location, self.sink);
         let key = self.text(map, CONTEXT, "key");
         let key = match source.default_key() {
             Some(default) if key.is_empty() => default.to_owned(),
@@ -111,6 +113,12 @@ impl<'a> SourceReader<'a, '_> {
             let help = "a proxy that has verified a token can put its payload there, such as Envoy \
                         with `forward_payload_header`";
             return self.sink.error_with_help(claim.key_location, message, help);
+        }
+        for name in NAMED_SOURCES {
+            if let Some(entry) = map.get(name) {
+                let expected = expected_value(CONTEXT, name);
+                return self.unexpected(&entry.node, &format!("`{name}`"), expected);
+            }
         }
         let message = format!("the entry has no source, expected {EXPECTED}");
         self.sink.error(node.location, message);

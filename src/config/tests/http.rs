@@ -170,6 +170,7 @@ fn a_mistake_in_an_entry_is_reported_with_the_expected_value() {
         "{ header: '' }",
         "26: `header` is the quoted string ``, expected the name of a header",
     );
+    check_entry("{ cookie: , key: a }", "24: `cookie` is empty, expected the name of a cookie");
     check_entry("{ header: 'a b' }", "26: `header` is `a b`, expected the name of a header");
 }
 
@@ -302,6 +303,10 @@ fn a_mistake_in_skip_is_reported() {
     let none = "8: this would skip every request, expected `method`, `path` or `host`";
     check("{}", none);
     check("{ method: }", none);
+    check(
+        "{ method: GET, host: '' }",
+        "29: `host` is the quoted string ``, expected a string, with a `*` at most at its end",
+    );
     check("{ metod: GET }", "10: the key `metod` is unknown (did you mean `method`?)");
     check(
         "OPTIONS",
@@ -313,6 +318,11 @@ fn a_mistake_in_skip_is_reported() {
     check(
         "{ path: '/*/b' }",
         "16: `path` is the quoted string `/*/b`, expected a string, with a `*` at most at its end",
+    );
+    check(
+        "{ path: /a?b }",
+        "16: the path `/a?b` matches no normalized path (write `/a`, as the query is not part of \
+         the path)",
     );
     check(
         "{ host: A.example }",
@@ -338,98 +348,4 @@ fn a_domain_has_one_http_block() {
     assert_eq!(lines(&compiled.warnings), "");
     assert!(compiled.rules.mapping(b"d").is_some());
     assert_eq!(compiled.rules.rules().len(), 1);
-}
-
-/// Compares the warnings of `http: { descriptors: [text] }` beside `rules` with `expected`.
-#[track_caller]
-fn check_warnings(text: &str, rules: &str, expected: &[&str]) {
-    let file = format!("domain: d\nhttp: {{ descriptors: [{text}] }}\ndescriptors:\n{rules}");
-    let compiled = compile_one(&file).unwrap_or_else(|errors| panic!("{errors}"));
-    let expected: String = expected.iter().map(|line| format!("r.yaml:{line}\n")).collect();
-    assert_eq!(lines(&compiled.warnings), expected, "{text}");
-}
-
-const LIMIT: &str = "rate_limit: { unit: day, requests_per_unit: 3 }";
-
-#[test]
-fn a_descriptor_that_no_rule_matches_is_a_warning() {
-    let rules = format!(
-        "- key: a\n  descriptors: [{{ key: b, {LIMIT} }}]\n- key: c_d\n  {LIMIT}\n- key: 'e*'\n  {LIMIT}\n"
-    );
-    let from = |key: &str| format!("{{ header: x, key: {key} }}");
-    let (a, b, c, e) = (from("a"), from("b"), from("c"), from("ef"));
-    check_warnings(&format!("[{a}, {b}]"), &rules, &[]);
-    // The key and the value are compared as one text.
-    check_warnings(&format!("[{c}]"), &rules, &[]);
-    check_warnings(&format!("[{e}]"), &rules, &[]);
-    let none = "no rule matches the descriptor: none has the key";
-    check_warnings(&format!("[{b}]"), &rules, &[&format!("2:24: {none} `b` here")]);
-    check_warnings(&format!("[{a}, {c}]"), &rules, &[&format!("2:47: {none} `c` here")]);
-    check_warnings(
-        &format!("[{a}]"),
-        &rules,
-        &["2:23: no rule applies to the descriptor: none with these keys has a `rate_limit` (a \
-           limit applies only to a descriptor that ends with its entry)"],
-    );
-    check_warnings("[{ key: c, value: d }]", &rules, &[]);
-    check_warnings("[{ key: c, value: e }]", &rules, &[&format!("2:24: {none} `c` here")]);
-}
-
-#[test]
-fn a_counter_for_each_value_that_clients_invent_is_a_warning() {
-    let any = |key: &str| format!("- key: {key}\n  {LIMIT}\n");
-    let help = "(give the rule the `value` that it is for; with a `*` in it, also \
-                `share_threshold: true`)";
-    let warning = |source: &str| {
-        format!(
-            "2:24: the limit at r.yaml:4 has a counter for each value of {source}, and clients can \
-             invent values: a new one is not limited {help}"
-        )
-    };
-    check_warnings("[path]", &any("path"), &[&warning("the path")]);
-    check_warnings("[{ query: q }]", &any("q"), &[&warning("the query parameter `q`")]);
-    check_warnings(
-        "[{ header: User-Agent }]",
-        &any("user-agent"),
-        &[&warning("the header `user-agent`")],
-    );
-    let by_address = format!("- key: path\n  descriptors: [{{ key: remote_address, {LIMIT} }}]\n");
-    let below = warning("the path").replace("r.yaml:4", "r.yaml:5");
-    check_warnings("[path, remote_address]", &by_address, &[&below]);
-    let pattern = format!("- key: path\n  value: /a/*\n  {LIMIT}\n");
-    check_warnings("[path]", &pattern, &[&warning("the path")]);
-    check_warnings("[path]", &(pattern + "  share_threshold: true\n"), &[]);
-    check_warnings("[path]", &format!("- key: path\n  value: /a\n  {LIMIT}\n"), &[]);
-    // The proxy has usually verified these.
-    check_warnings("[remote_address]", &any("remote_address"), &[]);
-    check_warnings("[{ header: x-api-key }]", &any("x-api-key"), &[]);
-}
-
-#[test]
-fn a_limit_without_anybody_who_releases_it_is_a_warning() {
-    let rules = "- key: remote_address\n  rate_limit: { algorithm: concurrency, lease: 1m, requests_per_unit: 2 }\n";
-    check_warnings(
-        "[remote_address]",
-        rules,
-        &["2:23: nobody releases the permits of the `concurrency` limit at r.yaml:4: each HTTP \
-           request holds one until the end of its `lease`"],
-    );
-}
-
-#[test]
-fn a_value_that_no_request_has_is_a_warning() {
-    let rule = |key: &str, value: &str| format!("- key: {key}\n  value: {value}\n  {LIMIT}\n");
-    let check = |key: &str, value: &str, normal: &str, source: &str| {
-        let warning = format!(
-            "4:3: no request has the value `{value}`: {source} is normalized (write `{normal}`)"
-        );
-        check_warnings(&format!("[{key}]"), &rule(key, value), &[&warning]);
-        check_warnings(&format!("[{key}]"), &rule(key, normal), &[]);
-    };
-    check("path", "/a//%6cogin", "/a/login", "the path");
-    check("method", "get", "GET", "the method");
-    check("host", "A.example:80", "a.example", "the host");
-    let warning = "4:3: no request has the value `/a?b`: the path is normalized (write `/a`, as the \
-                   query is not part of the path)";
-    check_warnings("[path]", &rule("path", "/a?b"), &[warning]);
 }
