@@ -105,8 +105,8 @@ fn replies_without_end_are_cut_off_in_every_topology() {
         let most = server.most_bytes.load(SeqCst) >> 20;
         let log = service.log();
         println!("{kind}: {more} MiB, {most} MiB sent, {} lines", log.lines().count());
-        // With what the buffers of both sockets hold.
-        assert!(more < 100 && most < 32, "{kind}: {more} MiB of {most} MiB");
+        // With the buffers of both sockets, which a busy machine fills. The server has 1 GiB.
+        assert!(more < 100 && most < 64, "{kind}: {more} MiB of {most} MiB");
         assert!(log.lines().count() < 40, "{kind}: {log}");
         assert_eq!(http::get(service.http, "/healthcheck", &[]).status, 500);
         let reason = if kind == "cluster" { "because of its replies" } else { "is longer than" };

@@ -32,26 +32,35 @@ async fn hit(client: &mut Client, calls: usize) -> usize {
     passed
 }
 
+/// The hits that Redis has counted.
+fn counted(redis: &RedisServer) -> usize {
+    let mut redis = redis.client();
+    let keys: Vec<String> = ::redis::cmd("KEYS").arg("*").query(&mut redis).unwrap();
+    ::redis::cmd("GET").arg(&keys).query(&mut redis).unwrap()
+}
+
+/// Sends requests until the service has prefetched hits that it has not used, which depends on
+/// the rate of the requests. Returns how many passed.
+async fn hit_until_prefetched(client: &mut Client, redis: &RedisServer) -> usize {
+    let mut used = 0;
+    while used == 0 || counted(redis) <= used + 10 {
+        used += hit(client, 50).await;
+        assert!(used < 2_000, "nothing is taken ahead");
+    }
+    used
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn unused_prefetched_hits_are_refunded_at_shutdown() {
     let redis = RedisServer::start();
     let address = redis.url();
     let settings = [("REDIS_URL", address.as_str())];
     let [mut ends, stays] = [(); 2].map(|()| start(&settings));
-    let counted = || -> usize {
-        let mut redis = redis.client();
-        let keys: Vec<String> = ::redis::cmd("KEYS").arg("*").query(&mut redis).unwrap();
-        ::redis::cmd("GET").arg(&keys).query(&mut redis).unwrap()
-    };
     let mut client = grpc::connect(ends.grpc).await;
-    let mut used = 0;
-    while used == 0 || counted() <= used + 10 {
-        used += hit(&mut client, 50).await;
-        assert!(used < 2_000, "nothing is taken ahead");
-    }
+    let used = hit_until_prefetched(&mut client, &redis).await;
     drop(client);
     ends.stop();
-    assert_eq!(counted(), used, "{}", ends.log());
+    assert_eq!(counted(&redis), used, "{}", ends.log());
     assert!(ends.log().contains("unused prefetched hits"), "{}", ends.log());
 
     let mut client = grpc::connect(stays.grpc).await;
@@ -64,7 +73,7 @@ async fn a_failed_refund_at_shutdown_is_logged_and_delays_the_end_little() {
     let address = redis.url();
     let mut service = start(&[("REDIS_URL", &address)]);
     let mut client = grpc::connect(service.grpc).await;
-    hit(&mut client, 1_000).await;
+    hit_until_prefetched(&mut client, &redis).await;
     drop(client);
     redis.stop();
     service.stop();

@@ -1,7 +1,7 @@
 //! Redis is reachable but refuses commands. Policies decide for as long as that lasts, and
 //! then Redis again, without any action of an operator.
 
-use std::thread;
+use std::{thread, time::Instant};
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use testkit::{
@@ -283,18 +283,22 @@ async fn a_server_that_keeps_refusing_gets_few_connections_and_fills_no_log() {
     redis.query::<()>(FOLLOW);
     scenario.wait_until(true, "READONLY").await;
     let before = redis.info("stats", "total_connections_received");
+    let begin = Instant::now();
     for _ in 0..CALLS {
         assert!(scenario.hit("window", "other").await.degraded);
     }
+    let minutes = begin.elapsed().as_secs() as u32 / 60;
     let connections = redis.info("stats", "total_connections_received") - before;
     redis.query::<()>(LEAD);
     scenario.wait_until(false, "READONLY").await;
     scenario.expect_exact("afterwards").await;
     let log = scenario.service.log();
-    assert_eq!(log.matches("refuses: ").count(), 1, "{log}");
-    assert!(log.lines().count() < 20, "{log}");
-    // Reconnecting is limited by time, so a slow machine leaves time for more.
-    assert!(connections < 100, "{connections} connections for {CALLS} calls: {log}");
+    // One line a minute, and reconnecting is limited by time too.
+    let refusals = log.matches("refuses: ").count() as u32;
+    assert!((1..=2 + minutes).contains(&refusals), "{minutes} minutes: {log}");
+    assert!((log.lines().count() as u32) < 20 * (1 + minutes), "{minutes} minutes: {log}");
+    let most = 100 * (1 + minutes);
+    assert!(connections < most, "{connections} connections for {CALLS} calls: {log}");
 }
 
 /// The node that has the counter of `value`, and the slot.

@@ -207,11 +207,20 @@ async fn cancelled_calls_do_not_affect_the_results_of_others() {
     assert!((values.len() as u64 + 1..=6_401).contains(&last), "{last}");
 }
 
+/// Repeats a call that takes too long on a busy machine.
+async fn until_counted(store: &Redis) -> u64 {
+    loop {
+        if let Ok(value) = hit(store, "a").await {
+            return value;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_call_is_counted_twice_when_a_server_becomes_silent_under_load() {
     let server = RedisServer::start();
     let store = Arc::new(store(&server.url(), Duration::from_millis(100)));
-    hit(&store, "a").await.unwrap();
+    until_counted(&store).await;
     let load = tokio::spawn({
         let store = Arc::clone(&store);
         async move { charge_with_short_timeouts(&store, 400).await }
@@ -229,10 +238,6 @@ async fn no_call_is_counted_twice_when_a_server_becomes_silent_under_load() {
     let values = load.await.unwrap();
     assert_unique(&values);
     // Replies to cancelled calls arrive first.
-    let last = loop {
-        if let Ok(value) = hit(&store, "a").await {
-            break value;
-        }
-    };
+    let last = until_counted(&store).await;
     assert!((values.len() as u64 + 2..=64 * 400 + 1_000).contains(&last), "{last}");
 }
