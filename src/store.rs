@@ -16,9 +16,9 @@ pub(crate) mod script;
 pub mod stats;
 
 pub use self::{
-    api::{Counters, Deadline, Results, Store},
+    api::{CallTime, CounterChange, Counters, Deadline, Results, Store},
     charge::{Charge, Consume, Enforced, OnTimeout},
-    error::StoreError,
+    error::{ChangeError, StoreError},
     stats::{DenyCacheUsage, MemoryUsage, PoolUsage, Pools, StoreStats},
 };
 use self::{

@@ -5,10 +5,14 @@ use std::{future::Future, sync::Arc};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{charge::Charge, error::StoreError};
+use super::{
+    charge::Charge,
+    error::{ChangeError, StoreError},
+    script::Settlement,
+};
 use crate::{
-    counter::{CounterKey, CounterRef},
-    limit::{Limit, Outcome},
+    counter::CounterRef,
+    limit::{Hits, Limit, Outcome},
     time::Timestamp,
 };
 
@@ -77,7 +81,8 @@ impl<S: Store> Store for Arc<S> {
 
 /// Operations of operators on single counters.
 pub trait Counters: Send + Sync {
-    /// Returns the present value of a counter without changing it.
+    /// Returns the present value of a counter without changing it. Caches and policies are
+    /// not used.
     ///
     /// # Errors
     ///
@@ -89,25 +94,55 @@ pub trait Counters: Send + Sync {
         now: Timestamp,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
 
-    /// Deletes a counter with its ban, and returns true if it existed.
+    /// Changes a counter, and ends its ban. The change is one atomic operation, and the next
+    /// charge that this process starts sees it: what caches of this process know of the
+    /// counter is forgotten, even if the call fails or is cancelled.
     ///
     /// # Errors
     ///
-    /// If the store does not reply. The counter may have been deleted all the same.
-    fn reset(&self, counter: &CounterKey) -> impl Future<Output = Result<bool, StoreError>> + Send;
-
-    /// Replaces the value of a counter by `used` hits, counted at `now`, and ends its ban.
-    ///
-    /// # Errors
-    ///
-    /// If the store does not reply. The counter may have been set all the same.
-    fn set(
+    /// If the store does not reply by the deadline, or has no room.
+    fn change(
         &self,
         counter: &CounterRef,
         limit: &Limit,
-        used: u64,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+        change: CounterChange,
+        time: CallTime,
+    ) -> impl Future<Output = Result<(), ChangeError>> + Send;
+}
+
+/// The time of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct CallTime {
+    /// The time by the clock of the counters.
+    pub now: Timestamp,
+    /// The moment at which the caller needs the result.
+    pub deadline: Deadline,
+}
+
+impl CallTime {
+    /// A time without a deadline other than the store's own timeout.
+    pub const fn at(now: Timestamp) -> Self {
+        Self { now, deadline: None }
+    }
+}
+
+/// A change of a counter by an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CounterChange {
+    /// Deletes the counter: the limit is as if it had never been used.
+    Reset,
+    /// Replaces the counter by one with this many hits, at most [`Hits::MAX`], all counted now.
+    Set(u64),
+}
+
+impl CounterChange {
+    /// The change as a change of a record.
+    pub(super) fn settlement(self) -> Settlement {
+        match self {
+            Self::Reset => Settlement::Erase,
+            Self::Set(used) => Settlement::Set(used.min(Hits::MAX)),
+        }
+    }
 }
 
 impl<S: Counters> Counters for Arc<S> {
@@ -120,18 +155,14 @@ impl<S: Counters> Counters for Arc<S> {
         S::peek(self, counter, limit, now)
     }
 
-    fn reset(&self, counter: &CounterKey) -> impl Future<Output = Result<bool, StoreError>> + Send {
-        S::reset(self, counter)
-    }
-
-    fn set(
+    fn change(
         &self,
         counter: &CounterRef,
         limit: &Limit,
-        used: u64,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        S::set(self, counter, limit, used, now)
+        change: CounterChange,
+        time: CallTime,
+    ) -> impl Future<Output = Result<(), ChangeError>> + Send {
+        S::change(self, counter, limit, change, time)
     }
 }
 

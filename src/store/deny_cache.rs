@@ -28,9 +28,10 @@
 //! The `remaining` of a cached outcome is that of the time of the denial. Other callers may
 //! have used more since.
 //!
-//! A refund sent by this process removes the denial, and so does a charge that passes.
-//! Other changes take effect within [`MAX_TTL`]: refunds sent by other instances or carried
-//! out late, counters deleted by clients, instances with different clocks or rules. For
+//! A refund sent by this process removes the denial, and so does a charge that passes, or a
+//! counter that is reset or set. Other changes take effect within [`MAX_TTL`]: those made by
+//! other instances or carried out late, counters deleted by clients, instances with different
+//! clocks or rules. For
 //! as long, after a clock has stepped back, `retry_after` of a penalty may be too short by
 //! that step.
 
@@ -45,7 +46,8 @@ use crate::{
     counter::{CounterKey, CounterRef},
     limit::{Limit, Outcome, RefusalEnd},
     store::{
-        Charge, Counters, Deadline, Results, Store, StoreError, StoreStats, enforced::Enforcement,
+        CallTime, ChangeError, Charge, CounterChange, Counters, Deadline, Results, Store,
+        StoreError, StoreStats, enforced::Enforcement,
     },
     time::Timestamp,
 };
@@ -198,36 +200,39 @@ impl<S: Store> Store for DenyCache<S> {
     }
 }
 
+/// Removes the denial of a counter at the end of its change, also if that is cancelled.
+struct ChangeGuard<'a> {
+    denials: Option<&'a DenialTable>,
+    counter: &'a CounterKey,
+}
+
+impl Drop for ChangeGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(denials) = self.denials {
+            denials.lift(self.counter);
+        }
+    }
+}
+
 impl<S: Store + Counters> Counters for DenyCache<S> {
-    async fn peek(
+    fn peek(
         &self,
         counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
-    ) -> Result<Outcome, StoreError> {
-        self.store.peek(counter, limit, now).await
+    ) -> impl Future<Output = Result<Outcome, StoreError>> + Send {
+        self.store.peek(counter, limit, now)
     }
 
-    async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
-        let existed = self.store.reset(counter).await;
-        if let Some(denials) = &self.denials {
-            denials.lift(counter);
-        }
-        existed
-    }
-
-    async fn set(
+    async fn change(
         &self,
         counter: &CounterRef,
         limit: &Limit,
-        used: u64,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let result = self.store.set(counter, limit, used, now).await;
-        if let Some(denials) = &self.denials {
-            denials.lift(&counter.key);
-        }
-        result
+        change: CounterChange,
+        time: CallTime,
+    ) -> Result<(), ChangeError> {
+        let _lift = ChangeGuard { denials: self.denials.as_deref(), counter: &counter.key };
+        self.store.change(counter, limit, change, time).await
     }
 }
 

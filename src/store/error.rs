@@ -26,3 +26,14 @@ impl StoreError {
         }
     }
 }
+
+/// The reason for which a counter was not changed as an operator asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The counter is as it was.
+    #[error("{0}; nothing was changed")]
+    Unchanged(StoreError),
+    /// The store may have made the change all the same, or make it late.
+    #[error("{0}; the counter may have been changed all the same: look at it")]
+    Unknown(StoreError),
+}

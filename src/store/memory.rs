@@ -25,15 +25,15 @@ use self::{
     slot::{Counter, CounterState},
 };
 use crate::{
-    counter::{CounterKey, CounterRef},
+    counter::CounterRef,
     limit::{
         Hits, Limit, Outcome,
         step::{self, State, Step, StepResult},
     },
     store::{
-        Charge, Counters, Deadline, EXPIRY_SLACK, MemoryUsage, Results, Store, StoreError,
-        StoreStats, peek_charge,
-        script::{self, Record, Settlement},
+        CallTime, ChangeError, Charge, CounterChange, Counters, Deadline, EXPIRY_SLACK,
+        MemoryUsage, Results, Store, StoreError, StoreStats, peek_charge,
+        script::{self, Record},
         single_result,
     },
     time::Timestamp,
@@ -220,37 +220,34 @@ impl Counters for Memory {
         single_result(self.charge(&[peek_charge(counter, limit)], now, None).await)
     }
 
-    async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
-        let CounterPlace { key, shard } = self.shards.locate(counter);
-        Ok(self.shards.shards[shard].lock().remove(key, &self.shards.ledger))
-    }
-
-    async fn set(
+    async fn change(
         &self,
         counter: &CounterRef,
         limit: &Limit,
-        used: u64,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+        change: CounterChange,
+        CallTime { now, .. }: CallTime,
+    ) -> Result<(), ChangeError> {
         let charges = [peek_charge(counter, limit)];
         let (charge, mut record) = (&charges[0], Record::default());
-        let set = Settlement::Set(used.min(Hits::MAX));
-        script::settle(&mut record, charge, set, now, &mut false);
+        script::settle(&mut record, charge, change.settlement(), now, &mut false);
+        let mut shards = self.shards.lock_all(&charges, now);
+        if record.state.is_none() {
+            shards.remove(&counter.key);
+            return Ok(());
+        }
         let expiry = Expiry {
             expires_at: now.plus(step::max_ttl(limit, counter.span)).plus(EXPIRY_SLACK),
             refuses_until: refuses_until(charge, record.state.clone(), Timestamp::default(), now),
         };
-        let mut shards = self.shards.lock_all(&charges, now);
-        shards.remove(&counter.key);
         let is_kept = shards.write(charge, record, expiry);
         self.warnings.log(shards.unlock(), &self.shards.ledger);
         if is_kept {
             return Ok(());
         }
-        Err(StoreError::Failed(
+        Err(ChangeError::Unchanged(StoreError::Failed(
             "memory for counters is full of counters over their limits; raise MEMORY_MAX_BYTES"
                 .into(),
-        ))
+        )))
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::future::Future;
 
-use super::{Charge, Counters, Deadline, Results, Store, StoreError};
+use super::{
+    CallTime, ChangeError, Charge, CounterChange, Counters, Deadline, Results, Store, StoreError,
+};
 use crate::{
-    counter::{CounterKey, CounterRef},
+    counter::CounterRef,
     limit::{Limit, Outcome},
     time::Timestamp,
 };
@@ -73,17 +75,13 @@ impl<S: Counters, O: Observer> Counters for ObservedStore<S, O> {
         self.store.peek(counter, limit, now)
     }
 
-    fn reset(&self, counter: &CounterKey) -> impl Future<Output = Result<bool, StoreError>> + Send {
-        self.store.reset(counter)
-    }
-
-    fn set(
+    fn change(
         &self,
         counter: &CounterRef,
         limit: &Limit,
-        used: u64,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        self.store.set(counter, limit, used, now)
+        change: CounterChange,
+        time: CallTime,
+    ) -> impl Future<Output = Result<(), ChangeError>> + Send {
+        self.store.change(counter, limit, change, time)
     }
 }

@@ -19,7 +19,10 @@ use crate::{
         hits::Hits,
         step::{Snapshot, StepResult},
     },
-    store::{Charge, Counters, Deadline, Results, Store, StoreError, name::MAX_NAME_BYTES},
+    store::{
+        CallTime, ChangeError, Charge, CounterChange, Counters, Deadline, Results, Store,
+        StoreError, name::MAX_NAME_BYTES,
+    },
     time::Timestamp,
 };
 
@@ -118,32 +121,38 @@ impl<S: Store> Store for PrefetchStore<S> {
     }
 }
 
+/// Drops the lease of a counter at the end of its change, also if that is cancelled.
+struct ChangeGuard<'a> {
+    leases: &'a QuotaLeases,
+    counter: &'a CounterKey,
+}
+
+impl Drop for ChangeGuard<'_> {
+    fn drop(&mut self) {
+        self.leases.drop_lease(self.counter);
+    }
+}
+
 impl<S: Store + Counters> Counters for PrefetchStore<S> {
-    async fn peek(
+    /// The prefetched hits of all instances count as used.
+    fn peek(
         &self,
         counter: &CounterRef,
         limit: &Limit,
         now: Timestamp,
-    ) -> Result<Outcome, StoreError> {
-        self.store.peek(counter, limit, now).await
+    ) -> impl Future<Output = Result<Outcome, StoreError>> + Send {
+        self.store.peek(counter, limit, now)
     }
 
-    async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
-        let existed = self.store.reset(counter).await;
-        self.leases.drop_lease(counter);
-        existed
-    }
-
-    async fn set(
+    async fn change(
         &self,
         counter: &CounterRef,
         limit: &Limit,
-        used: u64,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let result = self.store.set(counter, limit, used, now).await;
-        self.leases.drop_lease(&counter.key);
-        result
+        change: CounterChange,
+        time: CallTime,
+    ) -> Result<(), ChangeError> {
+        let _drop = ChangeGuard { leases: &self.leases, counter: &counter.key };
+        self.store.change(counter, limit, change, time).await
     }
 }
 

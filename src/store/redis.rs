@@ -33,11 +33,11 @@ use self::{
     settler::SettlementQueue,
 };
 use crate::{
-    counter::{CounterKey, CounterRef},
-    limit::{Hits, Limit, Outcome},
+    counter::CounterRef,
+    limit::{Limit, Outcome},
     store::{
-        Charge, Counters, Deadline, Results, Store, StoreError, StoreStats, peek_charge,
-        script::Settlement, single_result,
+        CallTime, ChangeError, Charge, CounterChange, Counters, Deadline, Results, Store,
+        StoreError, StoreStats, peek_charge, single_result,
     },
     time::Timestamp,
 };
@@ -185,31 +185,25 @@ impl Counters for Redis {
         single_result(self.charge(&[peek_charge(counter, limit)], now, None).await)
     }
 
-    async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
-        // The key does not show which backend has the counter.
-        let Backends { main, per_second, .. } = self.dispatcher.servers();
-        let mut existed = main.delete(counter).await?;
-        if let Some(per_second) = per_second {
-            existed |= per_second.delete(counter).await?;
-        }
-        Ok(existed)
-    }
-
-    async fn set(
+    async fn change(
         &self,
         counter: &CounterRef,
         limit: &Limit,
-        used: u64,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+        change: CounterChange,
+        CallTime { now, deadline }: CallTime,
+    ) -> Result<(), ChangeError> {
         let charge = peek_charge(counter, limit);
         let servers = self.dispatcher.servers();
         let location = servers.locate(&charge);
-        let kind = CallKind::Settle(smallvec![Settlement::Set(used.min(Hits::MAX))]);
+        let kind = CallKind::Settle(smallvec![change.settlement()]);
         let call = Arc::new(Call::with_kind(smallvec![charge], now, kind));
-        let deadline = Instant::now() + servers.timeout();
-        servers.send(location, &call, deadline).await?;
-        Ok(())
+        let timeout = Instant::now() + servers.timeout();
+        let deadline = deadline.map_or(timeout, |deadline| deadline.min(timeout));
+        match servers.send(location, &call, deadline).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.may_be_made() => Err(ChangeError::Unknown(error.into())),
+            Err(error) => Err(ChangeError::Unchanged(error.into())),
+        }
     }
 }
 

@@ -36,6 +36,7 @@ mod load_cost;
 mod model_store;
 mod prefetch;
 mod random_calls;
+mod random_operations;
 mod random_tests;
 mod redis_cost;
 mod resharding;

@@ -7,9 +7,10 @@ use tollgate::{
     counter::CounterKey,
     limit::{
         Algorithm, Hits, Outcome,
+        hits::{Amount, LimitCheck},
         step::{self, Snapshot, State, Step, StepResult},
     },
-    store::{Charge, Consume, Enforced},
+    store::{Charge, Consume, CounterChange, Enforced},
     time::Timestamp,
 };
 
@@ -61,6 +62,35 @@ impl ModelStore {
             outcomes.push(attempt.outcome(charge, now));
         }
         outcomes
+    }
+
+    /// Changes the counter of a charge, unless `change` is `None`, and looks at it.
+    pub(crate) fn operate(
+        &mut self,
+        charge: &Charge,
+        change: Option<CounterChange>,
+        now: Timestamp,
+    ) -> Outcome {
+        let (counter, limit) = (&charge.counter, &charge.limit);
+        if change.is_some() {
+            self.states.remove(&counter.key);
+            self.bans.remove(&counter.key);
+        }
+        if let Some(CounterChange::Set(used)) = change {
+            let amount = Amount { hits: Hits::Add(used), check: LimitCheck::Skip };
+            let step = step::step_with(limit, counter.span, None, amount, now);
+            if let Some(state) = step.state {
+                self.states.insert(counter.key.clone(), state);
+            }
+        }
+        let look = Charge {
+            hits: Hits::Add(0),
+            consume: Consume::Independent,
+            enforced: Enforced::No,
+            refused: false,
+            ..charge.clone()
+        };
+        self.charge(&[look], now)[0]
     }
 
     fn attempt(&mut self, charge: &Charge, write: bool, refuse: bool, now: Timestamp) -> Attempt {

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use tollgate::{engine::Engine, limit::Unit, store::Counters as _, time::ManualClock};
+use tollgate::{
+    engine::Engine,
+    limit::Unit,
+    store::{CallTime, CounterChange, Counters as _},
+    time::ManualClock,
+};
 
 use super::*;
 use crate::deployments::{
@@ -123,7 +128,9 @@ async fn a_counter_is_reset_while_its_slot_moves() {
     let limit = Limit::fixed(2, Window::new(Unit::Hour));
     let part = KeyPart { key: b"plain", value: b"ann", shared: false };
     let counter = KeyFormat::default().counter(b"shop", [part].into_iter(), &limit, NOON);
-    assert!(engine.store.reset(&counter.key).await.expect("the servers answer"));
+    let reset =
+        engine.store.change(&counter, &limit, CounterChange::Reset, CallTime::at(NOON)).await;
+    reset.expect("the servers answer");
     assert_eq!(count_passed(&engine, &request_for(&["plain"]), 3).await, 2);
     cancel_migration(cluster, &location);
 }

@@ -2,7 +2,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -27,11 +27,14 @@ const MILLI: Duration = Duration::from_millis(1);
 struct Shared {
     memory: Arc<Memory>,
     calls: Arc<AtomicUsize>,
+    /// Set if changes are made, but never reported.
+    hangs: Arc<AtomicBool>,
 }
 
 impl Shared {
     fn new() -> Self {
-        Self { memory: Arc::new(Memory::new(10_000)), calls: Arc::default() }
+        let memory = Arc::new(Memory::new(10_000));
+        Self { memory, calls: Arc::default(), hangs: Arc::default() }
     }
 
     fn calls(&self) -> usize {
@@ -60,18 +63,18 @@ impl Counters for Shared {
         self.memory.peek(counter, limit, now).await
     }
 
-    async fn reset(&self, counter: &CounterKey) -> Result<bool, StoreError> {
-        self.memory.reset(counter).await
-    }
-
-    async fn set(
+    async fn change(
         &self,
         counter: &CounterRef,
         limit: &Limit,
-        used: u64,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.memory.set(counter, limit, used, now).await
+        change: CounterChange,
+        time: CallTime,
+    ) -> Result<(), ChangeError> {
+        self.memory.change(counter, limit, change, time).await?;
+        if self.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
     }
 }
 

@@ -124,11 +124,11 @@ impl Shard {
         Some(counter)
     }
 
-    /// Removes the counter under `key`, and returns true if it existed.
-    pub(super) fn remove(&mut self, key: Key, ledger: &Mutex<Ledger>) -> bool {
-        let Some(position) = self.table.find(key) else { return false };
-        self.remove_at(position, &mut ledger.lock());
-        true
+    /// Removes the counter under `key`, if it exists.
+    pub(super) fn remove(&mut self, key: Key, ledger: &Mutex<Ledger>) {
+        if let Some(position) = self.table.find(key) {
+            self.remove_at(position, &mut ledger.lock());
+        }
     }
 
     /// Removes expired counters from some slots, once every few calls.

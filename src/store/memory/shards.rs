@@ -168,10 +168,10 @@ impl LockedShards<'_> {
         self.pressure
     }
 
-    /// Removes the counter `name`, and returns true if it existed.
-    pub(super) fn remove(&mut self, name: &CounterKey) -> bool {
+    /// Removes the counter `name`, if it exists.
+    pub(super) fn remove(&mut self, name: &CounterKey) {
         let CounterPlace { key, shard } = self.shards.locate(name);
-        locked(&mut self.guards, shard).remove(key, &self.shards.ledger)
+        locked(&mut self.guards, shard).remove(key, &self.shards.ledger);
     }
 }
 

@@ -48,6 +48,29 @@ impl Store for Shared {
     }
 }
 
+impl Counters for Shared {
+    async fn peek(
+        &self,
+        counter: &CounterRef,
+        limit: &Limit,
+        now: Timestamp,
+    ) -> Result<Outcome, StoreError> {
+        self.0.memory.peek(counter, limit, now).await
+    }
+
+    /// Makes the change, and does not report it.
+    async fn change(
+        &self,
+        counter: &CounterRef,
+        limit: &Limit,
+        change: CounterChange,
+        time: CallTime,
+    ) -> Result<(), ChangeError> {
+        self.0.memory.change(counter, limit, change, time).await?;
+        std::future::pending().await
+    }
+}
+
 fn shared() -> Shared {
     Shared::new(Memory::new(256))
 }
@@ -294,7 +317,11 @@ fn the_lease_of_a_counter_that_was_set_is_neither_spent_nor_refunded() {
     let charge = charge(&limit, Hits::Add(1), now);
     let mut late = instance.leases.start_prefetch(&charge, now);
     assert!(0 < late.size);
-    instance.leases().drop_lease(&charge.counter.key);
+    // The caller leaves before it learns that the counter was set.
+    let set = CounterChange::Set(1_200);
+    assert!(
+        instance.change(&charge.counter, &limit, set, CallTime::at(now)).now_or_never().is_none()
+    );
     // The reply to an earlier prefetch is ignored.
     let again = instance.leases.start_prefetch(&charge, now);
     late.finish(1_200, 1_201);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use redis::{Value, cmd};
 use tokio::time::Instant;
 
 use super::{
@@ -77,18 +76,6 @@ impl Backend {
             BackendServers::Single(node) => node.call(call, until, Redirected::No).await,
             BackendServers::Cluster(cluster) => cluster.call(slot, call, until).await,
         }
-    }
-
-    /// Deletes a counter, and returns whether it existed.
-    pub(super) async fn delete(&self, counter: &CounterKey) -> Result<bool, StoreError> {
-        let command = cmd("DEL").arg(counter.as_bytes()).to_owned();
-        let reply = match &self.servers {
-            BackendServers::Single(node) => node.command(&command).await?,
-            BackendServers::Cluster(cluster) => {
-                cluster.command(key_slot(counter.as_bytes()), &command).await?
-            }
-        };
-        Ok(matches!(reply, Value::Int(deleted) if deleted > 0))
     }
 
     pub(super) async fn ready(&self) -> Result<(), StoreError> {

@@ -6,7 +6,6 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use redis::{Cmd, Value};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -94,20 +93,6 @@ impl Cluster {
     /// Returns the index in the slot map of the node that owns `slot`.
     pub(super) fn owner_index(&self, slot: u16) -> u16 {
         self.topology.slot_map().owner_index(slot)
-    }
-
-    /// Sends `command` to the node that owns `slot`, and follows one redirection.
-    pub(super) async fn command(&self, slot: u16, command: &Cmd) -> Result<Value, NodeError> {
-        let node = self.topology.owner(slot)?;
-        match node.command(command).await {
-            Err(NodeError::Moved { slot, address }) => {
-                self.topology.follow_moved(slot, &address, &node)?.command(command).await
-            }
-            Err(NodeError::Ask { address }) => {
-                self.topology.follow_ask(&address, &node)?.redirected_command(command).await
-            }
-            reply => reply,
-        }
     }
 
     /// Checks that every slot has an owner, and that each owner can run the scripts.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
+use redis::{Cmd, RedisResult, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -101,18 +101,6 @@ impl Node {
     /// Sends `command`, and returns the reply.
     pub(super) async fn command(&self, command: &Cmd) -> Result<Value, NodeError> {
         self.within_timeout(async |connection| connection.send(command).await).await
-    }
-
-    /// Sends a command that another node redirected here with [`NodeError::Ask`].
-    pub(super) async fn redirected_command(&self, command: &Cmd) -> Result<Value, NodeError> {
-        let mut commands = Pipeline::new();
-        commands.cmd("ASKING").add_command(command.clone());
-        let mut replies =
-            self.within_timeout(async |connection| connection.send_all(&commands).await).await?;
-        match replies.pop() {
-            Some(Value::ServerError(error)) => Err(NodeError::from(&RedisError::from(error))),
-            reply => Ok(reply.unwrap_or(Value::Nil)),
-        }
     }
 
     async fn within_timeout<T>(

@@ -66,5 +66,6 @@ fn arguments(settlement: Settlement) -> Arguments {
         Settlement::Set(hits) => {
             Arguments { action: 's', amount: hits.min(Hits::MAX), numbers: [0; 3] }
         }
+        Settlement::Erase => Arguments { action: 'e', amount: 0, numbers: [0; 3] },
     }
 }

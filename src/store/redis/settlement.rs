@@ -53,7 +53,7 @@ impl PendingSettlement {
                 // The counter is that of an earlier settlement.
                 Settlement::CountMore(_) => continue,
                 Settlement::ReleaseHold { .. } | Settlement::Refund { .. } => totals.refunded += 1,
-                Settlement::CountHold { .. } | Settlement::Set(_) => {}
+                Settlement::CountHold { .. } | Settlement::Set(_) | Settlement::Erase => {}
             }
             totals.all += 1;
         }
@@ -67,7 +67,7 @@ impl PendingSettlement {
                 Settlement::CountHold { .. }
                 | Settlement::CountMore(_)
                 | Settlement::ReleaseHold { .. } => {}
-                Settlement::Refund { .. } | Settlement::Set(_) => return false,
+                Settlement::Refund { .. } | Settlement::Set(_) | Settlement::Erase => return false,
             }
         }
         true

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     counter::KeyFormat,
-    limit::{Algorithm, Unit, Window},
+    limit::{Algorithm, Hits, Unit, Window},
     store::{Consume, Enforced, OnTimeout, script::Holder},
 };
 

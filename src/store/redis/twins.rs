@@ -251,6 +251,7 @@ impl<'a> Player<'a> {
                         snapshot: *snapshot,
                     },
                     How::Set(hits) => Settlement::Set(hits),
+                    How::Erase => Settlement::Erase,
                 });
             }
             if !one.0.is_empty() {

@@ -24,6 +24,8 @@ pub(crate) enum Settlement {
     Refund { hits: u64, snapshot: Snapshot },
     /// Replaces the record by one with this many hits.
     Set(u64),
+    /// Deletes the record.
+    Erase,
 }
 
 /// Settles one charge in `record`, and returns true if that changed it. `found_hold` is the
@@ -67,6 +69,7 @@ pub(crate) fn settle(
             *record = Record::default();
             count(record, charge, Hits::Add(hits), now);
         }
+        Settlement::Erase => *record = Record::default(),
     }
     record.drop_old_holds(now);
     true

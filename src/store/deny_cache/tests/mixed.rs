@@ -89,10 +89,16 @@ fn resetting_or_setting_a_counter_removes_its_denial() {
         [outcomes(&cache, charges, NOON)[0].over, outcomes(&cache, charges, NOON)[0].over]
     };
     assert_eq!((over(), over()), ([false, true], [true, true]));
-    assert!(cache.reset(&hit.counter.key).now_or_never().unwrap().unwrap());
+    let change =
+        |change| cache.change(&hit.counter, &limit, change, CallTime::at(NOON)).now_or_never();
+    change(CounterChange::Reset).unwrap().unwrap();
     assert_eq!(over(), [false, true]);
-    cache.set(&hit.counter, &limit, 0, NOON).now_or_never().unwrap().unwrap();
+    change(CounterChange::Set(0)).unwrap().unwrap();
     assert_eq!(over(), [false, true]);
     let look = cache.peek(&hit.counter, &limit, NOON).now_or_never().unwrap().unwrap();
     assert_eq!((look.used, look.cached), (2, false));
+    // The caller leaves before it learns that the counter was reset.
+    store.hangs.store(true, Ordering::Relaxed);
+    assert!(change(CounterChange::Reset).is_none());
+    assert_eq!(over(), [false, true]);
 }

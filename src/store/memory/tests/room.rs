@@ -32,6 +32,14 @@ fn used(memory: &Memory, domain: &str, name: &str, limit: &Limit) -> u64 {
     outcomes(memory, &[look], NOON)[0].used
 }
 
+fn change(memory: &Memory, charge: &Charge, change: CounterChange) -> Result<(), ChangeError> {
+    let Charge { counter, limit, .. } = charge;
+    memory
+        .change(counter, limit, change, CallTime::at(NOON))
+        .now_or_never()
+        .expect("memory replies at once")
+}
+
 fn flood(memory: &Memory, domain: &str, limit: &Limit, names: u32) {
     for it in 0..names {
         hit(memory, domain, &it.to_string(), limit);
@@ -140,19 +148,6 @@ fn a_ban_needs_no_extra_room() {
         let later = Duration::from_secs(120);
         assert_eq!(ask(NOON.plus(later)), HOUR - later, "{algorithm:?}");
     }
-}
-
-#[test]
-fn set_fails_if_there_is_no_room() {
-    let memory = store_for(1_000);
-    for name in 0..5_000 {
-        (0..3).for_each(|_| _ = hit(&memory, "shop", &name.to_string(), &hourly(2)));
-    }
-    let charge = charge_in("shop", b"set", &hourly(2), (Hits::Add(1), NOON));
-    let set = |used| memory.set(&charge.counter, &charge.limit, used, NOON).now_or_never();
-    let succeeded = set(1).unwrap().is_ok();
-    let used = used(&memory, "shop", "set", &hourly(2));
-    assert_eq!(used, u64::from(succeeded));
 }
 
 #[test]
@@ -285,7 +280,7 @@ fn more_domains_than_numbers_stay_within_the_bound() {
     assert_eq!(memory.len(), 70_000);
     for it in 0..70_000_u32 {
         let charge = charge_in(&it.to_string(), b"a", &hourly(1), (Hits::Add(0), NOON));
-        assert!(memory.reset(&charge.counter.key).now_or_never().unwrap().unwrap());
+        change(&memory, &charge, CounterChange::Reset).unwrap();
     }
     assert_eq!(memory.usage(), MemoryUsage::default());
 }
@@ -331,8 +326,9 @@ proptest! {
                 memory.charge_one(&charge, NOON);
                 model.insert(name);
             } else {
-                let existed = memory.reset(&charge.counter.key).now_or_never().unwrap().unwrap();
-                prop_assert_eq!(existed, model.remove(&name));
+                change(&memory, &charge, CounterChange::Reset).unwrap();
+                model.remove(&name);
+                prop_assert_eq!(memory.len(), model.len());
             }
         }
         for name in 0..400_u64 {
@@ -413,4 +409,23 @@ async fn a_call_that_evicts_several_counters_is_logged_as_one() {
     let lines = log.lines.lock();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines.iter().all(|line| line.contains("a call evicted counters")), "{lines:?}");
+}
+
+#[test]
+fn a_counter_that_cannot_be_set_keeps_its_value() {
+    let (once, list) = (hourly(1), minutely(900, Algorithm::SlidingLog));
+    let memory = store_for(1_000);
+    // Counters that are over their limits are not evicted.
+    for name in 0..2_000 {
+        hit(&memory, "shop", &(name / 2).to_string(), &once);
+    }
+    let new = charge_in("shop", b"new", &list, (Hits::Add(0), NOON));
+    let error = change(&memory, &new, CounterChange::Set(900)).expect_err("there is no room");
+    assert!(matches!(error, ChangeError::Unchanged(_)), "{error}");
+    assert!(error.to_string().contains("MEMORY_MAX_BYTES"), "{error}");
+    assert_eq!(used(&memory, "shop", "0", &once), 2);
+    // A counter that is there needs no more room.
+    let old = charge_in("shop", b"0", &once, (Hits::Add(0), NOON));
+    change(&memory, &old, CounterChange::Set(5)).expect("there is room");
+    assert_eq!(used(&memory, "shop", "0", &once), 5);
 }

@@ -5,8 +5,8 @@
 -- then for each   the time
 --                 the action: `c` removes a hold and counts hits in its place; `m` counts more
 --                 hits if that hold was found; `r` removes a hold; `b` refunds hits; `s` replaces
---                 the record by one with these hits; followed by `w` if rules with windows of
---                 different lengths share the key
+--                 the record by one with these hits; `e` deletes the record; followed by `w` if
+--                 rules with windows of different lengths share the key
 --                 the name of the algorithm
 --                 the penalty, 0 for none
 --                 the jitter of the expiry, in milliseconds
@@ -75,6 +75,8 @@ local function settle(charge, action, amount, granted)
       return 0
     end
     write_record(charge, state, record.banned_since, record.holds, life)
+  elseif action == 'e' then
+    write_record(charge, '', 0, {}, nil)
   else
     local state, life = counted(charge, '', amount)
     write_record(charge, state, 0, {}, life)

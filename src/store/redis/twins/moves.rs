@@ -59,6 +59,7 @@ pub(super) enum How {
     Release(u64),
     Refund(Option<Hits>),
     Set(u64),
+    Erase,
 }
 
 const COUNTERS: usize = 3;
@@ -191,6 +192,7 @@ fn how() -> impl Strategy<Value = How> {
         2 => id().prop_map(How::Release),
         3 => prop::option::of(hits()).prop_map(How::Refund),
         1 => prop_oneof![0..9_u64, Just(Hits::MAX)].prop_map(How::Set),
+        1 => Just(How::Erase),
     ]
 }
 
