@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod charges;
+pub mod counters;
 pub mod decision;
 pub mod fallback;
 mod matching;

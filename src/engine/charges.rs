@@ -79,7 +79,8 @@ impl ChargeBuilder<'_> {
         match found {
             Match::UnknownDomain | Match::None | Match::Replaced(_) | Match::Unlimited(_) => {}
             Match::Override(limit) => {
-                let counter = self.override_counter(&descriptor.entries, limit);
+                let Descriptor { entries, .. } = descriptor;
+                let counter = override_counter(self.keys, self.domain, entries, limit, self.now);
                 charges.push(new_charge(counter, limit, descriptor.hits, enforced));
             }
             Match::Rule(rule, limits) => {
@@ -105,15 +106,19 @@ impl ChargeBuilder<'_> {
             }
         }
     }
+}
 
-    fn override_counter(&self, entries: &[Entry], limit: &Limit) -> CounterRef {
-        let parts = entries.iter().map(|entry| KeyPart {
-            key: &entry.key,
-            value: &entry.value,
-            shared: false,
-        });
-        self.keys.counter(self.domain, parts, limit, self.now)
-    }
+/// The counter of a limit that the request brought along.
+pub(super) fn override_counter(
+    keys: &KeyFormat,
+    domain: &[u8],
+    entries: &[Entry],
+    limit: &Limit,
+    now: Timestamp,
+) -> CounterRef {
+    let parts =
+        entries.iter().map(|entry| KeyPart { key: &entry.key, value: &entry.value, shared: false });
+    keys.counter(domain, parts, limit, now)
 }
 
 fn new_charge(counter: CounterRef, limit: &Limit, hits: Hits, enforced: Enforced) -> Charge {

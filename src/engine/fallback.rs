@@ -6,10 +6,12 @@ use smallvec::SmallVec;
 
 use super::decision::{Match, Outcomes, UsedPolicies};
 use crate::{
+    counter::CounterRef,
     limit::{Hits, Limit, Outcome},
     rules::spec::OnError,
     store::{
-        Charge, OnTimeout, Results, Store, StoreError, StoreStats,
+        CallTime, Charge, CounterChange, Counters as _, OnTimeout, Results, Store, StoreError,
+        StoreStats,
         enforced::Enforcement,
         memory::{Bounds, Memory},
     },
@@ -205,6 +207,13 @@ impl Fallback {
             }
         }
         self.local.charge(&local, now, None).await
+    }
+
+    /// Forgets what this process has counted locally. Other instances keep their counts.
+    pub(super) async fn forget(&self, counter: &CounterRef, limit: &Limit, now: Timestamp) {
+        let limit = share(limit, self.settings.local_share);
+        // Memory always deletes.
+        let _ = self.local.change(counter, &limit, CounterChange::Reset, CallTime::at(now)).await;
     }
 
     /// The effect of `policy` on `charge` if the store does not answer in time.
