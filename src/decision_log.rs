@@ -21,6 +21,7 @@ use crate::{
     warnings::WarningLimiter,
 };
 
+mod counter_audit;
 mod debug_line;
 mod reason;
 mod record;
@@ -28,7 +29,9 @@ mod shown;
 mod writer;
 
 pub use self::{
+    counter_audit::CounterAudit,
     debug_line::{log_decision, log_failure},
+    reason::without_limit,
     writer::DecisionLogWriter,
 };
 

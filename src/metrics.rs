@@ -46,7 +46,7 @@ use self::{
 pub use self::{
     check_counters::{CheckFault, CheckResult},
     latency::TimeUnit,
-    reasons::{ClosedConnection, CutOff, ErrorType, LostDecision, LostSpan},
+    reasons::{ClosedConnection, CounterOperation, CutOff, ErrorType, LostDecision, LostSpan},
 };
 
 /// All statistics of this process.
@@ -81,6 +81,11 @@ impl Metrics {
         }
         for reason in CheckFault::labels() {
             process.misconfigured_checks.with_label_values(&[reason]);
+        }
+        for operation in CounterOperation::LABELS {
+            for result in ["done", "failed"] {
+                process.counter_operations.with_label_values(&[operation, result]);
+            }
         }
         for (counter, labels) in [
             (&process.spans_lost, LostSpan::LABELS),
@@ -233,6 +238,12 @@ impl Metrics {
     /// Counts an HTTP check that is refused as wrongly set up.
     pub fn count_misconfigured_check(&self, fault: CheckFault) {
         self.process.misconfigured_checks.with_label_values(&[fault.label()]).inc();
+    }
+
+    /// Counts an operation of an operator on one counter.
+    pub fn count_counter_operation(&self, operation: CounterOperation, succeeded: bool) {
+        let result = if succeeded { "done" } else { "failed" };
+        self.process.counter_operations.with_label_values(&[operation.label(), result]).inc();
     }
 
     /// Counts a call to the counter store that took `time`.

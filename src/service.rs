@@ -23,6 +23,8 @@ use crate::{
     warnings::WarningLimiter,
 };
 
+pub mod counters;
+
 /// The largest message accepted, in bytes: gRPC's default.
 pub const LARGEST_MESSAGE: usize = 4 << 20;
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     descriptor::{Descriptor, Request},
-    engine::decision::{Decision, LimitStatus, Match, Verdict},
+    engine::decision::{Decision, LimitStatus, Verdict},
     limit::ceil_seconds,
     rules::RuleTree,
 };
@@ -61,12 +61,8 @@ fn line(domain: &[u8], descriptor: &Descriptor, verdict: &Verdict, rules: &RuleT
     let mut text = format!("domain {}: {}: ", Shown(domain), shown::entries(&descriptor.entries));
     text += if verdict.is_refused() { "OVER_LIMIT" } else { "OK" };
     let Some(status) = verdict.status() else {
-        let reason = match &verdict.matched {
-            Match::None => reason::of_search(rules, domain, descriptor),
-            other => reason::of_match(other, |name| Shown(name.as_bytes()).to_string())
-                .unwrap_or_default(),
-        };
-        let _ = write!(text, ", no limit: {reason}");
+        let reason = reason::without_limit(rules, domain, descriptor, &verdict.matched);
+        let _ = write!(text, ", no limit: {}", reason.unwrap_or_default());
         return text;
     };
     push_status(&mut text, verdict, status);

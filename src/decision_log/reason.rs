@@ -18,6 +18,20 @@ pub(super) fn of_pass(verdict: &Verdict, decision: &Decision) -> Option<&'static
     Some(if decision.shadowed { "SHADOW_MODE" } else { "another quota" })
 }
 
+/// The reason why no limit applies to a descriptor; `None` if one does. Text of clients in it
+/// is escaped.
+pub fn without_limit(
+    rules: &RuleTree,
+    domain: &[u8],
+    descriptor: &Descriptor,
+    matched: &Match,
+) -> Option<String> {
+    match matched {
+        Match::None => Some(of_search(rules, domain, descriptor)),
+        other => of_match(other, |name| Shown(name.as_bytes()).to_string()),
+    }
+}
+
 /// The reason why no limit applies, if the match itself tells it. `show` makes the name of
 /// a rule fit to be shown.
 pub(super) fn of_match(matched: &Match, show: impl Fn(&str) -> String) -> Option<String> {

@@ -12,13 +12,14 @@ use crate::{
     descriptor::{Descriptor, Entry},
     engine::{
         Engine,
+        counters::{ChangeOrder, Target},
         decision::Mode,
         fallback::{Fallback, FallbackSettings},
     },
     limit::Hits,
     printable,
     rules::spec::OnError,
-    store::memory::Memory,
+    store::{CounterChange, memory::Memory},
     time::{ManualClock, Timestamp},
 };
 
@@ -413,4 +414,41 @@ async fn a_full_disk_is_counted_and_does_not_end_the_writer() {
     drop(log);
     writer.run().await;
     assert_eq!(lost(&metrics, "write_failed"), 3.0);
+}
+
+/// The line about the first counter of `request`, changed by `who`.
+fn audit_line(request: &Request, change: CounterChange, who: &str) -> String {
+    let engine = engine();
+    decide(&engine, request);
+    let report = engine.change(request, Target::All, change, None);
+    let report = report.now_or_never().expect("it is at once").expect("a limit applies");
+    let audit = CounterAudit::new(request, ChangeOrder { target: Target::All, change, who });
+    let status = report.counters().next().expect("a limit applies");
+    let line = audit.line(&request.descriptors[0], status);
+    audit.rejected();
+    line
+}
+
+#[test]
+fn the_line_of_a_changed_counter_names_the_operator_the_limit_and_what_was_there() {
+    let user = request(b"demo", vec![descriptor(&[(b"user", b"ann")])]);
+    let place = "domain demo: user=ann, 3 per minute (per_user), counter \
+                 demo|user=ann|60s@1767225600";
+    let reset = audit_line(&user, CounterChange::Reset, "alice");
+    assert_eq!(reset, format!("counter reset by alice, 1 used before: {place}"));
+    let set = audit_line(&user, CounterChange::Set(2), "alice");
+    assert_eq!(set, format!("counter set to 2 by alice, 1 used before: {place}"));
+    let login = request(b"demo", vec![descriptor(&[(b"login", b"ann")])]);
+    let reset = audit_line(&login, CounterChange::Reset, "alice");
+    assert!(reset.starts_with("counter reset by alice, 1 used before and a penalty: "), "{reset}");
+}
+
+#[test]
+fn the_line_of_a_changed_counter_is_bounded_and_printable() {
+    for value in ["<img onerror=x>", "\u{202e}", "\x1b[2J", "a\r\nINFO b", &"x".repeat(65_536)] {
+        let user = request(b"demo", vec![descriptor(&[(b"user", value.as_bytes())])]);
+        let line = audit_line(&user, CounterChange::Reset, value);
+        assert!(line.len() < 1_500, "{line}");
+        assert!(!line.contains(printable::is_unprintable), "{line}");
+    }
 }

@@ -130,6 +130,11 @@ statistics! {
             "tollgate_degraded_total",
             "tollgate.degraded.{}",
             "Limits decided by their on_error policy because the counter store failed.";
+        counter_operations: IntCounterVec by "operation", "result" =>
+            "tollgate_counter_operations_total",
+            "tollgate.counter_operations.{}.{}",
+            "Counters that operators looked at, reset or set. failed: the counter store did not \
+             answer or had no room. The log has a line for each counter that was reset or set.";
         spans_lost: IntCounterVec by "reason" =>
             "tollgate_spans_lost_total",
             "tollgate.spans_lost.{}",

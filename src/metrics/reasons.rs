@@ -1,4 +1,4 @@
-//! The reasons that statistics tell apart, each with its label.
+//! The reasons and kinds that statistics tell apart, each with its label.
 
 /// Declares enums of reasons: each variant with the label that Prometheus and StatsD show.
 macro_rules! reasons {
@@ -42,6 +42,16 @@ reasons! {
         QueueFull = "queue_full",
         /// The collector refused the span or did not answer.
         ExportFailed = "export_failed",
+    }
+
+    /// An operation of an operator on one counter.
+    pub enum CounterOperation {
+        /// The counter was looked at.
+        Look = "look",
+        /// The counter was deleted.
+        Reset = "reset",
+        /// The counter was set to a value.
+        Set = "set",
     }
 
     /// The reason why a line is missing in the decision log.
