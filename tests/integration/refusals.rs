@@ -287,18 +287,22 @@ async fn a_server_that_keeps_refusing_gets_few_connections_and_fills_no_log() {
     for _ in 0..CALLS {
         assert!(scenario.hit("window", "other").await.degraded);
     }
-    let minutes = begin.elapsed().as_secs() as u32 / 60;
+    let minutes = u32::try_from(begin.elapsed().as_secs() / 60).expect("it is short");
     let connections = redis.info("stats", "total_connections_received") - before;
     redis.query::<()>(LEAD);
     scenario.wait_until(false, "READONLY").await;
     scenario.expect_exact("afterwards").await;
     let log = scenario.service.log();
     // One line a minute, and reconnecting is limited by time too.
-    let refusals = log.matches("refuses: ").count() as u32;
+    let refusals = count(log.matches("refuses: "));
     assert!((1..=2 + minutes).contains(&refusals), "{minutes} minutes: {log}");
-    assert!((log.lines().count() as u32) < 20 * (1 + minutes), "{minutes} minutes: {log}");
+    assert!(count(log.lines()) < 20 * (1 + minutes), "{minutes} minutes: {log}");
     let most = 100 * (1 + minutes);
     assert!(connections < most, "{connections} connections for {CALLS} calls: {log}");
+}
+
+fn count<T>(items: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(items.count()).expect("they are few")
 }
 
 /// The node that has the counter of `value`, and the slot.
