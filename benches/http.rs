@@ -1,6 +1,7 @@
 //! The cost of an HTTP check, compared with `/healthcheck` of the same server.
 
 use std::{
+    fs, process,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -8,13 +9,33 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     task::JoinSet,
 };
 
-use crate::{CALLS, IN_FLIGHT, KEYS, Process, Result, cpu};
+use tollgate::{
+    answer::AnswerSettings,
+    config::{self, CompileOptions, SourceFile},
+    counter::KeyFormat,
+    descriptor::{Descriptor, Entry, Request},
+    engine::{
+        Engine,
+        decision::Mode,
+        fallback::{Fallback, FallbackSettings},
+    },
+    limit::Hits,
+    metrics::Metrics,
+    service::{InProgress, Service},
+    store::memory::Memory,
+    time::SystemClock,
+    warnings::WarningLimiter,
+};
+
+use crate::{CALLS, IN_FLIGHT, KEYS, Process, Result, cpu, cpu_of};
 
 /// The rounds, each with all kinds of calls, so that all share the noise of the machine.
 const ROUNDS: u32 = 4;
@@ -63,7 +84,59 @@ pub(crate) async fn measure_checks(rules: &tempfile::NamedTempFile) -> Result<()
         );
         println!("    {:.2} times /healthcheck", each(sums[index]) / each(sums[0]));
     }
+    let decision = decision_alone(rules)?.as_secs_f64() * 1e6 / f64::from(CALLS);
+    let rest = each(sums[KINDS.len() - 1]) - decision;
+    println!("its decision: {decision:.1} µs of CPU");
+    println!("    without it, {:.2} times /healthcheck", rest / each(sums[0]));
     Ok(())
+}
+
+/// The CPU time of the decisions of all checks, in this process.
+fn decision_alone(rules: &tempfile::NamedTempFile) -> Result<Duration> {
+    let file = SourceFile { name: "rules.yaml".into(), bytes: fs::read(rules)? };
+    let compiled = config::compile(&[file], CompileOptions::default());
+    let rules = compiled.map_err(|errors| errors.to_string())?.rules;
+    let metrics = Arc::new(Metrics::new(0.8));
+    metrics.install_rules(&rules);
+    let service = Service {
+        engine: Engine {
+            rules: Arc::new(ArcSwap::from_pointee(rules)),
+            store: Memory::new(usize::try_from(2 * KEYS)?),
+            clock: Arc::new(SystemClock),
+            keys: KeyFormat::default(),
+            mode: Mode::default(),
+            fallback: Fallback::new(FallbackSettings::default()),
+        },
+        metrics,
+        max_descriptors: 100,
+        invalid: WarningLimiter::new("", ""),
+        answers: AnswerSettings::default(),
+        decision_log: None,
+        spans: None,
+        in_progress: InProgress::default(),
+    };
+    let requests: Vec<Request> = (0..KEYS).map(check_request).collect();
+    let mut before = Duration::ZERO;
+    for round in 0..=CALLS / KEYS {
+        // The first round warms up.
+        if round == 1 {
+            before = cpu_of(process::id())?;
+        }
+        for request in &requests {
+            let decision = service.decide(request, None).now_or_never();
+            assert!(decision.is_some_and(|it| it.is_ok_and(|it| !it.over_limit)));
+        }
+    }
+    Ok(cpu_of(process::id())? - before)
+}
+
+/// The request that the rules make of a check.
+fn check_request(number: u32) -> Request {
+    let entry = |key: &'static str, value: String| Entry { key: key.into(), value: value.into() };
+    let user = number.wrapping_mul(0x9e37_79b9) % KEYS;
+    let entries = vec![entry("tenant", "acme".into()), entry("user", format!("user-{user}"))];
+    let descriptor = Descriptor { entries, hits: Hits::Add(1), has_own_hits: false, limit: None };
+    Request { domain: "bench".into(), descriptors: vec![descriptor], hits_addend: 0 }
 }
 
 async fn run(address: &str, kind: Kind, calls: u32) -> Result<()> {

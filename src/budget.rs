@@ -154,6 +154,11 @@ impl Budget {
         self.metrics.count_cut_off(reason);
     }
 
+    /// Returns true if there is room for all that counts, of whatever connection.
+    fn has_plenty(&self) -> bool {
+        self.totals.open() <= self.most && self.totals.deciding() <= self.most_deciding()
+    }
+
     /// The part of the budget that decisions may use.
     fn most_deciding(&self) -> usize {
         self.most - self.most / 4
@@ -321,8 +326,9 @@ impl Share {
         Ok(held)
     }
 
-    fn change(&self, change: impl FnOnce(&mut Bytes)) {
-        self.usage.change(&self.budget, change);
+    /// Returns the bytes of before.
+    fn change(&self, change: impl FnOnce(&mut Bytes)) -> Bytes {
+        self.usage.change(&self.budget, change)
     }
 }
 
@@ -340,9 +346,33 @@ impl Held {
     /// If the budget has no room; nothing has changed then.
     pub fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let waits = self.waits;
-        self.share.change(|it| *it.of_kind(waits) += bytes);
+        let before = self.share.change(|it| *it.of_kind(waits) += bytes);
         self.bytes += bytes;
-        self.make_room().inspect_err(|_| self.shrink(bytes))
+        self.check_room(before).inspect_err(|_| self.shrink(bytes))
+    }
+
+    /// Its bytes become those of an answer, until the peer has taken it: so many from now on.
+    ///
+    /// # Errors
+    ///
+    /// If the budget has no room for them.
+    pub fn become_answer(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let (waited, before) = (self.waits, self.bytes);
+        (self.waits, self.is_answer, self.bytes) = (true, true, bytes);
+        let usage = self.share.change(|it| {
+            *it.of_kind(waited) -= before;
+            *it.of_kind(true) += bytes;
+        });
+        self.check_room(usage)
+    }
+
+    /// Returns an error if there is no room for the bytes of this. `before` are those of the
+    /// connection before they changed.
+    fn check_room(&self, before: Bytes) -> Result<(), NoRoom> {
+        if !before.closed && self.share.budget.has_plenty() {
+            return Ok(());
+        }
+        self.make_room()
     }
 
     /// Uses so many bytes from now on, more or fewer.
@@ -404,6 +434,9 @@ impl Held {
     }
 
     fn set_waits(&mut self, waits: bool) {
+        if self.waits == waits {
+            return;
+        }
         let (before, bytes) = (self.waits, self.bytes);
         self.waits = waits;
         self.share.change(|it| {

@@ -6,24 +6,23 @@
 //! read as it was sent, and so is the request that the proxy describes; the body and, except
 //! by Envoy, the query are not read at all.
 
-use std::{str, sync::Arc};
+use std::{pin::pin, str, sync::Arc};
 
 use axum::{
     Extension, Router,
     extract::{Request, State},
     http::request::Parts,
     response::Response,
-    routing::any,
 };
 use tokio::time::Instant;
 
 use crate::{
-    budget::{CALL_BYTES, NoRoom, Share},
+    budget::{CALL_BYTES, NoRoom},
     descriptor,
     engine::{DecideError, decision::Decision},
-    http::head_bytes,
+    http::{not_found, server::Arrived},
     mapping::{COPIES, Mapped},
-    metrics::{CheckFault, CheckResult, ErrorType},
+    metrics::{CheckFault, CheckResult, CountedMethod, ErrorType},
     service::{RequestError, Service},
     spans::HttpRoute,
     store::Store,
@@ -41,17 +40,13 @@ use self::{
     target::{Target, written_part},
 };
 
-/// The routes of this protocol.
+/// This protocol as the fallback of all routes, which also answers for paths that do not exist.
+/// A route with the rest of the path as a parameter would copy and decode it.
 pub fn routes<S: Store>(service: Arc<Service<S>>) -> Router {
     let mistakes =
         ClientWarnings::new("an HTTP check cannot be decided", "HTTP checks could not be decided");
     let checks = Arc::new(Checks { service, mistakes });
-    Router::new()
-        .route("/check", any(check::<S>))
-        .route("/check/", any(check::<S>))
-        // The handler reads the path as it was sent, not the decoded parameter.
-        .route("/check/{*target}", any(check::<S>))
-        .with_state(checks)
+    Router::new().fallback(check::<S>).with_state(checks)
 }
 
 struct Checks<S> {
@@ -75,15 +70,19 @@ impl From<Mistake> for Undecided {
 
 async fn check<S: Store>(
     State(checks): State<Arc<Checks<S>>>,
-    Extension(share): Extension<Arc<Share>>,
+    Extension(arrived): Extension<Arrived>,
     request: Request,
 ) -> Response {
+    let path = request.uri().path();
+    if path != "/check" && !path.starts_with("/check/") {
+        return not_found().await;
+    }
     // The body is dropped unread: the proxy may have announced one that never comes.
     let (parts, _) = request.into_parts();
     let spans = checks.service.spans.as_ref();
     let span =
         spans.and_then(|it| it.start_http_call(HttpRoute::Check, &parts.method, &parts.headers));
-    let response = checks.answer(&parts, &share);
+    let response = pin!(checks.answer(&parts, &arrived));
     let Some(span) = span else { return response.await };
     let response = span.instrument(response).await;
     span.end_http(response.status().as_u16());
@@ -91,15 +90,15 @@ async fn check<S: Store>(
 }
 
 impl<S: Store> Checks<S> {
-    async fn answer(&self, parts: &Parts, share: &Arc<Share>) -> Response {
+    async fn answer(&self, parts: &Parts, arrived: &Arrived) -> Response {
         let started = Instant::now();
         let target = match Target::parse(parts.uri.path()) {
             Ok(target) => target,
-            Err(mistake) => return self.report(&mistake, parts, share),
+            Err(mistake) => return self.report(&mistake, parts, arrived),
         };
-        let decided = self.decide(&target, parts, share).await;
+        let decided = self.decide(&target, parts, arrived).await;
         let metrics = &self.service.metrics;
-        metrics.count_call("check", started.elapsed());
+        metrics.count_call(CountedMethod::Check, started.elapsed());
         let (result, response) = match decided {
             Ok(None) => (CheckResult::Allowed, answer::pass()),
             Ok(Some(decision)) => {
@@ -109,7 +108,7 @@ impl<S: Store> Checks<S> {
             }
             Err(Undecided::Error(why)) => (CheckResult::Error, answer::undecided(why)),
             Err(Undecided::Mistake(mistake)) => {
-                let response = self.report(&mistake, parts, share);
+                let response = self.report(&mistake, parts, arrived);
                 if mistake.fault == CheckFault::UnknownDomain {
                     return response;
                 }
@@ -118,7 +117,7 @@ impl<S: Store> Checks<S> {
         };
         // Rules have no other domains.
         if let Ok(domain) = str::from_utf8(&target.domain) {
-            metrics.count_check(target.dialect.name(), domain, result);
+            metrics.count_check(target.dialect.counted(), domain, result);
         }
         response
     }
@@ -128,10 +127,10 @@ impl<S: Store> Checks<S> {
         &self,
         target: &Target<'_>,
         parts: &Parts,
-        share: &Arc<Share>,
+        arrived: &Arrived,
     ) -> Result<Option<Decision>, Undecided> {
-        let bytes = CALL_BYTES + COPIES * head_bytes(&parts.uri, &parts.headers);
-        let _held = share.hold(bytes, false)?;
+        let bytes = CALL_BYTES + COPIES * arrived.head_bytes;
+        let _held = arrived.share.hold(bytes, false)?;
         let Some(request) = self.map(target, parts)? else { return Ok(None) };
         match self.service.decide(&request, None).await {
             Ok(decision) => Ok(Some(decision)),
@@ -179,14 +178,14 @@ impl<S: Store> Checks<S> {
     }
 
     /// Counts, logs and answers a mistake.
-    fn report(&self, mistake: &Mistake, parts: &Parts, share: &Share) -> Response {
+    fn report(&self, mistake: &Mistake, parts: &Parts, arrived: &Arrived) -> Response {
         // The service has counted an invalid request.
         if mistake.fault != CheckFault::InvalidRequest {
             self.service.metrics.count_error(ErrorType::Service);
         }
         self.service.metrics.count_misconfigured_check(mistake.fault);
         let path = written_part(parts.uri.path());
-        self.mistakes.warn(share.address(), &LoggedMistake { path, mistake });
+        self.mistakes.warn(arrived.share.address(), &LoggedMistake { path, mistake });
         answer::mistake(mistake)
     }
 }

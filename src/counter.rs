@@ -252,14 +252,16 @@ fn push_entries<'a>(name: &mut Vec<u8>, parts: impl Iterator<Item = KeyPart<'a>>
 }
 
 fn push_escaped(name: &mut Vec<u8>, text: &[u8]) {
-    for &byte in text {
-        if matches!(byte, b'|' | b'=' | b'~' | b'#' | b'%' | b'{' | b'}') {
-            name.push(b'%');
-            push_hex(name, byte);
-        } else {
-            name.push(byte);
-        }
+    let is_separator = |byte: &u8| matches!(byte, b'|' | b'=' | b'~' | b'#' | b'%' | b'{' | b'}');
+    let mut rest = text;
+    while let Some(position) = rest.iter().position(is_separator) {
+        let (plain, after) = rest.split_at(position);
+        name.extend_from_slice(plain);
+        name.push(b'%');
+        push_hex(name, after[0]);
+        rest = &after[1..];
     }
+    name.extend_from_slice(rest);
 }
 
 fn push_hex(name: &mut Vec<u8>, byte: u8) {

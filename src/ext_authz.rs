@@ -5,7 +5,7 @@
 //! the rules or the request are wrong: Envoy with `failure_mode_allow` lets pass whatever is
 //! answered with an error. Only if the service cannot decide at present, the answer is one.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use tonic::{Request as Call, Response as Reply, Status};
 
@@ -18,7 +18,7 @@ use crate::{
         unread::RecordUnread,
     },
     mapping::{Mapped, MappingError},
-    metrics::{CheckResult, ErrorType},
+    metrics::{CheckResult, CheckedBy, CountedMethod, ErrorType},
     service::{LARGEST_MESSAGE, RequestError, Service},
     spans::GrpcMethod,
     store::Store,
@@ -41,9 +41,6 @@ pub use self::refusal::Mistake;
 pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/ext_authz/proto.rs"));
 }
-
-/// The name of this protocol in the statistics of checks.
-const DIALECT: &str = "ext_authz";
 
 /// The services of this module for the gRPC listener. `default_domain` is the domain of checks
 /// that name none.
@@ -73,10 +70,13 @@ struct ExtAuthz<S> {
 #[tonic::async_trait]
 impl<S: Store> Authorization for ExtAuthz<S> {
     async fn check(&self, call: Call<CheckRequest>) -> Result<Reply<CheckResponse>, Status> {
-        let observed = ObservedCall::start(&self.service, DIALECT, GrpcMethod::Check, &call);
+        let (counted, traced) = (CountedMethod::ExtAuthz, GrpcMethod::Check);
+        let headers = call.metadata().as_ref();
+        let observed =
+            ObservedCall::start(&self.service, counted, traced, headers, call.remote_addr());
         let proxy = call.remote_addr().map(|address| address.ip());
-        let answer = self.answer(call.into_inner(), proxy, observed.timeout);
-        observed.answer(answer).await
+        let answer = pin!(self.answer(call.into_inner(), proxy, observed.timeout));
+        Ok(Reply::new(observed.answer(answer).await?))
     }
 }
 
@@ -151,7 +151,7 @@ impl<S: Store> ExtAuthz<S> {
     }
 
     fn count(&self, domain: &str, result: CheckResult) {
-        self.service.metrics.count_check(DIALECT, domain, result);
+        self.service.metrics.count_check(CheckedBy::ExtAuthz, domain, result);
     }
 }
 

@@ -1,11 +1,12 @@
 //! Envoy's rate-limit service over gRPC, with health and reflection. Its
 //! protobuf stays in this module. The server serves services of other modules, too.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tonic::{Request as Call, Response as Reply, Status};
 
 use crate::{
+    metrics::CountedMethod,
     service::{RequestError, Service},
     spans::GrpcMethod,
     store::Store,
@@ -18,8 +19,10 @@ pub mod connection;
 mod frames;
 mod health;
 mod kept;
+pub mod ordinary;
 pub mod method;
 pub mod observed;
+pub mod reply;
 pub mod request;
 pub mod response;
 pub mod routes;
@@ -55,10 +58,11 @@ impl<S: Store> RateLimitService for Grpc<S> {
         call: Call<RateLimitRequest>,
     ) -> Result<Reply<RateLimitResponse>, Status> {
         let Self(service) = self;
-        let observed =
-            ObservedCall::start(service, "ShouldRateLimit", GrpcMethod::ShouldRateLimit, &call);
-        let answer = answer(service, call.into_inner(), observed.timeout);
-        observed.answer(answer).await
+        let (counted, traced) = (CountedMethod::ShouldRateLimit, GrpcMethod::ShouldRateLimit);
+        let (headers, peer) = (call.metadata().as_ref(), call.remote_addr());
+        let observed = ObservedCall::start(service, counted, traced, headers, peer);
+        let answer = pin!(answer(service, call.into_inner(), observed.timeout));
+        Ok(Reply::new(observed.answer(answer).await?))
     }
 }
 

@@ -25,8 +25,8 @@ use axum::{
 };
 
 use crate::{
-    budget::Share, health::Health, metrics::chunks::text_chunks, printable::printable_text,
-    rules::RuleTree, service::Service, store::Store,
+    health::Health, metrics::chunks::text_chunks, printable::printable_text, rules::RuleTree,
+    service::Service, store::Store,
 };
 
 mod heads;
@@ -35,8 +35,10 @@ mod pages;
 mod rule_lines;
 pub mod server;
 
-pub use self::heads::head_bytes;
-use self::pages::{PageBuilder, PageReaders};
+use self::{
+    pages::{PageBuilder, PageReaders},
+    server::Arrived,
+};
 
 /// The state that the pages show.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ impl<S> Pages<S> {
     }
 }
 
-/// The routes of the main port, besides those of the protocols.
+/// The routes of the main port, besides those of the protocols, one of which has the fallback.
 pub fn main_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
     let readers = Extension(PageReaders::new(&pages.builder));
     Router::new()
@@ -66,23 +68,26 @@ pub fn main_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
         .route("/rlconfig", get(rlconfig::<S>))
         .layer(readers)
         .with_state(Arc::clone(&pages))
-        .merge(probe_router(pages))
+        .merge(probes(pages))
 }
 
 /// The routes of the separate port for health checks.
 pub fn probe_router<S: Store>(pages: Arc<Pages<S>>) -> Router {
+    probes(pages).fallback(not_found)
+}
+
+fn probes<S: Store>(pages: Arc<Pages<S>>) -> Router {
     Router::new()
         .route("/healthcheck", any(healthcheck::<S>))
         .route("/ready", get(ready::<S>))
-        .fallback(not_found)
         .with_state(pages)
 }
 
 /// The routes of the separate port for Prometheus.
 pub fn prometheus_router<S: Store>(pages: Arc<Pages<S>>, path: String) -> Router {
     let readers = Extension(PageReaders::new(&pages.builder));
-    let page = async move |uri: Uri, pages: State<Arc<Pages<S>>>, share: Extension<Arc<Share>>| {
-        if uri.path() == path { metrics(pages, readers, share).await } else { not_found().await }
+    let page = async move |uri: Uri, pages: State<Arc<Pages<S>>>, arrived: Extension<Arrived>| {
+        if uri.path() == path { metrics(pages, readers, arrived).await } else { not_found().await }
     };
     Router::new().fallback_service(get(page).with_state(pages))
 }
@@ -112,7 +117,8 @@ async fn close_if_draining(State(health): State<Arc<Health>>, mut response: Resp
     response
 }
 
-async fn not_found() -> Response {
+/// The answer for a path that does not exist.
+pub async fn not_found() -> Response {
     (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
 }
 
@@ -134,22 +140,22 @@ async fn ready<S>(State(pages): State<Arc<Pages<S>>>) -> Response {
 async fn metrics<S: Store>(
     State(pages): State<Arc<Pages<S>>>,
     Extension(readers): Extension<PageReaders>,
-    Extension(share): Extension<Arc<Share>>,
+    Extension(arrived): Extension<Arrived>,
 ) -> Response {
     let service = Arc::clone(&pages.service);
     let text = move || service.metrics.prometheus();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    readers.show(share, kind, iter::once_with(text).flatten())
+    readers.show(arrived.share, kind, iter::once_with(text).flatten())
 }
 
 async fn stats<S: Store>(
     State(pages): State<Arc<Pages<S>>>,
     Extension(readers): Extension<PageReaders>,
-    Extension(share): Extension<Arc<Share>>,
+    Extension(arrived): Extension<Arrived>,
 ) -> Response {
     let service = Arc::clone(&pages.service);
     let text = move || service.metrics.rule_stats().chain([service.metrics.process_stats()]);
-    readers.show(share, PLAIN, iter::once_with(text).flatten())
+    readers.show(arrived.share, PLAIN, iter::once_with(text).flatten())
 }
 
 /// The content type of text pages.
@@ -160,12 +166,12 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 async fn rlconfig<S>(
     State(pages): State<Arc<Pages<S>>>,
     Extension(readers): Extension<PageReaders>,
-    Extension(share): Extension<Arc<Share>>,
+    Extension(arrived): Extension<Arrived>,
 ) -> Response {
     let rules = rule_lines(pages.service.engine.rules.load_full());
     let mode = pages.service.engine.mode.shadow.then(|| SHADOW_LINE.to_owned());
     let errors = pages.rejection.load_full().map(|errors| rejection_lines(&errors));
-    readers.show(share, PLAIN, rules.chain(mode).chain(errors))
+    readers.show(arrived.share, PLAIN, rules.chain(mode).chain(errors))
 }
 
 const SHADOW_LINE: &str = "# SHADOW_MODE is true: no request is refused\n";

@@ -4,7 +4,7 @@
 //! `RateLimitResponse`. 200 and 429 carry a decision, 400, 408 and 413 are errors of
 //! the request, 503 is an error of the counters.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -21,7 +21,11 @@ use crate::{
     budget::{self, CALL_BYTES, Held, ReadError, ReadLimits, Reader, Share},
     descriptor::Request,
     engine::{DecideError, decision::Decision},
-    http::{error_response, server::REQUEST_TIMEOUT},
+    http::{
+        error_response,
+        server::{Arrived, REQUEST_TIMEOUT},
+    },
+    metrics::CountedMethod,
     service::{RequestError, Service},
     spans::{HttpRoute, ServerSpan},
     store::Store,
@@ -68,10 +72,10 @@ async fn decide<S: Store>(
     State(service): State<Arc<Service<S>>>,
     CallSpan(span): CallSpan,
     Extension(max): Extension<MaxBytes>,
-    Extension(share): Extension<Arc<Share>>,
+    Extension(arrived): Extension<Arrived>,
     body: Body,
 ) -> Response {
-    let response = try_decide(&service, body, max, &share);
+    let response = pin!(try_decide(&service, body, max, &arrived.share));
     let Some(span) = span else { return response.await };
     let response = span.instrument(response).await;
     span.end_http(response.status().as_u16());
@@ -134,7 +138,7 @@ async fn try_decide<S: Store>(
         return body_error(&error.into(), max);
     }
     let result = answer(service, message, held).await;
-    service.metrics.count_call("json", started.elapsed());
+    service.metrics.count_call(CountedMethod::Json, started.elapsed());
     match result {
         Ok(response) => response,
         Err(RequestError::Invalid(invalid)) => {

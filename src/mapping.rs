@@ -120,9 +120,17 @@ pub struct Mapping {
     domain: Bytes,
     client: ClientAddress,
     /// Each source once, also if several entries have it.
-    sources: Vec<Source>,
+    sources: Vec<UsedSource>,
     skip: Vec<Condition>,
     descriptors: Vec<Vec<EntryTemplate>>,
+}
+
+/// A source of values.
+#[derive(Clone, Debug)]
+struct UsedSource {
+    source: Source,
+    /// Its value is needed more than once.
+    is_shared: bool,
 }
 
 /// Holds if all tests do.
@@ -229,7 +237,7 @@ impl Mapping {
                 (Ok(value), _) => value,
                 (Err(_), Some(default)) => default.clone(),
                 (Err(why), None) => {
-                    let source = self.sources[*source].clone();
+                    let source = self.sources[*source].source.clone();
                     return Ok(Err(Missing { key: key.clone(), source, why }));
                 }
             };
@@ -252,11 +260,12 @@ impl Condition {
 }
 
 /// The index of `source`, which is added if it is new.
-fn index_of(source: Source, sources: &mut Vec<Source>) -> usize {
-    if let Some(index) = sources.iter().position(|known| *known == source) {
+fn index_of(source: Source, sources: &mut Vec<UsedSource>) -> usize {
+    if let Some(index) = sources.iter().position(|known| known.source == source) {
+        sources[index].is_shared = true;
         return index;
     }
-    sources.push(source);
+    sources.push(UsedSource { source, is_shared: false });
     sources.len() - 1
 }
 

@@ -19,6 +19,7 @@ use crate::{
     time::Timestamp,
 };
 
+mod call_counters;
 mod check_counters;
 pub mod chunks;
 mod definition;
@@ -36,6 +37,7 @@ pub mod store_timer;
 pub mod tags;
 
 use self::{
+    call_counters::CallCounters,
     check_counters::CheckCounters,
     domain_counters::DomainCounters,
     process_statistics::{CertificateStatistics, ProcessStatistics, XdsStatistics},
@@ -44,7 +46,8 @@ use self::{
     tags::Tags,
 };
 pub use self::{
-    check_counters::{CheckFault, CheckResult},
+    call_counters::CountedMethod,
+    check_counters::{CheckFault, CheckResult, CheckedBy},
     latency::TimeUnit,
     reasons::{ClosedConnection, CounterOperation, CutOff, ErrorType, LostDecision, LostSpan},
 };
@@ -58,6 +61,7 @@ pub struct Metrics {
     certificates: OnceLock<CertificateStatistics>,
     /// Registered by the xDS client, so that an alert on it concerns no other process.
     xds: OnceLock<XdsStatistics>,
+    calls: CallCounters,
     unmatched: DomainCounters,
     checks: CheckCounters,
     series: SeriesTable,
@@ -100,6 +104,7 @@ impl Metrics {
         }
         Self {
             registry,
+            calls: CallCounters::new(process.calls.clone(), process.response_time.clone()),
             unmatched: DomainCounters::new(process.unmatched.clone()),
             checks: CheckCounters::new(process.checks.clone()),
             series: SeriesTable::new(process.series_folded.clone(), process.series_lost.clone()),
@@ -222,17 +227,14 @@ impl Metrics {
         self.process.errors.with_label_values(&[error.label()]).inc();
     }
 
-    /// Counts a call that was answered after `time`. `method` must be one of a few
-    /// constants, never text of a client: each creates a series.
-    pub fn count_call(&self, method: &'static str, time: Duration) {
-        self.process.calls.with_label_values(&[method]).inc();
-        self.process.response_time.with_label_values(&[method]).observe(time.as_secs_f64());
+    /// Counts a call that was answered after `time`.
+    pub fn count_call(&self, method: CountedMethod, time: Duration) {
+        self.calls.count(method, time);
     }
 
-    /// Counts an HTTP check of `domain`, which must have rules. `dialect` must be one of a few
-    /// constants, as each creates a series.
-    pub fn count_check(&self, dialect: &'static str, domain: &str, result: CheckResult) {
-        self.checks.count(dialect, domain, result);
+    /// Counts an HTTP check of `domain`, which must have rules.
+    pub fn count_check(&self, by: CheckedBy, domain: &str, result: CheckResult) {
+        self.checks.count(by, domain, result);
     }
 
     /// Counts an HTTP check that is refused as wrongly set up.

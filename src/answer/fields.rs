@@ -1,9 +1,10 @@
 //! Header fields that describe limits to HTTP clients, in the syntax of
 //! draft-ietf-httpapi-ratelimit-headers-10.
 
-use std::{borrow::Cow, cmp::Ordering, fmt::Write as _, time::Duration};
+use std::{borrow::Cow, cmp::Ordering, time::Duration};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use smallvec::SmallVec;
 
 use crate::{
     engine::decision::{Decision, LimitStatus},
@@ -32,6 +33,9 @@ const MOST_BYTES: usize = 1_500;
 
 /// The longest name listed, in bytes.
 const LONGEST_NAME: usize = 100;
+
+/// The bytes of most elements without the name of the limit.
+const ROOM: usize = 40;
 
 /// The largest integer of a structured field (RFC 9651, section 3.3.1).
 const LARGEST_INTEGER: u64 = 999_999_999_999_999;
@@ -62,7 +66,7 @@ impl LimitFields {
         if decision.over_limit {
             fields.retry_after = decision.wait.map(|wait| ceil_seconds(wait).max(1));
         }
-        let mut names = Vec::with_capacity(MOST_LISTED);
+        let mut names: SmallVec<[Cow<'_, str>; MOST_LISTED]> = SmallVec::new();
         for item in items(decision) {
             let name = item.name();
             if names.contains(&name) {
@@ -97,19 +101,24 @@ impl LimitFields {
     fn add(&mut self, name: &str, item: &Item<'_>) -> bool {
         let (policy, limit) = (self.policy.len(), self.limit.len());
         let LimitStatus { limit: rule, outcome, .. } = &item.status;
-        let separator = if policy == 0 { "" } else { ", " };
-        // Writing to a text does not fail.
-        let _ = write!(self.policy, "{separator}\"{name}\";q={}", rule.requests);
-        let _ = write!(self.limit, "{separator}\"{name}\";r={}", outcome.remaining);
+        for (text, parameter, number) in
+            [(&mut self.policy, "q", rule.requests), (&mut self.limit, "r", outcome.remaining)]
+        {
+            text.reserve(name.len() + ROOM);
+            text.push_str(if text.is_empty() { "\"" } else { ", \"" });
+            text.push_str(name);
+            text.push('"');
+            push_parameter(text, parameter, number.into());
+        }
         if rule.releases_permits() {
             self.policy.push_str(";qu=\"concurrent-requests\"");
         } else {
-            let _ = write!(self.policy, ";w={}", rule.window.seconds().min(LARGEST_INTEGER));
+            push_parameter(&mut self.policy, "w", rule.window.seconds());
         }
         if let Some(seconds) = item.wait.map(ceil_seconds)
             && !(item.refuses && self.retry_after.is_some_and(|retry| retry < seconds))
         {
-            let _ = write!(self.limit, ";t={}", seconds.min(LARGEST_INTEGER));
+            push_parameter(&mut self.limit, "t", seconds);
         }
         if self.policy.len() + self.limit.len() <= MOST_BYTES {
             return true;
@@ -120,9 +129,17 @@ impl LimitFields {
     }
 }
 
+/// Appends a parameter with a number (RFC 9651, section 3.1.2).
+fn push_parameter(text: &mut String, name: &str, number: u64) {
+    text.push(';');
+    text.push_str(name);
+    text.push('=');
+    text.push_str(itoa::Buffer::new().format(number.min(LARGEST_INTEGER)));
+}
+
 /// The limits that can refuse the request, the nearest to refusing first.
-fn items(decision: &Decision) -> Vec<Item<'_>> {
-    let mut items = Vec::with_capacity(decision.verdicts.len());
+fn items(decision: &Decision) -> SmallVec<[Item<'_>; 2]> {
+    let mut items = SmallVec::new();
     let mut refusing = decision.refusing().map(|(position, _)| position).peekable();
     for (position, verdict) in decision.verdicts.iter().enumerate() {
         let refuses = refusing.next_if_eq(&position).is_some();

@@ -1,29 +1,36 @@
 //! The metadata of an answer, for access logs and other filters of the proxy.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use serde_json::{Map, Value};
 
 use crate::{
-    descriptor::{Descriptor, Request},
+    descriptor::{Descriptor, Entry, Request},
     engine::decision::{Decision, LimitStatus, Match, Verdict},
     limit::{Hits, Limit, ceil_seconds},
 };
 
-/// A tree of values in a protocol's own representation.
-pub trait Tree: Sized {
-    /// A text.
-    fn text(text: String) -> Self;
-    /// A whole number.
-    fn number(number: u64) -> Self;
-    /// True or false.
-    fn flag(flag: bool) -> Self;
-    /// A list.
-    fn list(elements: Vec<Self>) -> Self;
-    /// An object.
-    fn object(fields: Vec<(&'static str, Self)>) -> Self;
-    /// Any value, from a rule's `metadata`.
-    fn json(value: &Value) -> Self;
+/// Writes an object in a protocol's own representation, field by field.
+pub trait ObjectWriter {
+    /// Adds a text.
+    fn text(&mut self, key: &str, text: impl fmt::Display);
+    /// Adds a list of texts.
+    fn texts(&mut self, key: &str, texts: impl Iterator<Item: fmt::Display>);
+    /// Adds a whole number.
+    fn number(&mut self, key: &str, number: u64);
+    /// Adds true or false.
+    fn flag(&mut self, key: &str, flag: bool);
+    /// Adds an object.
+    fn object(&mut self, key: &str, write: impl FnOnce(&mut Self));
+    /// Adds a list of objects, one for each element.
+    fn objects<T>(
+        &mut self,
+        key: &str,
+        elements: impl Iterator<Item = T>,
+        write: impl FnMut(&mut Self, T),
+    );
+    /// Adds any object, from `metadata` in rules.
+    fn json(&mut self, key: &str, object: Map<String, Value>);
 }
 
 /// The readers of metadata.
@@ -48,32 +55,28 @@ pub enum Audience {
 /// The names, except `rule` and `degraded`, are those of the reference service.
 /// Bytes of the request that are not UTF-8 are replaced: Envoy rejects an answer
 /// that contains any.
-pub fn build<T: Tree>(
+pub fn write(
     request: &Request,
     decision: &Decision,
     audience: Audience,
-) -> Vec<(&'static str, T)> {
-    let mut descriptors = Vec::with_capacity(request.descriptors.len());
-    for asked in &request.descriptors {
-        descriptors.push(descriptor(asked));
-    }
-    let mut fields =
-        vec![("domain", lossy_text(&request.domain)), ("descriptors", T::list(descriptors))];
+    to: &mut impl ObjectWriter,
+) {
+    to.text("domain", Lossy(&request.domain));
+    to.objects("descriptors", request.descriptors.iter(), write_descriptor);
     if request.hits_addend != 0 {
-        fields.push(("hitsAddend", T::number(request.hits_addend.into())));
+        to.number("hitsAddend", request.hits_addend.into());
     }
     if let Some((verdict, status)) = decision.binding() {
         let wait = if decision.over_limit { decision.wait } else { status.wait };
-        fields.push(("rule", rule(verdict, status, wait, audience)));
+        to.object("rule", |to| write_rule(verdict, status, wait, audience, to));
     }
     let metadata = rule_metadata(decision);
     if !metadata.is_empty() {
-        fields.push(("metadata", T::json(&Value::Object(metadata))));
+        to.json("metadata", metadata);
     }
     if !decision.policies.is_empty() {
-        fields.push(("degraded", T::flag(true)));
+        to.flag("degraded", true);
     }
-    fields
 }
 
 /// The `metadata` of all rules whose descriptors pass; the first value of a key wins.
@@ -90,24 +93,17 @@ fn rule_metadata(decision: &Decision) -> Map<String, Value> {
     merged
 }
 
-fn descriptor<T: Tree>(descriptor: &Descriptor) -> T {
-    let mut entries = Vec::with_capacity(descriptor.entries.len());
-    for entry in &descriptor.entries {
-        let (key, value) =
-            (String::from_utf8_lossy(&entry.key), String::from_utf8_lossy(&entry.value));
-        entries.push(T::text(format!("{key}={value}")));
-    }
-    let mut fields = vec![("entries", T::list(entries))];
+fn write_descriptor(to: &mut impl ObjectWriter, descriptor: &Descriptor) {
+    to.texts("entries", descriptor.entries.iter().map(EntryText));
     if let Some(limit) = &descriptor.limit {
-        fields.push(("limit", T::text(prototext(limit))));
+        to.text("limit", prototext(limit));
     }
     match descriptor.hits {
         // The field `hitsAddend` of the whole request covers these.
         Hits::Add(_) if !descriptor.has_own_hits => {}
-        Hits::Add(hits) => fields.push(("hitsAddend", T::number(hits))),
-        Hits::Refund(hits) => fields.push(("refund", T::number(hits))),
+        Hits::Add(hits) => to.number("hitsAddend", hits),
+        Hits::Refund(hits) => to.number("refund", hits),
     }
-    T::object(fields)
 }
 
 /// An override in protobuf's text format.
@@ -122,40 +118,39 @@ fn prototext(limit: &Limit) -> String {
 }
 
 /// The limit that decided: its rule, its state, and the time to wait.
-fn rule<T: Tree>(
+fn write_rule(
     verdict: &Verdict,
     status: LimitStatus<'_>,
     wait: Option<Duration>,
     audience: Audience,
-) -> T {
+    to: &mut impl ObjectWriter,
+) {
     let LimitStatus { limit, name, outcome, .. } = status;
-    let mut fields = Vec::with_capacity(7);
     let rule = verdict.matched.rule();
     if audience == Audience::Proxy {
         match rule {
             Some(rule) => {
-                fields.push(("key", T::text(rule.name())));
-                fields.push(("place", T::text(rule.spec.location.to_string())));
+                to.text("key", rule.name());
+                to.text("place", &rule.spec.location);
             }
-            None => fields.push(("key", T::text("override".to_owned()))),
+            None => to.text("key", "override"),
         }
     }
     if rule.is_some_and(|rule| rule.spec.shadow_mode) {
-        fields.push(("shadowMode", T::flag(true)));
+        to.flag("shadowMode", true);
     }
     if !name.is_empty() {
-        fields.push(("name", T::text(Arc::as_ref(name).to_owned())));
+        to.text("name", name);
     }
-    fields.push(("limit", T::text(limit.to_string())));
-    fields.push(("remaining", T::number(outcome.remaining.into())));
+    to.text("limit", limit);
+    to.number("remaining", outcome.remaining.into());
     match wait {
-        Some(wait) => fields.push(("resetSeconds", T::number(ceil_seconds(wait)))),
-        None => fields.push(("neverPasses", T::flag(true))),
+        Some(wait) => to.number("resetSeconds", ceil_seconds(wait)),
+        None => to.flag("neverPasses", true),
     }
     if !outcome.banned.is_zero() {
-        fields.push(("bannedSeconds", T::number(ceil_seconds(outcome.banned))));
+        to.number("bannedSeconds", ceil_seconds(outcome.banned));
     }
-    T::object(fields)
 }
 
 /// Adds to `merged` the keys it lacks; objects on both sides are merged in turn.
@@ -169,6 +164,23 @@ fn merge(merged: &mut Map<String, Value>, more: &Map<String, Value>) {
     }
 }
 
-fn lossy_text<T: Tree>(bytes: &[u8]) -> T {
-    T::text(String::from_utf8_lossy(bytes).into_owned())
+/// Bytes of the request as text.
+struct Lossy<'a>(&'a [u8]);
+
+impl fmt::Display for Lossy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(self.0))
+    }
+}
+
+/// An entry as `key=value`.
+struct EntryText<'a>(&'a Entry);
+
+impl fmt::Display for EntryText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(Entry { key, value }) = self;
+        f.write_str(&String::from_utf8_lossy(key))?;
+        f.write_str("=")?;
+        f.write_str(&String::from_utf8_lossy(value))
+    }
 }

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request
 use super::mistake::Mistake;
 use crate::{
     mapping::{self, HttpRequest, MappingError},
-    metrics::CheckFault,
+    metrics::{CheckFault, CheckedBy},
 };
 
 /// A way to describe a request. Each reads its own headers alone: clients can send those of
@@ -36,18 +36,18 @@ impl Dialect {
     pub(super) const ALL: [Self; 4] =
         [Self::Forwarded, Self::Nginx, Self::IngressNginx, Self::Envoy];
 
-    /// The name in paths and statistics.
-    pub(super) const fn name(self) -> &'static str {
+    /// The name in statistics, which is that in paths.
+    pub(super) const fn counted(self) -> CheckedBy {
         match self {
-            Self::Forwarded => "forwarded",
-            Self::Nginx => "nginx",
-            Self::IngressNginx => "ingress-nginx",
-            Self::Envoy => "envoy",
+            Self::Forwarded => CheckedBy::Forwarded,
+            Self::Nginx => CheckedBy::Nginx,
+            Self::IngressNginx => CheckedBy::IngressNginx,
+            Self::Envoy => CheckedBy::Envoy,
         }
     }
 
     pub(super) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|dialect| dialect.name() == name)
+        Self::ALL.into_iter().find(|dialect| dialect.counted().name() == name)
     }
 
     /// The status of a refusal. nginx takes every status but 401 and 403 for a failure.

@@ -60,9 +60,7 @@ pub(super) fn response(
         response.headers.push((name.to_owned(), value.to_string()));
     }
     if settings.has_metadata(decision) {
-        for (name, value) in metadata::build(request, decision, Audience::Proxy) {
-            response.metadata.insert(name.to_owned(), value);
-        }
+        metadata::write(request, decision, Audience::Proxy, &mut response.metadata);
     }
     response
 }

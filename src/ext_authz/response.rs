@@ -18,12 +18,11 @@ use crate::{
     answer::{
         AnswerSettings,
         fields::LimitFields,
-        metadata::{self, Audience},
         problem::{PROBLEM_JSON, Problem},
     },
     descriptor::Request,
     engine::decision::Decision,
-    grpc::response::structure,
+    grpc::response::metadata,
 };
 
 /// A refused request.
@@ -50,11 +49,8 @@ pub(super) fn of_decision(
     settings: &AnswerSettings,
 ) -> CheckResponse {
     let fields = LimitFields::new(decision);
-    let metadata = if settings.has_metadata(decision) {
-        Some(structure(metadata::build(request, decision, Audience::Proxy)))
-    } else {
-        None
-    };
+    let metadata =
+        if settings.has_metadata(decision) { Some(metadata(request, decision)) } else { None };
     if !decision.over_limit {
         return allowed(limit_headers(fields), metadata);
     }

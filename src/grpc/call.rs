@@ -21,12 +21,15 @@ use tonic::{
     transport::server::TcpConnectInfo,
 };
 
-use super::{method::Kind, routes::Methods};
+mod decision;
+
+use super::{method::Kind, ordinary, routes::Methods};
 use crate::{
     budget::{self, CALL_BYTES, Held, NoRoom, ReadError, ReadLimits, Reader, Share},
     listen::Activity,
     metrics::CutOff,
-    service::LARGEST_MESSAGE,
+    service::{LARGEST_MESSAGE, Service},
+    store::Store,
 };
 
 /// The most long streams of one connection: a client has one for each service whose
@@ -56,8 +59,10 @@ const MESSAGE_HEADER: usize = 5;
 
 /// Serves the calls of one connection.
 #[derive(Debug)]
-pub(super) struct Caller {
+pub(super) struct Caller<S> {
     pub(super) methods: Methods,
+    /// Answers ordinary calls; `methods` answer all others.
+    pub(super) service: Arc<Service<S>>,
     pub(super) peer: TcpConnectInfo,
     /// The time for a message to arrive, and for its answer to be taken.
     pub(super) patience: Duration,
@@ -128,7 +133,7 @@ pub(super) fn long_streams() -> Semaphore {
     Semaphore::new(MAX_LONG_STREAMS)
 }
 
-impl Caller {
+impl<S: Store> Caller<S> {
     /// Serves a call in a task of its own, or refuses it if the budget has no room. Reads
     /// as much of the message as has arrived, so that the budget knows at once which calls
     /// wait for the client.
@@ -139,12 +144,18 @@ impl Caller {
     ) {
         let (mut parts, body) = request.into_parts();
         cut_encoding(&mut parts.headers);
-        parts.uri = copy(&parts.uri);
         let kind = self.methods.kinds.of(parts.uri.path());
-        match self.share.hold(CALL_BYTES + header_bytes(&parts), false) {
+        let bytes = CALL_BYTES + header_bytes(&parts);
+        parts.uri = match kind {
+            Kind::Decision => self.methods.kinds.decision(),
+            Kind::Unary(_) | Kind::Watch | Kind::Streams => copy(&parts.uri),
+        };
+        match self.share.hold(bytes, false) {
             Ok(held) => {
                 let message = match kind {
-                    Kind::Unary(_) | Kind::Watch => self.read_arrived(Chunks(body), held),
+                    Kind::Decision | Kind::Unary(_) | Kind::Watch => {
+                        self.read_arrived(Chunks(body), held)
+                    }
                     Kind::Streams => Message::Stream(Chunks(body), held),
                 };
                 // A task would keep the headers of a refused call until it runs.
@@ -169,7 +180,7 @@ impl Caller {
 
     async fn serve(self: Arc<Self>, call: Call, mut respond: SendResponse<Chunk>) {
         let served = match call.kind {
-            Kind::Unary(_) => self.serve_message(call, &mut respond).await,
+            Kind::Decision | Kind::Unary(_) => self.serve_message(call, &mut respond).await,
             // Boxed, because the future of a unary call should not have room for it.
             Kind::Watch | Kind::Streams => Box::pin(self.serve_long(call, &mut respond)).await,
         };
@@ -207,6 +218,12 @@ impl Caller {
                 return self.send(status.into_http(), respond).await;
             }
         };
+        if let Kind::Decision = kind
+            && let Some(request) = ordinary::read(&parts.headers, &bytes)
+        {
+            // Boxed, because a new task is moved several times.
+            return Box::pin(self.decide(request, parts.headers, held, respond)).await;
+        }
         let decoded = kind.decoded_bytes(bytes.get(MESSAGE_HEADER..).unwrap_or_default());
         if let Err(refusal) = held.grow(decoded) {
             let status = Status::resource_exhausted(refusal.to_string());

@@ -16,6 +16,8 @@ use super::{
 use crate::{
     budget::{Budget, Share},
     listen::Connection,
+    service::Service,
+    store::Store,
 };
 
 /// The bytes of one answer that wait to be written.
@@ -50,19 +52,21 @@ pub struct ConnectionLimits {
 }
 
 /// Serves connections.
-#[derive(Clone, Debug)]
-pub(super) struct ConnectionServer {
+#[derive(Debug)]
+pub(super) struct ConnectionServer<S> {
+    /// Answers ordinary calls of `ShouldRateLimit`.
+    pub(super) service: Arc<Service<S>>,
     pub(super) methods: Methods,
     pub(super) limits: ConnectionLimits,
     pub(super) budget: Arc<Budget>,
     pub(super) kept: AllKept,
 }
 
-impl ConnectionServer {
+impl<S: Store> ConnectionServer<S> {
     /// Serves a connection until it closes. When `stop` becomes true, the client is asked
     /// to make no more calls.
     pub(super) async fn serve(
-        self,
+        self: Arc<Self>,
         mut connection: Connection,
         share: Arc<Share>,
         stop: watch::Receiver<bool>,
@@ -78,12 +82,13 @@ impl ConnectionServer {
     }
 
     async fn try_serve(
-        self,
+        self: Arc<Self>,
         mut connection: Connection,
         share: Arc<Share>,
         stop: watch::Receiver<bool>,
     ) -> Result<(), h2::Error> {
-        let Self { methods, limits, kept, .. } = self;
+        let Self { methods, service, limits, kept, .. } = &*self;
+        let limits = *limits;
         let mut kept = kept.connect();
         let peer = connection.connect_info();
         let age = limits.max_age.map(|age| spread(age, fastrand::f64()));
@@ -96,7 +101,8 @@ impl ConnectionServer {
         let mut connection = handshake(frames, limits).await?;
         let pings = connection.ping_pong();
         let caller = Arc::new(Caller {
-            methods,
+            methods: methods.clone(),
+            service: Arc::clone(service),
             peer,
             patience: limits.transfer_timeout,
             share: Arc::clone(&share),

@@ -12,7 +12,10 @@ use super::pb::grpc::health::v1::{
     health_check_response::ServingStatus,
     health_server::{self, HealthServer},
 };
-use crate::{health::HealthState, metrics::Metrics};
+use crate::{
+    health::HealthState,
+    metrics::{CountedMethod, Metrics},
+};
 
 /// The services with a health state: the process, the name that the reference service uses,
 /// and the external authorization.
@@ -59,7 +62,7 @@ impl health_server::Health for Probes {
         } else {
             Err(Status::not_found("unknown service"))
         };
-        self.metrics.count_call("Check", started.elapsed());
+        self.metrics.count_call(CountedMethod::HealthCheck, started.elapsed());
         answer
     }
 
@@ -70,7 +73,7 @@ impl health_server::Health for Probes {
         let started = Instant::now();
         let status = response(status(&self.health.borrow()));
         let statuses = NAMES.map(|name| (name.to_owned(), status)).into();
-        self.metrics.count_call("List", started.elapsed());
+        self.metrics.count_call(CountedMethod::HealthList, started.elapsed());
         Ok(Response::new(HealthListResponse { statuses }))
     }
 

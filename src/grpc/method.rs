@@ -1,5 +1,9 @@
 //! The methods of the gRPC server, with the bounds on their calls.
 
+use axum::http::Uri;
+
+use super::codec;
+
 /// A method of a service.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
@@ -12,6 +16,8 @@ pub struct Method {
 /// The kinds of methods, by their bounds.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
+    /// `ShouldRateLimit`: one message, one answer.
+    Decision,
     /// One message, one answer.
     Unary(Estimate),
     /// One message, answers without an end.
@@ -31,6 +37,7 @@ impl Kind {
     /// The memory that an encoded message takes once it has been decoded.
     pub(super) fn decoded_bytes(self, message: &[u8]) -> usize {
         match self {
+            Self::Decision => codec::decoded_bytes(message),
             Self::Unary(estimate) => estimate(message),
             Self::Watch | Self::Streams => 0,
         }
@@ -39,7 +46,11 @@ impl Kind {
 
 /// The kind of each method, by its path.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Kinds(Vec<PathKind>);
+pub(super) struct Kinds {
+    all: Vec<PathKind>,
+    /// The path of `ShouldRateLimit`.
+    decision: Uri,
+}
 
 #[derive(Clone, Debug)]
 struct PathKind {
@@ -49,16 +60,25 @@ struct PathKind {
 
 impl Kinds {
     pub(super) fn add(&mut self, path: String, kind: Kind) {
-        self.0.push(PathKind { path, kind });
+        if let Kind::Decision = kind {
+            // Every path of a method is a URI.
+            self.decision = path.parse().unwrap_or_default();
+        }
+        self.all.push(PathKind { path, kind });
     }
 
     /// The kind of the method of a call.
     pub(super) fn of(&self, path: &str) -> Kind {
-        for known in &self.0 {
+        for known in &self.all {
             if known.path == path {
                 return known.kind;
             }
         }
         Kind::Streams
+    }
+
+    /// The path of `ShouldRateLimit`, which shares its memory.
+    pub(super) fn decision(&self) -> Uri {
+        self.decision.clone()
     }
 }

@@ -1,13 +1,14 @@
 //! Counts, times and traces the calls that make decisions.
 
-use std::time::Duration;
+use std::{net::SocketAddr, pin::Pin, time::Duration};
 
+use axum::http::HeaderMap;
 use tokio::time::Instant;
-use tonic::{Request as Call, Response as Reply, Status};
+use tonic::Status;
 
 use super::timeout;
 use crate::{
-    metrics::Metrics,
+    metrics::{CountedMethod, Metrics},
     service::{RequestError, Service},
     spans::{GrpcMethod, ServerSpan},
 };
@@ -22,39 +23,37 @@ pub struct ObservedCall<'a> {
 }
 
 impl<'a> ObservedCall<'a> {
-    /// Starts with the call. `statistic` is the name of the method in statistics, one of a
-    /// few constants.
-    pub fn start<S, M>(
+    /// Starts with the call, of a method that is `counted` and `traced` so.
+    pub fn start<S>(
         service: &'a Service<S>,
-        statistic: &'static str,
-        method: GrpcMethod,
-        call: &Call<M>,
+        counted: CountedMethod,
+        traced: GrpcMethod,
+        headers: &HeaderMap,
+        peer: Option<SocketAddr>,
     ) -> Self {
-        let timeout = timeout::read(call.metadata());
+        let timeout = timeout::read(headers);
         let watch = CallWatch {
             metrics: &service.metrics,
-            statistic,
+            counted,
             started: Instant::now(),
             timeout,
             ended: false,
         };
-        let span = service
-            .spans
-            .as_ref()
-            .and_then(|spans| spans.start_grpc_call(method, call.metadata().as_ref()));
+        let span = service.spans.as_ref().and_then(|spans| spans.start_grpc_call(traced, headers));
         if let Some(span) = &span
-            && let Some(peer) = call.remote_addr()
+            && let Some(peer) = peer
         {
             span.set_peer(peer);
         }
         Self { watch, span, timeout }
     }
 
-    /// Ends with the answer.
+    /// Ends with the answer. It is pinned, because a future that is moved takes room in the
+    /// futures around it each time.
     pub async fn answer<T>(
         self,
-        answer: impl Future<Output = Result<T, RequestError>>,
-    ) -> Result<Reply<T>, Status> {
+        answer: Pin<&mut impl Future<Output = Result<T, RequestError>>>,
+    ) -> Result<T, Status> {
         let Self { mut watch, span, timeout: _ } = self;
         let result = match &span {
             None => answer.await,
@@ -68,7 +67,7 @@ impl<'a> ObservedCall<'a> {
                 Err(status) => span.end_grpc(status.code().into(), Some(status.message())),
             }
         }
-        Ok(Reply::new(result?))
+        result
     }
 }
 
@@ -77,7 +76,7 @@ impl<'a> ObservedCall<'a> {
 #[derive(Debug)]
 struct CallWatch<'a> {
     metrics: &'a Metrics,
-    statistic: &'static str,
+    counted: CountedMethod,
     started: Instant,
     timeout: Option<Duration>,
     ended: bool,
@@ -86,7 +85,7 @@ struct CallWatch<'a> {
 impl CallWatch<'_> {
     fn end(&mut self) {
         self.ended = true;
-        self.metrics.count_call(self.statistic, self.started.elapsed());
+        self.metrics.count_call(self.counted, self.started.elapsed());
     }
 }
 

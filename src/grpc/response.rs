@@ -1,6 +1,9 @@
 //! Builds responses.
 
+use std::fmt::Display;
+
 use prost_types::{ListValue, Struct, Value, value::Kind};
+use serde_json::{Map, Value as Json};
 
 use super::pb::envoy::{
     config::core::v3::HeaderValue,
@@ -12,7 +15,7 @@ use super::pb::envoy::{
 use crate::{
     answer::{
         self, AnswerSettings, CurrentLimit,
-        metadata::{self, Audience},
+        metadata::{self, Audience, ObjectWriter},
     },
     descriptor::Request,
     engine::decision::Decision,
@@ -34,7 +37,7 @@ pub(super) fn build(
         statuses,
         response_headers_to_add: headers(decision, settings),
         dynamic_metadata: if settings.has_metadata(decision) {
-            Some(structure(metadata::build(request, decision, Audience::Proxy)))
+            Some(metadata(request, decision))
         } else {
             None
         },
@@ -66,7 +69,7 @@ fn limit(limit: CurrentLimit<'_>) -> RateLimit {
     }
 }
 
-fn unit(unit: Option<Unit>) -> rate_limit::Unit {
+pub(super) fn unit(unit: Option<Unit>) -> rate_limit::Unit {
     match unit {
         None => rate_limit::Unit::Unknown,
         Some(Unit::Second) => rate_limit::Unit::Second,
@@ -92,61 +95,76 @@ fn headers(decision: &Decision, settings: &AnswerSettings) -> Vec<HeaderValue> {
     added
 }
 
-impl metadata::Tree for Value {
-    fn text(text: String) -> Self {
-        wrap(Kind::StringValue(text))
+/// The metadata of an answer.
+pub fn metadata(request: &Request, decision: &Decision) -> Struct {
+    let mut metadata = Struct::default();
+    metadata::write(request, decision, Audience::Proxy, &mut metadata);
+    metadata
+}
+
+impl ObjectWriter for Struct {
+    fn text(&mut self, key: &str, text: impl Display) {
+        self.fields.insert(key.to_owned(), wrap(Kind::StringValue(text.to_string())));
+    }
+
+    fn texts(&mut self, key: &str, texts: impl Iterator<Item: Display>) {
+        let values = texts.map(|text| wrap(Kind::StringValue(text.to_string()))).collect();
+        self.fields.insert(key.to_owned(), wrap(Kind::ListValue(ListValue { values })));
     }
 
     #[expect(clippy::cast_precision_loss, reason = "the protocol has only f64; exact below 2⁵³")]
-    fn number(number: u64) -> Self {
-        wrap(Kind::NumberValue(number as f64))
+    fn number(&mut self, key: &str, number: u64) {
+        self.fields.insert(key.to_owned(), wrap(Kind::NumberValue(number as f64)));
     }
 
-    fn flag(flag: bool) -> Self {
-        wrap(Kind::BoolValue(flag))
+    fn flag(&mut self, key: &str, flag: bool) {
+        self.fields.insert(key.to_owned(), wrap(Kind::BoolValue(flag)));
     }
 
-    fn list(values: Vec<Self>) -> Self {
-        wrap(Kind::ListValue(ListValue { values }))
+    fn object(&mut self, key: &str, write: impl FnOnce(&mut Self)) {
+        let mut object = Self::default();
+        write(&mut object);
+        self.fields.insert(key.to_owned(), wrap(Kind::StructValue(object)));
     }
 
-    fn object(fields: Vec<(&'static str, Self)>) -> Self {
-        wrap(Kind::StructValue(structure(fields)))
-    }
-
-    fn json(value: &serde_json::Value) -> Self {
-        use serde_json::Value as Json;
-
-        match value {
-            Json::Null => wrap(Kind::NullValue(0)),
-            Json::Bool(flag) => Self::flag(*flag),
-            Json::Number(number) => wrap(Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN))),
-            Json::String(text) => Self::text(text.clone()),
-            Json::Array(elements) => {
-                let mut list = Vec::with_capacity(elements.len());
-                for element in elements {
-                    list.push(Self::json(element));
-                }
-                Self::list(list)
-            }
-            Json::Object(map) => {
-                let mut fields = Struct::default();
-                for (key, value) in map {
-                    fields.fields.insert(key.clone(), Self::json(value));
-                }
-                wrap(Kind::StructValue(fields))
-            }
+    fn objects<T>(
+        &mut self,
+        key: &str,
+        elements: impl Iterator<Item = T>,
+        mut write: impl FnMut(&mut Self, T),
+    ) {
+        let mut list = ListValue::default();
+        for element in elements {
+            let mut object = Self::default();
+            write(&mut object, element);
+            list.values.push(wrap(Kind::StructValue(object)));
         }
+        self.fields.insert(key.to_owned(), wrap(Kind::ListValue(list)));
+    }
+
+    fn json(&mut self, key: &str, object: Map<String, Json>) {
+        self.fields.insert(key.to_owned(), value(Json::Object(object)));
     }
 }
 
-/// The message with these fields.
-pub fn structure(fields: Vec<(&'static str, Value)>) -> Struct {
-    let mut map = Struct::default();
-    for (key, value) in fields {
-        map.fields.insert(key.to_owned(), value);
-    }
-    map
+/// A value of JSON.
+pub(super) fn value(json: Json) -> Value {
+    wrap(match json {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(flag) => Kind::BoolValue(flag),
+        Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN)),
+        Json::String(text) => Kind::StringValue(text),
+        Json::Array(elements) => {
+            Kind::ListValue(ListValue { values: elements.into_iter().map(value).collect() })
+        }
+        Json::Object(map) => {
+            let mut object = Struct::default();
+            for (key, element) in map {
+                object.fields.insert(key, value(element));
+            }
+            Kind::StructValue(object)
+        }
+    })
 }
 
 fn wrap(kind: Kind) -> Value {

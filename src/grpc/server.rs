@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use super::{
-    FILE_DESCRIPTORS, Grpc, codec,
+    FILE_DESCRIPTORS, Grpc,
     connection::{ConnectionLimits, ConnectionServer},
     health,
     kept::AllKept,
@@ -62,16 +62,14 @@ impl<S: Store> Server<S> {
         let service = self.service;
         let server = RateLimitServiceServer::new(Grpc(Arc::clone(&service)))
             .max_decoding_message_size(LARGEST_MESSAGE);
-        let decisions = RecordUnread { server, service, answer: Status::into_http };
+        let decisions =
+            RecordUnread { server, service: Arc::clone(&service), answer: Status::into_http };
         let health = health::server(Arc::clone(&metrics), self.health.subscribe(), stop.clone());
         let v1 = reflection().build_v1()?.max_decoding_message_size(LONGEST_QUESTION);
         let v1alpha = reflection().build_v1alpha()?.max_decoding_message_size(LONGEST_QUESTION);
         let methods = self
             .others
-            .add(
-                decisions,
-                &[Method { name: "ShouldRateLimit", kind: Kind::Unary(codec::decoded_bytes) }],
-            )
+            .add(decisions, &[Method { name: "ShouldRateLimit", kind: Kind::Decision }])
             .add(
                 health,
                 &[
@@ -85,10 +83,12 @@ impl<S: Store> Server<S> {
             .methods();
         let calls = ConnectionServer {
             methods,
+            service,
             limits: self.limits,
             kept: AllKept::new(self.budget.most()),
             budget: self.budget,
         };
+        let calls = Arc::new(calls);
         let acceptor = Acceptor { calls, encryption: self.encryption };
         let serve = |connection| acceptor.clone().serve_connection(connection, stop.clone());
         listener.serve(stop.clone(), serve).await;
@@ -97,13 +97,18 @@ impl<S: Store> Server<S> {
 }
 
 /// Serves a connection from its handshake on.
-#[derive(Clone)]
-struct Acceptor {
-    calls: ConnectionServer,
+struct Acceptor<S> {
+    calls: Arc<ConnectionServer<S>>,
     encryption: Option<Arc<Encryption>>,
 }
 
-impl Acceptor {
+impl<S> Clone for Acceptor<S> {
+    fn clone(&self) -> Self {
+        Self { calls: Arc::clone(&self.calls), encryption: self.encryption.clone() }
+    }
+}
+
+impl<S: Store> Acceptor<S> {
     async fn serve_connection(self, mut connection: Connection, stop: watch::Receiver<bool>) {
         // The server can end a connection in order only after the client's preface.
         connection.expect_preface_before(stop.clone());

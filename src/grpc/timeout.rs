@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tonic::metadata::MetadataMap;
+use axum::http::HeaderMap;
 
 /// Reads the header; `None` if it is missing or is not at most eight digits and a
 /// unit, as the gRPC protocol over HTTP/2 specifies.
-pub(super) fn read(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+pub(super) fn read(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -43,10 +43,10 @@ mod tests {
             ("m", None),
             ("", None),
         ] {
-            let mut metadata = MetadataMap::new();
-            metadata.insert("grpc-timeout", text.parse().unwrap());
-            assert_eq!(read(&metadata), expected, "{text:?}");
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", text.parse().unwrap());
+            assert_eq!(read(&headers), expected, "{text:?}");
         }
-        assert_eq!(read(&MetadataMap::new()), None);
+        assert_eq!(read(&HeaderMap::new()), None);
     }
 }

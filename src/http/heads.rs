@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::http::{HeaderMap, HeaderValue, Request, Response, Uri, header::CONNECTION};
+use axum::http::{HeaderMap, HeaderValue, Response, Uri, header::CONNECTION};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::{
@@ -23,8 +23,8 @@ use crate::{
 /// it smaller again, when a read fills it.
 const MOST_AT_ONCE: u64 = (8 << 10) - 1;
 
-/// A head of more bytes leaves a large buffer behind.
-const LONG_HEAD: usize = 8 << 10;
+/// A head of more bytes leaves a large buffer behind, so its connection ends with the answer.
+pub(super) const LONG_HEAD: usize = 8 << 10;
 
 /// How far the requests of a connection have arrived.
 #[derive(Debug, Default)]
@@ -55,13 +55,8 @@ impl Progress {
     }
 }
 
-/// Returns true if a connection should end with this request, for the memory of its head.
-pub(super) fn is_long<T>(request: &Request<T>) -> bool {
-    LONG_HEAD < head_bytes(request.uri(), request.headers())
-}
-
 /// The bytes of the target and of the names and values of the headers.
-pub fn head_bytes(uri: &Uri, headers: &HeaderMap) -> usize {
+pub(super) fn head_bytes(uri: &Uri, headers: &HeaderMap) -> usize {
     let mut bytes = uri.path_and_query().map_or(0, |it| it.as_str().len());
     for (name, value) in headers {
         bytes += name.as_str().len() + value.len();

@@ -52,10 +52,19 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most bytes that such a client may still send.
 const REFUSED_BYTES: usize = 1 << 20;
 
+/// What a handler can know of a request beside its head and its body.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    /// The share of its connection in the budget.
+    pub share: Arc<Share>,
+    /// The bytes of its target, and of the names and values of its headers.
+    pub head_bytes: usize,
+}
+
 /// An HTTP server.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Answers the requests. Each has the [`Share`] of its connection as an extension.
+    /// Answers the requests. Each has an [`Arrived`] as an extension.
     pub router: Router,
     /// The bound on all calls in flight.
     pub budget: Arc<Budget>,
@@ -159,8 +168,9 @@ impl Requests {
         mut request: http::Request<Incoming>,
     ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
         self.progress.begin_answer();
-        let is_long = heads::is_long(&request);
-        request.extensions_mut().insert(Arc::clone(&self.share));
+        let head_bytes = heads::head_bytes(request.uri(), request.headers());
+        let arrived = Arrived { share: Arc::clone(&self.share), head_bytes };
+        request.extensions_mut().insert(arrived);
         let response = self.router.clone().call(request);
         let (turn, progress) = (Arc::clone(&self.turn), Arc::clone(&self.progress));
         let activity = self.activity.clone();
@@ -169,7 +179,7 @@ impl Requests {
             let mut response = response.await?;
             activity.note_call();
             progress.end_answer();
-            if is_long {
+            if heads::LONG_HEAD < head_bytes {
                 heads::close_after(&mut response);
             }
             Ok(response)

@@ -1,12 +1,14 @@
 //! Writes responses. Fields with their default value are omitted.
 
+use std::fmt::Display;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
     answer::{
         AnswerSettings, CurrentLimit, DescriptorStatus, MetadataWhen,
-        metadata::{self, Audience},
+        metadata::{self, Audience, ObjectWriter},
     },
     descriptor::Request,
     engine::decision::Decision,
@@ -37,7 +39,9 @@ pub(super) fn encode(
         response_headers_to_add: headers,
         // As in the reference service, only if it is asked for: the answer may reach end users.
         dynamic_metadata: if settings.metadata == MetadataWhen::Always {
-            Some(metadata::Tree::object(metadata::build(request, decision, Audience::Anyone)))
+            let mut metadata = Map::new();
+            metadata::write(request, decision, Audience::Anyone, &mut metadata);
+            Some(metadata)
         } else {
             None
         },
@@ -54,7 +58,7 @@ struct ResponseJson<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     response_headers_to_add: Vec<HeaderJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    dynamic_metadata: Option<Value>,
+    dynamic_metadata: Option<Map<String, Value>>,
 }
 
 #[derive(Serialize)]
@@ -131,53 +135,59 @@ fn unit(unit: Option<Unit>) -> &'static str {
     }
 }
 
-impl metadata::Tree for Value {
-    fn text(text: String) -> Self {
-        Self::String(text)
+impl ObjectWriter for Map<String, Value> {
+    fn text(&mut self, key: &str, text: impl Display) {
+        self.insert(key.to_owned(), text.to_string().into());
     }
 
-    fn number(number: u64) -> Self {
-        number.into()
+    fn texts(&mut self, key: &str, texts: impl Iterator<Item: Display>) {
+        let texts: Vec<String> = texts.map(|text| text.to_string()).collect();
+        self.insert(key.to_owned(), texts.into());
     }
 
-    fn flag(flag: bool) -> Self {
-        Self::Bool(flag)
+    fn number(&mut self, key: &str, number: u64) {
+        self.insert(key.to_owned(), number.into());
     }
 
-    fn list(elements: Vec<Self>) -> Self {
-        Self::Array(elements)
+    fn flag(&mut self, key: &str, flag: bool) {
+        self.insert(key.to_owned(), flag.into());
     }
 
-    fn object(fields: Vec<(&'static str, Self)>) -> Self {
-        let mut map = Map::new();
-        for (key, value) in fields {
-            map.insert(key.to_owned(), value);
+    fn object(&mut self, key: &str, write: impl FnOnce(&mut Self)) {
+        let mut object = Self::new();
+        write(&mut object);
+        self.insert(key.to_owned(), object.into());
+    }
+
+    fn objects<T>(
+        &mut self,
+        key: &str,
+        elements: impl Iterator<Item = T>,
+        mut write: impl FnMut(&mut Self, T),
+    ) {
+        let mut list = Vec::new();
+        for element in elements {
+            let mut object = Self::new();
+            write(&mut object, element);
+            list.push(Value::Object(object));
         }
-        Self::Object(map)
+        self.insert(key.to_owned(), list.into());
     }
 
-    fn json(value: &Value) -> Self {
-        match value {
-            Self::Number(number) => match number.as_f64() {
-                Some(number) => whole(number),
-                None => Self::Null,
-            },
-            Self::Array(elements) => {
-                let mut list = Vec::with_capacity(elements.len());
-                for element in elements {
-                    list.push(metadata::Tree::json(element));
-                }
-                Self::Array(list)
-            }
-            Self::Object(fields) => {
-                let mut map = Map::new();
-                for (key, value) in fields {
-                    map.insert(key.clone(), metadata::Tree::json(value));
-                }
-                Self::Object(map)
-            }
-            Self::Null | Self::Bool(_) | Self::String(_) => value.clone(),
+    fn json(&mut self, key: &str, object: Self) {
+        self.insert(key.to_owned(), plain(Value::Object(object)));
+    }
+}
+
+/// A value with the numbers of protobuf.
+fn plain(value: Value) -> Value {
+    match value {
+        Value::Number(number) => number.as_f64().map_or(Value::Null, whole),
+        Value::Array(elements) => Value::Array(elements.into_iter().map(plain).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(key, value)| (key, plain(value))).collect())
         }
+        Value::Null | Value::Bool(_) | Value::String(_) => value,
     }
 }
 
@@ -225,7 +235,7 @@ mod tests {
         for (number, expected) in [("5.0", "5"), ("0.5", "0.5"), ("-2", "-2"), ("1e300", "1e+300")]
         {
             let json: Value = serde_json::from_str(number).unwrap();
-            assert_eq!(<Value as metadata::Tree>::json(&json).to_string(), expected);
+            assert_eq!(plain(json).to_string(), expected);
         }
     }
 }

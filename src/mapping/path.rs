@@ -9,9 +9,13 @@
 /// - `.` and `..` are resolved after slashes have been merged, as nginx and Go do.
 /// - The result begins with a slash, except for `*`.
 pub fn normalize(raw: &[u8]) -> Vec<u8> {
-    if raw == b"*" {
+    if raw == b"*" || is_normal(raw) {
         return raw.to_vec();
     }
+    rewrite(raw)
+}
+
+fn rewrite(raw: &[u8]) -> Vec<u8> {
     let escaped = normalize_escapes(raw);
     let mut path: Vec<u8> = Vec::with_capacity(escaped.len() + 1);
     let mut ends_with_slash = false;
@@ -32,6 +36,19 @@ pub fn normalize(raw: &[u8]) -> Vec<u8> {
     path
 }
 
+/// Returns true for most paths that are normal already, and false for all others.
+fn is_normal(path: &[u8]) -> bool {
+    let mut before = 0;
+    for &byte in path {
+        // An empty segment, or one that begins with a dot.
+        if !NEEDS_NO_ESCAPE[usize::from(byte)] || before == b'/' && matches!(byte, b'/' | b'.') {
+            return false;
+        }
+        before = byte;
+    }
+    path.first() == Some(&b'/')
+}
+
 fn normalize_escapes(raw: &[u8]) -> Vec<u8> {
     let mut normal = Vec::with_capacity(raw.len());
     let mut rest = raw;
@@ -41,7 +58,7 @@ fn normalize_escapes(raw: &[u8]) -> Vec<u8> {
             _ => (*first, after_first),
         };
         rest = after;
-        if is_segment_character(byte) || *first == b'/' {
+        if NEEDS_NO_ESCAPE[usize::from(byte)] && (byte != b'/' || *first == b'/') {
             normal.push(byte);
         } else {
             push_escape(&mut normal, byte);
@@ -72,10 +89,36 @@ fn push_escape(text: &mut Vec<u8>, byte: u8) {
     text.push(DIGITS[usize::from(byte & 15)]);
 }
 
-/// The `pchar` of RFC 3986, without escapes.
-fn is_segment_character(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte)
-}
+/// Whether each byte is a slash or a `pchar` of RFC 3986, without escapes.
+const NEEDS_NO_ESCAPE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'/' | b'-'
+                    | b'.'
+                    | b'_'
+                    | b'~'
+                    | b'!'
+                    | b'$'
+                    | b'&'
+                    | b'\''
+                    | b'('
+                    | b')'
+                    | b'*'
+                    | b'+'
+                    | b','
+                    | b';'
+                    | b'='
+                    | b':'
+                    | b'@'
+            );
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
@@ -120,6 +163,13 @@ mod tests {
     }
 
     #[test]
+    fn ordinary_paths_are_seen_to_be_normal() {
+        for path in ["/", "/login", "/v1/m:generate/", "/a.b/c;d=e/*"] {
+            assert!(is_normal(path.as_bytes()), "{path}");
+        }
+    }
+
+    #[test]
     fn different_paths_stay_different() {
         check(&[b"/a%2Fb", b"/a%2fb"], "/a%2Fb");
         check(&[b"/Login"], "/Login");
@@ -131,6 +181,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_normal_path_is_not_rewritten(raw in "/?([/.*%]|[%-/:-@a]|é){0,8}") {
+            let raw = raw.as_bytes();
+            prop_assert!(!is_normal(raw) || rewrite(raw) == raw);
+        }
+
         #[test]
         fn normalizing_twice_changes_nothing(raw in "(%|%[346][0-9]|%2[eEfF5]|[/.*]|[a-f0-9]|é){0,12}") {
             let once = normalize(raw.as_bytes());

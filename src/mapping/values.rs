@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
-    HttpRequest, MOST_VALUE_BYTES, MappingError,
+    HttpRequest, MOST_VALUE_BYTES, MappingError, UsedSource,
     absent::Absent,
     address::{self, ClientAddress},
     claim, cookie, host, path, query,
@@ -16,22 +17,23 @@ use super::{
 /// The value of a source, or the reason why it has none.
 pub(super) type Value = Result<Bytes, Absent>;
 
-/// Reads the value of each source when it is needed, and only once.
+/// Reads the value of each source when it is needed, and only once, so that the memory of a
+/// request does not grow with the number of entries.
 pub(super) struct Values<'a> {
-    sources: &'a [Source],
+    sources: &'a [UsedSource],
     client: &'a ClientAddress,
     request: &'a HttpRequest<'a>,
-    /// The value of each source that has been read.
-    read: Vec<Option<Value>>,
+    /// The value of each shared source that has been read.
+    read: SmallVec<[Option<Value>; 4]>,
 }
 
 impl<'a> Values<'a> {
     pub(super) fn new(
-        sources: &'a [Source],
+        sources: &'a [UsedSource],
         client: &'a ClientAddress,
         request: &'a HttpRequest<'a>,
     ) -> Self {
-        Self { sources, client, request, read: vec![None; sources.len()] }
+        Self { sources, client, request, read: smallvec![None; sources.len()] }
     }
 
     /// The value of the source with this index, which is not empty.
@@ -39,14 +41,16 @@ impl<'a> Values<'a> {
         if let Some(Some(value)) = self.read.get(index) {
             return Ok(value.clone());
         }
-        let Some(source) = self.sources.get(index) else { return Ok(Err(Absent::Missing)) };
+        let Some(UsedSource { source, is_shared }) = self.sources.get(index) else {
+            return Ok(Err(Absent::Missing));
+        };
         let value = self
             .read(source)?
             .and_then(|value| if value.is_empty() { Err(Absent::Empty) } else { Ok(value) });
         if value.as_ref().is_ok_and(|value| value.len() > MOST_VALUE_BYTES) {
             return Err(MappingError::TooLong(source.clone()));
         }
-        if let Some(read) = self.read.get_mut(index) {
+        if *is_shared && let Some(read) = self.read.get_mut(index) {
             *read = Some(value.clone());
         }
         Ok(value)

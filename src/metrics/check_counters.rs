@@ -1,9 +1,13 @@
 //! The counters of HTTP checks.
 
-use std::{collections::HashMap, iter, sync::Arc};
+use std::{
+    collections::HashMap,
+    iter,
+    sync::{Arc, OnceLock},
+};
 
 use parking_lot::RwLock;
-use prometheus::IntCounterVec;
+use prometheus::{IntCounter, IntCounterVec};
 
 use super::domain_counters::MAX_DOMAINS;
 use crate::{
@@ -13,6 +17,36 @@ use crate::{
         stat_name::{self, StatName},
     },
 };
+
+/// The way in which a proxy asks for an HTTP check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckedBy {
+    /// `/check/forwarded`.
+    Forwarded,
+    /// `/check/nginx`.
+    Nginx,
+    /// `/check/ingress-nginx`.
+    IngressNginx,
+    /// `/check/envoy`.
+    Envoy,
+    /// Envoy's external authorization over gRPC.
+    ExtAuthz,
+}
+
+impl CheckedBy {
+    const COUNT: usize = Self::ExtAuthz as usize + 1;
+
+    /// The name in statistics, and in the paths of `/check`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Nginx => "nginx",
+            Self::IngressNginx => "ingress-nginx",
+            Self::Envoy => "envoy",
+            Self::ExtAuthz => "ext_authz",
+        }
+    }
+}
 
 /// The end of an HTTP check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +62,8 @@ pub enum CheckResult {
 }
 
 impl CheckResult {
+    const COUNT: usize = Self::Error as usize + 1;
+
     const fn label(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
@@ -98,32 +134,49 @@ impl CheckFault {
 #[derive(Debug)]
 pub(super) struct CheckCounters {
     counters: IntCounterVec,
-    /// The labels of the domains, as the series of rules have them.
-    labels: RwLock<HashMap<Arc<str>, String, foldhash::fast::RandomState>>,
+    domains: RwLock<HashMap<Arc<str>, DomainChecks, foldhash::fast::RandomState>>,
+}
+
+/// The counters of one domain.
+#[derive(Debug)]
+struct DomainChecks {
+    /// The label, as the series of rules have it.
+    label: String,
+    /// Kept from the first check on, because a lookup by labels takes longer than the rest.
+    series: [[OnceLock<IntCounter>; CheckResult::COUNT]; CheckedBy::COUNT],
 }
 
 impl CheckCounters {
     /// No counters; `counters` has the labels dialect, domain and result.
     pub(super) fn new(counters: IntCounterVec) -> Self {
-        Self { counters, labels: RwLock::default() }
+        Self { counters, domains: RwLock::default() }
     }
 
     /// Makes the domains of `rules` known.
     pub(super) fn install(&self, rules: &RuleTree) {
-        let mut labels = self.labels.write();
+        let mut domains = self.domains.write();
         for name in rules.domain_names() {
-            if MAX_DOMAINS <= labels.len() {
+            if MAX_DOMAINS <= domains.len() {
                 break;
             }
-            let label = StatName::new(name, iter::empty()).domain().to_owned();
-            labels.insert(Arc::clone(name), label);
+            if !domains.contains_key(name) {
+                let label = StatName::new(name, iter::empty()).domain().to_owned();
+                let checks = DomainChecks { label, series: Default::default() };
+                domains.insert(Arc::clone(name), checks);
+            }
         }
     }
 
     /// Counts a check of `domain`, which must have rules.
-    pub(super) fn count(&self, dialect: &'static str, domain: &str, result: CheckResult) {
-        let labels = self.labels.read();
-        let domain = labels.get(domain).map_or(stat_name::FOLDED, String::as_str);
-        self.counters.with_label_values(&[dialect, domain, result.label()]).inc();
+    pub(super) fn count(&self, by: CheckedBy, domain: &str, result: CheckResult) {
+        let domains = self.domains.read();
+        let new =
+            |label: &str| self.counters.with_label_values(&[by.name(), label, result.label()]);
+        match domains.get(domain) {
+            Some(DomainChecks { label, series }) => {
+                series[by as usize][result as usize].get_or_init(|| new(label)).inc();
+            }
+            None => new(stat_name::FOLDED).inc(),
+        }
     }
 }

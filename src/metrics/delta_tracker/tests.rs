@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::*;
 use crate::{
-    metrics::series::HitCounts,
+    metrics::{CountedMethod, series::HitCounts},
     rules::{
         RuleTree,
         spec::{DescriptorSpec, DomainSpec, RuleSpec},
@@ -178,14 +178,14 @@ fn times_are_delivered_once_by_bucket_and_levels_always() {
     let mut tracker = DeltaTracker::new(Arc::clone(&metrics));
     let response_time = "ratelimit_server.ShouldRateLimit.response_time";
     for micros in [7, 7, 700] {
-        metrics.count_call("ShouldRateLimit", Duration::from_micros(micros));
+        metrics.count_call(CountedMethod::ShouldRateLimit, Duration::from_micros(micros));
     }
     let changes = deliver(&mut tracker, response_time);
     let [Change::Times { calls: 2, .. }, Change::Times { calls: 1, .. }] = changes[..] else {
         unreachable!("{changes:?}")
     };
     assert_eq!(deliver(&mut tracker, response_time), []);
-    metrics.count_call("ShouldRateLimit", Duration::from_micros(7));
+    metrics.count_call(CountedMethod::ShouldRateLimit, Duration::from_micros(7));
     let changes = deliver(&mut tracker, response_time);
     assert!(matches!(changes[..], [Change::Times { calls: 1, .. }]), "{changes:?}");
     assert_eq!(deliver(&mut tracker, "tollgate.rules"), [Change::Level(0.0)]);

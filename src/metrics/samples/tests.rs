@@ -2,7 +2,7 @@ use std::{collections::HashSet, time::Duration};
 
 use super::*;
 use crate::{
-    metrics::{CheckResult, ErrorType, Metrics},
+    metrics::{CheckResult, CheckedBy, CountedMethod, ErrorType, Metrics},
     rules::{RuleTree, spec::DomainSpec},
 };
 
@@ -37,7 +37,7 @@ fn each_label_has_its_place_in_the_statsd_name() {
     let spec = DomainSpec { domain: "a.b{}".into(), ..DomainSpec::default() };
     metrics.install_rules(&RuleTree::compile(vec![spec]));
     for domain in ["a.b{}", "unknown"] {
-        metrics.count_check("nginx", domain, CheckResult::Refused);
+        metrics.count_check(CheckedBy::Nginx, domain, CheckResult::Refused);
     }
     for name in ["a_b{}", "_other_"] {
         let name = format!("tollgate.checks.nginx.{name}.refused");
@@ -130,7 +130,7 @@ fn every_family_is_in_the_tables() {
     let metrics = Metrics::new(0.8);
     metrics.count_certificate_load("http", None);
     metrics.set_xds_connected(true);
-    metrics.count_call("ShouldRateLimit", Duration::ZERO);
+    metrics.count_call(CountedMethod::ShouldRateLimit, Duration::ZERO);
     for family in metrics.gather() {
         assert!(find(family.name()).is_some(), "{}", family.name());
     }
@@ -140,7 +140,7 @@ fn every_family_is_in_the_tables() {
 fn every_call_is_in_one_bucket_of_the_response_time() {
     let metrics = Metrics::new(0.8);
     for micros in [1, 7, 7, 60, 700, 20_000_000] {
-        metrics.count_call("ShouldRateLimit", Duration::from_micros(micros));
+        metrics.count_call(CountedMethod::ShouldRateLimit, Duration::from_micros(micros));
     }
     let calls = value(&metrics, "ratelimit_server.ShouldRateLimit.total_requests");
     assert_eq!(calls, Some(SampleValue::Count(6)));
