@@ -1,4 +1,4 @@
-.PHONY: run test test-middleware test-gateway
+.PHONY: run test count test-middleware test-gateway
 
 # Builds tollgate and serves the rules in config/, with counters in memory: gRPC on port
 # 8081, HTTP on port 8080.
@@ -11,6 +11,13 @@ run:
 test:
 	tests/setup.sh
 	cargo test --locked --no-fail-fast
+
+# Counts the instructions of a decision's parts, and fails if they are more than before: see
+# benches/instructions.
+count:
+	tests/setup.sh count
+	PATH="$$PWD/target/test-tools/gungraun/bin:$$PATH" \
+		cargo bench --locked --package instructions
 
 # Runs the examples of middleware in all languages. Needs Go and a JDK.
 test-middleware:

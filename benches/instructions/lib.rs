@@ -1,0 +1,1 @@
+//! Counts the instructions of the hot path, in `benches/instructions.rs`.
