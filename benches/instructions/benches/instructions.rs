@@ -59,7 +59,7 @@ const CALLS: u64 = 100;
 
 /// The share by which a count may exceed its figure, in per cent: processors have different
 /// instructions to copy memory.
-const TOLERANCE: u64 = 3;
+const TOLERANCE: u64 = 1;
 
 /// A benchmark that fails above so many instructions of each call.
 fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
