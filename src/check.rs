@@ -23,6 +23,7 @@ use crate::{
     http::{not_found, server::Arrived},
     mapping::{COPIES, Mapped},
     metrics::{CheckFault, CheckResult, CountedMethod, ErrorType},
+    rules::{NoMapping, RuleTree},
     service::{RequestError, Service},
     spans::HttpRoute,
     store::Store,
@@ -131,8 +132,10 @@ impl<S: Store> Checks<S> {
     ) -> Result<Option<Decision>, Undecided> {
         let bytes = CALL_BYTES + COPIES * arrived.head_bytes;
         let _held = arrived.share.hold(bytes, false)?;
-        let Some(request) = self.map(target, parts)? else { return Ok(None) };
-        match self.service.decide(&request, None).await {
+        // The rules of the mapping decide, also if they are replaced in between.
+        let rules = self.service.engine.rules.load();
+        let Some(request) = self.map(&rules, target, parts)? else { return Ok(None) };
+        match self.service.decide_by(rules, &request, None).await {
             Ok(decision) => Ok(Some(decision)),
             Err(RequestError::Invalid(_)) => {
                 let text =
@@ -149,22 +152,24 @@ impl<S: Store> Checks<S> {
     /// Maps the request by the rules of the domain. Returns `None` if they limit nothing in it.
     fn map(
         &self,
+        rules: &RuleTree,
         target: &Target<'_>,
         parts: &Parts,
     ) -> Result<Option<descriptor::Request>, Undecided> {
-        let rules = self.service.engine.rules.load();
-        if !rules.is_loaded() {
-            self.service.metrics.count_error(ErrorType::Service);
-            return Err(NO_RULES);
-        }
-        let Some(mapping) = rules.mapping(&target.domain) else {
-            let mistake = if rules.domain(&target.domain).is_none() {
-                Mistake::new(CheckFault::UnknownDomain, "no rules are loaded for the domain")
-            } else {
-                Mistake::new(CheckFault::NoHttp, "the rules of the domain have no `http`")
-            };
-            return Err(mistake.into());
-        };
+        let (_, mapping) = rules.mapping(&target.domain).map_err(|none| match none {
+            NoMapping::NoRules => {
+                self.service.metrics.count_error(ErrorType::Service);
+                NO_RULES
+            }
+            NoMapping::UnknownDomain => {
+                let text = "no rules are loaded for the domain";
+                Mistake::new(CheckFault::UnknownDomain, text).into()
+            }
+            NoMapping::NoHttp => {
+                let text = "the rules of the domain have no `http`";
+                Mistake::new(CheckFault::NoHttp, text).into()
+            }
+        })?;
         let headers = CheckHeaders(&parts.headers);
         let described = target.dialect.read(parts, target.rest, &headers)?;
         let mapped = mapping.map(&described).map_err(|error| {

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use tokio::time::Instant;
 
 use crate::{
@@ -40,6 +40,9 @@ pub enum DecideError {
 /// The active rules. A decision loads them once; a reload replaces all of them.
 pub type SharedRules = Arc<ArcSwap<RuleTree>>;
 
+/// The rules that were active at one time. Not to be kept while waiting.
+pub type LoadedRules = Guard<Arc<RuleTree>>;
+
 /// Decides requests.
 #[derive(Debug)]
 pub struct Engine<S> {
@@ -58,7 +61,20 @@ pub struct Engine<S> {
 }
 
 impl<S: Store> Engine<S> {
-    /// Decides one request, by one version of the rules and at one time.
+    /// Decides one request by the active rules: see [`Self::decide_by`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::decide_by`].
+    pub async fn decide(
+        &self,
+        request: &Request,
+        timeout: Option<Duration>,
+    ) -> Result<Decision, DecideError> {
+        self.decide_by(self.rules.load(), request, timeout).await
+    }
+
+    /// Decides one request by `rules` alone, and at one time.
     ///
     /// `timeout` is the time for which the caller waits. The decision comes early
     /// enough to reach the caller within it.
@@ -67,13 +83,13 @@ impl<S: Store> Engine<S> {
     ///
     /// If no rules are loaded, or if the store does not answer in time and a limit has no
     /// policy for that. Hits may have been counted in the second case.
-    pub async fn decide(
+    pub async fn decide_by(
         &self,
+        rules: LoadedRules,
         request: &Request,
         timeout: Option<Duration>,
     ) -> Result<Decision, DecideError> {
         let now = self.clock.now();
-        let rules = self.rules.load();
         if !rules.is_loaded() {
             return Err(DecideError::NoRules);
         }

@@ -10,7 +10,7 @@ use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
 use tonic::{Request as Call, Response as Reply, Status};
 
 use crate::{
-    engine::DecideError,
+    engine::{DecideError, LoadedRules},
     grpc::{
         method::{Kind, Method},
         observed::ObservedCall,
@@ -19,6 +19,7 @@ use crate::{
     },
     mapping::{Mapped, MappingError},
     metrics::{CheckResult, CheckedBy, CountedMethod, ErrorType},
+    rules::NoMapping,
     service::{LARGEST_MESSAGE, RequestError, Service},
     spans::GrpcMethod,
     store::Store,
@@ -96,7 +97,7 @@ impl<S: Store> ExtAuthz<S> {
             }
         };
         drop(message);
-        let Question { domain, mapped } = question;
+        let Question { rules, domain, mapped } = question;
         let request = match mapped {
             Ok(Mapped::Request(request)) => request,
             Ok(Mapped::NoDescriptors | Mapped::Skipped) => {
@@ -108,7 +109,8 @@ impl<S: Store> ExtAuthz<S> {
                 return Ok(self.refuse(proxy, &error.into()));
             }
         };
-        let decided = self.service.decide(&request, timeout).await;
+        // The rules of the mapping decide, also if they are replaced in between.
+        let decided = self.service.decide_by(rules, &request, timeout).await;
         let result = match &decided {
             Ok(decision) if decision.over_limit => CheckResult::Refused,
             Ok(_) => CheckResult::Allowed,
@@ -131,15 +133,15 @@ impl<S: Store> ExtAuthz<S> {
         }
         let default = self.default_domain.as_deref();
         let check = request::read(message, default).map_err(Unmapped::Mistake)?;
-        let Some(domain) = rules.domain(check.domain) else {
-            let name = check.domain.escape_ascii().to_string();
-            return Err(Unmapped::Mistake(Mistake::UnknownDomain(name)));
-        };
+        let name = || check.domain.escape_ascii().to_string();
+        let (domain, mapping) = rules.mapping(check.domain).map_err(|none| match none {
+            NoMapping::NoRules => Unmapped::NoRules,
+            NoMapping::UnknownDomain => Unmapped::Mistake(Mistake::UnknownDomain(name())),
+            NoMapping::NoHttp => Unmapped::Mistake(Mistake::NoMapping(name())),
+        })?;
         let domain = Arc::clone(domain.name());
-        let Some(mapping) = rules.mapping(check.domain) else {
-            return Err(Unmapped::Mistake(Mistake::NoMapping(domain)));
-        };
-        Ok(Question { mapped: mapping.map(&check.request()), domain })
+        let mapped = mapping.map(&check.request());
+        Ok(Question { rules, domain, mapped })
     }
 
     /// Counts, logs and answers a mistake.
@@ -157,6 +159,7 @@ impl<S: Store> ExtAuthz<S> {
 
 /// A check of a domain with a mapping.
 struct Question {
+    rules: LoadedRules,
     domain: Arc<str>,
     mapped: Result<Mapped, MappingError>,
 }

@@ -43,6 +43,17 @@ pub struct RuleTree {
     rules: Vec<Arc<Rule>>,
 }
 
+/// Why a domain has no descriptors of HTTP requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoMapping {
+    /// No rules have been loaded since the start.
+    NoRules,
+    /// There is no such domain.
+    UnknownDomain,
+    /// The domain has no `http`.
+    NoHttp,
+}
+
 /// The rules of one domain.
 #[derive(Debug)]
 pub struct Domain {
@@ -72,10 +83,18 @@ impl RuleTree {
         self.domains.get(name)
     }
 
-    /// The descriptors of HTTP requests in the domain called `name`; `None` if there is no such
-    /// domain, or if it has no `http`.
-    pub fn mapping(&self, name: &[u8]) -> Option<&Mapping> {
-        self.domain(name)?.mapping.as_ref()
+    /// The domain called `name`, and the descriptors of HTTP requests in it.
+    ///
+    /// # Errors
+    ///
+    /// The reason why there are none.
+    pub fn mapping(&self, name: &[u8]) -> Result<(&Domain, &Mapping), NoMapping> {
+        if !self.is_loaded {
+            return Err(NoMapping::NoRules);
+        }
+        let domain = self.domain(name).ok_or(NoMapping::UnknownDomain)?;
+        let mapping = domain.mapping.as_ref().ok_or(NoMapping::NoHttp)?;
+        Ok((domain, mapping))
     }
 
     /// True for a compiled tree, even an empty one. False for the default, which

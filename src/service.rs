@@ -16,7 +16,7 @@ use crate::{
     answer::AnswerSettings,
     decision_log::{DecisionLog, log_decision, log_failure},
     descriptor::{Request, invalid::InvalidRequest},
-    engine::{DecideError, Engine, decision::Decision},
+    engine::{DecideError, Engine, LoadedRules, decision::Decision},
     metrics::{ErrorType, Metrics},
     spans::{DecisionSpan, Tracing},
     store::Store,
@@ -86,20 +86,34 @@ pub enum RequestError {
 }
 
 impl<S: Store> Service<S> {
-    /// Decides one request. `timeout` is the time for which the caller waits.
+    /// Decides one request by the active rules: see [`Self::decide_by`].
     ///
     /// # Errors
     ///
-    /// If the request is invalid, if no rules are loaded, or if the store does not
-    /// answer and no policy applies. The error has been counted.
+    /// As [`Self::decide_by`].
     pub async fn decide(
         &self,
         request: &Request,
         timeout: Option<Duration>,
     ) -> Result<Decision, RequestError> {
+        self.decide_by(self.engine.rules.load(), request, timeout).await
+    }
+
+    /// Decides one request by `rules`. `timeout` is the time for which the caller waits.
+    ///
+    /// # Errors
+    ///
+    /// If the request is invalid, if no rules are loaded, or if the store does not
+    /// answer and no policy applies. The error has been counted.
+    pub async fn decide_by(
+        &self,
+        rules: LoadedRules,
+        request: &Request,
+        timeout: Option<Duration>,
+    ) -> Result<Decision, RequestError> {
         let _in_progress = self.in_progress.start();
         let mut span = self.start_span();
-        let result = self.try_decide(request, timeout, span.as_mut()).await;
+        let result = self.try_decide(rules, request, timeout, span.as_mut()).await;
         if let Err(error) = &result {
             self.record_error(span, error);
             if tracing::enabled!(Level::DEBUG) {
@@ -146,6 +160,7 @@ impl<S: Store> Service<S> {
 
     async fn try_decide(
         &self,
+        rules: LoadedRules,
         request: &Request,
         timeout: Option<Duration>,
         mut span: Option<&mut DecisionSpan>,
@@ -154,7 +169,7 @@ impl<S: Store> Service<S> {
         if let Some(span) = &mut span {
             span.record_request(request);
         }
-        let decision = self.engine.decide(request, timeout).await?;
+        let decision = self.engine.decide_by(rules, request, timeout).await?;
         self.metrics.observe(request, &decision);
         if let Some(log) = &self.decision_log {
             log.record(request, &decision, &self.engine.keys);

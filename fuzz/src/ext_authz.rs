@@ -63,7 +63,7 @@ pub fn check(input: &[u8]) {
     assert!(elements(&message) <= MOST_HEADERS, "the check accepted a message that is too large");
     assert_eq!(CheckRequest::decode(&*message.encode_to_vec()).as_ref(), Ok(&message));
     let Ok(check) = request::read(&message, Some("edge")) else { return };
-    let mapping = TREE.mapping(b"edge").expect("the rules have a mapping");
+    let (_, mapping) = TREE.mapping(b"edge").expect("the rules have a mapping");
     let (mapped, peak) = peak_bytes(|| mapping.map(&check.request()));
     check_memory(peak, input.len(), 64);
     if let Ok(Mapped::Request(request)) = mapped {

@@ -78,7 +78,7 @@ pub fn check(input: &[u8]) {
         peer: None,
     };
     for rules in &*TREES {
-        let mapping = rules.mapping(b"d").expect("the domain has `http`");
+        let (_, mapping) = rules.mapping(b"d").expect("the domain has `http`");
         let (result, peak) = peak_bytes(|| mapping.map(&request));
         check_memory(peak, input.len(), 32);
         assert_eq!(result, mapping.map(&request));

@@ -166,7 +166,7 @@ fn map(
     domain: &[u8],
     rules: &RuleTree,
 ) -> Result<MappingCourse, ExplainError> {
-    let Some(mapping) = rules.mapping(domain) else {
+    let Ok((_, mapping)) = rules.mapping(domain) else {
         let problem = advice::unknown_domain(rules, domain).unwrap_or_else(|| {
             let name = printable(&String::from_utf8_lossy(domain));
             format!("the rules of the domain `{name}` have no `http`, which makes descriptors of HTTP requests")

@@ -58,7 +58,12 @@ fn engine<S: Store>(rules: &SharedRules, store: S) -> Engine<S> {
 #[track_caller]
 fn decided_by<S: Store>(engine: &Engine<S>) -> Arc<str> {
     let decision = engine.decide(&request(), None).now_or_never().expect("it waits for nothing");
-    let verdicts = decision.expect("it is in memory").verdicts;
+    rules_of(&decision.expect("it is in memory"))
+}
+
+#[track_caller]
+fn rules_of(decision: &Decision) -> Arc<str> {
+    let verdicts = &decision.verdicts;
     let names = verdicts.iter().map(|it| &it.matched.rule().expect("a rule").spec.limits[0].name);
     let mut names: Vec<_> = names.cloned().collect();
     names.dedup();
@@ -94,6 +99,18 @@ fn rules_replaced_during_a_store_call_apply_to_the_next_request() {
     let shared: SharedRules = Arc::new(ArcSwap::new(rules("old")));
     let engine = engine(&shared, Meanwhile(Arc::clone(&shared), Memory::new(1)));
     assert_eq!(&*decided_by(&engine), "old");
+    assert_eq!(&*decided_by(&engine), "new");
+}
+
+/// A request whose descriptors `http` has made must not be decided by newer rules.
+#[test]
+fn loaded_rules_decide_after_they_have_been_replaced() {
+    let engine = engine(&Arc::new(ArcSwap::new(rules("old"))), Memory::new(1));
+    let loaded = engine.rules.load();
+    engine.rules.store(rules("new"));
+    let decision = engine.decide_by(loaded, &request(), None).now_or_never();
+    let decision = decision.expect("it waits for nothing").expect("it is in memory");
+    assert_eq!(&*rules_of(&decision), "old");
     assert_eq!(&*decided_by(&engine), "new");
 }
 

@@ -2,8 +2,6 @@
 //! proxy, the rules or the request. They are refusals and no errors, which Envoy with
 //! `failure_mode_allow` would let pass.
 
-use std::sync::Arc;
-
 use tokio_stream::once;
 use tonic::{
     Code, Status,
@@ -44,7 +42,7 @@ pub enum Mistake {
     #[error(
         "the rules of the domain `{0}` have no `http`; expected the descriptors of a request there"
     )]
-    NoMapping(Arc<str>),
+    NoMapping(String),
     /// The request cannot be mapped to descriptors.
     #[error(transparent)]
     Unmapped(#[from] MappingError),

@@ -103,7 +103,7 @@ impl Ask {
     /// Makes the descriptors of the HTTP request, if it is one.
     fn map(&mut self, rules: &RuleTree) -> Result<(), String> {
         let Some(http) = &self.http else { return Ok(()) };
-        let Some(mapping) = rules.mapping(&self.request.domain) else {
+        let Ok((_, mapping)) = rules.mapping(&self.request.domain) else {
             let domain = String::from_utf8_lossy(&self.request.domain);
             return Err(format!("no rules of the domain `{domain}` have `http`, expected them"));
         };

@@ -1,7 +1,10 @@
 //! The `http` of a file.
 
 use super::*;
-use crate::mapping::{Headers, HttpRequest, Mapped, MappingError};
+use crate::{
+    mapping::{Headers, HttpRequest, Mapped, MappingError},
+    rules::{NoMapping, RuleTree},
+};
 
 /// Rules that match the keys `remote_address`, `path` and `api_key`.
 const RULES: &str = "
@@ -39,7 +42,7 @@ fn map(http: &str, header: &Line) -> Result<Vec<String>, MappingError> {
         headers: header,
         peer: Some("192.0.2.1".parse().unwrap()),
     };
-    let mapping = compiled.rules.mapping(b"d").expect("the domain has `http`");
+    let (_, mapping) = compiled.rules.mapping(b"d").expect("the domain has `http`");
     let Mapped::Request(request) = mapping.map(&request)? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for descriptor in request.descriptors {
@@ -114,8 +117,9 @@ fn the_client_is_found_as_the_block_says() {
 #[test]
 fn a_domain_without_http_has_no_mapping() {
     let rules = compile_one("domain: d").unwrap().rules;
-    assert!(rules.mapping(b"d").is_none());
-    assert!(rules.mapping(b"e").is_none());
+    assert_eq!(rules.mapping(b"d").unwrap_err(), NoMapping::NoHttp);
+    assert_eq!(rules.mapping(b"e").unwrap_err(), NoMapping::UnknownDomain);
+    assert_eq!(RuleTree::default().mapping(b"d").unwrap_err(), NoMapping::NoRules);
 }
 
 /// Compares the errors of `http: { text }` with `expected`. Columns are counted from the
@@ -346,6 +350,6 @@ fn a_domain_has_one_http_block() {
     );
     let compiled = compile(&files[..2], options).unwrap();
     assert_eq!(lines(&compiled.warnings), "");
-    assert!(compiled.rules.mapping(b"d").is_some());
+    assert!(compiled.rules.mapping(b"d").is_ok());
     assert_eq!(compiled.rules.rules().len(), 1);
 }
