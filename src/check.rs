@@ -52,7 +52,7 @@ pub fn routes<S: Store>(service: Arc<Service<S>>) -> Router {
 
 struct Checks<S> {
     service: Arc<Service<S>>,
-    /// Logs mistakes, at a bounded rate for each proxy.
+    /// Logs mistakes, at a bounded rate for each proxy and reason.
     mistakes: ClientWarnings,
 }
 
@@ -190,7 +190,8 @@ impl<S: Store> Checks<S> {
         }
         self.service.metrics.count_misconfigured_check(mistake.fault);
         let path = written_part(parts.uri.path());
-        self.mistakes.warn(arrived.share.address(), &LoggedMistake { path, mistake });
+        let logged = LoggedMistake { path, mistake };
+        self.mistakes.warn_of(arrived.share.address(), mistake.fault.label(), &logged);
         answer::mistake(mistake)
     }
 }

@@ -64,7 +64,7 @@ pub fn services<S: Store>(service: Arc<Service<S>>, default_domain: Option<Strin
 struct ExtAuthz<S> {
     service: Arc<Service<S>>,
     default_domain: Option<String>,
-    /// Logs mistakes, at a bounded rate for each proxy.
+    /// Logs mistakes, at a bounded rate for each proxy and reason.
     mistakes: ClientWarnings,
 }
 
@@ -148,7 +148,7 @@ impl<S: Store> ExtAuthz<S> {
     fn refuse(&self, proxy: Option<IpAddr>, mistake: &Mistake) -> CheckResponse {
         self.service.metrics.count_error(ErrorType::Service);
         self.service.metrics.count_misconfigured_check(mistake.fault());
-        self.mistakes.warn(proxy, mistake);
+        self.mistakes.warn_of(proxy, mistake.fault().label(), mistake);
         refusal::of_mistake(mistake)
     }
 

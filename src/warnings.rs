@@ -83,20 +83,28 @@ impl WarningLimiter {
     }
 }
 
-/// One kind of error that many clients cause. Each address has a limiter of its own, so that
-/// one of them does not hide the others.
+/// Errors that many clients cause. Each address has a limiter of its own for each reason, so
+/// that one does not hide the others.
 #[derive(Debug)]
 pub struct ClientWarnings {
     once: &'static str,
     often: &'static str,
-    /// By address; `None` on Unix sockets.
-    limiters: Mutex<HashMap<Option<IpAddr>, Arc<WarningLimiter>>>,
-    /// Shared by the addresses for which there is no room.
+    limiters: Mutex<HashMap<Cause, Arc<WarningLimiter>>>,
+    /// Shared by the causes for which there is no room.
     others: Arc<WarningLimiter>,
 }
 
+/// Who causes an error, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Cause {
+    /// `None` on Unix sockets.
+    client: Option<IpAddr>,
+    /// Empty if reasons are not told apart.
+    reason: &'static str,
+}
+
 impl ClientWarnings {
-    const MAX_LIMITERS: usize = 64;
+    const MAX_LIMITERS: usize = 128;
 
     /// The texts are those of [`WarningLimiter::new`].
     pub fn new(once: &'static str, often: &'static str) -> Self {
@@ -106,19 +114,25 @@ impl ClientWarnings {
 
     /// Counts an error, and logs it if the previous warning about `client` is a minute old.
     pub fn warn(&self, client: Option<IpAddr>, error: &impl Display) {
-        self.limiter(client, Instant::now()).warn(error);
+        self.warn_of(client, "", error);
     }
 
-    fn limiter(&self, client: Option<IpAddr>, now: Instant) -> Arc<WarningLimiter> {
+    /// Counts an error, and logs it if the previous warning about `client` for `reason` is a
+    /// minute old.
+    pub fn warn_of(&self, client: Option<IpAddr>, reason: &'static str, error: &impl Display) {
+        self.limiter(Cause { client, reason }, Instant::now()).warn(error);
+    }
+
+    fn limiter(&self, cause: Cause, now: Instant) -> Arc<WarningLimiter> {
         let mut limiters = self.limiters.lock();
-        if limiters.len() == Self::MAX_LIMITERS && !limiters.contains_key(&client) {
+        if limiters.len() == Self::MAX_LIMITERS && !limiters.contains_key(&cause) {
             limiters.retain(|_, limiter| limiter.is_pausing(now));
             if limiters.len() == Self::MAX_LIMITERS {
                 return Arc::clone(&self.others);
             }
         }
         let new = || Arc::new(WarningLimiter::new(self.once, self.often));
-        Arc::clone(limiters.entry(client).or_insert_with(new))
+        Arc::clone(limiters.entry(cause).or_insert_with(new))
     }
 }
 
@@ -279,18 +293,32 @@ mod tests {
         let warnings = ClientWarnings::new("a call failed", "calls failed");
         let begin = Instant::now();
         let client = |number: usize| Some(IpAddr::from([10, 0, 0, u8::try_from(number).unwrap()]));
-        let line = |number, now| warnings.limiter(client(number), now).line(&"why", now);
+        let line = |number, now| {
+            let cause = Cause { client: client(number), reason: "" };
+            warnings.limiter(cause, now).line(&"why", now)
+        };
         for number in 0..ClientWarnings::MAX_LIMITERS {
             assert_eq!(
                 [line(number, begin).is_some(), line(number, begin).is_some()],
                 [true, false]
             );
         }
-        let beyond = [100, 101].map(|number| line(number, begin).is_some());
+        let beyond = [200, 201].map(|number| line(number, begin).is_some());
         assert_eq!(beyond, [true, false]);
         // A minute later, the first ones make room.
-        let later = [102, 103].map(|number| line(number, begin + PAUSE).is_some());
+        let later = [202, 203].map(|number| line(number, begin + PAUSE).is_some());
         assert_eq!(later, [true, true]);
+    }
+
+    #[test]
+    fn one_reason_of_a_client_does_not_hide_another() {
+        let warnings = ClientWarnings::new("a check failed", "checks failed");
+        let now = Instant::now();
+        let line = |reason| {
+            let cause = Cause { client: None, reason };
+            warnings.limiter(cause, now).line(&"why", now).is_some()
+        };
+        assert_eq!([line("no_uri"), line("no_host"), line("no_uri")], [true, true, false]);
     }
 
     #[test]

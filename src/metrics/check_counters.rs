@@ -115,7 +115,8 @@ impl CheckFault {
         Self::OTHERS.iter().map(|fault| fault.label()).chain(MappingError::NAMES)
     }
 
-    pub(super) const fn label(self) -> &'static str {
+    /// The name of the reason in statistics.
+    pub const fn label(self) -> &'static str {
         match self {
             Self::UnknownDialect => "unknown_dialect",
             Self::UnexpectedPath => "unexpected_path",

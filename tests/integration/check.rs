@@ -493,7 +493,7 @@ fn while_redis_is_dead_each_policy_decides_checks() {
 }
 
 #[test]
-fn a_mistake_is_logged_once_a_minute_with_the_path() {
+fn each_mistake_is_logged_once_a_minute_with_the_path() {
     let service = Tollgate::start_ready(EDGE, &[]);
     for _ in 0..20 {
         let headers = [("x-forwarded-for", &b"192.0.2.1, private-name"[..])];
@@ -501,7 +501,10 @@ fn a_mistake_is_logged_once_a_minute_with_the_path() {
         assert_eq!(http::get(service.http, path, &headers).status, 400);
     }
     service.wait_for_log("/check/envoy/edge: ");
+    // Another mistake of the same proxy has a line of its own.
+    assert_eq!(http::get(service.http, "/check/envoy/edge", &[]).status, 400);
+    service.wait_for_log("the address of the client is missing");
     let log = service.log();
-    assert_eq!(log.matches("HTTP check").count(), 1, "{log}");
+    assert_eq!(log.matches("HTTP check").count(), 2, "{log}");
     assert!(!log.contains("secret-path"), "{log}");
 }
