@@ -162,13 +162,14 @@ async fn stats<S: Store>(
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// One line for each limit, in the format of the reference service, then lines with `#`:
-/// whether all limits are in shadow mode, and the errors in newer rules.
+/// the `http` of each domain, whether all limits are in shadow mode, and the errors in newer rules.
 async fn rlconfig<S>(
     State(pages): State<Arc<Pages<S>>>,
     Extension(readers): Extension<PageReaders>,
     Extension(arrived): Extension<Arrived>,
 ) -> Response {
-    let rules = rule_lines(pages.service.engine.rules.load_full());
+    let rules = pages.service.engine.rules.load_full();
+    let rules = rule_lines(Arc::clone(&rules)).chain(http_lines(rules));
     let mode = pages.service.engine.mode.shadow.then(|| SHADOW_LINE.to_owned());
     let errors = pages.rejection.load_full().map(|errors| rejection_lines(&errors));
     readers.show(arrived.share, PLAIN, rules.chain(mode).chain(errors))
@@ -192,6 +193,20 @@ fn rule_lines(rules: Arc<RuleTree>) -> impl Iterator<Item = String> + Send {
         let Some(rule) = rules.rules().get(next) else { return false };
         rule_lines::describe(rule, text);
         next += 1;
+        true
+    })
+}
+
+/// The lines of the `http` of all domains, in the order of their names.
+fn http_lines(rules: Arc<RuleTree>) -> impl Iterator<Item = String> + Send {
+    let mut names: Vec<_> = rules.domain_names().map(Arc::clone).collect();
+    names.sort_unstable();
+    let mut names = names.into_iter();
+    text_chunks(move |text| {
+        let Some(name) = names.next() else { return false };
+        if let Ok((_, mapping)) = rules.mapping(name.as_bytes()) {
+            rule_lines::describe_http(&name, mapping, text);
+        }
         true
     })
 }

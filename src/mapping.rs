@@ -20,6 +20,7 @@ mod absent;
 mod address;
 mod claim;
 mod cookie;
+mod describe;
 mod error;
 mod host;
 mod path;

@@ -1,10 +1,11 @@
 //! The lines of `/rlconfig`: one for each limit, in the format of the reference service,
-//! followed by the keys that this format does not have.
+//! followed by the keys that this format does not have. Lines with `#` have what is no limit.
 
 use std::fmt::{Display, Write};
 
 use crate::{
     limit::{Limit, Window, window::Phase},
+    mapping::Mapping,
     printable::printable_text,
     rules::{
         Rule,
@@ -26,6 +27,14 @@ pub(super) fn describe(rule: &Rule, text: &mut String) {
         add_rule_keys(rule, &mut keys);
         let unit = spec.limit.window.unit().name().to_ascii_uppercase();
         line(rule, &unit, spec.limit.requests, &keys, text);
+    }
+}
+
+/// Appends the lines of the `http` of a domain.
+pub(super) fn describe_http(domain: &str, mapping: &Mapping, text: &mut String) {
+    for line in mapping.describe() {
+        *text += &printable_text(&format!("# http of {domain}: {line}"));
+        text.push('\n');
     }
 }
 
@@ -135,6 +144,37 @@ mod tests {
         check(
             "{key: \":path\", value: \"10.0.0.1|a\", rate_limit: {unit: day, requests_per_unit: 3}}",
             "shop.:path_10.0.0.1|a: unit=DAY requests_per_unit=3, shadow_mode: false, quota_mode: false\n",
+        );
+    }
+
+    #[test]
+    fn each_part_of_http_is_shown_as_it_is_written() {
+        let text = "
+domain: shop
+http:
+  trusted_proxies: [10.0.0.0/8, 'fd00::/8']
+  skip: [{method: OPTIONS, path: '/a/*'}, {host: a.example}]
+  descriptors:
+  - [path, remote_address]
+  - [{header: X-Api-Key, key: api_key, default: none}, {cookie: c}, {query: q}]
+  - [{header: x-jwt, claim: org.id}, {value: v, key: k}, {host: true, default: \"a\\nb\"}]
+  - [{remote_address: {ipv4: 24}, key: net}]
+";
+        let file = SourceFile { name: "a.yaml".into(), bytes: text.into() };
+        let compiled = compile(&[file], CompileOptions::default()).unwrap();
+        let (_, mapping) = compiled.rules.mapping(b"shop").unwrap();
+        let mut lines = String::new();
+        describe_http("shop", mapping, &mut lines);
+        assert_eq!(
+            lines.replace("# http of shop: ", ""),
+            "trusted_proxies: [10.0.0.0/8, fd00::/8]\n\
+             skip: {method: OPTIONS, path: /a/*}\n\
+             skip: {host: a.example}\n\
+             descriptor: [path, remote_address]\n\
+             descriptor: [{header: x-api-key, key: api_key, default: none}, {cookie: c}, {query: q}]\n\
+             descriptor: [{header: x-jwt, claim: org.id}, {value: v, key: k}, \
+             {host: true, default: a\u{fffd}b}]\n\
+             descriptor: [{remote_address: {ipv4: 24, ipv6: 128}, key: net}]\n",
         );
     }
 

@@ -1,6 +1,9 @@
 //! The address of the client, among those that proxies tell.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use smallvec::SmallVec;
 
@@ -91,11 +94,16 @@ impl Network {
     }
 }
 
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.bits)
+    }
+}
+
 /// The network of `address`, as Envoy writes it.
 pub(super) fn masked(address: IpAddr, mask: AddressMask) -> String {
     let bits = if address.is_ipv4() { mask.ipv4 } else { mask.ipv6 };
-    let Network { address, bits } = Network::of(address, bits);
-    format!("{address}/{bits}")
+    Network::of(address, bits).to_string()
 }
 
 /// The canonical address of the client.
