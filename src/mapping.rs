@@ -239,6 +239,9 @@ impl Mapping {
                 (Err(_), Some(default)) => default.clone(),
                 (Err(why), None) => {
                     let source = self.sources[*source].source.clone();
+                    if let Some(error) = source.required() {
+                        return Err(error);
+                    }
                     return Ok(Err(Missing { key: key.clone(), source, why }));
                 }
             };

@@ -63,9 +63,17 @@ impl Dialect {
         match (self, error) {
             (Self::Forwarded, MappingError::NoMethod) => Some(&FORWARDED_METHOD),
             (Self::Forwarded, MappingError::NoUri) => Some(&FORWARDED_URI),
+            (Self::Forwarded, MappingError::NoHost) => Some(&FORWARDED_HOST),
+            (Self::Forwarded | Self::Envoy, MappingError::NoScheme) => Some(&FORWARDED_PROTO),
             (Self::Nginx | Self::IngressNginx, MappingError::NoMethod) => Some(&ORIGINAL_METHOD),
             (Self::Nginx, MappingError::NoUri) => Some(&ORIGINAL_URI),
-            (Self::IngressNginx, MappingError::NoUri) => Some(&ORIGINAL_URL),
+            (Self::Nginx, MappingError::NoHost) => Some(&ORIGINAL_HOST),
+            (Self::Nginx, MappingError::NoScheme) => Some(&ORIGINAL_PROTO),
+            (
+                Self::IngressNginx,
+                MappingError::NoUri | MappingError::NoHost | MappingError::NoScheme,
+            ) => Some(&ORIGINAL_URL),
+            (Self::Envoy, MappingError::NoHost) => Some(&header::HOST),
             _ => None,
         }
     }

@@ -13,6 +13,13 @@ pub enum MappingError {
     /// The mapping needs the path or the query, and the proxy did not tell the URI.
     #[error("the URI of the request is missing, expected the proxy to send it")]
     NoUri,
+    /// The mapping needs the host, and the proxy or the client did not tell it. A descriptor
+    /// without it would be dropped, so that a client could choose to have no limit.
+    #[error("the host of the request is missing or empty, expected the proxy to send it")]
+    NoHost,
+    /// The mapping needs the scheme, and the proxy did not tell it.
+    #[error("the scheme of the request is missing, expected the proxy to send it")]
+    NoScheme,
     /// The mapping needs the address of the client, and nothing tells it.
     #[error(
         "the address of the client is missing, expected the proxy to send it in X-Forwarded-For"
@@ -37,13 +44,16 @@ pub enum MappingError {
 
 impl MappingError {
     /// Every result of [`Self::name`].
-    pub const NAMES: [&str; 5] = ["no_method", "no_uri", "no_address", "bad_address", "too_long"];
+    pub const NAMES: [&str; 7] =
+        ["no_method", "no_uri", "no_host", "no_scheme", "no_address", "bad_address", "too_long"];
 
     /// A name of the reason, for statistics.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::NoMethod => "no_method",
             Self::NoUri => "no_uri",
+            Self::NoHost => "no_host",
+            Self::NoScheme => "no_scheme",
             Self::NoAddress => "no_address",
             Self::BadAddress { .. } => "bad_address",
             Self::TooLong(_) => "too_long",

@@ -156,14 +156,27 @@ fn a_part_that_every_request_has_must_be_there() {
         (Source::RawPath, MappingError::NoUri),
         (Source::Query("a".into()), MappingError::NoUri),
         (Source::RemoteAddress, MappingError::NoAddress),
+        (Source::Host, MappingError::NoHost),
+        (Source::Scheme, MappingError::NoScheme),
     ];
     for (source, error) in errors {
         assert_eq!(mapping(vec![vec![entry("k", source)]]).map(&nothing), Err(error));
     }
     // Nothing needs them here.
-    let mapping =
-        mapping(vec![vec![entry("host", Source::Host)], vec![entry("a", Source::Scheme)]]);
-    assert_eq!(mapping.map(&nothing), Ok(Mapped::NoDescriptors));
+    let default = |source| EntrySpec { default: Some("none".into()), ..entry("k", source) };
+    let mapping = mapping(vec![vec![default(Source::Host), default(Source::Scheme)]]);
+    assert_eq!(text(mapping.map(&nothing)), "k=none k=none");
+}
+
+/// Otherwise a client could choose to have no limit.
+#[test]
+fn an_empty_host_does_not_drop_its_descriptor() {
+    let headers = lines(&[]);
+    let mapping = mapping(vec![vec![entry("host", Source::Host)]]);
+    for host in ["", " ", ":80", "."] {
+        let request = HttpRequest { host: Some(host.as_bytes()), ..get("/", &headers) };
+        assert_eq!(mapping.map(&request), Err(MappingError::NoHost), "{host:?}");
+    }
 }
 
 #[test]
