@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
     ("the client's headers about the method do not change the method", forged_methods),
     ("the query of the client is not read", queries),
     ("each spelling of a path is one path", spellings),
+    ("nginx serves no path in which it would take %2F for a slash", escaped_slashes),
     ("methods are counted alike, and a refused HEAD has no body", methods),
     ("a target of any length is no error of the server", long_targets),
     ("a key has any bytes", strange_keys),
@@ -135,6 +136,19 @@ fn spellings(front: &Front) {
         passed += u32::from(status == 200);
     }
     assert_eq!(passed, 3);
+}
+
+fn escaped_slashes(front: &Front) {
+    let path = fresh_path();
+    for escaped in ["a%2F..%2Flogin", "%2flogin", "..%2flogin"] {
+        let status = front.status(&Request::get(format!("{path}{escaped}?b=%2F")));
+        // The others and their rules agree that it is no slash.
+        let expected = if front.kind == WebProxyKind::Nginx { 400 } else { 200 };
+        assert_eq!(status, expected, "{escaped}");
+    }
+    let passed = if front.kind == WebProxyKind::Nginx { 0 } else { 3 };
+    assert_eq!(front.application.requests_for(&path).len(), passed);
+    assert_eq!(front.status(&Request::get(path + "?b=%2F")), 200);
 }
 
 fn methods(front: &Front) {
