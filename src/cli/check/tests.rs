@@ -43,6 +43,26 @@ fn valid_rules_are_counted() {
 }
 
 #[test]
+fn a_mistake_in_http_is_shown_with_its_place_and_key() {
+    for (http, place, message) in [
+        ("http:", "2:1", "`http` has no `descriptors`"),
+        ("http: {descriptors: [[remote_adress]]}", "2:23", "did you mean `remote_address`?"),
+        ("http: {descriptors: [[{heder: x}]]}", "2:24", "did you mean `header`?"),
+        ("http: {descriptors: [[{claim: org}]]}", "2:24", "`claim` has no `header`"),
+        (
+            "http: {trusted_hops: 0, descriptors: [[path]]}",
+            "2:22",
+            "`trusted_hops` is `0`, expected a whole number from 1 to 100",
+        ),
+    ] {
+        let (out, status) = run(&[("a.yaml", &format!("domain: d\n{http}\n"))]);
+        assert_eq!(status, CommandStatus::Negative, "{out}");
+        assert!(out.contains(&format!("--> a.yaml:{place}\n")), "{out}");
+        assert!(out.contains(message) && out.contains(&format!("2 | {http}\n")), "{out}");
+    }
+}
+
+#[test]
 fn warnings_are_shown_and_the_rules_are_valid() {
     let (out, status) = run(&[("a.yaml", GOOD), ("b.yaml", WARNING)]);
     let expected = "\

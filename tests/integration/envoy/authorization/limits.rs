@@ -2,13 +2,36 @@
 
 use std::thread;
 
-use testkit::{http, unique_value};
+use testkit::{http, redis::RedisServer, unique_value};
 
 use super::{Front, LISTENERS};
 
 #[test]
 fn requests_pass_up_to_the_limit_and_not_beyond() {
-    let front = Front::shared();
+    holds_a_limit(&Front::shared());
+}
+
+#[test]
+fn half_of_a_hundred_concurrent_requests_pass_a_limit_of_fifty() {
+    passes_half_of_a_hundred(&Front::shared());
+}
+
+#[test]
+fn checks_and_the_rate_limit_filter_share_their_counters() {
+    shares_counters(&Front::shared());
+}
+
+#[test]
+fn limits_hold_and_are_shared_with_counters_in_redis() {
+    let redis = RedisServer::start();
+    let front = Front::start(&[("REDIS_URL", &redis.url())]);
+    front.service.wait_until_ready();
+    holds_a_limit(&front);
+    passes_half_of_a_hundred(&front);
+    shares_counters(&front);
+}
+
+fn holds_a_limit(front: &Front) {
     for listener in LISTENERS {
         let key = unique_value();
         let key = [("x-api-key", key.as_str())];
@@ -49,9 +72,7 @@ fn the_client_sees_its_limit_with_both_answers() {
     }
 }
 
-#[test]
-fn half_of_a_hundred_concurrent_requests_pass_a_limit_of_fifty() {
-    let front = Front::shared();
+fn passes_half_of_a_hundred(front: &Front) {
     for listener in ["grpc-closed", "http-closed"] {
         let key = unique_value();
         let address = front.address(listener);
@@ -70,9 +91,7 @@ fn half_of_a_hundred_concurrent_requests_pass_a_limit_of_fifty() {
     }
 }
 
-#[test]
-fn checks_and_the_rate_limit_filter_share_their_counters() {
-    let front = Front::shared();
+fn shares_counters(front: &Front) {
     let key = unique_value();
     let key = [("x-api-key", key.as_str())];
     for listener in ["rate-limit", "grpc-closed", "http-closed", "rate-limit", "grpc-open"] {
