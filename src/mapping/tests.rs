@@ -315,6 +315,8 @@ fn every_error_has_a_name() {
     let errors = [
         MappingError::NoMethod,
         MappingError::NoUri,
+        MappingError::NoHost,
+        MappingError::NoScheme,
         MappingError::NoAddress,
         MappingError::BadAddress { position: 1, entry: Vec::new() },
         MappingError::TooLong(Source::Path),

@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeMap, thread};
 
-use testkit::{unique_value, web_proxy::WebProxyKind};
+use testkit::unique_value;
 
 use super::{
     client::{Request, unused_peer},
-    front::Front,
+    front::{Front, Kind},
 };
 
 /// A claim and its test.
@@ -51,7 +51,7 @@ fn passes_unchanged(front: &Front) {
     assert_eq!(received[0].method, "POST");
     assert_eq!(String::from_utf8_lossy(&received[0].target), target);
     assert_eq!(received[0].body, b"GET / HTTP/1.1\r\n");
-    assert_eq!(front.tap.checks_of(&path), 1);
+    front.assert_checks(&path, 1);
 }
 
 fn sixth_of_a_key(front: &Front) {
@@ -61,7 +61,7 @@ fn sixth_of_a_key(front: &Front) {
         let reply = front.send(&request).unwrap();
         assert_eq!((reply.status, reply.text().as_str()), (200, "ok"));
         // Caddy would send them to the application.
-        if front.kind != WebProxyKind::Caddy {
+        if front.kind != Kind::Caddy {
             let state = reply.header("ratelimit").unwrap();
             assert!(state.starts_with(&format!("\"per_key\";r={left};t=")), "{state}");
             assert!(reply.header("ratelimit-policy").is_some());
@@ -143,10 +143,10 @@ fn escaped_slashes(front: &Front) {
     for escaped in ["a%2F..%2Flogin", "%2flogin", "..%2flogin"] {
         let status = front.status(&Request::get(format!("{path}{escaped}?b=%2F")));
         // The others and their rules agree that it is no slash.
-        let expected = if front.kind == WebProxyKind::Nginx { 400 } else { 200 };
+        let expected = if front.kind == Kind::Nginx { 400 } else { 200 };
         assert_eq!(status, expected, "{escaped}");
     }
-    let passed = if front.kind == WebProxyKind::Nginx { 0 } else { 3 };
+    let passed = if front.kind == Kind::Nginx { 0 } else { 3 };
     assert_eq!(front.application.requests_for(&path).len(), passed);
     assert_eq!(front.status(&Request::get(path + "?b=%2F")), 200);
 }
@@ -206,7 +206,7 @@ fn at_once(front: &Front) {
     assert_eq!(front.application.requests_for(&path).len(), 50);
     // None was sent to the application instead of the service.
     assert_eq!(front.application.requests_for("/check/").len(), 0);
-    assert_eq!(front.tap.checks_of(&path), 100);
+    front.assert_checks(&path, 100);
 }
 
 /// Headers that make a check fail, if a proxy passes them on, must not make it pass.

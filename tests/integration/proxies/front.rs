@@ -5,12 +5,14 @@ use std::{fs, net::SocketAddr, path::Path};
 use testkit::{
     application::Application,
     check_tap::CheckTap,
+    envoy::Envoy,
     http::Reply,
     network::unused_host,
+    tollgate::Tollgate,
     web_proxy::{WebProxy, WebProxyKind},
 };
 
-use super::client::Request;
+use super::{client::Request, envoy};
 
 /// A file below `examples/`.
 fn example(name: &str) -> String {
@@ -42,56 +44,67 @@ pub enum Timeouts {
     Long,
 }
 
+/// A proxy and the way in which it asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Nginx,
+    Haproxy,
+    Caddy,
+    EnvoyByHttp,
+    /// Not through the tap.
+    EnvoyByGrpc,
+}
+
 #[derive(Debug)]
 pub struct Front {
-    pub kind: WebProxyKind,
-    pub proxy: WebProxy,
+    pub kind: Kind,
+    /// The address of the proxy.
+    address: SocketAddr,
+    _proxy: Proxy,
     pub tap: CheckTap,
     pub application: Application,
 }
 
+/// Runs until it is dropped.
+#[derive(Debug)]
+enum Proxy {
+    Web { _proxy: WebProxy },
+    Envoy { _proxy: Envoy },
+}
+
 impl Front {
-    pub fn start(
-        kind: WebProxyKind,
-        service: SocketAddr,
-        undecided: Undecided,
-        timeouts: Timeouts,
-    ) -> Self {
-        let (tap, application) = (CheckTap::start(service), Application::start());
-        let names = match kind {
-            WebProxyKind::Nginx => &["nginx/nginx.conf"][..],
-            WebProxyKind::Haproxy => &["haproxy/haproxy.cfg", "haproxy/tollgate.lua"],
-            WebProxyKind::Caddy => &["caddy/Caddyfile"],
+    pub fn start(kind: Kind, service: &Tollgate, undecided: Undecided, timeouts: Timeouts) -> Self {
+        let (tap, application) = (CheckTap::start(service.http), Application::start());
+        let web = |kind| start_web_proxy(kind, &tap, &application, undecided, timeouts);
+        let (address, proxy) = match kind {
+            Kind::Nginx => web(WebProxyKind::Nginx),
+            Kind::Haproxy => web(WebProxyKind::Haproxy),
+            Kind::Caddy => web(WebProxyKind::Caddy),
+            Kind::EnvoyByHttp => {
+                let (asked, application) = (tap.address, application.address);
+                let envoy = envoy::asking_by_http(asked, application, undecided, timeouts);
+                (envoy.listener("web"), Proxy::Envoy { _proxy: envoy })
+            }
+            Kind::EnvoyByGrpc => {
+                let (asked, application) = (service.grpc, application.address);
+                let envoy = envoy::asking_by_grpc(asked, application, undecided, timeouts);
+                (envoy.listener("web"), Proxy::Envoy { _proxy: envoy })
+            }
         };
-        let mut files = Vec::new();
-        for name in names {
-            let (_, file) = name.split_once('/').unwrap();
-            files.push((file, example(name)));
-        }
-        let main = &mut files[0].1;
-        if undecided == Undecided::Pass {
-            fail_open(kind, main);
-        }
-        if timeouts == Timeouts::Long {
-            substitute(main, "100ms", "60s");
-            substitute(main, "200ms", "60s");
-        }
-        substitute(main, "127.0.0.1:8080", "SERVICE");
-        substitute(main, "127.0.0.1:9000", "APPLICATION");
-        let host = unused_host().to_string();
-        for (_, text) in &mut files {
-            substitute(text, "127.0.0.1", &host);
-        }
-        let main = &mut files[0].1;
-        substitute(main, "SERVICE", &tap.address.to_string());
-        substitute(main, "APPLICATION", &application.address.to_string());
-        let address = format!("{host}:8000").parse().unwrap();
-        Self { kind, proxy: WebProxy::start(kind, address, &files), tap, application }
+        Self { kind, address, _proxy: proxy, tap, application }
     }
 
     /// `None` if the proxy ends the connection without a reply.
     pub fn send(&self, request: &Request) -> Option<Reply> {
-        request.send(self.proxy.address)
+        request.send(self.address)
+    }
+
+    /// Compares the number of checks of targets that contain `text`, if they can be seen.
+    #[track_caller]
+    pub fn assert_checks(&self, text: &str, expected: usize) {
+        if self.kind != Kind::EnvoyByGrpc {
+            assert_eq!(self.tap.checks_of(text), expected, "checks of {text}");
+        }
     }
 
     /// The status of the reply; 0 without one.
@@ -103,6 +116,45 @@ impl Front {
     pub fn statuses<const N: usize>(&self, request: &Request) -> [u16; N] {
         [(); N].map(|()| self.status(request))
     }
+}
+
+/// Starts a proxy with the files in `examples/`.
+fn start_web_proxy(
+    kind: WebProxyKind,
+    tap: &CheckTap,
+    application: &Application,
+    undecided: Undecided,
+    timeouts: Timeouts,
+) -> (SocketAddr, Proxy) {
+    let names = match kind {
+        WebProxyKind::Nginx => &["nginx/nginx.conf"][..],
+        WebProxyKind::Haproxy => &["haproxy/haproxy.cfg", "haproxy/tollgate.lua"],
+        WebProxyKind::Caddy => &["caddy/Caddyfile"],
+    };
+    let mut files = Vec::new();
+    for name in names {
+        let (_, file) = name.split_once('/').unwrap();
+        files.push((file, example(name)));
+    }
+    let main = &mut files[0].1;
+    if undecided == Undecided::Pass {
+        fail_open(kind, main);
+    }
+    if timeouts == Timeouts::Long {
+        substitute(main, "100ms", "60s");
+        substitute(main, "200ms", "60s");
+    }
+    substitute(main, "127.0.0.1:8080", "SERVICE");
+    substitute(main, "127.0.0.1:9000", "APPLICATION");
+    let host = unused_host().to_string();
+    for (_, text) in &mut files {
+        substitute(text, "127.0.0.1", &host);
+    }
+    let main = &mut files[0].1;
+    substitute(main, "SERVICE", &tap.address.to_string());
+    substitute(main, "APPLICATION", &application.address.to_string());
+    let address = format!("{host}:8000").parse().unwrap();
+    (address, Proxy::Web { _proxy: WebProxy::start(kind, address, &files) })
 }
 
 /// Changes a configuration as the comments in it describe.

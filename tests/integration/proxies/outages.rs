@@ -1,38 +1,41 @@
 //! The service is down, silent, or answers 503.
 
-use testkit::{
-    check_tap::Answers, tollgate::Tollgate, unique_value, wait::eventually, web_proxy::WebProxyKind,
-};
+use testkit::{check_tap::Answers, tollgate::Tollgate, unique_value, wait::eventually};
 
 use super::{
     client::Request,
-    front::{Front, Timeouts, Undecided, rules},
+    front::{Front, Kind, Timeouts, Undecided, rules},
 };
 
 #[test]
 fn nginx_follows_its_policy_in_an_outage() {
-    run(WebProxyKind::Nginx);
+    run(Kind::Nginx);
 }
 
 #[test]
 fn haproxy_follows_its_policy_in_an_outage() {
-    run(WebProxyKind::Haproxy);
+    run(Kind::Haproxy);
 }
 
 #[test]
 fn caddy_follows_its_policy_in_an_outage() {
-    run(WebProxyKind::Caddy);
+    run(Kind::Caddy);
 }
 
-fn run(kind: WebProxyKind) {
+#[test]
+fn envoy_follows_its_policy_in_an_outage() {
+    run(Kind::EnvoyByHttp);
+}
+
+fn run(kind: Kind) {
     let service = Tollgate::start_ready(&rules(), &[]);
     for undecided in [Undecided::Refuse, Undecided::Pass] {
         println!("--- undecided: {undecided:?}");
-        let mut front = Front::start(kind, service.http, undecided, Timeouts::Long);
+        let mut front = Front::start(kind, &service, undecided, Timeouts::Long);
         shares_connections(&front);
         down(&mut front, undecided);
         unavailable(&front, undecided);
-        let front = Front::start(kind, service.http, undecided, Timeouts::Short);
+        let front = Front::start(kind, &service, undecided, Timeouts::Short);
         silent(&front, undecided);
     }
 }
@@ -52,7 +55,7 @@ fn shares_connections(front: &Front) {
     assert_eq!(front.tap.checks_of(&path), 50);
     // HAProxy has a connection for each thread that asked.
     let connections = front.tap.connections();
-    let most = if front.kind == WebProxyKind::Caddy { 50 } else { 3 };
+    let most = if front.kind == Kind::Caddy { 50 } else { 3 };
     assert!(connections <= most, "{connections} connections");
 }
 
@@ -68,7 +71,7 @@ fn down(front: &mut Front, undecided: Undecided) {
 fn unavailable(front: &Front, undecided: Undecided) {
     front.tap.set_answers(Answers::Unavailable);
     // Caddy can pass over a service that does not answer, but no answer.
-    let undecided = if front.kind == WebProxyKind::Caddy { Undecided::Refuse } else { undecided };
+    let undecided = if front.kind == Kind::Caddy { Undecided::Refuse } else { undecided };
     let path = follows_policy(front, undecided);
     assert_eq!(front.tap.checks_of(&path), 1);
     front.tap.set_answers(Answers::Real);

@@ -7,12 +7,11 @@ use testkit::{
     redis::RedisServer,
     tollgate::Tollgate,
     unique_value, upstream,
-    web_proxy::WebProxyKind,
 };
 
 use super::{
     client::Request,
-    front::{Front, Timeouts, Undecided, rules},
+    front::{Front, Kind, Timeouts, Undecided, rules},
 };
 
 #[test]
@@ -36,7 +35,7 @@ fn envoy_and_nginx_share_a_counter() {
         ],
     );
     let address = envoy.listener("web");
-    let front = Front::start(WebProxyKind::Nginx, of_nginx.http, Undecided::Refuse, Timeouts::Long);
+    let front = Front::start(Kind::Nginx, &of_nginx, Undecided::Refuse, Timeouts::Long);
 
     let key = format!("key-{}", unique_value());
     let by_envoy = || http::get(address, "/", &[("x-api-key", key.as_bytes())]).status;

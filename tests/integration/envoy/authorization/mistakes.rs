@@ -23,9 +23,11 @@ fn mistakes_of_the_operator_do_not_pass_in_either_mode() {
         let count = metrics.value("tollgate_check_misconfigured_total", &labels);
         assert_eq!(count, 2.0, "{reason}");
     }
-    // One line a minute, of the first.
-    front.service.wait_for_log("the check names no domain");
-    assert_eq!(front.service.log().matches("ext_authz filter").count(), 1);
+    // One line a minute for each reason.
+    for line in ["the check names no domain", "`nobody` has no rules", "`shop` have no `http`"] {
+        front.service.wait_for_log(line);
+    }
+    assert_eq!(front.service.log().matches("ext_authz filter").count(), 3);
 }
 
 #[test]
