@@ -59,8 +59,6 @@ fn start(filter: &Value, service: Value, application: SocketAddr) -> Envoy {
     let route = envoy::checked_route("/", &json!({ "domain": "web" }));
     let mut chain = envoy::http_filter_chain(&[envoy::ext_authz_filter(filter)], &[route]);
     chain["typed_config"]["use_remote_address"] = true.into();
-    // Envoy waits for a second by default before it closes the connection of a refused head.
-    chain["typed_config"]["delayed_close_timeout"] = "0.05s".into();
     let clusters = [envoy::cluster("upstream", &[application]), service];
     Envoy::start(&[envoy::listener("web", &[chain])], &clusters)
 }
