@@ -17,7 +17,6 @@ mod input;
 mod manifest;
 mod output;
 mod rule_input;
-mod rehearsal;
 mod http_question;
 pub mod check;
 pub mod hit;

@@ -42,6 +42,7 @@
 //! | [`ext_authz`]  | Envoy's protobuf                       | Envoy's protobuf               |
 //! | [`json`]       | JSON                                   | JSON                           |
 //! | [`check`]      | HTTP requests of proxies               | HTTP statuses                  |
+//! | [`explain`]    | [`descriptor::Request`]                | the rule that applies, and why |
 //! | [`xds`]        | rules from a management server         | the active rules               |
 //! | [`statsd`]     | statistics                             | packets for StatsD servers     |
 //! | [`settings`]   | flags and environment                  | [`settings::Settings`]         |
@@ -104,6 +105,7 @@ pub mod grpc;
 pub mod ext_authz;
 pub mod json;
 pub mod check;
+pub mod explain;
 pub mod xds;
 pub mod statsd;
 pub mod settings;

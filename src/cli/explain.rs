@@ -6,32 +6,28 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
-
 use super::{
     check,
     exit::CommandStatus,
-    hit::{self, Hit, render::printable},
+    hit::{self, Hit},
     http_question::HttpQuestion,
-    rehearsal::{self, Rehearsal},
     rule_input::{RuleInput, RulePlaces},
 };
 use crate::{
     config,
     descriptor::{
-        Entry, Request,
+        Entry,
         invalid::{InvalidRequest, MOST_DESCRIPTORS},
     },
-    engine::{DecideError, decision::Match},
+    engine::DecideError,
+    explain::{self, Deciding, DescriptorReport, advice, json, notation::printable},
     grpc::client::Response,
     mapping::{MappingCourse, MappingError},
-    rules::{Rule, RuleTree, explain::Explanation},
+    rules::RuleTree,
     settings::DecisionSettings,
-    time::{Clock, Timestamp},
+    time::Clock,
 };
 
-pub(super) mod advice;
-mod json;
 mod text;
 
 /// The arguments of `tollgate explain`.
@@ -74,39 +70,6 @@ pub enum ExplainError {
     Mapping(#[source] MappingError),
 }
 
-/// All that is known of a request.
-struct Report<'t> {
-    domain: &'t Bytes,
-    /// The descriptors of the HTTP request, and the reasons for those that it does not have.
-    http: Option<&'t MappingCourse>,
-    rules: &'t RuleTree,
-    /// `SHADOW_MODE`: no request is refused.
-    shadow: bool,
-    descriptors: Vec<DescriptorReport<'t>>,
-    /// The answer with unused counters.
-    answer: Response,
-    /// The answer of the running service, or the reason why there is none.
-    server: Option<Result<Response, String>>,
-}
-
-struct DescriptorReport<'t> {
-    entries: &'t [Entry],
-    /// `None` if the domain is unknown.
-    explanation: Option<Explanation<'t>>,
-    /// The limits of the rule.
-    limits: Vec<LimitReport>,
-    /// The rule is one without limits that another rule replaces.
-    replaced: bool,
-}
-
-struct LimitReport {
-    /// The index in the rule.
-    index: usize,
-    counter: String,
-    /// Another rule of the request replaces this limit.
-    replaced: bool,
-}
-
 /// Explains the request, and writes the result to `out`. Mistakes in the rules go to
 /// `errors`. Returns [`CommandStatus::Positive`] if a rule applies to every descriptor.
 ///
@@ -142,7 +105,7 @@ pub async fn run(
     }
     let request = hit::request(&hit);
     request.validate(MOST_DESCRIPTORS)?;
-    let mut report = report(explain, &request, &rules, clock).await?;
+    let mut report = explain::report(&deciding(&explain.settings), &request, &rules, clock).await?;
     report.http = course.as_ref();
     if explain.ask_server {
         report.server = Some(ask_server(&hit).await);
@@ -231,109 +194,15 @@ fn read_rules(explain: &Explain, errors: &mut impl Write) -> io::Result<Option<A
     }
 }
 
-async fn report<'t>(
-    explain: &'t Explain,
-    request: &'t Request,
-    rules: &'t Arc<RuleTree>,
-    clock: Arc<dyn Clock>,
-) -> Result<Report<'t>, ExplainError> {
-    let DecisionSettings { key_format, mode, answers, .. } = &explain.settings;
-    let now = clock.now();
-    let rehearsal = Rehearsal::new(Arc::clone(rules), clock, key_format.clone(), *mode);
-    let decision = rehearsal.decide(request).await?;
-    let domain = rules.domain(&request.domain);
-    let mut descriptors = Vec::with_capacity(request.descriptors.len());
-    for (descriptor, verdict) in request.descriptors.iter().zip(&decision.verdicts) {
-        let entries = descriptor.entries.as_slice();
-        let explanation = domain.map(|domain| domain.explain(entries));
-        let rule = explanation.as_ref().and_then(|explanation| explanation.end.rule());
-        descriptors.push(DescriptorReport {
-            limits: rule.map_or_else(Vec::new, |rule| {
-                limits(rule, &verdict.matched, entries, &explain.settings, now)
-            }),
-            replaced: rule.is_some_and(|rule| rule.is_unlimited())
-                && matches!(verdict.matched, Match::Replaced(_)),
-            entries,
-            explanation,
-        });
-    }
-    Ok(Report {
-        domain: &request.domain,
-        http: None,
-        rules,
-        shadow: mode.shadow,
-        descriptors,
-        answer: rehearsal::response(request, &decision, answers),
-        server: None,
-    })
+fn deciding(settings: &DecisionSettings) -> Deciding {
+    let DecisionSettings { key_format, mode, answers, .. } = settings.clone();
+    Deciding { key_format, mode, answers }
 }
 
 /// Asks the running service with 0 hits, which charges nothing.
 async fn ask_server(hit: &Hit) -> Result<Response, String> {
     let look = Hit { hits: Some(0), ..hit.clone() };
     hit::call(&look).await.map_err(|error| error.to_string())
-}
-
-fn limits(
-    rule: &Rule,
-    matched: &Match,
-    entries: &[Entry],
-    settings: &DecisionSettings,
-    now: Timestamp,
-) -> Vec<LimitReport> {
-    let mut limits = Vec::with_capacity(rule.spec.limits.len());
-    for (index, spec) in rule.spec.limits.iter().enumerate() {
-        let counter = rule.counter(&spec.limit, &settings.key_format, entries, now);
-        limits.push(LimitReport {
-            index,
-            counter: String::from_utf8_lossy(counter.key.as_bytes()).into_owned(),
-            replaced: match matched {
-                Match::Rule(_, applied) => !applied.contains(&index),
-                _ => true,
-            },
-        });
-    }
-    limits
-}
-
-impl Report<'_> {
-    /// The sentence that the running service has other rules; `None` if nothing shows it.
-    fn difference(&self) -> Option<&'static str> {
-        let server = self.server.as_ref()?.as_ref().ok()?;
-        for (position, there) in server.statuses.iter().enumerate() {
-            let Some(here) = self.answer.statuses.get(position) else { continue };
-            // Of several limits, the counters choose the one in the answer.
-            let is_single = self.descriptors.get(position).is_some_and(|it| it.limits.len() == 1);
-            let differs = if is_single {
-                here.limit != there.limit
-            } else {
-                here.limit.is_some() != there.limit.is_some()
-            };
-            if differs {
-                return Some(
-                    "the running service has other rules than these: compare them with its page \
-                     /rlconfig, whose end lists the mistakes of rejected rules",
-                );
-            }
-        }
-        None
-    }
-}
-
-impl DescriptorReport<'_> {
-    /// The rule that governs the descriptor, also if other rules replace its limits.
-    fn rule(&self) -> Option<&Arc<Rule>> {
-        self.explanation.as_ref()?.end.rule()
-    }
-
-    /// True if a limit applies, or a rule that allows everything.
-    fn is_matched(&self) -> bool {
-        match self.rule() {
-            None => false,
-            Some(rule) if rule.is_unlimited() => !self.replaced,
-            Some(_) => self.limits.iter().any(|limit| !limit.replaced),
-        }
-    }
 }
 
 #[cfg(test)]

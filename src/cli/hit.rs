@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::exit::CommandStatus;
 use crate::{
     descriptor::{Descriptor, Entry, Request},
+    explain::notation::printable,
     grpc::client::{self, CallError, Response, ResponseCode},
     limit::Hits,
     net::{self, Address, HostPort},
@@ -136,7 +137,7 @@ fn explain(error: CallError, tls: Option<&ClientTls>) -> HitError {
     }
     let error = match error {
         CallError::Status { address, code, message } => {
-            CallError::Status { address, code, message: render::printable(&message) }
+            CallError::Status { address, code, message: printable(&message) }
         }
         error => error,
     };

@@ -2,15 +2,17 @@
 
 use std::io::{self, Write};
 
-use super::{DescriptorReport, Report, advice};
 use crate::{
-    cli::hit::render::{self, descriptor, printable},
+    cli::hit::render,
+    explain::{
+        DescriptorReport, Report, advice,
+        notation::{descriptor, limit_text, printable},
+    },
     grpc::client::Response,
     mapping::MappingCourse,
     rules::{
         Rule,
         explain::{Explanation, Tried, TriedLevel, TriedResult},
-        spec::{LimitSpec, OnError},
     },
 };
 
@@ -159,26 +161,4 @@ fn rule_flags(rule: &Rule) -> String {
         flags += &format!(", replaces {}", printable(&rule.spec.replaces.join(" and ")));
     }
     flags
-}
-
-/// A limit with the keys that change its decisions.
-pub(super) fn limit_text(spec: &LimitSpec) -> String {
-    let LimitSpec { limit, name, all_or_nothing, on_error } = spec;
-    let mut text = limit.to_string();
-    if limit.algorithm.info().burst && limit.capacity() != limit.requests {
-        text += &format!(", burst {}", limit.capacity());
-    }
-    if !limit.penalty.is_zero() {
-        text += &format!(", penalty {:?}", limit.penalty);
-    }
-    if *all_or_nothing {
-        text += ", all or nothing";
-    }
-    if let Some(policy) = on_error {
-        text += &format!(", on_error {}", OnError::name(*policy));
-    }
-    if !name.is_empty() {
-        text += &format!(", name {}", printable(name));
-    }
-    text
 }

@@ -6,8 +6,8 @@ use serde_json::Value as Json;
 
 use crate::{
     descriptor::Entry,
+    explain::notation::{descriptor, printable},
     grpc::client::{Response, ResponseCode, ResponseLimit, ResponseStatus},
-    printable::is_unprintable,
 };
 
 /// Writes the overall result of a request, then the details.
@@ -86,24 +86,6 @@ fn penalty_seconds(response: &Response) -> Option<&Json> {
     if seconds.is_number() { Some(seconds) } else { None }
 }
 
-/// The `key=value` pairs as on the command line.
-pub(in crate::cli) fn descriptor(entries: &[Entry]) -> String {
-    let mut text = String::new();
-    for Entry { key, value } in entries {
-        if !text.is_empty() {
-            text.push(',');
-        }
-        text += &escape(key);
-        text.push('=');
-        text += &escape(value);
-    }
-    text
-}
-
-fn escape(bytes: &[u8]) -> String {
-    printable(&String::from_utf8_lossy(bytes)).replace(',', "\\,")
-}
-
 fn describe_status(status: &ResponseStatus, never_passes: bool) -> String {
     let code = status.code.name();
     let Some(limit) = &status.limit else {
@@ -132,17 +114,4 @@ fn describe_limit(limit: &ResponseLimit) -> String {
         name => format!(" ({})", printable(name)),
     };
     format!("{} {per}{name}", limit.requests)
-}
-
-/// Escapes the characters that could change the output of a terminal.
-pub(in crate::cli) fn printable(text: &str) -> String {
-    let mut printable = String::new();
-    for char in text.chars() {
-        if is_unprintable(char) {
-            printable.extend(char.escape_default());
-        } else {
-            printable.push(char);
-        }
-    }
-    printable
 }

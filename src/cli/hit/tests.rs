@@ -3,7 +3,10 @@ use std::net::{Ipv4Addr, TcpListener};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::grpc::client::{Response, ResponseLimit, ResponseStatus};
+use crate::{
+    explain::notation::descriptor,
+    grpc::client::{Response, ResponseLimit, ResponseStatus},
+};
 
 fn entry(key: &'static str, value: &'static str) -> Entry {
     Entry { key: key.into(), value: value.into() }
@@ -185,7 +188,7 @@ fn the_penalty_of_a_rule_in_shadow_mode_refuses_nothing() {
 
 #[test]
 fn text_that_changes_the_direction_or_the_line_is_escaped() {
-    let text = render::descriptor(&[entry("user", "a\u{202e}b\u{2028}c")]);
+    let text = descriptor(&[entry("user", "a\u{202e}b\u{2028}c")]);
     assert_eq!(text, "user=a\\u{202e}b\\u{2028}c");
 }
 

@@ -9,12 +9,10 @@ use hyper_util::{
 };
 use tokio::time;
 
-use super::{
-    Hit,
-    render::{descriptor, printable},
-};
+use super::Hit;
 use crate::{
     descriptor::Entry,
+    explain::notation::{descriptor, printable},
     grpc::client::Response,
     net::{Address, HostPort},
     rules::explain::similar_names,

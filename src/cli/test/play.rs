@@ -5,16 +5,16 @@ use std::{fmt, sync::Arc};
 use super::suite::{Ask, ExpectedStatus, NEVER, NONE, Step, Suite, Test};
 use crate::{
     answer::DescriptorStatus,
-    cli::{
-        explain::advice,
-        hit::render::{descriptor, printable},
-        rehearsal::Rehearsal,
-    },
     counter::KeyFormat,
     descriptor::{Descriptor, Request},
     engine::{
         DecideError,
         decision::{Decision, Mode, Verdict},
+    },
+    explain::{
+        advice,
+        notation::{descriptor, printable},
+        rehearsal::Rehearsal,
     },
     rules::RuleTree,
     time::ManualClock,

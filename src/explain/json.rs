@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{DescriptorReport, Report, advice, text};
+use super::{
+    DescriptorReport, Report, advice,
+    notation::{descriptor, limit_text},
+};
 use crate::{
-    cli::hit::render::descriptor,
     descriptor::Entry,
     grpc::client::{Response, ResponseStatus},
     mapping::MappingCourse,
@@ -15,7 +17,8 @@ use crate::{
     },
 };
 
-pub(super) fn report(report: &Report<'_>) -> Value {
+/// The whole report.
+pub fn report(report: &Report<'_>) -> Value {
     let descriptors: Vec<_> = report.descriptors.iter().map(|it| described(report, it)).collect();
     json!({
         "error": null,
@@ -34,7 +37,7 @@ pub(super) fn report(report: &Report<'_>) -> Value {
 }
 
 /// The same fields as those of [`report`], for rules that cannot be used.
-pub(super) fn unusable(domain: &[u8], error: &str) -> Value {
+pub fn unusable(domain: &[u8], error: &str) -> Value {
     json!({
         "error": error,
         "domain": String::from_utf8_lossy(domain),
@@ -49,7 +52,7 @@ pub(super) fn unusable(domain: &[u8], error: &str) -> Value {
 }
 
 /// The same fields, for an HTTP request without descriptors.
-pub(super) fn without_descriptors(domain: &[u8], course: &MappingCourse) -> Value {
+pub fn without_descriptors(domain: &[u8], course: &MappingCourse) -> Value {
     json!({
         "error": null,
         "domain": String::from_utf8_lossy(domain),
@@ -133,7 +136,7 @@ fn rule(described: &DescriptorReport<'_>, rule: &Rule) -> Value {
     for limit in &described.limits {
         let Some(spec) = rule.spec.limits.get(limit.index) else { continue };
         limits.push(json!({
-            "limit": text::limit_text(spec),
+            "limit": limit_text(spec),
             "name": &*spec.name,
             "counter": limit.counter,
             "replaced": limit.replaced,

@@ -1,7 +1,7 @@
 //! Advice as sentences.
 
+use super::notation::{descriptor, printable};
 use crate::{
-    cli::hit::render::{descriptor, printable},
     descriptor::Entry,
     mapping::Missing,
     rules::{
@@ -18,7 +18,7 @@ const MOST_SIMILAR: usize = 3;
 
 /// The element in the notation of a descriptor: `key=value`, or the key if it matches any
 /// value.
-pub(super) fn element(element: &Element) -> String {
+pub fn element(element: &Element) -> String {
     let text = match element.value() {
         "" => element.key().to_owned(),
         value => format!("{}={value}", element.key()),
@@ -35,7 +35,7 @@ fn place(rule: &Rule) -> String {
 }
 
 /// The reason why no rule applies.
-pub(in crate::cli) fn reason(explanation: &Explanation<'_>, entries: &[Entry]) -> String {
+pub fn reason(explanation: &Explanation<'_>, entries: &[Entry]) -> String {
     let next = explanation.chosen().count();
     let last = explanation
         .chosen()
@@ -71,14 +71,14 @@ fn unknown_entry(explanation: &Explanation<'_>, next: Option<&Entry>, place: &st
 }
 
 /// The reason why an HTTP request does not have a descriptor.
-pub(super) fn missing(missing: &Missing) -> String {
+pub fn missing(missing: &Missing) -> String {
     let Missing { key, source, why } = missing;
     let key = printable(&String::from_utf8_lossy(key));
     printable(&format!("the entry `{key}` has no value, because {source} {why}"))
 }
 
 /// The reason why an HTTP request has no descriptors.
-pub(super) fn skipped(index: usize) -> String {
+pub fn skipped(index: usize) -> String {
     format!(
         "element {} of `skip` matches the request: it passes, and nothing is counted",
         index + 1
@@ -87,7 +87,7 @@ pub(super) fn skipped(index: usize) -> String {
 
 /// The problem of a domain without rules, with the names that may have been meant. `None`
 /// for a known domain.
-pub(in crate::cli) fn unknown_domain(rules: &RuleTree, domain: &[u8]) -> Option<String> {
+pub fn unknown_domain(rules: &RuleTree, domain: &[u8]) -> Option<String> {
     if rules.domain(domain).is_some() {
         return None;
     }
@@ -105,7 +105,7 @@ pub(in crate::cli) fn unknown_domain(rules: &RuleTree, domain: &[u8]) -> Option<
 }
 
 /// The advice as a sentence, for a descriptor with these entries.
-pub(in crate::cli) fn sentence(advice: &Advice<'_>, entries: &[Entry]) -> String {
+pub fn sentence(advice: &Advice<'_>, entries: &[Entry]) -> String {
     match advice {
         Advice::Similar(NearElement { entry: index, element: found, part, difference }) => {
             let part = match part {
@@ -178,7 +178,7 @@ fn surplus(entries: &[Entry], kept: &[usize], rule: &Rule) -> String {
 }
 
 /// A rule that an element of another one hides.
-pub(super) fn shadowed(shadowed: &Shadowed<'_>) -> String {
+pub fn shadowed(shadowed: &Shadowed<'_>) -> String {
     format!(
         "{} would apply if `{}` at {} did not come first",
         place(shadowed.rule),

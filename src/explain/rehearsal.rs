@@ -24,34 +24,31 @@ use crate::{
 
 /// A service without a network.
 #[derive(Debug)]
-pub(super) struct Rehearsal {
+pub struct Rehearsal {
     engine: Engine<Memory>,
 }
 
 impl Rehearsal {
-    pub(super) fn new(
-        rules: Arc<RuleTree>,
-        clock: Arc<dyn Clock>,
-        keys: KeyFormat,
-        mode: Mode,
-    ) -> Self {
+    /// Decides by `rules` at the time of `clock`.
+    pub fn new(rules: Arc<RuleTree>, clock: Arc<dyn Clock>, keys: KeyFormat, mode: Mode) -> Self {
         let store = Memory::with_bounds(Bounds::default());
         let fallback = Fallback::new(FallbackSettings::default());
         let rules = Arc::new(ArcSwap::new(rules));
         Self { engine: Engine { rules, store, clock, keys, mode, fallback } }
     }
 
-    pub(super) async fn decide(&self, request: &Request) -> Result<Decision, DecideError> {
+    /// Decides a request, and counts it.
+    ///
+    /// # Errors
+    ///
+    /// If no rules are loaded.
+    pub async fn decide(&self, request: &Request) -> Result<Decision, DecideError> {
         self.engine.decide(request, None).await
     }
 }
 
 /// The response of a service to `request`.
-pub(super) fn response(
-    request: &Request,
-    decision: &Decision,
-    settings: &AnswerSettings,
-) -> Response {
+pub fn response(request: &Request, decision: &Decision, settings: &AnswerSettings) -> Response {
     let mut response = Response { code: code(decision.over_limit), ..Response::default() };
     for verdict in &decision.verdicts {
         response.statuses.push(status(DescriptorStatus::new(verdict)));
