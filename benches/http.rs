@@ -108,6 +108,7 @@ fn decision_alone(rules: &tempfile::NamedTempFile) -> Result<Duration> {
             fallback: Fallback::new(FallbackSettings::default()),
         },
         metrics,
+        live: None,
         max_descriptors: 100,
         invalid: WarningLimiter::new("", ""),
         answers: AnswerSettings::default(),

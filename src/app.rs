@@ -225,7 +225,7 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
     ) -> Result<App, AppError> {
         let Self { settings, clock, listeners, telemetry, mut gauges } = self;
         let Telemetry { metrics, spans, sender } = telemetry;
-        let active = no_rules(&metrics);
+        let active = no_rules(&metrics, &clock, None);
         let health = Arc::clone(&active.health);
         let rejection = Arc::clone(&active.rejection);
         let fallback = fallback(&settings, &metrics);
@@ -243,6 +243,7 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
                 fallback,
             },
             metrics: Arc::clone(&metrics),
+            live: None,
             max_descriptors: settings.max_descriptors,
             invalid: WarningLimiter::new("a request was invalid", "requests were invalid"),
             answers: settings.answers,

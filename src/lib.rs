@@ -26,6 +26,7 @@
 //! | [`store`]      | [`store::Charge`]s                     | [`limit::Outcome`]s            |
 //! | [`engine`]     | [`descriptor::Request`]                | [`engine::decision::Decision`] |
 //! | [`metrics`]    | [`engine::decision::Decision`]         | statistics                     |
+//! | [`live`]       | [`engine::decision::Decision`]         | top names, refusals, history   |
 //! | [`health`]     | events in the process                  | whether to send it requests    |
 //! | [`watch`]      | files                                  | their changes                  |
 //! | [`rule_files`] | a path                                 | [`config::SourceFile`]s        |
@@ -89,6 +90,7 @@ pub mod config;
 pub mod store;
 pub mod engine;
 pub mod metrics;
+pub mod live;
 pub mod health;
 pub mod watch;
 pub mod rule_files;

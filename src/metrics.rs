@@ -270,6 +270,13 @@ impl Metrics {
         self.process.rules.set(i64::try_from(rules.rules().len()).unwrap_or(i64::MAX));
     }
 
+    /// Shows which rules are active, and that they were loaded at `now`.
+    pub fn set_active_rules(&self, rules: &RuleTree, now: Timestamp) {
+        self.process.rules_info.reset();
+        self.process.rules_info.with_label_values(&[rules.digest()]).set(1);
+        self.process.rules_loaded.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    }
+
     /// Counts a load whose rules were rejected.
     pub fn count_rejected_rules(&self) {
         self.process.load_attempts.inc();

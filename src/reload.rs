@@ -24,10 +24,11 @@ use crate::{
     config::{self, CompileOptions, Diagnostics, SourceFile},
     engine::SharedRules,
     health::Health,
+    live::Live,
     metrics::Metrics,
     rule_files::{LinkPolicy, ReadError, RuleSource},
     rules::RuleTree,
-    time::Timestamp,
+    time::{Clock, Timestamp},
     warnings::WarningLimiter,
     watch::{self, Watch},
 };
@@ -84,6 +85,10 @@ pub struct ActiveRules {
     /// The reason why newer rules were rejected, without text of the rules; `None` if
     /// the newest rules are active.
     pub rejection: Arc<ArcSwapOption<String>>,
+    /// The time of a load.
+    pub clock: Arc<dyn Clock>,
+    /// Counts the hits of each rule; `None` if nobody can see them.
+    pub live: Option<Arc<Live>>,
 }
 
 impl ActiveRules {
@@ -91,7 +96,12 @@ impl ActiveRules {
     pub fn replace(&self, rules: RuleTree) {
         let domains = rules.domain_count();
         let rules = Arc::new(rules);
+        let now = self.clock.now();
         self.metrics.install_rules(&rules);
+        self.metrics.set_active_rules(&rules, now);
+        if let Some(live) = &self.live {
+            live.install(Arc::clone(&rules), now);
+        }
         self.rules.store(rules);
         self.health.set_domains(domains);
         self.rejection.store(None);

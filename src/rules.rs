@@ -16,6 +16,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{descriptor::Entry, mapping::Mapping};
 
 mod compiler;
+mod digest;
 mod element;
 pub mod explain;
 mod level;
@@ -41,6 +42,7 @@ pub struct RuleTree {
     is_loaded: bool,
     domains: HashMap<Box<[u8]>, Domain, foldhash::fast::RandomState>,
     rules: Vec<Arc<Rule>>,
+    digest: String,
 }
 
 /// Why a domain has no descriptors of HTTP requests.
@@ -68,7 +70,8 @@ impl RuleTree {
     /// Names of domains, and composite keys within a list, should be unique,
     /// which [`crate::config`] checks. Of duplicates, the last one is used.
     pub fn compile(domains: Vec<DomainSpec>) -> Self {
-        let mut tree = Self { is_loaded: true, ..Self::default() };
+        let digest = digest::digest(&domains);
+        let mut tree = Self { is_loaded: true, digest, ..Self::default() };
         for spec in domains {
             let name: Arc<str> = spec.domain.into();
             let root = Compiler::new(&name, &mut tree.rules).level(spec.descriptors);
@@ -101,6 +104,12 @@ impl RuleTree {
     /// is used until the rules have been loaded for the first time.
     pub fn is_loaded(&self) -> bool {
         self.is_loaded
+    }
+
+    /// 16 hexadecimal digits, which two sets of rules share only if they are the same, also in
+    /// their places in the sources. Empty before the first load.
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// The number of domains, including those without rules.

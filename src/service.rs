@@ -17,6 +17,7 @@ use crate::{
     decision_log::{DecisionLog, log_decision, log_failure},
     descriptor::{Request, invalid::InvalidRequest},
     engine::{DecideError, Engine, LoadedRules, decision::Decision},
+    live::Live,
     metrics::{ErrorType, Metrics},
     spans::{DecisionSpan, Tracing},
     store::Store,
@@ -35,6 +36,8 @@ pub struct Service<S> {
     pub engine: Engine<S>,
     /// Counts decisions and errors.
     pub metrics: Arc<Metrics>,
+    /// Counts decisions for the admin API; `None` without it.
+    pub live: Option<Arc<Live>>,
     /// The most descriptors of one request: MAX_DESCRIPTORS.
     pub max_descriptors: usize,
     /// Logs invalid requests, at a bounded rate.
@@ -171,6 +174,9 @@ impl<S: Store> Service<S> {
         }
         let decision = self.engine.decide_by(rules, request, timeout).await?;
         self.metrics.observe(request, &decision);
+        if let Some(live) = &self.live {
+            live.observe(request, &decision);
+        }
         if let Some(log) = &self.decision_log {
             log.record(request, &decision, &self.engine.keys);
         }

@@ -21,7 +21,7 @@ use tollgate::{
     descriptor::{Descriptor, Entry, Request},
     engine::{
         Engine,
-        decision::Mode,
+        decision::{Decision, Mode},
         fallback::{Fallback, FallbackSettings},
     },
     grpc::{
@@ -35,6 +35,7 @@ use tollgate::{
         reply,
     },
     limit::{Algorithm, Hits, Limit, Unit, Window},
+    live::{Live, Measure},
     metrics::Metrics,
     rules::RuleTree,
     service::{InProgress, Service},
@@ -192,12 +193,78 @@ fn the_fields_of_one_limit_allocate_only_their_texts() {
     assert!(info.count_total <= 3, "{}", info.count_total);
 }
 
+/// A request of this user, and its decision. The limit is 1,000 hits.
+fn decided(engine: &Engine<Memory>, user: &str, hits: u64) -> (Request, Decision) {
+    let descriptor = Descriptor {
+        entries: entries(&[("user", user)]),
+        hits: Hits::Add(hits),
+        has_own_hits: true,
+        limit: None,
+    };
+    let request = Request { domain: "shop".into(), descriptors: vec![descriptor], hits_addend: 0 };
+    let decision = engine.decide(&request, None).now_or_never().unwrap().unwrap();
+    (request, decision)
+}
+
+#[test]
+fn counting_for_the_admin_api_allocates_nothing() {
+    let engine = engine();
+    let live = Live::new(Timestamp::from_secs(0));
+    live.install(engine.rules.load_full(), Timestamp::from_secs(0));
+    let mut decisions = Vec::new();
+    for user in 0..3_000 {
+        for hits in [1, 2_000] {
+            decisions.push(decided(&engine, &format!("u{user}-{}", "x".repeat(user % 200)), hits));
+        }
+    }
+    let allocated = measure(|| {
+        for (request, decision) in &decisions {
+            live.observe(request, decision);
+        }
+    });
+    assert_eq!(allocated.count_total, 0);
+    let refused = live.top(Measure::Refused, 0, usize::MAX);
+    assert_eq!((refused.rows.len(), refused.total), (1_024, 3_000 * 2_000));
+}
+
+#[test]
+fn the_live_data_take_at_most_12_mib_and_64_bytes_for_each_rule() {
+    let strict = engine();
+    let lenient = Engine { mode: Mode { shadow: true, ..Mode::default() }, ..engine() };
+    let rules = strict.rules.load_full();
+    let mut decisions = Vec::new();
+    for engine in [&strict, &lenient] {
+        for user in 0..1_200 {
+            decisions.push(decided(engine, &format!("u{user}"), 2_000));
+        }
+    }
+    let mut kept = None;
+    let allocated = measure(|| {
+        let live = Live::new(Timestamp::from_secs(0));
+        live.install(Arc::clone(&rules), Timestamp::from_secs(0));
+        for minute in 1..=62 {
+            for (request, decision) in &decisions {
+                live.observe(request, decision);
+            }
+            live.tick(Timestamp::from_secs(60 * minute));
+        }
+        kept = Some(live);
+    });
+    let live = kept.unwrap();
+    assert!(live.top(Measure::WouldRefuse, 60, usize::MAX).total > 0);
+    let most = (12 << 20) + 64 * i64::try_from(rules.rules().len()).unwrap();
+    assert!(allocated.bytes_current <= most, "{} of {most}", allocated.bytes_current);
+    // All of it is in use.
+    assert!(allocated.bytes_current >= 9 << 20, "{}", allocated.bytes_current);
+}
+
 /// How often an answer allocates, other than the first.
 fn answering(spans: Option<Tracing>) -> u64 {
     let metrics = Arc::new(Metrics::new(0.8));
     let service = Service {
         engine: engine(),
         metrics,
+        live: None,
         max_descriptors: 100,
         invalid: WarningLimiter::new("", ""),
         answers: AnswerSettings::default(),

@@ -13,11 +13,12 @@ use crate::{
     config::CompileOptions,
     engine::SharedRules,
     health::Health,
+    live::Live,
     metrics::Metrics,
     reload::{ActiveRules, ReloadTrigger, Reloader},
     rules::RuleTree,
     settings::{RuleSettings, StoreSettings},
-    time::Timestamp,
+    time::{Clock, Timestamp},
     time_zones::TimeZones,
     xds::XdsClient,
 };
@@ -26,12 +27,18 @@ use crate::{
 const SLOW_LOAD: Duration = Duration::from_secs(30);
 
 /// The state before any rules are loaded.
-pub(super) fn no_rules(metrics: &Arc<Metrics>) -> ActiveRules {
+pub(super) fn no_rules(
+    metrics: &Arc<Metrics>,
+    clock: &Arc<dyn Clock>,
+    live: Option<&Arc<Live>>,
+) -> ActiveRules {
     ActiveRules {
         rules: SharedRules::default(),
         metrics: Arc::clone(metrics),
         health: Arc::new(Health::default()),
         rejection: Arc::default(),
+        clock: Arc::clone(clock),
+        live: live.cloned(),
     }
 }
 

@@ -91,6 +91,15 @@ statistics! {
             "tollgate_rules",
             "tollgate.rules",
             "Active rules.";
+        rules_info: IntGaugeVec by "hash" =>
+            "tollgate_rules_info",
+            "tollgate.rules_info.{}",
+            "Always 1; the label holds the hash of the active rules. Alert if instances that read \
+             the same rules differ for more than a minute.";
+        rules_loaded: IntGauge =>
+            "tollgate_rules_loaded_timestamp_seconds",
+            "tollgate.rules_loaded_time",
+            "Time at which the active rules were loaded, in seconds since 1970.";
         store_time: Histogram =>
             "tollgate_store_seconds",
             "tollgate.store_time",

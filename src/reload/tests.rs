@@ -7,13 +7,15 @@ use std::{
 };
 
 use super::*;
+use crate::time::ManualClock;
 
 const VALID: &str = "domain: shop\ndescriptors: [{ key: user, rate_limit: { unlimited: true } }]\n";
 
 fn reloader(path: &Path) -> Reloader {
     let metrics = Arc::new(Metrics::new(0.8));
     let (rules, health, rejection) = Default::default();
-    let active = ActiveRules { rules, metrics, health, rejection };
+    let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_000)));
+    let active = ActiveRules { rules, metrics, health, rejection, clock, live: None };
     let source = RuleSource::Path(path.to_owned());
     Reloader::new(source, LinkPolicy::Inside, CompileOptions::default(), active)
 }

@@ -371,3 +371,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_digest_follows_the_rules_and_not_the_order_of_domains() {
+    let domain = |name: &str, key: &str| DomainSpec {
+        domain: name.into(),
+        descriptors: vec![DescriptorSpec { key: key.into(), ..DescriptorSpec::default() }],
+        http: None,
+    };
+    let digest = |domains: Vec<DomainSpec>| RuleTree::compile(domains).digest().to_owned();
+    let one = digest(vec![domain("a", "x"), domain("b", "y")]);
+    assert_eq!(one.len(), 16);
+    assert_eq!(one, digest(vec![domain("b", "y"), domain("a", "x")]));
+    assert_ne!(one, digest(vec![domain("a", "y"), domain("b", "x")]));
+    assert_ne!(one, digest(vec![domain("a", "x")]));
+    assert_eq!(RuleTree::default().digest(), "");
+}

@@ -272,6 +272,7 @@ fn service<S: Store>(name: &str, case: &Case, store: S, clock: Arc<ManualClock>)
             fallback: Fallback::new(FallbackSettings::default()),
         },
         metrics,
+        live: None,
         max_descriptors: 100,
         invalid: WarningLimiter::new("", ""),
         decision_log: None,

@@ -95,6 +95,7 @@ fn service(change: Answer) -> Service<TestStore> {
     Service {
         engine,
         metrics: Arc::new(Metrics::new(0.8)),
+        live: None,
         max_descriptors: 1,
         invalid: WarningLimiter::new("", ""),
         answers: AnswerSettings::default(),
