@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::{
+    admin::tokens::TokenError,
     budget::Budget,
     check,
     decision_log::{DecisionLog, DecisionLogWriter},
@@ -15,8 +16,9 @@ use crate::{
     health::Health,
     http, json,
     listen::ListenError,
+    live::Live,
     metrics::{Metrics, TimeUnit},
-    reload::LoadError,
+    reload::{ActiveRules, LoadError},
     service::{InProgress, Service},
     settings::{Settings, StatisticsSettings, StoreSettings, environment},
     spans::{SpanSender, Tracing, TracingError, redis_tracer::RedisTracer},
@@ -29,6 +31,7 @@ use crate::{
     warnings::WarningLimiter,
 };
 
+mod admin;
 mod certificates;
 mod command;
 mod listeners;
@@ -40,6 +43,7 @@ mod statistics;
 mod tasks;
 
 use self::{
+    admin::Access,
     certificates::Certificates,
     readiness::StoreReadiness,
     rules::{RuleUpdater, no_rules, report_unused_leases},
@@ -69,6 +73,9 @@ pub enum AppError {
     /// The certificates of a listener cannot be used.
     #[error("cannot encrypt {}", .0.protocol)]
     Tls(#[from] TlsError),
+    /// The tokens of the admin API cannot be used.
+    #[error("cannot open the admin API")]
+    Tokens(#[from] TokenError),
     /// A listener could not be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -225,25 +232,20 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
     ) -> Result<App, AppError> {
         let Self { settings, clock, listeners, telemetry, mut gauges } = self;
         let Telemetry { metrics, spans, sender } = telemetry;
-        let active = no_rules(&metrics, &clock, None);
+        let live = settings.admin.is_open().then(|| Arc::new(Live::new(clock.now())));
+        let active = no_rules(&metrics, &clock, live.as_ref());
         let health = Arc::clone(&active.health);
         let rejection = Arc::clone(&active.rejection);
         let fallback = fallback(&settings, &metrics);
         gauges.push(fallback.local_counters());
+        let engine = engine(&settings, store, &active, &clock, fallback);
         let in_progress = InProgress::default();
         let log = settings.decision_log.map(|it| DecisionLog::new(it, Arc::clone(&metrics)));
         let (decision_log, decision_writer) = log.unzip();
         let service = Arc::new(Service {
-            engine: Engine {
-                rules: Arc::clone(&active.rules),
-                store,
-                clock: Arc::clone(&clock),
-                keys: settings.key_format,
-                mode: settings.mode,
-                fallback,
-            },
+            engine,
             metrics: Arc::clone(&metrics),
-            live: None,
+            live,
             max_descriptors: settings.max_descriptors,
             invalid: WarningLimiter::new("a request was invalid", "requests were invalid"),
             answers: settings.answers,
@@ -253,6 +255,7 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
         });
         let rules = RuleUpdater::load(settings.rules, active, clock.now()).await?;
         report_unused_leases(&service.engine.rules.load(), &settings.store);
+        let access = Access::load(settings.admin, &health, &rejection)?;
         let certificates = Certificates::load(&settings.listeners, &metrics, &clock)?;
 
         let budget = Budget::new(settings.max_bytes_in_flight, Arc::clone(&metrics));
@@ -271,10 +274,13 @@ impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
         let Listeners { grpc, http } = listeners;
         tasks.server("gRPC server", server.serve(grpc, stopped.clone()));
         let stop = ServerStop(stopped);
+        let admin =
+            access.and_then(|access| access.routes(&service, http.admin.as_ref(), &mut tasks));
         let pages = http::Pages::new(Arc::clone(&service), Arc::clone(&health), rejection);
         let tls = &certificates;
         let servers = HttpServers { health: &health, budget: &budget, stop: &stop, tls };
-        servers.add(&mut tasks, http, &pages, http_protocols(&service, settings.json_max_bytes));
+        let protocols = http_protocols(&service, settings.json_max_bytes);
+        servers.add(&mut tasks, http, &pages, Routers { protocols, admin });
 
         let optional = OptionalTasks { certificates, decision_writer, sender };
         optional.add(&mut tasks, &stop);
@@ -315,6 +321,12 @@ fn http_protocols<S: Store>(service: &Arc<Service<S>>, json_max_bytes: usize) ->
         .merge(check::routes(Arc::clone(service)))
 }
 
+/// The routes that do not come from [`http`].
+struct Routers {
+    protocols: Router,
+    admin: Option<Router>,
+}
+
 /// Parts of all HTTP servers.
 struct HttpServers<'a> {
     health: &'a Arc<Health>,
@@ -329,7 +341,7 @@ impl HttpServers<'_> {
         tasks: &mut Tasks,
         listeners: HttpListeners,
         pages: &Arc<http::Pages<S>>,
-        protocols: Router,
+        Routers { protocols, admin }: Routers,
     ) {
         let main = http::main_router(Arc::clone(pages)).merge(protocols);
         let main = http::server::Server { encryption: self.tls.http.clone(), ..self.plain(main) };
@@ -344,11 +356,32 @@ impl HttpServers<'_> {
             let page = self.plain(http::prometheus_router(Arc::clone(pages), path));
             tasks.server("Prometheus server", page.serve(listener, self.stop.0.clone()));
         }
+        if let (Some(listener), Some(router)) = (listeners.admin, admin) {
+            let admin = self.plain(router);
+            tasks.server("admin server", admin.serve(listener, self.stop.0.clone()));
+        }
     }
 
     fn plain(&self, router: Router) -> http::server::Server {
         let router = http::ask_to_leave_while_draining(router, Arc::clone(self.health));
         http::server::Server { router, budget: Arc::clone(self.budget), encryption: None }
+    }
+}
+
+fn engine<S: Store>(
+    settings: &Settings,
+    store: S,
+    active: &ActiveRules,
+    clock: &Arc<dyn Clock>,
+    fallback: Fallback,
+) -> Engine<S> {
+    Engine {
+        rules: Arc::clone(&active.rules),
+        store,
+        clock: Arc::clone(clock),
+        keys: settings.key_format.clone(),
+        mode: settings.mode,
+        fallback,
     }
 }
 

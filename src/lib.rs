@@ -44,6 +44,7 @@
 //! | [`json`]       | JSON                                   | JSON                           |
 //! | [`check`]      | HTTP requests of proxies               | HTTP statuses                  |
 //! | [`explain`]    | [`descriptor::Request`]                | the rule that applies, and why |
+//! | [`admin`]      | requests of operators                  | JSON                           |
 //! | [`xds`]        | rules from a management server         | the active rules               |
 //! | [`statsd`]     | statistics                             | packets for StatsD servers     |
 //! | [`settings`]   | flags and environment                  | [`settings::Settings`]         |
@@ -108,6 +109,7 @@ pub mod ext_authz;
 pub mod json;
 pub mod check;
 pub mod explain;
+pub mod admin;
 pub mod xds;
 pub mod statsd;
 pub mod settings;

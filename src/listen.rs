@@ -80,6 +80,8 @@ pub enum Purpose {
     Prometheus,
     /// The separate port for health checks.
     Probes,
+    /// The admin API.
+    Admin,
 }
 
 impl Purpose {
@@ -91,6 +93,7 @@ impl Purpose {
             Self::Debug => "debug",
             Self::Prometheus => "prometheus",
             Self::Probes => "probes",
+            Self::Admin => "admin",
         }
     }
 
@@ -103,6 +106,7 @@ impl Purpose {
             (Self::Debug, _) => "DEBUG_HOST and DEBUG_PORT",
             (Self::Prometheus, _) => "PROMETHEUS_ADDR",
             (Self::Probes, _) => "PROBE_ADDR",
+            (Self::Admin, _) => "ADMIN_HOST and ADMIN_PORT",
         }
     }
 
@@ -112,7 +116,7 @@ impl Purpose {
     const fn preface_length(self) -> usize {
         match self {
             Self::Grpc => "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len(),
-            Self::Http | Self::Debug | Self::Prometheus | Self::Probes => {
+            Self::Http | Self::Debug | Self::Prometheus | Self::Probes | Self::Admin => {
                 "GET / HTTP/1.1\r\n".len()
             }
         }
@@ -127,6 +131,7 @@ impl fmt::Display for Purpose {
             Self::Debug => "debugging",
             Self::Prometheus => "Prometheus",
             Self::Probes => "probes",
+            Self::Admin => "the admin API",
         })
     }
 }

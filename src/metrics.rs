@@ -49,7 +49,9 @@ pub use self::{
     call_counters::CountedMethod,
     check_counters::{CheckFault, CheckResult, CheckedBy},
     latency::TimeUnit,
-    reasons::{ClosedConnection, CounterOperation, CutOff, ErrorType, LostDecision, LostSpan},
+    reasons::{
+        AdminDenial, ClosedConnection, CounterOperation, CutOff, ErrorType, LostDecision, LostSpan,
+    },
 };
 
 /// All statistics of this process.
@@ -92,6 +94,7 @@ impl Metrics {
             }
         }
         for (counter, labels) in [
+            (&process.admin_denied, AdminDenial::LABELS),
             (&process.spans_lost, LostSpan::LABELS),
             (&process.closed_connections, ClosedConnection::LABELS),
             (&process.decisions_lost, LostDecision::LABELS),
@@ -246,6 +249,16 @@ impl Metrics {
     pub fn count_counter_operation(&self, operation: CounterOperation, succeeded: bool) {
         let result = if succeeded { "done" } else { "failed" };
         self.process.counter_operations.with_label_values(&[operation.label(), result]).inc();
+    }
+
+    /// Counts a request that the admin API does not admit.
+    pub fn count_admin_denial(&self, reason: AdminDenial) {
+        self.process.admin_denied.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// The limits that this policy has decided because the store did not answer.
+    pub fn decided_by(&self, policy: OnError) -> u64 {
+        self.process.degraded.with_label_values(&[policy.name()]).get()
     }
 
     /// Counts a call to the counter store that took `time`.

@@ -1,6 +1,10 @@
 //! Executes the commands of the command line.
 
-use std::{error::Error, io, sync::Arc};
+use std::{
+    error::Error,
+    io::{self, IsTerminal},
+    sync::Arc,
+};
 
 use tokio::{
     runtime::{Builder, Runtime},
@@ -43,7 +47,8 @@ pub fn execute(command: Command) -> Result<CommandStatus, Box<dyn Error>> {
     }
 }
 
-fn serve(settings: Settings) -> Result<CommandStatus, Box<dyn Error>> {
+fn serve(mut settings: Settings) -> Result<CommandStatus, Box<dyn Error>> {
+    settings.admin.shows_token = io::stdout().is_terminal();
     let runtime = runtime()?;
     // First, because a signal without a handler ends the process.
     let signals = {
@@ -71,7 +76,9 @@ fn serve(settings: Settings) -> Result<CommandStatus, Box<dyn Error>> {
 /// Starts the service and runs it. A signal to stop during the start ends it at once.
 async fn run(settings: Settings, mut signals: Signals) -> Result<(), AppError> {
     let prometheus = settings.statistics.prometheus.clone();
-    let listeners = Listeners::bind(settings.listeners.clone(), prometheus);
+    let admin = settings.admin.clone();
+    let bounds = settings.listeners.clone();
+    let listeners = async move { Listeners::bind(bounds, prometheus, &admin).await };
     // A task of its own, because reading many rules blocks its thread.
     let mut start = JoinSet::new();
     start.spawn(App::build(settings, Arc::new(SystemClock), listeners));

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
+    admin::AdminSettings,
     listen::{ConnectionBounds, Dialer, ListenError, Listener, Purpose},
     metrics::Metrics,
     net::{Address, HostPort},
@@ -31,6 +32,8 @@ pub struct HttpListeners {
     pub prometheus: Option<PrometheusListener>,
     /// The separate port for health checks, if there is one.
     pub probes: Option<Listener>,
+    /// The admin API, if somebody can have a token.
+    pub admin: Option<Listener>,
 }
 
 /// The separate port for Prometheus.
@@ -51,6 +54,8 @@ pub struct Dialers {
     pub http: Dialer,
     /// Pages for operators.
     pub debug: Dialer,
+    /// The admin API.
+    pub admin: Option<Dialer>,
 }
 
 impl Listeners {
@@ -62,6 +67,7 @@ impl Listeners {
     pub async fn bind(
         settings: ListenerSettings,
         prometheus: Option<PrometheusSettings>,
+        admin: &AdminSettings,
     ) -> Result<Self, ListenError> {
         let bounds = settings.bounds;
         let http = Address::Tcp(settings.http);
@@ -81,6 +87,7 @@ impl Listeners {
                 Some(address) => Some(bind_any(Purpose::Probes, address, bounds).await?),
                 None => None,
             },
+            admin: bind_admin(admin, bounds).await?,
         };
         let listeners = Self { grpc, http };
         for listener in listeners.all() {
@@ -92,9 +99,9 @@ impl Listeners {
     }
 
     fn all(&self) -> impl Iterator<Item = &Listener> {
-        let HttpListeners { main, debug, prometheus, probes } = &self.http;
+        let HttpListeners { main, debug, prometheus, probes, admin } = &self.http;
         let prometheus = prometheus.as_ref().map(|it| &it.listener);
-        [&self.grpc, main, debug].into_iter().chain(prometheus).chain(probes)
+        [&self.grpc, main, debug].into_iter().chain(prometheus).chain(probes).chain(admin)
     }
 
     /// Reports the connections of all listeners to `metrics` from now on.
@@ -106,14 +113,41 @@ impl Listeners {
 
     /// Listeners without sockets, for clients in this process. There are none for
     /// Prometheus and probes.
-    pub fn in_process(settings: &ListenerSettings) -> (Self, Dialers) {
+    pub fn in_process(settings: &ListenerSettings, admin: &AdminSettings) -> (Self, Dialers) {
         let bounds = settings.bounds;
         let (grpc, grpc_dialer) = Listener::in_process(Purpose::Grpc, bounds);
         let (http, http_dialer) = Listener::in_process(Purpose::Http, bounds);
         let (debug, debug_dialer) = Listener::in_process(Purpose::Debug, bounds);
-        let dialers = Dialers { grpc: grpc_dialer, http: http_dialer, debug: debug_dialer };
-        let http = HttpListeners { main: http, debug, prometheus: None, probes: None };
+        let admin = admin.is_open().then(|| Listener::in_process(Purpose::Admin, bounds));
+        let (admin, admin_dialer) = admin.unzip();
+        let dialers = Dialers {
+            grpc: grpc_dialer,
+            http: http_dialer,
+            debug: debug_dialer,
+            admin: admin_dialer,
+        };
+        let http = HttpListeners { main: http, debug, prometheus: None, probes: None, admin };
         (Self { grpc, http }, dialers)
+    }
+}
+
+/// The listener of the admin API, if somebody can have a token. A port in use is an error only if
+/// the settings ask for the API: a terminal shows its token without being asked.
+async fn bind_admin(
+    admin: &AdminSettings,
+    bounds: ConnectionBounds,
+) -> Result<Option<Listener>, ListenError> {
+    if !admin.is_open() {
+        return Ok(None);
+    }
+    let address = Address::Tcp(admin.address.clone());
+    match Listener::bind(Purpose::Admin, &address, bounds).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.is_in_use() && !admin.is_wanted() => {
+            warn!("the admin API stays closed: another process uses {address} (ADMIN_PORT)");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -42,7 +42,8 @@ fn needed(settings: &Settings) -> u64 {
     // gRPC, HTTP and the pages for operators.
     let listeners = 3
         + u64::from(settings.statistics.prometheus.is_some())
-        + u64::from(settings.listeners.probes.is_some());
+        + u64::from(settings.listeners.probes.is_some())
+        + u64::from(settings.admin.is_open());
     let bounds = settings.listeners.bounds;
     let most = bounds.most.saturating_add(bounds.most_handshakes());
     let most = u64::try_from(most).unwrap_or(u64::MAX);

@@ -76,6 +76,11 @@ impl Fallback {
         Self { settings, local, failures }
     }
 
+    /// The policy of limits without their own; `None` fails requests with such a limit.
+    pub fn default_policy(&self) -> Option<OnError> {
+        self.settings.on_error
+    }
+
     /// Publishes the memory use of the local counters to `stats`.
     pub fn publish_usage(&self, stats: &StoreStats) {
         self.local.publish_usage(stats);

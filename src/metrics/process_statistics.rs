@@ -144,6 +144,13 @@ statistics! {
             "tollgate.counter_operations.{}.{}",
             "Counters that operators looked at, reset or set. failed: the counter store did not \
              answer or had no room. The log has a line for each counter that was reset or set.";
+        admin_denied: IntCounterVec by "reason" =>
+            "tollgate_admin_denied_total",
+            "tollgate.admin_denied.{}",
+            "Requests that the admin API did not admit. host: for another host. cross_site: from a \
+             page of another site. no_token: without a token. wrong_token: with an unknown one. \
+             too_many_failures: from an address that failed to log in 10 times in a minute. Alert \
+             if wrong_token or too_many_failures grows.";
         spans_lost: IntCounterVec by "reason" =>
             "tollgate_spans_lost_total",
             "tollgate.spans_lost.{}",

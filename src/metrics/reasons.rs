@@ -36,6 +36,20 @@ reasons! {
         Store = "redis_error",
     }
 
+    /// The reason why the admin API does not admit a request.
+    pub enum AdminDenial {
+        /// Its host is not one of the listener.
+        Host = "host",
+        /// A page of another site caused it.
+        CrossSite = "cross_site",
+        /// It has no token.
+        NoToken = "no_token",
+        /// Its token is not known.
+        WrongToken = "wrong_token",
+        /// Its address failed to log in too often.
+        TooManyFailures = "too_many_failures",
+    }
+
     /// The reason why a span is not delivered to the collector.
     pub enum LostSpan {
         /// The queue of spans was full.

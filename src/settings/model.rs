@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::{
+    admin::AdminSettings,
     answer::AnswerSettings,
     counter::KeyFormat,
     decision_log::DecisionLogSettings,
@@ -28,6 +29,8 @@ pub struct Settings {
     pub rules: RuleSettings,
     /// Addresses to listen on, limits on connections, and TLS.
     pub listeners: ListenerSettings,
+    /// The admin API.
+    pub admin: AdminSettings,
     /// Location of the counters: memory or Redis.
     pub store: StoreSettings,
     /// Memory for the cache of refusals in front of Redis, in bytes. 0 turns the

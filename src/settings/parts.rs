@@ -16,6 +16,7 @@ mod counters;
 mod xds;
 mod rules;
 mod listeners;
+mod admin;
 mod answers;
 mod logging;
 mod statistics;
@@ -29,6 +30,7 @@ pub(super) fn all(reader: &mut SettingReader<'_>) -> Settings {
     let settings = Settings {
         rules: rules(reader),
         listeners: listeners::listeners(reader),
+        admin: admin::admin(reader),
         store: counters::store(reader, bounds, &key_format.prefix),
         deny_cache_bytes: counters::deny_cache_bytes(reader),
         fallback: counters::fallback(reader, bounds),
@@ -52,7 +54,8 @@ pub(super) fn all(reader: &mut SettingReader<'_>) -> Settings {
         unused: Vec::new(),
     };
     let prometheus = settings.statistics.prometheus.as_ref();
-    listeners::reject_shared_ports(reader, &settings.listeners, prometheus);
+    let admin = settings.admin.is_open().then_some(&settings.admin.address);
+    listeners::reject_shared_ports(reader, &settings.listeners, prometheus, admin);
     let connections = settings.listeners.connections;
     listeners::reject_large_windows(reader, connections, settings.max_bytes_in_flight);
     rules::reject_unread_path(reader, &settings.rules);

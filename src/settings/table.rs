@@ -6,6 +6,7 @@ mod setting;
 mod rules;
 mod xds;
 mod listeners;
+mod admin;
 mod tls;
 mod counters;
 mod redis;
@@ -29,6 +30,7 @@ pub const GROUPS: &[Group] = &[
     rules::RULES,
     xds::XDS,
     listeners::LISTENERS,
+    admin::ADMIN,
     tls::TLS,
     tls::HTTP_TLS,
     counters::COUNTERS,

@@ -26,7 +26,6 @@ fn read(flags: Pairs<'_>, env: Pairs<'_>) -> Result<Settings, SettingsError> {
 /// The value read for one setting, in the notation of `Debug`.
 fn show(settings: &Settings, name: &str) -> String {
     let Settings { rules, listeners, store, key_format, mode, near_limit_ratio, .. } = settings;
-    let Settings { max_descriptors, .. } = settings;
     let Settings { deny_cache_bytes, fallback, answers: response, log, drain, .. } = settings;
     let headers = response.headers.as_ref();
     match name {
@@ -47,6 +46,7 @@ fn show(settings: &Settings, name: &str) -> String {
         "PROBE_ADDR" => format!("{:?}", listeners.probes.as_ref().map(ToString::to_string)),
         "HOST" | "PORT" => listeners.http.to_string(),
         "DEBUG_HOST" | "DEBUG_PORT" => listeners.debug.to_string(),
+        name if name.starts_with("ADMIN_") => show_admin(settings, name),
         "MAX_CONNECTIONS" => listeners.bounds.most.to_string(),
         "MAX_CONNECTIONS_PER_PEER" => format!("{:?}", listeners.bounds.most_per_peer),
         "GRPC_MAX_CONNECTION_AGE" => format!("{:?}", listeners.connections.max_age),
@@ -67,7 +67,7 @@ fn show(settings: &Settings, name: &str) -> String {
         "SHADOW_MODE" => mode.shadow.to_string(),
         "STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT" => mode.stop_counting.to_string(),
         "QUOTA_MODE" => mode.quota.to_string(),
-        "MAX_DESCRIPTORS" => max_descriptors.to_string(),
+        "MAX_DESCRIPTORS" => settings.max_descriptors.to_string(),
         "EXT_AUTHZ_DOMAIN" => format!("{:?}", settings.ext_authz_domain),
         "NEAR_LIMIT_RATIO" => near_limit_ratio.to_string(),
         "LIMIT_LIMIT_HEADER" => headers.map_or("off".into(), |names| names.limit.clone()),
@@ -84,6 +84,16 @@ fn show(settings: &Settings, name: &str) -> String {
         "DRAIN_DELAY" => format!("{:?}", drain.delay),
         "DRAIN_TIMEOUT" => format!("{:?}", drain.timeout),
         _ => format!("{store:?}"),
+    }
+}
+
+fn show_admin(settings: &Settings, name: &str) -> String {
+    let admin = &settings.admin;
+    match name {
+        "ADMIN_NAMES" => admin.names.join(" "),
+        "ADMIN_TOKENS_FILE" => format!("{:?}", admin.tokens_file),
+        "ADMIN_TOKEN_FILE" => format!("{:?}", admin.token_file),
+        _ => admin.address.to_string(),
     }
 }
 
@@ -283,6 +293,8 @@ fn listeners_with_the_same_port_are_rejected() {
     assert!(one.ends_with("GRPC_PORT=\"8080\": expected another port than that of PORT"), "{one}");
     let one = problem(&[("USE_PROMETHEUS", "true"), ("GRPC_PORT", "9090")]);
     assert!(one.ends_with("expected another port than that of PROMETHEUS_ADDR"), "{one}");
+    let one = problem(&[("ADMIN_TOKEN_FILE", "/run/token"), ("ADMIN_PORT", "8080")]);
+    assert!(one.ends_with("ADMIN_PORT=\"8080\": expected another port than that of PORT"), "{one}");
     let one = problem(&[("PROBE_ADDR", ":8080")]);
     assert!(
         one.ends_with("PROBE_ADDR=\":8080\": expected another port than that of PORT"),
@@ -291,9 +303,26 @@ fn listeners_with_the_same_port_are_rejected() {
     for distinct in [
         &[("PORT", "9090"), ("DEBUG_PORT", "0")][..],
         &[("GRPC_PORT", "8080"), ("GRPC_UDS", "/run/t.sock")],
+        // Closed, because nobody has a token.
+        &[("ADMIN_PORT", "8080")],
         &[("PORT", "1"), ("HOST", "127.0.0.1"), ("DEBUG_PORT", "1"), ("DEBUG_HOST", "127.0.0.2")],
     ] {
         assert!(read(&[], distinct).is_ok(), "{distinct:?}");
+    }
+}
+
+#[test]
+fn the_admin_api_leaves_this_host_only_with_a_file_of_tokens() {
+    for host in ["127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1", "localhost", "LOCALHOST"] {
+        let settings = read(&[], &[("ADMIN_HOST", host)]).unwrap();
+        assert!(!settings.admin.is_open(), "{host}");
+    }
+    for host in ["0.0.0.0", "::", "10.0.0.1", "admin.example.com", "localhost.example.com"] {
+        let error = read(&[], &[("ADMIN_HOST", host)]).unwrap_err().to_string();
+        let expected = "expected a loopback address, or ADMIN_TOKENS_FILE to be set, too";
+        assert!(error.contains(expected), "{host}: {error}");
+        let file = [("ADMIN_HOST", host), ("ADMIN_TOKENS_FILE", "Cargo.toml")];
+        assert!(read(&[], &file).unwrap().admin.is_open(), "{host}");
     }
 }
 

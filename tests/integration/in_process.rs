@@ -107,7 +107,7 @@ impl InProcess {
             write_old(&files.path().join("rules").join(name), text);
         }
         let settings = read_settings(&files.path().join("rules"), settings);
-        let (listeners, dialers) = Listeners::in_process(&settings.listeners);
+        let (listeners, dialers) = Listeners::in_process(&settings.listeners, &settings.admin);
         let (remote, signals) = Signals::from_remote();
         let app = App::build(settings, clock, future::ready(Ok(listeners))).await.unwrap();
         let mut running = JoinSet::new();
@@ -125,6 +125,22 @@ impl InProcess {
     ) -> Reply {
         let connection = self.dialers.http.connect().await.unwrap();
         exchange(connection, &http::request(method, path, headers, body)).await
+    }
+
+    /// Sends an HTTP request to the admin API, to `localhost` unless there is another host.
+    pub async fn admin(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &[u8])],
+        body: &[u8],
+    ) -> Reply {
+        let connection = self.dialers.admin.as_ref().unwrap().connect().await.unwrap();
+        let has_host = headers.iter().any(|(name, _)| *name == "host");
+        let line = if has_host { "" } else { "host: localhost\r\n" };
+        let request = http::request(method, path, headers, body);
+        let request = String::from_utf8(request).unwrap().replacen("host: test\r\n", line, 1);
+        exchange(connection, request.as_bytes()).await
     }
 
     /// Sends a GET request to the HTTP listener.

@@ -8,6 +8,7 @@
     reason = "these are tests"
 )]
 
+mod admin;
 mod bounds;
 mod check;
 mod concurrency;

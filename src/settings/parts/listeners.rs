@@ -101,7 +101,7 @@ fn bounds(reader: &mut SettingReader<'_>) -> ConnectionBounds {
     ConnectionBounds { most, most_per_peer }
 }
 
-fn host_port(reader: &mut SettingReader<'_>, host: &str, port: &str) -> HostPort {
+pub(super) fn host_port(reader: &mut SettingReader<'_>, host: &str, port: &str) -> HostPort {
     HostPort { host: reader.value(host, value::host), port: reader.value(port, value::port) }
 }
 
@@ -130,8 +130,12 @@ pub(super) fn reject_shared_ports(
     reader: &mut SettingReader<'_>,
     settings: &ListenerSettings,
     prometheus: Option<&PrometheusSettings>,
+    admin: Option<&HostPort>,
 ) {
-    let ports = ports(settings, prometheus);
+    let mut ports = ports(settings, prometheus);
+    if let Some(address) = admin {
+        ports.push(Port { port_setting: "ADMIN_PORT", host_setting: "ADMIN_HOST", address });
+    }
     for (index, port) in ports.iter().enumerate() {
         for other in &ports[..index] {
             if port.address.is_taken_by(other.address) {
