@@ -12,7 +12,7 @@
 //! | `shapes`    | parts of several answers                                           |
 //! | others      | one operation each                                                 |
 //!
-//! An operation is bounded in time, and never changes what decisions count.
+//! An operation is bounded in time. Only those on counters change what decisions count.
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
@@ -25,6 +25,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::net::HostPort;
 
+mod counters;
 mod exchange;
 mod explain;
 mod gate;
@@ -115,6 +116,9 @@ fn operations() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(history::history))
         .routes(routes!(explain::explain))
         .routes(routes!(simulate::simulate))
+        .routes(routes!(counters::look))
+        .routes(routes!(counters::reset))
+        .routes(routes!(counters::set))
         .routes(routes!(document))
 }
 

@@ -23,7 +23,7 @@ use crate::{
     settings::{Settings, StatisticsSettings, StoreSettings, environment},
     spans::{SpanSender, Tracing, TracingError, redis_tracer::RedisTracer},
     store::{
-        Store, deny_cache::DenyCache, memory::Memory, observe::ObservedStore,
+        Counters, Store, deny_cache::DenyCache, memory::Memory, observe::ObservedStore,
         prefetch::PrefetchStore, redis::Redis,
     },
     time::Clock,
@@ -224,7 +224,7 @@ struct Parts<L> {
 }
 
 impl<L: Future<Output = Result<Listeners, ListenError>>> Parts<L> {
-    async fn build<S: Store>(
+    async fn build<S: Store + Counters>(
         self,
         store: S,
         readiness: StoreReadiness,

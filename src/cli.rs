@@ -2,12 +2,14 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
+use bytes::Bytes;
 use clap::{
     ArgMatches,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
 use crate::{
+    descriptor::Entry,
     settings::{DecisionSettings, LogFormat, LogSettings, RuleSettings, Settings, SettingsError},
     trust::{ClientIdentity, ClientTls, ExpectedName},
 };
@@ -18,13 +20,23 @@ mod manifest;
 mod output;
 mod rule_input;
 mod http_question;
+pub mod admin_client;
 pub mod check;
+pub mod counters;
 pub mod hit;
 pub mod explain;
 pub mod test;
 mod arguments;
 pub mod migrate;
 
+use self::{
+    admin_client::{AdminClient, AdminUrl},
+    counters::{CounterCommand, CounterOperation},
+    explain::Explain,
+    hit::Hit,
+    migrate::Migration,
+    test::TestRun,
+};
 pub use self::{
     exit::CommandStatus,
     http_question::{HeaderLine, HttpQuestion, RequestLine},
@@ -32,7 +44,9 @@ pub use self::{
     output::PipeOutput,
     rule_input::{RuleInput, RulePlaces},
 };
-use self::{explain::Explain, hit::Hit, migrate::Migration, test::TestRun};
+
+/// The port of the admin API of a service with default settings.
+const ADMIN_PORT: u16 = 8082;
 
 /// A command with its arguments.
 #[derive(Clone, Debug)]
@@ -50,6 +64,8 @@ pub enum Command {
     Explain(Box<Explain>),
     /// Sends one request to a running service.
     Hit(Hit),
+    /// Looks at counters of a running service, or changes them.
+    Counters(CounterCommand),
     /// Compares an installation of Envoy's reference service with tollgate.
     Migrate(Migration),
 }
@@ -78,6 +94,12 @@ pub fn parse(
         Some(("test", matches)) => Ok(Command::Test(test(matches))),
         Some(("explain", matches)) => explain(matches, env),
         Some(("hit", matches)) => Ok(Command::Hit(hit(matches, env))),
+        Some(("get", matches)) => Ok(counters(matches, env, CounterOperation::Get)),
+        Some(("reset", matches)) => Ok(counters(matches, env, CounterOperation::Reset)),
+        Some(("set", matches)) => {
+            let used = matches.get_one("used").copied().unwrap_or_default();
+            Ok(counters(matches, env, CounterOperation::Set(used)))
+        }
         Some(("migrate", matches)) => Ok(Command::Migrate(migrate(matches))),
         Some((_, matches)) => serve(matches, matches.get_one("path"), env),
         None => serve(&matches, None, env),
@@ -181,17 +203,46 @@ fn reads_stdin_twice(matches: &ArgMatches) -> bool {
     paths.filter(|path| input::is_stdin(path)).count() > 1
 }
 
-fn hit(matches: &ArgMatches, env: impl Fn(&str) -> Option<String>) -> Hit {
+fn counters(
+    matches: &ArgMatches,
+    env: impl Fn(&str) -> Option<String>,
+    operation: CounterOperation,
+) -> Command {
+    // Those of the service if this runs in its container.
+    let port = env("ADMIN_PORT").and_then(|port| port.parse().ok()).unwrap_or(ADMIN_PORT);
+    let token_file = env("ADMIN_TOKEN_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let url = matches.get_one("admin").cloned();
+    Command::Counters(CounterCommand {
+        client: AdminClient {
+            url: url.unwrap_or_else(|| AdminUrl::of_port(port)),
+            token_file: matches.get_one("token-file").cloned().or(token_file),
+        },
+        domain: domain(matches),
+        descriptors: descriptors(matches),
+        operation,
+        limit: matches.try_get_one("limit").ok().flatten().cloned(),
+    })
+}
+
+fn domain(matches: &ArgMatches) -> Bytes {
     let domain: OsString = matches.get_one("domain").cloned().unwrap_or_default();
+    domain.into_encoded_bytes().into()
+}
+
+fn descriptors(matches: &ArgMatches) -> Vec<Vec<Entry>> {
     let mut descriptors = Vec::new();
     for descriptor in matches.get_many("descriptors").unwrap_or_default() {
         descriptors.push(Vec::clone(descriptor));
     }
+    descriptors
+}
+
+fn hit(matches: &ArgMatches, env: impl Fn(&str) -> Option<String>) -> Hit {
     Hit {
         address: matches.get_one("address").cloned().unwrap_or_else(hit::default_address),
         tls: if matches.get_flag("grpc-use-tls") { Some(client_tls(matches)) } else { None },
-        domain: domain.into_encoded_bytes().into(),
-        descriptors,
+        domain: domain(matches),
+        descriptors: descriptors(matches),
         hits: matches.get_one("hits").copied(),
         refund: matches.try_get_one::<bool>("refund").is_ok_and(|refund| refund == Some(&true)),
         // That of the service if this runs in its container.

@@ -46,7 +46,7 @@ pub(super) enum Problems {
     /// There is no token, or it is not known.
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(Problem),
-    /// A page of another site caused the request.
+    /// A page of another site caused the request, or the token may only read.
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(Problem),
     /// The host of the request is not one of this listener.

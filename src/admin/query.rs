@@ -78,6 +78,20 @@ impl Query {
         }
     }
 
+    /// A parameter that is a whole number, and must be given.
+    pub(super) fn required_number(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> u64 {
+        let mistakes = self.mistakes.len();
+        let number = self.number(name, range);
+        if number.is_none() && self.mistakes.len() == mistakes {
+            self.reject(name, "expected a whole number");
+        }
+        number.unwrap_or_default()
+    }
+
     /// A parameter that is one of a few words. The first is the default.
     pub(super) fn choice<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> T {
         let default = words[0].1;

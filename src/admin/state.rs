@@ -7,14 +7,18 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     descriptor::Request,
-    engine::{DecideError, decision::Decision},
+    engine::{
+        DecideError,
+        counters::{ChangeOrder, CounterReport},
+        decision::Decision,
+    },
     explain::Deciding,
     health::Health,
     live::Live,
     metrics::Metrics,
     rules::spec::OnError,
-    service::Service,
-    store::{Store, StoreError},
+    service::{Service, counters::OperationError},
+    store::{Counters, Store, StoreError},
     time::{Clock, Timestamp},
 };
 
@@ -34,13 +38,41 @@ pub trait Decider: Send + Sync {
     /// Decides a request with its hits, and charges nothing if these are 0.
     fn decide<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Decision, DecideError>>;
 
+    /// Looks at the counters of a request.
+    fn look_at_counters<'a>(
+        &'a self,
+        request: &'a Request,
+    ) -> BoxFuture<'a, Result<CounterReport, OperationError>>;
+
+    /// Changes counters of a request.
+    fn change_counters<'a>(
+        &'a self,
+        request: &'a Request,
+        order: ChangeOrder<'a>,
+    ) -> BoxFuture<'a, Result<CounterReport, OperationError>>;
+
     /// Whether the store can decide about every counter.
     fn store_answers(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
-impl<S: Store> Decider for Service<S> {
+impl<S: Store + Counters> Decider for Service<S> {
     fn decide<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Decision, DecideError>> {
         Box::pin(self.engine.decide(request, Some(OPERATION_TIMEOUT)))
+    }
+
+    fn look_at_counters<'a>(
+        &'a self,
+        request: &'a Request,
+    ) -> BoxFuture<'a, Result<CounterReport, OperationError>> {
+        Box::pin(self.look_at_counters(request, Some(STORE_TIMEOUT)))
+    }
+
+    fn change_counters<'a>(
+        &'a self,
+        request: &'a Request,
+        order: ChangeOrder<'a>,
+    ) -> BoxFuture<'a, Result<CounterReport, OperationError>> {
+        Box::pin(self.change_counters(request, order, Some(STORE_TIMEOUT)))
     }
 
     fn store_answers(&self) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -72,7 +104,7 @@ impl std::fmt::Debug for Admin {
 
 impl Admin {
     /// `rejection` holds the errors in the newest rules, if they were rejected.
-    pub fn new<S: Store>(
+    pub fn new<S: Store + Counters>(
         service: &Arc<Service<S>>,
         live: Arc<Live>,
         health: Arc<Health>,

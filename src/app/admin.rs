@@ -22,7 +22,7 @@ use crate::{
     listen::Listener,
     live::Live,
     service::Service,
-    store::Store,
+    store::{Counters, Store},
     time::Clock,
 };
 
@@ -71,7 +71,7 @@ impl Access {
 
     /// The routes of the API. Adds its tasks, and shows the token of this start on the terminal,
     /// never in the log. `None` without a listener.
-    pub(super) fn routes<S: Store>(
+    pub(super) fn routes<S: Store + Counters>(
         self,
         service: &Arc<Service<S>>,
         listener: Option<&Listener>,

@@ -15,7 +15,7 @@ use tracing::{error, info};
 use super::{App, AppError, Listeners, Signals, open_files};
 use crate::{
     causes,
-    cli::{Command, CommandStatus, PipeOutput, check, explain, hit, migrate, test},
+    cli::{Command, CommandStatus, PipeOutput, check, counters, explain, hit, migrate, test},
     logging,
     settings::{LogFormat, Settings, environment},
     time::SystemClock,
@@ -43,6 +43,7 @@ pub fn execute(command: Command) -> Result<CommandStatus, Box<dyn Error>> {
             Ok(runtime()?.block_on(explain::run(&question, clock, out, errors))?)
         }
         Command::Hit(question) => Ok(runtime()?.block_on(hit::run(&question, out, errors))?),
+        Command::Counters(command) => Ok(runtime()?.block_on(counters::run(&command, out))?),
         Command::Migrate(migration) => Ok(migrate::migrate(&migration, out)?),
     }
 }

@@ -9,6 +9,7 @@ use clap::{
 };
 
 use super::{
+    admin_client::AdminUrl,
     hit,
     http_question::{HeaderLine, RequestLine},
 };
@@ -53,6 +54,9 @@ pub(super) fn command() -> Command {
         .subcommand(test_command())
         .subcommand(explain_command())
         .subcommand(hit_command())
+        .subcommand(counter_command("get", "Show the counters of a request, and charge nothing"))
+        .subcommand(reset_command())
+        .subcommand(set_command())
         .subcommand(migrate_command())
 }
 
@@ -221,6 +225,61 @@ fn hit_command() -> Command {
         ))
         .args(tls_arguments())
         .arg(descriptors())
+}
+
+/// A command about counters, which the admin API of a service carries out.
+fn counter_command(example: &'static str, about: &'static str) -> Command {
+    Command::new(example)
+        .about(about)
+        .after_help(format!(
+            "Exits with 0 if it is done, with 2 if not, and with 3 if no rule applies to a \
+             descriptor.\n\n\
+             Example: tollgate {example} --domain shop user=ann --admin http://localhost:8082 \
+             --token-file token"
+        ))
+        .arg(domain())
+        .arg(
+            Arg::new("admin")
+                .long("admin")
+                .value_name("URL")
+                .value_parser(AdminUrl::parse)
+                .help("URL of the admin API [default: http://127.0.0.1:8082]"),
+        )
+        .arg(
+            Arg::new("token-file")
+                .long("token-file")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("File with the token in its first line [env: ADMIN_TOKEN_FILE]"),
+        )
+        .arg(descriptors())
+}
+
+fn reset_command() -> Command {
+    counter_command("reset", "Reset the counters of a request, which also ends penalties")
+        .arg(limit())
+}
+
+fn set_command() -> Command {
+    counter_command("set --used 3", "Set the counter of a request, which also ends a penalty")
+        .name("set")
+        .arg(limit())
+        .arg(
+            Arg::new("used")
+                .long("used")
+                .value_name("N")
+                .required(true)
+                .value_parser(value_parser!(u64).range(0..=Hits::MAX))
+                .help("The hits that count as used from now on"),
+        )
+}
+
+fn limit() -> Arg {
+    Arg::new("limit")
+        .long("limit")
+        .value_name("NAME")
+        .value_parser(NonEmptyStringValueParser::new())
+        .help("Only the limit with this name, or with a counter of this name")
 }
 
 fn domain() -> Arg {

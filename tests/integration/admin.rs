@@ -21,7 +21,7 @@ use testkit::{
 use crate::in_process::{InProcess, ManualClock, START, TokioClock, pass};
 
 /// One row for each operation: its method, path and body, and whether it needs no token.
-const OPERATIONS: [(&str, &str, &str, bool); 8] = [
+const OPERATIONS: [(&str, &str, &str, bool); 11] = [
     ("GET", "/v1/status", "", false),
     ("GET", "/v1/rules", "", false),
     ("GET", "/v1/top", "", false),
@@ -29,8 +29,14 @@ const OPERATIONS: [(&str, &str, &str, bool); 8] = [
     ("GET", "/v1/history", "", false),
     ("POST", "/v1/explain", CALL, false),
     ("POST", "/v1/simulate", CALL, false),
+    ("POST", "/v1/counters/look", CALL, false),
+    ("POST", "/v1/counters/reset", CALL, false),
+    ("POST", "/v1/counters/set?used=1", CALL, false),
     ("GET", "/openapi.json", "", true),
 ];
+
+/// The operations that need a token with the role `write`.
+const WRITING: [&str; 2] = ["/v1/counters/reset", "/v1/counters/set?used=1"];
 
 const CALL: &str =
     r#"{"domain": "shop", "descriptors": [{"entries": [{"key": "user", "value": "ann"}]}]}"#;
@@ -113,12 +119,13 @@ async fn every_operation_is_closed_to_all_but_holders_of_a_token() {
     let [ann, bob, eve, wrong] = [ANN, BOB, EVE, "x"].map(bearer);
     for (method, path, body, is_open) in OPERATIONS {
         let closed = |status: u16| if is_open { 200 } else { status };
+        let read = if WRITING.contains(&path) { 403 } else { 200 };
         for (name, headers, expected) in [
             ("no token", vec![], closed(401)),
             ("wrong token", vec![("authorization", &*wrong)], closed(401)),
             ("wrong scheme", vec![("authorization", "Basic YW5uOng=")], closed(401)),
             ("two tokens", vec![("authorization", &*ann), ("authorization", &bob)], closed(401)),
-            ("read", vec![("authorization", &*ann)], 200),
+            ("read", vec![("authorization", &*ann)], read),
             ("write", vec![("authorization", &*bob)], 200),
             ("removed from the file", vec![("authorization", &*eve)], closed(401)),
             ("wrong host", vec![("authorization", &*ann), ("host", "evil.example.com")], 421),
@@ -128,11 +135,11 @@ async fn every_operation_is_closed_to_all_but_holders_of_a_token() {
                 421,
             ),
             ("host in user", vec![("authorization", &*ann), ("host", "localhost@evil.com")], 421),
-            ("own name", vec![("authorization", &*ann), ("host", "Admin.Example.Com:80")], 200),
-            ("address", vec![("authorization", &*ann), ("host", "[::1]:8082")], 200),
+            ("own name", vec![("authorization", &*bob), ("host", "Admin.Example.Com:80")], 200),
+            ("address", vec![("authorization", &*bob), ("host", "[::1]:8082")], 200),
             ("cross-site", vec![("authorization", &*ann), ("sec-fetch-site", "cross-site")], 403),
             ("same-site", vec![("authorization", &*ann), ("sec-fetch-site", "same-site")], 403),
-            ("same-origin", vec![("authorization", &*ann), ("sec-fetch-site", "same-origin")], 200),
+            ("same-origin", vec![("authorization", &*bob), ("sec-fetch-site", "same-origin")], 200),
         ] {
             let reply = office.send(method, path, &headers, body).await;
             assert_eq!(reply.status, expected, "{method} {path} with {name}: {}", reply.text());
@@ -141,6 +148,10 @@ async fn every_operation_is_closed_to_all_but_holders_of_a_token() {
             pass(Duration::from_secs(60)).await;
         }
     }
+}
+
+fn without_query(path: &str) -> String {
+    path.split('?').next().unwrap().to_owned()
 }
 
 /// The headers of every answer.
@@ -183,7 +194,7 @@ async fn every_operation_of_the_document_has_a_row() {
         }
     }
     let rows: BTreeSet<_> =
-        OPERATIONS.iter().map(|row| (row.0.to_owned(), row.1.to_owned())).collect();
+        OPERATIONS.iter().map(|row| (row.0.to_owned(), without_query(row.1))).collect();
     assert_eq!(documented, rows);
     // Every reference leads somewhere.
     let text = document.to_string();
@@ -251,6 +262,11 @@ async fn paths_and_methods_that_do_not_exist_are_problems() {
         ("GET", "/v1/status?x=%22%3Cimg%3E", "x"),
         ("POST", "/v1/explain?x=1", "x"),
         ("POST", "/v1/simulate?limit=1", "limit"),
+        ("POST", "/v1/counters/look?limit=1", "limit"),
+        ("POST", "/v1/counters/reset?used=1", "used"),
+        ("POST", "/v1/counters/set", "used"),
+        ("POST", "/v1/counters/set?used=-1", "used"),
+        ("POST", "/v1/counters/set?used=9007199254740992", "used"),
     ] {
         let reply = office.send(method, path, &[("authorization", &token)], CALL).await;
         assert_eq!(reply.status, 400, "{path}");
@@ -492,4 +508,68 @@ fn a_file_of_tokens_with_a_mistake_ends_the_start() {
     let log = process.log();
     assert!(log.contains("tokens:2") && log.contains("expected `read` or `write`"), "{log}");
     assert!(!log.contains(BOB), "{log}");
+}
+
+/// Changes counters with the token `BOB`.
+async fn change(office: &Office, path: &str, body: &str) -> Reply {
+    office.send("POST", path, &[("authorization", &bearer(BOB))], body).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_counter_is_looked_at_reset_and_set() {
+    let office = Office::open(RULES).await;
+    for status in [200, 200, 200, 429] {
+        assert_eq!(office.hit("user", "ann").await, status);
+    }
+    let reply = office.post("/v1/counters/look", CALL).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let report = reply.json();
+    assert_eq!(
+        (&report["at"], &report["shadowMode"]),
+        (&json!("2026-01-01T00:00:00Z"), &json!(false))
+    );
+    let descriptor = &report["descriptors"][0];
+    assert_eq!(
+        (&descriptor["descriptor"], &descriptor["noLimit"]),
+        (&json!("user=ann"), &Value::Null)
+    );
+    assert_eq!(descriptor["rule"]["name"], "shop.user");
+    let counter = &descriptor["counters"][0];
+    assert_eq!(counter["limit"]["name"], "users");
+    assert_eq!((&counter["effect"], &counter["changed"]), (&json!("enforced"), &Value::Null));
+    assert_eq!(counter["counter"], "shop|user=ann|3600s@1767225600");
+    let found = json!({"used": 4, "remaining": 0, "resetSeconds": 3_600, "bannedSeconds": 0});
+    assert_eq!(counter["found"], found);
+    // A reset has what was there, and takes effect on the next decision.
+    let reset = change(&office, "/v1/counters/reset", CALL).await.json();
+    let counter = &reset["descriptors"][0]["counters"][0];
+    assert_eq!((&counter["found"], &counter["changed"]), (&found, &json!(true)));
+    assert_eq!(office.hit("user", "ann").await, 200);
+    let set = change(&office, "/v1/counters/set?used=3&limit=users", CALL).await.json();
+    assert_eq!(set["descriptors"][0]["counters"][0]["found"]["used"], 1);
+    assert_eq!(office.hit("user", "ann").await, 429);
+    let metrics = office.service.get("/metrics").await.text();
+    for operation in ["look", "reset", "set"] {
+        let labels = format!("{{operation=\"{operation}\",result=\"done\"}}");
+        assert!(metrics.contains(&format!("tollgate_counter_operations_total{labels} 1\n")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_counters_tells_why_it_changes_nothing() {
+    let office = Office::open(RULES).await;
+    let call = |key: &str| CALL.replace("user", key);
+    let reply = change(&office, "/v1/counters/reset", &call("nothing")).await;
+    let report = reply.json();
+    assert_eq!((reply.status, &report["descriptors"][0]["counters"]), (200, &json!([])));
+    let reason = "no rule matches nothing=ann as the first entry";
+    assert_eq!(report["descriptors"][0]["noLimit"], reason);
+    let shadow = change(&office, "/v1/counters/reset", &call("trial")).await.json();
+    assert_eq!(shadow["descriptors"][0]["counters"][0]["effect"], "shadow");
+    let reply = change(&office, "/v1/counters/reset?limit=%1b[2J", CALL).await;
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    let detail = "no limit of these descriptors has this name; expected `users`";
+    assert_eq!(reply.json()["detail"], detail);
+    let reply = office.post("/v1/counters/reset", CALL).await;
+    assert_eq!((reply.status, &reply.json()["type"]), (403, &json!("/problems/read-only")));
 }

@@ -13,6 +13,7 @@ mod bounds;
 mod check;
 mod concurrency;
 mod connections;
+mod counters;
 mod degraded;
 mod deny_cache;
 mod envoy;
