@@ -10,6 +10,7 @@
 //! | `exchange`  | reads bodies and writes answers within the budget                  |
 //! | `state`     | what the operations read                                           |
 //! | `shapes`    | parts of several answers                                           |
+//! | `ui`        | serves the dashboard, which uses the operations                    |
 //! | others      | one operation each                                                 |
 //!
 //! An operation is bounded in time. Only those on counters change what decisions count.
@@ -40,6 +41,7 @@ mod state;
 mod status;
 pub mod tokens;
 mod top;
+mod ui;
 
 pub use self::{
     gate::Gate,
@@ -141,10 +143,11 @@ async fn document(exchange: exchange::Exchange) -> axum::response::Response {
     exchange.send_text(openapi())
 }
 
-/// The routes of the API, behind the gate.
+/// The routes of the API and of the dashboard, behind the gate.
 pub fn routes(admin: Arc<Admin>, gate: Arc<Gate>) -> Router {
     let (router, _) = operations().split_for_parts();
     router
+        .merge(ui::routes())
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::not_found)
         .with_state(admin)

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what is missing: a C compiler to build with and, unless the argument
 # is `build`, an Envoy, a Redis of today, an old Redis, a Valkey, a twemproxy, an
-# nginx, a HAProxy, a Caddy, a promtool and Node to test with. With the argument
-# `count`, a Valgrind and what counts with it instead of these.
+# nginx, a HAProxy, a Caddy, a promtool, Node and a Chromium to test with. With the
+# argument `count`, a Valgrind and what counts with it instead of these.
 # Costs nothing the second time.
 set -eu
 exec </dev/null
@@ -207,6 +207,7 @@ has redis-server || install redis-server
 has curl || install curl
 has openssl || install openssl
 has node || install nodejs
+{ has chromium && has chromedriver; } || install chromium chromium-driver
 has nutcracker || [ -x /usr/sbin/nutcracker ] || install nutcracker
 envoy_works || install_envoy
 old_redis_works || install_old_redis

@@ -14,6 +14,7 @@ use axum::{
 use super::{
     problem::Problem,
     tokens::{Actor, Tokens},
+    ui,
 };
 use crate::{
     counter::{CounterRef, KeyFormat, KeyPart},
@@ -35,9 +36,6 @@ const MOST_FAILURES: u32 = 10;
 /// The most memory for failed logins. The addresses that are idle for longest lose theirs.
 const FAILURE_BYTES: usize = 1 << 20;
 
-/// The operations without a token: nothing in them is secret.
-const OPEN: [&str; 1] = ["/openapi.json"];
-
 /// The headers of every answer. The policy allows the pages of this listener nothing but files
 /// and answers of this listener.
 const HEADERS: [(HeaderName, &str); 4] = [
@@ -45,7 +43,7 @@ const HEADERS: [(HeaderName, &str); 4] = [
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
          img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-         require-trusted-types-for 'script'",
+         require-trusted-types-for 'script'; trusted-types 'none'",
     ),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -100,8 +98,8 @@ impl Gate {
 
     async fn admit(&self, request: &Parts) -> Result<Actor, Denial> {
         self.check_host(&request.uri, &request.headers)?;
-        check_site(&request.headers)?;
-        if OPEN.contains(&request.uri.path()) {
+        check_site(request.uri.path(), &request.headers)?;
+        if is_open(request.uri.path()) {
             return Ok(Actor::default());
         }
         let token = bearer(&request.headers)?;
@@ -190,15 +188,29 @@ fn unauthorized(detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "/problems/unauthorized", detail)
 }
 
-/// Refuses requests that a page of another site causes.
-fn check_site(headers: &HeaderMap) -> Result<(), Denial> {
+/// Whether a path needs no token: nothing there is secret.
+fn is_open(path: &str) -> bool {
+    path == "/openapi.json" || ui::is_file(path)
+}
+
+/// Refuses requests that a page of another site causes, but for the dashboard itself when somebody
+/// follows a link to it.
+fn check_site(path: &str, headers: &HeaderMap) -> Result<(), Denial> {
     let is_own = |site: &HeaderValue| site == "same-origin" || site == "none";
-    if headers.get_all("sec-fetch-site").iter().all(is_own) {
+    if headers.get_all("sec-fetch-site").iter().all(is_own) || path == "/" && is_click(headers) {
         return Ok(());
     }
     let detail = "a page of another site may not use this API";
     let problem = Problem::new(StatusCode::FORBIDDEN, "/problems/cross-site", detail);
     Err(Denial { reason: AdminDenial::CrossSite, problem })
+}
+
+/// Whether a person opens a page in a window of its own. A script could open it again and again,
+/// with wrong tokens, until this address is refused.
+fn is_click(headers: &HeaderMap) -> bool {
+    [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"), ("sec-fetch-user", "?1")]
+        .iter()
+        .all(|(name, value)| headers.get(*name).is_some_and(|found| found == value))
 }
 
 /// The token of `Authorization: Bearer TOKEN`.

@@ -14,6 +14,7 @@ mod check;
 mod concurrency;
 mod connections;
 mod counters;
+mod dashboard;
 mod degraded;
 mod deny_cache;
 mod envoy;

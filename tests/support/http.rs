@@ -92,10 +92,12 @@ pub fn exchange(
     parse(&reply).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
-/// A request after whose reply the server closes the connection.
+/// A request after whose reply the server closes the connection. Its host is `test` unless
+/// `headers` have one.
 pub fn request(method: &str, path: &str, headers: &Headers<'_>, body: &[u8]) -> Vec<u8> {
+    let host = if headers.iter().any(|(name, _)| *name == "host") { "" } else { "host: test\r\n" };
     let mut request =
-        format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n").into_bytes();
+        format!("{method} {path} HTTP/1.1\r\n{host}connection: close\r\n").into_bytes();
     for (name, value) in headers {
         request.extend_from_slice(name.as_bytes());
         request.extend_from_slice(b": ");

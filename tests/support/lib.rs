@@ -4,6 +4,7 @@
 //! ([`tollgate::Tollgate`]) and reach it as a client would.
 
 pub mod application;
+pub mod browser;
 pub mod certificates;
 pub mod check_tap;
 pub mod collector;

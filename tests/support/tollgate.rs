@@ -27,6 +27,7 @@ const GRPC_PORT: u16 = 62_081;
 const HTTP_PORT: u16 = 62_080;
 const DEBUG_PORT: u16 = 62_070;
 const PROMETHEUS_PORT: u16 = 62_090;
+const ADMIN_PORT: u16 = 62_082;
 
 /// A running instance, with its rules in a directory of its own. It is killed when
 /// dropped.
@@ -35,6 +36,8 @@ pub struct Tollgate {
     pub grpc: SocketAddr,
     pub http: SocketAddr,
     pub debug: SocketAddr,
+    /// Nothing listens here unless somebody can have a token.
+    pub admin: SocketAddr,
     /// Nothing listens here unless `USE_PROMETHEUS` is set.
     pub prometheus: SocketAddr,
     process: Process,
@@ -70,6 +73,7 @@ impl Tollgate {
             grpc: address("GRPC_HOST", "GRPC_PORT"),
             http: address("HOST", "PORT"),
             debug,
+            admin: address("ADMIN_HOST", "ADMIN_PORT"),
             prometheus: SocketAddr::new(host.into(), PROMETHEUS_PORT),
             process,
         }
@@ -221,13 +225,16 @@ fn environment(host: Ipv4Addr, settings: &[(&str, &str)]) -> HashMap<String, Str
     let prometheus = format!("{host}:{PROMETHEUS_PORT}");
     let (host, http) = (host.to_string(), HTTP_PORT.to_string());
     let (grpc, debug) = (GRPC_PORT.to_string(), DEBUG_PORT.to_string());
+    let admin = ADMIN_PORT.to_string();
     let defaults = [
         ("HOST", host.as_str()),
         ("GRPC_HOST", &host),
         ("DEBUG_HOST", &host),
+        ("ADMIN_HOST", &host),
         ("PORT", &http),
         ("GRPC_PORT", &grpc),
         ("DEBUG_PORT", &debug),
+        ("ADMIN_PORT", &admin),
         ("PROMETHEUS_ADDR", &prometheus),
         ("LOG_FORMAT", "json"),
         // Longer than Redis ever takes on a machine with other work.
