@@ -48,6 +48,9 @@ pub(super) fn command() -> Command {
         .after_help(short_settings_help())
         .after_long_help(SETTINGS_HELP)
         .args_conflicts_with_subcommands(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .args(flags_of_clap())
         .args(settings())
         .subcommand(serve_command())
         .subcommand(check_command())
@@ -58,6 +61,16 @@ pub(super) fn command() -> Command {
         .subcommand(reset_command())
         .subcommand(set_command())
         .subcommand(migrate_command())
+}
+
+/// The flags that clap adds by itself, but not in the short help, which fits a screen.
+fn flags_of_clap() -> [Arg; 2] {
+    let help = Arg::new("help").short('h').long("help").action(ArgAction::Help);
+    let version = Arg::new("version").short('V').long("version").action(ArgAction::Version);
+    [
+        help.help("Print help (a summary with '-h')").hide_short_help(true),
+        version.help("Print version").hide_short_help(true),
+    ]
 }
 
 /// The end of the short help, with the settings that most users need.

@@ -115,6 +115,7 @@ fn service() -> Service<Memory> {
         max_descriptors: 100,
         invalid: WarningLimiter::new("", ""),
         answers: AnswerSettings::default(),
+        live: None,
         decision_log: None,
         spans: None,
         in_progress: InProgress::default(),
