@@ -68,7 +68,7 @@ fn flags_of_clap() -> [Arg; 2] {
     let help = Arg::new("help").short('h').long("help").action(ArgAction::Help);
     let version = Arg::new("version").short('V').long("version").action(ArgAction::Version);
     [
-        help.help("Print help (a summary with '-h')").hide_short_help(true),
+        help.help("Print help (a summary with '-h')").hide_short_help(true).global(true),
         version.help("Print version").hide_short_help(true),
     ]
 }
