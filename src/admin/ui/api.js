@@ -49,8 +49,7 @@ async function failure(response) {
 	);
 	const detail = [problem.detail ?? `status ${response.status}`, ...mistakes].join('; ');
 	const wait = response.headers.get('retry-after');
-	const advice =
-		ADVICE[problem.type] ?? (wait ? `Possible again in ${wait} s.` : 'The log has more.');
+	const advice = ADVICE[problem.type] ?? (wait ? `Possible again in ${wait} s.` : 'The log has more.');
 	return new Failure(response.status, problem.type ?? '', detail, advice);
 }
 

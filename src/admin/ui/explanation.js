@@ -11,9 +11,7 @@ export function showExplanation(box, report, asked) {
 		report.problem && el('p', {class: 'bad-line'}, value(report.problem, 600)),
 		report.server?.error && el('p', {class: 'bad-line'}, value(report.server.error, 600)),
 		report.difference && el('p', {class: 'bad-line'}, value(report.difference, 600)),
-		report.descriptors.map((descriptor, index) =>
-			describe(descriptor, asked.descriptors[index].entries),
-		),
+		report.descriptors.map((descriptor, index) => describe(descriptor, asked.descriptors[index].entries)),
 	);
 }
 
@@ -42,12 +40,7 @@ function describe(descriptor, entries) {
 
 // The entries with their whole values, on demand.
 function whole(entries) {
-	const parts = entries.map(({key, value: text}, index) => [
-		index ? ', ' : '',
-		value(key),
-		'=',
-		value(text),
-	]);
+	const parts = entries.map(({key, value: text}, index) => [index ? ', ' : '', value(key), '=', value(text)]);
 	return el('span', {class: 'descriptor'}, parts);
 }
 
@@ -82,9 +75,7 @@ function step(level, entry) {
 			'ul',
 			{},
 			tried,
-			level.unlisted
-				? el('li', {class: 'soft'}, `${count(level.unlisted)} more do not match`)
-				: null,
+			level.unlisted ? el('li', {class: 'soft'}, `${count(level.unlisted)} more do not match`) : null,
 		),
 	);
 }
@@ -104,17 +95,7 @@ function ruleFacts(rule) {
 		['rule', el('a', {href: ruleLink(rule.key)}, value(rule.key))],
 		['place', value(rule.place)],
 		['limits', rule.unlimited ? 'none: every request passes' : counters],
-		[
-			'mode',
-			rule.shadowMode
-				? 'shadow_mode: counts and refuses nothing'
-				: rule.quotaMode
-					? 'quota_mode'
-					: 'enforced',
-		],
-		[
-			'to change it',
-			['Edit ', code(rule.place), '; ', code('tollgate check'), ' finds mistakes before you save.'],
-		],
+		['mode', rule.shadowMode ? 'shadow_mode: counts and refuses nothing' : rule.quotaMode ? 'quota_mode' : 'enforced'],
+		['to change it', ['Edit ', code(rule.place), '; ', code('tollgate check'), ' finds mistakes before you save.']],
 	]);
 }

@@ -32,16 +32,10 @@ export function notation(entries) {
 // A page about a call: {domain, descriptors: [{entries}], hitsAddend}. `more` are further
 // parameters.
 export function callLink(path, call, more = {}) {
-	const texts = call.descriptors.map(descriptor =>
-		isPlain(descriptor) ? notation(descriptor.entries) : null,
-	);
+	const texts = call.descriptors.map(descriptor => (isPlain(descriptor) ? notation(descriptor.entries) : null));
 	const parameters = texts.includes(null)
 		? [['call', JSON.stringify(call)]]
-		: [
-				['domain', call.domain],
-				...texts.map(text => ['descriptor', text]),
-				['hits', call.hitsAddend],
-			];
+		: [['domain', call.domain], ...texts.map(text => ['descriptor', text]), ['hits', call.hitsAddend]];
 	return link(path, [...parameters, ...Object.entries(more)]);
 }
 

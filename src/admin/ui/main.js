@@ -9,6 +9,7 @@ import {rule} from './pages/rule.js';
 import {rules} from './pages/rules.js';
 import {refused} from './pages/refused.js';
 import {why} from './pages/why.js';
+import {counters} from './pages/counters.js';
 import {health} from './pages/health.js';
 import {value, words} from './text.js';
 
@@ -18,6 +19,7 @@ const PAGES = {
 	rule: {title: 'Rule', show: rule, within: 'rules'},
 	refused: {title: 'Refused', show: refused},
 	why: {title: 'Why', show: why},
+	counters: {title: 'Counters', show: counters, isShown: session => session.canChangeCounters},
 	health: {title: 'Health', show: health},
 };
 
@@ -63,10 +65,12 @@ async function begin() {
 	const end = new AbortController();
 	const listeners = new Set();
 	const status = await call('v1/status', {signal: end.signal});
+	const {paths} = await call('openapi.json', {signal: end.signal});
 	if (login !== logins) return;
 	session = {
 		end,
 		status,
+		canChangeCounters: status.you.role === 'write' && '/v1/counters/reset' in paths,
 		// Calls the listener with the status, now and whenever it is read.
 		onStatus(signal, listener) {
 			listeners.add(listener);
@@ -109,7 +113,8 @@ async function route() {
 		if (signal.aborted || !session) return;
 	}
 	const {path, parameters} = place();
-	const known = Object.hasOwn(PAGES, path) ? PAGES[path] : PAGES[''];
+	const found = Object.hasOwn(PAGES, path) ? PAGES[path] : PAGES[''];
+	const known = found.isShown && !found.isShown(session) ? PAGES[''] : found;
 	showBar(known.within ?? (known === PAGES[''] ? '' : path), signal);
 	document.title = `${known.title} · tollgate`;
 	fill(main);
@@ -130,8 +135,8 @@ function showLogin(failure) {
 
 function showBar(current, signal) {
 	const links = [];
-	for (const [path, {title, within}] of Object.entries(PAGES)) {
-		if (within !== undefined) continue;
+	for (const [path, {title, within, isShown}] of Object.entries(PAGES)) {
+		if (within !== undefined || (isShown && !isShown(session))) continue;
 		const isHere = path === current;
 		links.push(el('a', {href: `#/${path}`, 'aria-current': isHere && 'page'}, title));
 	}

@@ -21,9 +21,7 @@ export function read(text) {
 	}
 	const said = firstOf(values, value => saidBy(value));
 	const domain = /\bdomain[=:]\s*"?([^\s",}]+)/.exec(text)?.[1];
-	const descriptors = firstOf(values, value =>
-		Array.isArray(value) ? readDescriptors(value) : null,
-	);
+	const descriptors = firstOf(values, value => (Array.isArray(value) ? readDescriptors(value) : null));
 	if (domain && descriptors?.length) return {call: {domain, descriptors}, said};
 	if (said) {
 		return {
@@ -42,9 +40,7 @@ of Envoy, print the whole metadata: %DYNAMIC_METADATA(envoy.filters.http.ratelim
 page Refused has the latest refusals.',
 		};
 	}
-	return values.length
-		? {problem: 'No domain with descriptors is in this JSON.'}
-		: readNotation(text);
+	return values.length ? {problem: 'No domain with descriptors is in this JSON.'} : readNotation(text);
 }
 
 function firstOf(values, find) {
@@ -114,9 +110,7 @@ function findCall(value, depth, budget) {
 function readCall(value, descriptors) {
 	const call = {domain: value.domain, descriptors};
 	// A line of the decision log has the hits of its one descriptor.
-	const hits = Number(
-		value.hitsAddend ?? value.hits_addend ?? (value.descriptors ? 0 : value.hits),
-	);
+	const hits = Number(value.hitsAddend ?? value.hits_addend ?? (value.descriptors ? 0 : value.hits));
 	if (1 < hits) call.hitsAddend = hits;
 	return call;
 }
@@ -164,8 +158,7 @@ function readLimit(limit) {
 // The rule that a refusal named: {key, limit, name, place, remaining, resetSeconds, neverPasses},
 // and whether a policy decided.
 function saidBy(value) {
-	const found =
-		typeof value?.rule === 'string' ? {...value, key: value.rule} : (value?.rule ?? value);
+	const found = typeof value?.rule === 'string' ? {...value, key: value.rule} : (value?.rule ?? value);
 	if (typeof found?.key !== 'string' || typeof found.limit !== 'string') return null;
 	const seconds = Number(found.resetSeconds ?? NaN);
 	return {
@@ -188,22 +181,17 @@ function readNotation(text) {
 		.map(line => line.trim())
 		.filter(Boolean);
 	if (lines.length === 0) return {problem: 'Paste something first.'};
-	const words =
-		1 < lines.length
-			? [lines[0].replace(/^domain\s*:\s*/, ''), ...lines.slice(1)]
-			: wordsOf(lines[0]);
+	const words = 1 < lines.length ? [lines[0].replace(/^domain\s*:\s*/, ''), ...lines.slice(1)] : wordsOf(lines[0]);
 	const [domain, ...texts] = words;
 	if (domain.includes('=') || texts.length === 0) {
 		return {
-			problem:
-				'Expected the domain, and below it a line for each descriptor, such as user=ann,path=/login.',
+			problem: 'Expected the domain, and below it a line for each descriptor, such as user=ann,path=/login.',
 		};
 	}
 	const descriptors = [];
 	for (const line of texts) {
 		const entries = readDescriptor(line);
-		if (!entries)
-			return {problem: `Expected a descriptor such as user=ann,path=/login, not: ${line}`};
+		if (!entries) return {problem: `Expected a descriptor such as user=ann,path=/login, not: ${line}`};
 		descriptors.push({entries});
 	}
 	return {call: {domain, descriptors}, said: null};
@@ -213,10 +201,7 @@ function wordsOf(line) {
 	const words = line.split(/\s+/);
 	const flag = words.indexOf('--domain');
 	const named = flag === -1 ? [] : words.splice(flag, 2).slice(1);
-	return [
-		...named,
-		...words.filter(word => !['tollgate', 'hit', 'explain', '$', 'domain:'].includes(word)),
-	];
+	return [...named, ...words.filter(word => !['tollgate', 'hit', 'explain', '$', 'domain:'].includes(word))];
 }
 
 // The entries of `key=value,key=value`, where `\,` stands for a comma; null if one has no key.

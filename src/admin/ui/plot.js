@@ -111,8 +111,7 @@ function options(width, shown, showValues) {
 		ticks: {show: false},
 		font: '11px system-ui, sans-serif',
 	};
-	const hours = (chart, splits, index, space, step) =>
-		splits.map(split => clock(new Date(1000 * split), step < 60));
+	const hours = (chart, splits, index, space, step) => splits.map(split => clock(new Date(1000 * split), step < 60));
 	return {
 		width,
 		height: HEIGHT,

@@ -10,18 +10,10 @@ export function table({caption, columns, key, empty, rowClass = () => ''}) {
 	const head = el(
 		'tr',
 		{},
-		columns.map(column =>
-			el('th', {scope: 'col', class: column.kind, title: column.hint}, column.title),
-		),
+		columns.map(column => el('th', {scope: 'col', class: column.kind, title: column.hint}, column.title)),
 	);
 	const body = el('tbody');
-	const grid = el(
-		'table',
-		{},
-		el('caption', {class: 'hidden'}, caption),
-		el('thead', {}, head),
-		body,
-	);
+	const grid = el('table', {}, el('caption', {class: 'hidden'}, caption), el('thead', {}, head), body);
 	const element = el('div', {class: 'table'}, grid);
 	const rows = new Map();
 

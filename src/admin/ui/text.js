@@ -28,10 +28,9 @@ export function printable(text) {
 // A value as JSON in which all hidden characters are escaped.
 export function printableJson(value) {
 	return JSON.stringify(value).replace(HIDDEN, text =>
-		Array.from(
-			{length: text.length},
-			(_, index) => `\\u${text.charCodeAt(index).toString(16).padStart(4, '0')}`,
-		).join(''),
+		Array.from({length: text.length}, (_, index) => `\\u${text.charCodeAt(index).toString(16).padStart(4, '0')}`).join(
+			'',
+		),
 	);
 }
 

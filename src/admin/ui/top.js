@@ -21,9 +21,7 @@ const TOPS = [
 // The descriptors with most hits, side by side. `query` selects some of them.
 export function topCards(signal, query = {}) {
 	let span = '10m';
-	const grids = TOPS.map(({by, title, none}) =>
-		topTable(by, title, none, query.rule !== undefined),
-	);
+	const grids = TOPS.map(({by, title, none}) => topTable(by, title, none, query.rule !== undefined));
 	const refresh = every('top', 3, signal, async () => {
 		const asked = span;
 		const answers = await Promise.all(

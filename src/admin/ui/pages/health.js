@@ -55,25 +55,15 @@ export function health(main, {session, signal}) {
 }
 
 function showInstance(box, status) {
-	const problems = status.problems.map(problem =>
-		el('p', {class: 'bad-line'}, value(problem, 400)),
-	);
+	const problems = status.problems.map(problem => el('p', {class: 'bad-line'}, value(problem, 400)));
 	fill(
 		box,
 		problems,
 		facts([
-			[
-				'state',
-				status.ready ? state('good', 'ready to receive requests') : state('bad', 'not ready'),
-			],
+			['state', status.ready ? state('good', 'ready to receive requests') : state('bad', 'not ready')],
 			['version', status.version],
 			['started', age(status.startedAt, status.now)],
-			[
-				'shadow mode',
-				status.shadowMode
-					? state('warn', 'SHADOW_MODE: no request is refused')
-					: state('idle', 'off'),
-			],
+			['shadow mode', status.shadowMode ? state('warn', 'SHADOW_MODE: no request is refused') : state('idle', 'off')],
 			['you', [value(status.you.name, 64), ` may ${status.you.role}`]],
 		]),
 	);
@@ -81,11 +71,7 @@ function showInstance(box, status) {
 
 function showRules(box, {rules, now}) {
 	const rejected = rules.rejected && [
-		el(
-			'p',
-			{class: 'bad-line'},
-			'Newer rules were rejected. These stay in force until the mistakes are corrected:',
-		),
+		el('p', {class: 'bad-line'}, 'Newer rules were rejected. These stay in force until the mistakes are corrected:'),
 		el(
 			'pre',
 			{},
@@ -115,15 +101,11 @@ function showStore(box, {store, policies}) {
 			['state', store.answers ? state('good', 'answers') : state('bad', 'does not answer')],
 			[
 				'without it',
-				policies.default
-					? `ON_ERROR=${policies.default}`
-					: 'requests fail, unless their limit has an on_error',
+				policies.default ? `ON_ERROR=${policies.default}` : 'requests fail, unless their limit has an on_error',
 			],
 			...policies.decided.map(({policy, limits}) => [
 				`policy ${policy}`,
-				limits
-					? state('warn', `${count(limits)} limits since the start`)
-					: state('idle', 'has decided none'),
+				limits ? state('warn', `${count(limits)} limits since the start`) : state('idle', 'has decided none'),
 			]),
 			...memoryFacts(store.memory),
 		]),
@@ -134,9 +116,6 @@ function memoryFacts(memory) {
 	if (!memory) return [];
 	return [
 		['counters in memory', `${count(memory.counters)}, ${bytes(memory.bytes)}`],
-		[
-			'evicted',
-			memory.evicted ? state('warn', `${count(memory.evicted)} before they expired`) : '0',
-		],
+		['evicted', memory.evicted ? state('warn', `${count(memory.evicted)} before they expired`) : '0'],
 	];
 }

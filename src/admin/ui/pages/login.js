@@ -36,8 +36,7 @@ export function login(main, failure, onToken) {
 		el('button', {type: 'submit'}, 'Log in'),
 	);
 	const said =
-		failure &&
-		el('p', {class: 'bad-line', role: 'alert'}, words(failure.detail, 400), '. ', advice(failure));
+		failure && el('p', {class: 'bad-line', role: 'alert'}, words(failure.detail, 400), '. ', advice(failure));
 	fill(
 		main,
 		el(

@@ -57,8 +57,7 @@ export function overview(main, {session, signal}) {
 	every('rules', 5, signal, async () => {
 		view.rules = await allRules({}, signal);
 		const refusing = view.rules.filter(
-			item =>
-				0 < (item.hits.lastMinute?.refused ?? 0) || 0 < (item.hits.lastMinute?.wouldRefuse ?? 0),
+			item => 0 < (item.hits.lastMinute?.refused ?? 0) || 0 < (item.hits.lastMinute?.wouldRefuse ?? 0),
 		);
 		const weight = ({hits: {lastMinute}}) => 1e6 * lastMinute.refused + lastMinute.wouldRefuse;
 		limits.update(refusing.sort((a, b) => weight(b) - weight(a)).slice(0, 10));
@@ -89,12 +88,7 @@ function makeTiles() {
 		const note = el('span', {class: 'soft'});
 		tiles[name] = {number, note};
 		list.append(
-			el(
-				'div',
-				{class: name},
-				el('dt', {}, title),
-				el('dd', {}, number, el('span', {class: 'unit'}, ' hits/s'), note),
-			),
+			el('div', {class: name}, el('dt', {}, title), el('dd', {}, number, el('span', {class: 'unit'}, ' hits/s'), note)),
 		);
 	}
 	return {element: list, tiles};
@@ -106,10 +100,7 @@ function answer({headline, notes, tiles, status, minute, average, rules}) {
 	const all = minute.passed + minute.refused;
 	for (const [name, {number, note}] of Object.entries(tiles.tiles)) {
 		setText(number, rate(minute[name]));
-		setText(
-			note,
-			average ? `${rate(average[name])} on average of ${average.span}` : 'in the last minute',
-		);
+		setText(note, average ? `${rate(average[name])} on average of ${average.span}` : 'in the last minute');
 	}
 	const isRefusing = 0 < minute.refused;
 	headline.className = `headline ${isRefusing ? 'refusing' : ''}`;
@@ -131,8 +122,7 @@ function refusing(minute, all, average) {
 function alarms(status, minute) {
 	const lines = [];
 	if (status.shadowMode) lines.push('SHADOW_MODE is on: no request is refused.');
-	if (!status.store.answers)
-		lines.push(['The counter store does not answer: ', value(status.store.problem ?? '')]);
+	if (!status.store.answers) lines.push(['The counter store does not answer: ', value(status.store.problem ?? '')]);
 	if (0 < minute.byPolicy) lines.push('Policies of on_error decide in place of the counter store.');
 	if (status.rules.rejected)
 		lines.push(['Newer rules were rejected; ', el('a', {href: '#/health'}, 'the mistakes'), '.']);
@@ -169,9 +159,7 @@ function stateCard(session, signal) {
 				['instance', status.ready ? state('good', 'ready') : state('bad', 'not ready')],
 				[
 					'counter store',
-					store.answers
-						? state('good', `${store.kind} answers`)
-						: state('bad', `${store.kind} does not answer`),
+					store.answers ? state('good', `${store.kind} answers`) : state('bad', `${store.kind} does not answer`),
 				],
 				[
 					'policies',
@@ -189,9 +177,7 @@ function stateCard(session, signal) {
 				['in force', rules.loadedAt ? ['loaded ', age(rules.loadedAt, status.now)] : null],
 				[
 					'newer rules',
-					rules.rejected
-						? el('a', {href: '#/health', class: 'state bad'}, 'rejected')
-						: state('good', 'none rejected'),
+					rules.rejected ? el('a', {href: '#/health', class: 'state bad'}, 'rejected') : state('good', 'none rejected'),
 				],
 				['version', status.version],
 				['started', age(status.startedAt, status.now)],

@@ -138,17 +138,8 @@ function ruleCell(item) {
 		item.limit.name && [' (', words(item.limit.name, 40), ')'],
 	);
 	const policy =
-		item.policy &&
-		el(
-			'span',
-			{class: 'tag would', title: 'The counter store did not answer'},
-			`policy ${item.policy}`,
-		);
+		item.policy && el('span', {class: 'tag would', title: 'The counter store did not answer'}, `policy ${item.policy}`);
 	if (!item.rule) return el('div', {}, 'limit of the request', policy, limit);
-	const link = el(
-		'a',
-		{href: ruleLink(item.rule.name), title: item.rule.place},
-		shortValue(item.rule.name, 64),
-	);
+	const link = el('a', {href: ruleLink(item.rule.name), title: item.rule.place}, shortValue(item.rule.name, 64));
 	return el('div', {}, link, policy, limit);
 }

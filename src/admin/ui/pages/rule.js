@@ -35,10 +35,7 @@ export function rule(main, {session, parameters, signal}) {
 		if (!items.some(item => item.rule.name === name)) items = await allRules({}, signal);
 		const found = items.find(item => item.rule.name === name);
 		if (!found) {
-			fill(
-				about,
-				empty('No rule in force has this name.', 'It may have been renamed: see the page Rules.'),
-			);
+			fill(about, empty('No rule in force has this name.', 'It may have been renamed: see the page Rules.'));
 			return;
 		}
 		showFacts(about, found);
@@ -119,8 +116,7 @@ function showSlider(box, name, limit, signal) {
 			{
 				title: 'descriptor',
 				kind: 'fixed',
-				cell: client =>
-					el('a', {href: whyLink(client.item)}, descriptor(client.item.entries, client.item.cut)),
+				cell: client => el('a', {href: whyLink(client.item)}, descriptor(client.item.entries, client.item.cut)),
 			},
 			{
 				title: `hits in ${unit}`,
@@ -187,14 +183,7 @@ counts what it would refuse.`,
 	});
 	fill(
 		box,
-		el(
-			'div',
-			{class: 'trial'},
-			el('label', {for: 'trial'}, 'A limit of'),
-			number,
-			`in ${unit}`,
-			slider,
-		),
+		el('div', {class: 'trial'}, el('label', {for: 'trial'}, 'A limit of'), number, `in ${unit}`, slider),
 		sentence,
 		grid.element,
 		basis,

@@ -50,9 +50,7 @@ export function rules(main, {parameters, signal}) {
 	function show() {
 		const wanted = find.value.toLowerCase();
 		const found = items.filter(({rule, limits}) =>
-			[rule.name, rule.place, ...limits.map(it => it.text)].some(text =>
-				text.toLowerCase().includes(wanted),
-			),
+			[rule.name, rule.place, ...limits.map(it => it.text)].some(text => text.toLowerCase().includes(wanted)),
 		);
 		const sorted = found.toSorted((a, b) => ORDERS[order](b) - ORDERS[order](a));
 		grid.update(sorted.slice(0, MOST_ROWS));
@@ -90,11 +88,7 @@ export function rules(main, {parameters, signal}) {
 			pick,
 			grid.element,
 			note,
-			el(
-				'p',
-				{class: 'soft'},
-				'Counts of hits: in the last minute, and all since the rule was loaded.',
-			),
+			el('p', {class: 'soft'}, 'Counts of hits: in the last minute, and all since the rule was loaded.'),
 		),
 	);
 	every('rules', 3, signal, async () => {

@@ -16,13 +16,7 @@ export function why(main, {session, parameters, signal}) {
 	const result = el('div');
 	fill(main, el('h1', {}, 'Why'), pasteCard('why', 'Explain', asked), result);
 	if (!asked) {
-		fill(
-			result,
-			empty(
-				'Paste a refusal above, or choose one on the page Refused.',
-				'Nothing is counted by this.',
-			),
-		);
+		fill(result, empty('Paste a refusal above, or choose one on the page Refused.', 'Nothing is counted by this.'));
 		return;
 	}
 	const verdict = el('p', {class: 'headline'});
@@ -44,7 +38,11 @@ export function why(main, {session, parameters, signal}) {
 more than 128 bytes: its counter is another one. Paste the metadata of the refusal to see that.',
 				),
 		),
-		card('Now', null, standing.element),
+		card(
+			'Now',
+			session.canChangeCounters && el('a', {href: callLink('counters', asked)}, 'its counters: look, reset, set'),
+			standing.element,
+		),
 		path,
 	);
 	showThen(then, parameters, asked, signal);
@@ -100,8 +98,7 @@ async function showThen(box, parameters, asked, signal) {
 	} catch {
 		return;
 	}
-	if (!found || JSON.stringify(found.entries) !== JSON.stringify(asked.descriptors[0].entries))
-		return;
+	if (!found || JSON.stringify(found.entries) !== JSON.stringify(asked.descriptors[0].entries)) return;
 	fill(
 		box,
 		el(
@@ -110,20 +107,14 @@ async function showThen(box, parameters, asked, signal) {
 			'Refused at ',
 			timeOfDay(found.at),
 			' by ',
-			found.rule
-				? el('a', {href: ruleLink(found.rule.name)}, value(found.rule.name))
-				: 'the limit of the request',
+			found.rule ? el('a', {href: ruleLink(found.rule.name)}, value(found.rule.name)) : 'the limit of the request',
 			found.rule && [' at ', code(found.rule.place)],
 			': ',
 			words(found.limit.text),
 			found.limit.name && [' (', words(found.limit.name), ')'],
 			`; it asked for ${count(found.hits)} hit${found.hits === 1 ? '' : 's'} with ${count(found.remaining)} left`,
-			found.waitSeconds === null
-				? ', and never passes'
-				: `, and could pass after ${duration(found.waitSeconds)}`,
-			found.policy
-				? `; the policy ${found.policy} decided, because the counter store did not answer`
-				: null,
+			found.waitSeconds === null ? ', and never passes' : `, and could pass after ${duration(found.waitSeconds)}`,
+			found.policy ? `; the policy ${found.policy} decided, because the counter store did not answer` : null,
 			'.',
 		),
 	);
@@ -134,8 +125,7 @@ function rows(simulation, asked) {
 	const list = [];
 	for (const [index, descriptor] of simulation.descriptors.entries()) {
 		const {entries} = asked.descriptors[index];
-		if (descriptor.limits.length === 0)
-			list.push({id: `${index}`, entries, descriptor, limit: null});
+		if (descriptor.limits.length === 0) list.push({id: `${index}`, entries, descriptor, limit: null});
 		for (const [place, limit] of descriptor.limits.entries()) {
 			list.push({id: `${index} ${place}`, entries, descriptor, limit});
 		}
@@ -176,9 +166,7 @@ function standingTable() {
 			{
 				title: 'result',
 				cell: row =>
-					row.limit?.over
-						? el('span', {class: 'state bad'}, 'over')
-						: el('span', {class: 'state good'}, 'passes'),
+					row.limit?.over ? el('span', {class: 'state bad'}, 'over') : el('span', {class: 'state good'}, 'passes'),
 			},
 		],
 		key: row => row.id,
@@ -192,11 +180,7 @@ function limitText(limit) {
 
 function sentence(simulation, status) {
 	if (simulation.policies.length) {
-		return [
-			'The counter store does not answer: the policy ',
-			simulation.policies.join(' and '),
-			' decides.',
-		];
+		return ['The counter store does not answer: the policy ', simulation.policies.join(' and '), ' decides.'];
 	}
 	const first = simulation.descriptors.flatMap(it => it.limits).find(limit => limit.over);
 	const limit = first && [
@@ -208,9 +192,7 @@ function sentence(simulation, status) {
 		return [
 			'It would be refused now: ',
 			...limit,
-			first.bannedSeconds
-				? `, and a penalty refuses everything for ${duration(first.bannedSeconds)}.`
-				: '.',
+			first.bannedSeconds ? `, and a penalty refuses everything for ${duration(first.bannedSeconds)}.` : '.',
 		];
 	}
 	if (simulation.wouldRefuse) {
