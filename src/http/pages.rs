@@ -188,7 +188,10 @@ mod tests {
     use super::*;
     use crate::{
         budget::Budget,
-        http::{page_places::MAX_READERS, server},
+        http::{
+            page_places::MAX_READERS,
+            server::{self, Arrived},
+        },
         listen::{ConnectionBounds, Listener, Purpose},
         metrics::Metrics,
     };
@@ -287,14 +290,18 @@ mod tests {
         client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         let readers = readers();
         let places = readers.places.clone();
-        let page = async move |Extension(share)| readers.show(share, "text/plain", endless_text());
+        let page = async move |Extension(Arrived { share, .. })| {
+            readers.show(share, "text/plain", endless_text())
+        };
         let router = Router::new().fallback(page);
         let budget = Budget::new(1 << 20, Arc::new(Metrics::new(0.8)));
         let (_running, stop) = watch::channel(false);
         let server = server::Server { router, budget, encryption: None };
         let server = tokio::spawn(server.serve(listener, stop));
+        let begin = Instant::now();
         while places.taken() == 0 {
             sleep(Duration::from_millis(1)).await;
+            assert!(begin.elapsed() < READ_TIMEOUT, "no page is sent");
         }
         let begin = Instant::now();
         while 0 < places.taken() {
