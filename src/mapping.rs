@@ -239,7 +239,7 @@ impl Mapping {
                 (Err(_), Some(default)) => default.clone(),
                 (Err(why), None) => {
                     let source = self.sources[*source].source.clone();
-                    if let Some(error) = source.required() {
+                    if let Some(error) = MappingError::of_missing(&source) {
                         return Err(error);
                     }
                     return Ok(Err(Missing { key: key.clone(), source, why }));

@@ -47,6 +47,15 @@ impl MappingError {
     pub const NAMES: [&str; 7] =
         ["no_method", "no_uri", "no_host", "no_scheme", "no_address", "bad_address", "too_long"];
 
+    /// The error for a request without a value of `source`, if every request should have one.
+    pub(super) fn of_missing(source: &Source) -> Option<Self> {
+        match source {
+            Source::Host => Some(Self::NoHost),
+            Source::Scheme => Some(Self::NoScheme),
+            _ => None,
+        }
+    }
+
     /// A name of the reason, for statistics.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr};
 
 use bytes::Bytes;
 
-use super::{MappingError, claim::ClaimPath, host, path};
+use super::{claim::ClaimPath, host, path};
 
 /// The part of a request that is the value of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,15 +64,6 @@ impl Source {
             Self::Claim { path, .. } => path.as_str(),
             Self::Constant(_) => return None,
         })
-    }
-
-    /// The error for a request without a value, if every request should have one.
-    pub(super) fn required(&self) -> Option<MappingError> {
-        match self {
-            Self::Host => Some(MappingError::NoHost),
-            Self::Scheme => Some(MappingError::NoScheme),
-            _ => None,
-        }
     }
 
     /// The spelling in which the source has the value `text`.
