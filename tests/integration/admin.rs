@@ -237,7 +237,7 @@ async fn paths_and_methods_that_do_not_exist_are_problems() {
     let office = Office::open(RULES).await;
     let token = bearer(ANN);
     for (method, path, status) in [
-        ("GET", "/", 404),
+        ("GET", "/v2", 404),
         ("GET", "/v1/", 404),
         ("GET", "/v1/rules/", 404),
         ("GET", "/json", 404),
