@@ -73,7 +73,7 @@ impl<S: Store> Authorization for ExtAuthz<S> {
     async fn check(&self, call: Call<CheckRequest>) -> Result<Reply<CheckResponse>, Status> {
         let (counted, traced) = (CountedMethod::ExtAuthz, GrpcMethod::Check);
         let headers = call.metadata().as_ref();
-        let observed =
+        let mut observed =
             ObservedCall::start(&self.service, counted, traced, headers, call.remote_addr());
         let proxy = call.remote_addr().map(|address| address.ip());
         let answer = pin!(self.answer(call.into_inner(), proxy, observed.timeout));

@@ -60,7 +60,7 @@ impl<S: Store> RateLimitService for Grpc<S> {
         let Self(service) = self;
         let (counted, traced) = (CountedMethod::ShouldRateLimit, GrpcMethod::ShouldRateLimit);
         let (headers, peer) = (call.metadata().as_ref(), call.remote_addr());
-        let observed = ObservedCall::start(service, counted, traced, headers, peer);
+        let mut observed = ObservedCall::start(service, counted, traced, headers, peer);
         let answer = pin!(answer(service, call.into_inner(), observed.timeout));
         Ok(Reply::new(observed.answer(answer).await?))
     }

@@ -49,19 +49,19 @@ impl<'a> ObservedCall<'a> {
     }
 
     /// Ends with the answer. It is pinned, because a future that is moved takes room in the
-    /// futures around it each time.
+    /// futures around it each time. A cancelled answer has to be dropped before this call, whose
+    /// span ends last.
     pub async fn answer<T>(
-        self,
+        &mut self,
         answer: Pin<&mut impl Future<Output = Result<T, RequestError>>>,
     ) -> Result<T, Status> {
-        let Self { mut watch, span, timeout: _ } = self;
-        let result = match &span {
+        let result = match &self.span {
             None => answer.await,
             Some(span) => span.instrument(answer).await,
         };
-        watch.end();
+        self.watch.end();
         let result = result.map_err(Status::from);
-        if let Some(span) = span {
+        if let Some(span) = self.span.take() {
             match &result {
                 Ok(_) => span.end_grpc(tonic::Code::Ok.into(), None),
                 Err(status) => span.end_grpc(status.code().into(), Some(status.message())),

@@ -50,7 +50,7 @@ impl<S: Store> Caller<S> {
     async fn reply(&self, request: &Request, headers: &HeaderMap) -> Result<Bytes, Status> {
         let service = &*self.service;
         let (counted, traced) = (CountedMethod::ShouldRateLimit, GrpcMethod::ShouldRateLimit);
-        let observed =
+        let mut observed =
             ObservedCall::start(service, counted, traced, headers, self.peer.remote_addr);
         let timeout = observed.timeout;
         let answer = pin!(async {
