@@ -8,7 +8,8 @@ use base64::{
     alphabet::URL_SAFE,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::absent::Absent;
 
@@ -50,7 +51,7 @@ pub(super) fn find(encoded: &[u8], path: &ClaimPath) -> Result<Vec<u8>, Absent> 
         return Err(Absent::NotJson);
     }
     let mut reader = serde_json::Deserializer::from_slice(&json);
-    let member = Walk::to(path.as_str()).deserialize(&mut reader).map_err(|_| Absent::NotJson)?;
+    let member = Walk(path.as_str()).deserialize(&mut reader).map_err(|_| Absent::NotJson)?;
     reader.end().map_err(|_| Absent::NotJson)?;
     match member {
         Member::Absent => Err(Absent::NoClaim),
@@ -66,33 +67,39 @@ enum Member {
     Text(String),
 }
 
-/// Reads the member at a path below a value, and skips all others without keeping them. Of
+impl Member {
+    fn of_json(json: &str) -> serde_json::Result<Self> {
+        Ok(match json.as_bytes().first() {
+            Some(b'"') => Self::Text(serde_json::from_str(json)?),
+            Some(b't' | b'f') => Self::Text(json.to_owned()),
+            Some(b'-' | b'0'..=b'9') => Self::Text(number(json)),
+            _ => Self::Other,
+        })
+    }
+}
+
+/// One text for all spellings of a number. A number that no integer or float has exactly is
+/// left as it is written, so that it does not become the value of another one.
+fn number(json: &str) -> String {
+    if json.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) {
+        return json.to_owned();
+    }
+    match json.parse::<f64>().map(|float| float.to_string()) {
+        Ok(text) if significant_digits(&text) == significant_digits(json) => text,
+        _ => json.to_owned(),
+    }
+}
+
+fn significant_digits(number: &str) -> String {
+    let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    digits.trim_matches('0').to_owned()
+}
+
+/// Reads the member at this path below a value, and skips all others without keeping them. Of
 /// members with the same name, the last one counts, as for most readers of JSON.
 #[derive(Clone, Copy)]
-struct Walk<'p> {
-    /// The path that is left; `None` at the member itself.
-    path: Option<&'p str>,
-}
-
-impl<'p> Walk<'p> {
-    fn to(path: &'p str) -> Self {
-        Self { path: Some(path) }
-    }
-
-    fn scalar(self, text: impl ToString) -> Member {
-        match self.path {
-            Some(_) => Member::Absent,
-            None => Member::Text(text.to_string()),
-        }
-    }
-
-    fn other(self) -> Member {
-        match self.path {
-            Some(_) => Member::Absent,
-            None => Member::Other,
-        }
-    }
-}
+struct Walk<'p>(&'p str);
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {
     type Value = Member;
@@ -102,6 +109,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
     }
 }
 
+/// Only an object has members.
 impl<'de> Visitor<'de> for Walk<'_> {
     type Value = Member;
 
@@ -109,50 +117,50 @@ impl<'de> Visitor<'de> for Walk<'_> {
         f.write_str("any value")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Member, E> {
-        Ok(self.scalar(text))
+    fn visit_str<E>(self, _: &str) -> Result<Member, E> {
+        Ok(Member::Absent)
     }
 
-    fn visit_bool<E>(self, flag: bool) -> Result<Member, E> {
-        Ok(self.scalar(flag))
+    fn visit_bool<E>(self, _: bool) -> Result<Member, E> {
+        Ok(Member::Absent)
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Member, E> {
-        Ok(self.scalar(number))
+    fn visit_u64<E>(self, _: u64) -> Result<Member, E> {
+        Ok(Member::Absent)
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Member, E> {
-        Ok(self.scalar(number))
+    fn visit_i64<E>(self, _: i64) -> Result<Member, E> {
+        Ok(Member::Absent)
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Member, E> {
-        Ok(self.scalar(number))
+    fn visit_f64<E>(self, _: f64) -> Result<Member, E> {
+        Ok(Member::Absent)
     }
 
     fn visit_unit<E>(self) -> Result<Member, E> {
-        Ok(self.other())
+        Ok(Member::Absent)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Member, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(self.other())
+        Ok(Member::Absent)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Member, A::Error> {
         let (mut by_whole_path, mut by_first_name) = (None, Member::Absent);
-        while let Some(name) = map.next_key_seed(NameIn(self.path))? {
+        while let Some(name) = map.next_key_seed(NameIn(self.0))? {
             match name {
-                Name::WholePath => by_whole_path = Some(map.next_value_seed(Walk { path: None })?),
-                Name::First(rest) => by_first_name = map.next_value_seed(Walk::to(rest))?,
+                Name::WholePath => {
+                    let json = map.next_value::<&RawValue>()?.get();
+                    by_whole_path = Some(Member::of_json(json).map_err(A::Error::custom)?);
+                }
+                Name::First(rest) => by_first_name = map.next_value_seed(Walk(rest))?,
                 Name::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Ok(match self.path {
-            Some(_) => by_whole_path.unwrap_or(by_first_name),
-            None => Member::Other,
-        })
+        Ok(by_whole_path.unwrap_or(by_first_name))
     }
 }
 
@@ -165,7 +173,7 @@ enum Name<'p> {
 }
 
 /// Reads the name of a member, which may be on this path.
-struct NameIn<'p>(Option<&'p str>);
+struct NameIn<'p>(&'p str);
 
 impl<'de, 'p> DeserializeSeed<'de> for NameIn<'p> {
     type Value = Name<'p>;
@@ -183,7 +191,7 @@ impl<'p> Visitor<'_> for NameIn<'p> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Name<'p>, E> {
-        let Some(path) = self.0 else { return Ok(Name::Other) };
+        let path = self.0;
         if name == path {
             return Ok(Name::WholePath);
         }
@@ -223,6 +231,31 @@ mod tests {
         check(r#"{"n":[1,{"n":2}]}"#, "n", Err(Absent::ClaimKind));
         check(r#"{"n":{"n":2}}"#, "n", Err(Absent::ClaimKind));
         check(r#"{"m":{"n":2}}"#, "n", Err(Absent::NoClaim));
+    }
+
+    #[test]
+    fn numbers_that_differ_have_different_values() {
+        check(r#"{"n":18446744073709551616}"#, "n", Ok("18446744073709551616"));
+        check(r#"{"n":18446744073709551617}"#, "n", Ok("18446744073709551617"));
+        check(r#"{"n":-9223372036854775809}"#, "n", Ok("-9223372036854775809"));
+        check(r#"{"n":18446744073709551617.0}"#, "n", Ok("18446744073709551617.0"));
+        check(r#"{"n":0.10000000000000000001}"#, "n", Ok("0.10000000000000000001"));
+        check(r#"{"n":1e999}"#, "n", Ok("1e999"));
+        check(r#"{"n":1e-999}"#, "n", Ok("1e-999"));
+    }
+
+    #[test]
+    fn spellings_of_a_number_have_one_value() {
+        for number in ["15.0", "1.5e1", "1.50E+1", "150e-1", "0.15e2"] {
+            check(&format!(r#"{{"n":{number}}}"#), "n", Ok("15"));
+        }
+        check(r#"{"n":0.30000000000000004}"#, "n", Ok("0.30000000000000004"));
+        check(r#"{"n":-0.50}"#, "n", Ok("-0.5"));
+        check(r#"{"n":1e2}"#, "n", Ok("100"));
+        check(r#"{"n":0.0}"#, "n", Ok("0"));
+        check(r#"{"n": 7 }"#, "n", Ok("7"));
+        check(r#"{"s":"\ud800","n":1}"#, "s", Err(Absent::NotJson));
+        check(r#"{"n":false}"#, "n", Ok("false"));
     }
 
     #[test]
