@@ -186,7 +186,8 @@ impl Mapping {
     /// # Errors
     ///
     /// If the mapping needs a part of the request that every request has, and the proxy did not
-    /// send it; if the address of the client is none; or if a value is too long.
+    /// send it; if the address of the client is none; if an absolute URI has a delimiter in its
+    /// host; or if a value is too long.
     pub fn map(&self, request: &HttpRequest<'_>) -> Result<Mapped, MappingError> {
         let MappingCourse::Descriptors(mapped) = self.explain(request)? else {
             return Ok(Mapped::Skipped);

@@ -25,6 +25,12 @@ pub enum MappingError {
         "the address of the client is missing, expected the proxy to send it in X-Forwarded-For"
     )]
     NoAddress,
+    /// The host of an absolute URI has a delimiter, which a client has sent.
+    #[error(
+        "the host in the URI of the request has `?`, `#` or `@`, expected a name or an address, \
+         and no user"
+    )]
+    BadAuthority,
     /// The entry of `X-Forwarded-For` that should be the client is no address.
     #[error(
         "the entry of X-Forwarded-For at position {position} from the right is `{}`, expected an IP \
@@ -44,8 +50,16 @@ pub enum MappingError {
 
 impl MappingError {
     /// Every result of [`Self::name`].
-    pub const NAMES: [&str; 7] =
-        ["no_method", "no_uri", "no_host", "no_scheme", "no_address", "bad_address", "too_long"];
+    pub const NAMES: [&str; 8] = [
+        "no_method",
+        "no_uri",
+        "no_host",
+        "no_scheme",
+        "no_address",
+        "bad_authority",
+        "bad_address",
+        "too_long",
+    ];
 
     /// The error for a request without a value of `source`, if every request should have one.
     pub(super) fn of_missing(source: &Source) -> Option<Self> {
@@ -64,6 +78,7 @@ impl MappingError {
             Self::NoHost => "no_host",
             Self::NoScheme => "no_scheme",
             Self::NoAddress => "no_address",
+            Self::BadAuthority => "bad_authority",
             Self::BadAddress { .. } => "bad_address",
             Self::TooLong(_) => "too_long",
         }

@@ -1,5 +1,7 @@
 //! The parts of a request target.
 
+use super::MappingError;
+
 /// The parts of a request target, which may be an absolute URI.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Target<'a> {
@@ -11,22 +13,31 @@ pub(super) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    pub(super) fn split(target: &'a [u8]) -> Self {
-        // A client does not send a fragment, but Go's proxies pass one on.
-        let (target, _) = split_at_byte(target, |byte| byte == b'#');
-        let (before_query, query) = split_at_byte(target, |byte| byte == b'?');
-        let query = query.get(1..);
-        let Some((scheme, rest)) = split_scheme(before_query) else {
-            return Self { scheme: None, authority: None, path: before_query, query };
+    /// # Errors
+    ///
+    /// If the authority of an absolute URI has a delimiter.
+    pub(super) fn split(target: &'a [u8]) -> Result<Self, MappingError> {
+        let Some((scheme, rest)) = split_scheme(target) else {
+            let (path, query) = split_path(target);
+            return Ok(Self { scheme: None, authority: None, path, query });
         };
-        let (authority, path) = split_at_byte(rest, |byte| byte == b'/');
-        // The name and password in front of a host are not part of it.
-        let host = match authority.iter().rposition(|byte| *byte == b'@') {
-            Some(at) => &authority[at + 1..],
-            None => authority,
-        };
-        Self { scheme: Some(scheme), authority: Some(host), path, query }
+        // Proxies put the `Host` of the client there, and serve the path behind the first slash.
+        // A delimiter before it would hide that path, and the end of the host.
+        let (authority, rest) = split_at_byte(rest, |byte| byte == b'/');
+        if authority.iter().any(|byte| b"?#@".contains(byte)) {
+            return Err(MappingError::BadAuthority);
+        }
+        let (path, query) = split_path(rest);
+        Ok(Self { scheme: Some(scheme), authority: Some(authority), path, query })
     }
+}
+
+/// The path and the query.
+fn split_path(target: &[u8]) -> (&[u8], Option<&[u8]>) {
+    // A client does not send a fragment, but Go's proxies pass one on.
+    let (target, _) = split_at_byte(target, |byte| byte == b'#');
+    let (path, query) = split_at_byte(target, |byte| byte == b'?');
+    (path, query.get(1..))
 }
 
 /// The bytes before the first that is `end`, and the others.
@@ -54,7 +65,7 @@ mod tests {
 
     #[track_caller]
     fn check(target: &str, expected: (Option<&str>, Option<&str>, &str, Option<&str>)) {
-        let Target { scheme, authority, path, query } = Target::split(target.as_bytes());
+        let Target { scheme, authority, path, query } = Target::split(target.as_bytes()).unwrap();
         let (to_scheme, to_authority, to_path, to_query) = expected;
         assert_eq!(scheme, to_scheme.map(str::as_bytes), "{target}");
         assert_eq!(authority, to_authority.map(str::as_bytes), "{target}");
@@ -68,8 +79,10 @@ mod tests {
         check("/a?", (None, None, "/a", Some("")));
         check("/http://h/a", (None, None, "/http://h/a", None));
         check("https://h:8443/a?b", (Some("https"), Some("h:8443"), "/a", Some("b")));
-        check("http://h?b", (Some("http"), Some("h"), "", Some("b")));
-        check("http://me:pw@h/", (Some("http"), Some("h"), "/", None));
+        check("http://h", (Some("http"), Some("h"), "", None));
+        check("http:///a", (Some("http"), Some(""), "/a", None));
+        check("http://h/a@b#c?d", (Some("http"), Some("h"), "/a@b", None));
+        check("/a?b://c/d", (None, None, "/a", Some("b://c/d")));
         check("http:/h/a", (None, None, "http:/h/a", None));
         check("h:443", (None, None, "h:443", None));
         check("*", (None, None, "*", None));

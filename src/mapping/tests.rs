@@ -194,6 +194,23 @@ fn an_absolute_target_has_host_and_scheme() {
     assert_eq!(text(mapping.map(&request)), "scheme=https host=example.com path=/b");
 }
 
+/// ingress-nginx puts the `Host` of the client in front of the path.
+#[test]
+fn a_host_with_a_delimiter_forges_neither_host_nor_path() {
+    let headers = lines(&[]);
+    for source in [Source::Host, Source::Path, Source::RawPath, Source::Query("a".into())] {
+        let mapping = mapping(vec![vec![entry("k", source.clone())]]);
+        for host in ["x?.example.com", "x#.example.com", "x@a.example", "?", "a.example?"] {
+            let target = format!("https://{host}/login?a=b");
+            let request = HttpRequest { host: None, scheme: None, ..get(&target, &headers) };
+            let mapped = mapping.map(&request);
+            assert_eq!(mapped, Err(MappingError::BadAuthority), "{source} of {target}");
+        }
+    }
+    let method = mapping(vec![vec![entry("method", Source::Method)]]);
+    assert_eq!(text(method.map(&get("https://x?y/login", &headers))), "method=GET");
+}
+
 #[test]
 fn skipped_requests_have_no_descriptors() {
     let pattern = |text: &str| TextPattern::parse(text);
@@ -258,7 +275,7 @@ fn an_empty_path_is_a_slash() {
     // nginx sends `?a` for the target `http://h?a`.
     let mapping =
         mapping(vec![vec![entry("raw_path", Source::RawPath), entry("path", Source::Path)]]);
-    for target in ["?a", "http://h?a", "http://h", "#a", "/"] {
+    for target in ["?a", "http://h/?a", "http://h", "#a", "/"] {
         assert_eq!(text(mapping.map(&get(target, &lines(&[])))), "raw_path=/ path=/", "{target}");
     }
 }
@@ -318,6 +335,7 @@ fn every_error_has_a_name() {
         MappingError::NoHost,
         MappingError::NoScheme,
         MappingError::NoAddress,
+        MappingError::BadAuthority,
         MappingError::BadAddress { position: 1, entry: Vec::new() },
         MappingError::TooLong(Source::Path),
     ];

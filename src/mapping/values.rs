@@ -70,11 +70,11 @@ impl<'a> Values<'a> {
                 Some(method) => Ok(self.bounded(method, source)?.to_vec()),
                 None => return Err(MappingError::NoMethod),
             },
-            Source::Host => match filled(self.request.host).or(self.absolute().authority) {
+            Source::Host => match self.host()? {
                 Some(host) => Ok(host::normalize(self.bounded(host, source)?)),
                 None => Err(Absent::Missing),
             },
-            Source::Scheme => match filled(self.request.scheme).or(self.absolute().scheme) {
+            Source::Scheme => match self.scheme()? {
                 Some(scheme) => Ok(self.bounded(scheme, source)?.to_ascii_lowercase()),
                 None => Err(Absent::Missing),
             },
@@ -99,13 +99,27 @@ impl<'a> Values<'a> {
 
     fn target(&self) -> Result<Target<'a>, MappingError> {
         match filled(self.request.target) {
-            Some(target) => Ok(Target::split(target)),
+            Some(target) => Target::split(target),
             None => Err(MappingError::NoUri),
         }
     }
 
+    fn host(&self) -> Result<Option<&'a [u8]>, MappingError> {
+        match filled(self.request.host) {
+            None => Ok(self.absolute()?.authority),
+            host => Ok(host),
+        }
+    }
+
+    fn scheme(&self) -> Result<Option<&'a [u8]>, MappingError> {
+        match filled(self.request.scheme) {
+            None => Ok(self.absolute()?.scheme),
+            scheme => Ok(scheme),
+        }
+    }
+
     /// The parts of an absolute target; of any other, none but the path and the query.
-    fn absolute(&self) -> Target<'a> {
+    fn absolute(&self) -> Result<Target<'a>, MappingError> {
         Target::split(self.request.target.unwrap_or_default())
     }
 

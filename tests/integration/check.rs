@@ -282,6 +282,24 @@ async fn only_the_headers_of_the_dialect_describe_the_request() {
     assert_eq!(service.http("GET", "/check/ingress-nginx/edge", &headers, b"").await.status, 403);
 }
 
+/// ingress-nginx writes the `Host` of the client into the URL.
+#[tokio::test(start_paused = true)]
+async fn a_host_with_a_delimiter_does_not_hide_the_path() {
+    let service = start().await;
+    for host in ["x?.shop.example", "x#.shop.example", "me@shop.example"] {
+        let url = format!("https://{host}/login");
+        let headers = [
+            ("x-original-method", &b"GET"[..]),
+            ("x-original-url", url.as_bytes()),
+            ("x-forwarded-for", b"192.0.2.1"),
+        ];
+        let reply = service.http("GET", "/check/ingress-nginx/edge", &headers, b"").await;
+        assert_eq!(reply.status, 400, "{url}: {}", reply.text());
+        assert!(!reply.text().contains("shop"), "{}", reply.text());
+    }
+    assert_eq!(misconfigured(&service, "bad_authority").await, 3.0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn neither_the_query_nor_the_rest_of_the_path_chooses_the_domain() {
     let service = start().await;
