@@ -256,7 +256,7 @@ impl Condition {
     fn holds(&self, values: &mut Values<'_>) -> Result<bool, MappingError> {
         for test in &self.0 {
             match values.get(test.source)? {
-                Ok(value) if test.pattern.matches(&value) => {}
+                Ok(value) if test.pattern.matches(&value) && values.may_skip(test.source) => {}
                 _ => return Ok(false),
             }
         }

@@ -17,7 +17,7 @@ pub enum Source {
     Path,
     /// The path as the client sent it.
     RawPath,
-    /// The method.
+    /// The method in upper case.
     Method,
     /// The host in lower case, without port.
     Host,

@@ -212,6 +212,37 @@ fn a_host_with_a_delimiter_forges_neither_host_nor_path() {
 }
 
 #[test]
+fn all_spellings_of_a_method_have_one_counter() {
+    let headers = lines(&[]);
+    let mapping = mapping(vec![vec![entry("method", Source::Method)]]);
+    for method in ["DELETE", "delete", "Delete"] {
+        let request = HttpRequest { method: Some(method.as_bytes()), ..get("/", &headers) };
+        assert_eq!(text(mapping.map(&request)), "method=DELETE", "{method}");
+        assert_eq!(Source::Method.normalize(method), "DELETE");
+    }
+}
+
+/// Otherwise a client could choose to have no limit, if the application takes another method
+/// for it.
+#[test]
+fn only_the_method_as_it_is_written_is_skipped() {
+    let skip = ConditionSpec { method: TextPattern::parse("OPTIONS"), ..ConditionSpec::default() };
+    let spec = MappingSpec {
+        skip: vec![skip],
+        descriptors: vec![vec![entry("method", Source::Method)]],
+        ..MappingSpec::default()
+    };
+    let mapping = Mapping::new("edge", spec);
+    let headers = lines(&[]);
+    let map = |method: &str| {
+        mapping.map(&HttpRequest { method: Some(method.as_bytes()), ..get("/", &headers) })
+    };
+    assert_eq!(map("OPTIONS"), Ok(Mapped::Skipped));
+    assert_eq!(text(map("options")), "method=OPTIONS");
+    assert_eq!(text(map("Options")), "method=OPTIONS");
+}
+
+#[test]
 fn skipped_requests_have_no_descriptors() {
     let pattern = |text: &str| TextPattern::parse(text);
     let spec = MappingSpec {

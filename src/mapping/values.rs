@@ -56,6 +56,15 @@ impl<'a> Values<'a> {
         Ok(value)
     }
 
+    /// Whether the value of the source with this index may exclude the request from limits. A
+    /// method in lower case may not: the application may take it for another one.
+    pub(super) fn may_skip(&self, index: usize) -> bool {
+        let is_method =
+            self.sources.get(index).is_some_and(|used| matches!(used.source, Source::Method));
+        let method = self.request.method.unwrap_or_default();
+        !is_method || !method.iter().any(u8::is_ascii_lowercase)
+    }
+
     fn read(&self, source: &Source) -> Result<Value, MappingError> {
         let text = match source {
             Source::RemoteAddress => Ok(self.address()?.to_string().into_bytes()),
@@ -67,7 +76,7 @@ impl<'a> Values<'a> {
                 path => Ok(path.to_vec()),
             },
             Source::Method => match filled(self.request.method) {
-                Some(method) => Ok(self.bounded(method, source)?.to_vec()),
+                Some(method) => Ok(self.bounded(method, source)?.to_ascii_uppercase()),
                 None => return Err(MappingError::NoMethod),
             },
             Source::Host => match self.host()? {
