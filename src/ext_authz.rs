@@ -133,7 +133,7 @@ impl<S: Store> ExtAuthz<S> {
         }
         let default = self.default_domain.as_deref();
         let check = request::read(message, default).map_err(Unmapped::Mistake)?;
-        let name = || check.domain.escape_ascii().to_string();
+        let name = || refusal::shown_domain(check.domain);
         let (domain, mapping) = rules.mapping(check.domain).map_err(|none| match none {
             NoMapping::NoRules => Unmapped::NoRules,
             NoMapping::UnknownDomain => Unmapped::Mistake(Mistake::UnknownDomain(name())),

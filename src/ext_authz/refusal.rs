@@ -20,6 +20,9 @@ use crate::{
     metrics::CheckFault,
 };
 
+/// The longest part of a domain that is logged, in bytes.
+const LONGEST_DOMAIN: usize = 100;
+
 /// The mistake in a check.
 #[derive(Debug, thiserror::Error)]
 pub enum Mistake {
@@ -74,6 +77,11 @@ impl Mistake {
     }
 }
 
+/// The beginning of a domain that the proxy has sent, for the log.
+pub(super) fn shown_domain(domain: &[u8]) -> String {
+    domain.get(..LONGEST_DOMAIN).unwrap_or(domain).escape_ascii().to_string()
+}
+
 /// The answer to a check with a mistake. Its body, which end users may see, has no details.
 pub(super) fn of_mistake(mistake: &Mistake) -> CheckResponse {
     let detail = match mistake.status() {
@@ -111,4 +119,15 @@ fn refuse(status: StatusCode, detail: &str) -> CheckResponse {
     };
     let body = Problem::of_status(response::number(status), title, detail).to_json();
     response::refusal(Refusal { code, status, headers: Vec::new(), body, metadata: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_domain_is_logged_in_part() {
+        assert_eq!(shown_domain(b"edge\n"), "edge\\n");
+        assert_eq!(shown_domain(&vec![0xff; 4 << 20]), "\\xff".repeat(100));
+    }
 }
