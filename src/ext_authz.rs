@@ -146,7 +146,10 @@ impl<S: Store> ExtAuthz<S> {
 
     /// Counts, logs and answers a mistake.
     fn refuse(&self, proxy: Option<IpAddr>, mistake: &Mistake) -> CheckResponse {
-        self.service.metrics.count_error(ErrorType::Service);
+        // The service has counted an invalid request.
+        if !matches!(mistake, Mistake::Invalid(_)) {
+            self.service.metrics.count_error(ErrorType::Service);
+        }
         self.service.metrics.count_misconfigured_check(mistake.fault());
         self.mistakes.warn_of(proxy, mistake.fault().label(), mistake);
         refusal::of_mistake(mistake)

@@ -276,6 +276,16 @@ async fn a_check_that_cannot_be_read_is_refused_and_no_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_invalid_request_is_one_error() {
+    let mut service = Service::start(&[("MAX_DESCRIPTORS", "1")]).await;
+    assert_eq!(service.status(http(&[("x-user", "ann")]), "10.0.0.1").await, 400);
+    assert_eq!(service.process.service_errors().await, 1.0);
+    let metrics = service.process.metrics().await;
+    let labels = [("reason", "invalid_request")];
+    assert_eq!(metrics.value("tollgate_check_misconfigured_total", &labels), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_rules_a_check_is_an_error() {
     let process =
         InProcess::start("domain: [", &[("FORCE_START_WITHOUT_INITIAL_CONFIG", "1")]).await;
