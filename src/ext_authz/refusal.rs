@@ -16,8 +16,10 @@ use super::{
     response::{self, Refusal},
 };
 use crate::{
-    answer::problem::Problem, descriptor::invalid::InvalidRequest, mapping::MappingError,
-    metrics::CheckFault,
+    answer::problem::Problem,
+    descriptor::invalid::InvalidRequest,
+    mapping::MappingError,
+    metrics::{CheckFault, Metrics},
 };
 
 /// The longest part of a domain that is logged, in bytes.
@@ -93,8 +95,9 @@ pub(super) fn of_mistake(mistake: &Mistake) -> CheckResponse {
     refuse(mistake.status(), detail)
 }
 
-/// The answer to a check that could not be read and has this status.
-pub(super) fn of_unread(status: Status) -> http::Response<Body> {
+/// Counts and answers a check that could not be read and has this status.
+pub(super) fn of_unread(metrics: &Metrics, status: Status) -> http::Response<Body> {
+    metrics.count_misconfigured_check(CheckFault::Unreadable);
     let is_too_large = matches!(status.code(), Code::OutOfRange | Code::InvalidArgument);
     let code = if is_too_large { StatusCode::PayloadTooLarge } else { StatusCode::BadRequest };
     let answer = refuse(code, "the rate limits cannot read the request");

@@ -19,6 +19,7 @@ use crate::{
     budget::Budget,
     health::Health,
     listen::{Connection, Encryption, Listener},
+    metrics::Metrics,
     service::{LARGEST_MESSAGE, Service},
     store::Store,
 };
@@ -62,8 +63,8 @@ impl<S: Store> Server<S> {
         let service = self.service;
         let server = RateLimitServiceServer::new(Grpc(Arc::clone(&service)))
             .max_decoding_message_size(LARGEST_MESSAGE);
-        let decisions =
-            RecordUnread { server, service: Arc::clone(&service), answer: Status::into_http };
+        let answer = |_: &Metrics, status: Status| status.into_http();
+        let decisions = RecordUnread { server, service: Arc::clone(&service), answer };
         let health = health::server(Arc::clone(&metrics), self.health.subscribe(), stop.clone());
         let v1 = reflection().build_v1()?.max_decoding_message_size(LONGEST_QUESTION);
         let v1alpha = reflection().build_v1alpha()?.max_decoding_message_size(LONGEST_QUESTION);

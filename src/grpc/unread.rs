@@ -16,7 +16,7 @@ use tonic::{
     server::NamedService,
 };
 
-use crate::{service::Service, store::Store};
+use crate::{metrics::Metrics, service::Service, store::Store};
 
 type Response = http::Response<Body>;
 
@@ -27,8 +27,9 @@ pub struct RecordUnread<T, S> {
     pub server: T,
     /// Records its refusals.
     pub service: Arc<Service<S>>,
-    /// Gives the response in place of the status of a call whose message cannot be read.
-    pub answer: fn(Status) -> Response,
+    /// Gives the response in place of the status of a call whose message cannot be read, and
+    /// counts what only its protocol counts.
+    pub answer: fn(&Metrics, Status) -> Response,
 }
 
 impl<T: Clone, S> Clone for RecordUnread<T, S> {
@@ -67,7 +68,7 @@ where
 pub struct RecordedResponse<F, S> {
     response: F,
     service: Arc<Service<S>>,
-    answer: fn(Status) -> Response,
+    answer: fn(&Metrics, Status) -> Response,
 }
 
 impl<F, S> Future for RecordedResponse<F, S>
@@ -88,6 +89,6 @@ where
             return Poll::Ready(Ok(response));
         }
         self.service.reject_unread(&status.message());
-        Poll::Ready(Ok((self.answer)(status)))
+        Poll::Ready(Ok((self.answer)(&self.service.metrics, status)))
     }
 }

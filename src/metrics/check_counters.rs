@@ -87,7 +87,7 @@ pub enum CheckFault {
     UnknownDomain,
     /// The rules of the domain have no `http`.
     NoHttp,
-    /// It has no HTTP request, or is too large to be read.
+    /// It has no HTTP request, or cannot be read: it is too large or malformed.
     Unreadable,
     /// A header that the proxy has to write occurs twice.
     RepeatedHeader,

@@ -273,6 +273,9 @@ async fn a_check_that_cannot_be_read_is_refused_and_no_error() {
         assert_eq!(denied(response).status.unwrap().code, status);
     }
     assert_eq!(service.process.service_errors().await, 3.0);
+    let metrics = service.process.metrics().await;
+    let labels = [("reason", "unreadable")];
+    assert_eq!(metrics.value("tollgate_check_misconfigured_total", &labels), 3.0);
 }
 
 #[tokio::test(start_paused = true)]
