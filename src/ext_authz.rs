@@ -93,6 +93,7 @@ impl<S: Store> ExtAuthz<S> {
             Err(Unmapped::Mistake(mistake)) => return Ok(self.refuse(proxy, &mistake)),
             Err(Unmapped::NoRules) => {
                 self.service.metrics.count_error(ErrorType::Service);
+                self.count(self.domain(&message), CheckResult::Error);
                 return Err(DecideError::NoRules.into());
             }
         };
@@ -142,6 +143,12 @@ impl<S: Store> ExtAuthz<S> {
         let domain = Arc::clone(domain.name());
         let mapped = mapping.map(&check.request());
         Ok(Question { rules, domain, mapped })
+    }
+
+    /// The domain of a check, for statistics; empty if no rules can have it.
+    fn domain<'a>(&'a self, message: &'a CheckRequest) -> &'a str {
+        let check = request::read(message, self.default_domain.as_deref());
+        check.ok().and_then(|check| str::from_utf8(check.domain).ok()).unwrap_or_default()
     }
 
     /// Counts, logs and answers a mistake.

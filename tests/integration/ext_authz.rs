@@ -295,4 +295,11 @@ async fn without_rules_a_check_is_an_error() {
     let mut client = AuthorizationClient::new(process.channel().await);
     let error = client.check(check("edge", http(&[]), "10.0.0.1")).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
+    let reply = process.http("GET", "/check/forwarded/edge", &[], b"").await;
+    assert_eq!(reply.status, 503);
+    let metrics = process.metrics().await;
+    for dialect in ["forwarded", "ext_authz"] {
+        let labels = [("dialect", dialect), ("domain", "|other|"), ("result", "error")];
+        assert_eq!(metrics.find("tollgate_checks_total", &labels), Some(1.0), "{dialect}");
+    }
 }
