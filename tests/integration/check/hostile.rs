@@ -15,7 +15,7 @@ async fn send(service: &InProcess, bytes: &[u8]) -> String {
 fn head(version: &str, more: &str) -> String {
     format!(
         "GET /check/forwarded/edge {version}\r\nhost: a\r\nx-forwarded-method: GET\r\n\
-         x-forwarded-uri: /login\r\nx-forwarded-for: 192.0.2.1\r\n{more}\r\n"
+         x-forwarded-uri: /\r\nx-forwarded-for: 192.0.2.1\r\n{more}\r\n"
     )
 }
 
@@ -27,7 +27,7 @@ async fn a_check_is_answered_without_its_body() {
             let begin = Instant::now();
             let reply =
                 send(&service, head("HTTP/1.1", &(body.to_owned() + expect)).as_bytes()).await;
-            assert!(reply.starts_with("HTTP/1.1 "), "{reply}");
+            assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
             assert!(!reply.contains("100 Continue"), "{reply}");
             assert!(begin.elapsed() < Duration::from_secs(1));
         }
@@ -130,7 +130,7 @@ async fn any_bytes_in_a_value_are_counted_as_they_are() {
         headers.retain(|(name, _)| *name != "x-forwarded-uri");
         headers.push(("x-forwarded-uri", uri));
         let reply = service.http("GET", "/check/forwarded/edge", &headers, b"").await;
-        assert!([200, 400].contains(&reply.status), "{}: {}", uri.escape_ascii(), reply.status);
+        assert_eq!(reply.status, 200, "{}", uri.escape_ascii());
     }
 }
 
@@ -156,7 +156,7 @@ async fn no_bytes_lead_to_another_domain() {
         b";",
         b"://",
     ];
-    for _ in 0..400 {
+    for number in 0..400 {
         let mut rest = Vec::new();
         for _ in 0..random.usize(0..8) {
             rest.extend_from_slice(random.choice(&parts).unwrap());
@@ -167,7 +167,10 @@ async fn no_bytes_lead_to_another_domain() {
         request.extend_from_slice(&rest);
         request.extend_from_slice(b" HTTP/1.1\r\nhost: ");
         request.extend_from_slice(&value);
-        for name in ["x-forwarded-for", "x-forwarded-uri", "x-forwarded-method", "x-api-key"] {
+        // No key comes twice.
+        request.extend_from_slice(format!("\r\nx-api-key: {number}-").as_bytes());
+        request.extend_from_slice(&value);
+        for name in ["x-forwarded-for", "x-forwarded-uri", "x-forwarded-method"] {
             request.extend_from_slice(format!("\r\n{name}: ").as_bytes());
             request.extend_from_slice(if name.ends_with("for") { b"192.0.2.1" } else { &value });
         }
@@ -175,8 +178,7 @@ async fn no_bytes_lead_to_another_domain() {
         let reply = send(&service, &request).await;
         let status: u16 =
             reply.split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or_default();
-        // A key may have come up before.
-        assert!([200, 400, 429].contains(&status), "{}: {reply}", request.escape_ascii());
+        assert!([200, 400].contains(&status), "{}: {reply}", request.escape_ascii());
     }
     for result in ["allowed", "refused"] {
         assert_eq!(checks(&service, "envoy", "trap", result).await, 0.0);
