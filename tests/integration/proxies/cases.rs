@@ -26,7 +26,8 @@ pub const CASES: &[Case] = &[
     ("a target of any length is no error of the server", long_targets),
     ("a key has any bytes", strange_keys),
     ("a target has any bytes", strange_targets),
-    ("a key in two lines is one key", two_lines),
+    ("a key in two lines is refused, or is one key", two_lines),
+    ("a header of 90 to 101 lines is counted or refused", many_lines),
     ("of 100 requests at once, exactly a limit of 50 pass", at_once),
     ("no header lets a request pass beyond its limit", no_way_around),
 ];
@@ -188,8 +189,41 @@ fn strange_targets(front: &Front) {
 }
 
 fn two_lines(front: &Front) {
-    let request = Request::get("/").key(fresh_key()).key(fresh_key());
+    let path = fresh_path();
+    let request = Request::get(&path).key(fresh_key()).key(fresh_key());
+    if front.kind == Kind::Haproxy {
+        assert_eq!(front.status(&request), 400);
+        assert_eq!(front.application.requests_for(&path).len(), 0);
+        return;
+    }
     assert_eq!(front.statuses(&request), [200, 200, 200, 200, 200, 429]);
+}
+
+/// HAProxy takes 101 headers, and its HTTP client for Lua writes no more than that.
+fn many_lines(front: &Front) {
+    // Envoy refuses 100 headers, and then waits for a second.
+    let envoy = matches!(front.kind, Kind::EnvoyByHttp | Kind::EnvoyByGrpc);
+    let step = if envoy { 5 } else { 1 };
+    for (name, value) in [("X-Forwarded-For", "192.0.2.1"), ("X-Api-Key", "a")] {
+        for lines in (90..=101).step_by(step) {
+            let path = fresh_path();
+            let mut request = Request::get(&path);
+            for _ in 0..lines {
+                request = request.header(name, value);
+            }
+            let status = front.status(&request);
+            if (name, lines) == ("X-Forwarded-For", 90) {
+                assert_eq!(status, 200);
+            }
+            let passed = front.application.requests_for(&path).len();
+            assert_eq!(passed, usize::from(status == 200), "{lines} lines of {name}: {status}");
+            if passed == 1 {
+                front.assert_checks(&path, 1);
+            }
+            let next = Request::get("/").key(fresh_key());
+            assert_eq!(front.status(&next), 200, "after {lines} lines of {name}: {status}");
+        }
+    }
 }
 
 fn at_once(front: &Front) {

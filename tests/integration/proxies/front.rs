@@ -74,8 +74,19 @@ enum Proxy {
 
 impl Front {
     pub fn start(kind: Kind, service: &Tollgate, undecided: Undecided, timeouts: Timeouts) -> Self {
+        Self::start_edited(kind, service, undecided, timeouts, &[])
+    }
+
+    /// `edits` are texts in the last file of the example, and those in their place.
+    pub fn start_edited(
+        kind: Kind,
+        service: &Tollgate,
+        undecided: Undecided,
+        timeouts: Timeouts,
+        edits: &[(&str, &str)],
+    ) -> Self {
         let (tap, application) = (CheckTap::start(service.http), Application::start());
-        let web = |kind| start_web_proxy(kind, &tap, &application, undecided, timeouts);
+        let web = |kind| start_web_proxy(kind, &tap, &application, undecided, timeouts, edits);
         let (address, proxy) = match kind {
             Kind::Nginx => web(WebProxyKind::Nginx),
             Kind::Haproxy => web(WebProxyKind::Haproxy),
@@ -125,6 +136,7 @@ fn start_web_proxy(
     application: &Application,
     undecided: Undecided,
     timeouts: Timeouts,
+    edits: &[(&str, &str)],
 ) -> (SocketAddr, Proxy) {
     let names = match kind {
         WebProxyKind::Nginx => &["nginx/nginx.conf"][..],
@@ -135,6 +147,9 @@ fn start_web_proxy(
     for name in names {
         let (_, file) = name.split_once('/').unwrap();
         files.push((file, example(name)));
+    }
+    for (from, to) in edits {
+        substitute(&mut files.last_mut().unwrap().1, from, to);
     }
     let main = &mut files[0].1;
     if undecided == Undecided::Pass {
@@ -165,7 +180,8 @@ fn fail_open(kind: WebProxyKind, config: &mut String) {
             substitute(config, "# error_page 502 503 504", "error_page 502 503 504");
         }
         WebProxyKind::Haproxy => {
-            let line = "    http-request deny deny_status 503 if { var(txn.undecided) -m bool }\n";
+            let line =
+                "    http-request deny deny_status 503 unless { var(txn.decided) -m bool }\n";
             substitute(config, line, "");
         }
         WebProxyKind::Caddy => {

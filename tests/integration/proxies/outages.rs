@@ -27,6 +27,19 @@ fn envoy_follows_its_policy_in_an_outage() {
     run(Kind::EnvoyByHttp);
 }
 
+#[test]
+fn haproxy_follows_its_policy_after_a_lua_error() {
+    let service = Tollgate::start_ready(&rules(), &[]);
+    let answered = "    local status =";
+    let failing = format!("    error(\"planted\")\n{answered}");
+    for undecided in [Undecided::Refuse, Undecided::Pass] {
+        let edits = [(answered, failing.as_str())];
+        let front = Front::start_edited(Kind::Haproxy, &service, undecided, Timeouts::Long, &edits);
+        let path = follows_policy(&front, undecided);
+        assert_eq!(front.tap.checks_of(&path), 1);
+    }
+}
+
 fn run(kind: Kind) {
     let service = Tollgate::start_ready(&rules(), &[]);
     for undecided in [Undecided::Refuse, Undecided::Pass] {
