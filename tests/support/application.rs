@@ -21,7 +21,17 @@ pub struct Application {
 pub struct Received {
     pub method: String,
     pub target: Vec<u8>,
+    /// The lines of the headers, in lower case.
+    headers: Vec<String>,
     pub body: Vec<u8>,
+}
+
+impl Received {
+    /// The number of lines of a header, whose name is in lower case.
+    pub fn lines_of(&self, name: &str) -> usize {
+        let start = format!("{name}:");
+        self.headers.iter().filter(|line| line.starts_with(&start)).count()
+    }
 }
 
 impl Application {
@@ -66,7 +76,7 @@ fn serve(stream: TcpStream, received: &Mutex<Vec<Received>>) -> Option<()> {
         let mut words = line.split(|byte| *byte == b' ');
         let method = String::from_utf8_lossy(words.next()?).into_owned();
         let target = words.next()?.to_vec();
-        let (mut length, mut last) = (0, false);
+        let (mut length, mut last, mut headers) = (0, false, Vec::new());
         while line != b"\r\n" {
             line.clear();
             if reader.read_until(b'\n', &mut line).ok()? == 0 {
@@ -78,11 +88,12 @@ fn serve(stream: TcpStream, received: &Mutex<Vec<Received>>) -> Option<()> {
             } else if text.starts_with("connection:") && text.contains("close") {
                 last = true;
             }
+            headers.push(text);
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
         let answer = if method == "HEAD" { "" } else { "ok" };
-        received.lock().push(Received { method, target, body });
+        received.lock().push(Received { method, target, headers, body });
         // One write: Nagle's algorithm would delay a second one.
         let reply = format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{answer}");
         writer.write_all(reply.as_bytes()).ok()?;

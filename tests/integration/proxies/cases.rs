@@ -197,6 +197,14 @@ fn two_lines(front: &Front) {
         return;
     }
     assert_eq!(front.statuses(&request), [200, 200, 200, 200, 200, 429]);
+    if matches!(front.kind, Kind::Nginx | Kind::Caddy) {
+        for received in front.application.requests_for(&path) {
+            assert_eq!(received.lines_of("x-api-key"), 1, "the application reads what was counted");
+        }
+        let without = fresh_path();
+        assert_eq!(front.status(&Request::get(&without)), 200);
+        assert_eq!(front.application.requests_for(&without)[0].lines_of("x-api-key"), 0);
+    }
 }
 
 /// HAProxy takes 101 headers, and its HTTP client for Lua writes no more than that.
