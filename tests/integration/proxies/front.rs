@@ -86,7 +86,7 @@ impl Front {
         edits: &[(&str, &str)],
     ) -> Self {
         let (tap, application) = (CheckTap::start(service.http), Application::start());
-        let web = |kind| start_web_proxy(kind, &tap, &application, undecided, timeouts, edits);
+        let web = |kind| start_web_proxy(kind, (&tap, &application), undecided, timeouts, edits);
         let (address, proxy) = match kind {
             Kind::Nginx => web(WebProxyKind::Nginx),
             Kind::Haproxy => web(WebProxyKind::Haproxy),
@@ -132,8 +132,7 @@ impl Front {
 /// Starts a proxy with the files in `examples/`.
 fn start_web_proxy(
     kind: WebProxyKind,
-    tap: &CheckTap,
-    application: &Application,
+    (tap, application): (&CheckTap, &Application),
     undecided: Undecided,
     timeouts: Timeouts,
     edits: &[(&str, &str)],
