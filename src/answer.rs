@@ -15,7 +15,7 @@ pub mod problem;
 pub struct AnswerSettings {
     /// The names of the [limit headers](Self::limit_headers); `None` omits them.
     pub headers: Option<HeaderNames>,
-    /// Selects the answers with [metadata](metadata::build).
+    /// Selects the answers with [metadata](metadata::write).
     pub metadata: MetadataWhen,
 }
 
