@@ -58,7 +58,7 @@ pub(super) const HTTP_KEYS: [RuleKey; 22] = [
         name: "method",
         context: KeyContext::HttpEntry,
         expects: SET,
-        help: "The method, such as `GET`.",
+        help: "The method in upper case, such as `GET`.",
     },
     RuleKey {
         name: "host",
@@ -133,7 +133,7 @@ pub(super) const HTTP_KEYS: [RuleKey; 22] = [
         name: "method",
         context: KeyContext::Skip,
         expects: TEXT,
-        help: "The method, in upper case.",
+        help: "The method, in upper case. A request whose method has lower case is not skipped.",
     },
     RuleKey {
         name: "path",
