@@ -116,7 +116,7 @@ impl<S: Store> Checks<S> {
                 (CheckResult::Misconfigured, response)
             }
         };
-        // Rules have no other domains.
+        // The name of a domain is UTF-8, so any other is unknown and not counted.
         if let Ok(domain) = str::from_utf8(&target.domain) {
             metrics.count_check(target.dialect.counted(), domain, result);
         }

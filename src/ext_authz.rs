@@ -129,6 +129,7 @@ impl<S: Store> ExtAuthz<S> {
     /// Maps the request by the active rules.
     fn map(&self, message: &CheckRequest) -> Result<Question, Unmapped> {
         let rules = self.service.engine.rules.load();
+        // Before the message is read: without rules even a malformed check is an error.
         if !rules.is_loaded() {
             return Err(Unmapped::NoRules);
         }

@@ -39,8 +39,8 @@
 //! | [`budget`]     | bytes of calls in flight               | whether there is room          |
 //! | [`listen`]     | an address                             | connections                    |
 //! | [`http`]       | state of the process                   | health checks and pages        |
-//! | [`grpc`]       | Envoy's protobuf                       | Envoy's protobuf               |
-//! | [`ext_authz`]  | Envoy's protobuf                       | Envoy's protobuf               |
+//! | [`grpc`]       | `RateLimitRequest` of Envoy            | `RateLimitResponse`            |
+//! | [`ext_authz`]  | `CheckRequest` of Envoy                | `CheckResponse`                |
 //! | [`json`]       | JSON                                   | JSON                           |
 //! | [`check`]      | HTTP requests of proxies               | HTTP statuses                  |
 //! | [`explain`]    | [`descriptor::Request`]                | the rule that applies, and why |
